@@ -1,0 +1,53 @@
+# Shopfleet needs Python 3.11 or newer, make and the package index. Everything lives in .venv and .fleet.
+PYTHON ?= python3
+BIN := .venv/bin
+# Recipes run under the environment of this checkout, never under one that happens to be active.
+export VIRTUAL_ENV := $(CURDIR)/.venv
+export PYTHONDONTWRITEBYTECODE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test lint format types bench chaos lock clean
+
+help: ## Show what can be made
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/ready: requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Shopfleet needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: .venv/ready ## Make .venv with the locked dependencies
+
+demo: setup ## Play a shop's day through a whole fleet (EXIT=1 stops by itself and checks)
+	$(BIN)/fleet demo $(if $(EXIT),--exit)
+
+up: setup ## Run an empty fleet until Ctrl-C
+	$(BIN)/fleet up
+
+test: setup ## Run the whole suite against real PostgreSQL, Valkey and workers
+	$(BIN)/python -m pytest -n $(or $(JOBS),4) --dist loadgroup tests
+
+lint: setup ## Check style, types and who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## Measure against the naive way and the peers; results go to docs/benchmarks
+	$(BIN)/python -m benchmarks.run all
+
+chaos: setup ## Kill, flush and stop things under load, and check that nothing was lost
+	$(BIN)/python -m tests.chaos
+
+lock: ## Pin the dependencies anew (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --extra embedded pyproject.toml -o requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --extra embedded --extra dev pyproject.toml -o requirements-dev.txt
+
+clean: ## Remove .venv and the embedded fleet's state
+	rm -rf .venv .fleet

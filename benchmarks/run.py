@@ -1,0 +1,112 @@
+"""``python -m benchmarks.run WHAT``: measure, print a table, keep a JSON file."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks import idle, ingress, latency, ours, workers
+from benchmarks.ingress_ways import WAYS as INGRESS_WAYS
+from benchmarks.processes import ROOT, BenchmarkFailed
+from benchmarks.results import Report, print_table, write_json
+from benchmarks.rows import make_empty_template
+from benchmarks.servers import Servers, server_versions, serving
+from benchmarks.ways import Effect, IngressWay, WorkerWay
+from benchmarks.worker_ways import WAYS as WORKER_WAYS
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what is asked for; return 1 when something asked for could not be measured."""
+    args = _parser().parse_args(argv)
+    wanted = [*_MEASURES, "idle"] if args.what == "all" else [args.what]
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as home:
+            reports = _idle(args) if "idle" in wanted else []
+            with serving(Path(home)) as servers:
+                make_empty_template(servers)
+                for name in wanted:
+                    reports += _MEASURES[name](servers, args) if name in _MEASURES else []
+                versions = server_versions(servers)
+        for report in reports:
+            print_table(report)
+            if args.out:
+                print(f"wrote {write_json(report, args.out, versions).name}", file=sys.stderr)
+    except BenchmarkFailed as failed:
+        print(f"benchmark failed: {failed}\n{failed.detail}", file=sys.stderr)
+        return 1
+    return 1 if any(report.not_run for report in reports) else 0
+
+
+def _ingress(servers: Servers, args: argparse.Namespace) -> list[Report]:
+    ways: list[IngressWay] = _chosen([*INGRESS_WAYS, ours.INGRESS], args.only)
+    return [
+        ingress.measure(servers, ways, rounds=args.rounds, seconds=args.seconds, clients=clients)
+        for clients in args.clients
+    ]
+
+
+def _workers(servers: Servers, args: argparse.Namespace, effect: Effect = "orders") -> list[Report]:
+    effect = "stock" if args.full and effect == "orders" else effect
+    ways: list[WorkerWay] = _chosen([*WORKER_WAYS, ours.WORKERS], args.only)
+    return [
+        workers.measure(
+            servers,
+            ways,
+            rounds=args.rounds,
+            seconds=args.seconds,
+            fast_rows=args.rows,
+            slow_rows=args.slow_rows,
+            effect=effect,
+        )
+    ]
+
+
+def _latency(servers: Servers, args: argparse.Namespace) -> list[Report]:
+    return [latency.measure(servers, ours.fleets(args.only), seconds=args.latency_seconds)]
+
+
+def _idle(args: argparse.Namespace) -> list[Report]:
+    return [idle.measure(ours.idle_fleet, seconds=args.idle_seconds)]
+
+
+_MEASURES: dict[str, Callable[[Servers, argparse.Namespace], list[Report]]] = {
+    "ingress": _ingress,
+    "workers": _workers,
+    "pushes": partial(_workers, effect="pushes"),
+    "latency": _latency,
+}
+
+
+Way = TypeVar("Way", IngressWay, WorkerWay)
+
+
+def _chosen(ways: list[Way], only: str) -> list[Way]:
+    wanted = [part.strip().lower() for part in only.split(",") if part.strip()]
+    chosen = [way for way in ways if not wanted or any(part in way.name.lower() for part in wanted)]
+    if not chosen:
+        raise BenchmarkFailed(f"--only {only!r} names none of: {'; '.join(way.name for way in ways)}")
+    return chosen
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="benchmarks.run", description=__doc__)
+    parser.add_argument("what", choices=(*_MEASURES, "idle", "all"))
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; the median counts")
+    parser.add_argument("--seconds", type=float, default=10, help="length of a round")
+    parser.add_argument("--clients", type=int, nargs="+", default=[128], help="connections at once (ingress)")
+    parser.add_argument("--rows", type=int, default=60_000, help="prepared rows (workers)")
+    parser.add_argument("--slow-rows", type=int, default=10_000, help="rows for the slow ways (workers)")
+    parser.add_argument("--full", action="store_true", help="peers write stock movements too (workers)")
+    parser.add_argument("--latency-seconds", type=float, default=30, help="posting at 10/s for this long")
+    parser.add_argument("--idle-seconds", type=float, default=60, help="watching an idle fleet for this long")
+    parser.add_argument("--only", default="", help="parts of names of ways, with commas between")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks", help="folder for the JSON")
+    parser.add_argument("--no-write", dest="out", action="store_const", const=None, help="keep no JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""A way: one manner of doing the job, which the harness can start, or a reason why it cannot."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.processes import NODE_FOLDER, PEERS_PYTHON, ROOT, Argv
+from benchmarks.servers import Servers
+
+Effect = Literal["orders", "stock", "pushes"]
+"""What peers write for an order: it and its lines; also a movement of stock for each line; also the stock
+level's new figure, and a message that it must be pushed. The product always does what its data ask for."""
+NOT_INSTALLED = "the peers are not installed: python -m benchmarks.setup_peers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Where one run happens: its servers, its own database and a folder for logs."""
+
+    servers: Servers
+    database_url: str
+    logs: Path
+    effect: Effect = "orders"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngressWay:
+    """A manner of accepting webhooks. ``serve`` yields the URL to post to while it is up."""
+
+    name: str
+    serve: Callable[[Bench], AbstractContextManager[str]]
+    why_not: Callable[[], str | None]
+    has_rows: bool = True
+    """Whether each accepted request is a row of ``inbound_events``, which is then checked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerWay:
+    """A manner of carrying out work. ``fill`` queues rows 1..N; ``workers`` are the commands to run."""
+
+    name: str
+    fill: Callable[[Bench, int], None]
+    workers: Callable[[Bench, int], Sequence[Argv]]
+    why_not: Callable[[], str | None]
+    is_fast: bool = False
+    """Fast ways work through all prepared rows, the others through fewer, in about the same time."""
+    env: Callable[[Bench], Mapping[str, str]] = field(default=lambda bench: peer_env(bench))
+    cwd: Path | None = None
+    can_push: bool = False
+    """Whether it knows work that follows from work (the effect ``pushes``)."""
+
+
+def peer_env(bench: Bench) -> dict[str, str]:
+    """Return what the peers read from the environment."""
+    return {
+        "BENCH_DATABASE_URL": bench.database_url,
+        "BENCH_BROKER_URL": bench.servers.broker_url,
+        "BENCH_EFFECT": bench.effect,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def why_no_python_peers() -> str | None:
+    """Return what is missing for the Python peers, or None."""
+    return None if PEERS_PYTHON.exists() else NOT_INSTALLED
+
+
+def why_no_node_peers() -> str | None:
+    """Return what is missing for the Node peers, or None."""
+    if not shutil.which("node"):
+        return "Node.js is not installed"
+    return (
+        None if (NODE_FOLDER / "node_modules").is_dir() else "the peers are not installed: make bench-setup"
+    )

@@ -1,0 +1,1 @@
+"""The work: plain Python that knows neither Celery nor, outside ingress and console, Flask."""

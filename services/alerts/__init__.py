@@ -1,0 +1,1 @@
+"""Warn: rules over figures in the database, and the incidents they open."""

@@ -1,0 +1,24 @@
+"""Incidents. One row per (shop, rule, period), however often the rule fires in it."""
+
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, Table, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from services.core.db import metadata
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("shop_id", Integer),
+    Column("rule", Text, nullable=False),
+    Column("period", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default=text("'open'")),
+    Column("summary", Text, nullable=False),
+    Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("opened_at", DateTime(timezone=True), nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    UniqueConstraint(
+        "shop_id", "rule", "period", name="uq_incidents_identity", postgresql_nulls_not_distinct=True
+    ),
+)

@@ -1,0 +1,1 @@
+"""Act: payments and their reconciliation with Stripe."""

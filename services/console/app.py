@@ -1,0 +1,85 @@
+"""The console's front page: is the fleet well, what waits where, and the way to Flower."""
+
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from flask import Flask, render_template, request
+
+from services.console.gate import close_all_but_public
+from services.console.health import health_blueprint
+from services.core.clock import utc_now
+from services.core.settings import Settings, get_settings
+from services.ledger.health import Health, age_seconds, find_missing, judge_status
+from services.ledger.probe import Probe
+
+HEADLINES = {
+    "ok": "The fleet is well.",
+    "degraded": "Webhooks are accepted, but some work stands still.",
+    "unavailable": "Nothing can be accepted or done.",
+}
+
+
+def make_app(settings: Settings | None = None, probe: Probe | None = None) -> Flask:
+    """Return the console: the front page and the health routes, everything else closed."""
+    settings = settings or get_settings()
+    probe = probe or Probe()
+    app = Flask(__name__)
+    app.register_blueprint(health_blueprint(probe))
+    app.add_template_filter(describe_age, "age")
+    close_all_but_public(app)
+
+    @app.get("/")
+    def home() -> str:
+        now = utc_now()
+        return render_template(
+            "home.html", **_front_page(probe.read(), now), flower_url=_flower_url(settings.flower_port)
+        )
+
+    return app
+
+
+def describe_age(seconds: float | None) -> str:
+    """Return an age as a person says it: ``now``, ``12 s``, ``4 min``, ``3 h``, ``2 d``; never is a dash."""
+    if seconds is None:
+        return "–"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return "now"
+
+
+def _front_page(health: Health, now: datetime) -> dict[str, object]:
+    missing = find_missing(health, now)
+    status = judge_status(missing)
+    return {
+        "now": now,
+        "status": status,
+        "headline": HEADLINES[status],
+        "missing": missing,
+        "counted": bool(health.queues),
+        "parts": [
+            ("Database", "database", _latency(health.database_latency_ms)),
+            ("Broker", "broker", _latency(health.broker_latency_ms)),
+            ("Beat", "beat", describe_age(age_seconds(health.heartbeats.get("beat"), now))),
+            ("Sweep", "sweep", describe_age(age_seconds(health.heartbeats.get("sweep"), now))),
+        ],
+        "queues": [
+            (
+                queue,
+                age_seconds(queue.due_since, now),
+                age_seconds(queue.last_processed_at, now),
+                age_seconds(queue.canary_at, now),
+            )
+            for queue in health.queues
+        ],
+    }
+
+
+def _latency(milliseconds: float | None) -> str:
+    return "–" if milliseconds is None else f"{milliseconds:.1f} ms"
+
+
+def _flower_url(port: int) -> str:
+    """Return Flower's address on the host by which the console was reached."""
+    host = urlsplit(f"//{request.host}").hostname or "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"

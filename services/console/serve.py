@@ -1,0 +1,45 @@
+"""Serves the console: ``python -m services.console.serve``."""
+
+from flask import Flask
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+
+from services.console.app import make_app
+from services.core.log import configure_logging, granian_log_config
+from services.core.sentry import init_sentry
+from services.core.settings import get_settings
+
+
+def start_app() -> Flask:
+    """Return the application of one server process, with its log and its error reports set up."""
+    settings = get_settings()
+    configure_logging(settings, "console")
+    init_sentry(settings, "console")
+    return make_app(settings)
+
+
+def main() -> None:
+    """Serve the console until told to stop, then finish what is being answered.
+
+    It always listens on loopback, whatever ``BIND_ADDRESS`` says: it has no sign-in yet.
+    """
+    settings = get_settings()
+    configure_logging(settings, "console")
+    Granian(
+        "services.console.serve:start_app",
+        factory=True,
+        address="127.0.0.1",
+        port=settings.console_port,
+        interface=Interfaces.WSGI,
+        workers=1,
+        http=HTTPModes.http1,
+        websockets=False,
+        blocking_threads=4,
+        workers_kill_timeout=5,
+        respawn_failed_workers=True,
+        log_dictconfig=granian_log_config(settings, "console"),
+    ).serve()
+
+
+if __name__ == "__main__":
+    main()

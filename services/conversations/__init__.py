@@ -1,0 +1,1 @@
+"""Act: calls and messages."""

@@ -1,0 +1,1 @@
+"""Ground: settings, clock, database, errors, logs, broker, crypto. Imports nothing above it."""

@@ -1,0 +1,179 @@
+"""The broker: the only module that knows kombu. It carries hints (ids of rows), never the work itself.
+
+The message is Celery's documented task protocol 2, so that ingress can ring a worker without
+importing any task: https://docs.celeryq.dev/en/stable/internals/protocol.html. A contract test
+holds it against what Celery itself would have written.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import kombu
+from kombu.exceptions import ChannelError, OperationalError
+
+from services.core.errors import ShopfleetError
+from services.core.settings import get_settings
+
+# ``ack_emulation`` off: kombu's redis transport then drops two round trips a message, and with them
+# the crash of celery 5.7.0 workers that hold an unacknowledged message when the broker goes away.
+REDIS_OPTIONS: dict[str, Any] = {
+    "ack_emulation": False,
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+    "queue_order_strategy": "round_robin",
+    "client_name": "shopfleet",
+}
+
+_ORIGIN = f"{os.getpid()}@{socket.gethostname()}"
+_IDS_SHOWN = 20
+
+
+class BrokerAway(ShopfleetError):
+    """The broker could not be reached. Nothing is lost: the sweep sends again what is still due."""
+
+
+def is_redis(url: str) -> bool:
+    """Tell whether ``url`` is spoken with the Redis protocol (Valkey, Redis, Sentinel)."""
+    return url.partition("://")[0] in ("redis", "rediss", "sentinel")
+
+
+def transport_options(url: str) -> dict[str, Any]:
+    """Return kombu's transport options for the broker at ``url``."""
+    return dict(REDIS_OPTIONS) if is_redis(url) else {"confirm_publish": True}
+
+
+def make_queue(name: str, url: str) -> kombu.Queue:
+    """Return the declaration of queue ``name``: a list on Redis, a quorum queue on RabbitMQ."""
+    arguments = None if is_redis(url) else {"x-queue-type": "quorum"}
+    return kombu.Queue(
+        name, exchange=kombu.Exchange(name, type="direct"), routing_key=name, queue_arguments=arguments
+    )
+
+
+def connect(url: str = "", *, timeout_seconds: float = 2.0) -> kombu.Connection:
+    """Return a lazy connection whose every wait is bounded by ``timeout_seconds``."""
+    url = url or get_settings().broker_url
+    options = transport_options(url)
+    if is_redis(url):
+        options |= {"socket_timeout": timeout_seconds, "socket_connect_timeout": timeout_seconds}
+    return kombu.Connection(url, transport_options=options, connect_timeout=timeout_seconds)
+
+
+def task_message(topic: str, ids: Sequence[int], task_id: str) -> tuple[dict[str, Any], list[Any]]:
+    """Return the headers and body of the message "rows ``ids`` of ``topic`` are ready"."""
+    shown = ", ".join(map(str, ids[:_IDS_SHOWN])) + (
+        f", ... {len(ids)} in all" if len(ids) > _IDS_SHOWN else ""
+    )
+    headers: dict[str, Any] = {
+        "lang": "py",
+        "task": topic,
+        "id": task_id,
+        "shadow": None,
+        "eta": None,
+        "expires": None,
+        "group": None,
+        "group_index": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "root_id": task_id,
+        "parent_id": None,
+        "argsrepr": f"([{shown}],)",
+        "kwargsrepr": "{}",
+        "origin": _ORIGIN,
+        "ignore_result": True,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+    }
+    embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    return headers, [[list(ids)], {}, embed]
+
+
+class Sender:
+    """Sends messages over one kept connection. Not for sharing between threads."""
+
+    def __init__(self, url: str = "") -> None:
+        self._url = url or get_settings().broker_url
+        self._producer: kombu.Producer | None = None
+        self._connection: kombu.Connection | None = None
+        self._declared: set[str] = set()
+
+    def send(self, queue: str, topic: str, ids: Sequence[int]) -> None:
+        """Put one message for ``ids`` on ``queue``, or raise ``BrokerAway`` within seconds."""
+        task_id = str(uuid4())
+        headers, body = task_message(topic, ids, task_id)
+        try:
+            producer = self._producer or self._open()
+            if queue not in self._declared:
+                make_queue(queue, self._url).bind(producer.channel).declare()
+                self._declared.add(queue)
+            producer.publish(
+                body,
+                serializer="json",
+                exchange="",
+                routing_key=queue,
+                headers=headers,
+                correlation_id=task_id,
+                reply_to="",
+                delivery_mode=2,
+                retry=False,
+            )
+        except (OperationalError, ConnectionError, OSError, *self._errors()) as fault:
+            self.close()
+            raise BrokerAway(f"the broker did not take a message: {type(fault).__name__}") from fault
+
+    def _open(self) -> kombu.Producer:
+        self._connection = connect(self._url)
+        self._producer = kombu.Producer(self._connection.channel(), auto_declare=False)
+        return self._producer
+
+    def _errors(self) -> tuple[type[Exception], ...]:
+        known = self._connection
+        return (*known.connection_errors, *known.channel_errors) if known else ()
+
+    def close(self) -> None:
+        """Drop the connection; the next send opens a new one."""
+        producer, self._producer = self._producer, None
+        self._declared.clear()
+        if producer is not None and self._connection is not None:
+            try:
+                self._connection.release()
+            except Exception:  # noqa: BLE001 - closing what is already broken
+                return
+
+
+def ping(timeout_seconds: float = 1.0) -> float | None:
+    """Return the broker's round trip in milliseconds, or None when it is away."""
+    started = time.perf_counter()
+    try:
+        with connect(timeout_seconds=timeout_seconds) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=timeout_seconds)
+            if is_redis(get_settings().broker_url):
+                connection.default_channel.client.ping()
+    except Exception:  # noqa: BLE001 - any fault means the same: it is away
+        return None
+    return (time.perf_counter() - started) * 1000
+
+
+def queue_depths(queues: Sequence[str], *, timeout_seconds: float = 2.0) -> dict[str, int] | None:
+    """Return how many messages wait in each queue, or None when the broker is away."""
+    try:
+        with connect(timeout_seconds=timeout_seconds) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=timeout_seconds)
+            return {queue: _depth(connection, queue) for queue in queues}
+    except Exception:  # noqa: BLE001
+        return None
+
+
+def _depth(connection: kombu.Connection, queue: str) -> int:
+    with connection.channel() as channel:
+        try:
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+        except ChannelError:
+            return 0  # on Redis an empty queue does not exist

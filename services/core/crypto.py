@@ -1,0 +1,68 @@
+"""Sealing of secrets at rest. What leaves here is unreadable without ``SECRET_KEY``."""
+
+import base64
+from functools import cache
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from services.core.errors import ShopfleetError
+from services.core.settings import get_settings
+
+_PURPOSE = b"shopfleet/seal/v1"
+
+
+class SealBroken(ShopfleetError):
+    """A sealed value cannot be opened: it was sealed under another key, for another place, or altered."""
+
+
+def _fernet(secret_key: str) -> Fernet:
+    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(secret_key.encode())
+    return Fernet(base64.urlsafe_b64encode(derived))
+
+
+class Sealer:
+    """Seals under the current key and opens what the current or the previous key sealed.
+
+    ``context`` names the place a value belongs to (``shop/7/stripe-key``). It is sealed along with the
+    value, so a sealed value copied into another shop's row does not open there.
+    """
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, secret_key: str, previous: str = "") -> None:
+        if not secret_key:
+            raise SealBroken("SECRET_KEY is empty: it needs at least 32 random characters")
+        self._keys = MultiFernet([_fernet(key) for key in (secret_key, previous) if key])
+
+    def seal(self, value: bytes, context: str) -> bytes:
+        """Return ``value`` sealed for ``context``; sealing it twice gives two different results."""
+        return self._keys.encrypt(_prefix(context) + value)
+
+    def open(self, sealed: bytes, context: str) -> bytes:
+        """Return what was sealed for ``context``; raise ``SealBroken`` for anything else."""
+        try:
+            opened = self._keys.decrypt(sealed)
+        except InvalidToken:
+            raise SealBroken(
+                f"the sealed value of {context} does not open: set SECRET_KEY_PREVIOUS to the key "
+                "it was sealed under, or record the secret again"
+            ) from None
+        prefix = _prefix(context)
+        if not opened.startswith(prefix):
+            raise SealBroken(f"the sealed value of {context} was sealed for another place")
+        return opened[len(prefix) :]
+
+
+def _prefix(context: str) -> bytes:
+    if not context or "\0" in context:
+        raise ValueError(f"context={context!r} should be a name without NUL characters")
+    return context.encode() + b"\0"
+
+
+@cache
+def get_sealer() -> Sealer:
+    """Return this process's sealer, keyed by its settings."""
+    settings = get_settings()
+    return Sealer(settings.secret_key, settings.secret_key_previous)

@@ -1,0 +1,59 @@
+"""Durations and moments as people type them: ``15m``, ``24h``, ``2026-11-20T08:00Z``. Pure."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from services.core.errors import ShopfleetError
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_PART = re.compile(r"(\d{1,7})([smhdw])")
+
+
+class TimeInvalid(ShopfleetError):
+    """A duration or a moment could not be read."""
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the duration that ``text`` says: ``90s``, ``15m``, ``24h``, ``7d``, ``1h30m``, or ``0``."""
+    compact = text.strip().lower()
+    if compact == "0":
+        return timedelta(0)
+    parts = _PART.findall(compact)
+    if not parts or "".join(number + unit for number, unit in parts) != compact:
+        raise TimeInvalid(f"{text!r} should be a duration such as 90s, 15m, 24h, 7d or 1h30m")
+    try:
+        return sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta(0))
+    except OverflowError:
+        raise TimeInvalid(f"{text!r} is longer than time itself can be written") from None
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """Return the moment that ``text`` says, aware, in UTC: an ISO time, or a duration before ``now``.
+
+    A time without a zone is read as UTC, and a day as its midnight in UTC.
+    """
+    try:
+        at = datetime.fromisoformat(text.strip())
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return now - parse_duration(text)
+    except (TimeInvalid, OverflowError):
+        wanted = "a time such as 2026-11-20T08:00Z, a day such as 2026-11-20, or an age such as 24h"
+        raise TimeInvalid(f"{text!r} should be {wanted}") from None
+
+
+def format_seconds(seconds: float | None) -> str:
+    """Return an age for people: ``42s``, ``3m 05s``, ``2h 10m``, ``3d 4h``; ``-`` for none."""
+    if seconds is None:
+        return "-"
+    whole = max(0, int(seconds))
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d {hour}h"
+    if hours:
+        return f"{hours}h {minute:02}m"
+    return f"{minutes}m {second:02}s" if minutes else f"{whole}s"

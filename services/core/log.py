@@ -1,0 +1,243 @@
+"""Every process writes the same kind of line: one JSON object, or one coloured line for a person.
+
+Lines of other libraries (celery, granian, flower, sqlalchemy) go through the same door. The two lines that
+are written thousands of times a second, one per request and one per settled set, take a short cut: their
+fields are fixed and carry no secrets, so they pay for no processors.
+"""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Callable, MutableMapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from services.core.redact import redact_field, redact_text
+from services.core.settings import Settings
+
+STDOUT_FD = 1
+LONGEST_FIELD = 200
+"""Characters of a field that a stranger may choose (a shop in an address, a topic in a header)."""
+
+# Celery names every message twice and httpx every call; the wide lines say more in one.
+_CHATTY = (
+    "celery.worker.strategy",
+    "celery.app.trace",
+    "httpx",
+    "httpcore",
+    "stripe",
+    "granian.access",
+    "urllib3",
+)
+
+_Render = Callable[[MutableMapping[str, Any]], bytes]
+_write_wide: Callable[[dict[str, Any]], None] | None = None
+
+
+def configure_logging(settings: Settings, process: str, *, fd: int = STDOUT_FD) -> None:
+    """Send this process's lines to ``fd``: its own, and those of every library it uses.
+
+    ``process`` names the line's writer (``ingress``, ``worker-webhooks``, ``beat``). May be called again,
+    for instance in a forked child; the last call holds. Until the first call the wide lines are not written.
+    """
+    global _write_wide  # noqa: PLW0603 - one log a process is the point
+    level = getattr(logging, settings.log_level.upper())
+    render = _make_render(settings.log_format, process, coloured=os.isatty(fd))
+
+    def write(fields: MutableMapping[str, Any]) -> None:
+        _write_line(fd, render(fields))
+
+    def finish(_logger: WrappedLogger, _method: str, fields: EventDict) -> str:
+        write(fields)
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            *_SAFE,
+            finish,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=False,
+    )
+    handler = LineHandler(fd=fd, process=process, log_format=settings.log_format)
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
+    logging.captureWarnings(capture=True)
+    _write_wide = write if level <= logging.INFO else None
+
+
+def log_request(
+    *,
+    request_id: str,
+    shop: str,
+    provider: str,
+    topic: str,
+    status: int,
+    outcome: str,
+    duration_ms: float,
+    size_bytes: int,
+    event_id: int | None = None,
+) -> None:
+    """Write the one line that tells a request's whole story: ``event=request``."""
+    if _write_wide is None:
+        return
+    _write_wide(
+        {
+            "level": "info",
+            "event": "request",
+            "request_id": request_id[:LONGEST_FIELD],
+            "shop": shop[:LONGEST_FIELD],
+            "provider": provider[:LONGEST_FIELD],
+            "topic": topic[:LONGEST_FIELD],
+            "status": status,
+            "outcome": outcome,
+            "duration_ms": round(duration_ms, 2),
+            "bytes": size_bytes,
+            "event_id": event_id,
+        }
+    )
+
+
+def log_settled(
+    *,
+    topic: str,
+    count: int,
+    done: int,
+    retried: int,
+    dead: int,
+    duration_ms: float,
+    request_ids: Sequence[str],
+    worker: str,
+) -> None:
+    """Write the one line about a settled set: ``event=settled``, with at most ten of its request ids."""
+    if _write_wide is None:
+        return
+    _write_wide(
+        {
+            "level": "info",
+            "event": "settled",
+            "topic": topic,
+            "count": count,
+            "done": done,
+            "retried": retried,
+            "dead": dead,
+            "duration_ms": round(duration_ms, 2),
+            "request_ids": list(request_ids[:10]),
+            "worker": worker,
+        }
+    )
+
+
+class LineHandler(logging.Handler):
+    """Writes a standard-library record as this project's line."""
+
+    def __init__(self, *, process: str, log_format: str, fd: int = STDOUT_FD) -> None:
+        super().__init__()
+        self._fd = fd
+        self._render = _make_render(log_format, process, coloured=os.isatty(fd))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            fields: EventDict = {
+                "level": record.levelname.lower(),
+                "event": record.getMessage(),
+                "logger": record.name,
+                **structlog.contextvars.get_contextvars(),
+            }
+            if record.exc_info and record.exc_info[0] is not None:
+                fields["exc_info"] = record.exc_info
+            for process in _SAFE:
+                fields = process(None, "", fields)  # type: ignore[assignment]  # these always return a mapping
+            _write_line(self._fd, self._render(fields))
+        except Exception:  # noqa: BLE001 - a line that cannot be written must not end what it describes
+            self.handleError(record)
+
+
+def granian_log_config(settings: Settings, process: str) -> dict[str, Any]:
+    """Return the ``log_dictconfig`` with which granian's processes, the workers too, write our lines.
+
+    Its workers set logging up again before they load the application, so the handler must stand by itself.
+    """
+    handler = {"()": LineHandler, "process": process, "log_format": settings.log_format}
+    logger = {"handlers": ["lines"], "level": "INFO", "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"lines": handler},
+        "loggers": {"_granian": logger, "granian.access": dict(logger)},
+    }
+
+
+def _redact_fields(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    return {
+        name: redact_text(value) if name == "exception" else redact_field(name, value)
+        for name, value in fields.items()
+    }
+
+
+# A traceback is written without local variables: those hold secrets.
+_SAFE: tuple[Processor, ...] = (structlog.processors.format_exc_info, _redact_fields)
+
+
+def _make_render(log_format: str, process: str, *, coloured: bool) -> _Render:
+    if log_format == "console":
+        return _console_render(process, coloured=coloured)
+
+    def render(fields: MutableMapping[str, Any]) -> bytes:
+        line = {
+            "time": datetime.now(UTC),
+            "level": fields.pop("level", "info"),
+            "event": fields.pop("event", ""),
+            "process": process,
+            "pid": os.getpid(),
+            **fields,
+        }
+        try:
+            return orjson.dumps(line, default=str, option=_JSON)
+        except orjson.JSONEncodeError:  # half a surrogate pair from an address, or an integer beyond 64 bits
+            return f"{json.dumps(line, default=str)}\n".encode()
+
+    return render
+
+
+_JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
+
+
+def _console_render(process: str, *, coloured: bool) -> _Render:
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=coloured, exception_formatter=structlog.dev.plain_traceback, pad_event_to=24
+    )
+
+    def render(fields: MutableMapping[str, Any]) -> bytes:
+        shown = {name: _printable(name, value) for name, value in fields.items() if value not in (None, "")}
+        stamp = datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]
+        text = renderer(None, "", {"timestamp": stamp, "process": process, **shown})
+        return f"{text}\n".encode()
+
+    return render
+
+
+def _printable(name: str, value: Any) -> Any:
+    """Return ``value`` with control characters written out: a stranger's text must not steer a terminal."""
+    if name == "exception" or not isinstance(value, str) or value.isprintable():
+        return value
+    return ascii(value)
+
+
+def _write_line(fd: int, line: bytes) -> None:
+    """Write one line with one call, so that lines of several processes on one pipe do not mix.
+
+    A reader that went away is not the writer's trouble.
+    """
+    with contextlib.suppress(OSError):
+        while line:
+            line = line[os.write(fd, line) :]

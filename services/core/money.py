@@ -1,0 +1,60 @@
+"""Money is an integer of minor units with its currency beside it. Exact, or refused."""
+
+import re
+
+from services.core.errors import ShopfleetError
+
+# ISO 4217 amendment 176: every active currency that does not have two decimals.
+_EXPONENTS = {
+    **dict.fromkeys(
+        ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV",
+         "XAF", "XOF", "XPF"), 0,
+    ),
+    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
+    **dict.fromkeys(("CLF", "UYW"), 4),
+}  # fmt: skip
+
+_AMOUNT = re.compile(r"(-?)([0-9]{1,15})(?:\.([0-9]{1,8}))?")
+_CURRENCY = re.compile(r"[A-Z]{3}")
+LARGEST_MINOR = 2**63 - 1
+"""What a ``bigint`` column holds."""
+
+
+class MoneyInvalid(ShopfleetError, ValueError):
+    """An amount or a currency is not what money looks like."""
+
+
+def exponent_of(currency: str) -> int:
+    """Return how many decimals ``currency`` has: JPY 0, most 2, KWD 3."""
+    if not _CURRENCY.fullmatch(currency):
+        raise MoneyInvalid(f"currency {currency!r} should be three capital letters such as CAD")
+    return _EXPONENTS.get(currency, 2)
+
+
+def to_minor(amount: str, currency: str) -> int:
+    """Return the decimal string ``amount`` in minor units of ``currency``: "12.5" CAD is 1250.
+
+    Zeros beyond the currency's decimals are allowed ("100.00" JPY is 100). Any other digit there, an
+    exponent, a separator, NaN or a number that is not a string raises ``MoneyInvalid``: nothing is
+    ever rounded.
+    """
+    exponent = exponent_of(currency)
+    match = _AMOUNT.fullmatch(amount) if isinstance(amount, str) else None
+    if match is None:
+        raise MoneyInvalid(f"amount {amount!r} should be a decimal string such as '12.50'")
+    sign, whole, fraction = match[1], match[2], match[3] or ""
+    if fraction[exponent:].strip("0"):
+        raise MoneyInvalid(f"amount {amount!r} has more than the {exponent} decimals of {currency}")
+    minor = int(whole + fraction[:exponent].ljust(exponent, "0"))
+    if minor > LARGEST_MINOR:
+        raise MoneyInvalid(f"amount {amount!r} {currency} is more than the books can hold")
+    return -minor if sign else minor
+
+
+def format_minor(minor: int, currency: str) -> str:
+    """Return ``minor`` units as a person reads them: 1250 CAD is "12.50 CAD"."""
+    exponent = exponent_of(currency)
+    digits = str(abs(minor)).rjust(exponent + 1, "0")
+    whole, fraction = digits[: len(digits) - exponent], digits[len(digits) - exponent :]
+    sign = "-" if minor < 0 else ""
+    return f"{sign}{whole}{'.' if fraction else ''}{fraction} {currency}"

@@ -1,0 +1,135 @@
+"""Reading what a provider sent: a field is there and right, or the message says what would be right.
+
+A body was signed, but a signature says who wrote it and not that it holds what we need.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import orjson
+
+from services.core.errors import Refused
+from services.core.money import MoneyInvalid, to_minor
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+LARGEST_ID = 2**63 - 1
+LARGEST_COUNT = 2**31 - 1
+
+
+class Unreadable(Exception):
+    """One field of a body is missing or is not what it should be."""
+
+    def __init__(self, field: str, found: object, wanted: str) -> None:
+        shown = repr(found)
+        super().__init__(
+            f"{field} is {shown if len(shown) <= 80 else shown[:77] + '...'}: it should be {wanted}"
+        )
+        self.field, self.found, self.wanted = field, found, wanted
+
+    def within(self, place: str) -> "Unreadable":
+        """Return the same fault, its field named from ``place`` on: ``line_items[2].price``."""
+        return Unreadable(f"{place}.{self.field}", self.found, self.wanted)
+
+
+def read_set(items: Sequence[Item], read: Callable[[Item], T], code: str) -> list[T | Refused]:
+    """Return what ``read`` makes of each item, in order; one that is ``Unreadable`` refuses alone."""
+    answers: list[T | Refused] = []
+    for item in items:
+        try:
+            answers.append(read(item))
+        except Unreadable as fault:
+            answers.append(Refused(code, str(fault)))
+    return answers
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that ``body`` is."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as fault:
+        raise Unreadable("the body", body[:40], f"a JSON object ({fault})") from None
+    if type(value) is not dict:
+        raise Unreadable("the body", value, "a JSON object")
+    return value
+
+
+def read_id(source: Mapping[str, Any], name: str) -> int:
+    """Return the field as a provider's id: a whole number from 1 to 2**63 - 1, beyond 2**53 included."""
+    value = source.get(name)
+    if type(value) is int and 0 < value <= LARGEST_ID:
+        return value
+    raise Unreadable(name, value, "a whole number from 1 to 2**63 - 1")
+
+
+def read_count(source: Mapping[str, Any], name: str) -> int:
+    """Return the field as a whole number that fits 32 bits, of either sign."""
+    value = source.get(name)
+    if type(value) is int and -LARGEST_COUNT <= value <= LARGEST_COUNT:
+        return value
+    raise Unreadable(name, value, "a whole number within 32 bits")
+
+
+def read_text(source: Mapping[str, Any], name: str) -> str:
+    """Return the field as text that is not empty."""
+    value = source.get(name)
+    if type(value) is str and value:
+        return value.replace("\0", "")
+    raise Unreadable(name, value, "text")
+
+
+def find_text(source: Mapping[str, Any], name: str) -> str:
+    """Return the field as text; empty when it is absent, null or something else.
+
+    A zero character, which PostgreSQL cannot store, is left out.
+    """
+    value = source.get(name)
+    return value.replace("\0", "") if type(value) is str else ""
+
+
+def read_money(source: Mapping[str, Any], name: str, currency: str) -> int:
+    """Return the field, a decimal string, in minor units of ``currency``."""
+    try:
+        return to_minor(source.get(name), currency)  # type: ignore[arg-type] # it refuses what is not text
+    except MoneyInvalid as fault:
+        raise Unreadable(name, source.get(name), f"an amount of money ({fault})") from None
+
+
+def read_instant(source: Mapping[str, Any], name: str) -> datetime:
+    """Return the field, an ISO 8601 text with an offset, as an aware moment."""
+    value = find_instant(source, name)
+    if value is None:
+        raise Unreadable(name, None, "a time with its offset, such as 2026-11-20T09:30:00-08:00")
+    return value
+
+
+def find_instant(source: Mapping[str, Any], name: str) -> datetime | None:
+    """Return the field as an aware moment; None when it is absent or null. Junk is ``Unreadable``."""
+    value = source.get(name)
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
+        pass
+    raise Unreadable(name, value, "a time with its offset, such as 2026-11-20T09:30:00-08:00")
+
+
+def read_epoch(source: Mapping[str, Any], name: str) -> datetime:
+    """Return the field, seconds since 1970, as an aware moment."""
+    value = source.get(name)
+    if type(value) is int and 0 <= value < 2**35:
+        return datetime.fromtimestamp(value, UTC)
+    raise Unreadable(name, value, "seconds since 1970")
+
+
+def read_list(source: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the field as a list of JSON objects."""
+    value = source.get(name)
+    if type(value) is list and all(type(entry) is dict for entry in value):
+        return value
+    raise Unreadable(name, value, "a list of objects")

@@ -1,0 +1,139 @@
+"""What the environment says, read once and checked as a whole.
+
+Faults are collected and reported together, because nobody wants to mend a deployment one
+restart at a time. Secrets are kept out of ``repr``. Per-shop values never live here.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from dotenv import dotenv_values
+
+from services.core.errors import SettingsInvalid
+
+BROKER_SCHEMES = ("redis", "rediss", "sentinel", "amqp", "amqps")
+MAIL_TRANSPORTS = ("smtp", "graph", "sendgrid", "resend", "file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting of the process; the table in ``docs/settings.md`` has a line for each."""
+
+    database_url: str = field(repr=False)
+    migrate_database_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    secret_key_previous: str = field(default="", repr=False)
+    cron_secret: str = field(default="", repr=False)
+    fleet_home: Path = Path(".fleet")
+    fleet_timezone: str = "America/Vancouver"
+    sentry_dsn: str = field(default="", repr=False)
+    environment: str = "development"
+    mail_transport: str = "smtp"
+    smtp_url: str = field(default="", repr=False)
+    mail_from: str = "Shopfleet <shopfleet@localhost>"
+    shopify_api_base: str = ""
+    stripe_api_base: str = "https://api.stripe.com"
+    quo_api_base: str = "https://api.quo.com"
+    log_level: str = "info"
+    log_format: str = "json"
+    bind_address: str = "127.0.0.1"
+    ingress_port: int = 8000
+    ingress_workers: int = 2
+    ingress_threads: int = 64
+    console_port: int = 8001
+    flower_port: int = 5555
+    flower_basic_auth: str = field(default="", repr=False)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone of fleet-wide schedules."""
+        return ZoneInfo(self.fleet_timezone)
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Build settings from ``environ``; raise ``SettingsInvalid`` naming every fault at once."""
+    faults: list[str] = []
+
+    def text(name: str, default: str = "", *, required: str = "") -> str:
+        value = environ.get(name, "").strip() or default
+        if required and not value:
+            faults.append(f"{name} is missing: {required}")
+        return value
+
+    def number(name: str, default: int, low: int, high: int) -> int:
+        raw = text(name, str(default))
+        if not raw.isdecimal() or not low <= int(raw) <= high:
+            faults.append(f"{name}={raw!r} should be a whole number from {low} to {high}")
+            return default
+        return int(raw)
+
+    def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
+        value = text(name, default)
+        if value not in allowed:
+            faults.append(f"{name}={value!r} should be one of {', '.join(allowed)}")
+        return value
+
+    database_url = text("DATABASE_URL", required="postgresql://user:password@host/database")
+    if database_url and not urlsplit(database_url).scheme.startswith("postgres"):
+        faults.append("DATABASE_URL should begin with postgresql://")
+    broker_url = text("BROKER_URL", required="redis://:password@host:6379/0")
+    if broker_url and urlsplit(broker_url).scheme not in BROKER_SCHEMES:
+        faults.append(f"BROKER_URL should begin with one of {', '.join(s + '://' for s in BROKER_SCHEMES)}")
+    timezone = text("FLEET_TIMEZONE", "America/Vancouver")
+    try:
+        ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError):
+        faults.append(f"FLEET_TIMEZONE={timezone!r} should be an IANA name such as America/Vancouver")
+    secret_key = text("SECRET_KEY", required="at least 32 random characters")
+    if secret_key and len(secret_key) < 32:
+        faults.append(f"SECRET_KEY has {len(secret_key)} characters: it needs at least 32")
+
+    settings = Settings(
+        database_url=database_url,
+        migrate_database_url=text("MIGRATE_DATABASE_URL", database_url),
+        broker_url=broker_url,
+        secret_key=secret_key,
+        secret_key_previous=text("SECRET_KEY_PREVIOUS"),
+        cron_secret=text("CRON_SECRET"),
+        fleet_home=Path(text("FLEET_HOME", ".fleet")).resolve(),
+        fleet_timezone=timezone,
+        sentry_dsn=text("SENTRY_DSN"),
+        environment=text("ENVIRONMENT", "development"),
+        mail_transport=choice("MAIL_TRANSPORT", "smtp", MAIL_TRANSPORTS),
+        smtp_url=text("SMTP_URL", "smtp://127.0.0.1:1025"),
+        mail_from=text("MAIL_FROM", "Shopfleet <shopfleet@localhost>"),
+        shopify_api_base=text("SHOPIFY_API_BASE"),
+        stripe_api_base=text("STRIPE_API_BASE", "https://api.stripe.com"),
+        quo_api_base=text("QUO_API_BASE", "https://api.quo.com"),
+        log_level=choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+        log_format=choice("LOG_FORMAT", "json", ("json", "console")),
+        bind_address=text("BIND_ADDRESS", "127.0.0.1"),
+        ingress_port=number("INGRESS_PORT", 8000, 1, 65535),
+        ingress_workers=number("INGRESS_WORKERS", 2, 1, 64),
+        ingress_threads=number("INGRESS_THREADS", 64, 1, 1024),
+        console_port=number("CONSOLE_PORT", 8001, 1, 65535),
+        flower_port=number("FLOWER_PORT", 5555, 1, 65535),
+        flower_basic_auth=text("FLOWER_BASIC_AUTH"),
+    )
+    if faults:
+        raise SettingsInvalid("settings are wrong:\n  - " + "\n  - ".join(faults))
+    return settings
+
+
+@cache
+def get_settings() -> Settings:
+    """Return the process's settings: the environment over ``.env`` over a running embedded fleet's own.
+
+    The last lets a plain ``celery -A tasks ...`` in another terminal join the fleet that
+    ``fleet up`` started, through the ``env`` file it leaves under ``FLEET_HOME``.
+    """
+    merged = {k: v for k, v in dotenv_values(".env").items() if v is not None} | dict(os.environ)
+    home = Path(merged.get("FLEET_HOME") or ".fleet")
+    embedded = {k: v for k, v in dotenv_values(home / "env").items() if v is not None}
+    return read_settings(embedded | merged)

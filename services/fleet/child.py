@@ -1,0 +1,158 @@
+"""One process of the fleet: how it is started, asked to end, and ended.
+
+Every child leads its own session, so that Ctrl-C reaches the supervisor alone and a whole group can
+be ended at once. The child tells the guard its own id between fork and exec, so there is no moment
+in which a killed supervisor leaves it behind.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from services.fleet.guard import Guard, watch_line
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom a child runs as, when that is not who we are."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What to run. ``env`` is the whole environment; without ``log`` the supervisor shows the output."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cwd: Path = Path("/")
+    account: Account | None = None
+    stop_signal: int = signal.SIGTERM
+    last_signal: int = signal.SIGKILL
+    log: Path | None = None
+    health_url: str = ""
+    prepare: Callable[[], None] | None = None
+    """Runs before every start, to clear what a crash left."""
+
+
+class Child:
+    """A program and its process, if it has one."""
+
+    def __init__(self, program: Program, guard: Guard) -> None:
+        self.program = program
+        self.name = program.name
+        self.started_at_seconds = 0.0
+        self._guard = guard
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        return self._process.pid if self._process is not None and self.poll() is None else None
+
+    @property
+    def output(self) -> IO[bytes] | None:
+        """What the process prints, unless it prints to a log file."""
+        return self._process.stdout if self._process is not None else None
+
+    def start(self) -> None:
+        """Leave the process running. ``OSError`` if the program cannot be run at all."""
+        program, guard_fd = self.program, self._guard.ensure_alive()
+        if program.prepare is not None:
+            program.prepare()
+
+        def tell_guard() -> None:
+            try:
+                os.write(guard_fd, watch_line(os.getpid(), program.stop_signal, program.last_signal))
+            except OSError:
+                return  # told again below
+
+        log = program.log.open("ab") if program.log else None
+        try:
+            self._process = subprocess.Popen(
+                program.argv,
+                env=dict(program.env),
+                cwd=program.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log or subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=tell_guard,  # noqa: PLW1509 - one write; it takes no lock that a thread may hold
+                user=program.account.uid if program.account else None,
+                group=program.account.gid if program.account else None,
+                extra_groups=[] if program.account else None,
+            )
+        finally:
+            if log is not None:
+                log.close()
+        self.started_at_seconds = time.monotonic()
+        self._guard.watch(self._process.pid, program.stop_signal, program.last_signal)
+
+    def poll(self) -> int | None:
+        """Return the exit code once the process has ended (negative: the signal), else None."""
+        if self._process is None:
+            return 0
+        return self._process.poll()
+
+    def send_signal(self, number: int) -> None:
+        """Signal the process itself, not its group."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def begin_stop(self) -> None:
+        """Ask the process to end; returns at once."""
+        self.send_signal(self.program.stop_signal)
+
+    def end_stop(self, deadline_seconds: float) -> None:
+        """Leave neither the process nor its group behind; from ``deadline_seconds`` (monotonic) by force."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(max(0.0, deadline_seconds - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.end_group(self.program.last_signal)
+            try:
+                self._process.wait(2)
+            except subprocess.TimeoutExpired:
+                self.end_group(signal.SIGKILL)
+                self._process.wait()
+        self.bury()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Ask, wait at most ``grace_seconds``, then end it."""
+        self.begin_stop()
+        self.end_stop(time.monotonic() + grace_seconds)
+
+    def bury(self) -> None:
+        """After the process has ended: end what it left in its group, and forget it."""
+        if self._process is None:
+            return
+        self.end_group(signal.SIGKILL)
+        self._guard.forget(self._process.pid)
+
+    def end_group(self, number: int) -> None:
+        """Signal everything in the process's group."""
+        if self._process is None:
+            return
+        try:
+            os.killpg(self._process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return
+
+
+def tell_exit(code: int) -> str:
+    """Return how a process ended, in words: ``exit code 1``, ``killed by SIGKILL``."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

@@ -1,0 +1,18 @@
+"""``fleet completion``: the shell's own completion for the fleet command."""
+
+import click
+from click.shell_completion import get_completion_class
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def command(ctx: click.Context, shell: str) -> None:
+    """Print the completion script of a shell.
+
+    Example: eval "$(fleet completion bash)"
+    """
+    completion = get_completion_class(shell)
+    if completion is None:
+        raise click.UsageError(f"{shell!r} should be bash, zsh or fish")
+    click.echo(completion(ctx.find_root().command, {}, "fleet", "_FLEET_COMPLETE").source())

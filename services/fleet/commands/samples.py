@@ -1,0 +1,113 @@
+"""The sample webhooks that ``fleet send`` can make, by provider and topic. Pure but for its randomness."""
+
+import random
+from collections.abc import Callable
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from services.sandbox.payloads import dump, utc_text, uuid_text
+from services.sandbox.quo_payloads import make_call, make_legacy_call, make_legacy_message, make_message
+from services.sandbox.shopify_catalogue import Item, make_inventory_level, make_items, make_product
+from services.sandbox.shopify_payloads import make_order, make_order_update, make_refund
+from services.sandbox.stripe_payloads import (
+    make_charge,
+    make_event,
+    make_payment_intent,
+    make_refunded_charge,
+)
+from services.sandbox.stripe_payloads import (
+    make_refund as make_stripe_refund,
+)
+
+LOCATION_ID = 65_536_001
+Maker = Callable[[random.Random, str, datetime], dict[str, Any]]
+
+
+def _items(currency: str) -> list[Item]:
+    """Return the goods of the sample shop: always the same, so that orders and levels meet."""
+    return make_items(random.Random(1), 8, minor_units=1 if currency == "JPY" else 100)  # noqa: S311
+
+
+def _order(rng: random.Random, currency: str, now: datetime) -> dict[str, Any]:
+    return make_order(
+        rng, _items(currency), placed_at=now, currency=currency, number=rng.randint(1001, 99999)
+    )
+
+
+def _level(rng: random.Random, currency: str, now: datetime) -> dict[str, Any]:
+    item = rng.choice(_items(currency))
+    return make_inventory_level(
+        item.inventory_item_id, LOCATION_ID, available=rng.randint(0, 50), updated_at=now
+    )
+
+
+def _charge(rng: random.Random, currency: str, now: datetime, status: str = "succeeded") -> dict[str, Any]:
+    cents = rng.randint(500, 20_000)
+    return make_charge(rng, amount_cents=cents, currency=currency.lower(), created_at=now, status=status)
+
+
+def _refunded(rng: random.Random, currency: str, now: datetime) -> dict[str, Any]:
+    return make_refunded_charge(_charge(rng, currency, now), 100)
+
+
+def _stripe_refund(rng: random.Random, currency: str, now: datetime) -> dict[str, Any]:
+    return make_stripe_refund(rng, _charge(rng, currency, now), amount_cents=100, created_at=now)
+
+
+_STRIPE: MappingProxyType[str, Maker] = MappingProxyType(
+    {
+        "charge.succeeded": _charge,
+        "charge.failed": lambda rng, currency, now: _charge(rng, currency, now, "failed"),
+        "charge.refunded": _refunded,
+        "refund.created": _stripe_refund,
+        "payment_intent.succeeded": lambda rng, cur, now: make_payment_intent(_charge(rng, cur, now)),
+    }
+)
+
+
+def _event(topic: str) -> Maker:
+    return lambda rng, currency, now: make_event(
+        rng, topic, _STRIPE[topic](rng, currency, now), created_at=now
+    )
+
+
+SAMPLES: MappingProxyType[str, MappingProxyType[str, Maker]] = MappingProxyType(
+    {
+        "shopify": MappingProxyType(
+            {
+                "orders/create": _order,
+                "orders/updated": lambda r, c, now: make_order_update(_order(r, c, now), updated_at=now),
+                "orders/cancelled": lambda r, c, now: make_order_update(
+                    _order(r, c, now), updated_at=now, cancelled=True
+                ),
+                "refunds/create": lambda r, c, now: make_refund(r, _order(r, c, now), refunded_at=now),
+                "inventory_levels/update": _level,
+                "products/update": lambda _, c, now: make_product(_items(c), updated_at=now, currency=c),
+            }
+        ),
+        "stripe": MappingProxyType({topic: _event(topic) for topic in _STRIPE}),
+        "openphone": MappingProxyType(
+            {
+                "message.received": lambda rng, _, now: make_legacy_message(rng, sent_at=now),
+                "call.completed": lambda rng, _, now: make_legacy_call(rng, ended_at=now),
+            }
+        ),
+        "quo": MappingProxyType(
+            {
+                "message.received": lambda rng, _, now: make_message(rng, sent_at=now),
+                "call.completed": lambda rng, _, now: make_call(rng, ended_at=now),
+            }
+        ),
+    }
+)
+"""The first topic of each provider is the one that is sent when none is named."""
+
+
+def make_sample(provider: str, topic: str, currency: str, rng: random.Random, now: datetime) -> bytes | None:
+    """Return the body of a sample webhook, or None when there is none of that topic."""
+    if provider not in SAMPLES:
+        note = {"id": uuid_text(rng), "note": "a sample"}
+        return dump({"type": topic, "timestamp": utc_text(now), "data": note})
+    maker = SAMPLES[provider].get(topic)
+    return dump(maker(rng, currency, now)) if maker else None

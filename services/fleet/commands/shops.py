@@ -1,0 +1,200 @@
+"""``fleet shops``: add, list, show and change shops, and record their secrets."""
+
+import sys
+
+import click
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.durations import parse_duration
+from services.fleet.commands.edge import as_option, json_option, operator_label, tell_faults
+from services.fleet.commands.show import print_fields, print_json, print_table, show_time, to_document
+from services.shops.names import SecretKind, get_kind, make_value
+from services.shops.secrets import SECRET_NAMES, find_secret_states, record_secret
+from services.shops.shops import FIELDS, Shop, add_shop, find_shops, get_shop, set_shop
+
+
+@click.group()
+def command() -> None:
+    """Add, list, show and change shops, and record their secrets.
+
+    Example: fleet shops add harbour --name Harbour --timezone America/Vancouver --currency CAD
+    """
+
+
+@command.command("add")
+@click.argument("slug")
+@click.option("--name", required=True, help="The shop's name for people.")
+@click.option("--timezone", required=True, help="IANA zone of its days, such as America/Vancouver.")
+@click.option("--currency", required=True, help="Three capital letters, such as CAD.")
+@click.option("--owner-email", default="", help="Who gets the shop's mail.")
+@click.option("--accountant-email", default="", help="Who gets its books.")
+@click.option("--shopify-domain", default="", help="Such as harbour.myshopify.com.")
+@click.option("--stock-location-id", default="", help="The Shopify location that sales are taken from.")
+@as_option
+@json_option
+@tell_faults
+def add(slug: str, acting_as: str, as_json: bool, **fields: str) -> None:
+    """Add a shop. SLUG is its name in webhook addresses: a-z, 0-9 and '-', at most 40.
+
+    Example: fleet shops add harbour --name Harbour --timezone America/Vancouver --currency CAD
+    """
+    with transaction() as tx:
+        shop = add_shop(tx, slug=slug, **fields, now=utc_now(), by=operator_label(acting_as))
+    if as_json:
+        print_json(to_document(shop))
+    else:
+        click.echo(f"Added shop {shop.slug}. Next: fleet shops secret {shop.slug} shopify-webhook --stdin")
+
+
+@command.command("list")
+@json_option
+@tell_faults
+def list_shops(as_json: bool) -> None:
+    """List every shop. Example: fleet shops list --json"""
+    with transaction() as tx:
+        shops = find_shops(tx)
+    if as_json:
+        print_json([to_document(shop) for shop in shops])
+        return
+    print_table(
+        "",
+        ("slug", "name", "zone", "currency", "owner", "shopify"),
+        [(s.slug, s.name, s.timezone, s.currency, s.owner_email, s.shopify_domain) for s in shops],
+        "No shops yet: fleet shops add <slug> --name ... --timezone ... --currency ...",
+    )
+
+
+@command.command("show")
+@click.argument("slug")
+@json_option
+@tell_faults
+def show(slug: str, as_json: bool) -> None:
+    """Show a shop's settings, and which secrets it has (never a secret itself).
+
+    Example: fleet shops show harbour
+    """
+    with transaction() as tx:
+        shop = get_shop(tx, slug)
+        secrets = find_secret_states(tx, shop.id, utc_now())
+    if as_json:
+        print_json(to_document(shop) | {"secrets": [to_document(state) for state in secrets]})
+        return
+    print_fields(f"Shop {shop.slug}", to_document(shop))
+    print_table(
+        "Secrets",
+        ("name", "recorded", "previous good until"),
+        [(state.name, state.recorded_at, state.previous_until) for state in secrets],
+        f"No secrets yet: fleet shops secret {slug} shopify-webhook --stdin",
+    )
+
+
+@command.command("set")
+@click.argument("slug")
+@click.argument("changes", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--name")
+@click.option("--timezone")
+@click.option("--currency")
+@click.option("--owner-email")
+@click.option("--accountant-email")
+@click.option("--shopify-domain")
+@click.option("--stock-location-id")
+@as_option
+@json_option
+@tell_faults
+def set_fields(
+    slug: str, changes: tuple[str, ...], acting_as: str, as_json: bool, **options: str | None
+) -> None:
+    """Change a shop's fields, as options or as field=value.
+
+    Example: fleet shops set harbour --owner-email owner@harbour.example
+    """
+    wanted = {field: value for field, value in options.items() if value is not None} | _read_pairs(changes)
+    if not wanted:
+        raise click.UsageError(f"nothing to change: name at least one of {', '.join(FIELDS)}")
+    with transaction() as tx:
+        before = get_shop(tx, slug)
+        shop = set_shop(tx, slug, wanted, now=utc_now(), by=operator_label(acting_as))
+    if as_json:
+        print_json(to_document(shop))
+    else:
+        click.echo(_say_changed(before, shop))
+
+
+@command.command("secret")
+@click.argument("slug")
+@click.argument("name")
+@click.option("--stdin", "from_stdin", is_flag=True, help="Read the secret from standard input.")
+@click.option("--generate", is_flag=True, help="Make a webhook secret and print it once.")
+@click.option("--keep-previous", default="", help="How long the replaced one stays good: 24h, 0.")
+@as_option
+@json_option
+@tell_faults
+def secret(
+    slug: str,
+    name: str,
+    from_stdin: bool,
+    generate: bool,
+    keep_previous: str,
+    acting_as: str,
+    as_json: bool,
+) -> None:
+    """Record or rotate a secret of a shop; it is sealed at once and never shown again.
+
+    Without --keep-previous a replaced webhook secret stays good for 24 h, and a token ends at once.
+    Example: fleet shops secret harbour shopify-webhook --stdin < secret.txt
+    """
+    kind = get_kind(name)
+    keep = parse_duration(keep_previous) if keep_previous else None
+    value = _take_value(kind, from_stdin=from_stdin, generate=generate)
+    now = utc_now()
+    with transaction() as tx:
+        shop = get_shop(tx, slug)
+        is_new = record_secret(tx, shop.id, kind.name, value, now, keep, by=operator_label(acting_as))
+        state = next(state for state in find_secret_states(tx, shop.id, now) if state.name == kind.name)
+    if as_json:
+        document = {"slug": slug, "changed": is_new, **to_document(state)}
+        print_json(document | ({"value": value} if generate else {}))
+        return
+    said = f"Recorded {kind.name} of {slug}." if is_new else f"{kind.name} of {slug} is that already."
+    overlap = (
+        f" The previous one is good until {show_time(state.previous_until)}." if state.previous_until else ""
+    )
+    if generate:
+        click.echo(value)
+    click.echo(said + overlap, err=generate)
+
+
+def _take_value(kind: SecretKind, *, from_stdin: bool, generate: bool) -> str:
+    if from_stdin and generate:
+        raise click.UsageError("--stdin and --generate exclude each other")
+    if generate:
+        return make_value(kind)
+    if sys.stdin.isatty():
+        return str(click.prompt(f"{kind.name} ({kind.what})", hide_input=True, err=True))
+    if not from_stdin:
+        raise click.UsageError(f"say where {kind.name} comes from: --stdin or --generate")
+    return click.get_text_stream("stdin").read(8192).strip()
+
+
+def _read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
+    changes = {}
+    for pair in pairs:
+        field, equals, value = pair.partition("=")
+        if not equals:
+            raise click.UsageError(f"{pair!r} should be field=value, such as currency=CAD")
+        changes[field.strip().replace("-", "_")] = value
+    return changes
+
+
+def _say_changed(before: Shop, after: Shop) -> str:
+    changed = [
+        f"{field}: {getattr(before, field) or '-'} -> {getattr(after, field) or '-'}"
+        for field in FIELDS
+        if getattr(before, field) != getattr(after, field)
+    ]
+    return "\n".join(changed) if changed else f"{after.slug} is like that already: nothing changed."
+
+
+_names = "; ".join(f"{kind.name} ({kind.what})" for kind in SECRET_NAMES.values())
+secret.epilog = f"Names: {_names}; standard-webhook:<source>."

@@ -1,0 +1,138 @@
+"""``fleet doctor``: looks at everything a fleet stands on, and says how to mend what is wrong."""
+
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from services.core.clock import utc_now
+from services.core.errors import SettingsInvalid
+from services.core.settings import Settings, read_settings
+from services.fleet.embedded.state import find_owner
+from services.fleet.ports import find_listener, is_free
+
+_LEAST_FREE_BYTES = 1_000_000_000
+_LARGEST_CLOCK_DIFFERENCE_SECONDS = 2.0
+_MIGRATE = "run: fleet migrate"
+_UP = "start it with: fleet up"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: what was seen, and if it is not ``ok``, the remedy."""
+
+    check: str
+    ok: bool
+    seen: str
+    mend: str = ""
+
+
+def examine(environ: Mapping[str, str], home: Path) -> list[Finding]:
+    """Return every finding; looks only, changes nothing. ``environ`` is the merged environment."""
+    findings = [_python_version(), *_packages(), _disk(home), _fleet(home)]
+    try:
+        settings = read_settings(environ)
+    except SettingsInvalid as error:
+        mend = "set what is named in the environment or in .env; in an embedded fleet, " + _UP
+        return [*findings, Finding("settings", False, str(error), mend)]
+    findings.append(Finding("settings", True, "complete"))
+    findings += _ports(settings, running=find_owner(home) is not None)
+    findings += _database(settings)
+    findings.append(_broker(settings.broker_url))
+    return findings
+
+
+def _python_version() -> Finding:
+    seen = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", sys.version_info >= (3, 11), seen, "install Python 3.11 or newer")
+
+
+def _packages() -> Iterator[Finding]:
+    """Compare what is installed with what this package's metadata asks for."""
+    from packaging.requirements import Requirement
+
+    wrong, count = [], 0
+    try:
+        wanted = [Requirement(line) for line in requires("shopfleet") or ()]
+    except PackageNotFoundError:
+        yield Finding("packages", False, "shopfleet is not installed", "run: pip install -e .")
+        return
+    for requirement in wanted:
+        extra = "embedded" if requirement.marker and "embedded" in str(requirement.marker) else ""
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        count += 1
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing, wanted {requirement.specifier}")
+            continue
+        if not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{requirement.name} is {found}, wanted {requirement.specifier}")
+    seen = "; ".join(wrong) or f"{count} as required"
+    yield Finding("packages", not wrong, seen, "run: pip install -r requirements.txt")
+
+
+def _disk(home: Path) -> Finding:
+    there = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    mend = f"free at least {_LEAST_FREE_BYTES // 10**9} GB, or set FLEET_HOME to a folder on another disk"
+    return Finding("disk", free >= _LEAST_FREE_BYTES, f"{free / 10**9:.1f} GB free for {home}", mend)
+
+
+def _fleet(home: Path) -> Finding:
+    owner = find_owner(home)
+    return Finding("fleet", True, f"runs on {home}, pid {owner}" if owner else f"none runs on {home}")
+
+
+def _ports(settings: Settings, *, running: bool) -> Iterator[Finding]:
+    """Ports must be free while no fleet runs, and answered on while one does."""
+    for name in ("ingress_port", "console_port", "flower_port"):
+        port: int = getattr(settings, name)
+        free = is_free(port)
+        if running:
+            seen = f"{port} has no listener" if free else f"{port} answers"
+            yield Finding(name, not free, seen, "look for the process's lines in the output of fleet up")
+        else:
+            seen = f"{port} is free" if free else f"{port} is taken by {find_listener(port)}"
+            mend = f"stop that process, set {name.upper()} to a free port, or use fleet up --auto-ports"
+            yield Finding(name, free, seen, mend)
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    """Connect once, and look at the migrations and the clock over that connection."""
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from services.core.db import driver_url
+    from services.schema.migrate import find_revision, head_revision
+
+    engine = create_engine(driver_url(settings.database_url), connect_args={"connect_timeout": 3})
+    try:
+        with engine.connect() as tx:
+            row = tx.execute(text("select current_setting('server_version'), clock_timestamp()")).one()
+            seconds = abs((utc_now() - row[1]).total_seconds())
+            yield Finding("database", True, f"PostgreSQL {row[0]} at {engine.url.host}:{engine.url.port}")
+            seen = f"{seconds:.3f} s apart from the database's"
+            mend = "synchronise both machines' clocks (NTP): leases and signatures depend on them"
+            yield Finding("clock", seconds <= _LARGEST_CLOCK_DIFFERENCE_SECONDS, seen, mend)
+            at, head = find_revision(tx), head_revision()
+            yield Finding("migrations", at == head, f"at {at or 'nothing'}, newest is {head}", _MIGRATE)
+    except SQLAlchemyError as error:
+        why = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        yield Finding("database", False, why, f"check DATABASE_URL; an embedded one: {_UP}")
+    finally:
+        engine.dispose()
+
+
+def _broker(url: str) -> Finding:
+    """Ask the broker through the one module that knows it."""
+    from services.core.broker import ping
+
+    ping(timeout_seconds=3)  # the first one also loads the client library
+    latency_ms = ping(timeout_seconds=3)
+    if latency_ms is None:
+        return Finding("broker", False, "does not answer", f"check BROKER_URL; an embedded one: {_UP}")
+    return Finding("broker", True, f"{url.partition('://')[0]} answers in {latency_ms:.1f} ms")

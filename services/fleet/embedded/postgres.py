@@ -1,0 +1,176 @@
+"""An own PostgreSQL: made once, listening on loopback and on a socket in a private folder."""
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from services.fleet.child import Account, Child, Program
+from services.fleet.embedded.state import end_leftovers, make_folder, tail, write_private
+from services.fleet.errors import ServerFailed
+from services.fleet.ports import LOOPBACK
+
+ADMIN_ROLE = "postgres"
+OWNER_ROLE = "shopfleet_owner"
+APP_ROLE = "shopfleet_app"
+DATABASE = "shopfleet"
+
+SERVER_ENV = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+"""The whole environment of the servers; a stray ``PGDATA`` or ``PGPORT`` must not reach them."""
+
+_LONGEST_SOCKET_PATH = 100
+"""``sun_path`` holds 104 bytes on macOS, 108 on Linux."""
+
+_SETTINGS = {
+    "listen_addresses": LOOPBACK,
+    "max_connections": "100",
+    "shared_buffers": "64MB",
+    "huge_pages": "off",
+    "jit": "off",  # short queries: compiling them costs more than it saves
+    "io_method": "sync",  # PostgreSQL 18 would keep three I/O workers waiting
+    "wal_level": "minimal",  # nobody replicates from an embedded server
+    "max_wal_senders": "0",
+    "max_logical_replication_workers": "0",  # no launcher process
+    "max_parallel_workers_per_gather": "0",
+    "max_wal_size": "1GB",
+    "checkpoint_timeout": "15min",
+    "autovacuum_naptime": "30s",  # the work queue's rows change many times; the default minute lets it grow
+    "log_checkpoints": "off",
+    "log_line_prefix": "%m [%p] %q%a %u@%d ",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+"""For throwaway servers of a test run: an operating-system crash may cost the whole cluster."""
+
+
+def ensure_cluster(
+    initdb: Path, area: Path, account: Account | None, password: str, *, durable: bool
+) -> Path:
+    """Return the data folder, made by ``initdb`` if it is not there; a half-made one never counts."""
+    base = make_folder(area / "postgres", 0o700, account)
+    data, fresh = base / "data", base / "new"
+    end_leftovers(data, "postgres", signal.SIGINT)
+    if (data / "PG_VERSION").exists():
+        return data
+    shutil.rmtree(fresh, ignore_errors=True)
+    password_file = make_folder(area / "run", 0o711) / f"initdb-{secrets.token_hex(4)}"
+    write_private(password_file, f"{password}\n", account)
+    argv = [
+        str(initdb),
+        f"--pgdata={fresh}",
+        f"--username={ADMIN_ROLE}",
+        "--auth=scram-sha-256",
+        f"--pwfile={password_file}",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-instructions",
+    ]
+    try:
+        made = subprocess.run(
+            argv if durable else [*argv, "--no-sync"],
+            env=SERVER_ENV,
+            cwd=base,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
+        )
+    finally:
+        password_file.unlink()
+    if made.returncode != 0:
+        raise ServerFailed(f"initdb failed in {base}:\n{made.stdout.strip()}")
+    fresh.rename(data)
+    return data
+
+
+def postgres_program(
+    postgres: Path, area: Path, data: Path, account: Account | None, *, port: int, log: Path, durable: bool
+) -> Program:
+    """Return how to run the server: its settings are on the command line, so they always hold."""
+    sockets = make_folder(area / "sockets", 0o700, account)
+    settings = _SETTINGS | ({} if durable else _NOT_DURABLE) | {"port": str(port)}
+    fits = len(os.fsencode(sockets)) + len(f"/.s.PGSQL.{port}") <= _LONGEST_SOCKET_PATH
+    doubled = str(sockets).replace('"', '""')
+    settings["unix_socket_directories"] = f'"{doubled}"' if fits else ""
+    flags = (part for name, value in settings.items() for part in ("-c", f"{name}={value}"))
+    return Program(
+        name="postgres",
+        argv=(str(postgres), "-D", str(data), *flags),
+        env=SERVER_ENV,
+        cwd=data,
+        account=account,
+        stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
+        last_signal=signal.SIGQUIT,  # "immediate": recovers from the log at the next start
+        log=log,
+        prepare=lambda: clear_pid_file(data),
+    )
+
+
+def clear_pid_file(data: Path) -> None:
+    """Leave no server in ``data`` and no pid file; the caller holds the lock of its home.
+
+    PostgreSQL refuses to start when its stale pid file names a process that lives, whoever that is.
+    """
+    end_leftovers(data, "postgres", signal.SIGINT)
+    (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def wait_until_ready(child: Child, data: Path, *, timeout_seconds: float = 60.0) -> None:
+    """Return once the server takes connections; ``ServerFailed`` with its last words if it does not.
+
+    Reads line 8 of the pid file, as ``pg_ctl --wait`` does:
+    https://www.postgresql.org/docs/18/storage-file-layout.html
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            break
+        try:
+            lines = (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            lines = []
+        if len(lines) >= 8 and lines[0] == str(child.pid) and lines[7].strip() == "ready":
+            return
+        time.sleep(0.01)
+    log = child.program.log
+    raise ServerFailed(f"PostgreSQL did not start; {log} ends with:\n{tail(log) if log else ''}")
+
+
+def url_for(role: str, password: str, port: int, database: str = DATABASE) -> str:
+    """Return a connection URL for ``role`` over loopback."""
+    return f"postgresql://{role}:{quote(password, safe='')}@{LOOPBACK}:{port}/{database}"
+
+
+def ensure_roles(admin_url: str, *, owner_password: str, app_password: str) -> None:
+    """Leave the owner, the application's role and the database there, with these passwords.
+
+    Safe to repeat; it is the only thing that the superuser does. The application's role may connect
+    and nothing else: the migrations grant it tables, and nobody grants it the right to make any.
+    """
+    import psycopg
+    from psycopg import sql
+
+    with psycopg.connect(admin_url, autocommit=True, connect_timeout=5) as admin:
+        for role, password in ((OWNER_ROLE, owner_password), (APP_ROLE, app_password)):
+            verifier = admin.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
+            found = admin.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone()
+            verb = sql.SQL("alter" if found else "create")
+            statement = sql.SQL("{} role {} login password {}").format(
+                verb, sql.Identifier(role), sql.Literal(verifier.decode())
+            )
+            admin.execute(statement)
+        database, owner, app = map(sql.Identifier, (DATABASE, OWNER_ROLE, APP_ROLE))
+        if not admin.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone():
+            admin.execute(sql.SQL("create database {} owner {}").format(database, owner))
+        admin.execute(sql.SQL("revoke all on database {} from public").format(database))
+        admin.execute(sql.SQL("grant connect on database {} to {}").format(database, app))

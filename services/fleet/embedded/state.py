@@ -1,0 +1,255 @@
+"""Where the embedded servers keep what must outlive them, and who may use it.
+
+``FLEET_HOME`` holds the lock, the passwords and the logs. The servers' data lies in its folder
+``servers``; only when we are root and the account that the servers run as cannot reach that folder
+does it lie in ``/var/tmp`` instead, with the note ``servers-at`` in ``FLEET_HOME`` telling where.
+The permissions of folders that we did not make are never changed.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import stat
+import time
+from pathlib import Path
+from typing import Any
+
+from services.fleet.child import Account
+from services.fleet.errors import AlreadyRunning, FleetError
+
+_ELSEWHERE = Path("/var/tmp")  # noqa: S108 - the folder made below is ours alone, and checked
+_NOTE = "servers-at"
+_THROWAWAY = "throwaway"
+_PASSWORDS = "servers.json"
+
+
+class HomeLock:
+    """Holds ``FLEET_HOME`` for this process. The system lets go of it however the process ends."""
+
+    def __init__(self, home: Path) -> None:
+        """Take the lock, or raise ``AlreadyRunning`` naming the process that has it."""
+        self.home = home
+        make_folder(home, 0o711 if os.geteuid() == 0 else 0o700)
+        try:
+            self._fd = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except PermissionError as error:
+            raise FleetError(
+                f"{home} belongs to another user: set FLEET_HOME to a folder of your own, "
+                f"or start as the user who made it ({error.strerror})"
+            ) from None
+        if not _try_lock(self._fd):
+            pid = _read_pid(self._fd)
+            os.close(self._fd)
+            raise AlreadyRunning(
+                f"a fleet is already running on {home} (pid {pid}): "
+                "stop it first, or set FLEET_HOME to another folder"
+            )
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, str(os.getpid()).encode(), 0)
+
+    def release(self) -> None:
+        """Let go of the home, and leave no process id in the lock file."""
+        if self._fd >= 0:
+            os.ftruncate(self._fd, 0)
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _try_lock(fd: int) -> bool:
+    """Lock ``fd``; tries for half a second, because ``find_owner`` holds the lock for a moment."""
+    for _ in range(10):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+def _read_pid(fd: int) -> int:
+    raw = os.pread(fd, 32, 0)
+    return int(raw) if raw.isdigit() else 0
+
+
+def find_owner(home: Path) -> int | None:
+    """Return the process id of the fleet that holds ``home``, or None when none does."""
+    try:
+        fd = os.open(home / "lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise FleetError(f"{home} belongs to another user: ask as that user, or set FLEET_HOME") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read_pid(fd)
+    else:
+        return None
+    finally:
+        os.close(fd)
+
+
+def make_folder(path: Path, mode: int, account: Account | None = None) -> Path:
+    """Return ``path``, made with ``mode`` (and ``account`` as owner) unless it is there already."""
+    if not path.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700)
+        if account is not None:
+            os.chown(path, account.uid, account.gid)
+        path.chmod(mode)
+    return path
+
+
+def write_private(path: Path, text: str, account: Account | None = None) -> None:
+    """Leave ``text`` in ``path``, readable by its owner alone, never half written."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        file.write(text)
+        if account is not None:
+            os.fchown(fd, account.uid, account.gid)
+    fresh.replace(path)
+
+
+def find_account(home: Path) -> Account | None:
+    """Return whom the servers run as when we are root (PostgreSQL refuses to be), else None.
+
+    The owner of ``home`` if that is not root, so that ``sudo`` in one's own checkout leaves data one
+    can use; else ``nobody``. No account is created.
+    """
+    if os.geteuid() != 0:
+        return None
+    uid = home.stat().st_uid
+    entry = pwd.getpwuid(uid) if uid else pwd.getpwnam("nobody")
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def can_reach(path: Path, account: Account | None) -> bool:
+    """Say whether ``account`` may pass through every folder down to ``path`` and read it."""
+    if account is None:
+        return os.access(path, os.R_OK | os.X_OK)
+    for step in (path, *path.parents):
+        seen = step.stat()
+        shift = 6 if seen.st_uid == account.uid else 3 if seen.st_gid == account.gid else 0
+        if not (seen.st_mode >> shift) & stat.S_IXOTH:
+            return False
+    return True
+
+
+def settle_area(home: Path, account: Account | None, *, throwaway: bool = False) -> Path:
+    """Return the folder for the servers' files, made if need be; ``account`` can reach it.
+
+    A ``throwaway`` one in ``/var/tmp`` is marked, so that a later start removes it should this process
+    be killed before it can.
+    """
+    if account is None or (can_reach(home, account) and not (home / _NOTE).exists()):
+        return make_folder(home / "servers", 0o700 if account is None else 0o711)
+    note = home / _NOTE
+    if note.exists():
+        area = Path(note.read_text(encoding="utf-8").splitlines()[0])
+    else:
+        area = _ELSEWHERE / f"shopfleet-{hashlib.sha256(str(home).encode()).hexdigest()[:16]}"
+        _clear_forgotten()
+        if _is_ours(area):
+            _clear_area(area)  # its home was removed, and the passwords with it
+    make_folder(area, 0o711)
+    if not _is_ours(area):
+        raise FleetError(f"{area} belongs to another user: remove it, or set FLEET_HOME to another folder")
+    write_private(
+        note,
+        f"{area}\nThe servers' data is there because the account {account.name} cannot reach {home}.\n",
+    )
+    if throwaway:
+        write_private(area / _THROWAWAY, f"{home}\n")
+    return area
+
+
+def _is_ours(area: Path) -> bool:
+    """Say whether ``area`` is a folder of ours; in ``/var/tmp`` anybody may have put anything there."""
+    try:
+        seen = area.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid()
+
+
+def _clear_forgotten() -> None:
+    """Remove throwaway areas whose fleet was killed: nobody holds their home any more."""
+    for area in _ELSEWHERE.glob("shopfleet-*"):
+        marker = area / _THROWAWAY
+        if _is_ours(area) and marker.is_file():
+            home = Path(marker.read_text(encoding="utf-8").rstrip("\n"))
+            if find_owner(home) is None:
+                _clear_area(area)
+
+
+def _clear_area(area: Path) -> None:
+    """Remove an area, ending first whatever still runs in it."""
+    end_leftovers(area / "postgres", "postgres", signal.SIGINT)
+    end_leftovers(area / "valkey", "valkey-server", signal.SIGTERM)
+    shutil.rmtree(area, ignore_errors=True)
+
+
+def forget_area(home: Path, area: Path) -> None:
+    """Remove the servers' data, their passwords and the note; the servers must have ended."""
+    shutil.rmtree(area, ignore_errors=True)
+    for name in (_NOTE, _PASSWORDS):
+        (home / name).unlink(missing_ok=True)
+
+
+def get_passwords(home: Path) -> dict[str, str]:
+    """Return the servers' passwords, made at the first start and kept in ``servers.json`` (mode 600)."""
+    path = home / _PASSWORDS
+    if path.exists():
+        kept: Any = json.loads(path.read_text(encoding="utf-8"))
+        return {str(k): str(v) for k, v in kept.items()}
+    made = {role: secrets.token_urlsafe(24) for role in ("admin", "owner", "app", "broker")}
+    write_private(path, json.dumps(made, indent=1) + "\n")
+    return made
+
+
+def tail(path: Path, lines: int = 5) -> str:
+    """Return the last lines of a log, for a message about why a server did not start."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def open_log(home: Path, name: str, *, keep_bytes: int = 10_000_000) -> Path:
+    """Return the path of a server's log; one past ``keep_bytes`` is put aside first."""
+    path = make_folder(home / "logs", 0o700) / f"{name}.log"
+    if path.exists() and path.stat().st_size > keep_bytes:
+        path.replace(path.with_suffix(".log.1"))
+    return path
+
+
+def end_leftovers(cwd: Path, name: str, stop_signal: int) -> None:
+    """End servers that still run in ``cwd`` although nobody holds its lock.
+
+    That takes a supervisor and its guard both killed. Found by what they are, not by a pid file,
+    whose number may belong to somebody else by now.
+    """
+    import psutil
+
+    folder = str(cwd.resolve())
+    left = [
+        process
+        for process in psutil.process_iter(["name", "cwd", "ppid"])
+        if process.info["name"] == name and process.info["cwd"] == folder
+    ]
+    mains = {process.pid for process in left}
+    for process in left:
+        if process.info["ppid"] not in mains:
+            process.send_signal(stop_signal)
+    _, stuck = psutil.wait_procs(left, timeout=5)
+    for process in stuck:
+        process.kill()
+    psutil.wait_procs(stuck, timeout=5)

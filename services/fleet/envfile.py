@@ -1,0 +1,74 @@
+"""``FLEET_HOME/env``: what a running fleet tells every other tool, and its generated secrets.
+
+The secrets stay when the fleet stops. The rest goes with it, so that a stopped fleet does not look
+as if it ran. Written for ``python-dotenv``, which ``services.core.settings`` reads it with.
+"""
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from services.fleet.embedded.state import write_private
+
+LASTING = ("SECRET_KEY", "CRON_SECRET", "FLOWER_BASIC_AUTH")
+
+
+def read_env(home: Path) -> dict[str, str]:
+    """Return what the file says; nothing if there is none."""
+    return _stated(home / "env")
+
+
+def read_merged(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return the environment over ``.env`` in ``folder``, as the settings see them."""
+    return _stated(folder / ".env") | dict(environ)
+
+
+def read_effective(home: Path, environ: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return the settings as the fleet on ``home`` has them.
+
+    A running fleet's own ports and addresses win; its secrets are the environment's where that has any.
+    """
+    stated = read_env(home)
+    running = {name: value for name, value in stated.items() if name not in LASTING}
+    return stated | read_merged(environ, folder) | running
+
+
+def ensure_secrets(home: Path) -> dict[str, str]:
+    """Return the generated secrets, made at the first start and the same ever after."""
+    kept = {name: value for name, value in read_env(home).items() if name in LASTING and value}
+    made = {
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "CRON_SECRET": secrets.token_urlsafe(32),
+        "FLOWER_BASIC_AUTH": f"fleet:{secrets.token_urlsafe(18)}",
+    }
+    if kept.keys() != made.keys():
+        _write(home, made | kept)
+    return made | kept
+
+
+def record_running(home: Path, values: Mapping[str, str]) -> None:
+    """Add what other tools need to join the running fleet."""
+    _write(home, ensure_secrets(home) | dict(values))
+
+
+def record_stopped(home: Path) -> None:
+    """Leave only the secrets."""
+    _write(home, ensure_secrets(home))
+
+
+def _stated(path: Path) -> dict[str, str]:
+    """Return the values of a file in ``.env`` form. ``${...}`` is text here: a path may hold it."""
+    return {
+        name: value for name, value in dotenv_values(path, interpolate=False).items() if value is not None
+    }
+
+
+def _write(home: Path, values: Mapping[str, str]) -> None:
+    lines = [f"{name}='{_escaped(value)}'\n" for name, value in sorted(values.items())]
+    write_private(home / "env", "".join(lines))
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")

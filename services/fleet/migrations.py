@@ -1,0 +1,43 @@
+"""What ``fleet migrate`` does, with the settings of this process."""
+
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+from services.core.db import driver_url
+from services.core.settings import get_settings
+from services.fleet.errors import FleetError
+from services.schema.migrate import alembic_config, apply_migrations, find_revision, head_revision
+
+
+def migrate_database() -> tuple[str | None, str]:
+    """Apply what is pending and grant the application's role its rights; return before and after."""
+    settings = get_settings()
+    role = make_url(driver_url(settings.database_url)).username or ""
+    try:
+        return apply_migrations(settings.migrate_database_url, role)
+    except OperationalError as error:
+        raise _unreachable(error) from None
+
+
+def find_pending() -> list[tuple[str, str]]:
+    """Return revision and title of each migration that would run, in that order."""
+    engine = create_engine(driver_url(get_settings().migrate_database_url))
+    try:
+        with engine.connect() as tx:
+            current = find_revision(tx)
+    except OperationalError as error:
+        raise _unreachable(error) from None
+    finally:
+        engine.dispose()
+    if current == head_revision():
+        return []
+    scripts = ScriptDirectory.from_config(alembic_config())
+    found = scripts.iterate_revisions(head_revision(), current or "base")
+    return [(script.revision, script.doc) for script in found][::-1]
+
+
+def _unreachable(error: OperationalError) -> FleetError:
+    why = str(error.orig).strip().splitlines()[0]
+    return FleetError(f"the database cannot be migrated: {why}; check MIGRATE_DATABASE_URL")

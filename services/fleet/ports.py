@@ -1,0 +1,56 @@
+"""Ports on loopback: which are free, and who has the others."""
+
+import socket
+
+from services.fleet.errors import PortTaken
+
+LOOPBACK = "127.0.0.1"
+
+
+def is_free(port: int) -> bool:
+    """Say whether a server could listen on ``port`` of loopback now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def find_free_port() -> int:
+    """Return a port that the system says is free at this moment."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def find_listener(port: int) -> str:
+    """Return who listens on ``port`` (``nginx, pid 812``), as far as we may see."""
+    try:
+        import psutil
+    except ImportError:
+        return "another process"
+    try:
+        for connection in psutil.net_connections("inet"):
+            local = connection.laddr
+            if connection.status == psutil.CONN_LISTEN and local and local.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()}, pid {connection.pid}"
+    except psutil.Error:
+        pass
+    return "a process of another user"
+
+
+def pick_port(name: str, wanted: int, *, auto: bool) -> int:
+    """Return ``wanted`` if it is free; else a free one if ``auto``, else raise ``PortTaken``.
+
+    ``name`` is the setting that names the port, so the message says what to change.
+    """
+    if wanted and is_free(wanted):
+        return wanted
+    if auto:
+        return find_free_port()
+    raise PortTaken(
+        f"port {wanted} ({name}) is taken by {find_listener(wanted)}: "
+        f"stop it, set {name} to a free port, or start with --auto-ports"
+    )

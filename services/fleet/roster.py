@@ -1,0 +1,75 @@
+"""Which processes a fleet on one machine has. Pure: from an environment to a list of programs."""
+
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from services.fleet.child import Program
+from services.fleet.ports import LOOPBACK
+
+WORKERS: tuple[tuple[str, str, int], ...] = (
+    ("worker-webhooks", "webhooks", 2),
+    ("worker-outbound", "inventory,email,sync", 2),
+    ("worker-night", "reconciliation,reports", 1),
+    ("worker-ops", "ops", 1),
+)
+"""Name, queues and child processes of each worker. Together they take every queue."""
+
+BEATS = ("beat-1", "beat-2")
+"""Two, so that one may die: which of them leads is settled in the database."""
+
+
+def plan_roster(
+    env: Mapping[str, str], home: Path, cwd: Path, *, sandbox: bool, mail_sink: bool
+) -> tuple[Program, ...]:
+    """Return the programs in the order in which they start.
+
+    ``env`` is what they all get and names the ports; each learns its own name as ``FLEET_PROCESS``.
+    """
+    programs = []
+    if sandbox:
+        port = env["SANDBOX_PORT"]
+        programs.append(_python("sandbox", "services.sandbox.serve", "--port", port, health=f"{port}/"))
+    if mail_sink:
+        options = ("--port", env["MAIL_SINK_PORT"], "--folder", str(home / "mail"))
+        programs.append(_python("mail-sink", "services.sandbox.mail_sink", *options))
+    programs.append(_python("ingress", "services.ingress.serve", health=f"{env['INGRESS_PORT']}/livez"))
+    programs += [_worker(name, queues, size) for name, queues, size in WORKERS]
+    programs += [
+        _celery(name, "beat", "-s", str(home / f"{name}.schedule"), "-l", "WARNING") for name in BEATS
+    ]
+    programs.append(_python("console", "services.console.serve", health=f"{env['CONSOLE_PORT']}/livez"))
+    programs.append(
+        replace(
+            _celery("flower", "flower"),
+            health_url=f"http://{LOOPBACK}:{env['FLOWER_PORT']}/healthcheck",
+            env={"FLOWER_ADDRESS": LOOPBACK},
+        )
+    )
+    return tuple(
+        replace(program, cwd=cwd, env={**env, **program.env, "FLEET_PROCESS": program.name})
+        for program in programs
+    )
+
+
+def _python(name: str, module: str, *options: str, health: str = "") -> Program:
+    health_url = f"http://{LOOPBACK}:{health}" if health else ""
+    return Program(name=name, argv=(sys.executable, "-m", module, *options), health_url=health_url)
+
+
+def _celery(name: str, *command: str) -> Program:
+    return Program(name=name, argv=(sys.executable, "-m", "celery", "-A", "tasks", *command))
+
+
+def _worker(name: str, queues: str, size: int) -> Program:
+    """A worker that gives its work back when asked to stop.
+
+    ``REMAP_SIGTERM`` makes SIGTERM a soft shutdown, which returns running tasks to their queue:
+    https://docs.celeryq.dev/en/stable/userguide/workers.html#remapping-the-sigterm-signal
+    """
+    node = name.removeprefix("worker-")
+    options = ("-Q", queues, "-c", str(size), "-n", f"{node}@%h", "-l", "WARNING")
+    program = _celery(name, "worker", *options, "--without-gossip", "--without-mingle")
+    return replace(program, env={"REMAP_SIGTERM": signal.SIGQUIT.name})

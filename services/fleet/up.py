@@ -1,0 +1,206 @@
+"""``fleet up``: the whole fleet on one machine, from nothing to healthy, and back to nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from services.core.settings import read_settings
+from services.fleet.embedded import EmbeddedServers
+from services.fleet.embedded.servers import POSTGRES_PORT, VALKEY_PORT
+from services.fleet.embedded.state import HomeLock
+from services.fleet.envfile import ensure_secrets, read_merged, record_running, record_stopped
+from services.fleet.errors import FleetError, ServerFailed
+from services.fleet.guard import Guard
+from services.fleet.leftovers import end_recorded
+from services.fleet.ports import LOOPBACK, pick_port
+from services.fleet.processes import Supervisor
+from services.fleet.roster import plan_roster
+
+_PORTS = {"INGRESS_PORT": 8000, "CONSOLE_PORT": 8001, "FLOWER_PORT": 5555}
+_SANDBOX_PORT = ("SANDBOX_PORT", 9000)
+_MAIL_SINK_PORT = ("MAIL_SINK_PORT", 1025)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningFleet:
+    """A fleet that has been started. ``values`` is what ``fleet env`` prints, secrets included."""
+
+    supervisor: Supervisor
+    values: dict[str, str]
+    home: Path
+
+
+def run_up(home: Path, *, auto_ports: bool = False, sandbox: bool = False, out: TextIO | None = None) -> None:
+    """Run the fleet until Ctrl-C, SIGTERM or SIGHUP; then leave nothing running.
+
+    Raises ``AlreadyRunning``, ``PortTaken``, ``ServerFailed`` or ``SettingsInvalid`` before anything
+    has been left behind.
+    """
+    stop = threading.Event()
+    running: list[Supervisor] = []
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        for supervisor in running:
+            supervisor.request_stop()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    try:
+        with start_fleet(home, auto_ports=auto_ports, sandbox=sandbox, out=out) as fleet:
+            running.append(fleet.supervisor)
+            if not stop.is_set():
+                _announce(fleet, stop)
+            while not stop.is_set() and not fleet.supervisor.wait(1.0):
+                pass
+            fleet.supervisor.stream.write("fleet", "stopping")
+    except ServerFailed:
+        if not stop.is_set():  # a step of the start that Ctrl-C interrupted has not failed
+            raise
+
+
+@contextmanager
+def start_fleet(
+    home: Path, *, auto_ports: bool = False, sandbox: bool = False, out: TextIO | None = None
+) -> Iterator[RunningFleet]:
+    """Yield a fleet whose processes have been started; leave nothing running afterwards.
+
+    Servers named by ``DATABASE_URL`` and ``BROKER_URL`` are used as they are, the others are
+    embedded. ``sandbox`` adds stand-ins for the providers and points the fleet at them.
+    """
+    home = home.resolve()
+    given = {name: value for name, value in read_merged(os.environ, Path.cwd()).items() if value}
+    with ExitStack() as stack:
+        lock = HomeLock(home)
+        stack.callback(lock.release)
+        ended = end_recorded(home / "processes.json")
+        guard = Guard()
+        stack.callback(guard.close)
+        values = _choose_values(home, given, auto_ports=auto_ports, sandbox=sandbox)
+        read_settings({"DATABASE_URL": "postgresql://", "BROKER_URL": "redis://"} | values | given)
+        servers = stack.enter_context(
+            EmbeddedServers.start(
+                home,
+                postgres_port=_number(given, "EMBEDDED_POSTGRES_PORT", POSTGRES_PORT),
+                valkey_port=_number(given, "EMBEDDED_VALKEY_PORT", VALKEY_PORT),
+                auto_ports=auto_ports,
+                with_postgres=not given.get("DATABASE_URL"),
+                with_valkey=not given.get("BROKER_URL"),
+                lock=lock,
+                guard=guard,
+            )
+        )
+        values |= _server_values(servers, given)
+        env = {"PYTHONUNBUFFERED": "1"} | given | values
+        if sys.stdout.isatty():
+            env.setdefault("LOG_FORMAT", "console")
+        migrate(env)
+        stack.callback(record_stopped, home)
+        record_running(home, values)
+        programs = plan_roster(env, home, Path.cwd(), sandbox=sandbox, mail_sink="MAIL_SINK_PORT" in values)
+        supervisor = Supervisor(
+            programs, guard=guard, adopted=servers.children, out=out, record=home / "processes.json"
+        )
+        stack.callback(supervisor.stop)
+        if ended:
+            supervisor.stream.write("fleet", f"ended what a killed fleet had left: {', '.join(ended)}")
+        supervisor.start()
+        yield RunningFleet(supervisor=supervisor, values=env, home=home)
+
+
+def migrate(env: dict[str, str]) -> None:
+    """Bring the database to the newest shape, in a process of its own.
+
+    The supervisor runs for weeks, and should not keep Alembic and SQLAlchemy in memory for that.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "services.fleet.cli", "migrate"],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ServerFailed(f"the migrations failed:\n{done.stdout.strip()}")
+
+
+def _choose_values(home: Path, given: dict[str, str], *, auto_ports: bool, sandbox: bool) -> dict[str, str]:
+    """Return the settings that the fleet decides: ports, secrets, and where its stand-ins are.
+
+    What the environment or ``.env`` already says is left alone, ports aside.
+    """
+    wanted = dict(_PORTS)
+    if sandbox:
+        wanted |= [_SANDBOX_PORT]
+    if not given.get("SMTP_URL") and given.get("MAIL_TRANSPORT", "smtp") == "smtp":
+        wanted |= [_MAIL_SINK_PORT]
+    values: dict[str, str] = {}
+    for name, default in wanted.items():
+        port = pick_port(name, _number(given, name, default), auto=auto_ports)
+        while str(port) in values.values():
+            port = pick_port(name, 0, auto=True)
+        values[name] = str(port)
+    extra = ensure_secrets(home) | {
+        "FLEET_HOME": str(home),
+        "ARCHIVE_URL": f"file://{home}/archive",
+    }
+    if "MAIL_SINK_PORT" in values:
+        extra["SMTP_URL"] = f"smtp://{LOOPBACK}:{values['MAIL_SINK_PORT']}"
+    if sandbox:
+        url = f"http://{LOOPBACK}:{values['SANDBOX_PORT']}"
+        extra |= {f"{name}_API_BASE": f"{url}/{name.lower()}" for name in ("SHOPIFY", "STRIPE", "QUO")}
+    return (
+        values
+        | {name: value for name, value in extra.items() if not given.get(name)}
+        | {"FLEET_HOME": str(home)}
+    )
+
+
+def _server_values(servers: EmbeddedServers, given: dict[str, str]) -> dict[str, str]:
+    database_url = servers.database_url or given["DATABASE_URL"]
+    return {
+        "DATABASE_URL": database_url,
+        "MIGRATE_DATABASE_URL": servers.migrate_database_url
+        or given.get("MIGRATE_DATABASE_URL")
+        or database_url,
+        "BROKER_URL": servers.broker_url or given["BROKER_URL"],
+    }
+
+
+def _number(given: dict[str, str], name: str, default: int) -> int:
+    raw = given.get(name, "").strip() or str(default)
+    if not raw.isdecimal() or not 1 <= int(raw) <= 65535:
+        raise FleetError(f"{name}={raw!r} should be a whole number from 1 to 65535")
+    return int(raw)
+
+
+def _announce(fleet: RunningFleet, stop: threading.Event) -> None:
+    """Say where everything is, once it is healthy; say what is not, if it takes long."""
+
+    def report() -> None:
+        try:
+            fleet.supervisor.wait_healthy(60.0)
+        except ServerFailed as error:
+            fleet.supervisor.stream.write("fleet", str(error))
+            return
+        if stop.is_set():
+            return
+        for what, name in (
+            ("webhooks", "INGRESS_PORT"),
+            ("console", "CONSOLE_PORT"),
+            ("flower", "FLOWER_PORT"),
+        ):
+            fleet.supervisor.stream.write("fleet", f"{what:<9} http://{LOOPBACK}:{fleet.values[name]}/")
+        fleet.supervisor.stream.write("fleet", 'ready. Another terminal joins with: eval "$(fleet env)"')
+
+    threading.Thread(target=report, name="announce", daemon=True).start()

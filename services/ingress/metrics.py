@@ -1,0 +1,139 @@
+"""``GET /metrics``: the fleet's figures for Prometheus, read from the database when asked.
+
+Every process gives the same answer, because none of it is this process's own memory: so one scrape target
+is enough, and a restart resets no counter.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from flask import Blueprint, Response, request
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from sqlalchemy import Connection, Engine, text
+
+from services.core.clock import utc_now
+from services.core.db import get_engine, transaction
+from services.ledger.health import Health, age_seconds, find_missing
+from services.ledger.probe import KEEP_TIMES_COST, Probe, Question, answer_by
+
+DEADLINE_SECONDS = 3.0
+"""Prometheus gives a scrape ten seconds by default; a scraper's thread here should be free again sooner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What was ever counted. Prune those tables only by folding old minutes into one row: a counter that
+    shrinks reads as a restart, and its whole rest as new."""
+
+    settled: dict[tuple[str, str], int]
+    """By topic and outcome: ``done``, ``retried``, ``dead``."""
+    requests: dict[tuple[str, str], int]
+    """By provider and outcome; never by shop, whose number has no bound."""
+
+
+def read_totals(tx: Connection) -> Totals:
+    """Return the totals of settled work and of requests."""
+    settled = {}
+    for topic, *counts in tx.execute(
+        text("select topic, sum(done), sum(retried), sum(dead) from work_stats group by topic")
+    ):
+        for outcome, count in zip(("done", "retried", "dead"), counts, strict=True):
+            settled[topic, outcome] = int(count)
+    requests = {
+        (provider, outcome): int(count)
+        for provider, outcome, count in tx.execute(
+            text("select provider, outcome, sum(count) from request_counts group by provider, outcome")
+        )
+    }
+    return Totals(settled, requests)
+
+
+class FleetCollector(Collector):
+    """Turns one reading of the database into metrics."""
+
+    def __init__(self, probe: Probe, engine: Callable[[], Engine] = get_engine) -> None:
+        self._probe = probe
+        self._engine = engine
+        self._totals = Question("totals", self._read_totals, keep_times_cost=KEEP_TIMES_COST)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the figures; with the database away, only that it is away."""
+        totals = self._totals.start()
+        health, now = self._probe.read(), utc_now()
+        yield from _parts(health, now)
+        yield from _work(health, now)
+        yield from _totals(answer_by(totals, DEADLINE_SECONDS) or Totals({}, {}))
+
+    def _read_totals(self) -> Totals:
+        with transaction(self._engine()) as tx:
+            return read_totals(tx)
+
+
+def metrics_blueprint(probe: Probe | None = None, engine: Callable[[], Engine] = get_engine) -> Blueprint:
+    """Return ``/metrics``. It holds no customer's data, and answers 200 even while the fleet is unwell."""
+    registry = CollectorRegistry(auto_describe=False)
+    collector = FleetCollector(probe or Probe(engine=engine), engine)
+    registry.register(collector)
+    blueprint = Blueprint("metrics", __name__)
+
+    @blueprint.get("/metrics")
+    def show_metrics() -> Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(registry), content_type=content_type)
+
+    return blueprint
+
+
+def _parts(health: Health, now: datetime) -> Iterator[Metric]:
+    up = GaugeMetricFamily("shopfleet_up", "1 when the part answered.", labels=["part"])
+    latency = GaugeMetricFamily("shopfleet_latency_seconds", "Round trip to the part.", labels=["part"])
+    for part, milliseconds in (
+        ("database", health.database_latency_ms),
+        ("broker", health.broker_latency_ms),
+    ):
+        up.add_metric([part], 0 if milliseconds is None else 1)
+        if milliseconds is not None:
+            latency.add_metric([part], milliseconds / 1000)
+    missing = GaugeMetricFamily("shopfleet_missing", "1 for each name that /health misses.", labels=["name"])
+    for name in find_missing(health, now):
+        missing.add_metric([name], 1)
+    beats = GaugeMetricFamily(
+        "shopfleet_heartbeat_age_seconds", "Since beat, the sweep, or a queue's canary.", labels=["name"]
+    )
+    for name, at in health.heartbeats.items():
+        beats.add_metric([name], age_seconds(at, now) or 0.0)
+    drift = GaugeMetricFamily("shopfleet_drift", "Ledger against broker, as last measured.", labels=["name"])
+    for name, value in health.drift.items():
+        if isinstance(value, int | float):
+            drift.add_metric([name], value)
+    yield from (up, latency, missing, beats, drift)
+
+
+def _work(health: Health, now: datetime) -> Iterator[Metric]:
+    labels = ["queue", "topic"]
+    items = GaugeMetricFamily("shopfleet_work_items", "Rows that are not final.", labels=[*labels, "status"])
+    in_hand = GaugeMetricFamily("shopfleet_work_in_hand", "Rows in a worker's hand.", labels=labels)
+    oldest = GaugeMetricFamily(
+        "shopfleet_work_oldest_age_seconds", "Since the longest-waiting row became ready.", labels=labels
+    )
+    for topic in health.topics:
+        where = [topic.queue, topic.topic]
+        for status in ("pending", "error", "dead"):
+            items.add_metric([*where, status], getattr(topic, status))
+        in_hand.add_metric(where, topic.in_hand)
+        oldest.add_metric(where, age_seconds(topic.due_since, now) or 0.0)
+    yield from (items, in_hand, oldest)
+
+
+def _totals(totals: Totals) -> Iterator[Metric]:
+    settled = CounterMetricFamily("shopfleet_work_settled", "Settled tries.", labels=["topic", "outcome"])
+    for labels, count in totals.settled.items():
+        settled.add_metric(labels, count)
+    requests = CounterMetricFamily("shopfleet_requests", "Requests answered.", labels=["provider", "outcome"])
+    for labels, count in totals.requests.items():
+        requests.add_metric(labels, count)
+    yield from (settled, requests)

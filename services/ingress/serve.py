@@ -1,0 +1,44 @@
+"""Serve the ingress: granian, WSGI, a few processes of many threads. ``python -m services.ingress.serve``."""
+
+import atexit
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+
+from services.core.log import granian_log_config
+from services.core.settings import get_settings
+from services.ingress.app import Ingress, load
+
+
+def load_app() -> Ingress:
+    """Return this worker's application; what it accepted is finished before the process ends."""
+    app = load()
+    atexit.register(app.close)
+    return app
+
+
+def main() -> None:
+    """Serve until told to stop; a stop finishes the requests in hand."""
+    settings = get_settings()
+    Granian(
+        "services.ingress.serve:load_app",
+        factory=True,
+        address=settings.bind_address,
+        port=settings.ingress_port,
+        interface=Interfaces.WSGI,
+        workers=settings.ingress_workers,
+        blocking_threads=settings.ingress_threads,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=10_000),
+        # Twice the threads: what waits beyond them stays in the socket's own queue.
+        backpressure=settings.ingress_threads * 2,
+        websockets=False,
+        respawn_failed_workers=True,
+        workers_kill_timeout=8,
+        log_dictconfig=granian_log_config(settings, "ingress"),
+    ).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Keep time: which run of which job is due, and what became of it."""

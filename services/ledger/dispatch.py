@@ -1,0 +1,46 @@
+"""Dispatch: ring the workers for rows that are already committed. Best effort: the sweep is the guarantee."""
+
+import threading
+from collections.abc import Iterable, Sequence
+
+from services.core.broker import BrokerAway, Sender
+from services.ledger.accept import WorkRef
+from services.ledger.topics import TOPICS
+
+LIGHT = 8
+"""Up to this many items at once each get a message of their own, so that Flower shows items."""
+
+_senders = threading.local()
+
+
+def plan_messages(refs: Iterable[WorkRef]) -> list[tuple[str, str, list[int]]]:
+    """Return the messages (queue, topic, ids) for ``refs``: one an item while few, one a set when many."""
+    by_topic: dict[tuple[str, str], list[int]] = {}
+    for ref in refs:
+        by_topic.setdefault((ref.queue, ref.topic), []).append(ref.id)
+    messages: list[tuple[str, str, list[int]]] = []
+    for (queue, topic), ids in by_topic.items():
+        size = 1 if len(ids) <= LIGHT else TOPICS[topic].set_size
+        messages += [(queue, topic, ids[start : start + size]) for start in range(0, len(ids), size)]
+    return messages
+
+
+def send_messages(refs: Sequence[WorkRef]) -> bool:
+    """Tell the workers of ``refs``; return whether the broker took it all.
+
+    False is no fault of the work: the rows are committed, and the sweep sends them again.
+    """
+    sender: Sender | None = getattr(_senders, "sender", None)
+    if sender is None:
+        sender = _senders.sender = Sender()
+    try:
+        for queue, topic, ids in plan_messages(refs):
+            sender.send(queue, topic, ids)
+    except BrokerAway:
+        return False
+    return True
+
+
+def forget_sender() -> None:
+    """Drop this thread's connection; call it after a fork, when it is the parent's."""
+    _senders.__dict__.clear()

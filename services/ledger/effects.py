@@ -1,0 +1,25 @@
+"""What an effect looks like to the runner: a function for our own database, an object for the world."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from services.ledger.work import Effects, Outcome, Prepared, WorkItem
+
+OwnEffect = Callable[[Connection, Sequence[WorkItem], datetime], Effects]
+"""Does a set of items inside the transaction that claimed them; see ``Runs.OWN``."""
+
+
+class OutsideEffect(Protocol):
+    """Acts on the world; see ``Runs.OUTSIDE``."""
+
+    def prepare(
+        self, tx: Connection, items: Sequence[WorkItem], now: datetime
+    ) -> Sequence[Prepared | Outcome]:
+        """Return, per item, the call to make, or the outcome where no call is needed."""
+        ...
+
+
+Effect = OwnEffect | OutsideEffect

@@ -1,0 +1,110 @@
+"""Which rows an operator means. A filter is checked when it is made, so a typing error never widens it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, true
+
+from services.core.errors import ShopfleetError
+from services.ledger.tables import STATUSES, inbound_events, work_queue
+from services.ledger.topics import QUEUES, TOPICS
+
+PROVIDERS = ("shopify", "stripe", "openphone")
+"""The fixed ones. Any other name is the source of a Standard Webhooks sender."""
+
+
+class FilterInvalid(ShopfleetError):
+    """A filter names something that does not exist. The message says which field, and what does exist."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkFilter:
+    """Rows of ``work_queue``; an empty field does not narrow. ``since`` is about ``created_at``."""
+
+    queue: str = ""
+    topic: str = ""
+    shop_id: int | None = None
+    statuses: tuple[str, ...] = ()
+    since: datetime | None = None
+    ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_scope(self.queue, self.topic)
+        for status in self.statuses:
+            _check("status", status, STATUSES)
+
+    def where(self) -> ColumnElement[bool]:
+        """Return the condition on ``work_queue`` that all given fields make together."""
+        conditions: list[ColumnElement[bool]] = [true()]
+        if self.queue:
+            conditions.append(work_queue.c.queue == self.queue)
+        if self.topic:
+            conditions.append(work_queue.c.topic == self.topic)
+        if self.shop_id is not None:
+            conditions.append(work_queue.c.shop_id == self.shop_id)
+        if self.statuses:
+            conditions.append(work_queue.c.status.in_(self.statuses))
+        if self.since is not None:
+            conditions.append(work_queue.c.created_at >= self.since)
+        if self.ids:
+            conditions.append(work_queue.c.id.in_(self.ids))
+        return and_(*conditions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Rows of ``inbound_events``; an empty field does not narrow. The window is ``received_at``, end out.
+
+    ``topic`` is the provider's own, such as ``orders/create``.
+    """
+
+    ids: tuple[int, ...] = ()
+    shop_id: int | None = None
+    provider: str = ""
+    topic: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.since and self.until and self.since >= self.until:
+            raise FilterInvalid(
+                f"until={self.until.isoformat()} should be after since={self.since.isoformat()}"
+            )
+
+    @property
+    def is_open(self) -> bool:
+        """True when nothing narrows it: every event there ever was."""
+        return not (self.ids or self.shop_id or self.provider or self.topic or self.since or self.until)
+
+    def where(self) -> ColumnElement[bool]:
+        """Return the condition on ``inbound_events`` that all given fields make together."""
+        conditions: list[ColumnElement[bool]] = [true()]
+        if self.ids:
+            conditions.append(inbound_events.c.id.in_(self.ids))
+        if self.shop_id is not None:
+            conditions.append(inbound_events.c.shop_id == self.shop_id)
+        if self.provider:
+            conditions.append(inbound_events.c.provider == self.provider)
+        if self.topic:
+            conditions.append(inbound_events.c.topic == self.topic)
+        if self.since is not None:
+            conditions.append(inbound_events.c.received_at >= self.since)
+        if self.until is not None:
+            conditions.append(inbound_events.c.received_at < self.until)
+        return and_(*conditions)
+
+
+def check_scope(queue: str, topic: str) -> None:
+    """Raise ``FilterInvalid`` unless ``queue`` and ``topic`` exist (or are empty) and belong together."""
+    if queue:
+        _check("queue", queue, QUEUES)
+    if topic:
+        _check("topic", topic, tuple(TOPICS))
+    if queue and topic and TOPICS[topic].queue != queue:
+        raise FilterInvalid(f"topic={topic!r} runs on queue {TOPICS[topic].queue!r}, not on {queue!r}")
+
+
+def _check(field: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise FilterInvalid(f"{field}={value!r} should be one of {', '.join(allowed)}")

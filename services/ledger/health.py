@@ -1,0 +1,267 @@
+"""How the fleet is, read from what it leaves behind: heartbeats, waiting rows, and figures per minute.
+
+Nothing here asks a process whether it is well. Each one proves it by its work: beat and the sweep by a
+heartbeat, a queue's worker by having answered a canary that travelled through the broker.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from time import perf_counter
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
+
+from services.ledger.topics import QUEUES, TOPICS
+
+QUIET_LIMIT = timedelta(seconds=30)
+"""Beat and the sweep act every few seconds; the promise is to be whole again within 60."""
+CANARY_LIMIT = timedelta(seconds=90)
+"""Canaries fly every 15 seconds: six in a row got lost, or wait behind a worker that is stuck."""
+RATE_WINDOW = timedelta(minutes=5)
+LAST_WINDOW = timedelta(hours=24)
+"""How far back "last processed" looks; older is as good as never, and costs a long scan."""
+FIGURES_TIMEOUT_MS = 1000
+"""A backlog too long to count within this is left uncounted: the answer itself must come within 2 s."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicFigures:
+    """What waits, is in hand, and was lately done for one topic. Rates are over ``RATE_WINDOW``."""
+
+    topic: str
+    queue: str
+    pending: int = 0
+    error: int = 0
+    dead: int = 0
+    in_hand: int = 0
+    leased_until: datetime | None = None
+    """The latest lease in force; whoever works renews it, so a dead worker's is over within seconds."""
+    due_since: datetime | None = None
+    """When the longest-waiting item became ready to be taken; None when none is ready."""
+    last_processed_at: datetime | None = None
+    done_per_minute: float = 0.0
+    failed_per_minute: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueHealth:
+    """One queue's figures: the sum over its topics, and the worker's last answered canary."""
+
+    queue: str
+    depth: int
+    """Items that wait: ready, or for their next try. Not those in a worker's hand."""
+    in_hand: int
+    dead: int
+    leased_until: datetime | None
+    due_since: datetime | None
+    last_processed_at: datetime | None
+    items_per_minute: float
+    error_rate: float | None
+    """Failed tries over all tries, 0 to 1; None when there was none."""
+    canary_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What was read. ``database_latency_ms`` is None when the database did not answer, and then nothing
+    below it is known; ``queues`` is empty when the backlog was too long to count in time."""
+
+    database_latency_ms: float | None = None
+    broker_latency_ms: float | None = None
+    heartbeats: Mapping[str, datetime] = field(default_factory=dict)
+    drift: Mapping[str, Any] = field(default_factory=dict)
+    topics: tuple[TopicFigures, ...] = ()
+    queues: tuple[QueueHealth, ...] = ()
+
+
+def read_health(tx: Connection, now: datetime) -> Health:
+    """Return the fleet's health as the database tells it; ``broker_latency_ms`` is the caller's to add."""
+    return with_figures(read_pulse(tx), find_figures(tx, now))
+
+
+def read_pulse(tx: Connection) -> Health:
+    """Return the part of the health that is read in a moment, however much work waits."""
+    started = perf_counter()
+    tx.execute(text("select 1"))
+    latency_ms = (perf_counter() - started) * 1000
+    rows = tx.execute(text("select name, at, case when name = 'drift' then detail end from heartbeats")).all()
+    return Health(
+        database_latency_ms=latency_ms,
+        heartbeats={name: at for name, at, _ in rows},
+        drift=next((detail for name, _, detail in rows if name == "drift"), {}) or {},
+    )
+
+
+def with_figures(health: Health, topics: Sequence[TopicFigures]) -> Health:
+    """Return ``health`` with the figures of its topics and queues; with none when they could not be had."""
+    if not topics:
+        return health
+    return replace(health, topics=tuple(topics), queues=sum_queues(topics, health.heartbeats))
+
+
+def find_missing(health: Health, now: datetime) -> list[str]:
+    """Return the names of what is gone, most basic first; empty in peace.
+
+    What cannot be known is not called missing: without the database nobody's heartbeat is readable,
+    and without the broker no canary can reach a worker. A worker whose hands are full for minutes lets
+    canaries wait, but it renews its lease: that too is a sign of life.
+    """
+    missing = []
+    if health.database_latency_ms is None:
+        missing.append("database")
+    if health.broker_latency_ms is None:
+        missing.append("broker")
+    if "database" in missing:
+        return missing
+    missing += [name for name in ("beat", "sweep") if _is_late(health.heartbeats.get(name), now, QUIET_LIMIT)]
+    if "broker" not in missing:
+        busy = {queue.queue for queue in health.queues if queue.leased_until and queue.leased_until > now}
+        missing += [
+            f"worker:{queue}"
+            for queue in QUEUES
+            if queue not in busy and _is_late(health.heartbeats.get(f"queue:{queue}"), now, CANARY_LIMIT)
+        ]
+    return missing
+
+
+def judge_status(missing: Sequence[str]) -> str:
+    """Return ``ok``, ``degraded`` (accepting, but something stands still) or ``unavailable``."""
+    if "database" in missing:
+        return "unavailable"
+    return "degraded" if missing else "ok"
+
+
+def describe_health(health: Health, now: datetime) -> dict[str, Any]:
+    """Return what ``GET /health`` answers. Ages are whole tenths of seconds, latencies milliseconds."""
+    missing = find_missing(health, now)
+    return {
+        "status": judge_status(missing),
+        "missing": missing,
+        "database": {"latency_ms": _rounded(health.database_latency_ms)},
+        "broker": {"latency_ms": _rounded(health.broker_latency_ms)},
+        "beat": {"age_seconds": age_seconds(health.heartbeats.get("beat"), now)},
+        "sweep": {"age_seconds": age_seconds(health.heartbeats.get("sweep"), now)},
+        "queues": {
+            queue.queue: {
+                "depth": queue.depth,
+                "in_hand": queue.in_hand,
+                "dead": queue.dead,
+                "oldest_age_seconds": age_seconds(queue.due_since, now),
+                "last_processed_at": queue.last_processed_at and queue.last_processed_at.isoformat(),
+                "items_per_minute": _rounded(queue.items_per_minute),
+                "error_rate": queue.error_rate if queue.error_rate is None else round(queue.error_rate, 4),
+                "canary_age_seconds": age_seconds(queue.canary_at, now),
+            }
+            for queue in health.queues
+        },
+        "checked_at": now.isoformat(),
+    }
+
+
+def age_seconds(at: datetime | None, now: datetime) -> float | None:
+    """Return how long ago ``at`` was, never below zero (clocks differ); None when it never was."""
+    return None if at is None else round(max(0.0, (now - at).total_seconds()), 1)
+
+
+def sum_queues(topics: Sequence[TopicFigures], heartbeats: Mapping[str, datetime]) -> tuple[QueueHealth, ...]:
+    """Return every queue's figures, in the order of ``QUEUES``; a queue without topics has zeros."""
+    return tuple(
+        _sum_queue(queue, [t for t in topics if t.queue == queue], heartbeats.get(f"queue:{queue}"))
+        for queue in QUEUES
+    )
+
+
+def _sum_queue(queue: str, topics: Sequence[TopicFigures], canary_at: datetime | None) -> QueueHealth:
+    failed = sum(t.failed_per_minute for t in topics)
+    tried = failed + sum(t.done_per_minute for t in topics)
+    return QueueHealth(
+        queue=queue,
+        depth=sum(t.pending + t.error for t in topics),
+        in_hand=sum(t.in_hand for t in topics),
+        dead=sum(t.dead for t in topics),
+        leased_until=max((t.leased_until for t in topics if t.leased_until), default=None),
+        due_since=min((t.due_since for t in topics if t.due_since), default=None),
+        last_processed_at=max((t.last_processed_at for t in topics if t.last_processed_at), default=None),
+        items_per_minute=tried,
+        error_rate=failed / tried if tried else None,
+        canary_at=canary_at,
+    )
+
+
+# Three parts, because each fits one partial index of the hot table; together they read no final row.
+_WAITING = text("""
+select topic, queue,
+       count(*) filter (where status = 'pending' and locked_at is null) as pending,
+       count(*) filter (where status = 'error' and locked_at is null) as error,
+       count(*) filter (where status = 'dead') as dead,
+       count(*) filter (where locked_at is not null and status <> 'dead') as in_hand,
+       max(lease_until) filter (where locked_at is not null and status <> 'dead') as leased_until,
+       min(coalesce(next_retry_at, created_at)) filter (
+           where status <> 'dead' and locked_at is null
+             and coalesce(next_retry_at, created_at) <= :now) as due_since
+  from (select topic, queue, status, locked_at, lease_until, next_retry_at, created_at
+          from work_queue
+         where status in ('pending', 'error') and locked_at is null
+        union all
+        select topic, queue, status, locked_at, lease_until, next_retry_at, created_at
+          from work_queue
+         where status in ('pending', 'error') and locked_at is not null
+        union all
+        select topic, queue, status, locked_at, lease_until, next_retry_at, created_at
+          from work_queue
+         where status = 'dead') as open_items
+ group by topic, queue
+""")
+
+_LATELY = text("""
+select topic, max(last_at) as last_at,
+       coalesce(sum(done) filter (where minute >= :rate_start), 0) as done,
+       coalesce(sum(retried + dead) filter (where minute >= :rate_start), 0) as failed
+  from work_stats where minute >= :last_start group by topic
+""")
+
+
+def find_figures(tx: Connection, now: datetime) -> tuple[TopicFigures, ...]:
+    """Return each topic's figures; nothing when the backlog is too long to be counted in time."""
+    rate_start = now.replace(second=0, microsecond=0) - RATE_WINDOW
+    minutes = (now - rate_start) / timedelta(minutes=1)
+    try:
+        with tx.begin_nested():
+            tx.execute(text(f"set local statement_timeout = {FIGURES_TIMEOUT_MS}"))
+            waiting = {row.topic: row for row in tx.execute(_WAITING, {"now": now})}
+            lately = {
+                row.topic: row
+                for row in tx.execute(_LATELY, {"rate_start": rate_start, "last_start": now - LAST_WINDOW})
+            }
+    except OperationalError as fault:
+        if getattr(fault.orig, "sqlstate", None) == "57014":  # query_canceled: the timeout above
+            return ()
+        raise
+    names = [*TOPICS, *sorted((waiting.keys() | lately.keys()) - TOPICS.keys())]
+    return tuple(_figures(name, waiting.get(name), lately.get(name), minutes) for name in names)
+
+
+def _figures(topic: str, waiting: Any, lately: Any, minutes: float) -> TopicFigures:
+    return TopicFigures(
+        topic=topic,
+        queue=TOPICS[topic].queue if topic in TOPICS else getattr(waiting, "queue", ""),
+        pending=getattr(waiting, "pending", 0),
+        error=getattr(waiting, "error", 0),
+        dead=getattr(waiting, "dead", 0),
+        leased_until=getattr(waiting, "leased_until", None),
+        in_hand=getattr(waiting, "in_hand", 0),
+        due_since=getattr(waiting, "due_since", None),
+        last_processed_at=getattr(lately, "last_at", None),
+        done_per_minute=int(getattr(lately, "done", 0)) / minutes,
+        failed_per_minute=int(getattr(lately, "failed", 0)) / minutes,
+    )
+
+
+def _is_late(at: datetime | None, now: datetime, limit: timedelta) -> bool:
+    return at is None or now - at > limit
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

@@ -1,0 +1,83 @@
+"""Rate limits per (shop, provider): a token bucket fed by what the provider itself reports.
+
+Work without a token goes back to wait; it never holds a worker.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from services.ledger.topics import Topic
+from services.ledger.work import WorkItem
+
+_TAKE = """
+select available, maximum, restore_per_second, updated_at from rate_limits
+ where shop_id = %(shop_id)s and provider = %(provider)s for update
+"""
+
+_SPEND = """
+update rate_limits set available = %(available)s, updated_at = %(now)s
+ where shop_id = %(shop_id)s and provider = %(provider)s
+"""
+
+_RECORD = """
+insert into rate_limits as r (shop_id, provider, available, maximum, restore_per_second, updated_at)
+values (%(shop_id)s, %(provider)s, %(available)s, %(maximum)s, %(restore)s, %(now)s)
+on conflict (shop_id, provider) do update set
+   available = least(excluded.available, excluded.maximum,
+     r.available
+     + greatest(extract(epoch from excluded.updated_at - r.updated_at), 0) * r.restore_per_second),
+   maximum = excluded.maximum, restore_per_second = excluded.restore_per_second,
+   updated_at = excluded.updated_at
+"""
+# The report is older than what this ledger has spent since: the lower of the two figures is kept.
+
+
+def take_tokens(
+    tx: Connection, topic: Topic, items: Sequence[WorkItem], now: datetime
+) -> tuple[list[WorkItem], list[tuple[WorkItem, datetime]]]:
+    """Return the items that may go now, and the others with the time their token will be there.
+
+    A shop whose provider never reported a limit is not held back: the first answer feeds the bucket.
+    """
+    if not topic.provider:
+        return list(items), []
+    go: list[WorkItem] = []
+    wait: list[tuple[WorkItem, datetime]] = []
+    for shop_id in sorted({item.shop_id for item in items}):
+        mine = [item for item in items if item.shop_id == shop_id]
+        key = {"shop_id": shop_id, "provider": topic.provider}
+        row = tx.exec_driver_sql(_TAKE, key).one_or_none()
+        if row is None:
+            go += mine
+            continue
+        maximum, restore = float(row[1]), max(float(row[2]), 0.001)
+        elapsed = max((now - row[3]).total_seconds(), 0.0)
+        available = min(maximum, float(row[0]) + elapsed * restore)
+        granted = min(len(mine), int(available // topic.cost_points))
+        go += mine[:granted]
+        left = available - granted * topic.cost_points
+        tx.exec_driver_sql(_SPEND, key | {"available": left, "now": now})
+        for place, item in enumerate(mine[granted:], start=1):
+            seconds = max(place * topic.cost_points - left, topic.cost_points) / restore
+            wait.append((item, now + timedelta(seconds=seconds)))
+    return go, wait
+
+
+def record_throttle(
+    tx: Connection,
+    shop_id: int,
+    provider: str,
+    *,
+    maximum: float,
+    available: float,
+    restore_per_second: float,
+    now: datetime,
+) -> None:
+    """The bucket of (shop, provider) holds what the provider said, or less where we spent since."""
+    values = {
+        "shop_id": shop_id, "provider": provider, "available": available, "maximum": maximum,
+        "restore": restore_per_second, "now": now,
+    }  # fmt: skip
+    tx.exec_driver_sql(_RECORD, values)

@@ -1,0 +1,45 @@
+"""Which work follows from an event. Pure: no clock, no database, no network."""
+
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+from services.ledger.topics import TOPICS, Topic
+
+PLAN = (
+    # provider, its topic (a pattern), our topic
+    ("shopify", "orders/create", "order_ingest"),
+    ("shopify", "orders/updated", "order_ingest"),
+    ("shopify", "orders/paid", "order_ingest"),
+    ("shopify", "orders/cancelled", "order_ingest"),
+    ("shopify", "orders/fulfilled", "order_ingest"),
+    ("shopify", "orders/partially_fulfilled", "order_ingest"),
+    ("shopify", "refunds/create", "refund_ingest"),
+    ("shopify", "products/create", "product_ingest"),
+    ("shopify", "products/update", "product_ingest"),
+    ("shopify", "inventory_levels/connect", "inventory_level_ingest"),
+    ("shopify", "inventory_levels/update", "inventory_level_ingest"),
+    ("stripe", "charge.dispute.*", ""),
+    ("stripe", "charge.*", "transaction_ingest"),
+    ("stripe", "refund.*", "transaction_ingest"),
+    ("stripe", "payment_intent.*", "transaction_ingest"),
+    ("openphone", "call*", "interaction_ingest"),
+    ("openphone", "message*", "interaction_ingest"),
+)
+"""The first line that matches decides; an empty topic plans nothing."""
+
+
+@lru_cache(maxsize=1024)
+def plan_topic(provider: str, topic: str) -> Topic | None:
+    """Return the work that an event of ``provider`` and ``topic`` asks for, or None.
+
+    None is an answer, not an error: providers send topics nobody asked for, and the event is kept.
+    """
+    for row_provider, pattern, name in PLAN:
+        if row_provider == provider and fnmatchcase(topic, pattern):
+            return TOPICS[name] if name else None
+    return None
+
+
+def plan_review(provider: str, topic: str) -> Topic:
+    """Return the topic under which an event that cannot be read waits for a person."""
+    return plan_topic(provider, topic) or TOPICS["event_review"]

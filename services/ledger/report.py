@@ -1,0 +1,55 @@
+"""What running a set came to, and what an exception that nobody named means."""
+
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from services.core.errors import WorkError
+from services.core.sentry import capture_bug
+from services.ledger.accept import WorkRef
+from services.ledger.settle import Bug, Settled
+
+
+@dataclass(slots=True)
+class SetReport:
+    """Counts of a set, the work that follows from it, and whether more of its topic is ready."""
+
+    claimed: int = 0
+    settled: Settled = field(default_factory=Settled)
+    refs: list[WorkRef] = field(default_factory=list)
+    request_ids: list[str] = field(default_factory=list)
+    more: bool = False
+    passed_over: bool = False
+
+    def add(self, other: "SetReport") -> None:
+        """Count ``other`` in."""
+        self.claimed += other.claimed
+        self.settled.add(other.settled)
+        self.refs += other.refs
+        self.request_ids += other.request_ids[: 10 - len(self.request_ids)]
+        self.more = self.more or other.more
+
+
+def is_connection_fault(fault: BaseException) -> bool:
+    """Tell whether ``fault`` is the database being away: then nothing was done, and no item is to blame."""
+    if isinstance(fault, PoolTimeout):
+        return True
+    return isinstance(fault, DBAPIError) and (fault.connection_invalidated or _is_shutdown(fault))
+
+
+def _is_shutdown(fault: DBAPIError) -> bool:
+    state = getattr(fault.orig, "sqlstate", None)
+    # No state at all: the connection was never made. Class 08: connection; 57P0x: the server stops.
+    return type(fault).__name__ == "OperationalError" and (
+        state is None or state.startswith(("08", "57P")) or state == "53300"
+    )
+
+
+def as_bug(fault: Exception, topic: str, *, shop_id: int | None = None, request_id: str = "") -> WorkError:
+    """Return ``fault`` as an outcome. A failure that a provider named keeps its name; ours goes to Sentry."""
+    if isinstance(fault, WorkError):
+        return fault
+    capture_bug(fault, topic=topic, shop=str(shop_id or ""), request_id=request_id)
+    name = type(fault).__name__
+    return Bug(f"bug.{name}", f"{name}: {str(fault)[:500]}")

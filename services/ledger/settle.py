@@ -1,0 +1,151 @@
+"""Settle: what an outcome does to its row. Every arrow that a worker makes between two states is here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import Random
+
+from sqlalchemy import Connection
+
+from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.ledger.retry import plan_next_try
+from services.ledger.topics import Topic
+from services.ledger.work import Done, Outcome, WorkItem
+
+BUG_TRIES = 5
+"""An error nobody named is our bug: a few tries in case it was the moment, then a person."""
+
+
+class Bug(WorkError):
+    """An exception that no provider named. The traceback went to Sentry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What one item's row becomes."""
+
+    item: WorkItem
+    status: str
+    verdict: str | None = None
+    error_code: str | None = None
+    last_error: str | None = None
+    next_retry_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Settled:
+    """What a set came to, for the log, the figures and Flower."""
+
+    done: int = 0
+    retried: list[Settlement] = field(default_factory=list)
+    dead: list[Settlement] = field(default_factory=list)
+    lost: int = 0
+    """Items whose lease had gone to another worker: nothing of theirs was written."""
+
+    def add(self, other: "Settled") -> None:
+        """Count ``other`` in."""
+        self.done += other.done
+        self.retried += other.retried
+        self.dead += other.dead
+        self.lost += other.lost
+
+
+def plan_settlement(topic: Topic, item: WorkItem, outcome: Outcome, now: datetime, rng: Random) -> Settlement:
+    """Return what ``outcome`` makes of ``item``. Pure, and the only place that decides it."""
+    tries = topic.tries
+    wait = None
+    match outcome:
+        case Done(verdict=verdict):
+            return Settlement(item, "done", verdict=verdict)
+        case Refused() | Misconfigured():
+            return Settlement(item, "dead", error_code=outcome.code, last_error=outcome.detail)
+        case RetryLater(wait=asked):
+            wait = asked
+        case OutcomeUnknown():
+            pass
+        case _:
+            tries = min(tries, BUG_TRIES)
+    failed = item.retry_count + 1
+    if failed >= tries:
+        detail = f"gave up after {failed} tries: {outcome.detail}"
+        return Settlement(item, "dead", error_code=outcome.code, last_error=detail)
+    due = plan_next_try(topic, failed, wait, now, rng)
+    return Settlement(item, "error", error_code=outcome.code, last_error=outcome.detail, next_retry_at=due)
+
+
+_SETTLE_DONE = """
+update work_queue w set status = 'done', verdict = v.verdict, finished_at = %(now)s, next_retry_at = null,
+       locked_at = null, locked_by = null, lease_until = null
+from unnest(%(id)s::bigint[], %(verdict)s::text[]) as v(id, verdict)
+where w.id = v.id and w.status in ('pending', 'error') and w.locked_by is not distinct from %(token)s
+returning w.id
+"""
+
+_SETTLE_FAILED = """
+update work_queue w set status = v.status, error_code = v.error_code, last_error = v.last_error,
+       next_retry_at = v.next_retry_at, retry_count = w.retry_count + 1,
+       finished_at = case when v.status = 'dead' then %(now)s::timestamptz end,
+       locked_at = null, locked_by = null, lease_until = null, dispatched_at = null
+from unnest(%(id)s::bigint[], %(status)s::text[], %(error_code)s::text[], %(last_error)s::text[],
+            %(next_retry_at)s::timestamptz[]) as v(id, status, error_code, last_error, next_retry_at)
+where w.id = v.id and w.status in ('pending', 'error') and w.locked_by is not distinct from %(token)s
+returning w.id
+"""
+
+_STATS = """
+insert into work_stats as s (minute, topic, worker, done, retried, dead, last_at)
+values (date_trunc('minute', %(now)s::timestamptz), %(topic)s, %(worker)s, %(done)s, %(retried)s, %(dead)s,
+        %(now)s)
+on conflict (minute, topic, worker) do update set done = s.done + excluded.done,
+   retried = s.retried + excluded.retried, dead = s.dead + excluded.dead, last_at = excluded.last_at
+"""
+
+
+def settle_set(
+    tx: Connection, settlements: Sequence[Settlement], now: datetime, token: str | None
+) -> set[int]:
+    """Write ``settlements`` in two statements; return the ids that were still ours.
+
+    ``token`` is the fence: a row whose lease went to somebody else is left alone. None means that
+    this transaction holds the row itself locked.
+    """
+    held: set[int] = set()
+    done = [s for s in settlements if s.status == "done"]
+    failed = [s for s in settlements if s.status != "done"]
+    if done:
+        values = {
+            "id": [s.item.id for s in done], "verdict": [s.verdict for s in done], "now": now, "token": token,
+        }  # fmt: skip
+        held |= {int(i) for i in tx.exec_driver_sql(_SETTLE_DONE, values).scalars()}
+    if failed:
+        values = {
+            "id": [s.item.id for s in failed],
+            "status": [s.status for s in failed],
+            "error_code": [s.error_code for s in failed],
+            "last_error": [(s.last_error or "")[:2000].replace("\0", "") for s in failed],
+            "next_retry_at": [s.next_retry_at for s in failed],
+            "now": now,
+            "token": token,
+        }
+        held |= {int(i) for i in tx.exec_driver_sql(_SETTLE_FAILED, values).scalars()}
+    return held
+
+
+def count_settled(settlements: Sequence[Settlement], held: set[int]) -> Settled:
+    """Return the figures of a settled set."""
+    ours = [s for s in settlements if s.item.id in held]
+    return Settled(
+        done=sum(s.status == "done" for s in ours),
+        retried=[s for s in ours if s.status == "error"],
+        dead=[s for s in ours if s.status == "dead"],
+        lost=len(settlements) - len(ours),
+    )
+
+
+def record_stats(tx: Connection, topic: Topic, worker: str, settled: Settled, now: datetime) -> None:
+    """Count a settled set into its minute. One row per worker, so that workers never wait for each other."""
+    values = {
+        "now": now, "topic": topic.name, "worker": worker, "done": settled.done,
+        "retried": len(settled.retried), "dead": len(settled.dead),
+    }  # fmt: skip
+    tx.exec_driver_sql(_STATS, values)

@@ -1,0 +1,125 @@
+"""Sweep: whatever fell between two chairs is found here, from rows alone.
+
+Frees leases whose worker died, and rings again for work that is due and that nobody was told of, or
+whose message was lost. Safe to run twice at once, and at any time.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+import orjson
+from sqlalchemy import Connection
+
+from services.ledger.accept import WorkRef
+from services.ledger.claim import READY
+from services.ledger.pauses import read_scope
+from services.ledger.topics import TOPICS, Topic
+
+RESEND_AFTER = timedelta(seconds=10)
+"""A message that was sent gets this long to reach a worker before its row counts as forgotten."""
+
+_FREE = """
+update work_queue w
+   set status = case when w.retry_count + 1 >= v.tries then 'dead' else 'error' end,
+       retry_count = w.retry_count + 1, error_code = 'worker_lost',
+       last_error = 'worker ' || coalesce(w.locked_by, '?') || ' stopped answering while it had this item',
+       finished_at = case when w.retry_count + 1 >= v.tries then %(now)s::timestamptz end,
+       next_retry_at = %(now)s,
+       locked_at = null, locked_by = null, lease_until = null, dispatched_at = null
+  from (select w.id, t.tries from work_queue w
+          join unnest(%(topic)s::text[], %(tries)s::int[]) as t(topic, tries) on t.topic = w.topic
+         where w.status in ('pending', 'error') and w.locked_at is not null
+           and coalesce(w.lease_until, w.locked_at) < %(now)s
+         limit 5000 for update of w skip locked) v
+ where w.id = v.id
+returning w.id
+"""
+
+_FORGOTTEN = f"""
+select id from (
+  select id, dispatched_at from work_queue
+   where topic = %(topic)s and {READY} and shop_id <> all(%(held)s::int[]) limit 5000
+) ready
+where dispatched_at is null or dispatched_at < %(before)s limit %(limit)s
+"""  # noqa: S608 - no value of a user's is in it
+
+_MARK = """
+update work_queue set dispatched_at = %(now)s, dispatch_count = dispatch_count + 1
+ where id = any(%(id)s) and locked_at is null and status in ('pending', 'error')
+returning id, queue, topic
+"""
+
+
+@dataclass(slots=True)
+class Swept:
+    """What a sweep did; kept as the detail of its heartbeat."""
+
+    freed: int = 0
+    sent_again: int = 0
+
+
+def free_expired(tx: Connection, now: datetime) -> int:
+    """Every lease that ran out is free, and counted as a failed try. A live one is never taken."""
+    topics = list(TOPICS.values())
+    values = {"now": now, "topic": [t.name for t in topics], "tries": [t.tries for t in topics]}
+    return len(tx.exec_driver_sql(_FREE, values).all())
+
+
+def find_forgotten(tx: Connection, topic: Topic, now: datetime, limit: int = 2000) -> list[int]:
+    """Return ids of work that is due and was not told of lately. What a pause holds is not forgotten."""
+    scope = read_scope(tx, topic, now)
+    if scope.all_held:
+        return []
+    values = {
+        "topic": topic.name, "now": now, "before": now - RESEND_AFTER, "limit": limit,
+        "held": sorted(scope.held_shops),
+    }  # fmt: skip
+    return [int(i) for i in tx.exec_driver_sql(_FORGOTTEN, values).scalars()]
+
+
+def sweep(tx: Connection, now: datetime, depths: dict[str, int] | None) -> tuple[Swept, list[WorkRef]]:
+    """Free what is stuck, and return what must be rung for once the caller has committed.
+
+    ``depths`` are the broker's queue lengths. A queue that still holds messages is left alone: each
+    of them makes a worker serve whatever is ready there, so more would only be noise. None means the
+    broker is away, and ringing waits for it.
+    """
+    report = Swept(freed=free_expired(tx, now))
+    refs: list[WorkRef] = []
+    for topic in TOPICS.values():
+        if depths is None or depths.get(topic.queue, 0):
+            continue
+        ids = find_forgotten(tx, topic, now)
+        if ids:
+            rows = tx.exec_driver_sql(_MARK, {"now": now, "id": ids}).all()
+            refs += [WorkRef(int(r[0]), r[1], r[2]) for r in rows]
+    report.sent_again = len(refs)
+    _end_drains(tx)
+    record_heartbeat(tx, "sweep", now, asdict(report))
+    return report, refs
+
+
+_END_DRAINS = """
+delete from pauses p where p.mode = 'drain' and not exists (
+  select from work_queue w where w.status in ('pending', 'error')
+     and (p.queue is null or w.queue = p.queue) and (p.topic is null or w.topic = p.topic)
+     and (p.shop_id is null or w.shop_id = p.shop_id) and w.created_at < p.created_at)
+"""
+
+
+def _end_drains(tx: Connection) -> None:
+    """A drain ends when the backlog it was made for is gone."""
+    tx.exec_driver_sql(_END_DRAINS)
+
+
+_BEAT = """
+insert into heartbeats (name, at, detail) values (%(name)s, %(at)s, %(detail)s::jsonb)
+on conflict (name) do update set at = excluded.at, detail = excluded.detail
+"""
+
+
+def record_heartbeat(
+    tx: Connection, name: str, at: datetime, detail: dict[str, object] | None = None
+) -> None:
+    """``name`` is known to have been alive at ``at``."""
+    tx.exec_driver_sql(_BEAT, {"name": name, "at": at, "detail": orjson.dumps(detail or {}).decode()})

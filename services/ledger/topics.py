@@ -1,0 +1,92 @@
+"""Every kind of work, in one table: its name everywhere, its queue, how it runs and how it is tried again.
+
+``order_ingest`` here is ``work_queue.topic``, the Celery task in Flower, the label in metrics and the
+heading in the runbook.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from types import MappingProxyType
+
+QUEUES = ("webhooks", "inventory", "reconciliation", "email", "sync", "reports", "ops")
+
+
+class Runs(StrEnum):
+    """How an item meets the database."""
+
+    OWN = "own"
+    """The effect is ours: claimed, done and settled in one transaction. Exactly once."""
+    OUTSIDE = "outside"
+    """The effect is on the world: claimed, done with no transaction open, settled in another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """One kind of work. ``lease`` must outlast ``renew`` several times; tries count the first one."""
+
+    name: str
+    queue: str
+    runs: Runs
+    set_size: int = 500
+    """Most items one claim takes."""
+    shop_cap: int = 500
+    """Most items of one shop in hand at once, over all workers (``outside`` only)."""
+    tries: int = 12
+    backoff_base: timedelta = timedelta(seconds=5)
+    backoff_cap: timedelta = timedelta(hours=1)
+    lease: timedelta = timedelta(seconds=30)
+    soft_time_limit_seconds: int = 60
+    time_limit_seconds: int = 90
+    provider: str = ""
+    """Whose rate limit a claim must have tokens for; empty means none."""
+    cost_points: float = 0.0
+    """Tokens one item takes from that limit."""
+
+
+def _own(name: str, queue: str = "webhooks") -> Topic:
+    return Topic(name=name, queue=queue, runs=Runs.OWN, soft_time_limit_seconds=20, time_limit_seconds=30)
+
+
+_ALL = (
+    _own("order_ingest"),
+    _own("refund_ingest"),
+    _own("product_ingest"),
+    _own("inventory_level_ingest"),
+    _own("transaction_ingest"),
+    _own("interaction_ingest"),
+    _own("event_review"),
+    Topic(
+        name="inventory_push",
+        queue="inventory",
+        runs=Runs.OUTSIDE,
+        set_size=32,
+        shop_cap=16,
+        provider="shopify",
+        cost_points=10,
+        soft_time_limit_seconds=120,
+        time_limit_seconds=180,
+    ),
+    Topic(
+        name="reconcile",
+        queue="reconciliation",
+        runs=Runs.OUTSIDE,
+        set_size=1,
+        shop_cap=1,
+        tries=8,
+        backoff_base=timedelta(seconds=30),
+        soft_time_limit_seconds=600,
+        time_limit_seconds=900,
+    ),
+    Topic(
+        name="reconciliation_mail",
+        queue="email",
+        runs=Runs.OUTSIDE,
+        set_size=16,
+        shop_cap=8,
+        soft_time_limit_seconds=120,
+        time_limit_seconds=180,
+    ),
+)
+
+TOPICS = MappingProxyType({topic.name: topic for topic in _ALL})

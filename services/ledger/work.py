@@ -1,0 +1,78 @@
+"""What the ledger hands to an effect, and what an effect hands back. Pure data."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from services.core.errors import WorkError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkItem:
+    """A claimed row of ``work_queue``, with its event's bytes where it has an event."""
+
+    id: int
+    shop_id: int
+    topic: str
+    key: str
+    payload: dict[str, Any]
+    retry_count: int
+    request_id: str = ""
+    event_id: int | None = None
+    event_topic: str = ""
+    event_provider: str = ""
+    body: bytes = b""
+    received_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewWork:
+    """Work to plan. ``payload`` is JSON; ``not_before`` delays it (aware UTC)."""
+
+    shop_id: int
+    topic: str
+    key: str = ""
+    payload: dict[str, Any] = field(default_factory=dict)
+    event_id: int | None = None
+    origin: str = "effect"
+    request_id: str = ""
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It happened, or rightly needed nothing. ``verdict`` says which: ``done``, ``stale``, ``in_sync``...
+
+    ``record``, for work on the outside world, writes what was learned; it runs in the settling
+    transaction, and only if the lease still held. It returns work that follows.
+    """
+
+    verdict: str = "done"
+    record: Callable[[Connection], Sequence[NewWork]] | None = None
+
+
+Outcome = Done | WorkError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Work on the outside world, ready to go. ``act`` runs with no transaction open, maybe beside others.
+
+    ``payload``, when given, is stored before the call: what is about to be asked survives a crash, so
+    the next try asks for the same under the same idempotency key.
+    """
+
+    item: WorkItem
+    act: Callable[[], Outcome]
+    payload: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What a set of own effects came to: one outcome per item, in order, and the work that follows."""
+
+    outcomes: Sequence[Outcome]
+    follow_on: Sequence[NewWork] = ()

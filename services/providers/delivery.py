@@ -1,0 +1,128 @@
+"""What every verified webhook comes down to, and the small readings that all providers share. Pure.
+
+Whatever goes into a ``Delivery`` fits a database row: printable ASCII of bounded length. Headers are the
+sender's free text, so a NUL byte or a megabyte of topic must end here and not at an INSERT.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+import orjson
+
+from services.core.errors import Rejected
+
+UNREADABLE = "unreadable"
+"""The topic of a signed body that names none."""
+
+MAX_TEXT = 255
+MAX_SIGNATURE_HEADER = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One webhook whose signature matched.
+
+    ``delivery_key`` stays the same over the provider's retries. ``key`` names the object it is about
+    (an order, a charge, a call); empty when the provider names none. ``readable`` is false for a
+    signed body that is not what the provider documents: it is kept, and a person looks.
+    """
+
+    provider: str
+    topic: str
+    delivery_key: str
+    occurred_at: datetime | None
+    key: str
+    readable: bool
+    headers: dict[str, str]
+
+
+def reject(detail: str) -> NoReturn:
+    """Raise ``Rejected``: every fault of a signature has one code, so a stranger learns nothing from it."""
+    raise Rejected("invalid_signature", detail)
+
+
+def is_storable(value: object, longest: int = MAX_TEXT) -> bool:
+    """Tell whether ``value`` is printable ASCII text of 1 to ``longest`` characters."""
+    return isinstance(value, str) and 0 < len(value) <= longest and value.isascii() and value.isprintable()
+
+
+def keep_headers(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
+    """Return the headers among ``names`` that are present and storable."""
+    return {name: headers[name] for name in names if name in headers and is_storable(headers[name])}
+
+
+def find_object(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that ``body`` is, or None."""
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def find_dict(parent: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the object under ``name``, or an empty one: a provider's null and absence mean the same."""
+    value = parent.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def id_text(value: object) -> str:
+    """Return an id as text: an integer or storable text, or what an expanded object calls ``id``; else ""."""
+    if isinstance(value, dict):
+        value = value.get("id")
+    if isinstance(value, str):
+        return value if is_storable(value) else ""
+    return str(value) if type(value) is int else ""
+
+
+def find_instant(value: object) -> datetime | None:
+    """Return the moment that an RFC 3339 text or a Unix time in seconds names, in UTC; None if it is neither.
+
+    Digits beyond microseconds are cut (Shopify sends nanoseconds). A text without a zone is no moment.
+    """
+    try:
+        if isinstance(value, str):
+            moment = datetime.fromisoformat(value)
+            return moment.astimezone(UTC) if moment.tzinfo else None
+        if type(value) is int:
+            return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None
+
+
+def body_digest(body: bytes) -> str:
+    """Return a delivery key for a body that does not say its own."""
+    return "sha256:" + hashlib.sha256(body).hexdigest()
+
+
+def decode_key(secret: bytes) -> bytes:
+    """Return the HMAC key inside a pasted base64 secret, with or without ``whsec_`` and padding.
+
+    What is not base64 stands for itself, so that a dummy secret costs what a real one costs. Shapes are
+    checked when a secret is set (``services.providers.secrets``), not on every request.
+    """
+    text = secret.removeprefix(b"whsec_")
+    try:
+        return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
+    except binascii.Error:
+        return secret
+
+
+def encode_digest(digest: bytes) -> bytes:
+    """Return ``digest`` in padded base64."""
+    return base64.b64encode(digest)
+
+
+def check_age(sent_at_seconds: float, now: datetime, tolerance_seconds: int) -> None:
+    """Refuse a timestamp more than ``tolerance_seconds`` before or after ``now``."""
+    age_seconds = now.timestamp() - sent_at_seconds
+    if age_seconds > tolerance_seconds:
+        reject(f"timestamp is {age_seconds:.0f} s old: at most {tolerance_seconds} s are allowed")
+    if age_seconds < -tolerance_seconds:
+        reject(f"timestamp is {-age_seconds:.0f} s ahead: at most {tolerance_seconds} s are allowed")

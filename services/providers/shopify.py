@@ -1,0 +1,134 @@
+"""Webhooks from Shopify: is it theirs, what is it about.
+
+The signature covers the body and nothing else: no header, no time. So a header is never trusted to say
+whose shop it is (the route and its secret do), and only dedupe stands against a replay.
+Source: shopify-api-js, ``hmac-validator.ts`` and ``webhooks/validate.ts``.
+"""
+
+import hmac
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from services.providers.delivery import (
+    MAX_SIGNATURE_HEADER,
+    Delivery,
+    find_dict,
+    find_instant,
+    find_object,
+    id_text,
+    is_storable,
+    keep_headers,
+    reject,
+)
+
+API_VERSION = "2026-07"
+
+KEPT_HEADERS = (
+    "x-shopify-shop-domain",
+    "x-shopify-api-version",
+    "x-shopify-event-id",
+    "x-shopify-triggered-at",
+    "x-shopify-name",
+    "shopify-shop-domain",
+    "shopify-api-version",
+    "shopify-event-id",
+    "shopify-triggered-at",
+    "shopify-handle",
+    "shopify-action",
+    "shopify-resource-id",
+    "user-agent",
+)
+
+_ORDER_ID_TOPICS = ("refunds/", "order_transactions/", "fulfillments/")
+
+
+def read_shopify_delivery(
+    headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: datetime
+) -> Delivery:
+    """Return what was delivered, once one of ``secrets`` (the app's, as UTF-8) has signed ``body``.
+
+    Header names are lower case; the un-prefixed names of the Events preview count too. Topic and
+    webhook id are required because they identify the delivery; the shop's domain and the API version
+    are not, because nothing here may rest on an unsigned claim. ``now`` is unused: there is no
+    timestamp to check. Raises ``Rejected("invalid_signature")``.
+    """
+    del now
+    prefix = "x-shopify-" if "x-shopify-hmac-sha256" in headers else "shopify-"
+    signature = headers.get(prefix + "hmac-sha256", "")
+    if not signature or len(signature) > MAX_SIGNATURE_HEADER or not signature.isascii():
+        reject("X-Shopify-Hmac-Sha256 is missing or is not base64")
+    if not body:
+        reject("the body is empty")
+    given = signature.encode()
+    matched = False
+    for secret in secrets:
+        if secret and hmac.compare_digest(b64encode(hmac.digest(secret, body, "sha256")), given):
+            matched = True
+    if not matched:
+        reject("X-Shopify-Hmac-Sha256 matches none of the shop's secrets")
+
+    topic = headers.get(prefix + "topic", "")
+    webhook_id = headers.get(prefix + "webhook-id", "")
+    if not is_storable(topic, 128):
+        reject("X-Shopify-Topic is missing, too long or not plain text")
+    if not is_storable(webhook_id):
+        reject("X-Shopify-Webhook-Id is missing, too long or not plain text")
+
+    parsed = find_object(body)
+    occurred_at = find_instant(headers.get(prefix + "triggered-at"))
+    if parsed is not None and occurred_at is None:
+        occurred_at = find_instant(parsed.get("updated_at")) or find_instant(parsed.get("created_at"))
+    return Delivery(
+        "shopify",
+        topic,
+        webhook_id,
+        occurred_at,
+        "" if parsed is None else object_key(topic, parsed),
+        parsed is not None,
+        keep_headers(headers, KEPT_HEADERS),
+    )
+
+
+def object_key(topic: str, payload: Mapping[str, Any]) -> str:
+    """Return which object ``payload`` is about; refunds and the like are about their order."""
+    if topic.startswith("orders/"):
+        order_id = id_text(payload.get("id")) or id_text(find_dict(payload, "order_edit").get("order_id"))
+        return id_text(payload.get("admin_graphql_api_id")) or _order_gid(order_id)
+    if topic.startswith(_ORDER_ID_TOPICS):
+        return _order_gid(id_text(payload.get("order_id")))
+    if topic.startswith("inventory_levels/"):
+        item_id, location_id = id_text(payload.get("inventory_item_id")), id_text(payload.get("location_id"))
+        return f"{item_id}:{location_id}" if item_id and location_id else ""
+    return id_text(payload.get("id"))
+
+
+def sign_shopify(
+    body: bytes,
+    secret: bytes,
+    *,
+    topic: str,
+    webhook_id: str,
+    shop_domain: str,
+    triggered_at: datetime | None = None,
+    event_id: str = "",
+) -> dict[str, str]:
+    """Return the headers that Shopify sends with ``body``."""
+    headers = {
+        "Content-Type": "application/json",
+        "X-Shopify-Topic": topic,
+        "X-Shopify-Hmac-Sha256": b64encode(hmac.digest(secret, body, "sha256")).decode(),
+        "X-Shopify-Shop-Domain": shop_domain,
+        "X-Shopify-API-Version": API_VERSION,
+        "X-Shopify-Webhook-Id": webhook_id,
+    }
+    if event_id:
+        headers["X-Shopify-Event-Id"] = event_id
+    if triggered_at is not None:
+        headers["X-Shopify-Triggered-At"] = f"{triggered_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z"
+    return headers
+
+
+def _order_gid(order_id: str) -> str:
+    return f"gid://shopify/Order/{order_id}" if order_id else ""

@@ -1,0 +1,177 @@
+"""What an answer of Shopify's Admin GraphQL API means for the work that asked. No I/O.
+
+Status codes: shopify.dev, "API response status codes". The cost block: shopify.dev, "Rate limits".
+User error codes: the enum ``InventorySetQuantitiesUserErrorCode`` of the 2026-07 schema.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from typing import Any
+
+import httpx
+import orjson
+
+from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.providers.delivery import find_dict
+
+WAIT_UNSTATED = timedelta(seconds=2)
+WAIT_LONGEST = timedelta(hours=1)
+
+_TOKEN_REFUSED = ("shopify.token_refused", "the shop refuses the access token")
+_ADDRESS_WRONG = ("shopify.address_wrong", "check the shop's domain and the API version")
+_MISCONFIGURED = MappingProxyType(
+    {
+        301: _ADDRESS_WRONG,
+        302: _ADDRESS_WRONG,
+        401: _TOKEN_REFUSED,
+        402: ("shopify.shop_frozen", "the shop is frozen until its bill is paid"),
+        403: _TOKEN_REFUSED,
+        404: _ADDRESS_WRONG,
+        423: ("shopify.shop_locked", "the shop is locked by Shopify"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleStatus:
+    """The shop's bucket of cost points, as Shopify reported it. ``restore_rate`` is points a second."""
+
+    maximum_available: float
+    currently_available: float
+    restore_rate: float
+
+
+class Throttled(RetryLater):
+    """The bucket is empty. ``wait`` is until it holds what was asked for."""
+
+    def __init__(self, detail: str, *, wait: timedelta, throttle: ThrottleStatus | None) -> None:
+        super().__init__("shopify.throttled", detail, wait=wait)
+        self.throttle = throttle
+
+
+class StockMoved(Refused):
+    """The shop's quantity is no longer the one we meant to change. Look again and decide anew."""
+
+    def __init__(self, detail: str, *, throttle: ThrottleStatus | None) -> None:
+        super().__init__("shopify.stock_moved", detail)
+        self.throttle = throttle
+
+
+def find_throttle(response: httpx.Response) -> ThrottleStatus | None:
+    """Return the throttle status in ``response``, if it has one."""
+    body = _find_body(response)
+    status = find_dict(find_dict(find_dict(body or {}, "extensions"), "cost"), "throttleStatus")
+    try:
+        return ThrottleStatus(
+            float(status["maximumAvailable"]),
+            float(status["currentlyAvailable"]),
+            float(status["restoreRate"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def read_answer(
+    response: httpx.Response, throttle: ThrottleStatus | None, *, changes: bool
+) -> dict[str, Any]:
+    """Return ``data`` of a good answer; raise what any other answer means.
+
+    A gateway that gave up (502, 504), or a 200 that is not JSON, leaves a change in doubt
+    (``OutcomeUnknown``). Any other 5xx is taken as "nothing happened", which is safe because a repeat
+    goes out under the same idempotency key.
+    """
+    status = response.status_code
+    if status != httpx.codes.OK:
+        raise _error_of_status(response, throttle, changes=changes)
+    body = _find_body(response)
+    if body is None:
+        raise _in_doubt("the answer is not a JSON object", changes=changes)
+    errors = body.get("errors")
+    if errors:
+        raise _error_of_errors(body, errors, throttle)
+    data = body.get("data")
+    if not isinstance(data, dict):
+        raise _in_doubt("the answer has no data", changes=changes)
+    return data
+
+
+def raise_user_errors(payload: Mapping[str, Any], throttle: ThrottleStatus | None) -> None:
+    """Raise what the first of the mutation's ``userErrors`` means, if there is one."""
+    for error in payload.get("userErrors") or ():
+        code = str(error.get("code") or "user_error")
+        field = ".".join(str(part) for part in error.get("field") or ())
+        detail = f"{code}: {error.get('message', '')}" + (f" (field {field})" if field else "")
+        if code == "CHANGE_FROM_QUANTITY_STALE":
+            raise StockMoved(detail, throttle=throttle)
+        if code in ("IDEMPOTENCY_CONCURRENT_REQUEST", "SERVICE_UNAVAILABLE"):
+            raise RetryLater(f"shopify.{code.lower()}", detail, wait=WAIT_UNSTATED)
+        raise Refused(f"shopify.{code.lower()}", detail)
+
+
+def _error_of_status(
+    response: httpx.Response, throttle: ThrottleStatus | None, *, changes: bool
+) -> WorkError:
+    status = response.status_code
+    said = f"HTTP {status}"
+    if status == 429:
+        return Throttled(said, wait=_stated_wait(response) or WAIT_UNSTATED, throttle=throttle)
+    if status in (502, 504):
+        return _in_doubt(said, changes=changes)
+    if status >= 500:
+        return RetryLater("shopify.unavailable", said, wait=_stated_wait(response))
+    if status in _MISCONFIGURED:
+        code, reason = _MISCONFIGURED[status]
+        return Misconfigured(code, f"{said}: {reason}")
+    return Refused("shopify.request_refused", said)
+
+
+def _error_of_errors(body: Mapping[str, Any], errors: Any, throttle: ThrottleStatus | None) -> WorkError:
+    first = errors[0] if isinstance(errors, list) and isinstance(errors[0], dict) else {"message": errors}
+    code = str(find_dict(first, "extensions").get("code") or "")
+    detail = str(first.get("message", ""))[:300]
+    if code == "THROTTLED":
+        asked = find_dict(find_dict(body, "extensions"), "cost").get("requestedQueryCost")
+        return Throttled(detail, wait=_time_until(asked, throttle), throttle=throttle)
+    if code == "ACCESS_DENIED":
+        return Misconfigured("shopify.access_denied", f"the token lacks a scope: {detail}")
+    if code == "SHOP_INACTIVE":
+        return Misconfigured("shopify.shop_frozen", detail)
+    if code in ("INTERNAL_SERVER_ERROR", "TIMEOUT"):
+        return OutcomeUnknown("shopify.no_answer", f"{code}: {detail}")
+    return Refused(f"shopify.{code.lower() or 'document_refused'}", detail)
+
+
+def _in_doubt(detail: str, *, changes: bool) -> WorkError:
+    return OutcomeUnknown("shopify.no_answer", detail) if changes else RetryLater("shopify.no_answer", detail)
+
+
+def _time_until(points: object, throttle: ThrottleStatus | None) -> timedelta:
+    """Return how long the bucket takes to hold ``points``."""
+    if throttle is None or throttle.restore_rate <= 0 or not isinstance(points, int | float):
+        return WAIT_UNSTATED
+    missing = max(0.0, points - throttle.currently_available)
+    return min(WAIT_LONGEST, timedelta(seconds=missing / throttle.restore_rate))
+
+
+def _stated_wait(response: httpx.Response) -> timedelta | None:
+    """Return what ``Retry-After`` asks for: seconds (Shopify sends "2.0"), or a date, read beside ``Date``."""
+    stated = response.headers.get("retry-after", "")
+    try:
+        wait = timedelta(seconds=min(float(stated), WAIT_LONGEST.total_seconds()))
+    except ValueError:
+        try:
+            wait = parsedate_to_datetime(stated) - parsedate_to_datetime(response.headers.get("date", ""))
+        except (ValueError, TypeError):
+            return None
+    return min(WAIT_LONGEST, max(timedelta(0), wait))
+
+
+def _find_body(response: httpx.Response) -> dict[str, Any] | None:
+    try:
+        body = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None

@@ -1,0 +1,111 @@
+"""Webhooks by the Standard Webhooks specification: Quo's newer ones, and any other sender.
+
+Signed is ``id.timestamp.body``; a header may carry several signatures, any one is enough. The ``svix-``
+header names that older senders still use mean the same. Only ``v1`` (HMAC) is read: ``v1a`` needs a
+public key, and a sender that has only that is refused as unsigned.
+Source: github.com/standard-webhooks/standard-webhooks, ``spec/standard-webhooks.md``.
+"""
+
+import hmac
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from services.providers.delivery import (
+    MAX_SIGNATURE_HEADER,
+    UNREADABLE,
+    Delivery,
+    check_age,
+    decode_key,
+    encode_digest,
+    find_dict,
+    find_instant,
+    find_object,
+    id_text,
+    is_storable,
+    keep_headers,
+    reject,
+)
+
+TOLERANCE_SECONDS = 300
+
+KEPT_HEADERS = ("webhook-id", "webhook-timestamp", "svix-id", "svix-timestamp", "user-agent")
+
+
+def read_standard_delivery(
+    headers: Mapping[str, str],
+    body: bytes,
+    secrets: Sequence[bytes],
+    now: datetime,
+    *,
+    provider: str = "standard",
+    tolerance_seconds: int = TOLERANCE_SECONDS,
+) -> Delivery:
+    """Return what was delivered, once one of ``secrets`` (``whsec_`` texts as pasted) has signed it.
+
+    The delivery key is ``webhook-id``, which stays over retries. The topic is the body's ``type``, or
+    ``untyped``. Raises ``Rejected("invalid_signature")``; more than 300 s early or late is refused.
+    """
+    webhook_id, sent_at_seconds = verify_standard(headers, body, secrets, now, tolerance_seconds)
+    payload = find_object(body)
+    kept = keep_headers(headers, KEPT_HEADERS)
+    if payload is None:
+        return Delivery(provider, UNREADABLE, webhook_id, None, "", False, kept)
+    topic = payload.get("type", "untyped")
+    occurred_at = find_instant(payload.get("timestamp")) or find_instant(sent_at_seconds)
+    data = find_dict(payload, "data")
+    if not is_storable(topic, 128):
+        return Delivery(provider, UNREADABLE, webhook_id, occurred_at, "", False, kept)
+    return Delivery(provider, str(topic), webhook_id, occurred_at, object_key(data), True, kept)
+
+
+def object_key(data: Mapping[str, Any]) -> str:
+    """Return the id of the object inside ``data``, wherever senders put it."""
+    return id_text(data.get("id")) or id_text(data.get("object")) or id_text(data.get("resource"))
+
+
+def verify_standard(
+    headers: Mapping[str, str],
+    body: bytes,
+    secrets: Sequence[bytes],
+    now: datetime,
+    tolerance_seconds: int = TOLERANCE_SECONDS,
+) -> tuple[str, int]:
+    """Return (webhook id, timestamp in seconds) of a genuine and fresh request; raise ``Rejected``."""
+    prefix = "webhook-" if "webhook-signature" in headers else "svix-"
+    webhook_id = headers.get(prefix + "id", "")
+    sent_at_text = headers.get(prefix + "timestamp", "")
+    signatures = headers.get(prefix + "signature", "")
+    if not is_storable(webhook_id):
+        reject("webhook-id is missing, too long or not plain text")
+    if not (sent_at_text.isascii() and sent_at_text.isdecimal()) or len(sent_at_text) > 12:
+        reject("webhook-timestamp is missing or not Unix seconds")
+    if not signatures or len(signatures) > MAX_SIGNATURE_HEADER or not signatures.isascii():
+        reject("webhook-signature is missing or malformed")
+
+    candidates = [entry[3:].encode() for entry in signatures.split(" ") if entry.startswith("v1,")]
+    message = f"{webhook_id}.{sent_at_text}.".encode() + body
+    matched = False
+    for secret in secrets:
+        key = decode_key(secret)
+        if not key:
+            continue
+        expected = encode_digest(hmac.digest(key, message, "sha256"))
+        for candidate in candidates:
+            matched |= hmac.compare_digest(expected, candidate)
+    if not matched:
+        reject("webhook-signature matches none of the shop's secrets")
+    check_age(int(sent_at_text), now, tolerance_seconds)
+    return webhook_id, int(sent_at_text)
+
+
+def sign_standard(body: bytes, secret: bytes, *, webhook_id: str, now: datetime) -> dict[str, str]:
+    """Return the headers of a Standard Webhooks sender for ``body`` at ``now``."""
+    sent_at = str(int(now.timestamp()))
+    digest = hmac.digest(decode_key(secret), f"{webhook_id}.{sent_at}.".encode() + body, "sha256")
+    return {
+        "Content-Type": "application/json",
+        "webhook-id": webhook_id,
+        "webhook-timestamp": sent_at,
+        "webhook-signature": "v1," + encode_digest(digest).decode(),
+    }

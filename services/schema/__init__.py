@@ -1,0 +1,1 @@
+"""The database's shape: every table in one place, and the migrations that lead there."""

@@ -1,0 +1,9 @@
+"""Alembic's entry: runs the migrations on the connection that ``services.schema.migrate`` hands over."""
+
+from alembic import context
+
+from services.schema.models import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+with context.begin_transaction():
+    context.run_migrations()

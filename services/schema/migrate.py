@@ -1,0 +1,67 @@
+"""Bring a database to the newest shape, and give the application's role what it needs and no more."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import make_url
+
+from services.core.db import driver_url
+
+_LOCK = 0x5F1EE7
+"""Advisory lock: two ``fleet migrate`` at once take turns."""
+
+_GRANTS = (
+    "grant usage on schema public to {role}",
+    "grant select, insert, update, delete on all tables in schema public to {role}",
+    "grant usage, select on all sequences in schema public to {role}",
+    "revoke update, delete, truncate on audit_events, audit_mutations from {role}",
+    "revoke insert, update, delete on alembic_version from {role}",
+)
+
+
+def alembic_config() -> Config:
+    """Return Alembic's configuration; it needs no ini file."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def find_revision(tx: Connection) -> str | None:
+    """Return the revision that the database is at, or None when it is empty."""
+    return MigrationContext.configure(tx).get_current_revision()
+
+
+def head_revision() -> str:
+    """Return the newest revision that this package knows."""
+    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    assert head is not None  # noqa: S101 - the package ships at least one migration
+    return head
+
+
+def apply_migrations(url: str, app_role: str = "") -> tuple[str | None, str]:
+    """Migrate the database at ``url`` to head and grant ``app_role`` its rights.
+
+    Returns the revisions before and after. All of it is one transaction: a migration that fails
+    leaves the database as it was. ``url`` is a role that owns the schema; ``app_role`` may be that
+    same role (then there is nothing to grant).
+    """
+    engine = create_engine(driver_url(url))
+    try:
+        with engine.begin() as tx:
+            tx.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            before = find_revision(tx)
+            config = alembic_config()
+            config.attributes["connection"] = tx
+            command.upgrade(config, "head")
+            if app_role and app_role != make_url(url).username:
+                quoted = tx.dialect.identifier_preparer.quote(app_role)
+                for grant in _GRANTS:
+                    tx.execute(text(grant.format(role=quoted)))
+            return before, head_revision()
+    finally:
+        engine.dispose()

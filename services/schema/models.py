@@ -1,0 +1,15 @@
+"""Every table of the project, so that ``metadata`` is whole when migrations are compared with it."""
+
+from services.alerts import tables as alerts
+from services.audit import tables as audit
+from services.books import tables as books
+from services.conversations import tables as conversations
+from services.core.db import metadata
+from services.jobs import tables as jobs
+from services.ledger import tables as ledger
+from services.shops import tables as shops
+from services.storefront import tables as storefront
+
+ALL = (alerts, audit, books, conversations, jobs, ledger, shops, storefront)
+
+__all__ = ["ALL", "metadata"]

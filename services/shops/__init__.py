@@ -1,0 +1,1 @@
+"""Know: the tenants, their settings and their sealed secrets."""

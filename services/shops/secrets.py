@@ -1,0 +1,202 @@
+"""A shop's sealed secrets: the current one, and the previous one while it may still be used."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
+
+from services.audit.append import Mutation, append_audit
+from services.core.crypto import SealBroken, Sealer, get_sealer
+from services.providers.secrets import SecretInvalid, parse_secret
+from services.shops.names import SECRET_NAMES, STANDARD_PREFIX, SecretKind, get_kind
+from services.shops.tables import shop_secrets, shops
+
+__all__ = [
+    "SECRET_NAMES",
+    "SecretInvalid",
+    "SecretKind",
+    "SecretState",
+    "WebhookKey",
+    "find_secret_states",
+    "find_webhook_keys",
+    "get_secret",
+    "record_secret",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookKey:
+    """The secrets that verify one shop's webhooks of one sender, current first; ``expires`` runs beside.
+
+    ``is_unreadable`` says that a stored secret did not open (a lost ``SECRET_KEY``). Then a signature
+    that matches none of ``values`` proves nothing: answer 503 so the provider tries again, not 401.
+    """
+
+    slug: str
+    shop_id: int
+    name: str
+    values: tuple[str, ...] = field(repr=False)
+    expires: tuple[datetime | None, ...]
+    is_unreadable: bool = False
+
+    def live_values(self, now: datetime) -> tuple[str, ...]:
+        """Return the values that are good at ``now``, current first."""
+        pairs = zip(self.values, self.expires, strict=True)
+        return tuple(value for value, expires in pairs if expires is None or expires > now)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretState:
+    """What may be shown of a secret: its name and dates, never its value."""
+
+    name: str
+    recorded_at: datetime
+    previous_until: datetime | None
+
+
+def record_secret(
+    tx: Connection,
+    shop_id: int,
+    name: str,
+    value: str,
+    now: datetime,
+    keep_previous: timedelta | None = None,
+    *,
+    by: str = "fleet",
+    request_id: str = "",
+    sealer: Sealer | None = None,
+) -> bool:
+    """Make ``value`` the current secret; the one it replaces stays good for ``keep_previous``.
+
+    Without ``keep_previous`` the kind decides (24 h for webhook secrets, at once for tokens). At most the
+    current and one previous value are live; anything older is deleted. Recording the current value
+    again changes nothing and returns False, so a script may run twice without ending a rotation early.
+    """
+    kind = get_kind(name)
+    value = parse_secret(kind.name, value)
+    keep = kind.keep_previous if keep_previous is None else keep_previous
+    if keep < timedelta(0):
+        raise SecretInvalid(f"keep_previous={keep} should not be negative")
+    _lock_shop(tx, shop_id)
+    place = _context(shop_id, kind.name)
+    opener = sealer or get_sealer()
+    try:
+        current = get_secret(tx, shop_id, kind.name, sealer=opener)
+    except SealBroken:
+        current, keep = None, timedelta(0)  # what cannot be opened is not worth keeping
+    if current == value:
+        return False
+
+    of_name = (shop_secrets.c.shop_id == shop_id) & (shop_secrets.c.name == kind.name)
+    is_current = shop_secrets.c.expires_at.is_(None)
+    tx.execute(delete(shop_secrets).where(of_name, *([~is_current] if keep else [])))
+    tx.execute(update(shop_secrets).where(of_name, is_current).values(expires_at=now + keep))
+    sealed = opener.seal(value.encode(), place)
+    tx.execute(insert(shop_secrets).values(shop_id=shop_id, name=kind.name, sealed=sealed, created_at=now))
+    replaced = current is not None and bool(keep)
+    summary = f"recorded {kind.name}" + (f"; the previous one is good for {keep}" if replaced else "")
+    append_audit(
+        tx,
+        shop_id=shop_id,
+        staff_label=by,
+        action="shop.secret",
+        request_id=request_id,
+        now=now,
+        mutations=[Mutation("shop_secrets", f"{shop_id}/{kind.name}", summary)],
+    )
+    return True
+
+
+def get_secret(tx: Connection, shop_id: int, name: str, *, sealer: Sealer | None = None) -> str | None:
+    """Return the current value, or None if the shop has none; raise ``SealBroken`` if it does not open."""
+    kind = get_kind(name)
+    sealed = tx.scalar(
+        select(shop_secrets.c.sealed)
+        .where(shop_secrets.c.shop_id == shop_id, shop_secrets.c.name == kind.name)
+        .where(shop_secrets.c.expires_at.is_(None))
+        .order_by(shop_secrets.c.id.desc())
+        .limit(1)
+    )
+    if sealed is None:
+        return None
+    return (sealer or get_sealer()).open(bytes(sealed), _context(shop_id, kind.name)).decode()
+
+
+def find_webhook_keys(tx: Connection, *, sealer: Sealer | None = None) -> list[WebhookKey]:
+    """Return the webhook secrets of every shop, in one query.
+
+    A shop without any has no entry. The caller keeps the answer and asks ``live_values`` for each
+    request, so a previous secret ends on time even between two readings.
+    """
+    webhook_names = [kind.name for kind in SECRET_NAMES.values() if kind.is_webhook]
+    rows = tx.execute(
+        select(
+            shops.c.slug,
+            shop_secrets.c.shop_id,
+            shop_secrets.c.name,
+            shop_secrets.c.sealed,
+            shop_secrets.c.expires_at,
+        )
+        .join_from(shop_secrets, shops, shops.c.id == shop_secrets.c.shop_id)
+        .where(or_(shop_secrets.c.name.in_(webhook_names), shop_secrets.c.name.startswith(STANDARD_PREFIX)))
+        .where(or_(shop_secrets.c.expires_at.is_(None), shop_secrets.c.expires_at > func.now()))
+        .order_by(shop_secrets.c.shop_id, shop_secrets.c.name, shop_secrets.c.id.desc())
+    )
+    opener = sealer or get_sealer()
+    return [
+        _webhook_key(slug, shop_id, name, [(bytes(row.sealed), row.expires_at) for row in group], opener)
+        for (slug, shop_id, name), group in groupby(rows, key=lambda row: (row.slug, row.shop_id, row.name))
+    ]
+
+
+def find_secret_states(tx: Connection, shop_id: int, now: datetime) -> list[SecretState]:
+    """Return which secrets a shop has, by name, without opening any."""
+    rows = tx.execute(
+        select(
+            shop_secrets.c.name,
+            func.max(shop_secrets.c.created_at).label("recorded_at"),
+            func.max(shop_secrets.c.expires_at).label("previous_until"),
+        )
+        .where(shop_secrets.c.shop_id == shop_id)
+        .where(or_(shop_secrets.c.expires_at.is_(None), shop_secrets.c.expires_at > now))
+        .group_by(shop_secrets.c.name)
+        .order_by(shop_secrets.c.name)
+    )
+    return [SecretState(row.name, row.recorded_at, row.previous_until) for row in rows]
+
+
+def _webhook_key(
+    slug: str, shop_id: int, name: str, versions: list[tuple[bytes, datetime | None]], sealer: Sealer
+) -> WebhookKey:
+    opened = list(_open_all(versions, _context(shop_id, name), sealer))
+    return WebhookKey(
+        slug=slug,
+        shop_id=shop_id,
+        name=name,
+        values=tuple(value for value, _ in opened),
+        expires=tuple(expires for _, expires in opened),
+        is_unreadable=len(opened) < len(versions),
+    )
+
+
+def _open_all(
+    versions: list[tuple[bytes, datetime | None]], context: str, sealer: Sealer
+) -> Iterator[tuple[str, datetime | None]]:
+    for sealed, expires in versions:
+        try:
+            yield sealer.open(sealed, context).decode(), expires
+        except SealBroken:
+            # One unreadable row must not close the door to every other shop; ``is_unreadable`` tells.
+            continue
+
+
+def _context(shop_id: int, name: str) -> str:
+    return f"shop/{shop_id}/{name}"
+
+
+def _lock_shop(tx: Connection, shop_id: int) -> None:
+    """Hold the shop's row, so that two rotations at once happen one after the other."""
+    if tx.scalar(select(shops.c.id).where(shops.c.id == shop_id).with_for_update()) is None:
+        raise SecretInvalid(f"there is no shop with the id {shop_id}")

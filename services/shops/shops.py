@@ -1,0 +1,199 @@
+"""Tenants: a shop's name, zone, currency and addresses. Everything about one shop begins here."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+
+from services.audit.append import Mutation, append_audit
+from services.core.errors import ShopfleetError
+from services.shops.tables import shop_config, shops
+
+_SLUG = re.compile(r"[a-z0-9-]{1,40}")
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_MAIL = re.compile(r"[^@\s,;<>\x00]{1,64}@[^@\s,;<>\x00]{1,255}")
+_DOMAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}")
+_OF_SHOP = ("name", "timezone", "currency")
+_OF_CONFIG = ("owner_email", "accountant_email", "shopify_domain", "stock_location_id")
+FIELDS = _OF_SHOP + _OF_CONFIG
+"""What ``set_shop`` may change. A slug stays: it is in the webhook addresses the providers hold."""
+
+_WANTED = {
+    "name": "1 to 200 printable characters",
+    "timezone": "an IANA name such as America/Vancouver",
+    "currency": "three capital letters of ISO 4217 such as CAD",
+    "owner_email": "one mail address such as owner@example.com",
+    "accountant_email": "one mail address such as books@example.com",
+    "shopify_domain": "a host name such as harbour.myshopify.com",
+    "stock_location_id": "the location's number at Shopify, digits only",
+}
+
+
+class ShopInvalid(ShopfleetError):
+    """A shop's field is wrong, or its slug is taken. The message names every fault at once."""
+
+
+class ShopUnknown(ShopfleetError):
+    """There is no shop of that slug."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shop:
+    """A tenant with its settings."""
+
+    id: int
+    slug: str
+    name: str
+    timezone: str
+    currency: str
+    owner_email: str
+    accountant_email: str
+    shopify_domain: str
+    stock_location_id: str
+    created_at: datetime
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone of the shop's days and schedules."""
+        return ZoneInfo(self.timezone)
+
+
+def add_shop(
+    tx: Connection,
+    *,
+    slug: str,
+    name: str,
+    timezone: str,
+    currency: str,
+    owner_email: str = "",
+    accountant_email: str = "",
+    shopify_domain: str = "",
+    stock_location_id: str = "",
+    now: datetime,
+    by: str = "fleet",
+    request_id: str = "",
+) -> Shop:
+    """Add a shop with its settings and return it; ``ShopInvalid`` names every fault, or the taken slug."""
+    fields = {
+        "name": name,
+        "timezone": timezone,
+        "currency": currency,
+        "owner_email": owner_email,
+        "accountant_email": accountant_email,
+        "shopify_domain": shopify_domain,
+        "stock_location_id": stock_location_id,
+    }
+    faults = [] if _SLUG.fullmatch(slug) else [f"slug={slug!r} should be 1 to 40 of a-z, 0-9 and '-'"]
+    _refuse(faults + _find_faults(fields))
+    shop_id = tx.scalar(
+        pg_insert(shops)
+        .values(slug=slug, created_at=now, **{field: fields[field] for field in _OF_SHOP})
+        .on_conflict_do_nothing(index_elements=["slug"])
+        .returning(shops.c.id)
+    )
+    if shop_id is None:
+        raise ShopInvalid(f"slug={slug!r} is taken: choose another, or use `fleet shops set`")
+    tx.execute(insert(shop_config).values(shop_id=shop_id, **{field: fields[field] for field in _OF_CONFIG}))
+    append_audit(
+        tx,
+        shop_id=shop_id,
+        staff_label=by,
+        action="shop.add",
+        request_id=request_id,
+        now=now,
+        mutations=[Mutation("shops", str(shop_id), f"added shop {slug}", None, {"slug": slug, **fields})],
+    )
+    return get_shop(tx, slug)
+
+
+def set_shop(
+    tx: Connection,
+    slug: str,
+    changes: Mapping[str, str],
+    *,
+    now: datetime,
+    by: str = "fleet",
+    request_id: str = "",
+) -> Shop:
+    """Change the named fields (see ``FIELDS``) and return the shop; equal values change and audit nothing."""
+    unknown = [field for field in changes if field not in FIELDS]
+    faults = [f"{field!r} is no field of a shop: use {', '.join(FIELDS)}" for field in unknown]
+    _refuse(faults + _find_faults({field: changes[field] for field in changes if field not in unknown}))
+    shop_id = tx.scalar(select(shops.c.id).where(shops.c.slug == slug).with_for_update())
+    shop = get_shop(tx, slug)
+    after = {field: value for field, value in changes.items() if getattr(shop, field) != value}
+    if not after:
+        return shop
+    before = {field: getattr(shop, field) for field in after}
+    of_shop = {field: value for field, value in after.items() if field in _OF_SHOP}
+    of_config = {field: value for field, value in after.items() if field in _OF_CONFIG}
+    if of_shop:
+        tx.execute(update(shops).where(shops.c.id == shop_id).values(**of_shop))
+    if of_config:
+        upsert = pg_insert(shop_config).values(shop_id=shop_id, **of_config)
+        tx.execute(upsert.on_conflict_do_update(index_elements=["shop_id"], set_=of_config))
+    append_audit(
+        tx,
+        shop_id=shop.id,
+        staff_label=by,
+        action="shop.set",
+        request_id=request_id,
+        now=now,
+        mutations=[Mutation("shops", str(shop.id), f"set {', '.join(after)} of {slug}", before, after)],
+    )
+    return get_shop(tx, slug)
+
+
+def get_shop(tx: Connection, slug: str) -> Shop:
+    """Return the shop of ``slug``; raise ``ShopUnknown`` naming the slug."""
+    row = tx.execute(_all_shops().where(shops.c.slug == slug)).mappings().one_or_none()
+    if row is None:
+        raise ShopUnknown(f"there is no shop {slug!r}: `fleet shops list` shows those there are")
+    return Shop(**row)
+
+
+def find_shops(tx: Connection) -> list[Shop]:
+    """Return every shop, by slug."""
+    return [Shop(**row) for row in tx.execute(_all_shops().order_by(shops.c.slug)).mappings()]
+
+
+def _all_shops() -> Select[Any]:
+    texts = [func.coalesce(shop_config.c[field], "").label(field) for field in _OF_CONFIG]
+    return select(
+        shops.c.id, shops.c.slug, shops.c.name, shops.c.timezone, shops.c.currency, shops.c.created_at, *texts
+    ).join_from(shops, shop_config, shops.c.id == shop_config.c.shop_id, isouter=True)
+
+
+def _find_faults(fields: Mapping[str, str]) -> list[str]:
+    checks: dict[str, Callable[[str], object]] = {
+        "name": lambda value: len(value.strip()) > 0 and len(value) <= 200 and value.isprintable(),
+        "timezone": _is_zone,
+        "currency": _CURRENCY.fullmatch,
+        "owner_email": lambda value: not value or _MAIL.fullmatch(value),
+        "accountant_email": lambda value: not value or _MAIL.fullmatch(value),
+        "shopify_domain": lambda value: not value or _DOMAIN.fullmatch(value),
+        "stock_location_id": lambda value: not value or (value.isascii() and value.isdecimal()),
+    }
+    return [
+        f"{field}={value!r} should be {_WANTED[field]}"
+        for field, value in fields.items()
+        if not checks[field](value)
+    ]
+
+
+def _is_zone(value: str) -> bool:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return bool(value)
+
+
+def _refuse(faults: list[str]) -> None:
+    if faults:
+        raise ShopInvalid("; ".join(faults))

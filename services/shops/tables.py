@@ -1,0 +1,53 @@
+"""Tenants. A secret is stored sealed; its history of at most two live versions allows rotation."""
+
+from sqlalchemy import (
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from services.core.db import metadata
+
+shops = Table(
+    "shops",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("slug", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+shop_config = Table(
+    "shop_config",
+    metadata,
+    Column("shop_id", Integer, ForeignKey("shops.id"), primary_key=True),
+    Column("owner_email", Text, nullable=False, server_default=text("''")),
+    Column("accountant_email", Text, nullable=False, server_default=text("''")),
+    Column("shopify_domain", Text, nullable=False, server_default=text("''")),
+    Column("stock_location_id", Text, nullable=False, server_default=text("''")),
+    Column("last_daily_run", JSONB),
+    Column("settings", JSONB, nullable=False, server_default=text("'{}'")),
+)
+
+shop_secrets = Table(
+    "shop_secrets",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("shop_id", Integer, ForeignKey("shops.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("expires_at", DateTime(timezone=True)),
+    Index("ix_shop_secrets_shop_id_name", "shop_id", "name"),
+)

@@ -1,0 +1,1 @@
+"""Act: orders, stock and the push of stock to Shopify."""

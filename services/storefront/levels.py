@@ -1,0 +1,138 @@
+"""Stock levels: what Shopify was seen to hold, and every sale and return since.
+
+``available = observed_available + sum of the sku's movements later than observed_at``. A level that
+Shopify reports at a time already holds every order it took before that time, so whichever webhook comes
+first, nothing counts twice. A movement knows its sku and not its shelf, so it counts at one location of
+the sku: the shop's ``stock_location_id`` where the sku has a level there, else the smallest location id.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from services.core.arrays import instant_array, int_array, text_array
+from services.core.locks import lock_buckets
+
+Sku = tuple[int, str]
+"""(shop, sku)."""
+
+_STOCK_LOCKS = 1
+"""The advisory locks under which levels are counted; taken after any object's own lock, never before."""
+
+
+class Movement(NamedTuple):
+    """``delta`` pieces of a sku came or went at ``at``; ``source`` makes it happen once."""
+
+    shop_id: int
+    source: str
+    sku: str
+    delta: int
+    at: datetime
+
+
+class Level(NamedTuple):
+    """A level whose figures changed."""
+
+    shop_id: int
+    inventory_item_id: int
+    location_id: int
+    sku: str
+
+
+_TARGET = """
+  select distinct on (l.shop_id, l.sku) l.shop_id, l.sku, l.inventory_item_id, l.location_id, l.observed_at
+    from (select distinct shop_id, sku from touched) t
+    join inventory_levels l on l.shop_id = t.shop_id and l.sku = t.sku
+    left join shop_config c on c.shop_id = l.shop_id
+   order by l.shop_id, l.sku, (l.location_id::text = c.stock_location_id) is true desc, l.location_id,
+            l.inventory_item_id
+"""
+
+_MOVE = f"""
+with touched as (
+  insert into stock_movements as m (shop_id, source, sku, delta, at)
+  select * from unnest(%(shop_id)s::int[], %(source)s::text[], %(sku)s::text[], %(delta)s::int[],
+                       %(at)s::timestamptz[])
+  on conflict (shop_id, source) do update set delta = excluded.delta where m.delta <> excluded.delta
+  returning shop_id, sku, delta, at, xmax = 0 as is_new
+), target as ({_TARGET}), shift as (
+  select t.shop_id, t.inventory_item_id, t.location_id, sum(m.delta) as delta
+    from target t join touched m on m.shop_id = t.shop_id and m.sku = t.sku
+   where m.is_new and m.at > t.observed_at
+   group by t.shop_id, t.inventory_item_id, t.location_id having sum(m.delta) <> 0
+), moved as (
+  update inventory_levels l set available = l.available + s.delta, changed_at = %(now)s
+    from shift s
+   where l.shop_id = s.shop_id and l.inventory_item_id = s.inventory_item_id and l.location_id = s.location_id
+  returning l.shop_id, l.inventory_item_id, l.location_id, l.sku
+)
+select shop_id, inventory_item_id, location_id, sku from moved
+union all select distinct shop_id, null::bigint, null::bigint, sku from touched where not is_new
+"""  # noqa: S608 - the text joined in is our own
+
+_RECOUNT = f"""
+with touched as (
+  select * from unnest(%(shop_id)s::int[], %(sku)s::text[]) as v(shop_id, sku) where sku <> ''
+), target as ({_TARGET}), counted as (
+  select l.shop_id, l.inventory_item_id, l.location_id, l.observed_available + coalesce((
+           select sum(m.delta) from stock_movements m
+            where m.shop_id = l.shop_id and m.sku = l.sku and m.at > l.observed_at and t.sku is not null
+         ), 0) as available
+    from (select distinct shop_id, sku from touched) v
+    join inventory_levels l on l.shop_id = v.shop_id and l.sku = v.sku
+    left join target t on t.shop_id = l.shop_id and t.inventory_item_id = l.inventory_item_id
+                      and t.location_id = l.location_id
+)
+update inventory_levels l set available = c.available, changed_at = %(now)s
+  from counted c
+ where l.shop_id = c.shop_id and l.inventory_item_id = c.inventory_item_id and l.location_id = c.location_id
+   and l.available <> c.available
+returning l.shop_id, l.inventory_item_id, l.location_id, l.sku
+"""  # noqa: S608
+
+
+def record_movements(tx: Connection, movements: Sequence[Movement], now: datetime) -> list[Level]:
+    """Each movement counts once; return the levels it changed.
+
+    One already recorded changes nothing, unless its pieces differ (an edited order): then the newer
+    figure replaces the older. New ones are added to their level, so a sku with a long history costs no
+    more than a new one.
+    """
+    if not movements:
+        return []
+    lock_stock(tx, {(move.shop_id, move.sku) for move in movements})
+    rows = tx.exec_driver_sql(
+        _MOVE,
+        {
+            "shop_id": int_array(m.shop_id for m in movements),
+            "source": text_array([m.source for m in movements]),
+            "sku": text_array([m.sku for m in movements]),
+            "delta": int_array(m.delta for m in movements),
+            "at": instant_array(m.at for m in movements),
+            "now": now,
+        },
+    ).all()
+    changed = [Level(*row) for row in rows if row[1] is not None]
+    edited = {(int(row[0]), str(row[3])) for row in rows if row[1] is None}
+    return list({*changed, *recount_levels(tx, edited, now)}) if edited else changed
+
+
+def recount_levels(tx: Connection, skus: Collection[Sku], now: datetime) -> list[Level]:
+    """Every level of ``skus`` is what its observation and movements come to; return those that changed.
+
+    The caller holds ``lock_stock`` for them.
+    """
+    if not skus:
+        return []
+    rows = tx.exec_driver_sql(
+        _RECOUNT,
+        {"shop_id": int_array(s for s, _ in skus), "sku": text_array([sku for _, sku in skus]), "now": now},
+    )
+    return [Level(*row) for row in rows]
+
+
+def lock_stock(tx: Connection, skus: Collection[Sku]) -> None:
+    """``tx`` alone counts the levels of ``skus`` until it ends."""
+    lock_buckets(tx, _STOCK_LOCKS, [(shop_id, sku) for shop_id, sku in skus if sku])

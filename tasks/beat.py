@@ -1,0 +1,67 @@
+"""Beat: one of any number leads, the others stand by. The leader is who holds a lock in PostgreSQL.
+
+Celery's own beat has no leader, and RedBeat keeps its lock where a ``FLUSHALL`` ends it.
+"""
+
+import logging
+import time
+from typing import Any
+
+from celery.beat import Scheduler
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from services.core.clock import utc_now
+from services.core.db import get_engine, transaction
+from services.ledger.sweep import record_heartbeat
+
+LEADER_LOCK = 0x5F1EE8
+HEARTBEAT_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class LeaderScheduler(Scheduler):
+    """A scheduler whose state is the table of ``beat_schedule`` and the ledger: no file, nothing to lose."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._connection: Connection | None = None
+        self._beat_at = 0.0
+        super().__init__(*args, **kwargs)
+
+    def setup_schedule(self) -> None:
+        """The entries are those of ``beat_schedule.SCHEDULE``."""
+        from beat_schedule import SCHEDULE
+
+        self.update_from_dict(SCHEDULE)
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Send what is due if we lead; else only look again soon whether the leader is gone."""
+        if not self._leads():
+            return 2.0
+        self._heartbeat()
+        return float(super().tick(*args, **kwargs))
+
+    def _leads(self) -> bool:
+        """Hold, or try to get, the leader's lock: a session lock, so a dead leader's is free at once."""
+        try:
+            if self._connection is None:
+                connection = get_engine().connect().execution_options(isolation_level="AUTOCOMMIT")
+                if not connection.scalar(text("select pg_try_advisory_lock(:lock)"), {"lock": LEADER_LOCK}):
+                    connection.close()
+                    return False
+                log.info("beat leads")
+                self._connection = connection
+            self._connection.scalar(text("select 1"))
+        except DBAPIError:
+            self._connection = None
+            log.warning("beat does not lead: the database is away")
+            return False
+        return True
+
+    def _heartbeat(self) -> None:
+        if time.monotonic() - self._beat_at < HEARTBEAT_SECONDS:
+            return
+        with transaction() as tx:
+            record_heartbeat(tx, "beat", utc_now())
+        self._beat_at = time.monotonic()

@@ -1,0 +1,103 @@
+"""The Celery app and its settings. Each setting that is not Celery's default says why."""
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import beat_init, setup_logging, worker_init, worker_process_init
+
+from services.core.broker import make_queue, transport_options
+from services.core.db import forget_engine
+from services.core.log import configure_logging
+from services.core.sentry import init_sentry
+from services.core.settings import get_settings
+from services.ledger.topics import QUEUES, TOPICS
+from tasks.flower import guard_flower
+
+TASK_MODULES = (
+    "tasks.webhooks",
+    "tasks.inventory",
+    "tasks.reconciliation",
+    "tasks.email",
+    "tasks.ops",
+)
+
+
+def make_app() -> Celery:
+    """Return the app, configured from the process's settings."""
+    settings = get_settings()
+    # Celery reads these names itself, as global options, and would let them win over the configuration.
+    app = Celery("shopfleet", broker=settings.broker_url, include=list(TASK_MODULES))
+    app.conf.update(
+        # No pickle: who can write to the broker must not be able to run code here.
+        task_serializer="json",
+        accept_content=["json"],
+        event_serializer="json",
+        # The ledger is where results are.
+        result_backend=None,
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        # A mistyped queue raises instead of feeding a queue that nobody reads.
+        task_default_queue="ops",
+        task_create_missing_queues=False,
+        task_queues=[make_queue(name, settings.broker_url) for name in QUEUES],
+        task_routes={name: {"queue": topic.queue} for name, topic in TOPICS.items()},
+        # A broker that is away is waited for without end, but no publisher ever hangs on it.
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=4,
+        broker_pool_acquire_timeout=5,
+        task_publish_retry=False,
+        broker_transport_options=transport_options(settings.broker_url),
+        # Late acks put back what a soft shutdown interrupts. Nothing else may repeat a task: claims
+        # make a second copy harmless, leases and the sweep find what a dead worker had.
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_disable_prefetch=True,
+        worker_prefetch_multiplier=1,
+        worker_max_tasks_per_child=5000,
+        worker_max_memory_per_child=400_000,
+        worker_soft_shutdown_timeout=5,
+        worker_enable_soft_shutdown_on_idle=False,
+        # Flower turns events on by itself while it looks.
+        worker_send_task_events=False,
+        task_send_sent_event=False,
+        timezone="UTC",
+        enable_utc=True,
+        beat_scheduler="tasks.beat:LeaderScheduler",
+        beat_max_loop_interval=2,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+    )
+    return app
+
+
+app = make_app()
+guard_flower()
+
+
+@setup_logging.connect
+def _setup_logging(**_: Any) -> None:
+    configure_logging(get_settings(), process_name())
+
+
+@worker_init.connect
+@beat_init.connect
+def _report_errors(**_: Any) -> None:
+    init_sentry(get_settings(), process_name())
+
+
+@worker_process_init.connect
+def _after_fork(**_: Any) -> None:
+    """A forked child makes its own connections: a shared one would mix up two children's answers."""
+    from services.ledger.dispatch import forget_sender
+
+    forget_engine()
+    forget_sender()
+    init_sentry(get_settings(), process_name())
+
+
+def process_name() -> str:
+    """Return what this process calls itself in logs and in Sentry."""
+    return os.environ.get("FLEET_PROCESS", "worker")

@@ -1,0 +1,86 @@
+"""``celery -A tasks flower`` never comes up open: it has a sign-in, or it does not start.
+
+Flower by itself shows every page, with the tasks' arguments, to whoever reaches its port. Its options come
+from the command line, over ``FLOWER_...`` in the environment, over the project's settings.
+https://flower.readthedocs.io/en/latest/config.html
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+from services.core.log import configure_logging
+from services.core.settings import get_settings
+
+HOW_TO_MEND = (
+    "Flower needs a sign-in and has none. Set FLOWER_BASIC_AUTH=user:password (in the environment or in "
+    ".env), give --basic_auth=user:password, or let people sign in elsewhere with --auth and "
+    "--auth_provider. `fleet up` makes a password by itself; `fleet env` prints it."
+)
+SHORTEST_PASSWORD = 8
+MOST_TASKS = 10_000
+"""Tasks kept in Flower's memory, a tenth of its own default: the whole history is in the ledger."""
+
+
+def guard_flower() -> None:
+    """Make the ``flower`` command closed. Costs nothing where Flower is not about to run.
+
+    Call it when the app is loaded. The celery command imports all its plug-ins before the app, so
+    where Flower can be started at all, its module is there by now.
+    """
+    module = sys.modules.get("flower.command")
+    if module is None or getattr(module.flower.callback, "is_guarded", False):
+        return
+    module.flower.callback = _guarded(module, module.flower.callback)
+
+
+def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(start)
+    def start_closed(tornado_argv: tuple[str, ...], *args: Any, **kwargs: Any) -> Any:
+        configure_logging(get_settings(), "flower")
+        _set_defaults()
+        # What Flower will read, read once more beforehand: a file given by --conf counts too.
+        module.apply_env_options()
+        module.apply_options(sys.argv[0], tornado_argv)
+        refuse_open(module.options, os.environ)
+        return start(tornado_argv, *args, **kwargs)
+
+    start_closed.is_guarded = True  # type: ignore[attr-defined]
+    return start_closed
+
+
+def _set_defaults() -> None:
+    """Fill in what the environment leaves open; the command line still wins."""
+    settings = get_settings()
+    defaults = {
+        "FLOWER_BASIC_AUTH": settings.flower_basic_auth,
+        "FLOWER_ADDRESS": settings.bind_address,
+        "FLOWER_PORT": str(settings.flower_port),
+        "FLOWER_MAX_TASKS": str(MOST_TASKS),
+        "FLOWER_PURGE_OFFLINE_WORKERS": "3600",
+    }
+    for name, value in defaults.items():
+        if value:
+            os.environ.setdefault(name, value)
+
+
+def refuse_open(options: Any, environ: Any) -> None:
+    """Raise a usage error (exit code 2) when anybody could look in, or act, without signing in."""
+    if environ.get("FLOWER_UNAUTHENTICATED_API"):
+        raise click.UsageError(
+            "FLOWER_UNAUTHENTICATED_API would let anybody who reaches Flower revoke and apply tasks. "
+            "Unset it; programs can sign in with the same user and password as people do."
+        )
+    if not options.basic_auth and not options.auth:
+        raise click.UsageError(HOW_TO_MEND)
+    for login in options.basic_auth or ():
+        user, _, password = login.partition(":")
+        if not user or len(password) < SHORTEST_PASSWORD:
+            raise click.UsageError(
+                f"FLOWER_BASIC_AUTH (or --basic_auth) has a login {user!r} that is not user:password with a "
+                f"password of at least {SHORTEST_PASSWORD} characters."
+            )

@@ -1,0 +1,60 @@
+"""Queue ``ops``: the fleet looks after itself. These tasks carry no work; they find it."""
+
+import os
+import socket
+
+from services.alerts.dead_work import record_dead_work
+from services.core.broker import queue_depths
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.sentry import capture_sweep_failed
+from services.jobs.daily import plan_due_reconciliations
+from services.ledger.accept import record_work
+from services.ledger.backlog import read_backlog, with_broker
+from services.ledger.dispatch import send_messages
+from services.ledger.sweep import record_heartbeat
+from services.ledger.sweep import sweep as sweep_ledger
+from services.ledger.topics import QUEUES
+from tasks.celery import app
+
+
+@app.task(name="sweep", queue="ops", soft_time_limit=50, time_limit=60)
+def sweep() -> dict[str, int]:
+    """Leases that ran out are free, and whoever should know of ready work has been told."""
+    depths = queue_depths(QUEUES)
+    try:
+        with transaction() as tx:
+            report, refs = sweep_ledger(tx, utc_now(), depths)
+    except Exception as fault:
+        capture_sweep_failed(fault)
+        raise
+    send_messages(refs)
+    return {"freed": report.freed, "sent_again": report.sent_again}
+
+
+@app.task(name="canary", soft_time_limit=10, time_limit=15)
+def canary(queue: str) -> None:
+    """Queue ``queue`` has a worker that really takes messages: its heartbeat says when it last did."""
+    with transaction() as tx:
+        record_heartbeat(tx, f"queue:{queue}", utc_now(), {"worker": f"{socket.gethostname()}:{os.getpid()}"})
+
+
+@app.task(name="measure-drift", queue="ops", soft_time_limit=50, time_limit=60)
+def drift() -> dict[str, int]:
+    """What the ledger holds ready and what the broker knows of stand side by side, per queue."""
+    depths = queue_depths(QUEUES)
+    with transaction() as tx:
+        queues = with_broker(read_backlog(tx, utc_now()), depths)
+        found = {line.queue: line.drift for line in queues if line.drift is not None}
+        record_heartbeat(tx, "drift", utc_now(), dict(found))
+        record_dead_work(tx, utc_now())
+    return found
+
+
+@app.task(name="daily-reconciliation", queue="ops", soft_time_limit=50, time_limit=60)
+def plan_daily_reconciliation() -> int:
+    """Every shop whose day has ended, and was not yet reconciled, has its ``reconcile`` planned. Once."""
+    with transaction() as tx:
+        refs = record_work(tx, plan_due_reconciliations(tx, utc_now()), utc_now())
+    send_messages(refs)
+    return len(refs)

@@ -1,0 +1,173 @@
+"""The one runner of every topic: a message rings, and the worker serves what is ready."""
+
+import os
+import socket
+import time
+from random import SystemRandom
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Retry
+
+from services.core.db import get_engine
+from services.core.log import log_settled
+from services.core.sentry import capture_dead_work
+from services.ledger.dispatch import send_messages
+from services.ledger.effects import Effect, OutsideEffect, OwnEffect
+from services.ledger.report import SetReport, is_connection_fault
+from services.ledger.run_outside import OutsideRunner
+from services.ledger.run_own import OwnRunner
+from services.ledger.topics import TOPICS, Runs, Topic
+from tasks.celery import app
+
+BUDGET_SECONDS = 2.0
+"""How long one message may go on serving a backlog before it rings again and lets others in."""
+
+EFFECTS: dict[str, Effect] = {}
+"""What each topic does. Filled by the task modules; a test holds it against ``TOPICS``."""
+
+
+class WorkDied(Exception):
+    """Some of the set gave up or was refused. Flower shows FAILURE; a person finds it in the backlog."""
+
+
+def work_task(name: str, effect: Effect) -> Task[..., Any]:
+    """Register ``effect`` under its topic's name, and return the Celery task that runs it."""
+    topic = TOPICS[name]
+    EFFECTS[name] = effect
+
+    @app.task(
+        name=name,
+        queue=topic.queue,
+        soft_time_limit=topic.soft_time_limit_seconds,
+        time_limit=topic.time_limit_seconds,
+        throws=(WorkDied,),
+    )
+    def serve(ids: list[int]) -> dict[str, int]:
+        return run_message(topic, ids)
+
+    return serve
+
+
+def run_message(topic: Topic, ids: list[int]) -> dict[str, int]:
+    """What is ready of ``topic`` is worked, and while there is a backlog, its queue's other topics in turn.
+
+    ``ids`` tell people what rang; what is done is whatever is ready, fairly over shops and topics, so
+    that a lost, repeated or late message changes nothing. Raises Celery's ``Retry`` when items wait
+    for another try, ``WorkDied`` when some gave up: that is how Flower shows them.
+    """
+    started = time.monotonic()
+    try:
+        total = _serve(topic)
+        while total.more and time.monotonic() - started < BUDGET_SECONDS:
+            total.more = False
+            for neighbour in TOPICS.values():
+                if neighbour.queue == topic.queue:
+                    total.add(_serve(neighbour))
+    except Exception as fault:
+        if is_connection_fault(fault):
+            raise Retry("the database is away; the sweep will ring again", exc=fault) from fault
+        raise
+    if total.more:
+        runners.ring(topic, ids)
+    return _answer(total)
+
+
+def _answer(total: SetReport) -> dict[str, int]:
+    settled = total.settled
+    counts = {"done": settled.done, "retried": len(settled.retried), "dead": len(settled.dead)}
+    if settled.dead:
+        worst = settled.dead[0]
+        raise WorkDied(f"{counts}: item {worst.item.id} is dead: {worst.error_code}: {worst.last_error}")
+    if settled.retried and not settled.done:
+        first = settled.retried[0]
+        raise Retry(f"{counts}: item {first.item.id}: {first.error_code}", when=first.next_retry_at)
+    return counts
+
+
+def _serve(topic: Topic) -> SetReport:
+    effect = EFFECTS[topic.name]
+    started = time.perf_counter()
+    if topic.runs is Runs.OWN:
+        report = runners.own().run_set(topic, own(effect))
+        if report.passed_over:
+            report = runners.own().run_suspect(topic, own(effect))
+    else:
+        report = runners.outside().run_set(topic, outside(effect))
+    if report.refs:
+        send_messages(report.refs)
+        report.refs = []
+    if report.claimed:
+        _tell(topic, report, (time.perf_counter() - started) * 1000)
+    return report
+
+
+def _tell(topic: Topic, report: SetReport, duration_ms: float) -> None:
+    settled = report.settled
+    log_settled(
+        topic=topic.name,
+        count=report.claimed,
+        done=settled.done,
+        retried=len(settled.retried),
+        dead=len(settled.dead),
+        duration_ms=duration_ms,
+        request_ids=report.request_ids,
+        worker=runners.name,
+    )
+    for gone in settled.dead:
+        capture_dead_work(
+            topic=topic.name,
+            work_id=gone.item.id,
+            code=gone.error_code or "",
+            shop=str(gone.item.shop_id),
+            request_id=gone.item.request_id,
+            last_error=gone.last_error or "",
+        )
+
+
+def own(effect: Effect) -> OwnEffect:
+    """Return ``effect`` as what it must be for a topic that runs ``own``."""
+    assert callable(effect)  # noqa: S101 - a test holds every topic's effect against its kind
+    return effect
+
+
+def outside(effect: Effect) -> OutsideEffect:
+    """Return ``effect`` as what it must be for a topic that runs ``outside``."""
+    assert not callable(effect)  # noqa: S101
+    return effect
+
+
+class _Runners:
+    """The runners of this process, made at first use: after the fork."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self._own: OwnRunner | None = None
+        self._outside: OutsideRunner | None = None
+        self._pid = 0
+
+    def _fresh(self) -> None:
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self.name = f"{os.environ.get('FLEET_PROCESS', 'worker')}@{socket.gethostname()}:{self._pid}"
+            self._own = OwnRunner(get_engine(), self.name, SystemRandom())
+            self._outside = OutsideRunner(get_engine(), self.name, SystemRandom())
+
+    def own(self) -> OwnRunner:
+        self._fresh()
+        assert self._own is not None  # noqa: S101
+        return self._own
+
+    def outside(self) -> OutsideRunner:
+        self._fresh()
+        assert self._outside is not None  # noqa: S101
+        return self._outside
+
+    def ring(self, topic: Topic, ids: list[int]) -> None:
+        """The backlog outlasted this message's budget: ring once more, behind whoever waits."""
+        from services.ledger.accept import WorkRef
+
+        send_messages([WorkRef(ids[0] if ids else 0, topic.queue, topic.name)])
+
+
+runners = _Runners()

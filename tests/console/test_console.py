@@ -1,0 +1,106 @@
+"""The console's front page and its gate, over its routes."""
+
+from datetime import timedelta
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Engine
+
+from services.console.app import describe_age, make_app
+from services.console.gate import PUBLIC_ROUTES
+from services.core.clock import utc_now
+from services.core.settings import Settings
+from services.ledger.probe import Probe
+from services.ledger.topics import QUEUES
+from tests.health.fleet_rows import add_heartbeats, add_work
+
+SETTINGS = Settings(database_url="", migrate_database_url="", broker_url="", secret_key="", flower_port=5999)
+
+
+def open_client(engine: Engine) -> FlaskClient:
+    probe = Probe(engine=lambda: engine, ping=lambda _: 0.2, keep_seconds=0.0)
+    return make_app(SETTINGS, probe).test_client()
+
+
+def test_the_front_page_shows_a_fleet_in_peace(engine: Engine) -> None:
+    with engine.begin() as tx:
+        add_heartbeats(tx, utc_now())
+        add_work(tx, "order_ingest", count=1234)
+
+    page = open_client(engine).get("/")
+
+    assert page.status_code == 200
+    assert "The fleet is well." in page.text
+    assert "1,234" in page.text
+    assert all(queue in page.text for queue in QUEUES)
+    assert "http://localhost:5999/" in page.text
+
+
+def test_the_front_page_names_what_is_missing(engine: Engine) -> None:
+    with engine.begin() as tx:
+        add_heartbeats(tx, utc_now() - timedelta(hours=1), but="sweep")
+
+    page = open_client(engine).get("/").text
+
+    assert "some work stands still" in page
+    assert "<code>beat</code>" in page
+    assert "<code>worker:email</code>" in page
+
+
+def test_the_front_page_holds_no_shops_data(engine: Engine) -> None:
+    with engine.begin() as tx:
+        add_work(tx, "order_ingest", key="ada@example.com", payload={"name": "Ada"}, last_error="Ada")
+
+    page = open_client(engine).get("/").text
+
+    assert "ada" not in page.lower()
+
+
+def test_flower_is_linked_where_the_console_was_reached(engine: Engine) -> None:
+    page = open_client(engine).get("/", headers={"Host": "[::1]:8001"}).text
+
+    assert 'href="http://[::1]:5999/"' in page
+
+
+def test_every_route_is_public_by_decision_or_closed(engine: Engine) -> None:
+    client = open_client(engine)
+
+    routes = list(client.application.url_map.iter_rules())
+
+    assert {rule.endpoint for rule in routes} == PUBLIC_ROUTES
+
+
+def test_a_route_that_nobody_decided_about_is_closed(engine: Engine) -> None:
+    client = open_client(engine)
+    client.application.add_url_rule("/shops", "shops", lambda: "Ada's shop")
+
+    answer = client.get("/shops")
+
+    assert answer.status_code == 403
+    assert "Ada" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/static/console.css", "/nowhere"])
+def test_every_answer_forbids_foreign_scripts_and_frames(engine: Engine, path: str) -> None:
+    policy = open_client(engine).get(path).headers["Content-Security-Policy"]
+
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+
+
+def test_the_console_answers_health_as_ingress_does(engine: Engine) -> None:
+    with engine.begin() as tx:
+        add_heartbeats(tx, utc_now())
+    client = open_client(engine)
+
+    statuses = [client.get(path).status_code for path in ("/health", "/api/v1/health", "/livez", "/readyz")]
+
+    assert statuses == [200] * 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(None, "–"), (0.2, "now"), (1, "1 s"), (59.9, "59 s"), (60, "1 min"), (7200, "2 h"), (200_000, "2 d")],
+)
+def test_an_age_is_said_as_a_person_says_it(seconds: float | None, said: str) -> None:
+    assert describe_age(seconds) == said

@@ -1,0 +1,1 @@
+"""Doubles of what is beyond our process."""

@@ -1,0 +1,56 @@
+"""What the doctor says of a machine in order, and of one that is not."""
+
+from pathlib import Path
+
+from services.fleet.doctor import examine
+from services.fleet.embedded import EmbeddedServers
+from services.fleet.ports import find_free_port
+
+_KEY = "k" * 40
+
+
+def environ(**more: str) -> dict[str, str]:
+    ports = {name: str(find_free_port()) for name in ("INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT")}
+    return {"SECRET_KEY": _KEY, "BROKER_URL": "redis://127.0.0.1:1/0", **ports, **more}
+
+
+def test_every_fault_says_how_to_mend_it(home: Path) -> None:
+    env = environ(DATABASE_URL="postgresql://nobody:secret@127.0.0.1:1/none")
+
+    faults = {finding.check: finding for finding in examine(env, home) if not finding.ok}
+
+    assert {"database", "broker"} <= faults.keys()
+    assert all(finding.mend for finding in faults.values())
+    assert not any("secret" in finding.seen + finding.mend for finding in faults.values())
+
+
+def test_wrong_settings_are_told_all_at_once(home: Path) -> None:
+    (fault,) = [f for f in examine({"INGRESS_PORT": "many"}, home) if f.check == "settings"]
+
+    assert not fault.ok
+    assert all(name in fault.seen for name in ("DATABASE_URL", "BROKER_URL", "SECRET_KEY", "INGRESS_PORT"))
+
+
+def test_empty_database_is_connected_but_not_migrated(home: Path) -> None:
+    with EmbeddedServers.start(home, auto_ports=True, durable=False, with_valkey=False) as servers:
+        findings = {f.check: f for f in examine(environ(DATABASE_URL=servers.database_url), home)}
+
+    assert findings["database"].ok
+    assert findings["database"].seen.startswith("PostgreSQL 18")
+    assert findings["clock"].ok
+    assert findings["packages"].ok, findings["packages"].seen
+    assert findings["python"].ok
+    assert findings["migrations"].mend == "run: fleet migrate"
+    assert not findings["migrations"].ok
+
+
+def test_taken_port_is_a_fault_while_no_fleet_runs(home: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        env = environ(DATABASE_URL="postgresql://127.0.0.1:1/none", FLOWER_PORT=str(taken.getsockname()[1]))
+        findings = {f.check: f for f in examine(env, home)}
+
+    assert not findings["flower_port"].ok
+    assert "is taken by" in findings["flower_port"].seen
+    assert findings["ingress_port"].ok

@@ -1,0 +1,123 @@
+"""``fleet up`` as a person uses it. Whether its processes do their work is for the journeys to show."""
+
+import os
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from services.fleet.embedded.state import find_owner
+from services.fleet.envfile import LASTING, read_env
+from tests.fleet_up.waiting import is_running, wait_for
+
+_OURS = ("DATABASE_URL", "MIGRATE_DATABASE_URL", "BROKER_URL", "FLEET_HOME", *LASTING)
+
+
+def fleet(home: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
+    env = {name: value for name, value in os.environ.items() if name not in _OURS} | more
+    return subprocess.Popen(
+        [sys.executable, "-m", "services.fleet.cli", *arguments],
+        env=env | {"FLEET_HOME": str(home)},
+        cwd=home.parent,  # where no .env of a developer's own is
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@contextmanager
+def running(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """Yield ``fleet up`` once its processes have been started."""
+    with (home.parent / "output").open("w") as output:
+        env = {name: value for name, value in os.environ.items() if name not in _OURS}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.fleet.cli", "up", "--auto-ports"],
+            env=env | {"FLEET_HOME": str(home)},
+            cwd=home.parent,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_for(lambda: (home / "processes.json").exists() or process.poll() is not None, seconds=60)
+        assert process.poll() is None, (home.parent / "output").read_text()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_fleet_starts_joins_refuses_a_second_and_stops_within_10_seconds(home: Path) -> None:
+    with running(home) as up:
+        below = [child.pid for child in psutil.Process(up.pid).children(recursive=True)]
+        assert find_owner(home) == up.pid
+        assert stat.S_IMODE((home / "env").stat().st_mode) == 0o600
+
+        stated, _ = fleet(home, "env").communicate()
+        joined = dict(line.removeprefix("export ").split("=", 1) for line in stated.splitlines())
+        url = shlex.split(joined["DATABASE_URL"])[0]
+        with psycopg.connect(url) as connection:
+            assert connection.execute("select count(*) from work_queue").fetchone() == (0,)
+        assert shlex.split(joined["FLEET_HOME"]) == [str(home)]
+        assert {"BROKER_URL", "INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT", *LASTING} <= joined.keys()
+
+        second = fleet(home, "up", "--auto-ports")
+        refusal, _ = second.communicate()
+        assert second.returncode == 1
+        assert f"already running on {home} (pid {up.pid})" in refusal
+
+        up.send_signal(signal.SIGINT)
+        assert up.wait(timeout=10) == 0
+        wait_for(lambda: not any(map(is_running, below)), seconds=2)
+        assert find_owner(home) is None
+        assert read_env(home).keys() == set(LASTING)
+
+
+def test_killed_fleet_leaves_nothing_and_its_home_can_be_used_again(home: Path) -> None:
+    with running(home) as up:
+        below = [child.pid for child in psutil.Process(up.pid).children(recursive=True)]
+
+        up.kill()
+        up.wait()
+
+        wait_for(lambda: not any(map(is_running, below)), seconds=12)
+        assert find_owner(home) is None
+        out, _ = fleet(home, "env").communicate()
+        assert "no fleet runs on" in out
+
+
+def test_taken_port_ends_the_start_with_its_name(home: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        up = fleet(home, "up", INGRESS_PORT=str(port))
+        refusal, _ = up.communicate()
+
+    assert up.returncode == 1
+    assert f"port {port} (INGRESS_PORT) is taken by" in refusal
+    assert f"pid {os.getpid()}" in refusal
+    assert find_owner(home) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("FLEET_TIMEZONE", "Mars/Olympus", "FLEET_TIMEZONE='Mars/Olympus' should be an IANA name"),
+        ("EMBEDDED_POSTGRES_PORT", "high", "EMBEDDED_POSTGRES_PORT='high' should be a whole number"),
+    ],
+)
+def test_wrong_setting_is_told_before_anything_starts(home: Path, name: str, value: str, words: str) -> None:
+    up = fleet(home, "up", "--auto-ports", **{name: value})
+    refusal, _ = up.communicate()
+
+    assert up.returncode == 1
+    assert words in refusal
+    assert not (home / "servers").exists()

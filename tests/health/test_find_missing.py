@@ -1,0 +1,74 @@
+"""What counts as gone. Pure: figures in, names out."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.ledger.health import Health, describe_health, find_missing, judge_status
+from services.ledger.topics import QUEUES
+
+NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+NAMES = ("beat", "sweep", *(f"queue:{queue}" for queue in QUEUES))
+
+
+def in_peace(**late: timedelta | None) -> Health:
+    """Return a fleet at peace, but for the heartbeats named in ``late`` (None: never)."""
+    beats = {name: NOW - timedelta(seconds=3) for name in NAMES}
+    for given, age in late.items():
+        name = given.replace("__", ":")
+        if age is None:
+            del beats[name]
+        else:
+            beats[name] = NOW - age
+    return Health(database_latency_ms=0.4, broker_latency_ms=0.3, heartbeats=beats)
+
+
+def test_nothing_is_missing_in_peace() -> None:
+    health = in_peace()
+
+    assert find_missing(health, NOW) == []
+    assert describe_health(health, NOW)["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("late", "missing"),
+    [
+        ({"beat": timedelta(seconds=31)}, ["beat"]),
+        ({"beat": timedelta(seconds=30)}, []),
+        ({"sweep": timedelta(seconds=31)}, ["sweep"]),
+        ({"queue__inventory": timedelta(seconds=91)}, ["worker:inventory"]),
+        ({"queue__inventory": timedelta(seconds=90)}, []),
+        ({"queue__ops": None, "sweep": None}, ["sweep", "worker:ops"]),
+    ],
+)
+def test_a_silence_longer_than_its_limit_is_named(
+    late: dict[str, timedelta | None], missing: list[str]
+) -> None:
+    assert find_missing(in_peace(**late), NOW) == missing
+
+
+def test_a_fleet_that_never_ran_misses_everything_but_its_servers() -> None:
+    health = Health(database_latency_ms=0.4, broker_latency_ms=0.3)
+
+    assert find_missing(health, NOW) == ["beat", "sweep", *(f"worker:{queue}" for queue in QUEUES)]
+
+
+def test_without_the_database_nothing_else_is_guessed() -> None:
+    health = Health(broker_latency_ms=0.3)
+
+    assert find_missing(health, NOW) == ["database"]
+    assert judge_status(["database"]) == "unavailable"
+
+
+def test_without_the_broker_workers_are_not_accused() -> None:
+    late = in_peace(queue__email=timedelta(minutes=5))
+    health = Health(database_latency_ms=0.4, heartbeats=late.heartbeats)
+
+    assert find_missing(health, NOW) == ["broker"]
+    assert judge_status(["broker"]) == "degraded"
+
+
+def test_an_age_is_never_below_zero_when_clocks_differ() -> None:
+    health = in_peace(beat=timedelta(seconds=-4))
+
+    assert describe_health(health, NOW)["beat"] == {"age_seconds": 0.0}

@@ -1,0 +1,146 @@
+"""Figures are read from a real database; the only double is the clock."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+
+from services.ledger import health as ledger_health
+from services.ledger.health import QueueHealth, find_missing, read_health
+from services.ledger.topics import QUEUES
+from tests.health.fleet_rows import add_drift, add_heartbeats, add_settled, add_work
+
+NOW = datetime(2026, 11, 21, 9, 0, 30, tzinfo=UTC)
+
+
+def read_queue(tx: Connection, name: str) -> QueueHealth:
+    return next(queue for queue in read_health(tx, NOW).queues if queue.queue == name)
+
+
+def test_every_queue_is_listed_even_when_nothing_ever_ran(tx: Connection) -> None:
+    health = read_health(tx, NOW)
+
+    assert tuple(queue.queue for queue in health.queues) == QUEUES
+    assert {(queue.depth, queue.dead, queue.error_rate) for queue in health.queues} == {(0, 0, None)}
+    assert health.database_latency_ms is not None
+
+
+def test_a_queue_counts_what_waits_apart_from_what_is_in_hand_dead_or_final(tx: Connection) -> None:
+    add_work(tx, "order_ingest", count=3)
+    add_work(tx, "refund_ingest", count=2, status="error", next_retry_at=NOW + timedelta(hours=1))
+    add_work(tx, "order_ingest", count=4, locked_at=NOW, locked_by="w1")
+    add_work(tx, "order_ingest", count=5, status="dead")
+    add_work(tx, "order_ingest", count=6, status="done")
+    add_work(tx, "order_ingest", count=7, status="discarded")
+    add_work(tx, "inventory_push", count=8)
+
+    webhooks = read_queue(tx, "webhooks")
+
+    assert (webhooks.depth, webhooks.in_hand, webhooks.dead) == (5, 4, 5)
+    assert read_queue(tx, "inventory").depth == 8
+
+
+def test_the_oldest_is_the_one_that_has_been_ready_longest(tx: Connection) -> None:
+    add_work(tx, "order_ingest", created_at=NOW - timedelta(minutes=2))
+    add_work(
+        tx,
+        "order_ingest",
+        status="error",
+        created_at=NOW - timedelta(hours=9),
+        next_retry_at=NOW - timedelta(minutes=7),
+    )
+    add_work(
+        tx,
+        "order_ingest",
+        status="error",
+        created_at=NOW - timedelta(hours=10),
+        next_retry_at=NOW + timedelta(minutes=7),
+    )
+
+    assert read_queue(tx, "webhooks").due_since == NOW - timedelta(minutes=7)
+
+
+def test_rates_cover_the_last_five_minutes_and_the_one_that_runs(tx: Connection) -> None:
+    minute = NOW.replace(second=0)
+    add_settled(tx, "order_ingest", minute, done=44)
+    add_settled(tx, "refund_ingest", minute - timedelta(minutes=5), done=0, retried=8, dead=3)
+    add_settled(tx, "order_ingest", minute - timedelta(minutes=6), done=1000)
+
+    webhooks = read_queue(tx, "webhooks")
+
+    assert webhooks.items_per_minute == pytest.approx(10.0)  # 55 tries in five and a half minutes
+    assert webhooks.error_rate == pytest.approx(0.2)
+    assert webhooks.last_processed_at == minute
+
+
+def test_a_queue_that_is_idle_still_knows_when_it_last_worked(tx: Connection) -> None:
+    add_settled(tx, "reconcile", NOW - timedelta(hours=8), done=1)
+
+    reconciliation = read_queue(tx, "reconciliation")
+
+    assert reconciliation.last_processed_at == NOW - timedelta(hours=8)
+    assert (reconciliation.items_per_minute, reconciliation.error_rate) == (0.0, None)
+
+
+def test_work_of_a_topic_that_no_release_knows_is_counted_under_its_name(tx: Connection) -> None:
+    add_work(tx, "order_ingest", count=1)
+    tx.execute(text("update work_queue set topic = 'retired_topic', queue = 'sync'"))
+
+    assert read_queue(tx, "sync").depth == 1
+
+
+@pytest.mark.parametrize(
+    ("lease", "missing"), [(timedelta(seconds=5), []), (timedelta(seconds=-5), ["worker:reconciliation"])]
+)
+def test_a_worker_too_busy_for_a_canary_lives_as_long_as_it_renews_its_lease(
+    tx: Connection, lease: timedelta, missing: list[str]
+) -> None:
+    add_heartbeats(tx, NOW, but="queue:reconciliation")
+    add_work(tx, "reconcile", locked_at=NOW - timedelta(minutes=8), lease_until=NOW + lease)
+
+    health = replace(read_health(tx, NOW), broker_latency_ms=0.2)
+
+    assert find_missing(health, NOW) == missing
+
+
+@pytest.mark.parametrize("gone", ["beat", "sweep", "queue:email"])
+def test_whoever_stopped_beating_is_missing(tx: Connection, gone: str) -> None:
+    add_heartbeats(tx, NOW, but=gone)
+
+    health = replace(read_health(tx, NOW), broker_latency_ms=0.2)
+
+    assert find_missing(health, NOW) == [gone.replace("queue:", "worker:")]
+
+
+def test_the_last_measured_drift_is_part_of_the_reading(tx: Connection) -> None:
+    add_drift(tx, NOW, {"webhooks": 3})
+
+    assert read_health(tx, NOW).drift == {"webhooks": 3}
+
+
+def test_a_backlog_too_long_to_count_leaves_the_verdict_standing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with engine.begin() as tx:
+        add_heartbeats(tx, NOW)
+        add_work(tx, "order_ingest", count=10)
+    monkeypatch.setattr(ledger_health, "FIGURES_TIMEOUT_MS", 50)
+
+    with engine.connect() as blocker, engine.begin() as tx:
+        blocker.execute(text("lock table work_queue in access exclusive mode"))
+        health = read_health(tx, NOW)
+        blocker.rollback()
+
+    assert health.queues == ()
+    assert find_missing(health, NOW) == ["broker"]
+
+
+def test_counting_reads_the_open_rows_and_not_the_final_ones(engine: Engine) -> None:
+    with engine.begin() as tx:
+        add_work(tx, "order_ingest", count=5000, status="done")
+        add_work(tx, "order_ingest", count=20)
+        tx.execute(text("analyze work_queue"))
+        plan = tx.execute(text(f"explain {ledger_health._WAITING.text}"), {"now": NOW}).scalars().all()
+
+    assert not [line for line in plan if "Seq Scan" in line], "\n".join(plan)

@@ -1,0 +1,277 @@
+"""The contract's table of answers, one fact a test, over a real database and a real broker."""
+
+import json
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import Engine, text
+from werkzeug.test import Client, TestResponse
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.ingress import group_commit
+from services.ingress.app import Ingress
+from services.ledger.accept import NewEvent
+from services.providers.openphone import sign_quo
+from services.providers.shopify import sign_shopify
+from services.providers.standard_webhooks import sign_standard
+from services.providers.stripe import sign_stripe
+from services.shops.secrets import record_secret
+from tests.fakes.line import Line
+from tests.ingress.conftest import QUO_SECRET, SHOPIFY_SECRET, STRIPE_SECRET
+from tests.ledger_rows import rows_of
+
+ORDER = json.dumps({"id": 2**53 + 1, "admin_graphql_api_id": f"gid://shopify/Order/{2**53 + 1}"}).encode()
+CHARGE = json.dumps(
+    {
+        "id": "evt_1",
+        "object": "event",
+        "type": "charge.succeeded",
+        "created": 1,
+        "data": {"object": {"id": "ch_1"}},
+    }
+).encode()
+
+
+def post_order(
+    client: Client,
+    *,
+    body: bytes = ORDER,
+    webhook_id: str = "w-1",
+    secret: str = SHOPIFY_SECRET,
+    shop: str = "acme",
+) -> TestResponse:
+    headers = sign_shopify(
+        body, secret.encode(), topic="orders/create", webhook_id=webhook_id, shop_domain="acme.myshopify.com"
+    )
+    return client.post(f"/webhooks/shopify/{shop}", data=body, headers=headers)
+
+
+def post_charge(client: Client, *, body: bytes = CHARGE, at: datetime | None = None) -> TestResponse:
+    headers = sign_stripe(body, STRIPE_SECRET.encode(), now=at or utc_now())
+    return client.post("/webhooks/stripe/acme", data=body, headers=headers)
+
+
+def stored(engine: Engine) -> list[Any]:
+    with transaction(engine) as tx:
+        return list(
+            tx.execute(text("select id, provider, topic, delivery_key, body, request_id from inbound_events"))
+        )
+
+
+def test_a_signed_webhook_is_a_committed_row_and_planned_work_when_it_is_answered(
+    client: Client, engine: Engine
+) -> None:
+    answer = post_order(client)
+
+    assert answer.status_code == 200
+    (event,) = stored(engine)
+    assert answer.json == {"status": "accepted", "id": event.id}
+    assert (event.provider, event.topic, event.delivery_key, bytes(event.body)) == (
+        "shopify", "orders/create", "w-1", ORDER,
+    )  # fmt: skip
+    assert event.request_id == answer.headers["X-Request-Id"]
+    with transaction(engine) as tx:
+        (work,) = rows_of(tx)
+    assert (work["topic"], work["key"]) == ("order_ingest", f"gid://shopify/Order/{2**53 + 1}")
+    assert work["request_id"] == answer.headers["X-Request-Id"]
+
+
+def test_a_delivery_sent_again_is_a_duplicate_of_the_same_event(client: Client, engine: Engine) -> None:
+    first = post_order(client)
+    again = post_order(client)
+    assert again.status_code == 200
+    assert again.json == {"status": "duplicate", "id": first.json["id"]}  # type: ignore[index]
+    assert len(stored(engine)) == 1
+
+
+def test_every_sender_of_the_contract_is_understood(client: Client, engine: Engine) -> None:
+    quo = json.dumps({"id": "EV1", "type": "message.received", "data": {"resource": {"id": "AC1"}}}).encode()
+    till = json.dumps({"type": "sale.closed", "data": {"id": "s1"}}).encode()
+    quo_headers = sign_quo(quo, QUO_SECRET.encode(), webhook_id="msg_1", now=utc_now())
+    till_headers = sign_standard(till, QUO_SECRET.encode(), webhook_id="msg_2", now=utc_now())
+    answers = [
+        post_order(client),
+        post_charge(client),
+        client.post("/webhooks/openphone/acme", data=quo, headers=quo_headers),
+        client.post("/webhooks/standard/acme/till", data=till, headers=till_headers),
+    ]
+    assert [a.status_code for a in answers] == [200] * 4
+    assert {(e.provider, e.delivery_key) for e in stored(engine)} == {
+        ("shopify", "w-1"), ("stripe", "evt_1"), ("openphone", "msg_1"), ("standard:till", "msg_2"),
+    }  # fmt: skip
+
+
+def test_a_flipped_byte_is_refused_and_nothing_is_stored(client: Client, engine: Engine) -> None:
+    headers = sign_shopify(
+        ORDER,
+        SHOPIFY_SECRET.encode(),
+        topic="orders/create",
+        webhook_id="w",
+        shop_domain="acme.myshopify.com",
+    )
+    flipped = bytes([ORDER[0] ^ 1]) + ORDER[1:]
+    answer = client.post("/webhooks/shopify/acme", data=flipped, headers=headers)
+    assert (answer.status_code, answer.json) == (401, {"error": "invalid_signature"})
+    assert stored(engine) == []
+
+
+@pytest.mark.parametrize("age", [timedelta(seconds=400), timedelta(days=2)])
+def test_a_stale_stripe_signature_is_refused(client: Client, engine: Engine, age: timedelta) -> None:
+    answer = post_charge(client, at=utc_now() - age)
+    assert (answer.status_code, answer.json) == (401, {"error": "invalid_signature"})
+    assert stored(engine) == []
+
+
+def test_one_shops_secret_opens_no_other_shop(client: Client, engine: Engine) -> None:
+    assert post_order(client, shop="nobody").status_code == 404
+    assert post_order(client, shop="nobody").json == {"error": "unknown_shop"}
+    assert stored(engine) == []
+
+
+def test_a_signed_body_that_cannot_be_read_is_kept(client: Client, engine: Engine) -> None:
+    answer = post_order(client, body=b"<html>not json")
+    assert answer.status_code == 200
+    with transaction(engine) as tx:
+        (work,) = rows_of(tx)
+    assert (work["status"], work["error_code"]) == ("dead", "unreadable")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "error"),
+    [
+        ("GET", "/webhooks/shopify/acme", 405, "method_not_allowed"),
+        ("POST", "/webhooks/fax/acme", 404, "not_found"),
+        ("POST", "/webhooks/shopify", 404, "not_found"),
+        ("POST", "/webhooks/standard/acme", 404, "not_found"),
+    ],
+)
+def test_what_is_no_webhook_is_told_so_in_json(
+    client: Client, method: str, path: str, status: int, error: str
+) -> None:
+    answer = client.open(path, method=method)
+    assert (answer.status_code, answer.json) == (status, {"error": error})
+    assert answer.headers["X-Request-Id"]
+
+
+def test_a_body_over_five_mebibytes_is_too_large(client: Client, engine: Engine) -> None:
+    answer = post_order(client, body=b" " * (5 * 1024 * 1024 + 1))
+    assert (answer.status_code, answer.json) == (413, {"error": "too_large"})
+    assert stored(engine) == []
+
+
+def test_both_secrets_of_a_rotation_are_good_and_a_third_is_not(
+    client: Client, engine: Engine, shop_id: int
+) -> None:
+    with transaction(engine) as tx:
+        record_secret(tx, shop_id, "shopify-webhook", "the-new-client-secret", utc_now())
+    assert post_order(client, webhook_id="a", secret=SHOPIFY_SECRET).status_code == 200
+    assert post_order(client, webhook_id="b", secret="the-new-client-secret").status_code == 200
+    assert post_order(client, webhook_id="c", secret="another").status_code == 401
+
+
+def test_a_refusing_pause_keeps_the_event_with_the_provider(
+    client: Client, ingress: Ingress, engine: Engine, shop_id: int
+) -> None:
+    with transaction(engine) as tx:
+        tx.execute(
+            text("insert into pauses (shop_id, mode, created_by) values (:shop, 'refuse', 'ada')"),
+            {"shop": shop_id},
+        )
+    deadline = time.monotonic() + 10
+    while not ingress.keyring.ring.refusals:
+        assert time.monotonic() < deadline
+        ingress.keyring.reload()
+
+    answer = post_order(client)
+
+    assert (answer.status_code, answer.json) == (503, {"error": "paused"})
+    assert int(answer.headers["Retry-After"]) > 0
+    assert stored(engine) == []
+
+
+def test_without_the_database_the_answer_is_503_within_two_seconds_and_it_heals_itself(
+    client: Client, engine: Engine, line: Line
+) -> None:
+    assert post_order(client, webhook_id="before").status_code == 200
+    for fault in (line.cut, line.silence):
+        fault()
+        began = time.monotonic()
+        answer = post_order(client, webhook_id=fault.__name__)
+        assert (answer.status_code, answer.json) == (503, {"error": "unavailable"})
+        assert time.monotonic() - began < 2
+        assert int(answer.headers["Retry-After"]) > 0
+        line.mend()
+        deadline = time.monotonic() + 15
+        while post_order(client, webhook_id=fault.__name__).status_code != 200:
+            assert time.monotonic() < deadline, f"the ingress did not recover from {fault.__name__}"
+    assert {e.delivery_key for e in stored(engine)} == {"before", "cut", "silence"}
+
+
+def test_without_the_broker_the_answer_is_still_200(
+    settings: Any, shop_id: int, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services.core.settings import get_settings
+    from services.ledger import dispatch
+
+    monkeypatch.setenv("BROKER_URL", "redis://:nobody@127.0.0.1:1/0")
+    get_settings.cache_clear()
+    app = Ingress(get_settings())
+    try:
+        assert post_order(Client(app)).status_code == 200
+    finally:
+        app.close()
+        dispatch.forget_sender()
+        get_settings.cache_clear()
+
+
+def test_a_bell_reaches_the_broker_for_what_was_accepted(
+    client: Client, ingress: Ingress, broker_url: str
+) -> None:
+    post_order(client)
+    ingress.bells.close()
+    with redis.Redis.from_url(broker_url) as valkey:
+        assert valkey.llen("webhooks") == 1
+
+
+def test_a_full_queue_is_503_and_never_memory_without_end(
+    ingress: Ingress, client: Client, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "MAX_WAITING", 2)
+    line.silence()
+    answers: list[int] = []
+    threads = [
+        threading.Thread(
+            target=lambda n=n: answers.append(post_order(client, webhook_id=f"f{n}").status_code)
+        )
+        for n in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    line.mend()
+    assert answers == [503] * 12
+
+
+def test_an_event_the_database_refuses_does_not_take_its_neighbours_with_it(
+    ingress: Ingress, engine: Engine
+) -> None:
+    def event(number: int, **changes: Any) -> NewEvent:
+        values: dict[str, Any] = {
+            "shop_id": 1, "provider": "shopify", "topic": "orders/create", "delivery_key": f"k{number}",
+            "body": b"{}", "received_at": datetime.now(UTC),
+        }  # fmt: skip
+        return NewEvent(**(values | changes))
+
+    good = [group_commit._Waiting(event(n)) for n in range(3)]
+    bad = group_commit._Waiting(event(9, delivery_key="nul\0byte"))
+    ingress.commits._write([good[0], bad, *good[1:]])
+
+    assert all(w.answer is not None for w in good)
+    assert bad.answer is None
+    assert bad.fault is not None

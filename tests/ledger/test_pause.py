@@ -1,0 +1,124 @@
+"""A scope stands still until it is cleared, and a drain covers what waited when it began."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+
+from services.core.db import transaction
+from services.ledger.claim import claim_own
+from services.ledger.filters import FilterInvalid
+from services.ledger.pause import PauseScope, clear_pause, find_pauses, record_pause
+from services.ledger.sweep import sweep
+from services.ledger.topics import TOPICS
+from tests.ledger_rows import NOW, plan
+
+INVENTORY = PauseScope(queue="inventory")
+LATER = NOW + timedelta(hours=1)
+
+
+def claimed(engine: Engine, topic: str = "order_ingest") -> int:
+    with engine.connect() as tx, tx.begin() as outer:
+        count = len(claim_own(tx, TOPICS[topic], LATER).items)
+        outer.rollback()
+    return count
+
+
+def test_pause_is_in_force_until_it_is_cleared(tx: Connection) -> None:
+    made = record_pause(tx, INVENTORY, "hold", now=NOW, by="ada", reason="counting")
+
+    assert find_pauses(tx) == [made]
+    assert (made.scope, made.mode, made.created_by, made.reason) == (
+        INVENTORY,
+        "hold",
+        "ada",
+        "counting stock",
+    )
+    assert clear_pause(tx, INVENTORY, None, now=LATER, by="ada") is True
+    assert find_pauses(tx) == []
+
+
+def test_pausing_twice_replaces_the_mode(tx: Connection) -> None:
+    record_pause(tx, INVENTORY, "hold", now=NOW, by="ada")
+    record_pause(tx, INVENTORY, "refuse", now=LATER, by="ben")
+
+    (pause,) = find_pauses(tx)
+    assert (pause.mode, pause.created_by, pause.created_at) == ("refuse", "ben", LATER)
+
+
+def test_each_scope_is_a_pause_of_its_own(tx: Connection) -> None:
+    scopes = [
+        PauseScope(),
+        INVENTORY,
+        PauseScope(topic="order_ingest"),
+        PauseScope(queue="inventory", shop_id=7),
+    ]
+    for scope in scopes:
+        record_pause(tx, scope, "hold", now=NOW, by="ada")
+    record_pause(tx, PauseScope(), "hold", now=NOW, by="ada")
+
+    assert [pause.scope for pause in find_pauses(tx)] == scopes
+    assert clear_pause(tx, PauseScope(shop_id=7), None, now=NOW, by="ada") is False
+    assert clear_pause(tx, PauseScope(), None, now=NOW, by="ada") is True
+    assert [pause.scope for pause in find_pauses(tx)] == scopes[1:]
+
+
+def test_paused_work_is_not_claimed_and_resumed_work_is(engine: Engine) -> None:
+    plan(engine, "order_ingest", 3)
+    scope = PauseScope(topic="order_ingest")
+    with transaction(engine) as tx:
+        record_pause(tx, scope, "hold", now=NOW, by="ada")
+    assert claimed(engine) == 0
+
+    with transaction(engine) as tx:
+        clear_pause(tx, scope, None, now=NOW, by="ada")
+    assert claimed(engine) == 3
+
+
+def test_drain_lets_through_its_rate_and_covers_what_came_in_during_the_pause(engine: Engine) -> None:
+    scope = PauseScope(topic="order_ingest")
+    with transaction(engine) as tx:
+        record_pause(tx, scope, "hold", now=NOW - timedelta(hours=2), by="ada")
+    plan(engine, "order_ingest", 30)
+    resumed_at = LATER - timedelta(seconds=10)
+    with transaction(engine) as tx:
+        assert clear_pause(tx, scope, 1.0, now=resumed_at, by="ada") is True
+        sweep(tx, resumed_at, {})
+
+    with transaction(engine) as tx:
+        (pause,) = find_pauses(tx)
+    assert (pause.mode, pause.rate_per_second, pause.created_at) == ("drain", 1.0, resumed_at)
+    assert 1 <= claimed(engine) <= 10
+
+
+def test_clearing_what_is_not_paused_changes_and_audits_nothing(tx: Connection) -> None:
+    assert clear_pause(tx, INVENTORY, 5, now=NOW, by="ada") is False
+    assert tx.scalar(text("select count(*) from audit_events")) == 0
+
+
+def test_pause_and_resume_are_audited_on_the_chain_they_concern(tx: Connection) -> None:
+    of_shop = PauseScope(queue="inventory", shop_id=7)
+    record_pause(tx, of_shop, "hold", now=NOW, by="ada", reason="counting")
+    clear_pause(tx, of_shop, 20, now=NOW, by="ben")
+    record_pause(tx, PauseScope(), "refuse", now=NOW, by="ada")
+
+    said = tx.execute(
+        text(
+            "select e.shop_id, e.staff_label, e.action, m.summary from audit_events e "
+            "join audit_mutations m on m.event_id = e.id order by e.id"
+        )
+    )
+    assert [tuple(row) for row in said] == [
+        (7, "ada", "queue.pause", "paused queue inventory, shop 7 (hold)"),
+        (7, "ben", "queue.resume", "resumed queue inventory, shop 7 at 20 a second"),
+        (None, "ada", "queue.pause", "paused everything (refuse)"),
+    ]
+
+
+def test_wrong_scope_mode_and_rate_are_named(tx: Connection) -> None:
+    with pytest.raises(FilterInvalid, match="queue='mail'"):
+        PauseScope(queue="mail")
+    with pytest.raises(FilterInvalid, match="mode='stop' should be one of hold, refuse"):
+        record_pause(tx, INVENTORY, "stop", now=NOW, by="ada")
+    with pytest.raises(FilterInvalid, match="rate=0 should be above 0"):
+        clear_pause(tx, INVENTORY, 0, now=NOW, by="ada")

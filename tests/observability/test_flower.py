@@ -1,0 +1,181 @@
+"""Flower as ``celery -A tasks flower`` starts it: a real one, with a real worker on a real broker."""
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import pytest
+
+from services.core.broker import Sender
+from services.ledger.topics import QUEUES
+from tasks.flower import guard_flower, refuse_open
+
+LOGIN = "ada:correct-horse"
+OPEN_BY_DESIGN = ("/healthcheck", "/metrics")
+CLOSED = ("/", "/tasks", "/workers", "/broker", "/api/workers", "/api/tasks", "/api/queues/length")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The two of Flower's options that decide who may come in."""
+
+    basic_auth: list[str] | None = None
+    auth: str = ""
+
+
+def celery(*command: str, **env: str) -> list[str]:
+    return [sys.executable, "-m", "celery", "-A", "tasks", *command]
+
+
+def wait_for(what: str, ask: Callable[[], Any]) -> Any:
+    """Return the first true answer, or fail after half a minute; the pause only spares the processor."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        if answer := ask():
+            return answer
+        time.sleep(0.1)
+    raise AssertionError(f"waited 30 s for {what}")
+
+
+def fetch(url: str, login: str = "") -> tuple[int, str]:
+    request = urllib.request.Request(url)  # noqa: S310 - always http on loopback
+    if login:
+        request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as answer:
+        return answer.code, answer.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(*command: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        celery(*command), env=os.environ | env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def flower(broker_url: str) -> Iterator[str]:
+    """The address of a Flower that watches one worker of every queue."""
+    port = free_port()
+    worker = ("worker", "-P", "solo", "-Q", ",".join(QUEUES), "-n", "all@test", "--without-gossip")
+    with (
+        running(*worker),
+        running("flower", FLOWER_BASIC_AUTH=LOGIN, FLOWER_PORT=str(port), FLOWER_INSPECT_TIMEOUT="3000"),
+    ):
+        address = f"http://127.0.0.1:{port}"
+        wait_for("Flower", lambda: fetch(f"{address}/healthcheck")[0] == 200)
+        yield address
+
+
+def test_flower_is_closed_to_whoever_has_not_signed_in(flower: str) -> None:
+    assert {path: fetch(flower + path)[0] for path in CLOSED} == dict.fromkeys(CLOSED, 401)
+    assert {fetch(flower + path, "ada:wrong-horse")[0] for path in CLOSED} == {401}
+    assert {path: fetch(flower + path, LOGIN)[0] for path in CLOSED} == dict.fromkeys(CLOSED, 200)
+    assert {fetch(flower + path)[0] for path in OPEN_BY_DESIGN} == {200}
+
+
+def test_flower_shows_every_queues_backlog_and_tasks_under_their_topics_name(flower: str) -> None:
+    def queues() -> dict[str, int]:
+        fetch(f"{flower}/api/workers?refresh=1", LOGIN)
+        _, body = fetch(f"{flower}/api/queues/length", LOGIN)
+        return {
+            queue["name"]: queue["messages"] for queue in json.loads(body or "{}").get("active_queues", [])
+        }
+
+    assert set(wait_for("every queue", lambda: (seen := queues()).keys() >= set(QUEUES) and seen)) == set(
+        QUEUES
+    )
+
+    sender = Sender()
+
+    def tasks() -> list[dict[str, Any]]:
+        sender.send("webhooks", "order_ingest", [2**53 + 1])  # no such row: the worker finds nothing to do
+        _, body = fetch(f"{flower}/api/tasks", LOGIN)
+        return list(json.loads(body or "{}").values())
+
+    seen = wait_for("a task", tasks)
+    sender.close()
+
+    assert {task["name"] for task in seen} == {"order_ingest"}
+    assert str(2**53 + 1) in seen[0]["args"]
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "said"),
+    [
+        ((), {}, "FLOWER_BASIC_AUTH=user:password"),
+        (("--basic_auth=ada:short",), {}, "at least 8 characters"),
+        (("--basic_auth=",), {}, "not user:password"),
+        ((f"--basic_auth={LOGIN}",), {"FLOWER_UNAUTHENTICATED_API": "true"}, "Unset it"),
+    ],
+)
+def test_flower_refuses_to_start_open_and_says_how_to_mend_it(
+    environment: dict[str, str], options: tuple[str, ...], env: dict[str, str], said: str
+) -> None:
+    outcome = subprocess.run(
+        celery("flower", f"--port={free_port()}", *options),
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert outcome.returncode == 2
+    assert said in outcome.stderr
+
+
+def test_people_may_sign_in_elsewhere_instead() -> None:
+    refuse_open(Options(auth=r".*@example\.com"), {})
+
+
+def test_one_bad_login_among_good_ones_is_refused_without_its_password() -> None:
+    with pytest.raises(click.UsageError, match="'ben'") as caught:
+        refuse_open(Options(basic_auth=[LOGIN, "ben:pass"]), {})
+
+    assert "pass'" not in str(caught.value)
+    assert "horse" not in str(caught.value)
+
+
+def test_guarding_twice_guards_once() -> None:
+    from flower import command
+
+    before = command.flower.callback
+    try:
+        guard_flower()
+        guarded = command.flower.callback
+        guard_flower()
+        assert command.flower.callback is guarded
+        assert guarded is not before or getattr(before, "is_guarded", False)
+    finally:
+        command.flower.callback = before

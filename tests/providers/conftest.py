@@ -1,0 +1,46 @@
+"""A moment to stand at, and small changes to a request that nobody may make."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import settings
+
+from services.core.errors import Rejected
+from services.sandbox.serve import SandboxServer
+from services.sandbox.world import World
+
+# A shared machine may stall for longer than any one example should take.
+settings.register_profile("shopfleet", deadline=None, database=None)
+settings.load_profile("shopfleet")
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def refusal() -> Callable[[Callable[[], object]], str]:
+    """Run a reading that must be refused, and return why."""
+
+    def run(read: Callable[[], object]) -> str:
+        with pytest.raises(Rejected) as caught:
+            read()
+        assert caught.value.code == "invalid_signature"
+        return str(caught.value)
+
+    return run
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxServer]:
+    """A sandbox on a free port, whose clock stands still: buckets refill only when they are told to."""
+    import threading
+
+    with SandboxServer(0, World(clock=lambda: 0.0)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

@@ -1,0 +1,62 @@
+"""A wrong paste is named at once, and never repeated."""
+
+import base64
+
+import pytest
+
+from services.providers.secrets import SecretInvalid, parse_secret
+
+BASE64 = base64.b64encode(b"k" * 32).decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "pasted"),
+    [
+        ("shopify-webhook", "0f3c9b8a7d6e5f4c3b2a1908f7e6d5c4"),
+        ("shopify-webhook", "shpss_0f3c9b8a"),
+        ("shopify-token", "shpat_0f3c"),
+        ("stripe-webhook", "whsec_anything"),
+        ("stripe-key", "sk_test_1"),
+        ("stripe-key", "rk_live_1"),
+        ("openphone-webhook", BASE64),
+        ("openphone-webhook", "whsec_" + BASE64),
+        ("standard-webhook:billing", "whsec_" + BASE64.rstrip("=")),
+        ("notion-token", "ntn_1"),
+    ],
+)
+def test_right_shape_comes_back_without_the_space_around_it(name, pasted):
+    assert parse_secret(name, f" {pasted}\n") == pasted
+
+
+@pytest.mark.parametrize(
+    ("name", "pasted", "meaning"),
+    [
+        ("stripe-webhook", "sk_live_1", "Stripe secret key"),
+        ("stripe-webhook", "we_1", "webhook endpoint"),
+        ("stripe-key", "pk_live_1", "publishable key"),
+        ("stripe-key", "whsec_1", "signing secret"),
+        ("shopify-webhook", "shpat_1", "access token"),
+        ("shopify-token", "shpss_1", "client secret"),
+        ("standard-webhook:x", "whpk_1", "public key"),
+        ("openphone-webhook", "whsec_not base64", "white space"),
+        ("openphone-webhook", "whsec_n*t", "not base64"),
+        ("standard-webhook", "whsec_", "not base64"),
+        ("shopify-webhook", " \n", "empty"),
+        ("shopify-webhook", "a\x00b", "unprintable"),
+        ("stripe-webhook", "whsec_" + "x" * 5000, "5006 characters"),
+    ],
+)
+def test_wrong_paste_says_what_it_is_and_what_would_be_right(name, pasted, meaning):
+    with pytest.raises(SecretInvalid) as caught:
+        parse_secret(name, pasted)
+
+    assert name in str(caught.value)
+    assert meaning in str(caught.value)
+    assert "should be" in str(caught.value)
+
+
+def test_message_does_not_repeat_the_secret():
+    with pytest.raises(SecretInvalid) as caught:
+        parse_secret("stripe-webhook", "sk_live_51HsecretSECRETsecret")
+
+    assert "51H" not in str(caught.value)

@@ -1,0 +1,228 @@
+"""What each answer of the Admin API means, over HTTP to the sandbox; what it cannot give is scripted."""
+
+import socket
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater
+from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
+from services.providers.shopify_answers import StockMoved, Throttled, ThrottleStatus
+
+SHOP = "ada.myshopify.com"
+ITEM, PLACE = 2**60 + 1, 65_536_001
+
+
+@pytest.fixture
+def http():
+    with httpx.Client() as client:
+        yield client
+
+
+@pytest.fixture
+def admin(sandbox, http):
+    return ShopifyAdmin(http, admin_base_url(SHOP, f"{sandbox.url}/shopify"), "shpat_right")
+
+
+def push(admin, quantity=5, change_from=3, key="work-1", item=ITEM):
+    return admin.set_available(quantity, change_from, item, PLACE, "gid://shopfleet/Work/1", key)
+
+
+def control(sandbox, **asked):
+    return sandbox.world.control({"shop": SHOP} | asked)
+
+
+def scripted(answer):
+    """An Admin API that answers what no sandbox should."""
+    return ShopifyAdmin(
+        httpx.Client(transport=httpx.MockTransport(answer)), f"https://{SHOP}", "shpat_secret"
+    )
+
+
+def test_quantity_is_set_and_read_back(sandbox, admin):
+    result = push(admin)
+
+    assert result.changed_at is not None
+    assert result.throttle == ThrottleStatus(2000.0, 1990.0, 100.0)
+    assert admin.get_available(ITEM, PLACE).available == 5
+
+
+def test_push_repeated_under_one_key_changes_stock_once(sandbox, admin):
+    first = push(admin)
+    second = push(admin)
+
+    assert first.changed_at == second.changed_at
+    assert len(sandbox.world.log(SHOP)["changes"]) == 1
+
+
+def test_key_used_with_other_values_is_our_bug(admin):
+    push(admin)
+
+    with pytest.raises(Refused) as caught:
+        push(admin, quantity=6)
+    assert caught.value.code == "shopify.idempotency_key_parameter_mismatch"
+
+
+def test_stock_that_moved_is_told_apart(sandbox, admin):
+    control(sandbox, levels=[{"inventory_item_id": ITEM, "location_id": PLACE, "available": 9}])
+
+    with pytest.raises(StockMoved) as caught:
+        push(admin)
+    assert caught.value.code == "shopify.stock_moved"
+    assert caught.value.throttle is not None
+    assert sandbox.world.log()["changes"] == []
+
+
+def test_null_skips_the_comparison(sandbox, admin):
+    control(sandbox, levels=[{"inventory_item_id": ITEM, "location_id": PLACE, "available": 9}])
+
+    push(admin, change_from=None)
+
+    assert admin.get_available(ITEM, PLACE).available == 5
+
+
+def test_empty_bucket_says_how_long_to_wait(sandbox, admin):
+    control(sandbox, bucket={"maximum": 100, "restore_per_second": 4, "available": 2})
+
+    with pytest.raises(Throttled) as caught:
+        push(admin)
+    assert (caught.value.code, caught.value.wait) == ("shopify.throttled", timedelta(seconds=2))
+    assert caught.value.throttle == ThrottleStatus(100.0, 2.0, 4.0)
+    assert admin.throttle == caught.value.throttle
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (401, Misconfigured, "shopify.token_refused"),
+        (402, Misconfigured, "shopify.shop_frozen"),
+        (403, Misconfigured, "shopify.token_refused"),
+        (404, Misconfigured, "shopify.address_wrong"),
+        (422, Refused, "shopify.request_refused"),
+        (423, Misconfigured, "shopify.shop_locked"),
+        (429, Throttled, "shopify.throttled"),
+        (500, RetryLater, "shopify.unavailable"),
+        (502, OutcomeUnknown, "shopify.no_answer"),
+        (503, RetryLater, "shopify.unavailable"),
+        (504, OutcomeUnknown, "shopify.no_answer"),
+    ],
+)
+def test_status_means_what_happens_next(status, kind, code, sandbox, admin):
+    control(sandbox, fail_next={"status": status, "count": 1})
+
+    with pytest.raises(kind) as caught:
+        push(admin)
+    assert caught.value.code == code
+    assert push(admin).changed_at is not None
+
+
+def test_wrong_token_is_refused(sandbox, http):
+    control(sandbox, token="shpat_right")
+    stranger = ShopifyAdmin(http, admin_base_url(SHOP, f"{sandbox.url}/shopify"), "shpat_wrong")
+
+    with pytest.raises(Misconfigured) as caught:
+        push(stranger)
+    assert "shpat_wrong" not in f"{caught.value} {stranger!r}"
+
+
+def test_answer_lost_after_the_change_leaves_it_in_doubt_and_the_repeat_is_safe(sandbox, admin):
+    control(sandbox, drop_next=1)
+
+    with pytest.raises(OutcomeUnknown):
+        push(admin)
+    push(admin)
+
+    assert [change["to"] for change in sandbox.world.log(SHOP)["changes"]] == [5]
+
+
+def test_nobody_at_the_port_means_nothing_happened(http):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = ShopifyAdmin(http, f"http://127.0.0.1:{taken.getsockname()[1]}", "shpat_1")
+
+        with pytest.raises(RetryLater) as caught:
+            push(nobody)
+    assert caught.value.code == "shopify.unavailable"
+
+
+def test_address_without_a_scheme_is_ours_to_mend(http):
+    with pytest.raises(Misconfigured) as caught:
+        push(ShopifyAdmin(http, SHOP, "shpat_1"))
+    assert caught.value.code == "shopify.address_wrong"
+
+
+def test_level_that_the_shop_lacks_is_refused(admin):
+    with pytest.raises(Refused) as caught:
+        admin.get_available(1, 2)
+    assert caught.value.code == "shopify.item_not_stocked_at_location"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "code"),
+    [
+        (b"<html>", OutcomeUnknown, "shopify.no_answer"),
+        (b"{}", OutcomeUnknown, "shopify.no_answer"),
+        (
+            b'{"errors":[{"message":"x","extensions":{"code":"ACCESS_DENIED"}}]}',
+            Misconfigured,
+            "shopify.access_denied",
+        ),
+        (b'{"errors":[{"message":"x","extensions":{"code":"THROTTLED"}}]}', Throttled, "shopify.throttled"),
+        (b'{"errors":[{"message":"x"}]}', Refused, "shopify.document_refused"),
+        (b'{"errors":"Not Found"}', Refused, "shopify.document_refused"),
+        (
+            b'{"errors":[{"extensions":{"code":"INTERNAL_SERVER_ERROR"}}]}',
+            OutcomeUnknown,
+            "shopify.no_answer",
+        ),
+        (
+            b'{"data":{"inventorySetQuantities":{"userErrors":[{"code":"IDEMPOTENCY_CONCURRENT_REQUEST","message":"m"}]}}}',
+            RetryLater,
+            "shopify.idempotency_concurrent_request",
+        ),
+        (
+            b'{"data":{"inventorySetQuantities":{"userErrors":[{"code":"INVALID_LOCATION","field":["input"],"message":"m"}]}}}',
+            Refused,
+            "shopify.invalid_location",
+        ),
+    ],
+)
+def test_answer_of_200_can_mean_anything(body, kind, code):
+    with pytest.raises(kind) as caught:
+        push(scripted(lambda request: httpx.Response(200, content=body)))
+    assert caught.value.code == code
+
+
+def test_silence_after_sending_leaves_a_change_in_doubt_but_not_a_read():
+    def silence(request):
+        raise httpx.ReadTimeout("", request=request)
+
+    with pytest.raises(OutcomeUnknown):
+        push(scripted(silence))
+    with pytest.raises(RetryLater):
+        scripted(silence).get_available(ITEM, PLACE)
+
+
+@pytest.mark.parametrize(("stated", "seconds"), [("2.0", 2), ("7", 7), ("", 2), ("soon", 2), ("1e99", 3600)])
+def test_retry_after_is_obeyed_within_reason(stated, seconds):
+    with pytest.raises(Throttled) as caught:
+        push(scripted(lambda request: httpx.Response(429, headers={"Retry-After": stated})))
+    assert caught.value.wait == timedelta(seconds=seconds)
+
+
+def test_retry_after_as_a_date_counts_from_the_date_of_the_answer():
+    headers = {"Date": "Sat, 21 Nov 2026 12:00:00 GMT", "Retry-After": "Sat, 21 Nov 2026 12:00:30 GMT"}
+
+    with pytest.raises(Throttled) as caught:
+        push(scripted(lambda request: httpx.Response(429, headers=headers)))
+    assert caught.value.wait == timedelta(seconds=30)
+
+
+def test_redirect_never_carries_the_token_elsewhere():
+    def elsewhere(request):
+        assert request.url.host == SHOP
+        return httpx.Response(302, headers={"Location": "https://evil.example/"})
+
+    with pytest.raises(Misconfigured):
+        push(scripted(elsewhere))

@@ -1,0 +1,72 @@
+"""Every document we send is valid in Shopify's own schemas of the versions around ours."""
+
+import gzip
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from services.providers import shopify_documents
+from services.providers.shopify import API_VERSION
+
+SCHEMAS = Path(__file__).parents[3] / "shared" / "samples" / "shopify" / "admin_graphql"
+DOCUMENTS = {
+    name: text for name, text in vars(shopify_documents).items() if name.isupper() and isinstance(text, str)
+}
+
+pytestmark = pytest.mark.skipif(
+    not SCHEMAS.is_dir(), reason="Shopify's Admin schemas are not beside this project (../shared/samples)"
+)
+
+
+@cache
+def schema(version):
+    from graphql import build_client_schema
+
+    with gzip.open(SCHEMAS / f"admin_{version}.json.gz") as file:
+        # Some of Shopify's deprecations break a rule about schemas that is newer than they are.
+        return build_client_schema(json.load(file)["data"], assume_valid=True)
+
+
+@pytest.mark.parametrize("version", ["2026-04", "2026-07", "2026-10"])
+@pytest.mark.parametrize("name", sorted(DOCUMENTS))
+def test_document_is_valid(name, version):
+    from graphql import parse, validate
+
+    assert validate(schema(version), parse(DOCUMENTS[name])) == []
+
+
+def test_document_of_older_versions_is_told_apart():
+    from graphql import parse, validate
+
+    older = DOCUMENTS["SET_AVAILABLE"].replace("@idempotent(key: $key)", "@idempotentt(key: $key)")
+
+    assert validate(schema(API_VERSION), parse(older))
+
+
+def test_there_are_documents_and_our_version_is_among_the_checked():
+    assert set(DOCUMENTS) == {"SET_AVAILABLE", "READ_LEVEL"}
+    assert API_VERSION in ("2026-04", "2026-07", "2026-10")
+
+
+def test_variables_that_we_send_are_accepted(sandbox):
+    """The input goes out through the real client; the schema then coerces exactly what was sent."""
+    import httpx
+    from graphql import parse
+    from graphql.execution.values import get_variable_values
+
+    from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
+
+    sent = []
+    with httpx.Client(
+        event_hooks={"request": [lambda request: sent.append(json.loads(request.content))]}
+    ) as http:
+        admin = ShopifyAdmin(http, admin_base_url("ada.myshopify.com", f"{sandbox.url}/shopify"), "shpat_1")
+        admin.set_available(5, None, 2**60, 7, "gid://shopfleet/Work/1", "1")
+        admin.get_available(2**60, 7)
+
+    for request in sent:
+        operation = parse(request["query"]).definitions[0]
+        found = get_variable_values(schema(API_VERSION), operation.variable_definitions, request["variables"])
+        assert not isinstance(found, list), found

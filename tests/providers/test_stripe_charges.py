@@ -1,0 +1,108 @@
+"""Stripe's list of charges, through Stripe's own library and real HTTP to the sandbox."""
+
+import socket
+from datetime import timedelta
+
+import pytest
+
+from services.core.errors import Misconfigured, Refused, RetryLater
+from services.providers.stripe_api import list_charges
+
+KEY = "sk_test_ada"
+
+
+def seed(sandbox, charges=(), **asked):
+    sandbox.world.control({"stripe_key": KEY, "charges": list(charges)} | asked)
+
+
+def charge(number, created, **changed):
+    return {
+        "id": f"ch_{number:04d}",
+        "amount": 1000 + number,
+        "currency": "usd",
+        "created": created,
+    } | changed
+
+
+def listed(sandbox, now, key=KEY):
+    return list(list_charges(key, f"{sandbox.url}/stripe", now - timedelta(days=1), now))
+
+
+def test_day_of_more_than_two_pages_is_listed_once_and_newest_first(sandbox, now):
+    end = int(now.timestamp())
+    seed(sandbox, [charge(number, end - 1 - number) for number in range(205)])
+
+    found = listed(sandbox, now)
+
+    assert [one.id for one in found] == [f"ch_{number:04d}" for number in range(205)]
+    assert (found[0].amount_cents, found[0].currency, found[0].paid) == (1000, "USD", True)
+
+
+def test_window_includes_its_start_and_not_its_end(sandbox, now):
+    end = int(now.timestamp())
+    seed(sandbox, [charge(1, end - 86400), charge(2, end - 86401), charge(3, end), charge(4, end - 1)])
+
+    assert [one.id for one in listed(sandbox, now)] == ["ch_0004", "ch_0001"]
+
+
+def test_failed_and_refunded_charges_say_so(sandbox, now):
+    at = int(now.timestamp()) - 5
+    seed(
+        sandbox,
+        [charge(1, at, status="failed"), charge(2, at, amount_refunded=1002, refunded=True, currency="JPY")],
+    )
+
+    refunded, failed = listed(sandbox, now)
+
+    assert (failed.paid, failed.status) == (False, "failed")
+    assert (refunded.refunded, refunded.refunded_cents, refunded.currency) == (True, 1002, "JPY")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (401, Misconfigured, "stripe.key_refused"),
+        (403, Misconfigured, "stripe.key_refused"),
+        (400, Refused, "stripe.invalid_request"),
+        (429, RetryLater, "stripe.rate_limited"),
+        (500, RetryLater, "stripe.unavailable"),
+        (503, RetryLater, "stripe.unavailable"),
+    ],
+)
+def test_status_means_what_happens_next(status, kind, code, sandbox, now):
+    seed(sandbox, fail_next={"status": status, "count": 1})
+
+    with pytest.raises(kind) as caught:
+        listed(sandbox, now)
+    assert caught.value.code == code
+    assert listed(sandbox, now) == []
+
+
+def test_rate_limit_says_how_long_to_wait(sandbox, now):
+    seed(sandbox, fail_next={"status": 429, "count": 1})
+
+    with pytest.raises(RetryLater) as caught:
+        listed(sandbox, now)
+    assert caught.value.wait == timedelta(seconds=2)
+
+
+@pytest.mark.parametrize("key", ["sk_live_unknown", ""])
+def test_key_that_stripe_does_not_know_is_ours_to_mend(key, sandbox, now):
+    with pytest.raises(Misconfigured) as caught:
+        listed(sandbox, now, key)
+    assert "sk_live_unknown" not in str(caught.value)
+
+
+def test_nobody_at_the_port_is_tried_again_later(now):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+
+        with pytest.raises(RetryLater):
+            list(list_charges(KEY, f"http://127.0.0.1:{taken.getsockname()[1]}", now, now))
+
+
+def test_lost_answer_is_tried_again_later(sandbox, now):
+    seed(sandbox, drop_next=1)
+
+    with pytest.raises(RetryLater):
+        listed(sandbox, now)

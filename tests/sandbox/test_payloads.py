@@ -1,0 +1,198 @@
+"""What we make up looks like what providers send: only known fields, of the known types."""
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from services.sandbox import quo_payloads, shopify_catalogue, shopify_payloads, stripe_payloads
+from services.sandbox.payloads import big_id, decimal_text, dump, utc_text
+
+SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
+AT = datetime(2026, 11, 21, 20, 15, 30, tzinfo=UTC)
+VANCOUVER = ZoneInfo("America/Vancouver")
+needs_samples = pytest.mark.skipif(
+    not SAMPLES.is_dir(), reason="providers' samples are not beside this project (../shared/samples)"
+)
+
+TYPES = {
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: type(value) is int,
+    "number": lambda value: type(value) in (int, float),
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+    "array": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+}
+
+
+def strays(value, schema, path="$"):
+    """Return where ``value`` has a field that ``schema`` lacks, or another type."""
+    if not isinstance(schema, dict):
+        return []
+    allowed = schema.get("type")
+    allowed = [allowed] if isinstance(allowed, str) else allowed
+    if allowed and not any(TYPES[name](value) for name in allowed):
+        # The schemas were inferred from samples that happened to have null (or nothing) here.
+        return [] if "null" in allowed else [f"{path}: {value!r} should be {allowed}"]
+    found = []
+    if isinstance(value, dict) and "properties" in schema:
+        found += [f"{path}.{name} is unknown" for name in value if name not in schema["properties"]]
+        for name, child in schema["properties"].items():
+            found += strays(value[name], child, f"{path}.{name}") if name in value else []
+    if isinstance(value, list):
+        for index, entry in enumerate(value):
+            found += strays(entry, schema.get("items"), f"{path}[{index}]")
+    return found
+
+
+def shape(value, path=""):
+    """Return every path of ``value`` down to its scalars, lists standing for their entries."""
+    if isinstance(value, dict):
+        return {f"{path}.{name}" for name in value} | {
+            deeper for name, child in value.items() for deeper in shape(child, f"{path}.{name}")
+        }
+    return {deeper for entry in value for deeper in shape(entry, path)} if isinstance(value, list) else set()
+
+
+def made(rng):
+    items = shopify_catalogue.make_items(rng, 6)
+    order = shopify_payloads.make_order(rng, items, placed_at=AT, zone=VANCOUVER)
+    return {
+        "orders__create": order,
+        "orders__updated": shopify_payloads.make_order_update(order, updated_at=AT + timedelta(hours=1)),
+        "orders__cancelled": shopify_payloads.make_order_update(order, updated_at=AT, cancelled=True),
+        "refunds__create": shopify_payloads.make_refund(rng, order, refunded_at=AT),
+        "inventory_levels__update": shopify_catalogue.make_inventory_level(
+            items[0].inventory_item_id, 7, available=-2, updated_at=AT
+        ),
+        "products__update": shopify_catalogue.make_product(items, updated_at=AT),
+    }
+
+
+@needs_samples
+@pytest.mark.parametrize("topic", sorted(made(random.Random(1))))
+def test_shopify_body_has_only_fields_of_the_schema_and_their_types(topic):
+    schema = json.loads((SAMPLES / "shopify" / "schemas_2026-07" / f"{topic}.schema.json").read_text())
+
+    for seed in range(20):
+        assert strays(made(random.Random(seed))[topic], schema) == []
+
+
+@needs_samples
+@pytest.mark.parametrize("kind", ["charge", "refund", "payment_intent"])
+def test_stripe_object_has_only_fields_of_the_official_fixture(kind):
+    rng = random.Random(1)
+    charge = stripe_payloads.make_charge(rng, amount_cents=1, currency="USD", created_at=AT)
+    ours = {
+        "charge": charge,
+        "refund": stripe_payloads.make_refund(rng, charge, amount_cents=1, created_at=AT),
+        "payment_intent": stripe_payloads.make_payment_intent(charge),
+    }[kind]
+    official = json.loads((SAMPLES / "stripe" / "fixtures" / f"{kind}.json").read_text())
+    event = json.loads((SAMPLES / "stripe" / "fixtures" / "event.json").read_text())
+
+    assert set(ours) <= set(official)
+    assert set(stripe_payloads.make_event(rng, "charge.succeeded", ours, created_at=AT)) <= set(event)
+
+
+@needs_samples
+@pytest.mark.parametrize(
+    ("ours", "sample"),
+    [
+        (quo_payloads.make_legacy_message(random.Random(1), sent_at=AT), "legacy_v4/message.received"),
+        (quo_payloads.make_legacy_call(random.Random(1), ended_at=AT), "legacy_v4/call.ringing"),
+        (quo_payloads.make_message(random.Random(1), sent_at=AT), "quo_2026-03-30/message.received"),
+        (quo_payloads.make_call(random.Random(1), ended_at=AT), "quo_2026-03-30/call.completed"),
+    ],
+)
+def test_quo_body_has_only_fields_of_the_documented_one(ours, sample):
+    official = json.loads((SAMPLES / "openphone" / f"{sample}.json").read_text())
+
+    assert shape(ours) <= shape(official)
+
+
+def test_one_seed_makes_one_day():
+    assert dump(made(random.Random(7))) == dump(made(random.Random(7)))
+    assert dump(made(random.Random(7))) != dump(made(random.Random(8)))
+
+
+def test_order_is_2_to_6_kb_adds_up_and_has_ids_beyond_2_to_the_53():
+    for seed in range(50):
+        rng = random.Random(seed)
+        items = shopify_catalogue.make_items(rng, 5)
+        order = shopify_payloads.make_order(rng, items, placed_at=AT)
+
+        lines = sum(round(float(line["price"]) * 100) * line["quantity"] for line in order["line_items"])
+        shipping = round(float(order["total_shipping_price_set"]["shop_money"]["amount"]) * 100)
+        assert round(float(order["total_price"]) * 100) == lines + shipping
+        assert 2000 <= len(dump(order)) <= 6500
+        assert 2**53 < order["id"] < 2**63
+        assert json.loads(dump(order))["id"] == order["id"]
+
+
+def test_order_of_a_currency_without_decimals_has_none():
+    rng = random.Random(1)
+    items = shopify_catalogue.make_items(rng, 3, minor_units=1)
+
+    order = shopify_payloads.make_order(rng, items, placed_at=AT, currency="JPY", zone=ZoneInfo("Asia/Tokyo"))
+
+    assert "." not in order["total_price"]
+    assert order["created_at"] == "2026-11-22T05:15:30+09:00"
+
+
+def test_update_keeps_the_order_and_its_offset():
+    order = made(random.Random(1))["orders__create"]
+
+    updated = shopify_payloads.make_order_update(order, updated_at=AT + timedelta(hours=1), cancelled=True)
+
+    assert order["cancelled_at"] is None
+    assert updated["updated_at"] == updated["cancelled_at"] == "2026-11-21T13:15:30-08:00"
+
+
+def test_refund_gives_back_one_unit_of_a_line_of_the_order():
+    bodies = made(random.Random(3))
+    order, refund = bodies["orders__create"], bodies["refunds__create"]
+
+    (line,), (transaction,) = refund["refund_line_items"], refund["transactions"]
+    assert refund["order_id"] == order["id"]
+    assert line["line_item_id"] in {one["id"] for one in order["line_items"]}
+    assert transaction["amount"] == line["line_item"]["price"]
+
+
+def test_refunded_charge_knows_when_nothing_is_left():
+    charge = stripe_payloads.make_charge(random.Random(1), amount_cents=10, currency="EUR", created_at=AT)
+
+    half = stripe_payloads.make_refunded_charge(charge, 5)
+    assert (half["refunded"], stripe_payloads.make_refunded_charge(half, 5)["refunded"]) == (False, True)
+
+
+def test_call_summary_speaks_of_its_call():
+    rng = random.Random(1)
+    call = quo_payloads.make_call(rng, ended_at=AT)
+
+    summary = quo_payloads.make_call_summary(rng, call, made_at=AT)
+
+    assert summary["data"]["resource"]["callId"] == call["data"]["resource"]["id"]
+
+
+@pytest.mark.parametrize(
+    ("cents", "currency", "text"),
+    [
+        (1999, "USD", "19.99"),
+        (5, "EUR", "0.05"),
+        (1999, "JPY", "1999"),
+        (1999, "KWD", "1.999"),
+        (-50, "USD", "-0.50"),
+    ],
+)
+def test_money_is_written_with_the_decimals_of_its_currency(cents, currency, text):
+    assert decimal_text(cents, currency) == text
+
+
+def test_moments_and_ids_are_written_as_providers_do():
+    assert utc_text(AT) == "2026-11-21T20:15:30.000Z"
+    assert all(2**53 < big_id(random.Random(seed)) < 2**63 for seed in range(100))

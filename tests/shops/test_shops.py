@@ -1,0 +1,109 @@
+"""A shop is added and changed with every fault named at once, and each change audited."""
+
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Connection, text
+
+from services.shops.shops import ShopInvalid, ShopUnknown, add_shop, find_shops, get_shop, set_shop
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+HARBOUR = {
+    "slug": "harbour",
+    "name": "Harbour & Söhne",
+    "timezone": "America/Vancouver",
+    "currency": "CAD",
+    "owner_email": "owner@harbour.example",
+    "accountant_email": "books@harbour.example",
+    "shopify_domain": "harbour.myshopify.com",
+}
+
+
+def test_added_shop_is_found_with_its_settings(tx: Connection) -> None:
+    added = add_shop(tx, **HARBOUR, now=NOW)
+
+    assert get_shop(tx, "harbour") == added
+    assert [shop.slug for shop in find_shops(tx)] == ["harbour"]
+    assert {field: getattr(added, field) for field in HARBOUR} == HARBOUR
+    assert added.created_at == NOW
+    assert str(added.zone) == "America/Vancouver"
+
+
+def test_every_fault_is_named_at_once(tx: Connection) -> None:
+    wrong = {
+        "slug": "Harbour!",
+        "name": " ",
+        "timezone": "America",
+        "currency": "cad",
+        "owner_email": "nobody",
+    }
+
+    with pytest.raises(ShopInvalid) as refused:
+        add_shop(tx, **HARBOUR | wrong, now=NOW)
+
+    for field, value in wrong.items():
+        assert f"{field}={value!r} should be" in str(refused.value)
+    assert find_shops(tx) == []
+
+
+@pytest.mark.parametrize("slug", ["", "a" * 41, "A", "a b", "a/b", "a\n", "ä"])
+def test_slug_outside_its_alphabet_is_refused(tx: Connection, slug: str) -> None:
+    with pytest.raises(ShopInvalid, match="slug="):
+        add_shop(tx, **HARBOUR | {"slug": slug}, now=NOW)
+
+
+@pytest.mark.parametrize("zone", ["", "Mars/Base", "../etc/passwd", "/etc/localtime", "America"])
+def test_zone_that_is_no_iana_name_is_refused(tx: Connection, zone: str) -> None:
+    with pytest.raises(ShopInvalid, match="timezone="):
+        add_shop(tx, **HARBOUR | {"timezone": zone}, now=NOW)
+
+
+def test_taken_slug_is_refused_and_the_shop_stays(tx: Connection) -> None:
+    add_shop(tx, **HARBOUR, now=NOW)
+
+    with pytest.raises(ShopInvalid, match="'harbour' is taken"):
+        add_shop(tx, **HARBOUR | {"name": "Another"}, now=NOW)
+
+    assert get_shop(tx, "harbour").name == "Harbour & Söhne"
+
+
+def test_set_changes_only_what_is_named_and_audits_before_and_after(tx: Connection) -> None:
+    add_shop(tx, **HARBOUR, now=NOW)
+
+    changed = set_shop(
+        tx, "harbour", {"currency": "USD", "owner_email": "", "name": HARBOUR["name"]}, now=NOW, by="ada"
+    )
+
+    assert (changed.currency, changed.owner_email, changed.timezone) == ("USD", "", "America/Vancouver")
+    row = tx.execute(
+        text(
+            "select e.staff_label, e.shop_id, m.before, m.after from audit_events e "
+            "join audit_mutations m on m.event_id = e.id where e.action = 'shop.set'"
+        )
+    ).one()
+    assert (row.staff_label, row.shop_id) == ("ada", changed.id)
+    assert row.before == {"currency": "CAD", "owner_email": "owner@harbour.example"}
+    assert row.after == {"currency": "USD", "owner_email": ""}
+
+
+def test_setting_what_is_already_so_audits_nothing(tx: Connection) -> None:
+    add_shop(tx, **HARBOUR, now=NOW)
+    before = tx.scalar(text("select count(*) from audit_events"))
+
+    set_shop(tx, "harbour", {"currency": "CAD"}, now=NOW)
+
+    assert tx.scalar(text("select count(*) from audit_events")) == before
+
+
+def test_unknown_field_and_wrong_value_are_named(tx: Connection) -> None:
+    add_shop(tx, **HARBOUR, now=NOW)
+
+    with pytest.raises(ShopInvalid, match=r"'colour' is no field.*currency='EURO' should be"):
+        set_shop(tx, "harbour", {"colour": "red", "currency": "EURO"}, now=NOW)
+
+
+def test_shop_that_is_not_there_is_named(tx: Connection) -> None:
+    with pytest.raises(ShopUnknown, match="no shop 'nowhere'"):
+        get_shop(tx, "nowhere")
+    with pytest.raises(ShopUnknown, match="no shop 'nowhere'"):
+        set_shop(tx, "nowhere", {"currency": "CAD"}, now=NOW)
