@@ -131,7 +131,7 @@ def _by_name(
 def _short_name(command: Sequence[str]) -> str:
     """Return a command line without folders: a report names no path."""
     words = [Path(word).name if "/" in word and "://" not in word else word for word in command]
-    return " ".join(word for word in words[:6] if "://" not in word)[:80]
+    return " ".join(word for word in words[:12] if "://" not in word)[:100]
 
 
 def main() -> int:

@@ -61,7 +61,7 @@ def _post_with_wrk(url: str, bodies: Path, *, clients: int, seconds: float, ids:
     parts = urlsplit(url)
     base = f"{parts.scheme}://{parts.netloc}"
     threads = min(2, clients)
-    argv = ["wrk", f"-t{threads}", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "10s"]
+    argv = ["wrk", f"-t{threads}", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
     ran = subprocess.run(
         [*argv, "-s", LUA, base, "--", str(bodies), parts.path, ids],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Made-up Shopify orders of 2 to 6 KB, the same for the same seed, and their signatures.
+"""Made-up Shopify orders of 2 to 5 KB, the same for the same seed, and their signatures.
 
 Shapes follow Shopify's ``orders/create`` (API 2026-07): 64-bit ids beyond 2**53, money as decimal
 strings, times with an offset.

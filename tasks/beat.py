@@ -5,6 +5,7 @@ Celery's own beat has no leader, and RedBeat keeps its lock where a ``FLUSHALL``
 
 import logging
 import time
+from datetime import timedelta
 from typing import Any
 
 from celery.beat import Scheduler
@@ -34,6 +35,8 @@ class LeaderScheduler(Scheduler):
         from beat_schedule import SCHEDULE
 
         self.update_from_dict(SCHEDULE)
+        for entry in self.schedule.values():
+            entry.last_run_at -= timedelta(days=1)  # everything is due at the first tick
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send what is due if we lead; else only look again soon whether the leader is gone."""

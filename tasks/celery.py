@@ -1,5 +1,6 @@
 """The Celery app and its settings. Each setting that is not Celery's default says why."""
 
+import gc
 import os
 from typing import Any
 
@@ -86,6 +87,9 @@ def _setup_logging(**_: Any) -> None:
 @beat_init.connect
 def _report_errors(**_: Any) -> None:
     init_sentry(get_settings(), process_name())
+    # What is loaded now stays: children share these pages as long as no collection touches them.
+    gc.collect()
+    gc.freeze()
 
 
 @worker_process_init.connect

@@ -22,7 +22,10 @@ from services.ledger.pause import Pause, find_pauses
 def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
     """Show per queue and topic what waits, and how far ledger and broker are apart.
 
-    Changes nothing. Example: celery -A tasks backlog --json
+    Changes nothing.
+
+    \b
+    Example: celery -A tasks backlog --json
     """
     now = utc_now()
     with transaction() as tx:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.fleet.commands.edge import ask, find_shop_id, operator_label, tell_faults
+from services.fleet.commands.edge import ask, find_shop_id, new_request_id, operator_label, tell_faults
 from services.fleet.commands.show import print_json
 from services.ledger.filters import FilterInvalid, WorkFilter
 from services.ledger.look import count_work
@@ -31,6 +31,8 @@ def pause(_ctx: click.Context, refuse: bool, reason: str, acting_as: str, **opti
     """Let a queue, a topic, a shop or (with none named) everything stand still, until resumed.
 
     Events are accepted and kept meanwhile, unless --refuse. What a worker has in hand is finished.
+
+    \b
     Example: celery -A tasks pause -Q inventory --shop harbour --reason "counting stock"
     """
     mode = "refuse" if refuse else "hold"
@@ -43,7 +45,8 @@ def pause(_ctx: click.Context, refuse: bool, reason: str, acting_as: str, **opti
         return
     ask(f"pause {named} ({mode})? {waiting} waiting", force=options["force"])
     with transaction() as tx:
-        record_pause(tx, scope, mode, now=utc_now(), by=operator_label(acting_as), reason=reason)
+        by, request_id = operator_label(acting_as), new_request_id()
+        record_pause(tx, scope, mode, now=utc_now(), by=by, reason=reason, request_id=request_id)
     told.tell(f"Paused {named} ({mode}): {waiting} waiting.", changed=True)
 
 
@@ -58,7 +61,10 @@ def pause(_ctx: click.Context, refuse: bool, reason: str, acting_as: str, **opti
 def resume(_ctx: click.Context, rate: str, reason: str, acting_as: str, **options: Any) -> None:
     """Let what is paused move again: at once, or at a chosen rate until its backlog is gone.
 
-    Name exactly what was paused. Example: celery -A tasks resume -Q inventory --shop harbour --rate 20/s
+    Name exactly what was paused.
+
+    \b
+    Example: celery -A tasks resume -Q inventory --shop harbour --rate 20/s
     """
     per_second = read_rate(rate) if rate else None
     how = f"at {per_second:g}/s" if per_second else "at once"
@@ -77,7 +83,9 @@ def resume(_ctx: click.Context, rate: str, reason: str, acting_as: str, **option
     ask(f"resume {named} {how}? {waiting} waiting", force=options["force"])
     by = operator_label(acting_as)
     with transaction() as tx:
-        changed = clear_pause(tx, scope, per_second, now=utc_now(), by=by, reason=reason)
+        changed = clear_pause(
+            tx, scope, per_second, now=utc_now(), by=by, reason=reason, request_id=new_request_id()
+        )
     told.tell(f"Resumed {named} {how}: {waiting} waiting.", changed=changed)
 
 

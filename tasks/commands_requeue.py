@@ -17,6 +17,7 @@ from services.fleet.commands.edge import (
     ask,
     find_shop_id,
     find_slugs,
+    new_request_id,
     operator_label,
     ring,
     split_words,
@@ -66,12 +67,14 @@ def requeue(_ctx: click.Context, reason: str, acting_as: str, **options: Any) ->
     """Put work back to pending, due now, with all its tries ahead.
 
     Touches dead and error rows unless --status says otherwise; never a row that a worker has in hand.
+
+    \b
     Example: celery -A tasks requeue -Q inventory --status dead --since 24h
     """
 
     def act(tx: Connection, wanted: WorkFilter) -> tuple[int, tuple[WorkRef, ...]]:
         by = operator_label(acting_as)
-        work = requeue_rows(tx, wanted, now=utc_now(), by=by, reason=reason)
+        work = requeue_rows(tx, wanted, now=utc_now(), by=by, reason=reason, request_id=new_request_id())
         return len(work), work
 
     _run("requeue", "requeued", options, find_requeueable, act)
@@ -87,12 +90,13 @@ def requeue(_ctx: click.Context, reason: str, acting_as: str, **options: Any) ->
 def discard(_ctx: click.Context, reason: str, acting_as: str, **options: Any) -> None:
     """Drop work for good: the ledger never sends it again. The rows and the reason stay.
 
+    \b
     Example: celery -A tasks discard --topic reconciliation_mail --shop harbour --reason "shop closed"
     """
 
     def act(tx: Connection, wanted: WorkFilter) -> tuple[int, tuple[WorkRef, ...]]:
         by = operator_label(acting_as)
-        return discard_rows(tx, wanted, now=utc_now(), by=by, reason=reason), ()
+        return discard_rows(tx, wanted, now=utc_now(), by=by, reason=reason, request_id=new_request_id()), ()
 
     _run("discard", "discarded", options, find_discardable, act)
 
@@ -109,7 +113,10 @@ def unlock(_ctx: click.Context, older_than: str, reason: str, acting_as: str, **
     """Free rows whose lock is old, so that another worker takes them.
 
     The sweep frees a dead worker's rows by itself; this is for a worker that hangs. Should it wake up, it
-    can no longer settle what it lost. Example: celery -A tasks unlock --older-than 30m
+    can no longer settle what it lost.
+
+    \b
+    Example: celery -A tasks unlock --older-than 30m
     """
     age = parse_duration(older_than)
 
@@ -118,7 +125,9 @@ def unlock(_ctx: click.Context, older_than: str, reason: str, acting_as: str, **
 
     def act(tx: Connection, wanted: WorkFilter) -> tuple[int, tuple[WorkRef, ...]]:
         by = operator_label(acting_as)
-        work = unlock_rows(tx, wanted, older_than=age, now=utc_now(), by=by, reason=reason)
+        work = unlock_rows(
+            tx, wanted, older_than=age, now=utc_now(), by=by, reason=reason, request_id=new_request_id()
+        )
         return len(work), work
 
     _run("unlock", "unlocked", options, look, act)

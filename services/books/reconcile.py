@@ -50,10 +50,9 @@ select provider_id, amount_cents, currency, status from transactions
 """
 
 _CLOSE_BREAKS = """
-update reconciliation_breaks b set closed_at = %(now)s
- where b.shop_id = %(shop_id)s and b.day = %(day)s and b.closed_at is null and not exists (
-   select from unnest(%(kind)s::text[], %(provider_id)s::text[]) as v(kind, provider_id)
-    where v.kind = b.kind and v.provider_id = b.provider_id)
+update reconciliation_breaks set closed_at = %(now)s
+ where shop_id = %(shop_id)s and day = %(day)s and closed_at is null
+   and (kind, provider_id) not in (select * from unnest(%(kind)s::text[], %(provider_id)s::text[]))
 """
 
 _UPSERT_BREAKS = """

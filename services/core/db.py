@@ -38,6 +38,7 @@ def make_engine(url: str, *, application: str, pool_size: int = 4) -> Engine:
         max_overflow=pool_size,
         pool_pre_ping=True,
         pool_timeout=2,
+        hide_parameters=True,  # a statement that fails must not put its values into a log
         connect_args={
             "application_name": application,
             "connect_timeout": 2,
@@ -70,3 +71,32 @@ def transaction(engine: Engine | None = None) -> Iterator[Connection]:
     """Yield a connection whose work is committed together, or not at all."""
     with (engine or get_engine()).begin() as tx:
         yield tx
+
+
+class KeptConnection:
+    """One connection that a single thread keeps, for work that is one statement, committed by itself.
+
+    Spares the pool's check, the BEGIN and the COMMIT: a round trip instead of five.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[Connection]:
+        """Yield the connection; after a failure the next call makes a new one."""
+        if self._connection is None:
+            self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            yield self._connection
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the connection up, not back: nobody knows what state it is in."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()

@@ -23,7 +23,7 @@ from services.core.errors import SettingsInvalid
 from services.core.redact import redact
 from services.core.settings import Settings
 
-WEB_COMPONENTS = ("ingress", "console", "sandbox")
+WEB_COMPONENTS = ("ingress", "console")
 HARMLESS_HEADERS = frozenset({"content-length", "content-type", "host", "user-agent", "x-request-id"})
 LONGEST_ERROR = 500
 SECONDS_TO_SEND_THE_REST = 2.0

@@ -5,6 +5,7 @@ restart at a time. Secrets are kept out of ``repr``. Per-shop values never live 
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -112,7 +113,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         stripe_api_base=text("STRIPE_API_BASE", "https://api.stripe.com"),
         quo_api_base=text("QUO_API_BASE", "https://api.quo.com"),
         log_level=choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
-        log_format=choice("LOG_FORMAT", "json", ("json", "console")),
+        log_format=choice("LOG_FORMAT", "console" if sys.stdout.isatty() else "json", ("json", "console")),
         bind_address=text("BIND_ADDRESS", "127.0.0.1"),
         ingress_port=number("INGRESS_PORT", 8000, 1, 65535),
         ingress_workers=number("INGRESS_WORKERS", 2, 1, 64),

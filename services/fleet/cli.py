@@ -111,6 +111,8 @@ def env(as_json: bool) -> None:
         )
     effective = read_effective(home, os.environ, Path.cwd())
     values = {name: effective[name] for name in read_env(home)}
+    if "DATABASE_URL" not in values:
+        raise NotRunning(f"the fleet on {home} is still starting: ask again in a moment")
     if as_json:
         click.echo(json.dumps(values, indent=1, sort_keys=True))
         return

@@ -38,7 +38,7 @@ def plan_roster(
     programs.append(_python("ingress", "services.ingress.serve", health=f"{env['INGRESS_PORT']}/livez"))
     programs += [_worker(name, queues, size) for name, queues, size in WORKERS]
     programs += [
-        _celery(name, "beat", "-s", str(home / f"{name}.schedule"), "-l", "WARNING") for name in BEATS
+        _celery(name, "beat", "-l", "WARNING") for name in BEATS
     ]
     programs.append(_python("console", "services.console.serve", health=f"{env['CONSOLE_PORT']}/livez"))
     programs.append(
@@ -60,7 +60,7 @@ def _python(name: str, module: str, *options: str, health: str = "") -> Program:
 
 
 def _celery(name: str, *command: str) -> Program:
-    return Program(name=name, argv=(sys.executable, "-m", "celery", "-A", "tasks", *command))
+    return Program(name=name, argv=(sys.executable, "-m", "celery", "-q", "-A", "tasks", *command))
 
 
 def _worker(name: str, queues: str, size: int) -> Program:

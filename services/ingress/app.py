@@ -1,5 +1,6 @@
 """The ingress application: the hot route in front, Flask for everything else."""
 
+import atexit
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from services.ingress.keyring import Keyring
 from services.ingress.metrics import metrics_blueprint
 from services.ingress.routes import PREFIX
 from services.ingress.webhooks import Webhooks
+from services.ledger.probe import Probe
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -56,11 +58,17 @@ class Ingress:
 def make_flask() -> Flask:
     """Return the part that people and probes ask: health and metrics."""
     flask = Flask("services.ingress")
-    flask.register_blueprint(health_blueprint())
-    flask.register_blueprint(metrics_blueprint())
+    probe = Probe()
+    flask.register_blueprint(health_blueprint(probe))
+    flask.register_blueprint(metrics_blueprint(probe))
     return flask
 
 
 def load() -> Ingress:
-    """Return the application of this process; granian calls it once in each worker."""
-    return Ingress(get_settings())
+    """Return the application of this process; granian calls it once in each worker.
+
+    What was accepted is finished before the process ends.
+    """
+    app = Ingress(get_settings())
+    atexit.register(app.close)
+    return app

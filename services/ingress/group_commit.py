@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Engine
 
-from services.core.db import transaction
+from services.core.db import KeptConnection
 from services.ledger.accept import Accepted, NewEvent, WorkRef, record_events
 from services.ledger.report import is_connection_fault
 
@@ -44,7 +44,7 @@ class GroupCommit:
     """One writer thread over a bounded queue. ``rung`` is called with the work of each committed group."""
 
     def __init__(self, engine: Engine, rung: Callable[[Sequence[WorkRef]], None]) -> None:
-        self._engine, self._rung = engine, rung
+        self._writer, self._rung = KeptConnection(engine), rung
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
         self._wake = threading.Condition()
@@ -82,6 +82,7 @@ class GroupCommit:
     def _run(self) -> None:
         while group := self._next_group():
             self._write(group)
+        self._writer.close()
 
     def _next_group(self) -> list[_Waiting]:
         with self._wake:
@@ -118,7 +119,7 @@ class GroupCommit:
                 time.sleep(0.05)  # a database that refuses at once must not spin this thread
 
     def _commit(self, group: list[_Waiting]) -> None:
-        with transaction(self._engine) as tx:
+        with self._writer() as tx:
             answers = record_events(tx, [waiting.event for waiting in group])
         for waiting, answer in zip(group, answers, strict=True):
             waiting.answer = answer

@@ -1,28 +1,19 @@
 """Serve the ingress: granian, WSGI, a few processes of many threads. ``python -m services.ingress.serve``."""
 
-import atexit
-
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from services.core.log import granian_log_config
 from services.core.settings import get_settings
-from services.ingress.app import Ingress, load
-
-
-def load_app() -> Ingress:
-    """Return this worker's application; what it accepted is finished before the process ends."""
-    app = load()
-    atexit.register(app.close)
-    return app
 
 
 def main() -> None:
     """Serve until told to stop; a stop finishes the requests in hand."""
     settings = get_settings()
     Granian(
-        "services.ingress.serve:load_app",
+        # By name, so that only the processes that answer load the application.
+        "services.ingress.app:load",
         factory=True,
         address=settings.bind_address,
         port=settings.ingress_port,

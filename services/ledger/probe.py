@@ -18,7 +18,8 @@ from sqlalchemy import Engine, text
 from services.core import broker
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
-from services.ledger.health import Health, TopicFigures, find_figures, read_pulse, with_figures
+from services.ledger.figures import TopicFigures, find_figures
+from services.ledger.health import Health, read_pulse, with_figures
 
 DEADLINE_SECONDS = 1.5
 """``/health`` promises an answer within 2 s; the rest is for the web server."""

@@ -46,12 +46,13 @@ def replay_events(
 
     Effects that are already there are found by their own keys, so a replay repairs and does not double.
     A filter that names no ids leaves out earlier replays, or a window replayed twice would grow each time.
+    A replay keeps its event's request id, so that one search shows all that came of it.
     """
     ids = tx.scalars(select(inbound_events.c.id).where(_chosen(wanted)).order_by(inbound_events.c.id)).all()
     repeated: list[tuple[int, int, int]] = []
     work: list[WorkRef] = []
     for originals in _in_sets(tx, ids):
-        again = [_again(row, now, request_id) for row in originals]
+        again = [_again(row, now) for row in originals]
         for row, accepted in zip(originals, record_events(tx, again), strict=True):
             repeated.append((row.shop_id, row.id, accepted.event_id))
             work += accepted.work
@@ -105,7 +106,7 @@ def _originals(ids: Sequence[int]) -> Select[Any]:
     )
 
 
-def _again(row: Row[Any], now: datetime, request_id: str) -> NewEvent:
+def _again(row: Row[Any], now: datetime) -> NewEvent:
     body = bytes(row.body)
     return NewEvent(
         shop_id=row.shop_id,
@@ -116,7 +117,7 @@ def _again(row: Row[Any], now: datetime, request_id: str) -> NewEvent:
         body=body,
         received_at=now,
         occurred_at=row.occurred_at,
-        request_id=request_id or row.request_id,
+        request_id=row.request_id,
         origin="replay",
         replay_of=row.replay_of or row.id,
         key=row.key,

@@ -157,7 +157,7 @@ def _time_until(points: object, throttle: ThrottleStatus | None) -> timedelta:
 
 
 def _stated_wait(response: httpx.Response) -> timedelta | None:
-    """Return what ``Retry-After`` asks for: seconds (Shopify sends "2.0"), or a date, read beside ``Date``."""
+    """Return what ``Retry-After`` asks for: seconds (Shopify sends "2.0") or a date, read beside ``Date``."""
     stated = response.headers.get("retry-after", "")
     try:
         wait = timedelta(seconds=min(float(stated), WAIT_LONGEST.total_seconds()))

@@ -41,14 +41,16 @@ class Level(NamedTuple):
     sku: str
 
 
+# Joined sideways, one index probe for each sku: a plain join of sets whose size PostgreSQL cannot guess
+# becomes a loop over every pair.
 _TARGET = """
-  select distinct on (l.shop_id, l.sku) l.shop_id, l.sku, l.inventory_item_id, l.location_id, l.observed_at
-    from (select distinct shop_id, sku from touched) t
-    join inventory_levels l on l.shop_id = t.shop_id and l.sku = t.sku
-    left join shop_config c on c.shop_id = l.shop_id
-   order by l.shop_id, l.sku, (l.location_id::text = c.stock_location_id) is true desc, l.location_id,
-            l.inventory_item_id
-"""
+cross join lateral (
+  select l.inventory_item_id, l.location_id, l.observed_at
+    from inventory_levels l left join shop_config c on c.shop_id = l.shop_id
+   where l.shop_id = t.shop_id and l.sku = t.sku
+   order by (l.location_id::text = c.stock_location_id) is true desc, l.location_id, l.inventory_item_id
+   limit 1
+) as target"""
 
 _MOVE = f"""
 with touched as (
@@ -57,15 +59,19 @@ with touched as (
                        %(at)s::timestamptz[])
   on conflict (shop_id, source) do update set delta = excluded.delta where m.delta <> excluded.delta
   returning shop_id, sku, delta, at, xmax = 0 as is_new
-), target as ({_TARGET}), shift as (
-  select t.shop_id, t.inventory_item_id, t.location_id, sum(m.delta) as delta
-    from target t join touched m on m.shop_id = t.shop_id and m.sku = t.sku
-   where m.is_new and m.at > t.observed_at
-   group by t.shop_id, t.inventory_item_id, t.location_id having sum(m.delta) <> 0
+), by_sku as (
+  select shop_id, sku, array_agg(delta) as deltas, array_agg(at) as ats
+    from touched where is_new group by shop_id, sku
+), shift as (
+  select t.shop_id, target.inventory_item_id, target.location_id,
+         (select sum(delta) from unnest(t.deltas, t.ats) as v(delta, at)
+           where v.at > target.observed_at) as delta
+    from by_sku t {_TARGET}
 ), moved as (
   update inventory_levels l set available = l.available + s.delta, changed_at = %(now)s
     from shift s
-   where l.shop_id = s.shop_id and l.inventory_item_id = s.inventory_item_id and l.location_id = s.location_id
+   where l.shop_id = s.shop_id and l.inventory_item_id = s.inventory_item_id
+     and l.location_id = s.location_id and s.delta <> 0
   returning l.shop_id, l.inventory_item_id, l.location_id, l.sku
 )
 select shop_id, inventory_item_id, location_id, sku from moved
@@ -74,16 +80,15 @@ union all select distinct shop_id, null::bigint, null::bigint, sku from touched 
 
 _RECOUNT = f"""
 with touched as (
-  select * from unnest(%(shop_id)s::int[], %(sku)s::text[]) as v(shop_id, sku) where sku <> ''
-), target as ({_TARGET}), counted as (
+  select distinct * from unnest(%(shop_id)s::int[], %(sku)s::text[]) as v(shop_id, sku) where sku <> ''
+), counted as (
   select l.shop_id, l.inventory_item_id, l.location_id, l.observed_available + coalesce((
            select sum(m.delta) from stock_movements m
-            where m.shop_id = l.shop_id and m.sku = l.sku and m.at > l.observed_at and t.sku is not null
+            where m.shop_id = l.shop_id and m.sku = l.sku and m.at > l.observed_at
+              and l.inventory_item_id = target.inventory_item_id and l.location_id = target.location_id
          ), 0) as available
-    from (select distinct shop_id, sku from touched) v
-    join inventory_levels l on l.shop_id = v.shop_id and l.sku = v.sku
-    left join target t on t.shop_id = l.shop_id and t.inventory_item_id = l.inventory_item_id
-                      and t.location_id = l.location_id
+    from touched t {_TARGET}
+    join inventory_levels l on l.shop_id = t.shop_id and l.sku = t.sku
 )
 update inventory_levels l set available = c.available, changed_at = %(now)s
   from counted c

@@ -50,3 +50,20 @@ def test_env_of_no_fleet_says_where_it_looked(tmp_path: Path, monkeypatch: pytes
 
     assert result.exit_code == 1
     assert f"no fleet runs on {(tmp_path / 'none').resolve()}" in result.output
+
+
+def test_env_of_a_fleet_that_is_still_starting_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services.fleet.embedded.state import HomeLock
+    from services.fleet.envfile import ensure_secrets
+
+    monkeypatch.setenv("FLEET_HOME", str(tmp_path))
+    ensure_secrets(tmp_path)
+    lock = HomeLock(tmp_path)
+
+    result = CliRunner().invoke(main, ["env"])
+    lock.release()
+
+    assert result.exit_code == 1
+    assert "is still starting" in result.output

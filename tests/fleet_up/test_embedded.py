@@ -21,9 +21,9 @@ from tests.fleet_up.conftest import IS_ROOT
 from tests.fleet_up.waiting import is_running
 
 
-def start(home: Path, **options: bool) -> EmbeddedServers:
+def start(home: Path, *, throwaway: bool = False) -> EmbeddedServers:
     return EmbeddedServers.start(
-        home, postgres_port=0, valkey_port=0, auto_ports=True, durable=False, **options
+        home, postgres_port=0, valkey_port=0, auto_ports=True, durable=False, throwaway=throwaway
     )
 
 
@@ -199,7 +199,8 @@ def test_throwaway_data_of_a_killed_run_is_removed_by_the_next(home: Path) -> No
         closed.mkdir(parents=True)
         closed.chmod(0o700)
     script = (
-        "import os, signal, sys; from pathlib import Path; from services.fleet.embedded import EmbeddedServers\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from services.fleet.embedded import EmbeddedServers\n"
         "EmbeddedServers.start(Path(sys.argv[1]), auto_ports=True, durable=False, throwaway=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -34,7 +34,7 @@ def fleet(home: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[subprocess.Popen[str]]:
+def running(home: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Yield ``fleet up`` once its processes have been started."""
     with (home.parent / "output").open("w") as output:
         env = {name: value for name, value in os.environ.items() if name not in _OURS}

@@ -1,6 +1,8 @@
 """What Shopify's and Stripe's own Node packages sign we accept, and what we sign they accept."""
 
+import fcntl
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -23,18 +25,28 @@ SHOPIFY_SECRET, STRIPE_SECRET = "0f3c9b8a7d6e5f4c", "whsec_5f2a9c"
 Ask = Callable[..., dict[str, object]]
 
 
+def install(folder: Path) -> None:
+    for name in ("package.json", "package-lock.json", "sign.mjs"):
+        shutil.copy(HERE / name, folder)
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150, check=False)
+    if ended.returncode:
+        pytest.skip(f"npm could not install the packages: {ended.stderr[-300:]}")
+    (folder / "installed").touch()
+
+
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
     """Ask the Node script for one act; its packages are installed once, away from the project."""
     if not shutil.which("node") or not shutil.which("npm"):
         pytest.skip("node and npm are not installed here")
-    folder = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "package-lock.json", "sign.mjs"):
-        shutil.copy(HERE / name, folder)
-    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    installed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150, check=False)
-    if installed.returncode:
-        pytest.skip(f"npm could not install the packages: {installed.stderr[-300:]}")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "node"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes share one installation
+        if not (folder / "installed").exists():
+            install(folder)
 
     def run(act: str, provider: str, secret: str, body: bytes, headers: dict[str, str] | None = None):
         asked = {

@@ -32,7 +32,7 @@ def test_pause_is_in_force_until_it_is_cleared(tx: Connection) -> None:
         INVENTORY,
         "hold",
         "ada",
-        "counting stock",
+        "counting",
     )
     assert clear_pause(tx, INVENTORY, None, now=LATER, by="ada") is True
     assert find_pauses(tx) == []

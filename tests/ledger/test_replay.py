@@ -126,7 +126,8 @@ def test_replay_is_audited_with_who_why_and_what(engine: Engine) -> None:
     with transaction(engine) as tx:
         said = tx.execute(
             text(
-                "select e.staff_label, m.after from audit_events e join audit_mutations m on m.event_id = e.id"
+                "select e.staff_label, m.after from audit_events e "
+                "join audit_mutations m on m.event_id = e.id"
             )
         ).one()
     assert said.staff_label == "ada"

@@ -1,12 +1,14 @@
 """Secrets are sealed at rest, rotate with an overlap, and are never shown."""
 
 import dataclasses
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, Engine, insert, select, text
 
 from services.core.crypto import SealBroken, Sealer
+from services.core.db import transaction
 from services.shops.names import get_kind, make_value
 from services.shops.secrets import (
     SECRET_NAMES,
@@ -190,3 +192,25 @@ def test_generated_webhook_secret_is_one_that_may_be_recorded(tx: Connection, sh
 def test_token_cannot_be_generated() -> None:
     with pytest.raises(SecretInvalid, match="given out by the provider"):
         make_value(get_kind("shopify-token"))
+
+
+def test_rotations_at_once_leave_one_current_and_one_previous(engine: Engine) -> None:
+    with transaction(engine) as tx:
+        shop_id = add_shop(tx, slug="harbour", name="H", timezone="UTC", currency="CAD", now=NOW).id
+    begin = threading.Barrier(4)
+
+    def rotate(number: int) -> None:
+        begin.wait()
+        with transaction(engine) as tx:
+            record_secret(tx, shop_id, "shopify-webhook", f"secret-{number}", NOW)
+
+    threads = [threading.Thread(target=rotate, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    with transaction(engine) as tx:
+        key = keys_of(tx)
+    assert len(set(key.values)) == 2
+    assert key.expires == (None, NOW + timedelta(hours=24))

@@ -41,9 +41,7 @@ def test_older_event_is_stale_and_changes_nothing(engine: Engine) -> None:
 
 
 def test_several_events_of_one_order_in_a_set_leave_the_newest(engine: Engine) -> None:
-    effects = ingest(
-        engine, ingest_orders, order(1), order(9, name="#new"), order(9, name="#new"), order(5)
-    )
+    effects = ingest(engine, ingest_orders, order(1), order(9, name="#new"), order(9, name="#new"), order(5))
 
     assert verdicts(effects) == ["stale", "done", "done", "stale"]
     assert [row[1] for row in rows(engine, ORDERS)] == ["#new"]
@@ -87,7 +85,10 @@ def test_money_is_in_the_minor_units_of_its_currency(
         ({"total_price": "12,50"}, "total_price is '12,50'"),
         ({"total_price": "12.505"}, "more than the 2 decimals of CAD"),
         ({"total_price": 12.5}, "total_price is 12.5"),
-        ({"updated_at": "2026-11-20T10:00:00"}, "updated_at is '2026-11-20T10:00:00': it should be a time with"),
+        (
+            {"updated_at": "2026-11-20T10:00:00"},
+            "updated_at is '2026-11-20T10:00:00': it should be a time with",
+        ),
         ({"created_at": None}, "created_at is None"),
         ({"line_items": None}, "line_items is None: it should be a list"),
         ({"line_items": [line(), line()]}, "lines with an id each of its own"),

@@ -10,6 +10,7 @@ from click.shell_completion import get_completion_class
 def command(ctx: click.Context, shell: str) -> None:
     """Print the completion script of a shell.
 
+    \b
     Example: eval "$(fleet completion bash)"
     """
     completion = get_completion_class(shell)

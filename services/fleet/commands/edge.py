@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar
+from uuid import uuid4
 
 import click
 from psycopg.errors import InsufficientPrivilege, UndefinedTable
@@ -18,7 +19,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from services.core.durations import TimeInvalid
 from services.core.errors import ShopfleetError
 from services.ledger.accept import WorkRef
-from services.ledger.dispatch import send_messages
 from services.ledger.filters import FilterInvalid
 from services.providers.secrets import SecretInvalid
 from services.shops.shops import ShopInvalid, ShopUnknown, find_shops, get_shop
@@ -82,6 +82,11 @@ def operator_label(acting_as: str) -> str:
         return f"uid {os.getuid()}"
 
 
+def new_request_id() -> str:
+    """Return an id for one command, under which its audit events are found."""
+    return uuid4().hex
+
+
 def ask(question: str, *, force: bool) -> None:
     """Return if the person agrees (or ``force`` does); else end with exit code 1 and nothing changed."""
     if force:
@@ -110,6 +115,8 @@ def ring(work: Sequence[WorkRef]) -> str:
         return ""
     if len(work) > RING_AT_MOST:
         return "The sweep sends them within seconds."
+    from services.ledger.dispatch import send_messages  # kombu is slow to load, and most commands ring nobody
+
     return "" if send_messages(work) else "The broker is away: the sweep sends them once it is back."
 
 

@@ -1,6 +1,7 @@
 """``fleet events``: what came in, what it held, what became of it, and once more."""
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from services.fleet.commands.edge import (
     force_option,
     json_option,
     limit_option,
+    new_request_id,
     operator_label,
     ring,
     tell_faults,
@@ -59,6 +61,7 @@ def _read_filter(tx: Connection, options: dict[str, Any], ids: tuple[int, ...] =
 def command() -> None:
     """List, show and replay the events that came in.
 
+    \b
     Example: fleet events list --shop harbour --since 24h
     """
 
@@ -69,7 +72,11 @@ def command() -> None:
 @json_option
 @tell_faults
 def list_events(limit: int, as_json: bool, **options: Any) -> None:
-    """List events, newest first. Example: fleet events list --provider stripe --since 2h"""
+    """List events, newest first.
+
+    \b
+    Example: fleet events list --provider stripe --since 2h
+    """
     with transaction() as tx:
         events = find_events(tx, _read_filter(tx, options), limit=limit)
         slugs = find_slugs(tx)
@@ -103,12 +110,16 @@ def list_events(limit: int, as_json: bool, **options: Any) -> None:
 @json_option
 @tell_faults
 def show(event_id: int, raw: bool, as_json: bool) -> None:
-    """Show an event: its headers, its body, and its work. Example: fleet events show 1042"""
+    """Show an event: its headers, its body, and its work.
+
+    \b
+    Example: fleet events show 1042
+    """
     with transaction() as tx:
         event, headers, body, work = get_event(tx, event_id)
         slugs = find_slugs(tx)
     if raw:
-        click.get_binary_stream("stdout").write(body)
+        sys.stdout.buffer.write(body)
         return
     if as_json:
         lines = [to_document(line) for line in work]
@@ -143,20 +154,28 @@ def replay(
 ) -> None:
     """Let events come in again: one by id, or all that the filters choose.
 
-    What an event already did is not done twice. Example: fleet events replay --shop harbour --since 2h
+    What an event already did is not done twice.
+
+    \b
+    Example: fleet events replay --shop harbour --since 2h
     """
     with transaction() as tx:
         wanted = _read_filter(tx, options, event_ids)
         count = count_replayable(tx, wanted)
     if dry_run or not count:
-        _tell(as_json, f"{count} events would be replayed." if count else "No events match.", count, ())
+        _tell(as_json, f"{_events(count)} would be replayed." if count else "No events match.", count, ())
         return
-    ask(f"replay {count} events?", force=force)
+    ask(f"replay {_events(count)}?", force=force)
     with transaction() as tx:
-        replayed = replay_events(tx, wanted, now=utc_now(), by=operator_label(acting_as), reason=reason)
+        by, request_id = operator_label(acting_as), new_request_id()
+        replayed = replay_events(tx, wanted, now=utc_now(), by=by, reason=reason, request_id=request_id)
     word = ring(replayed.work)
-    said = f"{len(replayed.event_ids)} events replayed, {len(replayed.work)} items of work planned."
+    said = f"{_events(len(replayed.event_ids))} replayed, work planned: {len(replayed.work)}."
     _tell(as_json, f"{said} {word}".strip(), count, replayed.event_ids)
+
+
+def _events(count: int) -> str:
+    return f"{count} event" if count == 1 else f"{count} events"
 
 
 def _tell(as_json: bool, text: str, count: int, event_ids: tuple[int, ...]) -> None:

@@ -144,7 +144,7 @@ def _post_all(
                 answer = http.post(target, content=body, headers=headers)
             except httpx.HTTPError as fault:
                 raise ShopfleetError(
-                    f"{target} did not answer ({type(fault).__name__}): is ingress up? `fleet doctor` says more"
+                    f"{target} did not answer ({type(fault).__name__}): is ingress up? See `fleet doctor`"
                 ) from fault
             answers.append((answer.status_code, answer.text.strip()))
     return answers

@@ -7,7 +7,7 @@ import click
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_duration
-from services.fleet.commands.edge import as_option, json_option, operator_label, tell_faults
+from services.fleet.commands.edge import as_option, json_option, new_request_id, operator_label, tell_faults
 from services.fleet.commands.show import print_fields, print_json, print_table, show_time, to_document
 from services.shops.names import SecretKind, get_kind, make_value
 from services.shops.secrets import SECRET_NAMES, find_secret_states, record_secret
@@ -18,6 +18,7 @@ from services.shops.shops import FIELDS, Shop, add_shop, find_shops, get_shop, s
 def command() -> None:
     """Add, list, show and change shops, and record their secrets.
 
+    \b
     Example: fleet shops add harbour --name Harbour --timezone America/Vancouver --currency CAD
     """
 
@@ -37,10 +38,11 @@ def command() -> None:
 def add(slug: str, acting_as: str, as_json: bool, **fields: str) -> None:
     """Add a shop. SLUG is its name in webhook addresses: a-z, 0-9 and '-', at most 40.
 
+    \b
     Example: fleet shops add harbour --name Harbour --timezone America/Vancouver --currency CAD
     """
     with transaction() as tx:
-        shop = add_shop(tx, slug=slug, **fields, now=utc_now(), by=operator_label(acting_as))
+        shop = add_shop(tx, slug=slug, **fields, now=utc_now(), **_who(acting_as))
     if as_json:
         print_json(to_document(shop))
     else:
@@ -51,7 +53,11 @@ def add(slug: str, acting_as: str, as_json: bool, **fields: str) -> None:
 @json_option
 @tell_faults
 def list_shops(as_json: bool) -> None:
-    """List every shop. Example: fleet shops list --json"""
+    """List every shop.
+
+    \b
+    Example: fleet shops list --json
+    """
     with transaction() as tx:
         shops = find_shops(tx)
     if as_json:
@@ -72,6 +78,7 @@ def list_shops(as_json: bool) -> None:
 def show(slug: str, as_json: bool) -> None:
     """Show a shop's settings, and which secrets it has (never a secret itself).
 
+    \b
     Example: fleet shops show harbour
     """
     with transaction() as tx:
@@ -107,6 +114,7 @@ def set_fields(
 ) -> None:
     """Change a shop's fields, as options or as field=value.
 
+    \b
     Example: fleet shops set harbour --owner-email owner@harbour.example
     """
     wanted = {field: value for field, value in options.items() if value is not None} | _read_pairs(changes)
@@ -114,7 +122,7 @@ def set_fields(
         raise click.UsageError(f"nothing to change: name at least one of {', '.join(FIELDS)}")
     with transaction() as tx:
         before = get_shop(tx, slug)
-        shop = set_shop(tx, slug, wanted, now=utc_now(), by=operator_label(acting_as))
+        shop = set_shop(tx, slug, wanted, now=utc_now(), **_who(acting_as))
     if as_json:
         print_json(to_document(shop))
     else:
@@ -142,6 +150,8 @@ def secret(
     """Record or rotate a secret of a shop; it is sealed at once and never shown again.
 
     Without --keep-previous a replaced webhook secret stays good for 24 h, and a token ends at once.
+
+    \b
     Example: fleet shops secret harbour shopify-webhook --stdin < secret.txt
     """
     kind = get_kind(name)
@@ -150,7 +160,16 @@ def secret(
     now = utc_now()
     with transaction() as tx:
         shop = get_shop(tx, slug)
-        is_new = record_secret(tx, shop.id, kind.name, value, now, keep, by=operator_label(acting_as))
+        is_new = record_secret(
+            tx,
+            shop.id,
+            kind.name,
+            value,
+            now,
+            keep,
+            by=operator_label(acting_as),
+            request_id=new_request_id(),
+        )
         state = next(state for state in find_secret_states(tx, shop.id, now) if state.name == kind.name)
     if as_json:
         document = {"slug": slug, "changed": is_new, **to_document(state)}
@@ -165,6 +184,11 @@ def secret(
     click.echo(said + overlap, err=generate)
 
 
+def _who(acting_as: str) -> dict[str, str]:
+    """Return what the audit of one command says of it."""
+    return {"by": operator_label(acting_as), "request_id": new_request_id()}
+
+
 def _take_value(kind: SecretKind, *, from_stdin: bool, generate: bool) -> str:
     if from_stdin and generate:
         raise click.UsageError("--stdin and --generate exclude each other")
@@ -174,7 +198,7 @@ def _take_value(kind: SecretKind, *, from_stdin: bool, generate: bool) -> str:
         return str(click.prompt(f"{kind.name} ({kind.what})", hide_input=True, err=True))
     if not from_stdin:
         raise click.UsageError(f"say where {kind.name} comes from: --stdin or --generate")
-    return click.get_text_stream("stdin").read(8192).strip()
+    return sys.stdin.read(8192).strip()
 
 
 def _read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:

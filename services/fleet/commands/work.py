@@ -25,6 +25,7 @@ from services.ledger.look import WorkLine, find_work, get_work
 def command() -> None:
     """List and show work. To move it: celery -A tasks requeue, discard or unlock.
 
+    \b
     Example: fleet work list --status dead
     """
 
@@ -39,7 +40,11 @@ def command() -> None:
 @json_option
 @tell_faults
 def list_work(queue: str, topic: str, shop: str, status: str, since: str, limit: int, as_json: bool) -> None:
-    """List work, newest first. Example: fleet work list --shop harbour --status dead,error"""
+    """List work, newest first.
+
+    \b
+    Example: fleet work list --shop harbour --status dead,error
+    """
     with transaction() as tx:
         wanted = WorkFilter(
             queue=queue,
@@ -61,7 +66,11 @@ def list_work(queue: str, topic: str, shop: str, status: str, since: str, limit:
 @json_option
 @tell_faults
 def show(work_id: int, as_json: bool) -> None:
-    """Show a row of work with all it has. Example: fleet work show 1042"""
+    """Show a row of work with all it has.
+
+    \b
+    Example: fleet work show 1042
+    """
     with transaction() as tx:
         line = get_work(tx, work_id)
         slugs = find_slugs(tx)

@@ -1,0 +1,118 @@
+"""The demo's proof: what was sent against what is there. Pure; each check says what it saw."""
+
+from collections.abc import Iterable, Mapping, Set
+from typing import Any, NamedTuple
+
+from services.fleet.demo.delivery import INCOMPLETE, UNREADABLE, DayPlan, Delivery
+from services.fleet.demo.figures import Figures, Outside
+from services.fleet.demo.sender import Answers
+from services.fleet.demo.truth import Truth
+
+CODES = {UNREADABLE: "unreadable", INCOMPLETE: "shopify.unreadable_order"}
+"""What work that cannot be done dies of, by what was wrong with its body."""
+
+
+class Check(NamedTuple):
+    """One thing that must hold. ``seen`` is what was found; ``look`` where to look when it does not."""
+
+    name: str
+    holds: bool
+    seen: str
+    look: str
+
+
+def check_accounts(answers: Answers, figures: Figures) -> Check:
+    """Every acknowledged event is a row, and every row is done, waiting or dead."""
+    lost = answers.ids - figures.event_ids
+    unasked = figures.event_ids - answers.ids
+    account = figures.account
+    total = sum(account.values())
+    seen = f"{len(answers.ids)} accepted = " + " + ".join(
+        f"{account.get(name, 0)} {name}" for name in ("done", "waiting", "dead")
+    )
+    if lost or unasked:
+        seen += f"; {len(lost)} acknowledged without a row, {len(unasked)} rows nobody was told of"
+    return Check(
+        "accepted = accounted",
+        not lost and not unasked and total == len(answers.ids),
+        seen,
+        "fleet events list",
+    )
+
+
+def check_answers(plans: Iterable[DayPlan], answers: Answers) -> list[Check]:
+    """Forged and stale requests were refused, each repetition was known again, nothing else happened."""
+    refused: dict[str, int] = {}
+    accepted = repeated = 0
+    for plan in plans:
+        accepted += len(plan.accepted)
+        repeated += plan.repeated
+        for reason, count in plan.refused.items():
+            refused[reason] = refused.get(reason, 0) + count
+    seen = ", ".join(f"{count} {reason}" for reason, count in sorted(answers.refused.items()))
+    known = answers.outcomes["duplicate"]
+    return [
+        Check("only forged and stale refused", answers.refused == refused and not answers.wrong,
+              seen + "".join(f"; {wrong}" for wrong in answers.wrong[:3]), "the ingress lines of the log"),
+        Check("each webhook kept once", len(answers.ids) == accepted and known >= repeated,
+              f"{len(answers.ids)} kept of {accepted} sent, {known} repetitions known again", "fleet events list"),
+    ]  # fmt: skip
+
+
+def check_dead(sent: Iterable[Delivery], figures: Figures) -> Check:
+    """What cannot be read waits for a person, by name; nothing else died."""
+    wanted: dict[str, int] = {}
+    for delivery in sent:
+        if code := CODES.get(delivery.fault):
+            wanted[code] = wanted.get(code, 0) + 1
+    seen = ", ".join(f"{count} {code}" for code, count in figures.dead.items()) or "none"
+    return Check("only broken bodies dead", figures.dead == wanted, seen, "fleet work list --status dead")
+
+
+def check_effects(truth: Truth, state: Truth, outside: Outside) -> list[Check]:
+    """Every effect is there, once, and says what the webhooks say; Shopify holds the same stock."""
+    twice = [key for key, count in outside.applied.items() if count > 1]
+    return [
+        _compare("orders as the webhooks say", truth.orders, state.orders, "orders"),
+        _compare("transactions as Stripe said", truth.transactions, state.transactions, "transactions"),
+        _compare("stock as counted and sold", truth.levels, state.levels, "inventory_levels"),
+        _compare("Shopify holds that stock", truth.levels, outside.levels, "fleet work list --topic inventory_push"),
+        _compare_sets("messages kept", truth.interactions, state.interactions, "interactions"),
+        Check("no effect twice", not twice,
+              f"{len(outside.applied)} changes at Shopify, {len(twice)} keys applied twice",
+              "the sandbox's /_control/log"),
+    ]  # fmt: skip
+
+
+def check_night(plan: DayPlan, shops: int, figures: Figures) -> list[Check]:
+    """The night's job ran for each shop, found what was planted and nothing else, and wrote a mail each."""
+    planted = {tuple(one) for one in plan.breaks}
+    unhappy = len({one.shop for one in plan.breaks})
+    found = f"{len(figures.breaks)} found of {len(planted)} planted, {figures.runs_done} of {shops} shops compared"
+    return [
+        Check("the night finds the breaks", figures.breaks == planted and figures.runs_done == shops, found,
+              "reconciliation_breaks, job_runs"),
+        Check("a mail to each shop with breaks", figures.mails == unhappy, f"{figures.mails} of {unhappy} mails",
+              "the folder mail"),
+    ]  # fmt: skip
+
+
+def check_settled(waiting: int) -> Check:
+    """Nothing waits any more."""
+    return Check("nothing left to do", waiting == 0, f"{waiting} items wait", "celery -A tasks backlog")
+
+
+def _compare(name: str, wanted: Mapping[Any, Any], found: Mapping[Any, Any], look: str) -> Check:
+    differing = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
+    seen = f"{len(found)} of {len(wanted)}"
+    if differing:
+        key = min(differing)
+        seen += (
+            f", {len(differing)} differ, such as {'/'.join(key)}: "
+            f"wanted {wanted.get(key)}, found {found.get(key)}"
+        )
+    return Check(name, not differing, seen, look)
+
+
+def _compare_sets(name: str, wanted: Set[Any], found: Set[Any], look: str) -> Check:
+    return Check(name, wanted == found, f"{len(found)} of {len(wanted)}", look)

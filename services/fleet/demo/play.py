@@ -1,0 +1,192 @@
+"""Plays the day: starts the fleet, opens the shops, posts the webhooks, breaks things, runs the night."""
+
+import contextlib
+import os
+import random
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.settings import Settings
+from services.fleet.demo import checks, report
+from services.fleet.demo.day import plan_day, plan_opening
+from services.fleet.demo.delivery import DayPlan
+from services.fleet.demo.figures import Figures, Outside, read_figures, read_outside, read_state, wait_settled
+from services.fleet.demo.home import clear_home, joined, own_environment
+from services.fleet.demo.mischief import Throttle, flush_broker, kill_with_work_in_hand
+from services.fleet.demo.report import Stage
+from services.fleet.demo.sender import Answers, Sender
+from services.fleet.demo.shops import DemoShop, make_shops, record_shops
+from services.fleet.demo.truth import recompute
+from services.fleet.ports import LOOPBACK
+from services.fleet.up import RunningFleet, start_fleet
+from services.jobs.daily import plan_due_reconciliations
+from services.ledger.accept import record_work
+from services.ledger.dispatch import send_messages
+
+START_SECONDS = 90.0
+SETTLE_SECONDS = 90.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """What came of the demo."""
+
+    answers: Answers
+    figures: Figures
+    outside: Outside
+    checks: Sequence[checks.Check]
+
+
+def run_demo(
+    console: Console, home: Path, *, seed: int, events: int, auto_ports: bool, stays_up: bool
+) -> list[checks.Check]:
+    """The demo was played and told of; return the checks that do not hold.
+
+    ``stays_up`` keeps the fleet running afterwards until Ctrl-C. Raises ``FleetError`` when it cannot
+    start, ``NotTaken`` when ingress does not take a webhook.
+    """
+    home = home.resolve()
+    clear_home(home)
+    log = home / "logs" / "fleet.log"
+    with ExitStack() as stack:
+        stack.enter_context(own_environment(home))
+        out = stack.enter_context(log.open("w", encoding="utf-8"))
+        with report.stage(console) as stage:
+            stage.begin("starting the fleet")
+            wanted = _wanted_ports()
+            fleet = stack.enter_context(start_fleet(home, auto_ports=auto_ports, sandbox=True, out=out))
+            stack.enter_context(joined(fleet.values))
+            _say_ports(stage, wanted, fleet.values)
+            fleet.supervisor.wait_healthy(START_SECONDS)
+            played = _play(stage, fleet, random.Random(seed), events)  # noqa: S311 - a made-up day
+        report.print_table(console, played.answers, played.figures, played.outside)
+        report.print_checks(console, played.checks)
+        failed = [check for check in played.checks if not check.holds]
+        if stays_up:
+            report.print_next(console, fleet.values, home, log)
+            console.print("\nCtrl-C stops it.")
+            with contextlib.suppress(KeyboardInterrupt):
+                fleet.supervisor.wait()
+        elif failed:
+            console.print(f"The fleet's log: {log}", soft_wrap=True)
+    return failed
+
+
+def _play(stage: Stage, fleet: RunningFleet, rng: random.Random, events: int) -> Played:
+    now = utc_now()
+    shops = make_shops(rng)
+    with transaction() as tx:
+        record_shops(tx, shops, now)
+    opening, day = plan_opening(shops, rng, now), plan_day(shops, rng, events, now)
+    sandbox_url = f"http://{LOOPBACK}:{fleet.values['SANDBOX_PORT']}"
+    sender = Sender(f"http://{LOOPBACK}:{fleet.values['INGRESS_PORT']}", sandbox_url, shops)
+    try:
+        stage.begin("the shops open", len(opening.posts))
+        sender.send_all(opening.posts, stage.go)
+        _settle(stage, "the shops open")
+        _play_day(stage, fleet, sender, shops, day)
+    finally:
+        sender.close()
+    _settle(stage, "work goes on")
+    _run_night(stage, now)
+    waiting = _settle(stage, "the night's job")
+    figures, outside = read_figures(fleet.home / "mail"), read_outside(sandbox_url)
+    sent = [*opening.accepted, *day.accepted]
+    return Played(
+        answers=sender.answers,
+        figures=figures,
+        outside=outside,
+        checks=[
+            checks.check_accounts(sender.answers, figures),
+            *checks.check_answers((opening, day), sender.answers),
+            checks.check_settled(waiting),
+            checks.check_dead(sent, figures),
+            *checks.check_effects(recompute(sent), read_state(), outside),
+            *checks.check_night(day, len(shops), figures),
+        ],
+    )
+
+
+def _play_day(
+    stage: Stage, fleet: RunningFleet, sender: Sender, shops: Sequence[DemoShop], day: DayPlan
+) -> None:
+    """The day's webhooks are answered; meanwhile workers die, the broker forgets and Shopify stalls."""
+    charges_of = {shop.slug: shop.secrets["stripe-key"] for shop in shops}
+    for slug, charges in day.charges.items():
+        sender.control({"stripe_key": charges_of[slug], "charges": charges})
+    throttled, failing, slow = (shop.domain for shop in (shops[1], shops[0], shops[2]))
+    sender.control(Throttle().as_control(throttled))
+    stage.say(f"{throttled} throttles from now on")
+    sender.control({"shop": failing, "fail_next": {"status": 503, "count": 3}, "drop_next": 3})
+    stage.say(f"{failing} fails three calls, and then the answers to three that it has carried out")
+    sender.control({"shop": slow, "slow_seconds": 0.3})
+    stage.begin("the day", len(day.posts))
+    total = len(day.posts)
+
+    def kill_outbound() -> None:
+        held = kill_with_work_in_hand(fleet.supervisor, "worker-outbound", "inventory_push")
+        stage.say(f"worker-outbound killed with SIGKILL; it had {held} calls to Shopify in hand")
+
+    def kill_webhooks() -> None:
+        fleet.supervisor.kill("worker-webhooks")
+        stage.say("worker-webhooks killed with SIGKILL")
+
+    def flush() -> None:
+        stage.say(f"the broker flushed: {flush_broker(fleet.values['BROKER_URL'])} keys gone")
+
+    due = {total // 6: kill_outbound, total // 3: kill_webhooks, total * 2 // 3: flush}
+    running: list[threading.Thread] = []
+
+    def sent(count: int) -> None:
+        stage.go(count)
+        if mischief := due.pop(count, None):
+            running.append(threading.Thread(target=mischief, name="mischief"))
+            running[-1].start()
+
+    try:
+        sender.send_all(day.posts, sent)
+    finally:
+        for thread in running:
+            thread.join()
+    sender.control({"shop": slow, "slow_seconds": 0})
+
+
+def _run_night(stage: Stage, now: datetime) -> None:
+    """The night's job is planned as beat plans it, with the day that was played as yesterday."""
+    with transaction() as tx:
+        refs = record_work(tx, plan_due_reconciliations(tx, now), utc_now())
+    send_messages(refs)
+    stage.say(f"the night: {len(refs)} shops are held against Stripe")
+
+
+def _settle(stage: Stage, what: str) -> int:
+    most = 0
+
+    def fewer(waiting: int) -> None:
+        nonlocal most
+        if waiting > most:
+            most = waiting
+            stage.begin(what, most)
+        stage.go(most - waiting)
+
+    return wait_settled(SETTLE_SECONDS, fewer=fewer)
+
+
+def _wanted_ports() -> dict[str, str]:
+    names = ("ingress_port", "console_port", "flower_port")
+    usual = {each.name: each.default for each in fields(Settings) if each.name in names}
+    return {name.upper(): os.environ.get(name.upper()) or str(port) for name, port in usual.items()}
+
+
+def _say_ports(stage: Stage, wanted: dict[str, str], values: dict[str, str]) -> None:
+    for name, port in wanted.items():
+        if values[name] != port:
+            stage.say(f"port {port} ({name}) is taken: {values[name]} instead")

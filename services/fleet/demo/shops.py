@@ -1,0 +1,101 @@
+"""The three shops of the demo: their zones, their currencies, their goods, and the secrets of each."""
+
+import random
+import secrets
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from services.jobs.due import day_bounds, find_due_day
+from services.sandbox.shopify_catalogue import Item, make_items
+from services.shops.names import SECRET_NAMES, make_value
+from services.shops.secrets import record_secret
+from services.shops.shops import add_shop
+
+LOCATION_ID = 65_536_001
+GOODS = 12
+OPENED_BEFORE = timedelta(days=30)
+"""The shops are older than the day that is played: a shop that opened today has no yesterday."""
+
+_SHOPS = (
+    ("harbour", "Harbour Goods", "America/Vancouver", "CAD"),
+    ("sakura", "Sakura Stationery", "Asia/Tokyo", "JPY"),
+    ("linden", "Linden Seifen", "Europe/Berlin", "EUR"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoShop:
+    """A shop as its providers know it. ``legacy_quo`` signs its messages as OpenPhone did."""
+
+    slug: str
+    name: str
+    timezone: str
+    currency: str
+    items: tuple[Item, ...]
+    secrets: dict[str, str] = field(repr=False)
+    legacy_quo: bool = False
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Where its days begin and end."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def domain(self) -> str:
+        """Its address at Shopify."""
+        return f"{self.slug}.myshopify.com"
+
+    def yesterday(self, now: datetime) -> tuple[date, datetime]:
+        """Return the last day that is over in its zone, and when that day began (UTC)."""
+        day = find_due_day(self.zone, now)
+        return day, day_bounds(self.zone, day)[0]
+
+
+def make_shops(rng: random.Random) -> list[DemoShop]:
+    """Return the shops. Goods come from ``rng``; secrets are fresh each time, whatever the seed."""
+    return [
+        DemoShop(
+            slug=slug,
+            name=name,
+            timezone=timezone,
+            currency=currency,
+            items=tuple(make_items(rng, GOODS, minor_units=1 if currency == "JPY" else 100)),
+            secrets=_make_secrets(),
+            legacy_quo=slug == "linden",
+        )
+        for slug, name, timezone, currency in _SHOPS
+    ]
+
+
+def record_shops(tx: Connection, shops: list[DemoShop], now: datetime) -> dict[str, int]:
+    """Every shop is in the database with its sealed secrets. Returns their ids by slug."""
+    ids = {}
+    for shop in shops:
+        added = add_shop(
+            tx,
+            slug=shop.slug,
+            name=shop.name,
+            timezone=shop.timezone,
+            currency=shop.currency,
+            owner_email=f"owner@{shop.slug}.example",
+            accountant_email=f"books@{shop.slug}.example",
+            shopify_domain=shop.domain,
+            stock_location_id=str(LOCATION_ID),
+            now=now - OPENED_BEFORE,
+            by="demo",
+        )
+        for name, value in shop.secrets.items():
+            record_secret(tx, added.id, name, value, now, by="demo")
+        ids[shop.slug] = added.id
+    return ids
+
+
+def _make_secrets() -> dict[str, str]:
+    webhook = ("shopify-webhook", "stripe-webhook", "openphone-webhook")
+    return {name: make_value(SECRET_NAMES[name]) for name in webhook} | {
+        "shopify-token": f"shpat_{secrets.token_hex(16)}",
+        "stripe-key": f"sk_test_{secrets.token_hex(16)}",
+    }

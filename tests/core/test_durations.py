@@ -1,0 +1,68 @@
+"""People's durations and moments are read exactly, or refused with an example."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.core.durations import TimeInvalid, format_seconds, parse_duration, parse_moment
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("15m", timedelta(minutes=15)),
+        ("24h", timedelta(days=1)),
+        ("7d", timedelta(days=7)),
+        ("2w", timedelta(days=14)),
+        ("1h30m", timedelta(minutes=90)),
+        (" 1H ", timedelta(hours=1)),
+        ("0", timedelta(0)),
+    ],
+)
+def test_duration_is_what_it_says(said: str, meant: timedelta) -> None:
+    assert parse_duration(said) == meant
+
+
+@pytest.mark.parametrize("said", ["", "15", "m", "-5m", "1.5h", "5 m", "1y", "m15", "9999999d"])
+def test_duration_that_cannot_be_read_is_refused(said: str) -> None:
+    with pytest.raises(TimeInvalid):
+        parse_duration(said)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("2026-11-20T08:00:00-08:00", datetime(2026, 11, 20, 16, 0, tzinfo=UTC)),
+        ("2026-11-20T08:00Z", datetime(2026, 11, 20, 8, 0, tzinfo=UTC)),
+        ("2026-11-20T08:00", datetime(2026, 11, 20, 8, 0, tzinfo=UTC)),
+        ("2026-11-20", datetime(2026, 11, 20, tzinfo=UTC)),
+        ("24h", NOW - timedelta(days=1)),
+    ],
+)
+def test_moment_is_a_time_or_an_age(said: str, meant: datetime) -> None:
+    assert parse_moment(said, NOW) == meant
+    assert parse_moment(said, NOW).tzinfo is UTC
+
+
+@pytest.mark.parametrize("said", ["", "yesterday", "2026-13-01", "9999999d", "0001-01-01T00:00+14:00"])
+def test_moment_that_cannot_be_read_is_refused(said: str) -> None:
+    with pytest.raises(TimeInvalid, match="should be a time such as"):
+        parse_moment(said, NOW)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(None, "-"), (-3, "0s"), (42.9, "42s"), (185, "3m 05s"), (7800, "2h 10m"), (273_600, "3d 4h")],
+)
+def test_age_is_shown_in_its_two_largest_units(seconds: float | None, shown: str) -> None:
+    assert format_seconds(seconds) == shown
+
+
+@given(st.integers(0, 36_525), st.sampled_from("smhd"))
+def test_every_number_and_unit_is_a_duration(number: int, unit: str) -> None:
+    assert parse_duration(f"{number}{unit}") >= timedelta(0)

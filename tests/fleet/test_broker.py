@@ -1,0 +1,54 @@
+"""The message that ingress writes is what Celery itself would have written."""
+
+import json
+import time
+from uuid import uuid4
+
+import pytest
+import redis
+
+from services.core import broker
+from services.core.broker import BrokerAway, Sender, queue_depths, task_message
+
+
+def test_our_message_is_celerys_own_to_the_last_header(environment: dict[str, str]) -> None:
+    from tasks.celery import app
+
+    task_id = str(uuid4())
+    theirs = app.amqp.as_task_v2(
+        task_id, "order_ingest", args=([1, 2, 3],), kwargs={}, ignore_result=True, origin=broker._ORIGIN
+    )
+    headers, body = task_message("order_ingest", [1, 2, 3], task_id)
+
+    assert headers == theirs.headers
+    assert json.loads(json.dumps(body)) == json.loads(json.dumps(theirs.body))
+
+
+def test_on_the_wire_it_differs_from_celerys_in_nothing_but_tags(broker_url: str) -> None:
+    from tasks.celery import app
+
+    Sender(broker_url).send("webhooks", "order_ingest", [7])
+    app.send_task("order_ingest", args=([7],), queue="webhooks", retry=False, ignore_result=True)
+    with redis.Redis.from_url(broker_url) as valkey:
+        theirs, ours = (json.loads(raw) for raw in valkey.lrange("webhooks", 0, -1))
+
+    def shape(value: object) -> object:
+        return {k: shape(v) for k, v in value.items()} if isinstance(value, dict) else type(value).__name__
+
+    assert shape(ours["headers"]) == shape(theirs["headers"])
+    assert shape(ours) == shape(theirs)
+    assert ours["body"] == theirs["body"]
+
+
+def test_depths_count_messages_and_an_absent_queue_is_empty(broker_url: str) -> None:
+    sender = Sender(broker_url)
+    for number in range(3):
+        sender.send("webhooks", "order_ingest", [number])
+    assert queue_depths(["webhooks", "email"]) == {"webhooks": 3, "email": 0}
+
+
+def test_a_broker_that_is_away_says_so_within_seconds() -> None:
+    began = time.monotonic()
+    with pytest.raises(BrokerAway):
+        Sender("redis://127.0.0.1:1/0").send("webhooks", "order_ingest", [1])
+    assert time.monotonic() - began < 5

@@ -1,0 +1,109 @@
+"""Rules that hold for things not yet written: every topic, queue, beat entry and setting has its place."""
+
+import ast
+import importlib
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from services.core.settings import Settings
+from services.fleet.roster import WORKERS
+from services.ledger.plan import PLAN
+from services.ledger.topics import QUEUES, TOPICS, Runs
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("environment")
+
+
+def test_every_queue_has_a_worker_in_the_roster() -> None:
+    served = {queue for _, queues, _ in WORKERS for queue in queues.split(",")}
+    assert served == set(QUEUES)
+
+
+def test_every_topic_has_a_task_of_its_name_on_its_queue() -> None:
+    from tasks.celery import TASK_MODULES, app
+    from tasks.runner import EFFECTS
+
+    for module in TASK_MODULES:
+        importlib.import_module(module)
+    for name, topic in TOPICS.items():
+        assert topic.queue in QUEUES
+        assert name in app.tasks, f"no task is registered under {name}"
+        assert app.tasks[name].queue == topic.queue
+        assert app.tasks[name].soft_time_limit < app.tasks[name].time_limit
+        assert callable(EFFECTS[name]) == (topic.runs is Runs.OWN), name
+    assert set(EFFECTS) == set(TOPICS)
+
+
+def test_every_task_module_is_included_in_the_app() -> None:
+    from tasks.celery import TASK_MODULES
+
+    plumbing = {"__init__", "celery", "runner", "beat", "flower"}
+    modules = {
+        f"tasks.{path.stem}"
+        for path in (ROOT / "tasks").glob("*.py")
+        if path.stem not in plumbing and not path.stem.startswith("commands")
+    }
+    assert modules == set(TASK_MODULES)
+
+
+def test_tasks_hold_no_try_and_no_sql() -> None:
+    thin = {"webhooks", "inventory", "reconciliation", "email"}
+    for name in thin:
+        tree = ast.parse((ROOT / "tasks" / f"{name}.py").read_text())
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.Try)], name
+
+
+def test_every_planned_topic_exists_and_every_ingest_is_planned() -> None:
+    planned = {topic for _, _, topic in PLAN if topic}
+    assert planned <= set(TOPICS)
+    assert {name for name in TOPICS if name.endswith("_ingest")} <= planned
+
+
+def test_every_beat_entry_names_a_task_and_a_queue_that_exist() -> None:
+    from beat_schedule import SCHEDULE
+    from tasks.celery import app
+
+    for name, entry in SCHEDULE.items():
+        assert entry["task"] in app.tasks, name
+        assert entry["options"]["queue"] in QUEUES, name
+    assert {entry["args"][0] for name, entry in SCHEDULE.items() if name.startswith("canary-")} == set(QUEUES)
+
+
+def test_leases_outlast_their_renewal_and_limits_outlast_calls() -> None:
+    for topic in TOPICS.values():
+        assert topic.tries >= 2, topic.name
+        assert topic.lease.total_seconds() <= 50, "the sweep must free a dead worker's work within 60 s"
+
+
+def test_every_setting_has_a_line_in_the_docs() -> None:
+    documented = set(re.findall(r"`([A-Z][A-Z0-9_]+)`", (ROOT / "docs" / "settings.md").read_text()))
+    missing = {field.name.upper() for field in fields(Settings)} - documented
+    assert not missing, f"docs/settings.md lacks {sorted(missing)}"
+
+
+def test_every_function_that_the_readme_names_exists() -> None:
+    readme = (ROOT / "README.md").read_text()
+    trace = readme.partition("## Follow one webhook")[2].partition("\n## ")[0]
+    named = re.findall(r"`(services|tasks)([\w./]*?)\.py`: `(\w+)`", trace)
+    assert len(named) >= 7
+    for top, path, function in named:
+        source = (ROOT / f"{top}{path}.py").read_text()
+        assert re.search(rf"^\s*(?:def|class) {function}\b|^{function} = ", source, re.MULTILINE), (
+            path,
+            function,
+        )
+
+
+def test_only_the_database_module_commits() -> None:
+    for path in [*(ROOT / "services").rglob("*.py"), *(ROOT / "tasks").glob("*.py")]:
+        if path.relative_to(ROOT) in {Path("services/core/db.py"), Path("services/schema/migrate.py")}:
+            continue
+        assert ".commit(" not in path.read_text(), path
+
+
+def test_nothing_is_ever_pickled() -> None:
+    for path in [*(ROOT / "services").rglob("*.py"), *(ROOT / "tasks").glob("*.py")]:
+        assert not re.search(r"\bpickle\b(?!\.? ?[:.])", path.read_text().replace("No pickle", "")), path

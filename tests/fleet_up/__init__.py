@@ -1,0 +1,1 @@
+"""The fleet on one machine: embedded servers, supervisor, command."""

@@ -1,0 +1,43 @@
+"""``fleet migrate`` against an empty database, as a person runs it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from services.fleet.embedded import EmbeddedServers
+
+
+def run(home: Path, servers: EmbeddedServers, *arguments: str) -> str:
+    env = os.environ | {
+        "FLEET_HOME": str(home),
+        "DATABASE_URL": servers.database_url,
+        "MIGRATE_DATABASE_URL": servers.migrate_database_url,
+        "BROKER_URL": "redis://127.0.0.1:1/0",
+        "SECRET_KEY": "k" * 40,
+    }
+    command = [sys.executable, "-m", "services.fleet.cli", "migrate", *arguments]
+    done = subprocess.run(command, env=env, cwd=home.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_dry_run_changes_nothing_and_the_second_run_finds_nothing_to_do(home: Path) -> None:
+    with EmbeddedServers.start(home, auto_ports=True, durable=False, with_valkey=False) as servers:
+        planned = run(home, servers, "--dry-run")
+        with psycopg.connect(servers.database_url) as app:
+            assert app.execute("select to_regclass('work_queue')").fetchone() == (None,)
+
+        assert run(home, servers).startswith("from nothing to ")
+        assert "as before" in run(home, servers)
+        assert run(home, servers, "--dry-run") == "nothing to run: the database is at the newest revision\n"
+
+        with psycopg.connect(servers.database_url) as app:
+            assert app.execute("select count(*) from work_queue").fetchone() == (0,)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                app.execute("delete from audit_events")
+
+    assert planned.startswith("would run 0001: ")

@@ -1,0 +1,146 @@
+"""From a webhook's row to the shop's shelf, through the real runners and the sandbox's Admin API."""
+
+import random
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from sqlalchemy import Engine
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.settings import get_settings
+from services.ledger.accept import NewEvent, record_events
+from services.ledger.run_outside import OutsideRunner
+from services.ledger.run_own import OwnRunner
+from services.ledger.topics import TOPICS
+from services.ledger.work import WorkItem
+from services.sandbox.serve import SandboxServer
+from services.shops.secrets import record_secret
+from services.storefront.orders import ingest_orders
+from services.storefront.products import ingest_products
+from services.storefront.push import InventoryPush
+from services.storefront.stock import ingest_inventory_levels
+from tests.storefront.bodies import ITEM, LOCATION, ORDER, add_shop, ingest, level, line, order, product, rows
+
+DOMAIN = "harbour.myshopify.com"
+TOKEN = "shpat_0123456789abcdef"
+OUTCOMES = "select status, verdict, error_code from work_queue where topic = 'inventory_push' order by id"
+
+
+@pytest.fixture
+def sandbox(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A sandbox whose shop holds ten mugs, and our shop that knows so."""
+    server = SandboxServer(0)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("SHOPIFY_API_BASE", f"{server.url}/shopify")
+    get_settings.cache_clear()
+    held = {"inventory_item_id": ITEM, "location_id": LOCATION, "available": 10}
+    control(server.url, shop=DOMAIN, token=TOKEN, levels=[held])
+    shop_id = add_shop(engine, domain=DOMAIN)
+    with transaction(engine) as tx:
+        record_secret(tx, shop_id, "shopify-token", TOKEN, utc_now())
+    ingest(engine, ingest_products, product())
+    ingest(engine, ingest_inventory_levels, level(10, -1))
+    yield server.url
+    get_settings.cache_clear()
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
+
+
+def control(url: str, **asked: Any) -> None:
+    httpx.post(f"{url}/_control", json=asked).raise_for_status()
+
+
+def applied(url: str) -> list[tuple[int, int]]:
+    """Every change that the shop made for us: (from, to)."""
+    answer = httpx.get(f"{url}/_control/log", params={"shop": DOMAIN}).raise_for_status().json()
+    return [(change["from"], change["to"]) for change in answer["changes"]]
+
+
+def receive(engine: Engine, *items: WorkItem) -> None:
+    """Orders arrive as events, are planned, and a worker ingests them."""
+    events = [
+        NewEvent(
+            shop_id=i.shop_id,
+            provider="shopify",
+            topic="orders/create",
+            delivery_key=str(i.id),
+            body=i.body,
+            received_at=utc_now(),
+            request_id=i.request_id,
+            key=orjson.loads(i.body)["admin_graphql_api_id"],
+        )
+        for i in items
+    ]
+    with transaction(engine) as tx:
+        record_events(tx, events)
+    OwnRunner(engine, "tests", random.Random(1)).run_set(TOPICS["order_ingest"], ingest_orders)
+
+
+def push(engine: Engine) -> None:
+    """One round of the outbound worker; what waits for another try is due at once."""
+    with transaction(engine) as tx:
+        tx.exec_driver_sql("update work_queue set next_retry_at = null where status in ('pending', 'error')")
+    OutsideRunner(engine, "tests", random.Random(1)).run_set(TOPICS["inventory_push"], InventoryPush())
+
+
+def test_sale_reaches_the_shelf_once_and_its_request_id_goes_all_the_way(
+    engine: Engine, sandbox: str
+) -> None:
+    sold = order(lines=[line(quantity=3)])
+    receive(engine, sold)
+    push(engine)
+
+    assert rows(engine, OUTCOMES) == [("done", "pushed", None)]
+    assert applied(sandbox) == [(10, 7)]
+    assert rows(engine, "select shopify_available, available from inventory_levels") == [(7, 7)]
+    assert rows(engine, "select distinct request_id from work_queue") == [(sold.request_id,)]
+    assert rows(engine, "select provider, maximum from rate_limits")[0][0] == "shopify"
+
+
+def test_answer_that_was_lost_after_the_change_changes_the_shelf_once(engine: Engine, sandbox: str) -> None:
+    receive(engine, order(lines=[line(quantity=3)]))
+    control(sandbox, shop=DOMAIN, drop_next=1)
+    push(engine)
+    assert rows(engine, OUTCOMES) == [("error", None, "shopify.no_answer")]
+
+    push(engine)
+
+    assert rows(engine, OUTCOMES)[0][:2] == ("done", "pushed")
+    assert applied(sandbox) == [(10, 7)]
+
+
+def test_shelf_that_somebody_else_changed_is_looked_at_before_it_is_set(engine: Engine, sandbox: str) -> None:
+    receive(engine, order(lines=[line(quantity=3)]))
+    held = {"inventory_item_id": ITEM, "location_id": LOCATION, "available": 42}
+    control(sandbox, shop=DOMAIN, levels=[held])
+    push(engine)
+    assert rows(engine, OUTCOMES) == [("done", "superseded", None), ("pending", None, None)]
+    assert applied(sandbox) == []
+
+    push(engine)
+
+    assert [row[1] for row in rows(engine, OUTCOMES)] == ["superseded", "pushed"]
+    assert applied(sandbox) == [(42, 7)]
+    assert rows(engine, "select shopify_available, available from inventory_levels") == [(7, 7)]
+
+
+def test_many_levels_are_pushed_side_by_side(engine: Engine, sandbox: str) -> None:
+    numbers = range(ITEM + 1, ITEM + 9)
+    held = [{"inventory_item_id": n, "location_id": LOCATION, "available": 10} for n in numbers]
+    control(sandbox, shop=DOMAIN, levels=held)
+    for n in numbers:
+        ingest(engine, ingest_products, product(f"SKU{n}", number=n))
+        ingest(engine, ingest_inventory_levels, level(10, -1, number=n))
+    receive(engine, order(lines=[line(ORDER + 1 + n - ITEM, f"SKU{n}") for n in numbers]))
+
+    push(engine)
+
+    assert rows(engine, OUTCOMES) == [("done", "pushed", None)] * len(numbers)
+    assert applied(sandbox) == [(10, 9)] * len(numbers)
