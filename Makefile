@@ -46,7 +46,7 @@ chaos: setup ## Kill, flush and stop things under load, and check that nothing w
 	$(BIN)/python -m tests.chaos
 
 lock: ## Pin the dependencies anew (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --extra embedded pyproject.toml -o requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --extra embedded --extra dev pyproject.toml -o requirements-dev.txt
 
 clean: ## Remove .venv and the embedded fleet's state

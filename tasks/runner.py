@@ -31,6 +31,10 @@ class WorkDied(Exception):
     """Some of the set gave up or was refused. Flower shows FAILURE; a person finds it in the backlog."""
 
 
+class WorkWaits(Exception):
+    """The set will be tried again at its time. Flower shows RETRY."""
+
+
 def work_task(name: str, effect: Effect) -> Task[..., Any]:
     """Register ``effect`` under its topic's name, and return the Celery task that runs it."""
     topic = TOPICS[name]
@@ -81,7 +85,8 @@ def _answer(total: SetReport) -> dict[str, int]:
         raise WorkDied(f"{counts}: item {worst.item.id} is dead: {worst.error_code}: {worst.last_error}")
     if settled.retried and not settled.done:
         first = settled.retried[0]
-        raise Retry(f"{counts}: item {first.item.id}: {first.error_code}", when=first.next_retry_at)
+        why = WorkWaits(f"{counts}: item {first.item.id} waits: {first.error_code}: {first.last_error}")
+        raise Retry(str(why), exc=why, when=first.next_retry_at)
     return counts
 
 

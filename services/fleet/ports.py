@@ -25,6 +25,22 @@ def find_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def hold_port(port: int) -> socket.socket | None:
+    """Return a socket that keeps ``port`` from looking free while it is open, or None if it is not ours.
+
+    A server that shares its port (granian does, with SO_REUSEPORT) can still listen on it. Without
+    this, two fleets that start at the same time would both find the port free, and then share it.
+    """
+    holder = socket.socket()
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind((LOOPBACK, port))
+    except OSError:
+        holder.close()
+        return None
+    return holder
+
+
 def find_listener(port: int) -> str:
     """Return who listens on ``port`` (``nginx, pid 812``), as far as we may see."""
     try:

@@ -37,9 +37,7 @@ def plan_roster(
         programs.append(_python("mail-sink", "services.sandbox.mail_sink", *options))
     programs.append(_python("ingress", "services.ingress.serve", health=f"{env['INGRESS_PORT']}/livez"))
     programs += [_worker(name, queues, size) for name, queues, size in WORKERS]
-    programs += [
-        _celery(name, "beat", "-l", "WARNING") for name in BEATS
-    ]
+    programs += [_celery(name, "beat", "-l", "WARNING") for name in BEATS]
     programs.append(_python("console", "services.console.serve", health=f"{env['CONSOLE_PORT']}/livez"))
     programs.append(
         replace(

@@ -20,11 +20,13 @@ from services.fleet.envfile import ensure_secrets, read_merged, record_running, 
 from services.fleet.errors import FleetError, ServerFailed
 from services.fleet.guard import Guard
 from services.fleet.leftovers import end_recorded
-from services.fleet.ports import LOOPBACK, pick_port
+from services.fleet.ports import LOOPBACK, hold_port, pick_port
 from services.fleet.processes import Supervisor
 from services.fleet.roster import plan_roster
 
 _PORTS = {"INGRESS_PORT": 8000, "CONSOLE_PORT": 8001, "FLOWER_PORT": 5555}
+_SHARED_PORTS = ("INGRESS_PORT", "CONSOLE_PORT")
+"""Granian's, which another fleet's granian could listen on as well."""
 _SANDBOX_PORT = ("SANDBOX_PORT", 9000)
 _MAIL_SINK_PORT = ("MAIL_SINK_PORT", 1025)
 
@@ -85,6 +87,9 @@ def start_fleet(
         guard = Guard()
         stack.callback(guard.close)
         values = _choose_values(home, given, auto_ports=auto_ports, sandbox=sandbox)
+        for name in _SHARED_PORTS:
+            if (holder := hold_port(int(values[name]))) is not None:
+                stack.callback(holder.close)
         read_settings({"DATABASE_URL": "postgresql://", "BROKER_URL": "redis://"} | values | given)
         servers = stack.enter_context(
             EmbeddedServers.start(

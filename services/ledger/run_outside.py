@@ -141,7 +141,9 @@ class OutsideRunner:
         settlements = [plan_settlement(topic, item, outcome, now, self._rng) for item, outcome in outcomes]
         with transaction(self._engine) as tx:
             held = settle_set(tx, settlements, now, token)
-            follow_on = [new for item, outcome in outcomes if item.id in held for new in _record(tx, outcome)]
+            # By key, the order in which own effects lock what several items may have learned about.
+            by_key = sorted(outcomes, key=lambda one: (one[0].shop_id, one[0].key))
+            follow_on = [new for item, outcome in by_key if item.id in held for new in _record(tx, outcome)]
             refs = record_work(tx, follow_on, now)
             settled = count_settled(settlements, held)
             record_stats(tx, topic, self._worker, settled, now)

@@ -41,6 +41,12 @@ class Level(NamedTuple):
     sku: str
 
 
+_LOCK_LEVELS = """
+select from unnest(%(shop_id)s::int[], %(sku)s::text[]) as v(shop_id, sku)
+  join inventory_levels l on l.shop_id = v.shop_id and l.sku = v.sku
+ order by l.shop_id, (l.inventory_item_id || ':' || l.location_id) collate "C" for update of l
+"""
+
 # Joined sideways, one index probe for each sku: a plain join of sets whose size PostgreSQL cannot guess
 # becomes a loop over every pair.
 _TARGET = """
@@ -139,5 +145,16 @@ def recount_levels(tx: Connection, skus: Collection[Sku], now: datetime) -> list
 
 
 def lock_stock(tx: Connection, skus: Collection[Sku]) -> None:
-    """``tx`` alone counts the levels of ``skus`` until it ends."""
-    lock_buckets(tx, _STOCK_LOCKS, [(shop_id, sku) for shop_id, sku in skus if sku])
+    """``tx`` alone counts the levels of ``skus`` until it ends.
+
+    The locks of the skus keep a level that is just being inserted from missing a movement that is just
+    being recorded. The rows are locked too, in the order of their pushes' keys, because what a push
+    learned is written by row.
+    """
+    known = [(shop_id, sku) for shop_id, sku in skus if sku]
+    if known:
+        lock_buckets(tx, _STOCK_LOCKS, known)
+        tx.exec_driver_sql(
+            _LOCK_LEVELS,
+            {"shop_id": int_array(s for s, _ in known), "sku": text_array([sku for _, sku in known])},
+        )

@@ -22,6 +22,12 @@ def test_every_queue_has_a_worker_in_the_roster() -> None:
     assert served == set(QUEUES)
 
 
+def test_every_queue_has_a_worker_in_the_compose_file() -> None:
+    compose = (ROOT / "docker-compose.yml").read_text()
+    served = {queue for queues in re.findall(r'"-Q", "([\w,]+)"', compose) for queue in queues.split(",")}
+    assert served == set(QUEUES)
+
+
 def test_every_topic_has_a_task_of_its_name_on_its_queue() -> None:
     from tasks.celery import TASK_MODULES, app
     from tasks.runner import EFFECTS

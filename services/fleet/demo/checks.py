@@ -55,7 +55,8 @@ def check_answers(plans: Iterable[DayPlan], answers: Answers) -> list[Check]:
         Check("only forged and stale refused", answers.refused == refused and not answers.wrong,
               seen + "".join(f"; {wrong}" for wrong in answers.wrong[:3]), "the ingress lines of the log"),
         Check("each webhook kept once", len(answers.ids) == accepted and known >= repeated,
-              f"{len(answers.ids)} kept of {accepted} sent, {known} repetitions known again", "fleet events list"),
+              f"{len(answers.ids)} kept of {accepted} sent, {known} repetitions known again",
+              "fleet events list"),
     ]  # fmt: skip
 
 
@@ -76,7 +77,8 @@ def check_effects(truth: Truth, state: Truth, outside: Outside) -> list[Check]:
         _compare("orders as the webhooks say", truth.orders, state.orders, "orders"),
         _compare("transactions as Stripe said", truth.transactions, state.transactions, "transactions"),
         _compare("stock as counted and sold", truth.levels, state.levels, "inventory_levels"),
-        _compare("Shopify holds that stock", truth.levels, outside.levels, "fleet work list --topic inventory_push"),
+        _compare("Shopify holds that stock", truth.levels, outside.levels,
+                 "fleet work list --topic inventory_push"),
         _compare_sets("messages kept", truth.interactions, state.interactions, "interactions"),
         Check("no effect twice", not twice,
               f"{len(outside.applied)} changes at Shopify, {len(twice)} keys applied twice",
@@ -88,12 +90,13 @@ def check_night(plan: DayPlan, shops: int, figures: Figures) -> list[Check]:
     """The night's job ran for each shop, found what was planted and nothing else, and wrote a mail each."""
     planted = {tuple(one) for one in plan.breaks}
     unhappy = len({one.shop for one in plan.breaks})
-    found = f"{len(figures.breaks)} found of {len(planted)} planted, {figures.runs_done} of {shops} shops compared"
+    found = f"{len(figures.breaks)} found of {len(planted)} planted"
+    compared = f"{figures.runs_done} of {shops} shops compared"
     return [
-        Check("the night finds the breaks", figures.breaks == planted and figures.runs_done == shops, found,
+        Check("the night finds the breaks", figures.breaks == planted and figures.runs_done == shops, f"{found}, {compared}",
               "reconciliation_breaks, job_runs"),
-        Check("a mail to each shop with breaks", figures.mails == unhappy, f"{figures.mails} of {unhappy} mails",
-              "the folder mail"),
+        Check("a mail to each shop with breaks", figures.mails == unhappy,
+              f"{figures.mails} of {unhappy} mails", "the folder mail"),
     ]  # fmt: skip
 
 

@@ -12,8 +12,8 @@ from services.fleet.processes import Supervisor
 WAIT_FOR_WORK_SECONDS = 5.0
 
 _IN_HAND = text(
-    "select count(*) from work_queue where topic = :topic and locked_by like :worker and locked_at is not null"
-    " and status in ('pending', 'error')"
+    "select count(*) from work_queue where topic = :topic and locked_by like :worker"
+    " and locked_at is not null and status in ('pending', 'error')"
 )
 
 
@@ -33,7 +33,7 @@ class Throttle:
 def flush_broker(url: str) -> int:
     """Everything the broker held is gone. Returns how many keys that were."""
     with redis.Redis.from_url(url, socket_timeout=5) as client:
-        count = int(client.dbsize())  # type: ignore[arg-type] # the stubs also describe the async client
+        count = int(client.dbsize())
         client.flushall()
     return count
 

@@ -100,7 +100,7 @@ class ShopDay:
                 at=at,
                 fault=fault,
                 before=before,
-            )  # fmt: skip
+            )
         )
 
     def message(self, at: datetime, *, fault: str = "") -> None:

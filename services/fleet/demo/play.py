@@ -23,7 +23,7 @@ from services.fleet.demo.home import clear_home, joined, own_environment
 from services.fleet.demo.mischief import Throttle, flush_broker, kill_with_work_in_hand
 from services.fleet.demo.report import Stage
 from services.fleet.demo.sender import Answers, Sender
-from services.fleet.demo.shops import DemoShop, make_shops, record_shops
+from services.fleet.demo.shops import DemoShop, age_shops, make_shops, record_shops
 from services.fleet.demo.truth import recompute
 from services.fleet.ports import LOOPBACK
 from services.fleet.up import RunningFleet, start_fleet
@@ -162,6 +162,7 @@ def _play_day(
 def _run_night(stage: Stage, now: datetime) -> None:
     """The night's job is planned as beat plans it, with the day that was played as yesterday."""
     with transaction() as tx:
+        age_shops(tx, now)
         refs = record_work(tx, plan_due_reconciliations(tx, now), utc_now())
     send_messages(refs)
     stage.say(f"the night: {len(refs)} shops are held against Stripe")

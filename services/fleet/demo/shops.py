@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from services.jobs.due import day_bounds, find_due_day
 from services.sandbox.shopify_catalogue import Item, make_items
@@ -17,7 +17,9 @@ from services.shops.shops import add_shop
 LOCATION_ID = 65_536_001
 GOODS = 12
 OPENED_BEFORE = timedelta(days=30)
-"""The shops are older than the day that is played: a shop that opened today has no yesterday."""
+"""How old the shops are made for the night: to a shop that opened today, yesterday does not belong."""
+
+_AGE = text("update shops set created_at = created_at - :by where created_at > :since")
 
 _SHOPS = (
     ("harbour", "Harbour Goods", "America/Vancouver", "CAD"),
@@ -84,13 +86,18 @@ def record_shops(tx: Connection, shops: list[DemoShop], now: datetime) -> dict[s
             accountant_email=f"books@{shop.slug}.example",
             shopify_domain=shop.domain,
             stock_location_id=str(LOCATION_ID),
-            now=now - OPENED_BEFORE,
+            now=now,
             by="demo",
         )
         for name, value in shop.secrets.items():
             record_secret(tx, added.id, name, value, now, by="demo")
         ids[shop.slug] = added.id
     return ids
+
+
+def age_shops(tx: Connection, now: datetime) -> None:
+    """The shops opened a month ago, so that the day that was played is one of theirs. Safe to repeat."""
+    tx.execute(_AGE, {"by": OPENED_BEFORE, "since": now - OPENED_BEFORE / 2})
 
 
 def _make_secrets() -> dict[str, str]:
