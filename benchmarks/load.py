@@ -1,8 +1,8 @@
 """Post signed webhooks as fast as the other side answers, and say how fast that was.
 
 ``wrk`` is used where it is installed (Debian: ``apt-get install wrk``). Without it a Python client
-on asyncio does the same with about a tenth of the speed: enough for functional runs, but a fast way is
-then limited by the client, and the result says which client measured it.
+on asyncio does the same and takes far more of the machine: enough for functional runs, but a fast way is
+then limited by its client. The result says which client measured it.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -84,12 +85,12 @@ def _post_with_wrk(url: str, bodies: Path, *, clients: int, seconds: float, ids:
 
 def _post_with_python(url: str, *, clients: int, seconds: float, ids: str) -> Load:
     halves = [half for half in (clients // 2, clients - clients // 2) if half]
-    with get_context("spawn").Pool(len(halves)) as pool:
+    with ProcessPoolExecutor(len(halves), mp_context=get_context("spawn")) as pool:
         began = [
-            pool.apply_async(_client_process, (url, half, seconds, f"{ids}-{index}"))
+            pool.submit(_client_process, url, half, seconds, f"{ids}-{index}")
             for index, half in enumerate(halves)
         ]
-        parts = [part.get() for part in began]
+        parts = [part.result() for part in began]
     waits = sorted(wait for part in parts for wait in part[0])
     if not waits:
         raise BenchmarkFailed(f"no answer at all from {urlsplit(url).path}")

@@ -1,6 +1,7 @@
 """``python -m benchmarks.run WHAT``: measure, print a table, keep a JSON file."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from benchmarks.worker_ways import WAYS as WORKER_WAYS
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is asked for; return 1 when something asked for could not be measured."""
     args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no server is left behind
     wanted = [*_MEASURES, "idle"] if args.what == "all" else [args.what]
     try:
         with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as home:

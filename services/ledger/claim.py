@@ -15,7 +15,10 @@ SET_BYTES = 32 * 1024 * 1024
 """A set holds at most this much of bodies at once, whatever its count: memory is bounded."""
 
 SUSPECT_SENDS = 4
-"""A row sent this often and never settled may be what kills its worker: it is worked alone, leased."""
+"""A row of an own effect sent this often and never settled may be what kills its worker: it is worked
+alone, leased. A leased row needs no such care: a lease that runs out counts as a failed try."""
+
+_EVER = 2**31 - 1
 
 READY = (
     "status in ('pending', 'error') and locked_at is null and coalesce(next_retry_at, created_at) <= %(now)s"
@@ -35,9 +38,12 @@ select shop_id from ready_shop where shop_id is not null and shop_id <> all(%(he
  order by (shop_id <= %(after)s), shop_id limit %(limit)s
 """  # noqa: S608 - no value of a user's is in it
 
+# Few payloads hold anything; an empty one is not worth decoding.
+_COLUMNS = """w.id, w.shop_id, w.topic, w.key, nullif(w.payload, '{}'), w.retry_count, w.dispatch_count,
+       w.request_id, w.event_id, e.topic, e.provider, e.body, e.received_at"""
+
 _TAKE = f"""
-select w.id, w.shop_id, w.topic, w.key, w.payload, w.retry_count, w.dispatch_count, w.request_id, w.event_id,
-       e.topic, e.provider, e.body, e.received_at, octet_length(e.body)
+select {_COLUMNS}, octet_length(e.body)
 from unnest(%(shops)s::int[], %(shares)s::int[]) as s(shop_id, share)
 cross join lateral (
   select * from work_queue
@@ -61,7 +67,7 @@ class Claim:
 
 def _item(row: Sequence[Any]) -> WorkItem:
     return WorkItem(
-        id=row[0], shop_id=row[1], topic=row[2], key=row[3], payload=row[4], retry_count=row[5],
+        id=row[0], shop_id=row[1], topic=row[2], key=row[3], payload=row[4] or {}, retry_count=row[5],
         request_id=row[7], event_id=row[8], event_topic=row[9] or "", event_provider=row[10] or "",
         body=row[11] or b"", received_at=row[12],
     )  # fmt: skip
@@ -79,12 +85,15 @@ def _find_ready_shops(
 
 
 def _take(
-    tx: Connection, topic: Topic, now: datetime, shares: dict[int, int], *, suspects: bool = False
+    tx: Connection, topic: Topic, now: datetime, shares: dict[int, int], *, sends: tuple[int, int]
 ) -> tuple[list[WorkItem], bool]:
-    """Lock up to ``shares`` ready rows of each shop. Rows that another worker holds are passed over."""
+    """Lock up to ``shares`` ready rows of each shop. Rows that another worker holds are passed over.
+
+    ``sends`` bounds how often a row may have been sent.
+    """
     values = {
         "topic": topic.name, "now": now, "shops": list(shares), "shares": list(shares.values()),
-        "low": SUSPECT_SENDS if suspects else 0, "high": 2**31 - 1 if suspects else SUSPECT_SENDS - 1,
+        "low": sends[0], "high": sends[1],
     }  # fmt: skip
     rows = tx.exec_driver_sql(_TAKE, values).all()
     taken: dict[int, int] = {}
@@ -109,7 +118,9 @@ def claim_own(tx: Connection, topic: Topic, now: datetime, after: int = 0) -> Cl
     if not shops:
         return Claim([], more=False)
     share = -(-topic.set_size // len(shops))
-    items, more = _take(tx, topic, now, {shop: scope.cap(share) for shop in shops})
+    items, more = _take(
+        tx, topic, now, {shop: scope.cap(share) for shop in shops}, sends=(0, SUSPECT_SENDS - 1)
+    )
     scope.spend(tx, len(items), now)
     return Claim(items, more, shops[-1], passed_over=not items)
 
@@ -154,7 +165,7 @@ def claim_leased(
         shares = dict(list(shares.items())[:1])
     if not shares:
         return Claim([], more=False)
-    candidates, more = _take(tx, topic, now, shares, suspects=suspects)
+    candidates, more = _take(tx, topic, now, shares, sends=(SUSPECT_SENDS if suspects else 0, _EVER))
     first: dict[tuple[int, str], WorkItem] = {}
     for item in candidates:
         first.setdefault((item.shop_id, item.key or f"#{item.id}"), item)
@@ -181,13 +192,12 @@ def _free_of_key(tx: Connection, topic: Topic, items: list[WorkItem]) -> list[Wo
     return [item for item in items if not item.key or (item.key, item.shop_id) in free]
 
 
-_ONE = """
-select w.id, w.shop_id, w.topic, w.key, w.payload, w.retry_count, w.dispatch_count, w.request_id, w.event_id,
-       e.topic, e.provider, e.body, e.received_at
+_ONE = f"""
+select {_COLUMNS}
 from work_queue w left join inbound_events e on e.id = w.event_id
 where w.id = %(id)s and w.status in ('pending', 'error') and w.locked_by is not distinct from %(token)s
 for update of w skip locked
-"""
+"""  # noqa: S608
 
 
 def find_item(tx: Connection, item_id: int, token: str | None) -> WorkItem | None:

@@ -53,11 +53,10 @@ class OwnRunner:
             raise WorkError(
                 "bug.outcomes", f"{topic.name}: {len(items)} items, {len(effects.outcomes)} outcomes"
             )
-        return self._settle(tx, topic, items, effects, now)
+        return self._settle(tx, topic, items, effects)
 
-    def _settle(
-        self, tx: Connection, topic: Topic, items: Sequence[WorkItem], effects: Effects, now: datetime
-    ) -> SetReport:
+    def _settle(self, tx: Connection, topic: Topic, items: Sequence[WorkItem], effects: Effects) -> SetReport:
+        now = utc_now()
         settlements = [
             plan_settlement(topic, item, outcome, now, self._rng)
             for item, outcome in zip(items, effects.outcomes, strict=True)

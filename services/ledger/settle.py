@@ -77,7 +77,8 @@ _SETTLE_DONE = """
 update work_queue w set status = 'done', verdict = v.verdict, finished_at = %(now)s, next_retry_at = null,
        locked_at = null, locked_by = null, lease_until = null
 from unnest(%(id)s::bigint[], %(verdict)s::text[]) as v(id, verdict)
-where w.id = v.id and w.status in ('pending', 'error') and w.locked_by is not distinct from %(token)s
+where w.id = v.id and w.id = any(%(id)s::bigint[])
+  and w.status in ('pending', 'error') and w.locked_by is not distinct from %(token)s
 returning w.id
 """
 
@@ -88,7 +89,8 @@ update work_queue w set status = v.status, error_code = v.error_code, last_error
        locked_at = null, locked_by = null, lease_until = null, dispatched_at = null
 from unnest(%(id)s::bigint[], %(status)s::text[], %(error_code)s::text[], %(last_error)s::text[],
             %(next_retry_at)s::timestamptz[]) as v(id, status, error_code, last_error, next_retry_at)
-where w.id = v.id and w.status in ('pending', 'error') and w.locked_by is not distinct from %(token)s
+where w.id = v.id and w.id = any(%(id)s::bigint[])
+  and w.status in ('pending', 'error') and w.locked_by is not distinct from %(token)s
 returning w.id
 """
 

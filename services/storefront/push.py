@@ -21,7 +21,7 @@ from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
 from services.providers.shopify_answers import ThrottleStatus
 from services.shops.secrets import get_secret
 from services.storefront.levels import Level
-from services.storefront.push_plan import Cause, plan_pushes
+from services.storefront.push_plan import Cause, find_differing, plan_pushes
 
 NAMESPACE = UUID("7b6c2a0e-5d0f-4f53-9a55-0d1c5f4f6a11")
 """Idempotency keys are UUIDs made of a work item's id under this name, so every try has the same one."""
@@ -218,7 +218,8 @@ class InventoryPush:
             causes = {(level.shop_id, level.sku): Cause(item.event_id, item.request_id)}
             payload: dict[str, Any] = {"hops": hops} if hops else {}
             not_before = answered_at + HOP_WAIT if hops else None
-            return plan_pushes(tx, [level], causes, payload=payload, not_before=not_before)
+            moved_on = find_differing(tx, [level])
+            return plan_pushes(tx, moved_on, causes, payload=payload, not_before=not_before)
 
         return record
 

@@ -20,7 +20,7 @@ class Cause(NamedTuple):
     request_id: str = ""
 
 
-_DUE = """
+_DIFFERING = """
 select l.shop_id, l.inventory_item_id, l.location_id, l.sku
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
   join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
@@ -40,6 +40,19 @@ select w.shop_id, w.key from work_queue w
 """
 
 
+def find_differing(tx: Connection, levels: Collection[Level]) -> list[Level]:
+    """Return those of ``levels`` whose figure is not what Shopify is known to hold."""
+    rows = tx.exec_driver_sql(
+        _DIFFERING,
+        {
+            "shop_id": int_array(level.shop_id for level in levels),
+            "item": int_array(level.inventory_item_id for level in levels),
+            "location": int_array(level.location_id for level in levels),
+        },
+    )
+    return [Level(*row) for row in rows]
+
+
 def plan_pushes(
     tx: Connection,
     levels: Collection[Level],
@@ -48,22 +61,13 @@ def plan_pushes(
     payload: Mapping[str, Any] | None = None,
     not_before: datetime | None = None,
 ) -> list[NewWork]:
-    """Return a push for each of ``levels`` that differs from what Shopify is known to hold.
+    """Return a push for each of ``levels``, which changed.
 
-    None for a level whose push waits untouched already: it will read the present figure. Call after the
-    levels are written, in the same transaction.
+    None for a level whose push waits untouched already: it will read the present figure. Whether
+    Shopify has to be told at all is the push's to find out. Call after the levels are written, in the
+    same transaction.
     """
-    if not levels:
-        return []
-    rows = tx.exec_driver_sql(
-        _DUE,
-        {
-            "shop_id": int_array(level.shop_id for level in levels),
-            "item": int_array(level.inventory_item_id for level in levels),
-            "location": int_array(level.location_id for level in levels),
-        },
-    )
-    due = {(level.shop_id, push_key(level)): level for level in (Level(*row) for row in rows)}
+    due = {(level.shop_id, push_key(level)): level for level in levels}
     if not due:
         return []
     waiting = tx.exec_driver_sql(

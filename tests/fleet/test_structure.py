@@ -90,6 +90,11 @@ def test_every_setting_has_a_line_in_the_docs() -> None:
     assert not missing, f"docs/settings.md lacks {sorted(missing)}"
 
 
+def test_every_topic_has_a_heading_in_the_runbook() -> None:
+    headings = set(re.findall(r"^## (\w+)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE))
+    assert set(TOPICS) <= headings
+
+
 def test_every_function_that_the_readme_names_exists() -> None:
     readme = (ROOT / "README.md").read_text()
     trace = readme.partition("## Follow one webhook")[2].partition("\n## ")[0]

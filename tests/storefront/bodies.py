@@ -146,3 +146,9 @@ def add_shop(engine: Engine, slug: str = "harbour", domain: str = "harbour.mysho
 def rows(engine: Engine, query: str, **values: Any) -> list[Any]:
     with engine.connect() as tx:
         return [tuple(row) for row in tx.execute(text(query), values)]
+
+
+def forget_work(engine: Engine) -> None:
+    """The queue is empty: what the stage-setting planned is not the test's matter."""
+    with transaction(engine) as tx:
+        tx.execute(text("delete from work_queue"))

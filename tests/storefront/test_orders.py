@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -98,7 +99,7 @@ def test_money_is_in_the_minor_units_of_its_currency(
     ],
 )
 def test_order_that_lacks_what_we_need_is_refused_alone_and_says_what_would_be_right(
-    engine: Engine, fields: dict[str, object], said: str
+    engine: Engine, fields: dict[str, Any], said: str
 ) -> None:
     effects = ingest(engine, ingest_orders, order(), order(number=ORDER + 50, **fields), order(3))
 

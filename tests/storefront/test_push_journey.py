@@ -24,7 +24,19 @@ from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
 from services.storefront.push import InventoryPush
 from services.storefront.stock import ingest_inventory_levels
-from tests.storefront.bodies import ITEM, LOCATION, ORDER, add_shop, ingest, level, line, order, product, rows
+from tests.storefront.bodies import (
+    ITEM,
+    LOCATION,
+    ORDER,
+    add_shop,
+    forget_work,
+    ingest,
+    level,
+    line,
+    order,
+    product,
+    rows,
+)
 
 DOMAIN = "harbour.myshopify.com"
 TOKEN = "shpat_0123456789abcdef"
@@ -46,6 +58,7 @@ def sandbox(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         record_secret(tx, shop_id, "shopify-token", TOKEN, utc_now())
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_inventory_levels, level(10, -1))
+    forget_work(engine)
     yield server.url
     get_settings.cache_clear()
     server.shutdown()
@@ -131,6 +144,16 @@ def test_shelf_that_somebody_else_changed_is_looked_at_before_it_is_set(engine: 
     assert rows(engine, "select shopify_available, available from inventory_levels") == [(7, 7)]
 
 
+def test_level_that_changed_at_shopify_plans_a_push_that_needs_no_call(engine: Engine, sandbox: str) -> None:
+    ingest(engine, ingest_inventory_levels, level(4, 1))
+    assert rows(engine, OUTCOMES) == [("pending", None, None)]
+
+    push(engine)
+
+    assert rows(engine, OUTCOMES) == [("done", "in_sync", None)]
+    assert applied(sandbox) == []
+
+
 def test_many_levels_are_pushed_side_by_side(engine: Engine, sandbox: str) -> None:
     numbers = range(ITEM + 1, ITEM + 9)
     held = [{"inventory_item_id": n, "location_id": LOCATION, "available": 10} for n in numbers]
@@ -138,6 +161,7 @@ def test_many_levels_are_pushed_side_by_side(engine: Engine, sandbox: str) -> No
     for n in numbers:
         ingest(engine, ingest_products, product(f"SKU{n}", number=n))
         ingest(engine, ingest_inventory_levels, level(10, -1, number=n))
+    forget_work(engine)
     receive(engine, order(lines=[line(ORDER + 1 + n - ITEM, f"SKU{n}") for n in numbers]))
 
     push(engine)

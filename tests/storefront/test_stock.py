@@ -24,6 +24,7 @@ from tests.storefront.bodies import (
     SHOP,
     Ingest,
     add_shop,
+    forget_work,
     ingest,
     level,
     line,
@@ -45,6 +46,7 @@ def shelf(engine: Engine) -> Engine:
     add_shop(engine)
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_inventory_levels, level(10, -1))
+    forget_work(engine)
     return engine
 
 
@@ -62,6 +64,14 @@ def test_observation_that_holds_the_order_already_counts_it_once(shelf: Engine) 
 
     assert rows(shelf, LEVELS) == [(LOCATION, "MUG", 7, 7)]
     assert effects.follow_on == []
+
+
+def test_observation_of_the_orders_own_second_holds_it_already(shelf: Engine) -> None:
+    ingest(shelf, ingest_orders, order(lines=[line(quantity=3)]))
+    ingest(shelf, ingest_inventory_levels, level(7, 0))
+    ingest(shelf, ingest_orders, order(1, lines=[line(quantity=3), line(ORDER + 2)]))
+
+    assert rows(shelf, LEVELS) == [(LOCATION, "MUG", 7, 7)]
 
 
 def test_observation_in_step_with_ours_plans_no_push(shelf: Engine) -> None:
@@ -149,6 +159,7 @@ def test_level_known_before_its_variant_counts_orders_once_the_sku_is_known(engi
     ingest(engine, ingest_inventory_levels, level(10, -1))
     ingest(engine, ingest_orders, order())
     assert rows(engine, LEVELS) == [(LOCATION, "", 10, 10)]
+    forget_work(engine)
 
     effects = ingest(engine, ingest_products, product())
 
@@ -292,3 +303,27 @@ def test_refund_that_names_no_currency_for_its_money_is_refused(engine: Engine) 
     effects = ingest(engine, ingest_refunds, refund(transactions=paid), refund())
 
     assert verdicts(effects) == ["shopify.unreadable_refund", "done"]
+
+
+def test_refund_told_again_once_its_money_moved_counts_the_money(engine: Engine) -> None:
+    add_shop(engine)
+    ingest(engine, ingest_orders, order())
+    pending = [{"kind": "refund", "status": "pending", "amount": "12.50", "currency": "CAD"}]
+    ingest(engine, ingest_refunds, refund(transactions=pending))
+    assert rows(engine, "select refunded_cents from orders") == [(0,)]
+
+    ingest(engine, ingest_refunds, refund())
+    ingest(engine, ingest_refunds, refund(transactions=pending))
+
+    assert rows(engine, "select refunded_cents from orders") == [(1250,)]
+
+
+def test_level_that_takes_another_sku_leaves_what_moved_to_the_skus_next_location(shelf: Engine) -> None:
+    ingest(shelf, ingest_products, product(number=ITEM + 1))
+    ingest(shelf, ingest_inventory_levels, level(5, -1, number=ITEM + 1, location=LOCATION + 1))
+    ingest(shelf, ingest_orders, order(lines=[line(quantity=3)]))
+    assert rows(shelf, LEVELS) == [(LOCATION, "MUG", 7, 10), (LOCATION + 1, "MUG", 5, 5)]
+
+    ingest(shelf, ingest_products, product("CUP", 1))
+
+    assert rows(shelf, LEVELS) == [(LOCATION, "CUP", 10, 10), (LOCATION + 1, "MUG", 2, 5)]

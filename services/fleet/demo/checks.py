@@ -93,8 +93,8 @@ def check_night(plan: DayPlan, shops: int, figures: Figures) -> list[Check]:
     found = f"{len(figures.breaks)} found of {len(planted)} planted"
     compared = f"{figures.runs_done} of {shops} shops compared"
     return [
-        Check("the night finds the breaks", figures.breaks == planted and figures.runs_done == shops, f"{found}, {compared}",
-              "reconciliation_breaks, job_runs"),
+        Check("the night finds the breaks", figures.breaks == planted and figures.runs_done == shops,
+              f"{found}, {compared}", "reconciliation_breaks, job_runs"),
         Check("a mail to each shop with breaks", figures.mails == unhappy,
               f"{figures.mails} of {unhappy} mails", "the folder mail"),
     ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Faults under load against a whole durable fleet: ``python -m tests.chaos``."""

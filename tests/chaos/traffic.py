@@ -1,0 +1,61 @@
+"""Webhooks at a steady rate, each tried again until it is taken, as its provider would."""
+
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+
+from services.fleet.demo.day import shuffle
+from services.fleet.demo.delivery import Delivery
+from services.fleet.demo.orders import ShopDay
+from services.fleet.demo.sender import AT_ONCE, Sender
+from services.fleet.demo.shops import DemoShop
+
+ORDERS_AT_A_TIME = 20
+
+
+def make_posts(shops: Sequence[DemoShop], rng: random.Random, now: datetime) -> Iterator[Delivery]:
+    """Yield webhooks without end: sales, refunds and payments, some of them twice or out of order."""
+    number = 1001
+    while True:
+        days = [ShopDay(shop, shop.yesterday(now)[1], rng, number) for shop in shops]
+        number += ORDERS_AT_A_TIME
+        for day in days:
+            day.sell(ORDERS_AT_A_TIME)
+        timed = [(told.at - day.begins, told) for day in days for told in day.told]
+        yield from shuffle([told for _, told in sorted(timed, key=lambda pair: pair[0])], rng)
+
+
+class Traffic:
+    """Posts ``per_second`` in the background while it lasts. ``stop`` returns once all were taken."""
+
+    def __init__(self, sender: Sender, posts: Iterator[Delivery], per_second: float) -> None:
+        self.sent: list[Delivery] = []
+        self._sender, self._posts, self._pause_seconds = sender, posts, 1 / per_second
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="traffic")
+        self._futures: list[Future[None]] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
+
+    def start(self) -> None:
+        """Begin to post."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Post no more; return when everything that was posted is taken. Raises what a post raised."""
+        self._over.set()
+        self._thread.join()
+        for future in self._futures:
+            future.result()
+        self._pool.shutdown()
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._over.is_set():
+            delivery = next(self._posts)
+            self.sent.append(delivery)
+            self._futures.append(self._pool.submit(self._sender.send, delivery))
+            due += self._pause_seconds
+            self._over.wait(max(0.0, due - time.monotonic()))

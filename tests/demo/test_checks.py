@@ -1,0 +1,39 @@
+"""What the demo's checks say when something does not hold."""
+
+from collections import Counter
+
+from services.fleet.demo.checks import check_accounts, check_effects
+from services.fleet.demo.figures import Figures, Outside
+from services.fleet.demo.sender import Answers
+from services.fleet.demo.truth import Truth
+
+
+def figures(event_ids: set[int], **account: int) -> Figures:
+    return Figures(
+        counts={}, account=account, dead={}, event_ids=event_ids, breaks=set(), runs_done=0, mails=0
+    )
+
+
+def test_acknowledged_event_without_a_row_is_a_loss() -> None:
+    check = check_accounts(Answers(ids={1, 2}), figures({1}, done=1))
+
+    assert not check.holds
+    assert "1 acknowledged without a row" in check.seen
+
+
+def test_every_event_in_one_class_adds_up() -> None:
+    check = check_accounts(Answers(ids={1, 2, 3}), figures({1, 2, 3}, done=1, waiting=1, dead=1))
+
+    assert check.holds
+    assert check.seen == "3 accepted = 1 done + 1 waiting + 1 dead"
+
+
+def test_key_applied_twice_and_a_wrong_figure_are_named() -> None:
+    truth = Truth(levels={("harbour", "7"): 4})
+    state = Truth(levels={("harbour", "7"): 3})
+    outside = Outside({("harbour", "7"): 4}, Counter({"key": 2}), Counter())
+
+    failed = {check.name: check.seen for check in check_effects(truth, state, outside) if not check.holds}
+
+    assert failed.keys() == {"stock as counted and sold", "no effect twice"}
+    assert "harbour/7: wanted 4, found 3" in failed["stock as counted and sold"]

@@ -1,0 +1,77 @@
+"""The made-up day: what is in it, and what it comes to."""
+
+import json
+import random
+from datetime import UTC, datetime
+
+import pytest
+
+from services.fleet.demo.day import plan_day, plan_opening
+from services.fleet.demo.delivery import BAD_SIGNATURE, STALE, DayPlan
+from services.fleet.demo.shops import DemoShop, make_shops
+from services.fleet.demo.truth import recompute
+
+NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
+
+
+def make(seed: int = 1, events: int = 200) -> tuple[list[DemoShop], DayPlan, DayPlan]:
+    rng = random.Random(seed)
+    shops = make_shops(rng)
+    return shops, plan_opening(shops, rng, NOW), plan_day(shops, rng, events, NOW)
+
+
+def test_one_seed_gives_one_day() -> None:
+    _, _, first = make(seed=3)
+    _, _, again = make(seed=3)
+    _, _, other = make(seed=4)
+
+    assert [post.body for post in first.posts] == [post.body for post in again.posts]
+    assert [post.body for post in first.posts] != [post.body for post in other.posts]
+
+
+def test_day_has_all_that_goes_wrong_in_one() -> None:
+    shops, _, day = make()
+
+    assert {shop.currency for shop in shops} == {"CAD", "JPY", "EUR"}
+    assert day.repeated > 0
+    assert set(day.refused) == {BAD_SIGNATURE, STALE}
+    assert {post.fault for post in day.accepted} > {""}
+    times = [post.at for post in day.posts if post.shop == "harbour" and post.is_told]
+    assert times != sorted(times)
+    orders = [json.loads(post.body)["id"] for post in day.accepted if post.topic == "orders/paid"]
+    assert min(orders) > 2**53
+
+
+def test_day_is_about_as_long_as_asked() -> None:
+    _, _, day = make(events=600)
+
+    assert 450 < len(day.accepted) < 800
+
+
+@pytest.mark.parametrize("events", [60, 400])
+def test_breaks_are_planted_in_two_shops(events: int) -> None:
+    _, _, day = make(events=events)
+
+    assert {one.kind for one in day.breaks} == {"missing_here", "missing_there", "amount"}
+    assert len({one.shop for one in day.breaks}) == 2
+
+
+def test_everything_happens_on_the_last_day_of_each_shops_zone() -> None:
+    shops, _, day = make()
+
+    zones = {shop.slug: shop.zone for shop in shops}
+    days = {(post.shop, post.at.astimezone(zones[post.shop]).date().isoformat()) for post in day.posts}
+    assert days == {("harbour", "2026-11-20"), ("sakura", "2026-11-20"), ("linden", "2026-11-20")}
+
+
+def test_what_a_day_comes_to_depends_on_no_order() -> None:
+    _, opening, day = make()
+    told = [*opening.accepted, *day.accepted]
+
+    truth = recompute(told)
+    random.Random(9).shuffle(told)
+
+    assert recompute(told) == truth
+    assert recompute(told + told) == truth
+    assert len(truth.levels) == 36
+    assert len(truth.orders) > 30

@@ -1,0 +1,57 @@
+"""The demo keeps to its own folder and its own settings."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from services.fleet.demo.home import MARK, clear_home, own_environment
+from services.fleet.embedded.state import HomeLock
+from services.fleet.errors import AlreadyRunning, FleetError
+
+
+def test_folder_that_holds_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(FleetError, match="holds something that is not a demo's"):
+        clear_home(tmp_path)
+
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_folder_of_an_earlier_demo_is_emptied(tmp_path: Path) -> None:
+    home = tmp_path / "demo"
+    clear_home(home)
+    (home / "mail").mkdir()
+    (home / "env").write_text("SECRET_KEY='x'")
+
+    clear_home(home)
+
+    assert {entry.name for entry in home.iterdir()} <= {"lock", MARK, "logs"}
+
+
+def test_folder_of_a_demo_that_runs_is_refused(tmp_path: Path) -> None:
+    home = tmp_path / "demo"
+    clear_home(home)
+    lock = HomeLock(home)
+
+    with pytest.raises(AlreadyRunning):
+        clear_home(home)
+    lock.release()
+
+
+def test_users_settings_are_out_of_sight_while_it_plays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://real/fleet")
+    monkeypatch.setenv("SENTRY_DSN", "https://key@sentry.example/1")
+    monkeypatch.setenv("INGRESS_PORT", "8123")
+    here = Path.cwd()
+
+    with own_environment(tmp_path):
+        assert not {"DATABASE_URL", "SENTRY_DSN"} & os.environ.keys()
+        assert os.environ["INGRESS_PORT"] == "8123"
+        assert Path.cwd() == tmp_path.resolve()
+
+    assert os.environ["DATABASE_URL"] == "postgresql://real/fleet"
+    assert Path.cwd() == here

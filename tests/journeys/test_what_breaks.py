@@ -1,0 +1,112 @@
+"""Workers and the broker fail on the way; every webhook still arrives, once."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import redis
+
+from tests.journeys.house import House, wait_for
+
+pytestmark = pytest.mark.xdist_group("journeys")
+
+CUT_SECONDS = 10.0
+
+
+def expire_leases(house: House) -> None:
+    """Have half a minute pass for the leases: a dead worker renews none."""
+    house.write("update work_queue set lease_until = now() where locked_at is not null")
+
+
+def changes_of(house: House, topic: str, key: str) -> list[int]:
+    """Return the ids of work of ``topic`` on ``key``, each with the number of times Shopify applied it."""
+    from uuid import uuid5
+
+    from services.storefront.push import NAMESPACE
+
+    applied = house.look_outside().applied
+    rows = house.ask("select id from work_queue where topic = :topic and key like :key", topic=topic, key=key)
+    return [applied[str(uuid5(NAMESPACE, f"inventory_push:{row[0]}"))] for row in rows]
+
+
+def test_call_in_the_hand_of_a_killed_worker_is_done_once(house: House) -> None:
+    shop, place = house.shops[0], house.take_item()
+    before, _ = house.stock(shop, place)
+    house.slow_down(shop, 30.0)
+
+    order = house.sell(shop, place)
+    wait_for(lambda: house.stock(shop, place)[1] != before)  # Shopify has done it, and has not answered
+    assert house.count_in_hand("inventory_push") == 1
+    house.supervisor.kill("worker-outbound")
+    house.slow_down(shop, 0.0)
+    expire_leases(house)
+
+    wait_for(lambda: not house.count_waiting())
+    sold = order["line_items"][0]["quantity"]
+    assert house.stock(shop, place) == (before - sold, before - sold)
+    assert changes_of(house, "inventory_push", f"{shop.items[place].inventory_item_id}:%") == [1]
+
+
+def test_purge_and_flush_lose_nothing(house: House) -> None:
+    shop, place = house.shops[1], house.take_item()
+    house.supervisor.hold("worker-webhooks")
+    try:
+        purged = [house.sell(shop, place) for _ in range(5)]
+        with redis.Redis.from_url(house.env["BROKER_URL"]) as client:
+            wait_for(lambda: client.llen("webhooks") >= len(purged))
+            subprocess.run(
+                [sys.executable, "-m", "celery", "-A", "tasks", "purge", "-f"],
+                env={**os.environ, **house.env}, capture_output=True, timeout=60, check=True,
+            )  # fmt: skip
+            assert client.llen("webhooks") == 0
+            flushed = [house.sell(shop, place) for _ in range(5)]
+            client.flushall()
+    finally:
+        house.supervisor.release("worker-webhooks")
+
+    wait_for(lambda: house.count_orders(purged + flushed) == 10)
+    wait_for(lambda: not house.count_waiting())
+
+
+def test_busy_worker_outlives_a_broker_that_is_away(house: House) -> None:
+    shop, place, later = house.shops[2], house.take_item(), house.take_item()
+    pids = {name: pid for name, pid in house.supervisor.pids().items() if name.startswith("worker-")}
+    house.slow_down(shop, 3.0)
+    first = house.sell(shop, place)
+    wait_for(lambda: house.count_in_hand("inventory_push") == 1)
+
+    cut_at = time.monotonic()
+    house.line.cut()
+    second = house.sell(shop, later)  # answered 200: a broker that is away refuses nobody
+    wait_for(lambda: house.count_in_hand("inventory_push") == 0)
+    wait_for(lambda: time.monotonic() - cut_at > CUT_SECONDS)
+    house.line.mend()
+    house.slow_down(shop, 0.0)
+
+    wait_for(lambda: house.count_orders([first, second]) == 2)
+    wait_for(lambda: not house.count_waiting())
+    assert {name: house.supervisor.pids()[name] for name in pids} == pids
+
+
+def test_worker_that_is_asked_to_stop_gives_its_calls_back(house: House) -> None:
+    shop, places = house.shops[2], [house.take_item() for _ in range(3)]
+    before = [house.stock(shop, place)[0] for place in places]
+    house.supervisor.hold("worker-outbound")
+    house.slow_down(shop, 30.0)
+    orders = [house.sell(shop, place) for place in places]
+    wait_for(lambda: house.count_orders(orders) == 3)
+    house.supervisor.release("worker-outbound")
+    wait_for(lambda: house.count_in_hand("inventory_push") == 3)
+
+    house.supervisor.hold("worker-outbound", grace_seconds=10.0)
+
+    assert house.count_in_hand("inventory_push") == 0
+    house.slow_down(shop, 0.0)
+    house.supervisor.release("worker-outbound")
+    wait_for(lambda: not house.count_waiting())
+    sold = [order["line_items"][0]["quantity"] for order in orders]
+    for place, was, pieces in zip(places, before, sold, strict=True):
+        assert house.stock(shop, place) == (was - pieces, was - pieces)
+        assert changes_of(house, "inventory_push", f"{shop.items[place].inventory_item_id}:%") == [1]

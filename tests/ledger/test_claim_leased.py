@@ -1,0 +1,44 @@
+"""A leased row that was rung for in vain is still taken once it can be."""
+
+from random import Random
+
+from sqlalchemy import Connection, Engine, text
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.ledger.claim import SUSPECT_SENDS, claim_leased
+from services.ledger.run_outside import OutsideRunner
+from services.ledger.topics import TOPICS
+from services.ledger.work import Done, Prepared
+from tests.ledger_rows import plan, statuses
+
+TOPIC = TOPICS["inventory_push"]
+
+
+class Calls:
+    """An effect whose calls all succeed."""
+
+    def prepare(self, tx: Connection, items: list, now: object) -> list[Prepared]:
+        return [Prepared(item=item, act=lambda: Done("pushed")) for item in items]
+
+
+def test_row_that_waited_behind_its_key_is_taken_however_often_it_was_rung(engine: Engine) -> None:
+    first, second = plan(engine, "inventory_push", 2, keys=["one", "one"])
+    with transaction(engine) as tx:
+        held = claim_leased(tx, TOPIC, utc_now(), "dead worker")
+        tx.execute(
+            text("update work_queue set dispatch_count = :sent where id = :id"),
+            {"sent": SUSPECT_SENDS + 7, "id": second},
+        )
+    assert [item.id for item in held.items] == [first]
+    assert OutsideRunner(engine, "next", Random(1)).run_set(TOPIC, Calls()).claimed == 0
+
+    with transaction(engine) as tx:
+        tx.execute(
+            text("update work_queue set locked_at = null, locked_by = null where id = :id"), {"id": first}
+        )
+    runner = OutsideRunner(engine, "next", Random(1))
+    while runner.run_set(TOPIC, Calls()).claimed:
+        pass
+
+    assert statuses(engine) == {"done": 2}
