@@ -36,7 +36,7 @@ class LeaderScheduler(Scheduler):
 
         self.update_from_dict(SCHEDULE)
         for entry in self.schedule.values():
-            entry.last_run_at -= timedelta(days=1)  # everything is due at the first tick
+            entry.last_run_at = utc_now() - timedelta(days=1)  # everything is due at the first tick
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send what is due if we lead; else only look again soon whether the leader is gone."""
