@@ -46,7 +46,7 @@ class Settings:
     bind_address: str = "127.0.0.1"
     ingress_port: int = 8000
     ingress_workers: int = 2
-    ingress_threads: int = 64
+    ingress_requests: int = 256
     console_port: int = 8001
     flower_port: int = 5555
     flower_basic_auth: str = field(default="", repr=False)
@@ -117,7 +117,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         bind_address=text("BIND_ADDRESS", "127.0.0.1"),
         ingress_port=number("INGRESS_PORT", 8000, 1, 65535),
         ingress_workers=number("INGRESS_WORKERS", 2, 1, 64),
-        ingress_threads=number("INGRESS_THREADS", 64, 1, 1024),
+        ingress_requests=number("INGRESS_REQUESTS", 256, 1, 4096),
         console_port=number("CONSOLE_PORT", 8001, 1, 65535),
         flower_port=number("FLOWER_PORT", 5555, 1, 65535),
         flower_basic_auth=text("FLOWER_BASIC_AUTH"),

@@ -1,8 +1,7 @@
-"""The ingress application: the hot route in front, Flask for everything else."""
+"""The ingress of one process: its parts, put together, started and stopped."""
 
-import atexit
+import asyncio
 import os
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flask import Flask
@@ -13,20 +12,20 @@ from services.core.sentry import init_sentry
 from services.core.settings import Settings, get_settings
 from services.ingress.bells import Bells
 from services.ingress.counts import Counts
+from services.ingress.gateway import Gateway, Wire
 from services.ingress.group_commit import GroupCommit
 from services.ingress.health import health_blueprint
 from services.ingress.keyring import Keyring
 from services.ingress.metrics import metrics_blueprint
-from services.ingress.routes import PREFIX
 from services.ingress.webhooks import Webhooks
 from services.ledger.probe import Probe
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from granian.rsgi import Scope
 
 
 class Ingress:
-    """The WSGI application of one process, with the threads that belong to it."""
+    """What granian runs in each of its processes."""
 
     def __init__(self, settings: Settings) -> None:
         configure_logging(settings, os.environ.get("FLEET_PROCESS", "ingress"))
@@ -36,23 +35,34 @@ class Ingress:
         self.keyring = Keyring(engine)
         self.counts = Counts(engine)
         self.commits = GroupCommit(engine, self.bells.ring)
-        for part in (self.bells, self.keyring, self.counts, self.commits):
+        self.webhooks = Webhooks(self.keyring, self.commits, self.counts)
+        self._gateway = Gateway(self.webhooks, make_flask())
+
+    def start(self) -> None:
+        """The keys are known and the threads run."""
+        for part in (self.bells, self.keyring, self.counts):
             part.start()
-        self._webhooks = Webhooks(self.keyring, self.commits, self.counts)
-        self._flask = make_flask()
 
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Answer one request."""
-        if environ["PATH_INFO"].startswith(PREFIX):
-            return self._webhooks(environ, start_response)
-        return self._flask(environ, start_response)
-
-    def close(self) -> None:
-        """What was accepted is committed and told of; then the threads end."""
-        self.commits.close()
+    async def close(self) -> None:
+        """What was accepted is committed, answered and told of; then the threads end."""
+        await self.commits.close()
         self.bells.close()
         self.keyring.stop()
         self.counts.close()
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Granian is about to serve."""
+        self.start()
+        self._watch = loop.create_task(self._gateway.watch())
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Granian has stopped serving."""
+        self._watch.cancel()
+        loop.run_until_complete(self.close())
+
+    async def __rsgi__(self, scope: "Scope", protocol: Wire) -> None:
+        """Answer one request."""
+        await self._gateway.serve(scope, protocol)
 
 
 def make_flask() -> Flask:
@@ -65,10 +75,5 @@ def make_flask() -> Flask:
 
 
 def load() -> Ingress:
-    """Return the application of this process; granian calls it once in each worker.
-
-    What was accepted is finished before the process ends.
-    """
-    app = Ingress(get_settings())
-    atexit.register(app.close)
-    return app
+    """Return the application of this process; granian calls it once in each worker."""
+    return Ingress(get_settings())

@@ -1,14 +1,14 @@
-"""Group commit: requests that arrive together share one insert and one commit.
+"""Group commit: requests that arrive together share one statement and one commit.
 
-Each request thread hands over its event and waits; the process's one writer takes whatever has
-queued, records it in one transaction, and wakes each waiter with its own answer. A group is never
-waited for: with one client it has one event. Whoever is answered has a committed row.
+While one group is committing in a thread, the next gathers; nothing ever waits for a group to fill.
+With one client a group has one event. Whoever is answered has a committed row. All of it but the
+statement runs on the process's event loop.
 """
 
-import threading
-import time
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import Engine
 
@@ -18,10 +18,11 @@ from services.ledger.report import is_connection_fault
 
 MAX_GROUP = 256
 MAX_GROUP_BYTES = 16 * 1024 * 1024
-MAX_WAITING = 1024
+MAX_WAITING = 2048
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 ANSWER_WITHIN_SECONDS = 1.8
 """A provider is told 503 within two seconds when the database does not answer."""
+LOOK_SECONDS = 0.1
 
 
 class Unavailable(Exception):
@@ -29,101 +30,109 @@ class Unavailable(Exception):
 
 
 class _Waiting:
-    __slots__ = ("answer", "done", "event", "fault", "given_up")
+    __slots__ = ("answer", "deadline", "event")
 
-    def __init__(self, event: NewEvent) -> None:
-        self.event = event
-        self.answer: Accepted | None = None
-        self.fault: Exception | None = None
-        self.given_up = False
-        self.done = threading.Lock()
-        self.done.acquire()
+    def __init__(self, event: NewEvent, answer: asyncio.Future[Accepted], deadline: float) -> None:
+        self.event, self.answer, self.deadline = event, answer, deadline
 
 
 class GroupCommit:
-    """One writer thread over a bounded queue. ``rung`` is called with the work of each committed group."""
+    """One committing thread over a bounded queue. ``rung`` hears of the work of each committed group."""
 
     def __init__(self, engine: Engine, rung: Callable[[Sequence[WorkRef]], None]) -> None:
         self._writer, self._rung = KeptConnection(engine), rung
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="group-commit")
         self._waiting: deque[_Waiting] = deque()
+        self._in_hand: list[_Waiting] = []
         self._bytes = 0
-        self._wake = threading.Condition()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)
+        self._busy = self._closing = self._watching = False
 
-    def start(self) -> None:
-        """Begin to write."""
-        self._thread.start()
+    def record(self, event: NewEvent) -> asyncio.Future[Accepted]:
+        """Return the coming answer for ``event``: what became of it once it is committed.
 
-    def record(self, event: NewEvent) -> Accepted:
-        """Return what became of ``event`` once it is committed; raise ``Unavailable`` when it is not."""
-        waiting = _Waiting(event)
-        with self._wake:
-            full = len(self._waiting) >= MAX_WAITING or self._bytes + len(event.body) > MAX_WAITING_BYTES
-            if full or self._closing:
-                raise Unavailable("stopping" if self._closing else "the queue is full")
-            self._waiting.append(waiting)
-            self._bytes += len(event.body)
-            self._wake.notify()
-        if not waiting.done.acquire(timeout=ANSWER_WITHIN_SECONDS):
-            waiting.given_up = True
-            raise Unavailable("the database did not answer in time")
-        if waiting.answer is None:
-            raise Unavailable("the database is away") from waiting.fault
-        return waiting.answer
+        Raises ``Unavailable`` at once when too much waits already; the future does when the database is
+        away or silent.
+        """
+        if self._closing:
+            raise Unavailable("stopping")
+        if len(self._waiting) >= MAX_WAITING or self._bytes + len(event.body) > MAX_WAITING_BYTES:
+            raise Unavailable("too much waits already")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Accepted] = loop.create_future()
+        self._waiting.append(_Waiting(event, answer, loop.time() + ANSWER_WITHIN_SECONDS))
+        self._bytes += len(event.body)
+        if not self._busy:
+            self._busy = True
+            loop.call_soon(self._commit_next)  # whoever else is ready now comes along
+        if not self._watching:
+            self._watching = True
+            loop.call_later(LOOK_SECONDS, self._give_up_late)
+        return answer
 
-    def close(self, timeout_seconds: float = 5.0) -> None:
-        """Everything that was handed over is answered; nothing more is taken."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
-        self._thread.join(timeout_seconds)
+    async def close(self) -> None:
+        """Everything that was handed over is answered; nothing more is taken. Safe to repeat."""
+        if self._closing:
+            return
+        self._closing = True
+        while self._busy or self._waiting:
+            await asyncio.sleep(0.01)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.close)
+        self._thread.shutdown()
 
-    def _run(self) -> None:
-        while group := self._next_group():
-            self._write(group)
-        self._writer.close()
+    def _commit_next(self) -> None:
+        self._in_hand = self._take_group()
+        if not self._in_hand:
+            self._busy = False
+            return
+        events = [waiting.event for waiting in self._in_hand]
+        commit = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, events)
+        commit.add_done_callback(self._answer)
 
-    def _next_group(self) -> list[_Waiting]:
-        with self._wake:
-            while not self._waiting:
-                if self._closing:
-                    return []
-                self._wake.wait()
-            group: list[_Waiting] = []
-            size = 0
-            while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
-                waiting = self._waiting.popleft()
+    def _take_group(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        size = 0
+        while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
+            waiting = self._waiting.popleft()
+            self._bytes -= len(waiting.event.body)
+            # Who was told 503 sends again: not recording it spares that retry a "duplicate".
+            if not waiting.answer.done():
                 size += len(waiting.event.body)
                 group.append(waiting)
-            self._bytes -= size
-            return group
+        return group
 
-    def _write(self, group: list[_Waiting]) -> None:
-        # Whoever gave up was told 503: not recording it spares the provider's retry a "duplicate".
-        group = [waiting for waiting in group if not waiting.given_up]
-        if not group:
-            return
-        try:
-            self._commit(group)
-        except Exception as fault:  # noqa: BLE001 - each waiter is told, whatever it was
-            if len(group) > 1 and not is_connection_fault(fault):
-                # One event that the database will not have must not take its neighbours with it.
-                for waiting in group:
-                    self._write([waiting])
-                return
-            for waiting in group:
-                waiting.fault = fault
-                waiting.done.release()
-            if is_connection_fault(fault):
-                time.sleep(0.05)  # a database that refuses at once must not spin this thread
-
-    def _commit(self, group: list[_Waiting]) -> None:
-        with self._writer() as tx:
-            answers = record_events(tx, [waiting.event for waiting in group])
-        for waiting, answer in zip(group, answers, strict=True):
-            waiting.answer = answer
-            waiting.done.release()
-        refs = [ref for answer in answers for ref in answer.work]
+    def _answer(self, commit: asyncio.Future[list[Accepted | Exception]]) -> None:
+        refs: list[WorkRef] = []
+        for waiting, result in zip(self._in_hand, commit.result(), strict=True):
+            if isinstance(result, Accepted):
+                refs += result.work
+            if waiting.answer.done():
+                continue
+            if isinstance(result, Accepted):
+                waiting.answer.set_result(result)
+            else:
+                fault = Unavailable("the database did not take it")
+                fault.__cause__ = result
+                waiting.answer.set_exception(fault)
         if refs:
             self._rung(refs)
+        self._commit_next()
+
+    def _give_up_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for waiting in (*self._in_hand, *self._waiting):
+            if waiting.deadline < now and not waiting.answer.done():
+                waiting.answer.set_exception(Unavailable("the database did not answer in time"))
+        self._watching = self._busy
+        if self._watching:
+            loop.call_later(LOOK_SECONDS, self._give_up_late)
+
+    def _commit(self, events: list[NewEvent]) -> list[Accepted | Exception]:
+        """Record ``events`` together; one that the database will not have does not take the others along."""
+        try:
+            with self._writer() as tx:
+                return [*record_events(tx, events)]
+        except Exception as fault:  # noqa: BLE001 - each waiter is told, whatever it was
+            if len(events) == 1 or is_connection_fault(fault):
+                return [fault] * len(events)
+            return [result for event in events for result in self._commit([event])]

@@ -1,4 +1,4 @@
-"""Serve the ingress: granian, WSGI, a few processes of many threads. ``python -m services.ingress.serve``."""
+"""Serve the ingress: granian, a few processes, an event loop each. ``python -m services.ingress.serve``."""
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
@@ -17,13 +17,12 @@ def main() -> None:
         factory=True,
         address=settings.bind_address,
         port=settings.ingress_port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.RSGI,
         workers=settings.ingress_workers,
-        blocking_threads=settings.ingress_threads,
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=10_000),
-        # Twice the threads: what waits beyond them stays in the socket's own queue.
-        backpressure=settings.ingress_threads * 2,
+        # Requests in hand at once in a process; what comes beyond them stays in the socket's own queue.
+        backpressure=settings.ingress_requests,
         websockets=False,
         respawn_failed_workers=True,
         workers_kill_timeout=8,

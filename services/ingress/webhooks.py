@@ -1,9 +1,10 @@
-"""The hot route, as a plain WSGI callable: verify, record, answer. Flask would cost more than all of it."""
+"""The hot route: verify, record, answer. It stands before Flask, which would cost more than all of it."""
 
+import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import orjson
@@ -20,30 +21,59 @@ from services.ledger.accept import Accepted, NewEvent
 from services.ledger.plan import plan_topic
 from services.providers.delivery import Delivery
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
 MAX_BODY_BYTES = 5 * 1024 * 1024
 RETRY_AFTER_SECONDS = 5
 PAUSED_RETRY_AFTER_SECONDS = 60
 
-_STATUS = {
-    200: "200 OK",
-    401: "401 Unauthorized",
-    404: "404 Not Found",
-    405: "405 Method Not Allowed",
-    413: "413 Content Too Large",
-    503: "503 Service Unavailable",
-}
+ReadBody = Callable[[], Awaitable[bytes]]
 
 
-class _Answer(Exception):
+class BodyTooLarge(Exception):
+    """The body has more than ``MAX_BODY_BYTES``; the rest of it was not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request. Header names are lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    read_body: ReadBody
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class _Told(Exception):
     """A request ends here: what it is told."""
 
-    def __init__(self, status: int, error: str, *, retry_after_seconds: int = 0, detail: str = "") -> None:
+    def __init__(self, status: int, error: str, *, retry_after_seconds: int = 0) -> None:
         super().__init__(error)
-        self.status, self.error, self.detail = status, error, detail
-        self.retry_after_seconds = retry_after_seconds
+        self.status, self.error, self.retry_after_seconds = status, error, retry_after_seconds
+
+
+def _unavailable() -> _Told:
+    return _Told(503, "unavailable", retry_after_seconds=RETRY_AFTER_SECONDS)
+
+
+@dataclass(slots=True)
+class _Story:
+    """What there is to tell of a request, as far as it got."""
+
+    now: datetime
+    request_id: str
+    route: Route | None
+    delivery: Delivery | None = None
+    accepted: Accepted | None = None
+    size_bytes: int = 0
+    began: float = field(default_factory=time.perf_counter)
 
 
 class Webhooks:
@@ -52,59 +82,69 @@ class Webhooks:
     def __init__(self, keyring: Keyring, commits: GroupCommit, counts: Counts) -> None:
         self._keyring, self._commits, self._counts = keyring, commits, counts
 
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Answer one request. Whatever happens, the answer is JSON and carries ``X-Request-Id``."""
-        began = time.perf_counter()
-        now = utc_now()
-        request_id = uuid4().hex
-        route = find_route(environ["PATH_INFO"])
-        delivery: Delivery | None = None
-        accepted: Accepted | None = None
-        body = b""
-        headers = [("Content-Type", "application/json"), ("X-Request-Id", request_id)]
-        status, outcome, answer = 200, "accepted", b""
+    async def answer(self, request: Request) -> Answer:
+        """Return the answer to ``request``: JSON always, with ``X-Request-Id`` always."""
+        story = _Story(utc_now(), uuid4().hex, find_route(request.path))
+        headers = [("content-type", "application/json"), ("x-request-id", story.request_id)]
+        status, outcome = 200, "accepted"
         try:
-            body, found = self._receive(environ, route)
-            delivery, shop_id = self._verify(found, environ, body, now)
-            accepted = self._record(found, delivery, shop_id, body, now, request_id)
+            accepted = await self._accept(request, story)
             outcome = "accepted" if accepted.is_new else "duplicate"
-            answer = orjson.dumps({"status": outcome, "id": accepted.event_id})
-        except _Answer as told:
+            body = orjson.dumps({"status": outcome, "id": accepted.event_id})
+        except _Told as told:
             status, outcome = told.status, told.error
-            fields = {"error": told.error} | ({"detail": told.detail} if told.detail else {})
-            answer = orjson.dumps(fields)
+            body = orjson.dumps({"error": outcome})
             if told.retry_after_seconds:
-                headers.append(("Retry-After", str(told.retry_after_seconds)))
-            if told.status == 405:
-                headers.append(("Allow", "POST"))
-        except Exception as fault:  # noqa: BLE001 - a bug must not look like a lost event
-            capture_bug(fault, topic="ingress", shop=route.slug if route else "", request_id=request_id)
+                headers.append(("retry-after", str(told.retry_after_seconds)))
+            if status == 405:
+                headers.append(("allow", "POST"))
+        except Exception as fault:  # noqa: BLE001 - a bug must not look like an accepted event
+            slug = story.route.slug if story.route else ""
+            capture_bug(fault, topic="ingress", shop=slug, request_id=story.request_id)
             status, outcome = 503, "unavailable"
-            answer = orjson.dumps({"error": outcome})
-            headers.append(("Retry-After", str(RETRY_AFTER_SECONDS)))
-        self._tell(route, delivery, accepted, now, status, outcome, request_id, len(body), began)
-        headers.append(("Content-Length", str(len(answer))))
-        start_response(_STATUS[status], headers)
-        return [answer]
+            body = orjson.dumps({"error": outcome})
+            headers.append(("retry-after", str(RETRY_AFTER_SECONDS)))
+        self._tell(story, status, outcome)
+        return Answer(status, headers, body)
 
-    def _receive(self, environ: "WSGIEnvironment", route: Route | None) -> tuple[bytes, Route]:
+    async def _accept(self, request: Request, story: _Story) -> Accepted:
+        route = story.route
         if route is None:
-            raise _Answer(404, "not_found")
-        if environ["REQUEST_METHOD"] != "POST":
-            raise _Answer(405, "method_not_allowed")
-        length = environ.get("CONTENT_LENGTH") or ""
-        if length.isdecimal() and int(length) > MAX_BODY_BYTES:
-            raise _Answer(413, "too_large")
-        body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
-        if len(body) > MAX_BODY_BYTES:
-            raise _Answer(413, "too_large")
-        return body, route
+            raise _Told(404, "not_found")
+        if request.method != "POST":
+            raise _Told(405, "method_not_allowed")
+        try:
+            body = await request.read_body()
+        except BodyTooLarge as fault:
+            raise _Told(413, "too_large") from fault
+        except Unavailable as fault:
+            raise _unavailable() from fault
+        story.size_bytes = len(body)
+        story.delivery, shop_id = await self._verify(route, request.headers, body, story.now)
+        self._refuse_what_is_paused(shop_id, story.delivery)
+        event = NewEvent(
+            shop_id=shop_id,
+            provider=route.provider,
+            topic=story.delivery.topic,
+            delivery_key=story.delivery.delivery_key,
+            headers=story.delivery.headers,
+            body=body,
+            received_at=story.now,
+            occurred_at=story.delivery.occurred_at,
+            request_id=story.request_id,
+            key=story.delivery.key,
+            readable=story.delivery.readable,
+        )
+        try:
+            story.accepted = await self._commits.record(event)
+        except Unavailable as fault:
+            raise _unavailable() from fault
+        return story.accepted
 
-    def _verify(
-        self, route: Route, environ: "WSGIEnvironment", body: bytes, now: datetime
+    async def _verify(
+        self, route: Route, headers: Mapping[str, str], body: bytes, now: datetime
     ) -> tuple[Delivery, int]:
         """Return the delivery and its shop. The shop of the path is judged by its own secrets alone."""
-        headers = lower_headers(environ)
         keyring = self._keyring
         refused = Rejected("invalid_signature")
         for _look in range(2):
@@ -114,7 +154,8 @@ class Webhooks:
                 delivery = route.read(headers, body, live_secrets(key, now), now)
             except Rejected as fault:
                 refused = fault
-                keyring.reload()  # the secret may have been set a moment ago
+                # The secret may have been set a moment ago.
+                await asyncio.get_running_loop().run_in_executor(None, keyring.reload)
                 if keyring.ring is ring:
                     break
             else:
@@ -123,77 +164,39 @@ class Webhooks:
                 break  # whoever signs with nobody's secret is nobody
         raise self._refusal(route) from refused
 
-    def _refusal(self, route: Route) -> _Answer:
+    def _refusal(self, route: Route) -> _Told:
         keyring = self._keyring
         if not keyring.is_loaded:
-            return _Answer(503, "unavailable", retry_after_seconds=RETRY_AFTER_SECONDS)
+            return _unavailable()
         if route.slug not in keyring.ring.shop_ids:
-            return _Answer(404, "unknown_shop")
+            return _Told(404, "unknown_shop")
         key = keyring.ring.keys.get((route.slug, route.secret_name))
         if key is not None and key.is_unreadable:
-            return _Answer(503, "unavailable", retry_after_seconds=RETRY_AFTER_SECONDS)
-        return _Answer(401, "invalid_signature")
+            return _unavailable()
+        return _Told(401, "invalid_signature")
 
-    def _record(
-        self, route: Route, delivery: Delivery, shop_id: int, body: bytes, now: datetime, request_id: str
-    ) -> Accepted:
+    def _refuse_what_is_paused(self, shop_id: int, delivery: Delivery) -> None:
+        if not self._keyring.ring.refusals:
+            return
         topic = plan_topic(delivery.provider, delivery.topic)
-        queue, name = (topic.queue, topic.name) if topic else ("webhooks", "")
-        if self._keyring.ring.refusals and self._keyring.is_refused(shop_id, queue, name):
-            raise _Answer(503, "paused", retry_after_seconds=PAUSED_RETRY_AFTER_SECONDS)
-        event = NewEvent(
-            shop_id=shop_id,
-            provider=route.provider,
-            topic=delivery.topic,
-            delivery_key=delivery.delivery_key,
-            headers=delivery.headers,
-            body=body,
-            received_at=now,
-            occurred_at=delivery.occurred_at,
-            request_id=request_id,
-            key=delivery.key,
-            readable=delivery.readable,
-        )
-        try:
-            return self._commits.record(event)
-        except Unavailable as fault:
-            raise _Answer(503, "unavailable", retry_after_seconds=RETRY_AFTER_SECONDS) from fault
+        queue, name = (topic.queue, topic.name) if topic else ("", "")
+        if self._keyring.is_refused(shop_id, queue, name):
+            raise _Told(503, "paused", retry_after_seconds=PAUSED_RETRY_AFTER_SECONDS)
 
-    def _tell(
-        self,
-        route: Route | None,
-        delivery: Delivery | None,
-        accepted: Accepted | None,
-        now: datetime,
-        status: int,
-        outcome: str,
-        request_id: str,
-        size_bytes: int,
-        began: float,
-    ) -> None:
-        known = route is not None and route.slug in self._keyring.ring.shop_ids
-        slug = route.slug if route and known else UNKNOWN
-        provider = route.provider if route and known else UNKNOWN
-        self._counts.count(now, slug, provider, outcome)
+    def _tell(self, story: _Story, status: int, outcome: str) -> None:
+        route, delivery, accepted = story.route, story.delivery, story.accepted
+        # A stranger's words must not become figures' names.
+        is_known = route is not None and route.slug in self._keyring.ring.shop_ids
+        slug, provider = (route.slug, route.provider) if route and is_known else (UNKNOWN, UNKNOWN)
+        self._counts.count(story.now, slug, provider, outcome)
         log_request(
-            request_id=request_id,
+            request_id=story.request_id,
             shop=route.slug if route else UNKNOWN,
             provider=provider,
             topic=delivery.topic if delivery else "",
             status=status,
             outcome=outcome,
-            duration_ms=(time.perf_counter() - began) * 1000,
-            size_bytes=size_bytes,
+            duration_ms=(time.perf_counter() - story.began) * 1000,
+            size_bytes=story.size_bytes,
             event_id=accepted.event_id if accepted else None,
         )
-
-
-def lower_headers(environ: "WSGIEnvironment") -> dict[str, Any]:
-    """Return the request's headers under their lower-case names."""
-    headers = {
-        name[5:].replace("_", "-").lower(): value
-        for name, value in environ.items()
-        if name.startswith("HTTP_")
-    }
-    headers["content-type"] = environ.get("CONTENT_TYPE", "")
-    return headers

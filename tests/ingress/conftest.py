@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
-from werkzeug.test import Client
 
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -15,6 +14,7 @@ from services.ingress.app import Ingress
 from services.shops.secrets import record_secret
 from services.shops.shops import add_shop
 from tests.fakes.line import Line
+from tests.ingress.rsgi import Client, running
 
 SHOPIFY_SECRET = "hush-shopify-client-secret"
 STRIPE_SECRET = "whsec_" + "s" * 32
@@ -50,9 +50,8 @@ def line(settings: Settings) -> Iterator[Line]:
 def ingress(settings: Settings, shop_id: int, line: Line, broker_url: str) -> Iterator[Ingress]:
     """A running ingress whose line to the database is ``line``."""
     url = make_url(settings.database_url).set(port=line.port)
-    app = Ingress(replace(settings, database_url=url.render_as_string(hide_password=False)))
-    yield app
-    app.close()
+    with running(replace(settings, database_url=url.render_as_string(hide_password=False))) as app:
+        yield app
 
 
 @pytest.fixture

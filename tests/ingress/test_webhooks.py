@@ -1,5 +1,6 @@
 """The contract's table of answers, one fact a test, over a real database and a real broker."""
 
+import asyncio
 import json
 import threading
 import time
@@ -9,13 +10,12 @@ from typing import Any
 import pytest
 import redis
 from sqlalchemy import Engine, text
-from werkzeug.test import Client, TestResponse
 
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.ingress import group_commit
+from services.ingress import gateway, group_commit
 from services.ingress.app import Ingress
-from services.ledger.accept import NewEvent
+from services.ledger.accept import Accepted, NewEvent
 from services.providers.openphone import sign_quo
 from services.providers.shopify import sign_shopify
 from services.providers.standard_webhooks import sign_standard
@@ -23,6 +23,7 @@ from services.providers.stripe import sign_stripe
 from services.shops.secrets import record_secret
 from tests.fakes.line import Line
 from tests.ingress.conftest import QUO_SECRET, SHOPIFY_SECRET, STRIPE_SECRET
+from tests.ingress.rsgi import Client, Reply, Wire, running
 from tests.ledger_rows import rows_of
 
 ORDER = json.dumps({"id": 2**53 + 1, "admin_graphql_api_id": f"gid://shopify/Order/{2**53 + 1}"}).encode()
@@ -44,14 +45,14 @@ def post_order(
     webhook_id: str = "w-1",
     secret: str = SHOPIFY_SECRET,
     shop: str = "acme",
-) -> TestResponse:
+) -> Reply:
     headers = sign_shopify(
         body, secret.encode(), topic="orders/create", webhook_id=webhook_id, shop_domain="acme.myshopify.com"
     )
     return client.post(f"/webhooks/shopify/{shop}", data=body, headers=headers)
 
 
-def post_charge(client: Client, *, body: bytes = CHARGE, at: datetime | None = None) -> TestResponse:
+def post_charge(client: Client, *, body: bytes = CHARGE, at: datetime | None = None) -> Reply:
     headers = sign_stripe(body, STRIPE_SECRET.encode(), now=at or utc_now())
     return client.post("/webhooks/stripe/acme", data=body, headers=headers)
 
@@ -85,7 +86,7 @@ def test_a_delivery_sent_again_is_a_duplicate_of_the_same_event(client: Client, 
     first = post_order(client)
     again = post_order(client)
     assert again.status_code == 200
-    assert again.json == {"status": "duplicate", "id": first.json["id"]}  # type: ignore[index]
+    assert again.json == {"status": "duplicate", "id": first.json["id"]}
     assert len(stored(engine)) == 1
 
 
@@ -220,11 +221,10 @@ def test_without_the_broker_the_answer_is_still_200(
 
     monkeypatch.setenv("BROKER_URL", "redis://:nobody@127.0.0.1:1/0")
     get_settings.cache_clear()
-    app = Ingress(get_settings())
     try:
-        assert post_order(Client(app)).status_code == 200
+        with running(get_settings()) as app:
+            assert post_order(Client(app)).status_code == 200
     finally:
-        app.close()
         dispatch.forget_sender()
         get_settings.cache_clear()
 
@@ -263,15 +263,84 @@ def test_an_event_the_database_refuses_does_not_take_its_neighbours_with_it(
 ) -> None:
     def event(number: int, **changes: Any) -> NewEvent:
         values: dict[str, Any] = {
-            "shop_id": 1, "provider": "shopify", "topic": "orders/create", "delivery_key": f"k{number}",
-            "body": b"{}", "received_at": datetime.now(UTC),
-        }  # fmt: skip
+            "shop_id": 1,
+            "provider": "shopify",
+            "topic": "orders/create",
+            "delivery_key": f"k{number}",
+            "body": b"{}",
+            "received_at": datetime.now(UTC),
+        }
         return NewEvent(**(values | changes))
 
-    good = [group_commit._Waiting(event(n)) for n in range(3)]
-    bad = group_commit._Waiting(event(9, delivery_key="nul\0byte"))
-    ingress.commits._write([good[0], bad, *good[1:]])
+    first, bad, last = ingress.commits._commit([event(1), event(2, delivery_key="nul\0byte"), event(3)])
 
-    assert all(w.answer is not None for w in good)
-    assert bad.answer is None
-    assert bad.fault is not None
+    assert isinstance(first, Accepted)
+    assert isinstance(last, Accepted)
+    assert isinstance(bad, Exception)
+    assert {e.delivery_key for e in stored(engine)} == {"k1", "k3"}
+
+
+def test_requests_that_arrive_together_share_a_commit_and_each_gets_its_own_answer(
+    client: Client, engine: Engine
+) -> None:
+    replies: list[Reply] = []
+    threads = [
+        threading.Thread(target=lambda n=n: replies.append(post_order(client, webhook_id=f"g{n % 30}")))
+        for n in range(60)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [r.status_code for r in replies] == [200] * 60
+    assert sorted(r.json["status"] for r in replies) == ["accepted"] * 30 + ["duplicate"] * 30
+    assert len({r.json["id"] for r in replies}) == len(stored(engine)) == 30
+
+
+def test_a_body_without_a_stated_length_is_read_no_further_than_the_limit(client: Client) -> None:
+    wire = Wire([b" " * 1024 * 1024] * 9)
+    reply = client.send("/webhooks/shopify/acme", wire, {})
+    assert (reply.status_code, reply.json) == (413, {"error": "too_large"})
+    assert wire.read_bytes <= 6 * 1024 * 1024
+
+
+def test_what_was_handed_over_is_answered_when_the_ingress_stops(
+    settings: Any, shop_id: int, engine: Engine
+) -> None:
+    replies: list[Reply] = []
+    with running(settings) as app:
+        client = Client(app)
+        threads = [
+            threading.Thread(target=lambda n=n: replies.append(post_order(client, webhook_id=f"s{n}")))
+            for n in range(20)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        asyncio.run_coroutine_threadsafe(app.commits.close(), client._loop).result(10)
+        assert post_order(client, webhook_id="late").status_code == 503
+    assert [r.status_code for r in replies] == [200] * 20
+    assert len(stored(engine)) == 20
+
+
+def test_health_is_answered_by_flask_behind_the_same_door(client: Client) -> None:
+    reply = client.open("/livez", method="GET")
+    assert (reply.status_code, reply.json) == (200, {"status": "alive"})
+    assert client.open("/nothing-here", method="GET").status_code == 404
+
+
+def test_a_body_that_dribbles_in_is_given_up_and_holds_up_nobody(
+    ingress: Ingress, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "BODY_WITHIN_SECONDS", 0.2)
+
+    class Dribble(Wire):
+        async def __call__(self) -> bytes:
+            await asyncio.sleep(3600)
+            return b""
+
+    reply = client.send("/webhooks/shopify/acme", Dribble([]), {"content-length": "100"})
+    assert (reply.status_code, reply.json) == (503, {"error": "unavailable"})
+    assert post_order(client).status_code == 200

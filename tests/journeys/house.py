@@ -2,11 +2,13 @@
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 from sqlalchemy import Engine, text
 
 from services.fleet.demo.delivery import Delivery
@@ -34,7 +36,7 @@ class House:
     sender: Sender
     sandbox_url: str
     rng: random.Random = field(default_factory=lambda: random.Random(11))
-    _next_item: int = 0
+    _taken: Counter[str] = field(default_factory=Counter)
 
     def ask(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         """Return the rows of ``query``."""
@@ -46,10 +48,10 @@ class House:
         with self.engine.begin() as tx:
             tx.execute(text(statement), values)
 
-    def take_item(self) -> int:
-        """Return the place of a good that no other journey uses."""
-        self._next_item += 1
-        return self._next_item - 1
+    def take_item(self, shop: DemoShop) -> int:
+        """Return the place of a good of ``shop`` that no other journey uses."""
+        self._taken[shop.slug] += 1
+        return self._taken[shop.slug] - 1
 
     def make_order(self, shop: DemoShop, place: int) -> tuple[Delivery, dict[str, Any]]:
         """Return an order of one good, as a webhook and as its body."""
@@ -88,6 +90,12 @@ class House:
     def look_outside(self) -> Outside:
         """Return what the sandbox's Shopify holds."""
         return read_outside(self.sandbox_url)
+
+    def changes(self, shop: DemoShop, place: int) -> list[int]:
+        """Return every figure that Shopify was made to hold of a good, in order."""
+        log = httpx.get(f"{self.sandbox_url}/_control/log", params={"shop": shop.domain}).json()["changes"]
+        item = shop.items[place].inventory_item_id
+        return [change["to"] for change in log if change["inventory_item_id"] == item]
 
     def stock(self, shop: DemoShop, place: int) -> tuple[int, int]:
         """Return what we and what Shopify hold of a good."""

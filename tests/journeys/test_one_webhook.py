@@ -15,7 +15,8 @@ pytestmark = pytest.mark.xdist_group("journeys")
 
 
 def test_webhook_becomes_an_order_and_shopify_holds_the_new_stock(house: House) -> None:
-    shop, place = house.shops[0], house.take_item()
+    shop = house.shops[0]
+    place = house.take_item(shop)
     before, _ = house.stock(shop, place)
 
     order = house.sell(shop, place)
@@ -30,14 +31,16 @@ def test_webhook_becomes_an_order_and_shopify_holds_the_new_stock(house: House) 
 
 
 def test_one_request_id_goes_from_the_webhook_to_the_push(house: House) -> None:
-    shop, place = house.shops[0], house.take_item()
+    shop = house.shops[0]
+    place = house.take_item(shop)
+    item = shop.items[place].inventory_item_id
+    pushes = "select request_id from work_queue where topic = 'inventory_push' and key like :key"
+    before = len(house.ask(pushes, key=f"{item}:%"))
 
     house.sell(shop, place)
 
-    item = str(shop.items[place].inventory_item_id)
-    pushes = "select request_id from work_queue where topic = 'inventory_push' and key like :key"
-    wait_for(lambda: house.ask(pushes, key=f"{item}:%"))
-    ((request_id,),) = house.ask(pushes, key=f"{item}:%")
+    wait_for(lambda: len(house.ask(pushes, key=f"{item}:%")) > before)
+    request_id = house.ask(pushes + " order by id desc limit 1", key=f"{item}:%")[0][0]
     found = house.ask("select topic from inbound_events where request_id = :id", id=request_id)
     assert found == [("orders/create",)]
 
@@ -55,11 +58,12 @@ def test_celery_reaches_every_worker(house: House) -> None:
 
 
 def test_under_light_load_each_item_has_a_message_of_its_own(house: House) -> None:
+    shop = house.shops[1]
     house.supervisor.hold("worker-webhooks")
     try:
         with redis.Redis.from_url(house.env["BROKER_URL"]) as client:
             client.delete("webhooks")
-            orders = [house.sell(house.shops[1], house.take_item()) for _ in range(3)]
+            orders = [house.sell(shop, house.take_item(shop)) for _ in range(3)]
 
             def told() -> list[list[int]]:
                 bodies = [json.loads(raw) for raw in client.lrange("webhooks", 0, -1)]

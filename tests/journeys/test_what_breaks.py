@@ -20,19 +20,9 @@ def expire_leases(house: House) -> None:
     house.write("update work_queue set lease_until = now() where locked_at is not null")
 
 
-def changes_of(house: House, topic: str, key: str) -> list[int]:
-    """Return the ids of work of ``topic`` on ``key``, each with the number of times Shopify applied it."""
-    from uuid import uuid5
-
-    from services.storefront.push import NAMESPACE
-
-    applied = house.look_outside().applied
-    rows = house.ask("select id from work_queue where topic = :topic and key like :key", topic=topic, key=key)
-    return [applied[str(uuid5(NAMESPACE, f"inventory_push:{row[0]}"))] for row in rows]
-
-
 def test_call_in_the_hand_of_a_killed_worker_is_done_once(house: House) -> None:
-    shop, place = house.shops[0], house.take_item()
+    shop = house.shops[0]
+    place = house.take_item(shop)
     before, _ = house.stock(shop, place)
     house.slow_down(shop, 30.0)
 
@@ -46,11 +36,12 @@ def test_call_in_the_hand_of_a_killed_worker_is_done_once(house: House) -> None:
     wait_for(lambda: not house.count_waiting())
     sold = order["line_items"][0]["quantity"]
     assert house.stock(shop, place) == (before - sold, before - sold)
-    assert changes_of(house, "inventory_push", f"{shop.items[place].inventory_item_id}:%") == [1]
+    assert house.changes(shop, place) == [before - sold]
 
 
 def test_purge_and_flush_lose_nothing(house: House) -> None:
-    shop, place = house.shops[1], house.take_item()
+    shop = house.shops[1]
+    place = house.take_item(shop)
     house.supervisor.hold("worker-webhooks")
     try:
         purged = [house.sell(shop, place) for _ in range(5)]
@@ -71,7 +62,8 @@ def test_purge_and_flush_lose_nothing(house: House) -> None:
 
 
 def test_busy_worker_outlives_a_broker_that_is_away(house: House) -> None:
-    shop, place, later = house.shops[2], house.take_item(), house.take_item()
+    shop = house.shops[2]
+    place, later = house.take_item(shop), house.take_item(shop)
     pids = {name: pid for name, pid in house.supervisor.pids().items() if name.startswith("worker-")}
     house.slow_down(shop, 3.0)
     first = house.sell(shop, place)
@@ -91,7 +83,8 @@ def test_busy_worker_outlives_a_broker_that_is_away(house: House) -> None:
 
 
 def test_worker_that_is_asked_to_stop_gives_its_calls_back(house: House) -> None:
-    shop, places = house.shops[2], [house.take_item() for _ in range(3)]
+    shop = house.shops[2]
+    places = [house.take_item(shop) for _ in range(3)]
     before = [house.stock(shop, place)[0] for place in places]
     house.supervisor.hold("worker-outbound")
     house.slow_down(shop, 30.0)
@@ -109,4 +102,4 @@ def test_worker_that_is_asked_to_stop_gives_its_calls_back(house: House) -> None
     sold = [order["line_items"][0]["quantity"] for order in orders]
     for place, was, pieces in zip(places, before, sold, strict=True):
         assert house.stock(shop, place) == (was - pieces, was - pieces)
-        assert changes_of(house, "inventory_push", f"{shop.items[place].inventory_item_id}:%") == [1]
+        assert house.changes(shop, place) == [was - pieces]

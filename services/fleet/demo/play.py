@@ -57,6 +57,7 @@ def run_demo(
     clear_home(home)
     log = home / "logs" / "fleet.log"
     with ExitStack() as stack:
+        stack.callback(_say_log, console, log)
         stack.enter_context(own_environment(home))
         out = stack.enter_context(log.open("w", encoding="utf-8"))
         with report.stage(console) as stage:
@@ -75,8 +76,6 @@ def run_demo(
             console.print("\nCtrl-C stops it.")
             with contextlib.suppress(KeyboardInterrupt):
                 fleet.supervisor.wait()
-        elif failed:
-            console.print(f"The fleet's log: {log}", soft_wrap=True)
     return failed
 
 
@@ -179,6 +178,11 @@ def _settle(stage: Stage, what: str) -> int:
         stage.go(most - waiting)
 
     return wait_settled(SETTLE_SECONDS, fewer=fewer)
+
+
+def _say_log(console: Console, log: Path) -> None:
+    if log.exists():
+        console.print(f"\nThe fleet's log: {log}", soft_wrap=True)
 
 
 def _wanted_ports() -> dict[str, str]:

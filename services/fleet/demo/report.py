@@ -5,8 +5,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -80,7 +80,7 @@ def print_table(console: Console, answers: Answers, figures: Figures, outside: O
         ("breaks found", len(figures.breaks), ", ".join(sorted(f"{b[0]} {b[1]}" for b in figures.breaks))),
         ("mails", figures.mails, ""),
     ]  # fmt: skip
-    table = Table(title="What happened", box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(title="What happened", box=None, title_justify="left", pad_edge=False, show_header=False)
     table.add_column("")
     table.add_column("", justify="right")
     table.add_column("", overflow="fold")
@@ -91,7 +91,7 @@ def print_table(console: Console, answers: Answers, figures: Figures, outside: O
 
 def print_checks(console: Console, checks: Sequence[Check]) -> None:
     """Print each check with what it saw; one that does not hold says where to look."""
-    table = Table(title="Checks", box=SIMPLE_HEAD, title_justify="left", pad_edge=False, show_header=False)
+    table = Table(title="\nChecks", box=None, title_justify="left", pad_edge=False, show_header=False)
     for check in checks:
         mark = Text("holds", style="green") if check.holds else Text("FAILS", style="bold red")
         seen = check.seen if check.holds else f"{check.seen}\nlook at: {check.look}"
@@ -102,7 +102,7 @@ def print_checks(console: Console, checks: Sequence[Check]) -> None:
 def print_next(console: Console, values: dict[str, str], home: Path, log: Path) -> None:
     """Print where everything is, and what to try."""
     user, _, password = values["FLOWER_BASIC_AUTH"].partition(":")
-    console.print(Text.assemble(("Look", "bold")))
+    console.print(Text.assemble(("\nLook", "bold")))
     for what, name, note in (
         ("console", "CONSOLE_PORT", ""),
         ("Flower", "FLOWER_PORT", f"   user {user}, password {password}"),
@@ -112,9 +112,9 @@ def print_next(console: Console, values: dict[str, str], home: Path, log: Path) 
         console.print(Text(f"  {what:<8} http://{LOOPBACK}:{values[name]}/{path}{note}"), soft_wrap=True)
     console.print(Text(f"  {'log':<8} {log}"), soft_wrap=True)
     console.print(Text.assemble(("\nTry, in another terminal", "bold")))
-    bin_folder = _shown(Path(sys.executable).parent)
+    bin_folder = quote(_shown(Path(sys.executable).parent))
     for command in (
-        f'eval "$(FLEET_HOME={_shown(home)} {bin_folder}/fleet env)"',
+        f'eval "$(FLEET_HOME={quote(_shown(home))} {bin_folder}/fleet env)"',
         f"{bin_folder}/celery -A tasks backlog",
         f"{bin_folder}/fleet work list --status dead",
         f"{bin_folder}/fleet send shopify harbour --topic orders/create --repeat 5",
