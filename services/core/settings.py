@@ -123,7 +123,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         flower_basic_auth=text("FLOWER_BASIC_AUTH"),
     )
     if faults:
-        raise SettingsInvalid("settings are wrong:\n  - " + "\n  - ".join(faults))
+        hint = "" if database_url else "\n  (or start an embedded fleet with `fleet up`, and this joins it)"
+        raise SettingsInvalid("settings are wrong:\n  - " + "\n  - ".join(faults) + hint)
     return settings
 
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import orjson
 
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
+
+if TYPE_CHECKING:
+    import httpx
 from services.providers.delivery import find_dict
 
 WAIT_UNSTATED = timedelta(seconds=2)
@@ -60,7 +62,7 @@ class StockMoved(Refused):
         self.throttle = throttle
 
 
-def find_throttle(response: httpx.Response) -> ThrottleStatus | None:
+def find_throttle(response: "httpx.Response") -> ThrottleStatus | None:
     """Return the throttle status in ``response``, if it has one."""
     body = _find_body(response)
     status = find_dict(find_dict(find_dict(body or {}, "extensions"), "cost"), "throttleStatus")
@@ -75,7 +77,7 @@ def find_throttle(response: httpx.Response) -> ThrottleStatus | None:
 
 
 def read_answer(
-    response: httpx.Response, throttle: ThrottleStatus | None, *, changes: bool
+    response: "httpx.Response", throttle: ThrottleStatus | None, *, changes: bool
 ) -> dict[str, Any]:
     """Return ``data`` of a good answer; raise what any other answer means.
 
@@ -84,7 +86,7 @@ def read_answer(
     goes out under the same idempotency key.
     """
     status = response.status_code
-    if status != httpx.codes.OK:
+    if status != 200:
         raise _error_of_status(response, throttle, changes=changes)
     body = _find_body(response)
     if body is None:
@@ -112,7 +114,7 @@ def raise_user_errors(payload: Mapping[str, Any], throttle: ThrottleStatus | Non
 
 
 def _error_of_status(
-    response: httpx.Response, throttle: ThrottleStatus | None, *, changes: bool
+    response: "httpx.Response", throttle: ThrottleStatus | None, *, changes: bool
 ) -> WorkError:
     status = response.status_code
     said = f"HTTP {status}"
@@ -156,7 +158,7 @@ def _time_until(points: object, throttle: ThrottleStatus | None) -> timedelta:
     return min(WAIT_LONGEST, timedelta(seconds=missing / throttle.restore_rate))
 
 
-def _stated_wait(response: httpx.Response) -> timedelta | None:
+def _stated_wait(response: "httpx.Response") -> timedelta | None:
     """Return what ``Retry-After`` asks for: seconds (Shopify sends "2.0") or a date, read beside ``Date``."""
     stated = response.headers.get("retry-after", "")
     try:
@@ -169,7 +171,7 @@ def _stated_wait(response: httpx.Response) -> timedelta | None:
     return min(WAIT_LONGEST, max(timedelta(0), wait))
 
 
-def _find_body(response: httpx.Response) -> dict[str, Any] | None:
+def _find_body(response: "httpx.Response") -> dict[str, Any] | None:
     try:
         body = orjson.loads(response.content)
     except orjson.JSONDecodeError:

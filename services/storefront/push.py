@@ -3,10 +3,9 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import cache, partial
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import UUID, uuid5
 
-import httpx
 from sqlalchemy import Connection
 
 from services.core.arrays import int_array, text_array
@@ -16,12 +15,15 @@ from services.core.errors import Misconfigured, Refused, WorkError
 from services.core.settings import get_settings
 from services.ledger.limits import record_throttle
 from services.ledger.work import Done, NewWork, Outcome, Prepared, WorkItem
-from services.providers import shopify_admin
-from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
 from services.providers.shopify_answers import ThrottleStatus
 from services.shops.secrets import get_secret
 from services.storefront.levels import Level
 from services.storefront.push_plan import Cause, find_differing, plan_pushes
+
+if TYPE_CHECKING:
+    import httpx
+
+    from services.providers import shopify_admin
 
 NAMESPACE = UUID("7b6c2a0e-5d0f-4f53-9a55-0d1c5f4f6a11")
 """Idempotency keys are UUIDs made of a work item's id under this name, so every try has the same one."""
@@ -49,11 +51,11 @@ class Shelf(Protocol):
         location_id: int,
         reference: str,
         idempotency_key: str,
-    ) -> shopify_admin.SetResult:
+    ) -> "shopify_admin.SetResult":
         """Set the quantity once per key, if it still is ``change_from_quantity``."""
         ...
 
-    def get_available(self, inventory_item_id: int, location_id: int) -> shopify_admin.Level:
+    def get_available(self, inventory_item_id: int, location_id: int) -> "shopify_admin.Level":
         """Return the level as the shop has it."""
         ...
 
@@ -91,12 +93,17 @@ update inventory_levels set shopify_available = %(available)s
 
 def open_shopify(domain: str, token: str) -> Shelf:
     """Return the Admin API of ``domain``, or the sandbox's where the settings say so."""
+    # Loaded where it is used: every worker knows this module, and one of them calls Shopify.
+    from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
+
     return ShopifyAdmin(_http(), admin_base_url(domain, get_settings().shopify_api_base), token)
 
 
 @cache
-def _http() -> httpx.Client:
+def _http() -> "httpx.Client":
     """One pool of connections a process, made at first use: after the fork."""
+    import httpx
+
     return httpx.Client()
 
 
