@@ -33,7 +33,7 @@ where orders.updated_at < excluded.updated_at
 WRITE_LINES = """
 insert into order_lines (shop_id, line_id, order_gid, sku, title, quantity, price_cents)
 select * from unnest(%s::int[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::int[], %s::bigint[])
-on conflict (shop_id, line_id) do update
+on conflict (shop_id, order_gid, line_id) do update
 set sku = excluded.sku, title = excluded.title, quantity = excluded.quantity,
     price_cents = excluded.price_cents
 """

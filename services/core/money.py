@@ -1,6 +1,7 @@
 """Money is an integer of minor units with its currency beside it. Exact, or refused."""
 
 import re
+from functools import lru_cache
 
 from services.core.errors import ShopfleetError
 
@@ -24,6 +25,7 @@ class MoneyInvalid(ShopfleetError, ValueError):
     """An amount or a currency is not what money looks like."""
 
 
+@lru_cache(maxsize=512)
 def exponent_of(currency: str) -> int:
     """Return how many decimals ``currency`` has: JPY 0, most 2, KWD 3."""
     if not _CURRENCY.fullmatch(currency):

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from services.core.db import fetch_binary
 from services.ledger.pauses import Scope, read_scope
 from services.ledger.topics import Topic
 from services.ledger.work import WorkItem
@@ -95,7 +96,7 @@ def _take(
         "topic": topic.name, "now": now, "shops": list(shares), "shares": list(shares.values()),
         "low": sends[0], "high": sends[1],
     }  # fmt: skip
-    rows = tx.exec_driver_sql(_TAKE, values).all()
+    rows = fetch_binary(tx, _TAKE, values)
     taken: dict[int, int] = {}
     items: list[WorkItem] = []
     held_bytes = 0
@@ -167,7 +168,8 @@ def claim_leased(
         return Claim([], more=False)
     candidates, more = _take(tx, topic, now, shares, sends=(SUSPECT_SENDS if suspects else 0, _EVER))
     first: dict[tuple[int, str], WorkItem] = {}
-    for item in candidates:
+    # Of one key the oldest: it may have been tried already, and what came later builds on it.
+    for item in sorted(candidates, key=lambda item: item.id):
         first.setdefault((item.shop_id, item.key or f"#{item.id}"), item)
     chosen = _free_of_key(tx, topic, list(first.values()))
     if not chosen:

@@ -28,9 +28,9 @@ class Topic:
     name: str
     queue: str
     runs: Runs
-    set_size: int = 500
+    set_size: int = 1000
     """Most items one claim takes."""
-    shop_cap: int = 500
+    shop_cap: int = 1000
     """Most items of one shop in hand at once, over all workers (``outside`` only)."""
     tries: int = 12
     backoff_base: timedelta = timedelta(seconds=5)

@@ -46,7 +46,7 @@ _UPSERT_LINES = """
 insert into order_lines as l (shop_id, line_id, order_gid, sku, title, quantity, price_cents)
 select * from unnest(%(shop_id)s::int[], %(line_id)s::bigint[], %(gid)s::text[], %(sku)s::text[],
                      %(title)s::text[], %(quantity)s::int[], %(price_cents)s::bigint[])
-on conflict (shop_id, line_id) do update set
+on conflict (shop_id, order_gid, line_id) do update set
    sku = excluded.sku, title = excluded.title, quantity = excluded.quantity,
    price_cents = excluded.price_cents
  where (l.sku, l.title, l.quantity, l.price_cents)

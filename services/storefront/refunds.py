@@ -45,11 +45,12 @@ update orders o set refunded_cents = c.cents
 
 _RECOUNT_LINES = """
 update order_lines l set refunded_quantity = c.quantity
-  from (select r.shop_id, r.line_id, sum(r.quantity) as quantity
+  from (select r.shop_id, r.order_gid, r.line_id, sum(r.quantity) as quantity
           from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)
           join order_refund_lines r on r.shop_id = v.shop_id and r.order_gid = v.gid
-         group by r.shop_id, r.line_id) c
- where l.shop_id = c.shop_id and l.line_id = c.line_id and l.refunded_quantity <> c.quantity
+         group by r.shop_id, r.order_gid, r.line_id) c
+ where l.shop_id = c.shop_id and l.order_gid = c.order_gid and l.line_id = c.line_id
+   and l.refunded_quantity <> c.quantity
 """
 
 

@@ -36,14 +36,13 @@ order_lines = Table(
     "order_lines",
     metadata,
     Column("shop_id", Integer, primary_key=True),
+    Column("order_gid", Text, primary_key=True),
     Column("line_id", BigInteger, primary_key=True),
-    Column("order_gid", Text, nullable=False),
     Column("sku", Text, nullable=False),
     Column("title", Text, nullable=False),
     Column("quantity", Integer, nullable=False),
     Column("refunded_quantity", Integer, nullable=False, server_default=text("0")),
     Column("price_cents", BigInteger, nullable=False),
-    Index("ix_order_lines_order", "shop_id", "order_gid"),
 )
 
 order_refunds = Table(

@@ -125,14 +125,15 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=0, help="go round again until this long has passed")
     parser.add_argument("--quick", action="store_true", help="servers are away for seconds, not for a minute")
     parser.add_argument("--only", default="", help="only faults whose name contains this")
+    parser.add_argument("--keep", type=Path, help="an empty folder for the fleet, which keeps its log")
     asked = parser.parse_args()
     outages = Outages(broker=10.0, database=5.0) if asked.quick else Outages()
     wanted = [fault for fault in FAULTS if asked.only in fault.name]
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="shopfleet-chaos-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
-        home = Path(folder) / "fleet"
-        home.mkdir()
+        home = asked.keep.resolve() if asked.keep else Path(folder) / "fleet"
+        home.mkdir(parents=True, exist_ok=True)
         with own_environment(home), (home / "fleet.log").open("w") as out:
             os.environ["LOG_LEVEL"] = "warning"
             with start_fleet(home, auto_ports=True, sandbox=True, out=out) as fleet, joined(fleet.values):
@@ -141,7 +142,7 @@ def main() -> int:
                 outcomes = _run_rounds(chaos, wanted, asked.minutes)
                 chaos.close()
     failed = [outcome for outcome in outcomes if outcome.failed]
-    if not asked.only:
+    if not asked.only and not asked.quick:  # what is kept is the whole of it
         _write(outcomes, asked.events, outages)
     print("everything held" if not failed else f"{len(failed)} faults left something wrong")
     return 1 if failed else 0

@@ -42,3 +42,20 @@ def test_row_that_waited_behind_its_key_is_taken_however_often_it_was_rung(engin
         pass
 
     assert statuses(engine) == {"done": 2}
+
+
+def test_of_one_key_the_oldest_goes_first_although_it_became_due_again_later(engine: Engine) -> None:
+    first, _second = plan(engine, "inventory_push", 2, keys=["one", "one"])
+    with transaction(engine) as tx:
+        tx.execute(
+            text(
+                "update work_queue set status = 'error', retry_count = 1, next_retry_at = now()"
+                " where id = :id"
+            ),
+            {"id": first},
+        )
+
+    with transaction(engine) as tx:
+        claim = claim_leased(tx, TOPIC, utc_now(), "next")
+
+    assert [item.id for item in claim.items] == [first]

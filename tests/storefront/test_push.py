@@ -4,7 +4,7 @@ The shop is a shelf on paper: it keeps Shopify's rules for ``changeFromQuantity`
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -189,7 +189,7 @@ def test_push_retried_after_a_lost_answer_repeats_its_intent_under_its_key(
     assert verdict(ready.act()) == "shopify.no_answer"
     ingest(shop, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51, quantity=2)]))
 
-    outcome, _ = run(shop, shelf, replace(item, payload=ready.payload, retry_count=1))
+    outcome, _ = run(shop, shelf, item._replace(payload=ready.payload, retry_count=1))
 
     assert verdict(outcome) == "pushed"
     assert shelf.asked[0] == shelf.asked[1]

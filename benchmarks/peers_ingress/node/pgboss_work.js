@@ -23,7 +23,7 @@ const WRITE_ORDERS = `
 const WRITE_LINES = `
   insert into order_lines (shop_id, line_id, order_gid, sku, title, quantity, price_cents)
   select * from unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[])
-  on conflict (shop_id, line_id) do update
+  on conflict (shop_id, order_gid, line_id) do update
   set sku = excluded.sku, title = excluded.title, quantity = excluded.quantity, price_cents = excluded.price_cents`;
 const WRITE_MOVEMENTS = `
   insert into stock_movements (shop_id, sku, source, delta, at)

@@ -40,7 +40,8 @@ def clear_home(home: Path) -> None:
 
     Raises ``FleetError`` for a folder that holds anything else, ``AlreadyRunning`` if a demo runs there.
     """
-    if home.is_dir() and not (home / MARK).exists() and any(home.iterdir()):
+    held = {entry.name for entry in home.iterdir()} if home.is_dir() else set()
+    if MARK not in held and held - {"lock"}:
         raise FleetError(
             f"{home} holds something that is not a demo's: name an empty or a new folder with --home"
         )

@@ -28,6 +28,7 @@ _LONGEST_SOCKET_PATH = 100
 _SETTINGS = {
     "listen_addresses": LOOPBACK,
     "max_connections": "100",
+    "max_locks_per_transaction": "256",  # a set of work locks each of its objects
     "shared_buffers": "64MB",
     "huge_pages": "off",
     "jit": "off",  # short queries: compiling them costs more than it saves

@@ -133,16 +133,15 @@ def upgrade() -> None:
     op.create_table(
         "order_lines",
         sa.Column("shop_id", sa.Integer(), nullable=False),
-        sa.Column("line_id", sa.BigInteger(), nullable=False),
         sa.Column("order_gid", sa.Text(), nullable=False),
+        sa.Column("line_id", sa.BigInteger(), nullable=False),
         sa.Column("sku", sa.Text(), nullable=False),
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("quantity", sa.Integer(), nullable=False),
         sa.Column("refunded_quantity", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("price_cents", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("shop_id", "line_id", name=op.f("pk_order_lines")),
+        sa.PrimaryKeyConstraint("shop_id", "order_gid", "line_id", name=op.f("pk_order_lines")),
     )
-    op.create_index("ix_order_lines_order", "order_lines", ["shop_id", "order_gid"], unique=False)
     op.create_table(
         "order_refund_lines",
         sa.Column("shop_id", sa.Integer(), nullable=False),
@@ -451,7 +450,6 @@ def downgrade() -> None:
     op.drop_table("order_refunds")
     op.drop_index("ix_order_refund_lines_order", table_name="order_refund_lines")
     op.drop_table("order_refund_lines")
-    op.drop_index("ix_order_lines_order", table_name="order_lines")
     op.drop_table("order_lines")
     op.drop_table("job_runs")
     op.drop_index("ix_inventory_levels_sku", table_name="inventory_levels")
