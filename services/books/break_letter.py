@@ -7,11 +7,12 @@ from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
 from functools import cache
 from types import MappingProxyType
-from typing import Any, NamedTuple
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.core.money import MoneyInvalid, format_minor
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 LINES = 200
 """A mail lists this many breaks and counts the rest."""
@@ -107,7 +108,9 @@ def _domain(sender: str) -> str:
 
 
 @cache
-def _templates() -> Environment:
+def _templates() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
     return Environment(
         loader=PackageLoader("services.books"),
         autoescape=select_autoescape(["html"], default_for_string=False),

@@ -1,5 +1,7 @@
 """Serves the console: ``python -m services.console.serve``."""
 
+import gc
+
 from flask import Flask
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
@@ -25,6 +27,8 @@ def main() -> None:
     """
     settings = get_settings()
     configure_logging(settings, "console")
+    gc.collect()
+    gc.freeze()  # the process that answers is a fork, and shares what is not touched
     Granian(
         "services.console.serve:start_app",
         factory=True,

@@ -1,21 +1,20 @@
 """Every process writes the same kind of line: one JSON object, or one coloured line for a person.
 
-Lines of other libraries (celery, granian, flower, sqlalchemy) go through the same door. The two lines that
-are written thousands of times a second, one per request and one per settled set, take a short cut: their
-fields are fixed and carry no secrets, so they pay for no processors.
+Everybody logs with the standard library, and every line goes through the same door. The two lines that are
+written thousands of times a second, one per request and one per settled set, take a short cut: their fields
+are fixed and carry no secrets, so they are not searched for any.
 """
 
 import contextlib
 import json
 import logging
 import os
+import traceback
 from collections.abc import Callable, MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
 
 from services.core.redact import redact_field, redact_text
 from services.core.settings import Settings
@@ -26,6 +25,7 @@ LONGEST_FIELD = 200
 
 # Celery names every message twice and httpx every call; the wide lines say more in one.
 _CHATTY = (
+    "celery.beat",
     "celery.worker.strategy",
     "celery.app.trace",
     "httpx",
@@ -52,20 +52,6 @@ def configure_logging(settings: Settings, process: str, *, fd: int = STDOUT_FD) 
     def write(fields: MutableMapping[str, Any]) -> None:
         _write_line(fd, render(fields))
 
-    def finish(_logger: WrappedLogger, _method: str, fields: EventDict) -> str:
-        write(fields)
-        raise structlog.DropEvent
-
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            *_SAFE,
-            finish,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=False,
-    )
     handler = LineHandler(fd=fd, process=process, log_format=settings.log_format)
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(level)
@@ -138,7 +124,7 @@ def log_settled(
 
 
 class LineHandler(logging.Handler):
-    """Writes a standard-library record as this project's line."""
+    """Writes a record as this project's line; ``extra={"fields": {...}}`` adds fields to it."""
 
     def __init__(self, *, process: str, log_format: str, fd: int = STDOUT_FD) -> None:
         super().__init__()
@@ -147,16 +133,19 @@ class LineHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            fields: EventDict = {
+            fields: dict[str, Any] = {
                 "level": record.levelname.lower(),
                 "event": record.getMessage(),
                 "logger": record.name,
-                **structlog.contextvars.get_contextvars(),
+                **getattr(record, "fields", {}),
             }
             if record.exc_info and record.exc_info[0] is not None:
-                fields["exc_info"] = record.exc_info
-            for process in _SAFE:
-                fields = process(None, "", fields)  # type: ignore[assignment]  # these always return a mapping
+                # Without local variables: those hold secrets.
+                fields["exception"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+            fields = {
+                name: redact_text(value) if name == "exception" else redact_field(name, value)
+                for name, value in fields.items()
+            }
             _write_line(self._fd, self._render(fields))
         except Exception:  # noqa: BLE001 - a line that cannot be written must not end what it describes
             self.handleError(record)
@@ -175,17 +164,6 @@ def granian_log_config(settings: Settings, process: str) -> dict[str, Any]:
         "handlers": {"lines": handler},
         "loggers": {"_granian": logger, "granian.access": dict(logger)},
     }
-
-
-def _redact_fields(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    return {
-        name: redact_text(value) if name == "exception" else redact_field(name, value)
-        for name, value in fields.items()
-    }
-
-
-# A traceback is written without local variables: those hold secrets.
-_SAFE: tuple[Processor, ...] = (structlog.processors.format_exc_info, _redact_fields)
 
 
 def _make_render(log_format: str, process: str, *, coloured: bool) -> _Render:
@@ -212,16 +190,23 @@ def _make_render(log_format: str, process: str, *, coloured: bool) -> _Render:
 _JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 
 
+_COLOURS = {"debug": 36, "info": 32, "warning": 33, "error": 31, "critical": 31}
+
+
 def _console_render(process: str, *, coloured: bool) -> _Render:
-    renderer = structlog.dev.ConsoleRenderer(
-        colors=coloured, exception_formatter=structlog.dev.plain_traceback, pad_event_to=24
-    )
+    def paint(text: str, code: int) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if coloured else text
 
     def render(fields: MutableMapping[str, Any]) -> bytes:
-        shown = {name: _printable(name, value) for name, value in fields.items() if value not in (None, "")}
+        level, event = str(fields.pop("level", "info")), str(_printable("event", fields.pop("event", "")))
         stamp = datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]
-        text = renderer(None, "", {"timestamp": stamp, "process": process, **shown})
-        return f"{text}\n".encode()
+        trace = fields.pop("exception", "")
+        shown = {name: _printable(name, value) for name, value in fields.items() if value not in (None, "")}
+        pairs = " ".join(
+            f"{paint(name, 36)}={value}" for name, value in {"process": process, **shown}.items()
+        )
+        head = f"{paint(stamp, 2)} [{paint(f'{level:<8}', _COLOURS.get(level, 0))}] {event:<24} {pairs}"
+        return f"{head}\n{trace}\n".encode() if trace else f"{head}\n".encode()
 
     return render
 

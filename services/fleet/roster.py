@@ -37,11 +37,11 @@ def plan_roster(
         programs.append(_python("mail-sink", "services.sandbox.mail_sink", *options))
     programs.append(_python("ingress", "services.ingress.serve", health=f"{env['INGRESS_PORT']}/livez"))
     programs += [_worker(name, queues, size) for name, queues, size in WORKERS]
-    programs += [_celery(name, "beat", "-l", "WARNING") for name in BEATS]
+    programs += [_tasks(name, "beat") for name in BEATS]
     programs.append(_python("console", "services.console.serve", health=f"{env['CONSOLE_PORT']}/livez"))
     programs.append(
         replace(
-            _celery("flower", "flower"),
+            Program(name="flower", argv=(sys.executable, "-m", "celery", "-A", "tasks", "flower")),
             health_url=f"http://{LOOPBACK}:{env['FLOWER_PORT']}/healthcheck",
             env={"FLOWER_ADDRESS": LOOPBACK},
         )
@@ -57,8 +57,8 @@ def _python(name: str, module: str, *options: str, health: str = "") -> Program:
     return Program(name=name, argv=(sys.executable, "-m", module, *options), health_url=health_url)
 
 
-def _celery(name: str, *command: str) -> Program:
-    return Program(name=name, argv=(sys.executable, "-m", "celery", "-q", "-A", "tasks", *command))
+def _tasks(name: str, *command: str) -> Program:
+    return Program(name=name, argv=(sys.executable, "-m", "tasks", *command))
 
 
 def _worker(name: str, queues: str, size: int) -> Program:
@@ -68,6 +68,5 @@ def _worker(name: str, queues: str, size: int) -> Program:
     https://docs.celeryq.dev/en/stable/userguide/workers.html#remapping-the-sigterm-signal
     """
     node = name.removeprefix("worker-")
-    options = ("-Q", queues, "-c", str(size), "-n", f"{node}@%h", "-l", "WARNING")
-    program = _celery(name, "worker", *options, "--without-gossip", "--without-mingle")
+    program = _tasks(name, "worker", "-Q", queues, "-c", str(size), "-n", f"{node}@%h")
     return replace(program, env={"REMAP_SIGTERM": signal.SIGQUIT.name})

@@ -1,5 +1,8 @@
 """Serve the ingress: granian, a few processes, an event loop each. ``python -m services.ingress.serve``."""
 
+import gc
+import importlib
+
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -11,8 +14,11 @@ from services.core.settings import get_settings
 def main() -> None:
     """Serve until told to stop; a stop finishes the requests in hand."""
     settings = get_settings()
+    # Loaded before the fork and frozen: the processes that answer share these pages.
+    importlib.import_module("services.ingress.app")
+    gc.collect()
+    gc.freeze()
     Granian(
-        # By name, so that only the processes that answer load the application.
         "services.ingress.app:load",
         factory=True,
         address=settings.bind_address,

@@ -5,6 +5,7 @@ connection helps. Each question is therefore asked on a thread of its own, at mo
 it hangs, later askers are told "away" at their own deadline instead of starting more threads.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,7 +13,6 @@ from dataclasses import replace
 from time import monotonic
 from typing import Generic, TypeVar
 
-import structlog
 from sqlalchemy import Engine, text
 
 from services.core import broker
@@ -30,7 +30,7 @@ KEEP_TIMES_COST = 10
 BROKER_SECONDS = 1.0
 
 _T = TypeVar("_T")
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Question(Generic[_T]):
@@ -71,7 +71,8 @@ class Question(Generic[_T]):
         try:
             answer = self._ask()
         except Exception as fault:  # noqa: BLE001 - whatever it is, the answer is "away"; the line says why
-            _log.warning("probe failed", part=self._name, error=f"{type(fault).__name__}: {fault}")
+            what = {"part": self._name, "error": f"{type(fault).__name__}: {fault}"}
+            _log.warning("probe failed", extra={"fields": what})
             answer = None
         took = monotonic() - started
         self._keep_until = monotonic() + max(self._keep_seconds, took * self._keep_times_cost)
