@@ -17,6 +17,18 @@ from services.schema.models import metadata
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Tests that share a house of processes run in one worker of the run; all others anywhere."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByHouse(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
+        def _split_scope(self, nodeid: str) -> str:
+            return "houses" if nodeid.startswith(("tests/journeys/", "tests/tasks/")) else nodeid
+
+    return ByHouse(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
     """The servers of this test process, with a migrated database."""

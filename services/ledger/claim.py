@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.core.db import fetch_binary
-from services.ledger.pauses import Scope, read_scope
+from services.ledger.scope import Scope, read_scope
 from services.ledger.topics import Topic
 from services.ledger.work import WorkItem
 

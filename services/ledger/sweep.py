@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from services.ledger.accept import WorkRef
 from services.ledger.claim import READY
-from services.ledger.pauses import read_scope
+from services.ledger.scope import read_scope
 from services.ledger.topics import TOPICS, Topic
 
 RESEND_AFTER = timedelta(seconds=10)

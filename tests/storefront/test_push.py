@@ -201,6 +201,23 @@ def test_push_retried_after_a_lost_answer_repeats_its_intent_under_its_key(
     assert rows(shop, FIGURES) == [(5, 5)]
 
 
+def test_push_in_doubt_is_asked_again_although_the_figures_agree_by_now(
+    shop: Engine, shelf: ShelfOnPaper
+) -> None:
+    item, shelf.lose = take(shop), True
+    ready = prepare(shop, push_of(shelf), item)
+    assert isinstance(ready, Prepared)
+    assert verdict(ready.act()) == "shopify.no_answer"
+    with transaction(shop) as tx:
+        tx.exec_driver_sql("update inventory_levels set available = 10")
+
+    outcome, follow_on = run(shop, shelf, item._replace(payload=ready.payload, retry_count=1))
+
+    assert verdict(outcome) == "pushed"
+    assert rows(shop, FIGURES) == [(10, 7)]
+    assert [new.key for new in follow_on] == [f"{ITEM}:{LOCATION}"]
+
+
 def test_level_that_changes_during_the_call_has_one_more_push_planned(
     shop: Engine, shelf: ShelfOnPaper
 ) -> None:
