@@ -47,7 +47,12 @@ def plan_roster(
         )
     )
     return tuple(
-        replace(program, cwd=cwd, env={**env, **program.env, "FLEET_PROCESS": program.name})
+        # Few threads do much here: glibc's arena for each of them would only hold memory.
+        replace(
+            program,
+            cwd=cwd,
+            env={"MALLOC_ARENA_MAX": "2", **env, **program.env, "FLEET_PROCESS": program.name},
+        )
         for program in programs
     )
 
