@@ -148,13 +148,13 @@ class Sender:
                 return
 
 
-def ping(timeout_seconds: float = 1.0) -> float | None:
+def ping(timeout_seconds: float = 1.0, url: str = "") -> float | None:
     """Return the broker's round trip in milliseconds, or None when it is away."""
     try:
-        with connect(timeout_seconds=timeout_seconds) as connection:
+        with connect(url, timeout_seconds=timeout_seconds) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=timeout_seconds)
             started = time.perf_counter()
-            if is_redis(get_settings().broker_url):
+            if is_redis(url or get_settings().broker_url):
                 connection.default_channel.client.ping()
     except Exception:  # noqa: BLE001 - any fault means the same: it is away
         return None

@@ -103,8 +103,9 @@ def test_servers_listen_on_loopback_only(home: Path) -> None:
 
 
 def test_stop_leaves_no_process_and_a_free_home(home: Path) -> None:
+    others = {process.pid for process in psutil.Process().children(recursive=True)}
     servers = start(home)
-    pids = [process.pid for process in psutil.Process().children(recursive=True)]
+    pids = {process.pid for process in psutil.Process().children(recursive=True)} - others
     assert find_owner(home) == os.getpid()
 
     servers.stop()
