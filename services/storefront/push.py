@@ -152,7 +152,9 @@ class InventoryPush:
             return Done("in_sync")
         if not domain:
             return Misconfigured(
-                "shopify.no_domain", "the shop has no shopify_domain: set it to <name>.myshopify.com"
+                "shopify.no_domain",
+                "the shop has no shopify_domain: `fleet shops set SHOP --shopify-domain NAME.myshopify.com`, "
+                "then requeue",
             )
         if isinstance(token, Misconfigured):
             return token
