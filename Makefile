@@ -40,6 +40,7 @@ format: setup ## Put the code into shape
 	$(BIN)/ruff format .
 
 bench: setup ## Measure against the naive way and the peers; results go to docs/benchmarks
+	-$(BIN)/python -m benchmarks.setup_peers
 	$(BIN)/python -m benchmarks.run all
 
 chaos: setup ## Kill, flush and stop things under load, and check that nothing was lost
