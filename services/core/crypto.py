@@ -2,14 +2,16 @@
 
 import base64
 from functools import cache
-
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing import TYPE_CHECKING
 
 from services.core.errors import ShopfleetError
 from services.core.settings import get_settings
 
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
+
+# The library is loaded where something is sealed or opened: most processes never do.
+SEALING = ("cryptography.fernet", "cryptography.hazmat.primitives.kdf.hkdf")
 _PURPOSE = b"shopfleet/seal/v1"
 
 
@@ -17,7 +19,11 @@ class SealBroken(ShopfleetError):
     """A sealed value cannot be opened: it was sealed under another key, for another place, or altered."""
 
 
-def _fernet(secret_key: str) -> Fernet:
+def _fernet(secret_key: str) -> "Fernet":
+    from cryptography.fernet import Fernet
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(secret_key.encode())
     return Fernet(base64.urlsafe_b64encode(derived))
 
@@ -34,6 +40,8 @@ class Sealer:
     def __init__(self, secret_key: str, previous: str = "") -> None:
         if not secret_key:
             raise SealBroken("SECRET_KEY is empty: it needs at least 32 random characters")
+        from cryptography.fernet import MultiFernet
+
         self._keys = MultiFernet([_fernet(key) for key in (secret_key, previous) if key])
 
     def seal(self, value: bytes, context: str) -> bytes:
@@ -42,6 +50,8 @@ class Sealer:
 
     def open(self, sealed: bytes, context: str) -> bytes:
         """Return what was sealed for ``context``; raise ``SealBroken`` for anything else."""
+        from cryptography.fernet import InvalidToken
+
         try:
             opened = self._keys.decrypt(sealed)
         except InvalidToken:

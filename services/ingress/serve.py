@@ -7,6 +7,7 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
+from services.core.crypto import SEALING
 from services.core.log import granian_log_config
 from services.core.settings import get_settings
 
@@ -15,7 +16,8 @@ def main() -> None:
     """Serve until told to stop; a stop finishes the requests in hand."""
     settings = get_settings()
     # Loaded before the fork and frozen: the processes that answer share these pages.
-    importlib.import_module("services.ingress.app")
+    for needed in ("services.ingress.app", "sqlalchemy.dialects.postgresql.psycopg", *SEALING):
+        importlib.import_module(needed)
     gc.collect()
     gc.freeze()
     Granian(
