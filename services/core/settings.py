@@ -18,7 +18,8 @@ from dotenv import dotenv_values
 from services.core.errors import SettingsInvalid
 
 BROKER_SCHEMES = ("redis", "rediss", "sentinel", "amqp", "amqps")
-MAIL_TRANSPORTS = ("smtp", "graph", "sendgrid", "resend", "file")
+MAIL_TRANSPORTS = ("smtp",)
+"""The others of the contract come with the outbox; a name that would be ignored is refused instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
