@@ -55,3 +55,15 @@ def test_a_broker_that_is_away_says_so_within_seconds() -> None:
     with pytest.raises(BrokerAway):
         Sender("redis://127.0.0.1:1/0").send("webhooks", "order_ingest", [1])
     assert time.monotonic() - began < 5
+
+
+def test_workers_hold_no_unacknowledged_message_that_a_lost_broker_would_crash_them_over(
+    environment: dict[str, str],
+) -> None:
+    from tasks.celery import app
+
+    with app.connection_for_read() as connection:
+        assert connection.default_channel.ack_emulation is False
+    assert app.conf.worker_disable_prefetch
+    assert app.conf.accept_content == ["json"]
+    assert app.conf.result_backend is None
