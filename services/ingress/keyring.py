@@ -5,8 +5,6 @@ unknown shop, or a signature that does not match, one small query asks whether a
 """
 
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,8 +14,6 @@ from services.core.db import transaction
 from services.shops.secrets import WebhookKey, find_webhook_keys
 
 REFRESH_SECONDS = 2.0
-LOOK_AT_MOST_EVERY_SECONDS = 0.02
-"""However many bad signatures arrive, the database is asked fifty times a second at most."""
 
 _VERSION = """
 select (select coalesce(max(id), 0) from shop_secrets), (select count(*) from shop_secrets),
@@ -65,11 +61,10 @@ def read_ring(engine: Engine, known: Ring) -> Ring:
 class Keyring:
     """The newest ring, refreshed behind the requests. Without a first reading nobody can be judged."""
 
-    def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._engine, self._clock = engine, clock
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._ring = Ring()
         self._lock = threading.Lock()
-        self._tried_at = float("-inf")
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -94,14 +89,11 @@ class Keyring:
         self._stop.set()
 
     def reload(self) -> None:
-        """The ring is what the database says, unless somebody looked a moment ago or it is away."""
-        asked_at = self._clock()
+        """The ring is what the database says now, unless it is away."""
         if not self._lock.acquire(timeout=0.1):
             return  # somebody is looking, and the database is slow to answer
         try:
-            if asked_at - self._tried_at >= LOOK_AT_MOST_EVERY_SECONDS:
-                self._tried_at = asked_at
-                self._ring = read_ring(self._engine, self._ring)
+            self._ring = read_ring(self._engine, self._ring)
         except Exception:  # noqa: BLE001 - the last reading serves on while the database is away
             return
         finally:

@@ -24,6 +24,7 @@ from services.providers.delivery import Delivery
 MAX_BODY_BYTES = 5 * 1024 * 1024
 RETRY_AFTER_SECONDS = 5
 PAUSED_RETRY_AFTER_SECONDS = 60
+LOOK_AT_MOST_EVERY_SECONDS = 0.02
 
 ReadBody = Callable[[], Awaitable[bytes]]
 
@@ -81,6 +82,8 @@ class Webhooks:
 
     def __init__(self, keyring: Keyring, commits: GroupCommit, counts: Counts) -> None:
         self._keyring, self._commits, self._counts = keyring, commits, counts
+        self._next_look: asyncio.Future[None] | None = None
+        self._looked_at = float("-inf")
 
     async def answer(self, request: Request) -> Answer:
         """Return the answer to ``request``: JSON always, with ``X-Request-Id`` always."""
@@ -154,8 +157,7 @@ class Webhooks:
                 delivery = route.read(headers, body, live_secrets(key, now), now)
             except Rejected as fault:
                 refused = fault
-                # The secret may have been set a moment ago.
-                await asyncio.get_running_loop().run_in_executor(None, keyring.reload)
+                await self._look()  # the secret may have been set a moment ago
                 if keyring.ring is ring:
                     break
             else:
@@ -163,6 +165,23 @@ class Webhooks:
                     return delivery, key.shop_id
                 break  # whoever signs with nobody's secret is nobody
         raise self._refusal(route) from refused
+
+    async def _look(self) -> None:
+        """The ring is what the database said at some moment after this call.
+
+        However many bad signatures arrive, one look serves all that wait for it, fifty times a second
+        at most.
+        """
+        if self._next_look is None:
+            self._next_look = asyncio.ensure_future(self._look_soon())
+        await asyncio.shield(self._next_look)
+
+    async def _look_soon(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._looked_at + LOOK_AT_MOST_EVERY_SECONDS - loop.time()))
+        self._next_look = None  # who comes from here on needs a look that begins later
+        self._looked_at = loop.time()
+        await loop.run_in_executor(None, self._keyring.reload)
 
     def _refusal(self, route: Route) -> _Told:
         keyring = self._keyring

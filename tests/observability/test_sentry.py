@@ -143,7 +143,7 @@ def test_an_error_in_a_celery_task_is_reported_under_the_tasks_name(sink: Sentry
     init_sentry(settings_with(sink.dsn), "worker-webhooks")
     app = Celery("t", set_as_current=False)
 
-    @app.task(name="order_ingest")
+    @app.task(name="order_ingest", shared=False)
     def fail(ids: list[int]) -> None:
         raise RuntimeError(f"cannot work on {len(ids)} rows")
 
