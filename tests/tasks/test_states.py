@@ -81,7 +81,7 @@ def seen(engine: Engine, broker_url: str, environment: dict[str, str]) -> Iterat
     seen = Seen(app)
     worker = subprocess.Popen([sys.executable, *command, "--without-gossip", "--without-mingle"], env=env)
     try:
-        seen.wait_for(type="worker-online")
+        seen.wait_for(type="worker-heartbeat")  # it repeats: both ends are there, whoever came first
         yield seen
     finally:
         worker.send_signal(signal.SIGTERM)
