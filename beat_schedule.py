@@ -1,7 +1,11 @@
-"""WHEN: every periodic job of the fleet in one table. ``celery -A tasks beat`` runs it.
+"""WHEN: everything periodic in one place. ``celery -A tasks beat`` keeps it.
 
-Work is found by "due and not done", never by "now is the minute": a tick that was missed or came
-twice changes nothing.
+``JOBS`` is the table to read first: what runs when, in whose time zone, how late is too late, what becomes
+of slots that passed while nobody kept time, and where one sees that it ran. A run of a job is found by
+"due and not done", never by "now is the minute". Schedules are five cron fields; what a person changed
+for a shop (``fleet jobs set``) is in the database and holds without a restart.
+
+``SCHEDULE`` is the fleet's own pulse: messages every few seconds that carry no work.
 """
 
 from datetime import timedelta
@@ -9,8 +13,70 @@ from typing import Any
 
 from celery.schedules import schedule
 
+from services.jobs.job import FLEET_ZONE, SHOP_ZONE, CatchUp, Covers, Job
 from services.ledger.topics import QUEUES
-from tasks.ops import canary, drift, plan_daily_reconciliation, sweep
+from tasks.ops import canary, drift, sweep
+
+JOBS: tuple[Job, ...] = (
+    Job(
+        name="daily-reconciliation",
+        topic="reconcile",
+        title="yesterday's payments are held against Stripe's",
+        schedule="0 0 * * *",
+        zone=SHOP_ZONE,
+        per_shop=True,
+        covers=Covers.DAY,
+        grace=timedelta(minutes=30),
+        catch_up=CatchUp.ALL,
+        volume="theirs",
+        evidence="job_runs, shop_config.last_daily_run, reconciliation_breaks",
+    ),
+    Job(
+        name="audit-verify",
+        topic="audit_verify",
+        title="every audit chain is recomputed and held against its anchors",
+        schedule="30 1 * * *",
+        zone=FLEET_ZONE,
+        covers=Covers.DAY,
+        grace=timedelta(hours=1),
+        catch_up=CatchUp.ONCE,
+        evidence="job_runs, audit_checkpoints",
+    ),
+    Job(
+        name="audit-anchor",
+        topic="audit_anchor",
+        title="the signed heads of all chains go to the archive store",
+        schedule="0 1 * * *",
+        zone=FLEET_ZONE,
+        covers=Covers.DAY,
+        grace=timedelta(minutes=30),
+        catch_up=CatchUp.ONCE,
+        evidence="job_runs, anchors/ in the archive store",
+    ),
+    Job(
+        name="weekly-audit-archive",
+        topic="audit_archive",
+        title="audit events past 90 days move to the archive store",
+        schedule="0 6 * * 1",
+        zone=SHOP_ZONE,
+        per_shop=True,
+        covers=Covers.WEEK,
+        grace=timedelta(hours=2),
+        catch_up=CatchUp.ONCE,
+        evidence="job_runs, audit_archives, manifests in the archive store",
+    ),
+    Job(
+        name="weekly-audit-archive-fleet",
+        topic="audit_archive",
+        title="the fleet's own audit events past 90 days move to the archive store",
+        schedule="0 6 * * 1",
+        zone=FLEET_ZONE,
+        covers=Covers.WEEK,
+        grace=timedelta(hours=2),
+        catch_up=CatchUp.ONCE,
+        evidence="job_runs, audit_archives, manifests in the archive store",
+    ),
+)
 
 
 def _entry(task: Any, every: timedelta, *, queue: str = "ops", args: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -28,7 +94,6 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     # what, how often
     "sweep": _entry(sweep, timedelta(seconds=2)),
     "measure-drift": _entry(drift, timedelta(seconds=15)),
-    "daily-reconciliation": _entry(plan_daily_reconciliation, timedelta(minutes=5)),
     **{
         f"canary-{queue}": _entry(canary, timedelta(seconds=15), queue=queue, args=(queue,))
         for queue in QUEUES

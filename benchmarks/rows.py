@@ -52,8 +52,12 @@ from shops s cross join generate_series(0, %(skus)s - 1) n
 """
 
 
-def make_ready_template(servers: Servers, count: int, *, has_levels: bool = False) -> None:
+def make_ready_template(
+    servers: Servers, count: int, *, has_levels: bool = False, shops: int = SHOPS
+) -> None:
     """Make a database with ``count`` accepted orders whose work waits; ids run from 1 to ``count``.
+
+    They are of the first ``shops`` shops, in turn.
 
     With ``has_levels`` every shop has every sku in stock, so an order changes levels and pushes follow.
     """
@@ -69,7 +73,7 @@ def make_ready_template(servers: Servers, count: int, *, has_levels: bool = Fals
             for number in range(1, count + 1):
                 copy.write_row(
                     (
-                        1 + number % SHOPS,
+                        1 + number % shops,
                         "shopify",
                         "orders/create",
                         f"ready-{number}",

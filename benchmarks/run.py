@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks import idle, ingress, latency, ours, workers
+from benchmarks import audit_verify, audit_write, idle, ingress, latency, mail, ours, workers
 from benchmarks.ingress_ways import WAYS as INGRESS_WAYS
 from benchmarks.processes import ROOT, BenchmarkFailed
 from benchmarks.results import Report, print_table, write_json
@@ -70,6 +70,18 @@ def _latency(servers: Servers, args: argparse.Namespace) -> list[Report]:
     return [latency.measure(servers, ours.fleets(args.only), seconds=args.latency_seconds)]
 
 
+def _audit_write(servers: Servers, args: argparse.Namespace) -> list[Report]:
+    return audit_write.measure(servers, rounds=args.rounds, rows=args.rows)
+
+
+def _audit_verify(servers: Servers, args: argparse.Namespace) -> list[Report]:
+    return audit_verify.measure(servers, rounds=args.rounds, rows=args.audit_rows)
+
+
+def _mail(servers: Servers, args: argparse.Namespace) -> list[Report]:
+    return [mail.measure(servers, rounds=args.rounds, delay_ms=ms, only=args.only) for ms in (0, 10)]
+
+
 def _idle(args: argparse.Namespace) -> list[Report]:
     return [idle.measure(ours.idle_fleet, seconds=args.idle_seconds)]
 
@@ -79,6 +91,9 @@ _MEASURES: dict[str, Callable[[Servers, argparse.Namespace], list[Report]]] = {
     "workers": _workers,
     "pushes": partial(_workers, effect="pushes"),
     "latency": _latency,
+    "mail": _mail,
+    "audit-write": _audit_write,
+    "audit-verify": _audit_verify,
 }
 
 
@@ -100,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=10, help="length of a round")
     parser.add_argument("--clients", type=int, nargs="+", default=[128], help="connections at once (ingress)")
     parser.add_argument("--rows", type=int, default=60_000, help="prepared rows (workers)")
+    parser.add_argument(
+        "--audit-rows", type=int, default=1_000_000, help="length of the chain (audit-verify)"
+    )
     parser.add_argument("--slow-rows", type=int, default=10_000, help="rows for the slow ways (workers)")
     parser.add_argument("--full", action="store_true", help="peers write stock movements too (workers)")
     parser.add_argument("--latency-seconds", type=float, default=30, help="posting at 10/s for this long")

@@ -1,6 +1,8 @@
 """Beat: one of any number leads, the others stand by. The leader is who holds a lock in PostgreSQL.
 
-Celery's own beat has no leader, and RedBeat keeps its lock where a ``FLUSHALL`` ends it.
+Celery's own beat has no leader, and RedBeat keeps its lock where a ``FLUSHALL`` ends it. The leader sends
+the pulse of ``beat_schedule.SCHEDULE``, and begins the runs of ``beat_schedule.JOBS`` itself, as rows: a
+broker that is away delays a run and loses none.
 """
 
 import logging
@@ -14,10 +16,15 @@ from sqlalchemy.exc import DBAPIError
 
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
+from services.jobs.registry import record_jobs
+from services.jobs.tick import tick, watch
+from services.ledger.dispatch import send_messages
 from services.ledger.sweep import record_heartbeat
 
 LEADER_LOCK = 0x5F1EE8
 HEARTBEAT_SECONDS = 5.0
+JOBS_SECONDS = 5.0
+WATCH_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +34,7 @@ class LeaderScheduler(Scheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._connection: Connection | None = None
-        self._beat_at = 0.0
+        self._beat_at = self._jobs_at = self._watched_at = 0.0
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -41,8 +48,10 @@ class LeaderScheduler(Scheduler):
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send what is due if we lead; else only look again soon whether the leader is gone."""
         if not self._leads():
+            self._watch()
             return 2.0
         self._heartbeat()
+        self._keep_time()
         return float(super().tick(*args, **kwargs))
 
     def _leads(self) -> bool:
@@ -55,12 +64,40 @@ class LeaderScheduler(Scheduler):
                     return False
                 log.info("beat leads")
                 self._connection = connection
+                self._record_jobs()
             self._connection.scalar(text("select 1"))
-        except DBAPIError:
-            self._connection = None
-            log.warning("beat does not lead: the database is away")
+        except DBAPIError as fault:
+            self._step_down()
+            log.warning("beat does not lead: %s", str(fault.orig).partition("\n")[0])
             return False
         return True
+
+    def _step_down(self) -> None:
+        """Close the connection for good: one that went back to its pool would keep the lock."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+    def _record_jobs(self) -> None:
+        """Whoever leads writes the table of jobs down, for those who may not import it."""
+        from beat_schedule import JOBS
+
+        with transaction() as tx:
+            record_jobs(tx, JOBS, utc_now())
+
+    def _keep_time(self) -> None:
+        if time.monotonic() - self._jobs_at < JOBS_SECONDS:
+            return
+        self._jobs_at = time.monotonic()
+        send_messages(tick(get_engine(), utc_now()))
+
+    def _watch(self) -> None:
+        """Stand by, and say what the leader lets slip: it may be alive and do nothing."""
+        if time.monotonic() - self._watched_at < WATCH_SECONDS:
+            return
+        self._watched_at = time.monotonic()
+        watch(get_engine())
 
     def _heartbeat(self) -> None:
         if time.monotonic() - self._beat_at < HEARTBEAT_SECONDS:

@@ -20,6 +20,8 @@ TASK_MODULES = (
     "tasks.inventory",
     "tasks.reconciliation",
     "tasks.email",
+    "tasks.reports",
+    "tasks.sync",
     "tasks.ops",
 )
 

@@ -91,7 +91,7 @@ def discard(_ctx: click.Context, reason: str, acting_as: str, **options: Any) ->
     """Drop work for good: the ledger never sends it again. The rows and the reason stay.
 
     \b
-    Example: celery -A tasks discard --topic reconciliation_mail --shop harbour --reason "shop closed"
+    Example: celery -A tasks discard --topic mail_send --shop harbour --reason "shop closed"
     """
 
     def act(tx: Connection, wanted: WorkFilter) -> tuple[int, tuple[WorkRef, ...]]:

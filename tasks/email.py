@@ -1,6 +1,6 @@
 """Queue ``email``: what people must know leaves by mail."""
 
-from services.books.break_mail import BreakMail
+from services.mail.send import MailSend
 from tasks.runner import work_task
 
-reconciliation_mail = work_task("reconciliation_mail", BreakMail())
+mail_send = work_task("mail_send", MailSend())

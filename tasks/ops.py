@@ -8,8 +8,6 @@ from services.core.broker import queue_depths
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.sentry import capture_sweep_failed
-from services.jobs.daily import plan_due_reconciliations
-from services.ledger.accept import record_work
 from services.ledger.backlog import read_backlog, with_broker
 from services.ledger.dispatch import send_messages
 from services.ledger.sweep import record_heartbeat
@@ -49,12 +47,3 @@ def drift() -> dict[str, int]:
         record_heartbeat(tx, "drift", utc_now(), dict(found))
         record_dead_work(tx, utc_now())
     return found
-
-
-@app.task(name="daily-reconciliation", queue="ops", soft_time_limit=50, time_limit=60)
-def plan_daily_reconciliation() -> int:
-    """Every shop whose day has ended, and was not yet reconciled, has its ``reconcile`` planned. Once."""
-    with transaction() as tx:
-        refs = record_work(tx, plan_due_reconciliations(tx, utc_now()), utc_now())
-    send_messages(refs)
-    return len(refs)

@@ -1,6 +1,7 @@
 """The suite's ground: a real PostgreSQL and a real Valkey for each process of the run, from wheels."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,17 @@ from services.schema.models import metadata
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
 
 
+_PLACES = {
+    "tests/journeys/": "houses",
+    "tests/tasks/": "houses",
+    "tests/audit/test_object_store.py": "stores",
+    "tests/audit/test_anchors.py": "stores",
+    "tests/audit/test_archive.py": "stores",
+    "tests/mail/test_look.py": "looks",
+}
+"""Tests that share something slow to start (a fleet, an S3 server, a browser) share a worker of the run."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Tests that share a house of processes run in one worker of the run; all others anywhere."""
@@ -24,7 +36,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
     class ByHouse(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
         def _split_scope(self, nodeid: str) -> str:
-            return "houses" if nodeid.startswith(("tests/journeys/", "tests/tasks/")) else nodeid
+            return next((place for start, place in _PLACES.items() if nodeid.startswith(start)), nodeid)
 
     return ByHouse(config, log) if config.getvalue("dist") == "loadgroup" else None
 
@@ -82,6 +94,8 @@ def engine(environment: dict[str, str], owner_engine: Engine) -> Iterator[Engine
     names = ", ".join(table.name for table in metadata.sorted_tables)
     with owner_engine.begin() as tx:
         tx.execute(text(f"truncate {names} restart identity cascade"))
+    # Or the anchors of one test would contradict the chains of the next.
+    shutil.rmtree(Path(environment["FLEET_HOME"]) / "archive", ignore_errors=True)
     yield db.get_engine()
     db.get_engine().dispose()
 

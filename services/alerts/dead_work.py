@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 _RECORD = """
 insert into incidents as i (shop_id, rule, period, severity, summary, detail, opened_at, updated_at)
-select w.shop_id, 'work_dead:' || w.topic, to_char(min(w.finished_at), 'YYYY-MM-DD'), 'P2',
+select nullif(w.shop_id, 0), 'work_dead:' || w.topic, to_char(min(w.finished_at), 'YYYY-MM-DD'), 'P2',
        count(*) || ' ' || w.topic || ' dead, last: ' || coalesce(max(w.error_code), '?'),
        jsonb_build_object('topic', w.topic, 'count', count(*), 'first_id', min(w.id), 'last_id', max(w.id)),
        %(now)s, %(now)s

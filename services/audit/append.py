@@ -1,28 +1,54 @@
-"""Appending to the audit chain, in the same transaction as the change it proves."""
+"""Appending to the audit chains, in the same transaction as the changes they prove."""
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection
 
-from services.audit.chain import FIRST_PREV_HASH, AuditEvent, Mutation, hash_event, mutation_document
-from services.audit.tables import audit_events
+from services.audit.chain import FIRST_PREV_HASH, AuditEvent, Entry, Mutation, hash_event, mutations_text
+from services.core.arrays import int_array, text_array
 
-__all__ = ["Mutation", "append_audit"]
+__all__ = ["Entry", "Mutation", "append_all", "append_audit"]
 
 _LOCK_SPACE = 0x41554454  # "AUDT": keeps the chains' advisory locks apart from anybody else's
-_FLEET_LOCK = 0  # shop ids begin at 1
+_FLEET = 0  # stands for the fleet's own chain where a number is needed: shop ids begin at 1
 
-_INSERT_MUTATIONS = text(
-    """
-    insert into audit_mutations (event_id, table_name, row_id, summary, before, after)
-    select :event_id, m->>'table_name', m->>'row_id', m->>'summary',
-           nullif(m->'before', 'null'), nullif(m->'after', 'null')
-      from jsonb_array_elements(cast(:mutations as jsonb)) with ordinality as t(m, n)
-     order by n
-    """
-)
+_LOCK = """
+select pg_advisory_xact_lock(%(space)s, shop_id)
+  from (select unnest(%(shop_id)s::int[]) as shop_id order by 1) sorted
+"""
+
+_HEADS = """
+select v.shop_id, h.seq, h.hash
+  from unnest(%(shop_id)s::int[]) as v(shop_id)
+ cross join lateral (select e.seq, e.hash from audit_events e
+                      where e.shop_id = v.shop_id order by e.seq desc limit 1) h
+"""
+
+_FLEET_HEAD = "select 0, seq, hash from audit_events where shop_id is null order by seq desc limit 1"
+
+# Nearly always every item is newer than all that were audited: then one look at the last one is enough.
+_KNOWN = """
+select work_id from audit_events
+ where %(least)s <= (select max(work_id) from audit_events) and work_id = any(%(work_id)s::bigint[])
+"""
+
+# The mutations travel as one text: JSON holds no raw control character, so U+0001 can part them, and
+# nothing needs escaping on one side and its undoing on the other (measured: a fifth of the whole append).
+_INSERT = """
+insert into audit_events (shop_id, seq, at, staff_label, action, request_id, work_id, mutations, prev_hash,
+                          hash)
+select nullif(shop_id, 0), seq, %(now)s, staff_label, action, request_id, work_id, mutations, prev_hash, hash
+  from unnest(%(shop_id)s::int[], %(seq)s::bigint[], %(staff_label)s::text[], %(action)s::text[],
+              %(request_id)s::text[], %(work_id)s::bigint[], string_to_array(%(mutations)s, %(parting)s),
+              string_to_array(%(prev_hash)s, ','), string_to_array(%(hash)s, ','))
+       with ordinality as v(shop_id, seq, staff_label, action, request_id, work_id, mutations, prev_hash,
+                            hash, n)
+ order by n
+returning id
+"""
+_PARTING = "\x01"
 
 
 def append_audit(
@@ -35,44 +61,91 @@ def append_audit(
     now: datetime,
     mutations: Sequence[Mutation],
 ) -> int:
-    """Append one event to the chain of ``shop_id`` (None: the fleet's own) and return its id.
+    """Append one event to the chain of ``shop_id`` (None: the fleet's own) and return its id."""
+    entry = Entry(shop_id, staff_label, action, request_id, mutations)
+    return append_all(tx, [entry], now)[0]
 
-    The chain is locked until the transaction ends, so its order is the order of commits. A caller that
-    appends to several chains goes by ascending ``shop_id`` (None first), or two callers could wait
-    for each other. ``seq`` counts from 1 without a gap: a rolled-back change leaves none.
+
+def append_all(tx: Connection, entries: Sequence[Entry], now: datetime) -> list[int]:
+    """Append ``entries`` to their chains, each chain in the order given; return the ids of the new events.
+
+    An entry whose ``work_id`` is in a chain already is passed over. A chain is locked until the
+    transaction ends, so its order is the order of commits: call this last before the commit, and once,
+    or two callers could wait for each other. ``seq`` counts from 1 without a gap.
     """
-    lock = _FLEET_LOCK if shop_id is None else shop_id
-    tx.execute(text("select pg_advisory_xact_lock(:space, :lock)"), {"space": _LOCK_SPACE, "lock": lock})
-    head = tx.execute(
-        select(audit_events.c.seq, audit_events.c.hash)
-        .where(audit_events.c.shop_id == shop_id)
-        .order_by(audit_events.c.seq.desc())
-        .limit(1)
-    ).one_or_none()
-    seq, prev_hash = (head.seq + 1, head.hash) if head else (1, FIRST_PREV_HASH)
-    event = AuditEvent(
-        shop_id=shop_id,
-        seq=seq,
-        at=now,
-        staff_label=staff_label,
-        action=action,
-        request_id=request_id,
-        mutations=mutations,
-    )
-    event_id: int = tx.execute(
-        insert(audit_events)
-        .values(
-            shop_id=shop_id,
-            seq=seq,
-            at=now,
-            staff_label=staff_label,
-            action=action,
-            request_id=request_id,
-            prev_hash=prev_hash,
-            hash=hash_event(prev_hash, event),
-        )
-        .returning(audit_events.c.id)
-    ).scalar_one()
-    documents = json.dumps([mutation_document(mutation) for mutation in mutations])
-    tx.execute(_INSERT_MUTATIONS, {"event_id": event_id, "mutations": documents})
-    return event_id
+    entries = _find_new(tx, entries)
+    if not entries:
+        return []
+    # Whatever takes time is done before the lock is taken: others wait for as little as can be.
+    ready = [(entry.shop_id or _FLEET, entry, mutations_text(entry.mutations)) for entry in entries]
+    ready.sort(key=_chain_of)
+    shops = sorted({shop for shop, _, _ in ready})
+    tx.exec_driver_sql(_LOCK, {"space": _LOCK_SPACE, "shop_id": int_array(shops)})
+    # A new statement: only that sees what the previous holder of the lock committed.
+    heads = _find_heads(tx, shops)
+    events: list[AuditEvent] = []
+    prev_hashes: list[str] = []
+    hashes: list[str] = []
+    for shop, chain in groupby(ready, key=_chain_of):
+        seq, last = heads.get(shop, (0, FIRST_PREV_HASH))
+        for _, entry, mutations in chain:
+            seq += 1
+            event = AuditEvent(
+                shop or None, seq, now, entry.staff_label, entry.action, entry.request_id, entry.work_id,
+                mutations,
+            )  # fmt: skip
+            events.append(event)
+            prev_hashes.append(last)
+            last = hash_event(last, event)
+            hashes.append(last)
+    return _insert(tx, events, prev_hashes, hashes, now)
+
+
+def _chain_of(ready: tuple[int, Entry, str]) -> int:
+    return ready[0]
+
+
+def _find_new(tx: Connection, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Return the entries that no chain has yet; of two with one ``work_id`` the first."""
+    told = [entry.work_id for entry in entries if entry.work_id is not None]
+    if not told:
+        return entries
+    known = set(tx.exec_driver_sql(_KNOWN, {"least": min(told), "work_id": int_array(told)}).scalars())
+    if not known and len(set(told)) == len(told):
+        return entries
+    new: list[Entry] = []
+    for entry in entries:
+        if entry.work_id is None or entry.work_id not in known:
+            new.append(entry)
+            known.add(entry.work_id)
+    return new
+
+
+def _find_heads(tx: Connection, shops: Sequence[int]) -> dict[int, tuple[int, str]]:
+    heads = list(tx.exec_driver_sql(_HEADS, {"shop_id": int_array(shops)}))
+    if _FLEET in shops:
+        heads += tx.exec_driver_sql(_FLEET_HEAD).all()
+    return {shop: (seq, last) for shop, seq, last in heads}
+
+
+def _insert(
+    tx: Connection,
+    events: Sequence[AuditEvent],
+    prev_hashes: Sequence[str],
+    hashes: Sequence[str],
+    now: datetime,
+) -> list[int]:
+    values = {
+        "now": now,
+        "shop_id": int_array(event.shop_id or _FLEET for event in events),
+        "seq": int_array(event.seq for event in events),
+        "staff_label": text_array([event.staff_label for event in events]),
+        "action": text_array([event.action for event in events]),
+        "request_id": text_array([event.request_id for event in events]),
+        "work_id": int_array(event.work_id for event in events),
+        "mutations": _PARTING.join([event.mutations for event in events]),
+        "parting": _PARTING,
+        "prev_hash": ",".join(prev_hashes),
+        "hash": ",".join(hashes),
+    }
+    return [int(row[0]) for row in tx.exec_driver_sql(_INSERT, values).all()]

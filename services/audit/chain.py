@@ -1,36 +1,57 @@
 """What an audit event's bytes and hash are. Pure: no clock, no database.
 
 The hash covers the hash before it, so a row altered, removed or put between shows at the next one.
+The text of the mutations is stored as it was hashed; nothing is ever formatted twice, so no change of
+a library can make an honest row look altered.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 from uuid import UUID
+
+import orjson
 
 FIRST_PREV_HASH = "0" * 64
 """What stands before a chain's first event."""
 
+_CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 
-@dataclass(frozen=True, slots=True)
-class Mutation:
-    """One row changed. ``before`` and ``after`` hold what changed; None where there was or is nothing."""
+
+class Mutation(NamedTuple):
+    """One row changed. ``before`` and ``after`` hold what changed; None where there was or is nothing.
+
+    A named tuple, as thousands a second are made.
+    """
 
     table_name: str
     row_id: str
     summary: str
-    before: Mapping[str, Any] | None = field(default=None)
-    after: Mapping[str, Any] | None = field(default=None)
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEvent:
-    """One change by a person, a job or a webhook, at its place in a chain (``shop_id`` None: the fleet's)."""
+class Entry(NamedTuple):
+    """A change to append to a chain (``shop_id`` None: the fleet's own).
+
+    ``work_id`` is the item of ``work_queue`` that made it, if one did: an item is audited once, however
+    often it is told of.
+    """
+
+    shop_id: int | None
+    staff_label: str
+    action: str
+    request_id: str
+    mutations: Sequence[Mutation]
+    work_id: int | None = None
+
+
+class AuditEvent(NamedTuple):
+    """One event at its place in a chain. ``mutations`` is the canonical text, exactly as stored."""
 
     shop_id: int | None
     seq: int
@@ -38,72 +59,72 @@ class AuditEvent:
     staff_label: str
     action: str
     request_id: str
-    mutations: Sequence[Mutation]
+    work_id: int | None
+    mutations: str
 
 
-def to_plain(value: Any) -> Any:  # noqa: PLR0911 - one answer for each type
-    """Return ``value`` as JSON that PostgreSQL gives back unchanged, or raise ``TypeError``.
+def mutations_text(mutations: Sequence[Mutation]) -> str:
+    """Return ``mutations`` in their one canonical form: UTF-8 JSON, keys sorted, no spaces, in order.
 
-    Times become text in UTC, decimals text. A float is refused: jsonb rewrites some of them (``1e22``
-    comes back as an integer), and the hash of what is read would differ from the hash of what was written.
+    Times become text in UTC with microseconds, decimals, dates and ids text. Raises ``TypeError`` for
+    what has no exact form, and for a NUL character, which PostgreSQL's jsonb cannot show.
     """
+    rows = [
+        {"after": m.after, "before": m.before, "row_id": m.row_id, "summary": m.summary,
+         "table_name": m.table_name}
+        for m in mutations
+    ]  # fmt: skip
+    text = orjson.dumps(rows, default=_to_text, option=_CANONICAL).decode()
+    if "\\u0000" in text:
+        raise TypeError("a text with a NUL character cannot be shown by jsonb")
+    return text
+
+
+def canonical_text(event: AuditEvent) -> str:
+    """Return the one text of ``event``: JSON with sorted keys and no spaces."""
+    return (
+        f'{{"action":{_quoted(event.action)},"at":"{to_utc_text(event.at)}","mutations":{event.mutations},'
+        f'"request_id":{orjson.dumps(event.request_id).decode()},"seq":{event.seq},'
+        f'"shop_id":{_number(event.shop_id)},"staff_label":{_quoted(event.staff_label)},'
+        f'"work_id":{_number(event.work_id)}}}'
+    )
+
+
+def hash_event(prev_hash: str, event: AuditEvent) -> str:
+    """Return the SHA-256, in hex, of the hash before, a line break, and the event's canonical text."""
+    return hashlib.sha256(f"{prev_hash}\n{canonical_text(event)}".encode()).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def to_utc_text(at: datetime) -> str:
+    """Return an aware time in UTC, always with microseconds, as ``2026-11-21T08:00:00.000000+00:00``.
+
+    Remembered, as the events of a set share one time: equal moments have one text, whatever their zone.
+    """
+    if at.tzinfo is not UTC:
+        if at.tzinfo is None:
+            raise TypeError(f"{at!r} has no zone")
+        at = at.astimezone(UTC)
+    return at.isoformat(timespec="microseconds")
+
+
+def _to_text(value: object) -> object:
     match value:
-        case None | bool():
-            return value
         case Enum():
-            return to_plain(value.value)
-        case int():
-            return int(value)
-        case str():
-            if "\0" in value:
-                raise TypeError("a text with a NUL character cannot be kept in jsonb")
-            return str(value)
+            return value.value
         case datetime():
             return to_utc_text(value)
         case date() | UUID() | Decimal():
             return str(value)
         case Mapping():
-            return {str(key): to_plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [to_plain(item) for item in value]
+            return dict(value)
     raise TypeError(f"{type(value).__name__} has no exact form in the audit: write it as text or integer")
 
 
-def to_utc_text(at: datetime) -> str:
-    """Return an aware time in UTC, always with microseconds, as ``2026-11-21T08:00:00.000000Z``."""
-    if at.tzinfo is None:
-        raise TypeError(f"{at!r} has no zone")
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _number(value: int | None) -> str:
+    return "null" if value is None else str(value)
 
 
-def mutation_document(mutation: Mutation) -> dict[str, Any]:
-    """Return ``mutation`` as the plain document that is both stored and hashed."""
-    document: dict[str, Any] = to_plain(
-        {
-            "table_name": mutation.table_name,
-            "row_id": mutation.row_id,
-            "summary": mutation.summary,
-            "before": mutation.before,
-            "after": mutation.after,
-        }
-    )
-    return document
-
-
-def canonical_bytes(event: AuditEvent) -> bytes:
-    """Return the one byte form of ``event``: UTF-8 JSON, keys sorted, no spaces, mutations in order."""
-    document = {
-        "shop_id": event.shop_id,
-        "seq": event.seq,
-        "at": to_utc_text(event.at),
-        "staff_label": event.staff_label,
-        "action": event.action,
-        "request_id": event.request_id,
-        "mutations": [mutation_document(mutation) for mutation in event.mutations],
-    }
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def hash_event(prev_hash: str, event: AuditEvent) -> str:
-    """Return the SHA-256, in hex, of the hash before and the event's canonical bytes."""
-    return hashlib.sha256(prev_hash.encode("ascii") + b"\n" + canonical_bytes(event)).hexdigest()
+@lru_cache(maxsize=1024)
+def _quoted(text: str) -> str:
+    return orjson.dumps(text).decode()

@@ -1,28 +1,26 @@
-"""Topic ``reconcile``: a shop's charges of one day are held against Stripe's own list."""
+"""Job ``daily-reconciliation``: a shop's charges of one day are held against Stripe's own list."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from functools import partial
 from typing import Any, NamedTuple, Protocol
-from zoneinfo import ZoneInfo
 
 import orjson
 from sqlalchemy import Connection
 
+from services.books.break_notice import record_break_mail
 from services.books.compare import Booked, Break, find_breaks
 from services.core.arrays import text_array
 from services.core.clock import utc_now
 from services.core.crypto import SealBroken
-from services.core.errors import Misconfigured, Refused, WorkError
+from services.core.db import transaction
+from services.core.errors import Misconfigured
 from services.core.settings import get_settings
-from services.jobs.daily import JOB
-from services.jobs.due import day_bounds
-from services.jobs.runs import record_run_ended
-from services.ledger.work import Done, NewWork, Outcome, Prepared, WorkItem
+from services.jobs.due import period_bounds
+from services.jobs.effect import Finished, Run
+from services.ledger.work import Recorded
 from services.providers.stripe_api import Charge, list_charges
 from services.shops.secrets import get_secret
-
-MAIL_TOPIC = "reconciliation_mail"
 
 
 class ListCharges(Protocol):
@@ -73,70 +71,51 @@ on conflict (shop_id) do update set last_daily_run = excluded.last_daily_run
 
 
 class Reconcile:
-    """Reconciles days. ``list_theirs`` asks Stripe; ``clock`` dates the result."""
+    """Reconciles days: the work of the job ``daily-reconciliation``.
+
+    ``list_theirs`` asks Stripe; ``clock`` dates the result.
+    """
 
     def __init__(
         self, list_theirs: ListCharges = list_charges, clock: Callable[[], datetime] = utc_now
     ) -> None:
         self._list_theirs, self._clock = list_theirs, clock
 
-    def prepare(
-        self, tx: Connection, items: Sequence[WorkItem], now: datetime
-    ) -> Sequence[Prepared | Outcome]:
-        """Return, per item, the comparison to make, with our side of it read.
+    def __call__(self, run: Run) -> Finished:
+        """The shop's day is held against Stripe's list, and its open breaks are exactly those found.
 
-        A shop that has nothing to do with Stripe is ``no_stripe`` and its run is done; one that takes
-        Stripe's webhooks but has no ``stripe-key`` is ``Misconfigured``.
+        A shop that has nothing to do with Stripe is ``no_stripe``; one that takes Stripe's webhooks but
+        has no ``stripe-key`` is ``Misconfigured``.
         """
-        return [self._prepare_one(tx, item, now) for item in items]
-
-    def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> Prepared | Outcome:
-        try:
-            day = _read_day(tx, item)
-            key = get_secret(tx, item.shop_id, "stripe-key")
+        assert run.shop_id is not None  # noqa: S101 - the job is per shop
+        begins, ends = period_bounds(run.covers, run.period, run.zone)
+        day = Day(run.shop_id, date.fromisoformat(run.period), begins, ends)
+        with transaction() as tx:
+            try:
+                key = get_secret(tx, day.shop_id, "stripe-key")
+            except SealBroken as fault:
+                why = f"the shop's stripe-key does not open: {fault}"
+                raise Misconfigured("stripe.key_unreadable", why) from fault
             ours = [Booked(*row) for row in tx.exec_driver_sql(_FIND_OURS, day._asdict())]
             if key is None:
-                return _settle_without_key(tx, day, ours, now)
-        except WorkError as fault:
-            return fault
-        except SealBroken as fault:
-            return Misconfigured("stripe.key_unreadable", f"the shop's stripe-key does not open: {fault}")
-        return Prepared(item=item, act=partial(self._compare, item, day, ours, key))
-
-    def _compare(self, item: WorkItem, day: Day, ours: Sequence[Booked], key: str) -> Outcome:
+                return self._finish_without_key(tx, day, ours)
         base_url = get_settings().stripe_api_base
-        try:
-            theirs = [_booked(charge) for charge in self._list_theirs(key, base_url, day.begins, day.ends)]
-        except WorkError as fault:
-            return fault
+        theirs = [_booked(charge) for charge in self._list_theirs(key, base_url, day.begins, day.ends)]
         breaks = find_breaks(ours, theirs)
         stats = {"ours": len(ours), "theirs": len(theirs), "breaks": len(breaks)}
-        return Done(
-            "breaks" if breaks else "clean", partial(_record, day, breaks, stats, self._clock(), item)
-        )
+        record = partial(_record, day, breaks, stats, self._clock(), run.request_id)
+        return Finished(stats=stats, verdict="breaks" if breaks else "clean", record=record)
 
-
-def _read_day(tx: Connection, item: WorkItem) -> Day:
-    asked = item.payload.get("day")
-    try:
-        day = date.fromisoformat(asked)  # type: ignore[arg-type] # what is not text is refused here
-    except (TypeError, ValueError):
-        raise Refused("reconcile.no_day", f"day is {asked!r}: it should be like 2026-11-20") from None
-    zone = tx.exec_driver_sql("select timezone from shops where id = %(id)s", {"id": item.shop_id}).scalar()
-    if zone is None:
-        raise Refused("reconcile.no_shop", f"there is no shop with the id {item.shop_id}")
-    return Day(item.shop_id, day, *day_bounds(ZoneInfo(zone), day))
-
-
-def _settle_without_key(tx: Connection, day: Day, ours: Sequence[Booked], now: datetime) -> Outcome:
-    if ours or get_secret(tx, day.shop_id, "stripe-webhook") is not None:
-        return Misconfigured(
-            "stripe.no_key",
-            "the shop takes Stripe's webhooks but has no stripe-key to compare with: record a restricted "
-            "key that may read charges, then requeue this",
-        )
-    _record_run(tx, day, {"ours": 0, "theirs": 0, "breaks": 0}, now, "no_stripe")
-    return Done("no_stripe")
+    def _finish_without_key(self, tx: Connection, day: Day, ours: Sequence[Booked]) -> Finished:
+        if ours or get_secret(tx, day.shop_id, "stripe-webhook") is not None:
+            raise Misconfigured(
+                "stripe.no_key",
+                "the shop takes Stripe's webhooks but has no stripe-key to compare with: record a restricted "
+                "key that may read charges, then requeue this",
+            )
+        stats = {"ours": 0, "theirs": 0, "breaks": 0}
+        record = partial(_record_no_stripe, day, stats, self._clock())
+        return Finished(stats=stats, verdict="no_stripe", record=record)
 
 
 def _booked(charge: Charge) -> Booked:
@@ -149,10 +128,10 @@ def _record(
     breaks: Sequence[Break],
     stats: dict[str, int],
     now: datetime,
-    item: WorkItem,
+    request_id: str,
     tx: Connection,
-) -> Sequence[NewWork]:
-    """The day's open breaks are exactly ``breaks``, its run has ended, and a mail is due if there are any."""
+) -> Recorded:
+    """The day's open breaks are exactly ``breaks``, and a mail is due if there are any."""
     found: dict[str, Any] = {
         "shop_id": day.shop_id,
         "day": day.day,
@@ -165,25 +144,19 @@ def _record(
     tx.exec_driver_sql(_CLOSE_BREAKS, found)
     if breaks:
         tx.exec_driver_sql(_UPSERT_BREAKS, found)
-    _record_run(tx, day, stats, now, "breaks" if breaks else "clean")
+    _record_summary(tx, day, stats, now, "breaks" if breaks else "clean")
     if not breaks:
-        return ()
-    period = day.day.isoformat()
-    return (
-        NewWork(
-            shop_id=day.shop_id,
-            topic=MAIL_TOPIC,
-            key=period,
-            payload={"day": period},
-            request_id=item.request_id,
-        ),
-    )
+        return Recorded()
+    return Recorded(record_break_mail(tx, day.shop_id, day.day, now, request_id=request_id))
 
 
-def _record_run(tx: Connection, day: Day, stats: dict[str, int], now: datetime, status: str) -> None:
-    period = day.day.isoformat()
-    record_run_ended(tx, job=JOB, shop_id=day.shop_id, period=period, now=now, stats=stats)
-    summary = {"day": period, "at": now.isoformat(), "status": status, **stats}
+def _record_no_stripe(day: Day, stats: dict[str, int], now: datetime, tx: Connection) -> Recorded:
+    _record_summary(tx, day, stats, now, "no_stripe")
+    return Recorded()
+
+
+def _record_summary(tx: Connection, day: Day, stats: dict[str, int], now: datetime, status: str) -> None:
+    summary = {"day": day.day.isoformat(), "at": now.isoformat(), "status": status, **stats}
     tx.exec_driver_sql(_RECORD_SUMMARY, {"shop_id": day.shop_id, "summary": orjson.dumps(summary).decode()})
 
 

@@ -56,6 +56,7 @@ class Transaction(NamedTuple):
     parent_id: str | None
     version_at: datetime
     event_id: int | None
+    work_id: int
 
     @property
     def key(self) -> tuple[int, str]:
@@ -104,6 +105,7 @@ def read_transaction(item: WorkItem) -> Transaction | None:
             parent_id=_find_reference(source, _PARENTS[kind]),
             version_at=version_at,
             event_id=item.event_id,
+            work_id=item.id,
         )
     except Unreadable as fault:
         raise fault.within("data.object") from None

@@ -5,18 +5,21 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.books.stripe_body import Transaction, Version, read_transaction, transaction_version
+from services.books.said import KnownTransaction, say_transaction
+from services.books.stripe_body import Transaction, read_transaction, transaction_version
 from services.core.arrays import instant_array, int_array, text_array
 from services.core.errors import Refused
 from services.core.locks import lock_objects
 from services.core.reading import read_set
+from services.ledger.said import said_by
 from services.ledger.work import Done, Effects, Outcome, WorkItem
 
 TransactionKey = tuple[int, str]
 """(shop, Stripe's id)."""
 
 _FIND = """
-select t.shop_id, t.provider_id, t.version_at, t.kind, t.status, t.refunded_cents
+select t.shop_id, t.provider_id, t.version_at, t.kind, t.status, t.refunded_cents,
+       t.amount_cents, t.currency, t.parent_id, t.occurred_at
   from unnest(%(shop_id)s::int[], %(provider_id)s::text[]) as v(shop_id, provider_id)
   join transactions t on t.shop_id = v.shop_id and t.provider_id = v.provider_id
 """
@@ -52,7 +55,8 @@ def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime
             if rival is None or entry.version > rival.version:
                 newest[entry.key] = entry
     lock_objects(tx, newest)
-    known = _find_versions(tx, newest)
+    rows = _find_known(tx, newest)
+    known = {key: transaction_version(*row[:4]) for key, row in rows.items()}
     won = [t for key, t in newest.items() if key not in known or t.version > known[key]]
     _record_transactions(tx, won)
 
@@ -62,15 +66,16 @@ def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime
         best = newest[entry.key].version
         return Done() if entry.version == max(best, known.get(entry.key, best)) else Done("stale")
 
-    return Effects([settle(entry) for entry in read])
+    told = {item.id: item for item in items}
+    audit = [said_by(told[t.work_id], [say_transaction(t, rows.get(t.key))]) for t in won]
+    return Effects([settle(entry) for entry in read], audit=audit)
 
 
-def _find_versions(tx: Connection, keys: Collection[TransactionKey]) -> dict[TransactionKey, Version]:
+def _find_known(tx: Connection, keys: Collection[TransactionKey]) -> dict[TransactionKey, KnownTransaction]:
     if not keys:
         return {}
     arrays = {"shop_id": int_array(s for s, _ in keys), "provider_id": text_array([i for _, i in keys])}
-    rows = tx.exec_driver_sql(_FIND, arrays)
-    return {(r[0], r[1]): transaction_version(r[2], r[3], r[4], r[5]) for r in rows}
+    return {(r[0], r[1]): KnownTransaction(*r[2:]) for r in tx.exec_driver_sql(_FIND, arrays)}
 
 
 def _record_transactions(tx: Connection, won: Sequence[Transaction]) -> None:

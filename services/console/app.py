@@ -5,10 +5,13 @@ from urllib.parse import urlsplit
 
 from flask import Flask, render_template, request
 
+from services.console.audit import audit_blueprint
+from services.console.cron import cron_blueprint
 from services.console.gate import close_all_but_public
 from services.console.health import health_blueprint
 from services.core.clock import utc_now
 from services.core.settings import Settings, get_settings
+from services.jobs.deadman import find_overdue_jobs
 from services.ledger.health import Health, age_seconds, find_missing, judge_status
 from services.ledger.probe import Probe
 
@@ -22,11 +25,13 @@ HEADLINES = {
 def make_app(settings: Settings | None = None, probe: Probe | None = None) -> Flask:
     """Return the console: the front page and the health routes, everything else closed."""
     settings = settings or get_settings()
-    probe = probe or Probe()
+    probe = probe or Probe(find_overdue=find_overdue_jobs)
     app = Flask(__name__)
     app.register_blueprint(health_blueprint(probe))
+    app.register_blueprint(cron_blueprint())
+    app.register_blueprint(audit_blueprint(settings))
     app.add_template_filter(describe_age, "age")
-    close_all_but_public(app)
+    close_all_but_public(app, settings.cron_secret)
 
     @app.get("/")
     def home() -> str:

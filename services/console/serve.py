@@ -7,16 +7,22 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 
 from services.console.app import make_app
+from services.core.db import get_engine
 from services.core.log import configure_logging, granian_log_config
 from services.core.sentry import init_sentry
 from services.core.settings import get_settings
+from services.jobs.watchman import Watchman
 
 
 def start_app() -> Flask:
-    """Return the application of one server process, with its log and its error reports set up."""
+    """Return the application of one server process, with its log and its error reports set up.
+
+    It is also who notices that beat is dead: a process that lives and keeps no time itself.
+    """
     settings = get_settings()
     configure_logging(settings, "console")
     init_sentry(settings, "console")
+    Watchman(get_engine()).start()
     return make_app(settings)
 
 

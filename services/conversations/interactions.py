@@ -6,12 +6,15 @@ from datetime import datetime
 import orjson
 from sqlalchemy import Connection
 
+from services.audit.chain import Entry
 from services.conversations.merge import Interaction, is_repeat, merge_told
 from services.conversations.quo_body import Told, read_told
+from services.conversations.said import say_told
 from services.core.arrays import instant_array, int_array, text_array
 from services.core.errors import Refused
 from services.core.locks import lock_objects
 from services.core.reading import read_set
+from services.ledger.said import said_by
 from services.ledger.work import Done, Effects, Outcome, WorkItem
 
 InteractionKey = tuple[int, str]
@@ -54,7 +57,9 @@ def ingest_interactions(tx: Connection, items: Sequence[WorkItem], now: datetime
     rows = _find_rows(tx, keys)
     changed: dict[InteractionKey, Interaction] = {}
 
-    def settle(told: Told | Refused) -> Outcome:
+    audit: list[Entry] = []
+
+    def settle(item: WorkItem, told: Told | Refused) -> Outcome:
         if isinstance(told, Refused):
             return told
         key = (told.shop_id, told.provider_id)
@@ -62,12 +67,13 @@ def ingest_interactions(tx: Connection, items: Sequence[WorkItem], now: datetime
         merged = merge_told(known, told)
         if merged is None:
             return Done() if known is not None and is_repeat(known, told) else Done("stale")
+        audit.append(said_by(item, [say_told(told, known, merged)]))
         rows[key] = changed[key] = merged
         return Done()
 
-    outcomes = [settle(told) for told in read]
+    outcomes = [settle(item, told) for item, told in zip(items, read, strict=True)]
     _record_rows(tx, changed)
-    return Effects(outcomes)
+    return Effects(outcomes, audit=audit)
 
 
 def _find_rows(tx: Connection, keys: Collection[InteractionKey]) -> dict[InteractionKey, Interaction]:

@@ -36,6 +36,10 @@ class RetryLater(WorkError):
         self.wait = wait
 
 
+class NotYet(RetryLater):
+    """It was not tried, as its turn has not come: no try is counted, and ``wait`` is how long it waits on."""
+
+
 class OutcomeUnknown(WorkError):
     """We sent it and never heard back: it may have happened.
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
+from types import MappingProxyType
+from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
@@ -18,8 +19,16 @@ from dotenv import dotenv_values
 from services.core.errors import SettingsInvalid
 
 BROKER_SCHEMES = ("redis", "rediss", "sentinel", "amqp", "amqps")
-MAIL_TRANSPORTS = ("smtp",)
-"""The others of the contract come with the outbox; a name that would be ignored is refused instead."""
+MAIL_TRANSPORTS = ("smtp", "graph", "sendgrid", "resend", "file")
+SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
+MAIL_NEEDS = MappingProxyType(
+    {
+        "graph": ("GRAPH_TENANT_ID", "GRAPH_CLIENT_ID", "GRAPH_CLIENT_SECRET", "GRAPH_SENDER"),
+        "sendgrid": ("SENDGRID_API_KEY",),
+        "resend": ("RESEND_API_KEY",),
+    }
+)
+"""What a transport cannot be without. SMTP and files have defaults."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +45,27 @@ class Settings:
     fleet_timezone: str = "America/Vancouver"
     sentry_dsn: str = field(default="", repr=False)
     environment: str = "development"
+    posthog_key: str = field(default="", repr=False)
+    posthog_host: str = "https://us.i.posthog.com"
+    operator_email: str = ""
     mail_transport: str = "smtp"
     smtp_url: str = field(default="", repr=False)
     mail_from: str = "Shopfleet <shopfleet@localhost>"
+    mail_folder: Path = Path(".fleet/mail")
+    mail_rate_per_second: float = 0.0
+    mail_connections: int = 32
+    graph_tenant_id: str = ""
+    graph_client_id: str = ""
+    graph_client_secret: str = field(default="", repr=False)
+    graph_sender: str = ""
+    graph_api_base: str = "https://graph.microsoft.com"
+    graph_login_base: str = "https://login.microsoftonline.com"
+    sendgrid_api_key: str = field(default="", repr=False)
+    sendgrid_api_base: str = "https://api.sendgrid.com"
+    resend_api_key: str = field(default="", repr=False)
+    resend_api_base: str = "https://api.resend.com"
+    archive_url: str = ""
+    archive_retain_days: int = 400
     shopify_api_base: str = ""
     stripe_api_base: str = "https://api.stripe.com"
     quo_api_base: str = "https://api.quo.com"
@@ -75,6 +102,17 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             return default
         return int(raw)
 
+    def rate(name: str) -> float:
+        raw = text(name, "0")
+        try:
+            value = float(raw)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= 100_000:
+            faults.append(f"{name}={raw!r} should be mails a second, such as 5 or 0.5; 0: no limit")
+            return 0.0
+        return value
+
     def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
         value = text(name, default)
         if value not in allowed:
@@ -95,6 +133,16 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     secret_key = text("SECRET_KEY", required="at least 32 random characters")
     if secret_key and len(secret_key) < 32:
         faults.append(f"SECRET_KEY has {len(secret_key)} characters: it needs at least 32")
+    transport = choice("MAIL_TRANSPORT", "smtp", MAIL_TRANSPORTS)
+    for name in MAIL_NEEDS.get(transport, ()):
+        text(name, required=f"MAIL_TRANSPORT={transport} needs it")
+    smtp_url = text("SMTP_URL", "smtp://127.0.0.1:1025")
+    if urlsplit(smtp_url).scheme not in SMTP_SCHEMES or not urlsplit(smtp_url).hostname:
+        faults.append(f"SMTP_URL should begin with one of {', '.join(SMTP_SCHEMES)}, then ://host")
+    mail_from = text("MAIL_FROM", "Shopfleet <shopfleet@localhost>")
+    if "@" not in mail_from:
+        faults.append(f"MAIL_FROM={mail_from!r} should be an address, or like Shopfleet <mail@example.com>")
+    fleet_home = Path(text("FLEET_HOME", ".fleet")).resolve()
 
     settings = Settings(
         database_url=database_url,
@@ -103,13 +151,31 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         secret_key=secret_key,
         secret_key_previous=text("SECRET_KEY_PREVIOUS"),
         cron_secret=text("CRON_SECRET"),
-        fleet_home=Path(text("FLEET_HOME", ".fleet")).resolve(),
+        fleet_home=fleet_home,
         fleet_timezone=timezone,
         sentry_dsn=text("SENTRY_DSN"),
         environment=text("ENVIRONMENT", "development"),
-        mail_transport=choice("MAIL_TRANSPORT", "smtp", MAIL_TRANSPORTS),
-        smtp_url=text("SMTP_URL", "smtp://127.0.0.1:1025"),
-        mail_from=text("MAIL_FROM", "Shopfleet <shopfleet@localhost>"),
+        posthog_key=text("POSTHOG_KEY"),
+        posthog_host=text("POSTHOG_HOST", "https://us.i.posthog.com").rstrip("/"),
+        operator_email=text("OPERATOR_EMAIL"),
+        mail_transport=transport,
+        smtp_url=smtp_url,
+        mail_from=mail_from,
+        mail_folder=Path(text("MAIL_FOLDER", str(fleet_home / "mail"))).resolve(),
+        mail_rate_per_second=rate("MAIL_RATE_PER_SECOND"),
+        mail_connections=number("MAIL_CONNECTIONS", 32, 1, 256),
+        graph_tenant_id=text("GRAPH_TENANT_ID"),
+        graph_client_id=text("GRAPH_CLIENT_ID"),
+        graph_client_secret=text("GRAPH_CLIENT_SECRET"),
+        graph_sender=text("GRAPH_SENDER"),
+        graph_api_base=text("GRAPH_API_BASE", "https://graph.microsoft.com"),
+        graph_login_base=text("GRAPH_LOGIN_BASE", "https://login.microsoftonline.com"),
+        sendgrid_api_key=text("SENDGRID_API_KEY"),
+        sendgrid_api_base=text("SENDGRID_API_BASE", "https://api.sendgrid.com"),
+        resend_api_key=text("RESEND_API_KEY"),
+        resend_api_base=text("RESEND_API_BASE", "https://api.resend.com"),
+        archive_url=_checked_archive(text("ARCHIVE_URL", f"file://{quote(str(fleet_home))}/archive"), faults),
+        archive_retain_days=number("ARCHIVE_RETAIN_DAYS", 400, 1, 36_500),
         shopify_api_base=text("SHOPIFY_API_BASE"),
         stripe_api_base=text("STRIPE_API_BASE", "https://api.stripe.com"),
         quo_api_base=text("QUO_API_BASE", "https://api.quo.com"),
@@ -127,6 +193,14 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         hint = "" if database_url else "\n  (or start an embedded fleet with `fleet up`, and this joins it)"
         raise SettingsInvalid("settings are wrong:\n  - " + "\n  - ".join(faults) + hint)
     return settings
+
+
+def _checked_archive(url: str, faults: list[str]) -> str:
+    parts = urlsplit(url)
+    is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+    if not is_folder and not (parts.scheme == "s3" and parts.netloc):
+        faults.append(f"ARCHIVE_URL={url!r} should be file:///folder or s3://bucket/prefix")
+    return url
 
 
 @cache

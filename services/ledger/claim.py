@@ -1,6 +1,6 @@
 """Claim: take ready work, fairly over shops, so that one shop's flood delays no other shop."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -41,7 +41,7 @@ select shop_id from ready_shop where shop_id is not null and shop_id <> all(%(he
 
 # Few payloads hold anything; an empty one is not worth decoding.
 _COLUMNS = """w.id, w.shop_id, w.topic, w.key, nullif(w.payload, '{}'), w.retry_count, w.dispatch_count,
-       w.request_id, w.event_id, e.topic, e.provider, e.body, e.received_at"""
+       w.request_id, w.event_id, e.topic, e.provider, e.body, e.received_at, w.origin"""
 
 _TAKE = f"""
 select {_COLUMNS}, octet_length(e.body)
@@ -70,7 +70,7 @@ def _item(row: Sequence[Any]) -> WorkItem:
     return WorkItem(
         id=row[0], shop_id=row[1], topic=row[2], key=row[3], payload=row[4] or {}, retry_count=row[5],
         request_id=row[7], event_id=row[8], event_topic=row[9] or "", event_provider=row[10] or "",
-        body=row[11] or b"", received_at=row[12],
+        body=row[11] or b"", received_at=row[12], origin=row[13],
     )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def _take(
     held_bytes = 0
     for row in rows:
         taken[row[1]] = taken.get(row[1], 0) + 1
-        held_bytes += row[13] or 0
+        held_bytes += row[14] or 0
         if items and held_bytes > SET_BYTES:
             return items, True
         items.append(_item(row))
@@ -194,17 +194,39 @@ def _free_of_key(tx: Connection, topic: Topic, items: list[WorkItem]) -> list[Wo
     return [item for item in items if not item.key or (item.key, item.shop_id) in free]
 
 
-_ONE = f"""
+_HELD = f"""
 select {_COLUMNS}
 from work_queue w left join inbound_events e on e.id = w.event_id
 where w.id = %(id)s and w.status in ('pending', 'error') and w.locked_by is not distinct from %(token)s
-for update of w skip locked
 """  # noqa: S608
+
+_ONE = f"{_HELD} for update of w skip locked"
 
 
 def find_item(tx: Connection, item_id: int, token: str | None) -> WorkItem | None:
     """Return item ``item_id``, locked by this transaction, or None when it is settled or somebody else's."""
     row = tx.exec_driver_sql(_ONE, {"id": item_id, "token": token}).one_or_none()
+    return _item(row) if row else None
+
+
+_HOLD = """
+update work_queue set locked_at = %(now)s, locked_by = %(token)s, lease_until = %(lease_until)s
+ where id = any(%(id)s) and status in ('pending', 'error') and locked_at is null returning id
+"""
+
+
+def hold_items(tx: Connection, topic: Topic, ids: Sequence[int], token: str, now: datetime) -> set[int]:
+    """Those of ``ids`` that nobody has in hand are leased to ``token`` once the caller commits; return them.
+
+    For whoever plans work and does it himself: no worker takes what is leased at its birth.
+    """
+    values = {"id": list(ids), "token": token, "now": now, "lease_until": now + topic.lease}
+    return {int(i) for i in tx.exec_driver_sql(_HOLD, values).scalars()}
+
+
+def find_held(tx: Connection, item_id: int, token: str) -> WorkItem | None:
+    """Return item ``item_id`` if ``token`` has it in hand."""
+    row = tx.exec_driver_sql(_HELD, {"id": item_id, "token": token}).one_or_none()
     return _item(row) if row else None
 
 
@@ -222,10 +244,15 @@ def renew_lease(tx: Connection, topic: Topic, token: str, now: datetime) -> int:
 
 def put_back(tx: Connection, items: Sequence[WorkItem], token: str) -> None:
     """``items`` are ready again, with no try counted: the worker is leaving and has not begun them."""
+    release_items(tx, [item.id for item in items], token)
+
+
+def release_items(tx: Connection, ids: Iterable[int], token: str) -> None:
+    """Those of ``ids`` that ``token`` has in hand are ready again, with no try counted."""
     tx.exec_driver_sql(
         "update work_queue set locked_at = null, locked_by = null, lease_until = null, dispatched_at = null "
         "where id = any(%(id)s) and locked_by = %(token)s",
-        {"id": [item.id for item in items], "token": token},
+        {"id": list(ids), "token": token},
     )
 
 

@@ -48,6 +48,8 @@ class Health:
     broker_latency_ms: float | None = None
     heartbeats: Mapping[str, datetime] = field(default_factory=dict)
     drift: Mapping[str, Any] = field(default_factory=dict)
+    overdue: tuple[str, ...] = ()
+    """Jobs that should have ended by now and have not."""
     topics: tuple[TopicFigures, ...] = ()
     queues: tuple[QueueHealth, ...] = ()
 
@@ -92,6 +94,7 @@ def find_missing(health: Health, now: datetime) -> list[str]:
     if "database" in missing:
         return missing
     missing += [name for name in ("beat", "sweep") if _is_late(health.heartbeats.get(name), now, QUIET_LIMIT)]
+    missing += [f"job:{name}" for name in health.overdue]
     if "broker" not in missing:
         busy = {queue.queue for queue in health.queues if queue.leased_until and queue.leased_until > now}
         missing += [
@@ -119,6 +122,7 @@ def describe_health(health: Health, now: datetime) -> dict[str, Any]:
         "broker": {"latency_ms": _rounded(health.broker_latency_ms)},
         "beat": {"age_seconds": age_seconds(health.heartbeats.get("beat"), now)},
         "sweep": {"age_seconds": age_seconds(health.heartbeats.get("sweep"), now)},
+        "jobs": {"overdue": list(health.overdue)},
         "queues": {
             queue.queue: {
                 "depth": queue.depth,

@@ -47,22 +47,34 @@ def take_tokens(
     wait: list[tuple[WorkItem, datetime]] = []
     for shop_id in sorted({item.shop_id for item in items}):
         mine = [item for item in items if item.shop_id == shop_id]
-        key = {"shop_id": shop_id, "provider": topic.provider}
-        row = tx.exec_driver_sql(_TAKE, key).one_or_none()
-        if row is None:
-            go += mine
-            continue
-        maximum, restore = float(row[1]), max(float(row[2]), 0.001)
-        elapsed = max((now - row[3]).total_seconds(), 0.0)
-        available = min(maximum, float(row[0]) + elapsed * restore)
-        granted = min(len(mine), int(available // topic.cost_points))
+        turns = take_turns(tx, shop_id, topic.provider, len(mine), now, cost_points=topic.cost_points)
+        granted = len(mine) - len(turns)
         go += mine[:granted]
-        left = available - granted * topic.cost_points
-        tx.exec_driver_sql(_SPEND, key | {"available": left, "now": now})
-        for place, item in enumerate(mine[granted:], start=1):
-            seconds = max(place * topic.cost_points - left, topic.cost_points) / restore
-            wait.append((item, now + timedelta(seconds=seconds)))
+        wait += [(item, now + turn) for item, turn in zip(mine[granted:], turns, strict=True)]
     return go, wait
+
+
+def take_turns(
+    tx: Connection, shop_id: int, provider: str, count: int, now: datetime, *, cost_points: float = 1.0
+) -> list[timedelta]:
+    """Take tokens for ``count`` calls; return how long each one waits that there is none for.
+
+    The first ones go: an empty list means that all do, as where nobody ever reported a limit.
+    """
+    key = {"shop_id": shop_id, "provider": provider}
+    row = tx.exec_driver_sql(_TAKE, key).one_or_none()
+    if row is None:
+        return []
+    maximum, restore = float(row[1]), max(float(row[2]), 0.001)
+    elapsed = max((now - row[3]).total_seconds(), 0.0)
+    available = min(maximum, float(row[0]) + elapsed * restore)
+    granted = max(0, min(count, int(available // cost_points)))
+    left = available - granted * cost_points
+    tx.exec_driver_sql(_SPEND, key | {"available": left, "now": now})
+    return [
+        timedelta(seconds=max(place * cost_points - left, cost_points) / restore)
+        for place in range(1, count - granted + 1)
+    ]
 
 
 def record_throttle(

@@ -7,13 +7,14 @@ it hangs, later askers are told "away" at their own deadline instead of starting
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from datetime import datetime
 from time import monotonic
 from typing import Generic, TypeVar
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from services.core import broker
 from services.core.clock import utc_now
@@ -28,6 +29,9 @@ KEEP_SECONDS = 1.0
 KEEP_TIMES_COST = 10
 """Counting that was slow is kept this many times as long: it takes a tenth of the time at most."""
 BROKER_SECONDS = 1.0
+
+FindOverdue = Callable[[Connection, datetime], Sequence[str]]
+"""Returns the names of what should have ended by now: time is kept in a room above this one."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -87,10 +91,12 @@ class Probe:
         *,
         engine: Callable[[], Engine] = get_engine,
         ping: Callable[[float], float | None] = broker.ping,
+        find_overdue: FindOverdue = lambda _tx, _now: (),
         deadline_seconds: float = DEADLINE_SECONDS,
         keep_seconds: float = KEEP_SECONDS,
     ) -> None:
         self._engine = engine
+        self._find_overdue = find_overdue
         self._deadline_seconds = deadline_seconds
         self._pulse = Question("database", self._read_pulse, keep_seconds=keep_seconds)
         self._figures = Question(
@@ -120,7 +126,8 @@ class Probe:
 
     def _read_pulse(self) -> Health:
         with transaction(self._engine()) as tx:
-            return read_pulse(tx)
+            pulse = read_pulse(tx)
+            return replace(pulse, overdue=tuple(self._find_overdue(tx, utc_now())))
 
     def _read_figures(self) -> tuple[TopicFigures, ...]:
         with transaction(self._engine()) as tx:

@@ -190,7 +190,7 @@ def _change(
             mutations.append(Mutation("work_queue", row_id, summary, before, after))
         append_audit(
             tx,
-            shop_id=shop_id,
+            shop_id=shop_id or None,  # the fleet's own work is FLEET in the queue, null in the audit
             staff_label=by,
             action=action,
             request_id=request_id,

@@ -13,20 +13,20 @@ from uuid import uuid4
 import orjson
 from sqlalchemy import Connection, Engine
 
+from services.audit.append import append_all
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import OutcomeUnknown
 from services.ledger.accept import record_work
-from services.ledger.claim import claim_leased, delay_items, put_back, renew_lease
+from services.ledger.claim import claim_leased, delay_items, find_held, put_back, renew_lease
 from services.ledger.effects import OutsideEffect
 from services.ledger.limits import take_tokens
 from services.ledger.report import SetReport, as_bug, is_connection_fault
 from services.ledger.settle import Bug, count_settled, plan_settlement, record_stats, settle_set
 from services.ledger.topics import Topic
-from services.ledger.work import Done, NewWork, Outcome, Prepared, WorkItem
+from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
 
-CALLS_AT_ONCE = 16
-"""Calls to providers that one worker process has open at the same time."""
+GATHER_SECONDS = 0.05
 
 _STORE_PAYLOADS = """
 update work_queue w set payload = v.payload::jsonb
@@ -57,6 +57,21 @@ class OutsideRunner:
         with self._renewing(topic, token):
             ready = self._prepare(topic, effect, go, token, report)
             self._act(topic, ready, token, report)
+        return report
+
+    def run_held(self, topic: Topic, effect: OutsideEffect, item_id: int, token: str) -> SetReport:
+        """The one item that ``token`` has in hand already is worked; nothing where it has it no more.
+
+        See ``claim.hold_items``. Whatever else ``token`` holds of ``topic`` stays its own meanwhile.
+        """
+        report = SetReport()
+        with self._renewing(topic, token):
+            with transaction(self._engine) as tx:
+                item = find_held(tx, item_id, token)
+            if item is not None:
+                ready = self._prepare(topic, effect, [item], token, report)
+                if ready:
+                    self._act(topic, ready, token, report)
         return report
 
     def _prepare(
@@ -91,11 +106,13 @@ class OutsideRunner:
         if len(ready) == 1:
             self._settle(topic, [(ready[0].item, _act_once(ready[0], topic))], token, report)
             return
-        pool = ThreadPoolExecutor(min(CALLS_AT_ONCE, len(ready) or 1), thread_name_prefix=topic.name)
+        pool = ThreadPoolExecutor(min(topic.calls_at_once, len(ready) or 1), thread_name_prefix=topic.name)
         running: dict[Future[Outcome], Prepared] = {pool.submit(_act_once, p, topic): p for p in ready}
         try:
             while running:
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                wait(running, return_when=FIRST_COMPLETED)
+                # Those that end at about the same time are settled together: a commit is dear.
+                finished, _ = wait(running, timeout=GATHER_SECONDS)
                 done = [(running.pop(future).item, future.result()) for future in finished]
                 self._settle(topic, done, token, report)
         except BaseException:
@@ -143,10 +160,11 @@ class OutsideRunner:
             held = settle_set(tx, settlements, now, token)
             # By key, the order in which own effects lock what several items may have learned about.
             by_key = sorted(outcomes, key=lambda one: (one[0].shop_id, one[0].key))
-            follow_on = [new for item, outcome in by_key if item.id in held for new in _record(tx, outcome)]
-            refs = record_work(tx, follow_on, now)
+            recorded = [_record(tx, outcome) for item, outcome in by_key if item.id in held]
+            refs = record_work(tx, [new for told in recorded for new in told.follow_on], now)
             settled = count_settled(settlements, held)
             record_stats(tx, topic, self._worker, settled, now)
+            append_all(tx, [entry for told in recorded for entry in told.audit], now)
         report.add(SetReport(len(outcomes), settled, refs, [item.request_id for item, _ in outcomes[:10]]))
 
     @contextmanager
@@ -177,8 +195,8 @@ def _act_once(prepared: Prepared, topic: Topic) -> Outcome:
         return as_bug(fault, topic.name, shop_id=item.shop_id, request_id=item.request_id)
 
 
-def _record(tx: Connection, outcome: Outcome) -> Sequence[NewWork]:
-    return outcome.record(tx) if isinstance(outcome, Done) and outcome.record else ()
+def _record(tx: Connection, outcome: Outcome) -> Recorded:
+    return outcome.record(tx) if isinstance(outcome, Done) and outcome.record else Recorded()
 
 
 def _store_payloads(tx: Connection, ready: Sequence[Prepared]) -> None:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine
 
+from services.audit.append import append_all
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import WorkError
@@ -65,6 +66,8 @@ class OwnRunner:
         refs: list[WorkRef] = record_work(tx, effects.follow_on, now) if effects.follow_on else []
         settled = count_settled(settlements, held)
         record_stats(tx, topic, self._worker, settled, now)
+        # Last, as a chain stays locked from here to the commit.
+        append_all(tx, effects.audit, now)
         return SetReport(
             claimed=len(items), settled=settled, refs=refs, request_ids=[i.request_id for i in items[:10]]
         )
@@ -120,4 +123,5 @@ class OwnRunner:
         refs = record_work(tx, effects.follow_on, now)
         settled = count_settled([settlement], held)
         record_stats(tx, topic, self._worker, settled, now)
+        append_all(tx, effects.audit, now)
         return SetReport(claimed=1, settled=settled, refs=refs, request_ids=[item.request_id])

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.ledger.retry import plan_next_try
 from services.ledger.topics import Topic
 from services.ledger.work import Done, Outcome, WorkItem
@@ -30,6 +30,8 @@ class Settlement(NamedTuple):
     error_code: str | None = None
     last_error: str | None = None
     next_retry_at: datetime | None = None
+    counts: bool = True
+    """Whether a failed try is counted."""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,16 @@ def plan_settlement(topic: Topic, item: WorkItem, outcome: Outcome, now: datetim
             return Settlement(item, "done", verdict=verdict)
         case Refused() | Misconfigured():
             return Settlement(item, "dead", error_code=outcome.code, last_error=outcome.detail)
+        case NotYet(wait=asked):
+            turn = now + (asked or timedelta())
+            return Settlement(
+                item,
+                "error" if item.retry_count else "pending",
+                error_code=outcome.code,
+                last_error=outcome.detail,
+                next_retry_at=turn,
+                counts=False,
+            )
         case RetryLater(wait=asked):
             wait = asked
         case OutcomeUnknown():
@@ -83,11 +95,12 @@ returning id
 
 _SETTLE_FAILED = """
 update work_queue w set status = v.status, error_code = v.error_code, last_error = v.last_error,
-       next_retry_at = v.next_retry_at, retry_count = w.retry_count + 1,
+       next_retry_at = v.next_retry_at, retry_count = w.retry_count + v.tries,
        finished_at = case when v.status = 'dead' then %(now)s::timestamptz end,
        locked_at = null, locked_by = null, lease_until = null, dispatched_at = null
 from unnest(%(id)s::bigint[], %(status)s::text[], %(error_code)s::text[], %(last_error)s::text[],
-            %(next_retry_at)s::timestamptz[]) as v(id, status, error_code, last_error, next_retry_at)
+            %(next_retry_at)s::timestamptz[], %(tries)s::int[])
+       as v(id, status, error_code, last_error, next_retry_at, tries)
 where w.id = v.id and w.id = any(%(id)s::bigint[])
   and w.status in ('pending', 'error') and w.locked_by is not distinct from %(token)s
 returning w.id
@@ -125,6 +138,7 @@ def settle_set(
             "error_code": [s.error_code for s in failed],
             "last_error": [(s.last_error or "")[:2000].replace("\0", "") for s in failed],
             "next_retry_at": [s.next_retry_at for s in failed],
+            "tries": [int(s.counts) for s in failed],
             "now": now,
             "token": token,
         }
@@ -137,7 +151,7 @@ def count_settled(settlements: Sequence[Settlement], held: set[int]) -> Settled:
     ours = [s for s in settlements if s.item.id in held]
     return Settled(
         done=sum(s.status == "done" for s in ours),
-        retried=[s for s in ours if s.status == "error"],
+        retried=[s for s in ours if s.status in ("error", "pending")],
         dead=[s for s in ours if s.status == "dead"],
         lost=len(settlements) - len(ours),
     )

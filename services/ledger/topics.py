@@ -32,6 +32,8 @@ class Topic:
     """Most items one claim takes."""
     shop_cap: int = 1000
     """Most items of one shop in hand at once, over all workers (``outside`` only)."""
+    calls_at_once: int = 16
+    """Calls that one worker process has open at the same time (``outside`` only)."""
     tries: int = 12
     backoff_base: timedelta = timedelta(seconds=5)
     backoff_cap: timedelta = timedelta(hours=1)
@@ -46,6 +48,35 @@ class Topic:
 
 def _own(name: str, queue: str = "webhooks") -> Topic:
     return Topic(name=name, queue=queue, runs=Runs.OWN, soft_time_limit_seconds=20, time_limit_seconds=30)
+
+
+def _job(name: str) -> Topic:
+    """One run of a job at a time a worker: it may take minutes, and is tried again a few times only."""
+    return Topic(
+        name=name,
+        queue="reports",
+        runs=Runs.OUTSIDE,
+        set_size=1,
+        shop_cap=1,
+        tries=5,
+        backoff_base=timedelta(seconds=30),
+        soft_time_limit_seconds=1800,
+        time_limit_seconds=2100,
+    )
+
+
+def _call(name: str) -> Topic:
+    """A small call to a service that watches or counts. Days of tries: it is never urgent."""
+    return Topic(
+        name=name,
+        queue="sync",
+        runs=Runs.OUTSIDE,
+        set_size=32,
+        shop_cap=32,
+        tries=20,
+        soft_time_limit_seconds=60,
+        time_limit_seconds=90,
+    )
 
 
 _ALL = (
@@ -79,14 +110,20 @@ _ALL = (
         time_limit_seconds=900,
     ),
     Topic(
-        name="reconciliation_mail",
+        name="mail_send",
         queue="email",
         runs=Runs.OUTSIDE,
-        set_size=16,
-        shop_cap=8,
+        set_size=400,
+        shop_cap=1000,
+        calls_at_once=64,
         soft_time_limit_seconds=120,
         time_limit_seconds=180,
     ),
+    _job("audit_verify"),
+    _job("audit_anchor"),
+    _job("audit_archive"),
+    _call("sentry_checkin"),
+    _call("posthog_capture"),
 )
 
 TOPICS = MappingProxyType({topic.name: topic for topic in _ALL})

@@ -7,7 +7,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from services.audit.chain import Entry
 from services.core.errors import WorkError
+
+FLEET = 0
+"""``work_queue.shop_id`` of work that belongs to no shop; everywhere else that is null."""
 
 
 class WorkItem(NamedTuple):
@@ -28,6 +32,7 @@ class WorkItem(NamedTuple):
     event_provider: str = ""
     body: bytes = b""
     received_at: datetime | None = None
+    origin: str = "webhook"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +50,23 @@ class NewWork:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """What writing down an answer came to: the work that follows, and what the audit says of it."""
+
+    follow_on: Sequence[NewWork] = ()
+    audit: Sequence[Entry] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """It happened, or rightly needed nothing. ``verdict`` says which: ``done``, ``stale``, ``in_sync``...
 
     ``record``, for work on the outside world, writes what was learned; it runs in the settling
-    transaction, and only if the lease still held. It returns work that follows.
+    transaction, and only if the lease still held.
     """
 
     verdict: str = "done"
-    record: Callable[[Connection], Sequence[NewWork]] | None = None
+    record: Callable[[Connection], Recorded] | None = None
 
 
 Outcome = Done | WorkError
@@ -74,7 +87,9 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What a set of own effects came to: one outcome per item, in order, and the work that follows."""
+    """What a set of own effects came to: one outcome per item, in order, the work that follows, and what
+    the audit says of it."""
 
     outcomes: Sequence[Outcome]
     follow_on: Sequence[NewWork] = ()
+    audit: Sequence[Entry] = ()

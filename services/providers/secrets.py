@@ -5,9 +5,11 @@ No message ever repeats the secret.
 """
 
 import binascii
+import re
 from types import MappingProxyType
 
 from services.core.errors import ShopfleetError
+from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
 
 _NOT_THIS = MappingProxyType(
     {
@@ -21,6 +23,8 @@ _NOT_THIS = MappingProxyType(
         "shpss_": "a Shopify client secret",
         "whsec_": "a webhook signing secret",
         "whpk_": "a Standard Webhooks public key",
+        "SG.": "a SendGrid API key",
+        "re_": "a Resend API key",
         "-----BEGIN": "a PEM file",
     }
 )
@@ -33,6 +37,10 @@ _ALLOWED = MappingProxyType(
         "stripe-key": ("sk_", "rk_"),
         "openphone-webhook": ("whsec_",),
         "standard-webhook": ("whsec_",),
+        "sendgrid-key": ("SG.",),
+        "resend-key": ("re_",),
+        "graph-client-secret": (),
+        "smtp-url": (),
     }
 )
 
@@ -44,9 +52,15 @@ _RIGHT = MappingProxyType(
         "stripe-key": "a secret or restricted key, which begins with sk_ or rk_",
         "openphone-webhook": "whsec_ and base64, or the older signing key, which is base64",
         "standard-webhook": "whsec_ and base64 of 24 to 64 bytes",
+        "sendgrid-key": "an API key with the permission Mail Send, which begins with SG.",
+        "resend-key": "an API key, which begins with re_",
+        "graph-client-secret": "the client secret's value, about 40 characters (not its id)",
+        "smtp-url": "smtp://, smtp+starttls:// or smtps://, then user:password@host:port",
     }
 )
 
+_MUST_BEGIN = ("sendgrid-key", "resend-key")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _BASE64_KINDS = ("openphone-webhook", "standard-webhook")
 
 
@@ -73,6 +87,15 @@ def parse_secret(name: str, pasted: str) -> str:
     for prefix, meaning in _NOT_THIS.items():
         if kind in _ALLOWED and text.startswith(prefix) and prefix not in _ALLOWED[kind]:
             raise SecretInvalid(f"{name} looks like {meaning} ({prefix}...): it should be {right}")
+    if kind in _MUST_BEGIN and not text.startswith(_ALLOWED[kind]):
+        raise SecretInvalid(f"{name} does not begin with {_ALLOWED[kind][0]}: it should be {right}")
+    if kind == "graph-client-secret" and _UUID.fullmatch(text):
+        raise SecretInvalid(f"{name} looks like the secret's id (a UUID): it should be {right}")
+    if kind == "smtp-url":
+        try:
+            parse_smtp_url(text)
+        except SmtpUrlInvalid:
+            raise SecretInvalid(f"{name} names no mail server: it should be {right}") from None
     if kind in _BASE64_KINDS and not _is_base64(text.removeprefix("whsec_")):
         raise SecretInvalid(f"{name} is not base64: it should be {right}")
     return text

@@ -18,7 +18,9 @@ _GRANTS = (
     "grant usage on schema public to {role}",
     "grant select, insert, update, delete on all tables in schema public to {role}",
     "grant usage, select on all sequences in schema public to {role}",
-    "revoke update, delete, truncate on audit_events, audit_mutations from {role}",
+    "revoke update, delete, truncate on audit_events, audit_checkpoints, audit_archives from {role}",
+    "revoke insert, update, delete, truncate on audit_mutations from {role}",
+    "grant execute on function audit_truncate(integer, bigint) to {role}",
     "revoke insert, update, delete on alembic_version from {role}",
 )
 

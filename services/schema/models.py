@@ -7,9 +7,10 @@ from services.conversations import tables as conversations
 from services.core.db import metadata
 from services.jobs import tables as jobs
 from services.ledger import tables as ledger
+from services.mail import tables as mail
 from services.shops import tables as shops
 from services.storefront import tables as storefront
 
-ALL = (alerts, audit, books, conversations, jobs, ledger, shops, storefront)
+ALL = (alerts, audit, books, conversations, jobs, ledger, mail, shops, storefront)
 
 __all__ = ["ALL", "metadata"]

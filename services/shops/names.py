@@ -47,6 +47,10 @@ _ALL = (
     SecretKind("quo-key", "the Quo (OpenPhone) API key"),
     SecretKind("notion-token", "the Notion integration token"),
     SecretKind("quickbooks-time-token", "the QuickBooks Time API token"),
+    SecretKind("smtp-url", "the shop's own mail server, smtp+starttls://user:password@host:587"),
+    SecretKind("graph-client-secret", "the value of the Entra app's client secret (not its id)"),
+    SecretKind("sendgrid-key", "the SendGrid API key, SG...."),
+    SecretKind("resend-key", "the Resend API key, re_..."),
 )
 SECRET_NAMES = MappingProxyType({kind.name: kind for kind in _ALL})
 """Every fixed name. ``standard-webhook:<source>`` comes on top, one for each Standard Webhooks sender."""

@@ -1,6 +1,6 @@
 """A shop's sealed secrets: the current one, and the previous one while it may still be used."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -8,6 +8,7 @@ from itertools import groupby
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from services.audit.append import Mutation, append_audit
+from services.core.arrays import int_array, text_array
 from services.core.crypto import SealBroken, Sealer, get_sealer
 from services.providers.secrets import SecretInvalid, parse_secret
 from services.shops.names import SECRET_NAMES, STANDARD_PREFIX, SecretKind, get_kind
@@ -20,10 +21,19 @@ __all__ = [
     "SecretState",
     "WebhookKey",
     "find_secret_states",
+    "find_secrets",
     "find_webhook_keys",
     "get_secret",
     "record_secret",
 ]
+
+
+_FIND_CURRENT = """
+select distinct on (s.shop_id, s.name) s.shop_id, s.name, s.sealed
+  from unnest(%(shop_id)s::int[], %(name)s::text[]) as v(shop_id, name)
+  join shop_secrets s on s.shop_id = v.shop_id and s.name = v.name and s.expires_at is null
+ order by s.shop_id, s.name, s.id desc
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,26 @@ def get_secret(tx: Connection, shop_id: int, name: str, *, sealer: Sealer | None
     if sealed is None:
         return None
     return (sealer or get_sealer()).open(bytes(sealed), _context(shop_id, kind.name)).decode()
+
+
+def find_secrets(
+    tx: Connection, wanted: Sequence[tuple[int, str]], *, sealer: Sealer | None = None
+) -> dict[tuple[int, str], str | SealBroken]:
+    """Return the current values of the (shop, name) pairs that have one, in one query.
+
+    A value that does not open is its ``SealBroken``: one shop's trouble is not another's.
+    """
+    if not wanted:
+        return {}
+    scope = {"shop_id": int_array(s for s, _ in wanted), "name": text_array([n for _, n in wanted])}
+    opener = sealer or get_sealer()
+    found: dict[tuple[int, str], str | SealBroken] = {}
+    for shop_id, name, sealed in tx.exec_driver_sql(_FIND_CURRENT, scope):
+        try:
+            found[shop_id, name] = opener.open(bytes(sealed), _context(shop_id, name)).decode()
+        except SealBroken as fault:
+            found[shop_id, name] = fault
+    return found
 
 
 def find_webhook_keys(tx: Connection, *, sealer: Sealer | None = None) -> list[WebhookKey]:

@@ -1,6 +1,7 @@
 """Tenants. A secret is stored sealed; its history of at most two live versions allows rotation."""
 
 from sqlalchemy import (
+    CheckConstraint,
     Column,
     DateTime,
     ForeignKey,
@@ -10,6 +11,7 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
@@ -38,6 +40,22 @@ shop_config = Table(
     Column("stock_location_id", Text, nullable=False, server_default=text("''")),
     Column("last_daily_run", JSONB),
     Column("settings", JSONB, nullable=False, server_default=text("'{}'")),
+)
+
+# Whether what we call takes our credentials: a shop's own, or (``shop_id`` null) the fleet's.
+connections = Table(
+    "connections",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("shop_id", Integer, ForeignKey("shops.id")),
+    Column("provider", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("code", Text, nullable=False, server_default=text("''")),
+    Column("detail", Text, nullable=False, server_default=text("''")),
+    Column("since", DateTime(timezone=True), nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    CheckConstraint("status in ('ok','broken')", name="status"),
+    UniqueConstraint("shop_id", "provider", name="uq_connections_scope", postgresql_nulls_not_distinct=True),
 )
 
 shop_secrets = Table(

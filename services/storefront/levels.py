@@ -6,7 +6,7 @@ first, nothing counts twice. A movement knows its sku and not its shelf, so it c
 the sku: the shop's ``stock_location_id`` where the sku has a level there, else the smallest location id.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -41,6 +41,20 @@ class Level(NamedTuple):
     sku: str
 
 
+class Shift(NamedTuple):
+    """A level's figure went from ``before`` to ``after``.
+
+    ``sources``, with spaces between, are the movements that did it, each by its pieces; or, where
+    ``is_recount``, all of them together.
+    """
+
+    level: Level
+    before: int
+    after: int
+    sources: str = ""
+    is_recount: bool = False
+
+
 _LOCK_LEVELS = """
 select from unnest(%(shop_id)s::int[], %(sku)s::text[]) as v(shop_id, sku)
   join inventory_levels l on l.shop_id = v.shop_id and l.sku = v.sku
@@ -64,31 +78,36 @@ with touched as (
   select * from unnest(%(shop_id)s::int[], %(source)s::text[], %(sku)s::text[], %(delta)s::int[],
                        %(at)s::timestamptz[])
   on conflict (shop_id, source) do update set delta = excluded.delta where m.delta <> excluded.delta
-  returning shop_id, sku, delta, at, xmax = 0 as is_new
+  returning shop_id, source, sku, delta, at, xmax = 0 as is_new
 ), by_sku as (
-  select shop_id, sku, array_agg(delta) as deltas, array_agg(at) as ats
+  select shop_id, sku, array_agg(delta) as deltas, array_agg(at) as ats, array_agg(source) as sources
     from touched where is_new group by shop_id, sku
 ), shift as (
-  select t.shop_id, target.inventory_item_id, target.location_id,
-         (select sum(delta) from unnest(t.deltas, t.ats) as v(delta, at)
-           where v.at > target.observed_at) as delta
+  select t.shop_id, target.inventory_item_id, target.location_id, counted.delta, counted.sources
     from by_sku t {_TARGET}
+   cross join lateral (
+     select sum(v.delta) as delta, string_agg(v.source, ' ') as sources
+       from unnest(t.deltas, t.ats, t.sources) as v(delta, at, source) where v.at > target.observed_at
+   ) counted
 ), moved as (
   update inventory_levels l set available = l.available + s.delta, changed_at = %(now)s
     from shift s
    where l.shop_id = s.shop_id and l.inventory_item_id = s.inventory_item_id
      and l.location_id = s.location_id and s.delta <> 0
-  returning l.shop_id, l.inventory_item_id, l.location_id, l.sku
+  returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, (l.available - s.delta)::int,
+            l.available, s.sources
 )
-select shop_id, inventory_item_id, location_id, sku from moved
-union all select distinct shop_id, null::bigint, null::bigint, sku from touched where not is_new
+select * from moved
+union all select shop_id, null, null, sku, null, null, string_agg(source, ' ')
+            from touched where not is_new group by shop_id, sku
 """  # noqa: S608 - the text joined in is our own
 
 _RECOUNT = f"""
 with touched as (
   select distinct * from unnest(%(shop_id)s::int[], %(sku)s::text[]) as v(shop_id, sku) where sku <> ''
 ), counted as (
-  select l.shop_id, l.inventory_item_id, l.location_id, l.observed_available + coalesce((
+  select l.shop_id, l.inventory_item_id, l.location_id, l.available as before,
+         l.observed_available + coalesce((
            select sum(m.delta) from stock_movements m
             where m.shop_id = l.shop_id and m.sku = l.sku and m.at > l.observed_at
               and l.inventory_item_id = target.inventory_item_id and l.location_id = target.location_id
@@ -100,12 +119,12 @@ update inventory_levels l set available = c.available, changed_at = %(now)s
   from counted c
  where l.shop_id = c.shop_id and l.inventory_item_id = c.inventory_item_id and l.location_id = c.location_id
    and l.available <> c.available
-returning l.shop_id, l.inventory_item_id, l.location_id, l.sku
+returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, c.before, l.available
 """  # noqa: S608
 
 
-def record_movements(tx: Connection, movements: Sequence[Movement], now: datetime) -> list[Level]:
-    """Each movement counts once; return the levels it changed.
+def record_movements(tx: Connection, movements: Sequence[Movement], now: datetime) -> list[Shift]:
+    """Each movement counts once; return what it did to the levels, at most one shift a level.
 
     One already recorded changes nothing, unless its pieces differ (an edited order): then the newer
     figure replaces the older. New ones are added to their level, so a sku with a long history costs no
@@ -125,12 +144,23 @@ def record_movements(tx: Connection, movements: Sequence[Movement], now: datetim
             "now": now,
         },
     ).all()
-    changed = [Level(*row) for row in rows if row[1] is not None]
-    edited = {(int(row[0]), str(row[3])) for row in rows if row[1] is None}
-    return list({*changed, *recount_levels(tx, edited, now)}) if edited else changed
+    moved = [Shift(Level(r[0], r[1], r[2], r[3]), r[4], r[5], r[6]) for r in rows if r[1] is not None]
+    edited = {(int(r[0]), str(r[3])): str(r[6]) for r in rows if r[1] is None}
+    return _join(moved, recount_levels(tx, edited, now), edited) if edited else moved
 
 
-def recount_levels(tx: Connection, skus: Collection[Sku], now: datetime) -> list[Level]:
+def _join(moved: list[Shift], recounted: list[Shift], edited: Mapping[Sku, str]) -> list[Shift]:
+    """Return one shift a level. What was moved and then counted anew is one way, with all its sources."""
+    shifts = {shift.level: shift for shift in moved}
+    for again in recounted:
+        level = again.level
+        first = shifts.get(level)
+        sources = f"{edited[level.shop_id, level.sku]} {first.sources if first else ''}".strip()
+        shifts[level] = Shift(level, first.before if first else again.before, again.after, sources, True)
+    return list(shifts.values())
+
+
+def recount_levels(tx: Connection, skus: Collection[Sku], now: datetime) -> list[Shift]:
     """Every level of ``skus`` is what its observation and movements come to; return those that changed.
 
     The caller holds ``lock_stock`` for them.
@@ -141,7 +171,7 @@ def recount_levels(tx: Connection, skus: Collection[Sku], now: datetime) -> list
         _RECOUNT,
         {"shop_id": int_array(s for s, _ in skus), "sku": text_array([sku for _, sku in skus]), "now": now},
     )
-    return [Level(*row) for row in rows]
+    return [Shift(Level(*row[:4]), row[4], row[5]) for row in rows]
 
 
 def lock_stock(tx: Connection, skus: Collection[Sku]) -> None:

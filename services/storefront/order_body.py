@@ -55,6 +55,7 @@ class Order(NamedTuple):
     request_id: str
     version: Version
     lines: list[OrderLine]
+    work_id: int
 
 
 def order_version(
@@ -90,6 +91,7 @@ def read_order(item: WorkItem) -> Order:
         request_id=item.request_id,
         version=order_version(updated_at, cancelled_at, financial_status, total_cents),
         lines=[_read_line(line, place, currency) for place, line in enumerate(_read_lines(source))],
+        work_id=item.id,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from services.audit.chain import Mutation
 from services.core.arrays import instant_array, int_array, text_array
 from services.core.errors import Refused
 from services.core.locks import lock_objects
@@ -18,9 +19,12 @@ from services.core.reading import (
     read_object,
     read_set,
 )
+from services.ledger.said import Change, said_by
 from services.ledger.work import Done, Effects, Outcome, WorkItem
-from services.storefront.levels import Level, Sku, lock_stock, recount_levels
+from services.storefront.levels import Level, Shift, Sku, lock_stock, recount_levels
 from services.storefront.push_plan import Cause, plan_pushes
+from services.storefront.said import say_variant
+from services.storefront.said_stock import say_renamed, say_shift
 from services.storefront.stock import item_lock
 
 VariantKey = tuple[int, int]
@@ -37,6 +41,7 @@ class Variant(NamedTuple):
     title: str
     updated_at: datetime
     cause: Cause
+    work_id: int
 
     @property
     def key(self) -> VariantKey:
@@ -65,18 +70,30 @@ on conflict (shop_id, inventory_item_id) do update set
 """
 
 _FIND_RENAMED = """
-select l.shop_id, l.sku, v.sku
+select distinct l.shop_id, l.sku, v.sku
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(sku)s::text[]) as v(shop_id, item, sku)
   join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item and l.sku <> v.sku
 """
 
 _RENAME = """
-update inventory_levels l set sku = v.sku, changed_at = %(now)s,
-       available = case when v.sku = '' then l.observed_available else l.available end
-  from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(sku)s::text[]) as v(shop_id, item, sku)
- where l.shop_id = v.shop_id and l.inventory_item_id = v.item and l.sku <> v.sku
-returning l.shop_id, l.inventory_item_id, l.location_id, l.sku
+update inventory_levels l set sku = c.sku, changed_at = %(now)s,
+       available = case when c.sku = '' then l.observed_available else l.available end
+  from (select b.shop_id, b.inventory_item_id, b.location_id, v.sku, b.sku as old_sku,
+               b.available as before
+          from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(sku)s::text[]) as v(shop_id, item, sku)
+          join inventory_levels b on b.shop_id = v.shop_id and b.inventory_item_id = v.item
+                                 and b.sku <> v.sku) c
+ where l.shop_id = c.shop_id and l.inventory_item_id = c.inventory_item_id and l.location_id = c.location_id
+returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, c.before, l.available, c.old_sku
 """
+
+
+class Renamed(NamedTuple):
+    """A level took another sku, and with it maybe another figure."""
+
+    level: Level
+    old_sku: str
+    figure: Change
 
 
 def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
@@ -94,7 +111,8 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
     lock_objects(tx, {(shop_id, item_lock(item)) for shop_id, item in newest})
     known = _find_versions(tx, newest)
     won = {k: v for k, v in newest.items() if k not in known or v.version > known[k]}
-    changed = _record_variants(tx, list(won.values()), now)
+    renamed, recounted = _record_variants(tx, list(won.values()), now)
+    changed = {*(one.level for one in renamed), *(shift.level for shift in recounted)}
     causes = {(variant.shop_id, variant.sku): variant.cause for variant in won.values()}
 
     def settle(entry: list[Variant] | Refused) -> Outcome:
@@ -103,7 +121,36 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
         fresh = [v for v in entry if v.version == (won[v.key].version if v.key in won else known[v.key])]
         return Done() if fresh or not entry else Done("stale")
 
-    return Effects([settle(entry) for entry in read], plan_pushes(tx, changed, causes))
+    items_by_id = {item.id: item for item in items}
+    said = _say_variants(won, known, renamed, recounted)
+    audit = [said_by(items_by_id[work_id], mutations) for work_id, mutations in said.items()]
+    return Effects([settle(entry) for entry in read], plan_pushes(tx, changed, causes), audit)
+
+
+def _say_variants(
+    won: Mapping[VariantKey, Variant],
+    known: Mapping[VariantKey, tuple[datetime, str, str]],
+    renamed: Sequence[Renamed],
+    recounted: Sequence[Shift],
+) -> dict[int, list[Mutation]]:
+    """Return what to say of each work item: its variants, their levels, and levels that share their skus."""
+    said: dict[int, list[Mutation]] = {}
+    for key, variant in won.items():
+        mutation = say_variant(variant.inventory_item_id, variant.variant_id, known.get(key), variant.version)
+        said.setdefault(variant.work_id, []).append(mutation)
+    causes: dict[Sku, int] = {}
+    final = {shift.level: shift.after for shift in recounted}
+    for one in renamed:
+        level = one.level
+        work_id = won[level.shop_id, level.inventory_item_id].work_id
+        causes[level.shop_id, one.old_sku] = causes[level.shop_id, level.sku] = work_id
+        figure = Change(one.figure.before, final.pop(level, one.figure.after))
+        said[work_id].append(say_renamed(level, one.old_sku, figure))
+    for shift in recounted:
+        if shift.level in final:
+            work_id = causes[shift.level.shop_id, shift.level.sku]
+            said[work_id].append(say_shift(shift, "a new count of its sku"))
+    return said
 
 
 def _read_variants(item: WorkItem) -> list[Variant]:
@@ -111,22 +158,25 @@ def _read_variants(item: WorkItem) -> list[Variant]:
     title = find_text(source, "title")
     cause = Cause(item.event_id, item.request_id)
     return [
-        _read_variant(item.shop_id, variant, place, title, cause)
+        _read_variant(item, variant, place, title, cause)
         for place, variant in enumerate(read_list(source, "variants"))
         if variant.get("inventory_item_id") is not None
     ]
 
 
-def _read_variant(shop_id: int, variant: Mapping[str, Any], place: int, title: str, cause: Cause) -> Variant:
+def _read_variant(
+    item: WorkItem, variant: Mapping[str, Any], place: int, title: str, cause: Cause
+) -> Variant:
     try:
         return Variant(
-            shop_id=shop_id,
+            shop_id=item.shop_id,
             inventory_item_id=read_id(variant, "inventory_item_id"),
             variant_id=read_id(variant, "id"),
             sku=find_text(variant, "sku"),
             title=f"{title} / {own}" if (own := find_text(variant, "title")) else title,
             updated_at=read_instant(variant, "updated_at"),
             cause=cause,
+            work_id=item.id,
         )
     except Unreadable as fault:
         raise fault.within(f"variants[{place}]") from None
@@ -141,10 +191,12 @@ def _find_versions(
     return {(r[0], r[1]): (r[2], r[3], r[4]) for r in tx.exec_driver_sql(_FIND, arrays)}
 
 
-def _record_variants(tx: Connection, variants: Sequence[Variant], now: datetime) -> list[Level]:
+def _record_variants(
+    tx: Connection, variants: Sequence[Variant], now: datetime
+) -> tuple[list[Renamed], list[Shift]]:
     """Write ``variants``, and where a level's sku changes by it, count both skus anew."""
     if not variants:
-        return []
+        return [], []
     arrays = {
         "shop_id": int_array(v.shop_id for v in variants),
         "item": int_array(v.inventory_item_id for v in variants),
@@ -163,7 +215,8 @@ def _record_variants(tx: Connection, variants: Sequence[Variant], now: datetime)
     for shop_id, old, new in tx.exec_driver_sql(_FIND_RENAMED, arrays):
         skus |= {(shop_id, old), (shop_id, new)}
     if not skus:
-        return []
+        return [], []
     lock_stock(tx, skus)
-    renamed = [Level(*row) for row in tx.exec_driver_sql(_RENAME, arrays | {"now": now})]
-    return list({*renamed, *recount_levels(tx, skus, now)})
+    rows = tx.exec_driver_sql(_RENAME, arrays | {"now": now})
+    renamed = [Renamed(Level(*row[:4]), row[6], Change(row[4], row[5])) for row in rows]
+    return renamed, recount_levels(tx, skus, now)

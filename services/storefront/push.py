@@ -8,17 +8,19 @@ from uuid import UUID, uuid5
 
 from sqlalchemy import Connection
 
+from services.audit.chain import Entry
 from services.core.arrays import int_array, text_array
 from services.core.clock import utc_now
 from services.core.crypto import SealBroken
 from services.core.errors import Misconfigured, Refused, WorkError
 from services.core.settings import get_settings
 from services.ledger.limits import record_throttle
-from services.ledger.work import Done, NewWork, Outcome, Prepared, WorkItem
+from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
 from services.providers.shopify_answers import ThrottleStatus
 from services.shops.secrets import get_secret
 from services.storefront.levels import Level
-from services.storefront.push_plan import Cause, find_differing, plan_pushes
+from services.storefront.push_plan import PUSH_TOPIC, Cause, find_differing, plan_pushes
+from services.storefront.said_stock import say_push
 
 if TYPE_CHECKING:
     import httpx
@@ -179,7 +181,7 @@ class InventoryPush:
             )
         except WorkError as fault:
             return self._look(item, intent, shelf) if fault.code in _MOVED else fault
-        return Done("pushed", self._learning(item, intent, intent.quantity, shelf.throttle))
+        return Done("pushed", self._learning(item, intent, intent.quantity, shelf.throttle, "pushed"))
 
     def _look(self, item: WorkItem, intent: Intent, shelf: Shelf) -> Outcome:
         level = intent.level
@@ -188,7 +190,7 @@ class InventoryPush:
         except WorkError as fault:
             return Done("not_stocked") if fault.code in _GONE else fault
         if there == intent.quantity:
-            return Done("in_sync", self._learning(item, intent, there, shelf.throttle))
+            return Done("in_sync", self._learning(item, intent, there, shelf.throttle, "in_sync"))
         hops = int(item.payload.get("hops", 0)) + 1
         if hops > HOPS:
             return Refused(
@@ -196,17 +198,23 @@ class InventoryPush:
                 f"the shop's stock moved {hops} times in a row before a push of {intent.quantity}: "
                 "look which other system sets this level, then requeue",
             )
-        return Done("superseded", self._learning(item, intent, there, shelf.throttle, hops))
+        return Done("superseded", self._learning(item, intent, there, shelf.throttle, "superseded", hops))
 
     def _learning(
-        self, item: WorkItem, intent: Intent, there: int, throttle: ThrottleStatus | None, hops: int = 0
-    ) -> Callable[[Connection], Sequence[NewWork]]:
+        self,
+        item: WorkItem,
+        intent: Intent,
+        there: int,
+        throttle: ThrottleStatus | None,
+        verdict: str,
+        hops: int = 0,
+    ) -> Callable[[Connection], Recorded]:
         """Return what to write down: Shopify holds ``there``. A push follows if ours is another figure."""
         answered_at = self._clock()
 
-        def record(tx: Connection) -> Sequence[NewWork]:
+        def record(tx: Connection) -> Recorded:
             level = intent.level
-            tx.exec_driver_sql(
+            learned = tx.exec_driver_sql(
                 _LEARN,
                 {
                     "available": there,
@@ -215,7 +223,7 @@ class InventoryPush:
                     "location": level.location_id,
                     "known": intent.known,
                 },
-            )
+            ).rowcount
             if throttle is not None:
                 record_throttle(
                     tx,
@@ -230,7 +238,10 @@ class InventoryPush:
             payload: dict[str, Any] = {"hops": hops} if hops else {}
             not_before = answered_at + HOP_WAIT if hops else None
             moved_on = find_differing(tx, [level])
-            return plan_pushes(tx, moved_on, causes, payload=payload, not_before=not_before)
+            pushes = plan_pushes(tx, moved_on, causes, payload=payload, not_before=not_before)
+            said = say_push(level, verdict, there, intent.change_from, intent.known if learned else there)
+            entry = Entry(item.shop_id, PUSH_TOPIC, PUSH_TOPIC, item.request_id, said, item.id)
+            return Recorded(pushes, [entry] if said else ())
 
         return record
 

@@ -43,6 +43,7 @@ class Refund(NamedTuple):
     event_id: int | None
     request_id: str
     lines: list[RefundLine]
+    work_id: int
 
 
 def read_refund(item: WorkItem) -> Refund:
@@ -67,6 +68,7 @@ def read_refund(item: WorkItem) -> Refund:
         event_id=item.event_id,
         request_id=item.request_id,
         lines=[_read_line(line, place) for place, line in enumerate(read_list(source, "refund_line_items"))],
+        work_id=item.id,
     )
 
 

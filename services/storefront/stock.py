@@ -2,17 +2,20 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from services.audit.chain import Mutation
 from services.core.arrays import instant_array, int_array, text_array
 from services.core.errors import Refused
 from services.core.locks import lock_objects
 from services.core.reading import read_count, read_id, read_instant, read_object, read_set
+from services.ledger.said import said_by
 from services.ledger.work import Done, Effects, Outcome, WorkItem
-from services.storefront.levels import Level, lock_stock, recount_levels
+from services.storefront.levels import Level, Shift, Sku, lock_stock, recount_levels
 from services.storefront.push_plan import Cause, plan_pushes
+from services.storefront.said_stock import level_label, say_counted, say_shift
 
 LevelKey = tuple[int, int, int]
 """(shop, inventory item, location)."""
@@ -28,6 +31,7 @@ class Observation(NamedTuple):
     observed_at: datetime
     event_id: int | None
     request_id: str
+    work_id: int
 
     @property
     def key(self) -> LevelKey:
@@ -51,11 +55,25 @@ class Known(NamedTuple):
     row_sku: str
     version: tuple[datetime, int] | None
     shopify_available: int | None
+    available: int | None
+
+    @property
+    def figures(self) -> dict[str, Any] | None:
+        """What the audit tells of the row; None where there is none yet."""
+        if self.version is None:
+            return None
+        return {
+            "available": self.available,
+            "observed_at": self.version[0],
+            "observed_available": -self.version[1],
+            "shopify_available": self.shopify_available,
+            "sku": self.row_sku,
+        }
 
 
 _FIND = """
 select v.shop_id, v.item, v.location, coalesce(t.sku, l.sku, ''), coalesce(l.sku, ''), l.observed_at,
-       l.observed_available, l.shopify_available
+       l.observed_available, l.shopify_available, l.available
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
   left join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
                               and l.location_id = v.location
@@ -94,7 +112,13 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
     won = {
         k: entry for k, entry in best.items() if (have := known[k].version) is None or entry.version > have
     }
-    changed = _record_observations(tx, list(won.values()), known, now)
+    recounted = _record_observations(tx, list(won.values()), known, now)
+    observed = [
+        Level(*key, known[key].sku)
+        for key, entry in won.items()
+        if entry.available != known[key].shopify_available
+    ]
+    changed = list({*(shift.level for shift in recounted), *observed})
     causes = {(e.shop_id, known[e.key].sku): Cause(e.event_id, e.request_id) for e in won.values()}
 
     def settle(entry: Observation | Refused | None) -> Outcome:
@@ -103,7 +127,45 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
         newest = won[entry.key].version if entry.key in won else known[entry.key].version
         return Done() if entry.version == newest else Done("stale")
 
-    return Effects([settle(entry) for entry in read], plan_pushes(tx, changed, causes))
+    told = {item.id: item for item in items}
+    said = _say_observations(won, known, recounted)
+    audit = [said_by(told[work_id], mutations) for work_id, mutations in said.items()]
+    return Effects([settle(entry) for entry in read], plan_pushes(tx, changed, causes), audit)
+
+
+def _say_observations(
+    won: Mapping[LevelKey, Observation], known: Mapping[LevelKey, Known], recounted: Collection[Shift]
+) -> dict[int, list[Mutation]]:
+    """Return what to say of each work item: its own level, and any other that was counted anew for it.
+
+    A level that stands beside the observed ones changes where its sku's movements find another home;
+    that is told by the last event that touched the sku.
+    """
+    said: dict[int, list[Mutation]] = {}
+    shifts = {(s.level.shop_id, s.level.inventory_item_id, s.level.location_id): s for s in recounted}
+    causes: dict[Sku, int] = {}
+    for key, entry in won.items():
+        row = known[key]
+        causes[entry.shop_id, row.sku] = causes[entry.shop_id, row.row_sku] = entry.work_id
+        if key in shifts:
+            available = shifts[key].after
+        else:
+            available = entry.available if row.available is None or not row.sku else row.available
+        after = {
+            "available": available,
+            "observed_at": entry.observed_at,
+            "observed_available": entry.available,
+            "shopify_available": entry.available,
+            "sku": row.sku,
+        }
+        label = level_label(row.sku, entry.inventory_item_id, entry.location_id)
+        row_id = f"{entry.inventory_item_id}:{entry.location_id}"
+        said[entry.work_id] = [say_counted(label, row_id, row.figures, after)]
+    for key, shift in shifts.items():
+        if key not in won:
+            work_id = causes[shift.level.shop_id, shift.level.sku]
+            said[work_id].append(say_shift(shift, "a new count of its sku"))
+    return said
 
 
 def item_lock(inventory_item_id: int) -> str:
@@ -123,6 +185,7 @@ def _read_observation(item: WorkItem) -> Observation | None:
         observed_at=read_instant(source, "updated_at"),
         event_id=item.event_id,
         request_id=item.request_id,
+        work_id=item.id,
     )
 
 
@@ -138,14 +201,15 @@ def _find_known(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, Kn
         },
     )
     return {
-        (r[0], r[1], r[2]): Known(r[3], r[4], None if r[5] is None else (r[5], -r[6]), r[7]) for r in rows
+        (r[0], r[1], r[2]): Known(r[3], r[4], None if r[5] is None else (r[5], -r[6]), r[7], r[8])
+        for r in rows
     }
 
 
 def _record_observations(
     tx: Connection, entries: Sequence[Observation], known: Mapping[LevelKey, Known], now: datetime
-) -> list[Level]:
-    """Write the newest observations and count the levels of their skus anew; return what changed."""
+) -> list[Shift]:
+    """Write the newest observations and count the levels of their skus anew; return what that shifted."""
     if not entries:
         return []
     skus = {(e.shop_id, sku) for e in entries for sku in (known[e.key].sku, known[e.key].row_sku)}
@@ -162,8 +226,4 @@ def _record_observations(
             "now": now,
         },
     )
-    recounted = recount_levels(tx, skus, now)
-    observed = [
-        Level(*e.key, known[e.key].sku) for e in entries if e.available != known[e.key].shopify_available
-    ]
-    return list({*recounted, *observed})
+    return recount_levels(tx, skus, now)

@@ -1,16 +1,18 @@
-"""Topic ``reconcile``: a shop's own day, compared, kept, closed again, and told of."""
+"""Job ``daily-reconciliation``: a shop's own day, compared, kept, closed again, and told of."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine, text
 
 from services.books.reconcile import Reconcile
 from services.core.db import transaction
-from services.core.errors import Misconfigured, Refused, RetryLater
-from services.ledger.work import Done, NewWork, Outcome, Prepared, WorkItem
+from services.core.errors import Misconfigured, RetryLater, WorkError
+from services.jobs.effect import Finished, Run
+from services.jobs.job import Covers
+from services.ledger.work import NewWork
 from services.providers.stripe_api import Charge
 from services.shops.secrets import record_secret
 from tests.storefront.bodies import add_shop, rows
@@ -64,48 +66,51 @@ def shop(engine: Engine) -> Engine:
     return engine
 
 
-def run(engine: Engine, stripe: StripeOnPaper, **payload: Any) -> tuple[Outcome, list[NewWork]]:
-    item = WorkItem(
+def run(engine: Engine, stripe: StripeOnPaper, day: str = DAY) -> tuple[Finished | WorkError, list[NewWork]]:
+    asked = Run(
         id=1,
+        job="daily-reconciliation",
         shop_id=1,
-        topic="reconcile",
-        key=DAY,
-        payload=payload or {"day": DAY},
-        retry_count=0,
+        period=day,
+        covers=Covers.DAY,
+        zone=ZoneInfo("America/Vancouver"),
         request_id="req-1",
+        work_id=1,
     )
+    try:
+        finished = Reconcile(stripe, clock=lambda: NOW)(asked)
+    except WorkError as fault:
+        return fault, []
+    assert finished.record is not None
     with transaction(engine) as tx:
-        ready = Reconcile(stripe, clock=lambda: NOW).prepare(tx, [item], NOW)[0]
-    outcome = ready.act() if isinstance(ready, Prepared) else ready
-    if not isinstance(outcome, Done) or outcome.record is None:
-        return outcome, []
-    with transaction(engine) as tx:
-        return outcome, list(outcome.record(tx))
+        return finished, list(finished.record(tx).follow_on)
 
 
 BREAKS = "select kind, provider_id, closed_at is null from reconciliation_breaks order by 2, 1"
-RUNS = "select job, shop_id, period, status, stats, ended_at is not null from job_runs"
+SUMMARY = "select last_daily_run from shop_config"
 
 
-def test_clean_day_ends_its_run_and_sends_no_mail(shop: Engine) -> None:
+def test_clean_day_has_its_figures_and_sends_no_mail(shop: Engine) -> None:
     stripe = StripeOnPaper(charge(1), charge(2), charge(3, status="failed"))
 
     outcome, follow_on = run(shop, stripe)
 
-    assert isinstance(outcome, Done)
+    assert isinstance(outcome, Finished)
     assert outcome.verdict == "clean"
     assert follow_on == []
     assert stripe.asked == [(STRIPE_KEY, BEGINS, BEGINS + timedelta(days=1))]
     stats = {"ours": 3, "theirs": 3, "breaks": 0}
-    assert rows(shop, RUNS) == [("daily-reconciliation", 1, DAY, "done", stats, True)]
-    ((summary,),) = rows(shop, "select last_daily_run from shop_config")
+    assert outcome.stats == stats
+    ((summary,),) = rows(shop, SUMMARY)
     assert summary == {"day": DAY, "at": NOW.isoformat(), "status": "clean", **stats}
 
 
-def test_breaks_are_kept_told_of_once_a_run_and_closed_when_gone(shop: Engine) -> None:
+def test_breaks_are_kept_told_of_once_and_closed_when_gone(shop: Engine) -> None:
+    with transaction(shop) as tx:
+        tx.exec_driver_sql("update shop_config set owner_email = 'owner@example.com'")
     outcome, follow_on = run(shop, StripeOnPaper(charge(1, 900), charge(9), charge(3, status="failed")))
 
-    assert isinstance(outcome, Done)
+    assert isinstance(outcome, Finished)
     assert outcome.verdict == "breaks"
     assert rows(shop, BREAKS) == [
         ("amount", "ch_1", True),
@@ -113,17 +118,22 @@ def test_breaks_are_kept_told_of_once_a_run_and_closed_when_gone(shop: Engine) -
         ("missing_here", "ch_9", True),
     ]
     assert [(new.topic, new.key, new.payload, new.request_id) for new in follow_on] == [
-        ("reconciliation_mail", DAY, {"day": DAY}, "req-1")
+        ("mail_send", "1", {}, "req-1")
     ]
+    ((kind, period, recipient, subject),) = rows(
+        shop, "select kind, period, recipient, subject from mail_outbox"
+    )
+    assert (kind, period, recipient) == ("reconciliation_break", DAY, "owner@example.com")
+    assert "Harbour" in subject
 
-    run(shop, StripeOnPaper(charge(1), charge(2), charge(9)))
+    _, again = run(shop, StripeOnPaper(charge(1), charge(2), charge(9)))
+    assert again == []
 
     assert rows(shop, BREAKS) == [
         ("amount", "ch_1", False),
         ("missing_there", "ch_2", False),
         ("missing_here", "ch_9", True),
     ]
-    assert len(rows(shop, RUNS)) == 1
 
 
 def test_stripe_that_breaks_off_leaves_nothing_behind(shop: Engine) -> None:
@@ -133,7 +143,7 @@ def test_stripe_that_breaks_off_leaves_nothing_behind(shop: Engine) -> None:
 
     assert outcome is fault
     assert rows(shop, BREAKS) == []
-    assert rows(shop, RUNS) == []
+    assert rows(shop, SUMMARY) == [(None,)]
 
 
 def test_older_day_run_again_does_not_hide_the_newest_summary(shop: Engine) -> None:
@@ -148,8 +158,8 @@ def test_shop_without_stripe_is_done(engine: Engine) -> None:
 
     outcome, _ = run(engine, StripeOnPaper())
 
-    assert outcome == Done("no_stripe")
-    assert [row[3] for row in rows(engine, RUNS)] == ["done"]
+    assert isinstance(outcome, Finished)
+    assert (outcome.verdict, outcome.stats["theirs"]) == ("no_stripe", 0)
 
 
 @pytest.mark.parametrize("left", ["transactions", "webhooks"])
@@ -164,15 +174,7 @@ def test_shop_that_takes_stripes_webhooks_but_has_no_key_says_what_to_mend(shop:
 
     assert isinstance(outcome, Misconfigured)
     assert outcome.code == "stripe.no_key"
-    assert rows(shop, RUNS) == []
-
-
-@pytest.mark.parametrize("day", [None, 20261120, "yesterday"])
-def test_payload_without_a_day_is_refused(shop: Engine, day: object) -> None:
-    outcome, _ = run(shop, StripeOnPaper(), day=day)
-
-    assert isinstance(outcome, Refused)
-    assert outcome.code == "reconcile.no_day"
+    assert rows(shop, SUMMARY) == [(None,)]
 
 
 def test_break_opened_again_is_found_anew(shop: Engine) -> None:

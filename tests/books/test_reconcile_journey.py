@@ -10,23 +10,27 @@ import httpx
 import pytest
 from sqlalchemy import Engine, text
 
-from services.books.break_mail import BreakMail
 from services.books.reconcile import Reconcile
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.jobs.daily import plan_due_reconciliations
+from services.jobs.clocks import start_due_runs
 from services.jobs.due import day_bounds, find_due_day
-from services.ledger.accept import record_work
+from services.jobs.effect import JobEffect
+from services.jobs.registry import record_jobs
 from services.ledger.run_outside import OutsideRunner
 from services.ledger.topics import TOPICS
+from services.mail.send import MailSend
 from services.sandbox.serve import SandboxServer
 from services.shops.secrets import record_secret
-from tests.books.smtp_sink import Sink, smtp_server
+from tests.fakes.smtp import Sink, smtp_server
 from tests.storefront.bodies import add_shop, rows
 
 STRIPE_KEY = "sk_test_0123456789abcdef"
-WORK = "select topic, status, verdict, error_code from work_queue order by id"
+WORK = (
+    "select topic, status, verdict, error_code from work_queue "
+    "where topic in ('reconcile', 'mail_send') order by id"
+)
 
 
 @pytest.fixture
@@ -54,11 +58,13 @@ def stripe(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def work(engine: Engine) -> None:
     """One round of the night's worker and of the mail worker."""
     runner = OutsideRunner(engine, "tests", random.Random(1))
-    runner.run_set(TOPICS["reconcile"], Reconcile())
-    runner.run_set(TOPICS["reconciliation_mail"], BreakMail())
+    runner.run_set(TOPICS["reconcile"], JobEffect(Reconcile()))
+    runner.run_set(TOPICS["mail_send"], MailSend(lambda: engine))
 
 
 def test_charge_that_our_books_miss_is_in_the_owners_mail(engine: Engine, mails: Sink, stripe: str) -> None:
+    from beat_schedule import JOBS
+
     get_settings.cache_clear()
     now = utc_now()
     day = find_due_day(ZoneInfo("America/Vancouver"), now)
@@ -82,19 +88,20 @@ def test_charge_that_our_books_miss_is_in_the_owners_mail(engine: Engine, mails:
     httpx.post(f"{stripe}/_control", json={"stripe_key": STRIPE_KEY, "charges": charges}).raise_for_status()
 
     with transaction(engine) as tx:
-        record_work(tx, plan_due_reconciliations(tx, now), now)
+        record_jobs(tx, JOBS, now - timedelta(days=1))
+        start_due_runs(tx, now)
     work(engine)
     get_settings.cache_clear()
 
     assert rows(engine, WORK) == [
         ("reconcile", "done", "breaks", None),
-        ("reconciliation_mail", "done", "sent", None),
+        ("mail_send", "done", "sent", None),
     ]
     (mail,) = mails.mails
     words = mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
     assert "ch_missed" in words
     assert "5.00 CAD, paid" in words
     assert "ch_known" not in words
-    assert rows(engine, "select status, stats, origin from job_runs") == [
+    assert rows(engine, "select status, stats, origin from job_runs where job = 'daily-reconciliation'") == [
         ("done", {"ours": 1, "theirs": 2, "breaks": 1}, "beat")
     ]

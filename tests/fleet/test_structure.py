@@ -5,6 +5,7 @@ import importlib
 import re
 from dataclasses import fields
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_every_task_module_is_included_in_the_app() -> None:
 
 
 def test_tasks_hold_no_try_and_no_sql() -> None:
-    thin = {"webhooks", "inventory", "reconciliation", "email"}
+    thin = {"webhooks", "inventory", "reconciliation", "email", "reports", "sync"}
     for name in thin:
         tree = ast.parse((ROOT / "tasks" / f"{name}.py").read_text())
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.Try)], name
@@ -76,6 +77,34 @@ def test_every_beat_entry_names_a_task_and_a_queue_that_exist() -> None:
         assert entry["task"] in app.tasks, name
         assert entry["options"]["queue"] in QUEUES, name
     assert {entry["args"][0] for name, entry in SCHEDULE.items() if name.startswith("canary-")} == set(QUEUES)
+
+
+def test_every_job_names_a_topic_that_runs_it_and_a_schedule_that_can_be_read() -> None:
+    from beat_schedule import JOBS
+    from services.jobs.due import parse_schedule
+    from services.jobs.effect import JobEffect
+    from services.jobs.job import FLEET_ZONE, SHOP_ZONE
+    from tasks.celery import TASK_MODULES
+    from tasks.runner import EFFECTS
+
+    for module in TASK_MODULES:
+        importlib.import_module(module)
+    for job in JOBS:
+        assert isinstance(EFFECTS[job.topic], JobEffect), job.name
+        assert parse_schedule(job.schedule) == job.schedule
+        assert job.zone in (SHOP_ZONE, FLEET_ZONE) or ZoneInfo(job.zone)
+        assert job.per_shop or job.zone != SHOP_ZONE, f"{job.name}: only a shop has a shop's zone"
+        assert job.grace.total_seconds() >= 60, job.name
+        assert job.title, job.name
+        assert job.evidence, job.name
+    assert len({job.name for job in JOBS}) == len(JOBS)
+
+
+def test_every_job_is_in_the_docs() -> None:
+    from beat_schedule import JOBS
+
+    documented = (ROOT / "docs" / "jobs.md").read_text()
+    assert [job.name for job in JOBS if f"`{job.name}`" not in documented] == []
 
 
 def test_leases_outlast_their_renewal_and_limits_outlast_calls() -> None:

@@ -35,7 +35,7 @@ def audit_of(tx: Connection, action: str) -> list[Any]:
     """What the audit says of an action, a line for each mutation."""
     said = text(
         "select e.shop_id, e.staff_label, m.summary, m.before, m.after from audit_events e "
-        "join audit_mutations m on m.event_id = e.id where e.action = :action order by e.id, m.id"
+        "join audit_mutations m on m.event_id = e.id where e.action = :action order by e.id, m.place"
     )
     return list(tx.execute(said, {"action": action}))
 

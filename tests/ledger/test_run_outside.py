@@ -6,6 +6,7 @@ from random import Random
 
 from sqlalchemy import Connection, Engine, text
 
+from services.audit.chain import Entry, Mutation
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import RetryLater
@@ -13,7 +14,7 @@ from services.ledger.limits import record_throttle
 from services.ledger.run_outside import OutsideRunner
 from services.ledger.sweep import free_expired, sweep
 from services.ledger.topics import TOPICS
-from services.ledger.work import Done, NewWork, Outcome, Prepared, WorkItem
+from services.ledger.work import Done, NewWork, Outcome, Prepared, Recorded, WorkItem
 from tests.ledger_rows import plan, rows_of, statuses
 
 TOPIC = TOPICS["inventory_push"]
@@ -70,15 +71,17 @@ def test_the_call_is_made_with_the_lease_held_and_no_transaction_open(engine: En
 def test_what_was_learned_is_written_when_the_item_settles(engine: Engine) -> None:
     plan(engine, "inventory_push", 1)
 
-    def record(tx: Connection) -> list[NewWork]:
+    def record(tx: Connection) -> Recorded:
         tx.execute(text("insert into variants values (1, 7, 1, 's', 't', now())"))
-        return [NewWork(shop_id=1, topic="inventory_push", key="next")]
+        entry = Entry(1, "worker", "inventory_push", "r", [Mutation("variants", "7", "learned")], 1)
+        return Recorded([NewWork(shop_id=1, topic="inventory_push", key="next")], [entry])
 
     report = runner(engine).run_set(TOPIC, Calls(lambda item: Done("pushed", record)))
 
     assert [ref.topic for ref in report.refs] == ["inventory_push"]
     with transaction(engine) as tx:
         assert tx.scalar(text("select count(*) from variants")) == 1
+        assert tx.scalar(text("select summary from audit_mutations")) == "learned"
 
 
 def test_who_lost_the_lease_writes_nothing(engine: Engine) -> None:
@@ -93,9 +96,9 @@ def test_who_lost_the_lease_writes_nothing(engine: Engine) -> None:
             tx.execute(text("update work_queue set locked_at = now(), locked_by = 'other'"))
         return Done("pushed", record)
 
-    def record(tx: Connection) -> list[NewWork]:
+    def record(tx: Connection) -> Recorded:
         recorded.append("written")
-        return []
+        return Recorded()
 
     report = runner(engine).run_set(TOPIC, Calls(act))
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine, text
 
+from services.audit.append import append_all
 from services.core.db import transaction
 from services.ledger.accept import record_work
 from services.ledger.work import Done, Effects, WorkItem
@@ -18,7 +19,7 @@ SHOP = 1
 ITEM, LOCATION = 2**53 + 11, 77
 ORDER = 2**62 + 7
 
-_ids = count(1)
+_ids = count(10**9)  # beyond the queue's own ids: the audit knows an item by its id
 
 
 def at(minutes: float) -> str:
@@ -116,10 +117,11 @@ Ingest = Callable[[Connection, Sequence[WorkItem], datetime], Effects]
 
 
 def ingest(engine: Engine, effect: Ingest, *items: WorkItem) -> Effects:
-    """One set in one transaction, its follow-on work in the queue with it."""
+    """One set in one transaction, its follow-on work in the queue and its audit in the chain with it."""
     with transaction(engine) as tx:
         effects = effect(tx, items, NOW)
         record_work(tx, effects.follow_on, NOW)
+        append_all(tx, effects.audit, NOW)
     return effects
 
 

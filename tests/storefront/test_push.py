@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from services.audit.append import append_all
 from services.core.db import transaction
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.ledger.accept import record_work
@@ -141,9 +142,10 @@ def run(engine: Engine, shelf: ShelfOnPaper, item: WorkItem) -> tuple[Outcome, S
         return outcome, ()
     with transaction(engine) as tx:
         tx.exec_driver_sql("update work_queue set status = 'done' where id = %(id)s", {"id": item.id})
-        follow_on = outcome.record(tx)
-        record_work(tx, follow_on, NOW)
-    return outcome, follow_on
+        recorded = outcome.record(tx)
+        record_work(tx, recorded.follow_on, NOW)
+        append_all(tx, recorded.audit, NOW)
+    return outcome, recorded.follow_on
 
 
 def verdict(outcome: Outcome) -> str:
@@ -317,3 +319,55 @@ def test_shop_that_cannot_be_reached_says_what_to_mend(
 
     assert isinstance(outcome, Misconfigured)
     assert outcome.code == code
+
+
+AUDITED = (
+    "select e.staff_label, e.action, m.summary, m.before, m.after from audit_mutations m "
+    "join audit_events e on e.id = m.event_id where e.action = 'inventory_push' order by e.seq"
+)
+LABEL = f"stock of MUG at location {LOCATION}"
+
+
+def test_push_is_audited_with_what_the_shop_was_told(shop: Engine, shelf: ShelfOnPaper) -> None:
+    run(shop, shelf, take(shop))
+
+    told = ("inventory_push", "inventory_push", f"Shopify told: {LABEL} is 7 (was 10)")
+    assert rows(shop, AUDITED) == [(*told, {"shopify_available": 10}, {"shopify_available": 7})]
+
+
+def test_push_is_audited_though_a_webhook_knew_better_by_then(shop: Engine, shelf: ShelfOnPaper) -> None:
+    shelf.during = lambda: ingest(shop, ingest_inventory_levels, level(4, 50))
+
+    run(shop, shelf, take(shop))
+
+    assert [row[2:] for row in rows(shop, AUDITED)] == [(f"Shopify told: {LABEL} is 7 (was 10)", None, None)]
+
+
+def test_stock_that_moved_elsewhere_is_audited_as_what_shopify_holds(
+    shop: Engine, shelf: ShelfOnPaper
+) -> None:
+    shelf.available = 8
+
+    run(shop, shelf, take(shop))
+
+    words = f"Shopify holds 8, not 10: {LABEL} is left to a later push"
+    assert [row[2:] for row in rows(shop, AUDITED)] == [
+        (words, {"shopify_available": 10}, {"shopify_available": 8})
+    ]
+
+
+def test_stock_in_step_is_audited_only_if_we_did_not_know(shop: Engine, shelf: ShelfOnPaper) -> None:
+    shelf.available = 7
+
+    run(shop, shelf, take(shop))
+
+    assert [row[2] for row in rows(shop, AUDITED)] == [f"Shopify holds 7 already: {LABEL}"]
+    with transaction(shop) as tx:
+        tx.exec_driver_sql("delete from work_queue")
+        tx.exec_driver_sql("update inventory_levels set available = 6")
+        record_work(tx, [NewWork(shop_id=1, topic="inventory_push", key=f"{ITEM}:{LOCATION}")], NOW)
+    shelf.during = lambda: ingest(shop, ingest_inventory_levels, level(6, 50))
+    shelf.available = 6
+    run(shop, shelf, take(shop)._replace(payload={"change_from_quantity": 9}))
+
+    assert len(rows(shop, AUDITED)) == 1

@@ -18,15 +18,29 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.core.durations import TimeInvalid
 from services.core.errors import ShopfleetError
+from services.jobs.ask import ScopeInvalid
+from services.jobs.due import PeriodInvalid, ScheduleInvalid
+from services.jobs.registry import JobUnknown
 from services.ledger.accept import WorkRef
 from services.ledger.filters import FilterInvalid
+from services.ledger.work import FLEET
 from services.providers.secrets import SecretInvalid
 from services.shops.shops import ShopInvalid, ShopUnknown, find_shops, get_shop
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_WRONG_USAGE = (FilterInvalid, SecretInvalid, ShopInvalid, ShopUnknown, TimeInvalid)
+_WRONG_USAGE = (
+    FilterInvalid,
+    JobUnknown,
+    PeriodInvalid,
+    ScheduleInvalid,
+    ScopeInvalid,
+    SecretInvalid,
+    ShopInvalid,
+    ShopUnknown,
+    TimeInvalid,
+)
 RING_AT_MOST = 5000
 """More than this is left to the sweep, which sends as fast as workers take."""
 
@@ -105,8 +119,8 @@ def find_shop_id(tx: Connection, slug: str) -> int | None:
 
 
 def find_slugs(tx: Connection) -> dict[int, str]:
-    """Return every shop's slug by id, for showing rows."""
-    return {shop.id: shop.slug for shop in find_shops(tx)}
+    """Return every shop's slug by id, for showing rows; the fleet's own work has a word too."""
+    return {FLEET: "(fleet)"} | {shop.id: shop.slug for shop in find_shops(tx)}
 
 
 def ring(work: Sequence[WorkRef]) -> str:

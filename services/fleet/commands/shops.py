@@ -8,6 +8,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_duration
 from services.fleet.commands.edge import as_option, json_option, new_request_id, operator_label, tell_faults
+from services.fleet.commands.mail_connections import find_lines_of, print_lines
 from services.fleet.commands.show import print_fields, print_json, print_table, show_time, to_document
 from services.shops.names import SecretKind, get_kind, make_value
 from services.shops.secrets import SECRET_NAMES, find_secret_states, record_secret
@@ -76,7 +77,7 @@ def list_shops(as_json: bool) -> None:
 @json_option
 @tell_faults
 def show(slug: str, as_json: bool) -> None:
-    """Show a shop's settings, and which secrets it has (never a secret itself).
+    """Show a shop's settings, which secrets it has (never a secret itself), and whether its mail gets out.
 
     \b
     Example: fleet shops show harbour
@@ -84,8 +85,11 @@ def show(slug: str, as_json: bool) -> None:
     with transaction() as tx:
         shop = get_shop(tx, slug)
         secrets = find_secret_states(tx, shop.id, utc_now())
+        lines = find_lines_of(tx, shop.id, slug)
     if as_json:
-        print_json(to_document(shop) | {"secrets": [to_document(state) for state in secrets]})
+        lists = {"secrets": [to_document(state) for state in secrets]}
+        lists |= {"connections": [to_document(line) for line in lines]}
+        print_json(to_document(shop) | lists)
         return
     print_fields(f"Shop {shop.slug}", to_document(shop))
     print_table(
@@ -94,6 +98,7 @@ def show(slug: str, as_json: bool) -> None:
         [(state.name, state.recorded_at, state.previous_until) for state in secrets],
         f"No secrets yet: fleet shops secret {slug} shopify-webhook --stdin",
     )
+    print_lines("Connections", lines, f"No connection was used yet: fleet mail test ADDRESS --shop {slug}")
 
 
 @command.command("set")

@@ -1,6 +1,7 @@
 """The demo's proof: what was sent against what is there. Pure; each check says what it saw."""
 
 from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from services.fleet.demo.delivery import INCOMPLETE, UNREADABLE, DayPlan, Delivery
@@ -19,6 +20,15 @@ class Check(NamedTuple):
     holds: bool
     seen: str
     look: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What ``fleet audit verify`` said of the chains: as they are, and with one row altered."""
+
+    clean: dict[str, Any]
+    altered: dict[str, Any]
+    planted_event_id: int
 
 
 def check_accounts(answers: Answers, figures: Figures) -> Check:
@@ -97,6 +107,28 @@ def check_night(plan: DayPlan, shops: int, figures: Figures) -> list[Check]:
               f"{found}, {compared}", "reconciliation_breaks, job_runs"),
         Check("a mail to each shop with breaks", figures.mails == unhappy,
               f"{figures.mails} of {unhappy} mails", "the folder mail"),
+    ]  # fmt: skip
+
+
+def check_jobs(jobs: Iterable[Mapping[str, Any]]) -> Check:
+    """The jobs that were run by hand ended well, each in a process of its own."""
+    jobs = list(jobs)
+    seen = ", ".join(f"{job.get('job')} {job.get('status')}" for job in jobs)
+    good = all(job["exit"] == 0 and job.get("status") == "done" for job in jobs)
+    return Check("jobs run as processes", good, seen, "fleet jobs history")
+
+
+def check_proof(proof: Proof) -> list[Check]:
+    """The chains are whole, and one altered row is named."""
+    rows, chains = proof.clean.get("rows", 0), proof.clean.get("chains", ())
+    found: Mapping[str, Any] = next(iter(proof.altered.get("findings", ())), {})
+    seen = f"{found.get('kind', 'nothing')}: {found.get('shop')}, seq {found.get('seq')}"
+    return [
+        Check("every chain verifies", proof.clean["exit"] == 0 and rows > 0,
+              f"{rows} audit events in {len(chains)} chains", "fleet audit verify"),
+        Check("an altered row is named", proof.altered["exit"] == 1
+              and (found.get("kind"), found.get("event_id")) == ("altered", proof.planted_event_id),
+              seen, "fleet audit verify"),
     ]  # fmt: skip
 
 

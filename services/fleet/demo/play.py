@@ -7,7 +7,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
-from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -21,15 +20,13 @@ from services.fleet.demo.delivery import DayPlan
 from services.fleet.demo.figures import Figures, Outside, read_figures, read_outside, read_state, wait_settled
 from services.fleet.demo.home import clear_home, joined, own_environment
 from services.fleet.demo.mischief import Throttle, flush_broker, kill_with_work_in_hand
+from services.fleet.demo.night import prove, run_job, start_night
 from services.fleet.demo.report import Stage
 from services.fleet.demo.sender import Answers, Sender
-from services.fleet.demo.shops import DemoShop, age_shops, make_shops, record_shops
+from services.fleet.demo.shops import DemoShop, make_shops, record_shops
 from services.fleet.demo.truth import recompute
 from services.fleet.ports import LOOPBACK
 from services.fleet.up import RunningFleet, start_fleet
-from services.jobs.daily import plan_due_reconciliations
-from services.ledger.accept import record_work
-from services.ledger.dispatch import send_messages
 
 START_SECONDS = 90.0
 SETTLE_SECONDS = 90.0
@@ -95,8 +92,11 @@ def _play(stage: Stage, fleet: RunningFleet, rng: random.Random, events: int) ->
     finally:
         sender.close()
     _settle(stage, "work goes on")
-    _run_night(stage, now)
-    waiting = _settle(stage, "the night's job")
+    stage.begin("the night")
+    start_night(stage, fleet, now)
+    waiting = _settle(stage, "the night's jobs")
+    jobs = [run_job(stage, fleet, job) for job in ("audit-anchor", "audit-verify")]
+    proof = prove(stage, fleet)
     figures, outside = read_figures(fleet.home / "mail"), read_outside(sandbox_url)
     sent = [*opening.accepted, *day.accepted]
     return Played(
@@ -110,6 +110,8 @@ def _play(stage: Stage, fleet: RunningFleet, rng: random.Random, events: int) ->
             checks.check_dead(sent, figures),
             *checks.check_effects(recompute(sent), read_state(), outside),
             *checks.check_night(day, len(shops), figures),
+            checks.check_jobs(jobs),
+            *checks.check_proof(proof),
         ],
     )
 
@@ -156,15 +158,6 @@ def _play_day(
         for thread in running:
             thread.join()
     sender.control({"shop": slow, "slow_seconds": 0})
-
-
-def _run_night(stage: Stage, now: datetime) -> None:
-    """The night's job is planned as beat plans it, with the day that was played as yesterday."""
-    with transaction() as tx:
-        age_shops(tx, now)
-        refs = record_work(tx, plan_due_reconciliations(tx, now), utc_now())
-    send_messages(refs)
-    stage.say(f"the night: {len(refs)} shops are held against Stripe")
 
 
 def _settle(stage: Stage, what: str) -> int:

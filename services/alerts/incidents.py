@@ -1,0 +1,63 @@
+"""Incidents are opened, kept up to date and resolved by rules; one row per (shop, rule, period)."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection
+
+from services.core.arrays import int_array, text_array
+
+_RECORD = """
+insert into incidents as i (shop_id, rule, period, severity, summary, detail, opened_at, updated_at)
+select v.shop_id, v.rule, v.period, v.severity, v.summary, v.detail::jsonb, %(now)s, %(now)s
+  from unnest(%(shop_id)s::int[], %(rule)s::text[], %(period)s::text[], %(severity)s::text[],
+              %(summary)s::text[], %(detail)s::text[]) as v(shop_id, rule, period, severity, summary, detail)
+on conflict on constraint uq_incidents_identity do update set
+   summary = excluded.summary, detail = excluded.detail, updated_at = excluded.updated_at, status = 'open',
+   severity = excluded.severity
+ where (i.summary, i.status, i.severity) is distinct from (excluded.summary, 'open', excluded.severity)
+returning i.id
+"""
+
+_RESOLVE = """
+update incidents set status = 'resolved', updated_at = %(now)s, summary = summary || ' ' || %(how)s
+ where shop_id is not distinct from %(shop_id)s::int and rule = %(rule)s and status = 'open'
+   and (%(period)s::text is null or period = %(period)s)
+"""
+
+
+class Incident(NamedTuple):
+    """Something a person should know of. ``severity`` is P1 (now), P2 (today) or P3 (when there is time)."""
+
+    shop_id: int | None
+    rule: str
+    period: str
+    severity: str
+    summary: str
+    detail: Mapping[str, Any] = {}
+
+
+def record_incidents(tx: Connection, incidents: Sequence[Incident], now: datetime) -> int:
+    """Each of ``incidents`` is open and up to date, and no second time there. Returns how many changed."""
+    if not incidents:
+        return 0
+    values = {
+        "now": now,
+        "shop_id": int_array(i.shop_id for i in incidents),
+        "rule": text_array([i.rule for i in incidents]),
+        "period": text_array([i.period for i in incidents]),
+        "severity": text_array([i.severity for i in incidents]),
+        "summary": text_array([i.summary for i in incidents]),
+        "detail": text_array([orjson.dumps(dict(i.detail), default=str).decode() for i in incidents]),
+    }
+    return len(tx.exec_driver_sql(_RECORD, values).all())
+
+
+def resolve_incident(
+    tx: Connection, shop_id: int | None, rule: str, period: str | None, now: datetime, how: str
+) -> int:
+    """The open incident of (shop, rule, period) is resolved, and says ``how``; None: of every period."""
+    values = {"shop_id": shop_id, "rule": rule, "period": period, "now": now, "how": how}
+    return tx.exec_driver_sql(_RESOLVE, values).rowcount

@@ -1,0 +1,52 @@
+"""Topic ``posthog_capture``: product analytics hear of an event once."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from services.core.errors import WorkError
+from services.core.settings import get_settings
+from services.ledger.work import Done, Outcome, Prepared, WorkItem
+
+if TYPE_CHECKING:
+    import httpx
+
+
+@cache
+def _http() -> "httpx.Client":
+    """One pool of connections a process, made at first use: after the fork."""
+    import httpx
+
+    return httpx.Client()
+
+
+class PosthogCapture:
+    """Sends events. Each may be sent twice: PostHog knows it by its uuid, and counts it once."""
+
+    def prepare(
+        self,
+        tx: Connection,  # noqa: ARG002 - what every effect is handed
+        items: Sequence[WorkItem],
+        now: datetime,  # noqa: ARG002
+    ) -> Sequence[Prepared | Outcome]:
+        """Return, per item, the call; ``switched_off`` where no ``POSTHOG_KEY`` is set any more."""
+        settings = get_settings()
+        if not settings.posthog_key:
+            return [Done("switched_off") for _ in items]
+        return [
+            Prepared(item=item, act=partial(_send, settings.posthog_host, settings.posthog_key, item.payload))
+            for item in items
+        ]
+
+
+def _send(host: str, key: str, event: Mapping[str, Any]) -> Outcome:
+    # Loaded where it is used: every worker knows this module, and few call PostHog.
+    from services.providers.posthog import send_events
+
+    try:
+        return Done(send_events(_http(), host, key, [event]))
+    except WorkError as fault:
+        return fault

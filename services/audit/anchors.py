@@ -1,0 +1,168 @@
+"""Anchors: the signed heads of all chains, outside the database. Each names the one before by its hash.
+
+Who rewrites a whole chain, hashes and all, cannot rewrite what was anchored. Who takes an anchor away breaks
+the line of anchors, and an event of the fleet's own chain names the newest.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection
+
+from services.audit.chain import Entry, Mutation, to_utc_text
+from services.audit.checkpoints import Witness, unknown_key
+from services.audit.diagnose import Finding, Kind
+from services.audit.lines import canonical_json
+from services.audit.rows import find_chains, find_ends
+from services.audit.signing import Signer, is_signed
+from services.audit.store import ObjectMissing, ObjectStore
+from services.audit.walk import Place
+
+ANCHOR_ACTION = "audit.anchor"
+ANCHOR_FORMAT = "shopfleet-anchor/1"
+PREFIX = "anchors/"
+
+_NAMED = """
+select seq, mutations from audit_events where shop_id is null and action = %(action)s
+ order by seq desc limit 1
+"""
+
+
+class Anchor(NamedTuple):
+    """An anchor ready to be stored: its key, its bytes, and how many heads it holds."""
+
+    key: str
+    data: bytes
+    heads: int
+
+    @property
+    def sha256(self) -> str:
+        """The sum of its bytes, by which the next anchor and the fleet's chain name it."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def find_heads(tx: Connection) -> list[tuple[int | None, Place]]:
+    """Return the head of every chain."""
+    ends = [(shop_id, find_ends(tx, shop_id)) for shop_id in find_chains(tx)]
+    return [(shop_id, found[1]) for shop_id, found in ends if found is not None]
+
+
+def make_anchor(
+    heads: Sequence[tuple[int | None, Place]], store: ObjectStore, signer: Signer, now: datetime
+) -> Anchor:
+    """Return the anchor of ``heads``, signed, naming the newest one in ``store``. Nothing is stored."""
+    previous = None
+    if keys := store.find_keys(PREFIX):
+        previous = {"key": keys[-1], "sha256": hashlib.sha256(store.get(keys[-1])).hexdigest()}
+    document: dict[str, Any] = {
+        "format": ANCHOR_FORMAT,
+        "at": to_utc_text(now),
+        "heads": [{"shop_id": shop_id, "seq": seq, "hash": last} for shop_id, (seq, last) in heads],
+        "previous": previous,
+        "public_key": signer.public_key,
+    }
+    document["signature"] = signer.sign(canonical_json(document))
+    return Anchor(f"{PREFIX}{now:%Y%m%dT%H%M%S.%fZ}.json", canonical_json(document), len(heads))
+
+
+def anchor_entry(anchor: Anchor, store: ObjectStore, *, by: str, request_id: str) -> Entry:
+    """Return what the fleet's own chain says of a stored ``anchor``."""
+    said = {"key": anchor.key, "sha256": anchor.sha256, "heads": anchor.heads, "store": store.describe()}
+    summary = f"anchored {anchor.heads} heads as {anchor.key}"
+    return Entry(None, by, ANCHOR_ACTION, request_id, [Mutation("anchors", anchor.key, summary, None, said)])
+
+
+def find_named_anchor(tx: Connection) -> tuple[int, str, str] | None:
+    """Return the newest anchor that the fleet's chain names: row, key and SHA-256."""
+    row = tx.exec_driver_sql(_NAMED, {"action": ANCHOR_ACTION}).first()
+    if row is None:
+        return None
+    try:
+        said = orjson.loads(row.mutations)[0]["after"]
+        return row.seq, str(said["key"]), str(said["sha256"])
+    except (ValueError, LookupError, TypeError):  # altered: the walk over the fleet's chain names the row
+        return None
+
+
+def read_anchors(
+    store: ObjectStore, signer: Signer, *, newest: int | None
+) -> tuple[dict[int | None, list[Witness]], list[Finding], int]:
+    """Return what the anchors say of each chain, what is wrong with them, and how many were read.
+
+    An anchor is trusted when it is signed with our key or the one before, or when the trusted one after it
+    names its sum; so anchors outlive any number of key rotations. ``newest`` limits how many are read.
+    """
+    keys = store.find_keys(PREFIX)
+    keys = keys[-newest:] if newest else keys
+    witnesses: dict[int | None, list[Witness]] = {}
+    findings: list[Finding] = []
+    vouched: dict[str, str] = {}
+    for key in reversed(keys):
+        data = store.get(key)
+        document, fault = _judge(data, vouched.get(key), signer)
+        if fault:
+            findings.append(_find("altered", key, fault))
+            continue
+        for head in document["heads"]:
+            said = Witness(head["seq"], head["hash"], f"the anchor of {document['at']}")
+            witnesses.setdefault(head["shop_id"], []).append(said)
+        if previous := document["previous"]:
+            vouched[previous["key"]] = previous["sha256"]
+    findings += [
+        _find("missing", key, "the anchor after it names it, and it is gone")
+        for key in sorted(vouched.keys() - set(keys))
+        if not _is_there(store, key)
+    ]
+    return witnesses, findings, len(keys)
+
+
+def check_named_anchor(tx: Connection, store: ObjectStore) -> list[Finding]:
+    """Return a finding if the newest anchor that the fleet's chain names is gone or another."""
+    named = find_named_anchor(tx)
+    if named is None:
+        return []
+    seq, key, sha256 = named
+    try:
+        found = hashlib.sha256(store.get(key)).hexdigest()
+    except ObjectMissing:
+        return [
+            _find("missing", key, f"row {seq} of the fleet's chain names it; {store.describe()} has it not")
+        ]
+    if found == sha256:
+        return []
+    return [
+        _find("altered", key, f"row {seq} of the fleet's chain names the SHA-256 {sha256}, it has {found}")
+    ]
+
+
+def _judge(data: bytes, vouched: str | None, signer: Signer) -> tuple[Any, str]:
+    """Return the anchor's document, or why it is not to be trusted."""
+    if vouched is not None and hashlib.sha256(data).hexdigest() != vouched:
+        return None, "the anchor after it names another SHA-256"
+    try:
+        document = orjson.loads(data)
+        signature, public_key = document.pop("signature"), document["public_key"]
+        if document["format"] != ANCHOR_FORMAT:
+            return None, f"its format is {document['format']!r}, not {ANCHOR_FORMAT!r}"
+        if not is_signed(canonical_json(document), public_key, signature):
+            return None, "its signature is not that of its heads"
+    except (ValueError, LookupError, TypeError, AttributeError) as fault:
+        return None, f"it cannot be read: {type(fault).__name__}"
+    if vouched is None and public_key not in signer.known_keys:
+        return None, unknown_key(public_key)
+    return document, ""
+
+
+def _is_there(store: ObjectStore, key: str) -> bool:
+    try:
+        store.get(key)
+    except ObjectMissing:
+        return False
+    return True
+
+
+def _find(kind: Kind, key: str, detail: str) -> Finding:
+    return Finding(kind=kind, shop_id=None, seq=0, event_id=None, subject=f"the anchor {key}", detail=detail)

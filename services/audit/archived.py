@@ -1,0 +1,160 @@
+"""What left the database: the archives of a chain, how they tie into it, and whether they still hold."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import orjson
+from sqlalchemy import Connection
+
+from services.audit.diagnose import Finding, Kind, diagnose
+from services.audit.lines import FileInvalid, read_lines
+from services.audit.rows import StoredChain, per_chain
+from services.audit.store import ObjectMissing, ObjectStore
+from services.audit.walk import BEGINNING, Place, Row, RowTuple, walk
+
+ARCHIVE_ACTION = "audit.archive"
+
+_FIND = per_chain("""
+select shop_id, first_seq, last_seq, first_prev_hash, last_hash, object_key, object_sha256, object_bytes,
+       manifest_key, manifest_sha256, event_seq, archived_at, retained_until
+  from audit_archives where OF_CHAIN order by first_seq
+""")
+
+
+class Archive(NamedTuple):
+    """A row of ``audit_archives``: the events ``first_seq`` to ``last_seq`` of a chain, in the store."""
+
+    shop_id: int | None
+    first_seq: int
+    last_seq: int
+    first_prev_hash: str
+    last_hash: str
+    object_key: str
+    object_sha256: str
+    object_bytes: int
+    manifest_key: str
+    manifest_sha256: str
+    event_seq: int
+    archived_at: datetime
+    retained_until: datetime | None
+
+    @property
+    def start(self) -> Place:
+        """The place that the first archived row follows."""
+        return Place(self.first_seq - 1, self.first_prev_hash)
+
+    @property
+    def end(self) -> Place:
+        """The place that the row after the cut follows."""
+        return Place(self.last_seq, self.last_hash)
+
+
+def find_archives(tx: Connection, shop_id: int | None) -> list[Archive]:
+    """Return the archives of a chain, the oldest first."""
+    return [Archive(*row) for row in tx.exec_driver_sql(_FIND[shop_id is None], {"shop_id": shop_id})]
+
+
+def check_ties(
+    chain: StoredChain, archives: Sequence[Archive], first_seq: int
+) -> tuple[Place, list[Finding]]:
+    """Return the place that the row ``first_seq`` should follow, and where the archives do not fit together.
+
+    Each archive follows the one before, and an event of the chain, as far as it is still in the database,
+    carries the sum of its manifest.
+    """
+    findings: list[Finding] = []
+    last = BEGINNING
+    start = BEGINNING
+    for archive in archives:
+        if archive.start != last:
+            findings.append(
+                _find("altered", archive, f"it does not follow the one that ends with row {last.seq}")
+            )
+        last = archive.end
+        if archive.last_seq < first_seq:
+            start = archive.end
+        if archive.event_seq >= first_seq and not _tells_of(chain.find_at(archive.event_seq), archive):
+            detail = f"row {archive.event_seq} should carry its manifest's SHA-256 and does not"
+            findings.append(_find("altered", archive, detail))
+    return start, findings
+
+
+def _tells_of(event: Row | None, archive: Archive) -> bool:
+    if event is None or event.action != ARCHIVE_ACTION:
+        return False
+    try:
+        said = orjson.loads(event.mutations)[0]["after"]
+        found = said["first_seq"], said["last_seq"], said["last_hash"], said["manifest_sha256"]
+    except (ValueError, LookupError, TypeError):
+        return False
+    return found == (archive.first_seq, archive.last_seq, archive.last_hash, archive.manifest_sha256)
+
+
+def read_archive(store: ObjectStore, archive: Archive) -> tuple[list[RowTuple], Finding | None]:
+    """Return the archived rows, and what is wrong with them, if anything is."""
+    for key, expected in (
+        (archive.manifest_key, archive.manifest_sha256),
+        (archive.object_key, archive.object_sha256),
+    ):
+        try:
+            data = store.get(key)
+        except ObjectMissing:
+            return [], _find("missing", archive, f"{key} is gone from {store.describe()}")
+        if (found := hashlib.sha256(data).hexdigest()) != expected and key == archive.manifest_key:
+            return [], _find(
+                "altered", archive, f"{key} has the SHA-256 {found}, it was stored with {expected}"
+            )
+    rows, fault = read_object(data, archive.shop_id)
+    if not fault:
+        place, broken = walk(rows, archive.shop_id, archive.start)
+        if broken is not None:
+            return rows, diagnose(archive.shop_id, place, broken, KeptChain(rows))
+        if place != archive.end:
+            fault = f"it ends with row {place.seq}, and the chain says {archive.last_seq}"
+    if not fault and found != archive.object_sha256:
+        fault = f"its rows hold, but its SHA-256 is {found}; it was stored with {archive.object_sha256}"
+    return rows, _find("altered", archive, f"{archive.object_key}: {fault}") if fault else None
+
+
+def read_object(data: bytes, shop_id: int | None) -> tuple[list[RowTuple], str]:
+    """Return the rows in an archive's bytes, and why they cannot be read, if they cannot."""
+    rows: list[RowTuple] = []
+    try:
+        lines = read_lines(io.BytesIO(data))
+        next(lines)
+        for found, row in lines:
+            if found != shop_id:
+                return rows, f"row {row[0]} is of another chain"
+            rows.append(row)
+    except FileInvalid as fault:
+        return rows, str(fault)
+    return rows, ""
+
+
+class KeptChain:
+    """Rows in memory; answers ``diagnose``."""
+
+    def __init__(self, rows: Sequence[RowTuple]) -> None:
+        self._rows = rows
+
+    def find_at(self, seq: int) -> Row | None:
+        """Return the row numbered ``seq``."""
+        return next((Row(*row) for row in self._rows if row[0] == seq), None)
+
+    def find_after(self, prev_hash: str) -> Sequence[Row]:
+        """Return rows that say they follow ``prev_hash``."""
+        return [Row(*row) for row in self._rows if row[7] == prev_hash]
+
+
+def _find(kind: Kind, archive: Archive, detail: str) -> Finding:
+    return Finding(
+        kind=kind,
+        shop_id=archive.shop_id,
+        seq=archive.first_seq,
+        event_id=None,
+        subject=f"the archive of rows {archive.first_seq} to {archive.last_seq}",
+        detail=detail,
+    )

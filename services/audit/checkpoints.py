@@ -1,0 +1,107 @@
+"""Checkpoints: heads that were verified and signed. The next verification may begin there.
+
+Whoever can write to the database can add one; nobody can sign one without ``SECRET_KEY``.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from services.audit.chain import to_utc_text
+from services.audit.checkpoint import Checkpoint, checkpoint_message
+from services.audit.diagnose import Finding
+from services.audit.rows import per_chain
+from services.audit.signing import Signer
+from services.audit.walk import Place
+from services.core.arrays import int_array, text_array
+
+_FLEET = 0
+
+_FIND = per_chain("""
+select id, seq, hash, at, public_key, signature from audit_checkpoints
+ where OF_CHAIN and seq >= %(first_seq)s order by seq desc, id desc
+""")
+
+_RECORD = """
+insert into audit_checkpoints (shop_id, seq, hash, at, public_key, signature)
+select nullif(shop_id, 0), seq, hash, %(now)s, %(public_key)s, signature
+  from unnest(%(shop_id)s::int[], %(seq)s::bigint[], %(hash)s::text[], %(signature)s::text[])
+    as v(shop_id, seq, hash, signature)
+on conflict on constraint uq_audit_checkpoints_seq do nothing
+"""
+
+
+class Witness(NamedTuple):
+    """A trusted word on what hash a row had. ``source`` is for people: ``a checkpoint of 2026-11-21T...``."""
+
+    seq: int
+    hash: str
+    source: str
+
+
+def unknown_key(public_key: str) -> str:
+    """Say that ``public_key`` is nobody's we know."""
+    return f"it is signed with {public_key[:16]}..., which is neither our key nor the one before"
+
+
+def find_checkpoints(tx: Connection, shop_id: int | None, first_seq: int = 1) -> list[tuple[int, Checkpoint]]:
+    """Return the checkpoints of a chain's rows from ``first_seq`` on, with their ids, newest head first."""
+    rows = tx.exec_driver_sql(_FIND[shop_id is None], {"shop_id": shop_id, "first_seq": first_seq})
+    return [
+        (row_id, Checkpoint(shop_id, seq, row_hash, to_utc_text(at), public_key, signature))
+        for row_id, seq, row_hash, at, public_key, signature in rows
+    ]
+
+
+def judge_checkpoints(
+    shop_id: int | None, checkpoints: Iterable[tuple[int, Checkpoint]], signer: Signer, *, all_of_them: bool
+) -> tuple[list[Witness], list[Finding]]:
+    """Return what the trusted ones say, newest first, and a finding for each that is forged.
+
+    Only the newest trusted one is looked for unless ``all_of_them``. One that is genuine under a key
+    of two rotations ago is passed over where a newer one is trusted.
+    """
+    witnesses: list[Witness] = []
+    findings: list[Finding] = []
+    for row_id, found in checkpoints:
+        is_known = found.public_key in signer.known_keys
+        if not is_known and witnesses and found.is_genuine():
+            continue
+        if is_known and found.is_genuine():
+            witnesses.append(Witness(found.seq, found.hash, f"a checkpoint of {found.at}"))
+            if not all_of_them:
+                break
+            continue
+        findings.append(
+            Finding(
+                kind="altered",
+                shop_id=shop_id,
+                seq=found.seq,
+                event_id=None,
+                subject=f"checkpoint {row_id}",
+                detail="its signature is not that of this head"
+                if is_known
+                else unknown_key(found.public_key),
+            )
+        )
+    return witnesses, findings
+
+
+def record_checkpoints(
+    tx: Connection, heads: Sequence[tuple[int | None, Place]], signer: Signer, now: datetime
+) -> int:
+    """Sign the verified ``heads`` and keep them, each once. Returns how many are new."""
+    at = to_utc_text(now)
+    values = {
+        "now": now,
+        "public_key": signer.public_key,
+        "shop_id": int_array(shop_id or _FLEET for shop_id, _ in heads),
+        "seq": int_array(place.seq for _, place in heads),
+        "hash": text_array([place.hash for _, place in heads]),
+        "signature": text_array(
+            [signer.sign(checkpoint_message(shop_id, *place, at)) for shop_id, place in heads]
+        ),
+    }
+    return tx.exec_driver_sql(_RECORD, values).rowcount

@@ -1,0 +1,68 @@
+"""Exporting: one file that proves itself to whoever has it, with no database and no settings of ours."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import IO, Any
+
+from sqlalchemy import Connection
+
+from services.audit.archived import check_ties, find_archives
+from services.audit.chain import to_utc_text
+from services.audit.checkpoints import find_checkpoints
+from services.audit.lines import FORMAT, canonical_json, write_lines
+from services.audit.rows import StoredChain, find_ends, hold_still, stream_rows
+from services.audit.signing import Signer
+from services.audit.walk import BEGINNING, RowTuple
+
+
+def export_chains(
+    tx: Connection, shop_ids: Sequence[int | None], out: IO[bytes], signer: Signer, now: datetime
+) -> list[dict[str, Any]]:
+    """Write the events of the chains to ``out``, with signed heads; return what is said of each chain.
+
+    All of one moment: ``tx`` must be fresh. What was archived before is named, with its sums, and not in it.
+    Nothing is verified here; that is what the file is for.
+    """
+    hold_still(tx)
+    header = _header(tx, shop_ids, signer, now)
+    write_lines(out, header, _read_all(tx, header["chains"]))
+    chains: list[dict[str, Any]] = header["chains"]
+    return chains
+
+
+def _header(tx: Connection, shop_ids: Sequence[int | None], signer: Signer, now: datetime) -> dict[str, Any]:
+    chains = []
+    checkpoints = []
+    for shop_id in shop_ids:
+        archives = find_archives(tx, shop_id)
+        first, head = find_ends(tx, shop_id) or (1, BEGINNING)
+        start, _ = check_ties(StoredChain(tx, shop_id), archives, first)
+        chains.append(
+            {
+                "shop_id": shop_id,
+                "first_seq": start.seq + 1,
+                "first_prev_hash": start.hash,
+                "last_seq": head.seq,
+                "last_hash": head.hash,
+                "archives": [
+                    {"first_seq": one.first_seq, "last_seq": one.last_seq, "object_key": one.object_key,
+                     "object_sha256": one.object_sha256, "manifest_sha256": one.manifest_sha256}
+                    for one in archives
+                ],
+            }
+        )  # fmt: skip
+        checkpoints += [found._asdict() for _, found in find_checkpoints(tx, shop_id)]
+    header = {
+        "format": FORMAT,
+        "made_at": to_utc_text(now),
+        "chains": chains,
+        "checkpoints": checkpoints,
+        "public_key": signer.public_key,
+    }
+    return header | {"signature": signer.sign(canonical_json(header))}
+
+
+def _read_all(tx: Connection, chains: Sequence[dict[str, Any]]) -> Iterator[tuple[int | None, RowTuple]]:
+    for chain in chains:
+        for rows in stream_rows(tx, chain["shop_id"], 0, chain["last_seq"]):
+            yield from ((chain["shop_id"], row) for row in rows)

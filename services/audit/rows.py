@@ -1,0 +1,140 @@
+"""Reading the chains as they are stored: streamed for the walk, looked up for a diagnosis."""
+
+from collections.abc import Generator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
+from services.audit.walk import Place, Row, RowTuple
+
+AT_ONCE = 5000
+"""Rows in memory at a time: a few MB."""
+
+A_STATEMENT = 50_000
+"""Rows of one statement: who stops reading early waits for the rest of it, a tenth of a second."""
+
+# The year of to_char has no sign, so 2026 BC would read like 2026.
+_COLUMNS = """
+seq, case when at > 'epoch' then to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
+          else 'before 1970' end,
+staff_label, action, request_id, work_id, mutations, prev_hash, hash
+"""
+# "is not distinct from" finds no index, so each question is there twice.
+_OF_CHAIN: Final = {False: "shop_id = %(shop_id)s", True: "shop_id is null and %(shop_id)s::int is null"}
+
+
+def per_chain(statement: str) -> dict[bool, str]:
+    """Return ``statement`` for a shop's chain (False) and for the fleet's (True); it says OF_CHAIN."""
+    filled = statement.replace("COLUMNS", _COLUMNS)
+    return {is_fleet: filled.replace("OF_CHAIN", words) for is_fleet, words in _OF_CHAIN.items()}
+
+
+_STREAM = per_chain("""
+select COLUMNS from audit_events
+ where OF_CHAIN and seq > %(after)s and seq <= %(until)s order by seq limit %(limit)s
+""")
+_AT = per_chain("select COLUMNS, id from audit_events where OF_CHAIN and seq = %(seq)s")
+_AFTER = per_chain("""
+select COLUMNS, id from audit_events where OF_CHAIN and prev_hash = %(prev_hash)s order by seq limit 10
+""")
+_ENDS = per_chain("""
+select (select seq from audit_events where OF_CHAIN order by seq limit 1) as first_seq, seq, hash
+  from audit_events where OF_CHAIN order by seq desc limit 1
+""")
+_SINCE = per_chain("select min(seq) from audit_events where OF_CHAIN and at >= %(since)s")
+
+# One look into the index per chain, however long the chains are.
+_CHAINS = """
+with recursive chains(shop_id) as (
+  select min(shop_id) from audit_events
+   union all
+  select (select min(e.shop_id) from audit_events e where e.shop_id > c.shop_id)
+    from chains c where c.shop_id is not null
+)
+select shop_id from chains where shop_id is not null
+ union select shop_id from audit_archives
+ union select shop_id from audit_checkpoints
+ union select null where exists (select from audit_events where shop_id is null)
+ order by 1 nulls first
+"""
+
+
+def hold_still(tx: Connection) -> None:
+    """Everything that ``tx`` reads from here on is of one moment. Call it before anything else.
+
+    Or rows archived meanwhile would look missing.
+    """
+    tx.exec_driver_sql("set transaction isolation level repeatable read, read only")
+
+
+def find_chains(tx: Connection) -> list[int | None]:
+    """Return the shops that have a chain, or had one; None is the fleet's own."""
+    return list(tx.exec_driver_sql(_CHAINS).scalars())
+
+
+def find_ends(tx: Connection, shop_id: int | None) -> tuple[int, Place] | None:
+    """Return the number of the first stored row, and the head; None for a chain without rows."""
+    row = tx.exec_driver_sql(_ENDS[shop_id is None], {"shop_id": shop_id}).first()
+    return None if row is None else (row[0], Place(row[1], row[2]))
+
+
+def find_first_since(tx: Connection, shop_id: int | None, since: datetime) -> int | None:
+    """Return the number of the first row of ``since`` or later."""
+    found: int | None = tx.exec_driver_sql(
+        _SINCE[shop_id is None], {"shop_id": shop_id, "since": since}
+    ).scalar()
+    return found
+
+
+def stream_rows(
+    tx: Connection, shop_id: int | None, after: int, until: int = 2**62
+) -> Generator[list[RowTuple], None, None]:
+    """Yield the rows numbered over ``after`` up to ``until``, in order, ``AT_ONCE`` at a time.
+
+    The server sends while we hash, and neither side holds them all.
+    """
+    driver = tx.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - ``driver_url`` sees to it
+    statement = _STREAM[shop_id is None]
+    values = {"shop_id": shop_id, "until": until, "limit": A_STATEMENT}
+    try:
+        with driver.cursor() as cursor:
+            read = A_STATEMENT
+            while read == A_STATEMENT:
+                read = 0
+                rows = cursor.stream(statement, {**values, "after": after}, binary=True, size=200)
+                try:
+                    while chunk := list(islice(rows, AT_ONCE)):
+                        read, after = read + len(chunk), chunk[-1][0]
+                        yield chunk
+                finally:
+                    # A stream that is left is cancelled, and the transaction fails with it.
+                    for _ in rows:
+                        pass
+    except psycopg.OperationalError as fault:
+        raise OperationalError(statement, None, fault, connection_invalidated=driver.broken) from fault
+
+
+class StoredChain:
+    """The chain of ``shop_id`` as the database has it; answers ``diagnose``."""
+
+    def __init__(self, tx: Connection, shop_id: int | None) -> None:
+        self._tx, self.shop_id = tx, shop_id
+
+    def find_at(self, seq: int) -> Row | None:
+        """Return the row numbered ``seq``."""
+        found = self._ask(_AT, {"seq": seq})
+        return found[0] if found else None
+
+    def find_after(self, prev_hash: str) -> Sequence[Row]:
+        """Return rows that say they follow ``prev_hash``. Reads the whole chain: there is no index for it."""
+        return self._ask(_AFTER, {"prev_hash": prev_hash})
+
+    def _ask(self, statements: dict[bool, str], values: dict[str, Any]) -> list[Row]:
+        is_fleet = self.shop_id is None
+        rows = self._tx.exec_driver_sql(statements[is_fleet], {"shop_id": self.shop_id, **values})
+        return [Row(*row) for row in rows]

@@ -1,0 +1,76 @@
+"""Signing what was verified: Ed25519, with a key that only holders of ``SECRET_KEY`` can derive.
+
+A chain proves order and content to whoever trusts one of its hashes. The signature is what makes a hash
+worth that trust: who can write to the database, but has not the key, cannot make one.
+"""
+
+from typing import TYPE_CHECKING
+
+from services.core.errors import ShopfleetError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from services.core.settings import Settings
+
+_PURPOSE = b"shopfleet/audit-sign/v1"
+
+
+class SignaturesUnavailable(ShopfleetError):
+    """No signature can be checked here: the package ``cryptography`` is not installed."""
+
+
+class Signer:
+    """Signs with the current key. The previous key's signatures are still its own. Its repr tells no key."""
+
+    __slots__ = ("_key", "known_keys", "public_key")
+
+    def __init__(self, secret_key: str, previous: str = "") -> None:
+        self._key = _derive(secret_key)
+        self.public_key = _public_hex(self._key)
+        """32 bytes in hex; may be published."""
+        self.known_keys = frozenset(
+            {self.public_key, _public_hex(_derive(previous))} if previous else {self.public_key}
+        )
+
+    def sign(self, message: bytes) -> str:
+        """Return the signature of ``message``: 64 bytes in hex."""
+        return self._key.sign(message).hex()
+
+
+def make_signer(settings: "Settings") -> Signer:
+    """Return the signer of this installation."""
+    return Signer(settings.secret_key, settings.secret_key_previous)
+
+
+def is_signed(message: bytes, public_key: str, signature: str) -> bool:
+    """Whether ``signature`` is that of ``message`` under ``public_key``; whose key it is, is not asked."""
+    try:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    except ImportError:
+        raise SignaturesUnavailable(
+            "signatures need the package cryptography: pip install cryptography"
+        ) from None
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(
+            bytes.fromhex(signature), message
+        )
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _derive(secret_key: str) -> "Ed25519PrivateKey":
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    if not secret_key:
+        raise ValueError("SECRET_KEY is empty: it needs at least 32 random characters")
+    seed = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(secret_key.encode())
+    return Ed25519PrivateKey.from_private_bytes(seed)
+
+
+def _public_hex(key: "Ed25519PrivateKey") -> str:
+    return key.public_key().public_bytes_raw().hex()

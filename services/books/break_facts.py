@@ -1,0 +1,167 @@
+"""What the mail about a day's breaks says. Pure: breaks as they are kept go in, a mail's facts come out."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from itertools import groupby
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from services.mail.kinds import Kind, MailShop, register_kind
+from services.mail.message import Part
+from services.mail.words import change, money
+
+KIND = "reconciliation_break"
+SHOWN = 32
+"""Payments in the mail itself, the largest differences first: Gmail cuts off what is over 102 KB."""
+
+_WHAT = MappingProxyType(
+    {
+        "missing_here": "Stripe has this payment, our books do not",
+        "missing_there": "Our books have this payment, Stripe does not",
+        "amount": "The amounts differ",
+        "currency": "The currencies differ",
+        "status": "The states differ",
+    }
+)
+
+
+class OpenBreak(NamedTuple):
+    """A break as it is kept: both sides as JSON, None where a side has nothing."""
+
+    kind: str
+    provider_id: str
+    ours: Mapping[str, Any] | None
+    theirs: Mapping[str, Any] | None
+
+
+def plan_break_facts(day: date, breaks: Sequence[OpenBreak]) -> dict[str, Any]:
+    """Return the facts of ``reconciliation_break`` for a shop's ``day``.
+
+    Several breaks of one payment (its amount and its state, say) are told as one. ``nets`` sums what was
+    really paid, per currency: Stripe's side less ours.
+    """
+    charges = _by_charge(breaks)
+    sums: Counter[str] = Counter()
+    for found in charges:
+        for side, sign in ((found.theirs, 1), (found.ours, -1)):
+            if side is not None:
+                sums[side["currency"]] += sign * _paid(side)
+    largest = sorted(charges, key=lambda found: -max(_size(found.ours), _size(found.theirs)))[:SHOWN]
+    return {
+        "day": day,
+        "count": len(charges),
+        "charges": [_told(found) for found in largest],
+        "more": max(0, len(charges) - SHOWN),
+        "nets": [change(minor, currency) for currency, minor in sorted(sums.items())],
+    }
+
+
+def plan_break_attachments(day: date, breaks: Sequence[OpenBreak]) -> tuple[Part, ...]:
+    """Return every break as CSV where the mail itself cannot show them all; else nothing.
+
+    Amounts are integers of minor units. Ids and states are Stripe's; one that a spreadsheet would take
+    for a formula is led by an apostrophe.
+    """
+    if len({found.provider_id for found in breaks}) <= SHOWN:
+        return ()
+    lines = [
+        "payment,difference,our_minor_units,our_currency,our_status,stripe_minor_units,stripe_currency,stripe_status"
+    ]
+    for found in breaks:
+        cells = [found.provider_id, found.kind, *_cells(found.ours), *_cells(found.theirs)]
+        lines.append(",".join(_cell(cell) for cell in cells))
+    content = ("\r\n".join(lines) + "\r\n").encode()
+    return (Part(name=f"breaks-{day.isoformat()}.csv", content_type="text/csv", content=content),)
+
+
+class _Charge(NamedTuple):
+    kinds: tuple[str, ...]
+    provider_id: str
+    ours: Mapping[str, Any] | None
+    theirs: Mapping[str, Any] | None
+
+
+def _by_charge(breaks: Sequence[OpenBreak]) -> list[_Charge]:
+    ordered = sorted(breaks, key=lambda found: (found.provider_id, found.kind))
+    charges = []
+    for provider_id, group in groupby(ordered, key=lambda found: found.provider_id):
+        several = list(group)
+        kinds = tuple(found.kind for found in several)
+        charges.append(_Charge(kinds, provider_id, several[0].ours, several[0].theirs))
+    return charges
+
+
+def _told(found: _Charge) -> dict[str, str]:
+    what = "; ".join(_WHAT.get(kind, kind) for kind in found.kinds)
+    return {
+        "provider_id": found.provider_id,
+        "url": f"https://dashboard.stripe.com/payments/{quote(found.provider_id, safe='')}",
+        "what": what[:1] + what[1:].replace("; The", "; the"),
+        "ours": _amount(found.ours),
+        "our_status": found.ours["status"] if found.ours else "",
+        "theirs": _amount(found.theirs),
+        "their_status": found.theirs["status"] if found.theirs else "",
+        "difference": _difference(found),
+    }
+
+
+def _difference(found: _Charge) -> str:
+    ours, theirs = found.ours, found.theirs
+    if ours and theirs and ours["currency"] != theirs["currency"]:
+        return "other currency"
+    if ours and theirs and ours["status"] == theirs["status"]:
+        return change(theirs["amount_cents"] - ours["amount_cents"], ours["currency"])
+    currency = (ours or theirs or {})["currency"]
+    return change((_paid(theirs) if theirs else 0) - (_paid(ours) if ours else 0), currency)
+
+
+def _amount(side: Mapping[str, Any] | None) -> str:
+    return "nothing" if side is None else money(side["amount_cents"], side["currency"])
+
+
+def _paid(side: Mapping[str, Any]) -> int:
+    return int(side["amount_cents"]) if side["status"] == "paid" else 0
+
+
+def _size(side: Mapping[str, Any] | None) -> int:
+    return 0 if side is None else abs(int(side["amount_cents"]))
+
+
+def _cells(side: Mapping[str, Any] | None) -> list[str]:
+    return ["", "", ""] if side is None else [str(side["amount_cents"]), side["currency"], side["status"]]
+
+
+def _cell(value: str) -> str:
+    safe = f"'{value}" if value[:1] in ("=", "+", "@", "\t", "\r") else value
+    return '"' + safe.replace('"', '""') + '"' if set(safe) & set(',"\r\n') else safe
+
+
+def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+    currency = shop.currency if shop else "CAD"
+
+    def side(minor: int, status: str = "paid") -> dict[str, Any]:
+        return {"amount_cents": minor, "currency": currency, "status": status}
+
+    return plan_break_facts(
+        now.date() - timedelta(days=1),
+        [
+            OpenBreak("missing_here", "ch_3QK8fT2eZvKYlo2C1gX0aTnq", None, side(12_900)),
+            OpenBreak("amount", "ch_3QK8hB2eZvKYlo2C0mPq7cWd", side(124_950), side(119_950)),
+            OpenBreak("status", "ch_3QK8kR2eZvKYlo2C1uYb3dSs", side(4_800), side(4_800, "failed")),
+        ],
+    )
+
+
+register_kind(
+    Kind(
+        name=KIND,
+        package="services.books",
+        about="a day's payments do not agree with Stripe",
+        reader="shop owner",
+        why="You get this because your shop’s payments are compared with Stripe every night. "
+        "One mail for each day that differs.",
+        sample=_sample,
+    )
+)

@@ -1,0 +1,91 @@
+"""``GET /api/v1/platform/verify-audit``: are the chains as they were written?
+
+Changes nothing, not even a checkpoint. Who may ask is decided in ``services.console.gate``.
+"""
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from services.audit.signing import make_signer
+from services.audit.verify import Report, Wanted, verify_audit
+from services.core.db import transaction
+from services.core.errors import WorkError
+from services.core.settings import Settings
+from services.ledger.report import is_connection_fault
+from services.providers.object_store import open_store
+from services.shops.shops import ShopUnknown, find_shops
+
+RETRY_AFTER_SECONDS = 5
+_YES = frozenset({"1", "true", "yes"})
+
+
+def audit_blueprint(settings: Settings) -> Blueprint:
+    """Return the route that verifies."""
+    blueprint = Blueprint("audit", __name__)
+
+    @blueprint.get("/api/v1/platform/verify-audit")
+    def verify() -> tuple[Response, int]:
+        try:
+            return _verify(settings, request.args.get("shop", ""))
+        except ShopUnknown as fault:
+            return jsonify(error="unknown_shop", detail=str(fault)), 404
+        except WorkError as fault:  # the archive store, whose anchors are part of the proof
+            return _say_unavailable(fault.code, fault.detail)
+        except Exception as fault:
+            if not is_connection_fault(fault):
+                raise
+            return _say_unavailable("unavailable", "the database is away: ask again")
+
+    return blueprint
+
+
+def _verify(settings: Settings, slug: str) -> tuple[Response, int]:
+    """``?shop=`` is one shop's chain, ``?full=1`` from its first event on."""
+    with transaction() as tx:
+        slugs = {shop.id: shop.slug for shop in find_shops(tx)}
+    ids = {known: shop_id for shop_id, known in slugs.items()}
+    if slug and slug not in ids:
+        raise ShopUnknown(f"there is no shop {slug!r}")
+    wanted = Wanted(
+        shop_id=ids.get(slug),
+        is_one_chain=bool(slug),
+        full=request.args.get("full", "").lower() in _YES,
+    )
+    with transaction() as tx:
+        report = verify_audit(tx, wanted, make_signer(settings), open_store(settings.archive_url))
+    figures: dict[str, Any] = {
+        "chains": len(report.chains),
+        "rows": report.rows,
+        "seconds": round(report.seconds, 3),
+        "anchors": report.anchors,
+    }
+    if report.findings:
+        return jsonify(status="altered", first=_first(report, slugs), findings=_say(report), **figures), 409
+    heads = [{"shop": _slug(chain.shop_id, slugs), **chain.head._asdict()} for chain in report.chains]
+    return jsonify(status="verified", heads=heads, **figures), 200
+
+
+def _first(report: Report, slugs: dict[int, str]) -> dict[str, Any]:
+    found = report.findings[0]
+    return {
+        "shop": _slug(found.shop_id, slugs),
+        "kind": found.kind,
+        "seq": found.seq,
+        "event_id": found.event_id,
+        "detail": str(found),
+    }
+
+
+def _say(report: Report) -> list[str]:
+    return [str(found) for found in report.findings]
+
+
+def _slug(shop_id: int | None, slugs: dict[int, str]) -> str | None:
+    return None if shop_id is None else slugs.get(shop_id, str(shop_id))
+
+
+def _say_unavailable(code: str, detail: str) -> tuple[Response, int]:
+    answer = jsonify(error=code, detail=detail)
+    answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return answer, 503

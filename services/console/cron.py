@@ -1,0 +1,139 @@
+"""``POST /cron/<job>``: a job starts now, by the road that beat goes.
+
+Answers JSON always, with the ``X-Request-Id`` under which the run, its log lines and its audit are found.
+Who may ask is decided in ``services.console.gate``.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from uuid import uuid4
+
+from flask import Blueprint, Response, g, jsonify, request
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.sentry import capture_bug
+from services.jobs.ask import Asked, ScopeInvalid, start_asked
+from services.jobs.due import PeriodInvalid
+from services.jobs.registry import JobUnknown, get_job
+from services.jobs.start import Found
+from services.ledger.dispatch import send_messages
+from services.ledger.report import is_connection_fault
+from services.shops.shops import ShopUnknown
+
+BY = "cron secret"
+"""Who the audit says started the run: whoever knows ``CRON_SECRET``."""
+RETRY_AFTER_SECONDS = 5
+_YES = frozenset({"1", "true", "yes"})
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+Answer = tuple[Response, int]
+
+
+def cron_blueprint() -> Blueprint:
+    """Return the routes that start jobs."""
+    blueprint = Blueprint("cron", __name__)
+
+    @blueprint.route("/cron/<job>", methods=_METHODS)
+    @told
+    def start(job: str) -> Answer:
+        return start_job(job)
+
+    @blueprint.route("/api/v1/internal/run-due-reports", methods=_METHODS)
+    @told
+    def start_due_reports() -> Answer:
+        return start_job("run-due-reports")
+
+    @blueprint.after_request
+    def name_request(response: Response) -> Response:
+        response.headers["X-Request-Id"] = _request_id()
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    return blueprint
+
+
+def told(route: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Only POST acts; a database that is away is 503, and a mistake of ours no page of HTML."""
+
+    @wraps(route)
+    def answer(*args: Any, **kwargs: Any) -> Answer:
+        if request.method != "POST":
+            refused = _refuse(405, "method_not_allowed", "starting a job changes things: use POST")
+            refused[0].headers["Allow"] = "POST"
+            return refused
+        try:
+            return route(*args, **kwargs)
+        except Exception as fault:  # noqa: BLE001 - whoever asks is a program
+            if is_connection_fault(fault):
+                away = _refuse(503, "unavailable", "the database is away: ask again")
+                away[0].headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+                return away
+            capture_bug(fault, topic="cron", request_id=_request_id())
+            return _refuse(500, "internal_error", f"a mistake of ours: look for {_request_id()} in the log")
+
+    return answer
+
+
+def start_job(name: str) -> Answer:
+    """The job's run is under way, or done already; the answer says which, per shop where it has shops.
+
+    ``?shop=`` names one shop, ``?period=`` a period other than the newest, ``?force=1`` repeats one
+    that is done. The work is rung for after the commit; where the broker is away the sweep does it.
+    """
+    try:
+        asked = _start(name)
+    except (JobUnknown, ShopUnknown) as fault:
+        return _refuse(404, "unknown_job" if isinstance(fault, JobUnknown) else "unknown_shop", str(fault))
+    except (PeriodInvalid, ScopeInvalid) as fault:
+        return _refuse(
+            422, "invalid_shop" if isinstance(fault, ScopeInvalid) else "invalid_period", str(fault)
+        )
+    send_messages([one.start.ref for one in asked if one.start.ref and one.start.found is Found.STARTED])
+    runs = [_document(name, one) for one in asked]
+    if not runs:
+        return jsonify(run=None, status="no_shops", job=name, runs=[]), 200
+    under_way = [run for run in runs if run["status"] != Found.ALREADY_DONE]
+    status = 202 if under_way else 200
+    if asked[0].shop is None or request.args.get("shop"):
+        return jsonify(runs[0]), status
+    return jsonify((under_way or runs)[0] | {"shop": None, "runs": runs}), status
+
+
+def _start(name: str) -> list[Asked]:
+    slug = request.args.get("shop", "")
+    if not slug.isprintable():
+        raise ShopUnknown(f"there is no shop {slug!r}")
+    with transaction() as tx:
+        return start_asked(
+            tx,
+            get_job(tx, name),
+            slug,
+            request.args.get("period") or None,
+            origin="http",
+            by=BY,
+            now=utc_now(),
+            force=request.args.get("force", "").lower() in _YES,
+            request_id=_request_id(),
+        )
+
+
+def _document(job: str, asked: Asked) -> dict[str, Any]:
+    return {
+        "run": asked.start.run_id,
+        "status": asked.start.found.value,
+        "job": job,
+        "period": asked.start.period,
+        "shop": asked.shop.slug if asked.shop else None,
+    }
+
+
+def _refuse(status: int, code: str, detail: str) -> Answer:
+    return jsonify(error=code, detail=detail), status
+
+
+def _request_id() -> str:
+    if "request_id" not in g:
+        g.request_id = uuid4().hex
+    return str(g.request_id)

@@ -1,0 +1,27 @@
+"""Who knows ``CRON_SECRET``: machines that start jobs and ask for proofs, and sign in nowhere."""
+
+from hmac import compare_digest
+
+from werkzeug.datastructures import Headers
+
+SECRET_HEADERS = ("X-Cron-Secret", "X-Internal-Secret")
+_BEARER = "bearer "
+
+
+def knows_secret(headers: Headers, cron_secret: str) -> bool:
+    """Tell, in constant time, whether one of the three headers holds ``cron_secret``.
+
+    An empty secret is known to nobody.
+    """
+    if not cron_secret:
+        return False
+    given = [headers.get(name, "") for name in SECRET_HEADERS]
+    authorization = headers.get("Authorization", "")
+    if authorization[: len(_BEARER)].lower() == _BEARER:
+        given.append(authorization[len(_BEARER) :].strip())
+    wanted = cron_secret.encode()
+    found = False
+    for candidate in given:
+        # Bytes, as they came: text beyond ASCII cannot be compared in constant time.
+        found |= compare_digest(candidate.encode("latin-1", "replace"), wanted)
+    return found

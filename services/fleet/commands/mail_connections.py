@@ -1,0 +1,117 @@
+"""``fleet mail connections``: who takes our credentials, and what to do where one does not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import click
+from sqlalchemy import Connection
+
+from services.core.db import transaction
+from services.core.settings import get_settings
+from services.fleet.commands.edge import find_slugs, json_option, tell_faults
+from services.fleet.commands.mail_advice import Way, plan_advice
+from services.fleet.commands.show import print_json, print_table, to_document
+from services.ledger.work import FLEET
+from services.mail.transports import SECRETS
+from services.shops.connections import ConnectionState, find_connections
+from services.shops.mail_transport import MailChoice, find_mail_choices
+
+COLUMNS = ("shop", "provider", "state", "since", "code", "what is said", "what to do")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLine:
+    """A connection as a person reads it. ``is_used`` is false where mail leaves in another way by now."""
+
+    shop: str
+    provider: str
+    status: str
+    is_used: bool
+    since: datetime
+    updated_at: datetime
+    code: str
+    detail: str
+    to_do: str
+
+    @property
+    def cells(self) -> tuple[object, ...]:
+        """The line as a row of ``COLUMNS``."""
+        state = self.status if self.is_used else f"{self.status}, not used any more"
+        return (self.shop, self.provider, state, self.since, self.code, self.detail, self.to_do)
+
+
+@click.command("connections")
+@json_option
+@tell_faults
+def connections(as_json: bool) -> None:
+    """List every connection that was ever used: does it take our credentials, and since when.
+
+    A connection turns broken at the first refusal, and ok with the next mail that goes through.
+
+    \b
+    Example: fleet mail connections
+    """
+    with transaction() as tx:
+        lines = find_lines(tx)
+    if as_json:
+        print_json([to_document(line) for line in lines])
+    else:
+        print_lines("", lines, "No connection was used yet: fleet mail test ADDRESS uses one.")
+
+
+def find_lines(tx: Connection) -> list[ConnectionLine]:
+    """Return every connection, the fleet's own first."""
+    states = find_connections(tx)
+    choices = find_mail_choices(tx, sorted({state.shop_id for state in states if state.shop_id is not None}))
+    return plan_lines(states, choices, find_slugs(tx), get_settings().mail_transport)
+
+
+def plan_lines(
+    states: Sequence[ConnectionState],
+    choices: Mapping[int, MailChoice],
+    slugs: Mapping[int, str],
+    fleet_transport: str,
+) -> list[ConnectionLine]:
+    """Return ``states`` in words. Pure."""
+    lines = []
+    for state in states:
+        choice = MailChoice() if state.shop_id is None else choices.get(state.shop_id)
+        used = (choice.transport or fleet_transport) if choice else ""
+        is_used = state.provider not in SECRETS or state.provider == used
+        slug = "" if state.shop_id is None else slugs.get(state.shop_id, str(state.shop_id))
+        way = Way(state.provider, slug, is_own=bool(choice and choice.transport))
+        if state.status == "ok":
+            to_do = ""
+        else:
+            to_do = plan_advice(state.code, way) if is_used else "nothing: mail leaves in another way by now"
+        lines.append(
+            ConnectionLine(
+                shop=slug or slugs.get(FLEET, "(fleet)"),
+                provider=state.provider,
+                status=state.status,
+                is_used=is_used,
+                since=state.since,
+                updated_at=state.updated_at,
+                code=state.code,
+                detail=state.detail,
+                to_do=to_do,
+            )
+        )
+    return lines
+
+
+def find_lines_of(tx: Connection, shop_id: int, slug: str) -> list[ConnectionLine]:
+    """Return the shop's connections, and the fleet's that carries its mail where it has no way of its own."""
+    has_way = bool(find_mail_choices(tx, [shop_id]))
+    fleet = find_slugs(tx)[FLEET]
+    return [
+        line
+        for line in find_lines(tx)
+        if line.shop == slug or (line.shop == fleet and line.is_used and not has_way)
+    ]
+
+
+def print_lines(title: str, lines: Sequence[ConnectionLine], empty: str) -> None:
+    """Print ``lines`` as a table, or ``empty``."""
+    print_table(title, COLUMNS, [line.cells for line in lines], empty)

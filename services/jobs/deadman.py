@@ -1,0 +1,82 @@
+"""Dead-man: what should have run by now and shows no end. Found from rows, whoever is dead."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from services.alerts.incidents import Incident, record_incidents
+from services.jobs.due import period_of
+from services.jobs.ended import NOT_RUN
+from services.jobs.job import Covers
+from services.jobs.notices import record_late_mails
+from services.jobs.overdue import Overdue
+from services.ledger.accept import WorkRef, record_work
+
+# A run that was announced and has not ended, and a clock whose next slot nobody has dealt with.
+_OVERDUE = """
+select r.job, r.shop_id, r.period, r.due_at, j.grace_seconds, r.status, r.started_at, null, j.covers
+  from job_runs r join jobs j on j.name = r.job
+ where r.ended_at is null and r.due_at + make_interval(secs => j.grace_seconds) < %(now)s
+union all
+select c.job, c.shop_id, null, c.next_due_at, j.grace_seconds, 'not planned', null, c.spec, j.covers
+  from job_clocks c join jobs j on j.name = c.job and j.retired_at is null
+ where c.next_due_at + make_interval(secs => j.grace_seconds) < %(now)s
+ order by 4
+"""
+
+_NAMES = f"select distinct job from ({_OVERDUE}) late order by job"  # noqa: S608 - the text is our own
+
+_WHY = {
+    "pending": "no worker has begun it: is its queue paused, or its worker dead?",
+    "running": "it has begun and not ended: is its worker alive, or does it wait for another try?",
+    "not planned": "nobody has planned it: is beat alive?",
+}
+
+
+def find_overdue(tx: Connection, now: datetime) -> list[Overdue]:
+    """Return what should have ended by ``now``, the longest overdue first."""
+    rows = tx.exec_driver_sql(_OVERDUE, {"now": now})
+    return [
+        Overdue(
+            job, shop_id, period or _period(covers, due, spec), due, timedelta(seconds=grace), status, began
+        )
+        for job, shop_id, period, due, grace, status, began, spec, covers in rows
+    ]
+
+
+def find_overdue_jobs(tx: Connection, now: datetime) -> list[str]:
+    """Return the names of the jobs that are overdue anywhere."""
+    return [str(name) for name in tx.exec_driver_sql(_NAMES, {"now": now}).scalars()]
+
+
+def record_overdue(tx: Connection, now: datetime) -> list[WorkRef]:
+    """Everything overdue has its open incident "cron did not run", and the operator a mail.
+
+    Returns what to ring for; nothing, where all of it was said before.
+    """
+    overdue = find_overdue(tx, now)
+    if not record_incidents(tx, plan_incidents(overdue), now):
+        return []
+    return record_work(tx, record_late_mails(tx, overdue, now), now)
+
+
+def plan_incidents(overdue: Sequence[Overdue]) -> list[Incident]:
+    """Return an incident for each of ``overdue``."""
+    return [
+        Incident(
+            late.shop_id,
+            f"{NOT_RUN}:{late.job}",
+            late.period,
+            "P2",
+            f"cron did not run: {late.job} for {late.period} was due at {late.due_at:%Y-%m-%d %H:%M} UTC and "
+            f"has no end {late.grace.total_seconds() / 60:g} min later; {_WHY.get(late.status, late.status)}",
+            {"status": late.status, "due_at": late.due_at, "started_at": late.started_at},
+        )
+        for late in overdue
+    ]
+
+
+def _period(covers: str, due_at: datetime, spec: str) -> str:
+    return period_of(Covers(covers), due_at, ZoneInfo(spec.split("|")[1]))

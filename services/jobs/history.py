@@ -1,0 +1,89 @@
+"""What became of runs, for people to read."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from services.core.arrays import int_array
+
+STATUSES = ("pending", "running", "done", "failed", "skipped")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLine:
+    """A row of ``job_runs``, with what its work waits for. ``next_try_at`` is set while that is a moment."""
+
+    id: int
+    job: str
+    shop_id: int | None
+    period: str
+    due_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    status: str
+    stats: dict[str, Any]
+    error: str | None
+    origin: str
+    started_by: str
+    request_id: str
+    work_id: int | None
+    next_try_at: datetime | None
+    locked_by: str | None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, where it began and ended."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return (self.ended_at - self.started_at).total_seconds()
+
+
+_LINE = """
+select r.id, r.job, r.shop_id, r.period, r.due_at, r.started_at, r.ended_at, r.status, r.stats,
+       coalesce(r.error, w.error_code || ': ' || w.last_error) as error, r.origin, r.started_by, r.request_id,
+       r.work_id, w.locked_by,
+       case when w.status = 'error' and w.locked_at is null then w.next_retry_at end as next_try_at
+  from job_runs r left join work_queue w on w.id = r.work_id and w.status in ('pending', 'error')
+"""
+
+_HISTORY = f"""{_LINE}
+ where (%(job)s::text is null or r.job = %(job)s) and (%(shop_id)s::int is null or r.shop_id = %(shop_id)s)
+   and (%(status)s::text is null or r.status = %(status)s)
+ order by r.due_at desc, r.id desc limit %(limit)s
+"""
+
+_THESE = f"{_LINE} where r.id = any(%(id)s::bigint[]) order by r.id"
+
+_LAST = f"""
+select last.* from jobs j left join shops s on j.per_shop
+ cross join lateral ({_LINE}
+   where r.job = j.name and r.shop_id is not distinct from s.id and (s.id is not null or not j.per_shop)
+     and (r.started_at is not null or r.ended_at is not null)
+   order by r.due_at desc, r.id desc limit 1) last
+ where j.retired_at is null and (%(shop_id)s::int is null or s.id = %(shop_id)s)
+"""  # noqa: S608 - the texts are our own
+
+
+def find_history(
+    tx: Connection, *, job: str | None, shop_id: int | None, status: str | None, limit: int
+) -> list[RunLine]:
+    """Return the newest ``limit`` runs that match, the one due last first."""
+    values = {"job": job, "shop_id": shop_id, "status": status, "limit": limit}
+    return [RunLine(**row) for row in tx.exec_driver_sql(_HISTORY, values).mappings()]
+
+
+def find_runs(tx: Connection, run_ids: Iterable[int]) -> list[RunLine]:
+    """Return the runs ``run_ids``, by id."""
+    return [RunLine(**row) for row in tx.exec_driver_sql(_THESE, {"id": int_array(run_ids)}).mappings()]
+
+
+def find_last(tx: Connection, shop_id: int | None = None) -> dict[str, list[RunLine]]:
+    """Return by job, for each shop it runs at (or the one named), its newest run that has begun or ended."""
+    found: dict[str, list[RunLine]] = {}
+    for row in tx.exec_driver_sql(_LAST, {"shop_id": shop_id}).mappings():
+        line = RunLine(**row)
+        found.setdefault(line.job, []).append(line)
+    return found

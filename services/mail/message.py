@@ -1,0 +1,77 @@
+"""A mail as it is composed: once, complete, with the key that keeps it from being sent twice."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import SMTP
+
+from services.providers.letter import Letter, Part
+from services.providers.mime import render_mime
+
+__all__ = ["Mail", "Part", "to_email_message", "to_letter"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """What is sent to one recipient. ``shop_id`` None is the fleet's own mail.
+
+    ``preview`` is what a mailbox shows beside the subject; the HTML has it hidden at its top already.
+    ``list_unsubscribe`` is the URL (https) or ``mailto:`` that ends a series; empty where there is none.
+    """
+
+    shop_id: int | None
+    kind: str
+    period: str
+    recipient: str
+    subject: str
+    text: str = field(repr=False)
+    html: str = field(repr=False)
+    preview: str = ""
+    attachments: tuple[Part, ...] = ()
+    inline: tuple[Part, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    list_unsubscribe: str = ""
+
+    @property
+    def dedupe_key(self) -> str:
+        """What makes two mails of a shop the same one, for ever."""
+        return f"{self.kind}:{self.period}:{self.recipient.lower()}"
+
+
+def all_headers(mail: Mail) -> dict[str, str]:
+    """Return the headers that ``mail`` asks for beyond the usual ones.
+
+    Unsubscribing takes one click where a URL is given: RFC 8058. No out-of-office answers: RFC 3834.
+    """
+    headers = {"Auto-Submitted": "auto-generated", **mail.headers}
+    if mail.list_unsubscribe:
+        headers["List-Unsubscribe"] = f"<{mail.list_unsubscribe}>"
+        if mail.list_unsubscribe.startswith("https://"):
+            headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    return headers
+
+
+def to_letter(mail: Mail, *, sender: str, message_id: str, date: datetime) -> Letter:
+    """Return ``mail`` as a transport takes it. ``message_id`` is without angle brackets."""
+    return Letter(
+        sender=sender,
+        recipient=mail.recipient,
+        subject=mail.subject,
+        text=mail.text,
+        html=mail.html,
+        message_id=message_id,
+        date=date,
+        attachments=mail.attachments,
+        inline=mail.inline,
+        headers=all_headers(mail),
+    )
+
+
+def to_email_message(mail: Mail, *, sender: str, message_id: str, date: datetime) -> EmailMessage:
+    """Return ``mail`` as the standard library sees the very bytes that are sent."""
+    letter = to_letter(mail, sender=sender, message_id=message_id, date=date)
+    message = message_from_bytes(render_mime(letter), policy=SMTP)
+    assert isinstance(message, EmailMessage)  # noqa: S101 - the policy's own class
+    return message

@@ -1,0 +1,131 @@
+"""The outbox: a mail is stored once, with the change that caused it, and sent by the ledger."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from services.ledger.work import FLEET, NewWork
+from services.mail.kinds import MailInvalid
+from services.mail.message import Mail, all_headers
+from services.providers.letter import Part, one_line
+
+TOPIC = "mail_send"
+LARGEST_BYTES = 25 * 1024 * 1024
+"""Of one mail with all its parts: what most mail servers take."""
+
+# A mail that is there already stays as it is, sent or not: the key never expires. A transaction that
+# meets another one's uncommitted row waits for it.
+_RECORD = """
+insert into mail_outbox (shop_id, dedupe_key, kind, period, recipient, subject, text, html, headers,
+                         has_parts, request_id, created_at)
+select v.shop_id, v.dedupe_key, v.kind, v.period, v.recipient, v.subject, v.text, v.html, v.headers,
+       v.has_parts, %(request_id)s, %(now)s
+  from jsonb_to_recordset(%(rows)s::jsonb) as v(
+         shop_id int, dedupe_key text, kind text, period text, recipient text, subject text, text text,
+         html text, headers jsonb, has_parts boolean)
+ order by v.shop_id nulls first, v.dedupe_key
+on conflict (shop_id, dedupe_key) do nothing
+returning id, shop_id, dedupe_key
+"""
+
+_RECORD_PART = """
+insert into mail_parts (mail_id, place, name, content_type, content_id, is_inline, content)
+values (%(mail_id)s, %(place)s, %(name)s, %(content_type)s, %(content_id)s, %(is_inline)s, %(content)s)
+"""
+
+_FIND_PARTS = """
+select name, content_type, content, content_id, is_inline from mail_parts
+ where mail_id = %(mail_id)s order by place
+"""
+
+
+def record_mails(
+    tx: Connection, mails: Sequence[Mail], now: datetime, *, request_id: str = ""
+) -> list[NewWork]:
+    """Every mail is in the outbox; return the work that sends those that were not.
+
+    What makes two mails the same is their shop and ``dedupe_key``, for ever: asking twice, or in two
+    transactions at once, sends once. The first stays as it was composed.
+    """
+    if not mails:
+        return []
+    first: dict[tuple[int | None, str], Mail] = {}
+    for mail in mails:
+        _check_size(mail)
+        first.setdefault((mail.shop_id, _storable(mail.dedupe_key)), mail)
+    rows = [_row(mail, key) for (_, key), mail in first.items()]
+    values = {"rows": orjson.dumps(rows).decode(), "now": now, "request_id": request_id}
+    stored = tx.exec_driver_sql(_RECORD, values).all()
+    for mail_id, shop_id, key in stored:
+        _record_parts(tx, mail_id, first[shop_id, key])
+    return [
+        NewWork(
+            shop_id=FLEET if shop_id is None else shop_id,
+            topic=TOPIC,
+            key=str(mail_id),
+            origin="mail",
+            request_id=request_id,
+        )
+        for mail_id, shop_id, _ in sorted(stored)
+    ]
+
+
+def find_parts(tx: Connection, mail_id: int) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    """Return the (attachments, inline images) of a mail."""
+    attachments: list[Part] = []
+    inline: list[Part] = []
+    for name, content_type, content, content_id, is_inline in tx.exec_driver_sql(
+        _FIND_PARTS, {"mail_id": mail_id}
+    ):
+        part = Part(name=name, content_type=content_type, content=bytes(content), content_id=content_id)
+        (inline if is_inline else attachments).append(part)
+    return tuple(attachments), tuple(inline)
+
+
+def _row(mail: Mail, key: str) -> dict[str, Any]:
+    return {
+        "shop_id": mail.shop_id,
+        "dedupe_key": key,
+        "kind": _storable(mail.kind),
+        "period": _storable(mail.period),
+        "recipient": _storable(mail.recipient.strip()),
+        "subject": _storable(one_line(mail.subject)),
+        "text": _storable(mail.text),
+        "html": _storable(mail.html),
+        "headers": {name: _storable(one_line(value)) for name, value in all_headers(mail).items()},
+        "has_parts": bool(mail.attachments or mail.inline),
+    }
+
+
+def _record_parts(tx: Connection, mail_id: int, mail: Mail) -> None:
+    parts = [(part, False) for part in mail.attachments] + [(part, True) for part in mail.inline]
+    for place, (part, is_inline) in enumerate(parts):
+        tx.exec_driver_sql(
+            _RECORD_PART,
+            {
+                "mail_id": mail_id,
+                "place": place,
+                "name": _storable(part.name),
+                "content_type": _storable(part.content_type),
+                "content_id": _storable(part.content_id),
+                "is_inline": is_inline,
+                "content": part.content,
+            },
+        )
+
+
+def _check_size(mail: Mail) -> None:
+    size = len(mail.text) + len(mail.html) + sum(len(p.content) for p in (*mail.attachments, *mail.inline))
+    if size > LARGEST_BYTES:
+        raise MailInvalid(
+            f"mail {mail.kind} of {mail.period} has {size} bytes: at most {LARGEST_BYTES} can be sent, "
+            "so link to the file instead"
+        )
+
+
+def _storable(text: str) -> str:
+    """Return ``text`` without what PostgreSQL cannot hold: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -1,0 +1,213 @@
+"""Topic ``mail_send``: a mail of the outbox is handed over, once.
+
+A mail has no second chance to be un-sent. So a worker that went away between "handed over" and "noted"
+leaves a mail whose outcome is unknown, and unless its transport can tell a repeat from a second mail, a
+person decides. ``docs/mail.md`` says what each transport does.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from services.audit.append import append_all
+from services.core.clock import utc_now
+from services.core.db import get_engine, transaction
+from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.ledger.report import is_connection_fault
+from services.ledger.work import Done, Outcome, Prepared, WorkItem
+from services.mail.doors import Doors
+from services.mail.handing import (
+    UNKNOWN,
+    Handing,
+    Lost,
+    Row,
+    ask_person,
+    may_repeat,
+    plan_entry,
+    plan_handing,
+)
+from services.mail.notes import Beginning, Fate, Notes
+from services.mail.outbox import find_parts
+from services.mail.routes import find_routes, take_places
+from services.mail.transports import OpenTransports
+from services.providers.letter import AddressInvalid, HandedOverBefore, Letter, parse_sender
+
+_FIND = """
+select id, shop_id, kind, recipient, subject, text, html, headers, has_parts, status, attempt, token,
+       message_id, transport, account, created_at, handed_over_at
+  from mail_outbox where id = any(%(id)s::bigint[])
+"""
+
+_LOSE = """
+update mail_outbox set status = 'unknown', error_code = %(code)s, last_error = %(detail)s
+ where id = any(%(id)s::bigint[]) and status = 'sending'
+returning id
+"""
+
+
+class MailSend:
+    """Hands mails over. ``clock`` dates what becomes of them."""
+
+    def __init__(
+        self,
+        engine: Callable[[], Engine] = get_engine,
+        clock: Callable[[], datetime] = utc_now,
+        transports: OpenTransports | None = None,
+    ) -> None:
+        self._engine, self._clock = engine, clock
+        self._transports = transports or OpenTransports()
+        self._notes = Notes(engine, clock)
+        self._doors = Doors()
+
+    def prepare(
+        self, tx: Connection, items: Sequence[WorkItem], now: datetime
+    ) -> Sequence[Prepared | Outcome]:
+        """Return, per item, the handing over of its mail, or what stands in its way.
+
+        ``already_sent`` where a worker noted so before it went away, or a person decided so.
+        """
+        rows = _find_rows(tx, items)
+        routes = find_routes(tx, {row.shop_id for row in rows.values()})
+        plans: list[Prepared | Outcome] = []
+        lost: list[Handing] = []
+        for item in items:
+            row = rows.get(item.key)
+            plan = plan_handing(item, row, routes[row.shop_id] if row else None, now)
+            if isinstance(plan, Handing):
+                plans.append(Prepared(item=item, act=partial(self._act, plan)))
+                continue
+            if isinstance(plan, Lost):
+                lost.append(plan.handing)
+                plan = plan.outcome
+            plans.append(plan)
+        plans = take_places(tx, plans, rows, routes, now)
+        _lose(tx, lost, now)
+        return plans
+
+    def _act(self, handing: Handing) -> Outcome:
+        """Hand the mail over and write down what became of it."""
+        closed = self._doors.find_closed(handing.route)
+        if closed is not None:
+            return closed
+        try:
+            letter = self._letter(handing)
+            begun = self._begin(handing, letter)
+        except Exception as fault:
+            if not is_connection_fault(fault):
+                raise
+            return RetryLater("mail.database_away", "the database went away before the mail was handed over")
+        if not begun:
+            return RetryLater("mail.changed_meanwhile", "somebody else had this mail in hand: looking again")
+        return self._hand_over(handing, letter)
+
+    def _hand_over(self, handing: Handing, letter: Letter) -> Outcome:
+        try:
+            provider_id = self._transports.get(handing.route).send(letter)
+        except OutcomeUnknown as doubt:
+            return self._in_doubt(handing, doubt)
+        except WorkError as fault:
+            return self._not_sent(handing, fault)
+        except AddressInvalid as fault:
+            return self._not_sent(handing, Refused("mail.address_invalid", str(fault)))
+        entry = plan_entry(handing, "mail.sent", "sent", letter.message_id, work_id=handing.item.id)
+        self._end(handing, "sent", provider_id=provider_id, entry=entry)
+        return Done("sent")
+
+    def _begin(self, handing: Handing, letter: Letter) -> bool:
+        return self._notes.begin(
+            Beginning(
+                mail_id=handing.row.id,
+                attempt=handing.row.attempt,
+                transport=handing.route.transport,
+                account=handing.route.fingerprint,
+                message_id=letter.message_id,
+                work_id=handing.item.id,
+            )
+        )
+
+    def _letter(self, handing: Handing) -> Letter:
+        row, route = handing.row, handing.route
+        domain = parse_sender(route.sender)[1].rpartition("@")[2]
+        letter = Letter(
+            sender=route.sender,
+            recipient=row.recipient,
+            subject=row.subject,
+            text=row.text,
+            html=row.html,
+            message_id=row.message_id or f"{row.token}@{domain}",
+            date=row.created_at,
+            idempotency_key=f"shopfleet-{row.token}",
+            headers=row.headers,
+        )
+        if not row.has_parts:
+            return letter
+        with transaction(self._engine()) as tx:
+            attachments, inline = find_parts(tx, row.id)
+        return replace(letter, attachments=attachments, inline=inline)
+
+    def _not_sent(self, handing: Handing, fault: WorkError) -> Outcome:
+        """The other side did not take the mail: it waits again, or is refused for good."""
+        closed_for = self._doors.close(handing.route, fault)
+        breaks = isinstance(fault, Misconfigured) or (closed_for is not None and "quota" in fault.code)
+        if not handing.repeats:
+            status: str | None = "refused" if isinstance(fault, Refused) else "queued"
+        else:
+            # This time it was not taken; what became of it the time before is as unknown as it was.
+            status = "unknown" if isinstance(fault, Refused) else None
+        entry = None
+        if status in ("refused", "unknown"):
+            entry = plan_entry(handing, f"mail.{status}", f"{status}: {fault.code}")
+        self._end(handing, status, fault=fault, entry=entry, breaks=breaks, closed_for=closed_for)
+        return ask_person(handing, fault.detail) if status == "unknown" else fault
+
+    def _in_doubt(self, handing: Handing, doubt: OutcomeUnknown) -> Outcome:
+        """It went out and no answer came: again under its key where there is one, else a person looks."""
+        is_new = not isinstance(doubt, HandedOverBefore)
+        if is_new and may_repeat(handing.route, handing.row.handed_over_at, self._clock()):
+            self._end(handing, None, fault=doubt)
+            return doubt
+        asked = ask_person(handing, doubt.detail)
+        entry = plan_entry(handing, "mail.unknown", f"handed over, outcome unknown: {doubt.code}")
+        self._end(handing, "unknown", fault=asked, entry=entry)
+        return asked
+
+    def _end(
+        self, handing: Handing, status: str | None, *, fault: WorkError | None = None, **told: Any
+    ) -> None:
+        self._notes.end(
+            Fate(
+                mail_id=handing.row.id,
+                attempt=handing.row.attempt + 1,
+                status=status,
+                route=handing.route,
+                error_code=fault.code if fault else None,
+                last_error=fault.detail if fault else None,
+                **told,
+            )
+        )
+
+
+def _find_rows(tx: Connection, items: Sequence[WorkItem]) -> dict[str, Row]:
+    ids = [int(item.key) for item in items if item.key.isdecimal()]
+    return {str(row[0]): Row(*row) for row in tx.exec_driver_sql(_FIND, {"id": ids})}
+
+
+def _lose(tx: Connection, lost: Sequence[Handing], now: datetime) -> None:
+    if not lost:
+        return
+    detail = "the worker went away while the mail was handed over"
+    changed = set(
+        tx.exec_driver_sql(
+            _LOSE, {"id": [one.row.id for one in lost], "code": UNKNOWN, "detail": detail}
+        ).scalars()
+    )
+    entries = [
+        plan_entry(one, "mail.unknown", "handed over, outcome unknown: the worker went away")
+        for one in lost
+        if one.row.id in changed
+    ]
+    append_all(tx, entries, now)

@@ -1,0 +1,78 @@
+"""The outbox: every mail there ever was, with what became of it. The dedupe key never expires."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from services.core.db import metadata
+
+STATUSES = ("queued", "sending", "sent", "unknown", "refused")
+"""``queued`` waits, ``sending`` is being handed over, ``sent`` and ``refused`` are known. ``unknown``: it was
+handed over and nobody knows what became of it; a person decides (``fleet mail resend`` or ``forget``)."""
+
+_at = DateTime(timezone=True)
+
+mail_outbox = Table(
+    "mail_outbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("shop_id", Integer),
+    Column("dedupe_key", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("period", Text, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("html", Text, nullable=False),
+    Column("headers", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("has_parts", Boolean, nullable=False, server_default=text("false")),
+    Column("status", Text, nullable=False, server_default=text("'queued'")),
+    # How often it was handed over; the fence between two workers that hold the same row.
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    # Names the mail to every transport: in its Message-ID and as the idempotency key.
+    Column("token", Text, nullable=False, server_default=text("gen_random_uuid()::text")),
+    Column("transport", Text, nullable=False, server_default=text("''")),
+    # Tells accounts of a transport that knows repeats apart: another one would not know this mail.
+    Column("account", Text, nullable=False, server_default=text("''")),
+    Column("message_id", Text, nullable=False, server_default=text("''")),
+    Column("provider_id", Text, nullable=False, server_default=text("''")),
+    Column("error_code", Text),
+    Column("last_error", Text),
+    Column("work_id", BigInteger),
+    Column("request_id", Text, nullable=False, server_default=text("''")),
+    Column("created_at", _at, nullable=False, server_default=func.now()),
+    # The first handing over whose end nobody knows.
+    Column("handed_over_at", _at),
+    Column("sent_at", _at),
+    CheckConstraint("status in ('queued','sending','sent','unknown','refused')", name="status"),
+    UniqueConstraint("shop_id", "dedupe_key", name="uq_mail_outbox_key", postgresql_nulls_not_distinct=True),
+    Index("ix_mail_outbox_created_at", "created_at"),
+    Index("ix_mail_outbox_open", "status", "id", postgresql_where=text("status <> 'sent'")),
+)
+
+mail_parts = Table(
+    "mail_parts",
+    metadata,
+    Column("mail_id", BigInteger, ForeignKey("mail_outbox.id", ondelete="CASCADE"), primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("content_id", Text, nullable=False, server_default=text("''")),
+    Column("is_inline", Boolean, nullable=False, server_default=text("false")),
+    Column("content", LargeBinary, nullable=False),
+)

@@ -1,0 +1,76 @@
+"""How mails write names, amounts, moments and lengths of time. Pure; English, the same in text and HTML."""
+
+import re
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from services.core.money import MoneyInvalid, format_minor
+
+MINUS = "\N{MINUS SIGN}"
+
+# Control characters, line and paragraph separators, and the marks that turn the direction of writing:
+# U+202E in a shop's name would make the words after it read backwards. Zero-width joiners stay, emoji
+# and several scripts need them.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+_SPACES = re.compile(r"\s+")
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` on one line, without control characters and without marks that reorder writing."""
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text
+    return _SPACES.sub(" ", _UNSEEN.sub("", text))
+
+
+def finalize(value: Any) -> Any:
+    """Return what a template prints for ``value``: a fact is one line, so none can forge the next one."""
+    return one_line(value) if type(value) is str else value
+
+
+def money(minor: int, currency: str) -> str:
+    """Return an amount for reading: 125000 CAD is "1,250.00 CAD"; an odd currency shows its minor units."""
+    try:
+        digits, _, code = format_minor(abs(minor), currency).rpartition(" ")
+    except MoneyInvalid:
+        return f"{minor:,} minor units of {currency}"
+    whole, point, cents = digits.partition(".")
+    return f"{MINUS if minor < 0 else ''}{int(whole):,}{point}{cents} {code}"
+
+
+def change(minor: int, currency: str) -> str:
+    """Return a difference, always with its sign: "+12.50 CAD"."""
+    return ("+" if minor > 0 else "") + money(minor, currency)
+
+
+def number(value: int) -> str:
+    """Return a count with its thousands apart: "12,450"."""
+    return f"{value:,}"
+
+
+def day(value: date) -> str:
+    """Return a day without a doubt about its order: "Fri 20 Nov 2026"."""
+    return f"{value:%a} {value.day} {value:%b %Y}"
+
+
+def moment(context: Mapping[str, Any], value: datetime) -> str:
+    """Return a moment in the zone of ``context``, which it names: "Sat 21 Nov 2026, 02:30 PST"."""
+    if value.tzinfo is None:
+        raise ValueError(f"{value!r} has no zone: mails tell moments, not wall clocks")
+    local = value.astimezone(context["zone"])
+    name = local.strftime("%Z")
+    # Zones without a name of their own call themselves "+11".
+    return f"{day(local)}, {local:%H:%M} {name if name.isalpha() else 'UTC' + name}"
+
+
+def span(value: timedelta) -> str:
+    """Return a length of time in its two largest units: "45 min", "2 h 10 min"."""
+    whole = int(value.total_seconds())
+    units = ((whole // 86_400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s"))
+    told = [f"{count:,} {unit}" for count, unit in units if count]
+    return " ".join(told[:2]) or "0 s"
+
+
+FILTERS = {"money": money, "change": change, "number": number, "day": day, "span": span}

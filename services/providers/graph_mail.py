@@ -1,0 +1,193 @@
+"""Mail from a Microsoft 365 mailbox, through Graph's ``sendMail``, as an application of its own.
+
+The mail goes as MIME: Graph's JSON takes only headers that begin with ``x-``. An answer is 202 with an
+empty body, and there is no idempotency: a call without an answer leaves a doubt that only a look into the
+mailbox's Sent Items can end. Sources: learn.microsoft.com, "user: sendMail", "Microsoft identity platform
+and the OAuth 2.0 client credentials flow", "Microsoft Entra authentication and authorization error codes",
+"Microsoft Graph service-specific throttling limits" (4 calls at once a mailbox).
+"""
+
+import base64
+import re
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.providers.delivery import find_dict
+from services.providers.letter import Letter, Throttled, parse_sender, quoted_sender
+from services.providers.mail_http import find_body, http_client, post, stated_wait, throttled
+from services.providers.mime import render_mime
+
+if TYPE_CHECKING:
+    import httpx
+
+CALLS_AT_ONCE = 4
+LARGEST_BYTES = 4 * 1024 * 1024
+"""Of one request, base64 included."""
+RENEW_BEFORE_SECONDS = 300.0
+
+_AADSTS = re.compile(r"AADSTS(\d+)")
+_SAYS = MappingProxyType(
+    {
+        "7000222": (
+            "client_secret_expired",
+            "the client secret has expired: make a new one in the Entra admin center, under App "
+            "registrations, Certificates & secrets, and record its value",
+        ),
+        "7000215": (
+            "client_secret_wrong",
+            "the client secret is not one of the app's: record the secret's value, not its id",
+        ),
+        "700016": (
+            "client_unknown",
+            "the tenant does not know the app: check the client id and the tenant id",
+        ),
+        "90002": ("tenant_unknown", "there is no such tenant: check the tenant id"),
+        "900023": ("tenant_unknown", "the tenant id is neither an id nor a domain"),
+        "7000112": ("client_disabled", "the app is disabled in the tenant: an administrator can enable it"),
+    }
+)
+_NO_MAILBOX = frozenset(
+    {"ErrorInvalidUser", "ResourceNotFound", "Request_ResourceNotFound", "MailboxNotEnabledForRESTAPI",
+     "ErrorNonExistentMailbox"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphAccount:
+    """The application's credentials and the mailbox that it sends from."""
+
+    tenant_id: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    mailbox: str
+    api_base: str = "https://graph.microsoft.com"
+    login_base: str = "https://login.microsoftonline.com"
+
+
+class GraphTransport:
+    """Sends from one mailbox. Its access token is kept until shortly before it ends."""
+
+    def __init__(self, account: GraphAccount, http: "httpx.Client | None" = None) -> None:
+        self._account, self._http = account, http or http_client()
+        self._places = threading.BoundedSemaphore(CALLS_AT_ONCE)
+        self._token_lock = threading.Lock()
+        self._token, self._token_ends = "", 0.0
+        self._opens_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"GraphTransport({self._account!r})"
+
+    def send(self, letter: Letter) -> str:
+        """Graph has taken charge of ``letter``; return its id of the request, to ask Microsoft with."""
+        name = parse_sender(letter.sender)[0]
+        sender = quoted_sender(name, self._account.mailbox)
+        content = base64.b64encode(render_mime(replace(letter, sender=sender)))
+        if len(content) > LARGEST_BYTES:
+            raise Refused("graph.too_large", f"{len(content)} bytes: Graph takes at most {LARGEST_BYTES}")
+        with self._places:
+            self._check_open()
+            response = self._post(letter, content, self._get_token())
+            if response.status_code == 401:
+                # Withdrawn before its time: Graph has looked at nothing else, so a new one may be tried.
+                response = self._post(letter, content, self._get_token(instead_of=self._token))
+        if response.status_code == 202:
+            return str(response.headers.get("request-id", ""))
+        fault = _failure(response, self._account.mailbox)
+        if isinstance(fault, Throttled) and fault.wait is not None:
+            self._opens_at = time.monotonic() + fault.wait.total_seconds()
+        raise fault
+
+    def close(self) -> None:
+        """The connections are the process's; nothing is to do."""
+
+    def _check_open(self) -> None:
+        """Raise ``NotYet`` where the mailbox was told to wait while this mail waited for its place."""
+        seconds = self._opens_at - time.monotonic()
+        if seconds > 0:
+            raise NotYet("graph.throttled", "waits with others", wait=timedelta(seconds=seconds))
+
+    def _post(self, letter: Letter, content: bytes, token: str) -> "httpx.Response":
+        url = f"{self._account.api_base}/v1.0/users/{quote(self._account.mailbox)}/sendMail"
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Content-Type": "text/plain",
+            "client-request-id": letter.idempotency_key,
+        }
+        return post("graph", self._http, url, headers, content=content)
+
+    def _get_token(self, *, instead_of: str = "") -> str:
+        with self._token_lock:
+            if self._token and self._token != instead_of and time.monotonic() < self._token_ends:
+                return self._token
+            account = self._account
+            url = f"{account.login_base}/{quote(account.tenant_id)}/oauth2/v2.0/token"
+            form = {
+                "client_id": account.client_id,
+                "client_secret": account.client_secret,
+                "scope": f"{account.api_base}/.default",
+                "grant_type": "client_credentials",
+            }
+            try:
+                response = post("graph", self._http, url, {}, form=form)
+            except OutcomeUnknown as fault:  # a token asked for is no mail sent
+                raise RetryLater("graph.sign_in_unavailable", fault.detail) from fault
+            body = find_body(response)
+            token = body.get("access_token")
+            if response.status_code != 200 or not isinstance(token, str):
+                raise _sign_in_failure(response)
+            lasts = float(body.get("expires_in") or 0)
+            self._token = token
+            self._token_ends = time.monotonic() + max(lasts - RENEW_BEFORE_SECONDS, lasts / 2)
+            return token
+
+
+def _sign_in_failure(response: "httpx.Response") -> WorkError:
+    body = find_body(response)
+    told = str(body.get("error_description") or "")
+    found = _AADSTS.search(told)
+    number = found[1] if found else ""
+    if response.status_code == 429 or response.status_code >= 500:
+        return RetryLater(
+            "graph.sign_in_unavailable",
+            f"HTTP {response.status_code} from the sign-in service",
+            wait=stated_wait(response),
+        )
+    if number in _SAYS:
+        code, says = _SAYS[number]
+        return Misconfigured(f"graph.{code}", f"{says} (AADSTS{number})")
+    said = f"AADSTS{number}" if number else str(body.get("error") or f"HTTP {response.status_code}")
+    return Misconfigured("graph.sign_in_refused", f"Microsoft refuses to sign the app in: {said}")
+
+
+def _failure(response: "httpx.Response", mailbox: str) -> WorkError:  # noqa: PLR0911 - a table of answers
+    error = find_dict(find_body(response), "error")
+    code = str(error.get("code") or "")
+    said = f"HTTP {response.status_code} {code}: {error.get('message') or ''}"[:300].rstrip(": ")
+    match response.status_code:
+        case 429:
+            return throttled("graph", said, stated_wait(response))
+        case 401:
+            return Misconfigured("graph.token_refused", said)
+        case 403:
+            return Misconfigured(
+                "graph.access_denied", f"{said}; give the app the permission Mail.Send, with admin consent"
+            )
+        case 413:
+            return Refused("graph.too_large", said)
+        case 503:
+            return RetryLater("graph.unavailable", said, wait=stated_wait(response))
+        case status if status >= 500:
+            return OutcomeUnknown("graph.no_answer", said)
+    if code in _NO_MAILBOX or response.status_code == 404:
+        return Misconfigured("graph.mailbox_unknown", f"{said}; is {mailbox!r} a mailbox of the tenant?")
+    if code == "ErrorInvalidRecipients":
+        return Refused("graph.recipient_refused", said)
+    if code == "ErrorSendAsDenied":
+        return Misconfigured("graph.sender_refused", said)
+    return Refused("graph.refused", said)

@@ -1,0 +1,102 @@
+"""A mail as every transport takes it: who, to whom, what. Pure.
+
+What is in a ``Letter`` fits a header: no line break, no control character, an address in ASCII.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parseaddr, quote
+from functools import lru_cache
+
+from services.core.errors import OutcomeUnknown, RetryLater, ShopfleetError
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,64}@[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,253}")
+
+
+class AddressInvalid(ShopfleetError):
+    """A text that is no mail address that can be written to. The message says what would be right."""
+
+
+class Throttled(RetryLater):
+    """The service takes no mail of ours, this one or another, until ``wait`` is over."""
+
+
+class HandedOverBefore(OutcomeUnknown):
+    """The service had this mail before, in other words: whether that one was sent, a person must see."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """An attachment, or with a ``content_id`` an image that the HTML shows as ``cid:<content_id>``."""
+
+    name: str
+    content_type: str
+    content: bytes = field(repr=False)
+    content_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """One mail to one recipient. ``sender`` is ``Name <address>`` or an address.
+
+    ``message_id`` is without its angle brackets. ``idempotency_key`` is the same at every try, for a
+    transport that knows such a thing.
+    """
+
+    sender: str
+    recipient: str
+    subject: str
+    text: str = field(repr=False)
+    html: str = field(repr=False)
+    message_id: str
+    date: datetime
+    idempotency_key: str = ""
+    attachments: tuple[Part, ...] = ()
+    inline: tuple[Part, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` as it may stand in a header: whatever could end the line is one space."""
+    return _CONTROL.sub(" ", text).strip()
+
+
+@lru_cache(maxsize=1024)
+def parse_sender(sender: str) -> tuple[str, str]:
+    """Return the (name, address) of ``Name <address>``; raise ``AddressInvalid``."""
+    name, address = parseaddr(one_line(sender))
+    return name, ascii_address(address or sender)
+
+
+def quoted_sender(name: str, address: str) -> str:
+    """Return ``"Name" <address>``, or the address alone."""
+    return f'"{quote(name)}" <{address}>' if name else address
+
+
+@lru_cache(maxsize=4096)
+def ascii_address(address: str) -> str:
+    """Return ``address`` with its domain as IDNA; raise ``AddressInvalid`` where no server could take it.
+
+    A local part beyond ASCII needs SMTPUTF8 on every server of the way (RFC 6531), so it is refused here.
+    """
+    address = address.strip()
+    if not _ADDRESS.fullmatch(address):
+        raise AddressInvalid(
+            f"address {address[:100]!r} should be one mail address such as owner@example.com"
+        )
+    local, _, domain = address.rpartition("@")
+    if not local.isascii():
+        raise AddressInvalid(f"address {address[:100]!r} has letters beyond ASCII before the @")
+    try:
+        return address if domain.isascii() else f"{local}@{domain.encode('idna').decode()}"
+    except UnicodeError as fault:
+        raise AddressInvalid(f"address {address[:100]!r} has a domain that is no host name") from fault
+
+
+def mask_address(address: str) -> str:
+    """Return ``o***@example.com`` for ``owner@example.com``: enough to know it by, too little to write to."""
+    local, at, domain = address.rpartition("@")
+    return f"{local[:1]}***{at}{domain}" if at else "***"

@@ -1,0 +1,226 @@
+"""The archive store: a folder, or a bucket of S3 and what speaks like it (R2, SeaweedFS, MinIO).
+
+Objects are written once. Where a bucket has object lock, they are locked in COMPLIANCE mode, so that not even
+the account's owner can take them away before their time.
+"""
+
+import base64
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from services.audit.store import ObjectExists, ObjectMissing, ObjectStore
+from services.core.errors import Misconfigured, RetryLater
+
+_MISSET = {"AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "PermanentRedirect", "SignatureDoesNotMatch"}
+_NO_LOCK = {"MethodNotAllowed", "NotImplemented", "ObjectLockConfigurationNotFoundError"}
+"""How a store says that it has no object lock. Any other answer is none, and nothing is stored unguarded."""
+
+
+def open_store(url: str) -> ObjectStore:
+    """Return the store at ``file:///folder`` or ``s3://bucket/prefix``; nothing is connected yet."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return FolderStore(Path(unquote(parts.path)))
+    return BucketStore(parts.netloc, parts.path.strip("/"))
+
+
+class FolderStore:
+    """Objects as files. Whoever may write to the folder can still take them away: put it elsewhere."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, key: str, data: bytes, retain_until: datetime | None = None) -> None:  # noqa: ARG002
+        """Store ``data`` durably under ``key``, whole or not at all; raise ``ObjectExists``."""
+        path = self._path(key)
+        with _disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".put-")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    os.fchmod(file.fileno(), 0o440)
+                # A link, unlike a rename, refuses a name that is taken.
+                os.link(name, path)
+            except FileExistsError:
+                raise ObjectExists(f"{path} is there already, and was left as it is") from None
+            finally:
+                with suppress(FileNotFoundError):
+                    Path(name).unlink()
+            _sync_folder(path.parent)
+
+    def get(self, key: str) -> bytes:
+        """Return the object, or raise ``ObjectMissing``."""
+        path = self._path(key)
+        with _disk(path):
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                raise ObjectMissing(f"{path} is not there") from None
+
+    def find_keys(self, prefix: str) -> Sequence[str]:
+        """Return the keys that begin with ``prefix``, sorted."""
+        base = self._folder / prefix.rpartition("/")[0]
+        with _disk(self._folder):
+            if self._folder.exists():
+                next(self._folder.iterdir(), None)  # rglob passes over what cannot be read
+            files = (path for path in base.rglob("*") if path.is_file() and path.name[0] != ".")
+            keys = (path.relative_to(self._folder).as_posix() for path in files)
+            return sorted(key for key in keys if key.startswith(prefix))
+
+    def describe(self) -> str:
+        """Say which folder it is."""
+        return f"file://{self._folder}, a folder: guarded by its permissions alone"
+
+    def _path(self, key: str) -> Path:
+        path = self._folder / key
+        if not path.resolve().is_relative_to(self._folder.resolve()):
+            raise ValueError(f"key={key!r} leads out of the store")
+        return path
+
+
+class BucketStore:
+    """Objects in a bucket, each with its SHA-256 checked by the server and kept as metadata.
+
+    Source: Amazon S3 user guide, "Locking objects with Object Lock" and "Conditional writes".
+    """
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
+        self._made: Any = None
+        self._has_lock: bool | None = None
+
+    def put(self, key: str, data: bytes, retain_until: datetime | None = None) -> datetime | None:
+        """Store ``data``, or raise ``ObjectExists``; return until when it is locked."""
+        digest = hashlib.sha256(data)
+        locked = retain_until if retain_until is not None and self._probe_lock() else None
+        lock: dict[str, Any] = {}
+        if locked is not None:
+            lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": locked}
+        with self._told(key):
+            self._client().put_object(
+                Bucket=self._bucket,
+                Key=self._prefix + key,
+                Body=data,
+                IfNoneMatch="*",
+                ChecksumSHA256=base64.b64encode(digest.digest()).decode(),
+                Metadata={"sha256": digest.hexdigest()},
+                **lock,
+            )
+        return locked
+
+    def get(self, key: str) -> bytes:
+        """Return the object, or raise ``ObjectMissing``."""
+        with self._told(key):
+            data: bytes = (
+                self._client().get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()
+            )
+            return data
+
+    def find_keys(self, prefix: str) -> Sequence[str]:
+        """Return the keys that begin with ``prefix``, sorted."""
+        with self._told(prefix):
+            pages = self._client().get_paginator("list_objects_v2")
+            found = pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
+            keys = [item["Key"] for page in found for item in page.get("Contents", ())]
+        return sorted(key.removeprefix(self._prefix) for key in keys)
+
+    def describe(self) -> str:
+        """Say which bucket it is and whether it locks."""
+        lock = "with object lock" if self._probe_lock() else "without object lock"
+        return f"s3://{self._bucket}/{self._prefix.rstrip('/')}, a bucket {lock}"
+
+    def _client(self) -> Any:
+        """Return the client, made at first use: boto3 is slow to load, and most processes store nothing.
+
+        Credentials, region and ``AWS_ENDPOINT_URL`` come from the environment, as boto3 documents.
+        """
+        if self._made is None:
+            from boto3.session import Session
+            from botocore.config import Config
+
+            config = Config(
+                connect_timeout=5,
+                read_timeout=60,
+                retries={"total_max_attempts": 3, "mode": "standard"},
+                # Others than AWS do not all know the checksums that newer clients add by themselves.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            )
+            region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+            self._made = Session().client("s3", config=config, region_name=region)
+        return self._made
+
+    def _probe_lock(self) -> bool:
+        """Whether the bucket locks objects. R2 has no such call, and says so."""
+        if self._has_lock is None:
+            from botocore.exceptions import ClientError
+
+            with self._told("?object-lock"):
+                try:
+                    found = self._client().get_object_lock_configuration(Bucket=self._bucket)
+                    rule = found.get("ObjectLockConfiguration", {})
+                    self._has_lock = rule.get("ObjectLockEnabled") == "Enabled"
+                except ClientError as fault:
+                    if _code_of(fault) not in _NO_LOCK:
+                        raise
+                    self._has_lock = False
+        return self._has_lock
+
+    @contextmanager
+    def _told(self, key: str) -> Iterator[None]:
+        """Turn what the store answers into what happens next."""
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+        where = f"s3://{self._bucket}/{self._prefix}{key}"
+        try:
+            yield
+        except ClientError as fault:
+            code = _code_of(fault)
+            if code in ("PreconditionFailed", "412"):
+                raise ObjectExists(f"{where} is there already, and was left as it is") from None
+            if code in ("NoSuchKey", "404"):
+                raise ObjectMissing(f"{where} is not there") from None
+            if code in _MISSET:
+                raise Misconfigured(
+                    "archive.refused",
+                    f"{where}: the store answers {code}; check ARCHIVE_URL, AWS_ACCESS_KEY_ID and its rights",
+                ) from None
+            raise RetryLater("archive.unavailable", f"{where}: the store answers {code}") from None
+        except NoCredentialsError:
+            raise Misconfigured(
+                "archive.no_credentials", f"{where}: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set"
+            ) from None
+        except BotoCoreError as fault:
+            raise RetryLater("archive.unavailable", f"{where}: {type(fault).__name__}") from None
+
+
+def _code_of(fault: Any) -> str:
+    return str(fault.response.get("Error", {}).get("Code", "?"))
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as fault:
+        raise Misconfigured("archive.refused", f"{path}: {fault.strerror}; check ARCHIVE_URL") from None
+    except OSError as fault:
+        raise RetryLater("archive.unavailable", f"{path}: {fault.strerror or fault}") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,61 @@
+"""PostHog: events, each under a uuid of its own, so that one that is sent twice is counted once.
+
+Source: posthog.com/docs/api/capture. A 2xx means accepted for reading; PostHog reads later.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import orjson
+
+from services.core.errors import Misconfigured, Refused, RetryLater, WorkError
+
+TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+WAIT_LONGEST_SECONDS = 3600
+
+
+def send_events(http: httpx.Client, host: str, key: str, events: Sequence[Mapping[str, Any]]) -> str:
+    """PostHog has ``events``. Returns ``told``, or ``over_quota`` where it took them and drops them.
+
+    May be repeated under the same uuids. Raises ``RetryLater`` also where no answer came,
+    ``Misconfigured`` or ``Refused``. The key travels in the body, and is in no error.
+    """
+    body = orjson.dumps({"api_key": key, "batch": list(events)})
+    try:
+        answer = http.post(
+            f"{host}/batch/", content=body, headers={"Content-Type": "application/json"}, timeout=TIMEOUT
+        )
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        raise Misconfigured(
+            "posthog.host_unreadable", "POSTHOG_HOST should look like https://us.i.posthog.com"
+        ) from None
+    except httpx.HTTPError as fault:
+        raise RetryLater("posthog.unavailable", f"no answer from PostHog: {type(fault).__name__}") from fault
+    if not answer.is_success:
+        raise _error_of(answer)
+    return "over_quota" if _is_over_quota(answer.content) else "told"
+
+
+def _error_of(answer: httpx.Response) -> WorkError:
+    status = answer.status_code
+    said = f"HTTP {status}"
+    if status == 429:
+        stated = answer.headers.get("retry-after", "").strip()
+        seconds = min(int(stated), WAIT_LONGEST_SECONDS) if stated.isdecimal() else None
+        wait = None if seconds is None else timedelta(seconds=seconds)
+        return RetryLater("posthog.rate_limited", said, wait=wait)
+    if status >= 500:
+        return RetryLater("posthog.unavailable", said)
+    if status in (401, 403):
+        return Misconfigured("posthog.key_refused", f"{said}: POSTHOG_KEY is refused")
+    return Refused("posthog.event_refused", said)
+
+
+def _is_over_quota(content: bytes) -> bool:
+    try:
+        said = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(said, dict) and bool(said.get("quota_limited"))

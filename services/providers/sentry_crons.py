@@ -1,0 +1,68 @@
+"""Sentry Crons: one check-in of a monitor, sent so that we know it arrived.
+
+The SDK's own ``capture_checkin`` puts it into a queue of the process and forgets it when the process ends;
+here its envelope is built with the SDK's parts and posted, and the answer decides.
+Sources: develop.sentry.dev/sdk/telemetry/check-ins, develop.sentry.dev/sdk/expected-features/rate-limiting.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import httpx
+from sentry_sdk import VERSION
+from sentry_sdk.envelope import Envelope
+from sentry_sdk.utils import BadDsn, Dsn
+
+from services.core.errors import Misconfigured, Refused, RetryLater, WorkError
+
+TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+WAIT_UNSTATED = timedelta(seconds=60)
+"""What Sentry asks of a client that is told 429 and nothing else."""
+WAIT_LONGEST = timedelta(hours=1)
+
+
+def send_checkin(http: httpx.Client, dsn: str, checkin: Mapping[str, Any]) -> None:
+    """Sentry has ``checkin``. May be repeated: one of the same ``check_in_id`` is updated, not added.
+
+    Raises ``RetryLater`` also where no answer came, ``Misconfigured`` or ``Refused``.
+    """
+    try:
+        auth = Dsn(dsn).to_auth(f"sentry.python/{VERSION}")
+    except BadDsn as fault:
+        raise Misconfigured("sentry.dsn_unreadable", f"SENTRY_DSN cannot be read: {fault}") from None
+    envelope = Envelope()
+    envelope.add_checkin({"type": "check_in", **checkin})
+    headers = {"Content-Type": "application/x-sentry-envelope", "X-Sentry-Auth": auth.to_header()}
+    try:
+        answer = http.post(auth.get_api_url(), content=envelope.serialize(), headers=headers, timeout=TIMEOUT)
+    except httpx.HTTPError as fault:
+        raise RetryLater("sentry.unavailable", f"no answer from Sentry: {type(fault).__name__}") from fault
+    if not answer.is_success:
+        raise _error_of(answer)
+
+
+def _error_of(answer: httpx.Response) -> WorkError:
+    status = answer.status_code
+    said = f"HTTP {status} {answer.headers.get('x-sentry-error', '')[:200]}".rstrip()
+    if status == 429:
+        return RetryLater("sentry.rate_limited", said, wait=_stated_wait(answer.headers))
+    if status >= 500:
+        return RetryLater("sentry.unavailable", said)
+    if status in (401, 403):
+        return Misconfigured("sentry.dsn_refused", f"{said}: SENTRY_DSN names a key that Sentry refuses")
+    return Refused("sentry.checkin_refused", said)
+
+
+def _stated_wait(headers: httpx.Headers) -> timedelta:
+    """Return the longest wait that concerns monitors; ``Retry-After`` where there is none."""
+    seconds: list[int] = []
+    for limit in headers.get("x-sentry-rate-limits", "").split(","):
+        stated, _, rest = limit.strip().partition(":")
+        categories = rest.partition(":")[0]
+        if stated.isdecimal() and (not categories or "monitor" in categories.split(";")):
+            seconds.append(int(stated))
+    stated = headers.get("retry-after", "").strip()
+    if not seconds and stated.isdecimal():
+        seconds.append(int(stated))
+    return min(WAIT_LONGEST, timedelta(seconds=max(seconds))) if seconds else WAIT_UNSTATED

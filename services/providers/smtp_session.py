@@ -1,0 +1,246 @@
+"""One conversation with a mail server, kept open over many mails.
+
+Where the server offers PIPELINING (RFC 2920) a mail is two writes and two waits: the envelope with DATA,
+then the text. What a failure means depends on how far it came: before the text's last dot nothing has
+happened; after it, without an answer, the mail may be on its way.
+"""
+
+import contextlib
+import select
+import smtplib
+import socket
+import ssl
+from functools import cache
+from typing import BinaryIO, NamedTuple
+
+from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.providers.smtp_url import SmtpServer
+
+TIMEOUT_SECONDS = 20.0
+TEXT_TIMEOUT_SECONDS = 60.0
+"""For the answer to the text: a server may scan it first (RFC 5321, 4.5.3.2.6, would have us wait longer)."""
+
+_BUSY = frozenset({421, 432, 454})
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"})
+
+
+class HungUp(Exception):
+    """The line broke before the text was handed over: nothing has happened to the mail."""
+
+
+class Reply(NamedTuple):
+    """A server's answer: its code, and what it said, in one line."""
+
+    code: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}"[:300]
+
+
+class SmtpSession:
+    """An open, signed-in connection. Not for two threads at once."""
+
+    def __init__(self, server: SmtpServer, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        """Connect and sign in; raise a ``WorkError`` that says what stands in the way."""
+        self._timeout_seconds = timeout_seconds
+        self._text_timeout_seconds = max(timeout_seconds, min(TEXT_TIMEOUT_SECONDS, 3 * timeout_seconds))
+        client = _connect(server, timeout_seconds)
+        self._client, self._pipelining = client, client.has_extn("pipelining")
+        assert client.sock is not None  # noqa: S101 - it is connected
+        self._socket: socket.socket = client.sock
+        self._heard: BinaryIO = self._socket.makefile("rb")
+        self.is_fresh = True
+        self.is_usable = True
+        """Whether another mail may follow: a server that hangs up, or a doubt, ends a session."""
+
+    def is_quiet(self) -> bool:
+        """Tell whether the server has said nothing since the last mail: a goodbye waits to be read."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
+
+    def send(self, sender: str, recipient: str, content: bytes) -> str:
+        """The server has taken charge of ``content``; return what it said, which often names its id.
+
+        Raises ``HungUp`` where the line broke before the text was handed over, ``OutcomeUnknown`` where it
+        broke after, and otherwise what the server's answer means.
+        """
+        self.is_usable = False
+        answers = self._say_envelope(sender, recipient)
+        if any(answer.code not in (250, 251) for answer in answers[:-1]) or answers[-1].code != 354:
+            self._raise_envelope(answers)
+        self._write(_dotted(content))
+        reply = self._read_verdict()
+        self.is_fresh, self.is_usable = False, reply.code != 421
+        if reply.code == 250:
+            return reply.text
+        raise _of_text(reply)
+
+    def close(self, *, politely: bool = True) -> None:
+        """Hang up. What was handed over stays handed over, so a failure here means nothing."""
+        with contextlib.suppress(OSError, HungUp):
+            if politely:
+                self._write(b"QUIT\r\n")
+        with contextlib.suppress(OSError):
+            self._heard.close()
+        self._client.close()
+
+    def _say_envelope(self, sender: str, recipient: str) -> list[Reply]:
+        commands = [f"MAIL FROM:<{sender}>\r\n", f"RCPT TO:<{recipient}>\r\n", "DATA\r\n"]
+        if self._pipelining:
+            self._write("".join(commands).encode("ascii"))
+            return [self._read() for _ in commands]
+        answers = []
+        for command in commands:
+            self._write(command.encode("ascii"))
+            answers.append(self._read())
+            if answers[-1].code >= 400:
+                break
+        return answers
+
+    def _raise_envelope(self, answers: list[Reply]) -> None:
+        """Raise what the first bad answer means, leaving the session ready for the next mail if it can be."""
+        place, bad = next((i, a) for i, a in enumerate(answers) if a.code not in (250, 251, 354))
+        if bad.code == 421:
+            raise HungUp(str(bad))
+        with contextlib.suppress(HungUp):
+            if answers[-1].code == 354:
+                # RFC 2920, 3.1: DATA was accepted with nobody to send to; an empty text ends it.
+                self._write(b".\r\n")
+                self._read()
+            self._write(b"RSET\r\n")
+            self.is_usable = self._read().code == 250
+            self.is_fresh = False
+        raise _of_envelope(place, bad)
+
+    def _write(self, content: bytes) -> None:
+        try:
+            self._socket.sendall(content)
+        except OSError as fault:
+            # Whatever is cut off lacks its last bytes, and a text without its last dot is no mail.
+            raise HungUp(type(fault).__name__) from fault
+
+    def _read(self) -> Reply:
+        try:
+            return self._read_reply()
+        except OSError as fault:
+            raise HungUp(type(fault).__name__) from fault
+
+    def _read_verdict(self) -> Reply:
+        """Read the answer to a text that was sent whole. No answer is the one case that leaves a doubt."""
+        try:
+            self._socket.settimeout(self._text_timeout_seconds)
+            reply = self._read_reply()
+            self._socket.settimeout(self._timeout_seconds)
+        except (OSError, HungUp) as fault:
+            reason = type(fault.__cause__ or fault).__name__
+            raise OutcomeUnknown(
+                "smtp.no_answer", f"the text was sent, then the line broke ({reason}): it may be delivered"
+            ) from fault
+        return reply
+
+    def _read_reply(self) -> Reply:
+        said: list[str] = []
+        while True:
+            line = self._heard.readline(8192)
+            if not line.endswith(b"\n") or not line[:3].isdigit():
+                raise HungUp("closed" if not line else "it said what is not SMTP")
+            said.append(line[4:].strip().decode("utf-8", "replace"))
+            if line[3:4] != b"-":
+                return Reply(int(line[:3]), " ".join(said))
+            if len(said) > 100:
+                raise HungUp("an answer without end")
+
+
+def _dotted(content: bytes) -> bytes:
+    """Return ``content`` with a line's first dot doubled, and the dot that ends it all (RFC 5321, 4.5.2)."""
+    body = content.replace(b"\r\n.", b"\r\n..")
+    if body.startswith(b"."):
+        body = b"." + body
+    return body + (b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n")
+
+
+def _connect(server: SmtpServer, timeout_seconds: float) -> smtplib.SMTP:
+    client: smtplib.SMTP | None = None
+    try:
+        if server.scheme == "smtps":
+            client = smtplib.SMTP_SSL(
+                local_hostname=_own_name(), timeout=timeout_seconds, context=ssl.create_default_context()
+            )
+        else:
+            client = smtplib.SMTP(local_hostname=_own_name(), timeout=timeout_seconds)
+        client._host = server.host  # type: ignore[attr-defined] # what TLS checks the certificate against
+        greeting = client.connect(server.host, server.port)
+        if greeting[0] != 220:
+            raise smtplib.SMTPConnectError(*greeting)
+        client.ehlo_or_helo_if_needed()
+        if server.scheme == "smtp+starttls":
+            client.starttls(context=ssl.create_default_context())
+            client.ehlo_or_helo_if_needed()
+        if server.user:
+            client.login(server.user, server.password)
+    except (OSError, smtplib.SMTPException, UnicodeError) as fault:
+        if client is not None:
+            client.close()
+        raise _of_connecting(fault) from fault
+    return client
+
+
+@cache
+def _own_name() -> str:
+    """Return what this machine calls itself to a server; asked once, as the answer may take seconds."""
+    name = socket.getfqdn()
+    return name if "." in name else "[127.0.0.1]"
+
+
+class TooManyConnections(RetryLater):
+    """The server will not have one more connection just now."""
+
+
+def _of_connecting(fault: Exception) -> WorkError:  # noqa: PLR0911 - a table of failures
+    match fault:
+        case smtplib.SMTPAuthenticationError(smtp_code=code) if code not in _BUSY:
+            return Misconfigured("smtp.credentials_refused", f"the mail server refuses to sign us in: {code}")
+        case smtplib.SMTPResponseException(smtp_code=code, smtp_error=said):
+            text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+            told = str(Reply(code, text))
+            if code in _BUSY:
+                return TooManyConnections("smtp.busy", told)
+            return (
+                RetryLater("smtp.unavailable", told) if code < 500 else Misconfigured("smtp.refuses_us", told)
+            )
+        case smtplib.SMTPNotSupportedError():
+            return Misconfigured(
+                "smtp.not_offered",
+                f"{str(fault)[:200]}: change SMTP_URL to what the server offers (smtp, smtp+starttls, smtps)",
+            )
+        case ssl.SSLCertVerificationError(verify_message=why):
+            return Misconfigured("smtp.certificate_wrong", f"the mail server's certificate: {why}")
+        case ssl.SSLError(reason=reason) if reason in _NOT_TLS:
+            return Misconfigured(
+                "smtp.no_tls", f"no TLS is spoken there ({reason}): smtps is port 465, smtp+starttls is 587"
+            )
+    return RetryLater("smtp.unavailable", f"the mail server is away: {type(fault).__name__}")
+
+
+def _of_envelope(place: int, bad: Reply) -> WorkError:
+    if bad.code < 500:
+        return RetryLater("smtp.unavailable", str(bad))
+    if place == 1:
+        return Refused("smtp.recipient_refused", str(bad))
+    if bad.code == 552:
+        return Refused("smtp.too_large", str(bad))
+    return Misconfigured(
+        "smtp.sender_refused", f"{bad} (is MAIL_FROM ours to send from, and are we signed in?)"
+    )
+
+
+def _of_text(reply: Reply) -> WorkError:
+    if reply.code == 421:
+        return RetryLater("smtp.unavailable", str(reply))
+    return (
+        Refused("smtp.refused", str(reply))
+        if reply.code >= 500
+        else RetryLater("smtp.unavailable", str(reply))
+    )

@@ -1,0 +1,44 @@
+"""Where a mail server is and how to sign in to it: the URL in ``SMTP_URL`` and in ``smtp-url``. Pure."""
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from urllib.parse import unquote, urlsplit
+
+from services.core.errors import ShopfleetError
+
+PORTS = MappingProxyType({"smtp": 25, "smtp+starttls": 587, "smtps": 465})
+
+
+class SmtpUrlInvalid(ShopfleetError):
+    """The URL names no mail server. The message says what would be right, and never repeats a password."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpServer:
+    """A mail server: ``smtp`` is plain text, ``smtp+starttls`` demands TLS, ``smtps`` begins with it."""
+
+    scheme: str
+    host: str
+    port: int
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+
+def parse_smtp_url(url: str) -> SmtpServer:
+    """Return the server that ``[smtp|smtp+starttls|smtps]://[user:password@]host[:port]`` names."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or PORTS.get(parts.scheme, 0)
+    except ValueError:
+        port = 0
+    if parts.scheme not in PORTS or not parts.hostname or not port:
+        raise SmtpUrlInvalid(
+            f"it should begin with one of {', '.join(PORTS)}, then ://host or ://user:password@host:port"
+        )
+    return SmtpServer(
+        scheme=parts.scheme,
+        host=parts.hostname,
+        port=port,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+    )

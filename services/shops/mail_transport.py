@@ -1,0 +1,160 @@
+"""How a shop's own mail is to leave: read, checked as a whole, changed. ``docs/mail.md`` explains it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from email.utils import getaddresses
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from services.audit.append import Mutation, append_audit
+from services.core.arrays import int_array
+from services.core.settings import MAIL_TRANSPORTS
+from services.providers.letter import AddressInvalid, ascii_address, parse_sender
+from services.shops.shops import Shop, ShopInvalid
+
+OF_GRAPH = ("tenant_id", "client_id", "mailbox")
+"""What Graph needs besides its secret, and nothing else has."""
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_DOMAIN = re.compile(r"(?=.{4,253}$)[A-Za-z0-9]([A-Za-z0-9-]*\.)+[A-Za-z]{2,63}")
+
+_LOCK = "select id from shops where id = %(shop_id)s for no key update"
+
+_FIND = """
+select shop_id, settings -> 'mail' from shop_config
+ where shop_id = any(%(shop_id)s::int[]) and jsonb_typeof(settings -> 'mail') = 'object'
+"""
+
+_RECORD = """
+insert into shop_config as c (shop_id, settings) values (%(shop_id)s, %(settings)s::jsonb)
+on conflict (shop_id) do update set settings = (c.settings - 'mail') || excluded.settings
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailChoice:
+    """What a shop asks for its mail; an empty field is the fleet's. No secret is in it."""
+
+    transport: str = ""
+    sender: str = ""
+    tenant_id: str = ""
+    client_id: str = ""
+    mailbox: str = ""
+
+    @property
+    def document(self) -> dict[str, str]:
+        """The choice as ``shop_config.settings -> 'mail'`` keeps it."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+    def __str__(self) -> str:
+        way = self.transport or "the fleet's transport"
+        way += f" (mailbox {self.mailbox})" if self.mailbox else ""
+        return f"{way} as {self.sender}" if self.sender else way
+
+
+def find_mail_choices(tx: Connection, shop_ids: Sequence[int]) -> dict[int, MailChoice]:
+    """Return the choice of each shop that made one."""
+    return {shop_id: _read(stored) for shop_id, stored in _find_stored(tx, shop_ids).items()}
+
+
+def get_mail_choice(tx: Connection, shop_id: int, *, is_locked: bool = False) -> MailChoice:
+    """Return the shop's choice; without one, all is the fleet's. ``is_locked``: it stays so."""
+    if is_locked:
+        tx.exec_driver_sql(_LOCK, {"shop_id": shop_id})
+    return find_mail_choices(tx, [shop_id]).get(shop_id, MailChoice())
+
+
+def plan_mail_choice(before: MailChoice, changes: Mapping[str, str]) -> MailChoice:
+    """Return ``before`` with ``changes``. Another transport keeps the sender and drops what was Graph's."""
+    wanted = {field: value.strip() for field, value in changes.items()}
+    is_same = wanted.get("transport", before.transport) == before.transport
+    return replace(before if is_same else MailChoice(sender=before.sender), **wanted)
+
+
+def find_choice_faults(choice: MailChoice) -> list[str]:
+    """Return everything that is wrong with ``choice``. Pure: whether it has its secret, the caller looks."""
+    faults = []
+    if choice.transport and choice.transport not in MAIL_TRANSPORTS:
+        faults.append(f"transport={choice.transport!r} should be one of {', '.join(MAIL_TRANSPORTS)}")
+    if choice.sender and not _is_sender(choice.sender):
+        faults.append(
+            f"sender={choice.sender!r} should be an address, or like Harbour <mail@harbour.example> "
+            "(a name with a comma in quotes)"
+        )
+    if choice.transport != "graph":
+        strange = [name for name in OF_GRAPH if getattr(choice, name)]
+        return faults + [
+            f"{name} is for graph alone, and this is {choice.transport or MailChoice()}" for name in strange
+        ]
+    if missing := [name for name in OF_GRAPH if not getattr(choice, name)]:
+        faults.append(f"graph needs {', '.join(missing)} as well")
+    if choice.tenant_id and not (_UUID.fullmatch(choice.tenant_id) or _DOMAIN.fullmatch(choice.tenant_id)):
+        faults.append(
+            f"tenant_id={_unlike(choice.tenant_id)} should be the tenant's UUID or one of its domains"
+        )
+    if choice.client_id and not _UUID.fullmatch(choice.client_id):
+        faults.append(f"client_id={_unlike(choice.client_id)} should be the app's id, which is a UUID")
+    if choice.mailbox and not _is_address(choice.mailbox):
+        faults.append(f"mailbox={choice.mailbox!r} should be one mail address such as mail@harbour.example")
+    return faults
+
+
+def record_mail_choice(
+    tx: Connection, shop: Shop, choice: MailChoice, *, now: datetime, by: str = "fleet", request_id: str = ""
+) -> bool:
+    """The shop's mail leaves as ``choice`` says, from the next set on; return whether that is new.
+
+    ``ShopInvalid`` names every fault. What it was before is in the audit, in words and as it was stored.
+    """
+    if faults := find_choice_faults(choice):
+        raise ShopInvalid("; ".join(faults))
+    tx.exec_driver_sql(_LOCK, {"shop_id": shop.id})
+    stored = _find_stored(tx, [shop.id]).get(shop.id, {})
+    if stored == choice.document:
+        return False
+    settings = {"mail": choice.document} if choice.document else {}
+    tx.exec_driver_sql(_RECORD, {"shop_id": shop.id, "settings": orjson.dumps(settings).decode()})
+    summary = f"mail of {shop.slug} leaves through {choice}; before, through {_read(stored)}"
+    append_audit(
+        tx,
+        shop_id=shop.id,
+        staff_label=by,
+        action="shop.mail",
+        request_id=request_id,
+        now=now,
+        mutations=[Mutation("shop_config", str(shop.id), summary, stored, choice.document)],
+    )
+    return True
+
+
+def _find_stored(tx: Connection, shop_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    found = tx.exec_driver_sql(_FIND, {"shop_id": int_array(shop_ids)})
+    return {row[0]: row[1] for row in found}
+
+
+def _read(stored: Mapping[str, Any]) -> MailChoice:
+    return MailChoice(**{name: str(stored.get(name) or "") for name in asdict(MailChoice())})
+
+
+def _is_sender(sender: str) -> bool:
+    try:
+        parse_sender(sender)
+    except AddressInvalid:
+        return False
+    return sender.isprintable() and len(sender) <= 320 and len(getaddresses([sender])) == 1
+
+
+def _is_address(address: str) -> bool:
+    try:
+        return bool(ascii_address(address))
+    except AddressInvalid:
+        return False
+
+
+def _unlike(value: str) -> str:
+    """Return a word on ``value`` that shows none of it: what is no id may be a secret, pasted by mistake."""
+    return f"({len(value)} characters)"

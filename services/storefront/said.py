@@ -1,0 +1,173 @@
+"""What the audit says of orders, refunds and variants: in words, with what was and what is. Pure.
+
+Ids, figures, statuses and skus only. A customer's name or address, and any free text that may hold one,
+is never in it: a chain cannot forget.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from services.audit.chain import Mutation
+from services.ledger.said import Change, say_amounts, say_money
+from services.storefront.order_body import Order, OrderLine
+from services.storefront.refund_body import Refund
+
+Lines = Mapping[int, tuple[OrderLine, OrderLine | None]]
+"""Lines that changed, by id: each with what it was, None for a new one."""
+
+
+class KnownOrder(NamedTuple):
+    """An order as its row had it."""
+
+    updated_at: datetime
+    cancelled_at: datetime | None
+    financial_status: str
+    total_cents: int
+    currency: str
+    name: str
+    placed_at: datetime
+
+
+def order_label(name: str, gid: str) -> str:
+    """Return how people call an order: ``order #1001``, or by Shopify's number where it has no name."""
+    return f"order {name or gid.rpartition('/')[2]}"
+
+
+def say_order(order: Order, known: KnownOrder | None, lines: Lines, refunded: Change | None) -> Mutation:
+    """Return what recording ``order`` changed, its lines and what was refunded of it included."""
+    if known is None:
+        return _say_new_order(order, refunded)
+    said: list[str] = []
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    for name in _COMPARED:
+        old, new = getattr(known, name), getattr(order, name)
+        if old != new:
+            before[name], after[name] = old, new
+    if "name" in after:
+        said.append(f"now called {order.name}")
+    if "financial_status" in after:
+        said.append(f"{known.financial_status or 'no status'} -> {order.financial_status or 'no status'}")
+    if "currency" in after:
+        old_total = say_money(known.total_cents, known.currency)
+        said.append(f"{old_total} -> {say_money(order.total_cents, order.currency)}")
+    elif "total_cents" in after:
+        said.append(say_amounts(known.total_cents, order.total_cents, order.currency))
+    if "cancelled_at" in after:
+        said.append("cancelled" if order.cancelled_at else "no longer cancelled")
+    if "placed_at" in after:
+        said.append("placed at another time")
+    if refunded:
+        said.append(f"refunded {say_amounts(*refunded, order.currency)}")
+        before["refunded_cents"], after["refunded_cents"] = refunded
+    if lines:
+        said += _say_lines(lines)
+        before["lines"] = {str(line_id): _line(old) for line_id, (_, old) in lines.items()}
+        after["lines"] = {str(line_id): _line(new) for line_id, (new, _) in lines.items()}
+    summary = f"{order_label(known.name, order.gid)}: {', '.join(said) or 'told anew, only its time changed'}"
+    return Mutation("orders", order.gid, summary, before, after)
+
+
+_COMPARED = (
+    "name", "financial_status", "total_cents", "currency", "cancelled_at", "placed_at", "updated_at"
+)  # fmt: skip
+
+
+def _say_new_order(order: Order, refunded: Change | None) -> Mutation:
+    count = len(order.lines)
+    after: dict[str, Any] = {
+        "currency": order.currency,
+        "financial_status": order.financial_status,
+        "line_count": count,
+        "total_cents": order.total_cents,
+    }
+    summary = (
+        f"{order_label(order.name, order.gid)} recorded: {say_money(order.total_cents, order.currency)}, "
+        f"{order.financial_status or 'no status'}, {count} line{'' if count == 1 else 's'}"
+    )
+    if order.cancelled_at:
+        after["cancelled_at"] = order.cancelled_at
+        summary += ", cancelled"
+    if refunded:
+        after["refunded_cents"] = refunded.after
+        summary += f", {say_money(refunded.after, order.currency)} refunded"
+    return Mutation("orders", order.gid, summary, None, after)
+
+
+def _say_lines(lines: Lines) -> list[str]:
+    added = sum(old is None for _, old in lines.values())
+    return [
+        f"{count} line{'' if count == 1 else 's'} {what}"
+        for count, what in ((added, "added"), (len(lines) - added, "changed"))
+        if count
+    ]
+
+
+def _line(line: OrderLine | None) -> dict[str, Any] | None:
+    return line and {"price_cents": line.price_cents, "quantity": line.quantity, "sku": line.sku}
+
+
+def say_refund(refund: Refund, money: Change | None, currency: str, new_lines: int) -> Mutation:
+    """Return what recording ``refund`` changed; ``money`` None means that it is a new one."""
+    row_id, order_id = str(refund.refund_id), refund.order_gid.rpartition("/")[2]
+    lines = f"{new_lines} line{'' if new_lines == 1 else 's'}"
+    if money is None:
+        summary = (
+            f"refund {row_id} of order {order_id} recorded: "
+            f"{say_money(refund.amount_cents, currency)}, {lines}"
+        )
+        after = {
+            "amount_cents": refund.amount_cents,
+            "currency": currency,
+            "line_count": new_lines,
+            "order_gid": refund.order_gid,
+        }
+        return Mutation("order_refunds", row_id, summary, None, after)
+    said = [say_amounts(*money, currency)] if money.before != money.after else []
+    said += [f"{lines} added"] if new_lines else []
+    changed = [("amount_cents", money)] if money.before != money.after else []
+    return Mutation(
+        "order_refunds",
+        row_id,
+        f"refund {row_id} of order {order_id}: {', '.join(said)}",
+        {name: change.before for name, change in changed},
+        {name: change.after for name, change in changed} | ({"new_lines": new_lines} if new_lines else {}),
+    )
+
+
+def say_refunded(label: str, gid: str, currency: str, refunded: Change) -> Mutation:
+    """Return that what was refunded of an order, its lines included, is another sum."""
+    return Mutation(
+        "orders",
+        gid,
+        f"{label}: refunded {say_amounts(*refunded, currency)}",
+        {"refunded_cents": refunded.before},
+        {"refunded_cents": refunded.after},
+    )
+
+
+def say_variant(
+    inventory_item_id: int,
+    variant_id: int,
+    old: tuple[datetime, str, str] | None,
+    new: tuple[datetime, str, str],
+) -> Mutation:
+    """Return what recording a variant changed. A state is (time, sku, title); of a title only that."""
+    label, row_id = f"variant {variant_id}", str(inventory_item_id)
+    if old is None:
+        made = {"sku": new[1], "variant_id": variant_id}
+        return Mutation("variants", row_id, f"{label} recorded: {_sku(new[1])}", None, made)
+    said = [f"{_sku(old[1])} -> {_sku(new[1])}"] if old[1] != new[1] else []
+    said += ["another title"] if old[2] != new[2] else []
+    before: dict[str, Any] = {"updated_at": old[0]}
+    after: dict[str, Any] = {"updated_at": new[0]}
+    if old[1] != new[1]:
+        before["sku"], after["sku"] = old[1], new[1]
+    return Mutation(
+        "variants", row_id, f"{label}: {', '.join(said) or 'told anew, only its time changed'}", before, after
+    )
+
+
+def _sku(sku: str) -> str:
+    return f"sku {sku}" if sku else "no sku"

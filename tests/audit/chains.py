@@ -1,0 +1,84 @@
+"""Chains for the tests: made as the product makes them, and altered as only the tables' owner can."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, Engine, text
+
+from services.audit.append import Entry, append_all
+from services.audit.chain import (
+    FIRST_PREV_HASH,
+    AuditEvent,
+    Mutation,
+    hash_event,
+    mutations_text,
+    to_utc_text,
+)
+from services.audit.walk import Row
+
+NOW = datetime(2026, 11, 20, 12, 0, 0, 5, tzinfo=UTC)
+
+
+def entry(shop_id: int | None, number: int) -> Entry:
+    sold = Mutation(
+        "inventory_levels", str(number), f"stock of SKU-{number} 12 -> 9", {"available": 12}, {"available": 9}
+    )
+    return Entry(shop_id, f'ada "{number}"', "order_ingest", f"r-{number}", [sold])
+
+
+def append_chain(
+    tx: Connection, count: int = 6, shop_id: int | None = 1, now: datetime = NOW, first: int = 1
+) -> None:
+    """Append ``count`` events, a minute apart."""
+    for number in range(first, first + count):
+        append_all(tx, [entry(shop_id, number)], now + timedelta(minutes=number))
+
+
+@contextmanager
+def altering(owner_engine: Engine) -> Iterator[Connection]:
+    """A transaction of the owner, in which numbers may clash until it ends."""
+    with owner_engine.begin() as tx:
+        tx.execute(text("alter table audit_events drop constraint uq_audit_events_seq"))
+        yield tx
+        tx.execute(
+            text(
+                "alter table audit_events add constraint uq_audit_events_seq"
+                " unique nulls not distinct (shop_id, seq)"
+            )
+        )
+
+
+def make_rows(count: int, shop_id: int | None = 1) -> list[Row]:
+    """Return a chain in memory."""
+    rows: list[Row] = []
+    last = FIRST_PREV_HASH
+    for seq in range(1, count + 1):
+        made = entry(shop_id, seq)
+        event = AuditEvent(
+            shop_id, seq, NOW + timedelta(seconds=seq), made.staff_label, made.action, made.request_id,
+            seq if seq % 2 else None, mutations_text(made.mutations),
+        )  # fmt: skip
+        digest = hash_event(last, event)
+        rows.append(
+            Row(
+                seq, to_utc_text(event.at), event.staff_label, event.action, event.request_id, event.work_id,
+                event.mutations, last, digest, seq + 1000,
+            )
+        )  # fmt: skip
+        last = digest
+    return rows
+
+
+@dataclass
+class Kept:
+    """A chain in memory; answers ``diagnose``."""
+
+    rows: Sequence[Row] = field(default_factory=list)
+
+    def find_at(self, seq: int) -> Row | None:
+        return next((row for row in self.rows if row.seq == seq), None)
+
+    def find_after(self, prev_hash: str) -> list[Row]:
+        return [row for row in self.rows if row.prev_hash == prev_hash]

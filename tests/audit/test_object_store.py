@@ -1,0 +1,146 @@
+"""A store keeps what it was given, under the name it was given, and never lets it be written over."""
+
+import hashlib
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+from services.audit.store import ObjectExists, ObjectMissing, ObjectStore
+from services.core.clock import utc_now
+from services.core.errors import Misconfigured, RetryLater, SettingsInvalid
+from services.core.settings import read_settings
+from services.providers.object_store import BucketStore, FolderStore, open_store
+from tests.audit.seaweed import LOCKED, PLAIN, make_client
+
+NEEDED = {
+    "DATABASE_URL": "postgresql://a@b/c",
+    "BROKER_URL": "redis://a",
+    "SECRET_KEY": "k" * 32,
+    "FLEET_HOME": "/srv/my fleet",
+}
+
+
+def test_what_was_put_is_got_and_listed(any_store: ObjectStore) -> None:
+    any_store.put("anchors/2.json", b"two")
+    any_store.put("anchors/1.json", b"one")
+    any_store.put("events/shop-1/1", b"\0\xff" * 40_000)
+
+    assert any_store.get("anchors/1.json") == b"one"
+    assert any_store.get("events/shop-1/1") == b"\0\xff" * 40_000
+    assert any_store.find_keys("anchors/") == ["anchors/1.json", "anchors/2.json"]
+    assert any_store.find_keys("nothing/") == []
+    assert len(any_store.find_keys("")) == 3
+
+
+def test_nothing_is_ever_written_over(any_store: ObjectStore) -> None:
+    any_store.put("a/b", b"first")
+
+    with pytest.raises(ObjectExists, match=r"a/b is there already"):
+        any_store.put("a/b", b"second")
+    assert any_store.get("a/b") == b"first"
+
+
+def test_what_is_not_there_is_missing(any_store: ObjectStore) -> None:
+    with pytest.raises(ObjectMissing, match="a/b is not there"):
+        any_store.get("a/b")
+
+
+def test_a_bucket_with_object_lock_guards_an_object_until_its_time(s3: dict[str, str]) -> None:
+    until = utc_now().replace(microsecond=0) + timedelta(days=30)
+    store = open_store(f"s3://{LOCKED}/guarded")
+
+    assert store.put("a", b"kept", until) == until
+    assert "with object lock" in store.describe()
+
+    client = make_client(s3)
+    head = client.head_object(Bucket=LOCKED, Key="guarded/a")
+    assert (head["ObjectLockMode"], head["ObjectLockRetainUntilDate"]) == ("COMPLIANCE", until)
+    assert head["Metadata"]["sha256"] == hashlib.sha256(b"kept").hexdigest()
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client.delete_object(Bucket=LOCKED, Key="guarded/a", VersionId=head["VersionId"])
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client.put_object_retention(
+            Bucket=LOCKED, Key="guarded/a", VersionId=head["VersionId"],
+            Retention={"Mode": "COMPLIANCE", "RetainUntilDate": until - timedelta(days=29)},
+        )  # fmt: skip
+
+
+def test_a_bucket_without_object_lock_says_that_it_guards_nothing(s3: dict[str, str]) -> None:
+    store = open_store(f"s3://{PLAIN}/free")
+
+    assert store.put("a", b"kept", utc_now() + timedelta(days=30)) is None
+    assert "without object lock" in store.describe()
+
+
+def test_wrong_credentials_and_buckets_are_for_a_person(
+    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Misconfigured, match="NoSuchBucket"):
+        open_store("s3://nowhere/x").put("a", b"")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-and-secret")
+    with pytest.raises(Misconfigured, match=r"SignatureDoesNotMatch|AccessDenied") as caught:
+        open_store(f"s3://{PLAIN}/x").get("a")
+    assert "wrong-and-secret" not in str(caught.value)
+
+
+def test_a_store_that_does_not_answer_is_tried_later(
+    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(RetryLater, match="EndpointConnectionError"):
+        open_store(f"s3://{PLAIN}/x").get("a")
+
+
+def test_a_bucket_without_credentials_is_for_a_person(
+    s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(Misconfigured, match="AWS_ACCESS_KEY_ID"):
+        open_store(f"s3://{PLAIN}/x").get("a")
+
+
+def test_a_put_into_a_folder_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FolderStore(tmp_path)
+    monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+
+    with pytest.raises(RetryLater, match="No space left"):
+        store.put("a/b", b"half")
+    assert store.find_keys("") == []
+    assert list(tmp_path.rglob(".*")) == []
+
+
+def test_a_file_in_a_folder_is_read_only(tmp_path: Path) -> None:
+    FolderStore(tmp_path).put("a", b"kept")
+
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o440
+
+
+@pytest.mark.parametrize("key", ["../out", "/etc/passwd", "a/../../out"])
+def test_a_key_does_not_lead_out_of_the_folder(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValueError, match="leads out of the store"):
+        FolderStore(tmp_path / "store").put(key, b"")
+
+
+def test_the_archive_is_a_folder_of_the_fleet_unless_said(tmp_path: Path) -> None:
+    store = open_store(read_settings(NEEDED).archive_url)
+
+    assert isinstance(store, FolderStore)
+    assert store.describe().startswith("file:///srv/my fleet/archive,")
+
+
+@pytest.mark.parametrize("url", ["file:///a/b%20c", "s3://bucket", "s3://bucket/some/prefix"])
+def test_stores_have_a_url(url: str) -> None:
+    store = open_store(read_settings(NEEDED | {"ARCHIVE_URL": url}).archive_url)
+
+    assert isinstance(store, BucketStore if url.startswith("s3") else FolderStore)
+
+
+@pytest.mark.parametrize("url", ["ftp://a/b", "file://relative/b", "file:relative", "s3:///prefix", "/a/b"])
+def test_any_other_url_is_refused_at_start(url: str) -> None:
+    with pytest.raises(SettingsInvalid, match=r"ARCHIVE_URL=.* should be file:///folder or s3://bucket"):
+        read_settings(NEEDED | {"ARCHIVE_URL": url})

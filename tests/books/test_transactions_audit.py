@@ -1,0 +1,66 @@
+"""The audit says in words what each Stripe event changed, and nothing of who paid."""
+
+import orjson
+from sqlalchemy import Engine
+
+from services.books.transactions import ingest_transactions
+from services.core.db import transaction
+from services.ledger.work import WorkItem
+from tests.books.test_transactions import NOW, charge, refund
+
+
+def said(engine: Engine, *items: WorkItem) -> list[str]:
+    with transaction(engine) as tx:
+        audit = ingest_transactions(tx, items, NOW).audit
+    return [mutation.summary for entry in audit for mutation in entry.mutations]
+
+
+def test_charge_is_told_as_it_moves_on(engine: Engine) -> None:
+    assert said(engine, charge("charge.pending", status="pending")) == [
+        "charge ch_1 recorded: pending, 50.00 CAD"
+    ]
+    assert said(engine, charge(after=5)) == ["charge ch_1: pending -> paid, 50.00 CAD"]
+    assert said(engine, charge("charge.refunded", 60, amount_refunded=1500)) == [
+        "charge ch_1: refunded 0.00 -> 15.00 CAD"
+    ]
+    assert said(engine, charge("charge.updated", 90, amount_refunded=1500)) == [
+        "charge ch_1: told anew, only its time changed"
+    ]
+
+
+def test_only_what_changed_is_in_before_and_after(engine: Engine) -> None:
+    said(engine, charge(status="pending"))
+    item = charge(after=5)
+
+    with transaction(engine) as tx:
+        (entry,) = ingest_transactions(tx, [item], NOW).audit
+
+    (mutation,) = entry.mutations
+    assert (mutation.table_name, mutation.row_id) == ("transactions", "ch_1")
+    assert set(mutation.before or ()) == set(mutation.after or ()) == {"status", "version_at"}
+    assert (entry.action, entry.work_id) == ("charge.succeeded", item.id)
+
+
+def test_stale_copied_and_kept_events_say_nothing(engine: Engine) -> None:
+    newest = charge("charge.refunded", 60, amount_refunded=1500)
+    dispute = charge("charge.dispute.created", 9, object="dispute", id="dp_1")
+
+    assert len(said(engine, charge(), newest, newest, dispute)) == 1
+    assert said(engine, newest, charge()) == []
+
+
+def test_currency_that_is_none_is_said_in_minor_units(engine: Engine) -> None:
+    assert said(engine, refund(currency="odd1")) == [
+        "refund re_1 recorded: succeeded, 1500 minor units of ODD1"
+    ]
+
+
+def test_who_paid_is_in_no_entry(engine: Engine) -> None:
+    private = {"receipt_email": "z@quux.example", "billing_details": {"name": "Zerlina Quux"}}
+    with transaction(engine) as tx:
+        first = ingest_transactions(tx, [charge(status="pending", description="Zerlina", **private)], NOW)
+        second = ingest_transactions(tx, [charge(after=5, **private)], NOW)
+
+    told = [m._asdict() for e in (*first.audit, *second.audit) for m in e.mutations]
+    assert len(told) == 2
+    assert not [word for word in ("Zerlina", "quux") if word in orjson.dumps(told, default=str).decode()]

@@ -1,0 +1,89 @@
+"""Stands where a service on the web would: takes requests, keeps them, and answers by a script."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType, TracebackType
+from typing import Any, NamedTuple, Self
+
+
+class Request(NamedTuple):
+    """What was asked. Header names are lower case."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body's JSON."""
+        return json.loads(self.body)
+
+
+class Answer(NamedTuple):
+    """What is said; a ``status`` of 0 hangs up without a word, after the request was kept."""
+
+    status: int = 200
+    headers: Mapping[str, str] = MappingProxyType({})
+    body: bytes = b"{}"
+
+
+HANGS_UP = Answer(0)
+
+
+class Web:
+    """A real HTTP server on a free port. It answers with the next of ``answers``, or else with 200."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.requests: list[Request] = []
+        self.asked, self.speaks = threading.Event(), threading.Event()
+        self.speaks.set()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.port = int(self._server.server_port)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.speaks.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def take(self, request: Request) -> Answer:
+        """Keep ``request``, and return what to say, once ``speaks`` is set."""
+        self.requests.append(request)
+        self.asked.set()
+        self.speaks.wait(30)
+        return self.answers.pop(0) if self.answers else Answer()
+
+
+def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.do_POST()
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            answer = web.take(Request(self.path, headers, body))
+            if not answer.status:
+                self.close_connection = True
+                return
+            self.send_response(answer.status)
+            for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who asked may be gone
+                self.wfile.write(answer.body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    return Handler

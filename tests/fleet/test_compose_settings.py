@@ -1,0 +1,46 @@
+"""What the fleet on one host is told: a setting that the compose file forgets cannot be set there."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+from services.core.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+ELSEWHERE = {
+    "MIGRATE_DATABASE_URL": "of the migrating container alone",
+    "BIND_ADDRESS": "of the ingress alone",
+    "FLEET_HOME": "nothing is embedded there",
+    "INGRESS_PORT": "the published side of it",
+    "FLOWER_PORT": "the published side of it",
+    "CONSOLE_PORT": "no console is published",
+    "INGRESS_WORKERS": "its default fits",
+    "INGRESS_REQUESTS": "its default fits",
+    "LOG_LEVEL": "its default fits",
+    "SHOPIFY_API_BASE": "a stand-in",
+    "STRIPE_API_BASE": "a stand-in",
+    "QUO_API_BASE": "a stand-in",
+}
+OF_BOTO3 = {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"}
+
+
+def passed() -> set[str]:
+    """The names that every process of the fleet gets."""
+    shared = (ROOT / "docker-compose.yml").read_text().partition("\nx-worker:")[0]
+    return set(re.findall(r"^    ([A-Z0-9_]+):", shared, re.MULTILINE))
+
+
+def test_every_setting_reaches_every_process_of_the_compose_file() -> None:
+    known = {field.name.upper() for field in fields(Settings)}
+
+    assert passed() >= (known - set(ELSEWHERE)) | OF_BOTO3
+    assert set(ELSEWHERE) <= known
+
+
+def test_what_the_example_of_an_environment_names_is_read_by_somebody() -> None:
+    example = (ROOT / ".env.example").read_text()
+    compose = (ROOT / "docker-compose.yml").read_text()
+
+    for name in re.findall(r"^(?:# )?([A-Z0-9_]+)=", example, re.MULTILINE):
+        assert f"${{{name}:" in compose, name

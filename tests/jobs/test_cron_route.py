@@ -1,0 +1,310 @@
+"""``POST /cron/<job>``: who may start a job over HTTP, and what is answered. The real app and database."""
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Engine
+from werkzeug.datastructures import Headers
+from werkzeug.test import TestResponse
+
+from services.console import secret_gate
+from services.console.app import make_app
+from services.console.secret_gate import knows_secret
+from services.core import db
+from services.core.broker import queue_depths
+from services.core.clock import utc_now
+from services.core.settings import Settings
+from services.jobs.job import FLEET_ZONE
+from services.ledger.dispatch import forget_sender
+from services.ledger.probe import Probe
+from services.ledger.sweep import sweep
+from tests.fakes.line import Line
+from tests.fakes.settings import settings_of
+from tests.jobs.moments import a_job, add_shops, know, runs
+from tests.jobs.work import finish_runs
+
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+SECRET = "tests-only-cron-secret"
+SHOWN = {"X-Cron-Secret": SECRET}
+FLEET_JOB = a_job(name="audit-verify", topic="audit_verify", zone=FLEET_ZONE, per_shop=False)
+RUNS = "select job, shop_id, period, status, origin, started_by from job_runs order by job, shop_id"
+
+
+def open_client(settings: Settings) -> FlaskClient:
+    return make_app(settings, Probe(ping=lambda _: 0.2)).test_client()
+
+
+@pytest.fixture
+def client(engine: Engine, settings: Settings) -> FlaskClient:
+    """The console over two shops and two jobs."""
+    add_shops(engine, LONG_AGO, west="America/Vancouver", east="Asia/Tokyo")
+    know(engine, LONG_AGO, a_job(), FLEET_JOB)
+    return open_client(settings)
+
+
+def post(client: FlaskClient, path: str, **headers: str) -> TestResponse:
+    return client.post(path, headers=headers or SHOWN)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Cron-Secret": SECRET},
+        {"X-Internal-Secret": SECRET},
+        {"Authorization": f"Bearer {SECRET}"},
+        {"Authorization": f"bearer {SECRET}", "X-Cron-Secret": "wrong"},
+    ],
+)
+def test_the_secret_is_taken_from_any_of_three_headers(client: FlaskClient, headers: dict[str, str]) -> None:
+    assert client.post("/cron/audit-verify", headers=headers).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-Cron-Secret": ""},
+        {"X-Cron-Secret": SECRET[:-1]},
+        {"X-Cron-Secret": SECRET + "x"},
+        {"X-Internal-Secret": "wrong"},
+        {"Authorization": SECRET},
+        {"Authorization": f"Basic {SECRET}"},
+        {"X-Cron-Secret": "ü" * 9},
+    ],
+)
+@pytest.mark.parametrize("path", ["/cron/audit-verify", "/cron/nothing", "/api/v1/internal/run-due-reports"])
+def test_a_wrong_secret_starts_nothing_and_learns_nothing(
+    client: FlaskClient, engine: Engine, headers: dict[str, str], path: str
+) -> None:
+    answer = client.post(path, headers=headers)
+
+    assert answer.status_code == 403
+    assert answer.get_json()["error"] == "forbidden"
+    assert SECRET not in answer.text
+    assert answer.headers["X-Request-Id"]
+    assert runs(engine, RUNS) == []
+
+
+@pytest.mark.parametrize("shown", ["", "anything"])
+def test_an_empty_secret_refuses_all(client: FlaskClient, settings: Settings, shown: str) -> None:
+    closed = open_client(replace(settings, cron_secret=""))
+
+    answer = closed.post("/cron/audit-verify", headers={"X-Cron-Secret": shown})
+
+    assert answer.status_code == 403
+    assert "CRON_SECRET is not set" in answer.get_json()["detail"]
+
+
+def test_secrets_are_compared_in_constant_time_whichever_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+    real = secret_gate.compare_digest
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return real(one, other)
+
+    monkeypatch.setattr(secret_gate, "compare_digest", compare)
+    headers = Headers({"X-Cron-Secret": "right", "X-Internal-Secret": "wrong", "Authorization": "Bearer no"})
+
+    assert knows_secret(headers, "right")
+    assert compared == [(b"right", b"right"), (b"wrong", b"right"), (b"no", b"right")]
+
+
+def test_a_secret_beyond_ascii_is_known_by_its_bytes() -> None:
+    as_werkzeug_reads_it = "schlüssel".encode().decode("latin-1")
+
+    assert knows_secret(Headers({"X-Cron-Secret": as_werkzeug_reads_it}), "schlüssel")
+
+
+def test_a_job_of_the_fleet_starts_and_is_found_by_its_request_id(
+    client: FlaskClient, engine: Engine
+) -> None:
+    answer = post(client, "/cron/audit-verify?period=2026-11-20")
+
+    assert answer.status_code == 202
+    assert answer.get_json() == {
+        "run": 1,
+        "status": "started",
+        "job": "audit-verify",
+        "period": "2026-11-20",
+        "shop": None,
+    }
+    assert runs(engine, RUNS) == [("audit-verify", None, "2026-11-20", "pending", "http", "cron secret")]
+    ids = runs(
+        engine,
+        "select r.request_id, w.request_id, e.request_id "
+        "from job_runs r join work_queue w on w.id = r.work_id cross join audit_events e",
+    )
+    assert ids == [(answer.headers["X-Request-Id"],) * 3]
+
+
+def test_a_job_of_shops_starts_at_each_or_at_the_one_named(client: FlaskClient, engine: Engine) -> None:
+    one = post(client, "/cron/daily-reconciliation?shop=east&period=2026-11-19")
+    assert (one.status_code, one.get_json()["shop"]) == (202, "east")
+
+    every = post(client, "/cron/daily-reconciliation?period=2026-11-19")
+    assert every.status_code == 202
+    document = every.get_json()
+    assert (document["run"], document["status"], document["shop"]) == (2, "started", None)
+    assert [(run["shop"], run["status"], run["run"]) for run in document["runs"]] == [
+        ("west", "started", 2),
+        ("east", "running", 1),
+    ]
+    assert len(runs(engine, RUNS)) == 2
+
+
+def test_a_period_that_is_done_is_only_done_again_by_force(client: FlaskClient, engine: Engine) -> None:
+    path = "/cron/daily-reconciliation?shop=west&period=2026-11-19"
+    assert post(client, path).get_json()["status"] == "started"
+    assert post(client, path).get_json()["status"] == "running"
+    finish_runs(engine, "reconcile")
+
+    done = post(client, path)
+    assert (done.status_code, done.get_json()["status"], done.get_json()["run"]) == (200, "already_done", 1)
+    again = post(client, path + "&force=1")
+    assert (again.status_code, again.get_json()["status"], again.get_json()["run"]) == (202, "started", 1)
+
+
+def test_all_shops_done_is_200_and_one_undone_is_202(client: FlaskClient, engine: Engine) -> None:
+    post(client, "/cron/daily-reconciliation?period=2026-11-19")
+    finish_runs(engine, "reconcile")
+    done = post(client, "/cron/daily-reconciliation?period=2026-11-19")
+    assert (done.status_code, done.get_json()["status"]) == (200, "already_done")
+
+    add_shops(engine, LONG_AGO, new="Europe/Berlin")
+    mixed = post(client, "/cron/daily-reconciliation?period=2026-11-19")
+    document = mixed.get_json()
+    assert (mixed.status_code, document["status"]) == (202, "started")
+    assert {run["shop"]: run["status"] for run in document["runs"]} == {
+        "west": "already_done",
+        "east": "already_done",
+        "new": "started",
+    }
+    assert document["run"] == next(run["run"] for run in document["runs"] if run["shop"] == "new")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "error", "said"),
+    [
+        ("/cron/nothing", 404, "unknown_job", "there are audit-verify, daily-reconciliation"),
+        ("/api/v1/internal/run-due-reports", 404, "unknown_job", "run-due-reports"),
+        ("/cron/daily-reconciliation?shop=nowhere", 404, "unknown_shop", "nowhere"),
+        ("/cron/daily-reconciliation?shop=%00", 404, "unknown_shop", "x00"),
+        ("/cron/audit-verify?shop=west", 422, "invalid_shop", "leave the shop 'west' out"),
+        ("/cron/audit-verify?period=2026-11-31", 422, "invalid_period", "should be a day such as"),
+        ("/cron/audit-verify?period=2026-11-%201", 422, "invalid_period", "should be a day such as"),
+        ("/cron/audit-verify?period=2026-11-0%D9%A1", 422, "invalid_period", "should be a day such as"),
+        ("/cron/audit-verify?period=9999-12-31", 422, "invalid_period", "should be a day such as"),
+        (
+            "/cron/audit-verify?period=2999-01-01",
+            422,
+            "invalid_period",
+            "is not over yet in America/Vancouver",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(
+    client: FlaskClient, engine: Engine, path: str, status: int, error: str, said: str
+) -> None:
+    answer = post(client, path)
+
+    assert (answer.status_code, answer.get_json()["error"]) == (status, error)
+    assert said in answer.get_json()["detail"]
+    assert answer.headers["X-Request-Id"]
+    assert runs(engine, RUNS) == []
+
+
+def test_a_period_that_one_shop_cannot_have_starts_none(engine: Engine, settings: Settings) -> None:
+    add_shops(engine, LONG_AGO, first="Pacific/Kiritimati")
+    add_shops(
+        engine, LONG_AGO, last="Pacific/Niue"
+    )  # 25 hours behind: its day is never over with the other's
+    know(engine, LONG_AGO, a_job())
+    over_at_the_first = datetime.now(ZoneInfo("Pacific/Kiritimati")).date() - timedelta(days=1)
+
+    answer = post(open_client(settings), f"/cron/daily-reconciliation?period={over_at_the_first}")
+
+    assert (answer.status_code, answer.get_json()["error"]) == (422, "invalid_period")
+    assert runs(engine, RUNS) == []
+
+
+def test_a_fleet_without_shops_is_no_fault(engine: Engine, settings: Settings) -> None:
+    know(engine, LONG_AGO, a_job())
+
+    answer = post(open_client(settings), "/cron/daily-reconciliation")
+
+    assert (answer.status_code, answer.get_json()["status"]) == (200, "no_shops")
+
+
+@pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
+def test_only_post_starts_anything(client: FlaskClient, engine: Engine, method: str) -> None:
+    answer = getattr(client, method)("/cron/audit-verify", headers=SHOWN)
+
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    assert answer.get_json()["error"] == "method_not_allowed"
+    assert answer.headers["X-Request-Id"]
+    assert runs(engine, RUNS) == []
+
+
+@pytest.fixture
+def line_to_database(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    """The wire to the database, which can be cut."""
+    url = settings.database_url
+    host, _, port = url.rpartition("@")[2].partition("/")[0].partition(":")
+    with Line(host, int(port)) as line:
+        engine = db.make_engine(url.replace(f"{host}:{port}", f"127.0.0.1:{line.port}"), application="cut")
+        monkeypatch.setattr(db, "_engine", engine)
+        yield line
+        engine.dispose()
+
+
+def test_a_database_that_is_away_is_503_with_a_time_to_come_back(
+    client: FlaskClient, line_to_database: Line
+) -> None:
+    assert post(client, "/cron/audit-verify").status_code == 202
+    line_to_database.cut()
+
+    answer = post(client, "/cron/audit-verify")
+
+    assert (answer.status_code, answer.get_json()["error"]) == (503, "unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.headers["X-Request-Id"]
+
+
+def test_workers_are_told_at_once(client: FlaskClient, broker_url: str) -> None:
+    forget_sender()
+
+    assert post(client, "/cron/audit-verify").status_code == 202
+    assert queue_depths(["reports"]) == {"reports": 1}
+
+
+def test_a_broker_that_is_away_does_not_matter(client: FlaskClient, engine: Engine) -> None:
+    with settings_of(BROKER_URL="redis://127.0.0.1:9/0"):
+        forget_sender()
+        assert post(client, "/cron/audit-verify").status_code == 202
+    forget_sender()
+
+    with db.transaction(engine) as tx:
+        _, refs = sweep(tx, utc_now() + timedelta(minutes=1), {})
+    assert [(ref.queue, ref.topic) for ref in refs] == [("reports", "audit_verify")]
+
+
+def test_a_hundred_at_once_start_one_run(client: FlaskClient, engine: Engine) -> None:
+    app = client.application
+
+    def ask(_: int) -> tuple[int, str]:
+        answer = post(app.test_client(), "/cron/daily-reconciliation?shop=west&period=2026-11-19")
+        return answer.status_code, answer.get_json().get("status")
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = Counter(pool.map(ask, range(100)))
+
+    assert answers == {(202, "started"): 1, (202, "running"): 99}
+    assert len(runs(engine, RUNS)) == 1
+    assert runs(engine, "select count(*) from work_queue") == [(1,)]

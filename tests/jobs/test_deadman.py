@@ -1,0 +1,164 @@
+"""Dead-man: what did not run is found from rows, whoever is dead, and is over when it ran."""
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.settings import get_settings
+from services.jobs.deadman import find_overdue_jobs, record_overdue
+from services.jobs.effect import Finished, JobEffect
+from services.jobs.tick import tick
+from services.jobs.watchman import Watchman
+from services.ledger.health import find_missing
+from services.ledger.probe import Probe
+from services.ledger.run_outside import OutsideRunner
+from services.ledger.topics import TOPICS
+from tests.fleet_up.waiting import wait_for
+from tests.jobs.moments import a_job, add_shops, keep_time, know, periods, runs, settle
+
+NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)  # an hour past midnight in Vancouver
+MIDNIGHT = NOW - timedelta(hours=1)
+OPEN = "select shop_id, rule, period, severity, status from incidents order by shop_id nulls first"
+INCIDENT = (1, "cron_did_not_run:daily-reconciliation", "2026-11-20", "P2", "open")
+
+
+@pytest.fixture
+def shop(engine: Engine) -> Iterator[Engine]:
+    """A shop whose job is due at midnight; time was kept until the evening before."""
+    add_shops(engine, NOW - timedelta(days=30), west="America/Vancouver")
+    know(engine, NOW - timedelta(days=1), a_job())
+    keep_time(engine, MIDNIGHT - timedelta(hours=2))
+    return engine
+
+
+def look(engine: Engine, now: datetime) -> list[str]:
+    with transaction(engine) as tx:
+        record_overdue(tx, now)
+        return find_overdue_jobs(tx, now)
+
+
+def test_nothing_is_overdue_within_its_grace(shop: Engine) -> None:
+    keep_time(shop, MIDNIGHT + timedelta(seconds=1))
+    assert look(shop, MIDNIGHT + timedelta(minutes=30)) == []
+    assert runs(shop, OPEN) == []
+
+
+def test_a_run_without_an_end_after_its_grace_did_not_run(shop: Engine) -> None:
+    keep_time(shop, MIDNIGHT + timedelta(seconds=1))
+    assert look(shop, MIDNIGHT + timedelta(minutes=31)) == ["daily-reconciliation"]
+    assert runs(shop, OPEN) == [INCIDENT]
+    ((summary,),) = runs(shop, "select summary from incidents")
+    assert "due at 2026-11-21 08:00 UTC" in summary
+    assert "is its queue paused, or its worker dead?" in summary
+
+
+def test_it_is_found_also_when_beat_is_dead_and_planned_nothing(shop: Engine) -> None:
+    assert look(shop, MIDNIGHT + timedelta(minutes=31)) == ["daily-reconciliation"]
+    assert runs(shop, OPEN) == [INCIDENT]
+    ((summary,),) = runs(shop, "select summary from incidents")
+    assert "is beat alive?" in summary
+
+
+def test_looking_again_says_nothing_new(shop: Engine) -> None:
+    look(shop, NOW)
+    said = runs(shop, "select updated_at from incidents")
+    look(shop, NOW + timedelta(minutes=5))
+    assert runs(shop, "select updated_at from incidents") == said
+
+
+def test_the_operator_has_one_mail_of_it_however_many_shops_are_late(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPERATOR_EMAIL", "ops@example.com")
+    get_settings.cache_clear()
+    add_shops(engine, NOW - timedelta(days=30), west="America/Vancouver", other="America/Vancouver")
+    know(engine, NOW - timedelta(days=1), a_job())
+    keep_time(engine, MIDNIGHT)
+
+    look(engine, NOW)
+    look(engine, NOW + timedelta(minutes=5))
+    get_settings.cache_clear()
+
+    ((recipient, subject, text_),) = runs(engine, "select recipient, subject, text from mail_outbox")
+    assert (recipient, subject) == (
+        "ops@example.com",
+        "daily-reconciliation did not run (2026-11-20)",
+    )
+    assert "pending at 2 shops" in text_
+    assert runs(engine, "select topic from work_queue where topic = 'mail_send'") == [("mail_send",)]
+
+
+def test_the_incident_is_resolved_when_the_run_ends(shop: Engine) -> None:
+    look(shop, NOW)
+    keep_time(shop, NOW)
+
+    runner = OutsideRunner(shop, "tests", random.Random(1))
+    runner.run_set(TOPICS["reconcile"], JobEffect(lambda _run: Finished()))
+
+    assert look(shop, NOW + timedelta(hours=2)) == []
+    assert runs(shop, OPEN) == [(*INCIDENT[:4], "resolved")]
+
+
+def test_health_names_the_job_that_did_not_run(shop: Engine) -> None:
+    probe = Probe(engine=lambda: shop, ping=lambda _: 0.1, find_overdue=find_overdue_jobs, keep_seconds=0.0)
+    with transaction(shop) as tx:
+        tx.execute(text("update job_clocks set next_due_at = now() - interval '31 minutes'"))
+
+    health = probe.read()
+
+    assert health.overdue == ("daily-reconciliation",)
+    assert "job:daily-reconciliation" in find_missing(health, utc_now())
+
+
+def test_a_watchman_says_so_while_nobody_keeps_time(shop: Engine) -> None:
+    with transaction(shop) as tx:
+        tx.execute(text("update job_clocks set next_due_at = now() - interval '31 minutes'"))
+    watchman = Watchman(shop, every_seconds=0.01)
+    watchman.start()
+    try:
+        wait_for(lambda: len(runs(shop, OPEN)) == 1)
+    finally:
+        watchman.stop()
+
+
+def test_a_job_that_is_switched_off_is_not_missed(shop: Engine) -> None:
+    with transaction(shop) as tx:
+        tx.execute(
+            text(
+                "insert into job_overrides (job, enabled, changed_at, changed_by) "
+                "values ('daily-reconciliation', false, :at, 'ada')"
+            ),
+            {"at": MIDNIGHT - timedelta(hours=1)},
+        )
+    keep_time(shop, MIDNIGHT)
+    assert look(shop, NOW) == []
+
+
+def test_while_two_clocks_disagree_no_run_begins_and_it_is_said(shop: Engine) -> None:
+    with transaction(shop) as tx:
+        tx.execute(
+            text("update job_clocks set handled_until = now() - interval '2 days', next_due_at = now()")
+        )
+
+    assert tick(shop, utc_now() + timedelta(hours=3)) == []
+    assert periods(shop) == []
+    assert ("clocks_apart", "P1", "open") in runs(shop, "select rule, severity, status from incidents")
+
+    assert tick(shop, utc_now()) != []
+    assert runs(shop, "select status from incidents where rule = 'clocks_apart'") == [("resolved",)]
+
+
+def test_a_part_that_fails_does_not_keep_the_others_from_being_done(shop: Engine) -> None:
+    keep_time(shop, MIDNIGHT)
+    with transaction(shop) as tx:
+        tx.execute(text("update jobs set schedule = 'nonsense'"))  # planning will fail
+        settle(tx, "daily-reconciliation", "dead")
+
+    assert tick(shop, utc_now()) == []
+
+    assert periods(shop, "failed") == ["2026-11-20"]

@@ -1,0 +1,232 @@
+"""A run from its start to its end, through the ledger's own runner."""
+
+import random
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.core.db import transaction
+from services.core.errors import Misconfigured, RetryLater
+from services.jobs.due import PeriodInvalid
+from services.jobs.effect import Finished, JobEffect, Run
+from services.jobs.follow import follow_work
+from services.jobs.registry import JobUnknown, get_job
+from services.jobs.start import Found, Start, start_run
+from services.ledger.run_outside import OutsideRunner
+from services.ledger.topics import TOPICS
+from services.shops.shops import get_shop
+from tests.jobs.moments import a_job, add_shops, keep_time, know, runs
+
+NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+RUNS = "select period, status, stats, error, origin, started_by from job_runs order by id"
+WORK = "select topic, status, verdict, error_code from work_queue where topic = 'reconcile' order by id"
+
+
+@pytest.fixture
+def shop(engine: Engine) -> Engine:
+    add_shops(engine, NOW - timedelta(days=30), west="America/Vancouver")
+    know(engine, NOW - timedelta(hours=13), a_job(volume="ours"))
+    return engine
+
+
+def start(engine: Engine, period: str | None = None, **options: Any) -> Start:
+    values: dict[str, Any] = {"origin": "http", "by": "ada", "now": NOW} | options
+    with transaction(engine) as tx:
+        return start_run(tx, a_job(), get_shop(tx, "west"), period, **values)
+
+
+def work(engine: Engine, does: Callable[[Run], Finished]) -> None:
+    """One set of the night's worker."""
+    OutsideRunner(engine, "tests", random.Random(1)).run_set(TOPICS["reconcile"], JobEffect(does))
+
+
+def comes_to(**stats: int) -> Callable[[Run], Finished]:
+    return lambda _run: Finished(stats=stats)
+
+
+def fails(fault: Exception) -> Callable[[Run], Finished]:
+    def does(_run: Run) -> Finished:
+        raise fault
+
+    return does
+
+
+def test_a_run_knows_its_shop_its_period_and_its_zone_and_ends_with_figures(shop: Engine) -> None:
+    seen: list[Run] = []
+    start(shop)
+
+    work(shop, lambda run: seen.append(run) or Finished(stats={"ours": 3}, verdict="clean"))  # type: ignore[func-returns-value]
+
+    (run,) = seen
+    assert (run.shop_id, run.period, run.zone.key) == (1, "2026-11-20", "America/Vancouver")
+    assert runs(shop, RUNS) == [("2026-11-20", "done", {"ours": 3}, None, "http", "ada")]
+    assert runs(shop, WORK) == [("reconcile", "done", "clean", None)]
+    said = "select staff_label, summary from audit_events e join audit_mutations on event_id = e.id"
+    assert sorted(runs(shop, said), reverse=True) == [
+        ("job daily-reconciliation", "daily-reconciliation for 2026-11-20 done: 3 ours"),
+        ("ada", "daily-reconciliation for 2026-11-20 started by hand"),
+    ]
+
+
+def test_asking_again_for_what_is_done_does_nothing_unless_forced(shop: Engine) -> None:
+    first = start(shop)
+    work(shop, comes_to(ours=1))
+
+    assert start(shop)[:3] == (Found.ALREADY_DONE, first.run_id, "2026-11-20")
+    forced = start(shop, force=True)
+    work(shop, comes_to(ours=2))
+
+    assert forced[:2] == (Found.STARTED, first.run_id)
+    assert [row[1:3] for row in runs(shop, RUNS)] == [("done", {"ours": 2})]
+
+
+def test_asking_while_it_runs_gives_the_run_there_is(shop: Engine) -> None:
+    first = start(shop)
+    again = start(shop, force=True)
+
+    assert again[:2] == (Found.RUNNING, first.run_id)
+    assert len(runs(shop, WORK)) == 1
+
+
+def test_a_manual_run_beside_the_scheduled_one_is_one_run(shop: Engine) -> None:
+    keep_time(shop, NOW - timedelta(hours=12))
+    start(shop)
+    keep_time(shop, NOW)
+    assert [row[:2] for row in runs(shop, RUNS)] == [("2026-11-20", "pending")]
+
+
+def test_many_who_ask_at_once_start_one_run(shop: Engine) -> None:
+    found: list[Found] = []
+    gate = threading.Barrier(8)
+
+    def ask() -> None:
+        gate.wait(10)
+        found.append(start(shop).found)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(found) == [Found.RUNNING] * 7 + [Found.STARTED]
+
+
+def test_a_run_that_waits_for_another_try_is_running_and_then_done(shop: Engine) -> None:
+    start(shop)
+    work(shop, fails(RetryLater("stripe.away", "no answer", wait=timedelta(hours=1))))
+    assert [row[1] for row in runs(shop, RUNS)] == ["running"]
+
+    with transaction(shop) as tx:
+        tx.execute(text("update work_queue set next_retry_at = now()"))
+    work(shop, comes_to(ours=1))
+    assert [row[1] for row in runs(shop, RUNS)] == ["done"]
+
+
+def test_a_run_whose_work_gave_up_has_failed_and_says_why_and_may_be_asked_for_again(shop: Engine) -> None:
+    first = start(shop)
+    work(shop, fails(Misconfigured("stripe.no_key", "the shop has no stripe-key")))
+    with transaction(shop) as tx:
+        follow_work(tx, NOW)
+    assert [row[1:4] for row in runs(shop, RUNS)] == [
+        ("failed", {}, "stripe.no_key: the shop has no stripe-key")
+    ]
+
+    again = start(shop)
+    work(shop, comes_to(ours=1))
+
+    assert again[:2] == (Found.STARTED, first.run_id)
+    assert [row[1] for row in runs(shop, RUNS)] == ["done"]
+    assert [row[1:3] for row in runs(shop, WORK)] == [
+        ("discarded", "replaced by a new run"),
+        ("done", "done"),
+    ]
+
+
+def test_a_failed_run_whose_work_is_requeued_runs_on(shop: Engine) -> None:
+    start(shop)
+    work(shop, fails(Misconfigured("stripe.no_key", "the shop has no stripe-key")))
+    with transaction(shop) as tx:
+        follow_work(tx, NOW)
+        tx.execute(text("update work_queue set status = 'pending'"))
+
+    work(shop, comes_to(ours=1))
+
+    assert [row[1:4] for row in runs(shop, RUNS)] == [("done", {"ours": 1}, None)]
+
+
+def test_a_run_whose_work_was_discarded_has_failed(shop: Engine) -> None:
+    start(shop)
+    with transaction(shop) as tx:
+        tx.execute(
+            text("update work_queue set status = 'discarded', verdict = 'not wanted', finished_at = now()")
+        )
+        follow_work(tx, NOW)
+    assert [row[1:4] for row in runs(shop, RUNS)] == [("failed", {}, "not wanted")]
+
+
+def test_old_work_of_a_run_that_was_started_anew_does_nothing(shop: Engine) -> None:
+    start(shop)
+    work(shop, fails(Misconfigured("stripe.no_key", "the shop has no stripe-key")))
+    with transaction(shop) as tx:
+        follow_work(tx, NOW)
+    start(shop)
+    with transaction(shop) as tx:
+        tx.execute(
+            text("update work_queue set status = 'pending', finished_at = null where status = 'discarded'")
+        )
+
+    done: list[str] = []
+    for _ in range(2):
+        work(shop, lambda run: done.append(run.period) or Finished())  # type: ignore[func-returns-value]
+
+    assert done == ["2026-11-20"]
+
+
+def test_what_a_run_found_is_written_only_with_its_end(shop: Engine) -> None:
+    start(shop)
+
+    def record(tx: Any) -> Any:
+        raise ValueError("cannot write")
+
+    work(shop, lambda _run: Finished(stats={"ours": 1}, record=record))
+
+    assert [row[1:3] for row in runs(shop, RUNS)] == [("running", {})]
+    assert runs(shop, WORK) == [("reconcile", "error", None, "bug.ValueError")]
+
+
+def test_a_bad_period_or_job_is_named(shop: Engine) -> None:
+    with pytest.raises(PeriodInvalid, match="not over yet"):
+        start(shop, "2026-11-21")
+    with (
+        transaction(shop) as tx,
+        pytest.raises(JobUnknown, match="no job 'nightly'; there are daily-reconciliation"),
+    ):
+        get_job(tx, "nightly")
+
+
+def test_a_run_that_did_far_less_than_usual_is_warned_of(shop: Engine) -> None:
+    for day in range(10, 16):
+        start(shop, f"2026-11-{day}")
+        work(shop, comes_to(ours=100))
+    assert runs(shop, "select * from incidents") == []
+
+    start(shop, "2026-11-16")
+    work(shop, comes_to(ours=3))
+
+    ((rule, period, severity, summary),) = runs(shop, "select rule, period, severity, summary from incidents")
+    assert (rule, period, severity) == ("volume_too_small:daily-reconciliation", "2026-11-16", "P3")
+    assert "only 3 ours, where 100 are usual" in summary
+
+
+def test_a_run_that_ended_sooner_than_it_can_is_warned_of(shop: Engine) -> None:
+    know(shop, NOW, a_job(min_run=timedelta(minutes=1)))
+    start(shop)
+    work(shop, comes_to(ours=1))
+    ((rule, summary),) = runs(shop, "select rule, summary from incidents")
+    assert rule == "run_too_short:daily-reconciliation"
+    assert "less than the 60 s it needs at least" in summary

@@ -1,0 +1,46 @@
+"""Runs that are done, and work on the outside world that is served, as workers do it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from random import Random
+
+from sqlalchemy import Engine, text
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.jobs.effect import Finished, JobEffect, JobWork
+from services.jobs.follow import follow_work
+from services.ledger.effects import OutsideEffect
+from services.ledger.report import SetReport
+from services.ledger.run_outside import OutsideRunner
+from services.ledger.topics import TOPICS
+
+
+def serve(engine: Engine, topic: str, effect: OutsideEffect) -> SetReport:
+    """One set of ``topic`` is worked."""
+    return OutsideRunner(engine, "tester", Random(1)).run_set(TOPICS[topic], effect)
+
+
+def finish_runs(engine: Engine, topic: str, work: JobWork = lambda _: Finished(stats={"theirs": 3})) -> int:
+    """Every run whose work waits in ``topic`` is done, one set after the other; how many."""
+    done = 0
+    while report := serve(engine, topic, JobEffect(work)).claimed:
+        done += report
+    return done
+
+
+def follow(engine: Engine, now: datetime | None = None) -> None:
+    """Runs have followed their work, and rounds that are over are closed."""
+    with transaction(engine) as tx:
+        follow_work(tx, now or utc_now())
+
+
+def make_due(engine: Engine, topics: Sequence[str]) -> None:
+    """What waits for another try in ``topics`` may be tried now."""
+    with transaction(engine) as tx:
+        tx.execute(
+            text(
+                "update work_queue set next_retry_at = now() where status = 'error' and topic = any(:topics)"
+            ),
+            {"topics": list(topics)},
+        )

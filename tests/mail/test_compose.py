@@ -1,0 +1,245 @@
+"""What a composed mail holds, and what is refused before anybody gets it."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.policy import SMTP
+from time import perf_counter
+from zoneinfo import ZoneInfo
+
+import pytest
+from jinja2 import UndefinedError
+
+from services.fleet.commands.mail_preview import MadeUpShop
+from services.mail.compose import _templates, compose
+from services.mail.kinds import Kind, KindUnknown, MailInvalid, get_kind, register_kind
+from services.mail.message import Part, to_email_message
+from services.mail.own_kinds import plan_audit_failed, plan_job_late
+from services.mail.words import change, moment, money, one_line, span
+from tests.mail.kinds import KINDS, LETTER, NOW, chart, png, sample_mail
+
+NASTY = 'Harbour\r\nBcc: x@example.com\x00\x1b[31m\u202e\u2028 <script>alert(1)</script> & "Sons"'
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mail_is_addressed_and_named_by_kind_shop_and_period(kind: str) -> None:
+    mail = sample_mail(kind, MadeUpShop(id=7))
+
+    assert (mail.shop_id, mail.kind, mail.period) == (7, kind, "2026-11-20")
+    assert mail.dedupe_key == f"{kind}:2026-11-20:owner@example.com"
+    assert mail.subject
+    assert mail.preview
+    assert f"<title>{mail.subject}</title>" in mail.html.replace("&#39;", "'")
+
+
+def test_same_facts_give_the_same_mail() -> None:
+    assert sample_mail("job_late") == sample_mail("job_late")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mail_of_the_whole_fleet_needs_no_shop(kind: str) -> None:
+    facts = get_kind(kind).sample(None, NOW)
+    mail = compose(kind, facts, shop=None, recipient="ops@example.com", period="1")
+
+    assert mail.shop_id is None
+    assert "The whole fleet" in mail.html
+    assert "None" not in mail.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_script_and_control_characters_in_a_shops_name_are_harmless(kind: str) -> None:
+    mail = sample_mail(kind, MadeUpShop(name=NASTY))
+
+    assert "<script" not in mail.html
+    assert "Harbour Bcc: x@example.com" in mail.html
+    assert "&lt;script&gt;" in mail.html
+    for seen in (mail.subject, mail.preview, mail.text, mail.html):
+        assert not set(seen) & set("\x00\x1b\r\u202e\u2028"), repr(seen)
+    assert "\n" not in mail.subject + mail.preview
+    assert "\nBcc:" not in mail.text
+    message = to_email_message(mail, sender="Shopfleet <fleet@example.org>", message_id="1@x", date=NOW)
+    assert message["Bcc"] is None
+    assert message["Subject"] == mail.subject
+    assert b"\nBcc:" not in message.as_bytes(policy=SMTP)
+
+
+@pytest.mark.parametrize(
+    "recipient", ["", "ada", "a@example.com\r\nBcc: b@example.com", "a@example.com, b@example.com", "a@b\x00"]
+)
+def test_recipient_that_is_no_single_address_is_refused(recipient: str) -> None:
+    with pytest.raises(MailInvalid, match="should be one mail address"):
+        sample_mail("test", recipient=recipient)
+
+
+def test_facts_that_are_missing_or_strange_are_named() -> None:
+    with pytest.raises(MailInvalid, match=r"missing: asked_at, asked_by, sender; not known: colour"):
+        compose(
+            "test", {"transport": "smtp", "colour": "red"}, shop=None, recipient="a@b.example", period="1"
+        )
+
+
+def test_unknown_kind_lists_those_there_are() -> None:
+    with pytest.raises(KindUnknown, match=r"'nonsense'.*audit_failed, .*job_late"):
+        get_kind("nonsense")
+
+
+def test_second_kind_of_a_name_is_refused() -> None:
+    with pytest.raises(MailInvalid, match=r"registered by tests\.mail already"):
+        register_kind(replace(LETTER, about="another"))
+
+
+def test_long_subject_is_cut_to_one_that_mailboxes_show() -> None:
+    mail = sample_mail("job_late", MadeUpShop(name="Harbour " * 60))
+
+    assert len(mail.subject) <= 180
+    assert mail.subject.endswith("…")
+
+
+def letter(**changed: object) -> object:
+    return sample_mail(
+        "letter_with_picture",
+        **({"images": {"chart": chart()}, "unsubscribe": "https://example.com/u?a=1&b=2"} | changed),
+    )
+
+
+def test_picture_is_shown_by_its_name_and_travels_with_the_mail() -> None:
+    mail = sample_mail(
+        "letter_with_picture",
+        images={"chart": chart()},
+        attachments=(Part(name="figures.csv", content_type="text/csv", content=b"a,b\r\n"),),
+        unsubscribe="mailto:fleet@example.org?subject=unsubscribe",
+    )
+    message = to_email_message(mail, sender="fleet@example.org", message_id="1@x", date=NOW)
+
+    assert 'src="cid:chart@shopfleet"' in mail.html
+    pictures = [part for part in message.walk() if part.get_content_type() == "image/png"]
+    assert [part["Content-ID"] for part in pictures] == ["<chart@shopfleet>"]
+    assert pictures[0].get_payload(decode=True) == png()
+    assert [part.get_filename() for part in message.iter_attachments()] == ["figures.csv"]
+    assert "The figures are in figures.csv." in mail.text
+    assert "The figures are in figures.csv." in mail.html
+
+
+def test_picture_that_is_not_given_or_not_shown_is_refused() -> None:
+    with pytest.raises(MailInvalid, match="shows a picture 'chart' that it was not given"):
+        letter(images={})
+    with pytest.raises(MailInvalid, match="does not show logo"):
+        letter(images={"chart": chart(), "logo": chart()})
+
+
+def test_letter_can_be_unsubscribed_in_header_text_and_html() -> None:
+    mail = sample_mail(
+        "letter_with_picture", images={"chart": chart()}, unsubscribe="https://example.com/u?a=1&b=2"
+    )
+    message = to_email_message(mail, sender="fleet@example.org", message_id="1@x", date=NOW)
+
+    assert message["List-Unsubscribe"] == "<https://example.com/u?a=1&b=2>"
+    assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert "Unsubscribe: https://example.com/u?a=1&b=2\n" in mail.text
+    assert 'href="https://example.com/u?a=1&amp;b=2"' in mail.html
+
+
+def test_alert_cannot_be_unsubscribed_and_a_letter_must_be() -> None:
+    with pytest.raises(MailInvalid, match="cannot be unsubscribed"):
+        sample_mail("job_late", unsubscribe="https://example.com/u")
+    with pytest.raises(MailInvalid, match="needs a way to unsubscribe"):
+        letter(unsubscribe="")
+    assert sample_mail("job_late").list_unsubscribe == ""
+
+
+@pytest.mark.parametrize(
+    "bad", ["javascript:alert(1)", "https://x/ \r\nBcc: b@example.com", "https://x/>,<http://y"]
+)
+def test_unsubscribe_address_that_is_none_is_refused(bad: str) -> None:
+    with pytest.raises(MailInvalid, match="should be an https URL or a mailto:"):
+        letter(unsubscribe=bad)
+
+
+def test_template_that_uses_an_unknown_name_fails_and_is_not_sent_half_filled() -> None:
+    kind = replace(LETTER, name="letter_with_picture", sample=lambda _shop, _now: {})
+    ready = _templates(kind)
+    with pytest.raises(UndefinedError, match="'who' is undefined"):
+        ready.text.render({})
+
+
+def test_amounts_are_grouped_signed_and_never_rounded() -> None:
+    assert money(125000, "CAD") == "1,250.00 CAD"
+    assert money(-1999, "JPY") == "−1,999 JPY"
+    assert money(1, "KWD") == "0.001 KWD"
+    assert money(5, "coins") == "5 minor units of coins"
+    assert [change(minor, "CAD") for minor in (5, 0, -5)] == ["+0.05 CAD", "0.00 CAD", "−0.05 CAD"]
+
+
+@pytest.mark.parametrize(
+    ("zone", "told"),
+    [
+        ("America/Vancouver", "Sun 1 Nov 2026, 01:30 PDT"),
+        ("Australia/Lord_Howe", "Sun 1 Nov 2026, 19:30 UTC+11"),
+        ("UTC", "Sun 1 Nov 2026, 08:30 UTC"),
+    ],
+)
+def test_moments_are_told_in_the_readers_zone_which_they_name(zone: str, told: str) -> None:
+    context = {"zone": ZoneInfo(zone)}
+    assert moment(context, datetime(2026, 11, 1, 8, 30, tzinfo=UTC)) == told
+
+
+def test_moment_without_a_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no zone"):
+        moment({"zone": UTC}, datetime(2026, 11, 1))  # noqa: DTZ001
+
+
+def test_spans_name_their_two_largest_units() -> None:
+    lengths = [
+        timedelta(0),
+        timedelta(seconds=42),
+        timedelta(minutes=45),
+        timedelta(days=3, minutes=5, seconds=7),
+    ]
+    assert [span(length) for length in lengths] == ["0 s", "42 s", "45 min", "3 d 5 min"]
+
+
+def test_one_line_keeps_what_people_write() -> None:
+    for name in ("Café “Zoë”", "ஹார்பர்", "👩\u200d🍳 Kitchen", "O'Neill & Sons"):
+        assert one_line(name) == name
+    assert one_line("a\n b\t\x07c\u202ed") == "a b cd"
+
+
+def test_commands_in_a_mail_name_the_shop_and_the_period() -> None:
+    late = plan_job_late(
+        job="digest",
+        period="2026-W47",
+        shop_slug="harbour",
+        expected_at=NOW,
+        zone_name="UTC",
+        grace=timedelta(hours=1),
+        started_at=None,
+        seen="nothing",
+    )
+    fleet = plan_audit_failed(
+        chain="fleet", verdict="missing", seq=9, event_id=None, detail="the next is row 11", found_at=NOW
+    )
+
+    assert late["steps"][-1][1] == "fleet jobs run digest --shop harbour --period 2026-W47"
+    assert fleet["steps"][0][1] == "fleet audit export"
+    assert fleet["fault"] == "row 9 is missing"
+
+
+def test_composing_keeps_up_with_sending() -> None:
+    """A floor far under what one core does (5,000/s), so that a busy machine does not fail it."""
+    facts = get_kind("reconciliation_break").sample(None, NOW)
+
+    def compose_one() -> None:
+        compose("reconciliation_break", facts, shop=None, recipient="a@b.example", period="1")
+
+    compose_one()
+    began = perf_counter()
+    for _ in range(100):
+        compose_one()
+    assert 100 / (perf_counter() - began) > 500
+
+
+def test_kind_names_its_package_where_a_template_is_missing() -> None:
+    kind = Kind(
+        name="nowhere", package="tests.mail", about="", reader="", why="", sample=lambda _shop, _now: {}
+    )
+    with pytest.raises(MailInvalid, match=r"tests\.mail has no templates/nowhere\.txt"):
+        _templates(kind)

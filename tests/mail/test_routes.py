@@ -1,0 +1,239 @@
+"""Whose transport a mail goes through, what its settings lack, and threads that write together."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.errors import Misconfigured, SettingsInvalid
+from services.core.settings import read_settings
+from services.ledger.work import FLEET
+from services.mail.group import Group
+from services.mail.routes import find_routes
+from services.mail.transports import OpenTransports, Route
+from services.providers.secrets import SecretInvalid, parse_secret
+from services.shops.connections import (
+    find_connections,
+    record_connection_broken,
+    record_connection_ok,
+)
+from services.shops.secrets import record_secret
+from tests.fakes.mail_services import Resend
+from tests.fakes.smtp import Scripted
+from tests.mail.mails import mail_settings, mails_of, new_mail, queue, run, work_of
+from tests.storefront.bodies import add_shop
+
+NEEDED = {
+    "DATABASE_URL": "postgresql://u@h/d",
+    "BROKER_URL": "redis://h",
+    "SECRET_KEY": "k" * 40,
+}
+
+
+def give(engine: Engine, shop_id: int, mail: str, **secrets: str) -> None:
+    """The shop's own mail settings are the JSON ``mail``, with ``secrets`` recorded."""
+    with transaction(engine) as tx:
+        tx.execute(
+            text(
+                "update shop_config set settings = jsonb_build_object('mail', cast(:mail as jsonb)) "
+                "where shop_id = :id"
+            ),
+            {"mail": mail, "id": shop_id},
+        )
+        for name, value in secrets.items():
+            record_secret(tx, shop_id, name.replace("_", "-"), value, utc_now())
+
+
+def route_of(engine: Engine, shop_id: int | None) -> Route | Misconfigured:
+    with transaction(engine) as tx:
+        return find_routes(tx, {shop_id})[shop_id]
+
+
+def test_each_shop_sends_through_its_own_transport_and_the_others_through_the_fleets(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other = add_shop(engine, "harbour"), add_shop(engine, "meadow", "meadow.myshopify.com")
+    give(
+        engine,
+        own,
+        '{"transport": "resend", "sender": "Harbour <mail@harbour.example>"}',
+        resend_key=Resend.KEY,
+    )
+    queue(engine, new_mail(shop_id=own), new_mail(shop_id=other), new_mail())
+    resend = Resend()
+    with (
+        Scripted().serving() as fleet,
+        resend.serving(),
+        mail_settings(monkeypatch, SMTP_URL=fleet.url, RESEND_API_BASE=resend.url),
+    ):
+        run(engine)
+
+    assert len(fleet.mails) == 2
+    (mail,) = resend.mails
+    assert mail["from"] == '"Harbour" <mail@harbour.example>'
+    assert [row["transport"] for row in mails_of(engine)] == ["smtp", "resend", "smtp"]
+    with transaction(engine) as tx:
+        assert [(c.shop_id, c.provider) for c in find_connections(tx)] == [(None, "smtp"), (own, "resend")]
+
+
+def test_a_shop_may_have_only_its_own_sender(engine: Engine, settings: object) -> None:
+    shop_id = add_shop(engine)
+    give(engine, shop_id, '{"sender": "Harbour <mail@harbour.example>"}')
+
+    route = route_of(engine, shop_id)
+
+    assert isinstance(route, Route)
+    assert (route.transport, route.sender) == ("smtp", "Harbour <mail@harbour.example>")
+    assert (route.owner, route.account) == (shop_id, FLEET)
+
+
+@pytest.mark.parametrize(
+    ("mail", "code"),
+    [
+        ('{"transport": "pigeon"}', "mail.transport_unknown"),
+        ('{"transport": "sendgrid"}', "mail.no_secret"),
+        ('{"sender": "nobody"}', "mail.sender_invalid"),
+    ],
+)
+def test_what_a_shops_settings_lack_is_named_and_stops_no_other_shop(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, mail: str, code: str
+) -> None:
+    shop_id = add_shop(engine)
+    give(engine, shop_id, mail)
+    queue(engine, new_mail(shop_id=shop_id), new_mail())
+    with Scripted().serving() as server, mail_settings(monkeypatch, SMTP_URL=server.url):
+        run(engine)
+
+    assert len(server.mails) == 1
+    assert sorted(work_of(engine)) == [("dead", None, code), ("done", "sent", None)]
+
+
+def test_routes_of_one_account_share_its_connections(engine: Engine, settings: object) -> None:
+    shop_id = add_shop(engine)
+    give(engine, shop_id, '{"sender": "mail@harbour.example"}')
+    opened = OpenTransports()
+    routes = [route_of(engine, shop_id), route_of(engine, None)]
+
+    first, second = [opened.get(route) for route in routes if isinstance(route, Route)]
+    opened.close()
+
+    assert first is second
+
+
+def test_a_route_shows_no_secret(engine: Engine, settings: object) -> None:
+    shop_id = add_shop(engine)
+    give(engine, shop_id, '{"transport": "sendgrid"}', sendgrid_key="SG.abcdefgh.ijklmnop")
+
+    assert "SG.abc" not in repr(route_of(engine, shop_id))
+
+
+def test_every_fault_of_the_mail_settings_is_told_at_once() -> None:
+    wrong = {
+        "MAIL_TRANSPORT": "graph",
+        "GRAPH_TENANT_ID": "contoso.example",
+        "MAIL_FROM": "nobody",
+        "MAIL_RATE_PER_SECOND": "fast",
+        "MAIL_CONNECTIONS": "0",
+        "SMTP_URL": "http://mail",
+    }
+
+    with pytest.raises(SettingsInvalid) as caught:
+        read_settings(NEEDED | wrong)
+
+    told = str(caught.value)
+    for words in (
+        "GRAPH_CLIENT_ID is missing: MAIL_TRANSPORT=graph needs it",
+        "GRAPH_CLIENT_SECRET is missing",
+        "GRAPH_SENDER is missing",
+        "MAIL_FROM='nobody'",
+        "MAIL_RATE_PER_SECOND='fast'",
+        "MAIL_CONNECTIONS='0'",
+        "SMTP_URL should begin with one of smtp, smtp+starttls, smtps",
+    ):
+        assert words in told
+    assert "GRAPH_TENANT_ID" not in told
+
+
+def test_settings_show_no_secret_of_a_mail_service(tmp_path: Path) -> None:
+    secrets = {
+        "MAIL_TRANSPORT": "sendgrid",
+        "SENDGRID_API_KEY": "SG.hidden",
+        "RESEND_API_KEY": "re_hidden",
+        "GRAPH_CLIENT_SECRET": "hidden",
+    }
+
+    assert "hidden" not in repr(read_settings(NEEDED | secrets))
+
+
+@pytest.mark.parametrize(
+    ("name", "pasted", "words"),
+    [
+        ("sendgrid-key", "re_abcdefgh_12345678", "looks like a Resend API key"),
+        ("sendgrid-key", "abcdef", "does not begin with SG."),
+        ("resend-key", "SG.abcdefgh.ijkl", "looks like a SendGrid API key"),
+        ("graph-client-secret", "3f2b8c1e-1111-2222-3333-444455556666", "the secret's id"),
+        ("smtp-url", "https://mail.example", "names no mail server"),
+    ],
+)
+def test_a_wrong_paste_is_told_at_once(name: str, pasted: str, words: str) -> None:
+    with pytest.raises(SecretInvalid, match=words):
+        parse_secret(name, pasted)
+
+
+def test_a_connection_keeps_since_when_it_is_broken(engine: Engine) -> None:
+    first, later = utc_now(), utc_now()
+    with transaction(engine) as tx:
+        assert record_connection_ok(tx, None, "smtp", first) == []
+        broken = record_connection_broken(tx, None, "smtp", "smtp.credentials_refused", "535", first)
+        again = record_connection_broken(tx, None, "smtp", "smtp.credentials_refused", "535", later)
+        (state,) = find_connections(tx)
+        mended = record_connection_ok(tx, None, "smtp", later)
+
+    assert ([entry.action for entry in broken], again) == (["connection.broken"], [])
+    assert (state.status, state.since, state.updated_at) == ("broken", first, later)
+    assert [entry.action for entry in mended] == ["connection.mended"]
+
+
+def test_threads_that_write_while_one_is_writing_share_the_next_write() -> None:
+    groups: list[list[int]] = []
+    begun, go = threading.Event(), threading.Event()
+
+    def write(asked: list[int]) -> list[int]:
+        groups.append(sorted(asked))
+        begun.set()
+        go.wait(10)
+        return [10 * one for one in asked]
+
+    group: Group[int, int] = Group(write)  # type: ignore[arg-type]
+    answers: list[int] = []
+    threads = [threading.Thread(target=lambda n=n: answers.append(group.submit(n))) for n in range(5)]
+    threads[0].start()
+    begun.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    while len(group._queue) < 4:
+        assert all(thread.is_alive() for thread in threads)
+    go.set()
+    for thread in threads:
+        thread.join(10)
+
+    assert groups == [[0], [1, 2, 3, 4]]
+    assert sorted(answers) == [0, 10, 20, 30, 40]
+
+
+def test_a_write_that_fails_fails_for_each_of_its_group_and_the_next_one_is_written() -> None:
+    faults = [RuntimeError("away")]
+
+    def write(asked: list[int]) -> list[int]:
+        if faults:
+            raise faults.pop()
+        return asked
+
+    group: Group[int, int] = Group(write)  # type: ignore[arg-type]
+
+    with pytest.raises(RuntimeError, match="away"):
+        group.submit(1)
+    assert group.submit(2) == 2

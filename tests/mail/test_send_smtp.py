@@ -1,0 +1,280 @@
+"""Mails of the outbox over real SMTP, through the real runner: once each, whatever goes wrong."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.core.db import transaction
+from services.ledger.sweep import free_expired
+from services.mail.handing import UNKNOWN
+from services.mail.send import MailSend
+from tests.fakes.smtp import CLOSE, Scripted, Sink, smtp_server
+from tests.mail.mails import (
+    audit_of,
+    mail_settings,
+    mails_of,
+    make_due,
+    new_mail,
+    queue,
+    run,
+    work_of,
+)
+
+
+@contextmanager
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[str]] | None = None
+) -> Iterator[Scripted]:
+    with Scripted(answers).serving() as server, mail_settings(monkeypatch, SMTP_URL=server.url):
+        yield server
+
+
+def test_a_mail_is_sent_once_and_says_so_in_outbox_and_audit(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = Sink()
+    queue(engine, new_mail())
+    with smtp_server(sink) as url, mail_settings(monkeypatch, SMTP_URL=url):
+        report = run(engine)
+        again = run(engine)
+
+    assert (report.settled.done, again.claimed) == (1, 0)
+    (mail,) = sink.mails
+    assert (mail["To"], mail["Subject"]) == ("owner@example.com", "Hello 1")
+    (row,) = mails_of(engine)
+    assert (row["status"], row["transport"], row["provider_id"]) == ("sent", "smtp", "OK")
+    assert mail["Message-ID"] == f"<{row['message_id']}>"
+    assert row["sent_at"] is not None
+    assert work_of(engine) == [("done", "sent", None)]
+    assert audit_of(engine) == [("mail.sent", "mail test to o***@example.com sent")]
+
+
+def test_a_set_shares_its_connections_and_the_next_set_finds_them_open(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    effect = MailSend(lambda: engine)
+    with scripted(monkeypatch) as server:
+        queue(engine, *(new_mail(n) for n in range(100)))
+        run(engine, effect)
+        opened = server.connections
+        queue(engine, new_mail(101))
+        run(engine, effect)
+
+    assert len(server.mails) == 101
+    assert opened <= 32
+    assert server.connections == opened
+    assert {row["status"] for row in mails_of(engine)} == {"sent"}
+
+
+def test_envelope_and_data_go_in_one_write(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue(engine, new_mail())
+    with scripted(monkeypatch) as server:
+        run(engine)
+
+    assert ["MAIL", "RCPT", "DATA"] in server.bursts
+
+
+def test_a_refused_recipient_is_that_mails_trouble_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue(engine, new_mail(1), new_mail(2), new_mail(3))
+    with scripted(monkeypatch, {"RCPT": ["550 no such user"]}) as server:
+        run(engine)
+
+    assert len(server.mails) == 2
+    assert sorted(row["status"] for row in mails_of(engine)) == ["refused", "sent", "sent"]
+    assert sorted(work_of(engine)) == [
+        ("dead", None, "smtp.recipient_refused"),
+        ("done", "sent", None),
+        ("done", "sent", None),
+    ]
+
+
+@pytest.mark.parametrize("silence", [CLOSE, "421 going down now"])
+def test_a_server_that_hung_up_meanwhile_is_met_on_a_new_connection(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, silence: str
+) -> None:
+    effect = MailSend(lambda: engine)
+    with scripted(monkeypatch) as server:
+        queue(engine, new_mail(1))
+        run(engine, effect)
+        server.answers["MAIL"] = [silence]
+        queue(engine, new_mail(2))
+        run(engine, effect)
+
+    assert (len(server.mails), server.connections) == (2, 2)
+    assert work_of(engine) == [("done", "sent", None)] * 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "code"),
+    [
+        ({"GREETING": ["421 too many"]}, "smtp.busy"),
+        ({"MAIL": [CLOSE]}, "smtp.unavailable"),
+        ({"RCPT": ["451 greylisted"]}, "smtp.unavailable"),
+        ({"DATA": ["451 later"]}, "smtp.unavailable"),
+        ({"TEXT": ["451 later"]}, "smtp.unavailable"),
+        ({"TEXT": ["421 later"]}, "smtp.unavailable"),
+    ],
+)
+def test_what_surely_was_not_taken_waits_and_goes_at_the_next_try(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[str]], code: str
+) -> None:
+    queue(engine, new_mail())
+    effect = MailSend(lambda: engine)
+    with scripted(monkeypatch, answers) as server:
+        run(engine, effect)
+        (row,) = mails_of(engine)
+        assert (row["status"], row["error_code"]) == ("queued", code)
+        assert work_of(engine) == [("error", None, code)]
+        make_due(engine)
+        run(engine, effect)
+
+    assert len(server.mails) == 1
+    assert work_of(engine)[0][:2] == ("done", "sent")
+
+
+def test_no_answer_to_the_text_is_unknown_and_never_a_second_mail(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue(engine, new_mail())
+    with scripted(monkeypatch, {"TEXT": [CLOSE]}) as server:
+        run(engine)
+        with transaction(engine) as tx:
+            tx.execute(text("update work_queue set status = 'pending', retry_count = 0"))
+        run(engine)
+
+    assert len(server.mails) == 1
+    (row,) = mails_of(engine)
+    assert (row["status"], row["error_code"]) == ("unknown", UNKNOWN)
+    assert "fleet mail resend 1" in row["last_error"]
+    assert work_of(engine) == [("dead", None, UNKNOWN)]
+    assert audit_of(engine) == [
+        ("mail.unknown", "mail test to o***@example.com handed over, outcome unknown: smtp.no_answer")
+    ]
+
+
+def test_a_worker_that_died_with_a_mail_on_the_line_leaves_it_to_a_person(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue(engine, new_mail(1), new_mail(2))
+    with scripted(monkeypatch) as server:
+        # The worker stopped existing where it waited for the answer: its rows stay as they were.
+        with transaction(engine) as tx:
+            tx.execute(
+                text(
+                    "update mail_outbox set status = 'sending', attempt = 1, handed_over_at = now() "
+                    "where id = 1"
+                )
+            )
+        run(engine)
+
+    assert len(server.mails) == 1
+    assert [row["status"] for row in mails_of(engine)] == ["unknown", "sent"]
+    assert work_of(engine) == [("dead", None, UNKNOWN), ("done", "sent", None)]
+
+
+def test_a_worker_killed_before_it_began_leaves_nothing_in_doubt(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue(engine, *(new_mail(n) for n in range(5)))
+    with transaction(engine) as tx:
+        # Claimed and prepared, then gone: the lease runs out.
+        tx.execute(
+            text(
+                "update work_queue set locked_at = now(), locked_by = 'gone', "
+                "lease_until = now() - interval '1 s'"
+            )
+        )
+        from services.core.clock import utc_now
+
+        free_expired(tx, utc_now())
+    make_due(engine)
+    with scripted(monkeypatch) as server:
+        run(engine)
+
+    assert len(server.mails) == 5
+    assert {row["status"] for row in mails_of(engine)} == {"sent"}
+
+
+def test_two_workers_with_the_same_row_in_hand_send_it_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue(engine, new_mail())
+    with scripted(monkeypatch) as server:
+        from services.core.clock import utc_now
+        from services.ledger.work import Prepared, WorkItem
+
+        item = WorkItem(1, 0, "mail_send", "1", {}, 0)
+        with transaction(engine) as tx:
+            first = MailSend(lambda: engine).prepare(tx, [item], utc_now())[0]
+            second = MailSend(lambda: engine).prepare(tx, [item], utc_now())[0]
+        assert isinstance(first, Prepared)
+        assert isinstance(second, Prepared)
+        outcomes: list[object] = []
+        threads = [threading.Thread(target=lambda p=p: outcomes.append(p.act())) for p in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert len(server.mails) == 1
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Done", "RetryLater"]
+
+
+def test_a_mail_noted_as_sent_is_not_sent_by_the_next_worker(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue(engine, new_mail())
+    with scripted(monkeypatch) as server:
+        run(engine)
+        with transaction(engine) as tx:  # as if the worker had gone before it settled
+            tx.execute(text("update work_queue set status = 'error', verdict = null, finished_at = null"))
+        run(engine)
+
+    assert len(server.mails) == 1
+    assert work_of(engine) == [("done", "already_sent", None)]
+    assert len(audit_of(engine)) == 1
+
+
+def test_a_server_with_too_few_places_gets_fewer_connections(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue(engine, *(new_mail(n) for n in range(40)))
+    with scripted(monkeypatch, {"GREETING": ["220 hi", *["421 too many connections"] * 8]}) as server:
+        effect = MailSend(lambda: engine)
+        for _ in range(3):
+            run(engine, effect)
+            make_due(engine)
+
+    assert len(server.mails) == 40
+    assert {row["status"] for row in mails_of(engine)} == {"sent"}
+
+
+def test_credentials_that_are_refused_turn_the_connection_red_and_the_next_success_green(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services.shops.connections import find_connections
+
+    queue(engine, new_mail(1))
+    with scripted(monkeypatch, {"MAIL": ["530 sign in first"]}):
+        run(engine)
+        with transaction(engine) as tx:
+            (state,) = find_connections(tx)
+        assert (state.shop_id, state.provider, state.status) == (None, "smtp", "broken")
+        assert state.code == "smtp.sender_refused"
+        assert work_of(engine) == [("dead", None, "smtp.sender_refused")]
+        queue(engine, new_mail(2))
+        run(engine)
+
+    with transaction(engine) as tx:
+        (state,) = find_connections(tx)
+    assert (state.status, state.code) == ("ok", "")
+    assert [action for action, _ in audit_of(engine)] == [
+        "connection.broken",
+        "mail.sent",
+        "connection.mended",
+    ]

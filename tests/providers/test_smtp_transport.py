@@ -1,0 +1,191 @@
+"""The SMTP transport alone: TLS, signing in, servers without pipelining, and addresses that make no sense."""
+
+import datetime as dt
+import socket
+import ssl
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.smtp import AuthResult, LoginPassword
+
+from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.providers.letter import Letter
+from services.providers.smtp import SmtpTransport
+from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
+from tests.fakes.smtp import CLOSE, HANG, Scripted, Sink, smtp_server
+
+NOW = dt.datetime(2026, 11, 22, 9, 0, tzinfo=dt.UTC)
+
+
+def letter(number: int = 1, **changes: Any) -> Letter:
+    facts: dict[str, Any] = {
+        "sender": "Shopfleet <fleet@example.org>",
+        "recipient": "owner@example.com",
+        "subject": f"Hello {number}",
+        "text": "Good morning.\n.\n..dots\n",
+        "html": "<p>Good morning.</p>\n",
+        "message_id": f"{number}@example.org",
+        "date": NOW,
+    }
+    return Letter(**(facts | changes))
+
+
+def transport(url: str, **options: Any) -> SmtpTransport:
+    return SmtpTransport(parse_smtp_url(url), **({"timeout_seconds": 5.0} | options))
+
+
+def fault_of(url: str, **options: Any) -> WorkError:
+    with pytest.raises(WorkError) as caught:
+        transport(url, **options).send(letter())
+    return caught.value
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that only those trust who are told to."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
+    today = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(today - dt.timedelta(days=1))
+        .not_valid_after(today + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    cert_file, key_file = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return cert_file, key_file
+
+
+@pytest.fixture
+def tls_server(certificate: tuple[Path, Path]) -> Iterator[tuple[Sink, str]]:
+    """A server that demands STARTTLS and a sign-in; the host and port of its URL."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+
+    def authenticate(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
+        right = isinstance(data, LoginPassword) and (data.login, data.password) == (b"fleet", b"p@ss:word")
+        return AuthResult(success=right, handled=False)
+
+    sink = Sink()
+    options = {"tls_context": context, "require_starttls": True, "auth_required": True}
+    with smtp_server(sink, **options, authenticator=authenticate) as url:
+        yield sink, url.removeprefix("smtp://")
+
+
+def test_tls_is_begun_and_the_password_is_taken_from_the_url(
+    tls_server: tuple[Sink, str], certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, address = tls_server
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    sending = transport(f"smtp+starttls://fleet:p%40ss%3Aword@{address}")
+
+    sending.send(letter(1))
+    sending.send(letter(2))
+    sending.close()
+
+    assert [mail["Subject"] for mail in sink.mails] == ["Hello 1", "Hello 2"]
+
+
+def test_a_wrong_password_is_named_and_not_shown(
+    tls_server: tuple[Sink, str], certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+
+    fault = fault_of(f"smtp+starttls://fleet:hunter2@{tls_server[1]}")
+
+    assert (type(fault), fault.code) == (Misconfigured, "smtp.credentials_refused")
+    assert "hunter2" not in fault.detail
+    assert "hunter2" not in repr(transport(f"smtp://fleet:hunter2@{tls_server[1]}"))
+
+
+def test_a_certificate_of_nobody_we_trust_is_named(tls_server: tuple[Sink, str]) -> None:
+    fault = fault_of(f"smtp+starttls://fleet:secret@{tls_server[1]}")
+
+    assert (type(fault), fault.code) == (Misconfigured, "smtp.certificate_wrong")
+
+
+def test_tls_that_is_not_offered_is_named() -> None:
+    with smtp_server(Sink()) as url:
+        starttls = fault_of(url.replace("smtp:", "smtp+starttls:"))
+        smtps = fault_of(url.replace("smtp:", "smtps:"))
+
+    assert (starttls.code, smtps.code) == ("smtp.not_offered", "smtp.no_tls")
+    assert isinstance(starttls, Misconfigured)
+
+
+def test_a_server_without_pipelining_is_spoken_to_line_by_line() -> None:
+    with Scripted(pipelining=False).serving() as server:
+        transport(server.url).send(letter())
+
+    assert ["MAIL"] in server.bursts
+    assert ["RCPT"] in server.bursts
+    assert len(server.mails) == 1
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_dots_at_the_beginning_of_lines_arrive_as_they_were(*, pipelining: bool) -> None:
+    with Scripted(pipelining=pipelining).serving() as server:
+        transport(server.url).send(letter())
+
+    assert b"\r\nGood morning.\r\n.\r\n..dots\r\n" in server.mails[0]
+
+
+def test_a_refusal_that_is_followed_by_a_goodbye_is_still_the_recipients() -> None:
+    answers = {"RCPT": ["550 no such user"], "DATA": ["503 nobody to send to"], "RSET": [CLOSE]}
+    with Scripted(answers).serving() as server:
+        sending = transport(server.url)
+        with pytest.raises(Refused, match="no such user"):
+            sending.send(letter(1))
+        sending.send(letter(2))
+
+    assert (len(server.mails), server.connections) == (1, 2)
+
+
+def test_a_server_that_says_nothing_to_the_text_leaves_a_doubt_and_is_left() -> None:
+    with Scripted({"TEXT": [HANG]}).serving() as server:
+        sending = transport(server.url, timeout_seconds=0.3)
+        with pytest.raises(OutcomeUnknown, match="TimeoutError"):
+            sending.send(letter(1))
+        sending.send(letter(2))
+
+    assert server.connections == 2
+
+
+def test_a_server_that_says_nothing_to_the_envelope_is_tried_later() -> None:
+    with Scripted({"MAIL": [HANG]}).serving() as server:
+        fault = fault_of(server.url, timeout_seconds=0.3)
+
+    assert (type(fault), fault.code) == (RetryLater, "smtp.unavailable")
+
+
+def test_a_server_that_is_away_is_tried_later() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        fault = fault_of(f"smtp://127.0.0.1:{free.getsockname()[1]}")
+
+    assert (type(fault), fault.code) == (RetryLater, "smtp.unavailable")
+
+
+@pytest.mark.parametrize("url", ["http://mail", "smtp://", "mail", "smtp://host:99999", ""])
+def test_an_address_of_no_mail_server_says_what_would_be_right(url: str) -> None:
+    with pytest.raises(SmtpUrlInvalid, match="should begin with one of smtp, smtp\\+starttls, smtps"):
+        parse_smtp_url(url)
