@@ -62,6 +62,15 @@ def house(
                 guard.close()
 
 
+@pytest.fixture(autouse=True)
+def quiet(house: House) -> Iterator[None]:
+    """A journey begins when the one before it is over, and leaves nobody slowed down or held."""
+    wait_for(lambda: not house.count_waiting(), seconds=90)
+    yield
+    for shop in house.shops:
+        house.slow_down(shop, 0.0)
+
+
 def _open(supervisor: Supervisor, env: dict[str, str], line: Line) -> Iterator[House]:
     rng, now = random.Random(5), utc_now()
     shops = make_shops(rng)
