@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 from sqlalchemy import Connection
 
+from services.audit.chain import Entry
 from services.books.break_notice import record_break_mail
+from services.books.breaks import record_breaks
 from services.books.compare import Booked, Break, find_breaks
-from services.core.arrays import text_array
 from services.core.clock import utc_now
 from services.core.crypto import SealBroken
 from services.core.db import transaction
@@ -21,6 +22,8 @@ from services.jobs.effect import Finished, Run
 from services.ledger.work import Recorded
 from services.providers.stripe_api import Charge, list_charges
 from services.shops.secrets import get_secret
+
+JOB = "daily-reconciliation"
 
 
 class ListCharges(Protocol):
@@ -45,22 +48,6 @@ class Day(NamedTuple):
 _FIND_OURS = """
 select provider_id, amount_cents, currency, status from transactions
  where shop_id = %(shop_id)s and kind = 'charge' and occurred_at >= %(begins)s and occurred_at < %(ends)s
-"""
-
-_CLOSE_BREAKS = """
-update reconciliation_breaks set closed_at = %(now)s
- where shop_id = %(shop_id)s and day = %(day)s and closed_at is null
-   and (kind, provider_id) not in (select * from unnest(%(kind)s::text[], %(provider_id)s::text[]))
-"""
-
-_UPSERT_BREAKS = """
-insert into reconciliation_breaks as b (shop_id, day, kind, provider_id, ours, theirs, found_at)
-select %(shop_id)s, %(day)s, v.kind, v.provider_id, v.ours::jsonb, v.theirs::jsonb, %(now)s
-  from unnest(%(kind)s::text[], %(provider_id)s::text[], %(ours)s::text[], %(theirs)s::text[])
-       as v(kind, provider_id, ours, theirs)
-on conflict (shop_id, day, kind, provider_id) do update set
-   ours = excluded.ours, theirs = excluded.theirs, closed_at = null,
-   found_at = case when b.closed_at is null then b.found_at else excluded.found_at end
 """
 
 _RECORD_SUMMARY = """
@@ -132,22 +119,11 @@ def _record(
     tx: Connection,
 ) -> Recorded:
     """The day's open breaks are exactly ``breaks``, and a mail is due if there are any."""
-    found: dict[str, Any] = {
-        "shop_id": day.shop_id,
-        "day": day.day,
-        "now": now,
-        "kind": text_array([b.kind for b in breaks]),
-        "provider_id": text_array([b.provider_id for b in breaks]),
-        "ours": text_array([_json(b.ours) for b in breaks]),
-        "theirs": text_array([_json(b.theirs) for b in breaks]),
-    }
-    tx.exec_driver_sql(_CLOSE_BREAKS, found)
-    if breaks:
-        tx.exec_driver_sql(_UPSERT_BREAKS, found)
+    changed = record_breaks(tx, day.shop_id, day.day, breaks, now)
     _record_summary(tx, day, stats, now, "breaks" if breaks else "clean")
-    if not breaks:
-        return Recorded()
-    return Recorded(record_break_mail(tx, day.shop_id, day.day, now, request_id=request_id))
+    mails = record_break_mail(tx, day.shop_id, day.day, now, request_id=request_id) if breaks else []
+    entry = Entry(day.shop_id, f"job {JOB}", "reconcile", request_id, changed)
+    return Recorded(mails, [entry] if changed else ())
 
 
 def _record_no_stripe(day: Day, stats: dict[str, int], now: datetime, tx: Connection) -> Recorded:
@@ -158,7 +134,3 @@ def _record_no_stripe(day: Day, stats: dict[str, int], now: datetime, tx: Connec
 def _record_summary(tx: Connection, day: Day, stats: dict[str, int], now: datetime, status: str) -> None:
     summary = {"day": day.day.isoformat(), "at": now.isoformat(), "status": status, **stats}
     tx.exec_driver_sql(_RECORD_SUMMARY, {"shop_id": day.shop_id, "summary": orjson.dumps(summary).decode()})
-
-
-def _json(charge: Booked | None) -> str | None:
-    return None if charge is None else orjson.dumps(charge.as_json()).decode()

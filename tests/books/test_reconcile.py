@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine, text
 
+from services.audit.append import append_all
 from services.books.reconcile import Reconcile
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater, WorkError
@@ -83,7 +84,9 @@ def run(engine: Engine, stripe: StripeOnPaper, day: str = DAY) -> tuple[Finished
         return fault, []
     assert finished.record is not None
     with transaction(engine) as tx:
-        return finished, list(finished.record(tx).follow_on)
+        told = finished.record(tx)
+        append_all(tx, told.audit, NOW)
+        return finished, list(told.follow_on)
 
 
 BREAKS = "select kind, provider_id, closed_at is null from reconciliation_breaks order by 2, 1"
@@ -183,4 +186,15 @@ def test_break_opened_again_is_found_anew(shop: Engine) -> None:
 
     assert rows(shop, "select day, kind, closed_at from reconciliation_breaks") == [
         (date(2026, 11, 20), "missing_there", None)
+    ]
+
+
+def test_every_break_that_opens_or_closes_is_in_the_audit_once(shop: Engine) -> None:
+    for told in ([charge(1, 900), charge(2)], [charge(1, 900), charge(2)], [charge(1), charge(2)]):
+        run(shop, StripeOnPaper(*told, charge(3, status="failed")))
+
+    said = "select summary from audit_mutations where table_name = 'reconciliation_breaks' order by event_id"
+    assert [row[0] for row in rows(shop, said)] == [
+        "break found on 2026-11-20: ch_1 (amount), 10.00 CAD paid here, 9.00 CAD paid at Stripe",
+        "break closed on 2026-11-20: ch_1 (amount), 10.00 CAD paid here, 9.00 CAD paid at Stripe",
     ]
