@@ -92,6 +92,9 @@ def _report_errors(**_: Any) -> None:
     # What is loaded now stays: children share these pages as long as no collection touches them.
     gc.collect()
     gc.freeze()
+    # A set of work makes tens of thousands of objects and no cycles: looking for some 70 times a set
+    # costs two percent of a worker.
+    gc.set_threshold(50_000, 20, 20)
 
 
 @worker_process_init.connect
