@@ -19,20 +19,19 @@ select pg_advisory_xact_lock(%(space)s, shop_id)
   from (select unnest(%(shop_id)s::int[]) as shop_id order by 1) sorted
 """
 
+# One round trip for two questions: the heads of the chains, and (hash null) the items that are in a chain
+# already. Nearly always every item is newer than all that were audited: then one look at the last is enough.
 _HEADS = """
 select v.shop_id, h.seq, h.hash
   from unnest(%(shop_id)s::int[]) as v(shop_id)
  cross join lateral (select e.seq, e.hash from audit_events e
                       where e.shop_id = v.shop_id order by e.seq desc limit 1) h
-"""
-
-_FLEET_HEAD = "select 0, seq, hash from audit_events where shop_id is null order by seq desc limit 1"
-
-# Nearly always every item is newer than all that were audited: then one look at the last one is enough.
-_KNOWN = """
-select work_id from audit_events
+ union all
+select 0, work_id, null from audit_events
  where %(least)s <= (select max(work_id) from audit_events) and work_id = any(%(work_id)s::bigint[])
 """
+
+_FLEET_HEAD = "select seq, hash from audit_events where shop_id is null order by seq desc limit 1"
 
 # The mutations travel as one text: JSON holds no raw control character, so U+0001 can part them, and
 # nothing needs escaping on one side and its undoing on the other (measured: a fifth of the whole append).
@@ -73,7 +72,6 @@ def append_all(tx: Connection, entries: Sequence[Entry], now: datetime) -> list[
     transaction ends, so its order is the order of commits: call this last before the commit, and once,
     or two callers could wait for each other. ``seq`` counts from 1 without a gap.
     """
-    entries = _find_new(tx, entries)
     if not entries:
         return []
     # Whatever takes time is done before the lock is taken: others wait for as little as can be.
@@ -82,13 +80,17 @@ def append_all(tx: Connection, entries: Sequence[Entry], now: datetime) -> list[
     shops = sorted({shop for shop, _, _ in ready})
     tx.exec_driver_sql(_LOCK, {"space": _LOCK_SPACE, "shop_id": int_array(shops)})
     # A new statement: only that sees what the previous holder of the lock committed.
-    heads = _find_heads(tx, shops)
+    heads, known = _find_heads(tx, shops, [entry.work_id for entry in entries if entry.work_id is not None])
     events: list[AuditEvent] = []
     prev_hashes: list[str] = []
     hashes: list[str] = []
     for shop, chain in groupby(ready, key=_chain_of):
         seq, last = heads.get(shop, (0, FIRST_PREV_HASH))
         for _, entry, mutations in chain:
+            if entry.work_id is not None:
+                if entry.work_id in known:
+                    continue
+                known.add(entry.work_id)
             seq += 1
             event = AuditEvent(
                 shop or None, seq, now, entry.staff_label, entry.action, entry.request_id, entry.work_id,
@@ -98,34 +100,28 @@ def append_all(tx: Connection, entries: Sequence[Entry], now: datetime) -> list[
             prev_hashes.append(last)
             last = hash_event(last, event)
             hashes.append(last)
-    return _insert(tx, events, prev_hashes, hashes, now)
+    return _insert(tx, events, prev_hashes, hashes, now) if events else []
 
 
 def _chain_of(ready: tuple[int, Entry, str]) -> int:
     return ready[0]
 
 
-def _find_new(tx: Connection, entries: Sequence[Entry]) -> Sequence[Entry]:
-    """Return the entries that no chain has yet; of two with one ``work_id`` the first."""
-    told = [entry.work_id for entry in entries if entry.work_id is not None]
-    if not told:
-        return entries
-    known = set(tx.exec_driver_sql(_KNOWN, {"least": min(told), "work_id": int_array(told)}).scalars())
-    if not known and len(set(told)) == len(told):
-        return entries
-    new: list[Entry] = []
-    for entry in entries:
-        if entry.work_id is None or entry.work_id not in known:
-            new.append(entry)
-            known.add(entry.work_id)
-    return new
-
-
-def _find_heads(tx: Connection, shops: Sequence[int]) -> dict[int, tuple[int, str]]:
-    heads = list(tx.exec_driver_sql(_HEADS, {"shop_id": int_array(shops)}))
-    if _FLEET in shops:
-        heads += tx.exec_driver_sql(_FLEET_HEAD).all()
-    return {shop: (seq, last) for shop, seq, last in heads}
+def _find_heads(
+    tx: Connection, shops: Sequence[int], told: Sequence[int]
+) -> tuple[dict[int, tuple[int, str]], set[int]]:
+    """Return the heads of the chains, and those of the items ``told`` of that a chain has already."""
+    heads: dict[int, tuple[int, str]] = {}
+    known: set[int] = set()
+    values = {"shop_id": int_array(shops), "least": min(told, default=None), "work_id": int_array(told)}
+    for shop, number, last in tx.exec_driver_sql(_HEADS, values):
+        if last is None:
+            known.add(number)
+        else:
+            heads[shop] = (number, last)
+    if _FLEET in shops and (head := tx.exec_driver_sql(_FLEET_HEAD).first()):
+        heads[_FLEET] = (head[0], head[1])
+    return heads, known
 
 
 def _insert(

@@ -8,7 +8,7 @@ from services.core.db import transaction
 def test_the_server_lets_go_of_a_machine_that_lost_its_power_within_half_a_minute(engine: Engine) -> None:
     names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
     with transaction(engine) as tx:
-        idle, interval, count = (int(tx.scalar(text(f"show {name}"))) for name in names)  # noqa: S608
+        idle, interval, count = (int(tx.scalar(text(f"show {name}"))) for name in names)
 
     assert 0 < idle + interval * count <= 30
 
