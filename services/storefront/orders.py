@@ -26,22 +26,22 @@ select o.shop_id, o.order_gid, o.updated_at, o.cancelled_at, o.financial_status,
   join orders o on o.shop_id = v.shop_id and o.order_gid = v.gid
 """
 
-_FIND_REFUNDED = """
-select distinct r.shop_id, r.order_gid
-  from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)
-  join order_refunds r on r.shop_id = v.shop_id and r.order_gid = v.gid
-"""
-
+# Returns those that have refunds: they are counted anew.
 _UPSERT_ORDERS = """
-insert into orders (shop_id, order_gid, name, total_cents, currency, financial_status, cancelled_at,
-                    placed_at, updated_at, event_id)
-select * from unnest(%(shop_id)s::int[], %(gid)s::text[], %(name)s::text[], %(total_cents)s::bigint[],
-                     %(currency)s::text[], %(financial_status)s::text[], %(cancelled_at)s::timestamptz[],
-                     %(placed_at)s::timestamptz[], %(updated_at)s::timestamptz[], %(event_id)s::bigint[])
-on conflict (shop_id, order_gid) do update set
-   name = excluded.name, total_cents = excluded.total_cents, currency = excluded.currency,
-   financial_status = excluded.financial_status, cancelled_at = excluded.cancelled_at,
-   placed_at = excluded.placed_at, updated_at = excluded.updated_at, event_id = excluded.event_id
+with written as (
+  insert into orders (shop_id, order_gid, name, total_cents, currency, financial_status, cancelled_at,
+                      placed_at, updated_at, event_id)
+  select * from unnest(%(shop_id)s::int[], %(gid)s::text[], %(name)s::text[], %(total_cents)s::bigint[],
+                       %(currency)s::text[], %(financial_status)s::text[], %(cancelled_at)s::timestamptz[],
+                       %(placed_at)s::timestamptz[], %(updated_at)s::timestamptz[], %(event_id)s::bigint[])
+  on conflict (shop_id, order_gid) do update set
+     name = excluded.name, total_cents = excluded.total_cents, currency = excluded.currency,
+     financial_status = excluded.financial_status, cancelled_at = excluded.cancelled_at,
+     placed_at = excluded.placed_at, updated_at = excluded.updated_at, event_id = excluded.event_id
+  returning shop_id, order_gid
+)
+select distinct r.shop_id, r.order_gid
+  from written w join order_refunds r on r.shop_id = w.shop_id and r.order_gid = w.order_gid
 """
 
 _FIND_CHANGED_LINES = """
@@ -155,7 +155,7 @@ def _record_orders(
     changed: Mapping[OrderKey, Lines],
 ) -> dict[OrderKey, Refunded]:
     """Write ``orders`` with their lines, of a known order those ``changed``; return what is refunded now."""
-    tx.exec_driver_sql(
+    refunded = tx.exec_driver_sql(
         _UPSERT_ORDERS,
         {
             "shop_id": int_array(o.shop_id for o in orders),
@@ -169,17 +169,17 @@ def _record_orders(
             "updated_at": instant_array(o.updated_at for o in orders),
             "event_id": int_array(o.event_id for o in orders),
         },
-    )
-    keys = [(order.shop_id, order.gid) for order in orders]
+    ).all()
     lines = [
         (order, line)
-        for key, order in zip(keys, orders, strict=True)
+        for order in orders
+        for key in ((order.shop_id, order.gid),)
         for line in order.lines
         if key not in known or line.line_id in changed.get(key, ())
     ]
     if lines:
         tx.exec_driver_sql(_UPSERT_LINES, _line_arrays(lines))
-    return recount_refunds(tx, [(r[0], r[1]) for r in tx.exec_driver_sql(_FIND_REFUNDED, _key_arrays(keys))])
+    return recount_refunds(tx, [(r[0], r[1]) for r in refunded])
 
 
 def _record_sales(
