@@ -1,8 +1,9 @@
 """``python -m tests.chaos``: is anything lost, done twice, or stuck, whatever breaks?
 
 Starts a durable fleet in a temporary home, keeps webhooks coming, and lets one fault after the other
-happen. After each: every acknowledged webhook has its row and its effect, no effect is there twice, no
-worker ended that need not, and all that within a minute without a hand. Exit code 0 if all of it holds.
+happen. After each: every acknowledged webhook has its row and its effect, no effect is there twice, every
+audit chain is whole, no worker ended that need not, and all that within a minute without a hand. Exit code 0
+if all of it holds.
 """
 
 import argparse
@@ -14,8 +15,11 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from services.audit.signing import make_signer
+from services.audit.verify import Wanted, verify_audit
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.settings import get_settings
 from services.fleet.demo import checks
 from services.fleet.demo.day import plan_opening
 from services.fleet.demo.delivery import Delivery
@@ -26,6 +30,7 @@ from services.fleet.demo.shops import make_shops, record_shops
 from services.fleet.demo.truth import recompute
 from services.fleet.ports import LOOPBACK
 from services.fleet.up import RunningFleet, start_fleet
+from services.providers.object_store import open_store
 from tests.chaos.faults import FAULTS, Fault, Outages
 from tests.chaos.traffic import Traffic, make_posts
 
@@ -99,6 +104,7 @@ class Chaos:
         ]
         failed = [f"{check.name}: {check.seen}" for check in held if not check.holds]
         failed += answers.wrong[:3]
+        failed += _find_broken_chains()
         if recovery_seconds > RECOVER_WITHIN_SECONDS:
             failed.append(f"took {recovery_seconds:.0f} s to recover")
         if fault.spares_workers and ended:
@@ -112,6 +118,14 @@ class Chaos:
             workers_ended=ended,
             failed=failed,
         )
+
+
+def _find_broken_chains() -> list[str]:
+    """Return what is wrong with the audit's chains: none may have a gap, a fork or a row out of its place."""
+    settings = get_settings()
+    with transaction() as tx:
+        report = verify_audit(tx, Wanted(full=True), make_signer(settings), open_store(settings.archive_url))
+    return [str(found) for found in report.findings] + ([] if report.rows else ["nothing was audited"])
 
 
 def _worker_starts(fleet: RunningFleet) -> int:
