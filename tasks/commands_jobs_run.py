@@ -106,6 +106,7 @@ def run_here(
         held = hold_items(tx, topic, [one.start.ref.id for one in asked if one.start.ref], token, now)
     results: list[Result] = []
     refs: list[WorkRef] = []
+    ring([ref for one in asked for ref in one.start.told])  # that it begins is told while it runs
     try:
         _stop_politely()
         for one in asked:

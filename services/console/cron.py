@@ -90,7 +90,8 @@ def start_job(name: str) -> Answer:
         return _refuse(
             422, "invalid_shop" if isinstance(fault, ScopeInvalid) else "invalid_period", str(fault)
         )
-    send_messages([one.start.ref for one in asked if one.start.ref and one.start.found is Found.STARTED])
+    begun = [one.start for one in asked if one.start.found is Found.STARTED]
+    send_messages([ref for start in begun for ref in (start.ref, *start.told) if ref])
     runs = [_document(name, one) for one in asked]
     if not runs:
         return jsonify(run=None, status="no_shops", job=name, runs=[]), 200

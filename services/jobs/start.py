@@ -88,12 +88,13 @@ class Found(StrEnum):
 
 
 class Start(NamedTuple):
-    """What asking for a run came to. ``ref`` is the work to ring for, where there is new work."""
+    """What asking for a run came to. ``ref`` is the run's work, ``told`` the work that tells of its begin."""
 
     found: Found
     run_id: int
     period: str
     ref: WorkRef | None = None
+    told: tuple[WorkRef, ...] = ()
 
 
 def record_runs(
@@ -168,7 +169,7 @@ def start_run(
         again = {"id": run_id, "now": now, "origin": origin, "by": by, "request_id": request_id}
         new = tx.exec_driver_sql(_AGAIN, again).one()
     run = StartedRun(*new)
-    ref = _plan_work(tx, [run], {job.name: job}, now, origin)[0]
+    ref, *told = _plan_work(tx, [run], {job.name: job}, now, origin)
     append_audit(
         tx,
         shop_id=shop_id,
@@ -186,7 +187,7 @@ def start_run(
             )
         ],
     )
-    return Start(Found.STARTED, run.id, period, ref)
+    return Start(Found.STARTED, run.id, period, ref, tuple(told))
 
 
 def zone_of(job: Job, shop: Shop | None) -> ZoneInfo:

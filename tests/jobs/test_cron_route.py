@@ -284,6 +284,13 @@ def test_workers_are_told_at_once(client: FlaskClient, broker_url: str) -> None:
     assert queue_depths(["reports"]) == {"reports": 1}
 
 
+def test_sentry_is_told_of_the_begin_while_the_run_goes_on(client: FlaskClient, broker_url: str) -> None:
+    with settings_of(SENTRY_DSN="http://key@127.0.0.1:9/1"):
+        forget_sender()
+        assert post(client, "/cron/audit-verify").status_code == 202
+    assert queue_depths(["reports", "sync"]) == {"reports": 1, "sync": 1}
+
+
 def test_a_broker_that_is_away_does_not_matter(client: FlaskClient, engine: Engine) -> None:
     with settings_of(BROKER_URL="redis://127.0.0.1:9/0"):
         forget_sender()
