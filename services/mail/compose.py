@@ -10,6 +10,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import services.mail.own_kinds  # noqa: F401 - whoever composes knows the kinds of this package
 from services.mail.assemble import assemble
 from services.mail.kinds import Kind, MailInvalid, MailShop, get_kind
 from services.mail.message import Mail, Part

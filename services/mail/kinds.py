@@ -73,8 +73,6 @@ def register_kind(kind: Kind) -> Kind:
 
 def get_kind(name: str) -> Kind:
     """Return the kind of that name, or raise ``KindUnknown``."""
-    import services.mail.own_kinds  # noqa: F401 - registers the kinds of this package
-
     if name not in _KINDS:
         raise KindUnknown(f"there is no mail {name!r}: known are {', '.join(sorted(_KINDS))}")
     return _KINDS[name]
@@ -82,6 +80,4 @@ def get_kind(name: str) -> Kind:
 
 def find_kinds() -> list[Kind]:
     """Return every registered kind, by name."""
-    import services.mail.own_kinds  # noqa: F401 - registers the kinds of this package
-
     return [_KINDS[name] for name in sorted(_KINDS)]
