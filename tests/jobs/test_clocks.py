@@ -120,6 +120,20 @@ def test_clock_that_jumped_ahead_and_came_back_loses_no_run_and_repeats_none(eng
     assert periods(engine) == [*ahead, "2026-11-24", "2026-11-25"]
 
 
+def test_what_a_clock_that_was_ahead_passed_over_runs_when_it_is_due(engine: Engine) -> None:
+    add_shops(engine, LONG_AGO, west="America/Vancouver")
+    know(engine, NOW - 24 * HOUR, a_job(catch_up=CatchUp.ONCE))
+    keep_time(engine, NOW)
+    keep_time(engine, NOW + timedelta(days=3))  # one run, for the newest of three
+    ahead = periods(engine)
+
+    back = [keep_time(engine, NOW + timedelta(hours=h)) for h in (1, 24, 48, 72, 96)]
+
+    assert ahead == ["2026-11-20", "2026-11-23"]
+    assert back == [0, 1, 1, 0, 1]
+    assert sorted(periods(engine)) == ["2026-11-20", "2026-11-21", "2026-11-22", "2026-11-23", "2026-11-24"]
+
+
 def test_clock_that_goes_back_an_hour_repeats_nothing(engine: Engine) -> None:
     begin(engine, NOW - 24 * HOUR)
     assert keep_time(engine, NOW) == 1
