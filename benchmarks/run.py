@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks import audit_verify, audit_write, idle, ingress, latency, mail, ours, workers
+from benchmarks import audit_verify, audit_write, idle, ingress, latency, mail, ours, reconcile, workers
 from benchmarks.ingress_ways import WAYS as INGRESS_WAYS
 from benchmarks.processes import ROOT, BenchmarkFailed
 from benchmarks.results import Report, print_table, write_json
@@ -82,6 +82,10 @@ def _mail(servers: Servers, args: argparse.Namespace) -> list[Report]:
     return [mail.measure(servers, rounds=args.rounds, delay_ms=ms, only=args.only) for ms in (0, 10)]
 
 
+def _reconcile(servers: Servers, args: argparse.Namespace) -> list[Report]:
+    return reconcile.measure(servers, rounds=args.rounds, rows=args.reconcile_rows)
+
+
 def _idle(args: argparse.Namespace) -> list[Report]:
     return [idle.measure(ours.idle_fleet, seconds=args.idle_seconds)]
 
@@ -94,6 +98,7 @@ _MEASURES: dict[str, Callable[[Servers, argparse.Namespace], list[Report]]] = {
     "mail": _mail,
     "audit-write": _audit_write,
     "audit-verify": _audit_verify,
+    "reconcile": _reconcile,
 }
 
 
@@ -117,6 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=int, default=60_000, help="prepared rows (workers)")
     parser.add_argument(
         "--audit-rows", type=int, default=1_000_000, help="length of the chain (audit-verify)"
+    )
+    parser.add_argument(
+        "--reconcile-rows", type=int, default=1_000_000, help="rows a side (reconcile); 100000 is quick"
     )
     parser.add_argument("--slow-rows", type=int, default=10_000, help="rows for the slow ways (workers)")
     parser.add_argument("--full", action="store_true", help="peers write stock movements too (workers)")

@@ -1,8 +1,16 @@
-"""Queue ``ops``: the fleet looks after itself. These tasks carry no work; they find it."""
+"""Queue ``ops``: the fleet looks after itself, and answers to those whose data it has.
+
+But for the privacy topics these tasks carry no work; they find it.
+"""
 
 import os
 import socket
 
+import services.conversations.personal
+import services.ledger.personal
+import services.mail.personal
+import services.shops.personal_secrets
+import services.storefront.personal  # noqa: F401 - whoever holds personal data is asked at every request
 from services.alerts.dead_work import record_dead_work
 from services.core.broker import queue_depths
 from services.core.clock import utc_now
@@ -13,7 +21,13 @@ from services.ledger.dispatch import send_messages
 from services.ledger.sweep import record_heartbeat
 from services.ledger.sweep import sweep as sweep_ledger
 from services.ledger.topics import QUEUES
+from services.storefront.privacy_export import PrivacyExport
+from services.storefront.privacy_redact import PrivacyRedact
 from tasks.celery import app
+from tasks.runner import work_task
+
+privacy_export = work_task("privacy_export", PrivacyExport())
+privacy_redact = work_task("privacy_redact", PrivacyRedact())
 
 
 @app.task(name="sweep", queue="ops", soft_time_limit=50, time_limit=60)

@@ -1,9 +1,13 @@
-"""Queue ``reports``: the night's long jobs."""
+"""Queue ``reports``: the night's, the week's and the month's long jobs."""
 
+from services.closing.digest import send_digest
+from services.closing.month_close import CloseMonth
 from services.jobs.audit_jobs import anchor_heads, archive_events, verify_chains
 from services.jobs.effect import JobEffect
 from tasks.runner import work_task
 
+owner_digest = work_task("owner_digest", JobEffect(send_digest))
+month_close = work_task("month_close", JobEffect(CloseMonth()))
 audit_verify = work_task("audit_verify", JobEffect(verify_chains))
 audit_anchor = work_task("audit_anchor", JobEffect(anchor_heads))
 audit_archive = work_task("audit_archive", JobEffect(archive_events))

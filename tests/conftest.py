@@ -24,6 +24,7 @@ _PLACES = {
     "tests/audit/test_object_store.py": "stores",
     "tests/audit/test_anchors.py": "stores",
     "tests/audit/test_archive.py": "stores",
+    "tests/closing/test_month_run.py": "stores",
     "tests/mail/test_look.py": "looks",
 }
 """Tests that share something slow to start (a fleet, an S3 server, a browser) share a worker of the run."""

@@ -36,6 +36,14 @@ class ObjectStore(Protocol):
         """Return the keys that begin with ``prefix``, sorted."""
         ...
 
+    def delete(self, key: str) -> None:
+        """The object is gone, every version of it; so it was where there was none.
+
+        For what a person may ask us to forget, and never for proof: a store that guards an object raises
+        ``Misconfigured``.
+        """
+        ...
+
     def describe(self) -> str:
         """Say what the store is and what it guards, for a person; no credentials."""
         ...

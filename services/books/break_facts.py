@@ -2,17 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from services.mail.kinds import Kind, MailShop, register_kind
+from services.books.cause_words import describe_cause
+from services.core.csv_cells import BOM, CSV_TYPE, csv_line
 from services.mail.message import Part
 from services.mail.words import change, money
 
-KIND = "reconciliation_break"
 SHOWN = 32
 """Payments in the mail itself, the largest differences first: Gmail cuts off what is over 102 KB."""
 
@@ -23,8 +23,20 @@ _WHAT = MappingProxyType(
         "amount": "The amounts differ",
         "currency": "The currencies differ",
         "status": "The states differ",
+        "duplicate": "The customer seems to have paid twice",
+        "fee": "Stripe took another fee than expected",
     }
 )
+
+
+_PAGES = MappingProxyType({"charge": "payments/", "dispute": "disputes/", "payout": "payouts/"})
+"""Where Stripe's dashboard shows what; all else it finds by its search."""
+
+_STILL = frozenset({"failed", "pending", "canceled", "expired", "uncaptured", "requires_action", "prevented"})
+"""States in which no money moved."""
+
+_SIGNS = MappingProxyType({"charge": 1, "refund": -1, "dispute": -1})
+"""What each subject does to what the shop was paid. A payout only moves its money on."""
 
 
 class OpenBreak(NamedTuple):
@@ -34,10 +46,12 @@ class OpenBreak(NamedTuple):
     provider_id: str
     ours: Mapping[str, Any] | None
     theirs: Mapping[str, Any] | None
+    subject: str = "charge"
+    cause: str = ""
 
 
 def plan_break_facts(day: date, breaks: Sequence[OpenBreak]) -> dict[str, Any]:
-    """Return the facts of ``reconciliation_break`` for a shop's ``day``.
+    """Return what a mail says of the breaks of a shop's ``day``.
 
     Several breaks of one payment (its amount and its state, say) are told as one. ``nets`` sums what was
     really paid, per currency: Stripe's side less ours.
@@ -47,7 +61,7 @@ def plan_break_facts(day: date, breaks: Sequence[OpenBreak]) -> dict[str, Any]:
     for found in charges:
         for side, sign in ((found.theirs, 1), (found.ours, -1)):
             if side is not None:
-                sums[side["currency"]] += sign * _paid(side)
+                sums[side["currency"]] += sign * _SIGNS.get(found.subject, 0) * _paid(side)
     largest = sorted(charges, key=lambda found: -max(_size(found.ours), _size(found.theirs)))[:SHOWN]
     return {
         "day": day,
@@ -66,14 +80,15 @@ def plan_break_attachments(day: date, breaks: Sequence[OpenBreak]) -> tuple[Part
     """
     if len({found.provider_id for found in breaks}) <= SHOWN:
         return ()
-    lines = [
-        "payment,difference,our_minor_units,our_currency,our_status,stripe_minor_units,stripe_currency,stripe_status"
-    ]
-    for found in breaks:
-        cells = [found.provider_id, found.kind, *_cells(found.ours), *_cells(found.theirs)]
-        lines.append(",".join(_cell(cell) for cell in cells))
-    content = ("\r\n".join(lines) + "\r\n").encode()
-    return (Part(name=f"breaks-{day.isoformat()}.csv", content_type="text/csv", content=content),)
+    rows = [[found.provider_id, found.kind, *_cells(found.ours), *_cells(found.theirs)] for found in breaks]
+    content = BOM + b"".join(csv_line(row) for row in (_COLUMNS, *rows))
+    return (Part(name=f"breaks-{day.isoformat()}.csv", content_type=CSV_TYPE, content=content),)
+
+
+_COLUMNS = (
+    "payment", "difference", "our_minor_units", "our_currency", "our_status", "stripe_minor_units",
+    "stripe_currency", "stripe_status",
+)  # fmt: skip
 
 
 class _Charge(NamedTuple):
@@ -81,6 +96,8 @@ class _Charge(NamedTuple):
     provider_id: str
     ours: Mapping[str, Any] | None
     theirs: Mapping[str, Any] | None
+    subject: str
+    cause: str
 
 
 def _by_charge(breaks: Sequence[OpenBreak]) -> list[_Charge]:
@@ -89,7 +106,8 @@ def _by_charge(breaks: Sequence[OpenBreak]) -> list[_Charge]:
     for provider_id, group in groupby(ordered, key=lambda found: found.provider_id):
         several = list(group)
         kinds = tuple(found.kind for found in several)
-        charges.append(_Charge(kinds, provider_id, several[0].ours, several[0].theirs))
+        first = several[0]
+        charges.append(_Charge(kinds, provider_id, first.ours, first.theirs, first.subject, first.cause))
     return charges
 
 
@@ -97,18 +115,26 @@ def _told(found: _Charge) -> dict[str, str]:
     what = "; ".join(_WHAT.get(kind, kind) for kind in found.kinds)
     return {
         "provider_id": found.provider_id,
-        "url": f"https://dashboard.stripe.com/payments/{quote(found.provider_id, safe='')}",
+        "url": _url(found),
         "what": what[:1] + what[1:].replace("; The", "; the"),
         "ours": _amount(found.ours),
         "our_status": found.ours["status"] if found.ours else "",
         "theirs": _amount(found.theirs),
         "their_status": found.theirs["status"] if found.theirs else "",
         "difference": _difference(found),
+        "cause": describe_cause(found.cause).says if found.cause else "",
     }
+
+
+def _url(found: _Charge) -> str:
+    page = _PAGES.get(found.subject, "search?query=")
+    return f"https://dashboard.stripe.com/{page}{quote(found.provider_id, safe='')}"
 
 
 def _difference(found: _Charge) -> str:
     ours, theirs = found.ours, found.theirs
+    if ours and theirs and found.kinds == ("fee",):
+        return change(theirs["fee_cents"] - ours["fee_cents"], theirs["currency"])
     if ours and theirs and ours["currency"] != theirs["currency"]:
         return "other currency"
     if ours and theirs and ours["status"] == theirs["status"]:
@@ -118,11 +144,16 @@ def _difference(found: _Charge) -> str:
 
 
 def _amount(side: Mapping[str, Any] | None) -> str:
-    return "nothing" if side is None else money(side["amount_cents"], side["currency"])
+    if side is None:
+        return "nothing"
+    fee = f", fee {money(side['fee_cents'], side['currency'])}" if "fee_cents" in side else ""
+    return f"{money(side['amount_cents'], side['currency'])}{fee}"
 
 
 def _paid(side: Mapping[str, Any]) -> int:
-    return int(side["amount_cents"]) if side["status"] == "paid" else 0
+    return (
+        0 if side["status"] in _STILL or side["status"].startswith("warning") else int(side["amount_cents"])
+    )
 
 
 def _size(side: Mapping[str, Any] | None) -> int:
@@ -133,35 +164,14 @@ def _cells(side: Mapping[str, Any] | None) -> list[str]:
     return ["", "", ""] if side is None else [str(side["amount_cents"]), side["currency"], side["status"]]
 
 
-def _cell(value: str) -> str:
-    safe = f"'{value}" if value[:1] in ("=", "+", "@", "\t", "\r") else value
-    return '"' + safe.replace('"', '""') + '"' if set(safe) & set(',"\r\n') else safe
-
-
-def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
-    currency = shop.currency if shop else "CAD"
+def sample_breaks(currency: str) -> list[OpenBreak]:
+    """Return breaks that a preview shows."""
 
     def side(minor: int, status: str = "paid") -> dict[str, Any]:
         return {"amount_cents": minor, "currency": currency, "status": status}
 
-    return plan_break_facts(
-        now.date() - timedelta(days=1),
-        [
-            OpenBreak("missing_here", "ch_3QK8fT2eZvKYlo2C1gX0aTnq", None, side(12_900)),
-            OpenBreak("amount", "ch_3QK8hB2eZvKYlo2C0mPq7cWd", side(124_950), side(119_950)),
-            OpenBreak("status", "ch_3QK8kR2eZvKYlo2C1uYb3dSs", side(4_800), side(4_800, "failed")),
-        ],
-    )
-
-
-register_kind(
-    Kind(
-        name=KIND,
-        package="services.books",
-        about="a day's payments do not agree with Stripe",
-        reader="shop owner",
-        why="You get this because your shop’s payments are compared with Stripe every night. "
-        "One mail for each day that differs.",
-        sample=_sample,
-    )
-)
+    return [
+        OpenBreak("missing_here", "ch_3QK8fT2eZvKYlo2C1gX0aTnq", None, side(12_900), cause="lost_webhook"),
+        OpenBreak("amount", "ch_3QK8hB2eZvKYlo2C0mPq7cWd", side(124_950), side(119_950)),
+        OpenBreak("status", "ch_3QK8kR2eZvKYlo2C1uYb3dSs", side(4_800), side(4_800, "failed")),
+    ]

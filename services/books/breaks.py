@@ -1,73 +1,152 @@
-"""A day's open breaks: exactly those that were found last, and every change of them in the audit."""
+"""A day's open breaks: exactly those that were found last, and every change of them in the audit.
 
+What the comparison found lies in ``found_breaks``; here it becomes the day's state, in sets. A closed
+day's rows stay as they are: what differs is appended to ``break_corrections``.
+"""
+
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.audit.chain import Mutation
-from services.books.compare import Booked, Break
-from services.core.arrays import text_array
+from services.books.break_facts import OpenBreak
+from services.books.break_look import STANDING, find_day_breaks
+from services.books.close_lock import is_closed
+from services.books.day import Day
 from services.ledger.said import say_money
 
-_CLOSE = """
-update reconciliation_breaks set closed_at = %(now)s
- where shop_id = %(shop_id)s and day = %(day)s and closed_at is null
-   and (kind, provider_id) not in (select * from unnest(%(kind)s::text[], %(provider_id)s::text[]))
-returning id, kind, provider_id, ours, theirs
-"""
+TOLD_AT_MOST = 200
+"""Changes that one entry of the audit tells one by one; the others it counts."""
+
+MAILED_AT_MOST = 20_000
+"""Breaks of one day beyond which a mail's attachment would be larger than mail servers take."""
+
+_TELL = f"""
+select id, kind, provider_id, ours, theirs,
+       (select jsonb_object_agg(kind, n)
+          from (select kind, count(*) as n from changed group by kind) k) as counts
+  from changed order by id limit {TOLD_AT_MOST}
+"""  # noqa: S608
+
+_CLOSE = f"""
+with changed as (
+  update reconciliation_breaks b set closed_at = %(now)s
+   where b.shop_id = %(shop_id)s and b.day = %(day)s and b.closed_at is null
+     and not exists (select 1 from found_breaks f where f.shop_id = b.shop_id and f.day = b.day
+                        and f.token = %(token)s and f.kind = b.kind and f.provider_id = b.provider_id)
+  returning b.id, b.kind, b.provider_id, b.ours, b.theirs)
+{_TELL}
+"""  # noqa: S608
 
 # A break that is found as it was found before is no change.
-_OPEN = """
-insert into reconciliation_breaks as b (shop_id, day, kind, provider_id, ours, theirs, found_at)
-select %(shop_id)s, %(day)s, v.kind, v.provider_id, v.ours::jsonb, v.theirs::jsonb, %(now)s
-  from unnest(%(kind)s::text[], %(provider_id)s::text[], %(ours)s::text[], %(theirs)s::text[])
-       as v(kind, provider_id, ours, theirs)
-on conflict (shop_id, day, kind, provider_id) do update set
-   ours = excluded.ours, theirs = excluded.theirs, closed_at = null,
-   found_at = case when b.closed_at is null then b.found_at else excluded.found_at end
- where (b.ours, b.theirs, b.closed_at) is distinct from (excluded.ours, excluded.theirs, null)
-returning id, kind, provider_id, ours, theirs
-"""
+_OPEN = f"""
+with changed as (
+  insert into reconciliation_breaks as b (shop_id, day, kind, provider_id, subject, ours, theirs, evidence,
+      cause,
+                                          cause_event_id, found_at)
+  select shop_id, day, kind, provider_id, subject, ours, theirs, evidence, cause, cause_event_id, %(now)s
+    from found_breaks f where f.shop_id = %(shop_id)s and f.day = %(day)s and f.token = %(token)s
+   order by kind, provider_id
+  on conflict (shop_id, day, kind, provider_id) do update set
+     subject = excluded.subject, ours = excluded.ours, theirs = excluded.theirs, evidence = excluded.evidence,
+     cause = excluded.cause, cause_event_id = excluded.cause_event_id, closed_at = null,
+     found_at = case when b.closed_at is null then b.found_at else excluded.found_at end
+   where (b.ours, b.theirs, b.cause, b.cause_event_id, b.evidence, b.closed_at) is distinct from
+         (excluded.ours, excluded.theirs, excluded.cause, excluded.cause_event_id, excluded.evidence, null)
+  returning b.id, b.kind, b.provider_id, b.ours, b.theirs)
+{_TELL}
+"""  # noqa: S608
+
+_CORRECT_FOUND = f"""
+with {STANDING}, changed as (
+  insert into break_corrections (shop_id, day, kind, provider_id, subject, change, ours, theirs, evidence,
+      cause,
+                                 cause_event_id, at)
+  select f.shop_id, f.day, f.kind, f.provider_id, f.subject, 'found', f.ours, f.theirs, f.evidence, f.cause,
+         f.cause_event_id, %(now)s
+    from found_breaks f left join standing s on s.kind = f.kind and s.provider_id = f.provider_id
+   where f.shop_id = %(shop_id)s and f.day = %(day)s and f.token = %(token)s
+     and (s.is_open is not true or (s.ours, s.theirs) is distinct from (f.ours, f.theirs))
+   order by f.kind, f.provider_id
+  returning id, kind, provider_id, ours, theirs)
+{_TELL}
+"""  # noqa: S608
+
+_CORRECT_CLOSED = f"""
+with {STANDING}, changed as (
+  insert into break_corrections (shop_id, day, kind, provider_id, subject, change, ours, theirs, evidence,
+      cause,
+                                 cause_event_id, at)
+  select %(shop_id)s, %(day)s, s.kind, s.provider_id, s.subject, 'closed', s.ours, s.theirs, s.evidence,
+      s.cause,
+         s.cause_event_id, %(now)s
+    from standing s
+   where s.is_open
+     and not exists (select 1 from found_breaks f where f.shop_id = %(shop_id)s and f.day = %(day)s
+                        and f.token = %(token)s and f.kind = s.kind and f.provider_id = s.provider_id)
+   order by s.kind, s.provider_id
+  returning id, kind, provider_id, ours, theirs)
+{_TELL}
+"""  # noqa: S608
+
+_FORGET = "delete from found_breaks where shop_id = %(shop_id)s and day = %(day)s and token = %(token)s"
 
 
-def record_breaks(
-    tx: Connection, shop_id: int, day: date, breaks: Sequence[Break], now: datetime
-) -> list[Mutation]:
-    """The open breaks of the shop's ``day`` are exactly ``breaks``; return what that changed, in words."""
-    found: dict[str, Any] = {
-        "shop_id": shop_id,
-        "day": day,
-        "now": now,
-        "kind": text_array([b.kind for b in breaks]),
-        "provider_id": text_array([b.provider_id for b in breaks]),
-        "ours": text_array([_json(b.ours) for b in breaks]),
-        "theirs": text_array([_json(b.theirs) for b in breaks]),
-    }
-    closed = tx.exec_driver_sql(_CLOSE, found).all()
-    opened = tx.exec_driver_sql(_OPEN, found).all() if breaks else []
-    return [_say(row, "closed", day) for row in closed] + [_say(row, "found", day) for row in opened]
+def record_found(tx: Connection, day: Day, token: str, now: datetime) -> list[Mutation]:
+    """The open breaks of ``day`` are exactly those found under ``token``; return what that changed, in words.
 
-
-def _say(row: Any, what: str, day: date) -> Mutation:
-    """Return ``break found on 2026-11-20: ch_1 (amount), 10.00 CAD paid here, 9.00 CAD paid at Stripe``."""
-    row_id, kind, provider_id, ours, theirs = row
-    sides = f"{_say_side(ours)} here, {_say_side(theirs)} at Stripe"
-    summary = f"break {what} on {day.isoformat()}: {provider_id} ({kind}), {sides}"
-    state = {"day": day, "kind": kind, "provider_id": provider_id, "ours": ours, "theirs": theirs}
-    is_open = what == "found"
-    return Mutation(
-        "reconciliation_breaks", str(row_id), summary, None if is_open else state, state if is_open else None
+    The caller holds ``lock_books``. What was found is taken from ``found_breaks``, which forgets it.
+    """
+    values = {"shop_id": day.shop_id, "day": day.day, "token": token, "now": now}
+    closed_day = is_closed(tx, day.shop_id, day.day)
+    table = "break_corrections" if closed_day else "reconciliation_breaks"
+    ways = (
+        {"closed": _CORRECT_CLOSED, "found": _CORRECT_FOUND}
+        if closed_day
+        else {"closed": _CLOSE, "found": _OPEN}
     )
+    told: list[Mutation] = []
+    for what, statement in ways.items():
+        told += _say_all(tx.exec_driver_sql(statement, values).all(), what, day.day, table)
+    tx.exec_driver_sql(_FORGET, values)
+    return told
 
 
-def _say_side(charge: Mapping[str, Any] | None) -> str:
-    if charge is None:
+def find_open_breaks(tx: Connection, shop_id: int, day: date) -> list[OpenBreak]:
+    """Return the day's open breaks as a mail tells them, the first ``MAILED_AT_MOST``."""
+    found = find_day_breaks(tx, shop_id, day, limit=MAILED_AT_MOST)
+    return [OpenBreak(b.kind, b.provider_id, b.ours, b.theirs, b.subject, b.cause) for b in found]
+
+
+def _say_all(rows: Sequence[Row[Any]], what: str, day: date, table: str) -> list[Mutation]:
+    said = [_say(row, what, day, table) for row in rows]
+    more = Counter(rows[0].counts if rows else {}) - Counter(row.kind for row in rows)
+    if left := more.total():
+        counts = {"day": day, **dict(sorted(more.items()))}
+        words = f"and {left} more breaks {what} on {day.isoformat()}"
+        is_open = what == "found"
+        said.append(
+            Mutation(table, f"{left} rows", words, None if is_open else counts, counts if is_open else None)
+        )
+    return said
+
+
+def _say(row: Any, what: str, day: date, table: str) -> Mutation:
+    """Return ``break found on 2026-11-20: ch_1 (amount), 10.00 CAD paid here, 9.00 CAD paid at Stripe``."""
+    row_id, kind, provider_id, ours, theirs, _ = row
+    sides = f"{_say_side(ours)} here, {_say_side(theirs)} at Stripe"
+    subject = "break" if table == "reconciliation_breaks" else "correction of a closed day: break"
+    summary = f"{subject} {what} on {day.isoformat()}: {provider_id} ({kind}), {sides}"
+    state = {"day": day, "kind": kind, "provider_id": provider_id, "ours": ours, "theirs": theirs}
+    is_open = what == "found" or table == "break_corrections"
+    return Mutation(table, str(row_id), summary, None if is_open else state, state if is_open else None)
+
+
+def _say_side(side: Mapping[str, Any] | None) -> str:
+    if side is None:
         return "nothing"
-    return f"{say_money(charge['amount_cents'], charge['currency'])} {charge['status']}"
-
-
-def _json(charge: Booked | None) -> str | None:
-    return None if charge is None else orjson.dumps(charge.as_json()).decode()
+    fee = f" with a fee of {say_money(side['fee_cents'], side['currency'])}" if "fee_cents" in side else ""
+    return f"{say_money(side['amount_cents'], side['currency'])} {side['status']}{fee}"

@@ -1,136 +1,177 @@
-"""Job ``daily-reconciliation``: a shop's charges of one day are held against Stripe's own list."""
+"""Job ``daily-reconciliation``: a shop's day of payments is held against Stripe's own lists.
 
-from collections.abc import Callable, Iterator, Sequence
+Nothing is open while Stripe is asked: its lists go into a file first, then into PostgreSQL at once. What a
+run finds waits in ``found_breaks`` until the run ends; one that dies leaves no more than that.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
-from typing import NamedTuple, Protocol
+from tempfile import SpooledTemporaryFile
+from typing import IO, NamedTuple, Protocol
+from uuid import uuid4
 
-import orjson
 from sqlalchemy import Connection
 
+from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.audit.chain import Entry
-from services.books.break_notice import record_break_mail
-from services.books.breaks import record_breaks
-from services.books.compare import Booked, Break, find_breaks
+from services.books.balance import pull_balance_entries
+from services.books.break_look import count_day_breaks
+from services.books.breaks import record_found
+from services.books.causes import FindCauses, find_causes
+from services.books.close_lock import lock_books
+from services.books.day import SUBJECTS, Day
+from services.books.match import Sum, count_found, match_day
+from services.books.match_more import find_fees
+from services.books.stripe_key import NO_KEY, find_stripe_key
+from services.books.theirs import ListTheirs, list_theirs, render_rows
+from services.books.three_way import sum_three_way
 from services.core.clock import utc_now
-from services.core.crypto import SealBroken
 from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.settings import get_settings
 from services.jobs.due import period_bounds
-from services.jobs.effect import Finished, Run
+from services.jobs.effect import Run
 from services.ledger.work import Recorded
-from services.providers.stripe_api import Charge, list_charges
-from services.shops.secrets import get_secret
 
 JOB = "daily-reconciliation"
+RULE = "reconciliation_break"
+SPOOLED_BYTES = 8 * 2**20
+"""Stripe's side of the day, beyond which it goes to disk: 60,000 charges."""
+READ_BYTES = 256 * 2**10
 
 
-class ListCharges(Protocol):
-    """Yields the charges that Stripe has of [``created_gte``, ``created_lt``)."""
+class PullEntries(Protocol):
+    """Brings the balance entries of a window; see ``balance.pull_balance_entries``."""
 
     def __call__(
-        self, key: str, base_url: str, created_gte: datetime, created_lt: datetime
-    ) -> Iterator[Charge]:
+        self, shop_id: int, key: str, base_url: str, begins: datetime, ends: datetime, *, request_id: str
+    ) -> int:
         """Raise a ``WorkError`` where Stripe does not answer."""
         ...
 
 
-class Day(NamedTuple):
-    """A shop's day, as the shop's own clocks bound it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayOutcome:
+    """What a day came to. ``verdict`` is ``clean``, ``breaks`` or ``no_stripe``.
 
-    shop_id: int
-    day: date
-    begins: datetime
-    ends: datetime
-
-
-_FIND_OURS = """
-select provider_id, amount_cents, currency, status from transactions
- where shop_id = %(shop_id)s and kind = 'charge' and occurred_at >= %(begins)s and occurred_at < %(ends)s
-"""
-
-_RECORD_SUMMARY = """
-insert into shop_config as c (shop_id, last_daily_run) values (%(shop_id)s, %(summary)s::jsonb)
-on conflict (shop_id) do update set last_daily_run = excluded.last_daily_run
- where coalesce(c.last_daily_run ->> 'day', '') <= excluded.last_daily_run ->> 'day'
-"""
-
-
-class Reconcile:
-    """Reconciles days: the work of the job ``daily-reconciliation``.
-
-    ``list_theirs`` asks Stripe; ``clock`` dates the result.
+    ``stats`` has ``ours``, ``theirs`` (rows), ``breaks``, ``breaks_<kind>`` where there are any,
+        and per currency
+    what moved: ``charge_cad_cents`` by Stripe's lists, ``our_charge_cad_cents`` by our rows, likewise refund,
+    dispute and payout; and the figures of ``three_way.sum_three_way``. ``record`` writes the day's state in
+    the transaction that ends the run.
     """
 
-    def __init__(
-        self, list_theirs: ListCharges = list_charges, clock: Callable[[], datetime] = utc_now
-    ) -> None:
-        self._list_theirs, self._clock = list_theirs, clock
-
-    def __call__(self, run: Run) -> Finished:
-        """The shop's day is held against Stripe's list, and its open breaks are exactly those found.
-
-        A shop that has nothing to do with Stripe is ``no_stripe``; one that takes Stripe's webhooks but
-        has no ``stripe-key`` is ``Misconfigured``.
-        """
-        assert run.shop_id is not None  # noqa: S101 - the job is per shop
-        begins, ends = period_bounds(run.covers, run.period, run.zone)
-        day = Day(run.shop_id, date.fromisoformat(run.period), begins, ends)
-        with transaction() as tx:
-            try:
-                key = get_secret(tx, day.shop_id, "stripe-key")
-            except SealBroken as fault:
-                why = f"the shop's stripe-key does not open: {fault}"
-                raise Misconfigured("stripe.key_unreadable", why) from fault
-            ours = [Booked(*row) for row in tx.exec_driver_sql(_FIND_OURS, day._asdict())]
-            if key is None:
-                return self._finish_without_key(tx, day, ours)
-        base_url = get_settings().stripe_api_base
-        theirs = [_booked(charge) for charge in self._list_theirs(key, base_url, day.begins, day.ends)]
-        breaks = find_breaks(ours, theirs)
-        stats = {"ours": len(ours), "theirs": len(theirs), "breaks": len(breaks)}
-        record = partial(_record, day, breaks, stats, self._clock(), run.request_id)
-        return Finished(stats=stats, verdict="breaks" if breaks else "clean", record=record)
-
-    def _finish_without_key(self, tx: Connection, day: Day, ours: Sequence[Booked]) -> Finished:
-        if ours or get_secret(tx, day.shop_id, "stripe-webhook") is not None:
-            raise Misconfigured(
-                "stripe.no_key",
-                "the shop takes Stripe's webhooks but has no stripe-key to compare with: record a restricted "
-                "key that may read charges, then requeue this",
-            )
-        stats = {"ours": 0, "theirs": 0, "breaks": 0}
-        record = partial(_record_no_stripe, day, stats, self._clock())
-        return Finished(stats=stats, verdict="no_stripe", record=record)
+    verdict: str
+    stats: Mapping[str, int]
+    record: Callable[[Connection], Recorded] = field(default=lambda _: Recorded())
 
 
-def _booked(charge: Charge) -> Booked:
-    status = "paid" if charge.status == "succeeded" else charge.status
-    return Booked(charge.id, charge.amount_cents, charge.currency, status)
+class _Found(NamedTuple):
+    """Where the finds of one comparison lie, and whose they are."""
+
+    day: Day
+    token: str
+    now: datetime
+    request_id: str
 
 
-def _record(
-    day: Day,
-    breaks: Sequence[Break],
-    stats: dict[str, int],
-    now: datetime,
-    request_id: str,
-    tx: Connection,
-) -> Recorded:
-    """The day's open breaks are exactly ``breaks``, and a mail is due if there are any."""
-    changed = record_breaks(tx, day.shop_id, day.day, breaks, now)
-    _record_summary(tx, day, stats, now, "breaks" if breaks else "clean")
-    mails = record_break_mail(tx, day.shop_id, day.day, now, request_id=request_id) if breaks else []
-    entry = Entry(day.shop_id, f"job {JOB}", "reconcile", request_id, changed)
-    return Recorded(mails, [entry] if changed else ())
+def reconcile_day(
+    run: Run,
+    *,
+    list_theirs: ListTheirs = list_theirs,
+    pull_entries: PullEntries = pull_balance_entries,
+    find_causes: FindCauses = find_causes,
+    clock: Callable[[], datetime] = utc_now,
+) -> DayOutcome:
+    """Compare ``run``'s shop and day with Stripe; nothing of the day's state is changed until ``record``.
+
+    Opens its own transactions, and brings the day's balance entries on the way: after the comparison, so that
+    a fee that Stripe tells differently is found before it is put right. A shop that has nothing to do with
+    Stripe is ``no_stripe``. Raises ``Misconfigured`` for one that takes Stripe's webhooks and has no key, and
+    whatever ``WorkError`` Stripe's answers are. Safe to repeat.
+    """
+    assert run.shop_id is not None  # noqa: S101 - the job is per shop
+    shop_id, request_id = run.shop_id, run.request_id
+    begins, ends = period_bounds(run.covers, run.period, run.zone)
+    whole = Day(shop_id, date.fromisoformat(run.period), begins, ends)
+    with transaction() as tx:
+        key = find_stripe_key(tx, shop_id)
+        if key is None:
+            if tx.exec_driver_sql(_HAS_ROWS, whole._asdict()).scalar():
+                raise Misconfigured("stripe.no_key", NO_KEY)
+            return DayOutcome(verdict="no_stripe", stats={"ours": 0, "theirs": 0, "breaks": 0})
+    base_url, found = get_settings().stripe_api_base, _Found(whole, uuid4().hex, clock(), request_id)
+    with spooled(render_rows(list_theirs(key, base_url, whole))) as theirs, transaction() as tx:
+        sums = match_day(tx, whole, read_spooled(theirs), token=found.token, now=found.now)
+    pull_entries(shop_id, key, base_url, whole.begins, whole.ends, request_id=request_id)
+    with transaction() as tx:
+        find_fees(tx, whole, found.token, found.now)
+        breaks = count_found(tx, whole, found.token)
+        third = sum_three_way(tx, shop_id, whole.begins, whole.ends)
+    if breaks:
+        find_causes(key, base_url, whole, found.token, found.now)
+    return DayOutcome(
+        verdict="breaks" if breaks else "clean",
+        stats={**_count(sums, breaks), **third},
+        record=partial(_record, found),
+    )
 
 
-def _record_no_stripe(day: Day, stats: dict[str, int], now: datetime, tx: Connection) -> Recorded:
-    _record_summary(tx, day, stats, now, "no_stripe")
-    return Recorded()
+_HAS_ROWS = """
+select exists (select 1 from transactions where shop_id = %(shop_id)s and occurred_at >= %(begins)s
+                  and occurred_at < %(ends)s)
+"""
 
 
-def _record_summary(tx: Connection, day: Day, stats: dict[str, int], now: datetime, status: str) -> None:
-    summary = {"day": day.day.isoformat(), "at": now.isoformat(), "status": status, **stats}
-    tx.exec_driver_sql(_RECORD_SUMMARY, {"shop_id": day.shop_id, "summary": orjson.dumps(summary).decode()})
+@contextmanager
+def spooled(blocks: Iterable[bytes]) -> Iterator[IO[bytes]]:
+    """Yield all of ``blocks`` as a file: a small day's is in memory, a large one's on disk."""
+    with SpooledTemporaryFile(max_size=SPOOLED_BYTES, prefix="shopfleet-") as kept:
+        for block in blocks:
+            kept.write(block)
+        kept.seek(0)
+        yield kept
+
+
+def read_spooled(kept: IO[bytes]) -> Iterator[bytes]:
+    """Yield what ``spooled`` kept, a bounded block at a time."""
+    while block := kept.read(READ_BYTES):
+        yield block
+
+
+def _count(sums: Iterable[Sum], breaks: Mapping[str, int]) -> dict[str, int]:
+    counts = {"ours": 0, "theirs": 0, "breaks": sum(breaks.values())}
+    cents: dict[str, int] = {}
+    for part in sums:
+        counts[part.side] += part.rows
+        if part.kind in SUBJECTS and part.cents:
+            side = "our_" if part.side == "ours" else ""
+            cents[f"{side}{part.kind}_{part.currency.lower()}_cents"] = part.cents
+    return {**counts, **{f"breaks_{kind}": n for kind, n in breaks.items()}, **dict(sorted(cents.items()))}
+
+
+def _record(found: _Found, tx: Connection) -> Recorded:
+    """The day's open breaks are exactly those found, and its incident says so or is resolved."""
+    day = found.day
+    lock_books(tx, day.shop_id)
+    changed = record_found(tx, day, found.token, found.now)
+    _record_incident(tx, day, found.now)
+    entry = Entry(day.shop_id, f"job {JOB}", "reconcile", found.request_id, changed)
+    return Recorded((), [entry] if changed else ())
+
+
+def _record_incident(tx: Connection, day: Day, now: datetime) -> None:
+    """One incident for the shop and the day, whatever the number of its breaks and of its runs."""
+    counts, period = count_day_breaks(tx, day.shop_id, day.day), day.day.isoformat()
+    if not counts:
+        resolve_incident(tx, day.shop_id, RULE, period, now, "(the day agrees with Stripe now)")
+        return
+    words = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    summary = (
+        f"{sum(counts.values())} payments of {period} do not agree with Stripe: {words}. "
+        f"`fleet books breaks --day {period}` shows them, `fleet books heal` mends what it can"
+    )
+    record_incidents(tx, [Incident(day.shop_id, RULE, period, "P2", summary, counts)], now)

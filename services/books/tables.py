@@ -1,7 +1,8 @@
-"""Payments and the breaks that a reconciliation finds. Money is integer minor units."""
+"""Payments, the breaks that a reconciliation finds, and closed periods. Money is integer minor units."""
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
     Date,
     DateTime,
@@ -18,7 +19,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from services.core.db import metadata
 
 _at = DateTime(timezone=True)
+_EMPTY = text("''")
 
+# ``kind`` is charge, refund, payment_intent, dispute or payout; a payout's amount may be negative.
+# ``fee_cents`` is what Stripe took, once its balance entry is known; ``order_ref`` the order that the payment
+# says it is for.
 transactions = Table(
     "transactions",
     metadata,
@@ -33,7 +38,34 @@ transactions = Table(
     Column("parent_id", Text),
     Column("version_at", _at, nullable=False),
     Column("event_id", BigInteger),
+    Column("fee_cents", BigInteger),
+    Column("order_ref", Text, nullable=False, server_default=_EMPTY),
+    Column("reason", Text, nullable=False, server_default=_EMPTY),
+    Column("arrives_on", Date),
+    Column("content_digest", Text, nullable=False, server_default=_EMPTY),
     Index("ix_transactions_occurred_at", "shop_id", "occurred_at"),
+    Index("ix_transactions_parent", "shop_id", "parent_id", postgresql_where=text("parent_id is not null")),
+    Index("ix_transactions_order_ref", "shop_id", "order_ref", postgresql_where=text("order_ref <> ''")),
+)
+
+# Stripe's own account of its balance: what each charge, refund, dispute, fee and payout did to it.
+balance_entries = Table(
+    "balance_entries",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("entry_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("source_id", Text, nullable=False, server_default=_EMPTY),
+    Column("amount_cents", BigInteger, nullable=False),
+    Column("fee_cents", BigInteger, nullable=False),
+    Column("net_cents", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("created_at", _at, nullable=False),
+    Column("available_on", Date),
+    Column("payout_id", Text, nullable=False, server_default=_EMPTY),
+    Index("ix_balance_entries_source", "shop_id", "source_id"),
+    Index("ix_balance_entries_payout", "shop_id", "payout_id"),
+    Index("ix_balance_entries_created_at", "shop_id", "created_at"),
 )
 
 reconciliation_breaks = Table(
@@ -48,5 +80,82 @@ reconciliation_breaks = Table(
     Column("theirs", JSONB),
     Column("found_at", _at, nullable=False),
     Column("closed_at", _at),
+    Column("subject", Text, nullable=False, server_default=text("'charge'")),
+    Column("cause", Text, nullable=False, server_default=_EMPTY),
+    Column("cause_event_id", Text, nullable=False, server_default=_EMPTY),
+    Column("evidence", JSONB, nullable=False, server_default=text("'{}'")),
     UniqueConstraint("shop_id", "day", "kind", "provider_id", name="uq_reconciliation_breaks_identity"),
+)
+
+# What one comparison found, until the transaction that ends its run takes it over. ``token`` is the
+# comparison's own: two of one day at once do not mix.
+found_breaks = Table(
+    "found_breaks",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("token", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("provider_id", Text, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("ours", JSONB),
+    Column("theirs", JSONB),
+    Column("evidence", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("cause", Text, nullable=False, server_default=_EMPTY),
+    Column("cause_event_id", Text, nullable=False, server_default=_EMPTY),
+    Column("found_at", _at, nullable=False),
+)
+
+# What was found of a day after its period was closed: the break's own row stays as it was.
+break_corrections = Table(
+    "break_corrections",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("shop_id", Integer, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("provider_id", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("change", Text, nullable=False),
+    Column("ours", JSONB),
+    Column("theirs", JSONB),
+    Column("at", _at, nullable=False),
+    Column("cause", Text, nullable=False, server_default=_EMPTY),
+    Column("cause_event_id", Text, nullable=False, server_default=_EMPTY),
+    Column("evidence", JSONB, nullable=False, server_default=text("'{}'")),
+    CheckConstraint("change in ('found','closed')", name="change"),
+    Index("ix_break_corrections_day", "shop_id", "day"),
+)
+
+# A month whose package went out. Its figures stand as they were told; what changes later is a row of
+# ``period_corrections`` in the month that finds it.
+closed_periods = Table(
+    "closed_periods",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("period", Text, primary_key=True),
+    Column("begins_on", Date, nullable=False),
+    Column("ends_before", Date, nullable=False),
+    Column("closed_at", _at, nullable=False),
+    Column("figures", JSONB, nullable=False),
+    Column("files", JSONB, nullable=False),
+    Column("manifest_key", Text, nullable=False),
+    Column("manifest_sha256", Text, nullable=False),
+)
+
+period_corrections = Table(
+    "period_corrections",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("shop_id", Integer, nullable=False),
+    Column("period", Text, nullable=False),
+    Column("found_in", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("before_cents", BigInteger, nullable=False),
+    Column("after_cents", BigInteger, nullable=False),
+    Column("at", _at, nullable=False),
+    UniqueConstraint(
+        "shop_id", "period", "found_in", "account", "currency", name="uq_period_corrections_identity"
+    ),
 )

@@ -72,6 +72,7 @@ class Settings:
     log_level: str = "info"
     log_format: str = "json"
     bind_address: str = "127.0.0.1"
+    public_url: str = ""
     ingress_port: int = 8000
     ingress_workers: int = 2
     ingress_requests: int = 256
@@ -182,6 +183,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         log_level=choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
         log_format=choice("LOG_FORMAT", "console" if sys.stdout.isatty() else "json", ("json", "console")),
         bind_address=text("BIND_ADDRESS", "127.0.0.1"),
+        public_url=_checked_public(text("PUBLIC_URL"), faults),
         ingress_port=number("INGRESS_PORT", 8000, 1, 65535),
         ingress_workers=number("INGRESS_WORKERS", 2, 1, 64),
         ingress_requests=number("INGRESS_REQUESTS", 256, 1, 4096),
@@ -193,6 +195,13 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         hint = "" if database_url else "\n  (or start an embedded fleet with `fleet up`, and this joins it)"
         raise SettingsInvalid("settings are wrong:\n  - " + "\n  - ".join(faults) + hint)
     return settings
+
+
+def _checked_public(url: str, faults: list[str]) -> str:
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
+        faults.append(f"PUBLIC_URL={url!r} should be like https://hooks.example.com")
+    return url.rstrip("/")
 
 
 def _checked_archive(url: str, faults: list[str]) -> str:

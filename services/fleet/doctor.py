@@ -31,7 +31,7 @@ class Finding:
 
 def examine(environ: Mapping[str, str], home: Path) -> list[Finding]:
     """Return every finding; looks only, changes nothing. ``environ`` is the merged environment."""
-    findings = [_python_version(), *_packages(), _disk(home), _fleet(home)]
+    findings = [_python_version(), *_packages(), _zone_rules(), _disk(home), _fleet(home)]
     try:
         settings = read_settings(environ)
     except SettingsInvalid as error:
@@ -42,6 +42,15 @@ def examine(environ: Mapping[str, str], home: Path) -> list[Finding]:
     findings += _database(settings)
     findings.append(_broker(settings.broker_url))
     return findings
+
+
+def _zone_rules() -> Finding:
+    """Whose clocks change when, by the package's release: old rules put a shop's midnight an hour off."""
+    try:
+        seen = version("tzdata")
+    except PackageNotFoundError:
+        return Finding("zone rules", False, "tzdata is not installed", "run: pip install -r requirements.txt")
+    return Finding("zone rules", True, f"tzdata {seen}")
 
 
 def _python_version() -> Finding:

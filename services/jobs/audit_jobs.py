@@ -1,5 +1,6 @@
 """The night's work on the audit: verify every chain, anchor the heads, archive what is old."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -8,6 +9,7 @@ from services.alerts.incidents import Incident, record_incidents
 from services.audit.anchors import anchor_entry, find_heads, make_anchor
 from services.audit.archive import archive_chain
 from services.audit.checkpoints import record_checkpoints
+from services.audit.diagnose import Finding
 from services.audit.rows import hold_still
 from services.audit.signing import make_signer
 from services.audit.verify import Report, Wanted, verify_audit
@@ -98,22 +100,29 @@ def _tell(tx: Connection, report: Report, run: Run) -> None:
         record_work(tx, mails, now)
 
 
+def describe_finding(
+    shop_id: int | None, period: str, first: Finding, findings: Sequence[Finding]
+) -> Incident:
+    """Return the incident of a chain that is not as it was written; ``findings`` are all of this chain."""
+    return Incident(
+        shop_id,
+        AUDIT_FAILED,
+        period,
+        "P1",
+        f"{first}. Keep the database as it is, and compare it with a backup and the archive store.",
+        {
+            "kind": first.kind,
+            "seq": first.seq,
+            "event_id": first.event_id,
+            "findings": [str(found) for found in findings],
+        },
+    )
+
+
 def _describe(report: Report, period: str) -> list[Incident]:
     """Return one incident per chain that is not as it was written."""
     first = {finding.shop_id: finding for finding in reversed(report.findings)}
     return [
-        Incident(
-            shop_id,
-            AUDIT_FAILED,
-            period,
-            "P1",
-            f"{finding}. Keep the database as it is, and compare it with a backup and the archive store.",
-            {
-                "kind": finding.kind,
-                "seq": finding.seq,
-                "event_id": finding.event_id,
-                "findings": [str(found) for found in report.findings if found.shop_id == shop_id],
-            },
-        )
+        describe_finding(shop_id, period, finding, [f for f in report.findings if f.shop_id == shop_id])
         for shop_id, finding in first.items()
     ]

@@ -41,7 +41,7 @@ select shop_id from ready_shop where shop_id is not null and shop_id <> all(%(he
 
 # Few payloads hold anything; an empty one is not worth decoding.
 _COLUMNS = """w.id, w.shop_id, w.topic, w.key, nullif(w.payload, '{}'), w.retry_count, w.dispatch_count,
-       w.request_id, w.event_id, e.topic, e.provider, e.body, e.received_at, w.origin"""
+       w.request_id, w.event_id, e.topic, e.provider, e.body, e.received_at, w.origin, e.occurred_at"""
 
 _TAKE = f"""
 select {_COLUMNS}, octet_length(e.body)
@@ -70,7 +70,7 @@ def _item(row: Sequence[Any]) -> WorkItem:
     return WorkItem(
         id=row[0], shop_id=row[1], topic=row[2], key=row[3], payload=row[4] or {}, retry_count=row[5],
         request_id=row[7], event_id=row[8], event_topic=row[9] or "", event_provider=row[10] or "",
-        body=row[11] or b"", received_at=row[12], origin=row[13],
+        body=row[11] or b"", received_at=row[12], origin=row[13], occurred_at=row[14],
     )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def _take(
     held_bytes = 0
     for row in rows:
         taken[row[1]] = taken.get(row[1], 0) + 1
-        held_bytes += row[14] or 0
+        held_bytes += row[15] or 0
         if items and held_bytes > SET_BYTES:
             return items, True
         items.append(_item(row))

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from services.ledger.work import Effects, Outcome, Prepared, WorkItem
+from services.ledger.work import Call, Effects, Outcome, WorkItem
 
 OwnEffect = Callable[[Connection, Sequence[WorkItem], datetime], Effects]
 """Does a set of items inside the transaction that claimed them; see ``Runs.OWN``."""
@@ -15,10 +15,11 @@ OwnEffect = Callable[[Connection, Sequence[WorkItem], datetime], Effects]
 class OutsideEffect(Protocol):
     """Acts on the world; see ``Runs.OUTSIDE``."""
 
-    def prepare(
-        self, tx: Connection, items: Sequence[WorkItem], now: datetime
-    ) -> Sequence[Prepared | Outcome]:
-        """Return, per item, the call to make, or the outcome where no call is needed."""
+    def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> Sequence[Call | Outcome]:
+        """Return, per item, the call to make, or the outcome where no call is needed.
+
+        Items that go out in one call all have the same ``PreparedSet`` in their places.
+        """
         ...
 
 

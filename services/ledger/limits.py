@@ -12,7 +12,7 @@ from services.ledger.topics import Topic
 from services.ledger.work import WorkItem
 
 _TAKE = """
-select available, maximum, restore_per_second, updated_at from rate_limits
+select available, maximum, restore_per_second, updated_at, call_points from rate_limits
  where shop_id = %(shop_id)s and provider = %(provider)s for update
 """
 
@@ -22,16 +22,24 @@ update rate_limits set available = %(available)s, updated_at = %(now)s
 """
 
 _RECORD = """
-insert into rate_limits as r (shop_id, provider, available, maximum, restore_per_second, updated_at)
-values (%(shop_id)s, %(provider)s, %(available)s, %(maximum)s, %(restore)s, %(now)s)
+insert into rate_limits as r (shop_id, provider, available, maximum, restore_per_second, updated_at,
+                              call_points)
+values (%(shop_id)s, %(provider)s, %(available)s, %(maximum)s, %(restore)s, %(now)s, %(call_points)s)
 on conflict (shop_id, provider) do update set
    available = least(excluded.available, excluded.maximum,
      r.available
      + greatest(extract(epoch from excluded.updated_at - r.updated_at), 0) * r.restore_per_second),
    maximum = excluded.maximum, restore_per_second = excluded.restore_per_second,
-   updated_at = excluded.updated_at
+   updated_at = excluded.updated_at, call_points = coalesce(excluded.call_points, r.call_points)
 """
 # The report is older than what this ledger has spent since: the lower of the two figures is kept.
+
+# A bucket that must first fill up from below nothing: so long until the next call's tokens are there.
+_HOLD = """
+update rate_limits set updated_at = %(now)s, available =
+   least(available, coalesce(call_points, %(cost)s) - %(seconds)s * restore_per_second)
+ where shop_id = %(shop_id)s and provider = %(provider)s
+"""
 
 
 def take_tokens(
@@ -47,10 +55,12 @@ def take_tokens(
     wait: list[tuple[WorkItem, datetime]] = []
     for shop_id in sorted({item.shop_id for item in items}):
         mine = [item for item in items if item.shop_id == shop_id]
-        turns = take_turns(tx, shop_id, topic.provider, len(mine), now, cost_points=topic.cost_points)
-        granted = len(mine) - len(turns)
-        go += mine[:granted]
-        wait += [(item, now + turn) for item, turn in zip(mine[granted:], turns, strict=True)]
+        parts = [mine[start : start + topic.call_items] for start in range(0, len(mine), topic.call_items)]
+        turns = take_turns(tx, shop_id, topic.provider, len(parts), now, cost_points=topic.cost_points)
+        granted = len(parts) - len(turns)
+        go += [item for part in parts[:granted] for item in part]
+        for part, turn in zip(parts[granted:], turns, strict=True):
+            wait += [(item, now + turn) for item in part]
     return go, wait
 
 
@@ -59,13 +69,16 @@ def take_turns(
 ) -> list[timedelta]:
     """Take tokens for ``count`` calls; return how long each one waits that there is none for.
 
-    The first ones go: an empty list means that all do, as where nobody ever reported a limit.
+    The first ones go: an empty list means that all do, as where nobody ever reported a limit. A call takes
+    what the provider last said that one costs; ``cost_points`` where it never did.
     """
     key = {"shop_id": shop_id, "provider": provider}
     row = tx.exec_driver_sql(_TAKE, key).one_or_none()
     if row is None:
         return []
     maximum, restore = float(row[1]), max(float(row[2]), 0.001)
+    # More than the bucket ever holds would wait for ever: such a call goes out when the bucket is full.
+    cost_points = min(float(row[4] or cost_points), maximum) or cost_points
     elapsed = max((now - row[3]).total_seconds(), 0.0)
     available = min(maximum, float(row[0]) + elapsed * restore)
     granted = max(0, min(count, int(available // cost_points)))
@@ -86,10 +99,29 @@ def record_throttle(
     available: float,
     restore_per_second: float,
     now: datetime,
+    call_points: float | None = None,
 ) -> None:
-    """The bucket of (shop, provider) holds what the provider said, or less where we spent since."""
+    """The bucket of (shop, provider) holds what the provider said, or less where we spent since.
+
+    ``call_points`` is what a call of the work that takes tokens costs, where the answer said so.
+    """
     values = {
         "shop_id": shop_id, "provider": provider, "available": available, "maximum": maximum,
-        "restore": restore_per_second, "now": now,
+        "restore": restore_per_second, "now": now, "call_points": call_points,
     }  # fmt: skip
     tx.exec_driver_sql(_RECORD, values)
+
+
+def hold_bucket(
+    tx: Connection, shop_id: int, provider: str, wait: timedelta, now: datetime, *, cost_points: float
+) -> None:
+    """No call of (shop, provider) has its tokens before ``wait`` is over: the provider asked for that.
+
+    For an answer that says how long and not how full its bucket is. Where no limit was ever reported there
+    is no bucket to hold, and only what was refused waits.
+    """
+    values = {
+        "shop_id": shop_id, "provider": provider, "seconds": wait.total_seconds(), "now": now,
+        "cost": cost_points,
+    }  # fmt: skip
+    tx.exec_driver_sql(_HOLD, values)

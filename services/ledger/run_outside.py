@@ -14,17 +14,19 @@ import orjson
 from sqlalchemy import Connection, Engine
 
 from services.audit.append import append_all
+from services.core.arrays import int_array, text_array
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import OutcomeUnknown
 from services.ledger.accept import record_work
 from services.ledger.claim import claim_leased, delay_items, find_held, put_back, renew_lease
 from services.ledger.effects import OutsideEffect
+from services.ledger.ended import Ended, act_once, items_of, part_ended, plan_ended, record_ended
 from services.ledger.limits import take_tokens
 from services.ledger.report import SetReport, as_bug, is_connection_fault
-from services.ledger.settle import Bug, count_settled, plan_settlement, record_stats, settle_set
+from services.ledger.settle import Bug, count_settled, record_stats, settle_set
 from services.ledger.topics import Topic
-from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
+from services.ledger.work import Call, Prepared, PreparedSet, WorkItem
 
 GATHER_SECONDS = 0.05
 
@@ -76,96 +78,105 @@ class OutsideRunner:
 
     def _prepare(
         self, topic: Topic, effect: OutsideEffect, items: list[WorkItem], token: str, report: SetReport
-    ) -> list[Prepared]:
+    ) -> list[Call]:
         try:
             return self._prepare_set(topic, effect, items, token, report)
         except Exception as fault:  # noqa: BLE001 - every failure becomes an outcome
             if len(items) == 1:
                 item = items[0]
                 bug = as_bug(fault, topic.name, shop_id=item.shop_id, request_id=item.request_id)
-                self._settle(topic, [(item, bug)], token, report)
+                self._settle(topic, [Ended([(item, bug)])], token, report)
                 return []
         return [ready for item in items for ready in self._prepare(topic, effect, [item], token, report)]
 
     def _prepare_set(
         self, topic: Topic, effect: OutsideEffect, items: list[WorkItem], token: str, report: SetReport
-    ) -> list[Prepared]:
-        ready: list[Prepared] = []
-        settled: list[tuple[WorkItem, Outcome]] = []
+    ) -> list[Call]:
+        ready: dict[int, Call] = {}
+        settled: list[Ended] = []
         with transaction(self._engine) as tx:
             for item, plan in zip(items, effect.prepare(tx, items, utc_now()), strict=True):
-                if isinstance(plan, Prepared):
-                    ready.append(plan)
+                if isinstance(plan, Prepared | PreparedSet):
+                    ready.setdefault(id(plan), plan)
                 else:
-                    settled.append((item, plan))
-            _store_payloads(tx, ready)
+                    settled.append(Ended([(item, plan)]))
+            _store_payloads(tx, list(ready.values()))
         self._settle(topic, settled, token, report)
-        return ready
+        return list(ready.values())
 
-    def _act(self, topic: Topic, ready: list[Prepared], token: str, report: SetReport) -> None:
-        if len(ready) == 1:
-            self._settle(topic, [(ready[0].item, _act_once(ready[0], topic))], token, report)
+    def _act(self, topic: Topic, ready: list[Call], token: str, report: SetReport) -> None:
+        if len(ready) == 1 and isinstance(ready[0], Prepared):
+            self._settle(topic, [act_once(ready[0], topic)], token, report)
             return
         pool = ThreadPoolExecutor(min(topic.calls_at_once, len(ready) or 1), thread_name_prefix=topic.name)
-        running: dict[Future[Outcome], Prepared] = {pool.submit(_act_once, p, topic): p for p in ready}
+        running: dict[Future[Ended], Call] = {pool.submit(act_once, call, topic): call for call in ready}
         try:
             while running:
                 wait(running, return_when=FIRST_COMPLETED)
                 # Those that end at about the same time are settled together: a commit is dear.
                 finished, _ = wait(running, timeout=GATHER_SECONDS)
-                done = [(running.pop(future).item, future.result()) for future in finished]
-                self._settle(topic, done, token, report)
+                ended = [future.result() for future in finished]
+                for future in finished:
+                    del running[future]
+                self._settle(topic, ended, token, report)
         except BaseException:
             # A time limit or a shutdown: what never began goes back untouched; what is under way may have
             # happened, and is tried again under the same idempotency key.
-            idle = [p.item for f, p in running.items() if f.cancel()]
-            under_way = [p.item for f, p in running.items() if not f.cancelled()]
+            idle = [item for future, call in running.items() if future.cancel() for item in items_of(call)]
             with transaction(self._engine) as tx:
                 put_back(tx, idle, token)
+            under_way = [call for future, call in running.items() if not future.cancelled()]
             unknown = OutcomeUnknown(
                 "worker.interrupted", "the worker was stopped while it waited for an answer"
             )
-            self._settle(topic, [(item, unknown) for item in under_way], token, report)
+            stopped = [Ended([(item, unknown) for item in items_of(call)]) for call in under_way]
+            self._settle(topic, stopped, token, report)
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _settle(
-        self, topic: Topic, outcomes: Sequence[tuple[WorkItem, Outcome]], token: str, report: SetReport
-    ) -> None:
-        if not outcomes:
-            return
+    def _settle(self, topic: Topic, ended: Sequence[Ended], token: str, report: SetReport) -> None:
+        for part in part_ended(ended):
+            self._settle_part(topic, part, token, report)
+
+    def _settle_part(self, topic: Topic, ended: Sequence[Ended], token: str, report: SetReport) -> None:
         try:
-            self._settle_set(topic, outcomes, token, report)
+            self._settle_set(topic, ended, token, report)
         except Exception as fault:
             if is_connection_fault(fault):
                 raise
             # What one item learned cannot be written: that item's try failed, the others' did not.
-            if len(outcomes) > 1:
-                for one in outcomes:
-                    self._settle(topic, [one], token, report)
+            if len(ended) > 1:
+                for one in ended:
+                    self._settle_part(topic, [one], token, report)
                 return
-            item, outcome = outcomes[0]
+            call = ended[0]
+            if len(call.pairs) > 1:
+                for pair in call.pairs:
+                    self._settle_part(topic, [Ended([pair], call.record)], token, report)
+                return
+            item, outcome = call.pairs[0]
             if isinstance(outcome, Bug):
                 raise
             bug = as_bug(fault, topic.name, shop_id=item.shop_id, request_id=item.request_id)
-            self._settle(topic, [(item, Bug(bug.code, bug.detail))], token, report)
+            self._settle_part(topic, [Ended([(item, Bug(bug.code, bug.detail))])], token, report)
 
-    def _settle_set(
-        self, topic: Topic, outcomes: Sequence[tuple[WorkItem, Outcome]], token: str, report: SetReport
-    ) -> None:
+    def _settle_set(self, topic: Topic, ended: Sequence[Ended], token: str, report: SetReport) -> None:
         now = utc_now()
-        settlements = [plan_settlement(topic, item, outcome, now, self._rng) for item, outcome in outcomes]
+        settlements = [one for call in ended for one in plan_ended(topic, call, now, self._rng)]
         with transaction(self._engine) as tx:
             held = settle_set(tx, settlements, now, token)
-            # By key, the order in which own effects lock what several items may have learned about.
-            by_key = sorted(outcomes, key=lambda one: (one[0].shop_id, one[0].key))
-            recorded = [_record(tx, outcome) for item, outcome in by_key if item.id in held]
+            recorded = [
+                told
+                for call in sorted(ended, key=lambda call: call.place)
+                for told in record_ended(tx, call, held)
+            ]
             refs = record_work(tx, [new for told in recorded for new in told.follow_on], now)
             settled = count_settled(settlements, held)
             record_stats(tx, topic, self._worker, settled, now)
             append_all(tx, [entry for told in recorded for entry in told.audit], now)
-        report.add(SetReport(len(outcomes), settled, refs, [item.request_id for item, _ in outcomes[:10]]))
+        request_ids = [one.item.request_id for one in settlements[:10]]
+        report.add(SetReport(len(settlements), settled, refs, request_ids))
 
     @contextmanager
     def _renewing(self, topic: Topic, token: str) -> Iterator[None]:
@@ -187,23 +198,14 @@ class OutsideRunner:
             stop.set()
 
 
-def _act_once(prepared: Prepared, topic: Topic) -> Outcome:
-    item = prepared.item
-    try:
-        return prepared.act()
-    except Exception as fault:  # noqa: BLE001 - every failure becomes an outcome
-        return as_bug(fault, topic.name, shop_id=item.shop_id, request_id=item.request_id)
-
-
-def _record(tx: Connection, outcome: Outcome) -> Recorded:
-    return outcome.record(tx) if isinstance(outcome, Done) and outcome.record else Recorded()
-
-
-def _store_payloads(tx: Connection, ready: Sequence[Prepared]) -> None:
-    changed = [p for p in ready if p.payload is not None]
+def _store_payloads(tx: Connection, ready: Sequence[Call]) -> None:
+    changed: list[tuple[int, str]] = []
+    for call in ready:
+        if isinstance(call, Prepared):
+            payloads = [(call.item, call.payload)]
+        else:
+            payloads = list(zip(call.items, call.payloads, strict=True)) if call.payloads else []
+        changed += [(item.id, orjson.dumps(p).decode()) for item, p in payloads if p is not None]
     if changed:
-        values = {
-            "id": [p.item.id for p in changed],
-            "payload": [orjson.dumps(p.payload).decode() for p in changed],
-        }
+        values = {"id": int_array(i for i, _ in changed), "payload": text_array([p for _, p in changed])}
         tx.exec_driver_sql(_STORE_PAYLOADS, values)

@@ -120,6 +120,7 @@ rate_limits = Table(
     Column("maximum", Double, nullable=False),
     Column("restore_per_second", Double, nullable=False),
     Column("updated_at", _at, nullable=False, server_default=_now),
+    Column("call_points", Double),
 )
 
 heartbeats = Table(
@@ -150,4 +151,15 @@ request_counts = Table(
     Column("provider", Text, primary_key=True),
     Column("outcome", Text, primary_key=True),
     Column("count", BigInteger, nullable=False),
+)
+
+# How far a pull of a provider's own list has come: everything that changed before ``reached_at`` was seen.
+pull_marks = Table(
+    "pull_marks",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("provider", Text, primary_key=True),
+    Column("stream", Text, primary_key=True),
+    Column("reached_at", _at, nullable=False),
+    Column("pulled_at", _at, nullable=False),
 )

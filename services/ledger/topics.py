@@ -43,18 +43,20 @@ class Topic:
     provider: str = ""
     """Whose rate limit a claim must have tokens for; empty means none."""
     cost_points: float = 0.0
-    """Tokens one item takes from that limit."""
+    """Tokens one call takes from that limit, until the provider has said what it costs."""
+    call_items: int = 1
+    """Most items that one call carries."""
 
 
 def _own(name: str, queue: str = "webhooks") -> Topic:
     return Topic(name=name, queue=queue, runs=Runs.OWN, soft_time_limit_seconds=20, time_limit_seconds=30)
 
 
-def _job(name: str) -> Topic:
+def _job(name: str, queue: str = "reports") -> Topic:
     """One run of a job at a time a worker: it may take minutes, and is tried again a few times only."""
     return Topic(
         name=name,
-        queue="reports",
+        queue=queue,
         runs=Runs.OUTSIDE,
         set_size=1,
         shop_cap=1,
@@ -84,6 +86,12 @@ _ALL = (
     _own("refund_ingest"),
     _own("product_ingest"),
     _own("inventory_level_ingest"),
+    _own("order_transaction_ingest"),
+    _own("fulfillment_ingest"),
+    _own("inventory_item_ingest"),
+    _own("location_ingest"),
+    _own("customer_ingest"),
+    _own("storefront_ingest"),
     _own("transaction_ingest"),
     _own("interaction_ingest"),
     _own("event_review"),
@@ -91,10 +99,11 @@ _ALL = (
         name="inventory_push",
         queue="inventory",
         runs=Runs.OUTSIDE,
-        set_size=32,
-        shop_cap=16,
+        set_size=1000,
+        shop_cap=250,
         provider="shopify",
         cost_points=10,
+        call_items=250,
         soft_time_limit_seconds=120,
         time_limit_seconds=180,
     ),
@@ -119,6 +128,37 @@ _ALL = (
         soft_time_limit_seconds=120,
         time_limit_seconds=180,
     ),
+    Topic(
+        name="event_fetch",
+        queue="sync",
+        runs=Runs.OUTSIDE,
+        set_size=32,
+        shop_cap=16,
+        soft_time_limit_seconds=120,
+        time_limit_seconds=180,
+    ),
+    Topic(
+        name="privacy_export",
+        queue="ops",
+        runs=Runs.OUTSIDE,
+        set_size=1,
+        shop_cap=1,
+        soft_time_limit_seconds=600,
+        time_limit_seconds=900,
+    ),
+    Topic(
+        name="privacy_redact",
+        queue="ops",
+        runs=Runs.OUTSIDE,
+        set_size=1,
+        shop_cap=1,
+        soft_time_limit_seconds=600,
+        time_limit_seconds=900,
+    ),
+    _job("gap_heal", "sync"),
+    _job("subscription_watch", "sync"),
+    _job("owner_digest"),
+    _job("month_close"),
     _job("audit_verify"),
     _job("audit_anchor"),
     _job("audit_archive"),

@@ -1,6 +1,6 @@
 """What the ledger hands to an effect, and what an effect hands back. Pure data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -33,6 +33,14 @@ class WorkItem(NamedTuple):
     body: bytes = b""
     received_at: datetime | None = None
     origin: str = "webhook"
+    occurred_at: datetime | None = None
+
+    def told_at(self, now: datetime) -> datetime:
+        """Return when what the event tells of happened, as well as that is known: for bodies without a time.
+
+        The provider's own time of the delivery, the same for every copy of it; else when it first came.
+        """
+        return self.occurred_at or self.received_at or now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +91,37 @@ class Prepared:
     item: WorkItem
     act: Callable[[], Outcome]
     payload: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one call came to: an outcome for each of its items, in order.
+
+    ``record`` writes down what the call taught, once for all of them, whatever the outcomes are. It runs in
+    the settling transaction and is given the ids of the items whose lease still held; where one write fails,
+    it runs again item by item.
+    """
+
+    outcomes: Sequence[Outcome]
+    record: Callable[[Connection, Collection[int]], Recorded] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedSet:
+    """One call on the outside world that stands for several items of one shop; each is settled by itself.
+
+    It is what ``prepare`` returns in the place of every one of its items. ``act`` and ``payloads`` are as
+    in ``Prepared``. Items that have to wait for the same reason come back at the same time.
+    """
+
+    items: Sequence[WorkItem]
+    act: Callable[[], Answers]
+    payloads: Sequence[dict[str, Any] | None] = ()
+    """One per item, or none at all; None leaves an item's payload as it is."""
+
+
+Call = Prepared | PreparedSet
+"""Anything that is ready to go out."""
 
 
 @dataclass(frozen=True, slots=True)

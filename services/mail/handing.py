@@ -11,6 +11,8 @@ from services.mail.transports import Route
 from services.providers.letter import mask_address
 
 UNKNOWN = "mail.outcome_unknown"
+NOBODY = "redacted@redacted.invalid"
+"""Whom a mail is to whose reader asked to be forgotten."""
 
 
 class Row(NamedTuple):
@@ -67,8 +69,8 @@ def plan_handing(
     """
     if row is None or route is None:
         return Refused("mail.not_there", f"no mail has the id {item.key!r}: it was removed from the outbox")
-    if row.status == "sent":
-        return Done("already_sent")
+    if row.status == "sent" or row.recipient == NOBODY:
+        return Done("already_sent" if row.status == "sent" else "redacted")
     if row.status == "unknown":
         return Refused(UNKNOWN, _what_to_do(row.id))
     if isinstance(route, Misconfigured):

@@ -22,6 +22,8 @@ _MISSET = {"AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "PermanentRedir
 _NO_LOCK = {"MethodNotAllowed", "NotImplemented", "ObjectLockConfigurationNotFoundError"}
 """How a store says that it has no object lock. Any other answer is none, and nothing is stored unguarded."""
 
+_VERSIONS = ("Versions", "DeleteMarkers")
+
 
 def open_store(url: str) -> ObjectStore:
     """Return the store at ``file:///folder`` or ``s3://bucket/prefix``; nothing is connected yet."""
@@ -76,6 +78,16 @@ class FolderStore:
             files = (path for path in base.rglob("*") if path.is_file() and path.name[0] != ".")
             keys = (path.relative_to(self._folder).as_posix() for path in files)
             return sorted(key for key in keys if key.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        """The file is gone, durably; so it was where there was none."""
+        path = self._path(key)
+        with _disk(path):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return
+            _sync_folder(path.parent)
 
     def describe(self) -> str:
         """Say which folder it is."""
@@ -133,6 +145,29 @@ class BucketStore:
             found = pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
             keys = [item["Key"] for page in found for item in page.get("Contents", ())]
         return sorted(key.removeprefix(self._prefix) for key in keys)
+
+    def delete(self, key: str) -> None:
+        """The object is gone with every version that the bucket keeps of it; so it was where there was none.
+
+        In a bucket with versions a plain deletion only hides an object. R2 has none, and says so.
+        """
+        from botocore.exceptions import ClientError
+
+        name = self._prefix + key
+        with self._told(key):
+            client = self._client()
+            client.delete_object(Bucket=self._bucket, Key=name)
+            try:
+                pages = client.get_paginator("list_object_versions").paginate(
+                    Bucket=self._bucket, Prefix=name
+                )
+                found = [one for page in pages for kind in _VERSIONS for one in page.get(kind, ())]
+            except ClientError as fault:
+                if _code_of(fault) not in _NO_LOCK:
+                    raise
+                found = []
+            for version in (one["VersionId"] for one in found if one["Key"] == name):
+                client.delete_object(Bucket=self._bucket, Key=name, VersionId=version)
 
     def describe(self) -> str:
         """Say which bucket it is and whether it locks."""

@@ -21,6 +21,7 @@ _NOT_THIS = MappingProxyType(
         "shpat_": "a Shopify access token",
         "shpca_": "a Shopify access token",
         "shpss_": "a Shopify client secret",
+        "shprt_": "a Shopify refresh token",
         "whsec_": "a webhook signing secret",
         "whpk_": "a Standard Webhooks public key",
         "SG.": "a SendGrid API key",
@@ -33,6 +34,9 @@ _ALLOWED = MappingProxyType(
     {
         "shopify-webhook": ("shpss_",),
         "shopify-token": ("shpat_", "shpca_"),
+        "shopify-refresh-token": ("shprt_",),
+        "shopify-client-id": (),
+        "shopify-client-secret": ("shpss_",),
         "stripe-webhook": ("whsec_",),
         "stripe-key": ("sk_", "rk_"),
         "openphone-webhook": ("whsec_",),
@@ -48,6 +52,9 @@ _RIGHT = MappingProxyType(
     {
         "shopify-webhook": "the app's client secret (or the one under Settings > Notifications)",
         "shopify-token": "the Admin API access token, which begins with shpat_",
+        "shopify-refresh-token": "the refresh token given with an expiring token; it begins with shprt_",
+        "shopify-client-id": "the app's client id (the API key of the Dev Dashboard), 32 characters",
+        "shopify-client-secret": "the app's client secret, which begins with shpss_",
         "stripe-webhook": "the endpoint's signing secret, which begins with whsec_",
         "stripe-key": "a secret or restricted key, which begins with sk_ or rk_",
         "openphone-webhook": "whsec_ and base64, or the older signing key, which is base64",

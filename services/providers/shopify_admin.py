@@ -1,41 +1,73 @@
-"""Stock in a Shopify shop, through the Admin GraphQL API 2026-07: set it, read it.
+"""A Shopify shop through the Admin GraphQL API 2026-07: any document, and its stock, set and read in sets.
 
 What an answer means is decided in ``services.providers.shopify_answers`` and nowhere else.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
-from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater
+from services.core.errors import Misconfigured, OutcomeUnknown, RetryLater, WorkError
 from services.providers.delivery import find_dict, find_instant
 from services.providers.shopify import API_VERSION
-from services.providers.shopify_answers import ThrottleStatus, find_throttle, raise_user_errors, read_answer
-from services.providers.shopify_documents import READ_LEVEL, SET_AVAILABLE
+from services.providers.shopify_answers import (
+    ThrottleStatus,
+    find_cost,
+    find_throttle,
+    read_answer,
+    read_user_errors,
+)
+from services.providers.shopify_documents import READ_LEVELS, SET_AVAILABLE
 
 TIMEOUT = httpx.Timeout(20.0, connect=5.0, pool=5.0)
 
 SET_REASON = "correction"
 
 
-@dataclass(frozen=True, slots=True)
-class SetResult:
-    """Shopify holds the quantity. ``changed_at`` is None when it held that quantity already."""
+SET_AT_MOST = 250
+"""Quantities that one ``inventorySetQuantities`` takes."""
 
-    throttle: ThrottleStatus | None
-    changed_at: datetime | None
+READ_AT_MOST = 100
+"""Items that one reading asks for: about four points each, of the thousand a query may cost."""
+
+Renew = Callable[[str], str]
+"""Returns a token to use instead of the one that the shop refused, or raises what must be mended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
-    """What Shopify says is available of one item at one location."""
+class Place(NamedTuple):
+    """A level: an inventory item at a location."""
+
+    inventory_item_id: int
+    location_id: int
+
+
+class Quantity(NamedTuple):
+    """What a level should hold, if it still holds ``change_from``; None skips that comparison."""
+
+    place: Place
+    quantity: int
+    change_from: int | None
+
+
+class HeldLevel(NamedTuple):
+    """What Shopify holds available at a level, and when the level last changed."""
 
     available: int
     updated_at: datetime | None
-    throttle: ThrottleStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetResult:
+    """Shopify holds every quantity, or, where ``refused`` has any, none of them was set.
+
+    ``refused`` says by index why. ``changed_at`` is None when it held those quantities already.
+    """
+
+    changed_at: datetime | None = None
+    refused: Mapping[int, WorkError] = field(default_factory=dict)
 
 
 def admin_base_url(domain: str, api_base: str = "") -> str:
@@ -47,73 +79,88 @@ def admin_base_url(domain: str, api_base: str = "") -> str:
 
 
 class ShopifyAdmin:
-    """One shop's Admin API. ``throttle`` is what it last said about its bucket, after errors too."""
+    """One shop's Admin API. ``throttle`` and ``cost_points`` are what it last said, after errors too.
 
-    def __init__(self, http: httpx.Client, base_url: str, token: str) -> None:
+    ``renew``, where given, is asked once for another token when the shop refuses the one in use (401).
+    """
+
+    def __init__(self, http: httpx.Client, base_url: str, token: str, renew: Renew | None = None) -> None:
         self._http = http
         self._url = f"{base_url.rstrip('/')}/admin/api/{API_VERSION}/graphql.json"
-        self._token = token
+        self._token, self._renew = token, renew
         self.throttle: ThrottleStatus | None = None
+        self.cost_points: float | None = None
 
     def __repr__(self) -> str:
         return f"ShopifyAdmin({self._url!r})"
 
-    def set_available(
-        self,
-        quantity: int,
-        change_from_quantity: int | None,
-        inventory_item_id: int,
-        location_id: int,
-        reference: str,
-        idempotency_key: str,
-    ) -> SetResult:
-        """Set the available quantity, once per ``idempotency_key``, if it still is ``change_from_quantity``.
+    def execute(self, document: str, variables: Mapping[str, Any], *, changes: bool) -> dict[str, Any]:
+        """Return the ``data`` of the answer to ``document``; ``changes`` says that it is a mutation.
 
-        None skips the comparison. ``reference`` is a URI shown in the shop's stock history. A repeat
-        under the same key must carry the same values. Raises ``StockMoved`` when the shop's quantity is
-        another one by now, ``OutcomeUnknown`` when no answer came, or what else ``read_answer`` finds.
+        Without an answer a change may have happened (``OutcomeUnknown``), a read has not. Raises
+        ``Throttled`` with the wait where the bucket is empty, or what else ``read_answer`` finds. A token
+        that the shop refuses is renewed and the document sent once more: a 401 means nothing happened.
         """
-        quantities = {
-            "inventoryItemId": f"gid://shopify/InventoryItem/{inventory_item_id}",
-            "locationId": f"gid://shopify/Location/{location_id}",
-            "quantity": quantity,
-            "changeFromQuantity": change_from_quantity,
-        }
-        asked = {
+        response = self._post(document, variables, changes=changes)
+        if response.status_code == 401 and self._renew is not None:
+            self._token = self._renew(self._token)
+            response = self._post(document, variables, changes=changes)
+        throttle = find_throttle(response)
+        self.throttle = throttle or self.throttle
+        self.cost_points = find_cost(response) or self.cost_points
+        return read_answer(response, throttle, changes=changes)
+
+    def set_available(
+        self, quantities: Sequence[Quantity], *, reference: str, idempotency_key: str
+    ) -> SetResult:
+        """Set the available quantities, once per ``idempotency_key``: all, or none where one is refused.
+
+        At most ``SET_AT_MOST``. ``reference`` is a URI shown in the shop's stock history. A repeat under the
+        same key must carry the same values. Raises where the call as a whole failed, as ``execute`` does.
+        """
+        entries = [
+            {
+                "inventoryItemId": _item_gid(asked.place),
+                "locationId": _location_gid(asked.place.location_id),
+                "quantity": asked.quantity,
+                "changeFromQuantity": asked.change_from,
+            }
+            for asked in quantities
+        ]
+        asked_for = {
             "name": "available",
             "reason": SET_REASON,
             "referenceDocumentUri": reference,
-            "quantities": [quantities],
+            "quantities": entries,
         }
-        data = self._post(SET_AVAILABLE, {"input": asked, "key": idempotency_key}, changes=True)
+        data = self.execute(SET_AVAILABLE, {"input": asked_for, "key": idempotency_key}, changes=True)
         payload = find_dict(data, "inventorySetQuantities")
-        raise_user_errors(payload, self.throttle)
+        refused = read_user_errors(payload, len(entries))
         group = find_dict(payload, "inventoryAdjustmentGroup")
-        return SetResult(self.throttle, find_instant(group.get("createdAt")))
+        return SetResult(find_instant(group.get("createdAt")), refused)
 
-    def get_available(self, inventory_item_id: int, location_id: int) -> Level:
-        """Return the level as the shop has it; raise ``Refused`` where it stocks no such item."""
-        variables = {
-            "item": f"gid://shopify/InventoryItem/{inventory_item_id}",
-            "location": f"gid://shopify/Location/{location_id}",
-        }
-        data = self._post(READ_LEVEL, variables, changes=False)
-        item = find_dict(data, "inventoryItem")
-        if not item:
-            raise Refused("shopify.invalid_inventory_item", f"the shop has no {variables['item']}")
-        level = find_dict(item, "inventoryLevel")
-        for entry in level.get("quantities") or ():
-            if entry["name"] == "available":
-                return Level(entry["quantity"], find_instant(level.get("updatedAt")), self.throttle)
-        raise Refused(
-            "shopify.item_not_stocked_at_location",
-            f"{variables['item']} is not stocked at {variables['location']}",
-        )
+    def get_levels(self, places: Sequence[Place]) -> dict[Place, HeldLevel]:
+        """Return the levels as the shop has them; one that it does not stock is not in the answer.
 
-    def _post(self, document: str, variables: Mapping[str, Any], *, changes: bool) -> dict[str, Any]:
-        """Return the ``data`` of the answer. Without an answer a change may have happened, a read has not."""
+        One query for up to ``READ_AT_MOST`` items of a location: most shops stock at one.
+        """
+        held: dict[Place, HeldLevel] = {}
+        for location_id, part in _by_location(places):
+            variables = {
+                "items": [_item_gid(place) for place in part],
+                "location": _location_gid(location_id),
+            }
+            nodes = self.execute(READ_LEVELS, variables, changes=False).get("nodes") or ()
+            for place, node in zip(part, nodes, strict=False):
+                level = find_dict(node or {}, "inventoryLevel")
+                for entry in level.get("quantities") or ():
+                    if entry["name"] == "available":
+                        held[place] = HeldLevel(entry["quantity"], find_instant(level.get("updatedAt")))
+        return held
+
+    def _post(self, document: str, variables: Mapping[str, Any], *, changes: bool) -> httpx.Response:
         try:
-            response = self._http.post(
+            return self._http.post(
                 self._url,
                 json={"query": document, "variables": variables},
                 headers={"X-Shopify-Access-Token": self._token, "Accept": "application/json"},
@@ -130,5 +177,18 @@ class ShopifyAdmin:
             if changes:
                 raise OutcomeUnknown("shopify.no_answer", f"sent, then {type(error).__name__}") from error
             raise RetryLater("shopify.no_answer", f"no answer: {type(error).__name__}") from error
-        self.throttle = find_throttle(response) or self.throttle
-        return read_answer(response, self.throttle, changes=changes)
+
+
+def _by_location(places: Sequence[Place]) -> Iterator[tuple[int, list[Place]]]:
+    for location_id in sorted({place.location_id for place in places}):
+        mine = [place for place in places if place.location_id == location_id]
+        for start in range(0, len(mine), READ_AT_MOST):
+            yield location_id, mine[start : start + READ_AT_MOST]
+
+
+def _item_gid(place: Place) -> str:
+    return f"gid://shopify/InventoryItem/{place.inventory_item_id}"
+
+
+def _location_gid(location_id: int) -> str:
+    return f"gid://shopify/Location/{location_id}"

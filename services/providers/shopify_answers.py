@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
 
 if TYPE_CHECKING:
     import httpx
@@ -46,8 +46,8 @@ class ThrottleStatus:
     restore_rate: float
 
 
-class Throttled(RetryLater):
-    """The bucket is empty. ``wait`` is until it holds what was asked for."""
+class Throttled(NotYet):
+    """The bucket is empty: nothing was tried. ``wait`` is until it holds what was asked for."""
 
     def __init__(self, detail: str, *, wait: timedelta, throttle: ThrottleStatus | None) -> None:
         super().__init__("shopify.throttled", detail, wait=wait)
@@ -57,15 +57,21 @@ class Throttled(RetryLater):
 class StockMoved(Refused):
     """The shop's quantity is no longer the one we meant to change. Look again and decide anew."""
 
-    def __init__(self, detail: str, *, throttle: ThrottleStatus | None) -> None:
+    def __init__(self, detail: str) -> None:
         super().__init__("shopify.stock_moved", detail)
-        self.throttle = throttle
+
+
+class KeySpent(Refused):
+    """The idempotency key was used for an attempt that was refused: what it asked for did not happen under
+    it. Look, and ask anew under another."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("shopify.idempotency_previous_attempt_failed", detail)
 
 
 def find_throttle(response: "httpx.Response") -> ThrottleStatus | None:
     """Return the throttle status in ``response``, if it has one."""
-    body = _find_body(response)
-    status = find_dict(find_dict(find_dict(body or {}, "extensions"), "cost"), "throttleStatus")
+    status = find_dict(_find_cost_block(response), "throttleStatus")
     try:
         return ThrottleStatus(
             float(status["maximumAvailable"]),
@@ -74,6 +80,12 @@ def find_throttle(response: "httpx.Response") -> ThrottleStatus | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def find_cost(response: "httpx.Response") -> float | None:
+    """Return how many points the bucket must hold before such a call: what it asked for, not what it took."""
+    points = _find_cost_block(response).get("requestedQueryCost")
+    return float(points) if isinstance(points, int | float) and points > 0 else None
 
 
 def read_answer(
@@ -100,17 +112,37 @@ def read_answer(
     return data
 
 
-def raise_user_errors(payload: Mapping[str, Any], throttle: ThrottleStatus | None) -> None:
-    """Raise what the first of the mutation's ``userErrors`` means, if there is one."""
+def read_user_errors(payload: Mapping[str, Any], count: int) -> dict[int, WorkError]:
+    """Return, by the index of the quantity that it is about, what each of a mutation's ``userErrors`` means.
+
+    Empty where there is none. ``count`` quantities were asked for. An error that names none of them is the
+    whole call's, and is raised. ``field`` is ``["input", "quantities", "3", "changeFromQuantity"]``.
+    """
+    refused: dict[int, WorkError] = {}
     for error in payload.get("userErrors") or ():
-        code = str(error.get("code") or "user_error")
-        field = ".".join(str(part) for part in error.get("field") or ())
-        detail = f"{code}: {error.get('message', '')}" + (f" (field {field})" if field else "")
-        if code == "CHANGE_FROM_QUANTITY_STALE":
-            raise StockMoved(detail, throttle=throttle)
-        if code in ("IDEMPOTENCY_CONCURRENT_REQUEST", "SERVICE_UNAVAILABLE"):
-            raise RetryLater(f"shopify.{code.lower()}", detail, wait=WAIT_UNSTATED)
-        raise Refused(f"shopify.{code.lower()}", detail)
+        path = [str(part) for part in error.get("field") or ()]
+        index = int(path[2]) if len(path) > 2 and path[2].isdecimal() else count
+        fault = _error_of_code(error, path)
+        if index >= count or isinstance(fault, RetryLater | KeySpent):
+            raise fault
+        refused.setdefault(index, fault)
+    return refused
+
+
+def _error_of_code(error: Mapping[str, Any], path: list[str]) -> WorkError:
+    code = str(error.get("code") or "user_error")
+    detail = f"{code}: {error.get('message', '')}" + (f" (field {'.'.join(path)})" if path else "")
+    match code:
+        case "CHANGE_FROM_QUANTITY_STALE":
+            return StockMoved(detail)
+        case "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED":
+            return KeySpent(detail)
+        case "IDEMPOTENCY_CONCURRENT_REQUEST":
+            return NotYet(f"shopify.{code.lower()}", detail, wait=WAIT_UNSTATED)
+        case "SERVICE_UNAVAILABLE":
+            return RetryLater(f"shopify.{code.lower()}", detail, wait=WAIT_UNSTATED)
+        case _:
+            return Refused(f"shopify.{code.lower()}", detail)
 
 
 def _error_of_status(
@@ -169,6 +201,10 @@ def _stated_wait(response: "httpx.Response") -> timedelta | None:
         except (ValueError, TypeError):
             return None
     return min(WAIT_LONGEST, max(timedelta(0), wait))
+
+
+def _find_cost_block(response: "httpx.Response") -> dict[str, Any]:
+    return find_dict(find_dict(_find_body(response) or {}, "extensions"), "cost")
 
 
 def _find_body(response: "httpx.Response") -> dict[str, Any] | None:

@@ -10,15 +10,18 @@ mutation SetAvailable($input: InventorySetQuantitiesInput!, $key: String!) {
 """
 """``@idempotent`` and ``changeFromQuantity`` are required from API 2026-04 on."""
 
-READ_LEVEL = """\
-query ReadLevel($item: ID!, $location: ID!) {
-  inventoryItem(id: $item) {
-    id
-    inventoryLevel(locationId: $location) {
+READ_LEVELS = """\
+query ReadLevels($items: [ID!]!, $location: ID!) {
+  nodes(ids: $items) {
+    ... on InventoryItem {
       id
-      updatedAt
-      quantities(names: ["available"]) { name quantity updatedAt }
+      inventoryLevel(locationId: $location) {
+        id
+        updatedAt
+        quantities(names: ["available"]) { name quantity }
+      }
     }
   }
 }
 """
+"""Asks by item and location: the number in an InventoryLevel's own id is Shopify's affair."""

@@ -1,66 +1,107 @@
-"""Stripe's own list of charges, through Stripe's library.
+"""Stripe's own lists and objects, through Stripe's library, as the plain JSON that Stripe sends.
 
-The library is imported at first use: it takes a second and tens of megabytes that most processes never
-need. Its own retries are off, because waiting belongs to the ledger.
+The library pins ``Stripe-Version``, encodes the question and names the errors; its objects are not used,
+as webhooks tell of the same things in plain JSON and both are read by one reader. It is imported at first
+use: it takes a second and tens of megabytes that most processes never need. Its own retries are off,
+because waiting belongs to the ledger.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from services.core.errors import Misconfigured, Refused, RetryLater
+
+if TYPE_CHECKING:
+    import stripe
 
 TIMEOUT_SECONDS = 20.0
 PAGE_SIZE = 100
 WAIT_LONGEST_SECONDS = 3600.0
+NOT_SOON = timedelta(minutes=5)
+"""How long to wait at least where Stripe says that trying again does not help (``Stripe-Should-Retry``)."""
+
+NOT_FOUND = "stripe.not_found"
+
+PATHS = MappingProxyType(
+    {
+        kind: f"/v1/{kind}"
+        for kind in (
+            "charges", "refunds", "disputes", "payouts", "payment_intents", "balance_transactions", "events"
+        )
+    }
+)  # fmt: skip
+"""What can be listed, and where."""
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """A charge as Stripe has it now. Amounts are integer minor units (JPY has no decimals)."""
+def list_objects(
+    key: str,
+    base_url: str,
+    kind: str,
+    *,
+    created_gte: datetime | None = None,
+    created_lt: datetime | None = None,
+    **filters: Any,
+) -> Iterator[dict[str, Any]]:
+    """Yield every object of ``kind`` (see ``PATHS``) made in [``created_gte``, ``created_lt``); newest first.
 
-    id: str
-    amount_cents: int
-    currency: str
-    status: str
-    paid: bool
-    refunded: bool
-    created: datetime
-    refunded_cents: int = 0
-
-
-def list_charges(key: str, base_url: str, created_gte: datetime, created_lt: datetime) -> Iterator[Charge]:
-    """Yield every charge made from ``created_gte`` up to, not including, ``created_lt``; newest first.
-
-    ``currency`` is upper case. Reads page by page (100 a request) as it is consumed. Raises
-    ``RetryLater``, ``Misconfigured`` or ``Refused``, also between two charges.
+    Reads page by page (100 a request) as it is consumed, so a page that is worked on is the only one in
+    memory. ``filters`` are Stripe's own (``payout="po_1"``, ``expand=["data.balance_transaction"]``).
+    Raises ``RetryLater``, ``Misconfigured`` or ``Refused``, also between two objects. A caller that was
+    cut off goes on behind the last object it has seen with ``starting_after=<its id>``: Stripe's pages
+    follow objects and not numbers, so what is made meanwhile moves nothing.
+    Source: Stripe API reference, "Pagination".
     """
+    if kind not in PATHS:
+        raise ValueError(f"kind {kind!r} should be one of {', '.join(PATHS)}")
+    created = {bound: int(at.timestamp()) for bound, at in (("gte", created_gte), ("lt", created_lt)) if at}
+    asked = {"limit": PAGE_SIZE, **({"created": created} if created else {}), **filters}
+    with _stripe(key, base_url) as client:
+        while True:
+            page = _get(client, PATHS[kind], asked)
+            objects = page.get("data")
+            if not isinstance(objects, list):
+                raise RetryLater("stripe.unavailable", f"the answer to a list of {kind} holds no data")
+            yield from objects
+            if not (page.get("has_more") and objects):
+                return
+            asked["starting_after"] = objects[-1]["id"]
+
+
+def get_object(key: str, base_url: str, url: str, *, context: str = "") -> dict[str, Any]:
+    """Return the object at ``url``, a path such as ``/v1/charges/ch_1`` or an event's ``related_object.url``.
+
+    ``context`` names the account that a thin event tells of, where it is another than the key's. Raises
+    ``Refused("stripe.not_found")`` where Stripe has none. A whole address is refused: the key goes to
+    Stripe only.
+    """
+    if not url.startswith(("/v1/", "/v2/")):
+        raise Refused("stripe.invalid_request", f"url is {url[:80]!r}: it should begin with /v1/ or /v2/")
+    with _stripe(key, base_url) as client:
+        return _get(client, url, {"stripe_context": context} if context else {})
+
+
+@contextmanager
+def _stripe(key: str, base_url: str) -> "Iterator[stripe.StripeClient]":
+    """Yield the library's client over one kept connection."""
     import stripe
 
     if not key:
         raise Misconfigured("stripe.key_missing", "the shop has no stripe-key")
-    with _meaning_of_errors(), closing(stripe.RequestsClient(timeout=TIMEOUT_SECONDS)) as http:
-        client = stripe.StripeClient(
+    with closing(stripe.RequestsClient(timeout=TIMEOUT_SECONDS)) as http:
+        yield stripe.StripeClient(
             key, base_addresses={"api": base_url.rstrip("/")}, max_network_retries=0, http_client=http
         )
-        first_page = client.v1.charges.list(
-            {
-                "created": {"gte": int(created_gte.timestamp()), "lt": int(created_lt.timestamp())},
-                "limit": PAGE_SIZE,
-            }
-        )
-        for charge in first_page.auto_paging_iter():
-            yield Charge(
-                id=charge.id,
-                amount_cents=charge.amount,
-                currency=charge.currency.upper(),
-                status=charge.status,
-                paid=charge.paid,
-                refunded=charge.refunded,
-                created=datetime.fromtimestamp(charge.created, UTC),
-                refunded_cents=charge.amount_refunded,
-            )
+
+
+def _get(client: "stripe.StripeClient", path: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    with _meaning_of_errors():
+        answer: Any = client.raw_request("get", path, **asked).data
+    if not isinstance(answer, dict):
+        raise RetryLater("stripe.unavailable", f"the answer to {path} is no JSON object")
+    return answer
 
 
 @contextmanager
@@ -77,7 +118,8 @@ def _meaning_of_errors() -> Iterator[None]:
     except stripe.APIConnectionError as error:
         raise RetryLater("stripe.unavailable", "no answer from Stripe") from error
     except stripe.InvalidRequestError as error:
-        raise Refused("stripe.invalid_request", _said(error)) from error
+        code = NOT_FOUND if error.http_status == 404 else "stripe.invalid_request"
+        raise Refused(code, _said(error)) from error
     except stripe.StripeError as error:
         raise RetryLater("stripe.unavailable", _said(error), wait=_stated_wait(error)) from error
 
@@ -91,8 +133,11 @@ def _said(error: Exception) -> str:
 
 
 def _stated_wait(error: Exception) -> timedelta | None:
-    stated = (getattr(error, "headers", None) or {}).get("retry-after", "")
+    """Return how long Stripe asks to wait: ``Retry-After``, and not soon where it says not to try again."""
+    headers = getattr(error, "headers", None) or {}
+    not_soon = NOT_SOON if str(headers.get("stripe-should-retry", "")).lower() == "false" else None
     try:
-        return timedelta(seconds=min(WAIT_LONGEST_SECONDS, max(0.0, float(stated))))
+        stated = timedelta(seconds=min(WAIT_LONGEST_SECONDS, max(0.0, float(headers.get("retry-after", "")))))
     except ValueError:
-        return None
+        return not_soon
+    return max(stated, not_soon or stated)

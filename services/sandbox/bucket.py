@@ -4,9 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-MUTATION_POINTS = 10
-QUERY_POINTS = 2
-
 
 @dataclass(slots=True)
 class Bucket:
@@ -27,6 +24,10 @@ class Bucket:
             return False
         self.available -= points
         return True
+
+    def give_back(self, points: float) -> None:
+        """Put back what a call asked for and did not use."""
+        self.available = min(self.maximum, self.available + points)
 
     def set(self, asked: dict[str, Any]) -> None:
         """Take over ``maximum``, ``restore_per_second`` and ``available`` (the maximum, unless given)."""

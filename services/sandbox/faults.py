@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+HTML = "<!DOCTYPE html><html><body>We are looking into it.</body></html>"
+"""What a provider's front door says while it repairs: HTTP 200, and no JSON."""
+
 
 class ControlInvalid(ValueError):
     """A control request asks for something that the sandbox does not know. The message names the field."""
@@ -14,21 +17,34 @@ class Faults:
 
     fail_status: int = 0
     fail_count: int = 0
+    fail_headers: dict[str, str] = field(default_factory=dict)
+    """Sent with each failure: ``Retry-After``, ``Stripe-Should-Retry``."""
     drop_after_count: int = 0
     """Answers to swallow after the change was applied: the caller cannot know whether it was."""
+    html_count: int = 0
+    """Answers to replace by a page of HTML with status 200, after the change was applied."""
+    stale_count: int = 0
+    """Comparisons with a quantity that find another one, because somebody counted just now."""
     slow_seconds: float = 0.0
     failed: int = field(default=0)
     dropped: int = field(default=0)
 
     def set(self, asked: dict[str, Any]) -> None:
-        """Take over ``fail_next`` {status, count}, ``drop_next`` (count) and ``slow_seconds``."""
+        """Take over ``fail_next`` {status, count, headers}, ``slow_seconds``, and how many answers to spoil:
+        ``drop_next``, ``html_next``, ``stale_next``."""
         if "fail_next" in asked:
-            self.fail_status = int(asked["fail_next"].get("status", 500))
-            self.fail_count = int(asked["fail_next"].get("count", 1))
+            wanted = asked["fail_next"]
+            self.fail_status = int(wanted.get("status", 500))
+            self.fail_count = int(wanted.get("count", 1))
+            self.fail_headers = {str(name): str(value) for name, value in wanted.get("headers", {}).items()}
             if not 400 <= self.fail_status <= 599:
                 raise ControlInvalid(f"fail_next.status={self.fail_status} should be from 400 to 599")
         if "drop_next" in asked:
             self.drop_after_count = int(asked["drop_next"])
+        if "html_next" in asked:
+            self.html_count = int(asked["html_next"])
+        if "stale_next" in asked:
+            self.stale_count = int(asked["stale_next"])
         if "slow_seconds" in asked:
             self.slow_seconds = float(asked["slow_seconds"])
             if not 0 <= self.slow_seconds <= 120:
@@ -48,4 +64,18 @@ class Faults:
             return False
         self.drop_after_count -= 1
         self.dropped += 1
+        return True
+
+    def take_html(self) -> bool:
+        """Tell whether this answer is a page of HTML."""
+        if self.html_count <= 0:
+            return False
+        self.html_count -= 1
+        return True
+
+    def take_stale(self) -> bool:
+        """Tell whether this comparison fails."""
+        if self.stale_count <= 0:
+            return False
+        self.stale_count -= 1
         return True

@@ -6,6 +6,7 @@ Everything comes from the ``random.Random`` that is passed in, so one seed gives
 import random
 import string
 from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
@@ -43,6 +44,17 @@ def decimal_text(cents: int, currency: str) -> str:
         return str(cents)
     sign, cents = ("-", -cents) if cents < 0 else ("", cents)
     return f"{sign}{cents // 10**digits}.{cents % 10**digits:0{digits}d}"
+
+
+def minor_units(text: str, currency: str) -> int:
+    """Return what ``decimal_text`` wrote, in minor units."""
+    return int(Decimal(text).scaleb(_MINOR_DIGITS.get(currency, 2)))
+
+
+def money_set(cents: int, currency: str) -> dict[str, Any]:
+    """Return minor units as a webhook's ``..._set``."""
+    money = {"amount": decimal_text(cents, currency), "currency_code": currency}
+    return {"shop_money": money, "presentment_money": money}
 
 
 def local_text(at: datetime, zone: tzinfo = UTC) -> str:

@@ -3,11 +3,24 @@
 Point ``SHOPIFY_API_BASE`` at ``http://127.0.0.1:9000/shopify`` and ``STRIPE_API_BASE`` at
 ``http://127.0.0.1:9000/stripe``. State is in memory and ends with the process.
 
-POST ``/_control`` takes a JSON object: ``{"reset": true}``, or a ``shop`` (its domain) with any of ``token``,
-``bucket`` {maximum, restore_per_second, available} and ``levels`` [{inventory_item_id, location_id,
-available}], or a ``stripe_key`` with ``charges`` and ``forget``; either with faults: ``fail_next`` {status,
-count}, ``drop_next`` (answers lost after the change was applied) and ``slow_seconds``. GET
-``/_control/log?shop=`` lists every applied change with its idempotency key, GET ``/_control`` the state.
+POST ``/_control`` takes a JSON object: ``{"reset": true}``, or one of these.
+
+A ``shop`` (its domain) with any of: ``token`` (the only one accepted), ``oauth`` {client_id, client_secret,
+refresh_token, access_token, expires_in, refresh_token_expires_in}, ``expire_tokens``, ``state`` (open,
+frozen, locked, closed), ``bucket`` {maximum, restore_per_second, available}, ``levels``
+[{inventory_item_id, location_id, available}], ``strict_stock`` (a level never heard of is refused),
+``deleted_items`` [ids], ``subscriptions`` [{topic, uri}], ``delete_subscriptions`` [topics or gids], and
+webhook bodies, the newest state of each object wins: ``orders``, ``refunds``, ``order_transactions``,
+``fulfillments``, ``products``, ``inventory_items``, ``inventory_levels``, ``locations``, or ``webhooks``
+[{topic, body}] of any of these, deletions and ``shop/update``.
+
+A ``stripe_key`` with any of ``charges``, ``refunds``, ``disputes``, ``payouts``, ``payment_intents``,
+``balance_transactions``, ``events`` (each listed, and its object put there), ``objects`` {path: object},
+``fees`` {id: minor units} and ``forget`` [ids].
+
+Either with faults: ``fail_next`` {status, count, headers}, ``drop_next`` (answers lost after the change was
+applied), ``html_next``, ``stale_next`` and ``slow_seconds``. GET ``/_control/log?shop=`` lists every applied
+change with its idempotency key, GET ``/_control`` the state.
 """
 
 import contextlib
@@ -18,15 +31,15 @@ import time
 from argparse import ArgumentParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
 from services.core.clock import utc_now
 from services.sandbox.faults import ControlInvalid
-from services.sandbox.world import World
+from services.sandbox.world import Reply, World
 
-LONGEST_BODY_BYTES = 5 * 1024 * 1024
+LONGEST_BODY_BYTES = 64 * 1024 * 1024
 
 
 class SandboxServer(ThreadingHTTPServer):
@@ -61,73 +74,88 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, query = self._target()
         world = self.server.world
-        if path == ["stripe", "v1", "charges"]:
+        if path[:1] == ["stripe"]:
             key = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            self._reply(*world.ask_stripe(key, query))
+            self._reply(world.ask_stripe(key, "/" + "/".join(path[1:]), query))
         elif path == ["_control", "log"]:
-            self._reply(200, world.log(query.get("shop", "")))
+            self._say(200, world.log(dict(query).get("shop", "")))
         elif path in (["_control"], ["_control", "state"]):
-            self._reply(200, world.state())
+            self._say(200, world.state())
         elif path == []:
-            self._reply(200, {"sandbox": "provider sandbox, not for production"})
+            self._say(200, {"sandbox": "provider sandbox, not for production"})
         else:
-            self._reply(404, {"errors": f"the sandbox has no {self.path}"})
+            self._say(404, {"errors": f"the sandbox has no {self.path}"})
 
     def do_POST(self) -> None:
-        request = self._read_json()
+        request = self._read_body()
         if request is None:
             return
         path, _ = self._target()
-        is_graphql = len(path) == 6 and path[2:4] == ["admin", "api"] and path[5] == "graphql.json"
+        world = self.server.world
         try:
-            if path == ["_control"]:
-                self._reply(200, self.server.world.control(request))
-            elif is_graphql and path[0] == "shopify":
-                token = self.headers.get("X-Shopify-Access-Token", "")
-                self._reply(*self.server.world.ask_shopify(path[1], token, request, utc_now()))
-            else:
-                self._reply(404, {"errors": f"the sandbox has no {self.path}"})
+            match path:
+                case ["_control"]:
+                    self._say(200, world.control(request))
+                case ["shopify", domain, "admin", "api", version, "graphql.json"]:
+                    token = self.headers.get("X-Shopify-Access-Token", "")
+                    self._reply(world.ask_shopify(domain, token, request, utc_now(), version))
+                case ["shopify", domain, "admin", "oauth", "access_token"]:
+                    self._reply(world.refresh_shopify_token(domain, request))
+                case _:
+                    self._say(404, {"errors": f"the sandbox has no {self.path}"})
         except (ControlInvalid, TypeError, ValueError, KeyError, AttributeError) as wrong:
-            self._reply(400, {"errors": f"{type(wrong).__name__}: {wrong}"})
+            self._say(400, {"errors": f"{type(wrong).__name__}: {wrong}"})
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library's name
         """Stay silent: a line per call would drown the fleet's own log."""
 
-    def _target(self) -> tuple[list[str], dict[str, str]]:
+    def _target(self) -> tuple[list[str], list[tuple[str, str]]]:
         parts = urlsplit(self.path)
-        return [part for part in parts.path.split("/") if part], dict(parse_qsl(parts.query))
+        return [unquote(part) for part in parts.path.split("/") if part], parse_qsl(parts.query)
 
-    def _read_json(self) -> dict[str, Any] | None:
-        """Return the JSON object that was posted, or answer 400 or 413 and return None."""
+    def _read_body(self) -> dict[str, Any] | None:
+        """Return the JSON object or the form that was posted, or answer 400 or 413 and return None."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > LONGEST_BODY_BYTES:
             self.close_connection = True
-            self._reply(413, {"errors": f"Content-Length={length!r} should be 0 to {LONGEST_BODY_BYTES}"})
+            self._say(413, {"errors": f"Content-Length={length!r} should be 0 to {LONGEST_BODY_BYTES}"})
             return None
+        body = self.rfile.read(int(length))
+        if self.headers.get_content_type() == "application/x-www-form-urlencoded" and body[:1] != b"{":
+            return dict(parse_qsl(body.decode("utf-8", "replace")))
         try:
-            parsed = orjson.loads(self.rfile.read(int(length)))
+            parsed = orjson.loads(body)
         except orjson.JSONDecodeError:
             parsed = None
         if not isinstance(parsed, dict):
-            self._reply(400, {"errors": "the body should be a JSON object"})
+            self._say(400, {"errors": "the body should be a JSON object"})
             return None
         return parsed
 
-    def _reply(
-        self, status: int, body: dict[str, Any], slow_seconds: float = 0.0, is_lost: bool = False
-    ) -> None:
-        if slow_seconds:
-            time.sleep(slow_seconds)
-        if is_lost:
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-            return
-        data = orjson.dumps(body)
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json; charset=utf-8")
+    def _say(self, status: int, body: dict[str, Any]) -> None:
+        self._reply(Reply(status, body))
+
+    def _reply(self, reply: Reply) -> None:
+        try:
+            if reply.slow_seconds:
+                time.sleep(reply.slow_seconds)
+            if reply.is_lost:
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+            else:
+                self._write(reply)
+        finally:
+            reply.sent()
+
+    def _write(self, reply: Reply) -> None:
+        is_html = isinstance(reply.body, str)
+        data = reply.body.encode() if isinstance(reply.body, str) else orjson.dumps(reply.body)
+        kind = "text/html" if is_html else "application/json"
+        self.send_response(reply.status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(data)))
-        if status == 429:
-            self.send_header("Retry-After", "2.0")
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
 

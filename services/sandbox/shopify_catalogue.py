@@ -53,6 +53,65 @@ def make_inventory_level(
     }
 
 
+def make_inventory_item(
+    item: Item,
+    *,
+    updated_at: datetime,
+    cost_cents: int | None = None,
+    currency: str = "USD",
+    zone: tzinfo = UTC,
+    tracked: bool = True,
+) -> dict[str, Any]:
+    """Return the body of ``inventory_items/update``; ``cost_cents`` is what one piece costs the shop."""
+    at = local_text(updated_at, zone)
+    return {
+        "id": item.inventory_item_id,
+        "admin_graphql_api_id": f"gid://shopify/InventoryItem/{item.inventory_item_id}",
+        "sku": item.sku,
+        "created_at": local_text(updated_at - timedelta(days=30), zone),
+        "updated_at": at,
+        "requires_shipping": True,
+        "cost": None if cost_cents is None else decimal_text(cost_cents, currency),
+        "country_code_of_origin": None,
+        "province_code_of_origin": None,
+        "harmonized_system_code": None,
+        "tracked": tracked,
+        "country_harmonized_system_codes": [],
+    }
+
+
+def make_location(
+    location_id: int,
+    *,
+    updated_at: datetime,
+    name: str = "Main",
+    province_code: str = "BC",
+    country_code: str = "CA",
+    active: bool = True,
+    zone: tzinfo = UTC,
+) -> dict[str, Any]:
+    """Return the body of ``locations/create``, ``update``, ``activate`` or ``deactivate``."""
+    return {
+        "id": location_id,
+        "admin_graphql_api_id": f"gid://shopify/Location/{location_id}",
+        "name": name,
+        "address1": "34 Example Street",
+        "address2": "",
+        "city": "Example",
+        "zip": "V5K 0A1",
+        "province": province_code,
+        "country": country_code,
+        "phone": "",
+        "created_at": local_text(updated_at - timedelta(days=300), zone),
+        "updated_at": local_text(updated_at, zone),
+        "country_code": country_code,
+        "country_name": country_code,
+        "province_code": province_code,
+        "legacy": False,
+        "active": active,
+    }
+
+
 def make_product(
     items: Sequence[Item], *, updated_at: datetime, currency: str = "USD", zone: tzinfo = UTC
 ) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from services.sandbox.payloads import big_id, decimal_text, local_text, token
+from services.sandbox.payloads import big_id, decimal_text, local_text, money_set, token
 from services.sandbox.shopify_catalogue import Item
 
 _PEOPLE = (
@@ -53,7 +53,7 @@ def make_order(
         "currency": currency,
         "current_subtotal_price": decimal_text(subtotal, currency),
         "current_total_price": decimal_text(subtotal + shipping, currency),
-        "current_total_price_set": _money_set(subtotal + shipping, currency),
+        "current_total_price_set": money_set(subtotal + shipping, currency),
         "customer_locale": "en",
         "discount_applications": [],
         "discount_codes": [],
@@ -82,8 +82,8 @@ def make_order(
         "total_line_items_price": decimal_text(subtotal, currency),
         "total_outstanding": decimal_text(0, currency),
         "total_price": decimal_text(subtotal + shipping, currency),
-        "total_price_set": _money_set(subtotal + shipping, currency),
-        "total_shipping_price_set": _money_set(shipping, currency),
+        "total_price_set": money_set(subtotal + shipping, currency),
+        "total_shipping_price_set": money_set(shipping, currency),
         "total_tax": decimal_text(0, currency),
         "total_weight": 100 * len(lines),
         "updated_at": at,
@@ -110,7 +110,7 @@ def make_line(rng: random.Random, item: Item, *, quantity: int, currency: str) -
         "grams": 100,
         "name": item.title,
         "price": decimal_text(item.price_cents, currency),
-        "price_set": _money_set(item.price_cents, currency),
+        "price_set": money_set(item.price_cents, currency),
         "product_exists": True,
         "product_id": item.product_id,
         "properties": [],
@@ -196,11 +196,6 @@ def make_refund(
         "refund_line_items": [refunded_line],
         "transactions": [transaction],
     }
-
-
-def _money_set(cents: int, currency: str) -> dict[str, Any]:
-    money = {"amount": decimal_text(cents, currency), "currency_code": currency}
-    return {"shop_money": money, "presentment_money": money}
 
 
 def _make_customer(

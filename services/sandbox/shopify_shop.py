@@ -1,181 +1,199 @@
-"""One shop of the sandbox: stock levels behind an Admin GraphQL API that reads what we send.
+"""One shop of the sandbox behind its Admin API: who may ask, what it costs, and what then happens."""
 
-It knows the documents of ``services.providers.shopify_documents`` by the fields they ask for, not GraphQL
-at large. The behaviour is ours, after the descriptions in the 2026-07 schema; that the documents are
-valid is shown by a test against the schema itself.
-"""
-
-import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
-import orjson
-
-from services.sandbox.bucket import MUTATION_POINTS, QUERY_POINTS, Bucket
+from services.core.clock import utc_now
+from services.sandbox import shopify_records as kinds
+from services.sandbox.bucket import Bucket
 from services.sandbox.faults import ControlInvalid, Faults
+from services.sandbox.shopify_cost import MOST_POINTS, MUTATION_POINTS, Tariff
+from services.sandbox.shopify_documents import Document, DocumentRefused, read_document
+from services.sandbox.shopify_graphql import Api
+from services.sandbox.shopify_records import Records
+from services.sandbox.shopify_schema import load_schema
+from services.sandbox.shopify_stock import InputRefused, Place, Stock
+from services.sandbox.shopify_subscriptions import Subscriptions
+from services.sandbox.shopify_tokens import Tokens
+from services.sandbox.shopify_values import Node, instant, utc_text
 
 Answer = tuple[int, dict[str, Any]]
 
-_KEY = re.compile(r"@idempotent\(\s*key:\s*(?:\$(\w+)|\"([^\"]+)\")\s*\)")
-
-
-@dataclass(slots=True)
-class _Attempt:
-    fingerprint: bytes
-    payload: dict[str, Any]
-    refused: bool
+_STATES = MappingProxyType(
+    {
+        "open": (200, ""),
+        "frozen": (402, "This shop is unavailable"),
+        "locked": (423, "This shop is locked"),
+        "closed": (404, "Not Found"),
+    }
+)
+_DOCUMENTATION = "https://shopify.dev/api/usage/rate-limits"
 
 
 @dataclass
 class ShopifyShop:
-    """Levels by (inventory item id, location id), the log of applied changes, and every key ever used."""
+    """What the shop holds, and how it behaves when it is asked."""
 
     domain: str
     clock: Callable[[], float] = time.monotonic
-    token: str = ""
-    """The only token accepted; empty accepts any that is not empty."""
-    levels: dict[tuple[int, int], int] = field(default_factory=dict)
-    log: list[dict[str, Any]] = field(default_factory=list)
+    state: str = "open"
     faults: Faults = field(default_factory=Faults)
-    attempts: dict[str, _Attempt] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.bucket = Bucket(self.clock, at=self.clock())
+        self.tokens = Tokens(self.clock)
+        self.stock = Stock(self.domain, self.faults)
+        self.records, self.subscriptions = Records(), Subscriptions()
+        self.api = Api(self.domain, self.records, self.stock, self.subscriptions)
+
+    @property
+    def levels(self) -> dict[Place, int]:
+        """What is available, by (inventory item id, location id)."""
+        return self.stock.levels
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """Every change that was applied, in order."""
+        return self.stock.log
 
     def control(self, asked: dict[str, Any]) -> None:
-        """Take over ``token``, ``bucket``, ``levels`` and faults from a control request."""
-        self.token = str(asked.get("token", self.token))
+        """Take over what a control request asks for; ``services.sandbox.serve`` lists it."""
+        self.tokens.control(asked)
+        self.faults.set(asked)
         if "bucket" in asked:
             self.bucket.set(asked["bucket"])
-        for level in asked.get("levels", ()):
-            try:
-                place = (int(level["inventory_item_id"]), int(level["location_id"]))
-                self.levels[place] = int(level["available"])
-            except KeyError as missing:
-                raise ControlInvalid(f"levels needs {missing} in every entry") from None
-        self.faults.set(asked)
+        if "state" in asked:
+            if asked["state"] not in _STATES:
+                raise ControlInvalid(f"state={asked['state']!r} should be one of {', '.join(_STATES)}")
+            self.state = asked["state"]
+        self.stock.is_strict = bool(asked.get("strict_stock", self.stock.is_strict))
+        self.stock.deleted_items |= {int(number) for number in asked.get("deleted_items", ())}
+        now = utc_text(utc_now())
+        self._hold_levels("levels", asked.get("levels", ()), now)
+        self._hold_levels(kinds.LEVELS, asked.get(kinds.LEVELS, ()), now)
+        for kind in kinds.KINDS:
+            self.records.feed(kind, asked.get(kind, ()))
+        for told in asked.get("webhooks", ()):
+            self._hear(str(told["topic"]), told["body"], now)
+        for topic_and_uri in asked.get("subscriptions", ()):
+            self.subscriptions.create(topic_and_uri["topic"], topic_and_uri, now)
+        for name in asked.get("delete_subscriptions", ()):
+            self.subscriptions.lose(str(name))
 
     def answer(self, token: str, request: dict[str, Any], now: datetime) -> Answer:
         """Return (HTTP status, body) for one GraphQL request."""
         failure = self.faults.take_failure()
         if failure:
             return self._count(f"failed_{failure}", (failure, {"errors": f"sandbox fault {failure}"}))
-        if not token or (self.token and token != self.token):
+        status, said = _STATES[self.state]
+        if said:
+            return self._count(self.state, (status, {"errors": said}))
+        if not self.tokens.accepts(token):
             wrong = "[API] Invalid API key or access token (unrecognized login or wrong password)"
             return self._count("unauthorized", (401, {"errors": wrong}))
 
-        document, variables = str(request.get("query", "")), request.get("variables") or {}
-        is_mutation = document.lstrip().startswith("mutation")
-        points = MUTATION_POINTS if is_mutation else QUERY_POINTS
-        if not self.bucket.take(points):
-            error = {"message": "Throttled", "extensions": {"code": "THROTTLED"}}
-            body = {"errors": [error], "extensions": self.bucket.cost(points, None)}
-            return self._count("throttled", (200, body))
-        if is_mutation and "inventorySetQuantities" in document:
-            body = self._set_quantities(document, variables, now)
-        elif "inventoryLevel(" in document:
-            body = {"data": {"inventoryItem": self._read_level(variables, now)}}
-        else:
-            body = _fault(
-                "the sandbox answers inventorySetQuantities and inventoryLevel only", "undefinedField"
-            )
-        return self._count("answered", (200, body | {"extensions": self.bucket.cost(points, points)}))
+        variables = request.get("variables") or {}
+        try:
+            document = read_document(str(request.get("query", "")))
+        except DocumentRefused as refused:
+            return self._count("answered", (200, {"errors": refused.errors}))
+        if document.push is not None:
+            plain = document.push.read(variables)
+            if plain is not None:
+                return self._push(document.push.write, *plain, now)
+        return self._execute(document, request.get("operationName"), variables, now)
 
-    def _set_quantities(self, document: str, variables: dict[str, Any], now: datetime) -> dict[str, Any]:
-        found = _KEY.search(document)
-        key = "" if found is None else str(variables.get(found[1], "") if found[1] else found[2])
-        if not key:
-            return _fault("The @idempotent directive is required for this mutation", "BAD_REQUEST")
-        asked = variables.get("input") or {}
-        for entry in asked.get("quantities", ()):
-            if "changeFromQuantity" not in entry:
-                return _fault("changeFromQuantity must be given, if only as null", "INVALID_VARIABLE")
+    def refresh_token(self, asked: dict[str, Any]) -> Answer:
+        """Return (HTTP status, body) for a refresh of the access token."""
+        failure = self.faults.take_failure()
+        if failure:
+            return self._count(f"failed_{failure}", (failure, {"errors": f"sandbox fault {failure}"}))
+        status, body = self.tokens.refresh(asked)
+        return self._count("token_refreshed" if status == 200 else "token_refused", (status, body))
 
-        fingerprint = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
-        earlier = self.attempts.get(key)
-        if earlier is None:
-            payload = self._apply(asked, key, now)
-            self.attempts[key] = _Attempt(fingerprint, payload, bool(payload["userErrors"]))
-        elif earlier.fingerprint != fingerprint:
-            payload = _refusal(
-                "IDEMPOTENCY_KEY_PARAMETER_MISMATCH", None, "The key was used with other values"
-            )
-        elif earlier.refused:
-            payload = _refusal(
-                "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED", None, "Retry with a new idempotency key"
-            )
-        else:
-            self.counts["replayed"] = self.counts.get("replayed", 0) + 1
-            payload = earlier.payload
-        return {"data": {"inventorySetQuantities": payload}}
+    def _push(
+        self, write: Callable[[Node], dict[str, Any]], asked: dict[str, Any], key: str, now: datetime
+    ) -> Answer:
+        if not self.bucket.take(MUTATION_POINTS):
+            return self._throttle(MUTATION_POINTS)
+        cost = self.bucket.cost(MUTATION_POINTS, MUTATION_POINTS)
+        try:
+            body: dict[str, Any] = {"data": write(self._set_quantities(asked, key, now))}
+        except InputRefused as refused:
+            error = {"message": str(refused), "extensions": {"code": refused.code}}
+            body = {"data": {"inventorySetQuantities": None}, "errors": [error]}
+        return self._count("answered", (200, body | {"extensions": cost}))
 
-    def _apply(self, asked: dict[str, Any], key: str, now: datetime) -> dict[str, Any]:
-        """Change all quantities or none. A level never heard of starts at the quantity that was expected."""
-        changes = []
-        for index, entry in enumerate(asked.get("quantities", ())):
-            path = ["input", "quantities", str(index)]
+    def _set_quantities(self, asked: dict[str, Any], key: str, now: datetime) -> Node:
+        payload = self.api.set_quantities(asked, key, now)
+        if self.stock.replayed:
+            self.counts["replayed"] = self.stock.replayed
+        return payload
+
+    def _execute(
+        self, document: Document, name: str | None, variables: dict[str, Any], now: datetime
+    ) -> Answer:
+        operation = document.find_operation(name)
+        if operation is None:
+            error = {"message": f"No operation named {name!r}", "extensions": {"code": "BAD_REQUEST"}}
+            return self._count("answered", (200, {"errors": [error]}))
+        tariff, fragments = Tariff(load_schema()), document.fragments
+        requested = tariff.requested(operation, fragments, variables)
+        if requested > MOST_POINTS:
+            text = (
+                f"Query cost is {requested}, which exceeds the single query max cost limit ({MOST_POINTS})."
+            )
+            error = {"message": text, "extensions": {"code": "MAX_COST_EXCEEDED", "cost": requested,
+                     "maxCost": MOST_POINTS, "documentation": _DOCUMENTATION}}  # fmt: skip
+            return self._count("too_dear", (200, {"errors": [error]}))
+        if not self.bucket.take(requested):
+            return self._throttle(requested)
+        data, errors = self.api.execute(document, operation, variables, now)
+        if data is None and not any("path" in error for error in errors):
+            self.bucket.give_back(requested)
+            return self._count("answered", (200, {"errors": errors}))
+        if self.stock.replayed:
+            self.counts["replayed"] = self.stock.replayed
+        actual = tariff.actual(operation, fragments, variables, data) if data else requested
+        self.bucket.give_back(requested - actual)
+        body: dict[str, Any] = {"data": data, "extensions": self.bucket.cost(requested, actual)}
+        return self._count("answered", (200, body | ({"errors": errors} if errors else {})))
+
+    def _throttle(self, points: int) -> Answer:
+        code = {"code": "THROTTLED", "documentation": _DOCUMENTATION}
+        body = {"errors": [{"message": "Throttled", "extensions": code}]}
+        return self._count("throttled", (200, body | {"extensions": self.bucket.cost(points, None)}))
+
+    def _hear(self, topic: str, body: dict[str, Any], now: str) -> None:
+        """A webhook was sent; that it arrived anywhere is not said."""
+        kind, _, what = topic.partition("/")
+        if topic == "inventory_levels/disconnect":
+            self._hold_levels(topic, [body | {"available": None}], now)
+        elif kind == kinds.LEVELS:
+            self._hold_levels(topic, [body], now)
+        elif topic == "shop/update":
+            self.records.shop = body
+        elif kind in kinds.KINDS and what == "delete":
+            self.records.drop(kind, int(body["id"]))
+        elif kind in kinds.KINDS:
+            self.records.feed(kind, [body])
+
+    def _hold_levels(self, name: str, levels: Iterable[dict[str, Any]], now: str) -> None:
+        for level in levels:
             try:
-                item = _id_of(entry["inventoryItemId"], "InventoryItem")
-                location = _id_of(entry["locationId"], "Location")
-            except ControlInvalid as wrong:
-                return _refusal("INVALID_INVENTORY_ITEM", path, str(wrong))
-            expected, quantity = entry["changeFromQuantity"], entry["quantity"]
-            held = self.levels.get((item, location), expected if expected is not None else 0)
-            if not -1_000_000_000 <= quantity <= 1_000_000_000:
-                return _refusal("INVALID_QUANTITY_TOO_HIGH", [*path, "quantity"], "Beyond 1,000,000,000")
-            if expected is not None and expected != held:
-                moved = "The changeFromQuantity argument no longer matches the persisted quantity."
-                return _refusal("CHANGE_FROM_QUANTITY_STALE", [*path, "changeFromQuantity"], moved)
-            changes.append((item, location, held, quantity))
-
-        at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-        for item, location, held, quantity in changes:
-            self.levels[item, location] = quantity
-            self.log.append(
-                {
-                    "shop": self.domain,
-                    "idempotency_key": key,
-                    "reference": asked.get("referenceDocumentUri"),
-                    "inventory_item_id": item,
-                    "location_id": location,
-                    "from": held,
-                    "to": quantity,
-                    "at": at,
-                }
-            )
-        group = {"id": f"gid://shopify/InventoryAdjustmentGroup/{len(self.log)}", "createdAt": at}
-        return {"inventoryAdjustmentGroup": group, "userErrors": []}
-
-    def _read_level(self, variables: dict[str, Any], now: datetime) -> dict[str, Any] | None:
-        item, location = _id_of(variables["item"], "InventoryItem"), _id_of(variables["location"], "Location")
-        if (item, location) not in self.levels:
-            return {"id": variables["item"], "inventoryLevel": None}
-        at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-        available = {"name": "available", "quantity": self.levels[item, location], "updatedAt": at}
-        level_id = f"gid://shopify/InventoryLevel/{location}?inventory_item_id={item}"
-        level = {"id": level_id, "updatedAt": at, "quantities": [available]}
-        return {"id": variables["item"], "inventoryLevel": level}
+                place = (int(level["inventory_item_id"]), int(level["location_id"]))
+                available = level["available"]
+            except KeyError as missing:
+                raise ControlInvalid(f"{name} needs {missing} in every entry") from None
+            at = instant(level.get("updated_at"))
+            if at is None or at >= self.stock.changed_at.get(place, ""):
+                self.stock.hold(place, None if available is None else int(available), at or now)
 
     def _count(self, outcome: str, answer: Answer) -> Answer:
         self.counts[outcome] = self.counts.get(outcome, 0) + 1
         return answer
-
-
-def _fault(message: str, code: str) -> dict[str, Any]:
-    return {"errors": [{"message": message, "extensions": {"code": code}}]}
-
-
-def _refusal(code: str, field_path: list[str] | None, message: str) -> dict[str, Any]:
-    error = {"code": code, "field": field_path, "message": message}
-    return {"inventoryAdjustmentGroup": None, "userErrors": [error]}
-
-
-def _id_of(gid: object, kind: str) -> int:
-    prefix, _, number = str(gid).rpartition("/")
-    if prefix != f"gid://shopify/{kind}" or not number.isdecimal():
-        raise ControlInvalid(f"{gid!r} should be gid://shopify/{kind}/<number>")
-    return int(number)

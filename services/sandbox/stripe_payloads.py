@@ -1,4 +1,4 @@
-"""Bodies of Stripe events, made up: charges, refunds, payment intents. Pure.
+"""Bodies of Stripe events, made up: charges, refunds, payment intents, disputes, payouts. Pure.
 
 Amounts are integer minor units; currencies are lower case, as Stripe writes them.
 """
@@ -7,7 +7,7 @@ import random
 from datetime import datetime
 from typing import Any
 
-from services.sandbox.payloads import token
+from services.sandbox.payloads import token, utc_text
 
 API_VERSION = "2026-10-28.endive"
 
@@ -20,8 +20,9 @@ def make_charge(
     created_at: datetime,
     status: str = "succeeded",
     order_gid: str = "",
+    order_id: int | None = None,
 ) -> dict[str, Any]:
-    """Return a charge object; ``order_gid`` goes into its metadata."""
+    """Return a charge object; ``order_gid`` and ``order_id`` go into its metadata."""
     charge_id = token(rng, "ch_3")
     paid = status == "succeeded"
     return {
@@ -41,7 +42,8 @@ def make_charge(
         "failure_code": None if paid else "card_declined",
         "failure_message": None if paid else "Your card was declined.",
         "livemode": False,
-        "metadata": {"order": order_gid} if order_gid else {},
+        "metadata": ({"order": order_gid} if order_gid else {})
+        | ({} if order_id is None else {"order_id": str(order_id)}),
         "paid": paid,
         "payment_intent": token(rng, "pi_3"),
         "payment_method": token(rng, "pm_1"),
@@ -99,6 +101,101 @@ def make_payment_intent(charge: dict[str, Any]) -> dict[str, Any]:
         "metadata": charge["metadata"],
         "payment_method_types": ["card"],
         "status": "succeeded" if paid else "requires_payment_method",
+    }
+
+
+def make_dispute(
+    rng: random.Random,
+    charge: dict[str, Any],
+    *,
+    created_at: datetime,
+    status: str = "needs_response",
+    amount_cents: int | None = None,
+    reason: str = "fraudulent",
+) -> dict[str, Any]:
+    """Return a dispute of ``charge``, about all of it unless ``amount_cents`` is given."""
+    at = int(created_at.timestamp())
+    return {
+        "id": token(rng, "dp_1"),
+        "object": "dispute",
+        "amount": charge["amount"] if amount_cents is None else amount_cents,
+        "balance_transactions": [],
+        "charge": charge["id"],
+        "created": at,
+        "currency": charge["currency"],
+        "evidence_details": {
+            "due_by": at + 7 * 86_400,
+            "has_evidence": False,
+            "past_due": False,
+            "submission_count": 0,
+        },
+        "is_charge_refundable": False,
+        "livemode": False,
+        "metadata": {},
+        "payment_intent": charge["payment_intent"],
+        "reason": reason,
+        "status": status,
+    }
+
+
+def make_payout(
+    rng: random.Random,
+    *,
+    amount_cents: int,
+    currency: str,
+    created_at: datetime,
+    arrives_at: datetime,
+    status: str = "paid",
+) -> dict[str, Any]:
+    """Return an automatic payout; a negative one takes money back from the bank."""
+    has_failed = status == "failed"
+    return {
+        "id": token(rng, "po_1"),
+        "object": "payout",
+        "amount": amount_cents,
+        "arrival_date": int(arrives_at.timestamp()),
+        "automatic": True,
+        "balance_transaction": token(rng, "txn_1"),
+        "created": int(created_at.timestamp()),
+        "currency": currency.lower(),
+        "description": "STRIPE PAYOUT",
+        "destination": token(rng, "ba_1"),
+        "failure_balance_transaction": token(rng, "txn_1") if has_failed else None,
+        "failure_code": "account_closed" if has_failed else None,
+        "failure_message": "The bank account has been closed." if has_failed else None,
+        "livemode": False,
+        "metadata": {},
+        "method": "standard",
+        "original_payout": None,
+        "reconciliation_status": "completed" if status == "paid" else "in_progress",
+        "reversed_by": None,
+        "source_type": "card",
+        "statement_descriptor": None,
+        "status": status,
+        "type": "bank_account",
+    }
+
+
+def make_thin_event(
+    rng: random.Random, event_type: str, subject: dict[str, Any], *, created_at: datetime
+) -> dict[str, Any]:
+    """Return an event of the second version of the API, which only points to ``subject``."""
+    kind = subject["object"]
+    is_second = kind.startswith("v2.")
+    path = kind.removeprefix("v2.").replace(".", "/") if is_second else kind
+    return {
+        "id": token(rng, "evt_test_6"),
+        "object": "v2.core.event",
+        "type": event_type,
+        "livemode": False,
+        "created": utc_text(created_at),
+        "context": None,
+        "related_object": {
+            "id": subject["id"],
+            "type": kind,
+            "url": f"/{'v2' if is_second else 'v1'}/{path}s/{subject['id']}",
+        },
+        "reason": None,
     }
 
 

@@ -22,6 +22,10 @@ _GRANTS = (
     "revoke insert, update, delete, truncate on audit_mutations from {role}",
     "grant execute on function audit_truncate(integer, bigint) to {role}",
     "revoke insert, update, delete on alembic_version from {role}",
+    # Reconciliation holds both books together in a temporary table. Everybody may make one by PostgreSQL's
+    # default; a role that may not grant it leaves that default as it is.
+    "do $do$ begin execute format('grant temporary on database %I to {role}', current_database()); "
+    "exception when insufficient_privilege then null; end $do$",
 )
 
 

@@ -35,6 +35,12 @@ select distinct on (s.shop_id, s.name) s.shop_id, s.name, s.sealed
  order by s.shop_id, s.name, s.id desc
 """
 
+# An expiry belongs to the token that it came with.
+_FORGET_EXPIRY = """
+update connections set token_expires_at = null
+ where shop_id = %(shop_id)s and provider = 'shopify' and token_expires_at is not null
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class WebhookKey:
@@ -105,6 +111,8 @@ def record_secret(
     tx.execute(update(shop_secrets).where(of_name, is_current).values(expires_at=now + keep))
     sealed = opener.seal(value.encode(), place)
     tx.execute(insert(shop_secrets).values(shop_id=shop_id, name=kind.name, sealed=sealed, created_at=now))
+    if kind.name == "shopify-token":
+        tx.exec_driver_sql(_FORGET_EXPIRY, {"shop_id": shop_id})
     replaced = current is not None and bool(keep)
     summary = f"recorded {kind.name}" + (f"; the previous one is good for {keep}" if replaced else "")
     append_audit(

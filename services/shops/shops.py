@@ -157,6 +157,14 @@ def get_shop(tx: Connection, slug: str) -> Shop:
     return Shop(**row)
 
 
+def get_shop_by_id(tx: Connection, shop_id: int) -> Shop:
+    """Return the shop of ``shop_id``; raise ``ShopUnknown`` naming it."""
+    row = tx.execute(_all_shops().where(shops.c.id == shop_id)).mappings().one_or_none()
+    if row is None:
+        raise ShopUnknown(f"there is no shop with the id {shop_id}: `fleet shops list` shows those there are")
+    return Shop(**row)
+
+
 def find_shops(tx: Connection) -> list[Shop]:
     """Return every shop, by slug."""
     return [Shop(**row) for row in tx.execute(_all_shops().order_by(shops.c.slug)).mappings()]

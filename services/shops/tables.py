@@ -54,6 +54,8 @@ connections = Table(
     Column("detail", Text, nullable=False, server_default=text("''")),
     Column("since", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("token_expires_at", DateTime(timezone=True)),
+    Column("refresh_expires_at", DateTime(timezone=True)),
     CheckConstraint("status in ('ok','broken')", name="status"),
     UniqueConstraint("shop_id", "provider", name="uq_connections_scope", postgresql_nulls_not_distinct=True),
 )

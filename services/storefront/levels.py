@@ -4,6 +4,7 @@
 Shopify reports at a time already holds every order it took before that time, so whichever webhook comes
 first, nothing counts twice. A movement knows its sku and not its shelf, so it counts at one location of
 the sku: the shop's ``stock_location_id`` where the sku has a level there, else the smallest location id.
+A level that is off the shelf (``disconnected_at``) is no such location: its figure is what was last seen.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -45,7 +46,7 @@ class Shift(NamedTuple):
     """A level's figure went from ``before`` to ``after``.
 
     ``sources``, with spaces between, are the movements that did it, each by its pieces; or, where
-    ``is_recount``, all of them together.
+    ``is_recount``, all of them together. A level off the shelf has nothing to tell Shopify.
     """
 
     level: Level
@@ -53,6 +54,7 @@ class Shift(NamedTuple):
     after: int
     sources: str = ""
     is_recount: bool = False
+    is_on_shelf: bool = True
 
 
 _LOCK_LEVELS = """
@@ -64,20 +66,21 @@ select from unnest(%(shop_id)s::int[], %(sku)s::text[]) as v(shop_id, sku)
 # Joined sideways, one index probe for each sku: a plain join of sets whose size PostgreSQL cannot guess
 # becomes a loop over every pair.
 _TARGET = """
-cross join lateral (
+join lateral (
   select l.inventory_item_id, l.location_id, l.observed_at
     from inventory_levels l left join shop_config c on c.shop_id = l.shop_id
-   where l.shop_id = t.shop_id and l.sku = t.sku
+   where l.shop_id = t.shop_id and l.sku = t.sku and l.disconnected_at is null
    order by (l.location_id::text = c.stock_location_id) is true desc, l.location_id, l.inventory_item_id
    limit 1
-) as target"""
+) as target on true"""
 
 _MOVE = f"""
 with touched as (
   insert into stock_movements as m (shop_id, source, sku, delta, at)
   select * from unnest(%(shop_id)s::int[], %(source)s::text[], %(sku)s::text[], %(delta)s::int[],
                        %(at)s::timestamptz[])
-  on conflict (shop_id, source) do update set delta = excluded.delta where m.delta <> excluded.delta
+  on conflict (shop_id, source) do update set delta = excluded.delta, at = excluded.at
+   where m.delta <> excluded.delta or m.at <> excluded.at
   returning shop_id, source, sku, delta, at, xmax = 0 as is_new
 ), by_sku as (
   select shop_id, sku, array_agg(delta) as deltas, array_agg(at) as ats, array_agg(source) as sources
@@ -112,27 +115,47 @@ with touched as (
             where m.shop_id = l.shop_id and m.sku = l.sku and m.at > l.observed_at
               and l.inventory_item_id = target.inventory_item_id and l.location_id = target.location_id
          ), 0) as available
-    from touched t {_TARGET}
+    from touched t left {_TARGET.strip()}
     join inventory_levels l on l.shop_id = t.shop_id and l.sku = t.sku
 )
 update inventory_levels l set available = c.available, changed_at = %(now)s
   from counted c
  where l.shop_id = c.shop_id and l.inventory_item_id = c.inventory_item_id and l.location_id = c.location_id
    and l.available <> c.available
-returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, c.before, l.available
+returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, c.before, l.available,
+          l.disconnected_at is null
 """  # noqa: S608
 
 
-def record_movements(tx: Connection, movements: Sequence[Movement], now: datetime) -> list[Shift]:
+_TAKE_BACK = """
+delete from stock_movements m
+ using unnest(%(shop_id)s::int[], %(source)s::text[]) as v(shop_id, source)
+ where m.shop_id = v.shop_id and m.source = v.source
+returning m.shop_id, m.sku, m.source
+"""
+
+
+def record_movements(
+    tx: Connection, movements: Sequence[Movement], now: datetime, taken_back: Sequence[Movement] = ()
+) -> list[Shift]:
     """Each movement counts once; return what it did to the levels, at most one shift a level.
 
     One already recorded changes nothing, unless its pieces differ (an edited order): then the newer
     figure replaces the older. New ones are added to their level, so a sku with a long history costs no
-    more than a new one.
+    more than a new one. Those ``taken_back`` never happened: of a line that an edit removed, or that
+    has another sku now.
     """
-    if not movements:
+    if not movements and not taken_back:
         return []
-    lock_stock(tx, {(move.shop_id, move.sku) for move in movements})
+    lock_stock(tx, {(move.shop_id, move.sku) for move in (*movements, *taken_back)})
+    undone: dict[Sku, str] = {}
+    if taken_back:
+        values = {
+            "shop_id": int_array(m.shop_id for m in taken_back),
+            "source": text_array([m.source for m in taken_back]),
+        }
+        for shop_id, sku, source in tx.exec_driver_sql(_TAKE_BACK, values):
+            undone[shop_id, sku] = f"{undone.get((shop_id, sku), '')} {source}".strip()
     rows = tx.exec_driver_sql(
         _MOVE,
         {
@@ -146,6 +169,8 @@ def record_movements(tx: Connection, movements: Sequence[Movement], now: datetim
     ).all()
     moved = [Shift(Level(r[0], r[1], r[2], r[3]), r[4], r[5], r[6]) for r in rows if r[1] is not None]
     edited = {(int(r[0]), str(r[3])): str(r[6]) for r in rows if r[1] is None}
+    for key, sources in undone.items():
+        edited[key] = f"{sources} {edited.get(key, '')}".strip()
     return _join(moved, recount_levels(tx, edited, now), edited) if edited else moved
 
 
@@ -156,7 +181,8 @@ def _join(moved: list[Shift], recounted: list[Shift], edited: Mapping[Sku, str])
         level = again.level
         first = shifts.get(level)
         sources = f"{edited[level.shop_id, level.sku]} {first.sources if first else ''}".strip()
-        shifts[level] = Shift(level, first.before if first else again.before, again.after, sources, True)
+        before = first.before if first else again.before
+        shifts[level] = Shift(level, before, again.after, sources, True, again.is_on_shelf)
     return list(shifts.values())
 
 
@@ -171,7 +197,21 @@ def recount_levels(tx: Connection, skus: Collection[Sku], now: datetime) -> list
         _RECOUNT,
         {"shop_id": int_array(s for s, _ in skus), "sku": text_array([sku for _, sku in skus]), "now": now},
     )
-    return [Shift(Level(*row[:4]), row[4], row[5]) for row in rows]
+    return [Shift(Level(*row[:4]), row[4], row[5], is_on_shelf=row[6]) for row in rows]
+
+
+_SKUS = "select distinct shop_id, sku from inventory_levels where shop_id = %(shop_id)s and sku <> ''"
+
+
+def recount_shop(tx: Connection, shop_id: int, now: datetime) -> list[Shift]:
+    """Every level of the shop is what its observation and movements come to; return those that changed.
+
+    For a shop whose ``stock_location_id`` changed: its movements count at another location from now on.
+    The caller plans the pushes of what it returns. Costs a pass over the shop's levels.
+    """
+    skus = [(int(r[0]), str(r[1])) for r in tx.exec_driver_sql(_SKUS, {"shop_id": shop_id})]
+    lock_stock(tx, skus)
+    return recount_levels(tx, skus, now)
 
 
 def lock_stock(tx: Connection, skus: Collection[Sku]) -> None:

@@ -1,77 +1,61 @@
-"""Topic ``inventory_push``: Shopify is told what a level holds now."""
+"""Topic ``inventory_push``: Shopify is told what up to 250 levels of a shop hold now, in one call."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from uuid import UUID, uuid5
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sqlalchemy import Connection
 
-from services.audit.chain import Entry
 from services.core.arrays import int_array, text_array
 from services.core.clock import utc_now
-from services.core.crypto import SealBroken
-from services.core.errors import Misconfigured, Refused, WorkError
-from services.core.settings import get_settings
-from services.ledger.limits import record_throttle
-from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
-from services.providers.shopify_answers import ThrottleStatus
-from services.shops.secrets import get_secret
+from services.core.errors import Misconfigured, NotYet, Refused, WorkError
+from services.ledger.work import Answers, Call, Done, Outcome, PreparedSet, WorkItem
+from services.providers.shopify_answers import KeySpent, StockMoved, Throttled, ThrottleStatus
+from services.storefront.admin import Access, find_access, open_access
 from services.storefront.levels import Level
-from services.storefront.push_plan import PUSH_TOPIC, Cause, find_differing, plan_pushes
-from services.storefront.said_stock import say_push
+from services.storefront.push_batch import Ask, Batch, Member, find_batches, is_asked, make_key, plan_batches
+from services.storefront.push_record import Seen, Taught, record_taught
 
 if TYPE_CHECKING:
-    import httpx
-
     from services.providers import shopify_admin
-
-NAMESPACE = UUID("7b6c2a0e-5d0f-4f53-9a55-0d1c5f4f6a11")
-"""Idempotency keys are UUIDs made of a work item's id under this name, so every try has the same one."""
 
 HOPS = 10
 """How often in a row a push may find that the shop's stock moved, before a person looks."""
 
-HOP_WAIT = timedelta(seconds=15)
-"""Time for the webhook that tells of the move to arrive first."""
+TURNS = 5
+"""How often one try asks anew for those that no refusal names."""
 
-_MOVED = frozenset({"shopify.stock_moved", "shopify.idempotency_previous_attempt_failed"})
-_GONE = frozenset({"shopify.invalid_inventory_item", "shopify.item_not_stocked_at_location"})
+_AGAIN = timedelta(seconds=2)
 
 
 class Shelf(Protocol):
-    """A shop's stock at Shopify; ``throttle`` is what it last said about its rate."""
+    """A shop's stock at Shopify; ``throttle`` and ``cost_points`` are what it last said of its rate."""
 
     throttle: ThrottleStatus | None
+    cost_points: float | None
 
     def set_available(
-        self,
-        quantity: int,
-        change_from_quantity: int | None,
-        inventory_item_id: int,
-        location_id: int,
-        reference: str,
-        idempotency_key: str,
+        self, quantities: "Sequence[shopify_admin.Quantity]", *, reference: str, idempotency_key: str
     ) -> "shopify_admin.SetResult":
-        """Set the quantity once per key, if it still is ``change_from_quantity``."""
+        """Set all quantities once per key, or none of them."""
         ...
 
-    def get_available(self, inventory_item_id: int, location_id: int) -> "shopify_admin.Level":
-        """Return the level as the shop has it."""
+    def get_levels(
+        self, places: "Sequence[shopify_admin.Place]"
+    ) -> "Mapping[shopify_admin.Place, shopify_admin.HeldLevel]":
+        """Return the levels as the shop has them."""
         ...
 
 
-OpenShelf = Callable[[str, str], Shelf]
-"""Opens the shop of (domain, token)."""
+OpenShelf = Callable[[Access], Shelf]
 
 
-class Intent(NamedTuple):
-    """What one push asks for. ``known`` is what Shopify was known to hold when the try began."""
+class Found(NamedTuple):
+    """A level as its row has it."""
 
     level: Level
-    quantity: int
-    change_from: int | None
+    available: int
     known: int | None
 
 
@@ -81,187 +65,182 @@ select v.shop_id, v.key, l.inventory_item_id, l.location_id, l.sku, l.available,
   join inventory_levels l on l.shop_id = v.shop_id
        and l.inventory_item_id = split_part(v.key, ':', 1)::bigint
        and l.location_id = split_part(v.key, ':', 2)::bigint
+ where l.disconnected_at is null
 """
-
-_FIND_DOMAINS = "select shop_id, shopify_domain from shop_config where shop_id = any(%(shop_id)s::int[])"
-
-# A webhook that came during the call knows better than the call's own answer: then nothing is written.
-_LEARN = """
-update inventory_levels set shopify_available = %(available)s
- where shop_id = %(shop_id)s and inventory_item_id = %(item)s and location_id = %(location)s
-   and shopify_available is not distinct from %(known)s::int
-"""
-
-
-def open_shopify(domain: str, token: str) -> Shelf:
-    """Return the Admin API of ``domain``, or the sandbox's where the settings say so."""
-    # Loaded where it is used: every worker knows this module, and one of them calls Shopify.
-    from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
-
-    return ShopifyAdmin(_http(), admin_base_url(domain, get_settings().shopify_api_base), token)
-
-
-@cache
-def _http() -> "httpx.Client":
-    """One pool of connections a process, made at first use: after the fork."""
-    import httpx
-
-    return httpx.Client()
 
 
 class InventoryPush:
     """Pushes levels. ``open_shelf`` reaches a shop's stock; ``clock`` dates what an answer says."""
 
-    def __init__(self, open_shelf: OpenShelf = open_shopify, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, open_shelf: OpenShelf = open_access, clock: Callable[[], datetime] = utc_now) -> None:
         self._open_shelf, self._clock = open_shelf, clock
 
-    def prepare(
-        self, tx: Connection, items: Sequence[WorkItem], now: datetime
-    ) -> Sequence[Prepared | Outcome]:
+    def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> Sequence[Call | Outcome]:
         """Return, per item, the call that makes Shopify hold the level's present figure.
 
-        What is asked is stored with the item before the call. A later try asks for the same, since it
-        goes out under the same idempotency key; a figure that changed meanwhile is a later push's.
+        Levels of one shop go out together. What is asked is stored with the items before the call. A later
+        try asks for the same, since it goes out under the same idempotency key; a figure that changed
+        meanwhile is a later push's.
         """
-        del now
-        levels = _find_levels(tx, items)
-        shops = sorted({item.shop_id for item in items})
-        domains = {r[0]: r[1] for r in tx.exec_driver_sql(_FIND_DOMAINS, {"shop_id": int_array(shops)})}
-        tokens = {shop_id: _find_token(tx, shop_id) for shop_id in shops}
-        return [
-            self._prepare_one(
-                item,
-                levels.get((item.shop_id, item.key)),
-                domains.get(item.shop_id) or "",
-                tokens[item.shop_id],
-            )
-            for item in items
-        ]
+        found = _find_levels(tx, items)
+        access = find_access(tx, {item.shop_id for item in items})
+        plans: dict[int, Call | Outcome] = {}
+        fresh: list[Ask] = []
+        asked: list[Ask] = []
+        for item in items:
+            here, way = found.get((item.shop_id, item.key)), access[item.shop_id]
+            if here is None:
+                plans[item.id] = Done("no_level")
+            elif not is_asked(item) and here.available == here.known:
+                plans[item.id] = Done("in_sync")
+            elif isinstance(way, Misconfigured):
+                plans[item.id] = way
+            elif is_asked(item):
+                # It may have happened. Whatever the figures say by now, only the answer tells.
+                change_from = item.payload.get("change_from_quantity")
+                asked.append(Ask(item, here.level, item.payload["quantity"], change_from, here.known))
+            else:
+                fresh.append(Ask(item, here.level, here.available, here.known, here.known))
+        for batch in [*plan_batches(fresh, now), *find_batches(tx, asked, now)]:
+            way = access[batch.shop_id]
+            assert not isinstance(way, Misconfigured)  # noqa: S101 - those got their outcome above
+            act = partial(self._act, batch, way)
+            call = PreparedSet(items=batch.items, act=act, payloads=batch.payloads)
+            plans |= dict.fromkeys((item.id for item in batch.items), call)
+        return [plans[item.id] for item in items]
 
-    def _prepare_one(
-        self,
-        item: WorkItem,
-        found: tuple[Level, int, int | None] | None,
-        domain: str,
-        token: str | Misconfigured,
-    ) -> Prepared | Outcome:
-        if found is None:
-            return Done("no_level")
-        level, available, known = found
-        # A push that may have happened is asked again, whatever the figures say by now: only the answer
-        # tells what Shopify holds.
-        if available == known and "quantity" not in item.payload:
-            return Done("in_sync")
-        if not domain:
-            return Misconfigured(
-                "shopify.no_domain",
-                "the shop has no shopify_domain: `fleet shops set SHOP --shopify-domain NAME.myshopify.com`, "
-                "then requeue",
-            )
-        if isinstance(token, Misconfigured):
-            return token
-        payload = dict(item.payload)
-        payload.setdefault("quantity", available)
-        payload.setdefault("change_from_quantity", known)
-        intent = Intent(level, payload["quantity"], payload["change_from_quantity"], known)
-        shelf = self._open_shelf(domain, token)
-        return Prepared(item=item, act=partial(self._push, item, intent, shelf), payload=payload)
-
-    def _push(self, item: WorkItem, intent: Intent, shelf: Shelf) -> Outcome:
-        """Set the quantity; where the shop's own figure moved first, look, and leave it to a later push."""
-        level = intent.level
+    def _act(self, batch: Batch, access: Access) -> Answers:
+        trial = _Trial(batch, Taught(shop_id=access.shop_id, was_broken=access.is_broken))
         try:
-            shelf.set_available(
-                quantity=intent.quantity,
-                change_from_quantity=intent.change_from,
-                inventory_item_id=level.inventory_item_id,
-                location_id=level.location_id,
-                reference=f"gid://shopfleet/Work/{item.id}",
-                idempotency_key=str(uuid5(NAMESPACE, f"inventory_push:{item.id}")),
-            )
+            shelf = self._open_shelf(access)
         except WorkError as fault:
-            return self._look(item, intent, shelf) if fault.code in _MOVED else fault
-        return Done("pushed", self._learning(item, intent, intent.quantity, shelf.throttle, "pushed"))
+            trial.fail(batch.asks, fault)
+        else:
+            if batch.members:
+                trial.ask(shelf)
+            else:
+                trial.doubtful = list(batch.asks)
+            trial.look(shelf)
+        now = self._clock()
+        return Answers(
+            [trial.outcomes[ask.item.id] for ask in batch.asks],
+            lambda tx, held: record_taught(tx, trial.taught, held, now),
+        )
 
-    def _look(self, item: WorkItem, intent: Intent, shelf: Shelf) -> Outcome:
-        level = intent.level
+
+class _Trial:
+    """One try at a batch: what it came to for each item in hand, and what it taught."""
+
+    def __init__(self, batch: Batch, taught: Taught) -> None:
+        self.batch, self.taught = batch, taught
+        self.outcomes: dict[int, Outcome] = {}
+        self.moved: list[Ask] = []
+        """Shopify said that these do not hold what we meant to change."""
+        self.doubtful: list[Ask] = []
+        """Of these nobody can tell what became of the call."""
+        self._mine = {ask.item.id: ask for ask in batch.asks}
+
+    def ask(self, shelf: Shelf) -> None:
+        """Ask for the whole batch; where Shopify refuses some of it, ask again for the rest.
+
+        Shopify sets all or nothing. Those that a refusal names settle by it; the others have done no wrong
+        and go out under another key, in this try or, after ``TURNS``, in a later one that is not counted.
+        """
+        members = self.batch.members
+        for turn in range(TURNS):
+            key = make_key(self.batch.asked_at, members)
+            try:
+                refused = self._set(shelf, members, str(key))
+            except KeySpent:
+                self.doubtful += self._in_hand(members)
+                return
+            except WorkError as fault:
+                self.fail(self._in_hand(members), fault)
+                # Nothing happened for certain: a later try may read the figures of its own time.
+                if isinstance(fault, Throttled) and (turn or self.batch.is_fresh):
+                    self.taught.forget |= {member.id for member in members}
+                return
+            if not refused:
+                self._apply(members)
+                return
+            for index, reason in refused.items():
+                for ask in self._in_hand([members[index]]):
+                    if isinstance(reason, StockMoved):
+                        self.moved.append(ask)
+                    else:
+                        self.outcomes[ask.item.id] = reason
+            members = [member for index, member in enumerate(members) if index not in refused]
+            if not self._in_hand(members):
+                return
+        again = NotYet("shopify.batch_refused", f"others of its call were refused {TURNS} times", wait=_AGAIN)
+        self.fail(self._in_hand(members), again)
+        self.taught.forget |= {member.id for member in members}
+
+    def look(self, shelf: Shelf) -> None:
+        """Read the levels that were not what we meant to change, and those of which nobody can tell."""
+        from services.providers.shopify_admin import Place
+
+        looking = [*self.moved, *self.doubtful]
+        if not looking:
+            return
+        places = {a.item.id: Place(a.level.inventory_item_id, a.level.location_id) for a in looking}
         try:
-            there = shelf.get_available(level.inventory_item_id, level.location_id).available
+            held = shelf.get_levels(list(places.values()))
         except WorkError as fault:
-            return Done("not_stocked") if fault.code in _GONE else fault
-        if there == intent.quantity:
-            return Done("in_sync", self._learning(item, intent, there, shelf.throttle, "in_sync"))
-        hops = int(item.payload.get("hops", 0)) + 1
-        if hops > HOPS:
-            return Refused(
-                "shopify.stock_contended",
-                f"the shop's stock moved {hops} times in a row before a push of {intent.quantity}: "
-                "look which other system sets this level, then requeue",
-            )
-        return Done("superseded", self._learning(item, intent, there, shelf.throttle, "superseded", hops))
-
-    def _learning(
-        self,
-        item: WorkItem,
-        intent: Intent,
-        there: int,
-        throttle: ThrottleStatus | None,
-        verdict: str,
-        hops: int = 0,
-    ) -> Callable[[Connection], Recorded]:
-        """Return what to write down: Shopify holds ``there``. A push follows if ours is another figure."""
-        answered_at = self._clock()
-
-        def record(tx: Connection) -> Recorded:
-            level = intent.level
-            learned = tx.exec_driver_sql(
-                _LEARN,
-                {
-                    "available": there,
-                    "shop_id": level.shop_id,
-                    "item": level.inventory_item_id,
-                    "location": level.location_id,
-                    "known": intent.known,
-                },
-            ).rowcount
-            if throttle is not None:
-                record_throttle(
-                    tx,
-                    level.shop_id,
-                    "shopify",
-                    maximum=throttle.maximum_available,
-                    available=throttle.currently_available,
-                    restore_per_second=throttle.restore_rate,
-                    now=answered_at,
+            self.fail(looking, fault)
+            return
+        finally:
+            self.taught.throttle = shelf.throttle
+        for ask in looking:
+            there = held.get(places[ask.item.id])
+            if there is None:
+                self.outcomes[ask.item.id] = Done("not_stocked")
+                continue
+            hops = int(ask.item.payload.get("hops", 0)) + (ask in self.moved)
+            if there.available != ask.quantity and hops > HOPS:
+                self.outcomes[ask.item.id] = Refused(
+                    "shopify.stock_contended",
+                    f"the shop's stock moved {hops} times in a row before a push of {ask.quantity}: "
+                    "look which other system sets this level, then requeue",
                 )
-            causes = {(level.shop_id, level.sku): Cause(item.event_id, item.request_id)}
-            payload: dict[str, Any] = {"hops": hops} if hops else {}
-            not_before = answered_at + HOP_WAIT if hops else None
-            moved_on = find_differing(tx, [level])
-            pushes = plan_pushes(tx, moved_on, causes, payload=payload, not_before=not_before)
-            said = say_push(level, verdict, there, intent.change_from, intent.known if learned else there)
-            entry = Entry(item.shop_id, PUSH_TOPIC, PUSH_TOPIC, item.request_id, said, item.id)
-            return Recorded(pushes, [entry] if said else ())
+                continue
+            verdict = "in_sync" if there.available == ask.quantity else "superseded"
+            self.outcomes[ask.item.id] = Done(verdict)
+            self.taught.seen.append(Seen(ask, there.available, there.updated_at, verdict, hops))
 
-        return record
+    def fail(self, asks: Sequence[Ask], fault: WorkError) -> None:
+        """``fault`` is the outcome of ``asks``, and what it says of the shop is learned."""
+        self.outcomes |= {ask.item.id: fault for ask in asks}
+        if isinstance(fault, Misconfigured):
+            self.taught.broken = fault
+        if isinstance(fault, Throttled) and fault.throttle is None:
+            self.taught.wait = fault.wait
+
+    def _set(self, shelf: Shelf, members: Sequence[Member], key: str) -> Mapping[int, WorkError]:
+        from services.providers.shopify_admin import Place, Quantity
+
+        quantities = [
+            Quantity(Place(*map(int, member.key.split(":"))), member.quantity, member.change_from)
+            for member in members
+        ]
+        try:
+            reference = f"gid://shopfleet/Work/{members[0].id}"
+            return shelf.set_available(quantities, reference=reference, idempotency_key=key).refused
+        finally:
+            self.taught.throttle, self.taught.call_points = shelf.throttle, shelf.cost_points
+
+    def _apply(self, members: Sequence[Member]) -> None:
+        for ask in self._in_hand(members):
+            self.taught.applied.append(ask)
+            self.outcomes[ask.item.id] = Done("pushed")
+
+    def _in_hand(self, members: Sequence[Member]) -> list[Ask]:
+        return [self._mine[member.id] for member in members if member.id in self._mine]
 
 
-def _find_token(tx: Connection, shop_id: int) -> str | Misconfigured:
-    """Return the shop's access token, or what must be mended before there can be a push."""
-    try:
-        token = get_secret(tx, shop_id, "shopify-token")
-    except SealBroken as fault:
-        return Misconfigured("shopify.token_unreadable", f"the shop's shopify-token does not open: {fault}")
-    return token or Misconfigured(
-        "shopify.no_token", "the shop has no shopify-token: record its Admin API token, then requeue this"
-    )
-
-
-def _find_levels(
-    tx: Connection, items: Sequence[WorkItem]
-) -> dict[tuple[int, str], tuple[Level, int, int | None]]:
+def _find_levels(tx: Connection, items: Sequence[WorkItem]) -> dict[tuple[int, str], Found]:
     rows = tx.exec_driver_sql(
         _FIND_LEVELS,
         {"shop_id": int_array(item.shop_id for item in items), "key": text_array([i.key for i in items])},
     )
-    return {(r[0], r[1]): (Level(r[0], r[2], r[3], r[4]), r[5], r[6]) for r in rows}
+    return {(r[0], r[1]): Found(Level(r[0], r[2], r[3], r[4]), r[5], r[6]) for r in rows}

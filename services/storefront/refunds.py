@@ -16,7 +16,7 @@ from services.ledger.said import Change, plan_path, said_by
 from services.ledger.work import Done, Effects, NewWork, WorkItem
 from services.storefront.levels import Movement, record_movements
 from services.storefront.push_plan import Cause, plan_pushes
-from services.storefront.refund_body import Refund, RefundLine, read_refund
+from services.storefront.refund_body import Refund, RefundLine, join_refunds, read_refund
 from services.storefront.said import order_label, say_refund, say_refunded
 from services.storefront.said_stock import Step, plan_steps, say_level
 
@@ -29,27 +29,44 @@ RefundKey = tuple[int, int]
 _UPSERT_REFUNDS = """
 with told as (
   select v.shop_id, v.refund_id, v.gid, v.amount_cents, coalesce(nullif(v.currency, ''), s.currency, '')
-         as currency, v.at, r.amount_cents as known_cents
+         as currency, v.at, v.shipping_cents, v.shipping_tax_cents, r.amount_cents as known_cents,
+         r.shipping_cents as known_shipping
     from unnest(%(shop_id)s::int[], %(refund_id)s::bigint[], %(gid)s::text[], %(amount_cents)s::bigint[],
-                %(currency)s::text[], %(at)s::timestamptz[])
-         as v(shop_id, refund_id, gid, amount_cents, currency, at)
+                %(currency)s::text[], %(at)s::timestamptz[], %(shipping_cents)s::bigint[],
+                %(shipping_tax_cents)s::bigint[])
+         as v(shop_id, refund_id, gid, amount_cents, currency, at, shipping_cents, shipping_tax_cents)
     left join shops s on s.id = v.shop_id
     left join order_refunds r on r.shop_id = v.shop_id and r.refund_id = v.refund_id
 ), written as (
-  insert into order_refunds as r (shop_id, refund_id, order_gid, amount_cents, currency, refunded_at)
-  select shop_id, refund_id, gid, amount_cents, currency, at from told
-  on conflict (shop_id, refund_id) do update set amount_cents = excluded.amount_cents
-   where r.amount_cents < excluded.amount_cents
+  insert into order_refunds as r (shop_id, refund_id, order_gid, amount_cents, currency, refunded_at,
+                                  shipping_cents, shipping_tax_cents)
+  select shop_id, refund_id, gid, amount_cents, currency, at, shipping_cents, shipping_tax_cents from told
+  on conflict (shop_id, refund_id) do update set
+     amount_cents = greatest(r.amount_cents, excluded.amount_cents),
+     -- A telling that named no money was counted in the shop's currency; the money's own is the truth.
+     currency = case when r.amount_cents < excluded.amount_cents then excluded.currency else r.currency end,
+     shipping_cents = greatest(r.shipping_cents, excluded.shipping_cents),
+     shipping_tax_cents = greatest(r.shipping_tax_cents, excluded.shipping_tax_cents)
+   where r.amount_cents < excluded.amount_cents or r.shipping_cents < excluded.shipping_cents
+      or r.shipping_tax_cents < excluded.shipping_tax_cents
 )
-select shop_id, refund_id, known_cents, greatest(amount_cents, known_cents), currency from told
+select shop_id, refund_id, known_cents, greatest(amount_cents, known_cents), currency,
+       greatest(shipping_cents, known_shipping) is distinct from known_shipping from told
 """
 # A refund carries no version. Its money can only become more: a transaction that was pending succeeds.
 
-_INSERT_LINES = """
-insert into order_refund_lines (shop_id, refund_line_id, refund_id, order_gid, line_id, quantity)
+_UPSERT_LINES = """
+insert into order_refund_lines as l (shop_id, refund_line_id, refund_id, order_gid, line_id, quantity,
+                                     subtotal_cents, tax_cents)
 select * from unnest(%(shop_id)s::int[], %(refund_line_id)s::bigint[], %(refund_id)s::bigint[],
-                     %(gid)s::text[], %(line_id)s::bigint[], %(quantity)s::int[])
-on conflict (shop_id, refund_line_id) do nothing
+                     %(gid)s::text[], %(line_id)s::bigint[], %(quantity)s::int[],
+                     %(subtotal_cents)s::bigint[], %(tax_cents)s::bigint[])
+on conflict (shop_id, refund_line_id) do update set
+   quantity = greatest(l.quantity, excluded.quantity),
+   subtotal_cents = greatest(l.subtotal_cents, excluded.subtotal_cents),
+   tax_cents = greatest(l.tax_cents, excluded.tax_cents)
+ where l.quantity < excluded.quantity or l.subtotal_cents < excluded.subtotal_cents
+    or l.tax_cents < excluded.tax_cents
 returning shop_id, refund_id
 """
 
@@ -89,28 +106,28 @@ class Written(NamedTuple):
     known_cents: int | None
     amount_cents: int
     currency: str
+    is_shipping_new: bool
     new_lines: int
 
     @property
     def is_changed(self) -> bool:
         """Whether the row or its lines are other than they were."""
-        return self.known_cents != self.amount_cents or self.new_lines > 0
+        return self.known_cents != self.amount_cents or self.new_lines > 0 or self.is_shipping_new
 
 
 def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
     """Every refund counts once in its order's figures, and what was restocked is back in stock.
 
     A refund may come before its order: then it waits in ``order_refunds`` and the order counts it in
-    when it arrives. A copy of a refund changes nothing. Of several states of one the largest counts.
+    when it arrives. A copy of a refund changes nothing. Of several tellings the larger figures count.
     """
     read = read_set(items, read_refund, "shopify.unreadable_refund")
-    largest: dict[RefundKey, Refund] = {}
+    joined: dict[RefundKey, Refund] = {}
     for entry in read:
         if isinstance(entry, Refund):
-            rival = largest.get((entry.shop_id, entry.refund_id))
-            if rival is None or entry.amount_cents > rival.amount_cents:
-                largest[entry.shop_id, entry.refund_id] = entry
-    refunds = list(largest.values())
+            twin = joined.get((entry.shop_id, entry.refund_id))
+            joined[entry.shop_id, entry.refund_id] = entry if twin is None else join_refunds(twin, entry)
+    refunds = list(joined.values())
     written: dict[RefundKey, Written] = {}
     refunded: dict[OrderKey, Refunded] = {}
     if refunds:
@@ -147,18 +164,20 @@ def _record_refunds(tx: Connection, refunds: Sequence[Refund]) -> dict[RefundKey
             "amount_cents": int_array(r.amount_cents for r in refunds),
             "currency": text_array([r.currency for r in refunds]),
             "at": instant_array(r.refunded_at for r in refunds),
+            "shipping_cents": int_array(r.shipping_cents for r in refunds),
+            "shipping_tax_cents": int_array(r.shipping_tax_cents for r in refunds),
         },
     ).all()
     new_lines = _record_lines(tx, [(refund, line) for refund in refunds for line in refund.lines])
-    return {(r[0], r[1]): Written(r[2], r[3], r[4], new_lines[r[0], r[1]]) for r in rows}
+    return {(r[0], r[1]): Written(r[2], r[3], r[4], r[5], new_lines[r[0], r[1]]) for r in rows}
 
 
 def _record_lines(tx: Connection, lines: Sequence[tuple[Refund, RefundLine]]) -> Counter[RefundKey]:
-    """Return how many lines of each refund are new."""
+    """Return how many lines of each refund are new or have grown."""
     if not lines:
         return Counter()
     rows = tx.exec_driver_sql(
-        _INSERT_LINES,
+        _UPSERT_LINES,
         {
             "shop_id": int_array(refund.shop_id for refund, _ in lines),
             "refund_line_id": int_array(line.refund_line_id for _, line in lines),
@@ -166,6 +185,8 @@ def _record_lines(tx: Connection, lines: Sequence[tuple[Refund, RefundLine]]) ->
             "gid": text_array([refund.order_gid for refund, _ in lines]),
             "line_id": int_array(line.line_id for _, line in lines),
             "quantity": int_array(line.quantity for _, line in lines),
+            "subtotal_cents": int_array(line.subtotal_cents for _, line in lines),
+            "tax_cents": int_array(line.tax_cents for _, line in lines),
         },
     )
     return Counter((int(shop_id), int(refund_id)) for shop_id, refund_id in rows)

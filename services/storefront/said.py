@@ -10,11 +10,18 @@ from typing import Any, NamedTuple
 
 from services.audit.chain import Mutation
 from services.ledger.said import Change, say_amounts, say_money
-from services.storefront.order_body import Order, OrderLine
+from services.storefront.order_body import Order, OrderLine, Version, order_version
 from services.storefront.refund_body import Refund
 
-Lines = Mapping[int, tuple[OrderLine, OrderLine | None]]
-"""Lines that changed, by id: each with what it was, None for a new one."""
+ChangedLine = tuple[OrderLine | None, OrderLine | None]
+"""What a line is and what it was; None where it is gone, or is new."""
+
+Lines = Mapping[int, ChangedLine]
+"""Lines that changed, by id."""
+
+
+VariantState = tuple[datetime, str, str, int, int]
+"""What a variant is at one time: that time, sku, title, its own id and its product's."""
 
 
 class KnownOrder(NamedTuple):
@@ -23,10 +30,23 @@ class KnownOrder(NamedTuple):
     updated_at: datetime
     cancelled_at: datetime | None
     financial_status: str
+    fulfillment_status: str
     total_cents: int
+    content_digest: str
     currency: str
     name: str
     placed_at: datetime
+    subtotal_cents: int | None = None
+    tax_cents: int | None = None
+    shipping_cents: int | None = None
+    discount_cents: int | None = None
+    customer_id: int | None = None
+    deleted_at: datetime | None = None
+
+    @property
+    def version(self) -> Version:
+        """What orders it among the states that events tell."""
+        return order_version(*self[:6])
 
 
 def order_label(name: str, gid: str) -> str:
@@ -58,6 +78,11 @@ def say_order(order: Order, known: KnownOrder | None, lines: Lines, refunded: Ch
         said.append("cancelled" if order.cancelled_at else "no longer cancelled")
     if "placed_at" in after:
         said.append("placed at another time")
+    if "fulfillment_status" in after:
+        said.append(
+            f"{known.fulfillment_status or 'unfulfilled'} -> {order.fulfillment_status or 'unfulfilled'}"
+        )
+    said += [f"another {words}" for name, words in _DETAILS.items() if name in after]
     if refunded:
         said.append(f"refunded {say_amounts(*refunded, order.currency)}")
         before["refunded_cents"], after["refunded_cents"] = refunded
@@ -65,12 +90,27 @@ def say_order(order: Order, known: KnownOrder | None, lines: Lines, refunded: Ch
         said += _say_lines(lines)
         before["lines"] = {str(line_id): _line(old) for line_id, (_, old) in lines.items()}
         after["lines"] = {str(line_id): _line(new) for line_id, (new, _) in lines.items()}
-    summary = f"{order_label(known.name, order.gid)}: {', '.join(said) or 'told anew, only its time changed'}"
+    anew = "told anew" if known.content_digest != order.content_digest else "told anew, only its time changed"
+    summary = f"{order_label(known.name, order.gid)}: {', '.join(said) or anew}"
     return Mutation("orders", order.gid, summary, before, after)
 
 
+def say_deleted(name: str, gid: str, deleted_at: datetime) -> Mutation:
+    """Return that Shopify deleted an order; its row stays."""
+    summary = f"{order_label(name, gid)}: deleted at Shopify, no revenue any more"
+    return Mutation("orders", gid, summary, {"deleted_at": None}, {"deleted_at": deleted_at})
+
+
+_DETAILS = {
+    "subtotal_cents": "subtotal",
+    "tax_cents": "tax",
+    "shipping_cents": "shipping",
+    "discount_cents": "discount",
+    "customer_id": "customer",
+}
 _COMPARED = (
-    "name", "financial_status", "total_cents", "currency", "cancelled_at", "placed_at", "updated_at"
+    "name", "financial_status", "total_cents", "currency", "cancelled_at", "placed_at", "updated_at",
+    "fulfillment_status", *_DETAILS,
 )  # fmt: skip
 
 
@@ -97,9 +137,10 @@ def _say_new_order(order: Order, refunded: Change | None) -> Mutation:
 
 def _say_lines(lines: Lines) -> list[str]:
     added = sum(old is None for _, old in lines.values())
+    gone = sum(new is None for new, _ in lines.values())
     return [
         f"{count} line{'' if count == 1 else 's'} {what}"
-        for count, what in ((added, "added"), (len(lines) - added, "changed"))
+        for count, what in ((added, "added"), (gone, "removed"), (len(lines) - added - gone, "changed"))
         if count
     ]
 
@@ -130,7 +171,7 @@ def say_refund(refund: Refund, money: Change | None, currency: str, new_lines: i
     return Mutation(
         "order_refunds",
         row_id,
-        f"refund {row_id} of order {order_id}: {', '.join(said)}",
+        f"refund {row_id} of order {order_id}: {', '.join(said) or 'its shipping told'}",
         {name: change.before for name, change in changed},
         {name: change.after for name, change in changed} | ({"new_lines": new_lines} if new_lines else {}),
     )
@@ -150,10 +191,10 @@ def say_refunded(label: str, gid: str, currency: str, refunded: Change) -> Mutat
 def say_variant(
     inventory_item_id: int,
     variant_id: int,
-    old: tuple[datetime, str, str] | None,
-    new: tuple[datetime, str, str],
+    old: VariantState | None,
+    new: VariantState,
 ) -> Mutation:
-    """Return what recording a variant changed. A state is (time, sku, title); of a title only that."""
+    """Return what recording a variant changed; of a title only that there is another."""
     label, row_id = f"variant {variant_id}", str(inventory_item_id)
     if old is None:
         made = {"sku": new[1], "variant_id": variant_id}

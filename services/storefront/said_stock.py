@@ -1,6 +1,7 @@
 """What the audit says of stock: whose movement took a level from which figure to which. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from services.audit.chain import Mutation
@@ -38,6 +39,19 @@ def say_shift(shift: Shift, why: str) -> Mutation:
     return say_level(shift.level, Change(shift.before, shift.after), why)
 
 
+def say_off_shelf(level: Level, before: datetime | None, after: datetime | None) -> Mutation:
+    """Return that a level left the shelf, or came back where ``after`` is None."""
+    label = level_label(level.sku, level.inventory_item_id, level.location_id)
+    said = "on the shelf again" if after is None else "off the shelf"
+    return Mutation(
+        "inventory_levels",
+        level_row_id(level),
+        f"{label}: {said}",
+        {"disconnected_at": before},
+        {"disconnected_at": after},
+    )
+
+
 def say_renamed(level: Level, old_sku: str, figure: Change) -> Mutation:
     """Return that a level took another sku, and its figure with it where the skus' movements differ."""
     label = level_label("", level.inventory_item_id, level.location_id)
@@ -59,7 +73,7 @@ def plan_steps(shifts: Collection[Shift], moves: Sequence[tuple[Owner, Movement]
     hands = {(m[1].shop_id, m[1].source): (place, *m) for place, m in enumerate(moves)}
     steps: dict[Owner, list[Step]] = {}
     for shift in shifts:
-        level, before, after, sources, is_recount = shift
+        level, before, after, sources, is_recount, _ = shift
         if " " not in sources:
             steps.setdefault(hands[level.shop_id, sources][1], []).append((level, Change(before, after)))
             continue

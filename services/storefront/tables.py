@@ -2,19 +2,30 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
+    Identity,
     Index,
     Integer,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from services.core.db import metadata
 
 _at = DateTime(timezone=True)
+_EMPTY = text("''")
+_ZERO = text("0")
 
+# An order whose ``updated_at`` is the epoch is known by its deletion only: all else of it is empty.
+# ``location_id`` is where it was sold over the counter; ``province`` is empty then.
+# Null in ``subtotal_cents`` and its neighbours: no event told it. ``taxes`` and ``shipping_taxes`` are lists
+# of {"title", "rate", "cents"}, as Shopify charged them. ``content_digest`` decides between two states of one
+# second that are equally far on, so that any order of arrival ends in the same row.
 orders = Table(
     "orders",
     metadata,
@@ -30,6 +41,21 @@ orders = Table(
     Column("placed_at", _at, nullable=False),
     Column("updated_at", _at, nullable=False),
     Column("event_id", BigInteger),
+    Column("subtotal_cents", BigInteger),
+    Column("tax_cents", BigInteger),
+    Column("shipping_cents", BigInteger),
+    Column("discount_cents", BigInteger),
+    Column("taxes_included", Boolean, nullable=False, server_default=text("false")),
+    Column("shipping_taxes", JSONB),
+    Column("customer_id", BigInteger),
+    Column("staff_label", Text, nullable=False, server_default=_EMPTY),
+    Column("province", Text, nullable=False, server_default=_EMPTY),
+    Column("fulfillment_status", Text, nullable=False, server_default=_EMPTY),
+    Column("deleted_at", _at),
+    Column("content_digest", Text, nullable=False, server_default=_EMPTY),
+    Column("location_id", BigInteger),
+    Index("ix_orders_placed_at", "shop_id", "placed_at"),
+    Index("ix_orders_customer", "shop_id", "customer_id", postgresql_where=text("customer_id is not null")),
 )
 
 order_lines = Table(
@@ -43,6 +69,12 @@ order_lines = Table(
     Column("quantity", Integer, nullable=False),
     Column("refunded_quantity", Integer, nullable=False, server_default=text("0")),
     Column("price_cents", BigInteger, nullable=False),
+    Column("discount_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("is_taxable", Boolean, nullable=False, server_default=text("true")),
+    Column("is_gift_card", Boolean, nullable=False, server_default=text("false")),
+    Column("taxes", JSONB),
+    Column("product_id", BigInteger),
+    Column("staff_label", Text, nullable=False, server_default=_EMPTY),
 )
 
 order_refunds = Table(
@@ -54,7 +86,10 @@ order_refunds = Table(
     Column("amount_cents", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
     Column("refunded_at", _at, nullable=False),
+    Column("shipping_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("shipping_tax_cents", BigInteger, nullable=False, server_default=_ZERO),
     Index("ix_order_refunds_order", "shop_id", "order_gid"),
+    Index("ix_order_refunds_refunded_at", "shop_id", "refunded_at"),
 )
 
 order_refund_lines = Table(
@@ -66,7 +101,76 @@ order_refund_lines = Table(
     Column("order_gid", Text, nullable=False),
     Column("line_id", BigInteger, nullable=False),
     Column("quantity", Integer, nullable=False),
+    Column("subtotal_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("tax_cents", BigInteger, nullable=False, server_default=_ZERO),
     Index("ix_order_refund_lines_order", "shop_id", "order_gid"),
+)
+
+# Money that moved at Shopify for an order. ``payment_ref`` is the payment provider's own id of it, where it
+# says so (Stripe's ch_... or pi_...): what ties an order to its charge.
+order_transactions = Table(
+    "order_transactions",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("order_transaction_id", BigInteger, primary_key=True),
+    Column("order_gid", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("gateway", Text, nullable=False, server_default=_EMPTY),
+    Column("amount_cents", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("parent_id", BigInteger),
+    Column("payment_ref", Text, nullable=False, server_default=_EMPTY),
+    Column("processed_at", _at, nullable=False),
+    Column("event_id", BigInteger),
+    Index("ix_order_transactions_order", "shop_id", "order_gid"),
+    Index(
+        "ix_order_transactions_payment_ref",
+        "shop_id",
+        "payment_ref",
+        postgresql_where=text("payment_ref <> ''"),
+    ),
+)
+
+fulfillments = Table(
+    "fulfillments",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("fulfillment_id", BigInteger, primary_key=True),
+    Column("order_gid", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("shipment_status", Text, nullable=False, server_default=_EMPTY),
+    Column("location_id", BigInteger),
+    Column("quantity", Integer, nullable=False, server_default=_ZERO),
+    Column("fulfilled_at", _at, nullable=False),
+    Column("updated_at", _at, nullable=False),
+    Column("event_id", BigInteger),
+    Index("ix_fulfillments_order", "shop_id", "order_gid"),
+)
+
+# The one table of the storefront with a person in it: everything else knows a customer by number.
+customers = Table(
+    "customers",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("customer_id", BigInteger, primary_key=True),
+    Column("name", Text, nullable=False, server_default=_EMPTY),
+    Column("email", Text, nullable=False, server_default=_EMPTY),
+    Column("phone", Text, nullable=False, server_default=_EMPTY),
+    Column("updated_at", _at, nullable=False),
+    Column("deleted_at", _at),
+    Column("redacted_at", _at),
+)
+
+products = Table(
+    "products",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("product_id", BigInteger, primary_key=True),
+    Column("title", Text, nullable=False, server_default=_EMPTY),
+    Column("status", Text, nullable=False, server_default=_EMPTY),
+    Column("updated_at", _at, nullable=False),
+    Column("deleted_at", _at),
 )
 
 variants = Table(
@@ -78,7 +182,82 @@ variants = Table(
     Column("sku", Text, nullable=False),
     Column("title", Text, nullable=False),
     Column("updated_at", _at, nullable=False),
+    Column("product_id", BigInteger),
+    Column("deleted_at", _at),
     Index("ix_variants_sku", "shop_id", "sku"),
+    Index("ix_variants_product", "shop_id", "product_id"),
+)
+
+# ``cost_cents`` is what one piece costs the shop, in the shop's currency; null: nobody said.
+inventory_items = Table(
+    "inventory_items",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("inventory_item_id", BigInteger, primary_key=True),
+    Column("sku", Text, nullable=False, server_default=_EMPTY),
+    Column("is_tracked", Boolean, nullable=False, server_default=text("true")),
+    Column("cost_cents", BigInteger),
+    Column("updated_at", _at, nullable=False),
+    Column("deleted_at", _at),
+)
+
+locations = Table(
+    "locations",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("location_id", BigInteger, primary_key=True),
+    Column("name", Text, nullable=False, server_default=_EMPTY),
+    Column("province", Text, nullable=False, server_default=_EMPTY),
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    Column("updated_at", _at, nullable=False),
+    Column("deleted_at", _at),
+)
+
+# What Shopify says the shop is. Our own ``shops.currency`` and ``timezone`` stay a person's decision.
+storefronts = Table(
+    "storefronts",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("shopify_id", BigInteger),
+    Column("name", Text, nullable=False, server_default=_EMPTY),
+    Column("currency", Text, nullable=False, server_default=_EMPTY),
+    Column("timezone", Text, nullable=False, server_default=_EMPTY),
+    Column("province", Text, nullable=False, server_default=_EMPTY),
+    Column("plan_name", Text, nullable=False, server_default=_EMPTY),
+    Column("updated_at", _at, nullable=False),
+    Column("uninstalled_at", _at),
+)
+
+# Shopify's three mandatory privacy topics. ``result`` counts what was exported or redacted, and where the
+# export lies; nothing personal is in it.
+privacy_requests = Table(
+    "privacy_requests",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("shop_id", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("customer_id", BigInteger),
+    Column("event_id", BigInteger, nullable=False),
+    Column("status", Text, nullable=False, server_default=text("'open'")),
+    Column("received_at", _at, nullable=False),
+    Column("due_at", _at, nullable=False),
+    Column("done_at", _at),
+    Column("result", JSONB, nullable=False, server_default=text("'{}'")),
+    UniqueConstraint("shop_id", "event_id", name="uq_privacy_requests_event"),
+)
+
+# The webhook subscriptions that were seen at Shopify. One that is gone has ``lost_at``; ``imported_at`` is
+# when what its outage kept from us had been read from Shopify's lists instead.
+webhook_subscriptions = Table(
+    "webhook_subscriptions",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("subscription_gid", Text, nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("seen_at", _at, nullable=False),
+    Column("lost_at", _at),
+    Column("imported_at", _at),
 )
 
 # ``available`` is always ``observed_available`` plus every movement later than ``observed_at``.
@@ -96,6 +275,7 @@ inventory_levels = Table(
     Column("observed_at", _at, nullable=False),
     Column("shopify_available", Integer),
     Column("changed_at", _at, nullable=False),
+    Column("disconnected_at", _at),
     Index("ix_inventory_levels_sku", "shop_id", "sku"),
 )
 

@@ -19,14 +19,22 @@ from services.ledger.run_own import OwnRunner
 from services.ledger.topics import TOPICS, Runs
 from services.ledger.work import NewWork, WorkItem
 from services.schema.models import metadata
+from services.storefront.customers import ingest_customers
+from services.storefront.fulfillments import ingest_fulfillments
+from services.storefront.inventory_items import ingest_inventory_items
+from services.storefront.locations import ingest_locations
+from services.storefront.order_transactions import ingest_order_transactions
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
 from services.storefront.refunds import ingest_refunds
 from services.storefront.stock import ingest_inventory_levels
+from services.storefront.storefronts import ingest_storefronts
 from tests.books.test_transactions import charge
 from tests.conversations.test_interactions import call
 from tests.ledger_rows import accept, new_event
 from tests.storefront.bodies import add_shop, ingest, level, line, order, product, refund
+from tests.storefront.test_storefronts import told as storefront
+from tests.storefront.test_told import customer, fulfilment, location, payment, stock_item
 
 SAMPLES: dict[str, tuple[OwnEffect, str, str, Callable[[], WorkItem]]] = {
     "order_ingest": (ingest_orders, "shopify", "orders/create", lambda: order(lines=[line(quantity=2)])),
@@ -35,6 +43,14 @@ SAMPLES: dict[str, tuple[OwnEffect, str, str, Callable[[], WorkItem]]] = {
     "inventory_level_ingest": (
         ingest_inventory_levels, "shopify", "inventory_levels/update", lambda: level(4, 9),
     ),
+    "order_transaction_ingest": (
+        ingest_order_transactions, "shopify", "order_transactions/create", payment,
+    ),
+    "fulfillment_ingest": (ingest_fulfillments, "shopify", "fulfillments/create", fulfilment),
+    "inventory_item_ingest": (ingest_inventory_items, "shopify", "inventory_items/update", stock_item),
+    "location_ingest": (ingest_locations, "shopify", "locations/create", location),
+    "customer_ingest": (ingest_customers, "shopify", "customers/create", customer),
+    "storefront_ingest": (ingest_storefronts, "shopify", "shop/update", storefront),
     "transaction_ingest": (ingest_transactions, "stripe", "charge.succeeded", charge),
     "interaction_ingest": (ingest_interactions, "openphone", "call.completed", call),
 }  # fmt: skip

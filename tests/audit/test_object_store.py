@@ -42,6 +42,38 @@ def test_nothing_is_ever_written_over(any_store: ObjectStore) -> None:
     assert any_store.get("a/b") == b"first"
 
 
+def test_what_was_deleted_is_gone_and_may_be_put_anew(any_store: ObjectStore) -> None:
+    any_store.put("privacy/1.json", b"first")
+    any_store.put("privacy/1.json.more", b"other")
+
+    any_store.delete("privacy/1.json")
+    any_store.delete("privacy/1.json")
+
+    with pytest.raises(ObjectMissing):
+        any_store.get("privacy/1.json")
+    assert any_store.find_keys("privacy/") == ["privacy/1.json.more"]
+    any_store.put("privacy/1.json", b"second")
+    assert any_store.get("privacy/1.json") == b"second"
+
+
+def test_of_a_bucket_that_keeps_versions_none_is_left(s3: dict[str, str]) -> None:
+    store = open_store(f"s3://{LOCKED}/forgotten")
+    store.put("a", b"personal")
+
+    store.delete("a")
+
+    left = make_client(s3).list_object_versions(Bucket=LOCKED, Prefix="forgotten/")
+    assert left.get("Versions", []) + left.get("DeleteMarkers", []) == []
+
+
+def test_what_a_bucket_guards_is_not_deleted_and_a_person_is_told(s3: dict[str, str]) -> None:
+    store = open_store(f"s3://{LOCKED}/kept")
+    store.put("a", b"proof", utc_now() + timedelta(days=30))
+
+    with pytest.raises(Misconfigured, match="AccessDenied"):
+        store.delete("a")
+
+
 def test_what_is_not_there_is_missing(any_store: ObjectStore) -> None:
     with pytest.raises(ObjectMissing, match="a/b is not there"):
         any_store.get("a/b")

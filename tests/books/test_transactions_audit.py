@@ -6,7 +6,7 @@ from sqlalchemy import Engine
 from services.books.transactions import ingest_transactions
 from services.core.db import transaction
 from services.ledger.work import WorkItem
-from tests.books.test_transactions import NOW, charge, refund
+from tests.books.test_transactions import NOW, charge, dispute, payout, refund
 
 
 def said(engine: Engine, *items: WorkItem) -> list[str]:
@@ -43,9 +43,9 @@ def test_only_what_changed_is_in_before_and_after(engine: Engine) -> None:
 
 def test_stale_copied_and_kept_events_say_nothing(engine: Engine) -> None:
     newest = charge("charge.refunded", 60, amount_refunded=1500)
-    dispute = charge("charge.dispute.created", 9, object="dispute", id="dp_1")
+    review = charge("charge.updated", 9, object="review", id="prv_1")
 
-    assert len(said(engine, charge(), newest, newest, dispute)) == 1
+    assert len(said(engine, charge(), newest, newest, review)) == 1
     assert said(engine, newest, charge()) == []
 
 
@@ -55,8 +55,35 @@ def test_currency_that_is_none_is_said_in_minor_units(engine: Engine) -> None:
     ]
 
 
+def test_dispute_payout_fee_and_order_are_told(engine: Engine) -> None:
+    paid_for = charge(
+        metadata={"order_id": "450789469"}, balance_transaction={"fee": 175, "currency": "cad", "id": "t"}
+    )
+    assert said(engine, paid_for, dispute("needs_response"), payout("paid", amount=-900)) == [
+        "charge ch_1 recorded: paid, 50.00 CAD, fee 1.75 CAD, for order gid://shopify/Order/450789469",
+        "dispute dp_1 recorded: needs_response, 50.00 CAD, fraudulent",
+        "payout po_1 recorded: paid, -9.00 CAD, arrives 2026-11-22",
+    ]
+    assert said(engine, payout("failed", after=1, amount=-900, failure_code="debit_not_authorized")) == [
+        "payout po_1: paid -> failed, -9.00 CAD, debit_not_authorized"
+    ]
+
+
+def test_fee_that_a_stale_event_knew_is_told(engine: Engine) -> None:
+    said(engine, charge("charge.updated", 60))
+
+    assert said(engine, charge(balance_transaction={"fee": 175, "currency": "cad", "id": "t"})) == [
+        "charge ch_1: fee 1.75 CAD"
+    ]
+
+
 def test_who_paid_is_in_no_entry(engine: Engine) -> None:
-    private = {"receipt_email": "z@quux.example", "billing_details": {"name": "Zerlina Quux"}}
+    private = {
+        "receipt_email": "z@quux.example",
+        "billing_details": {"name": "Zerlina Quux"},
+        "metadata": {"order": "a cake for Zerlina Quux"},
+        "failure_code": "Zerlina Quux",
+    }
     with transaction(engine) as tx:
         first = ingest_transactions(tx, [charge(status="pending", description="Zerlina", **private)], NOW)
         second = ingest_transactions(tx, [charge(after=5, **private)], NOW)

@@ -21,7 +21,7 @@ from services.providers.stripe import read_stripe_delivery
 from services.shops.secrets import find_webhook_keys
 from tests.ledger_rows import accept, new_event
 
-ADD = ("--name", "Harbour", "--timezone", "America/Vancouver", "--currency", "CAD")
+ADD = ("--name", "Harbour", "--timezone", "America/Los_Angeles", "--currency", "CAD")
 SECRET = "shpss_" + "a1b2" * 8
 
 

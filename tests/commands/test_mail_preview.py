@@ -49,7 +49,7 @@ def test_preview_for_a_shop_has_its_name_currency_and_zone(engine: Engine, tmp_p
     html = (tmp_path / "late.html").read_text()
     assert "Lagoon &amp; Co" in html
     assert "Australia/Lord_Howe" in html
-    assert "AUD" in run("reconciliation_break", "--shop", "lagoon", "--text").output
+    assert "AUD" in run("daily_anomalies", "--shop", "lagoon", "--text").output
 
 
 def test_preview_prints_the_text_with_subject_and_preview() -> None:

@@ -10,7 +10,7 @@ from services.fleet.demo.truth import Truth
 
 def figures(event_ids: set[int], **account: int) -> Figures:
     return Figures(
-        counts={}, account=account, dead={}, event_ids=event_ids, breaks=set(), runs_done=0, mails=0
+        counts={}, account=account, dead={}, event_ids=event_ids, breaks=set(), runs_done=0, mails={}
     )
 
 

@@ -3,7 +3,9 @@
 import ast
 import importlib
 import re
+import zoneinfo
 from dataclasses import fields
+from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -142,6 +144,20 @@ def test_only_the_database_module_commits() -> None:
         if path.relative_to(ROOT) in {Path("services/core/db.py"), Path("services/schema/migrate.py")}:
             continue
         assert ".commit(" not in path.read_text(), path
+
+
+def test_zone_rules_come_with_the_project_and_not_with_the_machine() -> None:
+    """British Columbia keeps one time since March 2026; a machine's own data may be older than that."""
+    assert zoneinfo.TZPATH == ()
+    november = datetime(2026, 11, 20, 12, tzinfo=ZoneInfo("America/Vancouver"))
+    assert november.utcoffset() == timedelta(hours=-7)
+
+
+def test_no_statement_turns_a_moment_into_a_local_day() -> None:
+    """The database's zone data may be of another year than ours."""
+    for path in (ROOT / "services").rglob("*.py"):
+        found = re.findall(r"at time zone (\S+)", path.read_text(), re.IGNORECASE)
+        assert {zone for zone in found if not zone.startswith("'UTC'")} == set(), path
 
 
 def test_nothing_is_ever_pickled() -> None:

@@ -26,7 +26,7 @@ def shop_id(engine: Engine) -> int:
     """Shop ``acme`` with a secret for every sender."""
     with transaction(engine) as tx:
         shop = add_shop(
-            tx, slug="acme", name="Acme", timezone="America/Vancouver", currency="CAD", now=utc_now()
+            tx, slug="acme", name="Acme", timezone="America/Los_Angeles", currency="CAD", now=utc_now()
         )
         for name, value in (
             ("shopify-webhook", SHOPIFY_SECRET),

@@ -71,7 +71,7 @@ def dsn(web: Web) -> str:
 
 def test_sentry_hears_of_a_round_once_begun_and_once_ended(engine: Engine, sink: SentrySink) -> None:
     with settings_of(SENTRY_DSN=sink.dsn, ENVIRONMENT="production"):
-        begin(engine, west="America/Vancouver", mill="America/Vancouver")
+        begin(engine, west="America/Los_Angeles", mill="America/Los_Angeles")
         serve(engine, TOPIC, SentryCheckin())
         finish_runs(engine, "reconcile")
         follow(engine)
@@ -81,13 +81,13 @@ def test_sentry_hears_of_a_round_once_begun_and_once_ended(engine: Engine, sink:
         serve(engine, TOPIC, SentryCheckin())
 
     begun, ended = checkins(sink.raw)
-    assert begun["monitor_slug"] == ended["monitor_slug"] == "daily-reconciliation-america-vancouver"
+    assert begun["monitor_slug"] == ended["monitor_slug"] == "daily-reconciliation-america-los-angeles"
     assert (begun["status"], ended["status"]) == ("in_progress", "ok")
     assert begun["check_in_id"] == ended["check_in_id"]
     assert begun["environment"] == "production"
     assert begun["monitor_config"] == {
         "schedule": {"type": "crontab", "value": "0 0 * * *"},
-        "timezone": "America/Vancouver",
+        "timezone": "America/Los_Angeles",
         "checkin_margin": 30,
         "max_runtime": 30,
     }
@@ -99,7 +99,7 @@ def test_sentry_hears_of_a_round_once_begun_and_once_ended(engine: Engine, sink:
 def test_what_is_sent_again_has_the_id_of_the_first(engine: Engine, web: Web) -> None:
     web.answers = [Answer(500), HANGS_UP, Answer(200)]
     with settings_of(SENTRY_DSN=dsn(web)):
-        begin(engine, west="America/Vancouver")
+        begin(engine, west="America/Los_Angeles")
         for _ in range(3):
             serve(engine, TOPIC, SentryCheckin())
             make_due(engine, [TOPIC])
@@ -112,7 +112,7 @@ def test_what_is_sent_again_has_the_id_of_the_first(engine: Engine, web: Web) ->
 def test_a_begin_that_comes_after_the_end_is_not_sent(engine: Engine, web: Web) -> None:
     web.answers = [Answer(503)]
     with settings_of(SENTRY_DSN=dsn(web)):
-        begin(engine, west="America/Vancouver")
+        begin(engine, west="America/Los_Angeles")
         serve(engine, TOPIC, SentryCheckin())
         finish_runs(engine, "reconcile")
         follow(engine)
@@ -127,7 +127,7 @@ def test_a_begin_that_comes_after_the_end_is_not_sent(engine: Engine, web: Web) 
 def test_a_wait_that_sentry_asks_for_is_kept(engine: Engine, web: Web) -> None:
     web.answers = [Answer(429, {"X-Sentry-Rate-Limits": "90:monitor:organization"})]
     with settings_of(SENTRY_DSN=dsn(web)):
-        begin(engine, west="America/Vancouver")
+        begin(engine, west="America/Los_Angeles")
         serve(engine, TOPIC, SentryCheckin())
 
     waits = "select extract(epoch from next_retry_at - now())::int from work_queue where topic = '{}'"
@@ -137,7 +137,7 @@ def test_a_wait_that_sentry_asks_for_is_kept(engine: Engine, web: Web) -> None:
 
 def test_what_was_planned_is_dropped_once_sentry_is_switched_off(engine: Engine, web: Web) -> None:
     with settings_of(SENTRY_DSN=dsn(web)):
-        begin(engine, west="America/Vancouver")
+        begin(engine, west="America/Los_Angeles")
     serve(engine, TOPIC, SentryCheckin())
 
     assert web.requests == []

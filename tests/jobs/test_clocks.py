@@ -21,13 +21,13 @@ HOUR = timedelta(hours=1)
 
 def begin(engine: Engine, now: datetime = NOW, **zones: str) -> None:
     """Shops with the nightly job, and time kept since a moment before ``now``."""
-    add_shops(engine, LONG_AGO, **(zones or {"west": "America/Vancouver"}))
+    add_shops(engine, LONG_AGO, **(zones or {"west": "America/Los_Angeles"}))
     know(engine, now, a_job())
     keep_time(engine, now)
 
 
 def test_each_shop_gets_the_day_that_is_over_where_it_is(engine: Engine) -> None:
-    begin(engine, NOW - 20 * HOUR, west="America/Vancouver", east="Asia/Tokyo", far="Pacific/Honolulu")
+    begin(engine, NOW - 20 * HOUR, west="America/Los_Angeles", east="Asia/Tokyo", far="Pacific/Honolulu")
 
     assert keep_time(engine, NOW) == 2
 
@@ -53,7 +53,7 @@ def test_a_job_that_is_new_does_not_make_up_for_the_time_before_it(engine: Engin
 
 def test_a_shop_that_opened_today_has_no_yesterday(engine: Engine) -> None:
     know(engine, LONG_AGO, a_job())
-    add_shops(engine, NOW - timedelta(minutes=5), west="America/Vancouver")
+    add_shops(engine, NOW - timedelta(minutes=5), west="America/Los_Angeles")
     assert keep_time(engine, NOW) == 0
     assert keep_time(engine, NOW + 24 * HOUR) == 1
     assert periods(engine) == ["2026-11-21"]
@@ -88,7 +88,7 @@ def test_beat_that_was_dead_for_three_hours_catches_up_as_the_job_says(
 
 
 def test_two_beats_at_once_begin_each_run_once(engine: Engine) -> None:
-    begin(engine, NOW - 3 * 24 * HOUR, **{f"shop-{n}": "America/Vancouver" for n in range(20)})
+    begin(engine, NOW - 3 * 24 * HOUR, **{f"shop-{n}": "America/Los_Angeles" for n in range(20)})
     began: list[int] = []
     gate = threading.Barrier(4)
 
@@ -121,7 +121,7 @@ def test_clock_that_jumped_ahead_and_came_back_loses_no_run_and_repeats_none(eng
 
 
 def test_what_a_clock_that_was_ahead_passed_over_runs_when_it_is_due(engine: Engine) -> None:
-    add_shops(engine, LONG_AGO, west="America/Vancouver")
+    add_shops(engine, LONG_AGO, west="America/Los_Angeles")
     know(engine, NOW - 24 * HOUR, a_job(catch_up=CatchUp.ONCE))
     keep_time(engine, NOW)
     keep_time(engine, NOW + timedelta(days=3))  # one run, for the newest of three
@@ -147,8 +147,8 @@ def test_clock_that_goes_back_an_hour_repeats_nothing(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("zone", "night"),
     [
-        ("America/Vancouver", date(2026, 3, 8)),
-        ("America/Vancouver", date(2026, 11, 1)),
+        ("America/Los_Angeles", date(2026, 3, 8)),
+        ("America/Los_Angeles", date(2026, 11, 1)),
         ("Australia/Lord_Howe", date(2026, 4, 5)),
         ("Australia/Lord_Howe", date(2026, 10, 4)),
     ],
@@ -168,7 +168,7 @@ def test_nights_when_clocks_change_have_one_run_each(
 
 
 def test_a_changed_schedule_holds_at_the_next_tick_and_only_for_its_shop(engine: Engine) -> None:
-    begin(engine, NOW - 12 * HOUR, west="America/Vancouver", other="America/Vancouver")
+    begin(engine, NOW - 12 * HOUR, west="America/Los_Angeles", other="America/Los_Angeles")
     with transaction(engine) as tx:
         change_schedule(tx, a_job(), get_shop(tx, "west"), "30 1 * * *", by="ada", now=NOW - 11 * HOUR)
 
@@ -222,7 +222,7 @@ def test_a_thousand_shops_are_looked_at_in_one_statement_and_begin_at_once(engin
         tx.execute(
             text(
                 "insert into shops (slug, name, timezone, currency, created_at) select 's' || n, 's', "
-                "(array['America/Vancouver', 'Asia/Tokyo', 'Europe/Berlin'])[n % 3 + 1], "
+                "(array['America/Los_Angeles', 'Asia/Tokyo', 'Europe/Berlin'])[n % 3 + 1], "
                 "'CAD', :at from generate_series(1, 1000) n"
             ),
             {"at": LONG_AGO},

@@ -43,7 +43,7 @@ def open_client(settings: Settings) -> FlaskClient:
 @pytest.fixture
 def client(engine: Engine, settings: Settings) -> FlaskClient:
     """The console over two shops and two jobs."""
-    add_shops(engine, LONG_AGO, west="America/Vancouver", east="Asia/Tokyo")
+    add_shops(engine, LONG_AGO, west="America/Los_Angeles", east="Asia/Tokyo")
     know(engine, LONG_AGO, a_job(), FLEET_JOB)
     return open_client(settings)
 

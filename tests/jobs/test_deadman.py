@@ -30,7 +30,7 @@ INCIDENT = (1, "cron_did_not_run:daily-reconciliation", "2026-11-20", "P2", "ope
 @pytest.fixture
 def shop(engine: Engine) -> Iterator[Engine]:
     """A shop whose job is due at midnight; time was kept until the evening before."""
-    add_shops(engine, NOW - timedelta(days=30), west="America/Vancouver")
+    add_shops(engine, NOW - timedelta(days=30), west="America/Los_Angeles")
     know(engine, NOW - timedelta(days=1), a_job())
     keep_time(engine, MIDNIGHT - timedelta(hours=2))
     return engine
@@ -76,7 +76,7 @@ def test_the_operator_has_one_mail_of_it_however_many_shops_are_late(
 ) -> None:
     monkeypatch.setenv("OPERATOR_EMAIL", "ops@example.com")
     get_settings.cache_clear()
-    add_shops(engine, NOW - timedelta(days=30), west="America/Vancouver", other="America/Vancouver")
+    add_shops(engine, NOW - timedelta(days=30), west="America/Los_Angeles", other="America/Los_Angeles")
     know(engine, NOW - timedelta(days=1), a_job())
     keep_time(engine, MIDNIGHT)
 

@@ -31,7 +31,7 @@ OUTCOMES = (
 def web(engine: Engine) -> Iterator[Web]:
     """PostHog's stand-in, while a shop's nightly run is under way."""
     with Web() as web, settings_of(POSTHOG_KEY=KEY, POSTHOG_HOST=web.url):
-        add_shops(engine, datetime(2026, 1, 1, tzinfo=UTC), west="America/Vancouver")
+        add_shops(engine, datetime(2026, 1, 1, tzinfo=UTC), west="America/Los_Angeles")
         know(engine, NOW - timedelta(hours=20), a_job())
         keep_time(engine, NOW - timedelta(hours=20))
         keep_time(engine, NOW)

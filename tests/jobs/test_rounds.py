@@ -70,17 +70,17 @@ def told(engine: Engine) -> list[tuple[Any, ...]]:
 
 def test_runs_of_one_zone_are_one_round_with_one_begin_and_one_end(engine: Engine) -> None:
     with settings_of(SENTRY_DSN=DSN):
-        begin(engine, a_job(), west="America/Vancouver", mill="America/Vancouver", east="Asia/Tokyo")
+        begin(engine, a_job(), west="America/Los_Angeles", mill="America/Los_Angeles", east="Asia/Tokyo")
         keep_time(engine, NOW)
         keep_time(engine, NOW)
 
         assert runs(engine, ROUNDS) == [
-            ("daily-reconciliation", "daily-reconciliation-america-vancouver", "2026-11-20", True),
+            ("daily-reconciliation", "daily-reconciliation-america-los-angeles", "2026-11-20", True),
             ("daily-reconciliation", "daily-reconciliation-asia-tokyo", "2026-11-20", True),
         ]
         begun = sorted(told(engine))
         assert begun == [
-            ("daily-reconciliation-america-vancouver", "in_progress"),
+            ("daily-reconciliation-america-los-angeles", "in_progress"),
             ("daily-reconciliation-asia-tokyo", "in_progress"),
         ]
 
@@ -91,18 +91,18 @@ def test_runs_of_one_zone_are_one_round_with_one_begin_and_one_end(engine: Engin
         end_runs(engine)
         follow(engine)
         follow(engine)
-        assert told(engine)[3:] == [("daily-reconciliation-america-vancouver", "ok")]
+        assert told(engine)[3:] == [("daily-reconciliation-america-los-angeles", "ok")]
 
 
 def test_the_monitor_has_the_schedule_zone_and_grace_that_hold(engine: Engine) -> None:
     with settings_of(SENTRY_DSN=DSN):
-        begin(engine, a_job(grace=timedelta(seconds=90)), west="America/Vancouver")
+        begin(engine, a_job(grace=timedelta(seconds=90)), west="America/Los_Angeles")
         keep_time(engine, NOW)
 
     ((config,),) = runs(engine, CONFIGS)
     assert config == {
         "schedule": {"type": "crontab", "value": "0 0 * * *"},
-        "timezone": "America/Vancouver",
+        "timezone": "America/Los_Angeles",
         "checkin_margin": 2,
         "max_runtime": 2,
     }
@@ -110,14 +110,14 @@ def test_the_monitor_has_the_schedule_zone_and_grace_that_hold(engine: Engine) -
 
 def test_a_shop_with_its_own_schedule_has_its_own_monitor(engine: Engine) -> None:
     with settings_of(SENTRY_DSN=DSN):
-        begin(engine, a_job(), west="America/Vancouver", mill="America/Vancouver")
+        begin(engine, a_job(), west="America/Los_Angeles", mill="America/Los_Angeles")
         with transaction(engine) as tx:
             shop = get_shop(tx, "mill")
             change_schedule(tx, a_job(), shop, "30 0 * * *", by="ada", now=EVENING)
         keep_time(engine, NOW)
 
     assert [(row[1], row[2]) for row in runs(engine, ROUNDS)] == [
-        ("daily-reconciliation-america-vancouver", "2026-11-20"),
+        ("daily-reconciliation-america-los-angeles", "2026-11-20"),
         ("daily-reconciliation-at-mill", "2026-11-20"),
     ]
     assert [row[0]["schedule"]["value"] for row in runs(engine, CONFIGS)] == ["0 0 * * *", "30 0 * * *"]
@@ -136,7 +136,7 @@ def test_one_failed_run_makes_the_round_an_error_and_its_time_is_from_first_star
     engine: Engine,
 ) -> None:
     with settings_of(SENTRY_DSN=DSN):
-        begin(engine, a_job(), west="America/Vancouver", mill="America/Vancouver")
+        begin(engine, a_job(), west="America/Los_Angeles", mill="America/Los_Angeles")
         keep_time(engine, NOW)
         end_runs(engine, "shop_id = 1")
         with transaction(engine) as tx:
@@ -151,7 +151,7 @@ def test_one_failed_run_makes_the_round_an_error_and_its_time_is_from_first_star
             )
         follow(engine)
 
-    assert told(engine)[-1] == ("daily-reconciliation-america-vancouver", "error")
+    assert told(engine)[-1] == ("daily-reconciliation-america-los-angeles", "error")
     ((seconds,),) = runs(
         engine, "select payload->>'duration' from work_queue where payload->>'status' = 'error'"
     )
@@ -178,7 +178,7 @@ def test_what_a_person_starts_has_a_round_of_its_own(engine: Engine) -> None:
 
 def test_what_begins_again_while_its_round_is_open_belongs_to_it(engine: Engine) -> None:
     with settings_of(SENTRY_DSN=DSN):
-        begin(engine, a_job(), west="America/Vancouver", mill="America/Vancouver")
+        begin(engine, a_job(), west="America/Los_Angeles", mill="America/Los_Angeles")
         keep_time(engine, NOW)
         end_runs(engine, "shop_id = 1")
         with transaction(engine) as tx:
@@ -204,7 +204,7 @@ def test_two_who_follow_at_once_close_a_round_once(engine: Engine) -> None:
 
 def test_two_beats_at_once_open_a_round_once(engine: Engine) -> None:
     with settings_of(SENTRY_DSN=DSN):
-        begin(engine, a_job(), west="America/Vancouver", mill="America/Vancouver")
+        begin(engine, a_job(), west="America/Los_Angeles", mill="America/Los_Angeles")
         at_once(4, lambda: keep_time(engine, NOW))
 
     assert [status for _, status in told(engine)] == ["in_progress"]
@@ -219,7 +219,7 @@ def test_two_who_start_shops_of_one_round_at_once_share_it(engine: Engine) -> No
             start_run(tx, a_job(), shop, "2026-11-19", origin="cli", by="ada", now=NOW)
 
     with settings_of(SENTRY_DSN=DSN):
-        begin(engine, a_job(), **dict.fromkeys(slugs, "America/Vancouver"))
+        begin(engine, a_job(), **dict.fromkeys(slugs, "America/Los_Angeles"))
         at_once(4, start)
 
     assert [status for _, status in told(engine)] == ["in_progress"]
@@ -228,7 +228,7 @@ def test_two_who_start_shops_of_one_round_at_once_share_it(engine: Engine) -> No
 
 def test_a_round_that_a_run_joins_just_now_is_not_closed(engine: Engine) -> None:
     with settings_of(SENTRY_DSN=DSN):
-        begin(engine, a_job(), west="America/Vancouver")
+        begin(engine, a_job(), west="America/Los_Angeles")
         keep_time(engine, NOW)
         end_runs(engine)
         with transaction(engine) as joining:

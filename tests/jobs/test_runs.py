@@ -28,7 +28,7 @@ WORK = "select topic, status, verdict, error_code from work_queue where topic = 
 
 @pytest.fixture
 def shop(engine: Engine) -> Engine:
-    add_shops(engine, NOW - timedelta(days=30), west="America/Vancouver")
+    add_shops(engine, NOW - timedelta(days=30), west="America/Los_Angeles")
     know(engine, NOW - timedelta(hours=13), a_job(volume="ours"))
     return engine
 
@@ -62,7 +62,7 @@ def test_a_run_knows_its_shop_its_period_and_its_zone_and_ends_with_figures(shop
     work(shop, lambda run: seen.append(run) or Finished(stats={"ours": 3}, verdict="clean"))  # type: ignore[func-returns-value]
 
     (run,) = seen
-    assert (run.shop_id, run.period, run.zone.key) == (1, "2026-11-20", "America/Vancouver")
+    assert (run.shop_id, run.period, run.zone.key) == (1, "2026-11-20", "America/Los_Angeles")
     assert runs(shop, RUNS) == [("2026-11-20", "done", {"ours": 3}, None, "http", "ada")]
     assert runs(shop, WORK) == [("reconcile", "done", "clean", None)]
     said = "select staff_label, summary from audit_events e join audit_mutations on event_id = e.id"

@@ -20,7 +20,7 @@ from services.jobs.due import (
 )
 from services.jobs.job import CatchUp, Covers
 
-VANCOUVER = ZoneInfo("America/Vancouver")
+VANCOUVER = ZoneInfo("America/Los_Angeles")
 LORD_HOWE = ZoneInfo("Australia/Lord_Howe")
 NIGHTS = [
     (VANCOUVER, date(2026, 3, 8)),
@@ -127,7 +127,7 @@ def test_a_period_that_is_none_is_refused_with_an_example(covers: Covers, text: 
 
 def test_a_period_that_is_not_over_is_refused_and_says_when_it_is() -> None:
     now = datetime(2026, 11, 21, 7, 59, tzinfo=UTC)  # 23:59 of the 20th in Vancouver
-    with pytest.raises(PeriodInvalid, match="not over yet in America/Vancouver: it ends 2026-11-21 00:00"):
+    with pytest.raises(PeriodInvalid, match="not over yet in America/Los_Angeles: it ends 2026-11-21 00:00"):
         parse_period(Covers.DAY, "2026-11-20", now, VANCOUVER)
 
 

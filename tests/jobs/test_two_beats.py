@@ -19,6 +19,9 @@ from tests.jobs.moments import add_shops, keep_time, know, runs
 ROOT = Path(__file__).parents[2]
 SHOPS = 12
 COUNT = "select count(*), count(distinct (shop_id, period)) from job_runs where job = 'daily-reconciliation'"
+FORGET_LAST_NIGHT = """
+delete from job_runs where period = (select max(period) from job_runs where job = 'daily-reconciliation')
+"""
 WORK = "select count(*) from work_queue where topic = 'reconcile'"
 
 
@@ -56,7 +59,7 @@ def beats(
     from beat_schedule import JOBS
 
     now = utc_now()
-    add_shops(engine, now - timedelta(days=30), **{f"shop-{n}": "America/Vancouver" for n in range(SHOPS)})
+    add_shops(engine, now - timedelta(days=30), **{f"shop-{n}": "America/Los_Angeles" for n in range(SHOPS)})
     know(engine, now - timedelta(days=3), *JOBS)
     keep_time(engine, now - timedelta(days=3))
     started = [
@@ -78,7 +81,7 @@ def test_two_beats_begin_each_run_once_also_when_the_one_that_leads_is_killed(
     (other,) = [beat for beat in beats if not beat.leads]
     leader.kill()
     with transaction(engine) as tx:  # another night falls due while nobody leads
-        tx.execute(text("delete from job_runs where period = (select max(period) from job_runs)"))
+        tx.execute(text(FORGET_LAST_NIGHT))
         tx.execute(
             text(
                 "update job_clocks set handled_until = handled_until - interval '1 day', next_due_at = now()"

@@ -24,7 +24,7 @@ from services.ledger.plan import plan_topic
         ("stripe", "charge.refund.updated", "transaction_ingest"),
         ("stripe", "refund.created", "transaction_ingest"),
         ("stripe", "payment_intent.succeeded", "transaction_ingest"),
-        ("stripe", "charge.dispute.created", None),
+        ("stripe", "charge.dispute.created", "transaction_ingest"),
         ("stripe", "customer.created", None),
         ("openphone", "message.received", "interaction_ingest"),
         ("openphone", "call.summary.completed", "interaction_ingest"),

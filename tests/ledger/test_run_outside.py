@@ -1,6 +1,7 @@
 """Effects on the world through the real runner: leases, fences, one at a time per key, tokens."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 
@@ -130,7 +131,7 @@ def test_work_on_one_key_runs_one_at_a_time(engine: Engine) -> None:
 
 
 def test_a_shop_has_no_more_in_hand_than_its_cap(engine: Engine) -> None:
-    plan(engine, "inventory_push", 40)
+    plan(engine, "inventory_push", TOPIC.shop_cap + 10)
     calls = Calls(lambda item: Done())
     assert runner(engine).run_set(TOPIC, calls).claimed == TOPIC.shop_cap
 
@@ -142,7 +143,7 @@ def test_without_a_token_an_item_waits_and_no_try_is_counted(engine: Engine) -> 
         record_throttle(tx, 1, "shopify", maximum=1000, available=20, restore_per_second=1, now=now)
     calls = Calls(lambda item: Done())
 
-    runner(engine).run_set(TOPIC, calls)
+    runner(engine).run_set(replace(TOPIC, call_items=1), calls)
 
     assert len(calls.acted) == 2
     with transaction(engine) as tx:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.books.break_facts import SHOWN, OpenBreak, plan_break_facts
+from services.books.break_facts import SHOWN, OpenBreak
+from services.closing.daily_facts import plan_anomaly_facts
 from services.fleet.commands.mail_preview import MadeUpShop
 from services.mail.assemble import inline_css
 from services.mail.compose import compose
@@ -105,7 +106,7 @@ def test_every_class_is_also_a_style_of_its_tag(mail: Mail) -> None:
 
 def test_every_layout_table_says_that_it_is_none(mail: Mail) -> None:
     for tag, fields in Page(mail.html).tags:
-        if tag == "table" and fields.get("class") != "facts":
+        if tag == "table" and fields.get("class") not in ("facts", "rows", "chart"):
             assert fields.get("role") == "presentation", fields
 
 
@@ -195,8 +196,8 @@ def test_hundreds_of_breaks_stay_under_the_limit() -> None:
         for n in range(900)
     ]
     mail = compose(
-        "reconciliation_break",
-        plan_break_facts(date(2026, 11, 20), breaks),
+        "daily_anomalies",
+        plan_anomaly_facts(date(2026, 11, 20), breaks, [], [], []),
         shop=MadeUpShop(),
         recipient="owner@example.com",
         period="2026-11-20",

@@ -7,8 +7,14 @@ import httpx
 import pytest
 
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater
-from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
-from services.providers.shopify_answers import StockMoved, Throttled, ThrottleStatus
+from services.providers.shopify_admin import (
+    READ_AT_MOST,
+    Place,
+    Quantity,
+    ShopifyAdmin,
+    admin_base_url,
+)
+from services.providers.shopify_answers import KeySpent, StockMoved, Throttled, ThrottleStatus
 
 SHOP = "ada.myshopify.com"
 ITEM, PLACE = 2**60 + 1, 65_536_001
@@ -26,7 +32,15 @@ def admin(sandbox, http):
 
 
 def push(admin, quantity=5, change_from=3, key="work-1", item=ITEM):
-    return admin.set_available(quantity, change_from, item, PLACE, "gid://shopfleet/Work/1", key)
+    return push_all(admin, [Quantity(Place(item, PLACE), quantity, change_from)], key)
+
+
+def push_all(admin, quantities, key="work-1"):
+    return admin.set_available(quantities, reference="gid://shopfleet/Work/1", idempotency_key=key)
+
+
+def available(admin, item=ITEM):
+    return admin.get_levels([Place(item, PLACE)])[Place(item, PLACE)].available
 
 
 def control(sandbox, **asked):
@@ -44,8 +58,9 @@ def test_quantity_is_set_and_read_back(sandbox, admin):
     result = push(admin)
 
     assert result.changed_at is not None
-    assert result.throttle == ThrottleStatus(2000.0, 1990.0, 100.0)
-    assert admin.get_available(ITEM, PLACE).available == 5
+    assert admin.throttle == ThrottleStatus(2000.0, 1990.0, 100.0)
+    assert admin.cost_points == 10
+    assert available(admin) == 5
 
 
 def test_push_repeated_under_one_key_changes_stock_once(sandbox, admin):
@@ -67,11 +82,44 @@ def test_key_used_with_other_values_is_our_bug(admin):
 def test_stock_that_moved_is_told_apart(sandbox, admin):
     control(sandbox, levels=[{"inventory_item_id": ITEM, "location_id": PLACE, "available": 9}])
 
-    with pytest.raises(StockMoved) as caught:
-        push(admin)
-    assert caught.value.code == "shopify.stock_moved"
-    assert caught.value.throttle is not None
+    refused = push(admin).refused
+
+    assert {index: (type(fault), fault.code) for index, fault in refused.items()} == {
+        0: (StockMoved, "shopify.stock_moved")
+    }
+    assert admin.throttle is not None
     assert sandbox.world.log()["changes"] == []
+
+
+def test_refusal_names_its_quantities_and_nothing_is_set(sandbox, admin):
+    control(
+        sandbox, levels=[{"inventory_item_id": n, "location_id": PLACE, "available": 3} for n in range(1, 6)]
+    )
+    quantities = [Quantity(Place(n, PLACE), 5, 3) for n in range(1, 6)]
+    quantities[1] = quantities[1]._replace(change_from=4)
+    quantities[3] = quantities[3]._replace(quantity=10**9 + 1)
+
+    refused = push_all(admin, quantities).refused
+
+    assert {index: fault.code for index, fault in refused.items()} == {
+        1: "shopify.stock_moved",
+        3: "shopify.invalid_quantity_too_high",
+    }
+    assert sandbox.world.log()["changes"] == []
+    with pytest.raises(KeySpent):
+        push_all(admin, quantities)
+
+
+def test_levels_of_several_locations_are_read_a_query_for_each(sandbox, admin):
+    places = [Place(n, location) for n in range(1, READ_AT_MOST + 2) for location in (7, 8)]
+    held = [{"inventory_item_id": p[0], "location_id": p[1], "available": p[0] + p[1]} for p in places]
+    control(sandbox, levels=held, bucket={"maximum": 2000, "available": 2000, "restore_per_second": 100})
+
+    levels = admin.get_levels([*places, Place(999_999, 7)])
+
+    assert {place: level.available for place, level in levels.items()} == {p: sum(p) for p in places}
+    assert levels[places[0]].updated_at is not None
+    assert admin.cost_points < 1000
 
 
 def test_null_skips_the_comparison(sandbox, admin):
@@ -79,7 +127,7 @@ def test_null_skips_the_comparison(sandbox, admin):
 
     push(admin, change_from=None)
 
-    assert admin.get_available(ITEM, PLACE).available == 5
+    assert available(admin) == 5
 
 
 def test_empty_bucket_says_how_long_to_wait(sandbox, admin):
@@ -126,6 +174,33 @@ def test_wrong_token_is_refused(sandbox, http):
     assert "shpat_wrong" not in f"{caught.value} {stranger!r}"
 
 
+def test_token_that_is_refused_is_renewed_once_and_the_call_repeated(sandbox, http):
+    control(sandbox, token="shpat_right")
+    refused = []
+
+    def renew(token):
+        refused.append(token)
+        return "shpat_right"
+
+    admin = ShopifyAdmin(http, admin_base_url(SHOP, f"{sandbox.url}/shopify"), "shpat_old", renew)
+    push(admin)
+    push(admin, key="work-2", quantity=6, change_from=5)
+
+    assert refused == ["shpat_old"]
+    assert [change["to"] for change in sandbox.world.log(SHOP)["changes"]] == [5, 6]
+
+
+def test_renewed_token_that_is_refused_too_is_not_renewed_again(sandbox, http):
+    control(sandbox, token="shpat_right")
+    admin = ShopifyAdmin(
+        http, admin_base_url(SHOP, f"{sandbox.url}/shopify"), "shpat_old", lambda token: f"{token}er"
+    )
+
+    with pytest.raises(Misconfigured) as caught:
+        push(admin)
+    assert caught.value.code == "shopify.token_refused"
+
+
 def test_answer_lost_after_the_change_leaves_it_in_doubt_and_the_repeat_is_safe(sandbox, admin):
     control(sandbox, drop_next=1)
 
@@ -152,10 +227,8 @@ def test_address_without_a_scheme_is_ours_to_mend(http):
     assert caught.value.code == "shopify.address_wrong"
 
 
-def test_level_that_the_shop_lacks_is_refused(admin):
-    with pytest.raises(Refused) as caught:
-        admin.get_available(1, 2)
-    assert caught.value.code == "shopify.item_not_stocked_at_location"
+def test_level_that_the_shop_lacks_is_not_in_the_answer(admin):
+    assert admin.get_levels([Place(1, 2)]) == {}
 
 
 @pytest.mark.parametrize(
@@ -201,7 +274,7 @@ def test_silence_after_sending_leaves_a_change_in_doubt_but_not_a_read():
     with pytest.raises(OutcomeUnknown):
         push(scripted(silence))
     with pytest.raises(RetryLater):
-        scripted(silence).get_available(ITEM, PLACE)
+        available(scripted(silence))
 
 
 @pytest.mark.parametrize(("stated", "seconds"), [("2.0", 2), ("7", 7), ("", 2), ("soon", 2), ("1e99", 3600)])

@@ -1,19 +1,29 @@
 """Every document we send is valid in Shopify's own schemas of the versions around ours."""
 
 import gzip
+import importlib
 import json
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from services.providers import shopify_documents
+import services.providers
 from services.providers.shopify import API_VERSION
 
 SCHEMAS = Path(__file__).parents[3] / "shared" / "samples" / "shopify" / "admin_graphql"
-DOCUMENTS = {
-    name: text for name, text in vars(shopify_documents).items() if name.isupper() and isinstance(text, str)
-}
+
+
+def _documents():
+    """Every document of every module that is called after them: a new one is found by its name."""
+    for path in sorted(Path(services.providers.__file__).parent.glob("*_documents.py")):
+        module = importlib.import_module(f"services.providers.{path.stem}")
+        for name, text in vars(module).items():
+            if name[0].isupper() and name.isupper() and isinstance(text, str):
+                yield f"{path.stem}.{name}", text
+
+
+DOCUMENTS = dict(_documents())
 
 pytestmark = pytest.mark.skipif(
     not SCHEMAS.is_dir(), reason="Shopify's Admin schemas are not beside this project (../shared/samples)"
@@ -40,13 +50,15 @@ def test_document_is_valid(name, version):
 def test_document_of_older_versions_is_told_apart():
     from graphql import parse, validate
 
-    older = DOCUMENTS["SET_AVAILABLE"].replace("@idempotent(key: $key)", "@idempotentt(key: $key)")
+    older = DOCUMENTS["shopify_documents.SET_AVAILABLE"].replace(
+        "@idempotent(key: $key)", "@idempotentt(key: $key)"
+    )
 
     assert validate(schema(API_VERSION), parse(older))
 
 
 def test_there_are_documents_and_our_version_is_among_the_checked():
-    assert set(DOCUMENTS) == {"SET_AVAILABLE", "READ_LEVEL"}
+    assert {"shopify_documents.SET_AVAILABLE", "shopify_documents.READ_LEVELS"} <= set(DOCUMENTS)
     assert API_VERSION in ("2026-04", "2026-07", "2026-10")
 
 
@@ -56,15 +68,18 @@ def test_variables_that_we_send_are_accepted(sandbox):
     from graphql import parse
     from graphql.execution.values import get_variable_values
 
-    from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
+    from services.providers.shopify_admin import Place, Quantity, ShopifyAdmin, admin_base_url
 
     sent = []
     with httpx.Client(
         event_hooks={"request": [lambda request: sent.append(json.loads(request.content))]}
     ) as http:
         admin = ShopifyAdmin(http, admin_base_url("ada.myshopify.com", f"{sandbox.url}/shopify"), "shpat_1")
-        admin.set_available(5, None, 2**60, 7, "gid://shopfleet/Work/1", "1")
-        admin.get_available(2**60, 7)
+        place = Place(2**60, 7)
+        admin.set_available(
+            [Quantity(place, 5, None)], reference="gid://shopfleet/Work/1", idempotency_key="1"
+        )
+        admin.get_levels([place])
 
     for request in sent:
         operation = parse(request["query"]).definitions[0]

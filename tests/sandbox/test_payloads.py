@@ -3,17 +3,26 @@
 import json
 import random
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from services.sandbox import quo_payloads, shopify_catalogue, shopify_payloads, stripe_payloads
+from services.sandbox import (
+    quo_payloads,
+    shopify_account_payloads,
+    shopify_catalogue,
+    shopify_payloads,
+    shopify_sale_payloads,
+    stripe_payloads,
+)
 from services.sandbox.payloads import big_id, decimal_text, dump, utc_text
+from services.sandbox.payloads import minor_units as minor
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 AT = datetime(2026, 11, 21, 20, 15, 30, tzinfo=UTC)
-VANCOUVER = ZoneInfo("America/Vancouver")
+VANCOUVER = ZoneInfo("America/Los_Angeles")
 needs_samples = pytest.mark.skipif(
     not SAMPLES.is_dir(), reason="providers' samples are not beside this project (../shared/samples)"
 )
@@ -58,10 +67,36 @@ def shape(value, path=""):
     return {deeper for entry in value for deeper in shape(entry, path)} if isinstance(value, list) else set()
 
 
+def make_taxed(rng, items, **asked):
+    usual = {"placed_at": AT, "zone": VANCOUVER, "mechanic": "Ben", "discount_cents": 777}
+    return shopify_sale_payloads.make_taxed_order(rng, items, **(usual | asked))
+
+
 def made(rng):
     items = shopify_catalogue.make_items(rng, 6)
     order = shopify_payloads.make_order(rng, items, placed_at=AT, zone=VANCOUVER)
+    taxed = make_taxed(rng, items)
+    shop = shopify_account_payloads.make_shop(7, "ada.myshopify.com", updated_at=AT)
+    customer = shopify_account_payloads.make_customer(5, updated_at=AT)
+    about = (7, "ada.myshopify.com")
     return {
+        "orders__paid": taxed,
+        "order_transactions__create": shopify_sale_payloads.make_order_transaction(
+            rng, taxed, processed_at=AT, payment_ref="ch_3abc"
+        ),
+        "fulfillments__create": shopify_sale_payloads.make_fulfillment(rng, taxed, updated_at=AT),
+        "inventory_items__update": shopify_catalogue.make_inventory_item(
+            items[0], updated_at=AT, cost_cents=250
+        ),
+        "locations__create": shopify_catalogue.make_location(9, updated_at=AT),
+        "shop__update": shop,
+        "app__uninstalled": shop,
+        "customers__update": customer,
+        "customers__data_request": shopify_account_payloads.make_data_request(
+            *about, customer, order_ids=[1, 2], request_id=3
+        ),
+        "customers__redact": shopify_account_payloads.make_customer_redact(*about, customer, order_ids=[1]),
+        "shop__redact": shopify_account_payloads.make_shop_redact(*about),
         "orders__create": order,
         "orders__updated": shopify_payloads.make_order_update(order, updated_at=AT + timedelta(hours=1)),
         "orders__cancelled": shopify_payloads.make_order_update(order, updated_at=AT, cancelled=True),
@@ -83,7 +118,7 @@ def test_shopify_body_has_only_fields_of_the_schema_and_their_types(topic):
 
 
 @needs_samples
-@pytest.mark.parametrize("kind", ["charge", "refund", "payment_intent"])
+@pytest.mark.parametrize("kind", ["charge", "refund", "payment_intent", "dispute", "payout"])
 def test_stripe_object_has_only_fields_of_the_official_fixture(kind):
     rng = random.Random(1)
     charge = stripe_payloads.make_charge(rng, amount_cents=1, currency="USD", created_at=AT)
@@ -91,6 +126,10 @@ def test_stripe_object_has_only_fields_of_the_official_fixture(kind):
         "charge": charge,
         "refund": stripe_payloads.make_refund(rng, charge, amount_cents=1, created_at=AT),
         "payment_intent": stripe_payloads.make_payment_intent(charge),
+        "dispute": stripe_payloads.make_dispute(rng, charge, created_at=AT),
+        "payout": stripe_payloads.make_payout(
+            rng, amount_cents=-5, currency="CAD", created_at=AT, arrives_at=AT
+        ),
     }[kind]
     official = json.loads((SAMPLES / "stripe" / "fixtures" / f"{kind}.json").read_text())
     event = json.loads((SAMPLES / "stripe" / "fixtures" / "event.json").read_text())
@@ -132,6 +171,47 @@ def test_order_is_2_to_6_kb_adds_up_and_has_ids_beyond_2_to_the_53():
         assert 2000 <= len(dump(order)) <= 6500
         assert 2**53 < order["id"] < 2**63
         assert json.loads(dump(order))["id"] == order["id"]
+
+
+@pytest.mark.parametrize(("currency", "minor_units"), [("CAD", 100), ("JPY", 1), ("KWD", 1000)])
+@pytest.mark.parametrize("discount", [0, 777, 10**9])
+def test_taxed_order_adds_up_line_by_line(currency, minor_units, discount):
+    for seed in range(20):
+        rng = random.Random(seed)
+        items = shopify_catalogue.make_items(rng, 5, minor_units=minor_units)
+        order = make_taxed(rng, items, currency=currency, discount_cents=discount)
+
+        def cents(text):
+            return minor(text, currency)
+
+        full = sum(cents(line["price"]) * line["quantity"] for line in order["line_items"])
+        off = sum(
+            cents(one["amount"]) for line in order["line_items"] for one in line["discount_allocations"]
+        )
+        charged = [*order["line_items"], *order["shipping_lines"]]
+        taxes = sum(cents(tax["price"]) for line in charged for tax in line["tax_lines"])
+        freight = sum(cents(line["price"]) for line in order["shipping_lines"])
+        assert off == cents(order["total_discounts"]) == min(discount, full)
+        assert cents(order["subtotal_price"]) == full - off
+        assert taxes == cents(order["total_tax"]) == sum(cents(tax["price"]) for tax in order["tax_lines"])
+        assert cents(order["total_price"]) == full - off + freight + taxes
+        for line in order["line_items"]:
+            base = cents(line["price"]) * line["quantity"] - sum(
+                cents(one["amount"]) for one in line["discount_allocations"]
+            )
+            for tax in line["tax_lines"]:
+                assert cents(tax["price"]) == int(base * Decimal(str(tax["rate"])) + Decimal("0.5"))
+
+
+def test_thin_event_has_the_fields_of_a_real_one_and_points_to_its_object():
+    event = stripe_payloads.make_thin_event(
+        random.Random(1), "v1.charge.succeeded", {"id": "ch_1", "object": "charge"}, created_at=AT
+    )
+
+    assert event["related_object"] == {"id": "ch_1", "type": "charge", "url": "/v1/charges/ch_1"}
+    assert event["created"] == "2026-11-21T20:15:30.000Z"
+    if SAMPLES.is_dir():
+        assert set(event) == set(json.loads((SAMPLES / "stripe" / "thin_event_v2.json").read_text()))
 
 
 def test_order_of_a_currency_without_decimals_has_none():

@@ -4,10 +4,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.providers.shopify_documents import READ_LEVEL, SET_AVAILABLE
+from services.providers.shopify_documents import READ_LEVELS, SET_AVAILABLE
 from services.sandbox.shopify_shop import ShopifyShop
+from services.sandbox.world import World
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
+FRAGMENT = "fragment G on InventoryAdjustmentGroup { id createdAt }"
 
 
 class Clock:
@@ -36,6 +38,32 @@ def push(shop, quantity=5, change_from=3, key="1", document=SET_AVAILABLE, **cha
     } | changed
     asked = {"name": "available", "reason": "correction", "quantities": [entry]}
     return shop.answer("t", {"query": document, "variables": {"input": asked, "key": key}}, NOW)[1]
+
+
+def held(item, available):
+    return {"inventory_item_id": item, "location_id": 2, "available": available}
+
+
+def asked_for(wanted):
+    entries = [
+        {
+            "inventoryItemId": f"gid://shopify/InventoryItem/{item}",
+            "locationId": "gid://shopify/Location/2",
+            "quantity": quantity,
+            "changeFromQuantity": before,
+        }
+        for item, quantity, before in wanted
+    ]
+    return {"name": "available", "reason": "correction", "quantities": entries}
+
+
+def push_many(shop, wanted, key="1"):
+    asked = {"query": SET_AVAILABLE, "variables": {"input": asked_for(wanted), "key": key}}
+    return shop.answer("t", asked, NOW)[1]
+
+
+def errors_of(body):
+    return body["data"]["inventorySetQuantities"]["userErrors"]
 
 
 def code_of(body):
@@ -105,21 +133,119 @@ def test_mutation_without_a_key_or_comparison_is_refused_as_since_2026_04(shop):
     ("changed", "code"),
     [
         ({"inventoryItemId": "gid://shopify/Product/1"}, "INVALID_INVENTORY_ITEM"),
-        ({"quantity": 10**10}, "INVALID_QUANTITY_TOO_HIGH"),
+        ({"quantity": 10**9 + 1}, "INVALID_QUANTITY_TOO_HIGH"),
     ],
 )
 def test_wrong_input_is_a_user_error(changed, code, shop):
     assert code_of(push(shop, **changed)) == code
 
 
-def test_document_it_does_not_know_is_an_error_and_not_silence(shop):
-    assert shop.answer("t", {"query": "{ shop { name } }"}, NOW)[1]["errors"]
+def test_document_of_another_schema_is_an_error_and_not_silence(shop):
+    (error,) = shop.answer("t", {"query": "{ shop { nickname } }"}, NOW)[1]["errors"]
+
+    assert "nickname" in error["message"]
+    assert shop.answer("t", {"query": "{ shop { name "}, NOW)[1]["errors"]
+    assert shop.answer("t", {"query": "{ shop { name } }"}, NOW)[1]["data"] == {"shop": {"name": "ada"}}
 
 
-def test_level_is_read(shop):
+def test_levels_are_read(shop):
     push(shop)
-    variables = {"item": "gid://shopify/InventoryItem/1", "location": "gid://shopify/Location/2"}
+    gids = ["gid://shopify/InventoryItem/1", "gid://shopify/InventoryItem/9"]
 
-    body = shop.answer("t", {"query": READ_LEVEL, "variables": variables}, NOW)[1]
+    variables = {"items": gids, "location": "gid://shopify/Location/2"}
+    held, unknown = shop.answer("t", {"query": READ_LEVELS, "variables": variables}, NOW)[1]["data"]["nodes"]
 
-    assert body["data"]["inventoryItem"]["inventoryLevel"]["quantities"][0]["quantity"] == 5
+    assert held["inventoryLevel"]["quantities"] == [{"name": "available", "quantity": 5}]
+    assert held["inventoryLevel"]["updatedAt"] == "2026-11-21T00:00:00Z"
+    assert unknown is None
+
+
+def test_all_quantities_are_set_or_none_and_every_fault_has_its_index(shop):
+    shop.control({"strict_stock": True, "deleted_items": [7], "levels": [held(1, 4), held(2, 4), held(3, 9)]})
+    wanted = [(1, 5, 4), (2, 6, 4), (3, 7, 4), (4, 1, 0), (7, 1, 0), (1, 8, 4), (2, 10**9 + 1, 4)]
+
+    body = push_many(shop, wanted)
+
+    faults = [(e["field"][2], e["field"][-1], e["code"]) for e in errors_of(body)]
+    assert faults == [
+        ("2", "changeFromQuantity", "CHANGE_FROM_QUANTITY_STALE"),
+        ("3", "locationId", "ITEM_NOT_STOCKED_AT_LOCATION"),
+        ("4", "inventoryItemId", "INVALID_INVENTORY_ITEM"),
+        ("5", "5", "NO_DUPLICATE_INVENTORY_ITEM_ID_GROUP_ID_PAIR"),
+        ("6", "quantity", "INVALID_QUANTITY_TOO_HIGH"),
+    ]
+    assert (shop.levels[1, 2], shop.log) == (4, [])
+
+    assert errors_of(push_many(shop, wanted[:2], key="2")) == []
+    assert (shop.levels[1, 2], shop.levels[2, 2]) == (5, 6)
+
+
+def test_call_takes_250_quantities_and_not_one_more(shop):
+    many = [(number, 5, None) for number in range(1, 252)]
+
+    assert errors_of(push_many(shop, many[:250])) == []
+    refused = push_many(shop, many, key="2")
+
+    assert refused["errors"][0]["extensions"]["code"] == "MAX_INPUT_SIZE_EXCEEDED"
+    assert len(shop.log) == 250
+
+
+def test_stale_comparison_comes_on_demand_and_passes(shop):
+    shop.control({"stale_next": 1})
+
+    assert code_of(push(shop, key="1")) == "CHANGE_FROM_QUANTITY_STALE"
+    assert push(shop, key="2")["data"]["inventorySetQuantities"]["userErrors"] == []
+
+
+def test_key_in_use_is_a_concurrent_request_until_its_answer_went_out(clock):
+    world = World(clock)
+    world.control({"shop": "a", "slow_seconds": 0.5})
+    ask = {"query": SET_AVAILABLE, "variables": {"input": asked_for([(1, 5, 3)]), "key": "1"}}
+
+    first = world.ask_shopify("a", "t", ask, NOW)
+    second = world.ask_shopify("a", "t", ask, NOW)
+    first.sent()
+    third = world.ask_shopify("a", "t", ask, NOW)
+
+    assert errors_of(first.body) == errors_of(third.body) == []
+    assert code_of(second.body) == "IDEMPOTENCY_CONCURRENT_REQUEST"
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        lambda text: text,
+        lambda text: text.replace("{ id createdAt }", "{ ...G }") + FRAGMENT,
+        lambda text: text.replace("userErrors {", "userErrors { __typename"),
+    ],
+)
+def test_push_asked_in_any_way_meets_the_same_state(shop, rewrite):
+    body = push(shop, document=rewrite(SET_AVAILABLE))["data"]["inventorySetQuantities"]
+    replay = push(shop, document=SET_AVAILABLE)["data"]["inventorySetQuantities"]
+
+    assert body == replay
+    assert body["inventoryAdjustmentGroup"] == {
+        "id": "gid://shopify/InventoryAdjustmentGroup/1",
+        "createdAt": "2026-11-21T00:00:00Z",
+    }
+    assert (len(shop.log), shop.counts["replayed"]) == (1, 1)
+
+
+def test_changes_of_a_push_can_be_asked_for(shop):
+    more = SET_AVAILABLE.replace(
+        "{ id createdAt }", "{ reason changes { name delta quantityAfterChange item { id } } }"
+    )
+
+    group = push(shop, document=more)["data"]["inventorySetQuantities"]["inventoryAdjustmentGroup"]
+
+    item = {"id": "gid://shopify/InventoryItem/1"}
+    change = {"name": "available", "delta": 2, "quantityAfterChange": 5, "item": item}
+    assert group == {"reason": "correction", "changes": [change]}
+
+
+def test_value_that_no_variable_may_have_changes_nothing(shop):
+    refused = push(shop, quantity=2**31)
+
+    assert refused["errors"][0]["extensions"]["code"] == "INVALID_VARIABLE"
+    assert "32-bit" in refused["errors"][0]["message"]
+    assert shop.log == []

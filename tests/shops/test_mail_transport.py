@@ -22,7 +22,9 @@ GRAPH = MailChoice(transport="graph", tenant_id=UUID, client_id=UUID, mailbox="m
 
 @pytest.fixture
 def shop(tx: Connection) -> Shop:
-    return add_shop(tx, slug="harbour", name="Harbour", timezone="America/Vancouver", currency="CAD", now=NOW)
+    return add_shop(
+        tx, slug="harbour", name="Harbour", timezone="America/Los_Angeles", currency="CAD", now=NOW
+    )
 
 
 def told(tx: Connection) -> list[str]:

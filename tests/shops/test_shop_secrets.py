@@ -28,7 +28,9 @@ OLD, NEW, NEWEST = "shpss_" + "a" * 32, "shpss_" + "b" * 32, "shpss_" + "c" * 32
 
 @pytest.fixture
 def shop(tx: Connection) -> Shop:
-    return add_shop(tx, slug="harbour", name="Harbour", timezone="America/Vancouver", currency="CAD", now=NOW)
+    return add_shop(
+        tx, slug="harbour", name="Harbour", timezone="America/Los_Angeles", currency="CAD", now=NOW
+    )
 
 
 def keys_of(tx: Connection) -> WebhookKey:

@@ -11,7 +11,7 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 HARBOUR = {
     "slug": "harbour",
     "name": "Harbour & Söhne",
-    "timezone": "America/Vancouver",
+    "timezone": "America/Los_Angeles",
     "currency": "CAD",
     "owner_email": "owner@harbour.example",
     "accountant_email": "books@harbour.example",
@@ -26,7 +26,7 @@ def test_added_shop_is_found_with_its_settings(tx: Connection) -> None:
     assert [shop.slug for shop in find_shops(tx)] == ["harbour"]
     assert {field: getattr(added, field) for field in HARBOUR} == HARBOUR
     assert added.created_at == NOW
-    assert str(added.zone) == "America/Vancouver"
+    assert str(added.zone) == "America/Los_Angeles"
 
 
 def test_every_fault_is_named_at_once(tx: Connection) -> None:
@@ -74,7 +74,7 @@ def test_set_changes_only_what_is_named_and_audits_before_and_after(tx: Connecti
         tx, "harbour", {"currency": "USD", "owner_email": "", "name": HARBOUR["name"]}, now=NOW, by="ada"
     )
 
-    assert (changed.currency, changed.owner_email, changed.timezone) == ("USD", "", "America/Vancouver")
+    assert (changed.currency, changed.owner_email, changed.timezone) == ("USD", "", "America/Los_Angeles")
     row = tx.execute(
         text(
             "select e.staff_label, e.shop_id, m.before, m.after from audit_events e "

@@ -134,7 +134,7 @@ def add_shop(engine: Engine, slug: str = "harbour", domain: str = "harbour.mysho
         shop_id = tx.execute(
             text(
                 "insert into shops (slug, name, timezone, currency) "
-                "values (:slug, 'Harbour', 'America/Vancouver', 'CAD') returning id"
+                "values (:slug, 'Harbour', 'America/Los_Angeles', 'CAD') returning id"
             ),
             {"slug": slug},
         ).scalar_one()

@@ -9,8 +9,15 @@ from sqlalchemy import Engine
 
 from services.core.db import transaction
 from services.core.errors import Refused
+from services.ledger.work import Effects, WorkItem
 from services.storefront.orders import ingest_orders
-from tests.storefront.bodies import NOW, ORDER, ingest, item, line, order, rows, verdicts
+from tests.storefront.bodies import NOON, NOW, ORDER, at, ingest, item, line, order, rows, verdicts
+
+
+def said(effects: Effects) -> list[str]:
+    """What the audit says, in order."""
+    return [mutation.summary for entry in effects.audit for mutation in entry.mutations]
+
 
 ORDERS = "select order_gid, name, total_cents, currency, financial_status, stage from orders order by 1"
 
@@ -116,14 +123,161 @@ def test_body_that_is_no_object_is_refused(engine: Engine, body: bytes) -> None:
     assert verdicts(effects) == ["shopify.unreadable_order"]
 
 
-def test_deleted_order_is_kept(engine: Engine) -> None:
+def test_deleted_order_keeps_its_row_and_is_deleted_for_good(engine: Engine) -> None:
     ingest(engine, ingest_orders, order())
 
     gone = item("order_ingest", {"id": ORDER}, event_topic="orders/delete")
-    effects = ingest(engine, ingest_orders, gone)
+    effects = ingest(engine, ingest_orders, gone._replace(occurred_at=NOON))
+    ingest(engine, ingest_orders, order(5, total_price="9.00"))
 
-    assert verdicts(effects) == ["kept"]
-    assert len(rows(engine, ORDERS)) == 1
+    assert verdicts(effects) == ["done"]
+    assert said(effects) == [f"order #{ORDER % 1000}: deleted at Shopify, no revenue any more"]
+    assert rows(engine, "select deleted_at, total_cents from orders") == [(NOON, 900)]
+
+
+def test_deletion_before_anything_else_of_its_order_is_remembered(engine: Engine) -> None:
+    gone = item("order_ingest", {"id": ORDER}, event_topic="orders/delete")._replace(occurred_at=NOON)
+    assert verdicts(ingest(engine, ingest_orders, gone)) == ["done"]
+    assert rows(engine, "select deleted_at, total_cents, currency from orders") == [(NOON, 0, "")]
+
+    effects = ingest(engine, ingest_orders, order())
+
+    assert verdicts(effects) == ["done"]
+    assert said(effects) == [f"order #{ORDER % 1000} recorded: 12.50 CAD, paid, 1 line"]
+    assert rows(engine, "select deleted_at, total_cents, currency from orders") == [(NOON, 1250, "CAD")]
+
+
+def test_edit_is_followed_by_the_order_itself(engine: Engine) -> None:
+    edit = item("order_ingest", {"order_edit": {"order_id": ORDER}}, event_topic="orders/edited")
+
+    assert verdicts(ingest(engine, ingest_orders, edit)) == ["follows"]
+    assert rows(engine, ORDERS) == []
+
+
+MONEY = """select subtotal_cents, tax_cents, shipping_cents, discount_cents, taxes_included, shipping_taxes,
+                  customer_id, staff_label, province, location_id, fulfillment_status from orders"""
+PARTS = """select line_id, discount_cents, is_taxable, is_gift_card, taxes, product_id, staff_label
+             from order_lines"""
+
+
+def test_what_the_books_need_of_an_order_is_there_in_the_shops_own_money(engine: Engine) -> None:
+    gst, pst = (
+        {"title": "GST", "rate": 0.05, "price": "0.60"},
+        {"title": "PST", "rate": 0.07, "price": "0.84"},
+    )
+    full = line() | {
+        "discount_allocations": [{"amount": "0.30"}, {"amount": "0.20"}], "total_discount": "0.30",
+        "taxable": True, "tax_lines": [gst, pst], "product_id": 2**53 + 1,
+        "properties": [{"name": "Colour", "value": "red"}, {"name": "Mechanic", "value": " Ana "}],
+    }  # fmt: skip
+    plain = line(ORDER + 2) | {
+        "total_discount": "1.00", "taxable": False, "gift_card": True,
+        "attributed_staffs": [{"id": "gid://shopify/StaffMember/902541635", "quantity": 1}],
+    }  # fmt: skip
+    sold = order(
+        lines=[full, plain], subtotal_price="23.50", total_tax="1.44", total_discounts="1.50",
+        total_shipping_price_set={"shop_money": {"amount": "5.00"}, "presentment_money": {"amount": "3.50"}},
+        shipping_lines=[{"tax_lines": [gst]}, {"tax_lines": [gst]}], taxes_included=True,
+        customer={"id": 2**53 + 5}, user_id=7, fulfillment_status="partial", location_id=2**53 + 9,
+        note_attributes=[{"name": "Served By", "value": "Bo"}],
+        billing_address={"country_code": "CA", "province_code": "BC"},
+    )  # fmt: skip
+
+    assert verdicts(ingest(engine, ingest_orders, sold)) == ["done"]
+    assert rows(engine, MONEY) == [
+        (2350, 144, 500, 150, True, [{"title": "GST", "rate": "0.05", "cents": 120}], 2**53 + 5, "Bo",
+         "CA-BC", 2**53 + 9, "partial")
+    ]  # fmt: skip
+    taxes = [{"title": "GST", "rate": "0.05", "cents": 60}, {"title": "PST", "rate": "0.07", "cents": 84}]
+    assert rows(engine, f"{PARTS} order by 1") == [
+        (ORDER + 1, 50, True, False, taxes, 2**53 + 1, "Ana"),
+        (ORDER + 2, 100, False, True, None, None, "user:902541635"),
+    ]
+
+
+def test_order_that_says_little_is_recorded_all_the_same(engine: Engine) -> None:
+    ingest(engine, ingest_orders, order())
+
+    assert rows(engine, MONEY) == [(None, None, None, None, False, None, None, "", "", None, "")]
+    assert rows(engine, PARTS) == [(ORDER + 1, 0, True, False, None, None, "")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"total_tax": "1,44"}, "total_tax is '1,44'"),
+        ({"line_items": [line() | {"tax_lines": [{"price": 1}]}]}, "line_items[0].tax_lines[0].price is 1"),
+        ({"customer": {"id": "7"}}, "customer.id is '7'"),
+    ],
+)
+def test_field_that_is_there_and_wrong_is_refused_by_name(
+    engine: Engine, fields: dict[str, Any], said: str
+) -> None:
+    (outcome,) = ingest(engine, ingest_orders, order(**fields)).outcomes
+
+    assert isinstance(outcome, Refused)
+    assert said in outcome.detail
+
+
+def test_line_that_an_edit_removed_is_gone_and_its_pieces_are_back(engine: Engine) -> None:
+    ingest(engine, ingest_orders, order(1, lines=[line(), line(ORDER + 2, "CUP", 3)]))
+
+    effects = ingest(engine, ingest_orders, order(2, lines=[line()]))
+
+    assert said(effects) == [f"order #{ORDER % 1000}: 1 line removed"]
+    assert rows(engine, "select line_id from order_lines") == [(ORDER + 1,)]
+    assert rows(engine, "select sku, delta from stock_movements") == [("MUG", -1)]
+
+
+def test_two_states_of_one_second_end_alike_in_either_order(engine: Engine) -> None:
+    one, other = order(lines=[line()], name="#a"), order(lines=[line(quantity=2)], name="#b")
+    ends = []
+    for told in ((one, other), (other, one)):
+        with transaction(engine) as tx:
+            tx.exec_driver_sql("delete from orders")
+            tx.exec_driver_sql("delete from order_lines")
+        for event in told:
+            ingest(engine, ingest_orders, event)
+        both = "select o.name, l.quantity from orders o join order_lines l using (order_gid)"
+        ends.append(rows(engine, both))
+
+    assert ends[0] == ends[1]
+
+
+def test_customer_of_an_order_is_kept_once_and_the_newest_word_counts(engine: Engine) -> None:
+    def told(minutes: float, name: str, changed: float | None) -> WorkItem:
+        person = {"id": 9, "first_name": name, "email": "ana@example.com", "phone": None}
+        return order(minutes, customer=person | {"updated_at": None if changed is None else at(changed)})
+
+    ingest(engine, ingest_orders, told(5, "Ana", 5), told(9, "Anna", 2))
+
+    effects = ingest(engine, ingest_orders, told(3, "Anne", 7))
+
+    assert verdicts(effects) == ["stale"]
+    assert said(effects) == ["customer 9: another name"]
+    assert rows(engine, "select customer_id, name, email, phone from customers") == [
+        (9, "Anne", "ana@example.com", "")
+    ]
+
+
+def test_order_that_names_its_customer_by_number_alone_takes_no_name_from_him(engine: Engine) -> None:
+    ingest(engine, ingest_orders, order(1, customer={"id": 9, "first_name": "Ana"}))
+
+    effects = ingest(engine, ingest_orders, order(9, customer={"id": 9}))
+
+    assert said(effects) == [f"order #{ORDER % 1000}: told anew, only its time changed"]
+    assert rows(engine, "select c.name, o.customer_id from customers c, orders o") == [("Ana", 9)]
+
+
+def test_redacted_customer_never_gets_his_name_back(engine: Engine) -> None:
+    ingest(engine, ingest_orders, order(customer={"id": 9, "first_name": "Ana"}))
+    with transaction(engine) as tx:
+        tx.exec_driver_sql("update customers set name = '', redacted_at = now()")
+
+    effects = ingest(engine, ingest_orders, order(9, customer={"id": 9, "first_name": "Ana"}))
+
+    assert rows(engine, "select name from customers") == [("",)]
+    assert all(m.table_name != "customers" for entry in effects.audit for m in entry.mutations)
 
 
 def test_text_that_postgresql_cannot_hold_or_must_escape_does_no_harm(engine: Engine) -> None:

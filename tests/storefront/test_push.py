@@ -5,30 +5,36 @@ The shop is a shelf on paper: it keeps Shopify's rules for ``changeFromQuantity`
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 from sqlalchemy import Engine
 
 from services.audit.append import append_all
 from services.core.db import transaction
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.ledger.accept import record_work
-from services.ledger.work import Done, NewWork, Outcome, Prepared, WorkItem
-from services.providers.shopify_admin import Level, SetResult
-from services.providers.shopify_answers import StockMoved, ThrottleStatus
+from services.ledger.work import Done, NewWork, Outcome, Prepared, PreparedSet, WorkItem
+from services.providers.shopify_admin import HeldLevel, Place, Quantity, SetResult
+from services.providers.shopify_answers import KeySpent, StockMoved, Throttled, ThrottleStatus
 from services.shops.secrets import record_secret
+from services.storefront.admin import Access
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
-from services.storefront.push import HOP_WAIT, HOPS, InventoryPush
+from services.storefront.push import HOPS, InventoryPush
+from services.storefront.push_batch import KEY_GOOD_FOR
+from services.storefront.push_record import HOP_WAIT
 from services.storefront.stock import ingest_inventory_levels
 from tests.storefront.bodies import (
     ITEM,
     LOCATION,
+    NOON,
     NOW,
     ORDER,
     add_shop,
+    at,
     ingest,
     level,
     line,
@@ -40,55 +46,71 @@ from tests.storefront.bodies import (
 FIGURES = "select available, shopify_available from inventory_levels"
 WAITING = "select key, payload, next_retry_at from work_queue where topic = 'inventory_push' order by id"
 
+TOKEN = "shpat_0123456789abcdef"
 BUCKET = ThrottleStatus(2000, 1990, 100)
 
 
 @dataclass
 class ShelfOnPaper:
-    """One level of a shop. ``lose`` loses the answer after the change, ``fail`` comes before any."""
+    """Levels of a shop, by Shopify's rules. ``lose`` loses the answer after the change, ``fail`` comes before
+    any, and ``refuse`` names what the shop will not have of an item."""
 
     available: int | None = 10
+    """The level that most tests are about; None: not stocked."""
     throttle: ThrottleStatus | None = BUCKET
+    cost_points: float | None = 10.0
     fail: WorkError | None = None
     lose: bool = False
+    refuse: dict[int, WorkError] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
     during: Callable[[], object] = lambda: None
-    opened: list[tuple[str, str]] = field(default_factory=list)
+    opened: list[Access] = field(default_factory=list)
+    others: dict[Place, int] = field(default_factory=dict)
+    seen_at: datetime | None = None
+    spent: set[str] = field(default_factory=set)
+
+    def held(self, place: Place) -> int | None:
+        return self.available if place == Place(ITEM, LOCATION) else self.others.get(place)
 
     def set_available(
-        self,
-        quantity: int,
-        change_from_quantity: int | None,
-        inventory_item_id: int,
-        location_id: int,
-        reference: str,
-        idempotency_key: str,
+        self, quantities: Sequence[Quantity], *, reference: str, idempotency_key: str
     ) -> SetResult:
-        asked = {
-            "quantity": quantity,
-            "from": change_from_quantity,
-            "level": (inventory_item_id, location_id),
-            "key": idempotency_key,
-        }
+        asked = {"quantities": list(quantities), "key": idempotency_key}
         earlier = [one for one in self.asked if one["key"] == idempotency_key]
         assert all(one == asked for one in earlier), "one key must carry one intent"
         self.asked.append(asked)
         self.during()
         if self.fail:
             raise self.fail
+        if idempotency_key in self.spent:
+            raise KeySpent("refused before")
         if not earlier:
-            if change_from_quantity not in (None, self.available):
-                raise StockMoved("moved", throttle=self.throttle)
-            self.available = quantity
+            refused = {i: self.refuse[q.place.inventory_item_id] for i, q in enumerate(quantities)
+                       if q.place.inventory_item_id in self.refuse}  # fmt: skip
+            for index, asks in enumerate(quantities):
+                if asks.change_from not in (None, self.held(asks.place)):
+                    refused.setdefault(index, StockMoved("moved"))
+            if refused:
+                self.spent.add(idempotency_key)
+                return SetResult(None, refused)
+            for asks in quantities:
+                if asks.place == Place(ITEM, LOCATION):
+                    self.available = asks.quantity
+                else:
+                    self.others[asks.place] = asks.quantity
         if self.lose:
             self.lose = False
             raise OutcomeUnknown("shopify.no_answer", "sent, then silence")
-        return SetResult(self.throttle, None)
+        return SetResult(NOW)
 
-    def get_available(self, inventory_item_id: int, location_id: int) -> Level:
-        if self.available is None:
-            raise Refused("shopify.item_not_stocked_at_location", "gone")
-        return Level(self.available, None, self.throttle)
+    def get_levels(self, places: Sequence[Place]) -> dict[Place, HeldLevel]:
+        found = {place: self.held(place) for place in places}
+        return {place: HeldLevel(n, self.seen_at) for place, n in found.items() if n is not None}
+
+    @property
+    def terms(self) -> list[tuple[int, int | None]]:
+        """Of each call for the one level: what was asked, and what it should replace."""
+        return [(q.quantity, q.change_from) for one in self.asked for q in one["quantities"]]
 
 
 @pytest.fixture
@@ -101,7 +123,7 @@ def shop(engine: Engine) -> Engine:
     """A shop that sold three of ten mugs, with a token."""
     shop_id = add_shop(engine)
     with transaction(engine) as tx:
-        record_secret(tx, shop_id, "shopify-token", "shpat_0123456789abcdef", NOW)
+        record_secret(tx, shop_id, "shopify-token", TOKEN, NOW)
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_inventory_levels, level(10, -1))
     ingest(engine, ingest_orders, order(lines=[line(quantity=3)]))
@@ -109,8 +131,8 @@ def shop(engine: Engine) -> Engine:
 
 
 def push_of(shelf: ShelfOnPaper) -> InventoryPush:
-    def open_shelf(domain: str, token: str) -> ShelfOnPaper:
-        shelf.opened.append((domain, token))
+    def open_shelf(access: Access) -> ShelfOnPaper:
+        shelf.opened.append(access)
         return shelf
 
     return InventoryPush(open_shelf, clock=lambda: NOW)
@@ -129,20 +151,37 @@ def take(engine: Engine) -> WorkItem:
     )
 
 
-def prepare(engine: Engine, push: InventoryPush, item: WorkItem) -> Prepared | Outcome:
+def prepare(engine: Engine, push: InventoryPush, item: WorkItem) -> PreparedSet | Outcome:
+    """The first half of a try, with what is asked stored."""
     with transaction(engine) as tx:
-        return push.prepare(tx, [item], NOW)[0]
+        ready = push.prepare(tx, [item], NOW)[0]
+        assert not isinstance(ready, Prepared)
+        if isinstance(ready, PreparedSet) and ready.payloads[0]:
+            tx.exec_driver_sql(
+                "update work_queue set payload = %(payload)s where id = %(id)s",
+                {"payload": Jsonb(ready.payloads[0]), "id": item.id},
+            )
+    return ready
+
+
+def again(engine: Engine, item: WorkItem) -> WorkItem:
+    """The item as a later try claims it."""
+    (row,) = rows(engine, "select payload, retry_count from work_queue where id = :id", id=item.id)
+    return item._replace(payload=row[0], retry_count=row[1])
 
 
 def run(engine: Engine, shelf: ShelfOnPaper, item: WorkItem) -> tuple[Outcome, Sequence[NewWork]]:
     """One try: prepare, act, and what was learned written, with the work that follows in the queue."""
     ready = prepare(engine, push_of(shelf), item)
-    outcome = ready.act() if isinstance(ready, Prepared) else ready
-    if not isinstance(outcome, Done) or outcome.record is None:
-        return outcome, ()
+    if not isinstance(ready, PreparedSet):
+        return ready, ()
+    answers = ready.act()
+    assert answers.record is not None
+    (outcome,) = answers.outcomes
     with transaction(engine) as tx:
-        tx.exec_driver_sql("update work_queue set status = 'done' where id = %(id)s", {"id": item.id})
-        recorded = outcome.record(tx)
+        if isinstance(outcome, Done):
+            tx.exec_driver_sql("update work_queue set status = 'done' where id = %(id)s", {"id": item.id})
+        recorded = answers.record(tx, [item.id])
         record_work(tx, recorded.follow_on, NOW)
         append_all(tx, recorded.audit, NOW)
     return outcome, recorded.follow_on
@@ -156,13 +195,13 @@ def test_push_sets_the_present_figure_and_remembers_it(shop: Engine, shelf: Shel
     outcome, follow_on = run(shop, shelf, take(shop))
 
     assert verdict(outcome) == "pushed"
-    assert [(a["quantity"], a["from"], a["level"]) for a in shelf.asked] == [(7, 10, (ITEM, LOCATION))]
-    assert shelf.opened == [("harbour.myshopify.com", "shpat_0123456789abcdef")]
+    assert [one["quantities"] for one in shelf.asked] == [[Quantity(Place(ITEM, LOCATION), 7, 10)]]
+    assert [(a.domain, a.token) for a in shelf.opened] == [("harbour.myshopify.com", TOKEN)]
     assert rows(shop, FIGURES) == [(7, 7)]
     assert follow_on == []
-    assert rows(shop, "select provider, maximum, available, restore_per_second from rate_limits") == [
-        ("shopify", 2000, 1990, 100)
-    ]
+    assert rows(
+        shop, "select provider, maximum, available, restore_per_second, call_points from rate_limits"
+    ) == [("shopify", 2000, 1990, 100, 10)]
 
 
 def test_push_of_a_level_in_step_calls_nobody(shop: Engine, shelf: ShelfOnPaper) -> None:
@@ -181,17 +220,25 @@ def test_push_of_a_level_that_is_gone_calls_nobody(shop: Engine, shelf: ShelfOnP
     assert verdict(run(shop, shelf, item)[0]) == "no_level"
 
 
+def test_level_that_the_shop_disconnected_is_not_pushed(shop: Engine, shelf: ShelfOnPaper) -> None:
+    item = take(shop)
+    with transaction(shop) as tx:
+        tx.exec_driver_sql("update inventory_levels set disconnected_at = now()")
+
+    assert verdict(run(shop, shelf, item)[0]) == "no_level"
+    assert shelf.asked == []
+
+
 def test_push_retried_after_a_lost_answer_repeats_its_intent_under_its_key(
     shop: Engine, shelf: ShelfOnPaper
 ) -> None:
     item, shelf.lose = take(shop), True
-    ready = prepare(shop, push_of(shelf), item)
-    assert isinstance(ready, Prepared)
-    assert ready.payload == {"quantity": 7, "change_from_quantity": 10}
-    assert verdict(ready.act()) == "shopify.no_answer"
+    assert verdict(run(shop, shelf, item)[0]) == "shopify.no_answer"
+    stored = rows(shop, "select payload from work_queue where id = :id", id=item.id)[0][0]
+    assert (stored["quantity"], stored["change_from_quantity"]) == (7, 10)
     ingest(shop, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51, quantity=2)]))
 
-    outcome, _ = run(shop, shelf, item._replace(payload=ready.payload, retry_count=1))
+    outcome, _ = run(shop, shelf, again(shop, item))
 
     assert verdict(outcome) == "pushed"
     assert shelf.asked[0] == shelf.asked[1]
@@ -207,17 +254,43 @@ def test_push_in_doubt_is_asked_again_although_the_figures_agree_by_now(
     shop: Engine, shelf: ShelfOnPaper
 ) -> None:
     item, shelf.lose = take(shop), True
-    ready = prepare(shop, push_of(shelf), item)
-    assert isinstance(ready, Prepared)
-    assert verdict(ready.act()) == "shopify.no_answer"
+    assert verdict(run(shop, shelf, item)[0]) == "shopify.no_answer"
     with transaction(shop) as tx:
         tx.exec_driver_sql("update inventory_levels set available = 10")
 
-    outcome, follow_on = run(shop, shelf, item._replace(payload=ready.payload, retry_count=1))
+    outcome, follow_on = run(shop, shelf, again(shop, item))
 
     assert verdict(outcome) == "pushed"
     assert rows(shop, FIGURES) == [(10, 7)]
     assert [new.key for new in follow_on] == [f"{ITEM}:{LOCATION}"]
+
+
+def test_push_in_doubt_for_longer_than_its_key_is_looked_at_first(shop: Engine, shelf: ShelfOnPaper) -> None:
+    item, shelf.lose = take(shop), True
+    run(shop, shelf, item)
+    long_ago = {"asked_at": (NOW - 2 * KEY_GOOD_FOR).isoformat()}
+
+    late = again(shop, item)
+    outcome, _ = run(shop, shelf, late._replace(payload=late.payload | long_ago))
+
+    assert verdict(outcome) == "in_sync"
+    assert len(shelf.asked) == 1
+    assert rows(shop, FIGURES) == [(7, 7)]
+
+
+def test_push_that_a_throttled_shop_never_saw_reads_the_figure_of_its_later_try(
+    shop: Engine, shelf: ShelfOnPaper
+) -> None:
+    item = take(shop)
+    shelf.fail = Throttled("empty", wait=timedelta(seconds=3), throttle=BUCKET)
+    assert verdict(run(shop, shelf, item)[0]) == "shopify.throttled"
+    assert again(shop, item).payload == {}
+    ingest(shop, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51, quantity=2)]))
+    shelf.fail = None
+
+    run(shop, shelf, again(shop, item))
+
+    assert shelf.terms == [(7, 10), (5, 10)]
 
 
 def test_level_that_changes_during_the_call_has_one_more_push_planned(
@@ -245,7 +318,7 @@ def test_webhook_that_comes_during_the_call_knows_better_than_the_answer(
 
 
 def test_stock_that_moved_to_our_figure_is_in_sync(shop: Engine, shelf: ShelfOnPaper) -> None:
-    shelf.available = 7
+    shelf.available, shelf.seen_at = 7, NOON + timedelta(minutes=5)
 
     outcome, follow_on = run(shop, shelf, take(shop))
 
@@ -254,8 +327,52 @@ def test_stock_that_moved_to_our_figure_is_in_sync(shop: Engine, shelf: ShelfOnP
     assert follow_on == []
 
 
-def test_stock_that_moved_elsewhere_is_left_to_a_later_push(shop: Engine, shelf: ShelfOnPaper) -> None:
-    shelf.available = 8
+def test_stock_that_moved_is_where_our_figure_starts_from_again(shop: Engine, shelf: ShelfOnPaper) -> None:
+    """Somebody restocked at Shopify, and the webhook is lost: our three sold came before, and are in it."""
+    shelf.available, shelf.seen_at = 42, NOON + timedelta(minutes=5)
+
+    outcome, follow_on = run(shop, shelf, take(shop))
+
+    assert verdict(outcome) == "superseded"
+    assert (shelf.available, follow_on) == (42, [])
+    assert rows(shop, "select available, observed_available, shopify_available from inventory_levels") == [
+        (42, 42, 42)
+    ]
+
+
+def test_late_webhook_of_a_sale_that_was_seen_in_the_stock_counts_nothing(
+    shop: Engine, shelf: ShelfOnPaper
+) -> None:
+    """Shopify sold two more, five minutes after noon; their webhook comes after we looked."""
+    shelf.available, shelf.seen_at = 5, NOON + timedelta(minutes=5)
+    run(shop, shelf, take(shop))
+    assert rows(shop, FIGURES) == [(5, 5)]
+
+    late = order(number=ORDER + 50, lines=[line(ORDER + 51, quantity=2)], created_at=at(5), updated=5)
+    ingest(shop, ingest_orders, late)
+    ingest(shop, ingest_inventory_levels, level(5, 5))
+
+    assert rows(shop, FIGURES) == [(5, 5)]
+    assert shelf.terms == [(7, 10)]
+
+
+def test_sale_later_than_the_stock_that_was_seen_still_counts_and_is_pushed(
+    shop: Engine, shelf: ShelfOnPaper
+) -> None:
+    shelf.available, shelf.seen_at = 8, NOON - timedelta(seconds=30)
+
+    _, follow_on = run(shop, shelf, take(shop))
+
+    assert rows(shop, FIGURES) == [(5, 8)]
+    assert [(new.payload, new.not_before) for new in follow_on] == [({"hops": 1}, None)]
+    assert verdict(run(shop, shelf, take(shop))[0]) == "pushed"
+    assert shelf.terms == [(7, 10), (5, 8)]
+
+
+def test_stock_read_older_than_what_a_webhook_told_waits_for_the_one_that_explains_it(
+    shop: Engine, shelf: ShelfOnPaper
+) -> None:
+    shelf.available, shelf.seen_at = 8, NOON - timedelta(hours=2)
 
     outcome, _ = run(shop, shelf, take(shop))
 
@@ -343,7 +460,18 @@ def test_push_is_audited_though_a_webhook_knew_better_by_then(shop: Engine, shel
     assert [row[2:] for row in rows(shop, AUDITED)] == [(f"Shopify told: {LABEL} is 7 (was 10)", None, None)]
 
 
-def test_stock_that_moved_elsewhere_is_audited_as_what_shopify_holds(
+def test_stock_that_was_read_is_audited_as_what_shopify_counted(shop: Engine, shelf: ShelfOnPaper) -> None:
+    shelf.available, shelf.seen_at = 42, NOON + timedelta(minutes=5)
+
+    run(shop, shelf, take(shop))
+
+    ((who, action, words, _, after),) = rows(shop, AUDITED)
+    assert (who, action) == ("inventory_push", "inventory_push")
+    assert words == f"{LABEL}: Shopify counted 42 (was 10), 7 -> 42"
+    assert after["shopify_available"] == 42
+
+
+def test_stock_read_without_a_newer_time_is_audited_as_what_shopify_holds(
     shop: Engine, shelf: ShelfOnPaper
 ) -> None:
     shelf.available = 8
@@ -362,12 +490,18 @@ def test_stock_in_step_is_audited_only_if_we_did_not_know(shop: Engine, shelf: S
     run(shop, shelf, take(shop))
 
     assert [row[2] for row in rows(shop, AUDITED)] == [f"Shopify holds 7 already: {LABEL}"]
-    with transaction(shop) as tx:
-        tx.exec_driver_sql("delete from work_queue")
-        tx.exec_driver_sql("update inventory_levels set available = 6")
-        record_work(tx, [NewWork(shop_id=1, topic="inventory_push", key=f"{ITEM}:{LOCATION}")], NOW)
-    shelf.during = lambda: ingest(shop, ingest_inventory_levels, level(6, 50))
-    shelf.available = 6
-    run(shop, shelf, take(shop)._replace(payload={"change_from_quantity": 9}))
 
-    assert len(rows(shop, AUDITED)) == 1
+
+def test_shop_that_refuses_us_is_marked_broken_and_mended_by_the_next_call_it_takes(
+    shop: Engine, shelf: ShelfOnPaper
+) -> None:
+    shelf.fail = Misconfigured("shopify.shop_frozen", "HTTP 402")
+    item = take(shop)
+    run(shop, shelf, item)
+    broken = (1, "broken", "shopify.shop_frozen")
+    assert rows(shop, "select shop_id, status, code from connections") == [broken]
+
+    shelf.fail = None
+    assert verdict(run(shop, shelf, again(shop, item))[0]) == "pushed"
+
+    assert rows(shop, "select status, code from connections") == [("ok", "")]

@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -76,6 +77,12 @@ def applied(url: str) -> list[tuple[int, int]]:
     return [(change["from"], change["to"]) for change in answer["changes"]]
 
 
+def keys(url: str) -> set[str]:
+    """Every idempotency key under which the shop changed something."""
+    answer = httpx.get(f"{url}/_control/log", params={"shop": DOMAIN}).raise_for_status().json()
+    return {change["idempotency_key"] for change in answer["changes"]}
+
+
 def receive(engine: Engine, *items: WorkItem) -> None:
     """Orders arrive as events, are planned, and a worker ingests them."""
     events = [
@@ -94,6 +101,12 @@ def receive(engine: Engine, *items: WorkItem) -> None:
     with transaction(engine) as tx:
         record_events(tx, events)
     OwnRunner(engine, "tests", random.Random(1)).run_set(TOPICS["order_ingest"], ingest_orders)
+
+
+def later() -> dict[str, Any]:
+    """The times of an order that is placed now, after whatever the test did at the shop."""
+    now = (utc_now() + timedelta(seconds=2)).isoformat()
+    return {"created_at": now, "updated_at": now}
 
 
 def push(engine: Engine) -> None:
@@ -129,19 +142,20 @@ def test_answer_that_was_lost_after_the_change_changes_the_shelf_once(engine: En
     assert applied(sandbox) == [(10, 7)]
 
 
-def test_shelf_that_somebody_else_changed_is_looked_at_before_it_is_set(engine: Engine, sandbox: str) -> None:
+def test_shelf_that_somebody_else_changed_is_read_and_counted_from(engine: Engine, sandbox: str) -> None:
+    """Somebody counted 42 after our sale, and the webhook that tells of it is lost."""
     receive(engine, order(lines=[line(quantity=3)]))
     held = {"inventory_item_id": ITEM, "location_id": LOCATION, "available": 42}
     control(sandbox, shop=DOMAIN, levels=[held])
+
     push(engine)
-    assert rows(engine, OUTCOMES) == [("done", "superseded", None), ("pending", None, None)]
+
+    assert rows(engine, OUTCOMES) == [("done", "superseded", None)]
     assert applied(sandbox) == []
-
+    assert rows(engine, "select shopify_available, available from inventory_levels") == [(42, 42)]
+    receive(engine, order(lines=[line(ORDER + 9, quantity=2)], number=ORDER + 8, **later()))
     push(engine)
-
-    assert [row[1] for row in rows(engine, OUTCOMES)] == ["superseded", "pushed"]
-    assert applied(sandbox) == [(42, 7)]
-    assert rows(engine, "select shopify_available, available from inventory_levels") == [(7, 7)]
+    assert applied(sandbox) == [(42, 40)]
 
 
 def test_level_that_changed_at_shopify_plans_a_push_that_needs_no_call(engine: Engine, sandbox: str) -> None:
@@ -154,17 +168,69 @@ def test_level_that_changed_at_shopify_plans_a_push_that_needs_no_call(engine: E
     assert applied(sandbox) == []
 
 
-def test_many_levels_are_pushed_side_by_side(engine: Engine, sandbox: str) -> None:
-    numbers = range(ITEM + 1, ITEM + 9)
+def stock_up(engine: Engine, sandbox: str, numbers: range) -> None:
+    """Ten each of so many goods, here and at Shopify, and one of each is sold."""
     held = [{"inventory_item_id": n, "location_id": LOCATION, "available": 10} for n in numbers]
     control(sandbox, shop=DOMAIN, levels=held)
-    for n in numbers:
-        ingest(engine, ingest_products, product(f"SKU{n}", number=n))
-        ingest(engine, ingest_inventory_levels, level(10, -1, number=n))
+    ingest(engine, ingest_products, *(product(f"SKU{n}", number=n) for n in numbers))
+    ingest(engine, ingest_inventory_levels, *(level(10, -1, number=n) for n in numbers))
     forget_work(engine)
     receive(engine, order(lines=[line(ORDER + 1 + n - ITEM, f"SKU{n}") for n in numbers]))
+
+
+def test_many_levels_are_pushed_in_one_call(engine: Engine, sandbox: str) -> None:
+    numbers = range(ITEM + 1, ITEM + 9)
+    stock_up(engine, sandbox, numbers)
 
     push(engine)
 
     assert rows(engine, OUTCOMES) == [("done", "pushed", None)] * len(numbers)
     assert applied(sandbox) == [(10, 9)] * len(numbers)
+    assert len(keys(sandbox)) == 1
+
+
+def test_six_hundred_levels_in_three_calls_with_a_throttle_between(engine: Engine, sandbox: str) -> None:
+    stock_up(engine, sandbox, range(ITEM + 1, ITEM + 601))
+    control(sandbox, shop=DOMAIN, bucket={"maximum": 100, "restore_per_second": 0.001, "available": 15})
+
+    push(engine)
+    push(engine)
+    waiting = ("pending", None, None)
+    assert rows(engine, OUTCOMES).count(("done", "pushed", None)) == 250
+    assert rows(engine, OUTCOMES).count(waiting) == 350
+    assert rows(engine, "select max(retry_count) from work_queue") == [(0,)]
+    control(sandbox, shop=DOMAIN, bucket={"maximum": 2000, "restore_per_second": 100, "available": 2000})
+    with transaction(engine) as tx:
+        tx.exec_driver_sql("delete from rate_limits")
+    push(engine)
+    push(engine)
+
+    assert rows(engine, OUTCOMES) == [("done", "pushed", None)] * 600
+    assert sorted(applied(sandbox)) == [(10, 9)] * 600
+    assert len(keys(sandbox)) == 3
+
+
+def test_one_bad_item_among_250_fails_alone(engine: Engine, sandbox: str) -> None:
+    stock_up(engine, sandbox, range(ITEM + 1, ITEM + 251))
+    control(sandbox, shop=DOMAIN, deleted_items=[ITEM + 100])
+
+    push(engine)
+
+    refused = ("dead", None, "shopify.invalid_inventory_item")
+    assert [row for row in rows(engine, OUTCOMES) if row[1] != "pushed"] == [refused]
+    assert sorted(applied(sandbox)) == [(10, 9)] * 249
+
+
+def test_token_that_expired_is_refreshed_on_the_way(engine: Engine, sandbox: str) -> None:
+    app = {"client_id": "app", "client_secret": "shpss_secret"}
+    control(sandbox, shop=DOMAIN, token="", oauth=app | {"refresh_token": "shprt_first"})
+    with transaction(engine) as tx:
+        record_secret(tx, 1, "shopify-refresh-token", "shprt_first", utc_now())
+        record_secret(tx, 1, "shopify-client-id", "app", utc_now())
+        record_secret(tx, 1, "shopify-client-secret", "shpss_secret", utc_now())
+    receive(engine, order(lines=[line(quantity=3)]))
+
+    push(engine)
+
+    assert rows(engine, OUTCOMES) == [("done", "pushed", None)]
+    assert applied(sandbox) == [(10, 7)]

@@ -117,8 +117,8 @@ def test_stale_copied_refused_and_kept_events_say_nothing(engine: Engine) -> Non
     effects = ingest(engine, ingest_orders, order(1), first, first)
     assert [entry.work_id for entry in effects.audit] == [first.id]
 
-    gone = item("order_ingest", {"id": ORDER}, event_topic="orders/delete")
-    assert ingest(engine, ingest_orders, first, order(2), order(9, currency=None), gone).audit == []
+    follows = item("order_ingest", {"order_edit": {"order_id": ORDER}}, event_topic="orders/edited")
+    assert ingest(engine, ingest_orders, first, order(2), order(9, currency=None), follows).audit == []
 
 
 def test_each_order_of_a_set_has_its_own_step_of_a_level(shelf: Engine) -> None:
@@ -276,12 +276,13 @@ def test_variant_that_takes_another_sku_is_told_with_its_level(shelf: Engine) ->
 
     assert said(effects) == [
         (
+            "product 4: told anew",
             "variant 5: sku MUG -> sku CUP",
             f"stock of item {ITEM} at location {LOCATION}: sku MUG -> CUP, 11 -> 12",
         )
     ]
     assert said(ingest(shelf, ingest_products, product("CUP", 2))) == [
-        ("variant 5: told anew, only its time changed",)
+        ("product 4: told anew", "variant 5: told anew, only its time changed")
     ]
 
 

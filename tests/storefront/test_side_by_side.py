@@ -11,7 +11,9 @@ from services.core.db import transaction
 from services.ledger.accept import record_work
 from services.ledger.run_outside import OutsideRunner
 from services.ledger.topics import TOPICS
+from services.providers.shopify_admin import SetResult
 from services.shops.secrets import record_secret
+from services.storefront.admin import Access
 from services.storefront.orders import ingest_orders
 from services.storefront.push import InventoryPush
 from tests.storefront.bodies import ORDER, add_shop, line, order, rows
@@ -24,9 +26,9 @@ SETS = 12
 class Shelves:
     """A shop that takes every figure, as fast as they come."""
 
-    def __call__(self, domain: str, token: str) -> ShelfOnPaper:
+    def __call__(self, access: Access) -> ShelfOnPaper:
         shelf = ShelfOnPaper(throttle=None)
-        shelf.set_available = lambda **asked: None  # type: ignore[assignment, method-assign]
+        shelf.set_available = lambda quantities, **asked: SetResult()  # type: ignore[method-assign]
         return shelf
 
 

@@ -16,7 +16,7 @@ def command() -> None:
     \b
     Examples: fleet mail list --status unknown
               fleet mail test ada@example.com
-              fleet mail preview reconciliation_break --shop harbour
+              fleet mail preview daily_anomalies --shop harbour
     """
 
 

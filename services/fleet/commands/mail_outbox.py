@@ -28,7 +28,7 @@ from services.providers.letter import mask_address
 @click.command("list")
 @click.option("--shop", default="", help="Only this shop (its slug).")
 @click.option("--status", default="", help="Comma-separated: queued, sending, sent, unknown, refused.")
-@click.option("--kind", default="", help="Only this kind, such as reconciliation_break.")
+@click.option("--kind", default="", help="Only this kind, such as daily_anomalies.")
 @limit_option
 @json_option
 @tell_faults

@@ -18,7 +18,12 @@ from services.mail.kinds import Kind, KindUnknown, MailShop, find_kinds, get_kin
 from services.mail.message import Mail
 from services.shops.shops import get_shop
 
-KIND_MODULES = ("services.books.break_facts",)
+KIND_MODULES = (
+    "services.closing.daily_facts",
+    "services.closing.digest_facts",
+    "services.closing.month_mail",
+    "services.storefront.privacy_mail",
+)
 """Modules outside ``services.mail`` that register a kind of mail."""
 
 
@@ -59,7 +64,7 @@ def preview(
     """Write a mail of KIND with sample facts to an HTML file. Nothing is sent.
 
     \b
-    Example: fleet mail preview reconciliation_break --shop harbour
+    Example: fleet mail preview daily_anomalies --shop harbour
     """
     for module in KIND_MODULES:
         import_module(module)

@@ -13,6 +13,7 @@ from services.fleet.commands.show import print_fields, print_json, print_table, 
 from services.shops.names import SecretKind, get_kind, make_value
 from services.shops.secrets import SECRET_NAMES, find_secret_states, record_secret
 from services.shops.shops import FIELDS, Shop, add_shop, find_shops, get_shop, set_shop
+from services.shops.staff import find_staff, record_staff
 
 
 @click.group()
@@ -187,6 +188,31 @@ def secret(
     if generate:
         click.echo(value)
     click.echo(said + overlap, err=generate)
+
+
+@command.command("staff")
+@click.argument("slug")
+@click.argument("names", nargs=-1, metavar="[NUMBER=NAME]...")
+@as_option
+@json_option
+@tell_faults
+def staff(slug: str, names: tuple[str, ...], acting_as: str, as_json: bool) -> None:
+    """Name the staff whom Shopify tells by number, as the weekly digest shows them; NUMBER= removes one.
+
+    \b
+    Example: fleet shops staff harbour 4711=Dana 4712="Miguel O."
+    """
+    if wrong := [pair for pair in names if "=" not in pair]:
+        raise click.UsageError(f"{wrong[0]!r} should be NUMBER=NAME, such as 4711=Dana")
+    wanted = {pair.partition("=")[0]: pair.partition("=")[2].strip() for pair in names}
+    with transaction() as tx:
+        known = (
+            record_staff(tx, slug, wanted, utc_now(), **_who(acting_as)) if wanted else find_staff(tx, slug)
+        )
+    if as_json:
+        print_json(known)
+        return
+    print_table(f"Staff of {slug}", ("number", "name"), sorted(known.items()), "No staff is named yet.")
 
 
 def _who(acting_as: str) -> dict[str, str]:

@@ -96,17 +96,33 @@ def check_effects(truth: Truth, state: Truth, outside: Outside) -> list[Check]:
     ]  # fmt: skip
 
 
-def check_night(plan: DayPlan, shops: int, figures: Figures) -> list[Check]:
-    """The night's job ran for each shop, found what was planted and nothing else, and wrote a mail each."""
+def check_healed(plan: DayPlan, figures: Figures) -> Check:
+    """What was lost on the way came in by the providers' own lists."""
+    brought_in, lost = figures.counts["brought_in"], len(plan.lost) + len(plan.unheard)
+    seen = f"{lost} webhooks lost, {brought_in} events brought in"
+    return Check("gaps healed", brought_in > 0, seen, "fleet heal marks")
+
+
+def check_night(plan: DayPlan, shops: int, night: Figures, morning: Figures) -> list[Check]:
+    """The night closed each shop's day, found what was planted and nothing else, and wrote a mail each;
+    what a lost webhook explains was mended by one command."""
     planted = {tuple(one) for one in plan.breaks}
+    left = {tuple(one) for one in plan.breaks - plan.mended}
     unhappy = len({one.shop for one in plan.breaks})
-    found = f"{len(figures.breaks)} found of {len(planted)} planted"
-    compared = f"{figures.runs_done} of {shops} shops compared"
+    found = f"{len(night.breaks & planted)} found of {len(planted)} planted"
+    if more := night.breaks - planted:
+        found += f", {len(more)} invented, such as {' '.join(min(more))}"
+    compared = f"{night.runs_done} of {shops} shops closed"
+    told = morning.mails.get("daily_anomalies", 0)
     return [
-        Check("the night finds the breaks", figures.breaks == planted and figures.runs_done == shops,
-              f"{found}, {compared}", "reconciliation_breaks, job_runs"),
-        Check("a mail to each shop with breaks", figures.mails == unhappy,
-              f"{figures.mails} of {unhappy} mails", "the folder mail"),
+        Check("the night finds the breaks", night.breaks == planted and night.runs_done == shops,
+              f"{found}, {compared}", "fleet books breaks, fleet jobs history"),
+        Check("a lost webhook's break is mended", morning.breaks == left,
+              f"{len(night.breaks)} open before, {len(morning.breaks)} after", "fleet books breaks"),
+        Check("a mail to each shop with breaks", told == unhappy,
+              f"{told} of {unhappy} mails", "fleet mail list"),
+        Check("every mail arrived once", sum(morning.mails.values()) == morning.mail_files,
+              ", ".join(f"{count} {kind}" for kind, count in morning.mails.items()), "the folder mail"),
     ]  # fmt: skip
 
 

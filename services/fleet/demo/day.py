@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from services.fleet.demo.delivery import BAD_SIGNATURE, INCOMPLETE, STALE, UNREADABLE, DayPlan, Delivery
@@ -14,6 +15,7 @@ from services.sandbox.stripe_payloads import make_charge, make_payment_intent
 WEBHOOKS_PER_ORDER = 4.3
 REPEATED = 0.08
 DISPLACED = 0.15
+LOST = 0.05
 REACH = 40
 """How many places a webhook may come too early or too late."""
 
@@ -36,14 +38,12 @@ def plan_day(shops: Sequence[DemoShop], rng: random.Random, events: int, now: da
         day.sell(orders)
         _recount(day, rng)
         _spoil(day, rng)
-    breaks = _plant_breaks(days, rng)
-    timed = [(told.at - day.begins, told) for day in days for told in day.told]
+    lost = [delivery for day in days for delivery in _lose(day, rng)]
+    gone = set(map(id, lost))
+    planted = _plant_breaks(days, rng)
+    timed = [(told.at - day.begins, told) for day in days for told in day.told if id(told) not in gone]
     timed.sort(key=lambda pair: pair[0])
-    return DayPlan(
-        shuffle([told for _, told in timed], rng),
-        {day.shop.slug: day.charges for day in days},
-        frozenset(breaks),
-    )
+    return replace(planted, posts=shuffle([told for _, told in timed], rng), lost=lost)
 
 
 def shuffle(told: Sequence[Delivery], rng: random.Random) -> list[Delivery]:
@@ -79,19 +79,32 @@ def _spoil(day: ShopDay, rng: random.Random) -> None:
     day.shopify("orders/create", no_total, noon, fault=INCOMPLETE)
 
 
-def _plant_breaks(days: Sequence[ShopDay], rng: random.Random) -> list[Break]:
-    """The first shop misses a payment and has another's amount wrong; Stripe misses one of the second's."""
+def _lose(day: ShopDay, rng: random.Random) -> list[Delivery]:
+    """Return some of what Shopify and Stripe tell of orders and payments: it never arrives."""
+    prefixes = ("orders/", "refunds/", "charge.", "refund.", "payment_intent.")
+    candidates = [told for told in day.told if told.is_told and told.topic.startswith(prefixes)]
+    return rng.sample(candidates, max(2, round(len(candidates) * LOST)))
+
+
+def _plant_breaks(days: Sequence[ShopDay], rng: random.Random) -> DayPlan:
+    """Return a plan without posts: the first shop hears neither of a payment nor of another's new amount;
+    Stripe misses one of the second's."""
     first, second = days[0], days[1]
-    unheard = first.charge(4200, first.begins + 15 * HOUR)
     wrong = next(charge for charge in first.charges if charge["status"] == "succeeded")
-    first.charges.remove(wrong)
-    first.charges.append(wrong | {"amount": wrong["amount"] + 1})
+    before = len(first.told)
+    unheard = first.charge(4200, first.begins + 15 * HOUR)
+    first.stripe("charge.succeeded", unheard, first.begins + 15 * HOUR)
+    more = {name: wrong[name] + 1 for name in ("amount", "amount_captured")}
+    first.stripe("charge.updated", wrong | more, first.begins + 22 * HOUR)
+    lost = [first.told.pop() for _ in first.told[before:]]
     at = second.begins + 15 * HOUR
     unknown = make_charge(rng, amount_cents=1800, currency=second.shop.currency, created_at=at)
     second.stripe("charge.succeeded", unknown, at + timedelta(seconds=1))
     second.stripe("payment_intent.succeeded", make_payment_intent(unknown), at + timedelta(seconds=1))
-    return [
+    breaks = (
         Break(first.shop.slug, "missing_here", unheard["id"]),
         Break(first.shop.slug, "amount", wrong["id"]),
         Break(second.shop.slug, "missing_there", unknown["id"]),
-    ]
+    )
+    altered = {second.shop.slug: {"forget": [unknown["id"]]}}
+    return DayPlan((), unheard=lost, altered=altered, breaks=frozenset(breaks))

@@ -56,12 +56,26 @@ class PlannedBreak(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DayPlan:
-    """What is posted, in order and with its repetitions, and what Stripe holds at the end of the day."""
+    """What is posted, in order and with its repetitions, what never arrives, and what was planted."""
 
     posts: Sequence[Delivery]
-    charges: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """By shop: the charges that Stripe lists."""
+    lost: Sequence[Delivery] = ()
+    """Webhooks that are lost on the way: the providers' own lists have what they told."""
+    unheard: Sequence[Delivery] = ()
+    """Lost after the gaps were healed, so that the night finds them."""
+    altered: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By shop: what Stripe is made to hold otherwise than it told."""
     breaks: frozenset[PlannedBreak] = frozenset()
+
+    @property
+    def told(self) -> list[Delivery]:
+        """Everything that the state must come to: what was kept, and what was lost and is brought in."""
+        return [*self.accepted, *self.lost, *self.unheard]
+
+    @property
+    def mended(self) -> frozenset[PlannedBreak]:
+        """The breaks that a lost webhook explains."""
+        return frozenset(one for one in self.breaks if one.kind != "missing_there")
 
     @property
     def accepted(self) -> list[Delivery]:

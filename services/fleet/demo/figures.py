@@ -21,14 +21,14 @@ select case when dead > 0 then 'dead' when waiting > 0 then 'waiting' else 'done
   from (select e.id, count(*) filter (where w.status in ('dead', 'discarded')) as dead,
                count(*) filter (where w.status in ('pending', 'error')) as waiting
           from inbound_events e left join work_queue w on w.event_id = e.id
-         group by e.id) events
+         where e.origin = 'webhook' group by e.id) events
  group by 1
 """)
 
 _DEAD = text("select error_code, count(*) from work_queue where status = 'dead' group by 1 order by 1")
 
 _COUNTS = text("""
-select (select count(*) from inbound_events) as events,
+select (select count(*) from inbound_events where origin = 'backfill') as brought_in,
        (select coalesce(sum(duplicate_count), 0) from inbound_events) as duplicates,
        (select count(*) from work_queue where status = 'done') as work_done,
        (select count(*) from work_queue where status = 'done' and verdict = 'stale') as work_stale,
@@ -44,6 +44,8 @@ select s.slug, b.kind, b.provider_id from reconciliation_breaks b join shops s o
  where b.closed_at is null
 """)
 
+_MAILS = text("select kind, count(*) from mail_outbox where status = 'sent' group by kind order by kind")
+
 _RUNS = text("select count(*) from job_runs where job = 'daily-reconciliation' and status = 'done'")
 
 
@@ -58,7 +60,9 @@ class Figures:
     event_ids: set[int]
     breaks: set[tuple[str, str, str]]
     runs_done: int
-    mails: int
+    mails: dict[str, int]
+    """Mails that were handed over, by kind."""
+    mail_files: int = 0
 
 
 def count_waiting() -> int:
@@ -85,10 +89,11 @@ def read_figures(mail_folder: Path) -> Figures:
             counts={name: int(value) for name, value in tx.execute(_COUNTS).mappings().one().items()},
             account={row[0]: int(row[1]) for row in tx.execute(_ACCOUNT)},
             dead={str(row[0]): int(row[1]) for row in tx.execute(_DEAD)},
-            event_ids=set(tx.scalars(text("select id from inbound_events"))),
+            event_ids=set(tx.scalars(text("select id from inbound_events where origin = 'webhook'"))),
             breaks={(row[0], row[1], row[2]) for row in tx.execute(_BREAKS)},
             runs_done=int(tx.scalar(_RUNS) or 0),
-            mails=len(list(mail_folder.glob("*.eml"))),
+            mails={str(row[0]): int(row[1]) for row in tx.execute(_MAILS)},
+            mail_files=len(list(mail_folder.glob("*.eml"))),
         )
 
 
@@ -123,7 +128,7 @@ def read_state() -> Truth:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the sandbox's Shopify holds, and how often each idempotency key was applied."""
+    """What the sandbox's Shopify holds, and how often each level was changed under each idempotency key."""
 
     levels: dict[Key, int]
     applied: Counter[str]
@@ -144,7 +149,7 @@ def read_outside(sandbox_url: str) -> Outside:
             for domain, shop in state.items()
             for level in shop["levels"]
         },
-        applied=Counter(change["idempotency_key"] for change in changes),
+        applied=Counter(f"{change['idempotency_key']} {change['inventory_item_id']}" for change in changes),
         answers=answers,
     )
 

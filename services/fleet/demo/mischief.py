@@ -1,7 +1,7 @@
 """What goes wrong during the demo, on purpose."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import redis
 from sqlalchemy import text
@@ -23,11 +23,11 @@ class Throttle:
 
     maximum: float = 100.0
     restore_per_second: float = 60.0
+    available: float = 10.0
 
     def as_control(self, domain: str) -> dict[str, object]:
         """Return what the sandbox is told to have ``domain`` throttle at once."""
-        bucket = {"maximum": self.maximum, "restore_per_second": self.restore_per_second, "available": 10.0}
-        return {"shop": domain, "bucket": bucket}
+        return {"shop": domain, "bucket": asdict(self)}
 
 
 def flush_broker(url: str) -> int:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy import create_engine, text
 from services.core.db import driver_url, transaction
 from services.fleet.demo.checks import Proof
 from services.fleet.demo.report import Stage
-from services.fleet.demo.shops import age_shops
+from services.fleet.demo.shops import DemoShop, age_shops
 from services.fleet.errors import FleetError
 from services.fleet.ports import LOOPBACK
 from services.fleet.up import RunningFleet
@@ -28,6 +29,26 @@ returning e.id, e.shop_id, e.seq, c.staff_label
 _UNDO = text("update audit_events set staff_label = :label where id = :id")
 
 
+def heal_gaps(stage: Stage, fleet: RunningFleet, shops: Sequence[DemoShop], now: datetime) -> None:
+    """What the providers list of the day, and no webhook told, has entered by the same door."""
+    for shop in shops:
+        _, begins = shop.yesterday(now)
+        since = begins.strftime("%Y-%m-%dT%H:%MZ")
+        done = _fleet(fleet, "heal", "run", "--shop", shop.slug, "--since", since, "--json")
+        if done.returncode != 0:
+            raise FleetError(
+                f"fleet heal run --shop {shop.slug} exits {done.returncode}: {done.stdout[-300:]}"
+            )
+        stage.say(f"fleet heal run --shop {shop.slug} --since {since}")
+
+
+def mend_breaks(stage: Stage, fleet: RunningFleet, shop: DemoShop, now: datetime) -> None:
+    """What a lost webhook explains of the shop's breaks is brought in, and the day is compared again."""
+    day = shop.yesterday(now)[0].isoformat()
+    done = _fleet(fleet, "books", "heal", "--shop", shop.slug, "--day", day, "--rerun")
+    stage.say(f"fleet books heal --shop {shop.slug} --day {day} --rerun: exit {done.returncode}")
+
+
 def start_night(stage: Stage, fleet: RunningFleet, now: datetime) -> None:
     """The reconciliation of the day that was played is under way at every shop, asked for over HTTP."""
     with transaction() as tx:
@@ -38,7 +59,7 @@ def start_night(stage: Stage, fleet: RunningFleet, now: datetime) -> None:
         raise FleetError(
             f"POST /cron/daily-reconciliation answered {answer.status_code}: {answer.text[:300]}"
         )
-    stage.say(f"POST /cron/daily-reconciliation: {len(answer.json()['runs'])} shops are held against Stripe")
+    stage.say(f"POST /cron/daily-reconciliation: {len(answer.json()['runs'])} shops close their day")
 
 
 def run_job(stage: Stage, fleet: RunningFleet, job: str) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class ShopDay:
             self._tell("quo", "message.received", make_message(self._rng, sent_at=at), at, fault=fault)
 
     def charge(self, cents: int, at: datetime, status: str = "succeeded") -> dict[str, Any]:
-        """A card is charged; Stripe lists it from now on. Returns the charge."""
+        """A card is charged. Returns the charge."""
         charge = make_charge(
             self._rng, amount_cents=cents, currency=self.shop.currency, created_at=at, status=status
         )

@@ -72,13 +72,14 @@ def print_table(console: Console, answers: Answers, figures: Figures, outside: O
                                          f" {counts['work_stale']} of them stale"),
         ("retried", counts["work_retried"], f"items, {counts['tries_again']} failed tries"),
         ("rung again", counts["rung_again"], "items whose message was lost or late, sent again by the sweep"),
+        ("brought in", counts["brought_in"], "events that no webhook told, from the providers' own lists"),
         ("dead", account.get("dead", 0), dead),
         ("waiting", account.get("waiting", 0), ""),
         ("orders", counts["orders"], ""),
         ("transactions", counts["transactions"], ""),
         ("pushes", counts["pushes"], faults),
-        ("breaks found", len(figures.breaks), ", ".join(sorted(f"{b[0]} {b[1]}" for b in figures.breaks))),
-        ("mails", figures.mails, ""),
+        ("breaks open", len(figures.breaks), ", ".join(sorted(f"{b[0]} {b[1]}" for b in figures.breaks))),
+        ("mails", figures.mail_files, ", ".join(f"{count} {kind}" for kind, count in figures.mails.items())),
     ]  # fmt: skip
     table = Table(title="What happened", box=None, title_justify="left", pad_edge=False, show_header=False)
     table.add_column("")

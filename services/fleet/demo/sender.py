@@ -46,7 +46,7 @@ class Sender:
         self, url: str, sandbox_url: str, shops: Sequence[DemoShop], *, give_up_after_seconds: float = 60.0
     ) -> None:
         self.answers = Answers()
-        self._url, self._sandbox_url = url, sandbox_url
+        self._url, self.sandbox_url = url, sandbox_url
         self._shops = {shop.slug: shop for shop in shops}
         self._give_up_after_seconds = give_up_after_seconds
         self._lock = Lock()
@@ -103,7 +103,7 @@ class Sender:
 
     def control(self, asked: dict[str, object]) -> None:
         """Tell the sandbox what it holds, or what goes wrong next."""
-        answer = self._http.post(f"{self._sandbox_url}/_control", json=asked)
+        answer = self._http.post(f"{self.sandbox_url}/_control", json=asked)
         if answer.status_code != 200:
             raise ShopfleetError(f"the sandbox refused {sorted(asked)}: {answer.text[:200]}")
 

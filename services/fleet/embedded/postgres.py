@@ -156,7 +156,7 @@ def ensure_roles(admin_url: str, *, owner_password: str, app_password: str) -> N
     """Leave the owner, the application's role and the database there, with these passwords.
 
     Safe to repeat; it is the only thing that the superuser does. The application's role may connect
-    and nothing else: the migrations grant it tables, and nobody grants it the right to make any.
+    and nothing else: the migrations grant it tables, and nobody the right to make any but temporary ones.
     """
     import psycopg
     from psycopg import sql

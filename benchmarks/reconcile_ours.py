@@ -1,0 +1,29 @@
+"""The product's way: ``match_day`` over the text of Stripe's rows, in this process."""
+
+import sys
+from pathlib import Path
+
+from benchmarks.reconcile_rows import DAY, NOW, Break, read_their_rows, report
+from services.books.match import match_day
+from services.books.theirs import render_rows
+from services.core.db import make_engine
+
+_FOUND = "select kind, provider_id from found_breaks where token = 'bench'"
+
+
+def main() -> None:
+    """Reconcile the database at ``argv[1]`` with the ``argv[3]`` rows of file ``argv[2]``."""
+    url, path, rows = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    engine = make_engine(url, application="bench")
+
+    def work() -> set[Break]:
+        with engine.begin() as tx:
+            match_day(tx, DAY, render_rows(read_their_rows(path)), token="bench", now=NOW)
+        with engine.begin() as tx:
+            return {(kind, of) for kind, of in tx.exec_driver_sql(_FOUND)}
+
+    report(work, path, rows)
+
+
+if __name__ == "__main__":
+    main()

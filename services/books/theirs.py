@@ -1,0 +1,121 @@
+"""Stripe's side of a day as rows, and rows as the text that COPY reads.
+
+Source of the text: PostgreSQL, COPY, "Text Format": tabs between, line breaks after, backslashes escaped.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol
+
+from services.books.day import Day
+from services.books.stripe_body import read_object
+from services.core.errors import Refused
+from services.core.reading import Unreadable
+from services.providers.stripe_api import list_objects
+
+NULL = "None"
+"""What stands for NULL: what Python writes for None. COPY is told so."""
+
+ROWS_A_BLOCK = 2_000
+"""So many rows are in memory at a time: 300 KB of text."""
+
+
+class TheirRow(NamedTuple):
+    """One charge, refund, dispute or payout as Stripe lists it; ``created`` is in seconds since 1970.
+
+    ``status`` is the word that the books use (a charge that succeeded is ``paid``), ``currency`` upper case,
+    amounts minor units. ``fee_cents`` is what Stripe took, None where the listing does not say.
+    """
+
+    kind: str
+    provider_id: str
+    amount_cents: int
+    currency: str
+    status: str
+    created: int
+    parent_id: str | None = None
+    order_ref: str = ""
+    refunded_cents: int = 0
+    fee_cents: int | None = None
+
+
+class ListTheirs(Protocol):
+    """Yields what Stripe has of a shop's day."""
+
+    def __call__(self, key: str, base_url: str, day: Day) -> Iterator[TheirRow]:
+        """Raise a ``WorkError`` where Stripe does not answer, also between two rows."""
+        ...
+
+
+_LISTS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("charges", {"expand": ["data.balance_transaction"]}),
+    ("refunds", {}),
+    ("disputes", {}),
+    ("payouts", {}),
+)
+
+
+def list_theirs(key: str, base_url: str, day: Day) -> Iterator[TheirRow]:
+    """Yield every charge (with its fee), refund, dispute and payout that Stripe made in ``day``,
+        page by page.
+
+    They are read as webhooks are, so that the two books can differ only where the facts do.
+    """
+    for kind, filters in _LISTS:
+        found = list_objects(key, base_url, kind, created_gte=day.begins, created_lt=day.ends, **filters)
+        for source in found:
+            yield read_their_row(source, day)
+
+
+def read_their_row(source: Mapping[str, Any], day: Day) -> TheirRow:
+    """Return an object of Stripe's as a row; ``Refused`` names the field that it lacks."""
+    try:
+        told = read_object(source, shop_id=day.shop_id, version_at=day.ends)
+    except Unreadable as fault:
+        raise Refused("stripe.unreadable_object", f"{str(source.get('id'))[:80]}: {fault}") from fault
+    if told is None:
+        raise Refused("stripe.unreadable_object", f"a list holds a {str(source.get('object'))[:80]}")
+    return TheirRow(
+        told.kind,
+        told.provider_id,
+        told.amount_cents,
+        told.currency,
+        told.status,
+        int(told.occurred_at.timestamp()),
+        told.parent_id,
+        told.order_ref,
+        told.refunded_cents,
+        told.fee_cents if _is_one_currency(source) else None,
+    )
+
+
+def _is_one_currency(source: Mapping[str, Any]) -> bool:
+    """Return whether the balance is kept in the payment's currency: else the fees cannot be compared."""
+    entry = source.get("balance_transaction")
+    return isinstance(entry, dict) and entry.get("currency") == source.get("currency")
+
+
+def render_rows(rows: Iterable[TheirRow]) -> Iterator[bytes]:
+    """Yield ``rows`` as blocks of COPY's text, in the order of ``TheirRow``."""
+    walk = iter(rows)
+    while block := list(islice(walk, ROWS_A_BLOCK)):
+        text = "".join([_LINE % row for row in block])
+        nulls = list(map(_PARENT, block)).count(None) + list(map(_FEE, block)).count(None)
+        # Nine tabs and a line break a row, and no word or sign that COPY reads as more than itself.
+        seen = (text.count("\t"), text.count("\n"), text.count(NULL))
+        if seen != (9 * len(block), len(block), nulls) or "\\" in text or "\r" in text or "\0" in text:
+            text = "".join([_LINE % tuple([_escaped(value) for value in row]) for row in block])
+        yield text.encode()
+
+
+_PARENT, _FEE = attrgetter("parent_id"), attrgetter("fee_cents")
+_LINE = "\t".join(["%s"] * len(TheirRow._fields)) + "\n"
+
+
+def _escaped(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    for plain, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"), ("\0", "")):
+        value = value.replace(plain, escaped)
+    return f"\\{value}" if value == NULL else value

@@ -1,0 +1,96 @@
+"""One payment from end to end: its order, what Shopify and Stripe say of it, and the payout it went into."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+
+class Step(NamedTuple):
+    """One record of the payment. ``what`` is its kind, ``source`` whose record it is."""
+
+    what: str
+    id: str
+    source: str
+    status: str
+    amount_cents: int | None
+    currency: str
+    at: datetime | None
+    detail: str
+
+
+# From whichever id is named to the charges, and from the charges to all else.
+_CHARGES = """
+named as (
+  select %(id)s::text as id, case when %(id)s ~ '^#?[0-9]+$' then 'gid://shopify/Order/' || ltrim(%(id)s,
+      '#') end
+         as gid
+), named_orders as (
+  select o.order_gid from orders o cross join named n
+   where o.shop_id = %(shop_id)s
+     and (o.order_gid in (n.id, n.gid) or o.name in (n.id, '#' || ltrim(n.id, '#')))
+), moves as (
+  select m.* from order_transactions m where m.shop_id = %(shop_id)s
+     and (m.order_gid in (select order_gid from named_orders) or (m.payment_ref <> '' and m.payment_ref
+         = %(id)s))
+), charges as (
+  select t.* from transactions t where t.shop_id = %(shop_id)s and t.kind = 'charge' and (
+         t.provider_id = %(id)s or t.parent_id = %(id)s
+      or t.provider_id in (select parent_id from transactions where shop_id = %(shop_id)s and provider_id
+          = %(id)s)
+      or t.order_ref in (select order_gid from named_orders)
+      or t.provider_id in (select payment_ref from moves) or t.parent_id in (select payment_ref from moves)
+      or t.provider_id in (select source_id from balance_entries
+                            where shop_id = %(shop_id)s and payout_id = %(id)s and payout_id <> ''))
+   order by t.occurred_at, t.provider_id limit %(limit)s
+), entries as (
+  select e.* from balance_entries e where e.shop_id = %(shop_id)s
+     and e.source_id in (select provider_id from charges)
+), all_moves as (
+  select * from moves
+  union
+  select m.* from order_transactions m where m.shop_id = %(shop_id)s and m.payment_ref <> ''
+     and (m.payment_ref in (select provider_id from charges) or m.payment_ref in (select parent_id
+         from charges))
+)
+"""
+
+_FIND = f"""
+with {_CHARGES}
+select 1 as place, 'order' as what, o.name || ' ' || o.order_gid as id, 'shopify' as source,
+    o.financial_status,
+       o.total_cents, o.currency, o.placed_at as at, '' as detail
+  from orders o where o.shop_id = %(shop_id)s
+   and o.order_gid in (select order_gid from named_orders union select order_gid from all_moves
+                       union select order_ref from charges)
+union all
+select 2, m.kind, m.order_transaction_id::text, 'shopify', m.status, m.amount_cents, m.currency,
+    m.processed_at,
+       trim(m.gateway || ' ' || m.payment_ref) from all_moves m
+union all
+select 3, 'charge', c.provider_id, 'stripe', c.status, c.amount_cents, c.currency, c.occurred_at,
+       trim(coalesce(c.parent_id, '') || ' ' || c.order_ref) from charges c
+union all
+select 4, t.kind, t.provider_id, 'stripe', t.status, t.amount_cents, t.currency, t.occurred_at, t.reason
+  from transactions t where t.shop_id = %(shop_id)s and t.kind in ('refund', 'dispute')
+   and (t.parent_id in (select provider_id from charges) or t.parent_id in (select parent_id from charges))
+union all
+select 5, 'balance entry', e.entry_id, 'stripe', e.kind, e.net_cents, e.currency, e.created_at,
+       'fee ' || e.fee_cents || ' of ' || e.amount_cents || ' (' || e.source_id || ')' from entries e
+union all
+select 6, 'payout', t.provider_id, 'stripe', t.status, t.amount_cents, t.currency, t.occurred_at,
+       coalesce('arrives ' || t.arrives_on, '')
+  from transactions t where t.shop_id = %(shop_id)s and t.kind = 'payout'
+   and (t.provider_id = %(id)s or t.provider_id in (select payout_id from entries))
+ order by place, at, id
+"""  # noqa: S608
+
+
+def find_trail(tx: Connection, shop_id: int, named: str, *, limit: int = 200) -> list[Step]:
+    """Return the records around the order, charge, payment intent, refund, dispute or payout ``named``.
+
+    An order is named by its number (``#1001``), its id or its gid. From the order to the payout; of a payout
+    the first ``limit`` charges. Empty where nothing has that name.
+    """
+    values = {"shop_id": shop_id, "id": named, "limit": limit}
+    return [Step(*row[1:]) for row in tx.exec_driver_sql(_FIND, values)]

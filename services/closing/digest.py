@@ -1,0 +1,80 @@
+"""Job ``weekly-owner-digest``: on Monday morning the owner reads what the week before came to."""
+
+from collections import Counter
+from datetime import timedelta
+from functools import partial
+
+from sqlalchemy import Connection
+
+from services.closing.digest_facts import KIND, plan_digest_facts
+from services.closing.sales import (
+    DaySales,
+    Window,
+    find_days,
+    find_top_customers,
+    find_top_skus,
+    find_top_staff,
+)
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.jobs.due import day_bounds, period_bounds
+from services.jobs.effect import Finished, Run
+from services.ledger.work import Recorded
+from services.mail.compose import compose
+from services.mail.message import Mail
+from services.mail.outbox import record_mails
+from services.shops.shops import get_shop_by_id
+
+
+def send_digest(run: Run) -> Finished:
+    """The owner's mail about the run's week is in the outbox, once, in the shop's own days.
+
+    A week without sales is told, too: no mail would look like a fault. Verdict ``no_owner_email`` where
+    nobody can be told; the figures are in the run's stats either way.
+    """
+    assert run.shop_id is not None  # noqa: S101 - the job is per shop
+    begins, ends = period_bounds(run.covers, run.period, run.zone)
+    first = begins.astimezone(run.zone).date()
+    from_before, _ = day_bounds(run.zone, first - timedelta(days=7))
+    week = Window(run.shop_id, begins, ends, run.zone)
+    with transaction() as tx:
+        shop = get_shop_by_id(tx, run.shop_id)
+        days = find_days(tx, week._replace(begins=from_before))
+        currency = choose_currency(shop.currency, days)
+        facts = plan_digest_facts(
+            first,
+            currency,
+            days,
+            find_top_staff(tx, week, currency),
+            find_top_customers(tx, week, currency),
+            find_top_skus(tx, week, currency),
+        )
+    of_week = [day for day in days if day.day >= first]
+    stats: dict[str, int | float | str] = {
+        "orders": sum(day.orders for day in of_week),
+        **_totals(of_week),
+        "mails": 1 if shop.owner_email else 0,
+    }
+    if not shop.owner_email:
+        return Finished(stats=stats, verdict="no_owner_email")
+    mail = compose(KIND, facts, shop=shop, recipient=shop.owner_email, period=run.period)
+    return Finished(stats=stats, record=partial(_record, mail, run.request_id))
+
+
+def choose_currency(own: str, days: list[DaySales]) -> str:
+    """Return the shop's own currency if anything was sold in it, else the one that most was sold in."""
+    sold: Counter[str] = Counter()
+    for day in days:
+        sold[day.currency] += day.net_cents
+    return own if own in sold or not sold else max(sorted(sold), key=sold.__getitem__)
+
+
+def _totals(days: list[DaySales]) -> dict[str, int]:
+    sold: Counter[str] = Counter()
+    for day in days:
+        sold[f"net_{day.currency}_cents"] += day.net_cents
+    return dict(sorted(sold.items()))
+
+
+def _record(mail: Mail, request_id: str, tx: Connection) -> Recorded:
+    return Recorded(record_mails(tx, [mail], utc_now(), request_id=request_id))

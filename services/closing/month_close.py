@@ -1,0 +1,215 @@
+"""Job ``monthly-close``: a month's books are put together, kept for good, and sent to owner and accountant.
+
+In steps that each may be the last before a crash: the files are put into the archive store, the manifest
+last; then the row, the corrections and the mails are written in one transaction; then old audit events
+leave the database. A run that finds the row goes on behind it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from zoneinfo import ZoneInfo
+
+import orjson
+from sqlalchemy import Connection
+
+from services.audit.append import append_all
+from services.audit.store import ObjectStore
+from services.books.close_lock import lock_books
+from services.closing.month_books import (
+    LOOKED_BACK,
+    find_late,
+    find_told_in,
+    get_books,
+    hold_one_state,
+)
+from services.closing.month_figures import Costs
+from services.closing.month_late import (
+    Closed,
+    Correction,
+    find_closed,
+    find_corrections,
+    find_newest_closed,
+    next_month,
+    record_corrections,
+    shift_month,
+)
+from services.closing.month_mail import find_unmailed, plan_attached, record_package_mails
+from services.closing.month_said import say_closed, say_late
+from services.closing.package import MANIFEST_NAME, Books, Package, build_package
+from services.closing.package_store import find_costs, put_package
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.settings import get_settings
+from services.jobs.audit_jobs import archive_events
+from services.jobs.effect import Finished, Run
+from services.ledger.accept import record_work
+from services.providers.object_store import open_store
+from services.shops.shops import get_shop_by_id
+
+JOB = "monthly-close"
+_CLOSE = """
+insert into closed_periods (shop_id, period, begins_on, ends_before, closed_at, figures, files, manifest_key,
+                            manifest_sha256)
+values (%(shop_id)s, %(period)s, %(begins_on)s, %(ends_before)s, %(now)s, %(figures)s::jsonb,
+        %(files)s::jsonb, %(manifest_key)s, %(manifest_sha256)s)
+on conflict (shop_id, period) do nothing
+returning period
+"""
+
+Late = tuple[Sequence[Correction], int]
+"""What was found late, and of how many months the archive has lost what goods cost."""
+
+
+class CloseMonth:
+    """Closes months: the work of the job ``monthly-close``. ``clock`` dates the closing."""
+
+    def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
+
+    def __call__(self, run: Run) -> Finished:
+        """The shop's month is closed, its package in the store and in the mail, once, whatever came between.
+
+        A month that is closed stays as it is: what its rows say today is held against it, and a difference
+        is a correction for the month that is open now. Events of the audit past 90 days are archived.
+        """
+        assert run.shop_id is not None  # noqa: S101 - the job is per shop
+        store = open_store(get_settings().archive_url)
+        with transaction() as tx:
+            closed = find_closed(tx, run.shop_id, since=run.period, until=run.period)
+        if closed:
+            late, damaged = self._look_again(run, run.shop_id, closed[0], store)
+            verdict = "corrected" if late else "unchanged"
+        else:
+            late, damaged = self._close(run, run.shop_id, store)
+            verdict = "closed"
+        mails = self._mail_missing(run, run.shop_id, store)
+        archived = archive_events(run)
+        return Finished(
+            stats={
+                "corrections": len(late),
+                "damaged_packages": damaged,
+                "mails": mails,
+                "archived_events": archived.stats["events"],
+                **self._told(run),
+            },
+            verdict=verdict,
+        )
+
+    def _close(self, run: Run, shop_id: int, store: ObjectStore) -> Late:
+        earlier = _find_looked_back(shop_id, run.period)
+        costs = {month.period: find_costs(store, month) for month in earlier}
+        with TemporaryDirectory(prefix="shopfleet-close-") as folder:
+            with transaction() as tx:
+                hold_one_state(tx)
+                books = get_books(tx, get_shop_by_id(tx, shop_id), run.period, run.zone)
+                late = find_late(tx, shop_id, earlier, costs)
+                told = find_told_in(tx, shop_id, run.period, late)
+                package = build_package(tx, books, told, Path(folder))
+            now = self._clock()
+            retain_until = now + timedelta(days=get_settings().archive_retain_days)
+            key = put_package(store, shop_id, run.period, package, retain_until)
+            with transaction() as tx:
+                lock_books(tx, shop_id)
+                if _record_closed(tx, books, package, key, now):
+                    record_corrections(tx, shop_id, run.period, late, now)
+                    append_all(tx, [say_closed(run, books, package, late)], now)
+                    parts = {
+                        name: (package.folder / name).read_bytes()
+                        for name in plan_attached(
+                            [file._asdict() for file in package.files], len(package.manifest)
+                        )
+                    }
+                    _record_mails(tx, run, shop_id, store, parts, now)
+        return late, _count_lost(costs)
+
+    def _look_again(self, run: Run, shop_id: int, closed: Closed, store: ObjectStore) -> Late:
+        """What the closed month's rows say today is held against what was told; a difference is recorded."""
+        costs = {closed.period: find_costs(store, closed)}
+        with transaction() as tx:
+            hold_one_state(tx)
+            late = find_late(tx, shop_id, [closed], costs)
+        if late:
+            now = self._clock()
+            with transaction() as tx:
+                newest = find_newest_closed(tx, shop_id) or closed.period
+                found_in = next_month(newest)
+                record_corrections(tx, shop_id, found_in, late, now)
+                append_all(tx, [say_late(run, shop_id, late, found_in)], now)
+        return late, _count_lost(costs)
+
+    def _mail_missing(self, run: Run, shop_id: int, store: ObjectStore) -> int:
+        """Whoever should have the package and was never written to has a mail; return how many should."""
+        with transaction() as tx:
+            shop = get_shop_by_id(tx, shop_id)
+            (closed,) = find_closed(tx, shop_id, since=run.period, until=run.period)
+            unmailed = find_unmailed(tx, shop, run.period)
+        if unmailed:
+            folder = closed.manifest_key.rpartition("/")[0]
+            names = plan_attached(closed.files, len(store.get(closed.manifest_key)))
+            parts = {name: store.get(f"{folder}/{name}") for name in names}
+            with transaction() as tx:
+                _record_mails(tx, run, shop_id, store, parts, self._clock())
+        return len({address.lower() for address in (shop.owner_email, shop.accountant_email) if address})
+
+    def _told(self, run: Run) -> dict[str, int]:
+        """Return the closed month's counts, for the run's history."""
+        assert run.shop_id is not None  # noqa: S101 - the job is per shop
+        with transaction() as tx:
+            (closed,) = find_closed(tx, run.shop_id, since=run.period, until=run.period)
+        counts = closed.figures["counts"]
+        return {
+            "orders": counts.get("orders", 0),
+            "lines": counts.get("sale", 0),
+            "files": len(closed.files) + 1,
+            "bytes": sum(int(file["size"]) for file in closed.files),
+        }
+
+
+def _find_looked_back(shop_id: int, period: str) -> list[Closed]:
+    """Return the closed months before ``period`` that are still looked at."""
+    with transaction() as tx:
+        return find_closed(
+            tx, shop_id, since=shift_month(period, -LOOKED_BACK), until=shift_month(period, -1)
+        )
+
+
+def _count_lost(costs: Mapping[str, Costs | None]) -> int:
+    return sum(found is None for found in costs.values())
+
+
+def _record_closed(tx: Connection, books: Books, package: Package, manifest_key: str, now: datetime) -> bool:
+    """The month is closed; False where it was before."""
+    zone: ZoneInfo = books.zone
+    values = {
+        "shop_id": books.shop_id,
+        "period": books.period,
+        "begins_on": books.month.begins.astimezone(zone).date(),
+        "ends_before": books.month.ends.astimezone(zone).date(),
+        "now": now,
+        "figures": orjson.dumps(package.figures).decode(),
+        "files": orjson.dumps([file._asdict() for file in package.files]).decode(),
+        "manifest_key": manifest_key,
+        "manifest_sha256": package.sha256,
+    }
+    return tx.exec_driver_sql(_CLOSE, values).first() is not None
+
+
+def _record_mails(
+    tx: Connection, run: Run, shop_id: int, store: ObjectStore, parts: dict[str, bytes], now: datetime
+) -> None:
+    shop = get_shop_by_id(tx, shop_id)
+    (closed,) = find_closed(tx, shop_id, since=run.period, until=run.period)
+    work = record_package_mails(
+        tx,
+        shop,
+        closed,
+        find_corrections(tx, shop_id, found_in=run.period),
+        parts,
+        find_unmailed(tx, shop, run.period),
+        f"{closed.manifest_key.removesuffix(MANIFEST_NAME)} in {store.describe()}",
+        now,
+        request_id=run.request_id,
+    )
+    record_work(tx, work, now)

@@ -1,0 +1,192 @@
+"""What a month came to: one figure for each account and currency, from the rows of the books.
+
+An account is what a correction can be about: ``gross_sales``, or ``tax:CA-BC:PST`` for a tax to remit. Sums
+that follow from others (net sales, profit) are not kept, so they cannot contradict them.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from services.closing.month_rows import COUNTS, Month, stream, stream_items
+from services.closing.tax_files import TaxSums
+from services.closing.tax_lines import Taxed, plan_taxed
+from services.closing.tax_profile import TaxProfile
+
+FORMAT = "shopfleet-month/1"
+
+Accounts = dict[str, dict[str, int]]
+"""Minor units by currency and account. What lowers the profit is negative."""
+
+Costs = Mapping[tuple[str, str], int | None]
+"""What a piece cost, by currency and SKU; None where nobody knew."""
+
+
+class CostLine(NamedTuple):
+    """What was sold of one SKU, net of returns, and what a piece of it cost the shop."""
+
+    currency: str
+    sku: str
+    pieces: int
+    cost_cents: int | None
+
+
+@dataclass(slots=True)
+class Figures:
+    """A month's accounts, the tax behind them, and how many rows they were made from."""
+
+    accounts: Accounts = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    taxes: TaxSums = field(default_factory=TaxSums)
+    costs: list[CostLine] = field(default_factory=list)
+
+    def add(self, currency: str, account: str, cents: int) -> None:
+        """``cents`` more are in the account; one that never had any does not exist."""
+        if cents:
+            of = self.accounts.setdefault(currency, {})
+            of[account] = of.get(account, 0) + cents
+
+    def add_item(self, taxed: Taxed) -> None:
+        """An item sold, shipped or given back is in its accounts."""
+        item = taxed.item
+        self.counts[item.kind] += 1
+        self.taxes.add(taxed)
+        for tax, cents in taxed.charged.items():
+            self.add(item.currency, f"tax:{item.province or '?'}:{tax}", cents)
+        if item.is_gift_card:
+            self.add(item.currency, "gift_cards_sold", taxed.net)
+        elif item.kind == "sale":
+            self.add(item.currency, "gross_sales", taxed.net + item.discount)
+            self.add(item.currency, "discounts", -item.discount)
+        else:
+            names = {"refund": "returns", "shipping": "shipping", "shipping refund": "shipping_refunds"}
+            self.add(item.currency, names[item.kind], taxed.net)
+
+
+# What a refund gave beyond its lines (a gesture), or kept of them (a fee for restocking). A refund that moved
+# no money took lines off an order that nobody had paid.
+_TOLD = f"""
+select o.currency, 'refund_adjustments',
+       -sum(r.amount_cents - r.shipping_cents - r.shipping_tax_cents - coalesce((
+         select sum(f.subtotal_cents + case when o.taxes_included then 0 else f.tax_cents end)
+            from order_refund_lines f where f.shop_id = r.shop_id and f.refund_id = r.refund_id), 0))::bigint
+  from order_refunds r join orders o using (shop_id, order_gid)
+ where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s
+   and r.amount_cents <> 0 and {COUNTS}
+ group by o.currency
+union all
+select currency, 'payment_fees',
+       -sum(fee_cents + case when kind in ('stripe_fee', 'stripe_fx_fee', 'tax_fee', 'network_cost',
+                                           'application_fee') then -amount_cents else 0 end)::bigint
+  from balance_entries
+ where shop_id = %(shop_id)s and created_at >= %(begins)s and created_at < %(ends)s
+ group by currency
+union all
+select t.currency, 'payment_fees', -sum(t.fee_cents)::bigint
+  from transactions t
+ where t.shop_id = %(shop_id)s and t.occurred_at >= %(begins)s and t.occurred_at < %(ends)s
+   and t.fee_cents is not null
+   and not exists (select 1 from balance_entries b
+                    where b.shop_id = t.shop_id and b.source_id = t.provider_id)
+ group by t.currency
+union all
+select currency, 'disputes_lost', -sum(amount_cents)::bigint
+  from transactions
+ where shop_id = %(shop_id)s and occurred_at >= %(begins)s and occurred_at < %(ends)s
+   and kind = 'dispute' and status = 'lost'
+ group by currency
+"""  # noqa: S608 - the condition is our own
+
+_COUNTED = f"""
+select (select count(*) from orders o
+         where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {COUNTS}),
+       (select count(*) from order_refunds r
+         where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s
+           and not exists (select 1 from orders o where o.shop_id = r.shop_id and o.order_gid = r.order_gid)),
+       (select count(*) from orders o
+         where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
+           and o.tax_cents is null and {COUNTS})
+"""  # noqa: S608
+
+# A SKU that several stocked items share has the cost of the newest of them that is still sold.
+_COSTS = f"""
+select p.currency, p.sku, sum(p.pieces)::bigint, c.cost_cents
+  from (select o.currency, l.sku, l.quantity as pieces
+          from orders o join order_lines l using (shop_id, order_gid)
+         where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
+           and not l.is_gift_card and {COUNTS}
+        union all
+        select o.currency, l.sku, -f.quantity
+          from order_refunds r join orders o using (shop_id, order_gid)
+          join order_refund_lines f on f.shop_id = r.shop_id and f.refund_id = r.refund_id
+          join order_lines l
+            on l.shop_id = f.shop_id and l.order_gid = f.order_gid and l.line_id = f.line_id
+         where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s
+           and not l.is_gift_card and {COUNTS}) p
+  left join (select distinct on (i.sku) i.sku, i.cost_cents, s.currency
+               from inventory_items i join shops s on s.id = i.shop_id
+              where i.shop_id = %(shop_id)s and i.sku <> '' and i.cost_cents is not null
+              order by i.sku, i.deleted_at desc nulls first, i.updated_at desc, i.inventory_item_id) c
+         on c.sku = p.sku and c.currency = p.currency
+ group by p.currency, p.sku, c.cost_cents
+having sum(p.pieces) <> 0
+ order by p.currency collate "C", p.sku collate "C"
+"""  # noqa: S608
+
+
+def stream_taxed(tx: Connection, month: Month, zone: ZoneInfo, profile: TaxProfile) -> Iterator[Taxed]:
+    """Yield the month's items with their tax, as the database sends them."""
+    for item in stream_items(tx, month):
+        yield plan_taxed(item, zone, profile)
+
+
+def get_figures(
+    tx: Connection, month: Month, zone: ZoneInfo, profile: TaxProfile, costs: Costs | None = None
+) -> Figures:
+    """Return what the month comes to by today's rows. ``costs``: those of its closing, if it was closed."""
+    figures = Figures()
+    for taxed in stream_taxed(tx, month, zone, profile):
+        figures.add_item(taxed)
+    complete_figures(tx, month, figures, costs)
+    return figures
+
+
+def complete_figures(tx: Connection, month: Month, figures: Figures, costs: Costs | None = None) -> None:
+    """What is not told item by item is in ``figures``: costs, fees, disputes, counts.
+
+    A month that was closed keeps the costs it was closed with: what a piece costs today says nothing of then.
+    """
+    values = month._asdict()
+    for currency, account, cents in tx.exec_driver_sql(_TOLD, values):
+        figures.add(currency, account, cents)
+    for row in stream(tx, _COSTS, values):
+        line = CostLine(*row)
+        if costs is not None:
+            line = line._replace(cost_cents=costs.get((line.currency, line.sku), line.cost_cents))
+        figures.costs.append(line)
+        if line.cost_cents is None:
+            figures.counts["pieces without cost"] += max(0, line.pieces)
+        else:
+            figures.add(line.currency, "cost_of_goods", -line.pieces * line.cost_cents)
+    counted = tx.exec_driver_sql(_COUNTED, values).one()
+    names = ("orders", "refunds without order", "orders without tax detail")
+    figures.counts.update({name: count for name, count in zip(names, counted, strict=True) if count})
+
+
+def to_stored(figures: Figures, zone: ZoneInfo, home: str) -> dict[str, Any]:
+    """Return what ``closed_periods.figures`` keeps: accounts that came to nothing are left out."""
+    accounts = {
+        currency: {account: cents for account, cents in sorted(of.items()) if cents}
+        for currency, of in sorted(figures.accounts.items())
+    }
+    return {
+        "format": FORMAT,
+        "zone": zone.key,
+        "home": home,
+        "accounts": {currency: of for currency, of in accounts.items() if of},
+        "counts": dict(sorted(figures.counts.items())),
+    }

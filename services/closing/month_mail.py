@@ -1,0 +1,166 @@
+"""What the mail with a month's package says, and to whom it goes: owner and accountant, once each."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from services.closing.month_late import Closed, Correction
+from services.closing.package import MANIFEST_NAME
+from services.closing.profit import gross_profit, label_of, month_name, net_sales, profit, taxes_of
+from services.closing.profit_pdf import PDF_NAME
+from services.ledger.work import NewWork
+from services.mail.compose import compose
+from services.mail.kinds import Kind, MailShop, register_kind
+from services.mail.message import Mail, Part
+from services.mail.outbox import record_mails
+from services.mail.words import change, money
+from services.shops.shops import Shop
+
+KIND = "month_package"
+LARGEST_ATTACHED = 7 * 1024 * 1024
+"""Bytes of all attachments together: 10 MB once they are encoded, which every mail server takes."""
+
+SHOWN = 12
+"""Corrections told in the mail; all are in the statement."""
+
+_FIND_MAILED = """
+select lower(recipient) from mail_outbox
+ where shop_id = %(shop_id)s and kind = %(kind)s and period = %(period)s
+"""
+
+
+def find_unmailed(tx: Connection, shop: Shop, period: str) -> list[str]:
+    """Return the addresses that should have the package of ``period`` and were never written to about it."""
+    values = {"shop_id": shop.id, "kind": KIND, "period": period}
+    mailed = set(tx.exec_driver_sql(_FIND_MAILED, values).scalars())
+    wanted = {address.lower(): address for address in (shop.accountant_email, shop.owner_email) if address}
+    return sorted(address for lower, address in wanted.items() if lower not in mailed)
+
+
+def plan_attached(files: Sequence[Mapping[str, Any]], manifest_size: int) -> list[str]:
+    """Return the names of the files that travel with the mail, as many as fit: the statement first."""
+    sizes = {file["name"]: int(file["size"]) for file in files} | {MANIFEST_NAME: manifest_size}
+    order = sorted(sizes, key=lambda name: (name != PDF_NAME, sizes[name], name))
+    attached, room = [], LARGEST_ATTACHED
+    for name in order:
+        if sizes[name] <= room:
+            attached.append(name)
+            room -= sizes[name]
+    return attached
+
+
+def record_package_mails(
+    tx: Connection,
+    shop: Shop,
+    closed: Closed,
+    corrections: Sequence[Correction],
+    parts: Mapping[str, bytes],
+    recipients: Sequence[str],
+    where: str,
+    now: datetime,
+    *,
+    request_id: str,
+) -> list[NewWork]:
+    """A mail with the package for each of ``recipients`` is in the outbox; return the work that sends them.
+
+    ``parts`` are the files to attach by name; the others the mail says ``where`` to find.
+    """
+    facts = plan_package_facts(shop, closed, corrections, list(parts), where)
+    attachments = [
+        Part(name=f"{shop.slug}-{closed.period}-{name}", content_type=_type_of(name), content=content)
+        for name, content in parts.items()
+    ]
+    mails: list[Mail] = [
+        compose(KIND, facts, shop=shop, recipient=address, period=closed.period, attachments=attachments)
+        for address in recipients
+    ]
+    return record_mails(tx, mails, now, request_id=request_id)
+
+
+def plan_package_facts(
+    shop: MailShop, closed: Closed, corrections: Sequence[Correction], attached: Sequence[str], where: str
+) -> dict[str, Any]:
+    """Return the facts of ``month_package``: the sums, what was found late, and where each file is."""
+    accounts: Mapping[str, Mapping[str, int]] = closed.figures["accounts"]
+    order = sorted({*accounts, shop.currency}, key=lambda code: (code != shop.currency, code))
+    names = [*(file["name"] for file in closed.files), MANIFEST_NAME]
+    told = [
+        (f"{month_name(c.period)}: {label_of(c.account)}", change(c.change, c.currency))
+        for c in corrections[:SHOWN]
+    ]
+    return {
+        "month": month_name(closed.period),
+        "sums": [line for currency in order for line in _sums(accounts.get(currency, {}), currency)],
+        "taxes": [
+            (f"{'Other tax' if tax == 'other' else tax} to remit", money(cents, currency))
+            for currency in order
+            for tax, cents in taxes_of(accounts.get(currency, {})).items()
+        ],
+        "corrections": told,
+        "more": max(0, len(corrections) - SHOWN),
+        "files": [name for name in names if name in attached],
+        "elsewhere": [name for name in names if name not in attached],
+        "where": where,
+        "no_cost": closed.figures["counts"].get("pieces without cost", 0),
+        "sha256": closed.manifest_sha256,
+    }
+
+
+def _sums(accounts: Mapping[str, int], currency: str) -> list[tuple[str, str]]:
+    return [
+        ("Net sales", money(net_sales(accounts), currency)),
+        ("Gross profit", money(gross_profit(accounts), currency)),
+        ("Profit after payments", money(profit(accounts), currency)),
+    ]
+
+
+def _type_of(name: str) -> str:
+    types = {"csv": "text/csv", "pdf": "application/pdf", "json": "application/json"}
+    return types[name.rpartition(".")[2]]
+
+
+def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+    currency = shop.currency if shop else "CAD"
+    accounts = {
+        "gross_sales": 4_812_650, "discounts": -120_400, "returns": -96_325, "shipping": 184_000,
+        "cost_of_goods": -1_903_310, "payment_fees": -142_218, "tax:CA-BC:GST": 231_840,
+        "tax:CA-BC:PST": 298_110, "tax:CA-ON:HST": 41_210,
+    }  # fmt: skip
+    names = ("profit-and-loss.csv", PDF_NAME, "sales-tax-summary.csv", "cost-of-goods.csv")
+    closed = Closed(
+        period=f"{now:%Y-%m}",
+        closed_at=now,
+        figures={"accounts": {currency: accounts}, "counts": {"pieces without cost": 14}},
+        files=[{"name": name, "sha256": "", "size": 1} for name in (*names, "sales-tax.csv")],
+        manifest_key="",
+        manifest_sha256="9f2c5d0e" * 8,
+    )
+    late = [Correction("2026-08", "returns", currency, -88_150, -93_650)]
+    where = "close/shop-1/2026-10/9f2c5d0e9f2c5d0e/ in s3://harbour-books, a bucket with object lock"
+    return plan_package_facts(shop or _SampleShop(), closed, late, [*names, MANIFEST_NAME], where)
+
+
+class _SampleShop:
+    """A shop where none is at hand; only its currency is asked for."""
+
+    id, slug, name, currency = 0, "harbour", "Harbour Coffee", "CAD"
+
+    @property
+    def zone(self) -> Any:
+        """Not asked for."""
+        raise NotImplementedError
+
+
+register_kind(
+    Kind(
+        name=KIND,
+        package="services.closing",
+        about="a month was closed: its package",
+        reader="shop owner and accountant",
+        why="You get this because you are this shop’s owner or accountant. "
+        "One mail for each month, when it is closed.",
+        sample=_sample,
+    )
+)

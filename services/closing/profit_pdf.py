@@ -1,0 +1,125 @@
+"""The statement as a page to print and to sign. The same statement gives the same bytes.
+
+reportlab writes no date and no random id where it is told to be ``invariant``, and nothing is compressed, so
+that another zlib makes no other file.
+"""
+
+from itertools import groupby
+from typing import Any, BinaryIO
+from xml.sax.saxutils import escape
+
+from services.closing.profit import Line, Statement, month_name
+from services.closing.tax_files import amount
+
+PDF_NAME = "profit-and-loss.pdf"
+_INK, _GREEN, _RULE, _SHADE = "#1b2420", "#12694a", "#c9d3ce", "#f1f5f3"
+
+
+def write_pdf(file: BinaryIO, statement: Statement) -> None:
+    """Write the statement as PDF, US letter; one currency is one page, and so is a second one."""
+    # reportlab takes 20 MB: only the process that closes a month has them.
+    from reportlab.lib.pagesizes import letter
+    from reportlab.lib.units import mm
+    from reportlab.platypus import PageBreak, SimpleDocTemplate
+
+    title = f"Profit and loss, {month_name(statement.period)}"
+    document = SimpleDocTemplate(
+        file,
+        pagesize=letter,
+        leftMargin=20 * mm,
+        rightMargin=20 * mm,
+        topMargin=16 * mm,
+        bottomMargin=14 * mm,
+        title=_drawable(f"{statement.shop_name}: {title}"),
+        author="Shopfleet",
+        invariant=1,
+        pageCompression=0,
+    )
+    story: list[Any] = []
+    for currency, lines in groupby(statement.lines, key=lambda line: line.currency):
+        if story:
+            story.append(PageBreak())
+        story += [*_head(statement, title, currency), _table(statement, list(lines)), *_foot(statement)]
+    document.build(story)
+
+
+def _head(statement: Statement, title: str, currency: str) -> list[Any]:
+    from reportlab.platypus import Paragraph, Spacer
+
+    about = (
+        f"{month_name(statement.period)} in {statement.zone}. All sums in {currency}. Prepared by Shopfleet."
+    )
+    return [
+        Paragraph(_marked(statement.shop_name), _style(10, _GREEN, bold=True)),
+        Paragraph(_marked(title), _style(18, _INK, bold=True)),
+        Paragraph(_marked(about), _style(8.5, "#46524d")),
+        Spacer(1, 9),
+    ]
+
+
+def _table(statement: Statement, lines: list[Line]) -> Any:
+    from reportlab.platypus import Paragraph, Table, TableStyle
+
+    rows: list[list[Any]] = [["", month_name(statement.period), month_name(statement.before)]]
+    marks: list[tuple[Any, ...]] = [
+        ("FONT", (0, 0), (-1, -1), "Helvetica", 9),
+        ("FONT", (0, 0), (-1, 0), "Helvetica-Bold", 9),
+        ("TEXTCOLOR", (0, 0), (-1, -1), _INK),
+        ("ALIGN", (1, 0), (-1, -1), "RIGHT"),
+        ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
+        ("TOPPADDING", (0, 0), (-1, -1), 2.2),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 2.8),
+        ("LINEBELOW", (0, 0), (-1, 0), 1, _INK),
+    ]
+    for section, group in groupby(lines, key=lambda line: line.section):
+        marks += [
+            ("FONT", (0, len(rows)), (-1, len(rows)), "Helvetica-Bold", 9),
+            ("TEXTCOLOR", (0, len(rows)), (-1, len(rows)), _GREEN),
+            ("TOPPADDING", (0, len(rows)), (-1, len(rows)), 7),
+        ]
+        rows.append([section, "", ""])
+        for line in group:
+            if line.is_sum:
+                marks += [
+                    ("FONT", (0, len(rows)), (-1, len(rows)), "Helvetica-Bold", 9),
+                    ("LINEABOVE", (0, len(rows)), (-1, len(rows)), 0.6, _RULE),
+                    ("BACKGROUND", (0, len(rows)), (-1, len(rows)), _SHADE),
+                ]
+            before = "" if line.before is None else _shown(line.before, line.currency)
+            label = line.label if line.is_sum else Paragraph(_marked(line.label), _style(9, _INK))
+            rows.append([label, _shown(line.cents, line.currency), before])
+    table = Table(rows, colWidths=["50%", "25%", "25%"], repeatRows=1)
+    table.setStyle(TableStyle(marks))
+    return table
+
+
+def _foot(statement: Statement) -> list[Any]:
+    from reportlab.platypus import Paragraph, Spacer
+
+    style = _style(7.5, "#46524d")
+    return [Spacer(1, 10), *(Paragraph(_marked(note), style) for note in statement.notes)]
+
+
+def _style(size: float, color: str, *, bold: bool = False) -> Any:
+    from reportlab.lib.styles import ParagraphStyle
+
+    font = "Helvetica-Bold" if bold else "Helvetica"
+    return ParagraphStyle(
+        "p", fontName=font, fontSize=size, leading=size * 1.32, textColor=color, spaceAfter=1.5
+    )
+
+
+def _shown(minor: int, currency: str) -> str:
+    """Return an amount with its thousands apart, a negative one in brackets as accountants write it."""
+    whole, point, cents = amount(abs(minor), currency).partition(".")
+    shown = f"{int(whole):,}{point}{cents}"
+    return f"({shown})" if minor < 0 else shown
+
+
+def _marked(text: str) -> str:
+    return escape(_drawable(text))
+
+
+def _drawable(text: str) -> str:
+    """Return ``text`` in what every PDF reader's own Helvetica draws: Western European; the rest is ``?``."""
+    return " ".join(text.split()).encode("cp1252", "replace").decode("cp1252")

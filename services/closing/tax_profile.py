@@ -1,0 +1,134 @@
+"""Where a shop is registered to collect sales tax, under which numbers: ``shop_config.settings`` ``tax``."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection
+
+from services.audit.append import Mutation, append_audit
+from services.closing.tax_rates import TAXES
+from services.shops.shops import ShopInvalid
+
+_PROVINCE = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
+_NUMBER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 /-]{0,39}")
+_OF_FEDERATION = frozenset({"GST", "HST"})
+
+_FIND = "select settings -> 'tax' from shop_config where shop_id = %(shop_id)s"
+
+_LOCK = "select settings -> 'tax' from shop_config where shop_id = %(shop_id)s for update"
+
+_RECORD = """
+insert into shop_config as c (shop_id, settings)
+values (%(shop_id)s, jsonb_build_object('tax', %(tax)s::jsonb))
+on conflict (shop_id) do update set settings = c.settings || excluded.settings
+"""
+
+
+class ProfileInvalid(ShopInvalid):
+    """A tax profile is not what one looks like. The message names every fault at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaxProfile:
+    """``registered`` None: nobody said, and every tax that the rates name is expected.
+
+    ``numbers`` by tax, ``GST`` (which is the one of HST too), ``PST``, ``QST``.
+    """
+
+    province: str = ""
+    numbers: Mapping[str, str] = field(default_factory=dict)
+    registered: frozenset[str] | None = None
+
+    def collects(self, tax: str, province: str) -> bool:
+        """Whether the shop should charge ``tax`` on what goes to ``province``.
+
+        One registration holds for GST and HST all over Canada; PST and QST are each a province's own.
+        """
+        if self.registered is None:
+            return True
+        if tax in _OF_FEDERATION:
+            return bool(self.registered & _OF_FEDERATION)
+        return f"{tax}:{province}" in self.registered or (
+            tax in self.registered and province == self.province
+        )
+
+    def number_of(self, tax: str, province: str) -> str:
+        """Return the registration number under which ``tax`` of ``province`` is remitted, or nothing."""
+        if tax in _OF_FEDERATION:
+            return self.numbers.get("GST", "")
+        return self.numbers.get(tax, "") if province == self.province else ""
+
+
+def find_tax_profile(tx: Connection, shop_id: int) -> TaxProfile:
+    """Return what the shop said; nothing of it yet is an empty profile."""
+    stored = tx.exec_driver_sql(_FIND, {"shop_id": shop_id}).scalar()
+    return _from_stored(stored or {})
+
+
+def record_tax_profile(
+    tx: Connection, shop_id: int, changes: Mapping[str, Any], *, now: datetime, by: str, request_id: str
+) -> TaxProfile:
+    """The shop's profile has ``changes`` (``province``, ``registered``, ``gst_number`` ...), audited.
+
+    What is not named stays; equal values change and audit nothing. ``ProfileInvalid`` names every fault.
+    """
+    before = tx.exec_driver_sql(_LOCK, {"shop_id": shop_id}).scalar() or {}
+    after = {**before, **changes}
+    if faults := _find_faults(after):
+        raise ProfileInvalid("; ".join(faults))
+    if after == before:
+        return _from_stored(after)
+    tx.exec_driver_sql(_RECORD, {"shop_id": shop_id, "tax": orjson.dumps(after).decode()})
+    changed = sorted(name for name in after if before.get(name) != after[name])
+    append_audit(
+        tx,
+        shop_id=shop_id,
+        staff_label=by,
+        action="shop.tax_profile",
+        request_id=request_id,
+        now=now,
+        mutations=[
+            Mutation(
+                "shop_config",
+                str(shop_id),
+                f"set {', '.join(changed)} of the tax profile",
+                {name: before.get(name) for name in changed},
+                {name: after[name] for name in changed},
+            )
+        ],
+    )
+    return _from_stored(after)
+
+
+def _from_stored(stored: Mapping[str, Any]) -> TaxProfile:
+    registered = stored.get("registered")
+    numbers = {tax: str(stored[name]) for tax in TAXES if stored.get(name := f"{tax.lower()}_number")}
+    return TaxProfile(
+        province=stored.get("province", ""),
+        numbers=MappingProxyType(numbers),
+        registered=None if registered is None else frozenset(registered),
+    )
+
+
+def _find_faults(stored: Mapping[str, Any]) -> list[str]:
+    faults = []
+    province = stored.get("province", "")
+    if province and not _PROVINCE.fullmatch(province):
+        faults.append(f"province={province!r} should be a country and its province such as CA-BC")
+    for tax in TAXES:
+        number = stored.get(f"{tax.lower()}_number", "")
+        if number and not _NUMBER.fullmatch(number):
+            faults.append(f"{tax.lower()}_number={number!r} should be a number such as 123456789 RT0001")
+    for entry in stored.get("registered") or ():
+        tax, colon, where = entry.partition(":")
+        if tax not in TAXES or (colon and not _PROVINCE.fullmatch(where)):
+            faults.append(
+                f"registered {entry!r} should be one of {', '.join(TAXES)}, or a tax of one province "
+                "such as PST:CA-SK"
+            )
+    return faults

@@ -1,0 +1,89 @@
+"""Which sales taxes hold in a province on a day. The rates are data: ``tax_rates.toml`` beside this file."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from importlib.resources import files
+from itertools import groupby, pairwise
+from typing import Any, NamedTuple
+
+from services.core.errors import ShopfleetError
+
+TAXES = ("GST", "PST", "HST", "QST")
+"""The taxes of Canada, as the files name them. Every other one is ``OTHER``."""
+
+OTHER = "other"
+COLUMNS = (*TAXES, OTHER)
+
+_RULES = {"rounding": "half_up_per_line", "gift_cards": "not_taxed", "shipping": "as_goods"}
+"""What the code does; the file repeats it, so that whoever reads the rates reads the rules too."""
+
+
+class RatesInvalid(ShopfleetError):
+    """The table of rates contradicts itself. The message names the tax, the province and the day."""
+
+
+class Rate(NamedTuple):
+    """``tax`` is ``share`` of a price in ``province``, on both days that bound it and all between."""
+
+    tax: str
+    province: str
+    share: Decimal
+    valid_from: date
+    valid_until: date | None
+
+
+def find_rates(province: str, day: date) -> tuple[Rate, ...] | None:
+    """Return the taxes of ``province`` (``CA-BC``) on ``day``; None where the table knows nothing of it."""
+    known = _table().get(province)
+    if known is None:
+        return None
+    valid = [rate for rate in known if rate.valid_from <= day and (rate.valid_until or day) >= day]
+    return tuple(valid) or None
+
+
+def find_provinces() -> list[str]:
+    """Return the provinces that the table knows."""
+    return sorted(_table())
+
+
+def parse_rates(source: Mapping[str, Any]) -> dict[str, tuple[Rate, ...]]:
+    """Return the rates of each province; raise ``RatesInvalid`` for what contradicts itself."""
+    if source.get("rules") != _RULES:
+        raise RatesInvalid(f"rules are {source.get('rules')}: they should be {_RULES}, which is what is done")
+    rates = [
+        Rate(entry["tax"], province, _share(entry), entry["valid_from"], entry.get("valid_until"))
+        for entry in source["rate"]
+        for province in entry["provinces"]
+    ]
+    rates.sort(key=lambda rate: (rate.province, TAXES.index(rate.tax), rate.valid_from))
+    for (province, tax), group in groupby(rates, key=lambda rate: (rate.province, rate.tax)):
+        _check(province, tax, list(group))
+    return {province: tuple(group) for province, group in groupby(rates, key=lambda rate: rate.province)}
+
+
+def _check(province: str, tax: str, rates: Sequence[Rate]) -> None:
+    for before, after in pairwise(rates):
+        if before.valid_until is None or before.valid_until >= after.valid_from:
+            raise RatesInvalid(
+                f"{tax} of {province} has two rates on {after.valid_from}: end the first with valid_until"
+            )
+
+
+def _share(entry: Mapping[str, Any]) -> Decimal:
+    try:
+        if entry["tax"] in TAXES and isinstance(entry["percent"], str):
+            return Decimal(entry["percent"]) / 100
+    except InvalidOperation:
+        pass
+    raise RatesInvalid(
+        f"{entry['tax']} has percent={entry['percent']!r}: the tax should be one of {', '.join(TAXES)} "
+        "and its percent a text such as '9.975'"
+    )
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, tuple[Rate, ...]]:
+    return parse_rates(tomllib.loads(files(__package__).joinpath("tax_rates.toml").read_text("utf-8")))

@@ -1,0 +1,80 @@
+"""A sum in whole minor units is shared out, and a tax line finds its name. Pure; never a float."""
+
+import re
+from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from typing import Any
+
+from services.closing.tax_rates import OTHER, TAXES, Rate
+
+_NAMES = {"GST": "GST|TPS", "PST": "PST|RST|TVP", "HST": "HST|TVH", "QST": "QST|TVQ"}
+_NAMED = {tax: re.compile(rf"\b(?:{names})\b", re.IGNORECASE) for tax, names in _NAMES.items()}
+_CLOSE = Decimal("0.000005")
+"""Shopify tells a rate with five decimals at least; 0.14975 is two taxes of Quebec in one line."""
+
+
+def split_minor(total: int, weights: Sequence[int]) -> list[int]:
+    """Return ``total`` in whole parts as ``weights`` are to each other, which come to ``total`` exactly.
+
+    What division leaves over goes to the largest remainders, the first of equal ones first. All weights
+    zero, or one negative: the first has it all.
+    """
+    if not weights:
+        return []
+    whole = sum(weights)
+    if whole <= 0 or min(weights) < 0:
+        return [total, *[0] * (len(weights) - 1)]
+    size = abs(total)
+    parts = [size * weight // whole for weight in weights]
+    order = sorted(range(len(weights)), key=lambda place: (-(size * weights[place] % whole), place))
+    for place in order[: size - sum(parts)]:
+        parts[place] += 1
+    return [-part for part in parts] if total < 0 else parts
+
+
+def round_half_up(amount: Decimal) -> int:
+    """Return the nearest whole minor unit; half of one goes away from zero, as the return is filed."""
+    return int(amount.quantize(Decimal(1), ROUND_HALF_UP))
+
+
+def name_taxes(
+    taxes: Sequence[Mapping[str, Any]] | None, province: str, rates: Sequence[Rate]
+) -> dict[str, int]:
+    """Return what tax lines as Shopify charged them come to, per tax (``GST`` ... ``other``).
+
+    Titles are free text in either language. One that names several taxes ("GST/HST", "TPS/TVQ") or none is
+    told by its rate: which tax of the province, or all of them in one line, comes to it. Outside Canada
+    everything is ``other``: the GST of Australia is not that of the return.
+    """
+    sums: dict[str, int] = {}
+    for line in taxes or ():
+        for tax, cents in _name_line(line, province, rates):
+            sums[tax] = sums.get(tax, 0) + cents
+    return {tax: cents for tax, cents in sums.items() if cents}
+
+
+def _name_line(line: Mapping[str, Any], province: str, rates: Sequence[Rate]) -> list[tuple[str, int]]:
+    cents = int(line["cents"])
+    if province.partition("-")[0] not in ("CA", ""):
+        return [(OTHER, cents)]
+    title = str(line.get("title") or "")
+    named = [tax for tax in TAXES if _NAMED[tax].search(title)]
+    if len(named) == 1:
+        return [(named[0], cents)]
+    charged = _read_share(line.get("rate"))
+    if charged is not None:
+        for rate in rates:
+            if abs(rate.share - charged) < _CLOSE and (not named or rate.tax in named):
+                return [(rate.tax, cents)]
+        if len(rates) > 1 and abs(sum(rate.share for rate in rates) - charged) < _CLOSE:
+            weights = [int(rate.share * 100_000) for rate in rates]
+            parts = split_minor(cents, weights)
+            return [(rate.tax, part) for rate, part in zip(rates, parts, strict=True)]
+    return [(OTHER, cents)]
+
+
+def _read_share(rate: object) -> Decimal | None:
+    try:
+        return None if rate is None else Decimal(str(rate))
+    except InvalidOperation:
+        return None

@@ -1,0 +1,108 @@
+"""Shopify's offline access tokens that expire: the refresh token buys the next pair.
+
+Source: shopify.dev, "Offline access tokens", and ``refreshToken`` of shopify-api-js. The refresh token
+rotates. Since 2026-08-28 the previous one stays good until the new one is used, so an answer that was
+lost costs nothing: ask again with the token that we still have.
+"""
+
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import httpx
+import orjson
+
+from services.core.errors import Misconfigured, RetryLater
+from services.providers.delivery import find_dict
+
+TIMEOUT = httpx.Timeout(15.0, connect=5.0, pool=5.0)
+
+_RECONNECT = (
+    "open the app in the shop's admin to install it anew, then `fleet shops secret SHOP shopify-token` and "
+    "`shopify-refresh-token`, and requeue what waits"
+)
+
+
+class Grant(NamedTuple):
+    """A new pair of tokens. ``refresh_expires_in`` is None where Shopify did not say."""
+
+    access_token: str
+    refresh_token: str
+    expires_in: timedelta
+    refresh_expires_in: timedelta | None
+
+    def __repr__(self) -> str:
+        return f"Grant(expires_in={self.expires_in})"
+
+
+def send_refresh(
+    http: httpx.Client, base_url: str, client_id: str, client_secret: str, refresh_token: str
+) -> Grant:
+    """Return the next pair of tokens of the shop at ``base_url``.
+
+    Raises ``Misconfigured`` where Shopify refuses (``shopify.refresh_refused``: the refresh token is spent;
+    ``shopify.client_refused``: the app's own id or secret), ``RetryLater`` for anything that may pass.
+    """
+    asked = {
+        "client_id": client_id,
+        "client_secret": client_secret,
+        "grant_type": "refresh_token",
+        "refresh_token": refresh_token,
+    }
+    try:
+        response = http.post(
+            f"{base_url.rstrip('/')}/admin/oauth/access_token",
+            json=asked,
+            headers={"Accept": "application/json"},
+            timeout=TIMEOUT,
+            follow_redirects=False,
+        )
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        raise Misconfigured(
+            "shopify.address_wrong", f"{base_url!r} should begin with https:// and a shop's domain"
+        ) from error
+    except httpx.HTTPError as error:
+        raise RetryLater(
+            "shopify.no_answer", f"no answer to a token refresh: {type(error).__name__}"
+        ) from error
+    return _read_grant(response)
+
+
+def _read_grant(response: httpx.Response) -> Grant:
+    status, body = response.status_code, _find_object(response)
+    if status == 429 or status >= 500:
+        raise RetryLater("shopify.unavailable", f"HTTP {status} to a token refresh")
+    if status != 200:
+        # The code only: what else a refusal says may repeat what was sent.
+        code = body.get("error")
+        said = f"HTTP {status}" + (f" {code}" if isinstance(code, str) and len(code) < 60 else "")
+        if status in (301, 302, 404):
+            raise Misconfigured(
+                "shopify.address_wrong", f"{said} to a token refresh: check the shop's domain"
+            )
+        if status in (401, 403) or code in ("invalid_client", "application_cannot_be_found"):
+            raise Misconfigured(
+                "shopify.client_refused",
+                f"{said}: Shopify does not take the app's credentials: record shopify-client-id and "
+                "shopify-client-secret anew with `fleet shops secret`, then requeue what waits",
+            )
+        raise Misconfigured(
+            "shopify.refresh_refused",
+            f"{said}: Shopify does not take the refresh token any more: {_RECONNECT}",
+        )
+    access, refresh = body.get("access_token"), body.get("refresh_token")
+    expires_in = _find_seconds(body, "expires_in")
+    if not (isinstance(access, str) and access and isinstance(refresh, str) and refresh and expires_in):
+        raise RetryLater("shopify.no_answer", "the answer to a token refresh holds no pair of tokens")
+    return Grant(access, refresh, expires_in, _find_seconds(body, "refresh_token_expires_in"))
+
+
+def _find_seconds(body: dict[str, Any], name: str) -> timedelta | None:
+    value = body.get(name)
+    return timedelta(seconds=value) if type(value) is int and 0 < value < 10**9 else None
+
+
+def _find_object(response: httpx.Response) -> dict[str, Any]:
+    try:
+        return find_dict({"body": orjson.loads(response.content)}, "body")
+    except orjson.JSONDecodeError:
+        return {}

@@ -1,0 +1,95 @@
+"""Access tokens of one shop of the sandbox: any, one that stays, or such as expire and are refreshed.
+
+https://shopify.dev/docs/apps/build/authentication-authorization/access-tokens: a refresh answers with a new
+access token and a new refresh token; the refresh token before it stays good until the new one is used, so
+that an answer that was lost can be asked for again.
+"""
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.sandbox.faults import ControlInvalid
+
+Answer = tuple[int, dict[str, Any]]
+
+
+@dataclass
+class Tokens:
+    """Tells good tokens from others. ``asked`` counts refreshes tried, ``refreshed`` those granted."""
+
+    clock: Callable[[], float]
+    fixed: str = ""
+    """The only token accepted for good; empty accepts any, unless tokens expire here."""
+    client_id: str = ""
+    client_secret: str = ""
+    refresh_token: str = ""
+    previous_refresh_token: str = ""
+    expires_in_seconds: float = 3600.0
+    refresh_expires_in_seconds: float = 30 * 86400.0
+    refresh_good_until: float = 0.0
+    access: dict[str, float] = field(default_factory=dict)
+    """Access tokens that expire, and when."""
+    asked: int = 0
+    refreshed: int = 0
+
+    def control(self, asked: dict[str, Any]) -> None:
+        """Take over ``token``, ``oauth`` {client_id, client_secret, refresh_token, access_token, expires_in,
+        refresh_token_expires_in}, and ``expire_tokens``."""
+        self.fixed = str(asked.get("token", self.fixed))
+        if "oauth" in asked:
+            wanted = asked["oauth"]
+            if not wanted.get("refresh_token"):
+                raise ControlInvalid("oauth needs a refresh_token")
+            self.client_id = str(wanted.get("client_id", ""))
+            self.client_secret = str(wanted.get("client_secret", ""))
+            self.refresh_token, self.previous_refresh_token = str(wanted["refresh_token"]), ""
+            self.expires_in_seconds = float(wanted.get("expires_in", 3600))
+            self.refresh_expires_in_seconds = float(wanted.get("refresh_token_expires_in", 30 * 86400))
+            self.refresh_good_until = self.clock() + self.refresh_expires_in_seconds
+            self.access = {}
+            if wanted.get("access_token"):
+                self.access[str(wanted["access_token"])] = self.clock() + self.expires_in_seconds
+        if asked.get("expire_tokens"):
+            self.access.clear()
+
+    def accepts(self, token: str) -> bool:
+        """Tell whether ``token`` opens the API now."""
+        if not token:
+            return False
+        if self.fixed and hmac.compare_digest(token.encode(), self.fixed.encode()):
+            return True
+        if self.refresh_token:
+            return self.access.get(token, float("-inf")) > self.clock()
+        return not self.fixed
+
+    def refresh(self, asked: dict[str, Any]) -> Answer:
+        """Return (HTTP status, body) of POST /admin/oauth/access_token."""
+        self.asked += 1
+        if asked.get("grant_type") != "refresh_token":
+            return _refuse("unsupported_grant_type", "grant_type should be refresh_token")
+        if (asked.get("client_id"), asked.get("client_secret")) != (self.client_id, self.client_secret):
+            return _refuse("invalid_client", "The client id or secret is wrong")
+        given = str(asked.get("refresh_token") or "")
+        good = (self.refresh_token, self.previous_refresh_token)
+        if not given or given not in good or self.clock() >= self.refresh_good_until:
+            return _refuse("invalid_grant", "This refresh token is not valid any more")
+        self.refreshed += 1
+        # Given again, the one before answers anew: the token that was handed out meanwhile is forgotten.
+        self.previous_refresh_token = given
+        self.refresh_token = f"shprt_{self.refreshed:032x}"
+        access_token = f"shpat_{self.refreshed:032x}"
+        self.access[access_token] = self.clock() + self.expires_in_seconds
+        self.refresh_good_until = self.clock() + self.refresh_expires_in_seconds
+        return 200, {
+            "access_token": access_token,
+            "expires_in": int(self.expires_in_seconds),
+            "refresh_token": self.refresh_token,
+            "refresh_token_expires_in": int(self.refresh_expires_in_seconds),
+            "scope": "read_orders,write_inventory",
+        }
+
+
+def _refuse(error: str, description: str) -> Answer:
+    return 400, {"error": error, "error_description": description}

@@ -1,0 +1,64 @@
+"""Names for a shop's staff, whom Shopify knows by number. In ``shop_config.settings`` under ``staff``."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import orjson
+from sqlalchemy import Connection
+
+from services.audit.append import Mutation, append_audit
+from services.shops.shops import ShopInvalid, get_shop
+
+_FIND = """
+select coalesce(settings -> 'staff', '{}'::jsonb) from shop_config where shop_id = %(shop_id)s for update
+"""
+
+_RECORD = """
+insert into shop_config as c (shop_id, settings)
+values (%(shop_id)s, jsonb_build_object('staff', %(staff)s::jsonb))
+on conflict (shop_id) do update set settings = c.settings || excluded.settings
+"""
+
+
+def find_staff(tx: Connection, slug: str) -> dict[str, str]:
+    """Return the names by number; ``ShopUnknown``."""
+    shop_id = get_shop(tx, slug).id
+    return dict(tx.exec_driver_sql(_FIND, {"shop_id": shop_id}).scalar() or {})
+
+
+def record_staff(
+    tx: Connection, slug: str, names: Mapping[str, str], now: datetime, *, by: str, request_id: str
+) -> dict[str, str]:
+    """Each number has its name, an empty one none any more; return all there are. ``ShopInvalid``.
+
+    The audit tells the numbers and not the names: a person is nobody's business for ever.
+    """
+    faults = [f"staff {number!r} should be digits only" for number in names if not _is_number(number)]
+    faults += [
+        f"name {name!r} should be at most 100 printable characters"
+        for name in names.values()
+        if len(name) > 100 or not name.isprintable()
+    ]
+    if faults:
+        raise ShopInvalid("; ".join(faults))
+    shop_id = get_shop(tx, slug).id
+    before = find_staff(tx, slug)
+    after = {number: name for number, name in {**before, **names}.items() if name}
+    if after == before:
+        return before
+    tx.exec_driver_sql(_RECORD, {"shop_id": shop_id, "staff": orjson.dumps(after).decode()})
+    changed = sorted(number for number in {*before, *after} if before.get(number) != after.get(number))
+    append_audit(
+        tx,
+        shop_id=shop_id,
+        staff_label=by,
+        action="shop.staff",
+        request_id=request_id,
+        now=now,
+        mutations=[Mutation("shop_config", str(shop_id), f"named staff {', '.join(changed)} of {slug}")],
+    )
+    return after
+
+
+def _is_number(number: str) -> bool:
+    return number.isascii() and number.isdecimal() and len(number) <= 20

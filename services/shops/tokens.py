@@ -1,0 +1,134 @@
+"""A shop's Shopify token, which may expire: refreshed under one lock a shop, stored sealed in one go."""
+
+import threading
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from services.audit.append import append_all
+from services.core.clock import utc_now
+from services.core.crypto import SealBroken
+from services.core.db import transaction
+from services.core.errors import Misconfigured, RetryLater
+from services.core.locks import lock_objects
+from services.core.settings import get_settings
+from services.shops.connections import record_connection_broken, record_connection_ok
+from services.shops.secrets import find_secrets, record_secret
+
+GOOD_FOR = timedelta(minutes=5)
+"""A token that lives at least this long is used as it is."""
+
+STILL_GOOD_FOR = timedelta(seconds=30)
+"""One that lives this long is used where its refresh finds nobody at home."""
+
+_PROVIDER = "shopify"
+_TOKEN, _REFRESH = "shopify-token", "shopify-refresh-token"
+_ID, _SECRET = "shopify-client-id", "shopify-client-secret"
+
+_AT_ONCE = threading.BoundedSemaphore(2)
+# Each refresh keeps a connection of the process's few while it waits for Shopify.
+
+_FIND_SHOP = """
+select s.shopify_domain, c.token_expires_at
+  from shop_config s left join connections c on c.shop_id = s.shop_id and c.provider = 'shopify'
+ where s.shop_id = %(shop_id)s
+"""
+
+_STORE_EXPIRY = """
+update connections set token_expires_at = %(expires)s, refresh_expires_at = %(refresh_expires)s
+ where shop_id = %(shop_id)s and provider = 'shopify'
+"""
+
+
+def is_due(token_expires_at: datetime | None, now: datetime) -> bool:
+    """Tell whether a token must be refreshed before it is used. One without an expiry never is."""
+    return token_expires_at is not None and token_expires_at - now < GOOD_FOR
+
+
+def get_shopify_token(shop_id: int, now: datetime, *, refused: str = "") -> str:
+    """Return an access token that is good for some minutes, refreshed at Shopify where it has to be.
+
+    ``refused`` is a token that the shop did not take: another one is returned, or ``Misconfigured`` raised.
+    Call it with no transaction open. However many workers ask at once, one of them refreshes: they meet at
+    an advisory lock of the shop, and each looks again once it holds it. The lock's transaction holds no row
+    while Shopify answers. The new pair and its expiry are committed together; a crash before that leaves
+    the old refresh token, which stays good until the new one is used.
+    """
+    with _AT_ONCE:
+        try:
+            return _refresh_once(shop_id, now, refused)
+        except Misconfigured as fault:
+            _record_broken(shop_id, fault)
+            raise
+
+
+def _refresh_once(shop_id: int, now: datetime, refused: str) -> str:
+    # Loaded where it is used: it brings the HTTP client, which most processes never need.
+    import httpx
+
+    from services.providers.shopify_admin import admin_base_url
+    from services.providers.shopify_oauth import send_refresh
+
+    with transaction() as tx:
+        lock_objects(tx, [(shop_id, "shopify-token-refresh")])
+        domain, expires_at = tx.exec_driver_sql(_FIND_SHOP, {"shop_id": shop_id}).one()
+        token, refresh, client_id, client_secret = _open(tx, shop_id)
+        if token and token != refused and not is_due(expires_at, now):
+            return token
+        if not refresh:
+            if token and token != refused:
+                return token  # only the shop can tell whether it is still good
+            raise Misconfigured(
+                "shopify.token_refused",
+                "the shop refuses the access token, and there is no shopify-refresh-token: record a good "
+                "token with `fleet shops secret SHOP shopify-token`, then requeue what waits",
+            )
+        if not (client_id and client_secret):
+            missing = " and ".join(
+                n for n, value in ((_ID, client_id), (_SECRET, client_secret)) if not value
+            )
+            raise Misconfigured(
+                "shopify.no_client",
+                f"the token must be refreshed and the shop has no {missing}: `fleet shops secret SHOP NAME`, "
+                "then requeue what waits",
+            )
+        base_url = admin_base_url(domain, get_settings().shopify_api_base)
+        try:
+            with httpx.Client() as http:
+                grant = send_refresh(http, base_url, client_id, client_secret, refresh)
+        except RetryLater:
+            if token and token != refused and expires_at is not None and expires_at - now > STILL_GOOD_FOR:
+                return token
+            raise
+        stored_at = utc_now()
+        audit = record_connection_ok(tx, shop_id, _PROVIDER, stored_at)
+        for name, value in ((_TOKEN, grant.access_token), (_REFRESH, grant.refresh_token)):
+            record_secret(tx, shop_id, name, value, stored_at, by="token refresh")
+        until = grant.refresh_expires_in
+        tx.exec_driver_sql(
+            _STORE_EXPIRY,
+            {
+                "shop_id": shop_id,
+                "expires": stored_at + grant.expires_in,
+                "refresh_expires": stored_at + until if until else None,
+            },
+        )
+        append_all(tx, audit, stored_at)
+        return grant.access_token
+
+
+def _open(tx: Connection, shop_id: int) -> list[str]:
+    """Return the access token, the refresh token, the client's id and secret; "" for what is not there."""
+    names = (_TOKEN, _REFRESH, _ID, _SECRET)
+    found = find_secrets(tx, [(shop_id, name) for name in names])
+    values = [found.get((shop_id, name), "") for name in names]
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, SealBroken):
+            raise Misconfigured("shopify.token_unreadable", f"the shop's {name} does not open: {value}")
+    return [value for value in values if isinstance(value, str)]
+
+
+def _record_broken(shop_id: int, fault: Misconfigured) -> None:
+    now = utc_now()
+    with transaction() as tx:
+        append_all(tx, record_connection_broken(tx, shop_id, _PROVIDER, fault.code, fault.detail, now), now)

@@ -1,0 +1,92 @@
+"""What several events tell of one thing comes to the same in whatever order they come. Pure.
+
+A row is the newest state that was told and the earliest deletion. Joining two rows is commutative,
+associative, and the same again changes nothing: so late, twice and shuffled events end alike.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from services.core.errors import Refused
+from services.ledger.work import Done, Outcome, WorkItem
+
+UNTOLD = datetime(1970, 1, 1, tzinfo=UTC)
+"""``updated_at`` of a row that is known by its deletion only: every state that is told is newer."""
+
+Key = tuple[int, int]
+"""(shop, Shopify's id of the thing)."""
+
+
+class State(Protocol):
+    """What one event says of a thing. Two states with the same ``version`` are the same."""
+
+    @property
+    def version(self) -> tuple[Any, ...]:
+        """What makes one state newer than another."""
+        ...
+
+
+S = TypeVar("S", bound=State)
+
+
+class Row(NamedTuple, Generic[S]):
+    """A thing's newest state, None where none was told yet, and when it was deleted."""
+
+    state: S | None
+    deleted_at: datetime | None = None
+
+
+class Told(NamedTuple, Generic[S]):
+    """What one event tells of ``key``."""
+
+    key: Key
+    row: Row[S]
+
+
+Read = Told[S] | Done | Refused
+"""An event, read: what it tells, or the outcome where it tells nothing to write."""
+
+
+class Merged(NamedTuple, Generic[S]):
+    """The rows as they are now, and by which item each of those that changed did."""
+
+    rows: dict[Key, Row[S]]
+    changed: dict[Key, WorkItem]
+
+
+def join_rows(one: Row[S], other: Row[S]) -> Row[S]:
+    """Return the newer state of the two and the earlier deletion; where nothing is newer, ``one`` itself."""
+    state = one.state
+    if other.state is not None and (state is None or other.state.version > state.version):
+        state = other.state
+    deleted_at = min((at for at in (one.deleted_at, other.deleted_at) if at is not None), default=None)
+    return one if (state, deleted_at) == (one.state, one.deleted_at) else Row(state, deleted_at)
+
+
+def merge_told(
+    known: Mapping[Key, Row[S]],
+    told: Iterable[tuple[WorkItem, Read[S]]],
+    join: Callable[[Row[S], Row[S]], Row[S]] = join_rows,
+) -> Merged[S]:
+    """Return what ``known`` becomes by what is ``told``."""
+    rows, changed = dict(known), dict[Key, WorkItem]()
+    for item, entry in told:
+        if isinstance(entry, Told):
+            before = rows.get(entry.key)
+            after = entry.row if before is None else join(before, entry.row)
+            if after != before:
+                rows[entry.key], changed[entry.key] = after, item
+    return Merged(rows, changed)
+
+
+def settle_told(read: Sequence[Read[S]], rows: Mapping[Key, Row[S]]) -> list[Outcome]:
+    """Return each event's outcome: ``stale`` where nothing of what it told is in its row now."""
+    return [_settle(entry, rows[entry.key]) if isinstance(entry, Told) else entry for entry in read]
+
+
+def _settle(told: Told[S], now: Row[S]) -> Done:
+    state, deleted_at = told.row
+    if state is not None and now.state is not None and state.version == now.state.version:
+        return Done()
+    return Done() if deleted_at is not None and deleted_at == now.deleted_at else Done("stale")

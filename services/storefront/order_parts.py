@@ -1,0 +1,80 @@
+"""Parts of an order's body: discounts, taxes, and who did the work. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from services.core.reading import Unreadable, find_text, read_list, read_money
+from services.storefront.body import find_money, plain_number
+
+STAFF_NAMES = frozenset({"mechanic", "technician", "staff", "served by"})
+"""Names, in any case, of a line's property or an order's note attribute that say who did the work."""
+_LONGEST_STAFF = 80
+
+
+def read_discount(line: Mapping[str, Any], currency: str) -> int:
+    """Return the line's share of every discount; ``total_discount`` knows only of the line's own."""
+    if line.get("discount_allocations"):
+        shares = read_list(line, "discount_allocations")
+        return sum(read_money(share, "amount", currency) for share in shares)
+    return find_money(line, "total_discount", currency) or 0
+
+
+def read_shipping_taxes(source: Mapping[str, Any], currency: str) -> str | None:
+    """Return the taxes on all shipping as JSON, added up by (title, rate); None where there are none."""
+    if not source.get("shipping_lines"):
+        return None
+    taxes: dict[tuple[str, str], int] = {}
+    for place, line in enumerate(read_list(source, "shipping_lines")):
+        try:
+            for (title, rate), cents in read_taxes(line, currency).items():
+                taxes[title, rate] = taxes.get((title, rate), 0) + cents
+        except Unreadable as fault:
+            raise fault.within(f"shipping_lines[{place}]") from None
+    return taxes_json(taxes) if taxes else None
+
+
+def read_taxes(source: Mapping[str, Any], currency: str) -> dict[tuple[str, str], int]:
+    """Return the minor units of each tax, by (title, rate). Rates are told as numbers and kept as texts."""
+    taxes: dict[tuple[str, str], int] = {}
+    for place, tax in enumerate(read_list(source, "tax_lines") if source.get("tax_lines") else ()):
+        rate = tax.get("rate")
+        key = (find_text(tax, "title"), plain_number(rate) if isinstance(rate, int | float) else "")
+        try:
+            taxes[key] = taxes.get(key, 0) + read_money(tax, "price", currency)
+        except Unreadable as fault:
+            raise fault.within(f"tax_lines[{place}]") from None
+    return taxes
+
+
+def taxes_json(taxes: Mapping[tuple[str, str], int]) -> str:
+    """Return ``taxes`` as the books keep them: a list of title, rate and minor units."""
+    return orjson.dumps(
+        [{"title": title, "rate": rate, "cents": cents} for (title, rate), cents in taxes.items()]
+    ).decode()
+
+
+def find_staff(properties: object) -> str:
+    """Return the value of the first property that names staff; empty where none does."""
+    if not isinstance(properties, list):
+        return ""
+    for entry in properties:
+        if isinstance(entry, dict) and find_text(entry, "name").strip().casefold() in STAFF_NAMES:
+            value = find_text(entry, "value").strip()
+            if value:
+                return value[:_LONGEST_STAFF]
+    return ""
+
+
+def find_attributed(staff: object) -> str:
+    """Return whom Shopify says a line was sold by: the first of them, as ``user:<id>``."""
+    first = staff[0] if isinstance(staff, list) and staff else None
+    gid = find_text(first, "id") if isinstance(first, dict) else ""
+    number = gid.rpartition("/")[2]
+    return user_label(int(number)) if number.isascii() and number.isdecimal() else ""
+
+
+def user_label(user_id: int | None) -> str:
+    """Return how a member of Shopify's staff is known by number; empty where there is none."""
+    return "" if user_id is None else f"user:{user_id}"

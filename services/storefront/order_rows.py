@@ -1,0 +1,224 @@
+"""The rows of orders and their lines: what is known, what differs, and writing it."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from services.core.arrays import instant_array, int_array, text_array
+from services.storefront.newest import UNTOLD
+from services.storefront.order_body import Order, OrderLine
+from services.storefront.refunds import OrderKey, Refunded, recount_refunds
+from services.storefront.said import ChangedLine, KnownOrder, Lines
+
+_FIND = """
+select o.shop_id, o.order_gid, o.updated_at, o.cancelled_at, o.financial_status, o.fulfillment_status,
+       o.total_cents, o.content_digest, o.currency, o.name, o.placed_at, o.subtotal_cents, o.tax_cents,
+       o.shipping_cents, o.discount_cents, o.customer_id, o.deleted_at
+  from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)
+  join orders o on o.shop_id = v.shop_id and o.order_gid = v.gid
+"""
+
+# Returns those that have refunds: they are counted anew.
+_UPSERT_ORDERS = """
+with written as (
+  insert into orders (shop_id, order_gid, name, total_cents, currency, financial_status, cancelled_at,
+                      placed_at, updated_at, event_id, subtotal_cents, tax_cents, shipping_cents,
+                      discount_cents, taxes_included, shipping_taxes, customer_id, staff_label, province,
+                      location_id, fulfillment_status, content_digest)
+  select * from unnest(%(shop_id)s::int[], %(gid)s::text[], %(name)s::text[], %(total_cents)s::bigint[],
+                       %(currency)s::text[], %(financial_status)s::text[], %(cancelled_at)s::timestamptz[],
+                       %(placed_at)s::timestamptz[], %(updated_at)s::timestamptz[], %(event_id)s::bigint[],
+                       %(subtotal_cents)s::bigint[], %(tax_cents)s::bigint[], %(shipping_cents)s::bigint[],
+                       %(discount_cents)s::bigint[], %(taxes_included)s::boolean[],
+                       %(shipping_taxes)s::jsonb[], %(customer_id)s::bigint[], %(staff_label)s::text[],
+                       %(province)s::text[], %(location_id)s::bigint[], %(fulfillment_status)s::text[],
+                       %(content_digest)s::text[])
+  on conflict (shop_id, order_gid) do update set
+     name = excluded.name, total_cents = excluded.total_cents, currency = excluded.currency,
+     financial_status = excluded.financial_status, cancelled_at = excluded.cancelled_at,
+     placed_at = excluded.placed_at, updated_at = excluded.updated_at, event_id = excluded.event_id,
+     subtotal_cents = excluded.subtotal_cents, tax_cents = excluded.tax_cents,
+     shipping_cents = excluded.shipping_cents, discount_cents = excluded.discount_cents,
+     taxes_included = excluded.taxes_included, shipping_taxes = excluded.shipping_taxes,
+     customer_id = excluded.customer_id, staff_label = excluded.staff_label, province = excluded.province,
+     location_id = excluded.location_id, fulfillment_status = excluded.fulfillment_status,
+     content_digest = excluded.content_digest
+  returning shop_id, order_gid
+)
+select distinct r.shop_id, r.order_gid
+  from written w join order_refunds r on r.shop_id = w.shop_id and r.order_gid = w.order_gid
+"""
+
+# Joined both ways: a line that the row has and the event has not is one that an edit took away.
+_FIND_CHANGED_LINES = """
+select coalesce(v.shop_id, l.shop_id), coalesce(v.gid, l.order_gid), coalesce(v.line_id, l.line_id),
+       v.line_id is null, l.sku, l.title, l.quantity, l.price_cents
+  from unnest(%(shop_id)s::int[], %(line_id)s::bigint[], %(gid)s::text[], %(sku)s::text[],
+              %(title)s::text[], %(quantity)s::int[], %(price_cents)s::bigint[],
+              %(discount_cents)s::bigint[], %(is_taxable)s::boolean[], %(is_gift_card)s::boolean[],
+              %(taxes)s::jsonb[], %(product_id)s::bigint[], %(staff_label)s::text[])
+       as v(shop_id, line_id, gid, sku, title, quantity, price_cents, discount_cents, is_taxable,
+            is_gift_card, taxes, product_id, staff_label)
+  full join (
+    select l.* from unnest(%(order_shop_id)s::int[], %(order_gid)s::text[]) as o(shop_id, gid)
+     cross join lateral (
+       select * from order_lines l where l.shop_id = o.shop_id and l.order_gid = o.gid offset 0) l
+  ) l on l.shop_id = v.shop_id and l.order_gid = v.gid and l.line_id = v.line_id
+ where (l.sku, l.title, l.quantity, l.price_cents, l.discount_cents, l.is_taxable, l.is_gift_card, l.taxes,
+        l.product_id, l.staff_label)
+       is distinct from (v.sku, v.title, v.quantity, v.price_cents, v.discount_cents, v.is_taxable,
+                         v.is_gift_card, v.taxes, v.product_id, v.staff_label)
+"""
+
+_UPSERT_LINES = """
+insert into order_lines as l (shop_id, line_id, order_gid, sku, title, quantity, price_cents, discount_cents,
+                              is_taxable, is_gift_card, taxes, product_id, staff_label)
+select * from unnest(%(shop_id)s::int[], %(line_id)s::bigint[], %(gid)s::text[], %(sku)s::text[],
+                     %(title)s::text[], %(quantity)s::int[], %(price_cents)s::bigint[],
+                     %(discount_cents)s::bigint[], %(is_taxable)s::boolean[], %(is_gift_card)s::boolean[],
+                     %(taxes)s::jsonb[], %(product_id)s::bigint[], %(staff_label)s::text[])
+on conflict (shop_id, order_gid, line_id) do update set
+   sku = excluded.sku, title = excluded.title, quantity = excluded.quantity,
+   price_cents = excluded.price_cents, discount_cents = excluded.discount_cents,
+   is_taxable = excluded.is_taxable, is_gift_card = excluded.is_gift_card, taxes = excluded.taxes,
+   product_id = excluded.product_id, staff_label = excluded.staff_label
+"""
+
+_DELETE_LINES = """
+delete from order_lines l
+ using unnest(%(shop_id)s::int[], %(gid)s::text[], %(line_id)s::bigint[]) as v(shop_id, gid, line_id)
+ where l.shop_id = v.shop_id and l.order_gid = v.gid and l.line_id = v.line_id
+"""
+
+_RECORD_DELETIONS = """
+insert into orders as o (shop_id, order_gid, name, total_cents, currency, financial_status, placed_at,
+                         updated_at, deleted_at)
+select v.shop_id, v.gid, '', 0, '', '', %(untold)s, %(untold)s, v.at
+  from unnest(%(shop_id)s::int[], %(gid)s::text[], %(at)s::timestamptz[]) as v(shop_id, gid, at)
+on conflict (shop_id, order_gid) do update set deleted_at = excluded.deleted_at
+ where o.deleted_at is null or o.deleted_at > excluded.deleted_at
+returning shop_id, order_gid, name
+"""
+
+
+class Deletion(NamedTuple):
+    """Shopify deleted an order. Its event carries the id and nothing else."""
+
+    shop_id: int
+    gid: str
+    deleted_at: datetime
+    work_id: int
+
+
+def find_known(tx: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, KnownOrder]:
+    """Return those of the orders that have a row."""
+    if not keys:
+        return {}
+    arrays = {"shop_id": int_array(s for s, _ in keys), "gid": text_array([gid for _, gid in keys])}
+    return {(r[0], r[1]): KnownOrder(*r[2:]) for r in tx.exec_driver_sql(_FIND, arrays)}
+
+
+def find_changed_lines(tx: Connection, orders: Sequence[Order]) -> dict[OrderKey, Lines]:
+    """Return the lines of known ``orders`` that are new, or gone, or not as they were."""
+    if not orders:
+        return {}
+    lines = {(o.shop_id, o.gid, line.line_id): line for o in orders for line in o.lines}
+    arrays = _line_arrays([(o, line) for o in orders for line in o.lines])
+    arrays["order_shop_id"] = int_array(o.shop_id for o in orders)
+    arrays["order_gid"] = text_array([o.gid for o in orders])
+    changed: dict[OrderKey, dict[int, ChangedLine]] = {}
+    for shop_id, gid, line_id, is_gone, sku, *rest in tx.exec_driver_sql(_FIND_CHANGED_LINES, arrays):
+        old = None if sku is None else OrderLine(line_id, sku, *rest)
+        new = None if is_gone else lines[shop_id, gid, line_id]
+        changed.setdefault((shop_id, gid), {})[line_id] = (new, old)
+    return dict(changed)
+
+
+def record_orders(
+    tx: Connection,
+    orders: Sequence[Order],
+    known: Collection[OrderKey],
+    changed: Mapping[OrderKey, Lines],
+) -> dict[OrderKey, Refunded]:
+    """Write ``orders`` with their lines, of a known order those ``changed``; return what is refunded now."""
+    refunded = tx.exec_driver_sql(
+        _UPSERT_ORDERS,
+        {
+            "shop_id": int_array(o.shop_id for o in orders),
+            "gid": text_array([o.gid for o in orders]),
+            "name": text_array([o.name for o in orders]),
+            "total_cents": int_array(o.total_cents for o in orders),
+            "currency": text_array([o.currency for o in orders]),
+            "financial_status": text_array([o.financial_status for o in orders]),
+            "cancelled_at": instant_array(o.cancelled_at for o in orders),
+            "placed_at": instant_array(o.placed_at for o in orders),
+            "updated_at": instant_array(o.updated_at for o in orders),
+            "event_id": int_array(o.event_id for o in orders),
+            "subtotal_cents": int_array(o.subtotal_cents for o in orders),
+            "tax_cents": int_array(o.tax_cents for o in orders),
+            "shipping_cents": int_array(o.shipping_cents for o in orders),
+            "discount_cents": int_array(o.discount_cents for o in orders),
+            "taxes_included": int_array(o.taxes_included for o in orders),
+            "shipping_taxes": text_array([o.shipping_taxes for o in orders]),
+            "customer_id": int_array(o.customer_id for o in orders),
+            "staff_label": text_array([o.staff_label for o in orders]),
+            "province": text_array([o.province for o in orders]),
+            "location_id": int_array(o.location_id for o in orders),
+            "fulfillment_status": text_array([o.fulfillment_status for o in orders]),
+            "content_digest": text_array([o.content_digest for o in orders]),
+        },
+    ).all()
+    lines = [
+        (order, line)
+        for order in orders
+        for key in ((order.shop_id, order.gid),)
+        for line in order.lines
+        if key not in known or line.line_id in changed.get(key, ())
+    ]
+    if lines:
+        tx.exec_driver_sql(_UPSERT_LINES, _line_arrays(lines))
+    gone = [(*key, old.line_id) for key, of in changed.items() for new, old in of.values() if old and not new]
+    if gone:
+        values = {
+            "shop_id": int_array(shop_id for shop_id, _, _ in gone),
+            "gid": text_array([gid for _, gid, _ in gone]),
+            "line_id": int_array(line_id for _, _, line_id in gone),
+        }
+        tx.exec_driver_sql(_DELETE_LINES, values)
+    return recount_refunds(tx, [(r[0], r[1]) for r in refunded])
+
+
+def record_deletions(tx: Connection, deletions: Collection[Deletion]) -> dict[OrderKey, str]:
+    """Each order is deleted since the earliest time told; return the names of those that changed by it.
+
+    Of an order that nobody told of yet, a blank row remembers it: what comes late finds it deleted.
+    """
+    if not deletions:
+        return {}
+    values = {
+        "untold": UNTOLD,
+        "shop_id": int_array(d.shop_id for d in deletions),
+        "gid": text_array([d.gid for d in deletions]),
+        "at": instant_array(d.deleted_at for d in deletions),
+    }
+    return {(r[0], r[1]): r[2] for r in tx.exec_driver_sql(_RECORD_DELETIONS, values)}
+
+
+def _line_arrays(lines: Sequence[tuple[Order, OrderLine]]) -> dict[str, str]:
+    return {
+        "shop_id": int_array(order.shop_id for order, _ in lines),
+        "line_id": int_array(line.line_id for _, line in lines),
+        "gid": text_array([order.gid for order, _ in lines]),
+        "sku": text_array([line.sku for _, line in lines]),
+        "title": text_array([line.title for _, line in lines]),
+        "quantity": int_array(line.quantity for _, line in lines),
+        "price_cents": int_array(line.price_cents for _, line in lines),
+        "discount_cents": int_array(line.discount_cents for _, line in lines),
+        "is_taxable": int_array(line.is_taxable for _, line in lines),
+        "is_gift_card": int_array(line.is_gift_card for _, line in lines),
+        "taxes": text_array([line.taxes for _, line in lines]),
+        "product_id": int_array(line.product_id for _, line in lines),
+        "staff_label": text_array([line.staff_label for _, line in lines]),
+    }

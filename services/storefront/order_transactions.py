@@ -1,0 +1,135 @@
+"""Money that moved at Shopify for an order: authorizations, sales, captures, refunds, voids."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+
+from services.core.reading import (
+    find_instant,
+    find_text,
+    read_id,
+    read_instant,
+    read_money,
+    read_object,
+    read_text,
+)
+from services.ledger.work import Effects, WorkItem
+from services.storefront.body import find_id, find_object
+from services.storefront.newest import UNTOLD, Row, Told
+from services.storefront.order_body import order_gid
+from services.storefront.told_rows import Kind, ingest_told
+
+_FURTHER = {"pending": 1, "error": 2, "failure": 3, "success": 4}
+"""A transaction carries no version: it starts pending, and what it became does not change any more."""
+
+_STRIPE_ID = re.compile(r"(?:ch|py|pi)_[A-Za-z0-9]{8,64}")
+
+
+class OrderTransaction(NamedTuple):
+    """One movement of money as an event told it. ``payment_ref`` is the payment provider's own id of it."""
+
+    processed_at: datetime
+    order_gid: str
+    kind: str
+    status: str
+    gateway: str
+    amount_cents: int
+    currency: str
+    parent_id: int | None
+    payment_ref: str
+
+    @property
+    def version(self) -> tuple[Any, ...]:
+        """How far it got; the rest only decides between two that got equally far."""
+        content = (self.processed_at, self.status, self.kind, self.amount_cents, self.currency, self.gateway)
+        return (_FURTHER.get(self.status, 0), *content, self.payment_ref, self.parent_id or 0, self.order_gid)
+
+
+def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+    """Every transaction stands with the furthest status that was told of it; an earlier one is ``stale``.
+
+    It may come before its order: nothing here needs the order's row.
+    """
+    del now
+    return ingest_told(tx, items, _KIND, _read)
+
+
+def find_payment_ref(source: Mapping[str, Any]) -> str:
+    """Return the Stripe charge (``ch_``, ``py_``) or payment intent that a transaction names, or nothing.
+
+    A charge is preferred wherever it stands: Stripe's own lists are by charge. Shopify has it in the
+    receipt of its own payments, in ``authorization`` or in ``payment_id``, as the gateway pleases.
+    """
+    found = [text for text in _texts(source) if _STRIPE_ID.fullmatch(text)]
+    return next((text for text in found if not text.startswith("pi_")), found[0] if found else "")
+
+
+def _texts(source: Mapping[str, Any]) -> Iterator[str]:
+    yield find_text(source, "authorization")
+    yield find_text(source, "payment_id")
+    receipt = find_object(source, "receipt")
+    charge = receipt.get("charge")
+    for name in ("charge_id", "latest_charge", "charge", "id", "payment_intent", "payment_intent_id"):
+        yield find_text(receipt, name)
+    if isinstance(charge, dict):
+        yield find_text(charge, "id")
+        yield find_text(charge, "payment_intent")
+
+
+def _read(item: WorkItem) -> Told[OrderTransaction]:
+    source = read_object(item.body)
+    currency = read_text(source, "currency")
+    state = OrderTransaction(
+        processed_at=find_instant(source, "processed_at") or read_instant(source, "created_at"),
+        order_gid=order_gid(read_id(source, "order_id")),
+        kind=read_text(source, "kind"),
+        status=read_text(source, "status"),
+        gateway=find_text(source, "gateway"),
+        amount_cents=read_money(source, "amount", currency),
+        currency=currency,
+        parent_id=find_id(source, "parent_id"),
+        payment_ref=find_payment_ref(source),
+    )
+    return Told((item.shop_id, read_id(source, "id")), Row(state))
+
+
+_FIND = """
+select t.shop_id, t.order_transaction_id, null::timestamptz, t.processed_at, t.order_gid, t.kind, t.status,
+       t.gateway, t.amount_cents, t.currency, t.parent_id, t.payment_ref
+  from unnest(%(shop_id)s::int[], %(id)s::bigint[]) as v(shop_id, id)
+  join order_transactions t on t.shop_id = v.shop_id and t.order_transaction_id = v.id
+"""
+
+_WRITE = """
+insert into order_transactions (shop_id, order_transaction_id, event_id, processed_at, order_gid, kind,
+                                status, gateway, amount_cents, currency, parent_id, payment_ref)
+select * from unnest(%(shop_id)s::int[], %(id)s::bigint[], %(event_id)s::bigint[],
+                     %(processed_at)s::timestamptz[], %(order_gid)s::text[], %(kind)s::text[],
+                     %(status)s::text[], %(gateway)s::text[], %(amount_cents)s::bigint[],
+                     %(currency)s::text[], %(parent_id)s::bigint[], %(payment_ref)s::text[])
+on conflict (shop_id, order_transaction_id) do update set
+   event_id = excluded.event_id, processed_at = excluded.processed_at, order_gid = excluded.order_gid,
+   kind = excluded.kind, status = excluded.status, gateway = excluded.gateway,
+   amount_cents = excluded.amount_cents, currency = excluded.currency, parent_id = excluded.parent_id,
+   payment_ref = excluded.payment_ref
+"""
+
+_KIND = Kind(
+    table="order_transactions",
+    noun="order transaction",
+    code="shopify.unreadable_order_transaction",
+    find=_FIND,
+    make=OrderTransaction,
+    write=_WRITE,
+    columns={
+        "processed_at": "timestamptz", "order_gid": "text", "kind": "text", "status": "text",
+        "gateway": "text", "amount_cents": "bigint", "currency": "text", "parent_id": "bigint",
+        "payment_ref": "text",
+    },
+    blank=OrderTransaction(UNTOLD, "", "", "", "", 0, "", None, ""),
+    shown=("kind", "status", "gateway", "amount_cents", "currency", "payment_ref", "order_gid"),
+    lock=lambda number: f"order-transaction:{number}",
+)  # fmt: skip

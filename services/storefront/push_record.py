@@ -1,0 +1,233 @@
+"""What a call about stock taught us, written down when its items settle: once a call, not once a level."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection
+
+from services.audit.chain import Entry
+from services.core.arrays import int_array
+from services.core.errors import Misconfigured
+from services.core.locks import lock_objects
+from services.ledger.limits import hold_bucket, record_throttle
+from services.ledger.topics import TOPICS
+from services.ledger.work import NewWork, Recorded, WorkItem
+from services.providers.shopify_answers import ThrottleStatus
+from services.shops.connections import record_connection_broken, record_connection_ok
+from services.storefront.levels import Level, lock_stock
+from services.storefront.push_batch import INTENT, Ask
+from services.storefront.push_plan import PUSH_TOPIC, Cause, find_differing, plan_pushes
+from services.storefront.said_stock import say_push
+from services.storefront.stock import ingest_inventory_levels, item_lock
+
+HOP_WAIT = timedelta(seconds=15)
+"""Time for a webhook to arrive that knows more than what we read."""
+
+
+class Seen(NamedTuple):
+    """A level that was read at Shopify, because it was not what we meant to change."""
+
+    ask: Ask
+    available: int
+    updated_at: datetime | None
+    verdict: str
+    hops: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Taught:
+    """What one call, with all that followed from it, taught us. ``forget`` are items that ask anew."""
+
+    shop_id: int
+    was_broken: bool
+    applied: list[Ask] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    forget: set[int] = field(default_factory=set)
+    throttle: ThrottleStatus | None = None
+    call_points: float | None = None
+    wait: timedelta | None = None
+    broken: Misconfigured | None = None
+
+
+_LOCK = """
+select from unnest(%(item)s::bigint[], %(location)s::bigint[]) as v(item, location)
+  join inventory_levels l on l.shop_id = %(shop_id)s and l.inventory_item_id = v.item
+                         and l.location_id = v.location
+ order by (l.inventory_item_id || ':' || l.location_id) collate "C" for update of l
+"""
+
+# A webhook that came during the call knows better than the call's own answer: then nothing is written.
+_LEARN = """
+update inventory_levels l set shopify_available = v.available
+  from unnest(%(item)s::bigint[], %(location)s::bigint[], %(available)s::int[], %(known)s::int[])
+       as v(item, location, available, known)
+ where l.shop_id = %(shop_id)s and l.inventory_item_id = v.item and l.location_id = v.location
+   and l.shopify_available is not distinct from v.known
+returning l.inventory_item_id, l.location_id
+"""
+
+_FIND_HELD = """
+select l.inventory_item_id, l.location_id, l.shopify_available
+  from unnest(%(item)s::bigint[], %(location)s::bigint[]) as v(item, location)
+  join inventory_levels l on l.shop_id = %(shop_id)s and l.inventory_item_id = v.item
+                         and l.location_id = v.location
+"""
+
+_FORGET = """
+update work_queue set payload = payload - %(names)s::text[] where id = any(%(id)s::bigint[])
+"""
+
+
+def record_taught(tx: Connection, taught: Taught, held: Collection[int], now: datetime) -> Recorded:
+    """The levels, the shop's rate and its connection are as ``taught``; return what follows from that.
+
+    ``held`` are the items that are still ours; what the others' call taught is left to their new owner.
+    """
+    applied = [ask for ask in taught.applied if ask.item.id in held]
+    seen = [one for one in taught.seen if one.ask.item.id in held]
+    pushes: list[NewWork] = []
+    said: list[Entry] = []
+    if seen:
+        # In the order of the webhooks' own way: the items, then the skus, then the rows by key.
+        lock_objects(tx, {(taught.shop_id, item_lock(one.ask.level.inventory_item_id)) for one in seen})
+        asks = [*applied, *(one.ask for one in seen)]
+        lock_stock(tx, {(taught.shop_id, ask.level.sku) for ask in asks})
+    if seen or applied:
+        _lock_levels(tx, taught.shop_id, [*(one.ask.level for one in seen), *(a.level for a in applied)])
+    if seen:
+        _record_seen(tx, seen, now, pushes, said)
+    if applied:
+        _record_applied(tx, applied, pushes, said)
+    if forget := taught.forget & set(held):
+        tx.exec_driver_sql(_FORGET, {"names": list(INTENT), "id": int_array(forget)})
+    _record_rate(tx, taught, now)
+    return Recorded(pushes, [*said, *_record_connection(tx, taught, now)])
+
+
+def _record_applied(tx: Connection, applied: Sequence[Ask], pushes: list[NewWork], said: list[Entry]) -> None:
+    """Shopify holds what was asked. A level that changed during the call is pushed once more."""
+    learned = _learn(tx, [(ask, ask.quantity) for ask in applied])
+    for ask in applied:
+        known = ask.known if ask.level in learned else ask.quantity
+        said += _say(ask, "pushed", ask.quantity, known)
+    pushes += plan_pushes(tx, find_differing(tx, [ask.level for ask in applied]), _causes(applied))
+
+
+def _record_seen(
+    tx: Connection, seen: Sequence[Seen], now: datetime, pushes: list[NewWork], said: list[Entry]
+) -> None:
+    """What was read is an observation like a webhook's: our figure follows from it, and is pushed if another.
+
+    Where a webhook knows something newer already, or Shopify gave no time, what it holds is learned as an
+    answer's would be, and a push waits a little for the webhook that explains it.
+    """
+    dated = [one for one in seen if one.updated_at is not None]
+    effects = ingest_inventory_levels(tx, [_observation(one) for one in dated], now)
+    said += effects.audit
+    told = {entry.work_id for entry in effects.audit}
+    keys = {one.ask.item.key for one in seen}
+    pushes += [new for new in effects.follow_on if new.key not in keys]
+
+    levels = {one.ask.level: one for one in seen}
+    holds = _find_held(tx, list(levels))
+    older = {level for level, one in levels.items() if holds.get(level) != one.available}
+    learned = _learn(tx, [(levels[level].ask, levels[level].available) for level in older])
+    for level in learned:
+        one = levels[level]
+        if one.ask.item.id not in told:
+            said += _say(one.ask, one.verdict, one.available, one.ask.known)
+
+    differing: dict[tuple[int, bool], list[Level]] = {}
+    for level in find_differing(tx, list(levels)):
+        differing.setdefault((levels[level].hops, level in older), []).append(level)
+    causes = _causes([one.ask for one in seen])
+    for (hops, is_older), group in differing.items():
+        payload: dict[str, Any] = {"hops": hops} if hops else {}
+        not_before = now + HOP_WAIT if is_older else None
+        pushes += plan_pushes(tx, group, causes, payload=payload, not_before=not_before)
+
+
+def _observation(one: Seen) -> WorkItem:
+    """Return ``one`` as the webhook that would have told of it, in the name of the push that looked."""
+    level = one.ask.level
+    body = {
+        "inventory_item_id": level.inventory_item_id,
+        "location_id": level.location_id,
+        "available": one.available,
+        "updated_at": one.updated_at,
+    }
+    return one.ask.item._replace(
+        event_topic="", event_provider="", payload={}, body=orjson.dumps(body), received_at=None
+    )
+
+
+def _lock_levels(tx: Connection, shop_id: int, levels: Sequence[Level]) -> None:
+    tx.exec_driver_sql(_LOCK, _scope(shop_id, levels))
+
+
+def _find_held(tx: Connection, levels: Sequence[Level]) -> dict[Level, int | None]:
+    places = {(level.inventory_item_id, level.location_id): level for level in levels}
+    rows = tx.exec_driver_sql(_FIND_HELD, _scope(levels[0].shop_id, levels))
+    return {places[row[0], row[1]]: row[2] for row in rows}
+
+
+def _learn(tx: Connection, held: Sequence[tuple[Ask, int]]) -> set[Level]:
+    """Shopify holds the figures beside ``held``; return the levels where that was written."""
+    if not held:
+        return set()
+    levels = [ask.level for ask, _ in held]
+    places = {(level.inventory_item_id, level.location_id): level for level in levels}
+    values = _scope(levels[0].shop_id, levels) | {
+        "available": int_array(available for _, available in held),
+        "known": int_array(ask.known for ask, _ in held),
+    }
+    return {places[row[0], row[1]] for row in tx.exec_driver_sql(_LEARN, values)}
+
+
+def _scope(shop_id: int, levels: Sequence[Level]) -> dict[str, Any]:
+    return {
+        "shop_id": shop_id,
+        "item": int_array(level.inventory_item_id for level in levels),
+        "location": int_array(level.location_id for level in levels),
+    }
+
+
+def _causes(asks: Collection[Ask]) -> Mapping[tuple[int, str], Cause]:
+    return {(ask.level.shop_id, ask.level.sku): Cause(ask.item.event_id, ask.item.request_id) for ask in asks}
+
+
+def _say(ask: Ask, verdict: str, there: int, known: int | None) -> list[Entry]:
+    said = say_push(ask.level, verdict, there, ask.change_from, known)
+    item = ask.item
+    return [Entry(item.shop_id, PUSH_TOPIC, PUSH_TOPIC, item.request_id, said, item.id)] if said else []
+
+
+def _record_rate(tx: Connection, taught: Taught, now: datetime) -> None:
+    throttle = taught.throttle
+    if throttle is not None:
+        record_throttle(
+            tx,
+            taught.shop_id,
+            "shopify",
+            maximum=throttle.maximum_available,
+            available=throttle.currently_available,
+            restore_per_second=throttle.restore_rate,
+            now=now,
+            call_points=taught.call_points,
+        )
+    if taught.wait:
+        cost_points = TOPICS[PUSH_TOPIC].cost_points
+        hold_bucket(tx, taught.shop_id, "shopify", taught.wait, now, cost_points=cost_points)
+
+
+def _record_connection(tx: Connection, taught: Taught, now: datetime) -> list[Entry]:
+    """A shop that refuses our credentials is marked broken, and mended by the first call that it takes."""
+    if taught.broken is not None:
+        fault = taught.broken
+        return record_connection_broken(tx, taught.shop_id, "shopify", fault.code, fault.detail, now)
+    if taught.was_broken and (taught.applied or taught.seen):
+        return record_connection_ok(tx, taught.shop_id, "shopify", now)
+    return []

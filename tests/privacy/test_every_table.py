@@ -1,0 +1,74 @@
+"""Every table that could hold a person has a holder or a reason, those included that are yet to come."""
+
+from sqlalchemy import JSON, LargeBinary, Text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from services.schema.models import metadata
+from services.shops.personal import find_holders
+
+NOBODYS = {
+    "alembic_version": "a number",
+    "audit_archives": "keys and sums",
+    "audit_checkpoints": "hashes and signatures",
+    "audit_events": "by rule ids, figures and statuses: a customer by number only, redacted by reference",
+    "balance_entries": "Stripe's ids and kinds",
+    "break_corrections": "figures, statuses and Stripe's ids of the two sides",
+    "closed_periods": "sums of a month, names and sums of its files",
+    "connections": "a provider's name, and what it said of our key",
+    "found_breaks": "figures, statuses and Stripe's ids of the two sides",
+    "heartbeats": "names of queues and workers",
+    "incidents": "codes, counts and ids; a customer by number only",
+    "inventory_items": "skus",
+    "inventory_levels": "skus",
+    "job_clocks": "names of jobs",
+    "job_overrides": "what an operator changed, and why: the fleet's own people",
+    "job_rounds": "names of jobs",
+    "job_runs": "figures of a run, and the operator who asked for it",
+    "jobs": "names of jobs",
+    "locations": "the shop's own places",
+    "pauses": "what an operator paused, and why",
+    "period_corrections": "names of accounts, and sums",
+    "products": "what the shop sells",
+    "pull_marks": "names of streams",
+    "rate_limits": "names of providers",
+    "reconciliation_breaks": "figures, statuses and Stripe's ids of the two sides",
+    "request_counts": "slugs and outcomes",
+    "shop_config": "the owner and the staff, who are no customers of the shop; figures of its last night",
+    "shops": "the shop itself",
+    "stock_movements": "skus, and ids of lines",
+    "storefronts": "the shop as Shopify describes it",
+    "transactions": "Stripe's ids, amounts, statuses and reasons; no name, no address, no card",
+    "variants": "what the shop sells",
+    "webhook_subscriptions": "Shopify's topics, and where it sends them",
+    "work_stats": "names of topics and workers",
+}
+"""Tables with texts in which no customer is, and why."""
+
+
+def test_every_table_with_a_column_for_a_persons_data_has_a_holder_or_a_reason() -> None:
+    may_hold = {
+        table.name
+        for table in metadata.sorted_tables
+        if any(isinstance(column.type, Text | JSONB | JSON | LargeBinary) for column in table.columns)
+    }
+    held = {table for holder in find_holders() for table in holder.tables}
+
+    assert may_hold - held - set(NOBODYS) == set(), (
+        "give these a holder (services/shops/personal.py) or a reason"
+    )
+    assert held & set(NOBODYS) == set()
+
+
+def test_holders_and_reasons_are_of_tables_that_exist() -> None:
+    named = {table for holder in find_holders() for table in holder.tables} | set(NOBODYS)
+
+    assert named - {table.name for table in metadata.sorted_tables} <= {"alembic_version"}
+
+
+def test_what_tells_who_the_subject_is_goes_last() -> None:
+    last = [holder.knows_subject for holder in find_holders()]
+
+    assert last == sorted(last)
+    assert {table for holder in find_holders() if holder.knows_subject for table in holder.tables} == {
+        "customers", "inbound_events",
+    }  # fmt: skip

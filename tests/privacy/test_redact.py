@@ -1,0 +1,256 @@
+"""Who asks to be forgotten is: in rows, bodies, mails, exports. What happened stays, of nobody."""
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+from sqlalchemy import Engine, text
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.ledger.accept import record_work
+from services.ledger.filters import EventFilter
+from services.ledger.personal import REDACTED_HEADER
+from services.ledger.replay import replay_events
+from services.mail.message import Mail, Part
+from services.mail.outbox import record_mails
+from services.providers.object_store import FolderStore
+from services.shops import personal
+from services.shops.personal import find_holders
+from tests.fakes.smtp import Scripted
+from tests.ledger_rows import NOW
+from tests.mail.mails import mail_settings, run
+from tests.privacy.people import (
+    JANES,
+    JOHN,
+    JOHN_TOLD,
+    JOHNS,
+    JOHNS_ORDER,
+    ask,
+    everything,
+    found_in,
+    history,
+    take_in,
+    work,
+)
+from tests.storefront.bodies import at, rows
+
+FIGURES = ("orders", "order_lines", "order_refunds", "order_transactions", "fulfillments", "transactions")
+
+
+def figures(engine: Engine) -> dict[str, list[Any]]:
+    """The business of the shop, but for which event told it last."""
+    return {
+        table: rows(engine, f"select (to_jsonb(t) - 'event_id')::text from {table} t order by 1")  # noqa: S608
+        for table in FIGURES
+    }
+
+
+def mail(number: int, recipient: str, words: str, *parts: Part) -> Mail:
+    return Mail(
+        shop_id=1,
+        kind="owner_digest",
+        period=f"week-{number}",
+        recipient=recipient,
+        subject=words,
+        text=words,
+        html=f"<p>{words}</p>",
+        attachments=parts,
+    )
+
+
+def test_before_the_request_all_of_it_is_there(shop: Engine) -> None:
+    assert found_in(everything(shop), JOHNS) == set(JOHNS)
+    assert found_in(everything(shop), JANES) == set(JANES)
+
+
+def test_nothing_of_the_customer_is_left_in_any_table(shop: Engine) -> None:
+    report = ask(shop, "customers/redact", 200)
+
+    assert report.settled.done == 1
+    assert found_in(everything(shop), JOHNS) == set()
+
+
+def test_everybody_else_stays(shop: Engine) -> None:
+    ask(shop, "customers/redact", 200)
+
+    assert found_in(everything(shop), JANES) == set(JANES)
+
+
+def test_orders_and_money_stay_as_they_were(shop: Engine) -> None:
+    before = figures(shop)
+
+    ask(shop, "customers/redact", 200)
+
+    assert figures(shop) == before
+    assert all(before.values())
+
+
+def test_a_replay_of_redacted_events_yields_the_same_figures_and_brings_nobody_back(shop: Engine) -> None:
+    before = figures(shop)
+    ask(shop, "customers/redact", 200)
+    with transaction(shop) as tx:
+        for table in FIGURES:
+            tx.execute(text(f"delete from {table}"))  # noqa: S608
+        replay_events(tx, EventFilter(provider="shopify"), now=utc_now(), by="ada")
+        replay_events(tx, EventFilter(provider="stripe"), now=utc_now(), by="ada")
+
+    take_in(shop)
+
+    assert figures(shop) == before
+    assert found_in(everything(shop), JOHNS) == set()
+
+
+def test_a_late_event_brings_nobody_back(shop: Engine) -> None:
+    ask(shop, "customers/redact", 200)
+    body = orjson.dumps(JOHN_TOLD | {"updated_at": at(9000)})
+
+    take_in(shop, replace(history()[0], body=body, delivery_key="late"))
+
+    assert rows(shop, "select name, email, phone from customers where customer_id = :id", id=JOHN) == [
+        ("", "", "")
+    ]
+
+
+def test_a_redacted_body_says_so_and_keeps_ids_and_staff(shop: Engine) -> None:
+    ask(shop, "customers/redact", 200)
+
+    ((body, headers),) = rows(shop, "select body, headers from inbound_events where topic = 'orders/updated'")
+    told = orjson.loads(bytes(body))
+    assert headers[REDACTED_HEADER]
+    assert (told["id"], told["total_price"], told["customer"]["id"]) == (JOHNS_ORDER, "12.50", JOHN)
+    assert told["line_items"][0]["properties"][1] == {"name": "Mechanic", "value": "Rosa"}
+    assert told["note_attributes"][1] == {"name": "staff", "value": "Ada"}
+    assert (told["email"], told["shipping_address"]["address1"]) == (None, None)
+    assert told["shipping_address"]["province_code"] == "ON"
+
+
+def test_mails_that_name_the_customer_do_not_any_more(shop: Engine) -> None:
+    csv = Part(name="top.csv", content_type="text/csv", content=b"name,total\nJohn Smith,99\n")
+    plain = Part(name="all.csv", content_type="text/csv", content=b"name,total\nJane Doe,99\n")
+    with transaction(shop) as tx:
+        to_him = mail(1, "John@example.com", "Your bike is ready")
+        record_mails(
+            tx, [to_him, mail(2, "owner@harbour.example", "Best: John Smith, Jane Doe", csv, plain)], NOW
+        )
+
+    ask(shop, "customers/redact", 200)
+
+    told = rows(shop, "select recipient, subject, text, status, error_code from mail_outbox order by id")
+    assert told == [
+        ("redacted@redacted.invalid", "[redacted]", "", "refused", "privacy.redacted"),
+        ("owner@harbour.example", "Best: [redacted], Jane Doe", "Best: [redacted], Jane Doe", "queued", None),
+    ]
+    parts = [bytes(found[0]) for found in rows(shop, "select content from mail_parts order by place")]
+    assert b"removed" in parts[0]
+    assert parts[1] == plain.content
+    assert found_in(everything(shop), JOHNS) == set()
+
+
+def test_an_export_that_was_made_before_is_gone_from_the_store_and_from_the_mail(
+    shop: Engine, archive: FolderStore
+) -> None:
+    ask(shop, "customers/data_request", 100)
+    assert len(archive.find_keys("privacy/")) == 1
+    assert found_in(everything(shop), JOHNS) == set(JOHNS)
+
+    ask(shop, "customers/redact", 200)
+
+    assert archive.find_keys("privacy/") == []
+    assert found_in(everything(shop), JOHNS) == set()
+
+
+def test_the_request_is_done_with_its_counts_and_audited_by_number(shop: Engine) -> None:
+    ask(shop, "customers/redact", 200)
+
+    ((kind, customer_id, status, days, result),) = rows(
+        shop, "select kind, customer_id, status, due_at - received_at, result from privacy_requests"
+    )
+    assert (kind, customer_id, status, days.days) == ("redact", JOHN, "done", 30)
+    assert result["rows"] == {
+        "customers": 1, "inbound_events": 12, "interactions": 1, "mail_outbox": 0, "mail_parts": 0,
+        "work_queue": 0,
+    }  # fmt: skip
+    said = rows(
+        shop,
+        "select m.table_name, m.summary from audit_events e join audit_mutations m on m.event_id = e.id"
+        " where e.action = 'privacy.redact' order by 1",
+    )
+    assert said == [
+        ("customers", "customer 191167 redacted: 1 row"),
+        ("inbound_events", "customer 191167 redacted: 12 rows"),
+        ("interactions", "customer 191167 redacted: 1 row"),
+        ("privacy_requests", "customer 191167 redacted: 14 rows, 0 exports deleted"),
+    ]
+
+
+def test_a_customer_nobody_knows_is_done_with_zeros(shop: Engine) -> None:
+    stranger = {"id": 777001, "email": "nobody@example.net", "phone": None}
+
+    report = ask(shop, "customers/redact", 200, customer=stranger, orders_to_redact=[])
+
+    assert report.settled.done == 1
+    ((result,),) = rows(shop, "select result from privacy_requests")
+    # The request itself names the stranger.
+    assert {table: count for table, count in result["rows"].items() if count} == {"inbound_events": 1}
+    assert found_in(everything(shop), JOHNS) == set(JOHNS)
+
+
+def test_a_second_request_finds_nothing(shop: Engine) -> None:
+    ask(shop, "customers/redact", 200)
+    ask(shop, "customers/redact", 201)
+
+    ((result,),) = rows(shop, "select result from privacy_requests order by id desc limit 1")
+    assert {table: count for table, count in result["rows"].items() if count} == {"inbound_events": 1}
+
+
+def test_after_a_crash_the_next_try_still_knows_whom_to_look_for(
+    shop: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = next(holder for holder in find_holders() if holder.tables == ("customers",))
+
+    def fail(*_: object) -> dict[str, int]:
+        raise RuntimeError("the power went")
+
+    with monkeypatch.context() as broken:
+        broken.setitem(personal._HOLDERS, last.name, replace(last, redact=fail))
+        report = ask(shop, "customers/redact", 200)
+    assert len(report.settled.retried) == 1
+    assert found_in(everything(shop), JOHNS)
+    with transaction(shop) as tx:
+        tx.execute(
+            text("update work_queue set next_retry_at = now() - interval '1 s' where status = 'error'")
+        )
+
+    work(shop)
+
+    assert found_in(everything(shop), JOHNS) == set()
+
+
+def test_a_request_that_names_no_customer_is_refused_and_says_why(shop: Engine) -> None:
+    ask(shop, "customers/redact", 200, customer={"id": "x"})
+
+    ((status, code, error),) = rows(
+        shop, "select status, error_code, last_error from work_queue where topic = 'privacy_redact'"
+    )
+    assert (status, code) == ("dead", "shopify.unreadable_privacy_request")
+    assert "id is 'x': it should be a whole number" in error
+
+
+def test_a_mail_to_the_customer_that_still_waits_is_not_sent(
+    shop: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with transaction(shop) as tx:
+        follow_on = record_mails(tx, [mail(1, "john@example.com", "Your bike is ready")], NOW)
+        record_work(tx, follow_on, utc_now())
+
+    ask(shop, "customers/redact", 200)
+
+    with Scripted().serving() as server, mail_settings(monkeypatch, SMTP_URL=server.url):
+        report = run(shop)
+    assert server.mails == []
+    assert report.settled.done == 1
+    assert rows(shop, "select status, verdict from work_queue where topic = 'mail_send'") == [
+        ("done", "redacted")
+    ]

@@ -1,0 +1,153 @@
+"""What is a person's in a body is found and blanked, however it is written; what is not stays."""
+
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from services.shops.personal import Subject
+from services.shops.redaction import (
+    STAFF_ATTRIBUTES,
+    blank,
+    hide_text,
+    is_about,
+    names_subject,
+    normal_email,
+    normal_phone,
+    search_pattern,
+)
+from services.storefront.order_parts import STAFF_NAMES
+
+JOSE = Subject(
+    shop_id=1,
+    customer_id=191167,
+    emails=frozenset({"josé+x@example.com"}),
+    phones=frozenset({"5556251199"}),
+    names=frozenset({"José O'Brien"}),
+    order_gids=frozenset({"gid://shopify/Order/299938"}),
+    payment_refs=frozenset({"ch_00000001"}),
+)
+WRITTEN = (
+    '{"a": "josé+x@example.com"}', '{"a": "JOSé+X@EXAMPLE.com"}', '{"a": "jos\\u00e9+x@example.com"}',
+    '{"a": "+1 (555) 625-1199"}', '{"a": "5556251199"}', '{"a": "+15556251199"}', '{"a": "555.625.1199"}',
+    '{"order_id": 299938}', '{"order_id": "299938"}', '{"order": {"id": 299938}}',
+    '{"customer": {"id": 191167}}',
+    '{"admin_graphql_api_id": "gid://shopify/Order/299938"}', '{"a": ["gid://shopify/Customer/191167"]}',
+    '{"data": {"object": {"charge": "ch_00000001"}}}',
+)  # fmt: skip
+OTHERS = (
+    '{"a": "anjosé+x@example.com"}', '{"a": "josé+x@example.com.au"}', '{"a": "15556251199987"}',
+    '{"order_id": 2999380}', '{"quantity": 191167}', '{"a": "gid://shopify/Order/2999381"}',
+    '{"a": "gid://shopify/Product/299938"}', '{"customer": {"id": 1911670}}', '{"a": "Jose"}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("body", WRITTEN)
+def test_the_database_and_we_find_the_subject_however_it_is_written(tx: Connection, body: str) -> None:
+    assert is_about(json.loads(body), JOSE)
+    assert scanned(tx, body.encode())
+
+
+@pytest.mark.parametrize("body", OTHERS)
+def test_others_are_not_the_subject(body: str) -> None:
+    assert not is_about(json.loads(body), JOSE)
+
+
+@pytest.mark.parametrize(
+    "text", ["José O'Brien", "jos\\u00e9 o'brien", "JOSé O&#39;BRIEN", "a josé+x@example.com b"]
+)
+def test_the_database_finds_names_in_texts(tx: Connection, text: str) -> None:
+    assert scanned(tx, text.encode())
+
+
+def test_bytes_that_are_no_text_are_searched_all_the_same(tx: Connection) -> None:
+    assert scanned(tx, b"\0\xff\xfe 5556251199 \\")
+    assert not scanned(tx, b"\0\xff\xfe\\")
+
+
+@pytest.mark.parametrize(
+    "odd", ["a.b*c@x.io", "a[b]^c@x.io", "a\\b@x.io", "a|b@x.io", "(a)@x.io", '"a"@x.io']
+)
+def test_an_address_with_signs_of_a_pattern_is_itself_alone(tx: Connection, odd: str) -> None:
+    subject = Subject(shop_id=1, emails=frozenset({odd}))
+
+    assert scanned(tx, f"<{odd}>".encode(), subject)
+    assert not scanned(tx, b"<abc@x.io> <aXbbc@x.io>", subject)
+    assert hide_text(f"<{odd}>", subject) == "<[redacted]>"
+
+
+def test_texts_lose_addresses_numbers_and_names() -> None:
+    said = "José O'Brien (JOSÉ+X@example.com, +1 555-625-1199) and José O&#39;Brien; Joséphine stays"
+
+    assert hide_text(said, JOSE) == "[redacted] ([redacted], [redacted]) and [redacted]; Joséphine stays"
+    assert names_subject(said, JOSE)
+    assert not names_subject("José Brien, 555-625-11990", JOSE)
+
+
+def test_ids_money_skus_and_times_stay_and_the_person_goes() -> None:
+    body: dict[str, Any] = {
+        "id": 2**70,
+        "name": "#1001",
+        "total_price": "12.50",
+        "updated_at": "2026-11-20T12:00:00-08:00",
+        "customer": {"id": 1, "name": "J", "email": "j@x.io"},
+        "tags": "vip",
+        "line_items": [
+            {
+                "sku": "MUG",
+                "name": "A mug",
+                "title": "Mug of José O'Brien",
+                "properties": [{"name": "Text", "value": "J"}, {"name": " Served By ", "value": "Ada"}],
+            }
+        ],
+        "metadata": {"order_id": "1001", "gift": "for J"},
+        "shipping_lines": [{"phone": "1", "price": "5.00"}],
+    }
+
+    left = blank(body, JOSE)
+
+    assert left == {
+        "id": 2**70,
+        "name": "#1001",
+        "total_price": "12.50",
+        "updated_at": "2026-11-20T12:00:00-08:00",
+        "customer": {"id": 1, "name": None, "email": None},
+        "tags": None,
+        "line_items": [
+            {
+                "sku": "MUG",
+                "name": "A mug",
+                "title": "Mug of [redacted]",
+                "properties": [{"name": "Text", "value": None}, {"name": " Served By ", "value": "Ada"}],
+            }
+        ],
+        "metadata": {"order_id": "1001", "gift": None},
+        "shipping_lines": [{"phone": None, "price": "5.00"}],
+    }
+    assert blank(left, JOSE) == left
+
+
+def test_what_staff_did_is_read_from_the_attributes_that_stay() -> None:
+    assert STAFF_ATTRIBUTES == STAFF_NAMES
+
+
+def test_numbers_and_addresses_have_one_form() -> None:
+    assert normal_phone("+1 (555) 625-1199") == normal_phone("555-625-1199") == "5556251199"
+    assert (normal_phone("12345"), normal_phone(None)) == ("", "")
+    assert (normal_email(" John@Example.COM "), normal_email("john"), normal_email(7)) == (
+        "john@example.com", "", "",
+    )  # fmt: skip
+
+
+def test_a_subject_does_not_show_who_it_is() -> None:
+    shown = repr(JOSE)
+
+    assert "191167" in shown
+    assert not names_subject(shown, JOSE)
+
+
+def scanned(tx: Connection, data: bytes, subject: Subject = JOSE) -> bool:
+    pattern = search_pattern(subject, with_ids=True)
+    statement = "select encode(%(data)s::bytea, 'escape') collate \"C\" ~* %(pattern)s"
+    return bool(tx.exec_driver_sql(statement, {"data": data, "pattern": pattern}).scalar())

@@ -1,0 +1,92 @@
+"""A shop that left, and asked for all of it to go: its customers, its bodies, its keys. Figures stay."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.ledger import personal
+from services.ledger.filters import EventFilter
+from services.ledger.replay import replay_events
+from services.providers.object_store import FolderStore
+from services.shops.secrets import get_secret, record_secret
+from tests.privacy.people import JANES, JOHNS, ask, everything, found_in, work
+from tests.privacy.test_redact import figures
+from tests.storefront.bodies import rows
+
+
+def test_all_customers_of_the_shop_are_forgotten_and_figures_stay(shop: Engine, archive: FolderStore) -> None:
+    ask(shop, "customers/data_request", 100)
+    before = figures(shop)
+
+    report = ask(shop, "shop/redact", 200)
+
+    assert report.settled.done == 1
+    assert found_in(everything(shop), JOHNS + JANES) == set()
+    assert archive.find_keys("privacy/") == []
+    assert figures(shop) == before
+    assert rows(shop, "select kind, status from privacy_requests order by id") == [
+        ("export", "done"), ("shop_redact", "done"),
+    ]  # fmt: skip
+
+
+def test_it_goes_piece_by_piece_and_a_try_after_a_crash_does_the_rest(
+    shop: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(personal, "PIECE", 5)
+    pieces: list[int] = []
+    real = personal._blank_events
+
+    def fail_at_the_third(tx: Connection, changed: Sequence[tuple[int, bytes]], at: str) -> int:
+        pieces.append(len(changed))
+        if len(pieces) == 3:
+            raise RuntimeError("the power went")
+        return real(tx, changed, at)
+
+    monkeypatch.setattr(personal, "_blank_events", fail_at_the_third)
+    assert len(ask(shop, "shop/redact", 200).settled.retried) == 1
+    with transaction(shop) as tx:
+        tx.execute(
+            text("update work_queue set next_retry_at = now() - interval '1 s' where status = 'error'")
+        )
+
+    assert work(shop).settled.done == 1
+
+    # Fourteen events: two pieces before the crash, and what was left of the third after it.
+    assert pieces == [5, 5, 4, 4]
+    assert found_in(everything(shop), JOHNS + JANES) == set()
+
+
+def test_another_shop_keeps_everything(shop: Engine) -> None:
+    from tests.storefront.bodies import add_shop
+
+    other = add_shop(shop, "pier", "pier.myshopify.com")
+    with transaction(shop) as tx:
+        record_secret(tx, other, "stripe-key", "rk_test_" + "b" * 24, utc_now())
+    ask(shop, "shop/redact", 200, shop_id=other)
+
+    with transaction(shop) as tx:
+        assert get_secret(tx, other, "stripe-key")
+
+
+def test_its_keys_are_gone_and_a_replay_of_the_request_takes_no_new_ones(shop: Engine) -> None:
+    key = "rk_test_" + "a" * 24
+    with transaction(shop) as tx:
+        record_secret(tx, 1, "stripe-key", key, utc_now())
+    ask(shop, "shop/redact", 200)
+    with transaction(shop) as tx:
+        assert get_secret(tx, 1, "stripe-key") is None
+        record_secret(tx, 1, "stripe-key", key, utc_now())
+        wanted = EventFilter(topic="shop/redact", since=utc_now() - timedelta(days=9999))
+        replay_events(tx, wanted, now=utc_now(), by="ada")
+
+    assert work(shop).settled.done == 1
+
+    with transaction(shop) as tx:
+        assert get_secret(tx, 1, "stripe-key") == key
+    assert rows(shop, "select verdict from work_queue where topic = 'privacy_redact' order by id") == [
+        ("redacted",), ("done_before",),
+    ]  # fmt: skip

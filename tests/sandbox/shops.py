@@ -1,0 +1,68 @@
+"""A shop of the sandbox that tests ask in GraphQL, and the history of one order."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from services.sandbox import shopify_catalogue, shopify_payloads, shopify_sale_payloads
+from services.sandbox.shopify_shop import ShopifyShop
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+LOCATION = 65_536_001
+
+
+def open_shop(clock=lambda: 0.0, **asked):
+    shop = ShopifyShop("ada.myshopify.com", clock)
+    shop.control(asked)
+    return shop
+
+
+def ask(shop, document, **variables):
+    """Return data; a GraphQL error is the caller's fault."""
+    status, body = shop.answer("t", {"query": document, "variables": variables}, NOW)
+    assert status == 200
+    assert "errors" not in body, body["errors"]
+    return body["data"]
+
+
+def fault(shop, document, **variables):
+    """Return the first GraphQL error."""
+    return shop.answer("t", {"query": document, "variables": variables}, NOW)[1]["errors"][0]
+
+
+class History:
+    """One order with all that can happen to it, as webhooks in the order in which they were sent."""
+
+    def __init__(self, seed=1):
+        rng = random.Random(seed)
+        self.items = shopify_catalogue.make_items(rng, 3)
+        self.order = shopify_sale_payloads.make_taxed_order(
+            rng, self.items, placed_at=NOW - timedelta(hours=5), mechanic="Ben", discount_cents=500,
+            taxes=[*shopify_sale_payloads.GST_AND_PST, shopify_sale_payloads.Tax("Levy", Decimal("0.01"))],
+        )  # fmt: skip
+        self.paid = shopify_sale_payloads.make_order_transaction(
+            rng, self.order, processed_at=NOW - timedelta(hours=5), payment_ref="ch_3abc"
+        )
+        self.sent = shopify_sale_payloads.make_fulfillment(
+            rng, self.order, updated_at=NOW - timedelta(hours=3), location_id=LOCATION
+        )
+        self.refund = shopify_payloads.make_refund(
+            rng, self.order, refunded_at=NOW - timedelta(hours=2), location_id=LOCATION
+        )
+        self.changed = shopify_payloads.make_order_update(
+            self.order, updated_at=NOW - timedelta(hours=2), financial_status="partially_refunded",
+            fulfillment_status="fulfilled",
+        )  # fmt: skip
+        self.product = shopify_catalogue.make_product(self.items, updated_at=NOW - timedelta(days=1))
+        self.webhooks = [
+            ("products/update", self.product),
+            ("orders/create", self.order),
+            ("order_transactions/create", self.paid),
+            ("fulfillments/create", self.sent),
+            ("refunds/create", self.refund),
+            ("orders/updated", self.changed),
+        ]
+
+    def feed(self, shop, webhooks=None):
+        told = self.webhooks if webhooks is None else webhooks
+        shop.control({"webhooks": [{"topic": topic, "body": body} for topic, body in told]})

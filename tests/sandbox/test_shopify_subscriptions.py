@@ -1,0 +1,115 @@
+"""Webhook subscriptions of the sandbox's shop: made, found, changed, lost."""
+
+import pytest
+
+from tests.sandbox.shops import ask, fault, open_shop
+
+URI = "https://hooks.example.com/webhooks/shopify/ada"
+CREATE = """
+mutation C($topic: WebhookSubscriptionTopic!, $with: WebhookSubscriptionInput!) {
+  webhookSubscriptionCreate(topic: $topic, webhookSubscription: $with) {
+    webhookSubscription { id topic uri callbackUrl format createdAt } userErrors { field message } } }"""
+LIST = """query L($topics: [WebhookSubscriptionTopic!], $after: String) {
+  webhookSubscriptions(first: 2, topics: $topics, after: $after) {
+    nodes { id topic uri format createdAt updatedAt } pageInfo { hasNextPage endCursor } } }"""
+
+
+@pytest.fixture
+def shop():
+    return open_shop()
+
+
+def create(shop, topic="ORDERS_CREATE", **asked):
+    return ask(shop, CREATE, topic=topic, **{"with": {"uri": URI} | asked})["webhookSubscriptionCreate"]
+
+
+def topics(shop, **asked):
+    return [node["topic"] for node in ask(shop, LIST, **asked)["webhookSubscriptions"]["nodes"]]
+
+
+def test_subscription_is_made_and_listed(shop):
+    made = create(shop, format="JSON")
+
+    assert made["userErrors"] == []
+    assert made["webhookSubscription"] == {
+        "id": "gid://shopify/WebhookSubscription/1",
+        "topic": "ORDERS_CREATE",
+        "uri": URI,
+        "callbackUrl": URI,
+        "format": "JSON",
+        "createdAt": "2026-11-21T12:00:00Z",
+    }
+    assert topics(shop) == ["ORDERS_CREATE"]
+
+
+def test_address_is_taken_once_a_topic(shop):
+    create(shop)
+
+    refused = create(shop)
+    assert refused == {
+        "webhookSubscription": None,
+        "userErrors": [
+            {
+                "field": ["webhookSubscription", "uri"],
+                "message": "Address for this topic has already been taken",
+            }
+        ],
+    }
+    assert create(shop, "ORDERS_PAID")["userErrors"] == []
+    assert create(shop, uri=URI + "/2")["userErrors"] == []
+
+
+@pytest.mark.parametrize("uri", ["http://hooks.example.com/", "", "ftp://x"])
+def test_address_without_https_is_refused(shop, uri):
+    assert create(shop, uri=uri)["userErrors"]
+    assert topics(shop) == []
+
+
+def test_topic_that_the_api_lacks_is_an_error(shop):
+    asked = {"topic": "CUSTOMERS_REDACT", "with": {"uri": URI}}
+
+    assert fault(shop, CREATE, **asked)["extensions"]["code"] == "INVALID_VARIABLE"
+
+
+def test_list_is_paged_and_told_apart_by_topic(shop):
+    for topic in ("ORDERS_CREATE", "REFUNDS_CREATE", "PRODUCTS_UPDATE"):
+        create(shop, topic)
+
+    page = ask(shop, LIST)["webhookSubscriptions"]
+    rest = ask(shop, LIST, after=page["pageInfo"]["endCursor"])["webhookSubscriptions"]
+
+    assert [node["topic"] for node in page["nodes"] + rest["nodes"]] == [
+        "ORDERS_CREATE", "REFUNDS_CREATE", "PRODUCTS_UPDATE",
+    ]  # fmt: skip
+    assert topics(shop, topics=["REFUNDS_CREATE"]) == ["REFUNDS_CREATE"]
+
+
+def test_subscription_is_changed_and_deleted(shop):
+    gid = create(shop)["webhookSubscription"]["id"]
+    update = """mutation U($id: ID!, $with: WebhookSubscriptionInput!) {
+      webhookSubscriptionUpdate(id: $id, webhookSubscription: $with) {
+        webhookSubscription { uri } userErrors { message } } }"""
+    delete = """mutation D($id: ID!) { webhookSubscriptionDelete(id: $id) {
+      deletedWebhookSubscriptionId userErrors { message } } }"""
+
+    changed = ask(shop, update, id=gid, **{"with": {"uri": URI + "/new"}})["webhookSubscriptionUpdate"]
+    assert changed == {"webhookSubscription": {"uri": URI + "/new"}, "userErrors": []}
+    assert ask(shop, delete, id=gid)["webhookSubscriptionDelete"]["deletedWebhookSubscriptionId"] == gid
+    gone = {"userErrors": [{"message": "Webhook subscription does not exist"}]}
+    assert ask(shop, delete, id=gid)["webhookSubscriptionDelete"] == gone | {
+        "deletedWebhookSubscriptionId": None
+    }
+    assert ask(shop, update, id=gid, **{"with": {}})["webhookSubscriptionUpdate"] == gone | {
+        "webhookSubscription": None
+    }
+
+
+def test_shopify_deletes_what_failed_too_often(shop):
+    shop.control(
+        {"subscriptions": [{"topic": "ORDERS_CREATE", "uri": URI}, {"topic": "ORDERS_PAID", "uri": URI}]}
+    )
+
+    shop.control({"delete_subscriptions": ["ORDERS_CREATE"]})
+
+    assert topics(shop) == ["ORDERS_PAID"]
+    assert create(shop)["userErrors"] == []

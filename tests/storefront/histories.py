@@ -1,0 +1,213 @@
+"""Whole days of a small shop as hypothesis draws them: any Shopify topic, ties, ids beyond 2**53."""
+
+from collections.abc import Callable
+from datetime import UTC, timedelta
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+
+from services.ledger.work import WorkItem
+from services.storefront.customers import ingest_customers
+from services.storefront.fulfillments import ingest_fulfillments
+from services.storefront.inventory_items import ingest_inventory_items
+from services.storefront.locations import ingest_locations
+from services.storefront.order_transactions import ingest_order_transactions
+from services.storefront.orders import ingest_orders
+from services.storefront.products import ingest_products
+from services.storefront.refunds import ingest_refunds
+from services.storefront.stock import ingest_inventory_levels
+from services.storefront.storefronts import ingest_storefronts
+from tests.storefront.bodies import ITEM, LOCATION, NOON, ORDER, Ingest, at, item, line
+
+PRODUCTS = (2**53 + 101, 2**53 + 201)
+CUSTOMER = 2**53 + 301
+
+
+class Event(NamedTuple):
+    """One delivery: what works it, its topic, its body, and the minute it was sent."""
+
+    effect: Ingest
+    topic: str
+    body: dict[str, Any]
+    minute: int
+
+    def deliver(self) -> WorkItem:
+        """One more copy of it, a work item of its own."""
+        made = item("history", self.body, event_topic=self.topic)
+        return made._replace(occurred_at=NOON.astimezone(UTC) + timedelta(minutes=self.minute))
+
+
+def _at(minute: int) -> str:
+    return at(minute)
+
+
+minutes = st.integers(0, 2)
+orders_of_shop = st.sampled_from([ORDER, ORDER, ORDER, ORDER + 1000])
+customers_of_shop = st.sampled_from([CUSTOMER, CUSTOMER, CUSTOMER + 1])
+items_of_shop = st.sampled_from([ITEM, ITEM, ITEM, ITEM + 1])
+shelves_of_shop = st.sampled_from([LOCATION, LOCATION, LOCATION + 1])
+skus = st.sampled_from(["MUG", "CUP", ""])
+texts = st.sampled_from(["", "a", "B", "é"])
+cents = st.sampled_from(["0.00", "5.00", "12.50", "100"])
+
+
+def _draws(make: Callable[..., Event]) -> Callable[..., st.SearchStrategy[Event]]:
+    return st.composite(make)
+
+
+@_draws
+def order_events(draw: st.DrawFn) -> Event:
+    """A state of an order: lines come, go, change sku, and a customer with it."""
+    number, minute = draw(orders_of_shop), draw(minutes)
+    lines = [
+        line(number + place, draw(skus), draw(st.integers(0, 3)), draw(cents))
+        | {"total_discount": draw(cents), "taxable": draw(st.booleans())}
+        | (
+            {"tax_lines": [{"title": "GST", "rate": 0.05, "price": draw(cents)}]}
+            if draw(st.booleans())
+            else {}
+        )
+        for place in sorted(draw(st.sets(st.integers(1, 3))))
+    ]
+    customer = {
+        "id": draw(customers_of_shop), "first_name": draw(texts), "email": draw(texts),
+        "updated_at": draw(st.sampled_from([None, _at(1), _at(2)])),
+    }  # fmt: skip
+    body = {
+        "id": number, "name": f"#{number % 10}", "currency": "CAD",
+        "total_price": draw(st.sampled_from(["12.50", "12.50", "5.00"])),
+        "subtotal_price": draw(st.none() | cents), "created_at": _at(0), "updated_at": _at(minute),
+        "financial_status": draw(st.sampled_from(["paid", "paid", "paid", "pending"])),
+        "fulfillment_status": draw(st.sampled_from([None, None, "fulfilled"])),
+        "cancelled_at": draw(st.sampled_from([None, None, None, _at(3)])), "line_items": lines,
+        "customer": draw(st.sampled_from([None, customer])), "user_id": draw(st.sampled_from([None, 7])),
+    }  # fmt: skip
+    return Event(ingest_orders, "orders/updated", body, minute)
+
+
+@_draws
+def refund_events(draw: st.DrawFn) -> Event:
+    """A telling of a refund: its money pending or paid, its lines put back or not yet."""
+    number, place = draw(orders_of_shop), draw(st.integers(1, 2))
+    refund_id = number + 500 + place
+    gone = {"id": refund_id + 10, "line_item_id": number + place, "quantity": 1, "location_id": LOCATION,
+            "restock_type": draw(st.sampled_from(["return", "no_restock"])), "subtotal": draw(cents),
+            "line_item": {"sku": "MUG" if place > 1 else "CUP"}}  # fmt: skip
+    paid = {"kind": "refund", "status": draw(st.sampled_from(["pending", "success"])), "amount": draw(cents),
+            "currency": "CAD"}  # fmt: skip
+    shipping = {"kind": "shipping_refund", "amount": f"-{draw(cents)}", "tax_amount": "-0.50"}
+    body = {
+        "id": refund_id, "order_id": number, "created_at": _at(place), "transactions": [paid],
+        "refund_line_items": [gone] if draw(st.booleans()) else [],
+        "order_adjustments": [shipping] if draw(st.booleans()) else [],
+    }  # fmt: skip
+    return Event(ingest_refunds, "refunds/create", body, place)
+
+
+@_draws
+def payment_events(draw: st.DrawFn) -> Event:
+    """A transaction of an order, or a fulfilment of it."""
+    number, minute = draw(orders_of_shop), draw(minutes)
+    body = {
+        "id": number + draw(st.integers(700, 701)), "order_id": number, "kind": "sale", "amount": draw(cents),
+        "currency": "CAD", "created_at": _at(0), "updated_at": _at(minute), "gateway": draw(texts),
+        "status": draw(st.sampled_from(["pending", "success", "failure", "error", "cancelled"])),
+        "authorization": draw(st.sampled_from([None, "ch_3QabcdefXYZ01", "1001"])),
+        "line_items": [{"quantity": draw(st.integers(0, 2))}],
+    }  # fmt: skip
+    if draw(st.booleans()):
+        return Event(ingest_order_transactions, "order_transactions/create", body, minute)
+    return Event(ingest_fulfillments, "fulfillments/update", body, minute)
+
+
+@_draws
+def product_events(draw: st.DrawFn) -> Event:
+    """A product with its variants; one of its items may be told of elsewhere too."""
+    place, minute = draw(st.sampled_from([0, 0, 1])), draw(minutes)
+    variants = [
+        {"id": ITEM + 1000 + k, "inventory_item_id": ITEM + k, "sku": draw(skus), "title": draw(texts),
+         "updated_at": _at(draw(minutes))}
+        for k in sorted(draw(st.sets(st.sampled_from([2 * place, 2 * place + 1]))))
+    ]  # fmt: skip
+    body = {"id": PRODUCTS[place], "title": draw(texts), "status": draw(texts), "variants": variants,
+            "updated_at": _at(minute)}  # fmt: skip
+    return Event(ingest_products, "products/update", body, minute)
+
+
+@_draws
+def level_events(draw: st.DrawFn) -> Event:
+    """What Shopify holds of an item at a location."""
+    minute = draw(minutes)
+    body = {
+        "inventory_item_id": draw(items_of_shop),
+        "location_id": draw(shelves_of_shop),
+        "available": draw(st.integers(0, 9)), "updated_at": _at(minute),
+    }  # fmt: skip
+    return Event(ingest_inventory_levels, "inventory_levels/update", body, minute)
+
+
+@_draws
+def other_events(draw: st.DrawFn) -> Event:
+    """An inventory item, a location, a customer or the shop itself."""
+    minute = draw(minutes)
+    base = {"updated_at": _at(minute), "name": draw(texts), "first_name": draw(texts), "phone": draw(texts)}
+    event: Event = draw(
+        st.sampled_from(
+            [
+                Event(ingest_inventory_items, "inventory_items/update",
+                      base | {"id": draw(items_of_shop), "sku": draw(skus), "cost": draw(cents),
+                              "tracked": draw(st.booleans())}, minute),
+                Event(ingest_locations, "locations/update",
+                      base | {"id": LOCATION, "active": draw(st.booleans()), "country_code": "CA",
+                              "province_code": draw(st.sampled_from(["BC", "ON"]))}, minute),
+                Event(ingest_customers, "customers/update",
+                      base | {"id": draw(customers_of_shop)}, minute),
+                Event(ingest_storefronts, "shop/update", base | {"id": 9, "currency": "CAD"}, minute),
+            ]
+        )
+    )  # fmt: skip
+    return event
+
+
+def _end(effect: Ingest, topic: str, ids: st.SearchStrategy[int]) -> st.SearchStrategy[Event]:
+    """Something is gone. The body has no time of its own."""
+    return st.builds(lambda number, minute: Event(effect, topic, {"id": number}, minute), ids, minutes)
+
+
+order_ends = _end(ingest_orders, "orders/delete", orders_of_shop)
+product_ends = _end(ingest_products, "products/delete", st.sampled_from([*PRODUCTS[:1] * 2, *PRODUCTS]))
+item_ends = _end(ingest_inventory_items, "inventory_items/delete", items_of_shop)
+other_ends = st.one_of(
+    _end(ingest_locations, "locations/delete", st.just(LOCATION)),
+    _end(ingest_customers, "customers/delete", customers_of_shop),
+    _end(ingest_storefronts, "app/uninstalled", st.just(9)),
+)
+edits = st.builds(
+    lambda minute: Event(ingest_orders, "orders/edited", {"order_edit": {"order_id": ORDER}}, minute), minutes
+)
+cuts = st.builds(
+    lambda number, shelf, minute: Event(
+        ingest_inventory_levels,
+        "inventory_levels/disconnect",
+        {"inventory_item_id": number, "location_id": shelf},
+        minute,
+    ),
+    items_of_shop,
+    shelves_of_shop,
+    minutes,
+)
+
+EVENTS: dict[str, tuple[st.SearchStrategy[Event], ...]] = {
+    "orders": (order_events(), order_events(), order_ends, edits),
+    "refunds": (refund_events(), refund_events(), order_events(), payment_events()),
+    "shelves": (level_events(), level_events(), cuts, product_events(), item_ends, order_events()),
+    "products": (product_events(), product_events(), product_ends, item_ends, level_events()),
+    "others": (other_events(), other_events(), other_ends, order_events()),
+}
+"""What a history is about. Few things are told of, often, and within three minutes: so events meet."""
+
+
+def histories(about: str) -> st.SearchStrategy[list[Event]]:
+    """Events in the order in which they happened to be drawn; ``all`` mixes what a day may hold."""
+    kinds = EVENTS.get(about) or [kind for kinds in EVENTS.values() for kind in kinds]
+    return st.lists(st.one_of(*kinds), min_size=2, max_size=20)

@@ -1,0 +1,79 @@
+"""Whatever Shopify tells, late, twice, shuffled and in sets of any size, ends in the same rows."""
+
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, Table
+
+from services.core.db import transaction
+from services.ledger.work import Done
+from services.storefront import tables
+from tests.storefront.bodies import Ingest, add_shop, ingest, rows
+from tests.storefront.histories import EVENTS, Event, histories
+
+TABLES = (
+    tables.orders, tables.order_lines, tables.order_refunds, tables.order_refund_lines,
+    tables.order_transactions, tables.fulfillments, tables.customers, tables.products, tables.variants,
+    tables.inventory_items, tables.locations, tables.storefronts, tables.inventory_levels,
+    tables.stock_movements,
+)  # fmt: skip
+NOT_STATE = frozenset({"event_id", "changed_at"})
+"""Which delivery won, of several alike, and when we wrote: no fact of the shop's."""
+
+EXPLORE = int(os.environ.get("EXPLORE_HISTORIES", "0"))
+"""How many fresh histories to look for a fault in; 0: always the same few, as a gate should."""
+
+
+def tell(engine: Engine, sets: Sequence[Sequence[Event]]) -> dict[str, list[Any]]:
+    """The rows that an empty storefront has after ``sets``, each worked as the workers work it."""
+    with transaction(engine) as tx:
+        for table in [*(table.name for table in TABLES), "work_queue", "incidents", "connections"]:
+            tx.exec_driver_sql(f"delete from {table}")  # noqa: S608
+    for events in sets:
+        of_topic: dict[Ingest, list[Event]] = {}
+        for event in events:
+            of_topic.setdefault(event.effect, []).append(event)
+        for effect, told in of_topic.items():
+            effects = ingest(engine, effect, *(event.deliver() for event in told))
+            assert all(isinstance(outcome, Done) for outcome in effects.outcomes), effects.outcomes
+    return {table.name: state_of(engine, table) for table in TABLES}
+
+
+def state_of(engine: Engine, table: Table) -> list[Any]:
+    """What ``table`` holds, without what is no fact of the shop's."""
+    columns = ", ".join(column.name for column in table.columns if column.name not in NOT_STATE)
+    keys = ", ".join(table.primary_key.columns.keys())
+    return rows(engine, f"select {columns} from {table.name} order by {keys}")  # noqa: S608
+
+
+@pytest.mark.parametrize("about", [*EVENTS, "all"])
+@settings(
+    max_examples=EXPLORE or 30,
+    deadline=None,
+    derandomize=not EXPLORE,
+    suppress_health_check=list(HealthCheck),
+)
+@given(data=st.data(), rng=st.randoms(use_true_random=False))
+def test_any_order_repetition_and_size_of_sets_ends_in_the_same_rows(
+    engine: Engine, about: str, data: st.DataObject, rng: Random
+) -> None:
+    if not rows(engine, "select id from shops"):
+        add_shop(engine)
+    history = data.draw(histories(about))
+    expected = tell(engine, [[event] for event in history])
+
+    told = history + rng.choices(history, k=rng.randint(0, 3))
+    rng.shuffle(told)
+    cuts = sorted({0, len(told), *(rng.randint(0, len(told)) for _ in range(rng.randint(0, 6)))})
+    sets = [told[begin:end] for begin, end in pairwise(cuts)]
+    for number, events in enumerate(sets):
+        for event in events:
+            note(f"set {number}: {event.topic} sent at minute {event.minute}: {event.body}")
+
+    assert tell(engine, sets) == expected
