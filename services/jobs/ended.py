@@ -1,5 +1,6 @@
 """The end of a run: its evidence, what looks odd about it, and who is told."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,11 +12,15 @@ from services.alerts.incidents import Incident, record_incidents, resolve_incide
 from services.audit.chain import Entry, Mutation
 from services.jobs.judge import judge_run_time, judge_volume
 from services.jobs.telemetry import EndedRun, plan_completed
+from services.ledger.said import say_money
 from services.ledger.work import Recorded
 
 NOT_RUN = "cron_did_not_run"
 TOO_SHORT = "run_too_short"
 TOO_SMALL = "volume_too_small"
+
+_CENTS = re.compile(r"(.+)_([a-zA-Z]{3})_cents")
+"""The name of a figure that is money: what it is of, and its currency."""
 
 _END = """
 update job_runs r set status = 'done', ended_at = %(now)s, started_at = coalesce(r.started_at, %(now)s),
@@ -65,9 +70,15 @@ def record_ended(
 
 
 def say_stats(stats: Mapping[str, Any]) -> str:
-    """Return figures in words: "120 ours, 118 theirs, 2 breaks"."""
-    said = [f"{value} {name.replace('_', ' ')}" for name, value in stats.items()]
-    return ", ".join(said) or "no figures"
+    """Return figures in words: "120 ours, 2 breaks, 31.00 CAD charge" (``charge_cad_cents``)."""
+    return ", ".join(_say_figure(name, value) for name, value in stats.items()) or "no figures"
+
+
+def _say_figure(name: str, value: Any) -> str:
+    money = _CENTS.fullmatch(name)
+    if money is None or type(value) is not int:
+        return f"{value} {name.replace('_', ' ')}"
+    return f"{say_money(value, money[2].upper())} {money[1].replace('_', ' ')}"
 
 
 def _find_odd(

@@ -2,18 +2,35 @@
 
 import random
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
 from services.sandbox.payloads import dump, utc_text, uuid_text
 from services.sandbox.quo_payloads import make_call, make_legacy_call, make_legacy_message, make_message
-from services.sandbox.shopify_catalogue import Item, make_inventory_level, make_items, make_product
-from services.sandbox.shopify_payloads import make_order, make_order_update, make_refund
+from services.sandbox.shopify_account_payloads import (
+    make_customer,
+    make_customer_redact,
+    make_data_request,
+    make_shop,
+    make_shop_redact,
+)
+from services.sandbox.shopify_catalogue import (
+    Item,
+    make_inventory_item,
+    make_inventory_level,
+    make_items,
+    make_location,
+    make_product,
+)
+from services.sandbox.shopify_payloads import make_order_update, make_refund
+from services.sandbox.shopify_sale_payloads import make_fulfillment, make_order_transaction, make_taxed_order
 from services.sandbox.stripe_payloads import (
     make_charge,
+    make_dispute,
     make_event,
     make_payment_intent,
+    make_payout,
     make_refunded_charge,
 )
 from services.sandbox.stripe_payloads import (
@@ -21,6 +38,7 @@ from services.sandbox.stripe_payloads import (
 )
 
 LOCATION_ID = 65_536_001
+SHOPIFY_ID, DOMAIN, CUSTOMER_ID = 548_380_009, "sample.myshopify.com", 7_001_001
 Maker = Callable[[random.Random, str, datetime], dict[str, Any]]
 
 
@@ -30,8 +48,13 @@ def _items(currency: str) -> list[Item]:
 
 
 def _order(rng: random.Random, currency: str, now: datetime) -> dict[str, Any]:
-    return make_order(
-        rng, _items(currency), placed_at=now, currency=currency, number=rng.randint(1001, 99999)
+    return make_taxed_order(
+        rng,
+        _items(currency),
+        placed_at=now,
+        currency=currency,
+        number=rng.randint(1001, 99999),
+        mechanic=rng.choice(("Dana", "Miguel")),
     )
 
 
@@ -40,6 +63,24 @@ def _level(rng: random.Random, currency: str, now: datetime) -> dict[str, Any]:
     return make_inventory_level(
         item.inventory_item_id, LOCATION_ID, available=rng.randint(0, 50), updated_at=now
     )
+
+
+def _customer(now: datetime) -> dict[str, Any]:
+    return make_customer(CUSTOMER_ID, updated_at=now)
+
+
+def _item(currency: str, now: datetime) -> dict[str, Any]:
+    return make_inventory_item(_items(currency)[0], updated_at=now, cost_cents=400, currency=currency)
+
+
+def _data_request(rng: random.Random, now: datetime) -> dict[str, Any]:
+    number = rng.randint(1, 99_999)
+    return make_data_request(SHOPIFY_ID, DOMAIN, _customer(now), order_ids=[], request_id=number)
+
+
+def _payout(rng: random.Random, currency: str, now: datetime) -> dict[str, Any]:
+    cents, arrives_at = rng.randint(10_000, 90_000), now + timedelta(days=2)
+    return make_payout(rng, amount_cents=cents, currency=currency, created_at=now, arrives_at=arrives_at)
 
 
 def _charge(rng: random.Random, currency: str, now: datetime, status: str = "succeeded") -> dict[str, Any]:
@@ -62,6 +103,8 @@ _STRIPE: MappingProxyType[str, Maker] = MappingProxyType(
         "charge.refunded": _refunded,
         "refund.created": _stripe_refund,
         "payment_intent.succeeded": lambda rng, cur, now: make_payment_intent(_charge(rng, cur, now)),
+        "charge.dispute.created": lambda rng, c, now: make_dispute(rng, _charge(rng, c, now), created_at=now),
+        "payout.paid": _payout,
     }
 )
 
@@ -84,6 +127,24 @@ SAMPLES: MappingProxyType[str, MappingProxyType[str, Maker]] = MappingProxyType(
                 "refunds/create": lambda r, c, now: make_refund(r, _order(r, c, now), refunded_at=now),
                 "inventory_levels/update": _level,
                 "products/update": lambda _, c, now: make_product(_items(c), updated_at=now, currency=c),
+                "order_transactions/create": lambda r, c, now: make_order_transaction(
+                    r, _order(r, c, now), processed_at=now
+                ),
+                "fulfillments/create": lambda r, c, now: make_fulfillment(
+                    r, _order(r, c, now), updated_at=now
+                ),
+                "inventory_items/update": lambda _, c, now: _item(c, now),
+                "locations/update": lambda _r, _c, now: make_location(LOCATION_ID, updated_at=now),
+                "customers/update": lambda _r, _c, now: _customer(now),
+                "customers/data_request": lambda r, _, now: _data_request(r, now),
+                "customers/redact": lambda _r, _c, now: make_customer_redact(
+                    SHOPIFY_ID, DOMAIN, _customer(now), order_ids=[]
+                ),
+                "shop/update": lambda _, c, now: make_shop(SHOPIFY_ID, DOMAIN, updated_at=now, currency=c),
+                "app/uninstalled": lambda _, c, now: make_shop(
+                    SHOPIFY_ID, DOMAIN, updated_at=now, currency=c
+                ),
+                "shop/redact": lambda _r, _c, _now: make_shop_redact(SHOPIFY_ID, DOMAIN),
             }
         ),
         "stripe": MappingProxyType({topic: _event(topic) for topic in _STRIPE}),
