@@ -10,7 +10,7 @@ import services.conversations.personal
 import services.ledger.personal
 import services.mail.personal
 import services.shops.personal_secrets
-import services.storefront.personal  # noqa: F401 - whoever holds personal data is asked at every request
+import services.storefront.privacy.personal  # noqa: F401 - whoever holds personal data is asked at every request
 from services.alerts.dead_work import record_dead_work
 from services.core.broker import queue_depths
 from services.core.clock import utc_now
@@ -21,8 +21,8 @@ from services.ledger.dispatch import send_messages
 from services.ledger.sweep import record_heartbeat
 from services.ledger.sweep import sweep as sweep_ledger
 from services.ledger.topics import QUEUES
-from services.storefront.privacy_export import PrivacyExport
-from services.storefront.privacy_redact import PrivacyRedact
+from services.storefront.privacy.export import PrivacyExport
+from services.storefront.privacy.redact import PrivacyRedact
 from tasks.celery import app
 from tasks.runner import work_task
 

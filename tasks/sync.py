@@ -5,7 +5,7 @@ from services.books.event_fetch import EventFetch
 from services.closing.gap_healing import GapHealing
 from services.jobs.checkins import SentryCheckin
 from services.jobs.effect import JobEffect
-from services.storefront.subscriptions_watch import SubscriptionWatch
+from services.storefront.subscriptions.watch import SubscriptionWatch
 from tasks.runner import work_task
 
 event_fetch = work_task("event_fetch", EventFetch())

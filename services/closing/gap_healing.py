@@ -13,7 +13,7 @@ from services.core.clock import utc_now
 from services.core.errors import Misconfigured, RetryLater, WorkError
 from services.jobs.effect import Finished, Run
 from services.ledger.work import Recorded
-from services.storefront.heal import heal_shopify
+from services.storefront.healing.heal import heal_shopify
 
 JOB = "gap-healing"
 NO_CREDENTIALS = frozenset({"shopify.no_domain", "shopify.no_token", "stripe.no_key"})

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from services.core.settings import get_settings
 from services.fleet.cli import main
-from services.storefront.subscriptions import WANTED
+from services.storefront.subscriptions.plan import WANTED
 from tests.healing.day import drop_a_third, make_day
 from tests.healing.house import (
     DOMAIN,

@@ -9,8 +9,8 @@ import pytest
 from services.closing.gap_healing import Part, heal_providers
 from services.core.errors import RetryLater
 from services.storefront.admin import open_admin
-from services.storefront.heal import heal_shopify
-from services.storefront.heal_reader import Admin
+from services.storefront.healing.heal import heal_shopify
+from services.storefront.healing.reader import Admin
 from tests.healing.day import EVENING, Day, drop_a_third, make_day
 from tests.healing.house import (
     DOMAIN,

@@ -16,8 +16,8 @@ from services.providers.shopify_answers import ThrottleStatus
 from services.sandbox.payloads import local_text
 from services.sandbox.shopify_catalogue import make_items, make_product
 from services.sandbox.shopify_payloads import make_line, make_refund
-from services.storefront.heal import FIRST_REACH, OVERLAP, heal_shopify
-from services.storefront.heal_reader import Reader
+from services.storefront.healing.heal import FIRST_REACH, OVERLAP, heal_shopify
+from services.storefront.healing.reader import Reader
 from tests.healing.day import CURRENCY, EVENING, MORNING, Webhook, make_day
 from tests.healing.house import (
     DOMAIN,

@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from services.closing.gap_healing import GapHealing
 from services.jobs.effect import JobWork
-from services.storefront.subscriptions_watch import SubscriptionWatch
+from services.storefront.subscriptions.watch import SubscriptionWatch
 from tests.healing.day import EVENING
 from tests.healing.house import Shops, put_order, work_off
 from tests.jobs.moments import keep_time, know, runs

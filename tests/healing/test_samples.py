@@ -17,20 +17,20 @@ from services.providers.shopify_pull_documents import (
 from services.sandbox.world import World
 from services.storefront.customer_body import read_customer
 from services.storefront.fulfillments import ingest_fulfillments
-from services.storefront.heal_reader import Page
-from services.storefront.inventory_items import ingest_inventory_items
-from services.storefront.locations import ingest_locations
-from services.storefront.order_body import read_order
-from services.storefront.order_transactions import ingest_order_transactions
-from services.storefront.products import ingest_products
-from services.storefront.pull_bodies import (
+from services.storefront.healing.pull_bodies import (
     Found,
     fulfillment_event,
     order_event,
     refund_event,
     transaction_event,
 )
-from services.storefront.pull_stock_bodies import item_event, location_event, product_event
+from services.storefront.healing.pull_stock_bodies import item_event, location_event, product_event
+from services.storefront.healing.reader import Page
+from services.storefront.inventory_items import ingest_inventory_items
+from services.storefront.locations import ingest_locations
+from services.storefront.order_body import read_order
+from services.storefront.order_transactions import ingest_order_transactions
+from services.storefront.products import ingest_products
 from services.storefront.refund_body import read_refund
 from tests.healing.house import DOMAIN, TOKEN, Shops, contents
 from tests.storefront.bodies import ingest, item

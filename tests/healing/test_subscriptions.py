@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.ledger.plan import PLAN, plan_topic
-from services.storefront.subscriptions import (
+from services.storefront.subscriptions.plan import (
     WANTED,
     Kept,
     Subscription,

@@ -12,8 +12,8 @@ from services.core.errors import Misconfigured, RetryLater
 from services.core.settings import get_settings
 from services.jobs.effect import Finished
 from services.storefront.admin import open_admin
-from services.storefront.subscriptions import WANTED, topic_to_enum
-from services.storefront.subscriptions_watch import SubscriptionWatch, list_subscriptions
+from services.storefront.subscriptions.plan import WANTED, topic_to_enum
+from services.storefront.subscriptions.watch import SubscriptionWatch, list_subscriptions
 from tests.healing.day import EVENING, Webhook, make_day
 from tests.healing.house import DOMAIN, Shops, contents, control, job_run, put_order, receive, work_off
 

@@ -20,8 +20,8 @@ from services.storefront.customers import ingest_customers
 from services.storefront.fulfillments import ingest_fulfillments
 from services.storefront.order_transactions import ingest_order_transactions
 from services.storefront.orders import ingest_orders
-from services.storefront.privacy_export import PrivacyExport
-from services.storefront.privacy_redact import PrivacyRedact
+from services.storefront.privacy.export import PrivacyExport
+from services.storefront.privacy.redact import PrivacyRedact
 from services.storefront.refunds import ingest_refunds
 from tests.conversations import test_interactions as quo
 from tests.ledger_rows import accept, new_event

@@ -14,8 +14,8 @@ from services.ledger.run_outside import OutsideRunner
 from services.ledger.topics import TOPICS
 from services.mail.outbox import find_parts
 from services.providers.object_store import FolderStore
-from services.storefront import privacy_export
-from services.storefront.privacy_export import PrivacyExport
+from services.storefront.privacy import export as privacy_export
+from services.storefront.privacy.export import PrivacyExport
 from tests.ledger_rows import NOW, accept, new_event
 from tests.privacy.people import JANES, JOHN, JOHNS, JOHNS_ORDER, OWNER, ask, found_in, work
 from tests.storefront.bodies import rows

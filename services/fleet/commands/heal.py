@@ -27,9 +27,9 @@ from services.fleet.commands.edge import (
 from services.fleet.commands.show import print_json, print_table
 from services.shops.shops import Shop, get_shop
 from services.storefront.admin import open_admin
-from services.storefront.subscriptions import Subscription, Watch
-from services.storefront.subscriptions_kept import record_watch
-from services.storefront.subscriptions_watch import (
+from services.storefront.subscriptions.kept import record_watch
+from services.storefront.subscriptions.plan import Subscription, Watch
+from services.storefront.subscriptions.watch import (
     ACTION,
     list_subscriptions,
     look,

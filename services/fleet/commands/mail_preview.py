@@ -22,7 +22,7 @@ KIND_MODULES = (
     "services.closing.daily_facts",
     "services.closing.digest_facts",
     "services.closing.month_mail",
-    "services.storefront.privacy_mail",
+    "services.storefront.privacy.mail",
 )
 """Modules outside ``services.mail`` that register a kind of mail."""
 

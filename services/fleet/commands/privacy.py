@@ -5,7 +5,7 @@ import click
 from services.core.db import transaction
 from services.fleet.commands.edge import find_shop_id, find_slugs, json_option, limit_option, tell_faults
 from services.fleet.commands.show import print_json, print_table
-from services.storefront.privacy_requests import RequestLine, find_requests
+from services.storefront.privacy.requests import RequestLine, find_requests
 
 
 @click.group()

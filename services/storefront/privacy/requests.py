@@ -11,7 +11,7 @@ from services.core.arrays import text_array
 from services.ledger.work import WorkItem
 from services.shops.personal import Subject
 from services.shops.redaction import normal_email, normal_phone
-from services.storefront.privacy_body import TIME_TO_ANSWER, Asked
+from services.storefront.privacy.body import TIME_TO_ANSWER, Asked
 
 _RECORD = """
 insert into privacy_requests as r (shop_id, kind, customer_id, event_id, received_at, due_at)

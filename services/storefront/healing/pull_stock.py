@@ -15,16 +15,16 @@ from services.providers.shopify_pull_documents import (
     LIST_PRODUCTS,
     READ_PRODUCT_VARIANTS,
 )
-from services.storefront.heal_reader import Reader, since_query
-from services.storefront.pull_bodies import Found
-from services.storefront.pull_fields import Node, number_of
-from services.storefront.pull_stock_bodies import (
+from services.storefront.healing.pull_bodies import Found
+from services.storefront.healing.pull_fields import Node, number_of
+from services.storefront.healing.pull_stock_bodies import (
     find_available,
     item_event,
     level_event,
     location_event,
     product_event,
 )
+from services.storefront.healing.reader import Reader, since_query
 
 _FIND_PRODUCTS = """
 select v.id, p.updated_at from unnest(%(id)s::bigint[]) as v(id)

@@ -47,7 +47,7 @@ def _sample(_shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
 register_kind(
     Kind(
         name=KIND,
-        package="services.storefront",
+        package="services.storefront.privacy",
         about="what is kept of a customer who asked for it",
         reader="shop owner",
         why="You get this because a customer of yours asked for their data. One mail for each request.",

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from services.core.arrays import text_array
 from services.ledger.accept import NewEvent, WorkRef, record_events
 from services.providers.shopify import object_key
-from services.storefront.pull_bodies import Found
+from services.storefront.healing.pull_bodies import Found
 
 _FIND_KNOWN = """
 select e.topic, e.delivery_key

@@ -1,8 +1,8 @@
 """Bodies of webhooks about goods and stock, made of what Shopify's GraphQL says of them. Pure."""
 
 from services.providers.delivery import find_dict, find_instant
-from services.storefront.pull_bodies import Found
-from services.storefront.pull_fields import Node, number_of
+from services.storefront.healing.pull_bodies import Found
+from services.storefront.healing.pull_fields import Node, number_of
 
 
 def product_event(product: Node) -> Found:

@@ -20,12 +20,11 @@ from services.ledger.dispatch import send_messages
 from services.ledger.pulls import find_mark, record_mark
 from services.providers.delivery import find_instant
 from services.storefront.admin import open_admin
-from services.storefront.heal_door import count_topics, enter, find_new
-from services.storefront.heal_reader import Admin, Reader
-from services.storefront.pull_bodies import Found
-from services.storefront.pull_fields import Node
-from services.storefront.pull_orders import find_known_orders, list_orders, read_lacking_orders
-from services.storefront.pull_stock import (
+from services.storefront.healing.door import count_topics, enter, find_new
+from services.storefront.healing.pull_bodies import Found
+from services.storefront.healing.pull_fields import Node
+from services.storefront.healing.pull_orders import find_known_orders, list_orders, read_lacking_orders
+from services.storefront.healing.pull_stock import (
     find_lacking_items,
     find_lacking_levels,
     find_lacking_locations,
@@ -35,6 +34,7 @@ from services.storefront.pull_stock import (
     list_locations,
     list_products,
 )
+from services.storefront.healing.reader import Admin, Reader
 
 PROVIDER = "shopify"
 OVERLAP = timedelta(minutes=10)

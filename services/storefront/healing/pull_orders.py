@@ -19,8 +19,7 @@ from services.providers.shopify_pull_documents import (
     READ_REFUND,
     READ_REFUND_LINES,
 )
-from services.storefront.heal_reader import Reader, since_query
-from services.storefront.pull_bodies import (
+from services.storefront.healing.pull_bodies import (
     FULFILLMENT_STATUS,
     SHIPMENT_STATUS,
     Found,
@@ -29,7 +28,8 @@ from services.storefront.pull_bodies import (
     refund_event,
     transaction_event,
 )
-from services.storefront.pull_fields import Node, number_of
+from services.storefront.healing.pull_fields import Node, number_of
+from services.storefront.healing.reader import Reader, since_query
 
 FIRST_CHILDREN = MappingProxyType({"transactions": 6, "refunds": 2, "fulfillments": 3})
 """How many of an order's own lists ``LIST_ORDERS`` shows: one as long as that may be longer."""

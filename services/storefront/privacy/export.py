@@ -24,9 +24,9 @@ from services.mail.outbox import record_mails
 from services.providers.object_store import open_store
 from services.shops.personal import Subject, find_holders
 from services.shops.shops import Shop, get_shop_by_id
-from services.storefront.privacy_body import Asked, read_asked
-from services.storefront.privacy_mail import KIND, plan_export_facts
-from services.storefront.privacy_requests import (
+from services.storefront.privacy.body import Asked, read_asked
+from services.storefront.privacy.mail import KIND, plan_export_facts
+from services.storefront.privacy.requests import (
     Request,
     export_key,
     find_subject,

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.arrays import text_array
-from services.storefront.subscriptions import Kept, Subscription
+from services.storefront.subscriptions.plan import Kept, Subscription
 
 TABLE = "webhook_subscriptions"
 

@@ -25,9 +25,10 @@ from services.providers.delivery import find_dict
 from services.providers.shopify_pull_documents import CREATE_SUBSCRIPTION, LIST_SUBSCRIPTIONS
 from services.shops.shops import Shop, get_shop_by_id
 from services.storefront.admin import open_admin
-from services.storefront.heal import NO_ACCESS, Healed, Ring, heal_shopify
-from services.storefront.heal_reader import Admin, Reader
-from services.storefront.subscriptions import (
+from services.storefront.healing.heal import NO_ACCESS, Healed, Ring, heal_shopify
+from services.storefront.healing.reader import Admin, Reader
+from services.storefront.subscriptions.kept import find_arrived, find_kept, record_lost, record_watch
+from services.storefront.subscriptions.plan import (
     BEFORE_DELETION,
     ENUM_TOPICS,
     Subscription,
@@ -36,7 +37,6 @@ from services.storefront.subscriptions import (
     plan_watch,
     topic_to_enum,
 )
-from services.storefront.subscriptions_kept import find_arrived, find_kept, record_lost, record_watch
 
 LOST = "webhook_subscription_lost"
 WRONG = "webhook_subscription_wrong"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from services.providers.delivery import find_dict, find_instant
-from services.storefront.pull_fields import (
+from services.storefront.healing.pull_fields import (
     Node,
     amount_of,
     currency_of,

@@ -19,9 +19,9 @@ from services.core.errors import Refused, WorkError
 from services.core.reading import Unreadable
 from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
 from services.shops.personal import Holder, Subject, find_holders
-from services.storefront.privacy_body import read_asked
-from services.storefront.privacy_export import UNREADABLE, open_the_archive
-from services.storefront.privacy_requests import (
+from services.storefront.privacy.body import read_asked
+from services.storefront.privacy.export import UNREADABLE, open_the_archive
+from services.storefront.privacy.requests import (
     Request,
     find_exports,
     find_subject,

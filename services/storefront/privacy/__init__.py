@@ -1,0 +1,1 @@
+"""The three mandatory privacy topics: who asks for their data, and who asks to be forgotten."""
