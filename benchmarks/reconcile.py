@@ -16,7 +16,7 @@ from benchmarks.processes import ROOT, BenchmarkFailed
 from benchmarks.reconcile_rows import our_rows, write_their_rows
 from benchmarks.results import Figures, Report
 from benchmarks.servers import Servers, create_database, drop_database
-from services.books.theirs import NULL, render_rows
+from services.books.theirs import COPY_FORMAT, render_rows
 from services.schema.migrate import apply_migrations
 
 NAIVE, OURS = "ORM, all rows in a dictionary", "shopfleet, COPY and full outer join"
@@ -29,7 +29,7 @@ COLUMNS = {
 }
 TEMPLATE, DATABASE = "bench_books", "bench_books_run"
 
-_COPY = f"copy ours from stdin with (null '{NULL}')"
+_COPY = f"copy ours from stdin with ({COPY_FORMAT})"
 _STAGE = """
 create temporary table ours (
   kind text, provider_id text, amount_cents bigint, currency text, status text, created bigint,

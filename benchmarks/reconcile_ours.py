@@ -1,5 +1,6 @@
 """The product's way: ``match_day`` over the text of Stripe's rows, in this process."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ def main() -> None:
     """Reconcile the database at ``argv[1]`` with the ``argv[3]`` rows of file ``argv[2]``."""
     url, path, rows = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     engine = make_engine(url, application="bench")
+    gc.freeze()  # as the workers do, in tasks/celery.py
+    gc.set_threshold(50_000, 20, 20)
 
     def work() -> set[Break]:
         with engine.begin() as tx:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from services.books.day import Day
 from services.books.match_more import TWIN, find_duplicates, find_order_amounts
-from services.books.theirs import NULL
+from services.books.theirs import COPY_FORMAT
 
 WORK_MEM = "128MB"
 """A hash may have twice as much: a million rows of a side fit. A small day takes what it needs."""
@@ -40,7 +40,7 @@ create temporary table theirs (
   twin bigint generated always as ({TWIN}) stored) on commit drop
 """
 
-_COPY = f"copy theirs from stdin with (freeze, null '{NULL}')"
+_COPY = f"copy theirs from stdin with (freeze, {COPY_FORMAT})"
 
 # What failed, waits or was only warned of moved no money, and may be in one book only.
 _MOVED = """case {0}.kind when 'charge' then {0}.status = 'paid' when 'refund' then {0}.status = 'succeeded'

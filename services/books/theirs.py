@@ -1,12 +1,13 @@
 """Stripe's side of a day as rows, and rows as the text that COPY reads.
 
-Source of the text: PostgreSQL, COPY, "Text Format": tabs between, line breaks after, backslashes escaped.
+Source of the text: PostgreSQL, COPY, "CSV Format".
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
+
+import orjson
 
 from services.books.day import Day
 from services.books.stripe_body import read_object
@@ -14,8 +15,8 @@ from services.core.errors import Refused
 from services.core.reading import Unreadable
 from services.providers.stripe_api import list_objects
 
-NULL = "None"
-"""What stands for NULL: what Python writes for None. COPY is told so."""
+COPY_FORMAT = "format csv, null 'null'"
+"""How COPY reads what ``render_rows`` writes: a quoted text is never NULL, an empty one neither."""
 
 ROWS_A_BLOCK = 2_000
 """So many rows are in memory at a time: 300 KB of text."""
@@ -97,25 +98,21 @@ def _is_one_currency(source: Mapping[str, Any]) -> bool:
 
 
 def render_rows(rows: Iterable[TheirRow]) -> Iterator[bytes]:
-    """Yield ``rows`` as blocks of COPY's text, in the order of ``TheirRow``."""
+    """Yield ``rows`` as blocks of CSV that COPY reads with ``COPY_FORMAT``, in the order of ``TheirRow``.
+
+    JSON of plain values is CSV but for its brackets, and is written several times faster. A block with a text
+    in it that the two write differently is written value by value.
+    """
     walk = iter(rows)
     while block := list(islice(walk, ROWS_A_BLOCK)):
-        text = "".join([_LINE % row for row in block])
-        nulls = list(map(_PARENT, block)).count(None) + list(map(_FEE, block)).count(None)
-        # Nine tabs and a line break a row, and no word or sign that COPY reads as more than itself.
-        seen = (text.count("\t"), text.count("\n"), text.count(NULL))
-        if seen != (9 * len(block), len(block), nulls) or "\\" in text or "\r" in text or "\0" in text:
-            text = "".join([_LINE % tuple([_escaped(value) for value in row]) for row in block])
-        yield text.encode()
+        lines = orjson.dumps(list(map(tuple, block)))[2:-2].replace(b"],[", b"\n") + b"\n"
+        if b"\\" in lines or lines.count(b"\n") != len(block):
+            lines = "".join([",".join(map(_cell, row)) + "\n" for row in block]).encode()
+        yield lines
 
 
-_PARENT, _FEE = attrgetter("parent_id"), attrgetter("fee_cents")
-_LINE = "\t".join(["%s"] * len(TheirRow._fields)) + "\n"
-
-
-def _escaped(value: Any) -> Any:
+def _cell(value: str | int | None) -> str:
     if not isinstance(value, str):
-        return value
-    for plain, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"), ("\0", "")):
-        value = value.replace(plain, escaped)
-    return f"\\{value}" if value == NULL else value
+        return "null" if value is None else str(value)
+    doubled = value.replace("\0", "").replace('"', '""')
+    return f'"{doubled}"'

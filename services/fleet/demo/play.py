@@ -111,7 +111,9 @@ def _play_night(
     """What was lost is brought in, the day is closed, its breaks are mended, and the proof is tried."""
     opening, day = plans
     for shop in shops:  # the day's faults are over: healing is not what they are to try
-        sender.control({"shop": shop.domain, "fail_next": {"status": 503, "count": 0}, "drop_next": 0})
+        sender.control(
+            {"shop": shop.domain, "fail_next": {"status": 503, "count": 0}, "drop_next": 0, "stale_next": 0}
+        )
         sender.control(Throttle(maximum=2000.0, restore_per_second=100.0).as_control(shop.domain))
     truth = recompute([*opening.accepted, *day.told])
     stage.begin("gaps are healed")
@@ -156,8 +158,10 @@ def _play_day(
     throttled, failing, slow = (shop.domain for shop in (shops[1], shops[0], shops[2]))
     sender.control(Throttle().as_control(throttled))
     stage.say(f"{throttled} throttles from now on")
-    sender.control({"shop": failing, "fail_next": {"status": 503, "count": 3}, "drop_next": 3})
-    stage.say(f"{failing} fails three calls, and then the answers to three that it has carried out")
+    sender.control(
+        {"shop": failing, "fail_next": {"status": 503, "count": 3}, "drop_next": 3, "stale_next": 2}
+    )
+    stage.say(f"{failing} fails three calls, loses the answers to three, and says twice that the stock moved")
     sender.control({"shop": slow, "slow_seconds": 0.3})
     stage.begin("the day", len(day.posts))
     total = len(day.posts)
