@@ -42,6 +42,13 @@ insert into stock_movements (shop_id, sku, source, delta, at)
 select * from unnest(%s::int[], %s::text[], %s::text[], %s::int[], %s::timestamptz[])
 on conflict (shop_id, source) do nothing
 """
+WRITE_CUSTOMERS = """
+insert into customers (shop_id, customer_id, name, email, updated_at)
+select * from unnest(%s::int[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[])
+on conflict (shop_id, customer_id) do update
+set name = excluded.name, email = excluded.email, updated_at = excluded.updated_at
+where customers.updated_at < excluded.updated_at
+"""
 MOVE_LEVELS = """
 update inventory_levels l set available = l.available + v.delta, changed_at = now()
 from (select shop_id, sku, sum(delta) as delta
@@ -98,13 +105,16 @@ def ingest_set(work_ids: Sequence[int]) -> list[Level]:
 
 def write(conn: psycopg.Connection[Any], rows: Iterable[tuple[int, int, int, bytes]]) -> list[Level]:
     """Write the orders in ``rows`` of (work id, shop, event id, body); return the stock levels changed."""
-    orders, lines, moves = [], [], []
+    orders, lines, moves, people = [], [], [], {}
     for _, shop_id, event_id, body in rows:
         order = orjson.loads(body)
         gid, placed, changed = order["admin_graphql_api_id"], order["created_at"], order["updated_at"]
         status = order["financial_status"]
         head = (shop_id, gid, order["name"], cents(order["total_price"]), order["currency"], status)
         orders.append((*head, placed, changed, event_id))
+        if person := order.get("customer"):
+            name = f"{person.get('first_name') or ''} {person.get('last_name') or ''}".strip()
+            people[shop_id, person["id"]] = (shop_id, person["id"], name, person.get("email") or "", changed)
         for line in order["line_items"]:
             quantity = line["quantity"]
             lines.append(
@@ -117,6 +127,8 @@ def write(conn: psycopg.Connection[Any], rows: Iterable[tuple[int, int, int, byt
     conn.execute(WRITE_LINES, _columns(lines))
     if EFFECT == "orders":
         return []
+    if people:
+        conn.execute(WRITE_CUSTOMERS, _columns([people[key] for key in sorted(people)]))
     conn.execute(WRITE_MOVEMENTS, _columns(moves))
     return conn.execute(MOVE_LEVELS, _columns(moves)).fetchall() if EFFECT == "pushes" else []
 

@@ -35,10 +35,13 @@ with told as (
    where NEWER or least(c.deleted_at, excluded.deleted_at) is distinct from c.deleted_at
   returning c.*
 )
-select n.shop_id, n.customer_id, w.customer_id is null, n.name is distinct from w.name,
-       n.email is distinct from w.email, n.phone is distinct from w.phone,
-       w.updated_at, n.updated_at, w.deleted_at, n.deleted_at
+select n.shop_id, n.customer_id, w.customer_id is null,
+       w.customer_id is not null and n.name <> w.name, w.customer_id is not null and n.email <> w.email,
+       w.customer_id is not null and n.phone <> w.phone, n.updated_at > %(untold)s,
+       case when n.deleted_at is distinct from w.deleted_at then n.deleted_at end
   from written n left join was w on w.shop_id = n.shop_id and w.customer_id = n.customer_id
+ where w.customer_id is null
+    or (n.name, n.email, n.phone, n.deleted_at) is distinct from (w.name, w.email, w.phone, w.deleted_at)
 """.replace(
     "NEWER",
     """(c.redacted_at is null
@@ -110,26 +113,24 @@ def record_customers(tx: Connection, rows: Mapping[Key, Row[Customer]]) -> dict[
             "email": text_array([state.email for state in states]),
             "phone": text_array([state.phone for state in states]),
             "deleted_at": instant_array(row.deleted_at for row in rows.values()),
+            "untold": UNTOLD,
         },
     )
-    return {(r[0], r[1]): _say(*r[1:]) for r in changed if any(r[2:6]) or r[8] != r[9]}
+    return {(r[0], r[1]): _say(*r[1:]) for r in changed}
 
 
 def _say(
-    number: int, is_new: bool, name: bool, email: bool, phone: bool,
-    was_at: datetime | None, now_at: datetime, was_deleted: datetime | None, deleted: datetime | None,
-) -> Mutation:  # fmt: skip
+    number: int, is_new: bool, name: bool, email: bool, phone: bool, is_told: bool, deleted: datetime | None
+) -> Mutation:
     """Return which fields of a customer changed, and never to what."""
-    said = [] if is_new else [f"another {what}" for what, is_other in
-                              (("name", name), ("email", email), ("phone", phone)) if is_other]  # fmt: skip
-    said += ["recorded"] if is_new and now_at != UNTOLD else []
-    after: dict[str, datetime | None] = {"updated_at": now_at}
-    before: dict[str, datetime | None] = {"updated_at": was_at}
-    if deleted != was_deleted:
-        said.append("deleted at Shopify")
-        before["deleted_at"], after["deleted_at"] = was_deleted, deleted
+    said = ["recorded"] if is_new and is_told else []
+    said += [f"another {what}" for what, is_other in (("name", name), ("email", email), ("phone", phone))
+             if is_other]  # fmt: skip
+    if deleted is None:
+        return Mutation("customers", str(number), f"customer {number}: {', '.join(said)}")
+    said.append("deleted at Shopify")
     summary = f"customer {number}: {', '.join(said)}"
-    return Mutation("customers", str(number), summary, None if is_new else before, after)
+    return Mutation("customers", str(number), summary, None, {"deleted_at": deleted})
 
 
 def _find(tx: Connection, keys: Collection[Key]) -> dict[Key, Known]:
