@@ -1,7 +1,14 @@
-"""Queue ``reconciliation``: a shop's day is closed, its payments held against Stripe's."""
+"""Queue ``reconciliation``: our books are held against the providers' own lists.
+
+The healing of gaps is here, and not beside the pushes and the mails: a shop's first one may take minutes.
+"""
 
 from services.closing.daily import CloseDay
+from services.closing.gap_healing import GapHealing
 from services.jobs.effect import JobEffect
+from services.storefront.subscriptions.watch import SubscriptionWatch
 from tasks.runner import work_task
 
 reconcile = work_task("reconcile", JobEffect(CloseDay()))
+gap_heal = work_task("gap_heal", JobEffect(GapHealing()))
+subscription_watch = work_task("subscription_watch", JobEffect(SubscriptionWatch()))

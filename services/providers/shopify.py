@@ -101,7 +101,9 @@ def object_key(topic: str, payload: Mapping[str, Any]) -> str:
     if topic.startswith("inventory_levels/"):
         item_id, location_id = id_text(payload.get("inventory_item_id")), id_text(payload.get("location_id"))
         return f"{item_id}:{location_id}" if item_id and location_id else ""
-    return id_text(payload.get("id"))
+    if topic in ("customers/data_request", "customers/redact"):
+        return id_text(find_dict(payload, "customer").get("id"))
+    return id_text(payload.get("id")) or id_text(payload.get("shop_id"))
 
 
 def sign_shopify(

@@ -12,7 +12,7 @@ from services.providers.shopify_answers import ThrottleStatus
 LONGEST_WAIT = timedelta(seconds=10)
 """A wait up to this is waited for here; a longer one is the ledger's, which holds no worker for it."""
 
-TIME_FOR_A_RUN = timedelta(minutes=20)
+TIME_FOR_A_RUN = timedelta(minutes=10)
 """Well under the job's time limit. What is left is the next try's, which goes on from the last mark."""
 
 LEAVE_FREE = 0.5
