@@ -140,7 +140,8 @@ def test_customer_is_kept_and_only_that_he_changed_is_said(engine: Engine) -> No
     effects = ingest(engine, ingest_customers, customer(5, last_name="Vex", phone="+1 604 555 0101"))
 
     assert said(effects) == [f"customer {BIG}: another name, another phone"]
-    assert "Vex" not in str(effects.audit) and "0101" not in str(effects.audit)
+    told = str([entry.mutations for entry in effects.audit])
+    assert "Vex" not in told and "555 0101" not in told
     assert rows(engine, "select name, phone from customers") == [("Zerlina Vex", "+1 604 555 0101")]
 
 
