@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
@@ -143,14 +144,10 @@ def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
 
 
 class _SampleShop:
-    """A shop where none is at hand; only its currency is asked for."""
+    """A shop where none is at hand."""
 
     id, slug, name, currency = 0, "harbour", "Harbour Coffee", "CAD"
-
-    @property
-    def zone(self) -> Any:
-        """Not asked for."""
-        raise NotImplementedError
+    zone = ZoneInfo("America/Vancouver")
 
 
 register_kind(
