@@ -13,10 +13,11 @@ from sqlalchemy import Connection
 
 from services.books.day import Day
 from services.books.match_more import TWIN, find_duplicates, find_order_amounts
-from services.books.theirs import COPY_FORMAT
+from services.books.theirs import COPY_FORMAT, TheirRow
 
-WORK_MEM = "128MB"
-"""A hash may have twice as much: a million rows of a side fit. A small day takes what it needs."""
+WORK_MEM = "4MB"
+"""A hash may have twice as much. What is larger goes through files, in parts that stay in the processor's
+cache: for a million rows that is faster than one hash that does not."""
 
 
 class Sum(NamedTuple):
@@ -33,14 +34,15 @@ class Sum(NamedTuple):
 _PLANNED = f"set local work_mem = '{WORK_MEM}'; set local enable_mergejoin = off; set local jit = off"
 
 # ``twin`` is one number for a charge's order and amount, made while the next rows are still on their way.
+# What every pass reads stands first: a row is walked from its start.
 _THEIRS = f"""
 create temporary table theirs (
-  kind text, provider_id text, amount_cents bigint, currency text, status text, created bigint,
-  parent_id text, order_ref text, refunded_cents bigint, fee_cents bigint,
-  twin bigint generated always as ({TWIN}) stored) on commit drop
+  twin bigint generated always as ({TWIN}) stored, amount_cents bigint, created bigint, refunded_cents bigint,
+  kind text, currency text, status text, provider_id text, fee_cents bigint, parent_id text, order_ref text
+) on commit drop
 """
 
-_COPY = f"copy theirs from stdin with (freeze, {COPY_FORMAT})"
+_COPY = f"copy theirs ({', '.join(TheirRow._fields)}) from stdin with (freeze, {COPY_FORMAT})"
 
 # What failed, waits or was only warned of moved no money, and may be in one book only.
 _MOVED = """case {0}.kind when 'charge' then {0}.status = 'paid' when 'refund' then {0}.status = 'succeeded'
@@ -61,67 +63,69 @@ select coalesce(t.provider_id, o.provider_id) as provider_id, t.ctid as their_pl
 """
 
 # Ours is looked for by its id alone: a row that the two date differently is no break.
-_BREAKS = f"""
-with looked as (
-  select u.provider_id, coalesce(t.kind, o.kind) as subject, o.provider_id is not null as is_here,
-         t.provider_id is not null as is_there, o.amount_cents as our_amount, o.currency as our_currency,
-         o.status as our_status, o.fee_cents as our_fee, o.occurred_at as our_at,
-         t.amount_cents as their_amount, t.currency as their_currency, t.status as their_status,
-         t.fee_cents as their_fee, to_timestamp(t.created) as their_at,
-         coalesce(nullif(t.parent_id, ''), o.parent_id, '') as parent_id,
-         coalesce(nullif(t.order_ref, ''), o.order_ref, '') as order_ref,
-         case when t.provider_id is null then {_MOVED.format("o")} else {_MOVED.format("t")} end as is_moved
-    from unequal u
-    left join lateral (
-      select * from transactions where shop_id = %(shop_id)s and provider_id = u.provider_id limit 1) o
-          on true
-    left join theirs t on t.ctid = u.their_place
-)
+_DIFFERING = f"""
+create temporary table differing on commit drop as
+select u.provider_id, u.is_in_day, coalesce(t.kind, o.kind) as subject, o.provider_id is not null as is_here,
+       t.provider_id is not null as is_there, o.kind as our_kind, o.amount_cents as our_amount,
+       o.currency as our_currency, o.status as our_status, o.fee_cents as our_fee, o.occurred_at as our_at,
+       t.kind as their_kind, t.amount_cents as their_amount, t.currency as their_currency,
+       t.status as their_status, t.fee_cents as their_fee, to_timestamp(t.created) as their_at,
+       coalesce(nullif(t.parent_id, ''), o.parent_id, '') as parent_id,
+       coalesce(nullif(t.order_ref, ''), o.order_ref, '') as order_ref,
+       {_MOVED.format("o")} as is_our_money, {_MOVED.format("t")} as is_their_money
+  from unequal u
+  left join lateral (
+    select * from transactions where shop_id = %(shop_id)s and provider_id = u.provider_id limit 1) o
+        on true
+  left join lateral (select * from theirs where ctid = u.their_place limit 1) t on true
+"""  # noqa: S608
+
+_BREAKS = """
 insert into found_breaks (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, found_at)
-select %(shop_id)s, %(day)s, %(token)s, b.kind, l.provider_id, l.subject,
+select %(shop_id)s, %(day)s, %(token)s, b.kind, d.provider_id, d.subject,
        case when is_here then jsonb_build_object('amount_cents', our_amount, 'currency', our_currency,
             'status', our_status) || case when b.kind = 'fee' then jsonb_build_object('fee_cents', our_fee)
-            else '{{}}' end end,
+            else '{}' end end,
        case when is_there then jsonb_build_object('amount_cents', their_amount, 'currency', their_currency,
             'status', their_status) || case when b.kind = 'fee' then jsonb_build_object('fee_cents',
                 their_fee)
-            else '{{}}' end end,
+            else '{}' end end,
        jsonb_strip_nulls(jsonb_build_object('parent_id', nullif(parent_id, ''), 'order_ref',
            nullif(order_ref, ''),
             'ours_at', our_at, 'theirs_at', their_at)), %(now)s
-  from looked l
+  from differing d
  cross join lateral (values
-       ('missing_here', not is_here and is_moved), ('missing_there', not is_there and is_moved),
-       ('amount', is_here and is_there and our_amount <> their_amount),
-       ('currency', is_here and is_there and our_currency <> their_currency),
-       ('status', is_here and is_there and our_status <> their_status),
-       ('fee', is_here and is_there and our_fee <> their_fee)) as b(kind, holds)
+       ('missing_here', not is_here and is_their_money), ('missing_there', not is_there and is_our_money),
+       ('amount', our_amount <> their_amount), ('currency', our_currency <> their_currency),
+       ('status', our_status <> their_status), ('fee', our_fee <> their_fee)) as b(kind, holds)
  where b.holds
 on conflict do nothing
-"""  # noqa: S608
+"""
 
-# Whatever is not in ``unequal`` is the same on both sides, so ours is theirs but for those few.
+# Whatever does not differ is the same on both sides, so theirs is ours but for those few. Ours is summed, as
+# a temporary table is closed to parallel workers.
 _SUM = f"""
 with grouped as (
   select kind, currency, status, count(*) as n, sum(amount_cents) as cents
-    from theirs group by kind, currency, status
-), theirs_sum as (
+    from transactions
+   where shop_id = %(shop_id)s and occurred_at >= %(begins)s and occurred_at < %(ends)s
+     and kind <> 'payment_intent'
+   group by kind, currency, status
+), our_sum as (
   select kind, currency, sum(n)::bigint as n,
          coalesce(sum(cents) filter (where {_MOVED.format("g")}), 0) as cents
     from grouped g group by kind, currency
-), apart as (
-  select t.kind, t.currency, -1 as n, case when {_MOVED.format("t")} then -t.amount_cents else 0 end as cents
-    from unequal u cross join lateral (select * from theirs where ctid = u.their_place limit 1) t
+), moved as (
+  select their_kind as kind, their_currency as currency, 1 as n,
+         case when is_their_money then their_amount else 0 end as cents from differing where is_there
   union all
-  select o.kind, o.currency, 1, case when {_MOVED.format("o")} then o.amount_cents else 0 end
-    from unequal u cross join lateral (
-      select * from transactions where shop_id = %(shop_id)s and provider_id = u.provider_id limit 1) o
-   where u.is_in_day
+  select our_kind, our_currency, -1, case when is_our_money then -our_amount else 0 end
+    from differing where is_in_day
 )
-select 'theirs', kind, currency, n, cents::bigint from theirs_sum
+select 'ours', kind, currency, n, cents::bigint from our_sum
 union all
-select 'ours', kind, currency, sum(n)::bigint, sum(cents)::bigint
-  from (select * from theirs_sum union all select * from apart) both_sides
+select 'theirs', kind, currency, sum(n)::bigint, sum(cents)::bigint
+  from (select * from our_sum union all select * from moved) both_sides
  group by kind, currency having sum(n) <> 0
 """  # noqa: S608
 
@@ -150,6 +154,7 @@ def match_day(
     tx.exec_driver_sql(_THEIRS)
     _copy(tx, theirs)
     tx.exec_driver_sql(_UNEQUAL, scope)
+    tx.exec_driver_sql(_DIFFERING, scope)
     tx.exec_driver_sql(_BREAKS, scope)
     find_duplicates(tx, scope)
     find_order_amounts(tx, scope)

@@ -105,10 +105,11 @@ def render_rows(rows: Iterable[TheirRow]) -> Iterator[bytes]:
     """
     walk = iter(rows)
     while block := list(islice(walk, ROWS_A_BLOCK)):
-        lines = orjson.dumps(list(map(tuple, block)))[2:-2].replace(b"],[", b"\n") + b"\n"
-        if b"\\" in lines or lines.count(b"\n") != len(block):
-            lines = "".join([",".join(map(_cell, row)) + "\n" for row in block]).encode()
-        yield lines
+        text = orjson.dumps(list(map(tuple, block)))
+        lines = text[2:-2].split(b"],[")
+        if b"\\" in text or len(lines) != len(block):
+            lines = [",".join(map(_cell, row)).encode() for row in block]
+        yield b"\n".join([*lines, b""])
 
 
 def _cell(value: str | int | None) -> str:

@@ -41,6 +41,10 @@ def to_minor(amount: str, currency: str) -> int:
     ever rounded.
     """
     exponent = exponent_of(currency)
+    if exponent == 2 and isinstance(amount, str) and amount[-3:-2] == "." and len(amount) <= 18:
+        digits = amount[:-3] + amount[-2:]  # nearly every amount there is: spared the pattern
+        if len(digits) > 2 and digits.isascii() and digits.isdigit():
+            return int(digits)
     match = _AMOUNT.fullmatch(amount) if isinstance(amount, str) else None
     if match is None:
         raise MoneyInvalid(f"amount {amount!r} should be a decimal string such as '12.50'")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from services.core.arrays import int_array
 from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.ledger.retry import plan_next_try
 from services.ledger.topics import Topic
@@ -129,8 +130,9 @@ def settle_set(
     # Few verdicts are in one set, and a list of ids needs no join: the planner cannot go wrong.
     for verdict in {s.verdict for s in done}:
         ids = [s.item.id for s in done if s.verdict == verdict]
-        values: dict[str, Any] = {"id": ids, "verdict": verdict, "now": now, "token": token}
-        held |= {int(i) for i in tx.exec_driver_sql(_SETTLE_DONE, values).scalars()}
+        values: dict[str, Any] = {"id": int_array(ids), "verdict": verdict, "now": now, "token": token}
+        settled = tx.exec_driver_sql(_SETTLE_DONE, values)
+        held.update(ids if settled.rowcount == len(ids) else settled.scalars())
     if failed:
         values = {
             "id": [s.item.id for s in failed],

@@ -9,11 +9,12 @@ A level that is off the shelf (``disconnected_at``) is no such location: its fig
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, CursorResult
 
 from services.core.arrays import instant_array, int_array, text_array
+from services.core.db import write_new
 from services.core.locks import lock_buckets
 
 Sku = tuple[int, str]
@@ -74,24 +75,24 @@ join lateral (
    limit 1
 ) as target on true"""
 
-_MOVE = f"""
-with touched as (
+_REMEMBER = """
   insert into stock_movements as m (shop_id, source, sku, delta, at)
   select * from unnest(%(shop_id)s::int[], %(source)s::text[], %(sku)s::text[], %(delta)s::int[],
-                       %(at)s::timestamptz[])
+                       %(at)s::timestamptz[])"""
+
+_OR_CORRECT = """
   on conflict (shop_id, source) do update set delta = excluded.delta, at = excluded.at
-   where m.delta <> excluded.delta or m.at <> excluded.at
-  returning shop_id, source, sku, delta, at, xmax = 0 as is_new
-), by_sku as (
-  select shop_id, sku, array_agg(delta) as deltas, array_agg(at) as ats, array_agg(source) as sources
-    from touched where is_new group by shop_id, sku
+   where m.delta <> excluded.delta or m.at <> excluded.at"""
+
+_COUNT = f"""
+with touched as (
+  REMEMBERED returning shop_id, source, sku, delta, at, xmax = 0 as is_new
 ), shift as (
-  select t.shop_id, target.inventory_item_id, target.location_id, counted.delta, counted.sources
-    from by_sku t {_TARGET}
-   cross join lateral (
-     select sum(v.delta) as delta, string_agg(v.source, ' ') as sources
-       from unnest(t.deltas, t.ats, t.sources) as v(delta, at, source) where v.at > target.observed_at
-   ) counted
+  select t.shop_id, target.inventory_item_id, target.location_id, sum(t.delta) as delta,
+         string_agg(t.source, ' ') as sources
+    from touched t {_TARGET}
+   where t.is_new and t.at > target.observed_at
+   group by t.shop_id, target.inventory_item_id, target.location_id
 ), moved as (
   update inventory_levels l set available = l.available + s.delta, changed_at = %(now)s
     from shift s
@@ -104,6 +105,12 @@ select * from moved
 union all select shop_id, null, null, sku, null, null, string_agg(source, ' ')
             from touched where not is_new group by shop_id, sku
 """  # noqa: S608 - the text joined in is our own
+
+_WRITE_UNCOUNTED = (_REMEMBER, _REMEMBER + _OR_CORRECT)
+_WRITE_COUNTED = (
+    _COUNT.replace("REMEMBERED", _REMEMBER),
+    _COUNT.replace("REMEMBERED", _REMEMBER + _OR_CORRECT),
+)
 
 _RECOUNT = f"""
 with touched as (
@@ -136,42 +143,59 @@ returning m.shop_id, m.sku, m.source
 
 
 def record_movements(
-    tx: Connection, movements: Sequence[Movement], now: datetime, taken_back: Sequence[Movement] = ()
+    tx: Connection,
+    movements: Sequence[Movement],
+    now: datetime,
+    taken_back: Sequence[Movement] = (),
+    *,
+    are_new: bool = False,
 ) -> list[Shift]:
     """Each movement counts once; return what it did to the levels, at most one shift a level.
 
     One already recorded changes nothing, unless its pieces differ (an edited order): then the newer
     figure replaces the older. New ones are added to their level, so a sku with a long history costs no
     more than a new one. Those ``taken_back`` never happened: of a line that an edit removed, or that
-    has another sku now.
+    has another sku now. ``are_new``: there are many, of things that nobody told of before.
     """
     if not movements and not taken_back:
         return []
-    lock_stock(tx, {(move.shop_id, move.sku) for move in (*movements, *taken_back)})
-    undone: dict[Sku, str] = {}
-    if taken_back:
-        values = {
-            "shop_id": int_array(m.shop_id for m in taken_back),
-            "source": text_array([m.source for m in taken_back]),
-        }
-        for shop_id, sku, source in tx.exec_driver_sql(_TAKE_BACK, values):
-            undone[shop_id, sku] = f"{undone.get((shop_id, sku), '')} {source}".strip()
-    rows = tx.exec_driver_sql(
-        _MOVE,
-        {
-            "shop_id": int_array(m.shop_id for m in movements),
-            "source": text_array([m.source for m in movements]),
-            "sku": text_array([m.sku for m in movements]),
-            "delta": int_array(m.delta for m in movements),
-            "at": instant_array(m.at for m in movements),
-            "now": now,
-        },
-    ).all()
+    levels = lock_stock(tx, {(move.shop_id, move.sku) for move in (*movements, *taken_back)})
+    undone = _take_back(tx, taken_back) if taken_back else {}
+    written = _write(tx, movements, now, are_counted=levels > 0, are_new=are_new)
+    if not levels:
+        return []
+    rows = written.all()
     moved = [Shift(Level(r[0], r[1], r[2], r[3]), r[4], r[5], r[6]) for r in rows if r[1] is not None]
     edited = {(int(r[0]), str(r[3])): str(r[6]) for r in rows if r[1] is None}
     for key, sources in undone.items():
         edited[key] = f"{sources} {edited.get(key, '')}".strip()
     return _join(moved, recount_levels(tx, edited, now), edited) if edited else moved
+
+
+def _take_back(tx: Connection, taken_back: Sequence[Movement]) -> dict[Sku, str]:
+    values = {
+        "shop_id": int_array(m.shop_id for m in taken_back),
+        "source": text_array([m.source for m in taken_back]),
+    }
+    undone: dict[Sku, str] = {}
+    for shop_id, sku, source in tx.exec_driver_sql(_TAKE_BACK, values):
+        undone[shop_id, sku] = f"{undone.get((shop_id, sku), '')} {source}".strip()
+    return undone
+
+
+def _write(
+    tx: Connection, movements: Sequence[Movement], now: datetime, *, are_counted: bool, are_new: bool
+) -> CursorResult[*tuple[Any, ...]]:
+    insert, upsert = _WRITE_COUNTED if are_counted else _WRITE_UNCOUNTED
+    values: dict[str, Any] = {
+        "shop_id": int_array(m.shop_id for m in movements),
+        "source": text_array([m.source for m in movements]),
+        "sku": text_array([m.sku for m in movements]),
+        "delta": int_array(m.delta for m in movements),
+        "at": instant_array(m.at for m in movements),
+        "now": now,
+    }
+    return write_new(tx, insert, upsert, values) if are_new else tx.exec_driver_sql(upsert, values)
 
 
 def _join(moved: list[Shift], recounted: list[Shift], edited: Mapping[Sku, str]) -> list[Shift]:
@@ -214,17 +238,16 @@ def recount_shop(tx: Connection, shop_id: int, now: datetime) -> list[Shift]:
     return recount_levels(tx, skus, now)
 
 
-def lock_stock(tx: Connection, skus: Collection[Sku]) -> None:
-    """``tx`` alone counts the levels of ``skus`` until it ends.
+def lock_stock(tx: Connection, skus: Collection[Sku]) -> int:
+    """``tx`` alone counts the levels of ``skus`` until it ends; return how many levels that are.
 
     The locks of the skus keep a level that is just being inserted from missing a movement that is just
     being recorded. The rows are locked too, in the order of their pushes' keys, because what a push
     learned is written by row.
     """
     known = [(shop_id, sku) for shop_id, sku in skus if sku]
-    if known:
-        lock_buckets(tx, _STOCK_LOCKS, known)
-        tx.exec_driver_sql(
-            _LOCK_LEVELS,
-            {"shop_id": int_array(s for s, _ in known), "sku": text_array([sku for _, sku in known])},
-        )
+    if not known:
+        return 0
+    lock_buckets(tx, _STOCK_LOCKS, known)
+    values = {"shop_id": int_array(s for s, _ in known), "sku": text_array([sku for _, sku in known])}
+    return tx.exec_driver_sql(_LOCK_LEVELS, values).rowcount

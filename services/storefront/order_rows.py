@@ -1,12 +1,13 @@
 """The rows of orders and their lines: what is known, what differs, and writing it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from services.core.arrays import instant_array, int_array, text_array
+from services.core.db import write_new
 from services.storefront.newest import UNTOLD
 from services.storefront.order_body import Order, OrderLine
 from services.storefront.refunds import OrderKey, Refunded, recount_refunds
@@ -72,13 +73,16 @@ select coalesce(v.shop_id, l.shop_id), coalesce(v.gid, l.order_gid), coalesce(v.
                          v.is_gift_card, v.taxes, v.product_id, v.staff_label)
 """
 
-_UPSERT_LINES = """
+_INSERT_LINES = """
 insert into order_lines as l (shop_id, line_id, order_gid, sku, title, quantity, price_cents, discount_cents,
                               is_taxable, is_gift_card, taxes, product_id, staff_label)
 select * from unnest(%(shop_id)s::int[], %(line_id)s::bigint[], %(gid)s::text[], %(sku)s::text[],
                      %(title)s::text[], %(quantity)s::int[], %(price_cents)s::bigint[],
                      %(discount_cents)s::bigint[], %(is_taxable)s::boolean[], %(is_gift_card)s::boolean[],
                      %(taxes)s::jsonb[], %(product_id)s::bigint[], %(staff_label)s::text[])
+"""
+
+_UPSERT_LINES = f"""{_INSERT_LINES}
 on conflict (shop_id, order_gid, line_id) do update set
    sku = excluded.sku, title = excluded.title, quantity = excluded.quantity,
    price_cents = excluded.price_cents, discount_cents = excluded.discount_cents,
@@ -101,6 +105,10 @@ on conflict (shop_id, order_gid) do update set deleted_at = excluded.deleted_at
  where o.deleted_at is null or o.deleted_at > excluded.deleted_at
 returning shop_id, order_gid, name
 """
+
+
+MANY_LINES = 50
+"""From so many new lines on, writing them without asking for a conflict pays for its savepoint."""
 
 
 class Deletion(NamedTuple):
@@ -143,42 +151,17 @@ def record_orders(
     changed: Mapping[OrderKey, Lines],
 ) -> dict[OrderKey, Refunded]:
     """Write ``orders`` with their lines, of a known order those ``changed``; return what is refunded now."""
-    refunded = tx.exec_driver_sql(
-        _UPSERT_ORDERS,
-        {
-            "shop_id": int_array(o.shop_id for o in orders),
-            "gid": text_array([o.gid for o in orders]),
-            "name": text_array([o.name for o in orders]),
-            "total_cents": int_array(o.total_cents for o in orders),
-            "currency": text_array([o.currency for o in orders]),
-            "financial_status": text_array([o.financial_status for o in orders]),
-            "cancelled_at": instant_array(o.cancelled_at for o in orders),
-            "placed_at": instant_array(o.placed_at for o in orders),
-            "updated_at": instant_array(o.updated_at for o in orders),
-            "event_id": int_array(o.event_id for o in orders),
-            "subtotal_cents": int_array(o.subtotal_cents for o in orders),
-            "tax_cents": int_array(o.tax_cents for o in orders),
-            "shipping_cents": int_array(o.shipping_cents for o in orders),
-            "discount_cents": int_array(o.discount_cents for o in orders),
-            "taxes_included": int_array(o.taxes_included for o in orders),
-            "shipping_taxes": text_array([o.shipping_taxes for o in orders]),
-            "customer_id": int_array(o.customer_id for o in orders),
-            "staff_label": text_array([o.staff_label for o in orders]),
-            "province": text_array([o.province for o in orders]),
-            "location_id": int_array(o.location_id for o in orders),
-            "fulfillment_status": text_array([o.fulfillment_status for o in orders]),
-            "content_digest": text_array([o.content_digest for o in orders]),
-        },
-    ).all()
-    lines = [
-        (order, line)
-        for order in orders
-        for key in ((order.shop_id, order.gid),)
-        for line in order.lines
-        if key not in known or line.line_id in changed.get(key, ())
+    refunded = tx.exec_driver_sql(_UPSERT_ORDERS, _order_arrays(orders)).all()
+    lines = [(o, line) for o in orders if (o.shop_id, o.gid) not in known for line in o.lines]
+    altered = [
+        (o, line) for o in orders for line in o.lines if line.line_id in changed.get((o.shop_id, o.gid), ())
     ]
-    if lines:
-        tx.exec_driver_sql(_UPSERT_LINES, _line_arrays(lines))
+    if len(lines) >= MANY_LINES:
+        write_new(tx, _INSERT_LINES, _UPSERT_LINES, _line_arrays(lines))
+    else:
+        altered += lines
+    if altered:
+        tx.exec_driver_sql(_UPSERT_LINES, _line_arrays(altered))
     gone = [(*key, old.line_id) for key, of in changed.items() for new, old in of.values() if old and not new]
     if gone:
         values = {
@@ -206,19 +189,34 @@ def record_deletions(tx: Connection, deletions: Collection[Deletion]) -> dict[Or
     return {(r[0], r[1]): r[2] for r in tx.exec_driver_sql(_RECORD_DELETIONS, values)}
 
 
+_MAKE_ARRAY: Mapping[str, Callable[[Sequence[Any]], str]] = {
+    "gid": text_array, "name": text_array, "currency": text_array, "financial_status": text_array,
+    "cancelled_at": instant_array, "placed_at": instant_array, "updated_at": instant_array,
+    "shipping_taxes": text_array, "staff_label": text_array, "province": text_array,
+    "fulfillment_status": text_array, "sku": text_array, "title": text_array, "taxes": text_array,
+}  # fmt: skip
+"""How a column of ``Order`` or ``OrderLine`` becomes an array; any other is of numbers."""
+
+_NOT_A_COLUMN = {"request_id", "version", "lines", "work_id", "customer"}
+
+
+def _order_arrays(orders: Sequence[Order]) -> dict[str, str]:
+    columns = dict(zip(Order._fields, zip(*orders, strict=True), strict=True))
+    arrays = {
+        name: _MAKE_ARRAY.get(name, int_array)(column)
+        for name, column in columns.items()
+        if name not in _NOT_A_COLUMN
+    }
+    return {**arrays, "content_digest": text_array([order.content_digest for order in orders])}
+
+
 def _line_arrays(lines: Sequence[tuple[Order, OrderLine]]) -> dict[str, str]:
+    columns = zip(*[line for _, line in lines], strict=True) if lines else ((),) * len(OrderLine._fields)
     return {
-        "shop_id": int_array(order.shop_id for order, _ in lines),
-        "line_id": int_array(line.line_id for _, line in lines),
+        "shop_id": int_array([order.shop_id for order, _ in lines]),
         "gid": text_array([order.gid for order, _ in lines]),
-        "sku": text_array([line.sku for _, line in lines]),
-        "title": text_array([line.title for _, line in lines]),
-        "quantity": int_array(line.quantity for _, line in lines),
-        "price_cents": int_array(line.price_cents for _, line in lines),
-        "discount_cents": int_array(line.discount_cents for _, line in lines),
-        "is_taxable": int_array(line.is_taxable for _, line in lines),
-        "is_gift_card": int_array(line.is_gift_card for _, line in lines),
-        "taxes": text_array([line.taxes for _, line in lines]),
-        "product_id": int_array(line.product_id for _, line in lines),
-        "staff_label": text_array([line.staff_label for _, line in lines]),
+        **{
+            name: _MAKE_ARRAY.get(name, int_array)(column)
+            for name, column in zip(OrderLine._fields, columns, strict=True)
+        },
     }

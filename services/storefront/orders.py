@@ -17,6 +17,7 @@ from services.storefront.levels import Movement, record_movements
 from services.storefront.newest import UNTOLD, Key, Row, join_rows
 from services.storefront.order_body import Order, order_gid, read_order
 from services.storefront.order_rows import (
+    MANY_LINES,
     Deletion,
     find_changed_lines,
     find_known,
@@ -69,7 +70,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
     refunded = record_orders(tx, won, known, changed) if won else {}
     deleted = record_deletions(tx, deletions.values())
     people = record_customers(tx, customers)
-    follow_on, steps = _record_sales(tx, won, changed, now)
+    follow_on, steps = _record_sales(tx, won, changed, now, are_new=not known)
 
     said: dict[int, list[Mutation]] = {}
     for order in won:
@@ -129,7 +130,12 @@ def _say(
 
 
 def _record_sales(
-    tx: Connection, orders: Sequence[Order], changed: Mapping[OrderKey, Lines], now: datetime
+    tx: Connection,
+    orders: Sequence[Order],
+    changed: Mapping[OrderKey, Lines],
+    now: datetime,
+    *,
+    are_new: bool,
 ) -> tuple[list[NewWork], dict[int, list[Step]]]:
     """Every line with a sku has left stock at the time its order was placed; one that is gone has not.
 
@@ -149,7 +155,9 @@ def _record_sales(
         for new, old in changed.get((order.shop_id, order.gid), {}).values()
         if old and old.sku and (new is None or new.sku != old.sku)
     ]  # fmt: skip
-    shifts = record_movements(tx, [sale for _, sale in sales], now, [sale for _, sale in undone])
+    are_many = len(sales) >= MANY_LINES
+    moves = [sale for _, sale in sales]
+    shifts = record_movements(tx, moves, now, [sale for _, sale in undone], are_new=are_new and are_many)
     if not shifts:
         return [], {}
     causes = {

@@ -73,7 +73,7 @@ def test_each_kind_of_difference_is_named_for_each_subject(tx: Connection) -> No
 )
 def test_what_moved_no_money_may_be_in_one_book_only(tx: Connection, still: TheirRow) -> None:
     assert found(tx, [still]) == []
-    tx.exec_driver_sql("drop table if exists theirs, unequal, twice, twins, known_orders")
+    tx.exec_driver_sql("drop table if exists theirs, unequal, differing, twice, twins, known_orders")
     add_ours(tx, [still])
     assert found(tx, []) == []
 
@@ -89,7 +89,7 @@ def test_other_shops_rows_are_not_ours(tx: Connection) -> None:
     add_ours(tx, [row("ch_1")], shop_id=2)
 
     assert found(tx, []) == []
-    tx.exec_driver_sql("drop table if exists theirs, unequal, twice, twins, known_orders")
+    tx.exec_driver_sql("drop table if exists theirs, unequal, differing, twice, twins, known_orders")
     assert found(tx, [row("ch_1")]) == [("missing_here", "ch_1")]
 
 

@@ -10,8 +10,25 @@ from sqlalchemy import Engine
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.ledger.work import Effects, WorkItem
+from services.storefront.order_rows import MANY_LINES
 from services.storefront.orders import ingest_orders
-from tests.storefront.bodies import NOON, NOW, ORDER, at, ingest, item, line, order, rows, verdicts
+from services.storefront.products import ingest_products
+from services.storefront.stock import ingest_inventory_levels
+from tests.storefront.bodies import (
+    NOON,
+    NOW,
+    ORDER,
+    SHOP,
+    at,
+    ingest,
+    item,
+    level,
+    line,
+    order,
+    product,
+    rows,
+    verdicts,
+)  # fmt: skip
 
 
 def said(effects: Effects) -> list[str]:
@@ -323,3 +340,50 @@ def test_two_workers_on_sets_that_share_orders_do_not_deadlock(engine: Engine) -
             done.result()
 
     assert rows(engine, "select count(*), sum(delta) from stock_movements") == [(40, -40)]
+
+
+MANY = range(MANY_LINES)
+
+
+def many_orders() -> list[WorkItem]:
+    """So many new orders of one line that their rows are written without asking for a conflict."""
+    return [order(number=ORDER + 10 * n, lines=[line(ORDER + 10 * n + 1, quantity=2)]) for n in MANY]
+
+
+@pytest.mark.parametrize("has_level", [True, False])
+def test_a_large_set_of_new_orders_leaves_stock_once(engine: Engine, has_level: bool) -> None:
+    if has_level:
+        ingest(engine, ingest_products, product())
+        ingest(engine, ingest_inventory_levels, level(1000, -5))
+
+    ingest(engine, ingest_orders, *many_orders())
+    ingest(engine, ingest_orders, *many_orders())
+
+    assert rows(engine, "select count(*), sum(delta) from stock_movements") == [(len(MANY), -2 * len(MANY))]
+    assert rows(engine, "select available from inventory_levels") == (
+        [(1000 - 2 * len(MANY),)] if has_level else []
+    )
+
+
+def test_rows_of_a_new_order_that_are_there_against_all_expectation_are_put_right(engine: Engine) -> None:
+    ingest(engine, ingest_products, product())
+    ingest(engine, ingest_inventory_levels, level(1000, -5))
+    values = {"shop": SHOP, "gid": f"gid://shopify/Order/{ORDER}", "line": ORDER + 1}
+    with transaction(engine) as tx:
+        tx.exec_driver_sql(
+            "insert into order_lines (shop_id, order_gid, line_id, sku, title, quantity, price_cents)"
+            " values (%(shop)s, %(gid)s, %(line)s, 'OLD', 'Old', 9, 1)",
+            values,
+        )
+        tx.exec_driver_sql(
+            "insert into stock_movements (shop_id, source, sku, delta, at)"
+            " values (%(shop)s, 'order-line:' || %(line)s, 'MUG', -9, '2026-11-20T20:00:00Z')",
+            values,
+        )
+
+    effects = ingest(engine, ingest_orders, *many_orders())
+
+    assert verdicts(effects) == ["done"] * len(MANY)
+    assert rows(engine, "select distinct sku, quantity from order_lines") == [("MUG", 2)]
+    assert rows(engine, "select sum(delta) from stock_movements") == [(-2 * len(MANY),)]
+    assert rows(engine, "select available from inventory_levels") == [(1000 - 2 * len(MANY),)]
