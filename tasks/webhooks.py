@@ -4,20 +4,42 @@ from services.books.transactions import ingest_transactions
 from services.conversations.interactions import ingest_interactions
 from services.ledger.review import review_events
 from services.storefront.customers import ingest_customers
+from services.storefront.fulfillment_events import ingest_fulfillment_events
+from services.storefront.fulfillment_orders import ingest_fulfillment_orders
 from services.storefront.fulfillments import ingest_fulfillments
 from services.storefront.inventory_items import ingest_inventory_items
+from services.storefront.inventory_shipments import ingest_inventory_shipments
+from services.storefront.inventory_transfers import ingest_inventory_transfers
 from services.storefront.locations import ingest_locations
+from services.storefront.order_notices import ingest_order_notices
 from services.storefront.order_transactions import ingest_order_transactions
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
 from services.storefront.refunds import ingest_refunds
+from services.storefront.returns import ingest_returns
+from services.storefront.reverse_fulfillment_orders import ingest_reverse_fulfillment_orders
+from services.storefront.shopify_disputes import ingest_shopify_disputes
 from services.storefront.stock import ingest_inventory_levels
 from services.storefront.storefronts import ingest_storefronts
+from services.storefront.tender_transactions import ingest_tender_transactions
+from services.storefront.variant_stock import ingest_variant_stock
 from tasks.runner import work_task
 
 order_ingest = work_task("order_ingest", ingest_orders)
 order_transaction_ingest = work_task("order_transaction_ingest", ingest_order_transactions)
 fulfillment_ingest = work_task("fulfillment_ingest", ingest_fulfillments)
+fulfillment_order_ingest = work_task("fulfillment_order_ingest", ingest_fulfillment_orders)
+fulfillment_event_ingest = work_task("fulfillment_event_ingest", ingest_fulfillment_events)
+return_ingest = work_task("return_ingest", ingest_returns)
+reverse_fulfillment_order_ingest = work_task(
+    "reverse_fulfillment_order_ingest", ingest_reverse_fulfillment_orders
+)
+order_notice_ingest = work_task("order_notice_ingest", ingest_order_notices)
+tender_transaction_ingest = work_task("tender_transaction_ingest", ingest_tender_transactions)
+shopify_dispute_ingest = work_task("shopify_dispute_ingest", ingest_shopify_disputes)
+variant_stock_ingest = work_task("variant_stock_ingest", ingest_variant_stock)
+inventory_transfer_ingest = work_task("inventory_transfer_ingest", ingest_inventory_transfers)
+inventory_shipment_ingest = work_task("inventory_shipment_ingest", ingest_inventory_shipments)
 customer_ingest = work_task("customer_ingest", ingest_customers)
 storefront_ingest = work_task("storefront_ingest", ingest_storefronts)
 refund_ingest = work_task("refund_ingest", ingest_refunds)

@@ -41,6 +41,11 @@ KEPT_HEADERS = (
     "user-agent",
 )
 
+_ID_NAMES = (
+    "id", "fulfillment_order", "original_fulfillment_order", "shipment_id", "admin_graphql_api_id", "shop_id",
+)  # fmt: skip
+"""Under which name a body has its object's id, or an object with it: the first that there is."""
+
 _ORDER_ID_TOPICS = ("refunds/", "order_transactions/", "fulfillments/")
 
 
@@ -94,7 +99,11 @@ def read_shopify_delivery(
 def object_key(topic: str, payload: Mapping[str, Any]) -> str:
     """Return which object ``payload`` is about; refunds and the like are about their order."""
     if topic.startswith("orders/"):
-        order_id = id_text(payload.get("id")) or id_text(find_dict(payload, "order_edit").get("order_id"))
+        order_id = (
+            id_text(payload.get("id"))
+            or id_text(payload.get("order_id"))
+            or id_text(find_dict(payload, "order_edit").get("order_id"))
+        )
         return id_text(payload.get("admin_graphql_api_id")) or _order_gid(order_id)
     if topic.startswith(_ORDER_ID_TOPICS):
         return _order_gid(id_text(payload.get("order_id")))
@@ -103,7 +112,7 @@ def object_key(topic: str, payload: Mapping[str, Any]) -> str:
         return f"{item_id}:{location_id}" if item_id and location_id else ""
     if topic in ("customers/data_request", "customers/redact"):
         return id_text(find_dict(payload, "customer").get("id"))
-    return id_text(payload.get("id")) or id_text(payload.get("shop_id"))
+    return next(filter(None, (id_text(payload.get(name)) for name in _ID_NAMES)), "")
 
 
 def sign_shopify(

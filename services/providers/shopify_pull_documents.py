@@ -53,6 +53,44 @@ query ListOrders($query: String!, $after: String) {{
 """
 """Just enough to see what we lack: most orders of a page are known, and cost no more than this."""
 
+LIST_FULFILLMENT_ORDERS = """\
+query ListFulfillmentOrders($query: String!, $after: String) {
+  fulfillmentOrders(first: 100, after: $after, query: $query, sortKey: UPDATED_AT, includeClosed: true) {
+    nodes {
+      id orderId status requestStatus fulfillAt updatedAt
+      assignedLocation { location { id } }
+      fulfillmentHolds { id reason }
+    }
+    pageInfo { hasNextPage endCursor }
+  }
+}
+"""
+"""A document of its own: an app without a scope for them may still read orders."""
+
+_RETURN = "id name status decline { reason }"
+
+LIST_RETURNS = f"""\
+query ListReturns($query: String!, $after: String) {{
+  orders(first: 50, after: $after, query: $query, sortKey: UPDATED_AT) {{
+    nodes {{
+      id updatedAt
+      returns(first: 5) {{ nodes {{ {_RETURN} }} pageInfo {{ hasNextPage endCursor }} }}
+    }}
+    pageInfo {{ hasNextPage endCursor }}
+  }}
+}}
+"""
+"""Apart from the orders themselves, for the same reason: returns have a scope of their own."""
+
+READ_ORDER_RETURNS = f"""\
+query ReadOrderReturns($id: ID!, $after: String!) {{
+  order(id: $id) {{
+    id
+    returns(first: 50, after: $after) {{ nodes {{ {_RETURN} }} pageInfo {{ hasNextPage endCursor }} }}
+  }}
+}}
+"""
+
 READ_ORDER = f"""\
 query ReadOrder($id: ID!) {{
   order(id: $id) {{

@@ -9,10 +9,12 @@ A ``shop`` (its domain) with any of: ``token`` (the only one accepted), ``oauth`
 refresh_token, access_token, expires_in, refresh_token_expires_in}, ``expire_tokens``, ``state`` (open,
 frozen, locked, closed), ``bucket`` {maximum, restore_per_second, available}, ``levels``
 [{inventory_item_id, location_id, available}], ``strict_stock`` (a level never heard of is refused),
-``deleted_items`` [ids], ``subscriptions`` [{topic, uri}], ``delete_subscriptions`` [topics or gids], and
-webhook bodies, the newest state of each object wins: ``orders``, ``refunds``, ``order_transactions``,
-``fulfillments``, ``products``, ``inventory_items``, ``inventory_levels``, ``locations``, or ``webhooks``
-[{topic, body}] of any of these, deletions and ``shop/update``.
+``deleted_items`` [ids], ``denied_fields`` and ``denied_topics`` [root fields and topics that the app lacks a
+scope for], ``subscriptions`` [{topic, uri}], ``delete_subscriptions`` [topics or gids], and webhook bodies,
+the newest state of each object wins: ``orders``, ``refunds``, ``order_transactions``, ``fulfillments``,
+``products``, ``inventory_items``, ``inventory_levels``, ``locations``, or ``webhooks`` [{topic, body}] of any
+of these, deletions and ``shop/update``. ``fulfillment_orders`` and ``returns`` {id, order_id, status,
+updated_at...} are given whole: their webhooks tell parts.
 
 A ``stripe_key`` with any of ``charges``, ``refunds``, ``disputes``, ``payouts``, ``payment_intents``,
 ``balance_transactions``, ``events`` (each listed, and its object put there), ``objects`` {path: object},

@@ -1,6 +1,7 @@
 """What every field of the graph's roots means for one shop of the sandbox."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from graphql import GraphQLError, OperationDefinitionNode
@@ -24,6 +25,8 @@ class Api:
         self._goods = Goods(domain, records, stock)
         self._nodes = Nodes(records, self._goods)
         goods, nodes = self._goods, self._nodes
+        self.denied: set[str] = set()
+        """Root fields that need a scope which the shop did not grant."""
         self._queries: Node = {
             "shop": goods.shop,
             "node": lambda **asked: self._find(asked["id"]),
@@ -32,6 +35,7 @@ class Api:
             "orders": lambda **_asked: nodes.orders(),
             "refund": lambda **asked: self._find(asked["id"], "Refund"),
             "fulfillment": lambda **asked: self._find(asked["id"], "Fulfillment"),
+            "fulfillmentOrders": self._fulfillment_orders,
             "product": lambda **asked: self._find(asked["id"], "Product"),
             "products": lambda **_asked: goods.products(),
             "location": lambda **asked: self._find(asked["id"], "Location") if asked.get("id") else None,
@@ -54,7 +58,9 @@ class Api:
         result = execute_sync(
             load_schema(),
             document.tree,
-            root_value=self._queries | self._mutations(now),
+            root_value=self._queries
+            | self._mutations(now)
+            | {name: partial(_deny, name) for name in self.denied},
             variable_values=variables,
             operation_name=operation.name.value if operation.name else None,
         )
@@ -93,6 +99,16 @@ class Api:
     def _locations(self, **asked: Any) -> list[Node]:
         held = self._goods.locations()
         return held if asked.get("includeInactive") else [node for node in held if node["isActive"]]
+
+    def _fulfillment_orders(self, **asked: Any) -> list[Node]:
+        held = self._nodes.fulfillment_orders()
+        if asked.get("includeClosed"):
+            return held
+        return [node for node in held if node["status"] not in ("CLOSED", "CANCELLED")]
+
+
+def _deny(name: str, **_asked: Any) -> None:
+    raise GraphQLError(f"Access denied for {name} field.", extensions={"code": "ACCESS_DENIED"})
 
 
 def _say(error: GraphQLError) -> Node:

@@ -9,11 +9,13 @@ from services.sandbox import shopify_records as kinds
 from services.sandbox.shopify_goods import Goods
 from services.sandbox.shopify_order_nodes import (
     fulfillment_node,
+    fulfillment_order_node,
     line_node,
     order_node,
     refund_line_node,
     refund_node,
     refund_shipping_node,
+    return_node,
     transaction_node,
 )
 from services.sandbox.shopify_records import Body, Records
@@ -43,6 +45,8 @@ class Nodes:
             "Order": self.order,
             "Refund": self.refund,
             "Fulfillment": self.fulfillment,
+            "Return": self.order_return,
+            "FulfillmentOrder": self.fulfillment_order,
             "OrderTransaction": self.transaction,
         }
         return ways[kind](number) if kind in ways else None
@@ -106,18 +110,42 @@ class Nodes:
             "location": self._find_location(body.get("location_id")),
         }
 
+    def order_return(self, number: int) -> Node | None:
+        """Return the Return, or None."""
+        body = self._records.bodies[kinds.RETURNS].get(number)
+        return None if body is None else return_node(body) | {"order": self._order_of(body)}
+
+    def fulfillment_orders(self) -> list[Node]:
+        """Return every FulfillmentOrder."""
+        held = self._records.bodies[kinds.FULFILLMENT_ORDERS]
+        return [node for number in held if (node := self.fulfillment_order(number))]
+
+    def fulfillment_order(self, number: int) -> Node | None:
+        """Return the FulfillmentOrder, or None."""
+        body = self._records.bodies[kinds.FULFILLMENT_ORDERS].get(number)
+        if body is None:
+            return None
+        location = self._find_location(body.get("assigned_location_id"))
+        return fulfillment_order_node(body) | {"assignedLocation": {"location": location}}
+
     def _make_order(self, number: int, body: Body) -> Node:
         return order_node(body) | {
             "lineItems": [self._line(line, body["currency"]) for line in body.get("line_items") or ()],
             "refunds": partial(self._parts, kinds.REFUNDS, number),
             "transactions": partial(self._parts, kinds.TRANSACTIONS, number),
             "fulfillments": partial(self._parts, kinds.FULFILLMENTS, number),
+            "returns": partial(self._parts, kinds.RETURNS, number),
             "retailLocation": self._find_location(body.get("location_id")),
             "totalRefundedSet": partial(self._refunded, number, body["currency"]),
         }
 
     def _parts(self, kind: str, order_id: int, **_asked: Any) -> list[Node | None]:
-        make = {kinds.REFUNDS: self.refund, kinds.TRANSACTIONS: self.transaction}.get(kind, self.fulfillment)
+        make = {
+            kinds.REFUNDS: self.refund,
+            kinds.TRANSACTIONS: self.transaction,
+            kinds.FULFILLMENTS: self.fulfillment,
+            kinds.RETURNS: self.order_return,
+        }[kind]
         return [make(int(body["id"])) for body in self._records.parts(kind, order_id)]
 
     def _refunded(self, order_id: int, currency: str, **_asked: Any) -> Node:

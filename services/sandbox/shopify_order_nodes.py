@@ -174,6 +174,41 @@ def fulfillment_node(body: Body) -> Node:
     }
 
 
+def fulfillment_order_node(body: Body) -> Node:
+    """Return the FulfillmentOrder without its location. ``body`` is REST's own: no webhook tells it whole."""
+    return {
+        "__typename": "FulfillmentOrder",
+        "id": gid("FulfillmentOrder", body["id"]),
+        "orderId": gid("Order", body["order_id"]),
+        "status": enum(body["status"]),
+        "requestStatus": enum(body.get("request_status") or "unsubmitted"),
+        "fulfillAt": instant(body.get("fulfill_at")),
+        "createdAt": instant(body.get("created_at") or body["updated_at"]),
+        "updatedAt": instant(body["updated_at"]),
+        "fulfillmentHolds": [
+            {
+                "__typename": "FulfillmentHold",
+                "id": gid("FulfillmentHold", hold["id"]),
+                "reason": enum(hold["reason"]),
+            }
+            for hold in body.get("fulfillment_holds") or ()
+        ],
+    }
+
+
+def return_node(body: Body) -> Node:
+    """Return the Return without its order. ``body`` is told whole: as a webhook's, with its pieces."""
+    declined = body.get("decline")
+    return {
+        "__typename": "Return",
+        "id": gid("Return", body["id"]),
+        "name": body["name"],
+        "status": enum(body["status"]),
+        "decline": {"note": declined.get("note"), "reason": enum(declined["reason"])} if declined else None,
+        "totalQuantity": body["quantity"],
+    }
+
+
 def tax_node(tax: Body, currency: str) -> Node:
     """Return the TaxLine."""
     rate = tax.get("rate")

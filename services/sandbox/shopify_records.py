@@ -15,9 +15,12 @@ from services.sandbox.shopify_values import instant
 Body = dict[str, Any]
 
 ORDERS, REFUNDS, TRANSACTIONS, FULFILLMENTS = "orders", "refunds", "order_transactions", "fulfillments"
+FULFILLMENT_ORDERS, RETURNS = "fulfillment_orders", "returns"
 PRODUCTS, ITEMS, LOCATIONS, LEVELS = "products", "inventory_items", "locations", "inventory_levels"
 
-KINDS = (ORDERS, REFUNDS, TRANSACTIONS, FULFILLMENTS, PRODUCTS, ITEMS, LOCATIONS)
+KINDS = (
+    ORDERS, REFUNDS, TRANSACTIONS, FULFILLMENTS, FULFILLMENT_ORDERS, RETURNS, PRODUCTS, ITEMS, LOCATIONS,
+)  # fmt: skip
 """The kinds of objects, named as the part of a topic before its slash."""
 
 _TIMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -36,7 +39,7 @@ class Records:
     touched_at: dict[int, str] = field(default_factory=dict)
     """When an order or one of its parts changed last, by the order's id."""
     of_order: dict[str, dict[int, list[int]]] = field(
-        default_factory=lambda: {kind: {} for kind in (REFUNDS, TRANSACTIONS, FULFILLMENTS)}
+        default_factory=lambda: {kind: {} for kind in (REFUNDS, TRANSACTIONS, FULFILLMENTS, RETURNS)}
     )
     variants: dict[int, int] = field(default_factory=dict)
     """Product ids by the inventory item id of their variants."""
@@ -56,7 +59,7 @@ class Records:
         self.bodies[kind].pop(number, None)
 
     def parts(self, kind: str, order_id: int) -> list[Body]:
-        """Return the refunds, transactions or fulfilments of an order, oldest first."""
+        """Return the refunds, transactions, fulfilments or returns of an order, oldest first."""
         found = [self.bodies[kind][number] for number in self.of_order[kind].get(order_id, ())]
         return sorted(found, key=lambda body: (_time_of(kind, body), body["id"]))
 

@@ -73,6 +73,8 @@ class ShopifyShop:
             self.state = asked["state"]
         self.stock.is_strict = bool(asked.get("strict_stock", self.stock.is_strict))
         self.stock.deleted_items |= {int(number) for number in asked.get("deleted_items", ())}
+        self.subscriptions.denied = set(asked.get("denied_topics", self.subscriptions.denied))
+        self.api.denied = set(asked.get("denied_fields", self.api.denied))
         now = utc_text(utc_now())
         self._hold_levels("levels", asked.get("levels", ()), now)
         self._hold_levels(kinds.LEVELS, asked.get(kinds.LEVELS, ()), now)
@@ -172,6 +174,8 @@ class ShopifyShop:
     def _hear(self, topic: str, body: dict[str, Any], now: str) -> None:
         """A webhook was sent; that it arrived anywhere is not said."""
         kind, _, what = topic.partition("/")
+        if kind in (kinds.FULFILLMENT_ORDERS, kinds.RETURNS):
+            return  # it tells a part: the whole is given under the kind's own name
         if topic == "inventory_levels/disconnect":
             self._hold_levels(topic, [body | {"available": None}], now)
         elif kind == kinds.LEVELS:

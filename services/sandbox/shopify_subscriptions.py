@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from services.sandbox.shopify_values import Node, gid, id_of
 
 TAKEN = "Address for this topic has already been taken"
+NO_SCOPE = "You do not have permission to create or update webhooks with the topic"
 NOT_FOUND = "Webhook subscription does not exist"
 
 
@@ -16,6 +17,8 @@ class Subscriptions:
 
     held: dict[int, Node] = field(default_factory=dict)
     made: int = 0
+    denied: set[str] = field(default_factory=set)
+    """Topics for which the app lacks a scope."""
 
     def all(
         self, *, topics: list[str] | None = None, uri: str | None = None, in_format: str | None = None
@@ -76,6 +79,8 @@ class Subscriptions:
             del self.held[number]
 
     def _refuse(self, topic: str, asked: dict[str, Any], old: Node | None) -> list[Node]:
+        if topic in self.denied:
+            return [{"field": ["topic"], "message": f"{NO_SCOPE} {topic}"}]
         name = "callbackUrl" if asked.get("callbackUrl") else "uri"
         where = ["webhookSubscription", name]
         address = asked.get(name)

@@ -22,7 +22,8 @@ _BLANKED = frozenset(
         "checkout_token", "tracking_number", "tracking_numbers", "tracking_url", "tracking_urls",
         "payment_details", "payment_method_details", "receipt_url", "customer_purchase_ip",
         "customer_email_address", "customer_name", "customer_signature", "multipass_identifier",
-        "default_address", "addresses", "shop_owner", "tags", "description",
+        "default_address", "addresses", "shop_owner", "tags", "description", "reason_notes",
+        "public_file_url",
     }
 )  # fmt: skip
 """Fields that are a person's wherever they stand, in Shopify's and in Stripe's JSON."""

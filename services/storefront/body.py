@@ -68,3 +68,16 @@ def plain_number(value: float | str) -> str:
 def told_when(source: Mapping[str, Any], item: WorkItem, now: datetime) -> datetime:
     """Return the body's ``updated_at``; where Shopify left it null, when the event tells it happened."""
     return item.told_at(now) if source.get("updated_at") is None else read_instant(source, "updated_at")
+
+
+def read_gid(source: Mapping[str, Any], name: str) -> int:
+    """Return the field, an id or the global id that ends in it (``gid://shopify/Return/12``), as an id."""
+    value = source.get(name)
+    if isinstance(value, str) and (number := value.rpartition("/")[2]).isascii() and number.isdigit():
+        return read_id({name: int(number)}, name)
+    return read_id(source, name)
+
+
+def find_gid(source: Mapping[str, Any], name: str) -> int | None:
+    """Return the field as ``read_gid`` does; None when it is absent or null. Junk is ``Unreadable``."""
+    return None if source.get(name) is None else read_gid(source, name)

@@ -20,18 +20,29 @@ from services.ledger.topics import TOPICS, Runs
 from services.ledger.work import NewWork, WorkItem
 from services.schema.models import metadata
 from services.storefront.customers import ingest_customers
+from services.storefront.fulfillment_events import ingest_fulfillment_events
+from services.storefront.fulfillment_orders import ingest_fulfillment_orders
 from services.storefront.fulfillments import ingest_fulfillments
 from services.storefront.inventory_items import ingest_inventory_items
+from services.storefront.inventory_shipments import ingest_inventory_shipments
+from services.storefront.inventory_transfers import ingest_inventory_transfers
 from services.storefront.locations import ingest_locations
+from services.storefront.order_notices import ingest_order_notices
 from services.storefront.order_transactions import ingest_order_transactions
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
 from services.storefront.refunds import ingest_refunds
+from services.storefront.returns import ingest_returns
+from services.storefront.reverse_fulfillment_orders import ingest_reverse_fulfillment_orders
+from services.storefront.shopify_disputes import ingest_shopify_disputes
 from services.storefront.stock import ingest_inventory_levels
 from services.storefront.storefronts import ingest_storefronts
+from services.storefront.tender_transactions import ingest_tender_transactions
+from services.storefront.variant_stock import ingest_variant_stock
 from tests.books.test_transactions import charge
 from tests.conversations.test_interactions import call
 from tests.ledger_rows import accept, new_event
+from tests.storefront import told_bodies as told
 from tests.storefront.bodies import add_shop, ingest, level, line, order, product, refund
 from tests.storefront.test_storefronts import told as storefront
 from tests.storefront.test_told import customer, fulfilment, location, payment, stock_item
@@ -49,6 +60,28 @@ SAMPLES: dict[str, tuple[OwnEffect, str, str, Callable[[], WorkItem]]] = {
     "fulfillment_ingest": (ingest_fulfillments, "shopify", "fulfillments/create", fulfilment),
     "inventory_item_ingest": (ingest_inventory_items, "shopify", "inventory_items/update", stock_item),
     "location_ingest": (ingest_locations, "shopify", "locations/create", location),
+    "fulfillment_order_ingest": (
+        ingest_fulfillment_orders, "shopify", "fulfillment_orders/placed_on_hold", told.fulfillment_order,
+    ),
+    "fulfillment_event_ingest": (
+        ingest_fulfillment_events, "shopify", "fulfillment_events/create", told.sighting,
+    ),
+    "return_ingest": (ingest_returns, "shopify", "returns/approve", told.order_return),
+    "reverse_fulfillment_order_ingest": (
+        ingest_reverse_fulfillment_orders, "shopify", "reverse_fulfillment_orders/dispose", told.disposition,
+    ),
+    "order_notice_ingest": (ingest_order_notices, "shopify", "orders/risk_assessment_changed", told.risk),
+    "tender_transaction_ingest": (
+        ingest_tender_transactions, "shopify", "tender_transactions/create", told.tender,
+    ),
+    "shopify_dispute_ingest": (ingest_shopify_disputes, "shopify", "disputes/update", told.dispute),
+    "variant_stock_ingest": (ingest_variant_stock, "shopify", "variants/in_stock", told.variant),
+    "inventory_transfer_ingest": (
+        ingest_inventory_transfers, "shopify", "inventory_transfers/ready_to_ship", told.transfer,
+    ),
+    "inventory_shipment_ingest": (
+        ingest_inventory_shipments, "shopify", "inventory_shipments/create", told.shipment,
+    ),
     "customer_ingest": (ingest_customers, "shopify", "customers/create", customer),
     "storefront_ingest": (ingest_storefronts, "shopify", "shop/update", storefront),
     "transaction_ingest": (ingest_transactions, "stripe", "charge.succeeded", charge),

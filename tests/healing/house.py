@@ -23,6 +23,7 @@ from services.providers import shopify, stripe
 from services.sandbox.shopify_catalogue import make_items
 from services.sandbox.shopify_payloads import make_order
 from services.storefront.customers import ingest_customers
+from services.storefront.fulfillment_orders import ingest_fulfillment_orders
 from services.storefront.fulfillments import ingest_fulfillments
 from services.storefront.inventory_items import ingest_inventory_items
 from services.storefront.locations import ingest_locations
@@ -30,6 +31,7 @@ from services.storefront.order_transactions import ingest_order_transactions
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
 from services.storefront.refunds import ingest_refunds
+from services.storefront.returns import ingest_returns
 from services.storefront.stock import ingest_inventory_levels
 from tests.healing.day import CURRENCY, Webhook
 
@@ -42,6 +44,8 @@ EFFECTS: dict[str, OwnEffect] = {
     "refund_ingest": ingest_refunds,
     "order_transaction_ingest": ingest_order_transactions,
     "fulfillment_ingest": ingest_fulfillments,
+    "fulfillment_order_ingest": ingest_fulfillment_orders,
+    "return_ingest": ingest_returns,
     "product_ingest": ingest_products,
     "inventory_item_ingest": ingest_inventory_items,
     "inventory_level_ingest": ingest_inventory_levels,

@@ -72,6 +72,21 @@ def test_with_a_public_url_the_wanted_set_is_complete_from_the_first_look_on(
     assert watch(shops, EVENING + HOUR).stats["made"] == 0
 
 
+def test_topics_for_which_the_app_has_no_scope_are_left_out_and_asked_for_again(
+    shops: Shops, public_url: str
+) -> None:
+    lacking = {topic for topic in WANTED if topic.startswith(("returns/", "disputes/"))}
+    control(shops.url, shop=DOMAIN, denied_topics=[topic_to_enum(topic) for topic in lacking])
+
+    finished = watch(shops, EVENING)
+
+    assert set(listed(shops)) == set(WANTED) - lacking
+    assert (finished.verdict, finished.stats["refused"]) == ("well", len(lacking))
+    assert incidents(shops) == []
+    control(shops.url, shop=DOMAIN, denied_topics=[])
+    assert watch(shops, EVENING + HOUR).stats["made"] == len(lacking)
+
+
 def test_what_shopify_deleted_is_made_again_and_its_outage_imported_at_once(
     shops: Shops, public_url: str
 ) -> None:

@@ -33,6 +33,9 @@ def shop(history):
         inventory_levels=[
             make_inventory_level(item.inventory_item_id, LOCATION, available=3, updated_at=NOW)
         ],
+        fulfillment_orders=[
+            {"id": 9, "order_id": history.order["id"], "status": "open", "updated_at": NOW.isoformat()}
+        ],
         subscriptions=[{"topic": "ORDERS_PAID", "uri": "https://hooks.example.com/1"}],
     )
     history.feed(shop)

@@ -1,12 +1,7 @@
 """Whole days of a small shop as hypothesis draws them: any Shopify topic, ties, ids beyond 2**53."""
 
-from collections.abc import Callable
-from datetime import UTC, timedelta
-from typing import Any, NamedTuple
-
 from hypothesis import strategies as st
 
-from services.ledger.work import WorkItem
 from services.storefront.customers import ingest_customers
 from services.storefront.fulfillments import ingest_fulfillments
 from services.storefront.inventory_items import ingest_inventory_items
@@ -17,45 +12,24 @@ from services.storefront.products import ingest_products
 from services.storefront.refunds import ingest_refunds
 from services.storefront.stock import ingest_inventory_levels
 from services.storefront.storefronts import ingest_storefronts
-from tests.storefront.bodies import ITEM, LOCATION, NOON, ORDER, Ingest, at, item, line
-
-PRODUCTS = (2**53 + 101, 2**53 + 201)
-CUSTOMER = 2**53 + 301
-
-
-class Event(NamedTuple):
-    """One delivery: what works it, its topic, its body, and the minute it was sent."""
-
-    effect: Ingest
-    topic: str
-    body: dict[str, Any]
-    minute: int
-
-    def deliver(self) -> WorkItem:
-        """One more copy of it, a work item of its own."""
-        made = item("history", self.body, event_topic=self.topic)
-        return made._replace(occurred_at=NOON.astimezone(UTC) + timedelta(minutes=self.minute))
+from tests.storefront import told_histories as beside
+from tests.storefront.bodies import ITEM, LOCATION, ORDER, Ingest, at, line
+from tests.storefront.drawn import (
+    PRODUCTS,
+    Event,
+    cents,
+    customers_of_shop,
+    draws,
+    items_of_shop,
+    minutes,
+    orders_of_shop,
+    shelves_of_shop,
+    skus,
+    texts,
+)  # fmt: skip
 
 
-def _at(minute: int) -> str:
-    return at(minute)
-
-
-minutes = st.integers(0, 2)
-orders_of_shop = st.sampled_from([ORDER, ORDER, ORDER, ORDER + 1000])
-customers_of_shop = st.sampled_from([CUSTOMER, CUSTOMER, CUSTOMER + 1])
-items_of_shop = st.sampled_from([ITEM, ITEM, ITEM, ITEM + 1])
-shelves_of_shop = st.sampled_from([LOCATION, LOCATION, LOCATION + 1])
-skus = st.sampled_from(["MUG", "CUP", ""])
-texts = st.sampled_from(["", "a", "B", "é"])
-cents = st.sampled_from(["0.00", "5.00", "12.50", "100"])
-
-
-def _draws(make: Callable[..., Event]) -> Callable[..., st.SearchStrategy[Event]]:
-    return st.composite(make)
-
-
-@_draws
+@draws
 def order_events(draw: st.DrawFn) -> Event:
     """A state of an order: lines come, go, change sku, and a customer with it."""
     number, minute = draw(orders_of_shop), draw(minutes)
@@ -71,21 +45,21 @@ def order_events(draw: st.DrawFn) -> Event:
     ]
     customer = {
         "id": draw(customers_of_shop), "first_name": draw(texts), "email": draw(texts),
-        "updated_at": draw(st.sampled_from([None, _at(1), _at(2)])),
+        "updated_at": draw(st.sampled_from([None, at(1), at(2)])),
     }  # fmt: skip
     body = {
         "id": number, "name": f"#{number % 10}", "currency": "CAD",
         "total_price": draw(st.sampled_from(["12.50", "12.50", "5.00"])),
-        "subtotal_price": draw(st.none() | cents), "created_at": _at(0), "updated_at": _at(minute),
+        "subtotal_price": draw(st.none() | cents), "created_at": at(0), "updated_at": at(minute),
         "financial_status": draw(st.sampled_from(["paid", "paid", "paid", "pending"])),
         "fulfillment_status": draw(st.sampled_from([None, None, "fulfilled"])),
-        "cancelled_at": draw(st.sampled_from([None, None, None, _at(3)])), "line_items": lines,
+        "cancelled_at": draw(st.sampled_from([None, None, None, at(3)])), "line_items": lines,
         "customer": draw(st.sampled_from([None, customer])), "user_id": draw(st.sampled_from([None, 7])),
     }  # fmt: skip
     return Event(ingest_orders, "orders/updated", body, minute)
 
 
-@_draws
+@draws
 def refund_events(draw: st.DrawFn) -> Event:
     """A telling of a refund: its money pending or paid, its lines put back or not yet."""
     number, place = draw(orders_of_shop), draw(st.integers(1, 2))
@@ -97,20 +71,20 @@ def refund_events(draw: st.DrawFn) -> Event:
             "currency": "CAD"}  # fmt: skip
     shipping = {"kind": "shipping_refund", "amount": f"-{draw(cents)}", "tax_amount": "-0.50"}
     body = {
-        "id": refund_id, "order_id": number, "created_at": _at(place), "transactions": [paid],
+        "id": refund_id, "order_id": number, "created_at": at(place), "transactions": [paid],
         "refund_line_items": [gone] if draw(st.booleans()) else [],
         "order_adjustments": [shipping] if draw(st.booleans()) else [],
     }  # fmt: skip
     return Event(ingest_refunds, "refunds/create", body, place)
 
 
-@_draws
+@draws
 def payment_events(draw: st.DrawFn) -> Event:
     """A transaction of an order, or a fulfilment of it."""
     number, minute = draw(orders_of_shop), draw(minutes)
     body = {
         "id": number + draw(st.integers(700, 701)), "order_id": number, "kind": "sale", "amount": draw(cents),
-        "currency": "CAD", "created_at": _at(0), "updated_at": _at(minute), "gateway": draw(texts),
+        "currency": "CAD", "created_at": at(0), "updated_at": at(minute), "gateway": draw(texts),
         "status": draw(st.sampled_from(["pending", "success", "failure", "error", "cancelled"])),
         "authorization": draw(st.sampled_from([None, "ch_3QabcdefXYZ01", "1001"])),
         "line_items": [{"quantity": draw(st.integers(0, 2))}],
@@ -120,37 +94,37 @@ def payment_events(draw: st.DrawFn) -> Event:
     return Event(ingest_fulfillments, "fulfillments/update", body, minute)
 
 
-@_draws
+@draws
 def product_events(draw: st.DrawFn) -> Event:
     """A product with its variants; one of its items may be told of elsewhere too."""
     place, minute = draw(st.sampled_from([0, 0, 1])), draw(minutes)
     variants = [
         {"id": ITEM + 1000 + k, "inventory_item_id": ITEM + k, "sku": draw(skus), "title": draw(texts),
-         "updated_at": _at(draw(minutes))}
+         "updated_at": at(draw(minutes))}
         for k in sorted(draw(st.sets(st.sampled_from([2 * place, 2 * place + 1]))))
     ]  # fmt: skip
     body = {"id": PRODUCTS[place], "title": draw(texts), "status": draw(texts), "variants": variants,
-            "updated_at": _at(minute)}  # fmt: skip
+            "updated_at": at(minute)}  # fmt: skip
     return Event(ingest_products, "products/update", body, minute)
 
 
-@_draws
+@draws
 def level_events(draw: st.DrawFn) -> Event:
     """What Shopify holds of an item at a location."""
     minute = draw(minutes)
     body = {
         "inventory_item_id": draw(items_of_shop),
         "location_id": draw(shelves_of_shop),
-        "available": draw(st.integers(0, 9)), "updated_at": _at(minute),
+        "available": draw(st.integers(0, 9)), "updated_at": at(minute),
     }  # fmt: skip
     return Event(ingest_inventory_levels, "inventory_levels/update", body, minute)
 
 
-@_draws
+@draws
 def other_events(draw: st.DrawFn) -> Event:
     """An inventory item, a location, a customer or the shop itself."""
     minute = draw(minutes)
-    base = {"updated_at": _at(minute), "name": draw(texts), "first_name": draw(texts), "phone": draw(texts)}
+    base = {"updated_at": at(minute), "name": draw(texts), "first_name": draw(texts), "phone": draw(texts)}
     event: Event = draw(
         st.sampled_from(
             [
@@ -202,6 +176,15 @@ EVENTS: dict[str, tuple[st.SearchStrategy[Event], ...]] = {
     "refunds": (refund_events(), refund_events(), order_events(), payment_events()),
     "shelves": (level_events(), level_events(), cuts, product_events(), item_ends, order_events()),
     "products": (product_events(), product_events(), product_ends, item_ends, level_events()),
+    "parcels": (
+        beside.fulfillment_order_events(),
+        beside.fulfillment_order_events(),
+        beside.hold_events(),
+        beside.sighting_events(),
+    ),
+    "transit": (beside.transit_events(), beside.transit_events(), level_events()),
+    "returns": (beside.return_events(), beside.return_events(), refund_events()),
+    "notices": (beside.notice_events(), beside.claim_events(), order_events()),
     "others": (other_events(), other_events(), other_ends, order_events()),
 }
 """What a history is about. Few things are told of, often, and within three minutes: so events meet."""

@@ -13,15 +13,19 @@ from sqlalchemy import Engine, Table
 
 from services.core.db import transaction
 from services.ledger.work import Done
-from services.storefront import tables
+from services.storefront import tables, told_tables
 from tests.storefront.bodies import Ingest, add_shop, ingest, rows
-from tests.storefront.histories import EVENTS, Event, histories
+from tests.storefront.drawn import Event
+from tests.storefront.histories import EVENTS, histories
 
 TABLES = (
     tables.orders, tables.order_lines, tables.order_refunds, tables.order_refund_lines,
     tables.order_transactions, tables.fulfillments, tables.customers, tables.products, tables.variants,
     tables.inventory_items, tables.locations, tables.storefronts, tables.inventory_levels,
-    tables.stock_movements,
+    tables.stock_movements, told_tables.fulfillment_orders, told_tables.fulfillment_events,
+    told_tables.inventory_transfers, told_tables.inventory_shipments, told_tables.variant_stock,
+    told_tables.order_notices, told_tables.order_returns, told_tables.reverse_fulfillment_orders,
+    told_tables.shopify_disputes, told_tables.tender_transactions,
 )  # fmt: skip
 NOT_STATE = frozenset({"event_id", "changed_at"})
 """Which delivery won, of several alike, and when we wrote: no fact of the shop's."""

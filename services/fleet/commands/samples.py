@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
+from services.fleet.commands.samples_told import make_beside
 from services.sandbox.payloads import dump, utc_text, uuid_text
 from services.sandbox.quo_payloads import make_call, make_legacy_call, make_legacy_message, make_message
 from services.sandbox.shopify_account_payloads import (
@@ -96,6 +97,12 @@ def _stripe_refund(rng: random.Random, currency: str, now: datetime) -> dict[str
     return make_stripe_refund(rng, _charge(rng, currency, now), amount_cents=100, created_at=now)
 
 
+def _beside(topic: str) -> Maker:
+    return lambda rng, currency, now: make_beside(LOCATION_ID, currency, _items(currency))[topic](
+        rng, _order(rng, currency, now), now
+    )
+
+
 _STRIPE: MappingProxyType[str, Maker] = MappingProxyType(
     {
         "charge.succeeded": _charge,
@@ -145,6 +152,7 @@ SAMPLES: MappingProxyType[str, MappingProxyType[str, Maker]] = MappingProxyType(
                     SHOPIFY_ID, DOMAIN, updated_at=now, currency=c
                 ),
                 "shop/redact": lambda _r, _c, _now: make_shop_redact(SHOPIFY_ID, DOMAIN),
+                **{topic: _beside(topic) for topic in make_beside(LOCATION_ID, "USD", _items("USD"))},
             }
         ),
         "stripe": MappingProxyType({topic: _event(topic) for topic in _STRIPE}),

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -23,7 +24,12 @@ from services.storefront.admin import open_admin
 from services.storefront.healing.door import count_topics, enter, find_new
 from services.storefront.healing.pull_bodies import Found
 from services.storefront.healing.pull_fields import Node
+from services.storefront.healing.pull_fulfillment_orders import (
+    find_lacking_fulfillment_orders,
+    list_fulfillment_orders,
+)
 from services.storefront.healing.pull_orders import find_known_orders, list_orders, read_lacking_orders
+from services.storefront.healing.pull_returns import find_lacking_returns, list_returns
 from services.storefront.healing.pull_stock import (
     find_lacking_items,
     find_lacking_levels,
@@ -43,6 +49,8 @@ FIRST_REACH = timedelta(days=60)
 
 NO_ACCESS = frozenset({"shopify.no_domain", "shopify.no_token"})
 """What ``open_admin`` says of a shop that was never connected: nothing to mend, and nothing to heal."""
+
+NO_SCOPE = "shopify.access_denied"
 
 Ring = Callable[[Sequence[WorkRef]], object]
 FindLacking = Callable[[Connection, int, Sequence[Node]], list[Found]]
@@ -110,6 +118,8 @@ class Healing:
         since = self._begin("inventory_items")
         self._heal("inventory_items", list_items(self._reader, since), find_lacking_items)
         self._heal_orders()
+        self._heal_allowed("fulfillment_orders", list_fulfillment_orders, find_lacking_fulfillment_orders)
+        self._heal_allowed("returns", list_returns, partial(find_lacking_returns, now=self._now))
         for gid in places:
             self._heal_levels(gid)
 
@@ -139,6 +149,20 @@ class Healing:
                 known = find_known_orders(tx, self._shop_id, page)
             found = read_lacking_orders(self._reader, page, known)
             self._turn("orders", page, _given(found), self._reached(page, is_last, is_sorted=True))
+
+    def _heal_allowed(
+        self,
+        stream: str,
+        list_pages: Callable[[Reader, datetime], Iterable[Sequence[Node]]],
+        find_lacking: FindLacking,
+    ) -> None:
+        """Heal a list that has an access scope of its own, where the app has it."""
+        pages = list_pages(self._reader, self._begin(stream))
+        try:
+            self._heal(stream, pages, find_lacking, is_sorted=True)
+        except Misconfigured as fault:
+            if fault.code != NO_SCOPE:
+                raise
 
     def _heal(
         self,

@@ -51,6 +51,26 @@ select o.name as "order", o.order_gid as id, o.placed_at, o.updated_at, o.cancel
  order by o.placed_at, o.order_gid
 """
 
+_FIND_BESIDE = """
+with o as (
+  select order_gid from orders where shop_id = %(shop_id)s and customer_id = %(customer_id)s::bigint
+   union select unnest(%(gids)s::text[])
+), t as (
+  select 'return' as what, order_gid, to_jsonb(r) as row from order_returns r where shop_id = %(shop_id)s
+   union all
+  select 'parcel seen', order_gid, to_jsonb(r) from fulfillment_events r where shop_id = %(shop_id)s
+   union all
+  select 'dispute', order_gid, to_jsonb(r) from shopify_disputes r where shop_id = %(shop_id)s
+   union all
+  select 'money that changed hands', order_gid, to_jsonb(r) from tender_transactions r
+   where shop_id = %(shop_id)s
+   union all
+  select 'notices', order_gid, to_jsonb(r) from order_notices r where shop_id = %(shop_id)s
+)
+select t.what, t.order_gid as id, t.row - '{shop_id,order_gid,told,event_id}'::text[] as told
+  from t join o using (order_gid) order by t.order_gid, t.what, t.row::text
+"""
+
 
 def find_customer_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str, object]]:
     """Yield the customer's own row, if there is one."""
@@ -78,6 +98,16 @@ def find_order_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str, o
     yield from (dict(row) for row in tx.exec_driver_sql(_FIND_ORDERS, values).mappings())
 
 
+def find_beside_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str, object]]:
+    """Yield what was told beside the customer's orders: returns, parcels, disputes, payments, notices."""
+    values = {
+        "shop_id": subject.shop_id,
+        "customer_id": subject.customer_id,
+        "gids": sorted(subject.order_gids),
+    }
+    yield from (dict(row) for row in tx.exec_driver_sql(_FIND_BESIDE, values).mappings())
+
+
 register_holder(
     Holder(
         name="the customer as the shop's list has them",
@@ -99,6 +129,20 @@ register_holder(
             "fulfillments",
         ),
         find=find_order_rows,
+        redact=redact_nothing,
+    )
+)
+register_holder(
+    Holder(
+        name="what was told beside the orders",
+        tables=(
+            "fulfillment_events",
+            "order_notices",
+            "order_returns",
+            "shopify_disputes",
+            "tender_transactions",
+        ),
+        find=find_beside_rows,
         redact=redact_nothing,
     )
 )

@@ -1,0 +1,131 @@
+"""What Shopify notes beside an order: its risk, Shopify Protect, and that its buyer asked for a new link.
+
+A table of its own: a notice may come before its order, and an order's own events do not tell of it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy import Connection
+
+from services.core.reading import Unreadable, find_instant, find_text, read_object, read_text
+from services.ledger.work import Effects, WorkItem
+from services.storefront.body import find_gid, find_id, find_object, read_gid
+from services.storefront.newest import Row, Told
+from services.storefront.told_parts import Parts, ingest_parts
+from services.storefront.told_rows import Kind
+
+_LEVELS = ("pending", "none", "low", "medium", "high")
+_PROTECT = ("not_eligible", "eligible", "inactive", "active", "not_protected", "protected")
+
+
+class OrderNotice(Parts):
+    """What was noted of an order. Each provider of risk assessments is a part of its own."""
+
+    __slots__ = ()
+    further = MappingProxyType({word: place for place, word in enumerate((*_LEVELS, *_PROTECT), start=1)})
+
+    @property
+    def risk_level(self) -> str:
+        """The highest of what each provider said last: ``high``, ``medium``, ``low``, ``none``..."""
+        said = [str(part.value) for part in self.each("risk:").values()]
+        return max(said, key=lambda level: (self.further.get(level, 0), level), default="")
+
+    @property
+    def protect_status(self) -> str:
+        """Shopify Protect's status of the order: ``pending``, ``active``, ``protected``..."""
+        return self.text("protect_status")
+
+    @property
+    def protect_eligibility(self) -> str:
+        """Whether Shopify Protect covers it: ``pending``, ``eligible``, ``not_eligible``."""
+        return self.text("protect_eligibility")
+
+    @property
+    def link_requested_at(self) -> datetime | None:
+        """When its buyer last asked for a new link, the page of the order having expired."""
+        return self.moment("link_requested_at")
+
+
+def ingest_order_notices(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+    """Every order's notices are the newest that were told, whether or not the order is known yet.
+
+    Shopify sends the link that a buyer asked for; here a person sees that he did. Of the order in that
+    body only its id is read: ``orders/updated`` tells the rest.
+    """
+    return ingest_parts(tx, items, _KIND, lambda item: _read(item, now))
+
+
+def _read(item: WorkItem, now: datetime) -> list[Told[OrderNotice]]:
+    source = read_object(item.body)
+    number, told = _READERS.get(item.event_topic, _read_link)(source, item.told_at(now))
+    return [Told((item.shop_id, number), Row(told))]
+
+
+def _read_risk(source: Mapping[str, Any], at: datetime) -> tuple[int, OrderNotice]:
+    number = find_id(source, "order_id") or find_gid(source, "admin_graphql_api_order_id")
+    if number is None:
+        raise Unreadable("order_id", None, "the id of the order that was assessed")
+    provider = find_gid(source, "provider_id") or 0
+    values = {f"risk:{provider}": read_text(source, "risk_level").lower()}
+    return number, OrderNotice.tell(find_instant(source, "created_at") or at, values)
+
+
+def _read_protect(source: Mapping[str, Any], at: datetime) -> tuple[int, OrderNotice]:
+    values = {
+        "protect_status": read_text(source, "status").lower(),
+        "protect_eligibility": find_text(find_object(source, "eligibility"), "status").lower(),
+    }
+    return read_gid(source, "order_id"), OrderNotice.tell(at, values)
+
+
+def _read_link(source: Mapping[str, Any], at: datetime) -> tuple[int, OrderNotice]:
+    return read_gid(source, "id"), OrderNotice.tell(at, {"link_requested_at": at.isoformat()})
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any], datetime], tuple[int, OrderNotice]]] = MappingProxyType(
+    {
+        "orders/risk_assessment_changed": _read_risk,
+        "orders/shopify_protect_eligibility_changed": _read_protect,
+    }
+)
+
+_FIND = """
+select t.shop_id, v.id, null::timestamptz, t.updated_at, t.told
+  from unnest(%(shop_id)s::int[], %(id)s::bigint[]) as v(shop_id, id)
+  join order_notices t on t.shop_id = v.shop_id and t.order_gid = 'gid://shopify/Order/' || v.id
+"""
+
+_WRITE = """
+insert into order_notices (shop_id, order_gid, event_id, updated_at, told, risk_level, protect_status,
+                           protect_eligibility, link_requested_at)
+select v.shop_id, 'gid://shopify/Order/' || v.id, v.event_id, v.updated_at, v.told, v.risk_level,
+       v.protect_status, v.protect_eligibility, v.link_requested_at
+  from unnest(%(shop_id)s::int[], %(id)s::bigint[], %(event_id)s::bigint[], %(updated_at)s::timestamptz[],
+              %(told)s::jsonb[], %(risk_level)s::text[], %(protect_status)s::text[],
+              %(protect_eligibility)s::text[], %(link_requested_at)s::timestamptz[])
+       as v(shop_id, id, event_id, updated_at, told, risk_level, protect_status, protect_eligibility,
+            link_requested_at)
+on conflict (shop_id, order_gid) do update set
+   event_id = excluded.event_id, updated_at = excluded.updated_at, told = excluded.told,
+   risk_level = excluded.risk_level, protect_status = excluded.protect_status,
+   protect_eligibility = excluded.protect_eligibility, link_requested_at = excluded.link_requested_at
+"""
+
+_KIND = Kind(
+    table="order_notices",
+    noun="notices of order",
+    code="shopify.unreadable_order_notice",
+    find=_FIND,
+    make=OrderNotice.make,
+    write=_WRITE,
+    columns={
+        "updated_at": "timestamptz", "told": "text", "risk_level": "text", "protect_status": "text",
+        "protect_eligibility": "text", "link_requested_at": "timestamptz",
+    },
+    blank=OrderNotice({}),
+    shown=("risk_level", "protect_status", "protect_eligibility", "link_requested_at"),
+    lock=lambda number: f"order-notice:{number}",
+)  # fmt: skip
