@@ -9,9 +9,11 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Retry
 
-from services.core.db import get_engine
+from services.core.clock import utc_now
+from services.core.db import get_engine, transaction
 from services.core.log import log_settled
 from services.core.sentry import capture_dead_work
+from services.ledger.claim import find_ready_topics
 from services.ledger.dispatch import send_messages
 from services.ledger.effects import Effect, OutsideEffect, OwnEffect
 from services.ledger.report import SetReport, is_connection_fault
@@ -65,9 +67,8 @@ def run_message(topic: Topic, ids: list[int]) -> dict[str, int]:
         total = _serve(topic)
         while total.more and time.monotonic() - started < BUDGET_SECONDS:
             total.more = False
-            for neighbour in TOPICS.values():
-                if neighbour.queue == topic.queue:
-                    total.add(_serve(neighbour))
+            for neighbour in _find_waiting(topic.queue):
+                total.add(_serve(neighbour))
     except Exception as fault:
         if is_connection_fault(fault):
             raise Retry("the database is away; the sweep will ring again", exc=fault) from fault
@@ -75,6 +76,12 @@ def run_message(topic: Topic, ids: list[int]) -> dict[str, int]:
     if total.more:
         runners.ring(topic, ids)
     return _answer(total)
+
+
+def _find_waiting(queue: str) -> list[Topic]:
+    """Return the queue's topics with ready work. Most have none, and each claim of nothing costs 0.7 ms."""
+    with transaction() as tx:
+        return find_ready_topics(tx, [each for each in TOPICS.values() if each.queue == queue], utc_now())
 
 
 def _answer(total: SetReport) -> dict[str, int]:

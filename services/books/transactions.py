@@ -25,7 +25,9 @@ select v.shop_id, v.provider_id, e.fee_cents, e.currency, t.version_at, t.kind, 
        t.content_digest, t.amount_cents, t.currency, t.parent_id, t.occurred_at, t.fee_cents, t.order_ref,
        t.reason, t.arrives_on
   from unnest(%(shop_id)s::int[], %(provider_id)s::text[]) as v(shop_id, provider_id)
-  left join transactions t on t.shop_id = v.shop_id and t.provider_id = v.provider_id
+  left join lateral (
+         select * from transactions t where t.shop_id = v.shop_id and t.provider_id = v.provider_id offset 0
+       ) t on true
   left join lateral (
          select sum(b.fee_cents)::bigint as fee_cents, min(b.currency) as currency from balance_entries b
           where b.shop_id = v.shop_id and b.source_id = v.provider_id

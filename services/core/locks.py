@@ -14,7 +14,8 @@ select pg_advisory_xact_lock(place) from (
 """
 
 _LOCK_BUCKETS = """
-select pg_advisory_xact_lock(%(family)s, bucket) from (
+select case when %(is_shared)s then pg_advisory_xact_lock_shared(%(family)s, bucket)
+            else pg_advisory_xact_lock(%(family)s, bucket) end from (
   select distinct (hashtextextended(key, shop_id) & 255)::int as bucket
     from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key) order by bucket
 ) sorted
@@ -33,8 +34,12 @@ def lock_objects(tx: Connection, objects: Collection[tuple[int, str]]) -> None:
         )
 
 
-def lock_buckets(tx: Connection, family: int, objects: Collection[tuple[int, str]]) -> None:
+def lock_buckets(
+    tx: Connection, family: int, objects: Collection[tuple[int, str]], *, is_shared: bool = False
+) -> None:
     """``tx`` alone works on the buckets that these (shop, key) fall into, of 256 in ``family``.
+
+    With ``is_shared`` it does so beside others that share them, and none that does not.
 
     For locks that a set needs by the thousand: PostgreSQL's lock table is finite (64 a connection by
     default), and a large set meets most buckets anyway.
@@ -44,6 +49,7 @@ def lock_buckets(tx: Connection, family: int, objects: Collection[tuple[int, str
             _LOCK_BUCKETS,
             {
                 "family": family,
+                "is_shared": is_shared,
                 "shop_id": int_array(s for s, _ in objects),
                 "key": text_array([k for _, k in objects]),
             },

@@ -39,6 +39,13 @@ select shop_id from ready_shop where shop_id is not null and shop_id <> all(%(he
  order by (shop_id <= %(after)s), shop_id limit %(limit)s
 """  # noqa: S608 - no value of a user's is in it
 
+# A look at the index for each topic: its order and ``limit`` keep PostgreSQL from walking the whole queue.
+_READY_TOPICS = f"""
+select t.topic from unnest(%(topics)s::text[]) as t(topic)
+ cross join lateral (
+   select from work_queue w where w.topic = t.topic and {READY} order by w.shop_id limit 1) ready
+"""  # noqa: S608
+
 # Few payloads hold anything; an empty one is not worth decoding.
 _COLUMNS = """w.id, w.shop_id, w.topic, w.key, nullif(w.payload, '{}'), w.retry_count, w.dispatch_count,
        w.request_id, w.event_id, e.topic, e.provider, e.body, e.received_at, w.origin, e.occurred_at"""
@@ -72,6 +79,13 @@ def _item(row: Sequence[Any]) -> WorkItem:
         request_id=row[7], event_id=row[8], event_topic=row[9] or "", event_provider=row[10] or "",
         body=row[11] or b"", received_at=row[12], origin=row[13], occurred_at=row[14],
     )  # fmt: skip
+
+
+def find_ready_topics(tx: Connection, topics: Sequence[Topic], now: datetime) -> list[Topic]:
+    """Return those of ``topics`` that hold ready work, somebody else's or paused work included, in order."""
+    values = {"topics": [topic.name for topic in topics], "now": now}
+    ready = set(tx.exec_driver_sql(_READY_TOPICS, values).scalars())
+    return [topic for topic in topics if topic.name in ready]
 
 
 def _find_ready_shops(

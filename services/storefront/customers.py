@@ -22,7 +22,8 @@ with told as (
                        %(email)s::text[], %(phone)s::text[], %(deleted_at)s::timestamptz[])
                 as v(shop_id, customer_id, updated_at, name, email, phone, deleted_at)
 ), was as (
-  select c.* from told v join customers c on c.shop_id = v.shop_id and c.customer_id = v.customer_id
+  select c.* from told v cross join lateral (
+    select * from customers c where c.shop_id = v.shop_id and c.customer_id = v.customer_id offset 0) c
 ), written as (
   insert into customers as c (shop_id, customer_id, updated_at, name, email, phone, deleted_at)
   select * from told order by shop_id, customer_id

@@ -159,7 +159,7 @@ def record_movements(
     """
     if not movements and not taken_back:
         return []
-    levels = lock_stock(tx, {(move.shop_id, move.sku) for move in (*movements, *taken_back)})
+    levels = lock_stock(tx, {(m.shop_id, m.sku) for m in (*movements, *taken_back)}, is_shared=True)
     undone = _take_back(tx, taken_back) if taken_back else {}
     written = _write(tx, movements, now, are_counted=levels > 0, are_new=are_new)
     if not levels:
@@ -238,16 +238,17 @@ def recount_shop(tx: Connection, shop_id: int, now: datetime) -> list[Shift]:
     return recount_levels(tx, skus, now)
 
 
-def lock_stock(tx: Connection, skus: Collection[Sku]) -> int:
+def lock_stock(tx: Connection, skus: Collection[Sku], *, is_shared: bool = False) -> int:
     """``tx`` alone counts the levels of ``skus`` until it ends; return how many levels that are.
 
     The locks of the skus keep a level that is just being inserted from missing a movement that is just
-    being recorded. The rows are locked too, in the order of their pushes' keys, because what a push
-    learned is written by row.
+    being recorded. Those who only record movements share them (``is_shared``): where there is a level, its
+    row, locked before the movement is written, makes them take turns. The rows are locked in the order of
+    their pushes' keys, because what a push learned is written by row.
     """
     known = [(shop_id, sku) for shop_id, sku in skus if sku]
     if not known:
         return 0
-    lock_buckets(tx, _STOCK_LOCKS, known)
+    lock_buckets(tx, _STOCK_LOCKS, known, is_shared=is_shared)
     values = {"shop_id": int_array(s for s, _ in known), "sku": text_array([sku for _, sku in known])}
     return tx.exec_driver_sql(_LOCK_LEVELS, values).rowcount

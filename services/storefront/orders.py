@@ -69,8 +69,9 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
     changed = find_changed_lines(tx, [order for order in won if (order.shop_id, order.gid) in known])
     refunded = record_orders(tx, won, known, changed) if won else {}
     deleted = record_deletions(tx, deletions.values())
-    people = record_customers(tx, customers)
     follow_on, steps = _record_sales(tx, won, changed, now, are_new=not known)
+    # Late, as two sets often share a customer, whose row stays locked from here to the commit.
+    people = record_customers(tx, customers)
 
     said: dict[int, list[Mutation]] = {}
     for order in won:

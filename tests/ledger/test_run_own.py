@@ -1,14 +1,17 @@
 """Own effects through the real runner: exactly once, poison alone, fair over shops."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 
 import pytest
 from sqlalchemy import Connection, Engine, text
 
+from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater
+from services.ledger.accept import record_work
+from services.ledger.claim import find_ready_topics
 from services.ledger.run_own import OwnRunner
 from services.ledger.settle import BUG_TRIES
 from services.ledger.topics import TOPICS
@@ -166,3 +169,21 @@ def test_what_keeps_killing_workers_is_worked_alone_under_a_lease(engine: Engine
     assert own.run_suspect(TOPIC, effect).settled.done == 1
     assert alone[0][0] == ids[1]
     assert str(alone[0][1]).startswith("tester:")
+
+
+def test_only_topics_with_work_that_is_due_are_ready(engine: Engine) -> None:
+    now = utc_now()
+    with transaction(engine) as tx:
+        record_work(
+            tx,
+            [
+                NewWork(shop_id=1, topic="order_ingest"),
+                NewWork(shop_id=1, topic="product_ingest", not_before=now + timedelta(hours=1)),
+                NewWork(shop_id=1, topic="inventory_push"),
+            ],
+            now,
+        )
+        names = ("product_ingest", "refund_ingest", "order_ingest")
+        ready = find_ready_topics(tx, [TOPICS[name] for name in names], utc_now())
+
+    assert [topic.name for topic in ready] == ["order_ingest"]
