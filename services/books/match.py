@@ -83,16 +83,16 @@ select u.provider_id, u.is_in_day, coalesce(t.kind, o.kind) as subject, o.provid
 _BREAKS = """
 insert into found_breaks (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, found_at)
 select %(shop_id)s, %(day)s, %(token)s, b.kind, d.provider_id, d.subject,
-       case when is_here then jsonb_build_object('amount_cents', our_amount, 'currency', our_currency,
-            'status', our_status) || case when b.kind = 'fee' then jsonb_build_object('fee_cents', our_fee)
-            else '{}' end end,
-       case when is_there then jsonb_build_object('amount_cents', their_amount, 'currency', their_currency,
-            'status', their_status) || case when b.kind = 'fee' then jsonb_build_object('fee_cents',
-                their_fee)
-            else '{}' end end,
+       case when is_here and b.kind = 'fee' then jsonb_build_object('amount_cents', our_amount, 'currency',
+            our_currency, 'status', our_status, 'fee_cents', our_fee)
+            when is_here then jsonb_build_object('amount_cents', our_amount, 'currency', our_currency,
+            'status', our_status) end,
+       case when is_there and b.kind = 'fee' then jsonb_build_object('amount_cents', their_amount, 'currency',
+            their_currency, 'status', their_status, 'fee_cents', their_fee)
+            when is_there then jsonb_build_object('amount_cents', their_amount, 'currency', their_currency,
+            'status', their_status) end,
        jsonb_strip_nulls(jsonb_build_object('parent_id', nullif(parent_id, ''), 'order_ref',
-           nullif(order_ref, ''),
-            'ours_at', our_at, 'theirs_at', their_at)), %(now)s
+           nullif(order_ref, ''), 'ours_at', our_at, 'theirs_at', their_at)), %(now)s
   from differing d
  cross join lateral (values
        ('missing_here', not is_here and is_their_money), ('missing_there', not is_there and is_our_money),
@@ -156,7 +156,7 @@ def match_day(
     tx.exec_driver_sql(_UNEQUAL, scope)
     tx.exec_driver_sql(_DIFFERING, scope)
     tx.exec_driver_sql(_BREAKS, scope)
-    find_duplicates(tx, scope)
+    find_duplicates(tx, scope, WORK_MEM)
     find_order_amounts(tx, scope)
     return tuple(Sum(*row) for row in tx.exec_driver_sql(_SUM, scope))
 

@@ -33,6 +33,10 @@ select twin from (
  where twin is not null group by twin having count(*) > 1
 """  # noqa: S608
 
+# To sort a million numbers is a fifth faster than to hash them, where they fit: 8 MB for each 250,000.
+_SORTED = "set local enable_hashagg = off; set local work_mem = '32MB'"
+_AS_BEFORE = "set local enable_hashagg = on; set local work_mem = '{}'"
+
 _TWINS = f"""
 create temporary table twins on commit drop as
 select {_REF} as ref, order_ref <> '' as is_order, provider_id, amount_cents, currency,
@@ -167,9 +171,14 @@ _HAS_MOVES = (
 )
 
 
-def find_duplicates(tx: Connection, scope: dict[str, Any]) -> None:
-    """Each charge of the day that repeats an earlier one is a ``duplicate``; the evidence names its twin."""
+def find_duplicates(tx: Connection, scope: dict[str, Any], work_mem: str) -> None:
+    """Each charge of the day that repeats an earlier one is a ``duplicate``; the evidence names its twin.
+
+    ``work_mem`` is what the transaction goes on with.
+    """
+    tx.exec_driver_sql(_SORTED)
     tx.exec_driver_sql(_TWICE, scope)
+    tx.exec_driver_sql(_AS_BEFORE.format(work_mem))
     if not tx.exec_driver_sql("select exists (select 1 from twice)").scalar():
         return
     # The planner has no figures of a table this young, and would walk all of it for each of a few.

@@ -104,8 +104,8 @@ def render_rows(rows: Iterable[TheirRow]) -> Iterator[bytes]:
     in it that the two write differently is written value by value.
     """
     walk = iter(rows)
-    while block := list(islice(walk, ROWS_A_BLOCK)):
-        text = orjson.dumps(list(map(tuple, block)))
+    while block := list(map(tuple, islice(walk, ROWS_A_BLOCK))):
+        text = orjson.dumps(block)
         lines = text[2:-2].split(b"],[")
         if b"\\" in text or len(lines) != len(block):
             lines = [",".join(map(_cell, row)).encode() for row in block]

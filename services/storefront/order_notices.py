@@ -52,8 +52,8 @@ class OrderNotice(Parts):
 def ingest_order_notices(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
     """Every order's notices are the newest that were told, whether or not the order is known yet.
 
-    Shopify sends the link that a buyer asked for; here a person sees that he did. Of the order in that
-    body only its id is read: ``orders/updated`` tells the rest.
+    A buyer who asks for a new link is noted, so that a person sees it. Of the order in that body only its id
+    is read: ``orders/updated`` tells the rest.
     """
     return ingest_parts(tx, items, _KIND, lambda item: _read(item, now))
 

@@ -1,15 +1,16 @@
 """A level that left the shelf, or whose item is gone, counts no movement and is told to nobody."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Engine
 
-from services.core.db import transaction
+from services.fleet.cli import main
 from services.ledger.work import Effects, WorkItem
 from services.storefront.inventory_items import ingest_inventory_items
-from services.storefront.levels import recount_shop
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
 from services.storefront.stock import ingest_inventory_levels
@@ -17,9 +18,7 @@ from tests.storefront.bodies import (
     ITEM,
     LOCATION,
     NOON,
-    NOW,
     ORDER,
-    SHOP,
     Ingest,
     add_shop,
     forget_work,
@@ -135,14 +134,18 @@ def test_deleted_product_takes_its_variants_with_it_those_that_come_late_too(she
     assert rows(shelves, "select title, deleted_at is not null from products") == [("A mug", True)]
 
 
-def test_shop_that_counts_at_another_location_is_counted_anew_at_once(shelves: Engine) -> None:
+def test_shop_that_counts_at_another_location_is_counted_anew_and_pushed_at_once(shelves: Engine) -> None:
     assert [row[1] for row in rows(shelves, LEVELS)] == [8, 5]
-    with transaction(shelves) as tx:
-        tx.exec_driver_sql("update shop_config set stock_location_id = %(id)s", {"id": str(LOCATION + 1)})
-        shifts = recount_shop(tx, SHOP, NOW)
 
-    assert {(s.level.location_id, s.before, s.after) for s in shifts} == {
-        (LOCATION, 8, 10),
-        (LOCATION + 1, 5, 3),
-    }
+    shown = CliRunner().invoke(main, ["shops", "set", "harbour", "--stock-location-id", str(LOCATION + 1)])
+
+    assert shown.exit_code == 0, shown.output
+    assert "2 stock levels were counted anew" in shown.output
     assert [row[1] for row in rows(shelves, LEVELS)] == [10, 3]
+    pushes = "select key from work_queue where topic = 'inventory_push' and status = 'pending' order by 1"
+    assert rows(shelves, pushes) == [(f"{ITEM}:{LOCATION}",), (f"{ITEM}:{LOCATION + 1}",)]
+    (told,) = rows(shelves, "select mutations from audit_events where action = 'stock.relocate'")
+    assert [change["before"]["available"] for change in json.loads(told[0])] == [8, 5]
+
+    again = CliRunner().invoke(main, ["shops", "set", "harbour", f"stock_location_id={LOCATION + 1}"])
+    assert "0 stock levels were counted anew" in again.output

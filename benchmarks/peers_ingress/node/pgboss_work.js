@@ -30,6 +30,13 @@ const WRITE_MOVEMENTS = `
   select * from unnest($1::int[], $2::text[], $3::text[], $4::int[], $5::timestamptz[])
   on conflict (shop_id, source) do nothing`;
 
+const WRITE_CUSTOMERS = `
+  insert into customers (shop_id, customer_id, name, email, updated_at)
+  select * from unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[])
+  on conflict (shop_id, customer_id) do update
+  set name = excluded.name, email = excluded.email, updated_at = excluded.updated_at
+  where customers.updated_at < excluded.updated_at`;
+
 async function ingestSet(ids) {
   const client = await pool.connect();
   try {
@@ -42,6 +49,7 @@ async function ingestSet(ids) {
     const orders = [];
     const lines = [];
     const moves = [];
+    const people = new Map();
     for (const row of rows) {
       const order = JSON.parse(row.body.toString('utf8'));
       const gid = order.admin_graphql_api_id;
@@ -49,6 +57,12 @@ async function ingestSet(ids) {
         row.shop_id, gid, order.name, cents(order.total_price), order.currency, order.financial_status,
         order.created_at, order.updated_at, row.event_id,
       ]);
+      if (order.customer) {
+        const person = order.customer;
+        const name = `${person.first_name ?? ''} ${person.last_name ?? ''}`.trim();
+        const key = `${row.shop_id}:${person.id}`;
+        people.set(key, [row.shop_id, person.id, name, person.email ?? '', order.updated_at]);
+      }
       for (const line of order.line_items) {
         const lineId = idOf(line.admin_graphql_api_id);
         lines.push([row.shop_id, lineId, gid, line.sku, line.title, line.quantity, cents(line.price)]);
@@ -58,7 +72,13 @@ async function ingestSet(ids) {
     if (orders.length) {
       await client.query(WRITE_ORDERS, columns(orders));
       await client.query(WRITE_LINES, columns(lines));
-      if (movesStock) await client.query(WRITE_MOVEMENTS, columns(moves));
+      if (movesStock) {
+        if (people.size) {
+          const sorted = [...people.keys()].sort().map((key) => people.get(key));
+          await client.query(WRITE_CUSTOMERS, columns(sorted));
+        }
+        await client.query(WRITE_MOVEMENTS, columns(moves));
+      }
       await client.query(
         `update work_queue set status = 'done', finished_at = statement_timestamp()
          where id = any($1) and status = 'pending'`,

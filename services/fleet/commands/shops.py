@@ -14,6 +14,7 @@ from services.shops.names import SecretKind, get_kind, make_value
 from services.shops.secrets import SECRET_NAMES, find_secret_states, record_secret
 from services.shops.shops import FIELDS, Shop, add_shop, find_shops, get_shop, set_shop
 from services.shops.staff import find_staff, record_staff
+from services.storefront.relocation import record_relocation
 
 
 @click.group()
@@ -120,6 +121,9 @@ def set_fields(
 ) -> None:
     """Change a shop's fields, as options or as field=value.
 
+    With --stock-location-id, sales count at that location from now on: every level is counted anew at once,
+    and what changed is pushed to Shopify.
+
     \b
     Example: fleet shops set harbour --owner-email owner@harbour.example
     """
@@ -129,6 +133,10 @@ def set_fields(
     with transaction() as tx:
         before = get_shop(tx, slug)
         shop = set_shop(tx, slug, wanted, now=utc_now(), **_who(acting_as))
+    if "stock_location_id" in wanted:
+        with transaction() as tx:
+            changed = record_relocation(tx, shop.id, utc_now(), **_who(acting_as))
+        click.echo(f"{changed} stock levels were counted anew for it; their pushes are planned", err=True)
     if as_json:
         print_json(to_document(shop))
     else:
