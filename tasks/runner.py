@@ -13,9 +13,9 @@ from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
 from services.core.log import log_settled
 from services.core.sentry import capture_dead_work
-from services.ledger.claim import find_ready_topics
 from services.ledger.dispatch import send_messages
 from services.ledger.effects import Effect, OutsideEffect, OwnEffect
+from services.ledger.ready import find_ready_topics
 from services.ledger.report import SetReport, is_connection_fault
 from services.ledger.run_outside import OutsideRunner
 from services.ledger.run_own import OwnRunner

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.core.db import fetch_binary
-from services.ledger.scope import Scope, read_scope
+from services.ledger.ready import READY, find_ready_shops
+from services.ledger.scope import read_scope
 from services.ledger.topics import Topic
 from services.ledger.work import WorkItem
 
@@ -20,31 +21,6 @@ SUSPECT_SENDS = 4
 alone, leased. A leased row needs no such care: a lease that runs out counts as a failed try."""
 
 _EVER = 2**31 - 1
-
-READY = (
-    "status in ('pending', 'error') and locked_at is null and coalesce(next_retry_at, created_at) <= %(now)s"
-)
-
-# A loose scan: one index probe per shop that has ready work, not one per row, so that a backlog of a
-# million rows of one shop costs the claim no more than ten. The rotation begins after ``after``.
-_READY_SHOPS = f"""
-with recursive ready_shop(shop_id) as (
-  (select shop_id from work_queue where topic = %(topic)s and {READY} order by shop_id limit 1)
-  union all
-  select (select w.shop_id from work_queue w
-           where w.topic = %(topic)s and w.shop_id > r.shop_id and {READY} order by w.shop_id limit 1)
-    from ready_shop r where r.shop_id is not null
-)
-select shop_id from ready_shop where shop_id is not null and shop_id <> all(%(held)s::int[])
- order by (shop_id <= %(after)s), shop_id limit %(limit)s
-"""  # noqa: S608 - no value of a user's is in it
-
-# A look at the index for each topic: its order and ``limit`` keep PostgreSQL from walking the whole queue.
-_READY_TOPICS = f"""
-select t.topic from unnest(%(topics)s::text[]) as t(topic)
- cross join lateral (
-   select from work_queue w where w.topic = t.topic and {READY} order by w.shop_id limit 1) ready
-"""  # noqa: S608
 
 # Few payloads hold anything; an empty one is not worth decoding.
 _COLUMNS = """w.id, w.shop_id, w.topic, w.key, nullif(w.payload, '{}'), w.retry_count, w.dispatch_count,
@@ -81,24 +57,6 @@ def _item(row: Sequence[Any]) -> WorkItem:
     )  # fmt: skip
 
 
-def find_ready_topics(tx: Connection, topics: Sequence[Topic], now: datetime) -> list[Topic]:
-    """Return those of ``topics`` that hold ready work, somebody else's or paused work included, in order."""
-    values = {"topics": [topic.name for topic in topics], "now": now}
-    ready = set(tx.exec_driver_sql(_READY_TOPICS, values).scalars())
-    return [topic for topic in topics if topic.name in ready]
-
-
-def _find_ready_shops(
-    tx: Connection, topic: Topic, now: datetime, scope: Scope, after: int, limit: int
-) -> list[int]:
-    if scope.all_held:
-        return []
-    values = {
-        "topic": topic.name, "now": now, "after": after, "limit": limit, "held": sorted(scope.held_shops),
-    }  # fmt: skip
-    return [int(i) for i in tx.exec_driver_sql(_READY_SHOPS, values).scalars()]
-
-
 def _take(
     tx: Connection, topic: Topic, now: datetime, shares: dict[int, int], *, sends: tuple[int, int]
 ) -> tuple[list[WorkItem], bool]:
@@ -129,7 +87,7 @@ def claim_own(tx: Connection, topic: Topic, now: datetime, after: int = 0) -> Cl
     A worker that dies gives them back by dying. Every shop with ready work gets an equal share.
     """
     scope = read_scope(tx, topic, now)
-    shops = _find_ready_shops(tx, topic, now, scope, after, topic.set_size)
+    shops = find_ready_shops(tx, topic, now, scope, after, topic.set_size)
     if not shops:
         return Claim([], more=False)
     share = -(-topic.set_size // len(shops))
@@ -169,7 +127,7 @@ def claim_leased(
     all workers. ``suspects`` takes just one row, of those that were sent often and never settled.
     """
     scope = read_scope(tx, topic, now)
-    shops = _find_ready_shops(tx, topic, now, scope, after, topic.set_size)
+    shops = find_ready_shops(tx, topic, now, scope, after, topic.set_size)
     if not shops:
         return Claim([], more=False)
     locked = {int(r[0]): int(r[1]) for r in tx.exec_driver_sql(_LOCKED_BY_SHOP, {"topic": topic.name})}

@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.ledger.accept import WorkRef
-from services.ledger.claim import READY
+from services.ledger.ready import READY
 from services.ledger.scope import read_scope
 from services.ledger.topics import TOPICS, Topic
 

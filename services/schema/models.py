@@ -10,7 +10,7 @@ from services.ledger import tables as ledger
 from services.mail import tables as mail
 from services.shops import tables as shops
 from services.storefront import tables as storefront
-from services.storefront import told_tables as storefront_told
+from services.storefront.beside import told_tables as storefront_told
 
 ALL = (alerts, audit, books, conversations, jobs, ledger, mail, shops, storefront, storefront_told)
 

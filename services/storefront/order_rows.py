@@ -23,7 +23,7 @@ select o.shop_id, o.order_gid, o.updated_at, o.cancelled_at, o.financial_status,
 """
 
 # Returns those that have refunds: they are counted anew.
-_UPSERT_ORDERS = """
+_WRITE_ORDERS = """
 with written as (
   insert into orders (shop_id, order_gid, name, total_cents, currency, financial_status, cancelled_at,
                       placed_at, updated_at, event_id, subtotal_cents, tax_cents, shipping_cents,
@@ -37,6 +37,17 @@ with written as (
                        %(shipping_taxes)s::jsonb[], %(customer_id)s::bigint[], %(staff_label)s::text[],
                        %(province)s::text[], %(location_id)s::bigint[], %(fulfillment_status)s::text[],
                        %(content_digest)s::text[])
+  OR_UPDATE
+  returning shop_id, order_gid
+)
+select distinct r.shop_id, r.order_gid
+  from written w join order_refunds r on r.shop_id = w.shop_id and r.order_gid = w.order_gid
+"""
+
+_INSERT_ORDERS = _WRITE_ORDERS.replace("OR_UPDATE", "")
+_UPSERT_ORDERS = _WRITE_ORDERS.replace(
+    "OR_UPDATE",
+    """
   on conflict (shop_id, order_gid) do update set
      name = excluded.name, total_cents = excluded.total_cents, currency = excluded.currency,
      financial_status = excluded.financial_status, cancelled_at = excluded.cancelled_at,
@@ -47,11 +58,8 @@ with written as (
      customer_id = excluded.customer_id, staff_label = excluded.staff_label, province = excluded.province,
      location_id = excluded.location_id, fulfillment_status = excluded.fulfillment_status,
      content_digest = excluded.content_digest
-  returning shop_id, order_gid
+""",
 )
-select distinct r.shop_id, r.order_gid
-  from written w join order_refunds r on r.shop_id = w.shop_id and r.order_gid = w.order_gid
-"""
 
 # Joined both ways: a line that the row has and the event has not is one that an edit took away.
 _FIND_CHANGED_LINES = """
@@ -108,8 +116,8 @@ returning shop_id, order_gid, name
 """
 
 
-MANY_LINES = 50
-"""From so many new lines on, writing them without asking for a conflict pays for its savepoint."""
+MANY_ORDERS = MANY_LINES = 50
+"""From so many new rows on, writing them without asking for a conflict pays for its savepoint."""
 
 
 class Deletion(NamedTuple):
@@ -152,7 +160,11 @@ def record_orders(
     changed: Mapping[OrderKey, Lines],
 ) -> dict[OrderKey, Refunded]:
     """Write ``orders`` with their lines, of a known order those ``changed``; return what is refunded now."""
-    refunded = tx.exec_driver_sql(_UPSERT_ORDERS, _order_arrays(orders)).all()
+    arrays = _order_arrays(orders)
+    if len(orders) >= MANY_ORDERS and not known:
+        refunded = write_new(tx, _INSERT_ORDERS, _UPSERT_ORDERS, arrays).all()
+    else:
+        refunded = tx.exec_driver_sql(_UPSERT_ORDERS, arrays).all()
     lines = [(o, line) for o in orders if (o.shop_id, o.gid) not in known for line in o.lines]
     altered = [
         (o, line) for o in orders for line in o.lines if line.line_id in changed.get((o.shop_id, o.gid), ())

@@ -19,26 +19,26 @@ from services.ledger.run_own import OwnRunner
 from services.ledger.topics import TOPICS, Runs
 from services.ledger.work import NewWork, WorkItem
 from services.schema.models import metadata
+from services.storefront.beside.fulfillment_events import ingest_fulfillment_events
+from services.storefront.beside.fulfillment_orders import ingest_fulfillment_orders
+from services.storefront.beside.inventory_shipments import ingest_inventory_shipments
+from services.storefront.beside.inventory_transfers import ingest_inventory_transfers
+from services.storefront.beside.order_notices import ingest_order_notices
+from services.storefront.beside.returns import ingest_returns
+from services.storefront.beside.reverse_fulfillment_orders import ingest_reverse_fulfillment_orders
+from services.storefront.beside.shopify_disputes import ingest_shopify_disputes
+from services.storefront.beside.tender_transactions import ingest_tender_transactions
+from services.storefront.beside.variant_stock import ingest_variant_stock
 from services.storefront.customers import ingest_customers
-from services.storefront.fulfillment_events import ingest_fulfillment_events
-from services.storefront.fulfillment_orders import ingest_fulfillment_orders
 from services.storefront.fulfillments import ingest_fulfillments
 from services.storefront.inventory_items import ingest_inventory_items
-from services.storefront.inventory_shipments import ingest_inventory_shipments
-from services.storefront.inventory_transfers import ingest_inventory_transfers
 from services.storefront.locations import ingest_locations
-from services.storefront.order_notices import ingest_order_notices
 from services.storefront.order_transactions import ingest_order_transactions
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
 from services.storefront.refunds import ingest_refunds
-from services.storefront.returns import ingest_returns
-from services.storefront.reverse_fulfillment_orders import ingest_reverse_fulfillment_orders
-from services.storefront.shopify_disputes import ingest_shopify_disputes
 from services.storefront.stock import ingest_inventory_levels
 from services.storefront.storefronts import ingest_storefronts
-from services.storefront.tender_transactions import ingest_tender_transactions
-from services.storefront.variant_stock import ingest_variant_stock
 from tests.books.test_transactions import charge
 from tests.conversations.test_interactions import call
 from tests.ledger_rows import accept, new_event

@@ -22,8 +22,9 @@ from services.ledger.topics import TOPICS
 from services.providers import shopify, stripe
 from services.sandbox.shopify_catalogue import make_items
 from services.sandbox.shopify_payloads import make_order
+from services.storefront.beside.fulfillment_orders import ingest_fulfillment_orders
+from services.storefront.beside.returns import ingest_returns
 from services.storefront.customers import ingest_customers
-from services.storefront.fulfillment_orders import ingest_fulfillment_orders
 from services.storefront.fulfillments import ingest_fulfillments
 from services.storefront.inventory_items import ingest_inventory_items
 from services.storefront.locations import ingest_locations
@@ -31,7 +32,6 @@ from services.storefront.order_transactions import ingest_order_transactions
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
 from services.storefront.refunds import ingest_refunds
-from services.storefront.returns import ingest_returns
 from services.storefront.stock import ingest_inventory_levels
 from tests.healing.day import CURRENCY, Webhook
 

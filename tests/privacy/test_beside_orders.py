@@ -4,12 +4,12 @@ from sqlalchemy import Engine
 
 from services.core.db import transaction
 from services.shops.personal import Subject
-from services.storefront.fulfillment_events import ingest_fulfillment_events
-from services.storefront.order_notices import ingest_order_notices
+from services.storefront.beside.fulfillment_events import ingest_fulfillment_events
+from services.storefront.beside.order_notices import ingest_order_notices
+from services.storefront.beside.returns import ingest_returns
+from services.storefront.beside.shopify_disputes import ingest_shopify_disputes
+from services.storefront.beside.tender_transactions import ingest_tender_transactions
 from services.storefront.privacy.personal import find_beside_rows
-from services.storefront.returns import ingest_returns
-from services.storefront.shopify_disputes import ingest_shopify_disputes
-from services.storefront.tender_transactions import ingest_tender_transactions
 from tests.privacy.people import JOHN, JOHNS_ORDER
 from tests.storefront import told_bodies as told
 from tests.storefront.bodies import ingest

@@ -13,7 +13,8 @@ from sqlalchemy import Engine, Table
 
 from services.core.db import transaction
 from services.ledger.work import Done
-from services.storefront import tables, told_tables
+from services.storefront import tables
+from services.storefront.beside import told_tables
 from tests.storefront.bodies import Ingest, add_shop, ingest, rows
 from tests.storefront.drawn import Event
 from tests.storefront.histories import EVENTS, histories

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import Engine
 
 from services.ledger.work import WorkItem
-from services.storefront.fulfillment_events import ingest_fulfillment_events
-from services.storefront.fulfillment_orders import ingest_fulfillment_orders
-from services.storefront.inventory_shipments import ingest_inventory_shipments
-from services.storefront.inventory_transfers import ingest_inventory_transfers
+from services.storefront.beside.fulfillment_events import ingest_fulfillment_events
+from services.storefront.beside.fulfillment_orders import ingest_fulfillment_orders
+from services.storefront.beside.inventory_shipments import ingest_inventory_shipments
+from services.storefront.beside.inventory_transfers import ingest_inventory_transfers
 from tests.storefront import told_bodies as body
 from tests.storefront.bodies import LOCATION, NOON, ORDER, at, ingest, rows, verdicts
 from tests.storefront.told_bodies import BIG, gid, told

@@ -4,16 +4,16 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from services.storefront.fulfillment_events import ingest_fulfillment_events
-from services.storefront.fulfillment_orders import ingest_fulfillment_orders
-from services.storefront.inventory_shipments import ingest_inventory_shipments
-from services.storefront.inventory_transfers import ingest_inventory_transfers
-from services.storefront.order_notices import ingest_order_notices
-from services.storefront.returns import ingest_returns
-from services.storefront.reverse_fulfillment_orders import ingest_reverse_fulfillment_orders
-from services.storefront.shopify_disputes import ingest_shopify_disputes
-from services.storefront.tender_transactions import ingest_tender_transactions
-from services.storefront.variant_stock import ingest_variant_stock
+from services.storefront.beside.fulfillment_events import ingest_fulfillment_events
+from services.storefront.beside.fulfillment_orders import ingest_fulfillment_orders
+from services.storefront.beside.inventory_shipments import ingest_inventory_shipments
+from services.storefront.beside.inventory_transfers import ingest_inventory_transfers
+from services.storefront.beside.order_notices import ingest_order_notices
+from services.storefront.beside.returns import ingest_returns
+from services.storefront.beside.reverse_fulfillment_orders import ingest_reverse_fulfillment_orders
+from services.storefront.beside.shopify_disputes import ingest_shopify_disputes
+from services.storefront.beside.tender_transactions import ingest_tender_transactions
+from services.storefront.beside.variant_stock import ingest_variant_stock
 from tests.storefront.bodies import ORDER, at
 from tests.storefront.drawn import Event, cents, draws, minutes, orders_of_shop, texts
 

@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 
 from services.core.reading import Unreadable, find_instant, find_text, read_object, read_text
 from services.ledger.work import Effects, WorkItem
+from services.storefront.beside.told_parts import Parts, ingest_parts
 from services.storefront.body import find_gid, find_id, find_object, read_gid
 from services.storefront.newest import Row, Told
-from services.storefront.told_parts import Parts, ingest_parts
 from services.storefront.told_rows import Kind
 
 _LEVELS = ("pending", "none", "low", "medium", "high")

@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 
 from services.core.reading import find_instant, find_text, read_count, read_list, read_object
 from services.ledger.work import Effects, WorkItem
+from services.storefront.beside.inventory_transfers import read_lines
+from services.storefront.beside.told_parts import Parts, ingest_parts
 from services.storefront.body import find_object, read_gid
-from services.storefront.inventory_transfers import read_lines
 from services.storefront.newest import Row, Told
-from services.storefront.told_parts import Parts, ingest_parts
 from services.storefront.told_rows import Kind
 
 _FURTHER = ("other", "draft", "in_transit", "partially_received", "received")

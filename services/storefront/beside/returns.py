@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 
 from services.core.reading import find_text, read_count, read_list, read_object
 from services.ledger.work import Effects, WorkItem
+from services.storefront.beside.told_parts import Parts, ingest_parts
 from services.storefront.body import find_gid, find_object, read_gid
 from services.storefront.newest import Row, Told
 from services.storefront.order_body import order_gid
-from services.storefront.told_parts import Parts, ingest_parts
 from services.storefront.told_rows import Kind
 
 _FURTHER = ("requested", "open", "declined", "canceled", "closed")
