@@ -159,9 +159,10 @@ def _play_day(
     sender.control(Throttle().as_control(throttled))
     stage.say(f"{throttled} throttles from now on")
     sender.control(
-        {"shop": failing, "fail_next": {"status": 503, "count": 3}, "drop_next": 3, "stale_next": 2}
+        {"shop": failing, "fail_next": {"status": 503, "count": 1}, "drop_next": 1, "stale_next": 1}
     )
-    stage.say(f"{failing} fails three calls, loses the answers to three, and says twice that the stock moved")
+    # Once each: all that is waiting goes out in one call, and each failure doubles its wait.
+    stage.say(f"{failing} fails a call, loses the answer to another, and says once that the stock moved")
     sender.control({"shop": slow, "slow_seconds": 0.3})
     stage.begin("the day", len(day.posts))
     total = len(day.posts)
