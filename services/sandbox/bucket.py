@@ -30,7 +30,10 @@ class Bucket:
         self.available = min(self.maximum, self.available + points)
 
     def set(self, asked: dict[str, Any]) -> None:
-        """Take over ``maximum``, ``restore_per_second`` and ``available`` (the maximum, unless given)."""
+        """Take over ``maximum``, ``restore_per_second`` and ``available`` (the maximum, unless given).
+
+        Less than nothing may be available: then every call is throttled until it is made up for.
+        """
         self.maximum = float(asked.get("maximum", self.maximum))
         self.restore_per_second = float(asked.get("restore_per_second", self.restore_per_second))
         self.available = float(asked.get("available", self.maximum))
@@ -44,7 +47,7 @@ class Bucket:
                 "actualQueryCost": None if actual is None else int(actual),
                 "throttleStatus": {
                     "maximumAvailable": self.maximum,
-                    "currentlyAvailable": int(self.available),
+                    "currentlyAvailable": max(0, int(self.available)),
                     "restoreRate": self.restore_per_second,
                 },
             }

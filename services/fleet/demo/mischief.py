@@ -19,11 +19,14 @@ _IN_HAND = text(
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """A bucket of cost points as the sandbox takes it; one push costs 10."""
+    """A bucket of cost points as the sandbox takes it; one call that pushes costs 10.
+
+    It begins overdrawn: so few calls carry a day's pushes that a small bucket would throttle none of them.
+    """
 
     maximum: float = 100.0
     restore_per_second: float = 60.0
-    available: float = 10.0
+    available: float = -300.0
 
     def as_control(self, domain: str) -> dict[str, object]:
         """Return what the sandbox is told to have ``domain`` throttle at once."""
