@@ -136,7 +136,8 @@ def set_fields(
     if "stock_location_id" in wanted:
         with transaction() as tx:
             changed = record_relocation(tx, shop.id, utc_now(), **_who(acting_as))
-        click.echo(f"{changed} stock levels were counted anew for it; their pushes are planned", err=True)
+        pushes = "; their pushes are planned" if changed else ""
+        click.echo(f"{changed} stock levels were counted anew for it{pushes}", err=True)
     if as_json:
         print_json(to_document(shop))
     else:
