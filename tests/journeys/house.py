@@ -75,8 +75,9 @@ class House:
         return int(self.ask("select count(*) from orders where order_gid = any(:gids)", gids=gids)[0][0])
 
     def count_waiting(self) -> int:
-        """Return how many items of work are not over."""
-        return int(self.ask("select count(*) from work_queue where status in ('pending', 'error')")[0][0])
+        """Return how many items of work are not over; jobs' own, which no worker here takes, aside."""
+        query = "select count(*) from work_queue where status in ('pending', 'error')"
+        return int(self.ask(f"{query} and queue <> 'reconciliation'")[0][0])
 
     def count_in_hand(self, topic: str) -> int:
         """Return how many items of ``topic`` some worker has leased."""
