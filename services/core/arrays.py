@@ -29,7 +29,10 @@ def text_array(values: Sequence[str | None]) -> str:
 
 
 def instant_array(values: Iterable[datetime | None]) -> str:
-    """Return aware ``values`` as the literal of a ``timestamptz`` array; None is NULL."""
+    """Return aware ``values`` as the literal of a ``timestamptz`` array; None is NULL.
+
+    An offset counts in whole minutes, as every zone's has since 1972: its seconds would be rounded.
+    """
     return f"{{{orjson.dumps(list(values))[1:-1].decode()}}}"
 
 

@@ -17,10 +17,12 @@ from services.fleet.demo.orders import ShopDay
 from services.fleet.demo.sender import Sender
 from services.fleet.demo.shops import DemoShop
 from services.fleet.processes import Supervisor
+from services.fleet.roster import WORKERS
 from services.sandbox.shopify_payloads import make_order
 from tests.fakes.line import Line
 
 PROCESSES = ("sandbox", "ingress", "worker-webhooks", "worker-outbound", "worker-ops", "beat-1")
+QUEUES = [queue for name, queues, _ in WORKERS if name in PROCESSES for queue in queues.split(",")]
 
 
 @dataclass(slots=True)
@@ -75,9 +77,11 @@ class House:
         return int(self.ask("select count(*) from orders where order_gid = any(:gids)", gids=gids)[0][0])
 
     def count_waiting(self) -> int:
-        """Return how many items of work are not over; jobs' own, which no worker here takes, aside."""
-        query = "select count(*) from work_queue where status in ('pending', 'error')"
-        return int(self.ask(f"{query} and queue <> 'reconciliation'")[0][0])
+        """Return how many items of work are not over that a worker of this house takes: beat's jobs aside."""
+        query = (
+            "select count(*) from work_queue where status in ('pending', 'error') and queue = any(:queues)"
+        )
+        return int(self.ask(query, queues=QUEUES)[0][0])
 
     def count_in_hand(self, topic: str) -> int:
         """Return how many items of ``topic`` some worker has leased."""
