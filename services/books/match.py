@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-import psycopg
 from sqlalchemy import Connection
 
 from services.books.day import Day
 from services.books.match_more import TWIN, find_duplicates, find_order_amounts
-from services.books.theirs import COPY_FORMAT, TheirRow
+from services.books.theirs import TheirRow
+from services.core.bulk import COPY_FORMAT, copy_in
 
 WORK_MEM = "4MB"
 """A hash may have twice as much. What is larger goes through files, in parts that stay in the processor's
@@ -152,7 +152,7 @@ def match_day(
     tx.exec_driver_sql(_FORGET_STALE, scope)
     tx.exec_driver_sql(_PLANNED)
     tx.exec_driver_sql(_THEIRS)
-    _copy(tx, theirs)
+    copy_in(tx, _COPY, theirs)
     tx.exec_driver_sql(_UNEQUAL, scope)
     tx.exec_driver_sql(_DIFFERING, scope)
     tx.exec_driver_sql(_BREAKS, scope)
@@ -165,11 +165,3 @@ def count_found(tx: Connection, day: Day, token: str) -> dict[str, int]:
     """Return how many breaks were found under ``token``, by kind."""
     found = tx.exec_driver_sql(_COUNT, {**day._asdict(), "token": token})
     return {row[0]: row[1] for row in found}
-
-
-def _copy(tx: Connection, blocks: Iterable[bytes]) -> None:
-    driver = tx.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - the engine's driver
-    with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for block in blocks:
-            copy.write(block)

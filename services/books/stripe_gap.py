@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from services.books.state_event import CLOCKS_APART, plan_state_event
 from services.books.stripe_body import Transaction, read_object
 from services.core.arrays import text_array
-from services.core.db import fetch_binary
+from services.core.bulk import fetch_binary
 from services.core.reading import Unreadable
 from services.ledger.accept import NewEvent
 from services.ledger.plan import plan_topic

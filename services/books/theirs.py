@@ -1,22 +1,15 @@
-"""Stripe's side of a day as rows, and rows as the text that COPY reads.
-
-Source of the text: PostgreSQL, COPY, "CSV Format".
-"""
+"""Stripe's side of a day as rows, and rows as the text that COPY reads."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
-import orjson
-
 from services.books.day import Day
 from services.books.stripe_body import read_object
+from services.core.bulk import csv_rows
 from services.core.errors import Refused
 from services.core.reading import Unreadable
 from services.providers.stripe_api import list_objects
-
-COPY_FORMAT = "format csv, null 'null'"
-"""How COPY reads what ``render_rows`` writes: a quoted text is never NULL, an empty one neither."""
 
 ROWS_A_BLOCK = 2_000
 """So many rows are in memory at a time: 300 KB of text."""
@@ -98,22 +91,7 @@ def _is_one_currency(source: Mapping[str, Any]) -> bool:
 
 
 def render_rows(rows: Iterable[TheirRow]) -> Iterator[bytes]:
-    """Yield ``rows`` as blocks of CSV that COPY reads with ``COPY_FORMAT``, in the order of ``TheirRow``.
-
-    JSON of plain values is CSV but for its brackets, and is written several times faster. A block with a text
-    in it that the two write differently is written value by value.
-    """
+    """Yield ``rows`` as blocks that COPY reads with ``COPY_FORMAT``, in the order of ``TheirRow``."""
     walk = iter(rows)
     while block := list(map(tuple, islice(walk, ROWS_A_BLOCK))):
-        text = orjson.dumps(block)
-        lines = text[2:-2].split(b"],[")
-        if b"\\" in text or len(lines) != len(block):
-            lines = [",".join(map(_cell, row)).encode() for row in block]
-        yield b"\n".join([*lines, b""])
-
-
-def _cell(value: str | int | None) -> str:
-    if not isinstance(value, str):
-        return "null" if value is None else str(value)
-    doubled = value.replace("\0", "").replace('"', '""')
-    return f'"{doubled}"'
+        yield csv_rows(block)

@@ -1,12 +1,9 @@
 """The database: one engine a process, and the only place that commits."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import psycopg
-from sqlalchemy import Connection, CursorResult, Engine, MetaData, create_engine
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy import Connection, Engine, MetaData, create_engine
 
 from services.core.settings import get_settings
 
@@ -82,35 +79,6 @@ def transaction(engine: Engine | None = None) -> Iterator[Connection]:
     """Yield a connection whose work is committed together, or not at all."""
     with (engine or get_engine()).begin() as tx:
         yield tx
-
-
-def write_new(
-    tx: Connection, insert: str, upsert: str, values: Mapping[str, Any]
-) -> CursorResult[*tuple[Any, ...]]:
-    """``values`` are written by ``insert``; where a row is there against all expectation, by ``upsert``.
-
-    To ask for a conflict costs PostgreSQL 2 us a row, a third of the row itself: it writes each one twice
-    into its log. Worth a savepoint for large sets of rows that nobody can have written before.
-    """
-    try:
-        with tx.begin_nested():
-            return tx.exec_driver_sql(insert, values)
-    except IntegrityError:
-        return tx.exec_driver_sql(upsert, values)
-
-
-def fetch_binary(tx: Connection, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Return the rows of ``statement`` in binary: a body of 4 KB does not travel as 8 KB of text.
-
-    Fails as SQLAlchemy would, so that a lost connection is known for what it is.
-    """
-    driver = tx.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - ``driver_url`` sees to it
-    try:
-        with driver.cursor(binary=True) as cursor:
-            return cursor.execute(statement, values).fetchall()
-    except psycopg.OperationalError as fault:
-        raise OperationalError(statement, None, fault, connection_invalidated=driver.broken) from fault
 
 
 class KeptConnection:

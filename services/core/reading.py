@@ -56,67 +56,85 @@ def read_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def read_id(source: Mapping[str, Any], name: str) -> int:
-    """Return the field as a provider's id: a whole number from 1 to 2**63 - 1, beyond 2**53 included."""
-    value = source.get(name)
+def as_id(value: object, name: str) -> int:
+    """Return ``value`` as a provider's id: a whole number from 1 to 2**63 - 1, beyond 2**53 included."""
     if type(value) is int and 0 < value <= LARGEST_ID:
         return value
     raise Unreadable(name, value, "a whole number from 1 to 2**63 - 1")
 
 
-def read_count(source: Mapping[str, Any], name: str) -> int:
-    """Return the field as a whole number that fits 32 bits, of either sign."""
-    value = source.get(name)
+def read_id(source: Mapping[str, Any], name: str) -> int:
+    """Return the field as ``as_id`` does."""
+    return as_id(source.get(name), name)
+
+
+def as_count(value: object, name: str) -> int:
+    """Return ``value`` as a whole number that fits 32 bits, of either sign."""
     if type(value) is int and -LARGEST_COUNT <= value <= LARGEST_COUNT:
         return value
     raise Unreadable(name, value, "a whole number within 32 bits")
 
 
-def read_text(source: Mapping[str, Any], name: str) -> str:
-    """Return the field as text that is not empty."""
-    value = source.get(name)
+def read_count(source: Mapping[str, Any], name: str) -> int:
+    """Return the field as ``as_count`` does."""
+    return as_count(source.get(name), name)
+
+
+def as_text(value: object, name: str) -> str:
+    """Return ``value`` as text that is not empty, as ``text_or_empty`` does."""
     if type(value) is str and value:
         return value.replace("\0", "")
     raise Unreadable(name, value, "text")
 
 
-def find_text(source: Mapping[str, Any], name: str) -> str:
-    """Return the field as text; empty when it is absent, null or something else.
+def read_text(source: Mapping[str, Any], name: str) -> str:
+    """Return the field as ``as_text`` does."""
+    return as_text(source.get(name), name)
 
-    A zero character, which PostgreSQL cannot store, is left out.
-    """
-    value = source.get(name)
+
+def text_or_empty(value: object) -> str:
+    """Return ``value`` where it is text, else nothing. A zero character is left out: PostgreSQL has none."""
     return value.replace("\0", "") if type(value) is str else ""
 
 
-def read_money(source: Mapping[str, Any], name: str, currency: str) -> int:
-    """Return the field, a decimal string, in minor units of ``currency``."""
+def find_text(source: Mapping[str, Any], name: str) -> str:
+    """Return the field as text; empty when it is absent, null or something else."""
+    return text_or_empty(source.get(name))
+
+
+def as_money(value: object, name: str, currency: str) -> int:
+    """Return ``value``, a decimal string, in minor units of ``currency``."""
     try:
-        return to_minor(source.get(name), currency)  # type: ignore[arg-type] # it refuses what is not text
+        return to_minor(value, currency)  # type: ignore[arg-type] # it refuses what is not text
     except MoneyInvalid as fault:
-        raise Unreadable(name, source.get(name), f"an amount of money ({fault})") from None
+        raise Unreadable(name, value, f"an amount of money ({fault})") from None
 
 
-def read_instant(source: Mapping[str, Any], name: str) -> datetime:
-    """Return the field, an ISO 8601 text with an offset, as an aware moment."""
-    value = find_instant(source, name)
-    if value is None:
-        raise Unreadable(name, None, "a time with its offset, such as 2026-11-20T09:30:00-08:00")
-    return value
+def read_money(source: Mapping[str, Any], name: str, currency: str) -> int:
+    """Return the field as ``as_money`` does."""
+    return as_money(source.get(name), name, currency)
 
 
-def find_instant(source: Mapping[str, Any], name: str) -> datetime | None:
-    """Return the field as an aware moment; None when it is absent or null. Junk is ``Unreadable``."""
-    value = source.get(name)
-    if value is None:
-        return None
+def as_instant(value: object, name: str) -> datetime:
+    """Return ``value``, an ISO 8601 text with an offset, as an aware moment in UTC."""
     try:
-        moment = datetime.fromisoformat(value)
+        moment = datetime.fromisoformat(value)  # type: ignore[arg-type] # it refuses what is not text
         if moment.tzinfo is not None:
             return moment.astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         pass
     raise Unreadable(name, value, "a time with its offset, such as 2026-11-20T09:30:00-08:00")
+
+
+def read_instant(source: Mapping[str, Any], name: str) -> datetime:
+    """Return the field as ``as_instant`` does."""
+    return as_instant(source.get(name), name)
+
+
+def find_instant(source: Mapping[str, Any], name: str) -> datetime | None:
+    """Return the field as ``as_instant`` does; None when it is absent or null."""
+    value = source.get(name)
+    return None if value is None else as_instant(value, name)
 
 
 def read_epoch(source: Mapping[str, Any], name: str) -> datetime:
@@ -127,9 +145,13 @@ def read_epoch(source: Mapping[str, Any], name: str) -> datetime:
     raise Unreadable(name, value, "seconds since 1970")
 
 
-def read_list(source: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return the field as a list of JSON objects."""
-    value = source.get(name)
+def as_list(value: object, name: str) -> list[dict[str, Any]]:
+    """Return ``value`` as a list of JSON objects."""
     if type(value) is list and all(type(entry) is dict for entry in value):
         return value
     raise Unreadable(name, value, "a list of objects")
+
+
+def read_list(source: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the field as ``as_list`` does."""
+    return as_list(source.get(name), name)

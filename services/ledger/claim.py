@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.core.db import fetch_binary
+from services.core.bulk import fetch_binary
 from services.ledger.ready import READY, find_ready_shops
 from services.ledger.scope import read_scope
 from services.ledger.topics import Topic

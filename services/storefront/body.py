@@ -5,18 +5,22 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from services.core.reading import find_text, read_id, read_instant, read_money
+from services.core.reading import as_id, as_money, find_text, read_id, read_instant, read_money
 from services.ledger.work import WorkItem
 
 _NOTHING: Mapping[str, Any] = {}
 
 
-def find_money(source: Mapping[str, Any], name: str, currency: str) -> int | None:
-    """Return the field in minor units of ``currency``; None when absent or null. Junk is ``Unreadable``."""
-    value = source.get(name)
+def money_or_none(value: object, name: str, currency: str) -> int | None:
+    """Return ``value`` in minor units of ``currency``; None when it is None. Junk is ``Unreadable``."""
     if value == "0.00":  # what most discounts and taxes are: spared the parsing, thousands of times a second
         return 0
-    return None if value is None else read_money(source, name, currency)
+    return None if value is None else as_money(value, name, currency)
+
+
+def find_money(source: Mapping[str, Any], name: str, currency: str) -> int | None:
+    """Return the field as ``money_or_none`` does."""
+    return money_or_none(source.get(name), name, currency)
 
 
 def find_number_money(source: Mapping[str, Any], name: str, currency: str) -> int | None:
@@ -30,10 +34,15 @@ def find_number_money(source: Mapping[str, Any], name: str, currency: str) -> in
     return find_money(source, name, currency)
 
 
-def find_shop_money(source: Mapping[str, Any], name: str, currency: str) -> int | None:
+def shop_money_or_none(bag: object, currency: str) -> int | None:
     """Return a money bag's amount in the shop's own currency; None where there is no such bag."""
-    bag = find_object(source, name).get("shop_money")
-    return find_money(bag, "amount", currency) if isinstance(bag, dict) else None
+    money = bag.get("shop_money") if isinstance(bag, dict) else None
+    return find_money(money, "amount", currency) if isinstance(money, dict) else None
+
+
+def find_shop_money(source: Mapping[str, Any], name: str, currency: str) -> int | None:
+    """Return the field as ``shop_money_or_none`` does."""
+    return shop_money_or_none(source.get(name), currency)
 
 
 def find_shop_currency(source: Mapping[str, Any], name: str) -> str:
@@ -48,9 +57,14 @@ def find_object(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else _NOTHING
 
 
+def id_or_none(value: object, name: str) -> int | None:
+    """Return ``value`` as an id; None when it is None. Junk is ``Unreadable``."""
+    return None if value is None else as_id(value, name)
+
+
 def find_id(source: Mapping[str, Any], name: str) -> int | None:
-    """Return the field as an id; None when it is absent or null. Junk is ``Unreadable``."""
-    return None if source.get(name) is None else read_id(source, name)
+    """Return the field as ``id_or_none`` does."""
+    return id_or_none(source.get(name), name)
 
 
 def find_province(address: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, CursorResult
 
 from services.core.arrays import instant_array, int_array, text_array
-from services.core.db import write_new
+from services.core.bulk import write_new
 from services.core.locks import lock_buckets
 
 Sku = tuple[int, str]
@@ -195,7 +195,11 @@ def _write(
         "at": instant_array(m.at for m in movements),
         "now": now,
     }
-    return write_new(tx, insert, upsert, values) if are_new else tx.exec_driver_sql(upsert, values)
+
+    def correct() -> CursorResult[*tuple[Any, ...]]:
+        return tx.exec_driver_sql(upsert, values)
+
+    return write_new(tx, lambda: tx.exec_driver_sql(insert, values), correct) if are_new else correct()
 
 
 def _join(moved: list[Shift], recounted: list[Shift], edited: Mapping[Sku, str]) -> list[Shift]:

@@ -1,32 +1,23 @@
 """What we take from a Shopify order: picked fields, checked, nothing else. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
 from services.core.reading import (
     Unreadable,
-    find_instant,
-    find_text,
-    read_count,
-    read_id,
-    read_instant,
-    read_list,
-    read_money,
-    read_object,
-    read_text,
+    as_count,
+    as_id,
+    as_instant,
+    as_money,
+    as_text,
+    text_or_empty,
 )
 from services.ledger.work import WorkItem
-from services.storefront.body import (
-    find_id,
-    find_money,
-    find_object,
-    find_province,
-    find_shop_money,
-)
+from services.storefront.body import find_province, id_or_none, money_or_none, shop_money_or_none
 from services.storefront.customer_body import Customer, is_told, read_customer
 from services.storefront.order_parts import (
     find_attributed,
@@ -37,6 +28,7 @@ from services.storefront.order_parts import (
     taxes_json,
     user_label,
 )
+from services.storefront.order_shape import CustomerShape, LineShape, read_shape
 
 _PROGRESS = {
     status: place
@@ -74,23 +66,28 @@ class OrderLine(NamedTuple):
 class Order(NamedTuple):
     """One state of an order, as one event told it. Money is in the shop's currency, not the buyer's.
 
-    None in ``subtotal_cents`` and its neighbours: the event did not say. ``shipping_taxes`` is JSON.
+    None in ``subtotal_cents`` and its neighbours: the event did not say. ``shipping_taxes`` is JSON. From
+    ``total_cents`` on stands all that is kept of it, and what ``content_digest`` is of.
     """
 
     shop_id: int
-    gid: str
-    name: str
-    total_cents: int
-    currency: str
-    financial_status: str
-    cancelled_at: datetime | None
-    placed_at: datetime
-    updated_at: datetime
+    work_id: int
     event_id: int | None
     request_id: str
+    updated_at: datetime
     version: Version
+    customer: Customer | None
+
+    total_cents: int
+    financial_status: str
+    fulfillment_status: str
+    cancelled_at: datetime | None
+
+    gid: str
+    name: str
+    currency: str
+    placed_at: datetime
     lines: list[OrderLine]
-    work_id: int
     subtotal_cents: int | None
     tax_cents: int | None
     shipping_cents: int | None
@@ -101,8 +98,6 @@ class Order(NamedTuple):
     staff_label: str
     province: str
     location_id: int | None
-    fulfillment_status: str
-    customer: Customer | None
 
     @property
     def content_digest(self) -> str:
@@ -139,64 +134,43 @@ def read_order(item: WorkItem) -> Order:
 
     Only id, currency, total, times and lines must be there; all else may be absent.
     """
-    source = read_object(item.body)
-    currency = read_text(source, "currency")
-    total_cents = read_money(source, "total_price", currency)
-    financial_status = find_text(source, "financial_status")
-    fulfillment_status = find_text(source, "fulfillment_status")
-    cancelled_at = find_instant(source, "cancelled_at")
-    updated_at = read_instant(source, "updated_at")
-    customer = find_object(source, "customer")
+    source = read_shape(item.body)
+    currency = as_text(source.currency, "currency")
+    total_cents = as_money(source.total_price, "total_price", currency)
+    financial_status = text_or_empty(source.financial_status)
+    fulfillment_status = text_or_empty(source.fulfillment_status)
+    cancelled_at = None if source.cancelled_at is None else as_instant(source.cancelled_at, "cancelled_at")
+    updated_at = as_instant(source.updated_at, "updated_at")
+    customer = source.customer
     customer_id = _find_customer_id(customer) if customer else None
     kept = (
-        find_text(source, "admin_graphql_api_id") or order_gid(read_id(source, "id")),
-        find_text(source, "name"),
+        text_or_empty(source.admin_graphql_api_id) or order_gid(as_id(source.id, "id")),
+        text_or_empty(source.name),
         currency,
-        read_instant(source, "created_at"),
-        [_read_line(line, place, currency) for place, line in enumerate(_read_lines(source))],
-        find_money(source, "subtotal_price", currency),
-        find_money(source, "total_tax", currency),
-        find_shop_money(source, "total_shipping_price_set", currency),
-        find_money(source, "total_discounts", currency),
-        source.get("taxes_included") is True,
-        read_shipping_taxes(source, currency),
+        as_instant(source.created_at, "created_at"),
+        _read_lines(source.line_items, currency),
+        money_or_none(source.subtotal_price, "subtotal_price", currency),
+        money_or_none(source.total_tax, "total_tax", currency),
+        shop_money_or_none(source.total_shipping_price_set, currency),
+        money_or_none(source.total_discounts, "total_discounts", currency),
+        source.taxes_included is True,
+        read_shipping_taxes(source.shipping_lines, currency),
         customer_id,
-        find_staff(source.get("note_attributes")) or user_label(find_id(source, "user_id")),
-        find_province(find_object(source, "shipping_address"))
-        or find_province(find_object(source, "billing_address")),
-        find_id(source, "location_id"),
+        find_staff(source.note_attributes) or user_label(id_or_none(source.user_id, "user_id")),
+        find_province(source.shipping_address or {}) or find_province(source.billing_address or {}),
+        id_or_none(source.location_id, "location_id"),
     )
     told = (total_cents, financial_status, fulfillment_status, cancelled_at)
     digest = blake2b(orjson.dumps((kept, told), default=tuple), digest_size=8).hexdigest()
     return Order(
-        shop_id=item.shop_id,
-        gid=kept[0],
-        name=kept[1],
-        total_cents=total_cents,
-        currency=currency,
-        financial_status=financial_status,
-        cancelled_at=cancelled_at,
-        placed_at=kept[3],
-        updated_at=updated_at,
-        event_id=item.event_id,
-        request_id=item.request_id,
-        version=order_version(
-            updated_at, cancelled_at, financial_status, fulfillment_status, total_cents, digest
-        ),
-        lines=kept[4],
-        work_id=item.id,
-        subtotal_cents=kept[5],
-        tax_cents=kept[6],
-        shipping_cents=kept[7],
-        discount_cents=kept[8],
-        taxes_included=kept[9],
-        shipping_taxes=kept[10],
-        customer_id=customer_id,
-        staff_label=kept[12],
-        province=kept[13],
-        location_id=kept[14],
-        fulfillment_status=fulfillment_status,
-        customer=read_customer(customer, updated_at) if customer_id and is_told(customer) else None,
+        item.shop_id,
+        item.id,
+        item.event_id,
+        item.request_id,
+        updated_at,
+        order_version(updated_at, cancelled_at, financial_status, fulfillment_status, total_cents, digest),
+        read_customer(customer, updated_at) if customer and customer_id and is_told(customer) else None,
+        *(*told, *kept),
     )
 
 
@@ -205,38 +179,39 @@ def order_gid(order_id: int) -> str:
     return f"gid://shopify/Order/{order_id}"
 
 
-def _find_customer_id(customer: Mapping[str, Any]) -> int | None:
+def _find_customer_id(customer: CustomerShape) -> int | None:
     try:
-        return find_id(customer, "id")
+        return id_or_none(customer.get("id"), "id")
     except Unreadable as fault:
         raise fault.within("customer") from None
 
 
-def _read_lines(source: dict[str, Any]) -> list[dict[str, Any]]:
-    lines = read_list(source, "line_items")
-    if len({line.get("id") for line in lines}) < len(lines):
-        raise Unreadable("line_items", [line.get("id") for line in lines], "lines with an id each of its own")
-    return lines
+def _read_lines(lines: Sequence[LineShape], currency: str) -> list[OrderLine]:
+    read = [_read_line(line, place, currency) for place, line in enumerate(lines)]
+    ids = [line.line_id for line in read]
+    if len(set(ids)) < len(ids):
+        raise Unreadable("line_items", ids, "lines with an id each of its own")
+    return read
 
 
-def _read_line(line: dict[str, Any], place: int, currency: str) -> OrderLine:
+def _read_line(line: LineShape, place: int, currency: str) -> OrderLine:
     try:
-        quantity = read_count(line, "quantity")
+        quantity = as_count(line.quantity, "quantity")
         if quantity < 0:
             raise Unreadable("quantity", quantity, "zero or more")
         return OrderLine(
-            read_id(line, "id"),
-            find_text(line, "sku"),
-            find_text(line, "title"),
+            as_id(line.id, "id"),
+            text_or_empty(line.sku),
+            text_or_empty(line.title),
             quantity,
-            read_money(line, "price", currency),
+            as_money(line.price, "price", currency),
             read_discount(line, currency),
-            line.get("taxable") is not False,
-            line.get("gift_card") is True,
-            taxes_json(read_taxes(line, currency)) if line.get("tax_lines") else None,
-            find_id(line, "product_id"),
-            (find_staff(said) if (said := line.get("properties")) else "")
-            or (find_attributed(staff) if (staff := line.get("attributed_staffs")) else ""),
+            line.taxable is not False,
+            line.gift_card is True,
+            taxes_json(read_taxes(line.tax_lines, currency)) if line.tax_lines else None,
+            id_or_none(line.product_id, "product_id"),
+            (find_staff(line.properties) if line.properties else "")
+            or (find_attributed(line.attributed_staffs) if line.attributed_staffs else ""),
         )
     except Unreadable as fault:
         raise fault.within(f"line_items[{place}]") from None

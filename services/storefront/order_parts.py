@@ -1,44 +1,44 @@
 """Parts of an order's body: discounts, taxes, and who did the work. Pure."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import orjson
 
-from services.core.reading import Unreadable, find_text, read_list, read_money
-from services.storefront.body import find_money, plain_number
+from services.core.reading import Unreadable, as_list, find_text, read_money
+from services.storefront.body import money_or_none, plain_number
+from services.storefront.order_shape import LineShape
 
 STAFF_NAMES = frozenset({"mechanic", "technician", "staff", "served by"})
 """Names, in any case, of a line's property or an order's note attribute that say who did the work."""
 _LONGEST_STAFF = 80
 
 
-def read_discount(line: Mapping[str, Any], currency: str) -> int:
+def read_discount(line: LineShape, currency: str) -> int:
     """Return the line's share of every discount; ``total_discount`` knows only of the line's own."""
-    if line.get("discount_allocations"):
-        shares = read_list(line, "discount_allocations")
+    if line.discount_allocations:
+        shares = as_list(line.discount_allocations, "discount_allocations")
         return sum(read_money(share, "amount", currency) for share in shares)
-    return find_money(line, "total_discount", currency) or 0
+    return money_or_none(line.total_discount, "total_discount", currency) or 0
 
 
-def read_shipping_taxes(source: Mapping[str, Any], currency: str) -> str | None:
+def read_shipping_taxes(shipping_lines: object, currency: str) -> str | None:
     """Return the taxes on all shipping as JSON, added up by (title, rate); None where there are none."""
-    if not source.get("shipping_lines"):
+    if not shipping_lines:
         return None
     taxes: dict[tuple[str, str], int] = {}
-    for place, line in enumerate(read_list(source, "shipping_lines")):
+    for place, line in enumerate(as_list(shipping_lines, "shipping_lines")):
         try:
-            for (title, rate), cents in read_taxes(line, currency).items():
+            for (title, rate), cents in read_taxes(line.get("tax_lines"), currency).items():
                 taxes[title, rate] = taxes.get((title, rate), 0) + cents
         except Unreadable as fault:
             raise fault.within(f"shipping_lines[{place}]") from None
     return taxes_json(taxes) if taxes else None
 
 
-def read_taxes(source: Mapping[str, Any], currency: str) -> dict[tuple[str, str], int]:
+def read_taxes(tax_lines: object, currency: str) -> dict[tuple[str, str], int]:
     """Return the minor units of each tax, by (title, rate). Rates are told as numbers and kept as texts."""
     taxes: dict[tuple[str, str], int] = {}
-    for place, tax in enumerate(read_list(source, "tax_lines") if source.get("tax_lines") else ()):
+    for place, tax in enumerate(as_list(tax_lines, "tax_lines") if tax_lines else ()):
         rate = tax.get("rate")
         key = (find_text(tax, "title"), plain_number(rate) if isinstance(rate, int | float) else "")
         try:

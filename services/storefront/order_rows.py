@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.arrays import instant_array, int_array, text_array
-from services.core.db import write_new
+from services.core.bulk import copy_rows, write_new
 from services.storefront.newest import UNTOLD
 from services.storefront.order_body import Order, OrderLine
 from services.storefront.refunds import OrderKey, Refunded, recount_refunds
@@ -23,7 +23,7 @@ select o.shop_id, o.order_gid, o.updated_at, o.cancelled_at, o.financial_status,
 """
 
 # Returns those that have refunds: they are counted anew.
-_WRITE_ORDERS = """
+_UPSERT_ORDERS = """
 with written as (
   insert into orders (shop_id, order_gid, name, total_cents, currency, financial_status, cancelled_at,
                       placed_at, updated_at, event_id, subtotal_cents, tax_cents, shipping_cents,
@@ -37,17 +37,6 @@ with written as (
                        %(shipping_taxes)s::jsonb[], %(customer_id)s::bigint[], %(staff_label)s::text[],
                        %(province)s::text[], %(location_id)s::bigint[], %(fulfillment_status)s::text[],
                        %(content_digest)s::text[])
-  OR_UPDATE
-  returning shop_id, order_gid
-)
-select distinct r.shop_id, r.order_gid
-  from written w join order_refunds r on r.shop_id = w.shop_id and r.order_gid = w.order_gid
-"""
-
-_INSERT_ORDERS = _WRITE_ORDERS.replace("OR_UPDATE", "")
-_UPSERT_ORDERS = _WRITE_ORDERS.replace(
-    "OR_UPDATE",
-    """
   on conflict (shop_id, order_gid) do update set
      name = excluded.name, total_cents = excluded.total_cents, currency = excluded.currency,
      financial_status = excluded.financial_status, cancelled_at = excluded.cancelled_at,
@@ -58,8 +47,17 @@ _UPSERT_ORDERS = _WRITE_ORDERS.replace(
      customer_id = excluded.customer_id, staff_label = excluded.staff_label, province = excluded.province,
      location_id = excluded.location_id, fulfillment_status = excluded.fulfillment_status,
      content_digest = excluded.content_digest
-""",
+  returning shop_id, order_gid
 )
+select distinct r.shop_id, r.order_gid
+  from written w join order_refunds r on r.shop_id = w.shop_id and r.order_gid = w.order_gid
+"""
+
+# A refund may have come before its order.
+_FIND_REFUNDED = """
+select v.shop_id, v.gid from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)
+ where exists (select from order_refunds r where r.shop_id = v.shop_id and r.order_gid = v.gid offset 0)
+"""
 
 # Joined both ways: a line that the row has and the event has not is one that an edit took away.
 _FIND_CHANGED_LINES = """
@@ -82,16 +80,13 @@ select coalesce(v.shop_id, l.shop_id), coalesce(v.gid, l.order_gid), coalesce(v.
                          v.is_gift_card, v.taxes, v.product_id, v.staff_label)
 """
 
-_INSERT_LINES = """
+_UPSERT_LINES = """
 insert into order_lines as l (shop_id, line_id, order_gid, sku, title, quantity, price_cents, discount_cents,
                               is_taxable, is_gift_card, taxes, product_id, staff_label)
 select * from unnest(%(shop_id)s::int[], %(line_id)s::bigint[], %(gid)s::text[], %(sku)s::text[],
                      %(title)s::text[], %(quantity)s::int[], %(price_cents)s::bigint[],
                      %(discount_cents)s::bigint[], %(is_taxable)s::boolean[], %(is_gift_card)s::boolean[],
                      %(taxes)s::jsonb[], %(product_id)s::bigint[], %(staff_label)s::text[])
-"""
-
-_UPSERT_LINES = f"""{_INSERT_LINES}
 on conflict (shop_id, order_gid, line_id) do update set
    sku = excluded.sku, title = excluded.title, quantity = excluded.quantity,
    price_cents = excluded.price_cents, discount_cents = excluded.discount_cents,
@@ -160,21 +155,20 @@ def record_orders(
     changed: Mapping[OrderKey, Lines],
 ) -> dict[OrderKey, Refunded]:
     """Write ``orders`` with their lines, of a known order those ``changed``; return what is refunded now."""
-    arrays = _order_arrays(orders)
     if len(orders) >= MANY_ORDERS and not known:
-        refunded = write_new(tx, _INSERT_ORDERS, _UPSERT_ORDERS, arrays).all()
+        refunded = write_new(tx, lambda: _copy_orders(tx, orders), lambda: _upsert_orders(tx, orders))
     else:
-        refunded = tx.exec_driver_sql(_UPSERT_ORDERS, arrays).all()
+        refunded = _upsert_orders(tx, orders)
     lines = [(o, line) for o in orders if (o.shop_id, o.gid) not in known for line in o.lines]
     altered = [
         (o, line) for o in orders for line in o.lines if line.line_id in changed.get((o.shop_id, o.gid), ())
     ]
     if len(lines) >= MANY_LINES:
-        write_new(tx, _INSERT_LINES, _UPSERT_LINES, _line_arrays(lines))
+        write_new(tx, lambda: _copy_lines(tx, lines), lambda: _upsert_lines(tx, lines))
     else:
         altered += lines
     if altered:
-        tx.exec_driver_sql(_UPSERT_LINES, _line_arrays(altered))
+        _upsert_lines(tx, altered)
     gone = [(*key, old.line_id) for key, of in changed.items() for new, old in of.values() if old and not new]
     if gone:
         values = {
@@ -183,7 +177,29 @@ def record_orders(
             "line_id": int_array(line_id for _, _, line_id in gone),
         }
         tx.exec_driver_sql(_DELETE_LINES, values)
-    return recount_refunds(tx, [(r[0], r[1]) for r in refunded])
+    return recount_refunds(tx, refunded)
+
+
+def _copy_orders(tx: Connection, orders: Sequence[Order]) -> list[OrderKey]:
+    rows = [
+        (o.shop_id, o.event_id, o.updated_at, o.content_digest, *o[_TOLD:_LINES], *o[_LINES + 1 :])
+        for o in orders
+    ]
+    copy_rows(tx, "orders", _ORDER_COLUMNS, rows)
+    keys = {"shop_id": int_array(o.shop_id for o in orders), "gid": text_array([o.gid for o in orders])}
+    return [(r[0], r[1]) for r in tx.exec_driver_sql(_FIND_REFUNDED, keys)]
+
+
+def _upsert_orders(tx: Connection, orders: Sequence[Order]) -> list[OrderKey]:
+    return [(r[0], r[1]) for r in tx.exec_driver_sql(_UPSERT_ORDERS, _order_arrays(orders))]
+
+
+def _copy_lines(tx: Connection, lines: Sequence[tuple[Order, OrderLine]]) -> None:
+    copy_rows(tx, "order_lines", _LINE_COLUMNS, [(o.shop_id, o.gid, *line) for o, line in lines])
+
+
+def _upsert_lines(tx: Connection, lines: Sequence[tuple[Order, OrderLine]]) -> None:
+    tx.exec_driver_sql(_UPSERT_LINES, _line_arrays(lines))
 
 
 def record_deletions(tx: Connection, deletions: Collection[Deletion]) -> dict[OrderKey, str]:
@@ -209,6 +225,14 @@ _MAKE_ARRAY: Mapping[str, Callable[[Sequence[Any]], str]] = {
     "fulfillment_status": text_array, "sku": text_array, "title": text_array, "taxes": text_array,
 }  # fmt: skip
 """How a column of ``Order`` or ``OrderLine`` becomes an array; any other is of numbers."""
+
+_TOLD, _LINES = Order._fields.index("total_cents"), Order._fields.index("lines")
+_ORDER_COLUMNS = [
+    "order_gid" if name == "gid" else name
+    for name in ("shop_id", "event_id", "updated_at", "content_digest",
+                 *Order._fields[_TOLD:_LINES], *Order._fields[_LINES + 1 :])
+]  # fmt: skip
+_LINE_COLUMNS = ("shop_id", "order_gid", *OrderLine._fields)
 
 _NOT_A_COLUMN = {"request_id", "version", "lines", "work_id", "customer"}
 

@@ -1,6 +1,7 @@
 """A chain has no gap, hashes what is stored, and belongs to one shop or to the fleet."""
 
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -87,6 +88,15 @@ def entry(shop_id: int | None, work_id: int | None = None) -> Entry:
     return Entry(shop_id, "webhook", "test", "r-1", [Mutation("orders", "7", "did it")], work_id)
 
 
+def appended(tx: Connection, entries: Sequence[Entry]) -> list[int]:
+    """Append ``entries`` and return the ids of the new events."""
+    last = tx.execute(text("select coalesce(max(id), 0) from audit_events")).scalar_one()
+    append_all(tx, entries, NOW)
+    return list(
+        tx.execute(text("select id from audit_events where id > :last order by id"), {"last": last}).scalars()
+    )
+
+
 def test_a_set_is_appended_to_each_chain_in_the_order_given(tx: Connection) -> None:
     append(tx, 2)
 
@@ -101,17 +111,15 @@ def test_a_set_is_appended_to_each_chain_in_the_order_given(tx: Connection) -> N
 
 
 def test_shop_0_of_fleet_work_is_the_fleets_own_chain(tx: Connection) -> None:
-    (event_id,) = append_all(tx, [entry(0, 11)], NOW)
+    (event_id,) = appended(tx, [entry(0, 11)])
 
     event, prev_hash, stored = read_event(tx, event_id)
     assert (event.shop_id, hash_event(prev_hash, event)) == (None, stored)
 
 
 def test_an_item_of_work_is_audited_once(tx: Connection) -> None:
-    first = append_all(tx, [entry(1, 11), entry(1, 11)], NOW)
-
-    assert len(first) == 1
-    assert append_all(tx, [entry(1, 11)], NOW) == []
+    assert len(appended(tx, [entry(1, 11), entry(1, 11)])) == 1
+    assert appended(tx, [entry(1, 11)]) == []
 
 
 def test_item_audited_in_an_earlier_transaction_is_passed_over_and_others_join_its_chain(
@@ -120,7 +128,7 @@ def test_item_audited_in_an_earlier_transaction_is_passed_over_and_others_join_i
     with transaction(engine) as tx:
         append_all(tx, [entry(1, 11)], NOW)
     with transaction(engine) as tx:
-        assert len(append_all(tx, [entry(1, 10), entry(1, 11), entry(1, 12)], NOW)) == 2
+        assert len(appended(tx, [entry(1, 10), entry(1, 11), entry(1, 12)])) == 2
         chain = tx.execute(text("select seq, work_id from audit_events order by seq")).all()
 
     assert [tuple(row) for row in chain] == [(1, 11), (2, 10), (3, 12)]
@@ -139,7 +147,10 @@ def test_any_text_comes_back_as_it_was_hashed(tx: Connection, texts: list[str]) 
         for said in texts
     ]
 
-    for event_id in append_all(tx, entries, NOW):
+    event_ids = appended(tx, entries)
+
+    assert len(event_ids) == len(entries)
+    for event_id in event_ids:
         event, prev_hash, stored = read_event(tx, event_id)
         assert hash_event(prev_hash, event) == stored
         shown = tx.execute(
