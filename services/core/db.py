@@ -24,6 +24,11 @@ _LETS_GO_OF_THE_DEAD = (
 """A machine that loses its power closes no connection: by its default the server would keep the locks of
 its workers, and of the beat that led, for two hours. So it notices within half a minute."""
 
+_PLANS = "-c plan_cache_mode=force_custom_plan -c enable_memoize=off"
+"""A generic plan, which PostgreSQL takes after some runs, joins two sets of 500 by brute force. And a probe
+for each row of a set is remembered in vain, as no two ask for the same: of a claim that was a third, spent on
+copies of the bodies."""
+
 _engine: Engine | None = None
 
 
@@ -51,8 +56,7 @@ def make_engine(url: str, *, application: str, pool_size: int = 4) -> Engine:
             "connect_timeout": 2,
             "tcp_user_timeout": 5000,
             "keepalives_idle": 10,
-            # A generic plan, which PostgreSQL takes after some runs, joins two sets of 500 by brute force.
-            "options": f"-c timezone=UTC -c plan_cache_mode=force_custom_plan {_LETS_GO_OF_THE_DEAD}",
+            "options": f"-c timezone=UTC {_PLANS} {_LETS_GO_OF_THE_DEAD}",
             "prepare_threshold": 3,
         },
     )

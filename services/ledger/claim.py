@@ -22,12 +22,13 @@ alone, leased. A leased row needs no such care: a lease that runs out counts as 
 
 _EVER = 2**31 - 1
 
-# Few payloads hold anything; an empty one is not worth decoding.
-_COLUMNS = """w.id, w.shop_id, w.topic, w.key, nullif(w.payload, '{}'), w.retry_count, w.dispatch_count,
-       w.request_id, w.event_id, e.topic, e.provider, e.body, e.received_at, w.origin, e.occurred_at"""
+# As ``WorkItem`` has them. Few payloads hold anything; an empty one is not worth decoding.
+_COLUMNS = """w.id, w.shop_id, w.topic, w.key, nullif(w.payload, '{}'), w.retry_count, w.request_id,
+       w.event_id, coalesce(e.topic, ''), coalesce(e.provider, ''), coalesce(e.body, ''), e.received_at,
+       w.origin, e.occurred_at"""
 
 _TAKE = f"""
-select {_COLUMNS}, octet_length(e.body)
+select {_COLUMNS}
 from unnest(%(shops)s::int[], %(shares)s::int[]) as s(shop_id, share)
 cross join lateral (
   select * from work_queue
@@ -50,11 +51,7 @@ class Claim:
 
 
 def _item(row: Sequence[Any]) -> WorkItem:
-    return WorkItem(
-        id=row[0], shop_id=row[1], topic=row[2], key=row[3], payload=row[4] or {}, retry_count=row[5],
-        request_id=row[7], event_id=row[8], event_topic=row[9] or "", event_provider=row[10] or "",
-        body=row[11] or b"", received_at=row[12], origin=row[13], occurred_at=row[14],
-    )  # fmt: skip
+    return WorkItem._make((*row[:4], row[4] or {}, *row[5:]))
 
 
 def _take(
@@ -74,7 +71,7 @@ def _take(
     held_bytes = 0
     for row in rows:
         taken[row[1]] = taken.get(row[1], 0) + 1
-        held_bytes += row[15] or 0
+        held_bytes += len(row[10])
         if items and held_bytes > SET_BYTES:
             return items, True
         items.append(_item(row))

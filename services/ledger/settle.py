@@ -59,7 +59,7 @@ def plan_settlement(topic: Topic, item: WorkItem, outcome: Outcome, now: datetim
     wait = None
     match outcome:
         case Done(verdict=verdict):
-            return Settlement(item, "done", verdict=verdict)
+            return Settlement(item, "done", verdict)
         case Refused() | Misconfigured():
             return Settlement(item, "dead", error_code=outcome.code, last_error=outcome.detail)
         case NotYet(wait=asked):

@@ -187,12 +187,13 @@ def _write(
     tx: Connection, movements: Sequence[Movement], now: datetime, *, are_counted: bool, are_new: bool
 ) -> CursorResult[*tuple[Any, ...]]:
     insert, upsert = _WRITE_COUNTED if are_counted else _WRITE_UNCOUNTED
+    shop_ids, sources, skus, deltas, times = zip(*movements, strict=True) if movements else ((),) * 5
     values: dict[str, Any] = {
-        "shop_id": int_array(m.shop_id for m in movements),
-        "source": text_array([m.source for m in movements]),
-        "sku": text_array([m.sku for m in movements]),
-        "delta": int_array(m.delta for m in movements),
-        "at": instant_array(m.at for m in movements),
+        "shop_id": int_array(shop_ids),
+        "source": text_array(sources),
+        "sku": text_array(skus),
+        "delta": int_array(deltas),
+        "at": instant_array(times),
         "now": now,
     }
 

@@ -161,7 +161,11 @@ def record_orders(
         refunded = _upsert_orders(tx, orders)
     lines = [(o, line) for o in orders if (o.shop_id, o.gid) not in known for line in o.lines]
     altered = [
-        (o, line) for o in orders for line in o.lines if line.line_id in changed.get((o.shop_id, o.gid), ())
+        (o, line)
+        for o in orders
+        if (of := changed.get((o.shop_id, o.gid)))
+        for line in o.lines
+        if line.line_id in of
     ]
     if len(lines) >= MANY_LINES:
         write_new(tx, lambda: _copy_lines(tx, lines), lambda: _upsert_lines(tx, lines))

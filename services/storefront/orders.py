@@ -32,6 +32,8 @@ from services.storefront.said_stock import Step, plan_steps, say_level
 _FOLLOWED = "orders/edited"
 """It tells the difference only; Shopify sends the edited order itself as ``orders/updated``."""
 
+_DONE, _STALE = Done(), Done("stale")
+
 
 def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
     """Every order stands as its newest event told it, and each of its lines has left stock once.
@@ -89,9 +91,9 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
         answer = answers.get(item.id)
         if isinstance(answer, Order):
             key = (answer.shop_id, answer.gid)
-            best = max(newest[key].version, versions.get(key, newest[key].version))
-            return Done() if answer.version == best else Done("stale")
-        return answer if isinstance(answer, Refused) else Done() if answer else Done("follows")
+            is_newest = answer.version == newest[key].version
+            return _DONE if is_newest and answer.version >= versions.get(key, answer.version) else _STALE
+        return answer if isinstance(answer, Refused) else _DONE if answer else Done("follows")
 
     told = {item.id: item for item in items}
     audit = [said_by(told[work_id], mutations) for work_id, mutations in said.items()]
@@ -125,8 +127,9 @@ def _say(
 ) -> list[Mutation]:
     is_told = known is not None and known.updated_at != UNTOLD
     said = [say_order(order, known if is_told else None, lines, refunded and refunded.change)]
-    label = order_label(order.name, order.gid)
-    said += [say_level(level, step, label) for level, step in steps]
+    if steps:
+        label = order_label(order.name, order.gid)
+        said += [say_level(level, step, label) for level, step in steps]
     return said
 
 
@@ -153,7 +156,8 @@ def _record_sales(
         (order.work_id, Movement(order.shop_id, f"order-line:{old.line_id}", old.sku, -old.quantity,
                                  order.placed_at))
         for order in orders
-        for new, old in changed.get((order.shop_id, order.gid), {}).values()
+        if (of := changed.get((order.shop_id, order.gid)))
+        for new, old in of.values()
         if old and old.sku and (new is None or new.sku != old.sku)
     ]  # fmt: skip
     are_many = len(sales) >= MANY_LINES
