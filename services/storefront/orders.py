@@ -1,6 +1,6 @@
 """Orders: a set of Shopify order events becomes orders, their lines, and what they take from stock."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -123,7 +123,7 @@ def _add_customer(
 
 
 def _say(
-    order: Order, known: KnownOrder | None, lines: Lines, refunded: Refunded | None, steps: Iterable[Step]
+    order: Order, known: KnownOrder | None, lines: Lines, refunded: Refunded | None, steps: Sequence[Step]
 ) -> list[Mutation]:
     is_told = known is not None and known.updated_at != UNTOLD
     said = [say_order(order, known if is_told else None, lines, refunded and refunded.change)]
