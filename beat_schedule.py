@@ -15,7 +15,6 @@ from celery.schedules import schedule
 
 from services.jobs.job import FLEET_ZONE, SHOP_ZONE, CatchUp, Covers, Job
 from services.ledger.topics import QUEUES
-from tasks.ops import canary, drift, sweep
 
 JOBS: tuple[Job, ...] = (
     Job(
@@ -128,11 +127,11 @@ JOBS: tuple[Job, ...] = (
 )
 
 
-def _entry(task: Any, every: timedelta, *, queue: str = "ops", args: tuple[str, ...] = ()) -> dict[str, Any]:
+def _entry(task: str, every: timedelta, *, queue: str = "ops", args: tuple[str, ...] = ()) -> dict[str, Any]:
     # A message that waited longer than two ticks is worth nothing: the next one is on its way.
     expires = max(every.total_seconds() * 2, 10)
     return {
-        "task": task.name,
+        "task": task,
         "schedule": schedule(every),
         "args": args,
         "options": {"queue": queue, "expires": expires},
@@ -141,10 +140,10 @@ def _entry(task: Any, every: timedelta, *, queue: str = "ops", args: tuple[str, 
 
 SCHEDULE: dict[str, dict[str, Any]] = {
     # what, how often
-    "sweep": _entry(sweep, timedelta(seconds=2)),
-    "measure-drift": _entry(drift, timedelta(seconds=15)),
+    "sweep": _entry("sweep", timedelta(seconds=2)),
+    "measure-drift": _entry("measure-drift", timedelta(seconds=15)),
     **{
-        f"canary-{queue}": _entry(canary, timedelta(seconds=15), queue=queue, args=(queue,))
+        f"canary-{queue}": _entry("canary", timedelta(seconds=15), queue=queue, args=(queue,))
         for queue in QUEUES
     },
 }

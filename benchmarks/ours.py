@@ -17,6 +17,7 @@ from benchmarks.processes import (
     await_answer,
     await_true,
     find_free_port,
+    run_once,
     running,
     stop,
 )
@@ -122,6 +123,27 @@ def idle_fleet() -> Iterator[tuple[int, Path]]:
 INGRESS = IngressWay(name=NAME, serve=serve, why_not=why_no_ingress)
 WORKERS = WorkerWay(
     name=NAME, fill=fill, workers=worker_argv, why_not=why_no_workers, is_fast=True, can_push=True, env=env
+)
+
+
+def _plain_env(bench: Bench) -> dict[str, str]:
+    return {**env(bench), **peer_env(bench)}
+
+
+def _fill_plain(bench: Bench, count: int) -> None:
+    fill_all = f"from benchmarks.plain_ours import fill; fill({count})"
+    run_once([sys.executable, "-c", fill_all], log=bench.logs / "plain-ours.log", env=_plain_env(bench))
+
+
+SAME_EFFECT = WorkerWay(
+    name="plain Celery, the product's own effect",
+    fill=_fill_plain,
+    workers=lambda bench, count: [
+        [BIN / "celery", "-A", "benchmarks.plain_ours", "worker", "-c", "2", "-l", "WARNING"]
+    ],
+    why_not=why_no_workers,
+    can_push=True,
+    env=_plain_env,
 )
 
 

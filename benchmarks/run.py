@@ -52,7 +52,7 @@ def _ingress(servers: Servers, args: argparse.Namespace) -> list[Report]:
 
 def _workers(servers: Servers, args: argparse.Namespace, effect: Effect = "orders") -> list[Report]:
     effect = "stock" if args.full and effect == "orders" else effect
-    ways: list[WorkerWay] = _chosen([*WORKER_WAYS, ours.WORKERS], args.only)
+    ways: list[WorkerWay] = _chosen([*WORKER_WAYS, ours.SAME_EFFECT, ours.WORKERS], args.only)
     return [
         workers.measure(
             servers,

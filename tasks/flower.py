@@ -12,9 +12,11 @@ from functools import wraps
 from typing import Any
 
 import click
+from celery import Celery
 
 from services.core.log import configure_logging
 from services.core.settings import get_settings
+from services.ledger.topics import QUEUES
 
 HOW_TO_MEND = (
     "Flower needs a sign-in and has none. Set FLOWER_BASIC_AUTH=user:password (in the environment or in "
@@ -38,6 +40,18 @@ def guard_flower() -> None:
     module.flower.callback = _guarded(module, module.flower.callback)
 
 
+def run_flower(app: Celery) -> int:
+    """Run Flower for ``app`` until told to stop; return its exit code."""
+    from celery.bin.base import CLIContext
+    from flower.command import flower
+
+    guard_flower()
+    context = CLIContext(app=app, no_color=True, workdir=None, quiet=True)
+    parent = click.Context(click.Group("tasks"), obj=context)
+    flower.main([], prog_name="flower", parent=parent, obj=context, standalone_mode=False)
+    return 0
+
+
 def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(start)
     def start_closed(tornado_argv: tuple[str, ...], *args: Any, **kwargs: Any) -> Any:
@@ -47,10 +61,23 @@ def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
         module.apply_env_options()
         module.apply_options(sys.argv[0], tornado_argv)
         refuse_open(module.options, os.environ)
+        _list_every_queue()
         return start(tornado_argv, *args, **kwargs)
 
     start_closed.is_guarded = True  # type: ignore[attr-defined]
     return start_closed
+
+
+def _list_every_queue() -> None:
+    """The broker page lists every queue of ours, also one that nobody takes from.
+
+    Flower by itself lists the queues of those workers that it has asked so far: the backlog of a queue whose
+    worker is gone is just what it would leave out.
+    """
+    from flower.views import BaseHandler
+
+    listed = BaseHandler.get_active_queue_names
+    BaseHandler.get_active_queue_names = lambda handler: sorted({*listed(handler), *QUEUES})
 
 
 def _set_defaults() -> None:

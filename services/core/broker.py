@@ -166,9 +166,27 @@ def queue_depths(queues: Sequence[str], *, timeout_seconds: float = 2.0) -> dict
     try:
         with connect(timeout_seconds=timeout_seconds) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=timeout_seconds)
+            if is_redis(get_settings().broker_url):
+                return _redis_depths(connection, queues)
             return {queue: _depth(connection, queue) for queue in queues}
     except Exception:  # noqa: BLE001
         return None
+
+
+def _redis_depths(connection: kombu.Connection, queues: Sequence[str]) -> dict[str, int]:
+    """Return the lengths of the lists that a queue is there, one for each priority, in one round trip.
+
+    To ask queue by queue, as AMQP must, takes kombu some sixty round trips: the sweep asks every two seconds.
+    Source of the keys: https://docs.celeryq.dev/en/stable/userguide/routing.html#redis-message-priorities
+    """
+    channel = connection.default_channel
+    with channel.client.pipeline(transaction=False) as pipe:
+        for queue in queues:
+            for step in channel.priority_steps:
+                pipe.llen(f"{queue}{channel.sep}{step}" if step else queue)
+        lengths = pipe.execute()
+    steps = len(channel.priority_steps)
+    return {queue: sum(lengths[n * steps : (n + 1) * steps]) for n, queue in enumerate(queues)}
 
 
 def _depth(connection: kombu.Connection, queue: str) -> int:
@@ -176,4 +194,4 @@ def _depth(connection: kombu.Connection, queue: str) -> int:
         try:
             return int(channel.queue_declare(queue=queue, passive=True).message_count)
         except ChannelError:
-            return 0  # on Redis an empty queue does not exist
+            return 0  # nobody has declared it yet

@@ -41,7 +41,7 @@ def plan_roster(
     programs.append(_python("console", "services.console.serve", health=f"{env['CONSOLE_PORT']}/livez"))
     programs.append(
         replace(
-            Program(name="flower", argv=(sys.executable, "-m", "celery", "-A", "tasks", "flower")),
+            Program(name="flower", argv=(sys.executable, "-m", "tasks", "flower")),
             health_url=f"http://{LOOPBACK}:{env['FLOWER_PORT']}/healthcheck",
             env={"FLOWER_ADDRESS": LOOPBACK},
         )

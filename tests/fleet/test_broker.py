@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from services.core import broker
-from services.core.broker import BrokerAway, Sender, queue_depths, task_message
+from services.core.broker import BrokerAway, Sender, connect, queue_depths, task_message
 
 
 def test_our_message_is_celerys_own_to_the_last_header(environment: dict[str, str]) -> None:
@@ -48,6 +48,13 @@ def test_depths_count_messages_and_an_absent_queue_is_empty(broker_url: str) -> 
     for number in range(3):
         sender.send("webhooks", "order_ingest", [number])
     assert queue_depths(["webhooks", "email"]) == {"webhooks": 3, "email": 0}
+
+
+def test_depths_count_messages_of_every_priority(broker_url: str) -> None:
+    with connect(broker_url) as connection:
+        for priority in (0, 3, 9):
+            connection.Producer().publish({}, routing_key="sync", priority=priority)
+    assert queue_depths(["email", "sync"]) == {"email": 0, "sync": 3}
 
 
 def test_a_broker_that_is_away_says_so_within_seconds() -> None:

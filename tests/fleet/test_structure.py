@@ -75,6 +75,7 @@ def test_every_beat_entry_names_a_task_and_a_queue_that_exist() -> None:
     from beat_schedule import SCHEDULE
     from tasks.celery import app
 
+    app.loader.import_default_modules()
     for name, entry in SCHEDULE.items():
         assert entry["task"] in app.tasks, name
         assert entry["options"]["queue"] in QUEUES, name
