@@ -51,7 +51,6 @@ def _ingress(servers: Servers, args: argparse.Namespace) -> list[Report]:
 
 
 def _workers(servers: Servers, args: argparse.Namespace, effect: Effect = "orders") -> list[Report]:
-    effect = "stock" if args.full and effect == "orders" else effect
     ways: list[WorkerWay] = _chosen([*WORKER_WAYS, ours.SAME_EFFECT, ours.WORKERS], args.only)
     return [
         workers.measure(
@@ -93,6 +92,7 @@ def _idle(args: argparse.Namespace) -> list[Report]:
 _MEASURES: dict[str, Callable[[Servers, argparse.Namespace], list[Report]]] = {
     "ingress": _ingress,
     "workers": _workers,
+    "stock": partial(_workers, effect="stock"),
     "pushes": partial(_workers, effect="pushes"),
     "latency": _latency,
     "mail": _mail,
@@ -127,7 +127,6 @@ def _parser() -> argparse.ArgumentParser:
         "--reconcile-rows", type=int, default=1_000_000, help="rows a side (reconcile); 100000 is quick"
     )
     parser.add_argument("--slow-rows", type=int, default=10_000, help="rows for the slow ways (workers)")
-    parser.add_argument("--full", action="store_true", help="peers write stock movements too (workers)")
     parser.add_argument("--latency-seconds", type=float, default=30, help="posting at 10/s for this long")
     parser.add_argument("--idle-seconds", type=float, default=60, help="watching an idle fleet for this long")
     parser.add_argument("--only", default="", help="parts of names of ways, with commas between")

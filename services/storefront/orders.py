@@ -16,14 +16,8 @@ from services.storefront.customers import record_customers
 from services.storefront.levels import Movement, record_movements
 from services.storefront.newest import UNTOLD, Key, Row, join_rows
 from services.storefront.order_body import Order, order_gid, read_order
-from services.storefront.order_rows import (
-    MANY_LINES,
-    Deletion,
-    find_changed_lines,
-    find_known,
-    record_deletions,
-    record_orders,
-)
+from services.storefront.order_deletions import Deletion, record_deletions
+from services.storefront.order_rows import MANY_LINES, find_changed_lines, find_known, record_orders
 from services.storefront.push_plan import Cause, plan_pushes
 from services.storefront.refunds import OrderKey, Refunded
 from services.storefront.said import KnownOrder, Lines, order_label, say_deleted, say_order
