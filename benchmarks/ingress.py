@@ -13,7 +13,7 @@ from benchmarks.processes import BenchmarkFailed
 from benchmarks.results import Figures, Report
 from benchmarks.rows import EMPTY
 from benchmarks.servers import Servers, create_database, drop_database, empty_brokers
-from benchmarks.ways import Bench, IngressWay
+from benchmarks.ways import Bench, IngressWay, in_turn
 
 COLUMNS = {"per_second": "requests/s", "p50_ms": "p50 ms", "p99_ms": "p99 ms", "errors": "errors"}
 WARM_UP_SECONDS = 3
@@ -40,7 +40,7 @@ def measure(
     report.not_run.update({way.name: reason for way in ways if (reason := way.why_not())})
     bodies = write_bodies(servers.home / "bodies.tsv")
     for number in range(rounds):
-        for way in ways:
+        for way in in_turn(ways, number, rounds):
             if way.name in report.not_run:
                 continue
             try:

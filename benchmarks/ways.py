@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from benchmarks.processes import NODE_FOLDER, PEERS_PYTHON, ROOT, Argv
 from benchmarks.servers import Servers
+
+T = TypeVar("T")
 
 Effect = Literal["orders", "stock", "pushes"]
 """What peers write for an order: it and its lines; also a movement of stock for each line; also the stock
@@ -51,6 +53,15 @@ class WorkerWay:
     cwd: Path | None = None
     can_push: bool = False
     """Whether it knows work that follows from work (the effect ``pushes``)."""
+
+
+def in_turn(ways: Sequence[T], number: int, rounds: int) -> Sequence[T]:
+    """Return ``ways`` as round ``number`` of ``rounds`` has them: each round another begins.
+
+    Who came after the busiest would else do so in every round, on a machine that tires.
+    """
+    first = number * len(ways) // rounds
+    return [*ways[first:], *ways[:first]]
 
 
 def peer_env(bench: Bench) -> dict[str, str]:

@@ -17,7 +17,7 @@ from benchmarks.processes import ROOT, BenchmarkFailed, running, tail
 from benchmarks.results import Figures, Report
 from benchmarks.rows import READY, make_ready_template
 from benchmarks.servers import Servers, create_database, drop_database, empty_brokers
-from benchmarks.ways import Bench, Effect, WorkerWay
+from benchmarks.ways import Bench, Effect, WorkerWay, in_turn
 from benchmarks.worker_ways import PLAIN
 
 COLUMNS = {"per_second": "effects/s", "effects": "effects", "measured_seconds": "seconds"}
@@ -84,7 +84,7 @@ def measure(
     print(f"preparing {fast_rows} rows", file=sys.stderr)
     make_ready_template(servers, fast_rows, has_levels=effect == "pushes")
     for number in range(rounds):
-        for way in ways:
+        for way in in_turn(ways, number, rounds):
             if way.name in report.not_run:
                 continue
             rows = fast_rows if way.is_fast else min(slow_rows, fast_rows)
