@@ -7,7 +7,6 @@ process reports its own time, processor time and peak memory. Rows are like thos
 import argparse
 import hashlib
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from itertools import pairwise
 
 import psycopg
 
+from benchmarks.memory import peak_mib
 from benchmarks.processes import ROOT, BenchmarkFailed
 from benchmarks.results import Figures, Report
 from benchmarks.servers import Servers, create_database, drop_database
@@ -161,7 +161,7 @@ def _walk(url: str, way: str, after: int, until: int) -> Figures:
         "began": before[0],
         "ended": ended[0],
         "cpu_seconds": ended[1] - before[1],
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_mib": round(peak_mib(), 1),
     }
 
 

@@ -6,13 +6,13 @@ thousand rows seven are broken, one of each kind.
 
 import json
 import marshal
-import resource
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
+from benchmarks.memory import peak_mib
 from services.books.day import Day
 from services.books.theirs import ROWS_A_BLOCK, TheirRow
 
@@ -104,7 +104,7 @@ def report(work: Callable[[], set[Break]], path: Path, rows: int) -> None:
     began, cpu = time.perf_counter(), time.process_time()
     found = work()
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    peak = _peak_mib()
+    peak = peak_mib()
     planted = planted_breaks(rows)
     if found != planted:
         missed, invented = sorted(planted - found)[:3], sorted(found - planted)[:3]
@@ -117,15 +117,6 @@ def report(work: Callable[[], set[Break]], path: Path, rows: int) -> None:
         "breaks": len(found),
     }
     print(json.dumps(figures))
-
-
-def _peak_mib() -> float:
-    """Return the most memory this program held. ``getrusage`` would count who started it too, on Linux."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        told = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(told.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes elsewhere
 
 
 def _drain(path: Path) -> float:
