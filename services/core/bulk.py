@@ -57,7 +57,7 @@ def csv_rows(rows: Sequence[Sequence[Any]]) -> bytes:
     """
     text = orjson.dumps(rows)
     lines = text[2:-2].split(b"],[")
-    if len(lines) != len(rows) or _ESCAPE.search(text):
+    if len(lines) != len(rows) or (b"\\" in text and _ESCAPE.search(text)):
         lines = [b",".join(map(_cell, row)) for row in rows]
     return b"\n".join([*lines, b""])
 
