@@ -133,7 +133,9 @@ def test_order_that_lacks_what_we_need_is_refused_alone_and_says_what_would_be_r
     assert said in refused.detail
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"id": "\xff"}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b'{"id": "\xff"}', b'{"line_items": ' + b"[" * 5000 + b"]" * 5000 + b"}"]
+)
 def test_body_that_is_no_object_is_refused(engine: Engine, body: bytes) -> None:
     effects = ingest(engine, ingest_orders, item("order_ingest", body, event_topic="orders/create"))
 
@@ -225,6 +227,9 @@ def test_order_that_says_little_is_recorded_all_the_same(engine: Engine) -> None
         ({"total_tax": "1,44"}, "total_tax is '1,44'"),
         ({"line_items": [line() | {"tax_lines": [{"price": 1}]}]}, "line_items[0].tax_lines[0].price is 1"),
         ({"customer": {"id": "7"}}, "customer.id is '7'"),
+        ({"customer": ["Bo"]}, "customer is ['Bo']: it should be an object"),
+        ({"shipping_address": "Main Street"}, "shipping_address is 'Main Street': it should be an object"),
+        ({"line_items": [7]}, "line_items is [7]: it should be a list of objects"),
     ],
 )
 def test_field_that_is_there_and_wrong_is_refused_by_name(
