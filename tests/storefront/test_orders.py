@@ -13,6 +13,7 @@ from services.ledger.work import Effects, WorkItem
 from services.storefront.order_rows import MANY_LINES
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
+from services.storefront.refunds import ingest_refunds
 from services.storefront.stock import ingest_inventory_levels
 from tests.storefront.bodies import (
     NOON,
@@ -26,6 +27,7 @@ from tests.storefront.bodies import (
     line,
     order,
     product,
+    refund,
     rows,
     verdicts,
 )  # fmt: skip
@@ -134,7 +136,8 @@ def test_order_that_lacks_what_we_need_is_refused_alone_and_says_what_would_be_r
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b'{"id": "\xff"}', b'{"line_items": ' + b"[" * 5000 + b"]" * 5000 + b"}"]
+    "body",
+    [b"", b"[]", b"{", b'{"id": "\xff"}', b'{"line_items": [], "name": ' + b"[" * 5000 + b"]" * 5000 + b"}"],
 )
 def test_body_that_is_no_object_is_refused(engine: Engine, body: bytes) -> None:
     effects = ingest(engine, ingest_orders, item("order_ingest", body, event_topic="orders/create"))
@@ -368,6 +371,16 @@ def test_a_large_set_of_new_orders_leaves_stock_once(engine: Engine, has_level: 
     assert rows(engine, "select available from inventory_levels") == (
         [(1000 - 2 * len(MANY),)] if has_level else []
     )
+
+
+def test_a_refund_that_came_before_its_order_counts_in_a_large_set_too(engine: Engine) -> None:
+    ingest(engine, ingest_refunds, refund(amount="7.50"))
+
+    ingest(engine, ingest_orders, *many_orders())
+
+    assert rows(engine, "select order_gid, refunded_cents from orders where refunded_cents > 0") == [
+        (f"gid://shopify/Order/{ORDER}", 750)
+    ]
 
 
 def test_rows_of_a_new_order_that_are_there_against_all_expectation_are_put_right(engine: Engine) -> None:
