@@ -21,8 +21,10 @@ from services.ledger.dispatch import send_messages
 from services.ledger.sweep import record_heartbeat
 from services.ledger.sweep import sweep as sweep_ledger
 from services.ledger.topics import QUEUES
+from services.shops.forget import delete_retired_secrets
 from services.storefront.privacy.export import PrivacyExport
 from services.storefront.privacy.redact import PrivacyRedact
+from services.storefront.privacy.unconfirmed import record_unconfirmed_erasures
 from tasks.celery import app
 from tasks.runner import work_task
 
@@ -60,4 +62,6 @@ def drift() -> dict[str, int]:
         found = {line.queue: line.drift for line in queues if line.drift is not None}
         record_heartbeat(tx, "drift", utc_now(), dict(found))
         record_dead_work(tx, utc_now())
+        record_unconfirmed_erasures(tx, utc_now())
+        delete_retired_secrets(tx, utc_now())
     return found

@@ -3,8 +3,10 @@
 from services.alerts.posthog import PosthogCapture
 from services.books.event_fetch import EventFetch
 from services.jobs.checkins import SentryCheckin
+from services.storefront.uninstall import UninstallConfirm
 from tasks.runner import work_task
 
 event_fetch = work_task("event_fetch", EventFetch())
+uninstall_confirm = work_task("uninstall_confirm", UninstallConfirm())
 sentry_checkin = work_task("sentry_checkin", SentryCheckin())
 posthog_capture = work_task("posthog_capture", PosthogCapture())

@@ -22,6 +22,9 @@ LARGEST_COUNT = 2**31 - 1
 class Unreadable(Exception):
     """One field of a body is missing or is not what it should be."""
 
+    code = ""
+    """The error code of the refusal, where it is another than that of the kind of body."""
+
     def __init__(self, field: str, found: object, wanted: str) -> None:
         shown = repr(found)
         super().__init__(
@@ -41,7 +44,7 @@ def read_set(items: Sequence[Item], read: Callable[[Item], T], code: str) -> lis
         try:
             answers.append(read(item))
         except Unreadable as fault:
-            answers.append(Refused(code, str(fault)))
+            answers.append(Refused(fault.code or code, str(fault)))
     return answers
 
 

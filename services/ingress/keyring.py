@@ -16,7 +16,8 @@ from services.shops.secrets import WebhookKey, find_webhook_keys
 REFRESH_SECONDS = 2.0
 
 _VERSION = """
-select (select coalesce(max(id), 0) from shop_secrets), (select count(*) from shop_secrets),
+select (select coalesce(max(id), 0) from shop_secrets),
+       (select count(*) from shop_secrets where name not like 'retired:%'),
        (select coalesce(max(id), 0) from shops),
        (select coalesce(sum(id), 0) from pauses where mode = 'refuse')
 """

@@ -148,6 +148,14 @@ _ALL = (
         time_limit_seconds=180,
     ),
     Topic(
+        name="uninstall_confirm",
+        queue="sync",
+        runs=Runs.OUTSIDE,
+        set_size=16,
+        soft_time_limit_seconds=120,
+        time_limit_seconds=180,
+    ),
+    Topic(
         name="privacy_export",
         queue="ops",
         runs=Runs.OUTSIDE,

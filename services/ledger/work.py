@@ -38,9 +38,11 @@ class WorkItem(NamedTuple):
     def told_at(self, now: datetime) -> datetime:
         """Return when what the event tells of happened, as well as that is known: for bodies without a time.
 
-        The provider's own time of the delivery, the same for every copy of it; else when it first came.
+        The provider's own time of the delivery, the same for every copy of it; else when it first came. A
+        provider's time may be in a header that is not signed, so it is never later than the receipt.
         """
-        return self.occurred_at or self.received_at or now
+        times = [at for at in (self.occurred_at, self.received_at) if at is not None]
+        return min(times, default=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,13 @@ from sqlalchemy import Connection
 from services.audit.chain import Mutation
 from services.core.arrays import instant_array, int_array, text_array
 from services.core.errors import Refused
-from services.core.reading import read_id, read_object, read_set
+from services.core.reading import read_id, read_set
 from services.ledger.said import said_by
 from services.ledger.work import Done, Effects, Outcome, WorkItem
 from services.storefront.customer_body import Customer, read_customer
-from services.storefront.newest import UNTOLD, Key, Read, Row, Told, merge_told
+from services.storefront.newest import UNTOLD, Key, Read, Row, Told, merge_told, pass_unknown_deletions
+from services.storefront.told_rows import note_unknown_deletion
+from services.storefront.topic_body import read_event
 
 # Whoever is redacted stays so: nothing that comes later gives a name back. ``was`` is the row before.
 _RECORD = """
@@ -72,11 +74,13 @@ class Known(NamedTuple):
 def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
     """Every customer stands as its newest event told it, and one who was redacted stays redacted.
 
-    ``deleted_at`` stays once told. Topics that do not describe a customer (merges, consents) are ``kept``:
-    Shopify tells of what they changed by ``customers/update``.
+    ``deleted_at`` stays once told; a deletion of a customer who is not recorded changes nothing. Topics that
+    do not describe a customer (merges, consents) are ``kept``: what they changed is in ``customers/update``.
     """
     read: list[Read[Customer]] = read_set(items, lambda i: _read(i, now), "shopify.unreadable_customer")
-    told = [(item, entry) for item, entry in zip(items, read, strict=True) if isinstance(entry, Told)]
+    ends = {entry.key for entry in read if isinstance(entry, Told) and entry.row.state is None}
+    passed = pass_unknown_deletions(_find(tx, ends), read)
+    told = [(item, entry) for item, entry in zip(items, passed, strict=True) if isinstance(entry, Told)]
     rows, by = merge_told({}, told)
     said = record_customers(tx, rows)
     known = _find(tx, rows)
@@ -92,7 +96,12 @@ def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -
         return Done() if entry.row.state == row.state else Done("stale")
 
     audit = [said_by(by[key], [mutation]) for key, mutation in said.items()]
-    return Effects([settle(entry) for entry in read], (), audit)
+    audit += [
+        said_by(item, [note_unknown_deletion("customers", "customer", entry.key[1])])
+        for item, entry, after in zip(items, read, passed, strict=True)
+        if isinstance(entry, Told) and after is not entry
+    ]
+    return Effects([settle(entry) for entry in passed], (), audit)
 
 
 def record_customers(tx: Connection, rows: Mapping[Key, Row[Customer]]) -> dict[Key, Mutation]:
@@ -146,8 +155,8 @@ def _find(tx: Connection, keys: Collection[Key]) -> dict[Key, Known]:
 
 def _read(item: WorkItem, now: datetime) -> Read[Customer]:
     if item.event_topic == "customers/delete":
-        return Told((item.shop_id, read_id(read_object(item.body), "id")), Row(None, item.told_at(now)))
+        return Told((item.shop_id, read_id(read_event(item), "id")), Row(None, item.told_at(now)))
     if item.event_topic not in _STATES:
         return Done("kept")
-    source = read_object(item.body)
+    source = read_event(item)
     return Told((item.shop_id, read_id(source, "id")), Row(read_customer(source, item.told_at(now))))

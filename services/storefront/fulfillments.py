@@ -12,7 +12,6 @@ from services.core.reading import (
     read_id,
     read_instant,
     read_list,
-    read_object,
     read_text,
 )
 from services.ledger.work import Effects, WorkItem
@@ -20,6 +19,7 @@ from services.storefront.body import find_id
 from services.storefront.newest import UNTOLD, Row, Told
 from services.storefront.order_body import order_gid
 from services.storefront.told_rows import Kind, ingest_told
+from services.storefront.topic_body import read_event
 
 _FURTHER = {"pending": 1, "open": 2, "success": 3, "error": 4, "failure": 5, "cancelled": 6}
 
@@ -52,7 +52,7 @@ def ingest_fulfillments(tx: Connection, items: Sequence[WorkItem], now: datetime
 
 
 def _read(item: WorkItem) -> Told[Fulfillment]:
-    source = read_object(item.body)
+    source = read_event(item)
     lines = read_list(source, "line_items") if source.get("line_items") is not None else []
     state = Fulfillment(
         updated_at=read_instant(source, "updated_at"),

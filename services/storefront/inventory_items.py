@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.arrays import int_array
-from services.core.reading import Unreadable, find_text, read_id, read_object, read_set
+from services.core.reading import Unreadable, find_text, read_id, read_set
 from services.ledger.work import Effects, WorkItem
 from services.storefront.body import find_money, told_when
 from services.storefront.newest import UNTOLD, Row, Told
@@ -17,6 +17,7 @@ from services.storefront.said_levels import say_aligned
 from services.storefront.shelves import align_levels
 from services.storefront.stock import item_lock
 from services.storefront.told_rows import Kind, record_told
+from services.storefront.topic_body import read_event
 
 
 class InventoryItem(NamedTuple):
@@ -36,8 +37,7 @@ class InventoryItem(NamedTuple):
 def ingest_inventory_items(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
     """Every item stands as its newest event told it; the levels of a deleted one are off the shelf for good.
 
-    A deletion may come before anything else of its item; a level that is told of later is born off the
-    shelf then.
+    A deletion counts where the item, a variant of it or a level of it is recorded.
     """
     currencies = _find_currencies(tx, {item.shop_id for item in items})
     read = read_set(items, partial(_read, currencies=currencies, now=now), _KIND.code)
@@ -68,7 +68,7 @@ def _find_currencies(tx: Connection, shops: Collection[int]) -> dict[int, str]:
 
 
 def _read(item: WorkItem, *, currencies: dict[int, str], now: datetime) -> Told[InventoryItem]:
-    source = read_object(item.body)
+    source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "inventory_items/delete":
         return Told(key, Row(None, item.told_at(now)))
@@ -88,6 +88,12 @@ _FIND = """
 select t.shop_id, t.inventory_item_id, t.deleted_at, t.updated_at, t.sku, t.is_tracked, t.cost_cents
   from unnest(%(shop_id)s::int[], %(id)s::bigint[]) as v(shop_id, id)
   join inventory_items t on t.shop_id = v.shop_id and t.inventory_item_id = v.id
+"""
+
+_ALSO_KNOWN = """
+select v.shop_id, v.id from unnest(%(shop_id)s::int[], %(id)s::bigint[]) as v(shop_id, id)
+ where exists (select from inventory_levels l where l.shop_id = v.shop_id and l.inventory_item_id = v.id)
+    or exists (select from variants t where t.shop_id = v.shop_id and t.inventory_item_id = v.id)
 """
 
 _WRITE = """
@@ -111,4 +117,5 @@ _KIND = Kind(
     blank=InventoryItem(UNTOLD, "", True, None),
     shown=("sku", "is_tracked", "cost_cents"),
     lock=item_lock,
+    also_known=_ALSO_KNOWN,
 )

@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from services.core.reading import read_count, read_id, read_instant, read_object
+from services.core.reading import read_count, read_id, read_instant
 from services.ledger.work import WorkItem
+from services.storefront.topic_body import read_event
 
 LevelKey = tuple[int, int, int]
 """(shop, inventory item, location)."""
@@ -56,7 +57,7 @@ class Disconnection(NamedTuple):
 
 def read_level(item: WorkItem, now: datetime) -> Observation | Disconnection | None:
     """Return what ``item``'s event tells; None where Shopify does not count the item. ``Unreadable``."""
-    source = read_object(item.body)
+    source = read_event(item)
     if item.event_topic == "inventory_levels/disconnect":
         # It tells which level, and not when: that is in the delivery's headers.
         return Disconnection(

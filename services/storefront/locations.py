@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.core.reading import find_text, read_id, read_object
+from services.core.reading import find_text, read_id
 from services.ledger.work import Effects, WorkItem
 from services.storefront.body import find_province, told_when
 from services.storefront.newest import UNTOLD, Row, Told
 from services.storefront.told_rows import Kind, ingest_told
+from services.storefront.topic_body import read_event
 
 
 class Location(NamedTuple):
@@ -30,20 +31,21 @@ class Location(NamedTuple):
 def ingest_locations(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
     """Every location stands as its newest event told it; ``deleted_at`` stays once told.
 
-    A deletion tells the id only, and may come first: then the row is blank until a state is told.
+    Whether a location is open is read from the body, never from the topic.
     """
     return ingest_told(tx, items, _KIND, lambda item: _read(item, now))
 
 
 def _read(item: WorkItem, now: datetime) -> Told[Location]:
-    source = read_object(item.body)
+    source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "locations/delete":
         return Told(key, Row(None, item.told_at(now)))
-    # Where the body does not say it, the topic does.
-    is_active = source.get("active", item.event_topic != "locations/deactivate") is not False
     state = Location(
-        told_when(source, item, now), find_text(source, "name"), find_province(source), is_active
+        told_when(source, item, now),
+        find_text(source, "name"),
+        find_province(source),
+        source["active"] is not False,
     )
     return Told(key, Row(state))
 

@@ -4,12 +4,15 @@ A row is the newest state that was told and the earliest deletion. Joining two r
 associative, and the same again changes nothing: so late, twice and shuffled events end alike.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from services.core.errors import Refused
 from services.ledger.work import Done, Outcome, WorkItem
+
+UNKNOWN_ID = "unknown_id"
+"""The verdict of a deletion of an object that is not recorded here."""
 
 UNTOLD = datetime(1970, 1, 1, tzinfo=UTC)
 """``updated_at`` of a row that is known by its deletion only: every state that is told is newer."""
@@ -78,6 +81,25 @@ def merge_told(
             if after != before:
                 rows[entry.key], changed[entry.key] = after, item
     return Merged(rows, changed)
+
+
+def pass_unknown_deletions(known: Collection[Key], read: Sequence[Read[S]]) -> list[Read[S]]:
+    """Return ``read`` with ``Done("unknown_id")`` for each deletion of an id that is not recorded.
+
+    An id is recorded where it is in ``known`` or where an entry before the deletion describes it. Such a
+    deletion changes nothing: the body of a deletion is little more than an id, so it may be that of another
+    type of object, and it must not stand in the way of an object that is created later.
+    """
+    recorded = set(known)
+    passed: list[Read[S]] = []
+    for entry in read:
+        if isinstance(entry, Told) and entry.row.state is None and entry.key not in recorded:
+            passed.append(Done(UNKNOWN_ID))
+            continue
+        if isinstance(entry, Told):
+            recorded.add(entry.key)
+        passed.append(entry)
+    return passed
 
 
 def settle_told(read: Sequence[Read[S]], rows: Mapping[Key, Row[S]]) -> list[Outcome]:

@@ -29,6 +29,7 @@ from services.storefront.order_parts import (
     user_label,
 )
 from services.storefront.order_shape import CustomerShape, LineShape, read_shape
+from services.storefront.topic_body import WrongBody, check_kind
 
 _PROGRESS = {
     status: place
@@ -135,6 +136,10 @@ def read_order(item: WorkItem) -> Order:
     Only id, currency, total, times and lines must be there; all else may be absent.
     """
     source = read_shape(item.body)
+    gid = text_or_empty(source.admin_graphql_api_id)
+    check_kind(item.event_topic, "Order", gid)
+    if not gid and source.financial_status is None:
+        raise WrongBody("the body", "one without financial_status", f"that of {item.event_topic}")
     currency = as_text(source.currency, "currency")
     total_cents = as_money(source.total_price, "total_price", currency)
     financial_status = text_or_empty(source.financial_status)
@@ -144,7 +149,7 @@ def read_order(item: WorkItem) -> Order:
     customer = source.customer
     customer_id = _find_customer_id(customer) if customer else None
     kept = (
-        text_or_empty(source.admin_graphql_api_id) or order_gid(as_id(source.id, "id")),
+        gid or order_gid(as_id(source.id, "id")),
         text_or_empty(source.name),
         currency,
         as_instant(source.created_at, "created_at"),

@@ -13,7 +13,6 @@ from services.core.reading import (
     read_id,
     read_instant,
     read_money,
-    read_object,
     read_text,
 )
 from services.ledger.work import Effects, WorkItem
@@ -21,6 +20,7 @@ from services.storefront.body import find_id, find_object
 from services.storefront.newest import UNTOLD, Row, Told
 from services.storefront.order_body import order_gid
 from services.storefront.told_rows import Kind, ingest_told
+from services.storefront.topic_body import read_event
 
 _FURTHER = {"pending": 1, "error": 2, "failure": 3, "success": 4}
 """A transaction carries no version: it starts pending, and what it became does not change any more."""
@@ -80,7 +80,7 @@ def _texts(source: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _read(item: WorkItem) -> Told[OrderTransaction]:
-    source = read_object(item.body)
+    source = read_event(item)
     currency = read_text(source, "currency")
     state = OrderTransaction(
         processed_at=find_instant(source, "processed_at") or read_instant(source, "created_at"),

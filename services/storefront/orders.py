@@ -8,20 +8,22 @@ from sqlalchemy import Connection
 from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.locks import lock_objects
-from services.core.reading import read_id, read_object, read_set
+from services.core.reading import read_id, read_set
 from services.ledger.said import said_by
 from services.ledger.work import Done, Effects, NewWork, Outcome, WorkItem
 from services.storefront.customer_body import Customer
 from services.storefront.customers import record_customers
 from services.storefront.levels import Movement, record_movements
-from services.storefront.newest import UNTOLD, Key, Row, join_rows
+from services.storefront.newest import UNKNOWN_ID, Key, Row, join_rows
 from services.storefront.order_body import Order, order_gid, read_order
-from services.storefront.order_deletions import Deletion, record_deletions
+from services.storefront.order_deletions import Deletion, find_recorded, plan_deletions, record_deletions
 from services.storefront.order_rows import MANY_LINES, find_changed_lines, find_known, record_orders
 from services.storefront.push_plan import Cause, plan_pushes
 from services.storefront.refunds import OrderKey, Refunded
 from services.storefront.said import KnownOrder, Lines, order_label, say_deleted, say_order
 from services.storefront.said_stock import Step, plan_steps, say_level
+from services.storefront.told_rows import note_unknown_deletion
+from services.storefront.topic_body import read_event
 
 _FOLLOWED = "orders/edited"
 """It tells the difference only; Shopify sends the edited order itself as ``orders/updated``."""
@@ -38,12 +40,12 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
     the newest state lacks is gone, and its pieces are back.
 
     A deleted order keeps its row, its lines and the pieces it took, with ``deleted_at``: it is no revenue
-    any more. A deletion may come before anything else of its order, and nothing undoes it. Of each
+    any more, and nothing undoes it. A deletion of an order that is not recorded changes nothing. Of each
     customer that a body describes, stale or not, the newest word is kept.
     """
     answers = _read(items, now)
     newest: dict[OrderKey, Order] = {}
-    deletions: dict[OrderKey, Deletion] = {}
+    to_delete = {answer.key for answer in answers.values() if isinstance(answer, Deletion)}
     customers: dict[Key, Row[Customer]] = {}
     tellers: dict[Key, int] = {}
     for answer in answers.values():
@@ -53,12 +55,9 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
                 newest[key] = answer
             if answer.customer is not None and answer.customer_id is not None:
                 _add_customer(customers, tellers, answer, answer.customer_id, answer.customer)
-        elif isinstance(answer, Deletion):
-            key = (answer.shop_id, answer.gid)
-            if key not in deletions or answer.deleted_at < deletions[key].deleted_at:
-                deletions[key] = answer
 
-    lock_objects(tx, newest.keys() | deletions.keys())
+    lock_objects(tx, newest.keys() | to_delete)
+    deletions, unknown = plan_deletions(answers.values(), find_recorded(tx, to_delete))
     known = find_known(tx, newest)
     versions = {key: row.version for key, row in known.items()}
     won = [order for key, order in newest.items() if key not in versions or order.version > versions[key]]
@@ -80,6 +79,8 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
         )
     for person, mutation in people.items():
         said.setdefault(tellers[person], []).append(mutation)
+    for deletion in unknown.values():
+        said[deletion.work_id] = [note_unknown_deletion("orders", "order", deletion.gid)]
 
     def settle(item: WorkItem) -> Outcome:
         answer = answers.get(item.id)
@@ -87,6 +88,8 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
             key = (answer.shop_id, answer.gid)
             is_newest = answer.version == newest[key].version
             return _DONE if is_newest and answer.version >= versions.get(key, answer.version) else _STALE
+        if item.id in unknown:
+            return Done(UNKNOWN_ID)
         return answer if isinstance(answer, Refused) else _DONE if answer else Done("follows")
 
     told = {item.id: item for item in items}
@@ -98,7 +101,7 @@ def _read(items: Sequence[WorkItem], now: datetime) -> dict[int, Order | Deletio
     def read(item: WorkItem) -> Order | Deletion:
         if item.event_topic != "orders/delete":
             return read_order(item)
-        gid = order_gid(read_id(read_object(item.body), "id"))
+        gid = order_gid(read_id(read_event(item), "id"))
         return Deletion(item.shop_id, gid, item.told_at(now), item.id)
 
     mine = [item for item in items if item.event_topic != _FOLLOWED]
@@ -119,8 +122,7 @@ def _add_customer(
 def _say(
     order: Order, known: KnownOrder | None, lines: Lines, refunded: Refunded | None, steps: Sequence[Step]
 ) -> list[Mutation]:
-    is_told = known is not None and known.updated_at != UNTOLD
-    said = [say_order(order, known if is_told else None, lines, refunded and refunded.change)]
+    said = [say_order(order, known, lines, refunded and refunded.change)]
     if steps:
         label = order_label(order.name, order.gid)
         said += [say_level(level, step, label) for level, step in steps]

@@ -11,12 +11,12 @@ from services.core.reading import (
     read_id,
     read_instant,
     read_list,
-    read_object,
 )
 from services.ledger.work import WorkItem
 from services.storefront.newest import Row, Told
 from services.storefront.push_plan import Cause
 from services.storefront.said import VariantState
+from services.storefront.topic_body import read_event
 
 VariantKey = tuple[int, int]
 """(shop, inventory item)."""
@@ -71,7 +71,7 @@ def read_product(item: WorkItem, now: datetime) -> ProductTold:
 
     A deletion tells the id only.
     """
-    source = read_object(item.body)
+    source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "products/delete":
         return ProductTold(Told(key, Row(None, item.told_at(now))), [])

@@ -61,7 +61,7 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
     say_aligned(said, alignment, of_item, {})
 
     def settle(entry: ProductTold | Refused, of_product: Outcome) -> Outcome:
-        if isinstance(entry, Refused) or of_product == Done():
+        if isinstance(entry, Refused) or of_product != Done("stale"):
             return of_product
         fresh = [
             v for v in entry.variants if v.version == (won[v.key].version if v.key in won else known[v.key])

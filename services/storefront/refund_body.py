@@ -12,11 +12,11 @@ from services.core.reading import (
     read_instant,
     read_list,
     read_money,
-    read_object,
 )
 from services.ledger.work import WorkItem
 from services.storefront.body import find_number_money, find_shop_currency, find_shop_money
 from services.storefront.order_body import order_gid
+from services.storefront.topic_body import read_event
 
 RESTOCKS = frozenset({"return", "cancel", "legacy_restock"})
 """The ``restock_type`` values by which goods are back on a shelf; ``no_restock`` is the other one."""
@@ -86,7 +86,7 @@ def read_refund(item: WorkItem) -> Refund:
 
     The amount is what its successful refund transactions come to: a pending one has given nothing back.
     """
-    source = read_object(item.body)
+    source = read_event(item)
     paid = [t for t in read_list(source, "transactions") if _gave_money(t)]
     lines = read_list(source, "refund_line_items")
     own_currency = _find_own_currency(source, lines)

@@ -1,4 +1,4 @@
-"""The storefront itself: what Shopify says the shop is, and whether our app is still installed there."""
+"""The storefront itself: what Shopify says the shop is. Whether our app is there: ``uninstall.py``."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,20 +7,15 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
-from services.audit.chain import Entry, Mutation
 from services.core.arrays import int_array
-from services.core.reading import find_text, read_object, read_set
-from services.ledger.work import Done, Effects, WorkItem
-from services.shops.connections import record_connection_broken
-from services.shops.forget import find_recorded_at, forget_secrets
+from services.core.reading import find_text, read_set
+from services.ledger.work import Effects, WorkItem
 from services.storefront.body import find_id, find_province, told_when
-from services.storefront.newest import UNTOLD, Key, Read, Row, Told, join_rows
+from services.storefront.newest import UNTOLD, Key, Row, Told, join_rows
 from services.storefront.told_rows import Kind, record_told
+from services.storefront.topic_body import read_event
+from services.storefront.uninstall import UNINSTALLED
 
-TOKENS = ("shopify-token", "shopify-refresh-token")
-"""The secrets that an uninstallation kills at once."""
-
-UNINSTALLED = "shopify_uninstalled"
 CURRENCY_DIFFERS = "shopify_currency_differs"
 ZONE_DIFFERS = "shopify_timezone_differs"
 
@@ -51,49 +46,23 @@ class Ours(NamedTuple):
 
 
 def ingest_storefronts(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
-    """The storefront stands as its newest event told it; ``uninstalled_at`` is set while our app is gone.
+    """The storefront is as its newest event describes it; one newer than ``uninstalled_at`` clears that.
 
-    An uninstallation kills the access token: it is removed, so that pushes end as ``shopify.no_token``
-    without a call, the connection is broken and a P2 incident says what to do. One that comes late is
-    ``stale``: where a token was recorded, or the shop spoke, after it, the app was installed again. Where
-    Shopify's currency or time zone is another than ours a P3 incident says what to run: ours never
+    Where Shopify's currency or time zone is another than ours a P3 incident says what to run: ours never
     changes by itself, as figures of days and books depend on it.
     """
-    read = read_set(items, lambda item: _read(tx, item, now), _KIND.code)
+    read = read_set(items, lambda item: _read(item, now), _KIND.code)
     ingested = record_told(tx, items, read, _KIND, _join)
     ours = _find_ours(tx, {shop_id for shop_id, _ in ingested.changed})
-    entries: list[Entry] = []
-    for key, item in ingested.changed.items():
+    for key in ingested.changed:
         row, known = ingested.rows[key], ingested.known.get(key)
         shop = ours.get(key[0], Ours(str(key[0]), "", ""))
         was_gone_at = known.deleted_at if known else None
-        if row.deleted_at is not None and row.deleted_at != was_gone_at:
-            entries += _part(tx, ingested.said[item.id], key[0], shop.slug, row.deleted_at, now)
-        elif row.deleted_at is None and was_gone_at is not None:
+        if row.deleted_at is None and was_gone_at is not None:
             resolve_incident(tx, key[0], UNINSTALLED, None, now, "The app is installed again.")
         if row.state is not None and (known is None or row.state != known.state):
             _compare(tx, key[0], row.state, shop, now)
-    effects = ingested.effects(items)
-    return Effects(effects.outcomes, (), [*effects.audit, *entries])
-
-
-def _part(
-    tx: Connection, said: list[Mutation], shop_id: int, slug: str, gone_at: datetime, now: datetime
-) -> list[Entry]:
-    """Our app was uninstalled: no token is left, and people know."""
-    said += [
-        Mutation("shop_secrets", f"{shop_id}/{name}", f"removed {name}: dead since the app was uninstalled")
-        for name in forget_secrets(tx, shop_id, TOKENS, gone_at)
-    ]
-    what = (
-        f"Shopify says our app was uninstalled at {gone_at:%Y-%m-%d %H:%M} UTC: no stock is pushed and "
-        "nothing is pulled. If that was a mistake, install the app again, "
-        f"`fleet shops secret {slug} shopify-token --stdin`, then requeue what is dead; if the shop left, "
-        "nothing is to be done"
-    )
-    incident = Incident(shop_id, UNINSTALLED, f"{gone_at:%Y-%m-%d}", "P2", f"{slug}: {what}.")
-    record_incidents(tx, [incident], now)
-    return record_connection_broken(tx, shop_id, "shopify", "shopify.uninstalled", what, now)
+    return ingested.effects(items)
 
 
 def _compare(tx: Connection, shop_id: int, state: Storefront, ours: Ours, now: datetime) -> None:
@@ -116,7 +85,7 @@ def _compare(tx: Connection, shop_id: int, state: Storefront, ours: Ours, now: d
 
 
 def _join(one: Row[Storefront], other: Row[Storefront]) -> Row[Storefront]:
-    """Return the newer state and the later uninstallation, unless the shop spoke after that."""
+    """Return the newer state, and the uninstallation unless a state is newer than it."""
     state = join_rows(one, other).state
     gone_at = max((at for at in (one.deleted_at, other.deleted_at) if at is not None), default=None)
     if gone_at is not None and state is not None and state.updated_at > gone_at:
@@ -124,15 +93,9 @@ def _join(one: Row[Storefront], other: Row[Storefront]) -> Row[Storefront]:
     return Row(state, gone_at)
 
 
-def _read(tx: Connection, item: WorkItem, now: datetime) -> Read[Storefront]:
-    source = read_object(item.body)
+def _read(item: WorkItem, now: datetime) -> Told[Storefront]:
+    source = read_event(item)
     key: Key = (item.shop_id, item.shop_id)
-    if item.event_topic == "app/uninstalled":
-        gone_at = item.told_at(now)
-        recorded_at = find_recorded_at(tx, item.shop_id, TOKENS)
-        if recorded_at is not None and recorded_at > gone_at:
-            return Done("stale")
-        return Told(key, Row(None, gone_at))
     state = Storefront(
         updated_at=told_when(source, item, now),
         shopify_id=find_id(source, "id"),

@@ -243,6 +243,8 @@ privacy_requests = Table(
     Column("due_at", _at, nullable=False),
     Column("done_at", _at),
     Column("result", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("confirmed_at", _at),
+    Column("confirmed_by", Text, nullable=False, server_default=text("''")),
     UniqueConstraint("shop_id", "event_id", name="uq_privacy_requests_event"),
 )
 

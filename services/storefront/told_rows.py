@@ -12,7 +12,18 @@ from services.core.locks import lock_objects
 from services.core.reading import read_set
 from services.ledger.said import said_by
 from services.ledger.work import Effects, Outcome, WorkItem
-from services.storefront.newest import UNTOLD, Key, Read, Row, S, Told, join_rows, merge_told, settle_told
+from services.storefront.newest import (
+    UNTOLD,
+    Key,
+    Read,
+    Row,
+    S,
+    Told,
+    join_rows,
+    merge_told,
+    pass_unknown_deletions,
+    settle_told,
+)
 
 _ARRAYS: Mapping[str, Callable[[Any], str]] = {
     "bigint": int_array,
@@ -44,6 +55,8 @@ class Kind(Generic[S]):
     blank: S
     shown: Sequence[str]
     lock: Callable[[int], str]
+    also_known: str = ""
+    """Takes the arrays too; returns shop and id of those that other tables know. They may be deleted."""
     ended: tuple[str, str, str] = ("deleted_at", "deleted at Shopify", "there again")
 
 
@@ -80,17 +93,24 @@ def record_told(
     kind: Kind[S],
     join: Callable[[Row[S], Row[S]], Row[S]] = join_rows,
 ) -> Ingested[S]:
-    """As ``ingest_told``, for events that are read already; whatever came before what."""
-    told = [(item, entry) for item, entry in zip(items, read, strict=True) if isinstance(entry, Told)]
-    keys = {entry.key for _, entry in told}
+    """As ``ingest_told``, for events that are read already; whatever came before what.
+
+    A deletion of an id that is not recorded changes nothing; the audit notes it.
+    """
+    keys = {entry.key for entry in read if isinstance(entry, Told)}
     lock_objects(tx, {(shop_id, kind.lock(number)) for shop_id, number in keys})
     known = find_rows(tx, keys, kind)
+    passed = pass_unknown_deletions(known.keys() | find_also_known(tx, keys - known.keys(), kind), read)
+    told = [(item, entry) for item, entry in zip(items, passed, strict=True) if isinstance(entry, Told)]
     rows, changed = merge_told(known, told, join)
     write_rows(tx, rows, changed, kind)
     said: dict[int, list[Mutation]] = {}
+    for item, before, after in zip(items, read, passed, strict=True):
+        if isinstance(before, Told) and not isinstance(after, Told):
+            said.setdefault(item.id, []).append(note_unknown_deletion(kind.table, kind.noun, before.key[1]))
     for key, item in changed.items():
         said.setdefault(item.id, []).append(say_row(kind, key, known.get(key), rows[key]))
-    return Ingested(settle_told(read, rows), known, rows, changed, said)
+    return Ingested(settle_told(passed, rows), known, rows, changed, said)
 
 
 def find_rows(tx: Connection, keys: Collection[Key], kind: Kind[S]) -> dict[Key, Row[S]]:
@@ -102,6 +122,20 @@ def find_rows(tx: Connection, keys: Collection[Key], kind: Kind[S]) -> dict[Key,
         (r[0], r[1]): Row(None if r[3] == UNTOLD else kind.make(*r[3:]), r[2])
         for r in tx.exec_driver_sql(kind.find, values)
     }
+
+
+def find_also_known(tx: Connection, keys: Collection[Key], kind: Kind[S]) -> set[Key]:
+    """Return those of ``keys`` that another table than the kind's own has recorded."""
+    if not keys or not kind.also_known:
+        return set()
+    values = {"shop_id": int_array(shop_id for shop_id, _ in keys), "id": int_array(id_ for _, id_ in keys)}
+    return {(shop_id, number) for shop_id, number in tx.exec_driver_sql(kind.also_known, values)}
+
+
+def note_unknown_deletion(table: str, noun: str, number: object) -> Mutation:
+    """Return the audit's note of a deletion that changed nothing."""
+    summary = f"{noun} {number}: a deletion was received, but it is not recorded here; nothing changed"
+    return Mutation(table, str(number), summary, None, None)
 
 
 def write_rows(

@@ -58,7 +58,8 @@ def test_a_lost_closing_is_found_and_what_a_webhook_told_since_is_not_undone(sho
     put(shops, order["id"], EVENING + HOUR, "closed")
     assert heal(shops, EVENING + 2 * HOUR) == {"returns/close": 1}
 
-    body = {"id": RETURN, "order_id": order["id"], "status": "open"}
+    body = {"id": RETURN, "admin_graphql_api_id": f"gid://shopify/Return/{RETURN}",
+            "order_id": order["id"], "status": "open"}  # fmt: skip
     receive(shops.engine, shops.holed, [Webhook("returns/reopen", body, EVENING + 3 * HOUR)])
     assert heal(shops, EVENING + 3 * HOUR) == {}
     assert [row[2] for row in held(shops)] == ["open"]

@@ -23,6 +23,7 @@ from services.storefront.orders import ingest_orders
 from services.storefront.privacy.export import PrivacyExport
 from services.storefront.privacy.redact import PrivacyRedact
 from services.storefront.refunds import ingest_refunds
+from services.storefront.topic_body import find_body
 from tests.conversations import test_interactions as quo
 from tests.ledger_rows import accept, new_event
 from tests.storefront import bodies
@@ -200,25 +201,36 @@ def take_in(engine: Engine, *events: NewEvent) -> None:
             pass
 
 
-def ask(engine: Engine, topic: str, number: int, **changes: Any) -> SetReport:
-    """Shopify passes a request on, and a worker of ``ops`` takes it up."""
-    orders = "orders_requested" if topic == "customers/data_request" else "orders_to_redact"
-    body = {
+def ask(
+    engine: Engine, topic: str, number: int, redact: PrivacyRedact | None = None, **changes: Any
+) -> SetReport:
+    """Shopify passes a request on, and a worker of ``ops`` takes it up. ``of``: the shop that receives it."""
+    of = changes.pop("of", 1)
+    whole: dict[str, Any] = {
         "shop_id": 954889, "shop_domain": "harbour.myshopify.com",
         "customer": {"id": JOHN, "email": "john@example.com", "phone": "555-625-1199"},
-        orders: [JOHNS_ORDER], "data_request": {"id": 9999},
-    } | changes  # fmt: skip
-    event = new_event(number, topic=topic, body=orjson.dumps(body), key="", delivery_key=f"privacy-{number}")
+        "orders_to_redact": [JOHNS_ORDER], "orders_requested": [JOHNS_ORDER], "data_request": {"id": 9999},
+    }  # fmt: skip
+    shape = find_body(topic)
+    body = {name: value for name, value in whole.items() if shape and name in shape.only} | changes
+    event = new_event(
+        number, shop_id=of, topic=topic, body=orjson.dumps(body), key="", delivery_key=f"privacy-{number}"
+    )
     accept(engine, event)
-    return work(engine)
+    return work(engine, redact)
 
 
-def work(engine: Engine) -> SetReport:
-    """Whatever waits of both topics is worked once."""
+def work(engine: Engine, redact: PrivacyRedact | None = None) -> SetReport:
+    """What waits of both topics is worked once; by default Shopify confirms that our app is uninstalled."""
     runner, report = OutsideRunner(engine, "tester", Random(1)), SetReport()
     report.add(runner.run_set(TOPICS["privacy_export"], PrivacyExport()))
-    report.add(runner.run_set(TOPICS["privacy_redact"], PrivacyRedact()))
+    report.add(runner.run_set(TOPICS["privacy_redact"], redact or PrivacyRedact(check=lambda _shop: True)))
     return report
+
+
+def unconfirmed() -> PrivacyRedact:
+    """A redaction while Shopify takes the shop's token: our app is installed."""
+    return PrivacyRedact(check=lambda _shop: False)
 
 
 def everything(engine: Engine, *leave_out: str) -> str:

@@ -154,7 +154,10 @@ def test_a_store_that_is_away_is_tried_later(
 
 
 def test_two_workers_with_one_request_send_one_mail(shop: Engine, archive: FolderStore) -> None:
-    body = {"customer": {"id": JOHN, "email": "john@example.com"}, "orders_requested": [JOHNS_ORDER]}
+    body = {
+        "customer": {"id": JOHN, "email": "john@example.com"}, "orders_requested": [JOHNS_ORDER],
+        "shop_id": 954889, "shop_domain": "harbour.myshopify.com", "data_request": {"id": 9999},
+    }  # fmt: skip
     events = [
         new_event(n, topic="customers/data_request", body=orjson.dumps(body), key="", delivery_key="same")
         for n in (1, 2)

@@ -12,6 +12,7 @@ from services.audit.append import append_all
 from services.core.db import transaction
 from services.ledger.accept import record_work
 from services.ledger.work import Done, Effects, WorkItem
+from services.storefront.topic_body import find_body
 
 NOON = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
 NOW = NOON + timedelta(hours=6)
@@ -27,6 +28,12 @@ def at(minutes: float) -> str:
     return (NOON + timedelta(minutes=minutes)).astimezone().isoformat(timespec="seconds")
 
 
+def whole(topic: str, body: dict[str, Any]) -> dict[str, Any]:
+    """``body`` with every key that its topic has: Shopify sends null where there is no value."""
+    shape = find_body(topic)
+    return dict.fromkeys(shape.required if shape else ()) | body
+
+
 def item(topic: str, body: dict[str, Any] | bytes, *, shop_id: int = SHOP, event_topic: str = "") -> WorkItem:
     number = next(_ids)
     return WorkItem(
@@ -39,7 +46,7 @@ def item(topic: str, body: dict[str, Any] | bytes, *, shop_id: int = SHOP, event
         request_id=f"req-{number}",
         event_id=number,
         event_topic=event_topic,
-        body=body if isinstance(body, bytes) else orjson.dumps(body),
+        body=body if isinstance(body, bytes) else orjson.dumps(whole(event_topic, body)),
     )
 
 

@@ -1,16 +1,17 @@
 """The shop itself: what Shopify says of it, and the day our app is uninstalled."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
-from services.core.clock import utc_now
+from services.alerts.incidents import Incident, record_incidents
 from services.core.db import transaction
 from services.core.settings import Settings
 from services.ledger.work import Effects, WorkItem
-from services.shops.secrets import get_secret, record_secret
+from services.shops.secrets import record_secret
+from services.storefront.newest import UNTOLD
 from services.storefront.storefronts import ingest_storefronts
 from tests.storefront.bodies import NOON, SHOP, add_shop, at, ingest, item, rows, verdicts
 
@@ -22,12 +23,6 @@ def told(minutes: float = 0, **fields: Any) -> WorkItem:
             "country_code": "CA", "province_code": "BC", "plan_name": "basic",
             "updated_at": at(minutes)}  # fmt: skip
     return item("storefront_ingest", body | fields, event_topic="shop/update")
-
-
-def uninstalled(moment: datetime = NOON) -> WorkItem:
-    return item("storefront_ingest", {"id": 2**53 + 9}, event_topic="app/uninstalled")._replace(
-        occurred_at=moment
-    )
 
 
 def said(effects: Effects) -> list[str]:
@@ -75,52 +70,11 @@ def test_currency_and_zone_other_than_ours_are_incidents_until_they_agree_and_ou
     assert {status for _, _, status in incidents(shop)} == {"resolved"}
 
 
-def test_uninstallation_removes_the_token_breaks_the_connection_and_tells_people(shop: Engine) -> None:
-    effects = ingest(shop, ingest_storefronts, told(-60), uninstalled())
-
-    assert verdicts(effects) == ["done", "done"]
-    with transaction(shop) as tx:
-        assert get_secret(tx, SHOP, "shopify-token") is None
-    assert rows(shop, "select status, code from connections") == [("broken", "shopify.uninstalled")]
-    assert incidents(shop) == [("shopify_uninstalled", "P2", "open")]
-    (summary,) = rows(shop, "select summary from incidents")[0]
-    assert "`fleet shops secret harbour shopify-token --stdin`" in summary
-    assert said(effects)[0].endswith(", our app uninstalled")
-    assert "removed shopify-token: dead since the app was uninstalled" in said(effects)
-    assert TOKEN not in str(effects.audit)
-
-
-def test_uninstallation_told_twice_happens_once(shop: Engine) -> None:
-    event = uninstalled()
-    ingest(shop, ingest_storefronts, event)
-
-    again = ingest(shop, ingest_storefronts, event)
-
-    assert (verdicts(again), again.audit) == (["done"], [])
-
-
-def test_late_uninstallation_takes_no_token_that_was_recorded_after_it(shop: Engine) -> None:
-    with transaction(shop) as tx:
-        record_secret(tx, SHOP, "shopify-token", TOKEN.replace("0", "1"), utc_now())
-
-    effects = ingest(shop, ingest_storefronts, uninstalled())
-
-    assert verdicts(effects) == ["stale"]
-    assert rows(shop, "select count(*) from shop_secrets where expires_at is null") == [(1,)]
-    assert incidents(shop) == []
-
-
-def test_late_uninstallation_is_stale_where_the_shop_spoke_after_it(shop: Engine) -> None:
-    ingest(shop, ingest_storefronts, told(5))
-
-    assert verdicts(ingest(shop, ingest_storefronts, uninstalled())) == ["stale"]
-    assert rows(shop, "select uninstalled_at from storefronts") == [(None,)]
-    with transaction(shop) as tx:
-        assert get_secret(tx, SHOP, "shopify-token") == TOKEN
-
-
 def test_shop_that_speaks_again_is_installed_again_and_its_incident_resolved(shop: Engine) -> None:
-    ingest(shop, ingest_storefronts, uninstalled())
+    with transaction(shop) as tx:
+        gone = "insert into storefronts (shop_id, uninstalled_at, updated_at) values (1, :at, :none)"
+        tx.execute(text(gone), {"at": NOON, "none": UNTOLD})
+        record_incidents(tx, [Incident(SHOP, "shopify_uninstalled", "2026-11-20", "P2", "gone")], NOON)
 
     effects = ingest(shop, ingest_storefronts, told(5))
 

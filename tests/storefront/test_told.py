@@ -127,9 +127,12 @@ def test_cost_of_an_item_is_in_the_shops_currency(
     assert rows(engine, "select sku, is_tracked, cost_cents from inventory_items") == [("MUG", True, cents)]
 
 
-def test_location_is_where_it_says_and_closes_by_topic_where_the_body_does_not_say(engine: Engine) -> None:
+def test_location_is_where_its_body_says_and_closes_by_the_body_alone(engine: Engine) -> None:
     ingest(engine, ingest_locations, location())
-    effects = ingest(engine, ingest_locations, location(5, "locations/deactivate"))
+    ingest(engine, ingest_locations, location(4, "locations/deactivate"))
+    assert rows(engine, "select is_active from locations") == [(True,)]
+
+    effects = ingest(engine, ingest_locations, location(5, "locations/deactivate", active=False))
 
     assert said(effects) == [f"location {BIG}: is_active yes -> no"]
     assert rows(engine, "select name, province, is_active from locations") == [("Harbour", "CA-BC", False)]
@@ -171,10 +174,39 @@ ENDINGS: list[tuple[Ingest, str, str, Callable[..., WorkItem]]] = [
 
 
 @pytest.mark.parametrize(("effect", "topic", "table", "make"), ENDINGS, ids=[e[2] for e in ENDINGS])
-def test_end_stays_whatever_comes_late_and_may_come_first(
+def test_deletion_of_an_id_that_is_not_recorded_leaves_a_note_and_no_row(
     engine: Engine, effect: Ingest, topic: str, table: str, make: Callable[..., WorkItem]
 ) -> None:
     add_shop(engine)
+
+    effects = ingest(engine, effect, gone(topic))
+    created = ingest(engine, effect, make(20))
+
+    assert (verdicts(effects), verdicts(created)) == (["unknown_id"], ["done"])
+    (summary,) = said(effects)
+    assert summary.endswith(f"{BIG}: a deletion was received, but it is not recorded here; nothing changed")
+    assert rows(engine, f"select deleted_at from {table}") == [(None,)]  # noqa: S608
+    assert verdicts(ingest(engine, effect, gone(topic, 8), make(21))) == ["done", "done"]
+
+
+@pytest.mark.parametrize(("effect", "topic", "table", "make"), ENDINGS, ids=[e[2] for e in ENDINGS])
+def test_deletion_counts_where_an_event_before_it_in_the_same_set_describes_the_object(
+    engine: Engine, effect: Ingest, topic: str, table: str, make: Callable[..., WorkItem]
+) -> None:
+    add_shop(engine)
+
+    assert verdicts(ingest(engine, effect, gone(topic), make(1), gone(topic, 9))) == [
+        "unknown_id", "done", "done",
+    ]  # fmt: skip
+    assert rows(engine, f"select deleted_at from {table}") == [(NOON + timedelta(minutes=9),)]  # noqa: S608
+
+
+@pytest.mark.parametrize(("effect", "topic", "table", "make"), ENDINGS, ids=[e[2] for e in ENDINGS])
+def test_end_stays_whatever_comes_late(
+    engine: Engine, effect: Ingest, topic: str, table: str, make: Callable[..., WorkItem]
+) -> None:
+    add_shop(engine)
+    ingest(engine, effect, make(0))
     first, again = ingest(engine, effect, gone(topic)), ingest(engine, effect, gone(topic, 9))
     late = ingest(engine, effect, make(20))
     later_copy = ingest(engine, effect, gone(topic, 30))

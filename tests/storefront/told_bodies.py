@@ -27,14 +27,6 @@ def fulfillment_order(
     return told(f"fulfillment_orders/{topic}", body, minutes)
 
 
-def hold(minutes: float, topic: str, number: int = 1, reason: str = "awaiting_payment") -> WorkItem:
-    body = {
-        "fulfillment_order": {"id": gid("FulfillmentOrder")},
-        "fulfillment_hold": {"id": gid("Hold", number), "reason": reason, "reason_notes": "Zerlina called"},
-    }
-    return told(f"fulfillment_holds/{topic}", body, minutes)
-
-
 def sighting(minutes: float = 0, topic: str = "create", **fields: Any) -> WorkItem:
     body = {
         "id": BIG, "fulfillment_id": BIG + 1, "order_id": ORDER, "status": "in_transit",
@@ -66,7 +58,10 @@ def lines(*quantities: int) -> list[dict[str, Any]]:
 
 
 def variant(minutes: float = 0, topic: str = "in_stock", **fields: Any) -> WorkItem:
-    body = {"id": BIG, "product_id": BIG + 1, "sku": None, "updated_at": at(-999), "inventory_quantity": 75}
+    body = {
+        "id": BIG, "product_id": BIG + 1, "sku": None, "updated_at": at(-999),
+        "inventory_quantity": 75 if topic == "in_stock" else 0,
+    }  # fmt: skip
     return told(f"variants/{topic}", body | fields, minutes)
 
 

@@ -46,16 +46,9 @@ def fulfillment_order_events(draw: st.DrawFn) -> Event:
     topic = draw(st.sampled_from(["moved", "hold_released", "line_items_prepared_for_pickup"]))
     names = ("fulfillment_order", "original_fulfillment_order", "moved_fulfillment_order")
     body = {name: one() for name in draw(st.sets(st.sampled_from(names), min_size=1, max_size=2))}
+    if topic == "line_items_prepared_for_pickup":
+        body["fulfillment_order"] = one() | {"delivery_method": {"method_type": "pickup"}}
     return Event(ingest_fulfillment_orders, f"fulfillment_orders/{topic}", body, draw(minutes))
-
-
-@draws
-def hold_events(draw: st.DrawFn) -> Event:
-    """A hold is put on a fulfilment order, or released."""
-    hold = {"id": _gid("FulfillmentHold", draw(few)), "reason": draw(st.sampled_from(["other", "x"]))}
-    body = {"fulfillment_order": {"id": _gid("FulfillmentOrder", draw(few))}, "fulfillment_hold": hold}
-    topic = draw(st.sampled_from(["added", "released"]))
-    return Event(ingest_fulfillment_orders, f"fulfillment_holds/{topic}", body, draw(minutes))
 
 
 @draws
@@ -83,7 +76,11 @@ def transit_events(draw: st.DrawFn) -> Event:
         "line_items": ["quantity"], "items_added": ["quantity"], "items_updated": ["new_quantity"],
         "items_removed": [], "items_received": ["new_accepted_quantity", "new_rejected_quantity"],
     }  # fmt: skip
-    body: dict[str, Any] = {"id": _gid("Any", draw(few)), "happened_at": at(minute)}
+    kind = "InventoryShipment" if is_shipment else "InventoryTransfer"
+    body: dict[str, Any] = {"id": _gid(kind, draw(few)), "happened_at": at(minute)}
+    if topic == "inventory_shipments/delete":
+        return Event(ingest_inventory_shipments, topic, body, minute)
+    body["line_items"] = []
     for name in draw(st.sets(st.sampled_from(sorted(quantities)), max_size=2)):
         key = "id" if name in ("line_items", "items_received") else id_name
         counted = {quantity: draw(st.integers(0, 3)) for quantity in quantities[name]}
@@ -132,13 +129,16 @@ def notice_events(draw: st.DrawFn) -> Event:
             "created_at": draw(st.sampled_from([None, at(minute)]))}  # fmt: skip
     protect = {"order_id": number, "status": draw(st.sampled_from(["active", "pending"])),
                "eligibility": {"status": draw(st.sampled_from(["eligible", "pending"]))}}  # fmt: skip
-    stock = {"id": draw(few), "product_id": draw(st.none() | few)}
+    stock = {
+        "id": draw(few),
+        "product_id": draw(st.none() | few),
+        "inventory_quantity": draw(st.integers(0, 1)),
+    }
     event: Event = draw(
         st.sampled_from(
             [
                 Event(ingest_order_notices, "orders/risk_assessment_changed", risk, minute),
                 Event(ingest_order_notices, "orders/shopify_protect_eligibility_changed", protect, minute),
-                Event(ingest_order_notices, "orders/link_requested", {"id": number}, minute),
                 Event(ingest_variant_stock, "variants/in_stock", stock, minute),
                 Event(ingest_variant_stock, "variants/out_of_stock", stock, minute),
             ]

@@ -1,11 +1,23 @@
-"""``fleet privacy list``: what customers asked for, and by when it must be answered."""
+"""``fleet privacy``: what customers asked for, by when it is due, and whether a shop may be erased."""
 
 import click
 
+from services.core.clock import utc_now
 from services.core.db import transaction
-from services.fleet.commands.edge import find_shop_id, find_slugs, json_option, limit_option, tell_faults
+from services.fleet.commands.edge import (
+    as_option,
+    ask,
+    find_shop_id,
+    find_slugs,
+    force_option,
+    json_option,
+    limit_option,
+    new_request_id,
+    operator_label,
+    tell_faults,
+)
 from services.fleet.commands.show import print_json, print_table
-from services.storefront.privacy.requests import RequestLine, find_requests
+from services.storefront.privacy.requests import RequestLine, find_requests, record_decision
 
 
 @click.group()
@@ -54,6 +66,56 @@ def list_requests(shop: str, limit: int, as_json: bool) -> None:
         ],
         "No privacy requests.",
     )
+
+
+@command.command("confirm")
+@click.argument("request_id", type=int, metavar="ID")
+@click.option("--reason", required=True, help="Why the shop may be erased, for the audit.")
+@as_option
+@force_option
+@tell_faults
+def confirm(request_id: int, reason: str, acting_as: str, force: bool) -> None:
+    """Confirm that a shop is erased: its customers' data at once, its secrets some days later.
+
+    ID is that of an open request shop_redact in `fleet privacy list`. Shopify's own confirmation, a refused
+    token after an uninstall, needs no person.
+
+    \b
+    Example: fleet privacy confirm 12 --reason "Ada closed her shop, mail of 2026-11-20" -f
+    """
+    _decide(request_id, reason, acting_as, force, erase=True)
+
+
+@command.command("reject")
+@click.argument("request_id", type=int, metavar="ID")
+@click.option("--reason", required=True, help="Why the shop is kept, for the audit.")
+@as_option
+@force_option
+@tell_faults
+def reject(request_id: int, reason: str, acting_as: str, force: bool) -> None:
+    """Reject a request to erase a shop that did not leave: nothing is erased, and its incident is resolved.
+
+    \b
+    Example: fleet privacy reject 12 --reason "the shop is open and pays: a forged request" -f
+    """
+    _decide(request_id, reason, acting_as, force, erase=False)
+
+
+def _decide(request_id: int, reason: str, acting_as: str, force: bool, *, erase: bool) -> None:
+    if not reason.strip():
+        raise click.UsageError("--reason is empty: it is what the audit keeps of the decision")
+    ask(f"{'Erase' if erase else 'Keep'} the shop of request {request_id}?", force=force)
+    by = operator_label(acting_as)
+    with transaction() as tx:
+        shop_id = record_decision(
+            tx, request_id, erase=erase, by=by, reason=reason, now=utc_now(), request=new_request_id()
+        )
+        slug = find_slugs(tx).get(shop_id or 0, "")
+    if shop_id is None:
+        raise click.UsageError(
+            f"ID={request_id} should be an open request shop_redact: see `fleet privacy list`"
+        )
+    click.echo(f"{slug}: the shop is {'erased within minutes' if erase else 'kept'}.")
 
 
 def _status(line: RequestLine) -> str:

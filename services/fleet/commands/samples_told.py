@@ -52,10 +52,7 @@ def make_beside(location_id: int, currency: str, items: Sequence[Item]) -> Mappi
             "fulfillment_orders/moved": lambda r, _o, _n: told.make_fulfillment_order_move(
                 r, source_id=location_id, destination_id=other_id
             ),
-            "fulfillment_holds/added": lambda r, _o, _n: told.make_fulfillment_hold(r),
-            "fulfillment_holds/released": lambda r, _o, _n: told.make_fulfillment_hold(r),
             "fulfillment_events/create": lambda r, o, n: told.make_fulfillment_event(r, o, happened_at=n),
-            "fulfillment_events/delete": lambda r, o, n: told.make_fulfillment_event(r, o, happened_at=n),
             "returns/request": lambda r, o, _n: told.make_return(r, o, "requested"),
             "returns/approve": lambda r, o, _n: told.make_return(r, o, "open"),
             "returns/decline": lambda r, o, _n: told.make_return(r, o, "declined"),
@@ -66,7 +63,6 @@ def make_beside(location_id: int, currency: str, items: Sequence[Item]) -> Mappi
             ),
             "orders/risk_assessment_changed": lambda _r, o, n: told.make_risk(o, created_at=n),
             "orders/shopify_protect_eligibility_changed": lambda _r, o, _n: told.make_protect(o),
-            "orders/link_requested": lambda _r, o, _n: o,
             "disputes/create": lambda r, o, n: told.make_shopify_dispute(
                 r, o, initiated_at=n, currency=currency
             ),

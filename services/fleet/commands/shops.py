@@ -10,6 +10,7 @@ from services.core.durations import parse_duration
 from services.fleet.commands.edge import as_option, json_option, new_request_id, operator_label, tell_faults
 from services.fleet.commands.mail_connections import find_lines_of, print_lines
 from services.fleet.commands.show import print_fields, print_json, print_table, show_time, to_document
+from services.shops.forget import restore_secret
 from services.shops.names import SecretKind, get_kind, make_value
 from services.shops.secrets import SECRET_NAMES, find_secret_states, record_secret
 from services.shops.shops import FIELDS, Shop, add_shop, find_shops, get_shop, set_shop
@@ -149,6 +150,7 @@ def set_fields(
 @click.argument("name")
 @click.option("--stdin", "from_stdin", is_flag=True, help="Read the secret from standard input.")
 @click.option("--generate", is_flag=True, help="Make a webhook secret and print it once.")
+@click.option("--restore", is_flag=True, help="Take back the one that was retired in the last 7 days.")
 @click.option("--keep-previous", default="", help="How long the replaced one stays good: 24h, 0.")
 @as_option
 @json_option
@@ -158,6 +160,7 @@ def secret(
     name: str,
     from_stdin: bool,
     generate: bool,
+    restore: bool,
     keep_previous: str,
     acting_as: str,
     as_json: bool,
@@ -170,6 +173,9 @@ def secret(
     Example: fleet shops secret harbour shopify-webhook --stdin < secret.txt
     """
     kind = get_kind(name)
+    if restore:
+        _restore(slug, kind, acting_as)
+        return
     keep = parse_duration(keep_previous) if keep_previous else None
     value = _take_value(kind, from_stdin=from_stdin, generate=generate)
     now = utc_now()
@@ -222,6 +228,16 @@ def staff(slug: str, names: tuple[str, ...], acting_as: str, as_json: bool) -> N
         print_json(known)
         return
     print_table(f"Staff of {slug}", ("number", "name"), sorted(known.items()), "No staff is named yet.")
+
+
+def _restore(slug: str, kind: SecretKind, acting_as: str) -> None:
+    with transaction() as tx:
+        shop = get_shop(tx, slug)
+        if not restore_secret(tx, shop.id, kind.name, utc_now(), **_who(acting_as)):
+            raise click.ClickException(
+                f"{slug} has no retired {kind.name} to take back, or a current one: `fleet shops show {slug}`"
+            )
+    click.echo(f"{kind.name} of {slug} is in use again.")
 
 
 def _who(acting_as: str) -> dict[str, str]:

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.core.reading import find_instant, read_id, read_instant, read_object, read_text
-from services.ledger.work import Effects, WorkItem
+from services.core.reading import find_instant, read_id, read_instant, read_text
+from services.ledger.work import Done, Effects, WorkItem
 from services.storefront.body import find_id
 from services.storefront.newest import UNTOLD, Row, Told
 from services.storefront.order_body import order_gid
 from services.storefront.told_rows import Kind, ingest_told
+from services.storefront.topic_body import read_event
 
 
 class FulfillmentEvent(NamedTuple):
@@ -32,19 +33,21 @@ class FulfillmentEvent(NamedTuple):
 
 
 def ingest_fulfillment_events(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
-    """Every sighting is on file, and one that was deleted says so.
+    """Every sighting is on file.
 
-    The row of the fulfilment is left as Shopify tells it in ``fulfillments/update``: the two come by
-    different roads. Where a parcel is, by city and coordinates, says where a person lives: it is not kept.
+    ``fulfillment_events/delete`` is ``kept`` and changes nothing: its body is that of ``create``, and nothing
+    follows from a header alone. The fulfilment's row is left as ``fulfillments/update`` describes it. Where a
+    parcel is, by city and coordinates, shows where a person lives: it is not kept.
     """
-    return ingest_told(tx, items, _KIND, lambda item: _read(item, now))
+    del now
+    return ingest_told(tx, items, _KIND, _read)
 
 
-def _read(item: WorkItem, now: datetime) -> Told[FulfillmentEvent]:
-    source = read_object(item.body)
+def _read(item: WorkItem) -> Told[FulfillmentEvent] | Done:
+    source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "fulfillment_events/delete":
-        return Told(key, Row(None, item.told_at(now)))
+        return Done("kept")
     happened_at = read_instant(source, "happened_at")
     order_id = find_id(source, "order_id")
     state = FulfillmentEvent(

@@ -1,8 +1,9 @@
 """Fulfilment orders: who is to send what of an order, whether he may yet, and whether it is held.
 
-Shopify's ``fulfillment_orders/*`` and ``fulfillment_holds/*`` name a fulfilment order by its global id with
-the few fields that the event is about; some name several (moved, split, held in part, replaced), and none
-has a time or names the order. Source: the sample payloads of version 2026-07.
+Shopify's ``fulfillment_orders/*`` name a fulfilment order by its global id with the few fields that the event
+is about; some name several (moved, split, held in part, replaced), and none has a time or names the order.
+``fulfillment_holds/added`` and ``released`` have one and the same body, so they have no effect: status and
+holds are in ``fulfillment_orders/*``. Source: the sample payloads of version 2026-07.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,15 +13,16 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.core.reading import Unreadable, find_instant, find_text, read_object
+from services.core.reading import Unreadable, find_instant, find_text
 from services.ledger.work import Effects, WorkItem
 from services.storefront.beside.told_parts import Parts, ingest_parts
 from services.storefront.body import find_gid, find_object, read_gid
 from services.storefront.newest import UNTOLD, Row, Told
 from services.storefront.order_body import order_gid
 from services.storefront.told_rows import Kind
+from services.storefront.topic_body import WrongBody, read_event
 
-_RELEASED = "released"
+_PREPARED = "fulfillment_orders/line_items_prepared_for"
 _FURTHER = (
     "scheduled", "open", "on_hold", "in_progress", "incomplete", "closed", "cancelled",
     "unsubmitted", "submitted", "rejected", "accepted", "cancellation_requested", "cancellation_rejected",
@@ -75,7 +77,7 @@ class FulfillmentOrder(Parts):
         return self.moment("prepared_at")
 
     def _holds(self) -> list[Any]:
-        holds = [part for part in self.each("hold:").values() if part.value != _RELEASED]
+        holds = list(self.each("hold:").values())
         status = self.parts.get("status")
         if status is None or status.value == "on_hold":
             return holds
@@ -91,13 +93,13 @@ def ingest_fulfillment_orders(tx: Connection, items: Sequence[WorkItem], now: da
 
 
 def _read(item: WorkItem, now: datetime) -> list[Told[FulfillmentOrder]]:
-    source = read_object(item.body)
+    source = read_event(item)
     at = item.told_at(now)
     more = dict[str, str | int | None]()
-    if hold := find_object(source, "fulfillment_hold"):
-        reason = _RELEASED if item.event_topic == "fulfillment_holds/released" else _reason(hold)
-        more[f"hold:{read_gid(hold, 'id')}"] = reason
-    if item.event_topic.startswith("fulfillment_orders/line_items_prepared_for"):
+    if item.event_topic.startswith(_PREPARED):
+        # No other topic of a fulfilment order describes how its goods reach the customer.
+        if not find_object(find_object(source, "fulfillment_order"), "delivery_method"):
+            raise WrongBody("fulfillment_order", "without delivery_method", f"that of {item.event_topic}")
         more["prepared_at"] = at.isoformat()
     told = [
         Told((item.shop_id, read_gid(one, "id")), Row(FulfillmentOrder.tell(at, {**_values(one), **more})))

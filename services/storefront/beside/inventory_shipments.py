@@ -11,13 +11,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.core.reading import find_instant, find_text, read_count, read_list, read_object
+from services.core.reading import find_instant, find_text, read_count, read_list
 from services.ledger.work import Effects, WorkItem
 from services.storefront.beside.inventory_transfers import read_lines
 from services.storefront.beside.told_parts import Parts, ingest_parts
 from services.storefront.body import find_object, read_gid
 from services.storefront.newest import Row, Told
 from services.storefront.told_rows import Kind
+from services.storefront.topic_body import read_event
 
 _FURTHER = ("other", "draft", "in_transit", "partially_received", "received")
 
@@ -63,7 +64,7 @@ def ingest_inventory_shipments(tx: Connection, items: Sequence[WorkItem], now: d
 
 
 def _read(item: WorkItem, now: datetime) -> list[Told[InventoryShipment]]:
-    source = read_object(item.body)
+    source = read_event(item)
     at = find_instant(source, "happened_at") or item.told_at(now)
     # ``update_tracking`` has other names for the same two things.
     key = (item.shop_id, read_gid(source, "shipment_id" if source.get("shipment_id") is not None else "id"))

@@ -11,12 +11,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.core.reading import find_instant, find_text, read_count, read_list, read_object
+from services.core.reading import find_instant, find_text, read_count, read_list
 from services.ledger.work import Effects, WorkItem
 from services.storefront.beside.told_parts import Parts, ingest_parts
 from services.storefront.body import find_gid, find_object, read_gid
 from services.storefront.newest import Row, Told
 from services.storefront.told_rows import Kind
+from services.storefront.topic_body import read_event
 
 _FURTHER = ("other", "draft", "ready_to_ship", "in_progress", "transferred", "canceled")
 
@@ -74,7 +75,7 @@ def read_lines(source: Mapping[str, Any], id_name: str) -> dict[str, str | int |
 
 
 def _read(item: WorkItem, now: datetime) -> list[Told[InventoryTransfer]]:
-    source = read_object(item.body)
+    source = read_event(item)
     values: dict[str, str | int | None] = {
         "changed": 1,
         "status": find_text(source, "status").lower(),

@@ -1,4 +1,4 @@
-"""What Shopify notes beside an order: its risk, Shopify Protect, and that its buyer asked for a new link.
+"""What Shopify notes beside an order: its risk and Shopify Protect.
 
 A table of its own: a notice may come before its order, and an order's own events do not tell of it.
 """
@@ -10,12 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.core.reading import Unreadable, find_instant, find_text, read_object, read_text
+from services.core.reading import Unreadable, find_instant, find_text, read_text
 from services.ledger.work import Effects, WorkItem
 from services.storefront.beside.told_parts import Parts, ingest_parts
 from services.storefront.body import find_gid, find_id, find_object, read_gid
 from services.storefront.newest import Row, Told
 from services.storefront.told_rows import Kind
+from services.storefront.topic_body import read_event
 
 _LEVELS = ("pending", "none", "low", "medium", "high")
 _PROTECT = ("not_eligible", "eligible", "inactive", "active", "not_protected", "protected")
@@ -43,24 +44,15 @@ class OrderNotice(Parts):
         """Whether Shopify Protect covers it: ``pending``, ``eligible``, ``not_eligible``."""
         return self.text("protect_eligibility")
 
-    @property
-    def link_requested_at(self) -> datetime | None:
-        """When its buyer last asked for a new link, the page of the order having expired."""
-        return self.moment("link_requested_at")
-
 
 def ingest_order_notices(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
-    """Every order's notices are the newest that were told, whether or not the order is known yet.
-
-    A buyer who asks for a new link is noted, so that a person sees it. Of the order in that body only its id
-    is read: ``orders/updated`` tells the rest.
-    """
+    """Every order's notices are the newest that were told, whether or not the order is known yet."""
     return ingest_parts(tx, items, _KIND, lambda item: _read(item, now))
 
 
 def _read(item: WorkItem, now: datetime) -> list[Told[OrderNotice]]:
-    source = read_object(item.body)
-    number, told = _READERS.get(item.event_topic, _read_link)(source, item.told_at(now))
+    source = read_event(item)
+    number, told = _READERS[item.event_topic](source, item.told_at(now))
     return [Told((item.shop_id, number), Row(told))]
 
 
@@ -81,10 +73,6 @@ def _read_protect(source: Mapping[str, Any], at: datetime) -> tuple[int, OrderNo
     return read_gid(source, "order_id"), OrderNotice.tell(at, values)
 
 
-def _read_link(source: Mapping[str, Any], at: datetime) -> tuple[int, OrderNotice]:
-    return read_gid(source, "id"), OrderNotice.tell(at, {"link_requested_at": at.isoformat()})
-
-
 _READERS: Mapping[str, Callable[[Mapping[str, Any], datetime], tuple[int, OrderNotice]]] = MappingProxyType(
     {
         "orders/risk_assessment_changed": _read_risk,
@@ -100,18 +88,17 @@ select t.shop_id, v.id, null::timestamptz, t.updated_at, t.told
 
 _WRITE = """
 insert into order_notices (shop_id, order_gid, event_id, updated_at, told, risk_level, protect_status,
-                           protect_eligibility, link_requested_at)
+                           protect_eligibility)
 select v.shop_id, 'gid://shopify/Order/' || v.id, v.event_id, v.updated_at, v.told, v.risk_level,
-       v.protect_status, v.protect_eligibility, v.link_requested_at
+       v.protect_status, v.protect_eligibility
   from unnest(%(shop_id)s::int[], %(id)s::bigint[], %(event_id)s::bigint[], %(updated_at)s::timestamptz[],
               %(told)s::jsonb[], %(risk_level)s::text[], %(protect_status)s::text[],
-              %(protect_eligibility)s::text[], %(link_requested_at)s::timestamptz[])
-       as v(shop_id, id, event_id, updated_at, told, risk_level, protect_status, protect_eligibility,
-            link_requested_at)
+              %(protect_eligibility)s::text[])
+       as v(shop_id, id, event_id, updated_at, told, risk_level, protect_status, protect_eligibility)
 on conflict (shop_id, order_gid) do update set
    event_id = excluded.event_id, updated_at = excluded.updated_at, told = excluded.told,
    risk_level = excluded.risk_level, protect_status = excluded.protect_status,
-   protect_eligibility = excluded.protect_eligibility, link_requested_at = excluded.link_requested_at
+   protect_eligibility = excluded.protect_eligibility
 """
 
 _KIND = Kind(
@@ -123,9 +110,9 @@ _KIND = Kind(
     write=_WRITE,
     columns={
         "updated_at": "timestamptz", "told": "text", "risk_level": "text", "protect_status": "text",
-        "protect_eligibility": "text", "link_requested_at": "timestamptz",
+        "protect_eligibility": "text",
     },
     blank=OrderNotice({}),
-    shown=("risk_level", "protect_status", "protect_eligibility", "link_requested_at"),
+    shown=("risk_level", "protect_status", "protect_eligibility"),
     lock=lambda number: f"order-notice:{number}",
 )  # fmt: skip

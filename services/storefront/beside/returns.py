@@ -12,13 +12,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.core.reading import find_text, read_count, read_list, read_object
+from services.core.reading import find_text, read_count, read_list
 from services.ledger.work import Effects, WorkItem
 from services.storefront.beside.told_parts import Parts, ingest_parts
 from services.storefront.body import find_gid, find_object, read_gid
 from services.storefront.newest import Row, Told
 from services.storefront.order_body import order_gid
 from services.storefront.told_rows import Kind
+from services.storefront.topic_body import read_event
 
 _FURTHER = ("requested", "open", "declined", "canceled", "closed")
 _SHIPPED = "reverse_deliveries/attach_deliverable"
@@ -77,13 +78,13 @@ def ingest_returns(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
 
 
 def _read(item: WorkItem, now: datetime) -> list[Told[OrderReturn]]:
-    source = read_object(item.body)
+    source = read_event(item)
     at = item.told_at(now)
     if item.event_topic == _SHIPPED:
         of_return = find_object(source, "return")
         values: dict[str, str | int | None] = {"shipping_attached_at": at.isoformat()}
         return [_told(item, _id_of(of_return), OrderReturn.tell(at, values))]
-    if item.event_topic == "returns/process" and not _id_of_any(source):
+    if item.event_topic == "returns/process" and not find_gid(source, "admin_graphql_api_id"):
         return []
     order_id = find_gid(source, "order_id") or find_gid(find_object(source, "order"), "id")
     values = {

@@ -10,12 +10,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.core.reading import Unreadable, read_count, read_list, read_object, read_text
+from services.core.reading import Unreadable, read_count, read_list, read_text
 from services.ledger.work import Effects, WorkItem
 from services.storefront.beside.told_parts import Parts, ingest_parts
 from services.storefront.body import find_gid, find_object, read_gid
 from services.storefront.newest import Row, Told
 from services.storefront.told_rows import Kind
+from services.storefront.topic_body import read_event
 
 
 class ReverseFulfillmentOrder(Parts):
@@ -53,7 +54,7 @@ def ingest_reverse_fulfillment_orders(tx: Connection, items: Sequence[WorkItem],
 
 
 def _read(item: WorkItem, now: datetime) -> list[Told[ReverseFulfillmentOrder]]:
-    source = read_object(item.body)
+    source = read_event(item)
     at = item.told_at(now)
     counted = Counter[str]()
     for place, one in enumerate(read_list(source, "dispositions")):

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.core.reading import find_instant, find_text, read_id, read_money, read_object, read_text
+from services.core.reading import find_instant, find_text, read_id, read_money, read_text
 from services.ledger.work import Effects, WorkItem
 from services.storefront.body import find_id
 from services.storefront.newest import UNTOLD, Row, Told
 from services.storefront.order_body import order_gid
 from services.storefront.told_rows import Kind, ingest_told
+from services.storefront.topic_body import read_event
 
 _FURTHER = {
     status: place
@@ -62,7 +63,7 @@ def ingest_shopify_disputes(tx: Connection, items: Sequence[WorkItem], now: date
 
 
 def _read(item: WorkItem, now: datetime) -> Told[ShopifyDispute]:
-    source = read_object(item.body)
+    source = read_event(item)
     currency, order_id = read_text(source, "currency"), find_id(source, "order_id")
     state = ShopifyDispute(
         updated_at=item.told_at(now),

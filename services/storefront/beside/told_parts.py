@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from services.core.errors import Refused
 from services.core.reading import read_set
 from services.ledger.work import Done, Effects, Outcome, WorkItem
-from services.storefront.newest import UNTOLD, Key, Row, Told
+from services.storefront.newest import UNKNOWN_ID, UNTOLD, Key, Row, Told
 from services.storefront.told_rows import Kind, record_told
 
 
@@ -132,7 +132,10 @@ def ingest_parts(
 def _settle(answer: Sequence[Told[P]], rows: Mapping[Key, Row[P]]) -> Done:
     if not answer:
         return Done("kept")
-    return Done() if any(_stands(told.row, rows[told.key]) for told in answer) else Done("stale")
+    recorded = [told for told in answer if told.key in rows]
+    if not recorded:
+        return Done(UNKNOWN_ID)
+    return Done() if any(_stands(told.row, rows[told.key]) for told in recorded) else Done("stale")
 
 
 def _stands(told: Row[P], now: Row[P]) -> bool:

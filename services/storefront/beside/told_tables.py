@@ -99,7 +99,6 @@ order_notices = Table(
     Column("risk_level", Text, nullable=False, server_default=_EMPTY),
     Column("protect_status", Text, nullable=False, server_default=_EMPTY),
     Column("protect_eligibility", Text, nullable=False, server_default=_EMPTY),
-    Column("link_requested_at", _at),
     Column("updated_at", _at, nullable=False),
     Column("told", JSONB, nullable=False),
     Column("event_id", BigInteger),

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.core.reading import read_id, read_object
-from services.ledger.work import Effects, WorkItem
+from services.core.reading import read_count, read_id
+from services.ledger.work import Done, Effects, WorkItem
 from services.storefront.body import find_id
 from services.storefront.newest import UNTOLD, Row, Told
 from services.storefront.told_rows import Kind, ingest_told
+from services.storefront.topic_body import read_event
 
 
 class VariantStock(NamedTuple):
@@ -37,16 +38,18 @@ class VariantStock(NamedTuple):
 def ingest_variant_stock(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
     """Every variant is in stock or out of it as its newest event told it.
 
-    How many there are is told by ``inventory_levels/update``, and nothing here moves them.
+    The body of both topics is the variant. An event is ``kept`` without effect where the quantity in its body
+    contradicts its topic. ``inventory_levels/update`` has the quantities, and nothing here moves them.
     """
     return ingest_told(tx, items, _KIND, lambda item: _read(item, now))
 
 
-def _read(item: WorkItem, now: datetime) -> Told[VariantStock]:
-    source = read_object(item.body)
-    state = VariantStock(
-        item.told_at(now), item.event_topic == "variants/in_stock", find_id(source, "product_id")
-    )
+def _read(item: WorkItem, now: datetime) -> Told[VariantStock] | Done:
+    source = read_event(item)
+    is_in_stock = read_count(source, "inventory_quantity") > 0
+    if is_in_stock != (item.event_topic == "variants/in_stock"):
+        return Done("kept")
+    state = VariantStock(item.told_at(now), is_in_stock, find_id(source, "product_id"))
     return Told((item.shop_id, read_id(source, "id")), Row(state))
 
 

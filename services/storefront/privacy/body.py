@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from services.core.reading import Unreadable, read_id, read_object
+from services.core.reading import Unreadable, read_id, read_text
 from services.ledger.work import WorkItem
 from services.shops.redaction import normal_email, normal_phone
 from services.storefront.order_body import order_gid
+from services.storefront.topic_body import read_event
 
 KINDS = {"customers/data_request": "export", "customers/redact": "redact", "shop/redact": "shop_redact"}
 """``privacy_requests.kind``, by Shopify's topic."""
@@ -23,6 +24,9 @@ class Asked(NamedTuple):
     """One request as its event tells it; never in a log, as it names a person."""
 
     kind: str
+    shop_id: int
+    """Shopify's id of the shop, and ``shop_domain``: they must be those of the shop that received it."""
+    shop_domain: str
     customer_id: int | None
     emails: frozenset[str]
     phones: frozenset[str]
@@ -37,15 +41,17 @@ def read_asked(item: WorkItem) -> Asked:
     kind = KINDS.get(item.event_topic)
     if kind is None:
         raise Unreadable("the event's topic", item.event_topic, f"one of {', '.join(sorted(KINDS))}")
-    source = read_object(item.body)
+    source = read_event(item)
+    shop = (read_id(source, "shop_id"), read_text(source, "shop_domain").strip().lower())
     if kind == "shop_redact":
-        return Asked(kind, None, frozenset(), frozenset(), frozenset())
+        return Asked(kind, *shop, None, frozenset(), frozenset(), frozenset())
     customer = source.get("customer")
     if not isinstance(customer, dict):
         raise Unreadable("customer", type(customer).__name__, "an object with the customer's id")
     orders = source.get("orders_requested" if kind == "export" else "orders_to_redact") or ()
     return Asked(
         kind,
+        *shop,
         read_id(customer, "id"),
         _known(normal_email(customer.get("email"))),
         _known(normal_phone(customer.get("phone"))),

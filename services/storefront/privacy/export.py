@@ -28,6 +28,7 @@ from services.storefront.privacy.body import Asked, read_asked
 from services.storefront.privacy.mail import KIND, plan_export_facts
 from services.storefront.privacy.requests import (
     Request,
+    check_shop,
     export_key,
     find_subject,
     record_request,
@@ -67,8 +68,9 @@ class PrivacyExport:
     def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> Prepared | Outcome:
         try:
             asked = read_asked(item)
+            check_shop(tx, item, asked)
         except Unreadable as fault:
-            return Refused(UNREADABLE, str(fault))
+            return Refused(fault.code or UNREADABLE, str(fault))
         if asked.customer_id is None:
             return Refused(UNREADABLE, f"the event's topic is {item.event_topic}: it asks for no export")
         request = record_request(tx, item, asked, now)

@@ -11,24 +11,30 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from services.alerts.incidents import resolve_incident
 from services.audit.chain import Entry, Mutation
 from services.audit.store import ObjectStore
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.errors import Refused, WorkError
+from services.core.errors import Misconfigured, Refused, WorkError
 from services.core.reading import Unreadable
 from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
 from services.shops.personal import Holder, Subject, find_holders
 from services.storefront.privacy.body import read_asked
 from services.storefront.privacy.export import UNREADABLE, open_the_archive
 from services.storefront.privacy.requests import (
+    UNCONFIRMED,
     Request,
+    check_shop,
     find_exports,
     find_subject,
+    is_confirmed,
     is_done_replay,
     record_request,
     record_request_done,
 )
+from services.storefront.privacy.unconfirmed import RULE
+from services.storefront.uninstall import check_uninstalled
 
 
 class _Task(NamedTuple):
@@ -36,17 +42,22 @@ class _Task(NamedTuple):
     request: Request
     subject: Subject
     exports: Sequence[str]
+    may_erase: bool
 
 
 class PrivacyRedact:
-    """Redacts customers and whole shops. ``open_archive`` reaches the store that exports lie in."""
+    """Redacts customers and whole shops.
+
+    ``open_archive`` reaches the store of exports; ``check`` asks Shopify whether our app is uninstalled.
+    """
 
     def __init__(
         self,
         open_archive: Callable[[], ObjectStore] = open_the_archive,
         clock: Callable[[], datetime] = utc_now,
+        check: Callable[[int], bool] = check_uninstalled,
     ) -> None:
-        self._open_archive, self._clock = open_archive, clock
+        self._open_archive, self._clock, self._check = open_archive, clock, check
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
@@ -57,8 +68,9 @@ class PrivacyRedact:
     def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> Prepared | Outcome:
         try:
             asked = read_asked(item)
+            check_shop(tx, item, asked)
         except Unreadable as fault:
-            return Refused(UNREADABLE, str(fault))
+            return Refused(fault.code or UNREADABLE, str(fault))
         if asked.kind == "export":
             return Refused(UNREADABLE, f"the event's topic is {item.event_topic}: it asks for no redaction")
         if asked.customer_id is None and is_done_replay(tx, item):
@@ -67,15 +79,19 @@ class PrivacyRedact:
         if request.status == "done":
             return Done("done_before")
         subject = find_subject(tx, item.shop_id, asked)
-        task = _Task(item, request, subject, find_exports(tx, subject))
+        may_erase = not subject.whole_shop or is_confirmed(tx, item.shop_id, request.id)
+        task = _Task(item, request, subject, find_exports(tx, subject), may_erase)
         return Prepared(item=item, act=partial(self._redact, task))
 
     def _redact(self, task: _Task) -> Outcome:
         """Take the person out of the store and of every holder; a try after a crash does the rest.
 
-        What says who the person is goes last and at once, or that try would not know whom to look for.
+        What says who the person is goes last and at once, or that try would not know whom to look for. A
+        whole shop is erased only after a confirmation: a person's, or Shopify's that our app is uninstalled.
         """
         try:
+            if not task.may_erase and not self._is_uninstalled(task.item.shop_id):
+                return Refused(UNCONFIRMED, _how_to_confirm(task.request))
             self._delete_exports(task.exports)
         except WorkError as fault:
             return fault
@@ -85,6 +101,12 @@ class PrivacyRedact:
         else:
             counts = self._redact_customer(holders, task.subject)
         return Done("redacted", partial(self._record, task, counts))
+
+    def _is_uninstalled(self, shop_id: int) -> bool:
+        try:
+            return self._check(shop_id)
+        except Misconfigured:
+            return False
 
     def _redact_customer(self, holders: Sequence[Holder], subject: Subject) -> Counter[str]:
         counts: Counter[str] = Counter()
@@ -118,7 +140,10 @@ class PrivacyRedact:
     def _record(self, task: _Task, counts: Mapping[str, int], tx: Connection) -> Recorded:
         item, request = task.item, task.request
         exports = len(task.exports)
-        record_request_done(tx, request.id, {"rows": dict(counts), "exports": exports}, self._clock())
+        now = self._clock()
+        record_request_done(tx, request.id, {"rows": dict(counts), "exports": exports}, now)
+        if task.subject.whole_shop:
+            resolve_incident(tx, item.shop_id, RULE, str(request.id), now, "The shop is erased.")
         who = f"customer {task.subject.customer_id}" if task.subject.customer_id else "the whole shop"
         said = [
             Mutation(table, who, f"{who} redacted: {_rows(count)}", None, {"rows": count})
@@ -131,6 +156,13 @@ class PrivacyRedact:
         said.append(Mutation("privacy_requests", str(request.id), summary, {"status": "open"}, after))
         entry = Entry(item.shop_id, "shopify webhook", "privacy.redact", item.request_id, said, item.id)
         return Recorded((), [entry])
+
+
+def _how_to_confirm(request: Request) -> str:
+    return (
+        "Shopify does not confirm that our app is uninstalled, so nothing was erased: if the shop left, "
+        f"`fleet privacy confirm {request.id} --reason TEXT` by {request.due_at:%Y-%m-%d}"
+    )
 
 
 def _rows(count: int) -> str:

@@ -7,17 +7,57 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection
 
+from services.alerts.incidents import resolve_incident
+from services.audit.append import Mutation, append_audit
 from services.core.arrays import text_array
+from services.ledger.filters import WorkFilter
+from services.ledger.requeue import discard, requeue
 from services.ledger.work import WorkItem
 from services.shops.personal import Subject
 from services.shops.redaction import normal_email, normal_phone
 from services.storefront.privacy.body import TIME_TO_ANSWER, Asked
+from services.storefront.privacy.unconfirmed import RULE
+from services.storefront.topic_body import WrongBody
+
+UNCONFIRMED = "shopify.erasure_not_confirmed"
+"""The error code of a shop's erasure that waits for a confirmation."""
 
 _RECORD = """
 insert into privacy_requests as r (shop_id, kind, customer_id, event_id, received_at, due_at)
 values (%(shop_id)s, %(kind)s, %(customer_id)s, %(event_id)s, %(received_at)s, %(due_at)s)
 on conflict (shop_id, event_id) do update set kind = excluded.kind
 returning id, status, received_at, due_at
+"""
+
+_CONFIRM = """
+update privacy_requests set confirmed_at = %(now)s, confirmed_by = %(by)s
+ where id = %(id)s and kind = 'shop_redact' and status = 'open'
+returning shop_id
+"""
+
+_REJECT = """
+update privacy_requests set status = 'rejected', done_at = %(now)s
+ where id = %(id)s and kind = 'shop_redact' and status = 'open'
+returning shop_id
+"""
+
+_FIND_SHOP = """
+select s.shopify_domain, t.shopify_id from shop_config s left join storefronts t on t.shop_id = s.shop_id
+ where s.shop_id = %(shop_id)s
+"""
+
+# A token that was recorded after the uninstall says that the app was installed again.
+_IS_CONFIRMED = """
+select exists (select from privacy_requests r where r.id = %(id)s and r.confirmed_at is not null)
+    or exists (select from storefronts t where t.shop_id = %(shop_id)s and t.uninstalled_at is not null
+                  and not exists (select from shop_secrets k where k.shop_id = t.shop_id
+                                     and k.name = 'shopify-token' and k.created_at > t.uninstalled_at))
+"""
+
+_FIND_DEAD_ERASURES = """
+select w.id from work_queue w join inbound_events e on e.id = w.event_id and e.topic = 'shop/redact'
+ where w.shop_id = %(shop_id)s and w.topic = 'privacy_redact' and w.status = 'dead'
+   and w.error_code = %(code)s
 """
 
 _DONE = """
@@ -107,6 +147,64 @@ def record_request(tx: Connection, item: WorkItem, asked: Asked, now: datetime) 
         "due_at": received_at + TIME_TO_ANSWER,
     }
     return Request(*tx.exec_driver_sql(_RECORD, values).one())
+
+
+def check_shop(tx: Connection, item: WorkItem, asked: Asked) -> None:
+    """Raise ``WrongBody`` unless the request names this shop: one app secret may sign for many shops."""
+    domain, shopify_id = tx.exec_driver_sql(_FIND_SHOP, {"shop_id": item.shop_id}).one()
+    if asked.shop_id == shopify_id or (domain and asked.shop_domain == domain.lower()):
+        return
+    known = f"shop_domain {domain}" if domain else "a shop whose domain is set"
+    raise WrongBody(
+        "shop_domain",
+        asked.shop_domain,
+        f"this shop's, {known}: see `fleet shops show`; `fleet shops set SHOP --shopify-domain` sets it",
+    )
+
+
+def is_confirmed(tx: Connection, shop_id: int, request_id: int) -> bool:
+    """Tell whether a shop's erasure is confirmed: by a person, or by an uninstall that Shopify confirmed."""
+    values = {"shop_id": shop_id, "id": request_id}
+    return bool(tx.exec_driver_sql(_IS_CONFIRMED, values).scalar())
+
+
+def record_decision(
+    tx: Connection, request_id: int, *, erase: bool, by: str, reason: str, now: datetime, request: str
+) -> int | None:
+    """A person decides whether a shop is erased; return its id, None where no such request is open.
+
+    ``erase``: its work is pending again. Else the request is ``rejected``, its work is discarded and its
+    incident is resolved. ``request`` is the id under which the audit has it.
+    """
+    values = {"id": request_id, "by": by, "now": now}
+    shop_id: int | None = tx.exec_driver_sql(_CONFIRM if erase else _REJECT, values).scalar()
+    if shop_id is None:
+        return None
+    wanted = WorkFilter(ids=tuple(find_dead_erasures(tx, shop_id)), statuses=("dead",))
+    decided = "confirmed" if erase else "rejected"
+    if wanted.ids and erase:
+        requeue(tx, wanted, now=now, by=by, reason=reason, request_id=request)
+    elif wanted.ids:
+        discard(tx, wanted, now=now, by=by, reason=reason, request_id=request)
+    if not erase:
+        resolve_incident(tx, shop_id, RULE, str(request_id), now, f"Rejected by {by}: {reason}")
+    summary = f"erasure of the shop {decided}: {reason}"
+    append_audit(
+        tx,
+        shop_id=shop_id,
+        staff_label=by,
+        action=f"privacy.{'confirm' if erase else 'reject'}",
+        request_id=request,
+        now=now,
+        mutations=[Mutation("privacy_requests", str(request_id), summary, None, {"decision": decided})],
+    )
+    return shop_id
+
+
+def find_dead_erasures(tx: Connection, shop_id: int) -> list[int]:
+    """Return the work items of the shop's erasure that wait for a confirmation."""
+    values = {"shop_id": shop_id, "code": UNCONFIRMED}
+    return [int(i) for i in tx.exec_driver_sql(_FIND_DEAD_ERASURES, values).scalars()]
 
 
 def record_request_done(tx: Connection, request_id: int, result: Mapping[str, Any], now: datetime) -> None:
