@@ -1,6 +1,7 @@
 """State -> code, for the three routes of ingress and of the console alike."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,11 +9,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, Engine, create_engine
 
-from services.console.app import make_app
+from services.console.app import CONDITION_LABELS, make_app
 from services.core.clock import utc_now
 from services.core.db import driver_url
 from services.core.settings import Settings
 from services.ingress.health import health_blueprint
+from services.ingress.metrics import _CONDITIONS
 from services.jobs.conditions import count_conditions
 from services.ledger.health import DEGRADING
 from services.ledger.pause import PauseScope, clear_pauses, record_pause
@@ -104,8 +106,13 @@ def test_a_state_has_its_code_on_every_route(
     assert (client.get("/livez").status_code, client.get("/readyz").status_code) == (200, 200)
 
 
-def test_every_kind_of_condition_is_in_the_table_of_states() -> None:
+def test_every_kind_of_condition_has_a_state_a_metric_a_label_and_a_line_in_the_docs() -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "observability.md").read_text()
+
     assert {kind for _, _, counts, _ in STATES.values() for kind in counts} == set(DEGRADING)
+    assert {kind for _, _, _, kinds, _ in _CONDITIONS for kind in kinds} >= set(DEGRADING)
+    assert set(CONDITION_LABELS) == set(DEGRADING)
+    assert [kind for kind in DEGRADING if f"| `{kind}` |" not in docs] == []
 
 
 @pytest.mark.parametrize("open_client", [open_ingress, open_console])
