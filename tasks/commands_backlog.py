@@ -9,8 +9,12 @@ from services.core.db import transaction
 from services.core.durations import format_seconds
 from services.fleet.commands.edge import find_slugs, json_option, tell_faults
 from services.fleet.commands.show import print_json, print_table, show_time, to_document
+from services.jobs.conditions import ConditionLine, list_conditions
 from services.ledger.backlog import QueueDrift, TopicBacklog, read_backlog, with_broker
 from services.ledger.pause import Pause, find_pauses
+
+PAUSE_KINDS = ("pauses", "draining")
+"""The conditions that have a table of their own."""
 
 
 @click.command(cls=CeleryCommand)
@@ -20,9 +24,10 @@ from services.ledger.pause import Pause, find_pauses
 @handle_preload_options
 @tell_faults
 def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
-    """Show per queue and topic what waits, and how far ledger and broker are apart.
+    """Show per queue and topic what waits, how far ledger and broker are apart, and what is paused.
 
-    Changes nothing.
+    Below that, with shop and reason, all else that makes /health degraded: open P1 incidents, broken
+    connections, failed and overdue runs. Changes nothing.
 
     \b
     Example: celery -A tasks backlog --json
@@ -32,6 +37,7 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
         rows = read_backlog(tx, now)
         paused = find_pauses(tx)
         slugs = find_slugs(tx) if paused else {}
+        conditions = [line for line in list_conditions(tx, now) if line.kind not in PAUSE_KINDS]
     drifts = with_broker(rows, queue_depths(sorted({row.queue for row in rows})))
     if as_json:
         print_json(
@@ -40,12 +46,14 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
                 "topics": [to_document(row) for row in rows],
                 "queues": [to_document(drift) | {"drift": drift.drift} for drift in drifts],
                 "pauses": [to_document(pause) for pause in paused],
+                "conditions": [line._asdict() for line in conditions],
             }
         )
         return
     _print_topics([row for row in rows if show_all or _has_any(row)])
     _print_drifts(drifts)
     _print_pauses(paused, slugs)
+    _print_conditions(conditions)
 
 
 def _has_any(row: TopicBacklog) -> bool:
@@ -87,7 +95,7 @@ def _print_pauses(paused: list[Pause], slugs: dict[int, str]) -> None:
     if paused:
         print_table(
             "Paused",
-            ("what", "shop", "mode", "rate/s", "since", "by", "why"),
+            ("what", "shop", "mode", "rate/s", "since", "until", "by", "why"),
             [
                 (
                     str(pause.scope),
@@ -95,10 +103,24 @@ def _print_pauses(paused: list[Pause], slugs: dict[int, str]) -> None:
                     pause.mode,
                     pause.rate_per_second,
                     show_time(pause.created_at),
+                    show_time(pause.ends_at) if pause.ends_at else "resumed",
                     pause.created_by,
                     pause.reason,
                 )
                 for pause in paused
+            ],
+            "",
+        )
+
+
+def _print_conditions(lines: list[ConditionLine]) -> None:
+    if lines:
+        print_table(
+            "Needs a person",
+            ("what", "name", "shop", "since", "by", "why"),
+            [
+                (line.kind.replace("_", " "), line.name, line.shop, show_time(line.since), line.by, line.why)
+                for line in lines
             ],
             "",
         )

@@ -12,12 +12,14 @@ import services.mail.personal
 import services.shops.personal_secrets
 import services.storefront.privacy.personal  # noqa: F401 - whoever holds personal data is asked at every request
 from services.alerts.dead_work import record_dead_work
+from services.alerts.long_pauses import record_long_pauses
 from services.core.broker import queue_depths
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.sentry import capture_sweep_failed
 from services.ledger.backlog import read_backlog, with_broker
 from services.ledger.dispatch import send_messages
+from services.ledger.pause import end_pauses
 from services.ledger.sweep import record_heartbeat
 from services.ledger.sweep import sweep as sweep_ledger
 from services.ledger.topics import QUEUES
@@ -34,9 +36,12 @@ privacy_redact = work_task("privacy_redact", PrivacyRedact())
 
 @app.task(name="sweep", queue="ops", soft_time_limit=50, time_limit=60)
 def sweep() -> dict[str, int]:
-    """Leases that ran out are free, and whoever should know of ready work has been told."""
+    """Leases that ran out are free, pauses whose time is over have ended, and ready work was sent."""
     depths = queue_depths(QUEUES)
     try:
+        # A transaction of its own: it holds locks on audit chains, for which workers with locked rows wait.
+        with transaction() as tx:
+            end_pauses(tx, utc_now())
         with transaction() as tx:
             report, refs = sweep_ledger(tx, utc_now(), depths)
     except Exception as fault:
@@ -64,4 +69,5 @@ def drift() -> dict[str, int]:
         record_dead_work(tx, utc_now())
         record_unconfirmed_erasures(tx, utc_now())
         delete_retired_secrets(tx, utc_now())
+        record_long_pauses(tx, utc_now())
     return found

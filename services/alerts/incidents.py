@@ -27,6 +27,13 @@ update incidents set status = 'resolved', updated_at = %(now)s, summary = summar
    and (%(period)s::text is null or period = %(period)s)
 """
 
+OPEN_LINES = """
+select lower(severity) || '_open' as kind, severity as label, rule || ' ' || period as name, shop_id,
+       opened_at as since, null::timestamptz as until, '' as by, summary as why
+  from incidents where status = 'open'
+"""
+"""Every open incident as a condition: see ``services.jobs.conditions``."""
+
 
 class Incident(NamedTuple):
     """Something a person should know of. ``severity`` is P1 (now), P2 (today) or P3 (when there is time)."""

@@ -1,6 +1,17 @@
 """Incidents. One row per (shop, rule, period), however often the rule fires in it."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.core.db import metadata
@@ -21,4 +32,5 @@ incidents = Table(
     UniqueConstraint(
         "shop_id", "rule", "period", name="uq_incidents_identity", postgresql_nulls_not_distinct=True
     ),
+    Index("ix_incidents_open", "severity", postgresql_where=text("status = 'open'")),
 )

@@ -11,23 +11,34 @@ from services.console.gate import close_all_but_public
 from services.console.health import health_blueprint
 from services.core.clock import utc_now
 from services.core.settings import Settings, get_settings
-from services.jobs.deadman import find_overdue_jobs
-from services.ledger.health import Health, age_seconds, find_missing, judge_status
+from services.jobs.conditions import count_conditions
+from services.ledger.health import Health, age_seconds, judge_health, sum_conditions
 from services.ledger.probe import Probe
 
 HEADLINES = {
-    "ok": "The fleet is well.",
-    "degraded": "Webhooks are accepted, but some work stands still.",
-    "unavailable": "Nothing can be accepted or done.",
+    ("ok", False): "The fleet is well.",
+    ("degraded", False): "Webhooks are accepted and work is done, but something needs a person.",
+    ("degraded", True): "Webhooks are accepted, but some work stands still.",
+    ("unavailable", True): "Nothing can be accepted or done.",
+}
+"""By status, and whether something stands still."""
+
+CONDITION_LABELS = {
+    "pauses": "Paused",
+    "draining": "Draining",
+    "connections_broken": "Broken connections",
+    "p1_open": "Open P1 incidents",
+    "runs_failed": "Failed runs",
+    "jobs_overdue": "Overdue runs",
 }
 
 
 def make_app(settings: Settings | None = None, probe: Probe | None = None) -> Flask:
     """Return the console: the front page and the health routes, everything else closed."""
     settings = settings or get_settings()
-    probe = probe or Probe(find_overdue=find_overdue_jobs)
+    probe = probe or Probe(count_conditions)
     app = Flask(__name__)
-    app.register_blueprint(health_blueprint(probe))
+    app.register_blueprint(health_blueprint(probe, settings.cron_secret))
     app.register_blueprint(cron_blueprint())
     app.register_blueprint(audit_blueprint(settings))
     app.add_template_filter(describe_age, "age")
@@ -54,13 +65,15 @@ def describe_age(seconds: float | None) -> str:
 
 
 def _front_page(health: Health, now: datetime) -> dict[str, object]:
-    missing = find_missing(health, now)
-    status = judge_status(missing)
+    status, stands_still, missing = judge_health(health, now)
     return {
         "now": now,
         "status": status,
-        "headline": HEADLINES[status],
+        "headline": HEADLINES[status, stands_still],
         "missing": missing,
+        "conditions": [
+            (CONDITION_LABELS[kind], count) for kind, count in sum_conditions(health).items() if count
+        ],
         "counted": bool(health.queues),
         "parts": [
             ("Database", "database", _latency(health.database_latency_ms)),

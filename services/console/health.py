@@ -1,25 +1,40 @@
-"""The console's own ``/health``, ``/livez`` and ``/readyz``, answering as those of ingress do."""
+"""The console's own ``/health``, ``/livez`` and ``/readyz``: with the secret, more than those of ingress."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import orjson
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
+from services.console.secret_gate import knows_secret
 from services.core.clock import utc_now
-from services.ledger.health import describe_health
-from services.ledger.probe import Probe
+from services.core.db import transaction
+from services.jobs.conditions import ConditionLine, list_conditions
+from services.ledger.health import describe_health, judge_health
+from services.ledger.probe import DEADLINE_SECONDS, Probe, Question, answer_by
 
 
-def health_blueprint(probe: Probe) -> Blueprint:
-    """Return the three routes; the console is ready while the database that it shows answers."""
+def health_blueprint(probe: Probe, cron_secret: str = "") -> Blueprint:
+    """Return the three routes; the console is ready while the database that it shows answers.
+
+    ``/health`` answers a request that shows ``cron_secret`` with ``conditions`` too: what needs a person,
+    with the shop, the person and the reason; null when they could not be read in time.
+    """
+    lines = Question("conditions", _list_conditions)
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/health")
     @blueprint.get("/api/v1/health")
     def show_health() -> Response:
-        answer = describe_health(probe.read(), utc_now())
-        status = 200 if answer["status"] == "ok" else 503
-        return Response(
-            orjson.dumps(answer), status, mimetype="application/json"
-        )  # the verdict stays in front
+        reading = lines.start() if knows_secret(request.headers, cron_secret) else None
+        health, now = probe.read(), utc_now()
+        answer: dict[str, Any] = describe_health(health, now)
+        if reading is not None:
+            found = answer_by(reading, DEADLINE_SECONDS)
+            answer["conditions"] = found if found is None else [line._asdict() for line in found]
+        status = 503 if judge_health(health, now).stands_still else 200
+        # orjson keeps the order: the verdict stays in front.
+        return Response(orjson.dumps(answer), status, mimetype="application/json")
 
     @blueprint.get("/livez")
     def show_alive() -> Response:
@@ -32,3 +47,8 @@ def health_blueprint(probe: Probe) -> Blueprint:
         return jsonify(status="unavailable", missing=["database"]), 503
 
     return blueprint
+
+
+def _list_conditions() -> Sequence[ConditionLine]:
+    with transaction() as tx:
+        return list_conditions(tx, utc_now())

@@ -18,7 +18,7 @@ from services.ingress.health import health_blueprint
 from services.ingress.keyring import Keyring
 from services.ingress.metrics import metrics_blueprint
 from services.ingress.webhooks import Webhooks
-from services.jobs.deadman import find_overdue_jobs
+from services.jobs.conditions import count_conditions
 from services.ledger.probe import Probe
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Ingress:
 def make_flask() -> Flask:
     """Return the part that people and probes ask: health and metrics."""
     flask = Flask("services.ingress")
-    probe = Probe(find_overdue=find_overdue_jobs)
+    probe = Probe(count_conditions)
     flask.register_blueprint(health_blueprint(probe))
     flask.register_blueprint(metrics_blueprint(probe))
     return flask

@@ -4,27 +4,27 @@ import orjson
 from flask import Blueprint, Response, jsonify
 
 from services.core.clock import utc_now
-from services.ledger.health import describe_health
+from services.ledger.health import describe_health, judge_health
 from services.ledger.probe import Probe
 
 
-def health_blueprint(probe: Probe | None = None) -> Blueprint:
+def health_blueprint(probe: Probe) -> Blueprint:
     """Return ``/health`` (also ``/api/v1/health``), ``/livez`` and ``/readyz``.
 
-    ``/health`` is 503 and names what is missing when work stands still anywhere. ``/readyz`` is 503 only
-    when a webhook could not be recorded: without the broker they are still accepted, so they must still come.
+    ``/health`` is 503 only when no webhook can be recorded or a queue, beat or the sweep stands still; what
+    needs a person beyond that is ``degraded`` with 200. ``/readyz`` is 503 only when a webhook could not be
+    recorded: without the broker they are still accepted, so they must still come. No answer names a shop,
+    a person or a reason: the ingress is public.
     """
-    probe = probe or Probe()
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/health")
     @blueprint.get("/api/v1/health")
     def show_health() -> Response:
-        answer = describe_health(probe.read(), utc_now())
-        status = 200 if answer["status"] == "ok" else 503
-        return Response(
-            orjson.dumps(answer), status, mimetype="application/json"
-        )  # the verdict stays in front
+        health, now = probe.read(), utc_now()
+        status = 503 if judge_health(health, now).stands_still else 200
+        # orjson keeps the order: the verdict stays in front.
+        return Response(orjson.dumps(describe_health(health, now)), status, mimetype="application/json")
 
     @blueprint.get("/livez")
     def show_alive() -> Response:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, text
 
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
-from services.ledger.health import Health, age_seconds, find_missing
+from services.ledger.health import Health, age_seconds, judge_health
 from services.ledger.probe import KEEP_TIMES_COST, Probe, Question, answer_by
 
 DEADLINE_SECONDS = 3.0
@@ -65,6 +65,7 @@ class FleetCollector(Collector):
         totals = self._totals.start()
         health, now = self._probe.read(), utc_now()
         yield from _parts(health, now)
+        yield from _conditions(health)
         yield from _work(health, now)
         yield from _totals(answer_by(totals, DEADLINE_SECONDS) or Totals({}, {}))
 
@@ -73,10 +74,10 @@ class FleetCollector(Collector):
             return read_totals(tx)
 
 
-def metrics_blueprint(probe: Probe | None = None, engine: Callable[[], Engine] = get_engine) -> Blueprint:
+def metrics_blueprint(probe: Probe, engine: Callable[[], Engine] = get_engine) -> Blueprint:
     """Return ``/metrics``. It holds no customer's data, and answers 200 even while the fleet is unwell."""
     registry = CollectorRegistry(auto_describe=False)
-    collector = FleetCollector(probe or Probe(engine=engine), engine)
+    collector = FleetCollector(probe, engine)
     registry.register(collector)
     blueprint = Blueprint("metrics", __name__)
 
@@ -99,7 +100,7 @@ def _parts(health: Health, now: datetime) -> Iterator[Metric]:
         if milliseconds is not None:
             latency.add_metric([part], milliseconds / 1000)
     missing = GaugeMetricFamily("shopfleet_missing", "1 for each name that /health misses.", labels=["name"])
-    for name in find_missing(health, now):
+    for name in judge_health(health, now).missing:
         missing.add_metric([name], 1)
     beats = GaugeMetricFamily(
         "shopfleet_heartbeat_age_seconds", "Since beat, the sweep, or a queue's canary.", labels=["name"]
@@ -111,6 +112,34 @@ def _parts(health: Health, now: datetime) -> Iterator[Metric]:
         if isinstance(value, int | float):
             drift.add_metric([name], value)
     yield from (up, latency, missing, beats, drift)
+
+
+_CONDITIONS = (
+    ("shopfleet_pauses", "Pauses and drains.", "mode", ("pauses", "draining"), ("hold", "refuse", "drain")),
+    (
+        "shopfleet_incidents_open",
+        "Open incidents.",
+        "severity",
+        ("p1_open", "p2_open", "p3_open"),
+        ("P1", "P2", "P3"),
+    ),
+    ("shopfleet_connections_broken", "Refused credentials.", "provider", ("connections_broken",), ()),
+    ("shopfleet_runs_failed", "Shops whose newest run failed.", "job", ("runs_failed",), ()),
+    ("shopfleet_jobs_overdue", "Shops whose run shows no end.", "job", ("jobs_overdue",), ()),
+)
+"""Name, help, label, the kinds of conditions it counts, and the label's values that also have a 0."""
+
+
+def _conditions(health: Health) -> Iterator[Metric]:
+    for name, documentation, label, kinds, always in _CONDITIONS:
+        family = GaugeMetricFamily(name, documentation, labels=[label])
+        if health.conditions is not None:
+            counts = dict.fromkeys(always, 0)
+            for kind in kinds:
+                counts |= health.conditions.get(kind, {})
+            for value, count in sorted(counts.items()):
+                family.add_metric([value], count)
+        yield family
 
 
 def _work(health: Health, now: datetime) -> Iterator[Metric]:

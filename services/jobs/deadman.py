@@ -16,7 +16,7 @@ from services.ledger.accept import WorkRef, record_work
 
 # A run that was announced and has not ended, and a clock whose next slot nobody has dealt with.
 _OVERDUE = """
-select r.job, r.shop_id, r.period, r.due_at, j.grace_seconds, r.status, r.started_at, null, j.covers
+select r.job, r.shop_id, r.period, r.due_at, j.grace_seconds, r.status, r.started_at, null as spec, j.covers
   from job_runs r join jobs j on j.name = r.job
  where r.ended_at is null and r.due_at + make_interval(secs => j.grace_seconds) < %(now)s
 union all
@@ -26,7 +26,12 @@ select c.job, c.shop_id, null, c.next_due_at, j.grace_seconds, 'not planned', nu
  order by 4
 """
 
-_NAMES = f"select distinct job from ({_OVERDUE}) late order by job"  # noqa: S608 - the text is our own
+OVERDUE_LINES = f"""
+select 'jobs_overdue' as kind, job as label, concat_ws(' ', job, period) as name, shop_id, due_at as since,
+       null::timestamptz as until, '' as by, status as why
+  from ({_OVERDUE}) late
+"""  # noqa: S608 - the text is our own
+"""Everything overdue as a condition: see ``services.jobs.conditions``."""
 
 _WHY = {
     "pending": "no worker has begun it: is its queue paused, or its worker dead?",
@@ -44,11 +49,6 @@ def find_overdue(tx: Connection, now: datetime) -> list[Overdue]:
         )
         for job, shop_id, period, due, grace, status, began, spec, covers in rows
     ]
-
-
-def find_overdue_jobs(tx: Connection, now: datetime) -> list[str]:
-    """Return the names of the jobs that are overdue anywhere."""
-    return [str(name) for name in tx.exec_driver_sql(_NAMES, {"now": now}).scalars()]
 
 
 def record_overdue(tx: Connection, now: datetime) -> list[WorkRef]:

@@ -107,6 +107,7 @@ job_runs = Table(
         "job", "shop_id", "period", name="uq_job_runs_period", postgresql_nulls_not_distinct=True
     ),
     Index("ix_job_runs_open", "due_at", postgresql_where=text("ended_at is null")),
+    Index("ix_job_runs_failed", "ended_at", postgresql_where=text("status = 'failed'")),
     Index("ix_job_runs_history", "job", "shop_id", "due_at"),
     Index("ix_job_runs_round", "round_id", postgresql_where=text("round_id is not null")),
 )

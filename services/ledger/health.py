@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -19,6 +19,12 @@ QUIET_LIMIT = timedelta(seconds=30)
 """Beat and the sweep act every few seconds; the promise is to be whole again within 60."""
 CANARY_LIMIT = timedelta(seconds=90)
 """Canaries fly every 15 seconds: six in a row got lost, or wait behind a worker that is stuck."""
+
+Conditions = Mapping[str, Mapping[str, int]]
+"""Counts of what needs a person, by kind and label: ``{"pauses": {"hold": 2}, "p1_open": {"P1": 1}}``."""
+DEGRADING = ("pauses", "draining", "connections_broken", "p1_open", "runs_failed", "jobs_overdue")
+"""The kinds of conditions with which the fleet is ``degraded``, as ``/health`` names and counts them."""
+_JOBS_WITHOUT_EVIDENCE = ("runs_failed", "jobs_overdue")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +54,8 @@ class Health:
     broker_latency_ms: float | None = None
     heartbeats: Mapping[str, datetime] = field(default_factory=dict)
     drift: Mapping[str, Any] = field(default_factory=dict)
-    overdue: tuple[str, ...] = ()
-    """Jobs that should have ended by now and have not."""
+    conditions: Conditions | None = None
+    """None when they could not be counted in time."""
     topics: tuple[TopicFigures, ...] = ()
     queues: tuple[QueueHealth, ...] = ()
 
@@ -80,7 +86,7 @@ def with_figures(health: Health, topics: Sequence[TopicFigures]) -> Health:
 
 
 def find_missing(health: Health, now: datetime) -> list[str]:
-    """Return the names of what is gone, most basic first; empty in peace.
+    """Return the names of the parts that stand still, most basic first; empty in peace.
 
     What cannot be known is not called missing: without the database nobody's heartbeat is readable,
     and without the broker no canary can reach a worker. A worker whose hands are full for minutes lets
@@ -94,7 +100,6 @@ def find_missing(health: Health, now: datetime) -> list[str]:
     if "database" in missing:
         return missing
     missing += [name for name in ("beat", "sweep") if _is_late(health.heartbeats.get(name), now, QUIET_LIMIT)]
-    missing += [f"job:{name}" for name in health.overdue]
     if "broker" not in missing:
         busy = {queue.queue for queue in health.queues if queue.leased_until and queue.leased_until > now}
         missing += [
@@ -105,24 +110,63 @@ def find_missing(health: Health, now: datetime) -> list[str]:
     return missing
 
 
-def judge_status(missing: Sequence[str]) -> str:
-    """Return ``ok``, ``degraded`` (accepting, but something stands still) or ``unavailable``."""
-    if "database" in missing:
-        return "unavailable"
-    return "degraded" if missing else "ok"
+def find_jobs_without_evidence(health: Health) -> list[str]:
+    """Return the names of the jobs that are overdue or whose newest run failed, in order."""
+    found = health.conditions or {}
+    return sorted({job for kind in _JOBS_WITHOUT_EVIDENCE for job in found.get(kind, {})})
+
+
+class Verdict(NamedTuple):
+    """What a reading comes to.
+
+    ``status`` is ``ok``, ``degraded`` (webhooks are accepted, and something needs a person) or
+    ``unavailable`` (no webhook can be recorded). ``stands_still``: that, or a queue, beat or the sweep
+    does nothing; only then is the answer 503.
+    """
+
+    status: str
+    stands_still: bool
+    missing: list[str]
+
+
+def judge_health(health: Health, now: datetime) -> Verdict:
+    """Return the verdict that every route, metric and page shows."""
+    parts = find_missing(health, now)
+    missing = [*parts, *(f"job:{name}" for name in find_jobs_without_evidence(health))]
+    if health.conditions is None and "database" not in parts:
+        missing.append("conditions")
+    if "database" in parts:
+        return Verdict("unavailable", True, missing)
+    is_degraded = bool(missing) or any(sum_conditions(health).values())
+    return Verdict("degraded" if is_degraded else "ok", bool(parts), missing)
+
+
+def sum_conditions(health: Health) -> dict[str, int | None]:
+    """Return the number of conditions of each kind in ``DEGRADING``; None where it could not be counted."""
+    if health.conditions is None:
+        return dict.fromkeys(DEGRADING)
+    return {kind: sum(health.conditions.get(kind, {}).values()) for kind in DEGRADING}
 
 
 def describe_health(health: Health, now: datetime) -> dict[str, Any]:
-    """Return what ``GET /health`` answers. Ages are whole tenths of seconds, latencies milliseconds."""
-    missing = find_missing(health, now)
+    """Return what ``GET /health`` answers: states, codes and counts, no shop, person or reason.
+
+    Ages are whole tenths of seconds, latencies milliseconds.
+    """
+    verdict = judge_health(health, now)
+    conditions = health.conditions or {}
     return {
-        "status": judge_status(missing),
-        "missing": missing,
+        "status": verdict.status,
+        "missing": verdict.missing,
+        **sum_conditions(health),
         "database": {"latency_ms": _rounded(health.database_latency_ms)},
         "broker": {"latency_ms": _rounded(health.broker_latency_ms)},
         "beat": {"age_seconds": age_seconds(health.heartbeats.get("beat"), now)},
         "sweep": {"age_seconds": age_seconds(health.heartbeats.get("sweep"), now)},
-        "jobs": {"overdue": list(health.overdue)},
+        "jobs": {
+            "overdue": sorted(conditions.get("jobs_overdue", ())),
+            "failed": sorted(conditions.get("runs_failed", ())),
+        },
         "queues": {
             queue.queue: {
                 "depth": queue.depth,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, func, or_, select
 
 from services.core.errors import ShopfleetError
 from services.ledger.filters import EventFilter, WorkFilter
@@ -89,9 +89,10 @@ def find_work(tx: Connection, wanted: WorkFilter, *, limit: int) -> list[WorkLin
     return [WorkLine(**row) for row in tx.execute(newest).mappings()]
 
 
-def count_work(tx: Connection, wanted: WorkFilter) -> int:
-    """Return how many rows of work match."""
-    return tx.scalar(select(func.count()).select_from(work_queue).where(wanted.where())) or 0
+def count_work(tx: Connection, *wanted: WorkFilter) -> int:
+    """Return how many rows of work match any of ``wanted``; a row that matches several counts once."""
+    matches = or_(*(each.where() for each in wanted))
+    return tx.scalar(select(func.count()).select_from(work_queue).where(matches)) or 0
 
 
 def get_work(tx: Connection, work_id: int) -> WorkLine:

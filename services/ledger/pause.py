@@ -1,17 +1,26 @@
-"""Pauses: which queue, topic or shop stands still, and how fast it drains again."""
+"""Pauses: which queue, topic or shop stands still, until when, and how fast it drains again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from services.audit.append import Mutation, append_audit
+from services.audit.append import Entry, Mutation, append_all
 from services.ledger.filters import FilterInvalid, check_scope
 from services.ledger.tables import pauses
 
 MODES = ("hold", "refuse")
+
+PAUSE_LINES = """
+select case mode when 'drain' then 'draining' else 'pauses' end as kind, mode as label,
+       coalesce(nullif(concat_ws(', ', 'queue ' || queue, 'topic ' || topic), ''), 'everything') as name,
+       shop_id, created_at as since, ends_at as until, created_by as by, reason as why
+  from pauses
+"""
+"""Every pause and drain as a condition: see ``services.jobs.conditions``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +59,8 @@ class Pause:
     created_at: datetime
     created_by: str
     reason: str
+    ends_at: datetime | None
+    """When the sweep ends it; None: when a person resumes it."""
 
 
 def record_pause(
@@ -61,14 +72,17 @@ def record_pause(
     by: str,
     reason: str = "",
     request_id: str = "",
+    ends_at: datetime | None = None,
 ) -> Pause:
-    """``scope`` stands still from the caller's commit on, and stays so until it is cleared.
+    """``scope`` stands still from the caller's commit on, until it is cleared or ``ends_at`` has passed.
 
     ``hold`` accepts and keeps events and starts no work; ``refuse`` also answers 503 to webhooks, so their
-    providers send them again later. Pausing what is paused or draining replaces its mode.
+    providers send them again later. Pausing what is paused or draining replaces its mode and its end.
     """
     if mode not in MODES:
         raise FilterInvalid(f"mode={mode!r} should be one of {', '.join(MODES)}")
+    if ends_at is not None and ends_at <= now:
+        raise FilterInvalid(f"ends_at={ends_at.isoformat()} should be after now={now.isoformat()}")
     fresh = {
         "mode": mode,
         "rate_per_second": None,
@@ -77,37 +91,70 @@ def record_pause(
         "created_at": now,
         "created_by": by,
         "reason": reason,
+        "ends_at": ends_at,
     }
-    before = _find_state(tx, scope)
+    before = [_state(pause) for pause in _lock_pauses(tx, scope.where())]
     statement = insert(pauses).values(**scope.columns, **fresh)
     tx.execute(statement.on_conflict_do_update(constraint="uq_pauses_scope", set_=fresh))
-    after = {**scope.columns, "mode": mode, "reason": reason}
-    _audit(tx, scope, "queue.pause", f"paused {scope} ({mode})", before, after, now, by, request_id)
-    return next(pause for pause in find_pauses(tx) if pause.scope == scope)
+    made = next(pause for pause in find_pauses(tx) if pause.scope == scope)
+    summary = f"paused {scope} ({mode})" + (f" until {ends_at:%Y-%m-%d %H:%M:%S %Z}" if ends_at else "")
+    mutation = Mutation(
+        "pauses", str(scope), summary, before[0] if before else None, scope.columns | _state(made)
+    )
+    append_all(tx, [Entry(scope.shop_id, by, "queue.pause", request_id, [mutation])], now)
+    return made
 
 
-def clear_pause(
+def clear_pauses(
     tx: Connection,
-    scope: PauseScope,
+    scopes: Sequence[PauseScope],
     rate: float | None,
     *,
     now: datetime,
     by: str,
     reason: str = "",
     request_id: str = "",
-) -> bool:
-    """``scope`` moves again: at once, or at ``rate`` items a second until what waited has drained.
+) -> list[PauseScope]:
+    """``scopes`` move again: at once, or each at ``rate`` items a second until what waited has drained.
 
-    Returns False, and changes nothing, when exactly this scope is not paused.
+    Returns those that were paused; of the others nothing is changed. Writes audit events: call it last
+    before the commit.
     """
     if rate is not None and not 0 < rate <= 100_000:
         raise FilterInvalid(f"rate={rate:g} should be above 0 and at most 100000 items a second")
-    before = _find_state(tx, scope)
-    if before is None:
-        return False
+    if not scopes:
+        return []
+    held = _lock_pauses(tx, or_(*(scope.where() for scope in scopes)))
+    return _clear(tx, held, rate, now=now, by=by, reason=reason, request_id=request_id)
+
+
+def end_pauses(tx: Connection, now: datetime) -> list[PauseScope]:
+    """Every pause whose ``ends_at`` has passed is over, and what it held moves at once. Returns its scopes.
+
+    Writes audit events: call it last before the commit.
+    """
+    held = _lock_pauses(tx, pauses.c.ends_at <= now)
+    return _clear(tx, held, None, now=now, by="sweep", reason="its time is over", request_id="")
+
+
+def find_pauses(tx: Connection) -> list[Pause]:
+    """Return every pause and drain in force, oldest first."""
+    return [_pause(row) for row in tx.execute(select(pauses).order_by(pauses.c.created_at, pauses.c.id))]
+
+
+def _clear(
+    tx: Connection,
+    held: Sequence[Pause],
+    rate: float | None,
+    *,
+    now: datetime,
+    by: str,
+    reason: str,
+    request_id: str,
+) -> list[PauseScope]:
+    these = pauses.c.id.in_([pause.id for pause in held])
     if rate is None:
-        tx.execute(delete(pauses).where(scope.where()))
-        summary = f"resumed {scope}"
+        tx.execute(delete(pauses).where(these))
     else:
         # ``created_at`` marks the backlog to drain: the sweep ends a drain once all older work is gone.
         draining = {
@@ -116,54 +163,57 @@ def clear_pause(
             "drain_tokens": 0.0,
             "drained_at": now,
             "created_at": now,
+            "ends_at": None,
         }
-        tx.execute(update(pauses).where(scope.where()).values(**draining))
-        summary = f"resumed {scope} at {rate:g} a second"
-    after = {**scope.columns, "mode": "drain" if rate else None, "reason": reason}
-    _audit(tx, scope, "queue.resume", summary, before, after, now, by, request_id)
-    return True
-
-
-def find_pauses(tx: Connection) -> list[Pause]:
-    """Return every pause and drain in force, oldest first."""
-    rows = tx.execute(select(pauses).order_by(pauses.c.created_at, pauses.c.id))
-    return [
-        Pause(
-            id=row.id,
-            scope=PauseScope(queue=row.queue or "", topic=row.topic or "", shop_id=row.shop_id),
-            mode=row.mode,
-            rate_per_second=row.rate_per_second,
-            created_at=row.created_at,
-            created_by=row.created_by,
-            reason=row.reason,
+        tx.execute(update(pauses).where(these).values(**draining))
+    how = "" if rate is None else f" at {rate:g} a second"
+    after = {"mode": None if rate is None else "drain", "reason": reason}
+    entries = [
+        Entry(
+            pause.scope.shop_id,
+            by,
+            "queue.resume",
+            request_id,
+            [
+                Mutation(
+                    "pauses",
+                    str(pause.scope),
+                    f"resumed {pause.scope}{how}",
+                    _state(pause),
+                    pause.scope.columns | after,
+                )
+            ],
         )
-        for row in rows
+        for pause in held
+    ]
+    append_all(tx, entries, now)
+    return [pause.scope for pause in held]
+
+
+def _lock_pauses(tx: Connection, condition: ColumnElement[bool]) -> list[Pause]:
+    """Lock the rows in the order of their ids, as every caller does: two callers never deadlock."""
+    return [
+        _pause(row)
+        for row in tx.execute(select(pauses).where(condition).order_by(pauses.c.id).with_for_update())
     ]
 
 
-def _find_state(tx: Connection, scope: PauseScope) -> dict[str, Any] | None:
-    wanted = select(pauses.c.mode, pauses.c.reason).where(scope.where()).with_for_update()
-    row = tx.execute(wanted).mappings().one_or_none()
-    return dict(row) if row else None
+def _state(pause: Pause) -> dict[str, Any]:
+    return {
+        "mode": pause.mode,
+        "reason": pause.reason,
+        "ends_at": pause.ends_at and pause.ends_at.isoformat(),
+    }
 
 
-def _audit(
-    tx: Connection,
-    scope: PauseScope,
-    action: str,
-    summary: str,
-    before: dict[str, Any] | None,
-    after: dict[str, Any],
-    now: datetime,
-    by: str,
-    request_id: str,
-) -> None:
-    append_audit(
-        tx,
-        shop_id=scope.shop_id,
-        staff_label=by,
-        action=action,
-        request_id=request_id,
-        now=now,
-        mutations=[Mutation("pauses", str(scope), summary, before, after)],
+def _pause(row: Row[Any]) -> Pause:
+    return Pause(
+        id=row.id,
+        scope=PauseScope(queue=row.queue or "", topic=row.topic or "", shop_id=row.shop_id),
+        mode=row.mode,
+        rate_per_second=row.rate_per_second,
+        created_at=row.created_at,
+        created_by=row.created_by,
+        reason=row.reason,
+        ends_at=row.ends_at,
     )

@@ -7,7 +7,7 @@ it hangs, later askers are told "away" at their own deadline instead of starting
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
@@ -19,8 +19,8 @@ from sqlalchemy import Connection, Engine, text
 from services.core import broker
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
-from services.ledger.figures import TopicFigures, find_figures
-from services.ledger.health import Health, read_pulse, with_figures
+from services.ledger.figures import FIGURES_TIMEOUT_MS, TopicFigures, find_figures
+from services.ledger.health import Conditions, Health, read_pulse, with_figures
 
 DEADLINE_SECONDS = 1.5
 """``/health`` promises an answer within 2 s; the rest is for the web server."""
@@ -30,8 +30,8 @@ KEEP_TIMES_COST = 10
 """Counting that was slow is kept this many times as long: it takes a tenth of the time at most."""
 BROKER_SECONDS = 1.0
 
-FindOverdue = Callable[[Connection, datetime], Sequence[str]]
-"""Returns the names of what should have ended by now: time is kept in a room above this one."""
+CountConditions = Callable[[Connection, datetime], Conditions]
+"""Counts what needs a person: incidents and jobs are in rooms above this one."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -88,19 +88,22 @@ class Probe:
 
     def __init__(
         self,
+        count_conditions: CountConditions,
         *,
         engine: Callable[[], Engine] = get_engine,
         ping: Callable[[float], float | None] = broker.ping,
-        find_overdue: FindOverdue = lambda _tx, _now: (),
         deadline_seconds: float = DEADLINE_SECONDS,
         keep_seconds: float = KEEP_SECONDS,
     ) -> None:
         self._engine = engine
-        self._find_overdue = find_overdue
+        self._count_conditions = count_conditions
         self._deadline_seconds = deadline_seconds
         self._pulse = Question("database", self._read_pulse, keep_seconds=keep_seconds)
         self._figures = Question(
             "figures", self._read_figures, keep_seconds=keep_seconds, keep_times_cost=KEEP_TIMES_COST
+        )
+        self._conditions = Question(
+            "conditions", self._read_conditions, keep_seconds=keep_seconds, keep_times_cost=KEEP_TIMES_COST
         )
         self._broker = Question("broker", lambda: ping(BROKER_SECONDS), keep_seconds=keep_seconds)
         self._ready = Question("ready", self._touch_database, keep_seconds=keep_seconds)
@@ -108,16 +111,20 @@ class Probe:
     def read(self) -> Health:
         """Return the fleet's health by the deadline; what has not answered by then is away.
 
-        The figures are asked apart: a long backlog, slow to count, is no missing database.
+        Figures and conditions are asked apart: a long backlog, slow to count, or a table that a
+        migration has locked, is no missing database.
         """
         until = monotonic() + self._deadline_seconds
         pulse, ping, figures = self._pulse.start(), self._broker.start(), self._figures.start()
+        counted = self._conditions.start()
         health = answer_by(pulse, until - monotonic())
         broker_latency_ms = answer_by(ping, until - monotonic())
         if health is None:
             return Health(broker_latency_ms=broker_latency_ms)
+        conditions = answer_by(counted, until - monotonic())
         topics = answer_by(figures, until - monotonic()) or ()
-        return with_figures(replace(health, broker_latency_ms=broker_latency_ms), topics)
+        health = replace(health, broker_latency_ms=broker_latency_ms, conditions=conditions)
+        return with_figures(health, topics)
 
     def is_ready(self) -> bool:
         """Say whether a webhook could be recorded now: the database answers and its tables are there."""
@@ -126,8 +133,12 @@ class Probe:
 
     def _read_pulse(self) -> Health:
         with transaction(self._engine()) as tx:
-            pulse = read_pulse(tx)
-            return replace(pulse, overdue=tuple(self._find_overdue(tx, utc_now())))
+            return read_pulse(tx)
+
+    def _read_conditions(self) -> Conditions:
+        with transaction(self._engine()) as tx:
+            tx.execute(text(f"set local statement_timeout = {FIGURES_TIMEOUT_MS}"))
+            return self._count_conditions(tx, utc_now())
 
     def _read_figures(self) -> tuple[TopicFigures, ...]:
         with transaction(self._engine()) as tx:

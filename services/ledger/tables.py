@@ -107,6 +107,7 @@ pauses = Table(
     Column("created_at", _at, nullable=False, server_default=_now),
     Column("created_by", Text, nullable=False),
     Column("reason", Text, nullable=False, server_default=text("''")),
+    Column("ends_at", _at),
     CheckConstraint("mode in ('hold','refuse','drain')", name="mode"),
     UniqueConstraint("queue", "topic", "shop_id", name="uq_pauses_scope", postgresql_nulls_not_distinct=True),
 )

@@ -42,6 +42,13 @@ select shop_id, provider, status, code, detail, since, updated_at from connectio
  order by shop_id nulls first, provider
 """
 
+BROKEN_LINES = """
+select 'connections_broken' as kind, provider as label, provider as name, shop_id, since,
+       null::timestamptz as until, '' as by, concat_ws(': ', nullif(code, ''), nullif(detail, '')) as why
+  from connections where status = 'broken'
+"""
+"""Every broken connection as a condition: see ``services.jobs.conditions``."""
+
 
 class ConnectionState(NamedTuple):
     """Whether a provider takes our credentials, as of ``updated_at``; ``shop_id`` None: the fleet's own."""

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -168,15 +169,89 @@ def test_paused_queue_shows_in_the_backlog_until_resumed(engine: Engine, harbour
     shown = json.loads(run(backlog, "--json").output)["pauses"]
     assert [(row["mode"], row["reason"]) for row in shown] == [("refuse", "counting stock")]
 
-    assert "Not paused: everything." in run(resume, "-f").output
     assert "at 0.5/s" in run(resume, *place, "--rate", "30/m", "-f").output
     assert "at once" in run(resume, *place, "-f").output
     assert json.loads(run(backlog, "--json").output)["pauses"] == []
 
 
+def test_resume_without_a_filter_resumes_all_that_is_paused(engine: Engine, harbour: int) -> None:
+    plan(engine, "inventory_push", 3, shop_id=harbour)
+    plan(engine, "order_ingest", 2)
+    for scope in ([], ["--topic", "inventory_push"], ["--shop", "harbour"]):
+        run(pause, *scope, "-f")
+
+    result = run(resume, "--rate", "50/s", "-f")
+
+    assert result.exit_code == 0
+    resumed = "Resumed everything; topic inventory_push; shop harbour at 50/s: 5 waiting."
+    assert resumed in result.output
+    assert {row["mode"] for row in json.loads(run(backlog, "--json").output)["pauses"]} == {"drain"}
+    run(resume, "-f")
+    assert json.loads(run(backlog, "--json").output)["pauses"] == []
+
+
+def test_resume_of_one_pause_names_what_stays_paused(engine: Engine, harbour: int) -> None:
+    for scope in (["--topic", "inventory_push"], ["--shop", "harbour"]):
+        run(pause, *scope, "-f")
+
+    result = run(resume, "--topic", "inventory_push", "-f")
+
+    assert "Still paused: shop harbour." in result.output
+
+
+_SCOPES = [
+    [],
+    ["-Q", "inventory"],
+    ["--topic", "inventory_push"],
+    ["--shop", "harbour"],
+    ["-Q", "inventory", "--topic", "inventory_push"],
+    ["-Q", "inventory", "--shop", "harbour"],
+    ["--topic", "inventory_push", "--shop", "harbour"],
+    ["-Q", "inventory", "--topic", "inventory_push", "--shop", "harbour"],
+]
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+@pytest.mark.parametrize("wanted", _SCOPES)
+def test_resume_that_matches_no_pause_ends_with_two_and_lists_the_pauses(
+    engine: Engine, harbour: int, wanted: list[str], dry_run: list[str]
+) -> None:
+    assert "nothing is paused" in run(resume, *wanted, *dry_run, "-f").output
+    for scope in _SCOPES:
+        if scope != wanted:
+            run(pause, *scope, "-f")
+    held = json.loads(run(backlog, "--json").output)["pauses"]
+
+    result = run(resume, *wanted, *dry_run, "-f")
+
+    if wanted:
+        assert result.exit_code == 2
+        assert "paused: everything; " in result.output
+        assert json.loads(run(backlog, "--json").output)["pauses"] == held
+    else:
+        assert result.exit_code == 0
+
+
+def test_nothing_paused_is_exit_code_two(engine: Engine) -> None:
+    assert run(resume, "--rate", "50/s", "-f").exit_code == 2
+
+
+def test_pause_for_a_while_shows_until_when_everywhere(engine: Engine, harbour: int) -> None:
+    paused = json.loads(run(pause, "--shop", "harbour", "--for", "2h", "-f", "--json").output)
+    (shown,) = json.loads(run(backlog, "--json").output)["pauses"]
+
+    assert shown["ends_at"] == paused["ends_at"]
+    lasts = datetime.fromisoformat(shown["ends_at"]) - datetime.fromisoformat(shown["created_at"])
+    assert timedelta(hours=1, minutes=59) < lasts <= timedelta(hours=2)
+    assert ", until 20" in run(pause, "--for", "1h30m", "--dry-run").output
+    assert " until " in run(backlog).output
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "said"),
     [
+        (pause, ["--for", "soon"], "for='soon' should be a duration such as"),
+        (pause, ["--for", "0"], "for='0' should be longer than 0"),
         (requeue, ["-Q", "mail"], "queue='mail' should be one of"),
         (requeue, ["--topic", "push"], "topic='push' should be one of"),
         (requeue, ["--status", "done"], "fleet events replay"),

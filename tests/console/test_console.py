@@ -10,6 +10,7 @@ from services.console.app import describe_age, make_app
 from services.console.gate import PUBLIC_ROUTES, SECRET_ROUTES
 from services.core.clock import utc_now
 from services.core.settings import Settings
+from services.jobs.conditions import count_conditions
 from services.ledger.probe import Probe
 from services.ledger.topics import QUEUES
 from tests.health.fleet_rows import add_heartbeats, add_work
@@ -18,7 +19,7 @@ SETTINGS = Settings(database_url="", migrate_database_url="", broker_url="", sec
 
 
 def open_client(engine: Engine) -> FlaskClient:
-    probe = Probe(engine=lambda: engine, ping=lambda _: 0.2, keep_seconds=0.0)
+    probe = Probe(count_conditions, engine=lambda: engine, ping=lambda _: 0.2, keep_seconds=0.0)
     return make_app(SETTINGS, probe).test_client()
 
 
@@ -43,6 +44,7 @@ def test_the_front_page_names_what_is_missing(engine: Engine) -> None:
     page = open_client(engine).get("/").text
 
     assert "some work stands still" in page
+    assert "The fleet is well." not in page
     assert "<code>beat</code>" in page
     assert "<code>worker:email</code>" in page
 

@@ -1,12 +1,16 @@
 """Rows that a fleet leaves behind, for the tests of what is read from them."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, insert
 
+from services.alerts.incidents import Incident, record_incidents
+from services.jobs.tables import job_runs, jobs
 from services.ledger.tables import heartbeats, request_counts, work_queue, work_stats
 from services.ledger.topics import QUEUES, TOPICS
+from services.shops.connections import record_connection_broken
+from services.shops.shops import add_shop
 
 
 def add_heartbeats(tx: Connection, now: datetime, *, but: str = "") -> None:
@@ -43,3 +47,39 @@ def add_requests(
         insert(request_counts),
         [{"minute": minute, "shop": shop, "provider": provider, "outcome": outcome, "count": count}],
     )
+
+
+def add_job(tx: Connection, name: str, **columns: Any) -> None:
+    """Record a job that the schedule holds."""
+    row = {
+        "name": name, "topic": "reconcile", "title": name, "schedule": "0 0 * * *", "zone": "fleet",
+        "per_shop": False, "covers": "day", "grace_seconds": 60, "catch_up": "all", "min_run_seconds": 0,
+        "volume": "", "evidence": "", "first_seen_at": datetime.now(UTC),
+    }  # fmt: skip
+    tx.execute(insert(jobs), [row | columns])
+
+
+def add_run(
+    tx: Connection, job: str, period: str, status: str, *, shop_id: int | None = None, **columns: Any
+) -> int:
+    """Record a run of ``job`` that ended an hour ago, or has not where it is pending or running."""
+    at = datetime.now(UTC) - timedelta(hours=1)
+    row = {
+        "job": job, "period": period, "status": status, "shop_id": shop_id, "due_at": at, "origin": "beat",
+        "ended_at": None if status in ("pending", "running") else at,
+    }  # fmt: skip
+    return int(tx.execute(insert(job_runs).values(row | columns).returning(job_runs.c.id)).scalar_one())
+
+
+def add_incident(tx: Connection, severity: str, *, rule: str = "audit_chain_failed") -> None:
+    """Record an open incident of the fleet."""
+    incident = Incident(None, rule, "2026-11-20", severity, "the chain is not as it was written")
+    record_incidents(tx, [incident], datetime.now(UTC))
+
+
+def add_broken_connection(tx: Connection, slug: str, provider: str = "stripe") -> int:
+    """Record a shop whose credential was refused. Returns its id."""
+    now = datetime.now(UTC)
+    shop = add_shop(tx, slug=slug, name=slug, timezone="UTC", currency="CAD", now=now)
+    record_connection_broken(tx, shop.id, provider, f"{provider}.key_refused", "HTTP 401", now)
+    return shop.id

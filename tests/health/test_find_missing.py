@@ -1,10 +1,11 @@
 """What counts as gone. Pure: figures in, names out."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.ledger.health import Health, describe_health, find_missing, judge_status
+from services.ledger.health import Health, describe_health, find_missing, judge_health
 from services.ledger.topics import QUEUES
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -20,7 +21,7 @@ def in_peace(**late: timedelta | None) -> Health:
             del beats[name]
         else:
             beats[name] = NOW - age
-    return Health(database_latency_ms=0.4, broker_latency_ms=0.3, heartbeats=beats)
+    return Health(database_latency_ms=0.4, broker_latency_ms=0.3, heartbeats=beats, conditions={})
 
 
 def test_nothing_is_missing_in_peace() -> None:
@@ -57,7 +58,7 @@ def test_without_the_database_nothing_else_is_guessed() -> None:
     health = Health(broker_latency_ms=0.3)
 
     assert find_missing(health, NOW) == ["database"]
-    assert judge_status(["database"]) == "unavailable"
+    assert judge_health(health, NOW) == ("unavailable", True, ["database"])
 
 
 def test_without_the_broker_workers_are_not_accused() -> None:
@@ -65,7 +66,7 @@ def test_without_the_broker_workers_are_not_accused() -> None:
     health = Health(database_latency_ms=0.4, heartbeats=late.heartbeats)
 
     assert find_missing(health, NOW) == ["broker"]
-    assert judge_status(["broker"]) == "degraded"
+    assert judge_health(replace(health, conditions={}), NOW) == ("degraded", True, ["broker"])
 
 
 def test_an_age_is_never_below_zero_when_clocks_differ() -> None:

@@ -2,20 +2,38 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 from sqlalchemy import Engine, text
 
 from services.core.clock import utc_now
-from services.ledger.health import find_missing
+from services.jobs.conditions import count_conditions
+from services.ledger.health import describe_health, find_missing, judge_health
 from services.ledger.probe import Probe, Question, answer_by
 from tests.health.fleet_rows import add_heartbeats
+
+
+def open_probe(
+    engine: Engine,
+    *,
+    ping: Callable[[float], float | None] = lambda _seconds: 0.2,
+    deadline_seconds: float = 0.3,
+    keep_seconds: float = 1.0,
+) -> Probe:
+    return Probe(
+        count_conditions,
+        engine=lambda: engine,
+        ping=ping,
+        deadline_seconds=deadline_seconds,
+        keep_seconds=keep_seconds,
+    )
 
 
 def test_a_whole_fleet_is_read_in_one_go(engine: Engine) -> None:
     with engine.begin() as tx:
         add_heartbeats(tx, utc_now())
 
-    health = Probe(engine=lambda: engine, ping=lambda _seconds: 0.2).read()
+    health = open_probe(engine, deadline_seconds=1.5).read()
 
     assert find_missing(health, utc_now()) == []
     assert health.broker_latency_ms == 0.2
@@ -23,7 +41,7 @@ def test_a_whole_fleet_is_read_in_one_go(engine: Engine) -> None:
 
 def test_a_broker_that_hangs_does_not_hold_the_answer_up(engine: Engine) -> None:
     go_on = threading.Event()
-    probe = Probe(engine=lambda: engine, ping=lambda _: float(go_on.wait()), deadline_seconds=0.3)
+    probe = open_probe(engine, ping=lambda _: float(go_on.wait()))
 
     started = time.monotonic()
     health = probe.read()
@@ -36,7 +54,7 @@ def test_a_broker_that_hangs_does_not_hold_the_answer_up(engine: Engine) -> None
 
 
 def test_a_database_that_hangs_is_missing_and_back_when_it_answers(engine: Engine) -> None:
-    probe = Probe(engine=lambda: engine, ping=lambda _: 0.2, deadline_seconds=0.3, keep_seconds=0.0)
+    probe = open_probe(engine, keep_seconds=0.0)
 
     with engine.connect() as blocker:
         blocker.execute(text("lock table heartbeats, inbound_events in access exclusive mode"))
@@ -84,7 +102,7 @@ def test_a_question_that_fails_is_answered_with_nothing_and_asked_again() -> Non
 
 
 def test_a_database_without_tables_is_not_ready(engine: Engine, owner_engine: Engine) -> None:
-    probe = Probe(engine=lambda: engine, ping=lambda _: 0.1)
+    probe = open_probe(engine)
     with owner_engine.begin() as connection:
         connection.execute(text("alter table inbound_events rename to elsewhere"))
     try:
@@ -97,7 +115,7 @@ def test_a_database_without_tables_is_not_ready(engine: Engine, owner_engine: En
 def test_a_backlog_that_is_slow_to_count_is_no_missing_database(engine: Engine) -> None:
     with engine.begin() as tx:
         add_heartbeats(tx, utc_now())
-    probe = Probe(engine=lambda: engine, ping=lambda _: 0.2, deadline_seconds=0.3)
+    probe = open_probe(engine)
 
     with engine.connect() as blocker:
         blocker.execute(text("lock table work_queue in access exclusive mode"))
@@ -106,6 +124,20 @@ def test_a_backlog_that_is_slow_to_count_is_no_missing_database(engine: Engine) 
 
     assert health.queues == ()
     assert find_missing(health, utc_now()) == []
+
+
+def test_conditions_that_cannot_be_counted_are_missing_and_nothing_stands_still(engine: Engine) -> None:
+    with engine.begin() as tx:
+        add_heartbeats(tx, utc_now())
+    probe = open_probe(engine)
+
+    with engine.connect() as blocker:
+        blocker.execute(text("lock table incidents in access exclusive mode"))
+        health = probe.read()
+        blocker.rollback()
+
+    assert judge_health(health, utc_now()) == ("degraded", False, ["conditions"])
+    assert describe_health(health, utc_now())["p1_open"] is None
 
 
 def test_an_answer_that_was_slow_to_get_is_kept_longer() -> None:

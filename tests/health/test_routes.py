@@ -1,27 +1,41 @@
 """What an orchestrator and Prometheus get, over the routes themselves."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, text
 
 from services.core.clock import utc_now
 from services.core.db import driver_url
 from services.ingress.health import health_blueprint
 from services.ingress.metrics import metrics_blueprint
+from services.jobs.conditions import count_conditions
+from services.ledger.pause import PauseScope, record_pause
 from services.ledger.probe import Probe
 from services.ledger.topics import QUEUES, TOPICS
-from tests.health.fleet_rows import add_drift, add_heartbeats, add_requests, add_settled, add_work
+from tests.health.fleet_rows import (
+    add_broken_connection,
+    add_drift,
+    add_heartbeats,
+    add_incident,
+    add_job,
+    add_requests,
+    add_run,
+    add_settled,
+    add_work,
+)
 
 Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def open_client(engine: Callable[[], Engine], ping_ms: float | None = 0.2) -> FlaskClient:
-    probe = Probe(engine=engine, ping=lambda _: ping_ms, keep_seconds=0.0)
+    probe = Probe(count_conditions, engine=engine, ping=lambda _: ping_ms, keep_seconds=0.0)
     app = Flask(__name__)
     app.register_blueprint(health_blueprint(probe))
     app.register_blueprint(metrics_blueprint(probe, engine))
@@ -169,8 +183,42 @@ def test_metrics_without_the_database_say_so_instead_of_failing() -> None:
     assert figure(figures, "missing", name="database") == 1
 
 
-def test_no_shop_is_named_to_whoever_scrapes(engine: Engine) -> None:
-    with engine.begin() as tx:
-        add_requests(tx, utc_now(), "ada-teas", "shopify", "accepted", 4)
+LABELS = {"part", "name", "queue", "topic", "status", "outcome", "provider", "mode", "severity", "job"}
+"""What labels may say: names that the code has a closed list of. None is a shop, a person or a reason."""
 
-    assert "ada-teas" not in open_client(lambda: engine).get("/metrics").text
+
+def test_no_label_holds_a_shop_a_person_or_a_reason(engine: Engine) -> None:
+    shop, person, reason = "ada-teas", "ada lovelace", "it is a secret"
+    with engine.begin() as tx:
+        now = utc_now()
+        add_requests(tx, now, shop, "shopify", "accepted", 4)
+        shop_id = add_broken_connection(tx, shop)
+        add_incident(tx, "P1")
+        for scope in (PauseScope(shop_id=shop_id), PauseScope(topic="order_ingest")):
+            record_pause(tx, scope, "hold", now=now, by=person, reason=reason)
+        add_job(tx, "monthly-close")
+        add_run(tx, "monthly-close", "2026-09", "failed", shop_id=shop_id, started_by=person, error=reason)
+        add_run(tx, "monthly-close", "2026-10", "running", shop_id=shop_id, started_by=person)
+        add_work(tx, "order_ingest", status="dead", key=person, last_error=reason, locked_by=person)
+        # Texts that a person or a provider wrote.
+        tx.execute(text("update incidents set summary = :reason, detail = '{}'"), {"reason": reason})
+        tx.execute(text("update connections set detail = :reason, code = :reason"), {"reason": reason})
+
+    families = list(text_string_to_metric_families(open_client(lambda: engine).get("/metrics").text))
+
+    labels = {name: value for f in families for s in f.samples for name, value in s.labels.items()}
+    values = {value for family in families for s in family.samples for value in s.labels.values()}
+    assert set(labels) <= LABELS
+    assert not [v for v in values for private in (shop, person, reason) if private in v]
+    assert not values & {str(shop_id)}
+    counted = {family.name: sum(s.value for s in family.samples) for family in families}
+    assert [counted[f"shopfleet_{name}"] for name in ("pauses", "runs_failed", "jobs_overdue")] == [2, 1, 1]
+
+
+def test_every_metric_is_in_the_docs(engine: Engine) -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "observability.md").read_text()
+    answer = open_client(lambda: engine).get("/metrics").text
+    families = re.findall(r"^# TYPE (\w+) (\w+)$", answer, re.MULTILINE)
+
+    assert len(families) >= 15
+    assert [name for name, _ in families if f"`{name}`" not in documented] == []

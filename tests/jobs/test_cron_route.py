@@ -20,6 +20,7 @@ from services.core import db
 from services.core.broker import queue_depths
 from services.core.clock import utc_now
 from services.core.settings import Settings
+from services.jobs.conditions import count_conditions
 from services.jobs.job import FLEET_ZONE
 from services.ledger.dispatch import forget_sender
 from services.ledger.probe import Probe
@@ -37,7 +38,7 @@ RUNS = "select job, shop_id, period, status, origin, started_by from job_runs or
 
 
 def open_client(settings: Settings) -> FlaskClient:
-    return make_app(settings, Probe(ping=lambda _: 0.2)).test_client()
+    return make_app(settings, Probe(count_conditions, ping=lambda _: 0.2)).test_client()
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ from sqlalchemy import Engine, text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.jobs.deadman import find_overdue_jobs, record_overdue
+from services.jobs.conditions import count_conditions
+from services.jobs.deadman import record_overdue
 from services.jobs.effect import Finished, JobEffect
 from services.jobs.tick import tick
 from services.jobs.watchman import Watchman
-from services.ledger.health import find_missing
+from services.ledger.health import judge_health
 from services.ledger.probe import Probe
 from services.ledger.run_outside import OutsideRunner
 from services.ledger.topics import TOPICS
@@ -39,7 +40,7 @@ def shop(engine: Engine) -> Iterator[Engine]:
 def look(engine: Engine, now: datetime) -> list[str]:
     with transaction(engine) as tx:
         record_overdue(tx, now)
-        return find_overdue_jobs(tx, now)
+        return sorted(count_conditions(tx, now).get("jobs_overdue", {}))
 
 
 def test_nothing_is_overdue_within_its_grace(shop: Engine) -> None:
@@ -105,14 +106,14 @@ def test_the_incident_is_resolved_when_the_run_ends(shop: Engine) -> None:
 
 
 def test_health_names_the_job_that_did_not_run(shop: Engine) -> None:
-    probe = Probe(engine=lambda: shop, ping=lambda _: 0.1, find_overdue=find_overdue_jobs, keep_seconds=0.0)
+    probe = Probe(count_conditions, engine=lambda: shop, ping=lambda _: 0.1, keep_seconds=0.0)
     with transaction(shop) as tx:
         tx.execute(text("update job_clocks set next_due_at = now() - interval '31 minutes'"))
 
     health = probe.read()
 
-    assert health.overdue == ("daily-reconciliation",)
-    assert "job:daily-reconciliation" in find_missing(health, utc_now())
+    assert health.conditions == {"jobs_overdue": {"daily-reconciliation": 1}}
+    assert "job:daily-reconciliation" in judge_health(health, utc_now()).missing
 
 
 def test_a_watchman_says_so_while_nobody_keeps_time(shop: Engine) -> None:
