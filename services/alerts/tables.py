@@ -1,6 +1,17 @@
 """Incidents. One row per (shop, rule, period), however often the rule fires in it."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.core.db import metadata
@@ -18,6 +29,12 @@ incidents = Table(
     Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
     Column("opened_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("resolved_at", DateTime(timezone=True)),
+    # Who closed it and why; null where the rule itself found the cause gone.
+    Column("resolved_by", Text),
+    Column("resolved_reason", Text),
+    Index("ix_incidents_open", "severity", "id", postgresql_where=text("status = 'open'")),
+    Index("ix_incidents_closed", "rule", "shop_id", postgresql_where=text("resolved_by is not null")),
     UniqueConstraint(
         "shop_id", "rule", "period", name="uq_incidents_identity", postgresql_nulls_not_distinct=True
     ),
