@@ -1,4 +1,4 @@
-"""Incidents: who closed one, when and why"""
+"""Incidents: who closed one and why. Connections: what alone is refused. Work: when it died"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,6 +14,9 @@ def upgrade() -> None:
     op.add_column("incidents", sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("incidents", sa.Column("resolved_by", sa.Text(), nullable=True))
     op.add_column("incidents", sa.Column("resolved_reason", sa.Text(), nullable=True))
+    op.add_column(
+        "connections", sa.Column("resource", sa.Text(), server_default=sa.text("''"), nullable=False)
+    )
     op.create_index(
         "ix_incidents_open",
         "incidents",
@@ -31,6 +34,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_column("connections", "resource")
     op.drop_index("ix_incidents_closed", table_name="incidents")
     op.drop_index("ix_incidents_open", table_name="incidents")
     op.drop_column("incidents", "resolved_reason")
