@@ -33,6 +33,9 @@ incidents = Table(
     # Who closed it and why; null where the rule itself found the cause gone.
     Column("resolved_by", Text),
     Column("resolved_reason", Text),
+    # When a mail to the operator last named it.
+    Column("mailed_at", DateTime(timezone=True)),
+    Index("ix_incidents_mailed", "rule", "period", postgresql_where=text("mailed_at is not null")),
     Index("ix_incidents_open", "severity", "id", postgresql_where=text("status = 'open'")),
     Index("ix_incidents_closed", "rule", "shop_id", postgresql_where=text("resolved_by is not null")),
     UniqueConstraint(
