@@ -25,6 +25,7 @@ select v.shop_id, v.rule, v.period, v.severity, v.summary, v.detail, %(now)s, %(
 on conflict on constraint uq_incidents_identity do update set
    summary = excluded.summary, updated_at = excluded.updated_at, status = 'open',
    severity = excluded.severity, resolved_at = null, resolved_by = null, resolved_reason = null,
+   mailed_at = case when i.resolved_by is null and excluded.severity >= i.severity then i.mailed_at end,
    detail = case when excluded.detail ? 'findings' and i.detail ? 'findings' then jsonb_set(
        excluded.detail, '{findings}',
        (select jsonb_agg(distinct f) from jsonb_array_elements(

@@ -1,4 +1,4 @@
-"""The incident of dead work follows its items: down with each that is done or discarded, away with the last."""
+"""The incident of dead work follows its items: fewer with each that is done or discarded, gone at none."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +19,8 @@ TODAY = "2026-11-21"
 def die(tx: Connection, *ids: int, at: datetime = NOW, code: str = "shopify.token_refused") -> None:
     tx.execute(
         text(
-            "update work_queue set status = 'dead', error_code = :code, finished_at = :at where id = any(:ids)"
+            "update work_queue set status = 'dead', error_code = :code, finished_at = :at"
+            " where id = any(:ids)"
         ),
         {"at": at, "ids": list(ids), "code": code},
     )
@@ -99,6 +100,16 @@ def test_what_a_person_closed_opens_again_only_when_more_dies(tx: Connection, wo
     assert look(tx) == []
     (other,) = record_work(tx, [NewWork(shop_id=1, topic="inventory_push", key="9")], NOW)
     die(tx, other.id, at=closed_at + timedelta(seconds=1))
+    assert look(tx) == [(1, "work_dead:inventory_push", TODAY, 3, 0)]
+
+
+def test_what_a_person_closed_opens_again_when_the_same_items_die_again(
+    tx: Connection, work: list[int]
+) -> None:
+    (line,) = find_incidents(tx)
+    resolve_by_person(tx, line.id, now=NOW, by="ada", reason="known", request_id="r")
+    again(tx, *work)
+    die(tx, *work, at=NOW + timedelta(hours=2))
     assert look(tx) == [(1, "work_dead:inventory_push", TODAY, 3, 0)]
 
 
