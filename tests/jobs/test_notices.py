@@ -50,7 +50,8 @@ def fail(engine: Engine, first: int, last: int, now: datetime, status: str = "de
         tx.execute(
             text(
                 "update work_queue set status = :status, finished_at = :now, last_error = 'HTTP 401',"
-                " error_code = 'stripe.key_refused' where topic = 'reconcile' and shop_id between :first and :last"
+                " error_code = 'stripe.key_refused'"
+                " where topic = 'reconcile' and shop_id between :first and :last"
             ),
             {"status": status, "now": now, "first": first, "last": last},
         )
