@@ -20,6 +20,7 @@ from services.jobs.follow import follow_work
 from services.jobs.notices import GATHERED_FOR, NAMED_AT_MOST, UPDATE_AFTER, record_notices
 from services.ledger.run_outside import OutsideRunner
 from services.ledger.topics import TOPICS
+from tests.fleet_up.waiting import wait_for
 from tests.jobs.moments import a_job, add_shops, keep_time, know, runs
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -202,10 +203,12 @@ def test_without_an_address_nothing_is_mailed_until_there_is_one(
 
 def test_two_processes_that_look_at_once_send_one_mail(engine: Engine) -> None:
     fire(engine, p1())
-    second = threading.Thread(target=mail, args=(engine, NOW))
+    second = threading.Thread(target=mail, args=(engine, NOW + timedelta(seconds=1)))
+    waiting = "select pid from pg_locks where locktype = 'advisory' and not granted"
     with transaction(engine) as tx:
         record_notices(tx, NOW)
         second.start()
+        wait_for(lambda: len(runs(engine, waiting)) == 1)
     second.join(30)
     assert len(runs(engine, MAILS)) == 1
     assert len(runs(engine, "select id from work_queue where topic = 'mail_send'")) == 1
