@@ -1,4 +1,4 @@
-"""Mails to the operator about incidents that cannot wait: failed and missing runs, and whatever is P1.
+"""Mails to the operator about incidents that cannot wait: failed and missing runs, and every P1.
 
 One mail per rule and period, at however many shops. What is not P1 waits some minutes for the shops that
 fail in the same night; shops that join later are in one more mail an hour at most. ``incidents.mailed_at``

@@ -37,7 +37,7 @@ def tick(engine: Engine, host_now: datetime) -> list[WorkRef]:
 
 
 def watch(engine: Engine) -> list[WorkRef]:
-    """Whatever should have ended by now and has not, has its incident, and the operator has a mail of it.
+    """What should have ended by now and has not, has its incident, and the operator has a mail about it.
 
     Returns the work to ring for.
     """

@@ -35,7 +35,7 @@ def items_of(call: Call) -> Sequence[WorkItem]:
 
 
 def act_once(call: Call, topic: Topic) -> Ended:
-    """Return what ``call`` came to, and what the providers it called said of our credentials."""
+    """Return what ``call`` came to, and which providers took or refused our credential."""
     with collect_calls() as calls:
         return replace(_act(call, topic), calls=calls)
 

@@ -177,7 +177,7 @@ class OutsideRunner:
             refs = record_work(tx, [new for told in recorded for new in told.follow_on], now)
             settled = count_settled(settlements, held)
             record_stats(tx, topic, self._worker, settled, now)
-            audit = [entry for told in recorded for entry in told.audit]
+            audit = [entry for one in recorded for entry in one.audit]
             audit += record_calls(tx, [(call.pairs[0][0].shop_id, call.calls) for call in ended], now)
             append_all(tx, audit, now)
         request_ids = [one.item.request_id for one in settlements[:10]]

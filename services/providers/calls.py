@@ -1,8 +1,8 @@
 """What calls to a shop's providers come to: whether each takes our credential.
 
-A provider's module notes each call with ``noted_call``; whoever made the call happen collects the notes
-with ``collect_calls`` and writes them to ``connections``. Only a ``Misconfigured`` says that a credential
-does not work, and only an answer that it does.
+A provider's module notes each call with ``noted_call``. The runner or the command that makes the calls
+collects the notes with ``collect_calls`` and writes them to ``connections``. Only a ``Misconfigured`` means
+that a credential does not work, and only an answer that it does.
 """
 
 from collections.abc import Iterator

@@ -99,7 +99,7 @@ def record_connection_broken(
     *,
     resource: str = EVERYTHING,
 ) -> list[Entry]:
-    """The connection is ``broken`` since ``now``, or since it was. Returns what the audit says of it.
+    """The connection is ``broken`` since ``now``, or since it was. Returns its entry for the audit.
 
     ``resource`` is what alone is refused. Nothing is written where the same is refused for the same reason.
     """
@@ -120,7 +120,7 @@ def record_connection_broken(
 
 
 def record_calls(tx: Connection, found: Sequence[tuple[int, Calls]], now: datetime) -> list[Entry]:
-    """Each connection is as the calls of its shop (0: the fleet) found it. Returns what the audit says.
+    """Each connection is as the calls of its shop (0: the fleet) found it. Returns entries for the audit.
 
     One that is as it was is read and not written. A refusal of one resource ends with an answer about that
     resource, a refusal of the credential with any answer.

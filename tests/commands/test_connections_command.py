@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from services.core.db import transaction
 from services.fleet.cli import main
-from services.fleet.commands.mail_connections import MENDS
+from services.fleet.commands.mail_connections import REMEDIES
 from services.fleet.doctor import Finding, examine
 from services.shops.connections import record_connection_broken, record_connection_ok
 from tests.jobs.moments import add_shops
@@ -72,4 +72,4 @@ def test_every_code_that_marks_a_shops_provider_has_a_remedy() -> None:
         codes |= set(re.findall(r'[:=] \("(shopify\.\w+)", "', source))
     codes |= set(re.findall(r'Misconfigured\(\s*"([\w.]+)"', (ROOT / "services/shops/tokens.py").read_text()))
     assert len(codes) > 8
-    assert codes - set(MENDS) == set()
+    assert codes - set(REMEDIES) == set()

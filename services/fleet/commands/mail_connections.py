@@ -28,7 +28,7 @@ _CLIENT = (
 )
 _OWNER = "the shop's owner settles this with Shopify"
 _WRONG_DOMAIN = "fleet shops set {shop} --shopify-domain NAME.myshopify.com"
-MENDS: Mapping[str, str] = MappingProxyType(
+REMEDIES: Mapping[str, str] = MappingProxyType(
     {
         "shopify.token_refused": "fleet shops secret {shop} shopify-token --stdin",
         "shopify.token_unreadable": "fleet shops secret {shop} shopify-token --stdin",
@@ -135,10 +135,10 @@ def plan_lines(
 
 
 def _plan_to_do(state: ConnectionState, way: Way) -> str:
-    mend = MENDS.get(state.code)
-    if mend is None:
+    remedy = REMEDIES.get(state.code)
+    if remedy is None:
         return plan_advice(state.code, way)
-    todo = mend.format(shop=way.slug, resource=state.resource or "what is refused")
+    todo = remedy.format(shop=way.slug, resource=state.resource or "what is refused")
     return f"{todo}; then celery -A tasks requeue --shop {way.slug} --status dead (ok with the next call)"
 
 

@@ -1,4 +1,4 @@
-"""Incidents: who closed one and why, who was told. Connections: what alone is refused. Work: when it died"""
+"""Incidents: who closed one, why, when it was mailed. Connections: what is refused. Work: when it died"""
 
 import sqlalchemy as sa
 from alembic import op
