@@ -20,7 +20,7 @@ with died as (
   select id, shop_id, topic, error_code, died_at, false from work_queue
    where died_at is not null and status in ('pending', 'error')
 ), counted as (
-  select shop_id, 'work_dead:' || topic as rule, to_char(died_at at time zone 'utc', 'YYYY-MM-DD') as period,
+  select shop_id, 'work_dead:' || topic as rule, to_char(died_at at time zone 'UTC', 'YYYY-MM-DD') as period,
          topic, count(*) filter (where is_dead) as dead, count(*) filter (where not is_dead) as requeued,
          min(id) as first_id, max(id) as last_id, max(died_at) as last_died_at,
          (array_agg(error_code order by died_at desc, id desc))[1] as code
