@@ -55,7 +55,7 @@ select shop_id, provider, status, code, detail, since, updated_at, resource from
 
 
 class ConnectionState(NamedTuple):
-    """Whether a provider takes our credentials, as of ``updated_at``; ``shop_id`` None: the fleet's own."""
+    """Whether a provider takes our credentials, unchanged since ``updated_at``; no ``shop_id``: the fleet."""
 
     shop_id: int | None
     provider: str
