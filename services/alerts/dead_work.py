@@ -1,24 +1,55 @@
-"""Incidents for work that gave up: one per shop, topic and day, however many items died."""
+"""Incidents for work that gave up: one per shop, topic and day, however many items died.
+
+An incident follows its items: its count goes down as they are requeued and done, or discarded, and it is
+resolved when none is left. An item that dies again belongs to the day of its last death.
+"""
 
 from datetime import datetime
 
 from sqlalchemy import Connection
 
-_RECORD = """
-insert into incidents as i (shop_id, rule, period, severity, summary, detail, opened_at, updated_at)
-select nullif(w.shop_id, 0), 'work_dead:' || w.topic, to_char(min(w.finished_at), 'YYYY-MM-DD'), 'P2',
-       count(*) || ' ' || w.topic || ' dead, last: ' || coalesce(max(w.error_code), '?'),
-       jsonb_build_object('topic', w.topic, 'count', count(*), 'first_id', min(w.id), 'last_id', max(w.id)),
-       %(now)s, %(now)s
-  from work_queue w
- where w.status = 'dead' and w.finished_at >= date_trunc('day', %(now)s::timestamptz)
- group by w.shop_id, w.topic
-on conflict on constraint uq_incidents_identity
-do update set summary = excluded.summary, detail = excluded.detail, updated_at = excluded.updated_at
-   where i.detail is distinct from excluded.detail
+from services.alerts.incidents import Incident, record_incidents, resolve_incident
+
+# One statement, so that what is counted and what is open are of the same moment. A person who closed an
+# incident decided about every death until then.
+_FIND = """
+with died as (
+  select id, shop_id, topic, error_code, finished_at as died_at, true as is_dead from work_queue
+   where status in ('dead', 'discarded') and status = 'dead'
+   union all
+  select id, shop_id, topic, error_code, died_at, false from work_queue
+   where died_at is not null and status in ('pending', 'error')
+), counted as (
+  select shop_id, 'work_dead:' || topic as rule, to_char(died_at at time zone 'UTC', 'YYYY-MM-DD') as period,
+         topic, count(*) filter (where is_dead) as dead, count(*) filter (where not is_dead) as requeued,
+         min(id) as first_id, max(id) as last_id, max(died_at) as last_died_at,
+         (array_agg(error_code order by died_at desc, id desc))[1] as code
+    from died group by 1, 2, 3, 4
+), listed as (
+  select coalesce(shop_id, 0) as shop_id, rule, period from incidents
+   where status = 'open' and rule like 'work@_dead:%%' escape '@'
+)
+select nullif(coalesce(c.shop_id, l.shop_id), 0), coalesce(c.rule, l.rule), coalesce(c.period, l.period),
+       c.topic, c.dead, c.requeued, c.first_id, c.last_id, c.code, c.last_died_at
+  from counted c full join listed l on (l.shop_id, l.rule, l.period) = (c.shop_id, c.rule, c.period)
+ where not exists (
+   select from incidents i
+    where i.rule = c.rule and coalesce(i.shop_id, 0) = c.shop_id and i.period = c.period
+      and i.resolved_by is not null and i.resolved_at >= c.last_died_at)
 """
 
 
 def record_dead_work(tx: Connection, now: datetime) -> int:
-    """Today's dead work has its incidents, open and up to date. Returns how many changed."""
-    return tx.exec_driver_sql(_RECORD, {"now": now}).rowcount
+    """Work that died and is neither done nor discarded has its incidents. Returns how many changed."""
+    changed, dead = 0, []
+    for shop_id, rule, period, topic, count, requeued, *ids, code, died_at in tx.exec_driver_sql(_FIND, {}):
+        if count is None:
+            changed += resolve_incident(tx, shop_id, rule, period, now, "All of it is done or discarded.")
+            continue
+        summary = f"{count} {topic} dead, last: {code or '?'}"
+        if requeued:
+            summary += f"; {requeued} requeued and not done yet"
+        detail = {"topic": topic, "count": count, "requeued": requeued, "last_died_at": died_at}
+        detail |= {"first_id": ids[0], "last_id": ids[1]}
+        dead.append(Incident(shop_id, rule, period, "P2", summary, detail))
+    return changed + record_incidents(tx, dead, now)

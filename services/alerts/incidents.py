@@ -11,18 +11,33 @@ from services.core.arrays import int_array, text_array
 
 _RECORD = """
 insert into incidents as i (shop_id, rule, period, severity, summary, detail, opened_at, updated_at)
-select v.shop_id, v.rule, v.period, v.severity, v.summary, v.detail::jsonb, %(now)s, %(now)s
+select v.shop_id, v.rule, v.period, v.severity, v.summary, v.detail, %(now)s, %(now)s
   from unnest(%(shop_id)s::int[], %(rule)s::text[], %(period)s::text[], %(severity)s::text[],
-              %(summary)s::text[], %(detail)s::text[]) as v(shop_id, rule, period, severity, summary, detail)
+              %(summary)s::text[], %(detail)s::jsonb[]) as v(shop_id, rule, period, severity, summary, detail)
+ where not exists (
+   select from incidents c
+    where c.rule = v.rule and c.shop_id is not distinct from v.shop_id and c.severity <= v.severity
+      and case when v.detail ? 'findings'
+               then (c.detail -> 'findings') @> (v.detail -> 'findings')
+                and (c.status = 'open' or c.resolved_by is not null)
+               else c.resolved_by is not null and c.period = v.period and c.detail = v.detail
+                and (c.detail <> '{}' or c.summary = v.summary) end)
 on conflict on constraint uq_incidents_identity do update set
-   summary = excluded.summary, detail = excluded.detail, updated_at = excluded.updated_at, status = 'open',
-   severity = excluded.severity
- where (i.summary, i.status, i.severity) is distinct from (excluded.summary, 'open', excluded.severity)
+   summary = excluded.summary, updated_at = excluded.updated_at, status = 'open',
+   severity = excluded.severity, resolved_at = null, resolved_by = null, resolved_reason = null,
+   mailed_at = case when i.resolved_by is null and excluded.severity >= i.severity then i.mailed_at end,
+   detail = case when excluded.detail ? 'findings' and i.detail ? 'findings' then jsonb_set(
+       excluded.detail, '{findings}',
+       (select jsonb_agg(distinct f) from jsonb_array_elements(
+           (i.detail -> 'findings') || (excluded.detail -> 'findings')) f)) else excluded.detail end
+ where (i.summary, i.status, i.severity, i.detail)
+       is distinct from (excluded.summary, 'open', excluded.severity, excluded.detail)
 returning i.id
 """
 
 _RESOLVE = """
-update incidents set status = 'resolved', updated_at = %(now)s, summary = summary || ' ' || %(how)s
+update incidents set status = 'resolved', updated_at = %(now)s, resolved_at = %(now)s,
+       summary = summary || ' ' || %(how)s
  where shop_id is not distinct from %(shop_id)s::int and rule = %(rule)s and status = 'open'
    and (%(period)s::text is null or period = %(period)s)
 """
@@ -47,7 +62,13 @@ class Incident(NamedTuple):
 
 
 def record_incidents(tx: Connection, incidents: Sequence[Incident], now: datetime) -> int:
-    """Each of ``incidents`` is open and up to date, and no second time there. Returns how many changed."""
+    """Each of ``incidents`` is open and up to date, and no second time there. Returns how many changed.
+
+    One that a person closed stays closed in its period while its ``detail`` (its summary, where it has no
+    detail) is the same and its severity does not rise. What outlives a period lists its ``findings`` in
+    ``detail``: it opens, in any period, only with a finding that is not yet in an incident of its shop and
+    rule that is open or that a person closed. An open list grows and never loses a finding.
+    """
     if not incidents:
         return 0
     values = {

@@ -29,6 +29,15 @@ incidents = Table(
     Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
     Column("opened_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("resolved_at", DateTime(timezone=True)),
+    # Who closed it and why; null where the rule itself found the cause gone.
+    Column("resolved_by", Text),
+    Column("resolved_reason", Text),
+    # When a mail to the operator last named it.
+    Column("mailed_at", DateTime(timezone=True)),
+    Index("ix_incidents_mailed", "rule", "period", postgresql_where=text("mailed_at is not null")),
+    Index("ix_incidents_open", "severity", "id", postgresql_where=text("status = 'open'")),
+    Index("ix_incidents_closed", "rule", "shop_id", postgresql_where=text("resolved_by is not null")),
     UniqueConstraint(
         "shop_id", "rule", "period", name="uq_incidents_identity", postgresql_nulls_not_distinct=True
     ),

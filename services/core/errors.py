@@ -52,4 +52,11 @@ class Refused(WorkError):
 
 
 class Misconfigured(WorkError):
-    """Our credential or mapping is wrong. Somebody must mend it before the work can go on."""
+    """Our credential or mapping is wrong. A person must correct it before the work can go on.
+
+    ``is_partial``: the credential is good and lacks the permission for this one thing.
+    """
+
+    def __init__(self, code: str, detail: str = "", *, is_partial: bool = False) -> None:
+        super().__init__(code, detail)
+        self.is_partial = is_partial

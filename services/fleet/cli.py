@@ -23,6 +23,7 @@ COMMANDS = MappingProxyType(
         "work": "services.fleet.commands.work",
         "stock": "services.fleet.commands.stock",
         "jobs": "tasks.commands_jobs",
+        "incidents": "services.fleet.commands.incidents",
         "mail": "services.fleet.commands.mail",
         "audit": "services.fleet.commands.audit",
         "books": "services.fleet.commands.books",

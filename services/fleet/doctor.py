@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from services.core.clock import utc_now
 from services.core.errors import SettingsInvalid
 from services.core.settings import Settings, read_settings
 from services.fleet.embedded.state import find_owner
 from services.fleet.ports import find_listener, is_free
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 _LEAST_FREE_BYTES = 1_000_000_000
 _LARGEST_CLOCK_DIFFERENCE_SECONDS = 2.0
@@ -129,11 +133,28 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield Finding("clock", seconds <= _LARGEST_CLOCK_DIFFERENCE_SECONDS, seen, mend)
             at, head = find_revision(tx), head_revision()
             yield Finding("migrations", at == head, f"at {at or 'nothing'}, newest is {head}", _MIGRATE)
+            if at == head:
+                yield from _connections(tx, settings)
     except SQLAlchemyError as error:
         why = str(getattr(error, "orig", error)).strip().splitlines()[0]
         yield Finding("database", False, why, f"check DATABASE_URL; an embedded one: {_UP}")
     finally:
         engine.dispose()
+
+
+def _connections(tx: "Connection", settings: Settings) -> Iterator[Finding]:
+    """Yield each connection that refuses our credential; one line where all of them work."""
+    from services.fleet.commands.mail_connections import find_lines
+    from services.fleet.commands.show import show_time
+
+    used = [line for line in find_lines(tx, settings.mail_transport) if line.is_used]
+    broken = [line for line in used if line.status == "broken"]
+    for line in broken:
+        since = show_time(line.since, settings.zone)
+        seen = f"{line.provider} of {line.shop} is broken since {since}: {line.code}"
+        yield Finding("connection", False, seen, line.to_do or line.detail)
+    if not broken:
+        yield Finding("connection", True, f"{len(used)} in use, none refuses our credential")
 
 
 def _broker(url: str) -> Finding:

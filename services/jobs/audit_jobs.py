@@ -18,13 +18,9 @@ from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import get_settings
 from services.jobs.effect import Finished, Run
-from services.jobs.notices import record_audit_mail
-from services.ledger.accept import record_work
+from services.jobs.notices import AUDIT_FAILED
 from services.ledger.work import Recorded
 from services.providers.object_store import open_store
-from services.shops.shops import find_shops
-
-AUDIT_FAILED = "audit_chain_failed"
 
 
 def verify_chains(run: Run) -> Finished:
@@ -40,7 +36,7 @@ def verify_chains(run: Run) -> Finished:
         report = verify_audit(tx, Wanted(full=True), signer, store)
     if report.findings:
         with transaction() as tx:
-            _tell(tx, report, run)
+            record_incidents(tx, _describe(report, run.period), utc_now())
         raise Refused("audit.altered", f"{report.findings[0]}; run `fleet audit verify --full` for all of it")
 
     def record(tx: Connection) -> Recorded:
@@ -88,18 +84,6 @@ def archive_events(run: Run) -> Finished:
     return Finished(stats={"events": done.rows, "archives": done.archives, "bytes": done.bytes_stored})
 
 
-def _tell(tx: Connection, report: Report, run: Run) -> None:
-    """Each chain that fails has its incident, and the operator a mail; the sweep rings for it."""
-    now = utc_now()
-    record_incidents(tx, _describe(report, run.period), now)
-    slugs = {shop.id: shop.slug for shop in find_shops(tx)}
-    first = {finding.shop_id: finding for finding in reversed(report.findings)}
-    for shop_id, finding in first.items():
-        chain = "fleet" if shop_id is None else slugs.get(shop_id, str(shop_id))
-        mails = record_audit_mail(tx, finding, chain, run.period, now, request_id=run.request_id)
-        record_work(tx, mails, now)
-
-
 def describe_finding(
     shop_id: int | None, period: str, first: Finding, findings: Sequence[Finding]
 ) -> Incident:
@@ -114,6 +98,8 @@ def describe_finding(
             "kind": first.kind,
             "seq": first.seq,
             "event_id": first.event_id,
+            "detail": first.detail,
+            "subject": first.subject,
             "findings": [str(found) for found in findings],
         },
     )

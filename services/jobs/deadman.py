@@ -10,9 +10,7 @@ from services.alerts.incidents import Incident, record_incidents
 from services.jobs.due import period_of
 from services.jobs.ended import NOT_RUN
 from services.jobs.job import Covers
-from services.jobs.notices import record_late_mails
 from services.jobs.overdue import Overdue
-from services.ledger.accept import WorkRef, record_work
 
 # A run that was announced and has not ended, and a clock whose next slot nobody has dealt with.
 _OVERDUE = """
@@ -51,15 +49,9 @@ def find_overdue(tx: Connection, now: datetime) -> list[Overdue]:
     ]
 
 
-def record_overdue(tx: Connection, now: datetime) -> list[WorkRef]:
-    """Everything overdue has its open incident "cron did not run", and the operator a mail.
-
-    Returns what to ring for; nothing, where all of it was said before.
-    """
-    overdue = find_overdue(tx, now)
-    if not record_incidents(tx, plan_incidents(overdue), now):
-        return []
-    return record_work(tx, record_late_mails(tx, overdue, now), now)
+def record_overdue(tx: Connection, now: datetime) -> int:
+    """Everything overdue has its open incident "cron did not run". Returns how many changed."""
+    return record_incidents(tx, plan_incidents(find_overdue(tx, now)), now)
 
 
 def plan_incidents(overdue: Sequence[Overdue]) -> list[Incident]:
@@ -72,7 +64,12 @@ def plan_incidents(overdue: Sequence[Overdue]) -> list[Incident]:
             "P2",
             f"cron did not run: {late.job} for {late.period} was due at {late.due_at:%Y-%m-%d %H:%M} UTC and "
             f"has no end {late.grace.total_seconds() / 60:g} min later; {_WHY.get(late.status, late.status)}",
-            {"status": late.status, "due_at": late.due_at, "started_at": late.started_at},
+            {
+                "status": late.status,
+                "due_at": late.due_at,
+                "started_at": late.started_at,
+                "grace_seconds": late.grace.total_seconds(),
+            },
         )
         for late in overdue
     ]

@@ -16,6 +16,7 @@ from services.ledger.said import say_money
 from services.ledger.work import Recorded
 
 NOT_RUN = "cron_did_not_run"
+FAILED = "job_failed"
 TOO_SHORT = "run_too_short"
 TOO_SMALL = "volume_too_small"
 
@@ -48,7 +49,8 @@ def record_ended(
     *told, min_run_seconds, volume = tx.exec_driver_sql(_END, values).one()
     run = EndedRun(*told)
     how = f"It ended at {now:%Y-%m-%d %H:%M} UTC."
-    resolve_incident(tx, run.shop_id, f"{NOT_RUN}:{run.job}", run.period, now, how)
+    for rule in (NOT_RUN, FAILED):
+        resolve_incident(tx, run.shop_id, f"{rule}:{run.job}", run.period, now, how)
     record_incidents(tx, _find_odd(tx, run, stats, min_run_seconds, volume), now)
     entry = Entry(
         run.shop_id,

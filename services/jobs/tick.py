@@ -15,6 +15,7 @@ from services.core.sentry import capture_bug
 from services.jobs.clocks import start_due_runs
 from services.jobs.deadman import record_overdue
 from services.jobs.follow import follow_work
+from services.jobs.notices import record_notices
 from services.ledger.accept import WorkRef
 
 CLOCKS_APART = timedelta(minutes=2)
@@ -36,8 +37,17 @@ def tick(engine: Engine, host_now: datetime) -> list[WorkRef]:
 
 
 def watch(engine: Engine) -> list[WorkRef]:
-    """Whatever should have ended by now and has not, has its incident. Returns the work to ring for."""
-    return _guarded("watch", engine, lambda tx: record_overdue(tx, _read_clock(tx)))
+    """What should have ended by now and has not, has its incident, and the operator has a mail about it.
+
+    Returns the work to ring for.
+    """
+    _guarded("watch", engine, _watch)
+    return _guarded("mail", engine, lambda tx: record_notices(tx, _read_clock(tx)))
+
+
+def _watch(tx: Connection) -> list[WorkRef]:
+    record_overdue(tx, _read_clock(tx))
+    return []
 
 
 def _start(tx: Connection, host_now: datetime) -> list[WorkRef]:

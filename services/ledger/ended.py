@@ -1,7 +1,7 @@
 """A call that has ended: what it made of each of its items, and what all of them learned from it."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from random import Random
 
@@ -11,6 +11,7 @@ from services.ledger.report import as_bug
 from services.ledger.settle import Settlement, plan_settlement
 from services.ledger.topics import Topic
 from services.ledger.work import Answers, Call, Done, Outcome, Prepared, Recorded, WorkItem
+from services.providers.calls import Calls, collect_calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class Ended:
 
     pairs: Sequence[tuple[WorkItem, Outcome]]
     record: Callable[[Connection, Collection[int]], Recorded] | None = None
+    calls: Calls = field(default_factory=Calls)
+    """Which providers answered, and which refused our credential."""
 
     @property
     def place(self) -> tuple[int, str]:
@@ -32,6 +35,12 @@ def items_of(call: Call) -> Sequence[WorkItem]:
 
 
 def act_once(call: Call, topic: Topic) -> Ended:
+    """Return what ``call`` came to, and which providers took or refused our credential."""
+    with collect_calls() as calls:
+        return replace(_act(call, topic), calls=calls)
+
+
+def _act(call: Call, topic: Topic) -> Ended:
     items = items_of(call)
     try:
         if isinstance(call, Prepared):

@@ -61,6 +61,7 @@ class WorkLine:
     dispatched_at: datetime | None
     dispatch_count: int
     finished_at: datetime | None
+    died_at: datetime | None
 
 
 def find_events(tx: Connection, wanted: EventFilter, *, limit: int) -> list[EventLine]:

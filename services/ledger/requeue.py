@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from services.audit.append import Mutation, append_audit
 from services.ledger.accept import WorkRef
@@ -29,6 +29,7 @@ _PENDING = _UNHELD | {
     "dispatch_count": 0,
     "verdict": None,
     "finished_at": None,
+    "died_at": case((work_queue.c.status == "dead", work_queue.c.finished_at), else_=work_queue.c.died_at),
 }
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import replace
 from random import Random
 from uuid import uuid4
 
@@ -27,6 +28,7 @@ from services.ledger.report import SetReport, as_bug, is_connection_fault
 from services.ledger.settle import Bug, count_settled, record_stats, settle_set
 from services.ledger.topics import Topic
 from services.ledger.work import Call, Prepared, PreparedSet, WorkItem
+from services.shops.connections import record_calls
 
 GATHER_SECONDS = 0.05
 
@@ -153,13 +155,14 @@ class OutsideRunner:
             call = ended[0]
             if len(call.pairs) > 1:
                 for pair in call.pairs:
-                    self._settle_part(topic, [Ended([pair], call.record)], token, report)
+                    self._settle_part(topic, [replace(call, pairs=[pair])], token, report)
                 return
             item, outcome = call.pairs[0]
             if isinstance(outcome, Bug):
                 raise
             bug = as_bug(fault, topic.name, shop_id=item.shop_id, request_id=item.request_id)
-            self._settle_part(topic, [Ended([(item, Bug(bug.code, bug.detail))])], token, report)
+            failed = Ended([(item, Bug(bug.code, bug.detail))], calls=call.calls)
+            self._settle_part(topic, [failed], token, report)
 
     def _settle_set(self, topic: Topic, ended: Sequence[Ended], token: str, report: SetReport) -> None:
         now = utc_now()
@@ -174,7 +177,9 @@ class OutsideRunner:
             refs = record_work(tx, [new for told in recorded for new in told.follow_on], now)
             settled = count_settled(settlements, held)
             record_stats(tx, topic, self._worker, settled, now)
-            append_all(tx, [entry for told in recorded for entry in told.audit], now)
+            audit = [entry for one in recorded for entry in one.audit]
+            audit += record_calls(tx, [(call.pairs[0][0].shop_id, call.calls) for call in ended], now)
+            append_all(tx, audit, now)
         request_ids = [one.item.request_id for one in settlements[:10]]
         report.add(SetReport(len(settlements), settled, refs, request_ids))
 

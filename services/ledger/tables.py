@@ -72,6 +72,8 @@ work_queue = Table(
     Column("dispatched_at", _at),
     Column("dispatch_count", Integer, nullable=False, server_default=text("0")),
     Column("finished_at", _at),
+    # When it died before a person requeued it; null on what never died.
+    Column("died_at", _at),
     CheckConstraint("status in ('pending','done','error','dead','discarded')", name="status"),
     # The claim reads this one: ready rows of a topic, shop by shop, oldest due first.
     Index(
@@ -90,6 +92,12 @@ work_queue = Table(
         postgresql_where=text("status in ('pending','error') and locked_at is not null"),
     ),
     Index("ix_work_queue_dead", "topic", "shop_id", postgresql_where=text("status in ('dead','discarded')")),
+    Index(
+        "ix_work_queue_requeued",
+        "topic",
+        "shop_id",
+        postgresql_where=text("died_at is not null and status in ('pending','error')"),
+    ),
     Index("ix_work_queue_event_id", "event_id", postgresql_where=text("event_id is not null")),
 )
 

@@ -3,7 +3,7 @@
 Each ``plan_`` function is the one way to make a kind's facts; the samples go through it as well.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Literal
@@ -103,6 +103,38 @@ def plan_audit_failed(
     }
 
 
+def plan_incident(
+    *,
+    title: str,
+    severity: str,
+    rule: str,
+    period: str,
+    opened_at: datetime,
+    found: Sequence[tuple[str, str]],
+    count: int,
+    is_update: bool,
+    steps: Sequence[Step],
+) -> dict[str, Any]:
+    """Return the facts of ``incident``: one rule in one period, at however many shops.
+
+    ``found`` are the first shops (``fleet`` for none) with what was found at each; ``count`` is how many
+    there are in all.
+    """
+    names = ", ".join(shop for shop, _ in found[:3]) + (f" and {count - 3} more" if count > 3 else "")
+    return {
+        "title": title,
+        "severity": severity,
+        "rule": rule,
+        "incident_period": period,
+        "opened_at": opened_at,
+        "names": names,
+        "found": list(found),
+        "count": count,
+        "is_update": is_update,
+        "steps": list(steps),
+    }
+
+
 def _sample_test(_shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
     sender = "Shopfleet <shopfleet@localhost>"
     return plan_test(transport="smtp, mail.example.com", sender=sender, asked_by="ada", asked_at=now)
@@ -133,6 +165,36 @@ def _sample_audit_failed(shop: MailShop | None, now: datetime) -> Mapping[str, A
     )
 
 
+def _sample_incident(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+    why = "daily-reconciliation failed: stripe.key_refused: HTTP 401"
+    slugs = [shop.slug if shop else "harbour", "lagoon", "northwind", "pinecone", "quarry"]
+    return plan_incident(
+        title="daily-reconciliation failed",
+        severity="P2",
+        rule="job_failed:daily-reconciliation",
+        period="2026-11-20",
+        opened_at=now - timedelta(minutes=20),
+        found=[(slug, why) for slug in slugs],
+        count=12,
+        is_update=False,
+        steps=[
+            ("See each shop’s error.", "fleet jobs history daily-reconciliation"),
+            ("See which credentials are refused, and what to do.", "fleet mail connections"),
+        ],
+    )
+
+
+register_kind(
+    Kind(
+        name="incident",
+        package="services.mail",
+        about="an incident that cannot wait: a failed run, a P1",
+        reader="operator",
+        why="You get this because you look after the fleet. One mail for each rule and period, and at most "
+        "one an hour where more shops join.",
+        sample=_sample_incident,
+    )
+)
 register_kind(
     Kind(
         name="test",

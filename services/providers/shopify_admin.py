@@ -3,6 +3,7 @@
 What an answer means is decided in ``services.providers.shopify_answers`` and nowhere else.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from services.core.errors import Misconfigured, OutcomeUnknown, RetryLater, WorkError
+from services.providers.calls import noted_call
 from services.providers.delivery import find_dict, find_instant
 from services.providers.shopify import API_VERSION
 from services.providers.shopify_answers import (
@@ -26,6 +28,7 @@ TIMEOUT = httpx.Timeout(20.0, connect=5.0, pool=5.0)
 
 SET_REASON = "correction"
 
+_NAMED = re.compile(r"\s*(?:query|mutation)\s+(\w+)")
 
 SET_AT_MOST = 250
 """Quantities that one ``inventorySetQuantities`` takes."""
@@ -101,14 +104,15 @@ class ShopifyAdmin:
         ``Throttled`` with the wait where the bucket is empty, or what else ``read_answer`` finds. A token
         that the shop refuses is renewed and the document sent once more: a 401 means nothing happened.
         """
-        response = self._post(document, variables, changes=changes)
-        if response.status_code == 401 and self._renew is not None:
-            self._token = self._renew(self._token)
+        with noted_call("shopify", _operation(document)):
             response = self._post(document, variables, changes=changes)
-        throttle = find_throttle(response)
-        self.throttle = throttle or self.throttle
-        self.cost_points = find_cost(response) or self.cost_points
-        return read_answer(response, throttle, changes=changes)
+            if response.status_code == 401 and self._renew is not None:
+                self._token = self._renew(self._token)
+                response = self._post(document, variables, changes=changes)
+            throttle = find_throttle(response)
+            self.throttle = throttle or self.throttle
+            self.cost_points = find_cost(response) or self.cost_points
+            return read_answer(response, throttle, changes=changes)
 
     def set_available(
         self, quantities: Sequence[Quantity], *, reference: str, idempotency_key: str
@@ -177,6 +181,12 @@ class ShopifyAdmin:
             if changes:
                 raise OutcomeUnknown("shopify.no_answer", f"sent, then {type(error).__name__}") from error
             raise RetryLater("shopify.no_answer", f"no answer: {type(error).__name__}") from error
+
+
+def _operation(document: str) -> str:
+    """Return the name that ``document`` gives to its operation: ``SetAvailable``."""
+    named = _NAMED.match(document)
+    return named[1] if named else "document"
 
 
 def _by_location(places: Sequence[Place]) -> Iterator[tuple[int, list[Place]]]:

@@ -170,7 +170,7 @@ def _error_of_errors(body: Mapping[str, Any], errors: Any, throttle: ThrottleSta
         asked = find_dict(find_dict(body, "extensions"), "cost").get("requestedQueryCost")
         return Throttled(detail, wait=_time_until(asked, throttle), throttle=throttle)
     if code == "ACCESS_DENIED":
-        return Misconfigured("shopify.access_denied", f"the token lacks a scope: {detail}")
+        return Misconfigured("shopify.access_denied", f"the token lacks a scope: {detail}", is_partial=True)
     if code == "SHOP_INACTIVE":
         return Misconfigured("shopify.shop_frozen", detail)
     if code in ("INTERNAL_SERVER_ERROR", "TIMEOUT"):

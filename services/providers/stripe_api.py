@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from services.core.errors import Misconfigured, Refused, RetryLater
+from services.providers.calls import noted_call
 
 if TYPE_CHECKING:
     import stripe
@@ -97,11 +98,18 @@ def _stripe(key: str, base_url: str) -> "Iterator[stripe.StripeClient]":
 
 
 def _get(client: "stripe.StripeClient", path: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    with _meaning_of_errors():
-        answer: Any = client.raw_request("get", path, **asked).data
-    if not isinstance(answer, dict):
-        raise RetryLater("stripe.unavailable", f"the answer to {path} is no JSON object")
-    return answer
+    with noted_call("stripe", _resource(path)):
+        with _meaning_of_errors():
+            answer: Any = client.raw_request("get", path, **asked).data
+        if not isinstance(answer, dict):
+            raise RetryLater("stripe.unavailable", f"the answer to {path} is no JSON object")
+        return answer
+
+
+def _resource(path: str) -> str:
+    """Return what a restricted key may or may not read: ``/v1/charges/ch_1`` is of ``charges``."""
+    parts = path.split("/")
+    return "/".join(parts[2:4]) if parts[1] == "v2" else parts[2]
 
 
 @contextmanager
@@ -111,8 +119,10 @@ def _meaning_of_errors() -> Iterator[None]:
 
     try:
         yield
-    except (stripe.AuthenticationError, stripe.PermissionError) as error:
+    except stripe.AuthenticationError as error:
         raise Misconfigured("stripe.key_refused", _said(error)) from error
+    except stripe.PermissionError as error:
+        raise Misconfigured("stripe.key_refused", _said(error), is_partial=True) from error
     except stripe.RateLimitError as error:
         raise RetryLater("stripe.rate_limited", _said(error), wait=_stated_wait(error)) from error
     except stripe.APIConnectionError as error:

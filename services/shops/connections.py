@@ -1,19 +1,26 @@
 """Whether what we call takes our credentials: red at the first refusal, green at the next success."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from services.audit.append import append_all
 from services.audit.chain import Entry, Mutation
+from services.core.arrays import int_array
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.providers.calls import EVERYTHING, Calls, collect_calls
 
 _FIND_STATUS = """
 select status from connections where shop_id is not distinct from %(shop_id)s::int and provider = %(provider)s
 """
 
 _RECORD_OK = """
-update connections set status = 'ok', code = '', detail = '', since = %(now)s, updated_at = %(now)s
+update connections set status = 'ok', code = '', detail = '', resource = '', since = %(now)s,
+       updated_at = %(now)s
  where shop_id is not distinct from %(shop_id)s::int and provider = %(provider)s and status <> 'ok'
 returning id
 """
@@ -24,21 +31,25 @@ values (%(shop_id)s, %(provider)s, 'ok', %(now)s, %(now)s)
 on conflict (shop_id, provider) do nothing
 """
 
+# The row decides whether it was ok: one that another worker broke meanwhile is not broken a second time.
 _RECORD_BROKEN = """
-with was as (
-  select status from connections
-   where shop_id is not distinct from %(shop_id)s::int and provider = %(provider)s
-)
-insert into connections as c (shop_id, provider, status, code, detail, since, updated_at)
-values (%(shop_id)s, %(provider)s, 'broken', %(code)s, %(detail)s, %(now)s, %(now)s)
+insert into connections as c (shop_id, provider, status, code, detail, resource, since, updated_at)
+values (%(shop_id)s, %(provider)s, 'broken', %(code)s, %(detail)s, %(resource)s, %(now)s, %(now)s)
 on conflict (shop_id, provider) do update set
-   status = 'broken', code = excluded.code, detail = excluded.detail, updated_at = excluded.updated_at,
+   status = 'broken', code = excluded.code, detail = excluded.detail, resource = excluded.resource,
+   updated_at = excluded.updated_at,
    since = case when c.status = 'broken' then c.since else excluded.since end
-returning c.id, coalesce((select status from was), 'ok') = 'ok'
+ where (c.status, c.code, c.resource) is distinct from ('broken', excluded.code, excluded.resource)
+returning c.id, c.since = %(now)s
+"""
+
+_FIND_STATES = """
+select coalesce(shop_id, 0), provider, status, code, resource from connections
+ where shop_id = any(%(shop_id)s::int[]) or shop_id is null
 """
 
 _FIND = """
-select shop_id, provider, status, code, detail, since, updated_at from connections
+select shop_id, provider, status, code, detail, since, updated_at, resource from connections
  order by shop_id nulls first, provider
 """
 
@@ -51,7 +62,7 @@ select 'connections_broken' as kind, provider as label, provider as name, shop_i
 
 
 class ConnectionState(NamedTuple):
-    """Whether a provider takes our credentials, as of ``updated_at``; ``shop_id`` None: the fleet's own."""
+    """Whether a provider takes our credentials, unchanged since ``updated_at``; no ``shop_id``: the fleet."""
 
     shop_id: int | None
     provider: str
@@ -60,6 +71,16 @@ class ConnectionState(NamedTuple):
     detail: str
     since: datetime
     updated_at: datetime
+    resource: str = EVERYTHING
+
+
+class _State(NamedTuple):
+    """What a row of ``connections`` has, or is to have."""
+
+    status: str
+    code: str = ""
+    resource: str = EVERYTHING
+    detail: str = ""
 
 
 def record_connection_ok(tx: Connection, shop_id: int | None, provider: str, now: datetime) -> list[Entry]:
@@ -76,20 +97,104 @@ def record_connection_ok(tx: Connection, shop_id: int | None, provider: str, now
 
 
 def record_connection_broken(
-    tx: Connection, shop_id: int | None, provider: str, code: str, detail: str, now: datetime
+    tx: Connection,
+    shop_id: int | None,
+    provider: str,
+    code: str,
+    detail: str,
+    now: datetime,
+    *,
+    resource: str = EVERYTHING,
 ) -> list[Entry]:
-    """The connection is ``broken`` since ``now``, or since it was. Returns what the audit says of it."""
-    values = {"shop_id": shop_id, "provider": provider, "code": code, "detail": detail[:500], "now": now}
-    row_id, was_ok = tx.exec_driver_sql(_RECORD_BROKEN, values).one()
-    if not was_ok:
+    """The connection is ``broken`` since ``now``, or since it was. Returns its entry for the audit.
+
+    ``resource`` is what alone is refused. Nothing is written where the same is refused for the same reason.
+    """
+    values = {
+        "shop_id": shop_id,
+        "provider": provider,
+        "code": code,
+        "detail": detail[:500],
+        "resource": resource,
+        "now": now,
+    }
+    row = tx.exec_driver_sql(_RECORD_BROKEN, values).first()
+    if row is None or not row[1]:
         return []
+    row_id = row[0]
     summary = f"connection {provider} is broken: {code}"
     return [_entry(shop_id, provider, row_id, "connection.broken", summary, code)]
+
+
+def record_calls(tx: Connection, found: Sequence[tuple[int, Calls]], now: datetime) -> list[Entry]:
+    """Each connection is as the calls of its shop (0: the fleet) found it. Returns entries for the audit.
+
+    One that is as it was is read and not written. A refusal of one resource ends with an answer about that
+    resource, a refusal of the credential with any answer.
+    """
+    merged: dict[tuple[int, str], Calls] = {}
+    for shop_id, calls in found:
+        for (provider, resource), fault in calls.items():
+            merged.setdefault((shop_id, provider), Calls()).note(provider, resource, fault)
+    if not merged:
+        return []
+    shop_ids = int_array(sorted({shop_id for shop_id, _ in merged}))
+    rows = tx.exec_driver_sql(_FIND_STATES, {"shop_id": shop_ids})
+    states = {(row[0], row[1]): _State(*row[2:]) for row in rows}
+    entries: list[Entry] = []
+    # In one order, as two workers may settle calls of the same shops at once.
+    for (shop_id, provider), calls in sorted(merged.items(), key=lambda pair: pair[0]):
+        change = _plan_state(states.get((shop_id, provider)), calls)
+        if change is None:
+            continue
+        if change.status == "ok":
+            entries += record_connection_ok(tx, shop_id or None, provider, now)
+        else:
+            entries += record_connection_broken(
+                tx, shop_id or None, provider, change.code, change.detail, now, resource=change.resource
+            )
+    return entries
+
+
+@contextmanager
+def recorded_calls(shop_id: int) -> Iterator[None]:
+    """The shop's connections are as the calls inside found them, also where one of them raised.
+
+    For commands. What the ledger runs is recorded when it settles.
+    """
+    with collect_calls() as calls:
+        try:
+            yield
+        finally:
+            now = utc_now()
+            with transaction() as tx:
+                append_all(tx, record_calls(tx, [(shop_id, calls)], now), now)
 
 
 def find_connections(tx: Connection) -> Sequence[ConnectionState]:
     """Return every connection that was ever used, the fleet's own first."""
     return [ConnectionState(*row) for row in tx.exec_driver_sql(_FIND)]
+
+
+def _plan_state(was: _State | None, calls: Calls) -> _State | None:
+    """Return what the connection becomes by ``calls`` of its provider; None: it stays as it is. Pure."""
+    newest = list(calls.items())
+    answered = [index for index, (_, fault) in enumerate(newest) if fault is None or fault.is_partial]
+    worked = {resource for (_, resource), fault in newest if fault is None}
+    refused = [
+        _State("broken", fault.code, resource, fault.detail)
+        for index, ((_, resource), fault) in enumerate(newest)
+        if fault is not None and (fault.is_partial or index > max(answered, default=-1))
+    ]
+    whole = [state for state in refused if state.resource == EVERYTHING]
+    known = was is not None and was.status == "broken" and was.resource
+    if not whole and known and known not in worked:
+        return None
+    if refused:
+        state = (whole or refused)[-1]
+        same = was is not None and was[:3] == state[:3]
+        return None if same else state
+    return None if was is not None and was.status == "ok" else _State("ok")
 
 
 def _entry(shop_id: int | None, provider: str, row_id: int, action: str, summary: str, code: str) -> Entry:

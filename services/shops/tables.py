@@ -52,6 +52,8 @@ connections = Table(
     Column("status", Text, nullable=False),
     Column("code", Text, nullable=False, server_default=text("''")),
     Column("detail", Text, nullable=False, server_default=text("''")),
+    # What alone is refused where the credential itself is good; empty: everything.
+    Column("resource", Text, nullable=False, server_default=text("''")),
     Column("since", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
     Column("token_expires_at", DateTime(timezone=True)),

@@ -6,13 +6,15 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from services.audit.append import append_all
+from services.audit.chain import Entry
 from services.core.clock import utc_now
 from services.core.crypto import SealBroken
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.core.locks import lock_objects
 from services.core.settings import get_settings
-from services.shops.connections import record_connection_broken, record_connection_ok
+from services.providers.calls import Calls
+from services.shops.connections import record_calls
 from services.shops.secrets import find_secrets, record_secret
 
 GOOD_FOR = timedelta(minutes=5)
@@ -21,7 +23,6 @@ GOOD_FOR = timedelta(minutes=5)
 STILL_GOOD_FOR = timedelta(seconds=30)
 """One that lives this long is used where its refresh finds nobody at home."""
 
-_PROVIDER = "shopify"
 _TOKEN, _REFRESH = "shopify-token", "shopify-refresh-token"
 _ID, _SECRET = "shopify-client-id", "shopify-client-secret"
 
@@ -101,7 +102,7 @@ def _refresh_once(shop_id: int, now: datetime, refused: str) -> str:
                 return token
             raise
         stored_at = utc_now()
-        audit = record_connection_ok(tx, shop_id, _PROVIDER, stored_at)
+        audit = _record_call(tx, shop_id, None, stored_at)
         for name, value in ((_TOKEN, grant.access_token), (_REFRESH, grant.refresh_token)):
             record_secret(tx, shop_id, name, value, stored_at, by="token refresh")
         until = grant.refresh_expires_in
@@ -131,4 +132,10 @@ def _open(tx: Connection, shop_id: int) -> list[str]:
 def _record_broken(shop_id: int, fault: Misconfigured) -> None:
     now = utc_now()
     with transaction() as tx:
-        append_all(tx, record_connection_broken(tx, shop_id, _PROVIDER, fault.code, fault.detail, now), now)
+        append_all(tx, _record_call(tx, shop_id, fault, now), now)
+
+
+def _record_call(tx: Connection, shop_id: int, fault: Misconfigured | None, now: datetime) -> list[Entry]:
+    calls = Calls()
+    calls.note("shopify", "token refresh", fault)
+    return record_calls(tx, [(shop_id, calls)], now)

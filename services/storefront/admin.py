@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from services.providers.shopify_admin import ShopifyAdmin
 
 _FIND_SHOPS = """
-select s.shop_id, s.shopify_domain, c.token_expires_at, coalesce(c.status, '') = 'broken'
+select s.shop_id, s.shopify_domain, c.token_expires_at
   from shop_config s left join connections c on c.shop_id = s.shop_id and c.provider = 'shopify'
  where s.shop_id = any(%(shop_id)s::int[])
 """
@@ -35,8 +35,6 @@ class Access(NamedTuple):
     domain: str
     token: str
     token_expires_at: datetime | None = None
-    is_broken: bool = False
-    """Whether the last call found that the shop does not take our credentials."""
 
     def __repr__(self) -> str:
         return f"Access(shop_id={self.shop_id}, domain={self.domain!r})"
@@ -74,7 +72,7 @@ def find_access(tx: Connection, shop_ids: Collection[int]) -> dict[int, Access |
     found: dict[int, Access | Misconfigured] = {}
     for shop_id in shop_ids:
         token = tokens.get((shop_id, "shopify-token"))
-        _, domain, expires_at, is_broken = shops.get(shop_id, (shop_id, "", None, False))
+        _, domain, expires_at = shops.get(shop_id, (shop_id, "", None))
         if not domain:
             found[shop_id] = Misconfigured(
                 "shopify.no_domain",
@@ -91,7 +89,7 @@ def find_access(tx: Connection, shop_ids: Collection[int]) -> dict[int, Access |
                 "the shop has no shopify-token: record its Admin API token, then requeue this",
             )
         else:
-            found[shop_id] = Access(shop_id, domain, token, expires_at, is_broken)
+            found[shop_id] = Access(shop_id, domain, token, expires_at)
     return found
 
 

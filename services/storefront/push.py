@@ -110,7 +110,7 @@ class InventoryPush:
         return [plans[item.id] for item in items]
 
     def _act(self, batch: Batch, access: Access) -> Answers:
-        trial = _Trial(batch, Taught(shop_id=access.shop_id, was_broken=access.is_broken))
+        trial = _Trial(batch, Taught(shop_id=access.shop_id))
         try:
             shelf = self._open_shelf(access)
         except WorkError as fault:
@@ -211,8 +211,6 @@ class _Trial:
     def fail(self, asks: Sequence[Ask], fault: WorkError) -> None:
         """``fault`` is the outcome of ``asks``, and what it says of the shop is learned."""
         self.outcomes |= {ask.item.id: fault for ask in asks}
-        if isinstance(fault, Misconfigured):
-            self.taught.broken = fault
         if isinstance(fault, Throttled) and fault.throttle is None:
             self.taught.wait = fault.wait
 

@@ -10,13 +10,11 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Entry
 from services.core.arrays import int_array
-from services.core.errors import Misconfigured
 from services.core.locks import lock_objects
 from services.ledger.limits import hold_bucket, record_throttle
 from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork, Recorded, WorkItem
 from services.providers.shopify_answers import ThrottleStatus
-from services.shops.connections import record_connection_broken, record_connection_ok
 from services.storefront.levels import Level, lock_stock
 from services.storefront.push_batch import INTENT, Ask
 from services.storefront.push_plan import PUSH_TOPIC, Cause, find_differing, plan_pushes
@@ -42,14 +40,12 @@ class Taught:
     """What one call, with all that followed from it, taught us. ``forget`` are items that ask anew."""
 
     shop_id: int
-    was_broken: bool
     applied: list[Ask] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     forget: set[int] = field(default_factory=set)
     throttle: ThrottleStatus | None = None
     call_points: float | None = None
     wait: timedelta | None = None
-    broken: Misconfigured | None = None
 
 
 _LOCK = """
@@ -104,7 +100,7 @@ def record_taught(tx: Connection, taught: Taught, held: Collection[int], now: da
     if forget := taught.forget & set(held):
         tx.exec_driver_sql(_FORGET, {"names": list(INTENT), "id": int_array(forget)})
     _record_rate(tx, taught, now)
-    return Recorded(pushes, [*said, *_record_connection(tx, taught, now)])
+    return Recorded(pushes, said)
 
 
 def _record_applied(tx: Connection, applied: Sequence[Ask], pushes: list[NewWork], said: list[Entry]) -> None:
@@ -221,13 +217,3 @@ def _record_rate(tx: Connection, taught: Taught, now: datetime) -> None:
     if taught.wait:
         cost_points = TOPICS[PUSH_TOPIC].cost_points
         hold_bucket(tx, taught.shop_id, "shopify", taught.wait, now, cost_points=cost_points)
-
-
-def _record_connection(tx: Connection, taught: Taught, now: datetime) -> list[Entry]:
-    """A shop that refuses our credentials is marked broken, and mended by the first call that it takes."""
-    if taught.broken is not None:
-        fault = taught.broken
-        return record_connection_broken(tx, taught.shop_id, "shopify", fault.code, fault.detail, now)
-    if taught.was_broken and (taught.applied or taught.seen):
-        return record_connection_ok(tx, taught.shop_id, "shopify", now)
-    return []

@@ -13,6 +13,7 @@ from services.core.settings import get_settings
 from services.jobs.conditions import count_conditions
 from services.jobs.deadman import record_overdue
 from services.jobs.effect import Finished, JobEffect
+from services.jobs.notices import record_notices
 from services.jobs.tick import tick
 from services.jobs.watchman import Watchman
 from services.ledger.health import judge_health
@@ -40,6 +41,7 @@ def shop(engine: Engine) -> Iterator[Engine]:
 def look(engine: Engine, now: datetime) -> list[str]:
     with transaction(engine) as tx:
         record_overdue(tx, now)
+        record_notices(tx, now)
         return sorted(count_conditions(tx, now).get("jobs_overdue", {}))
 
 
@@ -90,7 +92,7 @@ def test_the_operator_has_one_mail_of_it_however_many_shops_are_late(
         "ops@example.com",
         "daily-reconciliation did not run (2026-11-20)",
     )
-    assert "pending at 2 shops" in text_
+    assert "pending at 2 shops: other, west" in " ".join(text_.split())
     assert runs(engine, "select topic from work_queue where topic = 'mail_send'") == [("mail_send",)]
 
 

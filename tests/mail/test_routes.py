@@ -193,7 +193,7 @@ def test_a_connection_keeps_since_when_it_is_broken(engine: Engine) -> None:
         mended = record_connection_ok(tx, None, "smtp", later)
 
     assert ([entry.action for entry in broken], again) == (["connection.broken"], [])
-    assert (state.status, state.since, state.updated_at) == ("broken", first, later)
+    assert (state.status, state.since, state.updated_at) == ("broken", first, first)
     assert [entry.action for entry in mended] == ["connection.mended"]
 
 

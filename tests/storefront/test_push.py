@@ -490,18 +490,3 @@ def test_stock_in_step_is_audited_only_if_we_did_not_know(shop: Engine, shelf: S
     run(shop, shelf, take(shop))
 
     assert [row[2] for row in rows(shop, AUDITED)] == [f"Shopify holds 7 already: {LABEL}"]
-
-
-def test_shop_that_refuses_us_is_marked_broken_and_mended_by_the_next_call_it_takes(
-    shop: Engine, shelf: ShelfOnPaper
-) -> None:
-    shelf.fail = Misconfigured("shopify.shop_frozen", "HTTP 402")
-    item = take(shop)
-    run(shop, shelf, item)
-    broken = (1, "broken", "shopify.shop_frozen")
-    assert rows(shop, "select shop_id, status, code from connections") == [broken]
-
-    shelf.fail = None
-    assert verdict(run(shop, shelf, again(shop, item))[0]) == "pushed"
-
-    assert rows(shop, "select status, code from connections") == [("ok", "")]

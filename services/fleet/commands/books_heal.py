@@ -26,6 +26,7 @@ from services.fleet.commands.edge import (
 from services.fleet.commands.show import print_json
 from services.jobs.ask import start_asked
 from services.jobs.registry import get_job
+from services.shops.connections import recorded_calls
 from services.shops.shops import get_shop
 
 POLL_SECONDS = 0.2
@@ -78,16 +79,17 @@ def heal(
         return
     by, request_id = operator_label(acting_as), new_request_id()
     say = _quiet if as_json else _progress
-    healed = heal_day(
-        shop_id,
-        plan,
-        key,
-        get_settings().stripe_api_base,
-        by=by,
-        reason=reason or f"breaks of {wanted.isoformat()}",
-        request_id=request_id,
-        tell=say,
-    )
+    with recorded_calls(shop_id):
+        healed = heal_day(
+            shop_id,
+            plan,
+            key,
+            get_settings().stripe_api_base,
+            by=by,
+            reason=reason or f"breaks of {wanted.isoformat()}",
+            request_id=request_id,
+            tell=say,
+        )
     said = ring(healed.work)
     left, fates = _await(healed, timeout if waits else 0, say)
     asked = _rerun(shop, wanted, by, request_id) if rerun and not left else ""

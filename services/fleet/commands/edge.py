@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from services.alerts.decide import IncidentInvalid
 from services.core.durations import TimeInvalid
 from services.core.errors import ShopfleetError
 from services.jobs.ask import ScopeInvalid
@@ -32,6 +33,7 @@ R = TypeVar("R")
 
 _WRONG_USAGE = (
     FilterInvalid,
+    IncidentInvalid,
     JobUnknown,
     PeriodInvalid,
     ScheduleInvalid,

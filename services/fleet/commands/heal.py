@@ -25,6 +25,7 @@ from services.fleet.commands.edge import (
     tell_faults,
 )
 from services.fleet.commands.show import print_json, print_table
+from services.shops.connections import recorded_calls
 from services.shops.shops import Shop, get_shop
 from services.storefront.admin import open_admin
 from services.storefront.subscriptions.kept import record_watch
@@ -75,7 +76,8 @@ def run(shop: str, since: str, dry_run: bool, as_json: bool) -> None:
     with transaction() as tx:
         shop_id = get_shop(tx, shop).id
     begin = parse_moment(since, now) if since else None
-    parts = heal_providers(shop_id, now, new_request_id(), since=begin, is_dry=dry_run)
+    with recorded_calls(shop_id):
+        parts = heal_providers(shop_id, now, new_request_id(), since=begin, is_dry=dry_run)
     if as_json:
         print_json({"shop": shop, "at": now, "dry_run": dry_run, "providers": [_document(p) for p in parts]})
     else:
@@ -128,8 +130,9 @@ def subscriptions(shop: str, create: bool, acting_as: str, dry_run: bool, as_jso
     """
     with transaction() as tx:
         of = get_shop(tx, shop)
-    admin = open_admin(of.id)
-    listed = list_subscriptions(admin)
+    with recorded_calls(of.id):
+        admin = open_admin(of.id)
+        listed = list_subscriptions(admin)
     with transaction() as tx:
         watch = look(tx, of, listed)
     made: Sequence[str] = ()
@@ -141,7 +144,8 @@ def subscriptions(shop: str, create: bool, acting_as: str, dry_run: bool, as_jso
             "the ingress, such as https://hooks.example.com",
         )
     if create and not dry_run:
-        new, refused = make_missing(admin, watch.missing, our_address(of))
+        with recorded_calls(of.id):
+            new, refused = make_missing(admin, watch.missing, our_address(of))
         made = sorted(new)
         with transaction() as tx:
             _record(tx, of, watch, new, utc_now(), operator_label(acting_as))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 import click
 from sqlalchemy import Connection
@@ -16,6 +17,37 @@ from services.ledger.work import FLEET
 from services.mail.transports import SECRETS
 from services.shops.connections import ConnectionState, find_connections
 from services.shops.mail_transport import MailChoice, find_mail_choices
+
+_INSTALL = (
+    "install the app again in the shop's admin, then fleet shops secret {shop} shopify-token --stdin and "
+    "fleet shops secret {shop} shopify-refresh-token --stdin"
+)
+_CLIENT = (
+    "fleet shops secret {shop} shopify-client-id --stdin and "
+    "fleet shops secret {shop} shopify-client-secret --stdin"
+)
+_OWNER = "the shop's owner settles this with Shopify"
+_WRONG_DOMAIN = "fleet shops set {shop} --shopify-domain NAME.myshopify.com"
+REMEDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "shopify.token_refused": "fleet shops secret {shop} shopify-token --stdin",
+        "shopify.token_unreadable": "fleet shops secret {shop} shopify-token --stdin",
+        "shopify.refresh_refused": _INSTALL,
+        "shopify.uninstalled": _INSTALL,
+        "shopify.client_refused": _CLIENT,
+        "shopify.no_client": _CLIENT,
+        "shopify.access_denied": "give the app the scope for {resource}, then " + _INSTALL,
+        "shopify.address_wrong": _WRONG_DOMAIN,
+        "shopify.shop_frozen": _OWNER,
+        "shopify.shop_locked": _OWNER,
+        "stripe.key_refused": (
+            "fleet shops secret {shop} stripe-key --stdin records a key that may read charges, refunds, "
+            "disputes, payouts, balance and events"
+        ),
+        "stripe.key_missing": "fleet shops secret {shop} stripe-key --stdin",
+    }
+)
+"""What to do about a shop's own provider, by code. A test holds it against the codes of the providers."""
 
 COLUMNS = ("shop", "provider", "state", "since", "code", "what is said", "what to do")
 
@@ -47,7 +79,7 @@ class ConnectionLine:
 def connections(as_json: bool) -> None:
     """List every connection that was ever used: does it take our credentials, and since when.
 
-    A connection turns broken at the first refusal, and ok with the next mail that goes through.
+    A connection turns broken at the first refusal, and ok with the next call or mail that goes through.
 
     \b
     Example: fleet mail connections
@@ -60,11 +92,12 @@ def connections(as_json: bool) -> None:
         print_lines("", lines, "No connection was used yet: fleet mail test ADDRESS uses one.")
 
 
-def find_lines(tx: Connection) -> list[ConnectionLine]:
-    """Return every connection, the fleet's own first."""
+def find_lines(tx: Connection, fleet_transport: str = "") -> list[ConnectionLine]:
+    """Return every connection, the fleet's own first. ``fleet_transport`` is the settings' by default."""
     states = find_connections(tx)
     choices = find_mail_choices(tx, sorted({state.shop_id for state in states if state.shop_id is not None}))
-    return plan_lines(states, choices, find_slugs(tx), get_settings().mail_transport)
+    transport = fleet_transport or get_settings().mail_transport
+    return plan_lines(states, choices, find_slugs(tx), transport)
 
 
 def plan_lines(
@@ -84,7 +117,7 @@ def plan_lines(
         if state.status == "ok":
             to_do = ""
         else:
-            to_do = plan_advice(state.code, way) if is_used else "nothing: mail leaves in another way by now"
+            to_do = _plan_to_do(state, way) if is_used else "nothing: mail leaves in another way by now"
         lines.append(
             ConnectionLine(
                 shop=slug or slugs.get(FLEET, "(fleet)"),
@@ -94,11 +127,19 @@ def plan_lines(
                 since=state.since,
                 updated_at=state.updated_at,
                 code=state.code,
-                detail=state.detail,
+                detail=f"{state.resource}: {state.detail}" if state.resource else state.detail,
                 to_do=to_do,
             )
         )
     return lines
+
+
+def _plan_to_do(state: ConnectionState, way: Way) -> str:
+    remedy = REMEDIES.get(state.code)
+    if remedy is None:
+        return plan_advice(state.code, way)
+    todo = remedy.format(shop=way.slug, resource=state.resource or "what is refused")
+    return f"{todo}; then celery -A tasks requeue --shop {way.slug} --status dead (ok with the next call)"
 
 
 def find_lines_of(tx: Connection, shop_id: int, slug: str) -> list[ConnectionLine]:

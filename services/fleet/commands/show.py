@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 import orjson
@@ -61,9 +62,9 @@ def to_document(value: Any) -> dict[str, Any]:
     return asdict(value)
 
 
-def show_time(at: datetime | None) -> str:
-    """Return ``at`` in the fleet's zone, with the zone's name; ``-`` for none."""
-    return "-" if at is None else f"{at.astimezone(get_settings().zone):%Y-%m-%d %H:%M:%S %Z}"
+def show_time(at: datetime | None, zone: ZoneInfo | None = None) -> str:
+    """Return ``at`` in ``zone`` (by default the fleet's), with the zone's name; ``-`` for none."""
+    return "-" if at is None else f"{at.astimezone(zone or get_settings().zone):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def safe_text(text: str) -> str:

@@ -19,6 +19,7 @@ from services.core.errors import Misconfigured
 from services.ledger.accept import WorkRef
 from services.ledger.dispatch import send_messages
 from services.ledger.pulls import find_mark, record_mark
+from services.providers.calls import optional_calls
 from services.providers.delivery import find_instant
 from services.storefront.admin import open_admin
 from services.storefront.healing.door import count_topics, enter, find_new
@@ -159,7 +160,8 @@ class Healing:
         """Heal a list that has an access scope of its own, where the app has it."""
         pages = list_pages(self._reader, self._begin(stream))
         try:
-            self._heal(stream, pages, find_lacking, is_sorted=True)
+            with optional_calls():
+                self._heal(stream, pages, find_lacking, is_sorted=True)
         except Misconfigured as fault:
             if fault.code != NO_SCOPE:
                 raise

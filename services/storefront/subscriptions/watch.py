@@ -21,6 +21,7 @@ from services.core.settings import get_settings
 from services.jobs.effect import Finished, Run
 from services.ledger.dispatch import send_messages
 from services.ledger.work import Recorded
+from services.providers.calls import optional_calls
 from services.providers.delivery import find_dict
 from services.providers.shopify_pull_documents import CREATE_SUBSCRIPTION, LIST_SUBSCRIPTIONS
 from services.shops.shops import Shop, get_shop_by_id
@@ -166,7 +167,8 @@ def make_missing(
     for topic in topics:
         variables = {"topic": topic_to_enum(topic), "wanted": {"uri": uri, "format": "JSON"}}
         try:
-            answer = admin.execute(CREATE_SUBSCRIPTION, variables, changes=True)
+            with optional_calls():
+                answer = admin.execute(CREATE_SUBSCRIPTION, variables, changes=True)
         except (Refused, Misconfigured) as fault:
             if fault.code == "shopify.token_refused":
                 raise

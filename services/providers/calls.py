@@ -1,0 +1,70 @@
+"""What calls to a shop's providers come to: whether each takes our credential.
+
+A provider's module notes each call with ``noted_call``. The runner or the command that makes the calls
+collects the notes with ``collect_calls`` and writes them to ``connections``. Only a ``Misconfigured`` means
+that a credential does not work, and only an answer that it does.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from services.core.errors import Misconfigured, Refused
+
+EVERYTHING = ""
+"""The resource of a refusal that concerns the credential as a whole."""
+
+
+class Calls(dict[tuple[str, str], Misconfigured | None]):
+    """The newest outcome per (provider, resource), the newest last. None: it worked."""
+
+    def note(self, provider: str, resource: str, fault: Misconfigured | None) -> None:
+        """``fault`` (None: an answer) is the newest outcome of ``resource`` at ``provider``."""
+        key = (provider, EVERYTHING if fault is not None and not fault.is_partial else resource)
+        self.pop(key, None)
+        self[key] = fault
+
+
+_CALLS: ContextVar[Calls | None] = ContextVar("provider_calls", default=None)
+_OPTIONAL: ContextVar[bool] = ContextVar("provider_calls_optional", default=False)
+
+
+@contextmanager
+def collect_calls() -> Iterator[Calls]:
+    """Yield what the calls inside come to, in this thread; an outer collection gets none of them."""
+    calls = Calls()
+    token = _CALLS.set(calls)
+    try:
+        yield calls
+    finally:
+        _CALLS.reset(token)
+
+
+@contextmanager
+def noted_call(provider: str, resource: str) -> Iterator[None]:
+    """The call inside is noted as answered, or as refused where it raises ``Misconfigured``.
+
+    A declined question (``Refused``) is an answer: the credential was good. No answer is no note.
+    """
+    found = _CALLS.get()
+    calls = Calls() if found is None else found  # where none collects, a note goes nowhere
+    try:
+        yield
+    except Misconfigured as fault:
+        if not (fault.is_partial and _OPTIONAL.get()):
+            calls.note(provider, resource, fault)
+        raise
+    except Refused:
+        calls.note(provider, resource, None)
+        raise
+    calls.note(provider, resource, None)
+
+
+@contextmanager
+def optional_calls() -> Iterator[None]:
+    """A permission that the calls inside lack is no fault: the caller goes on without them."""
+    token = _OPTIONAL.set(True)
+    try:
+        yield
+    finally:
+        _OPTIONAL.reset(token)

@@ -1,0 +1,59 @@
+"""Each rule that opens incidents has its line in docs/operations.md, those included that are yet to come."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FROM_SQL = {"services.alerts.dead_work": {"work_dead"}}
+"""Rules whose names a query makes."""
+
+
+def rules_of(path: Path) -> set[str]:
+    """The rules that the module at ``path`` gives to ``Incident``, without what follows a colon."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        for call in ast.walk(function):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Incident":
+                rule = next((key.value for key in call.keywords if key.arg == "rule"), None)
+                rules = texts_of(rule or call.args[1], function, name) | FROM_SQL.get(name, set())
+                assert rules, f"{name}:{call.lineno}: which rule is this? Use a constant of the module"
+                found |= rules
+    return found
+
+
+def texts_of(node: ast.expr, function: ast.FunctionDef, module: str) -> set[str]:
+    """What ``node`` can be: a text, a constant, the start of an f-string, or the variable of a loop."""
+    if isinstance(node, ast.Constant):
+        return {str(node.value).partition(":")[0]}
+    if isinstance(node, ast.JoinedStr):
+        return texts_of(node.values[0], function, module)
+    if isinstance(node, ast.FormattedValue):
+        return texts_of(node.value, function, module)
+    if isinstance(node, ast.Name):
+        value = getattr(importlib.import_module(module), node.id, None)
+        if isinstance(value, str):
+            return {value.partition(":")[0]}
+        return {
+            text
+            for loop in ast.walk(function)
+            if isinstance(loop, ast.For | ast.comprehension) and isinstance(loop.target, ast.Tuple)
+            if isinstance(first := loop.target.elts[0], ast.Name) and first.id == node.id
+            if isinstance(loop.iter, ast.Tuple)
+            for row in loop.iter.elts
+            if isinstance(row, ast.Tuple)
+            for text in texts_of(row.elts[0], function, module)
+        }
+    return set()
+
+
+def test_every_rule_has_a_line_in_the_operators_page() -> None:
+    rules = {rule for path in (ROOT / "services").rglob("*.py") for rule in rules_of(path)}
+    page = (ROOT / "docs" / "operations.md").read_text()
+    table = page.partition("\n## Incidents\n")[2].partition("\n## ")[0]
+    documented = {name.partition(":")[0] for name in re.findall(r"`([\w:<>]+)`", table)}
+    assert len(rules) >= 14
+    assert rules - documented == set()

@@ -1,0 +1,106 @@
+"""Incidents: one row per shop, rule and period, and what a person closed stays closed until there is news."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from services.alerts.decide import find_incidents, resolve_by_person
+from services.alerts.incidents import Incident, record_incidents, resolve_incident
+
+NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+
+
+def fire(
+    tx: Connection,
+    period: str = "2026-11-20",
+    severity: str = "P2",
+    summary: str = "it fails",
+    **detail: Any,
+) -> int:
+    incident = Incident(1, "a_rule", period, severity, summary, detail)
+    return record_incidents(tx, [incident], NOW + timedelta(minutes=1))
+
+
+def close(tx: Connection) -> None:
+    for line in find_incidents(tx):
+        resolve_by_person(tx, line.id, now=NOW, by="ada", reason="it is known", request_id="r")
+
+
+def open_periods(tx: Connection) -> list[str]:
+    return [line.period for line in find_incidents(tx)]
+
+
+def findings(tx: Connection) -> list[Mapping[str, Any]]:
+    return [line.detail["findings"] for line in find_incidents(tx)]
+
+
+@pytest.mark.parametrize(
+    ("news", "opens"),
+    [
+        ({}, False),
+        ({"summary": "it fails in other words"}, False),
+        ({"severity": "P3"}, False),
+        ({"severity": "P1"}, True),
+        ({"count": 2}, True),
+        ({"period": "2026-11-21"}, True),
+    ],
+)
+def test_what_a_person_closed_opens_again_only_with_news(
+    tx: Connection, news: dict[str, Any], opens: bool
+) -> None:
+    fire(tx, **{"count": 1})
+    close(tx)
+    assert fire(tx, **{"count": 1, **news}) == int(opens)
+    assert len(open_periods(tx)) == int(opens)
+
+
+def test_without_a_detail_the_summary_is_what_was_found(tx: Connection) -> None:
+    fire(tx)
+    close(tx)
+    assert (fire(tx), fire(tx, summary="it fails in another way")) == (0, 1)
+
+
+def test_what_its_rule_resolved_opens_again_with_the_same_cause(tx: Connection) -> None:
+    fire(tx, count=1)
+    resolve_incident(tx, 1, "a_rule", None, NOW, "It is gone.")
+    assert open_periods(tx) == []
+    fire(tx, count=1)
+    assert open_periods(tx) == ["2026-11-20"]
+
+
+def test_an_open_finding_has_one_incident_however_many_nights_find_it(tx: Connection) -> None:
+    assert fire(tx, findings=["row 2"]) == 1
+    assert fire(tx, period="2026-11-21", findings=["row 2"]) == 0
+    assert open_periods(tx) == ["2026-11-20"]
+
+
+def test_a_finding_that_a_person_closed_stays_closed_in_later_nights(tx: Connection) -> None:
+    fire(tx, findings=["row 2", "row 7"])
+    close(tx)
+    assert fire(tx, findings=["row 7"]) == 0
+    assert fire(tx, period="2026-11-21", findings=["row 2", "row 7"]) == 0
+    assert open_periods(tx) == []
+
+
+def test_a_new_finding_opens_in_the_same_night_and_in_a_later_one(tx: Connection) -> None:
+    fire(tx, findings=["row 2"])
+    close(tx)
+    assert fire(tx, findings=["row 2", "row 9"]) == 1
+    assert fire(tx, period="2026-11-21", findings=["row 11"]) == 1
+    assert sorted(open_periods(tx)) == ["2026-11-20", "2026-11-21"]
+
+
+def test_an_open_list_of_findings_never_loses_one(tx: Connection) -> None:
+    fire(tx, findings=["row 2"])
+    fire(tx, findings=["row 9"])
+    assert findings(tx) == [["row 2", "row 9"]]
+
+
+def test_another_shop_has_its_own(tx: Connection) -> None:
+    fire(tx, findings=["row 2"])
+    close(tx)
+    other = Incident(2, "a_rule", "2026-11-20", "P2", "it fails", {"findings": ["row 2"]})
+    assert record_incidents(tx, [other], NOW) == 1
