@@ -47,7 +47,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer
     """The servers of this test process, with a migrated database."""
     home = tmp_path_factory.mktemp("fleet home")
     with EmbeddedServers.start(home, auto_ports=True, durable=False, throwaway=True) as started:
-        apply_migrations(started.migrate_database_url, "shopfleet_app")
+        apply_migrations(started.migrate_database_url, "shopfleet_app", "shopfleet_archive")
         yield started
 
 
@@ -57,6 +57,7 @@ def environment(servers: EmbeddedServers) -> Iterator[dict[str, str]]:
     wanted = {
         "DATABASE_URL": servers.database_url,
         "MIGRATE_DATABASE_URL": servers.migrate_database_url,
+        "AUDIT_ARCHIVE_DATABASE_URL": servers.archive_database_url,
         "BROKER_URL": servers.broker_url,
         "FLEET_HOME": str(servers.home),
         "SECRET_KEY": "tests-only-" + "k" * 32,

@@ -50,6 +50,12 @@ select lower(severity) || '_open' as kind, severity as label, rule || ' ' || per
 """Every open incident as a condition: see ``services.jobs.conditions``."""
 
 
+_FIND_OPEN = """
+select id, shop_id, rule, period, severity, summary, opened_at from incidents
+ where rule = %(rule)s and status <> 'resolved' order by opened_at, id
+"""
+
+
 class Incident(NamedTuple):
     """Something a person should know of. ``severity`` is P1 (now), P2 (today) or P3 (when there is time)."""
 
@@ -59,6 +65,23 @@ class Incident(NamedTuple):
     severity: str
     summary: str
     detail: Mapping[str, Any] = {}
+
+
+class OpenIncident(NamedTuple):
+    """An incident that is not resolved, as a person sees it."""
+
+    id: int
+    shop_id: int | None
+    rule: str
+    period: str
+    severity: str
+    summary: str
+    opened_at: datetime
+
+
+def find_open_incidents(tx: Connection, rule: str) -> list[OpenIncident]:
+    """Return the incidents of ``rule`` that are not resolved, of every shop and period, the oldest first."""
+    return [OpenIncident(*row) for row in tx.exec_driver_sql(_FIND_OPEN, {"rule": rule})]
 
 
 def record_incidents(tx: Connection, incidents: Sequence[Incident], now: datetime) -> int:

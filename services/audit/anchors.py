@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.chain import Entry, Mutation, to_utc_text
-from services.audit.checkpoints import Witness, unknown_key
+from services.audit.chain import TEXT_VERSION, Entry, Mutation, to_utc_text
+from services.audit.checkpoints import Witness
 from services.audit.diagnose import Finding, Kind
 from services.audit.lines import canonical_json
 from services.audit.rows import find_chains, find_ends
-from services.audit.signing import Signer, is_signed
+from services.audit.signing import Signer, is_signed, unknown_key
 from services.audit.store import ObjectMissing, ObjectStore
 from services.audit.walk import Place
 
@@ -59,6 +59,7 @@ def make_anchor(
         previous = {"key": keys[-1], "sha256": hashlib.sha256(store.get(keys[-1])).hexdigest()}
     document: dict[str, Any] = {
         "format": ANCHOR_FORMAT,
+        "text_version": TEXT_VERSION,
         "at": to_utc_text(now),
         "heads": [{"shop_id": shop_id, "seq": seq, "hash": last} for shop_id, (seq, last) in heads],
         "previous": previous,
@@ -106,9 +107,12 @@ def read_anchors(
         if fault:
             findings.append(_find("altered", key, fault))
             continue
+        source = f"the anchor of {document['at']}"
         for head in document["heads"]:
-            said = Witness(head["seq"], head["hash"], f"the anchor of {document['at']}")
-            witnesses.setdefault(head["shop_id"], []).append(said)
+            known = witnesses.setdefault(head["shop_id"], [])
+            # A chain that rests has one head in many anchors: the newest of them is enough.
+            if not known or known[-1][:2] != (head["seq"], head["hash"]):
+                known.append(Witness(head["seq"], head["hash"], source))
         if previous := document["previous"]:
             vouched[previous["key"]] = previous["sha256"]
     findings += [
@@ -145,8 +149,10 @@ def _judge(data: bytes, vouched: str | None, signer: Signer) -> tuple[Any, str]:
     try:
         document = orjson.loads(data)
         signature, public_key = document.pop("signature"), document["public_key"]
-        if document["format"] != ANCHOR_FORMAT:
-            return None, f"its format is {document['format']!r}, not {ANCHOR_FORMAT!r}"
+        made_as, version = document["format"], document.get("text_version", TEXT_VERSION)
+        if (made_as, version) != (ANCHOR_FORMAT, TEXT_VERSION):
+            known = f"{ANCHOR_FORMAT!r} with text_version {TEXT_VERSION}"
+            return None, f"its format is {made_as!r} with text_version {version!r}, not {known}"
         if not is_signed(canonical_json(document), public_key, signature):
             return None, "its signature is not that of its heads"
     except (ValueError, LookupError, TypeError, AttributeError) as fault:

@@ -1,24 +1,38 @@
 """Archiving: events past 90 days leave the database for the store, and the chain goes on over the cut.
 
-In steps that each may be the last before a crash, and are gone on with at the next call: the events are
-put, their manifest is put, the chain notes both, everything is read back and verified, and only then the
-rows are deleted.
+First the whole chain is verified against every checkpoint and every anchor: a rewritten one is not archived.
+Then in steps that each may be the last before a crash, and that the next call continues: the events are put,
+their signed manifest is put, the chain notes both, everything is read back from the store and compared with
+the rows, and only then the archive role deletes the rows. Notes in the database prove nothing here: the
+application's role can write them.
 """
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from services.audit.anchors import check_named_anchor, read_anchors
 from services.audit.append import Mutation, append_audit
-from services.audit.archived import ARCHIVE_ACTION, find_archives, read_archive, read_object
-from services.audit.lines import canonical_json, write_lines
-from services.audit.rows import find_ends, per_chain, stream_rows
+from services.audit.archived import (
+    ARCHIVE_ACTION,
+    Archive,
+    check_manifest,
+    find_archives,
+    read_archive,
+    read_object,
+)
+from services.audit.cut import Cut
+from services.audit.lines import write_lines
+from services.audit.manifest import find_manifest_fault, make_manifest
+from services.audit.rows import find_ends, hold_still, per_chain, stream_rows
+from services.audit.signing import Signer
 from services.audit.store import ObjectExists, ObjectStore
+from services.audit.verify import ChainAltered, Wanted, verify_chain
 from services.audit.walk import BEGINNING, Place, RowTuple, walk
 from services.core.errors import Refused
 
@@ -29,7 +43,7 @@ AT_ONCE = 20_000
 """Most rows of one archive: they are in memory together."""
 
 _EVENTS = ".jsonl.gz"
-MANIFEST_FORMAT = "shopfleet-audit-manifest/1"
+_MANIFEST = ".manifest.json"
 
 Begin = Callable[[], AbstractContextManager[Connection]]
 """Opens a transaction, which commits when its block ends."""
@@ -38,7 +52,7 @@ Begin = Callable[[], AbstractContextManager[Connection]]
 _OLD = per_chain("""
 select coalesce(min(seq) filter (where at >= %(before)s) - 1, max(seq)),
        coalesce(bool_or(action <> %(archived)s) filter (where at < %(before)s), false)
-  from audit_events where OF_CHAIN and seq < %(first)s + %(at_once)s
+  from audit_events where OF_CHAIN and seq >= %(first)s and seq < %(first)s + %(at_once)s
 """)
 
 _RECORD = """
@@ -50,16 +64,16 @@ values (%(shop_id)s, %(first_seq)s, %(last_seq)s, %(first_prev_hash)s, %(last_ha
         (select seq from audit_events where id = %(event_id)s), %(now)s, %(retained_until)s)
 """
 
-_TRUNCATE = "select audit_truncate(%(shop_id)s, %(last_seq)s)"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archived:
-    """What one call came to."""
+    """What one call came to. ``kept`` rows are in the store and, with no role to delete them, here."""
 
     archives: int = 0
     rows: int = 0
     bytes_stored: int = 0
+    deleted: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,86 +95,127 @@ def archive_chain(
     begin: Begin,
     shop_id: int | None,
     store: ObjectStore,
+    signer: Signer,
+    cut: Cut | None,
     *,
     now: datetime,
     retain_until: datetime | None,
     by: str,
     request_id: str,
 ) -> Archived:
-    """Every event of the chain that is past 90 days is in the store and gone from the database.
+    """Every event of the chain that is past 90 days is in the store, and ``cut`` has deleted its row.
 
-    The chain is never empty: what tells of the archive stays. Events that only tell of archiving wait.
-    ``Refused`` when the chain, or what the store gives back, does not verify: then nothing was deleted.
+    Without ``cut`` the rows stay. The chain is never empty: the event that notes the archive stays. Events
+    that only note archives wait. ``ChainAltered`` when the chain does not verify, ``Refused`` when what the
+    store returns does not: then nothing was deleted.
     """
-    done = Archived()
-    while True:
-        _cut_noted(begin, shop_id, store)
-        put = store.find_keys(_folder(shop_id))
-        with begin() as tx:
-            piece = _find_piece(tx, shop_id, put, now)
-        if piece is None:
-            return done
-        size = _store_piece(begin, piece, store, now, retain_until, by, request_id)
-        done = Archived(
-            archives=done.archives + 1,
-            rows=done.rows + len(piece.rows),
-            bytes_stored=done.bytes_stored + size,
-        )
-
-
-def _cut_noted(begin: Begin, shop_id: int | None, store: ObjectStore) -> None:
-    """Delete the rows of noted archives that are still here, once what is in the store verifies."""
     with begin() as tx:
-        ends = find_ends(tx, shop_id)
-        noted = find_archives(tx, shop_id)
-    for archive in noted:
-        if ends is None or archive.last_seq < ends[0]:
-            continue
-        _, finding = read_archive(store, archive)
-        if finding is not None:
-            raise Refused("audit.archive_broken", f"{finding}; no row was deleted")
-        with begin() as tx:
-            tx.exec_driver_sql(_TRUNCATE, {"shop_id": shop_id, "last_seq": archive.last_seq})
+        uncut, start = _find_state(tx, shop_id)
+        has_old = start is not None and _find_piece_end(tx, shop_id, start, now) is not None
+    kept = sum(archive.last_seq - archive.first_seq + 1 for archive in uncut)
+    if not has_old and (cut is None or not uncut):
+        return Archived(kept=kept)
+    anchored, faults, _ = read_anchors(store, signer, newest=None)
+    put = store.find_keys(_folder(shop_id))
+    done = Archived()
+    # One snapshot from the verification to the last comparison: what is archived is what was verified.
+    with begin() as tx:
+        hold_still(tx)
+        faults += check_named_anchor(tx, store)
+        wanted = Wanted(shop_id=shop_id, is_one_chain=True, full=True, manifests=True)
+        verdict = verify_chain(tx, shop_id, wanted, signer, store, anchored.get(shop_id, ()))
+        if findings := [*verdict.findings, *faults]:
+            raise ChainAltered(
+                findings, "nothing was archived or deleted: see `fleet audit verify --full --archives`"
+            )
+        uncut, start = _find_state(tx, shop_id)
+        for archive in uncut:
+            _prove(tx, store, archive, signer)
+            done = _cut(done, archive, cut)
+        for piece in _find_pieces(tx, shop_id, start, put, now):
+            archive, size = _store_piece(begin, piece, store, signer, now, retain_until, by, request_id)
+            _prove(tx, store, archive, signer)
+            done = replace(
+                done,
+                archives=done.archives + 1,
+                rows=done.rows + len(piece.rows),
+                bytes_stored=done.bytes_stored + size,
+            )
+            done = _cut(done, archive, cut)
+    return done
 
 
-def _find_piece(tx: Connection, shop_id: int | None, put: Sequence[str], now: datetime) -> _Piece | None:
-    """Return the next rows to leave, or None; what was ``put`` before a crash stays as it was cut then."""
+def _cut(done: Archived, archive: Archive, cut: Cut | None) -> Archived:
+    """Cut the rows of ``archive``, which was proven, where a role is there to do it."""
+    if cut is None:
+        return replace(done, kept=done.kept + archive.last_seq - archive.first_seq + 1)
+    return replace(done, deleted=done.deleted + cut(archive))
+
+
+def _find_state(tx: Connection, shop_id: int | None) -> tuple[list[Archive], Place | None]:
+    """Return the archives whose rows are still here, and the place that the first row to archive follows."""
     ends = find_ends(tx, shop_id)
     if ends is None:
-        return None
-    first = ends[0]
-    archives = find_archives(tx, shop_id)
-    start = archives[-1].end if archives else BEGINNING
-    values = {"first": first, "at_once": AT_ONCE, "before": now - KEPT, "archived": ARCHIVE_ACTION}
-    last, has_news = tx.exec_driver_sql(_OLD[shop_id is None], {"shop_id": shop_id, **values}).one()
-    if last < first or not has_news:
-        return None
-    begun = f"{_folder(shop_id)}{first:012d}-"
-    for key in put:
-        if key.startswith(begun) and key.endswith(_EVENTS):
-            last = min(last, int(key.removeprefix(begun).removesuffix(_EVENTS)))
-    rows = [row for chunk in stream_rows(tx, shop_id, first - 1, last) for row in chunk]
-    place, broken = walk(rows, shop_id, start)
-    if broken is not None or place.seq != last:
-        seq = broken.seq if broken else place.seq + 1
+        return [], None
+    noted = find_archives(tx, shop_id)
+    return [one for one in noted if one.last_seq >= ends[0]], noted[-1].end if noted else BEGINNING
+
+
+def _prove(tx: Connection, store: ObjectStore, archive: Archive, signer: Signer) -> None:
+    """Raise ``Refused`` unless the store holds a signed manifest and exactly the rows of the database."""
+    finding = check_manifest(store, archive, signer)
+    rows: list[RowTuple] = []
+    if finding is None:
+        rows, finding = read_archive(store, archive)
+    if finding is not None:
+        raise Refused("audit.archive_broken", f"{finding}; no row was deleted")
+    found = stream_rows(tx, archive.shop_id, archive.first_seq - 1, archive.last_seq)
+    if rows != [row for chunk in found for row in chunk]:
         raise Refused(
-            "audit.altered",
-            f"row {seq} does not verify, so nothing was archived: see `fleet audit verify --full`",
+            "audit.archive_broken",
+            f"{archive.object_key} holds other rows than {archive.first_seq} to {archive.last_seq} of the "
+            "chain; no row was deleted",
         )
-    return _Piece(shop_id, start, place, rows)
+
+
+def _find_piece_end(tx: Connection, shop_id: int | None, start: Place, now: datetime) -> int | None:
+    """Return the number of the last row that may leave, or None where no piece is to be archived."""
+    values = {"first": start.seq + 1, "at_once": AT_ONCE, "before": now - KEPT, "archived": ARCHIVE_ACTION}
+    last, has_news = tx.exec_driver_sql(_OLD[shop_id is None], {"shop_id": shop_id, **values}).one()
+    return int(last) if last is not None and last > start.seq and has_news else None
+
+
+def _find_pieces(
+    tx: Connection, shop_id: int | None, start: Place | None, put: Sequence[str], now: datetime
+) -> Iterator[_Piece]:
+    """Yield the rows to leave, piece by piece; what was ``put`` before a crash stays as it was cut then."""
+    while start is not None and (last := _find_piece_end(tx, shop_id, start, now)) is not None:
+        begun = f"{_folder(shop_id)}{start.seq + 1:012d}-"
+        for key in put:
+            if key.startswith(begun) and key.endswith(_EVENTS):
+                last = min(last, int(key.removeprefix(begun).removesuffix(_EVENTS)))
+        rows = [row for chunk in stream_rows(tx, shop_id, start.seq, last) for row in chunk]
+        end, broken = walk(rows, shop_id, start)
+        if broken is not None or end.seq != last:
+            raise RuntimeError(
+                f"row {end.seq + 1} breaks a chain that has just been verified in this snapshot"
+            )
+        yield _Piece(shop_id, start, end, rows)
+        start = end
 
 
 def _store_piece(
     begin: Begin,
     piece: _Piece,
     store: ObjectStore,
+    signer: Signer,
     now: datetime,
     retain_until: datetime | None,
     by: str,
     request_id: str,
-) -> int:
-    """Put the events and their manifest, and note them in the chain; return the bytes stored."""
-    object_key, manifest_key = f"{piece.key}{_EVENTS}", f"{piece.key}.manifest.json"
+) -> tuple[Archive, int]:
+    """Put the events and their manifest, and note them in the chain; return the note and the bytes stored."""
+    object_key, manifest_key = f"{piece.key}{_EVENTS}", f"{piece.key}{_MANIFEST}"
     packed = io.BytesIO()
     chain = {"shop_id": piece.shop_id, "first_seq": piece.start.seq + 1, "first_prev_hash": piece.start.hash,
              "last_seq": piece.end.seq, "last_hash": piece.end.hash, "rows": len(piece.rows)}  # fmt: skip
@@ -176,17 +231,15 @@ def _store_piece(
             ) from None
     sha256 = hashlib.sha256(data).hexdigest()
     contents = {"key": object_key, "sha256": sha256, "bytes": len(data)}
-    manifest = canonical_json(
-        {"format": MANIFEST_FORMAT, **chain, "first_at": piece.rows[0][1], "last_at": piece.rows[-1][1],
-         "objects": [contents]}
-    )  # fmt: skip
+    times = {"first_at": piece.rows[0][1], "last_at": piece.rows[-1][1]}
+    manifest = make_manifest({**chain, **times, "objects": [contents]}, signer)
     try:
         store.put(manifest_key, manifest, retain_until)
     except ObjectExists:
-        if store.get(manifest_key) != manifest:
+        manifest = store.get(manifest_key)  # put before a crash, perhaps signed with the key before ours
+        if fault := find_manifest_fault(manifest, chain, [contents], signer, is_vouched=False):
             raise Refused(
-                "audit.archive_taken",
-                f"{manifest_key} is there already with other content: move it away first",
+                "audit.archive_taken", f"{manifest_key} is there already: {fault}. Move it away first"
             ) from None
     noted = {**chain, "manifest_key": manifest_key, "manifest_sha256": hashlib.sha256(manifest).hexdigest()}
     rows = f"{chain['first_seq']} to {chain['last_seq']}"
@@ -204,7 +257,8 @@ def _store_piece(
         )
         values = {**noted, "object_key": object_key, "object_sha256": sha256, "object_bytes": len(data)}
         tx.exec_driver_sql(_RECORD, {**values, "event_id": event_id, "now": now, "retained_until": guarded})
-    return len(data) + len(manifest)
+        archive = next(one for one in find_archives(tx, piece.shop_id) if one.first_seq == chain["first_seq"])
+    return archive, len(data) + len(manifest)
 
 
 def _folder(shop_id: int | None) -> str:

@@ -11,14 +11,16 @@ from sqlalchemy import Connection
 
 from services.audit.diagnose import Finding, Kind, diagnose
 from services.audit.lines import FileInvalid, read_lines
+from services.audit.manifest import find_manifest_fault
 from services.audit.rows import StoredChain, per_chain
+from services.audit.signing import Signer
 from services.audit.store import ObjectMissing, ObjectStore
 from services.audit.walk import BEGINNING, Place, Row, RowTuple, walk
 
 ARCHIVE_ACTION = "audit.archive"
 
 _FIND = per_chain("""
-select shop_id, first_seq, last_seq, first_prev_hash, last_hash, object_key, object_sha256, object_bytes,
+select id, shop_id, first_seq, last_seq, first_prev_hash, last_hash, object_key, object_sha256, object_bytes,
        manifest_key, manifest_sha256, event_seq, archived_at, retained_until
   from audit_archives where OF_CHAIN order by first_seq
 """)
@@ -27,6 +29,7 @@ select shop_id, first_seq, last_seq, first_prev_hash, last_hash, object_key, obj
 class Archive(NamedTuple):
     """A row of ``audit_archives``: the events ``first_seq`` to ``last_seq`` of a chain, in the store."""
 
+    id: int
     shop_id: int | None
     first_seq: int
     last_seq: int
@@ -93,20 +96,48 @@ def _tells_of(event: Row | None, archive: Archive) -> bool:
     return found == (archive.first_seq, archive.last_seq, archive.last_hash, archive.manifest_sha256)
 
 
+def check_manifests(
+    store: ObjectStore, archives: Sequence[Archive], signer: Signer, trusted: Place | None
+) -> list[Finding]:
+    """Return what is wrong with the manifests of ``archives``, which are all of a chain, the oldest first.
+
+    A manifest is trusted when it is signed with our key or the one before, or when what follows it is trusted
+    and names its last hash; so archives outlive any number of key rotations. ``trusted`` is the place before
+    the first stored row, where a checkpoint or an anchor vouches for the rows after it.
+    """
+    findings = []
+    for archive in reversed(archives):
+        finding = check_manifest(store, archive, signer, is_vouched=archive.end == trusted)
+        trusted = archive.start if finding is None else None
+        findings += [finding] if finding else []
+    return findings[::-1]
+
+
+def check_manifest(
+    store: ObjectStore, archive: Archive, signer: Signer, *, is_vouched: bool = False
+) -> Finding | None:
+    """Return what is wrong with an archive's manifest in the store, if anything is."""
+    key = archive.manifest_key
+    try:
+        data = store.get(key)
+    except ObjectMissing:
+        return _find("missing", archive, f"{key} is gone from {store.describe()}")
+    if (found := hashlib.sha256(data).hexdigest()) != archive.manifest_sha256:
+        return _find(
+            "altered", archive, f"{key} has the SHA-256 {found}, it was stored with {archive.manifest_sha256}"
+        )
+    contents = {"key": archive.object_key, "sha256": archive.object_sha256, "bytes": archive.object_bytes}
+    fault = find_manifest_fault(data, archive._asdict(), [contents], signer, is_vouched=is_vouched)
+    return _find("altered", archive, f"{key}: {fault}") if fault else None
+
+
 def read_archive(store: ObjectStore, archive: Archive) -> tuple[list[RowTuple], Finding | None]:
-    """Return the archived rows, and what is wrong with them, if anything is."""
-    for key, expected in (
-        (archive.manifest_key, archive.manifest_sha256),
-        (archive.object_key, archive.object_sha256),
-    ):
-        try:
-            data = store.get(key)
-        except ObjectMissing:
-            return [], _find("missing", archive, f"{key} is gone from {store.describe()}")
-        if (found := hashlib.sha256(data).hexdigest()) != expected and key == archive.manifest_key:
-            return [], _find(
-                "altered", archive, f"{key} has the SHA-256 {found}, it was stored with {expected}"
-            )
+    """Return the archived rows, and what is wrong with them, if anything is. The manifest is not read."""
+    try:
+        data = store.get(archive.object_key)
+    except ObjectMissing:
+        return [], _find("missing", archive, f"{archive.object_key} is gone from {store.describe()}")
+    found = hashlib.sha256(data).hexdigest()
     rows, fault = read_object(data, archive.shop_id)
     if not fault:
         place, broken = walk(rows, archive.shop_id, archive.start)

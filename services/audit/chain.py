@@ -16,6 +16,9 @@ from uuid import UUID
 
 import orjson
 
+TEXT_VERSION = 1
+"""Version of the canonical text. Files name it; a verifier refuses a version that it does not know."""
+
 FIRST_PREV_HASH = "0" * 64
 """What stands before a chain's first event."""
 

@@ -13,7 +13,7 @@ from services.audit.chain import to_utc_text
 from services.audit.checkpoint import Checkpoint, checkpoint_message
 from services.audit.diagnose import Finding
 from services.audit.rows import per_chain
-from services.audit.signing import Signer
+from services.audit.signing import Signer, unknown_key
 from services.audit.walk import Place
 from services.core.arrays import int_array, text_array
 
@@ -39,11 +39,6 @@ class Witness(NamedTuple):
     seq: int
     hash: str
     source: str
-
-
-def unknown_key(public_key: str) -> str:
-    """Say that ``public_key`` is nobody's we know."""
-    return f"it is signed with {public_key[:16]}..., which is neither our key nor the one before"
 
 
 def find_checkpoints(tx: Connection, shop_id: int | None, first_seq: int = 1) -> list[tuple[int, Checkpoint]]:

@@ -7,7 +7,7 @@ from typing import IO, Any
 from sqlalchemy import Connection
 
 from services.audit.archived import check_ties, find_archives
-from services.audit.chain import to_utc_text
+from services.audit.chain import TEXT_VERSION, to_utc_text
 from services.audit.checkpoints import find_checkpoints
 from services.audit.lines import FORMAT, canonical_json, write_lines
 from services.audit.rows import StoredChain, find_ends, hold_still, stream_rows
@@ -54,6 +54,7 @@ def _header(tx: Connection, shop_ids: Sequence[int | None], signer: Signer, now:
         checkpoints += [found._asdict() for _, found in find_checkpoints(tx, shop_id)]
     header = {
         "format": FORMAT,
+        "text_version": TEXT_VERSION,
         "made_at": to_utc_text(now),
         "chains": chains,
         "checkpoints": checkpoints,

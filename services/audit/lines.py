@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import orjson
 
+from services.audit.chain import TEXT_VERSION
 from services.audit.walk import RowTuple
 from services.core.errors import ShopfleetError
 
@@ -33,7 +34,7 @@ def write_lines(
 ) -> None:
     """Write a compressed file of ``rows`` to ``out``; the same rows give the same bytes."""
     with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=out, mtime=0) as lines:
-        lines.write(canonical_json({"format": FORMAT, **header}) + b"\n")
+        lines.write(canonical_json({"format": FORMAT, "text_version": TEXT_VERSION, **header}) + b"\n")
         for shop_id, row in rows:
             seq, at, staff_label, action, request_id, work_id, mutations, prev_hash, row_hash = row
             lines.write(
@@ -65,6 +66,11 @@ def read_lines(file: IO[bytes]) -> Iterator[Any]:
 def _read_header(found: Any) -> Mapping[str, Any]:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError(f"it should be a header with the format {FORMAT!r}")
+    if (version := found.get("text_version", TEXT_VERSION)) != TEXT_VERSION:
+        raise ValueError(
+            f"its text_version is {version!r}, and this verifier knows {TEXT_VERSION}: use the verifier of "
+            "the release that made the file"
+        )
     return found
 
 

@@ -43,6 +43,11 @@ def make_signer(settings: "Settings") -> Signer:
     return Signer(settings.secret_key, settings.secret_key_previous)
 
 
+def unknown_key(public_key: str) -> str:
+    """Return the fault of what is signed with ``public_key``, which is not ours."""
+    return f"it is signed with {public_key[:16]}..., which is neither our key nor the one before"
+
+
 def is_signed(message: bytes, public_key: str, signature: str) -> bool:
     """Whether ``signature`` is that of ``message`` under ``public_key``; whose key it is, is not asked."""
     try:

@@ -14,7 +14,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.audit.anchors import check_named_anchor, read_anchors
-from services.audit.archived import Archive, check_ties, find_archives, read_archive
+from services.audit.archived import Archive, check_manifests, check_ties, find_archives, read_archive
+from services.audit.chain import TEXT_VERSION
 from services.audit.checkpoints import Witness, find_checkpoints, judge_checkpoints
 from services.audit.diagnose import Finding, Kind, diagnose
 from services.audit.rows import StoredChain, find_chains, find_ends, find_first_since, hold_still, stream_rows
@@ -22,9 +23,13 @@ from services.audit.signing import Signer
 from services.audit.store import ObjectStore
 from services.audit.walk import BEGINNING, Place, Row, walk
 from services.core.arrays import int_array
+from services.core.errors import Refused
 
 ANCHORS_READ, ANCHORS_READ_FULL = 30, 120
 """How many of the newest anchors are compared; nightly ones, so the second outlasts what is not archived."""
+
+TURN_DAYS = 15
+"""The nightly verification reads an archive's body every so many days: twice in 30, as a night may fail."""
 
 _HASHES = """
 select e.seq, e.hash from unnest(%(seq)s::bigint[]) as v(seq)
@@ -49,8 +54,34 @@ class Wanted:
     since: datetime | None = None
     full: bool = False
     """From each chain's first stored row on, against every checkpoint since."""
+    manifests: bool = False
+    """Check the manifests of all archives: signature, range, sums, and how they join."""
+    turn: int | None = None
+    """Read the bodies of the archives whose turn it is on this day (its ordinal), and every anchor."""
     archives: bool = False
-    """Read what was archived, too, and every anchor there is."""
+    """Read the bodies of all archives, and every anchor there is."""
+
+    @property
+    def checks_manifests(self) -> bool:
+        """Whether manifests are read; a body proves nothing without its manifest."""
+        return self.manifests or self.archives or self.turn is not None
+
+    @property
+    def reads_all_anchors(self) -> bool:
+        """Whether archived rows are compared: the anchors made of them are as old as they are."""
+        return self.archives or self.turn is not None
+
+    def reads_body(self, archive: Archive) -> bool:
+        """Whether the body of ``archive`` is read."""
+        return self.archives or (self.turn is not None and (archive.id + self.turn) % TURN_DAYS == 0)
+
+
+class ChainAltered(Refused):
+    """A chain, or what vouches for it, is not as it was written. ``findings`` are all of it."""
+
+    def __init__(self, findings: Sequence[Finding], what_happens: str) -> None:
+        super().__init__("audit.altered", f"{findings[0]}; {what_happens}")
+        self.findings = findings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +90,7 @@ class ChainVerdict:
 
     shop_id: int | None
     rows: int
+    archives: int
     archived_rows: int
     began_after: int
     head: Place
@@ -75,6 +107,8 @@ class Report:
     anchors: int
     seconds: float
     anchor_findings: Sequence[Finding] = field(default=())
+    text_version: int = TEXT_VERSION
+    """The version of the canonical text that was hashed."""
 
     @property
     def findings(self) -> list[Finding]:
@@ -98,7 +132,9 @@ def verify_audit(
     """Verify the chains as they are at this moment. ``tx`` must be fresh: it becomes read-only."""
     began = time.perf_counter()
     newest = ANCHORS_READ_FULL if wanted.full else ANCHORS_READ
-    anchored, findings, anchors = read_anchors(store, signer, newest=None if wanted.archives else newest)
+    anchored, findings, anchors = read_anchors(
+        store, signer, newest=None if wanted.reads_all_anchors else newest
+    )
     hold_still(tx)
     if wanted.is_one_chain:
         chains: list[int | None] = [wanted.shop_id]
@@ -132,20 +168,26 @@ def verify_chain(
     chain = StoredChain(tx, shop_id)
     archives = find_archives(tx, shop_id)
     first, stored_head = find_ends(tx, shop_id) or (1, BEGINNING)
-    checkpoints = find_checkpoints(tx, shop_id, 1 if wanted.archives else first)
+    read = [archive for archive in archives if wanted.reads_body(archive)]
+    checkpoints = find_checkpoints(tx, shop_id, min([first, *(archive.first_seq for archive in read)]))
     signed, forged = judge_checkpoints(shop_id, checkpoints, signer, all_of_them=wanted.full)
     start, untied = check_ties(chain, archives, first)
     witnesses = [*signed, *anchored]
     hashes = _find_hashes(tx, shop_id, [witness.seq for witness in witnesses])
-    archived_rows, unread = _read_archives(store, archives, hashes) if wanted.archives else (0, [])
+    archived_rows, unread = _read_archives(store, read, hashes)
     rewritten = _judge_witnesses(shop_id, witnesses, hashes, stored_head, archives)
     trusted = [Place(w.seq, w.hash) for w in signed if w.seq >= first and hashes.get(w.seq) == w.hash]
     place = start if first != start.seq + 1 else _choose_place(tx, chain, wanted, start, trusted)
     rows, head, broken = _walk_chain(tx, shop_id, place, chain, tell)
-    found = [*([broken] if broken else []), *rewritten, *forged, *untied, *unread]
+    unproven: list[Finding] = []
+    if wanted.checks_manifests:
+        is_vouched = any(w.seq > start.seq and hashes.get(w.seq) == w.hash for w in witnesses)
+        unproven = check_manifests(store, archives, signer, start if is_vouched else None)
+    found = [*([broken] if broken else []), *rewritten, *forged, *untied, *unproven, *unread]
     return ChainVerdict(
         shop_id=shop_id,
         rows=rows,
+        archives=len(archives) if wanted.checks_manifests else 0,
         archived_rows=archived_rows,
         began_after=place.seq,
         head=head,

@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.alerts.incidents import record_incidents
 from services.audit.diagnose import Finding
 from services.audit.rows import hold_still
 from services.audit.signing import make_signer
@@ -26,7 +25,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import WorkError
 from services.core.settings import get_settings
-from services.jobs.audit_jobs import describe_finding
+from services.jobs.audit_jobs import record_findings
 from services.jobs.due import period_bounds
 from services.jobs.effect import Finished, Run
 from services.ledger.said import say_money
@@ -105,8 +104,7 @@ def _record(run: Run, payments: DayOutcome, summary: DaySummary, tx: Connection)
     told = payments.record(tx)
     known_low = find_told_low(tx, run.shop_id)
     if summary.findings:
-        found = summary.findings
-        record_incidents(tx, [describe_finding(run.shop_id, run.period, found[0], found)], summary.at)
+        record_findings(tx, summary.findings, run.period, summary.at)
     record_summary(tx, run.shop_id, summary)
     breaks = find_open_breaks(tx, run.shop_id, summary.day) if summary.payments == "breaks" else []
     _tell(run, breaks, summary.low_stock or ())

@@ -12,6 +12,7 @@ from services.audit.verify import Report, Wanted, verify_audit
 from services.core.db import transaction
 from services.core.errors import WorkError
 from services.core.settings import Settings
+from services.jobs.audit_jobs import describe_open, find_open_findings
 from services.ledger.report import is_connection_fault
 from services.providers.object_store import open_store
 from services.shops.shops import ShopUnknown, find_shops
@@ -41,28 +42,39 @@ def audit_blueprint(settings: Settings) -> Blueprint:
 
 
 def _verify(settings: Settings, slug: str) -> tuple[Response, int]:
-    """``?shop=`` is one shop's chain, ``?full=1`` from its first event on."""
+    """``?shop=`` is one shop's chain, ``?full=1`` from its first event on. 409 while a finding is open."""
     with transaction() as tx:
         slugs = {shop.id: shop.slug for shop in find_shops(tx)}
     ids = {known: shop_id for shop_id, known in slugs.items()}
     if slug and slug not in ids:
         raise ShopUnknown(f"there is no shop {slug!r}")
+    is_full = request.args.get("full", "").lower() in _YES
     wanted = Wanted(
         shop_id=ids.get(slug),
         is_one_chain=bool(slug),
-        full=request.args.get("full", "").lower() in _YES,
+        full=is_full,
+        manifests=is_full,
     )
     with transaction() as tx:
         report = verify_audit(tx, wanted, make_signer(settings), open_store(settings.archive_url))
+    with transaction() as tx:
+        unresolved = find_open_findings(tx, *([wanted.shop_id] if slug else []))
     figures: dict[str, Any] = {
+        "text_version": report.text_version,
         "chains": len(report.chains),
         "rows": report.rows,
         "seconds": round(report.seconds, 3),
         "anchors": report.anchors,
+        "open_findings": [
+            {"incident": one.id, "shop": _slug(one.shop_id, slugs), "detail": describe_open(one)}
+            for one in unresolved
+        ],
     }
     if report.findings:
         return jsonify(status="altered", first=_first(report, slugs), findings=_say(report), **figures), 409
     heads = [{"shop": _slug(chain.shop_id, slugs), **chain.head._asdict()} for chain in report.chains]
+    if unresolved:
+        return jsonify(status="finding_open", heads=heads, **figures), 409
     return jsonify(status="verified", heads=heads, **figures), 200
 
 

@@ -38,6 +38,7 @@ class Settings:
     database_url: str = field(repr=False)
     migrate_database_url: str = field(repr=False)
     broker_url: str = field(repr=False)
+    audit_archive_database_url: str = field(default="", repr=False)
     secret_key: str = field(repr=False)
     secret_key_previous: str = field(default="", repr=False)
     cron_secret: str = field(default="", repr=False)
@@ -123,6 +124,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     database_url = text("DATABASE_URL", required="postgresql://user:password@host/database")
     if database_url and not urlsplit(database_url).scheme.startswith("postgres"):
         faults.append("DATABASE_URL should begin with postgresql://")
+    migrate_database_url = text("MIGRATE_DATABASE_URL", database_url)
     broker_url = text("BROKER_URL", required="redis://:password@host:6379/0")
     if broker_url and urlsplit(broker_url).scheme not in BROKER_SCHEMES:
         faults.append(f"BROKER_URL should begin with one of {', '.join(s + '://' for s in BROKER_SCHEMES)}")
@@ -147,8 +149,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
     settings = Settings(
         database_url=database_url,
-        migrate_database_url=text("MIGRATE_DATABASE_URL", database_url),
+        migrate_database_url=migrate_database_url,
         broker_url=broker_url,
+        audit_archive_database_url=_checked_archive_role(
+            text("AUDIT_ARCHIVE_DATABASE_URL"), database_url, migrate_database_url, faults
+        ),
         secret_key=secret_key,
         secret_key_previous=text("SECRET_KEY_PREVIOUS"),
         cron_secret=text("CRON_SECRET"),
@@ -202,6 +207,26 @@ def _checked_public(url: str, faults: list[str]) -> str:
     if url and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
         faults.append(f"PUBLIC_URL={url!r} should be like https://hooks.example.com")
     return url.rstrip("/")
+
+
+def _checked_archive_role(url: str, database_url: str, migrate_url: str, faults: list[str]) -> str:
+    """Return ``url``, whose role is neither the application's nor the owner's."""
+    if not url:
+        return url
+    parts = urlsplit(url)
+    if not parts.scheme.startswith("postgres") or not parts.username:
+        faults.append(
+            "AUDIT_ARCHIVE_DATABASE_URL should be like postgresql://archive_role:password@host/database"
+        )
+        return url
+    for name, other in (("DATABASE_URL", database_url), ("MIGRATE_DATABASE_URL", migrate_url)):
+        if parts.username == urlsplit(other).username:
+            faults.append(
+                f"AUDIT_ARCHIVE_DATABASE_URL has the role {parts.username!r} of {name}: it should be a role "
+                "of its own, which only deletes archived audit events (docs/audit.md has the SQL)"
+            )
+            break
+    return url
 
 
 def _checked_archive(url: str, faults: list[str]) -> str:

@@ -21,6 +21,10 @@ _LEAST_FREE_BYTES = 1_000_000_000
 _LARGEST_CLOCK_DIFFERENCE_SECONDS = 2.0
 _MIGRATE = "run: fleet migrate"
 _UP = "start it with: fleet up"
+_MAY_DELETE = """
+select has_function_privilege('public.audit_truncate(integer, bigint, text)', 'execute'),
+       has_table_privilege('public.audit_events', 'delete')
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield Finding("migrations", at == head, f"at {at or 'nothing'}, newest is {head}", _MIGRATE)
             if at == head:
                 yield from _connections(tx, settings)
+                yield _application_role(tx)
+                yield _archive_role(settings.audit_archive_database_url)
     except SQLAlchemyError as error:
         why = str(getattr(error, "orig", error)).strip().splitlines()[0]
         yield Finding("database", False, why, f"check DATABASE_URL; an embedded one: {_UP}")
@@ -155,6 +161,47 @@ def _connections(tx: "Connection", settings: Settings) -> Iterator[Finding]:
         yield Finding("connection", False, seen, line.to_do or line.detail)
     if not broken:
         yield Finding("connection", True, f"{len(used)} in use, none refuses our credential")
+
+
+def _application_role(tx: "Connection") -> Finding:
+    """The application must not be able to delete audit events, by the function or by its own rights."""
+    can_cut, can_delete = tx.exec_driver_sql(_MAY_DELETE).one()
+    if not can_cut and not can_delete:
+        return Finding("audit", True, "the application's role cannot delete audit events")
+    what = "execute audit_truncate" if can_cut else "delete from audit_events"
+    mend = (
+        "use a role that owns no table and is a member of no other (docs/audit.md), then run: fleet migrate"
+    )
+    return Finding("audit", False, f"the role of DATABASE_URL may {what}", mend)
+
+
+def _archive_role(url: str) -> Finding:
+    """Connect as the role that deletes archived events, where there is one."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from services.core.db import driver_url
+
+    if not url:
+        seen = "AUDIT_ARCHIVE_DATABASE_URL is empty here: a worker without it archives and deletes nothing"
+        return Finding("archive role", True, seen)
+    engine = create_engine(driver_url(url), connect_args={"connect_timeout": 3})
+    try:
+        with engine.connect() as tx:
+            can_cut, can_delete = tx.exec_driver_sql(_MAY_DELETE).one()
+    except SQLAlchemyError as error:
+        why = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        return Finding(
+            "archive role", False, why, "check AUDIT_ARCHIVE_DATABASE_URL, then run: fleet migrate"
+        )
+    finally:
+        engine.dispose()
+    if can_delete:
+        mend = "it should have no right on a table: create another role (docs/audit.md)"
+        return Finding("archive role", False, "it may delete any audit event", mend)
+    return Finding(
+        "archive role", can_cut, "it " + ("may" if can_cut else "may not") + " cut archives", _MIGRATE
+    )
 
 
 def _broker(url: str) -> Finding:

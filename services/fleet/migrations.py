@@ -1,9 +1,10 @@
 """What ``fleet migrate`` does, with the settings of this process."""
 
 from alembic.script import ScriptDirectory
+from psycopg.errors import UndefinedObject
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from services.core.db import driver_url
 from services.core.settings import get_settings
@@ -15,10 +16,20 @@ def migrate_database() -> tuple[str | None, str]:
     """Apply what is pending and grant the application's role its rights; return before and after."""
     settings = get_settings()
     role = make_url(driver_url(settings.database_url)).username or ""
+    archive = settings.audit_archive_database_url
+    archive_role = (make_url(driver_url(archive)).username or "") if archive else ""
     try:
-        return apply_migrations(settings.migrate_database_url, role)
+        return apply_migrations(settings.migrate_database_url, role, archive_role)
     except OperationalError as error:
         raise _unreachable(error) from None
+    except ProgrammingError as error:
+        if not isinstance(error.orig, UndefinedObject):
+            raise
+        why = str(error.orig).strip().splitlines()[0]
+        raise FleetError(
+            f"{why}: nothing was migrated. Create the role that DATABASE_URL or AUDIT_ARCHIVE_DATABASE_URL "
+            "names (create role NAME login password ...), then run fleet migrate again"
+        ) from None
 
 
 def find_pending() -> list[tuple[str, str]]:

@@ -20,13 +20,17 @@ WORKERS: tuple[tuple[str, str, int], ...] = (
 BEATS = ("beat-1", "beat-2")
 """Two, so that one may die: which of them leads is settled in the database."""
 
+OF_SOME = {"AUDIT_ARCHIVE_DATABASE_URL": ("worker-night",), "MIGRATE_DATABASE_URL": ()}
+"""Settings that only these processes get: the worker of the queue ``reports`` archives, none migrates."""
+
 
 def plan_roster(
     env: Mapping[str, str], home: Path, cwd: Path, *, sandbox: bool, mail_sink: bool
 ) -> tuple[Program, ...]:
     """Return the programs in the order in which they start.
 
-    ``env`` is what they all get and names the ports; each learns its own name as ``FLEET_PROCESS``.
+    ``env`` is what they all get and names the ports; each learns its own name as ``FLEET_PROCESS``. A setting
+    of ``OF_SOME`` is empty for all others, which hides the value that ``FLEET_HOME/env`` has.
     """
     programs = []
     if sandbox:
@@ -51,7 +55,13 @@ def plan_roster(
         replace(
             program,
             cwd=cwd,
-            env={"MALLOC_ARENA_MAX": "2", **env, **program.env, "FLEET_PROCESS": program.name},
+            env={
+                "MALLOC_ARENA_MAX": "2",
+                **env,
+                **{name: "" for name, holders in OF_SOME.items() if program.name not in holders},
+                **program.env,
+                "FLEET_PROCESS": program.name,
+            },
         )
         for program in programs
     )

@@ -178,6 +178,8 @@ def _server_values(servers: EmbeddedServers, given: dict[str, str]) -> dict[str,
         "MIGRATE_DATABASE_URL": servers.migrate_database_url
         or given.get("MIGRATE_DATABASE_URL")
         or database_url,
+        "AUDIT_ARCHIVE_DATABASE_URL": servers.archive_database_url
+        or given.get("AUDIT_ARCHIVE_DATABASE_URL", ""),
         "BROKER_URL": servers.broker_url or given["BROKER_URL"],
     }
 

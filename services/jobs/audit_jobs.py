@@ -1,18 +1,26 @@
 """The night's work on the audit: verify every chain, anchor the heads, archive what is old."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from services.alerts.incidents import Incident, record_incidents
+from services.alerts.incidents import (
+    Incident,
+    OpenIncident,
+    find_open_incidents,
+    record_incidents,
+    resolve_incident,
+)
 from services.audit.anchors import anchor_entry, find_heads, make_anchor
 from services.audit.archive import archive_chain
 from services.audit.checkpoints import record_checkpoints
+from services.audit.cut import open_cut
 from services.audit.diagnose import Finding
 from services.audit.rows import hold_still
 from services.audit.signing import make_signer
-from services.audit.verify import Report, Wanted, verify_audit
+from services.audit.verify import ChainAltered, Report, Wanted, verify_audit
+from services.audit.walk import Place
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
@@ -22,35 +30,68 @@ from services.jobs.notices import AUDIT_FAILED
 from services.ledger.work import Recorded
 from services.providers.object_store import open_store
 
+ROWS_KEPT = "audit_rows_kept"
+"""Rule of the one incident that archived events stay in the database, as no role is there to delete them."""
+
 
 def verify_chains(run: Run) -> Finished:
-    """Every chain was hashed again from its first row and held against every checkpoint and anchor.
+    """Every chain was hashed again from its first row and compared with every checkpoint and anchor.
 
-    Whole chains get a checkpoint. A finding opens a P1 incident per chain and ends as ``Refused``: what is
-    altered does not mend itself, so nobody tries again by itself.
+    All manifests were checked, and the bodies of the archives whose turn it is. Chains that hold get a
+    checkpoint, except those with an open finding. A finding opens a P1 incident per chain and ends as
+    ``Refused``: no later try can change it, so the ledger does not try again.
     """
     settings = get_settings()
     signer = make_signer(settings)
     store = open_store(settings.archive_url)
+    wanted = Wanted(full=True, turn=date.fromisoformat(run.period).toordinal())
     with transaction() as tx:
-        report = verify_audit(tx, Wanted(full=True), signer, store)
+        report = verify_audit(tx, wanted, signer, store)
     if report.findings:
-        with transaction() as tx:
-            record_incidents(tx, _describe(report, run.period), utc_now())
-        raise Refused("audit.altered", f"{report.findings[0]}; run `fleet audit verify --full` for all of it")
+        _record_findings(report.findings, run)
+        raise ChainAltered(report.findings, "run `fleet audit verify --full --archives` for all of it")
+    with transaction() as tx:
+        unresolved = find_open_findings(tx)
 
     def record(tx: Connection) -> Recorded:
-        heads = [(chain.shop_id, chain.head) for chain in report.chains if chain.is_whole and chain.head.seq]
-        record_checkpoints(tx, heads, signer, utc_now())
+        record_checkpoints(tx, find_signable(report, unresolved), signer, utc_now())
         return Recorded()
 
     stats = {
         "rows": report.rows,
         "chains": len(report.chains),
+        "archives": sum(chain.archives for chain in report.chains),
+        "archived_rows": sum(chain.archived_rows for chain in report.chains),
         "anchors": report.anchors,
+        "open_findings": len(unresolved),
         "seconds": round(report.seconds, 3),
     }
-    return Finished(stats=stats, record=record)
+    return Finished(stats=stats, verdict="finding_open" if unresolved else "done", record=record)
+
+
+def find_signable(report: Report, unresolved: Sequence[OpenIncident]) -> list[tuple[int | None, Place]]:
+    """Return the heads to sign: of chains that hold and have no finding in ``unresolved``."""
+    doubtful = {incident.shop_id for incident in unresolved}
+    return [
+        (chain.shop_id, chain.head)
+        for chain in report.chains
+        if chain.is_whole and chain.head.seq and chain.shop_id not in doubtful
+    ]
+
+
+def find_open_findings(tx: Connection, *only: int | None) -> list[OpenIncident]:
+    """Return the open incidents of altered chains: of all chains, or of the shops in ``only``."""
+    found = find_open_incidents(tx, AUDIT_FAILED)
+    return [incident for incident in found if not only or incident.shop_id in only]
+
+
+def describe_open(incident: OpenIncident) -> str:
+    """Return why ``incident`` still counts where the chain verifies again, and how a person closes it."""
+    return (
+        f"incident {incident.id}, open since {incident.opened_at:%Y-%m-%d %H:%M} UTC: {incident.summary} "
+        "It stays open, even where the chain verifies again, until a person closes it with a reason (the "
+        f"backup that was restored, say): fleet incidents resolve {incident.id} --reason TEXT"
+    )
 
 
 def anchor_heads(run: Run) -> Finished:
@@ -69,19 +110,84 @@ def anchor_heads(run: Run) -> Finished:
 
 
 def archive_events(run: Run) -> Finished:
-    """The events past 90 days of the run's shop (none: of the fleet's own chain) are in the store alone."""
+    """The events past 90 days of the run's shop (none: of the fleet's own chain) are in the store alone.
+
+    Where AUDIT_ARCHIVE_DATABASE_URL is empty their rows stay in the database, and an incident is open. A
+    chain that does not verify, or that has an open finding, is ``Refused``: nothing was archived or deleted.
+    """
     settings = get_settings()
     now = utc_now()
-    done = archive_chain(
-        transaction,
-        run.shop_id,
-        open_store(settings.archive_url),
-        now=now,
-        retain_until=now + timedelta(days=settings.archive_retain_days),
-        by=f"job {run.job}",
-        request_id=run.request_id,
+    with transaction() as tx:
+        unresolved = find_open_findings(tx, run.shop_id)
+    if unresolved:
+        raise Refused("audit.altered", f"nothing was archived or deleted: {describe_open(unresolved[0])}")
+    try:
+        with open_cut(settings.audit_archive_database_url) as cut:
+            done = archive_chain(
+                transaction,
+                run.shop_id,
+                open_store(settings.archive_url),
+                make_signer(settings),
+                cut,
+                now=now,
+                retain_until=now + timedelta(days=settings.archive_retain_days),
+                by=f"job {run.job}",
+                request_id=run.request_id,
+            )
+    except ChainAltered as fault:
+        _record_findings(fault.findings, run)
+        raise
+    with transaction() as tx:
+        if done.kept:
+            record_incidents(tx, [_KEPT], now)
+        elif settings.audit_archive_database_url:
+            resolve_incident(tx, None, ROWS_KEPT, None, now, "The setting is there now.")
+    return Finished(
+        stats={
+            "events": done.rows,
+            "archives": done.archives,
+            "bytes": done.bytes_stored,
+            "deleted": done.deleted,
+            "kept": done.kept,
+        },
+        verdict="rows_kept" if done.kept else "done",
     )
-    return Finished(stats={"events": done.rows, "archives": done.archives, "bytes": done.bytes_stored})
+
+
+_KEPT = Incident(
+    None,
+    ROWS_KEPT,
+    "AUDIT_ARCHIVE_DATABASE_URL",
+    "P2",
+    "Archived audit events are in the store and stay in the database as well: AUDIT_ARCHIVE_DATABASE_URL is "
+    "empty, so no role may delete them. Create the role (docs/audit.md has the SQL), set the URL for "
+    "`fleet migrate` and for the worker of the queue reports, run `fleet jobs run weekly-audit-archive`.",
+)
+
+
+def _record_findings(findings: Sequence[Finding], run: Run) -> None:
+    """Each chain that fails has its incident; the operator's mail follows from it."""
+    with transaction() as tx:
+        record_findings(tx, findings, run.period, utc_now())
+
+
+def record_findings(tx: Connection, findings: Sequence[Finding], period: str, now: datetime) -> None:
+    """Each chain that fails has one open incident: the one that is open, or a new one of ``period``."""
+    periods = {incident.shop_id: incident.period for incident in reversed(find_open_findings(tx))}
+    first = {finding.shop_id: finding for finding in reversed(findings)}
+    record_incidents(
+        tx,
+        [
+            describe_finding(
+                shop_id,
+                periods.get(shop_id, period),
+                finding,
+                [found for found in findings if found.shop_id == shop_id],
+            )
+            for shop_id, finding in first.items()
+        ],
+        now,
+    )
 
 
 def describe_finding(
@@ -103,12 +209,3 @@ def describe_finding(
             "findings": [str(found) for found in findings],
         },
     )
-
-
-def _describe(report: Report, period: str) -> list[Incident]:
-    """Return one incident per chain that is not as it was written."""
-    first = {finding.shop_id: finding for finding in reversed(report.findings)}
-    return [
-        describe_finding(shop_id, period, finding, [f for f in report.findings if f.shop_id == shop_id])
-        for shop_id, finding in first.items()
-    ]

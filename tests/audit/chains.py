@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, Engine, text
 
 from services.audit.append import Entry, append_all
+from services.audit.archive import Archived, archive_chain
 from services.audit.chain import (
     FIRST_PREV_HASH,
     AuditEvent,
@@ -16,7 +17,12 @@ from services.audit.chain import (
     mutations_text,
     to_utc_text,
 )
+from services.audit.cut import open_cut
+from services.audit.signing import Signer
+from services.audit.store import ObjectStore
 from services.audit.walk import Row
+from services.core.db import transaction
+from services.core.settings import get_settings
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, 5, tzinfo=UTC)
 
@@ -34,6 +40,24 @@ def append_chain(
     """Append ``count`` events, a minute apart."""
     for number in range(first, first + count):
         append_all(tx, [entry(shop_id, number)], now + timedelta(minutes=number))
+
+
+def archive_old(
+    engine: Engine,
+    shop_id: int | None,
+    store: ObjectStore,
+    signer: Signer,
+    now: datetime,
+    *,
+    retain_until: datetime | None = None,
+    may_cut: bool = True,
+) -> Archived:
+    """Archive as the job does: read and noted by the application's role, deleted by the archive role."""
+    with open_cut(get_settings().audit_archive_database_url if may_cut else "") as cut:
+        return archive_chain(
+            lambda: transaction(engine), shop_id, store, signer, cut, now=now, retain_until=retain_until,
+            by="job", request_id="r-1",
+        )  # fmt: skip
 
 
 @contextmanager

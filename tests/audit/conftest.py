@@ -6,9 +6,12 @@ from uuid import uuid4
 
 import pytest
 from hypothesis import settings
+from sqlalchemy import Engine
 
 from services.audit.store import ObjectStore
+from services.core.db import make_engine
 from services.core.settings import Settings, get_settings
+from services.fleet.embedded.servers import EmbeddedServers
 from services.providers.object_store import FolderStore, open_store
 from tests.audit.seaweed import LOCKED, PLAIN, find_weed, seaweed
 
@@ -53,3 +56,11 @@ def archive(
     get_settings.cache_clear()
     yield get_settings()
     get_settings.cache_clear()
+
+
+@pytest.fixture
+def archive_engine(servers: EmbeddedServers, engine: Engine) -> Iterator[Engine]:
+    """The role that may cut archived events, and nothing else."""
+    role = make_engine(servers.archive_database_url, application="tests-archive", pool_size=1)
+    yield role
+    role.dispose()

@@ -180,6 +180,18 @@ def test_an_anchor_that_cannot_be_read_is_a_finding(
     assert {found.kind for found in verify(engine, store).findings} == {"altered"}
 
 
+def test_an_anchor_names_its_text_version_and_one_of_another_is_refused(
+    engine: Engine, store: FolderStore, folder: Path
+) -> None:
+    made = anchor(engine, store)
+    assert b'"text_version":1' in made.data
+    swap(folder, made.key, made.data.replace(b'"text_version":1', b'"text_version":2'))
+
+    assert "with text_version 2, not 'shopfleet-anchor/1' with text_version 1" in str(
+        verify(engine, store).findings[0]
+    )
+
+
 def test_anchors_outlive_any_number_of_key_rotations(engine: Engine, store: FolderStore) -> None:
     for day, key in enumerate("abcd"):
         anchor(engine, store, day, Signer(key * 32, previous=chr(ord(key) - 1) * 32))
@@ -200,6 +212,8 @@ def test_only_the_newest_anchors_are_read_unless_all_are_asked_for(
 
     with transaction(engine) as tx:
         every = verify_audit(tx, Wanted(archives=True), SIGNER, store)
+    with transaction(engine) as tx:
+        assert verify_audit(tx, Wanted(full=True, turn=1), SIGNER, store).anchors == 4
 
     assert [verify(engine, store, full=full).anchors for full in (False, True)] == [2, 3]
     assert (every.anchors, every.findings) == (4, [])

@@ -50,8 +50,10 @@ def test_whole_chains_end_with_zero_and_are_signed(engine: Engine) -> None:
     assert first.exit_code == 0, first.output
     assert "harbour" in first.output
     assert "2 chains, 10 rows in" in first.output
+    assert "text version 1" in first.output
     again = json.loads(run("verify", "--json").output)
     assert (again["status"], again["rows"], again["findings"]) == ("verified", 0, [])
+    assert (again["text_version"], again["open_findings"]) == (1, [])
     full = json.loads(run("verify", "--json", "--full").output)
     assert [(chain["shop"], chain["rows"]) for chain in full["chains"]] == [(None, 3), ("harbour", 7)]
 
@@ -151,6 +153,7 @@ def test_over_http_whole_chains_are_verified(client: FlaskClient, archive: Setti
         assert answer.status_code == 200, answer.text
     assert answer.json is not None
     assert (answer.json["status"], answer.json["chains"], answer.json["rows"]) == ("verified", 2, 10)
+    assert answer.json["text_version"] == 1
     assert [(head["shop"], head["seq"]) for head in answer.json["heads"]] == [(None, 3), ("harbour", 7)]
 
 

@@ -13,7 +13,6 @@ import orjson
 import pytest
 from sqlalchemy import Engine
 
-from services.audit.archive import archive_chain
 from services.audit.checkpoints import record_checkpoints
 from services.audit.export import export_chains
 from services.audit.lines import canonical_json
@@ -22,7 +21,7 @@ from services.audit.signing import Signer
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.providers.object_store import FolderStore
-from tests.audit.chains import NOW, append_chain
+from tests.audit.chains import NOW, append_chain, archive_old
 
 SIGNER = Signer("k" * 32)
 
@@ -164,6 +163,17 @@ def test_an_export_cut_off_ends_with_two_and_names_the_line(exported: Path) -> N
     assert "cannot be read" in said
 
 
+def test_a_file_of_another_text_version_is_refused_by_name(exported: Path) -> None:
+    header = orjson.loads(gzip.decompress(exported.read_bytes()).splitlines()[0])
+    assert header["text_version"] == 1
+
+    edit(exported, lambda lines: [lines[0].replace(b'"text_version":1', b'"text_version":2'), *lines[1:]])
+
+    code, said = check(exported)
+    assert code == 2
+    assert "its text_version is 2, and this verifier knows 1" in said
+
+
 def test_signatures_that_cannot_be_checked_are_said_and_the_chain_is_still_verified(
     exported: Path, tmp_path: Path
 ) -> None:
@@ -202,7 +212,7 @@ def test_after_archiving_an_export_begins_at_the_cut_and_the_archive_proves_itse
         append_chain(tx, 5, 1, now - timedelta(days=100))
         append_chain(tx, 2, 1, now, first=6)
     store = FolderStore(tmp_path / "store")
-    archive_chain(lambda: transaction(engine), 1, store, now=now, retain_until=None, by="job", request_id="r")
+    archive_old(engine, 1, store, SIGNER, now)
     path = write(engine, tmp_path)
 
     code, said = check(path, "--public-key", SIGNER.public_key)
@@ -236,10 +246,7 @@ def test_what_is_archived_meanwhile_is_still_in_the_export(engine: Engine, tmp_p
 
         def write(self, data: object) -> int:
             if not self.tell():
-                archive_chain(
-                    lambda: transaction(engine), 1, FolderStore(tmp_path / "store"), now=utc_now(),
-                    retain_until=None, by="job", request_id="r",
-                )  # fmt: skip
+                archive_old(engine, 1, FolderStore(tmp_path / "store"), SIGNER, utc_now())
             return super().write(data)  # type: ignore[arg-type]
 
     with transaction(engine) as tx:

@@ -29,10 +29,15 @@ def chains(engine: Engine) -> None:
         append_chain(tx, 2, 1, utc_now(), first=5)
 
 
-def finish(engine: Engine, work: Callable[[Run], Finished], shop_id: int | None = None) -> Finished:
+def finish(
+    engine: Engine,
+    work: Callable[[Run], Finished],
+    shop_id: int | None = None,
+    period: str = "2026-11-20",
+) -> Finished:
     """Do the work and write down what it recorded, as the ledger does in one transaction."""
     run = Run(
-        id=1, job="a-job", shop_id=shop_id, period="2026-11-20", covers=Covers.DAY, zone=ZoneInfo("UTC"),
+        id=1, job="a-job", shop_id=shop_id, period=period, covers=Covers.DAY, zone=ZoneInfo("UTC"),
         request_id="r-9", work_id=1,
     )  # fmt: skip
     finished = work(run)

@@ -54,13 +54,13 @@ def alter(owner_engine: Engine, statement: str, **values: object) -> None:
         assert tx.execute(text(statement), values).rowcount
 
 
-def rewrite_from(tx: Connection, seq: int, shop_id: int = 1) -> None:
-    """Hash every row from ``seq`` on again, as a thorough forger would."""
+def rewrite_from(tx: Connection, seq: int, shop_id: int = 1, after: str = "0" * 64) -> None:
+    """Hash every row from ``seq`` on again, as a thorough forger would; the first one follows ``after``."""
     from services.audit.rows import StoredChain
 
     chain = StoredChain(tx, shop_id)
     before = chain.find_at(seq - 1)
-    last = before.hash if before else "0" * 64
+    last = before.hash if before else after
     while row := chain.find_at(seq):
         row = row._replace(prev_hash=last)
         last = hash_row(row, shop_id)

@@ -5,11 +5,13 @@ from dataclasses import fields
 from pathlib import Path
 
 from services.core.settings import Settings
+from services.ledger.topics import TOPICS
 
 ROOT = Path(__file__).parents[2]
 
 ELSEWHERE = {
     "MIGRATE_DATABASE_URL": "of the migrating container alone",
+    "AUDIT_ARCHIVE_DATABASE_URL": "of the migrating container and the worker that archives",
     "BIND_ADDRESS": "of the ingress alone",
     "FLEET_HOME": "nothing is embedded there",
     "INGRESS_PORT": "the published side of it",
@@ -36,6 +38,17 @@ def test_every_setting_reaches_every_process_of_the_compose_file() -> None:
 
     assert passed() >= (known - set(ELSEWHERE)) | OF_BOTO3
     assert set(ELSEWHERE) <= known
+
+
+def test_only_the_worker_that_archives_and_the_migration_get_the_archive_role() -> None:
+    compose = (ROOT / "docker-compose.yml").read_text()
+    queue = TOPICS["audit_archive"].queue
+
+    parts = re.split(r"^  (?=[\w-]+:)", compose, flags=re.MULTILINE)
+    holders = [part for part in parts if "AUDIT_ARCHIVE_DATABASE_URL:" in part]
+
+    assert [part.partition(":")[0] for part in holders] == ["migrate", "worker-night"]
+    assert re.search(rf'"-Q", "[\w,]*\b{queue}\b', holders[1])
 
 
 def test_what_the_example_of_an_environment_names_is_read_by_somebody() -> None:

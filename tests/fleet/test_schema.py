@@ -24,7 +24,7 @@ def test_migrated_up_from_empty_the_database_equals_the_models(owner_engine: Eng
 
 
 def test_migrating_twice_changes_nothing(servers: EmbeddedServers) -> None:
-    before, after = apply_migrations(servers.migrate_database_url, "shopfleet_app")
+    before, after = apply_migrations(servers.migrate_database_url, "shopfleet_app", "shopfleet_archive")
     assert before == after == head_revision()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from services.fleet.doctor import examine
 from services.fleet.embedded import EmbeddedServers
 from services.fleet.ports import find_free_port
+from services.schema.migrate import apply_migrations
 
 _KEY = "k" * 40
 
@@ -42,6 +43,25 @@ def test_empty_database_is_connected_but_not_migrated(home: Path) -> None:
     assert findings["python"].ok
     assert findings["migrations"].mend == "run: fleet migrate"
     assert not findings["migrations"].ok
+
+
+def test_roles_that_may_delete_audit_events_are_faults(home: Path) -> None:
+    with EmbeddedServers.start(home, auto_ports=True, durable=False, with_valkey=False) as servers:
+        app, archive, owner = servers.database_url, servers.archive_database_url, servers.migrate_database_url
+
+        def look(**urls: str) -> dict[str, bool]:
+            found = examine(environ(**urls), home)
+            return {f.check: f.ok for f in found if f.check in ("audit", "archive role")}
+
+        apply_migrations(owner, "shopfleet_app")
+        assert look(DATABASE_URL=app) == {"audit": True, "archive role": True}
+        assert look(DATABASE_URL=app, AUDIT_ARCHIVE_DATABASE_URL=archive)["archive role"] is False
+        assert look(DATABASE_URL=owner)["audit"] is False
+        apply_migrations(owner, "shopfleet_app", "shopfleet_archive")
+        assert look(DATABASE_URL=app, AUDIT_ARCHIVE_DATABASE_URL=archive)["archive role"] is True
+        assert look(DATABASE_URL=app, AUDIT_ARCHIVE_DATABASE_URL=owner)["archive role"] is False
+        wrong = archive.replace("shopfleet_archive:", "shopfleet_archive:x")
+        assert look(DATABASE_URL=app, AUDIT_ARCHIVE_DATABASE_URL=wrong)["archive role"] is False
 
 
 def test_taken_port_is_a_fault_while_no_fleet_runs(home: Path) -> None:

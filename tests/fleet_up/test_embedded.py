@@ -1,5 +1,6 @@
 """The embedded servers as their users meet them: real servers, real connections."""
 
+import json
 import os
 import socket
 import stat
@@ -88,6 +89,21 @@ def test_passwords_are_in_private_files_and_on_no_command_line(home: Path) -> No
 
         assert stat.S_IMODE(passwords.stat().st_mode) == 0o600
         assert not any(str(url["password"]) in line or "requirepass" in line for line in lines)
+
+
+def test_a_home_from_before_the_archive_role_gets_it_and_keeps_its_passwords(home: Path) -> None:
+    with start(home):
+        pass
+    passwords = home / "servers.json"
+    kept = json.loads(passwords.read_text())
+    del kept["archive"]
+    passwords.write_text(json.dumps(kept))
+
+    with start(home) as servers, psycopg.connect(servers.archive_database_url) as archive:
+        assert archive.execute("select current_user").fetchone() == ("shopfleet_archive",)
+
+    assert kept.items() < json.loads(passwords.read_text()).items()
+    assert stat.S_IMODE(passwords.stat().st_mode) == 0o600
 
 
 def test_servers_listen_on_loopback_only(home: Path) -> None:

@@ -11,18 +11,20 @@ import pytest
 from services.fleet.embedded import EmbeddedServers
 
 
-def run(home: Path, servers: EmbeddedServers, *arguments: str) -> str:
+def run(home: Path, servers: EmbeddedServers, *arguments: str, **more: str) -> str:
     env = os.environ | {
         "FLEET_HOME": str(home),
         "DATABASE_URL": servers.database_url,
         "MIGRATE_DATABASE_URL": servers.migrate_database_url,
+        "AUDIT_ARCHIVE_DATABASE_URL": servers.archive_database_url,
         "BROKER_URL": "redis://127.0.0.1:1/0",
         "SECRET_KEY": "k" * 40,
+        **more,
     }
     command = [sys.executable, "-m", "services.fleet.cli", "migrate", *arguments]
     done = subprocess.run(command, env=env, cwd=home.parent, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert (done.returncode != 0) == bool(more), done.stderr
+    return done.stderr if more else done.stdout
 
 
 def test_dry_run_changes_nothing_and_the_second_run_finds_nothing_to_do(home: Path) -> None:
@@ -39,5 +41,15 @@ def test_dry_run_changes_nothing_and_the_second_run_finds_nothing_to_do(home: Pa
             assert app.execute("select count(*) from work_queue").fetchone() == (0,)
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 app.execute("delete from audit_events")
+        with (
+            psycopg.connect(servers.archive_database_url) as archive,
+            pytest.raises(psycopg.errors.CheckViolation),
+        ):
+            archive.execute("select audit_truncate(1, 1, '')")
+        unknown = servers.archive_database_url.replace("shopfleet_archive", "intruder")
+        refusal = run(home, servers, AUDIT_ARCHIVE_DATABASE_URL=unknown)
+        assert 'role "intruder" does not exist: nothing was migrated. Create the role' in refusal
+        refusal = run(home, servers, AUDIT_ARCHIVE_DATABASE_URL=servers.database_url)
+        assert "AUDIT_ARCHIVE_DATABASE_URL has the role 'shopfleet_app' of DATABASE_URL" in refusal
 
     assert planned.startswith("would run 0001: ")

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from services.fleet.roster import BEATS, WORKERS, plan_roster
-from services.ledger.topics import QUEUES
+from services.fleet.roster import BEATS, OF_SOME, WORKERS, plan_roster
+from services.ledger.topics import QUEUES, TOPICS
 
 _ENV = {
     "INGRESS_PORT": "8000", "CONSOLE_PORT": "8001", "FLOWER_PORT": "5555",
@@ -53,3 +53,15 @@ def test_health_addresses_are_on_loopback() -> None:
 
     assert urls.keys() == {"ingress", "console", "flower", "sandbox"}
     assert all(re.match(r"http://127\.0\.0\.1:\d+/", url) for url in urls.values())
+
+
+def test_only_the_worker_that_archives_has_the_archive_role_and_no_process_the_owners() -> None:
+    home = Path("/somewhere")
+    env = _ENV | dict.fromkeys(OF_SOME, "postgresql://x:secret@127.0.0.1/x")
+
+    programs = plan_roster(env, home, home, sandbox=True, mail_sink=True)
+    holders = {name: {p.name for p in programs if p.env[name]} for name in OF_SOME}
+
+    queue = TOPICS["audit_archive"].queue
+    workers = {name for name, queues, _ in WORKERS if queue in queues.split(",")}
+    assert holders == {"AUDIT_ARCHIVE_DATABASE_URL": workers, "MIGRATE_DATABASE_URL": set()}

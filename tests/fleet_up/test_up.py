@@ -18,7 +18,9 @@ from services.fleet.embedded.state import find_owner
 from services.fleet.envfile import LASTING, read_env
 from tests.fleet_up.waiting import is_running, wait_for
 
-_OURS = ("DATABASE_URL", "MIGRATE_DATABASE_URL", "BROKER_URL", "FLEET_HOME", *LASTING)
+_OURS = (
+    "DATABASE_URL", "MIGRATE_DATABASE_URL", "AUDIT_ARCHIVE_DATABASE_URL", "BROKER_URL", "FLEET_HOME", *LASTING
+)  # fmt: skip
 
 
 def fleet(home: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
@@ -67,6 +69,14 @@ def test_fleet_starts_joins_refuses_a_second_and_stops_within_10_seconds(home: P
             assert connection.execute("select count(*) from work_queue").fetchone() == (0,)
         assert shlex.split(joined["FLEET_HOME"]) == [str(home)]
         assert {"BROKER_URL", "INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT", *LASTING} <= joined.keys()
+        with psycopg.connect(shlex.split(joined["AUDIT_ARCHIVE_DATABASE_URL"])[0]) as connection:
+            assert connection.execute("select current_user").fetchone() == ("shopfleet_archive",)
+        holders = {
+            environ["FLEET_PROCESS"]
+            for environ in (child.environ() for child in psutil.Process(up.pid).children(recursive=True))
+            if environ.get("AUDIT_ARCHIVE_DATABASE_URL") or environ.get("MIGRATE_DATABASE_URL")
+        }
+        assert holders <= {"worker-night"}
 
         second = fleet(home, "up", "--auto-ports")
         refusal, _ = second.communicate()

@@ -32,9 +32,12 @@ def house(
     home = tmp_path_factory.mktemp("journeys home")
     with psycopg.connect(servers.admin_database_url, autocommit=True) as admin:
         admin.execute("create database journeys owner shopfleet_owner")
-        admin.execute("grant connect on database journeys to shopfleet_app")
-    owner_url, app_url = (_journeys(url) for url in (servers.migrate_database_url, servers.database_url))
-    apply_migrations(owner_url, "shopfleet_app")
+        admin.execute("grant connect on database journeys to shopfleet_app, shopfleet_archive")
+    owner_url, app_url, archive_url = (
+        _journeys(url)
+        for url in (servers.migrate_database_url, servers.database_url, servers.archive_database_url)
+    )
+    apply_migrations(owner_url, "shopfleet_app", "shopfleet_archive")
     broker = urlsplit(servers.broker_url)
     ports = {name: str(find_free_port()) for name in ("INGRESS_PORT", "SANDBOX_PORT")}
     unused = {"CONSOLE_PORT": "1", "FLOWER_PORT": "1"}
@@ -43,6 +46,7 @@ def house(
         env = environment | ports | {
             "DATABASE_URL": app_url,
             "MIGRATE_DATABASE_URL": owner_url,
+            "AUDIT_ARCHIVE_DATABASE_URL": archive_url,
             "BROKER_URL": f"redis://{broker.netloc.rpartition(':')[0]}:{line.port}/1",
             "FLEET_HOME": str(home),
             "SHOPIFY_API_BASE": f"{url}/shopify",

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from services.audit.archive import archive_chain
 from services.audit.export import export_chains
 from services.audit.rows import find_chains
 from services.audit.signing import Signer
@@ -17,6 +16,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger import run_own
 from services.providers.object_store import FolderStore
+from tests.audit.chains import archive_old
 from tests.privacy.people import JANES, JOHN, JOHNS, JOHNS_ORDER, ask, found_in, history, take_in
 from tests.storefront.bodies import add_shop, rows
 
@@ -58,9 +58,7 @@ def test_an_archive_never_had_a_persons_words_and_verifies_after_the_redaction(
     with monkeypatch.context() as then:
         then.setattr(run_own, "utc_now", lambda: long_ago)
         take_in(engine, *(replace(event, received_at=long_ago) for event in history()))
-    archive_chain(
-        lambda: transaction(engine), 1, archive, now=utc_now(), retain_until=None, by="job", request_id="r"
-    )
+    archive_old(engine, 1, archive, SIGNER, utc_now())
     before = archived(archive)
     assert str(JOHNS_ORDER) in before
     assert f"customer {JOHN}" in before

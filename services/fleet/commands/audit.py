@@ -1,7 +1,7 @@
 """``fleet audit``: are the chains as they were written, a copy that proves itself, and an anchor outside."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from services.alerts.incidents import OpenIncident
 from services.audit.anchors import anchor_entry, find_heads, make_anchor
 from services.audit.append import append_all
 from services.audit.checkpoints import record_checkpoints
@@ -31,6 +32,7 @@ from services.fleet.commands.edge import (
     tell_faults,
 )
 from services.fleet.commands.show import print_fields, print_json, print_table, safe_text
+from services.jobs.audit_jobs import describe_open, find_open_findings, find_signable
 from services.providers.object_store import open_store
 
 
@@ -46,15 +48,16 @@ def command() -> None:
 @command.command("verify")
 @click.option("--shop", default="", help="Only this shop's chain (its slug).")
 @click.option("--since", default="", help="Only events since: 24h, 2026-11-20 or 2026-11-20T08:00Z.")
-@click.option("--full", is_flag=True, help="From the first event on, not from the last checkpoint.")
-@click.option("--archives", is_flag=True, help="Read what was archived, too.")
+@click.option("--full", is_flag=True, help="From the first event on, and the manifests of all archives.")
+@click.option("--archives", is_flag=True, help="Read all that was archived, too, and every anchor.")
 @json_option
 @click.pass_context
 @tell_faults
 def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool, as_json: bool) -> None:
     """Say whether the chains are as they were written; name the first row that is not. Exit code 1 then.
 
-    Begins at each chain's last signed checkpoint unless told otherwise, and signs a new one where all holds.
+    Begins at each chain's last signed checkpoint unless --full or --since is given, and signs a new one where
+    all holds. A finding of a job stays open, with exit code 1, until `fleet incidents resolve` closes it.
 
     \b
     Example: fleet audit verify --shop harbour --full
@@ -70,18 +73,21 @@ def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool
             is_one_chain=bool(shop),
             since=parse_moment(since, now) if since else None,
             full=full,
+            manifests=full,
             archives=archives,
         )
     with transaction() as tx:
         report = verify_audit(tx, wanted, signer, store, _progress(slugs))
     with transaction() as tx:
-        heads = [(chain.shop_id, chain.head) for chain in report.chains if chain.is_whole and chain.head.seq]
-        record_checkpoints(tx, heads, signer, now)
+        unresolved = find_open_findings(tx, *([wanted.shop_id] if shop else []))
+        record_checkpoints(tx, find_signable(report, unresolved), signer, now)
     if as_json:
-        print_json(to_document(report, slugs))
+        print_json(to_document(report, slugs, unresolved))
     else:
         _print_report(report, slugs, store.describe())
-    ctx.exit(1 if report.findings else 0)
+        for incident in unresolved:
+            click.secho(safe_text(f"finding open: {describe_open(incident)}"), fg="red", bold=True)
+    ctx.exit(1 if report.findings or unresolved else 0)
 
 
 @command.command("export")
@@ -147,10 +153,12 @@ def anchor(acting_as: str, dry_run: bool, as_json: bool) -> None:
         print_fields("Would be anchored" if dry_run else "Anchored", fields)
 
 
-def to_document(report: Report, slugs: dict[int, str]) -> dict[str, Any]:
+def to_document(report: Report, slugs: dict[int, str], unresolved: Sequence[OpenIncident]) -> dict[str, Any]:
     """Return the report for programs."""
+    found = "finding_open" if unresolved else "verified"
     return {
-        "status": "altered" if report.findings else "verified",
+        "status": "altered" if report.findings else found,
+        "text_version": report.text_version,
         "rows": report.rows,
         "seconds": round(report.seconds, 3),
         "rows_per_second": report.rows_per_second,
@@ -159,6 +167,7 @@ def to_document(report: Report, slugs: dict[int, str]) -> dict[str, Any]:
             {
                 "shop": _slug(chain.shop_id, slugs),
                 "rows": chain.rows,
+                "archives": chain.archives,
                 "archived_rows": chain.archived_rows,
                 "began_after": chain.began_after,
                 "head": chain.head._asdict(),
@@ -169,6 +178,10 @@ def to_document(report: Report, slugs: dict[int, str]) -> dict[str, Any]:
         "findings": [
             asdict(found) | {"shop": _slug(found.shop_id, slugs), "said": str(found)}
             for found in report.findings
+        ],
+        "open_findings": [
+            {"incident": one.id, "shop": _slug(one.shop_id, slugs), "detail": describe_open(one)}
+            for one in unresolved
         ],
     }
 
@@ -194,7 +207,10 @@ def _print_report(report: Report, slugs: dict[int, str], store: str) -> None:
     for found in report.findings:
         click.secho(safe_text(str(found)), fg="red", bold=True)
     speed = f"{report.rows} rows in {report.seconds:.2f} s, {report.rows_per_second} rows/s"
-    click.echo(f"{_chains(len(report.chains))}, {speed}; held against {report.anchors} anchors in {store}")
+    click.echo(
+        f"{_chains(len(report.chains))}, {speed}; text version {report.text_version}, "
+        f"held against {report.anchors} anchors in {store}"
+    )
 
 
 def _verdict(chain: ChainVerdict) -> str:

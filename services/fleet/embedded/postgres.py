@@ -17,6 +17,7 @@ from services.fleet.ports import LOOPBACK
 ADMIN_ROLE = "postgres"
 OWNER_ROLE = "shopfleet_owner"
 APP_ROLE = "shopfleet_app"
+ARCHIVE_ROLE = "shopfleet_archive"
 DATABASE = "shopfleet"
 
 SERVER_ENV = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
@@ -152,17 +153,18 @@ def url_for(role: str, password: str, port: int, database: str = DATABASE) -> st
     return f"postgresql://{role}:{quote(password, safe='')}@{LOOPBACK}:{port}/{database}"
 
 
-def ensure_roles(admin_url: str, *, owner_password: str, app_password: str) -> None:
-    """Leave the owner, the application's role and the database there, with these passwords.
+def ensure_roles(admin_url: str, *, owner_password: str, app_password: str, archive_password: str) -> None:
+    """Leave the owner, the application's role, the archive role and the database there, with these passwords.
 
-    Safe to repeat; it is the only thing that the superuser does. The application's role may connect
+    Safe to repeat; it is the only thing that the superuser does. The two other roles may connect
     and nothing else: the migrations grant it tables, and nobody the right to make any but temporary ones.
     """
     import psycopg
     from psycopg import sql
 
     with psycopg.connect(admin_url, autocommit=True, connect_timeout=5) as admin:
-        for role, password in ((OWNER_ROLE, owner_password), (APP_ROLE, app_password)):
+        passwords = {OWNER_ROLE: owner_password, APP_ROLE: app_password, ARCHIVE_ROLE: archive_password}
+        for role, password in passwords.items():
             verifier = admin.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
             found = admin.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone()
             verb = sql.SQL("alter" if found else "create")
@@ -170,8 +172,8 @@ def ensure_roles(admin_url: str, *, owner_password: str, app_password: str) -> N
                 verb, sql.Identifier(role), sql.Literal(verifier.decode())
             )
             admin.execute(statement)
-        database, owner, app = map(sql.Identifier, (DATABASE, OWNER_ROLE, APP_ROLE))
+        database, owner, app, archive = map(sql.Identifier, (DATABASE, OWNER_ROLE, APP_ROLE, ARCHIVE_ROLE))
         if not admin.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone():
             admin.execute(sql.SQL("create database {} owner {}").format(database, owner))
         admin.execute(sql.SQL("revoke all on database {} from public").format(database))
-        admin.execute(sql.SQL("grant connect on database {} to {}").format(database, app))
+        admin.execute(sql.SQL("grant connect on database {} to {}, {}").format(database, app, archive))

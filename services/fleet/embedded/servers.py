@@ -28,9 +28,9 @@ _ATTEMPTS = 3
 class EmbeddedServers:
     """Running servers. Use as a context manager, or call ``stop``.
 
-    ``database_url`` is the application's role, which cannot change tables; ``migrate_database_url``
-    owns them; ``admin_database_url`` is the superuser (a test suite makes databases with it). A
-    server that was not wanted has the empty URL.
+    ``database_url`` is the application's role, which cannot change tables; ``archive_database_url`` may only
+    delete archived audit events; ``migrate_database_url`` owns the tables; ``admin_database_url`` is the
+    superuser (a test suite makes databases with it). A server that was not wanted has the empty URL.
     """
 
     def __init__(self, home: Path, *, lock: HomeLock | None, guard: Guard | None) -> None:
@@ -44,6 +44,7 @@ class EmbeddedServers:
         self.postgres: Child | None = None
         self.valkey: Child | None = None
         self.database_url = self.migrate_database_url = self.admin_database_url = self.broker_url = ""
+        self.archive_database_url = ""
         self.postgres_port = self.valkey_port = 0
 
     @classmethod
@@ -137,10 +138,14 @@ class EmbeddedServers:
         self.postgres_port = port
         self.admin_database_url = postgres.url_for(postgres.ADMIN_ROLE, passwords["admin"], port, "postgres")
         postgres.ensure_roles(
-            self.admin_database_url, owner_password=passwords["owner"], app_password=passwords["app"]
+            self.admin_database_url,
+            owner_password=passwords["owner"],
+            app_password=passwords["app"],
+            archive_password=passwords["archive"],
         )
         self.migrate_database_url = postgres.url_for(postgres.OWNER_ROLE, passwords["owner"], port)
         self.database_url = postgres.url_for(postgres.APP_ROLE, passwords["app"], port)
+        self.archive_database_url = postgres.url_for(postgres.ARCHIVE_ROLE, passwords["archive"], port)
 
     def _start_valkey(
         self, binaries: Binaries, account: Account | None, port: int, *, auto_ports: bool

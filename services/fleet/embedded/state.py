@@ -204,14 +204,14 @@ def forget_area(home: Path, area: Path) -> None:
 
 
 def get_passwords(home: Path) -> dict[str, str]:
-    """Return the servers' passwords, made at the first start and kept in ``servers.json`` (mode 600)."""
+    """Return the servers' passwords, kept in ``servers.json`` (mode 600); missing ones are made."""
     path = home / _PASSWORDS
-    if path.exists():
-        kept: Any = json.loads(path.read_text(encoding="utf-8"))
-        return {str(k): str(v) for k, v in kept.items()}
-    made = {role: secrets.token_urlsafe(24) for role in ("admin", "owner", "app", "broker")}
-    write_private(path, json.dumps(made, indent=1) + "\n")
-    return made
+    kept: Any = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    made = {role: secrets.token_urlsafe(24) for role in ("admin", "owner", "app", "archive", "broker")}
+    passwords = made | {str(role): str(password) for role, password in kept.items()}
+    if passwords != kept:
+        write_private(path, json.dumps(passwords, indent=1) + "\n")
+    return passwords
 
 
 def tail(path: Path, lines: int = 5) -> str:

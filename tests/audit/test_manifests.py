@@ -1,0 +1,263 @@
+"""A manifest proves one range of one chain; a note without one, or with another's, cuts nothing."""
+
+import hashlib
+import io
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from sqlalchemy import Engine, text
+
+from services.audit.append import Mutation, append_audit
+from services.audit.archived import Archive, find_archives
+from services.audit.chain import FIRST_PREV_HASH
+from services.audit.lines import canonical_json, write_lines
+from services.audit.manifest import find_manifest_fault, make_manifest
+from services.audit.rows import stream_rows
+from services.audit.signing import Signer
+from services.audit.verify import Report, Wanted, verify_audit
+from services.audit.walk import Row, hash_row
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.errors import Refused
+from services.providers.object_store import FolderStore
+from tests.audit.chains import altering, append_chain, archive_old
+from tests.audit.test_verify import rewrite_from
+
+SIGNER = Signer("k" * 32)
+NOW = utc_now()
+OLD = NOW - timedelta(days=100)
+RANGE = {"shop_id": 1, "first_seq": 4, "first_prev_hash": "a" * 64, "last_seq": 9, "last_hash": "b" * 64}
+OBJECTS = [{"key": "events/shop-1/4-9.jsonl.gz", "sha256": "c" * 64, "bytes": 12}]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "store")
+
+
+def verify(engine: Engine, store: FolderStore, signer: Signer = SIGNER, **wanted: Any) -> Report:
+    with transaction(engine) as tx:
+        return verify_audit(tx, Wanted(full=True, **wanted), signer, store)
+
+
+def get_archives(engine: Engine, shop_id: int | None = 1) -> list[Archive]:
+    with transaction(engine) as tx:
+        return find_archives(tx, shop_id)
+
+
+def count(engine: Engine) -> int:
+    with engine.connect() as tx:
+        return int(tx.execute(text("select count(*) from audit_events where shop_id = 1")).scalar_one())
+
+
+def fault(data: bytes, *, signer: Signer = SIGNER, is_vouched: bool = False, **other: object) -> str:
+    return find_manifest_fault(data, RANGE | other, OBJECTS, signer, is_vouched=is_vouched)
+
+
+def signed(**other: object) -> bytes:
+    return make_manifest({**RANGE, "objects": OBJECTS, **other}, SIGNER)
+
+
+def edited(**other: object) -> bytes:
+    return canonical_json(orjson.loads(signed()) | other)
+
+
+def test_a_manifest_proves_its_own_range() -> None:
+    assert fault(signed()) == ""
+    assert orjson.loads(signed())["text_version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("shop_id", 2), ("shop_id", None), ("first_seq", 1), ("last_seq", 10), ("first_prev_hash", "0" * 64),
+     ("last_hash", "0" * 64)],
+)  # fmt: skip
+def test_a_manifest_proves_no_other_range_and_no_other_chain(name: str, value: object) -> None:
+    assert f"its {name} is" in fault(signed(), **{name: value})
+    assert f"its {name} is" in fault(signed(**{name: value}))
+    assert fault(edited(**{name: value})) == "its signature is not that of its content"
+
+
+@pytest.mark.parametrize("name", ["key", "sha256", "bytes"])
+def test_a_manifest_proves_no_other_object(name: str) -> None:
+    other = [OBJECTS[0] | {name: "other"}]
+
+    assert "its objects is" in fault(signed(objects=other))
+    assert "its objects is" in fault(signed(objects=[]))
+    assert fault(edited(objects=other)) == "its signature is not that of its content"
+
+
+def test_a_manifest_without_a_signature_is_refused_by_its_format() -> None:
+    old = canonical_json({"format": "shopfleet-audit-manifest/1", **RANGE, "objects": OBJECTS})
+
+    assert "'shopfleet-audit-manifest/1' is not signed: check it with the release that made it" in fault(old)
+    assert "its format is 'x'" in fault(edited(format="x"))
+
+
+def test_a_manifest_of_another_text_version_is_refused_by_name() -> None:
+    assert fault(edited(text_version=2)) == "its text_version is 2; this release knows 1"
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"null", b'{"format": "shopfleet-audit-manifest/2"}'])
+def test_what_is_no_manifest_is_a_fault(data: bytes) -> None:
+    assert "it cannot be read" in fault(data)
+
+
+def test_a_manifest_of_an_unknown_key_counts_only_where_what_follows_vouches_for_it() -> None:
+    other = Signer("z" * 32)
+
+    assert "neither our key" in fault(signed(), signer=other)
+    assert fault(signed(), signer=other, is_vouched=True) == ""
+    assert fault(edited(rows=7), signer=other, is_vouched=True) == "its signature is not that of its content"
+
+
+def forge(engine: Engine, like: Archive, shop_id: int | None = 1, **other: object) -> None:
+    """As the application's role: note rows 4 to 6 as archived, in table and chain, with other objects."""
+    with transaction(engine) as tx:
+        ends = tx.execute(
+            text("select seq, prev_hash, hash from audit_events where seq in (4, 6)"
+                 " and shop_id is not distinct from :shop order by seq"), {"shop": shop_id},
+        ).all()  # fmt: skip
+        forged = like._asdict() | {
+            "shop_id": shop_id, "first_seq": 4, "last_seq": 6, "first_prev_hash": ends[0].prev_hash,
+            "last_hash": ends[-1].hash, **other,
+        }  # fmt: skip
+        event_id = append_audit(
+            tx, shop_id=shop_id, staff_label="mallory", action="audit.archive", request_id="r", now=NOW,
+            mutations=[Mutation("audit_archives", "4", "archived", None, {
+                name: forged[name] for name in ("first_seq", "last_seq", "last_hash", "manifest_sha256")
+            })],
+        )  # fmt: skip
+        forged["event_seq"] = tx.scalar(text("select seq from audit_events where id = :id"), {"id": event_id})
+        names = [name for name in Archive._fields if name != "id"]
+        tx.execute(
+            text(f"insert into audit_archives ({', '.join(names)}) values (:{', :'.join(names)})"),  # noqa: S608
+            {name: forged[name] for name in names},
+        )
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({}, "its first_seq is 1, and the archive's is 4"),
+        ({"manifest_key": "events/shop-1/none.manifest.json"}, "is gone from"),
+        ({"manifest_sha256": "d" * 64}, "has the SHA-256"),
+    ],
+)
+def test_an_old_signed_manifest_noted_for_another_range_makes_the_honest_job_cut_nothing(
+    engine: Engine, store: FolderStore, other: dict[str, object], message: str
+) -> None:
+    with transaction(engine) as tx:
+        append_chain(tx, 3, 1, OLD - timedelta(days=20))
+        append_chain(tx, 5, 1, OLD, first=4)
+    archive_old(engine, 1, store, SIGNER, NOW - timedelta(days=20))
+    forge(engine, get_archives(engine)[0], **other)
+    rows = count(engine)
+
+    with pytest.raises(Refused, match="nothing was archived or deleted") as caught:
+        archive_old(engine, 1, store, SIGNER, NOW)
+
+    assert message in str(caught.value)
+    assert count(engine) == rows
+    assert message in str(verify(engine, store, manifests=True).findings[0])
+
+
+def test_an_old_signed_manifest_noted_for_another_chain_makes_the_honest_job_cut_nothing(
+    engine: Engine, store: FolderStore
+) -> None:
+    with transaction(engine) as tx:
+        append_chain(tx, 6, 1, OLD)
+        append_chain(tx, 6, 2, OLD)
+    archive_old(engine, 1, store, SIGNER, NOW)
+    forge(engine, get_archives(engine)[0], 2, first_seq=1, first_prev_hash="0" * 64)
+
+    with pytest.raises(Refused, match="its shop_id is 1, and the archive's is 2"):
+        archive_old(engine, 2, store, SIGNER, NOW)
+
+
+def test_a_note_that_fits_in_all_but_the_stored_rows_cuts_nothing(engine: Engine, store: FolderStore) -> None:
+    """Signed with our key, as the holder of SECRET_KEY can: the rows in the store are still compared."""
+    with transaction(engine) as tx:
+        append_chain(tx, 6, 1, OLD)
+    archive_old(engine, 1, store, SIGNER, NOW, may_cut=False)
+    noted = get_archives(engine)[0]
+    path = next(Path(store._folder).rglob("*.gz"))
+    data = path.read_bytes()
+    path.unlink()
+
+    with pytest.raises(Refused, match="is gone from") as gone:
+        archive_old(engine, 1, store, SIGNER, NOW)
+    path.write_bytes(data[:-9])
+    with pytest.raises(Refused, match="no row was deleted"):
+        archive_old(engine, 1, store, SIGNER, NOW)
+
+    assert gone.value.code == "audit.archive_broken"
+    assert count(engine) == 7
+    path.write_bytes(data)
+    assert archive_old(engine, 1, store, SIGNER, NOW).deleted == noted.last_seq
+
+
+def test_a_signed_archive_of_other_rows_than_the_databases_cuts_nothing(
+    engine: Engine, store: FolderStore
+) -> None:
+    """As who has the application's role, SECRET_KEY and the store: all of it fits, except the rows."""
+    with transaction(engine) as tx:
+        append_chain(tx, 6, 1, OLD)
+        rows = [Row(*row) for chunk in stream_rows(tx, 1, 0) for row in chunk]
+    last = FIRST_PREV_HASH
+    for place, row in enumerate(rows):
+        made = row._replace(staff_label="mallory", prev_hash=last)
+        last = hash_row(made, 1)
+        rows[place] = made._replace(hash=last)
+    packed = io.BytesIO()
+    write_lines(packed, {"chains": []}, ((1, row[:9]) for row in rows))
+    key, data = "events/shop-1/forged", packed.getvalue()
+    chain = {
+        "shop_id": 1,
+        "first_seq": 1,
+        "first_prev_hash": FIRST_PREV_HASH,
+        "last_seq": 6,
+        "last_hash": last,
+    }
+    sums = {"key": f"{key}.gz", "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    manifest = make_manifest({**chain, "objects": [sums]}, SIGNER)
+    store.put(f"{key}.gz", data)
+    store.put(f"{key}.json", manifest)
+    note = Archive(
+        0, 1, 1, 6, FIRST_PREV_HASH, last, sums["key"], sums["sha256"], len(data), f"{key}.json",
+        hashlib.sha256(manifest).hexdigest(), 7, NOW, None,
+    )  # fmt: skip
+    forge(engine, note, first_seq=1, first_prev_hash=FIRST_PREV_HASH, last_hash=last)
+
+    with pytest.raises(Refused, match="holds other rows than 1 to 6 of the chain; no row was deleted"):
+        archive_old(engine, 1, store, SIGNER, NOW)
+
+    assert count(engine) == 7
+
+
+def test_a_manifest_exchanged_with_all_its_sums_is_found_by_its_signature(
+    engine: Engine, owner_engine: Engine, store: FolderStore, tmp_path: Path
+) -> None:
+    with transaction(engine) as tx:
+        append_chain(tx, 5, 1, OLD)
+    archive_old(engine, 1, store, SIGNER, NOW)
+    path = next((tmp_path / "store").rglob("*.json"))
+    made = orjson.loads(path.read_bytes())
+    path.write_bytes(canonical_json(made | {"rows": 6}))
+    sums = {
+        "old": get_archives(engine)[0].manifest_sha256,
+        "new": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    with altering(owner_engine) as tx:
+        tx.execute(text("update audit_archives set manifest_sha256 = :new"), {"new": sums["new"]})
+        tx.execute(text("update audit_events set mutations = replace(mutations, :old, :new)"), sums)
+        cut = get_archives(engine)[0]
+        rewrite_from(tx, cut.last_seq + 1, after=cut.last_hash)
+
+    assert verify(engine, store).findings == []
+    assert "its signature is not that of its content" in str(
+        verify(engine, store, manifests=True).findings[0]
+    )

@@ -1,0 +1,40 @@
+"""Settings that contradict each other are refused at start, by name and without a secret."""
+
+import pytest
+
+from services.core.errors import SettingsInvalid
+from services.core.settings import read_settings
+
+NEEDED = {
+    "DATABASE_URL": "postgresql://app:hidden@db/x",
+    "MIGRATE_DATABASE_URL": "postgresql://owner:hidden@db/x",
+    "BROKER_URL": "redis://:hidden@broker/0",
+    "SECRET_KEY": "k" * 40,
+}
+
+
+def test_the_archive_role_is_optional_and_kept_out_of_the_repr() -> None:
+    url = "postgresql://archive:hidden@db/x"
+
+    assert read_settings(NEEDED).audit_archive_database_url == ""
+    settings = read_settings(NEEDED | {"AUDIT_ARCHIVE_DATABASE_URL": url})
+    assert settings.audit_archive_database_url == url
+    assert "hidden" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgresql://app:other@db/x", "has the role 'app' of DATABASE_URL"),
+        ("postgres://app@other/y", "has the role 'app' of DATABASE_URL"),
+        ("postgresql://owner:hidden@db/x", "has the role 'owner' of MIGRATE_DATABASE_URL"),
+        ("postgresql://db/x", "should be like postgresql://archive_role:password@host/database"),
+        ("mysql://archive:hidden@db/x", "should be like postgresql://"),
+    ],
+)
+def test_an_archive_url_of_another_role_is_refused(url: str, message: str) -> None:
+    with pytest.raises(SettingsInvalid, match="AUDIT_ARCHIVE_DATABASE_URL") as caught:
+        read_settings(NEEDED | {"AUDIT_ARCHIVE_DATABASE_URL": url})
+
+    assert message in str(caught.value)
+    assert "hidden" not in str(caught.value)
