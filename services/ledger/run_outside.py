@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import replace
 from random import Random
 from uuid import uuid4
 
@@ -153,7 +154,7 @@ class OutsideRunner:
             call = ended[0]
             if len(call.pairs) > 1:
                 for pair in call.pairs:
-                    self._settle_part(topic, [Ended([pair], call.record)], token, report)
+                    self._settle_part(topic, [replace(call, pairs=[pair])], token, report)
                 return
             item, outcome = call.pairs[0]
             if isinstance(outcome, Bug):
@@ -166,15 +167,11 @@ class OutsideRunner:
         settlements = [one for call in ended for one in plan_ended(topic, call, now, self._rng)]
         with transaction(self._engine) as tx:
             held = settle_set(tx, settlements, now, token)
-            recorded = [
-                told
-                for call in sorted(ended, key=lambda call: call.place)
-                for told in record_ended(tx, call, held)
-            ]
-            refs = record_work(tx, [new for told in recorded for new in told.follow_on], now)
+            recorded = record_ended(tx, ended, held)
+            refs = record_work(tx, recorded.follow_on, now)
             settled = count_settled(settlements, held)
             record_stats(tx, topic, self._worker, settled, now)
-            append_all(tx, [entry for told in recorded for entry in told.audit], now)
+            append_all(tx, recorded.audit, now)
         request_ids = [one.item.request_id for one in settlements[:10]]
         report.add(SetReport(len(settlements), settled, refs, request_ids))
 

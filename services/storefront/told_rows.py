@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.arrays import instant_array, int_array, text_array
-from services.core.locks import lock_objects
+from services.core.locks import Lock, lock_objects
 from services.core.reading import read_set
 from services.ledger.said import said_by
 from services.ledger.work import Effects, Outcome, WorkItem
@@ -44,6 +44,7 @@ class Kind(Generic[S]):
     blank: S
     shown: Sequence[str]
     lock: Callable[[int], str]
+    lock_kind: Lock = Lock.OBJECTS
     ended: tuple[str, str, str] = ("deleted_at", "deleted at Shopify", "there again")
 
 
@@ -83,7 +84,7 @@ def record_told(
     """As ``ingest_told``, for events that are read already; whatever came before what."""
     told = [(item, entry) for item, entry in zip(items, read, strict=True) if isinstance(entry, Told)]
     keys = {entry.key for _, entry in told}
-    lock_objects(tx, {(shop_id, kind.lock(number)) for shop_id, number in keys})
+    lock_objects(tx, {(shop_id, kind.lock(number)) for shop_id, number in keys}, kind.lock_kind)
     known = find_rows(tx, keys, kind)
     rows, changed = merge_told(known, told, join)
     write_rows(tx, rows, changed, kind)

@@ -74,7 +74,7 @@ def test_what_a_call_taught_is_written_once_for_the_items_that_are_still_ours(en
     ids = plan(engine, TOPIC.name, 3)
     told: list[Collection[int]] = []
 
-    def record(tx: Connection, held: Collection[int]) -> Recorded:
+    def record(tx: Connection, taught: Sequence[Any], held: Collection[int]) -> Recorded:
         told.append(set(held))
         return Recorded([NewWork(shop_id=1, topic=TOPIC.name, key="next")])
 
@@ -92,7 +92,7 @@ def test_what_a_call_taught_is_written_once_for_the_items_that_are_still_ours(en
 def test_what_cannot_be_written_fails_the_one_item_that_it_is_about(engine: Engine) -> None:
     ids = plan(engine, TOPIC.name, 4)
 
-    def record(tx: Connection, held: Collection[int]) -> Recorded:
+    def record(tx: Connection, taught: Sequence[Any], held: Collection[int]) -> Recorded:
         if ids[2] in held:
             raise ValueError("boom")
         return Recorded()
