@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
@@ -175,7 +175,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         sendgrid_api_base=text("SENDGRID_API_BASE", "https://api.sendgrid.com"),
         resend_api_key=text("RESEND_API_KEY"),
         resend_api_base=text("RESEND_API_BASE", "https://api.resend.com"),
-        archive_url=_checked_archive(text("ARCHIVE_URL", f"file://{quote(str(fleet_home))}/archive"), faults),
+        archive_url=_checked_archive(text("ARCHIVE_URL", (fleet_home / "archive").as_uri()), faults),
         archive_retain_days=number("ARCHIVE_RETAIN_DAYS", 400, 1, 36_500),
         shopify_api_base=text("SHOPIFY_API_BASE"),
         stripe_api_base=text("STRIPE_API_BASE", "https://api.stripe.com"),
@@ -209,6 +209,8 @@ def _checked_archive(url: str, faults: list[str]) -> str:
     is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
     if not is_folder and not (parts.scheme == "s3" and parts.netloc):
         faults.append(f"ARCHIVE_URL={url!r} should be file:///folder or s3://bucket/prefix")
+    elif parts.query or parts.fragment or url.endswith(("?", "#")):
+        faults.append(f"ARCHIVE_URL={url!r} holds ? or #, which end its path: write %3F or %23 for them")
     return url
 
 
