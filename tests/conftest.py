@@ -61,7 +61,7 @@ def environment(servers: EmbeddedServers) -> Iterator[dict[str, str]]:
         "BROKER_URL": servers.broker_url,
         "FLEET_HOME": str(servers.home),
         "SECRET_KEY": "tests-only-" + "k" * 32,
-        "CRON_SECRET": "tests-only-cron-secret",
+        "CRON_SECRET": "tests-only-cron-secret-" + "c" * 32,
         "LOG_LEVEL": "warning",
     }
     before = {name: os.environ.get(name) for name in wanted}

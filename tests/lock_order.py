@@ -35,14 +35,12 @@ def watch_locks(engine: Engine) -> Iterator[Watch]:
     open_: dict[Connection, tuple[Taken, list[str]]] = {}
 
     def began(connection: Connection) -> None:
-        if connection.get_execution_options().get("unwatched"):
-            return
         open_[connection] = (Taken(), [])
         watch.order.append(open_[connection][1])
 
     def seen(connection: Connection, cursor: Any, statement: str, values: Any, *_: Any) -> None:
         mark = MARK.match(statement)
-        if mark is None or connection not in open_:
+        if mark is None or connection not in open_ or connection.get_execution_options().get("unwatched"):
             return
         taken, order = open_[connection]
         kind, asked = int(mark[1]), _names(values)
