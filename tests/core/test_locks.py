@@ -91,7 +91,7 @@ def test_the_watch_sees_what_is_out_of_order(engine: Engine) -> None:
     quiet = engine.execution_options(unwatched=True)
     with watch_locks(quiet) as watch, transaction(quiet) as tx:
         lock_objects(tx, [(1, "a")])
-    assert (watch.order, watch.faults) == ([], [])
+    assert (watch.order, watch.faults) == ([[]], [])
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,7 @@ def test_all_shops_done_is_200_and_one_undone_is_202(client: FlaskClient, engine
         ("/cron/audit-verify?period=2026-11-%201", 422, "invalid_period", "should be a day such as"),
         ("/cron/audit-verify?period=2026-11-0%D9%A1", 422, "invalid_period", "should be a day such as"),
         ("/cron/audit-verify?period=9999-12-31", 422, "invalid_period", "should be a day such as"),
+        ("/cron/audit-verify?period=0002-01-01", 422, "invalid_period", "should be a day such as"),
         (
             "/cron/audit-verify?period=2999-01-01",
             422,
