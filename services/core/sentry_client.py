@@ -64,7 +64,7 @@ def capture_dead_work(
         _tag(scope, topic=topic, shop=shop, request_id=request_id)
         scope.set_tag("code", code)
         scope.fingerprint = [topic, code]
-        scope.set_context("work", {"id": work_id, "last_error": last_error[:LONGEST_ERROR]})
+        scope.set_context("work", {"id": work_id, "last_error": redact_text(last_error)[:LONGEST_ERROR]})
         sentry_sdk.capture_message(f"{topic} is dead: {code}", level="error", scope=scope)
 
 

@@ -184,3 +184,12 @@ def test_call_that_is_under_way_when_the_worker_is_stopped_is_tried_again(engine
     assert [(row["status"], row["error_code"], row["locked_by"]) for row in all_rows(engine)] == [
         ("error", "worker.interrupted", None)
     ] * 3
+
+
+def test_last_error_is_without_addresses_and_keys(engine: Engine) -> None:
+    plan(engine, TOPIC.name, 2)
+    quoted = "said no to ada@example.com with shpat_0123456789abcdef"
+
+    run(engine, lambda items: Answers([Refused("no", quoted), RetryLater("later", quoted)]))
+
+    assert {row["last_error"] for row in all_rows(engine)} == {"said no to [email] with [hidden]"}
