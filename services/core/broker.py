@@ -44,7 +44,7 @@ def _forget_messages(messages: Sequence[Any], **_: Any) -> str:
     return ""
 
 
-# kombu would pickle them into a file of the temporary folder, which is never removed. They hold ids only.
+# kombu would write them into a file of the temporary folder, which is never removed. They hold ids only.
 virtual_transport.emergency_dump_state = _forget_messages
 
 
