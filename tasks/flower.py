@@ -5,10 +5,15 @@ from the command line, over ``FLOWER_...`` in the environment, over the project'
 https://flower.readthedocs.io/en/latest/config.html
 """
 
+import logging
 import os
 import sys
+import time
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import wraps
+from ipaddress import ip_address, ip_network
+from math import ceil
 from typing import Any
 
 import click
@@ -26,6 +31,48 @@ HOW_TO_MEND = (
 SHORTEST_PASSWORD = 8
 MOST_TASKS = 10_000
 """Tasks kept in Flower's memory, a tenth of its own default: the whole history is in the ledger."""
+GUESSES = 10
+GUESS_WINDOW_SECONDS = 300.0
+"""An address that shows a wrong sign-in so often in this time is answered 429 until the time is over."""
+MOST_ADDRESSES = 10_000
+
+log = logging.getLogger(__name__)
+
+
+class GuessBrake:
+    """Counts the wrong sign-ins of each address, in this process, for ``MOST_ADDRESSES`` at most.
+
+    A right one clears nothing: behind a proxy it may come from the same address as the guesses. Addresses
+    of IPv6 count by their /64, which is one subscriber's.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._guesses: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def wait_seconds(self, address: str) -> int:
+        """Return how long ``address`` is refused from now on; 0 where it may try."""
+        times = self._guesses.get(_subscriber(address))
+        if times is None or len(times) < GUESSES:
+            return 0
+        return max(0, ceil(times[0] + GUESS_WINDOW_SECONDS - self._clock()))
+
+    def add(self, address: str) -> bool:
+        """Count a wrong sign-in of ``address``; return whether it is refused from now on."""
+        times = self._guesses.setdefault(_subscriber(address), deque(maxlen=GUESSES))
+        self._guesses.move_to_end(_subscriber(address))
+        times.append(self._clock())
+        while len(self._guesses) > MOST_ADDRESSES:
+            self._guesses.popitem(last=False)
+        return self.wait_seconds(address) > 0
+
+
+def _subscriber(address: str) -> str:
+    try:
+        parsed = ip_address(address)
+    except ValueError:  # a unix socket has none
+        return address
+    return str(ip_network(f"{parsed}/64", strict=False)) if parsed.version == 6 else address
 
 
 def guard_flower() -> None:
@@ -62,6 +109,7 @@ def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
         module.apply_options(sys.argv[0], tornado_argv)
         refuse_open(module.options, os.environ)
         _list_every_queue()
+        _slow_guesses(GuessBrake())
         return start(tornado_argv, *args, **kwargs)
 
     start_closed.is_guarded = True  # type: ignore[attr-defined]
@@ -78,6 +126,31 @@ def _list_every_queue() -> None:
 
     listed = BaseHandler.get_active_queue_names
     BaseHandler.get_active_queue_names = lambda handler: sorted({*listed(handler), *QUEUES})
+
+
+def _slow_guesses(brake: GuessBrake) -> None:
+    """An address that guesses at the sign-in gets 429 with ``Retry-After``, whatever it shows meanwhile."""
+    from flower.views import BaseHandler
+    from tornado.web import Finish
+
+    read_user = BaseHandler.get_current_user
+
+    def read_user_slowly(handler: Any) -> Any:
+        address = str(handler.request.remote_ip)
+        if wait := brake.wait_seconds(address):
+            handler.set_status(429)
+            handler.set_header("Retry-After", str(wait))
+            raise Finish(f"Too many wrong sign-ins from {address}: try again in {wait} s.\n")
+        try:
+            return read_user(handler)
+        except Exception:
+            # Without a sign-in it is a browser that asks for one.
+            if handler.request.headers.get("Authorization") and brake.add(address):
+                fields = {"address": address, "refused_seconds": GUESS_WINDOW_SECONDS}
+                log.warning("flower_guesses", extra={"fields": fields})
+            raise
+
+    BaseHandler.get_current_user = read_user_slowly
 
 
 def _set_defaults() -> None:

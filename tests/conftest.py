@@ -14,6 +14,7 @@ from services.core.settings import Settings, get_settings
 from services.fleet.embedded.servers import EmbeddedServers
 from services.schema.migrate import apply_migrations
 from services.schema.models import metadata
+from tests.lock_order import UNWATCHED, watch_locks
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
 
@@ -61,7 +62,7 @@ def environment(servers: EmbeddedServers) -> Iterator[dict[str, str]]:
         "BROKER_URL": servers.broker_url,
         "FLEET_HOME": str(servers.home),
         "SECRET_KEY": "tests-only-" + "k" * 32,
-        "CRON_SECRET": "tests-only-cron-secret",
+        "CRON_SECRET": "tests-only-cron-secret-" + "c" * 32,
         "LOG_LEVEL": "warning",
     }
     before = {name: os.environ.get(name) for name in wanted}
@@ -98,14 +99,16 @@ def engine(environment: dict[str, str], owner_engine: Engine) -> Iterator[Engine
         tx.execute(text(f"truncate {names} restart identity cascade"))
     # Or the anchors of one test would contradict the chains of the next.
     shutil.rmtree(Path(environment["FLEET_HOME"]) / "archive", ignore_errors=True)
-    yield db.get_engine()
+    with watch_locks(db.get_engine()) as watch:
+        yield db.get_engine()
     db.get_engine().dispose()
+    assert watch.faults == [], "locks were taken out of order: see services.core.locks.Lock"
 
 
 @pytest.fixture
 def tx(engine: Engine) -> Iterator[Connection]:
-    """A transaction that is rolled back when the test ends."""
-    with engine.connect() as connection, connection.begin() as outer:
+    """A transaction that is rolled back when the test ends; it may stand for several of the product's."""
+    with engine.connect().execution_options(**UNWATCHED) as connection, connection.begin() as outer:
         yield connection
         outer.rollback()
 

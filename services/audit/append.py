@@ -10,16 +10,17 @@ from sqlalchemy import Connection
 from services.audit.chain import FIRST_PREV_HASH, AuditEvent, Entry, Mutation, hash_event, mutations_text
 from services.core.arrays import int_array
 from services.core.bulk import copy_rows
+from services.core.locks import Lock
 
 __all__ = ["Entry", "Mutation", "append_all", "append_audit"]
 
 _LOCK_SPACE = 0x41554454  # "AUDT": keeps the chains' advisory locks apart from anybody else's
 _FLEET = 0  # stands for the fleet's own chain where a number is needed: shop ids begin at 1
 
-_LOCK = """
+_LOCK = Lock.CHAINS.mark("""
 select pg_advisory_xact_lock(%(space)s, shop_id)
   from (select unnest(%(shop_id)s::int[]) as shop_id order by 1) sorted
-"""
+""")
 
 # One round trip for two questions: the heads of the chains, and (hash null) the items that are in a chain
 # already. Nearly always every item is newer than all that were audited: then one look at the last is enough.

@@ -17,6 +17,7 @@ from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.locks import lock_objects
 from services.core.reading import LARGEST_ID, Unreadable, find_text, read_epoch, read_text
+from services.core.redact import quote_value
 from services.ledger.said import say_money
 from services.providers.stripe_api import list_objects
 
@@ -186,7 +187,7 @@ def _read(source: Mapping[str, Any], payout_id: str) -> BalanceEntry:
     try:
         return read_balance_entry(source, payout_id)
     except Unreadable as fault:
-        why = f"balance transaction {source.get('id')!r}: {fault}"
+        why = f"balance transaction {quote_value(source.get('id'))}: {fault}"
         raise Refused("stripe.unreadable_entry", why) from None
 
 

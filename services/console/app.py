@@ -42,7 +42,7 @@ def make_app(settings: Settings | None = None, probe: Probe | None = None) -> Fl
     app.register_blueprint(cron_blueprint())
     app.register_blueprint(audit_blueprint(settings))
     app.add_template_filter(describe_age, "age")
-    close_all_but_public(app, settings.cron_secret)
+    close_all_but_public(app, settings.cron_secrets)
 
     @app.get("/")
     def home() -> str:

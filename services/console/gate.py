@@ -1,5 +1,6 @@
 """Who may open which page. A route that nobody thought about is closed, not open."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from flask import Flask, Response, abort, request
@@ -31,10 +32,10 @@ SECURITY_HEADERS: Final = {
 }
 
 
-def close_all_but_public(app: Flask, cron_secret: str = "") -> None:
+def close_all_but_public(app: Flask, cron_secrets: Sequence[str] = ()) -> None:
     """Answer 403 on every route that is not public, and harden every answer's headers.
 
-    A machine's route opens to whoever shows ``cron_secret``; while that is empty, to nobody.
+    A machine's route opens to a request that shows one of ``cron_secrets``; without any it stays closed.
     """
 
     @app.before_request
@@ -43,9 +44,9 @@ def close_all_but_public(app: Flask, cron_secret: str = "") -> None:
             return None
         if request.endpoint not in SECRET_ROUTES:
             abort(403, f"{request.path} has no sign-in yet, so nobody may open it")
-        if knows_secret(request.headers, cron_secret):
+        if knows_secret(request.headers, cron_secrets):
             return None
-        return {"error": "forbidden", "detail": HOW_TO_SHOW if cron_secret else HOW_TO_SET}, 403
+        return {"error": "forbidden", "detail": HOW_TO_SHOW if cron_secrets else HOW_TO_SET}, 403
 
     @app.after_request
     def harden(response: Response) -> Response:

@@ -1,5 +1,6 @@
 """Who knows ``CRON_SECRET``: machines that start jobs and ask for proofs, and sign in nowhere."""
 
+from collections.abc import Sequence
 from hmac import compare_digest
 
 from werkzeug.datastructures import Headers
@@ -8,20 +9,18 @@ SECRET_HEADERS = ("X-Cron-Secret", "X-Internal-Secret")
 _BEARER = "bearer "
 
 
-def knows_secret(headers: Headers, cron_secret: str) -> bool:
-    """Tell, in constant time, whether one of the three headers holds ``cron_secret``.
+def knows_secret(headers: Headers, cron_secrets: Sequence[str]) -> bool:
+    """Return, in constant time, whether one of the three headers holds one of ``cron_secrets``.
 
-    An empty secret is known to nobody.
+    An empty secret opens nothing.
     """
-    if not cron_secret:
-        return False
     given = [headers.get(name, "") for name in SECRET_HEADERS]
     authorization = headers.get("Authorization", "")
     if authorization[: len(_BEARER)].lower() == _BEARER:
         given.append(authorization[len(_BEARER) :].strip())
-    wanted = cron_secret.encode()
     found = False
-    for candidate in given:
-        # Bytes, as they came: text beyond ASCII cannot be compared in constant time.
-        found |= compare_digest(candidate.encode("latin-1", "replace"), wanted)
+    for wanted in filter(None, cron_secrets):
+        for candidate in given:
+            # Bytes, as they came: text beyond ASCII cannot be compared in constant time.
+            found |= compare_digest(candidate.encode("latin-1", "replace"), wanted.encode())
     return found

@@ -1,6 +1,7 @@
 """Serves the console: ``python -m services.console.serve``."""
 
 import gc
+import logging
 
 from flask import Flask
 from granian import Granian
@@ -10,8 +11,10 @@ from services.console.app import make_app
 from services.core.db import get_engine
 from services.core.log import configure_logging, granian_log_config
 from services.core.sentry import init_sentry
-from services.core.settings import get_settings
+from services.core.settings import SHORTEST_SECRET, get_settings
 from services.jobs.watchman import Watchman
+
+log = logging.getLogger(__name__)
 
 
 def start_app() -> Flask:
@@ -22,6 +25,11 @@ def start_app() -> Flask:
     settings = get_settings()
     configure_logging(settings, "console")
     init_sentry(settings, "console")
+    for name, length in settings.short_secrets.items():
+        log.warning(
+            "secret_too_short",
+            extra={"fields": {"setting": name, "characters": length, "needed": SHORTEST_SECRET}},
+        )
     Watchman(get_engine()).start()
     return make_app(settings)
 

@@ -5,6 +5,7 @@ importing any task: https://docs.celeryq.dev/en/stable/internals/protocol.html. 
 holds it against what Celery itself would have written.
 """
 
+import logging
 import os
 import socket
 import time
@@ -14,6 +15,7 @@ from uuid import uuid4
 
 import kombu
 from kombu.exceptions import ChannelError, OperationalError
+from kombu.transport.virtual import base as virtual_transport
 
 from services.core.errors import ShopfleetError
 from services.core.settings import get_settings
@@ -30,8 +32,20 @@ REDIS_OPTIONS: dict[str, Any] = {
     "client_name": "shopfleet",
 }
 
+log = logging.getLogger(__name__)
+
 _ORIGIN = f"{os.getpid()}@{socket.gethostname()}"
 _IDS_SHOWN = 20
+
+
+def _forget_messages(messages: Sequence[Any], **_: Any) -> str:
+    """Messages that a dead broker cannot take back are counted in the log, and left to the sweep."""
+    log.warning("messages_not_returned", extra={"fields": {"count": len(messages)}})
+    return ""
+
+
+# kombu would write them into a file of the temporary folder, which is never removed. They hold ids only.
+virtual_transport.emergency_dump_state = _forget_messages
 
 
 class BrokerAway(ShopfleetError):

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible
 from services.core.errors import ShopfleetError
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -36,13 +37,18 @@ def parse_moment(text: str, now: datetime) -> datetime:
     """
     try:
         at = datetime.fromisoformat(text.strip())
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        if is_plausible(at):
+            return at
     except (ValueError, OverflowError):
         pass
     try:
         return now - parse_duration(text)
     except (TimeInvalid, OverflowError):
-        wanted = "a time such as 2026-11-20T08:00Z, a day such as 2026-11-20, or an age such as 24h"
+        wanted = (
+            f"a time such as 2026-11-20T08:00Z or a day such as 2026-11-20, of the years {FIRST_YEAR} to "
+            f"{LAST_YEAR}, or an age such as 24h"
+        )
         raise TimeInvalid(f"{text!r} should be {wanted}") from None
 
 

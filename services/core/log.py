@@ -22,6 +22,7 @@ from services.core.settings import Settings
 STDOUT_FD = 1
 LONGEST_FIELD = 200
 """Characters of a field that a stranger may choose (a shop in an address, a topic in a header)."""
+LONGEST_TRACE_LINE = 500
 
 # Celery names every message twice and httpx every call; the wide lines say more in one.
 _CHATTY = (
@@ -141,7 +142,8 @@ class LineHandler(logging.Handler):
             }
             if record.exc_info and record.exc_info[0] is not None:
                 # Without local variables: those hold secrets.
-                fields["exception"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+                trace = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+                fields["exception"] = "\n".join(_shorten(line) for line in trace.split("\n"))
             fields = {
                 name: redact_text(value) if name == "exception" else redact_field(name, value)
                 for name, value in fields.items()
@@ -149,6 +151,11 @@ class LineHandler(logging.Handler):
             _write_line(self._fd, self._render(fields))
         except Exception:  # noqa: BLE001 - a line that cannot be written must not end what it describes
             self.handleError(record)
+
+
+def _shorten(line: str) -> str:
+    """Return ``line`` of a traceback, without the rest of a value that its message quotes whole."""
+    return line if len(line) <= LONGEST_TRACE_LINE else f"{line[:LONGEST_TRACE_LINE]}..."
 
 
 def granian_log_config(settings: Settings, process: str) -> dict[str, Any]:

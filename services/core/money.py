@@ -4,6 +4,7 @@ import re
 from functools import lru_cache
 
 from services.core.errors import ShopfleetError
+from services.core.redact import quote_value
 
 # ISO 4217 amendment 176: every active currency that does not have two decimals.
 _EXPONENTS = {
@@ -29,7 +30,7 @@ class MoneyInvalid(ShopfleetError, ValueError):
 def exponent_of(currency: str) -> int:
     """Return how many decimals ``currency`` has: JPY 0, most 2, KWD 3."""
     if not _CURRENCY.fullmatch(currency):
-        raise MoneyInvalid(f"currency {currency!r} should be three capital letters such as CAD")
+        raise MoneyInvalid(f"currency {quote_value(currency)} should be three capital letters such as CAD")
     return _EXPONENTS.get(currency, 2)
 
 
@@ -47,13 +48,15 @@ def to_minor(amount: str, currency: str) -> int:
             return int(digits)
     match = _AMOUNT.fullmatch(amount) if isinstance(amount, str) else None
     if match is None:
-        raise MoneyInvalid(f"amount {amount!r} should be a decimal string such as '12.50'")
+        raise MoneyInvalid(f"amount {quote_value(amount)} should be a decimal string such as '12.50'")
     sign, whole, fraction = match[1], match[2], match[3] or ""
     if fraction[exponent:].strip("0"):
-        raise MoneyInvalid(f"amount {amount!r} has more than the {exponent} decimals of {currency}")
+        raise MoneyInvalid(
+            f"amount {quote_value(amount)} has more than the {exponent} decimals of {currency}"
+        )
     minor = int(whole + fraction[:exponent].ljust(exponent, "0"))
     if minor > LARGEST_MINOR:
-        raise MoneyInvalid(f"amount {amount!r} {currency} is more than the books can hold")
+        raise MoneyInvalid(f"amount {quote_value(amount)} {currency} is more than the books can hold")
     return -minor if sign else minor
 
 

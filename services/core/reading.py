@@ -9,14 +9,17 @@ from typing import Any, TypeVar
 
 import orjson
 
+from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible
 from services.core.errors import Refused
 from services.core.money import MoneyInvalid, to_minor
+from services.core.redact import quote_value
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 
 LARGEST_ID = 2**63 - 1
 LARGEST_COUNT = 2**31 - 1
+_WITHIN_YEARS = f"of the years {FIRST_YEAR} to {LAST_YEAR}"
 
 
 class Unreadable(Exception):
@@ -26,10 +29,7 @@ class Unreadable(Exception):
     """The error code of the refusal, where it is another than that of the kind of body."""
 
     def __init__(self, field: str, found: object, wanted: str) -> None:
-        shown = repr(found)
-        super().__init__(
-            f"{field} is {shown if len(shown) <= 80 else shown[:77] + '...'}: it should be {wanted}"
-        )
+        super().__init__(f"{field} is {quote_value(found, field)}: it should be {wanted}")
         self.field, self.found, self.wanted = field, found, wanted
 
     def within(self, place: str) -> "Unreadable":
@@ -53,7 +53,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as fault:
-        raise Unreadable("the body", body[:40], f"a JSON object ({fault})") from None
+        raise Unreadable("the body", body, f"a JSON object ({fault})") from None
     if type(value) is not dict:
         raise Unreadable("the body", value, "a JSON object")
     return value
@@ -122,11 +122,13 @@ def as_instant(value: object, name: str) -> datetime:
     """Return ``value``, an ISO 8601 text with an offset, as an aware moment in UTC."""
     try:
         moment = datetime.fromisoformat(value)  # type: ignore[arg-type] # it refuses what is not text
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
+        if moment.tzinfo is not None and is_plausible(at := moment.astimezone(UTC)):
+            return at
     except (ValueError, TypeError, OverflowError):
         pass
-    raise Unreadable(name, value, "a time with its offset, such as 2026-11-20T09:30:00-08:00")
+    raise Unreadable(
+        name, value, f"a time with its offset, such as 2026-11-20T09:30:00-08:00, {_WITHIN_YEARS}"
+    )
 
 
 def read_instant(source: Mapping[str, Any], name: str) -> datetime:
@@ -143,9 +145,9 @@ def find_instant(source: Mapping[str, Any], name: str) -> datetime | None:
 def read_epoch(source: Mapping[str, Any], name: str) -> datetime:
     """Return the field, seconds since 1970, as an aware moment."""
     value = source.get(name)
-    if type(value) is int and 0 <= value < 2**35:
-        return datetime.fromtimestamp(value, UTC)
-    raise Unreadable(name, value, "seconds since 1970")
+    if type(value) is int and 0 <= value < 2**35 and is_plausible(at := datetime.fromtimestamp(value, UTC)):
+        return at
+    raise Unreadable(name, value, f"seconds since 1970, {_WITHIN_YEARS}")
 
 
 def as_list(value: object, name: str) -> list[dict[str, Any]]:

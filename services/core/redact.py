@@ -1,7 +1,8 @@
-"""No secret leaves in a log line or an error report. Pure: values in, the same values without secrets out.
+"""No secret and no address leaves in a log line or an error report. Pure: values in, clean values out.
 
 Two nets, because either alone leaks: names that say "secret" hide whatever they hold, and values that
-look like a credential are cut out of any text, such as an exception's message.
+look like a credential, a mail address or a phone number are cut out of any text, such as an exception's
+message.
 """
 
 import re
@@ -11,6 +12,10 @@ from typing import Any
 HIDDEN = "[hidden]"
 DEEPEST = 6
 """Levels of nesting that are looked into; what lies deeper is hidden as a whole."""
+LONGEST_QUOTE = 64
+"""Characters of a value that an error quotes."""
+_LONGEST_READ = 4096
+"""Characters of it that are searched. What is cut off could not come into the quote: no mask is so short."""
 
 _SECRET_NAME = re.compile(
     r"secret|token|passw|authorization|signature|hmac|dsn|cookie|credential|api_?-?key|private_?-?key"
@@ -23,6 +28,17 @@ _SECRET_TEXT = re.compile(
     r"|\bre_[A-Za-z0-9]{6,}_[A-Za-z0-9]{10,}"
     r"|\b(?:Bearer|Basic)\s+[A-Za-z0-9+/=_.\-]{8,}"
 )
+_PERSONAL_NAME = re.compile(
+    r"phone|e_?mail|(?:first|last|full)_?name|address|postal|zip|note|recipient|participant|company",
+    re.IGNORECASE,
+)
+_PERSONAL_TEXT = re.compile(
+    r"(?<![\w.+-])(?P<email>[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+)"
+    r"|(?<![\w+])\+[0-9](?:[ ().-]{0,2}[0-9]){6,14}(?![0-9])"
+    r"|(?<![\w+])\(?[0-9]{3}\)?[ .-]{1,2}[0-9]{3}[ .-][0-9]{4}(?![0-9])"
+)
+_LONG_NUMBER = re.compile(r"(?<![\w/])[0-9]{10,15}(?!\w)")
+"""A phone number without its plus, in a value that should be something else. In a path it is an id."""
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s@'\"]*:[^/\s'\"]*@")
 # SQLAlchemy and PostgreSQL quote a failed statement's values: those are customers' data.
 _SQL_VALUES = re.compile(
@@ -34,10 +50,32 @@ _SQL_VALUES = re.compile(
 
 
 def redact_text(text: str) -> str:
-    """Return ``text`` without anything that looks like a credential or a failed statement's values."""
+    """Return ``text`` without what looks like a credential, an address or a failed statement's values."""
     text = _SQL_VALUES.sub(lambda found: (found[1] or found[2] or found[3]) + HIDDEN, text)
     text = _URL_LOGIN.sub(HIDDEN + "@", text)
-    return _SECRET_TEXT.sub(HIDDEN, text)
+    text = _SECRET_TEXT.sub(HIDDEN, text)
+    return _PERSONAL_TEXT.sub(lambda found: "[email]" if found["email"] else "[phone]", text)
+
+
+def quote_value(value: object, name: str = "") -> str:
+    """Return ``value``, which came from outside in the field ``name``, as an error may quote it.
+
+    Short, without credentials, mail addresses and phone numbers; a field that is named for them is hidden.
+    Of an object, a list or a body only the size is shown.
+    """
+    if value is not None and (is_secret_name(name) or _PERSONAL_NAME.search(name)):
+        return HIDDEN
+    match value:
+        case str():
+            text = _LONG_NUMBER.sub("[number]", redact_text(value[:_LONGEST_READ]))
+            return repr(text if len(text) <= LONGEST_QUOTE else f"{text[: LONGEST_QUOTE - 3]}...")
+        case bytes() | bytearray() | memoryview():
+            return f"{len(value)} bytes"
+        case Mapping():
+            return f"an object of {len(value)} fields"
+        case list() | tuple():
+            return f"a list of {len(value)}"
+    return repr(value)[:LONGEST_QUOTE]
 
 
 def is_secret_name(name: str) -> bool:

@@ -20,7 +20,7 @@ from sentry_sdk.types import Breadcrumb, Event, Hint
 from sentry_sdk.utils import BadDsn, Dsn
 
 from services.core.errors import SettingsInvalid
-from services.core.redact import redact
+from services.core.redact import redact, redact_text
 from services.core.settings import Settings
 
 WEB_COMPONENTS = ("ingress", "console")
@@ -64,7 +64,7 @@ def capture_dead_work(
         _tag(scope, topic=topic, shop=shop, request_id=request_id)
         scope.set_tag("code", code)
         scope.fingerprint = [topic, code]
-        scope.set_context("work", {"id": work_id, "last_error": last_error[:LONGEST_ERROR]})
+        scope.set_context("work", {"id": work_id, "last_error": redact_text(last_error)[:LONGEST_ERROR]})
         sentry_sdk.capture_message(f"{topic} is dead: {code}", level="error", scope=scope)
 
 
@@ -129,7 +129,7 @@ def _scrub(event: Event, _hint: Hint) -> Event | None:
             if part in event:
                 event[part] = redact(event[part])
         for error in event.get("exception", {}).get("values", ()):
-            error["value"] = redact(error.get("value"))
+            error["value"] = redact_text(str(error.get("value") or ""))[:LONGEST_ERROR]
         event.pop("user", None)
     except Exception:  # noqa: BLE001 - an event that cannot be cleaned must not be sent
         return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
@@ -20,6 +20,8 @@ from services.core.errors import SettingsInvalid
 
 BROKER_SCHEMES = ("redis", "rediss", "sentinel", "amqp", "amqps")
 MAIL_TRANSPORTS = ("smtp", "graph", "sendgrid", "resend", "file")
+SHORTEST_SECRET = 32
+"""Characters of a secret that a stranger may try to guess over HTTP."""
 SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 MAIL_NEEDS = MappingProxyType(
     {
@@ -42,6 +44,7 @@ class Settings:
     secret_key: str = field(repr=False)
     secret_key_previous: str = field(default="", repr=False)
     cron_secret: str = field(default="", repr=False)
+    cron_secret_previous: str = field(default="", repr=False)
     fleet_home: Path = Path(".fleet")
     fleet_timezone: str = "America/Vancouver"
     sentry_dsn: str = field(default="", repr=False)
@@ -85,6 +88,17 @@ class Settings:
     def zone(self) -> ZoneInfo:
         """The zone of fleet-wide schedules."""
         return ZoneInfo(self.fleet_timezone)
+
+    @property
+    def cron_secrets(self) -> tuple[str, ...]:
+        """The secrets that open the routes for machines: none where ``CRON_SECRET`` is empty."""
+        return (self.cron_secret, self.cron_secret_previous) if self.cron_secret else ()
+
+    @property
+    def short_secrets(self) -> dict[str, int]:
+        """The secrets of machines that are short enough to guess, each with its length."""
+        secrets = {"CRON_SECRET": self.cron_secret, "CRON_SECRET_PREVIOUS": self.cron_secret_previous}
+        return {name: len(value) for name, value in secrets.items() if 0 < len(value) < SHORTEST_SECRET}
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -134,8 +148,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     except (ZoneInfoNotFoundError, ValueError):
         faults.append(f"FLEET_TIMEZONE={timezone!r} should be an IANA name such as America/Vancouver")
     secret_key = text("SECRET_KEY", required="at least 32 random characters")
-    if secret_key and len(secret_key) < 32:
-        faults.append(f"SECRET_KEY has {len(secret_key)} characters: it needs at least 32")
+    if secret_key and len(secret_key) < SHORTEST_SECRET:
+        faults.append(f"SECRET_KEY has {len(secret_key)} characters: it needs at least {SHORTEST_SECRET}")
     transport = choice("MAIL_TRANSPORT", "smtp", MAIL_TRANSPORTS)
     for name in MAIL_NEEDS.get(transport, ()):
         text(name, required=f"MAIL_TRANSPORT={transport} needs it")
@@ -157,6 +171,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         secret_key=secret_key,
         secret_key_previous=text("SECRET_KEY_PREVIOUS"),
         cron_secret=text("CRON_SECRET"),
+        cron_secret_previous=text("CRON_SECRET_PREVIOUS"),
         fleet_home=fleet_home,
         fleet_timezone=timezone,
         sentry_dsn=text("SENTRY_DSN"),
@@ -180,7 +195,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         sendgrid_api_base=text("SENDGRID_API_BASE", "https://api.sendgrid.com"),
         resend_api_key=text("RESEND_API_KEY"),
         resend_api_base=text("RESEND_API_BASE", "https://api.resend.com"),
-        archive_url=_checked_archive(text("ARCHIVE_URL", f"file://{quote(str(fleet_home))}/archive"), faults),
+        archive_url=_checked_archive(text("ARCHIVE_URL", (fleet_home / "archive").as_uri()), faults),
         archive_retain_days=number("ARCHIVE_RETAIN_DAYS", 400, 1, 36_500),
         shopify_api_base=text("SHOPIFY_API_BASE"),
         stripe_api_base=text("STRIPE_API_BASE", "https://api.stripe.com"),
@@ -234,6 +249,8 @@ def _checked_archive(url: str, faults: list[str]) -> str:
     is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
     if not is_folder and not (parts.scheme == "s3" and parts.netloc):
         faults.append(f"ARCHIVE_URL={url!r} should be file:///folder or s3://bucket/prefix")
+    elif parts.query or parts.fragment or url.endswith(("?", "#")):
+        faults.append(f"ARCHIVE_URL={url!r} holds ? or #, which end its path: write %3F or %23 for them")
     return url
 
 

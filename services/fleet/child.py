@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from services.core.files import open_private
 from services.fleet.guard import Guard, watch_line
 
 
@@ -75,14 +76,16 @@ class Child:
             except OSError:
                 return  # told again below
 
-        log = program.log.open("ab") if program.log else None
+        log = subprocess.PIPE
+        if program.log:
+            log = open_private(str(program.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             self._process = subprocess.Popen(
                 program.argv,
                 env=dict(program.env),
                 cwd=program.cwd,
                 stdin=subprocess.DEVNULL,
-                stdout=log or subprocess.PIPE,
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=tell_guard,  # noqa: PLW1509 - one write; it takes no lock that a thread may hold
@@ -91,8 +94,8 @@ class Child:
                 extra_groups=[] if program.account else None,
             )
         finally:
-            if log is not None:
-                log.close()
+            if log != subprocess.PIPE:
+                os.close(log)
         self.started_at_seconds = time.monotonic()
         self._guard.watch(self._process.pid, program.stop_signal, program.last_signal)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from services.core.clock import utc_now
 from services.core.errors import SettingsInvalid
-from services.core.settings import Settings, read_settings
+from services.core.settings import SHORTEST_SECRET, Settings, read_settings
 from services.fleet.embedded.state import find_owner
 from services.fleet.ports import find_listener, is_free
 
@@ -46,10 +46,17 @@ def examine(environ: Mapping[str, str], home: Path) -> list[Finding]:
         mend = "set what is named in the environment or in .env; in an embedded fleet, " + _UP
         return [*findings, Finding("settings", False, str(error), mend)]
     findings.append(Finding("settings", True, "complete"))
+    findings.append(_secrets(settings))
     findings += _ports(settings, running=find_owner(home) is not None)
     findings += _database(settings)
     findings.append(_broker(settings.broker_url))
     return findings
+
+
+def _secrets(settings: Settings) -> Finding:
+    short = [f"{name} has {length} characters" for name, length in settings.short_secrets.items()]
+    mend = f"set a secret of {SHORTEST_SECRET} or more: openssl rand -hex 32"
+    return Finding("machine secrets", not short, "; ".join(short) or "long enough, or not set", mend)
 
 
 def _zone_rules() -> Finding:

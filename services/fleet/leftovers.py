@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from services.fleet.embedded.state import write_private
+
 
 def record_processes(path: Path, pids: Mapping[str, int | None]) -> None:
     """Leave in ``path`` which processes run, with their start times: a number alone may be reused."""
@@ -18,9 +20,7 @@ def record_processes(path: Path, pids: Mapping[str, int | None]) -> None:
         with contextlib.suppress(psutil.Error):
             if pid is not None:
                 rows[name] = [pid, psutil.Process(pid).create_time()]
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    fresh.replace(path)
+    write_private(path, json.dumps(rows, indent=1) + "\n")
 
 
 def find_recorded(path: Path) -> dict[str, int]:

@@ -15,7 +15,7 @@ from typing import TextIO
 from services.core.settings import read_settings
 from services.fleet.embedded import EmbeddedServers
 from services.fleet.embedded.servers import POSTGRES_PORT, VALKEY_PORT
-from services.fleet.embedded.state import HomeLock
+from services.fleet.embedded.state import HomeLock, close_folders
 from services.fleet.envfile import ensure_secrets, read_merged, record_running, record_stopped
 from services.fleet.errors import FleetError, ServerFailed
 from services.fleet.guard import Guard
@@ -83,6 +83,9 @@ def start_fleet(
     with ExitStack() as stack:
         lock = HomeLock(home)
         stack.callback(lock.release)
+        # What the fleet's processes write holds personal data: no file of theirs is for anybody else.
+        stack.callback(os.umask, os.umask(0o077))
+        close_folders(home)
         ended = end_recorded(home / "processes.json")
         guard = Guard()
         stack.callback(guard.close)
@@ -157,7 +160,7 @@ def _choose_values(home: Path, given: dict[str, str], *, auto_ports: bool, sandb
         values[name] = str(port)
     extra = ensure_secrets(home) | {
         "FLEET_HOME": str(home),
-        "ARCHIVE_URL": f"file://{home}/archive",
+        "ARCHIVE_URL": (home / "archive").as_uri(),
     }
     if "MAIL_SINK_PORT" in values:
         extra["SMTP_URL"] = f"smtp://{LOOPBACK}:{values['MAIL_SINK_PORT']}"

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from services.audit.append import append_all
 from services.core.errors import ShopfleetError
 from services.jobs.job import Job
 from services.jobs.start import Start, start_run
@@ -52,7 +53,7 @@ def start_asked(
     At a shop where it is paused it runs too: somebody asked for it. Raises what ``find_scope`` and
     ``start_run`` do, and then nothing has begun anywhere, once the caller rolls back.
     """
-    return [
+    asked = [
         Asked(
             shop,
             start_run(
@@ -61,3 +62,5 @@ def start_asked(
         )
         for shop in find_scope(tx, job, slug)
     ]
+    append_all(tx, [entry for one in asked for entry in one.start.audit], now)
+    return asked

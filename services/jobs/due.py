@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
+from services.core.clock import FIRST_YEAR
 from services.core.errors import ShopfleetError
 from services.jobs.job import CatchUp, Covers
 
@@ -129,6 +130,8 @@ def parse_period(covers: Covers, text: str, now: datetime, zone: ZoneInfo) -> st
     """Return ``text`` if it names a period of such a job that is over; else raise ``PeriodInvalid``."""
     try:
         _, ends = period_bounds(covers, text, zone)
+        if ends.year < FIRST_YEAR:
+            raise ValueError(text)
     except (ValueError, OverflowError):
         example = period_of(covers, now, zone)
         raise PeriodInvalid(f"period={text!r} should be a {covers} such as {example}") from None

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from services.core.clock import utc_now
 from services.core.errors import Refused, WorkError
+from services.core.redact import quote_value
 from services.core.settings import get_settings
 from services.jobs.ended import record_ended
 from services.jobs.job import FLEET_ZONE, SHOP_ZONE, Covers
@@ -74,7 +75,7 @@ class JobEffect:
         if not isinstance(run_id, int):
             return Refused(
                 "job.no_run",
-                f"run is {run_id!r}: it should be the id of a row of job_runs; use fleet jobs run",
+                f"run is {quote_value(run_id)}: it should be the id of a row of job_runs; use fleet jobs run",
             )
         found = tx.exec_driver_sql(_START, {"id": run_id, "now": now, "work_id": item.id}).first()
         if found is None:

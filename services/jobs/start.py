@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from services.audit.append import Mutation, append_audit
+from services.audit.chain import Entry, Mutation
 from services.core.arrays import instant_array, int_array, text_array
 from services.core.settings import get_settings
 from services.jobs.due import parse_period, period_of
@@ -95,6 +95,8 @@ class Start(NamedTuple):
     period: str
     ref: WorkRef | None = None
     told: tuple[WorkRef, ...] = ()
+    audit: tuple[Entry, ...] = ()
+    """What the caller appends, once for all the runs of its transaction."""
 
 
 def record_runs(
@@ -170,24 +172,15 @@ def start_run(
         new = tx.exec_driver_sql(_AGAIN, again).one()
     run = StartedRun(*new)
     ref, *told = _plan_work(tx, [run], {job.name: job}, now, origin)
-    append_audit(
-        tx,
-        shop_id=shop_id,
-        staff_label=by,
-        action="job.run",
-        request_id=request_id,
-        now=now,
-        mutations=[
-            Mutation(
-                "job_runs",
-                str(run.id),
-                f"{job.name} for {period} started by hand" + (", again" if force else ""),
-                None,
-                {"job": job.name, "period": period, "origin": origin},
-            )
-        ],
+    mutation = Mutation(
+        "job_runs",
+        str(run.id),
+        f"{job.name} for {period} started by hand" + (", again" if force else ""),
+        None,
+        {"job": job.name, "period": period, "origin": origin},
     )
-    return Start(Found.STARTED, run.id, period, ref, tuple(told))
+    entry = Entry(shop_id, by, "job.run", request_id, [mutation])
+    return Start(Found.STARTED, run.id, period, ref, tuple(told), (entry,))
 
 
 def zone_of(job: Job, shop: Shop | None) -> ZoneInfo:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from random import Random
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -19,15 +20,15 @@ class Ended:
     """What one call came to: its items with their outcomes, and what to write down for all of them."""
 
     pairs: Sequence[tuple[WorkItem, Outcome]]
-    record: Callable[[Connection, Collection[int]], Recorded] | None = None
+    record: Callable[[Connection, Sequence[Any], Collection[int]], Recorded] | None = None
+    taught: Any = None
     calls: Calls = field(default_factory=Calls)
     """Which providers answered, and which refused our credential."""
 
     @property
-    def place(self) -> tuple[int, str]:
-        """Where it comes in the order in which own effects lock what several items may have learned about."""
-        first = self.pairs[0][0]
-        return first.shop_id, first.key
+    def records_alone(self) -> bool:
+        """Whether an outcome writes by itself what was learned."""
+        return any(isinstance(outcome, Done) and outcome.record for _, outcome in self.pairs)
 
 
 def items_of(call: Call) -> Sequence[WorkItem]:
@@ -46,7 +47,10 @@ def _act(call: Call, topic: Topic) -> Ended:
         if isinstance(call, Prepared):
             return Ended([(call.item, call.act())])
         answers: Answers = call.act()
-        return Ended(list(zip(items, answers.outcomes, strict=True)), answers.record)
+        ended = Ended(list(zip(items, answers.outcomes, strict=True)), answers.record, answers.taught)
+        if ended.records_alone:
+            raise ValueError("an outcome of a call for several items has a record: Answers has one for all")
+        return ended
     except Exception as fault:  # noqa: BLE001 - every failure becomes an outcome
         first = items[0]
         bug = as_bug(fault, topic.name, shop_id=first.shop_id, request_id=first.request_id)
@@ -54,22 +58,15 @@ def _act(call: Call, topic: Topic) -> Ended:
 
 
 def part_ended(ended: Sequence[Ended]) -> list[list[Ended]]:
-    """Return what may be settled in one transaction: at most one call for several items of each shop.
+    """Return what may be settled in one transaction: calls that one function records together.
 
-    Such a call locks what it learned about in order; two of one shop, one after the other, would not.
+    It takes its locks at once. Two that record one after the other would lock out of order: an outcome that
+    records by itself is settled alone.
     """
-    parts: list[list[Ended]] = []
-    place: dict[int, int] = {}
+    parts: dict[object, list[Ended]] = {}
     for call in ended:
-        number = 0
-        if len(call.pairs) > 1:
-            shop_id = call.pairs[0][0].shop_id
-            number = place.get(shop_id, 0)
-            place[shop_id] = number + 1
-        while len(parts) <= number:
-            parts.append([])
-        parts[number].append(call)
-    return parts
+        parts.setdefault(id(call) if call.records_alone else call.record, []).append(call)
+    return list(parts.values())
 
 
 def plan_ended(topic: Topic, call: Ended, now: datetime, rng: Random) -> list[Settlement]:
@@ -84,14 +81,13 @@ def plan_ended(topic: Topic, call: Ended, now: datetime, rng: Random) -> list[Se
     return [one._replace(next_retry_at=due[one.error_code]) if one.next_retry_at else one for one in planned]
 
 
-def record_ended(tx: Connection, call: Ended, held: Collection[int]) -> list[Recorded]:
-    mine = {item.id for item, _ in call.pairs if item.id in held}
-    if not mine:
-        return []
-    told = [call.record(tx, mine)] if call.record else []
-    by_key = sorted(call.pairs, key=lambda pair: pair[0].key)
-    return told + [
-        outcome.record(tx)
-        for item, outcome in by_key
-        if isinstance(outcome, Done) and outcome.record and item.id in mine
-    ]
+def record_ended(tx: Connection, part: Sequence[Ended], held: Collection[int]) -> Recorded:
+    """What ``part`` (see ``part_ended``) learned is written for the items that are ``held``."""
+    kept = [call for call in part if any(item.id in held for item, _ in call.pairs)]
+    if kept and (record := kept[0].record):
+        return record(tx, [call.taught for call in kept], held)
+    outcomes = [outcome for call in kept for _, outcome in call.pairs]
+    for outcome in outcomes:
+        if isinstance(outcome, Done) and outcome.record:
+            return outcome.record(tx)
+    return Recorded()

@@ -10,7 +10,7 @@ from uuid import uuid4
 import orjson
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
-from services.audit.append import Mutation, append_audit
+from services.audit.append import Entry, Mutation, append_all
 from services.ledger.accept import NewEvent, WorkRef, record_events
 from services.ledger.filters import EventFilter, FilterInvalid
 from services.ledger.requeue import id_ranges
@@ -56,7 +56,7 @@ def replay_events(
         for row, accepted in zip(originals, record_events(tx, again), strict=True):
             repeated.append((row.shop_id, row.id, accepted.event_id))
             work += accepted.work
-    # Chains in ascending order of shop, so that two operators at once never wait for each other.
+    entries: list[Entry] = []
     for shop_id, of_shop in groupby(sorted(repeated), key=lambda place: place[0]):
         places = list(of_shop)
         summary = f"replayed {len(places)} events" + (f": {reason}" if reason else "")
@@ -66,15 +66,9 @@ def replay_events(
             "reason": reason,
         }
         row_id = str(places[0][1]) if len(places) == 1 else f"{len(places)} rows"
-        append_audit(
-            tx,
-            shop_id=shop_id,
-            staff_label=by,
-            action="event.replay",
-            request_id=request_id,
-            now=now,
-            mutations=[Mutation("inbound_events", row_id, summary, None, after)],
-        )
+        mutation = Mutation("inbound_events", row_id, summary, None, after)
+        entries.append(Entry(shop_id, by, "event.replay", request_id, [mutation]))
+    append_all(tx, entries, now)
     return Replayed(tuple(event_id for _, _, event_id in repeated), tuple(work))
 
 

@@ -6,6 +6,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.core.errors import WorkError
+from services.core.redact import redact_text
 from services.core.sentry import capture_bug
 from services.ledger.accept import WorkRef
 from services.ledger.settle import Bug, Settled
@@ -52,4 +53,4 @@ def as_bug(fault: Exception, topic: str, *, shop_id: int | None = None, request_
         return fault
     capture_bug(fault, topic=topic, shop=str(shop_id or ""), request_id=request_id)
     name = type(fault).__name__
-    return Bug(f"bug.{name}", f"{name}: {str(fault)[:500]}")
+    return Bug(f"bug.{name}", f"{name}: {redact_text(str(fault))[:500]}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
-from services.audit.append import Mutation, append_audit
+from services.audit.append import Entry, Mutation, append_all
 from services.ledger.accept import WorkRef
 from services.ledger.filters import FilterInvalid, WorkFilter
 from services.ledger.tables import work_queue
@@ -179,7 +179,7 @@ def _change(
     ).all()
     after_status = {"status": values["status"]} if "status" in values else {"locked": False}
     by_place = sorted((row.shop_id, row.topic, row.was, row.id) for row in changed)
-    # Chains in ascending order of shop, so that two operators at once never wait for each other.
+    entries: list[Entry] = []
     for shop_id, of_shop in groupby(by_place, key=lambda place: place[0]):
         mutations = []
         for (topic, was), group in groupby(of_shop, key=lambda place: place[1:3]):
@@ -189,13 +189,7 @@ def _change(
             after = {"ids": id_ranges(ids), "reason": reason, **after_status}
             row_id = str(ids[0]) if len(ids) == 1 else f"{len(ids)} rows"
             mutations.append(Mutation("work_queue", row_id, summary, before, after))
-        append_audit(
-            tx,
-            shop_id=shop_id or None,  # the fleet's own work is FLEET in the queue, null in the audit
-            staff_label=by,
-            action=action,
-            request_id=request_id,
-            now=now,
-            mutations=mutations,
-        )
+        # The fleet's own work is FLEET in the queue, null in the audit.
+        entries.append(Entry(shop_id or None, by, action, request_id, mutations))
+    append_all(tx, entries, now)
     return tuple(WorkRef(row.id, row.queue, row.topic) for row in changed)

@@ -169,17 +169,12 @@ class OutsideRunner:
         settlements = [one for call in ended for one in plan_ended(topic, call, now, self._rng)]
         with transaction(self._engine) as tx:
             held = settle_set(tx, settlements, now, token)
-            recorded = [
-                told
-                for call in sorted(ended, key=lambda call: call.place)
-                for told in record_ended(tx, call, held)
-            ]
-            refs = record_work(tx, [new for told in recorded for new in told.follow_on], now)
+            recorded = record_ended(tx, ended, held)
+            refs = record_work(tx, recorded.follow_on, now)
             settled = count_settled(settlements, held)
             record_stats(tx, topic, self._worker, settled, now)
-            audit = [entry for one in recorded for entry in one.audit]
-            audit += record_calls(tx, [(call.pairs[0][0].shop_id, call.calls) for call in ended], now)
-            append_all(tx, audit, now)
+            calls = [(call.pairs[0][0].shop_id, call.calls) for call in ended]
+            append_all(tx, [*recorded.audit, *record_calls(tx, calls, now)], now)
         request_ids = [one.item.request_id for one in settlements[:10]]
         report.add(SetReport(len(settlements), settled, refs, request_ids))
 

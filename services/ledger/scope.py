@@ -9,7 +9,7 @@ from services.ledger.topics import Topic
 
 _READ = """
 select id, mode, shop_id, rate_per_second, drain_tokens, drained_at from pauses
- where (queue is null or queue = %(queue)s) and (topic is null or topic = %(topic)s)
+ where (queue is null or queue = %(queue)s) and (topic is null or topic = %(topic)s) order by id
 """
 
 _SPEND = """

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from services.core.arrays import int_array
 from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.core.redact import redact_text
 from services.ledger.retry import plan_next_try
 from services.ledger.topics import Topic
 from services.ledger.work import Done, Outcome, WorkItem
@@ -138,7 +139,7 @@ def settle_set(
             "id": [s.item.id for s in failed],
             "status": [s.status for s in failed],
             "error_code": [s.error_code for s in failed],
-            "last_error": [(s.last_error or "")[:2000].replace("\0", "") for s in failed],
+            "last_error": [redact_text(s.last_error or "")[:2000].replace("\0", "") for s in failed],
             "next_retry_at": [s.next_retry_at for s in failed],
             "tries": [int(s.counts) for s in failed],
             "now": now,

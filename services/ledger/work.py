@@ -97,15 +97,17 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What one call came to: an outcome for each of its items, in order.
+    """What one call came to: an outcome for each of its items, in order, none of which records by itself.
 
-    ``record`` writes down what the call taught, once for all of them, whatever the outcomes are. It runs in
-    the settling transaction and is given the ids of the items whose lease still held; where one write fails,
-    it runs again item by item.
+    ``record`` writes down what several calls taught, whatever their outcomes are: it is given the ``taught``
+    of each of them, so that it can take all its locks at once (see ``services.core.locks.Lock``), and the
+    ids of the items whose lease still held. It runs in the settling transaction; where one write fails, it
+    runs again item by item.
     """
 
     outcomes: Sequence[Outcome]
-    record: Callable[[Connection, Collection[int]], Recorded] | None = None
+    record: Callable[[Connection, Sequence[Any], Collection[int]], Recorded] | None = None
+    taught: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import services.mail.own_kinds  # noqa: F401 - whoever composes knows the kinds of this package
+from services.core.redact import quote_value
 from services.mail.assemble import assemble
 from services.mail.kinds import Kind, MailInvalid, MailShop, get_kind
 from services.mail.message import Mail, Part
@@ -118,7 +119,9 @@ def _check(kind: Kind, ready: Templates, facts: Mapping[str, Any], recipient: st
             f"missing: {', '.join(missing) or 'none'}; not known: {', '.join(strange) or 'none'}"
         )
     if "@" not in recipient or recipient != one_line(recipient) or " " in recipient:
-        raise MailInvalid(f"recipient {recipient!r} should be one mail address such as owner@example.com")
+        raise MailInvalid(
+            f"recipient {quote_value(recipient)} should be one mail address such as owner@example.com"
+        )
     if bool(unsubscribe) != kind.can_unsubscribe:
         must = "needs a way to unsubscribe" if kind.can_unsubscribe else "cannot be unsubscribed"
         raise MailInvalid(f"mail {kind.name!r} {must}; unsubscribe is {unsubscribe!r}")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from services.audit.chain import Entry, Mutation
 from services.core.errors import Misconfigured, Refused
+from services.core.redact import quote_value
 from services.ledger.work import Done, Outcome, WorkItem
 from services.mail.transports import Route
 from services.providers.letter import mask_address
@@ -68,7 +69,9 @@ def plan_handing(
     it already can tell a repeat from a second mail.
     """
     if row is None or route is None:
-        return Refused("mail.not_there", f"no mail has the id {item.key!r}: it was removed from the outbox")
+        return Refused(
+            "mail.not_there", f"no mail has the id {quote_value(item.key)}: it was removed from the outbox"
+        )
     if row.status == "sent" or row.recipient == NOBODY:
         return Done("already_sent" if row.status == "sent" else "redacted")
     if row.status == "unknown":

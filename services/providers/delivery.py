@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import orjson
 
+from services.core.clock import is_plausible
 from services.core.errors import Rejected
 
 UNREADABLE = "unreadable"
@@ -83,17 +84,18 @@ def id_text(value: object) -> str:
 def find_instant(value: object) -> datetime | None:
     """Return the moment that an RFC 3339 text or a Unix time in seconds names, in UTC; None if it is neither.
 
-    Digits beyond microseconds are cut (Shopify sends nanoseconds). A text without a zone is no moment.
+    None, too, for a year that no event is of. Digits beyond microseconds are cut (Shopify sends nanoseconds).
+    A text without a zone is no moment.
     """
     try:
         if isinstance(value, str):
             moment = datetime.fromisoformat(value)
-            return moment.astimezone(UTC) if moment.tzinfo else None
-        if type(value) is int:
-            return datetime.fromtimestamp(value, UTC)
+            at = moment.astimezone(UTC) if moment.tzinfo else None
+        else:
+            at = datetime.fromtimestamp(value, UTC) if type(value) is int else None
     except (ValueError, OverflowError, OSError):
         return None
-    return None
+    return at if at and is_plausible(at) else None
 
 
 def body_digest(body: bytes) -> str:

@@ -11,6 +11,7 @@ from email.utils import parseaddr, quote
 from functools import lru_cache
 
 from services.core.errors import OutcomeUnknown, RetryLater, ShopfleetError
+from services.core.redact import quote_value
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,64}@[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,253}")
@@ -85,15 +86,15 @@ def ascii_address(address: str) -> str:
     address = address.strip()
     if not _ADDRESS.fullmatch(address):
         raise AddressInvalid(
-            f"address {address[:100]!r} should be one mail address such as owner@example.com"
+            f"address {quote_value(address)} should be one mail address such as owner@example.com"
         )
     local, _, domain = address.rpartition("@")
     if not local.isascii():
-        raise AddressInvalid(f"address {address[:100]!r} has letters beyond ASCII before the @")
+        raise AddressInvalid(f"address {quote_value(address)} has letters beyond ASCII before the @")
     try:
         return address if domain.isascii() else f"{local}@{domain.encode('idna').decode()}"
     except UnicodeError as fault:
-        raise AddressInvalid(f"address {address[:100]!r} has a domain that is no host name") from fault
+        raise AddressInvalid(f"address {quote_value(address)} has a domain that is no host name") from fault
 
 
 def mask_address(address: str) -> str:

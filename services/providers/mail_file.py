@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 
 from services.core.errors import Misconfigured, RetryLater
+from services.core.files import make_private_folder, open_private
 from services.providers.letter import Letter
 from services.providers.mime import render_mime
 
 
 class FileTransport:
-    """Writes letters to ``folder``. A file is complete once it has its name."""
+    """Writes letters to ``folder``, for its owner alone to read. A file is complete once it has its name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -19,8 +20,8 @@ class FileTransport:
         name = letter.message_id.replace("/", "_").replace("\\", "_").lstrip(".") + ".eml"
         unfinished = self._folder / f".{name}.part"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
+            make_private_folder(self._folder)
+            with open(unfinished, "wb", opener=open_private) as file:
                 file.write(render_mime(letter))
                 file.flush()
                 os.fsync(file.fileno())

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from services.audit.store import ObjectExists, ObjectMissing, ObjectStore
 from services.core.errors import Misconfigured, RetryLater
+from services.core.files import make_private_folder
 
 _MISSET = {"AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "PermanentRedirect", "SignatureDoesNotMatch"}
 _NO_LOCK = {"MethodNotAllowed", "NotImplemented", "ObjectLockConfigurationNotFoundError"}
@@ -43,14 +44,14 @@ class FolderStore:
         """Store ``data`` durably under ``key``, whole or not at all; raise ``ObjectExists``."""
         path = self._path(key)
         with _disk(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=".put-")
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                    os.fchmod(file.fileno(), 0o440)
+                    os.fchmod(file.fileno(), 0o400)
                 # A link, unlike a rename, refuses a name that is taken.
                 os.link(name, path)
             except FileExistsError:
@@ -91,7 +92,7 @@ class FolderStore:
 
     def describe(self) -> str:
         """Say which folder it is."""
-        return f"file://{self._folder}, a folder: guarded by its permissions alone"
+        return f"{self._folder.absolute().as_uri()}, a folder: guarded by its permissions alone"
 
     def _path(self, key: str) -> Path:
         path = self._folder / key

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from services.core.errors import Misconfigured, Refused, RetryLater
+from services.core.redact import quote_value
 from services.providers.calls import noted_call
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ def get_object(key: str, base_url: str, url: str, *, context: str = "") -> dict[
     Stripe only.
     """
     if not url.startswith(("/v1/", "/v2/")):
-        raise Refused("stripe.invalid_request", f"url is {url[:80]!r}: it should begin with /v1/ or /v2/")
+        raise Refused(
+            "stripe.invalid_request", f"url is {quote_value(url)}: it should begin with /v1/ or /v2/"
+        )
     with _stripe(key, base_url) as client:
         return _get(client, url, {"stripe_context": context} if context else {})
 

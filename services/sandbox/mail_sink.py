@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from services.core.clock import utc_now
+from services.core.files import make_private_folder, open_private
 
 LONGEST_LINE_BYTES = 64 * 1024
 LONGEST_MAIL_BYTES = 25 * 1024 * 1024
@@ -26,7 +27,7 @@ class MailSink:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._numbers = itertools.count(1)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Speak with one client until it quits or hangs up."""
@@ -42,7 +43,8 @@ class MailSink:
         envelope = f"X-Sink-From: {sender}\r\nX-Sink-To: {', '.join(recipients)}\r\n".encode()
         name = f"{utc_now():%Y%m%dT%H%M%S%f}-{os.getpid()}-{next(self._numbers):06d}.eml"
         unfinished = self.folder / (name + ".part")
-        unfinished.write_bytes(envelope + message)
+        with open(unfinished, "wb", opener=open_private) as file:
+            file.write(envelope + message)
         return unfinished.rename(self.folder / name)
 
 

@@ -15,13 +15,10 @@ from sqlalchemy import Connection, CursorResult
 
 from services.core.arrays import instant_array, int_array, text_array
 from services.core.bulk import write_new
-from services.core.locks import lock_buckets
+from services.core.locks import Lock, lock_stock_buckets
 
 Sku = tuple[int, str]
 """(shop, sku)."""
-
-_STOCK_LOCKS = 1
-"""The advisory locks under which levels are counted; taken after any object's own lock, never before."""
 
 
 class Movement(NamedTuple):
@@ -58,11 +55,22 @@ class Shift(NamedTuple):
     is_on_shelf: bool = True
 
 
-_LOCK_LEVELS = """
-select from unnest(%(shop_id)s::int[], %(sku)s::text[]) as v(shop_id, sku)
-  join inventory_levels l on l.shop_id = v.shop_id and l.sku = v.sku
+_IN_ORDER = """
  order by l.shop_id, (l.inventory_item_id || ':' || l.location_id) collate "C" for update of l
 """
+
+_LOCK_LEVELS = Lock.LEVELS.mark(f"""
+select from unnest(%(shop_id)s::int[], %(sku)s::text[]) as v(shop_id, sku)
+  join inventory_levels l on l.shop_id = v.shop_id and l.sku = v.sku {_IN_ORDER}""")
+
+_LOCK_MORE_LEVELS = Lock.LEVELS.mark(f"""
+select from (
+  select b.shop_id, b.inventory_item_id, b.location_id
+    from unnest(%(shop_id)s::int[], %(sku)s::text[]) as v(shop_id, sku)
+    join inventory_levels b on b.shop_id = v.shop_id and b.sku = v.sku
+   union
+  select * from unnest(%(level_shop)s::int[], %(item)s::bigint[], %(location)s::bigint[])
+) as wanted join inventory_levels l using (shop_id, inventory_item_id, location_id) {_IN_ORDER}""")  # noqa: S608
 
 # Joined sideways, one index probe for each sku: a plain join of sets whose size PostgreSQL cannot guess
 # becomes a loop over every pair.
@@ -243,17 +251,30 @@ def recount_shop(tx: Connection, shop_id: int, now: datetime) -> list[Shift]:
     return recount_levels(tx, skus, now)
 
 
-def lock_stock(tx: Connection, skus: Collection[Sku], *, is_shared: bool = False) -> int:
+def lock_stock(
+    tx: Connection, skus: Collection[Sku], *, is_shared: bool = False, levels: Collection[Level] = ()
+) -> int:
     """``tx`` alone counts the levels of ``skus`` until it ends; return how many levels that are.
 
     The locks of the skus keep a level that is just being inserted from missing a movement that is just
     being recorded. Those who only record movements share them (``is_shared``): where there is a level, its
-    row, locked before the movement is written, makes them take turns. The rows are locked in the order of
-    their pushes' keys, because what a push learned is written by row.
+    row, locked before the movement is written, makes them take turns. ``levels`` are rows that are locked
+    as well, whatever their sku: for what a push learned, which is written by row.
     """
     known = [(shop_id, sku) for shop_id, sku in skus if sku]
-    if not known:
+    if not known and not levels:
         return 0
-    lock_buckets(tx, _STOCK_LOCKS, known, is_shared=is_shared)
+    lock_stock_buckets(tx, known, is_shared=is_shared)
     values = {"shop_id": int_array(s for s, _ in known), "sku": text_array([sku for _, sku in known])}
-    return tx.exec_driver_sql(_LOCK_LEVELS, values).rowcount
+    if not levels:
+        return tx.exec_driver_sql(_LOCK_LEVELS, values).rowcount
+    return tx.exec_driver_sql(_LOCK_MORE_LEVELS, values | level_arrays(levels, shop="level_shop")).rowcount
+
+
+def level_arrays(levels: Collection[Level], *, shop: str = "shop_id") -> dict[str, str]:
+    """Return ``levels`` as the arrays ``shop_id`` (or ``shop``), ``item`` and ``location`` of a statement."""
+    return {
+        shop: int_array(level.shop_id for level in levels),
+        "item": int_array(level.inventory_item_id for level in levels),
+        "location": int_array(level.location_id for level in levels),
+    }

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.errors import Refused
-from services.core.locks import lock_objects
+from services.core.locks import Lock, lock_objects
 from services.core.reading import read_set
 from services.ledger.work import Done, Effects, Outcome, WorkItem
 from services.storefront.newest import UNTOLD
@@ -36,7 +36,6 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
             if variant.key not in newest or variant.version > newest[variant.key].version:
                 newest[variant.key] = variant
     gone = {key: item for key, item in products.changed.items() if products.rows[key].deleted_at is not None}
-    # After the products' own locks, never before: so nobody who holds an item waits for a product.
     lock_objects(
         tx, {(shop_id, item_lock(item)) for shop_id, item in newest.keys() | find_items_of(tx, gone)}
     )
@@ -103,4 +102,5 @@ _KIND = Kind(
     blank=Product(UNTOLD, "", ""),
     shown=("status",),
     lock=lambda number: f"product:{number}",
+    lock_kind=Lock.PRODUCTS,
 )

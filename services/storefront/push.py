@@ -110,7 +110,8 @@ class InventoryPush:
         return [plans[item.id] for item in items]
 
     def _act(self, batch: Batch, access: Access) -> Answers:
-        trial = _Trial(batch, Taught(shop_id=access.shop_id))
+        taught = Taught(shop_id=access.shop_id)
+        trial = _Trial(batch, taught)
         try:
             shelf = self._open_shelf(access)
         except WorkError as fault:
@@ -121,11 +122,8 @@ class InventoryPush:
             else:
                 trial.doubtful = list(batch.asks)
             trial.look(shelf)
-        now = self._clock()
-        return Answers(
-            [trial.outcomes[ask.item.id] for ask in batch.asks],
-            lambda tx, held: record_taught(tx, trial.taught, held, now),
-        )
+        taught.ended_at = self._clock()
+        return Answers([trial.outcomes[ask.item.id] for ask in batch.asks], record_taught, taught)
 
 
 class _Trial:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from services.core.arrays import int_array, text_array
 from services.ledger.work import NewWork
-from services.storefront.levels import Level, Sku
+from services.storefront.levels import Level, Sku, level_arrays
 
 PUSH_TOPIC = "inventory_push"
 
@@ -42,15 +42,7 @@ select w.shop_id, w.key from work_queue w
 
 def find_differing(tx: Connection, levels: Collection[Level]) -> list[Level]:
     """Return those of ``levels`` whose figure is not what Shopify is known to hold."""
-    rows = tx.exec_driver_sql(
-        _DIFFERING,
-        {
-            "shop_id": int_array(level.shop_id for level in levels),
-            "item": int_array(level.inventory_item_id for level in levels),
-            "location": int_array(level.location_id for level in levels),
-        },
-    )
-    return [Level(*row) for row in rows]
+    return [Level(*row) for row in tx.exec_driver_sql(_DIFFERING, level_arrays(levels))]
 
 
 def plan_pushes(

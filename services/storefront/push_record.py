@@ -15,7 +15,9 @@ from services.ledger.limits import hold_bucket, record_throttle
 from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork, Recorded, WorkItem
 from services.providers.shopify_answers import ThrottleStatus
-from services.storefront.levels import Level, lock_stock
+from services.storefront.level_rows import find_known_levels
+from services.storefront.levels import Level, level_arrays, lock_stock
+from services.storefront.newest import UNTOLD
 from services.storefront.push_batch import INTENT, Ask
 from services.storefront.push_plan import PUSH_TOPIC, Cause, find_differing, plan_pushes
 from services.storefront.said_stock import say_push
@@ -40,6 +42,7 @@ class Taught:
     """What one call, with all that followed from it, taught us. ``forget`` are items that ask anew."""
 
     shop_id: int
+    ended_at: datetime = UNTOLD
     applied: list[Ask] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     forget: set[int] = field(default_factory=set)
@@ -48,27 +51,20 @@ class Taught:
     wait: timedelta | None = None
 
 
-_LOCK = """
-select from unnest(%(item)s::bigint[], %(location)s::bigint[]) as v(item, location)
-  join inventory_levels l on l.shop_id = %(shop_id)s and l.inventory_item_id = v.item
-                         and l.location_id = v.location
- order by (l.inventory_item_id || ':' || l.location_id) collate "C" for update of l
-"""
-
 # A webhook that came during the call knows better than the call's own answer: then nothing is written.
 _LEARN = """
 update inventory_levels l set shopify_available = v.available
-  from unnest(%(item)s::bigint[], %(location)s::bigint[], %(available)s::int[], %(known)s::int[])
-       as v(item, location, available, known)
- where l.shop_id = %(shop_id)s and l.inventory_item_id = v.item and l.location_id = v.location
+  from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[], %(available)s::int[],
+              %(known)s::int[]) as v(shop_id, item, location, available, known)
+ where l.shop_id = v.shop_id and l.inventory_item_id = v.item and l.location_id = v.location
    and l.shopify_available is not distinct from v.known
-returning l.inventory_item_id, l.location_id
+returning l.shop_id, l.inventory_item_id, l.location_id
 """
 
 _FIND_HELD = """
-select l.inventory_item_id, l.location_id, l.shopify_available
-  from unnest(%(item)s::bigint[], %(location)s::bigint[]) as v(item, location)
-  join inventory_levels l on l.shop_id = %(shop_id)s and l.inventory_item_id = v.item
+select l.shop_id, l.inventory_item_id, l.location_id, l.shopify_available
+  from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
+  join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
                          and l.location_id = v.location
 """
 
@@ -77,30 +73,41 @@ update work_queue set payload = payload - %(names)s::text[] where id = any(%(id)
 """
 
 
-def record_taught(tx: Connection, taught: Taught, held: Collection[int], now: datetime) -> Recorded:
-    """The levels, the shop's rate and its connection are as ``taught``; return what follows from that.
+def record_taught(tx: Connection, taught: Sequence[Taught], held: Collection[int]) -> Recorded:
+    """The levels and the shops' rates are as ``taught``; return what follows from that.
 
     ``held`` are the items that are still ours; what the others' call taught is left to their new owner.
     """
-    applied = [ask for ask in taught.applied if ask.item.id in held]
-    seen = [one for one in taught.seen if one.ask.item.id in held]
+    calls = sorted(taught, key=lambda call: call.shop_id)
+    now = max(call.ended_at for call in calls)
+    applied = [ask for call in calls for ask in call.applied if ask.item.id in held]
+    seen = [one for call in calls for one in call.seen if one.ask.item.id in held]
     pushes: list[NewWork] = []
     said: list[Entry] = []
-    if seen:
-        # In the order of the webhooks' own way: the items, then the skus, then the rows by key.
-        lock_objects(tx, {(taught.shop_id, item_lock(one.ask.level.inventory_item_id)) for one in seen})
-        asks = [*applied, *(one.ask for one in seen)]
-        lock_stock(tx, {(taught.shop_id, ask.level.sku) for ask in asks})
-    if seen or applied:
-        _lock_levels(tx, taught.shop_id, [*(one.ask.level for one in seen), *(a.level for a in applied)])
+    _lock_levels(tx, applied, seen)
     if seen:
         _record_seen(tx, seen, now, pushes, said)
     if applied:
         _record_applied(tx, applied, pushes, said)
-    if forget := taught.forget & set(held):
+    if forget := {item_id for call in calls for item_id in call.forget} & set(held):
         tx.exec_driver_sql(_FORGET, {"names": list(INTENT), "id": int_array(forget)})
-    _record_rate(tx, taught, now)
+    for call in calls:
+        _record_rate(tx, call, now)
     return Recorded(pushes, said)
+
+
+def _lock_levels(tx: Connection, applied: Sequence[Ask], seen: Sequence[Seen]) -> None:
+    """Everything that is written here is locked, of all shops at once.
+
+    In the order of a webhook's own way (see ``Lock``), as what was seen is recorded in that way: the items,
+    then their skus, which stay while the items are locked, then the rows.
+    """
+    levels = [*(one.ask.level for one in seen), *(ask.level for ask in applied)]
+    keys = {one.ask.level[:3] for one in seen}
+    lock_objects(tx, {(shop_id, item_lock(item)) for shop_id, item, _ in keys})
+    known = find_known_levels(tx, keys)
+    skus = {(key[0], sku) for key, row in known.items() for sku in (row.sku, row.row_sku)}
+    lock_stock(tx, skus, levels=levels)
 
 
 def _record_applied(tx: Connection, applied: Sequence[Ask], pushes: list[NewWork], said: list[Entry]) -> None:
@@ -124,8 +131,8 @@ def _record_seen(
     effects = ingest_inventory_levels(tx, [_observation(one) for one in dated], now)
     said += effects.audit
     told = {entry.work_id for entry in effects.audit}
-    keys = {one.ask.item.key for one in seen}
-    pushes += [new for new in effects.follow_on if new.key not in keys]
+    keys = {(one.ask.item.shop_id, one.ask.item.key) for one in seen}
+    pushes += [new for new in effects.follow_on if (new.shop_id, new.key) not in keys]
 
     levels = {one.ask.level: one for one in seen}
     holds = _find_held(tx, list(levels))
@@ -160,35 +167,22 @@ def _observation(one: Seen) -> WorkItem:
     )
 
 
-def _lock_levels(tx: Connection, shop_id: int, levels: Sequence[Level]) -> None:
-    tx.exec_driver_sql(_LOCK, _scope(shop_id, levels))
-
-
-def _find_held(tx: Connection, levels: Sequence[Level]) -> dict[Level, int | None]:
-    places = {(level.inventory_item_id, level.location_id): level for level in levels}
-    rows = tx.exec_driver_sql(_FIND_HELD, _scope(levels[0].shop_id, levels))
-    return {places[row[0], row[1]]: row[2] for row in rows}
+def _find_held(tx: Connection, levels: Collection[Level]) -> dict[Level, int | None]:
+    by_key = {level[:3]: level for level in levels}
+    rows = tx.exec_driver_sql(_FIND_HELD, level_arrays(levels))
+    return {by_key[row[0], row[1], row[2]]: row[3] for row in rows}
 
 
 def _learn(tx: Connection, held: Sequence[tuple[Ask, int]]) -> set[Level]:
     """Shopify holds the figures beside ``held``; return the levels where that was written."""
     if not held:
         return set()
-    levels = [ask.level for ask, _ in held]
-    places = {(level.inventory_item_id, level.location_id): level for level in levels}
-    values = _scope(levels[0].shop_id, levels) | {
+    by_key = {ask.level[:3]: ask.level for ask, _ in held}
+    values = level_arrays([ask.level for ask, _ in held]) | {
         "available": int_array(available for _, available in held),
         "known": int_array(ask.known for ask, _ in held),
     }
-    return {places[row[0], row[1]] for row in tx.exec_driver_sql(_LEARN, values)}
-
-
-def _scope(shop_id: int, levels: Sequence[Level]) -> dict[str, Any]:
-    return {
-        "shop_id": shop_id,
-        "item": int_array(level.inventory_item_id for level in levels),
-        "location": int_array(level.location_id for level in levels),
-    }
+    return {by_key[row[0], row[1], row[2]] for row in tx.exec_driver_sql(_LEARN, values)}
 
 
 def _causes(asks: Collection[Ask]) -> Mapping[tuple[int, str], Cause]:

@@ -12,19 +12,20 @@ from sqlalchemy import Connection
 from services.audit.append import Mutation, append_audit
 from services.core.arrays import int_array, text_array
 from services.core.errors import ShopfleetError
+from services.core.locks import Lock
 from services.storefront.said_stock import level_label
 
 POINT_HIGHEST = 1_000_000
 COLUMNS = ("sku", "reorder_point", "location_id")
 FAULTS_SHOWN = 20
 
-_FIND = """
+_FIND = Lock.LEVELS.mark("""
 select v.place, l.inventory_item_id, l.location_id, l.sku, l.reorder_point
   from unnest(%(sku)s::text[], %(location)s::bigint[]) with ordinality as v(sku, location, place)
   join inventory_levels l on l.shop_id = %(shop_id)s and l.sku = v.sku and l.disconnected_at is null
                          and (v.location is null or l.location_id = v.location)
  order by (l.inventory_item_id || ':' || l.location_id) collate "C" for update of l
-"""
+""")
 
 _SET = """
 update inventory_levels l set reorder_point = v.point

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.arrays import instant_array, int_array, text_array
-from services.core.locks import lock_objects
+from services.core.locks import Lock, lock_objects
 from services.core.reading import read_set
 from services.ledger.said import said_by
 from services.ledger.work import Effects, Outcome, WorkItem
@@ -57,6 +57,7 @@ class Kind(Generic[S]):
     lock: Callable[[int], str]
     also_known: str = ""
     """Takes the arrays too; returns shop and id of those that other tables know. They may be deleted."""
+    lock_kind: Lock = Lock.OBJECTS
     ended: tuple[str, str, str] = ("deleted_at", "deleted at Shopify", "there again")
 
 
@@ -98,7 +99,7 @@ def record_told(
     A deletion of an id that is not recorded changes nothing; the audit notes it.
     """
     keys = {entry.key for entry in read if isinstance(entry, Told)}
-    lock_objects(tx, {(shop_id, kind.lock(number)) for shop_id, number in keys})
+    lock_objects(tx, {(shop_id, kind.lock(number)) for shop_id, number in keys}, kind.lock_kind)
     known = find_rows(tx, keys, kind)
     passed = pass_unknown_deletions(known.keys() | find_also_known(tx, keys - known.keys(), kind), read)
     told = [(item, entry) for item, entry in zip(items, passed, strict=True) if isinstance(entry, Told)]

@@ -23,6 +23,7 @@ from services.audit.store import ObjectStore
 from services.audit.walk import Row
 from services.core.db import transaction
 from services.core.settings import get_settings
+from tests.lock_order import UNWATCHED
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, 5, tzinfo=UTC)
 
@@ -37,7 +38,8 @@ def entry(shop_id: int | None, number: int) -> Entry:
 def append_chain(
     tx: Connection, count: int = 6, shop_id: int | None = 1, now: datetime = NOW, first: int = 1
 ) -> None:
-    """Append ``count`` events, a minute apart."""
+    """Append ``count`` events, a minute apart, as that many transactions would."""
+    tx.execution_options(**UNWATCHED)
     for number in range(first, first + count):
         append_all(tx, [entry(shop_id, number)], now + timedelta(minutes=number))
 

@@ -149,7 +149,7 @@ def test_a_put_into_a_folder_is_whole_or_not_there(tmp_path: Path, monkeypatch: 
 def test_a_file_in_a_folder_is_read_only(tmp_path: Path) -> None:
     FolderStore(tmp_path).put("a", b"kept")
 
-    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o440
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o400
 
 
 @pytest.mark.parametrize("key", ["../out", "/etc/passwd", "a/../../out"])
@@ -162,7 +162,7 @@ def test_the_archive_is_a_folder_of_the_fleet_unless_said(tmp_path: Path) -> Non
     store = open_store(read_settings(NEEDED).archive_url)
 
     assert isinstance(store, FolderStore)
-    assert store.describe().startswith("file:///srv/my fleet/archive,")
+    assert store.describe().startswith("file:///srv/my%20fleet/archive,")
 
 
 @pytest.mark.parametrize("url", ["file:///a/b%20c", "s3://bucket", "s3://bucket/some/prefix"])
@@ -170,6 +170,20 @@ def test_stores_have_a_url(url: str) -> None:
     store = open_store(read_settings(NEEDED | {"ARCHIVE_URL": url}).archive_url)
 
     assert isinstance(store, BucketStore if url.startswith("s3") else FolderStore)
+
+
+@pytest.mark.parametrize("url", ["file:///a/fl#e", "file:///a?b", "file:///a#", "s3://bucket/pre?fix"])
+def test_archive_url_whose_path_ends_early_is_refused(url: str) -> None:
+    with pytest.raises(SettingsInvalid, match=r"ARCHIVE_URL=.* holds \? or #.* write %3F or %23"):
+        read_settings(NEEDED | {"ARCHIVE_URL": url})
+
+
+def test_archive_lies_in_the_home_whatever_the_home_is_named(tmp_path: Path) -> None:
+    home = tmp_path / "fl#e?t %41 home"
+    store = open_store(read_settings(NEEDED | {"FLEET_HOME": str(home)}).archive_url)
+    store.put("anchors/1", b"a head")
+    assert (home / "archive" / "anchors" / "1").read_bytes() == b"a head"
+    assert open_store(store.describe().partition(",")[0]).get("anchors/1") == b"a head"
 
 
 @pytest.mark.parametrize("url", ["ftp://a/b", "file://relative/b", "file:relative", "s3:///prefix", "/a/b"])

@@ -18,6 +18,7 @@ from services.books.transactions import ingest_transactions
 from services.core.db import transaction
 from services.ledger.work import Done, WorkItem
 from tests.books.test_transactions import NOW, T0
+from tests.lock_order import UNWATCHED
 
 # All but ``event_id``: two events that say the same at the same second are both right.
 ROWS = """
@@ -104,7 +105,7 @@ def state(tx: Connection) -> list[tuple[Any, ...]]:
 
 def settled(engine: Engine, sets: list[list[Told]]) -> list[tuple[Any, ...]]:
     """Work ``sets`` off on empty books, and return the rows; nothing of it stays."""
-    with engine.connect() as tx, tx.begin() as outer:
+    with engine.connect().execution_options(**UNWATCHED) as tx, tx.begin() as outer:
         for one in sets:
             # A set may hold a copy of an event: the ledger's items differ even then.
             items = [t.item._replace(id=1000 * place + t.number) for place, t in enumerate(one)]

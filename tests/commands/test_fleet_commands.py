@@ -334,3 +334,16 @@ def test_every_help_has_an_example(arguments: list[str]) -> None:
 
 def test_control_characters_are_spelled_out() -> None:
     assert safe_text("a\x1b[31mb\tc\nd\x9be\u202ef") == "a\\x1b[31mb\\tc\nd\\x9be\\u202ef"
+
+
+@pytest.mark.parametrize("month", ["9999-12", "9998-06", "0001-01", "1999-12"])
+def test_a_month_or_a_day_of_another_age_is_wrong_usage(harbour: str, month: str) -> None:
+    """Their sums with a day or a month would leave the calendar."""
+    for command in (
+        ("close", "show", harbour, month),
+        ("books", "breaks", "--shop", harbour, "--day", f"{month}-30"),
+        ("events", "list", "--since", f"{month}-30"),
+    ):
+        outcome = run(*command)
+        assert outcome.exit_code == 2, (command, outcome.output)
+        assert "of the years 2000 to 2099" in outcome.output

@@ -1,5 +1,9 @@
 """The console's front page and its gate, over its routes."""
 
+import json
+import os
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -10,6 +14,7 @@ from services.console.app import describe_age, make_app
 from services.console.gate import PUBLIC_ROUTES, SECRET_ROUTES
 from services.core.clock import utc_now
 from services.core.settings import Settings
+from services.fleet.ports import find_free_port
 from services.jobs.conditions import count_conditions
 from services.ledger.probe import Probe
 from services.ledger.topics import QUEUES
@@ -106,3 +111,30 @@ def test_the_console_answers_health_as_ingress_does(engine: Engine) -> None:
 )
 def test_an_age_is_said_as_a_person_says_it(seconds: float | None, said: str) -> None:
     assert describe_age(seconds) == said
+
+
+def test_a_secret_that_can_be_guessed_is_warned_of_at_start_and_not_shown(
+    environment: dict[str, str],
+) -> None:
+    started = {
+        "CRON_SECRET": "s3cret-of-17-char",
+        "CONSOLE_PORT": str(find_free_port()),
+        "LOG_FORMAT": "json",
+    }
+    console = subprocess.Popen(
+        [sys.executable, "-m", "services.console.serve"],
+        env=os.environ | started,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert console.stdout is not None
+        line = next(line for line in console.stdout if "secret_too_short" in line)
+    finally:
+        console.terminate()
+        console.wait(20)
+
+    shown = json.loads(line)
+    assert (shown["level"], shown["setting"], shown["characters"]) == ("warning", "CRON_SECRET", 17)
+    assert "s3cret" not in line

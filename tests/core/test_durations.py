@@ -49,7 +49,20 @@ def test_moment_is_a_time_or_an_age(said: str, meant: datetime) -> None:
     assert parse_moment(said, NOW).tzinfo is UTC
 
 
-@pytest.mark.parametrize("said", ["", "yesterday", "2026-13-01", "9999999d", "0001-01-01T00:00+14:00"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "yesterday",
+        "2026-13-01",
+        "9999999d",
+        "0001-01-01T00:00+14:00",
+        "9998-12-31",
+        "9999-12-31T23:59:59-08:00",
+        "1999-12-31T23:59:59Z",
+        "2100-01-01",
+    ],
+)
 def test_moment_that_cannot_be_read_is_refused(said: str) -> None:
     with pytest.raises(TimeInvalid, match="should be a time such as"):
         parse_moment(said, NOW)

@@ -1,14 +1,20 @@
 """The message that ingress writes is what Celery itself would have written."""
 
 import json
+import logging
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import redis
 
 from services.core import broker
-from services.core.broker import BrokerAway, Sender, connect, queue_depths, task_message
+from services.core.broker import BrokerAway, Sender, connect, make_queue, queue_depths, task_message
+from services.fleet.embedded import EmbeddedServers
 
 
 def test_our_message_is_celerys_own_to_the_last_header(environment: dict[str, str]) -> None:
@@ -74,3 +80,41 @@ def test_workers_hold_no_unacknowledged_message_that_a_lost_broker_would_crash_t
     assert app.conf.worker_disable_prefetch
     assert app.conf.accept_content == ["json"]
     assert app.conf.result_backend is None
+
+
+def test_broker_that_dies_with_messages_in_hand_leaves_no_file_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    with EmbeddedServers.start(
+        tmp_path / "home", auto_ports=True, with_postgres=False, throwaway=True
+    ) as servers:
+        url = servers.broker_url
+        Sender(url).send("webhooks", "order_ingest", [7])
+        link = connect(url)
+        channel = link.channel()
+        message = make_queue("webhooks", url).bind(channel).get(no_ack=False)
+        assert message is not None
+        assert servers.valkey is not None
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        with caplog.at_level(logging.WARNING, logger="services.core.broker"):
+            servers.valkey.stop(0)
+            channel.qos.restore_unacked_once()
+
+    assert list(folder.iterdir()) == []
+    assert [(r.getMessage(), r.__dict__["fields"]) for r in caplog.records if r.name.endswith("broker")] == [
+        ("messages_not_returned", {"count": 1})
+    ]
+
+
+def test_every_process_that_speaks_with_the_broker_keeps_messages_out_of_files(
+    environment: dict[str, str],
+) -> None:
+    """By what each of them loads: workers, beat and Flower the app, ingress its own, commands the sender."""
+    said = (
+        "from kombu.transport.virtual import base\n"
+        "assert base.emergency_dump_state.__module__ == 'services.core.broker'"
+    )
+    for module in ("tasks.celery", "services.ingress.app", "services.ledger.dispatch"):
+        subprocess.run([sys.executable, "-c", f"import {module}\n{said}"], check=True, timeout=60)

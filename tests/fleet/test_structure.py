@@ -161,6 +161,34 @@ def test_no_statement_turns_a_moment_into_a_local_day() -> None:
         assert {zone for zone in found if not zone.startswith("'UTC'")} == set(), path
 
 
+def test_every_file_is_written_by_what_keeps_it_private_or_where_a_person_asked() -> None:
+    """A mode that follows the umask leaves mails and secrets to every local user."""
+    private = {"core/files.py", "fleet/embedded/state.py"}
+    programs = {"fleet/embedded/binaries.py"}
+    in_a_private_folder = {"closing/package.py"}
+    named_by_a_person = {
+        "fleet/commands/audit.py",
+        "fleet/commands/close.py",
+        "fleet/commands/mail_preview.py",
+    }
+    writes = re.compile(
+        r"\.mkdir\(|write_text\(|write_bytes\(|\.touch\("
+        r"|(?<!\.fd)open\((?:[\w. ]+, )?\"[wax][^\n]*(?<!open_private)\) as"
+    )
+    found = {
+        str(path.relative_to(ROOT / "services"))
+        for path in (ROOT / "services").rglob("*.py")
+        if writes.search(path.read_text())
+    }
+    assert found == private | programs | in_a_private_folder | named_by_a_person
+
+
+def test_no_url_of_a_file_is_put_together_from_text() -> None:
+    """A folder may be named ``fl#e?t %41``: only ``Path.as_uri`` writes that as a URL."""
+    for path in [*(ROOT / "services").rglob("*.py"), *(ROOT / "tasks").glob("*.py")]:
+        assert "file://{" not in path.read_text(), path
+
+
 def test_nothing_is_ever_pickled() -> None:
     for path in [*(ROOT / "services").rglob("*.py"), *(ROOT / "tasks").glob("*.py")]:
         assert not re.search(r"\bpickle\b(?!\.? ?[:.])", path.read_text().replace("No pickle", "")), path

@@ -13,8 +13,8 @@ IS_ROOT = os.geteuid() == 0
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A path with a space and a quote, that is not there yet."""
+    """A path with what URLs, shells and configuration files take for their own, that is not there yet."""
     folder = Path(tempfile.mkdtemp(prefix="fleet-test-"))
     folder.chmod(0o755)
-    yield folder / "it's a home"
+    yield folder / "it's a fl#e?t %41 home"
     shutil.rmtree(folder, ignore_errors=True)

@@ -74,3 +74,17 @@ def test_taken_port_is_a_fault_while_no_fleet_runs(home: Path) -> None:
     assert not findings["flower_port"].ok
     assert "is taken by" in findings["flower_port"].seen
     assert findings["ingress_port"].ok
+
+
+def test_secret_that_can_be_guessed_is_a_fault_that_names_it_and_its_length(home: Path) -> None:
+    env = environ(DATABASE_URL="postgresql://127.0.0.1:1/none", CRON_SECRET="s3cret-of-17-char")
+    for more, ok in (({}, False), ({"CRON_SECRET": "c" * 32}, True), ({"CRON_SECRET": ""}, True)):
+        findings = {f.check: f for f in examine(env | more, home)}
+        assert findings["machine secrets"].ok is ok, more
+
+    (fault,) = [
+        f for f in examine(env | {"CRON_SECRET_PREVIOUS": "x" * 31}, home) if f.check[:7] == "machine"
+    ]
+    assert fault.seen == "CRON_SECRET has 17 characters; CRON_SECRET_PREVIOUS has 31 characters"
+    assert "32 or more" in fault.mend
+    assert "s3cret" not in fault.seen + fault.mend

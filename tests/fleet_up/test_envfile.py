@@ -37,12 +37,13 @@ def test_stopped_fleet_does_not_look_as_if_it_ran(tmp_path: Path) -> None:
 
 def test_running_fleets_ports_win_and_given_secrets_win(tmp_path: Path) -> None:
     record_running(tmp_path, {"INGRESS_PORT": "41000"})
-    (tmp_path / ".env").write_text("INGRESS_PORT=8000\nCRON_SECRET=mine\nLOG_LEVEL=debug\n")
+    mine = "mine-" * 8
+    (tmp_path / ".env").write_text(f"INGRESS_PORT=8000\nCRON_SECRET={mine}\nLOG_LEVEL=debug\n")
 
     effective = read_effective(tmp_path, {"LOG_LEVEL": "info"}, tmp_path)
 
     assert effective["INGRESS_PORT"] == "41000"
-    assert effective["CRON_SECRET"] == "mine"
+    assert effective["CRON_SECRET"] == mine
     assert effective["LOG_LEVEL"] == "info"
 
 

@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import smtplib
 import stat
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 
 from services.fleet.embedded.state import find_owner
 from services.fleet.envfile import LASTING, read_env
+from services.fleet.ports import is_free
+from tests.fleet_up.conftest import IS_ROOT
 from tests.fleet_up.waiting import is_running, wait_for
 
 _OURS = (
@@ -36,7 +39,7 @@ def fleet(home: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(home: Path, *, umask: int = -1) -> Iterator[subprocess.Popen[bytes]]:
     """Yield ``fleet up`` once its processes have been started."""
     with (home.parent / "output").open("w") as output:
         env = {name: value for name, value in os.environ.items() if name not in _OURS}
@@ -46,6 +49,7 @@ def running(home: Path) -> Iterator[subprocess.Popen[bytes]]:
             cwd=home.parent,
             stdout=output,
             stderr=output,
+            umask=umask,
         )
     try:
         wait_for(lambda: (home / "processes.json").exists() or process.poll() is not None, seconds=60)
@@ -115,6 +119,53 @@ def test_taken_port_ends_the_start_with_its_name(home: Path) -> None:
     assert f"port {port} (INGRESS_PORT) is taken by" in refusal
     assert f"pid {os.getpid()}" in refusal
     assert find_owner(home) is None
+
+
+OPEN_TO_OTHERS = {".": 0o711, "servers": 0o711, "servers/run": 0o711} if IS_ROOT else {}
+"""Root's servers run as another account, which passes through these; nobody can list them."""
+
+PUBLIC = "servers/binaries"
+"""Copies of the servers' programs, for that account to run."""
+
+
+def files_open_to_others(home: Path) -> dict[str, int]:
+    """Every file and folder of ``home`` that another user may read, write or pass through."""
+    modes = {str(path.relative_to(home)): path.lstat().st_mode & 0o777 for path in (home, *home.rglob("*"))}
+    return {
+        name: mode
+        for name, mode in modes.items()
+        if mode & 0o077 and not name.startswith(PUBLIC) and not (home / name).is_symlink()
+    }
+
+
+def run_fleet(home: Path, *arguments: str) -> str:
+    process = fleet(home, *arguments)
+    out, _ = process.communicate()
+    assert process.returncode == 0, out
+    return out
+
+
+def test_nothing_that_a_fleet_writes_is_open_to_other_users(home: Path) -> None:
+    (home / "mail").mkdir(parents=True)
+    (home / "mail").chmod(0o755)  # as an earlier version made it
+    home.chmod(OPEN_TO_OTHERS.get(".", 0o700))
+    with running(home, umask=0):
+        values = {
+            name: shlex.split(value)[0]
+            for line in run_fleet(home, "env").splitlines()
+            for name, _, value in [line.removeprefix("export ").partition("=")]
+        }
+        run_fleet(home, "shops", "add", "acme", "--name", "Acme", "--timezone", "America/Vancouver",
+                  "--currency", "CAD", "--owner-email", "o@example.com")  # fmt: skip
+        run_fleet(home, "audit", "anchor")
+        port = int(values["MAIL_SINK_PORT"])
+        wait_for(lambda: not is_free(port), seconds=60)
+        with smtplib.SMTP("127.0.0.1", port) as link:
+            link.sendmail("a@example.com", ["b@example.com"], b"Subject: private\r\n\r\nA person.\r\n")
+
+        written = {path.relative_to(home).parts[0] for path in home.rglob("*") if path.is_file()}
+        assert {"archive", "mail", "logs", "env", "processes.json", "servers.json"} <= written
+        assert files_open_to_others(home) == OPEN_TO_OTHERS
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,7 @@ def test_every_change_is_audited_in_words(engine: Engine) -> None:
     begin(engine)
     with transaction(engine) as tx:
         switch_job(tx, a_job(), get_shop(tx, "west"), enabled=False, by="ada", reason="moving", now=NOW)
+    with transaction(engine) as tx:
         change_schedule(tx, a_job(), None, "0 5 * * *", by="ada", now=NOW)
     said = (
         "select shop_id, staff_label, summary from audit_events e join audit_mutations on event_id = e.id "

@@ -31,7 +31,7 @@ from tests.jobs.moments import a_job, add_shops, know, runs
 from tests.jobs.work import finish_runs
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-SECRET = "tests-only-cron-secret"
+SECRET = "tests-only-cron-secret-" + "c" * 32
 SHOWN = {"X-Cron-Secret": SECRET}
 FLEET_JOB = a_job(name="audit-verify", topic="audit_verify", zone=FLEET_ZONE, per_shop=False)
 RUNS = "select job, shop_id, period, status, origin, started_by from job_runs order by job, shop_id"
@@ -102,6 +102,18 @@ def test_an_empty_secret_refuses_all(client: FlaskClient, settings: Settings, sh
     assert "CRON_SECRET is not set" in answer.get_json()["detail"]
 
 
+def test_secret_before_the_rotation_opens_too_until_it_is_removed(
+    client: FlaskClient, settings: Settings
+) -> None:
+    rotated = replace(settings, cron_secret="n" * 32, cron_secret_previous=SECRET)
+    headers = {"X-Cron-Secret": SECRET}
+
+    assert open_client(rotated).post("/cron/audit-verify", headers=headers).status_code == 202
+    removed = replace(rotated, cron_secret_previous="")
+    assert open_client(removed).post("/cron/audit-verify", headers=headers).status_code == 403
+    assert open_client(replace(rotated, cron_secret="")).post("/cron/x", headers=headers).status_code == 403
+
+
 def test_secrets_are_compared_in_constant_time_whichever_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[bytes, bytes]] = []
     real = secret_gate.compare_digest
@@ -113,14 +125,14 @@ def test_secrets_are_compared_in_constant_time_whichever_fits(monkeypatch: pytes
     monkeypatch.setattr(secret_gate, "compare_digest", compare)
     headers = Headers({"X-Cron-Secret": "right", "X-Internal-Secret": "wrong", "Authorization": "Bearer no"})
 
-    assert knows_secret(headers, "right")
+    assert knows_secret(headers, ["right"])
     assert compared == [(b"right", b"right"), (b"wrong", b"right"), (b"no", b"right")]
 
 
 def test_a_secret_beyond_ascii_is_known_by_its_bytes() -> None:
     as_werkzeug_reads_it = "schlüssel".encode().decode("latin-1")
 
-    assert knows_secret(Headers({"X-Cron-Secret": as_werkzeug_reads_it}), "schlüssel")
+    assert knows_secret(Headers({"X-Cron-Secret": as_werkzeug_reads_it}), ["schlüssel"])
 
 
 def test_a_job_of_the_fleet_starts_and_is_found_by_its_request_id(
@@ -202,6 +214,7 @@ def test_all_shops_done_is_200_and_one_undone_is_202(client: FlaskClient, engine
         ("/cron/audit-verify?period=2026-11-%201", 422, "invalid_period", "should be a day such as"),
         ("/cron/audit-verify?period=2026-11-0%D9%A1", 422, "invalid_period", "should be a day such as"),
         ("/cron/audit-verify?period=9999-12-31", 422, "invalid_period", "should be a day such as"),
+        ("/cron/audit-verify?period=0002-01-01", 422, "invalid_period", "should be a day such as"),
         (
             "/cron/audit-verify?period=2999-01-01",
             422,

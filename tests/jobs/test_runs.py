@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from services.audit.append import append_all
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.jobs.due import PeriodInvalid
@@ -36,7 +37,9 @@ def shop(engine: Engine) -> Engine:
 def start(engine: Engine, period: str | None = None, **options: Any) -> Start:
     values: dict[str, Any] = {"origin": "http", "by": "ada", "now": NOW} | options
     with transaction(engine) as tx:
-        return start_run(tx, a_job(), get_shop(tx, "west"), period, **values)
+        start = start_run(tx, a_job(), get_shop(tx, "west"), period, **values)
+        append_all(tx, start.audit, values["now"])
+        return start
 
 
 def work(engine: Engine, does: Callable[[Run], Finished]) -> None:

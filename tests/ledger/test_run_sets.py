@@ -74,7 +74,7 @@ def test_what_a_call_taught_is_written_once_for_the_items_that_are_still_ours(en
     ids = plan(engine, TOPIC.name, 3)
     told: list[Collection[int]] = []
 
-    def record(tx: Connection, held: Collection[int]) -> Recorded:
+    def record(tx: Connection, taught: Sequence[Any], held: Collection[int]) -> Recorded:
         told.append(set(held))
         return Recorded([NewWork(shop_id=1, topic=TOPIC.name, key="next")])
 
@@ -92,7 +92,7 @@ def test_what_a_call_taught_is_written_once_for_the_items_that_are_still_ours(en
 def test_what_cannot_be_written_fails_the_one_item_that_it_is_about(engine: Engine) -> None:
     ids = plan(engine, TOPIC.name, 4)
 
-    def record(tx: Connection, held: Collection[int]) -> Recorded:
+    def record(tx: Connection, taught: Sequence[Any], held: Collection[int]) -> Recorded:
         if ids[2] in held:
             raise ValueError("boom")
         return Recorded()
@@ -184,3 +184,12 @@ def test_call_that_is_under_way_when_the_worker_is_stopped_is_tried_again(engine
     assert [(row["status"], row["error_code"], row["locked_by"]) for row in all_rows(engine)] == [
         ("error", "worker.interrupted", None)
     ] * 3
+
+
+def test_last_error_is_without_addresses_and_keys(engine: Engine) -> None:
+    plan(engine, TOPIC.name, 2)
+    quoted = "said no to ada@example.com with shpat_0123456789abcdef"
+
+    run(engine, lambda items: Answers([Refused("no", quoted), RetryLater("later", quoted)]))
+
+    assert {row["last_error"] for row in all_rows(engine)} == {"said no to [email] with [hidden]"}

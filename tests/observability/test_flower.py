@@ -1,6 +1,7 @@
 """Flower as ``celery -A tasks flower`` starts it: a real one, with a real worker on a real broker."""
 
 import base64
+import http.client
 import json
 import os
 import socket
@@ -19,7 +20,14 @@ import pytest
 
 from services.core.broker import Sender, queue_depths
 from services.ledger.topics import QUEUES
-from tasks.flower import guard_flower, refuse_open
+from tasks.flower import (
+    GUESS_WINDOW_SECONDS,
+    GUESSES,
+    MOST_ADDRESSES,
+    GuessBrake,
+    guard_flower,
+    refuse_open,
+)
 
 LOGIN = "ada:correct-horse"
 OPEN_BY_DESIGN = ("/healthcheck", "/metrics")
@@ -188,3 +196,52 @@ def test_guarding_twice_guards_once() -> None:
         assert guarded is not before or getattr(before, "is_guarded", False)
     finally:
         command.flower.callback = before
+
+
+def fetch_from(address: str, flower: str, login: str) -> tuple[int, str]:
+    """Ask as the machine at ``address`` (of loopback); return the status and how long to wait."""
+    host, port = flower.removeprefix("http://").split(":")
+    link = http.client.HTTPConnection(host, int(port), timeout=10, source_address=(address, 0))
+    try:
+        key = base64.b64encode(login.encode()).decode()
+        link.request("GET", "/api/workers", headers={"Authorization": f"Basic {key}"})
+        answer = link.getresponse()
+        answer.read()
+        return answer.status, answer.headers.get("Retry-After", "")
+    finally:
+        link.close()
+
+
+def test_address_that_guesses_is_refused_for_a_while_and_no_other(flower: str) -> None:
+    guesses = [fetch_from("127.0.0.2", flower, f"ada:wrong-{n}") for n in range(GUESSES)]
+    status, wait = fetch_from("127.0.0.2", flower, LOGIN)
+
+    assert guesses == [(401, "")] * GUESSES
+    assert status == 429, "the right sign-in, too: it may be the next guess"
+    assert 0 < int(wait) <= GUESS_WINDOW_SECONDS
+    assert fetch_from("127.0.0.3", flower, LOGIN) == (200, "")
+
+
+def test_brake_lets_go_when_its_window_is_over() -> None:
+    now = [0.0]
+    brake = GuessBrake(lambda: now[0])
+    held = [brake.add("2001:db8::1") for _ in range(GUESSES)]
+    assert held == [False] * (GUESSES - 1) + [True]
+    assert brake.wait_seconds("2001:db8::2") == GUESS_WINDOW_SECONDS
+    assert brake.wait_seconds("2001:db8:0:1::1") == 0
+
+    now[0] = GUESS_WINDOW_SECONDS - 0.5
+    assert brake.wait_seconds("2001:db8::1") == 1
+    now[0] = GUESS_WINDOW_SECONDS
+    assert brake.wait_seconds("2001:db8::1") == 0
+
+
+def test_brake_forgets_the_oldest_addresses_first() -> None:
+    brake = GuessBrake(lambda: 0.0)
+    for _ in range(GUESSES):
+        brake.add("192.0.2.1")
+    for n in range(MOST_ADDRESSES):
+        assert brake.wait_seconds("192.0.2.1")
+        brake.add(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
+
+    assert brake.wait_seconds("192.0.2.1") == 0

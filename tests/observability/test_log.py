@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 
 from services.core import log
-from services.core.log import configure_logging, granian_log_config, log_request, log_settled
+from services.core.log import (
+    LONGEST_TRACE_LINE,
+    configure_logging,
+    granian_log_config,
+    log_request,
+    log_settled,
+)
 from services.core.settings import Settings
 
 SETTINGS = Settings(database_url="", migrate_database_url="", broker_url="", secret_key="")
@@ -113,6 +119,19 @@ def test_other_libraries_lines_have_the_same_form_and_hide_the_same_things(
     assert warning["event"] == "lost redis://[hidden]@broker:6379/0"
     assert (warning["level"], warning["logger"]) == ("warning", "celery.worker")
     assert error["exception"].endswith("ValueError: no [hidden] here")
+
+
+def test_a_value_that_an_error_quotes_is_short_and_without_addresses(log_file: tuple[int, Read]) -> None:
+    fd, read = log_file
+    configure_logging(SETTINGS, "worker", fd=fd)
+    try:
+        raise ValueError("ada@example.com " + "x" * 10_000)
+    except ValueError:
+        logging.getLogger("ours").exception("failed")
+
+    (line,) = map(json.loads, read())
+    assert line["exception"].splitlines()[-1].startswith("ValueError: [email] xxx")
+    assert len(line["exception"].splitlines()[-1]) < LONGEST_TRACE_LINE + 10
 
 
 def test_our_own_lines_carry_their_fields_and_hide_the_secret_ones(log_file: tuple[int, Read]) -> None:

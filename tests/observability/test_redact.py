@@ -1,10 +1,16 @@
 """What may leave the process and what may not."""
 
+import ast
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.core.redact import HIDDEN, redact, redact_text
+from services.core.money import MoneyInvalid, to_minor
+from services.core.reading import Unreadable, read_object
+from services.core.redact import HIDDEN, LONGEST_QUOTE, quote_value, redact, redact_text
+from services.providers.letter import AddressInvalid, ascii_address
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -107,3 +113,101 @@ def test_any_value_can_be_redacted_and_redacting_twice_changes_nothing(value: ob
     once = redact(value)
 
     assert redact(once) == once
+
+
+PERSONAL = ("ada.lovelace+shop@mail.example.com", "+1 (604) 555-0199", "604-555-0199", "+4915112345678")
+
+
+@pytest.mark.parametrize("value", PERSONAL)
+def test_an_address_and_a_phone_number_are_cut_out_of_any_sentence(value: str) -> None:
+    said = redact_text(f"could not read {value}, so it waits")
+
+    assert value not in said
+    assert said.startswith("could not read [")
+    assert said.endswith(", so it waits")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "order 5123456789012 of shop 7",
+        "2026-11-20T10:00:00.123456-08:00",
+        "10.0.192.168:5432, 120 ms",
+        "gid://shopify/Order/5123456789012",
+        "8d2f1c9e-1234-4567-8901-0123456789ab",
+    ],
+)
+def test_ids_times_and_hosts_stay(text: str) -> None:
+    assert redact_text(text) == text
+
+
+@pytest.mark.parametrize("secret", [*PERSONAL, "6045550199", "shpat_0123456789abcdef"])
+@pytest.mark.parametrize("before", [0, 1, 40, 60, 64, 4000, 4090])
+def test_a_quoted_value_is_short_and_holds_nothing_personal(secret: str, before: int) -> None:
+    quoted = quote_value(" ".join("x" * (before // 2)) + f" {secret} " + "y" * 5_000_000)
+
+    assert len(quoted) <= LONGEST_QUOTE + 2
+    assert all(secret[:size] not in quoted for size in range(8, len(secret) + 1))
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "quoted"),
+    [
+        ("2026-13-01", "updated_at", "'2026-13-01'"),
+        (5123456789012, "id", "5123456789012"),
+        (None, "email", "None"),
+        ("Ada", "customer.first_name", HIDDEN),
+        (6045550199, "phone", HIDDEN),
+        ({"email": "ada@example.com"}, "customer", "an object of 1 fields"),
+        (["Ada"], "line_items", "a list of 1"),
+        (b'{"email": "ada@exam', "the body", "19 bytes"),
+    ],
+)
+def test_a_value_is_quoted_by_what_it_is_and_by_its_fields_name(
+    value: object, name: str, quoted: str
+) -> None:
+    assert quote_value(value, name) == quoted
+
+
+def test_every_error_about_a_value_quotes_it_short_and_clean() -> None:
+    value = "ada@example.com " + "1" * 100_000
+    raised: list[BaseException] = [Unreadable("line_items[2].title", value, "text")]
+    for attempt in (
+        lambda: to_minor(value, "CAD"),
+        lambda: to_minor("1.00", value),
+        lambda: ascii_address(value),
+        lambda: read_object(value.encode()),
+    ):
+        with pytest.raises((MoneyInvalid, AddressInvalid, Unreadable)) as caught:
+            attempt()
+        raised.append(caught.value)
+
+    assert [len(str(fault)) < 250 and "ada" not in str(fault) for fault in raised] == [True] * 5
+
+
+OF_SETTINGS = {
+    "mail/transports.py",
+    "providers/graph_mail.py",
+    "providers/mail_file.py",
+    "providers/mail_http.py",
+    "providers/shopify_admin.py",
+    "providers/shopify_oauth.py",
+}
+"""They quote a setting, which a person has to see to correct it."""
+
+ERRORS = {
+    "AddressInvalid", "Bug", "Misconfigured", "MoneyInvalid", "NotYet", "OutcomeUnknown", "Refused",
+    "Rejected", "RetryLater", "Unreadable",
+}  # fmt: skip
+
+
+def test_no_outcome_of_work_quotes_a_value_as_it_came() -> None:
+    services = Path(__file__).parents[2] / "services"
+    raw: set[str] = set()
+    for path in services.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") in ERRORS:
+                shown = [node for node in ast.walk(call) if isinstance(node, ast.FormattedValue)]
+                if any(node.conversion == ord("r") for node in shown):
+                    raw.add(str(path.relative_to(services)))
+    assert raw == OF_SETTINGS

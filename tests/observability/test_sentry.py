@@ -18,6 +18,7 @@ from services.core.sentry import (
     init_sentry,
     tag_request,
 )
+from services.core.sentry_client import LONGEST_ERROR
 from services.core.settings import Settings
 from tests.observability.sentry_sink import SentrySink
 
@@ -137,6 +138,16 @@ def test_an_error_in_a_route_carries_the_request_id_and_neither_body_nor_signatu
     assert event["request"]["headers"]["Content-Type"] == "application/json"
     assert "data" not in event["request"]
     assert_clean(sink)
+
+
+def test_a_value_that_an_error_quotes_is_short_and_without_addresses(sink: SentrySink) -> None:
+    init_sentry(settings_with(sink.dsn), "worker-webhooks")
+
+    capture_bug(ValueError(f"invalid literal: 'ada@example.com, 604-555-0199, {'x' * 10_000}'"))
+    (error,) = sink.next_event()["exception"]["values"]
+
+    assert error["value"].startswith("invalid literal: '[email], [phone], xxx")
+    assert len(error["value"]) <= LONGEST_ERROR
 
 
 def test_an_error_in_a_celery_task_is_reported_under_the_tasks_name(sink: SentrySink) -> None:

@@ -181,7 +181,7 @@ def run(engine: Engine, shelf: ShelfOnPaper, item: WorkItem) -> tuple[Outcome, S
     with transaction(engine) as tx:
         if isinstance(outcome, Done):
             tx.exec_driver_sql("update work_queue set status = 'done' where id = %(id)s", {"id": item.id})
-        recorded = answers.record(tx, [item.id])
+        recorded = answers.record(tx, [answers.taught], [item.id])
         record_work(tx, recorded.follow_on, NOW)
         append_all(tx, recorded.audit, NOW)
     return outcome, recorded.follow_on

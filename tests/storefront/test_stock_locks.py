@@ -1,20 +1,52 @@
 """Who counts stock waits for whom: nothing is missed, and nobody waits without need."""
 
+import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event, text
 
+from services.core.clock import utc_now
 from services.core.db import transaction
-from services.ledger.work import WorkItem
+from services.ledger.accept import record_work
+from services.ledger.run_outside import OutsideRunner
+from services.ledger.topics import TOPICS
+from services.ledger.work import NewWork, WorkItem
+from services.providers.shopify_admin import Place
+from services.shops.secrets import record_secret
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
+from services.storefront.push import InventoryPush
 from services.storefront.stock import ingest_inventory_levels
-from tests.storefront.bodies import NOW, ORDER, Ingest, ingest, level, line, order, product, rows
+from tests.lock_order import watch_locks
+from tests.storefront.bodies import (
+    NOW,
+    ORDER,
+    Ingest,
+    add_shop,
+    ingest,
+    level,
+    line,
+    order,
+    product,
+    rows,
+)
+from tests.storefront.test_push import ShelfOnPaper
 
 WAITERS = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+BUCKETS = """
+select n, hashtextextended('SKU' || n, 1) & 255, hashtextextended('SKU' || n, 2) & 255
+  from generate_series(1, 500) n order by n
+"""
+
+
+def wait_until(holds: Callable[[], object], what: str) -> None:
+    give_up = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < give_up, what
 
 
 def sale(number: int) -> WorkItem:
@@ -52,9 +84,92 @@ def test_a_level_that_appears_while_its_sku_is_sold_counts_the_sale(
         with transaction(engine) as tx:
             effect(tx, [item()], NOW)
             other = pool.submit(then, engine)
-            give_up = time.monotonic() + 20
-            while not rows(engine, WAITERS)[0][0]:
-                assert time.monotonic() < give_up, "the other did not wait"
+            wait_until(lambda: rows(engine, WAITERS)[0][0], "the other did not wait")
         other.result(20)
 
     assert rows(engine, "select available from inventory_levels") == [(97,)]
+
+
+@pytest.fixture
+def shops(engine: Engine) -> Engine:
+    """Two shops with a level each; the first shop's sku falls into a later bucket than the second's."""
+    found = rows(engine, BUCKETS)
+    first, second = next((a[0], b[0]) for a in found for b in found if a[1] > b[2])
+    add_shop(engine)
+    add_shop(engine, "cove", "cove.myshopify.com")
+    for shop_id, number in ((1, first), (2, second)):
+        with transaction(engine) as tx:
+            record_secret(tx, shop_id, "shopify-token", "shpat_0123456789abcdef", utc_now())
+            tx.execute(
+                text(
+                    "insert into inventory_levels (shop_id, inventory_item_id, location_id, sku, available, "
+                    "observed_available, observed_at, shopify_available, changed_at) values (:shop, :number, "
+                    "1, 'SKU' || :number, 3, 3, '2026-01-01', 10, now())"
+                ),
+                {"shop": shop_id, "number": number},
+            )
+    return engine
+
+
+def plan_pushes(engine: Engine) -> None:
+    with transaction(engine) as tx:
+        places = tx.exec_driver_sql("select shop_id, inventory_item_id || ':1' from inventory_levels").all()
+        pushes = [NewWork(shop_id=row[0], topic="inventory_push", key=row[1]) for row in places]
+        record_work(tx, pushes, utc_now())
+
+
+def push_what_moved(engine: Engine, held: int) -> None:
+    """Both shops hold ``held`` of everything, which is not what we know: each level is read and recorded."""
+    others = {Place(number, 1): held for number in range(1, 501)}
+    shelves = {
+        shop_id: ShelfOnPaper(others=dict(others), seen_at=utc_now(), throttle=None) for shop_id in (1, 2)
+    }
+    effect = InventoryPush(lambda access: shelves[access.shop_id])
+    OutsideRunner(engine, "tests", random.Random(1)).run_set(TOPICS["inventory_push"], effect)
+
+
+def sell_in_both_shops(engine: Engine) -> None:
+    sold = [
+        order(number=ORDER + shop_id, lines=[line(ORDER + 10 * shop_id, sku)])._replace(shop_id=shop_id)
+        for shop_id, sku in rows(engine, "select shop_id, sku from inventory_levels")
+    ]
+    with transaction(engine) as tx:
+        record_work(tx, ingest_orders(tx, sold, NOW).follow_on, NOW)
+
+
+def test_pushes_of_several_shops_settle_beside_a_set_of_their_orders(shops: Engine) -> None:
+    plan_pushes(shops)
+    sellers: list[Any] = []
+    faults: list[str] = []
+
+    def sell_once_stock_is_locked(*given: Any) -> None:
+        """The first lock of stock that a push takes: a set of orders comes, and waits for it."""
+        if "pg_advisory_xact_lock(" in given[2] and "bucket" in given[2] and not sellers:
+            sellers.append(pool.submit(sell_in_both_shops, shops))
+            wait_until(lambda: rows(shops, WAITERS)[0][0] or sellers[0].done(), "the orders did not wait")
+
+    def keep_fault(context: Any) -> None:
+        faults.append(str(context.original_exception))
+
+    with ThreadPoolExecutor(1) as pool:
+        event.listen(shops, "after_cursor_execute", sell_once_stock_is_locked)
+        event.listen(shops, "handle_error", keep_fault)
+        try:
+            push_what_moved(shops, 42)
+            sellers[0].result(20)
+        finally:
+            event.remove(shops, "after_cursor_execute", sell_once_stock_is_locked)
+            event.remove(shops, "handle_error", keep_fault)
+
+    assert faults == []
+    assert rows(shops, "select distinct verdict from work_queue") == [("superseded",)]
+    assert rows(shops, "select shopify_available from inventory_levels") == [(42,), (42,)]
+    assert rows(shops, "select shop_id, delta from stock_movements order by 1") == [(1, -1), (2, -1)]
+
+
+def test_pushes_of_several_shops_lock_each_kind_once(shops: Engine) -> None:
+    plan_pushes(shops)
+    with watch_locks(shops) as watch:
+        push_what_moved(shops, 42)
+
+    assert ["objects", "stock", "levels", "chains"] in watch.order

@@ -11,7 +11,7 @@ from services.books.break_look import find_day_breaks
 from services.books.cause_words import describe_cause
 from services.books.reconcile import JOB
 from services.books.stripe_key import get_stripe_key
-from services.core.clock import utc_now
+from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.fleet.commands.edge import (
@@ -191,9 +191,12 @@ def _some(ids: Any) -> str:
 def parse_day(text: str) -> date:
     """Return the day that ``text`` names; another spelling than ``2026-11-20`` is wrong usage."""
     try:
-        return date.fromisoformat(text)
+        if is_plausible(day := date.fromisoformat(text)):
+            return day
     except ValueError:
-        raise click.UsageError(f"day={text!r} should be a day such as 2026-11-20") from None
+        pass
+    years = f"of the years {FIRST_YEAR} to {LAST_YEAR}"
+    raise click.UsageError(f"day={text!r} should be a day such as 2026-11-20, {years}")
 
 
 def _progress(text: str) -> None:

@@ -20,7 +20,7 @@ from services.closing.package_store import find_costs, find_faults
 from services.closing.profit import gross_profit, label_of, net_sales, profit, taxes_of
 from services.closing.tax_profile import TaxProfile, find_tax_profile, record_tax_profile
 from services.closing.tax_rates import TAXES
-from services.core.clock import utc_now
+from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.fleet.commands.edge import (
@@ -240,6 +240,9 @@ def _get_closed(tx: Connection, shop: Shop, period: str) -> Closed:
 
 def _check_period(period: str) -> None:
     try:
-        period_bounds(Covers.MONTH, period, UTC)
-    except ValueError:
-        raise click.UsageError(f"{period!r} should be a month such as 2026-10") from None
+        if is_plausible(period_bounds(Covers.MONTH, period, UTC)[0]):
+            return
+    except (ValueError, OverflowError):
+        pass
+    years = f"of the years {FIRST_YEAR} to {LAST_YEAR}"
+    raise click.UsageError(f"{period!r} should be a month such as 2026-10, {years}")

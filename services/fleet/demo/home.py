@@ -17,6 +17,7 @@ from services.fleet.embedded.state import (
     forget_area,
     make_folder,
     settle_area,
+    write_private,
 )
 from services.fleet.errors import FleetError
 from services.fleet.leftovers import end_recorded
@@ -53,7 +54,7 @@ def clear_home(home: Path) -> None:
             if entry.name in _KEPT:
                 continue
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        (home / MARK).write_text("Each `fleet demo` removes what is in this folder.\n", encoding="utf-8")
+        write_private(home / MARK, "Each `fleet demo` removes what is in this folder.\n")
         make_folder(home / "logs", 0o700)
     finally:
         lock.release()

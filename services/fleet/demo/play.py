@@ -14,6 +14,7 @@ from rich.console import Console
 
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.files import open_private
 from services.core.settings import Settings
 from services.fleet.demo import checks, report
 from services.fleet.demo.day import plan_day, plan_opening
@@ -61,7 +62,7 @@ def run_demo(
     with ExitStack() as stack:
         stack.callback(_say_log, console, log)
         stack.enter_context(own_environment(home))
-        out = stack.enter_context(log.open("w", encoding="utf-8"))
+        out = stack.enter_context(open(log, "w", encoding="utf-8", opener=open_private))
         with report.stage(console) as stage:
             stage.begin("starting the fleet")
             wanted = _wanted_ports()

@@ -104,6 +104,7 @@ def postgres_program(
     fits = len(os.fsencode(sockets)) + len(f"/.s.PGSQL.{port}") <= _LONGEST_SOCKET_PATH
     doubled = str(sockets).replace('"', '""')
     settings["unix_socket_directories"] = f'"{doubled}"' if fits else ""
+    settings["unix_socket_permissions"] = "0700"
     flags = (part for name, value in settings.items() for part in ("-c", f"{name}={value}"))
     return Program(
         name="postgres",

@@ -106,6 +106,13 @@ def make_folder(path: Path, mode: int, account: Account | None = None) -> Path:
     return path
 
 
+def close_folders(home: Path) -> None:
+    """The folders of ``home`` with mails, archives and logs are open to their owner alone, old ones too."""
+    for name in ("archive", "logs", "mail"):
+        if (home / name).is_dir():
+            (home / name).chmod(0o700)
+
+
 def write_private(path: Path, text: str, account: Account | None = None) -> None:
     """Leave ``text`` in ``path``, readable by its owner alone, never half written."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
