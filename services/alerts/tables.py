@@ -41,5 +41,4 @@ incidents = Table(
     UniqueConstraint(
         "shop_id", "rule", "period", name="uq_incidents_identity", postgresql_nulls_not_distinct=True
     ),
-    Index("ix_incidents_open", "severity", postgresql_where=text("status = 'open'")),
 )

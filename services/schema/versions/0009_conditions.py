@@ -1,4 +1,4 @@
-"""Pauses that end by themselves, and indexes for what /health counts: open incidents and failed runs"""
+"""Pauses that end by themselves, and an index of failed runs for what /health counts"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,13 +13,6 @@ def upgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
     op.add_column("pauses", sa.Column("ends_at", sa.DateTime(timezone=True), nullable=True))
     op.create_index(
-        "ix_incidents_open",
-        "incidents",
-        ["severity"],
-        unique=False,
-        postgresql_where=sa.text("status = 'open'"),
-    )
-    op.create_index(
         "ix_job_runs_failed",
         "job_runs",
         ["ended_at"],
@@ -30,5 +23,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("ix_job_runs_failed", table_name="job_runs")
-    op.drop_index("ix_incidents_open", table_name="incidents")
     op.drop_column("pauses", "ends_at")
