@@ -25,3 +25,9 @@ query ReadLevels($items: [ID!]!, $location: ID!) {
 }
 """
 """Asks by item and location: the number in an InventoryLevel's own id is Shopify's affair."""
+
+READ_DOMAIN = """\
+query ReadDomain {
+  shop { myshopifyDomain }
+}
+"""
