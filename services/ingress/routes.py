@@ -12,6 +12,9 @@ from services.providers.delivery import Delivery
 Read = Callable[[Mapping[str, str], bytes, Sequence[bytes], datetime], Delivery]
 
 PREFIX = "/webhooks/"
+MAX_PATH = 1024
+"""Characters. Past 65,534 bytes the HTTP parser of granian answers 414 itself, without a body."""
+
 _READERS: Mapping[str, tuple[Read, frozenset[str]]] = MappingProxyType(
     {
         "shopify": (shopify.read_shopify_delivery, shopify.IDENTIFYING_HEADERS),
@@ -37,6 +40,8 @@ class Route:
 
 def find_route(path: str) -> Route | None:
     """Return the route that ``path`` names, or None. The request names the shop, never the secret."""
+    if len(path) > MAX_PATH:
+        return None
     match path.removeprefix(PREFIX).split("/"):
         case ["standard", slug, source] if slug and source:
             provider = f"standard:{source}"

@@ -16,7 +16,7 @@ from services.core.sentry import capture_bug
 from services.ingress.counts import UNKNOWN, Counts
 from services.ingress.group_commit import GroupCommit, Unavailable
 from services.ingress.keyring import Keyring, live_secrets
-from services.ingress.routes import Route, find_route
+from services.ingress.routes import MAX_PATH, Route, find_route
 from services.ledger.accept import Accepted, NewEvent
 from services.ledger.plan import plan_topic
 from services.providers.delivery import INVALID_SIGNATURE, MISSING_HEADER, Delivery, is_storable
@@ -121,7 +121,8 @@ class Webhooks:
     async def _accept(self, request: Request, story: _Story) -> Accepted:
         route = story.route
         if route is None:
-            raise _Told(404, "not_found")
+            is_long = len(request.path) > MAX_PATH
+            raise _Told(414, "uri_too_long") if is_long else _Told(404, "not_found")
         if request.method != "POST":
             raise _Told(405, "method_not_allowed")
         try:
