@@ -55,11 +55,12 @@ def test_signed_delivery_of_another_shop_is_refused_by_name(
 
 
 def test_domain_is_compared_in_any_case_and_only_where_both_have_one(
-    client: Client, engine: Engine, shop_id: int
+    client: Client, ingress: Ingress, engine: Engine, shop_id: int
 ) -> None:
     assert post(client, signed("anything.example")).status_code == 200
     with transaction(engine) as tx:
         set_shop(tx, "acme", {"shopify_domain": "Acme.MyShopify.com"}, now=utc_now())
+    ingress.keyring.reload()
 
     assert post(client, signed("other.myshopify.com")).json == {"error": "wrong_shop"}
     assert post(client, signed("ACME.myshopify.COM")).status_code == 200
