@@ -67,6 +67,10 @@ class Wire:
         self.reply: Reply | None = None
         self.read_bytes = 0
 
+    async def __call__(self) -> bytes:
+        self.read_bytes = sum(map(len, self._chunks))
+        return b"".join(self._chunks)
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for chunk in self._chunks:
             self.read_bytes += len(chunk)
