@@ -38,9 +38,12 @@ def count_descriptors() -> int:
 
 
 def list_connections(port: int) -> list[Connection]:
-    """Return the connections that clients have to ``port`` of this process."""
-    with os.scandir(FOLDER) as entries:
-        descriptors = [int(entry.name) for entry in entries]
+    """Return the connections that clients have to ``port`` of this process; none where it cannot tell."""
+    try:
+        with os.scandir(FOLDER) as entries:
+            descriptors = [int(entry.name) for entry in entries]
+    except OSError:
+        return []
     looked = (_look(descriptor, port) for descriptor in descriptors)
     return [connection for connection in looked if connection is not None]
 
