@@ -10,10 +10,12 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from benchmarks.payloads import make_body, make_headers, sign
@@ -139,9 +141,12 @@ async def _post_many(url: str, clients: int, seconds: float, ids: str) -> tuple[
     return waits, errors, time.perf_counter() - began
 
 
-def raw_request(path: str, body: bytes, delivery_id: str) -> bytes:
-    """Return the bytes of one signed request over a kept connection."""
+def raw_request(
+    path: str, body: bytes, delivery_id: str, more: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
+    """Return the bytes of one signed request over a kept connection, with ``more`` headers."""
     headers = {"Host": "127.0.0.1", "Content-Length": str(len(body)), **make_headers(body, delivery_id)}
+    headers |= more
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
 

@@ -4,9 +4,10 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.ingress_ways import NAIVE, PROCESSES, serve_naive
 from benchmarks.latency import FleetWay
@@ -62,10 +63,10 @@ def _has(module: str) -> bool:
 
 
 @contextmanager
-def serve(bench: Bench) -> Iterator[str]:
-    """Run the product's ingress and yield the URL of shop ``bench``."""
+def serve(bench: Bench, more: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """Run the product's ingress, with ``more`` settings, and yield the URL of shop ``bench``."""
     port, log = find_free_port(), bench.logs / "ours-ingress.log"
-    settings = {**env(bench), "INGRESS_PORT": str(port)}
+    settings = {**env(bench), "INGRESS_PORT": str(port), **more}
     with running([sys.executable, "-m", "services.ingress.serve"], log=log, env=settings) as process:
         await_answer(f"http://127.0.0.1:{port}/livez", what="ingress starts", log=log, process=process)
         yield f"http://127.0.0.1:{port}/webhooks/shopify/bench"

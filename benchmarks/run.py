@@ -9,7 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks import audit_verify, audit_write, idle, ingress, latency, mail, ours, reconcile, workers
+from benchmarks import (
+    audit_verify,
+    audit_write,
+    idle,
+    ingress,
+    latency,
+    mail,
+    ours,
+    reconcile,
+    strangers,
+    workers,
+)
 from benchmarks.ingress_ways import WAYS as INGRESS_WAYS
 from benchmarks.processes import ROOT, BenchmarkFailed
 from benchmarks.results import Report, print_table, write_json
@@ -48,6 +59,10 @@ def _ingress(servers: Servers, args: argparse.Namespace) -> list[Report]:
         ingress.measure(servers, ways, rounds=args.rounds, seconds=args.seconds, clients=clients)
         for clients in args.clients
     ]
+
+
+def _strangers(servers: Servers, args: argparse.Namespace) -> list[Report]:
+    return [strangers.measure(servers, rounds=args.rounds, seconds=args.seconds)]
 
 
 def _workers(servers: Servers, args: argparse.Namespace, effect: Effect = "orders") -> list[Report]:
@@ -95,6 +110,7 @@ _MEASURES: dict[str, Callable[[Servers, argparse.Namespace], list[Report]]] = {
     "stock": partial(_workers, effect="stock"),
     "pushes": partial(_workers, effect="pushes"),
     "latency": _latency,
+    "strangers": _strangers,
     "mail": _mail,
     "audit-write": _audit_write,
     "audit-verify": _audit_verify,

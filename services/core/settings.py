@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -79,7 +80,8 @@ class Settings:
     public_url: str = ""
     ingress_port: int = 8000
     ingress_workers: int = 2
-    ingress_requests: int = 256
+    ingress_requests: int = 512
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     console_port: int = 8001
     flower_port: int = 5555
     flower_basic_auth: str = field(default="", repr=False)
@@ -206,7 +208,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         public_url=_checked_public(text("PUBLIC_URL"), faults),
         ingress_port=number("INGRESS_PORT", 8000, 1, 65535),
         ingress_workers=number("INGRESS_WORKERS", 2, 1, 64),
-        ingress_requests=number("INGRESS_REQUESTS", 256, 1, 4096),
+        ingress_requests=number("INGRESS_REQUESTS", 512, 1, 4096),
+        trusted_proxies=_checked_proxies(text("TRUSTED_PROXIES"), faults),
         console_port=number("CONSOLE_PORT", 8001, 1, 65535),
         flower_port=number("FLOWER_PORT", 5555, 1, 65535),
         flower_basic_auth=text("FLOWER_BASIC_AUTH"),
@@ -242,6 +245,19 @@ def _checked_archive_role(url: str, database_url: str, migrate_url: str, faults:
             )
             break
     return url
+
+
+def _checked_proxies(value: str, faults: list[str]) -> tuple[IPv4Network | IPv6Network, ...]:
+    networks = []
+    for part in filter(None, map(str.strip, value.split(","))):
+        try:
+            networks.append(ip_network(part))
+        except ValueError as fault:
+            faults.append(
+                f"TRUSTED_PROXIES={part!r} should be an address such as 10.0.0.4 or a network such as "
+                f"10.0.0.0/8 ({fault})"
+            )
+    return tuple(networks)
 
 
 def _checked_archive(url: str, faults: list[str]) -> str:

@@ -3,16 +3,20 @@
 import asyncio
 import os
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
-from flask import Flask
+import orjson
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from services.core.db import make_engine
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
 from services.core.settings import Settings, get_settings
 from services.ingress.bells import Bells
+from services.ingress.bodies import Wire
 from services.ingress.counts import Counts
-from services.ingress.gateway import Gateway, Wire
+from services.ingress.gateway import Gateway
 from services.ingress.group_commit import GroupCommit
 from services.ingress.health import health_blueprint
 from services.ingress.keyring import Keyring
@@ -37,7 +41,7 @@ class Ingress:
         self.counts = Counts(engine)
         self.commits = GroupCommit(engine, self.bells.ring)
         self.webhooks = Webhooks(self.keyring, self.commits, self.counts)
-        self._gateway = Gateway(self.webhooks, make_flask())
+        self._gateway = Gateway(self.webhooks, make_flask(), settings)
 
     def start(self) -> None:
         """The keys are known and the threads run."""
@@ -72,7 +76,23 @@ def make_flask() -> Flask:
     probe = Probe(count_conditions)
     flask.register_blueprint(health_blueprint(probe))
     flask.register_blueprint(metrics_blueprint(probe))
+    flask.register_error_handler(HTTPException, _describe_fault)
+    flask.after_request(_add_request_id)
     return flask
+
+
+def _describe_fault(fault: HTTPException) -> Response:
+    """Return ``fault`` as JSON, as the webhook routes answer: ``{"error": "not_found"}``."""
+    body = orjson.dumps({"error": fault.name.lower().replace(" ", "_")})
+    response = Response(body, fault.code, mimetype="application/json")
+    if isinstance(fault, MethodNotAllowed):
+        response.allow.update(fault.valid_methods or ())
+    return response
+
+
+def _add_request_id(response: Response) -> Response:
+    response.headers["X-Request-Id"] = uuid4().hex
+    return response
 
 
 def load() -> Ingress:

@@ -6,105 +6,100 @@ RSGI: https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md
 import asyncio
 import io
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from services.ingress.group_commit import Unavailable
+from services.core.settings import Settings
+from services.ingress.bodies import Bodies, Wire
+from services.ingress.clients import find_client
+from services.ingress.connections import count_descriptors, find_crowd, list_connections, shut_idle
 from services.ingress.routes import PREFIX
-from services.ingress.webhooks import MAX_BODY_BYTES, Answer, BodyTooLarge, Request, Webhooks
+from services.ingress.webhooks import Answer, Request, Webhooks
 
 if TYPE_CHECKING:
     from granian.rsgi import Scope
 
-BODY_WITHIN_SECONDS = 10
-"""A sender that dribbles its body holds a place in line no longer than this."""
-MAX_READING_BYTES = 128 * 1024 * 1024
-"""Bodies under way, by their own word, in one process. Past it the answer is 503."""
 PAGES_AT_ONCE = 4
-
-
-class Wire(Protocol):
-    """Granian's side of one request."""
-
-    def __call__(self) -> Awaitable[bytes]:
-        """Return the whole body."""
-        ...
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes."""
-        ...
-
-    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        """Send the answer."""
-        ...
+WATCH_SECONDS = 0.25
+FREE_SHARE = 4
+"""One in so many connections of a process is kept free for a request that comes next."""
+LEAST_IDLE_SECONDS = 0.5
+"""A connection that was idle for less is not closed: its next request may be on the wire."""
 
 
 class Gateway:
     """Reads requests off the wire within limits, and writes answers to it."""
 
-    def __init__(self, webhooks: Webhooks, flask: Flask) -> None:
+    def __init__(self, webhooks: Webhooks, flask: Flask, settings: Settings) -> None:
         self._webhooks, self._flask = webhooks, flask
         self._threads = ThreadPoolExecutor(PAGES_AT_ONCE, thread_name_prefix="pages")
-        self._reading_bytes = 0
-        self._reading: dict[asyncio.Task[Any], float] = {}
+        self._port, self._trusted = settings.ingress_port, settings.trusted_proxies
+        self._most = settings.ingress_requests - settings.ingress_requests // FREE_SHARE
+        self._bodies = Bodies(settings.ingress_requests)
+        self._in_hand: set[Scope] = set()
 
     async def serve(self, scope: "Scope", protocol: Wire) -> None:
         """Answer one request."""
-        if scope.path.startswith(PREFIX):
-            headers = dict(scope.headers.items())
-            request = Request(scope.method, scope.path, headers, lambda: self._read(headers, protocol))
-            answer = await self._webhooks.answer(request)
-        else:
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._threads, call_flask, self._flask, scope)
-        protocol.response_bytes(answer.status, answer.headers, answer.body)
-
-    async def _read(self, headers: dict[str, str], protocol: Wire) -> bytes:
-        """Return the body, or raise ``BodyTooLarge`` as soon as it is known to be, or ``Unavailable``."""
-        stated = headers.get("content-length", "")
-        size = int(stated) if stated.isdecimal() else MAX_BODY_BYTES
-        if size > MAX_BODY_BYTES:
-            raise BodyTooLarge
-        if self._reading_bytes + size > MAX_READING_BYTES:
-            raise Unavailable("too many bodies are on their way")
-        self._reading_bytes += size
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - granian runs each request as one
-        self._reading[task] = asyncio.get_running_loop().time() + BODY_WITHIN_SECONDS
+        self._in_hand.add(scope)
         try:
-            return await (protocol() if stated else _read_chunks(protocol))
-        except asyncio.CancelledError as fault:
-            if task in self._reading:
-                raise  # the server stops
-            task.uncancel()
-            raise Unavailable("the body did not come in time") from fault
+            if scope.path.startswith(PREFIX):
+                answer = await self._webhooks.answer(self._request(scope, protocol))
+            else:
+                loop = asyncio.get_running_loop()
+                answer = await loop.run_in_executor(self._threads, call_flask, self._flask, scope)
+            protocol.response_bytes(answer.status, answer.headers, answer.body)
         finally:
-            self._reading.pop(task, None)
-            self._reading_bytes -= size
+            self._in_hand.discard(scope)
+
+    def _request(self, scope: "Scope", protocol: Wire) -> Request:
+        items = scope.headers.items()
+        headers = dict(items)
+        repeated = find_repeated(items, headers) if len(headers) < len(items) else frozenset()
+        stated = headers.get("content-length", "")
+
+        def read() -> Awaitable[bytes]:
+            return self._bodies.read(protocol, stated, find_sender)
+
+        def find_sender() -> str:
+            forwarded = [value for name, value in items if name == "x-forwarded-for"]
+            return find_client(scope.client, forwarded, self._trusted)
+
+        return Request(scope.method, scope.path, headers, read, repeated)
 
     async def watch(self) -> None:
-        """End the readings that take too long, for as long as this runs.
+        """Cut late bodies, and keep connections free, for as long as this runs.
 
         One watcher looks at all of them: a timer for each would cost more than reading most bodies.
         """
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(1)
-            for task in [task for task, deadline in self._reading.items() if deadline < loop.time()]:
-                del self._reading[task]
-                task.cancel()
+            await asyncio.sleep(WATCH_SECONDS)
+            self._bodies.cut_late(loop.time())
+            self._free_connections(loop.time())
+
+    def _free_connections(self, now: float) -> None:
+        """Where too few connections are free, idle ones are closed, the longest idle first, then bodies cut.
+
+        A request that is complete is left alone, whatever its number.
+        """
+        if count_descriptors() <= self._most:
+            return  # most of the time: one listing of a folder
+        connections = list_connections(self._port)
+        excess = len(connections) - self._most
+        if excess <= 0:
+            return
+        busy = {scope.client for scope in self._in_hand}
+        crowd = find_crowd(connections, busy, LEAST_IDLE_SECONDS)
+        closed = sum(shut_idle(connection) for connection in crowd[:excess])
+        self._bodies.make_way(excess - closed, now)
 
 
-async def _read_chunks(protocol: Wire) -> bytes:
-    body = bytearray()
-    async for chunk in protocol:
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise BodyTooLarge
-    return bytes(body)
+def find_repeated(items: Sequence[tuple[str, str]], last: Mapping[str, str]) -> frozenset[str]:
+    """Return the names among ``items`` with several values; ``last`` has the last one of each. Pure."""
+    return frozenset(name for name, value in items if last[name] != value)
 
 
 def call_flask(flask: Flask, scope: "Scope") -> Answer:

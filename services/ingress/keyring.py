@@ -1,4 +1,4 @@
-"""Who may send: every shop's webhook secrets and what is paused, in memory, seconds old at most.
+"""Who may send: every shop's webhook secrets and domains and what is paused, in memory, seconds old at most.
 
 A webhook is judged without asking the database. A secret that was just set is not missed: for an
 unknown shop, or a signature that does not match, one small query asks whether anything is new.
@@ -19,7 +19,15 @@ _VERSION = """
 select (select coalesce(max(id), 0) from shop_secrets),
        (select count(*) from shop_secrets where name not like 'retired:%'),
        (select coalesce(max(id), 0) from shops),
-       (select coalesce(sum(id), 0) from pauses where mode = 'refuse')
+       (select coalesce(sum(id), 0) from pauses where mode = 'refuse'),
+       (select coalesce(sum(hashtextextended(shopify_domain || former_shopify_domains::text, shop_id)), 0)
+          from shop_config)
+"""
+
+# A domain of another form was accepted once, and Shopify names no such domain: it is compared with nothing.
+_DOMAINS = """
+select shop_id, array_append(former_shopify_domains, shopify_domain) from shop_config
+ where right(shopify_domain, 14) = '.myshopify.com'
 """
 
 
@@ -38,6 +46,8 @@ class Ring:
 
     keys: dict[tuple[str, str], WebhookKey] = field(default_factory=dict, repr=False)
     shop_ids: dict[str, int] = field(default_factory=dict)
+    domains: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """By shop: its domains at Shopify in lower case, the current one last. Only shops that have one."""
     refusals: tuple[Refusal, ...] = ()
     version: tuple[int, ...] = ()
 
@@ -50,10 +60,12 @@ def read_ring(engine: Engine, known: Ring) -> Ring:
             return known
         keys = find_webhook_keys(tx)
         shops = tx.execute(text("select slug, id from shops")).all()
+        domains = {row[0]: tuple(name.lower() for name in row[1]) for row in tx.exec_driver_sql(_DOMAINS)}
         refusals = tx.execute(text("select queue, topic, shop_id from pauses where mode = 'refuse'")).all()
     return Ring(
         keys={(key.slug, key.name): key for key in keys},
         shop_ids={row.slug: row.id for row in shops},
+        domains=domains,
         refusals=tuple(Refusal(*row) for row in refusals),
         version=version,
     )

@@ -16,15 +16,20 @@ from services.core.sentry import capture_bug
 from services.ingress.counts import UNKNOWN, Counts
 from services.ingress.group_commit import GroupCommit, Unavailable
 from services.ingress.keyring import Keyring, live_secrets
-from services.ingress.routes import Route, find_route
+from services.ingress.routes import MAX_PATH, Route, find_route
 from services.ledger.accept import Accepted, NewEvent
 from services.ledger.plan import plan_topic
-from services.providers.delivery import Delivery
+from services.providers.delivery import INVALID_SIGNATURE, MISSING_HEADER, Delivery, is_storable
 
 MAX_BODY_BYTES = 5 * 1024 * 1024
 RETRY_AFTER_SECONDS = 5
 PAUSED_RETRY_AFTER_SECONDS = 60
 LOOK_AT_MOST_EVERY_SECONDS = 0.02
+
+DUPLICATE_HEADER = "duplicate_header"
+WRONG_SHOP = "wrong_shop"
+_REFUSED_BY_NAME = {WRONG_SHOP: 401, MISSING_HEADER: 400, DUPLICATE_HEADER: 400}
+"""What a delivery with a right signature may still be refused with, and the status."""
 
 ReadBody = Callable[[], Awaitable[bytes]]
 
@@ -35,12 +40,13 @@ class BodyTooLarge(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request. Header names are lower case."""
+    """One HTTP request. Header names are lower case; ``repeated`` came more than once, with other values."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     read_body: ReadBody
+    repeated: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +61,10 @@ class Answer:
 class _Told(Exception):
     """A request ends here: what it is told."""
 
-    def __init__(self, status: int, error: str, *, retry_after_seconds: int = 0) -> None:
+    def __init__(self, status: int, error: str, *, retry_after_seconds: int = 0, refused: str = "") -> None:
         super().__init__(error)
         self.status, self.error, self.retry_after_seconds = status, error, retry_after_seconds
+        self.refused = refused
 
 
 def _unavailable() -> _Told:
@@ -74,6 +81,7 @@ class _Story:
     delivery: Delivery | None = None
     accepted: Accepted | None = None
     size_bytes: int = 0
+    refused: str = ""
     began: float = field(default_factory=time.perf_counter)
 
 
@@ -95,7 +103,7 @@ class Webhooks:
             outcome = "accepted" if accepted.is_new else "duplicate"
             body = orjson.dumps({"status": outcome, "id": accepted.event_id})
         except _Told as told:
-            status, outcome = told.status, told.error
+            status, outcome, story.refused = told.status, told.error, told.refused
             body = orjson.dumps({"error": outcome})
             if told.retry_after_seconds:
                 headers.append(("retry-after", str(told.retry_after_seconds)))
@@ -113,7 +121,8 @@ class Webhooks:
     async def _accept(self, request: Request, story: _Story) -> Accepted:
         route = story.route
         if route is None:
-            raise _Told(404, "not_found")
+            is_long = len(request.path) > MAX_PATH
+            raise _Told(414, "uri_too_long") if is_long else _Told(404, "not_found")
         if request.method != "POST":
             raise _Told(405, "method_not_allowed")
         try:
@@ -123,7 +132,7 @@ class Webhooks:
         except Unavailable as fault:
             raise _unavailable() from fault
         story.size_bytes = len(body)
-        story.delivery, shop_id = await self._verify(route, request.headers, body, story.now)
+        story.delivery, shop_id = await self._verify(route, request, body, story.now)
         self._refuse_what_is_paused(shop_id, story.delivery)
         event = NewEvent(
             shop_id=shop_id,
@@ -145,26 +154,26 @@ class Webhooks:
         return story.accepted
 
     async def _verify(
-        self, route: Route, headers: Mapping[str, str], body: bytes, now: datetime
+        self, route: Route, request: Request, body: bytes, now: datetime
     ) -> tuple[Delivery, int]:
         """Return the delivery and its shop. The shop of the path is judged by its own secrets alone."""
         keyring = self._keyring
-        refused = Rejected("invalid_signature")
+        refused = Rejected(INVALID_SIGNATURE)
         for _look in range(2):
             ring = keyring.ring
             key = ring.keys.get((route.slug, route.secret_name))
             try:
-                delivery = route.read(headers, body, live_secrets(key, now), now)
-            except Rejected as fault:
-                refused = fault
-                await self._look()  # the secret may have been set a moment ago
-                if keyring.ring is ring:
-                    break
-            else:
+                delivery = route.read(request.headers, body, live_secrets(key, now), now)
                 if key is not None:
+                    _check_headers(route, request, delivery, ring.domains.get(key.shop_id))
                     return delivery, key.shop_id
                 break  # whoever signs with nobody's secret is nobody
-        raise self._refusal(route) from refused
+            except Rejected as fault:
+                refused = fault
+                await self._look()  # the secret or the domain may have been set a moment ago
+                if keyring.ring is ring:
+                    break
+        raise self._refusal(route, refused) from refused
 
     async def _look(self) -> None:
         """The ring is what the database said at some moment after this call.
@@ -183,16 +192,18 @@ class Webhooks:
         self._looked_at = loop.time()
         await loop.run_in_executor(None, self._keyring.reload)
 
-    def _refusal(self, route: Route) -> _Told:
+    def _refusal(self, route: Route, refused: Rejected) -> _Told:
         keyring = self._keyring
         if not keyring.is_loaded:
             return _unavailable()
         if route.slug not in keyring.ring.shop_ids:
             return _Told(404, "unknown_shop")
         key = keyring.ring.keys.get((route.slug, route.secret_name))
+        if key is not None and refused.code in _REFUSED_BY_NAME:
+            return _Told(_REFUSED_BY_NAME[refused.code], refused.code, refused=str(refused))
         if key is not None and key.is_unreadable:
             return _unavailable()
-        return _Told(401, "invalid_signature")
+        return _Told(401, INVALID_SIGNATURE)
 
     def _refuse_what_is_paused(self, shop_id: int, delivery: Delivery) -> None:
         if not self._keyring.ring.refusals:
@@ -207,7 +218,7 @@ class Webhooks:
         # A stranger's words must not become figures' names.
         is_known = route is not None and route.slug in self._keyring.ring.shop_ids
         slug, provider = (route.slug, route.provider) if route and is_known else (UNKNOWN, UNKNOWN)
-        self._counts.count(story.now, slug, provider, outcome)
+        self._counts.count(story.now, slug, provider, outcome, story.refused)
         log_request(
             request_id=story.request_id,
             shop=route.slug if route else UNKNOWN,
@@ -218,4 +229,24 @@ class Webhooks:
             duration_ms=(time.perf_counter() - story.began) * 1000,
             size_bytes=story.size_bytes,
             event_id=accepted.event_id if accepted else None,
+        )
+
+
+def _check_headers(
+    route: Route, request: Request, delivery: Delivery, domains: tuple[str, ...] | None
+) -> None:
+    """Return if the headers of a signed delivery agree with each other and with the shop's ``domains``.
+
+    The domain's header is not signed: a delivery without it is not compared, as that would prove nothing.
+    """
+    if repeated := request.repeated & route.identifying:
+        name = min(repeated)
+        raise Rejected(DUPLICATE_HEADER, f"the header {name} came more than once, with different values")
+    domain = delivery.shop_domain
+    if domain and domains is not None and domain not in domains:
+        shown = repr(domain) if is_storable(domain) else "longer than a name or not plain text"
+        raise Rejected(
+            WRONG_SHOP,
+            f"X-Shopify-Shop-Domain is {shown}, the shop's domain is {domains[-1]!r}; if Shopify renamed "
+            f"the shop, run `fleet shops set {route.slug} --shopify-domain`",
         )

@@ -162,6 +162,17 @@ request_counts = Table(
     Column("count", BigInteger, nullable=False),
 )
 
+# Since when a shop's signed webhooks are refused, by outcome; a row goes once healing has read what they
+# were about.
+webhook_refusals = Table(
+    "webhook_refusals",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("outcome", Text, primary_key=True),
+    Column("first_at", _at, nullable=False),
+    Column("last_at", _at, nullable=False),
+)
+
 # How far a pull of a provider's own list has come: everything that changed before ``reached_at`` was seen.
 pull_marks = Table(
     "pull_marks",

@@ -20,6 +20,9 @@ from services.core.errors import Rejected
 UNREADABLE = "unreadable"
 """The topic of a signed body that names none."""
 
+INVALID_SIGNATURE = "invalid_signature"
+MISSING_HEADER = "missing_header"
+
 MAX_TEXT = 255
 MAX_SIGNATURE_HEADER = 4096
 
@@ -40,11 +43,21 @@ class Delivery:
     key: str
     readable: bool
     headers: dict[str, str]
+    shop_domain: str = ""
+    """Whose delivery it is by the sender's own, unsigned header, in lower case; empty where there is none."""
 
 
 def reject(detail: str) -> NoReturn:
     """Raise ``Rejected``: every fault of a signature has one code, so a stranger learns nothing from it."""
-    raise Rejected("invalid_signature", detail)
+    raise Rejected(INVALID_SIGNATURE, detail)
+
+
+def reject_missing(name: str) -> NoReturn:
+    """Raise ``Rejected`` for a signed delivery whose header ``name`` is not there or cannot be stored.
+
+    Call it only after the signature matched: a sender without the secret learns nothing from it.
+    """
+    raise Rejected(MISSING_HEADER, f"{name} is missing, too long or not plain text")
 
 
 def is_storable(value: object, longest: int = MAX_TEXT) -> bool:

@@ -26,11 +26,13 @@ from services.providers.delivery import (
     keep_headers,
     reject,
 )
+from services.providers.standard_webhooks import IDENTIFYING_HEADERS as STANDARD_HEADERS
 from services.providers.standard_webhooks import sign_standard, verify_standard
 
 TOLERANCE_SECONDS = 300
 
 KEPT_HEADERS = ("webhook-id", "webhook-timestamp", "user-agent")
+IDENTIFYING_HEADERS = STANDARD_HEADERS | {"openphone-signature"}
 
 # The older system's documentation shows these two where its list of events has the other names.
 _ONE_NAME = {

@@ -21,6 +21,7 @@ from services.providers.delivery import (
     is_storable,
     keep_headers,
     reject,
+    reject_missing,
 )
 
 API_VERSION = "2026-07"
@@ -41,6 +42,12 @@ KEPT_HEADERS = (
     "user-agent",
 )
 
+IDENTIFYING_HEADERS = frozenset(
+    prefix + name
+    for prefix in ("x-shopify-", "shopify-")
+    for name in ("hmac-sha256", "topic", "webhook-id", "shop-domain", "triggered-at")
+)
+
 _ID_NAMES = (
     "id", "fulfillment_order", "original_fulfillment_order", "shipment_id", "admin_graphql_api_id", "shop_id",
 )  # fmt: skip
@@ -55,9 +62,10 @@ def read_shopify_delivery(
     """Return what was delivered, once one of ``secrets`` (the app's, as UTF-8) has signed ``body``.
 
     Header names are lower case; the un-prefixed names of the Events preview count too. Topic and
-    webhook id are required because they identify the delivery; the shop's domain and the API version
-    are not, because nothing here may rest on an unsigned claim. ``now`` is unused: there is no
-    timestamp to check. Raises ``Rejected("invalid_signature")``.
+    webhook id are required because they identify the delivery: without one of them a signed body is
+    ``Rejected("missing_header")``. The shop's domain and the API version are not, because nothing here
+    may rest on an unsigned claim. ``now`` is unused: there is no timestamp to check. Raises
+    ``Rejected("invalid_signature")``.
     """
     del now
     prefix = "x-shopify-" if "x-shopify-hmac-sha256" in headers else "shopify-"
@@ -77,9 +85,9 @@ def read_shopify_delivery(
     topic = headers.get(prefix + "topic", "")
     webhook_id = headers.get(prefix + "webhook-id", "")
     if not is_storable(topic, 128):
-        reject("X-Shopify-Topic is missing, too long or not plain text")
+        reject_missing("X-Shopify-Topic")
     if not is_storable(webhook_id):
-        reject("X-Shopify-Webhook-Id is missing, too long or not plain text")
+        reject_missing("X-Shopify-Webhook-Id")
 
     parsed = find_object(body)
     occurred_at = find_instant(headers.get(prefix + "triggered-at"))
@@ -93,6 +101,7 @@ def read_shopify_delivery(
         "" if parsed is None else object_key(topic, parsed),
         parsed is not None,
         keep_headers(headers, KEPT_HEADERS),
+        headers.get(prefix + "shop-domain", "").strip().lower(),
     )
 
 

@@ -22,7 +22,7 @@ from services.providers.shopify_answers import (
     read_answer,
     read_user_errors,
 )
-from services.providers.shopify_documents import READ_LEVELS, SET_AVAILABLE
+from services.providers.shopify_documents import READ_LEVELS, READ_SHOP, SET_AVAILABLE
 
 TIMEOUT = httpx.Timeout(20.0, connect=5.0, pool=5.0)
 
@@ -142,6 +142,11 @@ class ShopifyAdmin:
         refused = read_user_errors(payload, len(entries))
         group = find_dict(payload, "inventoryAdjustmentGroup")
         return SetResult(find_instant(group.get("createdAt")), refused)
+
+    def get_domain(self) -> str:
+        """Return the ``myshopify.com`` name that Shopify gives the shop, in lower case."""
+        data = self.execute(READ_SHOP, {}, changes=False)
+        return str(find_dict(data, "shop").get("myshopifyDomain") or "").lower()
 
     def get_levels(self, places: Sequence[Place]) -> dict[Place, HeldLevel]:
         """Return the levels as the shop has them; one that it does not stock is not in the answer.

@@ -27,4 +27,4 @@ query ReadLevels($items: [ID!]!, $location: ID!) {
 """Asks by item and location: the number in an InventoryLevel's own id is Shopify's affair."""
 
 READ_SHOP = "query ReadShop { shop { id myshopifyDomain } }"
-"""The smallest question that needs a token: a shop that uninstalled our app answers it with 401."""
+"""The smallest query that needs a token: after an uninstall Shopify answers it with 401."""

@@ -30,6 +30,9 @@ from services.providers.delivery import (
 TOLERANCE_SECONDS = 300
 
 KEPT_HEADERS = ("webhook-id", "webhook-timestamp", "svix-id", "svix-timestamp", "user-agent")
+IDENTIFYING_HEADERS = frozenset(
+    f"{prefix}-{name}" for prefix in ("webhook", "svix") for name in ("id", "timestamp", "signature")
+)
 
 
 def read_standard_delivery(

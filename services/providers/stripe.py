@@ -32,6 +32,7 @@ from services.providers.delivery import (
 TOLERANCE_SECONDS = 300
 
 KEPT_HEADERS = ("user-agent",)
+IDENTIFYING_HEADERS = frozenset({"stripe-signature"})
 
 
 def read_stripe_delivery(

@@ -17,7 +17,7 @@ from services.shops.tables import shop_config, shops
 _SLUG = re.compile(r"[a-z0-9-]{1,40}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _MAIL = re.compile(r"[^@\s,;<>\x00]{1,64}@[^@\s,;<>\x00]{1,255}")
-_DOMAIN = re.compile(r"[a-z0-9][a-z0-9.-]{0,252}")
+_DOMAIN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com")
 _OF_SHOP = ("name", "timezone", "currency")
 _OF_CONFIG = ("owner_email", "accountant_email", "shopify_domain", "stock_location_id")
 FIELDS = _OF_SHOP + _OF_CONFIG
@@ -29,7 +29,7 @@ _WANTED = {
     "currency": "three capital letters of ISO 4217 such as CAD",
     "owner_email": "one mail address such as owner@example.com",
     "accountant_email": "one mail address such as books@example.com",
-    "shopify_domain": "a host name such as harbour.myshopify.com",
+    "shopify_domain": "the name that Shopify gave the shop, such as harbour.myshopify.com",
     "stock_location_id": "the location's number at Shopify, digits only",
 }
 
@@ -56,6 +56,8 @@ class Shop:
     shopify_domain: str
     stock_location_id: str
     created_at: datetime
+    former_shopify_domains: tuple[str, ...] = ()
+    """Webhooks that name one of these still belong to the shop."""
 
     @property
     def zone(self) -> ZoneInfo:
@@ -85,7 +87,7 @@ def add_shop(
         "currency": currency,
         "owner_email": owner_email,
         "accountant_email": accountant_email,
-        "shopify_domain": shopify_domain,
+        "shopify_domain": normal_domain(shopify_domain),
         "stock_location_id": stock_location_id,
     }
     faults = [] if _SLUG.fullmatch(slug) else [f"slug={slug!r} should be 1 to 40 of a-z, 0-9 and '-'"]
@@ -123,6 +125,8 @@ def set_shop(
     """Change the named fields (see ``FIELDS``) and return the shop; equal values change and audit nothing."""
     unknown = [field for field in changes if field not in FIELDS]
     faults = [f"{field!r} is no field of a shop: use {', '.join(FIELDS)}" for field in unknown]
+    if "shopify_domain" in changes:
+        changes = {**changes, "shopify_domain": normal_domain(changes["shopify_domain"])}
     _refuse(faults + _find_faults({field: changes[field] for field in changes if field not in unknown}))
     shop_id = tx.scalar(select(shops.c.id).where(shops.c.slug == slug).with_for_update())
     shop = get_shop(tx, slug)
@@ -131,7 +135,9 @@ def set_shop(
         return shop
     before = {field: getattr(shop, field) for field in after}
     of_shop = {field: value for field, value in after.items() if field in _OF_SHOP}
-    of_config = {field: value for field, value in after.items() if field in _OF_CONFIG}
+    of_config: dict[str, Any] = {field: value for field, value in after.items() if field in _OF_CONFIG}
+    if "shopify_domain" in after:
+        of_config["former_shopify_domains"] = _find_former(shop, after["shopify_domain"])
     if of_shop:
         tx.execute(update(shops).where(shops.c.id == shop_id).values(**of_shop))
     if of_config:
@@ -154,7 +160,7 @@ def get_shop(tx: Connection, slug: str) -> Shop:
     row = tx.execute(_all_shops().where(shops.c.slug == slug)).mappings().one_or_none()
     if row is None:
         raise ShopUnknown(f"there is no shop {slug!r}: `fleet shops list` shows those there are")
-    return Shop(**row)
+    return _read_shop(row)
 
 
 def get_shop_by_id(tx: Connection, shop_id: int) -> Shop:
@@ -162,18 +168,46 @@ def get_shop_by_id(tx: Connection, shop_id: int) -> Shop:
     row = tx.execute(_all_shops().where(shops.c.id == shop_id)).mappings().one_or_none()
     if row is None:
         raise ShopUnknown(f"there is no shop with the id {shop_id}: `fleet shops list` shows those there are")
-    return Shop(**row)
+    return _read_shop(row)
 
 
 def find_shops(tx: Connection) -> list[Shop]:
     """Return every shop, by slug."""
-    return [Shop(**row) for row in tx.execute(_all_shops().order_by(shops.c.slug)).mappings()]
+    return [_read_shop(row) for row in tx.execute(_all_shops().order_by(shops.c.slug)).mappings()]
+
+
+def normal_domain(domain: str) -> str:
+    """Return ``domain`` as it is stored and compared: lower case, without spaces around it."""
+    return domain.strip().lower()
+
+
+def check_domain(domain: str) -> None:
+    """Return if ``domain`` may be a shop's; raise ``ShopInvalid`` naming it otherwise."""
+    _refuse(_find_faults({"shopify_domain": domain}))
+
+
+def _find_former(shop: Shop, current: str) -> list[str]:
+    """Return the former domains of ``shop`` once its domain is ``current``, the newest last."""
+    known = dict.fromkeys(name for name in (*shop.former_shopify_domains, shop.shopify_domain) if name)
+    return [name for name in known if name != current]
+
+
+def _read_shop(row: Mapping[Any, Any]) -> Shop:
+    former = row["former_shopify_domains"] or ()
+    return Shop(**{**row, "former_shopify_domains": tuple(former)})
 
 
 def _all_shops() -> Select[Any]:
     texts = [func.coalesce(shop_config.c[field], "").label(field) for field in _OF_CONFIG]
     return select(
-        shops.c.id, shops.c.slug, shops.c.name, shops.c.timezone, shops.c.currency, shops.c.created_at, *texts
+        shops.c.id,
+        shops.c.slug,
+        shops.c.name,
+        shops.c.timezone,
+        shops.c.currency,
+        shops.c.created_at,
+        *texts,
+        shop_config.c.former_shopify_domains,
     ).join_from(shops, shop_config, shops.c.id == shop_config.c.shop_id, isouter=True)
 
 

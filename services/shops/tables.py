@@ -15,7 +15,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from services.core.db import metadata
 
@@ -40,6 +40,7 @@ shop_config = Table(
     Column("stock_location_id", Text, nullable=False, server_default=text("''")),
     Column("last_daily_run", JSONB),
     Column("settings", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("former_shopify_domains", ARRAY(Text), nullable=False, server_default=text("'{}'")),
 )
 
 # Whether what we call takes our credentials: a shop's own, or (``shop_id`` null) the fleet's.

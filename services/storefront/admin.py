@@ -93,6 +93,26 @@ def find_access(tx: Connection, shop_ids: Collection[int]) -> dict[int, Access |
     return found
 
 
+def read_domain(shop_id: int, domain: str) -> str:
+    """Return what Shopify calls the shop that ``domain`` reaches with the shop's token; "" without a token.
+
+    Nothing is stored, and a token that ``domain`` refuses is not renewed: it may be another shop's. Raises a
+    ``WorkError`` where Shopify does not say.
+    """
+    from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
+
+    with transaction() as tx:
+        access = find_access(tx, [shop_id])[shop_id]
+        token = find_secrets(tx, [(shop_id, "shopify-token")]).get((shop_id, "shopify-token"), "")
+    if isinstance(token, SealBroken):
+        raise Misconfigured("shopify.token_unreadable", f"the shop's shopify-token does not open: {token}")
+    if not token:
+        return ""
+    if isinstance(access, Access) and is_due(access.token_expires_at, utc_now()):
+        token = get_shopify_token(shop_id, utc_now())
+    return ShopifyAdmin(_http(), admin_base_url(domain, get_settings().shopify_api_base), token).get_domain()
+
+
 def _renew(shop_id: int, refused: str) -> str:
     return get_shopify_token(shop_id, utc_now(), refused=refused)
 

@@ -21,7 +21,6 @@ from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
 from services.ledger.said import said_by
 from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
-from services.providers.shopify_documents import READ_SHOP
 from services.shops.connections import record_connection_broken
 from services.shops.forget import SECRETS_KEPT, find_recorded_at, retire_secrets
 from services.storefront.admin import open_admin
@@ -57,7 +56,7 @@ def check_uninstalled(shop_id: int) -> bool:
     the call raises where it ends without an answer to the question.
     """
     try:
-        open_admin(shop_id).execute(READ_SHOP, {}, changes=False)
+        open_admin(shop_id).get_domain()
     except Misconfigured as fault:
         if fault.code in _REFUSED_TOKEN:
             return True

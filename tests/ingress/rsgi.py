@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -46,6 +46,19 @@ class Reply:
         return json.loads(self.data)
 
 
+class Headers(list[tuple[str, str]]):
+    """Headers as granian has them: a pair for each that came, in order."""
+
+    def items(self) -> "Headers":
+        return self
+
+
+class Scope(SimpleNamespace):
+    """What granian tells of a request; each is another, as its own are."""
+
+    __hash__ = object.__hash__
+
+
 class Wire:
     """One request's two directions."""
 
@@ -74,22 +87,37 @@ class Client:
     def __init__(self, app: Ingress) -> None:
         self._app, self._loop = app, _loops[id(app)]
 
-    def post(self, path: str, *, data: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
+    def post(
+        self,
+        path: str,
+        *,
+        data: bytes = b"",
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+    ) -> Reply:
         return self.open(path, method="POST", data=data, headers=headers)
 
     def open(
-        self, path: str, *, method: str, data: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        *,
+        method: str,
+        data: bytes = b"",
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     ) -> Reply:
-        stated = {"content-length": str(len(data))} | {k.lower(): v for k, v in (headers or {}).items()}
-        return self.send(path, Wire([data]), stated, method=method)
+        pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+        sent = [("content-length", str(len(data))), *((name.lower(), value) for name, value in pairs)]
+        return self.send(path, Wire([data]), sent, method=method)
 
-    def send(self, path: str, wire: Wire, headers: dict[str, str], *, method: str = "POST") -> Reply:
-        scope = SimpleNamespace(
+    def send(
+        self, path: str, wire: Wire, headers: Iterable[tuple[str, str]], *, method: str = "POST"
+    ) -> Reply:
+        scope = Scope(
             method=method,
             path=path,
-            headers=headers,
+            headers=Headers(headers),
             query_string="",
             server="127.0.0.1:8000",
+            client="192.0.2.9:4000",
             scheme="http",
             http_version="1.1",
         )

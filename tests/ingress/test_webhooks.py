@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.ingress import gateway, group_commit
+from services.ingress import group_commit
 from services.ingress.app import Ingress
 from services.ledger.accept import Accepted, NewEvent
 from services.providers.openphone import sign_quo
@@ -300,7 +300,7 @@ def test_requests_that_arrive_together_share_a_commit_and_each_gets_its_own_answ
 
 def test_a_body_without_a_stated_length_is_read_no_further_than_the_limit(client: Client) -> None:
     wire = Wire([b" " * 1024 * 1024] * 9)
-    reply = client.send("/webhooks/shopify/acme", wire, {})
+    reply = client.send("/webhooks/shopify/acme", wire, [])
     assert (reply.status_code, reply.json) == (413, {"error": "too_large"})
     assert wire.read_bytes <= 6 * 1024 * 1024
 
@@ -331,16 +331,13 @@ def test_health_is_answered_by_flask_behind_the_same_door(client: Client) -> Non
     assert client.open("/nothing-here", method="GET").status_code == 404
 
 
-def test_a_body_that_dribbles_in_is_given_up_and_holds_up_nobody(
-    ingress: Ingress, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gateway, "BODY_WITHIN_SECONDS", 0.2)
-
-    class Dribble(Wire):
-        async def __call__(self) -> bytes:
-            await asyncio.sleep(3600)
-            return b""
-
-    reply = client.send("/webhooks/shopify/acme", Dribble([]), {"content-length": "100"})
-    assert (reply.status_code, reply.json) == (503, {"error": "unavailable"})
-    assert post_order(client).status_code == 200
+def test_what_is_no_webhook_at_all_is_answered_in_json_with_a_request_id(client: Client) -> None:
+    for method, path, status, error in (
+        ("POST", "//webhooks/shopify/acme", 404, "not_found"),
+        ("GET", "/nothing-here", 404, "not_found"),
+        ("DELETE", "/health", 405, "method_not_allowed"),
+        ("POST", "/webhooks/shopify/" + "a" * 60_000, 414, "uri_too_long"),
+    ):
+        reply = client.open(path, method=method)
+        assert (reply.status_code, reply.json) == (status, {"error": error})
+        assert reply.headers["X-Request-Id"]

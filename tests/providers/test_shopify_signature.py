@@ -101,7 +101,18 @@ def test_missing_or_unstorable_header_is_refused(name, value, now, refusal):
     if value is not None:
         headers[f"x-shopify-{name}"] = value
 
-    refusal(lambda: read_shopify_delivery(headers, body, [SECRET], now))
+    with pytest.raises(Rejected) as refused:
+        read_shopify_delivery(headers, body, [SECRET], now)
+    assert refused.value.code == ("invalid_signature" if name == "hmac-sha256" else "missing_header")
+    refusal(lambda: read_shopify_delivery(headers, body, [b"another"], now))
+
+
+def test_domain_of_the_sender_is_read_in_lower_case(now):
+    body = orjson.dumps(ORDER)
+
+    delivery = read_shopify_delivery(signed(body, shop_domain="Ada.MyShopify.com"), body, [SECRET], now)
+
+    assert delivery.shop_domain == "ada.myshopify.com"
 
 
 def test_unprefixed_headers_of_the_events_preview_are_read(now):

@@ -95,6 +95,27 @@ def test_setting_what_is_already_so_audits_nothing(tx: Connection) -> None:
     assert tx.scalar(text("select count(*) from audit_events")) == before
 
 
+@pytest.mark.parametrize(
+    "domain",
+    ["harbour.example", "myshopify.com", "-.myshopify.com", "a.myshopify.com.example", "a/b.myshopify.com"],
+)
+def test_shopify_domain_is_one_that_shopify_gives(tx: Connection, domain: str) -> None:
+    with pytest.raises(ShopInvalid, match=r"shopify_domain=.* such as harbour\.myshopify\.com"):
+        add_shop(tx, **HARBOUR | {"shopify_domain": domain}, now=NOW)
+
+
+def test_shopify_domain_is_stored_in_lower_case_and_its_former_ones_are_kept(tx: Connection) -> None:
+    added = add_shop(tx, **HARBOUR | {"shopify_domain": " Harbour.MyShopify.com "}, now=NOW)
+    assert (added.shopify_domain, added.former_shopify_domains) == ("harbour.myshopify.com", ())
+
+    for domain in ("quay.myshopify.com", "", "Pier.myshopify.com", "quay.myshopify.com"):
+        changed = set_shop(tx, "harbour", {"shopify_domain": domain}, now=NOW)
+
+    assert changed.shopify_domain == "quay.myshopify.com"
+    assert changed.former_shopify_domains == ("harbour.myshopify.com", "pier.myshopify.com")
+    assert get_shop(tx, "harbour") == changed
+
+
 def test_unknown_field_and_wrong_value_are_named(tx: Connection) -> None:
     add_shop(tx, **HARBOUR, now=NOW)
 

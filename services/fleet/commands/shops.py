@@ -7,6 +7,7 @@ import click
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_duration
+from services.fleet.commands.domain import compare_domain
 from services.fleet.commands.edge import as_option, json_option, new_request_id, operator_label, tell_faults
 from services.fleet.commands.mail_connections import find_lines_of, print_lines
 from services.fleet.commands.show import print_fields, print_json, print_table, show_time, to_document
@@ -123,7 +124,8 @@ def set_fields(
     """Change a shop's fields, as options or as field=value.
 
     With --stock-location-id, sales count at that location from now on: every level is counted anew at once,
-    and what changed is pushed to Shopify.
+    and what changed is pushed to Shopify. A --shopify-domain is compared with what Shopify says where the
+    shop has a token; webhooks may still name the one before it.
 
     \b
     Example: fleet shops set harbour --owner-email owner@harbour.example
@@ -131,6 +133,8 @@ def set_fields(
     wanted = {field: value for field, value in options.items() if value is not None} | _read_pairs(changes)
     if not wanted:
         raise click.UsageError(f"nothing to change: name at least one of {', '.join(FIELDS)}")
+    if wanted.get("shopify_domain"):
+        compare_domain(slug, wanted["shopify_domain"])
     with transaction() as tx:
         before = get_shop(tx, slug)
         shop = set_shop(tx, slug, wanted, now=utc_now(), **_who(acting_as))

@@ -79,4 +79,6 @@ def _spelled(char: str) -> str:
 def _cell(value: object) -> str:
     if value is None or value == "":
         return "-"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "-"
     return show_time(value) if isinstance(value, datetime) else str(value)

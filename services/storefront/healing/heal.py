@@ -14,11 +14,13 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from services.alerts.incidents import resolve_incident
 from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.ledger.accept import WorkRef
 from services.ledger.dispatch import send_messages
 from services.ledger.pulls import find_mark, record_mark
+from services.ledger.refusals import find_first_refusal, settle_refusals
 from services.providers.calls import optional_calls
 from services.providers.delivery import find_instant
 from services.storefront.admin import open_admin
@@ -78,9 +80,10 @@ def heal_shopify(
 ) -> Healed:
     """What the shop's Shopify has and we lack is in the ledger, and the marks say how far that is true.
 
-    ``since`` looks back further than the marks, for an outage that is known. ``ring`` is told of the work
-    of each page once it is committed. ``is_dry`` counts what would enter and changes nothing. A shop that
-    is not connected is skipped. Raises what Shopify's answers mean; what was read until then stays.
+    ``since`` looks back further than the marks, for an outage that is known; so does the first webhook that
+    the ingress refused by name, until a healing read all lists an hour after the last one. ``ring`` is told
+    of the work of each page once it is committed. ``is_dry`` counts what would enter and changes nothing. A
+    shop that is not connected is skipped. Raises what Shopify's answers mean; what was read until then stays.
     """
     try:
         admin = open_shop(shop_id)
@@ -88,9 +91,23 @@ def heal_shopify(
         if fault.code not in NO_ACCESS:
             raise
         return Healed(is_skipped=True)
+    with transaction() as tx:
+        begins = [at for at in (since, find_first_refusal(tx, shop_id)) if at is not None]
+    since = min(begins, default=None)
     healing = Healing(shop_id, Reader(admin), now, request_id, ring=ring, since=since, is_dry=is_dry)
     healing.heal()
+    if not is_dry:
+        _settle_refusals(shop_id, now)
     return healing.healed
+
+
+def _settle_refusals(shop_id: int, now: datetime) -> None:
+    """Refusals that are over no longer bound healing, and their incidents are resolved."""
+    with transaction() as tx:
+        for outcome, first_at in settle_refusals(tx, shop_id, now):
+            since = f"{first_at:%Y-%m-%d %H:%M} UTC"
+            how = f"No such refusal for an hour; Shopify's lists were read from {since} on."
+            resolve_incident(tx, shop_id, f"webhook_{outcome}", None, now, how)
 
 
 class Healing:

@@ -42,7 +42,7 @@ returning shop_id
 """
 
 _FIND_SHOP = """
-select s.shopify_domain, t.shopify_id from shop_config s left join storefronts t on t.shop_id = s.shop_id
+select s.shopify_domain, s.former_shopify_domains, t.shopify_id from shop_config s left join storefronts t on t.shop_id = s.shop_id
  where s.shop_id = %(shop_id)s
 """
 
@@ -151,8 +151,8 @@ def record_request(tx: Connection, item: WorkItem, asked: Asked, now: datetime) 
 
 def check_shop(tx: Connection, item: WorkItem, asked: Asked) -> None:
     """Raise ``WrongBody`` unless the request names this shop: one app secret may sign for many shops."""
-    domain, shopify_id = tx.exec_driver_sql(_FIND_SHOP, {"shop_id": item.shop_id}).one()
-    if asked.shop_id == shopify_id or (domain and asked.shop_domain == domain.lower()):
+    domain, former, shopify_id = tx.exec_driver_sql(_FIND_SHOP, {"shop_id": item.shop_id}).one()
+    if asked.shop_id == shopify_id or asked.shop_domain in filter(None, (domain.lower(), *former)):
         return
     known = f"shop_domain {domain}" if domain else "a shop whose domain is set"
     raise WrongBody(

@@ -1,0 +1,38 @@
+"""Signed webhooks that are refused by name, as incidents: a provider gives up on whoever refuses it."""
+
+from collections.abc import Collection
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from services.alerts.incidents import Incident, record_incidents
+from services.core.arrays import text_array
+from services.ledger.refusals import Refusals, record_refusals
+
+_FIND_SHOPS = "select slug, id, timezone from shops where slug = any(%(slug)s::text[])"
+
+_DROPPED = "Shopify drops a subscription after 8 refusals in a row; gap-healing reads what was refused."
+
+
+def report_refusals(tx: Connection, refusals: Collection[Refusals], now: datetime) -> None:
+    """Each of ``refusals`` has its open P2, one per shop, outcome and day of the shop, and bounds healing."""
+    slugs = text_array(sorted({one.shop for one in refusals}))
+    shops = {slug: (i, zone) for slug, i, zone in tx.exec_driver_sql(_FIND_SHOPS, {"slug": slugs})}
+    record_refusals(tx, refusals)
+    incidents = {}
+    for one in refusals:
+        if one.shop in shops:
+            shop_id, zone = shops[one.shop]
+            incident = _describe(one, shop_id, f"{one.first_at.astimezone(ZoneInfo(zone)):%Y-%m-%d}")
+            incidents[shop_id, incident.rule, incident.period] = incident
+    record_incidents(tx, list(incidents.values()), now)
+
+
+def _describe(refused: Refusals, shop_id: int, day: str) -> Incident:
+    summary = (
+        f"Signed {refused.provider} webhooks of {refused.shop} are refused as {refused.outcome}: "
+        f"{refused.detail}." + (f" {_DROPPED}" if refused.provider == "shopify" else "")
+    )
+    detail = {"provider": refused.provider, "first_at": refused.first_at}
+    return Incident(shop_id, f"webhook_{refused.outcome}", day, "P2", summary, detail)

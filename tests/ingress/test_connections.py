@@ -1,0 +1,123 @@
+"""Idle connections make way by age, found among the process's own descriptors."""
+
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from services.core.settings import Settings
+from services.ingress import gateway
+from services.ingress.connections import Connection, find_crowd, list_connections, shut_idle
+from services.ingress.gateway import Gateway
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how long one is idle")
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def name(client: socket.socket) -> str:
+    host, port = client.getsockname()
+    return f"{host}:{port}"
+
+
+def is_closed(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+class Door:
+    """A listener and the connections to it, as granian has them."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.pairs: list[Pair] = []
+
+    def open(self, count: int) -> list[Pair]:
+        for _ in range(count):
+            client = socket.create_connection(("127.0.0.1", self.port))
+            self.pairs.append((client, self._listener.accept()[0]))
+        return self.pairs
+
+    def close(self) -> None:
+        for sock in (self._listener, *(sock for pair in self.pairs for sock in pair)):
+            sock.close()
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    door = Door()
+    yield door
+    door.close()
+
+
+def test_connections_to_the_port_are_listed_by_the_peers_name(door: Door) -> None:
+    pairs = door.open(3)
+
+    found = {connection.peer: connection for connection in list_connections(door.port)}
+
+    assert set(found) == {name(client) for client, _ in pairs}
+    assert all(connection.idle_seconds >= 0 for connection in found.values())
+    assert {connection.descriptor for connection in found.values()} == {sock.fileno() for _, sock in pairs}
+
+
+def test_idle_connection_is_shut_and_one_with_a_request_is_not(door: Door) -> None:
+    (idle, _), (asking, _), (gone, held) = door.open(3)
+    asking.sendall(b"POST")
+    found = {connection.peer: connection for connection in list_connections(door.port)}
+    name_of_gone = name(gone)
+    held.close()
+
+    assert shut_idle(found[name(idle)])
+    assert is_closed(idle)
+    assert not shut_idle(found[name(asking)])
+    assert not is_closed(asking)
+    assert not shut_idle(found[name_of_gone])
+    another = found[name(asking)]._replace(peer="192.0.2.1:1")
+    assert not shut_idle(another)
+
+
+def test_crowd_is_the_longest_idle_first_without_the_busy() -> None:
+    held = [Connection(n, f"peer-{n}", idle) for n, idle in enumerate((1.0, 9.0, 0.1, 5.0))]
+
+    assert [one.peer for one in find_crowd(held, {"peer-1"}, 0.5)] == ["peer-3", "peer-0"]
+
+
+def test_idle_connections_are_closed_only_as_far_as_connections_run_short(
+    door: Door, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "LEAST_IDLE_SECONDS", 0.0)
+    asked: list[int] = []
+    served = Gateway(
+        SimpleNamespace(),  # type: ignore[arg-type]
+        Flask("empty"),
+        replace(settings, ingress_port=door.port, ingress_requests=8),
+    )
+    monkeypatch.setattr(served._bodies, "make_way", lambda count, _now: asked.append(count))
+    pairs = door.open(6)
+    served._free_connections(0.0)
+    assert not any(is_closed(client) for client, _ in pairs)
+
+    pairs = door.open(2)
+    busy: Any = SimpleNamespace(client=name(pairs[0][0]))
+    served._in_hand = {Known(busy)}  # type: ignore[arg-type]
+    served._free_connections(0.0)
+
+    assert sum(is_closed(client) for client, _ in pairs) == 2
+    assert not is_closed(pairs[0][0])
+    assert asked[-1] == 0
+
+
+class Known:
+    """A request in hand."""
+
+    def __init__(self, scope: Any) -> None:
+        self.client = scope.client
