@@ -42,7 +42,8 @@ returning shop_id
 """
 
 _FIND_SHOP = """
-select s.shopify_domain, s.former_shopify_domains, t.shopify_id from shop_config s left join storefronts t on t.shop_id = s.shop_id
+select s.shopify_domain, s.former_shopify_domains, t.shopify_id
+  from shop_config s left join storefronts t on t.shop_id = s.shop_id
  where s.shop_id = %(shop_id)s
 """
 
