@@ -38,7 +38,7 @@ def make_app(settings: Settings | None = None, probe: Probe | None = None) -> Fl
     settings = settings or get_settings()
     probe = probe or Probe(count_conditions)
     app = Flask(__name__)
-    app.register_blueprint(health_blueprint(probe, settings.cron_secret))
+    app.register_blueprint(health_blueprint(probe, settings.cron_secrets))
     app.register_blueprint(cron_blueprint())
     app.register_blueprint(audit_blueprint(settings))
     app.add_template_filter(describe_age, "age")

@@ -14,11 +14,11 @@ from services.ledger.health import describe_health, judge_health
 from services.ledger.probe import DEADLINE_SECONDS, Probe, Question, answer_by
 
 
-def health_blueprint(probe: Probe, cron_secret: str = "") -> Blueprint:
+def health_blueprint(probe: Probe, cron_secrets: Sequence[str] = ()) -> Blueprint:
     """Return the three routes; the console is ready while the database that it shows answers.
 
-    ``/health`` answers a request that shows ``cron_secret`` with ``conditions`` too: what needs a person,
-    with the shop, the person and the reason; null when they could not be read in time.
+    ``/health`` answers a request that shows one of ``cron_secrets`` with ``conditions`` too: what needs a
+    person, with the shop, the person and the reason; null when they could not be read in time.
     """
     lines = Question("conditions", _list_conditions)
     blueprint = Blueprint("health", __name__)
@@ -26,7 +26,7 @@ def health_blueprint(probe: Probe, cron_secret: str = "") -> Blueprint:
     @blueprint.get("/health")
     @blueprint.get("/api/v1/health")
     def show_health() -> Response:
-        reading = lines.start() if knows_secret(request.headers, cron_secret) else None
+        reading = lines.start() if knows_secret(request.headers, cron_secrets) else None
         health, now = probe.read(), utc_now()
         answer: dict[str, Any] = describe_health(health, now)
         if reading is not None:

@@ -244,9 +244,9 @@ def _check_headers(
         raise Rejected(DUPLICATE_HEADER, f"the header {name} came more than once, with different values")
     domain = delivery.shop_domain
     if domain and domains is not None and domain not in domains:
-        shown = repr(domain) if is_storable(domain) else "longer than a name or not plain text"
+        shown = domain if is_storable(domain) else "longer than a name or not plain text"
         raise Rejected(
             WRONG_SHOP,
-            f"X-Shopify-Shop-Domain is {shown}, the shop's domain is {domains[-1]!r}; if Shopify renamed "
+            f"X-Shopify-Shop-Domain is {shown}, the shop's domain is {domains[-1]}; if Shopify renamed "
             f"the shop, run `fleet shops set {route.slug} --shopify-domain`",
         )

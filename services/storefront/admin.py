@@ -1,6 +1,6 @@
 """How a shop's Admin API is reached: its domain, a token that is good, and where to send."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -55,14 +55,19 @@ def open_admin(shop_id: int) -> "ShopifyAdmin":
 
 def open_access(access: Access) -> "ShopifyAdmin":
     """Return the Admin API that ``access`` opens; see ``open_admin``."""
+    now = utc_now()
+    if is_due(access.token_expires_at, now):
+        access = access._replace(token=get_shopify_token(access.shop_id, now))
+    return open_stored(access, partial(renew_token, access.shop_id))
+
+
+def open_stored(access: Access, renew: Callable[[str], str]) -> "ShopifyAdmin":
+    """Return the Admin API with the stored token, whatever its age; ``renew`` is called where it gets 401."""
     # Loaded where it is used: every worker knows this module, and few of them call Shopify.
     from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
 
-    token, now = access.token, utc_now()
-    if is_due(access.token_expires_at, now):
-        token = get_shopify_token(access.shop_id, now)
     base_url = admin_base_url(access.domain, get_settings().shopify_api_base)
-    return ShopifyAdmin(_http(), base_url, token, partial(_renew, access.shop_id))
+    return ShopifyAdmin(_http(), base_url, access.token, renew)
 
 
 def find_access(tx: Connection, shop_ids: Collection[int]) -> dict[int, Access | Misconfigured]:
@@ -113,7 +118,8 @@ def read_domain(shop_id: int, domain: str) -> str:
     return ShopifyAdmin(_http(), admin_base_url(domain, get_settings().shopify_api_base), token).get_domain()
 
 
-def _renew(shop_id: int, refused: str) -> str:
+def renew_token(shop_id: int, refused: str) -> str:
+    """Return another token than the ``refused`` one; see ``get_shopify_token``."""
     return get_shopify_token(shop_id, utc_now(), refused=refused)
 
 

@@ -14,8 +14,8 @@ from services.storefront.body import find_id, find_province, told_when
 from services.storefront.newest import UNTOLD, Key, Row, Told, join_rows
 from services.storefront.told_rows import Kind, record_told
 from services.storefront.topic_body import read_event
-from services.storefront.uninstall import UNINSTALLED
 
+UNINSTALLED = "shopify_uninstalled"
 CURRENCY_DIFFERS = "shopify_currency_differs"
 ZONE_DIFFERS = "shopify_timezone_differs"
 

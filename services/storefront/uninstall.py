@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.audit.chain import Mutation
 from services.core.clock import utc_now
+from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused, WorkError
 from services.core.locks import lock_objects
 from services.core.reading import Unreadable
@@ -21,19 +22,18 @@ from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
 from services.ledger.said import said_by
 from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
-from services.shops.connections import record_connection_broken
 from services.shops.forget import SECRETS_KEPT, find_recorded_at, retire_secrets
-from services.storefront.admin import open_admin
+from services.storefront.admin import find_access, open_stored, renew_token
 from services.storefront.newest import UNTOLD
 from services.storefront.privacy.requests import UNCONFIRMED, find_dead_erasures
+from services.storefront.storefronts import UNINSTALLED
 from services.storefront.topic_body import read_event
 
 TOKENS = ("shopify-token", "shopify-refresh-token")
 """The secrets that an uninstallation ends at once."""
 
-UNINSTALLED = "shopify_uninstalled"
 NOT_CONFIRMED = "shopify_uninstall_not_confirmed"
-"""The rules of the incidents after and before the confirmation."""
+"""The rule of the incident before the confirmation."""
 
 _REFUSED_TOKEN = ("shopify.token_refused", "shopify.refresh_refused")
 
@@ -52,13 +52,25 @@ on conflict (shop_id) do update set uninstalled_at = excluded.uninstalled_at
 def check_uninstalled(shop_id: int) -> bool:
     """Tell whether Shopify refuses the shop's stored token, which it does once our app is uninstalled.
 
-    Call it with no transaction open. Raises ``Misconfigured`` where there is no token to call with, and what
-    the call raises where it ends without an answer to the question.
+    Only 401 counts, and only where there is no other token to be had: one that has expired is renewed, and
+    403 refuses what is requested. Call it with no transaction open. Raises ``Misconfigured`` where there is
+    no token to call with, and what the call raises where it ends without an answer to the question.
     """
+    with transaction() as tx:
+        access = find_access(tx, [shop_id])[shop_id]
+    if isinstance(access, Misconfigured):
+        raise access
+    unauthorized = False
+
+    def renew(token: str) -> str:
+        nonlocal unauthorized
+        unauthorized = True
+        return renew_token(shop_id, token)
+
     try:
-        open_admin(shop_id).get_domain()
+        open_stored(access, renew).get_domain()
     except Misconfigured as fault:
-        if fault.code in _REFUSED_TOKEN:
+        if unauthorized and fault.code in _REFUSED_TOKEN:
             return True
         raise
     return False
@@ -121,8 +133,7 @@ def record_uninstalled(
 ) -> Recorded:
     """Our app is uninstalled since ``gone_at``: the tokens are retired, and an erasure that waited goes on.
 
-    The connection is broken, so that pushes end as ``shopify.no_token`` without a call, and a P2 incident
-    says what to do.
+    Pushes end as ``shopify.no_token`` without a call, and a P2 incident says what to do.
     """
     shop_id = item.shop_id
     lock_objects(tx, [(shop_id, "storefront")])
@@ -146,9 +157,7 @@ def record_uninstalled(
         )
         for name in retire_secrets(tx, shop_id, TOKENS, now)
     ]
-    audit = [said_by(item, mutations)]
-    audit += record_connection_broken(tx, shop_id, "shopify", "shopify.uninstalled", what, now)
     if waiting := find_dead_erasures(tx, shop_id):
         wanted = WorkFilter(ids=tuple(waiting), statuses=("dead",))
         requeue(tx, wanted, now=now, by="uninstall_confirm", reason=f"{UNCONFIRMED}: confirmed now")
-    return Recorded((), audit)
+    return Recorded((), [said_by(item, mutations)])

@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FROM_SQL = {"services.alerts.dead_work": {"work_dead"}}
-"""Rules whose names a query makes."""
+FROM_SQL = {
+    "services.alerts.dead_work": {"work_dead"},
+    "services.ingress.refusals": {"webhook_wrong_shop", "webhook_missing_header", "webhook_duplicate_header"},
+}
+"""Rules whose names a query or an outcome makes."""
 
 
 def rules_of(path: Path) -> set[str]:
@@ -19,7 +22,7 @@ def rules_of(path: Path) -> set[str]:
         for call in ast.walk(function):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Incident":
                 rule = next((key.value for key in call.keywords if key.arg == "rule"), None)
-                rules = texts_of(rule or call.args[1], function, name) | FROM_SQL.get(name, set())
+                rules = FROM_SQL.get(name) or texts_of(rule or call.args[1], function, name)
                 assert rules, f"{name}:{call.lineno}: which rule is this? Use a constant of the module"
                 found |= rules
     return found

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 # Each locks one row or one number, or several in the order of their keys: no set of objects.
 SINGLE = {
+    "services/alerts/decide.py",
     "services/closing/tax_profile.py",
     "services/jobs/clocks.py",
     "services/jobs/overrides.py",

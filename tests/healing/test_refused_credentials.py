@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import cast
 
+import orjson
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
@@ -23,9 +24,11 @@ from services.ledger.effects import Effect, OutsideEffect
 from services.ledger.run_outside import OutsideRunner
 from services.ledger.topics import TOPICS, Runs
 from services.ledger.work import NewWork
+from services.sandbox.shopify_account_payloads import make_shop, make_shop_redact
 from services.shops.shops import get_shop_by_id
 from tests.healing.house import DOMAIN, STRIPE_KEY, Shops, control
 from tests.jobs.moments import know, runs
+from tests.ledger_rows import accept, new_event
 
 ROOT = Path(__file__).parents[2]
 SENDS = {
@@ -66,12 +69,25 @@ def plan_run(name: str) -> Callable[[Shops], None]:
     return plan
 
 
+def plan_event(topic: str) -> Callable[[Shops], None]:
+    bodies = {"app/uninstalled": make_shop(9, DOMAIN, updated_at=utc_now()),
+              "shop/redact": make_shop_redact(9, DOMAIN)}  # fmt: skip
+
+    def plan(shops: Shops) -> None:
+        body = orjson.dumps(bodies[topic])
+        accept(shops.engine, new_event(1, shop_id=shops.holed, topic=topic, body=body, received_at=utc_now()))
+
+    return plan
+
+
 ROADS: dict[str, tuple[Callable[[Shops], None], set[str]]] = {
     "inventory_push": (plan_push, {"shopify"}),
     "subscription_watch": (plan_run("subscription-watchdog"), {"shopify"}),
     "gap_heal": (plan_run("gap-healing"), {"shopify", "stripe"}),
     "reconcile": (plan_run("daily-reconciliation"), {"stripe"}),
     "event_fetch": (plan_fetch, {"stripe"}),
+    "uninstall_confirm": (plan_event("app/uninstalled"), {"shopify"}),
+    "privacy_redact": (plan_event("shop/redact"), {"shopify"}),
 }
 """Every topic that calls a provider: how its work comes to be, and whom it calls."""
 CALLS = [(topic, provider) for topic, (_, providers) in ROADS.items() for provider in sorted(providers)]

