@@ -1,6 +1,5 @@
 """Who may open which page. A route that nobody thought about is closed, not open."""
 
-from collections.abc import Sequence
 from typing import Final
 
 from flask import Flask, Response, abort, request
@@ -32,7 +31,7 @@ SECURITY_HEADERS: Final = {
 }
 
 
-def close_all_but_public(app: Flask, cron_secrets: Sequence[str] = ()) -> None:
+def close_all_but_public(app: Flask, cron_secrets: tuple[str, ...] = ()) -> None:
     """Answer 403 on every route that is not public, and harden every answer's headers.
 
     A machine's route opens to a request that shows one of ``cron_secrets``; without any it stays closed.

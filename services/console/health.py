@@ -14,7 +14,7 @@ from services.ledger.health import describe_health, judge_health
 from services.ledger.probe import DEADLINE_SECONDS, Probe, Question, answer_by
 
 
-def health_blueprint(probe: Probe, cron_secrets: Sequence[str] = ()) -> Blueprint:
+def health_blueprint(probe: Probe, cron_secrets: tuple[str, ...] = ()) -> Blueprint:
     """Return the three routes; the console is ready while the database that it shows answers.
 
     ``/health`` answers a request that shows one of ``cron_secrets`` with ``conditions`` too: what needs a

@@ -1,6 +1,5 @@
 """Who knows ``CRON_SECRET``: machines that start jobs and ask for proofs, and sign in nowhere."""
 
-from collections.abc import Sequence
 from hmac import compare_digest
 
 from werkzeug.datastructures import Headers
@@ -9,7 +8,7 @@ SECRET_HEADERS = ("X-Cron-Secret", "X-Internal-Secret")
 _BEARER = "bearer "
 
 
-def knows_secret(headers: Headers, cron_secrets: Sequence[str]) -> bool:
+def knows_secret(headers: Headers, cron_secrets: tuple[str, ...]) -> bool:
     """Return, in constant time, whether one of the three headers holds one of ``cron_secrets``.
 
     An empty secret opens nothing.

@@ -114,14 +114,15 @@ def _plan_incident(notice: Notice) -> dict[str, Any]:
     """Return the facts of any incident; those of a failed run say how to run it again."""
     job = notice.subject if notice.rule.startswith(f"{FAILED}:") else ""
     first = notice.found[0]
+    scope = "" if first.shop == "fleet" else f" --shop {first.shop}"
     steps: list[Step] = [("See what was found.", f"fleet incidents show {first.id}")]
     if job:
         steps = [
             ("See each shop’s error.", f"fleet jobs history {job}"),
             ("See which credentials are refused, and what to do.", "fleet mail connections"),
             (
-                "When the cause is gone, run this period again. What is done stays done.",
-                f"fleet jobs run {job} --period {notice.period}",
+                "When the cause is gone, run this period again, for each shop that failed.",
+                f"fleet jobs run {job}{scope} --period {notice.period}",
             ),
         ]
     else:

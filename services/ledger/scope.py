@@ -7,6 +7,9 @@ from sqlalchemy import Connection
 
 from services.ledger.topics import Topic
 
+BURST_SECONDS = 2.5
+"""A drain keeps the tokens of so long: the sweep sends for a draining topic every two seconds."""
+
 _READ = """
 select id, mode, shop_id, rate_per_second, drain_tokens, drained_at from pauses
  where (queue is null or queue = %(queue)s) and (topic is null or topic = %(topic)s) order by id
@@ -53,7 +56,8 @@ def read_scope(tx: Connection, topic: Topic, now: datetime) -> Scope:
         if row[1] == "drain":
             rate, tokens, at = float(row[3] or 0), float(row[4]), row[5] or now
             elapsed = max((now - at).total_seconds(), 0.0)
-            scope.drains.append(_Drain(row[0], min(tokens + elapsed * rate, max(rate, 1.0))))
+            most = max(rate * BURST_SECONDS, 1.0)
+            scope.drains.append(_Drain(row[0], min(tokens + elapsed * rate, most)))
         elif row[2] is None:
             scope.all_held = True
         else:

@@ -66,12 +66,16 @@ def free_expired(tx: Connection, now: datetime) -> int:
 
 
 def find_forgotten(tx: Connection, topic: Topic, now: datetime, limit: int = 2000) -> list[int]:
-    """Return ids of work that is due and was not told of lately. What a pause holds is not forgotten."""
+    """Return ids of work that is due and was not told of lately. What a pause holds is not forgotten.
+
+    Of a topic that drains one is enough, and each time: a worker takes what the rate lets through by now.
+    """
     scope = read_scope(tx, topic, now)
     if scope.all_held:
         return []
+    before, limit = (now, 1) if scope.drains else (now - RESEND_AFTER, limit)
     values = {
-        "topic": topic.name, "now": now, "before": now - RESEND_AFTER, "limit": limit,
+        "topic": topic.name, "now": now, "before": before, "limit": limit,
         "held": sorted(scope.held_shops),
     }  # fmt: skip
     return [int(i) for i in tx.exec_driver_sql(_FORGOTTEN, values).scalars()]

@@ -84,7 +84,10 @@ def plan_audit_failed(
     scope = f" --shop {chain}" if chain != "fleet" else ""
     steps: list[Step] = [
         ("Keep the evidence as it is now, before anything else touches it.", f"fleet audit export{scope}"),
-        ("Verify again, against the anchors in the archive too.", f"fleet audit verify{scope}"),
+        (
+            "Verify again from the first row, against every anchor and archive.",
+            f"fleet audit verify{scope} --full --archives",
+        ),
         (
             "Find out who could write there: the application’s role cannot. Look at the database’s log for "
             "the role that owns the tables, at restores, and at who held its password.",

@@ -48,16 +48,20 @@ select coalesce(shop_id, 0), provider, status, code, resource from connections
  where shop_id = any(%(shop_id)s::int[]) or shop_id is null
 """
 
-_FIND = """
-select shop_id, provider, status, code, detail, since, updated_at, resource from connections
- order by shop_id nulls first, provider
-"""
+# A shop whose app was uninstalled has no token any more: what was refused last is nothing to repair.
+_IN_USE = """not (status = 'broken' and provider = 'shopify' and not exists (
+       select from shop_secrets k where k.shop_id = connections.shop_id and k.name = 'shopify-token'))"""
 
-BROKEN_LINES = """
+_FIND = f"""
+select shop_id, provider, status, code, detail, since, updated_at, resource from connections
+ where {_IN_USE} order by shop_id nulls first, provider
+"""  # noqa: S608 - the text is our own
+
+BROKEN_LINES = f"""
 select 'connections_broken' as kind, provider as label, provider as name, shop_id, since,
        null::timestamptz as until, '' as by, concat_ws(': ', nullif(code, ''), nullif(detail, '')) as why
-  from connections where status = 'broken'
-"""
+  from connections where status = 'broken' and {_IN_USE}
+"""  # noqa: S608 - the text is our own
 """Every broken connection as a condition: see ``services.jobs.conditions``."""
 
 
@@ -172,7 +176,7 @@ def recorded_calls(shop_id: int) -> Iterator[None]:
 
 
 def find_connections(tx: Connection) -> Sequence[ConnectionState]:
-    """Return every connection that was ever used, the fleet's own first."""
+    """Return every connection that is used, the fleet's own first; none of a shop without a Shopify token."""
     return [ConnectionState(*row) for row in tx.exec_driver_sql(_FIND)]
 
 

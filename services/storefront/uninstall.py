@@ -37,6 +37,11 @@ NOT_CONFIRMED = "shopify_uninstall_not_confirmed"
 
 _REFUSED_TOKEN = ("shopify.token_refused", "shopify.refresh_refused")
 
+_NOT_ASKED = (
+    "the shop has no token to call Shopify with, so the uninstall stays unconfirmed and nothing changed: "
+    "discard this and close its incident; an erasure is confirmed with `fleet privacy confirm`"
+)
+
 _FIND = """
 select s.slug, t.updated_at, t.uninstalled_at from shops s left join storefronts t on t.shop_id = s.id
  where s.id = %(shop_id)s
@@ -105,6 +110,7 @@ class UninstallConfirm:
         slug, updated_at, uninstalled_at = tx.exec_driver_sql(_FIND, {"shop_id": item.shop_id}).one()
         recorded_at = find_recorded_at(tx, item.shop_id, TOKENS)
         if max(recorded_at or UNTOLD, updated_at or UNTOLD, uninstalled_at or UNTOLD) >= gone_at:
+            resolve_incident(tx, item.shop_id, NOT_CONFIRMED, None, now, "The app is installed again.")
             return Done("stale")
         summary = (
             f"{slug}: app/uninstalled was received at {gone_at:%Y-%m-%d %H:%M} UTC and is not confirmed: "
@@ -118,6 +124,10 @@ class UninstallConfirm:
     def _ask(self, item: WorkItem, slug: str, gone_at: datetime) -> Outcome:
         try:
             is_gone = self._check(item.shop_id)
+        except Misconfigured as fault:
+            if fault.code != "shopify.no_token":
+                return fault
+            return Misconfigured(fault.code, f"{_NOT_ASKED}: `fleet incidents list --shop {slug}`")
         except WorkError as fault:
             return fault
         if not is_gone:

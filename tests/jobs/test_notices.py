@@ -90,7 +90,7 @@ def test_two_hundred_shops_that_fail_in_one_night_are_one_mail(engine: Engine) -
     assert "Found at: 200 places" in body
     assert body.count("stripe.key_refused") == NAMED_AT_MOST
     assert f"and {200 - NAMED_AT_MOST} more" in body
-    assert "fleet jobs run daily-reconciliation --period 2026-11-20" in body
+    assert "fleet jobs run daily-reconciliation --shop shop-000 --period 2026-11-20" in body
     assert len(mail(engine, NOW + timedelta(days=1))) == 1
 
 

@@ -98,7 +98,8 @@ def show(incident_id: int, as_json: bool) -> None:
     if detail:
         print_fields("Detail", detail)
     if line.status == "open":
-        click.echo(f'To close it: fleet incidents resolve {line.id} --reason "..."')
+        click.echo("Most incidents end by themselves when the cause is gone (docs/operations.md, Incidents).")
+        click.echo(f'To close it now: fleet incidents resolve {line.id} --reason "..."')
 
 
 @command.command("resolve")

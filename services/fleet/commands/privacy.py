@@ -48,7 +48,19 @@ def list_requests(shop: str, limit: int, as_json: bool) -> None:
         return
     print_table(
         "",
-        ("id", "shop", "asks for", "customer", "status", "received", "due", "done", "event", "came to"),
+        (
+            "id",
+            "shop",
+            "asks for",
+            "customer",
+            "status",
+            "received",
+            "due",
+            "done",
+            "event",
+            "work",
+            "came to",
+        ),
         [
             (
                 line.id,
@@ -60,6 +72,7 @@ def list_requests(shop: str, limit: int, as_json: bool) -> None:
                 line.due_at,
                 line.done_at,
                 line.event_id,
+                line.work_id,
                 _result(line),
             )
             for line in lines

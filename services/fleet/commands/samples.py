@@ -151,6 +151,8 @@ SAMPLES: MappingProxyType[str, MappingProxyType[str, Maker]] = MappingProxyType(
                 "app/uninstalled": lambda _, c, now: make_shop(
                     SHOPIFY_ID, DOMAIN, updated_at=now, currency=c
                 ),
+                "orders/delete": lambda r, c, now: {"id": _order(r, c, now)["id"]},
+                "products/delete": lambda r, _c, _now: {"id": r.randint(1, 2**40)},
                 "shop/redact": lambda _r, _c, _now: make_shop_redact(SHOPIFY_ID, DOMAIN),
                 **{topic: _beside(topic) for topic in make_beside(LOCATION_ID, "USD", _items("USD"))},
             }

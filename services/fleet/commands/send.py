@@ -14,7 +14,7 @@ from services.core.db import transaction
 from services.core.errors import ShopfleetError
 from services.core.settings import get_settings
 from services.fleet.commands.edge import json_option, tell_faults
-from services.fleet.commands.samples import SAMPLES, make_sample
+from services.fleet.commands.samples import DOMAIN, SAMPLES, make_sample
 from services.fleet.commands.show import print_json, print_table
 from services.providers.openphone import sign_openphone, sign_quo
 from services.providers.shopify import sign_shopify
@@ -159,7 +159,7 @@ def _make_body(
     if body is None:
         known = ", ".join(SAMPLES[sender.provider])
         raise click.UsageError(f"there is no sample of topic {topic!r}: use --file, or one of {known}")
-    return body
+    return body.replace(DOMAIN.encode(), (shop.shopify_domain or DOMAIN).encode())
 
 
 def _ingress_url() -> str:

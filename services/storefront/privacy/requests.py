@@ -94,14 +94,14 @@ select exists (select from inbound_events e join privacy_requests r
 # A request that no worker has taken up is only work so far; it is due all the same.
 _FIND = """
 select r.id, r.shop_id, r.kind, r.customer_id, r.event_id, r.status, r.received_at, r.due_at, r.done_at,
-       r.result, coalesce(w.status, '') as work_status
+       r.result, coalesce(w.status, '') as work_status, w.id as work_id
   from privacy_requests r
-  left join lateral (select status from work_queue where event_id = r.event_id order by id desc limit 1) w
+  left join lateral (select id, status from work_queue where event_id = r.event_id order by id desc limit 1) w
             on true
  where %(shop_id)s::int is null or r.shop_id = %(shop_id)s
  union all
 select null, w.shop_id, case w.topic when 'privacy_export' then 'export' else 'redact' end, null, w.event_id,
-       'open', w.created_at, w.created_at + %(time_to_answer)s::interval, null, '{}'::jsonb, w.status
+       'open', w.created_at, w.created_at + %(time_to_answer)s::interval, null, '{}'::jsonb, w.status, w.id
   from work_queue w
  where w.topic = any(%(topics)s::text[]) and w.status in ('pending', 'error', 'dead')
    and (%(shop_id)s::int is null or w.shop_id = %(shop_id)s)
@@ -134,6 +134,7 @@ class RequestLine(NamedTuple):
     done_at: datetime | None
     result: dict[str, Any]
     work_status: str
+    work_id: int | None
 
 
 def record_request(tx: Connection, item: WorkItem, asked: Asked, now: datetime) -> Request:
@@ -155,12 +156,8 @@ def check_shop(tx: Connection, item: WorkItem, asked: Asked) -> None:
     domain, former, shopify_id = tx.exec_driver_sql(_FIND_SHOP, {"shop_id": item.shop_id}).one()
     if asked.shop_id == shopify_id or asked.shop_domain in filter(None, (domain.lower(), *former)):
         return
-    known = f"shop_domain {domain}" if domain else "a shop whose domain is set"
-    raise WrongBody(
-        "shop_domain",
-        asked.shop_domain,
-        f"this shop's, {known}: see `fleet shops show`; `fleet shops set SHOP --shopify-domain` sets it",
-    )
+    known = f"{domain}; discard it where it is forged" if domain else "which is not set: `fleet shops set`"
+    raise WrongBody("shop_domain", asked.shop_domain, f"this shop's own domain, {known}")
 
 
 def is_confirmed(tx: Connection, shop_id: int, request_id: int) -> bool:
