@@ -26,6 +26,7 @@ _SECRET_TEXT = re.compile(
     r"\b(?:whsec_|[sr]k_(?:live|test)_|shp(?:at|ca|pa|ss)_|xox[abeprs]-|SG\.)[A-Za-z0-9+/=_.\-]{6,}"
     r"|\b(?:secret_|ntn_)[A-Za-z0-9]{30,}"
     r"|\bre_[A-Za-z0-9]{6,}_[A-Za-z0-9]{10,}"
+    r"|\b(?:gh[oprsu]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{4,})"
     r"|\b(?:Bearer|Basic)\s+[A-Za-z0-9+/=_.\-]{8,}"
 )
 _PERSONAL_NAME = re.compile(
@@ -33,11 +34,11 @@ _PERSONAL_NAME = re.compile(
     re.IGNORECASE,
 )
 _PERSONAL_TEXT = re.compile(
-    r"(?<![\w.+-])(?P<email>[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+)"
+    r"(?<![\w.+-])(?P<email>[\w.+-]{1,64}(?:@|%40| @ )[\w-]{1,63}(?:\.[\w-]{1,63})+)"
     r"|(?<![\w+])\+[0-9](?:[ ().-]{0,2}[0-9]){6,14}(?![0-9])"
     r"|(?<![\w+])\(?[0-9]{3}\)?[ .-]{1,2}[0-9]{3}[ .-][0-9]{4}(?![0-9])"
 )
-_LONG_NUMBER = re.compile(r"(?<![\w/])[0-9]{10,15}(?!\w)")
+_LONG_NUMBER = re.compile(r"(?<![\w/])[0-9](?:[ -]?[0-9]){9,18}(?!\w)")
 """A phone number without its plus, in a value that should be something else. In a path it is an id."""
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s@'\"]*:[^/\s'\"]*@")
 # SQLAlchemy and PostgreSQL quote a failed statement's values: those are customers' data.

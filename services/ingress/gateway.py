@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from flask import Flask
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from granian.rsgi import Scope
 
 PAGES_AT_ONCE = 4
+PAGES_WAITING = 64
+"""Requests of pages in hand at once in a process. Past it the answer is 503."""
 WATCH_SECONDS = 0.25
 FREE_SHARE = 4
 """One in so many connections of a process is kept free for a request that comes next."""
@@ -40,6 +43,7 @@ class Gateway:
         self._most = settings.ingress_requests - settings.ingress_requests // FREE_SHARE
         self._bodies = Bodies(settings.ingress_requests)
         self._in_hand: set[Scope] = set()
+        self._pages = 0
 
     async def serve(self, scope: "Scope", protocol: Wire) -> None:
         """Answer one request."""
@@ -48,11 +52,24 @@ class Gateway:
             if scope.path.startswith(PREFIX):
                 answer = await self._webhooks.answer(self._request(scope, protocol))
             else:
-                loop = asyncio.get_running_loop()
-                answer = await loop.run_in_executor(self._threads, call_flask, self._flask, scope)
+                answer = await self._show_page(scope)
             protocol.response_bytes(answer.status, answer.headers, answer.body)
         finally:
             self._in_hand.discard(scope)
+
+    async def _show_page(self, scope: "Scope") -> Answer:
+        """Return a page, or 503 where so many wait that webhooks would wait with them."""
+        if self._pages >= PAGES_WAITING:
+            headers = [
+                ("content-type", "application/json"), ("retry-after", "1"), ("x-request-id", uuid4().hex),
+            ]  # fmt: skip
+            return Answer(503, headers, b'{"error":"unavailable"}')
+        self._pages += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, call_flask, self._flask, scope)
+        finally:
+            self._pages -= 1
 
     def _request(self, scope: "Scope", protocol: Wire) -> Request:
         items = scope.headers.items()

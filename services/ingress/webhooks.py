@@ -12,6 +12,7 @@ import orjson
 from services.core.clock import utc_now
 from services.core.errors import Rejected
 from services.core.log import log_request
+from services.core.redact import redact_text
 from services.core.sentry import capture_bug
 from services.ingress.counts import UNKNOWN, Counts
 from services.ingress.group_commit import GroupCommit, Unavailable
@@ -221,15 +222,21 @@ class Webhooks:
         self._counts.count(story.now, slug, provider, outcome, story.refused)
         log_request(
             request_id=story.request_id,
-            shop=route.slug if route else UNKNOWN,
+            shop=slug,
             provider=provider,
-            topic=delivery.topic if delivery else "",
+            topic=_shown_topic(delivery) if delivery else "",
             status=status,
             outcome=outcome,
             duration_ms=(time.perf_counter() - story.began) * 1000,
             size_bytes=story.size_bytes,
             event_id=accepted.event_id if accepted else None,
         )
+
+
+def _shown_topic(delivery: Delivery) -> str:
+    """Return the topic as a log may have it: one that plans nothing is a stranger's free text."""
+    is_known = plan_topic(delivery.provider, delivery.topic) is not None
+    return delivery.topic if is_known else redact_text(delivery.topic)
 
 
 def _check_headers(
@@ -244,7 +251,7 @@ def _check_headers(
         raise Rejected(DUPLICATE_HEADER, f"the header {name} came more than once, with different values")
     domain = delivery.shop_domain
     if domain and domains is not None and domain not in domains:
-        shown = domain if is_storable(domain) else "longer than a name or not plain text"
+        shown = redact_text(domain) if is_storable(domain) else "longer than a name or not plain text"
         raise Rejected(
             WRONG_SHOP,
             f"X-Shopify-Shop-Domain is {shown}, the shop's domain is {domains[-1]}; if Shopify renamed "

@@ -17,6 +17,8 @@ from services.ledger.topics import QUEUES
 
 QUIET_LIMIT = timedelta(seconds=30)
 """Beat and the sweep act every few seconds; the promise is to be whole again within 60."""
+LONGEST_LEASE = timedelta(minutes=10)
+"""A lease further ahead than this is no sign of life."""
 CANARY_LIMIT = timedelta(seconds=90)
 """Canaries fly every 15 seconds: six in a row got lost, or wait behind a worker that is stuck."""
 
@@ -101,7 +103,11 @@ def find_missing(health: Health, now: datetime) -> list[str]:
         return missing
     missing += [name for name in ("beat", "sweep") if _is_late(health.heartbeats.get(name), now, QUIET_LIMIT)]
     if "broker" not in missing:
-        busy = {queue.queue for queue in health.queues if queue.leased_until and queue.leased_until > now}
+        busy = {
+            queue.queue
+            for queue in health.queues
+            if queue.leased_until and now < queue.leased_until < now + LONGEST_LEASE
+        }
         missing += [
             f"worker:{queue}"
             for queue in QUEUES
@@ -215,7 +221,8 @@ def _sum_queue(queue: str, topics: Sequence[TopicFigures], canary_at: datetime |
 
 
 def _is_late(at: datetime | None, now: datetime, limit: timedelta) -> bool:
-    return at is None or now - at > limit
+    # A time ahead of ours proves no more than one long past: a clock was set back, or lies.
+    return at is None or abs(now - at) > limit
 
 
 def _rounded(value: float | None) -> float | None:

@@ -11,6 +11,7 @@ from services.core.arrays import int_array
 from services.core.reading import find_text, read_set
 from services.ledger.work import Effects, WorkItem
 from services.storefront.body import find_id, find_province, told_when
+from services.storefront.identity import Identity, check_description, find_identities
 from services.storefront.newest import UNTOLD, Key, Row, Told, join_rows
 from services.storefront.told_rows import Kind, record_told
 from services.storefront.topic_body import read_event
@@ -51,7 +52,8 @@ def ingest_storefronts(tx: Connection, items: Sequence[WorkItem], now: datetime)
     Where Shopify's currency or time zone is another than ours a P3 incident says what to run: ours never
     changes by itself, as figures of days and books depend on it.
     """
-    read = read_set(items, lambda item: _read(item, now), _KIND.code)
+    known_by = find_identities(tx, {item.shop_id for item in items})
+    read = read_set(items, lambda item: _read(item, known_by.get(item.shop_id, Identity()), now), _KIND.code)
     ingested = record_told(tx, items, read, _KIND, _join)
     ours = _find_ours(tx, {shop_id for shop_id, _ in ingested.changed})
     for key in ingested.changed:
@@ -93,8 +95,9 @@ def _join(one: Row[Storefront], other: Row[Storefront]) -> Row[Storefront]:
     return Row(state, gone_at)
 
 
-def _read(item: WorkItem, now: datetime) -> Told[Storefront]:
+def _read(item: WorkItem, known_by: Identity, now: datetime) -> Told[Storefront]:
     source = read_event(item)
+    check_description(source, known_by)
     key: Key = (item.shop_id, item.shop_id)
     state = Storefront(
         updated_at=told_when(source, item, now),

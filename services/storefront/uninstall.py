@@ -24,6 +24,7 @@ from services.ledger.said import said_by
 from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
 from services.shops.forget import SECRETS_KEPT, find_recorded_at, retire_secrets
 from services.storefront.admin import find_access, open_stored, renew_token
+from services.storefront.identity import Identity, check_description, find_identities
 from services.storefront.newest import UNTOLD
 from services.storefront.privacy.requests import UNCONFIRMED, find_dead_erasures
 from services.storefront.storefronts import UNINSTALLED
@@ -35,7 +36,6 @@ TOKENS = ("shopify-token", "shopify-refresh-token")
 NOT_CONFIRMED = "shopify_uninstall_not_confirmed"
 """The rule of the incident before the confirmation."""
 
-_REFUSED_TOKEN = ("shopify.token_refused", "shopify.refresh_refused")
 
 _NOT_ASKED = (
     "the shop has no token to call Shopify with, so the uninstall stays unconfirmed and nothing changed: "
@@ -57,15 +57,17 @@ on conflict (shop_id) do update set uninstalled_at = excluded.uninstalled_at
 def check_uninstalled(shop_id: int) -> bool:
     """Tell whether Shopify refuses the shop's stored token, which it does once our app is uninstalled.
 
-    Only 401 counts, and only where there is no other token to be had: one that has expired is renewed, and
-    403 refuses what is requested. Call it with no transaction open. Raises ``Misconfigured`` where there is
-    no token to call with, and what the call raises where it ends without an answer to the question.
+    Only 401 counts, and only for a token that has not expired: one that may have expired is renewed, and
+    where that is refused there is no telling. 403 refuses what is requested. Call it with no transaction
+    open. Raises ``Misconfigured`` where there is no token to call with, and what the call raises where it
+    ends without an answer to the question.
     """
     with transaction() as tx:
         access = find_access(tx, [shop_id])[shop_id]
     if isinstance(access, Misconfigured):
         raise access
-    unauthorized = False
+    unauthorized, expires_at = False, access.token_expires_at
+    is_unexpired = expires_at is not None and expires_at > utc_now()
 
     def renew(token: str) -> str:
         nonlocal unauthorized
@@ -75,7 +77,10 @@ def check_uninstalled(shop_id: int) -> bool:
     try:
         open_stored(access, renew).get_domain()
     except Misconfigured as fault:
-        if unauthorized and fault.code in _REFUSED_TOKEN:
+        if unauthorized and fault.code == "shopify.token_refused":
+            return True
+        # A spent refresh token alone proves nothing: a token that had not expired was refused before.
+        if unauthorized and is_unexpired and fault.code == "shopify.refresh_refused":
             return True
         raise
     return False
@@ -103,7 +108,8 @@ class UninstallConfirm:
 
     def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> Prepared | Outcome:
         try:
-            read_event(item)
+            known_by = find_identities(tx, [item.shop_id]).get(item.shop_id, Identity())
+            check_description(read_event(item), known_by)
         except Unreadable as fault:
             return Refused(fault.code or "shopify.unreadable_storefront", str(fault))
         gone_at = min(item.told_at(now), now)
@@ -171,3 +177,11 @@ def record_uninstalled(
         wanted = WorkFilter(ids=tuple(waiting), statuses=("dead",))
         requeue(tx, wanted, now=now, by="uninstall_confirm", reason=f"{UNCONFIRMED}: confirmed now")
     return Recorded((), [said_by(item, mutations)])
+
+
+def record_installed(tx: Connection, shop_id: int, now: datetime) -> None:
+    """The shop's uninstall was undone: the storefront is installed, and its incident is resolved."""
+    tx.exec_driver_sql(
+        "update storefronts set uninstalled_at = null where shop_id = %(shop_id)s", {"shop_id": shop_id}
+    )
+    resolve_incident(tx, shop_id, UNINSTALLED, None, now, "The token is in use again.")

@@ -24,7 +24,7 @@ def test_sample_becomes_its_effect(
     import tasks.webhooks  # noqa: F401
     from tasks.runner import EFFECTS
 
-    add_shop(engine)
+    add_shop(engine, domain="sample.myshopify.com")
     plan = plan_topic("openphone" if provider == "quo" else provider, topic)
     assert plan is not None
     body = make_sample(provider, topic, "CAD", random.Random(1), NOW)

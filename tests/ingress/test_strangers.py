@@ -13,6 +13,7 @@ from services.core.db import transaction
 from services.shops.secrets import record_secret
 from services.shops.shops import add_shop
 from tests.ingress.strangers import ask, genuine, serving, strangers
+from tests.lock_order import UNWATCHED
 
 SHOPS, STRANGERS, ROUNDS = 200, 100, 3
 SECRET = "hush"
@@ -27,6 +28,7 @@ def slugs(engine: Engine) -> list[str]:
     """Shops with a secret and a domain each."""
     names = [f"shop-{n}" for n in range(SHOPS)]
     with transaction(engine) as tx:
+        tx.execution_options(**UNWATCHED)
         for slug in names:
             shop = add_shop(
                 tx, slug=slug, name=slug, timezone="America/Vancouver", currency="CAD",

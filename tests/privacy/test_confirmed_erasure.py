@@ -152,3 +152,41 @@ def test_request_with_a_key_too_many_is_refused(shop: Engine, topic: str) -> Non
     report = ask(shop, topic, 200, note="x")
 
     assert [dead.error_code for dead in report.settled.dead] == ["shopify.wrong_body"]
+
+
+def test_past_uninstall_proves_nothing_while_the_shop_has_a_token(shop: Engine) -> None:
+    """A token that was taken back after a mistaken uninstall: Shopify is asked again before an erasure."""
+    with transaction(shop) as tx:
+        gone = "insert into storefronts (shop_id, uninstalled_at, updated_at) values (1, now(), now())"
+        tx.execute(text(gone))
+        record_secret(tx, 1, "shopify-token", "shpat_" + "0" * 32, utc_now())
+        tx.execute(text("update shop_secrets set created_at = now() - interval '1 day'"))
+
+    forge(shop)
+
+    assert rows(shop, WORK) == [("dead", "shopify.erasure_not_confirmed")]
+    assert found_in(everything(shop), JOHNS)
+
+
+def test_decision_about_one_request_leaves_the_others_as_they_are(shop: Engine) -> None:
+    forge(shop, 200)
+    forge(shop, 201)
+
+    assert CliRunner().invoke(command, ["reject", "1", "--reason", "forged", "-f"]).exit_code == 0
+
+    assert rows(shop, "select status from privacy_requests order by id") == [("rejected",), ("open",)]
+    statuses = "select status from work_queue where topic = 'privacy_redact' order by id"
+    assert rows(shop, statuses) == [("discarded",), ("dead",)]
+
+
+def test_confirmed_request_whose_work_was_discarded_is_done_all_the_same(shop: Engine) -> None:
+    forge(shop)
+    with transaction(shop) as tx:
+        tx.execute(text("update work_queue set status = 'discarded' where topic = 'privacy_redact'"))
+
+    answer = CliRunner().invoke(command, ["confirm", "1", "--reason", "Ada closed her shop", "-f"])
+    assert answer.exit_code == 0, answer.output
+    work(shop, redact=unconfirmed())
+
+    assert rows(shop, "select status from privacy_requests") == [("done",)]
+    assert found_in(everything(shop), JOHNS + JANES) == set()

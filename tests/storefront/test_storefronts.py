@@ -8,6 +8,7 @@ from sqlalchemy import Engine, text
 
 from services.alerts.incidents import Incident, record_incidents
 from services.core.db import transaction
+from services.core.errors import Refused
 from services.core.settings import Settings
 from services.ledger.work import Effects, WorkItem
 from services.shops.secrets import record_secret
@@ -21,6 +22,7 @@ TOKEN = "shpat_" + "0" * 32
 def told(minutes: float = 0, **fields: Any) -> WorkItem:
     body = {"id": 2**53 + 9, "name": "Harbour", "currency": "CAD", "iana_timezone": "America/Los_Angeles",
             "country_code": "CA", "province_code": "BC", "plan_name": "basic",
+            "myshopify_domain": "harbour.myshopify.com",
             "updated_at": at(minutes)}  # fmt: skip
     return item("storefront_ingest", body | fields, event_topic="shop/update")
 
@@ -81,3 +83,21 @@ def test_shop_that_speaks_again_is_installed_again_and_its_incident_resolved(sho
     assert rows(shop, "select uninstalled_at from storefronts") == [(None,)]
     assert "our app installed again" in " ".join(said(effects))
     assert incidents(shop) == [("shopify_uninstalled", "P2", "resolved")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"myshopify_domain": "pier.myshopify.com"}, "myshopify_domain is 'pier.myshopify.com'"),
+        ({"id": 4711}, "id is 4711"),
+    ],
+)
+def test_description_of_another_shop_is_refused(shop: Engine, fields: dict[str, Any], fault: str) -> None:
+    ingest(shop, ingest_storefronts, told(1))
+
+    (outcome,) = ingest(shop, ingest_storefronts, told(5, **fields)).outcomes
+
+    assert isinstance(outcome, Refused)
+    assert outcome.code == "shopify.wrong_body"
+    assert fault in outcome.detail
+    assert rows(shop, "select shopify_id, plan_name from storefronts") == [(2**53 + 9, "basic")]

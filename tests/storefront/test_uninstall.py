@@ -136,6 +136,41 @@ def test_expired_token_is_renewed_and_confirms_nothing(engine: Engine, sandbox: 
     assert token(engine) not in (None, TOKEN)
 
 
+@pytest.mark.parametrize(("expires", "status"), [("in an hour", "done"), ("an hour ago", "dead")])
+def test_spent_refresh_token_confirms_only_where_the_refused_token_had_not_expired(
+    engine: Engine, sandbox: str, expires: str, status: str
+) -> None:
+    oauth = {"client_id": "id", "client_secret": "secret", "refresh_token": "shprt_other"}
+    httpx.post(f"{sandbox}/_control", json={"shop": DOMAIN, "token": "", "oauth": oauth}).raise_for_status()
+    expires_at = utc_now() + timedelta(hours=1 if expires == "in an hour" else -1)
+    with transaction(engine) as tx:
+        named = {"refresh-token": "shprt_1", "client-id": "id", "client-secret": "secret"}
+        for name, value in named.items():
+            record_secret(tx, SHOP, f"shopify-{name}", value, NOON - timedelta(hours=1))
+        tx.exec_driver_sql("update shop_secrets set created_at = %(at)s", {"at": NOON - timedelta(hours=1)})
+        tx.exec_driver_sql(
+            "insert into connections (shop_id, provider, status, since, updated_at, token_expires_at)"
+            " values (1, 'shopify', 'ok', now(), now(), %(at)s)",
+            {"at": expires_at},
+        )
+
+    uninstall(engine)
+
+    ((found, _, _),) = rows(engine, OUTCOMES)
+    assert found == status
+    assert (token(engine) is None) == (status == "done")
+
+
+def test_uninstall_of_another_shop_is_refused_by_its_domain(engine: Engine, sandbox: str) -> None:
+    body = orjson.dumps(make_shop(9, "pier.myshopify.com", updated_at=NOON))
+    accept(engine, new_event(1, topic="app/uninstalled", body=body, key="9", received_at=utc_now()))
+
+    work(engine)
+
+    assert rows(engine, OUTCOMES) == [("dead", None, "shopify.wrong_body")]
+    assert rows(engine, INCIDENTS) == []
+
+
 def test_shopify_that_does_not_answer_is_called_again(engine: Engine, sandbox: str) -> None:
     httpx.post(
         f"{sandbox}/_control", json={"shop": DOMAIN, "fail_next": {"status": 503, "count": 1}}

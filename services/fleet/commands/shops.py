@@ -17,6 +17,7 @@ from services.shops.secrets import SECRET_NAMES, find_secret_states, record_secr
 from services.shops.shops import FIELDS, Shop, add_shop, find_shops, get_shop, set_shop
 from services.shops.staff import find_staff, record_staff
 from services.storefront.relocation import record_relocation
+from services.storefront.uninstall import record_installed
 
 
 @click.group()
@@ -241,6 +242,8 @@ def _restore(slug: str, kind: SecretKind, acting_as: str) -> None:
             raise click.ClickException(
                 f"{slug} has no retired {kind.name} to take back, or a current one: `fleet shops show {slug}`"
             )
+        if kind.name == "shopify-token":
+            record_installed(tx, shop.id, utc_now())
     click.echo(f"{kind.name} of {slug} is in use again.")
 
 

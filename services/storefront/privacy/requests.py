@@ -10,14 +10,15 @@ from sqlalchemy import Connection
 from services.alerts.incidents import resolve_incident
 from services.audit.append import Mutation, append_audit
 from services.core.arrays import text_array
+from services.ledger.accept import record_work
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import discard, requeue
-from services.ledger.work import WorkItem
+from services.ledger.work import NewWork, WorkItem
 from services.shops.personal import Subject
 from services.shops.redaction import normal_email, normal_phone
+from services.storefront.identity import Identity, check_named, find_identities
 from services.storefront.privacy.body import TIME_TO_ANSWER, Asked
 from services.storefront.privacy.unconfirmed import RULE
-from services.storefront.topic_body import WrongBody
 
 UNCONFIRMED = "shopify.erasure_not_confirmed"
 """The error code of a shop's erasure that waits for a confirmation."""
@@ -32,33 +33,32 @@ returning id, status, received_at, due_at
 _CONFIRM = """
 update privacy_requests set confirmed_at = %(now)s, confirmed_by = %(by)s
  where id = %(id)s and kind = 'shop_redact' and status = 'open'
-returning shop_id
+returning shop_id, event_id
 """
 
 _REJECT = """
 update privacy_requests set status = 'rejected', done_at = %(now)s
  where id = %(id)s and kind = 'shop_redact' and status = 'open'
-returning shop_id
+returning shop_id, event_id
 """
 
-_FIND_SHOP = """
-select s.shopify_domain, s.former_shopify_domains, t.shopify_id
-  from shop_config s left join storefronts t on t.shop_id = s.shop_id
- where s.shop_id = %(shop_id)s
-"""
-
-# A token that was recorded after the uninstall says that the app was installed again.
+# A shop with a token may be installed: Shopify is asked, and a past uninstall proves nothing.
 _IS_CONFIRMED = """
 select exists (select from privacy_requests r where r.id = %(id)s and r.confirmed_at is not null)
     or exists (select from storefronts t where t.shop_id = %(shop_id)s and t.uninstalled_at is not null
-                  and not exists (select from shop_secrets k where k.shop_id = t.shop_id
-                                     and k.name = 'shopify-token' and k.created_at > t.uninstalled_at))
+                  and not exists (select from shop_secrets k
+                                   where k.shop_id = t.shop_id and k.name = 'shopify-token'))
 """
 
 _FIND_DEAD_ERASURES = """
 select w.id from work_queue w join inbound_events e on e.id = w.event_id and e.topic = 'shop/redact'
  where w.shop_id = %(shop_id)s and w.topic = 'privacy_redact' and w.status = 'dead'
-   and w.error_code = %(code)s
+   and w.error_code = %(code)s and (%(event_id)s::bigint is null or w.event_id = %(event_id)s)
+"""
+
+_IS_UNDER_WAY = """
+select exists (select from work_queue where event_id = %(event_id)s and topic = 'privacy_redact'
+                  and status in ('pending', 'error'))
 """
 
 _DONE = """
@@ -152,12 +152,9 @@ def record_request(tx: Connection, item: WorkItem, asked: Asked, now: datetime) 
 
 
 def check_shop(tx: Connection, item: WorkItem, asked: Asked) -> None:
-    """Raise ``WrongBody`` unless the request names this shop: one app secret may sign for many shops."""
-    domain, former, shopify_id = tx.exec_driver_sql(_FIND_SHOP, {"shop_id": item.shop_id}).one()
-    if asked.shop_id == shopify_id or asked.shop_domain in filter(None, (domain.lower(), *former)):
-        return
-    known = f"{domain}; discard it where it is forged" if domain else "which is not set: `fleet shops set`"
-    raise WrongBody("shop_domain", asked.shop_domain, f"this shop's own domain, {known}")
+    """Raise ``WrongBody`` unless the request names the shop that received it."""
+    known = find_identities(tx, [item.shop_id]).get(item.shop_id, Identity())
+    check_named(asked.shop_domain, asked.shop_id, known)
 
 
 def is_confirmed(tx: Connection, shop_id: int, request_id: int) -> bool:
@@ -171,19 +168,24 @@ def record_decision(
 ) -> int | None:
     """A person decides whether a shop is erased; return its id, None where no such request is open.
 
-    ``erase``: its work is pending again. Else the request is ``rejected``, its work is discarded and its
-    incident is resolved. ``request`` is the id under which the audit has it.
+    ``erase``: its work is pending again, or planned where it was discarded. Else the request is
+    ``rejected``, its work is discarded and its incident is resolved. Other requests of the shop stay as they
+    are. ``request`` is the id under which the audit has it.
     """
     values = {"id": request_id, "by": by, "now": now}
-    shop_id: int | None = tx.exec_driver_sql(_CONFIRM if erase else _REJECT, values).scalar()
-    if shop_id is None:
+    row = tx.exec_driver_sql(_CONFIRM if erase else _REJECT, values).first()
+    if row is None:
         return None
-    wanted = WorkFilter(ids=tuple(find_dead_erasures(tx, shop_id)), statuses=("dead",))
+    shop_id, event_id = int(row[0]), int(row[1])
+    wanted = WorkFilter(ids=tuple(find_dead_erasures(tx, shop_id, event_id)), statuses=("dead",))
     decided = "confirmed" if erase else "rejected"
     if wanted.ids and erase:
         requeue(tx, wanted, now=now, by=by, reason=reason, request_id=request)
     elif wanted.ids:
         discard(tx, wanted, now=now, by=by, reason=reason, request_id=request)
+    elif erase and not tx.exec_driver_sql(_IS_UNDER_WAY, {"event_id": event_id}).scalar():
+        new = NewWork(shop_id=shop_id, topic="privacy_redact", event_id=event_id, request_id=request)
+        record_work(tx, [new], now)
     if not erase:
         resolve_incident(tx, shop_id, RULE, str(request_id), now, f"Rejected by {by}: {reason}")
     summary = f"erasure of the shop {decided}: {reason}"
@@ -199,9 +201,9 @@ def record_decision(
     return shop_id
 
 
-def find_dead_erasures(tx: Connection, shop_id: int) -> list[int]:
-    """Return the work items of the shop's erasure that wait for a confirmation."""
-    values = {"shop_id": shop_id, "code": UNCONFIRMED}
+def find_dead_erasures(tx: Connection, shop_id: int, event_id: int | None = None) -> list[int]:
+    """Return the work items of the shop's erasures that wait for a confirmation; one event's, if given."""
+    values = {"shop_id": shop_id, "code": UNCONFIRMED, "event_id": event_id}
     return [int(i) for i in tx.exec_driver_sql(_FIND_DEAD_ERASURES, values).scalars()]
 
 
