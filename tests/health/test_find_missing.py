@@ -40,6 +40,9 @@ def test_nothing_is_missing_in_peace() -> None:
         ({"queue__inventory": timedelta(seconds=91)}, ["worker:inventory"]),
         ({"queue__inventory": timedelta(seconds=90)}, []),
         ({"queue__ops": None, "sweep": None}, ["sweep", "worker:ops"]),
+        ({"beat": timedelta(days=-365)}, ["beat"]),
+        ({"queue__inventory": timedelta(seconds=-91)}, ["worker:inventory"]),
+        ({"sweep": timedelta(seconds=-5)}, []),
     ],
 )
 def test_a_silence_longer_than_its_limit_is_named(

@@ -141,7 +141,20 @@ def test_ids_times_and_hosts_stay(text: str) -> None:
     assert redact_text(text) == text
 
 
-@pytest.mark.parametrize("secret", [*PERSONAL, "6045550199", "shpat_0123456789abcdef"])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        *PERSONAL,
+        "6045550199",
+        "shpat_0123456789abcdef",
+        "4111 1111 1111 1111",
+        "4111111111111111",
+        "ghp_0123456789abcdefghij",
+        "AKIA0123456789ABCDEF",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+        "ada%40example.net",
+    ],
+)
 @pytest.mark.parametrize("before", [0, 1, 40, 60, 64, 4000, 4090])
 def test_a_quoted_value_is_short_and_holds_nothing_personal(secret: str, before: int) -> None:
     quoted = quote_value(" ".join("x" * (before // 2)) + f" {secret} " + "y" * 5_000_000)
