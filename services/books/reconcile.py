@@ -38,6 +38,8 @@ from services.ledger.work import Recorded
 
 JOB = "daily-reconciliation"
 RULE = "reconciliation_break"
+NO_STRIPE = "no_stripe"
+"""The verdict, and the figure, of a run that has nothing to compare with."""
 SPOOLED_BYTES = 8 * 2**20
 """Stripe's side of the day, beyond which it goes to disk: 60,000 charges."""
 READ_BYTES = 256 * 2**10
@@ -102,7 +104,7 @@ def reconcile_day(
         if key is None:
             if tx.exec_driver_sql(_HAS_ROWS, whole._asdict()).scalar():
                 raise Misconfigured("stripe.no_key", NO_KEY)
-            return DayOutcome(verdict="no_stripe", stats={"ours": 0, "theirs": 0, "breaks": 0})
+            return DayOutcome(verdict=NO_STRIPE, stats={"ours": 0, "theirs": 0, "breaks": 0, NO_STRIPE: 1})
     base_url, found = get_settings().stripe_api_base, _Found(whole, uuid4().hex, clock(), request_id)
     with spooled(render_rows(list_theirs(key, base_url, whole))) as theirs, transaction() as tx:
         sums = match_day(tx, whole, read_spooled(theirs), token=found.token, now=found.now)
