@@ -90,7 +90,7 @@ def _print_breaks(
                 each.subject,
                 each.provider_id,
                 _say_side(each.ours),
-                _say_side(each.theirs),
+                "unreadable" if each.kind == "unreadable" and each.theirs is None else _say_side(each.theirs),
                 _say_age(each),
                 each.cause,
                 each.cause_event_id,
