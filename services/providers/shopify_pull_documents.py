@@ -162,7 +162,7 @@ LIST_PRODUCTS = f"""\
 query ListProducts($query: String!, $after: String) {{
   products(first: 25, after: $after, query: $query, sortKey: UPDATED_AT) {{
     nodes {{
-      id legacyResourceId title status updatedAt
+      id legacyResourceId title status productType tags updatedAt
       variants(first: 15) {{ nodes {{ {_VARIANT} }} pageInfo {{ hasNextPage endCursor }} }}
     }}
     pageInfo {{ hasNextPage endCursor }}

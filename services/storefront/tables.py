@@ -60,6 +60,8 @@ products = Table(
     Column("status", Text, nullable=False, server_default=_EMPTY),
     Column("updated_at", _at, nullable=False),
     Column("deleted_at", _at),
+    Column("product_type", Text, nullable=False, server_default=_EMPTY),
+    Column("tags", Text, nullable=False, server_default=_EMPTY),
 )
 
 variants = Table(

@@ -171,11 +171,20 @@ def verify(ctx: click.Context, slug: str, period: str, as_json: bool) -> None:
 @click.option("--pst", "pst_number", help="PST number of that province.")
 @click.option("--qst", "qst_number", help="QST number.")
 @click.option("--registered", help=f"What it must collect: {','.join(TAXES)} or PST:CA-SK; '' for nothing.")
+@click.option(
+    "--pst-exempt",
+    help="Goods without provincial tax: type:Bicycles, tag:NAME or sku:SKU, by comma; '' for none.",
+)
 @as_option
 @json_option
 @tell_faults
 def tax_profile(
-    slug: str, registered: str | None, acting_as: str, as_json: bool, **options: str | None
+    slug: str,
+    registered: str | None,
+    pst_exempt: str | None,
+    acting_as: str,
+    as_json: bool,
+    **options: str | None,
 ) -> None:
     """Say where a shop collects sales tax, and under which numbers; without options, show it.
 
@@ -185,6 +194,8 @@ def tax_profile(
     changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if registered is not None:
         changes["registered"] = sorted(split_words(registered))
+    if pst_exempt is not None:
+        changes["pst_exempt"] = sorted({one for part in pst_exempt.split(",") if (one := part.strip())})
     with transaction() as tx:
         shop = get_shop(tx, slug)
         if changes:
@@ -201,6 +212,7 @@ def _profile_document(profile: TaxProfile) -> dict[str, Any]:
     return {
         "province": profile.province,
         "registered": "not said: every tax that the rates name" if said is None else ", ".join(sorted(said)),
+        "PST-exempt goods": ", ".join(profile.pst_exempt),
         **{f"{tax} number": profile.numbers.get(tax, "") for tax in ("GST", "PST", "QST")},
     }
 
