@@ -1,5 +1,7 @@
 """What orders and refunds are made of: tips, duties, rounding, test orders, states of a refund."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -10,15 +12,15 @@ branch_labels = None
 depends_on = None
 
 
-def _cents(name: str) -> sa.Column[int]:
+def _cents(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.BigInteger(), server_default=sa.text("0"), nullable=False)
 
 
-def _flag(name: str) -> sa.Column[bool]:
+def _flag(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.Boolean(), server_default=sa.text("false"), nullable=False)
 
 
-def _columns() -> list[tuple[str, sa.Column[object]]]:
+def _columns() -> list[tuple[str, sa.Column[Any]]]:
     return [
         ("orders", _flag("is_test")),
         ("orders", _flag("is_tax_exempt")),
