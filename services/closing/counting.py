@@ -33,11 +33,11 @@ PLACE = """
 """Where an order is taxed: where it goes; what is handed over, where the counter or the pickup is."""
 
 IS_PST_EXEMPT = """
- ('sku:' || lower(l.sku) = any(%(exempt)s::text[]) or exists (
+ (%(exempt)s::text <> '{}' and ('sku:' || lower(l.sku) = any(%(exempt)s::text[]) or exists (
    select from products p
     where p.shop_id = l.shop_id and p.product_id = l.product_id
       and ('type:' || lower(p.product_type) = any(%(exempt)s::text[])
            or exists (select from unnest(string_to_array(lower(p.tags), ',')) t
-                       where 'tag:' || btrim(t) = any(%(exempt)s::text[])))))
+                       where 'tag:' || btrim(t) = any(%(exempt)s::text[]))))))
 """
 """Whether the tax profile names the goods, by product type, tag or SKU, as exempt from provincial tax."""
