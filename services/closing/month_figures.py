@@ -158,8 +158,9 @@ select (select count(*) from orders o
                             where b.shop_id = t.shop_id and b.source_id = t.provider_id))
 """  # noqa: S608
 
+UNKNOWN_FEES = "payments without fee"
 _COUNT_NAMES = (
-    "orders", "refunds without order", "orders without tax detail", "orders not paid", "payments without fee"
+    "orders", "refunds without order", "orders without tax detail", "orders not paid", UNKNOWN_FEES
 )  # fmt: skip
 
 # A SKU that several stocked items share has the cost of the newest of them that is still sold.

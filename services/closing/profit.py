@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import BinaryIO, NamedTuple
 
-from services.closing.month_figures import Accounts
+from services.closing.month_figures import UNKNOWN_FEES, Accounts
 from services.closing.month_late import Correction
 from services.closing.tax_files import amount
 from services.closing.tax_rates import COLUMNS
@@ -90,7 +90,7 @@ def plan_statement(
     named = {currency for currency, of in now.items() if of} | {c.currency for c in corrections}
     named |= {currency for currency, of in then.items() if of}
     order = sorted(named | {shop_currency}, key=lambda currency: (currency != shop_currency, currency))
-    unknown_fees = counts.get("payments without fee", 0)
+    unknown_fees = counts.get(UNKNOWN_FEES, 0)
     lines = [
         _mark_incomplete(line) if unknown_fees and line.label in _OF_FEES else line
         for currency in order
@@ -112,6 +112,12 @@ def gross_profit(accounts: Mapping[str, int]) -> int:
 def profit(accounts: Mapping[str, int]) -> int:
     """Return gross profit less what taking payments cost."""
     return _sum(accounts, _OF_PROFIT)
+
+
+def sums_of(accounts: Mapping[str, int], counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the statement's three sums by label; the profit is marked while fees are not known."""
+    last = f"{_PROFIT}: INCOMPLETE" if counts.get(UNKNOWN_FEES) else _PROFIT
+    return {"Net sales": net_sales(accounts), "Gross profit": gross_profit(accounts), last: profit(accounts)}
 
 
 def taxes_of(accounts: Mapping[str, int]) -> dict[str, int]:
@@ -154,7 +160,7 @@ def plan_notes(zone: str, counts: Mapping[str, int]) -> list[str]:
             f"INCOMPLETE: {pieces:,} pieces sold have no cost in the books (see cost-of-goods.csv), "
             "so the cost of goods is too low by theirs."
         )
-    if payments := counts.get("payments without fee"):
+    if payments := counts.get(UNKNOWN_FEES):
         notes.append(
             f"INCOMPLETE: the fee of {payments:,} payments is not known yet, so payment fees are too low. "
             "The nightly reconciliation reads them from Stripe: fleet jobs run daily-reconciliation."

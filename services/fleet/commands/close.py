@@ -17,7 +17,7 @@ from services.closing.month_books import (
 from services.closing.month_late import Closed, Correction, find_closed, find_corrections, shift_month
 from services.closing.package import MANIFEST_NAME, build_package
 from services.closing.package_store import find_costs, find_faults
-from services.closing.profit import gross_profit, label_of, net_sales, profit, taxes_of
+from services.closing.profit import label_of, net_sales, sums_of, taxes_of
 from services.closing.tax_profile import TaxProfile, find_tax_profile, record_tax_profile
 from services.closing.tax_rates import TAXES
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
@@ -85,9 +85,10 @@ def show(slug: str, period: str, as_json: bool) -> None:
     )
     for currency, accounts in closed.figures["accounts"].items():
         sums = {
-            "net sales": net_sales(accounts),
-            "gross profit": gross_profit(accounts),
-            "profit after payments": profit(accounts),
+            **{
+                label[:1].lower() + label[1:]: cents
+                for label, cents in sums_of(accounts, closed.figures["counts"]).items()
+            },
             **{f"{tax} to remit": cents for tax, cents in taxes_of(accounts).items()},
         }
         print_fields(f"\n{currency}", {name: say_money(cents, currency) for name, cents in sums.items()})
