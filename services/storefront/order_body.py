@@ -177,7 +177,7 @@ def _read_priced(
     """Return the lines, the price of shipping, the taxes on it as JSON, and the tip."""
     lines = read_lines(source.line_items, currency, doubts)
     stated = take_money_or_none(source.total_tip_received, "total_tip_received", currency, doubts) or 0
-    lines = mark_tips(lines, source.line_items, stated) if stated else lines
+    lines = mark_tips(lines, stated) if stated else lines
     tip_cents = max(stated, sum(line.net_cents for line in lines if line.is_tip))
     shipping_cents, taxes = read_shipping(
         source.total_shipping_price_set, source.shipping_lines, currency, doubts

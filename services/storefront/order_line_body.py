@@ -65,24 +65,22 @@ def read_lines(lines: Sequence[LineShape], currency: str, doubts: list[str]) -> 
     return list(merged.values())
 
 
-def mark_tips(lines: Sequence[OrderLine], shapes: Sequence[LineShape], tip_cents: int) -> list[OrderLine]:
-    """Return ``lines`` with the tip marked where only ``total_tip_received`` states one.
+def mark_tips(lines: list[OrderLine], tip_cents: int) -> list[OrderLine]:
+    """Return ``lines`` with the tips marked where only ``total_tip_received`` states one.
 
-    The Admin API names no gateway of a tip's line: there it is the line that is called so, belongs to no
-    product and costs what the tip comes to.
+    The Admin API names no gateway of a tip's line: there they are the lines that are called so, belong to no
+    product and come to the tip.
     """
-    if not tip_cents or any(line.is_tip for line in lines):
-        return list(lines)
-    products = {shape.id for shape in shapes if shape.variant_id is not None}
-    return [
-        line._replace(
-            is_tip=line.title.strip().casefold() in _TIP_TITLES
-            and line.net_cents == tip_cents
-            and line.product_id is None
-            and line.line_id not in products
-        )
+    named = {
+        line.line_id
         for line in lines
-    ]
+        if line.product_id is None and line.title.strip().casefold() in _TIP_TITLES
+    }
+    if any(line.is_tip for line in lines):
+        return lines
+    if sum(line.net_cents for line in lines if line.line_id in named) != tip_cents:
+        return lines
+    return [line._replace(is_tip=line.line_id in named) for line in lines]
 
 
 def share_taxes(

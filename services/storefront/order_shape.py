@@ -49,7 +49,6 @@ class LineShape(msgspec.Struct, gc=False):
     product_id: Any = None
     properties: Any = None
     attributed_staffs: Any = None
-    variant_id: Any = None
     current_quantity: Any = None
     is_removed: Any = None
     requires_shipping: Any = None
