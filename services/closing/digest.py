@@ -7,11 +7,10 @@ from functools import partial
 from sqlalchemy import Connection
 
 from services.closing.digest_facts import KIND, plan_digest_facts
-from services.closing.month_books import find_home
+from services.closing.month_books import find_profile_at_home
 from services.closing.month_figures import stream_taxed
 from services.closing.month_rows import Month
 from services.closing.sales import DaySales, Sales, name_customers, name_staff, sum_sales
-from services.closing.tax_profile import find_tax_profile
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.due import day_bounds, period_bounds
@@ -61,9 +60,8 @@ def send_digest(run: Run) -> Finished:
 def read_sales(tx: Connection, run: Run, begins: datetime, ends: datetime, tops_since: date) -> Sales:
     """Return the sales of [``begins``, ``ends``), of the items and by the rules of the monthly close."""
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
-    profile = find_tax_profile(tx, run.shop_id)
-    home = find_home(tx, run.shop_id, profile)
-    span = Month(run.shop_id, begins, ends, home, profile.exempt_array)
+    profile = find_profile_at_home(tx, run.shop_id)
+    span = Month(run.shop_id, begins, ends, profile.province, profile.exempt_array)
     return sum_sales(stream_taxed(tx, span, run.zone, profile), tops_since)
 
 

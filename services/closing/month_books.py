@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
@@ -40,8 +41,8 @@ def hold_one_state(tx: Connection) -> None:
 
 def get_books(tx: Connection, shop: Shop, period: str, zone: ZoneInfo) -> Books:
     """Return what is needed to make the package of ``period``, the figures of the month before included."""
-    profile = find_tax_profile(tx, shop.id)
-    home = find_home(tx, shop.id, profile)
+    profile = find_profile_at_home(tx, shop.id)
+    home = profile.province
     before = shift_month(period, -1)
     return Books(
         shop_id=shop.id,
@@ -63,12 +64,16 @@ def get_month(shop_id: int, period: str, zone: ZoneInfo, home: str, profile: Tax
     return Month(shop_id, begins, ends, home, profile.exempt_array)
 
 
-def find_home(tx: Connection, shop_id: int, profile: TaxProfile) -> str:
-    """Return the province of what is sold over the counter: what the shop said, else what Shopify says."""
+def find_profile_at_home(tx: Connection, shop_id: int) -> TaxProfile:
+    """Return the shop's tax profile with the province of what is sold over the counter.
+
+    That is the profile's own, else the one of the shop at Shopify; empty where neither is known.
+    """
+    profile = find_tax_profile(tx, shop_id)
     if profile.province:
-        return profile.province
-    told = tx.exec_driver_sql(_FIND_HOME, {"shop_id": shop_id}).scalar() or ""
-    return told if _PROVINCE.fullmatch(told) else ""
+        return profile
+    at_shopify = tx.exec_driver_sql(_FIND_HOME, {"shop_id": shop_id}).scalar() or ""
+    return replace(profile, province=at_shopify if _PROVINCE.fullmatch(at_shopify) else "")
 
 
 def find_late(

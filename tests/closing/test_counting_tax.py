@@ -1,14 +1,15 @@
 """Tax of what counts: what is to be remitted, what a channel remits, doubts, exports and exempt goods."""
 
-
 import pytest
 from sqlalchemy import Engine
 
+from services.closing.month_books import find_late, find_profile_at_home
+from services.closing.month_late import find_closed
 from services.closing.profit import plan_statement
 from services.closing.tax_profile import TaxProfile
 from services.core.db import transaction
 from tests.closing.months import ZONE, at, gst_pst, insert, line, tax
-from tests.closing.test_counting import accounts, figures, give_back, sell, shown
+from tests.closing.test_counting import SOLD, accounts, figures, give_back, sell, shown
 from tests.storefront.bodies import add_shop
 
 
@@ -119,3 +120,32 @@ def test_what_is_handed_over_is_taxed_where_the_counter_or_pickup_is(shop: Engin
 
     assert accounts(shop).keys() >= {"tax:CA-AB:GST", "tax:CA-BC:GST", "tax:CA-BC:PST"}
     assert figures(shop).taxes.sums["CAD", "CA-AB", "GST"].expected == 500
+
+
+def test_a_registration_holds_where_the_shop_is_also_if_only_shopify_states_the_province(
+    shop: Engine,
+) -> None:
+    with transaction(shop) as tx:
+        insert(tx, "storefronts", shop_id=1, province="CA-BC", updated_at=at(1))
+        tx.exec_driver_sql(
+            "update shop_config set settings = settings || "
+            """'{"tax": {"registered": ["GST", "PST"]}}'::jsonb"""
+        )
+        profile = find_profile_at_home(tx, 1)
+    sell(shop)
+
+    assert accounts(shop, profile) == {"gross_sales": 10_000, "tax:CA-BC:GST": 500, "tax:CA-BC:PST": 700}
+
+
+def test_a_month_closed_by_an_older_version_has_no_corrections_of_accounts_it_did_not_have(
+    shop: Engine,
+) -> None:
+    sell(shop, tip_cents=500, financial_status="pending", is_tax_exempt=False)
+    old = {"format": "shopfleet-month/1", "zone": ZONE.key, "home": "CA-BC", "counts": {},
+           "accounts": {"CAD": {**SOLD, "gross_sales": 9000}}}  # fmt: skip
+    with transaction(shop) as tx:
+        insert(tx, "closed_periods", shop_id=1, period="2026-10", begins_on=at(1), ends_before=at(31),
+               closed_at=at(31), figures=old, files=[], manifest_key="", manifest_sha256="")  # fmt: skip
+        late = find_late(tx, 1, find_closed(tx, 1), {"2026-10": {}})
+
+    assert [(c.account, c.before, c.after) for c in late] == [("gross_sales", 9000, 10_000)]
