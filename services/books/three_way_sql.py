@@ -52,9 +52,9 @@ with charges as (
          false, null, null, o.placed_at
     from orders o
     join order_transactions m on m.shop_id = o.shop_id and m.order_gid = o.order_gid
-         and m.kind in ('sale', 'capture') and m.status = 'success' and not m.is_test
+         and m.kind in ('sale', 'capture') and m.status = 'success' and not m.is_test and not o.is_test
          and (m.gateway ilike '%%stripe%%' or m.payment_ref ~ '^(ch|py|pi)_')
-   where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and not o.is_test
+   where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
      and o.financial_status in ('paid', 'partially_paid', 'partially_refunded', 'refunded')
      and not exists (select 1 from transactions c
                       where c.shop_id = o.shop_id and c.kind = 'charge' and c.status = 'paid'

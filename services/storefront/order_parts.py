@@ -22,8 +22,13 @@ Taxes = dict[tuple[str, str, bool], int]
 def read_discount(line: LineShape, currency: str, doubts: list[str]) -> int:
     """Return the line's share of every discount; ``total_discount`` knows only of the line's own."""
     if line.discount_allocations:
-        shares = as_list(line.discount_allocations, "discount_allocations")
-        return sum(take_money(share.get("amount"), "amount", currency, doubts) for share in shares)
+        discount = 0
+        for place, share in enumerate(as_list(line.discount_allocations, "discount_allocations")):
+            known = len(doubts)
+            discount += take_money(share.get("amount"), "amount", currency, doubts)
+            if len(doubts) > known:
+                place_doubts(doubts, known, f"discount_allocations[{place}]")
+        return discount
     return take_money_or_none(line.total_discount, "total_discount", currency, doubts) or 0
 
 

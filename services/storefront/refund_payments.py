@@ -43,11 +43,11 @@ def _read_payment(
     cents = take_money(one.get("amount"), "amount", paid_in, doubts)
     if paid_in == currency:
         return cents
-    for with_tax in (True, False):
-        here, there = _worth(source, currency, paid_in, with_tax=with_tax)
-        if there and there == cents:
-            return here
-    here, there = _worth(source, currency, paid_in, with_tax=True)
+    taxes, others = _list_worths(source, currency, paid_in)
+    for worths in ([*others, *taxes], others):  # prices include their tax, or do not
+        if (there := sum(worth[1] for worth in worths)) and there == cents:
+            return sum(worth[0] for worth in worths)
+    here, there = max(others, key=lambda worth: worth[1], default=(0, 0))
     if here > 0 and there > 0:
         return (2 * cents * here + there) // (2 * there)
     doubts.append(
@@ -56,22 +56,36 @@ def _read_payment(
     return 0
 
 
-def _worth(source: Mapping[str, Any], currency: str, paid_in: str, *, with_tax: bool) -> tuple[int, int]:
-    """Return what the refund's parts come to in the shop's currency and in the buyer's."""
-    bags = [(1, line.get("subtotal_set")) for line in read_list(source, "refund_line_items")]
-    if with_tax:
-        bags += [(1, line.get("total_tax_set")) for line in read_list(source, "refund_line_items")]
-    for line in (shipping := find_list(source, "refund_shipping_lines")):
-        bags += [(1, line.get("subtotal_amount_set")), (1, line.get("tax_amount_set"))]
+Worth = tuple[int, int]
+"""What a part of a refund is worth in the shop's currency and in the buyer's."""
+
+
+def _list_worths(source: Mapping[str, Any], currency: str, paid_in: str) -> tuple[list[Worth], list[Worth]]:
+    """Return what the refund's parts are worth: the taxes of its lines, and all else."""
+    lines = read_list(source, "refund_line_items")
+    shipping = find_list(source, "refund_shipping_lines")
+    others = [(1, line.get("subtotal_set")) for line in lines]
+    for line in shipping:
+        others += [(1, line.get("subtotal_amount_set")), (1, line.get("tax_amount_set"))]
     for one in find_list(source, "order_adjustments"):
         if not (shipping and one.get("kind") == "shipping_refund"):
-            bags += [(-1, one.get("amount_set")), (-1, one.get("tax_amount_set"))]
-    bags.append((1, source.get("total_duties_set")))
-    here = there = 0
-    for sign, bag in bags:
-        ours = find_object({"bag": bag}, "bag").get("shop_money")
-        theirs = find_object({"bag": bag}, "bag").get("presentment_money")
-        if isinstance(ours, dict) and isinstance(theirs, dict) and theirs.get("currency_code") == paid_in:
-            here += sign * as_money(ours.get("amount"), "shop_money.amount", currency)
-            there += sign * as_money(theirs.get("amount"), "presentment_money.amount", paid_in)
-    return here, there
+            others += [(-1, one.get("amount_set")), (-1, one.get("tax_amount_set"))]
+    others.append((1, source.get("total_duties_set")))
+    taxes = [(1, line.get("total_tax_set")) for line in lines]
+    return _find_worths(taxes, currency, paid_in), _find_worths(others, currency, paid_in)
+
+
+def _find_worths(bags: Sequence[tuple[int, object]], currency: str, paid_in: str) -> list[Worth]:
+    found = [_find_worth(bag, sign, currency, paid_in) for sign, bag in bags]
+    return [worth for worth in found if worth is not None]
+
+
+def _find_worth(bag: object, sign: int, currency: str, paid_in: str) -> Worth | None:
+    ours = find_object({"bag": bag}, "bag").get("shop_money")
+    theirs = find_object({"bag": bag}, "bag").get("presentment_money")
+    if not isinstance(ours, dict) or not isinstance(theirs, dict) or theirs.get("currency_code") != paid_in:
+        return None
+    return (
+        sign * as_money(ours.get("amount"), "shop_money.amount", currency),
+        sign * as_money(theirs.get("amount"), "presentment_money.amount", paid_in),
+    )
