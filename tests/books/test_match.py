@@ -243,8 +243,8 @@ def test_a_test_payment_is_held_against_no_charge(tx: Connection) -> None:
     add_order(tx, 1100)
     tx.execute(
         text(
-            "insert into order_transactions (shop_id, order_transaction_id, order_gid, kind, status, gateway, "
-            "amount_cents, currency, payment_ref, processed_at, is_test) "
+            "insert into order_transactions (shop_id, order_transaction_id, order_gid, kind, status, "
+            "gateway, amount_cents, currency, payment_ref, processed_at, is_test) "
             "values (1, 5, :gid, 'sale', 'success', 'bogus', 1100, 'CAD', 'ch_1', :at, true)"
         ),
         {"gid": ORDER, "at": NOON},
