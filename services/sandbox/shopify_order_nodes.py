@@ -104,7 +104,7 @@ def refund_node(body: Body, currency: str) -> Node:
     """Return the Refund without its order, its lines' items and its transactions."""
     at = instant(body.get("processed_at") or body["created_at"])
     given = [entry for entry in body.get("transactions") or () if entry.get("status") == "success"]
-    total = sum((Decimal(entry["amount"]) for entry in given), Decimal(0))
+    total = sum((shop_amount(entry) for entry in given), Decimal(0))
     return {
         "__typename": "Refund",
         "id": gid("Refund", body["id"]),
@@ -122,6 +122,12 @@ def refund_node(body: Body, currency: str) -> Node:
         ],
         "staffMember": staff_node(body.get("user_id")),
     }
+
+
+def shop_amount(transaction: Body) -> Decimal:
+    """Return what a transaction moved, in the shop's currency where the buyer's is another."""
+    stated = transaction.get("amount_set")
+    return Decimal(stated["shop_money"]["amount"] if stated else transaction["amount"])
 
 
 def _adjustment_node(place: int, one: Body, currency: str) -> Node:

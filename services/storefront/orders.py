@@ -11,7 +11,7 @@ from services.core.locks import lock_objects
 from services.core.reading import read_id, read_set
 from services.ledger.said import said_by
 from services.ledger.work import Done, Effects, NewWork, Outcome, WorkItem
-from services.storefront.beside.order_notices import Doubts, record_doubts
+from services.storefront.beside.order_notices import Doubts, is_numbered, record_doubts
 from services.storefront.customer_body import Customer
 from services.storefront.customers import record_customers
 from services.storefront.levels import Movement, record_movements
@@ -62,7 +62,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
     doubts = [
         Doubts(told[order.work_id], order.gid, order.updated_at, order.doubts)
         for order in newest.values()
-        if order.doubts and order.gid.rpartition("/")[2].isdecimal()
+        if order.doubts and is_numbered(order.gid)
     ]
     lock_objects(tx, newest.keys() | to_delete | {found.lock for found in doubts})
     deletions, unknown = plan_deletions(answers.values(), find_recorded(tx, to_delete))

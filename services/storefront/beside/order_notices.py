@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
-from services.core.reading import Unreadable, find_instant, find_text, read_text
+from services.core.reading import LARGEST_ID, Unreadable, find_instant, find_text, read_text
 from services.ledger.work import Effects, WorkItem
 from services.storefront.beside.told_parts import Parts, ingest_parts, join_parts
 from services.storefront.body import find_gid, find_id, find_object, read_gid
@@ -75,6 +75,12 @@ class Doubts(NamedTuple):
         return self.item.shop_id, _KIND.lock(self.key[1])
 
 
+def is_numbered(order_gid: str) -> bool:
+    """Return whether a global id ends in an id of Shopify's: only such an order has a row for notices."""
+    number = order_gid.rpartition("/")[2]
+    return number.isascii() and number.isdecimal() and 0 < int(number) <= LARGEST_ID
+
+
 def record_doubts(tx: Connection, found: Sequence[Doubts]) -> dict[int, list[Mutation]]:
     """Each order's notices have what is in doubt of it; return what the audit says of it, by work item.
 
@@ -82,13 +88,7 @@ def record_doubts(tx: Connection, found: Sequence[Doubts]) -> dict[int, list[Mut
     """
     if not found:
         return {}
-    told = [
-        Told(
-            doubts.key,
-            Row(OrderNotice.tell(doubts.at, doubts.parts)),
-        )
-        for doubts in found
-    ]
+    told = [Told(doubts.key, Row(OrderNotice.tell(doubts.at, doubts.parts))) for doubts in found]
     return record_told(tx, [doubts.item for doubts in found], told, _KIND, join_parts).said
 
 
