@@ -10,13 +10,15 @@ from sqlalchemy import Connection
 from services.audit.append import append_all
 from services.audit.chain import Entry, Mutation
 from services.books.said import say_fee
+from services.books.stripe_amounts import read_amount
 from services.books.stripe_words import find_reference
+from services.books.unreadable import UnreadableObject, describe_unreadable, keep_readable
 from services.core.arrays import instant_array, int_array, text_array
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.locks import lock_objects
-from services.core.reading import LARGEST_ID, Unreadable, find_text, read_epoch, read_text
+from services.core.reading import Unreadable, as_object, find_text, read_epoch, read_text
 from services.core.redact import quote_value
 from services.ledger.said import say_money
 from services.providers.stripe_api import list_objects
@@ -43,6 +45,19 @@ class ListObjects(Protocol):
     ) -> Iterator[dict[str, Any]]:
         """Raise a ``WorkError`` where Stripe does not answer."""
         ...
+
+
+class EntriesUnreadable(Refused):
+    """Some entries of a list cannot be read; the others are kept. ``objects`` are those that cannot."""
+
+    def __init__(self, objects: Sequence[UnreadableObject]) -> None:
+        first = objects[0]
+        more = f", and {len(objects) - 1} more" if len(objects) > 1 else ""
+        super().__init__(
+            "stripe.unreadable_entry",
+            f"balance transaction {quote_value(first.provider_id)}: {first.why}{more}",
+        )
+        self.objects = tuple(objects)
 
 
 class BalanceEntry(NamedTuple):
@@ -97,14 +112,20 @@ def read_balance_entry(source: Mapping[str, Any], payout_id: str = "") -> Balanc
     ``payout_id`` is the payout whose entries were asked for, as the object itself does not name it.
     Source: Stripe API reference, "The Balance Transaction object".
     """
+    currency = read_text(source, "currency").upper()
+    amount, fee, net = (
+        read_amount(source, name, currency, is_signed=True) for name in ("amount", "fee", "net")
+    )
+    if source["net"] == source["amount"] - source["fee"]:
+        net = amount - fee  # each may have been rounded
     return BalanceEntry(
         read_text(source, "id"),
         find_text(source, "type"),
         find_reference(source, "source") or "",
-        _read_cents(source, "amount"),
-        _read_cents(source, "fee"),
-        _read_cents(source, "net"),
-        read_text(source, "currency").upper(),
+        amount,
+        fee,
+        net,
+        currency,
         read_epoch(source, "created"),
         read_epoch(source, "available_on").date(),
         payout_id,
@@ -149,20 +170,22 @@ def pull_balance_entries(
 
     Streamed: a thousand are in memory, and committed, at a time, with no transaction open while Stripe is
     asked. Safe to repeat and to break off: what is known changes nothing. Raises a ``WorkError`` where
-    Stripe does not answer.
+    Stripe does not answer, and ``EntriesUnreadable`` after all other entries are kept.
     """
     filters = {"payout": payout_id} if payout_id else {}
     listed = list_theirs(
         key, base_url, "balance_transactions", created_gte=begins, created_lt=ends, **filters
     )
-    count = 0
-    for sources in in_sets(listed, SET_SIZE):
-        entries = [_read(source, payout_id) for source in sources]
+    count, unreadable = 0, list[UnreadableObject]()
+    read = (_read(source, place, payout_id) for place, source in enumerate(listed))
+    for entries in in_sets(keep_readable(read, unreadable), SET_SIZE):
         with transaction() as tx:
             now = clock()
             told = record_balance_entries(tx, shop_id, entries, now)
             append_all(tx, plan_entries(shop_id, "stripe pull", "balance_entries", request_id, told), now)
         count += len(entries)
+    if unreadable:
+        raise EntriesUnreadable(unreadable)
     return count
 
 
@@ -183,12 +206,11 @@ def in_sets(values: Iterable[T], size: int) -> Iterator[list[T]]:
         yield found
 
 
-def _read(source: Mapping[str, Any], payout_id: str) -> BalanceEntry:
+def _read(source: object, place: int, payout_id: str) -> BalanceEntry | UnreadableObject:
     try:
-        return read_balance_entry(source, payout_id)
+        return read_balance_entry(as_object(source, "balance transaction"), payout_id)
     except Unreadable as fault:
-        why = f"balance transaction {quote_value(source.get('id'))}: {fault}"
-        raise Refused("stripe.unreadable_entry", why) from None
+        return describe_unreadable(source, "balance", place, str(fault))
 
 
 def _columns(entries: Sequence[BalanceEntry]) -> dict[str, str]:
@@ -218,10 +240,3 @@ def _say_entry(entry: BalanceEntry, is_new: bool) -> Mutation:
     )
     summary += f", in payout {entry.payout_id}" if entry.payout_id else ""
     return Mutation("balance_entries", entry.entry_id, summary, None, after)
-
-
-def _read_cents(source: Mapping[str, Any], name: str) -> int:
-    value = source.get(name)
-    if type(value) is int and abs(value) <= LARGEST_ID:
-        return value
-    raise Unreadable(name, value, "a whole number of minor units")

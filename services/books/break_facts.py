@@ -25,6 +25,7 @@ _WHAT = MappingProxyType(
         "status": "The states differ",
         "duplicate": "The customer seems to have paid twice",
         "fee": "Stripe took another fee than expected",
+        "unreadable": "Stripe’s entry cannot be read, so it was not compared",
     }
 )
 
@@ -59,6 +60,8 @@ def plan_break_facts(day: date, breaks: Sequence[OpenBreak]) -> dict[str, Any]:
     charges = _by_charge(breaks)
     sums: Counter[str] = Counter()
     for found in charges:
+        if "unreadable" in found.kinds:
+            continue
         for side, sign in ((found.theirs, 1), (found.ours, -1)):
             if side is not None:
                 sums[side["currency"]] += sign * _SIGNS.get(found.subject, 0) * _paid(side)
@@ -133,6 +136,8 @@ def _url(found: _Charge) -> str:
 
 def _difference(found: _Charge) -> str:
     ours, theirs = found.ours, found.theirs
+    if "unreadable" in found.kinds:
+        return "not compared"
     if ours and theirs and found.kinds == ("fee",):
         return change(theirs["fee_cents"] - ours["fee_cents"], theirs["currency"])
     if ours and theirs and ours["currency"] != theirs["currency"]:

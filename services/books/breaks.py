@@ -137,7 +137,8 @@ def _say_all(rows: Sequence[Row[Any]], what: str, day: date, table: str) -> list
 def _say(row: Any, what: str, day: date, table: str) -> Mutation:
     """Return ``break found on 2026-11-20: ch_1 (amount), 10.00 CAD paid here, 9.00 CAD paid at Stripe``."""
     row_id, kind, provider_id, ours, theirs, _ = row
-    sides = f"{_say_side(ours)} here, {_say_side(theirs)} at Stripe"
+    at_stripe = "an unreadable object" if kind == "unreadable" and theirs is None else _say_side(theirs)
+    sides = f"{_say_side(ours)} here, {at_stripe} at Stripe"
     subject = "break" if table == "reconciliation_breaks" else "correction of a closed day: break"
     summary = f"{subject} {what} on {day.isoformat()}: {provider_id} ({kind}), {sides}"
     state = {"day": day, "kind": kind, "provider_id": provider_id, "ours": ours, "theirs": theirs}

@@ -53,6 +53,10 @@ CAUSES = MappingProxyType(
         "order_differs": Cause(
             "Shopify says another sum was paid for the order", "compare the order's payments with the charge"
         ),
+        "unreadable_object": Cause(
+            "Stripe's object lacks a field that we need; the evidence names it",
+            "look at the object at Stripe and compare it by hand; the rest of the day is compared",
+        ),
         "unknown": Cause(
             "nothing that was looked at explains it", "run `fleet books heal`: it fetches the object itself"
         ),

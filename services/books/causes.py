@@ -19,6 +19,7 @@ from services.books.day import Day
 from services.core.arrays import int_array, text_array
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
+from services.providers.delivery import find_dict, id_text
 from services.providers.stripe_api import list_objects
 
 EVENTS_KEPT = timedelta(days=30)
@@ -116,17 +117,19 @@ def _look_through_events(
 
 
 def _blocks(events: Iterable[dict[str, Any]], most: int) -> Iterator[list[dict[str, Any]]]:
-    walk = islice(events, most)
+    walk = islice((event for event in events if isinstance(event, dict)), most)
     while block := list(islice(walk, SET_SIZE)):
         yield block
 
 
 def _arrays(events: list[dict[str, Any]]) -> dict[str, str]:
     """Return which object each event is about; one that does not say so is about none."""
-    told = [(event.get("data") or {}).get("object") or {} for event in events]
+    told = [find_dict(find_dict(event, "data"), "object") for event in events]
     return {
-        "event_id": text_array([str(event.get("id", "")) for event in events]),
-        "event_type": text_array([str(event.get("type", "")) for event in events]),
-        "object_id": text_array([str(source.get("id", "")) for source in told]),
-        "created": int_array(int(event.get("created") or 0) for event in events),
+        "event_id": text_array([id_text(event.get("id")) for event in events]),
+        "event_type": text_array([id_text(event.get("type")) for event in events]),
+        "object_id": text_array([id_text(source.get("id")) for source in told]),
+        "created": int_array(
+            at if type(at := event.get("created")) is int and 0 <= at < 2**35 else 0 for event in events
+        ),
     }

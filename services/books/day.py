@@ -6,7 +6,16 @@ from typing import NamedTuple
 SUBJECTS = ("charge", "refund", "dispute", "payout")
 """The kinds of transactions that both books have."""
 
-BREAK_KINDS = ("missing_here", "missing_there", "amount", "currency", "status", "duplicate", "fee")
+BREAK_KINDS = (
+    "missing_here",
+    "missing_there",
+    "amount",
+    "currency",
+    "status",
+    "duplicate",
+    "fee",
+    "unreadable",
+)
 
 
 class Day(NamedTuple):

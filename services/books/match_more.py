@@ -140,7 +140,7 @@ with charges as (
 ), moves as (
   select m.order_transaction_id, m.order_gid, m.payment_ref, m.amount_cents, m.currency
     from refs r join order_transactions m on m.shop_id = %(shop_id)s and m.payment_ref = r.ref
-   where m.payment_ref <> '' and m.kind in ('sale', 'capture') and m.status = 'success'
+   where m.payment_ref <> '' and not m.is_test and m.kind in ('sale', 'capture') and m.status = 'success'
 ), pairs as (
   select m.order_gid, m.order_transaction_id, c.provider_id, m.amount_cents as order_cents,
          c.amount_cents as charge_cents, c.currency

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.audit.chain import Entry
-from services.books.balance import pull_balance_entries
+from services.books.balance import EntriesUnreadable, pull_balance_entries
 from services.books.break_look import count_day_breaks
 from services.books.breaks import record_found
 from services.books.causes import FindCauses, find_causes
@@ -28,6 +28,7 @@ from services.books.match_more import find_fees
 from services.books.stripe_key import NO_KEY, find_stripe_key
 from services.books.theirs import ListTheirs, list_theirs, render_rows
 from services.books.three_way import sum_three_way
+from services.books.unreadable import UnreadableObject, keep_readable, record_unreadable
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured
@@ -38,6 +39,8 @@ from services.ledger.work import Recorded
 
 JOB = "daily-reconciliation"
 RULE = "reconciliation_break"
+NO_STRIPE = "no_stripe"
+"""The verdict, and the figure, of a run that has nothing to compare with."""
 SPOOLED_BYTES = 8 * 2**20
 """Stripe's side of the day, beyond which it goes to disk: 60,000 charges."""
 READ_BYTES = 256 * 2**10
@@ -89,7 +92,8 @@ def reconcile_day(
     """Compare ``run``'s shop and day with Stripe; nothing of the day's state is changed until ``record``.
 
     Opens its own transactions, and brings the day's balance entries on the way: after the comparison, so that
-    a fee that Stripe tells differently is found before it is put right. A shop that has nothing to do with
+    a fee that Stripe tells differently is found before it is put right. An object of Stripe's that cannot be
+    read is a break of its own, and everything else is compared. A shop that has nothing to do with
     Stripe is ``no_stripe``. Raises ``Misconfigured`` for one that takes Stripe's webhooks and has no key, and
     whatever ``WorkError`` Stripe's answers are. Safe to repeat.
     """
@@ -102,12 +106,18 @@ def reconcile_day(
         if key is None:
             if tx.exec_driver_sql(_HAS_ROWS, whole._asdict()).scalar():
                 raise Misconfigured("stripe.no_key", NO_KEY)
-            return DayOutcome(verdict="no_stripe", stats={"ours": 0, "theirs": 0, "breaks": 0})
+            return DayOutcome(verdict=NO_STRIPE, stats={"ours": 0, "theirs": 0, "breaks": 0, NO_STRIPE: 1})
     base_url, found = get_settings().stripe_api_base, _Found(whole, uuid4().hex, clock(), request_id)
-    with spooled(render_rows(list_theirs(key, base_url, whole))) as theirs, transaction() as tx:
+    unreadable: list[UnreadableObject] = []
+    readable = keep_readable(list_theirs(key, base_url, whole), unreadable)
+    with spooled(render_rows(readable)) as theirs, transaction() as tx:
         sums = match_day(tx, whole, read_spooled(theirs), token=found.token, now=found.now)
-    pull_entries(shop_id, key, base_url, whole.begins, whole.ends, request_id=request_id)
+    try:
+        pull_entries(shop_id, key, base_url, whole.begins, whole.ends, request_id=request_id)
+    except EntriesUnreadable as fault:
+        unreadable += fault.objects
     with transaction() as tx:
+        record_unreadable(tx, whole, found.token, unreadable, found.now)
         find_fees(tx, whole, found.token, found.now)
         breaks = count_found(tx, whole, found.token)
         third = sum_three_way(tx, shop_id, whole.begins, whole.ends)

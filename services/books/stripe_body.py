@@ -1,8 +1,8 @@
 """What we take from a Stripe object: a charge, refund, payment intent, dispute or payout. Pure.
 
 One reader for all of Stripe: webhooks, pulls and the lists that the books are compared with, so that our
-side and theirs can differ only where the facts do. Amounts are Stripe's own minor units, whatever the
-currency's decimals. Source: Stripe API reference, the objects of these names and Event.
+side and theirs can differ only where the facts do. Amounts are minor units as ISO 4217 counts them; see
+``stripe_amounts``. Source: Stripe API reference, the objects of these names and Event.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from datetime import date, datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from services.books.stripe_amounts import convert_amount, read_amount
 from services.books.stripe_words import find_order_ref, find_reason, find_reference
 from services.core.reading import LARGEST_ID, Unreadable, read_epoch, read_text
 from services.core.reading import read_object as read_json
@@ -135,8 +136,8 @@ def read_object(
     kind = read_text(source, "object")
     if kind not in KINDS:
         return None
-    status, amount, refunded = _read_state(kind, source)
     currency = read_text(source, "currency").upper()
+    status, amount, refunded = _read_state(kind, source, currency)
     occurred_at = read_epoch(source, "created")
     parent_id = next((found for name in _PARENTS[kind] if (found := find_reference(source, name))), None)
     order_ref, reason = find_order_ref(source), find_reason(kind, source)
@@ -166,7 +167,7 @@ def read_object(
     )
 
 
-def _read_state(kind: str, source: Mapping[str, Any]) -> tuple[str, int, int]:
+def _read_state(kind: str, source: Mapping[str, Any], currency: str) -> tuple[str, int, int]:
     """Return (status, amount, refunded).
 
     A charge that succeeded is ``paid`` here, the word that the books ask for; one that only holds money
@@ -175,26 +176,18 @@ def _read_state(kind: str, source: Mapping[str, Any]) -> tuple[str, int, int]:
     than what was left over, it cannot be counted in.
     """
     status = read_text(source, "status")
-    amount = _read_cents(source, "amount", LARGEST_ID if kind == "payout" else 0)
+    amount = read_amount(source, "amount", currency, is_signed=kind == "payout")
     if kind != "charge":
         return status, amount, 0
-    refunded = _read_cents(source, "amount_refunded")
+    refunded = read_amount(source, "amount_refunded", currency)
     if status != "succeeded":
         return status, amount, refunded
     if source.get("captured") is False:
         return "expired" if source.get("refunded") is True else "uncaptured", amount, 0
     # Absent before the API's version of 2020-03-02, and on charges that were captured at once.
-    captured = _read_cents(source, "amount_captured") if source.get("amount_captured") else amount
+    captured = read_amount(source, "amount_captured", currency) if source.get("amount_captured") else amount
     left_over = max(0, amount - captured)
     return "paid", captured, refunded - left_over if refunded >= left_over else refunded
-
-
-def _read_cents(source: Mapping[str, Any], name: str, below_zero: int = 0) -> int:
-    value = source.get(name)
-    if type(value) is int and -below_zero <= value <= LARGEST_ID:
-        return value
-    kind = "a whole number of minor units"
-    raise Unreadable(name, value, kind if below_zero else f"{kind}, zero or more")
 
 
 def _find_fee(source: Mapping[str, Any], currency: str) -> int | None:
@@ -206,4 +199,4 @@ def _find_fee(source: Mapping[str, Any], currency: str) -> int | None:
     if not isinstance(entry, dict) or str(entry.get("currency", "")).upper() != currency:
         return None
     fee = entry.get("fee")
-    return fee if type(fee) is int and abs(fee) <= LARGEST_ID else None
+    return convert_amount(fee, currency) if type(fee) is int and abs(fee) <= LARGEST_ID // 100 else None

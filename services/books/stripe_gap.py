@@ -13,7 +13,7 @@ from services.books.state_event import CLOCKS_APART, plan_state_event
 from services.books.stripe_body import Transaction, read_object
 from services.core.arrays import text_array
 from services.core.bulk import fetch_binary
-from services.core.reading import Unreadable
+from services.core.reading import Unreadable, as_object
 from services.ledger.accept import NewEvent
 from services.ledger.plan import plan_topic
 from services.providers.delivery import find_dict, find_instant, find_object, id_text
@@ -140,7 +140,7 @@ def _read_all(
     unreadable = 0
     for source in objects:
         try:
-            read = read_object(source, shop_id=shop_id, version_at=seen_at)
+            read = read_object(as_object(source, "entry"), shop_id=shop_id, version_at=seen_at)
         except Unreadable:
             unreadable += 1
             continue
@@ -158,6 +158,6 @@ def _find_waiting(tx: Connection, shop_id: int, objects: Sequence[Mapping[str, A
         for (body,) in fetch_binary(tx, _FIND_WAITING, values):
             source = find_dict(find_dict(find_object(bytes(body)) or {}, "data"), "object")
             with suppress(Unreadable):
-                read = read_object(source, shop_id=shop_id, version_at=_ANY_TIME)
+                read = read_object(as_object(source, "entry"), shop_id=shop_id, version_at=_ANY_TIME)
                 states[read.provider_id if read else ""].add(read.content_digest if read else "")
     return states

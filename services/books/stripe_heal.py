@@ -130,7 +130,11 @@ def _plan(
 ) -> list[NewEvent]:
     """Return what of ``objects`` is to enter."""
     if stream == EVENTS:
-        planned = (plan_pulled_event(pull.shop_id, e, pull.now, pull.request_id) for e in objects)
+        planned = (
+            plan_pulled_event(pull.shop_id, e, pull.now, pull.request_id)
+            for e in objects
+            if isinstance(e, dict)
+        )
         events = [event for event in planned if event is not None]
     else:
         events, unreadable = find_changed(tx, pull.shop_id, objects, asked_at, pull.now, pull.request_id)

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, Protocol
 
 from services.books.day import Day
 from services.books.stripe_body import read_object
+from services.books.unreadable import UnreadableObject, describe_unreadable
 from services.core.bulk import csv_rows
-from services.core.errors import Refused
-from services.core.reading import Unreadable
+from services.core.reading import Unreadable, as_object
 from services.providers.stripe_api import list_objects
 
 ROWS_A_BLOCK = 2_000
@@ -37,7 +37,7 @@ class TheirRow(NamedTuple):
 class ListTheirs(Protocol):
     """Yields what Stripe has of a shop's day."""
 
-    def __call__(self, key: str, base_url: str, day: Day) -> Iterator[TheirRow]:
+    def __call__(self, key: str, base_url: str, day: Day) -> Iterator[TheirRow | UnreadableObject]:
         """Raise a ``WorkError`` where Stripe does not answer, also between two rows."""
         ...
 
@@ -50,26 +50,28 @@ _LISTS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def list_theirs(key: str, base_url: str, day: Day) -> Iterator[TheirRow]:
+def list_theirs(key: str, base_url: str, day: Day) -> Iterator[TheirRow | UnreadableObject]:
     """Yield every charge (with its fee), refund, dispute and payout that Stripe made in ``day``,
         page by page.
 
-    They are read as webhooks are, so that the two books can differ only where the facts do.
+    They are read as webhooks are, so that the two books can differ only where the facts do. An object that
+    lacks what we need is yielded as such, and the list goes on.
     """
     for kind, filters in _LISTS:
         found = list_objects(key, base_url, kind, created_gte=day.begins, created_lt=day.ends, **filters)
-        for source in found:
-            yield read_their_row(source, day)
+        for place, source in enumerate(found):
+            try:
+                yield read_their_row(source, day)
+            except Unreadable as fault:
+                yield describe_unreadable(source, kind.removesuffix("s"), place, str(fault))
 
 
-def read_their_row(source: Mapping[str, Any], day: Day) -> TheirRow:
-    """Return an object of Stripe's as a row; ``Refused`` names the field that it lacks."""
-    try:
-        told = read_object(source, shop_id=day.shop_id, version_at=day.ends)
-    except Unreadable as fault:
-        raise Refused("stripe.unreadable_object", f"{str(source.get('id'))[:80]}: {fault}") from fault
+def read_their_row(source: object, day: Day) -> TheirRow:
+    """Return an object of Stripe's as a row; ``Unreadable`` names the field that it lacks."""
+    source = as_object(source, "entry")
+    told = read_object(source, shop_id=day.shop_id, version_at=day.ends)
     if told is None:
-        raise Refused("stripe.unreadable_object", f"a list holds a {str(source.get('object'))[:80]}")
+        raise Unreadable("object", source.get("object"), "a charge, refund, dispute or payout")
     return TheirRow(
         told.kind,
         told.provider_id,

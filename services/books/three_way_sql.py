@@ -14,7 +14,7 @@ with charges as (
 ), moves as (
   select m.order_gid, m.payment_ref, sum(m.amount_cents)::bigint as amount_cents, m.currency
     from refs r join order_transactions m on m.shop_id = %(shop_id)s and m.payment_ref = r.ref
-   where m.payment_ref <> '' and m.kind in ('sale', 'capture') and m.status = 'success'
+   where m.payment_ref <> '' and not m.is_test and m.kind in ('sale', 'capture') and m.status = 'success'
    group by m.order_gid, m.payment_ref, m.currency
 ), linked as (
   select distinct on (c.provider_id) c.*, coalesce(m.order_gid, i.order_gid, nullif(c.order_ref,
@@ -52,7 +52,7 @@ with charges as (
          false, null, null, o.placed_at
     from orders o
     join order_transactions m on m.shop_id = o.shop_id and m.order_gid = o.order_gid
-         and m.kind in ('sale', 'capture') and m.status = 'success'
+         and m.kind in ('sale', 'capture') and m.status = 'success' and not m.is_test and not o.is_test
          and (m.gateway ilike '%%stripe%%' or m.payment_ref ~ '^(ch|py|pi)_')
    where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
      and o.financial_status in ('paid', 'partially_paid', 'partially_refunded', 'refunded')

@@ -1,20 +1,16 @@
 """Job ``weekly-owner-digest``: on Monday morning the owner reads what the week before came to."""
 
 from collections import Counter
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection
 
 from services.closing.digest_facts import KIND, plan_digest_facts
-from services.closing.sales import (
-    DaySales,
-    Window,
-    find_days,
-    find_top_customers,
-    find_top_skus,
-    find_top_staff,
-)
+from services.closing.month_books import find_profile_at_home
+from services.closing.month_figures import stream_taxed
+from services.closing.month_rows import Month
+from services.closing.sales import DaySales, Sales, name_customers, name_staff, sum_sales
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.due import day_bounds, period_bounds
@@ -36,18 +32,18 @@ def send_digest(run: Run) -> Finished:
     begins, ends = period_bounds(run.covers, run.period, run.zone)
     first = begins.astimezone(run.zone).date()
     from_before, _ = day_bounds(run.zone, first - timedelta(days=7))
-    week = Window(run.shop_id, begins, ends, run.zone)
     with transaction() as tx:
         shop = get_shop_by_id(tx, run.shop_id)
-        days = find_days(tx, week._replace(begins=from_before))
+        sales = read_sales(tx, run, from_before, ends, first)
+        days = sales.days()
         currency = choose_currency(shop.currency, days)
         facts = plan_digest_facts(
             first,
             currency,
             days,
-            find_top_staff(tx, week, currency),
-            find_top_customers(tx, week, currency),
-            find_top_skus(tx, week, currency),
+            name_staff(tx, shop.id, sales.tops("staff", currency)),
+            name_customers(tx, shop.id, sales.tops("customer", currency)),
+            sales.tops("sku", currency),
         )
     of_week = [day for day in days if day.day >= first]
     stats: dict[str, int | float | str] = {
@@ -59,6 +55,14 @@ def send_digest(run: Run) -> Finished:
         return Finished(stats=stats, verdict="no_owner_email")
     mail = compose(KIND, facts, shop=shop, recipient=shop.owner_email, period=run.period)
     return Finished(stats=stats, record=partial(_record, mail, run.request_id))
+
+
+def read_sales(tx: Connection, run: Run, begins: datetime, ends: datetime, tops_since: date) -> Sales:
+    """Return the sales of [``begins``, ``ends``), of the items and by the rules of the monthly close."""
+    assert run.shop_id is not None  # noqa: S101 - the job is per shop
+    profile = find_profile_at_home(tx, run.shop_id)
+    span = Month(run.shop_id, begins, ends, profile.province, profile.exempt_array)
+    return sum_sales(stream_taxed(tx, span, run.zone, profile), tops_since)
 
 
 def choose_currency(own: str, days: list[DaySales]) -> str:
@@ -73,6 +77,8 @@ def _totals(days: list[DaySales]) -> dict[str, int]:
     sold: Counter[str] = Counter()
     for day in days:
         sold[f"net_{day.currency}_cents"] += day.net_cents
+        if day.unpaid_cents:
+            sold[f"unpaid_{day.currency}_cents"] += day.unpaid_cents
     return dict(sorted(sold.items()))
 
 

@@ -32,11 +32,12 @@ def plan_digest_facts(
     net, net_before = _sum(week, currency), _sum(before, currency)
     orders = sum(day.orders for day in week if day.currency == currency)
     orders_before = sum(day.orders for day in before if day.currency == currency)
+    unpaid = sum(day.unpaid_cents for day in week if day.currency == currency)
     others = sorted({day.currency for day in week} - {currency})
     return {
         "first": first,
         "last": first + timedelta(days=6),
-        "is_quiet": not week,
+        "is_quiet": not any(day.orders or day.net_cents or day.refunded_cents for day in week),
         "revenue": money(net, currency),
         "revenue_before": money(net_before, currency),
         "revenue_change": _percent(net, net_before),
@@ -46,6 +47,7 @@ def plan_digest_facts(
         "orders": orders,
         "orders_before": orders_before,
         "average": money(_average(week, net, orders, currency), currency) if orders else "",
+        "unpaid": money(unpaid, currency) if unpaid else "",
         "refunds": money(sum(d.refunded_cents for d in week if d.currency == currency), currency),
         "bars": plan_bars(first, currency, days),
         "tops": [

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from services.closing.month_figures import Accounts, Costs, get_figures
+from services.closing.month_figures import NEW_ACCOUNTS, Accounts, Costs, get_figures
 from services.closing.month_late import (
     Closed,
     Correction,
@@ -40,8 +41,8 @@ def hold_one_state(tx: Connection) -> None:
 
 def get_books(tx: Connection, shop: Shop, period: str, zone: ZoneInfo) -> Books:
     """Return what is needed to make the package of ``period``, the figures of the month before included."""
-    profile = find_tax_profile(tx, shop.id)
-    home = find_home(tx, shop.id, profile)
+    profile = find_profile_at_home(tx, shop.id)
+    home = profile.province
     before = shift_month(period, -1)
     return Books(
         shop_id=shop.id,
@@ -50,25 +51,29 @@ def get_books(tx: Connection, shop: Shop, period: str, zone: ZoneInfo) -> Books:
         currency=shop.currency,
         period=period,
         zone=zone,
-        month=get_month(shop.id, period, zone, home),
+        month=get_month(shop.id, period, zone, home, profile),
         profile=profile,
         period_before=before,
         accounts_before=_accounts_of(tx, shop.id, before, zone, profile, home),
     )
 
 
-def get_month(shop_id: int, period: str, zone: ZoneInfo, home: str) -> Month:
+def get_month(shop_id: int, period: str, zone: ZoneInfo, home: str, profile: TaxProfile) -> Month:
     """Return the bounds of ``period``; raise ``ValueError`` for what is no month."""
     begins, ends = period_bounds(Covers.MONTH, period, zone)
-    return Month(shop_id, begins, ends, home)
+    return Month(shop_id, begins, ends, home, profile.exempt_array)
 
 
-def find_home(tx: Connection, shop_id: int, profile: TaxProfile) -> str:
-    """Return the province of what is sold over the counter: what the shop said, else what Shopify says."""
+def find_profile_at_home(tx: Connection, shop_id: int) -> TaxProfile:
+    """Return the shop's tax profile with the province of what is sold over the counter.
+
+    That is the profile's own, else the one of the shop at Shopify; empty where neither is known.
+    """
+    profile = find_tax_profile(tx, shop_id)
     if profile.province:
-        return profile.province
-    told = tx.exec_driver_sql(_FIND_HOME, {"shop_id": shop_id}).scalar() or ""
-    return told if _PROVINCE.fullmatch(told) else ""
+        return profile
+    at_shopify = tx.exec_driver_sql(_FIND_HOME, {"shop_id": shop_id}).scalar() or ""
+    return replace(profile, province=at_shopify if _PROVINCE.fullmatch(at_shopify) else "")
 
 
 def find_late(
@@ -79,14 +84,20 @@ def find_late(
     ``costs`` by month: those of its closing. Where they are lost (None) nothing is said of what goods cost.
     """
     found = []
+    own = find_tax_profile(tx, shop_id)
     for month in closed:
         zone, home = ZoneInfo(month.figures["zone"]), month.figures["home"]
-        bounds = get_month(shop_id, month.period, zone, home)
+        profile = own.at_closing(home, month.figures.get("registered"))
+        bounds = get_month(shop_id, month.period, zone, home, profile)
         of_closing = costs[month.period]
-        today = get_figures(tx, bounds, zone, find_tax_profile(tx, shop_id), of_closing)
+        today = get_figures(tx, bounds, zone, profile, of_closing)
         told = find_corrections(tx, shop_id, period=month.period, keep_all=True)
         late = plan_corrections(month.period, month.figures["accounts"], told, today.accounts)
-        found += [c for c in late if of_closing is not None or c.account != "cost_of_goods"]
+        unknown = {
+            *NEW_ACCOUNTS.get(month.figures["format"], ()),
+            *(["cost_of_goods"] if of_closing is None else []),
+        }
+        found += [c for c in late if c.account not in unknown]
     return found
 
 
@@ -103,4 +114,4 @@ def _accounts_of(
     if closed:
         accounts: Accounts = closed[0].figures["accounts"]
         return accounts
-    return get_figures(tx, get_month(shop_id, period, zone, home), zone, profile).accounts
+    return get_figures(tx, get_month(shop_id, period, zone, home, profile), zone, profile).accounts

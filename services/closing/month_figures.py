@@ -12,12 +12,21 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from services.closing.month_rows import COUNTS, Month, stream, stream_items
+from services.closing.counting import COUNTS, IS_PAID, PIECES_REMOVED, REFUND_COUNTS
+from services.closing.month_rows import Month, stream, stream_items
 from services.closing.tax_files import TaxSums
 from services.closing.tax_lines import Taxed, plan_taxed
 from services.closing.tax_profile import TaxProfile
+from services.closing.tax_rates import CHANNEL
 
-FORMAT = "shopfleet-month/1"
+FORMAT = "shopfleet-month/2"
+
+NEW_ACCOUNTS = {
+    "shopfleet-month/1": frozenset(
+        ("unpaid_sales", "tips", "duties", "channel_tax", "zero_rated_sales", "cash_rounding")
+    )
+}
+"""Accounts that a month of an older format has not, so that their figures of today are no correction."""
 
 Accounts = dict[str, dict[str, int]]
 """Minor units by currency and account. What lowers the profit is negative."""
@@ -56,28 +65,54 @@ class Figures:
         self.counts[item.kind] += 1
         self.taxes.add(taxed)
         for tax, cents in taxed.charged.items():
-            self.add(item.currency, f"tax:{item.province or '?'}:{tax}", cents)
+            self.add(item.currency, _tax_account(taxed, tax), cents)
         if item.is_gift_card:
             self.add(item.currency, "gift_cards_sold", taxed.net)
-        elif item.kind == "sale":
-            self.add(item.currency, "gross_sales", taxed.net + item.discount)
-            self.add(item.currency, "discounts", -item.discount)
+            return
+        if item.kind == "sale":
+            self.add(item.currency, "gross_sales", taxed.net + taxed.discount)
+            self.add(item.currency, "discounts", -taxed.discount)
         else:
-            names = {"refund": "returns", "shipping": "shipping", "shipping refund": "shipping_refunds"}
-            self.add(item.currency, names[item.kind], taxed.net)
+            self.add(item.currency, _ACCOUNTS[item.kind], taxed.net)
+        if not item.is_paid:
+            self.add(item.currency, "unpaid_sales", taxed.net)
+        if taxed.is_export:
+            self.add(item.currency, "zero_rated_sales", taxed.net)
 
 
-# What a refund gave beyond its lines (a gesture), or kept of them (a fee for restocking). A refund that moved
-# no money took lines off an order that nobody had paid.
+_ACCOUNTS = {
+    "refund": "returns",
+    "shipping": "shipping",
+    "shipping refund": "shipping_refunds",
+    "refund adjustment": "refund_adjustments",
+}
+
+
+def _tax_account(taxed: Taxed, tax: str) -> str:
+    """Return the account of a tax: to remit, left to the sales channel, or charged without a registration."""
+    if tax == CHANNEL:
+        return "channel_tax"
+    return f"{'doubt' if tax in taxed.doubtful else 'tax'}:{taxed.item.province or '?'}:{tax}"
+
+
+# What an order has and is no sale: Shopify's total includes tip and duties, not the rounding of cash.
+# Of a lost dispute the balance's entries are the loss in the balance's currency, where they are known.
 _TOLD = f"""
-select o.currency, 'refund_adjustments',
-       -sum(r.amount_cents - r.shipping_cents - r.shipping_tax_cents - coalesce((
-         select sum(f.subtotal_cents + case when o.taxes_included then 0 else f.tax_cents end)
-            from order_refund_lines f where f.shop_id = r.shop_id and f.refund_id = r.refund_id), 0))::bigint
+select o.currency, v.account, sum(v.cents)::bigint
+  from orders o
+ cross join lateral (values ('tips', o.tip_cents), ('duties', o.duties_cents),
+                            ('cash_rounding', o.rounding_cents)) as v(account, cents)
+ where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
+   and v.cents <> 0 and {COUNTS}
+ group by o.currency, v.account
+union all
+select o.currency, v.account, -sum(v.cents)::bigint
   from order_refunds r join orders o using (shop_id, order_gid)
+ cross join lateral (values ('tips', r.tip_cents), ('duties', r.duties_cents),
+                            ('cash_rounding', r.rounding_cents)) as v(account, cents)
  where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s
-   and r.amount_cents <> 0 and {COUNTS}
- group by o.currency
+   and v.cents <> 0 and {REFUND_COUNTS}
+ group by o.currency, v.account
 union all
 select currency, 'payment_fees',
        -sum(fee_cents + case when kind in ('stripe_fee', 'stripe_fx_fee', 'tax_fee', 'network_cost',
@@ -94,11 +129,13 @@ select t.currency, 'payment_fees', -sum(t.fee_cents)::bigint
                     where b.shop_id = t.shop_id and b.source_id = t.provider_id)
  group by t.currency
 union all
-select currency, 'disputes_lost', -sum(amount_cents)::bigint
-  from transactions
- where shop_id = %(shop_id)s and occurred_at >= %(begins)s and occurred_at < %(ends)s
-   and kind = 'dispute' and status = 'lost'
- group by currency
+select coalesce(b.currency, t.currency), 'disputes_lost',
+       sum(coalesce(b.amount_cents, -t.amount_cents))::bigint
+  from transactions t
+  left join balance_entries b on b.shop_id = t.shop_id and b.source_id = t.provider_id
+ where t.shop_id = %(shop_id)s and t.occurred_at >= %(begins)s and t.occurred_at < %(ends)s
+   and t.kind = 'dispute' and t.status = 'lost'
+ group by 1
 """  # noqa: S608 - the condition is our own
 
 _COUNTED = f"""
@@ -106,19 +143,33 @@ select (select count(*) from orders o
          where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {COUNTS}),
        (select count(*) from order_refunds r
          where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s
+           and r.status = 'success'
            and not exists (select 1 from orders o where o.shop_id = r.shop_id and o.order_gid = r.order_gid)),
        (select count(*) from orders o
          where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
-           and o.tax_cents is null and {COUNTS})
+           and o.tax_cents is null and {COUNTS}),
+       (select count(*) from orders o
+         where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
+           and {COUNTS} and not {IS_PAID}),
+       (select count(*) from transactions t
+         where t.shop_id = %(shop_id)s and t.occurred_at >= %(begins)s and t.occurred_at < %(ends)s
+           and t.kind = 'charge' and t.status = 'paid' and t.fee_cents is null
+           and not exists (select 1 from balance_entries b
+                            where b.shop_id = t.shop_id and b.source_id = t.provider_id))
 """  # noqa: S608
+
+UNKNOWN_FEES = "payments without fee"
+_COUNT_NAMES = (
+    "orders", "refunds without order", "orders without tax detail", "orders not paid", UNKNOWN_FEES
+)  # fmt: skip
 
 # A SKU that several stocked items share has the cost of the newest of them that is still sold.
 _COSTS = f"""
 select p.currency, p.sku, sum(p.pieces)::bigint, c.cost_cents
-  from (select o.currency, l.sku, l.quantity as pieces
+  from (select o.currency, l.sku, l.quantity - {PIECES_REMOVED} as pieces
           from orders o join order_lines l using (shop_id, order_gid)
          where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
-           and not l.is_gift_card and {COUNTS}
+           and not l.is_gift_card and not l.is_tip and {COUNTS}
         union all
         select o.currency, l.sku, -f.quantity
           from order_refunds r join orders o using (shop_id, order_gid)
@@ -126,7 +177,7 @@ select p.currency, p.sku, sum(p.pieces)::bigint, c.cost_cents
           join order_lines l
             on l.shop_id = f.shop_id and l.order_gid = f.order_gid and l.line_id = f.line_id
          where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s
-           and not l.is_gift_card and {COUNTS}) p
+           and not l.is_gift_card and not l.is_tip and {REFUND_COUNTS}) p
   left join (select distinct on (i.sku) i.sku, i.cost_cents, s.currency
                from inventory_items i join shops s on s.id = i.shop_id
               where i.shop_id = %(shop_id)s and i.sku <> '' and i.cost_cents is not null
@@ -141,7 +192,7 @@ having sum(p.pieces) <> 0
 def stream_taxed(tx: Connection, month: Month, zone: ZoneInfo, profile: TaxProfile) -> Iterator[Taxed]:
     """Yield the month's items with their tax, as the database sends them."""
     for item in stream_items(tx, month):
-        yield plan_taxed(item, zone, profile)
+        yield plan_taxed(item, zone, profile, month.home)
 
 
 def get_figures(
@@ -173,12 +224,14 @@ def complete_figures(tx: Connection, month: Month, figures: Figures, costs: Cost
         else:
             figures.add(line.currency, "cost_of_goods", -line.pieces * line.cost_cents)
     counted = tx.exec_driver_sql(_COUNTED, values).one()
-    names = ("orders", "refunds without order", "orders without tax detail")
-    figures.counts.update({name: count for name, count in zip(names, counted, strict=True) if count})
+    figures.counts.update({name: count for name, count in zip(_COUNT_NAMES, counted, strict=True) if count})
 
 
-def to_stored(figures: Figures, zone: ZoneInfo, home: str) -> dict[str, Any]:
-    """Return what ``closed_periods.figures`` keeps: accounts that came to nothing are left out."""
+def to_stored(figures: Figures, zone: ZoneInfo, home: str, profile: TaxProfile) -> dict[str, Any]:
+    """Return what ``closed_periods.figures`` keeps: accounts that came to nothing are left out.
+
+    The registrations decide what is to be remitted, so a later one changes no closed month.
+    """
     accounts = {
         currency: {account: cents for account, cents in sorted(of.items()) if cents}
         for currency, of in sorted(figures.accounts.items())
@@ -187,6 +240,7 @@ def to_stored(figures: Figures, zone: ZoneInfo, home: str) -> dict[str, Any]:
         "format": FORMAT,
         "zone": zone.key,
         "home": home,
+        "registered": None if profile.registered is None else sorted(profile.registered),
         "accounts": {currency: of for currency, of in accounts.items() if of},
         "counts": dict(sorted(figures.counts.items())),
     }

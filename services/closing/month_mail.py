@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.closing.month_late import Closed, Correction
 from services.closing.package import MANIFEST_NAME
-from services.closing.profit import gross_profit, label_of, month_name, net_sales, profit, taxes_of
+from services.closing.profit import label_of, month_name, sums_of, taxes_of
 from services.closing.profit_pdf import PDF_NAME
 from services.ledger.work import NewWork
 from services.mail.compose import compose
@@ -93,7 +93,11 @@ def plan_package_facts(
     ]
     return {
         "month": month_name(closed.period),
-        "sums": [line for currency in order for line in _sums(accounts.get(currency, {}), currency)],
+        "sums": [
+            (label, money(cents, currency))
+            for currency in order
+            for label, cents in sums_of(accounts.get(currency, {}), closed.figures["counts"]).items()
+        ],
         "taxes": [
             (f"{'Other tax' if tax == 'other' else tax} to remit", money(cents, currency))
             for currency in order
@@ -107,14 +111,6 @@ def plan_package_facts(
         "no_cost": closed.figures["counts"].get("pieces without cost", 0),
         "sha256": closed.manifest_sha256,
     }
-
-
-def _sums(accounts: Mapping[str, int], currency: str) -> list[tuple[str, str]]:
-    return [
-        ("Net sales", money(net_sales(accounts), currency)),
-        ("Gross profit", money(gross_profit(accounts), currency)),
-        ("Profit after payments", money(profit(accounts), currency)),
-    ]
 
 
 def _type_of(name: str) -> str:

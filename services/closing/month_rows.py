@@ -1,8 +1,7 @@
-"""What a shop sold and took back in a month, item by item, streamed: neither side ever holds them all.
+"""What a shop sold and took back, item by item, streamed: neither side ever holds them all.
 
-An order counts in the month in which it was placed, as its invoice does, and a refund in the month in
-which it was given. Left out are orders that were deleted, and those cancelled before anything was paid: no
-sale came of them. A gift card is in the rows, and is no revenue.
+A sale has the day on which its order was placed, a refund the day on which it was given. What counts is
+decided by ``counting``. A gift card is in the rows, and is no revenue.
 """
 
 from collections.abc import Generator, Mapping
@@ -13,32 +12,21 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
+from services.closing.counting import COUNTS, IS_PAID, IS_PST_EXEMPT, PIECES_REMOVED, PLACE, REFUND_COUNTS
+
 AT_ONCE = 200
 """Rows that travel together."""
 
-Kind = Literal["sale", "shipping", "refund", "shipping refund"]
-
-COUNTS = """
- o.deleted_at is null
- and not (o.cancelled_at is not null
-          and o.financial_status in ('pending', 'authorized', 'voided', 'expired', 'unpaid', ''))
-"""
-"""Which orders came to a sale. Every statement about a month has this condition."""
-
-
-PLACE = """
- coalesce(nullif(o.province, ''),
-          (select nullif(w.province, '') from locations w
-            where w.shop_id = o.shop_id and w.location_id = o.location_id), %(home)s)
-"""
-"""Where an order is taxed: where it goes; over the counter, where the counter is."""
+Kind = Literal["sale", "shipping", "refund", "shipping refund", "refund adjustment"]
 
 
 class Item(NamedTuple):
-    """One line sold, refunded or shipped. All sums are positive; ``kind`` says which way they go.
+    """One line sold, refunded or shipped. All sums are positive; ``is_back`` tells their direction.
 
-    ``amount`` is what was asked for it after ``discount``, its tax included if ``taxes_included``;
-    ``taxes`` are the tax lines of the sale, and ``tax_cents`` what a refund gave back of them.
+    ``amount`` is the price after ``discount``, its tax included if ``taxes_included``; ``taxes`` are the tax
+    lines of the sale, and ``tax_cents`` what a refund gave back of them. ``quantity`` was ordered, of which
+    ``removed`` pieces were never sold: ``discount``, ``amount`` and ``taxes`` are of all pieces. A refund
+    adjustment is what a refund gave beyond its parts; it is negative where it gave less (a restocking fee).
     """
 
     at: datetime
@@ -59,38 +47,75 @@ class Item(NamedTuple):
     tax_cents: int
     is_taxable: bool
     is_gift_card: bool
+    removed: int = 0
+    is_pst_exempt: bool = False
+    is_paid: bool = True
+    staff: str = ""
+    customer_id: int | None = None
+
+    @property
+    def pieces(self) -> int:
+        """Pieces that were sold, or came back."""
+        return self.quantity - self.removed
+
+    @property
+    def is_back(self) -> bool:
+        """Whether the item was given back, so that it lowers sales and tax."""
+        return self.kind in ("refund", "shipping refund", "refund adjustment")
 
 
 class Month(NamedTuple):
-    """A shop's month as its clocks bound it. ``home`` is the province of what is handed over the counter."""
+    """A shop's month, or another span of time, as its clocks bound it.
+
+    ``home`` is the province of what is handed over the counter; ``exempt`` the array literal of the goods
+    that are exempt from provincial tax: ``type:bicycles``, ``tag:pst-exempt``, ``sku:bike``.
+    """
 
     shop_id: int
     begins: datetime
     ends: datetime
     home: str = ""
+    exempt: str = "{}"
 
+
+# Shipping is taxed where a line of its order is; by the province, where such a line is not exempt.
+_SHIPPING_IS = """
+       exists (select from order_lines l where l.shop_id = o.shop_id and l.order_gid = o.order_gid
+                  and l.is_taxable and not l.is_gift_card and not o.is_tax_exempt)"""
+_SHIPPING_IS_EXEMPT = f"""
+       not exists (select from order_lines l where l.shop_id = o.shop_id and l.order_gid = o.order_gid
+                      and l.is_taxable and not l.is_gift_card and not {IS_PST_EXEMPT})"""
+
+# The taxes of an order in the shares of its lines: an adjustment gives back of all of them.
+_ORDER_TAXES = """
+       (select jsonb_agg(t) from order_lines l, jsonb_array_elements(l.taxes) t
+         where l.shop_id = o.shop_id and l.order_gid = o.order_gid)"""
 
 _ITEMS = f"""
 with sold as (
-  select o.*, {PLACE} as place_of_supply from orders o
+  select o.*, {PLACE} as place_of_supply, {IS_PAID} as is_paid from orders o
    where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {COUNTS}
 ), refunded as (
-  select r.refund_id, r.refunded_at, r.shipping_cents as back_cents, r.shipping_tax_cents, o.*,
-         {PLACE} as place_of_supply
+  select r.refund_id, r.refunded_at, r.shipping_cents as back_cents, r.shipping_tax_cents,
+         r.unexplained_cents - r.adjustment_cents as beyond_cents,
+         -r.adjustment_tax_cents as beyond_tax_cents,
+         o.*, {PLACE} as place_of_supply, {IS_PAID} as is_paid
     from order_refunds r join orders o using (shop_id, order_gid)
-   where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s and {COUNTS}
+   where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s
+     and {REFUND_COUNTS}
 )
 select * from (
 select o.placed_at as at, o.order_gid, 'sale' as kind, l.line_id as place, o.name, o.placed_at,
        o.place_of_supply, o.currency, o.taxes_included, l.sku, l.title, l.quantity, l.discount_cents,
-       l.price_cents * l.quantity - l.discount_cents, l.taxes, 0::bigint, l.is_taxable, l.is_gift_card
+       l.price_cents * l.quantity - l.discount_cents, l.taxes, 0::bigint,
+       l.is_taxable and not o.is_tax_exempt, l.is_gift_card, {PIECES_REMOVED}, {IS_PST_EXEMPT}, o.is_paid,
+       coalesce(nullif(l.staff_label, ''), o.staff_label), o.customer_id
   from sold o join order_lines l using (shop_id, order_gid)
- where l.quantity > 0
+ where not l.is_tip and l.quantity > {PIECES_REMOVED}
 union all
 select o.placed_at, o.order_gid, 'shipping', 0, o.name, o.placed_at, o.place_of_supply, o.currency,
        o.taxes_included, '', '', 0, o.off_cents, o.shipping_cents - o.off_cents, o.shipping_taxes, 0,
-       exists (select 1 from order_lines l where l.shop_id = o.shop_id and l.order_gid = o.order_gid
-                  and l.is_taxable and not l.is_gift_card), false
+       {_SHIPPING_IS}, false, 0, {_SHIPPING_IS_EXEMPT}, o.is_paid, o.staff_label, o.customer_id
   from (select s.*, greatest(0, least(s.shipping_cents, coalesce(s.discount_cents, 0) - coalesce((
                select sum(l.discount_cents) from order_lines l
                 where l.shop_id = s.shop_id and l.order_gid = s.order_gid), 0)))::bigint as off_cents
@@ -99,30 +124,37 @@ select o.placed_at, o.order_gid, 'shipping', 0, o.name, o.placed_at, o.place_of_
 union all
 select o.refunded_at, o.order_gid, 'refund', f.refund_line_id, o.name, o.placed_at, o.place_of_supply,
        o.currency, o.taxes_included, coalesce(l.sku, ''), coalesce(l.title, ''), f.quantity, 0,
-       f.subtotal_cents, l.taxes, f.tax_cents, coalesce(l.is_taxable, true), coalesce(l.is_gift_card, false)
+       f.subtotal_cents, l.taxes, f.tax_cents, coalesce(l.is_taxable, true) and not o.is_tax_exempt,
+       coalesce(l.is_gift_card, false), 0, coalesce({IS_PST_EXEMPT}, false), o.is_paid,
+       coalesce(nullif(l.staff_label, ''), o.staff_label), o.customer_id
   from refunded o
   join order_refund_lines f on f.shop_id = o.shop_id and f.refund_id = o.refund_id
   left join order_lines l on l.shop_id = o.shop_id and l.order_gid = o.order_gid and l.line_id = f.line_id
- where f.quantity > 0
+ where f.quantity > 0 and not coalesce(l.is_tip, false)
 union all
 select o.refunded_at, o.order_gid, 'shipping refund', o.refund_id, o.name, o.placed_at, o.place_of_supply,
        o.currency, false, '', '', 0, 0, o.back_cents, o.shipping_taxes, o.shipping_tax_cents,
-       exists (select 1 from order_lines l where l.shop_id = o.shop_id and l.order_gid = o.order_gid
-                  and l.is_taxable and not l.is_gift_card), false
+       {_SHIPPING_IS}, false, 0, {_SHIPPING_IS_EXEMPT}, o.is_paid, o.staff_label, o.customer_id
   from refunded o
  where o.back_cents <> 0 or o.shipping_tax_cents <> 0
+union all
+select o.refunded_at, o.order_gid, 'refund adjustment', o.refund_id, o.name, o.placed_at, o.place_of_supply,
+       o.currency, false, '', '', 0, 0, o.beyond_cents, {_ORDER_TAXES}, o.beyond_tax_cents, false, false, 0,
+       false, o.is_paid, o.staff_label, o.customer_id
+  from refunded o
+ where o.beyond_cents <> 0 or o.beyond_tax_cents <> 0
 ) items
  order by at, order_gid collate "C", kind collate "C", place
-"""  # noqa: S608 - the condition is a constant of this module
+"""  # noqa: S608 - the conditions are constants of our own
 
 
 def stream_items(tx: Connection, month: Month) -> Generator[Item, None, None]:
-    """Yield the month's items, oldest first, in one order that depends on nothing but the rows.
+    """Yield the items of the span, oldest first, in one order that depends on nothing but the rows.
 
     Shopify's price of shipping is before discounts: what of them is on no line was on it.
 
     What Shopify says of a refunded line includes its tax where the order's prices do; of refunded shipping
-    it never does.
+    and of an adjustment it never does.
     """
     for row in stream(tx, _ITEMS, month._asdict()):
         yield Item(*row)

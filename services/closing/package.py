@@ -94,7 +94,7 @@ def build_package(tx: Connection, books: Books, corrections: Sequence[Correction
         write_tax_summary(file, figures.taxes, books.profile)
     with (folder / COSTS_NAME).open("wb") as file:
         file.write(BOM + csv_line(_COST_COLUMNS) + b"".join(map(_cost_line, figures.costs)))
-    stored = to_stored(figures, books.zone, books.month.home)
+    stored = to_stored(figures, books.zone, books.month.home, books.profile)
     statement = plan_statement(
         shop_name=books.name,
         shop_currency=books.currency,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import BinaryIO, NamedTuple
 
-from services.closing.month_figures import Accounts
+from services.closing.month_figures import UNKNOWN_FEES, Accounts
 from services.closing.month_late import Correction
 from services.closing.tax_files import amount
 from services.closing.tax_rates import COLUMNS
@@ -23,11 +23,27 @@ REVENUE = {
     "shipping": "Shipping charged",
     "shipping_refunds": "Shipping given back",
 }
-COSTS = {"payment_fees": "Payment fees (Stripe)", "disputes_lost": "Disputes lost"}
+COSTS = {
+    "payment_fees": "Payment fees (Stripe)",
+    "disputes_lost": "Disputes lost",
+    "cash_rounding": "Rounding of cash",
+}
 COST_OF_GOODS = {"cost_of_goods": "Cost of goods sold"}
-MEMO = {"gift_cards_sold": "Gift cards sold (owed, not revenue)"}
-LABELS = {**REVENUE, **COST_OF_GOODS, **COSTS, **MEMO}
+OF_SALES = {
+    "unpaid_sales": "Of net sales: orders not paid yet",
+    "zero_rated_sales": "Of net sales: delivered outside Canada, zero-rated",
+}
+MEMO = {
+    "gift_cards_sold": "Gift cards sold (owed, not revenue)",
+    "tips": "Tips (not revenue)",
+    "duties": "Duties (not revenue)",
+}
+CHANNEL_TAX = {"channel_tax": "Tax that the sales channel remits, not to be remitted here"}
+LABELS = {**REVENUE, **COST_OF_GOODS, **COSTS, **OF_SALES, **MEMO, **CHANNEL_TAX}
 _OF_PROFIT = (*REVENUE, *COST_OF_GOODS, *COSTS)
+_ROUNDING = COSTS["cash_rounding"]
+_PROFIT = "Profit after payments"
+_OF_FEES = (COSTS["payment_fees"], _PROFIT)
 
 
 class Line(NamedTuple):
@@ -39,6 +55,12 @@ class Line(NamedTuple):
     cents: int
     before: int | None
     is_sum: bool = False
+    is_unknown: bool = False
+
+    @property
+    def amount(self) -> str:
+        """The figure as a decimal number; INCOMPLETE where nothing of it is known."""
+        return "INCOMPLETE" if self.is_unknown else amount(self.cents, self.currency)
 
 
 class Statement(NamedTuple):
@@ -68,8 +90,9 @@ def plan_statement(
     named = {currency for currency, of in now.items() if of} | {c.currency for c in corrections}
     named |= {currency for currency, of in then.items() if of}
     order = sorted(named | {shop_currency}, key=lambda currency: (currency != shop_currency, currency))
+    unknown_fees = counts.get(UNKNOWN_FEES, 0)
     lines = [
-        line
+        _mark_incomplete(line) if unknown_fees and line.label in _OF_FEES else line
         for currency in order
         for line in _plan_currency(currency, now.get(currency, {}), then.get(currency, {}), corrections)
     ]
@@ -91,6 +114,12 @@ def profit(accounts: Mapping[str, int]) -> int:
     return _sum(accounts, _OF_PROFIT)
 
 
+def sums_of(accounts: Mapping[str, int], counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the statement's three sums by label; the profit is marked while fees are not known."""
+    last = f"{_PROFIT}: INCOMPLETE" if counts.get(UNKNOWN_FEES) else _PROFIT
+    return {"Net sales": net_sales(accounts), "Gross profit": gross_profit(accounts), last: profit(accounts)}
+
+
 def taxes_of(accounts: Mapping[str, int]) -> dict[str, int]:
     """Return what is to be remitted of each tax over all provinces, in the order of the return."""
     sums = dict.fromkeys(COLUMNS, 0)
@@ -102,9 +131,10 @@ def taxes_of(accounts: Mapping[str, int]) -> dict[str, int]:
 
 def label_of(account: str) -> str:
     """Return an account as a person reads it: ``tax:CA-BC:PST`` is "PST of CA-BC"."""
-    if account.startswith("tax:"):
-        _, province, tax = account.split(":")
-        return f"{_tax(tax)} of {'an unknown province' if province == '?' else province}"
+    if account.startswith(("tax:", "doubt:")):
+        kind, province, tax = account.split(":")
+        label = f"{_tax(tax)} of {'an unknown province' if province == '?' else province}"
+        return f"DOUBT: {label}, charged without a registration" if kind == "doubt" else label
     return LABELS.get(account, account)
 
 
@@ -116,8 +146,9 @@ def month_name(period: str) -> str:
 def plan_notes(zone: str, counts: Mapping[str, int]) -> list[str]:
     """Return how the figures came to be, and what is known to be missing from them."""
     notes = [
-        "An order counts in the month it was placed and a refund in the month it was given, "
-        f"by the clock of {zone}. Orders deleted, or cancelled before they were paid, do not count.",
+        "An order counts in the month it was placed, paid or not, and a refund in the month it was given, "
+        f"by the clock of {zone}. Test orders, deleted ones, those whose payment was voided or expired, and "
+        "those cancelled before they were paid do not count.",
         "Prices are without sales tax. Sales tax is collected for the government and is no revenue; "
         "gift cards are owed until they are spent.",
         "Cost of goods is pieces sold less pieces returned, at what a piece cost when the month was closed.",
@@ -129,6 +160,13 @@ def plan_notes(zone: str, counts: Mapping[str, int]) -> list[str]:
             f"INCOMPLETE: {pieces:,} pieces sold have no cost in the books (see cost-of-goods.csv), "
             "so the cost of goods is too low by theirs."
         )
+    if payments := counts.get(UNKNOWN_FEES):
+        notes.append(
+            f"INCOMPLETE: the fee of {payments:,} payments is not known yet, so payment fees are too low. "
+            "The nightly reconciliation reads them from Stripe: fleet jobs run daily-reconciliation."
+        )
+    if orders := counts.get("orders not paid"):
+        notes.append(f"{orders:,} orders are not paid yet; their sales have a line of their own.")
     if orders := counts.get("orders without tax detail"):
         notes.append(f"INCOMPLETE: {orders:,} orders came without their tax; they stand as if they had none.")
     if refunds := counts.get("refunds without order"):
@@ -141,9 +179,7 @@ def write_statement(file: BinaryIO, statement: Statement) -> None:
     file.write(BOM + csv_line(("section", "line", "currency", statement.period, statement.before)))
     for line in statement.lines:
         before = None if line.before is None else amount(line.before, line.currency)
-        file.write(
-            csv_line((line.section, line.label, line.currency, amount(line.cents, line.currency), before))
-        )
+        file.write(csv_line((line.section, line.label, line.currency, line.amount, before)))
 
 
 def _plan_currency(
@@ -160,10 +196,11 @@ def _plan_currency(
     found = [
         *lines("Revenue", REVENUE),
         Line("Revenue", "Net sales", currency, net_sales(now), net_sales(then), is_sum=True),
+        *[line for line in lines("Revenue", OF_SALES) if line.cents or line.before],
         *lines("Cost of goods", COST_OF_GOODS),
         Line("Cost of goods", "Gross profit", currency, gross_profit(now), gross_profit(then), is_sum=True),
-        *lines("Payments", COSTS),
-        Line("Payments", "Profit after payments", currency, profit(now), profit(then), is_sum=True),
+        *[line for line in lines("Payments", COSTS) if line.label != _ROUNDING or line.cents or line.before],
+        Line("Payments", _PROFIT, currency, profit(now), profit(then), is_sum=True),
     ]
     found += [_late_line("Corrections of closed months", c) for c in of_profit]
     if of_profit:
@@ -185,11 +222,23 @@ def _plan_currency(
         for tax in COLUMNS
         if tax in taxes or tax in taxes_then
     ]
-    found += [_late_line("Sales tax (not revenue)", c) for c in late if c.account.startswith("tax:")]
-    if any(name in of for name in MEMO for of in (now, then)):
-        found += lines("Owed", MEMO)
-    found += [_late_line("Owed", c) for c in late if c.account in MEMO]
+    doubts = sorted(account for account in now.keys() | then.keys() if account.startswith("doubt:"))
+    others = CHANNEL_TAX | {account: label_of(account) for account in doubts}
+    found += [line for line in lines("Sales tax (not revenue)", others) if line.cents or line.before]
+    found += [_late_line("Sales tax (not revenue)", c) for c in late if _is_of_tax(c.account)]
+    found += [line for line in lines("Owed", MEMO) if line.cents or line.before]
+    found += [_late_line("Owed", c) for c in late if c.account in MEMO or c.account in OF_SALES]
     return found
+
+
+def _is_of_tax(account: str) -> bool:
+    return account.startswith(("tax:", "doubt:")) or account in CHANNEL_TAX
+
+
+def _mark_incomplete(line: Line) -> Line:
+    """Return ``line`` marked: a sum of fees of which some are unknown, and nothing where none is known."""
+    is_unknown = line.label == COSTS["payment_fees"] and not line.cents
+    return line._replace(label=f"{line.label}: INCOMPLETE", is_unknown=is_unknown)
 
 
 def _late_line(section: str, correction: Correction) -> Line:

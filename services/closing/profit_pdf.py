@@ -87,7 +87,8 @@ def _table(statement: Statement, lines: list[Line]) -> Any:
                 ]
             before = "" if line.before is None else _shown(line.before, line.currency)
             label = line.label if line.is_sum else Paragraph(_marked(line.label), _style(9, _INK))
-            rows.append([label, _shown(line.cents, line.currency), before])
+            now = line.amount if line.is_unknown else _shown(line.cents, line.currency)
+            rows.append([label, now, before])
     table = Table(rows, colWidths=["50%", "25%", "25%"], repeatRows=1)
     table.setStyle(TableStyle(marks))
     return table

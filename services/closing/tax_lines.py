@@ -2,21 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from services.closing.month_rows import Item
 from services.closing.tax_profile import TaxProfile
-from services.closing.tax_rates import COLUMNS, OTHER, Rate, find_rates
-from services.closing.tax_shares import name_taxes, round_half_up, split_minor
+from services.closing.tax_rates import CHANNEL, COLUMNS, OTHER, Rate, find_rates
+from services.closing.tax_shares import find_liable, name_taxes, round_half_up, split_minor
 
 
 class Taxed(NamedTuple):
     """An item with its tax. What was given back is negative; sums are minor units of the item's currency.
 
-    ``expected`` None: the rates know nothing of that province, and nobody is told that anything is wrong.
+    ``net`` and ``discount`` are without tax, and of the pieces that were not removed. ``expected`` None: the
+    rates know nothing of that province, and no difference is shown. ``is_export``: the goods leave Canada,
+    so their supply is zero-rated. ``doubtful`` are the taxes that the shop charged without a registration.
     """
 
     item: Item
@@ -24,6 +26,9 @@ class Taxed(NamedTuple):
     net: int
     charged: Mapping[str, int]
     expected: Mapping[str, int] | None
+    discount: int = 0
+    is_export: bool = False
+    doubtful: frozenset[str] = frozenset()
 
     @property
     def difference(self) -> int | None:
@@ -31,27 +36,57 @@ class Taxed(NamedTuple):
         return None if self.expected is None else sum(self.charged.values()) - sum(self.expected.values())
 
 
-def plan_taxed(item: Item, zone: ZoneInfo, profile: TaxProfile) -> Taxed:
+def plan_taxed(item: Item, zone: ZoneInfo, profile: TaxProfile, home: str = "") -> Taxed:
     """Return ``item`` with what it was taxed and should have been, by the rates of the day it was sold.
 
     The tax of a refund is shared out as the sale's was, so that its parts come to it to the cent; one of
-    a sale without tax lines is ``other``.
+    a sale without tax lines is ``other``. ``home`` is where the shop is.
     """
     rates = _rates(item.province, item.placed_at.astimezone(zone).date())
     charged = name_taxes(item.taxes, item.province, rates or ())
-    is_back = item.kind.endswith("refund")
-    if is_back:
+    if item.is_back:
         charged = _share_back(item.tax_cents, charged)
     net = item.amount - sum(charged.values()) if item.taxes_included else item.amount
-    expected = None if rates is None else _expect(item, rates, profile)
-    sign = -1 if is_back else 1
+    discount = _find_net_discount(item, net)
+    if item.removed:
+        keep = (item.pieces, item.removed)
+        net, discount = (split_minor(cents, keep)[0] for cents in (net, discount))
+        charged = {tax: split_minor(cents, keep)[0] for tax, cents in charged.items()}
+    expected = _find_expected(item, rates, profile, charged)
+    sign = -1 if item.is_back else 1
     return Taxed(
         item,
         item.at.astimezone(zone).date(),
         sign * net,
         {tax: sign * cents for tax, cents in charged.items()},
         None if expected is None else {tax: sign * cents for tax, cents in expected.items()},
+        discount,
+        _is_in_canada(home) and not _is_in_canada(item.province),
+        frozenset(
+            tax for tax in charged if tax not in (OTHER, CHANNEL) and not profile.collects(tax, item.province)
+        ),
     )
+
+
+def _is_in_canada(province: str) -> bool:
+    return province.partition("-")[0] == "CA"
+
+
+def _find_net_discount(item: Item, net: int) -> int:
+    """Return the discount without tax: in the share of the amount, of an amount of zero by the rates."""
+    if not item.taxes_included or not item.discount:
+        return item.discount
+    if item.amount > 0:
+        return round_half_up(Decimal(item.discount) * net / item.amount)
+    shares = (_read_rate(line.get("rate")) for line in item.taxes or ())
+    return round_half_up(item.discount / sum(shares, Decimal(1)))
+
+
+def _read_rate(rate: object) -> Decimal:
+    try:
+        return Decimal(str(rate)) if rate is not None else Decimal(0)
+    except InvalidOperation:
+        return Decimal(0)
 
 
 def _share_back(tax_cents: int, sold: Mapping[str, int]) -> dict[str, int]:
@@ -64,13 +99,38 @@ def _share_back(tax_cents: int, sold: Mapping[str, int]) -> dict[str, int]:
     return {tax: part for tax, part in zip(names, parts, strict=True) if part}
 
 
+def _find_expected(
+    item: Item, rates: Sequence[Rate] | None, profile: TaxProfile, charged: Mapping[str, int]
+) -> dict[str, int] | None:
+    """Return what each tax should come to; None where the rates know nothing of the province.
+
+    What the channel remits is expected under ``channel``. No rate applies to an adjustment: what it gave
+    back is what is expected.
+    """
+    if rates is None:
+        return None
+    if item.kind == "refund adjustment":
+        return dict(charged)
+    expected = _expect(item, rates, profile)
+    for tax in find_liable(item.taxes, item.province, rates) & expected.keys():
+        expected[CHANNEL] = expected.get(CHANNEL, 0) + expected.pop(tax)
+    return expected
+
+
 def _expect(item: Item, rates: Sequence[Rate], profile: TaxProfile) -> dict[str, int]:
     """Return what each tax should come to, by itself and half a cent up; a price with tax has it within."""
     if not item.is_taxable or item.is_gift_card:
         return {}
-    due = [rate for rate in rates if profile.collects(rate.tax, rate.province)]
+    due = [
+        rate
+        for rate in rates
+        if profile.collects(rate.tax, rate.province) and not (item.is_pst_exempt and rate.tax == "PST")
+    ]
     whole = 1 + sum(rate.share for rate in due) if item.taxes_included else Decimal(1)
-    sums = {rate.tax: round_half_up(item.amount * rate.share / whole) for rate in due}
+    amount = item.amount
+    if item.removed:
+        amount = split_minor(amount, (item.pieces, item.removed))[0]
+    sums = {rate.tax: round_half_up(amount * rate.share / whole) for rate in due}
     return {tax: cents for tax, cents in sums.items() if cents}
 
 

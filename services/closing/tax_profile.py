@@ -1,8 +1,8 @@
 """Where a shop is registered to collect sales tax, under which numbers: ``shop_config.settings`` ``tax``."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -12,10 +12,12 @@ from sqlalchemy import Connection
 
 from services.audit.append import Mutation, append_audit
 from services.closing.tax_rates import TAXES
+from services.core.arrays import text_array
 from services.shops.shops import ShopInvalid
 
 _PROVINCE = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
 _NUMBER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 /-]{0,39}")
+_EXEMPT = re.compile(r"(?:type|tag|sku):\S[^,\0]{0,254}")
 _OF_FEDERATION = frozenset({"GST", "HST"})
 
 _FIND = "select settings -> 'tax' from shop_config where shop_id = %(shop_id)s"
@@ -43,6 +45,18 @@ class TaxProfile:
     province: str = ""
     numbers: Mapping[str, str] = field(default_factory=dict)
     registered: frozenset[str] | None = None
+    pst_exempt: tuple[str, ...] = ()
+    """Goods exempt from provincial tax: ``type:`` (of product), ``tag:`` or ``sku:`` and its text."""
+
+    @property
+    def exempt_array(self) -> str:
+        """``pst_exempt`` in lower case as the literal of a text array."""
+        return text_array([entry.lower() for entry in self.pst_exempt])
+
+    def at_closing(self, province: str, registered: Sequence[str] | None) -> "TaxProfile":
+        """Return the profile with the province and registrations that a month was closed with."""
+        kept = None if registered is None else frozenset(registered)
+        return replace(self, province=province, registered=kept)
 
     def collects(self, tax: str, province: str) -> bool:
         """Whether the shop should charge ``tax`` on what goes to ``province``.
@@ -112,6 +126,7 @@ def _from_stored(stored: Mapping[str, Any]) -> TaxProfile:
         province=stored.get("province", ""),
         numbers=MappingProxyType(numbers),
         registered=None if registered is None else frozenset(registered),
+        pst_exempt=tuple(stored.get("pst_exempt") or ()),
     )
 
 
@@ -124,6 +139,11 @@ def _find_faults(stored: Mapping[str, Any]) -> list[str]:
         number = stored.get(f"{tax.lower()}_number", "")
         if number and not _NUMBER.fullmatch(number):
             faults.append(f"{tax.lower()}_number={number!r} should be a number such as 123456789 RT0001")
+    faults += [
+        f"pst_exempt {entry!r} should be type:, tag: or sku: and its text at Shopify, such as type:Bicycles"
+        for entry in stored.get("pst_exempt") or ()
+        if not _EXEMPT.fullmatch(entry)
+    ]
     for entry in stored.get("registered") or ():
         tax, colon, where = entry.partition(":")
         if tax not in TAXES or (colon and not _PROVINCE.fullmatch(where)):

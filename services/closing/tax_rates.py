@@ -15,7 +15,9 @@ TAXES = ("GST", "PST", "HST", "QST")
 """The taxes of Canada, as the files name them. Every other one is ``OTHER``."""
 
 OTHER = "other"
-COLUMNS = (*TAXES, OTHER)
+CHANNEL = "channel"
+"""Tax that the sales channel remits itself, whatever its name: the shop must not."""
+COLUMNS = (*TAXES, OTHER, CHANNEL)
 
 _RULES = {"rounding": "half_up_per_line", "gift_cards": "not_taxed", "shipping": "as_goods"}
 """What the code does; the file repeats it, so that whoever reads the rates reads the rules too."""

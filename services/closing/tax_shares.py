@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
-from services.closing.tax_rates import OTHER, TAXES, Rate
+from services.closing.tax_rates import CHANNEL, OTHER, TAXES, Rate
 
 _NAMES = {"GST": "GST|TPS", "PST": "PST|RST|TVP", "HST": "HST|TVH", "QST": "QST|TVQ"}
 _NAMED = {tax: re.compile(rf"\b(?:{names})\b", re.IGNORECASE) for tax, names in _NAMES.items()}
@@ -40,7 +40,7 @@ def round_half_up(amount: Decimal) -> int:
 def name_taxes(
     taxes: Sequence[Mapping[str, Any]] | None, province: str, rates: Sequence[Rate]
 ) -> dict[str, int]:
-    """Return what tax lines as Shopify charged them come to, per tax (``GST`` ... ``other``).
+    """Return what tax lines as Shopify charged them come to, per tax (``GST`` ... ``other``, ``channel``).
 
     Titles are free text in either language. One that names several taxes ("GST/HST", "TPS/TVQ") or none is
     told by its rate: which tax of the province, or all of them in one line, comes to it. Outside Canada
@@ -49,8 +49,17 @@ def name_taxes(
     sums: dict[str, int] = {}
     for line in taxes or ():
         for tax, cents in _name_line(line, province, rates):
-            sums[tax] = sums.get(tax, 0) + cents
+            name = CHANNEL if line.get("liable") else tax
+            sums[name] = sums.get(name, 0) + cents
     return {tax: cents for tax, cents in sums.items() if cents}
+
+
+def find_liable(
+    taxes: Sequence[Mapping[str, Any]] | None, province: str, rates: Sequence[Rate]
+) -> frozenset[str]:
+    """Return the taxes of the province that the sales channel remits, by their own names."""
+    liable = [line for line in taxes or () if line.get("liable")]
+    return frozenset(tax for line in liable for tax, _ in _name_line(line, province, rates))
 
 
 def _name_line(line: Mapping[str, Any], province: str, rates: Sequence[Rate]) -> list[tuple[str, int]]:

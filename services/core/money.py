@@ -1,6 +1,7 @@
 """Money is an integer of minor units with its currency beside it. Exact, or refused."""
 
 import re
+from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 
 from services.core.errors import ShopfleetError
@@ -17,6 +18,7 @@ _EXPONENTS = {
 }  # fmt: skip
 
 _AMOUNT = re.compile(r"(-?)([0-9]{1,15})(?:\.([0-9]{1,8}))?")
+_ANY_DECIMALS = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,60})?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 LARGEST_MINOR = 2**63 - 1
 """What a ``bigint`` column holds."""
@@ -58,6 +60,21 @@ def to_minor(amount: str, currency: str) -> int:
     if minor > LARGEST_MINOR:
         raise MoneyInvalid(f"amount {quote_value(amount)} {currency} is more than the books can hold")
     return -minor if sign else minor
+
+
+def round_to_minor(amount: str, currency: str) -> int:
+    """Return the decimal string ``amount``, rounded half away from zero, in minor units of ``currency``.
+
+    For a figure that a provider states with more decimals than its currency has: "33.335" CAD is 3334, as
+    Shopify rounds it in its own money bags. What is no decimal string raises ``MoneyInvalid``.
+    """
+    exponent = exponent_of(currency)
+    if not isinstance(amount, str) or not _ANY_DECIMALS.fullmatch(amount):
+        raise MoneyInvalid(f"amount {quote_value(amount)} should be a decimal string such as '12.50'")
+    minor = int(Decimal(amount).scaleb(exponent).quantize(Decimal(1), ROUND_HALF_UP))
+    if abs(minor) > LARGEST_MINOR:
+        raise MoneyInvalid(f"amount {quote_value(amount)} {currency} is more than the books can hold")
+    return minor
 
 
 def format_minor(minor: int, currency: str) -> str:

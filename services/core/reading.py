@@ -150,6 +150,13 @@ def read_epoch(source: Mapping[str, Any], name: str) -> datetime:
     raise Unreadable(name, value, f"seconds since 1970, {_WITHIN_YEARS}")
 
 
+def as_object(value: object, name: str) -> dict[str, Any]:
+    """Return ``value`` as a JSON object."""
+    if isinstance(value, dict):
+        return value
+    raise Unreadable(name, value, "an object")
+
+
 def as_list(value: object, name: str) -> list[dict[str, Any]]:
     """Return ``value`` as a list of JSON objects."""
     if type(value) is list and all(type(entry) is dict for entry in value):

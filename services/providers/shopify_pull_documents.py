@@ -6,21 +6,27 @@ document of their own that goes on where the first one ended.
 """
 
 _MONEY = "shopMoney { amount currencyCode }"
+_BOTH = "shopMoney { amount currencyCode } presentmentMoney { amount currencyCode }"
+_TAX = f"title rate channelLiable priceSet {{ {_MONEY} }}"
 _LINE = f"""
-        id sku title quantity currentQuantity taxable isGiftCard
+        id sku title quantity currentQuantity taxable isGiftCard requiresShipping
         originalUnitPriceSet {{ {_MONEY} }}
         totalDiscountSet {{ {_MONEY} }}
         discountAllocations {{ allocatedAmountSet {{ {_MONEY} }} }}
-        taxLines(first: 4) {{ title rate priceSet {{ {_MONEY} }} }}
+        taxLines(first: 4) {{ {_TAX} }}
         product {{ id }}
         customAttributes {{ key value }}"""
 _TRANSACTION = f"""
-        id kind status gateway authorizationCode paymentId receiptJson createdAt processedAt
-        amountSet {{ {_MONEY} }}
+        id kind status gateway test authorizationCode paymentId receiptJson createdAt processedAt
+        amountSet {{ {_BOTH} }}
         parentTransaction {{ id }}"""
 _REFUND = f"""
       id legacyResourceId createdAt processedAt
       totalRefundedSet {{ {_MONEY} }}
+      duties {{ amountSet {{ {_MONEY} }} }}
+      orderAdjustments(first: 5) {{
+        nodes {{ id reason amountSet {{ {_MONEY} }} taxAmountSet {{ {_MONEY} }} }}
+      }}
       refundLineItems(first: 10) {{
         nodes {{
           id quantity restockType
@@ -95,24 +101,28 @@ READ_ORDER = f"""\
 query ReadOrder($id: ID!) {{
   order(id: $id) {{
     id legacyResourceId name createdAt updatedAt cancelledAt displayFinancialStatus displayFulfillmentStatus
-    currencyCode taxesIncluded
+    currencyCode taxesIncluded processedAt test taxExempt
     retailLocation {{ id }}
     totalPriceSet {{ {_MONEY} }}
     subtotalPriceSet {{ {_MONEY} }}
     totalTaxSet {{ {_MONEY} }}
     totalShippingPriceSet {{ {_MONEY} }}
     totalDiscountsSet {{ {_MONEY} }}
-    customer {{ id legacyResourceId firstName lastName email phone updatedAt }}
-    shippingAddress {{ provinceCode countryCodeV2 }}
-    billingAddress {{ provinceCode countryCodeV2 }}
+    totalTipReceivedSet {{ {_MONEY} }}
+    originalTotalDutiesSet {{ {_MONEY} }}
+    totalCashRoundingAdjustment {{ paymentSet {{ {_MONEY} }} refundSet {{ {_MONEY} }} }}
+    taxLines {{ {_TAX} }}
+    customer {{ id legacyResourceId firstName lastName email phone updatedAt taxExempt }}
+    shippingAddress {{ provinceCode province countryCodeV2 country }}
+    billingAddress {{ provinceCode province countryCodeV2 country }}
     customAttributes {{ key value }}
     lineItems(first: 15) {{ nodes {{ {_LINE} }} pageInfo {{ hasNextPage endCursor }} }}
-    shippingLines(first: 3) {{
+    shippingLines(first: 3, includeRemovals: true) {{
       nodes {{
-        id title
+        id title isRemoved
         originalPriceSet {{ {_MONEY} }}
         discountedPriceSet {{ {_MONEY} }}
-        taxLines {{ title rate priceSet {{ {_MONEY} }} }}
+        taxLines {{ {_TAX} }}
       }}
     }}
     transactions(first: 30) {{ {_TRANSACTION} }}
@@ -162,7 +172,7 @@ LIST_PRODUCTS = f"""\
 query ListProducts($query: String!, $after: String) {{
   products(first: 25, after: $after, query: $query, sortKey: UPDATED_AT) {{
     nodes {{
-      id legacyResourceId title status updatedAt
+      id legacyResourceId title status productType tags updatedAt
       variants(first: 15) {{ nodes {{ {_VARIANT} }} pageInfo {{ hasNextPage endCursor }} }}
     }}
     pageInfo {{ hasNextPage endCursor }}

@@ -69,7 +69,17 @@ def list_objects(
             yield from objects
             if not (page.get("has_more") and objects):
                 return
-            asked["starting_after"] = objects[-1]["id"]
+            asked["starting_after"] = _last_id(objects, kind)
+
+
+def _last_id(objects: list[Any], kind: str) -> str:
+    """Return the id of the last of ``objects`` that has one: the next page begins after it."""
+    for source in reversed(objects):
+        if isinstance(source, dict) and isinstance(source.get("id"), str):
+            return str(source["id"])
+    raise RetryLater(
+        "stripe.unavailable", f"a page of {kind} holds no object with an id, so no next page is known"
+    )
 
 
 def get_object(key: str, base_url: str, url: str, *, context: str = "") -> dict[str, Any]:

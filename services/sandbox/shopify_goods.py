@@ -81,6 +81,7 @@ class Goods:
             "status": enum(body.get("status") or "active"),
             "vendor": body.get("vendor") or "",
             "productType": body.get("product_type") or "",
+            "tags": [tag.strip() for tag in (body.get("tags") or "").split(",") if tag.strip()],
             "createdAt": instant(body.get("created_at")) or LONG_AGO,
             "updatedAt": instant(body.get("updated_at")) or LONG_AGO,
         }

@@ -16,6 +16,7 @@ from services.sandbox.shopify_order_nodes import (
     refund_node,
     refund_shipping_node,
     return_node,
+    shop_amount,
     transaction_node,
 )
 from services.sandbox.shopify_records import Body, Records
@@ -151,7 +152,7 @@ class Nodes:
     def _refunded(self, order_id: int, currency: str, **_asked: Any) -> Node:
         total = sum(
             (
-                Decimal(body["amount"])
+                shop_amount(body)
                 for body in self._records.parts(kinds.TRANSACTIONS, order_id)
                 if body["kind"] == "refund" and body["status"] == "success"
             ),
@@ -181,7 +182,8 @@ class Nodes:
 
     def _currency_of(self, refund: Body) -> str:
         for given in refund.get("transactions") or ():
-            return str(given["currency"])
+            bag_of = given.get("amount_set")
+            return str(bag_of["shop_money"]["currency_code"] if bag_of else given["currency"])
         order = self._records.bodies[kinds.ORDERS].get(int(refund["order_id"]))
         return str((order or self._goods.shop()).get("currency") or self._goods.shop()["currencyCode"])
 

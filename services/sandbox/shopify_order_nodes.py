@@ -21,6 +21,7 @@ _SETS = {
     "totalOutstandingSet": "total_outstanding",
     "currentTotalPriceSet": "current_total_price",
     "currentSubtotalPriceSet": "current_subtotal_price",
+    "totalTipReceivedSet": "total_tip_received",
 }
 
 
@@ -62,6 +63,12 @@ def order_node(body: Body) -> Node:
     }
     for field, source in _SETS.items():
         node[field] = bag(body.get(f"{source}_set"), body.get(source), currency)
+    duties = body.get("original_total_duties_set")
+    node["originalTotalDutiesSet"] = bag(duties, 0, currency) if duties else None
+    node["totalCashRoundingAdjustment"] = {
+        f"{kind}Set": bag(body.get(f"total_cash_rounding_{kind}_adjustment_set"), 0, currency)
+        for kind in ("payment", "refund")
+    }
     for field, source in zip(addresses, ("shipping_address", "billing_address"), strict=True):
         address = body.get(source)
         node[field] = address_node(address, number) if address else None
@@ -97,7 +104,7 @@ def refund_node(body: Body, currency: str) -> Node:
     """Return the Refund without its order, its lines' items and its transactions."""
     at = instant(body.get("processed_at") or body["created_at"])
     given = [entry for entry in body.get("transactions") or () if entry.get("status") == "success"]
-    total = sum((Decimal(entry["amount"]) for entry in given), Decimal(0))
+    total = sum((shop_amount(entry) for entry in given), Decimal(0))
     return {
         "__typename": "Refund",
         "id": gid("Refund", body["id"]),
@@ -107,7 +114,30 @@ def refund_node(body: Body, currency: str) -> Node:
         "processedAt": at,
         "updatedAt": instant(body.get("updated_at")) or at,
         "totalRefundedSet": bag(None, total, currency),
+        "duties": [{"amountSet": bag(duty["amount_set"], 0, currency)} for duty in body.get("duties") or ()],
+        "orderAdjustments": [
+            _adjustment_node(place, one, currency)
+            for place, one in enumerate(body.get("order_adjustments") or ())
+            if one.get("kind") != "shipping_refund"
+        ],
         "staffMember": staff_node(body.get("user_id")),
+    }
+
+
+def shop_amount(transaction: Body) -> Decimal:
+    """Return what a transaction moved, in the shop's currency where the buyer's is another."""
+    stated = transaction.get("amount_set")
+    return Decimal(stated["shop_money"]["amount"] if stated else transaction["amount"])
+
+
+def _adjustment_node(place: int, one: Body, currency: str) -> Node:
+    """Return the OrderAdjustment. Refunded shipping is none: the API has a line of the refund for it."""
+    return {
+        "__typename": "OrderAdjustment",
+        "id": gid("OrderAdjustment", one.get("id") or place + 1),
+        "reason": enum("refund_discrepancy"),
+        "amountSet": bag(one.get("amount_set"), one.get("amount"), currency),
+        "taxAmountSet": bag(one.get("tax_amount_set"), one.get("tax_amount"), currency),
     }
 
 
@@ -147,7 +177,7 @@ def transaction_node(body: Body) -> Node:
         "kind": enum(body["kind"]),
         "status": enum(body["status"]),
         "gateway": body.get("gateway"),
-        "amountSet": bag(None, body["amount"], body["currency"]),
+        "amountSet": bag(body.get("amount_set"), body["amount"], body["currency"]),
         "authorizationCode": body.get("authorization"),
         "paymentId": body.get("payment_id"),
         "createdAt": instant(body["created_at"]),
@@ -216,6 +246,7 @@ def tax_node(tax: Body, currency: str) -> Node:
         "title": tax.get("title") or "",
         "rate": rate,
         "ratePercentage": None if rate is None else round(rate * 100, 6),
+        "channelLiable": tax.get("channel_liable"),
         "priceSet": bag(tax.get("price_set"), tax.get("price"), currency),
     }
 
@@ -226,6 +257,7 @@ def _shipping_node(line: Body, currency: str) -> Node:
         "id": gid("ShippingLine", line["id"]) if line.get("id") else None,
         "title": line.get("title") or "",
         "code": line.get("code"),
+        "isRemoved": bool(line.get("is_removed")),
         "originalPriceSet": bag(line.get("price_set"), price, currency),
         "discountedPriceSet": bag(
             line.get("discounted_price_set"), line.get("discounted_price", price), currency

@@ -24,6 +24,7 @@ def customer_node(body: Body) -> Node:
         "defaultPhoneNumber": {"phoneNumber": phone} if phone else None,
         "createdAt": instant(body.get("created_at")) or "2020-01-01T00:00:00Z",
         "updatedAt": instant(body.get("updated_at")) or "2020-01-01T00:00:00Z",
+        "taxExempt": bool(body.get("tax_exempt")),
     }
 
 

@@ -9,9 +9,13 @@ from services.jobs import tables as jobs
 from services.ledger import tables as ledger
 from services.mail import tables as mail
 from services.shops import tables as shops
+from services.storefront import order_tables as storefront_orders
 from services.storefront import tables as storefront
 from services.storefront.beside import told_tables as storefront_told
 
-ALL = (alerts, audit, books, conversations, jobs, ledger, mail, shops, storefront, storefront_told)
+ALL = (
+    alerts, audit, books, conversations, jobs, ledger, mail, shops, storefront, storefront_orders,
+    storefront_told,
+)  # fmt: skip
 
 __all__ = ["ALL", "metadata"]

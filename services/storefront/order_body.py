@@ -1,34 +1,24 @@
 """What we take from a Shopify order: picked fields, checked, nothing else. Pure."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from hashlib import blake2b
 from typing import NamedTuple
 
 import orjson
 
-from services.core.reading import (
-    Unreadable,
-    as_count,
-    as_id,
-    as_instant,
-    as_money,
-    as_text,
-    text_or_empty,
-)
+from services.core.reading import Unreadable, as_id, as_instant, as_text, text_or_empty
 from services.ledger.work import WorkItem
-from services.storefront.body import find_province, id_or_none, money_or_none, shop_money_or_none
-from services.storefront.customer_body import Customer, is_told, read_customer
-from services.storefront.order_parts import (
-    find_attributed,
-    find_staff,
-    read_discount,
-    read_shipping_taxes,
-    read_taxes,
-    taxes_json,
-    user_label,
+from services.storefront.body import (
+    find_province,
+    id_or_none,
+    shop_money_or_none,
+    take_money,
+    take_money_or_none,
 )
-from services.storefront.order_shape import CustomerShape, LineShape, read_shape
+from services.storefront.customer_body import Customer, is_told, read_customer
+from services.storefront.order_line_body import OrderLine, mark_tips, read_lines, share_taxes
+from services.storefront.order_parts import find_staff, read_shipping, read_taxes, taxes_json, user_label
+from services.storefront.order_shape import CustomerShape, OrderShape, read_shape
 from services.storefront.topic_body import WrongBody, check_kind
 
 _PROGRESS = {
@@ -39,36 +29,20 @@ _PROGRESS = {
     )
 }  # fmt: skip
 _FULFILLED = {"partial": 1, "fulfilled": 2, "restocked": 3}
+_GENERATION = "g"
+"""Leads every digest: beyond any hexadecimal digit, so that an order whose row was written before all of its
+parts were taken is written once more when the same state is received again."""
 
 Version = tuple[datetime, bool, int, int, int, str]
 """What makes one state of an order newer than another; see ``order_version``."""
 
 
-class OrderLine(NamedTuple):
-    """A line as Shopify describes it. Named tuples here: thousands a second are made.
-
-    ``discount_cents`` is the line's share of all discounts. ``taxes`` is JSON, None where there are none.
-    ``staff_label`` is empty where the line does not say; then the order's counts.
-    """
-
-    line_id: int
-    sku: str
-    title: str
-    quantity: int
-    price_cents: int
-    discount_cents: int = 0
-    is_taxable: bool = True
-    is_gift_card: bool = False
-    taxes: str | None = None
-    product_id: int | None = None
-    staff_label: str = ""
-
-
 class Order(NamedTuple):
     """One state of an order, as one event told it. Money is in the shop's currency, not the buyer's.
 
-    None in ``subtotal_cents`` and its neighbours: the event did not say. ``shipping_taxes`` is JSON. From
-    ``total_cents`` on stands all that is kept of it, and what ``content_digest`` is of.
+    None in ``subtotal_cents`` and its neighbours: the event did not say. ``shipping_taxes`` is JSON.
+    ``doubts`` names each field that was not as it should be, and what is recorded. From ``total_cents`` on
+    stands all that is kept of it, and what ``content_digest`` is of.
     """
 
     shop_id: int
@@ -78,6 +52,7 @@ class Order(NamedTuple):
     updated_at: datetime
     version: Version
     customer: Customer | None
+    doubts: tuple[str, ...]
 
     total_cents: int
     financial_status: str
@@ -99,6 +74,12 @@ class Order(NamedTuple):
     staff_label: str
     province: str
     location_id: int | None
+    is_test: bool
+    is_tax_exempt: bool
+    tip_cents: int
+    duties_cents: int
+    rounding_cents: int
+    refund_rounding_cents: int
 
     @property
     def content_digest(self) -> str:
@@ -138,35 +119,45 @@ def read_order(item: WorkItem) -> Order:
     source = read_shape(item.body)
     gid = text_or_empty(source.admin_graphql_api_id)
     check_kind(item.event_topic, "Order", gid)
-    currency = as_text(source.currency, "currency")
-    total_cents = as_money(source.total_price, "total_price", currency)
+    currency, doubts = as_text(source.currency, "currency"), list[str]()
+    total_cents = take_money(source.total_price, "total_price", currency, doubts)
     if not gid and source.financial_status is None:  # a checkout has all else that an order has
         raise WrongBody("the body", "one without financial_status", f"that of {item.event_topic}")
     financial_status = text_or_empty(source.financial_status)
     fulfillment_status = text_or_empty(source.fulfillment_status)
     cancelled_at = None if source.cancelled_at is None else as_instant(source.cancelled_at, "cancelled_at")
     updated_at = as_instant(source.updated_at, "updated_at")
+    placed_at = as_instant(source.created_at, "created_at")
+    if source.processed_at is not None and source.processed_at != source.created_at:
+        placed_at = as_instant(source.processed_at, "processed_at")
     customer = source.customer
     customer_id = _find_customer_id(customer) if customer else None
+    lines, shipping_cents, shipping_taxes, tip_cents = _read_priced(source, currency, doubts)
     kept = (
         gid or order_gid(as_id(source.id, "id")),
         text_or_empty(source.name),
         currency,
-        as_instant(source.created_at, "created_at"),
-        _read_lines(source.line_items, currency),
-        money_or_none(source.subtotal_price, "subtotal_price", currency),
-        money_or_none(source.total_tax, "total_tax", currency),
-        shop_money_or_none(source.total_shipping_price_set, currency),
-        money_or_none(source.total_discounts, "total_discounts", currency),
+        placed_at,
+        lines,
+        take_money_or_none(source.subtotal_price, "subtotal_price", currency, doubts),
+        take_money_or_none(source.total_tax, "total_tax", currency, doubts),
+        shipping_cents,
+        take_money_or_none(source.total_discounts, "total_discounts", currency, doubts),
         source.taxes_included is True,
-        read_shipping_taxes(source.shipping_lines, currency),
+        shipping_taxes,
         customer_id,
         find_staff(source.note_attributes) or user_label(id_or_none(source.user_id, "user_id")),
-        find_province(source.shipping_address or {}) or find_province(source.billing_address or {}),
+        _find_place_of_supply(source),
         id_or_none(source.location_id, "location_id"),
+        source.test is True,
+        source.tax_exempt is True or bool(customer and customer.get("tax_exempt") is True),
+        tip_cents,
+        _take_set(source, "original_total_duties_set", currency, doubts),
+        _take_set(source, "total_cash_rounding_payment_adjustment_set", currency, doubts),
+        _take_set(source, "total_cash_rounding_refund_adjustment_set", currency, doubts),
     )
     told = (total_cents, financial_status, fulfillment_status, cancelled_at)
-    digest = blake2b(orjson.dumps((kept, told), default=tuple), digest_size=8).hexdigest()
+    digest = _GENERATION + blake2b(orjson.dumps((kept, told), default=tuple), digest_size=8).hexdigest()
     return Order(
         item.shop_id,
         item.id,
@@ -175,8 +166,44 @@ def read_order(item: WorkItem) -> Order:
         updated_at,
         order_version(updated_at, cancelled_at, financial_status, fulfillment_status, total_cents, digest),
         read_customer(customer, updated_at) if customer and customer_id and is_told(customer) else None,
+        tuple(doubts),
         *(*told, *kept),
     )
+
+
+def _read_priced(
+    source: OrderShape, currency: str, doubts: list[str]
+) -> tuple[list[OrderLine], int | None, str | None, int]:
+    """Return the lines, the price of shipping, the taxes on it as JSON, and the tip."""
+    lines = read_lines(source.line_items, currency, doubts)
+    stated = take_money_or_none(source.total_tip_received, "total_tip_received", currency, doubts) or 0
+    lines = mark_tips(lines, stated) if stated else lines
+    tip_cents = max(stated, sum(line.net_cents for line in lines if line.is_tip))
+    shipping_cents, taxes = read_shipping(
+        source.total_shipping_price_set, source.shipping_lines, currency, doubts
+    )
+    if source.tax_lines and not taxes and not any(line.taxes for line in lines):
+        of_order = read_taxes(source.tax_lines, currency, doubts)
+        lines, shipping_taxes = share_taxes(lines, shipping_cents or 0, of_order)
+        return lines, shipping_cents, shipping_taxes, tip_cents
+    return lines, shipping_cents, taxes_json(taxes), tip_cents
+
+
+def _take_set(source: OrderShape, name: str, currency: str, doubts: list[str]) -> int:
+    """Return the amount of a money bag in the shop's currency; 0 where there is none."""
+    return shop_money_or_none(getattr(source, name), name, currency, doubts) or 0
+
+
+def _find_place_of_supply(source: OrderShape) -> str:
+    """Return the province of the shipping address; empty where the goods are handed over in the shop.
+
+    The billing address says where a buyer lives: it counts only where there is nothing to hand over.
+    """
+    if source.shipping_address and (province := find_province(source.shipping_address)):
+        return province
+    if source.location_id is not None or any(line.requires_shipping is True for line in source.line_items):
+        return ""
+    return find_province(source.billing_address or {})
 
 
 def order_gid(order_id: int) -> str:
@@ -189,34 +216,3 @@ def _find_customer_id(customer: CustomerShape) -> int | None:
         return id_or_none(customer.get("id"), "id")
     except Unreadable as fault:
         raise fault.within("customer") from None
-
-
-def _read_lines(lines: Sequence[LineShape], currency: str) -> list[OrderLine]:
-    read = [_read_line(line, place, currency) for place, line in enumerate(lines)]
-    ids = [line.line_id for line in read]
-    if len(set(ids)) < len(ids):
-        raise Unreadable("line_items", ids, "lines with an id each of its own")
-    return read
-
-
-def _read_line(line: LineShape, place: int, currency: str) -> OrderLine:
-    try:
-        quantity = as_count(line.quantity, "quantity")
-        if quantity < 0:
-            raise Unreadable("quantity", quantity, "zero or more")
-        return OrderLine(
-            as_id(line.id, "id"),
-            text_or_empty(line.sku),
-            text_or_empty(line.title),
-            quantity,
-            as_money(line.price, "price", currency),
-            read_discount(line, currency),
-            line.taxable is not False,
-            line.gift_card is True,
-            taxes_json(read_taxes(line.tax_lines, currency)) if line.tax_lines else None,
-            id_or_none(line.product_id, "product_id"),
-            (find_staff(line.properties) if line.properties else "")
-            or (find_attributed(line.attributed_staffs) if line.attributed_staffs else ""),
-        )
-    except Unreadable as fault:
-        raise fault.within(f"line_items[{place}]") from None

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from services.core.arrays import instant_array, int_array, text_array
 from services.storefront.order_body import Order
-from services.storefront.refunds import OrderKey
+from services.storefront.refund_rows import OrderKey
 
 _FIND = """
 select o.shop_id, o.order_gid from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)

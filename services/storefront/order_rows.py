@@ -7,8 +7,9 @@ from sqlalchemy import Connection
 
 from services.core.arrays import instant_array, int_array, text_array
 from services.core.bulk import copy_rows, write_new
-from services.storefront.order_body import Order, OrderLine
-from services.storefront.refunds import OrderKey, Refunded, recount_refunds
+from services.storefront.order_body import Order
+from services.storefront.order_line_body import OrderLine
+from services.storefront.refund_rows import OrderKey, Recount, recount_refunds
 from services.storefront.said import ChangedLine, KnownOrder, Lines
 
 # A probe for each: by a plain join PostgreSQL would read all of a table that has grown since it was analyzed.
@@ -26,7 +27,8 @@ with written as (
   insert into orders (shop_id, order_gid, name, total_cents, currency, financial_status, cancelled_at,
                       placed_at, updated_at, event_id, subtotal_cents, tax_cents, shipping_cents,
                       discount_cents, taxes_included, shipping_taxes, customer_id, staff_label, province,
-                      location_id, fulfillment_status, content_digest)
+                      location_id, fulfillment_status, content_digest, is_test, is_tax_exempt, tip_cents,
+                      duties_cents, rounding_cents, refund_rounding_cents)
   select * from unnest(%(shop_id)s::int[], %(gid)s::text[], %(name)s::text[], %(total_cents)s::bigint[],
                        %(currency)s::text[], %(financial_status)s::text[], %(cancelled_at)s::timestamptz[],
                        %(placed_at)s::timestamptz[], %(updated_at)s::timestamptz[], %(event_id)s::bigint[],
@@ -34,7 +36,9 @@ with written as (
                        %(discount_cents)s::bigint[], %(taxes_included)s::boolean[],
                        %(shipping_taxes)s::jsonb[], %(customer_id)s::bigint[], %(staff_label)s::text[],
                        %(province)s::text[], %(location_id)s::bigint[], %(fulfillment_status)s::text[],
-                       %(content_digest)s::text[])
+                       %(content_digest)s::text[], %(is_test)s::boolean[], %(is_tax_exempt)s::boolean[],
+                       %(tip_cents)s::bigint[], %(duties_cents)s::bigint[], %(rounding_cents)s::bigint[],
+                       %(refund_rounding_cents)s::bigint[])
   on conflict (shop_id, order_gid) do update set
      name = excluded.name, total_cents = excluded.total_cents, currency = excluded.currency,
      financial_status = excluded.financial_status, cancelled_at = excluded.cancelled_at,
@@ -44,7 +48,10 @@ with written as (
      taxes_included = excluded.taxes_included, shipping_taxes = excluded.shipping_taxes,
      customer_id = excluded.customer_id, staff_label = excluded.staff_label, province = excluded.province,
      location_id = excluded.location_id, fulfillment_status = excluded.fulfillment_status,
-     content_digest = excluded.content_digest
+     content_digest = excluded.content_digest, is_test = excluded.is_test,
+     is_tax_exempt = excluded.is_tax_exempt, tip_cents = excluded.tip_cents,
+     duties_cents = excluded.duties_cents, rounding_cents = excluded.rounding_cents,
+     refund_rounding_cents = excluded.refund_rounding_cents
   returning shop_id, order_gid
 )
 select distinct r.shop_id, r.order_gid
@@ -64,32 +71,37 @@ select coalesce(v.shop_id, l.shop_id), coalesce(v.gid, l.order_gid), coalesce(v.
   from unnest(%(shop_id)s::int[], %(line_id)s::bigint[], %(gid)s::text[], %(sku)s::text[],
               %(title)s::text[], %(quantity)s::int[], %(price_cents)s::bigint[],
               %(discount_cents)s::bigint[], %(is_taxable)s::boolean[], %(is_gift_card)s::boolean[],
-              %(taxes)s::jsonb[], %(product_id)s::bigint[], %(staff_label)s::text[])
+              %(taxes)s::jsonb[], %(product_id)s::bigint[], %(staff_label)s::text[],
+              %(is_tip)s::boolean[], %(current_quantity)s::int[])
        as v(shop_id, line_id, gid, sku, title, quantity, price_cents, discount_cents, is_taxable,
-            is_gift_card, taxes, product_id, staff_label)
+            is_gift_card, taxes, product_id, staff_label, is_tip, current_quantity)
   full join (
     select l.* from unnest(%(order_shop_id)s::int[], %(order_gid)s::text[]) as o(shop_id, gid)
      cross join lateral (
        select * from order_lines l where l.shop_id = o.shop_id and l.order_gid = o.gid offset 0) l
   ) l on l.shop_id = v.shop_id and l.order_gid = v.gid and l.line_id = v.line_id
  where (l.sku, l.title, l.quantity, l.price_cents, l.discount_cents, l.is_taxable, l.is_gift_card, l.taxes,
-        l.product_id, l.staff_label)
+        l.product_id, l.staff_label, l.is_tip, l.current_quantity)
        is distinct from (v.sku, v.title, v.quantity, v.price_cents, v.discount_cents, v.is_taxable,
-                         v.is_gift_card, v.taxes, v.product_id, v.staff_label)
+                         v.is_gift_card, v.taxes, v.product_id, v.staff_label, v.is_tip,
+                         v.current_quantity)
 """
 
 _UPSERT_LINES = """
 insert into order_lines as l (shop_id, line_id, order_gid, sku, title, quantity, price_cents, discount_cents,
-                              is_taxable, is_gift_card, taxes, product_id, staff_label)
+                              is_taxable, is_gift_card, taxes, product_id, staff_label, is_tip,
+                              current_quantity)
 select * from unnest(%(shop_id)s::int[], %(line_id)s::bigint[], %(gid)s::text[], %(sku)s::text[],
                      %(title)s::text[], %(quantity)s::int[], %(price_cents)s::bigint[],
                      %(discount_cents)s::bigint[], %(is_taxable)s::boolean[], %(is_gift_card)s::boolean[],
-                     %(taxes)s::jsonb[], %(product_id)s::bigint[], %(staff_label)s::text[])
+                     %(taxes)s::jsonb[], %(product_id)s::bigint[], %(staff_label)s::text[],
+                     %(is_tip)s::boolean[], %(current_quantity)s::int[])
 on conflict (shop_id, order_gid, line_id) do update set
    sku = excluded.sku, title = excluded.title, quantity = excluded.quantity,
    price_cents = excluded.price_cents, discount_cents = excluded.discount_cents,
    is_taxable = excluded.is_taxable, is_gift_card = excluded.is_gift_card, taxes = excluded.taxes,
-   product_id = excluded.product_id, staff_label = excluded.staff_label
+   product_id = excluded.product_id, staff_label = excluded.staff_label, is_tip = excluded.is_tip,
+   current_quantity = excluded.current_quantity
 """
 
 _DELETE_LINES = """
@@ -132,7 +144,7 @@ def record_orders(
     orders: Sequence[Order],
     known: Collection[OrderKey],
     changed: Mapping[OrderKey, Lines],
-) -> dict[OrderKey, Refunded]:
+) -> Recount:
     """Write ``orders`` with their lines, of a known order those ``changed``; return what is refunded now."""
     if len(orders) >= MANY_ORDERS and not known:
         refunded = write_new(tx, lambda: _copy_orders(tx, orders), lambda: _upsert_orders(tx, orders))
@@ -201,7 +213,7 @@ _ORDER_COLUMNS = [
 ]  # fmt: skip
 _LINE_COLUMNS = ("shop_id", "order_gid", *OrderLine._fields)
 
-_NOT_A_COLUMN = {"request_id", "version", "lines", "work_id", "customer"}
+_NOT_A_COLUMN = {"request_id", "version", "lines", "work_id", "customer", "doubts"}
 
 
 def _order_arrays(orders: Sequence[Order]) -> dict[str, str]:

@@ -21,13 +21,16 @@ class CustomerShape(TypedDict, total=False):
     email: Any
     phone: Any
     updated_at: Any
+    tax_exempt: Any
 
 
 class AddressShape(TypedDict, total=False):
     """Where an order goes, or who pays for it."""
 
     country_code: Any
+    country: Any
     province_code: Any
+    province: Any
 
 
 class LineShape(msgspec.Struct, gc=False):
@@ -46,6 +49,11 @@ class LineShape(msgspec.Struct, gc=False):
     product_id: Any = None
     properties: Any = None
     attributed_staffs: Any = None
+    current_quantity: Any = None
+    is_removed: Any = None
+    requires_shipping: Any = None
+    tip_payment_gateway: Any = None
+    tip_payment_method: Any = None
 
 
 class OrderShape(msgspec.Struct, gc=False):
@@ -57,6 +65,7 @@ class OrderShape(msgspec.Struct, gc=False):
     name: Any = None
     currency: Any = None
     created_at: Any = None
+    processed_at: Any = None
     updated_at: Any = None
     cancelled_at: Any = None
     financial_status: Any = None
@@ -68,6 +77,13 @@ class OrderShape(msgspec.Struct, gc=False):
     total_shipping_price_set: Any = None
     shipping_lines: Any = None
     taxes_included: Any = None
+    tax_lines: Any = None
+    tax_exempt: Any = None
+    test: Any = None
+    total_tip_received: Any = None
+    original_total_duties_set: Any = None
+    total_cash_rounding_payment_adjustment_set: Any = None
+    total_cash_rounding_refund_adjustment_set: Any = None
     note_attributes: Any = None
     user_id: Any = None
     location_id: Any = None

@@ -7,23 +7,25 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from services.core.locks import lock_objects
 from services.core.reading import (
     find_instant,
     find_text,
     read_id,
     read_instant,
     read_money,
+    read_set,
     read_text,
 )
 from services.ledger.work import Effects, WorkItem
 from services.storefront.body import find_id, find_object
 from services.storefront.newest import UNTOLD, Row, Told
 from services.storefront.order_body import order_gid
-from services.storefront.told_rows import Kind, ingest_told
+from services.storefront.refund_rows import OrderKey, recount_refunds
+from services.storefront.refund_settling import FURTHER
+from services.storefront.said import order_label, say_refunded, say_settled
+from services.storefront.told_rows import Kind, record_told
 from services.storefront.topic_body import read_event
-
-_FURTHER = {"pending": 1, "error": 2, "failure": 3, "success": 4}
-"""A transaction carries no version: it starts pending, and what it became does not change any more."""
 
 _STRIPE_ID = re.compile(r"(?:ch|py|pi)_[A-Za-z0-9]{8,64}")
 
@@ -40,21 +42,40 @@ class OrderTransaction(NamedTuple):
     currency: str
     parent_id: int | None
     payment_ref: str
+    is_test: bool
 
     @property
     def version(self) -> tuple[Any, ...]:
         """How far it got; the rest only decides between two that got equally far."""
         content = (self.processed_at, self.status, self.kind, self.amount_cents, self.currency, self.gateway)
-        return (_FURTHER.get(self.status, 0), *content, self.payment_ref, self.parent_id or 0, self.order_gid)
+        parts = (self.payment_ref, self.parent_id or 0, self.order_gid, self.is_test)
+        return (FURTHER.get(self.status, 0), *content, *parts)
 
 
 def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
     """Every transaction stands with the furthest status that was told of it; an earlier one is ``stale``.
 
-    It may come before its order: nothing here needs the order's row.
+    It may come before its order: nothing here needs the order's row. One that gives money back decides
+    whether its refund counts, in whatever order the two come.
     """
     del now
-    return ingest_told(tx, items, _KIND, _read)
+    read = read_set(items, _read, _KIND.code)
+    told = [entry for entry in read if isinstance(entry, Told)]
+    orders = {(key[0], row.state.order_gid) for key, row in told if row.state and row.state.kind == "refund"}
+    lock_objects(tx, orders | {(shop_id, _KIND.lock(number)) for (shop_id, number), _ in told})
+    ingested = record_told(tx, items, read, _KIND)
+    changed: dict[OrderKey, WorkItem] = {}
+    for key, item in ingested.changed.items():
+        state = ingested.rows[key].state
+        if state and (key[0], state.order_gid) in orders:
+            changed[key[0], state.order_gid] = item
+    recount = recount_refunds(tx, changed)
+    for order, item in changed.items():
+        said = ingested.said.setdefault(item.id, [])
+        said += say_settled(order[1], recount.refunds.get(order, {}))
+        if sums := recount.orders.get(order):
+            said.append(say_refunded(order_label(sums.name, order[1]), order[1], sums.currency, sums.change))
+    return ingested.effects(items)
 
 
 def find_payment_ref(source: Mapping[str, Any]) -> str:
@@ -92,29 +113,31 @@ def _read(item: WorkItem) -> Told[OrderTransaction]:
         currency=currency,
         parent_id=find_id(source, "parent_id"),
         payment_ref=find_payment_ref(source),
+        is_test=source.get("test") is True,
     )
     return Told((item.shop_id, read_id(source, "id")), Row(state))
 
 
 _FIND = """
 select t.shop_id, t.order_transaction_id, null::timestamptz, t.processed_at, t.order_gid, t.kind, t.status,
-       t.gateway, t.amount_cents, t.currency, t.parent_id, t.payment_ref
+       t.gateway, t.amount_cents, t.currency, t.parent_id, t.payment_ref, t.is_test
   from unnest(%(shop_id)s::int[], %(id)s::bigint[]) as v(shop_id, id)
   join order_transactions t on t.shop_id = v.shop_id and t.order_transaction_id = v.id
 """
 
 _WRITE = """
 insert into order_transactions (shop_id, order_transaction_id, event_id, processed_at, order_gid, kind,
-                                status, gateway, amount_cents, currency, parent_id, payment_ref)
+                                status, gateway, amount_cents, currency, parent_id, payment_ref, is_test)
 select * from unnest(%(shop_id)s::int[], %(id)s::bigint[], %(event_id)s::bigint[],
                      %(processed_at)s::timestamptz[], %(order_gid)s::text[], %(kind)s::text[],
                      %(status)s::text[], %(gateway)s::text[], %(amount_cents)s::bigint[],
-                     %(currency)s::text[], %(parent_id)s::bigint[], %(payment_ref)s::text[])
+                     %(currency)s::text[], %(parent_id)s::bigint[], %(payment_ref)s::text[],
+                     %(is_test)s::boolean[])
 on conflict (shop_id, order_transaction_id) do update set
    event_id = excluded.event_id, processed_at = excluded.processed_at, order_gid = excluded.order_gid,
    kind = excluded.kind, status = excluded.status, gateway = excluded.gateway,
    amount_cents = excluded.amount_cents, currency = excluded.currency, parent_id = excluded.parent_id,
-   payment_ref = excluded.payment_ref
+   payment_ref = excluded.payment_ref, is_test = excluded.is_test
 """
 
 _KIND = Kind(
@@ -127,9 +150,9 @@ _KIND = Kind(
     columns={
         "processed_at": "timestamptz", "order_gid": "text", "kind": "text", "status": "text",
         "gateway": "text", "amount_cents": "bigint", "currency": "text", "parent_id": "bigint",
-        "payment_ref": "text",
+        "payment_ref": "text", "is_test": "boolean",
     },
-    blank=OrderTransaction(UNTOLD, "", "", "", "", 0, "", None, ""),
+    blank=OrderTransaction(UNTOLD, "", "", "", "", 0, "", None, "", is_test=False),
     shown=("kind", "status", "gateway", "amount_cents", "currency", "payment_ref", "order_gid"),
     lock=lambda number: f"order-transaction:{number}",
 )  # fmt: skip

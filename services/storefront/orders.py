@@ -11,6 +11,7 @@ from services.core.locks import lock_objects
 from services.core.reading import read_id, read_set
 from services.ledger.said import said_by
 from services.ledger.work import Done, Effects, NewWork, Outcome, WorkItem
+from services.storefront.beside.order_notices import Doubts, is_numbered, record_doubts
 from services.storefront.customer_body import Customer
 from services.storefront.customers import record_customers
 from services.storefront.levels import Movement, record_movements
@@ -19,8 +20,8 @@ from services.storefront.order_body import Order, order_gid, read_order
 from services.storefront.order_deletions import Deletion, find_recorded, plan_deletions, record_deletions
 from services.storefront.order_rows import MANY_LINES, find_changed_lines, find_known, record_orders
 from services.storefront.push_plan import Cause, plan_pushes
-from services.storefront.refunds import OrderKey, Refunded
-from services.storefront.said import KnownOrder, Lines, order_label, say_deleted, say_order
+from services.storefront.refund_rows import NO_RECOUNT, OrderKey, Refunded
+from services.storefront.said import KnownOrder, Lines, order_label, say_deleted, say_order, say_settled
 from services.storefront.said_stock import Step, plan_steps, say_level
 from services.storefront.told_rows import note_unknown_deletion
 from services.storefront.topic_body import read_event
@@ -41,8 +42,10 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
 
     A deleted order keeps its row, its lines and the pieces it took, with ``deleted_at``: it is no revenue
     any more, and nothing undoes it. A deletion of an order that is not recorded changes nothing. Of each
-    customer that a body describes, stale or not, the newest word is kept.
+    customer that a body describes, stale or not, the newest word is kept. A test order takes nothing from
+    stock. What in a body is in doubt is noted in ``order_notices``.
     """
+    told = {item.id: item for item in items}
     answers = _read(items, now)
     newest: dict[OrderKey, Order] = {}
     to_delete = {answer.key for answer in answers.values() if isinstance(answer, Deletion)}
@@ -56,14 +59,20 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
             if answer.customer is not None and answer.customer_id is not None:
                 _add_customer(customers, tellers, answer, answer.customer_id, answer.customer)
 
-    lock_objects(tx, newest.keys() | to_delete)
+    doubts = [
+        Doubts(told[order.work_id], order.gid, order.updated_at, order.doubts)
+        for order in newest.values()
+        if order.doubts and is_numbered(order.gid)
+    ]
+    lock_objects(tx, newest.keys() | to_delete | {found.lock for found in doubts})
     deletions, unknown = plan_deletions(answers.values(), find_recorded(tx, to_delete))
     known = find_known(tx, newest)
     versions = {key: row.version for key, row in known.items()}
     won = [order for key, order in newest.items() if key not in versions or order.version > versions[key]]
     changed = find_changed_lines(tx, [order for order in won if (order.shop_id, order.gid) in known])
-    refunded = record_orders(tx, won, known, changed) if won else {}
+    recount = record_orders(tx, won, known, changed) if won else NO_RECOUNT
     deleted = record_deletions(tx, deletions.values())
+    noted = record_doubts(tx, [found for found in doubts if found.item.id in {o.work_id for o in won}])
     follow_on, steps = _record_sales(tx, won, changed, now, are_new=not known)
     # Late, as two sets often share a customer, whose row stays locked from here to the commit.
     people = record_customers(tx, customers)
@@ -71,8 +80,9 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
     said: dict[int, list[Mutation]] = {}
     for order in won:
         key = (order.shop_id, order.gid)
-        parts = (known.get(key), changed.get(key, {}), refunded.get(key), steps.get(order.work_id, ()))
-        said[order.work_id] = _say(order, *parts)
+        parts = (known.get(key), changed.get(key, {}), recount.orders.get(key), steps.get(order.work_id, ()))
+        settled = say_settled(order.gid, recount.refunds.get(key, {}))
+        said[order.work_id] = [*_say(order, *parts), *settled, *noted.get(order.work_id, ())]
     for key, name in deleted.items():
         said.setdefault(deletions[key].work_id, []).append(
             say_deleted(name, key[1], deletions[key].deleted_at)
@@ -92,7 +102,6 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
             return Done(UNKNOWN_ID)
         return answer if isinstance(answer, Refused) else _DONE if answer else Done("follows")
 
-    told = {item.id: item for item in items}
     audit = [said_by(told[work_id], mutations) for work_id, mutations in said.items()]
     return Effects([settle(item) for item in items], follow_on, audit)
 
@@ -145,6 +154,7 @@ def _record_sales(
         (order.work_id, Movement(order.shop_id, f"order-line:{line.line_id}", line.sku, -line.quantity,
                                  order.placed_at))
         for order in orders
+        if not order.is_test
         for line in order.lines
         if line.sku
     ]  # fmt: skip

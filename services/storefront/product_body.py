@@ -23,11 +23,16 @@ VariantKey = tuple[int, int]
 
 
 class Product(NamedTuple):
-    """A product as one event told it. ``status`` is Shopify's: ``active``, ``draft``, ``archived``."""
+    """A product as one event told it. ``status`` is Shopify's: ``active``, ``draft``, ``archived``.
+
+    ``tags`` is Shopify's text, separated by commas.
+    """
 
     updated_at: datetime
     title: str
     status: str
+    product_type: str = ""
+    tags: str = ""
 
     @property
     def version(self) -> tuple[Any, ...]:
@@ -86,8 +91,18 @@ def read_product(item: WorkItem, now: datetime) -> ProductTold:
     updated_at = find_instant(source, "updated_at") or max(
         (variant.updated_at for variant in variants), default=item.told_at(now)
     )
-    state = Product(updated_at, title, find_text(source, "status"))
+    state = Product(
+        updated_at, title, find_text(source, "status"), find_text(source, "product_type"), _read_tags(source)
+    )
     return ProductTold(Told(key, Row(state)), variants)
+
+
+def _read_tags(source: Mapping[str, Any]) -> str:
+    """Return the tags separated by commas; the Admin API has them as a list."""
+    tags = source.get("tags")
+    if isinstance(tags, list):
+        return ", ".join(tag.replace("\0", "") for tag in tags if isinstance(tag, str))
+    return find_text(source, "tags")
 
 
 def _read_variant(

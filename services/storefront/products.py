@@ -77,18 +77,19 @@ def _say_deleted(key: VariantKey, variant_id: int, deleted_at: datetime) -> Muta
 
 
 _FIND = """
-select t.shop_id, t.product_id, t.deleted_at, t.updated_at, t.title, t.status
+select t.shop_id, t.product_id, t.deleted_at, t.updated_at, t.title, t.status, t.product_type, t.tags
   from unnest(%(shop_id)s::int[], %(id)s::bigint[]) as v(shop_id, id)
   join products t on t.shop_id = v.shop_id and t.product_id = v.id
 """
 
 _WRITE = """
-insert into products (shop_id, product_id, deleted_at, updated_at, title, status)
+insert into products (shop_id, product_id, deleted_at, updated_at, title, status, product_type, tags)
 select * from unnest(%(shop_id)s::int[], %(id)s::bigint[], %(deleted_at)s::timestamptz[],
-                     %(updated_at)s::timestamptz[], %(title)s::text[], %(status)s::text[])
+                     %(updated_at)s::timestamptz[], %(title)s::text[], %(status)s::text[],
+                     %(product_type)s::text[], %(tags)s::text[])
 on conflict (shop_id, product_id) do update set
    deleted_at = excluded.deleted_at, updated_at = excluded.updated_at, title = excluded.title,
-   status = excluded.status
+   status = excluded.status, product_type = excluded.product_type, tags = excluded.tags
 """
 
 _KIND = Kind(
@@ -98,9 +99,15 @@ _KIND = Kind(
     find=_FIND,
     make=Product,
     write=_WRITE,
-    columns={"updated_at": "timestamptz", "title": "text", "status": "text"},
+    columns={
+        "updated_at": "timestamptz",
+        "title": "text",
+        "status": "text",
+        "product_type": "text",
+        "tags": "text",
+    },
     blank=Product(UNTOLD, "", ""),
-    shown=("status",),
+    shown=("status", "product_type"),
     lock=lambda number: f"product:{number}",
     lock_kind=Lock.PRODUCTS,
 )

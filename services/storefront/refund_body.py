@@ -6,16 +6,19 @@ from typing import Any, NamedTuple
 
 from services.core.reading import (
     Unreadable,
+    find_instant,
     find_text,
     read_count,
     read_id,
     read_instant,
     read_list,
-    read_money,
 )
 from services.ledger.work import WorkItem
-from services.storefront.body import find_number_money, find_shop_currency, find_shop_money
+from services.storefront.body import find_list, find_shop_currency, take_shop_money
 from services.storefront.order_body import order_gid
+from services.storefront.order_parts import place_doubts
+from services.storefront.refund_payments import read_payments
+from services.storefront.refund_settling import Payment, further_payment
 from services.storefront.topic_body import read_event
 
 RESTOCKS = frozenset({"return", "cancel", "legacy_restock"})
@@ -38,16 +41,15 @@ class RefundLine(NamedTuple):
 
 
 class Refund(NamedTuple):
-    """A refund as Shopify told it. ``currency`` is empty where the refund names no money at all.
+    """A refund as Shopify describes it. Every amount is in ``currency``, the shop's own.
 
-    ``amount_cents`` is what was paid back, in ``currency``; the figures of lines and shipping are in the
-    shop's own currency, as the order's are.
+    ``currency`` is empty where the refund names no money at all. The parts are positive where the customer
+    gets them; the adjustments have Shopify's sign, negative where the customer gets more.
     """
 
     shop_id: int
     refund_id: int
     order_gid: str
-    amount_cents: int
     currency: str
     refunded_at: datetime
     event_id: int | None
@@ -56,17 +58,31 @@ class Refund(NamedTuple):
     work_id: int
     shipping_cents: int
     shipping_tax_cents: int
+    duties_cents: int
+    adjustment_cents: int
+    adjustment_tax_cents: int
+    payments: Mapping[int, Payment]
+    doubts: tuple[str, ...] = ()
+
+
+FIGURES = (
+    "shipping_cents",
+    "shipping_tax_cents",
+    "duties_cents",
+    "adjustment_cents",
+    "adjustment_tax_cents",
+)
+"""The parts of a refund that its body states beside its lines."""
 
 
 def join_refunds(one: Refund, other: Refund) -> Refund:
-    """Return what two tellings of one refund come to: each figure's larger, and every line of either.
+    """Return what two events about one refund come to: each figure's larger, and every line of either.
 
-    A refund carries no version, and what was given back is never taken again: its figures only grow, as
-    when a pending transaction succeeds. So the order of the two does not matter.
+    A refund carries no version, and what was given back is never taken again: its figures only grow, and of
+    a payment the furthest status counts. So the order of the two does not matter.
     """
-    larger, smaller = (one, other) if one.amount_cents >= other.amount_cents else (other, one)
-    lines = {line.refund_line_id: line for line in smaller.lines}
-    for line in larger.lines:
+    lines = {line.refund_line_id: line for line in one.lines}
+    for line in other.lines:
         twin = lines.get(line.refund_line_id, line)
         lines[line.refund_line_id] = line._replace(
             quantity=max(line.quantity, twin.quantity),
@@ -74,102 +90,123 @@ def join_refunds(one: Refund, other: Refund) -> Refund:
             subtotal_cents=max(line.subtotal_cents, twin.subtotal_cents),
             tax_cents=max(line.tax_cents, twin.tax_cents),
         )
-    return larger._replace(
+    payments = dict(one.payments)
+    for number, payment in other.payments.items():
+        payments[number] = further_payment(payments.get(number, payment), payment)
+    figures: dict[str, Any] = {name: _larger(getattr(one, name), getattr(other, name)) for name in FIGURES}
+    return one._replace(
         lines=list(lines.values()),
-        shipping_cents=max(one.shipping_cents, other.shipping_cents),
-        shipping_tax_cents=max(one.shipping_tax_cents, other.shipping_tax_cents),
+        payments=payments,
+        currency=max(one.currency, other.currency),
+        refunded_at=min(one.refunded_at, other.refunded_at),
+        doubts=(*one.doubts, *(doubt for doubt in other.doubts if doubt not in one.doubts)),
+        **figures,
     )
 
 
-def read_refund(item: WorkItem) -> Refund:
-    """Return the refund that ``item``'s event tells of; raise ``Unreadable`` naming the field.
+def _larger(one: int, other: int) -> int:
+    return max(one, other, key=lambda cents: (abs(cents), cents))
 
-    The amount is what its successful refund transactions come to: a pending one has given nothing back.
+
+def read_refund(item: WorkItem) -> Refund:
+    """Return the refund that ``item``'s event describes; raise ``Unreadable`` naming the field.
+
+    Source: https://shopify.dev/docs/api/admin-rest/latest/resources/refund
     """
-    source = read_event(item)
-    paid = [t for t in read_list(source, "transactions") if _gave_money(t)]
+    source, doubts = read_event(item), list[str]()
+    transactions = [
+        (place, one)
+        for place, one in enumerate(read_list(source, "transactions"))
+        if one.get("kind") == "refund"
+    ]
     lines = read_list(source, "refund_line_items")
-    own_currency = _find_own_currency(source, lines)
-    currency = _find_currency(paid) or own_currency
-    # Money that is still on its way names its currency as well as money that moved.
-    line_currency = own_currency or currency or _find_currency(read_list(source, "transactions"))
-    shipping_cents, shipping_tax_cents = _read_shipping(source, line_currency)
-    if paid and not currency:
+    currency = _find_own_currency(source, lines) or next(
+        (found for _, one in transactions if (found := find_text(one, "currency"))), ""
+    )
+    if not currency and any(one.get("status") == "success" for _, one in transactions):
         raise Unreadable("transactions[0].currency", None, "three capital letters such as CAD")
+    shipping_cents, shipping_tax_cents = _read_shipping(source, currency, doubts)
+    adjustment_cents, adjustment_tax_cents = _read_discrepancy(source, currency, doubts)
     return Refund(
         shop_id=item.shop_id,
         refund_id=read_id(source, "id"),
         order_gid=order_gid(read_id(source, "order_id")),
-        amount_cents=sum(read_money(t, "amount", currency) for t in paid),
         currency=currency,
-        refunded_at=read_instant(source, "created_at"),
+        refunded_at=find_instant(source, "processed_at") or read_instant(source, "created_at"),
         event_id=item.event_id,
         request_id=item.request_id,
-        lines=[_read_line(line, place, line_currency) for place, line in enumerate(lines)],
+        lines=[_read_line(line, place, currency, doubts) for place, line in enumerate(lines)],
         work_id=item.id,
         shipping_cents=shipping_cents,
         shipping_tax_cents=shipping_tax_cents,
+        duties_cents=take_shop_money(source, "total_duties", currency, doubts),
+        adjustment_cents=adjustment_cents,
+        adjustment_tax_cents=adjustment_tax_cents,
+        payments=read_payments(source, transactions, currency, doubts),
+        doubts=tuple(doubts),
     )
-
-
-def _gave_money(transaction: Mapping[str, Any]) -> bool:
-    return transaction.get("kind") == "refund" and transaction.get("status") == "success"
-
-
-def _find_currency(transactions: Sequence[Mapping[str, Any]]) -> str:
-    return next((found for t in transactions if (found := find_text(t, "currency"))), "")
 
 
 def _find_own_currency(source: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
-    """Return the shop's currency as the refund's totals or lines state it; empty where none does.
+    """Return the shop's currency as the refund's totals or parts state it; empty where none does.
 
     Shopify may leave it off a transaction.
     """
-    return find_shop_currency(source, "total_duties_set") or next(
-        (found for line in lines if (found := find_shop_currency(line, "subtotal_set"))), ""
+    bags = [(source, "total_duties_set"), *((line, "subtotal_set") for line in lines)]
+    bags += [(one, "amount_set") for one in find_list(source, "order_adjustments")]
+    bags += [(one, "subtotal_amount_set") for one in find_list(source, "refund_shipping_lines")]
+    return next((found for bag, name in bags if (found := find_shop_currency(bag, name))), "")
+
+
+def _read_shipping(source: Mapping[str, Any], currency: str, doubts: list[str]) -> tuple[int, int]:
+    """Return what of the shipping was given back, and the tax on it, both positive.
+
+    Shopify states it as ``refund_shipping_lines``, and as a negative adjustment of kind ``shipping_refund``:
+    one fact in two places, so only one of them is taken.
+    """
+    if lines := find_list(source, "refund_shipping_lines"):
+        return (
+            sum(take_shop_money(line, "subtotal_amount", currency, doubts) for line in lines),
+            sum(take_shop_money(line, "tax_amount", currency, doubts) for line in lines),
+        )
+    given = [one for one in find_list(source, "order_adjustments") if one.get("kind") == "shipping_refund"]
+    return (
+        -sum(take_shop_money(one, "amount", currency, doubts) for one in given),
+        -sum(take_shop_money(one, "tax_amount", currency, doubts) for one in given),
     )
 
 
-def _read_shipping(source: Mapping[str, Any], currency: str) -> tuple[int, int]:
-    """Return what of the shipping was given back, and the tax on it, both positive.
+def _read_discrepancy(source: Mapping[str, Any], currency: str, doubts: list[str]) -> tuple[int, int]:
+    """Return what was given back beside the other parts, and the tax in it, with Shopify's sign.
 
-    Shopify tells it as a negative adjustment of kind ``shipping_refund``, and as
-    ``refund_shipping_lines``: one fact in two places, so only one of them is taken.
+    An adjustment without a kind is a discrepancy: the Admin API's have none. One that only stands for money
+    on its way is none: that money is the pending transaction's.
     """
-    adjustments = read_list(source, "order_adjustments") if source.get("order_adjustments") else []
-    shipping = [one for one in adjustments if one.get("kind") == "shipping_refund"]
-    if shipping and currency:
-        return (
-            sum(-(_in_shop_money(one, "amount", currency)) for one in shipping),
-            sum(-(_in_shop_money(one, "tax_amount", currency)) for one in shipping),
-        )
-    lines = read_list(source, "refund_shipping_lines") if source.get("refund_shipping_lines") else []
-    if lines and currency:
-        return (
-            sum(find_shop_money(line, "subtotal_amount_set", currency) or 0 for line in lines),
-            sum(find_shop_money(line, "tax_amount_set", currency) or 0 for line in lines),
-        )
-    return 0, 0
+    found = [
+        one
+        for one in find_list(source, "order_adjustments")
+        if one.get("kind") != "shipping_refund"
+        and "pending" not in f"{find_text(one, 'kind')} {find_text(one, 'reason')}".casefold()
+    ]
+    return (
+        sum(take_shop_money(one, "amount", currency, doubts) for one in found),
+        sum(take_shop_money(one, "tax_amount", currency, doubts) for one in found),
+    )
 
 
-def _in_shop_money(source: Mapping[str, Any], name: str, currency: str) -> int:
-    """Return an amount in the shop's currency: its money bag's, else its own."""
-    in_bag = find_shop_money(source, f"{name}_set", currency)
-    return in_bag if in_bag is not None else find_number_money(source, name, currency) or 0
-
-
-def _read_line(line: Mapping[str, Any], place: int, currency: str) -> RefundLine:
-    sold = line.get("line_item")
+def _read_line(line: Mapping[str, Any], place: int, currency: str, doubts: list[str]) -> RefundLine:
+    sold, known = line.get("line_item"), len(doubts)
     try:
-        return RefundLine(
+        read = RefundLine(
             read_id(line, "id"),
             read_id(line, "line_item_id"),
             find_text(sold, "sku") if isinstance(sold, dict) else "",
             read_count(line, "quantity"),
             line.get("restock_type") in RESTOCKS and line.get("location_id") is not None,
-            # Without any currency there is no telling what the figures mean; Shopify states one.
-            _in_shop_money(line, "subtotal", currency) if currency else 0,
-            _in_shop_money(line, "total_tax", currency) if currency else 0,
+            take_shop_money(line, "subtotal", currency, doubts),
+            take_shop_money(line, "total_tax", currency, doubts),
         )
     except Unreadable as fault:
         raise fault.within(f"refund_line_items[{place}]") from None
+    place_doubts(doubts, known, f"refund_line_items[{place}]")
+    return read

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 from services.audit.chain import Mutation
 from services.ledger.said import Change, say_amounts, say_money
-from services.storefront.order_body import Order, OrderLine, Version, order_version
+from services.storefront.order_body import Order, Version, order_version
+from services.storefront.order_line_body import OrderLine
 from services.storefront.refund_body import Refund
+from services.storefront.refund_settling import SUCCESS, GivenBack, Settled
 
 ChangedLine = tuple[OrderLine | None, OrderLine | None]
 """What a line is and what it was; None where it is gone, or is new."""
@@ -149,17 +151,19 @@ def _line(line: OrderLine | None) -> dict[str, Any] | None:
     return line and {"price_cents": line.price_cents, "quantity": line.quantity, "sku": line.sku}
 
 
-def say_refund(refund: Refund, money: Change | None, currency: str, new_lines: int) -> Mutation:
-    """Return what recording ``refund`` changed; ``money`` None means that it is a new one."""
+def say_refund(refund: Refund, given: GivenBack, new_lines: int, *, is_new: bool) -> Mutation:
+    """Return what recording ``refund`` changed."""
+    currency, before, now = given
+    money = Change(0 if is_new else before.amount_cents, now.amount_cents)
     row_id, order_id = str(refund.refund_id), refund.order_gid.rpartition("/")[2]
     lines = f"{new_lines} line{'' if new_lines == 1 else 's'}"
-    if money is None:
+    if is_new:
         summary = (
-            f"refund {row_id} of order {order_id} recorded: "
-            f"{say_money(refund.amount_cents, currency)}, {lines}"
+            f"refund {row_id} of order {order_id} recorded: {say_money(money.after, currency)}, {lines}"
+            f"{'' if now.status == SUCCESS else f', {now.status}'}"
         )
         after = {
-            "amount_cents": refund.amount_cents,
+            "amount_cents": money.after,
             "currency": currency,
             "line_count": new_lines,
             "order_gid": refund.order_gid,
@@ -167,14 +171,44 @@ def say_refund(refund: Refund, money: Change | None, currency: str, new_lines: i
         return Mutation("order_refunds", row_id, summary, None, after)
     said = [say_amounts(*money, currency)] if money.before != money.after else []
     said += [f"{lines} added"] if new_lines else []
-    changed = [("amount_cents", money)] if money.before != money.after else []
+    before_after = _compare_settled(before, now)
     return Mutation(
         "order_refunds",
         row_id,
-        f"refund {row_id} of order {order_id}: {', '.join(said) or 'its shipping told'}",
-        {name: change.before for name, change in changed},
-        {name: change.after for name, change in changed} | ({"new_lines": new_lines} if new_lines else {}),
+        f"refund {row_id} of order {order_id}: {', '.join(said) or 'other parts'}",
+        before_after[0],
+        before_after[1] | ({"new_lines": new_lines} if new_lines else {}),
     )
+
+
+def say_settled(order_gid: str, refunds: Mapping[int, GivenBack]) -> list[Mutation]:
+    """Return that the refunds of an order that come to something else do, as its payments or it changed."""
+    return [
+        _say_settled(number, order_gid, given)
+        for number, given in refunds.items()
+        if given.before != given.now
+    ]
+
+
+def _say_settled(refund_id: int, order_gid: str, given: GivenBack) -> Mutation:
+    currency, before, now = given
+    label = f"refund {refund_id} of order {order_gid.rpartition('/')[2]}"
+    said = [f"{before.status} -> {now.status}"] if before.status != now.status else []
+    if before.amount_cents != now.amount_cents:
+        said.append(say_amounts(before.amount_cents, now.amount_cents, currency))
+    return Mutation(
+        "order_refunds",
+        str(refund_id),
+        f"{label}: {', '.join(said) or 'other parts'}",
+        *_compare_settled(before, now),
+    )
+
+
+def _compare_settled(before: Settled, now: Settled) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the columns that are others, as they were and as they are."""
+    was, is_ = before._asdict(), now._asdict()
+    changed = [name for name in was if was[name] != is_[name]]
+    return {name: was[name] for name in changed}, {name: is_[name] for name in changed}
 
 
 def say_refunded(label: str, gid: str, currency: str, refunded: Change) -> Mutation:

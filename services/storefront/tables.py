@@ -1,4 +1,4 @@
-"""Orders and stock. Money is integer minor units with its currency beside it."""
+"""Customers, products and stock. Orders are in ``order_tables``."""
 
 from sqlalchemy import (
     BigInteger,
@@ -20,117 +20,6 @@ from services.core.db import metadata
 _at = DateTime(timezone=True)
 _EMPTY = text("''")
 _ZERO = text("0")
-
-# An order whose ``updated_at`` is the epoch is known by its deletion only: all else of it is empty.
-# ``location_id`` is where it was sold over the counter; ``province`` is empty then.
-# Null in ``subtotal_cents`` and its neighbours: no event told it. ``taxes`` and ``shipping_taxes`` are lists
-# of {"title", "rate", "cents"}, as Shopify charged them. ``content_digest`` decides between two states of one
-# second that are equally far on, so that any order of arrival ends in the same row.
-orders = Table(
-    "orders",
-    metadata,
-    Column("shop_id", Integer, primary_key=True),
-    Column("order_gid", Text, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("stage", Text, nullable=False, server_default=text("'Filling'")),
-    Column("total_cents", BigInteger, nullable=False),
-    Column("refunded_cents", BigInteger, nullable=False, server_default=text("0")),
-    Column("currency", Text, nullable=False),
-    Column("financial_status", Text, nullable=False),
-    Column("cancelled_at", _at),
-    Column("placed_at", _at, nullable=False),
-    Column("updated_at", _at, nullable=False),
-    Column("event_id", BigInteger),
-    Column("subtotal_cents", BigInteger),
-    Column("tax_cents", BigInteger),
-    Column("shipping_cents", BigInteger),
-    Column("discount_cents", BigInteger),
-    Column("taxes_included", Boolean, nullable=False, server_default=text("false")),
-    Column("shipping_taxes", JSONB),
-    Column("customer_id", BigInteger),
-    Column("staff_label", Text, nullable=False, server_default=_EMPTY),
-    Column("province", Text, nullable=False, server_default=_EMPTY),
-    Column("fulfillment_status", Text, nullable=False, server_default=_EMPTY),
-    Column("deleted_at", _at),
-    Column("content_digest", Text, nullable=False, server_default=_EMPTY),
-    Column("location_id", BigInteger),
-    Index("ix_orders_placed_at", "shop_id", "placed_at"),
-    Index("ix_orders_customer", "shop_id", "customer_id", postgresql_where=text("customer_id is not null")),
-)
-
-order_lines = Table(
-    "order_lines",
-    metadata,
-    Column("shop_id", Integer, primary_key=True),
-    Column("order_gid", Text, primary_key=True),
-    Column("line_id", BigInteger, primary_key=True),
-    Column("sku", Text, nullable=False),
-    Column("title", Text, nullable=False),
-    Column("quantity", Integer, nullable=False),
-    Column("refunded_quantity", Integer, nullable=False, server_default=text("0")),
-    Column("price_cents", BigInteger, nullable=False),
-    Column("discount_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("is_taxable", Boolean, nullable=False, server_default=text("true")),
-    Column("is_gift_card", Boolean, nullable=False, server_default=text("false")),
-    Column("taxes", JSONB),
-    Column("product_id", BigInteger),
-    Column("staff_label", Text, nullable=False, server_default=_EMPTY),
-)
-
-order_refunds = Table(
-    "order_refunds",
-    metadata,
-    Column("shop_id", Integer, primary_key=True),
-    Column("refund_id", BigInteger, primary_key=True),
-    Column("order_gid", Text, nullable=False),
-    Column("amount_cents", BigInteger, nullable=False),
-    Column("currency", Text, nullable=False),
-    Column("refunded_at", _at, nullable=False),
-    Column("shipping_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("shipping_tax_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Index("ix_order_refunds_order", "shop_id", "order_gid"),
-    Index("ix_order_refunds_refunded_at", "shop_id", "refunded_at"),
-)
-
-order_refund_lines = Table(
-    "order_refund_lines",
-    metadata,
-    Column("shop_id", Integer, primary_key=True),
-    Column("refund_line_id", BigInteger, primary_key=True),
-    Column("refund_id", BigInteger, nullable=False),
-    Column("order_gid", Text, nullable=False),
-    Column("line_id", BigInteger, nullable=False),
-    Column("quantity", Integer, nullable=False),
-    Column("subtotal_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("tax_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Index("ix_order_refund_lines_order", "shop_id", "order_gid"),
-)
-
-# Money that moved at Shopify for an order. ``payment_ref`` is the payment provider's own id of it, where it
-# says so (Stripe's ch_... or pi_...): what ties an order to its charge.
-order_transactions = Table(
-    "order_transactions",
-    metadata,
-    Column("shop_id", Integer, primary_key=True),
-    Column("order_transaction_id", BigInteger, primary_key=True),
-    Column("order_gid", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("gateway", Text, nullable=False, server_default=_EMPTY),
-    Column("amount_cents", BigInteger, nullable=False),
-    Column("currency", Text, nullable=False),
-    Column("parent_id", BigInteger),
-    Column("payment_ref", Text, nullable=False, server_default=_EMPTY),
-    Column("processed_at", _at, nullable=False),
-    Column("event_id", BigInteger),
-    Index("ix_order_transactions_order", "shop_id", "order_gid"),
-    Index(
-        "ix_order_transactions_payment_ref",
-        "shop_id",
-        "payment_ref",
-        postgresql_where=text("payment_ref <> ''"),
-    ),
-)
 
 fulfillments = Table(
     "fulfillments",
@@ -171,6 +60,8 @@ products = Table(
     Column("status", Text, nullable=False, server_default=_EMPTY),
     Column("updated_at", _at, nullable=False),
     Column("deleted_at", _at),
+    Column("product_type", Text, nullable=False, server_default=_EMPTY),
+    Column("tags", Text, nullable=False, server_default=_EMPTY),
 )
 
 variants = Table(

@@ -237,6 +237,22 @@ def test_order_and_its_charge_are_held_together_where_shopify_names_the_charge(
     assert matched(tx, both)[1] == ([("amount", "order", ORDER)] if is_found else [])
 
 
+def test_a_test_payment_is_held_against_no_charge(tx: Connection) -> None:
+    both = [row("ch_1")]
+    add_ours(tx, both)
+    add_order(tx, 1100)
+    tx.execute(
+        text(
+            "insert into order_transactions (shop_id, order_transaction_id, order_gid, kind, status, "
+            "gateway, amount_cents, currency, payment_ref, processed_at, is_test) "
+            "values (1, 5, :gid, 'sale', 'success', 'bogus', 1100, 'CAD', 'ch_1', :at, true)"
+        ),
+        {"gid": ORDER, "at": NOON},
+    )
+
+    assert matched(tx, both)[1] == []
+
+
 def test_texts_that_copy_would_read_otherwise_arrive_as_they_are(tx: Connection) -> None:
     odd = "a\\N\tb\nc\rd\\"
     theirs = [

@@ -121,3 +121,17 @@ def test_trail_leads_from_any_name_to_the_whole_payment(tx: Connection) -> None:
     assert [step.what for step in find_trail(tx, 1, "du_1")] == ["order", "sale", "charge", "dispute"]
     assert find_trail(tx, 1, "ch_9") == []
     assert find_trail(tx, 2, "ch_1") == []
+
+
+def test_test_orders_and_test_payments_are_in_no_sum(tx: Connection) -> None:
+    add_order(tx, 1)
+    add_order(tx, 2)
+    add_order(tx, 3, 900, ref="ch_3")
+    add_ours(tx, [row("ch_3")])
+    tx.exec_driver_sql("update orders set is_test = true where name = '#1'")
+    tx.exec_driver_sql("update order_transactions set is_test = true where order_transaction_id > 1")
+
+    sums = sum_three_way(tx, 1, DAY.begins, DAY.ends)
+
+    assert "unmatched_orders" not in sums
+    assert "differing_orders" not in sums

@@ -87,6 +87,10 @@ def add_refund(
 ) -> None:
     """Give back ``lines`` of (line, pieces, subtotal, tax)."""
     gid = f"gid://shopify/Order/{number}"
+    parts = sum(subtotal + tax_cents for _, _, subtotal, tax_cents in lines)
+    parts += more.get("shipping_cents", 0) + more.get("shipping_tax_cents", 0)
+    if not lines:
+        more.setdefault("adjustment_cents", parts - amount)
     insert(tx, "order_refunds", shop_id=1, refund_id=refund_id, order_gid=gid, amount_cents=amount,
            currency=currency, refunded_at=refunded_at, **more)  # fmt: skip
     for place, (line_id, quantity, subtotal, tax_cents) in enumerate(lines):

@@ -95,7 +95,7 @@ def test_a_tax_profile_is_kept_audited_and_changed_field_by_field(archive: Path,
     assert (first.exit_code, again.exit_code) == (0, 0), first.output
     assert json.loads(second.output) == {
         "province": "CA-BC", "registered": "GST, PST:CA-SK", "GST number": "123456789 RT0001",
-        "PST number": "PST-1234-5678", "QST number": "1234567890 TQ0001",
+        "PST number": "PST-1234-5678", "QST number": "1234567890 TQ0001", "PST-exempt goods": "",
     }  # fmt: skip
     said = rows(engine, "select e.staff_label, m.summary from audit_events e join audit_mutations m"
                         " on m.event_id = e.id where e.action = 'shop.tax_profile'"

@@ -13,15 +13,16 @@ from sqlalchemy import Engine, Table
 
 from services.core.db import transaction
 from services.ledger.work import Done
-from services.storefront import tables
+from services.storefront import order_tables, tables
 from services.storefront.beside import told_tables
 from tests.storefront.bodies import Ingest, add_shop, ingest, rows
 from tests.storefront.drawn import Event
 from tests.storefront.histories import BASES, EVENTS, base_of, histories
 
 TABLES = (
-    tables.orders, tables.order_lines, tables.order_refunds, tables.order_refund_lines,
-    tables.order_transactions, tables.fulfillments, tables.customers, tables.products, tables.variants,
+    order_tables.orders, order_tables.order_lines, order_tables.order_refunds,
+    order_tables.order_refund_lines, order_tables.order_transactions, tables.fulfillments,
+    tables.customers, tables.products, tables.variants,
     tables.inventory_items, tables.locations, tables.storefronts, tables.inventory_levels,
     tables.stock_movements, told_tables.fulfillment_orders, told_tables.fulfillment_events,
     told_tables.inventory_transfers, told_tables.inventory_shipments, told_tables.variant_stock,

@@ -1,6 +1,6 @@
 """``fleet books``: a day's breaks and why, mending what can be mended, and one payment from end to end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -8,12 +8,13 @@ import click
 
 from services.books.break_look import DayBreak, count_day_breaks, find_day_breaks
 from services.books.cause_words import describe_cause
+from services.books.compared import find_not_compared
 from services.books.trail import find_trail
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.fleet.commands.books_heal import heal, parse_day
 from services.fleet.commands.edge import json_option, limit_option, tell_faults
-from services.fleet.commands.show import print_json, print_table
+from services.fleet.commands.show import print_json, print_table, safe_text
 from services.jobs.due import find_due_day
 from services.ledger.said import say_money
 from services.shops.shops import get_shop
@@ -42,7 +43,8 @@ def breaks(shop: str, day: str, all_of_them: bool, limit: int, as_json: bool) ->
     """Show what of a day does not agree with Stripe, why, and what to do about it.
 
     Of a closed month this is the day as it was closed, with the corrections found since. Exit code 0 also
-    where there are breaks.
+    where there are breaks, 1 where the day was not compared with Stripe: its run waits, failed or never took
+    place. The reason is printed.
 
     \b
     Examples:
@@ -54,12 +56,33 @@ def breaks(shop: str, day: str, all_of_them: bool, limit: int, as_json: bool) ->
         wanted = parse_day(day) if day else find_due_day(found_shop.zone, utc_now())
         found = find_day_breaks(tx, found_shop.id, wanted, only_open=not all_of_them, limit=limit)
         counts = count_day_breaks(tx, found_shop.id, wanted)
+        not_compared = find_not_compared(tx, found_shop, wanted)
     if as_json:
         documents = [_document(each) for each in found]
-        print_json({"shop": shop, "day": wanted, "open": counts, "breaks": documents})
-        return
+        compared = {"compared": not not_compared, "not_compared": not_compared or None}
+        print_json({"shop": shop, "day": wanted, **compared, "open": counts, "breaks": documents})
+    else:
+        _print_breaks(
+            f"{shop}, {wanted.isoformat()}",
+            found,
+            counts,
+            f"No breaks of {wanted.isoformat()}.",
+            not_compared,
+        )
+    if not_compared:
+        raise click.exceptions.Exit(1)
+
+
+def _print_breaks(
+    title: str, found: Sequence[DayBreak], counts: Mapping[str, int], empty: str, not_compared: str
+) -> None:
+    """Print the breaks; "no breaks" only of a day that was compared, else that it was not, and why."""
+    if not_compared:
+        click.echo(f"{title}: not compared with Stripe: {safe_text(not_compared)}")
+        if not found:
+            return
     print_table(
-        f"{shop}, {wanted.isoformat()}",
+        title,
         ("kind", "subject", "id", "ours", "theirs", "age", "cause", "event", "what to do"),
         [
             (
@@ -67,7 +90,7 @@ def breaks(shop: str, day: str, all_of_them: bool, limit: int, as_json: bool) ->
                 each.subject,
                 each.provider_id,
                 _say_side(each.ours),
-                _say_side(each.theirs),
+                "unreadable" if each.kind == "unreadable" and each.theirs is None else _say_side(each.theirs),
                 _say_age(each),
                 each.cause,
                 each.cause_event_id,
@@ -75,7 +98,7 @@ def breaks(shop: str, day: str, all_of_them: bool, limit: int, as_json: bool) ->
             )
             for each in found
         ],
-        f"No breaks of {wanted.isoformat()}.",
+        empty,
     )
     if (more := sum(counts.values()) - sum(each.is_open for each in found)) > 0:
         click.echo(f"and {more} more: --limit shows them")

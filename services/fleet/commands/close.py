@@ -17,7 +17,7 @@ from services.closing.month_books import (
 from services.closing.month_late import Closed, Correction, find_closed, find_corrections, shift_month
 from services.closing.package import MANIFEST_NAME, build_package
 from services.closing.package_store import find_costs, find_faults
-from services.closing.profit import gross_profit, label_of, net_sales, profit, taxes_of
+from services.closing.profit import label_of, net_sales, sums_of, taxes_of
 from services.closing.tax_profile import TaxProfile, find_tax_profile, record_tax_profile
 from services.closing.tax_rates import TAXES
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
@@ -85,9 +85,10 @@ def show(slug: str, period: str, as_json: bool) -> None:
     )
     for currency, accounts in closed.figures["accounts"].items():
         sums = {
-            "net sales": net_sales(accounts),
-            "gross profit": gross_profit(accounts),
-            "profit after payments": profit(accounts),
+            **{
+                label[:1].lower() + label[1:]: cents
+                for label, cents in sums_of(accounts, closed.figures["counts"]).items()
+            },
             **{f"{tax} to remit": cents for tax, cents in taxes_of(accounts).items()},
         }
         print_fields(f"\n{currency}", {name: say_money(cents, currency) for name, cents in sums.items()})
@@ -171,11 +172,20 @@ def verify(ctx: click.Context, slug: str, period: str, as_json: bool) -> None:
 @click.option("--pst", "pst_number", help="PST number of that province.")
 @click.option("--qst", "qst_number", help="QST number.")
 @click.option("--registered", help=f"What it must collect: {','.join(TAXES)} or PST:CA-SK; '' for nothing.")
+@click.option(
+    "--pst-exempt",
+    help="Goods without provincial tax: type:Bicycles, tag:NAME or sku:SKU, by comma; '' for none.",
+)
 @as_option
 @json_option
 @tell_faults
 def tax_profile(
-    slug: str, registered: str | None, acting_as: str, as_json: bool, **options: str | None
+    slug: str,
+    registered: str | None,
+    pst_exempt: str | None,
+    acting_as: str,
+    as_json: bool,
+    **options: str | None,
 ) -> None:
     """Say where a shop collects sales tax, and under which numbers; without options, show it.
 
@@ -185,6 +195,8 @@ def tax_profile(
     changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if registered is not None:
         changes["registered"] = sorted(split_words(registered))
+    if pst_exempt is not None:
+        changes["pst_exempt"] = sorted({one for part in pst_exempt.split(",") if (one := part.strip())})
     with transaction() as tx:
         shop = get_shop(tx, slug)
         if changes:
@@ -201,6 +213,7 @@ def _profile_document(profile: TaxProfile) -> dict[str, Any]:
     return {
         "province": profile.province,
         "registered": "not said: every tax that the rates name" if said is None else ", ".join(sorted(said)),
+        "PST-exempt goods": ", ".join(profile.pst_exempt),
         **{f"{tax} number": profile.numbers.get(tax, "") for tax in ("GST", "PST", "QST")},
     }
 

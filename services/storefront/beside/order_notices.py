@@ -1,4 +1,4 @@
-"""What Shopify notes beside an order: its risk and Shopify Protect.
+"""What is noted of an order: its risk, Shopify Protect, and what in its bodies is in doubt.
 
 A table of its own: a notice may come before its order, and an order's own events do not tell of it.
 """
@@ -6,16 +6,17 @@ A table of its own: a notice may come before its order, and an order's own event
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.core.reading import Unreadable, find_instant, find_text, read_text
+from services.audit.chain import Mutation
+from services.core.reading import LARGEST_ID, Unreadable, find_instant, find_text, read_text
 from services.ledger.work import Effects, WorkItem
-from services.storefront.beside.told_parts import Parts, ingest_parts
+from services.storefront.beside.told_parts import Parts, ingest_parts, join_parts
 from services.storefront.body import find_gid, find_id, find_object, read_gid
 from services.storefront.newest import Row, Told
-from services.storefront.told_rows import Kind
+from services.storefront.told_rows import Kind, record_told
 from services.storefront.topic_body import read_event
 
 _LEVELS = ("pending", "none", "low", "medium", "high")
@@ -43,6 +44,52 @@ class OrderNotice(Parts):
     def protect_eligibility(self) -> str:
         """Whether Shopify Protect covers it: ``pending``, ``eligible``, ``not_eligible``."""
         return self.text("protect_eligibility")
+
+    @property
+    def doubts(self) -> str:
+        """A line for each field that was not as it should be: its name, its value, what is recorded."""
+        return "\n".join(sorted(str(part.value) for part in self.each("doubt:").values()))
+
+
+class Doubts(NamedTuple):
+    """What is in doubt in the body of ``item``, which is about the order ``order_gid``, as of ``at``."""
+
+    item: WorkItem
+    order_gid: str
+    at: datetime
+    lines: Sequence[str]
+
+    @property
+    def parts(self) -> dict[str, str | int | None]:
+        """The lines by the field that each begins with."""
+        return {f"doubt:{line.partition(' is ')[0]}": line for line in self.lines}
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Which order this is about: the shop, and the number in the order's global id."""
+        return self.item.shop_id, int(self.order_gid.rpartition("/")[2])
+
+    @property
+    def lock(self) -> tuple[int, str]:
+        """What the transaction has to lock, with the other objects that it needs."""
+        return self.item.shop_id, _KIND.lock(self.key[1])
+
+
+def is_numbered(order_gid: str) -> bool:
+    """Return whether a global id ends in an id of Shopify's: only such an order has a row for notices."""
+    number = order_gid.rpartition("/")[2]
+    return number.isascii() and number.isdecimal() and 0 < int(number) <= LARGEST_ID
+
+
+def record_doubts(tx: Connection, found: Sequence[Doubts]) -> dict[int, list[Mutation]]:
+    """Each order's notices have what is in doubt of it; return what the audit says of it, by work item.
+
+    The caller holds the locks. A later doubt of the same field takes the place of the earlier one.
+    """
+    if not found:
+        return {}
+    told = [Told(doubts.key, Row(OrderNotice.tell(doubts.at, doubts.parts))) for doubts in found]
+    return record_told(tx, [doubts.item for doubts in found], told, _KIND, join_parts).said
 
 
 def ingest_order_notices(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
@@ -88,17 +135,17 @@ select t.shop_id, v.id, null::timestamptz, t.updated_at, t.told
 
 _WRITE = """
 insert into order_notices (shop_id, order_gid, event_id, updated_at, told, risk_level, protect_status,
-                           protect_eligibility)
+                           protect_eligibility, doubts)
 select v.shop_id, 'gid://shopify/Order/' || v.id, v.event_id, v.updated_at, v.told, v.risk_level,
-       v.protect_status, v.protect_eligibility
+       v.protect_status, v.protect_eligibility, v.doubts
   from unnest(%(shop_id)s::int[], %(id)s::bigint[], %(event_id)s::bigint[], %(updated_at)s::timestamptz[],
               %(told)s::jsonb[], %(risk_level)s::text[], %(protect_status)s::text[],
-              %(protect_eligibility)s::text[])
-       as v(shop_id, id, event_id, updated_at, told, risk_level, protect_status, protect_eligibility)
+              %(protect_eligibility)s::text[], %(doubts)s::text[])
+       as v(shop_id, id, event_id, updated_at, told, risk_level, protect_status, protect_eligibility, doubts)
 on conflict (shop_id, order_gid) do update set
    event_id = excluded.event_id, updated_at = excluded.updated_at, told = excluded.told,
    risk_level = excluded.risk_level, protect_status = excluded.protect_status,
-   protect_eligibility = excluded.protect_eligibility
+   protect_eligibility = excluded.protect_eligibility, doubts = excluded.doubts
 """
 
 _KIND = Kind(
@@ -110,9 +157,9 @@ _KIND = Kind(
     write=_WRITE,
     columns={
         "updated_at": "timestamptz", "told": "text", "risk_level": "text", "protect_status": "text",
-        "protect_eligibility": "text",
+        "protect_eligibility": "text", "doubts": "text",
     },
     blank=OrderNotice({}),
-    shown=("risk_level", "protect_status", "protect_eligibility"),
+    shown=("risk_level", "protect_status", "protect_eligibility", "doubts"),
     lock=lambda number: f"order-notice:{number}",
 )  # fmt: skip

@@ -102,6 +102,7 @@ order_notices = Table(
     Column("updated_at", _at, nullable=False),
     Column("told", JSONB, nullable=False),
     Column("event_id", BigInteger),
+    Column("doubts", Text, nullable=False, server_default=_EMPTY),
 )
 
 order_returns = Table(

@@ -16,10 +16,10 @@ from services.providers.delivery import find_dict, find_instant
 from services.storefront.healing.pull_fields import (
     Node,
     amount_of,
-    currency_of,
+    duties_of,
     money_set_of,
+    moved_of,
     named_of,
-    negated,
     number_of,
     taxes_of,
 )
@@ -52,14 +52,17 @@ class Found(NamedTuple):
 
 def order_event(order: Node) -> Found:
     """Return ``orders/updated`` for an order as ``READ_ORDER`` found it, with all its lines."""
-    currency = order["currencyCode"]
+    currency, rounding = order["currencyCode"], find_dict(order, "totalCashRoundingAdjustment")
     body = {
         "id": int(order["legacyResourceId"]),
         "admin_graphql_api_id": order["id"],
         "name": order["name"],
         "currency": currency,
         "created_at": order["createdAt"],
+        "processed_at": order["processedAt"],
         "updated_at": order["updatedAt"],
+        "test": order["test"],
+        "tax_exempt": order["taxExempt"],
         "cancelled_at": order["cancelledAt"],
         "financial_status": (order["displayFinancialStatus"] or "").lower() or None,
         "fulfillment_status": FULFILLMENT_STATUS.get(order["displayFulfillmentStatus"]),
@@ -69,6 +72,11 @@ def order_event(order: Node) -> Found:
         "total_tax": amount_of(order, "totalTaxSet"),
         "total_discounts": amount_of(order, "totalDiscountsSet"),
         "total_shipping_price_set": money_set_of(order, "totalShippingPriceSet"),
+        "total_tip_received": amount_of(order, "totalTipReceivedSet"),
+        "original_total_duties_set": money_set_of(order, "originalTotalDutiesSet"),
+        "total_cash_rounding_payment_adjustment_set": money_set_of(rounding, "paymentSet"),
+        "total_cash_rounding_refund_adjustment_set": money_set_of(rounding, "refundSet"),
+        "tax_lines": taxes_of(order["taxLines"]),
         "location_id": number_of(find_dict(order, "retailLocation").get("id")) or None,
         "customer": _customer(order.get("customer")),
         "shipping_address": _address(order.get("shippingAddress")),
@@ -112,7 +120,7 @@ def refund_event(refund: Node, order_gid: str) -> Found:
         "order_id": number_of(order_gid),
         "created_at": refund["createdAt"],
         "processed_at": refund["processedAt"],
-        "total_duties_set": {"shop_money": {"amount": "0.0", "currency_code": currency_of(refund)}},
+        "total_duties_set": duties_of(refund),
         "refund_line_items": [_refund_line(line) for line in refund["refundLineItems"]["nodes"]],
         "refund_shipping_lines": [
             {
@@ -121,7 +129,7 @@ def refund_event(refund: Node, order_gid: str) -> Found:
             }
             for line in refund["refundShippingLines"]["nodes"]
         ],
-        "order_adjustments": [_shipping_adjustment(line) for line in refund["refundShippingLines"]["nodes"]],
+        "order_adjustments": [_adjustment(one) for one in refund["orderAdjustments"]["nodes"]],
         "transactions": [_transaction(paid, order_gid) for paid in refund["transactions"]["nodes"]],
     }
     return Found("refunds/create", refund["id"], body, find_instant(refund["createdAt"]))
@@ -139,6 +147,7 @@ def _line(line: Node) -> dict[str, Any]:
         "total_discount": amount_of(line, "totalDiscountSet"),
         "taxable": line["taxable"],
         "gift_card": line["isGiftCard"],
+        "requires_shipping": line["requiresShipping"],
         "product_id": number_of(find_dict(line, "product").get("id")) or None,
         "properties": named_of(line["customAttributes"]),
         "tax_lines": taxes_of(line["taxLines"]),
@@ -158,12 +167,13 @@ def _shipping_line(line: Node) -> dict[str, Any]:
         "title": line["title"],
         "price": amount_of(line, "originalPriceSet"),
         "discounted_price": amount_of(line, "discountedPriceSet"),
+        "is_removed": line["isRemoved"],
         "tax_lines": taxes_of(line["taxLines"]),
     }
 
 
 def _transaction(transaction: Node, order_gid: str) -> dict[str, Any]:
-    money = find_dict(find_dict(transaction, "amountSet"), "shopMoney")
+    money = moved_of(transaction, "amountSet")
     return {
         "id": number_of(transaction["id"]),
         "admin_graphql_api_id": transaction["id"],
@@ -178,6 +188,8 @@ def _transaction(transaction: Node, order_gid: str) -> dict[str, Any]:
         "processed_at": transaction["processedAt"],
         "amount": money.get("amount"),
         "currency": money.get("currencyCode"),
+        "amount_set": money_set_of(transaction, "amountSet"),
+        "test": transaction["test"],
         "parent_id": number_of(find_dict(transaction, "parentTransaction").get("id")) or None,
     }
 
@@ -206,12 +218,13 @@ def _refund_line(line: Node) -> dict[str, Any]:
     }
 
 
-def _shipping_adjustment(line: Node) -> dict[str, Any]:
-    """Return the refund of shipping as REST told it before ``refund_shipping_lines``: as a negative sum."""
+def _adjustment(one: Node) -> dict[str, Any]:
+    """Return an adjustment, its sign as it is. It has no kind: refunded shipping is a line of the refund."""
     return {
-        "kind": "shipping_refund",
-        "amount": negated(amount_of(line, "subtotalAmountSet")),
-        "tax_amount": negated(amount_of(line, "taxAmountSet")),
+        "id": number_of(one["id"]) or None,
+        "reason": one["reason"],
+        "amount_set": money_set_of(one, "amountSet"),
+        "tax_amount_set": money_set_of(one, "taxAmountSet"),
     }
 
 
@@ -225,10 +238,16 @@ def _customer(customer: Node | None) -> dict[str, Any] | None:
         "email": customer["email"],
         "phone": customer["phone"],
         "updated_at": customer["updatedAt"],
+        "tax_exempt": customer["taxExempt"],
     }
 
 
 def _address(address: Node | None) -> dict[str, Any] | None:
     if not address:
         return None
-    return {"country_code": address["countryCodeV2"], "province_code": address["provinceCode"]}
+    return {
+        "country_code": address["countryCodeV2"],
+        "country": address["country"],
+        "province_code": address["provinceCode"],
+        "province": address["province"],
+    }

@@ -1,6 +1,7 @@
 """Parts of what Shopify's GraphQL answers, in the shape that REST gives them. Pure."""
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from services.providers.delivery import find_dict
@@ -24,6 +25,7 @@ def taxes_of(lines: Sequence[Node]) -> list[dict[str, Any]]:
         {
             "title": line["title"],
             "rate": line["rate"],
+            "channel_liable": line["channelLiable"],
             "price": amount_of(line, "priceSet"),
             "price_set": money_set_of(line, "priceSet"),
         }
@@ -50,9 +52,17 @@ def amount_of(source: Node, name: str) -> str | None:
     return amount if isinstance(amount, str) else None
 
 
-def negated(amount: str | None) -> str | None:
-    """Return a decimal text with the other sign."""
-    return None if amount is None else amount.removeprefix("-") if amount.startswith("-") else f"-{amount}"
+def moved_of(source: Node, name: str) -> Node:
+    """Return the amount and currency that moved, the buyer's in a foreign sale; empty where there is none."""
+    bag = find_dict(source, name)
+    return find_dict(bag, "presentmentMoney") or find_dict(bag, "shopMoney")
+
+
+def duties_of(refund: Node) -> dict[str, Any]:
+    """Return the money bag of a refund's duties; 0 in the shop's currency where it has none."""
+    bags = [money_set_of(duty, "amountSet") for duty in refund["duties"]]
+    total = sum((Decimal(bag["shop_money"]["amount"]) for bag in bags if bag), Decimal(0))
+    return {"shop_money": {"amount": format(total, "f"), "currency_code": currency_of(refund)}}
 
 
 def currency_of(refund: Node) -> str:

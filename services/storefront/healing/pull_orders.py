@@ -45,7 +45,9 @@ _FIND_CHILDREN = """
 select 'transactions', t.order_gid, t.order_transaction_id, t.status, '', null::timestamptz, 0::bigint
   from order_transactions t where t.shop_id = %(shop_id)s and t.order_gid = any(%(gids)s::text[])
 union all
-select 'refunds', r.order_gid, r.refund_id, '', '', null, r.amount_cents
+select 'refunds', r.order_gid, r.refund_id, '', '', null, greatest(r.amount_cents, (
+         select sum((t ->> 'cents')::bigint) from jsonb_array_elements(r.transactions) t
+          where t ->> 'status' not in ('error', 'failure')))
   from order_refunds r where r.shop_id = %(shop_id)s and r.order_gid = any(%(gids)s::text[])
 union all
 select 'fulfillments', f.order_gid, f.fulfillment_id, f.status, f.shipment_status, f.updated_at, 0

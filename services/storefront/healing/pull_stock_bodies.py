@@ -13,6 +13,8 @@ def product_event(product: Node) -> Found:
         "admin_graphql_api_id": product["id"],
         "title": product["title"],
         "status": product["status"].lower(),
+        "product_type": product["productType"],
+        "tags": ", ".join(product["tags"]),
         "updated_at": product["updatedAt"],
         "variants": [
             {

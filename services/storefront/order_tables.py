@@ -1,0 +1,172 @@
+"""Orders, their lines, refunds and payments. Money is integer minor units with its currency."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from services.core.db import metadata
+
+_at = DateTime(timezone=True)
+_EMPTY = text("''")
+_ZERO = text("0")
+
+# An order whose ``updated_at`` is the epoch is known by its deletion only: all else of it is empty.
+# Every amount is in the shop's currency. ``placed_at`` is when the sale counts: Shopify's ``processed_at``,
+# which an import sets to the past, else ``created_at``. ``is_test``: the order counts nowhere.
+# ``tip_cents``, ``duties_cents``: in ``total_cents``, and no sale. ``rounding_cents`` is what rounding
+# added to the cash paid, ``refund_rounding_cents`` to the cash given back; both may be negative.
+# ``is_tax_exempt``: the order or its customer is. ``province`` is the shipping address's; empty where the
+# goods are handed over (``location_id`` is the counter; a pickup has the location of its fulfillment order);
+# the billing address's only where nothing is delivered.
+# Null in ``subtotal_cents`` and its neighbours: no event told it. ``shipping_cents`` and ``shipping_taxes``
+# are without removed shipping lines. ``taxes`` and ``shipping_taxes`` are lists of {"title", "rate",
+# "cents"}: ``rate`` is a share ("0.05"), also where Shopify states percent; "liable": true is there
+# where the channel remits the tax, so that the shop does not. A tax stated for the whole
+# order is split over its lines.
+# ``content_digest`` decides between two states of one second that are equally far on, so that any order of
+# arrival ends in the same row.
+orders = Table(
+    "orders",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("order_gid", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("stage", Text, nullable=False, server_default=text("'Filling'")),
+    Column("total_cents", BigInteger, nullable=False),
+    Column("refunded_cents", BigInteger, nullable=False, server_default=text("0")),
+    Column("currency", Text, nullable=False),
+    Column("financial_status", Text, nullable=False),
+    Column("cancelled_at", _at),
+    Column("placed_at", _at, nullable=False),
+    Column("updated_at", _at, nullable=False),
+    Column("event_id", BigInteger),
+    Column("subtotal_cents", BigInteger),
+    Column("tax_cents", BigInteger),
+    Column("shipping_cents", BigInteger),
+    Column("discount_cents", BigInteger),
+    Column("taxes_included", Boolean, nullable=False, server_default=text("false")),
+    Column("shipping_taxes", JSONB),
+    Column("customer_id", BigInteger),
+    Column("staff_label", Text, nullable=False, server_default=_EMPTY),
+    Column("province", Text, nullable=False, server_default=_EMPTY),
+    Column("fulfillment_status", Text, nullable=False, server_default=_EMPTY),
+    Column("deleted_at", _at),
+    Column("content_digest", Text, nullable=False, server_default=_EMPTY),
+    Column("location_id", BigInteger),
+    Column("is_test", Boolean, nullable=False, server_default=text("false")),
+    Column("is_tax_exempt", Boolean, nullable=False, server_default=text("false")),
+    Column("tip_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("duties_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("rounding_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("refund_rounding_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Index("ix_orders_placed_at", "shop_id", "placed_at"),
+    Index("ix_orders_customer", "shop_id", "customer_id", postgresql_where=text("customer_id is not null")),
+)
+
+# ``is_tip``: the line is a tip and no goods; ``tip_cents`` of the order has it too. ``quantity`` is what was
+# ordered, ``refunded_quantity`` what refunds name, booked or not, and ``current_quantity`` what is left
+# (null: not stated). Pieces that are neither left nor refunded were removed and count nothing:
+# greatest(0, quantity - current_quantity - refunded_quantity).
+order_lines = Table(
+    "order_lines",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("order_gid", Text, primary_key=True),
+    Column("line_id", BigInteger, primary_key=True),
+    Column("sku", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("quantity", Integer, nullable=False),
+    Column("refunded_quantity", Integer, nullable=False, server_default=text("0")),
+    Column("price_cents", BigInteger, nullable=False),
+    Column("discount_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("is_taxable", Boolean, nullable=False, server_default=text("true")),
+    Column("is_gift_card", Boolean, nullable=False, server_default=text("false")),
+    Column("taxes", JSONB),
+    Column("product_id", BigInteger),
+    Column("staff_label", Text, nullable=False, server_default=_EMPTY),
+    Column("is_tip", Boolean, nullable=False, server_default=text("false")),
+    Column("current_quantity", Integer),
+)
+
+# A refund counts only where ``status`` is 'success', on the day of ``refunded_at`` (Shopify's
+# ``processed_at``, else ``created_at``); 'pending' and 'failed' book nothing. Amounts are in the shop's
+# currency: ``amount_cents`` is the money given back. Its parts, positive where the customer gets them: the
+# lines (``order_refund_lines``; a line of a tip is a part of ``tip_cents`` and no goods), shipping, duties,
+# ``tip_cents``, ``unexplained_cents`` (given back beyond every part that Shopify states) and
+# ``rounding_cents`` (the order's ``refund_rounding_cents``). ``adjustment_cents``, ``adjustment_tax_cents``
+# have Shopify's sign: negative where the customer got more than the other parts, so they are added to sales
+# as they are. Where the lines come to more than the money, the rest was never paid or pays an exchange: no
+# part of sales. ``transactions`` is a list of {"id", "status", "cents"}, what ``status`` is made of.
+order_refunds = Table(
+    "order_refunds",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("refund_id", BigInteger, primary_key=True),
+    Column("order_gid", Text, nullable=False),
+    Column("amount_cents", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("refunded_at", _at, nullable=False),
+    Column("shipping_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("shipping_tax_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("status", Text, nullable=False, server_default=text("'success'")),
+    Column("duties_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("tip_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("adjustment_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("adjustment_tax_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("unexplained_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("rounding_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("transactions", JSONB),
+    Index("ix_order_refunds_order", "shop_id", "order_gid"),
+    Index("ix_order_refunds_refunded_at", "shop_id", "refunded_at"),
+)
+
+order_refund_lines = Table(
+    "order_refund_lines",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("refund_line_id", BigInteger, primary_key=True),
+    Column("refund_id", BigInteger, nullable=False),
+    Column("order_gid", Text, nullable=False),
+    Column("line_id", BigInteger, nullable=False),
+    Column("quantity", Integer, nullable=False),
+    Column("subtotal_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("tax_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Index("ix_order_refund_lines_order", "shop_id", "order_gid"),
+)
+
+# Money that moved at Shopify for an order. ``payment_ref`` is the payment provider's own id of it, where it
+# says so (Stripe's ch_... or pi_...): what ties an order to its charge. ``currency`` is that of the money
+# that moved, the buyer's in a foreign sale. ``is_test``: no money moved, it counts nowhere.
+order_transactions = Table(
+    "order_transactions",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("order_transaction_id", BigInteger, primary_key=True),
+    Column("order_gid", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("gateway", Text, nullable=False, server_default=_EMPTY),
+    Column("amount_cents", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("parent_id", BigInteger),
+    Column("payment_ref", Text, nullable=False, server_default=_EMPTY),
+    Column("processed_at", _at, nullable=False),
+    Column("event_id", BigInteger),
+    Column("is_test", Boolean, nullable=False, server_default=text("false")),
+    Index("ix_order_transactions_order", "shop_id", "order_gid"),
+    Index(
+        "ix_order_transactions_payment_ref",
+        "shop_id",
+        "payment_ref",
+        postgresql_where=text("payment_ref <> ''"),
+    ),
+)

@@ -1,0 +1,131 @@
+"""What the refunds of an order come to: their state, the money, and which part of it is what. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+PENDING, SUCCESS, FAILED = "pending", "success", "failed"
+_OVER = frozenset({"error", "failure", "cancelled", "voided"})
+FURTHER = {"pending": 1, "error": 2, "failure": 3, "success": 4}
+"""A transaction carries no version: it starts pending, and what it became does not change any more."""
+
+
+class Payment(NamedTuple):
+    """A transaction by which a refund gives money back, and its amount in the shop's currency."""
+
+    status: str
+    cents: int
+
+
+class OrderMoney(NamedTuple):
+    """What of an order its refunds are settled against. ``removed_cents`` is what removed pieces cost."""
+
+    taxes_included: bool = False
+    tip_cents: int = 0
+    refund_rounding_cents: int = 0
+    removed_cents: int = 0
+
+
+class Settled(NamedTuple):
+    """The columns of a refund that depend on its order, its payments and the refunds before it."""
+
+    status: str
+    amount_cents: int
+    tip_cents: int = 0
+    unexplained_cents: int = 0
+    rounding_cents: int = 0
+
+
+class GivenBack(NamedTuple):
+    """What a refund came to, and comes to now."""
+
+    currency: str
+    before: Settled
+    now: Settled
+
+
+class RefundParts(NamedTuple):
+    """A refund as it is stored. ``goods_cents`` and ``goods_tax_cents`` are without the lines of tips.
+
+    ``payments`` None: the row is of before they were kept, and its amount stands.
+    """
+
+    refund_id: int
+    refunded_at: datetime
+    payments: Mapping[int, Payment] | None
+    goods_cents: int
+    goods_tax_cents: int
+    tip_line_cents: int
+    shipping_cents: int
+    shipping_tax_cents: int
+    duties_cents: int
+    adjustment_cents: int
+    adjustment_tax_cents: int
+    settled: Settled
+
+    def total_cents(self, *, taxes_included: bool) -> int:
+        """Return what Shopify's own parts come to."""
+        given = self.goods_cents + self.tip_line_cents + self.shipping_cents + self.shipping_tax_cents
+        tax = 0 if taxes_included else self.goods_tax_cents
+        return given + tax + self.duties_cents - self.adjustment_cents - self.adjustment_tax_cents
+
+
+def further_payment(one: Payment, other: Payment) -> Payment:
+    """Return the one of two states of a payment that is further on."""
+    return max(one, other, key=lambda payment: (FURTHER.get(payment.status, 0), payment))
+
+
+def status_of(payments: Iterable[Payment]) -> str:
+    """Return whether a refund with these payments counts.
+
+    It waits while any of them does, and fails where all failed. One without payments moved no money, as when
+    an edit removed a line: it counts.
+    """
+    statuses = {payment.status for payment in payments}
+    if statuses - _OVER - {SUCCESS}:
+        return PENDING
+    return SUCCESS if SUCCESS in statuses or not statuses else FAILED
+
+
+def settle_refunds(order: OrderMoney | None, refunds: Sequence[RefundParts]) -> dict[int, Settled]:
+    """Return what each of an order's refunds comes to, by id.
+
+    Money beyond a refund's parts first pays what refunds before it, or a removed piece, left owing to the
+    customer, then gives back the tip, for which Shopify's refund has no field, then is rounded cash; what is
+    left is unexplained. Parts beyond the money are no part of sales: they were never paid (a deposit), or
+    they pay an exchange. Without its order (None) a refund has no such parts yet.
+    """
+    settled: dict[int, Settled] = {}
+    balance = -order.removed_cents if order else 0
+    explained = 0
+    tips = (order.tip_cents if order else 0) - sum(
+        one.tip_line_cents for one in refunds if _settle(one).status == SUCCESS
+    )
+    rounding = order.refund_rounding_cents if order else 0
+    newest = 0
+    for one in sorted(refunds, key=lambda one: (one.refunded_at, one.refund_id)):
+        state = _settle(one)
+        if state.status == SUCCESS and order:
+            balance += state.amount_cents - one.total_cents(taxes_included=order.taxes_included)
+            beyond = max(0, balance - explained)
+            explained += beyond
+            tip = min(beyond, max(0, tips))
+            tips -= tip
+            rounded = min(beyond - tip, max(0, rounding))
+            state = state._replace(
+                tip_cents=tip + one.tip_line_cents, unexplained_cents=beyond - tip - rounded
+            )
+            rounding -= rounded
+            newest = one.refund_id
+        settled[one.refund_id] = state
+    if newest and order:
+        settled[newest] = settled[newest]._replace(rounding_cents=order.refund_rounding_cents)
+    return settled
+
+
+def _settle(one: RefundParts) -> Settled:
+    if one.payments is None:
+        return Settled(one.settled.status, one.settled.amount_cents)
+    status = status_of(one.payments.values())
+    paid = sum(payment.cents for payment in one.payments.values() if payment.status == SUCCESS)
+    return Settled(status, paid if status == SUCCESS else 0)

@@ -1,0 +1,180 @@
+"""Random orders and refunds as Shopify's payloads, each with what its customer finally paid."""
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+DAY = "2026-10-{:02}T12:00:00-07:00"
+
+
+@dataclass(slots=True)
+class History:
+    """Events of one order. ``paid`` is money in less money out, ``apart`` what of it is no sale."""
+
+    number: int
+    events: list[dict[str, Any]] = field(default_factory=list)
+    paid: int = 0
+    apart: int = 0
+    counts: bool = True
+
+    @property
+    def goods_and_shipping(self) -> int:
+        """What was finally paid for goods and shipping, without tax, tips, duties and gift cards."""
+        return self.paid - self.apart if self.counts else 0
+
+
+@dataclass(slots=True)
+class _Line:
+    """A line of an order; amounts are of all its pieces, ``net`` after the discount and without tax."""
+
+    id: int
+    kind: str
+    pieces: int
+    net: int
+    discount: int
+    gst: int
+    pst: int
+    removed: int = 0
+
+    @property
+    def tax(self) -> int:
+        return self.gst + self.pst
+
+    def of_pieces(self, pieces: int) -> tuple[int, int]:
+        """Return net and tax of ``pieces``."""
+        return self.net // self.pieces * pieces, self.tax // self.pieces * pieces
+
+
+def text(cents: int) -> str:
+    return f"{'-' if cents < 0 else ''}{abs(cents) // 100}.{abs(cents) % 100:02}"
+
+
+def money(cents: int, rng: Random) -> dict[str, Any]:
+    """Return an amount in the shop's currency and in the customer's, which is another one at times."""
+    own = {"amount": text(cents), "currency_code": "CAD"}
+    abroad = {"amount": text(cents * 7 // 10), "currency_code": "USD"}
+    return {"shop_money": own, "presentment_money": abroad if rng.random() < 0.3 else own}
+
+
+def draw_history(rng: Random, number: int) -> History:
+    """Return an order with up to three refunds, drawn from ``rng``."""
+    history = History(number)
+    included, unpaid = rng.random() < 0.3, rng.random() < 0.1
+    status = rng.choice(("voided", "expired")) if rng.random() < 0.15 else "pending" if unpaid else "paid"
+    is_test = rng.random() < 0.1
+    history.counts = not is_test and status in ("paid", "pending")
+    lines = [_draw_line(rng, number * 100 + place) for place in range(1, rng.randint(2, 5))]
+    shipping = _Line(0, "shipping", 1, rng.choice((0, 800, 1234)), 0, 40, 56)
+    if not shipping.net:
+        shipping.gst = shipping.pst = 0
+    duties, rounding = rng.choice((0, 0, 700)), 0
+    tips = sum(line.net for line in lines if line.kind == "tip")
+    sold = [line.of_pieces(line.pieces - line.removed) for line in lines]
+    total = sum(net + tax for net, tax in sold) + shipping.net + shipping.tax + duties
+    history.paid += total
+    history.apart += sum(tax for _, tax in sold) + shipping.tax + duties
+    history.apart += sum(sold[i][0] for i, line in enumerate(lines) if line.kind != "goods")
+    body = {
+        "id": number, "name": f"#{number}", "currency": "CAD", "financial_status": status, "test": is_test,
+        "created_at": DAY.format(5), "processed_at": DAY.format(6), "updated_at": DAY.format(6),
+        "cancelled_at": None, "taxes_included": included, "total_price": text(total + rounding),
+        "total_price_set": money(total, rng), "total_tip_received": text(tips),
+        "total_discounts": text(sum(line.discount for line in lines)), "total_tax": text(0),
+        "original_total_duties_set": money(duties, rng),
+        "total_shipping_price_set": money(shipping.net + (shipping.tax if included else 0), rng),
+        "shipping_lines": [{"id": number, "price": text(shipping.net), "tax_lines": _taxes(shipping, rng)}],
+        "line_items": [_line_body(line, rng, included=included) for line in lines],
+        "shipping_address": {"country_code": "CA", "province_code": "BC"},
+    }  # fmt: skip
+    history.events.append({"topic": "orders/create", "body": body})
+    for place in range(rng.choice((0, 0, 1, 2))):
+        _add_refund(rng, history, lines, shipping, place, included=included)
+        shipping = _Line(0, "shipping", 1, 0, 0, 0, 0)
+    left = {line.id: line.pieces - line.removed for line in lines}
+    later = body | {
+        "updated_at": DAY.format(22),
+        "line_items": [one | {"current_quantity": left[one["id"]]} for one in body["line_items"]],
+    }
+    history.events.append({"topic": "orders/updated", "body": later})
+    return history
+
+
+def _draw_line(rng: Random, line_id: int) -> _Line:
+    kind = rng.choices(("goods", "gift card", "tip"), (8, 1, 1))[0]
+    pieces = rng.randint(1, 3) if kind == "goods" else 1
+    each, taxed = rng.randint(100, 9999), kind == "goods"
+    gst, pst = (each * 5 // 100, each * 7 // 100) if taxed else (0, 0)
+    discount = rng.choice((0, rng.randint(1, 500))) * pieces if taxed else 0
+    removed = rng.randint(0, pieces - 1) if rng.random() < 0.2 else 0
+    return _Line(line_id, kind, pieces, each * pieces, discount, gst * pieces, pst * pieces, removed)
+
+
+def _taxes(line: _Line, rng: Random) -> list[dict[str, Any]]:
+    is_liable = rng.random() < 0.1
+    return [
+        {"title": title, "rate": rate, "price": text(cents), "price_set": money(cents, rng),
+         "channel_liable": is_liable}
+        for title, rate, cents in (("GST", 0.05, line.gst), ("Provincial", 0.07, line.pst))
+        if cents
+    ]  # fmt: skip
+
+
+def _line_body(line: _Line, rng: Random, *, included: bool) -> dict[str, Any]:
+    price = (line.net + line.discount + (line.tax if included else 0)) // line.pieces
+    tip = {"tip_payment_gateway": "shopify_payments"} if line.kind == "tip" else {}
+    return {
+        "id": line.id, "sku": line.kind[:4].upper(), "title": line.kind, "quantity": line.pieces,
+        "current_quantity": line.pieces - line.removed, "price": text(price), "price_set": money(price, rng),
+        "gift_card": line.kind == "gift card", "taxable": line.kind == "goods",
+        "tax_lines": _taxes(line, rng),
+        "discount_allocations": [{"amount": text(line.discount), "amount_set": money(line.discount, rng)}],
+        **tip,
+    }  # fmt: skip
+
+
+def _add_refund(
+    rng: Random, history: History, lines: list[_Line], shipping: _Line, place: int, *, included: bool
+) -> None:
+    """Add a refund of some pieces, the shipping at times, and a gesture or a fee beyond them."""
+    refund_id = history.number * 10 + place
+    status = rng.choices(("success", "pending", "failure"), (8, 1, 1))[0]
+    given, money_back, apart = [], 0, 0
+    for line in rng.sample(lines, rng.randint(0, len(lines))):
+        left = line.pieces - line.removed
+        if not left:
+            continue
+        pieces = rng.randint(1, left)
+        net, tax = line.of_pieces(pieces)
+        line.removed += pieces  # no later refund names these
+        money_back += net + tax
+        apart += tax + (net if line.kind != "goods" else 0)
+        subtotal = net + (tax if included else 0)
+        given.append(
+            {"id": refund_id * 10 + len(given), "line_item_id": line.id, "quantity": pieces,
+             "restock_type": "no_restock", "subtotal_set": money(subtotal, rng),
+             "total_tax_set": money(tax, rng)}
+        )  # fmt: skip
+    adjustments, shipped = [], []
+    if shipping.net and rng.random() < 0.4:
+        money_back += shipping.net + shipping.tax
+        apart += shipping.tax
+        stated = {"amount_set": money(-shipping.net, rng), "tax_amount_set": money(-shipping.tax, rng)}
+        adjustments.append({"id": refund_id, "kind": "shipping_refund", **stated})
+        if rng.random() < 0.5:  # one fact in two places
+            shipped.append({"id": refund_id, "subtotal_amount_set": money(shipping.net, rng),
+                            "tax_amount_set": money(shipping.tax, rng)})  # fmt: skip
+    if beyond := rng.choice((0, 0, 500, -min(300, money_back))):
+        money_back += beyond
+        adjustments.append({"id": refund_id + 1, "kind": "refund_discrepancy",
+                            "amount_set": money(-beyond, rng), "tax_amount_set": money(0, rng)})  # fmt: skip
+    payment = {"id": refund_id, "kind": "refund", "status": status, "amount": text(money_back),
+               "currency": "CAD"}  # fmt: skip
+    body = {
+        "id": refund_id, "order_id": history.number, "created_at": DAY.format(20), "refund_line_items": given,
+        "processed_at": DAY.format(21), "order_adjustments": adjustments, "refund_shipping_lines": shipped,
+        "total_duties_set": money(0, rng), "duties": [], "transactions": [payment] if money_back else [],
+    }  # fmt: skip
+    history.events.append({"topic": "refunds/create", "body": body})
+    if status == "success" or not money_back:
+        history.paid -= money_back
+        history.apart -= apart
