@@ -8,6 +8,7 @@ from typing import NamedTuple
 import orjson
 
 from services.core.reading import (
+    LARGEST_ID,
     Unreadable,
     as_count,
     as_id,
@@ -67,7 +68,8 @@ class OrderLine(NamedTuple):
 class Order(NamedTuple):
     """One state of an order, as one event told it. Money is in the shop's currency, not the buyer's.
 
-    None in ``subtotal_cents`` and its neighbours: the event did not say. ``shipping_taxes`` is JSON. From
+    ``variant_ids`` has a line's variant by the line's id; absent where the body does not state it. None in
+    ``subtotal_cents`` and its neighbours: the event did not say. ``shipping_taxes`` is JSON. From
     ``total_cents`` on stands all that is kept of it, and what ``content_digest`` is of.
     """
 
@@ -78,6 +80,7 @@ class Order(NamedTuple):
     updated_at: datetime
     version: Version
     customer: Customer | None
+    variant_ids: dict[int, int]
 
     total_cents: int
     financial_status: str
@@ -166,7 +169,8 @@ def read_order(item: WorkItem) -> Order:
         id_or_none(source.location_id, "location_id"),
     )
     told = (total_cents, financial_status, fulfillment_status, cancelled_at)
-    digest = blake2b(orjson.dumps((kept, told), default=tuple), digest_size=8).hexdigest()
+    variants = _read_variants(source.line_items)
+    digest = blake2b(orjson.dumps((kept, told, [*variants]), default=tuple), digest_size=8).hexdigest()
     return Order(
         item.shop_id,
         item.id,
@@ -175,6 +179,7 @@ def read_order(item: WorkItem) -> Order:
         updated_at,
         order_version(updated_at, cancelled_at, financial_status, fulfillment_status, total_cents, digest),
         read_customer(customer, updated_at) if customer and customer_id and is_told(customer) else None,
+        dict(variants),
         *(*told, *kept),
     )
 
@@ -197,6 +202,15 @@ def _read_lines(lines: Sequence[LineShape], currency: str) -> list[OrderLine]:
     if len(set(ids)) < len(ids):
         raise Unreadable("line_items", ids, "lines with an id each of its own")
     return read
+
+
+def _read_variants(lines: Sequence[LineShape]) -> list[tuple[int, int]]:
+    """Return the id of each line that is of a variant, with the variant's id. The lines are read already."""
+    return [
+        (as_id(line.id, "id"), line.variant_id)
+        for line in lines
+        if type(line.variant_id) is int and 0 < line.variant_id <= LARGEST_ID
+    ]
 
 
 def _read_line(line: LineShape, place: int, currency: str) -> OrderLine:

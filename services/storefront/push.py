@@ -1,4 +1,8 @@
-"""Topic ``inventory_push``: Shopify is told what up to 250 levels of a shop hold now, in one call."""
+"""Topic ``inventory_push``: sets the figures of up to 250 levels of a shop at Shopify, in one call.
+
+Nothing is set before Shopify's own figure is known: by an observation at least ``SETTLE`` newer than the last
+movement, else by a read.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -13,9 +17,21 @@ from services.core.errors import Misconfigured, NotYet, Refused, WorkError
 from services.ledger.work import Answers, Call, Done, Outcome, PreparedSet, WorkItem
 from services.providers.shopify_answers import KeySpent, StockMoved, Throttled, ThrottleStatus
 from services.storefront.admin import Access, find_access, open_access
+from services.storefront.level_moves import moves_of
 from services.storefront.levels import Level
-from services.storefront.push_batch import Ask, Batch, Member, find_batches, is_asked, make_key, plan_batches
-from services.storefront.push_record import Seen, Taught, record_taught
+from services.storefront.push_batch import (
+    KEY_GOOD_FOR,
+    Ask,
+    Batch,
+    Member,
+    find_batches,
+    is_asked,
+    make_key,
+    plan_batches,
+    plan_reads,
+)
+from services.storefront.push_plan import IS_OURS, LAST_MOVED_AT, SETTLE
+from services.storefront.push_record import HOP_WAIT, IS_READ, Seen, Taught, record_taught
 
 if TYPE_CHECKING:
     from services.providers import shopify_admin
@@ -27,6 +43,8 @@ TURNS = 5
 """How often one try asks anew for those that no refusal names."""
 
 _AGAIN = timedelta(seconds=2)
+
+_IN_DOUBT = NotYet("shopify.push_in_doubt", "an earlier push of this level has no answer yet", wait=HOP_WAIT)
 
 
 class Shelf(Protocol):
@@ -52,20 +70,45 @@ OpenShelf = Callable[[Access], Shelf]
 
 
 class Found(NamedTuple):
-    """A level as its row has it."""
+    """A level as its row has it. ``is_settled``: Shopify was observed long enough after the last movement.
+
+    ``is_placed``: the location of each movement since the count is known.
+    """
 
     level: Level
     available: int
     known: int | None
+    is_ours: bool
+    is_settled: bool
+    is_placed: bool
 
 
-_FIND_LEVELS = """
-select v.shop_id, v.key, l.inventory_item_id, l.location_id, l.sku, l.available, l.shopify_available
+_FIND_LEVELS = f"""
+select v.shop_id, v.key, l.inventory_item_id, l.location_id, l.sku, l.available, l.shopify_available,
+       {IS_OURS}, coalesce(l.observed_at >= {LAST_MOVED_AT} + %(settle)s, true),
+       not exists (select from {moves_of("l", "l.counted_at")} m where m.location_id is null)
   from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key)
   join inventory_levels l on l.shop_id = v.shop_id
        and l.inventory_item_id = split_part(v.key, ':', 1)::bigint
        and l.location_id = split_part(v.key, ':', 2)::bigint
+  left join shop_config c on c.shop_id = l.shop_id
  where l.disconnected_at is null
+"""  # noqa: S608
+
+# A call whose answer was lost and that will be sent again holds the level; one that a person or the ledger
+# gave up may still arrive for as long as its key is good.
+_FIND_DOUBTFUL = """
+with mine as (
+  select * from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key)
+)
+select o.shop_id, o.key, true from mine v
+  join work_queue o on o.topic = 'inventory_push' and o.shop_id = v.shop_id and o.key = v.key
+ where o.status in ('pending', 'error') and o.locked_at is null and o.payload ? 'quantity'
+ union
+select o.shop_id, o.key, false from mine v
+  join work_queue o on o.topic = 'inventory_push' and o.shop_id = v.shop_id and o.key = v.key
+ where o.status in ('dead', 'discarded') and o.payload ? 'quantity' and o.finished_at > %(since)s
+ order by 3
 """
 
 
@@ -80,17 +123,22 @@ class InventoryPush:
 
         Levels of one shop go out together. What is asked is stored with the items before the call. A later
         try asks for the same, since it goes out under the same idempotency key; a figure that changed
-        meanwhile is a later push's.
+        meanwhile is a later push's. While the outcome of another push of the level is unknown, this one
+        waits. Where Shopify's own figure is not known, the call only reads it.
         """
         found = _find_levels(tx, items)
+        doubtful = _find_doubtful(tx, [item for item in items if not is_asked(item)], now)
         access = find_access(tx, {item.shop_id for item in items})
         plans: dict[int, Call | Outcome] = {}
         fresh: list[Ask] = []
+        unread: list[Ask] = []
         asked: list[Ask] = []
         for item in items:
             here, way = found.get((item.shop_id, item.key)), access[item.shop_id]
             if here is None:
                 plans[item.id] = Done("no_level")
+            elif not here.is_ours:
+                plans[item.id] = Done("not_ours")
             elif not is_asked(item) and here.available == here.known:
                 plans[item.id] = Done("in_sync")
             elif isinstance(way, Misconfigured):
@@ -99,9 +147,15 @@ class InventoryPush:
                 # It may have happened. Whatever the figures say by now, only the answer tells.
                 change_from = item.payload.get("change_from_quantity")
                 asked.append(Ask(item, here.level, item.payload["quantity"], change_from, here.known))
+            elif not here.is_placed:
+                plans[item.id] = Done("location_unknown")
+            elif is_held := doubtful.get((item.shop_id, item.key)):
+                plans[item.id] = _IN_DOUBT
             else:
-                fresh.append(Ask(item, here.level, here.available, here.known, here.known))
-        for batch in [*plan_batches(fresh, now), *find_batches(tx, asked, now)]:
+                ask = Ask(item, here.level, here.available, here.known, here.known)
+                is_known = item.payload.get(IS_READ) or (here.is_settled and is_held is None)
+                (fresh if is_known and here.known is not None else unread).append(ask)
+        for batch in [*plan_batches(fresh, now), *plan_reads(unread), *find_batches(tx, asked, now)]:
             way = access[batch.shop_id]
             assert not isinstance(way, Misconfigured)  # noqa: S101 - those got their outcome above
             act = partial(self._act, batch, way)
@@ -204,7 +258,10 @@ class _Trial:
                 continue
             verdict = "in_sync" if there.available == ask.quantity else "superseded"
             self.outcomes[ask.item.id] = Done(verdict)
-            self.taught.seen.append(Seen(ask, there.available, there.updated_at, verdict, hops))
+            # What a call of ours may have written, or is known already, is not Shopify's own word.
+            is_own = ask in self.doubtful and is_asked(ask.item) and there.available == ask.quantity
+            updated_at = None if is_own or there.available == ask.known else there.updated_at
+            self.taught.seen.append(Seen(ask, there.available, updated_at, verdict, hops))
 
     def fail(self, asks: Sequence[Ask], fault: WorkError) -> None:
         """``fault`` is the outcome of ``asks``, and what it says of the shop is learned."""
@@ -237,6 +294,22 @@ class _Trial:
 def _find_levels(tx: Connection, items: Sequence[WorkItem]) -> dict[tuple[int, str], Found]:
     rows = tx.exec_driver_sql(
         _FIND_LEVELS,
-        {"shop_id": int_array(item.shop_id for item in items), "key": text_array([i.key for i in items])},
+        {
+            "shop_id": int_array(item.shop_id for item in items),
+            "key": text_array([item.key for item in items]),
+            "settle": SETTLE,
+        },
     )
-    return {(r[0], r[1]): Found(Level(r[0], r[2], r[3], r[4]), r[5], r[6]) for r in rows}
+    return {(r[0], r[1]): Found(Level(r[0], r[2], r[3], r[4]), *r[5:]) for r in rows}
+
+
+def _find_doubtful(tx: Connection, items: Sequence[WorkItem], now: datetime) -> dict[tuple[int, str], bool]:
+    """Return the (shop, key) of which another push may have gone out, and whether it is to be sent again."""
+    if not items:
+        return {}
+    values = {
+        "shop_id": int_array(item.shop_id for item in items),
+        "key": text_array([item.key for item in items]),
+        "since": now - KEY_GOOD_FOR,
+    }
+    return {(row[0], row[1]): row[2] for row in tx.exec_driver_sql(_FIND_DOUBTFUL, values)}

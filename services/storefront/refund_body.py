@@ -14,7 +14,7 @@ from services.core.reading import (
     read_money,
 )
 from services.ledger.work import WorkItem
-from services.storefront.body import find_number_money, find_shop_currency, find_shop_money
+from services.storefront.body import find_id, find_number_money, find_shop_currency, find_shop_money
 from services.storefront.order_body import order_gid
 from services.storefront.topic_body import read_event
 
@@ -35,6 +35,8 @@ class RefundLine(NamedTuple):
     is_restocked: bool
     subtotal_cents: int
     tax_cents: int
+    variant_id: int | None = None
+    location_id: int | None = None
 
 
 class Refund(NamedTuple):
@@ -71,6 +73,7 @@ def join_refunds(one: Refund, other: Refund) -> Refund:
         lines[line.refund_line_id] = line._replace(
             quantity=max(line.quantity, twin.quantity),
             is_restocked=line.is_restocked or twin.is_restocked,
+            location_id=max((at for at in (line.location_id, twin.location_id) if at), default=None),
             subtotal_cents=max(line.subtotal_cents, twin.subtotal_cents),
             tax_cents=max(line.tax_cents, twin.tax_cents),
         )
@@ -170,6 +173,8 @@ def _read_line(line: Mapping[str, Any], place: int, currency: str) -> RefundLine
             # Without any currency there is no telling what the figures mean; Shopify states one.
             _in_shop_money(line, "subtotal", currency) if currency else 0,
             _in_shop_money(line, "total_tax", currency) if currency else 0,
+            find_id(sold, "variant_id") if isinstance(sold, dict) else None,
+            find_id(line, "location_id"),
         )
     except Unreadable as fault:
         raise fault.within(f"refund_line_items[{place}]") from None

@@ -14,7 +14,8 @@ from services.core.locks import lock_objects
 from services.core.reading import read_set
 from services.ledger.said import Change, plan_path, said_by
 from services.ledger.work import Done, Effects, NewWork, WorkItem
-from services.storefront.levels import Movement, record_movements
+from services.storefront.levels import Movement
+from services.storefront.movements import record_movements
 from services.storefront.push_plan import Cause, plan_pushes
 from services.storefront.refund_body import Refund, RefundLine, join_refunds, read_refund
 from services.storefront.said import order_label, say_refund, say_refunded
@@ -197,16 +198,20 @@ def _record_returns(
 ) -> tuple[list[NewWork], dict[int, list[Step]]]:
     """What was restocked is back; return the pushes due, and per work item the steps of stock it made."""
     restocked = [
-        (refund, line) for refund in refunds for line in refund.lines if line.is_restocked and line.sku
+        (refund, line)
+        for refund in refunds
+        for line in refund.lines
+        if line.is_restocked and (line.sku or line.variant_id)
     ]
     returns = [
-        Movement(r.shop_id, f"refund-line:{line.refund_line_id}", line.sku, line.quantity, r.refunded_at)
+        Movement(r.shop_id, f"refund-line:{line.refund_line_id}", line.sku, line.quantity, r.refunded_at,
+                 line.variant_id, line.location_id)
         for r, line in restocked
-    ]
+    ]  # fmt: skip
     causes = {(r.shop_id, line.sku): Cause(r.event_id, r.request_id) for r, line in restocked}
     shifts = record_movements(tx, returns, now)
     steps = plan_steps(shifts, [(r.work_id, move) for (r, _), move in zip(restocked, returns, strict=True)])
-    return plan_pushes(tx, [shift.level for shift in shifts], causes), steps
+    return plan_pushes(tx, [shift.level for shift in shifts], causes, now), steps
 
 
 def _say_refunds(
