@@ -13,6 +13,7 @@ _LINE = f"""
         discountAllocations {{ allocatedAmountSet {{ {_MONEY} }} }}
         taxLines(first: 4) {{ title rate priceSet {{ {_MONEY} }} }}
         product {{ id }}
+        variant {{ id }}
         customAttributes {{ key value }}"""
 _TRANSACTION = f"""
         id kind status gateway authorizationCode paymentId receiptJson createdAt processedAt
@@ -25,7 +26,7 @@ _REFUND = f"""
         nodes {{
           id quantity restockType
           location {{ id }}
-          lineItem {{ id sku }}
+          lineItem {{ id sku variant {{ id }} }}
           subtotalSet {{ {_MONEY} }}
           totalTaxSet {{ {_MONEY} }}
         }}
@@ -148,7 +149,7 @@ query ReadRefundLines($id: ID!, $after: String!) {{
       nodes {{
         id quantity restockType
         location {{ id }}
-        lineItem {{ id sku }}
+        lineItem {{ id sku variant {{ id }} }}
         subtotalSet {{ {_MONEY} }}
         totalTaxSet {{ {_MONEY} }}
       }}

@@ -169,8 +169,7 @@ def read_order(item: WorkItem) -> Order:
         id_or_none(source.location_id, "location_id"),
     )
     told = (total_cents, financial_status, fulfillment_status, cancelled_at)
-    variants = _read_variants(source.line_items)
-    digest = blake2b(orjson.dumps((kept, told, [*variants]), default=tuple), digest_size=8).hexdigest()
+    digest = blake2b(orjson.dumps((kept, told), default=tuple), digest_size=8).hexdigest()
     return Order(
         item.shop_id,
         item.id,
@@ -179,7 +178,7 @@ def read_order(item: WorkItem) -> Order:
         updated_at,
         order_version(updated_at, cancelled_at, financial_status, fulfillment_status, total_cents, digest),
         read_customer(customer, updated_at) if customer and customer_id and is_told(customer) else None,
-        dict(variants),
+        _find_variants(source.line_items),
         *(*told, *kept),
     )
 
@@ -204,13 +203,13 @@ def _read_lines(lines: Sequence[LineShape], currency: str) -> list[OrderLine]:
     return read
 
 
-def _read_variants(lines: Sequence[LineShape]) -> list[tuple[int, int]]:
-    """Return the id of each line that is of a variant, with the variant's id. The lines are read already."""
-    return [
-        (as_id(line.id, "id"), line.variant_id)
+def _find_variants(lines: Sequence[LineShape]) -> dict[int, int]:
+    """Return the variant of each line that is of one, by the line's id. The lines are read already."""
+    return {
+        line.id: line.variant_id
         for line in lines
         if type(line.variant_id) is int and 0 < line.variant_id <= LARGEST_ID
-    ]
+    }
 
 
 def _read_line(line: LineShape, place: int, currency: str) -> OrderLine:
