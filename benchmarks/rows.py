@@ -46,8 +46,9 @@ def make_empty_template(servers: Servers) -> None:
 
 LEVELS = """
 insert into inventory_levels (shop_id, inventory_item_id, location_id, sku, available, observed_available,
-                              observed_at, shopify_available, changed_at)
-select s.id, %(first)s + n, 1, 'SKU-' || lpad(n::text, 5, '0'), 100000, 100000, %(seen)s, 100000, %(seen)s
+                              observed_at, shopify_available, changed_at, counted_available, counted_at)
+select s.id, %(first)s + n, 1, 'SKU-' || lpad(n::text, 5, '0'), 100000, 100000, %(seen)s, 100000, %(seen)s,
+       100000, %(counted)s
 from shops s cross join generate_series(0, %(skus)s - 1) n
 """
 
@@ -59,7 +60,7 @@ def make_ready_template(
 
     They are of the first ``shops`` shops, in turn.
 
-    With ``has_levels`` every shop has every sku in stock, so an order changes levels and pushes follow.
+    With ``has_levels`` every shop owns and counted every sku, so an order changes levels and pushes follow.
     """
     url = create_database(servers, READY, template=EMPTY)
     now = datetime.now(UTC)
@@ -88,8 +89,14 @@ def make_ready_template(
             "from inbound_events order by id"
         )
         if has_levels:
-            seen = FIRST_PLACED - timedelta(days=1)
-            conn.execute(LEVELS, {"first": FIRST_VARIANT_ID, "seen": seen, "skus": SKUS})
+            # Counted before the orders and observed after them: the orders left Shopify's own figures alone.
+            conn.execute("update shop_config set stock_owner = 'shopfleet'")
+            counted, seen = (
+                FIRST_PLACED - timedelta(days=1),
+                FIRST_PLACED + timedelta(minutes=2, seconds=count),
+            )
+            values = {"first": FIRST_VARIANT_ID, "seen": seen, "counted": counted, "skus": SKUS}
+            conn.execute(LEVELS, values)
         last = conn.execute("select max(id) from work_queue").fetchone()
     if last is None or last[0] != count:
         raise BenchmarkFailed(f"prepared rows should end at id {count}, not {last}")

@@ -56,10 +56,14 @@ class Quantity(NamedTuple):
 
 
 class HeldLevel(NamedTuple):
-    """What Shopify holds available at a level, and when the level last changed."""
+    """What Shopify holds available at a level, and when the level last changed.
+
+    ``on_hand`` is all that lies there: available, committed, reserved, damaged and the like.
+    """
 
     available: int
     updated_at: datetime | None
+    on_hand: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +166,10 @@ class ShopifyAdmin:
             nodes = self.execute(READ_LEVELS, variables, changes=False).get("nodes") or ()
             for place, node in zip(part, nodes, strict=False):
                 level = find_dict(node or {}, "inventoryLevel")
-                for entry in level.get("quantities") or ():
-                    if entry["name"] == "available":
-                        held[place] = HeldLevel(entry["quantity"], find_instant(level.get("updatedAt")))
+                by_name = {one["name"]: one["quantity"] for one in level.get("quantities") or ()}
+                if "available" in by_name:
+                    changed_at = find_instant(level.get("updatedAt"))
+                    held[place] = HeldLevel(by_name["available"], changed_at, by_name.get("on_hand"))
         return held
 
     def _post(self, document: str, variables: Mapping[str, Any], *, changes: bool) -> httpx.Response:

@@ -18,7 +18,7 @@ query ReadLevels($items: [ID!]!, $location: ID!) {
       inventoryLevel(locationId: $location) {
         id
         updatedAt
-        quantities(names: ["available"]) { name quantity }
+        quantities(names: ["available", "on_hand"]) { name quantity }
       }
     }
   }

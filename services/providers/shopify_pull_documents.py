@@ -15,6 +15,7 @@ _LINE = f"""
         discountAllocations {{ allocatedAmountSet {{ {_MONEY} }} }}
         taxLines(first: 4) {{ {_TAX} }}
         product {{ id }}
+        variant {{ id }}
         customAttributes {{ key value }}"""
 _TRANSACTION = f"""
         id kind status gateway test authorizationCode paymentId receiptJson createdAt processedAt
@@ -31,7 +32,7 @@ _REFUND = f"""
         nodes {{
           id quantity restockType
           location {{ id }}
-          lineItem {{ id sku }}
+          lineItem {{ id sku variant {{ id }} }}
           subtotalSet {{ {_MONEY} }}
           totalTaxSet {{ {_MONEY} }}
         }}
@@ -158,7 +159,7 @@ query ReadRefundLines($id: ID!, $after: String!) {{
       nodes {{
         id quantity restockType
         location {{ id }}
-        lineItem {{ id sku }}
+        lineItem {{ id sku variant {{ id }} }}
         subtotalSet {{ {_MONEY} }}
         totalTaxSet {{ {_MONEY} }}
       }}

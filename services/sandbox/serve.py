@@ -14,7 +14,8 @@ scope for], ``subscriptions`` [{topic, uri}], ``delete_subscriptions`` [topics o
 the newest state of each object wins: ``orders``, ``refunds``, ``order_transactions``, ``fulfillments``,
 ``products``, ``inventory_items``, ``inventory_levels``, ``locations``, or ``webhooks`` [{topic, body}] of any
 of these, deletions and ``shop/update``. ``fulfillment_orders`` and ``returns`` {id, order_id, status,
-updated_at...} are given whole: their webhooks tell parts.
+updated_at...} are given whole: their webhooks tell parts. ``sales`` [{topic, body, inventory_behaviour}] are
+orders and refunds that happen now: the shop takes the pieces off its own stock, but for ``bypass``.
 
 A ``stripe_key`` with any of ``charges``, ``refunds``, ``disputes``, ``payouts``, ``payment_intents``,
 ``balance_transactions``, ``events`` (each listed, and its object put there), ``objects`` {path: object},

@@ -153,7 +153,9 @@ class Goods:
             "updatedAt": at,
             "item": lambda **_asked: self.item(item),
             "location": lambda **_asked: self.location(location),
-            "quantities": partial(_quantities, name, self._stock.levels[place], at),
+            "quantities": partial(
+                _quantities, name, self._stock.levels[place], self._stock.on_hand(place), at
+            ),
         }
 
     def changes(self, group: Node) -> list[Node]:
@@ -203,9 +205,9 @@ class Goods:
         }
 
 
-def _quantities(level: str, available: int, at: str, *, names: list[str]) -> list[Node]:
-    # Nothing is committed, reserved or on its way in the sandbox: what is on hand is available.
-    held = {"available": available, "on_hand": available}
+def _quantities(level: str, available: int, on_hand: int, at: str, *, names: list[str]) -> list[Node]:
+    # Nothing is reserved, damaged or on its way in the sandbox: what is on hand is available or committed.
+    held = {"available": available, "on_hand": on_hand, "committed": on_hand - available}
     return [
         {
             "__typename": "InventoryQuantity",

@@ -43,6 +43,7 @@ class Records:
     )
     variants: dict[int, int] = field(default_factory=dict)
     """Product ids by the inventory item id of their variants."""
+    items_of_variants: dict[int, int] = field(default_factory=dict)
     shop: Body = field(default_factory=dict)
 
     def feed(self, kind: str, bodies: Iterable[Body]) -> None:
@@ -84,6 +85,7 @@ class Records:
             for variant in body.get("variants") or ():
                 if variant.get("inventory_item_id"):
                     self.variants[int(variant["inventory_item_id"])] = number
+                    self.items_of_variants[int(variant["id"])] = int(variant["inventory_item_id"])
 
     def _touch(self, order_id: int, at: str) -> None:
         self.touched_at[order_id] = max(self.touched_at.get(order_id, ""), at)

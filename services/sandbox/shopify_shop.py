@@ -82,6 +82,10 @@ class ShopifyShop:
             self.records.feed(kind, asked.get(kind, ()))
         for told in asked.get("webhooks", ()):
             self._hear(str(told["topic"]), told["body"], now)
+        for sale in asked.get("sales", ()):
+            self._hear(str(sale["topic"]), sale["body"], now)
+            if str(sale.get("inventory_behaviour") or "").lower() != "bypass":
+                self._sell(str(sale["topic"]), sale["body"])
         for topic_and_uri in asked.get("subscriptions", ()):
             self.subscriptions.create(topic_and_uri["topic"], topic_and_uri, now)
         for name in asked.get("delete_subscriptions", ()):
@@ -186,6 +190,28 @@ class ShopifyShop:
             self.records.drop(kind, int(body["id"]))
         elif kind in kinds.KINDS:
             self.records.feed(kind, [body])
+
+    def _sell(self, topic: str, body: dict[str, Any]) -> None:
+        """The shop's own stock moves as Shopify's does: by an order's lines, and by what a refund restocks.
+
+        A line's item is known by its variant, of a product that was given before.
+        """
+        if topic.startswith("orders/") and topic not in ("orders/delete", "orders/edited"):
+            at = instant(body.get("updated_at")) or utc_text(utc_now())
+            for line in body.get("line_items") or ():
+                item = self.records.items_of_variants.get(int(line.get("variant_id") or 0))
+                place = self.stock.find_place(item, body.get("location_id")) if item else None
+                if place:
+                    is_open = body.get("location_id") is None
+                    self.stock.sell(int(line["id"]), place, int(line["quantity"]), at, is_open=is_open)
+        elif topic == "refunds/create":
+            at = instant(body.get("created_at")) or utc_text(utc_now())
+            for line in body.get("refund_line_items") or ():
+                if line.get("restock_type") in ("return", "cancel") and line.get("location_id"):
+                    self.stock.restock(
+                        int(line["id"]), int(line["line_item_id"]), int(line["location_id"]),
+                        int(line["quantity"]), at,
+                    )  # fmt: skip
 
     def _hold_levels(self, name: str, levels: Iterable[dict[str, Any]], now: str) -> None:
         for level in levels:

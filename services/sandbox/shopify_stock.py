@@ -57,6 +57,12 @@ class Stock:
     running: set[str] = field(default_factory=set)
     """Keys whose answer is still on its way."""
     deleted_items: set[int] = field(default_factory=set)
+    committed: dict[Place, int] = field(default_factory=dict)
+    """Pieces that open orders hold: on hand, and not available."""
+    sold: dict[int, tuple[Place, int]] = field(default_factory=dict)
+    """What each line of an order took, by its id."""
+    restocked: set[int] = field(default_factory=set)
+    """Lines of refunds whose pieces are back."""
     is_strict: bool = False
     replayed: int = 0
 
@@ -72,6 +78,36 @@ class Stock:
             self.changed_at[place] = at
             self.locations_of.setdefault(place[0], set()).add(place[1])
             self.items_at.setdefault(place[1], set()).add(place[0])
+
+    def on_hand(self, place: Place) -> int:
+        """Return the pieces that lie there: available and committed."""
+        return self.levels[place] + self.committed.get(place, 0)
+
+    def find_place(self, item: int, location: int | None) -> Place | None:
+        """Return where ``item`` is sold from: ``location``, else the first that stocks it; None: nowhere."""
+        stocked = sorted(self.locations_of.get(item, ()))
+        chosen = location if location in stocked or not stocked else stocked[0]
+        return (item, chosen) if chosen in stocked and chosen is not None else None
+
+    def sell(self, line_id: int, place: Place, quantity: int, at: str, *, is_open: bool) -> None:
+        """The line has taken ``quantity`` pieces, whatever it took before; ``is_open``: still there."""
+        place, before = self.sold.get(line_id, (place, 0))
+        if place in self.levels and quantity != before:
+            self.hold(place, self.levels[place] - (quantity - before), at)
+            if is_open:
+                self.committed[place] = self.committed.get(place, 0) + quantity - before
+        self.sold[line_id] = (place, quantity)
+
+    def restock(self, refund_line_id: int, line_id: int, location: int, quantity: int, at: str) -> None:
+        """Pieces of a sold line are back at ``location``, once."""
+        if refund_line_id in self.restocked or line_id not in self.sold:
+            return
+        self.restocked.add(refund_line_id)
+        place = (self.sold[line_id][0][0], location)
+        if place in self.levels:
+            self.hold(place, self.levels[place] + quantity, at)
+            if place in self.committed:
+                self.committed[place] = max(self.committed[place] - quantity, 0)
 
     def set_quantities(self, asked: dict[str, Any], key: str, now: datetime) -> Node:
         """Return the payload of ``inventorySetQuantities``: all quantities changed, or none.

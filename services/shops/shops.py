@@ -19,7 +19,7 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 _MAIL = re.compile(r"[^@\s,;<>\x00]{1,64}@[^@\s,;<>\x00]{1,255}")
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com")
 _OF_SHOP = ("name", "timezone", "currency")
-_OF_CONFIG = ("owner_email", "accountant_email", "shopify_domain", "stock_location_id")
+_OF_CONFIG = ("owner_email", "accountant_email", "shopify_domain", "stock_location_id", "stock_owner")
 FIELDS = _OF_SHOP + _OF_CONFIG
 """What ``set_shop`` may change. A slug stays: it is in the webhook addresses the providers hold."""
 
@@ -31,7 +31,10 @@ _WANTED = {
     "accountant_email": "one mail address such as books@example.com",
     "shopify_domain": "the name that Shopify gave the shop, such as harbour.myshopify.com",
     "stock_location_id": "the location's number at Shopify, digits only",
+    "stock_owner": "shopify or shopfleet (pool:NAME is not available yet)",
 }
+OWNERS = ("shopify", "shopfleet")
+"""Who owns a shop's stock figures: Shopify (we only follow them), or we (counts entered here are pushed)."""
 
 
 class ShopInvalid(ShopfleetError):
@@ -55,6 +58,7 @@ class Shop:
     accountant_email: str
     shopify_domain: str
     stock_location_id: str
+    stock_owner: str
     created_at: datetime
     former_shopify_domains: tuple[str, ...] = ()
     """Webhooks that name one of these still belong to the shop."""
@@ -76,6 +80,7 @@ def add_shop(
     accountant_email: str = "",
     shopify_domain: str = "",
     stock_location_id: str = "",
+    stock_owner: str = "shopify",
     now: datetime,
     by: str = "fleet",
     request_id: str = "",
@@ -89,6 +94,7 @@ def add_shop(
         "accountant_email": accountant_email,
         "shopify_domain": normal_domain(shopify_domain),
         "stock_location_id": stock_location_id,
+        "stock_owner": stock_owner,
     }
     faults = [] if _SLUG.fullmatch(slug) else [f"slug={slug!r} should be 1 to 40 of a-z, 0-9 and '-'"]
     _refuse(faults + _find_faults(fields))
@@ -198,7 +204,8 @@ def _read_shop(row: Mapping[Any, Any]) -> Shop:
 
 
 def _all_shops() -> Select[Any]:
-    texts = [func.coalesce(shop_config.c[field], "").label(field) for field in _OF_CONFIG]
+    absent = {"stock_owner": OWNERS[0]}
+    texts = [func.coalesce(shop_config.c[field], absent.get(field, "")).label(field) for field in _OF_CONFIG]
     return select(
         shops.c.id,
         shops.c.slug,
@@ -220,6 +227,7 @@ def _find_faults(fields: Mapping[str, str]) -> list[str]:
         "accountant_email": lambda value: not value or _MAIL.fullmatch(value),
         "shopify_domain": lambda value: not value or _DOMAIN.fullmatch(value),
         "stock_location_id": lambda value: not value or (value.isascii() and value.isdecimal()),
+        "stock_owner": OWNERS.__contains__,
     }
     return [
         f"{field}={value!r} should be {_WANTED[field]}"

@@ -38,6 +38,7 @@ shop_config = Table(
     Column("accountant_email", Text, nullable=False, server_default=text("''")),
     Column("shopify_domain", Text, nullable=False, server_default=text("''")),
     Column("stock_location_id", Text, nullable=False, server_default=text("''")),
+    Column("stock_owner", Text, nullable=False, server_default=text("'shopify'")),
     Column("last_daily_run", JSONB),
     Column("settings", JSONB, nullable=False, server_default=text("'{}'")),
     Column("former_shopify_domains", ARRAY(Text), nullable=False, server_default=text("'{}'")),

@@ -1,4 +1,4 @@
-"""Inventory items: what a piece costs the shop, whether Shopify counts it, and whether it is still there."""
+"""Inventory items: sku, cost of a piece, whether Shopify counts it, and whether it still exists."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -35,29 +35,29 @@ class InventoryItem(NamedTuple):
 
 
 def ingest_inventory_items(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
-    """Every item stands as its newest event told it; the levels of a deleted one are off the shelf for good.
+    """Every item stands as its newest event told it, and its levels have its sku.
+
+    The levels of a deleted item are off the shelf for good.
 
     A deletion counts where the item, a variant of it or a level of it is recorded.
     """
     currencies = _find_currencies(tx, {item.shop_id for item in items})
     read = read_set(items, partial(_read, currencies=currencies, now=now), _KIND.code)
     ingested = record_told(tx, items, read, _KIND)
-    gone = {key: item for key, item in ingested.changed.items() if ingested.rows[key].deleted_at is not None}
-    alignment = align_levels(tx, gone.keys(), now)
-    causes = {
-        (one.level.shop_id, one.level.sku): gone[one.level.shop_id, one.level.inventory_item_id]
+    changed = ingested.changed
+    alignment = align_levels(tx, changed.keys(), now)
+    of_sku = {
+        (one.level.shop_id, one.level.sku): changed[one.level.shop_id, one.level.inventory_item_id]
         for one in alignment.aligned
     }
-    pushes = plan_pushes(
-        tx, alignment.to_push, {sku: Cause(item.event_id, item.request_id) for sku, item in causes.items()}
-    )
+    causes = {sku: Cause(item.event_id, item.request_id) for sku, item in of_sku.items()}
     say_aligned(
         ingested.said,
         alignment,
-        {key: item.id for key, item in gone.items()},
-        {sku: item.id for sku, item in causes.items()},
+        {key: item.id for key, item in changed.items()},
+        {sku: item.id for sku, item in of_sku.items()},
     )
-    return ingested.effects(items, pushes)
+    return ingested.effects(items, plan_pushes(tx, alignment.to_push, causes, now))
 
 
 def _find_currencies(tx: Connection, shops: Collection[int]) -> dict[int, str]:

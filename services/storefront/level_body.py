@@ -5,10 +5,8 @@ from typing import NamedTuple
 
 from services.core.reading import read_count, read_id, read_instant
 from services.ledger.work import WorkItem
+from services.storefront.levels import LevelKey
 from services.storefront.topic_body import read_event
-
-LevelKey = tuple[int, int, int]
-"""(shop, inventory item, location)."""
 
 
 class Observation(NamedTuple):

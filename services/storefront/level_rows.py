@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.arrays import instant_array, int_array, text_array
-from services.storefront.level_body import Disconnection, LevelKey, Observation
-from services.storefront.levels import Shift, lock_stock, recount_levels
+from services.storefront.level_body import Disconnection, Observation
+from services.storefront.level_moves import recount_levels
+from services.storefront.levels import LevelKey, Shift, level_arrays, lock_levels, lock_stock
 from services.storefront.newest import UNTOLD
 
 
 class Known(NamedTuple):
-    """A level as its row has it; ``sku`` is what it should be: the variant's, where one is known.
+    """A level as its row has it; ``sku`` is what it should be: its item's, where that is known.
 
-    ``gone_at`` is when its item was deleted.
+    ``gone_at`` is when its item was deleted. ``is_counted``: the figure is ours, by a count entered here.
     """
 
     sku: str
@@ -25,6 +26,7 @@ class Known(NamedTuple):
     available: int | None
     disconnected_at: datetime | None
     gone_at: datetime | None
+    is_counted: bool
 
     @property
     def figures(self) -> dict[str, Any] | None:
@@ -41,23 +43,26 @@ class Known(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What a set wrote: the levels that count otherwise, those seen and stocked, those disconnected."""
+    """What a set wrote: the counted levels with another figure, those seen and stocked, those cut."""
 
     shifts: list[Shift]
     on_shelf: frozenset[LevelKey]
     cut: frozenset[LevelKey]
 
 
-_FIND = """
-select v.shop_id, v.item, v.location, coalesce(t.sku, l.sku, ''), coalesce(l.sku, ''), l.observed_at,
+SKU_OF_ITEM = "case when i.updated_at > t.updated_at then i.sku else coalesce(t.sku, i.sku) end"
+"""The sku of an item as its variant ``t`` or its inventory item ``i`` has it, the newer of them; or null."""
+
+_FIND = f"""
+select v.shop_id, v.item, v.location, coalesce({SKU_OF_ITEM}, l.sku, ''), coalesce(l.sku, ''), l.observed_at,
        l.observed_available, l.shopify_available, l.available, l.disconnected_at,
-       least(t.deleted_at, i.deleted_at)
+       least(t.deleted_at, i.deleted_at), l.counted_at is not null
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
   left join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
                               and l.location_id = v.location
   left join variants t on t.shop_id = v.shop_id and t.inventory_item_id = v.item
   left join inventory_items i on i.shop_id = v.shop_id and i.inventory_item_id = v.item
-"""
+"""  # noqa: S608
 
 # What is seen after a disconnection, or in its second, is back on the shelf: Shopify's observations are
 # dated in whole seconds, its deliveries to the nanosecond. A deleted item never comes back.
@@ -72,7 +77,7 @@ select shop_id, item, location, sku, available, available, observed_at, availabl
 on conflict (shop_id, inventory_item_id, location_id) do update set
    sku = excluded.sku, observed_available = excluded.observed_available, observed_at = excluded.observed_at,
    shopify_available = excluded.shopify_available,
-   available = case when excluded.sku = '' then excluded.available else l.available end,
+   available = case when l.counted_at is null then excluded.available else l.available end,
    changed_at = excluded.changed_at,
    disconnected_at = coalesce(excluded.disconnected_at, case
      when date_trunc('second', l.disconnected_at) > excluded.observed_at then l.disconnected_at end)
@@ -98,7 +103,7 @@ def find_known_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelK
     """Return each level with what is known of it."""
     if not keys:
         return {}
-    rows = tx.exec_driver_sql(_FIND, _key_arrays(keys))
+    rows = tx.exec_driver_sql(_FIND, level_arrays(keys))
     return {
         (r[0], r[1], r[2]): Known(r[3], r[4], None if r[5] is None else (r[5], -r[6]), *r[7:]) for r in rows
     }
@@ -111,15 +116,19 @@ def record_levels(
     known: Mapping[LevelKey, Known],
     now: datetime,
 ) -> Recorded:
-    """Write the newest observations and disconnections, and count the levels of their skus anew."""
+    """Write the newest observations and disconnections.
+
+    A counted level keeps its figure, but for movements whose location a level of the same item decides.
+    """
     keys = won.keys() | cut.keys()
     if not keys:
         return Recorded([], frozenset(), frozenset())
-    skus = {(key[0], sku) for key in keys for sku in (known[key].sku, known[key].row_sku)}
-    lock_stock(tx, skus)
+    lock_stock(tx, {shop_id for shop_id, _, _ in keys})
+    skus = {(key[0], sku) for key in keys for sku in (known[key].sku, known[key].row_sku) if sku}
+    counted = lock_levels(tx, keys, items={key[:2] for key in keys}, skus=skus)
     on_shelf: set[LevelKey] = set()
     if won:
-        values = _key_arrays(won) | {
+        values = level_arrays(won) | {
             "sku": text_array([known[key].sku for key in won]),
             "available": int_array(e.available for e in won.values()),
             "observed_at": instant_array(e.observed_at for e in won.values()),
@@ -130,7 +139,7 @@ def record_levels(
         }
     gone: set[LevelKey] = set()
     if cut:
-        values = _key_arrays(cut) | {
+        values = level_arrays(cut) | {
             "sku": text_array([known[key].sku for key in cut]),
             "at": instant_array(known[key].gone_at or e.disconnected_at for key, e in cut.items()),
         }
@@ -138,12 +147,4 @@ def record_levels(
             (r[0], r[1], r[2])
             for r in tx.exec_driver_sql(_DISCONNECT, values | {"now": now, "untold": UNTOLD})
         }
-    return Recorded(recount_levels(tx, skus, now), frozenset(on_shelf - gone), frozenset(gone))
-
-
-def _key_arrays(keys: Collection[LevelKey]) -> dict[str, str]:
-    return {
-        "shop_id": int_array(shop_id for shop_id, _, _ in keys),
-        "item": int_array(item for _, item, _ in keys),
-        "location": int_array(location for _, _, location in keys),
-    }
+    return Recorded(recount_levels(tx, counted, now), frozenset(on_shelf - gone), frozenset(gone))

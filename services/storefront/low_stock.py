@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from services.storefront.level_moves import moves_of
+
 WINDOW = timedelta(days=30)
 """Sales of this long before the report tell how fast a sku goes."""
 
@@ -44,11 +46,11 @@ class StockLine(NamedTuple):
     observed_at: datetime
 
 
-# The sales of the skus in question are summed once for each of them, by the index on (shop, sku, at). A level
-# that Shopify disconnected, and one whose item, variant or location was deleted there, is nobody's stock.
-_FIND = """
+# The sales of the items in question are summed once for each of them. A level that Shopify disconnected, and
+# one whose item, variant or location was deleted there, is no stock.
+_FIND = f"""
 with lines as (
-  select l.sku, coalesce(v.title, '') as title, l.inventory_item_id, l.location_id,
+  select l.shop_id, l.sku, coalesce(v.title, '') as title, l.inventory_item_id, l.location_id,
          coalesce(p.name, '') as location, l.available, l.shopify_available, l.reorder_point, l.observed_at
     from inventory_levels l
     left join variants v on v.shop_id = l.shop_id and v.inventory_item_id = l.inventory_item_id
@@ -58,24 +60,25 @@ with lines as (
      and i.deleted_at is null and p.deleted_at is null
      and (%(all)s or l.available < l.reorder_point) and (%(sku)s = '' or l.sku = %(sku)s)
 )
-select lines.*, coalesce(sales.sold, 0)
+select lines.sku, title, lines.inventory_item_id, location_id, location, available, shopify_available,
+       reorder_point, observed_at, coalesce(sales.sold, 0)
   from lines
   left join (
-    select m.sku, greatest(-sum(m.delta), 0) as sold
-      from (select distinct sku from lines where sku <> '') s
-      join stock_movements m on m.shop_id = %(shop_id)s and m.sku = s.sku
-                            and m.at > %(since)s and m.at <= %(as_of)s
-     group by m.sku
-  ) sales on sales.sku = lines.sku
-"""
+    select s.inventory_item_id, greatest(-sum(m.delta), 0) as sold
+      from (select distinct shop_id, inventory_item_id, sku from lines) s
+     cross join lateral {moves_of("s", "%(since)s")} m
+     where m.at <= %(as_of)s
+     group by s.inventory_item_id
+  ) sales using (inventory_item_id)
+"""  # noqa: S608
 
 
 def find_low_stock(tx: Connection, shop_id: int, as_of: datetime) -> list[LowStock]:
     """Return the shop's levels under their reorder point, the one that runs out first at the top.
 
     A level without a reorder point is not watched. Pieces sold are those of the 30 days before ``as_of``
-    (aware), less what came back onto the shelf; a movement knows no shelf, so each location of a sku is
-    held against all of the sku's sales. Stock that does not sell comes last: it is under its point, and
+    (aware), less what came back onto the shelf, of the item at all locations: each location of an item is
+    held against all of its sales. Stock that does not sell comes last: it is under its point, and
     lasts.
     """
     lines = _find_lines(tx, shop_id, as_of, watch_all=False)

@@ -1,12 +1,13 @@
 """What we take from a Shopify order: picked fields, checked, nothing else. Pure."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from hashlib import blake2b
 from typing import NamedTuple
 
 import orjson
 
-from services.core.reading import Unreadable, as_id, as_instant, as_text, text_or_empty
+from services.core.reading import LARGEST_ID, Unreadable, as_id, as_instant, as_text, text_or_empty
 from services.ledger.work import WorkItem
 from services.storefront.body import (
     find_province,
@@ -18,7 +19,7 @@ from services.storefront.body import (
 from services.storefront.customer_body import Customer, is_told, read_customer
 from services.storefront.order_line_body import OrderLine, mark_tips, read_lines, share_taxes
 from services.storefront.order_parts import find_staff, read_shipping, read_taxes, taxes_json, user_label
-from services.storefront.order_shape import CustomerShape, OrderShape, read_shape
+from services.storefront.order_shape import CustomerShape, LineShape, OrderShape, read_shape
 from services.storefront.topic_body import WrongBody, check_kind
 
 _PROGRESS = {
@@ -40,9 +41,10 @@ Version = tuple[datetime, bool, int, int, int, str]
 class Order(NamedTuple):
     """One state of an order, as one event told it. Money is in the shop's currency, not the buyer's.
 
-    None in ``subtotal_cents`` and its neighbours: the event did not say. ``shipping_taxes`` is JSON.
-    ``doubts`` names each field that was not as it should be, and what is recorded. From ``total_cents`` on
-    stands all that is kept of it, and what ``content_digest`` is of.
+    ``variant_ids`` has a line's variant by the line's id; absent where the body does not state it. None in
+    ``subtotal_cents`` and its neighbours: the event did not say. ``shipping_taxes`` is JSON. ``doubts`` names
+    each field that was not as it should be, and what is recorded. From ``total_cents`` on stands all that is
+    kept of it, and what ``content_digest`` is of.
     """
 
     shop_id: int
@@ -53,6 +55,7 @@ class Order(NamedTuple):
     version: Version
     customer: Customer | None
     doubts: tuple[str, ...]
+    variant_ids: dict[int, int]
 
     total_cents: int
     financial_status: str
@@ -167,6 +170,7 @@ def read_order(item: WorkItem) -> Order:
         order_version(updated_at, cancelled_at, financial_status, fulfillment_status, total_cents, digest),
         read_customer(customer, updated_at) if customer and customer_id and is_told(customer) else None,
         tuple(doubts),
+        _find_variants(source.line_items),
         *(*told, *kept),
     )
 
@@ -216,3 +220,12 @@ def _find_customer_id(customer: CustomerShape) -> int | None:
         return id_or_none(customer.get("id"), "id")
     except Unreadable as fault:
         raise fault.within("customer") from None
+
+
+def _find_variants(lines: Sequence[LineShape]) -> dict[int, int]:
+    """Return the variant of each line that is of one, by the line's id. The lines are read already."""
+    return {
+        line.id: line.variant_id
+        for line in lines
+        if type(line.variant_id) is int and 0 < line.variant_id <= LARGEST_ID
+    }

@@ -213,7 +213,7 @@ _ORDER_COLUMNS = [
 ]  # fmt: skip
 _LINE_COLUMNS = ("shop_id", "order_gid", *OrderLine._fields)
 
-_NOT_A_COLUMN = {"request_id", "version", "lines", "work_id", "customer", "doubts"}
+_NOT_A_COLUMN = {"request_id", "version", "lines", "work_id", "customer", "doubts", "variant_ids"}
 
 
 def _order_arrays(orders: Sequence[Order]) -> dict[str, str]:

@@ -47,6 +47,7 @@ class LineShape(msgspec.Struct, gc=False):
     gift_card: Any = None
     tax_lines: Any = None
     product_id: Any = None
+    variant_id: Any = None
     properties: Any = None
     attributed_staffs: Any = None
     current_quantity: Any = None

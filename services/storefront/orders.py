@@ -8,13 +8,14 @@ from sqlalchemy import Connection
 from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.locks import lock_objects
-from services.core.reading import read_id, read_set
+from services.core.reading import LARGEST_ID, read_id, read_set
 from services.ledger.said import said_by
 from services.ledger.work import Done, Effects, NewWork, Outcome, WorkItem
 from services.storefront.beside.order_notices import Doubts, is_numbered, record_doubts
 from services.storefront.customer_body import Customer
 from services.storefront.customers import record_customers
-from services.storefront.levels import Movement, record_movements
+from services.storefront.levels import Movement
+from services.storefront.movements import record_movements
 from services.storefront.newest import UNKNOWN_ID, Key, Row, join_rows
 from services.storefront.order_body import Order, order_gid, read_order
 from services.storefront.order_deletions import Deletion, find_recorded, plan_deletions, record_deletions
@@ -146,17 +147,19 @@ def _record_sales(
     *,
     are_new: bool,
 ) -> tuple[list[NewWork], dict[int, list[Step]]]:
-    """Every line with a sku has left stock at the time its order was placed; one that is gone has not.
+    """Every line with a variant or a sku has left stock when its order was placed; one that is gone has not.
 
     Returns the pushes due, and per order's work item the steps of stock that it made.
     """
     sales = [
         (order.work_id, Movement(order.shop_id, f"order-line:{line.line_id}", line.sku, -line.quantity,
-                                 order.placed_at))
+                                 order.placed_at, variant_id, order.location_id, order_id))
         for order in orders
         if not order.is_test
+        for order_id in (_number_of(order.gid),)
         for line in order.lines
-        if line.sku
+        for variant_id in (order.variant_ids.get(line.line_id),)
+        if line.sku or variant_id
     ]  # fmt: skip
     undone = [
         (order.work_id, Movement(order.shop_id, f"order-line:{old.line_id}", old.sku, -old.quantity,
@@ -164,7 +167,7 @@ def _record_sales(
         for order in orders
         if (of := changed.get((order.shop_id, order.gid)))
         for new, old in of.values()
-        if old and old.sku and (new is None or new.sku != old.sku)
+        if old and (new is None or new.sku != old.sku)
     ]  # fmt: skip
     are_many = len(sales) >= MANY_LINES
     moves = [sale for _, sale in sales]
@@ -177,4 +180,10 @@ def _record_sales(
         for line in order.lines
     }
     levels = [shift.level for shift in shifts if shift.is_on_shelf]
-    return plan_pushes(tx, levels, causes), plan_steps(shifts, [*undone, *sales])
+    return plan_pushes(tx, levels, causes, now), plan_steps(shifts, [*undone, *sales])
+
+
+def _number_of(gid: str) -> int | None:
+    """Return the number at the end of an order's global id; None where it ends in none."""
+    number = gid.rpartition("/")[2]
+    return int(number) if number.isascii() and number.isdecimal() and int(number) <= LARGEST_ID else None

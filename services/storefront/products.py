@@ -68,7 +68,7 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
         return Done() if fresh else Done("stale")
 
     products.outcomes[:] = map(settle, read, products.outcomes)
-    return products.effects(items, plan_pushes(tx, alignment.to_push, causes))
+    return products.effects(items, plan_pushes(tx, alignment.to_push, causes, now))
 
 
 def _say_deleted(key: VariantKey, variant_id: int, deleted_at: datetime) -> Mutation:

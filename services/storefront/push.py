@@ -1,21 +1,33 @@
-"""Topic ``inventory_push``: Shopify is told what up to 250 levels of a shop hold now, in one call."""
+"""Topic ``inventory_push``: sets the figures of up to 250 levels of a shop at Shopify, in one call.
+
+Nothing is set before Shopify's own figure is known: by an observation at least ``SETTLE`` newer than the last
+movement, else by a read.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import Connection
 
-from services.core.arrays import int_array, text_array
 from services.core.clock import utc_now
 from services.core.errors import Misconfigured, NotYet, Refused, WorkError
 from services.ledger.work import Answers, Call, Done, Outcome, PreparedSet, WorkItem
 from services.providers.shopify_answers import KeySpent, StockMoved, Throttled, ThrottleStatus
 from services.storefront.admin import Access, find_access, open_access
-from services.storefront.levels import Level
-from services.storefront.push_batch import Ask, Batch, Member, find_batches, is_asked, make_key, plan_batches
-from services.storefront.push_record import Seen, Taught, record_taught
+from services.storefront.push_batch import (
+    Ask,
+    Batch,
+    Member,
+    find_batches,
+    is_asked,
+    make_key,
+    plan_batches,
+    plan_reads,
+)
+from services.storefront.push_levels import find_doubtful, find_push_levels
+from services.storefront.push_record import HOP_WAIT, IS_READ, Seen, Taught, record_taught
 
 if TYPE_CHECKING:
     from services.providers import shopify_admin
@@ -27,6 +39,8 @@ TURNS = 5
 """How often one try asks anew for those that no refusal names."""
 
 _AGAIN = timedelta(seconds=2)
+
+_IN_DOUBT = NotYet("shopify.push_in_doubt", "an earlier push of this level has no answer yet", wait=HOP_WAIT)
 
 
 class Shelf(Protocol):
@@ -51,24 +65,6 @@ class Shelf(Protocol):
 OpenShelf = Callable[[Access], Shelf]
 
 
-class Found(NamedTuple):
-    """A level as its row has it."""
-
-    level: Level
-    available: int
-    known: int | None
-
-
-_FIND_LEVELS = """
-select v.shop_id, v.key, l.inventory_item_id, l.location_id, l.sku, l.available, l.shopify_available
-  from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key)
-  join inventory_levels l on l.shop_id = v.shop_id
-       and l.inventory_item_id = split_part(v.key, ':', 1)::bigint
-       and l.location_id = split_part(v.key, ':', 2)::bigint
- where l.disconnected_at is null
-"""
-
-
 class InventoryPush:
     """Pushes levels. ``open_shelf`` reaches a shop's stock; ``clock`` dates what an answer says."""
 
@@ -80,17 +76,22 @@ class InventoryPush:
 
         Levels of one shop go out together. What is asked is stored with the items before the call. A later
         try asks for the same, since it goes out under the same idempotency key; a figure that changed
-        meanwhile is a later push's.
+        meanwhile is a later push's. While the outcome of another push of the level is unknown, this one
+        waits. Where Shopify's own figure is not known, the call only reads it.
         """
-        found = _find_levels(tx, items)
+        found = find_push_levels(tx, items)
+        doubtful = find_doubtful(tx, [item for item in items if not is_asked(item)], now)
         access = find_access(tx, {item.shop_id for item in items})
         plans: dict[int, Call | Outcome] = {}
         fresh: list[Ask] = []
+        unread: list[Ask] = []
         asked: list[Ask] = []
         for item in items:
             here, way = found.get((item.shop_id, item.key)), access[item.shop_id]
             if here is None:
                 plans[item.id] = Done("no_level")
+            elif not here.is_ours:
+                plans[item.id] = Done("not_ours")
             elif not is_asked(item) and here.available == here.known:
                 plans[item.id] = Done("in_sync")
             elif isinstance(way, Misconfigured):
@@ -99,9 +100,15 @@ class InventoryPush:
                 # It may have happened. Whatever the figures say by now, only the answer tells.
                 change_from = item.payload.get("change_from_quantity")
                 asked.append(Ask(item, here.level, item.payload["quantity"], change_from, here.known))
+            elif not here.is_placed:
+                plans[item.id] = Done("location_unknown")
+            elif is_held := doubtful.get((item.shop_id, item.key)):
+                plans[item.id] = _IN_DOUBT
             else:
-                fresh.append(Ask(item, here.level, here.available, here.known, here.known))
-        for batch in [*plan_batches(fresh, now), *find_batches(tx, asked, now)]:
+                ask = Ask(item, here.level, here.available, here.known, here.known)
+                is_known = item.payload.get(IS_READ) or (here.is_settled and is_held is None)
+                (fresh if is_known and here.known is not None else unread).append(ask)
+        for batch in [*plan_batches(fresh, now), *plan_reads(unread), *find_batches(tx, asked, now)]:
             way = access[batch.shop_id]
             assert not isinstance(way, Misconfigured)  # noqa: S101 - those got their outcome above
             act = partial(self._act, batch, way)
@@ -204,7 +211,10 @@ class _Trial:
                 continue
             verdict = "in_sync" if there.available == ask.quantity else "superseded"
             self.outcomes[ask.item.id] = Done(verdict)
-            self.taught.seen.append(Seen(ask, there.available, there.updated_at, verdict, hops))
+            # What a call of ours may have written, or is known already, is not Shopify's own word.
+            is_own = ask in self.doubtful and is_asked(ask.item) and there.available == ask.quantity
+            updated_at = None if is_own or there.available == ask.known else there.updated_at
+            self.taught.seen.append(Seen(ask, there.available, updated_at, verdict, hops))
 
     def fail(self, asks: Sequence[Ask], fault: WorkError) -> None:
         """``fault`` is the outcome of ``asks``, and what it says of the shop is learned."""
@@ -232,11 +242,3 @@ class _Trial:
 
     def _in_hand(self, members: Sequence[Member]) -> list[Ask]:
         return [self._mine[member.id] for member in members if member.id in self._mine]
-
-
-def _find_levels(tx: Connection, items: Sequence[WorkItem]) -> dict[tuple[int, str], Found]:
-    rows = tx.exec_driver_sql(
-        _FIND_LEVELS,
-        {"shop_id": int_array(item.shop_id for item in items), "key": text_array([i.key for i in items])},
-    )
-    return {(r[0], r[1]): Found(Level(r[0], r[2], r[3], r[4]), r[5], r[6]) for r in rows}

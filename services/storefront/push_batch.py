@@ -119,6 +119,15 @@ def plan_batches(asks: Sequence[Ask], now: datetime) -> list[Batch]:
     return batches
 
 
+def plan_reads(asks: Sequence[Ask]) -> list[Batch]:
+    """Return one reading of the levels of ``asks`` per shop: no figure is known that a call may replace."""
+    ordered = sorted(asks, key=lambda ask: (ask.item.shop_id, ask.item.key))
+    return [
+        Batch(shop_id, "", [], list(group), is_fresh=False)
+        for shop_id, group in groupby(ordered, key=lambda ask: ask.item.shop_id)
+    ]
+
+
 def find_batches(tx: Connection, asks: Sequence[Ask], now: datetime) -> list[Batch]:
     """Return the calls that ``asks`` were part of, each as it was asked, with those of its items in hand.
 

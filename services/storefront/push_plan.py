@@ -1,16 +1,23 @@
-"""Which stock levels have to be told to Shopify, each once however often it changes meanwhile."""
+"""Which stock levels are pushed to Shopify, each once however often it changes meanwhile.
+
+Only figures that are ours: of a shop whose ``stock_owner`` says so, and of a level that was counted here.
+"""
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from services.core.arrays import int_array, text_array
 from services.ledger.work import NewWork
+from services.storefront.level_moves import moves_of
 from services.storefront.levels import Level, Sku, level_arrays
 
 PUSH_TOPIC = "inventory_push"
+
+SETTLE = timedelta(seconds=60)
+"""How long after a sale Shopify's own figure and its webhooks may still be on their way."""
 
 
 class Cause(NamedTuple):
@@ -20,13 +27,20 @@ class Cause(NamedTuple):
     request_id: str = ""
 
 
-_DIFFERING = """
-select l.shop_id, l.inventory_item_id, l.location_id, l.sku
+IS_OURS = "coalesce(c.stock_owner, 'shopify') <> 'shopify' and l.counted_at is not null"
+"""Whether the figure of the level ``l``, of a shop with the config ``c``, is ours to push."""
+
+LAST_MOVED_AT = f"(select max(m.at) from {moves_of('l', 'l.counted_at')} m)"  # noqa: S608
+"""When the last movement of the item of the counted level ``l`` happened, at whatever location; or null."""
+
+_DUE = f"""
+select l.shop_id, l.inventory_item_id, l.location_id, l.sku, greatest(l.observed_at, {LAST_MOVED_AT})
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
   join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
                          and l.location_id = v.location
- where l.available is distinct from l.shopify_available
-"""
+  join shop_config c on c.shop_id = l.shop_id
+ where {IS_OURS} and l.disconnected_at is null and l.available is distinct from l.shopify_available
+"""  # noqa: S608
 
 # A row that a worker is claiming at this moment is passed over, and one found here stays unclaimed until
 # this transaction ends: so the push that is relied on reads the level after this change, never before.
@@ -40,48 +54,45 @@ select w.shop_id, w.key from work_queue w
 """
 
 
-def find_differing(tx: Connection, levels: Collection[Level]) -> list[Level]:
-    """Return those of ``levels`` whose figure is not what Shopify is known to hold."""
-    return [Level(*row) for row in tx.exec_driver_sql(_DIFFERING, level_arrays(levels))]
-
-
 def plan_pushes(
     tx: Connection,
     levels: Collection[Level],
     causes: Mapping[Sku, Cause],
+    now: datetime,
     *,
-    payload: Mapping[str, Any] | None = None,
+    follow_up: Mapping[str, Any] | None = None,
     not_before: datetime | None = None,
 ) -> list[NewWork]:
-    """Return a push for each of ``levels``, which changed.
+    """Return a push for each of ``levels`` that is ours to push and differs from what Shopify holds.
 
-    None for a level whose push waits untouched already: it will read the present figure. Whether
-    Shopify has to be told at all is the push's to find out. Call after the levels are written, in the
-    same transaction.
+    Every road to a push leads through here. A push waits until ``SETTLE`` after the last sale or observation,
+    as Shopify takes its own orders off its own figure. None for a level whose push waits untouched already:
+    it will read the present figure. ``follow_up`` is the payload of a push that goes on where another ended:
+    that one is planned in any case, for ``not_before``. Call after the levels are written, in the same
+    transaction.
     """
-    due = {(level.shop_id, push_key(level)): level for level in levels}
-    if not due:
+    if not levels:
         return []
-    waiting = tx.exec_driver_sql(
-        _WAITING,
-        {
-            "shops": int_array({shop_id for shop_id, _ in due}),
-            "key": text_array([key for _, key in due]),
-        },
-    )
-    for row in waiting:
-        due.pop((row[0], row[1]), None)
+    due = {
+        (row[0], f"{row[1]}:{row[2]}"): (Level(*row[:4]), row[4] + SETTLE)
+        for row in tx.exec_driver_sql(_DUE, level_arrays(levels))
+    }
+    if due and follow_up is None:
+        shops, keys = {shop_id for shop_id, _ in due}, [key for _, key in due]
+        values = {"shops": int_array(shops), "key": text_array(keys)}
+        for row in tx.exec_driver_sql(_WAITING, values):
+            due.pop((row[0], row[1]), None)
     return [
         NewWork(
             shop_id=level.shop_id,
             topic=PUSH_TOPIC,
             key=key,
-            payload=dict(payload or {}),
+            payload=dict(follow_up or {}),
             event_id=cause.event_id,
             request_id=cause.request_id,
-            not_before=not_before,
+            not_before=not_before if follow_up is not None else settled_at if settled_at > now else None,
         )
-        for (_, key), level in due.items()
+        for (_, key), (level, settled_at) in due.items()
         for cause in (causes.get((level.shop_id, level.sku), Cause()),)
     ]
 

@@ -16,19 +16,25 @@ from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork, Recorded, WorkItem
 from services.providers.shopify_answers import ThrottleStatus
 from services.storefront.level_rows import find_known_levels
-from services.storefront.levels import Level, level_arrays, lock_stock
+from services.storefront.levels import Level, level_arrays, lock_levels, lock_stock
 from services.storefront.newest import UNTOLD
 from services.storefront.push_batch import INTENT, Ask
-from services.storefront.push_plan import PUSH_TOPIC, Cause, find_differing, plan_pushes
+from services.storefront.push_plan import PUSH_TOPIC, Cause, plan_pushes
 from services.storefront.said_stock import say_push
 from services.storefront.stock import ingest_inventory_levels, item_lock
 
 HOP_WAIT = timedelta(seconds=15)
 """Time for a webhook to arrive that knows more than what we read."""
 
+IS_READ = "is_read"
+"""In the payload of a push whose level was read a moment ago: it goes out without another reading."""
+
 
 class Seen(NamedTuple):
-    """A level that was read at Shopify, because it was not what we meant to change."""
+    """A level that was read at Shopify. ``updated_at`` is None where the figure is not Shopify's own word.
+
+    That is: where it gave no time, or where it is the figure that a call of ours with no answer asked for.
+    """
 
     ask: Ask
     available: int
@@ -88,7 +94,7 @@ def record_taught(tx: Connection, taught: Sequence[Taught], held: Collection[int
     if seen:
         _record_seen(tx, seen, now, pushes, said)
     if applied:
-        _record_applied(tx, applied, pushes, said)
+        _record_applied(tx, applied, now, pushes, said)
     if forget := {item_id for call in calls for item_id in call.forget} & set(held):
         tx.exec_driver_sql(_FORGET, {"names": list(INTENT), "id": int_array(forget)})
     for call in calls:
@@ -102,27 +108,30 @@ def _lock_levels(tx: Connection, applied: Sequence[Ask], seen: Sequence[Seen]) -
     In the order of a webhook's own way (see ``Lock``), as what was seen is recorded in that way: the items,
     then their skus, which stay while the items are locked, then the rows.
     """
-    levels = [*(one.ask.level for one in seen), *(ask.level for ask in applied)]
+    levels = {ask.level[:3] for ask in (*(one.ask for one in seen), *applied)}
     keys = {one.ask.level[:3] for one in seen}
     lock_objects(tx, {(shop_id, item_lock(item)) for shop_id, item, _ in keys})
     known = find_known_levels(tx, keys)
-    skus = {(key[0], sku) for key, row in known.items() for sku in (row.sku, row.row_sku)}
-    lock_stock(tx, skus, levels=levels)
+    skus = {(key[0], sku) for key, row in known.items() for sku in (row.sku, row.row_sku) if sku}
+    lock_stock(tx, {shop_id for shop_id, _, _ in keys})
+    lock_levels(tx, levels, items={key[:2] for key in keys}, skus=skus)
 
 
-def _record_applied(tx: Connection, applied: Sequence[Ask], pushes: list[NewWork], said: list[Entry]) -> None:
+def _record_applied(
+    tx: Connection, applied: Sequence[Ask], now: datetime, pushes: list[NewWork], said: list[Entry]
+) -> None:
     """Shopify holds what was asked. A level that changed during the call is pushed once more."""
     learned = _learn(tx, [(ask, ask.quantity) for ask in applied])
     for ask in applied:
         known = ask.known if ask.level in learned else ask.quantity
         said += _say(ask, "pushed", ask.quantity, known)
-    pushes += plan_pushes(tx, find_differing(tx, [ask.level for ask in applied]), _causes(applied))
+    pushes += plan_pushes(tx, [ask.level for ask in applied], _causes(applied), now)
 
 
 def _record_seen(
     tx: Connection, seen: Sequence[Seen], now: datetime, pushes: list[NewWork], said: list[Entry]
 ) -> None:
-    """What was read is an observation like a webhook's: our figure follows from it, and is pushed if another.
+    """What was read is an observation like a webhook's, and our figure is pushed if it is another.
 
     Where a webhook knows something newer already, or Shopify gave no time, what it holds is learned as an
     answer's would be, and a push waits a little for the webhook that explains it.
@@ -144,13 +153,13 @@ def _record_seen(
             said += _say(one.ask, one.verdict, one.available, one.ask.known)
 
     differing: dict[tuple[int, bool], list[Level]] = {}
-    for level in find_differing(tx, list(levels)):
-        differing.setdefault((levels[level].hops, level in older), []).append(level)
+    for level, one in levels.items():
+        differing.setdefault((one.hops, level in older), []).append(level)
     causes = _causes([one.ask for one in seen])
     for (hops, is_older), group in differing.items():
-        payload: dict[str, Any] = {"hops": hops} if hops else {}
-        not_before = now + HOP_WAIT if is_older else None
-        pushes += plan_pushes(tx, group, causes, payload=payload, not_before=not_before)
+        payload: dict[str, Any] = {IS_READ: True} | ({"hops": hops} if hops else {})
+        not_before = now + HOP_WAIT if is_older or hops else None
+        pushes += plan_pushes(tx, group, causes, now, follow_up=payload, not_before=not_before)
 
 
 def _observation(one: Seen) -> WorkItem:

@@ -14,7 +14,7 @@ from services.core.reading import (
     read_list,
 )
 from services.ledger.work import WorkItem
-from services.storefront.body import find_list, find_shop_currency, take_shop_money
+from services.storefront.body import find_id, find_list, find_shop_currency, take_shop_money
 from services.storefront.order_body import order_gid
 from services.storefront.order_parts import place_doubts
 from services.storefront.refund_payments import read_payments
@@ -38,6 +38,8 @@ class RefundLine(NamedTuple):
     is_restocked: bool
     subtotal_cents: int
     tax_cents: int
+    variant_id: int | None = None
+    location_id: int | None = None
 
 
 class Refund(NamedTuple):
@@ -87,6 +89,7 @@ def join_refunds(one: Refund, other: Refund) -> Refund:
         lines[line.refund_line_id] = line._replace(
             quantity=max(line.quantity, twin.quantity),
             is_restocked=line.is_restocked or twin.is_restocked,
+            location_id=max((at for at in (line.location_id, twin.location_id) if at), default=None),
             subtotal_cents=max(line.subtotal_cents, twin.subtotal_cents),
             tax_cents=max(line.tax_cents, twin.tax_cents),
         )
@@ -205,6 +208,8 @@ def _read_line(line: Mapping[str, Any], place: int, currency: str, doubts: list[
             line.get("restock_type") in RESTOCKS and line.get("location_id") is not None,
             take_shop_money(line, "subtotal", currency, doubts),
             take_shop_money(line, "total_tax", currency, doubts),
+            find_id(sold, "variant_id") if isinstance(sold, dict) else None,
+            find_id(line, "location_id"),
         )
     except Unreadable as fault:
         raise fault.within(f"refund_line_items[{place}]") from None

@@ -15,7 +15,8 @@ from services.core.reading import read_set
 from services.ledger.said import plan_path, said_by
 from services.ledger.work import Done, Effects, NewWork, WorkItem
 from services.storefront.beside.order_notices import Doubts, record_doubts
-from services.storefront.levels import Movement, record_movements
+from services.storefront.levels import Movement
+from services.storefront.movements import record_movements
 from services.storefront.push_plan import Cause, plan_pushes
 from services.storefront.refund_body import FIGURES, Refund, RefundLine, join_refunds, read_refund
 from services.storefront.refund_rows import (
@@ -211,16 +212,17 @@ def _record_returns(
         for refund in refunds
         if (refund.shop_id, refund.order_gid) not in test_orders
         for line in refund.lines
-        if line.is_restocked and line.sku
+        if line.is_restocked and (line.sku or line.variant_id)
     ]
     returns = [
-        Movement(r.shop_id, f"refund-line:{line.refund_line_id}", line.sku, line.quantity, r.refunded_at)
+        Movement(r.shop_id, f"refund-line:{line.refund_line_id}", line.sku, line.quantity, r.refunded_at,
+                 line.variant_id, line.location_id)
         for r, line in restocked
-    ]
+    ]  # fmt: skip
     causes = {(r.shop_id, line.sku): Cause(r.event_id, r.request_id) for r, line in restocked}
     shifts = record_movements(tx, returns, now)
     steps = plan_steps(shifts, [(r.work_id, move) for (r, _), move in zip(restocked, returns, strict=True)])
-    return plan_pushes(tx, [shift.level for shift in shifts], causes), steps
+    return plan_pushes(tx, [shift.level for shift in shifts], causes, now), steps
 
 
 def _say_refunds(

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from services.audit.chain import Mutation
 from services.ledger.said import Change
-from services.storefront.levels import Sku
+from services.storefront.levels import ItemKey, Sku
 from services.storefront.said_stock import say_off_shelf, say_renamed, say_shift
-from services.storefront.shelves import Alignment, ItemKey
+from services.storefront.shelves import Alignment
 
 
 def say_aligned(
@@ -30,6 +30,6 @@ def say_aligned(
             mine.append(say_renamed(level, one.old_sku, figure))
     for shift in alignment.recounted:
         if shift.level in figures:
-            said[causes[shift.level.shop_id, shift.level.sku]].append(
-                say_shift(shift, "a new count of its sku")
-            )
+            level = shift.level
+            work_id = of_item.get(level[:2]) or causes[level.shop_id, level.sku]
+            said.setdefault(work_id, []).append(say_shift(shift, "a new count of its item"))

@@ -94,8 +94,7 @@ def say_counted(
     """
     count = after["observed_available"]
     if before is None:
-        ours = "" if after["available"] == count else f", {after['available']} by our orders"
-        return Mutation("inventory_levels", row_id, f"{label} recorded: {count}{ours}", None, after)
+        return Mutation("inventory_levels", row_id, f"{label} recorded: {count}", None, after)
     changed = {name: value for name, value in after.items() if before[name] != value}
     said = [f"Shopify counted {count} (was {before['observed_available']})"]
     if "sku" in changed:

@@ -1,4 +1,4 @@
-"""Levels follow their items: another sku, or an item that is gone, changes every level of it."""
+"""Levels follow their items: another sku or variant, or an item that is gone, changes every level of it."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -8,27 +8,27 @@ from sqlalchemy import Connection
 
 from services.core.arrays import int_array
 from services.ledger.said import Change
-from services.storefront.levels import Level, Shift, Sku, lock_stock, recount_levels
-
-ItemKey = tuple[int, int]
-"""(shop, inventory item)."""
+from services.storefront.level_moves import recount_levels
+from services.storefront.level_rows import SKU_OF_ITEM
+from services.storefront.levels import ItemKey, Level, Shift, lock_levels, lock_stock
 
 # An item is gone once it, or its product, is deleted; the earlier of the two counts.
-_OF_ITEMS = """
+_OF_ITEMS = f"""
   from unnest(%(shop_id)s::int[], %(item)s::bigint[]) as v(shop_id, item)
   join inventory_levels b on b.shop_id = v.shop_id and b.inventory_item_id = v.item
   left join variants t on t.shop_id = v.shop_id and t.inventory_item_id = v.item
   left join inventory_items i on i.shop_id = v.shop_id and i.inventory_item_id = v.item
- where b.sku <> coalesce(t.sku, b.sku)
+ where b.sku <> coalesce({SKU_OF_ITEM}, b.sku)
     or b.disconnected_at is distinct from coalesce(least(t.deleted_at, i.deleted_at), b.disconnected_at)
 """
 
-_FIND = f"select distinct b.shop_id, b.sku, coalesce(t.sku, b.sku) {_OF_ITEMS}"
+_FIND = f"""
+select b.shop_id, b.inventory_item_id, b.location_id, b.sku, coalesce({SKU_OF_ITEM}, b.sku) {_OF_ITEMS}
+"""
 
 _ALIGN = f"""
-update inventory_levels l set sku = c.sku, changed_at = %(now)s, disconnected_at = c.gone_at,
-       available = case when c.sku = '' then l.observed_available else l.available end
-  from (select b.shop_id, b.inventory_item_id, b.location_id, coalesce(t.sku, b.sku) as sku,
+update inventory_levels l set sku = c.sku, changed_at = %(now)s, disconnected_at = c.gone_at
+  from (select b.shop_id, b.inventory_item_id, b.location_id, coalesce({SKU_OF_ITEM}, b.sku) as sku,
                b.sku as old_sku, b.available as before, b.disconnected_at as old_gone_at,
                coalesce(least(t.deleted_at, i.deleted_at), b.disconnected_at) as gone_at {_OF_ITEMS}) c
  where l.shop_id = c.shop_id and l.inventory_item_id = c.inventory_item_id and l.location_id = c.location_id
@@ -61,21 +61,20 @@ class Alignment(NamedTuple):
 
 
 def align_levels(tx: Connection, items: Collection[ItemKey], now: datetime) -> Alignment:
-    """The levels of ``items`` carry their item's sku and are off the shelf if it is gone; all are counted.
+    """The levels of ``items`` carry their item's sku and are off the shelf if it is gone.
 
-    The caller holds the items' locks and has written their variants.
+    Counted levels of the items, and of others with a sku that came or went, are counted again. The caller
+    holds the items' locks and has written their variants.
     """
     if not items:
         return Alignment([], [])
     arrays = {"shop_id": int_array(s for s, _ in items), "item": int_array(item for _, item in items)}
-    skus: set[Sku] = set()
-    for shop_id, old, new in tx.exec_driver_sql(_FIND, arrays):
-        skus |= {(shop_id, old), (shop_id, new)}
-    if not skus:
-        return Alignment([], [])
-    lock_stock(tx, skus)
+    lock_stock(tx, {shop_id for shop_id, _ in items})
+    found = tx.exec_driver_sql(_FIND, arrays).all()
+    skus = {(row[0], sku) for row in found for sku in row[3:5] if sku}
+    counted = lock_levels(tx, {(row[0], row[1], row[2]) for row in found}, items=items, skus=skus)
     aligned = [
         Aligned(Level(*row[:4]), row[4], Change(row[5], row[6]), row[7], row[8])
-        for row in tx.exec_driver_sql(_ALIGN, arrays | {"now": now})
+        for row in (tx.exec_driver_sql(_ALIGN, arrays | {"now": now}) if found else ())
     ]
-    return Alignment(aligned, recount_levels(tx, skus, now))
+    return Alignment(aligned, recount_levels(tx, counted, now))

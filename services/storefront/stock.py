@@ -11,20 +11,19 @@ from services.core.locks import lock_objects
 from services.core.reading import read_set
 from services.ledger.said import said_by
 from services.ledger.work import Done, Effects, Outcome, WorkItem
-from services.storefront.level_body import Disconnection, LevelKey, Observation, read_level
+from services.storefront.level_body import Disconnection, Observation, read_level
 from services.storefront.level_rows import Known, Recorded, find_known_levels, record_levels
-from services.storefront.levels import Level, Shift, Sku
+from services.storefront.levels import Level, LevelKey, Shift, Sku
 from services.storefront.push_plan import Cause, plan_pushes
 from services.storefront.said_stock import level_label, say_counted, say_off_shelf, say_shift
 
 
 def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
-    """Every level holds its newest observation and counts the movements since.
+    """Every level holds its newest observation, and shows it unless it was counted here.
 
-    An older observation is ``stale``. A level that then differs from what Shopify said has a push
-    planned. Where Shopify does not count the item (``available`` is null), the event is ``untracked``. A
-    level that was disconnected later than it was seen is off the shelf, as is one whose item is deleted:
-    no movement counts there, and nothing is pushed to it.
+    An older observation is ``stale``. A counted level that differs from it has a push planned. Where Shopify
+    does not count the item (``available`` is null), the event is ``untracked``. A level that was disconnected
+    later than it was seen is off the shelf, as is one whose item is deleted: nothing is pushed to it.
     """
     read = read_set(items, lambda item: read_level(item, now), "shopify.unreadable_inventory_level")
     best: dict[LevelKey, Observation] = {}
@@ -69,7 +68,7 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
         said.setdefault(cut[key].work_id, []).append(row)
     _say_beside(said, recorded.shifts, won, entries, known)
     audit = [said_by(told[work_id], mutations) for work_id, mutations in said.items()]
-    return Effects([settle(entry) for entry in read], plan_pushes(tx, changed, causes), audit)
+    return Effects([settle(entry) for entry in read], plan_pushes(tx, changed, causes, now), audit)
 
 
 def _say_observations(
@@ -80,7 +79,7 @@ def _say_observations(
     after_of = {_key(shift.level): shift.after for shift in recorded.shifts}
     for key, entry in won.items():
         row = known[key]
-        unmoved = entry.available if row.available is None or not row.sku else row.available
+        unmoved = row.available if row.is_counted else entry.available
         after = {
             "available": after_of.get(key, unmoved),
             "observed_at": entry.observed_at,
@@ -103,19 +102,21 @@ def _say_beside(
     entries: Sequence[Observation | Disconnection],
     known: Mapping[LevelKey, Known],
 ) -> None:
-    """A level that stands beside those told of changes where its sku's movements find another home.
+    """A counted level changes where a movement of its item takes another location by these levels.
 
     That is told by the last event that touched the sku.
     """
     causes: dict[Sku, int] = {}
+    items: dict[tuple[int, int], int] = {}
     for entry in entries:
         row = known[entry.key]
         causes[entry.shop_id, row.sku] = causes[entry.shop_id, row.row_sku] = entry.work_id
+        items[entry.key[:2]] = entry.work_id
     for shift in shifts:
         if _key(shift.level) not in won:
-            said[causes[shift.level.shop_id, shift.level.sku]].append(
-                say_shift(shift, "a new count of its sku")
-            )
+            level = shift.level
+            work_id = items.get(level[:2]) or causes[level.shop_id, level.sku]
+            said.setdefault(work_id, []).append(say_shift(shift, "a new count of its item"))
 
 
 def _key(level: Level) -> LevelKey:

@@ -77,6 +77,7 @@ variants = Table(
     Column("deleted_at", _at),
     Index("ix_variants_sku", "shop_id", "sku"),
     Index("ix_variants_product", "shop_id", "product_id"),
+    Index("ix_variants_variant", "shop_id", "variant_id"),
 )
 
 # ``cost_cents`` is what one piece costs the shop, in the shop's currency; null: nobody said.
@@ -153,8 +154,9 @@ webhook_subscriptions = Table(
     Column("imported_at", _at),
 )
 
-# ``available`` is always ``observed_available`` plus every movement later than ``observed_at``.
-# ``shopify_available`` is what Shopify is known to hold; a push is due while the two differ.
+# ``shopify_available`` is what Shopify is known to hold. Where nothing was counted here (``counted_at`` null)
+# ``available`` is the same figure. A count makes the level ours: ``available`` is ``counted_available`` plus
+# every movement of the item at the location later than ``counted_at``; a push is due while the two differ.
 inventory_levels = Table(
     "inventory_levels",
     metadata,
@@ -169,10 +171,14 @@ inventory_levels = Table(
     Column("shopify_available", Integer),
     Column("changed_at", _at, nullable=False),
     Column("disconnected_at", _at),
+    Column("counted_available", Integer),
+    Column("counted_at", _at),
     Index("ix_inventory_levels_sku", "shop_id", "sku"),
 )
 
-# ``source`` says what moved the stock: ``order-line:<id>`` or ``refund-line:<id>``, once each.
+# ``source`` is what moved the stock: ``order-line:<id>`` or ``refund-line:<id>``, once each. ``variant_id``
+# and ``location_id`` are as the body states them, null where it does not;
+# ``services.storefront.level_moves`` resolves them to a level.
 stock_movements = Table(
     "stock_movements",
     metadata,
@@ -181,5 +187,15 @@ stock_movements = Table(
     Column("sku", Text, nullable=False),
     Column("delta", Integer, nullable=False),
     Column("at", _at, nullable=False),
+    Column("variant_id", BigInteger),
+    Column("location_id", BigInteger),
+    Column("order_id", BigInteger),
     Index("ix_stock_movements_sku_at", "shop_id", "sku", "at"),
+    Index(
+        "ix_stock_movements_variant_at",
+        "shop_id",
+        "variant_id",
+        "at",
+        postgresql_where=text("variant_id is not null"),
+    ),
 )

@@ -25,8 +25,9 @@ from services.fleet.demo.day import plan_opening
 from services.fleet.demo.delivery import Delivery
 from services.fleet.demo.figures import read_figures, read_outside, read_state, wait_settled
 from services.fleet.demo.home import joined, own_environment
+from services.fleet.demo.providers import count_shelves
 from services.fleet.demo.sender import Sender
-from services.fleet.demo.shops import make_shops, record_shops
+from services.fleet.demo.shops import find_owning, make_shops, record_shops
 from services.fleet.demo.truth import recompute
 from services.fleet.ports import LOOPBACK
 from services.fleet.up import RunningFleet, start_fleet
@@ -68,6 +69,8 @@ class Chaos:
         self._posts = make_posts(self._shops, rng, now)
         self._sent: list[Delivery] = plan_opening(self._shops, rng, now).accepted
         self._sender.send_all(self._sent)
+        wait_settled(RECOVER_WITHIN_SECONDS)
+        count_shelves(self._shops, now)
         for shop in self._shops:
             self._sender.control({"shop": shop.domain, "slow_seconds": 0.2})
         wait_settled(RECOVER_WITHIN_SECONDS)
@@ -100,7 +103,7 @@ class Chaos:
             checks.check_accounts(answers, figures),
             checks.check_settled(waiting),
             checks.check_dead(sent, figures),
-            *checks.check_effects(recompute(sent), read_state(), outside),
+            *checks.check_effects(recompute(sent, find_owning(self._shops)), read_state(), outside),
         ]
         failed = [f"{check.name}: {check.seen}" for check in held if not check.holds]
         failed += answers.wrong[:3]

@@ -44,11 +44,13 @@ def plan_push(shops: Shops) -> None:
         tx.execute(
             text(
                 "insert into inventory_levels (shop_id, inventory_item_id, location_id, sku, available,"
-                " observed_available, observed_at, changed_at, shopify_available)"
-                " values (:shop, 11, 22, 'MUG', 5, 5, now(), now(), 9)"
+                " observed_available, observed_at, changed_at, shopify_available, counted_available,"
+                " counted_at)"
+                " values (:shop, 11, 22, 'MUG', 5, 9, now(), now(), 9, 5, now())"
             ),
             {"shop": shops.holed},
         )
+        tx.execute(text("update shop_config set stock_owner = 'shopfleet'"))
         record_work(tx, [NewWork(shop_id=shops.holed, topic="inventory_push", key="11:22")], utc_now())
 
 

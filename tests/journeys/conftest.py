@@ -3,6 +3,8 @@
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import psycopg
@@ -10,8 +12,10 @@ import pytest
 
 from services.core.clock import utc_now
 from services.core.db import make_engine, transaction
+from services.core.settings import get_settings
 from services.fleet.demo.day import plan_opening
 from services.fleet.demo.home import joined
+from services.fleet.demo.providers import count_shelves
 from services.fleet.demo.sender import Sender
 from services.fleet.demo.shops import make_shops, record_shops
 from services.fleet.embedded.servers import EmbeddedServers
@@ -77,15 +81,21 @@ def quiet(house: House) -> Iterator[None]:
 
 def _open(supervisor: Supervisor, env: dict[str, str], line: Line) -> Iterator[House]:
     rng, now = random.Random(5), utc_now()
-    shops = make_shops(rng)
+    shops = [replace(shop, stock_owner="shopfleet") for shop in make_shops(rng)]
     engine = make_engine(env["DATABASE_URL"], application="journeys")
     with joined(env), transaction() as tx:
         ids = record_shops(tx, shops, now)
     sandbox_url = f"http://127.0.0.1:{env['SANDBOX_PORT']}"
     sender = Sender(f"http://127.0.0.1:{env['INGRESS_PORT']}", sandbox_url, shops)
-    house = House(supervisor, env, engine, line, shops, ids, sender, sandbox_url)
+    house = House(supervisor, env, engine, line, shops, ids, sender, sandbox_url, now)
     sender.send_all(plan_opening(shops, rng, now).posts)
     wait_for(lambda: not house.count_waiting(), seconds=60)
+    get_settings.cache_clear()
+    with joined(env):
+        count_shelves(shops, now)
+    get_settings.cache_clear()
+    # Observed a minute after every order of the journeys: each left Shopify's own figure alone.
+    house.write("update inventory_levels set observed_at = :at", at=now - timedelta(seconds=60))
     yield house
     sender.close()
     engine.dispose()

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -37,6 +37,7 @@ class House:
     shop_ids: dict[str, int]
     sender: Sender
     sandbox_url: str
+    opened_at: datetime
     rng: random.Random = field(default_factory=lambda: random.Random(11))
     _taken: Counter[str] = field(default_factory=Counter)
 
@@ -56,8 +57,8 @@ class House:
         return self._taken[shop.slug] - 1
 
     def make_order(self, shop: DemoShop, place: int) -> tuple[Delivery, dict[str, Any]]:
-        """Return an order of one good, as a webhook and as its body."""
-        now = datetime.now(UTC)
+        """Return an order of one good, as a webhook and as its body; placed just before the house opened."""
+        now = self.opened_at - timedelta(seconds=121)
         order = make_order(
             self.rng, [shop.items[place]], placed_at=now, currency=shop.currency, zone=shop.zone
         )

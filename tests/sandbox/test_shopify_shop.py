@@ -155,7 +155,10 @@ def test_levels_are_read(shop):
     variables = {"items": gids, "location": "gid://shopify/Location/2"}
     held, unknown = shop.answer("t", {"query": READ_LEVELS, "variables": variables}, NOW)[1]["data"]["nodes"]
 
-    assert held["inventoryLevel"]["quantities"] == [{"name": "available", "quantity": 5}]
+    assert held["inventoryLevel"]["quantities"] == [
+        {"name": "available", "quantity": 5},
+        {"name": "on_hand", "quantity": 5},
+    ]
     assert held["inventoryLevel"]["updatedAt"] == "2026-11-21T00:00:00Z"
     assert unknown is None
 

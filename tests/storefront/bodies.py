@@ -114,9 +114,17 @@ def level(available: int | None, minutes: float, *, location: int = LOCATION, nu
     return item("inventory_level_ingest", body, event_topic="inventory_levels/update")
 
 
-def product(sku: str | None = "MUG", minutes: float = -60, *, number: int = ITEM) -> WorkItem:
-    variant = {"id": 5, "inventory_item_id": number, "sku": sku, "title": "Blue", "updated_at": at(minutes)}
-    body = {"id": 4, "title": "A mug", "variants": [variant, {"id": 6, "inventory_item_id": None}]}
+def product(
+    sku: str | None = "MUG", minutes: float = -60, *, number: int = ITEM, variant: int = 5
+) -> WorkItem:
+    blue = {
+        "id": variant,
+        "inventory_item_id": number,
+        "sku": sku,
+        "title": "Blue",
+        "updated_at": at(minutes),
+    }
+    body = {"id": 4, "title": "A mug", "variants": [blue, {"id": 7, "inventory_item_id": None}]}
     return item("product_ingest", body, event_topic="products/update")
 
 
@@ -150,6 +158,15 @@ def add_shop(engine: Engine, slug: str = "harbour", domain: str = "harbour.mysho
             {"id": shop_id, "domain": domain},
         )
     return int(shop_id)
+
+
+def count_levels(engine: Engine) -> None:
+    """The stock figures of every shop are its own: every level was counted when it was last observed."""
+    with transaction(engine) as tx:
+        tx.execute(text("update shop_config set stock_owner = 'shopfleet'"))
+        tx.execute(
+            text("update inventory_levels set counted_available = available, counted_at = observed_at")
+        )
 
 
 def rows(engine: Engine, query: str, **values: Any) -> list[Any]:

@@ -20,7 +20,9 @@ from tests.storefront.bodies import (
     NOW,
     ORDER,
     SHOP,
+    add_shop,
     at,
+    count_levels,
     ingest,
     item,
     level,
@@ -376,9 +378,11 @@ def many_orders() -> list[WorkItem]:
 
 @pytest.mark.parametrize("has_level", [True, False])
 def test_a_large_set_of_new_orders_leaves_stock_once(engine: Engine, has_level: bool) -> None:
+    add_shop(engine)
     if has_level:
         ingest(engine, ingest_products, product())
         ingest(engine, ingest_inventory_levels, level(1000, -5))
+        count_levels(engine)
 
     ingest(engine, ingest_orders, *many_orders())
     ingest(engine, ingest_orders, *many_orders())
@@ -400,8 +404,10 @@ def test_a_refund_that_came_before_its_order_counts_in_a_large_set_too(engine: E
 
 
 def test_rows_of_a_new_order_that_are_there_against_all_expectation_are_put_right(engine: Engine) -> None:
+    add_shop(engine)
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_inventory_levels, level(1000, -5))
+    count_levels(engine)
     values = {"shop": SHOP, "gid": f"gid://shopify/Order/{ORDER}", "line": ORDER + 1}
     with transaction(engine) as tx:
         tx.exec_driver_sql(

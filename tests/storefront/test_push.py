@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from services.audit.append import append_all
 from services.core.db import transaction
-from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.ledger.accept import record_work
 from services.ledger.work import Done, NewWork, Outcome, Prepared, PreparedSet, WorkItem
 from services.providers.shopify_admin import HeldLevel, Place, Quantity, SetResult
@@ -35,6 +35,7 @@ from tests.storefront.bodies import (
     ORDER,
     add_shop,
     at,
+    count_levels,
     ingest,
     level,
     line,
@@ -120,13 +121,15 @@ def shelf() -> ShelfOnPaper:
 
 @pytest.fixture
 def shop(engine: Engine) -> Engine:
-    """A shop that sold three of ten mugs, with a token."""
+    """A shop that counted ten mugs and sold three, which left Shopify's own figure alone. With a token."""
     shop_id = add_shop(engine)
     with transaction(engine) as tx:
         record_secret(tx, shop_id, "shopify-token", TOKEN, NOW)
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_inventory_levels, level(10, -1))
+    count_levels(engine)
     ingest(engine, ingest_orders, order(lines=[line(quantity=3)]))
+    ingest(engine, ingest_inventory_levels, level(10, 1))
     return engine
 
 
@@ -314,7 +317,7 @@ def test_webhook_that_comes_during_the_call_knows_better_than_the_answer(
 
     run(shop, shelf, take(shop))
 
-    assert rows(shop, FIGURES) == [(4, 4)]
+    assert rows(shop, FIGURES) == [(7, 4)]
 
 
 def test_stock_that_moved_to_our_figure_is_in_sync(shop: Engine, shelf: ShelfOnPaper) -> None:
@@ -327,61 +330,170 @@ def test_stock_that_moved_to_our_figure_is_in_sync(shop: Engine, shelf: ShelfOnP
     assert follow_on == []
 
 
-def test_stock_that_moved_is_where_our_figure_starts_from_again(shop: Engine, shelf: ShelfOnPaper) -> None:
-    """Somebody restocked at Shopify, and the webhook is lost: our three sold came before, and are in it."""
+def test_stock_that_moved_is_read_and_set_to_our_count_after_a_wait(
+    shop: Engine, shelf: ShelfOnPaper
+) -> None:
     shelf.available, shelf.seen_at = 42, NOON + timedelta(minutes=5)
 
     outcome, follow_on = run(shop, shelf, take(shop))
 
     assert verdict(outcome) == "superseded"
-    assert (shelf.available, follow_on) == (42, [])
-    assert rows(shop, "select available, observed_available, shopify_available from inventory_levels") == [
-        (42, 42, 42)
+    assert [(new.payload, new.not_before) for new in follow_on] == [
+        ({"is_read": True, "hops": 1}, NOW + HOP_WAIT)
     ]
+    assert shelf.available == 42
+    assert rows(shop, "select available, observed_available, shopify_available from inventory_levels") == [
+        (7, 42, 42)
+    ]
+    assert verdict(run(shop, shelf, take(shop))[0]) == "pushed"
+    assert shelf.terms == [(7, 10), (7, 42)]
 
 
-def test_late_webhook_of_a_sale_that_was_seen_in_the_stock_counts_nothing(
+def test_late_webhook_of_a_sale_that_was_seen_in_the_stock_ends_the_difference(
     shop: Engine, shelf: ShelfOnPaper
 ) -> None:
-    """Shopify sold two more, five minutes after noon; their webhook comes after we looked."""
+    """Shopify sold two more, five minutes after noon; their webhook comes after the level was read."""
     shelf.available, shelf.seen_at = 5, NOON + timedelta(minutes=5)
     run(shop, shelf, take(shop))
-    assert rows(shop, FIGURES) == [(5, 5)]
+    assert rows(shop, FIGURES) == [(7, 5)]
 
     late = order(number=ORDER + 50, lines=[line(ORDER + 51, quantity=2)], created_at=at(5), updated=5)
     ingest(shop, ingest_orders, late)
-    ingest(shop, ingest_inventory_levels, level(5, 5))
 
     assert rows(shop, FIGURES) == [(5, 5)]
+    assert verdict(run(shop, shelf, take(shop))[0]) == "in_sync"
     assert shelf.terms == [(7, 10)]
 
 
-def test_sale_later_than_the_stock_that_was_seen_still_counts_and_is_pushed(
-    shop: Engine, shelf: ShelfOnPaper
-) -> None:
-    shelf.available, shelf.seen_at = 8, NOON - timedelta(seconds=30)
-
-    _, follow_on = run(shop, shelf, take(shop))
-
-    assert rows(shop, FIGURES) == [(5, 8)]
-    assert [(new.payload, new.not_before) for new in follow_on] == [({"hops": 1}, None)]
-    assert verdict(run(shop, shelf, take(shop))[0]) == "pushed"
-    assert shelf.terms == [(7, 10), (5, 8)]
-
-
-def test_stock_read_older_than_what_a_webhook_told_waits_for_the_one_that_explains_it(
-    shop: Engine, shelf: ShelfOnPaper
-) -> None:
+def test_stock_read_older_than_a_webhook_is_learned_and_waits(shop: Engine, shelf: ShelfOnPaper) -> None:
     shelf.available, shelf.seen_at = 8, NOON - timedelta(hours=2)
 
     outcome, _ = run(shop, shelf, take(shop))
 
     assert verdict(outcome) == "superseded"
-    assert shelf.available == 8
     assert rows(shop, FIGURES) == [(7, 8)]
-    assert rows(shop, WAITING)[1:] == [(f"{ITEM}:{LOCATION}", {"hops": 1}, NOW + HOP_WAIT)]
+    payload = {"hops": 1, "is_read": True}
+    assert rows(shop, WAITING)[1:] == [(f"{ITEM}:{LOCATION}", payload, NOW + HOP_WAIT)]
     assert verdict(run(shop, shelf, take(shop))[0]) == "pushed"
     assert shelf.asked[1]["key"] != shelf.asked[0]["key"]
+
+
+def test_level_of_a_shop_that_shopify_owns_is_not_pushed(shop: Engine, shelf: ShelfOnPaper) -> None:
+    item = take(shop)
+    with transaction(shop) as tx:
+        tx.exec_driver_sql("update shop_config set stock_owner = 'shopify'")
+
+    assert verdict(run(shop, shelf, item)[0]) == "not_ours"
+    assert (
+        verdict(run(shop, shelf, item._replace(payload={"quantity": 7, "batch": item.id}))[0]) == "not_ours"
+    )
+    assert shelf.asked == []
+
+
+def test_level_that_was_not_counted_here_is_not_pushed(shop: Engine, shelf: ShelfOnPaper) -> None:
+    item = take(shop)
+    with transaction(shop) as tx:
+        tx.exec_driver_sql("update inventory_levels set counted_at = null")
+
+    assert verdict(run(shop, shelf, item)[0]) == "not_ours"
+    assert shelf.asked == []
+
+
+def test_level_observed_too_soon_after_a_sale_is_read_before_it_is_set(
+    shop: Engine, shelf: ShelfOnPaper
+) -> None:
+    item = take(shop)
+    ingest(shop, ingest_inventory_levels, level(9, 1.5))
+    sale = order(number=ORDER + 50, lines=[line(ORDER + 51)], created_at=at(1), updated=1)
+    ingest(shop, ingest_orders, sale)
+    shelf.available = 9
+
+    outcome, _ = run(shop, shelf, item)
+    assert (verdict(outcome), shelf.asked) == ("superseded", [])
+
+    assert [verdict(run(shop, shelf, take(shop))[0]) for _ in range(2)] == ["superseded", "pushed"]
+    assert shelf.terms == [(6, 9)]
+
+
+def test_level_that_shopify_lowered_itself_is_read_and_left_alone(shop: Engine, shelf: ShelfOnPaper) -> None:
+    item = take(shop)
+    sale = order(number=ORDER + 50, lines=[line(ORDER + 51)], created_at=at(1), updated=1)
+    ingest(shop, ingest_orders, sale)
+    shelf.available = 6
+
+    assert verdict(run(shop, shelf, item)[0]) == "in_sync"
+    assert shelf.asked == []
+    assert rows(shop, FIGURES) == [(6, 6)]
+
+
+def test_sale_whose_location_is_unknown_holds_back_the_levels_of_its_item(
+    shop: Engine, shelf: ShelfOnPaper
+) -> None:
+    item = take(shop)
+    ingest(shop, ingest_inventory_levels, level(5, -1, location=LOCATION + 1))
+
+    assert rows(shop, "select available from inventory_levels order by location_id") == [(10,), (5,)]
+    ingest(shop, ingest_inventory_levels, level(12, 2))
+    assert verdict(run(shop, shelf, item)[0]) == "location_unknown"
+    assert shelf.asked == []
+
+
+def test_push_waits_while_another_of_its_level_has_no_answer(shop: Engine, shelf: ShelfOnPaper) -> None:
+    doubtful, shelf.lose = take(shop), True
+    assert verdict(run(shop, shelf, doubtful)[0]) == "shopify.no_answer"
+    settle_lost(shop, doubtful)
+    ingest(shop, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51, quantity=2)]))
+    later = take(shop)
+    assert later.id != doubtful.id
+
+    waiting = run(shop, shelf, later)[0]
+
+    assert isinstance(waiting, NotYet)
+    assert verdict(waiting) == "shopify.push_in_doubt"
+    assert shelf.terms == [(7, 10)]
+    assert verdict(run(shop, shelf, again(shop, doubtful))[0]) == "pushed"
+    assert verdict(run(shop, shelf, later)[0]) == "pushed"
+    assert shelf.terms == [(7, 10), (7, 10), (5, 7)]
+
+
+def test_push_after_one_that_was_given_up_in_doubt_reads_the_level_first(
+    shop: Engine, shelf: ShelfOnPaper
+) -> None:
+    doubtful, shelf.lose = take(shop), True
+    run(shop, shelf, doubtful)
+    settle_lost(shop, doubtful, "discarded")
+    ingest(shop, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51, quantity=2)]))
+    ingest(shop, ingest_inventory_levels, level(10, 2))
+
+    assert verdict(run(shop, shelf, take(shop))[0]) == "superseded"
+
+    assert shelf.terms == [(7, 10)]
+    assert rows(shop, FIGURES) == [(5, 7)]
+
+
+def test_figure_that_we_wrote_ourselves_is_not_recorded_as_shopifys_word(
+    shop: Engine, shelf: ShelfOnPaper
+) -> None:
+    item, shelf.lose = take(shop), True
+    run(shop, shelf, item)
+    shelf.seen_at = NOW
+    late = again(shop, item)
+    long_ago = {"asked_at": (NOW - 2 * KEY_GOOD_FOR).isoformat()}
+
+    assert verdict(run(shop, shelf, late._replace(payload=late.payload | long_ago))[0]) == "in_sync"
+
+    observed = "select observed_available, observed_at, shopify_available from inventory_levels"
+    assert rows(shop, observed) == [(10, NOON + timedelta(minutes=1), 7)]
+
+
+def settle_lost(engine: Engine, item: WorkItem, status: str = "error") -> None:
+    """The ledger has taken the item out of its worker's hand without an answer."""
+    with transaction(engine) as tx:
+        tx.exec_driver_sql(
+            "update work_queue set status = %(status)s, locked_at = null, finished_at = %(at)s "
+            "where id = %(id)s",
+            {"status": status, "at": NOW if status == "discarded" else None, "id": item.id},
+        )
 
 
 def test_stock_that_moves_again_and_again_waits_for_a_person(shop: Engine, shelf: ShelfOnPaper) -> None:
@@ -467,7 +579,7 @@ def test_stock_that_was_read_is_audited_as_what_shopify_counted(shop: Engine, sh
 
     ((who, action, words, _, after),) = rows(shop, AUDITED)
     assert (who, action) == ("inventory_push", "inventory_push")
-    assert words == f"{LABEL}: Shopify counted 42 (was 10), 7 -> 42"
+    assert words == f"{LABEL}: Shopify counted 42 (was 10)"
     assert after["shopify_available"] == 42
 
 

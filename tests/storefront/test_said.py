@@ -24,6 +24,7 @@ from tests.storefront.bodies import (
     Ingest,
     add_shop,
     at,
+    count_levels,
     ingest,
     item,
     level,
@@ -53,10 +54,11 @@ def told(effects: Effects) -> tuple[Any, Any]:
 
 @pytest.fixture
 def shelf(engine: Engine) -> Engine:
-    """A shop with twelve mugs, seen a minute before noon."""
+    """A shop with twelve mugs, counted a minute before noon."""
     add_shop(engine)
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_inventory_levels, level(12, -1))
+    count_levels(engine)
     return engine
 
 
@@ -237,34 +239,31 @@ def test_count_of_shopifys_is_told_with_what_it_was(shelf: Engine) -> None:
 
     effects = ingest(shelf, ingest_inventory_levels, level(8, 5))
 
-    assert said(effects) == [(f"{MUGS}: Shopify counted 8 (was 12), 9 -> 8",)]
+    assert said(effects) == [(f"{MUGS}: Shopify counted 8 (was 12)",)]
     before, after = told(effects)
     assert {name: (before[name], after[name]) for name in set(before) - {"observed_at"}} == {
-        "available": (9, 8),
         "observed_available": (12, 8),
         "shopify_available": (12, 8),
     }
 
 
-def test_first_count_of_a_level_says_what_our_orders_make_of_it(engine: Engine) -> None:
+def test_first_observation_of_a_level_is_recorded_as_it_is(engine: Engine) -> None:
     add_shop(engine)
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_orders, order(lines=[line(quantity=3)]))
 
-    assert said(ingest(engine, ingest_inventory_levels, level(12, -1))) == [
-        (f"{MUGS} recorded: 12, 9 by our orders",)
-    ]
+    assert said(ingest(engine, ingest_inventory_levels, level(12, -1))) == [(f"{MUGS} recorded: 12",)]
 
 
-def test_shelf_next_door_that_is_counted_anew_is_told_too(shelf: Engine) -> None:
+def test_counted_level_that_a_second_location_of_its_item_changes_is_audited(shelf: Engine) -> None:
     ingest(shelf, ingest_orders, order(lines=[line(quantity=3)]))
 
     effects = ingest(shelf, ingest_inventory_levels, level(5, -1, location=LOCATION - 1))
 
     assert said(effects) == [
         (
-            f"stock of MUG at location {LOCATION - 1} recorded: 5, 2 by our orders",
-            f"{MUGS} 9 -> 12 by a new count of its sku",
+            f"stock of MUG at location {LOCATION - 1} recorded: 5",
+            f"{MUGS} 9 -> 12 by a new count of its item",
         )
     ]
 
@@ -355,8 +354,11 @@ def test_audit_alone_leads_to_every_row_in_steps_that_join_up(
 ) -> None:
     tables = "orders, order_lines, order_refunds, order_refund_lines, inventory_levels, stock_movements"
     with owner_engine.begin() as tx:
-        tx.exec_driver_sql(f"truncate {tables}, variants, audit_events, work_queue, shops cascade")
+        tx.exec_driver_sql(f"truncate {tables}, fulfillment_orders, variants cascade")
+        tx.exec_driver_sql("truncate audit_events, work_queue, shops cascade")
     add_shop(engine)
+    ingest(engine, ingest_inventory_levels, level(20, -30), level(8, -30, location=LOCATION + 1))
+    count_levels(engine)
     for effect, items in in_sets([(STORY[n][0], STORY[n][1]()) for n in order_of_events], sizes):
         with transaction(engine) as tx:
             append_all(tx, effect(tx, items, NOW).audit, NOW)

@@ -1,6 +1,5 @@
-"""A level that left the shelf, or whose item is gone, counts no movement and is told to nobody."""
+"""A level that left the shelf, or whose item is gone, is not pushed."""
 
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +20,7 @@ from tests.storefront.bodies import (
     ORDER,
     Ingest,
     add_shop,
+    count_levels,
     forget_work,
     ingest,
     item,
@@ -53,22 +53,23 @@ def cut(minutes: float, location: int = LOCATION) -> WorkItem:
 
 @pytest.fixture
 def shelves(engine: Engine) -> Engine:
-    """Ten mugs on one shelf and five on the next, seen a minute before noon; two were sold at noon."""
+    """Ten mugs at one location and five at the next, counted a minute before noon; two were sold at noon."""
     add_shop(engine)
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_inventory_levels, level(10, -1), level(5, -1, location=LOCATION + 1))
-    ingest(engine, ingest_orders, order(lines=[line(quantity=2)]))
+    count_levels(engine)
+    ingest(engine, ingest_orders, order(lines=[line(quantity=2)], location_id=LOCATION))
     forget_work(engine)
     return engine
 
 
-def test_disconnected_level_is_off_the_shelf_and_its_movements_count_at_the_next(shelves: Engine) -> None:
+def test_disconnected_level_is_off_the_shelf_and_keeps_its_figure(shelves: Engine) -> None:
     effects = ingest(shelves, ingest_inventory_levels, cut(5))
 
     assert verdicts(effects) == ["done"]
     assert said(effects)[0] == f"{MUGS}: off the shelf"
-    assert rows(shelves, LEVELS) == [(LOCATION, 10, False), (LOCATION + 1, 3, True)]
-    assert [new.key for new in effects.follow_on] == [f"{ITEM}:{LOCATION + 1}"]
+    assert rows(shelves, LEVELS) == [(LOCATION, 8, False), (LOCATION + 1, 5, True)]
+    assert effects.follow_on == []
 
 
 def test_level_that_is_seen_later_is_back_on_the_shelf(shelves: Engine) -> None:
@@ -118,7 +119,7 @@ def test_levels_of_what_is_deleted_are_off_the_shelf_for_good(
     sale = ingest(shelves, ingest_orders, order(9, number=ORDER + 50, lines=[line(ORDER + 51)]))
 
     assert late.follow_on == sale.follow_on == []
-    assert rows(shelves, LEVELS) == [(LOCATION, 9, False), (LOCATION + 1, 5, False), (LOCATION + 2, 3, False)]
+    assert rows(shelves, LEVELS) == [(LOCATION, 8, False), (LOCATION + 1, 5, False), (LOCATION + 2, 3, False)]
 
 
 def test_deleted_product_takes_its_variants_with_it_those_that_come_late_too(shelves: Engine) -> None:
@@ -134,18 +135,27 @@ def test_deleted_product_takes_its_variants_with_it_those_that_come_late_too(she
     assert rows(shelves, "select title, deleted_at is not null from products") == [("A mug", True)]
 
 
-def test_shop_that_counts_at_another_location_is_counted_anew_and_pushed_at_once(shelves: Engine) -> None:
-    assert [row[1] for row in rows(shelves, LEVELS)] == [8, 5]
+def test_levels_of_a_shop_that_gives_its_stock_to_shopify_follow_shopify_again(shelves: Engine) -> None:
+    ingest(shelves, ingest_inventory_levels, level(9, 5))
+    forget_work(shelves)
 
-    shown = CliRunner().invoke(main, ["shops", "set", "harbour", "--stock-location-id", str(LOCATION + 1)])
+    shown = CliRunner().invoke(main, ["shops", "set", "harbour", "--stock-owner", "shopify"])
 
     assert shown.exit_code == 0, shown.output
-    assert "2 stock levels were counted anew" in shown.output
-    assert [row[1] for row in rows(shelves, LEVELS)] == [10, 3]
-    pushes = "select key from work_queue where topic = 'inventory_push' and status = 'pending' order by 1"
-    assert rows(shelves, pushes) == [(f"{ITEM}:{LOCATION}",), (f"{ITEM}:{LOCATION + 1}",)]
-    (told,) = rows(shelves, "select mutations from audit_events where action = 'stock.relocate'")
-    assert [change["before"]["available"] for change in json.loads(told[0])] == [8, 5]
+    assert "2 counted levels follow Shopify" in shown.output
+    assert [row[1] for row in rows(shelves, LEVELS)] == [9, 5]
+    assert rows(shelves, "select count(*) from inventory_levels where counted_at is not null") == [(0,)]
+    assert rows(shelves, "select 1 from work_queue") == []
+    words = rows(shelves, "select summary from audit_mutations where summary like '%stock owner%' order by 1")
+    assert [row[0].partition(":")[0] for row in words] == [
+        f"{MUGS} 8 -> 9 by the shop's stock owner",
+        f"stock of MUG at location {LOCATION + 1} 5 -> 5 by the shop's stock owner",
+    ]
 
-    again = CliRunner().invoke(main, ["shops", "set", "harbour", f"stock_location_id={LOCATION + 1}"])
-    assert "0 stock levels were counted anew" in again.output
+
+@pytest.mark.parametrize("owner", ["pool:mugs", "us", ""])
+def test_stock_owner_that_is_not_available_is_refused_by_name(shelves: Engine, owner: str) -> None:
+    shown = CliRunner().invoke(main, ["shops", "set", "harbour", "--stock-owner", owner])
+
+    assert shown.exit_code != 0
+    assert f"stock_owner={owner!r} should be shopify or shopfleet" in shown.output

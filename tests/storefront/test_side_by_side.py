@@ -1,7 +1,9 @@
 """Sales are ingested while pushes of the same levels are settled: nobody waits in a circle, none is lost."""
 
 import random
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -11,7 +13,7 @@ from services.core.db import transaction
 from services.ledger.accept import record_work
 from services.ledger.run_outside import OutsideRunner
 from services.ledger.topics import TOPICS
-from services.providers.shopify_admin import SetResult
+from services.providers.shopify_admin import Place, Quantity, SetResult
 from services.shops.secrets import record_secret
 from services.storefront.admin import Access
 from services.storefront.orders import ingest_orders
@@ -24,11 +26,20 @@ SETS = 12
 
 
 class Shelves:
-    """A shop that takes every figure, as fast as they come."""
+    """A shop that takes every figure, as fast as they come, and leaves its own alone otherwise."""
+
+    def __init__(self) -> None:
+        self.held: dict[Place, int] = {Place(n, 1): 1000 for n in range(1, SKUS + 1)}
 
     def __call__(self, access: Access) -> ShelfOnPaper:
         shelf = ShelfOnPaper(throttle=None)
-        shelf.set_available = lambda quantities, **asked: SetResult()  # type: ignore[method-assign]
+
+        def take(quantities: Sequence[Quantity], **asked: Any) -> SetResult:
+            self.held.update({one.place: one.quantity for one in quantities})
+            return SetResult()
+
+        shelf.set_available = take  # type: ignore[method-assign]
+        shelf.others = self.held
         return shelf
 
 
@@ -38,11 +49,13 @@ def shop(engine: Engine) -> Engine:
     shop_id = add_shop(engine)
     with transaction(engine) as tx:
         record_secret(tx, shop_id, "shopify-token", "shpat_0123456789abcdef", utc_now())
+        tx.exec_driver_sql("update shop_config set stock_owner = 'shopfleet'")
         tx.execute(
             text(
                 "insert into inventory_levels (shop_id, inventory_item_id, location_id, sku, available, "
-                "observed_available, observed_at, shopify_available, changed_at) select 1, n, 1, 'SKU' || n, "
-                "1000, 1000, '2026-01-01', 1000, now() from generate_series(1, :count) n"
+                "observed_available, observed_at, shopify_available, changed_at, counted_available, "
+                "counted_at) select 1, n, 1, 'SKU' || n, 1000, 1000, '2026-01-01', 1000, now(), 1000, "
+                "'2026-01-01' from generate_series(1, :count) n"
             ),
             {"count": SKUS},
         )
@@ -62,9 +75,11 @@ def test_sales_and_pushes_side_by_side_end_in_step(shop: Engine) -> None:
                 orders = [order(number=first + n, lines=sold) for n, sold in enumerate(lines)]
                 record_work(tx, ingest_orders(tx, orders, now).follow_on, now)
 
+    shelves = Shelves()
+
     def push(place: int) -> None:
         runner = OutsideRunner(shop, f"tests-{place}", random.Random(place))
-        effect = InventoryPush(Shelves())
+        effect = InventoryPush(shelves)
         while (
             not all(sale.done() for sale in sales) or runner.run_set(TOPICS["inventory_push"], effect).claimed
         ):

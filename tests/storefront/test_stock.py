@@ -12,6 +12,8 @@ from services.core.db import transaction
 from services.ledger.claim import claim_leased
 from services.ledger.topics import TOPICS
 from services.ledger.work import WorkItem
+from services.storefront.beside.fulfillment_orders import ingest_fulfillment_orders
+from services.storefront.inventory_items import ingest_inventory_items
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
 from services.storefront.refunds import ingest_refunds
@@ -24,8 +26,11 @@ from tests.storefront.bodies import (
     SHOP,
     Ingest,
     add_shop,
+    at,
+    count_levels,
     forget_work,
     ingest,
+    item,
     level,
     line,
     order,
@@ -42,10 +47,11 @@ KEY = f"{ITEM}:{LOCATION}"
 
 @pytest.fixture
 def shelf(engine: Engine) -> Engine:
-    """A shop with ten mugs, seen a minute before noon."""
+    """A shop that owns its figures, with ten mugs counted a minute before noon."""
     add_shop(engine)
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_inventory_levels, level(10, -1))
+    count_levels(engine)
     forget_work(engine)
     return engine
 
@@ -66,12 +72,21 @@ def test_observation_that_holds_the_order_already_counts_it_once(shelf: Engine) 
     assert effects.follow_on == []
 
 
-def test_observation_of_the_orders_own_second_holds_it_already(shelf: Engine) -> None:
-    ingest(shelf, ingest_orders, order(lines=[line(quantity=3)]))
-    ingest(shelf, ingest_inventory_levels, level(7, 0))
-    ingest(shelf, ingest_orders, order(1, lines=[line(quantity=3), line(ORDER + 2)]))
+def test_level_that_shopify_owns_is_what_shopify_reported_whatever_is_sold_and_returned(
+    engine: Engine,
+) -> None:
+    add_shop(engine)
+    ingest(engine, ingest_products, product())
+    ingest(engine, ingest_inventory_levels, level(10, -1))
+    ingest(engine, ingest_orders, order(lines=[line(quantity=3)]))
+    ingest(engine, ingest_refunds, refund(quantity=1))
+    assert rows(engine, LEVELS) == [(LOCATION, "MUG", 10, 10)]
 
-    assert rows(shelf, LEVELS) == [(LOCATION, "MUG", 7, 7)]
+    ingest(engine, ingest_inventory_levels, level(8, 31))
+
+    assert rows(engine, LEVELS) == [(LOCATION, "MUG", 8, 8)]
+    assert rows(engine, "select sum(delta) from stock_movements") == [(-2,)]
+    assert rows(engine, PUSHES) == []
 
 
 def test_observation_in_step_with_ours_plans_no_push(shelf: Engine) -> None:
@@ -134,7 +149,7 @@ def test_older_observation_is_stale(shelf: Engine) -> None:
     effects = ingest(shelf, ingest_inventory_levels, level(9, -2), level(12, 5), level(12, 5), level(11, 4))
 
     assert verdicts(effects) == ["stale", "done", "done", "stale"]
-    assert rows(shelf, LEVELS) == [(LOCATION, "MUG", 12, 12)]
+    assert rows(shelf, LEVELS) == [(LOCATION, "MUG", 10, 12)]
 
 
 def test_item_that_shopify_does_not_count_is_untracked(shelf: Engine) -> None:
@@ -157,6 +172,7 @@ def test_level_that_lacks_a_field_is_refused_alone(shelf: Engine, field: str) ->
 def test_level_known_before_its_variant_counts_orders_once_the_sku_is_known(engine: Engine) -> None:
     add_shop(engine)
     ingest(engine, ingest_inventory_levels, level(10, -1))
+    count_levels(engine)
     ingest(engine, ingest_orders, order())
     assert rows(engine, LEVELS) == [(LOCATION, "", 10, 10)]
     forget_work(engine)
@@ -175,24 +191,104 @@ def test_variant_that_loses_its_sku_gives_back_what_was_counted(shelf: Engine) -
     assert verdicts(ingest(shelf, ingest_products, product("MUG", 0))) == ["stale"]
 
 
-def test_movements_count_at_the_smallest_location_and_move_when_a_smaller_one_appears(shelf: Engine) -> None:
-    ingest(shelf, ingest_orders, order())
+def test_sale_over_the_counter_counts_at_its_own_location(shelf: Engine) -> None:
     ingest(shelf, ingest_inventory_levels, level(5, -1, location=LOCATION + 1))
-    assert [row[2] for row in rows(shelf, LEVELS)] == [9, 5]
+    count_levels(shelf)
 
-    ingest(shelf, ingest_inventory_levels, level(5, -1, location=LOCATION - 1))
-
-    assert [row[2] for row in rows(shelf, LEVELS)] == [4, 10, 5]
-
-
-def test_movements_count_at_the_location_that_the_shop_names(shelf: Engine) -> None:
-    with transaction(shelf) as tx:
-        tx.exec_driver_sql("update shop_config set stock_location_id = %(id)s", {"id": str(LOCATION + 1)})
-    ingest(shelf, ingest_inventory_levels, level(5, -1, location=LOCATION + 1))
-
-    ingest(shelf, ingest_orders, order())
+    ingest(shelf, ingest_orders, order(location_id=LOCATION + 1))
 
     assert [row[2] for row in rows(shelf, LEVELS)] == [10, 4]
+
+
+def test_sale_without_a_location_counts_where_its_item_alone_is_stocked_else_nowhere(shelf: Engine) -> None:
+    ingest(shelf, ingest_orders, order())
+    assert [row[2] for row in rows(shelf, LEVELS)] == [9]
+
+    ingest(shelf, ingest_inventory_levels, level(5, -1, location=LOCATION + 1))
+
+    assert [row[2] for row in rows(shelf, LEVELS)] == [10, 5]
+
+
+def test_online_sale_counts_where_its_fulfilment_order_is_assigned(shelf: Engine) -> None:
+    ingest(shelf, ingest_inventory_levels, level(5, -1, location=LOCATION + 1))
+    count_levels(shelf)
+    ingest(shelf, ingest_orders, order())
+    assert [row[2] for row in rows(shelf, LEVELS)] == [10, 5]
+    forget_work(shelf)
+
+    effects = ingest(shelf, ingest_fulfillment_orders, routed(LOCATION + 1))
+
+    assert [row[2] for row in rows(shelf, LEVELS)] == [10, 4]
+    assert [new.key for new in effects.follow_on] == [f"{ITEM}:{LOCATION + 1}"]
+    assert f"stock of MUG at location {LOCATION + 1} 5 -> 4" in effects.audit[0].mutations[-1].summary
+
+
+def test_sale_that_fulfilment_orders_divide_over_locations_counts_nowhere(shelf: Engine) -> None:
+    ingest(shelf, ingest_inventory_levels, level(5, -1, location=LOCATION + 1))
+    count_levels(shelf)
+    ingest(shelf, ingest_orders, order())
+
+    ingest(shelf, ingest_fulfillment_orders, routed(LOCATION + 1), routed(LOCATION, 2))
+
+    assert [row[2] for row in rows(shelf, LEVELS)] == [10, 5]
+
+
+def test_restock_counts_at_the_location_of_its_refund(shelf: Engine) -> None:
+    ingest(shelf, ingest_inventory_levels, level(5, -1, location=LOCATION + 1))
+    count_levels(shelf)
+    ingest(shelf, ingest_orders, order(location_id=LOCATION + 1, lines=[line(quantity=3)]))
+
+    ingest(shelf, ingest_refunds, refund())
+
+    assert [row[2] for row in rows(shelf, LEVELS)] == [11, 2]
+
+
+def test_line_counts_for_the_item_of_its_variant_where_several_have_its_sku(shelf: Engine) -> None:
+    twin = product(number=ITEM + 1, variant=6)
+    ingest(shelf, ingest_products, twin)
+    ingest(shelf, ingest_inventory_levels, level(20, -1, number=ITEM + 1))
+    count_levels(shelf)
+
+    ingest(shelf, ingest_orders, order(lines=[line(quantity=3) | {"variant_id": 6}]))
+
+    by_item = "select inventory_item_id, available from inventory_levels order by 1"
+    assert rows(shelf, by_item) == [(ITEM, 10), (ITEM + 1, 17)]
+
+
+def test_line_without_a_variant_counts_for_no_item_where_several_have_its_sku(shelf: Engine) -> None:
+    ingest(shelf, ingest_products, product(number=ITEM + 1, variant=6))
+    ingest(shelf, ingest_inventory_levels, level(20, -1, number=ITEM + 1))
+    count_levels(shelf)
+
+    ingest(shelf, ingest_orders, order(lines=[line(quantity=3)]))
+
+    assert [row[2] for row in rows(shelf, LEVELS)] == [10, 20]
+
+
+def test_level_has_the_sku_that_only_its_inventory_item_states(engine: Engine) -> None:
+    add_shop(engine)
+    ingest(engine, ingest_inventory_items, stock_item("CUP", -5))
+    ingest(engine, ingest_inventory_levels, level(10, -1))
+    assert rows(engine, LEVELS) == [(LOCATION, "CUP", 10, 10)]
+
+    ingest(engine, ingest_inventory_items, stock_item("PLATE", 5))
+
+    assert rows(engine, LEVELS) == [(LOCATION, "PLATE", 10, 10)]
+
+
+def routed(location: int, number: int = 1) -> WorkItem:
+    """A fulfilment order of the order, assigned to ``location``."""
+    one = {
+        "id": f"gid://shopify/FulfillmentOrder/{number}", "order_id": ORDER, "status": "open",
+        "assigned_location_id": location,
+    }  # fmt: skip
+    topic = "fulfillment_orders/order_routing_complete"
+    return item("fulfillment_order_ingest", {"fulfillment_order": one}, event_topic=topic)
+
+
+def stock_item(sku: str, minutes: float) -> WorkItem:
+    body = {"id": ITEM, "sku": sku, "tracked": True, "cost": None, "updated_at": at(minutes)}
+    return item("inventory_item_ingest", body, event_topic="inventory_items/update")
 
 
 def test_edited_quantity_replaces_what_the_line_took(shelf: Engine) -> None:
@@ -212,20 +308,24 @@ def test_cancelling_moves_no_stock_and_its_refund_brings_it_back(shelf: Engine) 
     assert [row[2] for row in rows(shelf, LEVELS)] == [10]
 
 
-# The day of one order, told by eleven events. The second observation holds all that came before it.
+# The day of one order, in nine events, after the levels were counted half an hour before it.
 STORY: tuple[tuple[Ingest, Callable[[], WorkItem]], ...] = (
     (ingest_products, lambda: product("CUP", -90)),
     (ingest_products, lambda: product("MUG", -60)),
-    (ingest_inventory_levels, lambda: level(20, -30)),
     (ingest_inventory_levels, lambda: level(19, 5)),
-    (ingest_inventory_levels, lambda: level(8, -10, location=LOCATION + 1)),
-    (ingest_orders, lambda: order(0, financial_status="pending")),
-    (ingest_orders, lambda: order(0)),
-    (ingest_orders, lambda: order(20, lines=[line(quantity=2), line(ORDER + 2, "CUP")], total_price="37.5")),
+    (ingest_orders, lambda: order(0, financial_status="pending", location_id=LOCATION)),
+    (ingest_orders, lambda: order(0, location_id=LOCATION)),
+    (
+        ingest_orders,
+        lambda: order(
+            20, lines=[line(quantity=2), line(ORDER + 2, "CUP")], total_price="37.5", location_id=LOCATION
+        ),
+    ),
     (
         ingest_orders,
         lambda: order(10, number=ORDER + 50, lines=[line(ORDER + 51, quantity=3)], created_at=_T10),
     ),
+    (ingest_fulfillment_orders, lambda: routed(LOCATION)),
     (ingest_refunds, lambda: refund(30, amount="5.00", restock="no_restock")),
     (ingest_refunds, lambda: refund(40, refund_id=ORDER + 600, amount="7.50")),
 )
@@ -245,8 +345,10 @@ STATE = (
 def _tell(engine: Engine, told: list[tuple[Ingest, WorkItem]]) -> list[list[tuple[object, ...]]]:
     tables = "orders order_lines order_refunds order_refund_lines inventory_levels stock_movements variants"
     with transaction(engine) as tx:
-        for table in [*tables.split(), "work_queue"]:
+        for table in [*tables.split(), "fulfillment_orders", "work_queue"]:
             tx.exec_driver_sql(f"delete from {table}")  # noqa: S608
+    ingest(engine, ingest_inventory_levels, level(20, -30), level(8, -30, location=LOCATION + 1))
+    count_levels(engine)
     for effect, event in told:
         ingest(engine, effect, event)
     return [rows(engine, query) for query in STATE]
@@ -272,8 +374,8 @@ def test_any_order_and_repetition_of_a_day_ends_in_the_same_state(
     state = _tell(engine, told)
 
     assert state == expected
-    # 19 seen at minute 5, three sold at minute 10, one back at minute 40; the shelf next door untouched.
-    assert [row[:3] for row in state[0]] == [(LOCATION, "MUG", 17), (LOCATION + 1, "MUG", 8)]
+    # 20 counted, two sold over the counter, three online of an unknown location, one back.
+    assert [row[:3] for row in state[0]] == [(LOCATION, "MUG", 19), (LOCATION + 1, "MUG", 8)]
     differs = [row for row in state[0] if row[2] != row[3]]
     waiting = rows(engine, "select key from work_queue where topic = 'inventory_push' and status = 'pending'")
     assert {f"{ITEM}:{row[0]}" for row in differs} <= {row[0] for row in waiting}
@@ -318,11 +420,12 @@ def test_refund_told_again_once_its_money_moved_counts_the_money(engine: Engine)
     assert rows(engine, "select refunded_cents from orders") == [(1250,)]
 
 
-def test_level_that_takes_another_sku_leaves_what_moved_to_the_skus_next_location(shelf: Engine) -> None:
-    ingest(shelf, ingest_products, product(number=ITEM + 1))
+def test_level_that_takes_another_sku_leaves_what_moved_to_the_other_item_of_the_sku(shelf: Engine) -> None:
+    ingest(shelf, ingest_products, product(number=ITEM + 1, variant=6))
     ingest(shelf, ingest_inventory_levels, level(5, -1, number=ITEM + 1, location=LOCATION + 1))
+    count_levels(shelf)
     ingest(shelf, ingest_orders, order(lines=[line(quantity=3)]))
-    assert rows(shelf, LEVELS) == [(LOCATION, "MUG", 7, 10), (LOCATION + 1, "MUG", 5, 5)]
+    assert rows(shelf, LEVELS) == [(LOCATION, "MUG", 10, 10), (LOCATION + 1, "MUG", 5, 5)]
 
     ingest(shelf, ingest_products, product("CUP", 1))
 

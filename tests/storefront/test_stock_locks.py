@@ -4,10 +4,11 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Connection, Engine, event, text
 
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -15,17 +16,20 @@ from services.ledger.accept import record_work
 from services.ledger.run_outside import OutsideRunner
 from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork, WorkItem
-from services.providers.shopify_admin import Place
+from services.providers.shopify_admin import HeldLevel, Place
 from services.shops.secrets import record_secret
+from services.storefront.counts import Count, plan_counts, record_counts
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
 from services.storefront.push import InventoryPush
 from services.storefront.stock import ingest_inventory_levels
 from tests.lock_order import watch_locks
 from tests.storefront.bodies import (
+    ITEM,
+    LOCATION,
+    NOON,
     NOW,
     ORDER,
-    Ingest,
     add_shop,
     ingest,
     level,
@@ -37,10 +41,6 @@ from tests.storefront.bodies import (
 from tests.storefront.test_push import ShelfOnPaper
 
 WAITERS = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
-BUCKETS = """
-select n, hashtextextended('SKU' || n, 1) & 255, hashtextextended('SKU' || n, 2) & 255
-  from generate_series(1, 500) n order by n
-"""
 
 
 def wait_until(holds: Callable[[], object], what: str) -> None:
@@ -67,22 +67,34 @@ def sell(engine: Engine) -> None:
 
 
 def count(engine: Engine) -> None:
-    ingest(engine, ingest_inventory_levels, level(100, -5))
+    with transaction(engine) as tx:
+        take_count(tx)
+
+
+def take_count(tx: Connection) -> None:
+    place = Place(ITEM, LOCATION)
+    held = {place: HeldLevel(100, None, 100)}
+    changes = plan_counts(tx, 1, [Count(*place, 100)], held)
+    record_counts(tx, 1, changes, held, NOON - timedelta(minutes=5), NOW, by="t", request_id="r")
 
 
 @pytest.mark.parametrize(
-    ("effect", "item", "then"),
-    [(ingest_orders, lambda: sale(1), count), (ingest_inventory_levels, lambda: level(100, -5), sell)],
-    ids=["the sale first", "the level first"],
+    ("first", "then"),
+    [(lambda tx: ingest_orders(tx, [sale(1)], NOW), count), (take_count, sell)],
+    ids=["the sale first", "the count first"],
 )
-def test_a_level_that_appears_while_its_sku_is_sold_counts_the_sale(
-    engine: Engine, effect: Ingest, item: Callable[[], WorkItem], then: Callable[[Engine], None]
+def test_a_count_that_is_taken_while_its_item_is_sold_includes_the_sale(
+    engine: Engine, first: Callable[[Connection], object], then: Callable[[Engine], None]
 ) -> None:
+    add_shop(engine)
     ingest(engine, ingest_products, product())
+    ingest(engine, ingest_inventory_levels, level(100, -6))
+    with transaction(engine) as tx:
+        tx.exec_driver_sql("update shop_config set stock_owner = 'shopfleet'")
 
     with ThreadPoolExecutor(1) as pool:
         with transaction(engine) as tx:
-            effect(tx, [item()], NOW)
+            first(tx)
             other = pool.submit(then, engine)
             wait_until(lambda: rows(engine, WAITERS)[0][0], "the other did not wait")
         other.result(20)
@@ -92,19 +104,20 @@ def test_a_level_that_appears_while_its_sku_is_sold_counts_the_sale(
 
 @pytest.fixture
 def shops(engine: Engine) -> Engine:
-    """Two shops with a level each; the first shop's sku falls into a later bucket than the second's."""
-    found = rows(engine, BUCKETS)
-    first, second = next((a[0], b[0]) for a in found for b in found if a[1] > b[2])
+    """Two shops with a counted level each."""
     add_shop(engine)
     add_shop(engine, "cove", "cove.myshopify.com")
-    for shop_id, number in ((1, first), (2, second)):
+    with transaction(engine) as tx:
+        tx.exec_driver_sql("update shop_config set stock_owner = 'shopfleet'")
+    for shop_id, number in ((1, 7), (2, 8)):
         with transaction(engine) as tx:
             record_secret(tx, shop_id, "shopify-token", "shpat_0123456789abcdef", utc_now())
             tx.execute(
                 text(
                     "insert into inventory_levels (shop_id, inventory_item_id, location_id, sku, available, "
-                    "observed_available, observed_at, shopify_available, changed_at) values (:shop, :number, "
-                    "1, 'SKU' || :number, 3, 3, '2026-01-01', 10, now())"
+                    "observed_available, observed_at, shopify_available, changed_at, counted_available, "
+                    "counted_at) values (:shop, :number, 1, 'SKU' || :number, 3, 10, '2026-01-01', 10, "
+                    "now(), 3, '2026-01-01')"
                 ),
                 {"shop": shop_id, "number": number},
             )
@@ -162,7 +175,7 @@ def test_pushes_of_several_shops_settle_beside_a_set_of_their_orders(shops: Engi
             event.remove(shops, "handle_error", keep_fault)
 
     assert faults == []
-    assert rows(shops, "select distinct verdict from work_queue") == [("superseded",)]
+    assert rows(shops, "select distinct verdict from work_queue where status = 'done'") == [("superseded",)]
     assert rows(shops, "select shopify_available from inventory_levels") == [(42,), (42,)]
     assert rows(shops, "select shop_id, delta from stock_movements order by 1") == [(1, -1), (2, -1)]
 

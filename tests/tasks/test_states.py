@@ -100,6 +100,7 @@ def plan_push(engine: Engine, slug: str, *, with_token: bool) -> int:
             timezone="UTC",
             currency="CAD",
             shopify_domain=f"{slug}.myshopify.com",
+            stock_owner="shopfleet",
             now=now,
         )
         if with_token:
@@ -114,6 +115,8 @@ def plan_push(engine: Engine, slug: str, *, with_token: bool) -> int:
                 observed_available=5,
                 observed_at=now,
                 shopify_available=7,
+                counted_available=5,
+                counted_at=now,
                 changed_at=now,
             )
         )

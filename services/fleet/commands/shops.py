@@ -16,7 +16,7 @@ from services.shops.names import SecretKind, get_kind, make_value
 from services.shops.secrets import SECRET_NAMES, find_secret_states, record_secret
 from services.shops.shops import FIELDS, Shop, add_shop, find_shops, get_shop, set_shop
 from services.shops.staff import find_staff, record_staff
-from services.storefront.relocation import record_relocation
+from services.storefront.counts import drop_counts
 from services.storefront.uninstall import record_installed
 
 
@@ -37,7 +37,8 @@ def command() -> None:
 @click.option("--owner-email", default="", help="Who gets the shop's mail.")
 @click.option("--accountant-email", default="", help="Who gets its books.")
 @click.option("--shopify-domain", default="", help="Such as harbour.myshopify.com.")
-@click.option("--stock-location-id", default="", help="The Shopify location that sales are taken from.")
+@click.option("--stock-location-id", default="", help="The Shopify location of counts that name none.")
+@click.option("--stock-owner", default="shopify", help="Whose the stock figures are: shopify or shopfleet.")
 @as_option
 @json_option
 @tell_faults
@@ -116,6 +117,7 @@ def show(slug: str, as_json: bool) -> None:
 @click.option("--accountant-email")
 @click.option("--shopify-domain")
 @click.option("--stock-location-id")
+@click.option("--stock-owner", help="shopify or shopfleet; pool:NAME is not available yet.")
 @as_option
 @json_option
 @tell_faults
@@ -124,9 +126,9 @@ def set_fields(
 ) -> None:
     """Change a shop's fields, as options or as field=value.
 
-    With --stock-location-id, sales count at that location from now on: every level is counted anew at once,
-    and what changed is pushed to Shopify. A --shopify-domain is compared with what Shopify says where the
-    shop has a token; webhooks may still name the one before it.
+    With --stock-owner shopfleet, levels that are counted with `fleet stock count` are ours and are pushed;
+    with --stock-owner shopify, every level follows Shopify and nothing is pushed. A --shopify-domain is
+    compared with what Shopify says where the shop has a token; webhooks may still name the one before it.
 
     \b
     Example: fleet shops set harbour --owner-email owner@harbour.example
@@ -139,11 +141,10 @@ def set_fields(
     with transaction() as tx:
         before = get_shop(tx, slug)
         shop = set_shop(tx, slug, wanted, now=utc_now(), **_who(acting_as))
-    if "stock_location_id" in wanted:
+    if "stock_owner" in wanted and shop.stock_owner == "shopify":
         with transaction() as tx:
-            changed = record_relocation(tx, shop.id, utc_now(), **_who(acting_as))
-        pushes = "; their pushes are planned" if changed else ""
-        click.echo(f"{changed} stock levels were counted anew for it{pushes}", err=True)
+            dropped = drop_counts(tx, shop.id, utc_now(), **_who(acting_as))
+        click.echo(f"{dropped} counted levels follow Shopify from now on", err=True)
     if as_json:
         print_json(to_document(shop))
     else:

@@ -18,6 +18,7 @@ from services.fleet.commands.edge import (
     tell_faults,
 )
 from services.fleet.commands.show import print_json, print_table
+from services.fleet.commands.stock_counts import adjust, count, import_counts
 from services.shops.shops import get_shop
 from services.storefront.low_stock import find_low_stock, find_stock
 from services.storefront.reorder import (
@@ -33,11 +34,15 @@ from services.storefront.reorder import (
 
 @click.group()
 def command() -> None:
-    """Show stock and what is running out, and set reorder points.
+    """Show stock and what is running out, set reorder points, and enter counts.
 
     \b
     Example: fleet stock low --shop harbour
     """
+
+
+for each in (count, adjust, import_counts):
+    command.add_command(each)
 
 
 @command.command("low")

@@ -2,11 +2,18 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from services.core.db import transaction
 from services.fleet.demo.delivery import DayPlan, Delivery
-from services.fleet.demo.shops import LOCATION_ID, DemoShop
+from services.fleet.demo.orders import STOCK_AT_OPENING
+from services.fleet.demo.shops import LOCATION_ID, DemoShop, find_owning
 from services.fleet.demo.truth import Key
+from services.providers.shopify_admin import Place
+from services.shops.shops import get_shop
+from services.storefront.admin import open_admin
+from services.storefront.counts import Count, plan_counts, record_counts
 
 AT_ONCE = 100
 _STOCK = ("inventory_levels/", "products/")
@@ -29,6 +36,21 @@ def tell_providers(shops: Sequence[DemoShop], told: Sequence[Delivery], control:
             control({"shop": shop.domain, "webhooks": webhooks[start : start + AT_ONCE]})
         for start in range(0, len(events), AT_ONCE):
             control({"stripe_key": shop.secrets["stripe-key"], "events": events[start : start + AT_ONCE]})
+
+
+def count_shelves(shops: Sequence[DemoShop], now: datetime) -> None:
+    """The shops that own their stock figures have counted every shelf when their day began."""
+    for shop in shops:
+        if shop.slug not in find_owning(shops):
+            continue
+        counts = [Count(item.inventory_item_id, LOCATION_ID, STOCK_AT_OPENING) for item in shop.items]
+        with transaction() as tx:
+            shop_id = get_shop(tx, shop.slug).id
+        held = open_admin(shop_id).get_levels([Place(*one[:2]) for one in counts])
+        with transaction() as tx:
+            changes = plan_counts(tx, shop_id, counts, held)
+            begun = shop.yesterday(now)[1]
+            record_counts(tx, shop_id, changes, held, begun, now, by="demo", request_id="")
 
 
 def settle_shelves(

@@ -2,6 +2,7 @@
 
 import random
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -39,6 +40,7 @@ class DemoShop:
     items: tuple[Item, ...]
     secrets: dict[str, str] = field(repr=False)
     legacy_quo: bool = False
+    stock_owner: str = "shopify"
 
     @property
     def zone(self) -> ZoneInfo:
@@ -67,6 +69,7 @@ def make_shops(rng: random.Random) -> list[DemoShop]:
             items=tuple(make_items(rng, GOODS, minor_units=1 if currency == "JPY" else 100)),
             secrets=_make_secrets(),
             legacy_quo=slug == "linden",
+            stock_owner="shopify" if slug == "linden" else "shopfleet",
         )
         for slug, name, timezone, currency in _SHOPS
     ]
@@ -86,6 +89,7 @@ def record_shops(tx: Connection, shops: list[DemoShop], now: datetime) -> dict[s
             accountant_email=f"books@{shop.slug}.example",
             shopify_domain=shop.domain,
             stock_location_id=str(LOCATION_ID),
+            stock_owner=shop.stock_owner,
             now=now,
             by="demo",
         )
@@ -93,6 +97,11 @@ def record_shops(tx: Connection, shops: list[DemoShop], now: datetime) -> dict[s
             record_secret(tx, added.id, name, value, now, by="demo")
         ids[shop.slug] = added.id
     return ids
+
+
+def find_owning(shops: Sequence[DemoShop]) -> set[str]:
+    """Return the slugs of the shops that own their stock figures."""
+    return {shop.slug for shop in shops if shop.stock_owner == "shopfleet"}
 
 
 def age_shops(tx: Connection, now: datetime) -> None:

@@ -6,7 +6,7 @@ theirs is not repeated here.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -31,13 +31,17 @@ class Truth:
     interactions: set[Key] = field(default_factory=set)
 
 
-def recompute(deliveries: Iterable[Delivery]) -> Truth:
-    """Return what ``deliveries`` come to, whatever their order and however often each was sent."""
+def recompute(deliveries: Iterable[Delivery], counted: Collection[str]) -> Truth:
+    """Return what ``deliveries`` come to, whatever their order and however often each was sent.
+
+    The shops ``counted`` own their stock figures: what they counted at opening, and what moved since. A level
+    of another shop is what Shopify reported last.
+    """
     told = [(one, json.loads(one.body)) for one in deliveries if one.is_told]
     shopify = [(one.shop, one.topic, body) for one, body in told if one.provider == "shopify"]
     return Truth(
         orders=_orders(shopify),
-        levels=_levels(shopify),
+        levels=_levels(shopify, counted),
         transactions=_transactions([(one.shop, body) for one, body in told if one.provider == "stripe"]),
         interactions={
             (one.shop, (body["data"].get("object") or body["data"]["resource"])["id"])
@@ -72,7 +76,7 @@ def _orders(told: list[tuple[str, str, dict[str, Any]]]) -> dict[Key, tuple[Any,
     }
 
 
-def _levels(told: list[tuple[str, str, dict[str, Any]]]) -> dict[Key, int]:
+def _levels(told: list[tuple[str, str, dict[str, Any]]], own: Collection[str]) -> dict[Key, int]:
     sku_of: dict[Key, str] = {}
     counted: dict[Key, dict[str, Any]] = {}
     moved: dict[Key, dict[tuple[str, int], tuple[datetime, int]]] = defaultdict(dict)
@@ -81,7 +85,8 @@ def _levels(told: list[tuple[str, str, dict[str, Any]]]) -> dict[Key, int]:
             sku_of |= {(shop, str(v["inventory_item_id"])): v["sku"] for v in body["variants"]}
         elif topic == "inventory_levels/update":
             key = (shop, str(body["inventory_item_id"]))
-            if key not in counted or _at(body["updated_at"]) > _at(counted[key]["updated_at"]):
+            is_newer = key in counted and _at(body["updated_at"]) > _at(counted[key]["updated_at"])
+            if key not in counted or is_newer != (shop in own):
                 counted[key] = body
         elif topic.startswith("orders/"):
             for line in body["line_items"]:
@@ -94,7 +99,11 @@ def _levels(told: list[tuple[str, str, dict[str, Any]]]) -> dict[Key, int]:
                     moved[shop, line["line_item"]["sku"]]["refund", line["id"]] = back
     return {
         key: level["available"]
-        + sum(pieces for at, pieces in moved[key[0], sku_of[key]].values() if at > _at(level["updated_at"]))
+        + sum(
+            pieces
+            for at, pieces in moved[key[0], sku_of[key]].values()
+            if key[0] in own and at > _at(level["updated_at"])
+        )
         for key, level in counted.items()
     }
 

@@ -14,12 +14,16 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.core.reading import Unreadable, find_instant, find_text
-from services.ledger.work import Effects, WorkItem
-from services.storefront.beside.told_parts import Parts, ingest_parts
+from services.ledger.work import Effects, NewWork, WorkItem
+from services.storefront.beside.told_parts import Parts, record_parts
 from services.storefront.body import find_gid, find_object, read_gid
+from services.storefront.levels import Sku
+from services.storefront.movements import count_routed
 from services.storefront.newest import UNTOLD, Row, Told
 from services.storefront.order_body import order_gid
-from services.storefront.told_rows import Kind
+from services.storefront.push_plan import Cause, plan_pushes
+from services.storefront.said_stock import say_shift
+from services.storefront.told_rows import Ingested, Kind
 from services.storefront.topic_body import WrongBody, read_event
 
 _PREPARED = "fulfillment_orders/line_items_prepared_for"
@@ -85,11 +89,37 @@ class FulfillmentOrder(Parts):
 
 
 def ingest_fulfillment_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
-    """Every fulfilment order stands, field by field, as its newest event told it; see ``ingest_parts``.
+    """Every fulfilment order stands, field by field, as its newest event told it; see ``record_parts``.
 
-    Moves no stock. Messages and notes, which may name the customer, are not kept.
+    Where it names the location of an order's sale, the counted levels of the order's items are counted again.
+    Messages and notes, which may name the customer, are not kept.
     """
-    return ingest_parts(tx, items, _KIND, lambda item: _read(item, now))
+    ingested = record_parts(tx, items, _KIND, lambda item: _read(item, now))
+    return ingested.effects(items, _count_routed(tx, ingested, now))
+
+
+def _count_routed(tx: Connection, ingested: Ingested[FulfillmentOrder], now: datetime) -> list[NewWork]:
+    """The sales of the orders that were routed elsewhere count there; return the pushes due."""
+    routed: dict[tuple[int, str], WorkItem] = {}
+    for key, item in ingested.changed.items():
+        state, known = ingested.rows[key].state, ingested.known.get(key)
+        before = known.state if known else None
+        if state and state.order_gid and (before is None or _route(before) != _route(state)):
+            routed[key[0], state.order_gid] = item
+    shifts = count_routed(tx, routed, now)
+    causes: dict[Sku, Cause] = {}
+    for gid, found in shifts.items():
+        item = routed[gid]
+        said = ingested.said.setdefault(item.id, [])
+        for shift in found:
+            said.append(say_shift(shift, f"the location of order {gid[1].rpartition('/')[2]}"))
+            causes[shift.level.shop_id, shift.level.sku] = Cause(item.event_id, item.request_id)
+    levels = [shift.level for found in shifts.values() for shift in found]
+    return plan_pushes(tx, levels, causes, now)
+
+
+def _route(order: FulfillmentOrder) -> tuple[str, int | None, bool]:
+    return order.order_gid, order.location_id, order.status == "cancelled"
 
 
 def _read(item: WorkItem, now: datetime) -> list[Told[FulfillmentOrder]]:

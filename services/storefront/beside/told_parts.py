@@ -18,7 +18,7 @@ from services.core.errors import Refused
 from services.core.reading import read_set
 from services.ledger.work import Done, Effects, Outcome, WorkItem
 from services.storefront.newest import UNKNOWN_ID, UNTOLD, Key, Row, Told
-from services.storefront.told_rows import Kind, record_told
+from services.storefront.told_rows import Ingested, Kind, record_told
 
 
 class Part(NamedTuple):
@@ -110,6 +110,13 @@ def join_parts(one: Row[P], other: Row[P]) -> Row[P]:
 def ingest_parts(
     tx: Connection, items: Sequence[WorkItem], kind: Kind[P], read: Callable[[WorkItem], Sequence[Told[P]]]
 ) -> Effects:
+    """Every part that ``items`` tell of is the newest that was told of it; see ``record_parts``."""
+    return record_parts(tx, items, kind, read).effects(items)
+
+
+def record_parts(
+    tx: Connection, items: Sequence[WorkItem], kind: Kind[P], read: Callable[[WorkItem], Sequence[Told[P]]]
+) -> Ingested[P]:
     """Every part that ``items`` tell of is the newest that was told of it.
 
     ``read`` may raise ``Unreadable``, and may return several things of one event, or none: then the event
@@ -126,7 +133,7 @@ def ingest_parts(
     outcomes: list[Outcome] = [
         answer if isinstance(answer, Refused) else _settle(answer, ingested.rows) for answer in answers
     ]
-    return ingested._replace(outcomes=outcomes).effects(items)
+    return ingested._replace(outcomes=outcomes)
 
 
 def _settle(answer: Sequence[Told[P]], rows: Mapping[Key, Row[P]]) -> Done:

@@ -31,6 +31,7 @@ fulfillment_orders = Table(
     Column("told", JSONB, nullable=False),
     Column("event_id", BigInteger),
     Index("ix_fulfillment_orders_on_hold", "shop_id", postgresql_where=text("is_on_hold")),
+    Index("ix_fulfillment_orders_order", "shop_id", "order_gid", postgresql_where=text("order_gid <> ''")),
 )
 
 fulfillment_events = Table(

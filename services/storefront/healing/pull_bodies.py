@@ -149,6 +149,7 @@ def _line(line: Node) -> dict[str, Any]:
         "gift_card": line["isGiftCard"],
         "requires_shipping": line["requiresShipping"],
         "product_id": number_of(find_dict(line, "product").get("id")) or None,
+        "variant_id": number_of(find_dict(line, "variant").get("id")) or None,
         "properties": named_of(line["customAttributes"]),
         "tax_lines": taxes_of(line["taxLines"]),
         "discount_allocations": [
@@ -214,7 +215,11 @@ def _refund_line(line: Node) -> dict[str, Any]:
         "location_id": number_of(find_dict(line, "location").get("id")) or None,
         "subtotal_set": money_set_of(line, "subtotalSet"),
         "total_tax_set": money_set_of(line, "totalTaxSet"),
-        "line_item": {"id": number_of(sold["id"]), "sku": sold["sku"]},
+        "line_item": {
+            "id": number_of(sold["id"]),
+            "sku": sold["sku"],
+            "variant_id": number_of(find_dict(sold, "variant").get("id")) or None,
+        },
     }
 
 

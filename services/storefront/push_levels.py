@@ -1,0 +1,81 @@
+"""What is known of the levels that pushes are about, and which other pushes of them have no answer yet."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from services.core.arrays import int_array, text_array
+from services.ledger.work import WorkItem
+from services.storefront.level_moves import moves_of
+from services.storefront.levels import Level
+from services.storefront.push_batch import KEY_GOOD_FOR
+from services.storefront.push_plan import IS_OURS, LAST_MOVED_AT, SETTLE
+
+
+class PushLevel(NamedTuple):
+    """A level as its row has it. ``is_settled``: Shopify was observed long enough after the last movement.
+
+    ``is_placed``: the location of each movement since the count is known.
+    """
+
+    level: Level
+    available: int
+    known: int | None
+    is_ours: bool
+    is_settled: bool
+    is_placed: bool
+
+
+_FIND_LEVELS = f"""
+select v.shop_id, v.key, l.inventory_item_id, l.location_id, l.sku, l.available, l.shopify_available,
+       {IS_OURS}, coalesce(l.observed_at >= {LAST_MOVED_AT} + %(settle)s, true),
+       not exists (select from {moves_of("l", "l.counted_at")} m where m.location_id is null)
+  from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key)
+  join inventory_levels l on l.shop_id = v.shop_id
+       and l.inventory_item_id = split_part(v.key, ':', 1)::bigint
+       and l.location_id = split_part(v.key, ':', 2)::bigint
+  left join shop_config c on c.shop_id = l.shop_id
+ where l.disconnected_at is null
+"""  # noqa: S608
+
+# A call whose answer was lost and that will be sent again holds the level; one that a person or the ledger
+# gave up may still arrive for as long as its key is good.
+_FIND_DOUBTFUL = """
+with mine as (
+  select * from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key)
+)
+select o.shop_id, o.key, true from mine v
+  join work_queue o on o.topic = 'inventory_push' and o.shop_id = v.shop_id and o.key = v.key
+ where o.status in ('pending', 'error') and o.locked_at is null and o.payload ? 'quantity'
+ union
+select o.shop_id, o.key, false from mine v
+  join work_queue o on o.topic = 'inventory_push' and o.shop_id = v.shop_id and o.key = v.key
+ where o.status in ('dead', 'discarded') and o.payload ? 'quantity' and o.finished_at > %(since)s
+ order by 3
+"""
+
+
+def find_push_levels(tx: Connection, items: Sequence[WorkItem]) -> dict[tuple[int, str], PushLevel]:
+    rows = tx.exec_driver_sql(
+        _FIND_LEVELS,
+        {
+            "shop_id": int_array(item.shop_id for item in items),
+            "key": text_array([item.key for item in items]),
+            "settle": SETTLE,
+        },
+    )
+    return {(r[0], r[1]): PushLevel(Level(r[0], r[2], r[3], r[4]), *r[5:]) for r in rows}
+
+
+def find_doubtful(tx: Connection, items: Sequence[WorkItem], now: datetime) -> dict[tuple[int, str], bool]:
+    """Return the (shop, key) of which another push may have gone out, and whether it is to be sent again."""
+    if not items:
+        return {}
+    values = {
+        "shop_id": int_array(item.shop_id for item in items),
+        "key": text_array([item.key for item in items]),
+        "since": now - KEY_GOOD_FOR,
+    }
+    return {(row[0], row[1]): row[2] for row in tx.exec_driver_sql(_FIND_DOUBTFUL, values)}
