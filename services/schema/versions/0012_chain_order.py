@@ -57,8 +57,8 @@ def downgrade() -> None:
         op.execute(f"alter table {table} drop constraint ck_{table}_{column}")
 
 
-# Once for a statement, not for each row. A subquery for each row, as a join may read the whole table. The question
-# is there twice, as "is not distinct from" finds no index.
+# Once for a statement, not for each row; with a subquery, as a join may read the whole table. The question is
+# there twice, as "is not distinct from" finds no index.
 _FOLLOW = """
 create function audit_events_follow() returns trigger language plpgsql as $$
 declare
