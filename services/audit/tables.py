@@ -54,7 +54,7 @@ audit_events = Table(
     Column("prev_hash", Text, nullable=False),
     Column("hash", Text, nullable=False),
     UniqueConstraint("shop_id", "seq", name="uq_audit_events_seq", postgresql_nulls_not_distinct=True),
-    # A trigger, audit_events_follow, accepts only rows that follow the head of their chain.
+    # A trigger, audit_events_follow, accepts only rows that follow the row before them.
     _check_seq("seq"),
     _check_time("at"),
     # Rows come in the order of time: a few pages of summary find a day, and an insert pays nothing.

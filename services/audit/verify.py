@@ -88,12 +88,12 @@ class ChainVerdict:
     """What was found about one chain. ``rows`` were hashed again, those after ``began_after``."""
 
     shop_id: int | None
-    rows: int
-    archives: int
-    archived_rows: int
-    began_after: int
-    head: Place
-    is_whole: bool
+    rows: int = 0
+    archives: int = 0
+    archived_rows: int = 0
+    began_after: int = 0
+    head: Place = BEGINNING
+    is_whole: bool = False
     """Everything up to ``head`` is proven: by this walk, or by the trusted checkpoint it began at."""
     findings: Sequence[Finding] = ()
 
@@ -176,16 +176,7 @@ def verify_chain(
     except Exception as fault:  # noqa: BLE001 - no fault of one chain hides the others
         why = str(fault).strip().partition("\n")[0][:300]
         detail = f"verification stopped with {type(fault).__name__}: {why}. Its other rows are not verified"
-        return ChainVerdict(
-            shop_id=shop_id,
-            rows=0,
-            archives=0,
-            archived_rows=0,
-            began_after=0,
-            head=BEGINNING,
-            is_whole=False,
-            findings=[_find("unreadable", shop_id, 0, detail)],
-        )
+        return ChainVerdict(shop_id=shop_id, findings=[_find("unreadable", shop_id, 0, detail)])
 
 
 def _verify_chain(
