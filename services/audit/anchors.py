@@ -5,6 +5,7 @@ the line of anchors, and an event of the fleet's own chain names the newest.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from services.audit.walk import Place
 ANCHOR_ACTION = "audit.anchor"
 ANCHOR_FORMAT = "shopfleet-anchor/1"
 PREFIX = "anchors/"
+_KEY = re.compile(r"anchors/[0-9]{8}T[0-9]{6}[.][0-9]{6}Z[.]json")
 
 _NAMED = """
 select seq, mutations from audit_events where shop_id is null and action = %(action)s
@@ -129,6 +131,12 @@ def check_named_anchor(tx: Connection, store: ObjectStore) -> list[Finding]:
     if named is None:
         return []
     seq, key, sha256 = named
+    if not _KEY.fullmatch(key):
+        return [
+            _find(
+                "altered", key[:200], f"row {seq} of the fleet's chain names it, and no anchor has such a key"
+            )
+        ]
     try:
         found = hashlib.sha256(store.get(key)).hexdigest()
     except ObjectMissing:

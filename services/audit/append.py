@@ -1,6 +1,7 @@
 """Appending to the audit chains, in the same transaction as the changes they prove."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.audit.chain import FIRST_PREV_HASH, AuditEvent, Entry, Mutation, hash_event, mutations_text
+from services.audit.walk import MAX_SEQ
 from services.core.arrays import int_array
 from services.core.bulk import copy_rows
 from services.core.locks import Lock
@@ -24,17 +26,35 @@ select pg_advisory_xact_lock(%(space)s, shop_id)
 
 # One round trip for two questions: the heads of the chains, and (hash null) the items that are in a chain
 # already. Nearly always every item is newer than all that were audited: then one look at the last is enough.
-_HEADS = """
+_HEADS = f"""
 select v.shop_id, h.seq, h.hash
   from unnest(%(shop_id)s::int[]) as v(shop_id)
  cross join lateral (select e.seq, e.hash from audit_events e
-                      where e.shop_id = v.shop_id order by e.seq desc limit 1) h
+                      where e.shop_id = v.shop_id and e.seq <= {MAX_SEQ} order by e.seq desc limit 1) h
  union all
 select 0, work_id, null from audit_events
  where %(least)s <= (select max(work_id) from audit_events) and work_id = any(%(work_id)s::bigint[])
+"""  # noqa: S608 - the number is our own
+
+_FLEET_HEAD = f"""
+select seq, hash from audit_events where shop_id is null and seq <= {MAX_SEQ} order by seq desc limit 1
+"""  # noqa: S608 - the number is our own
+
+_AUDITED = """
+select work_id, coalesce(shop_id, 0), staff_label, action, request_id, mutations
+  from audit_events where work_id = any(%(work_id)s::bigint[])
 """
 
-_FLEET_HEAD = "select seq, hash from audit_events where shop_id is null order by seq desc limit 1"
+WORK_ID_TAKEN = "audit.work_id_taken"
+"""Action of the event that follows a change of a work item which a chain has with other content."""
+
+_log = logging.getLogger(__name__)
+
+_Ready = tuple[int, Entry, str]
+"""The number of a chain, an entry of it and the text of its mutations."""
+
+_Content = tuple[int, str, str, str, str]
+"""Chain, label, action, request id and mutations: what two events of one work item have to share."""
 
 _COLUMNS = (*AuditEvent._fields, "prev_hash", "hash")
 
@@ -60,7 +80,9 @@ def append_audit(
 def append_all(tx: Connection, entries: Sequence[Entry], now: datetime) -> None:
     """Append ``entries`` to their chains, each chain in the order given.
 
-    An entry whose ``work_id`` is in a chain already is passed over. A chain is locked until the
+    An entry whose ``work_id`` is in a chain already is passed over where that event has the same content.
+    Where it has not (the application's role can write events of work to come), the entry is appended
+    without its ``work_id``, and an event ``WORK_ID_TAKEN`` follows it. A chain is locked until the
     transaction ends, so its order is the order of commits: call this last before the commit, and once,
     or two callers could wait for each other. ``seq`` counts from 1 without a gap.
     """
@@ -74,13 +96,9 @@ def append_all(tx: Connection, entries: Sequence[Entry], now: datetime) -> None:
     # A new statement: only that sees what the previous holder of the lock committed.
     heads, known = _find_heads(tx, shops, [entry.work_id for entry in entries if entry.work_id is not None])
     rows: list[tuple[Any, ...]] = []
-    for shop, chain in groupby(ready, key=_chain_of):
+    for shop, chain in groupby(_plan_events(ready, known), key=_chain_of):
         seq, last = heads.get(shop, (0, FIRST_PREV_HASH))
         for _, entry, mutations in chain:
-            if entry.work_id is not None:
-                if entry.work_id in known:
-                    continue
-                known.add(entry.work_id)
             seq += 1
             event = AuditEvent(
                 shop or None, seq, now, entry.staff_label, entry.action, entry.request_id, entry.work_id,
@@ -91,22 +109,58 @@ def append_all(tx: Connection, entries: Sequence[Entry], now: datetime) -> None:
     copy_rows(tx, "audit_events", _COLUMNS, rows)
 
 
-def _chain_of(ready: tuple[int, Entry, str]) -> int:
+def _plan_events(ready: Iterable[_Ready], known: dict[int, _Content]) -> Iterator[_Ready]:
+    """Yield what is to be appended; ``known`` holds the content of the work items that a chain has."""
+    for one in ready:
+        shop, entry, mutations = one
+        if entry.work_id is None:
+            yield one
+            continue
+        content = (shop, entry.staff_label, entry.action, entry.request_id, mutations)
+        found = known.setdefault(entry.work_id, content)
+        if found is content:
+            yield one
+        elif found != content:
+            yield shop, entry._replace(work_id=None), mutations
+            _log.error(
+                "work item has another event in the audit",
+                extra={
+                    "fields": {"work_id": entry.work_id, "shop_id": entry.shop_id, "action": entry.action}
+                },
+            )
+            note = _note_taken(entry)
+            yield shop, note, mutations_text(note.mutations)
+
+
+def _note_taken(entry: Entry) -> Entry:
+    summary = (
+        f"work item {entry.work_id} has another event in the audit already: the event before this one is its "
+        "change as well"
+    )
+    noted = Mutation("audit_events", str(entry.work_id), summary, None, {"action": entry.action})
+    return Entry(entry.shop_id, "audit", WORK_ID_TAKEN, entry.request_id, [noted])
+
+
+def _chain_of(ready: _Ready) -> int:
     return ready[0]
 
 
 def _find_heads(
     tx: Connection, shops: Sequence[int], told: Sequence[int]
-) -> tuple[dict[int, tuple[int, str]], set[int]]:
-    """Return the heads of the chains, and those of the items ``told`` of that a chain has already."""
+) -> tuple[dict[int, tuple[int, str]], dict[int, _Content]]:
+    """Return the heads of the chains, and the content of the items ``told`` that a chain has already."""
     heads: dict[int, tuple[int, str]] = {}
-    known: set[int] = set()
+    taken: list[int] = []
     values = {"shop_id": int_array(shops), "least": min(told, default=None), "work_id": int_array(told)}
     for shop, number, last in tx.exec_driver_sql(_HEADS, values):
         if last is None:
-            known.add(number)
+            taken.append(number)
         else:
             heads[shop] = (number, last)
     if _FLEET in shops and (head := tx.exec_driver_sql(_FLEET_HEAD).first()):
         heads[_FLEET] = (head[0], head[1])
+    known: dict[int, _Content] = {}
+    if taken:
+        found = tx.exec_driver_sql(_AUDITED, {"work_id": int_array(taken)})
+        known = {work_id: (shop, *content) for work_id, shop, *content in found}
     return heads, known

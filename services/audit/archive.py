@@ -20,7 +20,11 @@ from services.audit.anchors import check_named_anchor, read_anchors
 from services.audit.append import Mutation, append_audit
 from services.audit.archived import (
     ARCHIVE_ACTION,
+    EVENTS,
+    MANIFEST,
     Archive,
+    archive_folder,
+    archive_key,
     check_manifest,
     find_archives,
     read_archive,
@@ -41,9 +45,6 @@ KEPT = timedelta(days=90)
 
 AT_ONCE = 20_000
 """Most rows of one archive: they are in memory together."""
-
-_EVENTS = ".jsonl.gz"
-_MANIFEST = ".manifest.json"
 
 Begin = Callable[[], AbstractContextManager[Connection]]
 """Opens a transaction, which commits when its block ends."""
@@ -87,8 +88,8 @@ class _Piece:
 
     @property
     def key(self) -> str:
-        """Where it is stored; a chain's objects sort by their rows."""
-        return f"{_folder(self.shop_id)}{self.start.seq + 1:012d}-{self.end.seq:012d}"
+        """Where it is stored."""
+        return archive_key(self.shop_id, self.start.seq + 1, self.end.seq)
 
 
 def archive_chain(
@@ -116,7 +117,7 @@ def archive_chain(
     if not has_old and (cut is None or not uncut):
         return Archived(kept=kept)
     anchored, faults, _ = read_anchors(store, signer, newest=None)
-    put = store.find_keys(_folder(shop_id))
+    put = store.find_keys(archive_folder(shop_id))
     done = Archived()
     # One snapshot from the verification to the last comparison: what is archived is what was verified.
     with begin() as tx:
@@ -190,10 +191,10 @@ def _find_pieces(
 ) -> Iterator[_Piece]:
     """Yield the rows to leave, piece by piece; what was ``put`` before a crash stays as it was cut then."""
     while start is not None and (last := _find_piece_end(tx, shop_id, start, now)) is not None:
-        begun = f"{_folder(shop_id)}{start.seq + 1:012d}-"
+        begun = f"{archive_folder(shop_id)}{start.seq + 1:012d}-"
         for key in put:
-            if key.startswith(begun) and key.endswith(_EVENTS):
-                last = min(last, int(key.removeprefix(begun).removesuffix(_EVENTS)))
+            if key.startswith(begun) and key.endswith(EVENTS):
+                last = min(last, int(key.removeprefix(begun).removesuffix(EVENTS)))
         rows = [row for chunk in stream_rows(tx, shop_id, start.seq, last) for row in chunk]
         end, broken = walk(rows, shop_id, start)
         if broken is not None or end.seq != last:
@@ -215,7 +216,7 @@ def _store_piece(
     request_id: str,
 ) -> tuple[Archive, int]:
     """Put the events and their manifest, and note them in the chain; return the note and the bytes stored."""
-    object_key, manifest_key = f"{piece.key}{_EVENTS}", f"{piece.key}{_MANIFEST}"
+    object_key, manifest_key = f"{piece.key}{EVENTS}", f"{piece.key}{MANIFEST}"
     packed = io.BytesIO()
     chain = {"shop_id": piece.shop_id, "first_seq": piece.start.seq + 1, "first_prev_hash": piece.start.hash,
              "last_seq": piece.end.seq, "last_hash": piece.end.hash, "rows": len(piece.rows)}  # fmt: skip
@@ -259,7 +260,3 @@ def _store_piece(
         tx.exec_driver_sql(_RECORD, {**values, "event_id": event_id, "now": now, "retained_until": guarded})
         archive = next(one for one in find_archives(tx, piece.shop_id) if one.first_seq == chain["first_seq"])
     return archive, len(data) + len(manifest)
-
-
-def _folder(shop_id: int | None) -> str:
-    return "events/fleet/" if shop_id is None else f"events/shop-{shop_id}/"

@@ -3,7 +3,6 @@
 import hashlib
 import io
 from collections.abc import Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 import orjson
@@ -19,9 +18,11 @@ from services.audit.walk import BEGINNING, Place, Row, RowTuple, walk
 
 ARCHIVE_ACTION = "audit.archive"
 
+EVENTS, MANIFEST = ".jsonl.gz", ".manifest.json"
+
 _FIND = per_chain("""
 select id, shop_id, first_seq, last_seq, first_prev_hash, last_hash, object_key, object_sha256, object_bytes,
-       manifest_key, manifest_sha256, event_seq, archived_at, retained_until
+       manifest_key, manifest_sha256, event_seq
   from audit_archives where OF_CHAIN order by first_seq
 """)
 
@@ -41,8 +42,6 @@ class Archive(NamedTuple):
     manifest_key: str
     manifest_sha256: str
     event_seq: int
-    archived_at: datetime
-    retained_until: datetime | None
 
     @property
     def start(self) -> Place:
@@ -53,6 +52,16 @@ class Archive(NamedTuple):
     def end(self) -> Place:
         """The place that the row after the cut follows."""
         return Place(self.last_seq, self.last_hash)
+
+
+def archive_folder(shop_id: int | None) -> str:
+    """Return what the keys of a chain's archives begin with."""
+    return "events/fleet/" if shop_id is None else f"events/shop-{shop_id}/"
+
+
+def archive_key(shop_id: int | None, first_seq: int, last_seq: int) -> str:
+    """Return the key of an archive, without its ending; a chain's objects sort by their rows."""
+    return f"{archive_folder(shop_id)}{first_seq:012d}-{last_seq:012d}"
 
 
 def find_archives(tx: Connection, shop_id: int | None) -> list[Archive]:
@@ -118,6 +127,8 @@ def check_manifest(
 ) -> Finding | None:
     """Return what is wrong with an archive's manifest in the store, if anything is."""
     key = archive.manifest_key
+    if finding := _find_wrong_key(archive, key, MANIFEST):
+        return finding
     try:
         data = store.get(key)
     except ObjectMissing:
@@ -133,6 +144,8 @@ def check_manifest(
 
 def read_archive(store: ObjectStore, archive: Archive) -> tuple[list[RowTuple], Finding | None]:
     """Return the archived rows, and what is wrong with them, if anything is. The manifest is not read."""
+    if finding := _find_wrong_key(archive, archive.object_key, EVENTS):
+        return [], finding
     try:
         data = store.get(archive.object_key)
     except ObjectMissing:
@@ -148,6 +161,13 @@ def read_archive(store: ObjectStore, archive: Archive) -> tuple[list[RowTuple], 
     if not fault and found != archive.object_sha256:
         fault = f"its rows hold, but its SHA-256 is {found}; it was stored with {archive.object_sha256}"
     return rows, _find("altered", archive, f"{archive.object_key}: {fault}") if fault else None
+
+
+def _find_wrong_key(archive: Archive, key: str, ending: str) -> Finding | None:
+    """Return a finding unless ``key`` is the one that these rows are stored under; no other one is read."""
+    expected = archive_key(archive.shop_id, archive.first_seq, archive.last_seq) + ending
+    detail = f"its key is {key[:200]!r}, and these rows are stored as {expected!r}"
+    return None if key == expected else _find("altered", archive, detail)
 
 
 def read_object(data: bytes, shop_id: int | None) -> tuple[list[RowTuple], str]:

@@ -20,8 +20,8 @@ from services.core.arrays import int_array, text_array
 _FLEET = 0
 
 _FIND = per_chain("""
-select id, seq, hash, at, public_key, signature from audit_checkpoints
- where OF_CHAIN and seq >= %(first_seq)s order by seq desc, id desc
+select id, seq, hash, AT_TEXT, public_key, signature from audit_checkpoints
+ where OF_CHAIN and (seq >= %(first_seq)s or seq < 1) order by seq desc, id desc
 """)
 
 _RECORD = """
@@ -42,10 +42,13 @@ class Witness(NamedTuple):
 
 
 def find_checkpoints(tx: Connection, shop_id: int | None, first_seq: int = 1) -> list[tuple[int, Checkpoint]]:
-    """Return the checkpoints of a chain's rows from ``first_seq`` on, with their ids, newest head first."""
+    """Return the checkpoints of a chain's rows from ``first_seq`` on, with their ids, newest head first.
+
+    One of a number under 1 is forged, and is among them, too.
+    """
     rows = tx.exec_driver_sql(_FIND[shop_id is None], {"shop_id": shop_id, "first_seq": first_seq})
     return [
-        (row_id, Checkpoint(shop_id, seq, row_hash, to_utc_text(at), public_key, signature))
+        (row_id, Checkpoint(shop_id, seq, row_hash, at, public_key, signature))
         for row_id, seq, row_hash, at, public_key, signature in rows
     ]
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from services.audit.walk import Place, Row, hash_row
+from services.audit.walk import MAX_SEQ, Place, Row, hash_row
 
-Kind = Literal["altered", "missing", "reordered", "inserted", "rewritten"]
+Kind = Literal["altered", "missing", "reordered", "inserted", "rewritten", "unreadable"]
 
 SEARCHED = 5000
 """How many places up and down a displaced row's own one is looked for: about 10 ms, once."""
@@ -70,8 +70,15 @@ def diagnose(shop_id: int | None, last: Place, row: Row, chain: Chain) -> Findin
     return _judge_unlinked(shop_id, last, row, following, chain)
 
 
+def find_number_fault(shop_id: int | None, row: Row) -> Finding:
+    """Return the finding of a row with a number that no row of a chain has."""
+    return _find("inserted", shop_id, row, f"rows are numbered from 1 to {MAX_SEQ}")
+
+
 def _judge_gap(shop_id: int | None, last: Place, row: Row, chain: Chain) -> Finding:
     expected = last.seq + 1
+    if not 0 < row.seq <= MAX_SEQ:
+        return find_number_fault(shop_id, row)
     if row.seq < expected:
         return _find("inserted", shop_id, row, f"there is a row {row.seq} already")
     for other in chain.find_after(last.hash):

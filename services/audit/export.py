@@ -21,7 +21,7 @@ def export_chains(
     """Write the events of the chains to ``out``, with signed heads; return what is said of each chain.
 
     All of one moment: ``tx`` must be fresh. What was archived before is named, with its sums, and not in it.
-    Nothing is verified here; that is what the file is for.
+    Nothing is verified here; that is what the file is for. So every stored row is in it, whatever its number.
     """
     hold_still(tx)
     header = _header(tx, shop_ids, signer, now)
@@ -65,5 +65,5 @@ def _header(tx: Connection, shop_ids: Sequence[int | None], signer: Signer, now:
 
 def _read_all(tx: Connection, chains: Sequence[dict[str, Any]]) -> Iterator[tuple[int | None, RowTuple]]:
     for chain in chains:
-        for rows in stream_rows(tx, chain["shop_id"], 0, chain["last_seq"]):
+        for rows in stream_rows(tx, chain["shop_id"]):
             yield from ((chain["shop_id"], row) for row in rows)

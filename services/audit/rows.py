@@ -1,7 +1,7 @@
 """Reading the chains as they are stored: streamed for the walk, looked up for a diagnosis."""
 
-from collections.abc import Generator, Sequence
-from datetime import datetime
+from collections.abc import Generator, Iterable, Sequence
+from datetime import date, datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from services.audit.walk import Place, Row, RowTuple
+from services.core.arrays import int_array
 
 AT_ONCE = 5000
 """Rows in memory at a time: a few MB."""
@@ -17,35 +18,55 @@ AT_ONCE = 5000
 A_STATEMENT = 50_000
 """Rows of one statement: who stops reading early waits for the rest of it, a tenth of a second."""
 
-# The year of to_char has no sign, so 2026 BC would read like 2026.
-_COLUMNS = """
-seq, case when at > 'epoch' then to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-          else 'before 1970' end,
-staff_label, action, request_id, work_id, mutations, prev_hash, hash
+ALL_ROWS = -(2**63) - 1
+"""What comes before every number that the column can hold."""
+
+# The year of to_char has no sign, so 2026 BC would read like 2026; of an infinite time it is null.
+_AT_TEXT = """
+case when at > 'epoch' and isfinite(at)
+     then to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
+     else 'before 1970 or infinite' end
+"""
+_COLUMNS = f"""
+seq, {_AT_TEXT}, staff_label, action, request_id, work_id, mutations, prev_hash, hash
 """
 # "is not distinct from" finds no index, so each question is there twice.
 _OF_CHAIN: Final = {False: "shop_id = %(shop_id)s", True: "shop_id is null and %(shop_id)s::int is null"}
 
 
 def per_chain(statement: str) -> dict[bool, str]:
-    """Return ``statement`` for a shop's chain (False) and for the fleet's (True); it says OF_CHAIN."""
-    filled = statement.replace("COLUMNS", _COLUMNS)
+    """Return ``statement`` for a shop's chain (False) and for the fleet's (True); it says OF_CHAIN.
+
+    COLUMNS stands for the fields of ``Row``, AT_TEXT for ``at`` as the text that is hashed.
+    """
+    filled = statement.replace("COLUMNS", _COLUMNS).replace("AT_TEXT", _AT_TEXT)
     return {is_fleet: filled.replace("OF_CHAIN", words) for is_fleet, words in _OF_CHAIN.items()}
 
 
 _STREAM = per_chain("""
 select COLUMNS from audit_events
- where OF_CHAIN and seq > %(after)s and seq <= %(until)s order by seq limit %(limit)s
+ where OF_CHAIN and seq >= %(first)s and seq <= %(until)s order by seq limit %(limit)s
 """)
 _AT = per_chain("select COLUMNS, id from audit_events where OF_CHAIN and seq = %(seq)s")
 _AFTER = per_chain("""
 select COLUMNS, id from audit_events where OF_CHAIN and prev_hash = %(prev_hash)s order by seq limit 10
 """)
 _ENDS = per_chain("""
-select (select seq from audit_events where OF_CHAIN order by seq limit 1) as first_seq, seq, hash
-  from audit_events where OF_CHAIN order by seq desc limit 1
+select (select seq from audit_events where OF_CHAIN and seq > 0 order by seq limit 1) as first_seq, seq, hash
+  from audit_events where OF_CHAIN and seq > 0 order by seq desc limit 1
+""")
+_UNNUMBERED = per_chain(
+    "select COLUMNS, id from audit_events where OF_CHAIN and seq < 1 order by seq limit 1"
+)
+_HASHES = per_chain("""
+select seq, hash from audit_events where OF_CHAIN and seq = any(%(seq)s::bigint[])
 """)
 _SINCE = per_chain("select min(seq) from audit_events where OF_CHAIN and at >= %(since)s")
+
+_EVENTS_ON = """
+select shop_id, (at at time zone 'UTC')::date, count(*), max(seq) from audit_events
+ where at >= %(since)s and action = %(action)s group by 1, 2 order by 1, 2
+"""
 
 # One look into the index per chain, however long the chains are.
 _CHAINS = """
@@ -77,7 +98,10 @@ def find_chains(tx: Connection) -> list[int | None]:
 
 
 def find_ends(tx: Connection, shop_id: int | None) -> tuple[int, Place] | None:
-    """Return the number of the first stored row, and the head; None for a chain without rows."""
+    """Return the number of the first stored row, and the head; None for a chain without rows.
+
+    Rows numbered under 1 are no rows of the chain: ``StoredChain.find_unnumbered`` finds them.
+    """
     row = tx.exec_driver_sql(_ENDS[shop_id is None], {"shop_id": shop_id}).first()
     return None if row is None else (row[0], Place(row[1], row[2]))
 
@@ -90,11 +114,24 @@ def find_first_since(tx: Connection, shop_id: int | None, since: datetime) -> in
     return found
 
 
+def find_hashes(tx: Connection, shop_id: int | None, seqs: Iterable[int]) -> dict[int, str]:
+    """Return the hashes of the stored rows among ``seqs``, by number."""
+    values = {"shop_id": shop_id, "seq": int_array(sorted(set(seqs)))}
+    return {row.seq: row.hash for row in tx.exec_driver_sql(_HASHES[shop_id is None], values)}
+
+
+def count_events(tx: Connection, action: str, since: datetime) -> list[tuple[int | None, date, int, int]]:
+    """Return how many events of ``action`` each chain has on each day (UTC), and the newest one's number."""
+    found = tx.exec_driver_sql(_EVENTS_ON, {"action": action, "since": since})
+    return [(shop_id, day, count, seq) for shop_id, day, count, seq in found]
+
+
 def stream_rows(
-    tx: Connection, shop_id: int | None, after: int, until: int = 2**62
+    tx: Connection, shop_id: int | None, after: int = ALL_ROWS, until: int = 2**63 - 1
 ) -> Generator[list[RowTuple], None, None]:
     """Yield the rows numbered over ``after`` up to ``until``, in order, ``AT_ONCE`` at a time.
 
+    Without limits: every row that is stored, whatever its number, so that what is beyond the head shows.
     The server sends while we hash, and neither side holds them all.
     """
     driver = tx.connection.driver_connection
@@ -106,7 +143,7 @@ def stream_rows(
             read = A_STATEMENT
             while read == A_STATEMENT:
                 read = 0
-                rows = cursor.stream(statement, {**values, "after": after}, binary=True, size=200)
+                rows = cursor.stream(statement, {**values, "first": after + 1}, binary=True, size=200)
                 try:
                     while chunk := list(islice(rows, AT_ONCE)):
                         read, after = read + len(chunk), chunk[-1][0]
@@ -128,6 +165,11 @@ class StoredChain:
     def find_at(self, seq: int) -> Row | None:
         """Return the row numbered ``seq``."""
         found = self._ask(_AT, {"seq": seq})
+        return found[0] if found else None
+
+    def find_unnumbered(self) -> Row | None:
+        """Return the first row that has a number under 1, which no row of a chain has."""
+        found = self._ask(_UNNUMBERED, {})
         return found[0] if found else None
 
     def find_after(self, prev_hash: str) -> Sequence[Row]:

@@ -5,6 +5,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
     DateTime,
     Identity,
@@ -16,9 +17,27 @@ from sqlalchemy import (
     text,
 )
 
+from services.audit.walk import MAX_SEQ
 from services.core.db import metadata
 
 _at = DateTime(timezone=True)
+
+
+def _check_seq(column: str) -> CheckConstraint:
+    return CheckConstraint(f"{column} between 1 and {MAX_SEQ}", name=column)
+
+
+def _check_time(column: str) -> CheckConstraint:
+    """An infinite time, or one that Python cannot hold, cannot be read back."""
+    return CheckConstraint(f"{column} >= '1970-01-01Z' and {column} < '3000-01-01Z'", name=column)
+
+
+def _check_key(column: str, ending: str) -> CheckConstraint:
+    folder = "'^events/' || coalesce('shop-' || shop_id, 'fleet')"
+    return CheckConstraint(
+        f"{column} ~ ({folder} || '/[0-9]{{12,16}}-[0-9]{{12,16}}[.]{ending}$')", name=column
+    )
+
 
 audit_events = Table(
     "audit_events",
@@ -35,6 +54,9 @@ audit_events = Table(
     Column("prev_hash", Text, nullable=False),
     Column("hash", Text, nullable=False),
     UniqueConstraint("shop_id", "seq", name="uq_audit_events_seq", postgresql_nulls_not_distinct=True),
+    # A trigger, audit_events_follow, accepts only rows that follow the row before them.
+    _check_seq("seq"),
+    _check_time("at"),
     # Rows come in the order of time: a few pages of summary find a day, and an insert pays nothing.
     Index("ix_audit_events_at", "at", postgresql_using="brin"),
     # An item of work is audited once.
@@ -52,6 +74,8 @@ audit_checkpoints = Table(
     Column("at", _at, nullable=False),
     Column("public_key", Text, nullable=False),
     Column("signature", Text, nullable=False),
+    _check_seq("seq"),
+    _check_time("at"),
     # The key is part of it: after a rotation a head that did not move is signed anew.
     UniqueConstraint(
         "shop_id", "seq", "public_key", name="uq_audit_checkpoints_seq", postgresql_nulls_not_distinct=True
@@ -77,6 +101,11 @@ audit_archives = Table(
     Column("event_seq", BigInteger, nullable=False),
     Column("archived_at", _at, nullable=False),
     Column("retained_until", _at),
+    *map(_check_seq, ("first_seq", "event_seq")),
+    CheckConstraint(f"last_seq between first_seq and {MAX_SEQ}", name="last_seq"),
+    *map(_check_time, ("archived_at", "retained_until")),
+    _check_key("object_key", "jsonl[.]gz"),
+    _check_key("manifest_key", "manifest[.]json"),
     UniqueConstraint(
         "shop_id", "first_seq", name="uq_audit_archives_first_seq", postgresql_nulls_not_distinct=True
     ),

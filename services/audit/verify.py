@@ -12,33 +12,32 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from services.audit.anchors import check_named_anchor, read_anchors
 from services.audit.archived import Archive, check_manifests, check_ties, find_archives, read_archive
 from services.audit.chain import TEXT_VERSION
 from services.audit.checkpoints import Witness, find_checkpoints, judge_checkpoints
-from services.audit.diagnose import Finding, Kind, diagnose
-from services.audit.rows import StoredChain, find_chains, find_ends, find_first_since, hold_still, stream_rows
+from services.audit.diagnose import Finding, Kind, diagnose, find_number_fault
+from services.audit.rows import (
+    StoredChain,
+    find_chains,
+    find_ends,
+    find_first_since,
+    find_hashes,
+    hold_still,
+    stream_rows,
+)
 from services.audit.signing import Signer
 from services.audit.store import ObjectStore
 from services.audit.walk import BEGINNING, Place, Row, walk
-from services.core.arrays import int_array
-from services.core.errors import Refused
+from services.core.errors import Refused, WorkError
 
 ANCHORS_READ, ANCHORS_READ_FULL = 30, 120
 """How many of the newest anchors are compared; nightly ones, so the second outlasts what is not archived."""
 
 TURN_DAYS = 15
 """The nightly verification reads an archive's body every so many days: twice in 30, as a night may fail."""
-
-_HASHES = """
-select e.seq, e.hash from unnest(%(seq)s::bigint[]) as v(seq)
-  join audit_events e on e.seq = v.seq and e.shop_id = %(shop_id)s
-"""
-_FLEET_HASHES = """
-select e.seq, e.hash from unnest(%(seq)s::bigint[]) as v(seq)
-  join audit_events e on e.seq = v.seq and e.shop_id is null and %(shop_id)s::int is null
-"""
 
 Tell = Callable[[int | None, int], None]
 """Called with a chain and how many of its rows are done, now and then."""
@@ -89,12 +88,12 @@ class ChainVerdict:
     """What was found about one chain. ``rows`` were hashed again, those after ``began_after``."""
 
     shop_id: int | None
-    rows: int
-    archives: int
-    archived_rows: int
-    began_after: int
-    head: Place
-    is_whole: bool
+    rows: int = 0
+    archives: int = 0
+    archived_rows: int = 0
+    began_after: int = 0
+    head: Place = BEGINNING
+    is_whole: bool = False
     """Everything up to ``head`` is proven: by this walk, or by the trusted checkpoint it began at."""
     findings: Sequence[Finding] = ()
 
@@ -164,7 +163,31 @@ def verify_chain(
     anchored: Sequence[Witness],
     tell: Tell | None = None,
 ) -> ChainVerdict:
-    """Verify one chain against itself, its checkpoints, its archives and what was ``anchored``."""
+    """Verify one chain against itself, its checkpoints, its archives and what was ``anchored``.
+
+    Where something of the chain cannot be read the verdict is a finding, and ``tx`` can verify the next one.
+    Raises ``OperationalError`` or ``WorkError`` where the database or the store is unavailable.
+    """
+    try:
+        with tx.begin_nested():
+            return _verify_chain(tx, shop_id, wanted, signer, store, anchored, tell)
+    except (OperationalError, WorkError):
+        raise
+    except Exception as fault:  # noqa: BLE001 - no fault of one chain hides the others
+        why = str(fault).strip().partition("\n")[0][:300]
+        detail = f"verification stopped with {type(fault).__name__}: {why}. Its other rows are not verified"
+        return ChainVerdict(shop_id=shop_id, findings=[_find("unreadable", shop_id, 0, detail)])
+
+
+def _verify_chain(
+    tx: Connection,
+    shop_id: int | None,
+    wanted: Wanted,
+    signer: Signer,
+    store: ObjectStore,
+    anchored: Sequence[Witness],
+    tell: Tell | None,
+) -> ChainVerdict:
     chain = StoredChain(tx, shop_id)
     archives = find_archives(tx, shop_id)
     first, stored_head = find_ends(tx, shop_id) or (1, BEGINNING)
@@ -173,17 +196,22 @@ def verify_chain(
     signed, forged = judge_checkpoints(shop_id, checkpoints, signer, all_of_them=wanted.full)
     start, untied = check_ties(chain, archives, first)
     witnesses = [*signed, *anchored]
-    hashes = _find_hashes(tx, shop_id, [witness.seq for witness in witnesses])
+    hashes = find_hashes(tx, shop_id, [witness.seq for witness in witnesses])
     archived_rows, unread = _read_archives(store, read, hashes)
     rewritten = _judge_witnesses(shop_id, witnesses, hashes, stored_head, archives)
     trusted = [Place(w.seq, w.hash) for w in signed if w.seq >= first and hashes.get(w.seq) == w.hash]
     place = start if first != start.seq + 1 else _choose_place(tx, chain, wanted, start, trusted)
     rows, head, broken = _walk_chain(tx, shop_id, place, chain, tell)
+    if broken is None and head != stored_head:
+        detail = f"the walk ends with row {head.seq}, and row {stored_head.seq} is the highest"
+        broken = _find("inserted", shop_id, stored_head.seq, detail)
+    unnumbered = chain.find_unnumbered()
     unproven: list[Finding] = []
     if wanted.checks_manifests:
         is_vouched = any(w.seq > start.seq and hashes.get(w.seq) == w.hash for w in witnesses)
         unproven = check_manifests(store, archives, signer, start if is_vouched else None)
-    found = [*([broken] if broken else []), *rewritten, *forged, *untied, *unproven, *unread]
+    strays = [find_number_fault(shop_id, unnumbered)] if unnumbered else []
+    found = [*([broken] if broken else []), *strays, *rewritten, *forged, *untied, *unproven, *unread]
     return ChainVerdict(
         shop_id=shop_id,
         rows=rows,
@@ -226,12 +254,6 @@ def _walk_chain(
                 tell(shop_id, place.seq - began)
     finding = diagnose(shop_id, place, broken, chain) if broken is not None else None
     return place.seq - began, place, finding
-
-
-def _find_hashes(tx: Connection, shop_id: int | None, seqs: Sequence[int]) -> dict[int, str]:
-    statement = _FLEET_HASHES if shop_id is None else _HASHES
-    found = tx.exec_driver_sql(statement, {"shop_id": shop_id, "seq": int_array(sorted(set(seqs)))})
-    return {row.seq: row.hash for row in found}
 
 
 def _read_archives(

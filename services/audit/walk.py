@@ -41,6 +41,9 @@ class Place(NamedTuple):
 
 BEGINNING = Place(0, FIRST_PREV_HASH)
 
+MAX_SEQ = 2**53
+"""The highest number of a row: the largest whole number that every reader of JSON keeps exact."""
+
 
 def walk(rows: Iterable[RowTuple], shop_id: int | None, place: Place) -> tuple[Place, Row | None]:
     """Go on from ``place`` over ``rows`` in their order; return the last good place and the row that breaks.

@@ -13,11 +13,12 @@ from services.alerts.incidents import (
     resolve_incident,
 )
 from services.audit.anchors import anchor_entry, find_heads, make_anchor
+from services.audit.append import WORK_ID_TAKEN
 from services.audit.archive import archive_chain
 from services.audit.checkpoints import record_checkpoints
 from services.audit.cut import open_cut
 from services.audit.diagnose import Finding
-from services.audit.rows import hold_still
+from services.audit.rows import count_events, hold_still
 from services.audit.signing import make_signer
 from services.audit.verify import ChainAltered, Report, Wanted, verify_audit
 from services.audit.walk import Place
@@ -34,17 +35,29 @@ ROWS_KEPT = "audit_rows_kept"
 """Rule of the one incident that archived events stay in the database, as no role is there to delete them."""
 
 
+WORK_ID_INCIDENT = "audit_work_id_taken"
+"""Rule of the incidents that a work item has two different events, one per chain and day."""
+
+LOOK_BACK = timedelta(days=7)
+"""How far back such events are looked for: a night without a verification misses none."""
+
+
 def verify_chains(run: Run) -> Finished:
     """Every chain was hashed again from its first row and compared with every checkpoint and anchor.
 
     All manifests were checked, and the bodies of the archives whose turn it is. Chains that hold get a
     checkpoint, except those with an open finding. A finding opens a P1 incident per chain and ends as
-    ``Refused``: no later try can change it, so the ledger does not try again.
+    ``Refused``: no later try can change it, so the ledger does not try again. A work item with two different
+    events opens a P2 incident of its chain.
     """
     settings = get_settings()
     signer = make_signer(settings)
     store = open_store(settings.archive_url)
     wanted = Wanted(full=True, turn=date.fromisoformat(run.period).toordinal())
+    now = utc_now()
+    with transaction() as tx:
+        taken = count_events(tx, WORK_ID_TAKEN, now - LOOK_BACK)
+        record_incidents(tx, [_describe_taken(*found) for found in taken], now)
     with transaction() as tx:
         report = verify_audit(tx, wanted, signer, store)
     if report.findings:
@@ -163,6 +176,20 @@ _KEPT = Incident(
     "empty, so no role may delete them. Create the role (docs/audit.md has the SQL), set the URL for "
     "`fleet migrate` and for the worker of the queue reports, run `fleet jobs run weekly-audit-archive`.",
 )
+
+
+def _describe_taken(shop_id: int | None, day: date, count: int, seq: int) -> Incident:
+    return Incident(
+        shop_id,
+        WORK_ID_INCIDENT,
+        day.isoformat(),
+        "P2",
+        f"{count} changes of {day} were appended to the audit without their work_id, as a chain had other "
+        f"events with it; row {seq} notes the newest. Only who has the password of the application's role "
+        "can write an event of work to come: compare both events of each item (docs/audit.md has the query), "
+        "and change the password.",
+        {"count": count, "seq": seq},
+    )
 
 
 def _record_findings(findings: Sequence[Finding], run: Run) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from services.audit.append import append_all, append_audit
+from services.audit.append import WORK_ID_TAKEN, append_all, append_audit
 from services.audit.chain import (
     FIRST_PREV_HASH,
     AuditEvent,
@@ -132,6 +132,36 @@ def test_item_audited_in_an_earlier_transaction_is_passed_over_and_others_join_i
         chain = tx.execute(text("select seq, work_id from audit_events order by seq")).all()
 
     assert [tuple(row) for row in chain] == [(1, 11), (2, 10), (3, 12)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Entry(2, "webhook", "test", "r-1", entry(1).mutations, 11),
+        Entry(None, "webhook", "test", "r-1", entry(1).mutations, 11),
+        Entry(1, "mallory", "test", "r-1", entry(1).mutations, 11),
+        Entry(1, "webhook", "other", "r-1", entry(1).mutations, 11),
+        Entry(1, "webhook", "test", "r-2", entry(1).mutations, 11),
+        Entry(1, "webhook", "test", "r-1", [], 11),
+    ],
+)
+def test_an_event_of_work_to_come_suppresses_no_other_event_of_that_work(
+    engine: Engine, other: Entry
+) -> None:
+    with transaction(engine) as tx:
+        append_all(tx, [other], NOW)
+    with transaction(engine) as tx:
+        append_all(tx, [entry(1, 10), entry(1, 11), entry(1, 12)], NOW)
+
+        rows = tx.execute(
+            text("select action, work_id, mutations from audit_events where id > 1 order by seq, id")
+        ).all()
+
+    assert [(row.action, row.work_id) for row in rows] == [
+        ("test", 10), ("test", None), (WORK_ID_TAKEN, None), ("test", 12)
+    ]  # fmt: skip
+    assert [row.mutations for row in rows if row.action == "test"] == [mutations_text(entry(1).mutations)] * 3
+    assert "work item 11 has another event" in rows[2].mutations
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1, max_size=4))

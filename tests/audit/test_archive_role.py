@@ -8,6 +8,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from services.audit.append import Mutation, append_audit
+from services.audit.archived import archive_key
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.fleet.embedded.servers import EmbeddedServers
@@ -53,10 +54,10 @@ def note(engine: Engine, carried: dict[str, object], noted: dict[str, object]) -
             text(
                 "insert into audit_archives (shop_id, first_seq, last_seq, first_prev_hash, last_hash,"
                 " object_key, object_sha256, object_bytes, manifest_key, manifest_sha256, event_seq,"
-                " archived_at) values (1, :first_seq, :last_seq, '', :last_hash, 'k', '', 1, 'm',"
-                " :manifest_sha256, :event, now())"
+                " archived_at) values (1, :first_seq, :last_seq, '', :last_hash, :key || '.jsonl.gz', '', 1,"
+                " :key || '.manifest.json', :manifest_sha256, :event, now())"
             ),
-            sums | {"event": 12} | carried | noted,
+            sums | {"event": 12, "key": archive_key(1, 1, 8)} | carried | noted,
         )
 
 

@@ -8,14 +8,15 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine, text
 
+from services.alerts.incidents import find_open_incidents
 from services.audit.append import append_all
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
-from services.jobs.audit_jobs import anchor_heads, archive_events, verify_chains
+from services.jobs.audit_jobs import WORK_ID_INCIDENT, anchor_heads, archive_events, verify_chains
 from services.jobs.effect import Finished, Run
 from services.jobs.job import Covers
-from tests.audit.chains import altering, append_chain
+from tests.audit.chains import altering, append_chain, entry
 
 pytestmark = pytest.mark.usefixtures("archive")
 
@@ -99,3 +100,18 @@ def test_a_run_without_a_shop_archives_the_fleets_own_chain(engine: Engine) -> N
     with engine.connect() as tx:
         row = tx.execute(text("select shop_id, first_seq, last_seq, event_seq from audit_archives")).one()
     assert tuple(row) == (None, 1, 3, 5)
+
+
+def test_a_work_item_with_two_different_events_opens_one_incident_of_its_chain(engine: Engine) -> None:
+    now = utc_now()
+    for request_id in ("r-1", "r-2"):
+        with transaction(engine) as tx:
+            append_all(tx, [entry(1, 7)._replace(work_id=70, request_id=request_id)], now)
+
+    for _ in range(2):
+        assert finish(engine, verify_chains).verdict == "done"
+
+    with transaction(engine) as tx:
+        (incident,) = find_open_incidents(tx, WORK_ID_INCIDENT)
+    assert (incident.shop_id, incident.severity, incident.period) == (1, "P2", now.date().isoformat())
+    assert "row 9 notes the newest" in incident.summary

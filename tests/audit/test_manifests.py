@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.audit.append import Mutation, append_audit
-from services.audit.archived import Archive, find_archives
+from services.audit.archived import EVENTS, MANIFEST, Archive, archive_key, find_archives
 from services.audit.chain import FIRST_PREV_HASH
 from services.audit.lines import canonical_json, write_lines
 from services.audit.manifest import find_manifest_fault, make_manifest
 from services.audit.rows import stream_rows
 from services.audit.signing import Signer
+from services.audit.store import ObjectExists
 from services.audit.verify import Report, Wanted, verify_audit
 from services.audit.walk import Row, hash_row
 from services.core.clock import utc_now
@@ -114,16 +116,25 @@ def test_a_manifest_of_an_unknown_key_counts_only_where_what_follows_vouches_for
     assert fault(edited(rows=7), signer=other, is_vouched=True) == "its signature is not that of its content"
 
 
-def forge(engine: Engine, like: Archive, shop_id: int | None = 1, **other: object) -> None:
-    """As the application's role: note rows 4 to 6 as archived, in table and chain, with other objects."""
+def forge(
+    engine: Engine, store: FolderStore, like: Archive, shop_id: int = 1, first_seq: int = 4, **other: object
+) -> None:
+    """As the application's role: note rows up to 6 as archived, in table and chain, with objects of ``like``.
+
+    The objects are in the store under the keys of the noted rows as well, where there are none.
+    """
+    key = archive_key(shop_id, first_seq, 6)
+    for copied, to in ((like.object_key, key + EVENTS), (like.manifest_key, key + MANIFEST)):
+        with suppress(ObjectExists):
+            store.put(to, store.get(copied))
     with transaction(engine) as tx:
         ends = tx.execute(
             text("select seq, prev_hash, hash from audit_events where seq in (4, 6)"
                  " and shop_id is not distinct from :shop order by seq"), {"shop": shop_id},
         ).all()  # fmt: skip
         forged = like._asdict() | {
-            "shop_id": shop_id, "first_seq": 4, "last_seq": 6, "first_prev_hash": ends[0].prev_hash,
-            "last_hash": ends[-1].hash, **other,
+            "shop_id": shop_id, "first_seq": first_seq, "last_seq": 6, "first_prev_hash": ends[0].prev_hash,
+            "last_hash": ends[-1].hash, "object_key": key + EVENTS, "manifest_key": key + MANIFEST, **other,
         }  # fmt: skip
         event_id = append_audit(
             tx, shop_id=shop_id, staff_label="mallory", action="audit.archive", request_id="r", now=NOW,
@@ -134,7 +145,10 @@ def forge(engine: Engine, like: Archive, shop_id: int | None = 1, **other: objec
         forged["event_seq"] = tx.scalar(text("select seq from audit_events where id = :id"), {"id": event_id})
         names = [name for name in Archive._fields if name != "id"]
         tx.execute(
-            text(f"insert into audit_archives ({', '.join(names)}) values (:{', :'.join(names)})"),  # noqa: S608
+            text(
+                f"insert into audit_archives (archived_at, {', '.join(names)})"  # noqa: S608
+                f" values (now(), :{', :'.join(names)})"
+            ),
             {name: forged[name] for name in names},
         )
 
@@ -143,7 +157,7 @@ def forge(engine: Engine, like: Archive, shop_id: int | None = 1, **other: objec
     ("other", "message"),
     [
         ({}, "its first_seq is 1, and the archive's is 4"),
-        ({"manifest_key": "events/shop-1/none.manifest.json"}, "is gone from"),
+        ({"manifest_key": f"{archive_key(1, 1, 3)}{MANIFEST}"}, "and these rows are stored as"),
         ({"manifest_sha256": "d" * 64}, "has the SHA-256"),
     ],
 )
@@ -154,7 +168,7 @@ def test_an_old_signed_manifest_noted_for_another_range_makes_the_honest_job_cut
         append_chain(tx, 3, 1, OLD - timedelta(days=20))
         append_chain(tx, 5, 1, OLD, first=4)
     archive_old(engine, 1, store, SIGNER, NOW - timedelta(days=20))
-    forge(engine, get_archives(engine)[0], **other)
+    forge(engine, store, get_archives(engine)[0], **other)  # type: ignore[arg-type]
     rows = count(engine)
 
     with pytest.raises(Refused, match="nothing was archived or deleted") as caught:
@@ -172,7 +186,7 @@ def test_an_old_signed_manifest_noted_for_another_chain_makes_the_honest_job_cut
         append_chain(tx, 6, 1, OLD)
         append_chain(tx, 6, 2, OLD)
     archive_old(engine, 1, store, SIGNER, NOW)
-    forge(engine, get_archives(engine)[0], 2, first_seq=1, first_prev_hash="0" * 64)
+    forge(engine, store, get_archives(engine)[0], 2, first_seq=1, first_prev_hash="0" * 64)
 
     with pytest.raises(Refused, match="its shop_id is 1, and the archive's is 2"):
         archive_old(engine, 2, store, SIGNER, NOW)
@@ -214,7 +228,7 @@ def test_a_signed_archive_of_other_rows_than_the_databases_cuts_nothing(
         rows[place] = made._replace(hash=last)
     packed = io.BytesIO()
     write_lines(packed, {"chains": []}, ((1, row[:9]) for row in rows))
-    key, data = "events/shop-1/forged", packed.getvalue()
+    key, data = archive_key(1, 1, 6), packed.getvalue()
     chain = {
         "shop_id": 1,
         "first_seq": 1,
@@ -222,15 +236,15 @@ def test_a_signed_archive_of_other_rows_than_the_databases_cuts_nothing(
         "last_seq": 6,
         "last_hash": last,
     }
-    sums = {"key": f"{key}.gz", "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    sums = {"key": f"{key}{EVENTS}", "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     manifest = make_manifest({**chain, "objects": [sums]}, SIGNER)
-    store.put(f"{key}.gz", data)
-    store.put(f"{key}.json", manifest)
+    store.put(f"{key}{EVENTS}", data)
+    store.put(f"{key}{MANIFEST}", manifest)
     note = Archive(
-        0, 1, 1, 6, FIRST_PREV_HASH, last, sums["key"], sums["sha256"], len(data), f"{key}.json",
-        hashlib.sha256(manifest).hexdigest(), 7, NOW, None,
+        0, 1, 1, 6, FIRST_PREV_HASH, last, sums["key"], sums["sha256"], len(data), f"{key}{MANIFEST}",
+        hashlib.sha256(manifest).hexdigest(), 7,
     )  # fmt: skip
-    forge(engine, note, first_seq=1, first_prev_hash=FIRST_PREV_HASH, last_hash=last)
+    forge(engine, store, note, first_seq=1, first_prev_hash=FIRST_PREV_HASH, last_hash=last)
 
     with pytest.raises(Refused, match="holds other rows than 1 to 6 of the chain; no row was deleted"):
         archive_old(engine, 1, store, SIGNER, NOW)
