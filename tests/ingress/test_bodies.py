@@ -144,7 +144,7 @@ def test_full_share_cuts_the_body_furthest_behind_and_takes_the_next() -> None:
         begun = [await reader.begin(LARGE, client=name) for name in "abcd"]
         lines, tasks = [line for line, _ in begun], [task for _, task in begun]
         for n in (0, 1, 3):
-            lines[n].put(b" " * 100)
+            lines[n].put(b" " * (SMALL_BYTES // 2))  # half a second ahead: more than the starts are apart
         await settle()
 
         _, fifth = await reader.begin(LARGE, client="e", parts=(b" " * LARGE,))

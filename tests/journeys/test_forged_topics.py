@@ -22,7 +22,7 @@ DESTRUCTIVE = (
 )
 WORK = """
 select e.topic, w.status, w.error_code from work_queue w join inbound_events e on e.id = w.event_id
- where e.delivery_key like 'forged-%' order by w.id
+ where e.delivery_key like 'forged-topic-%' order by w.id
 """
 RECORDED = """
 select (select count(*) from shop_secrets where name not like 'retired:%'),
@@ -43,7 +43,7 @@ def test_body_of_an_order_under_a_destructive_topic_is_dead_and_an_incident(hous
     before = house.ask(RECORDED)
 
     for number, topic in enumerate(DESTRUCTIVE):
-        house.sender.send(replace(delivery, topic=topic, webhook_id=f"forged-{number}"))
+        house.sender.send(replace(delivery, topic=topic, webhook_id=f"forged-topic-{number}"))
 
     wait_for(lambda: [row[1] for row in house.ask(WORK)] == ["dead"] * len(DESTRUCTIVE))
     assert {code for _, _, code in house.ask(WORK)} == {"shopify.wrong_body"}
@@ -62,7 +62,7 @@ def test_forged_uninstall_is_dead_while_shopify_takes_the_token(house: House) ->
     forged = replace(delivery, topic="app/uninstalled", webhook_id="forged-uninstall", body=body)
     house.sender.send(forged)
 
-    mine = WORK.replace("forged-%", "forged-uninstall")
+    mine = WORK.replace("forged-topic-%", "forged-uninstall")
     wait_for(lambda: [row[1] for row in house.ask(mine)] == ["dead"])
     assert house.ask(mine) == [("app/uninstalled", "dead", "shopify.still_installed")]
     assert house.ask(RECORDED) == before
