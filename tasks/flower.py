@@ -131,7 +131,7 @@ def _list_every_queue() -> None:
 def _slow_guesses(brake: GuessBrake) -> None:
     """An address that guesses at the sign-in gets 429 with ``Retry-After``, whatever it shows meanwhile."""
     from flower.views import BaseHandler
-    from tornado.web import Finish
+    from tornado.web import Finish, HTTPError
 
     read_user = BaseHandler.get_current_user
 
@@ -143,12 +143,13 @@ def _slow_guesses(brake: GuessBrake) -> None:
             raise Finish(f"Too many wrong sign-ins from {address}: try again in {wait} s.\n")
         try:
             return read_user(handler)
-        except Exception:
-            # Without a sign-in it is a browser that asks for one.
+        except (HTTPError, TypeError) as fault:
+            # Without a sign-in it is a browser that asks for one. Flower compares str with compare_digest,
+            # which raises TypeError for any letter beyond ASCII: that is a wrong sign-in, not our error.
             if handler.request.headers.get("Authorization") and brake.add(address):
                 fields = {"address": address, "refused_seconds": GUESS_WINDOW_SECONDS}
                 log.warning("flower_guesses", extra={"fields": fields})
-            raise
+            raise HTTPError(401) from fault
 
     BaseHandler.get_current_user = read_user_slowly
 
@@ -183,4 +184,9 @@ def refuse_open(options: Any, environ: Any) -> None:
             raise click.UsageError(
                 f"FLOWER_BASIC_AUTH (or --basic_auth) has a login {user!r} that is not user:password with a "
                 f"password of at least {SHORTEST_PASSWORD} characters."
+            )
+        if not login.isascii():
+            raise click.UsageError(
+                f"FLOWER_BASIC_AUTH (or --basic_auth) has a login {user!r} with a letter beyond ASCII, which "
+                "Flower cannot compare: nobody could sign in. Use ASCII letters, digits and signs."
             )

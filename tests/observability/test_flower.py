@@ -222,6 +222,20 @@ def test_address_that_guesses_is_refused_for_a_while_and_no_other(flower: str) -
     assert fetch_from("127.0.0.3", flower, LOGIN) == (200, "")
 
 
+def test_wrong_sign_ins_of_any_letters_are_refused_and_counted(flower: str) -> None:
+    odd = ["ada:wr\u00f6ng-horse", "\u0430da:correct-horse", "", ":", "\x00:\x00"]
+    logins = [odd[n % len(odd)] for n in range(GUESSES)]
+
+    assert [fetch_from("127.0.0.4", flower, login) for login in logins] == [(401, "")] * GUESSES
+    assert fetch_from("127.0.0.4", flower, LOGIN)[0] == 429
+
+
+@pytest.mark.parametrize("login", ["ada:corr\u00e9ct-horse", "\u00e4da:correct-horse"])
+def test_login_that_flower_cannot_compare_is_refused_at_the_start(login: str) -> None:
+    with pytest.raises(click.UsageError, match="ASCII"):
+        refuse_open(Options(basic_auth=[login]), {})
+
+
 def test_brake_lets_go_when_its_window_is_over() -> None:
     now = [0.0]
     brake = GuessBrake(lambda: now[0])
