@@ -7,6 +7,7 @@ import getpass
 import os
 from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 from uuid import uuid4
 
@@ -53,6 +54,26 @@ as_option = click.option("--as", "acting_as", default="", help="Who acts, for th
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Most rows to show."
 )
+
+
+def csv_option(columns: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return the option ``--csv``, a file with ``columns``; the command reads it with ``read_csv_file``."""
+    return click.option(
+        "--csv",
+        "file",
+        required=True,
+        type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+        help=f"A file with the columns {columns}; - reads standard input.",
+    )
+
+
+def read_csv_file(file: Path) -> str:
+    """Return the text of ``file``, without a byte order mark; what is not UTF-8 ends with exit code 1."""
+    try:
+        with click.open_file(str(file), encoding="utf-8-sig") as lines:
+            return str(lines.read())
+    except UnicodeDecodeError as fault:
+        raise click.ClickException(f"{file} is not text in UTF-8: save it as CSV in UTF-8") from fault
 
 
 def tell_faults(command: Callable[P, R]) -> Callable[P, R]:

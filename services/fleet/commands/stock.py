@@ -11,10 +11,12 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.fleet.commands.edge import (
     as_option,
+    csv_option,
     dry_run_option,
     json_option,
     new_request_id,
     operator_label,
+    read_csv_file,
     tell_faults,
 )
 from services.fleet.commands.show import print_json, print_table
@@ -131,13 +133,7 @@ def reorder_point(
 
 @command.command("reorder-points")
 @click.argument("shop")
-@click.option(
-    "--csv",
-    "file",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
-    help="A file with the columns sku,reorder_point[,location_id]; - reads standard input.",
-)
+@csv_option("sku,reorder_point[,location_id]")
 @dry_run_option
 @as_option
 @json_option
@@ -151,12 +147,7 @@ def reorder_points(shop: str, file: Path, dry_run: bool, acting_as: str, as_json
     \b
     Example: fleet stock reorder-points harbour --csv points.csv --dry-run
     """
-    try:
-        with click.open_file(str(file), encoding="utf-8-sig") as lines:
-            text = lines.read()
-    except UnicodeDecodeError as fault:
-        raise click.ClickException(f"{file} is not text in UTF-8: save it as CSV in UTF-8") from fault
-    _set(shop, parse_reorder_csv(text), dry_run=dry_run, acting_as=acting_as, as_json=as_json)
+    _set(shop, parse_reorder_csv(read_csv_file(file)), dry_run=dry_run, acting_as=acting_as, as_json=as_json)
 
 
 def _set(slug: str, wanted: Sequence[ReorderPoint], *, dry_run: bool, acting_as: str, as_json: bool) -> None:

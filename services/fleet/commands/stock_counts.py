@@ -11,10 +11,12 @@ from services.core.db import transaction
 from services.core.errors import WorkError
 from services.fleet.commands.edge import (
     as_option,
+    csv_option,
     dry_run_option,
     json_option,
     new_request_id,
     operator_label,
+    read_csv_file,
     tell_faults,
 )
 from services.fleet.commands.show import print_json, print_table
@@ -78,13 +80,7 @@ def count(
 
 @click.command("import")
 @click.argument("shop")
-@click.option(
-    "--csv",
-    "file",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
-    help="A file with the columns pieces, location_id and inventory_item_id or sku; - reads standard input.",
-)
+@csv_option("pieces, location_id and inventory_item_id or sku")
 @dry_run_option
 @as_option
 @json_option
@@ -95,12 +91,7 @@ def import_counts(shop: str, file: Path, dry_run: bool, acting_as: str, as_json:
     \b
     Example: fleet stock import harbour --csv counts.csv --dry-run
     """
-    try:
-        with click.open_file(str(file), encoding="utf-8-sig") as lines:
-            text = lines.read()
-    except UnicodeDecodeError as fault:
-        raise click.ClickException(f"{file} is not text in UTF-8: save it as CSV in UTF-8") from fault
-    _take(shop, parse_counts_csv(text), dry_run=dry_run, acting_as=acting_as, as_json=as_json)
+    _take(shop, parse_counts_csv(read_csv_file(file)), dry_run=dry_run, acting_as=acting_as, as_json=as_json)
 
 
 @click.command("adjust")
