@@ -31,10 +31,13 @@ _WANTED = {
     "accountant_email": "one mail address such as books@example.com",
     "shopify_domain": "the name that Shopify gave the shop, such as harbour.myshopify.com",
     "stock_location_id": "the location's number at Shopify, digits only",
-    "stock_owner": "shopify or shopfleet (pool:NAME is not available yet)",
+    "stock_owner": "shopify, shopfleet or pool:NAME, a name of 1 to 40 of a-z, 0-9 and '-'",
 }
 OWNERS = ("shopify", "shopfleet")
 """Who owns a shop's stock figures: Shopify (we only follow them), or we (counts entered here are pushed)."""
+
+OF_POOL = "pool:"
+"""Before the name of the pool that owns a shop's stock figures together with other shops."""
 
 
 class ShopInvalid(ShopfleetError):
@@ -97,7 +100,7 @@ def add_shop(
         "stock_owner": stock_owner,
     }
     faults = [] if _SLUG.fullmatch(slug) else [f"slug={slug!r} should be 1 to 40 of a-z, 0-9 and '-'"]
-    _refuse(faults + _find_faults(fields))
+    _refuse(faults + _find_faults(fields) + _find_pool_faults(stock_owner, stock_location_id))
     shop_id = tx.scalar(
         pg_insert(shops)
         .values(slug=slug, created_at=now, **{field: fields[field] for field in _OF_SHOP})
@@ -136,6 +139,9 @@ def set_shop(
     _refuse(faults + _find_faults({field: changes[field] for field in changes if field not in unknown}))
     shop_id = tx.scalar(select(shops.c.id).where(shops.c.slug == slug).with_for_update())
     shop = get_shop(tx, slug)
+    owner = changes.get("stock_owner", shop.stock_owner)
+    here = shop.stock_location_id if owner == shop.stock_owner else ""
+    _refuse(_find_pool_faults(owner, changes.get("stock_location_id", shop.stock_location_id), here))
     after = {field: value for field, value in changes.items() if getattr(shop, field) != value}
     if not after:
         return shop
@@ -227,13 +233,31 @@ def _find_faults(fields: Mapping[str, str]) -> list[str]:
         "accountant_email": lambda value: not value or _MAIL.fullmatch(value),
         "shopify_domain": lambda value: not value or _DOMAIN.fullmatch(value),
         "stock_location_id": lambda value: not value or (value.isascii() and value.isdecimal()),
-        "stock_owner": OWNERS.__contains__,
+        "stock_owner": _is_owner,
     }
     return [
         f"{field}={value!r} should be {_WANTED[field]}"
         for field, value in fields.items()
         if not checks[field](value)
     ]
+
+
+def _is_owner(value: str) -> bool:
+    return value in OWNERS or (value.startswith(OF_POOL) and bool(_SLUG.fullmatch(value[len(OF_POOL) :])))
+
+
+def _find_pool_faults(owner: str, location_id: str, before: str = "") -> list[str]:
+    """Return what keeps a shop of ``owner`` from having ``location_id``; ``before`` is the present one."""
+    if not owner.startswith(OF_POOL):
+        return []
+    if not location_id:
+        return [f"stock_location_id='' should be the location of this shop in {owner}: name it too"]
+    if before and before != location_id:
+        return [
+            f"stock_location_id={location_id!r} should stay {before} while the shop is in {owner}: "
+            "take it out first with --stock-owner shopify"
+        ]
+    return []
 
 
 def _is_zone(value: str) -> bool:

@@ -20,7 +20,7 @@ from services.core.locks import lock_objects
 from services.ledger.accept import record_work
 from services.ledger.said import Change
 from services.providers.shopify_admin import HeldLevel, Place
-from services.storefront.level_moves import find_owning_shops, recount_levels
+from services.storefront.level_moves import find_owners, recount_levels
 from services.storefront.levels import Level, LevelKey, Shift, level_arrays, lock_levels, lock_stock
 from services.storefront.push_plan import Cause, plan_pushes
 from services.storefront.said_stock import level_label, level_row_id, say_level
@@ -70,19 +70,25 @@ update inventory_levels set counted_available = counted_available + %(delta)s
  where shop_id = %(shop_id)s and inventory_item_id = %(item)s and location_id = %(location)s
 """
 
-_DROP = """
+_RELEASE = """
 update inventory_levels l
-   set counted_available = null, counted_at = null, changed_at = %(now)s,
+   set counted_available = null, counted_at = null, pool = null, pool_sku = null, doubts = 0,
+       changed_at = %(now)s,
        available = coalesce(shopify_available, observed_available)
   from (select shop_id, inventory_item_id, location_id, available as before from inventory_levels
-         where shop_id = %(shop_id)s and counted_at is not null) b
+         where shop_id = %(shop_id)s and (counted_at is not null or pool is not null)) b
  where l.shop_id = b.shop_id and l.inventory_item_id = b.inventory_item_id and l.location_id = b.location_id
 returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, b.before, l.available
 """
 
-_FIND_COUNTED = """
+_FIND_OURS = """
 select shop_id, inventory_item_id, location_id from inventory_levels
- where shop_id = %(shop_id)s and counted_at is not null
+ where shop_id = %(shop_id)s and (counted_at is not null or pool is not null)
+"""
+
+_FORGET_GOODS = """
+delete from stock_pool_items i
+ where not exists (select from inventory_levels l where l.pool = i.pool and l.pool_sku = i.sku)
 """
 
 _FIND_ITEMS = """
@@ -195,23 +201,31 @@ def adjust_level(
     return shift
 
 
-def drop_counts(tx: Connection, shop_id: int, now: datetime, *, by: str, request_id: str) -> int:
-    """Every level of the shop shows what Shopify is known to hold; return how many had been counted here.
+def release_levels(tx: Connection, shop_id: int, now: datetime, *, by: str, request_id: str) -> int:
+    """Every level of the shop shows what Shopify is known to hold; return how many had another owner.
 
-    In a transaction of its own: stock is locked before an audit chain, everywhere.
+    Counts are dropped, and links to a pool; goods that no shop of a pool has any more leave it. In a
+    transaction of its own: stock is locked before an audit chain, everywhere.
     """
     lock_stock(tx, {shop_id})
-    lock_levels(tx, [(r[0], r[1], r[2]) for r in tx.exec_driver_sql(_FIND_COUNTED, {"shop_id": shop_id})])
-    rows = tx.exec_driver_sql(_DROP, {"shop_id": shop_id, "now": now}).all()
+    lock_levels(tx, [(r[0], r[1], r[2]) for r in tx.exec_driver_sql(_FIND_OURS, {"shop_id": shop_id})])
+    rows = tx.exec_driver_sql(_RELEASE, {"shop_id": shop_id, "now": now}).all()
     said = [
         say_level(Level(*row[:4]), Change(row[4], row[5]), "the shop's stock owner: Shopify") for row in rows
     ]
+    tx.exec_driver_sql(_FORGET_GOODS)
     _record(tx, shop_id, [], said, now, action="stock.owner", by=by, request_id=request_id)
     return len(rows)
 
 
 def _check_owner(tx: Connection, shop_id: int) -> None:
-    if not find_owning_shops(tx, {shop_id}):
+    owners = find_owners(tx, {shop_id})
+    if shop_id in owners.pooling:
+        raise CountRefused(
+            "the shop's stock is a pool's: correct the figure in Shopify's admin of one of the pool's shops, "
+            "and the pool and the other shops follow"
+        )
+    if shop_id not in owners.counting:
         raise CountRefused(
             "the shop's stock owner is shopify, so its figures are Shopify's: correct them there, or run "
             "`fleet shops set SHOP --stock-owner shopfleet` first"

@@ -5,12 +5,15 @@ from typing import NamedTuple
 
 from services.core.reading import read_count, read_id, read_instant
 from services.ledger.work import WorkItem
-from services.storefront.levels import LevelKey
+from services.storefront.levels import PUSH_TOPIC, LevelKey
 from services.storefront.topic_body import read_event
 
 
 class Observation(NamedTuple):
-    """Shopify held ``available`` pieces of an item at a location at ``observed_at``."""
+    """Shopify held ``available`` pieces of an item at a location at ``observed_at``.
+
+    ``is_read``: a push of ours asked for it, and what it means for a pool is decided there.
+    """
 
     shop_id: int
     inventory_item_id: int
@@ -20,6 +23,7 @@ class Observation(NamedTuple):
     event_id: int | None
     request_id: str
     work_id: int
+    is_read: bool = False
 
     @property
     def key(self) -> LevelKey:
@@ -78,4 +82,5 @@ def read_level(item: WorkItem, now: datetime) -> Observation | Disconnection | N
         event_id=item.event_id,
         request_id=item.request_id,
         work_id=item.id,
+        is_read=item.topic == PUSH_TOPIC,
     )

@@ -8,7 +8,7 @@ that stocks the item. Until one of them is known the movement has no location an
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -20,10 +20,11 @@ def moves_of(line: str, since: str) -> str:
     """Return the SQL of the movements of the item of ``line`` later than ``since``, with their location.
 
     ``line`` is the alias of a row with ``shop_id``, ``inventory_item_id`` and ``sku``. The columns are
-    ``source``, ``delta``, ``at`` and ``location_id``. Both names are our own text.
+    ``source``, ``delta``, ``at``, ``order_id`` and ``location_id``. Both names are our own text.
     """
     return f"""(
-  select m.source, m.delta, m.at, coalesce(m.location_id, routed.location_id, sole.location_id) as location_id
+  select m.source, m.delta, m.at, m.order_id,
+         coalesce(m.location_id, routed.location_id, sole.location_id) as location_id
     from (
       select x.* from variants v
         join stock_movements x on x.shop_id = v.shop_id and x.variant_id = v.variant_id
@@ -116,10 +117,21 @@ def _read_shift(row: Sequence[Any]) -> Shift:
 
 
 _OWNED = """
-select shop_id from shop_config where stock_owner <> 'shopify' and shop_id = any(%(shop_id)s::int[])
+select shop_id, stock_owner from shop_config
+ where stock_owner <> 'shopify' and shop_id = any(%(shop_id)s::int[])
 """
 
 
-def find_owning_shops(tx: Connection, shops: Collection[int]) -> set[int]:
-    """Return those of ``shops`` whose stock figures are ours: only theirs may be counted and pushed."""
-    return {row[0] for row in tx.exec_driver_sql(_OWNED, {"shop_id": int_array(sorted(shops))})}
+class Owners(NamedTuple):
+    """Shops whose stock figures are not Shopify's: those that count here, and those that share a pool."""
+
+    counting: set[int]
+    pooling: set[int]
+
+
+def find_owners(tx: Connection, shops: Collection[int]) -> Owners:
+    """Return who owns the figures of ``shops``. Movements change counted levels, and no pool."""
+    owners = Owners(set(), set())
+    for shop_id, owner in tx.exec_driver_sql(_OWNED, {"shop_id": int_array(sorted(shops))}):
+        (owners.counting if owner == "shopfleet" else owners.pooling).add(shop_id)
+    return owners

@@ -11,12 +11,13 @@ from services.storefront.level_body import Disconnection, Observation
 from services.storefront.level_moves import recount_levels
 from services.storefront.levels import LevelKey, Shift, level_arrays, lock_levels, lock_stock
 from services.storefront.newest import UNTOLD
+from services.storefront.pools import NO_POOLS, PoolChanges, observe_pools
 
 
 class Known(NamedTuple):
     """A level as its row has it; ``sku`` is what it should be: its item's, where that is known.
 
-    ``gone_at`` is when its item was deleted. ``is_counted``: the figure is ours, by a count entered here.
+    ``gone_at`` is when its item was deleted. ``is_ours``: the figure is a count entered here, or a pool's.
     """
 
     sku: str
@@ -26,7 +27,7 @@ class Known(NamedTuple):
     available: int | None
     disconnected_at: datetime | None
     gone_at: datetime | None
-    is_counted: bool
+    is_ours: bool
 
     @property
     def figures(self) -> dict[str, Any] | None:
@@ -43,11 +44,15 @@ class Known(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What a set wrote: the counted levels with another figure, those seen and stocked, those cut."""
+    """What a set wrote: the counted levels with another figure, those seen and stocked, those cut.
+
+    ``pools`` is what became of pools, of levels in other shops too.
+    """
 
     shifts: list[Shift]
     on_shelf: frozenset[LevelKey]
     cut: frozenset[LevelKey]
+    pools: PoolChanges = NO_POOLS
 
 
 SKU_OF_ITEM = "case when i.updated_at > t.updated_at then i.sku else coalesce(t.sku, i.sku) end"
@@ -56,7 +61,7 @@ SKU_OF_ITEM = "case when i.updated_at > t.updated_at then i.sku else coalesce(t.
 _FIND = f"""
 select v.shop_id, v.item, v.location, coalesce({SKU_OF_ITEM}, l.sku, ''), coalesce(l.sku, ''), l.observed_at,
        l.observed_available, l.shopify_available, l.available, l.disconnected_at,
-       least(t.deleted_at, i.deleted_at), l.counted_at is not null
+       least(t.deleted_at, i.deleted_at), l.counted_at is not null or l.pool is not null
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
   left join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
                               and l.location_id = v.location
@@ -76,8 +81,8 @@ select shop_id, item, location, sku, available, available, observed_at, availabl
        as v(shop_id, item, location, sku, available, observed_at, gone_at)
 on conflict (shop_id, inventory_item_id, location_id) do update set
    sku = excluded.sku, observed_available = excluded.observed_available, observed_at = excluded.observed_at,
-   shopify_available = excluded.shopify_available,
-   available = case when l.counted_at is null then excluded.available else l.available end,
+   shopify_available = case when l.pool is null then excluded.shopify_available else l.shopify_available end,
+   available = case when l.counted_at is null and l.pool is null then excluded.available else l.available end,
    changed_at = excluded.changed_at,
    disconnected_at = coalesce(excluded.disconnected_at, case
      when date_trunc('second', l.disconnected_at) > excluded.observed_at then l.disconnected_at end)
@@ -115,17 +120,20 @@ def record_levels(
     cut: Mapping[LevelKey, Disconnection],
     known: Mapping[LevelKey, Known],
     now: datetime,
+    unclear: Mapping[LevelKey, Observation],
 ) -> Recorded:
     """Write the newest observations and disconnections.
 
-    A counted level keeps its figure, but for movements whose location a level of the same item decides.
+    A counted level keeps its figure, but for movements whose location a level of the same item decides. Of
+    ``unclear`` levels one second has two figures. What a push of ours read moves no pool here: see
+    ``services.storefront.pool_reads``.
     """
-    keys = won.keys() | cut.keys()
+    keys = won.keys() | cut.keys() | unclear.keys()
     if not keys:
         return Recorded([], frozenset(), frozenset())
     lock_stock(tx, {shop_id for shop_id, _, _ in keys})
     skus = {(key[0], sku) for key in keys for sku in (known[key].sku, known[key].row_sku) if sku}
-    counted = lock_levels(tx, keys, items={key[:2] for key in keys}, skus=skus)
+    locked = lock_levels(tx, keys, items={key[:2] for key in keys}, skus=skus)
     on_shelf: set[LevelKey] = set()
     if won:
         values = level_arrays(won) | {
@@ -147,4 +155,8 @@ def record_levels(
             (r[0], r[1], r[2])
             for r in tx.exec_driver_sql(_DISCONNECT, values | {"now": now, "untold": UNTOLD})
         }
-    return Recorded(recount_levels(tx, counted, now), frozenset(on_shelf - gone), frozenset(gone))
+    shifts = recount_levels(tx, locked.counted, now)
+    told = {key: e for key, e in {**unclear, **won}.items() if key in locked.pooled and not e.is_read}
+    back = {key for key in on_shelf if known[key].disconnected_at is not None}
+    pools = observe_pools(tx, told, unclear.keys(), back, now) if told else NO_POOLS
+    return Recorded(shifts, frozenset(on_shelf - gone), frozenset(gone), pools)

@@ -9,6 +9,8 @@ from sqlalchemy import Connection
 from services.core.arrays import int_array, text_array
 from services.core.locks import Lock, lock_stock_buckets
 
+PUSH_TOPIC = "inventory_push"
+
 Sku = tuple[int, str]
 """(shop, sku)."""
 
@@ -60,8 +62,15 @@ class Shift(NamedTuple):
     is_on_shelf: bool = True
 
 
+class Locked(NamedTuple):
+    """Of the levels that are locked, those that were counted here and those of a pool."""
+
+    counted: set[LevelKey]
+    pooled: set[LevelKey]
+
+
 _LOCK_LEVELS = Lock.LEVELS.mark("""
-select l.shop_id, l.inventory_item_id, l.location_id, l.counted_at is not null from (
+with wanted as (
   select * from unnest(%(level_shop)s::int[], %(item)s::bigint[], %(location)s::bigint[])
                 as k(shop_id, inventory_item_id, location_id)
    union
@@ -77,7 +86,15 @@ select l.shop_id, l.inventory_item_id, l.location_id, l.counted_at is not null f
             join inventory_levels b using (shop_id, sku) where b.sku <> '') i
     join inventory_levels c using (shop_id, inventory_item_id)
    where c.counted_at is not null
-) as wanted join inventory_levels l using (shop_id, inventory_item_id, location_id)
+), with_pools as (
+  select * from wanted
+   union
+  select s.shop_id, s.inventory_item_id, s.location_id
+    from wanted join inventory_levels p using (shop_id, inventory_item_id, location_id)
+    join inventory_levels s on s.pool = p.pool and s.pool_sku = p.pool_sku
+)
+select l.shop_id, l.inventory_item_id, l.location_id, l.counted_at is not null, l.pool is not null
+  from with_pools join inventory_levels l using (shop_id, inventory_item_id, location_id)
  order by l.shop_id, (l.inventory_item_id || ':' || l.location_id) collate "C" for update of l
 """)
 
@@ -99,10 +116,11 @@ def lock_levels(
     items: Collection[ItemKey] = (),
     variants: Collection[tuple[int, int]] = (),
     skus: Collection[Sku] = (),
-) -> set[LevelKey]:
+) -> Locked:
     """The rows of ``levels``, and the counted levels of ``items``, ``variants`` and ``skus``, are locked.
 
-    Returns those of them that are counted. In one statement, as the order of locks asks for.
+    With a level of a pool, the pool's levels of the same goods are, in every shop. In one statement, as the
+    order of locks asks for.
     """
     rows = tx.exec_driver_sql(
         _LOCK_LEVELS,
@@ -118,7 +136,12 @@ def lock_levels(
             "sku": text_array([sku for _, sku in skus]),
         },
     )
-    return {(row[0], row[1], row[2]) for row in rows if row[3]}
+    counted, pooled = set[LevelKey](), set[LevelKey]()
+    for row in rows:
+        for found, holds in ((counted, row[3]), (pooled, row[4])):
+            if holds:
+                found.add((row[0], row[1], row[2]))
+    return Locked(counted, pooled)
 
 
 def level_arrays(levels: Collection[Level] | Collection[LevelKey]) -> dict[str, str]:

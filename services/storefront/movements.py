@@ -8,8 +8,9 @@ from sqlalchemy import Connection
 
 from services.core.arrays import instant_array, int_array, text_array
 from services.core.bulk import write_new
-from services.storefront.level_moves import find_owning_shops, recount_levels
+from services.storefront.level_moves import find_owners, recount_levels
 from services.storefront.levels import Movement, Shift, lock_levels, lock_stock
+from services.storefront.pool_orders import refresh_oversold_by_orders
 
 _COLUMNS = "shop_id, source, sku, delta, at, variant_id, location_id, order_id"
 
@@ -73,15 +74,18 @@ def record_movements(
     shops = {m.shop_id for m in (*movements, *taken_back)}
     lock_stock(tx, shops, is_shared=True)
     touched, new = _take_back(tx, taken_back), set[tuple[int, str]]()
-    owning = find_owning_shops(tx, shops)
-    _write(tx, [m for m in movements if m.shop_id not in owning], are_new=are_new)
-    ours = [m for m in movements if m.shop_id in owning]
+    counting, pooling = find_owners(tx, shops)
+    _write(tx, [m for m in movements if m.shop_id not in counting], are_new=are_new)
+    ours = [m for m in movements if m.shop_id in counting]
     if ours:
         for row in tx.exec_driver_sql(_TOUCH, _arrays(ours)):
             touched.append(Movement(*row[:6]))
             if row[6]:
                 new.add((row[0], row[1]))
-    touched = [m for m in touched if m.shop_id in owning]
+    if pooling:
+        of_pools = {(m.shop_id, m.variant_id) for m in movements if m.variant_id and m.shop_id in pooling}
+        refresh_oversold_by_orders(tx, of_pools, now)
+    touched = [m for m in touched if m.shop_id in counting]
     if not touched:
         return []
     levels = lock_levels(
@@ -89,15 +93,15 @@ def record_movements(
         variants={(m.shop_id, m.variant_id) for m in touched if m.variant_id},
         skus={(m.shop_id, m.sku) for m in touched if m.sku},
     )
-    return recount_levels(tx, levels, now, touched, new)
+    return recount_levels(tx, levels.counted, now, touched, new)
 
 
 def count_routed(
     tx: Connection, orders: Collection[tuple[int, str]], now: datetime
 ) -> dict[tuple[int, str], list[Shift]]:
     """Return, by (shop, order gid), the counted levels that change as the order's location is another one."""
-    owning = find_owning_shops(tx, {shop_id for shop_id, _ in orders})
-    mine = [key for key in orders if key[0] in owning]
+    counting = find_owners(tx, {shop_id for shop_id, _ in orders}).counting
+    mine = [key for key in orders if key[0] in counting]
     if not mine:
         return {}
     values = {"shop_id": int_array(s for s, _ in mine), "gid": text_array([gid for _, gid in mine])}
@@ -113,7 +117,7 @@ def count_routed(
     )
     order_of = {(m.shop_id, m.source): key for key, found in of_order.items() for m in found}
     shifts: dict[tuple[int, str], list[Shift]] = {}
-    for shift in recount_levels(tx, levels, now, moves):
+    for shift in recount_levels(tx, levels.counted, now, moves):
         source = shift.sources.rpartition(" ")[2]
         shifts.setdefault(order_of[shift.level.shop_id, source], []).append(shift)
     return shifts

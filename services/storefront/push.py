@@ -19,6 +19,7 @@ from services.storefront.admin import Access, find_access, open_access
 from services.storefront.push_batch import (
     Ask,
     Batch,
+    Doubt,
     Member,
     find_batches,
     is_asked,
@@ -27,7 +28,7 @@ from services.storefront.push_batch import (
     plan_reads,
 )
 from services.storefront.push_levels import find_doubtful, find_push_levels
-from services.storefront.push_record import HOP_WAIT, IS_READ, Seen, Taught, record_taught
+from services.storefront.push_record import HOP_WAIT, IS_READ, Applied, Seen, Taught, record_taught
 
 if TYPE_CHECKING:
     from services.providers import shopify_admin
@@ -80,7 +81,7 @@ class InventoryPush:
         waits. Where Shopify's own figure is not known, the call only reads it.
         """
         found = find_push_levels(tx, items)
-        doubtful = find_doubtful(tx, [item for item in items if not is_asked(item)], now)
+        waiting, given_up = find_doubtful(tx, [item for item in items if not is_asked(item)], now)
         access = find_access(tx, {item.shop_id for item in items})
         plans: dict[int, Call | Outcome] = {}
         fresh: list[Ask] = []
@@ -92,22 +93,27 @@ class InventoryPush:
                 plans[item.id] = Done("no_level")
             elif not here.is_ours:
                 plans[item.id] = Done("not_ours")
-            elif not is_asked(item) and here.available == here.known:
+            elif not is_asked(item) and here.is_in_sync:
                 plans[item.id] = Done("in_sync")
             elif isinstance(way, Misconfigured):
                 plans[item.id] = way
             elif is_asked(item):
                 # It may have happened. Whatever the figures say by now, only the answer tells.
                 change_from = item.payload.get("change_from_quantity")
-                asked.append(Ask(item, here.level, item.payload["quantity"], change_from, here.known))
+                quantity = item.payload["quantity"]
+                before = (here.known, here.known_at, here.doubts)
+                asked.append(Ask(item, here.level, quantity, change_from, *before))
             elif not here.is_placed:
                 plans[item.id] = Done("location_unknown")
-            elif is_held := doubtful.get((item.shop_id, item.key)):
+            elif (item.shop_id, item.key) in waiting:
                 plans[item.id] = _IN_DOUBT
             else:
-                ask = Ask(item, here.level, here.available, here.known, here.known)
-                is_known = item.payload.get(IS_READ) or (here.is_settled and is_held is None)
-                (fresh if is_known and here.known is not None else unread).append(ask)
+                doubt = given_up.get((item.shop_id, item.key))
+                before = (here.known, here.known_at, here.doubts)
+                ask = Ask(item, here.level, here.available, here.known, *before, doubt)
+                is_known = item.payload.get(IS_READ) or (here.is_settled and doubt is None)
+                is_known = is_known and here.known is not None and here.doubts == 0
+                (fresh if is_known else unread).append(ask)
         for batch in [*plan_batches(fresh, now), *plan_reads(unread), *find_batches(tx, asked, now)]:
             way = access[batch.shop_id]
             assert not isinstance(way, Misconfigured)  # noqa: S101 - those got their outcome above
@@ -155,7 +161,7 @@ class _Trial:
         for turn in range(TURNS):
             key = make_key(self.batch.asked_at, members)
             try:
-                refused = self._set(shelf, members, str(key))
+                result = self._set(shelf, members, str(key))
             except KeySpent:
                 self.doubtful += self._in_hand(members)
                 return
@@ -165,16 +171,18 @@ class _Trial:
                 if isinstance(fault, Throttled) and (turn or self.batch.is_fresh):
                     self.taught.forget |= {member.id for member in members}
                 return
-            if not refused:
-                self._apply(members)
+            if not result.refused:
+                self.taught.applied += [Applied(ask, result.changed_at) for ask in self._in_hand(members)]
+                self.outcomes |= {ask.item.id: Done("pushed") for ask in self._in_hand(members)}
                 return
-            for index, reason in refused.items():
+            for index, reason in result.refused.items():
                 for ask in self._in_hand([members[index]]):
                     if isinstance(reason, StockMoved):
                         self.moved.append(ask)
                     else:
                         self.outcomes[ask.item.id] = reason
-            members = [member for index, member in enumerate(members) if index not in refused]
+                        self.taught.forget.add(ask.item.id)
+            members = [member for index, member in enumerate(members) if index not in result.refused]
             if not self._in_hand(members):
                 return
         again = NotYet("shopify.batch_refused", f"others of its call were refused {TURNS} times", wait=_AGAIN)
@@ -203,6 +211,7 @@ class _Trial:
                 continue
             hops = int(ask.item.payload.get("hops", 0)) + (ask in self.moved)
             if there.available != ask.quantity and hops > HOPS:
+                self.taught.forget.add(ask.item.id)
                 self.outcomes[ask.item.id] = Refused(
                     "shopify.stock_contended",
                     f"the shop's stock moved {hops} times in a row before a push of {ask.quantity}: "
@@ -212,9 +221,12 @@ class _Trial:
             verdict = "in_sync" if there.available == ask.quantity else "superseded"
             self.outcomes[ask.item.id] = Done(verdict)
             # What a call of ours may have written, or is known already, is not Shopify's own word.
-            is_own = ask in self.doubtful and is_asked(ask.item) and there.available == ask.quantity
+            is_mine = ask in self.doubtful and is_asked(ask.item)
+            is_own = is_mine and there.available == ask.quantity
             updated_at = None if is_own or there.available == ask.known else there.updated_at
-            self.taught.seen.append(Seen(ask, there.available, updated_at, verdict, hops))
+            doubt = Doubt(ask.quantity, ask.change_from) if is_mine else ask.doubt
+            read = Seen(ask, there.available, updated_at, verdict, hops, there.updated_at, doubt)
+            self.taught.seen.append(read)
 
     def fail(self, asks: Sequence[Ask], fault: WorkError) -> None:
         """``fault`` is the outcome of ``asks``, and what it says of the shop is learned."""
@@ -222,7 +234,7 @@ class _Trial:
         if isinstance(fault, Throttled) and fault.throttle is None:
             self.taught.wait = fault.wait
 
-    def _set(self, shelf: Shelf, members: Sequence[Member], key: str) -> Mapping[int, WorkError]:
+    def _set(self, shelf: Shelf, members: Sequence[Member], key: str) -> "shopify_admin.SetResult":
         from services.providers.shopify_admin import Place, Quantity
 
         quantities = [
@@ -231,14 +243,9 @@ class _Trial:
         ]
         try:
             reference = f"gid://shopfleet/Work/{members[0].id}"
-            return shelf.set_available(quantities, reference=reference, idempotency_key=key).refused
+            return shelf.set_available(quantities, reference=reference, idempotency_key=key)
         finally:
             self.taught.throttle, self.taught.call_points = shelf.throttle, shelf.cost_points
-
-    def _apply(self, members: Sequence[Member]) -> None:
-        for ask in self._in_hand(members):
-            self.taught.applied.append(ask)
-            self.outcomes[ask.item.id] = Done("pushed")
 
     def _in_hand(self, members: Sequence[Member]) -> list[Ask]:
         return [self._mine[member.id] for member in members if member.id in self._mine]

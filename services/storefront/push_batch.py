@@ -53,14 +53,32 @@ class Member(NamedTuple):
     change_from: int | None
 
 
+class Doubt(NamedTuple):
+    """A call that may have set a level from ``change_from`` to ``quantity``: nobody knows whether it did.
+
+    ``given_up`` are the items whose call it was, where no try of theirs follows.
+    """
+
+    quantity: int
+    change_from: int | None
+    given_up: tuple[int, ...] = ()
+
+
 class Ask(NamedTuple):
-    """An item in hand and what is asked for it. ``known`` is what Shopify was known to hold by then."""
+    """An item in hand and what is asked for it. ``known`` is what Shopify was known to hold by then.
+
+    ``known_at`` is since when, and ``doubts`` how many there were, where the level is a pool's. ``doubt`` is
+    what an earlier item may have done.
+    """
 
     item: WorkItem
     level: Level
     quantity: int
     change_from: int | None
     known: int | None
+    known_at: datetime | None = None
+    doubts: int = 0
+    doubt: Doubt | None = None
 
 
 class Batch(NamedTuple):

@@ -10,28 +10,34 @@ from services.core.arrays import int_array, text_array
 from services.ledger.work import WorkItem
 from services.storefront.level_moves import moves_of
 from services.storefront.levels import Level
-from services.storefront.push_batch import KEY_GOOD_FOR
-from services.storefront.push_plan import IS_OURS, LAST_MOVED_AT, SETTLE
+from services.storefront.push_batch import KEY_GOOD_FOR, Doubt
+from services.storefront.push_plan import IN_SYNC, IS_OURS, LAST_MOVED_AT, SETTLE
 
 
 class PushLevel(NamedTuple):
     """A level as its row has it. ``is_settled``: Shopify was observed long enough after the last movement.
 
-    ``is_placed``: the location of each movement since the count is known.
+    ``is_placed``: the location of each movement since the count is known. ``known_at`` and ``doubts`` are
+    of a pool's level: see ``services.storefront.pools``.
     """
 
     level: Level
     available: int
     known: int | None
     is_ours: bool
+    is_in_sync: bool
     is_settled: bool
     is_placed: bool
+    known_at: datetime | None
+    doubts: int
 
 
 _FIND_LEVELS = f"""
 select v.shop_id, v.key, l.inventory_item_id, l.location_id, l.sku, l.available, l.shopify_available,
-       {IS_OURS}, coalesce(l.observed_at >= {LAST_MOVED_AT} + %(settle)s, true),
-       not exists (select from {moves_of("l", "l.counted_at")} m where m.location_id is null)
+       {IS_OURS}, {IN_SYNC} and l.doubts = 0,
+       coalesce(l.observed_at >= {LAST_MOVED_AT} + %(settle)s, true),
+       not exists (select from {moves_of("l", "l.counted_at")} m where m.location_id is null),
+       l.known_at, l.doubts
   from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key)
   join inventory_levels l on l.shop_id = v.shop_id
        and l.inventory_item_id = split_part(v.key, ':', 1)::bigint
@@ -46,14 +52,16 @@ _FIND_DOUBTFUL = """
 with mine as (
   select * from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key)
 )
-select o.shop_id, o.key, true from mine v
+select o.shop_id, o.key, true, (o.payload->>'quantity')::int, (o.payload->>'change_from_quantity')::int, o.id
+  from mine v
   join work_queue o on o.topic = 'inventory_push' and o.shop_id = v.shop_id and o.key = v.key
  where o.status in ('pending', 'error') and o.locked_at is null and o.payload ? 'quantity'
  union
-select o.shop_id, o.key, false from mine v
+select o.shop_id, o.key, false, (o.payload->>'quantity')::int, (o.payload->>'change_from_quantity')::int, o.id
+  from mine v
   join work_queue o on o.topic = 'inventory_push' and o.shop_id = v.shop_id and o.key = v.key
  where o.status in ('dead', 'discarded') and o.payload ? 'quantity' and o.finished_at > %(since)s
- order by 3
+ order by 1, 2, 3, 6
 """
 
 
@@ -69,13 +77,26 @@ def find_push_levels(tx: Connection, items: Sequence[WorkItem]) -> dict[tuple[in
     return {(r[0], r[1]): PushLevel(Level(r[0], r[2], r[3], r[4]), *r[5:]) for r in rows}
 
 
-def find_doubtful(tx: Connection, items: Sequence[WorkItem], now: datetime) -> dict[tuple[int, str], bool]:
-    """Return the (shop, key) of which another push may have gone out, and whether it is to be sent again."""
+def find_doubtful(
+    tx: Connection, items: Sequence[WorkItem], now: datetime
+) -> tuple[set[tuple[int, str]], dict[tuple[int, str], Doubt]]:
+    """Return the (shop, key) of which another push waits to be sent again, and of which it was given up.
+
+    Of several that were given up the last tells what was asked.
+    """
     if not items:
-        return {}
+        return set(), {}
     values = {
         "shop_id": int_array(item.shop_id for item in items),
         "key": text_array([item.key for item in items]),
         "since": now - KEY_GOOD_FOR,
     }
-    return {(row[0], row[1]): row[2] for row in tx.exec_driver_sql(_FIND_DOUBTFUL, values)}
+    waiting: set[tuple[int, str]] = set()
+    given_up: dict[tuple[int, str], Doubt] = {}
+    for shop_id, key, is_waiting, quantity, change_from, number in tx.exec_driver_sql(_FIND_DOUBTFUL, values):
+        if is_waiting:
+            waiting.add((shop_id, key))
+        else:
+            before = given_up[shop_id, key].given_up if (shop_id, key) in given_up else ()
+            given_up[shop_id, key] = Doubt(quantity, change_from, (*before, number))
+    return waiting, given_up

@@ -1,6 +1,7 @@
 """Which stock levels are pushed to Shopify, each once however often it changes meanwhile.
 
-Only figures that are ours: of a shop whose ``stock_owner`` says so, and of a level that was counted here.
+Only figures that are ours: of a shop whose ``stock_owner`` says so, and there of a level that was counted
+here or that is linked to the shop's pool.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,9 +13,7 @@ from sqlalchemy import Connection
 from services.core.arrays import int_array, text_array
 from services.ledger.work import NewWork
 from services.storefront.level_moves import moves_of
-from services.storefront.levels import Level, Sku, level_arrays
-
-PUSH_TOPIC = "inventory_push"
+from services.storefront.levels import PUSH_TOPIC, Level, Sku, level_arrays
 
 SETTLE = timedelta(seconds=60)
 """How long after a sale Shopify's own figure and its webhooks may still be on their way."""
@@ -27,19 +26,25 @@ class Cause(NamedTuple):
     request_id: str = ""
 
 
-IS_OURS = "coalesce(c.stock_owner, 'shopify') <> 'shopify' and l.counted_at is not null"
+IS_OURS = """(c.stock_owner = 'shopfleet' and l.counted_at is not null
+  or l.pool is not null and c.stock_owner = 'pool:' || l.pool)"""
 """Whether the figure of the level ``l``, of a shop with the config ``c``, is ours to push."""
 
 LAST_MOVED_AT = f"(select max(m.at) from {moves_of('l', 'l.counted_at')} m)"  # noqa: S608
 """When the last movement of the item of the counted level ``l`` happened, at whatever location; or null."""
 
+IN_SYNC = """(l.available is not distinct from l.shopify_available
+  or l.pool is not null and l.available = 0 and l.shopify_available < 0)"""
+"""Whether Shopify holds the figure of the level ``l``. A pool's level below zero counts as zero."""
+
 _DUE = f"""
-select l.shop_id, l.inventory_item_id, l.location_id, l.sku, greatest(l.observed_at, {LAST_MOVED_AT})
+select l.shop_id, l.inventory_item_id, l.location_id, l.sku,
+       case when l.pool is null then greatest(l.observed_at, {LAST_MOVED_AT}) end
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
   join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
                          and l.location_id = v.location
   join shop_config c on c.shop_id = l.shop_id
- where {IS_OURS} and l.disconnected_at is null and l.available is distinct from l.shopify_available
+ where {IS_OURS} and l.disconnected_at is null and (l.doubts > 0 or not {IN_SYNC})
 """  # noqa: S608
 
 # A row that a worker is claiming at this moment is passed over, and one found here stays unclaimed until
@@ -65,16 +70,16 @@ def plan_pushes(
 ) -> list[NewWork]:
     """Return a push for each of ``levels`` that is ours to push and differs from what Shopify holds.
 
-    Every road to a push leads through here. A push waits until ``SETTLE`` after the last sale or observation,
-    as Shopify takes its own orders off its own figure. None for a level whose push waits untouched already:
-    it will read the present figure. ``follow_up`` is the payload of a push that goes on where another ended:
-    that one is planned in any case, for ``not_before``. Call after the levels are written, in the same
-    transaction.
+    Every road to a push leads through here. A push of a count waits until ``SETTLE`` after the last sale or
+    observation, as Shopify takes its own orders off its own figure; a pool's goes out at once. None for a
+    level whose push waits untouched already: it will read the present figure. ``follow_up`` is the payload of
+    a push that goes on where another ended: that one is planned in any case, for ``not_before``. Call after
+    the levels are written, in the same transaction.
     """
     if not levels:
         return []
     due = {
-        (row[0], f"{row[1]}:{row[2]}"): (Level(*row[:4]), row[4] + SETTLE)
+        (row[0], f"{row[1]}:{row[2]}"): (Level(*row[:4]), row[4] + SETTLE if row[4] else now)
         for row in tx.exec_driver_sql(_DUE, level_arrays(levels))
     }
     if due and follow_up is None:

@@ -16,10 +16,19 @@ from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork, Recorded, WorkItem
 from services.providers.shopify_answers import ThrottleStatus
 from services.storefront.level_rows import find_known_levels
-from services.storefront.levels import Level, level_arrays, lock_levels, lock_stock
+from services.storefront.levels import (
+    PUSH_TOPIC,
+    Level,
+    LevelKey,
+    level_arrays,
+    lock_levels,
+    lock_stock,
+)
 from services.storefront.newest import UNTOLD
-from services.storefront.push_batch import INTENT, Ask
-from services.storefront.push_plan import PUSH_TOPIC, Cause, plan_pushes
+from services.storefront.pool_reads import PoolRead, record_pool_reads
+from services.storefront.pool_rows import record_written
+from services.storefront.push_batch import INTENT, Ask, Doubt
+from services.storefront.push_plan import Cause, plan_pushes
 from services.storefront.said_stock import say_push
 from services.storefront.stock import ingest_inventory_levels, item_lock
 
@@ -34,6 +43,7 @@ class Seen(NamedTuple):
     """A level that was read at Shopify. ``updated_at`` is None where the figure is not Shopify's own word.
 
     That is: where it gave no time, or where it is the figure that a call of ours with no answer asked for.
+    ``changed_at`` is when Shopify changed it last, and ``doubt`` a call that may have happened before.
     """
 
     ask: Ask
@@ -41,6 +51,15 @@ class Seen(NamedTuple):
     updated_at: datetime | None
     verdict: str
     hops: int
+    changed_at: datetime | None = None
+    doubt: Doubt | None = None
+
+
+class Applied(NamedTuple):
+    """Shopify holds what was asked, since ``changed_at`` where it said so."""
+
+    ask: Ask
+    changed_at: datetime | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,7 +68,7 @@ class Taught:
 
     shop_id: int
     ended_at: datetime = UNTOLD
-    applied: list[Ask] = field(default_factory=list)
+    applied: list[Applied] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     forget: set[int] = field(default_factory=set)
     throttle: ThrottleStatus | None = None
@@ -86,13 +105,13 @@ def record_taught(tx: Connection, taught: Sequence[Taught], held: Collection[int
     """
     calls = sorted(taught, key=lambda call: call.shop_id)
     now = max(call.ended_at for call in calls)
-    applied = [ask for call in calls for ask in call.applied if ask.item.id in held]
+    applied = [one for call in calls for one in call.applied if one.ask.item.id in held]
     seen = [one for call in calls for one in call.seen if one.ask.item.id in held]
     pushes: list[NewWork] = []
     said: list[Entry] = []
-    _lock_levels(tx, applied, seen)
+    pooled = _lock_levels(tx, applied, seen)
     if seen:
-        _record_seen(tx, seen, now, pushes, said)
+        _record_seen(tx, seen, pooled, now, pushes, said)
     if applied:
         _record_applied(tx, applied, now, pushes, said)
     if forget := {item_id for call in calls for item_id in call.forget} & set(held):
@@ -102,34 +121,50 @@ def record_taught(tx: Connection, taught: Sequence[Taught], held: Collection[int
     return Recorded(pushes, said)
 
 
-def _lock_levels(tx: Connection, applied: Sequence[Ask], seen: Sequence[Seen]) -> None:
-    """Everything that is written here is locked, of all shops at once.
+def _lock_levels(tx: Connection, applied: Sequence[Applied], seen: Sequence[Seen]) -> set[LevelKey]:
+    """Everything that is written here is locked, of all shops at once; return the levels of pools.
 
     In the order of a webhook's own way (see ``Lock``), as what was seen is recorded in that way: the items,
     then their skus, which stay while the items are locked, then the rows.
     """
-    levels = {ask.level[:3] for ask in (*(one.ask for one in seen), *applied)}
+    levels = {ask.level[:3] for ask in (*(one.ask for one in seen), *(one.ask for one in applied))}
     keys = {one.ask.level[:3] for one in seen}
     lock_objects(tx, {(shop_id, item_lock(item)) for shop_id, item, _ in keys})
     known = find_known_levels(tx, keys)
     skus = {(key[0], sku) for key, row in known.items() for sku in (row.sku, row.row_sku) if sku}
     lock_stock(tx, {shop_id for shop_id, _, _ in keys})
-    lock_levels(tx, levels, items={key[:2] for key in keys}, skus=skus)
+    return lock_levels(tx, levels, items={key[:2] for key in keys}, skus=skus).pooled
 
 
 def _record_applied(
-    tx: Connection, applied: Sequence[Ask], now: datetime, pushes: list[NewWork], said: list[Entry]
+    tx: Connection, applied: Sequence[Applied], now: datetime, pushes: list[NewWork], said: list[Entry]
 ) -> None:
     """Shopify holds what was asked. A level that changed during the call is pushed once more."""
-    learned = _learn(tx, [(ask, ask.quantity) for ask in applied])
-    for ask in applied:
+    written = record_written(
+        tx,
+        [
+            (ask.level, ask.quantity, ask.change_from, changed_at)
+            for ask, changed_at in applied
+            if ask.change_from is not None
+        ],
+        now,
+    )
+    asks = [ask for ask, _ in applied]
+    learned = _learn(tx, [(ask, ask.quantity) for ask in asks if ask.level[:3] not in written])
+    learned |= {ask.level for ask in asks if ask.level[:3] in written}
+    for ask in asks:
         known = ask.known if ask.level in learned else ask.quantity
         said += _say(ask, "pushed", ask.quantity, known)
-    pushes += plan_pushes(tx, [ask.level for ask in applied], _causes(applied), now)
+    pushes += plan_pushes(tx, [ask.level for ask in asks], _causes(asks), now)
 
 
 def _record_seen(
-    tx: Connection, seen: Sequence[Seen], now: datetime, pushes: list[NewWork], said: list[Entry]
+    tx: Connection,
+    seen: Sequence[Seen],
+    pooled: Collection[LevelKey],
+    now: datetime,
+    pushes: list[NewWork],
+    said: list[Entry],
 ) -> None:
     """What was read is an observation like a webhook's, and our figure is pushed if it is another.
 
@@ -143,6 +178,8 @@ def _record_seen(
     keys = {(one.ask.item.shop_id, one.ask.item.key) for one in seen}
     pushes += [new for new in effects.follow_on if (new.shop_id, new.key) not in keys]
 
+    _record_pools(tx, [one for one in seen if one.ask.level[:3] in pooled], now, pushes, said)
+    seen = [one for one in seen if one.ask.level[:3] not in pooled]
     levels = {one.ask.level: one for one in seen}
     holds = _find_held(tx, list(levels))
     older = {level for level, one in levels.items() if holds.get(level) != one.available}
@@ -160,6 +197,39 @@ def _record_seen(
         payload: dict[str, Any] = {IS_READ: True} | ({"hops": hops} if hops else {})
         not_before = now + HOP_WAIT if is_older or hops else None
         pushes += plan_pushes(tx, group, causes, now, follow_up=payload, not_before=not_before)
+
+
+def _record_pools(
+    tx: Connection, seen: Sequence[Seen], now: datetime, pushes: list[NewWork], said: list[Entry]
+) -> None:
+    """What was read of levels of pools moves the pools, and is pushed on at once, to other shops too."""
+    reads = {
+        one.ask.level[:3]: PoolRead(
+            one.ask.known,
+            one.ask.known_at,
+            one.ask.doubts,
+            one.available,
+            one.changed_at,
+            one.doubt,
+            one.ask.item.id,
+        )
+        for one in seen
+    }
+    changes = record_pool_reads(tx, reads, now)
+    asks = {one.ask.item.id: one.ask for one in seen}
+    for work_id, mutations in changes.said.items():
+        item = asks[work_id].item
+        said.append(Entry(item.shop_id, PUSH_TOPIC, PUSH_TOPIC, item.request_id, mutations, item.id))
+    causes = {
+        (level.shop_id, level.sku): Cause(request_id=asks[work_id].item.request_id)
+        for level, work_id in changes.levels.items()
+    } | dict(_causes(list(asks.values())))
+    hops = {one.ask.level: one.hops for one in seen if one.hops}
+    pushes += plan_pushes(tx, [level for level in changes.levels if level not in hops], causes, now)
+    for level, count in hops.items():
+        pushes += plan_pushes(tx, [level], causes, now, follow_up={"hops": count})
+    if given_up := [number for one in seen if one.doubt for number in one.doubt.given_up]:
+        tx.exec_driver_sql(_FORGET, {"names": list(INTENT), "id": int_array(given_up)})
 
 
 def _observation(one: Seen) -> WorkItem:

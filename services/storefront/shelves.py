@@ -72,7 +72,7 @@ def align_levels(tx: Connection, items: Collection[ItemKey], now: datetime) -> A
     lock_stock(tx, {shop_id for shop_id, _ in items})
     found = tx.exec_driver_sql(_FIND, arrays).all()
     skus = {(row[0], sku) for row in found for sku in row[3:5] if sku}
-    counted = lock_levels(tx, {(row[0], row[1], row[2]) for row in found}, items=items, skus=skus)
+    counted = lock_levels(tx, {(row[0], row[1], row[2]) for row in found}, items=items, skus=skus).counted
     aligned = [
         Aligned(Level(*row[:4]), row[4], Change(row[5], row[6]), row[7], row[8])
         for row in (tx.exec_driver_sql(_ALIGN, arrays | {"now": now}) if found else ())

@@ -22,8 +22,9 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
     """Every level holds its newest observation, and shows it unless it was counted here.
 
     An older observation is ``stale``. A counted level that differs from it has a push planned. Where Shopify
-    does not count the item (``available`` is null), the event is ``untracked``. A level that was disconnected
-    later than it was seen is off the shelf, as is one whose item is deleted: nothing is pushed to it.
+    does not count the item (``available`` is null), the event is ``untracked``. A level of a pool moves the
+    pool: see ``services.storefront.pools``. A level that was disconnected later than it was seen is off the
+    shelf, as is one whose item is deleted: nothing is pushed to it.
     """
     read = read_set(items, lambda item: read_level(item, now), "shopify.unreadable_inventory_level")
     best: dict[LevelKey, Observation] = {}
@@ -41,15 +42,21 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
     won = {
         k: entry for k, entry in best.items() if (have := known[k].version) is None or entry.version > have
     }
-    recorded = record_levels(tx, won, cut, known, now)
+    recorded = record_levels(tx, won, cut, known, now, _find_unclear(read, best, known))
     observed = [
         Level(*key, known[key].sku)
         for key, entry in won.items()
         if entry.available != known[key].shopify_available and key in recorded.on_shelf
     ]
-    changed = list({*(shift.level for shift in recorded.shifts if shift.is_on_shelf), *observed})
+    shifted = (shift.level for shift in recorded.shifts if shift.is_on_shelf)
+    changed = list({*shifted, *observed, *recorded.pools.levels})
     entries: list[Observation | Disconnection] = [*won.values(), *(cut[key] for key in recorded.cut)]
-    causes = {(e.shop_id, known[e.key].sku): Cause(e.event_id, e.request_id) for e in entries}
+    told = {item.id: item for item in items}
+    causes = {
+        (level.shop_id, level.sku): Cause(request_id=told[work_id].request_id)
+        for level, work_id in recorded.pools.levels.items()
+    }
+    causes |= {(e.shop_id, known[e.key].sku): Cause(e.event_id, e.request_id) for e in entries}
 
     def settle(entry: Observation | Disconnection | Refused | None) -> Outcome:
         if isinstance(entry, Observation):
@@ -61,14 +68,33 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
             return Done() if is_known else Done("stale")
         return entry or Done("untracked")
 
-    told = {item.id: item for item in items}
     said = _say_observations(won, known, recorded)
     for key in recorded.cut:
         row = say_off_shelf(Level(*key, known[key].sku), known[key].disconnected_at, cut[key].disconnected_at)
         said.setdefault(cut[key].work_id, []).append(row)
     _say_beside(said, recorded.shifts, won, entries, known)
+    for work_id, mutations in recorded.pools.said.items():
+        said.setdefault(work_id, []).extend(mutations)
     audit = [said_by(told[work_id], mutations) for work_id, mutations in said.items()]
     return Effects([settle(entry) for entry in read], plan_pushes(tx, changed, causes, now), audit)
+
+
+def _find_unclear(
+    read: Sequence[Observation | Disconnection | Refused | None],
+    best: Mapping[LevelKey, Observation],
+    known: Mapping[LevelKey, Known],
+) -> dict[LevelKey, Observation]:
+    """Return the newest observations for whose second another figure is known: which is later is not told."""
+    unclear: dict[LevelKey, Observation] = {}
+    for entry in read:
+        if isinstance(entry, Observation):
+            newest, row = best[entry.key], known[entry.key]
+            rivals = [(entry.observed_at, entry.available)]
+            if row.version is not None:
+                rivals.append((row.version[0], -row.version[1]))
+            if any(at == newest.observed_at and held != newest.available for at, held in rivals):
+                unclear[entry.key] = newest
+    return unclear
 
 
 def _say_observations(
@@ -79,12 +105,13 @@ def _say_observations(
     after_of = {_key(shift.level): shift.after for shift in recorded.shifts}
     for key, entry in won.items():
         row = known[key]
-        unmoved = row.available if row.is_counted else entry.available
+        unmoved = row.available if row.is_ours else entry.available
+        ours, held = recorded.pools.figures.get(key, (after_of.get(key, unmoved), entry.available))
         after = {
-            "available": after_of.get(key, unmoved),
+            "available": ours,
             "observed_at": entry.observed_at,
             "observed_available": entry.available,
-            "shopify_available": entry.available,
+            "shopify_available": held,
             "sku": row.sku,
         }
         label = level_label(row.sku, entry.inventory_item_id, entry.location_id)

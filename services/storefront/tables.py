@@ -5,6 +5,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -157,6 +158,9 @@ webhook_subscriptions = Table(
 # ``shopify_available`` is what Shopify is known to hold. Where nothing was counted here (``counted_at`` null)
 # ``available`` is the same figure. A count makes the level ours: ``available`` is ``counted_available`` plus
 # every movement of the item at the location later than ``counted_at``; a push is due while the two differ.
+# A level of a pool (``pool``, ``pool_sku``) has the pool's figure as ``available``. ``known_at`` is when
+# Shopify held ``shopify_available``, by its own clock; ``doubts`` counts what came since and does not tell
+# what it holds now, so the level is read before anything else: see ``services.storefront.pools``.
 inventory_levels = Table(
     "inventory_levels",
     metadata,
@@ -173,7 +177,30 @@ inventory_levels = Table(
     Column("disconnected_at", _at),
     Column("counted_available", Integer),
     Column("counted_at", _at),
+    Column("pool", Text),
+    Column("pool_sku", Text),
+    Column("known_at", _at),
+    Column("doubts", Integer, nullable=False, server_default=_ZERO),
     Index("ix_inventory_levels_sku", "shop_id", "sku"),
+    Index("ix_inventory_levels_pool", "pool", "pool_sku", postgresql_where=text("pool is not null")),
+)
+
+stock_pools = Table(
+    "stock_pools",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("safety_buffer", Integer, nullable=False, server_default=_ZERO),
+)
+
+# ``available`` is what the shops of the pool have for sale together, before the safety buffer; below zero
+# where more was sold than there was.
+stock_pool_items = Table(
+    "stock_pool_items",
+    metadata,
+    Column("pool", Text, ForeignKey("stock_pools.name"), primary_key=True),
+    Column("sku", Text, primary_key=True),
+    Column("available", Integer, nullable=False),
+    Column("changed_at", _at, nullable=False),
 )
 
 # ``source`` is what moved the stock: ``order-line:<id>`` or ``refund-line:<id>``, once each. ``variant_id``

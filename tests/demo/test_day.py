@@ -8,11 +8,12 @@ import pytest
 
 from services.fleet.demo.day import plan_day, plan_opening
 from services.fleet.demo.delivery import BAD_SIGNATURE, STALE, DayPlan
-from services.fleet.demo.shops import DemoShop, make_shops
+from services.fleet.demo.shops import FOLLOWER, LEADER, DemoShop, make_shops
 from services.fleet.demo.truth import recompute
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
-OWNING = frozenset({"harbour", "sakura"})
+OWNING = frozenset({"harbour"})
+FOLLOWS = {FOLLOWER: LEADER}
 
 
 def make(seed: int = 1, events: int = 200) -> tuple[list[DemoShop], DayPlan, DayPlan]:
@@ -62,17 +63,17 @@ def test_everything_happens_on_the_last_day_of_each_shops_zone() -> None:
 
     zones = {shop.slug: shop.zone for shop in shops}
     days = {(post.shop, post.at.astimezone(zones[post.shop]).date().isoformat()) for post in day.posts}
-    assert days == {("harbour", "2026-11-20"), ("sakura", "2026-11-20"), ("linden", "2026-11-20")}
+    assert days == {(slug, "2026-11-20") for slug in ("harbour", "sakura", "linden", "momiji")}
 
 
 def test_what_a_day_comes_to_depends_on_no_order() -> None:
     _, opening, day = make()
     told = [*opening.accepted, *day.accepted]
 
-    truth = recompute(told, OWNING)
+    truth = recompute(told, OWNING, FOLLOWS)
     random.Random(9).shuffle(told)
 
-    assert recompute(told, OWNING) == truth
-    assert recompute(told + told, OWNING) == truth
-    assert len(truth.levels) == 36
+    assert recompute(told, OWNING, FOLLOWS) == truth
+    assert recompute(told + told, OWNING, FOLLOWS) == truth
+    assert len(truth.levels) == 48
     assert len(truth.orders) > 30

@@ -12,9 +12,9 @@ from sqlalchemy import Engine
 from services.core.db import transaction
 from services.ledger.accept import NewEvent, record_events
 from services.storefront.inventory_items import ingest_inventory_items
+from services.storefront.levels import PUSH_TOPIC
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
-from services.storefront.push_plan import PUSH_TOPIC
 from services.storefront.refunds import ingest_refunds
 from services.storefront.stock import ingest_inventory_levels
 from tests.storefront.bodies import (
@@ -84,6 +84,7 @@ ROADS = {
     "storefront/beside/fulfillment_orders.py": "the location of a sale",
     "storefront/counts.py": "a count; refused for a shop that Shopify owns",
     "storefront/push_record.py": "what a push learned",
+    "storefront/pool_links.py": "goods that enter a pool, and its buffer",
 }
 
 

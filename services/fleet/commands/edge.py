@@ -56,12 +56,12 @@ limit_option = click.option(
 )
 
 
-def csv_option(columns: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def csv_option(columns: str, *, is_required: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return the option ``--csv``, a file with ``columns``; the command reads it with ``read_csv_file``."""
     return click.option(
         "--csv",
         "file",
-        required=True,
+        required=is_required,
         type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
         help=f"A file with the columns {columns}; - reads standard input.",
     )

@@ -16,7 +16,8 @@ from services.shops.names import SecretKind, get_kind, make_value
 from services.shops.secrets import SECRET_NAMES, find_secret_states, record_secret
 from services.shops.shops import FIELDS, Shop, add_shop, find_shops, get_shop, set_shop
 from services.shops.staff import find_staff, record_staff
-from services.storefront.counts import drop_counts
+from services.storefront.counts import release_levels
+from services.storefront.pool_checks import check_joining
 from services.storefront.uninstall import record_installed
 
 
@@ -38,7 +39,9 @@ def command() -> None:
 @click.option("--accountant-email", default="", help="Who gets its books.")
 @click.option("--shopify-domain", default="", help="Such as harbour.myshopify.com.")
 @click.option("--stock-location-id", default="", help="The Shopify location of counts that name none.")
-@click.option("--stock-owner", default="shopify", help="Whose the stock figures are: shopify or shopfleet.")
+@click.option(
+    "--stock-owner", default="shopify", help="Whose the stock figures are: shopify, shopfleet or pool:NAME."
+)
 @as_option
 @json_option
 @tell_faults
@@ -117,7 +120,7 @@ def show(slug: str, as_json: bool) -> None:
 @click.option("--accountant-email")
 @click.option("--shopify-domain")
 @click.option("--stock-location-id")
-@click.option("--stock-owner", help="shopify or shopfleet; pool:NAME is not available yet.")
+@click.option("--stock-owner", help="shopify, shopfleet or pool:NAME.")
 @as_option
 @json_option
 @tell_faults
@@ -127,7 +130,8 @@ def set_fields(
     """Change a shop's fields, as options or as field=value.
 
     With --stock-owner shopfleet, levels that are counted with `fleet stock count` are ours and are pushed;
-    with --stock-owner shopify, every level follows Shopify and nothing is pushed. A --shopify-domain is
+    with --stock-owner shopify, every level follows Shopify and nothing is pushed; with --stock-owner
+    pool:NAME the shop sells from one shelf with the pool's others (`fleet stock pool`). A --shopify-domain is
     compared with what Shopify says where the shop has a token; webhooks may still name the one before it.
 
     \b
@@ -140,11 +144,15 @@ def set_fields(
         compare_domain(slug, wanted["shopify_domain"])
     with transaction() as tx:
         before = get_shop(tx, slug)
+        check_joining(tx, before, wanted.get("stock_owner", ""), wanted.get("stock_location_id", ""))
         shop = set_shop(tx, slug, wanted, now=utc_now(), **_who(acting_as))
-    if "stock_owner" in wanted and shop.stock_owner == "shopify":
+    if "stock_owner" in wanted and shop.stock_owner in (
+        "shopify",
+        *({shop.stock_owner} - {before.stock_owner}),
+    ):
         with transaction() as tx:
-            dropped = drop_counts(tx, shop.id, utc_now(), **_who(acting_as))
-        click.echo(f"{dropped} counted levels follow Shopify from now on", err=True)
+            released = release_levels(tx, shop.id, utc_now(), **_who(acting_as))
+        click.echo(f"{released} levels that were counted or in a pool follow Shopify from now on", err=True)
     if as_json:
         print_json(to_document(shop))
     else:

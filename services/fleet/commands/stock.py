@@ -21,6 +21,7 @@ from services.fleet.commands.edge import (
 )
 from services.fleet.commands.show import print_json, print_table
 from services.fleet.commands.stock_counts import adjust, count, import_counts
+from services.fleet.commands.stock_pools import pool, pools
 from services.shops.shops import get_shop
 from services.storefront.low_stock import find_low_stock, find_stock
 from services.storefront.reorder import (
@@ -36,14 +37,14 @@ from services.storefront.reorder import (
 
 @click.group()
 def command() -> None:
-    """Show stock and what is running out, set reorder points, and enter counts.
+    """Show stock and what is running out, set reorder points, enter counts, and share stock between shops.
 
     \b
     Example: fleet stock low --shop harbour
     """
 
 
-for each in (count, adjust, import_counts):
+for each in (count, adjust, import_counts, pool, pools):
     command.add_command(each)
 
 

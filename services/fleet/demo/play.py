@@ -23,10 +23,16 @@ from services.fleet.demo.figures import Figures, Outside, read_figures, read_out
 from services.fleet.demo.home import clear_home, joined, own_environment
 from services.fleet.demo.mischief import Throttle, flush_broker, kill_with_work_in_hand
 from services.fleet.demo.night import heal_gaps, mend_breaks, prove, run_job, start_night
-from services.fleet.demo.providers import alter_stripe, count_shelves, settle_shelves, tell_providers
+from services.fleet.demo.providers import (
+    alter_stripe,
+    count_shelves,
+    fill_pool,
+    settle_shelves,
+    tell_providers,
+)
 from services.fleet.demo.report import Stage
 from services.fleet.demo.sender import Answers, Sender
-from services.fleet.demo.shops import DemoShop, find_owning, make_shops, record_shops
+from services.fleet.demo.shops import FOLLOWER, LEADER, POOL, DemoShop, find_owning, make_shops, record_shops
 from services.fleet.demo.truth import recompute
 from services.fleet.ports import LOOPBACK
 from services.fleet.up import RunningFleet, start_fleet
@@ -95,7 +101,9 @@ def _play(stage: Stage, fleet: RunningFleet, rng: random.Random, events: int) ->
         sender.send_all(opening.posts, stage.go)
         _settle(stage, "the shops open")
         count_shelves(shops, now)
-        stage.say("harbour and sakura own their stock figures and counted; linden's are Shopify's")
+        fill_pool(shops, now)
+        stage.say("harbour owns its stock figures and counted; linden's are Shopify's")
+        stage.say(f"{LEADER} and {FOLLOWER} sell from one shelf: pool {POOL}")
         _play_day(stage, fleet, sender, shops, day)
         _settle(stage, "work goes on")
         return _play_night(stage, fleet, sender, shops, (opening, day), now)
@@ -118,7 +126,7 @@ def _play_night(
             {"shop": shop.domain, "fail_next": {"status": 503, "count": 0}, "drop_next": 0, "stale_next": 0}
         )
         sender.control(Throttle(maximum=2000.0, restore_per_second=100.0).as_control(shop.domain))
-    truth = recompute([*opening.accepted, *day.told], find_owning(shops))
+    truth = recompute([*opening.accepted, *day.told], find_owning(shops), {FOLLOWER: LEADER})
     stage.begin("gaps are healed")
     settle_shelves(shops, truth.levels, read_outside(sender.sandbox_url).levels, sender.control)
     heal_gaps(stage, fleet, shops, now)
@@ -158,7 +166,7 @@ def _play_day(
     """The day's webhooks are answered; meanwhile workers die, the broker forgets and Shopify stalls."""
     tell_providers(shops, [*day.accepted, *day.lost], sender.control)
     stage.say(f"{len(day.lost)} webhooks will be lost on the way")
-    throttled, failing, slow = (shop.domain for shop in (shops[1], shops[0], shops[2]))
+    throttled, failing, slow = (shop.domain for shop in (shops[3], shops[0], shops[2]))
     sender.control(Throttle().as_control(throttled))
     stage.say(f"{throttled} throttles from now on")
     sender.control(

@@ -8,12 +8,14 @@ from typing import Any
 from services.core.db import transaction
 from services.fleet.demo.delivery import DayPlan, Delivery
 from services.fleet.demo.orders import STOCK_AT_OPENING
-from services.fleet.demo.shops import LOCATION_ID, DemoShop, find_owning
+from services.fleet.demo.shops import LOCATION_ID, POOL, DemoShop, find_owning
 from services.fleet.demo.truth import Key
 from services.providers.shopify_admin import Place
 from services.shops.shops import get_shop
 from services.storefront.admin import open_admin
 from services.storefront.counts import Count, plan_counts, record_counts
+from services.storefront.pool_checks import find_members, find_skus, find_wanted, plan_links
+from services.storefront.pool_links import plan_figures, record_links
 
 AT_ONCE = 100
 _STOCK = ("inventory_levels/", "products/")
@@ -51,6 +53,21 @@ def count_shelves(shops: Sequence[DemoShop], now: datetime) -> None:
             changes = plan_counts(tx, shop_id, counts, held)
             begun = shop.yesterday(now)[1]
             record_counts(tx, shop_id, changes, held, begun, now, by="demo", request_id="")
+
+
+def fill_pool(shops: Sequence[DemoShop], now: datetime) -> None:
+    """The shops of the pool have sold from one shelf since their day began."""
+    with transaction() as tx:
+        members = find_members(tx, POOL)
+        links = plan_links(tx, find_wanted(members, find_skus(tx, members[0]), {}))
+    begun = {shop.slug: shop.yesterday(now)[1] for shop in shops}
+    held = {}
+    for shop in members:
+        places = [link.place for link in links if link.shop.id == shop.id]
+        found = open_admin(shop.id).get_levels(places)
+        held[shop.id] = {place: level._replace(updated_at=begun[shop.slug]) for place, level in found.items()}
+    with transaction() as tx:
+        record_links(tx, POOL, links, plan_figures(links, held, ()), held, now, by="demo", request_id="")
 
 
 def settle_shelves(

@@ -1,9 +1,9 @@
-"""The three shops of the demo: their zones, their currencies, their goods, and the secrets of each."""
+"""The four shops of the demo: their zones, their currencies, their goods, and the secrets of each."""
 
 import random
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -22,10 +22,15 @@ OPENED_BEFORE = timedelta(days=30)
 
 _AGE = text("update shops set created_at = created_at - :by where created_at > :since")
 
+POOL = "tokyo"
+LEADER, FOLLOWER = "sakura", "momiji"
+"""They sell from one shelf. The second's own stock is not counted in the demo: it has what the first has."""
+
 _SHOPS = (
-    ("harbour", "Harbour Goods", "America/Vancouver", "CAD"),
-    ("sakura", "Sakura Stationery", "Asia/Tokyo", "JPY"),
-    ("linden", "Linden Seifen", "Europe/Berlin", "EUR"),
+    ("harbour", "Harbour Goods", "America/Vancouver", "CAD", "shopfleet"),
+    (LEADER, "Sakura Stationery", "Asia/Tokyo", "JPY", f"pool:{POOL}"),
+    ("linden", "Linden Seifen", "Europe/Berlin", "EUR", "shopify"),
+    (FOLLOWER, "Momiji Paper", "Asia/Tokyo", "JPY", f"pool:{POOL}"),
 )
 
 
@@ -60,7 +65,7 @@ class DemoShop:
 
 def make_shops(rng: random.Random) -> list[DemoShop]:
     """Return the shops. Goods come from ``rng``; secrets are fresh each time, whatever the seed."""
-    return [
+    shops = [
         DemoShop(
             slug=slug,
             name=name,
@@ -69,9 +74,18 @@ def make_shops(rng: random.Random) -> list[DemoShop]:
             items=tuple(make_items(rng, GOODS, minor_units=1 if currency == "JPY" else 100)),
             secrets=_make_secrets(),
             legacy_quo=slug == "linden",
-            stock_owner="shopify" if slug == "linden" else "shopfleet",
+            stock_owner=owner,
         )
-        for slug, name, timezone, currency in _SHOPS
+        for slug, name, timezone, currency, owner in _SHOPS
+    ]
+    skus = [item.sku for shop in shops if shop.slug == LEADER for item in shop.items]
+    return [
+        shop
+        if shop.slug != FOLLOWER
+        else replace(
+            shop, items=tuple(replace(item, sku=sku) for item, sku in zip(shop.items, skus, strict=True))
+        )
+        for shop in shops
     ]
 
 

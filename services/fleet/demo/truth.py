@@ -6,7 +6,7 @@ theirs is not repeated here.
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -31,17 +31,17 @@ class Truth:
     interactions: set[Key] = field(default_factory=set)
 
 
-def recompute(deliveries: Iterable[Delivery], counted: Collection[str]) -> Truth:
+def recompute(deliveries: Iterable[Delivery], counted: Collection[str], follows: Mapping[str, str]) -> Truth:
     """Return what ``deliveries`` come to, whatever their order and however often each was sent.
 
     The shops ``counted`` own their stock figures: what they counted at opening, and what moved since. A level
-    of another shop is what Shopify reported last.
+    of another shop is what Shopify reported last; one that ``follows`` another of its pool has what that has.
     """
     told = [(one, json.loads(one.body)) for one in deliveries if one.is_told]
     shopify = [(one.shop, one.topic, body) for one, body in told if one.provider == "shopify"]
     return Truth(
         orders=_orders(shopify),
-        levels=_levels(shopify, counted),
+        levels=_levels(shopify, counted, follows),
         transactions=_transactions([(one.shop, body) for one, body in told if one.provider == "stripe"]),
         interactions={
             (one.shop, (body["data"].get("object") or body["data"]["resource"])["id"])
@@ -76,7 +76,9 @@ def _orders(told: list[tuple[str, str, dict[str, Any]]]) -> dict[Key, tuple[Any,
     }
 
 
-def _levels(told: list[tuple[str, str, dict[str, Any]]], own: Collection[str]) -> dict[Key, int]:
+def _levels(
+    told: list[tuple[str, str, dict[str, Any]]], own: Collection[str], follows: Mapping[str, str]
+) -> dict[Key, int]:
     sku_of: dict[Key, str] = {}
     counted: dict[Key, dict[str, Any]] = {}
     moved: dict[Key, dict[tuple[str, int], tuple[datetime, int]]] = defaultdict(dict)
@@ -97,7 +99,7 @@ def _levels(told: list[tuple[str, str, dict[str, Any]]], own: Collection[str]) -
                 if line["restock_type"] == "return":
                     back = (_at(body["created_at"]), line["quantity"])
                     moved[shop, line["line_item"]["sku"]]["refund", line["id"]] = back
-    return {
+    levels = {
         key: level["available"]
         + sum(
             pieces
@@ -106,6 +108,8 @@ def _levels(told: list[tuple[str, str, dict[str, Any]]], own: Collection[str]) -
         )
         for key, level in counted.items()
     }
+    by_sku = {(shop, sku_of[shop, item]): pieces for (shop, item), pieces in levels.items()}
+    return {(shop, item): by_sku[follows.get(shop, shop), sku_of[shop, item]] for shop, item in levels}
 
 
 def _transactions(told: list[tuple[str, dict[str, Any]]]) -> dict[Key, tuple[Any, ...]]:
