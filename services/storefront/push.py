@@ -29,6 +29,7 @@ from services.storefront.push_batch import (
 )
 from services.storefront.push_levels import find_doubtful, find_push_levels
 from services.storefront.push_record import HOP_WAIT, IS_READ, Applied, Seen, Taught, record_taught
+from services.storefront.push_rows import IN_DOUBT
 
 if TYPE_CHECKING:
     from services.providers import shopify_admin
@@ -41,7 +42,7 @@ TURNS = 5
 
 _AGAIN = timedelta(seconds=2)
 
-_IN_DOUBT = NotYet("shopify.push_in_doubt", "an earlier push of this level has no answer yet", wait=HOP_WAIT)
+_IN_DOUBT = NotYet(IN_DOUBT, "an earlier push of this level has no answer yet", wait=HOP_WAIT)
 
 
 class Shelf(Protocol):

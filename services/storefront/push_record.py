@@ -9,7 +9,6 @@ import orjson
 from sqlalchemy import Connection
 
 from services.audit.chain import Entry
-from services.core.arrays import int_array
 from services.core.locks import lock_objects
 from services.ledger.limits import hold_bucket, record_throttle
 from services.ledger.topics import TOPICS
@@ -20,15 +19,15 @@ from services.storefront.levels import (
     PUSH_TOPIC,
     Level,
     LevelKey,
-    level_arrays,
     lock_levels,
     lock_stock,
 )
 from services.storefront.newest import UNTOLD
 from services.storefront.pool_reads import PoolRead, record_pool_reads
 from services.storefront.pool_rows import record_written
-from services.storefront.push_batch import INTENT, Ask, Doubt
+from services.storefront.push_batch import Ask, Doubt, is_asked
 from services.storefront.push_plan import Cause, plan_pushes
+from services.storefront.push_rows import find_held, forget_asked, record_held, release_waiting
 from services.storefront.said_stock import say_push
 from services.storefront.stock import ingest_inventory_levels, item_lock
 
@@ -76,28 +75,6 @@ class Taught:
     wait: timedelta | None = None
 
 
-# A webhook that came during the call knows better than the call's own answer: then nothing is written.
-_LEARN = """
-update inventory_levels l set shopify_available = v.available
-  from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[], %(available)s::int[],
-              %(known)s::int[]) as v(shop_id, item, location, available, known)
- where l.shop_id = v.shop_id and l.inventory_item_id = v.item and l.location_id = v.location
-   and l.shopify_available is not distinct from v.known
-returning l.shop_id, l.inventory_item_id, l.location_id
-"""
-
-_FIND_HELD = """
-select l.shop_id, l.inventory_item_id, l.location_id, l.shopify_available
-  from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
-  join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
-                         and l.location_id = v.location
-"""
-
-_FORGET = """
-update work_queue set payload = payload - %(names)s::text[] where id = any(%(id)s::bigint[])
-"""
-
-
 def record_taught(tx: Connection, taught: Sequence[Taught], held: Collection[int]) -> Recorded:
     """The levels and the shops' rates are as ``taught``; return what follows from that.
 
@@ -115,7 +92,9 @@ def record_taught(tx: Connection, taught: Sequence[Taught], held: Collection[int
     if applied:
         _record_applied(tx, applied, now, pushes, said)
     if forget := {item_id for call in calls for item_id in call.forget} & set(held):
-        tx.exec_driver_sql(_FORGET, {"names": list(INTENT), "id": int_array(forget)})
+        forget_asked(tx, forget)
+    if answered := [one.ask for group in (applied, seen) for one in group if is_asked(one.ask.item)]:
+        release_waiting(tx, answered, now)
     for call in calls:
         _record_rate(tx, call, now)
     return Recorded(pushes, said)
@@ -150,7 +129,7 @@ def _record_applied(
         now,
     )
     asks = [ask for ask, _ in applied]
-    learned = _learn(tx, [(ask, ask.quantity) for ask in asks if ask.level[:3] not in written])
+    learned = record_held(tx, [(ask, ask.quantity) for ask in asks if ask.level[:3] not in written])
     learned |= {ask.level for ask in asks if ask.level[:3] in written}
     for ask in asks:
         known = ask.known if ask.level in learned else ask.quantity
@@ -181,9 +160,9 @@ def _record_seen(
     _record_pools(tx, [one for one in seen if one.ask.level[:3] in pooled], now, pushes, said)
     seen = [one for one in seen if one.ask.level[:3] not in pooled]
     levels = {one.ask.level: one for one in seen}
-    holds = _find_held(tx, list(levels))
+    holds = find_held(tx, list(levels))
     older = {level for level, one in levels.items() if holds.get(level) != one.available}
-    learned = _learn(tx, [(levels[level].ask, levels[level].available) for level in older])
+    learned = record_held(tx, [(levels[level].ask, levels[level].available) for level in older])
     for level in learned:
         one = levels[level]
         if one.ask.item.id not in told:
@@ -229,7 +208,7 @@ def _record_pools(
     for level, count in hops.items():
         pushes += plan_pushes(tx, [level], causes, now, follow_up={"hops": count})
     if given_up := [number for one in seen if one.doubt for number in one.doubt.given_up]:
-        tx.exec_driver_sql(_FORGET, {"names": list(INTENT), "id": int_array(given_up)})
+        forget_asked(tx, given_up)
 
 
 def _observation(one: Seen) -> WorkItem:
@@ -244,24 +223,6 @@ def _observation(one: Seen) -> WorkItem:
     return one.ask.item._replace(
         event_topic="", event_provider="", payload={}, body=orjson.dumps(body), received_at=None
     )
-
-
-def _find_held(tx: Connection, levels: Collection[Level]) -> dict[Level, int | None]:
-    by_key = {level[:3]: level for level in levels}
-    rows = tx.exec_driver_sql(_FIND_HELD, level_arrays(levels))
-    return {by_key[row[0], row[1], row[2]]: row[3] for row in rows}
-
-
-def _learn(tx: Connection, held: Sequence[tuple[Ask, int]]) -> set[Level]:
-    """Shopify holds the figures beside ``held``; return the levels where that was written."""
-    if not held:
-        return set()
-    by_key = {ask.level[:3]: ask.level for ask, _ in held}
-    values = level_arrays([ask.level for ask, _ in held]) | {
-        "available": int_array(available for _, available in held),
-        "known": int_array(ask.known for ask, _ in held),
-    }
-    return {by_key[row[0], row[1], row[2]] for row in tx.exec_driver_sql(_LEARN, values)}
 
 
 def _causes(asks: Collection[Ask]) -> Mapping[tuple[int, str], Cause]:

@@ -106,8 +106,20 @@ def receive(engine: Engine, *items: WorkItem) -> None:
 
 def push(engine: Engine) -> None:
     """One round of the outbound worker; what waits for another try is due at once."""
+    set_due(engine, "true")
+    run(engine)
+
+
+def set_due(engine: Engine, which: str) -> None:
+    """The work of which ``which`` holds is due at once."""
     with transaction(engine) as tx:
-        tx.exec_driver_sql("update work_queue set next_retry_at = null where status in ('pending', 'error')")
+        tx.exec_driver_sql(
+            f"update work_queue set next_retry_at = null where status in ('pending', 'error') and {which}"  # noqa: S608
+        )
+
+
+def run(engine: Engine) -> None:
+    """One round of the outbound worker."""
     OutsideRunner(engine, "tests", random.Random(1)).run_set(TOPICS["inventory_push"], InventoryPush())
 
 
@@ -255,3 +267,23 @@ def test_token_that_expired_is_refreshed_on_the_way(engine: Engine, sandbox: str
 
     assert rows(engine, OUTCOMES) == [("done", "pushed", None)]
     assert applied(sandbox) == [(10, 7)]
+
+
+def test_push_that_waits_for_another_ones_answer_is_due_once_it_is_known(
+    engine: Engine, sandbox: str
+) -> None:
+    control(sandbox, shop=DOMAIN, drop_next=1)
+    receive(engine, order(lines=[line(quantity=3)]))
+    ingest(engine, ingest_inventory_levels, level(10, 2))
+    push(engine)
+    receive(engine, order(number=ORDER + 50, lines=[line(ORDER + 51)]))
+    ingest(engine, ingest_inventory_levels, level(10, 4))
+    set_due(engine, "not payload ? 'quantity'")
+    run(engine)
+    waits = "select next_retry_at > now() from work_queue where error_code = 'shopify.push_in_doubt'"
+    assert rows(engine, waits) == [(True,)]
+
+    set_due(engine, "payload ? 'quantity'")
+    run(engine)
+
+    assert rows(engine, waits) == [(False,)]
