@@ -15,21 +15,15 @@ OVERSOLD = "stock_oversold"
 _LATE = timedelta(seconds=60)
 """How far apart Shopify dates an order and what the order did to the stock, at most."""
 
-_ORDER_OF = """
-  left join order_refund_lines r on r.shop_id = g.shop_id and m.source like 'refund-line:%%'
-        and r.refund_line_id = split_part(m.source, ':', 2)::bigint
-  left join orders o on o.shop_id = g.shop_id
-        and o.order_gid = coalesce(r.order_gid, 'gid://shopify/Order/' || m.order_id)
-"""
-
 _ASK = f"""
-select g.n, o.name, sum(m.delta)::int
+select g.n, coalesce('order ' || o.name, 'a return') as what, sum(m.delta)::int
   from unnest(%(n)s::int[], %(shop_id)s::int[], %(item)s::bigint[], %(sku)s::text[],
               %(since)s::timestamptz[], %(until)s::timestamptz[])
        as g(n, shop_id, inventory_item_id, sku, since, until)
- cross join lateral {moves_of("g", "g.since")} m {_ORDER_OF}
- where m.at <= g.until and o.name is not null
- group by g.n, o.name order by g.n, o.name
+ cross join lateral {moves_of("g", "g.since")} m
+  left join orders o on o.shop_id = g.shop_id and o.order_gid = 'gid://shopify/Order/' || m.order_id
+ where m.at <= g.until and (o.name is not null or m.delta > 0)
+ group by g.n, what order by g.n, what
 """  # noqa: S608
 
 # The last sale of each shop that is in the pool with the goods, the latest of them first.
@@ -40,7 +34,8 @@ select i.pool, i.sku, i.available, s.slug, sale.name
   join inventory_levels g on g.pool = i.pool and g.pool_sku = i.sku
   join shops s on s.id = g.shop_id
   left join lateral (
-    select o.name, m.at from {moves_of("g", "%(since)s::timestamptz")} m {_ORDER_OF}
+    select o.name, m.at from {moves_of("g", "%(since)s::timestamptz")} m
+      join orders o on o.shop_id = g.shop_id and o.order_gid = 'gid://shopify/Order/' || m.order_id
      where m.delta < 0 order by m.at desc, m.source desc limit 1) sale on true
  order by i.pool, i.sku, sale.at desc nulls last, s.slug
 """  # noqa: S608
@@ -113,7 +108,7 @@ def refresh_oversold_by_orders(tx: Connection, variants: Collection[tuple[int, i
 def _say(known: Sequence[tuple[str, int]], difference: int) -> str:
     if not known:
         return "no order is known for it yet"
-    names = ", ".join(name for name, _ in known)
-    orders = "order" if len(known) == 1 else "orders"
     explained = sum(delta for _, delta in known)
-    return f"{orders} {names}" + ("" if explained == difference else f" (of it {explained:+d})")
+    return ", ".join(what for what, _ in known) + (
+        "" if explained == difference else f" (of it {explained:+d})"
+    )
