@@ -101,11 +101,13 @@ order_lines = Table(
 # ``processed_at``, else ``created_at``); 'pending' and 'failed' book nothing. Amounts are in the shop's
 # currency: ``amount_cents`` is the money given back. Its parts, positive where the customer gets them: the
 # lines (``order_refund_lines``; a line of a tip is a part of ``tip_cents`` and no goods), shipping, duties,
-# ``tip_cents``, ``unexplained_cents`` (given back beyond every part that Shopify states) and
-# ``rounding_cents`` (the order's ``refund_rounding_cents``). ``adjustment_cents``, ``adjustment_tax_cents``
+# ``tip_cents``, ``unexplained_cents`` (given back beyond every part that Shopify states; of a payment in
+# foreign currency also the rounding of its conversion, which may be negative) and ``rounding_cents`` (the
+# order's ``refund_rounding_cents``). ``adjustment_cents``, ``adjustment_tax_cents``
 # have Shopify's sign: negative where the customer got more than the other parts, so they are added to sales
 # as they are. Where the lines come to more than the money, the rest was never paid or pays an exchange: no
-# part of sales. ``transactions`` is a list of {"id", "status", "cents"}, what ``status`` is made of.
+# part of sales. ``transactions`` is a list of {"id", "status", "cents", "origin"}: ``status`` is made of it,
+# and ``origin`` says where ``cents`` of a payment in foreign currency are from: "stated" or "parts".
 order_refunds = Table(
     "order_refunds",
     metadata,

@@ -1,12 +1,13 @@
 """What we take from the transactions of a Shopify refund: the money, in the shop's currency. Pure."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.core.reading import Unreadable, as_money, find_text, read_list
 from services.storefront.body import find_id, find_list, find_object, shop_money_or_none, take_money
-from services.storefront.order_parts import place_doubts
-from services.storefront.refund_settling import Payment
+from services.storefront.order_parts import place_doubts, split_cents
+from services.storefront.refund_settling import OVER, PARTS, STATED, Payment
 
 
 def read_payments(
@@ -17,43 +18,60 @@ def read_payments(
 ) -> dict[int, Payment]:
     """Return the refund's payments by id, each in the shop's currency.
 
-    One in the buyer's currency is worth what the parts of the refund are worth in both: to the cent where
-    it pays all of them, else in proportion.
+    One in the buyer's currency has Shopify's own amount in the shop's currency, where that is stated. Those
+    without it are together worth what the parts of the refund are worth in both currencies: to the cent
+    where they pay all parts, else in proportion.
     """
     payments: dict[int, Payment] = {}
+    abroad: dict[tuple[str, int | None], list[tuple[int, int, int]]] = defaultdict(list)
     for place, one in transactions:
         known, paid_in = len(doubts), find_text(one, "currency") or currency
-        cents = 0
-        if paid_in:
-            try:
-                cents = _read_payment(source, one, paid_in, currency, doubts)
-            except Unreadable as fault:
-                raise fault.within(f"transactions[{place}]") from None
+        number, status = find_id(one, "id") or -(place + 1), find_text(one, "status")
+        origin = PARTS if paid_in != currency else ""
+        try:
+            cents = shop_money_or_none(one.get("amount_set"), "amount_set", currency, doubts)
+            if cents is None and paid_in:
+                cents = take_money(one.get("amount"), "amount", paid_in, doubts)
+                if origin:
+                    together = place if status in OVER else None  # one that failed pays nothing with others
+                    abroad[paid_in, together].append((place, number, cents))
+            elif origin:
+                origin = STATED
+        except Unreadable as fault:
+            raise fault.within(f"transactions[{place}]") from None
         place_doubts(doubts, known, f"transactions[{place}]")
-        payments[find_id(one, "id") or -(place + 1)] = Payment(find_text(one, "status"), cents)
+        payments[number] = Payment(status, cents or 0, origin)
+    for (paid_in, _), paid in abroad.items():
+        worth = _find_sum(source, sum(cents for _, _, cents in paid), paid_in, currency)
+        shares = split_cents(worth or 0, [cents for _, _, cents in paid])
+        for (place, number, _), share in zip(paid, shares, strict=True):
+            payments[number] = payments[number]._replace(cents=share)
+            if worth is None:
+                amount = dict(transactions)[place].get("amount")
+                doubts.append(
+                    f"transactions[{place}].amount is {amount!r} {paid_in}: 0 is recorded, "
+                    f"as nothing states it in {currency}"
+                )
     return payments
 
 
-def _read_payment(
-    source: Mapping[str, Any], one: Mapping[str, Any], paid_in: str, currency: str, doubts: list[str]
-) -> int:
-    stated = shop_money_or_none(one.get("amount_set"), "amount_set", currency, doubts)
-    if stated is not None:
-        return stated
-    cents = take_money(one.get("amount"), "amount", paid_in, doubts)
-    if paid_in == currency:
-        return cents
+def _find_sum(source: Mapping[str, Any], paid: int, paid_in: str, currency: str) -> int | None:
+    """Return what ``paid`` is worth in the shop's currency; None where no part states a rate.
+
+    Shopify converts and rounds each part by itself, so ``paid`` pays all parts where the two differ by less
+    than a minor unit for each part.
+    """
     taxes, others = _list_worths(source, currency, paid_in)
-    for worths in ([*others, *taxes], others):  # prices include their tax, or do not
-        if (there := sum(worth[1] for worth in worths)) and there == cents:
-            return sum(worth[0] for worth in worths)
-    here, there = max(others, key=lambda worth: worth[1], default=(0, 0))
-    if here > 0 and there > 0:
-        return (2 * cents * here + there) // (2 * there)
-    doubts.append(
-        f"amount is {one.get('amount')!r} {paid_in}: 0 is recorded, as nothing states it in {currency}"
-    )
-    return 0
+    sums = [
+        (abs(sum(there for _, there in worths) - paid), sum(here for here, _ in worths))
+        for worths in ([*others, *taxes], others)  # prices include their tax, or do not
+        if sum(there for _, there in worths)
+    ]
+    nearest = min(sums, key=lambda found: found[0], default=None)
+    if nearest and nearest[0] < max(1, sum(1 for _, there in (*others, *taxes) if there)):
+        return nearest[1]
+    here, there = (sum(abs(worth[side]) for worth in (*others, *taxes)) for side in (0, 1))
+    return (2 * paid * here + there) // (2 * there) if here and there else None
 
 
 Worth = tuple[int, int]

@@ -56,14 +56,15 @@ select o.shop_id, o.order_gid, o.name, o.currency, o.refunded_cents, o.is_test, 
 _FIND_PARTS = """
 select r.shop_id, r.order_gid, r.currency, r.refund_id, r.refunded_at, r.transactions, l.goods_cents,
        l.goods_tax_cents, l.tip_line_cents, r.shipping_cents, r.shipping_tax_cents, r.duties_cents,
-       r.adjustment_cents, r.adjustment_tax_cents, r.status, r.amount_cents, r.tip_cents, r.unexplained_cents,
-       r.rounding_cents
+       r.adjustment_cents, r.adjustment_tax_cents, l.line_count, r.status, r.amount_cents, r.tip_cents,
+       r.unexplained_cents, r.rounding_cents
   from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)
   join order_refunds r on r.shop_id = v.shop_id and r.order_gid = v.gid
  cross join lateral (
   select coalesce(sum(f.subtotal_cents) filter (where l.is_tip is not true), 0)::bigint as goods_cents,
          coalesce(sum(f.tax_cents) filter (where l.is_tip is not true), 0)::bigint as goods_tax_cents,
-         coalesce(sum(f.subtotal_cents) filter (where l.is_tip), 0)::bigint as tip_line_cents
+         coalesce(sum(f.subtotal_cents) filter (where l.is_tip), 0)::bigint as tip_line_cents,
+         count(*) as line_count
     from order_refund_lines f
     left join order_lines l on l.shop_id = f.shop_id and l.order_gid = f.order_gid and l.line_id = f.line_id
    where f.shop_id = r.shop_id and f.order_gid = r.order_gid and f.refund_id = r.refund_id) l
@@ -159,23 +160,22 @@ def recount_refunds(tx: Connection, keys: Collection[OrderKey]) -> Recount:
 
 
 def _read_parts(row: Sequence[Any], statuses: Mapping[int, str]) -> RefundParts:
-    refund_id, refunded_at, transactions, goods, goods_tax, tip_lines, *figures = row[:-5]
+    refund_id, refunded_at, transactions, *parts = row[:-5]
     payments = None if transactions is None else read_transactions(transactions)
     if payments is not None:
         payments = {
             number: further_payment(payment, payment._replace(status=statuses.get(number, payment.status)))
             for number, payment in payments.items()
         }
-    shipping, shipping_tax, duties, adjustment, adjustment_tax = figures
-    return RefundParts(
-        refund_id, refunded_at, payments, goods, goods_tax, tip_lines, shipping, shipping_tax, duties,
-        adjustment, adjustment_tax, Settled(*row[-5:]),
-    )  # fmt: skip
+    return RefundParts(refund_id, refunded_at, payments, *[*parts, Settled(*row[-5:])])
 
 
 def read_transactions(transactions: Iterable[Mapping[str, Any]]) -> dict[int, Payment]:
     """Return what the column ``transactions`` holds."""
-    return {entry["id"]: Payment(entry["status"], entry["cents"]) for entry in transactions}
+    return {
+        entry["id"]: Payment(entry["status"], entry["cents"], entry.get("origin", ""))
+        for entry in transactions
+    }
 
 
 def transactions_json(payments: Mapping[int, Payment]) -> str:

@@ -5,16 +5,25 @@ from datetime import datetime
 from typing import NamedTuple
 
 PENDING, SUCCESS, FAILED = "pending", "success", "failed"
-_OVER = frozenset({"error", "failure", "cancelled", "voided"})
+OVER = frozenset({"error", "failure", "cancelled", "voided"})
+"""The statuses of a payment that gave nothing back and never will."""
 FURTHER = {"pending": 1, "error": 2, "failure": 3, "success": 4}
 """A transaction carries no version: it starts pending, and what it became does not change any more."""
 
 
+PARTS, STATED = "parts", "stated"
+
+
 class Payment(NamedTuple):
-    """A transaction by which a refund gives money back, and its amount in the shop's currency."""
+    """A transaction by which a refund gives money back, and its amount in the shop's currency.
+
+    ``origin`` says where the amount of a payment in the buyer's currency is from: Shopify states it
+    (``STATED``), or it is computed from the refund's parts (``PARTS``). Empty: paid in the shop's currency.
+    """
 
     status: str
     cents: int
+    origin: str = ""
 
 
 class OrderMoney(NamedTuple):
@@ -61,7 +70,18 @@ class RefundParts(NamedTuple):
     duties_cents: int
     adjustment_cents: int
     adjustment_tax_cents: int
+    line_count: int
     settled: Settled
+
+    @property
+    def rounding_limit(self) -> int:
+        """The most that the conversion of a foreign payment can differ from its parts, in minor units.
+
+        Shopify rounds each amount by itself, by half a unit at most: two amounts of each line, two of
+        shipping and of the adjustments, the duties and the payment. 0: nothing was paid in foreign currency.
+        """
+        is_foreign = any(payment.origin for payment in (self.payments or {}).values())
+        return self.line_count + 3 if is_foreign else 0
 
     def total_cents(self, *, taxes_included: bool) -> int:
         """Return what Shopify's own parts come to."""
@@ -71,8 +91,8 @@ class RefundParts(NamedTuple):
 
 
 def further_payment(one: Payment, other: Payment) -> Payment:
-    """Return the one of two states of a payment that is further on."""
-    return max(one, other, key=lambda payment: (FURTHER.get(payment.status, 0), payment))
+    """Return the one of two states of a payment that is further on; its amount is the stated one."""
+    return max(one, other, key=lambda payment: (FURTHER.get(payment.status, 0), payment.origin, payment))
 
 
 def status_of(payments: Iterable[Payment]) -> str:
@@ -82,7 +102,7 @@ def status_of(payments: Iterable[Payment]) -> str:
     an edit removed a line: it counts.
     """
     statuses = {payment.status for payment in payments}
-    if statuses - _OVER - {SUCCESS}:
+    if statuses - OVER - {SUCCESS}:
         return PENDING
     return SUCCESS if SUCCESS in statuses or not statuses else FAILED
 
@@ -93,7 +113,9 @@ def settle_refunds(order: OrderMoney | None, refunds: Sequence[RefundParts]) -> 
     Money beyond a refund's parts first pays what refunds before it, or a removed piece, left owing to the
     customer, then gives back the tip, for which Shopify's refund has no field, then is rounded cash; what is
     left is unexplained. Parts beyond the money are no part of sales: they were never paid (a deposit), or
-    they pay an exchange. Without its order (None) a refund has no such parts yet.
+    they pay an exchange. A difference within ``rounding_limit`` is the rounding of a conversion: it is
+    unexplained with its sign, and no later refund pays it. Without its order (None) a refund has no such
+    parts yet.
     """
     settled: dict[int, Settled] = {}
     balance = -order.removed_cents if order else 0
@@ -106,14 +128,19 @@ def settle_refunds(order: OrderMoney | None, refunds: Sequence[RefundParts]) -> 
     for one in sorted(refunds, key=lambda one: (one.refunded_at, one.refund_id)):
         state = _settle(one)
         if state.status == SUCCESS and order:
-            balance += state.amount_cents - one.total_cents(taxes_included=order.taxes_included)
+            beyond_parts = state.amount_cents - one.total_cents(taxes_included=order.taxes_included)
+            converted = beyond_parts if abs(beyond_parts) <= one.rounding_limit else 0
+            balance += beyond_parts - converted
+            if 0 < abs(balance - explained) <= one.rounding_limit:
+                converted += balance - explained
+                balance = explained
             beyond = max(0, balance - explained)
             explained += beyond
             tip = min(beyond, max(0, tips))
             tips -= tip
             rounded = min(beyond - tip, max(0, rounding))
             state = state._replace(
-                tip_cents=tip + one.tip_line_cents, unexplained_cents=beyond - tip - rounded
+                tip_cents=tip + one.tip_line_cents, unexplained_cents=beyond - tip - rounded + converted
             )
             rounding -= rounded
             newest = one.refund_id
