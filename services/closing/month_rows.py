@@ -13,20 +13,24 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from services.closing.counting import COUNTS, IS_PAID, IS_PST_EXEMPT, PIECES_REMOVED, PLACE, REFUND_COUNTS
+from services.storefront.order_tables import DUTIES_REMOVED
 
 AT_ONCE = 200
 """Rows that travel together."""
 
-Kind = Literal["sale", "shipping", "refund", "shipping refund", "refund adjustment"]
+Kind = Literal[
+    "sale", "shipping", "included duties", "refund", "shipping refund", "refunded duties", "refund adjustment"
+]
 
 
 class Item(NamedTuple):
-    """One line sold, refunded or shipped. All sums are positive; ``is_back`` tells their direction.
+    """One line sold, refunded or shipped. Sums are positive; ``is_back`` tells their direction.
 
     ``amount`` is the price after ``discount``, its tax included if ``taxes_included``; ``taxes`` are the tax
     lines of the sale, and ``tax_cents`` what a refund gave back of them. ``quantity`` was ordered, of which
     ``removed`` pieces were never sold: ``discount``, ``amount`` and ``taxes`` are of all pieces. A refund
     adjustment is what a refund gave beyond its parts; it is negative where it gave less (a restocking fee).
+    Included and refunded duties are negative: they take the duties out of the prices that contain them.
     """
 
     at: datetime
@@ -61,7 +65,7 @@ class Item(NamedTuple):
     @property
     def is_back(self) -> bool:
         """Whether the item was given back, so that it lowers sales and tax."""
-        return self.kind in ("refund", "shipping refund", "refund adjustment")
+        return self.kind in ("refund", "shipping refund", "refunded duties", "refund adjustment")
 
 
 class Month(NamedTuple):
@@ -97,7 +101,7 @@ with sold as (
    where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {COUNTS}
 ), refunded as (
   select r.refund_id, r.refunded_at, r.shipping_cents as back_cents, r.shipping_tax_cents,
-         r.unexplained_cents - r.adjustment_cents as beyond_cents,
+         r.unexplained_cents - r.adjustment_cents as beyond_cents, r.duties_cents as back_duties_cents,
          -r.adjustment_tax_cents as beyond_tax_cents,
          o.*, {PLACE} as place_of_supply, {IS_PAID} as is_paid
     from order_refunds r join orders o using (shop_id, order_gid)
@@ -122,6 +126,12 @@ select o.placed_at, o.order_gid, 'shipping', 0, o.name, o.placed_at, o.place_of_
           from sold s) o
  where o.shipping_cents is not null and (o.shipping_cents <> o.off_cents or o.shipping_taxes is not null)
 union all
+select o.placed_at, o.order_gid, 'included duties', 0, o.name, o.placed_at, o.place_of_supply, o.currency,
+       false, '', '', 0, 0, ({DUTIES_REMOVED}) - o.duties_cents, null, 0, false, false, 0, false, o.is_paid,
+       o.staff_label, o.customer_id
+  from sold o
+ where o.duties_included and o.duties_cents <> 0
+union all
 select o.refunded_at, o.order_gid, 'refund', f.refund_line_id, o.name, o.placed_at, o.place_of_supply,
        o.currency, o.taxes_included, coalesce(l.sku, ''), coalesce(l.title, ''), f.quantity, 0,
        f.subtotal_cents, l.taxes, f.tax_cents, coalesce(l.is_taxable, true) and not o.is_tax_exempt,
@@ -137,6 +147,12 @@ select o.refunded_at, o.order_gid, 'shipping refund', o.refund_id, o.name, o.pla
        {_SHIPPING_IS}, false, 0, {_SHIPPING_IS_EXEMPT}, o.is_paid, o.staff_label, o.customer_id
   from refunded o
  where o.back_cents <> 0 or o.shipping_tax_cents <> 0
+union all
+select o.refunded_at, o.order_gid, 'refunded duties', o.refund_id, o.name, o.placed_at, o.place_of_supply,
+       o.currency, false, '', '', 0, 0, -o.back_duties_cents, null, 0, false, false, 0, false, o.is_paid,
+       o.staff_label, o.customer_id
+  from refunded o
+ where o.duties_included and o.back_duties_cents <> 0
 union all
 select o.refunded_at, o.order_gid, 'refund adjustment', o.refund_id, o.name, o.placed_at, o.place_of_supply,
        o.currency, false, '', '', 0, 0, o.beyond_cents, {_ORDER_TAXES}, o.beyond_tax_cents, false, false, 0,

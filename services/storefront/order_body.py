@@ -30,7 +30,7 @@ _PROGRESS = {
     )
 }  # fmt: skip
 _FULFILLED = {"partial": 1, "fulfilled": 2, "restocked": 3}
-_GENERATION = "g"
+_GENERATION = "h"
 """Leads every digest: beyond any hexadecimal digit, so that an order whose row was written before all of its
 parts were taken is written once more when the same state is received again."""
 
@@ -83,6 +83,10 @@ class Order(NamedTuple):
     duties_cents: int
     rounding_cents: int
     refund_rounding_cents: int
+    duties_included: bool
+    current_duties_cents: int | None
+    additional_fees_cents: int
+    current_additional_fees_cents: int | None
 
     @property
     def content_digest(self) -> str:
@@ -155,9 +159,13 @@ def read_order(item: WorkItem) -> Order:
         source.test is True,
         source.tax_exempt is True or bool(customer and customer.get("tax_exempt") is True),
         tip_cents,
-        _take_set(source, "original_total_duties_set", currency, doubts),
-        _take_set(source, "total_cash_rounding_payment_adjustment_set", currency, doubts),
-        _take_set(source, "total_cash_rounding_refund_adjustment_set", currency, doubts),
+        _find_set(source, "original_total_duties_set", currency, doubts) or 0,
+        _find_set(source, "total_cash_rounding_payment_adjustment_set", currency, doubts) or 0,
+        _find_set(source, "total_cash_rounding_refund_adjustment_set", currency, doubts) or 0,
+        source.duties_included is True,
+        _find_set(source, "current_total_duties_set", currency, doubts),
+        _find_set(source, "original_total_additional_fees_set", currency, doubts) or 0,
+        _find_set(source, "current_total_additional_fees_set", currency, doubts),
     )
     told = (total_cents, financial_status, fulfillment_status, cancelled_at)
     digest = _GENERATION + blake2b(orjson.dumps((kept, told), default=tuple), digest_size=8).hexdigest()
@@ -193,9 +201,9 @@ def _read_priced(
     return lines, shipping_cents, taxes_json(taxes), tip_cents
 
 
-def _take_set(source: OrderShape, name: str, currency: str, doubts: list[str]) -> int:
-    """Return the amount of a money bag in the shop's currency; 0 where there is none."""
-    return shop_money_or_none(getattr(source, name), name, currency, doubts) or 0
+def _find_set(source: OrderShape, name: str, currency: str, doubts: list[str]) -> int | None:
+    """Return the amount of a money bag in the shop's currency; None where there is none."""
+    return shop_money_or_none(getattr(source, name), name, currency, doubts)
 
 
 def _find_place_of_supply(source: OrderShape) -> str:

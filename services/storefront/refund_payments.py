@@ -7,7 +7,7 @@ from typing import Any
 from services.core.reading import Unreadable, as_money, find_text, read_list
 from services.storefront.body import find_id, find_list, find_object, shop_money_or_none, take_money
 from services.storefront.order_parts import place_doubts, split_cents
-from services.storefront.refund_settling import OVER, PARTS, STATED, Payment
+from services.storefront.refund_settling import OVER, Payment
 
 
 def read_payments(
@@ -27,20 +27,18 @@ def read_payments(
     for place, one in transactions:
         known, paid_in = len(doubts), find_text(one, "currency") or currency
         number, status = find_id(one, "id") or -(place + 1), find_text(one, "status")
-        origin = PARTS if paid_in != currency else ""
+        is_foreign = paid_in != currency
         try:
             cents = shop_money_or_none(one.get("amount_set"), "amount_set", currency, doubts)
             if cents is None and paid_in:
                 cents = take_money(one.get("amount"), "amount", paid_in, doubts)
-                if origin:
+                if is_foreign:
                     together = place if status in OVER else None  # one that failed pays nothing with others
                     abroad[paid_in, together].append((place, number, cents))
-            elif origin:
-                origin = STATED
         except Unreadable as fault:
             raise fault.within(f"transactions[{place}]") from None
         place_doubts(doubts, known, f"transactions[{place}]")
-        payments[number] = Payment(status, cents or 0, origin)
+        payments[number] = Payment(status, cents or 0, is_foreign)
     for (paid_in, _), paid in abroad.items():
         worth = _find_sum(source, sum(cents for _, _, cents in paid), paid_in, currency)
         shares = split_cents(worth or 0, [cents for _, _, cents in paid])
@@ -61,16 +59,22 @@ def _find_sum(source: Mapping[str, Any], paid: int, paid_in: str, currency: str)
     Shopify converts and rounds each part by itself, so ``paid`` pays all parts where the two differ by less
     than a minor unit for each part.
     """
-    taxes, others = _list_worths(source, currency, paid_in)
+    taxes, duties, others = _list_worths(source, currency, paid_in)
     sums = [
         (abs(sum(there for _, there in worths) - paid), sum(here for here, _ in worths))
-        for worths in ([*others, *taxes], others)  # prices include their tax, or do not
+        for worths in (  # prices include their tax and the duties, or do not
+            [*others, *taxes, *duties],
+            [*others, *duties],
+            [*others, *taxes],
+            others,
+        )
         if sum(there for _, there in worths)
     ]
     nearest = min(sums, key=lambda found: found[0], default=None)
-    if nearest and nearest[0] < max(1, sum(1 for _, there in (*others, *taxes) if there)):
+    every = [*others, *taxes, *duties]
+    if nearest and nearest[0] < max(1, sum(1 for _, there in every if there)):
         return nearest[1]
-    here, there = (sum(abs(worth[side]) for worth in (*others, *taxes)) for side in (0, 1))
+    here, there = (sum(abs(worth[side]) for worth in every) for side in (0, 1))
     return (2 * paid * here + there) // (2 * there) if here and there else None
 
 
@@ -78,8 +82,8 @@ Worth = tuple[int, int]
 """What a part of a refund is worth in the shop's currency and in the buyer's."""
 
 
-def _list_worths(source: Mapping[str, Any], currency: str, paid_in: str) -> tuple[list[Worth], list[Worth]]:
-    """Return what the refund's parts are worth: the taxes of its lines, and all else."""
+def _list_worths(source: Mapping[str, Any], currency: str, paid_in: str) -> list[list[Worth]]:
+    """Return what the refund's parts are worth: the taxes of its lines, its duties, and all else."""
     lines = read_list(source, "refund_line_items")
     shipping = find_list(source, "refund_shipping_lines")
     others = [(1, line.get("subtotal_set")) for line in lines]
@@ -88,9 +92,9 @@ def _list_worths(source: Mapping[str, Any], currency: str, paid_in: str) -> tupl
     for one in find_list(source, "order_adjustments"):
         if not (shipping and one.get("kind") == "shipping_refund"):
             others += [(-1, one.get("amount_set")), (-1, one.get("tax_amount_set"))]
-    others.append((1, source.get("total_duties_set")))
     taxes = [(1, line.get("total_tax_set")) for line in lines]
-    return _find_worths(taxes, currency, paid_in), _find_worths(others, currency, paid_in)
+    duties = [(1, source.get("total_duties_set"))]
+    return [_find_worths(bags, currency, paid_in) for bags in (taxes, duties, others)]
 
 
 def _find_worths(bags: Sequence[tuple[int, object]], currency: str, paid_in: str) -> list[Worth]:

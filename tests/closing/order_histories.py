@@ -12,6 +12,7 @@ class History:
     """Events of one order. ``paid`` is money in less money out, ``apart`` what of it is no sale.
 
     ``rate`` is what a dollar of the shop is in the buyer's currency; 0 where both have one currency.
+    ``duties`` and ``fees`` are what is left of them.
     """
 
     number: int
@@ -20,6 +21,9 @@ class History:
     paid: int = 0
     apart: int = 0
     counts: bool = True
+    duties_included: bool = False
+    duties: int = 0
+    fees: int = 0
 
     @property
     def goods_and_shipping(self) -> int:
@@ -76,12 +80,15 @@ def draw_history(rng: Random, number: int) -> History:
     shipping = _Line(0, "shipping", 1, rng.choice((0, 800, 1234)), 0, 40, 56)
     if not shipping.net:
         shipping.gst = shipping.pst = 0
-    duties, rounding = rng.choice((0, 0, 700)), 0
+    duties, fees, rounding = rng.choice((0, 0, 700)), rng.choice((0, 0, 450)), 0
+    history.duties, history.fees = duties - (rng.choice((0, 200)) if duties else 0), fees
+    history.duties_included = rng.random() < 0.4
     tips = sum(line.net for line in lines if line.kind == "tip")
     sold = [line.of_pieces(line.pieces - line.removed) for line in lines]
-    total = sum(net + tax for net, tax in sold) + shipping.net + shipping.tax + duties
+    total = sum(net + tax for net, tax in sold) + shipping.net + shipping.tax + fees
+    total += 0 if history.duties_included else history.duties
     history.paid += total
-    history.apart += sum(tax for _, tax in sold) + shipping.tax + duties
+    history.apart += sum(tax for _, tax in sold) + shipping.tax + history.duties + fees
     history.apart += sum(sold[i][0] for i, line in enumerate(lines) if line.kind != "goods")
     body = {
         "id": number, "name": f"#{number}", "currency": "CAD", "financial_status": status, "test": is_test,
@@ -89,7 +96,10 @@ def draw_history(rng: Random, number: int) -> History:
         "cancelled_at": None, "taxes_included": included, "total_price": text(total + rounding),
         "total_price_set": money(total, history), "total_tip_received": text(tips),
         "total_discounts": text(sum(line.discount for line in lines)), "total_tax": text(0),
-        "original_total_duties_set": money(duties, history),
+        "duties_included": history.duties_included, "original_total_duties_set": money(duties, history),
+        "current_total_duties_set": money(history.duties, history),
+        "original_total_additional_fees_set": money(fees, history) if fees else None,
+        "current_total_additional_fees_set": money(fees, history) if fees else None,
         "total_shipping_price_set": money(shipping.net + (shipping.tax if included else 0), history),
         "shipping_lines": [
             {"id": number, "price": text(shipping.net), "tax_lines": _taxes(shipping, history, rng)}
@@ -104,6 +114,8 @@ def draw_history(rng: Random, number: int) -> History:
     left = {line.id: line.pieces - line.removed for line in lines}
     later = body | {
         "updated_at": DAY.format(22),
+        "current_total_duties_set": money(history.duties, history),
+        "current_total_additional_fees_set": money(history.fees, history) if fees else None,
         "line_items": [one | {"current_quantity": left[one["id"]]} for one in body["line_items"]],
     }
     history.events.append({"topic": "orders/updated", "body": later})
@@ -180,13 +192,22 @@ def _add_refund(
         adjustments.append({"id": refund_id + 1, "kind": "refund_discrepancy",
                             "amount_set": _Back(history).add(-beyond),
                             "tax_amount_set": money(0, history)})  # fmt: skip
-    payment, worth = back.pay(refund_id, status, is_stated=rng.random() < 0.5)
+    duties = history.duties if place == 0 and rng.random() < 0.4 else 0
+    if not history.duties_included:
+        back.shop, back.there = back.shop + duties, back.there + round(duties * history.rate)
+    apart += duties
+    is_stated = rng.random() < 0.5
+    fees = history.fees if place == 0 and rng.random() < 0.4 and (is_stated or not history.rate) else 0
+    back.add(fees)  # Shopify's refund has no field for it
+    apart += fees
+    payment, worth = back.pay(refund_id, status, is_stated=is_stated)
     body = {
         "id": refund_id, "order_id": history.number, "created_at": DAY.format(20), "refund_line_items": given,
         "processed_at": DAY.format(21), "order_adjustments": adjustments, "refund_shipping_lines": shipped,
-        "total_duties_set": money(0, history), "duties": [], "transactions": [payment] if worth else [],
+        "total_duties_set": money(duties, history), "duties": [], "transactions": [payment] if worth else [],
     }  # fmt: skip
     history.events.append({"topic": "refunds/create", "body": body})
+    history.duties, history.fees = history.duties - duties, history.fees - fees
     if status == "success" or not worth:
         history.paid -= worth
         history.apart -= apart
