@@ -179,7 +179,8 @@ select p.currency, p.sku, sum(p.pieces)::bigint, c.cost_cents
         union all
         select o.currency, l.sku, -f.quantity
           from order_refunds r join orders o using (shop_id, order_gid)
-          join order_refund_lines f on f.shop_id = r.shop_id and f.refund_id = r.refund_id
+          join order_refund_lines f
+            on f.shop_id = r.shop_id and f.order_gid = r.order_gid and f.refund_id = r.refund_id
           join order_lines l
             on l.shop_id = f.shop_id and l.order_gid = f.order_gid and l.line_id = f.line_id
          where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s

@@ -138,7 +138,8 @@ select o.refunded_at, o.order_gid, 'refund', f.refund_line_id, o.name, o.placed_
        coalesce(l.is_gift_card, false), 0, coalesce({IS_PST_EXEMPT}, false), o.is_paid,
        coalesce(nullif(l.staff_label, ''), o.staff_label), o.customer_id
   from refunded o
-  join order_refund_lines f on f.shop_id = o.shop_id and f.refund_id = o.refund_id
+  join order_refund_lines f
+    on f.shop_id = o.shop_id and f.order_gid = o.order_gid and f.refund_id = o.refund_id
   left join order_lines l on l.shop_id = o.shop_id and l.order_gid = o.order_gid and l.line_id = f.line_id
  where f.quantity > 0 and not coalesce(l.is_tip, false)
 union all

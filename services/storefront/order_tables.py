@@ -103,6 +103,7 @@ order_lines = Table(
     Column("current_quantity", Integer),
 )
 
+# Keyed by the order too: two orders may have refunds, and two refunds lines, of one id.
 # A refund counts only where ``status`` is 'success', on the day of ``refunded_at`` (Shopify's
 # ``processed_at``, else ``created_at``); 'pending' and 'failed' book nothing. Amounts are in the shop's
 # currency: ``amount_cents`` is the money given back. Its parts, positive where the customer gets them: the
@@ -118,8 +119,8 @@ order_refunds = Table(
     "order_refunds",
     metadata,
     Column("shop_id", Integer, primary_key=True),
+    Column("order_gid", Text, primary_key=True),
     Column("refund_id", BigInteger, primary_key=True),
-    Column("order_gid", Text, nullable=False),
     Column("amount_cents", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
     Column("refunded_at", _at, nullable=False),
@@ -134,7 +135,6 @@ order_refunds = Table(
     Column("rounding_cents", BigInteger, nullable=False, server_default=_ZERO),
     Column("transactions", JSONB),
     Column("additional_fees_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Index("ix_order_refunds_order", "shop_id", "order_gid"),
     Index("ix_order_refunds_refunded_at", "shop_id", "refunded_at"),
 )
 
@@ -142,14 +142,13 @@ order_refund_lines = Table(
     "order_refund_lines",
     metadata,
     Column("shop_id", Integer, primary_key=True),
+    Column("order_gid", Text, primary_key=True),
+    Column("refund_id", BigInteger, primary_key=True),
     Column("refund_line_id", BigInteger, primary_key=True),
-    Column("refund_id", BigInteger, nullable=False),
-    Column("order_gid", Text, nullable=False),
     Column("line_id", BigInteger, nullable=False),
     Column("quantity", Integer, nullable=False),
     Column("subtotal_cents", BigInteger, nullable=False, server_default=_ZERO),
     Column("tax_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Index("ix_order_refund_lines_order", "shop_id", "order_gid"),
 )
 
 DUTIES_REMOVED = """

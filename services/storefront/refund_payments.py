@@ -27,6 +27,9 @@ def read_payments(
     for place, one in transactions:
         known, paid_in = len(doubts), find_text(one, "currency") or currency
         number, status = find_id(one, "id") or -(place + 1), find_text(one, "status")
+        if number in payments:
+            doubts.append("id is that of another payment: both are recorded")
+            number = -(place + 1)
         is_foreign = paid_in != currency
         try:
             cents = shop_money_or_none(one.get("amount_set"), "amount_set", currency, doubts)

@@ -24,8 +24,8 @@ from services.storefront.refund_settling import (
 OrderKey = tuple[int, str]
 """(shop, order gid)."""
 
-RefundKey = tuple[int, int]
-"""(shop, refund)."""
+RefundKey = tuple[int, str, int]
+"""(shop, order gid, refund)."""
 
 # Refunds name pieces before they are booked, and a piece that no refund names was removed by an edit.
 _RECOUNT_LINES = """
@@ -84,12 +84,12 @@ _SETTLE = """
 update order_refunds r set status = v.status, amount_cents = v.amount_cents, tip_cents = v.tip_cents,
        unexplained_cents = v.unexplained_cents, rounding_cents = v.rounding_cents,
        additional_fees_cents = v.additional_fees_cents
-  from unnest(%(shop_id)s::int[], %(refund_id)s::bigint[], %(status)s::text[], %(amount_cents)s::bigint[],
-              %(tip_cents)s::bigint[], %(unexplained_cents)s::bigint[], %(rounding_cents)s::bigint[],
-              %(additional_fees_cents)s::bigint[])
-       as v(shop_id, refund_id, status, amount_cents, tip_cents, unexplained_cents, rounding_cents,
+  from unnest(%(shop_id)s::int[], %(gid)s::text[], %(refund_id)s::bigint[], %(status)s::text[],
+              %(amount_cents)s::bigint[], %(tip_cents)s::bigint[], %(unexplained_cents)s::bigint[],
+              %(rounding_cents)s::bigint[], %(additional_fees_cents)s::bigint[])
+       as v(shop_id, gid, refund_id, status, amount_cents, tip_cents, unexplained_cents, rounding_cents,
             additional_fees_cents)
- where r.shop_id = v.shop_id and r.refund_id = v.refund_id
+ where r.shop_id = v.shop_id and r.order_gid = v.gid and r.refund_id = v.refund_id
 """
 
 _RECOUNT_ORDERS = """
@@ -151,8 +151,8 @@ def recount_refunds(tx: Connection, keys: Collection[OrderKey]) -> Recount:
     _write_settled(
         tx,
         {
-            (shop_id, number): one.now
-            for (shop_id, _), refunds in given.items()
+            (*order, number): one.now
+            for order, refunds in given.items()
             for number, one in refunds.items()
             if one.before != one.now
         },
@@ -198,8 +198,9 @@ def _write_settled(tx: Connection, settled: Mapping[RefundKey, Settled]) -> None
         return
     statuses, *columns = zip(*settled.values(), strict=True)
     values = {
-        "shop_id": int_array(shop_id for shop_id, _ in settled),
-        "refund_id": int_array(number for _, number in settled),
+        "shop_id": int_array(shop_id for shop_id, _, _ in settled),
+        "gid": text_array([gid for _, gid, _ in settled]),
+        "refund_id": int_array(number for _, _, number in settled),
         "status": text_array(statuses),
         **dict(zip(Settled._fields[1:], map(int_array, columns), strict=True)),
     }

@@ -1,4 +1,4 @@
-"""Orders have duties within their prices, additional fees, and what is left of both."""
+"""Orders have additional fees and what is left of their duties; a refund is known within its order only."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -7,6 +7,12 @@ revision = "0017"
 down_revision = "0015"
 branch_labels = None
 depends_on = None
+
+_KEYS = {
+    "order_refunds": ["refund_id"],
+    "order_refund_lines": ["refund_id", "refund_line_id"],
+}
+"""What a row is known by within its shop and order. The keys' own index finds the rows of an order."""
 
 
 def upgrade() -> None:
@@ -21,9 +27,17 @@ def upgrade() -> None:
         )
     for name in ("current_duties_cents", "current_additional_fees_cents"):
         op.add_column("orders", sa.Column(name, sa.BigInteger(), nullable=True))
+    for table, columns in _KEYS.items():
+        op.drop_constraint(f"pk_{table}", table)
+        op.create_primary_key(f"pk_{table}", table, ["shop_id", "order_gid", *columns])
+        op.drop_index(f"ix_{table}_order", table_name=table)
 
 
 def downgrade() -> None:
+    for table, columns in _KEYS.items():
+        op.create_index(f"ix_{table}_order", table, ["shop_id", "order_gid"])
+        op.drop_constraint(f"pk_{table}", table)
+        op.create_primary_key(f"pk_{table}", table, ["shop_id", columns[-1]])
     for name in ("current_additional_fees_cents", "current_duties_cents"):
         op.drop_column("orders", name)
     for table in ("order_refunds", "orders"):
