@@ -42,14 +42,14 @@ def find_shared_lines(tx: Connection, lines: Sequence[LineKey]) -> frozenset[Lin
     return frozenset(shared.union(*(sorted(keys)[1:] for keys in by_id.values() if len(keys) > 1)))
 
 
-def doubt_shared(order: Order, shared: frozenset[LineKey]) -> Iterable[str]:
+def list_shared_doubts(order: Order, shared: frozenset[LineKey]) -> Iterable[str]:
     """Yield a doubt for each line of ``order`` that is ``shared``."""
     for place, line in enumerate(order.lines):
         if (order.shop_id, order.gid, line.line_id) in shared:
             yield f"line_items[{place}].id is that of a line of another order: both are recorded"
 
 
-def line_source(order: Order, line_id: int, shared: frozenset[LineKey]) -> str:
+def format_line_source(order: Order, line_id: int, shared: frozenset[LineKey]) -> str:
     """Return the source of the movement of a line; of a ``shared`` one it names the order too."""
     if (order.shop_id, order.gid, line_id) in shared:
         return f"order-line:{line_id}:{order.gid.rpartition('/')[2]}"

@@ -15,7 +15,12 @@ from services.storefront.beside.order_notices import Doubts, is_numbered, record
 from services.storefront.customer_body import Customer
 from services.storefront.customers import record_customers
 from services.storefront.levels import Movement
-from services.storefront.line_sources import LineKey, doubt_shared, find_shared_lines, line_source
+from services.storefront.line_sources import (
+    LineKey,
+    find_shared_lines,
+    format_line_source,
+    list_shared_doubts,
+)
 from services.storefront.movements import record_movements
 from services.storefront.newest import UNKNOWN_ID, Key, Row, join_rows
 from services.storefront.order_body import Order, order_gid, read_order
@@ -65,7 +70,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
     shared = find_shared_lines(tx, [(*key, line.line_id) for key, o in newest.items() for line in o.lines])
     for key in {key[:2] for key in shared}:
         order = newest[key]
-        newest[key] = order._replace(doubts=(*order.doubts, *doubt_shared(order, shared)))
+        newest[key] = order._replace(doubts=(*order.doubts, *list_shared_doubts(order, shared)))
     doubts = [
         Doubts(told[order.work_id], order.gid, order.updated_at, order.doubts)
         for order in newest.values()
@@ -159,7 +164,7 @@ def _record_sales(
     Returns the pushes due, and per order's work item the steps of stock that it made.
     """
     sales = [
-        (order.work_id, Movement(order.shop_id, line_source(order, line.line_id, shared), line.sku,
+        (order.work_id, Movement(order.shop_id, format_line_source(order, line.line_id, shared), line.sku,
                                  -line.quantity, order.placed_at, variant_id, order.location_id, order_id))
         for order in orders
         if not order.is_test
@@ -177,7 +182,7 @@ def _record_sales(
     ]
     shared |= find_shared_lines(tx, [(order.shop_id, order.gid, old.line_id) for order, old in gone])
     undone = [
-        (order.work_id, Movement(order.shop_id, line_source(order, old.line_id, shared), old.sku,
+        (order.work_id, Movement(order.shop_id, format_line_source(order, old.line_id, shared), old.sku,
                                  -old.quantity, order.placed_at))
         for order, old in gone
     ]  # fmt: skip

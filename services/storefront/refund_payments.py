@@ -23,7 +23,7 @@ def read_payments(
     where they pay all parts, else in proportion.
     """
     payments: dict[int, Payment] = {}
-    abroad: dict[tuple[str, int | None], list[tuple[int, int, int]]] = defaultdict(list)
+    foreign: dict[tuple[str, int | None], list[tuple[int, int, int]]] = defaultdict(list)
     for place, one in transactions:
         known, paid_in = len(doubts), find_text(one, "currency") or currency
         number, status = find_id(one, "id") or -(place + 1), find_text(one, "status")
@@ -37,17 +37,17 @@ def read_payments(
                 cents = take_money(one.get("amount"), "amount", paid_in, doubts)
                 if is_foreign:
                     together = place if status in OVER else None  # one that failed pays nothing with others
-                    abroad[paid_in, together].append((place, number, cents))
+                    foreign[paid_in, together].append((place, number, cents))
         except Unreadable as fault:
             raise fault.within(f"transactions[{place}]") from None
         place_doubts(doubts, known, f"transactions[{place}]")
         payments[number] = Payment(status, cents or 0, is_foreign)
-    for (paid_in, _), paid in abroad.items():
-        worth = _find_sum(source, sum(cents for _, _, cents in paid), paid_in, currency)
-        shares = split_cents(worth or 0, [cents for _, _, cents in paid])
+    for (paid_in, _), paid in foreign.items():
+        total = _convert_sum(source, sum(cents for _, _, cents in paid), paid_in, currency)
+        shares = split_cents(total or 0, [cents for _, _, cents in paid])
         for (place, number, _), share in zip(paid, shares, strict=True):
             payments[number] = payments[number]._replace(cents=share)
-            if worth is None:
+            if total is None:
                 amount = dict(transactions)[place].get("amount")
                 doubts.append(
                     f"transactions[{place}].amount is {amount!r} {paid_in}: 0 is recorded, "
@@ -56,29 +56,29 @@ def read_payments(
     return payments
 
 
-def _find_sum(source: Mapping[str, Any], paid: int, paid_in: str, currency: str) -> int | None:
-    """Return what ``paid`` is worth in the shop's currency; None where no part states a rate.
+def _convert_sum(source: Mapping[str, Any], paid: int, paid_in: str, currency: str) -> int | None:
+    """Return ``paid`` in the shop's currency, by the refund's parts; None where no part states a rate.
 
     Shopify converts and rounds each part by itself, so ``paid`` pays all parts where the two differ by less
     than a minor unit for each part.
     """
     taxes, duties, others = _list_worths(source, currency, paid_in)
     sums = [
-        (abs(sum(there for _, there in worths) - paid), sum(here for here, _ in worths))
+        (abs(sum(cents for _, cents in worths) - paid), sum(cents for cents, _ in worths))
         for worths in (  # prices include their tax and the duties, or do not
             [*others, *taxes, *duties],
             [*others, *duties],
             [*others, *taxes],
             others,
         )
-        if sum(there for _, there in worths)
+        if sum(cents for _, cents in worths)
     ]
     nearest = min(sums, key=lambda found: found[0], default=None)
     every = [*others, *taxes, *duties]
-    if nearest and nearest[0] < max(1, sum(1 for _, there in every if there)):
+    if nearest and nearest[0] < max(1, sum(1 for _, cents in every if cents)):
         return nearest[1]
-    here, there = (sum(abs(worth[side]) for worth in every) for side in (0, 1))
-    return (2 * paid * here + there) // (2 * there) if here and there else None
+    in_shop, in_buyers = (sum(abs(worth[side]) for worth in every) for side in (0, 1))
+    return (2 * paid * in_shop + in_buyers) // (2 * in_buyers) if in_shop and in_buyers else None
 
 
 Worth = tuple[int, int]

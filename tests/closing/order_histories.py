@@ -164,7 +164,7 @@ def _add_refund(
     """Add a refund of some pieces, the shipping at times, and a gesture or a fee beyond them."""
     refund_id = history.number * 10 + place
     status = rng.choices(("success", "pending", "failure"), (8, 1, 1))[0]
-    given, back, apart = [], _Back(history), 0
+    given, back, apart = [], _RefundSum(history), 0
     for line in rng.sample(lines, rng.randint(0, len(lines))):
         left = line.pieces - line.removed
         if not left:
@@ -182,15 +182,15 @@ def _add_refund(
     if shipping.net and rng.random() < 0.4:
         net_set, tax_set = back.add(shipping.net), back.add(shipping.tax)
         apart += convert(shipping.tax, history)
-        stated = {"amount_set": _Back(history).add(-shipping.net),
-                  "tax_amount_set": _Back(history).add(-shipping.tax)}  # fmt: skip
+        stated = {"amount_set": _RefundSum(history).add(-shipping.net),
+                  "tax_amount_set": _RefundSum(history).add(-shipping.tax)}  # fmt: skip
         adjustments.append({"id": refund_id, "kind": "shipping_refund", **stated})
         if rng.random() < 0.5:  # one fact in two places
             shipped.append({"id": refund_id, "subtotal_amount_set": net_set, "tax_amount_set": tax_set})
     if beyond := rng.choice((0, 0, 500, -min(300, back.shop))):
         back.add(beyond)
         adjustments.append({"id": refund_id + 1, "kind": "refund_discrepancy",
-                            "amount_set": _Back(history).add(-beyond),
+                            "amount_set": _RefundSum(history).add(-beyond),
                             "tax_amount_set": money(0, history)})  # fmt: skip
     duties = history.duties if place == 0 and rng.random() < 0.4 else 0
     if not history.duties_included:
@@ -214,7 +214,7 @@ def _add_refund(
 
 
 @dataclass(slots=True)
-class _Back:
+class _RefundSum:
     """What a refund gives back: ``shop`` is the sum of its parts as stated here, ``there`` the buyer's."""
 
     history: History
