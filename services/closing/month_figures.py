@@ -84,6 +84,7 @@ class Figures:
 
 _ACCOUNTS = {
     "included duties": "gross_sales",
+    "conversion": "gross_sales",
     "refund": "returns",
     "refunded duties": "returns",
     "shipping": "shipping",

@@ -19,8 +19,9 @@ AT_ONCE = 200
 """Rows that travel together."""
 
 Kind = Literal[
-    "sale", "shipping", "included duties", "refund", "shipping refund", "refunded duties", "refund adjustment"
-]
+    "sale", "shipping", "included duties", "conversion",
+    "refund", "shipping refund", "refunded duties", "refund adjustment",
+]  # fmt: skip
 
 
 class Item(NamedTuple):
@@ -30,7 +31,8 @@ class Item(NamedTuple):
     lines of the sale, and ``tax_cents`` what a refund gave back of them. ``quantity`` was ordered, of which
     ``removed`` pieces were never sold: ``discount``, ``amount`` and ``taxes`` are of all pieces. A refund
     adjustment is what a refund gave beyond its parts; it is negative where it gave less (a restocking fee).
-    Included and refunded duties are negative: they take the duties out of the prices that contain them.
+    Included and refunded duties are negative: they take the duties out of the prices that contain them. A
+    conversion is what rounding left between an order's total and its parts.
     """
 
     at: datetime
@@ -131,6 +133,12 @@ select o.placed_at, o.order_gid, 'included duties', 0, o.name, o.placed_at, o.pl
        o.staff_label, o.customer_id
   from sold o
  where o.duties_included and o.duties_cents <> 0
+union all
+select o.placed_at, o.order_gid, 'conversion', 0, o.name, o.placed_at, o.place_of_supply, o.currency, false,
+       '', '', 0, 0, o.conversion_cents, null, 0, false, false, 0, false, o.is_paid, o.staff_label,
+       o.customer_id
+  from sold o
+ where o.conversion_cents <> 0
 union all
 select o.refunded_at, o.order_gid, 'refund', f.refund_line_id, o.name, o.placed_at, o.place_of_supply,
        o.currency, o.taxes_included, coalesce(l.sku, ''), coalesce(l.title, ''), f.quantity, 0,

@@ -102,7 +102,7 @@ READ_ORDER = f"""\
 query ReadOrder($id: ID!) {{
   order(id: $id) {{
     id legacyResourceId name createdAt updatedAt cancelledAt displayFinancialStatus displayFulfillmentStatus
-    currencyCode taxesIncluded dutiesIncluded processedAt test taxExempt
+    currencyCode presentmentCurrencyCode taxesIncluded dutiesIncluded processedAt test taxExempt
     retailLocation {{ id }}
     totalPriceSet {{ {_MONEY} }}
     subtotalPriceSet {{ {_MONEY} }}

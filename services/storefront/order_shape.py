@@ -65,6 +65,7 @@ class OrderShape(msgspec.Struct, gc=False):
     admin_graphql_api_id: Any = None
     name: Any = None
     currency: Any = None
+    presentment_currency: Any = None
     created_at: Any = None
     processed_at: Any = None
     updated_at: Any = None

@@ -24,8 +24,10 @@ _ZERO = text("0")
 # which an import sets to the past, else ``created_at``. ``is_test``: the order counts nowhere.
 # ``tip_cents``, ``duties_cents``, ``additional_fees_cents`` (of shipping abroad): in ``total_cents``, and no
 # sale. ``duties_included``: the prices of the lines contain the duties. ``current_...`` is what refunds and
-# edits left of duties and fees (null: not stated). ``rounding_cents`` is what rounding
-# added to the cash paid, ``refund_rounding_cents`` to the cash given back; both may be negative.
+# edits left of duties and fees (null: not stated). ``conversion_cents``: what rounding left between the total
+# and the parts of an order that was paid in another currency; negative where the parts are more.
+# ``rounding_cents`` is what rounding added to the cash paid, ``refund_rounding_cents`` to the cash given
+# back; both may be negative.
 # ``is_tax_exempt``: the order or its customer is. ``province`` is the shipping address's; empty where the
 # goods are handed over (``location_id`` is the counter; a pickup has the location of its fulfillment order);
 # the billing address's only where nothing is delivered.
@@ -74,6 +76,7 @@ orders = Table(
     Column("current_duties_cents", BigInteger),
     Column("additional_fees_cents", BigInteger, nullable=False, server_default=_ZERO),
     Column("current_additional_fees_cents", BigInteger),
+    Column("conversion_cents", BigInteger, nullable=False, server_default=_ZERO),
     Index("ix_orders_placed_at", "shop_id", "placed_at"),
     Index("ix_orders_customer", "shop_id", "customer_id", postgresql_where=text("customer_id is not null")),
 )

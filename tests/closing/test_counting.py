@@ -129,6 +129,16 @@ def test_duties_within_the_prices_are_no_sale_and_no_return(shop: Engine) -> Non
     assert net_sales(found) == 2_500
 
 
+def test_the_rounding_of_a_converted_order_is_a_part_of_its_gross_sales(shop: Engine) -> None:
+    sell(shop, line(10, 1429, quantity=7), conversion_cents=-3)
+    give_back(shop, 10_000, (10, 7, 10_000, 0))
+
+    found = accounts(shop)
+
+    assert found == {"gross_sales": 10_000, "returns": -10_000}
+    assert net_sales(found) == 0
+
+
 def test_additional_fees_are_apart_from_net_sales(shop: Engine) -> None:
     sell(shop, line(10, 10_000), additional_fees_cents=900)
     give_back(shop, 400, additional_fees_cents=400, adjustment_cents=0)

@@ -1,4 +1,4 @@
-"""Orders have additional fees and what is left of their duties; a refund is known within its order only."""
+"""Orders have additional fees, duties that are left and conversions; a refund is known within its order."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -7,6 +7,12 @@ revision = "0017"
 down_revision = "0015"
 branch_labels = None
 depends_on = None
+
+_CENTS = (
+    ("orders", "additional_fees_cents"),
+    ("orders", "conversion_cents"),
+    ("order_refunds", "additional_fees_cents"),
+)
 
 _KEYS = {
     "order_refunds": ["refund_id"],
@@ -20,11 +26,8 @@ def upgrade() -> None:
     op.add_column(
         "orders", sa.Column("duties_included", sa.Boolean(), server_default=sa.text("false"), nullable=False)
     )
-    for table in ("orders", "order_refunds"):
-        op.add_column(
-            table,
-            sa.Column("additional_fees_cents", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        )
+    for table, name in _CENTS:
+        op.add_column(table, sa.Column(name, sa.BigInteger(), server_default=sa.text("0"), nullable=False))
     for name in ("current_duties_cents", "current_additional_fees_cents"):
         op.add_column("orders", sa.Column(name, sa.BigInteger(), nullable=True))
     for table, columns in _KEYS.items():
@@ -40,6 +43,6 @@ def downgrade() -> None:
         op.create_primary_key(f"pk_{table}", table, ["shop_id", columns[-1]])
     for name in ("current_additional_fees_cents", "current_duties_cents"):
         op.drop_column("orders", name)
-    for table in ("order_refunds", "orders"):
-        op.drop_column(table, "additional_fees_cents")
+    for table, name in reversed(_CENTS):
+        op.drop_column(table, name)
     op.drop_column("orders", "duties_included")

@@ -58,6 +58,7 @@ def order_event(order: Node) -> Found:
         "admin_graphql_api_id": order["id"],
         "name": order["name"],
         "currency": currency,
+        "presentment_currency": order["presentmentCurrencyCode"],
         "created_at": order["createdAt"],
         "processed_at": order["processedAt"],
         "updated_at": order["updatedAt"],
