@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.ledger.work import WorkItem
+from services.storefront.order_transactions import ingest_order_transactions
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
 from services.storefront.refunds import ingest_refunds
@@ -15,8 +16,10 @@ from tests.storefront.bodies import (
     ORDER,
     Ingest,
     add_shop,
+    at,
     count_levels,
     ingest,
+    item,
     level,
     line,
     order,
@@ -121,6 +124,26 @@ def test_lines_and_payments_of_one_id_in_a_refund_are_both_recorded_and_noted(en
             f"{place}.refund_line_items[1].id is that of another line: they are recorded as one\n"
             f"{place}.transactions[1].id is that of another payment: both are recorded",
         )
+    ]
+
+
+@pytest.mark.parametrize("in_one_set", [True, False])
+def test_a_transaction_id_of_two_orders_is_recorded_once_and_noted_of_both(
+    engine: Engine, in_one_set: bool
+) -> None:
+    add_shop(engine)
+    pair = [
+        item("", {"id": 7, "order_id": number, "kind": "sale", "status": "success", "amount": amount,
+                  "currency": "CAD", "created_at": at(0)}, event_topic="order_transactions/create")
+        for number, amount in ((ORDER, "10.00"), (OTHER, "20.00"))
+    ]  # fmt: skip
+
+    assert set(deliver(engine, ingest_order_transactions, pair, in_one_set=in_one_set)) <= {"done", "stale"}
+
+    assert rows(engine, "select amount_cents from order_transactions") == [(2000,)]
+    noted = "transactions[7].id is that of another order's: one is recorded"
+    assert rows(engine, "select order_gid, doubts from order_notices order by 1") == [
+        (f"gid://shopify/Order/{number}", noted) for number in (ORDER, OTHER)
     ]
 
 
