@@ -18,13 +18,15 @@ from services.closing.tax_files import TaxSums
 from services.closing.tax_lines import Taxed, plan_taxed
 from services.closing.tax_profile import TaxProfile
 from services.closing.tax_rates import CHANNEL
+from services.storefront.order_tables import DUTIES_REMOVED
 
-FORMAT = "shopfleet-month/2"
+FORMAT = "shopfleet-month/3"
 
+_SINCE_3 = frozenset(("additional_fees",))
 NEW_ACCOUNTS = {
-    "shopfleet-month/1": frozenset(
-        ("unpaid_sales", "tips", "duties", "channel_tax", "zero_rated_sales", "cash_rounding")
-    )
+    "shopfleet-month/1": _SINCE_3
+    | {"unpaid_sales", "tips", "duties", "channel_tax", "zero_rated_sales", "cash_rounding"},
+    "shopfleet-month/2": _SINCE_3,
 }
 """Accounts that a month of an older format has not, so that their figures of today are no correction."""
 
@@ -81,7 +83,10 @@ class Figures:
 
 
 _ACCOUNTS = {
+    "included duties": "gross_sales",
+    "conversion": "gross_sales",
     "refund": "returns",
+    "refunded duties": "returns",
     "shipping": "shipping",
     "shipping refund": "shipping_refunds",
     "refund adjustment": "refund_adjustments",
@@ -95,12 +100,13 @@ def _tax_account(taxed: Taxed, tax: str) -> str:
     return f"{'doubt' if tax in taxed.doubtful else 'tax'}:{taxed.item.province or '?'}:{tax}"
 
 
-# What an order has and is no sale: Shopify's total includes tip and duties, not the rounding of cash.
+# What an order has and is no sale: Shopify's total includes tip, duties and fees, not the rounding of cash.
 # Of a lost dispute the balance's entries are the loss in the balance's currency, where they are known.
 _TOLD = f"""
 select o.currency, v.account, sum(v.cents)::bigint
   from orders o
- cross join lateral (values ('tips', o.tip_cents), ('duties', o.duties_cents),
+ cross join lateral (values ('tips', o.tip_cents), ('duties', o.duties_cents - {DUTIES_REMOVED}),
+                            ('additional_fees', o.additional_fees_cents),
                             ('cash_rounding', o.rounding_cents)) as v(account, cents)
  where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
    and v.cents <> 0 and {COUNTS}
@@ -109,6 +115,7 @@ union all
 select o.currency, v.account, -sum(v.cents)::bigint
   from order_refunds r join orders o using (shop_id, order_gid)
  cross join lateral (values ('tips', r.tip_cents), ('duties', r.duties_cents),
+                            ('additional_fees', r.additional_fees_cents),
                             ('cash_rounding', r.rounding_cents)) as v(account, cents)
  where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s
    and v.cents <> 0 and {REFUND_COUNTS}
@@ -173,7 +180,8 @@ select p.currency, p.sku, sum(p.pieces)::bigint, c.cost_cents
         union all
         select o.currency, l.sku, -f.quantity
           from order_refunds r join orders o using (shop_id, order_gid)
-          join order_refund_lines f on f.shop_id = r.shop_id and f.refund_id = r.refund_id
+          join order_refund_lines f
+            on f.shop_id = r.shop_id and f.order_gid = r.order_gid and f.refund_id = r.refund_id
           join order_lines l
             on l.shop_id = f.shop_id and l.order_gid = f.order_gid and l.line_id = f.line_id
          where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s

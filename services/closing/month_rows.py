@@ -13,20 +13,26 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from services.closing.counting import COUNTS, IS_PAID, IS_PST_EXEMPT, PIECES_REMOVED, PLACE, REFUND_COUNTS
+from services.storefront.order_tables import DUTIES_REMOVED
 
 AT_ONCE = 200
 """Rows that travel together."""
 
-Kind = Literal["sale", "shipping", "refund", "shipping refund", "refund adjustment"]
+Kind = Literal[
+    "sale", "shipping", "included duties", "conversion",
+    "refund", "shipping refund", "refunded duties", "refund adjustment",
+]  # fmt: skip
 
 
 class Item(NamedTuple):
-    """One line sold, refunded or shipped. All sums are positive; ``is_back`` tells their direction.
+    """One line sold, refunded or shipped. Sums are positive; ``is_back`` tells their direction.
 
     ``amount`` is the price after ``discount``, its tax included if ``taxes_included``; ``taxes`` are the tax
     lines of the sale, and ``tax_cents`` what a refund gave back of them. ``quantity`` was ordered, of which
     ``removed`` pieces were never sold: ``discount``, ``amount`` and ``taxes`` are of all pieces. A refund
     adjustment is what a refund gave beyond its parts; it is negative where it gave less (a restocking fee).
+    Included and refunded duties are negative: they take the duties out of the prices that contain them. A
+    conversion is what rounding left between an order's total and its parts.
     """
 
     at: datetime
@@ -61,7 +67,7 @@ class Item(NamedTuple):
     @property
     def is_back(self) -> bool:
         """Whether the item was given back, so that it lowers sales and tax."""
-        return self.kind in ("refund", "shipping refund", "refund adjustment")
+        return self.kind in ("refund", "shipping refund", "refunded duties", "refund adjustment")
 
 
 class Month(NamedTuple):
@@ -97,7 +103,7 @@ with sold as (
    where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {COUNTS}
 ), refunded as (
   select r.refund_id, r.refunded_at, r.shipping_cents as back_cents, r.shipping_tax_cents,
-         r.unexplained_cents - r.adjustment_cents as beyond_cents,
+         r.unexplained_cents - r.adjustment_cents as beyond_cents, r.duties_cents as back_duties_cents,
          -r.adjustment_tax_cents as beyond_tax_cents,
          o.*, {PLACE} as place_of_supply, {IS_PAID} as is_paid
     from order_refunds r join orders o using (shop_id, order_gid)
@@ -122,13 +128,26 @@ select o.placed_at, o.order_gid, 'shipping', 0, o.name, o.placed_at, o.place_of_
           from sold s) o
  where o.shipping_cents is not null and (o.shipping_cents <> o.off_cents or o.shipping_taxes is not null)
 union all
+select o.placed_at, o.order_gid, 'included duties', 0, o.name, o.placed_at, o.place_of_supply, o.currency,
+       false, '', '', 0, 0, ({DUTIES_REMOVED}) - o.duties_cents, null, 0, false, false, 0, false, o.is_paid,
+       o.staff_label, o.customer_id
+  from sold o
+ where o.duties_included and o.duties_cents <> 0
+union all
+select o.placed_at, o.order_gid, 'conversion', 0, o.name, o.placed_at, o.place_of_supply, o.currency, false,
+       '', '', 0, 0, o.conversion_cents, null, 0, false, false, 0, false, o.is_paid, o.staff_label,
+       o.customer_id
+  from sold o
+ where o.conversion_cents <> 0
+union all
 select o.refunded_at, o.order_gid, 'refund', f.refund_line_id, o.name, o.placed_at, o.place_of_supply,
        o.currency, o.taxes_included, coalesce(l.sku, ''), coalesce(l.title, ''), f.quantity, 0,
        f.subtotal_cents, l.taxes, f.tax_cents, coalesce(l.is_taxable, true) and not o.is_tax_exempt,
        coalesce(l.is_gift_card, false), 0, coalesce({IS_PST_EXEMPT}, false), o.is_paid,
        coalesce(nullif(l.staff_label, ''), o.staff_label), o.customer_id
   from refunded o
-  join order_refund_lines f on f.shop_id = o.shop_id and f.refund_id = o.refund_id
+  join order_refund_lines f
+    on f.shop_id = o.shop_id and f.order_gid = o.order_gid and f.refund_id = o.refund_id
   left join order_lines l on l.shop_id = o.shop_id and l.order_gid = o.order_gid and l.line_id = f.line_id
  where f.quantity > 0 and not coalesce(l.is_tip, false)
 union all
@@ -137,6 +156,12 @@ select o.refunded_at, o.order_gid, 'shipping refund', o.refund_id, o.name, o.pla
        {_SHIPPING_IS}, false, 0, {_SHIPPING_IS_EXEMPT}, o.is_paid, o.staff_label, o.customer_id
   from refunded o
  where o.back_cents <> 0 or o.shipping_tax_cents <> 0
+union all
+select o.refunded_at, o.order_gid, 'refunded duties', o.refund_id, o.name, o.placed_at, o.place_of_supply,
+       o.currency, false, '', '', 0, 0, -o.back_duties_cents, null, 0, false, false, 0, false, o.is_paid,
+       o.staff_label, o.customer_id
+  from refunded o
+ where o.duties_included and o.back_duties_cents <> 0
 union all
 select o.refunded_at, o.order_gid, 'refund adjustment', o.refund_id, o.name, o.placed_at, o.place_of_supply,
        o.currency, false, '', '', 0, 0, o.beyond_cents, {_ORDER_TAXES}, o.beyond_tax_cents, false, false, 0,

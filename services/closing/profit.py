@@ -37,6 +37,7 @@ MEMO = {
     "gift_cards_sold": "Gift cards sold (owed, not revenue)",
     "tips": "Tips (not revenue)",
     "duties": "Duties (not revenue)",
+    "additional_fees": "Additional fees of shipping abroad (not revenue)",
 }
 CHANNEL_TAX = {"channel_tax": "Tax that the sales channel remits, not to be remitted here"}
 LABELS = {**REVENUE, **COST_OF_GOODS, **COSTS, **OF_SALES, **MEMO, **CHANNEL_TAX}

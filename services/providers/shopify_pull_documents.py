@@ -102,7 +102,7 @@ READ_ORDER = f"""\
 query ReadOrder($id: ID!) {{
   order(id: $id) {{
     id legacyResourceId name createdAt updatedAt cancelledAt displayFinancialStatus displayFulfillmentStatus
-    currencyCode taxesIncluded processedAt test taxExempt
+    currencyCode presentmentCurrencyCode taxesIncluded dutiesIncluded processedAt test taxExempt
     retailLocation {{ id }}
     totalPriceSet {{ {_MONEY} }}
     subtotalPriceSet {{ {_MONEY} }}
@@ -111,6 +111,9 @@ query ReadOrder($id: ID!) {{
     totalDiscountsSet {{ {_MONEY} }}
     totalTipReceivedSet {{ {_MONEY} }}
     originalTotalDutiesSet {{ {_MONEY} }}
+    currentTotalDutiesSet {{ {_MONEY} }}
+    originalTotalAdditionalFeesSet {{ {_MONEY} }}
+    currentTotalAdditionalFeesSet {{ {_MONEY} }}
     totalCashRoundingAdjustment {{ paymentSet {{ {_MONEY} }} refundSet {{ {_MONEY} }} }}
     taxLines {{ {_TAX} }}
     customer {{ id legacyResourceId firstName lastName email phone updatedAt taxExempt }}

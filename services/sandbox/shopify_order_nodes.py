@@ -23,6 +23,12 @@ _SETS = {
     "currentSubtotalPriceSet": "current_subtotal_price",
     "totalTipReceivedSet": "total_tip_received",
 }
+_SETS_OR_NULL = {
+    "originalTotalDutiesSet": "original_total_duties_set",
+    "currentTotalDutiesSet": "current_total_duties_set",
+    "originalTotalAdditionalFeesSet": "original_total_additional_fees_set",
+    "currentTotalAdditionalFeesSet": "current_total_additional_fees_set",
+}
 
 
 def order_node(body: Body) -> Node:
@@ -52,6 +58,7 @@ def order_node(body: Body) -> Node:
         "displayFinancialStatus": enum(body.get("financial_status")),
         "displayFulfillmentStatus": _fulfilled(body.get("fulfillment_status")),
         "taxesIncluded": bool(body.get("taxes_included")),
+        "dutiesIncluded": bool(body.get("duties_included")),
         "taxExempt": bool(body.get("tax_exempt")),
         "sourceName": body.get("source_name"),
         "paymentGatewayNames": body.get("payment_gateway_names") or [],
@@ -63,8 +70,8 @@ def order_node(body: Body) -> Node:
     }
     for field, source in _SETS.items():
         node[field] = bag(body.get(f"{source}_set"), body.get(source), currency)
-    duties = body.get("original_total_duties_set")
-    node["originalTotalDutiesSet"] = bag(duties, 0, currency) if duties else None
+    for field, source in _SETS_OR_NULL.items():
+        node[field] = bag(body[source], 0, currency) if body.get(source) else None
     node["totalCashRoundingAdjustment"] = {
         f"{kind}Set": bag(body.get(f"total_cash_rounding_{kind}_adjustment_set"), 0, currency)
         for kind in ("payment", "refund")

@@ -17,6 +17,7 @@ from services.storefront.body import (
     take_money_or_none,
 )
 from services.storefront.customer_body import Customer, is_told, read_customer
+from services.storefront.order_conversion import find_conversion
 from services.storefront.order_line_body import OrderLine, mark_tips, read_lines, share_taxes
 from services.storefront.order_parts import find_staff, read_shipping, read_taxes, taxes_json, user_label
 from services.storefront.order_shape import CustomerShape, LineShape, OrderShape, read_shape
@@ -30,7 +31,7 @@ _PROGRESS = {
     )
 }  # fmt: skip
 _FULFILLED = {"partial": 1, "fulfilled": 2, "restocked": 3}
-_GENERATION = "g"
+_GENERATION = "h"
 """Leads every digest: beyond any hexadecimal digit, so that an order whose row was written before all of its
 parts were taken is written once more when the same state is received again."""
 
@@ -83,6 +84,11 @@ class Order(NamedTuple):
     duties_cents: int
     rounding_cents: int
     refund_rounding_cents: int
+    duties_included: bool
+    current_duties_cents: int | None
+    additional_fees_cents: int
+    current_additional_fees_cents: int | None
+    conversion_cents: int
 
     @property
     def content_digest(self) -> str:
@@ -136,6 +142,23 @@ def read_order(item: WorkItem) -> Order:
     customer = source.customer
     customer_id = _find_customer_id(customer) if customer else None
     lines, shipping_cents, shipping_taxes, tip_cents = _read_priced(source, currency, doubts)
+    discount_cents = take_money_or_none(source.total_discounts, "total_discounts", currency, doubts)
+    duties_cents = _find_set(source, "original_total_duties_set", currency, doubts) or 0
+    fees_cents = _find_set(source, "original_total_additional_fees_set", currency, doubts) or 0
+    conversion_cents = 0
+    if source.presentment_currency not in (None, currency):
+        conversion_cents = find_conversion(
+            total_cents,
+            lines,
+            shipping_cents or 0,
+            shipping_taxes,
+            discount_cents or 0,
+            tip_cents
+            - sum(line.net_cents for line in lines if line.is_tip)
+            + (0 if source.duties_included is True else duties_cents)
+            + fees_cents,
+            taxes_included=source.taxes_included is True,
+        )
     kept = (
         gid or order_gid(as_id(source.id, "id")),
         text_or_empty(source.name),
@@ -145,7 +168,7 @@ def read_order(item: WorkItem) -> Order:
         take_money_or_none(source.subtotal_price, "subtotal_price", currency, doubts),
         take_money_or_none(source.total_tax, "total_tax", currency, doubts),
         shipping_cents,
-        take_money_or_none(source.total_discounts, "total_discounts", currency, doubts),
+        discount_cents,
         source.taxes_included is True,
         shipping_taxes,
         customer_id,
@@ -155,9 +178,14 @@ def read_order(item: WorkItem) -> Order:
         source.test is True,
         source.tax_exempt is True or bool(customer and customer.get("tax_exempt") is True),
         tip_cents,
-        _take_set(source, "original_total_duties_set", currency, doubts),
-        _take_set(source, "total_cash_rounding_payment_adjustment_set", currency, doubts),
-        _take_set(source, "total_cash_rounding_refund_adjustment_set", currency, doubts),
+        duties_cents,
+        _find_set(source, "total_cash_rounding_payment_adjustment_set", currency, doubts) or 0,
+        _find_set(source, "total_cash_rounding_refund_adjustment_set", currency, doubts) or 0,
+        source.duties_included is True,
+        _find_set(source, "current_total_duties_set", currency, doubts),
+        fees_cents,
+        _find_set(source, "current_total_additional_fees_set", currency, doubts),
+        conversion_cents,
     )
     told = (total_cents, financial_status, fulfillment_status, cancelled_at)
     digest = _GENERATION + blake2b(orjson.dumps((kept, told), default=tuple), digest_size=8).hexdigest()
@@ -193,9 +221,9 @@ def _read_priced(
     return lines, shipping_cents, taxes_json(taxes), tip_cents
 
 
-def _take_set(source: OrderShape, name: str, currency: str, doubts: list[str]) -> int:
-    """Return the amount of a money bag in the shop's currency; 0 where there is none."""
-    return shop_money_or_none(getattr(source, name), name, currency, doubts) or 0
+def _find_set(source: OrderShape, name: str, currency: str, doubts: list[str]) -> int | None:
+    """Return the amount of a money bag in the shop's currency; None where there is none."""
+    return shop_money_or_none(getattr(source, name), name, currency, doubts)
 
 
 def _find_place_of_supply(source: OrderShape) -> str:

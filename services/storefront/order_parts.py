@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
+from itertools import accumulate, pairwise
 
 import orjson
 
@@ -101,15 +102,19 @@ def add_taxes(taxes: Taxes, more: Taxes) -> None:
 
 def split_taxes(taxes: Taxes, amounts: Sequence[int]) -> list[Taxes]:
     """Return a share of ``taxes`` for each of ``amounts``, in proportion; the shares come to the whole."""
-    weights = amounts if sum(amounts) > 0 else [1] * len(amounts)
-    total, shares = sum(weights), [Taxes() for _ in weights]
+    shares = [Taxes() for _ in amounts]
     for key, cents in taxes.items():
-        given = weight = 0
-        for share, each in zip(shares, weights, strict=True):
-            weight += each
-            until = (2 * cents * weight + total) // (2 * total)
-            share[key], given = until - given, until
+        for share, part in zip(shares, split_cents(cents, amounts), strict=True):
+            share[key] = part
     return shares
+
+
+def split_cents(cents: int, amounts: Sequence[int]) -> list[int]:
+    """Return a share of ``cents`` for each of ``amounts``, in proportion; the shares come to the whole."""
+    weights = amounts if sum(amounts) > 0 else [1] * len(amounts)
+    total = sum(weights)
+    until = [(2 * cents * weight + total) // (2 * total) for weight in accumulate(weights)]
+    return [upper - lower for lower, upper in pairwise([0, *until])]
 
 
 def taxes_json(taxes: Mapping[tuple[str, str, bool], int]) -> str | None:

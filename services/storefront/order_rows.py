@@ -28,7 +28,9 @@ with written as (
                       placed_at, updated_at, event_id, subtotal_cents, tax_cents, shipping_cents,
                       discount_cents, taxes_included, shipping_taxes, customer_id, staff_label, province,
                       location_id, fulfillment_status, content_digest, is_test, is_tax_exempt, tip_cents,
-                      duties_cents, rounding_cents, refund_rounding_cents)
+                      duties_cents, rounding_cents, refund_rounding_cents, duties_included,
+                      current_duties_cents, additional_fees_cents, current_additional_fees_cents,
+                      conversion_cents)
   select * from unnest(%(shop_id)s::int[], %(gid)s::text[], %(name)s::text[], %(total_cents)s::bigint[],
                        %(currency)s::text[], %(financial_status)s::text[], %(cancelled_at)s::timestamptz[],
                        %(placed_at)s::timestamptz[], %(updated_at)s::timestamptz[], %(event_id)s::bigint[],
@@ -38,7 +40,9 @@ with written as (
                        %(province)s::text[], %(location_id)s::bigint[], %(fulfillment_status)s::text[],
                        %(content_digest)s::text[], %(is_test)s::boolean[], %(is_tax_exempt)s::boolean[],
                        %(tip_cents)s::bigint[], %(duties_cents)s::bigint[], %(rounding_cents)s::bigint[],
-                       %(refund_rounding_cents)s::bigint[])
+                       %(refund_rounding_cents)s::bigint[], %(duties_included)s::boolean[],
+                       %(current_duties_cents)s::bigint[], %(additional_fees_cents)s::bigint[],
+                       %(current_additional_fees_cents)s::bigint[], %(conversion_cents)s::bigint[])
   on conflict (shop_id, order_gid) do update set
      name = excluded.name, total_cents = excluded.total_cents, currency = excluded.currency,
      financial_status = excluded.financial_status, cancelled_at = excluded.cancelled_at,
@@ -51,7 +55,11 @@ with written as (
      content_digest = excluded.content_digest, is_test = excluded.is_test,
      is_tax_exempt = excluded.is_tax_exempt, tip_cents = excluded.tip_cents,
      duties_cents = excluded.duties_cents, rounding_cents = excluded.rounding_cents,
-     refund_rounding_cents = excluded.refund_rounding_cents
+     refund_rounding_cents = excluded.refund_rounding_cents, duties_included = excluded.duties_included,
+     current_duties_cents = excluded.current_duties_cents,
+     additional_fees_cents = excluded.additional_fees_cents,
+     current_additional_fees_cents = excluded.current_additional_fees_cents,
+     conversion_cents = excluded.conversion_cents
   returning shop_id, order_gid
 )
 select distinct r.shop_id, r.order_gid

@@ -22,8 +22,12 @@ _ZERO = text("0")
 # An order whose ``updated_at`` is the epoch is known by its deletion only: all else of it is empty.
 # Every amount is in the shop's currency. ``placed_at`` is when the sale counts: Shopify's ``processed_at``,
 # which an import sets to the past, else ``created_at``. ``is_test``: the order counts nowhere.
-# ``tip_cents``, ``duties_cents``: in ``total_cents``, and no sale. ``rounding_cents`` is what rounding
-# added to the cash paid, ``refund_rounding_cents`` to the cash given back; both may be negative.
+# ``tip_cents``, ``duties_cents``, ``additional_fees_cents`` (of shipping abroad): in ``total_cents``, and no
+# sale. ``duties_included``: the prices of the lines contain the duties. ``current_...`` is what refunds and
+# edits left of duties and fees (null: not stated). ``conversion_cents``: what rounding left between the total
+# and the parts of an order that was paid in another currency; negative where the parts are more.
+# ``rounding_cents`` is what rounding added to the cash paid, ``refund_rounding_cents`` to the cash given
+# back; both may be negative.
 # ``is_tax_exempt``: the order or its customer is. ``province`` is the shipping address's; empty where the
 # goods are handed over (``location_id`` is the counter; a pickup has the location of its fulfillment order);
 # the billing address's only where nothing is delivered.
@@ -68,6 +72,11 @@ orders = Table(
     Column("duties_cents", BigInteger, nullable=False, server_default=_ZERO),
     Column("rounding_cents", BigInteger, nullable=False, server_default=_ZERO),
     Column("refund_rounding_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("duties_included", Boolean, nullable=False, server_default=text("false")),
+    Column("current_duties_cents", BigInteger),
+    Column("additional_fees_cents", BigInteger, nullable=False, server_default=_ZERO),
+    Column("current_additional_fees_cents", BigInteger),
+    Column("conversion_cents", BigInteger, nullable=False, server_default=_ZERO),
     Index("ix_orders_placed_at", "shop_id", "placed_at"),
     Index("ix_orders_customer", "shop_id", "customer_id", postgresql_where=text("customer_id is not null")),
 )
@@ -97,21 +106,24 @@ order_lines = Table(
     Column("current_quantity", Integer),
 )
 
+# Keyed by the order too: two orders may have refunds, and two refunds lines, of one id.
 # A refund counts only where ``status`` is 'success', on the day of ``refunded_at`` (Shopify's
 # ``processed_at``, else ``created_at``); 'pending' and 'failed' book nothing. Amounts are in the shop's
 # currency: ``amount_cents`` is the money given back. Its parts, positive where the customer gets them: the
 # lines (``order_refund_lines``; a line of a tip is a part of ``tip_cents`` and no goods), shipping, duties,
-# ``tip_cents``, ``unexplained_cents`` (given back beyond every part that Shopify states) and
+# ``tip_cents``, ``additional_fees_cents``, ``unexplained_cents`` (given back beyond every part that Shopify
+# states; of a payment in foreign currency also the rounding of its conversion, which may be negative) and
 # ``rounding_cents`` (the order's ``refund_rounding_cents``). ``adjustment_cents``, ``adjustment_tax_cents``
 # have Shopify's sign: negative where the customer got more than the other parts, so they are added to sales
 # as they are. Where the lines come to more than the money, the rest was never paid or pays an exchange: no
-# part of sales. ``transactions`` is a list of {"id", "status", "cents"}, what ``status`` is made of.
+# part of sales. ``transactions`` is a list of {"id", "status", "cents", "is_foreign"}: ``status`` is made of
+# it; ``is_foreign``: paid in another currency, so that ``cents`` are a conversion.
 order_refunds = Table(
     "order_refunds",
     metadata,
     Column("shop_id", Integer, primary_key=True),
+    Column("order_gid", Text, primary_key=True),
     Column("refund_id", BigInteger, primary_key=True),
-    Column("order_gid", Text, nullable=False),
     Column("amount_cents", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
     Column("refunded_at", _at, nullable=False),
@@ -125,7 +137,7 @@ order_refunds = Table(
     Column("unexplained_cents", BigInteger, nullable=False, server_default=_ZERO),
     Column("rounding_cents", BigInteger, nullable=False, server_default=_ZERO),
     Column("transactions", JSONB),
-    Index("ix_order_refunds_order", "shop_id", "order_gid"),
+    Column("additional_fees_cents", BigInteger, nullable=False, server_default=_ZERO),
     Index("ix_order_refunds_refunded_at", "shop_id", "refunded_at"),
 )
 
@@ -133,15 +145,22 @@ order_refund_lines = Table(
     "order_refund_lines",
     metadata,
     Column("shop_id", Integer, primary_key=True),
+    Column("order_gid", Text, primary_key=True),
+    Column("refund_id", BigInteger, primary_key=True),
     Column("refund_line_id", BigInteger, primary_key=True),
-    Column("refund_id", BigInteger, nullable=False),
-    Column("order_gid", Text, nullable=False),
     Column("line_id", BigInteger, nullable=False),
     Column("quantity", Integer, nullable=False),
     Column("subtotal_cents", BigInteger, nullable=False, server_default=_ZERO),
     Column("tax_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Index("ix_order_refund_lines_order", "shop_id", "order_gid"),
 )
+
+DUTIES_REMOVED = """
+ case when o.duties_cents = 0 then 0 else greatest(0,
+   o.duties_cents - coalesce(o.current_duties_cents, o.duties_cents)
+   - (select coalesce(sum(d.duties_cents), 0)::bigint from order_refunds d
+       where d.shop_id = o.shop_id and d.order_gid = o.order_gid)) end
+"""
+"""Duties of the order ``o`` that an edit removed and no refund names: these were never charged."""
 
 # Money that moved at Shopify for an order. ``payment_ref`` is the payment provider's own id of it, where it
 # says so (Stripe's ch_... or pi_...): what ties an order to its charge. ``currency`` is that of the money

@@ -1,6 +1,7 @@
 """Money that moved at Shopify for an order: authorizations, sales, captures, refunds, voids."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -18,13 +19,14 @@ from services.core.reading import (
     read_text,
 )
 from services.ledger.work import Effects, WorkItem
+from services.storefront.beside.order_notices import Doubts, record_doubts
 from services.storefront.body import find_id, find_object
-from services.storefront.newest import UNTOLD, Row, Told
+from services.storefront.newest import UNTOLD, Key, Read, Row, Told
 from services.storefront.order_body import order_gid
 from services.storefront.refund_rows import OrderKey, recount_refunds
 from services.storefront.refund_settling import FURTHER
 from services.storefront.said import order_label, say_refunded, say_settled
-from services.storefront.told_rows import Kind, record_told
+from services.storefront.told_rows import Kind, find_rows, record_told
 from services.storefront.topic_body import read_event
 
 _STRIPE_ID = re.compile(r"(?:ch|py|pi)_[A-Za-z0-9]{8,64}")
@@ -56,14 +58,19 @@ def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: da
     """Every transaction stands with the furthest status that was told of it; an earlier one is ``stale``.
 
     It may come before its order: nothing here needs the order's row. One that gives money back decides
-    whether its refund counts, in whatever order the two come.
+    whether its refund counts, in whatever order the two come. Of two that have one id and are of two orders
+    the one that is further on stands, and the notices of both orders name the id.
     """
     del now
     read = read_set(items, _read, _KIND.code)
     told = [entry for entry in read if isinstance(entry, Told)]
     orders = {(key[0], row.state.order_gid) for key, row in told if row.state and row.state.kind == "refund"}
-    lock_objects(tx, orders | {(shop_id, _KIND.lock(number)) for (shop_id, number), _ in told})
+    doubts = _find_doubts(tx, items, read)
+    locks = {(shop_id, _KIND.lock(number)) for (shop_id, number), _ in told}
+    lock_objects(tx, orders | locks | {found.lock for found in doubts})
     ingested = record_told(tx, items, read, _KIND)
+    for work_id, mutations in record_doubts(tx, doubts).items():
+        ingested.said.setdefault(work_id, []).extend(mutations)
     changed: dict[OrderKey, WorkItem] = {}
     for key, item in ingested.changed.items():
         state = ingested.rows[key].state
@@ -76,6 +83,27 @@ def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: da
         if sums := recount.orders.get(order):
             said.append(say_refunded(order_label(sums.name, order[1]), order[1], sums.currency, sums.change))
     return ingested.effects(items)
+
+
+def _find_doubts(
+    tx: Connection, items: Sequence[WorkItem], read: Sequence[Read[OrderTransaction]]
+) -> list[Doubts]:
+    """Return a doubt for each order of a transaction whose id is that of another order's transaction."""
+    told = [(item, one.key, one.row.state) for item, one in zip(items, read, strict=True)
+            if isinstance(one, Told) and one.row.state]  # fmt: skip
+    gids: dict[Key, dict[str, tuple[WorkItem, datetime]]] = defaultdict(dict)
+    for item, key, state in told:
+        gids[key].setdefault(state.order_gid, (item, state.processed_at))
+    for key, row in find_rows(tx, gids.keys(), _KIND).items():
+        if row.state:
+            first_item, _ = next(iter(gids[key].values()))
+            gids[key].setdefault(row.state.order_gid, (first_item, row.state.processed_at))
+    return [
+        Doubts(item, gid, at, [f"transactions[{key[1]}].id is that of another order's: one is recorded"])
+        for key, of in gids.items()
+        if len(of) > 1
+        for gid, (item, at) in of.items()
+    ]
 
 
 def find_payment_ref(source: Mapping[str, Any]) -> str:

@@ -15,6 +15,12 @@ from services.storefront.beside.order_notices import Doubts, is_numbered, record
 from services.storefront.customer_body import Customer
 from services.storefront.customers import record_customers
 from services.storefront.levels import Movement
+from services.storefront.line_sources import (
+    LineKey,
+    find_shared_lines,
+    format_line_source,
+    list_shared_doubts,
+)
 from services.storefront.movements import record_movements
 from services.storefront.newest import UNKNOWN_ID, Key, Row, join_rows
 from services.storefront.order_body import Order, order_gid, read_order
@@ -44,7 +50,8 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
     A deleted order keeps its row, its lines and the pieces it took, with ``deleted_at``: it is no revenue
     any more, and nothing undoes it. A deletion of an order that is not recorded changes nothing. Of each
     customer that a body describes, stale or not, the newest word is kept. A test order takes nothing from
-    stock. What in a body is in doubt is noted in ``order_notices``.
+    stock. Two orders may have a line of one id: both sell it. What in a body is in doubt is noted in
+    ``order_notices``.
     """
     told = {item.id: item for item in items}
     answers = _read(items, now)
@@ -60,6 +67,10 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
             if answer.customer is not None and answer.customer_id is not None:
                 _add_customer(customers, tellers, answer, answer.customer_id, answer.customer)
 
+    shared = find_shared_lines(tx, [(*key, line.line_id) for key, o in newest.items() for line in o.lines])
+    for key in {key[:2] for key in shared}:
+        order = newest[key]
+        newest[key] = order._replace(doubts=(*order.doubts, *list_shared_doubts(order, shared)))
     doubts = [
         Doubts(told[order.work_id], order.gid, order.updated_at, order.doubts)
         for order in newest.values()
@@ -74,7 +85,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
     recount = record_orders(tx, won, known, changed) if won else NO_RECOUNT
     deleted = record_deletions(tx, deletions.values())
     noted = record_doubts(tx, [found for found in doubts if found.item.id in {o.work_id for o in won}])
-    follow_on, steps = _record_sales(tx, won, changed, now, are_new=not known)
+    follow_on, steps = _record_sales(tx, won, changed, shared, now, are_new=not known)
     # Late, as two sets often share a customer, whose row stays locked from here to the commit.
     people = record_customers(tx, customers)
 
@@ -143,6 +154,7 @@ def _record_sales(
     tx: Connection,
     orders: Sequence[Order],
     changed: Mapping[OrderKey, Lines],
+    shared: frozenset[LineKey],
     now: datetime,
     *,
     are_new: bool,
@@ -152,8 +164,8 @@ def _record_sales(
     Returns the pushes due, and per order's work item the steps of stock that it made.
     """
     sales = [
-        (order.work_id, Movement(order.shop_id, f"order-line:{line.line_id}", line.sku, -line.quantity,
-                                 order.placed_at, variant_id, order.location_id, order_id))
+        (order.work_id, Movement(order.shop_id, format_line_source(order, line.line_id, shared), line.sku,
+                                 -line.quantity, order.placed_at, variant_id, order.location_id, order_id))
         for order in orders
         if not order.is_test
         for order_id in (_number_of(order.gid),)
@@ -161,13 +173,18 @@ def _record_sales(
         for variant_id in (order.variant_ids.get(line.line_id),)
         if line.sku or variant_id
     ]  # fmt: skip
-    undone = [
-        (order.work_id, Movement(order.shop_id, f"order-line:{old.line_id}", old.sku, -old.quantity,
-                                 order.placed_at))
+    gone = [
+        (order, old)
         for order in orders
         if (of := changed.get((order.shop_id, order.gid)))
         for new, old in of.values()
         if old and (new is None or new.sku != old.sku)
+    ]
+    shared |= find_shared_lines(tx, [(order.shop_id, order.gid, old.line_id) for order, old in gone])
+    undone = [
+        (order.work_id, Movement(order.shop_id, format_line_source(order, old.line_id, shared), old.sku,
+                                 -old.quantity, order.placed_at))
+        for order, old in gone
     ]  # fmt: skip
     are_many = len(sales) >= MANY_LINES
     moves = [sale for _, sale in sales]

@@ -66,6 +66,11 @@ class Refund(NamedTuple):
     payments: Mapping[int, Payment]
     doubts: tuple[str, ...] = ()
 
+    @property
+    def key(self) -> tuple[int, str, int]:
+        """What the refund is known by: shop, order and its own id."""
+        return self.shop_id, self.order_gid, self.refund_id
+
 
 FIGURES = (
     "shipping_cents",
@@ -138,7 +143,7 @@ def read_refund(item: WorkItem) -> Refund:
         refunded_at=find_instant(source, "processed_at") or read_instant(source, "created_at"),
         event_id=item.event_id,
         request_id=item.request_id,
-        lines=[_read_line(line, place, currency, doubts) for place, line in enumerate(lines)],
+        lines=_read_lines(lines, currency, doubts),
         work_id=item.id,
         shipping_cents=shipping_cents,
         shipping_tax_cents=shipping_tax_cents,
@@ -195,6 +200,23 @@ def _read_discrepancy(source: Mapping[str, Any], currency: str, doubts: list[str
         sum(take_shop_money(one, "amount", currency, doubts) for one in found),
         sum(take_shop_money(one, "tax_amount", currency, doubts) for one in found),
     )
+
+
+def _read_lines(lines: Sequence[Mapping[str, Any]], currency: str, doubts: list[str]) -> list[RefundLine]:
+    """Return the lines; those with one id become one line that has the pieces and amounts of both."""
+    read: dict[int, RefundLine] = {}
+    for place, source in enumerate(lines):
+        line = _read_line(source, place, currency, doubts)
+        if twin := read.get(line.refund_line_id):
+            doubts.append(f"refund_line_items[{place}].id is that of another line: they are recorded as one")
+            line = twin._replace(
+                quantity=twin.quantity + line.quantity,
+                is_restocked=twin.is_restocked or line.is_restocked,
+                subtotal_cents=twin.subtotal_cents + line.subtotal_cents,
+                tax_cents=twin.tax_cents + line.tax_cents,
+            )
+        read[line.refund_line_id] = line
+    return list(read.values())
 
 
 def _read_line(line: Mapping[str, Any], place: int, currency: str, doubts: list[str]) -> RefundLine:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from services.core.arrays import int_array, text_array
 from services.ledger.said import Change
+from services.storefront.order_tables import DUTIES_REMOVED
 from services.storefront.refund_settling import (
     SUCCESS,
     GivenBack,
@@ -23,8 +24,8 @@ from services.storefront.refund_settling import (
 OrderKey = tuple[int, str]
 """(shop, order gid)."""
 
-RefundKey = tuple[int, int]
-"""(shop, refund)."""
+RefundKey = tuple[int, str, int]
+"""(shop, order gid, refund)."""
 
 # Refunds name pieces before they are booked, and a piece that no refund names was removed by an edit.
 _RECOUNT_LINES = """
@@ -37,8 +38,10 @@ update order_lines l set refunded_quantity = c.quantity
    and l.refunded_quantity <> c.quantity
 """
 
-_FIND_ORDERS = """
-select o.shop_id, o.order_gid, o.name, o.currency, o.refunded_cents, o.is_test, o.taxes_included, o.tip_cents,
+_FIND_ORDERS = f"""
+select o.shop_id, o.order_gid, o.name, o.currency, o.refunded_cents, o.is_test, o.taxes_included,
+       o.duties_included, o.tip_cents,
+       o.additional_fees_cents - coalesce(o.current_additional_fees_cents, 0) as fees_cents,
        o.refund_rounding_cents, (
   select coalesce(sum(round((l.price_cents * l.quantity - l.discount_cents
                              + case when o.taxes_included then 0 else t.cents end)
@@ -48,22 +51,24 @@ select o.shop_id, o.order_gid, o.name, o.currency, o.refunded_cents, o.is_test, 
    cross join lateral (
      select coalesce(sum((t ->> 'cents')::numeric), 0) as cents from jsonb_array_elements(l.taxes) t) t
    where l.shop_id = o.shop_id and l.order_gid = o.order_gid and l.quantity > 0
-     and l.quantity - l.current_quantity - l.refunded_quantity > 0) as removed_cents
+     and l.quantity - l.current_quantity - l.refunded_quantity > 0)
+       + case when o.duties_included then 0 else {DUTIES_REMOVED} end as removed_cents
   from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)
   join orders o on o.shop_id = v.shop_id and o.order_gid = v.gid
-"""
+"""  # noqa: S608 - the text joined in is a constant of our own
 
 _FIND_PARTS = """
 select r.shop_id, r.order_gid, r.currency, r.refund_id, r.refunded_at, r.transactions, l.goods_cents,
        l.goods_tax_cents, l.tip_line_cents, r.shipping_cents, r.shipping_tax_cents, r.duties_cents,
-       r.adjustment_cents, r.adjustment_tax_cents, r.status, r.amount_cents, r.tip_cents, r.unexplained_cents,
-       r.rounding_cents
+       r.adjustment_cents, r.adjustment_tax_cents, l.line_count, r.status, r.amount_cents, r.tip_cents,
+       r.unexplained_cents, r.rounding_cents, r.additional_fees_cents
   from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)
   join order_refunds r on r.shop_id = v.shop_id and r.order_gid = v.gid
  cross join lateral (
   select coalesce(sum(f.subtotal_cents) filter (where l.is_tip is not true), 0)::bigint as goods_cents,
          coalesce(sum(f.tax_cents) filter (where l.is_tip is not true), 0)::bigint as goods_tax_cents,
-         coalesce(sum(f.subtotal_cents) filter (where l.is_tip), 0)::bigint as tip_line_cents
+         coalesce(sum(f.subtotal_cents) filter (where l.is_tip), 0)::bigint as tip_line_cents,
+         count(*) as line_count
     from order_refund_lines f
     left join order_lines l on l.shop_id = f.shop_id and l.order_gid = f.order_gid and l.line_id = f.line_id
    where f.shop_id = r.shop_id and f.order_gid = r.order_gid and f.refund_id = r.refund_id) l
@@ -77,11 +82,14 @@ select t.shop_id, t.order_gid, t.order_transaction_id, t.status
 
 _SETTLE = """
 update order_refunds r set status = v.status, amount_cents = v.amount_cents, tip_cents = v.tip_cents,
-       unexplained_cents = v.unexplained_cents, rounding_cents = v.rounding_cents
-  from unnest(%(shop_id)s::int[], %(refund_id)s::bigint[], %(status)s::text[], %(amount_cents)s::bigint[],
-              %(tip_cents)s::bigint[], %(unexplained_cents)s::bigint[], %(rounding_cents)s::bigint[])
-       as v(shop_id, refund_id, status, amount_cents, tip_cents, unexplained_cents, rounding_cents)
- where r.shop_id = v.shop_id and r.refund_id = v.refund_id
+       unexplained_cents = v.unexplained_cents, rounding_cents = v.rounding_cents,
+       additional_fees_cents = v.additional_fees_cents
+  from unnest(%(shop_id)s::int[], %(gid)s::text[], %(refund_id)s::bigint[], %(status)s::text[],
+              %(amount_cents)s::bigint[], %(tip_cents)s::bigint[], %(unexplained_cents)s::bigint[],
+              %(rounding_cents)s::bigint[], %(additional_fees_cents)s::bigint[])
+       as v(shop_id, gid, refund_id, status, amount_cents, tip_cents, unexplained_cents, rounding_cents,
+            additional_fees_cents)
+ where r.shop_id = v.shop_id and r.order_gid = v.gid and r.refund_id = v.refund_id
 """
 
 _RECOUNT_ORDERS = """
@@ -143,8 +151,8 @@ def recount_refunds(tx: Connection, keys: Collection[OrderKey]) -> Recount:
     _write_settled(
         tx,
         {
-            (shop_id, number): one.now
-            for (shop_id, _), refunds in given.items()
+            (*order, number): one.now
+            for order, refunds in given.items()
             for number, one in refunds.items()
             if one.before != one.now
         },
@@ -159,23 +167,23 @@ def recount_refunds(tx: Connection, keys: Collection[OrderKey]) -> Recount:
 
 
 def _read_parts(row: Sequence[Any], statuses: Mapping[int, str]) -> RefundParts:
-    refund_id, refunded_at, transactions, goods, goods_tax, tip_lines, *figures = row[:-5]
+    settled = len(Settled._fields)
+    refund_id, refunded_at, transactions, *parts = row[:-settled]
     payments = None if transactions is None else read_transactions(transactions)
     if payments is not None:
         payments = {
             number: further_payment(payment, payment._replace(status=statuses.get(number, payment.status)))
             for number, payment in payments.items()
         }
-    shipping, shipping_tax, duties, adjustment, adjustment_tax = figures
-    return RefundParts(
-        refund_id, refunded_at, payments, goods, goods_tax, tip_lines, shipping, shipping_tax, duties,
-        adjustment, adjustment_tax, Settled(*row[-5:]),
-    )  # fmt: skip
+    return RefundParts(refund_id, refunded_at, payments, *[*parts, Settled(*row[-settled:])])
 
 
 def read_transactions(transactions: Iterable[Mapping[str, Any]]) -> dict[int, Payment]:
     """Return what the column ``transactions`` holds."""
-    return {entry["id"]: Payment(entry["status"], entry["cents"]) for entry in transactions}
+    return {
+        entry["id"]: Payment(entry["status"], entry["cents"], entry.get("is_foreign", False))
+        for entry in transactions
+    }
 
 
 def transactions_json(payments: Mapping[int, Payment]) -> str:
@@ -190,8 +198,9 @@ def _write_settled(tx: Connection, settled: Mapping[RefundKey, Settled]) -> None
         return
     statuses, *columns = zip(*settled.values(), strict=True)
     values = {
-        "shop_id": int_array(shop_id for shop_id, _ in settled),
-        "refund_id": int_array(number for _, number in settled),
+        "shop_id": int_array(shop_id for shop_id, _, _ in settled),
+        "gid": text_array([gid for _, gid, _ in settled]),
+        "refund_id": int_array(number for _, _, number in settled),
         "status": text_array(statuses),
         **dict(zip(Settled._fields[1:], map(int_array, columns), strict=True)),
     }

@@ -31,10 +31,10 @@ from services.storefront.said import order_label, say_refund, say_refunded, say_
 from services.storefront.said_stock import Step, plan_steps, say_level
 
 _FIND = """
-select r.shop_id, r.refund_id, r.currency, r.refunded_at, r.transactions, r.shipping_cents,
+select r.shop_id, r.order_gid, r.refund_id, r.currency, r.refunded_at, r.transactions, r.shipping_cents,
        r.shipping_tax_cents, r.duties_cents, r.adjustment_cents, r.adjustment_tax_cents
-  from unnest(%(shop_id)s::int[], %(refund_id)s::bigint[]) as v(shop_id, refund_id)
-  join order_refunds r on r.shop_id = v.shop_id and r.refund_id = v.refund_id
+  from unnest(%(shop_id)s::int[], %(gid)s::text[], %(refund_id)s::bigint[]) as v(shop_id, gid, refund_id)
+  join order_refunds r on r.shop_id = v.shop_id and r.order_gid = v.gid and r.refund_id = v.refund_id
 """
 
 _UPSERT = """
@@ -51,7 +51,7 @@ select v.shop_id, v.refund_id, v.gid, 0, coalesce(nullif(v.currency, ''), s.curr
        as v(shop_id, refund_id, gid, currency, at, transactions, shipping_cents, shipping_tax_cents,
             duties_cents, adjustment_cents, adjustment_tax_cents)
   left join shops s on s.id = v.shop_id
-on conflict (shop_id, refund_id) do update set
+on conflict (shop_id, order_gid, refund_id) do update set
    currency = excluded.currency, refunded_at = excluded.refunded_at, transactions = excluded.transactions,
    shipping_cents = excluded.shipping_cents, shipping_tax_cents = excluded.shipping_tax_cents,
    duties_cents = excluded.duties_cents, adjustment_cents = excluded.adjustment_cents,
@@ -64,13 +64,13 @@ insert into order_refund_lines as l (shop_id, refund_line_id, refund_id, order_g
 select * from unnest(%(shop_id)s::int[], %(refund_line_id)s::bigint[], %(refund_id)s::bigint[],
                      %(gid)s::text[], %(line_id)s::bigint[], %(quantity)s::int[],
                      %(subtotal_cents)s::bigint[], %(tax_cents)s::bigint[])
-on conflict (shop_id, refund_line_id) do update set
+on conflict (shop_id, order_gid, refund_id, refund_line_id) do update set
    quantity = greatest(l.quantity, excluded.quantity),
    subtotal_cents = greatest(l.subtotal_cents, excluded.subtotal_cents),
    tax_cents = greatest(l.tax_cents, excluded.tax_cents)
  where l.quantity < excluded.quantity or l.subtotal_cents < excluded.subtotal_cents
     or l.tax_cents < excluded.tax_cents
-returning shop_id, refund_id
+returning shop_id, order_gid, refund_id
 """
 
 
@@ -93,8 +93,8 @@ def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
     joined: dict[RefundKey, Refund] = {}
     for entry in read:
         if isinstance(entry, Refund):
-            twin = joined.get((entry.shop_id, entry.refund_id))
-            joined[entry.shop_id, entry.refund_id] = entry if twin is None else join_refunds(twin, entry)
+            twin = joined.get(entry.key)
+            joined[entry.key] = entry if twin is None else join_refunds(twin, entry)
     refunds = list(joined.values())
     told = {item.id: item for item in items}
     doubts = [_plan_doubts(told[refund.work_id], refund) for refund in refunds if refund.doubts]
@@ -122,14 +122,15 @@ def _record_refunds(tx: Connection, refunds: Sequence[Refund]) -> dict[RefundKey
         return {}
     keys = {
         "shop_id": int_array(r.shop_id for r in refunds),
+        "gid": text_array([r.order_gid for r in refunds]),
         "refund_id": int_array(r.refund_id for r in refunds),
     }
-    known = {(row[0], row[1]): row[2:] for row in tx.exec_driver_sql(_FIND, keys)}
+    known = {(row[0], row[1], row[2]): row[3:] for row in tx.exec_driver_sql(_FIND, keys)}
     written: dict[RefundKey, Written] = {}
     changed: list[Refund] = []
     new_lines = _record_lines(tx, [(refund, line) for refund in refunds for line in refund.lines])
     for refund in refunds:
-        key, now = (refund.shop_id, refund.refund_id), refund
+        key, now = refund.key, refund
         if row := known.get(key):
             before = _read_known(row, refund)
             now = join_refunds(before, refund)
@@ -197,7 +198,7 @@ def _record_lines(tx: Connection, lines: Sequence[tuple[Refund, RefundLine]]) ->
             "tax_cents": int_array(line.tax_cents for _, line in lines),
         },
     )
-    return Counter((int(shop_id), int(refund_id)) for shop_id, refund_id in rows)
+    return Counter((int(shop_id), str(gid), int(refund_id)) for shop_id, gid, refund_id in rows)
 
 
 def _record_returns(
@@ -207,6 +208,10 @@ def _record_returns(
 
     A test order took nothing from stock, so nothing of it comes back.
     """
+    owners: dict[tuple[int, int], tuple[int, str, int]] = {}
+    for refund in sorted(refunds, key=lambda refund: refund.key):
+        for line in refund.lines:
+            owners.setdefault((refund.shop_id, line.refund_line_id), refund.key)
     restocked = [
         (refund, line)
         for refund in refunds
@@ -215,8 +220,9 @@ def _record_returns(
         if line.is_restocked and (line.sku or line.variant_id)
     ]
     returns = [
-        Movement(r.shop_id, f"refund-line:{line.refund_line_id}", line.sku, line.quantity, r.refunded_at,
-                 line.variant_id, line.location_id)
+        Movement(r.shop_id, f"refund-line:{line.refund_line_id}"
+                 + ("" if owners[r.shop_id, line.refund_line_id] == r.key else f":{r.refund_id}"),
+                 line.sku, line.quantity, r.refunded_at, line.variant_id, line.location_id)
         for r, line in restocked
     ]  # fmt: skip
     causes = {(r.shop_id, line.sku): Cause(r.event_id, r.request_id) for r, line in restocked}
@@ -235,14 +241,14 @@ def _say_refunds(
     said: dict[int, list[Mutation]] = {}
     of_order: dict[OrderKey, list[tuple[int, int]]] = {}
     for r in refunds:
-        row = written[r.shop_id, r.refund_id]
+        row = written[r.key]
         given = recount.refunds[r.shop_id, r.order_gid][r.refund_id]
         if row.is_changed or row.new_lines or given.before != given.now:
             said[r.work_id] = [say_refund(r, given, row.new_lines, is_new=row.is_new)]
         before = 0 if row.is_new else given.before.amount_cents
         of_order.setdefault((r.shop_id, r.order_gid), []).append((r.work_id, given.now.amount_cents - before))
     for order, moves in of_order.items():
-        others = {n: one for n, one in recount.refunds[order].items() if (order[0], n) not in written}
+        others = {n: one for n, one in recount.refunds[order].items() if (*order, n) not in written}
         if mutations := say_settled(order[1], others):
             said.setdefault(moves[-1][0], []).extend(mutations)
     for order, sums in recount.orders.items():

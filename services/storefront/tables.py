@@ -203,7 +203,8 @@ stock_pool_items = Table(
     Column("changed_at", _at, nullable=False),
 )
 
-# ``source`` is what moved the stock: ``order-line:<id>`` or ``refund-line:<id>``, once each. ``variant_id``
+# ``source`` is what moved the stock: ``order-line:<id>`` or ``refund-line:<id>``, once each; where another
+# order or refund has a line of that id, its own id follows. ``variant_id``
 # and ``location_id`` are as the body states them, null where it does not;
 # ``services.storefront.level_moves`` resolves them to a level.
 stock_movements = Table(

@@ -9,13 +9,21 @@ DAY = "2026-10-{:02}T12:00:00-07:00"
 
 @dataclass(slots=True)
 class History:
-    """Events of one order. ``paid`` is money in less money out, ``apart`` what of it is no sale."""
+    """Events of one order. ``paid`` is money in less money out, ``apart`` what of it is no sale.
+
+    ``rate`` is what a dollar of the shop is in the buyer's currency; 0 where both have one currency.
+    ``duties`` and ``fees`` are what is left of them.
+    """
 
     number: int
+    rate: float = 0.0
     events: list[dict[str, Any]] = field(default_factory=list)
     paid: int = 0
     apart: int = 0
     counts: bool = True
+    duties_included: bool = False
+    duties: int = 0
+    fees: int = 0
 
     @property
     def goods_and_shipping(self) -> int:
@@ -49,16 +57,21 @@ def text(cents: int) -> str:
     return f"{'-' if cents < 0 else ''}{abs(cents) // 100}.{abs(cents) % 100:02}"
 
 
-def money(cents: int, rng: Random) -> dict[str, Any]:
-    """Return an amount in the shop's currency and in the customer's, which is another one at times."""
+def money(cents: int, history: History) -> dict[str, Any]:
+    """Return an amount in the shop's currency and in the buyer's."""
     own = {"amount": text(cents), "currency_code": "CAD"}
-    abroad = {"amount": text(cents * 7 // 10), "currency_code": "USD"}
-    return {"shop_money": own, "presentment_money": abroad if rng.random() < 0.3 else own}
+    abroad = {"amount": text(round(cents * history.rate)), "currency_code": "USD"}
+    return {"shop_money": own, "presentment_money": abroad if history.rate else own}
+
+
+def convert(cents: int, history: History) -> int:
+    """Return what Shopify states of a refund's amount in the shop's currency: converted from the buyer's."""
+    return round(round(cents * history.rate) / history.rate) if history.rate else cents
 
 
 def draw_history(rng: Random, number: int) -> History:
     """Return an order with up to three refunds, drawn from ``rng``."""
-    history = History(number)
+    history = History(number, rate=rng.choice((0, 0, 0.7, 0.6173, 1.0873)))
     included, unpaid = rng.random() < 0.3, rng.random() < 0.1
     status = rng.choice(("voided", "expired")) if rng.random() < 0.15 else "pending" if unpaid else "paid"
     is_test = rng.random() < 0.1
@@ -67,23 +80,34 @@ def draw_history(rng: Random, number: int) -> History:
     shipping = _Line(0, "shipping", 1, rng.choice((0, 800, 1234)), 0, 40, 56)
     if not shipping.net:
         shipping.gst = shipping.pst = 0
-    duties, rounding = rng.choice((0, 0, 700)), 0
+    duties, fees, rounding = rng.choice((0, 0, 700)), rng.choice((0, 0, 450)), 0
+    history.duties, history.fees = duties - (rng.choice((0, 200)) if duties else 0), fees
+    history.duties_included = rng.random() < 0.4
     tips = sum(line.net for line in lines if line.kind == "tip")
     sold = [line.of_pieces(line.pieces - line.removed) for line in lines]
-    total = sum(net + tax for net, tax in sold) + shipping.net + shipping.tax + duties
+    total = sum(net + tax for net, tax in sold) + shipping.net + shipping.tax + fees
+    total += 0 if history.duties_included else history.duties
+    if history.rate and history.duties == duties and not any(line.removed for line in lines):
+        total += rng.choice((-2, 0, 1))  # Shopify converts the total by itself
     history.paid += total
-    history.apart += sum(tax for _, tax in sold) + shipping.tax + duties
+    history.apart += sum(tax for _, tax in sold) + shipping.tax + history.duties + fees
     history.apart += sum(sold[i][0] for i, line in enumerate(lines) if line.kind != "goods")
     body = {
-        "id": number, "name": f"#{number}", "currency": "CAD", "financial_status": status, "test": is_test,
+        "id": number, "name": f"#{number}", "currency": "CAD",
+        "presentment_currency": "USD" if history.rate else "CAD", "financial_status": status, "test": is_test,
         "created_at": DAY.format(5), "processed_at": DAY.format(6), "updated_at": DAY.format(6),
         "cancelled_at": None, "taxes_included": included, "total_price": text(total + rounding),
-        "total_price_set": money(total, rng), "total_tip_received": text(tips),
+        "total_price_set": money(total, history), "total_tip_received": text(tips),
         "total_discounts": text(sum(line.discount for line in lines)), "total_tax": text(0),
-        "original_total_duties_set": money(duties, rng),
-        "total_shipping_price_set": money(shipping.net + (shipping.tax if included else 0), rng),
-        "shipping_lines": [{"id": number, "price": text(shipping.net), "tax_lines": _taxes(shipping, rng)}],
-        "line_items": [_line_body(line, rng, included=included) for line in lines],
+        "duties_included": history.duties_included, "original_total_duties_set": money(duties, history),
+        "current_total_duties_set": money(history.duties, history),
+        "original_total_additional_fees_set": money(fees, history) if fees else None,
+        "current_total_additional_fees_set": money(fees, history) if fees else None,
+        "total_shipping_price_set": money(shipping.net + (shipping.tax if included else 0), history),
+        "shipping_lines": [
+            {"id": number, "price": text(shipping.net), "tax_lines": _taxes(shipping, history, rng)}
+        ],
+        "line_items": [_line_body(line, history, rng, included=included) for line in lines],
         "shipping_address": {"country_code": "CA", "province_code": "BC"},
     }  # fmt: skip
     history.events.append({"topic": "orders/create", "body": body})
@@ -93,6 +117,8 @@ def draw_history(rng: Random, number: int) -> History:
     left = {line.id: line.pieces - line.removed for line in lines}
     later = body | {
         "updated_at": DAY.format(22),
+        "current_total_duties_set": money(history.duties, history),
+        "current_total_additional_fees_set": money(history.fees, history) if fees else None,
         "line_items": [one | {"current_quantity": left[one["id"]]} for one in body["line_items"]],
     }
     history.events.append({"topic": "orders/updated", "body": later})
@@ -109,25 +135,28 @@ def _draw_line(rng: Random, line_id: int) -> _Line:
     return _Line(line_id, kind, pieces, each * pieces, discount, gst * pieces, pst * pieces, removed)
 
 
-def _taxes(line: _Line, rng: Random) -> list[dict[str, Any]]:
+def _taxes(line: _Line, history: History, rng: Random) -> list[dict[str, Any]]:
     is_liable = rng.random() < 0.1
     return [
-        {"title": title, "rate": rate, "price": text(cents), "price_set": money(cents, rng),
+        {"title": title, "rate": rate, "price": text(cents), "price_set": money(cents, history),
          "channel_liable": is_liable}
         for title, rate, cents in (("GST", 0.05, line.gst), ("Provincial", 0.07, line.pst))
         if cents
     ]  # fmt: skip
 
 
-def _line_body(line: _Line, rng: Random, *, included: bool) -> dict[str, Any]:
+def _line_body(line: _Line, history: History, rng: Random, *, included: bool) -> dict[str, Any]:
     price = (line.net + line.discount + (line.tax if included else 0)) // line.pieces
     tip = {"tip_payment_gateway": "shopify_payments"} if line.kind == "tip" else {}
     return {
         "id": line.id, "sku": line.kind[:4].upper(), "title": line.kind, "quantity": line.pieces,
-        "current_quantity": line.pieces - line.removed, "price": text(price), "price_set": money(price, rng),
+        "current_quantity": line.pieces - line.removed, "price": text(price),
+        "price_set": money(price, history),
         "gift_card": line.kind == "gift card", "taxable": line.kind == "goods",
-        "tax_lines": _taxes(line, rng),
-        "discount_allocations": [{"amount": text(line.discount), "amount_set": money(line.discount, rng)}],
+        "tax_lines": _taxes(line, history, rng),
+        "discount_allocations": [
+            {"amount": text(line.discount), "amount_set": money(line.discount, history)}
+        ],
         **tip,
     }  # fmt: skip
 
@@ -138,7 +167,7 @@ def _add_refund(
     """Add a refund of some pieces, the shipping at times, and a gesture or a fee beyond them."""
     refund_id = history.number * 10 + place
     status = rng.choices(("success", "pending", "failure"), (8, 1, 1))[0]
-    given, money_back, apart = [], 0, 0
+    given, back, apart = [], _RefundSum(history), 0
     for line in rng.sample(lines, rng.randint(0, len(lines))):
         left = line.pieces - line.removed
         if not left:
@@ -146,35 +175,71 @@ def _add_refund(
         pieces = rng.randint(1, left)
         net, tax = line.of_pieces(pieces)
         line.removed += pieces  # no later refund names these
-        money_back += net + tax
-        apart += tax + (net if line.kind != "goods" else 0)
-        subtotal = net + (tax if included else 0)
+        subtotal, tax_set = back.add(net + (tax if included else 0)), back.add(tax, counts=not included)
+        apart += convert(tax, history) + (convert(net, history) if line.kind != "goods" else 0)
         given.append(
             {"id": refund_id * 10 + len(given), "line_item_id": line.id, "quantity": pieces,
-             "restock_type": "no_restock", "subtotal_set": money(subtotal, rng),
-             "total_tax_set": money(tax, rng)}
+             "restock_type": "no_restock", "subtotal_set": subtotal, "total_tax_set": tax_set}
         )  # fmt: skip
     adjustments, shipped = [], []
     if shipping.net and rng.random() < 0.4:
-        money_back += shipping.net + shipping.tax
-        apart += shipping.tax
-        stated = {"amount_set": money(-shipping.net, rng), "tax_amount_set": money(-shipping.tax, rng)}
+        net_set, tax_set = back.add(shipping.net), back.add(shipping.tax)
+        apart += convert(shipping.tax, history)
+        stated = {"amount_set": _RefundSum(history).add(-shipping.net),
+                  "tax_amount_set": _RefundSum(history).add(-shipping.tax)}  # fmt: skip
         adjustments.append({"id": refund_id, "kind": "shipping_refund", **stated})
         if rng.random() < 0.5:  # one fact in two places
-            shipped.append({"id": refund_id, "subtotal_amount_set": money(shipping.net, rng),
-                            "tax_amount_set": money(shipping.tax, rng)})  # fmt: skip
-    if beyond := rng.choice((0, 0, 500, -min(300, money_back))):
-        money_back += beyond
+            shipped.append({"id": refund_id, "subtotal_amount_set": net_set, "tax_amount_set": tax_set})
+    if beyond := rng.choice((0, 0, 500, -min(300, back.shop))):
+        back.add(beyond)
         adjustments.append({"id": refund_id + 1, "kind": "refund_discrepancy",
-                            "amount_set": money(-beyond, rng), "tax_amount_set": money(0, rng)})  # fmt: skip
-    payment = {"id": refund_id, "kind": "refund", "status": status, "amount": text(money_back),
-               "currency": "CAD"}  # fmt: skip
+                            "amount_set": _RefundSum(history).add(-beyond),
+                            "tax_amount_set": money(0, history)})  # fmt: skip
+    duties = history.duties if place == 0 and rng.random() < 0.4 else 0
+    if not history.duties_included:
+        back.shop, back.there = back.shop + duties, back.there + round(duties * history.rate)
+    apart += duties
+    is_stated = rng.random() < 0.5
+    fees = history.fees if place == 0 and rng.random() < 0.4 and (is_stated or not history.rate) else 0
+    back.add(fees)  # Shopify's refund has no field for it
+    apart += fees
+    payment, worth = back.pay(refund_id, status, is_stated=is_stated)
     body = {
         "id": refund_id, "order_id": history.number, "created_at": DAY.format(20), "refund_line_items": given,
         "processed_at": DAY.format(21), "order_adjustments": adjustments, "refund_shipping_lines": shipped,
-        "total_duties_set": money(0, rng), "duties": [], "transactions": [payment] if money_back else [],
+        "total_duties_set": money(duties, history), "duties": [], "transactions": [payment] if worth else [],
     }  # fmt: skip
     history.events.append({"topic": "refunds/create", "body": body})
-    if status == "success" or not money_back:
-        history.paid -= money_back
+    history.duties, history.fees = history.duties - duties, history.fees - fees
+    if status == "success" or not worth:
+        history.paid -= worth
         history.apart -= apart
+
+
+@dataclass(slots=True)
+class _RefundSum:
+    """What a refund gives back: ``shop`` is the sum of its parts as stated here, ``there`` the buyer's."""
+
+    history: History
+    shop: int = 0
+    there: int = 0
+
+    def add(self, cents: int, *, counts: bool = True) -> dict[str, Any]:
+        """Return a part of the refund; one that is within another part does not count."""
+        if counts:
+            self.shop += convert(cents, self.history)
+            self.there += round(cents * self.history.rate)
+        return money(convert(cents, self.history), self.history)
+
+    def pay(self, number: int, status: str, *, is_stated: bool) -> tuple[dict[str, Any], int]:
+        """Return the payment of all parts, and what it is worth; Shopify converts the sum by itself."""
+        payment = {"id": number, "kind": "refund", "status": status, "amount": text(self.shop),
+                   "currency": "CAD"}  # fmt: skip
+        if not self.history.rate:
+            return payment, self.shop
+        payment |= {"amount": text(self.there), "currency": "USD"}
+        if not is_stated:
+            return payment, self.shop
+        worth = round(self.there / self.history.rate)
+        stated = {"shop_money": {"amount": text(worth), "currency_code": "CAD"}}
+        return payment | {"amount_set": stated}, worth

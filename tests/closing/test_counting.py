@@ -118,6 +118,35 @@ def test_tips_duties_and_rounding_are_apart_from_net_sales(shop: Engine) -> None
     assert (lines["Rounding of cash"], lines["Profit after payments"]) == ("-0.03", "99.97")
 
 
+def test_duties_within_the_prices_are_no_sale_and_no_return(shop: Engine) -> None:
+    sell(shop, line(10, 10_000), duties_cents=2000, duties_included=True, current_duties_cents=500)
+    give_back(shop, 7_000, (10, 1, 7_000, 0), duties_cents=1400)
+
+    found = accounts(shop)
+
+    # Of the duties 5.00 are left and 14.00 were given back: 1.00 was removed, and never charged.
+    assert found == {"gross_sales": 8_100, "returns": -5_600, "duties": 500}
+    assert net_sales(found) == 2_500
+
+
+def test_the_rounding_of_a_converted_order_is_a_part_of_its_gross_sales(shop: Engine) -> None:
+    sell(shop, line(10, 1429, quantity=7), conversion_cents=-3)
+    give_back(shop, 10_000, (10, 7, 10_000, 0))
+
+    found = accounts(shop)
+
+    assert found == {"gross_sales": 10_000, "returns": -10_000}
+    assert net_sales(found) == 0
+
+
+def test_additional_fees_are_apart_from_net_sales(shop: Engine) -> None:
+    sell(shop, line(10, 10_000), additional_fees_cents=900)
+    give_back(shop, 400, additional_fees_cents=400, adjustment_cents=0)
+
+    assert accounts(shop) == {"gross_sales": 10_000, "additional_fees": 500}
+    assert shown(shop)["Additional fees of shipping abroad (not revenue)"] == "5.00"
+
+
 def test_a_refunded_tip_is_no_return(shop: Engine) -> None:
     sell(shop, line(10, 10_000), line(12, 1500, is_tip=True), tip_cents=1500)
     give_back(shop, 11_500, (10, 1, 10_000, 0), (12, 1, 1500, 0), tip_cents=1500)

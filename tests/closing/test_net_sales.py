@@ -25,7 +25,7 @@ EFFECTS: dict[str, Ingest] = {
 HERE = TaxProfile(province="CA-BC")
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(10))
 def test_net_sales_are_what_was_finally_paid_for_goods_and_shipping(engine: Engine, seed: int) -> None:
     rng = Random(seed)
     add_shop(engine)

@@ -122,7 +122,10 @@ def test_every_part_of_an_order_reads_the_same(world: World, samples: Path) -> N
     taxes = [{"title": "PST", "rate": 0.07, "price": "1.40", "channel_liable": True}]
     parts = {
         "processed_at": "2021-07-15T10:00:00-07:00", "test": False, "tax_exempt": True,
-        "total_tip_received": "3.00", "original_total_duties_set": bag(2000),
+        "total_tip_received": "3.00", "original_total_duties_set": bag(2000), "duties_included": True,
+        "presentment_currency": "EUR",
+        "current_total_duties_set": bag(1500), "original_total_additional_fees_set": bag(450),
+        "current_total_additional_fees_set": bag(0),
         "total_cash_rounding_payment_adjustment_set": bag(-20), "location_id": None,
         "total_cash_rounding_refund_adjustment_set": bag(10),
         "shipping_address": {"country_code": "CA", "province_code": None, "province": "British Columbia"},

@@ -37,7 +37,6 @@ select (select coalesce(sum(l.price_cents * l.quantity - l.discount_cents
   from orders o
 """  # noqa: S608 - the texts joined in are this module's
 GIVEN = "select refunded_cents from orders"
-RATE = 7  # a dollar of the shop is 0.70 of the buyer's
 
 
 def text(cents: int) -> str:
@@ -46,18 +45,41 @@ def text(cents: int) -> str:
 
 
 def bag(cents: int) -> dict[str, Any]:
-    """An amount in the shop's currency and in the buyer's, which is ten times RATE percent of it."""
-    return {
-        "shop_money": {"amount": text(cents), "currency_code": "CAD"},
-        "presentment_money": {"amount": text(cents * RATE // 10), "currency_code": "USD"},
-    }
+    """An amount in the shop's currency, which the buyer pays in too."""
+    money = {"amount": text(cents), "currency_code": "CAD"}
+    return {"shop_money": money, "presentment_money": money}
+
+
+def abroad(cents: int, rate: float) -> tuple[int, int]:
+    """About ``cents`` of the shop: what they are worth at ``rate`` there, and what that is worth here."""
+    there = round(cents * rate)
+    return round(there / rate), there
+
+
+def sum_parts(body: dict[str, Any], currency: str, *, taxes_included: bool) -> int:
+    """What the parts of a refund come to in a currency, once each."""
+
+    def cents(of: dict[str, Any], name: str, side: str) -> int:
+        return round(float(of.get(name, bag(0))[side]["amount"]) * 100)
+
+    side = "shop_money" if currency == "CAD" else "presentment_money"
+    lines, shipping = body["refund_line_items"], body.get("refund_shipping_lines", [])
+    return (
+        sum(cents(one, "subtotal_set", side) for one in lines)
+        + sum(0 if taxes_included else cents(one, "total_tax_set", side) for one in lines)
+        + sum(cents(one, f"{name}_amount_set", side) for one in shipping for name in ("subtotal", "tax"))
+        + cents(body, "total_duties_set", side)
+        - sum(cents(one, "amount_set", side) for one in body.get("order_adjustments", [])
+              if one["kind"] != "shipping_refund")
+    )  # fmt: skip
 
 
 @dataclass
 class History:
     """An order, its edits and its refunds, and the money that really moved."""
 
-    is_foreign: bool = False
+    rate: float = 0.0
+    is_stated: bool = False
     taxes_included: bool = False
     lines: list[dict[str, Any]] = field(default_factory=list)
     total: int = 0
@@ -96,21 +118,49 @@ class History:
         made = item("order_ingest", body | fields, event_topic="orders/updated")
         self.events.append((ingest_orders, made))
 
-    def give_back(self, minute: int, money: int, status: str, *, until: str = "", **parts: Any) -> None:
-        """A refund whose payment is ``status``, and later ``until`` by an event of its own."""
+    @property
+    def is_foreign(self) -> bool:
+        """The buyer pays in a currency that is not the shop's, at ``rate``."""
+        return self.rate > 0
+
+    def bag(self, cents: int) -> dict[str, Any]:
+        """An amount in the shop's currency and in the buyer's, each rounded by itself."""
+        if not self.is_foreign:
+            return bag(cents)
+        here, there = abroad(cents, self.rate)
+        return {
+            "shop_money": {"amount": text(here), "currency_code": "CAD"},
+            "presentment_money": {"amount": text(there), "currency_code": "USD"},
+        }
+
+    def give_back(
+        self, minute: int, money: int, status: str, *, until: str = "", beyond: int = 0, **parts: Any
+    ) -> None:
+        """A refund whose payment is ``status``, and later ``until`` by an event of its own.
+
+        A foreign one pays its parts in the buyer's currency and ``beyond`` them; Shopify converts the whole.
+        """
         refund_id, payment = ORDER + 500 + next(self.ids), ORDER + 700 + next(self.ids)
-        worth = money * RATE // 10 if self.is_foreign else money
-        moved = {
-            "id": payment, "order_id": ORDER, "kind": "refund", "status": status, "amount": text(worth),
-            "currency": "USD" if self.is_foreign else "CAD", "created_at": at(minute),
-        }  # fmt: skip
         body = {
             "id": refund_id, "order_id": ORDER, "created_at": at(minute), "refund_line_items": [],
-            "total_duties_set": bag(0), "transactions": [moved] if money else [],
+            "total_duties_set": self.bag(0), "transactions": [],
+        } | parts  # fmt: skip
+        moved = {
+            "id": payment, "order_id": ORDER, "kind": "refund", "status": status, "amount": text(money),
+            "currency": "CAD", "created_at": at(minute),
         }  # fmt: skip
-        self.events.append(
-            (ingest_refunds, item("refund_ingest", body | parts, event_topic="refunds/create"))
-        )
+        if self.is_foreign and money:
+            there = sum_parts(body, "USD", taxes_included=self.taxes_included) + round(beyond * self.rate)
+            money = round(there / self.rate)
+            moved |= {"amount": text(there), "currency": "USD"}
+            if self.is_stated:
+                shop = {"amount": text(money), "currency_code": "CAD"}
+                moved |= {"amount_set": {"shop_money": shop}}
+            else:
+                money = sum_parts(body, "CAD", taxes_included=self.taxes_included)
+        if money:
+            body["transactions"] = [moved]
+        self.events.append((ingest_refunds, item("refund_ingest", body, event_topic="refunds/create")))
         if until and money:
             told = item("", moved | {"status": until}, event_topic="order_transactions/create")
             self.events.append((ingest_order_transactions, told))
@@ -119,19 +169,19 @@ class History:
 
     def gone(self, sold: dict[str, Any]) -> list[dict[str, Any]]:
         """The whole of a line, given back."""
-        worth = {"subtotal_set": bag(sold["net"]), "total_tax_set": bag(sold["tax"])}
+        worth = {"subtotal_set": self.bag(sold["net"]), "total_tax_set": self.bag(sold["tax"])}
         return [
             {"id": ORDER + 900 + next(self.ids), "line_item_id": sold["id"], "quantity": sold["quantity"],
              "restock_type": "no_restock", **worth}
         ]  # fmt: skip
 
+    def discrepancy(self, cents: int) -> list[dict[str, Any]]:
+        """The customer gets ``cents`` more than the other parts."""
+        return [{"kind": "refund_discrepancy", "amount": text(-cents), "amount_set": self.bag(-cents)}]
 
-def discrepancy(cents: int) -> list[dict[str, Any]]:
-    """The customer gets ``cents`` more than the other parts."""
-    return [{"kind": "refund_discrepancy", "amount": text(-cents), "amount_set": bag(-cents)}]
 
-
-twenties = st.integers(0, 40).map(lambda notes: notes * 2000)  # with their taxes exact in both currencies
+prices = st.integers(0, 90_000)
+rates = st.sampled_from([0.0, 0.0, 0.7, 0.6173, 0.7391, 1.0873, 5.21])
 states = st.sampled_from(
     [("success", ""), ("success", ""), ("pending", "success"), ("pending", ""), ("failure", "")]
 )
@@ -140,10 +190,10 @@ states = st.sampled_from(
 @st.composite
 def histories(draw: st.DrawFn) -> History:
     """A sale paid in full, or by a deposit, and what came of it."""
-    story = History(is_foreign=draw(st.booleans()), taxes_included=draw(st.booleans()))
-    whole = [story.sell(2000 + draw(twenties), draw(st.integers(1, 3)), draw(st.sampled_from([0, 2000])))
-             for _ in range(draw(st.integers(1, 3)))]  # fmt: skip
-    shipping, tip, duties = draw(twenties), draw(twenties), draw(twenties)
+    story = History(rate=draw(rates), is_stated=draw(st.booleans()), taxes_included=draw(st.booleans()))
+    whole = [story.sell(2000 + draw(prices), draw(st.integers(1, 3)), draw(st.sampled_from([0, 1999])))
+             for _ in range(draw(st.integers(1, 4)))]  # fmt: skip
+    shipping, tip, duties = draw(prices), draw(prices), draw(prices)
     story.parts = {"shipping": shipping, "shipping_tax": shipping // 20, "tip": tip, "duties": duties,
                    "rounding": draw(st.sampled_from([0, 0, 2, -2]))}  # fmt: skip
     with_tax = 0 if story.taxes_included else shipping // 20
@@ -152,24 +202,29 @@ def histories(draw: st.DrawFn) -> History:
     story.tell_order(0)
     first = whole[0]
     kind = draw(
-        st.sampled_from(["goods", "gesture", "shipping", "tip", "exchange", "deposit", "edit", "none"])
+        st.sampled_from(
+            ["goods", "each", "gesture", "shipping", "tip", "exchange", "deposit", "edit", "none"]
+        )
     )
     status, until = draw(states)
     given = {"status": status, "until": until}
     if kind == "goods":
         more = draw(st.sampled_from([0, 300, -300]))
         story.give_back(1, first["worth"] + more, refund_line_items=story.gone(first),
-                        order_adjustments=discrepancy(more) if more else [], **given)  # fmt: skip
+                        order_adjustments=story.discrepancy(more) if more else [], **given)  # fmt: skip
+    elif kind == "each":
+        for minute, sold in enumerate(whole, start=1):
+            story.give_back(minute, sold["worth"], "success", refund_line_items=story.gone(sold))
     elif kind == "gesture":
-        story.give_back(1, 700, order_adjustments=discrepancy(700), **given)
+        story.give_back(1, 700, order_adjustments=story.discrepancy(700), **given)
     elif kind == "shipping" and shipping:
         net = shipping - (shipping // 20 if story.taxes_included else 0)
-        line = {"subtotal_amount_set": bag(net), "tax_amount_set": bag(shipping // 20)}
+        line = {"subtotal_amount_set": story.bag(net), "tax_amount_set": story.bag(shipping // 20)}
         twice = {"kind": "shipping_refund", "amount": text(-net), "tax_amount": text(-(shipping // 20))}
         story.give_back(1, shipping + with_tax + duties, refund_shipping_lines=[line],
-                        order_adjustments=[twice], total_duties_set=bag(duties), **given)  # fmt: skip
-    elif kind == "tip" and not story.is_foreign:
-        story.give_back(1, first["worth"] + tip, refund_line_items=story.gone(first), **given)
+                        order_adjustments=[twice], total_duties_set=story.bag(duties), **given)  # fmt: skip
+    elif kind == "tip" and story.is_stated:
+        story.give_back(1, first["worth"] + tip, refund_line_items=story.gone(first), beyond=tip, **given)
     elif kind == "exchange" and not story.is_foreign:
         credit = story.sell(max(100, first["worth"] // 2), 1, 0)["worth"]
         story.tell_order(2)

@@ -166,6 +166,46 @@ def test_tips_duties_rounding_and_exemptions_have_columns_of_their_own(engine: E
     ]  # fmt: skip
 
 
+def test_fees_that_an_order_has_no_more_are_the_part_of_its_refund_that_no_field_states(
+    engine: Engine,
+) -> None:
+    add_shop(engine)
+    fees = {
+        f"{state}_total_additional_fees_set": {"shop_money": {"amount": amount, "currency_code": "CAD"}}
+        for state, amount in (("original", "9.00"), ("current", "4.00"))
+    }
+    ingest(engine, ingest_refunds, refund(amount="20.00", refund_line_items=[], order_adjustments=[]))
+    ingest(engine, ingest_orders, order(**fees))
+
+    assert rows(engine, "select additional_fees_cents, current_additional_fees_cents from orders") == [
+        (900, 400)
+    ]
+    assert rows(engine, "select additional_fees_cents, unexplained_cents from order_refunds") == [(500, 1500)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "cents"),
+    [
+        ({"presentment_currency": "USD"}, -3),
+        ({"presentment_currency": "USD", "total_price": "108.97"}, 0),
+        ({"presentment_currency": "USD", "total_price": "120.00"}, 0),
+        ({"presentment_currency": "CAD"}, 0),
+        ({}, 0),
+    ],
+)
+def test_what_rounding_left_between_a_converted_total_and_its_parts_is_stored(
+    engine: Engine, fields: dict[str, Any], cents: int
+) -> None:
+    sold = line(quantity=7, price="14.29") | {
+        "tax_lines": [GST | {"price": "5.00"}],
+        "total_discount": "1.06",
+    }
+    shipped = {"total_shipping_price_set": {"shop_money": {"amount": "5.00", "currency_code": "CAD"}}}
+    ingest(engine, ingest_orders, order(**{"lines": [sold], "total_price": "108.94"} | shipped | fields))
+
+    assert rows(engine, "select conversion_cents from orders") == [(cents,)]
+
+
 def test_a_test_order_and_its_refund_leave_stock_alone(engine: Engine) -> None:
     ingest(engine, ingest_orders, order(test=True))
     ingest(engine, ingest_refunds, refund())

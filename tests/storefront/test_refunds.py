@@ -159,6 +159,36 @@ def test_money_in_the_buyers_currency_is_worth_what_the_parts_are_worth(engine: 
     assert rows(engine, "select currency from order_refunds") == [("CAD",)]
 
 
+def test_foreign_payments_that_pay_all_parts_are_together_worth_them(engine: Engine) -> None:
+    add_shop(engine)
+    ingest(engine, ingest_orders, order())
+    parts = [
+        {"id": n, "line_item_id": ORDER + 1, "quantity": 0, "subtotal_set": shop_money("3.33")}
+        for n in (1, 2, 3)
+    ]
+    paid = [
+        paid_back(status, amount, currency="EUR") | {"id": n}
+        for n, (status, amount) in enumerate(
+            (("failure", "3.00"), ("success", "1.00"), ("success", "2.00")), start=1
+        )
+    ]
+    ingest(engine, ingest_refunds, refund(refund_line_items=parts, transactions=paid))
+
+    cents = "select (t ->> 'cents')::int from order_refunds, jsonb_array_elements(transactions) t order by 1"
+    assert rows(engine, cents) == [(333,), (666,), (999,)]
+    assert rows(engine, BOOKED) == [("success", 999, 0, 0, 0, 999)]
+
+
+def test_a_cent_between_a_foreign_payment_and_its_parts_is_unexplained_with_its_sign(engine: Engine) -> None:
+    add_shop(engine)
+    ingest(engine, ingest_orders, order())
+    part = [{"id": 1, "line_item_id": ORDER + 1, "quantity": 1, "subtotal_set": shop_money("1.50")}]
+    stated = paid_back("success", "1.00", currency="EUR") | {"amount_set": shop_money("1.49")}
+    ingest(engine, ingest_refunds, refund(refund_line_items=part, transactions=[stated]))
+
+    assert rows(engine, BOOKED) == [("success", 149, 0, 0, -1, 149)]
+
+
 def test_money_that_nothing_states_in_the_shops_currency_waits_for_what_does(engine: Engine) -> None:
     add_shop(engine)
     bare = {"refund_line_items": [], "total_duties_set": {"shop_money": {"currency_code": "CAD"}}}
