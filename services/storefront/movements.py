@@ -50,7 +50,10 @@ _OF_ORDERS = """
 select v.gid, m.shop_id, m.source, m.sku, m.delta, m.at, m.variant_id
   from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)
   join order_lines l on l.shop_id = v.shop_id and l.order_gid = v.gid
-  join stock_movements m on m.shop_id = l.shop_id and m.source = 'order-line:' || l.line_id
+  join stock_movements m on m.shop_id = l.shop_id
+       and m.source in ('order-line:' || l.line_id,
+                        'order-line:' || l.line_id || ':' || split_part(v.gid, '/', 5))
+       and (m.order_id is null or v.gid = 'gid://shopify/Order/' || m.order_id)
 """
 
 

@@ -41,6 +41,8 @@ NOBODYS = {
     "shop_config": "the owner and the staff, who are no customers of the shop; figures of its last night",
     "shops": "the shop itself",
     "stock_movements": "skus, and ids of lines",
+    "stock_pool_items": "names of pools, skus and figures",
+    "stock_pools": "names of pools",
     "storefronts": "the shop as Shopify describes it",
     "transactions": "Stripe's ids, amounts, statuses and reasons; no name, no address, no card",
     "variants": "what the shop sells",

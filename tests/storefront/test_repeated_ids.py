@@ -6,12 +6,14 @@ import pytest
 from sqlalchemy import Engine
 
 from services.ledger.work import WorkItem
+from services.storefront.beside.fulfillment_orders import ingest_fulfillment_orders
 from services.storefront.order_transactions import ingest_order_transactions
 from services.storefront.orders import ingest_orders
 from services.storefront.products import ingest_products
 from services.storefront.refunds import ingest_refunds
 from services.storefront.stock import ingest_inventory_levels
 from tests.storefront.bodies import (
+    ITEM,
     LOCATION,
     ORDER,
     Ingest,
@@ -28,6 +30,7 @@ from tests.storefront.bodies import (
     rows,
     verdicts,
 )  # fmt: skip
+from tests.storefront.test_stock import routed
 
 OTHER = ORDER + 50
 SHARED = "line_items[0].id is that of a line of another order: both are recorded"
@@ -152,3 +155,17 @@ def test_an_order_that_cannot_be_read_is_refused_alone_beside_one_with_its_line(
     odd = order(number=OTHER, lines=[line(ORDER + 1)], created_at="2026")
 
     assert verdicts(ingest(engine, ingest_orders, order(), odd)) == ["done", "shopify.unreadable_order"]
+
+
+def test_the_location_of_an_order_moves_its_own_line_where_another_has_the_lines_id(engine: Engine) -> None:
+    add_shop(engine)
+    ingest(engine, ingest_products, product(), product("CUP", number=ITEM + 1, variant=6))
+    for place in (LOCATION, LOCATION + 1):
+        ingest(engine, ingest_inventory_levels, level(9, -30, location=place, number=ITEM + 1))
+    count_levels(engine)
+    cups = line(ORDER + 1, "CUP", quantity=3) | {"variant_id": 6}
+    ingest(engine, ingest_orders, order(), order(number=OTHER, lines=[cups]))
+
+    ingest(engine, ingest_fulfillment_orders, routed(LOCATION + 1, order_id=OTHER))
+
+    assert rows(engine, "select available from inventory_levels order by location_id") == [(9,), (6,)]

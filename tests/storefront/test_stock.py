@@ -276,10 +276,10 @@ def test_level_has_the_sku_that_only_its_inventory_item_states(engine: Engine) -
     assert rows(engine, LEVELS) == [(LOCATION, "PLATE", 10, 10)]
 
 
-def routed(location: int, number: int = 1) -> WorkItem:
+def routed(location: int, number: int = 1, order_id: int = ORDER) -> WorkItem:
     """A fulfilment order of the order, assigned to ``location``."""
     one = {
-        "id": f"gid://shopify/FulfillmentOrder/{number}", "order_id": ORDER, "status": "open",
+        "id": f"gid://shopify/FulfillmentOrder/{number}", "order_id": order_id, "status": "open",
         "assigned_location_id": location,
     }  # fmt: skip
     topic = "fulfillment_orders/order_routing_complete"
