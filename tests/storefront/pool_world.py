@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -114,7 +114,8 @@ class Shopify:
         for asked in () if refused else quantities:
             self.writes.append(Write(asked.place, self.levels[asked.place], asked.quantity))
             self.change(asked.place, asked.quantity)
-        self.answers[key] = SetResult(self.world.now.replace(microsecond=0), {**refused})
+        at = (self.world.now + self.world.answers_ahead).replace(microsecond=0)
+        self.answers[key] = SetResult(at, {**refused})
 
 
 class World:
@@ -125,6 +126,8 @@ class World:
         self.turn = threading.RLock()  # calls to the three shops go out side by side
         self.is_busy = False
         self.is_prompt = False
+        self.during: list[Callable[[], None]] = []
+        self.answers_ahead = timedelta()
         self.shops = {shop_id: Shopify(self, shop_id) for shop_id in (1, 2, 3)}
         self.model = dict.fromkeys(SKUS, pieces)
         self.changes = 0
@@ -188,8 +191,10 @@ class World:
             mine = mine[size:]
 
     def go_on(self) -> None:
-        """While a call is under way, people buy and webhooks arrive (``is_busy``), or these at once."""
+        """While a call is under way: the next of ``during``, webhooks (``is_prompt``), sales (``is_busy``)."""
         with self.turn:
+            if self.during:
+                self.during.pop()()
             if self.is_prompt:
                 for shop in self.shops.values():
                     self.deliver(shop)

@@ -1,14 +1,18 @@
 """Several shops sell from one shelf: one figure, moved by what Shopify reports and by nothing else."""
 
 import random
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine
 
 from services.core.db import transaction
+from services.storefront.levels import Level
 from services.storefront.orders import ingest_orders
 from services.storefront.pool_links import set_buffer
-from tests.storefront.bodies import NOW, ingest, line, order, rows
+from services.storefront.pool_rows import record_written
+from services.storefront.stock import ingest_inventory_levels
+from tests.storefront.bodies import LOCATION, NOW, ingest, item, line, order, rows
 from tests.storefront.pool_world import POOL, WHO, World, fresh
 
 FAULTS = ("answer lost", "not sent", "throttled", "read")
@@ -144,6 +148,92 @@ def test_oversell_is_one_incident_that_names_both_orders_and_ends_with_a_restock
     assert world.count_writes() - writes == 3, (
         "one piece is owed, so the shop of the restock has one less too"
     )
+
+
+def test_shop_that_sold_beyond_its_own_stock_is_not_pushed_to_zero(engine: Engine) -> None:
+    world = fresh(engine, 1)
+
+    world.sell(1, "MUG", 2)
+    world.settle()
+
+    assert world.figures()["MUG"] == -1
+    assert [world.held()[shop_id]["MUG"] for shop_id in (1, 2, 3)] == [-1, 0, 0]
+    assert world.shops[1].writes == []
+
+
+def test_level_that_was_off_the_shelf_moves_nothing_when_it_is_back(engine: Engine) -> None:
+    world = fresh(engine, 10)
+    shop, place = world.shops[2], world.place(2, "MUG")
+    gone = {"inventory_item_id": place.inventory_item_id, "location_id": place.location_id}
+    off = item("inventory_level_ingest", gone, shop_id=2, event_topic="inventory_levels/disconnect")
+    ingest(engine, ingest_inventory_levels, off._replace(received_at=world.now))
+    world.wait(60)
+    world.sell(1, "MUG", 1)
+    world.settle()
+    assert shop.writes == []
+
+    shop.change(place, 0)
+    world.settle()
+
+    assert world.figures()["MUG"] == 9
+    assert world.is_held({"CUP": 10, "MUG": 9})
+
+
+def test_sale_right_after_a_push_counts_though_the_answer_is_dated_later(engine: Engine) -> None:
+    """Shopify dates the call and the level by clocks of its own, a second apart."""
+    world = fresh(engine, 10)
+    world.answers_ahead = timedelta(seconds=1)
+    world.sell(1, "MUG", 1)
+    world.deliver(world.shops[1])
+    world.push()
+
+    world.sell(2, "MUG", 2)
+    world.settle()
+
+    assert world.figures()["MUG"] == 7
+    assert world.is_held({"CUP": 10, "MUG": 7})
+
+
+def test_reading_during_which_a_doubt_came_is_done_once_more(engine: Engine) -> None:
+    world = fresh(engine, 10)
+    for _ in range(2):
+        world.sell(2, "MUG", 1)
+        world.deliver(world.shops[2])
+    assert rows(engine, "select shop_id, doubts from inventory_levels where doubts > 0") == [(2, 1)]
+
+    def sell_more() -> None:
+        world.sell(2, "MUG", 1)
+        world.deliver(world.shops[2])
+
+    world.during = [sell_more]
+    world.push()
+    world.settle()
+
+    assert world.figures()["MUG"] == 7
+    assert world.is_held({"CUP": 10, "MUG": 7})
+
+
+def test_webhook_that_missed_a_call_under_way_is_made_good_by_a_reading(engine: Engine) -> None:
+    """It was worked while the call's intent was not committed: a sale and a restock of before the call."""
+    world = fresh(engine, 10)
+    shop, place, level = world.shops[2], world.place(2, "MUG"), Level(2, 2001, LOCATION, "MUG")
+    for pieces in (1, -1):
+        world.sell(2, "MUG", pieces)
+        world.wait(10)
+    sold, restocked = shop.webhooks
+    ingest(engine, ingest_inventory_levels, sold)
+    shop.change(place, 8)
+    with transaction(engine) as tx:
+        record_written(tx, [(level, 8, 10, world.now.replace(microsecond=0))], NOW)
+    assert rows(
+        engine, "select shopify_available, doubts from inventory_levels where shop_id = 2 and sku = 'MUG'"
+    ) == [(7, 1)]
+
+    ingest(engine, ingest_inventory_levels, restocked)
+    world.settle()
+
+    assert world.figures()["MUG"] == 10
+    assert world.is_held({"CUP": 10, "MUG": 10})
 
 
 @pytest.mark.parametrize("seed", range(12))
