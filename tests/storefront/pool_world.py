@@ -191,7 +191,7 @@ class World:
             mine = mine[size:]
 
     def go_on(self) -> None:
-        """While a call is under way: the next of ``during``, webhooks (``is_prompt``), sales (``is_busy``)."""
+        """While a call is under way: one of ``during``, webhooks (``is_prompt``), sales (``is_busy``)."""
         with self.turn:
             if self.during:
                 self.during.pop()()
