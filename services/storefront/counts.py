@@ -22,6 +22,8 @@ from services.ledger.said import Change
 from services.providers.shopify_admin import HeldLevel, Place
 from services.storefront.level_moves import find_owners, recount_levels
 from services.storefront.levels import Level, LevelKey, Shift, level_arrays, lock_levels, lock_stock
+from services.storefront.pool_orders import refresh_oversold
+from services.storefront.pool_rows import LAST_HELD
 from services.storefront.push_plan import Cause, plan_pushes
 from services.storefront.said_stock import level_label, level_row_id, say_level
 from services.storefront.stock import item_lock
@@ -70,16 +72,18 @@ update inventory_levels set counted_available = counted_available + %(delta)s
  where shop_id = %(shop_id)s and inventory_item_id = %(item)s and location_id = %(location)s
 """
 
-_RELEASE = """
+_RELEASE = f"""
 update inventory_levels l
    set counted_available = null, counted_at = null, pool = null, pool_sku = null, doubts = 0,
        changed_at = %(now)s,
-       available = coalesce(shopify_available, observed_available)
+       available = case when l.pool is null then coalesce(shopify_available, observed_available)
+                        else {LAST_HELD} end,
+       shopify_available = case when l.pool is null then shopify_available else {LAST_HELD} end
   from (select shop_id, inventory_item_id, location_id, available as before from inventory_levels
          where shop_id = %(shop_id)s and (counted_at is not null or pool is not null)) b
  where l.shop_id = b.shop_id and l.inventory_item_id = b.inventory_item_id and l.location_id = b.location_id
 returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, b.before, l.available
-"""
+"""  # noqa: S608
 
 _FIND_OURS = """
 select shop_id, inventory_item_id, location_id from inventory_levels
@@ -89,6 +93,7 @@ select shop_id, inventory_item_id, location_id from inventory_levels
 _FORGET_GOODS = """
 delete from stock_pool_items i
  where not exists (select from inventory_levels l where l.pool = i.pool and l.pool_sku = i.sku)
+returning pool, sku
 """
 
 _FIND_ITEMS = """
@@ -213,7 +218,8 @@ def release_levels(tx: Connection, shop_id: int, now: datetime, *, by: str, requ
     said = [
         say_level(Level(*row[:4]), Change(row[4], row[5]), "the shop's stock owner: Shopify") for row in rows
     ]
-    tx.exec_driver_sql(_FORGET_GOODS)
+    gone = {(row[0], row[1]) for row in tx.exec_driver_sql(_FORGET_GOODS)}
+    refresh_oversold(tx, gone, now)
     _record(tx, shop_id, [], said, now, action="stock.owner", by=by, request_id=request_id)
     return len(rows)
 

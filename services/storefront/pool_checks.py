@@ -65,7 +65,9 @@ select v.n, i.item, coalesce(t.is_tracked, true),
        (select string_agg(o.location_id || ' (' || o.available || ' pieces)', ', ' order by o.location_id)
           from inventory_levels o
          where o.shop_id = v.shop_id and o.inventory_item_id = i.item and o.location_id <> v.location
-           and o.disconnected_at is null and o.available <> 0)
+           and o.disconnected_at is null and o.available <> 0),
+       (select l.pool_sku from inventory_levels l
+         where l.shop_id = v.shop_id and l.inventory_item_id = i.item and l.location_id = v.location)
   from unnest(%(n)s::int[], %(shop_id)s::int[], %(sku)s::text[], %(location)s::bigint[])
        as v(n, shop_id, sku, location)
  cross join lateral (
@@ -129,7 +131,7 @@ def check_links(tx: Connection, wanted: Sequence[Wanted]) -> tuple[list[Link], l
     items: dict[int, list[Sequence[object]]] = {}
     for row in tx.exec_driver_sql(_FIND_ITEMS, values):
         items.setdefault(row[0], []).append(row[1:])
-    links: list[Link] = []
+    links: dict[LevelKey, Link] = {}
     faults: list[str] = []
     for number, one in enumerate(sold):
         found = items.get(number, [])
@@ -137,13 +139,16 @@ def check_links(tx: Connection, wanted: Sequence[Wanted]) -> tuple[list[Link], l
             faults.append(fault)
         else:
             item = int(str(found[0][0]))
-            links.append(Link(one.sku, one.shop, Place(item, int(one.shop.stock_location_id))))
-    return links, faults
+            link = Link(one.sku, one.shop, Place(item, int(one.shop.stock_location_id)))
+            if (other := links.setdefault(link.key, link)).sku != one.sku:
+                both = f"{other.sku!r} and {one.sku!r} of the pool would both be it"
+                faults.append(f"{one.shop.slug}: sku={one.shop_sku!r}: {both}: name each item once")
+    return list(links.values()), faults
 
 
 def _find_fault(one: Wanted, found: Sequence[Sequence[object]]) -> str:
     slug, here = one.shop.slug, one.shop.stock_location_id
-    item, is_tracked, is_here, elsewhere = found[0] if found else (0, True, True, None)
+    item, is_tracked, is_here, elsewhere, linked = found[0] if found else (0, True, True, None, None)
     checks = (
         (not here, f"the shop names no location: `fleet shops set {slug} --stock-location-id N`"),
         (
@@ -160,6 +165,10 @@ def _find_fault(one: Wanted, found: Sequence[Sequence[object]]) -> str:
         (
             elsewhere is not None,
             f"item {item} has stock elsewhere, at {elsewhere}: move it to location {here} in Shopify",
+        ),
+        (
+            linked not in (None, one.sku),
+            f"item {item} is {linked!r} of a pool already: take that out first with --sku {linked} --remove",
         ),
     )
     fault = next((what for is_wrong, what in checks if is_wrong), "")

@@ -15,7 +15,8 @@ from services.providers.shopify_admin import HeldLevel, Place
 from services.storefront.levels import Level, LevelKey, level_arrays, lock_levels, lock_stock
 from services.storefront.pool_checks import Link, PoolRefused, find_linked, find_members
 from services.storefront.pool_orders import refresh_oversold
-from services.storefront.pool_rows import show_pools
+from services.storefront.pool_rows import LAST_HELD, show_pools
+from services.storefront.push_batch import INTENT, LOST
 from services.storefront.push_plan import Cause, plan_pushes
 from services.storefront.said_stock import level_label
 from services.storefront.stock import item_lock
@@ -44,14 +45,33 @@ update inventory_levels l
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[], %(sku)s::text[],
               %(held)s::int[], %(at)s::timestamptz[]) as v(shop_id, item, location, sku, held, at)
  where l.shop_id = v.shop_id and l.inventory_item_id = v.item and l.location_id = v.location
-   and l.observed_at <= v.at
+   and l.observed_at <= v.at and l.pool is null
 returning l.shop_id, l.inventory_item_id, l.location_id
 """
 
-_TAKE_OUT = """
+_TAKE_OUT = f"""
 update inventory_levels l
-   set pool = null, pool_sku = null, doubts = 0, available = shopify_available, changed_at = %(now)s
+   set pool = null, pool_sku = null, doubts = 0, available = {LAST_HELD}, shopify_available = {LAST_HELD},
+       changed_at = %(now)s
  where l.pool = %(pool)s and l.pool_sku = any(%(sku)s::text[])
+"""  # noqa: S608
+
+# A call whose answer is still awaited may or may not be in what was read. One that was given up is in it, as
+# far as anybody can tell.
+_FIND_UNANSWERED = """
+select o.shop_id, split_part(o.key, ':', 1)::bigint, split_part(o.key, ':', 2)::bigint
+  from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
+  join work_queue o on o.topic = 'inventory_push' and o.shop_id = v.shop_id
+                   and o.key = v.item || ':' || v.location
+ where o.status in ('pending', 'error') and o.payload ? 'quantity'
+"""
+
+_FORGET_CALLS = """
+update work_queue o set payload = o.payload - %(names)s::text[]
+  from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
+ where o.topic = 'inventory_push' and o.shop_id = v.shop_id and o.key = v.item || ':' || v.location
+   and o.status in ('pending', 'error', 'dead', 'discarded')
+   and (o.payload ? 'quantity' or o.payload ? 'lost')
 """
 
 _FORGET_GOODS = "delete from stock_pool_items where pool = %(pool)s and sku = any(%(sku)s::text[])"
@@ -113,6 +133,7 @@ def record_links(
     """
     skus = {one.sku for one in links}
     _lock(tx, pool, [one.key for one in links], skus)
+    _check_still(tx, pool, links)
     tx.exec_driver_sql(_SET_BUFFER, {"pool": pool, "pieces": None})
     values = {"pool": pool, "now": now}
     goods = {
@@ -136,8 +157,7 @@ def record_links(
 
 def set_buffer(tx: Connection, pool: str, pieces: int, now: datetime, *, by: str, request_id: str) -> int:
     """The pool keeps ``pieces`` of each of its goods from sale; return how many levels are pushed for it."""
-    skus = {one.sku for one in find_linked(tx, pool)}
-    _lock(tx, pool, [], skus)
+    skus = _lock(tx, pool, [])
     tx.exec_driver_sql(_SET_BUFFER, {"pool": pool, "pieces": pieces})
     pushes = _push(tx, pool, skus, now, request_id)
     row = Mutation("stock_pools", pool, f"pool {pool} keeps {pieces} of each sku back", None,
@@ -161,12 +181,36 @@ def take_out(
     return count
 
 
-def _lock(tx: Connection, pool: str, keys: Sequence[LevelKey], skus: Collection[str]) -> None:
-    """The levels of ``keys`` and of the pool's ``skus`` are locked, and nobody else links any."""
+def _check_still(tx: Connection, pool: str, links: Sequence[Link]) -> None:
+    """Return if the shops are in the pool and no call for the levels is under way; else ``PoolRefused``.
+
+    Calls that were given up are forgotten: what was read at Shopify tells what became of them.
+    """
+    members = {shop.id: shop.stock_location_id for shop in find_members(tx, pool)}
+    if gone := sorted({o.shop.slug for o in links if members.get(o.shop.id) != str(o.place.location_id)}):
+        raise PoolRefused(f"{', '.join(gone)}: not in pool {pool} any more, or at another location")
+    arrays = level_arrays([one.key for one in links])
+    unanswered = {(row[0], row[1], row[2]) for row in tx.exec_driver_sql(_FIND_UNANSWERED, arrays)}
+    if waiting := [f"{one.sku} of {one.shop.slug}" for one in links if one.key in unanswered]:
+        raise PoolRefused(
+            f"{', '.join(waiting)}: a push of the level has no answer yet: run it again when "
+            "`fleet work list --topic inventory_push` shows it as done"
+        )
+    tx.exec_driver_sql(_FORGET_CALLS, arrays | {"names": [*INTENT, LOST]})
+
+
+def _lock(
+    tx: Connection, pool: str, keys: Sequence[LevelKey], skus: Collection[str] | None = None
+) -> set[str]:
+    """The levels of ``keys`` and of the pool's ``skus`` (None: all) are locked, and nobody else links any.
+
+    Returns the skus that are in the pool.
+    """
     lock_objects(tx, {(shop_id, item_lock(item)) for shop_id, item, _ in keys})
     lock_stock(tx, {*(shop.id for shop in find_members(tx, pool)), *(key[0] for key in keys)})
-    of_pool = [one.key for one in find_linked(tx, pool) if one.sku in skus]
-    lock_levels(tx, {*keys, *of_pool})
+    linked = find_linked(tx, pool)
+    lock_levels(tx, {*keys, *(one.key for one in linked if skus is None or one.sku in skus)})
+    return {one.sku for one in linked}
 
 
 def _push(tx: Connection, pool: str, skus: Collection[str], now: datetime, request_id: str) -> int:

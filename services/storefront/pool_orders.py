@@ -93,6 +93,8 @@ def refresh_oversold(tx: Connection, goods: Collection[tuple[str, str]], now: da
             f"Send one from elsewhere, cancel one, or restock: `fleet stock pools {pool}`."
         )
         incidents.append(Incident(None, OVERSOLD, f"{pool} {sku}", "P2", summary))
+    for pool, sku in set(goods) - {key[:2] for key in sales}:
+        resolve_incident(tx, None, OVERSOLD, f"{pool} {sku}", now, "It is not in the pool any more.")
     record_incidents(tx, incidents, now)
 
 

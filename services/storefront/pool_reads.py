@@ -6,7 +6,7 @@ for a call whose answer was lost.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -14,7 +14,7 @@ from services.storefront.levels import LevelKey
 from services.storefront.newest import UNTOLD
 from services.storefront.pool_rows import find_pool_levels
 from services.storefront.pools import PoolChanges, Seen, Signal, record_signals
-from services.storefront.push_batch import Doubt
+from services.storefront.push_batch import LOST, Doubt
 
 
 class PoolRead(NamedTuple):
@@ -35,13 +35,14 @@ class PoolRead(NamedTuple):
 def record_pool_reads(tx: Connection, reads: Mapping[LevelKey, PoolRead], now: datetime) -> PoolChanges:
     """Every pool has moved by what was read of its levels; one that changed meanwhile is read again.
 
-    Where the answer of a call was lost, the call counts as done if Shopify holds what it asked for. If
-    Shopify holds something else, the lower figure for the pool is taken: what is sold twice costs more than
-    what is not offered. Keys that are of no pool are passed over. The caller holds the rows.
+    Where the answer of a call was lost, the call counts as done if Shopify holds what it asked for, and as
+    not done if Shopify has not changed the level since it was known. Otherwise the lower figure for the pool
+    is taken: what is sold twice costs more than what is not offered. Keys that are of no pool are passed
+    over. The caller holds the rows.
     """
     signals: list[Signal] = []
     seen: list[Seen] = []
-    found = find_pool_levels(tx, reads, now)
+    found = find_pool_levels(tx, reads)
     for key, here in found.items():
         read = reads[key]
         if (here.known, here.known_at, here.doubts) != (read.known, read.known_at, read.doubts):
@@ -60,4 +61,19 @@ def own_change(read: PoolRead) -> int:
     if read.doubt is None or read.doubt.change_from is None:
         return 0
     change = read.doubt.quantity - read.doubt.change_from
+    is_unchanged = read.known_at and read.changed_at and read.changed_at <= read.known_at
+    if is_unchanged and read.available == read.known:
+        return 0
     return change if read.available == read.doubt.quantity or change > 0 else 0
+
+
+def plan_payload(read: PoolRead, hops: int, *, is_unread: bool) -> dict[str, Any]:
+    """Return what the next push of the level has to know; nothing where it is like any other. Pure.
+
+    Where the reading did not count (``is_unread``), a lost call of this very item is the next one's matter.
+    """
+    payload: dict[str, Any] = {"hops": hops} if hops else {}
+    doubt = read.doubt
+    if is_unread and doubt and (not doubt.given_up or read.work_id in doubt.given_up):
+        payload[LOST] = {"quantity": doubt.quantity, "change_from_quantity": doubt.change_from}
+    return payload

@@ -9,10 +9,14 @@ from sqlalchemy import Connection
 from services.core.arrays import instant_array, int_array, text_array
 from services.storefront.levels import Level, LevelKey, level_arrays
 from services.storefront.newest import UNTOLD
-from services.storefront.push_batch import KEY_GOOD_FOR
 
 Goods = tuple[str, str]
 """(pool, sku of the pool)."""
+
+
+LAST_HELD = """
+case when l.observed_at > l.known_at then l.observed_available else l.shopify_available end"""
+"""What Shopify last told of the level ``l`` of a pool: while a call of ours has no answer, it tells more."""
 
 
 class PoolLevel(NamedTuple):
@@ -30,16 +34,15 @@ class PoolLevel(NamedTuple):
     is_in_doubt: bool
 
 
-# A call that may still be sent again, or that was given up and may still arrive: see ``find_doubtful``.
+# A call that may still be sent again, or that was given up and may have happened: see ``find_doubtful``.
 _FIND = """
 select l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.pool, l.pool_sku, l.shopify_available,
        l.known_at, l.doubts, exists (
          select from work_queue w
           where w.topic = 'inventory_push' and w.shop_id = l.shop_id
             and w.key = l.inventory_item_id || ':' || l.location_id
-            and w.payload ? 'quantity'
-            and (w.status in ('pending', 'error')
-                 or w.status in ('dead', 'discarded') and w.finished_at > %(since)s))
+            and (w.payload ? 'quantity' or w.payload ? 'lost')
+            and w.status in ('pending', 'error', 'dead', 'discarded'))
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
   join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
                          and l.location_id = v.location
@@ -96,14 +99,13 @@ returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.pool, l.pool_s
 """
 
 
-def find_pool_levels(tx: Connection, keys: Collection[LevelKey], now: datetime) -> dict[LevelKey, PoolLevel]:
+def find_pool_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, PoolLevel]:
     """Return those of ``keys`` that are levels of a pool. The caller holds their rows."""
     if not keys:
         return {}
-    values = level_arrays(keys) | {"since": now - KEY_GOOD_FOR}
     return {
         (row[0], row[1], row[2]): PoolLevel(Level(*row[:4]), *row[4:])
-        for row in tx.exec_driver_sql(_FIND, values)
+        for row in tx.exec_driver_sql(_FIND, level_arrays(keys))
     }
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from services.shops.shops import OF_POOL, find_shops
-from services.storefront.pool_checks import LinkedLevel, Wanted, find_linked
+from services.storefront.pool_checks import LinkedLevel, Wanted, find_linked, find_skus
 
 _FIND_GOODS = "select sku, available from stock_pool_items where pool = %(pool)s order by sku"
 
@@ -21,13 +21,17 @@ class PoolGoods(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """A pool, and the goods as each of its shops has to have them (``wanted``)."""
+    """A pool, and the goods as each of its shops has to have them (``wanted``).
+
+    ``unlinked`` says, in words, which shops stock goods of the pool that are not linked.
+    """
 
     name: str
     safety_buffer: int
     shops: list[str]
     goods: list[PoolGoods]
     wanted: list[Wanted]
+    unlinked: list[str]
 
 
 def find_pools(tx: Connection, name: str = "") -> list[Pool]:
@@ -42,14 +46,21 @@ def find_pools(tx: Connection, name: str = "") -> list[Pool]:
         shops = [shop for shop in members if shop.stock_owner == OF_POOL + pool]
         levels = {(one.slug, one.sku): one for one in find_linked(tx, pool)}
         goods = [(row[0], row[1]) for row in tx.exec_driver_sql(_FIND_GOODS, {"pool": pool})]
-        own = {key: one.shop_sku for key, one in levels.items()}
+        has = {shop.slug: set(find_skus(tx, shop)) for shop in shops}
+        open_ = [(sku, shop) for sku, _ in goods for shop in shops if (shop.slug, sku) not in levels]
         found.append(
             Pool(
                 pool,
                 buffers.get(pool, 0),
                 [shop.slug for shop in shops],
                 [PoolGoods(sku, pieces, _held(levels, sku)) for sku, pieces in goods],
-                [Wanted(sku, shop, own.get((shop.slug, sku)) or sku) for sku, _ in goods for shop in shops],
+                [
+                    Wanted(sku, shop, levels[shop.slug, sku].shop_sku or sku)
+                    for sku, _ in goods
+                    for shop in shops
+                    if (shop.slug, sku) in levels
+                ],
+                [_say_unlinked(pool, sku, shop.slug) for sku, shop in open_ if sku in has[shop.slug]],
             )
         )
     return found
@@ -57,6 +68,10 @@ def find_pools(tx: Connection, name: str = "") -> list[Pool]:
 
 def _held(levels: dict[tuple[str, str], LinkedLevel], sku: str) -> dict[str, str]:
     return {slug: _say(one) for (slug, of), one in levels.items() if of == sku}
+
+
+def _say_unlinked(pool: str, sku: str, slug: str) -> str:
+    return f"{slug}: sku={sku!r}: in stock, and not linked: fleet stock pool {pool} --sku {sku}"
 
 
 def _say(one: LinkedLevel) -> str:

@@ -58,11 +58,13 @@ class PoolChanges(NamedTuple):
     """What became of pools: ``levels`` may have to be pushed, each with the work item that changed it.
 
     ``figures`` are ours and Shopify's of the levels that were seen. ``said`` is for the audit, by work item.
+    ``unread`` are the levels that have to be read again.
     """
 
     levels: Mapping[Level, int]
     said: Mapping[int, Sequence[Mutation]]
     figures: Mapping[LevelKey, tuple[int, int]]
+    unread: Collection[LevelKey] = ()
 
 
 NO_POOLS = PoolChanges({}, {}, {})
@@ -82,7 +84,7 @@ def observe_pools(
     """
     signals: list[Signal] = []
     seen: list[Seen] = []
-    found = find_pool_levels(tx, observations, now)
+    found = find_pool_levels(tx, observations)
     for key, here in found.items():
         told = observations[key]
         at, work_id = told.observed_at, told.work_id
@@ -124,7 +126,8 @@ def record_signals(
         said = _move(tx, signals, now)
         levels |= {level: movers[goods] for level, goods in show_pools(tx, movers, now).items()}
         refresh_oversold(tx, movers, now)
-    return PoolChanges(levels, said, find_figures(tx, keys))
+    unread = {one.here.level[:3] for one in seen if one.must_read}
+    return PoolChanges(levels, said, find_figures(tx, keys), unread)
 
 
 def _move(tx: Connection, signals: Sequence[Signal], now: datetime) -> dict[int, list[Mutation]]:

@@ -29,6 +29,10 @@ KEY_GOOD_FOR = timedelta(hours=1)
 INTENT = ("batch", "asked_at", "members", "quantity", "change_from_quantity")
 """What a payload holds of a call that may have gone out."""
 
+LOST = "lost"
+"""In a payload: the quantity and the one it replaced of an earlier push's call, of which nobody can tell yet
+what became of it."""
+
 Terms = tuple[int, int | None]
 """The quantity asked for, and the one it should replace."""
 
@@ -56,7 +60,7 @@ class Member(NamedTuple):
 class Doubt(NamedTuple):
     """A call that may have set a level from ``change_from`` to ``quantity``: nobody knows whether it did.
 
-    ``given_up`` are the items whose call it was, where no try of theirs follows.
+    ``given_up`` are the items that say so, where no try of theirs follows.
     """
 
     quantity: int

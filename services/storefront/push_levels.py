@@ -47,7 +47,8 @@ select v.shop_id, v.key, l.inventory_item_id, l.location_id, l.sku, l.available,
 """  # noqa: S608
 
 # A call whose answer was lost and that will be sent again holds the level; one that a person or the ledger
-# gave up may still arrive for as long as its key is good.
+# gave up may still arrive for as long as its key is good. It moves no pool, so a pool has to know of it for
+# as long as the level was not read.
 _FIND_DOUBTFUL = """
 with mine as (
   select * from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key)
@@ -60,7 +61,17 @@ select o.shop_id, o.key, true, (o.payload->>'quantity')::int, (o.payload->>'chan
 select o.shop_id, o.key, false, (o.payload->>'quantity')::int, (o.payload->>'change_from_quantity')::int, o.id
   from mine v
   join work_queue o on o.topic = 'inventory_push' and o.shop_id = v.shop_id and o.key = v.key
- where o.status in ('dead', 'discarded') and o.payload ? 'quantity' and o.finished_at > %(since)s
+ where o.status in ('dead', 'discarded') and o.payload ? 'quantity'
+   and (o.finished_at > %(since)s
+        or exists (select from inventory_levels l
+                    where l.shop_id = o.shop_id and l.inventory_item_id = split_part(o.key, ':', 1)::bigint
+                      and l.location_id = split_part(o.key, ':', 2)::bigint and l.pool is not null))
+ union
+select o.shop_id, o.key, false, (o.payload->'lost'->>'quantity')::int,
+       (o.payload->'lost'->>'change_from_quantity')::int, o.id
+  from mine v
+  join work_queue o on o.topic = 'inventory_push' and o.shop_id = v.shop_id and o.key = v.key
+ where o.status in ('pending', 'error', 'dead', 'discarded') and o.payload ? 'lost'
  order by 1, 2, 3, 6
 """
 

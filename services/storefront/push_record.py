@@ -23,7 +23,7 @@ from services.storefront.levels import (
     lock_stock,
 )
 from services.storefront.newest import UNTOLD
-from services.storefront.pool_reads import PoolRead, record_pool_reads
+from services.storefront.pool_reads import PoolRead, plan_payload, record_pool_reads
 from services.storefront.pool_rows import record_written
 from services.storefront.push_batch import Ask, Doubt, is_asked
 from services.storefront.push_plan import Cause, plan_pushes
@@ -203,12 +203,19 @@ def _record_pools(
         (level.shop_id, level.sku): Cause(request_id=asks[work_id].item.request_id)
         for level, work_id in changes.levels.items()
     } | dict(_causes(list(asks.values())))
-    hops = {one.ask.level: one.hops for one in seen if one.hops}
-    pushes += plan_pushes(tx, [level for level in changes.levels if level not in hops], causes, now)
-    for level, count in hops.items():
-        pushes += plan_pushes(tx, [level], causes, now, follow_up={"hops": count})
-    if given_up := [number for one in seen if one.doubt for number in one.doubt.given_up]:
-        forget_asked(tx, given_up)
+    unread = changes.unread
+    payloads = {
+        one.ask.level: plan_payload(reads[one.ask.level[:3]], one.hops, is_unread=one.ask.level[:3] in unread)
+        for one in seen
+    }
+    plain = [level for level in changes.levels if not payloads.get(level)]
+    pushes += plan_pushes(tx, plain, causes, now)
+    for level, payload in payloads.items():
+        if payload:
+            pushes += plan_pushes(tx, [level], causes, now, follow_up=payload)
+    counted = [one for one in seen if one.ask.level[:3] not in unread]
+    if given_up := [number for one in counted if one.doubt for number in one.doubt.given_up]:
+        forget_asked(tx, given_up, is_read=True)
 
 
 def _observation(one: Seen) -> WorkItem:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from services.core.arrays import int_array, text_array
 from services.storefront.levels import Level, level_arrays
-from services.storefront.push_batch import INTENT, Ask
+from services.storefront.push_batch import INTENT, LOST, Ask
 
 IN_DOUBT = "shopify.push_in_doubt"
 """The code of a push that waits for the answer of another push of its level."""
@@ -62,9 +62,13 @@ def record_held(tx: Connection, held: Sequence[tuple[Ask, int]]) -> set[Level]:
     return {by_key[row[0], row[1], row[2]] for row in tx.exec_driver_sql(_LEARN, values)}
 
 
-def forget_asked(tx: Connection, ids: Collection[int]) -> None:
-    """These items ask anew: what they asked is known not to have happened, or was looked at."""
-    tx.exec_driver_sql(_FORGET, {"names": list(INTENT), "id": int_array(ids)})
+def forget_asked(tx: Connection, ids: Collection[int], *, is_read: bool = False) -> None:
+    """These items ask anew: what they asked is known not to have happened, or was looked at.
+
+    ``is_read``: so was what earlier items asked for the level.
+    """
+    names = [*INTENT, LOST] if is_read else list(INTENT)
+    tx.exec_driver_sql(_FORGET, {"names": names, "id": int_array(ids)})
 
 
 def release_waiting(tx: Connection, asks: Collection[Ask], now: datetime) -> None:

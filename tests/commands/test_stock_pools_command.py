@@ -69,6 +69,7 @@ def join(*slugs: str) -> None:
     for slug in slugs or PIECES:
         joined = fleet("shops", "set", slug, "stock_owner=pool:mugs", f"stock_location_id={LOCATION}")
         assert joined.exit_code == 0, joined.output
+        assert "Next, once each shop is in it: fleet stock pool mugs --all --dry-run" in joined.output
 
 
 def held(slug: str, sku: str) -> int:
@@ -90,7 +91,7 @@ def test_shops_share_a_shelf_from_the_figure_that_is_named(shops: Engine) -> Non
 
     done = fleet("stock", "pool", "mugs", "--all", "--from", "linden")
     assert "Linked 4 levels." in done.output, done.output
-    assert "1 pushes are planned" in done.output
+    assert "1 push is planned: fleet work list" in done.output
     push(shops)
     assert rows(shops, GOODS) == [("CUP", 4), ("MUG", 7)]
     assert (held("harbour", "MUG"), held("linden", "MUG")) == (7, 7)
@@ -115,12 +116,25 @@ def test_buffer_is_pushed_and_a_sku_that_is_taken_out_is_shopifys_again(shops: E
     assert "sku=MUG is not in pool mugs" in missing.output
 
 
+def test_goods_that_a_shop_does_not_sell_and_a_sku_too_many_do_no_harm(shops: Engine) -> None:
+    join()
+    file = "sku,shop,shop_sku\nMUG,linden,-\n"
+    assert "Linked 1 level." in fleet("stock", "pool", "mugs", "--csv", "-", typed=file).output
+    (shown,) = json.loads(fleet("stock", "pools", "--json").output)
+    unlinked = "linden: sku='MUG': in stock, and not linked: fleet stock pool mugs --sku MUG"
+    assert shown["faults"] == [unlinked]
+
+    wrong = fleet("stock", "pool", "mugs", "--sku", "MUG", "--from", "acme")
+    assert "--from acme should be a shop of the pool: harbour, linden" in wrong.output
+    assert "Took MUG out of pool mugs." in fleet("stock", "pool", "mugs", "--all", "--remove").output
+
+
 def test_shop_that_leaves_has_its_levels_back_and_the_last_takes_the_goods_along(shops: Engine) -> None:
     join()
     fleet("stock", "pool", "mugs", "--all", "--from", "harbour")
 
     left = fleet("shops", "set", "linden", "stock_owner=shopify")
-    assert "2 levels that were counted or in a pool follow Shopify" in left.output
+    assert "2 levels follow Shopify from now on: counted before, or in a pool" in left.output
     assert rows(shops, LINKED) == [(2,)]
     fleet("shops", "set", "harbour", "stock_owner=shopfleet")
     assert rows(shops, GOODS) == []

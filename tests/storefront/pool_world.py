@@ -19,8 +19,9 @@ from services.ledger.work import WorkItem
 from services.providers.shopify_admin import HeldLevel, Place, Quantity, SetResult
 from services.providers.shopify_answers import StockMoved, Throttled
 from services.shops.secrets import record_secret
-from services.shops.shops import get_shop_by_id
+from services.shops.shops import get_shop_by_id, set_shop
 from services.storefront.admin import Access
+from services.storefront.counts import release_levels
 from services.storefront.pool_checks import find_wanted, plan_links
 from services.storefront.pool_links import plan_figures, record_links
 from services.storefront.products import ingest_products
@@ -152,18 +153,33 @@ class World:
             shop.change(place, pieces)
         self.deliver(shop)
 
-    def link(self, source: str = "") -> None:
-        """Both skus are in the pool, with the figure that the shops hold, or ``source``."""
+    def link(self, *shop_ids: int) -> None:
+        """Both skus of the shops (all of them) are in the pool, which begins with what they hold."""
         with transaction(self.engine) as tx:
-            shops = [get_shop_by_id(tx, shop_id) for shop_id in self.shops]
+            shops = [get_shop_by_id(tx, shop_id) for shop_id in shop_ids or self.shops]
             links = plan_links(tx, find_wanted(shops, SKUS, {}))
             held = {
                 shop_id: {link.place: HeldLevel(shop.levels[link.place], shop.changed_at[link.place])
                           for link in links if link.shop.id == shop_id}
                 for shop_id, shop in self.shops.items()
             }  # fmt: skip
-            figures = plan_figures(links, held, (), source)
+            known = [row[0] for row in tx.exec_driver_sql("select sku from stock_pool_items")]
+            figures = plan_figures(links, held, known)
             record_links(tx, POOL, links, figures, held, utc_now(), **WHO)
+
+    def leave(self, shop_id: int) -> None:
+        """The shop's figures are Shopify's."""
+        self._set_owner(shop_id, "shopify")
+        with transaction(self.engine) as tx:
+            release_levels(tx, shop_id, utc_now(), **WHO)
+
+    def enter(self, shop_id: int) -> None:
+        """The shop is in the pool, and none of its goods are linked yet."""
+        self._set_owner(shop_id, f"pool:{POOL}")
+
+    def _set_owner(self, shop_id: int, owner: str) -> None:
+        with transaction(self.engine) as tx:
+            set_shop(tx, f"shop{shop_id}", {"stock_owner": owner}, now=utc_now())
 
     @staticmethod
     def place(shop_id: int, sku: str) -> Place:

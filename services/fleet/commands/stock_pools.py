@@ -35,7 +35,7 @@ from services.storefront.pool_checks import (
     plan_links,
 )
 from services.storefront.pool_links import Held, plan_figures, record_links, set_buffer, take_out
-from services.storefront.pool_views import PoolGoods, find_pools
+from services.storefront.pool_views import Pool, PoolGoods, find_pools
 
 _MAPPING = ("sku", "shop", "shop_sku")
 
@@ -52,7 +52,7 @@ def pools(name: str, as_json: bool) -> None:
     """
     with transaction() as tx:
         found = find_pools(tx, name)
-        faults = {one.name: check_links(tx, one.wanted)[1] for one in found}
+        faults = {one.name: [*check_links(tx, one.wanted)[1], *one.unlinked] for one in found}
     if name and not found:
         raise click.ClickException(f"there is no pool {name!r}: `fleet stock pools` shows those there are")
     if as_json:
@@ -69,13 +69,9 @@ def pools(name: str, as_json: bool) -> None:
     if not found:
         click.echo("No pool yet: fleet shops set SHOP --stock-owner pool:NAME, for each of its shops")
     for one in found:
-        title = (
-            f"Pool {one.name}: {', '.join(one.shops) or 'no shops'}; {one.safety_buffer} of each kept back"
-        )
         rows = [_row(goods, one.shops) for goods in one.goods]
-        print_table(
-            title, ("sku", "pool", *one.shops), rows, f"No goods yet: fleet stock pool {one.name} --all"
-        )
+        title = f"Pool {one.name}, {one.safety_buffer} kept back"
+        print_table(title, ("sku", "pool", *one.shops), rows, _say_empty(one))
         for fault in faults[one.name]:
             click.echo(f"  {fault}")
 
@@ -83,7 +79,9 @@ def pools(name: str, as_json: bool) -> None:
 @click.command("pool")
 @click.argument("name")
 @click.option("--sku", "skus", multiple=True, help="Link this sku in every shop of the pool. Repeatable.")
-@click.option("--all", "is_all", is_flag=True, help="Link every sku that all shops of the pool have.")
+@click.option(
+    "--all", "is_all", is_flag=True, help="Every sku that all its shops have; with --remove, of the pool."
+)
 @csv_option(
     "sku,shop,shop_sku: the shop's own sku where it differs, and - where it is not sold", is_required=False
 )
@@ -125,10 +123,14 @@ def pool(
         members = find_members(tx, name)
         if not members:
             raise PoolRefused(f"no shop is in pool {name!r}: fleet shops set SHOP --stock-owner pool:{name}")
+        if source and source not in [shop.slug for shop in members]:
+            slugs = ", ".join(shop.slug for shop in members)
+            raise PoolRefused(f"--from {source} should be a shop of the pool: {slugs}")
         own = _read_mapping(file, [shop.slug for shop in members]) if file else {}
-        wanted = {*skus, *(sku for _, sku in own)} | (_find_common(tx, members) if is_all else set())
-        links = [] if remove else plan_links(tx, find_wanted(members, wanted, own))
         known = find_linked(tx, name)
+        every = {one.sku for one in known} if remove else _find_common(tx, members)
+        wanted = {*skus, *(sku for _, sku in own)} | (every if is_all else set())
+        links = [] if remove else plan_links(tx, find_wanted(members, wanted, own))
     if remove:
         done["removed"] = _remove(name, wanted, {one.sku for one in known}, dry_run=dry_run, who=who)
     elif links:
@@ -198,6 +200,13 @@ def _read_mapping(file: Path, slugs: Sequence[str]) -> dict[tuple[str, str], str
     return own
 
 
+def _say_empty(one: Pool) -> str:
+    if not one.shops:
+        return f"Pool {one.name} has no shops: fleet shops set SHOP --stock-owner pool:{one.name}"
+    shops = ", ".join(one.shops)
+    return f"Pool {one.name} of {shops} has no goods yet: fleet stock pool {one.name} --all --dry-run"
+
+
 def _row(goods: PoolGoods, shops: Sequence[str]) -> tuple[object, ...]:
     return goods.sku, goods.available, *(goods.held.get(slug, "-") for slug in shops)
 
@@ -217,4 +226,5 @@ def _say(name: str, done: dict[str, Any]) -> None:
         verb = "keeps" if done["changed"] else "would keep"
         click.echo(f"Pool {name} {verb} {done['safety_buffer']} of each sku from sale.")
     if done.get("pushes"):
-        click.echo(f"{done['pushes']} pushes are planned: fleet work list --topic inventory_push")
+        pushes = f"{done['pushes']} push" + (" is" if done["pushes"] == 1 else "es are")
+        click.echo(f"{pushes} planned: fleet work list --topic inventory_push")
