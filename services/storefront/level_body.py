@@ -13,6 +13,7 @@ class Observation(NamedTuple):
     """Shopify held ``available`` pieces of an item at a location at ``observed_at``.
 
     ``is_read``: a push of ours asked for it, and what it means for a pool is decided there.
+    ``is_connected``: from then on the item is stocked there, maybe again.
     """
 
     shop_id: int
@@ -24,6 +25,7 @@ class Observation(NamedTuple):
     request_id: str
     work_id: int
     is_read: bool = False
+    is_connected: bool = False
 
     @property
     def key(self) -> LevelKey:
@@ -83,4 +85,5 @@ def read_level(item: WorkItem, now: datetime) -> Observation | Disconnection | N
         request_id=item.request_id,
         work_id=item.id,
         is_read=item.topic == PUSH_TOPIC,
+        is_connected=item.event_topic == "inventory_levels/connect",
     )

@@ -157,6 +157,13 @@ def record_levels(
         }
     shifts = recount_levels(tx, locked.counted, now)
     told = {key: e for key, e in {**unclear, **won}.items() if key in locked.pooled and not e.is_read}
-    back = {key for key in on_shelf if known[key].disconnected_at is not None}
+    back = {key for key in on_shelf - gone if _is_back(known[key], won[key], cut.get(key))}
     pools = observe_pools(tx, told, unclear.keys(), back, now) if told else NO_POOLS
     return Recorded(shifts, frozenset(on_shelf - gone), frozenset(gone), pools)
+
+
+def _is_back(known: Known, seen: Observation, cut: Disconnection | None) -> bool:
+    """Tell whether a level on the shelf was off it since it was last seen."""
+    if known.disconnected_at is not None or seen.is_connected:
+        return True
+    return cut is not None and (known.version is None or cut.disconnected_at > known.version[0])

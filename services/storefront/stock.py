@@ -31,7 +31,8 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
     cut: dict[LevelKey, Disconnection] = {}
     for entry in read:
         if isinstance(entry, Observation):
-            if entry.key not in best or entry.version > best[entry.key].version:
+            rank = (entry.version, entry.is_connected)
+            if entry.key not in best or rank > (best[entry.key].version, best[entry.key].is_connected):
                 best[entry.key] = entry
         elif isinstance(entry, Disconnection):
             rival = cut.get(entry.key, entry)
