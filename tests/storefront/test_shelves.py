@@ -142,7 +142,7 @@ def test_levels_of_a_shop_that_gives_its_stock_to_shopify_follow_shopify_again(s
     shown = CliRunner().invoke(main, ["shops", "set", "harbour", "--stock-owner", "shopify"])
 
     assert shown.exit_code == 0, shown.output
-    assert "2 levels that were counted or in a pool follow Shopify" in shown.output
+    assert "2 levels follow Shopify from now on" in shown.output
     assert [row[1] for row in rows(shelves, LEVELS)] == [9, 5]
     assert rows(shelves, "select count(*) from inventory_levels where counted_at is not null") == [(0,)]
     assert rows(shelves, "select 1 from work_queue") == []

@@ -14,7 +14,7 @@ from services.fleet.commands.show import print_fields, print_json, print_table, 
 from services.shops.forget import restore_secret
 from services.shops.names import SecretKind, get_kind, make_value
 from services.shops.secrets import SECRET_NAMES, find_secret_states, record_secret
-from services.shops.shops import FIELDS, Shop, add_shop, find_shops, get_shop, set_shop
+from services.shops.shops import FIELDS, OF_POOL, Shop, add_shop, find_shops, get_shop, set_shop
 from services.shops.staff import find_staff, record_staff
 from services.storefront.counts import release_levels
 from services.storefront.pool_checks import check_joining
@@ -146,17 +146,19 @@ def set_fields(
         before = get_shop(tx, slug)
         check_joining(tx, before, wanted.get("stock_owner", ""), wanted.get("stock_location_id", ""))
         shop = set_shop(tx, slug, wanted, now=utc_now(), **_who(acting_as))
-    if "stock_owner" in wanted and shop.stock_owner in (
-        "shopify",
-        *({shop.stock_owner} - {before.stock_owner}),
-    ):
+    if "stock_owner" in wanted and (shop.stock_owner == "shopify" or shop.stock_owner != before.stock_owner):
         with transaction() as tx:
             released = release_levels(tx, shop.id, utc_now(), **_who(acting_as))
-        click.echo(f"{released} levels that were counted or in a pool follow Shopify from now on", err=True)
+        if released:
+            what = f"{released} level" + (" follows" if released == 1 else "s follow")
+            click.echo(f"{what} Shopify from now on: counted before, or in a pool", err=True)
     if as_json:
         print_json(to_document(shop))
     else:
         click.echo(_say_changed(before, shop))
+        if shop.stock_owner.startswith(OF_POOL) and shop.stock_owner != before.stock_owner:
+            pool = shop.stock_owner.removeprefix(OF_POOL)
+            click.echo(f"Next, once each shop is in it: fleet stock pool {pool} --all --dry-run")
 
 
 @command.command("secret")
