@@ -251,7 +251,10 @@ def _find_pool_faults(owner: str, location_id: str, before: str = "") -> list[st
     if not owner.startswith(OF_POOL):
         return []
     if not location_id:
-        return [f"stock_location_id='' should be the location of this shop in {owner}: name it too"]
+        return [
+            f"stock_location_id='' should be the location of this shop in {owner}: name it with "
+            "--stock-location-id; `fleet stock show SHOP --json` has the numbers"
+        ]
     if before and before != location_id:
         return [
             f"stock_location_id={location_id!r} should stay {before} while the shop is in {owner}: "

@@ -72,6 +72,10 @@ update inventory_levels set counted_available = counted_available + %(delta)s
  where shop_id = %(shop_id)s and inventory_item_id = %(item)s and location_id = %(location)s
 """
 
+_NOT_OWNED = """l.shop_id = %(shop_id)s and (
+  l.counted_at is not null and coalesce(c.stock_owner, '') <> 'shopfleet'
+  or l.pool is not null and coalesce(c.stock_owner, '') <> 'pool:' || l.pool)"""
+
 _RELEASE = f"""
 update inventory_levels l
    set counted_available = null, counted_at = null, pool = null, pool_sku = null, doubts = 0,
@@ -79,16 +83,16 @@ update inventory_levels l
        available = case when l.pool is null then coalesce(shopify_available, observed_available)
                         else {LAST_HELD} end,
        shopify_available = case when l.pool is null then shopify_available else {LAST_HELD} end
-  from (select shop_id, inventory_item_id, location_id, available as before from inventory_levels
-         where shop_id = %(shop_id)s and (counted_at is not null or pool is not null)) b
+  from (select l.shop_id, l.inventory_item_id, l.location_id, l.available as before
+          from inventory_levels l left join shop_config c on c.shop_id = l.shop_id where {_NOT_OWNED}) b
  where l.shop_id = b.shop_id and l.inventory_item_id = b.inventory_item_id and l.location_id = b.location_id
 returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, b.before, l.available
 """  # noqa: S608
 
-_FIND_OURS = """
-select shop_id, inventory_item_id, location_id from inventory_levels
- where shop_id = %(shop_id)s and (counted_at is not null or pool is not null)
-"""
+_FIND_NOT_OWNED = f"""
+select l.shop_id, l.inventory_item_id, l.location_id
+  from inventory_levels l left join shop_config c on c.shop_id = l.shop_id where {_NOT_OWNED}
+"""  # noqa: S608
 
 _FORGET_GOODS = """
 delete from stock_pool_items i
@@ -207,13 +211,14 @@ def adjust_level(
 
 
 def release_levels(tx: Connection, shop_id: int, now: datetime, *, by: str, request_id: str) -> int:
-    """Every level of the shop shows what Shopify is known to hold; return how many had another owner.
+    """Levels of an owner that the shop has no more show what Shopify holds; return how many there were.
 
     Counts are dropped, and links to a pool; goods that no shop of a pool has any more leave it. In a
-    transaction of its own: stock is locked before an audit chain, everywhere.
+    transaction of its own, after the owner is set: stock is locked before an audit chain, everywhere. Where
+    it did not come to that, doing it again does it.
     """
     lock_stock(tx, {shop_id})
-    lock_levels(tx, [(r[0], r[1], r[2]) for r in tx.exec_driver_sql(_FIND_OURS, {"shop_id": shop_id})])
+    lock_levels(tx, [(r[0], r[1], r[2]) for r in tx.exec_driver_sql(_FIND_NOT_OWNED, {"shop_id": shop_id})])
     rows = tx.exec_driver_sql(_RELEASE, {"shop_id": shop_id, "now": now}).all()
     said = [
         say_level(Level(*row[:4]), Change(row[4], row[5]), "the shop's stock owner: Shopify") for row in rows

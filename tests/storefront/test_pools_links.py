@@ -1,17 +1,20 @@
 """What may be linked to a pool, what people see of it, and what ends with it."""
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Engine
 
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.shops.shops import get_shop_by_id
+from services.fleet.cli import main
+from services.shops.shops import get_shop_by_id, set_shop
 from services.storefront.pool_checks import PoolRefused, check_links, find_wanted, plan_links
 from services.storefront.pool_links import set_buffer, take_out
 from services.storefront.pool_views import find_pools
 from tests.storefront.bodies import NOW, rows
 from tests.storefront.pool_world import POOL, SKUS, WHO, World, fresh
 
+LINKED = "select count(*) from inventory_levels where shop_id = 2 and pool is not null"
 INCIDENTS = "select status from incidents where rule = 'stock_oversold'"
 
 
@@ -44,6 +47,19 @@ def test_shop_that_left_while_its_levels_were_read_is_not_linked(engine: Engine)
 
     with pytest.raises(PoolRefused, match="shop2: not in pool mugs any more"):
         world.link(2)
+
+
+def test_owner_that_is_set_again_takes_over_levels_that_were_left_behind(engine: Engine) -> None:
+    """As after a crash between the two transactions of `fleet shops set`."""
+    fresh(engine, 10)
+    with transaction(engine) as tx:
+        set_shop(tx, "shop2", {"stock_owner": "pool:other"}, now=utc_now())
+    assert rows(engine, LINKED) == [(2,)]
+
+    shown = CliRunner().invoke(main, ["shops", "set", "shop2", "--stock-owner", "pool:other"])
+
+    assert "2 levels follow Shopify from now on" in shown.output
+    assert rows(engine, LINKED) == [(0,)]
 
 
 def test_one_level_is_not_two_goods_of_a_pool(engine: Engine) -> None:

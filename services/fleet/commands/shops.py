@@ -146,7 +146,7 @@ def set_fields(
         before = get_shop(tx, slug)
         check_joining(tx, before, wanted.get("stock_owner", ""), wanted.get("stock_location_id", ""))
         shop = set_shop(tx, slug, wanted, now=utc_now(), **_who(acting_as))
-    if "stock_owner" in wanted and (shop.stock_owner == "shopify" or shop.stock_owner != before.stock_owner):
+    if "stock_owner" in wanted:
         with transaction() as tx:
             released = release_levels(tx, shop.id, utc_now(), **_who(acting_as))
         if released:

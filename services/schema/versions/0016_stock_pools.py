@@ -44,6 +44,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("update inventory_levels set available = shopify_available where pool is not null")
+    op.execute("update shop_config set stock_owner = 'shopify' where stock_owner like 'pool:%'")
     op.drop_index("ix_inventory_levels_pool", table_name="inventory_levels")
     for column in reversed(_COLUMNS):
         op.drop_column("inventory_levels", column.name)
