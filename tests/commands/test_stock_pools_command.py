@@ -153,6 +153,11 @@ def test_other_skus_of_a_shop_are_named_in_a_file(shops: Engine, tmp_path: Path)
     (shown,) = json.loads(fleet("stock", "pools", "mugs", "--json").output)
     assert (shown["faults"], shown["goods"][0]["available"]) == ([], 10)
 
+    for again in (("--sku", "MUG"), ("--all",)):
+        linked = fleet("stock", "pool", "mugs", *again)
+        assert (linked.exit_code, "Linked" in linked.output) == (0, True), linked.output
+    assert rows(shops, GOODS) == [("CUP", 4), ("MUG", 10)]
+
 
 @pytest.mark.parametrize(
     ("file", "words"),

@@ -23,9 +23,11 @@ from services.fleet.commands.edge import (
     tell_faults,
 )
 from services.fleet.commands.show import print_json, print_table
+from services.shops.shops import Shop
 from services.storefront.admin import open_admin
 from services.storefront.pool_checks import (
     Link,
+    LinkedLevel,
     PoolRefused,
     check_links,
     find_linked,
@@ -128,8 +130,9 @@ def pool(
             raise PoolRefused(f"--from {source} should be a shop of the pool: {slugs}")
         own = _read_mapping(file, [shop.slug for shop in members]) if file else {}
         known = find_linked(tx, name)
-        every = {one.sku for one in known} if remove else _find_common(tx, members)
+        every = {one.sku for one in known} if remove else _find_common(tx, members, known)
         wanted = {*skus, *(sku for _, sku in own)} | (every if is_all else set())
+        own = {(one.slug, one.sku): one.shop_sku for one in known} | own
         links = [] if remove else plan_links(tx, find_wanted(members, wanted, own))
     if remove:
         done["removed"] = _remove(name, wanted, {one.sku for one in known}, dry_run=dry_run, who=who)
@@ -150,8 +153,14 @@ def pool(
     print_json(done) if as_json else _say(name, done)
 
 
-def _find_common(tx: Connection, members: Sequence[Any]) -> set[str]:
-    return set.intersection(*(set(find_skus(tx, shop)) for shop in members))
+def _find_common(tx: Connection, members: Sequence[Shop], known: Sequence[LinkedLevel]) -> set[str]:
+    """Return the skus that every shop has; what is linked counts by its sku in the pool."""
+    common = []
+    for shop in members:
+        linked = [one for one in known if one.slug == shop.slug and one.is_stocked]
+        skus = set(find_skus(tx, shop)) - {one.shop_sku for one in linked}
+        common.append(skus | {one.sku for one in linked})
+    return set.intersection(*common)
 
 
 def _remove(name: str, wanted: set[str], known: set[str], *, dry_run: bool, who: dict[str, str]) -> list[str]:
