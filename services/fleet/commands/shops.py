@@ -75,8 +75,11 @@ def list_shops(as_json: bool) -> None:
         return
     print_table(
         "",
-        ("slug", "name", "zone", "currency", "owner", "shopify"),
-        [(s.slug, s.name, s.timezone, s.currency, s.owner_email, s.shopify_domain) for s in shops],
+        ("slug", "name", "zone", "currency", "owner", "shopify", "stock"),
+        [
+            (s.slug, s.name, s.timezone, s.currency, s.owner_email, s.shopify_domain, s.stock_owner)
+            for s in shops
+        ],
         "No shops yet: fleet shops add <slug> --name ... --timezone ... --currency ...",
     )
 
