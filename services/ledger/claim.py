@@ -163,6 +163,27 @@ def _free_of_key(tx: Connection, topic: Topic, items: list[WorkItem]) -> list[Wo
     return [item for item in items if not item.key or (item.key, item.shop_id) in free]
 
 
+_WAITS_BEHIND = f"""
+select exists (
+  select from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key)
+    join work_queue w using (shop_id, key) where w.topic = %(topic)s and {READY})
+"""  # noqa: S608
+
+
+def waits_behind(tx: Connection, topic: Topic, items: Sequence[WorkItem], now: datetime) -> bool:
+    """Tell whether ready work has the key of one of ``items``, which kept every worker from taking it.
+
+    For a set that was the whole backlog: the query reads what else of these shops is ready.
+    """
+    keyed = [item for item in items if item.key]
+    if not keyed:
+        return False
+    values = {
+        "topic": topic.name, "now": now, "shop_id": [i.shop_id for i in keyed], "key": [i.key for i in keyed],
+    }  # fmt: skip
+    return bool(tx.exec_driver_sql(_WAITS_BEHIND, values).scalar_one())
+
+
 _HELD = f"""
 select {_COLUMNS}
 from work_queue w left join inbound_events e on e.id = w.event_id

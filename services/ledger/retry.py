@@ -1,4 +1,14 @@
-"""When to try again. Pure: the dice and the clock are arguments."""
+"""Retry policy: exponential backoff with full jitter. Pure: random numbers and the clock are arguments.
+
+The longest waits in seconds; each wait is drawn evenly between zero and the longest:
+
+- most work (12 tries): 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600: 2 h 25 min in all.
+- jobs (5 tries): 30, 60, 120, 240: 7.5 min in all.
+- reconciliation (8 tries): 30, 60, 120, 240, 480, 960, 1920: 63.5 min in all.
+- small calls such as ``posthog_capture`` (20 tries): as most work, then 3600 eight times: 10 h 25 min in all.
+
+``services.ledger.topics`` has the numbers of every topic.
+"""
 
 from datetime import datetime, timedelta
 from random import Random

@@ -20,7 +20,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import OutcomeUnknown
 from services.ledger.accept import record_work
-from services.ledger.claim import claim_leased, delay_items, find_held, put_back, renew_lease
+from services.ledger.claim import claim_leased, delay_items, find_held, put_back, renew_lease, waits_behind
 from services.ledger.effects import OutsideEffect
 from services.ledger.ended import Ended, act_once, items_of, part_ended, plan_ended, record_ended
 from services.ledger.limits import take_tokens
@@ -61,6 +61,10 @@ class OutsideRunner:
         with self._renewing(topic, token):
             ready = self._prepare(topic, effect, go, token, report)
             self._act(topic, ready, token, report)
+        if not report.more:
+            # What was rung for while its key was in hand is rung for again only after a while.
+            with transaction(self._engine) as tx:
+                report.more = waits_behind(tx, topic, go, utc_now())
         return report
 
     def run_held(self, topic: Topic, effect: OutsideEffect, item_id: int, token: str) -> SetReport:

@@ -16,6 +16,25 @@ from services.core.arrays import int_array, text_array
 from services.storefront.levels import Level, LevelKey, Movement, Shift, level_arrays
 
 
+def _locate(item: str) -> str:
+    """Return the SQL that finds the location of the movement ``m`` of ``item`` where its body states none."""
+    return f"""
+    left join lateral (
+      select min(f.location_id) as location_id from fulfillment_orders f
+       where m.location_id is null and f.shop_id = m.shop_id and f.status <> 'cancelled'
+         and f.order_gid = 'gid://shopify/Order/' || m.order_id and f.order_gid <> ''
+      having count(distinct f.location_id) = 1
+    ) routed on true
+    left join lateral (
+      select min(o.location_id) as location_id from inventory_levels o
+       where o.shop_id = m.shop_id and o.inventory_item_id = {item} and o.disconnected_at is null
+      having count(*) = 1
+    ) sole on true"""  # noqa: S608 - the names are our own
+
+
+LOCATION = "coalesce(m.location_id, routed.location_id, sole.location_id)"
+
+
 def moves_of(line: str, since: str) -> str:
     """Return the SQL of the movements of the item of ``line`` later than ``since``, with their location.
 
@@ -23,8 +42,7 @@ def moves_of(line: str, since: str) -> str:
     ``source``, ``delta``, ``at``, ``order_id`` and ``location_id``. Both names are our own text.
     """
     return f"""(
-  select m.source, m.delta, m.at, m.order_id,
-         coalesce(m.location_id, routed.location_id, sole.location_id) as location_id
+  select m.source, m.delta, m.at, m.order_id, {LOCATION} as location_id
     from (
       select x.* from variants v
         join stock_movements x on x.shop_id = v.shop_id and x.variant_id = v.variant_id
@@ -37,20 +55,53 @@ def moves_of(line: str, since: str) -> str:
          and not exists (
            select from inventory_levels o where o.shop_id = {line}.shop_id and o.sku = {line}.sku
               and o.inventory_item_id <> {line}.inventory_item_id)
-    ) m
-    left join lateral (
-      select min(f.location_id) as location_id from fulfillment_orders f
-       where m.location_id is null and f.shop_id = m.shop_id and f.status <> 'cancelled'
-         and f.order_gid = 'gid://shopify/Order/' || m.order_id and f.order_gid <> ''
-      having count(distinct f.location_id) = 1
-    ) routed on true
-    left join lateral (
-      select min(o.location_id) as location_id from inventory_levels o
-       where o.shop_id = {line}.shop_id and o.inventory_item_id = {line}.inventory_item_id
-         and o.disconnected_at is null
-      having count(*) = 1
-    ) sole on true
+    ) m {_locate(f"{line}.inventory_item_id")}
 )"""  # noqa: S608 - the names are our own
+
+
+LAST_MOVED_AT = """(select max(at) from (
+  (select x.at from variants v join stock_movements x on x.shop_id = v.shop_id and x.variant_id = v.variant_id
+    where v.shop_id = l.shop_id and v.inventory_item_id = l.inventory_item_id and x.at > l.counted_at
+    order by x.at desc limit 1)
+   union all
+  (select x.at from stock_movements x
+    where x.shop_id = l.shop_id and x.sku = l.sku and l.sku <> '' and x.at > l.counted_at
+    order by x.at desc limit 1)) last)"""
+"""When something last moved with the variant or the sku of the counted level ``l``, anywhere; or null.
+
+Of another item that has the same sku too: two probes of an index instead of a reading of all movements.
+"""
+
+# New movements change what the levels hold by what they are: nothing that moved before is read again.
+_APPLY = f"""
+with fresh as materialized (
+  select x.* from unnest(%(t_shop)s::int[], %(t_source)s::text[]) as t(shop_id, source)
+    join stock_movements x using (shop_id, source)
+), of_item as (
+  select f.*, v.inventory_item_id as item from fresh f
+    join variants v on v.shop_id = f.shop_id and v.variant_id = f.variant_id
+   union all
+  select f.*, b.item from fresh f
+   cross join lateral (
+     select min(o.inventory_item_id) as item from inventory_levels o
+      where o.shop_id = f.shop_id and o.sku = f.sku
+     having count(distinct o.inventory_item_id) = 1) b
+   where f.sku <> '' and not exists (
+     select from variants v where v.shop_id = f.shop_id and v.variant_id = f.variant_id)
+), moved as (
+  select k.shop_id, k.inventory_item_id, k.location_id, sum(m.delta)::int as delta,
+         string_agg(m.source, ' ') as sources
+    from of_item m {_locate("m.item")}
+    join inventory_levels k on k.shop_id = m.shop_id and k.inventory_item_id = m.item
+                           and k.location_id = {LOCATION} and k.counted_at < m.at
+   group by 1, 2, 3 having sum(m.delta) <> 0
+)
+update inventory_levels l set available = l.available + m.delta, changed_at = %(now)s
+  from moved m
+ where l.shop_id = m.shop_id and l.inventory_item_id = m.inventory_item_id and l.location_id = m.location_id
+returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.available - m.delta, l.available,
+          l.disconnected_at is null, m.sources
+"""  # noqa: S608
 
 
 _RECOUNT = f"""
@@ -107,6 +158,22 @@ def recount_levels(
         "now": now,
     }
     return [_read_shift(row) for row in tx.exec_driver_sql(_RECOUNT, values | level_arrays(levels))]
+
+
+def apply_movements(tx: Connection, fresh: Sequence[Movement], now: datetime) -> list[Shift]:
+    """Counted levels have what ``fresh`` moved; return those that changed.
+
+    ``fresh`` were not there before. The caller holds the rows of the counted levels of their items.
+    """
+    values = {
+        "t_shop": int_array(m.shop_id for m in fresh),
+        "t_source": text_array([m.source for m in fresh]),
+        "now": now,
+    }
+    return [
+        Shift(Level(*row[:4]), row[4], row[5], row[7], is_on_shelf=row[6])
+        for row in tx.exec_driver_sql(_APPLY, values)
+    ]
 
 
 def _read_shift(row: Sequence[Any]) -> Shift:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from services.core.arrays import instant_array, int_array, text_array
 from services.core.bulk import write_new
-from services.storefront.level_moves import find_owners, recount_levels
+from services.storefront.level_moves import apply_movements, find_owners, recount_levels
 from services.storefront.levels import Movement, Shift, lock_levels, lock_stock
 from services.storefront.pool_orders import refresh_oversold_by_orders
 
@@ -96,6 +96,8 @@ def record_movements(
         variants={(m.shop_id, m.variant_id) for m in touched if m.variant_id},
         skus={(m.shop_id, m.sku) for m in touched if m.sku},
     )
+    if len(new) == len(touched):
+        return apply_movements(tx, touched, now)
     return recount_levels(tx, levels.counted, now, touched, new)
 
 

@@ -8,10 +8,10 @@ from sqlalchemy import Connection
 
 from services.core.arrays import int_array, text_array
 from services.ledger.work import WorkItem
-from services.storefront.level_moves import moves_of
+from services.storefront.level_moves import LAST_MOVED_AT, moves_of
 from services.storefront.levels import Level
 from services.storefront.push_batch import KEY_GOOD_FOR, Doubt
-from services.storefront.push_plan import IN_SYNC, IS_OURS, LAST_MOVED_AT, SETTLE
+from services.storefront.push_plan import IN_SYNC, IS_OURS, SETTLE
 
 
 class PushLevel(NamedTuple):
@@ -36,7 +36,9 @@ _FIND_LEVELS = f"""
 select v.shop_id, v.key, l.inventory_item_id, l.location_id, l.sku, l.available, l.shopify_available,
        {IS_OURS}, {IN_SYNC} and l.doubts = 0,
        coalesce(l.observed_at >= {LAST_MOVED_AT} + %(settle)s, true),
-       not exists (select from {moves_of("l", "l.counted_at")} m where m.location_id is null),
+       1 = (select count(*) from inventory_levels o where o.shop_id = l.shop_id
+               and o.inventory_item_id = l.inventory_item_id and o.disconnected_at is null)
+       or not exists (select from {moves_of("l", "l.counted_at")} m where m.location_id is null),
        l.known_at, l.doubts
   from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key)
   join inventory_levels l on l.shop_id = v.shop_id

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from services.core.arrays import int_array, text_array
 from services.ledger.work import NewWork
-from services.storefront.level_moves import moves_of
+from services.storefront.level_moves import LAST_MOVED_AT
 from services.storefront.levels import PUSH_TOPIC, Level, Sku, level_arrays
 
 SETTLE = timedelta(seconds=60)
@@ -29,9 +29,6 @@ class Cause(NamedTuple):
 IS_OURS = """(c.stock_owner = 'shopfleet' and l.counted_at is not null
   or l.pool is not null and c.stock_owner = 'pool:' || l.pool)"""
 """Whether the figure of the level ``l``, of a shop with the config ``c``, is ours to push."""
-
-LAST_MOVED_AT = f"(select max(m.at) from {moves_of('l', 'l.counted_at')} m)"  # noqa: S608
-"""When the last movement of the item of the counted level ``l`` happened, at whatever location; or null."""
 
 IN_SYNC = """(l.available is not distinct from l.shopify_available
   or l.pool is not null and l.available = 0 and l.shopify_available < 0)"""

@@ -110,7 +110,7 @@ def test_six_hundred_levels_go_out_in_three_calls(shop: Engine, shelf: ShelfOnPa
     assert rows(shop, "select count(*) from audit_events where action = 'inventory_push'") == [(600,)]
 
 
-def test_call_for_many_takes_as_many_statements_as_one_for_few(shop: Engine, shelf: ShelfOnPaper) -> None:
+def test_call_for_many_takes_no_more_statements_than_one_for_few(shop: Engine, shelf: ShelfOnPaper) -> None:
     plan(shop, 250)
     with transaction(shop) as tx:
         tx.exec_driver_sql("delete from work_queue where id > 20")
@@ -128,7 +128,7 @@ def test_call_for_many_takes_as_many_statements_as_one_for_few(shop: Engine, she
         push(shop, shelf)
 
     assert sizes(shelf) == [20, 250]
-    assert len(many) == len(few)
+    assert len(many) <= len(few)
 
 
 def test_shops_go_out_apart(shop: Engine) -> None:
