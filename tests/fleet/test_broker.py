@@ -5,7 +5,6 @@ import logging
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +14,7 @@ import redis
 from services.core import broker
 from services.core.broker import BrokerAway, Sender, connect, make_queue, queue_depths, task_message
 from services.fleet.embedded import EmbeddedServers
+from tests.fleet_up.waiting import run_within
 
 
 def test_our_message_is_celerys_own_to_the_last_header(environment: dict[str, str]) -> None:
@@ -64,10 +64,8 @@ def test_depths_count_messages_of_every_priority(broker_url: str) -> None:
 
 
 def test_a_broker_that_is_away_says_so_within_seconds() -> None:
-    began = time.monotonic()
     with pytest.raises(BrokerAway):
-        Sender("redis://127.0.0.1:1/0").send("webhooks", "order_ingest", [1])
-    assert time.monotonic() - began < 5
+        run_within(lambda: Sender("redis://127.0.0.1:1/0").send("webhooks", "order_ingest", [1]), seconds=15)
 
 
 def test_workers_hold_no_unacknowledged_message_that_a_lost_broker_would_crash_them_over(

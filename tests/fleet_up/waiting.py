@@ -1,9 +1,13 @@
 """Waiting for facts instead of for time."""
 
+import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import psutil
+
+T = TypeVar("T")
 
 
 def wait_for(fact: Callable[[], object], *, seconds: float = 15.0) -> None:
@@ -12,6 +16,26 @@ def wait_for(fact: Callable[[], object], *, seconds: float = 15.0) -> None:
     while not fact():
         assert time.monotonic() < deadline, f"not true within {seconds} s"
         time.sleep(0.02)
+
+
+def run_within(call: Callable[[], T], *, seconds: float) -> T:
+    """Return what ``call`` returns, or raise what it raises; fail if it is not over within ``seconds``."""
+    ended: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            ended.append(call())
+        except BaseException as fault:  # noqa: BLE001 - raised again below
+            failed.append(fault)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive(), f"not over within {seconds} s"
+    if failed:
+        raise failed[0]
+    return ended[0]
 
 
 def is_running(pid: int) -> bool:

@@ -44,6 +44,15 @@ def test_row_that_waited_behind_its_key_is_taken_however_often_it_was_rung(engin
     assert statuses(engine) == {"done": 2}
 
 
+def test_set_whose_key_others_wait_for_says_that_there_is_more(engine: Engine) -> None:
+    plan(engine, "inventory_push", 3, keys=["one", "one", "two"])
+    runner = OutsideRunner(engine, "next", Random(1))
+
+    first, second = (runner.run_set(TOPIC, Calls()) for _ in range(2))
+
+    assert [(set_.claimed, set_.more) for set_ in (first, second)] == [(2, True), (1, False)]
+
+
 def test_of_one_key_the_oldest_goes_first_although_it_became_due_again_later(engine: Engine) -> None:
     first, _second = plan(engine, "inventory_push", 2, keys=["one", "one"])
     with transaction(engine) as tx:

@@ -34,7 +34,7 @@ COUNTED = "select shop_id, inventory_item_id, location_id from inventory_levels 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_counted_levels_are_what_a_recount_of_all_movements_gives(engine: Engine, seed: int) -> None:
-    """Of known variants and of skus alone, over the counter, routed, not placed yet, from before the count."""
+    """Of known variants and of skus alone; at the counter, routed, not placed yet, of before the count."""
     rng = random.Random(seed)
     add_shop(engine)
     goods = {ITEM: ("MUG", 5), ITEM + 1: ("MUG", 6), ITEM + 2: ("CUP", 7)}

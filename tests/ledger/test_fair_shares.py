@@ -1,0 +1,80 @@
+"""Who gets work, and when: shops in turn, a resumed backlog at its rate, a bucket up to its size."""
+
+import threading
+from datetime import timedelta
+
+from sqlalchemy import Connection, Engine
+
+from services.core.db import transaction
+from services.ledger.claim import claim_own
+from services.ledger.limits import record_throttle, take_turns
+from services.ledger.pause import PauseScope, clear_pauses, record_pause
+from services.ledger.ready import find_ready_shops
+from services.ledger.scope import Scope
+from services.ledger.sweep import find_forgotten
+from services.ledger.topics import TOPICS
+from tests.fleet_up.waiting import wait_for
+from tests.ledger_rows import NOW, plan
+
+TOPIC = TOPICS["order_ingest"]
+LATER = NOW + timedelta(hours=1)
+
+
+def test_shops_take_turns_from_the_one_after_the_last(engine: Engine) -> None:
+    for shop_id in (1, 2, 3):
+        plan(engine, TOPIC.name, 1, shop_id=shop_id)
+
+    with transaction(engine) as tx:
+        turns = [find_ready_shops(tx, TOPIC, LATER, Scope(), after, 2) for after in (0, 1, 2, 3)]
+
+    assert turns == [[1, 2], [2, 3], [3, 1], [1, 2]]
+
+
+def test_workers_that_drain_a_resumed_backlog_at_once_share_its_rate(engine: Engine) -> None:
+    scope = PauseScope(topic=TOPIC.name)
+    with transaction(engine) as tx:
+        record_pause(tx, scope, "hold", now=NOW, by="ada")
+    plan(engine, TOPIC.name, 30)
+    with transaction(engine) as tx:
+        clear_pauses(tx, [scope], 1.0, now=NOW, by="ada")
+    now = NOW + timedelta(seconds=10)
+    counts: list[int] = []
+
+    def claim() -> None:
+        with transaction(engine) as tx:
+            counts.append(len(claim_own(tx, TOPIC, now).items))
+
+    other = threading.Thread(target=claim)
+    with transaction(engine) as tx:
+        counts.append(len(claim_own(tx, TOPIC, now).items))
+        other.start()
+        wait_for(lambda: not other.is_alive() or is_waiting(engine))
+    other.join(30)
+
+    assert sorted(counts) == [0, 2], "ten seconds at one a second, of which a drain keeps two and a half"
+
+
+def is_waiting(engine: Engine) -> bool:
+    """A transaction waits for another's lock."""
+    with transaction(engine) as tx:
+        waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+        return bool(tx.exec_driver_sql(waiting).scalar_one())
+
+
+def test_bucket_that_rested_for_hours_holds_its_maximum_and_no_more(tx: Connection) -> None:
+    record_throttle(tx, 1, "shopify", maximum=100, available=100, restore_per_second=50, now=NOW)
+
+    waits = take_turns(tx, 1, "shopify", 15, LATER, cost_points=10)
+
+    assert waits == [timedelta(seconds=0.2 * place) for place in range(1, 6)]
+
+
+def test_message_counts_as_lost_after_ten_seconds(engine: Engine) -> None:
+    (work_id,) = plan(engine, TOPIC.name, 1)
+    with transaction(engine) as tx:
+        tx.exec_driver_sql("update work_queue set dispatched_at = %(at)s", {"at": LATER})
+
+    with transaction(engine) as tx:
+        found = [find_forgotten(tx, TOPIC, LATER + timedelta(seconds=s)) for s in (9, 11)]
+
+    assert found == [[], [work_id]]
