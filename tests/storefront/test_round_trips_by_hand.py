@@ -10,8 +10,11 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from services.books import transactions as stripe
+from services.books.balance import BalanceEntry, record_balance_entries
 from services.books.said import KnownTransaction
 from services.books.stripe_body import Transaction
+from services.conversations import interactions
+from services.conversations.merge import Interaction
 from services.core.db import transaction
 from services.storefront import customers, refunds
 from services.storefront.customer_body import Customer
@@ -164,6 +167,31 @@ def test_stripes_transaction_comes_back_by_name_and_by_its_finder(engine: Engine
     assert_named(row, made)
     (found,) = known.values()
     assert found == KnownTransaction(**{name: getattr(made, name) for name in KnownTransaction._fields})
+
+
+def test_balance_entry_comes_back_by_name(engine: Engine) -> None:
+    shop_id = add_shop(engine)
+    made: BalanceEntry = make(BalanceEntry)
+
+    with transaction(engine) as tx:
+        record_balance_entries(tx, shop_id, [made], NOW)
+        (row,) = select(tx, "balance_entries")
+
+    assert_named(row, made)
+
+
+def test_interaction_comes_back_by_name_and_by_its_finder(engine: Engine) -> None:
+    shop_id = add_shop(engine)
+    made: Interaction = make(Interaction, participants=(ODD, "+1604"), detail={"object": {"text": ODD}})
+
+    with transaction(engine) as tx:
+        interactions._record_rows(tx, {(shop_id, "AC1"): made})
+        (row,) = select(tx, "interactions")
+        found = interactions._find_rows(tx, [(shop_id, "AC1")])
+
+    stored = made._replace(participants=list(made.participants))  # type: ignore[arg-type]
+    assert {name: row[name] for name in made._fields} == stored._asdict()
+    assert found == {(shop_id, "AC1"): made}
 
 
 def test_variant_comes_back_by_name_and_by_its_finder(engine: Engine) -> None:

@@ -1,0 +1,46 @@
+"""Rules of the suite: no test asserts how long something took, and none reads the interpreter's frames."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+CLOCKS = {"monotonic", "perf_counter", "process_time", "time"}
+INTERPRETER = {"_current_frames", "_getframe", "f_code", "f_back", "co_name"}
+
+
+def names_of(node: ast.AST) -> set[str]:
+    return {one.attr if isinstance(one, ast.Attribute) else one.id
+            for one in ast.walk(node) if isinstance(one, ast.Attribute | ast.Name)}  # fmt: skip
+
+
+def differences_of_clocks(tree: ast.AST) -> Iterator[ast.BinOp]:
+    """Yield each ``time.monotonic() - began``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
+            calls = [one for one in ast.walk(node) if isinstance(one, ast.Call)]
+            if any(names_of(call.func) & CLOCKS and "time" in names_of(call.func) for call in calls):
+                yield node
+
+
+def test_no_test_asserts_how_long_something_took() -> None:
+    """A bound in seconds is the deadline of a wait: ``wait_for``, ``run_within``."""
+    found = [
+        f"{path.relative_to(TESTS)}:{node.lineno}"
+        for path in sorted(TESTS.rglob("test_*.py"))
+        for statement in ast.walk(ast.parse(path.read_text()))
+        if isinstance(statement, ast.Assert | ast.Assign)
+        for node in differences_of_clocks(statement)
+    ]
+
+    assert found == []
+
+
+def test_no_test_reads_the_interpreters_frames() -> None:
+    found = [
+        path.relative_to(TESTS).as_posix()
+        for path in sorted(TESTS.rglob("*.py"))
+        if names_of(ast.parse(path.read_text())) & INTERPRETER
+    ]
+
+    assert found == []
