@@ -73,15 +73,13 @@ def list_shops(as_json: bool) -> None:
     if as_json:
         print_json([to_document(shop) for shop in shops])
         return
-    print_table(
-        "",
-        ("slug", "name", "zone", "currency", "owner", "shopify", "stock"),
-        [
-            (s.slug, s.name, s.timezone, s.currency, s.owner_email, s.shopify_domain, s.stock_owner)
-            for s in shops
-        ],
-        "No shops yet: fleet shops add <slug> --name ... --timezone ... --currency ...",
-    )
+    columns = ("slug", "name", "zone", "currency", "owner", "shopify", "stock")
+    rows = [
+        (s.slug, s.name, s.timezone, s.currency, s.owner_email, s.shopify_domain, s.stock_owner)
+        for s in shops
+    ]
+    empty = "No shops yet: fleet shops add <slug> --name ... --timezone ... --currency ..."
+    print_table("", columns, rows, empty)
 
 
 @command.command("show")
