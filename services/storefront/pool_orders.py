@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from services.alerts.incidents import Incident, record_incidents, resolve_incident
+from services.alerts.incidents import Incident, find_open_incidents, record_incidents, resolve_incident
 from services.core.arrays import instant_array, int_array, text_array
 from services.storefront.level_moves import moves_of
 from services.storefront.levels import Level
@@ -26,7 +26,7 @@ select g.n, coalesce('order ' || o.name, 'a return') as what, sum(m.delta)::int
  group by g.n, what order by g.n, what
 """  # noqa: S608
 
-# The last sale of each shop that is in the pool with the goods, the latest of them first.
+# The last sale of each shop that is in the pool with the goods, the latest first; read below zero alone.
 _LAST_SALES = f"""
 select i.pool, i.sku, i.available, s.slug, sale.name
   from unnest(%(pool)s::text[], %(sku)s::text[]) as t(pool, sku)
@@ -36,7 +36,7 @@ select i.pool, i.sku, i.available, s.slug, sale.name
   left join lateral (
     select o.name, m.at from {moves_of("g", "%(since)s::timestamptz")} m
       join orders o on o.shop_id = g.shop_id and o.order_gid = 'gid://shopify/Order/' || m.order_id
-     where m.delta < 0 order by m.at desc, m.source desc limit 1) sale on true
+     where i.available < 0 and m.delta < 0 order by m.at desc, m.source desc limit 1) sale on true
  order by i.pool, i.sku, sale.at desc nulls last, s.slug
 """  # noqa: S608
 
@@ -83,9 +83,11 @@ def refresh_oversold(tx: Connection, goods: Collection[tuple[str, str]], now: da
         sale = f"order {name} of {slug}" if name else f"no order of {slug} is known yet"
         sales.setdefault((pool, sku, available), []).append(sale)
     incidents = []
+    opened = {incident.period for incident in find_open_incidents(tx, OVERSOLD)}
     for (pool, sku, available), last in sales.items():
         if available >= 0:
-            resolve_incident(tx, None, OVERSOLD, f"{pool} {sku}", now, "It is not below zero any more.")
+            if f"{pool} {sku}" in opened:
+                resolve_incident(tx, None, OVERSOLD, f"{pool} {sku}", now, "It is not below zero any more.")
             continue
         pieces = f"{-available} piece" + ("" if available == -1 else "s")
         summary = (
