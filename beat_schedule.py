@@ -13,7 +13,7 @@ from typing import Any
 
 from celery.schedules import schedule
 
-from services.jobs.job import FLEET_ZONE, SHOP_ZONE, CatchUp, Covers, Job
+from services.jobs.definition import FLEET_ZONE, SHOP_ZONE, CatchUp, Covers, Job
 from services.ledger.topics import QUEUES
 
 JOBS: tuple[Job, ...] = (

@@ -27,8 +27,8 @@ from services.audit.chain import (
     hash_event,
     mutations_text,
 )
-from services.audit.rows import StoredChain, stream_rows
-from services.audit.walk import BEGINNING, Place, walk
+from services.audit.queries import StoredChain, stream_rows
+from services.audit.rehash import BEGINNING, Place, walk
 from services.core.db import make_engine
 from services.schema.migrate import apply_migrations
 

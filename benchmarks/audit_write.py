@@ -154,10 +154,10 @@ def work(way: str) -> None:
     import psutil
 
     from services.core.db import get_engine, transaction
-    from services.ledger.run_own import OwnRunner
+    from services.ledger.runner_transactional import OwnRunner
     from services.ledger.topics import TOPICS
     from services.ledger.work import Effects, WorkItem
-    from services.storefront.orders import ingest_orders
+    from services.shopify.orders.handler import ingest_orders
 
     def without(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
         return replace(ingest_orders(tx, items, now), audit=())

@@ -145,7 +145,7 @@ FROM_ROWS: dict[str, Callable[[int, list[int]], None]] = {
 def work_through_outbox() -> None:
     """Send what waits in the outbox until nothing does, as a worker of queue ``email`` would."""
     from services.core.db import get_engine
-    from services.ledger.run_outside import OutsideRunner
+    from services.ledger.runner_external import OutsideRunner
     from services.ledger.topics import TOPICS
     from services.mail.send import MailSend
 

@@ -108,8 +108,8 @@ def serve_naive_fleet(bench: Bench) -> Iterator[str]:
 @contextmanager
 def idle_fleet() -> Iterator[tuple[int, Path]]:
     """Run ``fleet up`` on a state of its own and yield its pid and its home."""
-    if not _has("services.fleet.cli"):
-        raise BenchmarkFailed("services.fleet.cli does not exist")
+    if not _has("services.cli.main"):
+        raise BenchmarkFailed("services.cli.main does not exist")
     with tempfile.TemporaryDirectory(prefix="bench-idle-", ignore_cleanup_errors=True) as folder:
         home, log = Path(folder) / "fleet", Path(folder) / "fleet.log"
         clean = {name: "" for name in OUTSIDE if name in os.environ}

@@ -13,9 +13,9 @@ from celery import Celery
 from sqlalchemy import event
 
 from services.core.db import make_engine
-from services.ledger.run_own import OwnRunner
+from services.ledger.runner_transactional import OwnRunner
 from services.ledger.topics import TOPICS
-from services.storefront.orders import ingest_orders
+from services.shopify.orders.handler import ingest_orders
 
 app = Celery("plain_ours", broker=os.environ["BENCH_BROKER_URL"])
 app.conf.update(

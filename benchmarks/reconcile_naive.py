@@ -13,9 +13,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from benchmarks.reconcile_rows import DAY, NOW, Break, read_their_rows, report
-from services.books.tables import reconciliation_breaks, transactions
-from services.books.theirs import TheirRow
 from services.core.db import make_engine
+from services.payments.stripe_rows import TheirRow
+from services.payments.tables import reconciliation_breaks, transactions
 
 Side = dict[str, Any] | None
 

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from benchmarks.reconcile_rows import DAY, NOW, Break, read_their_rows, report
-from services.books.match import match_day
-from services.books.theirs import render_rows
 from services.core.db import make_engine
+from services.payments.match import match_day
+from services.payments.stripe_rows import render_rows
 
 _FOUND = "select kind, provider_id from found_breaks where token = 'bench'"
 

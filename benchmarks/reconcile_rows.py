@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.memory import peak_mib
-from services.books.day import Day
-from services.books.theirs import ROWS_A_BLOCK, TheirRow
+from services.payments.day import Day
+from services.payments.stripe_rows import ROWS_A_BLOCK, TheirRow
 
 BEGINS = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 DAY = Day(1, date(2026, 11, 20), BEGINS, BEGINS + timedelta(days=1))

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
-from services.jobs.registry import record_jobs
+from services.jobs.store import record_jobs
 from services.jobs.tick import tick, watch
 from services.ledger.dispatch import send_messages
 from services.ledger.sweep import record_heartbeat

@@ -6,11 +6,11 @@ But for the privacy topics these tasks carry no work; they find it.
 import os
 import socket
 
-import services.conversations.personal
-import services.ledger.personal
-import services.mail.personal
-import services.shops.personal_secrets
-import services.storefront.privacy.personal  # noqa: F401 - whoever holds personal data is asked at every request
+import services.privacy.conversations_data
+import services.privacy.ledger_data
+import services.privacy.mail_data
+import services.privacy.secrets_data
+import services.privacy.shopify_data  # noqa: F401 - whoever holds personal data is asked at every request
 from services.alerts.dead_work import record_dead_work
 from services.alerts.long_pauses import record_long_pauses
 from services.core.broker import queue_depths
@@ -23,10 +23,10 @@ from services.ledger.pause import end_pauses
 from services.ledger.sweep import record_heartbeat
 from services.ledger.sweep import sweep as sweep_ledger
 from services.ledger.topics import QUEUES
-from services.shops.forget import delete_retired_secrets
-from services.storefront.privacy.export import PrivacyExport
-from services.storefront.privacy.redact import PrivacyRedact
-from services.storefront.privacy.unconfirmed import record_unconfirmed_erasures
+from services.privacy.export import PrivacyExport
+from services.privacy.redact import PrivacyRedact
+from services.privacy.unconfirmed import record_unconfirmed_erasures
+from services.shops.revoke_secrets import delete_retired_secrets
 from tasks.celery import app
 from tasks.runner import work_task
 

@@ -4,9 +4,9 @@ The healing of gaps is here, and not beside the pushes and the mails: a shop's f
 """
 
 from services.closing.daily import CloseDay
-from services.closing.gap_healing import GapHealing
-from services.jobs.effect import JobEffect
-from services.storefront.subscriptions.watch import SubscriptionWatch
+from services.closing.gap_backfill import GapHealing
+from services.jobs.handler import JobEffect
+from services.shopify.subscriptions.check import SubscriptionWatch
 from tasks.runner import work_task
 
 reconcile = work_task("reconcile", JobEffect(CloseDay()))

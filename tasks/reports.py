@@ -3,7 +3,7 @@
 from services.closing.digest import send_digest
 from services.closing.month_close import CloseMonth
 from services.jobs.audit_jobs import anchor_heads, archive_events, verify_chains
-from services.jobs.effect import JobEffect
+from services.jobs.handler import JobEffect
 from tasks.runner import work_task
 
 owner_digest = work_task("owner_digest", JobEffect(send_digest))

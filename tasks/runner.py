@@ -13,12 +13,12 @@ from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
 from services.core.log import log_settled
 from services.core.sentry import capture_dead_work
+from services.ledger.batch_result import SetReport, is_connection_fault
 from services.ledger.dispatch import send_messages
-from services.ledger.effects import Effect, OutsideEffect, OwnEffect
+from services.ledger.handlers import Effect, OutsideEffect, OwnEffect
 from services.ledger.ready import find_ready_topics
-from services.ledger.report import SetReport, is_connection_fault
-from services.ledger.run_outside import OutsideRunner
-from services.ledger.run_own import OwnRunner
+from services.ledger.runner_external import OutsideRunner
+from services.ledger.runner_transactional import OwnRunner
 from services.ledger.topics import TOPICS, Runs, Topic
 from tasks.celery import app
 

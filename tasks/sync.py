@@ -1,9 +1,9 @@
 """Queue ``sync``: what an event only points at is fetched; services that watch and count are told."""
 
 from services.alerts.posthog import PosthogCapture
-from services.books.event_fetch import EventFetch
 from services.jobs.checkins import SentryCheckin
-from services.storefront.uninstall import UninstallConfirm
+from services.payments.event_fetch import EventFetch
+from services.shopify.uninstall import UninstallConfirm
 from tasks.runner import work_task
 
 event_fetch = work_task("event_fetch", EventFetch())

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from services.core.arrays import int_array, text_array
+from services.core.pg_arrays import int_array, text_array
 
 _RECORD = """
 insert into incidents as i (shop_id, rule, period, severity, summary, detail, opened_at, updated_at)

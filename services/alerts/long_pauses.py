@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, record_incidents
-from services.core.arrays import int_array, text_array
+from services.core.pg_arrays import int_array, text_array
 from services.ledger.pause import MODES, Pause, find_pauses
 
 LIMIT = timedelta(hours=4)

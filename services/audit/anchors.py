@@ -16,11 +16,11 @@ from sqlalchemy import Connection
 from services.audit.chain import TEXT_VERSION, Entry, Mutation, to_utc_text
 from services.audit.checkpoints import Witness
 from services.audit.diagnose import Finding, Kind
-from services.audit.lines import canonical_json
-from services.audit.rows import find_chains, find_ends
+from services.audit.jsonl import canonical_json
+from services.audit.queries import find_chains, find_ends
+from services.audit.rehash import Place
 from services.audit.signing import Signer, is_signed, unknown_key
 from services.audit.store import ObjectMissing, ObjectStore
-from services.audit.walk import Place
 
 ANCHOR_ACTION = "audit.anchor"
 ANCHOR_FORMAT = "shopfleet-anchor/1"

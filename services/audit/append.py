@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.audit.chain import FIRST_PREV_HASH, AuditEvent, Entry, Mutation, hash_event, mutations_text
-from services.audit.walk import MAX_SEQ
-from services.core.arrays import int_array
-from services.core.bulk import copy_rows
+from services.audit.rehash import MAX_SEQ
 from services.core.locks import Lock
+from services.core.pg_arrays import int_array
+from services.core.pg_copy import copy_rows
 
 __all__ = ["Entry", "Mutation", "append_all", "append_audit"]
 

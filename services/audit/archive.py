@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from services.audit.anchors import check_named_anchor, read_anchors
 from services.audit.append import Mutation, append_audit
-from services.audit.archived import (
+from services.audit.archive_reader import (
     ARCHIVE_ACTION,
     EVENTS,
     MANIFEST,
@@ -31,13 +31,13 @@ from services.audit.archived import (
     read_object,
 )
 from services.audit.cut import Cut
-from services.audit.lines import write_lines
+from services.audit.jsonl import write_lines
 from services.audit.manifest import find_manifest_fault, make_manifest
-from services.audit.rows import find_ends, hold_still, per_chain, stream_rows
+from services.audit.queries import find_ends, hold_still, per_chain, stream_rows
+from services.audit.rehash import BEGINNING, Place, RowTuple, walk
 from services.audit.signing import Signer
 from services.audit.store import ObjectExists, ObjectStore
 from services.audit.verify import ChainAltered, Wanted, verify_chain
-from services.audit.walk import BEGINNING, Place, RowTuple, walk
 from services.core.errors import Refused
 
 KEPT = timedelta(days=90)

@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 from services.audit.chain import to_utc_text
 from services.audit.checkpoint import Checkpoint, checkpoint_message
 from services.audit.diagnose import Finding
-from services.audit.rows import per_chain
+from services.audit.queries import per_chain
+from services.audit.rehash import Place
 from services.audit.signing import Signer, unknown_key
-from services.audit.walk import Place
-from services.core.arrays import int_array, text_array
+from services.core.pg_arrays import int_array, text_array
 
 _FLEET = 0
 

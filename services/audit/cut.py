@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from psycopg.errors import InsufficientPrivilege, UndefinedFunction
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from services.audit.archived import Archive
+from services.audit.archive_reader import Archive
 from services.core.db import make_engine, transaction
 from services.core.errors import Misconfigured, Refused, RetryLater
 

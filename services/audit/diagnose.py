@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from services.audit.walk import MAX_SEQ, Place, Row, hash_row
+from services.audit.rehash import MAX_SEQ, Place, Row, hash_row
 
 Kind = Literal["altered", "missing", "reordered", "inserted", "rewritten", "unreadable"]
 

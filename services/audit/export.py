@@ -6,13 +6,13 @@ from typing import IO, Any
 
 from sqlalchemy import Connection
 
-from services.audit.archived import check_ties, find_archives
+from services.audit.archive_reader import check_ties, find_archives
 from services.audit.chain import TEXT_VERSION, to_utc_text
 from services.audit.checkpoints import find_checkpoints
-from services.audit.lines import FORMAT, canonical_json, write_lines
-from services.audit.rows import StoredChain, find_ends, hold_still, stream_rows
+from services.audit.jsonl import FORMAT, canonical_json, write_lines
+from services.audit.queries import StoredChain, find_ends, hold_still, stream_rows
+from services.audit.rehash import BEGINNING, RowTuple
 from services.audit.signing import Signer
-from services.audit.walk import BEGINNING, RowTuple
 
 
 def export_chains(

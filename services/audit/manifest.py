@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from services.audit.chain import TEXT_VERSION
-from services.audit.lines import canonical_json
+from services.audit.jsonl import canonical_json
 from services.audit.signing import Signer, is_signed, unknown_key
 
 MANIFEST_FORMAT = "shopfleet-audit-manifest/2"

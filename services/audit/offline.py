@@ -13,9 +13,9 @@ from typing import Any
 
 from services.audit.checkpoint import Checkpoint
 from services.audit.diagnose import Finding, Kind, diagnose
-from services.audit.lines import FileInvalid, canonical_json, read_lines
+from services.audit.jsonl import FileInvalid, canonical_json, read_lines
+from services.audit.rehash import Place, Row, RowTuple, walk
 from services.audit.signing import SignaturesUnavailable, is_signed
-from services.audit.walk import Place, Row, RowTuple, walk
 
 AT_ONCE = 5000
 Say = Callable[[str], object]

@@ -15,11 +15,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from services.audit.anchors import check_named_anchor, read_anchors
-from services.audit.archived import Archive, check_manifests, check_ties, find_archives, read_archive
+from services.audit.archive_reader import Archive, check_manifests, check_ties, find_archives, read_archive
 from services.audit.chain import TEXT_VERSION
 from services.audit.checkpoints import Witness, find_checkpoints, judge_checkpoints
 from services.audit.diagnose import Finding, Kind, diagnose, find_number_fault
-from services.audit.rows import (
+from services.audit.queries import (
     StoredChain,
     find_chains,
     find_ends,
@@ -28,9 +28,9 @@ from services.audit.rows import (
     hold_still,
     stream_rows,
 )
+from services.audit.rehash import BEGINNING, Place, Row, walk
 from services.audit.signing import Signer
 from services.audit.store import ObjectStore
-from services.audit.walk import BEGINNING, Place, Row, walk
 from services.core.errors import Refused, WorkError
 
 ANCHORS_READ, ANCHORS_READ_FULL = 30, 120

@@ -13,12 +13,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.audit.diagnose import Finding
-from services.audit.rows import hold_still
+from services.audit.queries import hold_still
 from services.audit.signing import make_signer
 from services.audit.verify import Wanted, verify_chain
-from services.books.break_facts import OpenBreak
-from services.books.breaks import find_open_breaks
-from services.books.reconcile import DayOutcome, reconcile_day
 from services.closing.daily_mail import record_anomaly_mail
 from services.closing.daily_summary import DaySummary, find_told_low, record_summary
 from services.core.clock import utc_now
@@ -26,12 +23,15 @@ from services.core.db import transaction
 from services.core.errors import WorkError
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import record_findings
-from services.jobs.due import period_bounds
-from services.jobs.effect import Finished, Run
-from services.ledger.said import say_money
+from services.jobs.handler import Finished, Run
+from services.jobs.schedule import period_bounds
+from services.ledger.describe import say_money
 from services.ledger.work import Recorded
+from services.payments.break_mail import OpenBreak
+from services.payments.breaks import find_open_breaks
+from services.payments.reconcile import DayOutcome, reconcile_day
 from services.providers.object_store import open_store
-from services.storefront.low_stock import LowStock, find_low_stock
+from services.shopify.stock.low_stock import LowStock, find_low_stock
 
 STOCK_IS_NEWS = timedelta(hours=36)
 """Stock is as it is now: the run of an older day has nothing to say of it."""

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from services.books.break_facts import OpenBreak, plan_break_attachments
-from services.closing.daily_facts import KIND, plan_anomaly_facts
+from services.closing.daily_mail_context import KIND, plan_anomaly_facts
 from services.closing.daily_summary import DaySummary, Place
 from services.ledger.work import NewWork
 from services.mail.compose import compose
 from services.mail.outbox import record_mails
+from services.payments.break_mail import OpenBreak, plan_break_attachments
 from services.shops.shops import get_shop_by_id
 
 

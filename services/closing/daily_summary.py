@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.audit.diagnose import Finding
-from services.storefront.low_stock import LowStock
+from services.shopify.stock.low_stock import LowStock
 
 LOW_KEPT = 500
 """Most low levels that the summary lists, the worst first; it counts all."""

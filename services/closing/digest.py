@@ -6,15 +6,15 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from services.closing.digest_facts import KIND, plan_digest_facts
-from services.closing.month_books import find_profile_at_home
-from services.closing.month_figures import stream_taxed
-from services.closing.month_rows import Month
+from services.closing.digest_context import KIND, plan_digest_facts
+from services.closing.inputs import find_profile_at_home
+from services.closing.items import Month
 from services.closing.sales import DaySales, Sales, name_customers, name_staff, sum_sales
+from services.closing.totals import stream_taxed
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.jobs.due import day_bounds, period_bounds
-from services.jobs.effect import Finished, Run
+from services.jobs.handler import Finished, Run
+from services.jobs.schedule import day_bounds, period_bounds
 from services.ledger.work import Recorded
 from services.mail.compose import compose
 from services.mail.message import Mail

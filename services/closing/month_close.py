@@ -16,16 +16,8 @@ from sqlalchemy import Connection
 
 from services.audit.append import append_all
 from services.audit.store import ObjectStore
-from services.books.close_lock import lock_books
-from services.closing.month_books import (
-    LOOKED_BACK,
-    find_late,
-    find_told_in,
-    get_books,
-    hold_one_state,
-)
-from services.closing.month_figures import Costs
-from services.closing.month_late import (
+from services.closing.audit_text import say_closed, say_late
+from services.closing.corrections import (
     Closed,
     Correction,
     find_closed,
@@ -35,16 +27,24 @@ from services.closing.month_late import (
     record_corrections,
     shift_month,
 )
+from services.closing.inputs import (
+    LOOKED_BACK,
+    find_late,
+    find_told_in,
+    get_books,
+    hold_one_state,
+)
 from services.closing.month_mail import find_unmailed, plan_attached, record_package_mails
-from services.closing.month_said import say_closed, say_late
 from services.closing.package import MANIFEST_NAME, Books, Package, build_package
 from services.closing.package_store import find_costs, put_package
+from services.closing.totals import Costs
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import archive_events
-from services.jobs.effect import Finished, Run
+from services.jobs.handler import Finished, Run
 from services.ledger.accept import record_work
+from services.payments.period_lock import lock_books
 from services.providers.object_store import open_store
 from services.shops.shops import get_shop_by_id
 

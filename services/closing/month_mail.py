@@ -7,16 +7,16 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from services.closing.month_late import Closed, Correction
+from services.closing.corrections import Closed, Correction
 from services.closing.package import MANIFEST_NAME
-from services.closing.profit import label_of, month_name, sums_of, taxes_of
+from services.closing.profit_and_loss import label_of, month_name, sums_of, taxes_of
 from services.closing.profit_pdf import PDF_NAME
 from services.ledger.work import NewWork
 from services.mail.compose import compose
-from services.mail.kinds import Kind, MailShop, register_kind
+from services.mail.formatting import change, money
+from services.mail.mail_types import Kind, MailShop, register_kind
 from services.mail.message import Mail, Part
 from services.mail.outbox import record_mails
-from services.mail.words import change, money
 from services.shops.shops import Shop
 
 KIND = "month_package"

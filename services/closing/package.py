@@ -12,17 +12,9 @@ from zoneinfo import ZoneInfo
 import orjson
 from sqlalchemy import Connection
 
-from services.closing.month_figures import (
-    Accounts,
-    CostLine,
-    Figures,
-    complete_figures,
-    stream_taxed,
-    to_stored,
-)
-from services.closing.month_late import Correction
-from services.closing.month_rows import Month
-from services.closing.profit import CSV_NAME, plan_statement, write_statement
+from services.closing.corrections import Correction
+from services.closing.items import Month
+from services.closing.profit_and_loss import CSV_NAME, plan_statement, write_statement
 from services.closing.profit_pdf import PDF_NAME, write_pdf
 from services.closing.tax_files import (
     LINES_NAME,
@@ -32,6 +24,14 @@ from services.closing.tax_files import (
     write_tax_summary,
 )
 from services.closing.tax_profile import TaxProfile
+from services.closing.totals import (
+    Accounts,
+    CostLine,
+    Figures,
+    complete_figures,
+    stream_taxed,
+    to_stored,
+)
 from services.core.csv_cells import BOM, csv_line
 
 COSTS_NAME, MANIFEST_NAME = "cost-of-goods.csv", "manifest.json"

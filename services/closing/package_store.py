@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from services.audit.store import ObjectExists, ObjectMissing, ObjectStore
-from services.closing.month_late import Closed
+from services.closing.corrections import Closed
 from services.closing.package import COSTS_NAME, MANIFEST_NAME, Package
 from services.core.csv_cells import uncell
 from services.core.errors import Refused

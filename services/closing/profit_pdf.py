@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any, BinaryIO
 from xml.sax.saxutils import escape
 
-from services.closing.profit import Line, Statement, month_name
+from services.closing.profit_and_loss import Line, Statement, month_name
 from services.closing.tax_files import amount
 
 PDF_NAME = "profit-and-loss.pdf"

@@ -7,10 +7,10 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from services.closing.month_rows import Item
+from services.closing.allocation import find_liable, name_taxes, round_half_up, split_minor
+from services.closing.items import Item
 from services.closing.tax_profile import TaxProfile
 from services.closing.tax_rates import CHANNEL, COLUMNS, OTHER, Rate, find_rates
-from services.closing.tax_shares import find_liable, name_taxes, round_half_up, split_minor
 
 
 class Taxed(NamedTuple):

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from services.audit.append import Mutation, append_audit
 from services.closing.tax_rates import TAXES
-from services.core.arrays import text_array
+from services.core.pg_arrays import text_array
 from services.shops.shops import ShopInvalid
 
 _PROVINCE = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")

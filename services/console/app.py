@@ -6,14 +6,14 @@ from urllib.parse import urlsplit
 from flask import Flask, render_template, request
 
 from services.console.audit import audit_blueprint
+from services.console.auth import close_all_but_public
 from services.console.cron import cron_blueprint
-from services.console.gate import close_all_but_public
 from services.console.health import health_blueprint
 from services.core.clock import utc_now
 from services.core.settings import Settings, get_settings
 from services.jobs.conditions import count_conditions
 from services.ledger.health import Health, age_seconds, judge_health, sum_conditions
-from services.ledger.probe import Probe
+from services.ledger.health_check import Probe
 
 HEADLINES = {
     ("ok", False): "The fleet is well.",

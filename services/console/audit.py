@@ -1,6 +1,6 @@
 """``GET /api/v1/platform/verify-audit``: are the chains as they were written?
 
-Changes nothing, not even a checkpoint. Who may ask is decided in ``services.console.gate``.
+Changes nothing, not even a checkpoint. Who may ask is decided in ``services.console.auth``.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from services.core.db import transaction
 from services.core.errors import WorkError
 from services.core.settings import Settings
 from services.jobs.audit_jobs import describe_open, find_open_findings
-from services.ledger.report import is_connection_fault
+from services.ledger.batch_result import is_connection_fault
 from services.providers.object_store import open_store
 from services.shops.shops import ShopUnknown, find_shops
 

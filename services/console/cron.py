@@ -1,7 +1,7 @@
 """``POST /cron/<job>``: a job starts now, by the road that beat goes.
 
 Answers JSON always, with the ``X-Request-Id`` under which the run, its log lines and its audit are found.
-Who may ask is decided in ``services.console.gate``.
+Who may ask is decided in ``services.console.auth``.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from flask import Blueprint, Response, g, jsonify, request
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.sentry import capture_bug
-from services.jobs.ask import Asked, ScopeInvalid, start_asked
-from services.jobs.due import PeriodInvalid
-from services.jobs.registry import JobUnknown, get_job
-from services.jobs.start import Found
+from services.jobs.runs import Found
+from services.jobs.schedule import PeriodInvalid
+from services.jobs.store import JobUnknown, get_job
+from services.jobs.trigger import Asked, ScopeInvalid, start_asked
+from services.ledger.batch_result import is_connection_fault
 from services.ledger.dispatch import send_messages
-from services.ledger.report import is_connection_fault
 from services.shops.shops import ShopUnknown
 
 BY = "cron secret"

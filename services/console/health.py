@@ -6,12 +6,12 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, jsonify, request
 
-from services.console.secret_gate import knows_secret
+from services.console.cron_auth import knows_secret
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.conditions import ConditionLine, list_conditions
 from services.ledger.health import describe_health, judge_health
-from services.ledger.probe import DEADLINE_SECONDS, Probe, Question, answer_by
+from services.ledger.health_check import DEADLINE_SECONDS, Probe, Question, answer_by
 
 
 def health_blueprint(probe: Probe, cron_secrets: tuple[str, ...] = ()) -> Blueprint:

@@ -12,7 +12,7 @@ from services.core.db import get_engine
 from services.core.log import configure_logging, granian_log_config
 from services.core.sentry import init_sentry
 from services.core.settings import SHORTEST_SECRET, get_settings
-from services.jobs.watchman import Watchman
+from services.jobs.overdue_monitor import Watchman
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from services.conversations.quo_body import Told
+from services.conversations.payload import Told
 
 NOT_YET = datetime(1970, 1, 1, tzinfo=UTC)
 """``version_at`` of a row of which only parts are known: any word of the call itself is newer."""

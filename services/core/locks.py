@@ -5,7 +5,7 @@ from enum import IntEnum
 
 from sqlalchemy import Connection
 
-from services.core.arrays import int_array, text_array
+from services.core.pg_arrays import int_array, text_array
 
 
 class Lock(IntEnum):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from services.core.files import open_private
-from services.fleet.guard import Guard, watch_line
+from services.fleet.reaper import Guard, watch_line
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,13 +157,12 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 def _connections(tx: "Connection", settings: Settings) -> Iterator[Finding]:
     """Yield each connection that refuses our credential; one line where all of them work."""
-    from services.fleet.commands.mail_connections import find_lines
-    from services.fleet.commands.show import show_time
+    from services.mail.connection_lines import find_lines
 
     used = [line for line in find_lines(tx, settings.mail_transport) if line.is_used]
     broken = [line for line in used if line.status == "broken"]
     for line in broken:
-        since = show_time(line.since, settings.zone)
+        since = f"{line.since.astimezone(settings.zone):%Y-%m-%d %H:%M:%S %Z}"
         seen = f"{line.provider} of {line.shop} is broken since {since}: {line.code}"
         yield Finding("connection", False, seen, line.to_do or line.detail)
     if not broken:

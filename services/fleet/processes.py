@@ -16,9 +16,9 @@ from typing import TextIO
 
 from services.fleet.child import Child, Program, tell_exit
 from services.fleet.errors import FleetError, ServerFailed
-from services.fleet.guard import Guard
 from services.fleet.health import answers
-from services.fleet.leftovers import record_processes
+from services.fleet.orphans import record_processes
+from services.fleet.reaper import Guard
 from services.fleet.stream import LineBuffer, LogStream
 
 STOP_SECONDS = 7.0

@@ -18,11 +18,11 @@ from services.fleet.embedded.servers import POSTGRES_PORT, VALKEY_PORT
 from services.fleet.embedded.state import HomeLock, close_folders
 from services.fleet.envfile import ensure_secrets, read_merged, record_running, record_stopped
 from services.fleet.errors import FleetError, ServerFailed
-from services.fleet.guard import Guard
-from services.fleet.leftovers import end_recorded
+from services.fleet.orphans import end_recorded
 from services.fleet.ports import LOOPBACK, hold_port, pick_port
+from services.fleet.process_list import plan_roster
 from services.fleet.processes import Supervisor
-from services.fleet.roster import plan_roster
+from services.fleet.reaper import Guard
 
 _PORTS = {"INGRESS_PORT": 8000, "CONSOLE_PORT": 8001, "FLOWER_PORT": 5555}
 _SHARED_PORTS = ("INGRESS_PORT", "CONSOLE_PORT")
@@ -130,7 +130,7 @@ def migrate(env: dict[str, str]) -> None:
     The supervisor runs for weeks, and should not keep Alembic and SQLAlchemy in memory for that.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "services.fleet.cli", "migrate"],
+        [sys.executable, "-m", "services.cli.main", "migrate"],
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

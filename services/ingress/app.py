@@ -13,17 +13,17 @@ from services.core.db import make_engine
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
 from services.core.settings import Settings, get_settings
-from services.ingress.bells import Bells
 from services.ingress.bodies import Wire
-from services.ingress.counts import Counts
-from services.ingress.gateway import Gateway
 from services.ingress.group_commit import GroupCommit
 from services.ingress.health import health_blueprint
-from services.ingress.keyring import Keyring
 from services.ingress.metrics import metrics_blueprint
+from services.ingress.notifier import Bells
+from services.ingress.request_stats import Counts
+from services.ingress.rsgi import Gateway
+from services.ingress.secret_cache import Keyring
 from services.ingress.webhooks import Webhooks
 from services.jobs.conditions import count_conditions
-from services.ledger.probe import Probe
+from services.ledger.health_check import Probe
 
 if TYPE_CHECKING:
     from granian.rsgi import Scope

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from services.core.db import KeptConnection
 from services.ledger.accept import Accepted, NewEvent, WorkRef, record_events
-from services.ledger.report import is_connection_fault
+from services.ledger.batch_result import is_connection_fault
 
 MAX_GROUP = 256
 MAX_GROUP_BYTES = 16 * 1024 * 1024

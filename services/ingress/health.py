@@ -5,7 +5,7 @@ from flask import Blueprint, Response, jsonify
 
 from services.core.clock import utc_now
 from services.ledger.health import describe_health, judge_health
-from services.ledger.probe import Probe
+from services.ledger.health_check import Probe
 
 
 def health_blueprint(probe: Probe) -> Blueprint:

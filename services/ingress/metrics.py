@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, text
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
 from services.ledger.health import Health, age_seconds, judge_health
-from services.ledger.probe import KEEP_TIMES_COST, Probe, Question, answer_by
+from services.ledger.health_check import KEEP_TIMES_COST, Probe, Question, answer_by
 
 DEADLINE_SECONDS = 3.0
 """Prometheus gives a scrape ten seconds by default; a scraper's thread here should be free again sooner."""

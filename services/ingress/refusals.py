@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, record_incidents
-from services.core.arrays import text_array
+from services.core.pg_arrays import text_array
 from services.ledger.refusals import Refusals, record_refusals
 
 _FIND_SHOPS = "select slug, id, timezone from shops where slug = any(%(slug)s::text[])"

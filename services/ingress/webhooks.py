@@ -14,12 +14,12 @@ from services.core.errors import Rejected
 from services.core.log import log_request
 from services.core.redact import redact_text
 from services.core.sentry import capture_bug
-from services.ingress.counts import UNKNOWN, Counts
 from services.ingress.group_commit import GroupCommit, Unavailable
-from services.ingress.keyring import Keyring, live_secrets
+from services.ingress.request_stats import UNKNOWN, Counts
 from services.ingress.routes import MAX_PATH, Route, find_route
+from services.ingress.secret_cache import Keyring, live_secrets
 from services.ledger.accept import Accepted, NewEvent
-from services.ledger.plan import plan_topic
+from services.ledger.routing import plan_topic
 from services.providers.delivery import INVALID_SIGNATURE, MISSING_HEADER, Delivery, is_storable
 
 MAX_BODY_BYTES = 5 * 1024 * 1024

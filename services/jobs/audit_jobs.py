@@ -18,16 +18,16 @@ from services.audit.archive import archive_chain
 from services.audit.checkpoints import record_checkpoints
 from services.audit.cut import open_cut
 from services.audit.diagnose import Finding
-from services.audit.rows import count_events, hold_still
+from services.audit.queries import count_events, hold_still
+from services.audit.rehash import Place
 from services.audit.signing import make_signer
 from services.audit.verify import ChainAltered, Report, Wanted, verify_audit
-from services.audit.walk import Place
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import get_settings
-from services.jobs.effect import Finished, Run
-from services.jobs.notices import AUDIT_FAILED
+from services.jobs.handler import Finished, Run
+from services.jobs.operator_mail import AUDIT_FAILED
 from services.ledger.work import Recorded
 from services.providers.object_store import open_store
 

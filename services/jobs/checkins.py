@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.core.errors import WorkError
 from services.core.settings import get_settings
-from services.jobs.rounds import find_closed
+from services.jobs.sentry_monitors import find_closed
 from services.ledger.work import Done, Outcome, Prepared, WorkItem
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from services.alerts.incidents import OPEN_LINES
 from services.jobs.deadman import OVERDUE_LINES
-from services.jobs.failed import FAILED_LINES
+from services.jobs.failed_runs import FAILED_LINES
 from services.ledger.health import DEGRADING, Conditions
 from services.ledger.pause import PAUSE_LINES
 from services.shops.connections import BROKEN_LINES

@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, record_incidents
-from services.jobs.due import period_of
-from services.jobs.ended import NOT_RUN
-from services.jobs.job import Covers
+from services.jobs.complete_run import NOT_RUN
+from services.jobs.definition import Covers
 from services.jobs.overdue import Overdue
+from services.jobs.schedule import period_of
 
 # A run that was announced and has not ended, and a clock whose next slot nobody has dealt with.
 _OVERDUE = """

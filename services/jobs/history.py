@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.core.arrays import int_array
+from services.core.pg_arrays import int_array
 
 STATUSES = ("pending", "running", "done", "failed", "skipped")
 

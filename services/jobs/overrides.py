@@ -6,8 +6,8 @@ from types import MappingProxyType
 from sqlalchemy import Connection
 
 from services.audit.append import Mutation, append_audit
-from services.jobs.due import parse_schedule
-from services.jobs.job import Job
+from services.jobs.definition import Job
+from services.jobs.schedule import parse_schedule
 from services.shops.shops import Shop
 
 _CHANGE = """

@@ -12,10 +12,10 @@ from sqlalchemy import Connection, Engine
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.core.db import transaction
 from services.core.sentry import capture_bug
-from services.jobs.clocks import start_due_runs
 from services.jobs.deadman import record_overdue
-from services.jobs.follow import follow_work
-from services.jobs.notices import record_notices
+from services.jobs.operator_mail import record_notices
+from services.jobs.scheduler import start_due_runs
+from services.jobs.sync_run_status import follow_work
 from services.ledger.accept import WorkRef
 
 CLOCKS_APART = timedelta(minutes=2)

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from services.ledger.plan import plan_review, plan_topic
+from services.ledger.routing import plan_review, plan_topic
 from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.core.bulk import fetch_binary
+from services.core.pg_copy import fetch_binary
+from services.ledger.pause_filter import read_scope
 from services.ledger.ready import READY, find_ready_shops
-from services.ledger.scope import read_scope
 from services.ledger.topics import Topic
 from services.ledger.work import WorkItem
 

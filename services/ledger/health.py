@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
-from services.ledger.figures import TopicFigures, find_figures
+from services.ledger.stats import TopicFigures, find_figures
 from services.ledger.topics import QUEUES
 
 QUIET_LIMIT = timedelta(seconds=30)

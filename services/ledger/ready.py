@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.ledger.scope import Scope
+from services.ledger.pause_filter import Scope
 from services.ledger.topics import Topic
 
 READY = (

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.core.arrays import instant_array, text_array
+from services.core.pg_arrays import instant_array, text_array
 
 QUIET = timedelta(hours=1)
 """A shop with no refusal for so long is not refused any more."""

@@ -11,8 +11,8 @@ import orjson
 from sqlalchemy import Connection
 
 from services.ledger.accept import WorkRef
+from services.ledger.pause_filter import read_scope
 from services.ledger.ready import READY
-from services.ledger.scope import read_scope
 from services.ledger.topics import TOPICS, Topic
 
 RESEND_AFTER = timedelta(seconds=10)

@@ -10,12 +10,12 @@ from datetime import UTC, datetime, tzinfo
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import services.mail.own_kinds  # noqa: F401 - whoever composes knows the kinds of this package
+import services.mail.system_mails  # noqa: F401 - whoever composes knows the kinds of this package
 from services.core.redact import quote_value
-from services.mail.assemble import assemble
-from services.mail.kinds import Kind, MailInvalid, MailShop, get_kind
+from services.mail.formatting import FILTERS, finalize, moment, one_line
+from services.mail.mail_types import Kind, MailInvalid, MailShop, get_kind
 from services.mail.message import Mail, Part
-from services.mail.words import FILTERS, finalize, moment, one_line
+from services.mail.template_loader import assemble
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template

@@ -7,8 +7,8 @@ from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTP
 
-from services.providers.letter import Letter, Part
 from services.providers.mime import render_mime
+from services.providers.outgoing_mail import Letter, Part
 
 __all__ = ["Mail", "Part", "to_email_message", "to_letter"]
 

@@ -8,9 +8,9 @@ import orjson
 from sqlalchemy import Connection
 
 from services.ledger.work import FLEET, NewWork
-from services.mail.kinds import MailInvalid
+from services.mail.mail_types import MailInvalid
 from services.mail.message import Mail, all_headers
-from services.providers.letter import Part, one_line
+from services.providers.outgoing_mail import Part, one_line
 
 TOPIC = "mail_send"
 LARGEST_BYTES = 25 * 1024 * 1024

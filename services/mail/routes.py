@@ -7,15 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.core.arrays import int_array
 from services.core.crypto import SealBroken
 from services.core.errors import Misconfigured, NotYet
+from services.core.pg_arrays import int_array
 from services.core.settings import get_settings
 from services.ledger.limits import record_throttle, take_turns
 from services.ledger.work import Outcome, Prepared
-from services.mail.handing import Row
+from services.mail.delivery_plan import Row
 from services.mail.transports import SECRETS, Route, fleet_route, shop_route
-from services.providers.letter import AddressInvalid, parse_sender
+from services.providers.outgoing_mail import AddressInvalid, parse_sender
 from services.shops.secrets import find_secrets
 
 _FIND_WISHES = """

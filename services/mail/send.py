@@ -17,10 +17,11 @@ from services.audit.append import append_all
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
-from services.ledger.report import is_connection_fault
+from services.ledger.batch_result import is_connection_fault
 from services.ledger.work import Done, Outcome, Prepared, WorkItem
-from services.mail.doors import Doors
-from services.mail.handing import (
+from services.mail.circuit_breaker import Doors
+from services.mail.delivery_log import Beginning, Fate, Notes
+from services.mail.delivery_plan import (
     UNKNOWN,
     Handing,
     Lost,
@@ -30,11 +31,10 @@ from services.mail.handing import (
     plan_entry,
     plan_handing,
 )
-from services.mail.notes import Beginning, Fate, Notes
 from services.mail.outbox import find_parts
 from services.mail.routes import find_routes, take_places
 from services.mail.transports import OpenTransports
-from services.providers.letter import AddressInvalid, HandedOverBefore, Letter, parse_sender
+from services.providers.outgoing_mail import AddressInvalid, HandedOverBefore, Letter, parse_sender
 
 _FIND = """
 select id, shop_id, kind, recipient, subject, text, html, headers, has_parts, status, attempt, token,

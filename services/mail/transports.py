@@ -14,7 +14,7 @@ import orjson
 from services.core.errors import Misconfigured
 from services.core.settings import MAIL_TRANSPORTS, Settings
 from services.ledger.work import FLEET
-from services.providers.letter import Letter
+from services.providers.outgoing_mail import Letter
 from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
 
 OPEN_AT_ONCE = 64

@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.providers.delivery import find_dict
-from services.providers.letter import Letter, Throttled, parse_sender, quoted_sender
 from services.providers.mail_http import find_body, http_client, post, stated_wait, throttled
 from services.providers.mime import render_mime
+from services.providers.outgoing_mail import Letter, Throttled, parse_sender, quoted_sender
 
 if TYPE_CHECKING:
     import httpx

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from services.core.errors import Misconfigured, RetryLater
 from services.core.files import make_private_folder, open_private
-from services.providers.letter import Letter
 from services.providers.mime import render_mime
+from services.providers.outgoing_mail import Letter
 
 
 class FileTransport:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from services.core.errors import Misconfigured, OutcomeUnknown, RetryLater
-from services.providers.letter import Part, Throttled
+from services.providers.outgoing_mail import Part, Throttled
 
 if TYPE_CHECKING:
     import httpx

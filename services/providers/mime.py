@@ -12,7 +12,7 @@ from email.header import Header
 from email.utils import encode_rfc2231, format_datetime, quote
 from functools import lru_cache
 
-from services.providers.letter import Letter, Part, ascii_address, one_line, parse_sender
+from services.providers.outgoing_mail import Letter, Part, ascii_address, one_line, parse_sender
 
 LONGEST_LINE = 990
 """RFC 5322, 2.1.1: a line has at most 998 characters."""

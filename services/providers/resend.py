@@ -8,15 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, WorkError
-from services.providers.letter import (
-    HandedOverBefore,
-    Letter,
-    Throttled,
-    ascii_address,
-    one_line,
-    parse_sender,
-    quoted_sender,
-)
 from services.providers.mail_http import (
     base64_content,
     find_body,
@@ -24,6 +15,15 @@ from services.providers.mail_http import (
     post,
     stated_wait,
     throttled,
+)
+from services.providers.outgoing_mail import (
+    HandedOverBefore,
+    Letter,
+    Throttled,
+    ascii_address,
+    one_line,
+    parse_sender,
+    quoted_sender,
 )
 
 if TYPE_CHECKING:

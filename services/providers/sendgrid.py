@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
-from services.providers.letter import Letter, ascii_address, one_line, parse_sender
 from services.providers.mail_http import base64_content, find_body, http_client, post, stated_wait, throttled
+from services.providers.outgoing_mail import Letter, ascii_address, one_line, parse_sender
 
 if TYPE_CHECKING:
     import httpx

@@ -5,8 +5,8 @@ import threading
 import time
 
 from services.core.errors import RetryLater
-from services.providers.letter import Letter, ascii_address, parse_sender
 from services.providers.mime import render_mime
+from services.providers.outgoing_mail import Letter, ascii_address, parse_sender
 from services.providers.smtp_session import TIMEOUT_SECONDS, HungUp, SmtpSession, TooManyConnections
 from services.providers.smtp_url import SmtpServer
 

@@ -40,7 +40,7 @@ import orjson
 
 from services.core.clock import utc_now
 from services.sandbox.faults import ControlInvalid
-from services.sandbox.world import Reply, World
+from services.sandbox.state import Reply, World
 
 LONGEST_BODY_BYTES = 64 * 1024 * 1024
 

@@ -2,20 +2,19 @@
 
 from services.alerts import tables as alerts
 from services.audit import tables as audit
-from services.books import tables as books
 from services.conversations import tables as conversations
 from services.core.db import metadata
 from services.jobs import tables as jobs
 from services.ledger import tables as ledger
 from services.mail import tables as mail
+from services.payments import tables as payments
+from services.shopify import tables as shopify
+from services.shopify.logistics import tables as logistics
+from services.shopify.orders import tables as orders
 from services.shops import tables as shops
-from services.storefront import order_tables as storefront_orders
-from services.storefront import tables as storefront
-from services.storefront.beside import told_tables as storefront_told
 
 ALL = (
-    alerts, audit, books, conversations, jobs, ledger, mail, shops, storefront, storefront_orders,
-    storefront_told,
+    alerts, audit, conversations, jobs, ledger, logistics, mail, orders, payments, shopify, shops,
 )  # fmt: skip
 
 __all__ = ["ALL", "metadata"]

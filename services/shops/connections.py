@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 
 from services.audit.append import append_all
 from services.audit.chain import Entry, Mutation
-from services.core.arrays import int_array
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.pg_arrays import int_array
 from services.providers.calls import EVERYTHING, Calls, collect_calls
 
 _FIND_STATUS = """

@@ -11,9 +11,9 @@ import orjson
 from sqlalchemy import Connection
 
 from services.audit.append import Mutation, append_audit
-from services.core.arrays import int_array
+from services.core.pg_arrays import int_array
 from services.core.settings import MAIL_TRANSPORTS
-from services.providers.letter import AddressInvalid, ascii_address, parse_sender
+from services.providers.outgoing_mail import AddressInvalid, ascii_address, parse_sender
 from services.shops.shops import Shop, ShopInvalid
 
 OF_GRAPH = ("tenant_id", "client_id", "mailbox")

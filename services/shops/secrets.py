@@ -8,10 +8,10 @@ from itertools import groupby
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from services.audit.append import Mutation, append_audit
-from services.core.arrays import int_array, text_array
 from services.core.crypto import SealBroken, Sealer, get_sealer
+from services.core.pg_arrays import int_array, text_array
 from services.providers.secrets import SecretInvalid, parse_secret
-from services.shops.names import SECRET_NAMES, STANDARD_PREFIX, SecretKind, get_kind
+from services.shops.secret_kinds import SECRET_NAMES, STANDARD_PREFIX, SecretKind, get_kind
 from services.shops.tables import shop_secrets, shops
 
 __all__ = [

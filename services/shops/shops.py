@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from services.audit.append import Mutation, append_audit
 from services.core.errors import ShopfleetError
+from services.ledger.work import FLEET
 from services.shops.tables import shop_config, shops
 
 _SLUG = re.compile(r"[a-z0-9-]{1,40}")
@@ -274,3 +275,8 @@ def _is_zone(value: str) -> bool:
 def _refuse(faults: list[str]) -> None:
     if faults:
         raise ShopInvalid("; ".join(faults))
+
+
+def find_slugs(tx: Connection) -> dict[int, str]:
+    """Return every shop's slug by id, and ``(fleet)`` for the fleet's own work."""
+    return {FLEET: "(fleet)"} | {shop.id: shop.slug for shop in find_shops(tx)}

@@ -18,9 +18,9 @@ from services.audit.chain import (
     to_utc_text,
 )
 from services.audit.cut import open_cut
+from services.audit.rehash import Row
 from services.audit.signing import Signer
 from services.audit.store import ObjectStore
-from services.audit.walk import Row
 from services.core.db import transaction
 from services.core.settings import get_settings
 from tests.lock_order import UNWATCHED

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from services.audit.anchors import Anchor, anchor_entry, find_heads, make_anchor
 from services.audit.append import append_all
 from services.audit.diagnose import Finding
-from services.audit.lines import canonical_json
+from services.audit.jsonl import canonical_json
 from services.audit.signing import Signer
 from services.audit.store import ObjectStore
 from services.audit.verify import Report, Wanted, verify_audit

@@ -9,8 +9,8 @@ from sqlalchemy import Engine, text
 
 from services.audit import archive as archive_module
 from services.audit.archive import Archived
-from services.audit.archived import find_archives
-from services.audit.rows import find_ends
+from services.audit.archive_reader import find_archives
+from services.audit.queries import find_ends
 from services.audit.signing import Signer
 from services.audit.store import ObjectStore
 from services.audit.verify import Report, Wanted, verify_audit

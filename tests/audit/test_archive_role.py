@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from services.audit.append import Mutation, append_audit
-from services.audit.archived import archive_key
+from services.audit.archive_reader import archive_key
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.fleet.embedded.servers import EmbeddedServers

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from services.audit.archived import Archive
+from services.audit.archive_reader import Archive
 from services.audit.checkpoints import record_checkpoints
-from services.audit.rows import find_ends
+from services.audit.queries import find_ends
 from services.audit.signing import Signer
 from services.audit.verify import TURN_DAYS, Wanted
 from services.core.db import transaction

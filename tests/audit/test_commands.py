@@ -10,11 +10,11 @@ from sqlalchemy import Engine, text
 
 from services.audit.offline import verify_file
 from services.audit.signing import make_signer
+from services.cli.main import main
 from services.console.app import make_app
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import Settings
-from services.fleet.cli import main
 from services.shops.shops import add_shop
 from tests.audit.chains import altering, append_chain
 

@@ -7,45 +7,45 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from services.books.transactions import ingest_transactions
-from services.conversations.interactions import ingest_interactions
+from services.conversations.handler import ingest_interactions
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import Settings
 from services.ledger.accept import record_work
-from services.ledger.effects import OwnEffect
-from services.ledger.review import review_events
-from services.ledger.run_own import OwnRunner
+from services.ledger.handlers import OwnEffect
+from services.ledger.reparse import review_events
+from services.ledger.runner_transactional import OwnRunner
 from services.ledger.topics import TOPICS, Runs
 from services.ledger.work import NewWork, WorkItem
+from services.payments.handler import ingest_transactions
 from services.schema.models import metadata
-from services.storefront.beside.fulfillment_events import ingest_fulfillment_events
-from services.storefront.beside.fulfillment_orders import ingest_fulfillment_orders
-from services.storefront.beside.inventory_shipments import ingest_inventory_shipments
-from services.storefront.beside.inventory_transfers import ingest_inventory_transfers
-from services.storefront.beside.order_notices import ingest_order_notices
-from services.storefront.beside.returns import ingest_returns
-from services.storefront.beside.reverse_fulfillment_orders import ingest_reverse_fulfillment_orders
-from services.storefront.beside.shopify_disputes import ingest_shopify_disputes
-from services.storefront.beside.tender_transactions import ingest_tender_transactions
-from services.storefront.beside.variant_stock import ingest_variant_stock
-from services.storefront.customers import ingest_customers
-from services.storefront.fulfillments import ingest_fulfillments
-from services.storefront.inventory_items import ingest_inventory_items
-from services.storefront.locations import ingest_locations
-from services.storefront.order_transactions import ingest_order_transactions
-from services.storefront.orders import ingest_orders
-from services.storefront.products import ingest_products
-from services.storefront.refunds import ingest_refunds
-from services.storefront.stock import ingest_inventory_levels
-from services.storefront.storefronts import ingest_storefronts
-from tests.books.test_transactions import charge
+from services.shopify.logistics.fulfillment_events import ingest_fulfillment_events
+from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
+from services.shopify.logistics.inventory_shipments import ingest_inventory_shipments
+from services.shopify.logistics.inventory_transfers import ingest_inventory_transfers
+from services.shopify.logistics.returns import ingest_returns
+from services.shopify.logistics.reverse_fulfillment_orders import ingest_reverse_fulfillment_orders
+from services.shopify.orders.customers import ingest_customers
+from services.shopify.orders.disputes import ingest_shopify_disputes
+from services.shopify.orders.fulfillments import ingest_fulfillments
+from services.shopify.orders.handler import ingest_orders
+from services.shopify.orders.notices import ingest_order_notices
+from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.tender_transactions import ingest_tender_transactions
+from services.shopify.orders.transactions import ingest_order_transactions
+from services.shopify.products.handler import ingest_products
+from services.shopify.products.inventory_items import ingest_inventory_items
+from services.shopify.products.variant_stock import ingest_variant_stock
+from services.shopify.shop_profile import ingest_storefronts
+from services.shopify.stock.handler import ingest_inventory_levels
+from services.shopify.stock.locations import ingest_locations
 from tests.conversations.test_interactions import call
 from tests.ledger_rows import accept, new_event
-from tests.storefront import told_bodies as told
-from tests.storefront.bodies import add_shop, ingest, level, line, order, product, refund
-from tests.storefront.test_storefronts import told as storefront
-from tests.storefront.test_told import customer, fulfilment, location, payment, stock_item
+from tests.payments.test_transactions import charge
+from tests.shopify import logistics_payloads as told
+from tests.shopify.sample_payloads import add_shop, ingest, level, line, order, product, refund
+from tests.shopify.test_logistics import customer, fulfilment, location, payment, stock_item
+from tests.shopify.test_shop_profile import told as storefront
 
 SAMPLES: dict[str, tuple[OwnEffect, str, str, Callable[[], WorkItem]]] = {
     "order_ingest": (ingest_orders, "shopify", "orders/create", lambda: order(lines=[line(quantity=2)])),

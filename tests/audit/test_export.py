@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 
 from services.audit.checkpoints import record_checkpoints
 from services.audit.export import export_chains
-from services.audit.lines import canonical_json
-from services.audit.rows import find_chains, find_ends
+from services.audit.jsonl import canonical_json
+from services.audit.queries import find_chains, find_ends
 from services.audit.signing import Signer
 from services.core.clock import utc_now
 from services.core.db import transaction

@@ -14,8 +14,8 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.jobs.audit_jobs import WORK_ID_INCIDENT, anchor_heads, archive_events, verify_chains
-from services.jobs.effect import Finished, Run
-from services.jobs.job import Covers
+from services.jobs.definition import Covers
+from services.jobs.handler import Finished, Run
 from tests.audit.chains import altering, append_chain, entry
 
 pytestmark = pytest.mark.usefixtures("archive")

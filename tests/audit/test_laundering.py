@@ -14,18 +14,18 @@ from sqlalchemy import Connection, Engine, text
 from services.alerts.incidents import find_open_incidents
 from services.audit.anchors import make_anchor
 from services.audit.checkpoints import record_checkpoints
-from services.audit.rows import find_ends
+from services.audit.queries import find_ends
+from services.audit.rehash import Place
 from services.audit.signing import make_signer
 from services.audit.verify import TURN_DAYS, Wanted, verify_audit
-from services.audit.walk import Place
+from services.cli.main import main
 from services.console.app import make_app
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import Settings, get_settings
-from services.fleet.cli import main
 from services.jobs.audit_jobs import AUDIT_FAILED, anchor_heads, archive_events, verify_chains
-from services.jobs.effect import Finished
+from services.jobs.handler import Finished
 from services.providers.object_store import open_store
 from services.shops.shops import add_shop
 from tests.audit.chains import altering, append_chain, archive_old

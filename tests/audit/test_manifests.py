@@ -12,15 +12,15 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.audit.append import Mutation, append_audit
-from services.audit.archived import EVENTS, MANIFEST, Archive, archive_key, find_archives
+from services.audit.archive_reader import EVENTS, MANIFEST, Archive, archive_key, find_archives
 from services.audit.chain import FIRST_PREV_HASH
-from services.audit.lines import canonical_json, write_lines
+from services.audit.jsonl import canonical_json, write_lines
 from services.audit.manifest import find_manifest_fault, make_manifest
-from services.audit.rows import stream_rows
+from services.audit.queries import stream_rows
+from services.audit.rehash import Row, hash_row
 from services.audit.signing import Signer
 from services.audit.store import ObjectExists
 from services.audit.verify import Report, Wanted, verify_audit
-from services.audit.walk import Row, hash_row
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused

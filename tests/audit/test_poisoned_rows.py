@@ -18,8 +18,8 @@ from services.audit.chain import FIRST_PREV_HASH
 from services.audit.export import export_chains
 from services.audit.signing import Signer
 from services.audit.verify import Report, Wanted, verify_audit
+from services.cli.main import main
 from services.core.db import transaction
-from services.fleet.cli import main
 from services.providers.object_store import FolderStore
 from tests.audit.chains import NOW, altering, append_chain, archive_old
 

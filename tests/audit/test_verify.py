@@ -11,10 +11,10 @@ from services.audit.append import append_all
 from services.audit.checkpoint import checkpoint_message
 from services.audit.checkpoints import record_checkpoints
 from services.audit.diagnose import Finding
-from services.audit.rows import find_chains, find_ends
+from services.audit.queries import find_chains, find_ends
+from services.audit.rehash import hash_row
 from services.audit.signing import Signer, is_signed
 from services.audit.verify import Report, Wanted, verify_audit
-from services.audit.walk import hash_row
 from services.core.db import transaction
 from services.providers.object_store import FolderStore
 from tests.audit.chains import NOW, altering, append_chain, entry
@@ -56,7 +56,7 @@ def alter(owner_engine: Engine, statement: str, **values: object) -> None:
 
 def rewrite_from(tx: Connection, seq: int, shop_id: int = 1, after: str = "0" * 64) -> None:
     """Hash every row from ``seq`` on again, as a thorough forger would; the first one follows ``after``."""
-    from services.audit.rows import StoredChain
+    from services.audit.queries import StoredChain
 
     chain = StoredChain(tx, shop_id)
     before = chain.find_at(seq - 1)

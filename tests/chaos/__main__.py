@@ -20,15 +20,15 @@ from services.audit.verify import Wanted, verify_audit
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.fleet.demo import checks
-from services.fleet.demo.day import plan_opening
-from services.fleet.demo.delivery import Delivery
-from services.fleet.demo.figures import read_figures, read_outside, read_state, wait_settled
-from services.fleet.demo.home import joined, own_environment
-from services.fleet.demo.providers import count_shelves
-from services.fleet.demo.sender import Sender
-from services.fleet.demo.shops import find_owning, make_shops, record_shops
-from services.fleet.demo.truth import recompute
+from services.demo import checks
+from services.demo.day import plan_opening
+from services.demo.delivery import Delivery
+from services.demo.directory import joined, own_environment
+from services.demo.expected import recompute
+from services.demo.figures import read_figures, read_outside, read_state, wait_settled
+from services.demo.providers import count_shelves
+from services.demo.sender import Sender
+from services.demo.shops import find_owning, make_shops, record_shops
 from services.fleet.ports import LOOPBACK
 from services.fleet.up import RunningFleet, start_fleet
 from services.providers.object_store import open_store

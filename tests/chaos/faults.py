@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from services.fleet.demo.mischief import flush_broker, kill_with_work_in_hand
+from services.demo.faults import flush_broker, kill_with_work_in_hand
 from services.fleet.up import RunningFleet
 
 BUSY = (("worker-webhooks", "order_ingest"), ("worker-outbound", "inventory_push"))

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 
-from services.fleet.demo.day import shuffle
-from services.fleet.demo.delivery import Delivery
-from services.fleet.demo.orders import ShopDay
-from services.fleet.demo.sender import AT_ONCE, Sender
-from services.fleet.demo.shops import DemoShop
+from services.demo.day import shuffle
+from services.demo.delivery import Delivery
+from services.demo.orders import ShopDay
+from services.demo.sender import AT_ONCE, Sender
+from services.demo.shops import DemoShop
 
 ORDERS_AT_A_TIME = 20
 

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Engine, text
 
 from services.closing.month_close import CloseMonth
 from services.core.db import transaction
-from services.jobs.effect import Finished, Run
-from services.jobs.job import Covers
-from tests.storefront.bodies import add_shop
+from services.jobs.definition import Covers
+from services.jobs.handler import Finished, Run
+from tests.shopify.sample_payloads import add_shop
 
 ZONE = ZoneInfo("America/Los_Angeles")
 PERIOD = "2026-10"

@@ -7,15 +7,15 @@ import pytest
 from sqlalchemy import Engine
 
 from services.closing.digest import send_digest
-from services.closing.month_books import get_month
-from services.closing.month_figures import Figures, get_figures
-from services.closing.profit import Statement, net_sales, plan_statement
+from services.closing.inputs import get_month
+from services.closing.profit_and_loss import Statement, net_sales, plan_statement
 from services.closing.tax_profile import TaxProfile
+from services.closing.totals import Figures, get_figures
 from services.core.db import transaction
-from services.jobs.effect import Run
-from services.jobs.job import Covers
+from services.jobs.definition import Covers
+from services.jobs.handler import Run
 from tests.closing.months import ZONE, add_order, add_refund, at, gst_pst, insert, line
-from tests.storefront.bodies import add_shop
+from tests.shopify.sample_payloads import add_shop
 
 HERE = TaxProfile(province="CA-BC")
 

@@ -3,14 +3,14 @@
 import pytest
 from sqlalchemy import Engine
 
-from services.closing.month_books import find_late, find_profile_at_home
-from services.closing.month_late import find_closed
-from services.closing.profit import plan_statement
+from services.closing.corrections import find_closed
+from services.closing.inputs import find_late, find_profile_at_home
+from services.closing.profit_and_loss import plan_statement
 from services.closing.tax_profile import TaxProfile
 from services.core.db import transaction
 from tests.closing.months import ZONE, at, gst_pst, insert, line, tax
 from tests.closing.test_counting import SOLD, accounts, figures, give_back, sell, shown
-from tests.storefront.bodies import add_shop
+from tests.shopify.sample_payloads import add_shop
 
 
 @pytest.fixture

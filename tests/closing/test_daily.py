@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from services.audit.append import Mutation, append_all, append_audit
-from services.books.reconcile import DayOutcome
 from services.closing.daily import CloseDay
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
-from services.jobs.effect import Finished, Run
-from services.jobs.job import Covers
+from services.jobs.definition import Covers
+from services.jobs.handler import Finished, Run
 from services.ledger.work import Recorded
-from tests.storefront.bodies import add_shop, rows
+from services.payments.reconcile import DayOutcome
+from tests.shopify.sample_payloads import add_shop, rows
 
 DAY = "2026-11-20"
 NOW = datetime(2026, 11, 21, 8, 5, tzinfo=UTC)

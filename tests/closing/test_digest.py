@@ -7,14 +7,14 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.closing.digest import choose_currency, send_digest
-from services.closing.digest_facts import plan_bars, plan_digest_facts
+from services.closing.digest_context import plan_bars, plan_digest_facts
 from services.closing.sales import DaySales, Top
 from services.core.db import transaction
-from services.jobs.effect import Finished, Run
-from services.jobs.job import Covers
+from services.jobs.definition import Covers
+from services.jobs.handler import Finished, Run
 from services.shops.shops import ShopInvalid
 from services.shops.staff import record_staff
-from tests.storefront.bodies import add_shop, rows
+from tests.shopify.sample_payloads import add_shop, rows
 
 NOW = datetime(2026, 11, 23, 14, 0, tzinfo=UTC)
 MONDAY = date(2026, 11, 16)

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from services.audit.append import append_audit
 from services.audit.chain import Mutation
 from services.closing import month_close
-from services.closing.month_late import find_closed, find_corrections
+from services.closing.corrections import find_closed, find_corrections
 from services.closing.month_mail import plan_attached
 from services.closing.package_store import find_faults
 from services.core.db import transaction
@@ -19,7 +19,7 @@ from services.core.errors import Refused
 from services.core.settings import get_settings
 from services.providers.object_store import open_store
 from tests.closing.months import NOW, add_october, add_order, add_refund, at, close, gst_pst, insert, line
-from tests.storefront.bodies import rows
+from tests.shopify.sample_payloads import rows
 
 DECEMBER = datetime(2026, 12, 1, 10, 0, tzinfo=UTC)
 

@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
+from services.cli.main import main
 from services.core.settings import get_settings
-from services.fleet.cli import main
 from tests.closing.months import add_october, close
 from tests.closing.test_month_golden import GOLDEN, NAMES
-from tests.storefront.bodies import rows
+from tests.shopify.sample_payloads import rows
 
 
 @pytest.fixture

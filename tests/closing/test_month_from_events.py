@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from services.closing.month_books import get_books, hold_one_state
+from services.closing.inputs import get_books, hold_one_state
 from services.closing.package import build_package
 from services.core.db import transaction
+from services.shopify.orders.handler import ingest_orders
+from services.shopify.orders.refunds import ingest_refunds
 from services.shops.shops import get_shop_by_id
-from services.storefront.orders import ingest_orders
-from services.storefront.refunds import ingest_refunds
 from tests.closing.months import ZONE
-from tests.storefront.bodies import ORDER, add_shop, ingest, line, order, refund
+from tests.shopify.sample_payloads import ORDER, add_shop, ingest, line, order, refund
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from sqlalchemy import Engine
 
-from services.closing.month_books import get_books, hold_one_state
+from services.closing.inputs import get_books, hold_one_state
 from services.closing.package import Package, build_package
 from services.core.db import transaction
 from services.shops.shops import get_shop_by_id

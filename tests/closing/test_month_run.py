@@ -7,20 +7,20 @@ from random import Random
 import pytest
 from sqlalchemy import Engine, text
 
+from services.closing.corrections import find_closed
 from services.closing.month_close import JOB, CloseMonth
-from services.closing.month_late import find_closed
 from services.closing.package_store import find_faults
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.jobs.effect import JobEffect
-from services.jobs.job import Covers
-from services.ledger.run_outside import OutsideRunner
+from services.jobs.definition import Covers
+from services.jobs.handler import JobEffect
+from services.ledger.runner_external import OutsideRunner
 from services.ledger.topics import TOPICS
 from services.providers.object_store import open_store
 from tests.audit.seaweed import LOCKED, find_weed, make_client, seaweed
 from tests.closing.months import add_october, add_order, at, close, line
 from tests.jobs.moments import a_job, keep_time, know, runs
-from tests.storefront.bodies import rows
+from tests.shopify.sample_payloads import rows
 
 # At two o'clock of the first of November 2026 it is two o'clock once, an hour later than the day before.
 DUE = datetime(2026, 11, 1, 10, 0, tzinfo=UTC)

@@ -6,16 +6,16 @@ from random import Random
 import pytest
 from sqlalchemy import Engine
 
-from services.closing.month_books import get_month
-from services.closing.month_figures import get_figures, stream_taxed
-from services.closing.profit import net_sales
+from services.closing.inputs import get_month
+from services.closing.profit_and_loss import net_sales
 from services.closing.tax_profile import TaxProfile
+from services.closing.totals import get_figures, stream_taxed
 from services.core.db import transaction
-from services.storefront.orders import ingest_orders
-from services.storefront.refunds import ingest_refunds
+from services.shopify.orders.handler import ingest_orders
+from services.shopify.orders.refunds import ingest_refunds
 from tests.closing.months import ZONE
 from tests.closing.order_histories import draw_history
-from tests.storefront.bodies import Ingest, add_shop, ingest, item, whole
+from tests.shopify.sample_payloads import Ingest, add_shop, ingest, item, whole
 
 EFFECTS: dict[str, Ingest] = {
     "orders/create": ingest_orders,

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.closing.month_rows import Item
+from services.closing.allocation import split_minor
+from services.closing.items import Item
 from services.closing.tax_lines import plan_taxed
 from services.closing.tax_profile import TaxProfile
-from services.closing.tax_shares import split_minor
 
 VANCOUVER = ZoneInfo("America/Los_Angeles")
 SOLD = datetime(2026, 10, 5, 19, tzinfo=UTC)

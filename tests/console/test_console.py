@@ -11,12 +11,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from services.console.app import describe_age, make_app
-from services.console.gate import PUBLIC_ROUTES, SECRET_ROUTES
+from services.console.auth import PUBLIC_ROUTES, SECRET_ROUTES
 from services.core.clock import utc_now
 from services.core.settings import Settings
 from services.fleet.ports import find_free_port
 from services.jobs.conditions import count_conditions
-from services.ledger.probe import Probe
+from services.ledger.health_check import Probe
 from services.ledger.topics import QUEUES
 from tests.health.fleet_rows import add_heartbeats, add_work
 

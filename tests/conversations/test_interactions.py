@@ -8,7 +8,7 @@ import orjson
 import pytest
 from sqlalchemy import Engine, text
 
-from services.conversations.interactions import ingest_interactions
+from services.conversations.handler import ingest_interactions
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.ledger.work import Done, WorkItem

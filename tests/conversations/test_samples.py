@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from services.conversations.interactions import ingest_interactions
+from services.conversations.handler import ingest_interactions
 from services.core.db import transaction
 from services.ledger.work import Done
 from tests.conversations.test_interactions import NOW, item

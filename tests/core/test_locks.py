@@ -19,13 +19,13 @@ ROOT = Path(__file__).parents[2]
 SINGLE = {
     "services/alerts/decide.py",
     "services/closing/tax_profile.py",
-    "services/jobs/clocks.py",
+    "services/jobs/scheduler.py",
     "services/jobs/overrides.py",
-    "services/jobs/start.py",
+    "services/jobs/runs.py",
     "services/ledger/limits.py",
     "services/ledger/pause.py",
-    "services/ledger/scope.py",
-    "services/mail/decide.py",
+    "services/ledger/pause_filter.py",
+    "services/mail/outbox_admin.py",
     "services/schema/migrate.py",
     "services/shops/secrets.py",
     "services/shops/shops.py",
@@ -34,8 +34,8 @@ SINGLE = {
 MARKED = {
     "services/audit/append.py",
     "services/core/locks.py",
-    "services/storefront/levels.py",
-    "services/storefront/reorder.py",
+    "services/shopify/stock/levels.py",
+    "services/shopify/stock/reorder.py",
 }
 
 

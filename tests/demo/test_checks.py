@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from services.fleet.demo.checks import check_accounts, check_effects
-from services.fleet.demo.figures import Figures, Outside
-from services.fleet.demo.sender import Answers
-from services.fleet.demo.truth import Truth
+from services.demo.checks import check_accounts, check_effects
+from services.demo.expected import Truth
+from services.demo.figures import Figures, Outside
+from services.demo.sender import Answers
 
 
 def figures(event_ids: set[int], **account: int) -> Figures:

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.fleet.demo.day import plan_day, plan_opening
-from services.fleet.demo.delivery import BAD_SIGNATURE, STALE, DayPlan
-from services.fleet.demo.shops import FOLLOWER, LEADER, DemoShop, make_shops
-from services.fleet.demo.truth import recompute
+from services.demo.day import plan_day, plan_opening
+from services.demo.delivery import BAD_SIGNATURE, STALE, DayPlan
+from services.demo.expected import recompute
+from services.demo.shops import FOLLOWER, LEADER, DemoShop, make_shops
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 OWNING = frozenset({"harbour"})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.fleet.demo.home import MARK, clear_home, own_environment
+from services.demo.directory import MARK, clear_home, own_environment
 from services.fleet.embedded.state import HomeLock
 from services.fleet.errors import AlreadyRunning, FleetError
 

@@ -17,10 +17,10 @@ from services.ingress.health import health_blueprint
 from services.ingress.metrics import _CONDITIONS
 from services.jobs.conditions import count_conditions
 from services.ledger.health import DEGRADING
+from services.ledger.health_check import Probe
 from services.ledger.pause import PauseScope, clear_pauses, record_pause
-from services.ledger.probe import Probe
 from services.ledger.topics import QUEUES
-from tests.fleet_up.waiting import wait_for
+from tests.fleet.waiting import wait_for
 from tests.health.fleet_rows import add_broken_connection, add_heartbeats, add_incident, add_job, add_run
 
 SETTINGS = Settings(database_url="", migrate_database_url="", broker_url="", secret_key="")

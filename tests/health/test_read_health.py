@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from services.ledger import figures
+from services.ledger import stats
 from services.ledger.health import QueueHealth, find_missing, read_health
 from services.ledger.topics import QUEUES
 from tests.health.fleet_rows import add_drift, add_heartbeats, add_settled, add_work
@@ -125,7 +125,7 @@ def test_a_backlog_too_long_to_count_leaves_the_verdict_standing(
     with engine.begin() as tx:
         add_heartbeats(tx, NOW)
         add_work(tx, "order_ingest", count=10)
-    monkeypatch.setattr(figures, "FIGURES_TIMEOUT_MS", 50)
+    monkeypatch.setattr(stats, "FIGURES_TIMEOUT_MS", 50)
 
     with engine.connect() as blocker, engine.begin() as tx:
         blocker.execute(text("lock table work_queue in access exclusive mode"))
@@ -141,6 +141,6 @@ def test_counting_reads_the_open_rows_and_not_the_final_ones(engine: Engine, own
         add_work(tx, "order_ingest", count=5000, status="done")
         add_work(tx, "order_ingest", count=20)
         tx.execute(text("analyze work_queue"))
-        plan = tx.execute(text(f"explain {figures._WAITING.text}"), {"now": NOW}).scalars().all()
+        plan = tx.execute(text(f"explain {stats._WAITING.text}"), {"now": NOW}).scalars().all()
 
     assert not [line for line in plan if "Seq Scan" in line], "\n".join(plan)

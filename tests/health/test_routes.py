@@ -16,8 +16,8 @@ from services.core.db import driver_url
 from services.ingress.health import health_blueprint
 from services.ingress.metrics import metrics_blueprint
 from services.jobs.conditions import count_conditions
+from services.ledger.health_check import Probe
 from services.ledger.pause import PauseScope, record_pause
-from services.ledger.probe import Probe
 from services.ledger.topics import QUEUES, TOPICS
 from tests.health.fleet_rows import (
     add_broken_connection,

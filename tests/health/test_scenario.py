@@ -21,7 +21,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import Settings
 from services.ingress.app import make_flask
-from services.jobs.follow import follow_work
+from services.jobs.sync_run_status import follow_work
 from tasks.commands import backlog, pause
 from tests.health.fleet_rows import add_broken_connection, add_heartbeats, add_incident
 from tests.jobs.moments import a_job, keep_time, know, settle

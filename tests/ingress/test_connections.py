@@ -11,9 +11,9 @@ import pytest
 from flask import Flask
 
 from services.core.settings import Settings
-from services.ingress import gateway
+from services.ingress import rsgi
 from services.ingress.connections import Connection, find_crowd, list_connections, shut_idle
-from services.ingress.gateway import Gateway
+from services.ingress.rsgi import Gateway
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how long one is idle")
 
@@ -94,7 +94,7 @@ def test_crowd_is_the_longest_idle_first_without_the_busy() -> None:
 def test_idle_connections_are_closed_only_as_far_as_connections_run_short(
     door: Door, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway, "LEAST_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(rsgi, "LEAST_IDLE_SECONDS", 0.0)
     asked: list[int] = []
     served = Gateway(
         SimpleNamespace(),  # type: ignore[arg-type]

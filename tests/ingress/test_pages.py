@@ -6,7 +6,7 @@ import threading
 from flask import Flask
 
 from services.core.settings import Settings
-from services.ingress.gateway import PAGES_WAITING, Gateway
+from services.ingress.rsgi import PAGES_WAITING, Gateway
 from tests.ingress.rsgi import Headers, Reply, Scope, Wire
 
 

@@ -23,7 +23,7 @@ from services.providers.standard_webhooks import sign_standard
 from services.providers.stripe import sign_stripe
 from services.shops.secrets import record_secret
 from tests.fakes.line import Line
-from tests.fleet_up.waiting import run_within
+from tests.fleet.waiting import run_within
 from tests.ingress.conftest import QUO_SECRET, SHOPIFY_SECRET, STRIPE_SECRET
 from tests.ingress.rsgi import Client, Reply, Wire, running
 from tests.ledger_rows import rows_of

@@ -18,9 +18,9 @@ import httpx
 import pytest
 import stripe
 
-from services.books.stripe_body import read_object
 from services.core.clock import utc_now
 from services.core.errors import Misconfigured, Rejected
+from services.payments.payload import read_object
 from services.providers.stripe import read_stripe_delivery
 from services.providers.stripe_api import get_object, list_objects
 

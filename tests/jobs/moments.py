@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from services.core.db import transaction
-from services.jobs.clocks import start_due_runs
-from services.jobs.job import SHOP_ZONE, CatchUp, Covers, Job
-from services.jobs.registry import record_jobs
+from services.jobs.definition import SHOP_ZONE, CatchUp, Covers, Job
+from services.jobs.scheduler import start_due_runs
+from services.jobs.store import record_jobs
 
 RUNS = "select job, shop_id, period, status from job_runs order by shop_id nulls first, due_at"
 

@@ -13,17 +13,17 @@ from sqlalchemy import Engine
 from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
-from services.console import secret_gate
+from services.console import cron_auth
 from services.console.app import make_app
-from services.console.secret_gate import knows_secret
+from services.console.cron_auth import knows_secret
 from services.core import db
 from services.core.broker import queue_depths
 from services.core.clock import utc_now
 from services.core.settings import Settings
 from services.jobs.conditions import count_conditions
-from services.jobs.job import FLEET_ZONE
+from services.jobs.definition import FLEET_ZONE
 from services.ledger.dispatch import forget_sender
-from services.ledger.probe import Probe
+from services.ledger.health_check import Probe
 from services.ledger.sweep import sweep
 from tests.fakes.line import Line
 from tests.fakes.settings import settings_of
@@ -116,13 +116,13 @@ def test_secret_before_the_rotation_opens_too_until_it_is_removed(
 
 def test_secrets_are_compared_in_constant_time_whichever_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[bytes, bytes]] = []
-    real = secret_gate.compare_digest
+    real = cron_auth.compare_digest
 
     def compare(one: bytes, other: bytes) -> bool:
         compared.append((one, other))
         return real(one, other)
 
-    monkeypatch.setattr(secret_gate, "compare_digest", compare)
+    monkeypatch.setattr(cron_auth, "compare_digest", compare)
     headers = Headers({"X-Cron-Secret": "right", "X-Internal-Secret": "wrong", "Authorization": "Bearer no"})
 
     assert knows_secret(headers, ["right"])

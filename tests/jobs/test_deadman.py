@@ -12,15 +12,15 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.conditions import count_conditions
 from services.jobs.deadman import record_overdue
-from services.jobs.effect import Finished, JobEffect
-from services.jobs.notices import record_notices
+from services.jobs.handler import Finished, JobEffect
+from services.jobs.operator_mail import record_notices
+from services.jobs.overdue_monitor import Watchman
 from services.jobs.tick import tick
-from services.jobs.watchman import Watchman
 from services.ledger.health import judge_health
-from services.ledger.probe import Probe
-from services.ledger.run_outside import OutsideRunner
+from services.ledger.health_check import Probe
+from services.ledger.runner_external import OutsideRunner
 from services.ledger.topics import TOPICS
-from tests.fleet_up.waiting import wait_for
+from tests.fleet.waiting import wait_for
 from tests.jobs.moments import a_job, add_shops, keep_time, know, periods, runs, settle
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)  # an hour past midnight in Vancouver

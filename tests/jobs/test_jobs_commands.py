@@ -17,11 +17,11 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine, text
 
+from services.cli.main import main
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.fleet.cli import main
-from services.jobs.ask import start_asked
-from services.jobs.job import FLEET_ZONE, Covers
+from services.jobs.definition import FLEET_ZONE, Covers
+from services.jobs.trigger import start_asked
 from services.ledger.claim import hold_items
 from services.ledger.sweep import free_expired
 from services.ledger.topics import TOPICS

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 from services.alerts.posthog import PosthogCapture
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused, RetryLater, WorkError
-from services.jobs.effect import Finished
+from services.jobs.handler import Finished
 from services.providers.posthog import send_events
 from tests.fakes.settings import settings_of
 from tests.fakes.web import HANGS_UP, Answer, Web

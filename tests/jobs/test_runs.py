@@ -12,12 +12,12 @@ from sqlalchemy import Engine, text
 from services.audit.append import append_all
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
-from services.jobs.due import PeriodInvalid
-from services.jobs.effect import Finished, JobEffect, Run
-from services.jobs.follow import follow_work
-from services.jobs.registry import JobUnknown, get_job
-from services.jobs.start import Found, Start, start_run
-from services.ledger.run_outside import OutsideRunner
+from services.jobs.handler import Finished, JobEffect, Run
+from services.jobs.runs import Found, Start, start_run
+from services.jobs.schedule import PeriodInvalid
+from services.jobs.store import JobUnknown, get_job
+from services.jobs.sync_run_status import follow_work
+from services.ledger.runner_external import OutsideRunner
 from services.ledger.topics import TOPICS
 from services.shops.shops import get_shop
 from tests.jobs.moments import a_job, add_shops, keep_time, know, runs

@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from services.jobs.due import (
+from services.jobs.definition import CatchUp, Covers
+from services.jobs.schedule import (
     PeriodInvalid,
     ScheduleInvalid,
     explain_schedule,
@@ -18,7 +19,6 @@ from services.jobs.due import (
     period_of,
     plan_catch_up,
 )
-from services.jobs.job import CatchUp, Covers
 
 VANCOUVER = ZoneInfo("America/Los_Angeles")
 LORD_HOWE = ZoneInfo("Australia/Lord_Howe")

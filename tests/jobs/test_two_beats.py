@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from services.core.clock import utc_now
 from services.core.db import transaction
-from tests.fleet_up.waiting import wait_for
+from tests.fleet.waiting import wait_for
 from tests.jobs.moments import add_shops, keep_time, know, runs
 
 ROOT = Path(__file__).parents[2]

@@ -8,11 +8,11 @@ from sqlalchemy import Engine, text
 
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.jobs.effect import Finished, JobEffect, JobWork
-from services.jobs.follow import follow_work
-from services.ledger.effects import OutsideEffect
-from services.ledger.report import SetReport
-from services.ledger.run_outside import OutsideRunner
+from services.jobs.handler import Finished, JobEffect, JobWork
+from services.jobs.sync_run_status import follow_work
+from services.ledger.batch_result import SetReport
+from services.ledger.handlers import OutsideEffect
+from services.ledger.runner_external import OutsideRunner
 from services.ledger.topics import TOPICS
 
 

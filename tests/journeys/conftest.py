@@ -13,19 +13,19 @@ import pytest
 from services.core.clock import utc_now
 from services.core.db import make_engine, transaction
 from services.core.settings import get_settings
-from services.fleet.demo.day import plan_opening
-from services.fleet.demo.home import joined
-from services.fleet.demo.providers import count_shelves
-from services.fleet.demo.sender import Sender
-from services.fleet.demo.shops import make_shops, record_shops
+from services.demo.day import plan_opening
+from services.demo.directory import joined
+from services.demo.providers import count_shelves
+from services.demo.sender import Sender
+from services.demo.shops import make_shops, record_shops
 from services.fleet.embedded.servers import EmbeddedServers
-from services.fleet.guard import Guard
 from services.fleet.ports import find_free_port
+from services.fleet.process_list import plan_roster
 from services.fleet.processes import Supervisor
-from services.fleet.roster import plan_roster
+from services.fleet.reaper import Guard
 from services.schema.migrate import apply_migrations
 from tests.fakes.line import Line
-from tests.journeys.house import PROCESSES, House, wait_for
+from tests.journeys.running_fleet import PROCESSES, House, wait_for
 
 
 @pytest.fixture(scope="session")

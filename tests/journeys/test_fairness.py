@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.ledger.accept import NewEvent, record_events
-from tests.journeys.house import House, wait_for
+from tests.journeys.running_fleet import House, wait_for
 
 pytestmark = pytest.mark.xdist_group("journeys")
 

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.journeys.house import House, wait_for
+from tests.journeys.running_fleet import House, wait_for
 
 pytestmark = pytest.mark.xdist_group("journeys")
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from services.core.clock import utc_now
-from services.fleet.commands.send import sign
-from tests.journeys.house import House
+from services.providers.signing import sign
+from tests.journeys.running_fleet import House
 
 pytestmark = pytest.mark.xdist_group("journeys")
 

@@ -18,17 +18,17 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
+from services.cli.main import main
 from services.closing.digest import send_digest
-from services.closing.profit import net_sales
+from services.closing.profit_and_loss import net_sales
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.fleet.cli import main
-from services.fleet.demo.home import joined
-from services.jobs.effect import Run
-from services.jobs.job import Covers
+from services.demo.directory import joined
+from services.jobs.definition import Covers
+from services.jobs.handler import Run
 from services.shops.secrets import record_secret
 from services.shops.shops import add_shop
-from tests.journeys.house import House, wait_for
+from tests.journeys.running_fleet import House, wait_for
 
 pytestmark = pytest.mark.xdist_group("journeys")
 

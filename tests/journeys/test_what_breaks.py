@@ -9,7 +9,7 @@ import time
 import pytest
 import redis
 
-from tests.journeys.house import House, wait_for
+from tests.journeys.running_fleet import House, wait_for
 
 pytestmark = pytest.mark.xdist_group("journeys")
 

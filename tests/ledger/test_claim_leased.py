@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.claim import SUSPECT_SENDS, claim_leased
-from services.ledger.run_outside import OutsideRunner
+from services.ledger.runner_external import OutsideRunner
 from services.ledger.topics import TOPICS
 from services.ledger.work import Done, Prepared
 from tests.ledger_rows import plan, statuses

@@ -9,11 +9,11 @@ from services.core.db import transaction
 from services.ledger.claim import claim_own
 from services.ledger.limits import record_throttle, take_turns
 from services.ledger.pause import PauseScope, clear_pauses, record_pause
+from services.ledger.pause_filter import Scope
 from services.ledger.ready import find_ready_shops
-from services.ledger.scope import Scope
 from services.ledger.sweep import find_forgotten
 from services.ledger.topics import TOPICS
-from tests.fleet_up.waiting import wait_for
+from tests.fleet.waiting import wait_for
 from tests.ledger_rows import NOW, plan
 
 TOPIC = TOPICS["order_ingest"]

@@ -12,8 +12,8 @@ from sqlalchemy import Engine, text
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ledger.accept import record_work
-from services.ledger.report import SetReport
-from services.ledger.run_outside import OutsideRunner
+from services.ledger.batch_result import SetReport
+from services.ledger.runner_external import OutsideRunner
 from services.ledger.topics import TOPICS
 from services.mail.message import Mail
 from services.mail.outbox import record_mails

@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from jinja2 import UndefinedError
 
-from services.fleet.commands.mail_preview import MadeUpShop
+from services.cli.mail.preview import MadeUpShop
 from services.mail.compose import _templates, compose
-from services.mail.kinds import Kind, KindUnknown, MailInvalid, get_kind, register_kind
+from services.mail.formatting import change, moment, money, one_line, span
+from services.mail.mail_types import Kind, KindUnknown, MailInvalid, get_kind, register_kind
 from services.mail.message import Part, to_email_message
-from services.mail.own_kinds import plan_audit_failed, plan_job_late
-from services.mail.words import change, moment, money, one_line, span
-from tests.mail.kinds import KINDS, LETTER, NOW, chart, png, sample_mail
+from services.mail.system_mails import plan_audit_failed, plan_job_late
+from tests.mail.sample_mail_types import KINDS, LETTER, NOW, chart, png, sample_mail
 
 NASTY = 'Harbour\r\nBcc: x@example.com\x00\x1b[31m\u202e\u2028 <script>alert(1)</script> & "Sons"'
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from services.books.break_facts import SHOWN, OpenBreak
-from services.closing.daily_facts import plan_anomaly_facts
-from services.fleet.commands.mail_preview import MadeUpShop
-from services.mail.assemble import inline_css
+from services.cli.mail.preview import MadeUpShop
+from services.closing.daily_mail_context import plan_anomaly_facts
 from services.mail.compose import compose
-from services.mail.kinds import MailInvalid
+from services.mail.mail_types import MailInvalid
 from services.mail.message import Mail
-from tests.mail.kinds import KINDS, chart, sample_mail
+from services.mail.template_loader import inline_css
+from services.payments.break_mail import SHOWN, OpenBreak
+from tests.mail.sample_mail_types import KINDS, chart, sample_mail
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 FETCHED = {"src", "srcset", "background", "poster", "data", "action"}

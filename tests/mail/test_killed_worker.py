@@ -12,14 +12,14 @@ from sqlalchemy import Engine, text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.sweep import free_expired
-from services.mail.handing import UNKNOWN
+from services.mail.delivery_plan import UNKNOWN
 from tests.fakes.smtp import HANG, Scripted
 from tests.mail.mails import mail_settings, mails_of, make_due, new_mail, queue, run
 
 WORKER = """
 from random import Random
 from services.core.db import get_engine
-from services.ledger.run_outside import OutsideRunner
+from services.ledger.runner_external import OutsideRunner
 from services.ledger.topics import TOPICS
 from services.mail.send import MailSend
 OutsideRunner(get_engine(), "killed", Random(1)).run_set(TOPICS["mail_send"], MailSend())

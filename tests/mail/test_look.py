@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.mail.browser import Browser, find_browser, open_browser
-from tests.mail.kinds import KINDS, sample_mail
 from tests.mail.look import FAULTS, GROUNDS, compare, keep, one_font
+from tests.mail.sample_mail_types import KINDS, sample_mail
 
 KEPT = Path(__file__).with_name("look")
 VIEWS = [(600, False), (600, True), (360, False), (360, True)]

@@ -12,7 +12,11 @@ from services.audit.chain import AuditEvent, hash_event
 from services.core.db import transaction
 from services.ledger.accept import record_work
 from services.ledger.work import FLEET
-from services.mail.decide import (
+from services.mail.delivery_plan import UNKNOWN
+from services.mail.mail_types import MailInvalid
+from services.mail.message import Part
+from services.mail.outbox import LARGEST_BYTES, record_mails
+from services.mail.outbox_admin import (
     BY_PERSON,
     Decision,
     DecisionInvalid,
@@ -22,10 +26,6 @@ from services.mail.decide import (
     get_mail,
     resend_mail,
 )
-from services.mail.handing import UNKNOWN
-from services.mail.kinds import MailInvalid
-from services.mail.message import Part
-from services.mail.outbox import LARGEST_BYTES, record_mails
 from tests.fakes.smtp import CLOSE, Scripted
 from tests.mail.mails import (
     NOW,
@@ -37,7 +37,7 @@ from tests.mail.mails import (
     run,
     work_of,
 )
-from tests.storefront.bodies import add_shop, rows
+from tests.shopify.sample_payloads import add_shop, rows
 
 
 def test_asking_twice_stores_and_plans_once(engine: Engine) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from services.core.batch_writer import Group
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, SettingsInvalid
 from services.core.settings import read_settings
 from services.ledger.work import FLEET
-from services.mail.group import Group
 from services.mail.routes import find_routes
 from services.mail.transports import OpenTransports, Route
 from services.providers.secrets import SecretInvalid, parse_secret
@@ -24,7 +24,7 @@ from services.shops.secrets import record_secret
 from tests.fakes.mail_services import Resend
 from tests.fakes.smtp import Scripted
 from tests.mail.mails import mail_settings, mails_of, new_mail, queue, run, work_of
-from tests.storefront.bodies import add_shop
+from tests.shopify.sample_payloads import add_shop
 
 NEEDED = {
     "DATABASE_URL": "postgresql://u@h/d",

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.mail.handing import UNKNOWN
+from services.mail.delivery_plan import UNKNOWN
 from services.mail.send import MailSend
 from services.shops.connections import find_connections
 from tests.fakes.mail_services import SILENT, Answer, Graph, Resend, SendGrid, aadsts

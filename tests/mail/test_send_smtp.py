@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from services.core.db import transaction
 from services.ledger.sweep import free_expired
-from services.mail.handing import UNKNOWN
+from services.mail.delivery_plan import UNKNOWN
 from services.mail.send import MailSend
 from tests.fakes.smtp import CLOSE, Scripted, Sink, smtp_server
 from tests.mail.mails import (

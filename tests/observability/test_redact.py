@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.core.fields import Unreadable, read_object
 from services.core.money import MoneyInvalid, to_minor
-from services.core.reading import Unreadable, read_object
 from services.core.redact import HIDDEN, LONGEST_QUOTE, quote_value, redact, redact_text
-from services.providers.letter import AddressInvalid, ascii_address
+from services.providers.outgoing_mail import AddressInvalid, ascii_address
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -19,7 +19,7 @@ from services.core.sentry import (
 )
 from services.core.sentry_client import LONGEST_ERROR
 from services.core.settings import Settings
-from tests.fleet_up.waiting import run_within
+from tests.fleet.waiting import run_within
 from tests.observability.sentry_sink import SentrySink
 
 PASSWORD = "hunter2" * 2

@@ -11,7 +11,7 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.providers.object_store import FolderStore
 from tests.privacy.people import OWNER, history, take_in
-from tests.storefront.bodies import add_shop
+from tests.shopify.sample_payloads import add_shop
 
 
 @pytest.fixture(scope="session", autouse=True)

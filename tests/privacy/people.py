@@ -6,27 +6,27 @@ from typing import Any
 import orjson
 from sqlalchemy import Engine, select
 
-from services.books.transactions import ingest_transactions
-from services.conversations.interactions import ingest_interactions
+from services.conversations.handler import ingest_interactions
 from services.core.db import transaction
 from services.ledger.accept import NewEvent
-from services.ledger.effects import OwnEffect
-from services.ledger.report import SetReport
-from services.ledger.run_outside import OutsideRunner
-from services.ledger.run_own import OwnRunner
+from services.ledger.batch_result import SetReport
+from services.ledger.handlers import OwnEffect
+from services.ledger.runner_external import OutsideRunner
+from services.ledger.runner_transactional import OwnRunner
 from services.ledger.topics import TOPICS
+from services.payments.handler import ingest_transactions
+from services.privacy.export import PrivacyExport
+from services.privacy.redact import PrivacyRedact
 from services.schema.models import metadata
-from services.storefront.customers import ingest_customers
-from services.storefront.fulfillments import ingest_fulfillments
-from services.storefront.order_transactions import ingest_order_transactions
-from services.storefront.orders import ingest_orders
-from services.storefront.privacy.export import PrivacyExport
-from services.storefront.privacy.redact import PrivacyRedact
-from services.storefront.refunds import ingest_refunds
-from services.storefront.topic_body import find_body
+from services.shopify.event_payload import find_body
+from services.shopify.orders.customers import ingest_customers
+from services.shopify.orders.fulfillments import ingest_fulfillments
+from services.shopify.orders.handler import ingest_orders
+from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.transactions import ingest_order_transactions
 from tests.conversations import test_interactions as quo
 from tests.ledger_rows import accept, new_event
-from tests.storefront import bodies
+from tests.shopify import sample_payloads
 
 OWNER = "owner@harbour.example"
 JOHN, JANE = 191167, 191168
@@ -77,7 +77,7 @@ def customer(number: int, first: str, last: str, email: str, phone: str) -> dict
         "phone": phone,
         "first_name": first,
         "last_name": last,
-        "updated_at": bodies.at(0),
+        "updated_at": sample_payloads.at(0),
         "note": f"{first} has the {GREETINGS[first][1]}",
         "tags": f"friend of {first}",
         "admin_graphql_api_id": f"gid://shopify/Customer/{number}",
@@ -92,7 +92,7 @@ AT_OAK = address("Jane", "Doe", "9 Oak Avenue", "Victoria", "555-625-7700")
 
 def order(number: int, told: dict[str, Any], where: dict[str, Any], updated: float = 0) -> dict[str, Any]:
     greeting, _, ip, card = GREETINGS[told["first_name"]]
-    item = bodies.line(line_id=number + 1) | {
+    item = sample_payloads.line(line_id=number + 1) | {
         "properties": [
             {"name": "Engraving", "value": f"{greeting} birthday {told['first_name']}"},
             {"name": "Mechanic", "value": "Rosa"},
@@ -119,7 +119,9 @@ def order(number: int, told: dict[str, Any], where: dict[str, Any], updated: flo
         "subtotal_price": "12.50",
         "total_tax": "0.00",
     }
-    body: dict[str, Any] = orjson.loads(bodies.order(updated, number=number, lines=[item], **extra).body)
+    body: dict[str, Any] = orjson.loads(
+        sample_payloads.order(updated, number=number, lines=[item], **extra).body
+    )
     return body
 
 
@@ -142,9 +144,10 @@ def stripe_charge() -> dict[str, Any]:
 def history() -> list[NewEvent]:
     """Everything that was ever told of the two, by three providers."""
     johns_id = {"order_id": JOHNS_ORDER}
-    refund = orjson.loads(bodies.refund(number=JOHNS_ORDER, note="Happy to refund John").body)
+    refund = orjson.loads(sample_payloads.refund(number=JOHNS_ORDER, note="Happy to refund John").body)
     parcel = {
-        "id": 900, **johns_id, "status": "success", "created_at": bodies.at(5), "updated_at": bodies.at(5),
+        "id": 900, **johns_id, "status": "success", "created_at": sample_payloads.at(5),
+        "updated_at": sample_payloads.at(5),
         "email": "john@example.com", "destination": AT_ELM, "line_items": [{"quantity": 1}],
         "tracking_number": "JD014600003", "tracking_urls": ["https://example.org/track?n=JD014600003"],
     }  # fmt: skip
@@ -155,8 +158,8 @@ def history() -> list[NewEvent]:
         "status": "success",
         "amount": "12.50",
         "currency": "CAD",
-        "created_at": bodies.at(1),
-        "processed_at": bodies.at(1),
+        "created_at": sample_payloads.at(1),
+        "processed_at": sample_payloads.at(1),
         "receipt": {
             "id": "ch_0000000001",
             "billing_details": {"name": "John Smith", "email": "john@example.com"},

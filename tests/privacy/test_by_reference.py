@@ -9,16 +9,16 @@ import pytest
 from sqlalchemy import Engine
 
 from services.audit.export import export_chains
-from services.audit.rows import find_chains
+from services.audit.queries import find_chains
 from services.audit.signing import Signer
 from services.audit.verify import Wanted, verify_audit
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.ledger import run_own
+from services.ledger import runner_transactional
 from services.providers.object_store import FolderStore
 from tests.audit.chains import archive_old
 from tests.privacy.people import JANES, JOHN, JOHNS, JOHNS_ORDER, ask, found_in, history, take_in
-from tests.storefront.bodies import add_shop, rows
+from tests.shopify.sample_payloads import add_shop, rows
 
 SIGNER = Signer("k" * 32)
 
@@ -56,7 +56,7 @@ def test_an_archive_never_had_a_persons_words_and_verifies_after_the_redaction(
     add_shop(engine)
     long_ago = utc_now() - timedelta(days=100)
     with monkeypatch.context() as then:
-        then.setattr(run_own, "utc_now", lambda: long_ago)
+        then.setattr(runner_transactional, "utc_now", lambda: long_ago)
         take_in(engine, *(replace(event, received_at=long_ago) for event in history()))
     archive_old(engine, 1, archive, SIGNER, utc_now())
     before = archived(archive)

@@ -7,17 +7,17 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import Engine, text
 
+from services.cli.privacy import command
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
-from services.fleet.commands.privacy import command
-from services.ledger.run_outside import OutsideRunner
+from services.ledger.runner_external import OutsideRunner
 from services.ledger.topics import TOPICS
+from services.privacy.redact import PrivacyRedact
+from services.privacy.unconfirmed import URGENT_AFTER, record_unconfirmed_erasures
 from services.shops.secrets import get_secret, record_secret
-from services.storefront.privacy.redact import PrivacyRedact
-from services.storefront.privacy.unconfirmed import URGENT_AFTER, record_unconfirmed_erasures
 from tests.privacy.people import JANES, JOHNS, ask, everything, found_in, unconfirmed, work
-from tests.storefront.bodies import rows
+from tests.shopify.sample_payloads import rows
 
 KEY = "rk_test_" + "a" * 24
 WORK = "select status, error_code from work_queue where topic = 'privacy_redact' order by id"
@@ -96,7 +96,7 @@ def test_person_rejects_and_the_shop_is_kept(shop: Engine) -> None:
 
 def test_uninstall_that_shopify_confirms_later_lets_the_erasure_go_on(shop: Engine) -> None:
     from services.ledger.work import WorkItem
-    from services.storefront.uninstall import record_uninstalled
+    from services.shopify.uninstall import record_uninstalled
 
     forge(shop)
     gone = WorkItem(10**9, 1, "uninstall_confirm", "", {}, 0, "r", 5, "app/uninstalled", "shopify")

@@ -3,8 +3,8 @@
 from sqlalchemy import JSON, LargeBinary, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from services.privacy.holders import find_holders
 from services.schema.models import metadata
-from services.shops.personal import find_holders
 
 NOBODYS = {
     "webhook_refusals": "names of shops, and which of their deliveries were refused",
@@ -61,7 +61,7 @@ def test_every_table_with_a_column_for_a_persons_data_has_a_holder_or_a_reason()
     held = {table for holder in find_holders() for table in holder.tables}
 
     assert may_hold - held - set(NOBODYS) == set(), (
-        "give these a holder (services/shops/personal.py) or a reason"
+        "give these a holder (services/privacy/holders.py) or a reason"
     )
     assert held & set(NOBODYS) == set()
 

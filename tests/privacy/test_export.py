@@ -10,15 +10,15 @@ from sqlalchemy import Engine, text
 
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.ledger.run_outside import OutsideRunner
+from services.ledger.runner_external import OutsideRunner
 from services.ledger.topics import TOPICS
 from services.mail.outbox import find_parts
+from services.privacy import export as privacy_export
+from services.privacy.export import PrivacyExport
 from services.providers.object_store import FolderStore
-from services.storefront.privacy import export as privacy_export
-from services.storefront.privacy.export import PrivacyExport
 from tests.ledger_rows import NOW, accept, new_event
 from tests.privacy.people import JANES, JOHN, JOHNS, JOHNS_ORDER, OWNER, ask, found_in, work
-from tests.storefront.bodies import rows
+from tests.shopify.sample_payloads import rows
 
 REQUESTS = "select kind, customer_id, status, due_at, result from privacy_requests order by id"
 

@@ -6,7 +6,7 @@ import orjson
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
-from services.fleet.cli import main
+from services.cli.main import main
 from tests.ledger_rows import accept, new_event
 from tests.privacy.people import JOHN, JOHNS, ask, found_in
 

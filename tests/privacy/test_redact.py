@@ -11,13 +11,13 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.accept import record_work
 from services.ledger.filters import EventFilter
-from services.ledger.personal import REDACTED_HEADER
 from services.ledger.replay import replay_events
 from services.mail.message import Mail, Part
 from services.mail.outbox import record_mails
+from services.privacy import holders
+from services.privacy.holders import find_holders
+from services.privacy.ledger_data import REDACTED_HEADER
 from services.providers.object_store import FolderStore
-from services.shops import personal
-from services.shops.personal import find_holders
 from tests.fakes.smtp import Scripted
 from tests.ledger_rows import NOW
 from tests.mail.mails import mail_settings, run
@@ -34,7 +34,7 @@ from tests.privacy.people import (
     take_in,
     work,
 )
-from tests.storefront.bodies import at, rows
+from tests.shopify.sample_payloads import at, rows
 
 FIGURES = ("orders", "order_lines", "order_refunds", "order_transactions", "fulfillments", "transactions")
 
@@ -214,7 +214,7 @@ def test_after_a_crash_the_next_try_still_knows_whom_to_look_for(
         raise RuntimeError("the power went")
 
     with monkeypatch.context() as broken:
-        broken.setitem(personal._HOLDERS, last.name, replace(last, redact=fail))
+        broken.setitem(holders._HOLDERS, last.name, replace(last, redact=fail))
         report = ask(shop, "customers/redact", 200)
     assert len(report.settled.retried) == 1
     assert found_in(everything(shop), JOHNS)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from services.shops.personal import Subject
-from services.shops.redaction import (
+from services.privacy.holders import Subject
+from services.privacy.redaction import (
     STAFF_ATTRIBUTES,
     blank,
     hide_text,
@@ -17,7 +17,7 @@ from services.shops.redaction import (
     normal_phone,
     search_pattern,
 )
-from services.storefront.order_parts import STAFF_NAMES
+from services.shopify.orders.payload_parts import STAFF_NAMES
 
 JOSE = Subject(
     shop_id=1,

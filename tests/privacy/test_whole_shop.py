@@ -8,14 +8,14 @@ from sqlalchemy import Connection, Engine, text
 
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.ledger import personal
 from services.ledger.filters import EventFilter
 from services.ledger.replay import replay_events
+from services.privacy import ledger_data
 from services.providers.object_store import FolderStore
 from services.shops.secrets import get_secret, record_secret
 from tests.privacy.people import JANES, JOHNS, ask, everything, found_in, work
 from tests.privacy.test_redact import figures
-from tests.storefront.bodies import rows
+from tests.shopify.sample_payloads import rows
 
 
 def test_all_customers_of_the_shop_are_forgotten_and_figures_stay(shop: Engine, archive: FolderStore) -> None:
@@ -36,9 +36,9 @@ def test_all_customers_of_the_shop_are_forgotten_and_figures_stay(shop: Engine, 
 def test_it_goes_piece_by_piece_and_a_try_after_a_crash_does_the_rest(
     shop: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(personal, "PIECE", 5)
+    monkeypatch.setattr(ledger_data, "PIECE", 5)
     pieces: list[int] = []
-    real = personal._blank_events
+    real = ledger_data._blank_events
 
     def fail_at_the_third(tx: Connection, changed: Sequence[tuple[int, bytes]], at: str) -> int:
         pieces.append(len(changed))
@@ -46,7 +46,7 @@ def test_it_goes_piece_by_piece_and_a_try_after_a_crash_does_the_rest(
             raise RuntimeError("the power went")
         return real(tx, changed, at)
 
-    monkeypatch.setattr(personal, "_blank_events", fail_at_the_third)
+    monkeypatch.setattr(ledger_data, "_blank_events", fail_at_the_third)
     assert len(ask(shop, "shop/redact", 200).settled.retried) == 1
     with transaction(shop) as tx:
         tx.execute(
@@ -61,7 +61,7 @@ def test_it_goes_piece_by_piece_and_a_try_after_a_crash_does_the_rest(
 
 
 def test_another_shop_keeps_everything(shop: Engine) -> None:
-    from tests.storefront.bodies import add_shop
+    from tests.shopify.sample_payloads import add_shop
 
     other = add_shop(shop, "pier", "pier.myshopify.com")
     with transaction(shop) as tx:

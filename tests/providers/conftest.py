@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from services.core.errors import Rejected
 from services.sandbox.serve import SandboxServer
-from services.sandbox.world import World
+from services.sandbox.state import World
 
 # A shared machine may stall for longer than any one example should take.
 settings.register_profile("shopfleet", deadline=None, database=None)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.mail.message import Mail, Part, to_email_message, to_letter
-from services.providers.letter import AddressInvalid, Letter, mask_address
 from services.providers.mime import render_mime
+from services.providers.outgoing_mail import AddressInvalid, Letter, mask_address
 
 NOW = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.providers import resend, sendgrid
-from services.providers.letter import Letter, Part
+from services.providers.outgoing_mail import Letter, Part
 
 SPECS = {
     "sendgrid": ("sendgrid/tsg_mail_v3.openapi.json", "/v3/mail/send", sendgrid.request_body),

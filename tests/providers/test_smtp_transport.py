@@ -12,7 +12,7 @@ import pytest
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
-from services.providers.letter import Letter
+from services.providers.outgoing_mail import Letter
 from services.providers.smtp import SmtpTransport
 from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
 from tests.fakes.smtp import CLOSE, HANG, Scripted, Sink, smtp_server

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.books.stripe_body import read_object
 from services.core.errors import Misconfigured, Refused, RetryLater
+from services.payments.payload import read_object
 from services.providers.stripe_api import list_objects
 
 KEY = "sk_test_ada"

@@ -16,7 +16,7 @@ from graphql import (
 )
 from graphql.language import parse
 
-from services.sandbox.shopify_schema import FILE, load_schema
+from services.sandbox.shopify.schema import FILE, load_schema
 
 SCHEMAS = Path(__file__).parents[3] / "shared" / "samples" / "shopify" / "admin_graphql"
 LATER = {("2026-10", "InventorySetQuantitiesUserErrorCode", "ITEM_NOT_STOCKED_AT_LOCATION")}

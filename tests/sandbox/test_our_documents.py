@@ -6,8 +6,8 @@ import pkgutil
 import pytest
 
 from services import providers
-from services.sandbox.shopify_catalogue import make_inventory_item, make_inventory_level, make_location
-from services.sandbox.shopify_cost import MOST_POINTS
+from services.sandbox.shopify.catalogue import make_inventory_item, make_inventory_level, make_location
+from services.sandbox.shopify.cost import MOST_POINTS
 from tests.sandbox.shops import LOCATION, NOW, History, open_shop
 
 DOCUMENTS = {
@@ -70,7 +70,7 @@ def leaves(value):
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTS))
 def test_document_is_answered_and_costs_what_one_query_may(name, shop, history):
-    from services.sandbox.shopify_documents import read_document
+    from services.sandbox.shopify.documents import read_document
 
     known = {one.variable.name.value
              for operation in read_document(DOCUMENTS[name]).operations.values()
@@ -88,7 +88,7 @@ def test_document_is_answered_and_costs_what_one_query_may(name, shop, history):
 
 
 def test_push_is_answered_without_walking_its_tree():
-    from services.sandbox.shopify_documents import read_document
+    from services.sandbox.shopify.documents import read_document
 
     push = read_document(DOCUMENTS["SET_AVAILABLE"]).push
 

@@ -9,16 +9,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from services.sandbox import (
-    quo_payloads,
-    shopify_account_payloads,
-    shopify_catalogue,
-    shopify_payloads,
-    shopify_sale_payloads,
-    stripe_payloads,
-)
-from services.sandbox.payloads import big_id, decimal_text, dump, utc_text
-from services.sandbox.payloads import minor_units as minor
+from services.sandbox.payloads import quo, shopify, shopify_account, shopify_sale, stripe
+from services.sandbox.payloads.common import big_id, decimal_text, dump, utc_text
+from services.sandbox.payloads.common import minor_units as minor
+from services.sandbox.shopify import catalogue
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 AT = datetime(2026, 11, 21, 20, 15, 30, tzinfo=UTC)
@@ -69,42 +63,40 @@ def shape(value, path=""):
 
 def make_taxed(rng, items, **asked):
     usual = {"placed_at": AT, "zone": VANCOUVER, "mechanic": "Ben", "discount_cents": 777}
-    return shopify_sale_payloads.make_taxed_order(rng, items, **(usual | asked))
+    return shopify_sale.make_taxed_order(rng, items, **(usual | asked))
 
 
 def made(rng):
-    items = shopify_catalogue.make_items(rng, 6)
-    order = shopify_payloads.make_order(rng, items, placed_at=AT, zone=VANCOUVER)
+    items = catalogue.make_items(rng, 6)
+    order = shopify.make_order(rng, items, placed_at=AT, zone=VANCOUVER)
     taxed = make_taxed(rng, items)
-    shop = shopify_account_payloads.make_shop(7, "ada.myshopify.com", updated_at=AT)
-    customer = shopify_account_payloads.make_customer(5, updated_at=AT)
+    shop = shopify_account.make_shop(7, "ada.myshopify.com", updated_at=AT)
+    customer = shopify_account.make_customer(5, updated_at=AT)
     about = (7, "ada.myshopify.com")
     return {
         "orders__paid": taxed,
-        "order_transactions__create": shopify_sale_payloads.make_order_transaction(
+        "order_transactions__create": shopify_sale.make_order_transaction(
             rng, taxed, processed_at=AT, payment_ref="ch_3abc"
         ),
-        "fulfillments__create": shopify_sale_payloads.make_fulfillment(rng, taxed, updated_at=AT),
-        "inventory_items__update": shopify_catalogue.make_inventory_item(
-            items[0], updated_at=AT, cost_cents=250
-        ),
-        "locations__create": shopify_catalogue.make_location(9, updated_at=AT),
+        "fulfillments__create": shopify_sale.make_fulfillment(rng, taxed, updated_at=AT),
+        "inventory_items__update": catalogue.make_inventory_item(items[0], updated_at=AT, cost_cents=250),
+        "locations__create": catalogue.make_location(9, updated_at=AT),
         "shop__update": shop,
         "app__uninstalled": shop,
         "customers__update": customer,
-        "customers__data_request": shopify_account_payloads.make_data_request(
+        "customers__data_request": shopify_account.make_data_request(
             *about, customer, order_ids=[1, 2], request_id=3
         ),
-        "customers__redact": shopify_account_payloads.make_customer_redact(*about, customer, order_ids=[1]),
-        "shop__redact": shopify_account_payloads.make_shop_redact(*about),
+        "customers__redact": shopify_account.make_customer_redact(*about, customer, order_ids=[1]),
+        "shop__redact": shopify_account.make_shop_redact(*about),
         "orders__create": order,
-        "orders__updated": shopify_payloads.make_order_update(order, updated_at=AT + timedelta(hours=1)),
-        "orders__cancelled": shopify_payloads.make_order_update(order, updated_at=AT, cancelled=True),
-        "refunds__create": shopify_payloads.make_refund(rng, order, refunded_at=AT),
-        "inventory_levels__update": shopify_catalogue.make_inventory_level(
+        "orders__updated": shopify.make_order_update(order, updated_at=AT + timedelta(hours=1)),
+        "orders__cancelled": shopify.make_order_update(order, updated_at=AT, cancelled=True),
+        "refunds__create": shopify.make_refund(rng, order, refunded_at=AT),
+        "inventory_levels__update": catalogue.make_inventory_level(
             items[0].inventory_item_id, 7, available=-2, updated_at=AT
         ),
-        "products__update": shopify_catalogue.make_product(items, updated_at=AT),
+        "products__update": catalogue.make_product(items, updated_at=AT),
     }
 
 
@@ -121,31 +113,29 @@ def test_shopify_body_has_only_fields_of_the_schema_and_their_types(topic):
 @pytest.mark.parametrize("kind", ["charge", "refund", "payment_intent", "dispute", "payout"])
 def test_stripe_object_has_only_fields_of_the_official_fixture(kind):
     rng = random.Random(1)
-    charge = stripe_payloads.make_charge(rng, amount_cents=1, currency="USD", created_at=AT)
+    charge = stripe.make_charge(rng, amount_cents=1, currency="USD", created_at=AT)
     ours = {
         "charge": charge,
-        "refund": stripe_payloads.make_refund(rng, charge, amount_cents=1, created_at=AT),
-        "payment_intent": stripe_payloads.make_payment_intent(charge),
-        "dispute": stripe_payloads.make_dispute(rng, charge, created_at=AT),
-        "payout": stripe_payloads.make_payout(
-            rng, amount_cents=-5, currency="CAD", created_at=AT, arrives_at=AT
-        ),
+        "refund": stripe.make_refund(rng, charge, amount_cents=1, created_at=AT),
+        "payment_intent": stripe.make_payment_intent(charge),
+        "dispute": stripe.make_dispute(rng, charge, created_at=AT),
+        "payout": stripe.make_payout(rng, amount_cents=-5, currency="CAD", created_at=AT, arrives_at=AT),
     }[kind]
     official = json.loads((SAMPLES / "stripe" / "fixtures" / f"{kind}.json").read_text())
     event = json.loads((SAMPLES / "stripe" / "fixtures" / "event.json").read_text())
 
     assert set(ours) <= set(official)
-    assert set(stripe_payloads.make_event(rng, "charge.succeeded", ours, created_at=AT)) <= set(event)
+    assert set(stripe.make_event(rng, "charge.succeeded", ours, created_at=AT)) <= set(event)
 
 
 @needs_samples
 @pytest.mark.parametrize(
     ("ours", "sample"),
     [
-        (quo_payloads.make_legacy_message(random.Random(1), sent_at=AT), "legacy_v4/message.received"),
-        (quo_payloads.make_legacy_call(random.Random(1), ended_at=AT), "legacy_v4/call.ringing"),
-        (quo_payloads.make_message(random.Random(1), sent_at=AT), "quo_2026-03-30/message.received"),
-        (quo_payloads.make_call(random.Random(1), ended_at=AT), "quo_2026-03-30/call.completed"),
+        (quo.make_legacy_message(random.Random(1), sent_at=AT), "legacy_v4/message.received"),
+        (quo.make_legacy_call(random.Random(1), ended_at=AT), "legacy_v4/call.ringing"),
+        (quo.make_message(random.Random(1), sent_at=AT), "quo_2026-03-30/message.received"),
+        (quo.make_call(random.Random(1), ended_at=AT), "quo_2026-03-30/call.completed"),
     ],
 )
 def test_quo_body_has_only_fields_of_the_documented_one(ours, sample):
@@ -162,8 +152,8 @@ def test_one_seed_makes_one_day():
 def test_order_is_2_to_6_kb_adds_up_and_has_ids_beyond_2_to_the_53():
     for seed in range(50):
         rng = random.Random(seed)
-        items = shopify_catalogue.make_items(rng, 5)
-        order = shopify_payloads.make_order(rng, items, placed_at=AT)
+        items = catalogue.make_items(rng, 5)
+        order = shopify.make_order(rng, items, placed_at=AT)
 
         lines = sum(round(float(line["price"]) * 100) * line["quantity"] for line in order["line_items"])
         shipping = round(float(order["total_shipping_price_set"]["shop_money"]["amount"]) * 100)
@@ -178,7 +168,7 @@ def test_order_is_2_to_6_kb_adds_up_and_has_ids_beyond_2_to_the_53():
 def test_taxed_order_adds_up_line_by_line(currency, minor_units, discount):
     for seed in range(20):
         rng = random.Random(seed)
-        items = shopify_catalogue.make_items(rng, 5, minor_units=minor_units)
+        items = catalogue.make_items(rng, 5, minor_units=minor_units)
         order = make_taxed(rng, items, currency=currency, discount_cents=discount)
 
         def cents(text):
@@ -204,7 +194,7 @@ def test_taxed_order_adds_up_line_by_line(currency, minor_units, discount):
 
 
 def test_thin_event_has_the_fields_of_a_real_one_and_points_to_its_object():
-    event = stripe_payloads.make_thin_event(
+    event = stripe.make_thin_event(
         random.Random(1), "v1.charge.succeeded", {"id": "ch_1", "object": "charge"}, created_at=AT
     )
 
@@ -216,9 +206,9 @@ def test_thin_event_has_the_fields_of_a_real_one_and_points_to_its_object():
 
 def test_order_of_a_currency_without_decimals_has_none():
     rng = random.Random(1)
-    items = shopify_catalogue.make_items(rng, 3, minor_units=1)
+    items = catalogue.make_items(rng, 3, minor_units=1)
 
-    order = shopify_payloads.make_order(rng, items, placed_at=AT, currency="JPY", zone=ZoneInfo("Asia/Tokyo"))
+    order = shopify.make_order(rng, items, placed_at=AT, currency="JPY", zone=ZoneInfo("Asia/Tokyo"))
 
     assert "." not in order["total_price"]
     assert order["created_at"] == "2026-11-22T05:15:30+09:00"
@@ -227,7 +217,7 @@ def test_order_of_a_currency_without_decimals_has_none():
 def test_update_keeps_the_order_and_its_offset():
     order = made(random.Random(1))["orders__create"]
 
-    updated = shopify_payloads.make_order_update(order, updated_at=AT + timedelta(hours=1), cancelled=True)
+    updated = shopify.make_order_update(order, updated_at=AT + timedelta(hours=1), cancelled=True)
 
     assert order["cancelled_at"] is None
     assert updated["updated_at"] == updated["cancelled_at"] == "2026-11-21T13:15:30-08:00"
@@ -244,17 +234,17 @@ def test_refund_gives_back_one_unit_of_a_line_of_the_order():
 
 
 def test_refunded_charge_knows_when_nothing_is_left():
-    charge = stripe_payloads.make_charge(random.Random(1), amount_cents=10, currency="EUR", created_at=AT)
+    charge = stripe.make_charge(random.Random(1), amount_cents=10, currency="EUR", created_at=AT)
 
-    half = stripe_payloads.make_refunded_charge(charge, 5)
-    assert (half["refunded"], stripe_payloads.make_refunded_charge(half, 5)["refunded"]) == (False, True)
+    half = stripe.make_refunded_charge(charge, 5)
+    assert (half["refunded"], stripe.make_refunded_charge(half, 5)["refunded"]) == (False, True)
 
 
 def test_call_summary_speaks_of_its_call():
     rng = random.Random(1)
-    call = quo_payloads.make_call(rng, ended_at=AT)
+    call = quo.make_call(rng, ended_at=AT)
 
-    summary = quo_payloads.make_call_summary(rng, call, made_at=AT)
+    summary = quo.make_call_summary(rng, call, made_at=AT)
 
     assert summary["data"]["resource"]["callId"] == call["data"]["resource"]["id"]
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.sandbox.shopify_cost import Tariff
-from services.sandbox.shopify_documents import read_document
-from services.sandbox.shopify_schema import load_schema
+from services.sandbox.shopify.cost import Tariff
+from services.sandbox.shopify.documents import read_document
+from services.sandbox.shopify.schema import load_schema
 from tests.sandbox.shops import NOW, History, open_shop
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.sandbox.shopify_catalogue import make_inventory_item, make_inventory_level, make_location
+from services.sandbox.shopify.catalogue import make_inventory_item, make_inventory_level, make_location
 from tests.sandbox.shops import LOCATION, NOW, History, ask, fault, open_shop
 
 PAGE = """

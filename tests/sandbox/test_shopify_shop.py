@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from services.providers.shopify_documents import READ_LEVELS, SET_AVAILABLE
-from services.sandbox.shopify_shop import ShopifyShop
-from services.sandbox.world import World
+from services.sandbox.shopify.shop import ShopifyShop
+from services.sandbox.state import World
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 FRAGMENT = "fragment G on InventoryAdjustmentGroup { id createdAt }"

@@ -8,10 +8,10 @@ import httpx
 import pytest
 import stripe
 
-from services.sandbox import stripe_payloads as payloads
+from services.sandbox.payloads import stripe as payloads
 from services.sandbox.serve import SandboxServer
-from services.sandbox.stripe_lists import FILTERS
-from services.sandbox.world import World
+from services.sandbox.state import World
+from services.sandbox.stripe.lists import FILTERS
 
 KEY = "sk_test_ada"
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)

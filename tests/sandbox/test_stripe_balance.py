@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.sandbox import stripe_payloads as payloads
-from services.sandbox.stripe_account import StripeAccount
-from services.sandbox.stripe_balance import entries_of, usual_fee
+from services.sandbox.payloads import stripe as payloads
+from services.sandbox.stripe.account import StripeAccount
+from services.sandbox.stripe.balance import entries_of, usual_fee
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

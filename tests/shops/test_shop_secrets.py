@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, insert, select, text
 
 from services.core.crypto import SealBroken, Sealer
 from services.core.db import transaction
-from services.shops.names import get_kind, make_value
+from services.shops.secret_kinds import get_kind, make_value
 from services.shops.secrets import (
     SECRET_NAMES,
     SecretInvalid,

@@ -17,11 +17,11 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.core.settings import get_settings
 from services.sandbox.serve import SandboxServer
+from services.shopify.admin import open_admin
 from services.shops.connections import record_connection_ok
 from services.shops.secrets import get_secret, record_secret
 from services.shops.tokens import GOOD_FOR, get_shopify_token
-from services.storefront.admin import open_admin
-from tests.storefront.bodies import add_shop, rows
+from tests.shopify.sample_payloads import add_shop, rows
 
 DOMAIN = "harbour.myshopify.com"
 FIRST, REFRESH = "shpat_first", "shprt_first"

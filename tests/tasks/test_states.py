@@ -17,9 +17,9 @@ from services.core.db import transaction
 from services.ledger.accept import record_work
 from services.ledger.dispatch import send_messages
 from services.ledger.work import NewWork
+from services.shopify.tables import inventory_levels
 from services.shops.secrets import record_secret
 from services.shops.shops import add_shop
-from services.storefront.tables import inventory_levels
 
 pytestmark = pytest.mark.xdist_group("worker")
 

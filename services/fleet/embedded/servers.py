@@ -17,8 +17,8 @@ from services.fleet.embedded.state import (
     settle_area,
 )
 from services.fleet.errors import ServerFailed
-from services.fleet.guard import Guard
 from services.fleet.ports import is_free, pick_port
+from services.fleet.reaper import Guard
 
 POSTGRES_PORT = 15432
 VALKEY_PORT = 16379

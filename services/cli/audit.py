@@ -1,0 +1,237 @@
+"""``fleet audit``: are the chains as they were written, a copy that proves itself, and an anchor outside."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from services.alerts.incidents import OpenIncident
+from services.audit.anchors import anchor_entry, find_heads, make_anchor
+from services.audit.append import append_all
+from services.audit.checkpoints import record_checkpoints
+from services.audit.export import export_chains
+from services.audit.queries import find_chains, hold_still
+from services.audit.signing import make_signer
+from services.audit.verify import ChainVerdict, Report, Wanted, verify_audit
+from services.cli.base import (
+    as_option,
+    dry_run_option,
+    find_shop_id,
+    json_option,
+    new_request_id,
+    operator_label,
+    tell_faults,
+)
+from services.cli.output import print_fields, print_json, print_table, safe_text
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.durations import parse_moment
+from services.core.settings import get_settings
+from services.jobs.audit_jobs import describe_open, find_open_findings, find_signable
+from services.providers.object_store import open_store
+from services.shops.shops import find_slugs
+
+
+@click.group()
+def command() -> None:
+    """Verify the audit's chains, export them, anchor their heads.
+
+    \b
+    Example: fleet audit verify --full
+    """
+
+
+@command.command("verify")
+@click.option("--shop", default="", help="Only this shop's chain (its slug).")
+@click.option("--since", default="", help="Only events since: 24h, 2026-11-20 or 2026-11-20T08:00Z.")
+@click.option("--full", is_flag=True, help="From the first event on, and the manifests of all archives.")
+@click.option("--archives", is_flag=True, help="Read all that was archived, too, and every anchor.")
+@json_option
+@click.pass_context
+@tell_faults
+def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool, as_json: bool) -> None:
+    """Say whether the chains are as they were written; name the first row that is not. Exit code 1 then.
+
+    Begins at each chain's last signed checkpoint unless --full or --since is given, and signs a new one where
+    all holds. A finding of a job stays open, with exit code 1, until `fleet incidents resolve` closes it.
+
+    \b
+    Example: fleet audit verify --shop harbour --full
+    """
+    settings = get_settings()
+    signer = make_signer(settings)
+    store = open_store(settings.archive_url)
+    now = utc_now()
+    with transaction() as tx:
+        slugs = find_slugs(tx)
+        wanted = Wanted(
+            shop_id=find_shop_id(tx, shop),
+            is_one_chain=bool(shop),
+            since=parse_moment(since, now) if since else None,
+            full=full,
+            manifests=full,
+            archives=archives,
+        )
+    with transaction() as tx:
+        report = verify_audit(tx, wanted, signer, store, _progress(slugs))
+    with transaction() as tx:
+        unresolved = find_open_findings(tx, *([wanted.shop_id] if shop else []))
+        record_checkpoints(tx, find_signable(report, unresolved), signer, now)
+    if as_json:
+        print_json(to_document(report, slugs, unresolved))
+    else:
+        _print_report(report, slugs, store.describe())
+        for incident in unresolved:
+            click.secho(safe_text(f"finding open: {describe_open(incident)}"), fg="red", bold=True)
+    ctx.exit(1 if report.findings or unresolved else 0)
+
+
+@command.command("export")
+@click.option("--shop", default="", help="Only this shop's chain (its slug).")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to make.")
+@tell_faults
+def export(shop: str, out: Path | None) -> None:
+    """Write the chains to a file that anybody can verify: python -m services.audit.offline FILE.
+
+    \b
+    Example: fleet audit export --shop harbour --out harbour.jsonl.gz
+    """
+    now = utc_now()
+    path = out or Path(f"audit-{shop or 'all'}-{now:%Y%m%dT%H%M%SZ}.jsonl.gz")
+    with transaction() as tx:
+        shop_id = find_shop_id(tx, shop)
+        chains = [shop_id] if shop else find_chains(tx)
+    signer = make_signer(get_settings())
+    try:
+        with path.open("xb") as file, transaction() as tx:
+            written = export_chains(tx, chains, file, signer, now)
+    except FileExistsError:
+        raise click.ClickException(f"{path} is there already: name another with --out") from None
+    except OSError as fault:
+        raise click.ClickException(f"{path}: {fault.strerror or fault}") from fault
+    rows = sum(chain["last_seq"] - chain["first_seq"] + 1 for chain in written)
+    click.echo(f"{rows} events of {_chains(len(written))} written to {path}, {path.stat().st_size} bytes")
+    click.echo(f"Verify it: python -m services.audit.offline {path} --public-key {signer.public_key}")
+
+
+@command.command("anchor")
+@as_option
+@dry_run_option
+@json_option
+@tell_faults
+def anchor(acting_as: str, dry_run: bool, as_json: bool) -> None:
+    """Put the signed heads of all chains into the archive store.
+
+    \b
+    Example: fleet audit anchor --dry-run
+    """
+    settings = get_settings()
+    signer, store, now = make_signer(settings), open_store(settings.archive_url), utc_now()
+    with transaction() as tx:
+        hold_still(tx)
+        heads = find_heads(tx)
+    made = make_anchor(heads, store, signer, now)
+    if not dry_run:
+        store.put(made.key, made.data, now + timedelta(days=settings.archive_retain_days))
+        entry = anchor_entry(made, store, by=operator_label(acting_as), request_id=new_request_id())
+        with transaction() as tx:
+            append_all(tx, [entry], now)
+    fields = {
+        "key": made.key,
+        "heads": made.heads,
+        "sha256": made.sha256,
+        "store": store.describe(),
+        "public_key": signer.public_key,
+    }
+    if as_json:
+        print_json(fields | {"stored": not dry_run})
+    else:
+        print_fields("Would be anchored" if dry_run else "Anchored", fields)
+
+
+def to_document(report: Report, slugs: dict[int, str], unresolved: Sequence[OpenIncident]) -> dict[str, Any]:
+    """Return the report for programs."""
+    found = "finding_open" if unresolved else "verified"
+    return {
+        "status": "altered" if report.findings else found,
+        "text_version": report.text_version,
+        "rows": report.rows,
+        "seconds": round(report.seconds, 3),
+        "rows_per_second": report.rows_per_second,
+        "anchors": report.anchors,
+        "chains": [
+            {
+                "shop": _slug(chain.shop_id, slugs),
+                "rows": chain.rows,
+                "archives": chain.archives,
+                "archived_rows": chain.archived_rows,
+                "began_after": chain.began_after,
+                "head": chain.head._asdict(),
+                "status": "altered" if chain.findings else "verified",
+            }
+            for chain in report.chains
+        ],
+        "findings": [
+            asdict(found) | {"shop": _slug(found.shop_id, slugs), "said": str(found)}
+            for found in report.findings
+        ],
+        "open_findings": [
+            {"incident": one.id, "shop": _slug(one.shop_id, slugs), "detail": describe_open(one)}
+            for one in unresolved
+        ],
+    }
+
+
+def _print_report(report: Report, slugs: dict[int, str], store: str) -> None:
+    print_table(
+        "",
+        ("chain", "after row", "rows", "archived", "head", "hash", "verdict"),
+        [
+            (
+                _slug(chain.shop_id, slugs) or "(the fleet's own)",
+                chain.began_after,
+                chain.rows,
+                chain.archived_rows,
+                chain.head.seq,
+                f"{chain.head.hash[:16]}...",
+                _verdict(chain),
+            )
+            for chain in report.chains
+        ],
+        "No chains yet: nothing was ever changed here.",
+    )
+    for found in report.findings:
+        click.secho(safe_text(str(found)), fg="red", bold=True)
+    speed = f"{report.rows} rows in {report.seconds:.2f} s, {report.rows_per_second} rows/s"
+    click.echo(
+        f"{_chains(len(report.chains))}, {speed}; text version {report.text_version}, "
+        f"held against {report.anchors} anchors in {store}"
+    )
+
+
+def _verdict(chain: ChainVerdict) -> str:
+    return chain.findings[0].kind if chain.findings else "verified"
+
+
+def _progress(slugs: dict[int, str]) -> Callable[[int | None, int], None] | None:
+    """Return what tells a person how far a long chain is; programs are told nothing."""
+    if not sys.stderr.isatty():
+        return None
+
+    def tell(shop_id: int | None, rows: int) -> None:
+        if rows % 100_000 == 0:
+            click.echo(f"{_slug(shop_id, slugs) or 'the fleet'}: {rows} rows", err=True)
+
+    return tell
+
+
+def _slug(shop_id: int | None, slugs: dict[int, str]) -> str | None:
+    return None if shop_id is None else slugs.get(shop_id, str(shop_id))
+
+
+def _chains(count: int) -> str:
+    return f"{count} chain" if count == 1 else f"{count} chains"

@@ -1,0 +1,61 @@
+"""``fleet demo``: see the whole fleet work, on made-up shops, in a minute."""
+
+import signal
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from services.cli.base import tell_faults
+
+
+@click.command()
+@click.option("--exit", "exits", is_flag=True, help="Stop by itself; exit code 1 unless every check holds.")
+@click.option("--seed", type=int, default=2026, show_default=True, help="Another number, another day.")
+@click.option(
+    "--events",
+    type=click.IntRange(60, 100_000),
+    default=900,
+    show_default=True,
+    help="About how many webhooks.",
+)
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the demo's own fleet, made anew each time (default: demo under FLEET_HOME).",
+)
+@click.option(
+    "--auto-ports/--usual-ports",
+    default=True,
+    help="Take free ports where the usual ones are taken (default).",
+)
+@tell_faults
+def command(exits: bool, seed: int, events: int, home: Path | None, auto_ports: bool) -> None:
+    """Play a day of three made-up shops through a whole fleet, with faults, and check what came of it.
+
+    The fleet is the demo's own, with stand-ins for the providers: it touches neither a fleet that you
+    run nor anybody's real account.
+
+    \b
+    Example:     fleet demo --exit
+    """
+    from services.cli.main import fleet_home
+    from services.demo.play import run_demo
+    from services.demo.report import make_console
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    failed = None
+    try:
+        failed = run_demo(
+            make_console(), home or fleet_home() / "demo", seed=seed, events=events, auto_ports=auto_ports,
+            stays_up=not exits,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        click.echo("stopped")
+    if failed:
+        raise click.ClickException(f"does not hold: {'; '.join(check.name for check in failed)}")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

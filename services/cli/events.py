@@ -1,0 +1,204 @@
+"""``fleet events``: what came in, what it held, what became of it, and once more."""
+
+import json
+import sys
+from typing import Any
+
+import click
+from sqlalchemy import Connection
+
+from services.cli.base import (
+    as_option,
+    ask,
+    dry_run_option,
+    find_shop_id,
+    force_option,
+    json_option,
+    limit_option,
+    new_request_id,
+    operator_label,
+    ring,
+    tell_faults,
+)
+from services.cli.output import print_fields, print_json, print_table, safe_text, to_document
+from services.cli.work import print_work
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.durations import parse_moment
+from services.ledger.filters import EventFilter
+from services.ledger.queries import EventLine, find_events, get_event
+from services.ledger.replay import count_replayable, replay_events
+from services.shops.shops import find_slugs
+
+_FILTERS = (
+    click.option("--shop", default="", help="Only this shop (its slug)."),
+    click.option("--provider", default="", help="Only this one: shopify, stripe, openphone or a source."),
+    click.option("--topic", default="", help="Only the provider's topic, such as orders/create."),
+    click.option("--since", default="", help="Received since: 24h, 2026-11-20 or 2026-11-20T08:00Z."),
+    click.option("--until", default="", help="Received before, likewise."),
+)
+
+
+def _filter_options(function: Any) -> Any:
+    for option in reversed(_FILTERS):
+        function = option(function)
+    return function
+
+
+def _read_filter(tx: Connection, options: dict[str, Any], ids: tuple[int, ...] = ()) -> EventFilter:
+    now = utc_now()
+    return EventFilter(
+        ids=ids,
+        shop_id=find_shop_id(tx, options["shop"]),
+        provider=options["provider"],
+        topic=options["topic"],
+        since=parse_moment(options["since"], now) if options["since"] else None,
+        until=parse_moment(options["until"], now) if options["until"] else None,
+    )
+
+
+@click.group()
+def command() -> None:
+    """List, show and replay the events that came in.
+
+    \b
+    Example: fleet events list --shop harbour --since 24h
+    """
+
+
+@command.command("list")
+@_filter_options
+@limit_option
+@json_option
+@tell_faults
+def list_events(limit: int, as_json: bool, **options: Any) -> None:
+    """List events, newest first.
+
+    \b
+    Example: fleet events list --provider stripe --since 2h
+    """
+    with transaction() as tx:
+        events = find_events(tx, _read_filter(tx, options), limit=limit)
+        slugs = find_slugs(tx)
+    if as_json:
+        print_json([_document(event, slugs) for event in events])
+        return
+    print_table(
+        "",
+        ("id", "received", "shop", "provider", "topic", "delivery", "origin", "dup", "work"),
+        [
+            (
+                event.id,
+                event.received_at,
+                slugs.get(event.shop_id, event.shop_id),
+                event.provider,
+                event.topic,
+                event.delivery_key,
+                f"replay of {event.replay_of}" if event.replay_of else event.origin,
+                event.duplicate_count,
+                ", ".join(f"{count} {status}" for status, count in event.work.items()) or "none planned",
+            )
+            for event in events
+        ],
+        "No events match.",
+    )
+
+
+@command.command("show")
+@click.argument("event_id", type=int)
+@click.option("--raw", is_flag=True, help="Print the body's bytes exactly as they came, and nothing else.")
+@json_option
+@tell_faults
+def show(event_id: int, raw: bool, as_json: bool) -> None:
+    """Show an event: its headers, its body, and its work.
+
+    \b
+    Example: fleet events show 1042
+    """
+    with transaction() as tx:
+        event, headers, body, work = get_event(tx, event_id)
+        slugs = find_slugs(tx)
+    if raw:
+        sys.stdout.buffer.write(body)
+        return
+    if as_json:
+        lines = [to_document(line) for line in work]
+        document = _document(event, slugs) | {"headers": headers, "body": _body_value(body), "rows": lines}
+        print_json(document)
+        return
+    fields = {name: value for name, value in to_document(event).items() if name not in ("shop_id", "work")}
+    print_fields(f"Event {event.id}", {"shop": slugs.get(event.shop_id, event.shop_id), **fields})
+    print_fields("Headers", headers)
+    click.echo(click.style("Body", bold=True))
+    click.echo(_pretty(body))
+    print_work("Work", work, slugs, "No work: nobody planned any for this topic.")
+
+
+@command.command("replay")
+@click.argument("event_ids", type=int, nargs=-1, metavar="[EVENT_ID]...")
+@_filter_options
+@click.option("--reason", default="", help="Why, for the audit.")
+@as_option
+@dry_run_option
+@force_option
+@json_option
+@tell_faults
+def replay(
+    event_ids: tuple[int, ...],
+    reason: str,
+    acting_as: str,
+    dry_run: bool,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Let events come in again: one by id, or all that the filters choose.
+
+    What an event already did is not done twice.
+
+    \b
+    Example: fleet events replay --shop harbour --since 2h
+    """
+    with transaction() as tx:
+        wanted = _read_filter(tx, options, event_ids)
+        count = count_replayable(tx, wanted)
+    if dry_run or not count:
+        _tell(as_json, f"{_events(count)} would be replayed." if count else "No events match.", count, ())
+        return
+    ask(f"replay {_events(count)}?", force=force)
+    with transaction() as tx:
+        by, request_id = operator_label(acting_as), new_request_id()
+        replayed = replay_events(tx, wanted, now=utc_now(), by=by, reason=reason, request_id=request_id)
+    word = ring(replayed.work)
+    said = f"{_events(len(replayed.event_ids))} replayed, work planned: {len(replayed.work)}."
+    _tell(as_json, f"{said} {word}".strip(), count, replayed.event_ids)
+
+
+def _events(count: int) -> str:
+    return f"{count} event" if count == 1 else f"{count} events"
+
+
+def _tell(as_json: bool, text: str, count: int, event_ids: tuple[int, ...]) -> None:
+    if as_json:
+        print_json({"count": count, "replayed": event_ids, "note": text})
+    else:
+        click.echo(text)
+
+
+def _document(event: EventLine, slugs: dict[int, str]) -> dict[str, Any]:
+    return to_document(event) | {"shop": slugs.get(event.shop_id)}
+
+
+def _body_value(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "backslashreplace")
+
+
+def _pretty(body: bytes) -> str:
+    """Return a JSON body indented, anything else as text; figures may lose trailing zeros (see ``--raw``)."""
+    try:
+        return safe_text(json.dumps(json.loads(body), indent=2, ensure_ascii=False))
+    except (ValueError, RecursionError):
+        return safe_text(body.decode("utf-8", "backslashreplace"))

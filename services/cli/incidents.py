@@ -1,0 +1,128 @@
+"""``fleet incidents``: what needs a person, and the record that one dealt with it."""
+
+from typing import Any
+
+import click
+
+from services.alerts.decide import IncidentLine, find_incidents, get_incident, resolve_by_person
+from services.cli.base import (
+    as_option,
+    find_shop_id,
+    json_option,
+    limit_option,
+    new_request_id,
+    operator_label,
+    tell_faults,
+)
+from services.cli.output import print_fields, print_json, print_table, to_document
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.ledger.work import FLEET
+from services.shops.shops import find_slugs
+
+
+@click.group()
+def command() -> None:
+    """List, show and resolve incidents.
+
+    An incident resolves by itself where its rule can see that the cause is gone. The others stay open
+    until a person resolves them with a reason.
+
+    \b
+    Example: fleet incidents list
+    """
+
+
+@command.command("list")
+@click.option("--all", "is_all", is_flag=True, help="Show resolved incidents too.")
+@click.option("--shop", default="", help="Only this shop (its slug).")
+@click.option("--rule", default="", help="Only this rule, such as work_dead or work_dead:inventory_push.")
+@limit_option
+@json_option
+@tell_faults
+def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool) -> None:
+    """List open incidents, P1 first.
+
+    \b
+    Example: fleet incidents list --shop harbour --all
+    """
+    with transaction() as tx:
+        shop_id = find_shop_id(tx, shop)
+        lines = find_incidents(tx, shop_id=shop_id, rule=rule, is_all=is_all, limit=limit)
+        slugs = find_slugs(tx)
+    if as_json:
+        print_json([_document(line, slugs) for line in lines])
+        return
+    print_table(
+        "",
+        ("id", "severity", "status", "shop", "rule", "period", "opened", "summary"),
+        [
+            (
+                line.id,
+                line.severity,
+                line.status,
+                _shop(line, slugs),
+                line.rule,
+                line.period,
+                line.opened_at,
+                line.summary,
+            )
+            for line in lines
+        ],
+        "No incident matches." if is_all or shop or rule else "No incident is open.",
+    )
+
+
+@command.command("show")
+@click.argument("incident_id", type=int)
+@json_option
+@tell_faults
+def show(incident_id: int, as_json: bool) -> None:
+    """Show one incident with what was found.
+
+    \b
+    Example: fleet incidents show 12
+    """
+    with transaction() as tx:
+        line = get_incident(tx, incident_id)
+        slugs = find_slugs(tx)
+    if as_json:
+        print_json(_document(line, slugs))
+        return
+    fields = to_document(line)
+    detail = fields.pop("detail")
+    del fields["id"]
+    fields["shop_id"] = _shop(line, slugs)
+    fields = {("shop" if name == "shop_id" else name): value for name, value in fields.items()}
+    print_fields(f"Incident {line.id}", fields)
+    if detail:
+        print_fields("Detail", detail)
+    if line.status == "open":
+        click.echo("Most incidents end by themselves when the cause is gone (docs/operations.md, Incidents).")
+        click.echo(f'To close it now: fleet incidents resolve {line.id} --reason "..."')
+
+
+@command.command("resolve")
+@click.argument("incident_id", type=int)
+@click.option("--reason", required=True, help="Why it needs no more work. Audited.")
+@as_option
+@tell_faults
+def resolve(incident_id: int, reason: str, acting_as: str) -> None:
+    """Resolve an incident. The same finding does not open it again; a new one does.
+
+    \b
+    Example: fleet incidents resolve 12 --reason "restored from the backup of 2026-11-20"
+    """
+    by, request_id = operator_label(acting_as), new_request_id()
+    with transaction() as tx:
+        line = resolve_by_person(tx, incident_id, now=utc_now(), by=by, reason=reason, request_id=request_id)
+    click.echo(f"Resolved incident {line.id}: {line.rule} for {line.period}.")
+
+
+def _shop(line: IncidentLine, slugs: dict[int, str]) -> str:
+    shop_id = FLEET if line.shop_id is None else line.shop_id
+    return slugs.get(shop_id, str(shop_id))
+
+
+def _document(line: IncidentLine, slugs: dict[int, str]) -> dict[str, Any]:
+    return to_document(line) | {"shop": None if line.shop_id is None else _shop(line, slugs)}

@@ -1,0 +1,261 @@
+"""``fleet close``: what a month was closed with, a preview of its package, and is it still as it was."""
+
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy import Connection
+
+from services.cli.base import (
+    as_option,
+    json_option,
+    new_request_id,
+    operator_label,
+    split_words,
+    tell_faults,
+)
+from services.cli.output import print_fields, print_json, print_table
+from services.closing.corrections import Closed, Correction, find_closed, find_corrections, shift_month
+from services.closing.inputs import (
+    LOOKED_BACK,
+    find_late,
+    find_told_in,
+    get_books,
+    hold_one_state,
+)
+from services.closing.package import MANIFEST_NAME, build_package
+from services.closing.package_store import find_costs, find_faults
+from services.closing.profit_and_loss import label_of, net_sales, sums_of, taxes_of
+from services.closing.tax_profile import TaxProfile, find_tax_profile, record_tax_profile
+from services.closing.tax_rates import TAXES
+from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
+from services.core.db import transaction
+from services.core.settings import get_settings
+from services.jobs.definition import Covers
+from services.jobs.schedule import period_bounds
+from services.ledger.describe import say_amounts, say_money
+from services.providers.object_store import open_store
+from services.shops.shops import Shop, get_shop
+
+
+@click.group()
+def command() -> None:
+    """Show, preview and verify the monthly package; say where a shop collects sales tax.
+
+    The closing itself is a job: fleet jobs run monthly-close --shop SHOP --period 2026-10
+
+    \b
+    Example: fleet close show harbour 2026-10
+    """
+
+
+@command.command("show")
+@click.argument("slug", metavar="SHOP")
+@click.argument("period", default="")
+@json_option
+@tell_faults
+def show(slug: str, period: str, as_json: bool) -> None:
+    """Show the figures, files, hashes and corrections of a closed month; without PERIOD, list the months.
+
+    \b
+    Example: fleet close show harbour 2026-10 --json
+    """
+    with transaction() as tx:
+        shop = get_shop(tx, slug)
+        if not period:
+            _print_months(shop, find_closed(tx, shop.id), as_json=as_json)
+            return
+        closed = _get_closed(tx, shop, period)
+        told_of = find_corrections(tx, shop.id, period=period)
+        told_in = find_corrections(tx, shop.id, found_in=period)
+    if as_json:
+        document = {**closed._asdict(), "shop": slug, "corrections": [c._asdict() for c in told_of],
+                    "told_here": [c._asdict() for c in told_in]}  # fmt: skip
+        print_json(document)
+        return
+    print_fields(
+        f"{shop.name}: {period}",
+        {
+            "closed at": closed.closed_at,
+            "zone": closed.figures["zone"],
+            "manifest": closed.manifest_key,
+            "its SHA-256": closed.manifest_sha256,
+        },
+    )
+    for currency, accounts in closed.figures["accounts"].items():
+        sums = {
+            **{
+                label[:1].lower() + label[1:]: cents
+                for label, cents in sums_of(accounts, closed.figures["counts"]).items()
+            },
+            **{f"{tax} to remit": cents for tax, cents in taxes_of(accounts).items()},
+        }
+        print_fields(f"\n{currency}", {name: say_money(cents, currency) for name, cents in sums.items()})
+    click.echo()
+    rows = [(file["name"], file["size"], file["sha256"]) for file in closed.files]
+    print_table("Files", ("file", "bytes", "SHA-256"), rows, "No files.")
+    _print_corrections("Changed since it was closed", told_of)
+    _print_corrections("Corrections of earlier months, told in this one", told_in)
+
+
+@command.command("preview")
+@click.argument("slug", metavar="SHOP")
+@click.argument("period")
+@click.option("--to", "folder", type=click.Path(file_okay=False, path_type=Path), required=True)
+@json_option
+@tell_faults
+def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
+    """Write the files of a month as they would be today; nothing is closed, stored or sent.
+
+    Works for the month that runs as well, and for a closed one, which stays as it is.
+
+    \b
+    Example: fleet close preview harbour 2026-11 --to november
+    """
+    _check_period(period)
+    store = open_store(get_settings().archive_url)
+    with transaction() as tx:
+        shop = get_shop(tx, slug)
+        earlier = find_closed(
+            tx, shop.id, since=shift_month(period, -LOOKED_BACK), until=shift_month(period, -1)
+        )
+    costs = {closed.period: find_costs(store, closed) for closed in earlier}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with transaction() as tx:
+            hold_one_state(tx)
+            late = find_told_in(tx, shop.id, period, find_late(tx, shop.id, earlier, costs))
+            package = build_package(tx, get_books(tx, shop, period, shop.zone), late, folder)
+    except OSError as fault:
+        reason = f"{folder} cannot be written: {fault.strerror}. Name another folder with --to"
+        raise click.ClickException(reason) from fault
+    if as_json:
+        print_json({"folder": str(folder), "figures": package.figures, "manifest_sha256": package.sha256,
+                    "files": [file._asdict() for file in package.files]})  # fmt: skip
+        return
+    for file in package.files:
+        click.echo(f"{folder / file.name}  {file.size} bytes")
+    click.echo(f"{folder / MANIFEST_NAME}\nNothing was closed.")
+
+
+@command.command("verify")
+@click.argument("slug", metavar="SHOP")
+@click.argument("period")
+@json_option
+@click.pass_context
+@tell_faults
+def verify(ctx: click.Context, slug: str, period: str, as_json: bool) -> None:
+    """Hold a stored package against its manifest and its row. Exit code 1 where anything differs.
+
+    \b
+    Example: fleet close verify harbour 2026-10
+    """
+    store = open_store(get_settings().archive_url)
+    with transaction() as tx:
+        closed = _get_closed(tx, get_shop(tx, slug), period)
+    faults = list(find_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files))
+    if as_json:
+        print_json({"status": "altered" if faults else "verified", "faults": faults})
+    else:
+        for fault in faults:
+            click.secho(fault, fg="red", bold=True)
+        word = "not as it was closed" if faults else "as it was closed"
+        click.echo(f"{period}: {len(closed.files)} files and their manifest, {word}; in {store.describe()}")
+    ctx.exit(1 if faults else 0)
+
+
+@command.command("tax-profile")
+@click.argument("slug", metavar="SHOP")
+@click.option("--province", help="Where the shop is, such as CA-BC.")
+@click.option("--gst", "gst_number", help="GST/HST number, such as '123456789 RT0001'.")
+@click.option("--pst", "pst_number", help="PST number of that province.")
+@click.option("--qst", "qst_number", help="QST number.")
+@click.option("--registered", help=f"What it must collect: {','.join(TAXES)} or PST:CA-SK; '' for nothing.")
+@click.option(
+    "--pst-exempt",
+    help="Goods without provincial tax: type:Bicycles, tag:NAME or sku:SKU, by comma; '' for none.",
+)
+@as_option
+@json_option
+@tell_faults
+def tax_profile(
+    slug: str,
+    registered: str | None,
+    pst_exempt: str | None,
+    acting_as: str,
+    as_json: bool,
+    **options: str | None,
+) -> None:
+    """Say where a shop collects sales tax, and under which numbers; without options, show it.
+
+    \b
+    Example: fleet close tax-profile harbour --province CA-BC --gst '123456789 RT0001' --registered GST,PST
+    """
+    changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if registered is not None:
+        changes["registered"] = sorted(split_words(registered))
+    if pst_exempt is not None:
+        changes["pst_exempt"] = sorted({one for part in pst_exempt.split(",") if (one := part.strip())})
+    with transaction() as tx:
+        shop = get_shop(tx, slug)
+        if changes:
+            who = {"by": operator_label(acting_as), "request_id": new_request_id()}
+            profile = record_tax_profile(tx, shop.id, changes, now=utc_now(), **who)
+        else:
+            profile = find_tax_profile(tx, shop.id)
+    document = _profile_document(profile)
+    print_json(document) if as_json else print_fields(f"Tax profile of {slug}", document)
+
+
+def _profile_document(profile: TaxProfile) -> dict[str, Any]:
+    said = profile.registered
+    return {
+        "province": profile.province,
+        "registered": "not said: every tax that the rates name" if said is None else ", ".join(sorted(said)),
+        "PST-exempt goods": ", ".join(profile.pst_exempt),
+        **{f"{tax} number": profile.numbers.get(tax, "") for tax in ("GST", "PST", "QST")},
+    }
+
+
+def _print_months(shop: Shop, months: list[Closed], *, as_json: bool) -> None:
+    if as_json:
+        print_json([closed._asdict() for closed in months])
+        return
+    rows = [
+        (
+            closed.period,
+            closed.closed_at,
+            say_money(net_sales(closed.figures["accounts"].get(shop.currency, {})), shop.currency),
+            closed.manifest_sha256[:16],
+        )
+        for closed in months
+    ]
+    empty = f"No month of {shop.slug} was closed yet: fleet jobs run monthly-close --shop {shop.slug}"
+    print_table("", ("month", "closed at", "net sales", "manifest"), rows, empty)
+
+
+def _print_corrections(title: str, corrections: list[Correction]) -> None:
+    rows = [(c.period, label_of(c.account), say_amounts(c.before, c.after, c.currency)) for c in corrections]
+    print_table(title, ("month", "account", "was -> is"), rows, f"{title}: nothing.")
+
+
+def _get_closed(tx: Connection, shop: Shop, period: str) -> Closed:
+    _check_period(period)
+    found = find_closed(tx, shop.id, since=period, until=period)
+    if not found:
+        raise click.ClickException(
+            f"{period} of {shop.slug} is not closed: fleet jobs run monthly-close --shop {shop.slug} "
+            f"--period {period}"
+        )
+    return found[0]
+
+
+def _check_period(period: str) -> None:
+    try:
+        if is_plausible(period_bounds(Covers.MONTH, period, UTC)[0]):
+            return
+    except (ValueError, OverflowError):
+        pass
+    years = f"of the years {FIRST_YEAR} to {LAST_YEAR}"
+    raise click.UsageError(f"{period!r} should be a month such as 2026-10, {years}")

@@ -1,0 +1,141 @@
+"""``fleet privacy``: what customers asked for, by when it is due, and whether a shop may be erased."""
+
+import click
+
+from services.cli.base import (
+    as_option,
+    ask,
+    find_shop_id,
+    force_option,
+    json_option,
+    limit_option,
+    new_request_id,
+    operator_label,
+    tell_faults,
+)
+from services.cli.output import print_json, print_table
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.privacy.store import RequestLine, find_requests, record_decision
+from services.shops.shops import find_slugs
+
+
+@click.group()
+def command() -> None:
+    """Look at privacy requests: exports and redactions that Shopify passed on.
+
+    \b
+    Example:  fleet privacy list
+    """
+
+
+@command.command("list")
+@click.option("--shop", default="", help="Only this shop (its slug).")
+@limit_option
+@json_option
+@tell_faults
+def list_requests(shop: str, limit: int, as_json: bool) -> None:
+    """List requests, open ones first, the most urgent before all; customers by number.
+
+    \b
+    Example: fleet privacy list --shop harbour --json
+    """
+    with transaction() as tx:
+        lines = find_requests(tx, find_shop_id(tx, shop), limit)
+        slugs = find_slugs(tx)
+    if as_json:
+        print_json([line._asdict() | {"shop": slugs.get(line.shop_id, "")} for line in lines])
+        return
+    print_table(
+        "",
+        (
+            "id",
+            "shop",
+            "asks for",
+            "customer",
+            "status",
+            "received",
+            "due",
+            "done",
+            "event",
+            "work",
+            "came to",
+        ),
+        [
+            (
+                line.id,
+                slugs.get(line.shop_id, str(line.shop_id)),
+                line.kind,
+                line.customer_id,
+                _status(line),
+                line.received_at,
+                line.due_at,
+                line.done_at,
+                line.event_id,
+                line.work_id,
+                _result(line),
+            )
+            for line in lines
+        ],
+        "No privacy requests.",
+    )
+
+
+@command.command("confirm")
+@click.argument("request_id", type=int, metavar="ID")
+@click.option("--reason", required=True, help="Why the shop may be erased, for the audit.")
+@as_option
+@force_option
+@tell_faults
+def confirm(request_id: int, reason: str, acting_as: str, force: bool) -> None:
+    """Confirm that a shop is erased: its customers' data at once, its secrets some days later.
+
+    ID is that of an open request shop_redact in `fleet privacy list`. Shopify's own confirmation, a refused
+    token after an uninstall, needs no person.
+
+    \b
+    Example: fleet privacy confirm 12 --reason "Ada closed her shop, mail of 2026-11-20" -f
+    """
+    _decide(request_id, reason, acting_as, force, erase=True)
+
+
+@command.command("reject")
+@click.argument("request_id", type=int, metavar="ID")
+@click.option("--reason", required=True, help="Why the shop is kept, for the audit.")
+@as_option
+@force_option
+@tell_faults
+def reject(request_id: int, reason: str, acting_as: str, force: bool) -> None:
+    """Reject a request to erase a shop that did not leave: nothing is erased, and its incident is resolved.
+
+    \b
+    Example: fleet privacy reject 12 --reason "the shop is open and pays: a forged request" -f
+    """
+    _decide(request_id, reason, acting_as, force, erase=False)
+
+
+def _decide(request_id: int, reason: str, acting_as: str, force: bool, *, erase: bool) -> None:
+    if not reason.strip():
+        raise click.UsageError("--reason is empty: it is what the audit keeps of the decision")
+    ask(f"{'Erase' if erase else 'Keep'} the shop of request {request_id}?", force=force)
+    by = operator_label(acting_as)
+    with transaction() as tx:
+        shop_id = record_decision(
+            tx, request_id, erase=erase, by=by, reason=reason, now=utc_now(), request=new_request_id()
+        )
+        slug = find_slugs(tx).get(shop_id or 0, "")
+    if shop_id is None:
+        raise click.UsageError(
+            f"ID={request_id} should be an open request shop_redact: see `fleet privacy list`"
+        )
+    click.echo(f"{slug}: the shop is {'erased within minutes' if erase else 'kept'}.")
+
+
+def _status(line: RequestLine) -> str:
+    return f"open, work is {line.work_status}" if line.status == "open" else line.status
+
+
+def _result(line: RequestLine) -> str:
+    if "key" in line.result:
+        return f"{line.result['records']} records at {line.result['key']}"
+    return f"{sum(line.result['rows'].values())} rows" if "rows" in line.result else ""

@@ -1,0 +1,157 @@
+"""``fleet send``: a sample webhook, signed with the shop's own secret and posted as its provider would."""
+
+import random
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from uuid import uuid4
+
+import click
+import httpx
+
+from services.cli.base import json_option, tell_faults
+from services.cli.output import print_json, print_table
+from services.cli.samples import DOMAIN, SAMPLES, make_sample
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.errors import ShopfleetError
+from services.core.settings import get_settings
+from services.providers.signing import sign
+from services.shops.secret_kinds import get_kind
+from services.shops.secrets import get_secret
+from services.shops.shops import Shop, get_shop
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who is played: its route, and the name of the secret it signs with."""
+
+    provider: str
+    path: str
+    secret_name: str
+
+
+@click.command()
+@click.argument("provider")
+@click.argument("shop_slug", metavar="SHOP")
+@click.option("--topic", default="", help="The provider's topic, such as orders/create or charge.refunded.")
+@click.option(
+    "--file", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Send these bytes."
+)
+@click.option("--url", default="", help="Where ingress listens (default: this fleet's).")
+@click.option("--repeat", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many.")
+@click.option("--same", is_flag=True, help="Repeat one delivery, as a provider's retry would.")
+@json_option
+@tell_faults
+def command(
+    provider: str,
+    shop_slug: str,
+    topic: str,
+    file: Path | None,
+    url: str,
+    repeat: int,
+    same: bool,
+    as_json: bool,
+) -> None:
+    """Sign a sample webhook and post it. Exit code 1 unless every answer is 2xx.
+
+    PROVIDER is shopify, stripe, openphone, quo, or standard:<source>.
+
+    \b
+    Example: fleet send shopify harbour --topic orders/create --repeat 5
+    """
+    sender = find_sender(provider, shop_slug)
+    with transaction() as tx:
+        shop = get_shop(tx, shop_slug)
+        secret = get_secret(tx, shop.id, sender.secret_name)
+    if secret is None:
+        raise ShopfleetError(
+            f"{shop.slug} has no {sender.secret_name}: record it with "
+            f"`fleet shops secret {shop.slug} {sender.secret_name} --stdin`"
+        )
+    if sender.provider == "openphone" and secret.startswith("whsec_"):
+        sender = Sender("quo", sender.path, sender.secret_name)
+    topic = topic or next(iter(SAMPLES.get(sender.provider, {"sample.sent": None})))
+    target = (url or _ingress_url()).rstrip("/") + sender.path
+    answers = _post_all(sender, shop, secret, topic, file, target, repeat, same=same)
+    _print_answers(answers, as_json=as_json)
+    if any(not 200 <= status < 300 for status, _ in answers):
+        raise click.exceptions.Exit(1)
+
+
+def find_sender(provider: str, slug: str) -> Sender:
+    """Return who ``provider`` names; raise ``UsageError`` with the names there are."""
+    if provider in ("shopify", "stripe"):
+        return Sender(provider, f"/webhooks/{provider}/{slug}", f"{provider}-webhook")
+    if provider in ("openphone", "quo"):
+        return Sender(provider, f"/webhooks/openphone/{slug}", "openphone-webhook")
+    kind, _, source = provider.partition(":")
+    if kind == "standard" and source:
+        name = get_kind(f"standard-webhook:{source}").name
+        return Sender("standard", f"/webhooks/standard/{slug}/{source}", name)
+    raise click.UsageError(
+        f"provider {provider!r} should be shopify, stripe, openphone, quo or standard:<source>"
+    )
+
+
+def _post_all(
+    sender: Sender,
+    shop: Shop,
+    secret: str,
+    topic: str,
+    file: Path | None,
+    target: str,
+    repeat: int,
+    *,
+    same: bool,
+) -> list[tuple[int, str]]:
+    domain = shop.shopify_domain or f"{shop.slug}.myshopify.com"
+    rng = random.SystemRandom()
+    answers: list[tuple[int, str]] = []
+    body, webhook_id = b"", ""
+    with httpx.Client(timeout=10) as http:
+        for number in range(repeat):
+            now = utc_now()
+            if not (same and number):
+                body, webhook_id = _make_body(sender, topic, shop, file, rng, now), str(uuid4())
+            headers = sign(
+                sender.provider, body, secret, topic=topic, webhook_id=webhook_id, domain=domain, now=now
+            )
+            try:
+                answer = http.post(target, content=body, headers=headers)
+            except httpx.HTTPError as fault:
+                raise ShopfleetError(
+                    f"{target} did not answer ({type(fault).__name__}): is ingress up? See `fleet doctor`"
+                ) from fault
+            answers.append((answer.status_code, answer.text.strip()))
+    return answers
+
+
+def _make_body(
+    sender: Sender, topic: str, shop: Shop, file: Path | None, rng: random.Random, now: datetime
+) -> bytes:
+    if file is not None:
+        return file.read_bytes()
+    body = make_sample(sender.provider, topic, shop.currency, rng, now)
+    if body is None:
+        known = ", ".join(SAMPLES[sender.provider])
+        raise click.UsageError(f"there is no sample of topic {topic!r}: use --file, or one of {known}")
+    return body.replace(DOMAIN.encode(), (shop.shopify_domain or DOMAIN).encode())
+
+
+def _ingress_url() -> str:
+    settings = get_settings()
+    host = "127.0.0.1" if settings.bind_address in ("0.0.0.0", "::") else settings.bind_address  # noqa: S104
+    return f"http://{host}:{settings.ingress_port}"
+
+
+def _print_answers(answers: list[tuple[int, str]], *, as_json: bool) -> None:
+    if as_json:
+        print_json([{"status": status, "answer": text} for status, text in answers])
+        return
+    shown = answers[:20]
+    print_table("", ("status", "answer"), shown, "Nothing was sent.")
+    if len(answers) > len(shown):
+        counts = {status: sum(s == status for s, _ in answers) for status in sorted({s for s, _ in answers})}
+        said = ", ".join(f"{count} x {status}" for status, count in counts.items())
+        click.echo(f"The first {len(shown)} of {len(answers)}: {said}.")

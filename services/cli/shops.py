@@ -1,0 +1,300 @@
+"""``fleet shops``: add, list, show and change shops, and record their secrets."""
+
+import sys
+
+import click
+
+from services.cli.base import as_option, json_option, new_request_id, operator_label, tell_faults
+from services.cli.mail.accounts import print_lines
+from services.cli.output import print_fields, print_json, print_table, show_time, to_document
+from services.cli.shop_domain import compare_domain
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.durations import parse_duration
+from services.mail.connection_lines import find_lines_of
+from services.shopify.stock.counts import release_levels
+from services.shopify.stock.pool_checks import check_joining
+from services.shopify.uninstall import record_installed
+from services.shops.revoke_secrets import restore_secret
+from services.shops.secret_kinds import SecretKind, get_kind, make_value
+from services.shops.secrets import SECRET_NAMES, find_secret_states, record_secret
+from services.shops.shops import FIELDS, OF_POOL, Shop, add_shop, find_shops, get_shop, set_shop
+from services.shops.staff import find_staff, record_staff
+
+
+@click.group()
+def command() -> None:
+    """Add, list, show and change shops, and record their secrets.
+
+    \b
+    Example: fleet shops add harbour --name Harbour --timezone America/Vancouver --currency CAD
+    """
+
+
+@command.command("add")
+@click.argument("slug")
+@click.option("--name", required=True, help="The shop's name for people.")
+@click.option("--timezone", required=True, help="IANA zone of its days, such as America/Vancouver.")
+@click.option("--currency", required=True, help="Three capital letters, such as CAD.")
+@click.option("--owner-email", default="", help="Who gets the shop's mail.")
+@click.option("--accountant-email", default="", help="Who gets its books.")
+@click.option("--shopify-domain", default="", help="Such as harbour.myshopify.com.")
+@click.option("--stock-location-id", default="", help="The Shopify location of counts that name none.")
+@click.option(
+    "--stock-owner", default="shopify", help="Whose the stock figures are: shopify, shopfleet or pool:NAME."
+)
+@as_option
+@json_option
+@tell_faults
+def add(slug: str, acting_as: str, as_json: bool, **fields: str) -> None:
+    """Add a shop. SLUG is its name in webhook addresses: a-z, 0-9 and '-', at most 40.
+
+    \b
+    Example: fleet shops add harbour --name Harbour --timezone America/Vancouver --currency CAD
+    """
+    with transaction() as tx:
+        shop = add_shop(tx, slug=slug, **fields, now=utc_now(), **_who(acting_as))
+    if as_json:
+        print_json(to_document(shop))
+    else:
+        click.echo(f"Added shop {shop.slug}. Next: fleet shops secret {shop.slug} shopify-webhook --stdin")
+
+
+@command.command("list")
+@json_option
+@tell_faults
+def list_shops(as_json: bool) -> None:
+    """List every shop.
+
+    \b
+    Example: fleet shops list --json
+    """
+    with transaction() as tx:
+        shops = find_shops(tx)
+    if as_json:
+        print_json([to_document(shop) for shop in shops])
+        return
+    columns = ("slug", "name", "zone", "currency", "owner", "shopify", "stock")
+    rows = [
+        (s.slug, s.name, s.timezone, s.currency, s.owner_email, s.shopify_domain, s.stock_owner)
+        for s in shops
+    ]
+    empty = "No shops yet: fleet shops add <slug> --name ... --timezone ... --currency ..."
+    print_table("", columns, rows, empty)
+
+
+@command.command("show")
+@click.argument("slug")
+@json_option
+@tell_faults
+def show(slug: str, as_json: bool) -> None:
+    """Show a shop's settings, which secrets it has (never a secret itself), and whether its mail gets out.
+
+    \b
+    Example: fleet shops show harbour
+    """
+    with transaction() as tx:
+        shop = get_shop(tx, slug)
+        secrets = find_secret_states(tx, shop.id, utc_now())
+        lines = find_lines_of(tx, shop.id, slug)
+    if as_json:
+        lists = {"secrets": [to_document(state) for state in secrets]}
+        lists |= {"connections": [to_document(line) for line in lines]}
+        print_json(to_document(shop) | lists)
+        return
+    print_fields(f"Shop {shop.slug}", to_document(shop))
+    print_table(
+        "Secrets",
+        ("name", "recorded", "previous good until"),
+        [(state.name, state.recorded_at, state.previous_until) for state in secrets],
+        f"No secrets yet: fleet shops secret {slug} shopify-webhook --stdin",
+    )
+    print_lines("Connections", lines, f"No connection was used yet: fleet mail test ADDRESS --shop {slug}")
+
+
+@command.command("set")
+@click.argument("slug")
+@click.argument("changes", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--name")
+@click.option("--timezone")
+@click.option("--currency")
+@click.option("--owner-email")
+@click.option("--accountant-email")
+@click.option("--shopify-domain")
+@click.option("--stock-location-id")
+@click.option("--stock-owner", help="shopify, shopfleet or pool:NAME.")
+@as_option
+@json_option
+@tell_faults
+def set_fields(
+    slug: str, changes: tuple[str, ...], acting_as: str, as_json: bool, **options: str | None
+) -> None:
+    """Change a shop's fields, as options or as field=value.
+
+    With --stock-owner shopfleet, levels that are counted with `fleet stock count` are ours and are pushed;
+    with --stock-owner shopify, every level follows Shopify and nothing is pushed; with --stock-owner
+    pool:NAME the shop sells from one shelf with the pool's others (`fleet stock pool`). A --shopify-domain is
+    compared with what Shopify says where the shop has a token; webhooks may still name the one before it.
+
+    \b
+    Example: fleet shops set harbour --owner-email owner@harbour.example
+    """
+    wanted = {field: value for field, value in options.items() if value is not None} | _read_pairs(changes)
+    if not wanted:
+        raise click.UsageError(f"nothing to change: name at least one of {', '.join(FIELDS)}")
+    if wanted.get("shopify_domain"):
+        compare_domain(slug, wanted["shopify_domain"])
+    with transaction() as tx:
+        before = get_shop(tx, slug)
+        check_joining(tx, before, wanted.get("stock_owner", ""), wanted.get("stock_location_id", ""))
+        shop = set_shop(tx, slug, wanted, now=utc_now(), **_who(acting_as))
+    if "stock_owner" in wanted:
+        with transaction() as tx:
+            released = release_levels(tx, shop.id, utc_now(), **_who(acting_as))
+        if released:
+            what = f"{released} level" + (" follows" if released == 1 else "s follow")
+            click.echo(f"{what} Shopify from now on: counted before, or in a pool", err=True)
+    if as_json:
+        print_json(to_document(shop))
+    else:
+        click.echo(_say_changed(before, shop))
+        if shop.stock_owner.startswith(OF_POOL) and shop.stock_owner != before.stock_owner:
+            pool = shop.stock_owner.removeprefix(OF_POOL)
+            click.echo(f"Next, once each shop is in it: fleet stock pool {pool} --all --dry-run")
+
+
+@command.command("secret")
+@click.argument("slug")
+@click.argument("name")
+@click.option("--stdin", "from_stdin", is_flag=True, help="Read the secret from standard input.")
+@click.option("--generate", is_flag=True, help="Make a webhook secret and print it once.")
+@click.option("--restore", is_flag=True, help="Take back the one that was retired in the last 7 days.")
+@click.option("--keep-previous", default="", help="How long the replaced one stays good: 24h, 0.")
+@as_option
+@json_option
+@tell_faults
+def secret(
+    slug: str,
+    name: str,
+    from_stdin: bool,
+    generate: bool,
+    restore: bool,
+    keep_previous: str,
+    acting_as: str,
+    as_json: bool,
+) -> None:
+    """Record or rotate a secret of a shop; it is sealed at once and never shown again.
+
+    Without --keep-previous a replaced webhook secret stays good for 24 h, and a token ends at once.
+
+    \b
+    Example: fleet shops secret harbour shopify-webhook --stdin < secret.txt
+    """
+    kind = get_kind(name)
+    if restore:
+        _restore(slug, kind, acting_as)
+        return
+    keep = parse_duration(keep_previous) if keep_previous else None
+    value = _take_value(kind, from_stdin=from_stdin, generate=generate)
+    now = utc_now()
+    with transaction() as tx:
+        shop = get_shop(tx, slug)
+        is_new = record_secret(
+            tx,
+            shop.id,
+            kind.name,
+            value,
+            now,
+            keep,
+            by=operator_label(acting_as),
+            request_id=new_request_id(),
+        )
+        state = next(state for state in find_secret_states(tx, shop.id, now) if state.name == kind.name)
+    if as_json:
+        document = {"slug": slug, "changed": is_new, **to_document(state)}
+        print_json(document | ({"value": value} if generate else {}))
+        return
+    said = f"Recorded {kind.name} of {slug}." if is_new else f"{kind.name} of {slug} is that already."
+    overlap = (
+        f" The previous one is good until {show_time(state.previous_until)}." if state.previous_until else ""
+    )
+    if generate:
+        click.echo(value)
+    click.echo(said + overlap, err=generate)
+
+
+@command.command("staff")
+@click.argument("slug")
+@click.argument("names", nargs=-1, metavar="[NUMBER=NAME]...")
+@as_option
+@json_option
+@tell_faults
+def staff(slug: str, names: tuple[str, ...], acting_as: str, as_json: bool) -> None:
+    """Name the staff whom Shopify tells by number, as the weekly digest shows them; NUMBER= removes one.
+
+    \b
+    Example: fleet shops staff harbour 4711=Dana 4712="Miguel O."
+    """
+    if wrong := [pair for pair in names if "=" not in pair]:
+        raise click.UsageError(f"{wrong[0]!r} should be NUMBER=NAME, such as 4711=Dana")
+    wanted = {pair.partition("=")[0]: pair.partition("=")[2].strip() for pair in names}
+    with transaction() as tx:
+        known = (
+            record_staff(tx, slug, wanted, utc_now(), **_who(acting_as)) if wanted else find_staff(tx, slug)
+        )
+    if as_json:
+        print_json(known)
+        return
+    print_table(f"Staff of {slug}", ("number", "name"), sorted(known.items()), "No staff is named yet.")
+
+
+def _restore(slug: str, kind: SecretKind, acting_as: str) -> None:
+    with transaction() as tx:
+        shop = get_shop(tx, slug)
+        if not restore_secret(tx, shop.id, kind.name, utc_now(), **_who(acting_as)):
+            raise click.ClickException(
+                f"{slug} has no retired {kind.name} to take back, or a current one: `fleet shops show {slug}`"
+            )
+        if kind.name == "shopify-token":
+            record_installed(tx, shop.id, utc_now())
+    click.echo(f"{kind.name} of {slug} is in use again.")
+
+
+def _who(acting_as: str) -> dict[str, str]:
+    """Return what the audit of one command says of it."""
+    return {"by": operator_label(acting_as), "request_id": new_request_id()}
+
+
+def _take_value(kind: SecretKind, *, from_stdin: bool, generate: bool) -> str:
+    if from_stdin and generate:
+        raise click.UsageError("--stdin and --generate exclude each other")
+    if generate:
+        return make_value(kind)
+    if sys.stdin.isatty():
+        return str(click.prompt(f"{kind.name} ({kind.what})", hide_input=True, err=True))
+    if not from_stdin:
+        raise click.UsageError(f"say where {kind.name} comes from: --stdin or --generate")
+    return sys.stdin.read(8192).strip()
+
+
+def _read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
+    changes = {}
+    for pair in pairs:
+        field, equals, value = pair.partition("=")
+        if not equals:
+            raise click.UsageError(f"{pair!r} should be field=value, such as currency=CAD")
+        changes[field.strip().replace("-", "_")] = value
+    return changes
+
+
+def _say_changed(before: Shop, after: Shop) -> str:
+    changed = [
+        f"{field}: {getattr(before, field) or '-'} -> {getattr(after, field) or '-'}"
+        for field in FIELDS
+        if getattr(before, field) != getattr(after, field)
+    ]
+    return "\n".join(changed) if changed else f"{after.slug} is like that already: nothing changed."
+
+
+_names = "; ".join(f"{kind.name} ({kind.what})" for kind in SECRET_NAMES.values())
+secret.epilog = f"Names: {_names}; standard-webhook:<source>."

@@ -1,0 +1,239 @@
+"""``fleet stock pool|pools``: goods that several shops sell from one shelf."""
+
+import csv
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy import Connection
+
+from services.cli.base import (
+    as_option,
+    csv_option,
+    dry_run_option,
+    json_option,
+    new_request_id,
+    operator_label,
+    read_csv_file,
+    tell_faults,
+)
+from services.cli.output import print_json, print_table
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.errors import WorkError
+from services.shopify.admin import open_admin
+from services.shopify.stock.pool_checks import (
+    Link,
+    LinkedLevel,
+    PoolRefused,
+    check_links,
+    find_linked,
+    find_members,
+    find_skus,
+    find_wanted,
+    plan_links,
+)
+from services.shopify.stock.pool_links import Held, plan_figures, record_links, set_buffer, take_out
+from services.shopify.stock.pool_views import Pool, PoolGoods, find_pools
+from services.shops.shops import Shop
+
+_MAPPING = ("sku", "shop", "shop_sku")
+
+
+@click.command("pools")
+@click.argument("name", default="")
+@json_option
+@tell_faults
+def pools(name: str, as_json: bool) -> None:
+    """Show the pools, or the pool NAME: each sku's figure, what each shop holds, and what is wrong.
+
+    \b
+    Example: fleet stock pools mugs
+    """
+    with transaction() as tx:
+        found = find_pools(tx, name)
+        faults = {one.name: [*check_links(tx, one.wanted)[1], *one.unlinked] for one in found}
+    if name and not found:
+        raise click.ClickException(f"there is no pool {name!r}: `fleet stock pools` shows those there are")
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": one.name, "safety_buffer": one.safety_buffer, "shops": one.shops,
+                    "goods": [goods._asdict() for goods in one.goods], "faults": faults[one.name],
+                }
+                for one in found
+            ]
+        )  # fmt: skip
+        return
+    if not found:
+        click.echo("No pool yet: fleet shops set SHOP --stock-owner pool:NAME, for each of its shops")
+    for one in found:
+        rows = [_row(goods, one.shops) for goods in one.goods]
+        title = f"Pool {one.name}, {one.safety_buffer} kept back"
+        print_table(title, ("sku", "pool", *one.shops), rows, _say_empty(one))
+        for fault in faults[one.name]:
+            click.echo(f"  {fault}")
+
+
+@click.command("pool")
+@click.argument("name")
+@click.option("--sku", "skus", multiple=True, help="Link this sku in every shop of the pool. Repeatable.")
+@click.option(
+    "--all", "is_all", is_flag=True, help="Every sku that all its shops have; with --remove, of the pool."
+)
+@csv_option(
+    "sku,shop,shop_sku: the shop's own sku where it differs, and - where it is not sold", is_required=False
+)
+@click.option("--from", "source", default="", metavar="SHOP", help="Whose figure is right where they differ.")
+@click.option("--buffer", type=click.IntRange(0, 1_000_000), help="Pieces of each sku to keep from sale.")
+@click.option("--remove", is_flag=True, help="Take the skus out of the pool.")
+@dry_run_option
+@as_option
+@json_option
+@tell_faults
+def pool(
+    name: str,
+    skus: tuple[str, ...],
+    is_all: bool,
+    file: Path | None,
+    source: str,
+    buffer: int | None,
+    remove: bool,
+    dry_run: bool,
+    acting_as: str,
+    as_json: bool,
+) -> None:
+    """Link skus to the pool NAME, take them out, or set how many pieces are kept from sale.
+
+    The shops of a pool are those with --stock-owner pool:NAME (`fleet shops set`). What each shop holds is
+    read from Shopify first. A sku that is new to the pool begins with what the shops hold alike, or with
+    what --from SHOP holds; the other shops get that figure.
+
+    \b
+    Example: fleet stock pool mugs --sku MUG-0001 --from harbour --dry-run
+             fleet stock pool mugs --all --from harbour
+             fleet stock pool mugs --buffer 2
+    """
+    if not (skus or is_all or file or buffer is not None):
+        raise click.UsageError("nothing to do: name --sku, --all, --csv or --buffer")
+    who = {"by": operator_label(acting_as), "request_id": new_request_id()}
+    done: dict[str, Any] = {"changed": not dry_run}
+    with transaction() as tx:
+        members = find_members(tx, name)
+        if not members:
+            raise PoolRefused(f"no shop is in pool {name!r}: fleet shops set SHOP --stock-owner pool:{name}")
+        if source and source not in [shop.slug for shop in members]:
+            slugs = ", ".join(shop.slug for shop in members)
+            raise PoolRefused(f"--from {source} should be a shop of the pool: {slugs}")
+        own = _read_mapping(file, [shop.slug for shop in members]) if file else {}
+        known = find_linked(tx, name)
+        every = {one.sku for one in known} if remove else _find_common(tx, members, known)
+        wanted = {*skus, *(sku for _, sku in own)} | (every if is_all else set())
+        own = {(one.slug, one.sku): one.shop_sku for one in known} | own
+        links = [] if remove else plan_links(tx, find_wanted(members, wanted, own))
+    if remove:
+        done["removed"] = _remove(name, wanted, {one.sku for one in known}, dry_run=dry_run, who=who)
+    elif links:
+        new = [link for link in links if link.key not in {one.key for one in known}]
+        held = _read_levels(new)
+        figures = plan_figures(new, held, {one.sku for one in known}, source)
+        done["linked"] = [{"sku": link.sku, "shop": link.shop.slug, **link.place._asdict()} for link in new]
+        done["figures"] = [figure._asdict() for figure in figures]
+        if not dry_run and new:
+            with transaction() as tx:
+                done["pushes"] = record_links(tx, name, new, figures, held, utc_now(), **who)
+    if buffer is not None:
+        done["safety_buffer"] = buffer
+        if not dry_run:
+            with transaction() as tx:
+                done["pushes"] = done.get("pushes", 0) + set_buffer(tx, name, buffer, utc_now(), **who)
+    print_json(done) if as_json else _say(name, done)
+
+
+def _find_common(tx: Connection, members: Sequence[Shop], known: Sequence[LinkedLevel]) -> set[str]:
+    """Return the skus that every shop has; what is linked counts by its sku in the pool."""
+    common = []
+    for shop in members:
+        linked = [one for one in known if one.slug == shop.slug and one.is_stocked]
+        skus = set(find_skus(tx, shop)) - {one.shop_sku for one in linked}
+        common.append(skus | {one.sku for one in linked})
+    return set.intersection(*common)
+
+
+def _remove(name: str, wanted: set[str], known: set[str], *, dry_run: bool, who: dict[str, str]) -> list[str]:
+    if missing := sorted(wanted - known):
+        raise PoolRefused(f"sku={', '.join(missing)} is not in pool {name}: `fleet stock pools {name}`")
+    if not dry_run:
+        with transaction() as tx:
+            take_out(tx, name, wanted, utc_now(), **who)
+    return sorted(wanted)
+
+
+def _read_levels(links: Sequence[Link]) -> Held:
+    shops = {link.shop.id: link.shop for link in links}
+    held = {}
+    for shop_id, shop in shops.items():
+        try:
+            places = [link.place for link in links if link.shop.id == shop_id]
+            held[shop_id] = open_admin(shop_id).get_levels(places)
+        except WorkError as fault:
+            raise click.ClickException(
+                f"{shop.slug}: Shopify's levels could not be read ({fault}); nothing is linked, run it again"
+            ) from fault
+    return held
+
+
+def _read_mapping(file: Path, slugs: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Return the shops' own skus by (slug, sku); raise ``PoolRefused`` naming each wrong line."""
+    rows = csv.DictReader(StringIO(read_csv_file(file)), strict=True)
+    own: dict[tuple[str, str], str] = {}
+    faults = []
+    if not {"sku"} <= set(rows.fieldnames or ()) <= set(_MAPPING):
+        raise PoolRefused(f"line 1: the columns should be of {', '.join(_MAPPING)}; sku is required")
+    try:
+        for row in rows:
+            sku, slug = (row.get("sku") or "").strip(), (row.get("shop") or "").strip()
+            if not sku or None in row:
+                faults.append(f"line {rows.line_num}: sku={sku!r} should be a sku, and no field too many")
+            elif slug and slug not in slugs:
+                faults.append(f"line {rows.line_num}: shop={slug!r} should be one of {', '.join(slugs)}")
+            else:
+                own[slug or slugs[0], sku] = (row.get("shop_sku") or "").strip() or sku
+    except csv.Error as fault:
+        raise PoolRefused(f"line {rows.line_num}: {fault}; save the file as CSV with commas") from fault
+    if faults:
+        raise PoolRefused("; ".join(faults))
+    return own
+
+
+def _say_empty(one: Pool) -> str:
+    if not one.shops:
+        return f"Pool {one.name} has no shops: fleet shops set SHOP --stock-owner pool:{one.name}"
+    shops = ", ".join(one.shops)
+    return f"Pool {one.name} of {shops} has no goods yet: fleet stock pool {one.name} --all --dry-run"
+
+
+def _row(goods: PoolGoods, shops: Sequence[str]) -> tuple[object, ...]:
+    return goods.sku, goods.available, *(goods.held.get(slug, "-") for slug in shops)
+
+
+def _say(name: str, done: dict[str, Any]) -> None:
+    if "linked" in done:
+        columns = ("sku", "begins with", "as held by")
+        figures = [tuple(one.values()) for one in done["figures"]]
+        print_table(f"Pool {name}", columns, figures, "No sku is new to the pool.")
+        count = len(done["linked"])
+        levels = f"{count} level" + ("" if count == 1 else "s")
+        click.echo(f"Linked {levels}." if done["changed"] else f"Would link {levels}.")
+    if "removed" in done:
+        verb = "Took" if done["changed"] else "Would take"
+        click.echo(f"{verb} {', '.join(done['removed'])} out of pool {name}.")
+    if "safety_buffer" in done:
+        verb = "keeps" if done["changed"] else "would keep"
+        click.echo(f"Pool {name} {verb} {done['safety_buffer']} of each sku from sale.")
+    if done.get("pushes"):
+        pushes = f"{done['pushes']} push" + (" is" if done["pushes"] == 1 else "es are")
+        click.echo(f"{pushes} planned: fleet work list --topic inventory_push")

@@ -1,0 +1,93 @@
+"""What the mail about a day says, where something is amiss. Pure: what was found goes in, facts come out."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from services.audit.diagnose import Finding
+from services.mail.mail_types import Kind, MailShop, register_kind
+from services.payments.break_mail import OpenBreak, plan_break_facts, sample_breaks
+from services.shopify.stock.low_stock import LowStock
+
+KIND = "daily_anomalies"
+LOW_SHOWN = 25
+
+
+def plan_anomaly_facts(
+    day: date,
+    breaks: Sequence[OpenBreak],
+    newly_low: Sequence[LowStock],
+    low: Sequence[LowStock],
+    findings: Sequence[Finding],
+) -> dict[str, Any]:
+    """Return the facts of ``daily_anomalies`` for a shop's ``day``.
+
+    ``newly_low`` is what fell under its reorder point since the owner was told last, ``low`` all that is.
+    """
+    payments = plan_break_facts(day, breaks)
+    return payments | {
+        "low": [_told(one) for one in newly_low[:LOW_SHOWN]],
+        "low_more": max(0, len(newly_low) - LOW_SHOWN),
+        "low_all": len(low),
+        "is_altered": bool(findings),
+        "headline": _headline(payments["count"], len(newly_low), is_altered=bool(findings)),
+    }
+
+
+def _headline(payments: int, low: int, *, is_altered: bool) -> str:
+    """Return what the day is about in one line: "2 payments differ, 1 SKU runs low"."""
+    said = []
+    if payments:
+        said.append(f"{payments:,} {'payment differs' if payments == 1 else 'payments differ'}")
+    if low:
+        said.append(f"{low:,} {'SKU runs' if low == 1 else 'SKUs run'} low")
+    if is_altered:
+        said.append("the audit record needs a look")
+    text = ", ".join(said)
+    return text[:1].upper() + text[1:]
+
+
+def _told(one: LowStock) -> dict[str, str]:
+    return {
+        "sku": one.sku,
+        "title": one.title,
+        "where": one.location,
+        "available": f"{one.available:,}",
+        "reorder_point": f"{one.reorder_point:,}",
+        "cover": _cover(one),
+    }
+
+
+def _cover(one: LowStock) -> str:
+    """Return how long it lasts at the pace of the last 30 days."""
+    if one.days_cover is None:
+        return "none sold in 30 days"
+    if one.available <= 0:
+        return f"none left, {one.sold_30d:,} sold in 30 days"
+    days = int(one.days_cover)
+    return "lasts less than a day" if days < 1 else f"lasts about {days:,} {'day' if days == 1 else 'days'}"
+
+
+def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+    low = [
+        LowStock("TUBE-700", "Inner tube 700c", 1, "Workshop", 4, 20, 88, Decimal("1.4")),
+        LowStock("CHAIN-11", "Chain, 11-speed", 1, "Workshop", 0, 5, 11, Decimal(0)),
+        LowStock("BELL-BR", "Brass bell", 2, "Main Street", 2, 3, 0, None),
+    ]
+    return plan_anomaly_facts(
+        now.date() - timedelta(days=1), sample_breaks(shop.currency if shop else "CAD"), low, low * 2, []
+    )
+
+
+register_kind(
+    Kind(
+        name=KIND,
+        package="services.closing",
+        about="a day with something amiss: payments that differ from Stripe, stock that runs low",
+        reader="shop owner",
+        why="You get this because your shop’s day is checked every night. "
+        "One mail for each day with something amiss, none for a day that is fine.",
+        sample=_sample,
+    )
+)

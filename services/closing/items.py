@@ -1,0 +1,204 @@
+"""What a shop sold and took back, item by item, streamed: neither side ever holds them all.
+
+A sale has the day on which its order was placed, a refund the day on which it was given. What counts is
+decided by ``counting``. A gift card is in the rows, and is no revenue.
+"""
+
+from collections.abc import Generator, Mapping
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import psycopg
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
+from services.closing.counting import COUNTS, IS_PAID, IS_PST_EXEMPT, PIECES_REMOVED, PLACE, REFUND_COUNTS
+from services.shopify.orders.tables import DUTIES_REMOVED
+
+AT_ONCE = 200
+"""Rows that travel together."""
+
+Kind = Literal[
+    "sale", "shipping", "included duties", "conversion",
+    "refund", "shipping refund", "refunded duties", "refund adjustment",
+]  # fmt: skip
+
+
+class Item(NamedTuple):
+    """One line sold, refunded or shipped. Sums are positive; ``is_back`` tells their direction.
+
+    ``amount`` is the price after ``discount``, its tax included if ``taxes_included``; ``taxes`` are the tax
+    lines of the sale, and ``tax_cents`` what a refund gave back of them. ``quantity`` was ordered, of which
+    ``removed`` pieces were never sold: ``discount``, ``amount`` and ``taxes`` are of all pieces. A refund
+    adjustment is what a refund gave beyond its parts; it is negative where it gave less (a restocking fee).
+    Included and refunded duties are negative: they take the duties out of the prices that contain them. A
+    conversion is what rounding left between an order's total and its parts.
+    """
+
+    at: datetime
+    order_gid: str
+    kind: Kind
+    place: int
+    order_name: str
+    placed_at: datetime
+    province: str
+    currency: str
+    taxes_included: bool
+    sku: str
+    title: str
+    quantity: int
+    discount: int
+    amount: int
+    taxes: list[dict[str, Any]] | None
+    tax_cents: int
+    is_taxable: bool
+    is_gift_card: bool
+    removed: int = 0
+    is_pst_exempt: bool = False
+    is_paid: bool = True
+    staff: str = ""
+    customer_id: int | None = None
+
+    @property
+    def pieces(self) -> int:
+        """Pieces that were sold, or came back."""
+        return self.quantity - self.removed
+
+    @property
+    def is_back(self) -> bool:
+        """Whether the item was given back, so that it lowers sales and tax."""
+        return self.kind in ("refund", "shipping refund", "refunded duties", "refund adjustment")
+
+
+class Month(NamedTuple):
+    """A shop's month, or another span of time, as its clocks bound it.
+
+    ``home`` is the province of what is handed over the counter; ``exempt`` the array literal of the goods
+    that are exempt from provincial tax: ``type:bicycles``, ``tag:pst-exempt``, ``sku:bike``.
+    """
+
+    shop_id: int
+    begins: datetime
+    ends: datetime
+    home: str = ""
+    exempt: str = "{}"
+
+
+# Shipping is taxed where a line of its order is; by the province, where such a line is not exempt.
+_SHIPPING_IS = """
+       exists (select from order_lines l where l.shop_id = o.shop_id and l.order_gid = o.order_gid
+                  and l.is_taxable and not l.is_gift_card and not o.is_tax_exempt)"""
+_SHIPPING_IS_EXEMPT = f"""
+       not exists (select from order_lines l where l.shop_id = o.shop_id and l.order_gid = o.order_gid
+                      and l.is_taxable and not l.is_gift_card and not {IS_PST_EXEMPT})"""
+
+# The taxes of an order in the shares of its lines: an adjustment gives back of all of them.
+_ORDER_TAXES = """
+       (select jsonb_agg(t) from order_lines l, jsonb_array_elements(l.taxes) t
+         where l.shop_id = o.shop_id and l.order_gid = o.order_gid)"""
+
+_ITEMS = f"""
+with sold as (
+  select o.*, {PLACE} as place_of_supply, {IS_PAID} as is_paid from orders o
+   where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {COUNTS}
+), refunded as (
+  select r.refund_id, r.refunded_at, r.shipping_cents as back_cents, r.shipping_tax_cents,
+         r.unexplained_cents - r.adjustment_cents as beyond_cents, r.duties_cents as back_duties_cents,
+         -r.adjustment_tax_cents as beyond_tax_cents,
+         o.*, {PLACE} as place_of_supply, {IS_PAID} as is_paid
+    from order_refunds r join orders o using (shop_id, order_gid)
+   where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s
+     and {REFUND_COUNTS}
+)
+select * from (
+select o.placed_at as at, o.order_gid, 'sale' as kind, l.line_id as place, o.name, o.placed_at,
+       o.place_of_supply, o.currency, o.taxes_included, l.sku, l.title, l.quantity, l.discount_cents,
+       l.price_cents * l.quantity - l.discount_cents, l.taxes, 0::bigint,
+       l.is_taxable and not o.is_tax_exempt, l.is_gift_card, {PIECES_REMOVED}, {IS_PST_EXEMPT}, o.is_paid,
+       coalesce(nullif(l.staff_label, ''), o.staff_label), o.customer_id
+  from sold o join order_lines l using (shop_id, order_gid)
+ where not l.is_tip and l.quantity > {PIECES_REMOVED}
+union all
+select o.placed_at, o.order_gid, 'shipping', 0, o.name, o.placed_at, o.place_of_supply, o.currency,
+       o.taxes_included, '', '', 0, o.off_cents, o.shipping_cents - o.off_cents, o.shipping_taxes, 0,
+       {_SHIPPING_IS}, false, 0, {_SHIPPING_IS_EXEMPT}, o.is_paid, o.staff_label, o.customer_id
+  from (select s.*, greatest(0, least(s.shipping_cents, coalesce(s.discount_cents, 0) - coalesce((
+               select sum(l.discount_cents) from order_lines l
+                where l.shop_id = s.shop_id and l.order_gid = s.order_gid), 0)))::bigint as off_cents
+          from sold s) o
+ where o.shipping_cents is not null and (o.shipping_cents <> o.off_cents or o.shipping_taxes is not null)
+union all
+select o.placed_at, o.order_gid, 'included duties', 0, o.name, o.placed_at, o.place_of_supply, o.currency,
+       false, '', '', 0, 0, ({DUTIES_REMOVED}) - o.duties_cents, null, 0, false, false, 0, false, o.is_paid,
+       o.staff_label, o.customer_id
+  from sold o
+ where o.duties_included and o.duties_cents <> 0
+union all
+select o.placed_at, o.order_gid, 'conversion', 0, o.name, o.placed_at, o.place_of_supply, o.currency, false,
+       '', '', 0, 0, o.conversion_cents, null, 0, false, false, 0, false, o.is_paid, o.staff_label,
+       o.customer_id
+  from sold o
+ where o.conversion_cents <> 0
+union all
+select o.refunded_at, o.order_gid, 'refund', f.refund_line_id, o.name, o.placed_at, o.place_of_supply,
+       o.currency, o.taxes_included, coalesce(l.sku, ''), coalesce(l.title, ''), f.quantity, 0,
+       f.subtotal_cents, l.taxes, f.tax_cents, coalesce(l.is_taxable, true) and not o.is_tax_exempt,
+       coalesce(l.is_gift_card, false), 0, coalesce({IS_PST_EXEMPT}, false), o.is_paid,
+       coalesce(nullif(l.staff_label, ''), o.staff_label), o.customer_id
+  from refunded o
+  join order_refund_lines f
+    on f.shop_id = o.shop_id and f.order_gid = o.order_gid and f.refund_id = o.refund_id
+  left join order_lines l on l.shop_id = o.shop_id and l.order_gid = o.order_gid and l.line_id = f.line_id
+ where f.quantity > 0 and not coalesce(l.is_tip, false)
+union all
+select o.refunded_at, o.order_gid, 'shipping refund', o.refund_id, o.name, o.placed_at, o.place_of_supply,
+       o.currency, false, '', '', 0, 0, o.back_cents, o.shipping_taxes, o.shipping_tax_cents,
+       {_SHIPPING_IS}, false, 0, {_SHIPPING_IS_EXEMPT}, o.is_paid, o.staff_label, o.customer_id
+  from refunded o
+ where o.back_cents <> 0 or o.shipping_tax_cents <> 0
+union all
+select o.refunded_at, o.order_gid, 'refunded duties', o.refund_id, o.name, o.placed_at, o.place_of_supply,
+       o.currency, false, '', '', 0, 0, -o.back_duties_cents, null, 0, false, false, 0, false, o.is_paid,
+       o.staff_label, o.customer_id
+  from refunded o
+ where o.duties_included and o.back_duties_cents <> 0
+union all
+select o.refunded_at, o.order_gid, 'refund adjustment', o.refund_id, o.name, o.placed_at, o.place_of_supply,
+       o.currency, false, '', '', 0, 0, o.beyond_cents, {_ORDER_TAXES}, o.beyond_tax_cents, false, false, 0,
+       false, o.is_paid, o.staff_label, o.customer_id
+  from refunded o
+ where o.beyond_cents <> 0 or o.beyond_tax_cents <> 0
+) items
+ order by at, order_gid collate "C", kind collate "C", place
+"""  # noqa: S608 - the conditions are constants of our own
+
+
+def stream_items(tx: Connection, month: Month) -> Generator[Item, None, None]:
+    """Yield the items of the span, oldest first, in one order that depends on nothing but the rows.
+
+    Shopify's price of shipping is before discounts: what of them is on no line was on it.
+
+    What Shopify says of a refunded line includes its tax where the order's prices do; of refunded shipping
+    and of an adjustment it never does.
+    """
+    for row in stream(tx, _ITEMS, month._asdict()):
+        yield Item(*row)
+
+
+def stream(
+    tx: Connection, statement: str, values: Mapping[str, Any]
+) -> Generator[tuple[Any, ...], None, None]:
+    """Yield the rows of ``statement`` while the server still sends them."""
+    driver = tx.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - ``driver_url`` sees to it
+    try:
+        with driver.cursor() as cursor:
+            rows = cursor.stream(statement, values, binary=True, size=AT_ONCE)
+            try:
+                yield from rows
+            finally:
+                # A stream that is left is cancelled, and the transaction fails with it.
+                for _ in rows:
+                    pass
+    except psycopg.OperationalError as fault:
+        raise OperationalError(statement, None, fault, connection_invalidated=driver.broken) from fault

@@ -1,0 +1,255 @@
+"""The month's profit and loss as an accountant reads it: lines, sums and notes. Pure.
+
+Whole minor units throughout; a sum is made from its lines and from nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import BinaryIO, NamedTuple
+
+from services.closing.corrections import Correction
+from services.closing.tax_files import amount
+from services.closing.tax_rates import COLUMNS
+from services.closing.totals import UNKNOWN_FEES, Accounts
+from services.core.csv_cells import BOM, csv_line
+
+CSV_NAME = "profit-and-loss.csv"
+
+REVENUE = {
+    "gross_sales": "Gross sales",
+    "discounts": "Discounts",
+    "returns": "Returns",
+    "refund_adjustments": "Refunds beyond or below the goods",
+    "shipping": "Shipping charged",
+    "shipping_refunds": "Shipping given back",
+}
+COSTS = {
+    "payment_fees": "Payment fees (Stripe)",
+    "disputes_lost": "Disputes lost",
+    "cash_rounding": "Rounding of cash",
+}
+COST_OF_GOODS = {"cost_of_goods": "Cost of goods sold"}
+OF_SALES = {
+    "unpaid_sales": "Of net sales: orders not paid yet",
+    "zero_rated_sales": "Of net sales: delivered outside Canada, zero-rated",
+}
+MEMO = {
+    "gift_cards_sold": "Gift cards sold (owed, not revenue)",
+    "tips": "Tips (not revenue)",
+    "duties": "Duties (not revenue)",
+    "additional_fees": "Additional fees of shipping abroad (not revenue)",
+}
+CHANNEL_TAX = {"channel_tax": "Tax that the sales channel remits, not to be remitted here"}
+LABELS = {**REVENUE, **COST_OF_GOODS, **COSTS, **OF_SALES, **MEMO, **CHANNEL_TAX}
+_OF_PROFIT = (*REVENUE, *COST_OF_GOODS, *COSTS)
+_ROUNDING = COSTS["cash_rounding"]
+_PROFIT = "Profit after payments"
+_OF_FEES = (COSTS["payment_fees"], _PROFIT)
+
+
+class Line(NamedTuple):
+    """One line of the statement. ``before`` None: the line has no month before to stand beside."""
+
+    section: str
+    label: str
+    currency: str
+    cents: int
+    before: int | None
+    is_sum: bool = False
+    is_unknown: bool = False
+
+    @property
+    def amount(self) -> str:
+        """The figure as a decimal number; INCOMPLETE where nothing of it is known."""
+        return "INCOMPLETE" if self.is_unknown else amount(self.cents, self.currency)
+
+
+class Statement(NamedTuple):
+    """Everything that the statement says, whatever shows it."""
+
+    shop_name: str
+    period: str
+    before: str
+    zone: str
+    lines: Sequence[Line]
+    notes: Sequence[str]
+
+
+def plan_statement(
+    *,
+    shop_name: str,
+    shop_currency: str,
+    period: str,
+    before: str,
+    zone: str,
+    now: Accounts,
+    then: Accounts,
+    corrections: Sequence[Correction],
+    counts: Mapping[str, int],
+) -> Statement:
+    """Return the statement of ``period`` with the month ``before`` beside it, each currency by itself."""
+    named = {currency for currency, of in now.items() if of} | {c.currency for c in corrections}
+    named |= {currency for currency, of in then.items() if of}
+    order = sorted(named | {shop_currency}, key=lambda currency: (currency != shop_currency, currency))
+    unknown_fees = counts.get(UNKNOWN_FEES, 0)
+    lines = [
+        _mark_incomplete(line) if unknown_fees and line.label in _OF_FEES else line
+        for currency in order
+        for line in _plan_currency(currency, now.get(currency, {}), then.get(currency, {}), corrections)
+    ]
+    return Statement(shop_name, period, before, zone, lines, plan_notes(zone, counts))
+
+
+def net_sales(accounts: Mapping[str, int]) -> int:
+    """Return revenue net of discounts and what was given back, without tax."""
+    return _sum(accounts, REVENUE)
+
+
+def gross_profit(accounts: Mapping[str, int]) -> int:
+    """Return net sales less what the goods cost."""
+    return net_sales(accounts) + _sum(accounts, COST_OF_GOODS)
+
+
+def profit(accounts: Mapping[str, int]) -> int:
+    """Return gross profit less what taking payments cost."""
+    return _sum(accounts, _OF_PROFIT)
+
+
+def sums_of(accounts: Mapping[str, int], counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the statement's three sums by label; the profit is marked while fees are not known."""
+    last = f"{_PROFIT}: INCOMPLETE" if counts.get(UNKNOWN_FEES) else _PROFIT
+    return {"Net sales": net_sales(accounts), "Gross profit": gross_profit(accounts), last: profit(accounts)}
+
+
+def taxes_of(accounts: Mapping[str, int]) -> dict[str, int]:
+    """Return what is to be remitted of each tax over all provinces, in the order of the return."""
+    sums = dict.fromkeys(COLUMNS, 0)
+    for account, cents in accounts.items():
+        if account.startswith("tax:"):
+            sums[account.rpartition(":")[2]] += cents
+    return {tax: cents for tax, cents in sums.items() if cents}
+
+
+def label_of(account: str) -> str:
+    """Return an account as a person reads it: ``tax:CA-BC:PST`` is "PST of CA-BC"."""
+    if account.startswith(("tax:", "doubt:")):
+        kind, province, tax = account.split(":")
+        label = f"{_tax(tax)} of {'an unknown province' if province == '?' else province}"
+        return f"DOUBT: {label}, charged without a registration" if kind == "doubt" else label
+    return LABELS.get(account, account)
+
+
+def month_name(period: str) -> str:
+    """Return ``2026-10`` as "October 2026"."""
+    return f"{date(int(period[:4]), int(period[5:7]), 1):%B %Y}"
+
+
+def plan_notes(zone: str, counts: Mapping[str, int]) -> list[str]:
+    """Return how the figures came to be, and what is known to be missing from them."""
+    notes = [
+        "An order counts in the month it was placed, paid or not, and a refund in the month it was given, "
+        f"by the clock of {zone}. Test orders, deleted ones, those whose payment was voided or expired, and "
+        "those cancelled before they were paid do not count.",
+        "Prices are without sales tax. Sales tax is collected for the government and is no revenue; "
+        "gift cards are owed until they are spent.",
+        "Cost of goods is pieces sold less pieces returned, at what a piece cost when the month was closed.",
+        "Payment fees are what Stripe took in the month; a dispute counts in the month it began.",
+        "A closed month does not change: what was learned later stands under corrections.",
+    ]
+    if pieces := counts.get("pieces without cost"):
+        notes.append(
+            f"INCOMPLETE: {pieces:,} pieces sold have no cost in the books (see cost-of-goods.csv), "
+            "so the cost of goods is too low by theirs."
+        )
+    if payments := counts.get(UNKNOWN_FEES):
+        notes.append(
+            f"INCOMPLETE: the fee of {payments:,} payments is not known yet, so payment fees are too low. "
+            "The nightly reconciliation reads them from Stripe: fleet jobs run daily-reconciliation."
+        )
+    if orders := counts.get("orders not paid"):
+        notes.append(f"{orders:,} orders are not paid yet; their sales have a line of their own.")
+    if orders := counts.get("orders without tax detail"):
+        notes.append(f"INCOMPLETE: {orders:,} orders came without their tax; they stand as if they had none.")
+    if refunds := counts.get("refunds without order"):
+        notes.append(f"INCOMPLETE: {refunds:,} refunds belong to orders that the books do not have.")
+    return notes
+
+
+def write_statement(file: BinaryIO, statement: Statement) -> None:
+    """Write the statement as CSV; the two months are columns that begin with their name."""
+    file.write(BOM + csv_line(("section", "line", "currency", statement.period, statement.before)))
+    for line in statement.lines:
+        before = None if line.before is None else amount(line.before, line.currency)
+        file.write(csv_line((line.section, line.label, line.currency, line.amount, before)))
+
+
+def _plan_currency(
+    currency: str, now: Mapping[str, int], then: Mapping[str, int], corrections: Sequence[Correction]
+) -> list[Line]:
+    def lines(section: str, names: Mapping[str, str]) -> list[Line]:
+        return [
+            Line(section, label, currency, now.get(name, 0), then.get(name, 0))
+            for name, label in names.items()
+        ]
+
+    late = [c for c in corrections if c.currency == currency]
+    of_profit = [c for c in late if c.account in _OF_PROFIT]
+    found = [
+        *lines("Revenue", REVENUE),
+        Line("Revenue", "Net sales", currency, net_sales(now), net_sales(then), is_sum=True),
+        *[line for line in lines("Revenue", OF_SALES) if line.cents or line.before],
+        *lines("Cost of goods", COST_OF_GOODS),
+        Line("Cost of goods", "Gross profit", currency, gross_profit(now), gross_profit(then), is_sum=True),
+        *[line for line in lines("Payments", COSTS) if line.label != _ROUNDING or line.cents or line.before],
+        Line("Payments", _PROFIT, currency, profit(now), profit(then), is_sum=True),
+    ]
+    found += [_late_line("Corrections of closed months", c) for c in of_profit]
+    if of_profit:
+        total = profit(now) + sum(c.change for c in of_profit)
+        found.append(
+            Line(
+                "Corrections of closed months", "Profit with corrections", currency, total, None, is_sum=True
+            )
+        )
+    taxes, taxes_then = taxes_of(now), taxes_of(then)
+    found += [
+        Line(
+            "Sales tax (not revenue)",
+            f"{_tax(tax)} to remit",
+            currency,
+            taxes.get(tax, 0),
+            taxes_then.get(tax, 0),
+        )
+        for tax in COLUMNS
+        if tax in taxes or tax in taxes_then
+    ]
+    doubts = sorted(account for account in now.keys() | then.keys() if account.startswith("doubt:"))
+    others = CHANNEL_TAX | {account: label_of(account) for account in doubts}
+    found += [line for line in lines("Sales tax (not revenue)", others) if line.cents or line.before]
+    found += [_late_line("Sales tax (not revenue)", c) for c in late if _is_of_tax(c.account)]
+    found += [line for line in lines("Owed", MEMO) if line.cents or line.before]
+    found += [_late_line("Owed", c) for c in late if c.account in MEMO or c.account in OF_SALES]
+    return found
+
+
+def _is_of_tax(account: str) -> bool:
+    return account.startswith(("tax:", "doubt:")) or account in CHANNEL_TAX
+
+
+def _mark_incomplete(line: Line) -> Line:
+    """Return ``line`` marked: a sum of fees of which some are unknown, and nothing where none is known."""
+    is_unknown = line.label == COSTS["payment_fees"] and not line.cents
+    return line._replace(label=f"{line.label}: INCOMPLETE", is_unknown=is_unknown)
+
+
+def _late_line(section: str, correction: Correction) -> Line:
+    label = f"{month_name(correction.period)}: {label_of(correction.account)}"
+    return Line(section, label, correction.currency, correction.change, None)
+
+
+def _tax(tax: str) -> str:
+    return "Other tax" if tax == "other" else tax
+
+
+def _sum(accounts: Mapping[str, int], names: Mapping[str, str] | Sequence[str]) -> int:
+    return sum(accounts.get(name, 0) for name in names)

@@ -1,0 +1,53 @@
+"""Who may open which page. A route that nobody thought about is closed, not open."""
+
+from typing import Final
+
+from flask import Flask, Response, abort, request
+
+from services.console.cron_auth import knows_secret
+
+PUBLIC_ROUTES: Final = frozenset(
+    {
+        "home",  # figures of the fleet, no customer's data
+        "static",
+        "health.show_alive",
+        "health.show_health",
+        "health.show_ready",
+    }
+)
+"""Endpoints anybody who reaches the console may open. Each must show no shop's and no customer's data."""
+
+SECRET_ROUTES: Final = frozenset({"audit.verify", "cron.start", "cron.start_due_reports"})
+"""Endpoints for machines, which show ``CRON_SECRET``; nobody else may know even what they say."""
+
+HOW_TO_SHOW: Final = "send CRON_SECRET as X-Cron-Secret, X-Internal-Secret or Authorization: Bearer"
+HOW_TO_SET: Final = "CRON_SECRET is not set, so nobody may do this: set it and restart the console"
+
+SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def close_all_but_public(app: Flask, cron_secrets: tuple[str, ...] = ()) -> None:
+    """Answer 403 on every route that is not public, and harden every answer's headers.
+
+    A machine's route opens to a request that shows one of ``cron_secrets``; without any it stays closed.
+    """
+
+    @app.before_request
+    def refuse() -> tuple[dict[str, str], int] | None:
+        if request.endpoint is None or request.endpoint in PUBLIC_ROUTES:
+            return None
+        if request.endpoint not in SECRET_ROUTES:
+            abort(403, f"{request.path} has no sign-in yet, so nobody may open it")
+        if knows_secret(request.headers, cron_secrets):
+            return None
+        return {"error": "forbidden", "detail": HOW_TO_SHOW if cron_secrets else HOW_TO_SET}, 403
+
+    @app.after_request
+    def harden(response: Response) -> Response:
+        response.headers.update(SECURITY_HEADERS)
+        return response

@@ -1,0 +1,169 @@
+"""The demo's proof: what was sent against what is there. Pure; each check says what it saw."""
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from services.demo.delivery import INCOMPLETE, UNREADABLE, DayPlan, Delivery
+from services.demo.expected import Truth
+from services.demo.figures import Figures, Outside
+from services.demo.sender import Answers
+
+CODES = {UNREADABLE: "unreadable", INCOMPLETE: "shopify.unreadable_order"}
+"""What work that cannot be done dies of, by what was wrong with its body."""
+
+
+class Check(NamedTuple):
+    """One thing that must hold. ``seen`` is what was found; ``look`` where to look when it does not."""
+
+    name: str
+    holds: bool
+    seen: str
+    look: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What ``fleet audit verify`` said of the chains: as they are, and with one row altered."""
+
+    clean: dict[str, Any]
+    altered: dict[str, Any]
+    planted_event_id: int
+
+
+def check_accounts(answers: Answers, figures: Figures) -> Check:
+    """Every acknowledged event is a row, and every row is done, waiting or dead."""
+    lost = answers.ids - figures.event_ids
+    unasked = figures.event_ids - answers.ids
+    account = figures.account
+    total = sum(account.values())
+    seen = f"{len(answers.ids)} accepted = " + " + ".join(
+        f"{account.get(name, 0)} {name}" for name in ("done", "waiting", "dead")
+    )
+    if lost or unasked:
+        seen += f"; {len(lost)} acknowledged without a row, {len(unasked)} rows nobody was told of"
+    return Check(
+        "accepted = accounted",
+        not lost and not unasked and total == len(answers.ids),
+        seen,
+        "fleet events list",
+    )
+
+
+def check_answers(plans: Iterable[DayPlan], answers: Answers) -> list[Check]:
+    """Forged and stale requests were refused, each repetition was known again, nothing else happened."""
+    refused: dict[str, int] = {}
+    accepted = repeated = 0
+    for plan in plans:
+        accepted += len(plan.accepted)
+        repeated += plan.repeated
+        for reason, count in plan.refused.items():
+            refused[reason] = refused.get(reason, 0) + count
+    seen = ", ".join(f"{count} {reason}" for reason, count in sorted(answers.refused.items()))
+    known = answers.outcomes["duplicate"]
+    return [
+        Check("only forged and stale refused", answers.refused == refused and not answers.wrong,
+              seen + "".join(f"; {wrong}" for wrong in answers.wrong[:3]), "the ingress lines of the log"),
+        Check("each webhook kept once", len(answers.ids) == accepted and known >= repeated,
+              f"{len(answers.ids)} kept of {accepted} sent, {known} repetitions known again",
+              "fleet events list"),
+    ]  # fmt: skip
+
+
+def check_dead(sent: Iterable[Delivery], figures: Figures) -> Check:
+    """What cannot be read waits for a person, by name; nothing else died."""
+    wanted: dict[str, int] = {}
+    for delivery in sent:
+        if code := CODES.get(delivery.fault):
+            wanted[code] = wanted.get(code, 0) + 1
+    seen = ", ".join(f"{count} {code}" for code, count in figures.dead.items()) or "none"
+    return Check("only broken bodies dead", figures.dead == wanted, seen, "fleet work list --status dead")
+
+
+def check_effects(truth: Truth, state: Truth, outside: Outside) -> list[Check]:
+    """Every effect is there, once, and says what the webhooks say; Shopify holds the same stock."""
+    twice = [key for key, count in outside.applied.items() if count > 1]
+    return [
+        _compare("orders as the webhooks say", truth.orders, state.orders, "orders"),
+        _compare("transactions as Stripe said", truth.transactions, state.transactions, "transactions"),
+        _compare("stock as counted and sold", truth.levels, state.levels, "inventory_levels"),
+        _compare("Shopify holds that stock", truth.levels, outside.levels,
+                 "fleet work list --topic inventory_push"),
+        _compare_sets("messages kept", truth.interactions, state.interactions, "interactions"),
+        Check("no effect twice", not twice,
+              f"{len(outside.applied)} changes at Shopify, {len(twice)} keys applied twice",
+              "the sandbox's /_control/log"),
+    ]  # fmt: skip
+
+
+def check_healed(plan: DayPlan, figures: Figures) -> Check:
+    """What was lost on the way came in by the providers' own lists."""
+    brought_in, lost = figures.counts["brought_in"], len(plan.lost) + len(plan.unheard)
+    seen = f"{lost} webhooks lost, {brought_in} events brought in"
+    return Check("gaps healed", brought_in > 0, seen, "fleet heal marks")
+
+
+def check_night(plan: DayPlan, shops: int, night: Figures, morning: Figures) -> list[Check]:
+    """The night closed each shop's day, found what was planted and nothing else, and wrote a mail each;
+    what a lost webhook explains was mended by one command."""
+    planted = {tuple(one) for one in plan.breaks}
+    left = {tuple(one) for one in plan.breaks - plan.mended}
+    unhappy = len({one.shop for one in plan.breaks})
+    found = f"{len(night.breaks & planted)} found of {len(planted)} planted"
+    if more := night.breaks - planted:
+        found += f", {len(more)} invented, such as {' '.join(min(more))}"
+    compared = f"{night.runs_done} of {shops} shops closed"
+    told = morning.mails.get("daily_anomalies", 0)
+    return [
+        Check("the night finds the breaks", night.breaks == planted and night.runs_done == shops,
+              f"{found}, {compared}", "fleet books breaks, fleet jobs history"),
+        Check("a lost webhook's break is mended", morning.breaks == left,
+              f"{len(night.breaks)} open before, {len(morning.breaks)} after", "fleet books breaks"),
+        Check("a mail to each shop with breaks", told == unhappy,
+              f"{told} of {unhappy} mails", "fleet mail list"),
+        Check("every mail arrived once", sum(morning.mails.values()) == morning.mail_files,
+              ", ".join(f"{count} {kind}" for kind, count in morning.mails.items()), "the folder mail"),
+    ]  # fmt: skip
+
+
+def check_jobs(jobs: Iterable[Mapping[str, Any]]) -> Check:
+    """The jobs that were run by hand ended well, each in a process of its own."""
+    jobs = list(jobs)
+    seen = ", ".join(f"{job.get('job')} {job.get('status')}" for job in jobs)
+    good = all(job["exit"] == 0 and job.get("status") == "done" for job in jobs)
+    return Check("jobs run as processes", good, seen, "fleet jobs history")
+
+
+def check_proof(proof: Proof) -> list[Check]:
+    """The chains are whole, and one altered row is named."""
+    rows, chains = proof.clean.get("rows", 0), proof.clean.get("chains", ())
+    found: Mapping[str, Any] = next(iter(proof.altered.get("findings", ())), {})
+    seen = f"{found.get('kind', 'nothing')}: {found.get('shop')}, seq {found.get('seq')}"
+    return [
+        Check("every chain verifies", proof.clean["exit"] == 0 and rows > 0,
+              f"{rows} audit events in {len(chains)} chains", "fleet audit verify"),
+        Check("an altered row is named", proof.altered["exit"] == 1
+              and (found.get("kind"), found.get("event_id")) == ("altered", proof.planted_event_id),
+              seen, "fleet audit verify"),
+    ]  # fmt: skip
+
+
+def check_settled(waiting: int) -> Check:
+    """Nothing waits any more."""
+    return Check("nothing left to do", waiting == 0, f"{waiting} items wait", "celery -A tasks backlog")
+
+
+def _compare(name: str, wanted: Mapping[Any, Any], found: Mapping[Any, Any], look: str) -> Check:
+    differing = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
+    seen = f"{len(found)} of {len(wanted)}"
+    if differing:
+        key = min(differing)
+        seen += (
+            f", {len(differing)} differ, such as {'/'.join(key)}: "
+            f"wanted {wanted.get(key)}, found {found.get(key)}"
+        )
+    return Check(name, not differing, seen, look)
+
+
+def _compare_sets(name: str, wanted: Set[Any], found: Set[Any], look: str) -> Check:
+    return Check(name, wanted == found, f"{len(found)} of {len(wanted)}", look)

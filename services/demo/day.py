@@ -1,0 +1,111 @@
+"""The whole day: four shops, with duplicates, re-orderings, forgeries and broken bodies. Pure."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from services.demo.delivery import BAD_SIGNATURE, INCOMPLETE, STALE, UNREADABLE, DayPlan, Delivery
+from services.demo.delivery import PlannedBreak as Break
+from services.demo.orders import HOUR, MINUTE, ShopDay
+from services.demo.shops import FOLLOWER, DemoShop
+from services.sandbox.payloads.common import big_id
+from services.sandbox.payloads.stripe import make_charge, make_payment_intent
+
+WEBHOOKS_PER_ORDER = 4.3
+REPEATED = 0.08
+DISPLACED = 0.15
+LOST = 0.05
+REACH = 40
+"""How many places a webhook may come too early or too late."""
+
+
+def plan_opening(shops: Sequence[DemoShop], rng: random.Random, now: datetime) -> DayPlan:
+    """Return what comes before the day: each shop's goods and its stock."""
+    told: list[Delivery] = []
+    for shop in shops:
+        day = ShopDay(shop, shop.yesterday(now)[1], rng)
+        day.open()
+        told += day.told
+    return DayPlan(told)
+
+
+def plan_day(shops: Sequence[DemoShop], rng: random.Random, events: int, now: datetime) -> DayPlan:
+    """Return yesterday as about ``events`` webhooks, with what the providers hold and what was planted."""
+    orders = max(2, round(events / len(shops) / WEBHOOKS_PER_ORDER))
+    days = [ShopDay(shop, shop.yesterday(now)[1], rng) for shop in shops]
+    for day in days:
+        day.sell(orders)
+        if day.shop.slug != FOLLOWER:
+            _recount(day, rng)
+        _spoil(day, rng)
+    lost = [delivery for day in days for delivery in _lose(day, rng)]
+    gone = set(map(id, lost))
+    planted = _plant_breaks(days, rng)
+    timed = [(told.at - day.begins, told) for day in days for told in day.told if id(told) not in gone]
+    timed.sort(key=lambda pair: pair[0])
+    return replace(planted, posts=shuffle([told for _, told in timed], rng), lost=lost)
+
+
+def shuffle(told: Sequence[Delivery], rng: random.Random) -> list[Delivery]:
+    """Return ``told`` as a network delivers it: some too late or too early, some twice."""
+    placed: list[tuple[float, Delivery]] = []
+    for place, delivery in enumerate(told):
+        shift = rng.uniform(-REACH, REACH) if rng.random() < DISPLACED else 0.0
+        placed.append((place + shift, delivery))
+        if not delivery.is_refused and rng.random() < REPEATED:
+            placed.append((place + shift + rng.uniform(0, REACH), delivery))
+    return [delivery for _, delivery in sorted(placed, key=lambda pair: pair[0])]
+
+
+def _recount(day: ShopDay, rng: random.Random) -> None:
+    """Shelves are counted at two o'clock, and an hour later the news of an older count arrives."""
+    for place in rng.sample(range(len(day.shop.items)), 3):
+        at = day.begins + 14 * HOUR
+        day.count_stock(place, rng.randrange(3000, 4000), at, is_news=True)
+        day.count_stock(place, rng.randrange(2000, 3000), at - 10 * MINUTE, is_news=False)
+
+
+def _spoil(day: ShopDay, rng: random.Random) -> None:
+    """Strangers knock, old requests come again, and a body breaks on the way into its signature."""
+    noon = day.begins + 12 * HOUR
+    for number in range(3):
+        at = noon + number * HOUR
+        day.shopify("orders/create", {"id": big_id(rng), "total_price": "0.01"}, at, fault=BAD_SIGNATURE)
+        day.message(at, fault=(BAD_SIGNATURE, STALE, STALE)[number])
+        payment = make_charge(rng, amount_cents=100, currency=day.shop.currency, created_at=at)
+        day.stripe("charge.succeeded", payment, at, fault=STALE)
+    day.shopify("orders/create", b'{"id": 45, "line_items": [{"sku": "CAN-', noon, fault=UNREADABLE)
+    no_total = {"id": big_id(rng), "currency": day.shop.currency, "line_items": []}
+    day.shopify("orders/create", no_total, noon, fault=INCOMPLETE)
+
+
+def _lose(day: ShopDay, rng: random.Random) -> list[Delivery]:
+    """Return some of what Shopify and Stripe tell of orders and payments: it never arrives."""
+    prefixes = ("orders/", "refunds/", "charge.", "refund.", "payment_intent.")
+    candidates = [told for told in day.told if told.is_told and told.topic.startswith(prefixes)]
+    return rng.sample(candidates, max(2, round(len(candidates) * LOST)))
+
+
+def _plant_breaks(days: Sequence[ShopDay], rng: random.Random) -> DayPlan:
+    """Return a plan without posts: the first shop hears neither of a payment nor of another's new amount;
+    Stripe misses one of the second's."""
+    first, second = days[0], days[1]
+    wrong = next(charge for charge in first.charges if charge["status"] == "succeeded")
+    before = len(first.told)
+    unheard = first.charge(4200, first.begins + 15 * HOUR)
+    first.stripe("charge.succeeded", unheard, first.begins + 15 * HOUR)
+    more = {name: wrong[name] + 1 for name in ("amount", "amount_captured")}
+    first.stripe("charge.updated", wrong | more, first.begins + 22 * HOUR)
+    lost = [first.told.pop() for _ in first.told[before:]]
+    at = second.begins + 15 * HOUR
+    unknown = make_charge(rng, amount_cents=1800, currency=second.shop.currency, created_at=at)
+    second.stripe("charge.succeeded", unknown, at + timedelta(seconds=1))
+    second.stripe("payment_intent.succeeded", make_payment_intent(unknown), at + timedelta(seconds=1))
+    breaks = (
+        Break(first.shop.slug, "missing_here", unheard["id"]),
+        Break(first.shop.slug, "amount", wrong["id"]),
+        Break(second.shop.slug, "missing_there", unknown["id"]),
+    )
+    altered = {second.shop.slug: {"forget": [unknown["id"]]}}
+    return DayPlan((), unheard=lost, altered=altered, breaks=frozenset(breaks))

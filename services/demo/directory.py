@@ -1,0 +1,108 @@
+"""Where the demo lives: a folder of its own, made anew for each run, and never a fleet that is in use."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+from services.core.db import forget_engine, get_engine
+from services.core.settings import Settings, get_settings
+from services.fleet.embedded.state import (
+    HomeLock,
+    end_leftovers,
+    find_account,
+    forget_area,
+    make_folder,
+    settle_area,
+    write_private,
+)
+from services.fleet.errors import FleetError
+from services.fleet.orphans import end_recorded
+
+MARK = "made-by-fleet-demo"
+_KEPT = ("lock", MARK)
+_PORTS = ("INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT")
+_ALSO_SET = (
+    "ARCHIVE_URL",
+    "FLEET_HOME",
+    "POSTHOG_KEY",
+    "SLACK_WEBHOOK_URL",
+    "ALERT_WEBHOOK_URL",
+    "NOTION_API_BASE",
+    "QUICKBOOKS_TIME_API_BASE",
+)
+
+
+def clear_home(home: Path) -> None:
+    """``home`` is an empty folder that is marked as the demo's; what an earlier demo left is gone.
+
+    Raises ``FleetError`` for a folder that holds anything else, ``AlreadyRunning`` if a demo runs there.
+    """
+    held = {entry.name for entry in home.iterdir()} if home.is_dir() else set()
+    if MARK not in held and held - {"lock"}:
+        raise FleetError(
+            f"{home} holds something that is not a demo's: name an empty or a new folder with --home"
+        )
+    lock = HomeLock(home)
+    try:
+        if (home / MARK).exists():
+            _remove_servers(home)
+        for entry in home.iterdir():
+            if entry.name in _KEPT:
+                continue
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        write_private(home / MARK, "Each `fleet demo` removes what is in this folder.\n")
+        make_folder(home / "logs", 0o700)
+    finally:
+        lock.release()
+
+
+def _remove_servers(home: Path) -> None:
+    end_recorded(home / "processes.json")
+    area = settle_area(home, find_account(home))
+    end_leftovers(area / "postgres" / "data", "postgres", signal.SIGINT)
+    end_leftovers(area / "valkey", "valkey-server", signal.SIGTERM)
+    forget_area(home, area)
+
+
+@contextmanager
+def own_environment(home: Path) -> Iterator[None]:
+    """While this lasts, nothing of the user's settings but the ports is in force, and ``.env`` is not read.
+
+    The demo must never write into the database, or speak through the accounts, of somebody's real fleet.
+    """
+    before, folder = dict(os.environ), Path.cwd()
+    for name in (*(each.name.upper() for each in fields(Settings)), *_ALSO_SET):
+        if name not in _PORTS:
+            os.environ.pop(name, None)
+    os.environ["LOG_FORMAT"] = "json"
+    os.chdir(home)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        os.chdir(folder)
+
+
+@contextmanager
+def joined(values: dict[str, str]) -> Iterator[None]:
+    """While this lasts, this process's settings and engine are those of the fleet with ``values``."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    get_settings.cache_clear()
+    forget_engine()
+    try:
+        yield
+    finally:
+        get_engine().dispose()
+        forget_engine()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        get_settings.cache_clear()

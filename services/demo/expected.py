@@ -1,0 +1,139 @@
+"""What the webhooks that were sent must come to, computed from their bytes alone. Pure.
+
+Written apart from the services that do it in earnest: plain loops over plain JSON, so that a fault of
+theirs is not repeated here.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from services.demo.delivery import Delivery
+
+Key = tuple[str, str]
+"""(shop's slug, the provider's id as text)."""
+
+
+@dataclass(slots=True)
+class Truth:
+    """The state that the fleet must be in."""
+
+    orders: dict[Key, tuple[Any, ...]] = field(default_factory=dict)
+    """(total, refunded, currency, financial status, is cancelled)"""
+    levels: dict[Key, int] = field(default_factory=dict)
+    """Pieces by (shop, inventory item)."""
+    transactions: dict[Key, tuple[Any, ...]] = field(default_factory=dict)
+    """(kind, status, amount, refunded, currency)"""
+    interactions: set[Key] = field(default_factory=set)
+
+
+def recompute(deliveries: Iterable[Delivery], counted: Collection[str], follows: Mapping[str, str]) -> Truth:
+    """Return what ``deliveries`` come to, whatever their order and however often each was sent.
+
+    The shops ``counted`` own their stock figures: what they counted at opening, and what moved since. A level
+    of another shop is what Shopify reported last; one that ``follows`` another of its pool has what that has.
+    """
+    told = [(one, json.loads(one.body)) for one in deliveries if one.is_told]
+    shopify = [(one.shop, one.topic, body) for one, body in told if one.provider == "shopify"]
+    return Truth(
+        orders=_orders(shopify),
+        levels=_levels(shopify, counted, follows),
+        transactions=_transactions([(one.shop, body) for one, body in told if one.provider == "stripe"]),
+        interactions={
+            (one.shop, (body["data"].get("object") or body["data"]["resource"])["id"])
+            for one, body in told
+            if one.provider in ("quo", "openphone")
+        },
+    )
+
+
+def _orders(told: list[tuple[str, str, dict[str, Any]]]) -> dict[Key, tuple[Any, ...]]:
+    newest: dict[Key, dict[str, Any]] = {}
+    refunds: dict[Key, dict[int, int]] = defaultdict(dict)
+    for shop, topic, body in told:
+        if topic.startswith("orders/"):
+            key = (shop, str(body["id"]))
+            if key not in newest or _at(body["updated_at"]) > _at(newest[key]["updated_at"]):
+                newest[key] = body
+        elif topic == "refunds/create":
+            paid = [t for t in body["transactions"] if t["status"] == "success"]
+            refunds[shop, str(body["order_id"])][body["id"]] = sum(
+                minor_units(t["amount"], t["currency"]) for t in paid
+            )
+    return {
+        key: (
+            minor_units(order["total_price"], order["currency"]),
+            sum(refunds[key].values()),
+            order["currency"],
+            order["financial_status"],
+            order["cancelled_at"] is not None,
+        )
+        for key, order in newest.items()
+    }
+
+
+def _levels(
+    told: list[tuple[str, str, dict[str, Any]]], own: Collection[str], follows: Mapping[str, str]
+) -> dict[Key, int]:
+    sku_of: dict[Key, str] = {}
+    counted: dict[Key, dict[str, Any]] = {}
+    moved: dict[Key, dict[tuple[str, int], tuple[datetime, int]]] = defaultdict(dict)
+    for shop, topic, body in told:
+        if topic == "products/update":
+            sku_of |= {(shop, str(v["inventory_item_id"])): v["sku"] for v in body["variants"]}
+        elif topic == "inventory_levels/update":
+            key = (shop, str(body["inventory_item_id"]))
+            is_newer = key in counted and _at(body["updated_at"]) > _at(counted[key]["updated_at"])
+            if key not in counted or is_newer != (shop in own):
+                counted[key] = body
+        elif topic.startswith("orders/"):
+            for line in body["line_items"]:
+                sold = (_at(body["created_at"]), -line["quantity"])
+                moved[shop, line["sku"]]["line", line["id"]] = sold
+        elif topic == "refunds/create":
+            for line in body["refund_line_items"]:
+                if line["restock_type"] == "return":
+                    back = (_at(body["created_at"]), line["quantity"])
+                    moved[shop, line["line_item"]["sku"]]["refund", line["id"]] = back
+    levels = {
+        key: level["available"]
+        + sum(
+            pieces
+            for at, pieces in moved[key[0], sku_of[key]].values()
+            if key[0] in own and at > _at(level["updated_at"])
+        )
+        for key, level in counted.items()
+    }
+    by_sku = {(shop, sku_of[shop, item]): pieces for (shop, item), pieces in levels.items()}
+    return {(shop, item): by_sku[follows.get(shop, shop), sku_of[shop, item]] for shop, item in levels}
+
+
+def _transactions(told: list[tuple[str, dict[str, Any]]]) -> dict[Key, tuple[Any, ...]]:
+    newest: dict[Key, dict[str, Any]] = {}
+    for shop, event in told:
+        key = (shop, event["data"]["object"]["id"])
+        if key not in newest or event["created"] > newest[key]["created"]:
+            newest[key] = event
+    found = {}
+    for key, event in newest.items():
+        subject = event["data"]["object"]
+        status = (
+            "paid" if (subject["object"], subject["status"]) == ("charge", "succeeded") else subject["status"]
+        )
+        refunded = subject.get("amount_refunded", 0)
+        currency = subject["currency"].upper()
+        found[key] = (subject["object"], status, subject["amount"], refunded, currency)
+    return found
+
+
+def minor_units(text: str, currency: str) -> int:
+    """Return money as Shopify writes it in minor units; the demo's currencies have two digits or none."""
+    return int(Decimal(text) * (1 if currency == "JPY" else 100))
+
+
+def _at(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,168 @@
+"""One shop's day: what its customers do, as the webhooks that Shopify, Stripe and Quo send of it. Pure."""
+
+import random
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from services.demo.delivery import Delivery
+from services.demo.shops import LOCATION_ID, DemoShop
+from services.sandbox.payloads.common import dump, uuid_text
+from services.sandbox.payloads.quo import make_legacy_message, make_message
+from services.sandbox.payloads.shopify import make_order, make_order_update, make_refund
+from services.sandbox.payloads.stripe import (
+    make_charge,
+    make_event,
+    make_payment_intent,
+    make_refunded_charge,
+)
+from services.sandbox.payloads.stripe import make_refund as make_stripe_refund
+from services.sandbox.shopify.catalogue import make_inventory_level, make_product
+
+OPEN_HOURS = (8, 20)
+STOCK_AT_OPENING = 5000
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+
+
+class ShopDay:
+    """Writes one shop's webhooks of the day that began at ``begins`` into ``told``.
+
+    States of one object are at least a second apart, because that is all that their times tell.
+    """
+
+    def __init__(
+        self, shop: DemoShop, begins: datetime, rng: random.Random, first_number: int = 1001
+    ) -> None:
+        self.shop, self.begins, self._rng = shop, begins, rng
+        self.told: list[Delivery] = []
+        self.charges: list[dict[str, Any]] = []
+        self._number = first_number
+
+    def open(self) -> None:
+        """Shopify tells of the goods and of what is in stock before the first customer comes."""
+        product = make_product(
+            self.shop.items, updated_at=self.begins, currency=self.shop.currency, zone=self.shop.zone
+        )
+        self.shopify("products/update", product, self.begins)
+        for place in range(len(self.shop.items)):
+            self.count_stock(place, STOCK_AT_OPENING, self.begins, is_news=True)
+
+    def count_stock(self, place: int, available: int, at: datetime, *, is_news: bool) -> None:
+        """Somebody counted a shelf at ``at``. What is no news is told late: Shopify holds it no more."""
+        item = self.shop.items[place]
+        level = make_inventory_level(
+            item.inventory_item_id, LOCATION_ID, available=available, updated_at=at, zone=self.shop.zone
+        )
+        held = {name: level[name] for name in ("inventory_item_id", "location_id", "available")}
+        before = {"shop": self.shop.domain, "levels": [held]} if is_news else None
+        self.shopify("inventory_levels/update", level, at if is_news else at + HOUR, before=before)
+
+    def sell(self, orders: int) -> None:
+        """``orders`` customers come, evenly over the opening hours, and do what customers do."""
+        opens, closes = OPEN_HOURS
+        for place in range(orders):
+            at = self.begins + opens * HOUR + place * (closes - opens) * HOUR / orders
+            self._order(at.replace(microsecond=0))
+            if self._rng.random() < 0.25:
+                self.message(at + MINUTE)
+
+    def shopify(
+        self, topic: str, body: dict[str, Any] | bytes, at: datetime, *, fault: str = "", **more: Any
+    ) -> None:
+        """Shopify sends a webhook."""
+        self._tell("shopify", topic, body, at, fault=fault, **more)
+
+    def stripe(self, kind: str, subject: dict[str, Any], at: datetime, *, fault: str = "") -> None:
+        """Stripe sends an event."""
+        self._tell("stripe", kind, make_event(self._rng, kind, subject, created_at=at), at, fault=fault)
+
+    def _tell(
+        self,
+        provider: str,
+        topic: str,
+        body: dict[str, Any] | bytes,
+        at: datetime,
+        *,
+        fault: str = "",
+        before: dict[str, Any] | None = None,
+    ) -> None:
+        raw = body if isinstance(body, bytes) else dump(body)
+        webhook_id = uuid_text(self._rng)
+        self.told.append(
+            Delivery(
+                shop=self.shop.slug,
+                provider=provider,
+                topic=topic,
+                body=raw,
+                webhook_id=webhook_id,
+                at=at,
+                fault=fault,
+                before=before,
+            )
+        )
+
+    def message(self, at: datetime, *, fault: str = "") -> None:
+        """A customer writes, and Quo tells of it in the system that this shop is on."""
+        if self.shop.legacy_quo:
+            body = make_legacy_message(self._rng, sent_at=at)
+            self._tell("openphone", "message.received", body, at, fault=fault)
+        else:
+            self._tell("quo", "message.received", make_message(self._rng, sent_at=at), at, fault=fault)
+
+    def charge(self, cents: int, at: datetime, status: str = "succeeded") -> dict[str, Any]:
+        """A card is charged. Returns the charge."""
+        charge = make_charge(
+            self._rng, amount_cents=cents, currency=self.shop.currency, created_at=at, status=status
+        )
+        self.charges.append(charge)
+        return charge
+
+    def _order(self, at: datetime) -> None:
+        rng = self._rng
+        order = make_order(
+            rng, self.shop.items, placed_at=at, currency=self.shop.currency, zone=self.shop.zone,
+            number=self._number,
+        )  # fmt: skip
+        self._number += 1
+        paid_at = at
+        if rng.random() < 0.25:
+            self.shopify("orders/create", order | {"financial_status": "pending"}, at)
+            paid_at = at + 90 * SECOND
+            self.shopify("orders/paid", make_order_update(order, updated_at=paid_at), paid_at)
+        else:
+            self.shopify("orders/create", order, at)
+        if rng.random() < 0.06:
+            declined = self.charge(_cents(order["total_price"], self.shop.currency), at, "failed")
+            self.stripe("charge.failed", declined, at + SECOND)
+        charge = self.charge(_cents(order["total_price"], self.shop.currency), paid_at)
+        self.stripe("charge.succeeded", charge, paid_at + SECOND)
+        self.stripe("payment_intent.succeeded", make_payment_intent(charge), paid_at + SECOND)
+        fate = rng.random()
+        if fate < 0.12:
+            self._refund(order, charge, at + HOUR)
+        elif fate < 0.18:
+            gone_at = at + 20 * MINUTE
+            self.shopify(
+                "orders/cancelled", make_order_update(order, updated_at=gone_at, cancelled=True), gone_at
+            )
+        elif fate < 0.38:
+            noted_at = at + 10 * MINUTE
+            changed = make_order_update(order, updated_at=noted_at, note="Call before delivery")
+            self.shopify("orders/updated", changed, noted_at)
+
+    def _refund(self, order: dict[str, Any], charge: dict[str, Any], at: datetime) -> None:
+        rng = self._rng
+        refund = make_refund(rng, order, refunded_at=at, restock=rng.random() < 0.7, location_id=LOCATION_ID)
+        cents = _cents(refund["transactions"][0]["amount"], self.shop.currency)
+        self.shopify("refunds/create", refund, at)
+        changed = make_order_update(order, updated_at=at + SECOND, financial_status="partially_refunded")
+        self.shopify("orders/updated", changed, at + SECOND)
+        self.stripe("charge.refunded", make_refunded_charge(charge, cents), at + 2 * SECOND)
+        given_back = make_stripe_refund(rng, charge, amount_cents=cents, created_at=at + 2 * SECOND)
+        self.stripe("refund.created", given_back, at + 2 * SECOND)
+
+
+def _cents(text: str, currency: str) -> int:
+    return int(Decimal(text) * (1 if currency == "JPY" else 100))

@@ -1,0 +1,130 @@
+"""What the demo shows: a bar while it plays, a table of what happened, and where to look next."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from services.demo.checks import Check
+from services.demo.figures import Figures, Outside
+from services.demo.sender import Answers
+from services.fleet.ports import LOOPBACK
+
+PIPE_WIDTH = 110
+
+
+def make_console() -> Console:
+    """Return the console: as wide as the terminal, or as a log can hold."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, emoji=False)
+
+
+class Stage:
+    """The bar. ``say`` leaves a line above it, ``go`` moves it."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._console, self._progress = console, progress
+        self._task = progress.add_task("starting", total=None)
+
+    def say(self, text: str) -> None:
+        """Tell of something that happened."""
+        self._console.print(Text(f"  {text}"))
+
+    def begin(self, what: str, total: int | None = None) -> None:
+        """Show ``what`` from now on, with a bar up to ``total``, or one without an end."""
+        self._progress.reset(self._task, description=what, total=total, completed=0)
+
+    def go(self, done: int) -> None:
+        """Show how far it is."""
+        self._progress.update(self._task, completed=done)
+
+
+@contextmanager
+def stage(console: Console) -> Iterator[Stage]:
+    """Yield the bar, which is gone afterwards."""
+    columns = (TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield Stage(console, progress)
+
+
+def print_table(console: Console, answers: Answers, figures: Figures, outside: Outside) -> None:
+    """Print what happened, in numbers."""
+    counts, account = figures.counts, figures.account
+    dead = ", ".join(f"{count} {code}" for code, count in figures.dead.items())
+    refused = ", ".join(f"{count} {reason}" for reason, count in sorted(answers.refused.items()))
+    faults = ", ".join(
+        f"{outside.answers[name]} {what}"
+        for name, what in (("throttled", "throttled"), ("failed_503", "failed"), ("dropped", "answers lost"))
+        if outside.answers[name]
+    )
+    rows: list[tuple[str, int, str]] = [
+        ("received", answers.posts, f"{answers.tried_again} sent again after no or a 5xx answer"),
+        ("accepted", len(answers.ids), ""),
+        ("duplicate", answers.outcomes["duplicate"], "known again, and nothing done twice"),
+        ("refused", answers.refused.total(), refused),
+        ("done", account.get("done", 0), f"events; {counts['work_done']} items of work,"
+                                         f" {counts['work_stale']} of them stale"),
+        ("retried", counts["work_retried"], f"items, {counts['tries_again']} failed tries"),
+        ("rung again", counts["rung_again"], "items whose message was lost or late, sent again by the sweep"),
+        ("brought in", counts["brought_in"], "events that no webhook told, from the providers' own lists"),
+        ("dead", account.get("dead", 0), dead),
+        ("waiting", account.get("waiting", 0), ""),
+        ("orders", counts["orders"], ""),
+        ("transactions", counts["transactions"], ""),
+        ("pushes", counts["pushes"], faults),
+        ("breaks open", len(figures.breaks), ", ".join(sorted(f"{b[0]} {b[1]}" for b in figures.breaks))),
+        ("mails", figures.mail_files, ", ".join(f"{count} {kind}" for kind, count in figures.mails.items())),
+    ]  # fmt: skip
+    table = Table(title="What happened", box=None, title_justify="left", pad_edge=False, show_header=False)
+    table.add_column("")
+    table.add_column("", justify="right")
+    table.add_column("", overflow="fold")
+    for name, count, note in rows:
+        table.add_row(name, str(count), Text(note, style="dim"))
+    console.print(table)
+
+
+def print_checks(console: Console, checks: Sequence[Check]) -> None:
+    """Print each check with what it saw; one that does not hold says where to look."""
+    table = Table(title="\nChecks", box=None, title_justify="left", pad_edge=False, show_header=False)
+    for check in checks:
+        mark = Text("holds", style="green") if check.holds else Text("FAILS", style="bold red")
+        seen = check.seen if check.holds else f"{check.seen}\nlook at: {check.look}"
+        table.add_row(mark, check.name, Text(seen, overflow="fold"))
+    console.print(table)
+
+
+def print_next(console: Console, values: dict[str, str], home: Path, log: Path) -> None:
+    """Print where everything is, and what to try."""
+    user, _, password = values["FLOWER_BASIC_AUTH"].partition(":")
+    console.print(Text.assemble(("\nLook", "bold")))
+    for what, name, note in (
+        ("console", "CONSOLE_PORT", ""),
+        ("Flower", "FLOWER_PORT", f"   user {user}, password {password}"),
+        ("health", "INGRESS_PORT", ""),
+    ):
+        path = "health" if what == "health" else ""
+        console.print(Text(f"  {what:<8} http://{LOOPBACK}:{values[name]}/{path}{note}"), soft_wrap=True)
+    console.print(Text(f"  {'log':<8} {log}"), soft_wrap=True)
+    console.print(Text.assemble(("\nTry, in another terminal", "bold")))
+    bin_folder = quote(_shown(Path(sys.executable).parent))
+    for command in (
+        f'eval "$(FLEET_HOME={quote(_shown(home))} {bin_folder}/fleet env)"',
+        f"{bin_folder}/celery -A tasks backlog",
+        f"{bin_folder}/fleet work list --status dead",
+        f"{bin_folder}/fleet send shopify harbour --topic orders/create --repeat 5",
+        f"{bin_folder}/celery -A tasks requeue --status dead --dry-run",
+    ):
+        console.print(Text(f"  {command}"), soft_wrap=True)
+
+
+def _shown(path: Path) -> str:
+    """Return ``path`` as one would type it from here."""
+    here = Path(os.environ.get("PWD") or Path.cwd())
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,0 +1,131 @@
+"""The four shops of the demo: their zones, their currencies, their goods, and the secrets of each."""
+
+import random
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, text
+
+from services.jobs.schedule import day_bounds, find_due_day
+from services.sandbox.shopify.catalogue import Item, make_items
+from services.shops.secret_kinds import SECRET_NAMES, make_value
+from services.shops.secrets import record_secret
+from services.shops.shops import add_shop
+
+LOCATION_ID = 65_536_001
+GOODS = 12
+OPENED_BEFORE = timedelta(days=30)
+"""How old the shops are made for the night: to a shop that opened today, yesterday does not belong."""
+
+_AGE = text("update shops set created_at = created_at - :by where created_at > :since")
+
+POOL = "tokyo"
+LEADER, FOLLOWER = "sakura", "momiji"
+"""They sell from one shelf. The second's own stock is not counted in the demo: it has what the first has."""
+
+_SHOPS = (
+    ("harbour", "Harbour Goods", "America/Vancouver", "CAD", "shopfleet"),
+    (LEADER, "Sakura Stationery", "Asia/Tokyo", "JPY", f"pool:{POOL}"),
+    ("linden", "Linden Seifen", "Europe/Berlin", "EUR", "shopify"),
+    (FOLLOWER, "Momiji Paper", "Asia/Tokyo", "JPY", f"pool:{POOL}"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoShop:
+    """A shop as its providers know it. ``legacy_quo`` signs its messages as OpenPhone did."""
+
+    slug: str
+    name: str
+    timezone: str
+    currency: str
+    items: tuple[Item, ...]
+    secrets: dict[str, str] = field(repr=False)
+    legacy_quo: bool = False
+    stock_owner: str = "shopify"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Where its days begin and end."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def domain(self) -> str:
+        """Its address at Shopify."""
+        return f"{self.slug}.myshopify.com"
+
+    def yesterday(self, now: datetime) -> tuple[date, datetime]:
+        """Return the last day that is over in its zone, and when that day began (UTC)."""
+        day = find_due_day(self.zone, now)
+        return day, day_bounds(self.zone, day)[0]
+
+
+def make_shops(rng: random.Random) -> list[DemoShop]:
+    """Return the shops. Goods come from ``rng``; secrets are fresh each time, whatever the seed."""
+    shops = [
+        DemoShop(
+            slug=slug,
+            name=name,
+            timezone=timezone,
+            currency=currency,
+            items=tuple(make_items(rng, GOODS, minor_units=1 if currency == "JPY" else 100)),
+            secrets=_make_secrets(),
+            legacy_quo=slug == "linden",
+            stock_owner=owner,
+        )
+        for slug, name, timezone, currency, owner in _SHOPS
+    ]
+    skus = [item.sku for shop in shops if shop.slug == LEADER for item in shop.items]
+    return [
+        shop
+        if shop.slug != FOLLOWER
+        else replace(
+            shop, items=tuple(replace(item, sku=sku) for item, sku in zip(shop.items, skus, strict=True))
+        )
+        for shop in shops
+    ]
+
+
+def record_shops(tx: Connection, shops: list[DemoShop], now: datetime) -> dict[str, int]:
+    """Every shop is in the database with its sealed secrets. Returns their ids by slug."""
+    ids = {}
+    for shop in shops:
+        added = add_shop(
+            tx,
+            slug=shop.slug,
+            name=shop.name,
+            timezone=shop.timezone,
+            currency=shop.currency,
+            owner_email=f"owner@{shop.slug}.example",
+            accountant_email=f"books@{shop.slug}.example",
+            shopify_domain=shop.domain,
+            stock_location_id=str(LOCATION_ID),
+            stock_owner=shop.stock_owner,
+            now=now,
+            by="demo",
+        )
+        for name, value in shop.secrets.items():
+            record_secret(tx, added.id, name, value, now, by="demo")
+        ids[shop.slug] = added.id
+    return ids
+
+
+def find_owning(shops: Sequence[DemoShop]) -> set[str]:
+    """Return the slugs of the shops that own their stock figures."""
+    return {shop.slug for shop in shops if shop.stock_owner == "shopfleet"}
+
+
+def age_shops(tx: Connection, now: datetime) -> None:
+    """The shops opened a month ago, so that the day that was played is one of theirs. Safe to repeat."""
+    tx.execute(_AGE, {"by": OPENED_BEFORE, "since": now - OPENED_BEFORE / 2})
+
+
+def _make_secrets() -> dict[str, str]:
+    webhook = ("shopify-webhook", "stripe-webhook", "openphone-webhook")
+    return {name: make_value(SECRET_NAMES[name]) for name in webhook} | {
+        "shopify-token": f"shpat_{secrets.token_hex(16)}",
+        "stripe-key": f"sk_test_{secrets.token_hex(16)}",
+    }

@@ -1,0 +1,106 @@
+"""A job's work as the ledger runs it: a run starts, does its work with no transaction open, and ends.
+
+The run is an item of ``work_queue`` like any other, so leases, tries, pauses and replay are the ledger's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from services.core.clock import utc_now
+from services.core.errors import Refused, WorkError
+from services.core.redact import quote_value
+from services.core.settings import get_settings
+from services.jobs.complete_run import record_ended
+from services.jobs.definition import FLEET_ZONE, SHOP_ZONE, Covers
+from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run that is under way. ``shop_id`` is None for a job of the fleet."""
+
+    id: int
+    job: str
+    shop_id: int | None
+    period: str
+    covers: Covers
+    zone: ZoneInfo
+    request_id: str
+    work_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What a run came to. ``record`` writes what it found, in the transaction that ends the run."""
+
+    stats: Mapping[str, int | float | str] = field(default_factory=dict)
+    verdict: str = "done"
+    record: Callable[[Connection], Recorded] | None = None
+
+
+JobWork = Callable[[Run], Finished]
+"""Does one run. It opens its own transactions, and raises a ``WorkError`` where it cannot finish."""
+
+_START = """
+update job_runs r
+   set status = 'running', started_at = coalesce(r.started_at, %(now)s), ended_at = null, error = null,
+       work_id = %(work_id)s
+  from jobs j
+ where r.id = %(id)s and r.job = j.name and r.status in ('pending', 'running', 'failed')
+   and coalesce(r.work_id, %(work_id)s) = %(work_id)s
+returning r.job, r.shop_id, r.period, j.covers,
+          case j.zone when 'shop' then (select timezone from shops s where s.id = r.shop_id) else j.zone end
+"""
+
+
+class JobEffect:
+    """Runs ``work`` for the runs that the ledger hands over."""
+
+    def __init__(self, work: JobWork, clock: Callable[[], datetime] = utc_now) -> None:
+        self._work, self._clock = work, clock
+
+    def prepare(
+        self, tx: Connection, items: Sequence[WorkItem], now: datetime
+    ) -> Sequence[Prepared | Outcome]:
+        """Return, per item, the work of its run, which has started; ``run_over`` where it ended before."""
+        return [self._prepare_one(tx, item, now) for item in items]
+
+    def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> Prepared | Outcome:
+        run_id = item.payload.get("run")
+        if not isinstance(run_id, int):
+            return Refused(
+                "job.no_run",
+                f"run is {quote_value(run_id)}: it should be the id of a row of job_runs; use fleet jobs run",
+            )
+        found = tx.exec_driver_sql(_START, {"id": run_id, "now": now, "work_id": item.id}).first()
+        if found is None:
+            return Done("run_over")
+        job, shop_id, period, covers, zone = found
+        run = Run(
+            id=run_id,
+            job=job,
+            shop_id=shop_id,
+            period=period,
+            covers=Covers(covers),
+            zone=get_settings().zone if zone in (FLEET_ZONE, SHOP_ZONE, None) else ZoneInfo(zone),
+            request_id=item.request_id,
+            work_id=item.id,
+        )
+        return Prepared(item=item, act=partial(self._act, run))
+
+    def _act(self, run: Run) -> Outcome:
+        try:
+            finished = self._work(run)
+        except WorkError as fault:
+            return fault
+        return Done(finished.verdict, partial(self._end, run, finished))
+
+    def _end(self, run: Run, finished: Finished, tx: Connection) -> Recorded:
+        told = finished.record(tx) if finished.record else Recorded()
+        end = record_ended(tx, run.id, finished.stats, self._clock())
+        return Recorded([*told.follow_on, *end.follow_on], [*told.audit, *end.audit])

@@ -1,0 +1,188 @@
+"""Mails to the operator about incidents that cannot wait: failed and missing runs, and every P1.
+
+One mail per rule and period, at however many shops. What is not P1 waits some minutes for the shops that
+fail in the same night; shops that join later are in one more mail an hour at most. ``incidents.mailed_at``
+says which rows a mail has named.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any, NamedTuple, get_args
+
+from sqlalchemy import Connection
+
+from services.core.locks import lock_objects
+from services.core.pg_arrays import int_array
+from services.core.settings import Settings, get_settings
+from services.jobs.complete_run import FAILED, NOT_RUN
+from services.ledger.accept import WorkRef, record_work
+from services.ledger.work import FLEET
+from services.mail.compose import compose
+from services.mail.message import Mail
+from services.mail.outbox import record_mails
+from services.mail.system_mails import Step, Verdict, plan_audit_failed, plan_incident, plan_job_late
+
+AUDIT_FAILED = "audit_chain_failed"
+GATHERED_FOR = timedelta(minutes=5)
+UPDATE_AFTER = timedelta(hours=1)
+NAMED_AT_MOST = 10
+"""Shops that one mail names; the others are a number."""
+
+_WANTED = f"(i.severity = 'P1' or split_part(i.rule, ':', 1) in ('{NOT_RUN}', '{FAILED}'))"
+
+_FIND_DUE = f"""
+select i.rule, i.period from incidents i
+ where i.status = 'open' and i.mailed_at is null and {_WANTED}
+   and (i.severity = 'P1' or i.opened_at <= %(gathered)s)
+   and not exists (select from incidents m where m.rule = i.rule and m.period = i.period
+                      and m.mailed_at > %(before)s)
+ group by 1, 2 order by 1, 2
+"""  # noqa: S608 - the text is our own
+
+_FIND_OPEN = f"""
+select i.id, coalesce(s.slug, 'fleet'), i.severity, i.summary, i.detail, i.opened_at,
+       i.mailed_at is not null
+  from incidents i left join shops s on s.id = i.shop_id
+ where i.status = 'open' and i.rule = %(rule)s and i.period = %(period)s and {_WANTED}
+ order by i.mailed_at is not null, 2, 1
+"""  # noqa: S608 - the same
+
+_NOTE = "update incidents set mailed_at = %(now)s where id = any(%(id)s::bigint[])"
+
+
+class OpenIncident(NamedTuple):
+    """An open incident of a rule and period; ``shop`` is a slug, or ``fleet``."""
+
+    id: int
+    shop: str
+    severity: str
+    summary: str
+    detail: Mapping[str, Any]
+    opened_at: datetime
+    is_mailed: bool
+
+
+class Notice(NamedTuple):
+    """The open incidents of one rule and period, those that no mail has named first."""
+
+    rule: str
+    period: str
+    found: Sequence[OpenIncident]
+
+    @property
+    def subject(self) -> str:
+        """What the rule is about, such as a job; empty where the rule has no such part."""
+        return self.rule.partition(":")[2]
+
+
+def record_notices(tx: Connection, now: datetime) -> list[WorkRef]:
+    """What no mail has named yet is in a mail to ``OPERATOR_EMAIL``; return the work of sending.
+
+    None without that setting: what is open when it is set is mailed then.
+    """
+    settings = get_settings()
+    limits = {"before": now - UPDATE_AFTER, "gathered": now - GATHERED_FOR}
+    if not settings.operator_email or not tx.exec_driver_sql(_FIND_DUE, limits).first():
+        return []
+    # Beat and each watchman look; the second to come finds what the first has mailed.
+    lock_objects(tx, [(FLEET, "operator-mail")])
+    mails = []
+    for rule, period in tx.exec_driver_sql(_FIND_DUE, limits).all():
+        rows = tx.exec_driver_sql(_FIND_OPEN, {"rule": rule, "period": period})
+        notice = Notice(rule, period, [OpenIncident(*row) for row in rows])
+        mails.append(_compose(notice, settings, now))
+        tx.exec_driver_sql(_NOTE, {"now": now, "id": int_array(one.id for one in notice.found)})
+    return record_work(tx, record_mails(tx, mails, now), now)
+
+
+def _compose(notice: Notice, settings: Settings, now: datetime) -> Mail:
+    plan = _PLANS.get(notice.rule.partition(":")[0])
+    planned = plan(notice, settings) if plan else None
+    kind, facts = planned or ("incident", _plan_incident(notice))
+    return compose(
+        kind,
+        facts,
+        shop=None,
+        recipient=settings.operator_email,
+        period=f"{notice.rule} {notice.period} {now:%Y-%m-%dT%H:%M:%SZ}",
+        zone=settings.zone,
+    )
+
+
+def _plan_incident(notice: Notice) -> dict[str, Any]:
+    """Return the facts of any incident; those of a failed run say how to run it again."""
+    job = notice.subject if notice.rule.startswith(f"{FAILED}:") else ""
+    first = notice.found[0]
+    scope = "" if first.shop == "fleet" else f" --shop {first.shop}"
+    steps: list[Step] = [("See what was found.", f"fleet incidents show {first.id}")]
+    if job:
+        steps = [
+            ("See each shop’s error.", f"fleet jobs history {job}"),
+            ("See which credentials are refused, and what to do.", "fleet mail connections"),
+            (
+                "When the cause is gone, run this period again, for each shop that failed.",
+                f"fleet jobs run {job}{scope} --period {notice.period}",
+            ),
+        ]
+    else:
+        steps.append(
+            ("When it needs no more work, close it.", f'fleet incidents resolve {first.id} --reason "..."')
+        )
+    return plan_incident(
+        title=f"{job} failed" if job else notice.rule.replace("_", " "),
+        severity=min(one.severity for one in notice.found),
+        rule=notice.rule,
+        period=notice.period,
+        opened_at=min(one.opened_at for one in notice.found),
+        found=[(one.shop, one.summary) for one in notice.found[:NAMED_AT_MOST]],
+        count=len(notice.found),
+        is_update=any(one.is_mailed for one in notice.found),
+        steps=steps,
+    )
+
+
+def _plan_late(notice: Notice, settings: Settings) -> tuple[str, dict[str, Any]] | None:
+    if not all(one.detail.get("due_at") for one in notice.found):
+        return None
+    first = min(notice.found, key=lambda one: str(one.detail["due_at"]))
+    names = [one.shop for one in notice.found]
+    many = "1 shop" if len(names) == 1 else f"{len(names)} shops"
+    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
+    shops = "" if names == ["fleet"] else f" at {many}: {', '.join(names[:NAMED_AT_MOST])}{more}"
+    started_at = first.detail.get("started_at")
+    facts = plan_job_late(
+        job=notice.subject,
+        period=notice.period,
+        shop_slug="",
+        expected_at=datetime.fromisoformat(first.detail["due_at"]),
+        zone_name=settings.fleet_timezone,
+        grace=timedelta(seconds=first.detail.get("grace_seconds", 0)),
+        started_at=datetime.fromisoformat(started_at) if started_at else None,
+        seen=f"{first.detail['status']}{shops}",
+    )
+    return "job_late", facts
+
+
+def _plan_audit(notice: Notice, settings: Settings) -> tuple[str, dict[str, Any]] | None:
+    """Return the facts of one chain that fails; None for several, which have one mail together."""
+    del settings
+    (first, *others), detail = notice.found, notice.found[0].detail
+    if others or detail.get("kind") not in get_args(Verdict) or "detail" not in detail:
+        return None
+    facts = plan_audit_failed(
+        chain=first.shop,
+        verdict=detail["kind"],
+        seq=detail["seq"],
+        event_id=detail["event_id"],
+        detail=detail["detail"],
+        subject=detail.get("subject", ""),
+        found_at=first.opened_at,
+    )
+    return "audit_failed", facts
+
+
+Plan = Callable[[Notice, Settings], tuple[str, dict[str, Any]] | None]
+
+_PLANS: Mapping[str, Plan] = MappingProxyType({NOT_RUN: _plan_late, AUDIT_FAILED: _plan_audit})
+"""Rules with a kind of mail of their own. Every other rule has ``incident``."""

@@ -1,0 +1,129 @@
+"""Every connection in words: does it take our credentials, since when, and what to do where one does not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+
+from sqlalchemy import Connection
+
+from services.core.settings import get_settings
+from services.ledger.work import FLEET
+from services.mail.advice import Way, plan_advice
+from services.mail.transports import SECRETS
+from services.shops.connections import ConnectionState, find_connections
+from services.shops.mail_transport import MailChoice, find_mail_choices
+from services.shops.shops import find_slugs
+
+_INSTALL = (
+    "install the app again in the shop's admin, then fleet shops secret {shop} shopify-token --stdin and "
+    "fleet shops secret {shop} shopify-refresh-token --stdin"
+)
+_CLIENT = (
+    "fleet shops secret {shop} shopify-client-id --stdin and "
+    "fleet shops secret {shop} shopify-client-secret --stdin"
+)
+_OWNER = "the shop's owner settles this with Shopify"
+_WRONG_DOMAIN = "fleet shops set {shop} --shopify-domain NAME.myshopify.com"
+REMEDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "shopify.token_refused": "fleet shops secret {shop} shopify-token --stdin",
+        "shopify.token_unreadable": "fleet shops secret {shop} shopify-token --stdin",
+        "shopify.refresh_refused": _INSTALL,
+        "shopify.uninstalled": _INSTALL,
+        "shopify.client_refused": _CLIENT,
+        "shopify.no_client": _CLIENT,
+        "shopify.access_denied": "give the app the scope for {resource}, then " + _INSTALL,
+        "shopify.address_wrong": _WRONG_DOMAIN,
+        "shopify.shop_frozen": _OWNER,
+        "shopify.shop_locked": _OWNER,
+        "stripe.key_refused": (
+            "fleet shops secret {shop} stripe-key --stdin records a key that may read charges, refunds, "
+            "disputes, payouts, balance and events"
+        ),
+        "stripe.key_missing": "fleet shops secret {shop} stripe-key --stdin",
+    }
+)
+"""What to do about a shop's own provider, by code. A test holds it against the codes of the providers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLine:
+    """A connection as a person reads it. ``is_used`` is false where mail leaves in another way by now."""
+
+    shop: str
+    provider: str
+    status: str
+    is_used: bool
+    since: datetime
+    updated_at: datetime
+    code: str
+    detail: str
+    to_do: str
+
+    @property
+    def cells(self) -> tuple[object, ...]:
+        """The line as a row of ``COLUMNS``."""
+        state = self.status if self.is_used else f"{self.status}, not used any more"
+        return (self.shop, self.provider, state, self.since, self.code, self.detail, self.to_do)
+
+
+def find_lines(tx: Connection, fleet_transport: str = "") -> list[ConnectionLine]:
+    """Return every connection, the fleet's own first. ``fleet_transport`` is the settings' by default."""
+    states = find_connections(tx)
+    choices = find_mail_choices(tx, sorted({state.shop_id for state in states if state.shop_id is not None}))
+    transport = fleet_transport or get_settings().mail_transport
+    return plan_lines(states, choices, find_slugs(tx), transport)
+
+
+def plan_lines(
+    states: Sequence[ConnectionState],
+    choices: Mapping[int, MailChoice],
+    slugs: Mapping[int, str],
+    fleet_transport: str,
+) -> list[ConnectionLine]:
+    """Return ``states`` in words. Pure."""
+    lines = []
+    for state in states:
+        choice = MailChoice() if state.shop_id is None else choices.get(state.shop_id)
+        used = (choice.transport or fleet_transport) if choice else ""
+        is_used = state.provider not in SECRETS or state.provider == used
+        slug = "" if state.shop_id is None else slugs.get(state.shop_id, str(state.shop_id))
+        way = Way(state.provider, slug, is_own=bool(choice and choice.transport))
+        if state.status == "ok":
+            to_do = ""
+        else:
+            to_do = _plan_to_do(state, way) if is_used else "nothing: mail leaves in another way by now"
+        lines.append(
+            ConnectionLine(
+                shop=slug or slugs.get(FLEET, "(fleet)"),
+                provider=state.provider,
+                status=state.status,
+                is_used=is_used,
+                since=state.since,
+                updated_at=state.updated_at,
+                code=state.code,
+                detail=f"{state.resource}: {state.detail}" if state.resource else state.detail,
+                to_do=to_do,
+            )
+        )
+    return lines
+
+
+def _plan_to_do(state: ConnectionState, way: Way) -> str:
+    remedy = REMEDIES.get(state.code)
+    if remedy is None:
+        return plan_advice(state.code, way)
+    todo = remedy.format(shop=way.slug, resource=state.resource or "what is refused")
+    return f"{todo}; then celery -A tasks requeue --shop {way.slug} --status dead (ok with the next call)"
+
+
+def find_lines_of(tx: Connection, shop_id: int, slug: str) -> list[ConnectionLine]:
+    """Return the shop's connections, and the fleet's that carries its mail where it has no way of its own."""
+    has_way = bool(find_mail_choices(tx, [shop_id]))
+    fleet = find_slugs(tx)[FLEET]
+    return [
+        line
+        for line in find_lines(tx)
+        if line.shop == slug or (line.shop == fleet and line.is_used and not has_way)
+    ]

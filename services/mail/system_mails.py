@@ -1,0 +1,230 @@
+"""The mails that belong to no domain: is mail set up right, a job that did not run, an audit that fails.
+
+Each ``plan_`` function is the one way to make a kind's facts; the samples go through it as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any, Literal
+
+from services.mail.mail_types import Kind, MailShop, register_kind
+
+Step = tuple[str, str]
+"""What to do in words, and the command for it or an empty text."""
+
+Verdict = Literal["altered", "missing", "reordered", "inserted", "rewritten"]
+
+_HAPPENED = MappingProxyType(
+    {
+        "altered": "was altered",
+        "missing": "is missing",
+        "reordered": "is out of order",
+        "inserted": "was put in",
+        "rewritten": "was rewritten",
+    }
+)
+
+
+def plan_test(*, transport: str, sender: str, asked_by: str, asked_at: datetime) -> dict[str, Any]:
+    """Return the facts of ``test``."""
+    return {"transport": transport, "sender": sender, "asked_by": asked_by, "asked_at": asked_at}
+
+
+def plan_job_late(
+    *,
+    job: str,
+    period: str,
+    shop_slug: str,
+    expected_at: datetime,
+    zone_name: str,
+    grace: timedelta,
+    started_at: datetime | None,
+    seen: str,
+) -> dict[str, Any]:
+    """Return the facts of ``job_late``. ``seen`` says what there is instead of an end, in a few words.
+
+    ``shop_slug`` is empty for a job of the whole fleet.
+    """
+    scope = f" --shop {shop_slug}" if shop_slug else ""
+    steps: list[Step] = [
+        ("See what the job left behind, and how it went before.", f"fleet jobs history {job}{scope}"),
+        ("See whether beat, the database and the broker are well.", "fleet doctor"),
+        (
+            "Run this period now. It prints its log and ends with 0 or 1.",
+            f"fleet jobs run {job}{scope} --period {period}",
+        ),
+    ]
+    return {
+        "job": job,
+        "late_period": period,
+        "expected_at": expected_at,
+        "zone_name": zone_name,
+        "grace": grace,
+        "started_at": started_at,
+        "seen": seen,
+        "steps": steps,
+    }
+
+
+def plan_audit_failed(
+    *,
+    chain: str,
+    verdict: Verdict,
+    seq: int,
+    event_id: int | None,
+    detail: str,
+    found_at: datetime,
+    subject: str = "",
+) -> dict[str, Any]:
+    """Return the facts of ``audit_failed``. ``chain`` is a shop's slug, or ``fleet``.
+
+    ``subject`` names what vouches for a row (``checkpoint 7``) where that, and no row, is at fault.
+    """
+    scope = f" --shop {chain}" if chain != "fleet" else ""
+    steps: list[Step] = [
+        ("Keep the evidence as it is now, before anything else touches it.", f"fleet audit export{scope}"),
+        (
+            "Verify again from the first row, against every anchor and archive.",
+            f"fleet audit verify{scope} --full --archives",
+        ),
+        (
+            "Find out who could write there: the application’s role cannot. Look at the database’s log for "
+            "the role that owns the tables, at restores, and at who held its password.",
+            "",
+        ),
+        ("Compare the row with the last good backup or archive, and write down what was changed.", ""),
+    ]
+    return {
+        "chain": chain,
+        "fault": f"{subject or f'row {seq:,}'} {_HAPPENED[verdict]}",
+        "seq": seq,
+        "event_id": event_id,
+        "detail": detail,
+        "found_at": found_at,
+        "steps": steps,
+    }
+
+
+def plan_incident(
+    *,
+    title: str,
+    severity: str,
+    rule: str,
+    period: str,
+    opened_at: datetime,
+    found: Sequence[tuple[str, str]],
+    count: int,
+    is_update: bool,
+    steps: Sequence[Step],
+) -> dict[str, Any]:
+    """Return the facts of ``incident``: one rule in one period, at however many shops.
+
+    ``found`` are the first shops (``fleet`` for none) with what was found at each; ``count`` is how many
+    there are in all.
+    """
+    names = ", ".join(shop for shop, _ in found[:3]) + (f" and {count - 3} more" if count > 3 else "")
+    return {
+        "title": title,
+        "severity": severity,
+        "rule": rule,
+        "incident_period": period,
+        "opened_at": opened_at,
+        "names": names,
+        "found": list(found),
+        "count": count,
+        "is_update": is_update,
+        "steps": list(steps),
+    }
+
+
+def _sample_test(_shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+    sender = "Shopfleet <shopfleet@localhost>"
+    return plan_test(transport="smtp, mail.example.com", sender=sender, asked_by="ada", asked_at=now)
+
+
+def _sample_job_late(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+    expected = now.replace(minute=10, second=0, microsecond=0) - timedelta(hours=3)
+    return plan_job_late(
+        job="daily-reconciliation",
+        period=expected.date().isoformat(),
+        shop_slug=shop.slug if shop else "",
+        expected_at=expected,
+        zone_name=str(shop.zone) if shop else "UTC",
+        grace=timedelta(minutes=45),
+        started_at=None,
+        seen="no worker has begun it: is its queue paused, or its worker dead?",
+    )
+
+
+def _sample_audit_failed(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+    return plan_audit_failed(
+        chain=shop.slug if shop else "fleet",
+        verdict="altered",
+        seq=12_408,
+        event_id=30_117,
+        detail="its hash is of other content",
+        found_at=now,
+    )
+
+
+def _sample_incident(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+    why = "daily-reconciliation failed: stripe.key_refused: HTTP 401"
+    slugs = [shop.slug if shop else "harbour", "lagoon", "northwind", "pinecone", "quarry"]
+    return plan_incident(
+        title="daily-reconciliation failed",
+        severity="P2",
+        rule="job_failed:daily-reconciliation",
+        period="2026-11-20",
+        opened_at=now - timedelta(minutes=20),
+        found=[(slug, why) for slug in slugs],
+        count=12,
+        is_update=False,
+        steps=[
+            ("See each shop’s error.", "fleet jobs history daily-reconciliation"),
+            ("See which credentials are refused, and what to do.", "fleet mail connections"),
+        ],
+    )
+
+
+register_kind(
+    Kind(
+        name="incident",
+        package="services.mail",
+        about="an incident that cannot wait: a failed run, a P1",
+        reader="operator",
+        why="You get this because you look after the fleet. One mail for each rule and period, and at most "
+        "one an hour where more shops join.",
+        sample=_sample_incident,
+    )
+)
+register_kind(
+    Kind(
+        name="test",
+        package="services.mail",
+        about="is mail set up right",
+        reader="whoever asked",
+        why="You get this because somebody tested the fleet’s mail with your address.",
+        sample=_sample_test,
+    )
+)
+register_kind(
+    Kind(
+        name="job_late",
+        package="services.mail",
+        about="a job did not run when it should have",
+        reader="operator",
+        why="You get this because you look after the fleet’s jobs. One mail for each job and period.",
+        sample=_sample_job_late,
+    )
+)
+register_kind(
+    Kind(
+        name="audit_failed",
+        package="services.mail",
+        about="a row of an audit chain is not what was written",
+        reader="operator",
+        why="You get this because you look after the fleet’s audit. One mail for each fault found.",
+        sample=_sample_audit_failed,
+    )
+)

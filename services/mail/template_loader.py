@@ -1,0 +1,156 @@
+"""A kind's templates become one that is ready to fill: CSS inlined once, before any fact is known.
+
+Inlining CSS costs more than filling a template, so it is done to the template and not to each mail. The
+HTML parser that inlining needs must not see Jinja: statements stand as comments and expressions as words
+while it works. It may change attributes only. If it moved a tag or a placeholder, as HTML parsers do with
+what does not belong into a table, the template is refused with the place, not sent misshapen.
+"""
+
+import re
+from functools import cache
+from html.parser import HTMLParser
+from importlib.resources import files
+from typing import TYPE_CHECKING, NamedTuple
+
+from services.mail.mail_types import MailInvalid
+
+if TYPE_CHECKING:
+    from css_inline import CSSInliner
+
+OWN = "services.mail"
+_SLOT = "<!-- content -->"
+_JINJA = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
+_STAND_IN = re.compile(r"<!--jinja(\d+)-->|jinja(\d+)end")
+_STATEMENT_IN_TAG = re.compile(r"<[a-z][^<>]*(?=<!--jinja)")
+_RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+
+
+class Source(NamedTuple):
+    """The Jinja sources of one kind."""
+
+    subject: str
+    preview: str
+    text: str
+    html: str
+
+
+def assemble(package: str, name: str) -> Source:
+    """Return the sources of kind ``name``, each a complete Jinja template. Slow: once per process."""
+    subject, preview, text = _split_text(name, _read(package, f"{name}.txt"))
+    body = _read(package, f"{name}.html")
+    html = _read(OWN, "layout.html").replace("<!-- dark -->", _dark_css()).replace(_SLOT, body.strip())
+    layout = _read(OWN, "layout.txt")
+    return Source(subject, preview, layout.replace(_SLOT, text.strip("\n")), inline_css(name, html))
+
+
+def inline_css(name: str, source: str) -> str:
+    """Return the template ``source`` with the style sheet written into its tags."""
+    found: list[str] = []
+
+    def hide(match: re.Match[str]) -> str:
+        found.append(match[0])
+        number = len(found) - 1
+        return f"<!--jinja{number}-->" if match[0].startswith("{%") else f"jinja{number}end"
+
+    hidden = _JINJA.sub(hide, source)
+    if inside := _STATEMENT_IN_TAG.search(hidden):
+        raise MailInvalid(
+            f"{name}.html is no HTML as it stands: a statement is inside a tag, {inside[0][:60]!r}"
+        )
+    inlined = _inliner().inline(hidden)
+    _compare_shapes(name, hidden, inlined)
+    return _STAND_IN.sub(lambda match: found[int(match[1] or match[2])], inlined)
+
+
+def _compare_shapes(name: str, before: str, after: str) -> None:
+    wanted, got = Shape.of(before), Shape.of(after)
+    for ours, theirs in zip(wanted, got, strict=False):
+        if ours != theirs:
+            raise MailInvalid(
+                f"{name}.html is no HTML as it stands: {ours} became {theirs}. Write every tbody, close "
+                "every tag, and keep what is no row or cell out of tables"
+            )
+    if len(wanted) != len(got):
+        raise MailInvalid(
+            f"{name}.html is no HTML as it stands: it has {len(wanted)} tags, read as {len(got)}"
+        )
+
+
+class Shape(HTMLParser):
+    """The tags of a document and the stand-ins between them, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    @classmethod
+    def of(cls, document: str) -> list[str]:
+        """Return the document's shape."""
+        parser = cls()
+        parser.feed(document)
+        parser.close()
+        return parser.seen
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep the tag, and what Jinja fills into its attributes."""
+        filled = [value for _, value in sorted(attrs) if value and _STAND_IN.search(value)]
+        self.seen.append(" ".join([f"<{tag}>", *filled]))
+
+    def handle_endtag(self, tag: str) -> None:
+        """Keep the tag."""
+        self.seen.append(f"</{tag}>")
+
+    def handle_comment(self, data: str) -> None:
+        """Keep a statement's place, and Outlook's conditions."""
+        self.seen.append(f"<!--{data}-->")
+
+    def handle_data(self, data: str) -> None:
+        """Keep an expression's place."""
+        self.seen.extend(match[0] for match in _STAND_IN.finditer(data))
+
+
+def _split_text(name: str, source: str) -> tuple[str, str, str]:
+    head, _, text = source.partition("\n\n")
+    fields = dict(line.split(": ", 1) for line in head.splitlines() if ": " in line)
+    if set(fields) != {"Subject", "Preview"}:
+        raise MailInvalid(
+            f"{name}.txt should begin with a line Subject: and a line Preview:, then an empty one"
+        )
+    return fields["Subject"], fields["Preview"], text
+
+
+def _read(package: str, file: str) -> str:
+    try:
+        return (files(package) / "templates" / file).read_text("utf-8")
+    except FileNotFoundError:
+        raise MailInvalid(f"{package} has no templates/{file}") from None
+
+
+@cache
+def _dark_css() -> str:
+    """Return the dark colours twice: for clients that ask for them, and for Outlook, which marks the page.
+
+    ``data-ogsc`` and ``data-ogsb`` stand on the mail in Outlook.com and Outlook's mobile apps.
+    """
+    rules = [
+        (selector.strip(), body.strip().replace(";", " !important;"))
+        for selector, body in _RULE.findall(_COMMENT.sub("", _read(OWN, "dark.css")))
+    ]
+    asked = "\n".join(f"  {selector} {{ {body} }}" for selector, body in rules)
+    marked = "\n".join(
+        f"[data-ogsc] {selector}, [data-ogsb] {selector} {{ {body} }}" for selector, body in rules
+    )
+    return f"\n@media (prefers-color-scheme: dark) {{\n{asked}\n}}\n</style>\n<style>\n{marked}\n"
+
+
+@cache
+def _inliner() -> "CSSInliner":
+    from css_inline import CSSInliner
+
+    return CSSInliner(
+        inline_style_tags=False,
+        keep_style_tags=True,
+        load_remote_stylesheets=False,
+        extra_css=_COMMENT.sub("", _read(OWN, "mail.css")),
+    )

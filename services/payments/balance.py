@@ -1,0 +1,242 @@
+"""Balance entries: Stripe's own account of what each charge, refund, dispute, fee and payout moved."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from itertools import islice
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from services.audit.append import append_all
+from services.audit.chain import Entry, Mutation
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.errors import Refused
+from services.core.fields import Unreadable, as_object, find_text, read_epoch, read_text
+from services.core.locks import lock_objects
+from services.core.pg_arrays import instant_array, int_array, text_array
+from services.core.redact import quote_value
+from services.ledger.describe import say_money
+from services.payments.audit_text import say_fee
+from services.payments.stripe_amounts import read_amount
+from services.payments.stripe_text import find_reference
+from services.payments.unreadable import UnreadableObject, describe_unreadable, keep_readable
+from services.providers.stripe_api import list_objects
+
+T = TypeVar("T")
+
+SET_SIZE = 1000
+MUTATIONS_AN_ENTRY = 200
+"""An entry of the audit is read and hashed as a whole."""
+
+
+class ListObjects(Protocol):
+    """Yields Stripe's objects of one kind, newest first; see ``stripe_api.list_objects``."""
+
+    def __call__(
+        self,
+        key: str,
+        base_url: str,
+        kind: str,
+        *,
+        created_gte: datetime | None = None,
+        created_lt: datetime | None = None,
+        **filters: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """Raise a ``WorkError`` where Stripe does not answer."""
+        ...
+
+
+class EntriesUnreadable(Refused):
+    """Some entries of a list cannot be read; the others are kept. ``objects`` are those that cannot."""
+
+    def __init__(self, objects: Sequence[UnreadableObject]) -> None:
+        first = objects[0]
+        more = f", and {len(objects) - 1} more" if len(objects) > 1 else ""
+        super().__init__(
+            "stripe.unreadable_entry",
+            f"balance transaction {quote_value(first.provider_id)}: {first.why}{more}",
+        )
+        self.objects = tuple(objects)
+
+
+class BalanceEntry(NamedTuple):
+    """One balance transaction. Its currency is the balance's, which may be another than the charge's."""
+
+    entry_id: str
+    kind: str
+    source_id: str
+    amount_cents: int
+    fee_cents: int
+    net_cents: int
+    currency: str
+    created_at: datetime
+    available_on: date
+    payout_id: str
+
+
+# An entry never changes, but Stripe says later which payout it went into, and only to who asks by payout.
+_UPSERT = """
+insert into balance_entries as b (shop_id, entry_id, kind, source_id, amount_cents, fee_cents, net_cents,
+                                  currency, created_at, available_on, payout_id)
+select %(shop_id)s, * from unnest(%(entry_id)s::text[], %(kind)s::text[], %(source_id)s::text[],
+       %(amount_cents)s::bigint[], %(fee_cents)s::bigint[], %(net_cents)s::bigint[], %(currency)s::text[],
+       %(created_at)s::timestamptz[], %(available_on)s::date[], %(payout_id)s::text[])
+on conflict (shop_id, entry_id) do update set
+   kind = excluded.kind, source_id = excluded.source_id, amount_cents = excluded.amount_cents,
+   fee_cents = excluded.fee_cents, net_cents = excluded.net_cents, currency = excluded.currency,
+   created_at = excluded.created_at, available_on = excluded.available_on,
+   payout_id = coalesce(nullif(excluded.payout_id, ''), b.payout_id)
+ where (b.kind, b.source_id, b.amount_cents, b.fee_cents, b.net_cents, b.currency, b.available_on,
+        b.payout_id)
+       is distinct from
+       (excluded.kind, excluded.source_id, excluded.amount_cents, excluded.fee_cents, excluded.net_cents,
+        excluded.currency, excluded.available_on, coalesce(nullif(excluded.payout_id, ''), b.payout_id))
+returning entry_id, xmax = 0 as is_new
+"""
+
+# A dispute has several entries (withdrawn, reinstated), a charge one.
+_SET_FEES = """
+update transactions t set fee_cents = f.fee_cents
+  from (select b.source_id, b.currency, sum(b.fee_cents)::bigint as fee_cents from balance_entries b
+         where b.shop_id = %(shop_id)s and b.source_id = any(%(source_id)s::text[]) group by 1, 2) f
+  join transactions o on o.shop_id = %(shop_id)s and o.provider_id = f.source_id and o.currency = f.currency
+ where t.shop_id = %(shop_id)s and t.provider_id = f.source_id and t.fee_cents is distinct from f.fee_cents
+returning t.kind, t.provider_id, o.fee_cents, t.fee_cents, t.currency
+"""
+
+
+def read_balance_entry(source: Mapping[str, Any], payout_id: str = "") -> BalanceEntry:
+    """Return the balance transaction that ``source`` is; raise ``Unreadable`` naming the field.
+
+    ``payout_id`` is the payout whose entries were asked for, as the object itself does not name it.
+    Source: Stripe API reference, "The Balance Transaction object".
+    """
+    currency = read_text(source, "currency").upper()
+    amount, fee, net = (
+        read_amount(source, name, currency, is_signed=True) for name in ("amount", "fee", "net")
+    )
+    if source["net"] == source["amount"] - source["fee"]:
+        net = amount - fee  # each may have been rounded
+    return BalanceEntry(
+        read_text(source, "id"),
+        find_text(source, "type"),
+        find_reference(source, "source") or "",
+        amount,
+        fee,
+        net,
+        currency,
+        read_epoch(source, "created"),
+        read_epoch(source, "available_on").date(),
+        payout_id,
+    )
+
+
+def record_balance_entries(
+    tx: Connection, shop_id: int, entries: Sequence[BalanceEntry], now: datetime
+) -> list[Mutation]:
+    """Each of ``entries`` is kept once, and its payment has its fee; return what that changed, in words.
+
+    A fee in another currency than its payment's (a USD charge that settles in CAD) is kept with the entry
+    only: the payment's own ``fee_cents`` is in the payment's currency or it is null.
+    """
+    del now
+    latest = {entry.entry_id: entry for entry in entries}
+    if not latest:
+        return []
+    ordered = [latest[entry_id] for entry_id in sorted(latest)]
+    sources = sorted({entry.source_id for entry in ordered if entry.source_id})
+    # The same locks as an event about the payment takes: one of the two sees the other's fee.
+    lock_objects(tx, [(shop_id, source_id) for source_id in sources])
+    rows = tx.exec_driver_sql(_UPSERT, {"shop_id": shop_id, **_columns(ordered)}).all()
+    changed = [_say_entry(latest[entry_id], is_new) for entry_id, is_new in sorted(rows)]
+    values = {"shop_id": shop_id, "source_id": text_array(sources)}
+    return changed + [say_fee(*row) for row in sorted(tx.exec_driver_sql(_SET_FEES, values), key=str)]
+
+
+def pull_balance_entries(
+    shop_id: int,
+    key: str,
+    base_url: str,
+    begins: datetime | None = None,
+    ends: datetime | None = None,
+    *,
+    payout_id: str = "",
+    request_id: str = "",
+    list_theirs: ListObjects = list_objects,
+    clock: Callable[[], datetime] = utc_now,
+) -> int:
+    """Every balance entry of [``begins``, ``ends``), or of the payout, is kept; return how many there are.
+
+    Streamed: a thousand are in memory, and committed, at a time, with no transaction open while Stripe is
+    asked. Safe to repeat and to break off: what is known changes nothing. Raises a ``WorkError`` where
+    Stripe does not answer, and ``EntriesUnreadable`` after all other entries are kept.
+    """
+    filters = {"payout": payout_id} if payout_id else {}
+    listed = list_theirs(
+        key, base_url, "balance_transactions", created_gte=begins, created_lt=ends, **filters
+    )
+    count, unreadable = 0, list[UnreadableObject]()
+    read = (_read(source, place, payout_id) for place, source in enumerate(listed))
+    for entries in in_sets(keep_readable(read, unreadable), SET_SIZE):
+        with transaction() as tx:
+            now = clock()
+            told = record_balance_entries(tx, shop_id, entries, now)
+            append_all(tx, plan_entries(shop_id, "stripe pull", "balance_entries", request_id, told), now)
+        count += len(entries)
+    if unreadable:
+        raise EntriesUnreadable(unreadable)
+    return count
+
+
+def plan_entries(
+    shop_id: int, who: str, action: str, request_id: str, mutations: Sequence[Mutation]
+) -> list[Entry]:
+    """Return ``mutations`` as entries of the audit that are not too long each."""
+    return [
+        Entry(shop_id, who, action, request_id, mutations[start : start + MUTATIONS_AN_ENTRY])
+        for start in range(0, len(mutations), MUTATIONS_AN_ENTRY)
+    ]
+
+
+def in_sets(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield ``values`` in lists of ``size``; the last one may be shorter."""
+    walk = iter(values)
+    while found := list(islice(walk, size)):
+        yield found
+
+
+def _read(source: object, place: int, payout_id: str) -> BalanceEntry | UnreadableObject:
+    try:
+        return read_balance_entry(as_object(source, "balance transaction"), payout_id)
+    except Unreadable as fault:
+        return describe_unreadable(source, "balance", place, str(fault))
+
+
+def _columns(entries: Sequence[BalanceEntry]) -> dict[str, str]:
+    return {
+        "entry_id": text_array([e.entry_id for e in entries]),
+        "kind": text_array([e.kind for e in entries]),
+        "source_id": text_array([e.source_id for e in entries]),
+        "amount_cents": int_array(e.amount_cents for e in entries),
+        "fee_cents": int_array(e.fee_cents for e in entries),
+        "net_cents": int_array(e.net_cents for e in entries),
+        "currency": text_array([e.currency for e in entries]),
+        "created_at": instant_array(e.created_at for e in entries),
+        "available_on": text_array([e.available_on.isoformat() for e in entries]),
+        "payout_id": text_array([e.payout_id for e in entries]),
+    }
+
+
+def _say_entry(entry: BalanceEntry, is_new: bool) -> Mutation:
+    """Return ``balance entry txn_1 recorded: charge of ch_1, 45.00 CAD, fee 1.61 CAD, in payout po_1``."""
+    after = {"amount_cents": entry.amount_cents, "fee_cents": entry.fee_cents, "currency": entry.currency}
+    if entry.payout_id:
+        after["payout_id"] = entry.payout_id
+    what = f"{entry.kind} of {entry.source_id}" if entry.source_id else entry.kind
+    summary = (
+        f"balance entry {entry.entry_id}{' recorded' if is_new else ''}: {what}, "
+        f"{say_money(entry.amount_cents, entry.currency)}, fee {say_money(entry.fee_cents, entry.currency)}"
+    )
+    summary += f", in payout {entry.payout_id}" if entry.payout_id else ""
+    return Mutation("balance_entries", entry.entry_id, summary, None, after)

@@ -1,0 +1,83 @@
+"""The statements of ``services.payments.three_way``. Parameters: shop_id, begins, ends.
+
+An order and a charge belong together where Shopify's record of the payment names the charge or its intent,
+or where the charge names the order. A charge is in a payout once its balance entry says which.
+"""
+
+_LINKS = """
+with charges as (
+  select provider_id, parent_id, order_ref, amount_cents, currency, occurred_at from transactions
+   where shop_id = %(shop_id)s and kind = 'charge' and status = 'paid'
+     and occurred_at >= %(begins)s and occurred_at < %(ends)s
+), refs as (
+  select provider_id as ref from charges union select parent_id from charges where parent_id is not null
+), moves as (
+  select m.order_gid, m.payment_ref, sum(m.amount_cents)::bigint as amount_cents, m.currency
+    from refs r join order_transactions m on m.shop_id = %(shop_id)s and m.payment_ref = r.ref
+   where m.payment_ref <> '' and not m.is_test and m.kind in ('sale', 'capture') and m.status = 'success'
+   group by m.order_gid, m.payment_ref, m.currency
+), linked as (
+  select distinct on (c.provider_id) c.*, coalesce(m.order_gid, i.order_gid, nullif(c.order_ref,
+      '')) as order_gid,
+         coalesce(m.amount_cents, i.amount_cents) as order_cents, coalesce(m.currency,
+             i.currency) as order_currency
+    from charges c
+    left join moves m on m.payment_ref = c.provider_id
+    left join moves i on i.payment_ref = c.parent_id
+   order by c.provider_id
+), entries as (
+  select e.source_id, max(e.payout_id) as payout_id, sum(e.net_cents)::bigint as net_cents,
+         max(e.currency) as currency
+    from linked l join balance_entries e on e.shop_id = %(shop_id)s and e.source_id = l.provider_id
+   group by e.source_id
+), rows as (
+  select case when o.order_gid is null then 'charge_without_order'
+              when l.order_cents is not null and l.order_currency = l.currency
+                   and l.order_cents <> l.amount_cents then 'differs'
+              else 'matched' end as state,
+         l.order_gid, coalesce(o.name, '') as order_name, l.provider_id, l.order_cents,
+             l.amount_cents as charge_cents,
+         l.currency, nullif(e.payout_id, '') as payout_id,
+         coalesce(e.payout_id, '') = '' or p.status is distinct from 'paid' as is_in_transit,
+         coalesce(e.net_cents, l.amount_cents) as transit_cents, coalesce(e.currency,
+             l.currency) as transit_currency,
+         l.occurred_at
+    from linked l
+    left join orders o on o.shop_id = %(shop_id)s and o.order_gid = l.order_gid
+    left join entries e on e.source_id = l.provider_id
+    left join transactions p on p.shop_id = %(shop_id)s and p.provider_id = e.payout_id
+  union all
+  select 'order_without_charge', o.order_gid, o.name, null, sum(m.amount_cents)::bigint, null, m.currency,
+      null,
+         false, null, null, o.placed_at
+    from orders o
+    join order_transactions m on m.shop_id = o.shop_id and m.order_gid = o.order_gid
+         and m.kind in ('sale', 'capture') and m.status = 'success' and not m.is_test and not o.is_test
+         and (m.gateway ilike '%%stripe%%' or m.payment_ref ~ '^(ch|py|pi)_')
+   where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
+     and o.financial_status in ('paid', 'partially_paid', 'partially_refunded', 'refunded')
+     and not exists (select 1 from transactions c
+                      where c.shop_id = o.shop_id and c.kind = 'charge' and c.status = 'paid'
+                        and c.provider_id = m.payment_ref)
+     and not exists (select 1 from transactions c
+                      where c.shop_id = o.shop_id and c.kind = 'charge' and c.status = 'paid'
+                        and c.parent_id = m.payment_ref)
+     and not exists (select 1 from transactions c
+                      where c.shop_id = o.shop_id and c.kind = 'charge' and c.status = 'paid'
+                        and c.order_ref = o.order_gid)
+   group by o.order_gid, o.name, m.currency, o.placed_at
+)
+"""
+
+FIND = f"""{_LINKS}
+select state, order_gid, order_name, provider_id, order_cents, charge_cents, currency, payout_id,
+    is_in_transit,
+       occurred_at
+  from rows order by occurred_at, order_gid, provider_id
+"""  # noqa: S608
+
+SUM = f"""{_LINKS}
+select state, count(*), count(*) filter (where is_in_transit), transit_currency,
+       coalesce(sum(transit_cents) filter (where is_in_transit), 0)::bigint
+  from rows group by state, transit_currency
+"""  # noqa: S608

@@ -1,0 +1,197 @@
+"""Topic ``privacy_export``: all that is kept of a customer is a file, and the shop's owner has it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from services.alerts.incidents import Incident, record_incidents
+from services.audit.chain import Entry, Mutation
+from services.audit.store import ObjectExists, ObjectStore
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.errors import Refused, WorkError
+from services.core.fields import Unreadable
+from services.core.settings import get_settings
+from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
+from services.mail.compose import compose
+from services.mail.message import Part
+from services.mail.outbox import record_mails
+from services.privacy.holders import Subject, find_holders
+from services.privacy.mail import KIND, plan_export_facts
+from services.privacy.payload import Asked, read_asked
+from services.privacy.store import (
+    Request,
+    check_shop,
+    export_key,
+    find_subject,
+    record_request,
+    record_request_done,
+)
+from services.providers.object_store import open_store
+from services.shops.shops import Shop, get_shop_by_id
+
+LARGEST_ATTACHED = 5 * 1024 * 1024
+UNREADABLE = "shopify.unreadable_privacy_request"
+NO_OWNER = "privacy_export_no_owner"
+"""The rule of the incident where nobody could be told."""
+
+
+class _Task(NamedTuple):
+    """One request in hand: what ``act`` and ``record`` need to know."""
+
+    item: WorkItem
+    request: Request
+    subject: Subject
+    shop: Shop
+    contact: str
+
+
+class PrivacyExport:
+    """Exports customers. ``open_archive`` reaches the archive store; ``clock`` dates what was done."""
+
+    def __init__(
+        self, open_archive: Callable[[], ObjectStore] | None = None, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._open_archive, self._clock = open_archive or open_the_archive, clock
+
+    def prepare(
+        self, tx: Connection, items: Sequence[WorkItem], now: datetime
+    ) -> Sequence[Prepared | Outcome]:
+        """Return, per item, its export; the request has its row from now on, with the day it is due."""
+        return [self._prepare_one(tx, item, now) for item in items]
+
+    def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> Prepared | Outcome:
+        try:
+            asked = read_asked(item)
+            check_shop(tx, item, asked)
+        except Unreadable as fault:
+            return Refused(fault.code or UNREADABLE, str(fault))
+        if asked.customer_id is None:
+            return Refused(UNREADABLE, f"the event's topic is {item.event_topic}: it asks for no export")
+        request = record_request(tx, item, asked, now)
+        if request.status == "done":
+            return Done("done_before")
+        subject = find_subject(tx, item.shop_id, asked)
+        task = _Task(item, request, subject, get_shop_by_id(tx, item.shop_id), _contact(asked))
+        return Prepared(item=item, act=partial(self._export, task))
+
+    def _export(self, task: _Task) -> Outcome:
+        with transaction() as tx:
+            kept = gather(tx, task.subject, task.shop.zone)
+        key = export_key(task.shop.id, task.request.id)
+        count = sum(len(place["rows"]) for place in kept)
+        try:
+            data = _store_once(self._open_archive(), key, self._document(task, kept))
+        except WorkError as fault:
+            return fault
+        return Done("exported", partial(self._record, task, key, data, count))
+
+    def _document(self, task: _Task, kept: list[dict[str, Any]]) -> bytes:
+        zone = task.shop.zone
+        document = {
+            "what": f"what is kept of customer {task.subject.customer_id} for {task.shop.name}",
+            "times": f"in the shop's zone, {task.shop.timezone}; fields that end in _cents are minor units",
+            "asked_at": task.request.received_at.astimezone(zone),
+            "made_at": self._clock().astimezone(zone),
+            "kept": kept,
+        }
+        # Half a surrogate pair, which a body may hold, is written as JSON escapes it.
+        text = json.dumps(document, default=_as_text, ensure_ascii=False, indent=1)
+        return text.encode("utf-8", "backslashreplace")
+
+    def _record(self, task: _Task, key: str, data: bytes, count: int, tx: Connection) -> Recorded:
+        now = self._clock()
+        item, shop, request = task.item, task.shop, task.request
+        number = task.subject.customer_id or 0
+        fits = len(data) < LARGEST_ATTACHED
+        told = []
+        if shop.owner_email:
+            file = Part(name=f"customer-{number}.json", content_type="application/json", content=data)
+            mail = compose(
+                KIND,
+                plan_export_facts(
+                    customer_id=number,
+                    contact=task.contact,
+                    count=count,
+                    received_at=request.received_at,
+                    due_at=request.due_at,
+                    file=file.name,
+                    lies="" if fits else key,
+                ),
+                shop=shop,
+                recipient=shop.owner_email,
+                period=f"request-{request.id}",
+                attachments=(file,) if fits else (),
+            )
+            told = record_mails(tx, [mail], now, request_id=item.request_id)
+        else:
+            record_incidents(tx, [_nobody_told(task, key)], now)
+        result = {"key": key, "bytes": len(data), "records": count, "owner_told": bool(shop.owner_email)}
+        record_request_done(tx, request.id, result, now)
+        said = Mutation(
+            "privacy_requests",
+            str(request.id),
+            f"customer {number} exported: {count} records, {len(data)} bytes",
+            {"status": "open"},
+            {"status": "done", "bytes": len(data), "records": count},
+        )
+        entry = Entry(item.shop_id, "shopify webhook", "privacy.export", item.request_id, [said], item.id)
+        return Recorded(told, [entry])
+
+
+def gather(tx: Connection, subject: Subject, zone: ZoneInfo) -> list[dict[str, Any]]:
+    """Return all that is kept of the subject, place by place; a place without anything says so."""
+    return [
+        {
+            "where": holder.name,
+            "tables": [table.replace("_", " ") for table in holder.tables],
+            "rows": [_in_zone(row, zone) for row in holder.find(tx, subject)],
+        }
+        for holder in sorted(find_holders(), key=lambda holder: holder.name)
+    ]
+
+
+def open_the_archive() -> ObjectStore:
+    """Return the archive store of the settings."""
+    return open_store(get_settings().archive_url)
+
+
+def _store_once(store: ObjectStore, key: str, data: bytes) -> bytes:
+    """Store ``data``; return what lies there, which is an earlier try's where that got so far."""
+    try:
+        store.put(key, data)
+    except ObjectExists:
+        return store.get(key)
+    return data
+
+
+def _in_zone(row: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
+    return {
+        name: value.astimezone(zone) if isinstance(value, datetime) else value for name, value in row.items()
+    }
+
+
+def _as_text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _contact(asked: Asked) -> str:
+    return ", ".join(sorted(asked.emails))
+
+
+def _nobody_told(task: _Task, key: str) -> Incident:
+    slug, number = task.shop.slug, task.subject.customer_id
+    return Incident(
+        task.shop.id,
+        NO_OWNER,
+        f"request-{task.request.id}",
+        "P2",
+        f"the data of customer {number} lies at {key} and the shop has no owner_email: hand it over by "
+        f"{task.request.due_at:%Y-%m-%d}, and run `fleet shops set {slug} --owner-email ADDRESS`",
+        {"key": key, "customer_id": number, "request": task.request.id},
+    )

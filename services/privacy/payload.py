@@ -1,0 +1,67 @@
+"""What one of Shopify's three mandatory privacy topics asks for. Pure.
+
+Source: shopify.dev, "Privacy law compliance": customers/data_request, customers/redact, shop/redact.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from services.core.fields import Unreadable, read_id, read_text
+from services.ledger.work import WorkItem
+from services.privacy.redaction import normal_email, normal_phone
+from services.shopify.event_payload import read_event
+from services.shopify.orders.payload import order_gid
+
+KINDS = {"customers/data_request": "export", "customers/redact": "redact", "shop/redact": "shop_redact"}
+"""``privacy_requests.kind``, by Shopify's topic."""
+
+TIME_TO_ANSWER = timedelta(days=30)
+"""From receipt: shopify.dev, "confirm ... and complete the action within 30 days"."""
+
+
+class Asked(NamedTuple):
+    """One request as its event tells it; never in a log, as it names a person."""
+
+    kind: str
+    shop_id: int
+    """Shopify's id of the shop, and ``shop_domain``: they must be those of the shop that received it."""
+    shop_domain: str
+    customer_id: int | None
+    emails: frozenset[str]
+    phones: frozenset[str]
+    order_gids: frozenset[str]
+
+    def __repr__(self) -> str:
+        return f"Asked({self.kind}, customer_id={self.customer_id})"
+
+
+def read_asked(item: WorkItem) -> Asked:
+    """Return what ``item``'s event asks for; raise ``Unreadable`` naming the field, never a person."""
+    kind = KINDS.get(item.event_topic)
+    if kind is None:
+        raise Unreadable("the event's topic", item.event_topic, f"one of {', '.join(sorted(KINDS))}")
+    source = read_event(item)
+    shop = (read_id(source, "shop_id"), read_text(source, "shop_domain").strip().lower())
+    if kind == "shop_redact":
+        return Asked(kind, *shop, None, frozenset(), frozenset(), frozenset())
+    customer = source.get("customer")
+    if not isinstance(customer, dict):
+        raise Unreadable("customer", type(customer).__name__, "an object with the customer's id")
+    orders = source.get("orders_requested" if kind == "export" else "orders_to_redact") or ()
+    return Asked(
+        kind,
+        *shop,
+        read_id(customer, "id"),
+        _known(normal_email(customer.get("email"))),
+        _known(normal_phone(customer.get("phone"))),
+        frozenset(order_gid(_order_id(entry)) for entry in orders),
+    )
+
+
+def _order_id(entry: Any) -> int:
+    return read_id(entry if isinstance(entry, Mapping) else {"id": entry}, "id")
+
+
+def _known(text: str) -> frozenset[str]:
+    return frozenset({text}) if text else frozenset()

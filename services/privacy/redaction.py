@@ -1,0 +1,245 @@
+"""Taking a person out of texts and JSON while ids, money, skus and times stay. Pure.
+
+A redacted body of an event can still be worked: it yields the same order, of nobody.
+"""
+
+import html
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from services.privacy.holders import Subject
+
+HIDDEN = "[redacted]"
+
+_BLANKED = frozenset(
+    {
+        "email", "contact_email", "receipt_email", "customer_email", "phone", "first_name", "last_name",
+        "company", "address1", "address2", "line1", "line2", "zip", "postal_code", "city", "latitude",
+        "longitude", "note", "browser_ip", "ip", "ip_address", "client_ip", "user_agent", "client_details",
+        "landing_site", "landing_site_ref", "referring_site", "order_status_url", "token", "cart_token",
+        "checkout_token", "tracking_number", "tracking_numbers", "tracking_url", "tracking_urls",
+        "payment_details", "payment_method_details", "receipt_url", "customer_purchase_ip",
+        "customer_email_address", "customer_name", "customer_signature", "multipass_identifier",
+        "default_address", "addresses", "shop_owner", "tags", "description", "reason_notes",
+        "public_file_url",
+    }
+)  # fmt: skip
+"""Fields that are a person's wherever they stand, in Shopify's and in Stripe's JSON."""
+
+_CONVERSATION = frozenset(
+    {
+        "from", "to", "participants", "senderidentifier", "recipientidentifiers", "external", "workspace",
+        "body", "text", "content", "dialogue", "summary", "nextsteps", "media", "url", "transcript",
+        "identifier", "contactids",
+    }
+)  # fmt: skip
+"""Fields of a Quo event that say who spoke, or what was said."""
+
+_PEOPLE = frozenset(
+    {
+        "customer", "billing_address", "shipping_address", "address", "destination", "billing_details",
+        "shipping", "shipping_details", "customer_details", "recipient", "individual", "owner",
+    }
+)  # fmt: skip
+"""Objects whose ``name`` is a person's. Elsewhere a name is an order's, a product's or a tax's."""
+
+_METADATA = "metadata"
+"""What a shop's own programs told Stripe: of it only references to orders stay."""
+
+_ATTRIBUTES = frozenset({"note_attributes", "properties"})
+"""Lists of {name, value} that the shop's own forms fill in."""
+
+STAFF_ATTRIBUTES = frozenset({"mechanic", "technician", "staff", "served by"})
+"""Names of attributes that tell of the shop's own people, whose work the order's figures go by."""
+
+_FEWEST_DIGITS = 7
+"""Fewer digits than this are no phone number that could be told from any other number."""
+
+
+def normal_email(text: object) -> str:
+    """Return an address as it is compared, or an empty text where it is none."""
+    found = text.strip().casefold() if isinstance(text, str) else ""
+    return found if "@" in found else ""
+
+
+def normal_phone(text: object) -> str:
+    """Return a number's digits, or an empty text where there are too few to know it by.
+
+    North American numbers lose their country's 1, so that 555-625-1199 and +1 555 625 1199 are one.
+    """
+    digits = re.sub(r"\D", "", text) if isinstance(text, str) else ""
+    if len(digits) == 11 and digits[0] == "1":
+        digits = digits[1:]
+    return digits if len(digits) >= _FEWEST_DIGITS else ""
+
+
+def hide_text(text: str, subject: Subject) -> str:
+    """Return ``text`` with the subject's addresses, numbers and names hidden, however they are written."""
+    pattern = _contacts(subject.emails, subject.phones, subject.names)
+    return pattern.sub(HIDDEN, text) if pattern is not None else text
+
+
+def names_subject(text: str, subject: Subject) -> bool:
+    """Whether an address, a number or a name of the subject stands in ``text``."""
+    pattern = _contacts(subject.emails, subject.phones, subject.names)
+    return pattern is not None and pattern.search(text) is not None
+
+
+def is_about(value: Any, subject: Subject, topic: str = "") -> bool:
+    """Whether the JSON ``value``, the body of an event of ``topic``, tells of the subject.
+
+    By the customer's id or an order's where such an id stands, by a payment's wherever it does, else by an
+    address or a number. A name alone does not count: two people may have one.
+    """
+    nameless = _contacts(subject.emails, subject.phones, frozenset())
+    room = topic.partition("/")[0]
+    if isinstance(value, dict) and room in ("customers", "orders"):
+        wanted = subject.order_ids if room == "orders" else _customer(subject)
+        if str(value.get("id")) in wanted:
+            return True
+    return _is_about(value, subject, nameless)
+
+
+def blank(value: Any, subject: Subject, *, topic: str = "", conversation: bool = False) -> Any:
+    """Return the JSON ``value``, the body of an event of ``topic``, of the same shape without the person.
+
+    Ids, money, skus and times stay. ``conversation``: it tells of a call or message, and all that was said
+    goes with who said it.
+    """
+    return _blank(value, subject, conversation, "customer" if topic.startswith("customers/") else "")
+
+
+def search_pattern(subject: Subject, *, with_ids: bool) -> str:
+    """Return what PostgreSQL's ``~*`` looks for in ``encode(bytes, 'escape')``; empty: nothing to look for.
+
+    It finds all that ``is_about`` and ``names_subject`` would, and some more: ids inside longer numbers.
+    """
+    found = [*map(_escaped, [*sorted(subject.emails), *_forms(subject.names)])]
+    found += [_SEPARATED_SQL.join(number) for number in sorted(subject.phones)]
+    if with_ids:
+        found += sorted(_customer(subject) | subject.order_ids | subject.payment_refs)
+    return "|".join(found)
+
+
+_SHOPIFY_ID = re.compile(r"gid://shopify/(Customer|Order)/(\d+)")
+_SEPARATED = r"[\s().\-/]{0,3}"
+_SEPARATED_SQL = "[^0-9a-z]{0,3}"
+
+
+@lru_cache(maxsize=256)
+def _contacts(
+    emails: frozenset[str], phones: frozenset[str], names: frozenset[str]
+) -> re.Pattern[str] | None:
+    parts = [rf"(?<![\w.+\-]){re.escape(email)}(?![\w\-]|\.\w)" for email in sorted(emails)]
+    parts += [
+        rf"(?<!\d)(?:\+?\d{{1,3}}{_SEPARATED})?\(?{_SEPARATED.join(number)}(?!\d)"
+        for number in sorted(phones)
+    ]
+    parts += [rf"(?<!\w){re.escape(name)}(?!\w)" for name in _forms(names)]
+    return re.compile("|".join(parts), re.IGNORECASE) if parts else None
+
+
+def _forms(names: frozenset[str]) -> list[str]:
+    """Return names as texts and as HTML has them, the longest first: a mail has both."""
+    as_html = {html.escape(name).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") for name in names}
+    return sorted({*names, *as_html}, key=lambda name: (-len(name), name))
+
+
+def _customer(subject: Subject) -> frozenset[str]:
+    return frozenset() if subject.customer_id is None else frozenset({str(subject.customer_id)})
+
+
+def _is_about(value: Any, subject: Subject, contacts: re.Pattern[str] | None) -> bool:
+    if isinstance(value, str):
+        found = _SHOPIFY_ID.match(value)
+        if found is not None:
+            return found[2] in (_customer(subject) if found[1] == "Customer" else subject.order_ids)
+        is_payment = value in subject.payment_refs
+        return is_payment or (contacts is not None and contacts.search(value) is not None)
+    if isinstance(value, list):
+        return any(_is_about(one, subject, contacts) for one in value)
+    return isinstance(value, dict) and any(
+        not _wanted_ids(name, subject).isdisjoint(map(str, _ids_of(one))) or _is_about(one, subject, contacts)
+        for name, one in value.items()
+    )
+
+
+def _wanted_ids(name: str, subject: Subject) -> frozenset[str]:
+    if name in ("customer", "customer_id"):
+        return _customer(subject)
+    if name in ("order", "order_id", "orders", "orders_requested", "orders_to_redact", "shopify_order_id"):
+        return subject.order_ids
+    return frozenset()
+
+
+def _ids_of(value: Any) -> Iterable[Any]:
+    """Return the ids that ``value`` gives: it is one, has one, or is a list of them."""
+    entries = value if isinstance(value, list) else [value]
+    return [entry.get("id") if isinstance(entry, dict) else entry for entry in entries]
+
+
+def _blank(value: Any, subject: Subject, conversation: bool, under: str) -> Any:
+    if isinstance(value, str):
+        return hide_text(value, subject)
+    if isinstance(value, list):
+        return [_blank(one, subject, conversation, under) for one in value]
+    if not isinstance(value, dict):
+        return value
+    gone = _BLANKED
+    if under in _PEOPLE or value.get("object") == "customer":
+        gone |= {"name"}
+    if under == _METADATA:
+        gone |= {name.lower() for name in value if "order" not in name.lower()}
+    if under in _ATTRIBUTES and str(value.get("name")).strip().casefold() not in STAFF_ATTRIBUTES:
+        gone |= {"value"}
+    told: dict[str, Any] = {}
+    for name, one in value.items():
+        lower = name.lower()
+        if conversation and lower in _CONVERSATION:
+            kept = _hide_all(one)
+        else:
+            kept = _empty(one) if lower in gone else _blank(one, subject, conversation, lower)
+        told[hide_text(name, subject)] = kept
+    return told
+
+
+def _hide_all(value: Any) -> Any:
+    """Return ``value`` of the same shape with every text hidden: a conversation keeps its parts."""
+    if isinstance(value, str):
+        return HIDDEN if value else value
+    if isinstance(value, list):
+        return [_hide_all(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _hide_all(one) for name, one in value.items()}
+    return value
+
+
+def _empty(value: Any) -> Any:
+    return type(value)() if isinstance(value, list | dict) else None
+
+
+def _escaped(text: str) -> str:
+    r"""Return ``text`` as a pattern for ``encode(.., 'escape')``: as UTF-8, and as JSON's ``\u00e9``."""
+    raw = "".join(_escaped_byte(byte) for byte in text.encode())
+    if text.isascii():
+        return raw
+    units = text.encode("utf-16-be")
+    told = "".join(
+        _literal(chr(units[i + 1]))
+        if units[i] == 0 and units[i + 1] < 0x80
+        else rf"\\\\u{units[i]:02x}{units[i + 1]:02x}"
+        for i in range(0, len(units), 2)
+    )
+    return f"{raw}|{told}"
+
+
+def _escaped_byte(byte: int) -> str:
+    if byte >= 0x80:
+        return rf"\\{byte:03o}"
+    return r"\\\\" if byte == 0x5C else _literal(chr(byte))
+
+
+def _literal(char: str) -> str:
+    return char if char.isalnum() else f"[{char}]" if char not in "^]\\[" else f"\\{char}"

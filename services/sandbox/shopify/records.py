@@ -1,0 +1,99 @@
+"""What a shop of the sandbox knows besides stock: the newest state of every object, as its webhooks told it.
+
+Fed with the bodies of webhooks themselves, so that the API says what a dropped webhook would have said. Of
+two states of one object the newer stays; of two of one second, the one told last.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from services.sandbox.faults import ControlInvalid
+from services.sandbox.shopify.values import instant
+
+Body = dict[str, Any]
+
+ORDERS, REFUNDS, TRANSACTIONS, FULFILLMENTS = "orders", "refunds", "order_transactions", "fulfillments"
+FULFILLMENT_ORDERS, RETURNS = "fulfillment_orders", "returns"
+PRODUCTS, ITEMS, LOCATIONS, LEVELS = "products", "inventory_items", "locations", "inventory_levels"
+
+KINDS = (
+    ORDERS, REFUNDS, TRANSACTIONS, FULFILLMENTS, FULFILLMENT_ORDERS, RETURNS, PRODUCTS, ITEMS, LOCATIONS,
+)  # fmt: skip
+"""The kinds of objects, named as the part of a topic before its slash."""
+
+_TIMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        REFUNDS: ("updated_at", "processed_at", "created_at"),
+        TRANSACTIONS: ("processed_at", "created_at"),
+    }
+)
+
+
+@dataclass
+class Records:
+    """Bodies by kind and id. ``shop`` is the body of ``shop/update``."""
+
+    bodies: dict[str, dict[int, Body]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    touched_at: dict[int, str] = field(default_factory=dict)
+    """When an order or one of its parts changed last, by the order's id."""
+    of_order: dict[str, dict[int, list[int]]] = field(
+        default_factory=lambda: {kind: {} for kind in (REFUNDS, TRANSACTIONS, FULFILLMENTS, RETURNS)}
+    )
+    variants: dict[int, int] = field(default_factory=dict)
+    """Product ids by the inventory item id of their variants."""
+    items_of_variants: dict[int, int] = field(default_factory=dict)
+    shop: Body = field(default_factory=dict)
+
+    def feed(self, kind: str, bodies: Iterable[Body]) -> None:
+        """Keep the newest state of each of ``bodies``; what an order or a refund contains is kept as well."""
+        for body in bodies:
+            try:
+                self._keep(kind, body)
+            except (KeyError, TypeError, ValueError) as fault:
+                wrong = f"{kind} needs webhook bodies: {type(fault).__name__} {fault} in {body.get('id')!r}"
+                raise ControlInvalid(wrong) from None
+
+    def drop(self, kind: str, number: int) -> None:
+        """The object was deleted."""
+        self.bodies[kind].pop(number, None)
+
+    def parts(self, kind: str, order_id: int) -> list[Body]:
+        """Return the refunds, transactions, fulfilments or returns of an order, oldest first."""
+        found = [self.bodies[kind][number] for number in self.of_order[kind].get(order_id, ())]
+        return sorted(found, key=lambda body: (_time_of(kind, body), body["id"]))
+
+    def _keep(self, kind: str, body: Body) -> None:
+        number, at = int(body["id"]), _time_of(kind, body)
+        known = self.bodies[kind].get(number)
+        if known is None or _time_of(kind, known) <= at:
+            self.bodies[kind][number] = body
+        if kind == ORDERS:
+            self._touch(number, at)
+            self.feed(REFUNDS, body.get("refunds") or ())
+            self.feed(FULFILLMENTS, body.get("fulfillments") or ())
+        elif kind in self.of_order:
+            order_id = int(body["order_id"])
+            numbers = self.of_order[kind].setdefault(order_id, [])
+            if number not in numbers:
+                numbers.append(number)
+            self._touch(order_id, at)
+            if kind == REFUNDS:
+                self.feed(TRANSACTIONS, body.get("transactions") or ())
+        elif kind == PRODUCTS:
+            for variant in body.get("variants") or ():
+                if variant.get("inventory_item_id"):
+                    self.variants[int(variant["inventory_item_id"])] = number
+                    self.items_of_variants[int(variant["id"])] = int(variant["inventory_item_id"])
+
+    def _touch(self, order_id: int, at: str) -> None:
+        self.touched_at[order_id] = max(self.touched_at.get(order_id, ""), at)
+
+
+def _time_of(kind: str, body: Body) -> str:
+    for name in _TIMES.get(kind, ("updated_at",)):
+        at = instant(body.get(name))
+        if at:
+            return at
+    raise KeyError("updated_at")

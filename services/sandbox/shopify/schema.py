@@ -1,0 +1,83 @@
+"""Shopify's Admin schema, as far as the sandbox has it, and how its fields find their values."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from graphql import (
+    GraphQLError,
+    GraphQLField,
+    GraphQLSchema,
+    build_schema,
+    get_directive_values,
+    get_named_type,
+    is_object_type,
+)
+
+from services.sandbox.faults import ControlInvalid
+from services.sandbox.shopify.pages import PageInvalid, page_of
+from services.sandbox.shopify.search import SearchInvalid
+from services.sandbox.shopify.stock import InputRefused
+from services.sandbox.shopify.values import Node
+
+FILE = Path(__file__).with_name("admin.graphql")
+
+
+@cache
+def load_schema() -> GraphQLSchema:
+    """Return the schema of ``admin.graphql`` with its resolvers. Values come from nodes, see ``Node``."""
+    schema = build_schema(FILE.read_text(encoding="utf-8"))
+    for kind in schema.type_map.values():
+        if is_object_type(kind) and not kind.name.startswith("__"):
+            for field in kind.fields.values():
+                field.resolve = _resolver_of(field)
+    mutation: Any = schema.type_map["Mutation"]
+    mutation.fields["inventorySetQuantities"].resolve = _resolve_keyed
+    return schema
+
+
+def find_value(source: Node, name: str, asked: Mapping[str, Any]) -> Any:
+    """Return the value of a field of ``source``; what goes wrong is an error of the answer."""
+    value = source.get(name)
+    if not callable(value):
+        return value
+    try:
+        return value(**asked)
+    except InputRefused as refused:
+        raise GraphQLError(str(refused), extensions={"code": refused.code}) from None
+    except (ControlInvalid, SearchInvalid) as wrong:
+        raise GraphQLError(str(wrong), extensions={"code": "INVALID_FIELD_ARGUMENTS"}) from None
+
+
+def _resolver_of(field: GraphQLField) -> Any:
+    if get_named_type(field.type).name.endswith("Connection"):
+        # What has no sort key but can be searched is kept by Shopify in the order of ids.
+        usual = {"sortKey": "ID"} if "query" in field.args and "sortKey" not in field.args else {}
+        return lambda source, info, **asked: _resolve_connection(source, info, usual | asked)
+    if "first" in field.args:
+        return _resolve_list
+    return _resolve_plain
+
+
+def _resolve_plain(source: Node, info: Any, **asked: Any) -> Any:
+    return find_value(source, info.field_name, asked)
+
+
+def _resolve_keyed(source: Node, info: Any, **asked: Any) -> Any:
+    """A mutation that takes its idempotency key from a directive."""
+    directive: Any = info.schema.get_directive("idempotent")
+    given = get_directive_values(directive, info.field_nodes[0], info.variable_values) or {}
+    return find_value(source, info.field_name, asked | {"key": given.get("key", "")})
+
+
+def _resolve_list(source: Node, info: Any, **asked: Any) -> Any:
+    return (find_value(source, info.field_name, asked) or [])[: asked.get("first")]
+
+
+def _resolve_connection(source: Node, info: Any, asked: dict[str, Any]) -> Any:
+    nodes = find_value(source, info.field_name, asked) or []
+    try:
+        return page_of(nodes, asked)
+    except (PageInvalid, SearchInvalid) as wrong:
+        raise GraphQLError(str(wrong), extensions={"code": "INVALID_FIELD_ARGUMENTS"}) from None

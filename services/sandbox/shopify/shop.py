@@ -1,0 +1,229 @@
+"""One shop of the sandbox behind its Admin API: who may ask, what it costs, and what then happens."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from services.core.clock import utc_now
+from services.sandbox.bucket import Bucket
+from services.sandbox.faults import ControlInvalid, Faults
+from services.sandbox.shopify import records as kinds
+from services.sandbox.shopify.cost import MOST_POINTS, MUTATION_POINTS, Tariff
+from services.sandbox.shopify.documents import Document, DocumentRefused, read_document
+from services.sandbox.shopify.graphql import Api
+from services.sandbox.shopify.records import Records
+from services.sandbox.shopify.schema import load_schema
+from services.sandbox.shopify.stock import InputRefused, Place, Stock
+from services.sandbox.shopify.subscriptions import Subscriptions
+from services.sandbox.shopify.tokens import Tokens
+from services.sandbox.shopify.values import Node, instant, utc_text
+
+Answer = tuple[int, dict[str, Any]]
+
+_STATES = MappingProxyType(
+    {
+        "open": (200, ""),
+        "frozen": (402, "This shop is unavailable"),
+        "locked": (423, "This shop is locked"),
+        "closed": (404, "Not Found"),
+    }
+)
+_DOCUMENTATION = "https://shopify.dev/api/usage/rate-limits"
+
+
+@dataclass
+class ShopifyShop:
+    """What the shop holds, and how it behaves when it is asked."""
+
+    domain: str
+    clock: Callable[[], float] = time.monotonic
+    state: str = "open"
+    faults: Faults = field(default_factory=Faults)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.bucket = Bucket(self.clock, at=self.clock())
+        self.tokens = Tokens(self.clock)
+        self.stock = Stock(self.domain, self.faults)
+        self.records, self.subscriptions = Records(), Subscriptions()
+        self.api = Api(self.domain, self.records, self.stock, self.subscriptions)
+
+    @property
+    def levels(self) -> dict[Place, int]:
+        """What is available, by (inventory item id, location id)."""
+        return self.stock.levels
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """Every change that was applied, in order."""
+        return self.stock.log
+
+    def control(self, asked: dict[str, Any]) -> None:
+        """Take over what a control request asks for; ``services.sandbox.serve`` lists it."""
+        self.tokens.control(asked)
+        self.faults.set(asked)
+        if "bucket" in asked:
+            self.bucket.set(asked["bucket"])
+        if "state" in asked:
+            if asked["state"] not in _STATES:
+                raise ControlInvalid(f"state={asked['state']!r} should be one of {', '.join(_STATES)}")
+            self.state = asked["state"]
+        self.stock.is_strict = bool(asked.get("strict_stock", self.stock.is_strict))
+        self.stock.deleted_items |= {int(number) for number in asked.get("deleted_items", ())}
+        self.subscriptions.denied = set(asked.get("denied_topics", self.subscriptions.denied))
+        self.api.denied = set(asked.get("denied_fields", self.api.denied))
+        now = utc_text(utc_now())
+        self._hold_levels("levels", asked.get("levels", ()), now)
+        self._hold_levels(kinds.LEVELS, asked.get(kinds.LEVELS, ()), now)
+        for kind in kinds.KINDS:
+            self.records.feed(kind, asked.get(kind, ()))
+        for told in asked.get("webhooks", ()):
+            self._hear(str(told["topic"]), told["body"], now)
+        for sale in asked.get("sales", ()):
+            self._hear(str(sale["topic"]), sale["body"], now)
+            if str(sale.get("inventory_behaviour") or "").lower() != "bypass":
+                self._sell(str(sale["topic"]), sale["body"])
+        for topic_and_uri in asked.get("subscriptions", ()):
+            self.subscriptions.create(topic_and_uri["topic"], topic_and_uri, now)
+        for name in asked.get("delete_subscriptions", ()):
+            self.subscriptions.lose(str(name))
+
+    def answer(self, token: str, request: dict[str, Any], now: datetime) -> Answer:
+        """Return (HTTP status, body) for one GraphQL request."""
+        failure = self.faults.take_failure()
+        if failure:
+            return self._count(f"failed_{failure}", (failure, {"errors": f"sandbox fault {failure}"}))
+        status, said = _STATES[self.state]
+        if said:
+            return self._count(self.state, (status, {"errors": said}))
+        if not self.tokens.accepts(token):
+            wrong = "[API] Invalid API key or access token (unrecognized login or wrong password)"
+            return self._count("unauthorized", (401, {"errors": wrong}))
+
+        variables = request.get("variables") or {}
+        try:
+            document = read_document(str(request.get("query", "")))
+        except DocumentRefused as refused:
+            return self._count("answered", (200, {"errors": refused.errors}))
+        if document.push is not None:
+            plain = document.push.read(variables)
+            if plain is not None:
+                return self._push(document.push.write, *plain, now)
+        return self._execute(document, request.get("operationName"), variables, now)
+
+    def refresh_token(self, asked: dict[str, Any]) -> Answer:
+        """Return (HTTP status, body) for a refresh of the access token."""
+        failure = self.faults.take_failure()
+        if failure:
+            return self._count(f"failed_{failure}", (failure, {"errors": f"sandbox fault {failure}"}))
+        status, body = self.tokens.refresh(asked)
+        return self._count("token_refreshed" if status == 200 else "token_refused", (status, body))
+
+    def _push(
+        self, write: Callable[[Node], dict[str, Any]], asked: dict[str, Any], key: str, now: datetime
+    ) -> Answer:
+        if not self.bucket.take(MUTATION_POINTS):
+            return self._throttle(MUTATION_POINTS)
+        cost = self.bucket.cost(MUTATION_POINTS, MUTATION_POINTS)
+        try:
+            body: dict[str, Any] = {"data": write(self._set_quantities(asked, key, now))}
+        except InputRefused as refused:
+            error = {"message": str(refused), "extensions": {"code": refused.code}}
+            body = {"data": {"inventorySetQuantities": None}, "errors": [error]}
+        return self._count("answered", (200, body | {"extensions": cost}))
+
+    def _set_quantities(self, asked: dict[str, Any], key: str, now: datetime) -> Node:
+        payload = self.api.set_quantities(asked, key, now)
+        if self.stock.replayed:
+            self.counts["replayed"] = self.stock.replayed
+        return payload
+
+    def _execute(
+        self, document: Document, name: str | None, variables: dict[str, Any], now: datetime
+    ) -> Answer:
+        operation = document.find_operation(name)
+        if operation is None:
+            error = {"message": f"No operation named {name!r}", "extensions": {"code": "BAD_REQUEST"}}
+            return self._count("answered", (200, {"errors": [error]}))
+        tariff, fragments = Tariff(load_schema()), document.fragments
+        requested = tariff.requested(operation, fragments, variables)
+        if requested > MOST_POINTS:
+            text = (
+                f"Query cost is {requested}, which exceeds the single query max cost limit ({MOST_POINTS})."
+            )
+            error = {"message": text, "extensions": {"code": "MAX_COST_EXCEEDED", "cost": requested,
+                     "maxCost": MOST_POINTS, "documentation": _DOCUMENTATION}}  # fmt: skip
+            return self._count("too_dear", (200, {"errors": [error]}))
+        if not self.bucket.take(requested):
+            return self._throttle(requested)
+        data, errors = self.api.execute(document, operation, variables, now)
+        if data is None and not any("path" in error for error in errors):
+            self.bucket.give_back(requested)
+            return self._count("answered", (200, {"errors": errors}))
+        if self.stock.replayed:
+            self.counts["replayed"] = self.stock.replayed
+        actual = tariff.actual(operation, fragments, variables, data) if data else requested
+        self.bucket.give_back(requested - actual)
+        body: dict[str, Any] = {"data": data, "extensions": self.bucket.cost(requested, actual)}
+        return self._count("answered", (200, body | ({"errors": errors} if errors else {})))
+
+    def _throttle(self, points: int) -> Answer:
+        code = {"code": "THROTTLED", "documentation": _DOCUMENTATION}
+        body = {"errors": [{"message": "Throttled", "extensions": code}]}
+        return self._count("throttled", (200, body | {"extensions": self.bucket.cost(points, None)}))
+
+    def _hear(self, topic: str, body: dict[str, Any], now: str) -> None:
+        """A webhook was sent; that it arrived anywhere is not said."""
+        kind, _, what = topic.partition("/")
+        if kind in (kinds.FULFILLMENT_ORDERS, kinds.RETURNS):
+            return  # it tells a part: the whole is given under the kind's own name
+        if topic == "inventory_levels/disconnect":
+            self._hold_levels(topic, [body | {"available": None}], now)
+        elif kind == kinds.LEVELS:
+            self._hold_levels(topic, [body], now)
+        elif topic == "shop/update":
+            self.records.shop = body
+        elif kind in kinds.KINDS and what == "delete":
+            self.records.drop(kind, int(body["id"]))
+        elif kind in kinds.KINDS:
+            self.records.feed(kind, [body])
+
+    def _sell(self, topic: str, body: dict[str, Any]) -> None:
+        """The shop's own stock moves as Shopify's does: by an order's lines, and by what a refund restocks.
+
+        A line's item is known by its variant, of a product that was given before.
+        """
+        if topic.startswith("orders/") and topic not in ("orders/delete", "orders/edited"):
+            at = instant(body.get("updated_at")) or utc_text(utc_now())
+            for line in body.get("line_items") or ():
+                item = self.records.items_of_variants.get(int(line.get("variant_id") or 0))
+                place = self.stock.find_place(item, body.get("location_id")) if item else None
+                if place:
+                    is_open = body.get("location_id") is None
+                    self.stock.sell(int(line["id"]), place, int(line["quantity"]), at, is_open=is_open)
+        elif topic == "refunds/create":
+            at = instant(body.get("created_at")) or utc_text(utc_now())
+            for line in body.get("refund_line_items") or ():
+                if line.get("restock_type") in ("return", "cancel") and line.get("location_id"):
+                    self.stock.restock(
+                        int(line["id"]), int(line["line_item_id"]), int(line["location_id"]),
+                        int(line["quantity"]), at,
+                    )  # fmt: skip
+
+    def _hold_levels(self, name: str, levels: Iterable[dict[str, Any]], now: str) -> None:
+        for level in levels:
+            try:
+                place = (int(level["inventory_item_id"]), int(level["location_id"]))
+                available = level["available"]
+            except KeyError as missing:
+                raise ControlInvalid(f"{name} needs {missing} in every entry") from None
+            at = instant(level.get("updated_at"))
+            if at is None or at >= self.stock.changed_at.get(place, ""):
+                self.stock.hold(place, None if available is None else int(available), at or now)
+
+    def _count(self, outcome: str, answer: Answer) -> Answer:
+        self.counts[outcome] = self.counts.get(outcome, 0) + 1
+        return answer

@@ -1,0 +1,233 @@
+"""Stock of one shop of the sandbox: levels, every change ever made to them, every idempotency key ever used.
+
+The behaviour is ours, after the descriptions of ``inventorySetQuantities`` in the 2026-07 schema.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from services.sandbox.faults import ControlInvalid, Faults
+from services.sandbox.shopify.values import Node, gid, id_of, utc_text
+
+MOST_QUANTITIES = 250
+MOST_PIECES = 1_000_000_000
+REASONS = frozenset(
+    ("correction", "cycle_count_available", "damaged", "movement_canceled", "movement_created",
+     "movement_received", "movement_updated", "other", "promotion", "quality_control", "received",
+     "reservation_created", "reservation_deleted", "reservation_updated", "restock", "safety_stock",
+     "shrinkage"),
+)  # fmt: skip
+
+Place = tuple[int, int]
+"""(inventory item id, location id)."""
+
+
+class InputRefused(Exception):
+    """The call is refused as a whole, with a GraphQL error instead of user errors."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(slots=True)
+class _Attempt:
+    fingerprint: bytes
+    payload: Node
+    refused: bool
+
+
+@dataclass
+class Stock:
+    """Levels by (inventory item id, location id). A level never heard of starts at the quantity expected of
+    it, unless ``is_strict``: then it is not stocked there."""
+
+    domain: str
+    faults: Faults
+    levels: dict[Place, int] = field(default_factory=dict)
+    changed_at: dict[Place, str] = field(default_factory=dict)
+    locations_of: dict[int, set[int]] = field(default_factory=dict)
+    """Where each item is stocked."""
+    items_at: dict[int, set[int]] = field(default_factory=dict)
+    log: list[dict[str, Any]] = field(default_factory=list)
+    attempts: dict[str, _Attempt] = field(default_factory=dict)
+    running: set[str] = field(default_factory=set)
+    """Keys whose answer is still on its way."""
+    deleted_items: set[int] = field(default_factory=set)
+    committed: dict[Place, int] = field(default_factory=dict)
+    """Pieces that open orders hold: on hand, and not available."""
+    sold: dict[int, tuple[Place, int]] = field(default_factory=dict)
+    """What each line of an order took, by its id."""
+    restocked: set[int] = field(default_factory=set)
+    """Lines of refunds whose pieces are back."""
+    is_strict: bool = False
+    replayed: int = 0
+
+    def hold(self, place: Place, available: int | None, at: str) -> None:
+        """The level is ``available`` since ``at``; None: the item is not stocked there any more."""
+        if available is None:
+            self.levels.pop(place, None)
+            self.changed_at.pop(place, None)
+            self.locations_of.get(place[0], set()).discard(place[1])
+            self.items_at.get(place[1], set()).discard(place[0])
+        else:
+            self.levels[place] = available
+            self.changed_at[place] = at
+            self.locations_of.setdefault(place[0], set()).add(place[1])
+            self.items_at.setdefault(place[1], set()).add(place[0])
+
+    def on_hand(self, place: Place) -> int:
+        """Return the pieces that lie there: available and committed."""
+        return self.levels[place] + self.committed.get(place, 0)
+
+    def find_place(self, item: int, location: int | None) -> Place | None:
+        """Return where ``item`` is sold from: ``location``, else the first that stocks it; None: nowhere."""
+        stocked = sorted(self.locations_of.get(item, ()))
+        chosen = location if location in stocked or not stocked else stocked[0]
+        return (item, chosen) if chosen in stocked and chosen is not None else None
+
+    def sell(self, line_id: int, place: Place, quantity: int, at: str, *, is_open: bool) -> None:
+        """The line has taken ``quantity`` pieces, whatever it took before; ``is_open``: still there."""
+        place, before = self.sold.get(line_id, (place, 0))
+        if place in self.levels and quantity != before:
+            self.hold(place, self.levels[place] - (quantity - before), at)
+            if is_open:
+                self.committed[place] = self.committed.get(place, 0) + quantity - before
+        self.sold[line_id] = (place, quantity)
+
+    def restock(self, refund_line_id: int, line_id: int, location: int, quantity: int, at: str) -> None:
+        """Pieces of a sold line are back at ``location``, once."""
+        if refund_line_id in self.restocked or line_id not in self.sold:
+            return
+        self.restocked.add(refund_line_id)
+        place = (self.sold[line_id][0][0], location)
+        if place in self.levels:
+            self.hold(place, self.levels[place] + quantity, at)
+            if place in self.committed:
+                self.committed[place] = max(self.committed[place] - quantity, 0)
+
+    def set_quantities(self, asked: dict[str, Any], key: str, now: datetime) -> Node:
+        """Return the payload of ``inventorySetQuantities``: all quantities changed, or none.
+
+        The same ``key`` with the same values gets the same answer again and changes nothing. Raises
+        ``InputRefused`` where Shopify answers with an error of the whole call.
+        """
+        quantities = asked.get("quantities") or []
+        if not key:
+            raise InputRefused("The @idempotent directive is required for this mutation", "BAD_REQUEST")
+        if len(quantities) > MOST_QUANTITIES:
+            most = f"The input array size of {len(quantities)} is greater than the maximum allowed of 250."
+            raise InputRefused(most, "MAX_INPUT_SIZE_EXCEEDED")
+        if any("changeFromQuantity" not in entry for entry in quantities):
+            raise InputRefused("changeFromQuantity must be given, if only as null", "INVALID_VARIABLE")
+
+        fingerprint = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+        earlier = self.attempts.get(key)
+        if earlier is None:
+            payload = self._apply(asked, key, now)
+            self.attempts[key] = _Attempt(fingerprint, payload, bool(payload["userErrors"]))
+            return payload
+        if earlier.fingerprint != fingerprint:
+            return _refusal("IDEMPOTENCY_KEY_PARAMETER_MISMATCH", None, "The key was used with other values")
+        if key in self.running:
+            return _refusal("IDEMPOTENCY_CONCURRENT_REQUEST", None, "A request with this key is running")
+        if earlier.refused:
+            return _refusal("IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED", None, "Retry with a new idempotency key")
+        self.replayed += 1
+        return earlier.payload
+
+    def _apply(self, asked: dict[str, Any], key: str, now: datetime) -> Node:
+        errors = list(_refuse_header(asked))
+        changes: dict[Place, tuple[int, int]] = {}
+        for index, entry in enumerate(asked.get("quantities") or []):
+            path = ["input", "quantities", str(index)]
+            try:
+                item = id_of(entry["inventoryItemId"], "InventoryItem")
+            except ControlInvalid as wrong:
+                errors.append(_error("INVALID_INVENTORY_ITEM", [*path, "inventoryItemId"], str(wrong)))
+                continue
+            try:
+                place = (item, id_of(entry["locationId"], "Location"))
+            except ControlInvalid as wrong:
+                errors.append(_error("INVALID_LOCATION", [*path, "locationId"], str(wrong)))
+                continue
+            fault = self._find_fault(place, entry, path)
+            if fault is None and place in changes:
+                twice = "The same item and location are given twice."
+                fault = _error("NO_DUPLICATE_INVENTORY_ITEM_ID_GROUP_ID_PAIR", path, twice)
+            if fault is not None:
+                errors.append(fault)
+            else:
+                changes[place] = (self._held(place, entry), entry["quantity"])
+        if errors:
+            return {"inventoryAdjustmentGroup": None, "userErrors": errors}
+        return self._change(changes, asked, key, utc_text(now))
+
+    def _find_fault(self, place: Place, entry: Node, path: list[str]) -> Node | None:
+        quantity, expected = entry["quantity"], entry["changeFromQuantity"]
+        if place[0] in self.deleted_items:
+            return _error("INVALID_INVENTORY_ITEM", [*path, "inventoryItemId"], "There is no such item.")
+        if self.is_strict and place not in self.levels:
+            away = "The item is not stocked at the location."
+            return _error("ITEM_NOT_STOCKED_AT_LOCATION", [*path, "locationId"], away)
+        if quantity > MOST_PIECES:
+            return _error("INVALID_QUANTITY_TOO_HIGH", [*path, "quantity"], "Beyond 1,000,000,000")
+        if quantity < -MOST_PIECES:
+            return _error("INVALID_QUANTITY_TOO_LOW", [*path, "quantity"], "Beyond -1,000,000,000")
+        if expected is not None and (expected != self._held(place, entry) or self.faults.take_stale()):
+            moved = "The changeFromQuantity argument no longer matches the persisted quantity."
+            return _error("CHANGE_FROM_QUANTITY_STALE", [*path, "changeFromQuantity"], moved)
+        return None
+
+    def _held(self, place: Place, entry: Node) -> int:
+        expected = entry["changeFromQuantity"]
+        return self.levels.get(place, expected if expected is not None else 0)
+
+    def _change(self, changes: dict[Place, tuple[int, int]], asked: Node, key: str, at: str) -> Node:
+        for (item, location), (held, quantity) in changes.items():
+            self.hold((item, location), quantity, at)
+            self.log.append(
+                {
+                    "shop": self.domain,
+                    "idempotency_key": key,
+                    "reference": asked.get("referenceDocumentUri"),
+                    "inventory_item_id": item,
+                    "location_id": location,
+                    "from": held,
+                    "to": quantity,
+                    "at": at,
+                }
+            )
+        group = {
+            "__typename": "InventoryAdjustmentGroup",
+            "id": gid("InventoryAdjustmentGroup", len(self.log)),
+            "createdAt": at,
+            "reason": asked.get("reason", ""),
+            "referenceDocumentUri": asked.get("referenceDocumentUri"),
+            "_changes": changes,
+        }
+        return {"inventoryAdjustmentGroup": group, "userErrors": []}
+
+
+def _refuse_header(asked: Node) -> list[Node]:
+    errors = []
+    if asked.get("name", "available") not in ("available", "on_hand"):
+        errors.append(_error("INVALID_NAME", ["input", "name"], "available or on_hand"))
+    if asked.get("reason", "correction") not in REASONS:
+        errors.append(_error("INVALID_REASON", ["input", "reason"], "The reason is not one of Shopify's."))
+    reference = asked.get("referenceDocumentUri")
+    if reference is not None and "://" not in reference:
+        wrong = "The reference document URI is not a URI."
+        errors.append(_error("INVALID_REFERENCE_DOCUMENT", ["input", "referenceDocumentUri"], wrong))
+    return errors
+
+
+def _error(code: str, field_path: list[str] | None, message: str) -> Node:
+    return {"code": code, "field": field_path, "message": message}
+
+
+def _refusal(code: str, field_path: list[str] | None, message: str) -> Node:
+    return {"inventoryAdjustmentGroup": None, "userErrors": [_error(code, field_path, message)]}

@@ -1,0 +1,146 @@
+"""Everything the sandbox holds, in memory, behind one lock."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from services.sandbox.faults import HTML, ControlInvalid, Faults
+from services.sandbox.shopify.shop import ShopifyShop
+from services.sandbox.stripe.account import StripeAccount, refuse_key
+
+VERSIONS = ("2026-04", "2026-07", "2026-10", "unstable")
+"""The Admin API's versions that there are; the sandbox makes no difference between them."""
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes back to a caller, and how. ``sent`` is called once it went out or got lost."""
+
+    status: int
+    body: dict[str, Any] | str
+    slow_seconds: float = 0.0
+    is_lost: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    sent: Callable[[], None] = _nothing
+
+
+class World:
+    """Shops by domain and Stripe accounts by key; each appears when it is first spoken of."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._shops: dict[str, ShopifyShop] = {}
+        self._accounts: dict[str, StripeAccount] = {}
+
+    def control(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Change a shop (``shop``: its domain) or an account (``stripe_key``); ``reset`` forgets all."""
+        with self._lock:
+            if asked.get("reset"):
+                self._shops.clear()
+                self._accounts.clear()
+            elif "shop" in asked:
+                self._shop(str(asked["shop"])).control(asked)
+            elif "stripe_key" in asked:
+                self._account(str(asked["stripe_key"])).control(asked)
+            else:
+                raise ControlInvalid("name a shop (its domain), a stripe_key, or reset")
+        return {"status": "ok"}
+
+    def ask_shopify(
+        self, domain: str, token: str, request: dict[str, Any], now: datetime, version: str = VERSIONS[0]
+    ) -> Reply:
+        """Answer one Admin GraphQL request."""
+        if version not in VERSIONS:
+            return Reply(404, {"errors": "Not Found"})
+        with self._lock:
+            shop = self._shop(domain)
+            status, body = shop.answer(token, request, now)
+            return _spoil(status, body, shop.faults, sent=self._hold_keys(shop, request))
+
+    def refresh_shopify_token(self, domain: str, asked: dict[str, Any]) -> Reply:
+        """Answer POST /admin/oauth/access_token."""
+        with self._lock:
+            shop = self._shop(domain)
+            return _spoil(*shop.refresh_token(asked), shop.faults)
+
+    def ask_stripe(self, key: str, path: str, question: Sequence[tuple[str, str]]) -> Reply:
+        """Answer GET ``path`` ("/v1/charges"). A test key nobody spoke of is an empty account."""
+        with self._lock:
+            if key not in self._accounts and not key.startswith(("sk_test_", "rk_test_")):
+                return Reply(*refuse_key(key), headers={"Request-Id": "req_sandbox_0"})
+            account = self._account(key)
+            headers = {"Request-Id": f"req_sandbox_{next(account.requests)}"}
+            status, body = account.answer(path, question)
+            return _spoil(status, body, account.faults, headers=headers)
+
+    def log(self, domain: str = "") -> dict[str, Any]:
+        """Return every applied change in order, of one shop or shop by shop."""
+        with self._lock:
+            shops = [self._shop(domain)] if domain else list(self._shops.values())
+            return {"changes": [change for shop in shops for change in shop.log]}
+
+    def state(self) -> dict[str, Any]:
+        """Return levels, counters and faults of every shop, and the size of every account."""
+        with self._lock:
+            return {
+                "shops": {domain: _describe(shop) for domain, shop in self._shops.items()},
+                "stripe_accounts": [account.size for account in self._accounts.values()],
+            }
+
+    def _hold_keys(self, shop: ShopifyShop, request: dict[str, Any]) -> Callable[[], None]:
+        """Until a slow answer went out, its idempotency key counts as being in use."""
+        key = (request.get("variables") or {}).get("key")
+        if not shop.faults.slow_seconds or not isinstance(key, str) or key in shop.stock.running:
+            return _nothing
+        shop.stock.running.add(key)
+
+        def let_go() -> None:
+            with self._lock:
+                shop.stock.running.discard(key)
+
+        return let_go
+
+    def _shop(self, domain: str) -> ShopifyShop:
+        if domain not in self._shops:
+            self._shops[domain] = ShopifyShop(domain, self._clock)
+        return self._shops[domain]
+
+    def _account(self, key: str) -> StripeAccount:
+        return self._accounts.setdefault(key, StripeAccount(key))
+
+
+def _spoil(
+    status: int,
+    body: dict[str, Any],
+    faults: Faults,
+    *,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    sent: Callable[[], None] = _nothing,
+) -> Reply:
+    """Return the answer as its caller gets it: on time or not, as it is, as HTML, or not at all."""
+    if status != 200:
+        told = dict(headers) | ({"Retry-After": "2.0"} if status == 429 else {}) | faults.fail_headers
+        return Reply(status, body, faults.slow_seconds, headers=told, sent=sent)
+    is_refused = "errors" in body and "data" not in body
+    is_lost = not is_refused and faults.take_drop()
+    said = HTML if not is_refused and not is_lost and faults.take_html() else body
+    return Reply(status, said, faults.slow_seconds, is_lost, headers, sent)
+
+
+def _describe(shop: ShopifyShop) -> dict[str, Any]:
+    levels = [
+        {"inventory_item_id": item, "location_id": location, "available": available}
+        for (item, location), available in shop.levels.items()
+    ]
+    faults = {"failed": shop.faults.failed, "dropped": shop.faults.dropped}
+    tokens = {"token_asked": shop.tokens.asked}
+    return {"levels": levels, "changes": len(shop.log), "counts": shop.counts | faults | tokens}

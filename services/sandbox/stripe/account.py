@@ -1,0 +1,201 @@
+"""One Stripe account of the sandbox: objects and events that were put there, answered as Stripe does."""
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from services.sandbox.faults import ControlInvalid, Faults
+from services.sandbox.stripe.balance import entries_of, in_payout
+from services.sandbox.stripe.lists import Object, Question, QuestionInvalid, page_of, read_question
+
+Answer = tuple[int, dict[str, Any]]
+
+KINDS = MappingProxyType(
+    {
+        "charge": "charges",
+        "refund": "refunds",
+        "dispute": "disputes",
+        "payout": "payouts",
+        "payment_intent": "payment_intents",
+        "balance_transaction": "balance_transactions",
+        "event": "events",
+    }
+)
+"""Where objects of a kind are listed, by the name each calls itself."""
+
+_NEEDED = MappingProxyType(
+    {
+        "events": ("id", "type", "created", "data"),
+        "balance_transactions": ("id", "amount", "created", "source"),
+    }
+)
+
+
+@dataclass
+class StripeAccount:
+    """Objects by list and id, and faults on demand."""
+
+    key: str
+    held: dict[str, dict[str, Object]] = field(default_factory=lambda: {name: {} for name in KINDS.values()})
+    by_url: dict[str, Object] = field(default_factory=dict)
+    """What thin events and the second version of the API point to, and these events themselves."""
+    told_at: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """How new the state of an object is that an event told."""
+    fees: dict[str, int] = field(default_factory=dict)
+    given: dict[str, Object] = field(default_factory=dict)
+    """Balance transactions that were put there, which stay as they are."""
+    faults: Faults = field(default_factory=Faults)
+    counts: dict[str, int] = field(default_factory=dict)
+    requests: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def size(self) -> int:
+        """How many charges there are."""
+        return len(self.held["charges"])
+
+    def control(self, asked: dict[str, Any]) -> None:
+        """Put objects there (by the name of their list), hear ``events``, drop ``forget`` ids, set faults.
+
+        ``fees`` are fees by the id of what they are for, ``objects`` are objects by their path. An event
+        is listed, and what it tells of has the newest state that any event told.
+        """
+        self.fees |= {str(name): int(fee) for name, fee in asked.get("fees", {}).items()}
+        for name in KINDS.values():
+            for one in asked.get(name, ()):
+                self._check(name, one)
+                if name == "events":
+                    self._hear(one)
+                else:
+                    self._hold(name, one)
+        for path, one in asked.get("objects", {}).items():
+            self.by_url[str(path)] = one
+        for own in asked.get("forget", ()):
+            self._forget(str(own))
+        self.faults.set(asked)
+
+    def answer(self, path: str, question: Question) -> Answer:
+        """Return (HTTP status, body) of a GET."""
+        failure = self.faults.take_failure()
+        if failure:
+            kind = "rate_limit" if failure == 429 else "api_error"
+            return failure, _error(kind, f"sandbox fault {failure}", code=kind)
+        self.counts[path] = self.counts.get(path, 0) + 1
+        if path in self.by_url:
+            return 200, self.by_url[path]
+        version, _, rest = path.lstrip("/").partition("/")
+        name, _, own = rest.partition("/")
+        if version == "v2":
+            return 404, {"error": {"code": "not_found", "message": f"Nothing was found at {path}."}}
+        if version != "v1" or name not in self.held:
+            wrong = f"Unrecognized request URL (GET: {path})."
+            return 404, _error("invalid_request_error", wrong)
+        try:
+            return self._get(name, own, question) if own else self._list(name, question)
+        except QuestionInvalid as invalid:
+            return 400, _error("invalid_request_error", str(invalid), invalid.code, invalid.param)
+
+    def _list(self, name: str, question: Question) -> Answer:
+        asked, many = read_question(name, question)
+        objects: Iterable[Object] = self.held[name].values()
+        if asked.get("payout"):
+            payout = self.held["payouts"].get(asked["payout"])
+            if payout is None:
+                raise QuestionInvalid(f"No such payout: '{asked['payout']}'", "resource_missing", "payout")
+            objects = in_payout(payout, self.held["payouts"].values(), objects)
+        page = page_of(name, objects, question)
+        expand = [path.removeprefix("data.") for path in many.get("expand", ()) if path.startswith("data.")]
+        return 200, page | {"data": [self._expand(one, expand) for one in page["data"]]}
+
+    def _get(self, name: str, own: str, question: Question) -> Answer:
+        one = self.held[name].get(own)
+        if one is None:
+            missing = f"No such {name[:-1]}: '{own}'"
+            return 404, _error("invalid_request_error", missing, "resource_missing", "id")
+        return 200, self._expand(one, [value for asked, value in question if asked.startswith("expand")])
+
+    def _expand(self, one: Object, fields: list[str]) -> Object:
+        found = {name: self._find(one.get(name)) for name in fields}
+        return one | {name: whole for name, whole in found.items() if whole is not None}
+
+    def _find(self, own: object) -> Object | None:
+        return next((held[own] for held in self.held.values() if isinstance(own, str) and own in held), None)
+
+    def _hear(self, event: Object) -> None:
+        if event.get("object") == "v2.core.event":
+            self.by_url[f"/v2/core/events/{event['id']}"] = event
+            return
+        self.held["events"][event["id"]] = {"object": "event"} | event
+        subject = event["data"]["object"]
+        name = KINDS.get(str(subject.get("object")))
+        if name is None or name == "events" or "id" not in subject:
+            return
+        newness = (int(event["created"]), int(subject.get("amount_refunded") or 0))
+        if newness >= self.told_at.get(subject["id"], (0, 0)):
+            self.told_at[subject["id"]] = newness
+            self._hold(name, subject)
+
+    def _hold(self, name: str, one: Object) -> None:
+        whole = _fill(name, one)
+        expanded = whole.get("balance_transaction")
+        if isinstance(expanded, dict):
+            self.given[expanded["id"]] = expanded
+            whole["balance_transaction"] = expanded["id"]
+        if name == "balance_transactions":
+            self.given[whole["id"]] = whole
+        self.held[name][whole["id"]] = whole
+        entries = entries_of(whole, self.fees.get(whole["id"]))
+        for entry in entries:
+            self.held["balance_transactions"][entry["id"]] = entry
+        if entries and name != "disputes" and not whole.get("balance_transaction"):
+            whole["balance_transaction"] = entries[0]["id"]
+        if name == "disputes" and not whole.get("balance_transactions"):
+            whole["balance_transactions"] = entries
+        self.held["balance_transactions"] |= self.given
+
+    def _forget(self, own: str) -> None:
+        for held in self.held.values():
+            held.pop(own, None)
+        entries = self.held["balance_transactions"]
+        for entry in [one for one in entries.values() if one.get("source") == own]:
+            del entries[entry["id"]]
+            self.given.pop(entry["id"], None)
+
+    def _check(self, name: str, one: Object) -> None:
+        is_thin = one.get("object") == "v2.core.event"
+        for needed in ("id",) if is_thin else _NEEDED.get(name, ("id", "amount", "currency", "created")):
+            if needed not in one:
+                raise ControlInvalid(f"{name} needs {needed!r} in every entry")
+
+
+def refuse_key(key: str) -> Answer:
+    """Return Stripe's answer to a key it does not know."""
+    if not key:
+        return 401, _error("invalid_request_error", "You did not provide an API key.")
+    return 401, _error("invalid_request_error", f"Invalid API Key provided: {key[:8]}****{key[-4:]}")
+
+
+def _fill(name: str, one: Object) -> Object:
+    """Return ``one`` with what its list always has; a failed charge is neither paid nor captured."""
+    usual: Object = {"object": name[:-1], "livemode": False, "metadata": {}}
+    if name == "charges":
+        status = one.get("status", "succeeded")
+        paid = status == "succeeded"
+        usual |= {
+            "amount_captured": one["amount"] if paid else 0,
+            "amount_refunded": 0,
+            "captured": paid,
+            "paid": paid,
+            "refunded": False,
+            "status": status,
+        }
+    whole = usual | one
+    return whole | ({"currency": str(one["currency"]).lower()} if "currency" in one else {})
+
+
+def _error(kind: str, message: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
+    said: dict[str, Any] = {"type": kind, "code": code, "message": message}
+    if code and code not in ("rate_limit", "api_error"):
+        said["doc_url"] = f"https://docs.stripe.com/error-codes/{code.replace('_', '-')}"
+    return {"error": said | ({"param": param} if param else {})}

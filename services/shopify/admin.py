@@ -1,0 +1,131 @@
+"""How a shop's Admin API is reached: its domain, a token that is good, and where to send."""
+
+from collections.abc import Callable, Collection
+from datetime import datetime
+from functools import cache, partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import Connection
+
+from services.core.clock import utc_now
+from services.core.crypto import SealBroken
+from services.core.db import transaction
+from services.core.errors import Misconfigured
+from services.core.pg_arrays import int_array
+from services.core.settings import get_settings
+from services.shops.secrets import find_secrets
+from services.shops.tokens import get_shopify_token, is_due
+
+if TYPE_CHECKING:
+    import httpx
+
+    from services.providers.shopify_admin import ShopifyAdmin
+
+_FIND_SHOPS = """
+select s.shop_id, s.shopify_domain, c.token_expires_at
+  from shop_config s left join connections c on c.shop_id = s.shop_id and c.provider = 'shopify'
+ where s.shop_id = any(%(shop_id)s::int[])
+"""
+
+
+class Access(NamedTuple):
+    """What it takes to call a shop. The token may be due for its refresh: ``open_access`` sees to it."""
+
+    shop_id: int
+    domain: str
+    token: str
+    token_expires_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        return f"Access(shop_id={self.shop_id}, domain={self.domain!r})"
+
+
+def open_admin(shop_id: int) -> "ShopifyAdmin":
+    """Return the Admin API of the shop, or the sandbox's where ``SHOPIFY_API_BASE`` says so.
+
+    No transaction is held when this returns, and none must be held when it is called: a token that is
+    about to expire is refreshed at Shopify. Raises ``Misconfigured`` with what must be mended.
+    """
+    with transaction() as tx:
+        access = find_access(tx, [shop_id])[shop_id]
+    if isinstance(access, Misconfigured):
+        raise access
+    return open_access(access)
+
+
+def open_access(access: Access) -> "ShopifyAdmin":
+    """Return the Admin API that ``access`` opens; see ``open_admin``."""
+    now = utc_now()
+    if is_due(access.token_expires_at, now):
+        access = access._replace(token=get_shopify_token(access.shop_id, now))
+    return open_stored(access, partial(renew_token, access.shop_id))
+
+
+def open_stored(access: Access, renew: Callable[[str], str]) -> "ShopifyAdmin":
+    """Return the Admin API with the stored token, whatever its age; ``renew`` is called where it gets 401."""
+    # Loaded where it is used: every worker knows this module, and few of them call Shopify.
+    from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
+
+    base_url = admin_base_url(access.domain, get_settings().shopify_api_base)
+    return ShopifyAdmin(_http(), base_url, access.token, renew)
+
+
+def find_access(tx: Connection, shop_ids: Collection[int]) -> dict[int, Access | Misconfigured]:
+    """Return how to reach each of the shops, or what must be mended before anyone can. Two queries."""
+    shops = {r[0]: r for r in tx.exec_driver_sql(_FIND_SHOPS, {"shop_id": int_array(shop_ids)})}
+    tokens = find_secrets(tx, [(shop_id, "shopify-token") for shop_id in shop_ids])
+    found: dict[int, Access | Misconfigured] = {}
+    for shop_id in shop_ids:
+        token = tokens.get((shop_id, "shopify-token"))
+        _, domain, expires_at = shops.get(shop_id, (shop_id, "", None))
+        if not domain:
+            found[shop_id] = Misconfigured(
+                "shopify.no_domain",
+                "the shop has no shopify_domain: `fleet shops set SHOP --shopify-domain NAME.myshopify.com`, "
+                "then requeue",
+            )
+        elif isinstance(token, SealBroken):
+            found[shop_id] = Misconfigured(
+                "shopify.token_unreadable", f"the shop's shopify-token does not open: {token}"
+            )
+        elif token is None:
+            found[shop_id] = Misconfigured(
+                "shopify.no_token",
+                "the shop has no shopify-token: record its Admin API token, then requeue this",
+            )
+        else:
+            found[shop_id] = Access(shop_id, domain, token, expires_at)
+    return found
+
+
+def read_domain(shop_id: int, domain: str) -> str:
+    """Return what Shopify calls the shop that ``domain`` reaches with the shop's token; "" without a token.
+
+    Nothing is stored, and a token that ``domain`` refuses is not renewed: it may be another shop's. Raises a
+    ``WorkError`` where Shopify does not say.
+    """
+    from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
+
+    with transaction() as tx:
+        access = find_access(tx, [shop_id])[shop_id]
+        token = find_secrets(tx, [(shop_id, "shopify-token")]).get((shop_id, "shopify-token"), "")
+    if isinstance(token, SealBroken):
+        raise Misconfigured("shopify.token_unreadable", f"the shop's shopify-token does not open: {token}")
+    if not token:
+        return ""
+    if isinstance(access, Access) and is_due(access.token_expires_at, utc_now()):
+        token = get_shopify_token(shop_id, utc_now())
+    return ShopifyAdmin(_http(), admin_base_url(domain, get_settings().shopify_api_base), token).get_domain()
+
+
+def renew_token(shop_id: int, refused: str) -> str:
+    """Return another token than the ``refused`` one; see ``get_shopify_token``."""
+    return get_shopify_token(shop_id, utc_now(), refused=refused)
+
+
+@cache
+def _http() -> "httpx.Client":
+    """One pool of connections a process, made at first use: after the fork."""
+    import httpx
+
+    return httpx.Client()

@@ -1,0 +1,157 @@
+"""Reading what Shopify's bodies have in common: money that may be absent, ids that may be, places. Pure."""
+
+import unicodedata
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from math import isfinite
+from types import MappingProxyType
+from typing import Any, TypeGuard
+
+from services.core.fields import Unreadable, as_id, as_money, find_text, read_id, read_instant, read_list
+from services.core.money import MoneyInvalid, format_minor, round_to_minor, to_minor
+from services.ledger.work import WorkItem
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def find_money(source: Mapping[str, Any], name: str, currency: str) -> int | None:
+    """Return the field, a decimal string, in minor units of ``currency``; None when absent or null."""
+    value = source.get(name)
+    return None if value is None else as_money(value, name, currency)
+
+
+def take_money(value: object, name: str, currency: str, doubts: list[str]) -> int:
+    """Return ``value`` in minor units of ``currency``, also where it is not the exact text it should be.
+
+    A JSON number counts as its shortest text, and more decimals than the currency has are rounded half away
+    from zero; a line of ``doubts`` names either. Anything else is ``Unreadable``.
+    """
+    try:
+        return to_minor(value, currency)  # type: ignore[arg-type] # it refuses what is not text
+    except MoneyInvalid as fault:
+        text = plain_number(value) if is_number(value) else value
+        try:
+            cents = round_to_minor(text, currency)  # type: ignore[arg-type] # it refuses what is not text
+        except MoneyInvalid:
+            raise Unreadable(name, value, f"an amount of money ({fault})") from None
+    doubts.append(f"{name} is {text!r}: {format_minor(cents, currency)} is recorded")
+    return cents
+
+
+def take_money_or_none(value: object, name: str, currency: str, doubts: list[str]) -> int | None:
+    """Return what ``take_money`` does; None when ``value`` is None."""
+    if value == "0.00":  # what most discounts and taxes are: spared the parsing, thousands of times a second
+        return 0
+    return None if value is None else take_money(value, name, currency, doubts)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Return whether ``value`` is a finite JSON number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def shop_money_or_none(bag: object, name: str, currency: str, doubts: list[str]) -> int | None:
+    """Return a money bag's amount in the shop's own currency; None where there is no such bag."""
+    money = bag.get("shop_money") if isinstance(bag, dict) else None
+    if not isinstance(money, dict):
+        return None
+    return take_money_or_none(money.get("amount"), f"{name}.shop_money.amount", currency, doubts)
+
+
+def take_shop_money(source: Mapping[str, Any], name: str, currency: str, doubts: list[str]) -> int:
+    """Return an amount in the shop's currency: its money bag's, else its own; 0 where there is neither.
+
+    The lines of a refund carry their money as a number, 89.99: its shortest text is the amount. Without any
+    currency there is no telling what the figures mean; Shopify states one.
+    """
+    if not currency:
+        return 0
+    in_bag = shop_money_or_none(source.get(f"{name}_set"), f"{name}_set", currency, doubts)
+    value = source.get(name)
+    if in_bag is not None or value is None:
+        return in_bag or 0
+    return take_money(plain_number(value) if is_number(value) else value, name, currency, doubts)
+
+
+def find_shop_currency(source: Mapping[str, Any], name: str) -> str:
+    """Return the shop's own currency as a money bag states it; empty where there is none."""
+    bag = find_object(source, name).get("shop_money")
+    return find_text(bag, "currency_code") if isinstance(bag, dict) else ""
+
+
+def find_object(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the field, a JSON object; an empty one when it is absent or something else."""
+    value = source.get(name)
+    return value if isinstance(value, dict) else _NOTHING
+
+
+def find_list(source: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the field, a list of objects; an empty one when it is absent, null or empty."""
+    return read_list(source, name) if source.get(name) else []
+
+
+def id_or_none(value: object, name: str) -> int | None:
+    """Return ``value`` as an id; None when it is None. Junk is ``Unreadable``."""
+    return None if value is None else as_id(value, name)
+
+
+def find_id(source: Mapping[str, Any], name: str) -> int | None:
+    """Return the field as ``id_or_none`` does."""
+    return id_or_none(source.get(name), name)
+
+
+_PROVINCES = MappingProxyType(
+    {
+        "alberta": "AB", "british columbia": "BC", "colombie-britannique": "BC", "manitoba": "MB",
+        "new brunswick": "NB", "nouveau-brunswick": "NB", "newfoundland and labrador": "NL",
+        "newfoundland": "NL", "terre-neuve-et-labrador": "NL", "northwest territories": "NT",
+        "territoires du nord-ouest": "NT", "nova scotia": "NS", "nouvelle-ecosse": "NS", "nunavut": "NU",
+        "ontario": "ON", "prince edward island": "PE", "ile-du-prince-edouard": "PE", "quebec": "QC",
+        "saskatchewan": "SK", "yukon": "YT", "yukon territory": "YT",
+    }
+)  # fmt: skip
+"""Canada's provinces by name, without accents: an address may lack the code."""
+
+
+def find_province(address: Mapping[str, Any]) -> str:
+    """Return where an address is, as ISO 3166-2 has it: ``CA-BC``; the country alone where that is all.
+
+    A province of Canada is known by its code or by its name, in English or French.
+    """
+    country = find_text(address, "country_code")
+    if not country and _plain(find_text(address, "country")) == "canada":
+        country = "CA"
+    province = find_text(address, "province_code")
+    if not province and country == "CA":
+        name = _plain(find_text(address, "province"))
+        province = _PROVINCES.get(name) or (name.upper() if name.upper() in _PROVINCES.values() else "")
+    return f"{country}-{province}" if country and province else country
+
+
+def _plain(name: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", name.strip().casefold())
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+
+
+def plain_number(value: float | str) -> str:
+    """Return a number's shortest text without an exponent: 0.05 is "0.05", 1e-05 is "0.00001"."""
+    return format(Decimal(repr(value) if isinstance(value, float) else str(value)), "f")
+
+
+def told_when(source: Mapping[str, Any], item: WorkItem, now: datetime) -> datetime:
+    """Return the body's ``updated_at``; where Shopify left it null, when the event tells it happened."""
+    return item.told_at(now) if source.get("updated_at") is None else read_instant(source, "updated_at")
+
+
+def read_gid(source: Mapping[str, Any], name: str) -> int:
+    """Return the field, an id or the global id that ends in it (``gid://shopify/Return/12``), as an id."""
+    value = source.get(name)
+    if isinstance(value, str) and (number := value.rpartition("/")[2]).isascii() and number.isdigit():
+        return read_id({name: int(number)}, name)
+    return read_id(source, name)
+
+
+def find_gid(source: Mapping[str, Any], name: str) -> int | None:
+    """Return the field as ``read_gid`` does; None when it is absent or null. Junk is ``Unreadable``."""
+    return None if source.get(name) is None else read_gid(source, name)

@@ -1,0 +1,124 @@
+"""What we take from a Shopify product: its title and status, and of its variants the sku. Pure."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from services.core.fields import (
+    Unreadable,
+    find_instant,
+    find_text,
+    read_id,
+    read_instant,
+    read_list,
+)
+from services.ledger.work import WorkItem
+from services.shopify.event_payload import read_event
+from services.shopify.merge import Row, Told
+from services.shopify.orders.audit_text import VariantState
+from services.shopify.stock.push_plan import Cause
+
+VariantKey = tuple[int, int]
+"""(shop, inventory item)."""
+
+
+class Product(NamedTuple):
+    """A product as one event told it. ``status`` is Shopify's: ``active``, ``draft``, ``archived``.
+
+    ``tags`` is Shopify's text, separated by commas.
+    """
+
+    updated_at: datetime
+    title: str
+    status: str
+    product_type: str = ""
+    tags: str = ""
+
+    @property
+    def version(self) -> tuple[Any, ...]:
+        """What makes one state newer; the texts only decide between states of one and the same second."""
+        return tuple(self)
+
+
+class Variant(NamedTuple):
+    """A variant as one event told it."""
+
+    shop_id: int
+    inventory_item_id: int
+    variant_id: int
+    product_id: int
+    sku: str
+    title: str
+    updated_at: datetime
+    cause: Cause
+    work_id: int
+
+    @property
+    def key(self) -> VariantKey:
+        """Which inventory item this is about."""
+        return (self.shop_id, self.inventory_item_id)
+
+    @property
+    def version(self) -> VariantState:
+        """What makes one state newer; the rest only decides between states of one and the same second."""
+        return (self.updated_at, self.sku, self.title, self.variant_id, self.product_id)
+
+
+class ProductTold(NamedTuple):
+    """What one event tells: of the product, and of those of its variants that have stock."""
+
+    product: Told[Product]
+    variants: list[Variant]
+
+
+def read_product(item: WorkItem, now: datetime) -> ProductTold:
+    """Return what ``item``'s event tells; raise ``Unreadable`` naming the field.
+
+    A deletion tells the id only.
+    """
+    source = read_event(item)
+    key = (item.shop_id, read_id(source, "id"))
+    if item.event_topic == "products/delete":
+        return ProductTold(Told(key, Row(None, item.told_at(now))), [])
+    title = find_text(source, "title")
+    cause = Cause(item.event_id, item.request_id)
+    told = [(place, one) for place, one in enumerate(read_list(source, "variants"))]
+    variants = [
+        _read_variant(item, key[1], one, place, title, cause)
+        for place, one in told
+        if one.get("inventory_item_id") is not None
+    ]
+    updated_at = find_instant(source, "updated_at") or max(
+        (variant.updated_at for variant in variants), default=item.told_at(now)
+    )
+    state = Product(
+        updated_at, title, find_text(source, "status"), find_text(source, "product_type"), _read_tags(source)
+    )
+    return ProductTold(Told(key, Row(state)), variants)
+
+
+def _read_tags(source: Mapping[str, Any]) -> str:
+    """Return the tags separated by commas; the Admin API has them as a list."""
+    tags = source.get("tags")
+    if isinstance(tags, list):
+        return ", ".join(tag.replace("\0", "") for tag in tags if isinstance(tag, str))
+    return find_text(source, "tags")
+
+
+def _read_variant(
+    item: WorkItem, product_id: int, variant: Mapping[str, Any], place: int, title: str, cause: Cause
+) -> Variant:
+    try:
+        return Variant(
+            shop_id=item.shop_id,
+            inventory_item_id=read_id(variant, "inventory_item_id"),
+            variant_id=read_id(variant, "id"),
+            product_id=product_id,
+            sku=find_text(variant, "sku"),
+            title=f"{title} / {own}" if (own := find_text(variant, "title")) else title,
+            updated_at=read_instant(variant, "updated_at"),
+            cause=cause,
+            work_id=item.id,
+        )
+    except Unreadable as fault:
+        raise fault.within(f"variants[{place}]") from None

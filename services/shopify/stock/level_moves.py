@@ -1,0 +1,204 @@
+"""Which movements belong to which level, and the figures of counted levels that follow from them.
+
+A movement belongs to the item of its variant. Its sku counts only where no variant of that number is recorded
+and no other item has the sku. Its location is the one that the body states (the counter, the place of a
+restock), else the assigned location of its order's fulfilment orders where they agree, else the only location
+that stocks the item. Until one of them is known the movement has no location and changes no figure.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+
+from services.core.pg_arrays import int_array, text_array
+from services.shopify.stock.levels import Level, LevelKey, Movement, Shift, level_arrays
+
+
+def _locate(item: str) -> str:
+    """Return the SQL that finds the location of the movement ``m`` of ``item`` where its body states none."""
+    return f"""
+    left join lateral (
+      select min(f.location_id) as location_id from fulfillment_orders f
+       where m.location_id is null and f.shop_id = m.shop_id and f.status <> 'cancelled'
+         and f.order_gid = 'gid://shopify/Order/' || m.order_id and f.order_gid <> ''
+      having count(distinct f.location_id) = 1
+    ) routed on true
+    left join lateral (
+      select min(o.location_id) as location_id from inventory_levels o
+       where o.shop_id = m.shop_id and o.inventory_item_id = {item} and o.disconnected_at is null
+      having count(*) = 1
+    ) sole on true"""  # noqa: S608 - the names are our own
+
+
+LOCATION = "coalesce(m.location_id, routed.location_id, sole.location_id)"
+
+
+def moves_of(line: str, since: str) -> str:
+    """Return the SQL of the movements of the item of ``line`` later than ``since``, with their location.
+
+    ``line`` is the alias of a row with ``shop_id``, ``inventory_item_id`` and ``sku``. The columns are
+    ``source``, ``delta``, ``at``, ``order_id`` and ``location_id``. Both names are our own text.
+    """
+    return f"""(
+  select m.source, m.delta, m.at, m.order_id, {LOCATION} as location_id
+    from (
+      select x.* from variants v
+        join stock_movements x on x.shop_id = v.shop_id and x.variant_id = v.variant_id
+       where v.shop_id = {line}.shop_id and v.inventory_item_id = {line}.inventory_item_id and x.at > {since}
+       union all
+      select x.* from stock_movements x
+       where x.shop_id = {line}.shop_id and x.sku = {line}.sku and {line}.sku <> '' and x.at > {since}
+         and not exists (
+           select from variants v where v.shop_id = x.shop_id and v.variant_id = x.variant_id)
+         and not exists (
+           select from inventory_levels o where o.shop_id = {line}.shop_id and o.sku = {line}.sku
+              and o.inventory_item_id <> {line}.inventory_item_id)
+    ) m {_locate(f"{line}.inventory_item_id")}
+)"""  # noqa: S608 - the names are our own
+
+
+LAST_MOVED_AT = """(select max(at) from (
+  (select x.at from variants v join stock_movements x on x.shop_id = v.shop_id and x.variant_id = v.variant_id
+    where v.shop_id = l.shop_id and v.inventory_item_id = l.inventory_item_id and x.at > l.counted_at
+    order by x.at desc limit 1)
+   union all
+  (select x.at from stock_movements x
+    where x.shop_id = l.shop_id and x.sku = l.sku and l.sku <> '' and x.at > l.counted_at
+    order by x.at desc limit 1)) last)"""
+"""When something last moved with the variant or the sku of the counted level ``l``, anywhere; or null.
+
+Of another item that has the same sku too: two probes of an index instead of a reading of all movements.
+"""
+
+# New movements change what the levels hold by what they are: nothing that moved before is read again.
+_APPLY = f"""
+with fresh as materialized (
+  select x.* from unnest(%(t_shop)s::int[], %(t_source)s::text[]) as t(shop_id, source)
+    join stock_movements x using (shop_id, source)
+), of_item as (
+  select f.*, v.inventory_item_id as item from fresh f
+    join variants v on v.shop_id = f.shop_id and v.variant_id = f.variant_id
+   union all
+  select f.*, b.item from fresh f
+   cross join lateral (
+     select min(o.inventory_item_id) as item from inventory_levels o
+      where o.shop_id = f.shop_id and o.sku = f.sku
+     having count(distinct o.inventory_item_id) = 1) b
+   where f.sku <> '' and not exists (
+     select from variants v where v.shop_id = f.shop_id and v.variant_id = f.variant_id)
+), moved as (
+  select k.shop_id, k.inventory_item_id, k.location_id, sum(m.delta)::int as delta,
+         string_agg(m.source, ' ') as sources
+    from of_item m {_locate("m.item")}
+    join inventory_levels k on k.shop_id = m.shop_id and k.inventory_item_id = m.item
+                           and k.location_id = {LOCATION} and k.counted_at < m.at
+   group by 1, 2, 3 having sum(m.delta) <> 0
+)
+update inventory_levels l set available = l.available + m.delta, changed_at = %(now)s
+  from moved m
+ where l.shop_id = m.shop_id and l.inventory_item_id = m.inventory_item_id and l.location_id = m.location_id
+returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.available - m.delta, l.available,
+          l.disconnected_at is null, m.sources
+"""  # noqa: S608
+
+
+_RECOUNT = f"""
+with touched as materialized (
+  select * from unnest(%(t_shop)s::int[], %(t_source)s::text[], %(t_sku)s::text[], %(t_variant)s::bigint[],
+                       %(t_new)s::int[]) as t(shop_id, source, sku, variant_id, is_new)
+), figure as materialized (
+  select l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.available as before,
+         l.counted_available + coalesce(moved.delta, 0) as after, moved.fresh, moved.fresh_delta
+    from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as k(shop_id, item, location)
+    join inventory_levels l on l.shop_id = k.shop_id and l.inventory_item_id = k.item
+                           and l.location_id = k.location
+    left join lateral (
+      select sum(m.delta)::int as delta,
+             string_agg(m.source, ' ') filter (where is_fresh) as fresh,
+             sum(m.delta) filter (where is_fresh) as fresh_delta
+        from (select n.*, n.source in (select source from touched where is_new = 1) as is_fresh
+                from {moves_of("l", "l.counted_at")} n where n.location_id = l.location_id) m
+    ) moved on true
+   where l.counted_at is not null
+)
+update inventory_levels l set available = f.after, changed_at = %(now)s
+  from figure f
+ where l.shop_id = f.shop_id and l.inventory_item_id = f.inventory_item_id and l.location_id = f.location_id
+   and f.before <> f.after
+returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, f.before, f.after, l.disconnected_at is null,
+          f.fresh, f.fresh_delta, (
+            select string_agg(t.source, ' ') from touched t
+              left join variants v on v.shop_id = t.shop_id and v.variant_id = t.variant_id
+             where t.shop_id = l.shop_id and (t.sku = l.sku or v.inventory_item_id = l.inventory_item_id))
+"""  # noqa: S608
+
+
+def recount_levels(
+    tx: Connection,
+    levels: Collection[LevelKey],
+    now: datetime,
+    touched: Sequence[Movement] = (),
+    new: Collection[tuple[int, str]] = (),
+) -> list[Shift]:
+    """Every counted level of ``levels`` is its count plus its movements since; return those that changed.
+
+    ``touched`` are the movements that a set wrote, changed or removed, and ``new`` the (shop, source) of
+    those that were not there before: the shifts name them. The caller holds the levels' rows.
+    """
+    if not levels:
+        return []
+    values: dict[str, Any] = {
+        "t_shop": int_array(m.shop_id for m in touched),
+        "t_source": text_array([m.source for m in touched]),
+        "t_sku": text_array([m.sku for m in touched]),
+        "t_variant": int_array(m.variant_id for m in touched),
+        "t_new": int_array(int((m.shop_id, m.source) in new) for m in touched),
+        "now": now,
+    }
+    return [_read_shift(row) for row in tx.exec_driver_sql(_RECOUNT, values | level_arrays(levels))]
+
+
+def apply_movements(tx: Connection, fresh: Sequence[Movement], now: datetime) -> list[Shift]:
+    """Counted levels have what ``fresh`` moved; return those that changed.
+
+    ``fresh`` were not there before. The caller holds the rows of the counted levels of their items.
+    """
+    values = {
+        "t_shop": int_array(m.shop_id for m in fresh),
+        "t_source": text_array([m.source for m in fresh]),
+        "now": now,
+    }
+    return [
+        Shift(Level(*row[:4]), row[4], row[5], row[7], is_on_shelf=row[6])
+        for row in tx.exec_driver_sql(_APPLY, values)
+    ]
+
+
+def _read_shift(row: Sequence[Any]) -> Shift:
+    level, before, after, is_on_shelf, fresh, fresh_delta, all_sources = Level(*row[:4]), *row[4:]
+    if fresh and fresh_delta == after - before:
+        return Shift(level, before, after, fresh, is_on_shelf=is_on_shelf)
+    return Shift(level, before, after, all_sources or "", True, is_on_shelf)
+
+
+_OWNED = """
+select shop_id, stock_owner from shop_config
+ where stock_owner <> 'shopify' and shop_id = any(%(shop_id)s::int[])
+"""
+
+
+class Owners(NamedTuple):
+    """Shops whose stock figures are not Shopify's: those that count here, and those that share a pool."""
+
+    counting: set[int]
+    pooling: set[int]
+
+
+def find_owners(tx: Connection, shops: Collection[int]) -> Owners:
+    """Return who owns the figures of ``shops``. Movements change counted levels, and no pool."""
+    owners = Owners(set(), set())
+    for shop_id, owner in tx.exec_driver_sql(_OWNED, {"shop_id": int_array(sorted(shops))}):
+        (owners.counting if owner == "shopfleet" else owners.pooling).add(shop_id)
+    return owners

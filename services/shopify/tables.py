@@ -1,0 +1,229 @@
+"""Customers, products and stock. Orders are in ``order_tables``."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from services.core.db import metadata
+
+_at = DateTime(timezone=True)
+_EMPTY = text("''")
+_ZERO = text("0")
+
+fulfillments = Table(
+    "fulfillments",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("fulfillment_id", BigInteger, primary_key=True),
+    Column("order_gid", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("shipment_status", Text, nullable=False, server_default=_EMPTY),
+    Column("location_id", BigInteger),
+    Column("quantity", Integer, nullable=False, server_default=_ZERO),
+    Column("fulfilled_at", _at, nullable=False),
+    Column("updated_at", _at, nullable=False),
+    Column("event_id", BigInteger),
+    Index("ix_fulfillments_order", "shop_id", "order_gid"),
+)
+
+# The one table of the storefront with a person in it: everything else knows a customer by number.
+customers = Table(
+    "customers",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("customer_id", BigInteger, primary_key=True),
+    Column("name", Text, nullable=False, server_default=_EMPTY),
+    Column("email", Text, nullable=False, server_default=_EMPTY),
+    Column("phone", Text, nullable=False, server_default=_EMPTY),
+    Column("updated_at", _at, nullable=False),
+    Column("deleted_at", _at),
+    Column("redacted_at", _at),
+)
+
+products = Table(
+    "products",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("product_id", BigInteger, primary_key=True),
+    Column("title", Text, nullable=False, server_default=_EMPTY),
+    Column("status", Text, nullable=False, server_default=_EMPTY),
+    Column("updated_at", _at, nullable=False),
+    Column("deleted_at", _at),
+    Column("product_type", Text, nullable=False, server_default=_EMPTY),
+    Column("tags", Text, nullable=False, server_default=_EMPTY),
+)
+
+variants = Table(
+    "variants",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("inventory_item_id", BigInteger, primary_key=True),
+    Column("variant_id", BigInteger, nullable=False),
+    Column("sku", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("updated_at", _at, nullable=False),
+    Column("product_id", BigInteger),
+    Column("deleted_at", _at),
+    Index("ix_variants_sku", "shop_id", "sku"),
+    Index("ix_variants_product", "shop_id", "product_id"),
+    Index("ix_variants_variant", "shop_id", "variant_id"),
+)
+
+# ``cost_cents`` is what one piece costs the shop, in the shop's currency; null: nobody said.
+inventory_items = Table(
+    "inventory_items",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("inventory_item_id", BigInteger, primary_key=True),
+    Column("sku", Text, nullable=False, server_default=_EMPTY),
+    Column("is_tracked", Boolean, nullable=False, server_default=text("true")),
+    Column("cost_cents", BigInteger),
+    Column("updated_at", _at, nullable=False),
+    Column("deleted_at", _at),
+)
+
+locations = Table(
+    "locations",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("location_id", BigInteger, primary_key=True),
+    Column("name", Text, nullable=False, server_default=_EMPTY),
+    Column("province", Text, nullable=False, server_default=_EMPTY),
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    Column("updated_at", _at, nullable=False),
+    Column("deleted_at", _at),
+)
+
+# What Shopify says the shop is. Our own ``shops.currency`` and ``timezone`` stay a person's decision.
+storefronts = Table(
+    "storefronts",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("shopify_id", BigInteger),
+    Column("name", Text, nullable=False, server_default=_EMPTY),
+    Column("currency", Text, nullable=False, server_default=_EMPTY),
+    Column("timezone", Text, nullable=False, server_default=_EMPTY),
+    Column("province", Text, nullable=False, server_default=_EMPTY),
+    Column("plan_name", Text, nullable=False, server_default=_EMPTY),
+    Column("updated_at", _at, nullable=False),
+    Column("uninstalled_at", _at),
+)
+
+# Shopify's three mandatory privacy topics. ``result`` counts what was exported or redacted, and where the
+# export lies; nothing personal is in it.
+privacy_requests = Table(
+    "privacy_requests",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("shop_id", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("customer_id", BigInteger),
+    Column("event_id", BigInteger, nullable=False),
+    Column("status", Text, nullable=False, server_default=text("'open'")),
+    Column("received_at", _at, nullable=False),
+    Column("due_at", _at, nullable=False),
+    Column("done_at", _at),
+    Column("result", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("confirmed_at", _at),
+    Column("confirmed_by", Text, nullable=False, server_default=text("''")),
+    UniqueConstraint("shop_id", "event_id", name="uq_privacy_requests_event"),
+)
+
+# The webhook subscriptions that were seen at Shopify. One that is gone has ``lost_at``; ``imported_at`` is
+# when what its outage kept from us had been read from Shopify's lists instead.
+webhook_subscriptions = Table(
+    "webhook_subscriptions",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("subscription_gid", Text, nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("seen_at", _at, nullable=False),
+    Column("lost_at", _at),
+    Column("imported_at", _at),
+)
+
+# ``shopify_available`` is what Shopify is known to hold. Where nothing was counted here (``counted_at`` null)
+# ``available`` is the same figure. A count makes the level ours: ``available`` is ``counted_available`` plus
+# every movement of the item at the location later than ``counted_at``; a push is due while the two differ.
+# A level of a pool (``pool``, ``pool_sku``) has the pool's figure as ``available``. ``known_at`` is when
+# Shopify held ``shopify_available``, by its own clock; ``doubts`` counts what came since and does not tell
+# what it holds now, so the level is read before anything else: see ``services.shopify.stock.pools``.
+inventory_levels = Table(
+    "inventory_levels",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("inventory_item_id", BigInteger, primary_key=True),
+    Column("location_id", BigInteger, primary_key=True),
+    Column("sku", Text, nullable=False, server_default=text("''")),
+    Column("available", Integer, nullable=False),
+    Column("reorder_point", Integer),
+    Column("observed_available", Integer, nullable=False),
+    Column("observed_at", _at, nullable=False),
+    Column("shopify_available", Integer),
+    Column("changed_at", _at, nullable=False),
+    Column("disconnected_at", _at),
+    Column("counted_available", Integer),
+    Column("counted_at", _at),
+    Column("pool", Text),
+    Column("pool_sku", Text),
+    Column("known_at", _at),
+    Column("doubts", Integer, nullable=False, server_default=_ZERO),
+    Index("ix_inventory_levels_sku", "shop_id", "sku"),
+    Index("ix_inventory_levels_pool", "pool", "pool_sku", postgresql_where=text("pool is not null")),
+)
+
+stock_pools = Table(
+    "stock_pools",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("safety_buffer", Integer, nullable=False, server_default=_ZERO),
+)
+
+# ``available`` is what the shops of the pool have for sale together, before the safety buffer; below zero
+# where more was sold than there was.
+stock_pool_items = Table(
+    "stock_pool_items",
+    metadata,
+    Column("pool", Text, ForeignKey("stock_pools.name"), primary_key=True),
+    Column("sku", Text, primary_key=True),
+    Column("available", Integer, nullable=False),
+    Column("changed_at", _at, nullable=False),
+)
+
+# ``source`` is what moved the stock: ``order-line:<id>`` or ``refund-line:<id>``, once each; where another
+# order or refund has a line of that id, its own id follows. ``variant_id``
+# and ``location_id`` are as the body states them, null where it does not;
+# ``services.shopify.stock.level_moves`` resolves them to a level.
+stock_movements = Table(
+    "stock_movements",
+    metadata,
+    Column("shop_id", Integer, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("sku", Text, nullable=False),
+    Column("delta", Integer, nullable=False),
+    Column("at", _at, nullable=False),
+    Column("variant_id", BigInteger),
+    Column("location_id", BigInteger),
+    Column("order_id", BigInteger),
+    Index("ix_stock_movements_sku_at", "shop_id", "sku", "at"),
+    Index(
+        "ix_stock_movements_variant_at",
+        "shop_id",
+        "variant_id",
+        "at",
+        postgresql_where=text("variant_id is not null"),
+    ),
+)

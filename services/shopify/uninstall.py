@@ -1,0 +1,192 @@
+"""Topic ``uninstall_confirm``: our app counts as uninstalled once Shopify refuses the stored token.
+
+The body of ``app/uninstalled`` is that of ``shop/update``, and the topic is in a header that Shopify does not
+sign. So the event alone changes nothing: the shop is called with the stored token, which Shopify refuses with
+401 after an uninstall (https://shopify.dev/docs/apps/build/authentication-authorization/access-tokens).
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection
+
+from services.alerts.incidents import Incident, record_incidents, resolve_incident
+from services.audit.chain import Mutation
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.errors import Misconfigured, Refused, WorkError
+from services.core.fields import Unreadable
+from services.core.locks import lock_objects
+from services.ledger.describe import said_by
+from services.ledger.filters import WorkFilter
+from services.ledger.requeue import requeue
+from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
+from services.shopify.admin import find_access, open_stored, renew_token
+from services.shopify.event_payload import read_event
+from services.shopify.merge import UNTOLD
+from services.shopify.shop_identity import (
+    UNCONFIRMED,
+    Identity,
+    check_description,
+    find_dead_erasures,
+    find_identities,
+)
+from services.shopify.shop_profile import UNINSTALLED
+from services.shops.revoke_secrets import SECRETS_KEPT, find_recorded_at, retire_secrets
+
+TOKENS = ("shopify-token", "shopify-refresh-token")
+"""The secrets that an uninstallation ends at once."""
+
+NOT_CONFIRMED = "shopify_uninstall_not_confirmed"
+"""The rule of the incident before the confirmation."""
+
+
+_NOT_ASKED = (
+    "the shop has no token to call Shopify with, so the uninstall stays unconfirmed and nothing changed: "
+    "discard this and close its incident; an erasure is confirmed with `fleet privacy confirm`"
+)
+
+_FIND = """
+select s.slug, t.updated_at, t.uninstalled_at from shops s left join storefronts t on t.shop_id = s.id
+ where s.id = %(shop_id)s
+"""
+
+_RECORD = """
+insert into storefronts (shop_id, uninstalled_at, updated_at, name, currency, timezone, province, plan_name)
+values (%(shop_id)s, %(at)s, %(untold)s, '', '', '', '', '')
+on conflict (shop_id) do update set uninstalled_at = excluded.uninstalled_at
+"""
+
+
+def check_uninstalled(shop_id: int) -> bool:
+    """Tell whether Shopify refuses the shop's stored token, which it does once our app is uninstalled.
+
+    Only 401 counts, and only for a token that has not expired: one that may have expired is renewed, and
+    where that is refused there is no telling. 403 refuses what is requested. Call it with no transaction
+    open. Raises ``Misconfigured`` where there is no token to call with, and what the call raises where it
+    ends without an answer to the question.
+    """
+    with transaction() as tx:
+        access = find_access(tx, [shop_id])[shop_id]
+    if isinstance(access, Misconfigured):
+        raise access
+    unauthorized, expires_at = False, access.token_expires_at
+    is_unexpired = expires_at is not None and expires_at > utc_now()
+
+    def renew(token: str) -> str:
+        nonlocal unauthorized
+        unauthorized = True
+        return renew_token(shop_id, token)
+
+    try:
+        open_stored(access, renew).get_domain()
+    except Misconfigured as fault:
+        if unauthorized and fault.code == "shopify.token_refused":
+            return True
+        # A spent refresh token alone proves nothing: a token that had not expired was refused before.
+        if unauthorized and is_unexpired and fault.code == "shopify.refresh_refused":
+            return True
+        raise
+    return False
+
+
+class UninstallConfirm:
+    """Confirms uninstallations. ``check`` asks Shopify; ``clock`` dates what was done."""
+
+    def __init__(
+        self,
+        check: Callable[[int], bool] = check_uninstalled,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._check, self._clock = check, clock
+
+    def prepare(
+        self, tx: Connection, items: Sequence[WorkItem], now: datetime
+    ) -> Sequence[Prepared | Outcome]:
+        """Return, per item, the call that confirms it; from now on an incident says that it is not confirmed.
+
+        ``stale`` where a token was recorded, or the shop described itself, after the event: the app was
+        installed again.
+        """
+        return [self._prepare_one(tx, item, now) for item in items]
+
+    def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> Prepared | Outcome:
+        try:
+            known_by = find_identities(tx, [item.shop_id]).get(item.shop_id, Identity())
+            check_description(read_event(item), known_by)
+        except Unreadable as fault:
+            return Refused(fault.code or "shopify.unreadable_storefront", str(fault))
+        gone_at = min(item.told_at(now), now)
+        slug, updated_at, uninstalled_at = tx.exec_driver_sql(_FIND, {"shop_id": item.shop_id}).one()
+        recorded_at = find_recorded_at(tx, item.shop_id, TOKENS)
+        if max(recorded_at or UNTOLD, updated_at or UNTOLD, uninstalled_at or UNTOLD) >= gone_at:
+            resolve_incident(tx, item.shop_id, NOT_CONFIRMED, None, now, "The app is installed again.")
+            return Done("stale")
+        summary = (
+            f"{slug}: app/uninstalled was received at {gone_at:%Y-%m-%d %H:%M} UTC and is not confirmed: "
+            "nothing changes until Shopify refuses the stored token. `celery -A tasks requeue --topic "
+            f"uninstall_confirm --shop {slug}` asks Shopify again."
+        )
+        incident = Incident(item.shop_id, NOT_CONFIRMED, f"{gone_at:%Y-%m-%d}", "P2", summary)
+        record_incidents(tx, [incident], now)
+        return Prepared(item=item, act=partial(self._ask, item, slug, gone_at))
+
+    def _ask(self, item: WorkItem, slug: str, gone_at: datetime) -> Outcome:
+        try:
+            is_gone = self._check(item.shop_id)
+        except Misconfigured as fault:
+            if fault.code != "shopify.no_token":
+                return fault
+            return Misconfigured(fault.code, f"{_NOT_ASKED}: `fleet incidents list --shop {slug}`")
+        except WorkError as fault:
+            return fault
+        if not is_gone:
+            return Refused(
+                "shopify.still_installed",
+                "Shopify accepts the stored token, so our app is installed: nothing was changed",
+            )
+        return Done("uninstalled", lambda tx: record_uninstalled(tx, item, slug, gone_at, self._clock()))
+
+
+def record_uninstalled(
+    tx: Connection, item: WorkItem, slug: str, gone_at: datetime, now: datetime
+) -> Recorded:
+    """Our app is uninstalled since ``gone_at``: the tokens are retired, and an erasure that waited goes on.
+
+    Pushes end as ``shopify.no_token`` without a call, and a P2 incident says what to do.
+    """
+    shop_id = item.shop_id
+    lock_objects(tx, [(shop_id, "storefront")])
+    tx.exec_driver_sql(_RECORD, {"shop_id": shop_id, "at": gone_at, "untold": UNTOLD})
+    what = (
+        f"our app was uninstalled at {gone_at:%Y-%m-%d %H:%M} UTC, and Shopify refuses its token: no stock "
+        "is pushed and nothing is pulled. If that was a mistake, install the app again, "
+        f"`fleet shops secret {slug} shopify-token --stdin`, then requeue what is dead; if the shop left, "
+        "there is nothing to do"
+    )
+    record_incidents(
+        tx, [Incident(shop_id, UNINSTALLED, f"{gone_at:%Y-%m-%d}", "P2", f"{slug}: {what}.")], now
+    )
+    resolve_incident(tx, shop_id, NOT_CONFIRMED, None, now, "Shopify refuses the token: confirmed.")
+    mutations = [
+        Mutation("storefronts", str(shop_id), "our app was uninstalled", None, {"uninstalled_at": gone_at})
+    ]
+    mutations += [
+        Mutation(
+            "shop_secrets", f"{shop_id}/{name}", f"retired {name}, kept sealed for {SECRETS_KEPT.days} days"
+        )
+        for name in retire_secrets(tx, shop_id, TOKENS, now)
+    ]
+    if waiting := find_dead_erasures(tx, shop_id):
+        wanted = WorkFilter(ids=tuple(waiting), statuses=("dead",))
+        requeue(tx, wanted, now=now, by="uninstall_confirm", reason=f"{UNCONFIRMED}: confirmed now")
+    return Recorded((), [said_by(item, mutations)])
+
+
+def record_installed(tx: Connection, shop_id: int, now: datetime) -> None:
+    """The shop's uninstall was undone: the storefront is installed, and its incident is resolved."""
+    tx.exec_driver_sql(
+        "update storefronts set uninstalled_at = null where shop_id = %(shop_id)s", {"shop_id": shop_id}
+    )
+    resolve_incident(tx, shop_id, UNINSTALLED, None, now, "The token is in use again.")

@@ -1,0 +1,10 @@
+"""The operators' words on the ``celery`` command, such as ``celery -A tasks backlog``.
+
+Each is an entry point of ``celery.commands`` in ``pyproject.toml``; what they do is in ``services.ledger``.
+"""
+
+from tasks.commands.backlog import backlog
+from tasks.commands.pause import pause, resume
+from tasks.commands.requeue import discard, requeue, unlock
+
+__all__ = ["backlog", "discard", "pause", "requeue", "resume", "unlock"]

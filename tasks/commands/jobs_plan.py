@@ -1,0 +1,217 @@
+"""What ``fleet jobs list`` and ``fleet jobs next`` show: jobs with their times, and the runs ahead."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from services.jobs.definition import Job
+from services.jobs.history import RunLine, find_last
+from services.jobs.schedule import explain_schedule, find_next, period_of
+from services.jobs.store import Place, find_jobs, find_places
+
+SHOPS_NAMED = 3
+"""So many shops are named where several share a time; of more, their number is said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLine:
+    """A job as it holds now, over all the shops it runs at."""
+
+    job: Job
+    places: Sequence[Place]
+    next_due_at: datetime | None
+    next_zone: str
+    is_overdue: bool
+    last: Sequence[RunLine]
+
+    COLUMNS: ClassVar = (
+        "job", "what", "when", "cron", "zone", "covers", "grace", "catch-up", "next due", "on", "own times",
+        "last run",
+    )  # fmt: skip
+
+    @property
+    def overrides(self) -> int:
+        """How many shops have a schedule of their own."""
+        return sum(place.is_own for place in self.places)
+
+    @property
+    def schedules(self) -> list[str]:
+        """The schedules in use, the most common one first; the job's own where there is no shop."""
+        used = [place.schedule for place in self.places if not place.is_own] or [self.job.schedule]
+        return sorted(set(used), key=used.count, reverse=True)
+
+    def cells(self) -> tuple[object, ...]:
+        """Return the line of the table."""
+        schedule = self.schedules[0]
+        due = "-" if self.next_due_at is None else say_local(self.next_due_at, self.next_zone)
+        return (
+            self.job.name,
+            self.job.title,
+            explain_schedule(schedule),
+            schedule,
+            "each shop's" if self.job.zone == "shop" else self.next_zone or self.job.zone,
+            self.job.covers.value,
+            f"{self.job.grace.total_seconds() / 60:g} min",
+            self.job.catch_up.value,
+            due + (" OVERDUE" if self.is_overdue else ""),
+            self._say_on(),
+            self.overrides,
+            self._say_last(),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return the line for programs."""
+        schedule = self.schedules[0]
+        return {
+            "job": self.job.name,
+            "title": self.job.title,
+            "topic": self.job.topic,
+            "schedule": schedule,
+            "schedule_in_words": explain_schedule(schedule),
+            "zone": self.job.zone,
+            "per_shop": self.job.per_shop,
+            "covers": self.job.covers.value,
+            "grace_seconds": self.job.grace.total_seconds(),
+            "catch_up": self.job.catch_up.value,
+            "evidence": self.job.evidence,
+            "next_due_at": self.next_due_at,
+            "next_due_zone": self.next_zone or None,
+            "overdue": self.is_overdue,
+            "places": len(self.places),
+            "places_on": sum(place.enabled for place in self.places),
+            "own_schedules": self.overrides,
+            "last_runs": [
+                {"shop_id": run.shop_id, "period": run.period, "status": run.status, "ended_at": run.ended_at}
+                for run in self.last
+            ],
+        }
+
+    def _say_on(self) -> str:
+        off = [place.slug or "the fleet" for place in self.places if not place.enabled]
+        if not off:
+            return "on"
+        return "paused" if len(off) == len(self.places) else f"paused at {say_shops(off)}"
+
+    def _say_last(self) -> str:
+        if not self.last:
+            return "never"
+        newest = max(self.last, key=lambda run: run.due_at)
+        same = [run.status for run in self.last if run.period == newest.period]
+        ended = max((run.ended_at for run in self.last if run.ended_at), default=None)
+        counted = ", ".join(
+            status if len(same) == 1 else f"{same.count(status)} {status}" for status in sorted(set(same))
+        )
+        return f"{newest.period}: {counted}" + (
+            f", {ended.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if ended else ""
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRun:
+    """A moment at which a job will run, at all the shops that share it."""
+
+    job: Job
+    due_at: datetime
+    zone: str
+    shops: tuple[str, ...]
+
+    COLUMNS: ClassVar = ("job", "due", "UTC", "for", "where")
+
+    @property
+    def local(self) -> str:
+        """The moment in the job's own zone."""
+        return say_local(self.due_at, self.zone)
+
+    @property
+    def period(self) -> str:
+        """What the run will be about."""
+        return period_of(self.job.covers, self.due_at, ZoneInfo(self.zone))
+
+    @property
+    def where(self) -> str:
+        """The shops, or the fleet."""
+        return say_shops(self.shops) if self.job.per_shop else "the fleet"
+
+    def cells(self) -> tuple[object, ...]:
+        """Return the line of the table."""
+        return (self.job.name, self.local, f"{self.due_at:%Y-%m-%d %H:%M}", self.period, self.where)
+
+    def document(self) -> dict[str, Any]:
+        """Return the line for programs."""
+        return {
+            "job": self.job.name,
+            "due_at": self.due_at,
+            "due_at_local": self.due_at.astimezone(ZoneInfo(self.zone)).isoformat(),
+            "zone": self.zone,
+            "period": self.period,
+            "shops": list(self.shops) if self.job.per_shop else None,
+        }
+
+
+def find_job_lines(tx: Connection, shop_id: int | None, now: datetime) -> list[JobLine]:
+    """Return every job (or those that run at the shop), by name."""
+    last = find_last(tx, shop_id)
+    by_job: dict[str, list[Place]] = {}
+    for place in _find_places(tx, None, shop_id):
+        by_job.setdefault(place.job.name, []).append(place)
+    return [
+        _line(job, by_job.get(name, []), last.get(name, []), now)
+        for name, job in find_jobs(tx).items()
+        if shop_id is None or name in by_job
+    ]
+
+
+def find_planned(
+    tx: Connection, job: str | None, shop_id: int | None, now: datetime, count: int
+) -> list[PlannedRun]:
+    """Return the runs ahead, by time: ``count`` for each set of times of ``job``, or of all jobs in all."""
+    together: dict[tuple[str, str, str], list[Place]] = {}
+    for place in _find_places(tx, job, shop_id):
+        if place.enabled:
+            together.setdefault((place.job.name, place.schedule, place.zone), []).append(place)
+    planned = [
+        PlannedRun(job=places[0].job, due_at=slot, zone=zone, shops=tuple(place.slug for place in places))
+        for (_, schedule, zone), places in together.items()
+        for slot in find_next(schedule, ZoneInfo(zone), now, count)
+    ]
+    planned.sort(key=lambda one: (one.due_at, one.job.name, one.shops))
+    return planned if job else planned[:count]
+
+
+def say_local(at: datetime, zone: str) -> str:
+    """Return ``at`` by the clocks of ``zone``, with the zone's name: ``Mon 2026-11-23 00:00 PST (...)``."""
+    return f"{at.astimezone(ZoneInfo(zone)):%a %Y-%m-%d %H:%M %Z} ({zone})"
+
+
+def say_shops(slugs: Sequence[str]) -> str:
+    """Return the shops' names while they are few, else their number."""
+    return ", ".join(slugs) if len(slugs) <= SHOPS_NAMED else f"{len(slugs)} shops"
+
+
+def _find_places(tx: Connection, job: str | None, shop_id: int | None) -> list[Place]:
+    places = find_places(tx, job)
+    return [place for place in places if shop_id is None or place.shop_id == shop_id]
+
+
+def _line(job: Job, places: Sequence[Place], last: Sequence[RunLine], now: datetime) -> JobLine:
+    """Return the line of a job. What is due and not dealt with yet comes before what is ahead."""
+    on = [place for place in places if place.enabled]
+    due = [
+        (slot, zone)
+        for schedule, zone in {(place.schedule, place.zone) for place in on}
+        for slot in find_next(schedule, ZoneInfo(zone), now)
+    ]
+    due += [(p.next_due_at, p.zone) for p in on if p.next_due_at is not None and p.next_due_at <= now]
+    next_due_at, next_zone = min(due) if due else (None, places[0].zone if places else "")
+    return JobLine(
+        job=job,
+        places=places,
+        next_due_at=next_due_at,
+        next_zone=next_zone,
+        is_overdue=next_due_at is not None and next_due_at + job.grace < now,
+        last=last,
+    )

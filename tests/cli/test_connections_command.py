@@ -1,0 +1,75 @@
+"""A broken connection is shown with since when, its code and what to do; in the shop's page and by doctor."""
+
+import json
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import Engine
+
+from services.cli.main import main
+from services.core.db import transaction
+from services.fleet.doctor import Finding, examine
+from services.mail.connection_lines import REMEDIES
+from services.shops.connections import record_connection_broken, record_connection_ok
+from tests.jobs.moments import add_shops
+
+ROOT = Path(__file__).parents[2]
+SINCE = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+NEW_KEY = "fleet shops secret west stripe-key --stdin"
+
+
+@pytest.fixture
+def west(engine: Engine) -> Engine:
+    """A shop whose Stripe key is refused."""
+    add_shops(engine, SINCE, west="America/Los_Angeles")
+    with transaction(engine) as tx:
+        record_connection_broken(tx, 1, "stripe", "stripe.key_refused", "HTTP 401", SINCE)
+        record_connection_ok(tx, 1, "shopify", SINCE)
+    return engine
+
+
+def checked(environment: dict[str, str]) -> list[Finding]:
+    found = examine({**os.environ, **environment}, Path(environment["FLEET_HOME"]))
+    return [finding for finding in found if finding.check == "connection"]
+
+
+def test_the_shop_shows_since_when_and_what_to_do(west: Engine) -> None:
+    shown = json.loads(CliRunner().invoke(main, ["shops", "show", "west", "--json"]).output)
+    stripe = next(line for line in shown["connections"] if line["provider"] == "stripe")
+    assert (stripe["status"], stripe["code"], stripe["since"]) == (
+        "broken",
+        "stripe.key_refused",
+        "2026-11-21T09:00:00Z",
+    )
+    assert NEW_KEY in stripe["to_do"]
+    assert "celery -A tasks requeue --shop west --status dead" in stripe["to_do"]
+
+
+def test_doctor_names_the_shop_and_the_remedy_and_is_well_again(
+    west: Engine, environment: dict[str, str]
+) -> None:
+    (broken,) = checked(environment)
+    assert not broken.ok
+    assert "stripe of west is broken since 2026-11-21" in broken.seen
+    assert NEW_KEY in broken.mend
+
+    with transaction(west) as tx:
+        record_connection_ok(tx, 1, "stripe", SINCE)
+    assert [(found.ok, found.seen) for found in checked(environment)] == [
+        (True, "2 in use, none refuses our credential")
+    ]
+
+
+def test_every_code_that_marks_a_shops_provider_has_a_remedy() -> None:
+    codes = set()
+    for name in ("shopify_admin", "shopify_answers", "shopify_oauth", "stripe_api"):
+        source = (ROOT / "services" / "providers" / f"{name}.py").read_text()
+        codes |= set(re.findall(r'Misconfigured\(\s*"([\w.]+)"', source))
+        codes |= set(re.findall(r'[:=] \("(shopify\.\w+)", "', source))
+    codes |= set(re.findall(r'Misconfigured\(\s*"([\w.]+)"', (ROOT / "services/shops/tokens.py").read_text()))
+    assert len(codes) > 8
+    assert codes - set(REMEDIES) == set()

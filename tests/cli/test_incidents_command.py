@@ -1,0 +1,123 @@
+"""``fleet incidents``: what an operator reads, and what closing one leaves in the audit."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import Engine, text
+
+from services.alerts.incidents import Incident, record_incidents
+from services.cli.main import main
+from services.core.db import transaction
+from services.core.settings import get_settings
+from tests.jobs.moments import add_shops
+
+NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ("incidents", *arguments))
+
+
+def rows(*arguments: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(run("list", *arguments, "--json").output)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def incidents(engine: Engine) -> None:
+    add_shops(engine, NOW, west="America/Los_Angeles")
+    with transaction(engine) as tx:
+        record_incidents(
+            tx,
+            [
+                Incident(1, "work_dead:reconcile", "2026-11-20", "P2", "1 reconcile dead", {"count": 1}),
+                Incident(None, "audit_chain_failed", "2026-11-20", "P1", "row 2 altered", {"seq": 2}),
+            ],
+            NOW,
+        )
+
+
+def test_open_incidents_are_listed_the_gravest_first() -> None:
+    assert [(row["severity"], row["shop"], row["rule"]) for row in rows()] == [
+        ("P1", None, "audit_chain_failed"),
+        ("P2", "west", "work_dead:reconcile"),
+    ]
+    shown = run("list").output
+    zone = get_settings().zone
+    assert f"{NOW.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}" in shown
+    assert "row 2 altered" in shown
+
+
+def test_a_list_is_narrowed_by_shop_and_by_rule() -> None:
+    assert [row["id"] for row in rows("--shop", "west")] == [1]
+    assert [row["id"] for row in rows("--rule", "work_dead")] == [1]
+    assert [row["id"] for row in rows("--rule", "work_dead:reconcile")] == [1]
+    assert rows("--rule", "work") == []
+    assert run("list", "--shop", "nowhere").exit_code == 2
+
+
+def test_a_resolved_incident_says_who_and_why_and_the_audit_too(engine: Engine) -> None:
+    done = run("resolve", "1", "--reason", "the key is renewed", "--as", "ada")
+    assert (done.exit_code, done.output) == (
+        0,
+        "Resolved incident 1: work_dead:reconcile for 2026-11-20.\n",
+    )
+    assert [row["id"] for row in rows()] == [2]
+    shown = json.loads(run("show", "1", "--json").output)
+    assert (shown["status"], shown["resolved_by"], shown["resolved_reason"]) == (
+        "resolved",
+        "ada",
+        "the key is renewed",
+    )
+    assert len(rows("--all")) == 2
+    with engine.connect() as tx:
+        audited = tx.execute(
+            text(
+                "select e.shop_id, e.staff_label, e.action, m.row_id, m.summary from audit_events e"
+                " join audit_mutations m on m.event_id = e.id"
+            )
+        ).all()
+    assert [tuple(row) for row in audited] == [
+        (
+            1,
+            "ada",
+            "incident.resolve",
+            "1",
+            "resolved incident work_dead:reconcile for 2026-11-20: the key is renewed",
+        )
+    ]
+
+
+def test_one_of_the_fleet_is_audited_in_the_fleets_chain(engine: Engine) -> None:
+    assert run("resolve", "2", "--reason", "restored").exit_code == 0
+    with engine.connect() as tx:
+        assert tx.execute(text("select shop_id, action from audit_events")).all() == [
+            (None, "incident.resolve")
+        ]
+
+
+def test_what_is_resolved_already_is_refused_with_exit_code_1(engine: Engine) -> None:
+    run("resolve", "1", "--reason", "first")
+    again = run("resolve", "1", "--reason", "second")
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert "incident 1 is resolved already: nothing was changed" in again.stderr
+    with engine.connect() as tx:
+        assert tx.scalar(text("select resolved_reason from incidents where id = 1")) == "first"
+        assert tx.scalar(text("select count(*) from audit_events")) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("resolve", "1"), ("resolve", "1", "--reason", "  "), ("resolve", "9", "--reason", "x"), ("show", "9")],
+)
+def test_an_unknown_id_and_a_missing_reason_are_wrong_usage(arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).exit_code == 2
+    assert len(rows()) == 2
+
+
+def test_an_open_one_shows_its_detail_and_how_to_close_it() -> None:
+    shown = run("show", "2").output
+    assert "seq  2" in shown
+    assert "fleet incidents resolve 2 --reason" in shown

@@ -1,0 +1,62 @@
+"""What an operator types on ``fleet mail``, against a real outbox."""
+
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import Engine
+
+from services.cli.main import main
+from tests.fakes.smtp import CLOSE, Scripted
+from tests.mail.mails import mail_settings, mails_of, new_mail, queue, run
+
+
+def fleet(*arguments: str, answer: str | None = None) -> Result:
+    return CliRunner().invoke(main, ["mail", *arguments], input=answer)
+
+
+@pytest.fixture
+def stuck(engine: Engine, monkeypatch: pytest.MonkeyPatch, broker_url: str) -> Engine:
+    """Two mails: of the first nobody knows whether it arrived, the second was sent."""
+    with Scripted({"TEXT": [CLOSE]}).serving() as server, mail_settings(monkeypatch, SMTP_URL=server.url):
+        queue(engine, new_mail(1))
+        run(engine)
+        queue(engine, new_mail(2))
+        run(engine)
+    return engine
+
+
+def test_list_shows_what_is_stuck_and_masks_addresses(stuck: Engine) -> None:
+    listed = json.loads(fleet("list", "--status", "unknown", "--json").output)
+
+    assert [(line["id"], line["status"], line["recipient"]) for line in listed] == [
+        (1, "unknown", "o***@example.com")
+    ]
+    assert "owner@example.com" not in fleet("list").output
+    assert "should be one of queued" in fleet("list", "--status", "lost").output
+
+
+def test_show_says_what_a_person_can_do(stuck: Engine) -> None:
+    shown = fleet("show", "1")
+
+    assert "owner@example.com" in shown.output
+    assert "fleet mail forget 1 --reason" in shown.output
+    assert fleet("show", "99").exit_code == 1
+
+
+def test_forget_asks_first_and_then_counts_it_as_sent(stuck: Engine) -> None:
+    refused = fleet("forget", "1", "--reason", "she has it", answer="n\n")
+    agreed = fleet("forget", "1", "--reason", "she has it", "--as", "ada", answer="y\n")
+
+    assert (refused.exit_code, agreed.exit_code) == (1, 0), agreed.output
+    assert mails_of(stuck)[0]["status"] == "sent"
+
+
+def test_resend_sends_it_once_more(stuck: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = fleet("resend", "1", "--reason", "not in her mailbox", "-f")
+    assert asked.exit_code == 0, asked.output
+    with Scripted().serving() as server, mail_settings(monkeypatch, SMTP_URL=server.url):
+        run(stuck)
+
+    assert len(server.mails) == 1
+    assert {row["status"] for row in mails_of(stuck)} == {"sent"}

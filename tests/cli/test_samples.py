@@ -1,0 +1,39 @@
+"""What ``fleet send`` makes is what the effects read."""
+
+import random
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Engine
+
+from services.cli.samples import SAMPLES, make_sample
+from services.ledger.routing import plan_topic
+from services.ledger.runner_transactional import OwnRunner
+from services.ledger.topics import Runs
+from tests.ledger_rows import accept, new_event
+from tests.shopify.sample_payloads import add_shop
+
+ALL = [(provider, topic) for provider, samples in SAMPLES.items() for topic in samples]
+NOW = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("provider", "topic"), ALL)
+def test_sample_becomes_its_effect(
+    engine: Engine, environment: dict[str, str], provider: str, topic: str
+) -> None:
+    import tasks.webhooks  # noqa: F401
+    from tasks.runner import EFFECTS
+
+    add_shop(engine, domain="sample.myshopify.com")
+    plan = plan_topic("openphone" if provider == "quo" else provider, topic)
+    assert plan is not None
+    body = make_sample(provider, topic, "CAD", random.Random(1), NOW)
+    assert body is not None
+    event = new_event(1, provider="openphone" if provider == "quo" else provider, topic=topic, body=body)
+    accept(engine, event)
+    if plan.runs is Runs.OUTSIDE:
+        return
+
+    report = OwnRunner(engine, "tester", random.Random(1)).run_set(plan, EFFECTS[plan.name])
+
+    assert report.settled.done == 1

@@ -1,0 +1,69 @@
+"""The ``fleet`` command itself."""
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from services.cli.main import COMMANDS, FleetGroup, main
+from services.core.errors import ShopfleetError
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    context = click.Context(main)
+    own = [main.get_command(context, name) for name in ("up", "env", "doctor", "migrate")]
+
+    assert all(command and command.help and "Example:" in command.help for command in own)
+
+
+def test_only_commands_whose_modules_are_there_are_listed() -> None:
+    listed = set(main.list_commands(click.Context(main)))
+
+    assert {"up", "env", "doctor", "migrate"} <= listed <= {"up", "env", "doctor", "migrate", *COMMANDS}
+    assert all(main.get_command(click.Context(main), name) for name in listed)
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    assert CliRunner().invoke(main, ["up", "--sideways"]).exit_code == 2
+    assert CliRunner().invoke(main, ["dance"]).exit_code == 2
+
+
+def test_what_a_person_can_mend_exits_with_1_and_its_message() -> None:
+    @click.group(cls=FleetGroup)
+    def group() -> None: ...
+
+    @group.command()
+    def fail() -> None:
+        raise ShopfleetError("the tap is closed: open it")
+
+    result = CliRunner().invoke(group, ["fail"])
+
+    assert result.exit_code == 1
+    assert result.output == "Error: the tap is closed: open it\n"
+
+
+def test_env_of_no_fleet_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEET_HOME", str(tmp_path / "none"))
+
+    result = CliRunner().invoke(main, ["env"])
+
+    assert result.exit_code == 1
+    assert f"no fleet runs on {(tmp_path / 'none').resolve()}" in result.output
+
+
+def test_env_of_a_fleet_that_is_still_starting_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services.fleet.embedded.state import HomeLock
+    from services.fleet.envfile import ensure_secrets
+
+    monkeypatch.setenv("FLEET_HOME", str(tmp_path))
+    ensure_secrets(tmp_path)
+    lock = HomeLock(tmp_path)
+
+    result = CliRunner().invoke(main, ["env"])
+    lock.release()
+
+    assert result.exit_code == 1
+    assert "is still starting" in result.output

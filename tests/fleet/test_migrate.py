@@ -1,0 +1,55 @@
+"""``fleet migrate`` against an empty database, as a person runs it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from services.fleet.embedded import EmbeddedServers
+
+
+def run(home: Path, servers: EmbeddedServers, *arguments: str, **more: str) -> str:
+    env = os.environ | {
+        "FLEET_HOME": str(home),
+        "DATABASE_URL": servers.database_url,
+        "MIGRATE_DATABASE_URL": servers.migrate_database_url,
+        "AUDIT_ARCHIVE_DATABASE_URL": servers.archive_database_url,
+        "BROKER_URL": "redis://127.0.0.1:1/0",
+        "SECRET_KEY": "k" * 40,
+        **more,
+    }
+    command = [sys.executable, "-m", "services.cli.main", "migrate", *arguments]
+    done = subprocess.run(command, env=env, cwd=home.parent, capture_output=True, text=True, check=False)
+    assert (done.returncode != 0) == bool(more), done.stderr
+    return done.stderr if more else done.stdout
+
+
+def test_dry_run_changes_nothing_and_the_second_run_finds_nothing_to_do(home: Path) -> None:
+    with EmbeddedServers.start(home, auto_ports=True, durable=False, with_valkey=False) as servers:
+        planned = run(home, servers, "--dry-run")
+        with psycopg.connect(servers.database_url) as app:
+            assert app.execute("select to_regclass('work_queue')").fetchone() == (None,)
+
+        assert run(home, servers).startswith("from nothing to ")
+        assert "as before" in run(home, servers)
+        assert run(home, servers, "--dry-run") == "nothing to run: the database is at the newest revision\n"
+
+        with psycopg.connect(servers.database_url) as app:
+            assert app.execute("select count(*) from work_queue").fetchone() == (0,)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                app.execute("delete from audit_events")
+        with (
+            psycopg.connect(servers.archive_database_url) as archive,
+            pytest.raises(psycopg.errors.CheckViolation),
+        ):
+            archive.execute("select audit_truncate(1, 1, '')")
+        unknown = servers.archive_database_url.replace("shopfleet_archive", "intruder")
+        refusal = run(home, servers, AUDIT_ARCHIVE_DATABASE_URL=unknown)
+        assert 'role "intruder" does not exist: nothing was migrated. Create the role' in refusal
+        refusal = run(home, servers, AUDIT_ARCHIVE_DATABASE_URL=servers.database_url)
+        assert "AUDIT_ARCHIVE_DATABASE_URL has the role 'shopfleet_app' of DATABASE_URL" in refusal
+
+    assert planned.startswith("would run 0001: ")

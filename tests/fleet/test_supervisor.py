@@ -1,0 +1,234 @@
+"""The supervisor over small real processes."""
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.fleet.child import Program, tell_exit
+from services.fleet.errors import FleetError, ServerFailed
+from services.fleet.processes import Supervisor, restart_delay_seconds
+from services.fleet.reaper import Guard
+from services.fleet.stream import LineBuffer, LogStream
+from tests.fleet.waiting import is_running, wait_for
+
+_FOREVER = "import time\nprint('up', flush=True)\nwhile True: time.sleep(60)"
+_STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + _FOREVER
+_WITH_CHILD = (
+    "import subprocess, sys\n"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+    "print('child', child.pid, flush=True)\nchild.wait()"
+)
+
+
+def program(name: str, code: str, **options: str) -> Program:
+    return Program(name=name, argv=(sys.executable, "-c", code), env=dict(os.environ), **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def guard() -> Iterator[Guard]:
+    guard = Guard()
+    yield guard
+    guard.close()
+
+
+def test_what_processes_say_appears_under_their_names(guard: Guard) -> None:
+    out = io.StringIO()
+    supervisor = Supervisor([program("left", _FOREVER), program("right", _FOREVER)], guard=guard, out=out)
+    supervisor.start()
+    wait_for(lambda: "left  | up" in out.getvalue() and "right | up" in out.getvalue())
+
+    supervisor.stop()
+
+    assert "\x1b" not in out.getvalue()
+
+
+def test_killed_process_is_started_again_and_the_reason_is_told(guard: Guard) -> None:
+    out = io.StringIO()
+    supervisor = Supervisor([program("one", _FOREVER)], guard=guard, out=out)
+    supervisor.start()
+    first = supervisor.pids()["one"]
+
+    supervisor.kill("one", signal.SIGKILL)
+    wait_for(lambda: supervisor.pids()["one"] not in (first, None))
+    supervisor.stop()
+
+    assert "one: killed by SIGKILL; starting it again in 0.5 s" in out.getvalue()
+    assert supervisor.restarts() == {"one": 1}
+
+
+def test_process_that_ends_by_itself_is_told_with_its_exit_code(guard: Guard) -> None:
+    out = io.StringIO()
+    supervisor = Supervisor([program("brief", "raise SystemExit(3)")], guard=guard, out=out)
+    supervisor.start()
+    wait_for(lambda: "starting it again in 1 s" in out.getvalue())
+
+    supervisor.stop()
+
+    assert "brief: exit code 3; starting it again in 0.5 s" in out.getvalue()
+
+
+def test_program_that_cannot_be_run_does_not_end_the_others(guard: Guard) -> None:
+    out = io.StringIO()
+    missing = Program(name="missing", argv=("/nowhere/at-all",))
+    supervisor = Supervisor([missing, program("one", _FOREVER)], guard=guard, out=out)
+    supervisor.start()
+    wait_for(lambda: "one     | up" in out.getvalue())
+
+    supervisor.stop()
+
+    assert "missing: cannot start:" in out.getvalue()
+
+
+def test_delays_double_up_to_half_a_minute() -> None:
+    assert [restart_delay_seconds(n) for n in (1, 2, 3, 7, 50)] == [0.5, 1.0, 2.0, 30.0, 30.0]
+
+
+def test_stop_leaves_neither_processes_nor_their_children(guard: Guard) -> None:
+    out = io.StringIO()
+    supervisor = Supervisor([program("parent", _WITH_CHILD)], guard=guard, out=out)
+    supervisor.start()
+    wait_for(lambda: "child" in out.getvalue())
+    grandchild = int(out.getvalue().split("child ")[1].split()[0])
+    assert is_running(grandchild)
+
+    supervisor.stop()
+
+    wait_for(lambda: not is_running(grandchild))
+
+
+def test_process_that_ignores_the_stop_is_killed_at_once_when_asked_twice(guard: Guard) -> None:
+    out = io.StringIO()
+    supervisor = Supervisor([program("stubborn", _STUBBORN)], guard=guard, out=out)
+    supervisor.start()
+    wait_for(lambda: "up" in out.getvalue())
+    pid = supervisor.pids()["stubborn"]
+
+    supervisor.request_stop()
+    supervisor.request_stop()
+    supervisor.stop()
+
+    assert pid is not None
+    assert not is_running(pid)
+    assert "stubborn: did not end in time, killed" in out.getvalue()
+
+
+def test_killed_guard_is_replaced_and_told_what_to_watch(guard: Guard) -> None:
+    supervisor = Supervisor([program("one", _FOREVER)], guard=guard, out=io.StringIO())
+    supervisor.start()
+    first = guard.pid
+    assert first is not None
+
+    os.kill(first, signal.SIGKILL)
+
+    wait_for(lambda: guard.pid not in (first, None))
+    watched = supervisor.pids()["one"]
+    supervisor.stop()
+    assert watched is not None
+
+
+def test_held_process_stays_down_until_released(guard: Guard) -> None:
+    supervisor = Supervisor([program("one", _FOREVER)], guard=guard, out=io.StringIO())
+    supervisor.start()
+
+    supervisor.hold("one")
+    assert supervisor.pids() == {"one": None}
+    supervisor.release("one")
+
+    wait_for(lambda: supervisor.pids()["one"])
+    supervisor.stop()
+
+
+def test_wait_healthy_names_what_does_not_answer(guard: Guard) -> None:
+    silent = program("silent", _FOREVER, health_url="http://127.0.0.1:1/livez")
+    supervisor = Supervisor([silent], guard=guard, out=io.StringIO())
+    supervisor.start()
+
+    with pytest.raises(ServerFailed, match="not healthy after 0 s: silent"):
+        supervisor.wait_healthy(0.2)
+    supervisor.stop()
+
+
+def test_wait_healthy_returns_once_the_address_answers(guard: Guard) -> None:
+    from services.fleet.ports import find_free_port
+
+    port = find_free_port()
+    serving = Program(
+        name="web",
+        argv=(sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"),
+        env=dict(os.environ),
+        cwd=Path(__file__).parent,
+        health_url=f"http://127.0.0.1:{port}/",
+    )
+    supervisor = Supervisor([serving], guard=guard, out=io.StringIO())
+    supervisor.start()
+
+    supervisor.wait_healthy(15)
+
+    assert supervisor.find_unhealthy() == []
+    supervisor.stop()
+
+
+def test_unknown_name_is_refused_with_the_known_ones(guard: Guard) -> None:
+    supervisor = Supervisor([program("one", _FOREVER)], guard=guard, out=io.StringIO())
+
+    with pytest.raises(FleetError, match="no process named 'two': there are one"):
+        supervisor.kill("two")
+
+
+def test_children_lead_their_own_sessions(guard: Guard) -> None:
+    supervisor = Supervisor([program("one", _FOREVER)], guard=guard, out=io.StringIO())
+    supervisor.start()
+    pid = supervisor.pids()["one"]
+    assert pid is not None
+
+    assert os.getsid(pid) == pid != os.getsid(0)
+    assert psutil.Process(pid).ppid() == os.getpid()
+    supervisor.stop()
+
+
+def test_reader_that_goes_away_ends_the_fleet(guard: Guard) -> None:
+    reading, writing = os.pipe()
+    supervisor = Supervisor([program("one", _FOREVER)], guard=guard, out=os.fdopen(writing, "w"))
+    os.close(reading)
+    supervisor.start()
+
+    assert supervisor.wait(10)
+    supervisor.stop()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(0, "exit code 0"), (-9, "killed by SIGKILL"), (-255, "killed by signal 255")]
+)
+def test_exits_are_told_in_words(code: int, words: str) -> None:
+    assert tell_exit(code) == words
+
+
+def test_lines_are_whole_whatever_the_pieces() -> None:
+    lines = LineBuffer()
+
+    assert lines.feed(b"a\nb") == ["a"]
+    assert lines.feed("é".encode()[:1]) == []
+    assert lines.feed("é".encode()[1:] + b"\r\n") == ["bé"]
+    assert lines.feed(b"rest") == []
+    assert lines.drain() == ["rest"]
+
+
+def test_names_are_coloured_on_a_terminal_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    coloured, plain = Terminal(), Terminal()
+    LogStream(["a"], coloured).write("a", "hello")
+    monkeypatch.setenv("NO_COLOR", "1")
+    LogStream(["a"], plain).write("a", "hello")
+
+    assert coloured.getvalue() == "\x1b[36ma |\x1b[0m hello\n"
+    assert plain.getvalue() == "a | hello\n"

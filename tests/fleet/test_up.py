@@ -1,0 +1,192 @@
+"""``fleet up`` as a person uses it. Whether its processes do their work is for the journeys to show."""
+
+import os
+import shlex
+import signal
+import smtplib
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from services.fleet.embedded.state import find_owner
+from services.fleet.envfile import LASTING, read_env
+from services.fleet.ports import is_free
+from tests.fleet.conftest import IS_ROOT
+from tests.fleet.waiting import is_running, wait_for
+
+_OURS = (
+    "DATABASE_URL", "MIGRATE_DATABASE_URL", "AUDIT_ARCHIVE_DATABASE_URL", "BROKER_URL", "FLEET_HOME", *LASTING
+)  # fmt: skip
+
+
+def fleet(home: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
+    env = {name: value for name, value in os.environ.items() if name not in _OURS} | more
+    return subprocess.Popen(
+        [sys.executable, "-m", "services.cli.main", *arguments],
+        env=env | {"FLEET_HOME": str(home)},
+        cwd=home.parent,  # where no .env of a developer's own is
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@contextmanager
+def running(home: Path, *, umask: int = -1) -> Iterator[subprocess.Popen[bytes]]:
+    """Yield ``fleet up`` once its processes have been started."""
+    with (home.parent / "output").open("w") as output:
+        env = {name: value for name, value in os.environ.items() if name not in _OURS}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.cli.main", "up", "--auto-ports"],
+            env=env | {"FLEET_HOME": str(home)},
+            cwd=home.parent,
+            stdout=output,
+            stderr=output,
+            umask=umask,
+        )
+    try:
+        wait_for(lambda: (home / "processes.json").exists() or process.poll() is not None, seconds=60)
+        assert process.poll() is None, (home.parent / "output").read_text()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def environ_of(process: psutil.Process) -> dict[str, str]:
+    """The environment of a process; nothing where it ended meanwhile, as short helpers do."""
+    try:
+        return process.environ()
+    except psutil.NoSuchProcess:
+        return {}
+
+
+def test_fleet_starts_joins_refuses_a_second_and_stops_within_10_seconds(home: Path) -> None:
+    with running(home) as up:
+        below = [child.pid for child in psutil.Process(up.pid).children(recursive=True)]
+        assert find_owner(home) == up.pid
+        assert stat.S_IMODE((home / "env").stat().st_mode) == 0o600
+
+        stated, _ = fleet(home, "env").communicate()
+        joined = dict(line.removeprefix("export ").split("=", 1) for line in stated.splitlines())
+        url = shlex.split(joined["DATABASE_URL"])[0]
+        with psycopg.connect(url) as connection:
+            assert connection.execute("select count(*) from work_queue").fetchone() == (0,)
+        assert shlex.split(joined["FLEET_HOME"]) == [str(home)]
+        assert {"BROKER_URL", "INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT", *LASTING} <= joined.keys()
+        with psycopg.connect(shlex.split(joined["AUDIT_ARCHIVE_DATABASE_URL"])[0]) as connection:
+            assert connection.execute("select current_user").fetchone() == ("shopfleet_archive",)
+        holders = {
+            environ["FLEET_PROCESS"]
+            for environ in map(environ_of, psutil.Process(up.pid).children(recursive=True))
+            if environ.get("AUDIT_ARCHIVE_DATABASE_URL") or environ.get("MIGRATE_DATABASE_URL")
+        }
+        assert holders <= {"worker-night"}
+
+        second = fleet(home, "up", "--auto-ports")
+        refusal, _ = second.communicate()
+        assert second.returncode == 1
+        assert f"already running on {home} (pid {up.pid})" in refusal
+
+        up.send_signal(signal.SIGINT)
+        assert up.wait(timeout=10) == 0
+        wait_for(lambda: not any(map(is_running, below)), seconds=2)
+        assert find_owner(home) is None
+        assert read_env(home).keys() == set(LASTING)
+
+
+def test_killed_fleet_leaves_nothing_and_its_home_can_be_used_again(home: Path) -> None:
+    with running(home) as up:
+        below = [child.pid for child in psutil.Process(up.pid).children(recursive=True)]
+
+        up.kill()
+        up.wait()
+
+        wait_for(lambda: not any(map(is_running, below)), seconds=12)
+        assert find_owner(home) is None
+        out, _ = fleet(home, "env").communicate()
+        assert "no fleet runs on" in out
+
+
+def test_taken_port_ends_the_start_with_its_name(home: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        up = fleet(home, "up", INGRESS_PORT=str(port))
+        refusal, _ = up.communicate()
+
+    assert up.returncode == 1
+    assert f"port {port} (INGRESS_PORT) is taken by" in refusal
+    assert f"pid {os.getpid()}" in refusal
+    assert find_owner(home) is None
+
+
+OPEN_TO_OTHERS = {".": 0o711, "servers": 0o711, "servers/run": 0o711} if IS_ROOT else {}
+"""Root's servers run as another account, which passes through these; nobody can list them."""
+
+PUBLIC = "servers/binaries"
+"""Copies of the servers' programs, for that account to run."""
+
+
+def files_open_to_others(home: Path) -> dict[str, int]:
+    """Every file and folder of ``home`` that another user may read, write or pass through."""
+    modes = {str(path.relative_to(home)): path.lstat().st_mode & 0o777 for path in (home, *home.rglob("*"))}
+    return {
+        name: mode
+        for name, mode in modes.items()
+        if mode & 0o077 and not name.startswith(PUBLIC) and not (home / name).is_symlink()
+    }
+
+
+def run_fleet(home: Path, *arguments: str) -> str:
+    process = fleet(home, *arguments)
+    out, _ = process.communicate()
+    assert process.returncode == 0, out
+    return out
+
+
+def test_nothing_that_a_fleet_writes_is_open_to_other_users(home: Path) -> None:
+    (home / "mail").mkdir(parents=True)
+    (home / "mail").chmod(0o755)  # as an earlier version made it
+    home.chmod(OPEN_TO_OTHERS.get(".", 0o700))
+    with running(home, umask=0):
+        values = {
+            name: shlex.split(value)[0]
+            for line in run_fleet(home, "env").splitlines()
+            for name, _, value in [line.removeprefix("export ").partition("=")]
+        }
+        run_fleet(home, "shops", "add", "acme", "--name", "Acme", "--timezone", "America/Vancouver",
+                  "--currency", "CAD", "--owner-email", "o@example.com")  # fmt: skip
+        run_fleet(home, "audit", "anchor")
+        port = int(values["MAIL_SINK_PORT"])
+        wait_for(lambda: not is_free(port), seconds=60)
+        with smtplib.SMTP("127.0.0.1", port) as link:
+            link.sendmail("a@example.com", ["b@example.com"], b"Subject: private\r\n\r\nA person.\r\n")
+
+        written = {path.relative_to(home).parts[0] for path in home.rglob("*") if path.is_file()}
+        assert {"archive", "mail", "logs", "env", "processes.json", "servers.json"} <= written
+        assert files_open_to_others(home) == OPEN_TO_OTHERS
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("FLEET_TIMEZONE", "Mars/Olympus", "FLEET_TIMEZONE='Mars/Olympus' should be an IANA name"),
+        ("EMBEDDED_POSTGRES_PORT", "high", "EMBEDDED_POSTGRES_PORT='high' should be a whole number"),
+    ],
+)
+def test_wrong_setting_is_told_before_anything_starts(home: Path, name: str, value: str, words: str) -> None:
+    up = fleet(home, "up", "--auto-ports", **{name: value})
+    refusal, _ = up.communicate()
+
+    assert up.returncode == 1
+    assert words in refusal
+    assert not (home / "servers").exists()

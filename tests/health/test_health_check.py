@@ -1,0 +1,152 @@
+"""The deadline holds while something hangs. The doubles are questions that hang until told to go on."""
+
+import threading
+from collections.abc import Callable
+
+from sqlalchemy import Engine, text
+
+from services.core.clock import utc_now
+from services.jobs.conditions import count_conditions
+from services.ledger.health import describe_health, find_missing, judge_health
+from services.ledger.health_check import Probe, Question, answer_by
+from tests.fleet.waiting import run_within
+from tests.health.fleet_rows import add_heartbeats
+
+
+def open_probe(
+    engine: Engine,
+    *,
+    ping: Callable[[float], float | None] = lambda _seconds: 0.2,
+    deadline_seconds: float = 0.3,
+    keep_seconds: float = 1.0,
+) -> Probe:
+    return Probe(
+        count_conditions,
+        engine=lambda: engine,
+        ping=ping,
+        deadline_seconds=deadline_seconds,
+        keep_seconds=keep_seconds,
+    )
+
+
+def test_a_whole_fleet_is_read_in_one_go(engine: Engine) -> None:
+    with engine.begin() as tx:
+        add_heartbeats(tx, utc_now())
+
+    health = open_probe(engine, deadline_seconds=1.5).read()
+
+    assert find_missing(health, utc_now()) == []
+    assert health.broker_latency_ms == 0.2
+
+
+def test_a_broker_that_hangs_does_not_hold_the_answer_up(engine: Engine) -> None:
+    go_on = threading.Event()
+    probe = open_probe(engine, ping=lambda _: float(go_on.wait()))
+
+    health = run_within(probe.read, seconds=30)
+    go_on.set()
+
+    assert health.broker_latency_ms is None
+    assert health.database_latency_ms is not None
+
+
+def test_a_database_that_hangs_is_missing_and_back_when_it_answers(engine: Engine) -> None:
+    probe = open_probe(engine, keep_seconds=0.0)
+
+    with engine.connect() as blocker:
+        blocker.execute(text("lock table heartbeats, inbound_events in access exclusive mode"))
+        hanging, ready_while_hanging = probe.read(), probe.is_ready()
+        blocker.rollback()
+    answer_by(probe._pulse.start(), 5)
+
+    assert find_missing(hanging, utc_now()) == ["database"]
+    assert not ready_while_hanging
+    assert probe.read().database_latency_ms is not None
+    assert probe.is_ready()
+
+
+def test_a_hanging_question_is_asked_once_however_many_wait_for_it() -> None:
+    go_on = threading.Event()
+    asked = []
+
+    def ask() -> float:
+        asked.append(1)
+        go_on.wait()
+        return 1.0
+
+    question = Question("hangs", ask)
+    answers = [answer_by(question.start(), 0.01) for _ in range(20)]
+    go_on.set()
+
+    assert answers == [None] * 20
+    assert answer_by(question.start(), 5) == 1.0
+    assert len(asked) == 1
+
+
+def test_a_question_that_fails_is_answered_with_nothing_and_asked_again() -> None:
+    answers = iter([ConnectionError("away"), 2.0])
+
+    def ask() -> float:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    question = Question("fails", ask)
+
+    assert answer_by(question.start(), 5) is None
+    assert answer_by(question.start(), 5) == 2.0
+
+
+def test_a_database_without_tables_is_not_ready(engine: Engine, owner_engine: Engine) -> None:
+    probe = open_probe(engine)
+    with owner_engine.begin() as connection:
+        connection.execute(text("alter table inbound_events rename to elsewhere"))
+    try:
+        assert not probe.is_ready()
+    finally:
+        with owner_engine.begin() as connection:
+            connection.execute(text("alter table elsewhere rename to inbound_events"))
+
+
+def test_a_backlog_that_is_slow_to_count_is_no_missing_database(engine: Engine) -> None:
+    with engine.begin() as tx:
+        add_heartbeats(tx, utc_now())
+    probe = open_probe(engine)
+
+    with engine.connect() as blocker:
+        blocker.execute(text("lock table work_queue in access exclusive mode"))
+        health = probe.read()
+        blocker.rollback()
+
+    assert health.queues == ()
+    assert find_missing(health, utc_now()) == []
+
+
+def test_conditions_that_cannot_be_counted_are_missing_and_nothing_stands_still(engine: Engine) -> None:
+    with engine.begin() as tx:
+        add_heartbeats(tx, utc_now())
+    probe = open_probe(engine)
+
+    with engine.connect() as blocker:
+        blocker.execute(text("lock table incidents in access exclusive mode"))
+        health = probe.read()
+        blocker.rollback()
+
+    assert judge_health(health, utc_now()) == ("degraded", False, ["conditions"])
+    assert describe_health(health, utc_now())["p1_open"] is None
+
+
+def test_an_answer_that_was_slow_to_get_is_kept_longer() -> None:
+    go_on = threading.Event()
+    asked = []
+
+    def ask() -> int:
+        asked.append(go_on.wait(0.05))
+        return len(asked)
+
+    question = Question("slow", ask, keep_seconds=0.001, keep_times_cost=10)
+    first = answer_by(question.start(), 5)
+    go_on.wait(0.1)  # longer than keep_seconds, shorter than ten times the cost
+
+    assert (first, answer_by(question.start(), 5)) == (1, 1)

@@ -1,0 +1,214 @@
+"""Mails to the operator: one for each rule and period, and one more an hour at most."""
+
+import random
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.alerts.decide import find_incidents, resolve_by_person
+from services.alerts.incidents import Incident, record_incidents
+from services.audit.diagnose import Finding
+from services.core.db import transaction
+from services.core.errors import Misconfigured
+from services.core.settings import get_settings
+from services.jobs.audit_jobs import describe_finding
+from services.jobs.handler import Finished, JobEffect, Run
+from services.jobs.operator_mail import GATHERED_FOR, NAMED_AT_MOST, UPDATE_AFTER, record_notices
+from services.jobs.sync_run_status import follow_work
+from services.ledger.runner_external import OutsideRunner
+from services.ledger.topics import TOPICS
+from tests.fleet.waiting import wait_for
+from tests.jobs.moments import a_job, add_shops, keep_time, know, runs
+
+NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+MAILS = "select kind, subject, text from mail_outbox order by id"
+REFUSED = Misconfigured("stripe.key_refused", "HTTP 401 invalid_api_key")
+
+
+@pytest.fixture(autouse=True)
+def operator(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("OPERATOR_EMAIL", "ops@example.com")
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+def open_up(engine: Engine, count: int) -> None:
+    """``count`` shops whose night of 2026-11-20 is due."""
+    add_shops(
+        engine, NOW - timedelta(days=30), **{f"shop-{n:03}": "America/Los_Angeles" for n in range(count)}
+    )
+    know(engine, NOW - timedelta(days=1), a_job())
+    keep_time(engine, NOW)
+
+
+def fail(engine: Engine, first: int, last: int, now: datetime, status: str = "dead") -> None:
+    """The runs of the shops numbered ``first`` to ``last`` gave up, and were followed at ``now``."""
+    with transaction(engine) as tx:
+        tx.execute(
+            text(
+                "update work_queue set status = :status, finished_at = :now, last_error = 'HTTP 401',"
+                " error_code = 'stripe.key_refused'"
+                " where topic = 'reconcile' and shop_id between :first and :last"
+            ),
+            {"status": status, "now": now, "first": first, "last": last},
+        )
+        follow_work(tx, now)
+
+
+def fire(engine: Engine, *incidents: Incident, now: datetime = NOW) -> None:
+    with transaction(engine) as tx:
+        record_incidents(tx, incidents, now)
+
+
+def mail(engine: Engine, now: datetime) -> list[tuple[str, str, str]]:
+    """What the outbox holds after a look at ``now``; texts on one line."""
+    with transaction(engine) as tx:
+        record_notices(tx, now)
+    return [(kind, subject, " ".join(body.split())) for kind, subject, body in runs(engine, MAILS)]
+
+
+def p1(rule: str = "clocks_apart", **detail: object) -> Incident:
+    return Incident(None, rule, "2026-11-21", "P1", "they are 180 s apart", detail)
+
+
+def test_two_hundred_shops_that_fail_in_one_night_are_one_mail(engine: Engine) -> None:
+    open_up(engine, 200)
+    for number in range(1, 201, 50):
+        fail(engine, number, number + 49, NOW + timedelta(minutes=number // 50))
+        assert mail(engine, NOW + timedelta(minutes=number // 50)) == []
+
+    ((kind, subject, body),) = mail(engine, NOW + GATHERED_FOR)
+
+    assert kind == "incident"
+    assert subject == (
+        "daily-reconciliation failed at shop-000, shop-001, shop-002 and 197 more (2026-11-20)"
+    )
+    assert "Found at: 200 places" in body
+    assert body.count("stripe.key_refused") == NAMED_AT_MOST
+    assert f"and {200 - NAMED_AT_MOST} more" in body
+    assert "fleet jobs run daily-reconciliation --shop shop-000 --period 2026-11-20" in body
+    assert len(mail(engine, NOW + timedelta(days=1))) == 1
+
+
+def test_shops_that_join_later_are_in_one_more_mail_an_hour(engine: Engine) -> None:
+    open_up(engine, 20)
+    fail(engine, 1, 2, NOW)
+    first_at = NOW + GATHERED_FOR
+    assert len(mail(engine, first_at)) == 1
+    fail(engine, 3, 9, first_at)
+    fail(engine, 10, 12, first_at + timedelta(minutes=30))
+    assert len(mail(engine, first_at + UPDATE_AFTER - timedelta(seconds=1))) == 1
+
+    _, (_, subject, body) = mail(engine, first_at + UPDATE_AFTER)
+    assert subject.startswith("More shops: daily-reconciliation failed at shop-002, shop-003, shop-004 and 9")
+    assert "Found at: 12 places" in body
+    assert len(mail(engine, first_at + 2 * UPDATE_AFTER)) == 2
+
+
+def test_a_refused_key_ends_in_an_incident_and_a_mail_and_a_good_run_closes_it(engine: Engine) -> None:
+    open_up(engine, 1)
+
+    def refused(_run: Run) -> Finished:
+        raise REFUSED
+
+    runner = OutsideRunner(engine, "tests", random.Random(1))
+    runner.run_set(TOPICS["reconcile"], JobEffect(refused))
+    with transaction(engine) as tx:
+        follow_work(tx, NOW)
+    ((rule, summary),) = runs(engine, "select rule, summary from incidents where status = 'open'")
+    assert rule == "job_failed:daily-reconciliation"
+    assert "stripe.key_refused: HTTP 401 invalid_api_key" in summary
+    ((_, subject, _),) = mail(engine, NOW + GATHERED_FOR)
+    assert subject == "daily-reconciliation failed at shop-000 (2026-11-20)"
+
+    with transaction(engine) as tx:
+        tx.execute(text("update work_queue set status = 'pending', finished_at = null"))
+    runner.run_set(TOPICS["reconcile"], JobEffect(lambda _run: Finished()))
+    assert runs(engine, "select status from incidents") == [("resolved",)]
+    assert len(mail(engine, NOW + timedelta(days=1))) == 1
+
+
+def test_a_run_that_a_person_discarded_is_no_incident(engine: Engine) -> None:
+    open_up(engine, 1)
+    fail(engine, 1, 1, NOW, status="discarded")
+    assert runs(engine, "select status from job_runs") == [("failed",)]
+    assert runs(engine, "select * from incidents") == []
+
+
+def test_what_is_resolved_before_its_mail_has_none(engine: Engine) -> None:
+    open_up(engine, 1)
+    fail(engine, 1, 1, NOW)
+    with transaction(engine) as tx:
+        (line,) = find_incidents(tx)
+        resolve_by_person(tx, line.id, now=NOW, by="ada", reason="known", request_id="r")
+    assert mail(engine, NOW + GATHERED_FOR) == []
+
+
+def test_a_p1_is_mailed_at_once_and_once(engine: Engine) -> None:
+    fire(engine, p1())
+    ((kind, subject, body),) = mail(engine, NOW)
+    assert (kind, subject) == ("incident", "clocks apart at fleet (2026-11-21)")
+    assert "they are 180 s apart" in body
+    assert 'fleet incidents resolve 1 --reason "..."' in body
+    assert len(mail(engine, NOW + timedelta(days=1))) == 1
+
+
+def test_what_is_not_p1_and_no_run_has_no_mail(engine: Engine) -> None:
+    fire(engine, Incident(1, "work_dead:inventory_push", "2026-11-21", "P2", "3 dead", {"count": 3}))
+    assert mail(engine, NOW + timedelta(days=1)) == []
+
+
+def test_an_incident_that_rises_to_p1_is_mailed(engine: Engine) -> None:
+    fire(engine, p1()._replace(severity="P2"))
+    assert mail(engine, NOW) == []
+    fire(engine, p1())
+    assert len(mail(engine, NOW)) == 1
+
+
+def test_one_that_a_person_closed_is_mailed_again_with_a_new_finding(engine: Engine) -> None:
+    fire(engine, p1(findings=["row 2"]))
+    mail(engine, NOW)
+    with transaction(engine) as tx:
+        resolve_by_person(tx, 1, now=NOW, by="ada", reason="restored", request_id="r")
+    fire(engine, p1(findings=["row 2"]))
+    assert len(mail(engine, NOW + timedelta(hours=2))) == 1
+    fire(engine, p1(findings=["row 9"]))
+    assert len(mail(engine, NOW + timedelta(hours=2))) == 2
+
+
+def test_a_chain_that_fails_has_the_mail_that_keeps_its_evidence(engine: Engine) -> None:
+    add_shops(engine, NOW, west="America/Los_Angeles")
+    found = Finding(kind="altered", shop_id=1, seq=2, event_id=7, detail="its hash is of other content")
+    fire(engine, describe_finding(1, "2026-11-20", found, [found]))
+    ((kind, subject, body),) = mail(engine, NOW)
+    assert (kind, subject) == ("audit_failed", "Audit of west: row 2 was altered")
+    assert "its hash is of other content" in body
+
+
+def test_without_an_address_nothing_is_mailed_until_there_is_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPERATOR_EMAIL")
+    get_settings.cache_clear()
+    fire(engine, p1())
+    assert mail(engine, NOW) == []
+    monkeypatch.setenv("OPERATOR_EMAIL", "ops@example.com")
+    get_settings.cache_clear()
+    assert len(mail(engine, NOW)) == 1
+
+
+def test_two_processes_that_look_at_once_send_one_mail(engine: Engine) -> None:
+    fire(engine, p1())
+    second = threading.Thread(target=mail, args=(engine, NOW + timedelta(seconds=1)))
+    waiting = "select pid from pg_locks where locktype = 'advisory' and not granted"
+    with transaction(engine) as tx:
+        record_notices(tx, NOW)
+        second.start()
+        wait_for(lambda: len(runs(engine, waiting)) == 1)
+    second.join(30)
+    assert len(runs(engine, MAILS)) == 1
+    assert len(runs(engine, "select id from work_queue where topic = 'mail_send'")) == 1

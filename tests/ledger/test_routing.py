@@ -1,0 +1,37 @@
+"""Which event asks for which work."""
+
+import pytest
+
+from services.ledger.routing import plan_topic
+
+
+@pytest.mark.parametrize(
+    ("provider", "topic", "work"),
+    [
+        ("shopify", "orders/create", "order_ingest"),
+        ("shopify", "orders/updated", "order_ingest"),
+        ("shopify", "orders/paid", "order_ingest"),
+        ("shopify", "orders/cancelled", "order_ingest"),
+        ("shopify", "orders/fulfilled", "order_ingest"),
+        ("shopify", "orders/partially_fulfilled", "order_ingest"),
+        ("shopify", "refunds/create", "refund_ingest"),
+        ("shopify", "products/create", "product_ingest"),
+        ("shopify", "products/update", "product_ingest"),
+        ("shopify", "inventory_levels/connect", "inventory_level_ingest"),
+        ("shopify", "inventory_levels/update", "inventory_level_ingest"),
+        ("stripe", "charge.succeeded", "transaction_ingest"),
+        ("stripe", "charge.refunded", "transaction_ingest"),
+        ("stripe", "charge.refund.updated", "transaction_ingest"),
+        ("stripe", "refund.created", "transaction_ingest"),
+        ("stripe", "payment_intent.succeeded", "transaction_ingest"),
+        ("stripe", "charge.dispute.created", "transaction_ingest"),
+        ("stripe", "customer.created", None),
+        ("openphone", "message.received", "interaction_ingest"),
+        ("openphone", "call.summary.completed", "interaction_ingest"),
+        ("openphone", "contact.updated", None),
+        ("standard:till", "orders/create", None),
+    ],
+)
+def test_an_event_plans_its_work_or_none(provider: str, topic: str, work: str | None) -> None:
+    planned = plan_topic(provider, topic)
+    assert (planned.name if planned else None) == work

@@ -1,0 +1,192 @@
+"""One call for several items, through the real runner: each is settled by itself, what it taught once."""
+
+import signal
+import threading
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from random import Random
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.errors import NotYet, Refused, RetryLater
+from services.ledger.limits import hold_bucket, record_throttle, take_turns
+from services.ledger.runner_external import OutsideRunner
+from services.ledger.topics import TOPICS
+from services.ledger.work import Answers, Call, Done, NewWork, Outcome, PreparedSet, Recorded, WorkItem
+from tests.journeys.running_fleet import wait_for
+from tests.ledger_rows import plan, rows_of, statuses
+
+TOPIC = TOPICS["inventory_push"]
+Act = Callable[[Sequence[WorkItem]], Answers]
+
+
+class Together:
+    """An effect that makes one call for all items of a shop."""
+
+    def __init__(self, act: Act) -> None:
+        self.act = act
+
+    def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> list[Call | Outcome]:
+        calls: dict[int, Call] = {}
+        for shop_id in {item.shop_id for item in items}:
+            mine = [item for item in items if item.shop_id == shop_id]
+            payloads = [{"asked": item.id} for item in mine]
+            calls[shop_id] = PreparedSet(items=mine, act=partial(self.act, mine), payloads=payloads)
+        return [calls[item.shop_id] for item in items]
+
+
+def run(engine: Engine, act: Act) -> Any:
+    return OutsideRunner(engine, "tester", Random(1)).run_set(TOPIC, Together(act))
+
+
+def all_rows(engine: Engine) -> list[dict[str, Any]]:
+    with transaction(engine) as tx:
+        return list(rows_of(tx))
+
+
+def test_each_item_has_its_own_outcome_and_the_payload_was_stored_before(engine: Engine) -> None:
+    ids = plan(engine, TOPIC.name, 3)
+    stored: list[Any] = []
+
+    def act(items: Sequence[WorkItem]) -> Answers:
+        stored.extend(row["payload"] for row in all_rows(engine))
+        return Answers([Done("pushed"), Refused("no.such"), RetryLater("later")])
+
+    report = run(engine, act)
+
+    assert [(row["status"], row["verdict"], row["error_code"]) for row in all_rows(engine)] == [
+        ("done", "pushed", None),
+        ("dead", None, "no.such"),
+        ("error", None, "later"),
+    ]
+    assert stored == [{"asked": number} for number in ids]
+    assert (report.claimed, report.settled.done) == (3, 1)
+
+
+def test_what_a_call_taught_is_written_once_for_the_items_that_are_still_ours(engine: Engine) -> None:
+    ids = plan(engine, TOPIC.name, 3)
+    told: list[Collection[int]] = []
+
+    def record(tx: Connection, taught: Sequence[Any], held: Collection[int]) -> Recorded:
+        told.append(set(held))
+        return Recorded([NewWork(shop_id=1, topic=TOPIC.name, key="next")])
+
+    def act(items: Sequence[WorkItem]) -> Answers:
+        with transaction(engine) as tx:
+            tx.exec_driver_sql("update work_queue set locked_by = 'x' where id = %(id)s", {"id": ids[1]})
+        return Answers([Done()] * 3, record)
+
+    report = run(engine, act)
+
+    assert told == [{ids[0], ids[2]}]
+    assert (report.settled.done, report.settled.lost, len(report.refs)) == (2, 1, 1)
+
+
+def test_what_cannot_be_written_fails_the_one_item_that_it_is_about(engine: Engine) -> None:
+    ids = plan(engine, TOPIC.name, 4)
+
+    def record(tx: Connection, taught: Sequence[Any], held: Collection[int]) -> Recorded:
+        if ids[2] in held:
+            raise ValueError("boom")
+        return Recorded()
+
+    run(engine, lambda items: Answers([Done()] * 4, record))
+
+    assert statuses(engine) == {"done": 3, "error": 1}
+    assert all_rows(engine)[2]["error_code"] == "bug.ValueError"
+
+
+@pytest.mark.parametrize("fault", [RetryLater("later"), NotYet("not.yet", wait=timedelta(seconds=9))])
+def test_what_was_asked_together_comes_back_together(engine: Engine, fault: RetryLater) -> None:
+    plan(engine, TOPIC.name, 20)
+
+    run(engine, lambda items: Answers([fault] * len(items)))
+
+    assert len({row["next_retry_at"] for row in all_rows(engine)}) == 1
+
+
+def test_too_few_outcomes_are_our_bug_and_nothing_is_done(engine: Engine) -> None:
+    plan(engine, TOPIC.name, 3)
+
+    run(engine, lambda items: Answers([Done()]))
+
+    assert {row["error_code"] for row in all_rows(engine)} == {"bug.ValueError"}
+
+
+def test_call_takes_tokens_once_however_many_items_it_carries(engine: Engine) -> None:
+    plan(engine, TOPIC.name, TOPIC.call_items)
+    now = utc_now()
+    with transaction(engine) as tx:
+        record_throttle(tx, 1, "shopify", maximum=1000, available=15, restore_per_second=1, now=now)
+
+    run(engine, lambda items: Answers([Done()] * len(items)))
+
+    assert statuses(engine) == {"done": TOPIC.call_items}
+
+
+def test_call_costs_what_the_provider_said_it_does(tx: Connection) -> None:
+    now = utc_now()
+    bucket = {"maximum": 1000, "available": 100, "restore_per_second": 2}
+    record_throttle(tx, 1, "shopify", **bucket, now=now, call_points=80)
+    record_throttle(tx, 1, "shopify", **bucket, now=now)
+
+    assert take_turns(tx, 1, "shopify", 2, now, cost_points=10) == [timedelta(seconds=40)]
+
+
+def test_call_dearer_than_the_bucket_goes_out_when_it_is_full(tx: Connection) -> None:
+    now = utc_now()
+    record_throttle(
+        tx, 1, "shopify", maximum=100, available=100, restore_per_second=2, now=now, call_points=500
+    )
+
+    assert take_turns(tx, 1, "shopify", 1, now, cost_points=10) == []
+
+
+def test_bucket_that_is_held_gives_nothing_until_the_wait_is_over(tx: Connection) -> None:
+    now = utc_now()
+    hold_bucket(tx, 1, "shopify", timedelta(seconds=30), now, cost_points=10)
+    assert take_turns(tx, 1, "shopify", 1, now, cost_points=10) == []
+
+    record_throttle(tx, 1, "shopify", maximum=1000, available=900, restore_per_second=50, now=now)
+    hold_bucket(tx, 1, "shopify", timedelta(seconds=30), now, cost_points=10)
+
+    assert take_turns(tx, 1, "shopify", 1, now, cost_points=10) == [timedelta(seconds=30)]
+    assert take_turns(tx, 1, "shopify", 1, now + timedelta(seconds=29), cost_points=10)
+    assert take_turns(tx, 1, "shopify", 1, now + timedelta(seconds=30), cost_points=10) == []
+
+
+def test_call_that_is_under_way_when_the_worker_is_stopped_is_tried_again(engine: Engine) -> None:
+    plan(engine, TOPIC.name, 1, shop_id=1)
+    plan(engine, TOPIC.name, 3, shop_id=2)
+    over, main = threading.Event(), threading.get_ident()
+
+    def stop(items: Sequence[WorkItem]) -> Answers:
+        if items[0].shop_id == 2:
+            # Once the other call is settled, the worker waits for this one.
+            wait_for(lambda: statuses(engine).get("done") == 1)
+            signal.pthread_kill(main, signal.SIGINT)
+            over.wait(30)
+        return Answers([Done()] * len(items))
+
+    with pytest.raises(KeyboardInterrupt):
+        run(engine, stop)
+    over.set()
+
+    assert [(row["status"], row["error_code"], row["locked_by"]) for row in all_rows(engine)] == [
+        ("done", None, None),
+        *[("error", "worker.interrupted", None)] * 3,
+    ]
+
+
+def test_last_error_is_without_addresses_and_keys(engine: Engine) -> None:
+    plan(engine, TOPIC.name, 2)
+    quoted = "said no to ada@example.com with shpat_0123456789abcdef"
+
+    run(engine, lambda items: Answers([Refused("no", quoted), RetryLater("later", quoted)]))
+
+    assert {row["last_error"] for row in all_rows(engine)} == {"said no to [email] with [hidden]"}

@@ -1,0 +1,261 @@
+"""Healing a day: lost events, dead work and missing objects come in by the webhooks' door,
+and breaks close."""
+
+import random
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import Engine
+
+from services.audit.append import append_all
+from services.cli.main import main
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.errors import RetryLater
+from services.core.settings import get_settings
+from services.jobs.definition import Covers
+from services.jobs.handler import Run
+from services.jobs.schedule import day_bounds
+from services.ledger.runner_transactional import OwnRunner
+from services.ledger.topics import TOPICS
+from services.payments.break_queries import DayBreak, find_day_breaks
+from services.payments.break_repair import find_progress, heal_day, plan_heal
+from services.payments.handler import ingest_transactions
+from services.payments.reconcile import reconcile_day
+from services.shops.secrets import record_secret
+from services.shops.shops import get_shop_by_id
+from tests.fakes.stripe import Failure, StripeApi
+from tests.payments.day_rows import NOW
+from tests.shopify.sample_payloads import add_shop, rows
+
+KEY = "rk_test_1"
+
+
+def found(cause: str, **more: Any) -> DayBreak:
+    side = {"amount_cents": 1000, "currency": "CAD", "status": "paid"}
+    base = DayBreak("missing_here", "charge", "ch_1", None, side, NOW, None, True, cause, "", {}, False)
+    return base._replace(**more)
+
+
+def test_plan_names_each_thing_once_and_leaves_the_rest_to_a_person() -> None:
+    lost = {"lost_events": ["evt_1", "evt_2"]}
+    left = [found("never_at_stripe", theirs=None), found("paid_twice"), found("in_queue")]
+
+    plan = plan_heal(
+        [
+            found("lost_webhook", evidence=lost),
+            found("lost_webhook", kind="amount", evidence=lost),
+            found("too_old_for_events", provider_id="re_1", subject="refund"),
+            found("dead_work", evidence={"work_ids": [7, 8]}),
+            *left,
+        ]
+    )
+
+    assert plan.events == ("evt_1", "evt_2")
+    assert plan.work_ids == (7, 8)
+    assert plan.objects == (("charge", "ch_1"), ("refund", "re_1"))
+    assert plan.left == tuple(left)
+
+
+def charge(name: str, at: datetime, amount: int = 1000) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "charge",
+        "amount": amount,
+        "amount_captured": amount,
+        "amount_refunded": 0,
+        "captured": True,
+        "paid": True,
+        "refunded": False,
+        "currency": "cad",
+        "status": "succeeded",
+        "created": int(at.timestamp()),
+        "payment_intent": None,
+        "metadata": {},
+    }
+
+
+def event_of(source: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "event",
+        "type": "charge.succeeded",
+        "created": source["created"],
+        "livemode": False,
+        "data": {"object": source},
+    }
+
+
+@pytest.fixture
+def stripe(monkeypatch: pytest.MonkeyPatch) -> Iterator[StripeApi]:
+    with StripeApi(KEY) as api:
+        api.lists = {kind: [] for kind in ("charges", "refunds", "disputes", "payouts", "events")}
+        api.lists["balance_transactions"] = []
+        monkeypatch.setenv("STRIPE_API_BASE", api.url)
+        get_settings.cache_clear()
+        yield api
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def shop(engine: Engine, stripe: StripeApi) -> Engine:
+    """A shop whose yesterday Stripe knows: one lost event, one charge without any, one dead work."""
+    with transaction(engine) as tx:
+        record_secret(tx, add_shop(engine), "stripe-key", KEY, utc_now())
+    begins, _ = day_bounds(shop_zone(engine), yesterday(engine))
+    for number in (1, 2, 3):
+        stripe.lists["charges"].append(charge(f"ch_{number}", begins + timedelta(hours=number)))
+        stripe.objects[f"/v1/charges/ch_{number}"] = stripe.lists["charges"][-1]
+    lost, silent, dead = stripe.lists["charges"]
+    assert silent["id"] == "ch_2"
+    for source, name in ((lost, "evt_1"), (dead, "evt_3")):
+        stripe.lists["events"].append(event_of(source, name))
+    stripe.objects["/v1/events/evt_1"] = stripe.lists["events"][0]
+    receive_dead(engine, stripe.lists["events"][1])
+    return engine
+
+
+def receive_dead(engine: Engine, body: dict[str, Any]) -> None:
+    from tests.payments.test_causes import receive, settle
+
+    settle(engine, receive(engine, body), "dead")
+
+
+def shop_zone(engine: Engine) -> Any:
+    with transaction(engine) as tx:
+        return get_shop_by_id(tx, 1).zone
+
+
+def yesterday(engine: Engine) -> Any:
+    return (utc_now().astimezone(shop_zone(engine)) - timedelta(days=1)).date()
+
+
+def reconcile(engine: Engine) -> dict[str, str]:
+    """The day is compared; return the cause of each open break."""
+    day = yesterday(engine)
+    run = Run(
+        id=1,
+        job="daily-reconciliation",
+        shop_id=1,
+        period=day.isoformat(),
+        covers=Covers.DAY,
+        zone=shop_zone(engine),
+        request_id="req-1",
+        work_id=1,
+    )
+    outcome = reconcile_day(run)
+    with transaction(engine) as tx:
+        append_all(tx, outcome.record(tx).audit, utc_now())
+        return {each.provider_id: each.cause for each in find_day_breaks(tx, 1, day)}
+
+
+def work_off(engine: Engine) -> None:
+    OwnRunner(engine, "tests", random.Random(1)).run_set(TOPICS["transaction_ingest"], ingest_transactions)
+
+
+def heal(engine: Engine, stripe: StripeApi) -> Any:
+    with transaction(engine) as tx:
+        plan = plan_heal(find_day_breaks(tx, 1, yesterday(engine)))
+    return heal_day(1, plan, KEY, stripe.url, by="ada", reason="a lost hour", request_id="req-2")
+
+
+def test_one_healing_closes_what_it_explains_at_the_next_run(shop: Engine, stripe: StripeApi) -> None:
+    assert reconcile(shop) == {"ch_1": "lost_webhook", "ch_2": "unknown", "ch_3": "dead_work"}
+
+    healed = heal(shop, stripe)
+    assert (healed.entered, healed.requeued, healed.gone) == (2, 1, [])
+    with transaction(shop) as tx:
+        assert find_progress(tx, healed.work, utc_now()) == (3, {"pending": 3})
+    work_off(shop)
+    with transaction(shop) as tx:
+        assert find_progress(tx, healed.work, utc_now()) == (0, {"done": 3})
+
+    assert reconcile(shop) == {}
+    assert rows(shop, "select count(*) from reconciliation_breaks where closed_at is null") == [(0,)]
+    assert rows(shop, "select status from incidents") == [("resolved",)]
+    said = [
+        summary for (summary,) in rows(shop, "select summary from audit_mutations order by event_id, place")
+    ]
+    assert "charge.succeeded entered from Stripe: evt_1: a lost hour" in said
+
+
+def test_healing_twice_enters_nothing_twice(shop: Engine, stripe: StripeApi) -> None:
+    reconcile(shop)
+    heal(shop, stripe)
+
+    again = heal(shop, stripe)
+
+    assert (again.entered, again.requeued) == (0, 0)
+    assert rows(shop, "select sum(duplicate_count) from inbound_events") == [(0,)]
+
+
+def test_event_that_stripe_no_longer_has_is_told_and_its_object_comes_in(
+    shop: Engine, stripe: StripeApi
+) -> None:
+    reconcile(shop)
+    del stripe.objects["/v1/events/evt_1"]
+
+    healed = heal(shop, stripe)
+
+    assert healed.gone == ["evt_1"]
+    work_off(shop)
+    assert reconcile(shop) == {}
+
+
+def test_stripe_that_fails_half_way_leaves_what_was_entered(shop: Engine, stripe: StripeApi) -> None:
+    reconcile(shop)
+    limited: Failure = (
+        429,
+        {},
+        {"error": {"type": "rate_limit_error", "code": "rate_limit", "message": "slow down"}},
+    )
+    stripe.before = lambda path: stripe.failures.append(limited) if path == "/v1/charges/ch_1" else None
+
+    with pytest.raises(RetryLater):
+        heal(shop, stripe)
+
+    assert rows(shop, "select delivery_key from inbound_events order by id") == [("evt_3",), ("evt_1",)]
+
+
+def fleet(*words: str) -> Result:
+    return CliRunner().invoke(main, ["books", *words])
+
+
+def test_commands_show_heal_and_follow(shop: Engine, stripe: StripeApi) -> None:
+    reconcile(shop)
+    day = yesterday(shop).isoformat()
+    with transaction(shop) as tx:
+        tx.exec_driver_sql(
+            "insert into job_runs (job, shop_id, period, due_at, status, origin)"
+            " values ('daily-reconciliation', 1, %s, now(), 'done', 'beat')",
+            (day,),
+        )
+
+    shown = fleet("breaks", "--shop", "harbour", "--day", day)
+    assert shown.exit_code == 0, shown.output
+    for words in ("ch_1", "lost_webhook", "evt_1", "10.00 CAD paid", "fleet books heal"):
+        assert words in shown.output
+    planned = fleet("heal", "--shop", "harbour", "--day", day, "--dry-run")
+    assert "would fetch 1 lost events: evt_1" in planned.output
+    assert rows(shop, "select count(*) from inbound_events") == [(1,)]
+
+    healed = fleet("heal", "--shop", "harbour", "--day", day, "--no-wait")
+    assert healed.exit_code == 0, healed.output
+    assert "2 events entered, 1 items of work requeued" in healed.output
+    assert f"fleet jobs run daily-reconciliation --shop harbour --period {day} --force" in healed.output
+    work_off(shop)
+    reconcile(shop)
+
+    assert fleet("breaks", "--shop", "harbour", "--day", day).output == f"No breaks of {day}.\n"
+    assert fleet("breaks", "--shop", "harbour", "--day", day, "--all").output.count("(closed)") == 3
+    trail = fleet("trail", "ch_1", "--shop", "harbour", "--json")
+    assert '"what": "charge"' in trail.output
+    assert fleet("trail", "ch_nowhere", "--shop", "harbour").exit_code == 1
+
+
+@pytest.mark.parametrize("words", [("--day", "20.11.2026"), ("--day", "2026-11-20", "--shop", "nobody")])
+def test_wrong_words_are_wrong_usage(shop: Engine, words: tuple[str, ...]) -> None:
+    assert fleet("breaks", "--shop", "harbour", *words).exit_code == 2

@@ -1,0 +1,253 @@
+"""Why a day does not agree with Stripe: what our ledger and Stripe's events say of each break."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+from sqlalchemy import Engine, text
+
+from services.core.db import transaction
+from services.core.errors import Misconfigured, RetryLater
+from services.ledger.accept import NewEvent, record_events
+from services.ledger.pause import PauseScope, record_pause
+from services.payments.causes import EVENT_TYPES, EVENTS_AT_MOST, find_causes
+from services.payments.day import Day
+from services.providers.stripe import object_key
+from tests.payments.day_rows import BEGINS, DAY, NOON, NOW, add_ours, matched, row
+from tests.shopify.sample_payloads import add_shop, rows
+
+
+class EventsOnPaper:
+    """Stripe's list of events, newest first."""
+
+    def __init__(self, *events: dict[str, Any], fail: Exception | None = None) -> None:
+        self.events, self.fail = events, fail
+        self.asked: list[tuple[datetime, datetime]] = []
+        self.read = 0
+
+    def __call__(
+        self,
+        key: str,
+        base_url: str,
+        kind: str,
+        *,
+        created_gte: datetime | None = None,
+        created_lt: datetime | None = None,
+        **filters: Any,
+    ) -> Iterator[dict[str, Any]]:
+        assert kind == "events"
+        assert filters == {"types": list(EVENT_TYPES)}
+        assert created_gte is not None
+        assert created_lt is not None
+        self.asked.append((created_gte, created_lt))
+        if self.fail:
+            raise self.fail
+        for event in sorted(self.events, key=lambda each: -each["created"]):
+            if created_gte.timestamp() <= event["created"] < created_lt.timestamp():
+                self.read += 1
+                yield event
+
+
+def event(
+    event_id: str, of: str, *, minutes: int = 0, kind: str = "charge.succeeded", **more: Any
+) -> dict[str, Any]:
+    source = {"id": of, "object": kind.split(".", maxsplit=1)[0]}
+    created = int((NOON + timedelta(minutes=minutes)).timestamp())
+    return {
+        "id": event_id,
+        "object": "event",
+        "type": kind,
+        "created": created,
+        "data": {"object": source},
+    } | more
+
+
+def receive(engine: Engine, body: dict[str, Any]) -> int:
+    """Stripe's event is here; return the id of its work."""
+    with transaction(engine) as tx:
+        (accepted,) = record_events(
+            tx,
+            [
+                NewEvent(
+                    shop_id=1,
+                    provider="stripe",
+                    topic=body["type"],
+                    delivery_key=body["id"],
+                    body=orjson.dumps(body),
+                    received_at=NOW,
+                    key=object_key(body),
+                )
+            ],
+        )
+        return accepted.work[0].id
+
+
+def settle(engine: Engine, work_id: int, status: str) -> None:
+    with transaction(engine) as tx:
+        tx.execute(
+            text("update work_queue set status = :status where id = :id"), {"status": status, "id": work_id}
+        )
+
+
+def causes(
+    engine: Engine, events: EventsOnPaper, day: Day = DAY, now: datetime = NOW, key: str = "rk_test_1"
+) -> dict[str, tuple[str, str]]:
+    """Return the cause and its event of each break, by the break's id."""
+    find_causes(key, "https://stripe.test", day, "t", now, list_theirs=events)
+    told = rows(engine, "select provider_id, cause, cause_event_id from found_breaks order by 1")
+    return {of: (cause, event_id) for of, cause, event_id in told}
+
+
+def find(engine: Engine, *theirs: Any) -> None:
+    with transaction(engine) as tx:
+        matched(tx, theirs)
+
+
+@pytest.fixture
+def shop(engine: Engine) -> Engine:
+    add_shop(engine)
+    return engine
+
+
+def test_lost_webhook_is_named_by_the_newest_event_of_its_days(shop: Engine) -> None:
+    find(shop, row("ch_1"), row("ch_2"))
+    listed = EventsOnPaper(
+        event("evt_1", "ch_1"),
+        event("evt_2", "ch_1", minutes=5, kind="charge.updated"),
+        event("evt_3", "ch_1", minutes=60 * 40, kind="charge.refunded"),
+        event("evt_9", "ch_9"),
+    )
+
+    assert causes(shop, listed, now=NOW + timedelta(days=3)) == {
+        "ch_1": ("lost_webhook", "evt_2"),
+        "ch_2": ("unknown", ""),
+    }
+    ((lost, here),) = rows(
+        shop,
+        "select evidence -> 'lost_events', evidence -> 'events_here' from found_breaks "
+        "where provider_id = 'ch_1'",
+    )
+    assert sorted(lost) == ["evt_1", "evt_2", "evt_3"]
+    assert here == 0
+
+
+def test_events_are_listed_once_for_all_breaks_in_two_windows(shop: Engine) -> None:
+    find(shop, *(row(f"ch_{n}") for n in range(30)))
+    listed = EventsOnPaper()
+
+    causes(shop, listed, now=NOW + timedelta(days=3))
+
+    turn = DAY.ends + timedelta(days=1)
+    assert listed.asked == [(BEGINS, turn), (turn, NOW + timedelta(days=3, seconds=1))]
+
+
+def test_event_that_is_here_points_to_its_work(shop: Engine) -> None:
+    find(shop, *(row(f"ch_{n}") for n in (1, 2, 3, 4)))
+    bodies = {n: event(f"evt_{n}", f"ch_{n}") for n in (1, 2, 3, 4)}
+    work = {n: receive(shop, bodies[n]) for n in bodies}
+    for n, status in ((1, "dead"), (3, "discarded"), (4, "done")):
+        settle(shop, work[n], status)
+
+    assert causes(shop, EventsOnPaper(*bodies.values())) == {
+        "ch_1": ("dead_work", "evt_1"),
+        "ch_2": ("in_queue", "evt_2"),
+        "ch_3": ("discarded_work", "evt_3"),
+        "ch_4": ("unknown", ""),
+    }
+    assert rows(shop, "select evidence -> 'work_ids' from found_breaks where provider_id = 'ch_1'") == [
+        ([work[1]],)
+    ]
+    assert rows(shop, "select evidence -> 'events_here' from found_breaks where provider_id = 'ch_4'") == [
+        (1,)
+    ]
+
+
+def test_work_that_a_pause_holds_is_paused(shop: Engine) -> None:
+    find(shop, row("ch_1"))
+    receive(shop, event("evt_1", "ch_1"))
+    with transaction(shop) as tx:
+        record_pause(tx, PauseScope(topic="transaction_ingest"), "hold", now=NOW, by="ada", reason="")
+
+    assert causes(shop, EventsOnPaper()) == {"ch_1": ("paused", "evt_1")}
+
+
+def test_work_on_the_refunds_charge_explains_the_refund_only_if_it_names_it(shop: Engine) -> None:
+    find(shop, row("re_1", parent_id="ch_1"), row("re_2", parent_id="ch_1"))
+    body = event("evt_1", "re_1", kind="refund.created")
+    body["data"]["object"]["charge"] = "ch_1"
+    settle(shop, receive(shop, body), "dead")
+
+    assert causes(shop, EventsOnPaper()) == {"re_1": ("dead_work", "evt_1"), "re_2": ("unknown", "")}
+
+
+@pytest.mark.parametrize(
+    ("told", "key", "cause"),
+    [
+        ({"livemode": False}, "rk_live_1", "not_ours"),
+        ({"livemode": True}, "rk_live_1", "never_at_stripe"),
+        ({"livemode": False}, "rk_test_1", "never_at_stripe"),
+        ({"account": "acct_2"}, "rk_test_1", "not_ours"),
+    ],
+)
+def test_missing_there_is_never_there_or_from_elsewhere(
+    shop: Engine, told: dict[str, Any], key: str, cause: str
+) -> None:
+    work_id = receive(shop, event("evt_1", "ch_1", **told))
+    settle(shop, work_id, "done")
+    with transaction(shop) as tx:
+        add_ours(tx, [row("ch_1")])
+        tx.exec_driver_sql("update transactions set event_id = (select id from inbound_events)")
+    find(shop)
+
+    assert causes(shop, EventsOnPaper(), key=key) == {"ch_1": (cause, "")}
+
+
+def test_day_older_than_stripes_events_says_so(shop: Engine) -> None:
+    find(shop, row("ch_1"))
+    listed, now = EventsOnPaper(), NOON + timedelta(days=30, hours=1)
+
+    assert causes(shop, listed, now=now) == {"ch_1": ("too_old_for_events", "")}
+    assert listed.asked[0][0] == now - timedelta(days=30)
+
+
+def test_own_kinds_have_their_own_causes_and_need_no_events(shop: Engine) -> None:
+    pair = [
+        row("ch_1", order_ref="o", fee_cents=1),
+        row("ch_2", order_ref="o", at=NOON + timedelta(minutes=1)),
+    ]
+    with transaction(shop) as tx:
+        add_ours(tx, [pair[0]._replace(fee_cents=2), pair[1]])
+    find(shop, *pair)
+    listed = EventsOnPaper()
+
+    assert causes(shop, listed) == {"ch_1": ("fee_differs", ""), "ch_2": ("paid_twice", "")}
+    assert listed.asked == []
+
+
+def test_key_that_may_not_list_events_leaves_the_breaks_unexplained(shop: Engine) -> None:
+    find(shop, row("ch_1"))
+
+    assert causes(shop, EventsOnPaper(fail=Misconfigured("stripe.key_refused"))) == {"ch_1": ("unknown", "")}
+    assert rows(shop, "select evidence ->> 'events' from found_breaks") == [("refused: stripe.key_refused",)]
+
+
+def test_stripe_that_is_away_is_asked_again_later(shop: Engine) -> None:
+    find(shop, row("ch_1"))
+
+    with pytest.raises(RetryLater):
+        causes(shop, EventsOnPaper(fail=RetryLater("stripe.unavailable")))
+
+
+def test_listing_is_cut_off_after_its_budget_and_says_so(
+    shop: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.payments.causes.EVENTS_AT_MOST", 3)
+    find(shop, row("ch_1"))
+    listed = EventsOnPaper(*(event(f"evt_{n}", "ch_9", minutes=n) for n in range(5)))
+
+    assert causes(shop, listed) == {"ch_1": ("unknown", "")}
+    assert listed.read <= 4
+    assert rows(shop, "select evidence ->> 'events' from found_breaks") == [("cut off after 3 events",)]
+    assert EVENTS_AT_MOST >= 10_000

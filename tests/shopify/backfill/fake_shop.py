@@ -1,0 +1,150 @@
+"""Two shops of one day: one that got every webhook, one that did not; and the sandbox that knows the day."""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+import orjson
+from sqlalchemy import Engine, text
+
+from services.core.db import transaction
+from services.jobs.definition import Covers
+from services.jobs.handler import Run
+from services.ledger.accept import NewEvent, record_events
+from services.ledger.handlers import OwnEffect
+from services.ledger.runner_transactional import OwnRunner
+from services.ledger.topics import TOPICS
+from services.payments.handler import ingest_transactions
+from services.providers import shopify, stripe
+from services.sandbox.payloads.shopify import make_order
+from services.sandbox.shopify.catalogue import make_items
+from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
+from services.shopify.logistics.returns import ingest_returns
+from services.shopify.orders.customers import ingest_customers
+from services.shopify.orders.fulfillments import ingest_fulfillments
+from services.shopify.orders.handler import ingest_orders
+from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.transactions import ingest_order_transactions
+from services.shopify.products.handler import ingest_products
+from services.shopify.products.inventory_items import ingest_inventory_items
+from services.shopify.stock.handler import ingest_inventory_levels
+from services.shopify.stock.locations import ingest_locations
+from tests.shopify.backfill.sample_day import CURRENCY, Webhook
+
+DOMAIN = "holed.myshopify.com"
+TOKEN = "shpat_" + "0a" * 16
+STRIPE_KEY = "rk_test_" + "0a" * 12
+
+EFFECTS: dict[str, OwnEffect] = {
+    "order_ingest": ingest_orders,
+    "refund_ingest": ingest_refunds,
+    "order_transaction_ingest": ingest_order_transactions,
+    "fulfillment_ingest": ingest_fulfillments,
+    "fulfillment_order_ingest": ingest_fulfillment_orders,
+    "return_ingest": ingest_returns,
+    "product_ingest": ingest_products,
+    "inventory_item_ingest": ingest_inventory_items,
+    "inventory_level_ingest": ingest_inventory_levels,
+    "location_ingest": ingest_locations,
+    "customer_ingest": ingest_customers,
+    "transaction_ingest": ingest_transactions,
+}
+TABLES = (
+    "orders", "order_lines", "order_refunds", "order_refund_lines", "order_transactions", "fulfillments",
+    "customers", "products", "variants", "inventory_items", "locations", "inventory_levels",
+    "stock_movements", "transactions",
+)  # fmt: skip
+NOT_COMPARED = {"shop_id", "event_id", "changed_at"}
+"""Which event told it, and when it was written down, differ; what was told does not."""
+
+
+@dataclass(frozen=True)
+class Shops:
+    """``whole`` got every webhook; ``holed`` did not, and its truth is at ``url``."""
+
+    engine: Engine
+    whole: int
+    holed: int
+    url: str
+
+
+def control(url: str, **asked: Any) -> None:
+    httpx.post(f"{url}/_control", json=asked).raise_for_status()
+
+
+def receive(engine: Engine, shop_id: int, webhooks: Iterable[Webhook], *, name: str = "hook") -> None:
+    """The webhooks arrive as the ingress records them, and are worked off."""
+    with transaction(engine) as tx:
+        record_events(tx, [_event(shop_id, one, f"{name}-{n}") for n, one in enumerate(webhooks)])
+    work_off(engine)
+
+
+def work_off(engine: Engine) -> None:
+    """Everything that waits for our own tables is done, by the runner that the workers have."""
+    for topic, effect in EFFECTS.items():
+        runner = OwnRunner(engine, "tests", random.Random(1))
+        while runner.run_set(TOPICS[topic], effect).more:
+            pass
+    with transaction(engine) as tx:
+        stuck = tx.execute(
+            text("select topic, error_code, last_error from work_queue where status in ('error', 'dead')")
+        ).all()
+    assert stuck == []
+
+
+def contents(engine: Engine, shop_id: int) -> dict[str, list[str]]:
+    """Every row of the shop's storefront, as text in order."""
+    held: dict[str, list[str]] = {}
+    with transaction(engine) as tx:
+        for table in TABLES:
+            found = tx.execute(
+                text(f"select to_jsonb(t) from {table} t where shop_id = :shop"),  # noqa: S608 - our names
+                {"shop": shop_id},
+            )
+            rows = ({k: v for k, v in row[0].items() if k not in NOT_COMPARED} for row in found)
+            held[table] = sorted(orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode() for row in rows)
+    return held
+
+
+def count_backfill(engine: Engine, shop_id: int) -> int:
+    with transaction(engine) as tx:
+        return int(
+            tx.execute(
+                text("select count(*) from inbound_events where shop_id = :s and origin = 'backfill'"),
+                {"s": shop_id},
+            ).scalar_one()
+        )
+
+
+def put_order(shops: Shops, updated_at: datetime, number: int = 1) -> dict[str, Any]:
+    """An order that only Shopify knows of; return its body."""
+    rng = random.Random(number)
+    order = make_order(rng, make_items(rng, 3), placed_at=updated_at, currency=CURRENCY, number=number)
+    control(shops.url, shop=DOMAIN, orders=[order])
+    return order
+
+
+def job_run(shop_id: int, job: str = "gap-healing") -> Run:
+    """A run of a job that is under way."""
+    return Run(
+        id=1, job=job, shop_id=shop_id, period="2026-11-20T20:17:00Z", covers=Covers.MOMENT,
+        zone=ZoneInfo("America/Los_Angeles"), request_id="run", work_id=1,
+    )  # fmt: skip
+
+
+def _event(shop_id: int, one: Webhook, delivery_key: str) -> NewEvent:
+    is_stripe = one.provider == "stripe"
+    return NewEvent(
+        shop_id=shop_id,
+        provider=one.provider,
+        topic=one.topic,
+        delivery_key=one.body["id"] if is_stripe else delivery_key,
+        body=orjson.dumps(one.body),
+        received_at=one.at,
+        occurred_at=one.at,
+        key=stripe.object_key(one.body) if is_stripe else shopify.object_key(one.topic, one.body),
+    )

@@ -1,0 +1,100 @@
+"""What an operator types on ``fleet heal``."""
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from services.cli.main import main
+from services.core.settings import get_settings
+from services.shopify.subscriptions.plan import WANTED
+from tests.shopify.backfill.fake_shop import (
+    DOMAIN,
+    STRIPE_KEY,
+    Shops,
+    contents,
+    control,
+    count_backfill,
+    receive,
+    work_off,
+)
+from tests.shopify.backfill.sample_day import drop_a_third, make_day
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["heal", *arguments])
+
+
+def read(*arguments: str) -> Any:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def live(shops: Shops) -> None:
+    day = make_day(1)
+    receive(shops.engine, shops.whole, day.webhooks)
+    receive(shops.engine, shops.holed, drop_a_third(day, 1))
+    control(shops.url, shop=DOMAIN, webhooks=day.told())
+    control(shops.url, stripe_key=STRIPE_KEY, events=day.told_by_stripe())
+
+
+def test_a_run_brings_in_what_a_dry_run_told(shops: Shops) -> None:
+    live(shops)
+
+    told = read("run", "--shop", "holed", "--dry-run")
+
+    assert count_backfill(shops.engine, shops.holed) == 0
+    assert run("marks", "--shop", "holed").output.startswith("Nothing was read yet")
+    done = read("run", "--shop", "holed")
+    work_off(shops.engine)
+    assert done["providers"][0] == told["providers"][0]
+    assert contents(shops.engine, shops.holed) == contents(shops.engine, shops.whole)
+    assert {mark["stream"] for mark in read("marks", "--shop", "holed")} >= {"orders", "products", "events"}
+    assert "Nothing entered." in run("run", "--shop", "holed").output
+
+
+def test_a_run_that_a_provider_refuses_says_which_and_fails(shops: Shops) -> None:
+    control(shops.url, shop=DOMAIN, token="shpat_" + "ff" * 16)
+
+    result = run("run", "--shop", "holed")
+
+    assert result.exit_code == 1
+    assert "shopify: shopify.token_refused" in result.output
+    assert "stripe: healed" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--shop", "nowhere"),
+        ("run", "--shop", "holed", "--since", "soon"),
+        ("marks", "--shop", "nowhere"),
+    ],
+)
+def test_a_wrong_word_is_a_wrong_usage(shops: Shops, arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_subscriptions_are_shown_and_made_where_a_public_url_says_where(
+    shops: Shops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(read("subscriptions", "--shop", "holed")["missing"]) == set(WANTED)
+    refused = run("subscriptions", "--shop", "holed", "--create")
+    assert refused.exit_code == 1
+    assert "PUBLIC_URL" in refused.output
+    monkeypatch.setenv("PUBLIC_URL", "https://hooks.example.com")
+    get_settings.cache_clear()
+
+    assert read("subscriptions", "--shop", "holed", "--create", "--dry-run")["made"] == []
+    made = read("subscriptions", "--shop", "holed", "--create")
+
+    assert made["made"] == sorted(WANTED)
+    assert set(read("subscriptions", "--shop", "holed")["good"]) == set(WANTED)
+    assert "good" in run("subscriptions", "--shop", "holed").output
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("marks",), ("subscriptions",)])
+def test_every_command_has_an_example(command: tuple[str, ...]) -> None:
+    assert "Example" in run(*command, "--help").output

@@ -1,0 +1,145 @@
+"""A shop that lost a third of its webhooks is, after one healing, the shop that lost none."""
+
+import random
+from typing import Any
+
+import httpx
+import pytest
+
+from services.closing.gap_backfill import Part, heal_providers
+from services.core.errors import RetryLater
+from services.shopify.admin import open_admin
+from services.shopify.backfill.pager import Admin
+from services.shopify.backfill.run import heal_shopify
+from tests.shopify.backfill.fake_shop import (
+    DOMAIN,
+    STRIPE_KEY,
+    Shops,
+    contents,
+    control,
+    count_backfill,
+    receive,
+    work_off,
+)
+from tests.shopify.backfill.sample_day import EVENING, Day, drop_a_third, make_day
+
+
+def live(shops: Shops, day: Day, seed: int) -> None:
+    """One shop gets the whole day, the other two thirds of it in no order; the providers know all."""
+    receive(shops.engine, shops.whole, day.webhooks)
+    receive(shops.engine, shops.holed, drop_a_third(day, seed))
+    control(shops.url, shop=DOMAIN, webhooks=day.told())
+    control(shops.url, stripe_key=STRIPE_KEY, events=day.told_by_stripe())
+
+
+def heal(shops: Shops, **more: Any) -> list[Part]:
+    """Heal, and work off what entered."""
+    parts = heal_providers(shops.holed, EVENING, "heal", **more)
+    assert [part.fault for part in parts] == [None, None]
+    work_off(shops.engine)
+    return parts
+
+
+def entered(parts: list[Part]) -> dict[str, int]:
+    return {part.provider: sum(part.topics.values()) for part in parts}
+
+
+def assert_whole(shops: Shops) -> None:
+    held, wanted = contents(shops.engine, shops.holed), contents(shops.engine, shops.whole)
+    for table, rows in wanted.items():
+        assert set(rows) - set(held[table]) == set(), table
+        assert held[table] == rows, table
+    assert sum(len(rows) for rows in wanted.values()) > 100
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_one_healing_makes_up_for_a_lost_third(shops: Shops, seed: int) -> None:
+    live(shops, make_day(seed), seed)
+    assert contents(shops.engine, shops.holed) != contents(shops.engine, shops.whole)
+
+    first = heal(shops)
+
+    assert sum(entered(first).values()) == count_backfill(shops.engine, shops.holed)
+    assert all(entered(first).values())
+    assert_whole(shops)
+    assert entered(heal(shops)) == {"shopify": 0, "stripe": 0}
+    assert_whole(shops)
+
+
+def test_webhooks_that_come_late_after_their_pull_change_nothing(shops: Shops) -> None:
+    day = make_day(5)
+    live(shops, day, 5)
+    heal(shops)
+
+    late = [one for one in day.webhooks if one.topic != "orders/edited"]
+    random.Random(5).shuffle(late)
+    receive(shops.engine, shops.holed, late, name="late")
+
+    assert_whole(shops)
+    assert entered(heal(shops)) == {"shopify": 0, "stripe": 0}
+
+
+def test_a_dry_run_says_what_would_enter_and_changes_nothing(shops: Shops) -> None:
+    live(shops, make_day(6), 6)
+    before = contents(shops.engine, shops.holed)
+
+    (told, _) = heal(shops, is_dry=True)
+
+    assert count_backfill(shops.engine, shops.holed) == 0
+    assert contents(shops.engine, shops.holed) == before
+    assert told.topics
+    assert told.topics == heal(shops)[0].topics
+
+
+def test_a_shop_that_throttles_is_healed_at_its_pace(shops: Shops) -> None:
+    live(shops, make_day(8), 8)
+    slow = {"maximum": 1000, "available": 0, "restore_per_second": 4000}
+    control(shops.url, shop=DOMAIN, bucket=slow)
+
+    heal(shops)
+
+    counts = httpx.get(f"{shops.url}/_control").json()["shops"][DOMAIN]["counts"]
+    assert counts["throttled"] > 0
+    assert "too_dear" not in counts
+    assert_whole(shops)
+
+
+class Cut:
+    """A way to the shop that breaks after ``calls`` calls."""
+
+    def __init__(self, admin: Admin, calls: int) -> None:
+        self._admin, self._calls, self.throttle = admin, calls, None
+
+    def execute(self, document: str, variables: Any, *, changes: bool) -> dict[str, Any]:
+        if self._calls == 0:
+            raise RetryLater("shopify.no_answer", "cut")
+        self._calls -= 1
+        return self._admin.execute(document, variables, changes=changes)
+
+
+def heal_within(shops: Shops, calls: int) -> bool:
+    """Heal over a way that breaks after ``calls``; return whether that was enough."""
+    try:
+        heal_shopify(shops.holed, EVENING, "heal", open_shop=lambda shop: Cut(open_admin(shop), calls))
+    except RetryLater:
+        return False
+    finally:
+        work_off(shops.engine)
+    return True
+
+
+def test_a_run_that_is_cut_anywhere_goes_on_and_ends_as_if_it_had_not_been(shops: Shops) -> None:
+    day = make_day(7, orders=70)  # more than a page of the list
+    live(shops, day, 7)
+    cuts = 0
+    while not heal_within(shops, calls=3 + cuts * 7):
+        cuts += 1
+    heal(shops)
+
+    assert cuts > 5
+    assert_whole(shops)
+    with shops.engine.connect() as connection:
+        doubles = connection.exec_driver_sql(
+            "select count(*) from inbound_events where origin = 'backfill' and duplicate_count > 0"
+        ).scalar()
+    assert doubles == 0

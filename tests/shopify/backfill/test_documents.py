@@ -1,0 +1,76 @@
+"""What we ask of Shopify's lists is valid in its schemas, and never dearer than one query may be."""
+
+import gzip
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.providers import shopify_pull_documents
+
+SCHEMAS = Path(__file__).parents[4] / "shared" / "samples" / "shopify" / "admin_graphql"
+DOCUMENTS = {
+    name: text
+    for name, text in vars(shopify_pull_documents).items()
+    if not name.startswith("_") and name.isupper() and isinstance(text, str)
+}
+UNSIZED = 3
+"""How many entries a list that takes no size is counted as."""
+
+needs_schemas = pytest.mark.skipif(
+    not SCHEMAS.is_dir(), reason="Shopify's Admin schemas are not beside this project (../shared/samples)"
+)
+
+
+@cache
+def schema(version: str) -> Any:
+    from graphql import build_client_schema
+
+    with gzip.open(SCHEMAS / f"admin_{version}.json.gz") as file:
+        return build_client_schema(json.load(file)["data"], assume_valid=True)
+
+
+@needs_schemas
+@pytest.mark.parametrize("version", ["2026-04", "2026-07", "2026-10"])
+@pytest.mark.parametrize("name", sorted(DOCUMENTS))
+def test_document_is_valid(name: str, version: str) -> None:
+    from graphql import parse, validate
+
+    assert validate(schema(version), parse(DOCUMENTS[name])) == []
+
+
+@needs_schemas
+@pytest.mark.parametrize("name", sorted(DOCUMENTS))
+def test_document_costs_less_than_a_query_may(name: str) -> None:
+    from graphql import parse
+
+    (operation,) = parse(DOCUMENTS[name]).definitions
+    root = schema("2026-07").query_type if "query" in DOCUMENTS[name][:5] else schema("2026-07").mutation_type
+
+    assert 0 < cost(operation.selection_set, root) <= 1000  # type: ignore[attr-defined]
+
+
+def cost(selections: Any, of: Any) -> int:
+    """Points, counted as Shopify publishes it: objects 1, scalars 0, lists by their size, mutations 10."""
+    from graphql import GraphQLList, GraphQLNonNull, get_named_type, is_leaf_type
+
+    total = 0
+    for field in selections.selections:
+        kind = of.fields[field.name.value].type
+        named = get_named_type(kind)
+        if is_leaf_type(named):
+            continue
+        inside = cost(field.selection_set, named)
+        sizes = [int(a.value.value) for a in field.arguments or () if a.name.value == "first"]
+        is_list = isinstance(kind.of_type if isinstance(kind, GraphQLNonNull) else kind, GraphQLList)
+        if field.name.value in ("nodes", "pageInfo"):
+            total += inside if field.name.value == "nodes" else 0
+        elif named.name.endswith("Connection"):
+            total += 2 + sizes[0] * (1 + inside)
+        elif is_list:
+            total += (sizes[0] if sizes else UNSIZED) * (1 + inside)
+        else:
+            total += (10 if of.name == "Mutation" else 1) + inside
+    return total

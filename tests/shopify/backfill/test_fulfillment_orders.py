@@ -1,0 +1,92 @@
+"""Fulfilment orders are healed from a list of their own, which also says whose they are."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import text
+
+from services.core.db import transaction
+from services.ledger.sync_cursors import find_mark
+from services.sandbox.payloads.common import local_text
+from services.shopify.backfill.run import heal_shopify
+from tests.shopify.backfill.fake_shop import DOMAIN, Shops, control, put_order, receive, work_off
+from tests.shopify.backfill.sample_day import EVENING, Webhook
+
+FIRST, SECOND = 2**53 + 1, 2**53 + 2
+ORDER_GID = "gid://shopify/Order/5"
+TOPIC = "fulfillment_orders/order_routing_complete"
+NOON, HOUR = EVENING - timedelta(hours=6), timedelta(hours=1)
+
+
+def put(shops: Shops, at: datetime, number: int = FIRST, **fields: Any) -> None:
+    """Shopify has a fulfilment order that changed then."""
+    body = {
+        "id": number, "order_id": 5, "status": "open", "request_status": "unsubmitted",
+        "assigned_location_id": 77, "updated_at": local_text(at),
+    }  # fmt: skip
+    control(shops.url, shop=DOMAIN, fulfillment_orders=[body | fields])
+
+
+def told(shops: Shops, topic: str, at: datetime, **fields: Any) -> None:
+    """A webhook of the fulfilment order came."""
+    body = {"fulfillment_order": {"id": f"gid://shopify/FulfillmentOrder/{FIRST}", **fields}}
+    receive(shops.engine, shops.holed, [Webhook(f"fulfillment_orders/{topic}", body, at)], name=topic)
+
+
+def heal(shops: Shops, now: datetime = EVENING) -> dict[str, int]:
+    healed = heal_shopify(shops.holed, now, "heal")
+    work_off(shops.engine)
+    return dict(healed.entered)
+
+
+def held(shops: Shops) -> list[Any]:
+    query = (
+        "select order_gid, status, location_id, is_on_hold, hold_reason from fulfillment_orders order by 1, 2"
+    )
+    with transaction(shops.engine) as tx:
+        return [tuple(row) for row in tx.execute(text(query))]
+
+
+def test_one_that_no_webhook_told_is_brought_in_once(shops: Shops) -> None:
+    put(shops, NOON)
+    put(shops, NOON, SECOND, status="closed", assigned_location_id=None)
+
+    assert heal(shops) == {TOPIC: 2}
+    assert held(shops) == [(ORDER_GID, "closed", None, False, ""), (ORDER_GID, "open", 77, False, "")]
+    assert heal(shops, EVENING + HOUR) == {}
+
+
+def test_a_webhooks_one_learns_whose_it_is_and_keeps_what_is_newer(shops: Shops) -> None:
+    put(shops, NOON)
+    told(shops, "progress_reported", NOON + HOUR, status="in_progress")
+
+    assert heal(shops) == {TOPIC: 1}
+    assert held(shops) == [(ORDER_GID, "in_progress", 77, False, "")]
+
+
+def test_a_hold_that_was_missed_and_then_its_release(shops: Shops) -> None:
+    put(shops, NOON)
+    heal(shops)
+    hold = {"id": 9, "reason": "awaiting_payment"}
+    put(shops, EVENING + HOUR, status="on_hold", fulfillment_holds=[hold])
+
+    assert heal(shops, EVENING + 2 * HOUR) == {TOPIC: 1}
+    assert held(shops) == [(ORDER_GID, "on_hold", 77, True, "awaiting_payment")]
+
+    put(shops, EVENING + 3 * HOUR)
+    assert heal(shops, EVENING + 4 * HOUR) == {TOPIC: 1}
+    assert held(shops) == [(ORDER_GID, "open", 77, False, "")]
+
+
+def test_without_their_scope_they_are_left_out_and_all_else_is_healed(shops: Shops) -> None:
+    put(shops, NOON)
+    put_order(shops, NOON)
+    control(shops.url, shop=DOMAIN, denied_fields=["fulfillmentOrders"])
+
+    assert heal(shops).get("orders/updated") == 1
+
+    assert held(shops) == []
+    with transaction(shops.engine) as tx:
+        assert find_mark(tx, shops.holed, "shopify", "fulfillment_orders") is None
+    control(shops.url, shop=DOMAIN, denied_fields=[])
+    assert heal(shops, EVENING + HOUR) == {TOPIC: 1}

@@ -1,0 +1,62 @@
+"""Both jobs as a worker runs them: from the row of their run to its end."""
+
+from datetime import timedelta
+
+from sqlalchemy import text
+
+from services.closing.gap_backfill import GapHealing
+from services.jobs.handler import JobWork
+from services.shopify.subscriptions.check import SubscriptionWatch
+from tests.jobs.moments import keep_time, know, runs
+from tests.jobs.work import finish_runs
+from tests.shopify.backfill.fake_shop import Shops, put_order, work_off
+from tests.shopify.backfill.sample_day import EVENING
+
+ENDED = """
+select s.slug, r.period, r.status, r.stats ->> %(figure)s, w.verdict
+  from job_runs r join shops s on s.id = r.shop_id join work_queue w on w.id = r.work_id order by 1
+"""
+
+
+def run_hour(shops: Shops, job: str, topic: str, work: JobWork, figure: str) -> list[tuple[object, ...]]:
+    """The hour strikes for ``job``; what became of its runs."""
+    from beat_schedule import JOBS
+
+    with shops.engine.begin() as tx:
+        tx.execute(text("update shops set created_at = :at"), {"at": EVENING - timedelta(days=1)})
+    know(shops.engine, EVENING, *(one for one in JOBS if one.name == job))
+    assert keep_time(shops.engine, EVENING + timedelta(hours=1)) == 2
+    assert finish_runs(shops.engine, topic, work) == 2
+    work_off(shops.engine)
+    return runs(shops.engine, ENDED.replace("%(figure)s", f"'{figure}'"))
+
+
+def test_the_hourly_healing_runs_for_each_shop_and_brings_in_what_is_lacking(shops: Shops) -> None:
+    put_order(shops, EVENING)
+
+    ended = run_hour(shops, "gap-healing", "gap_heal", GapHealing(clock=lambda: EVENING), "entered")
+
+    assert ended == [
+        ("holed", "2026-11-21T06:17:00Z", "done", "1", "healed"),
+        ("whole", "2026-11-21T06:17:00Z", "done", "0", "whole"),
+    ]
+    with shops.engine.connect() as connection:
+        said = connection.scalar(
+            text("select m.after from audit_mutations m where m.table_name = 'inbound_events'")
+        )
+    assert said == {"orders/updated": 1}
+
+
+def test_the_watchdog_runs_for_each_shop_that_is_connected(shops: Shops) -> None:
+    ended = run_hour(
+        shops,
+        "subscription-watchdog",
+        "subscription_watch",
+        SubscriptionWatch(clock=lambda: EVENING),
+        "good",
+    )
+
+    assert ended == [
+        ("holed", "2026-11-21T06:47:00Z", "done", "0", "well"),
+        ("whole", "2026-11-21T06:47:00Z", "done", None, "not_connected"),
+    ]

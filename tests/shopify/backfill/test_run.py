@@ -1,0 +1,232 @@
+"""From where a list is read, what is read of a long one, and what becomes of a provider that says no."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+from sqlalchemy import text
+
+from services.closing.gap_backfill import GapHealing, heal_providers
+from services.core.db import transaction
+from services.core.errors import Misconfigured, NotYet, RetryLater
+from services.ledger.sync_cursors import find_mark, record_mark
+from services.providers.shopify_answers import ThrottleStatus
+from services.sandbox.payloads.common import local_text
+from services.sandbox.payloads.shopify import make_line, make_refund
+from services.sandbox.shopify.catalogue import make_items, make_product
+from services.shopify.backfill.pager import Reader
+from services.shopify.backfill.run import FIRST_REACH, OVERLAP, heal_shopify
+from tests.shopify.backfill.fake_shop import (
+    DOMAIN,
+    STRIPE_KEY,
+    Shops,
+    contents,
+    control,
+    job_run,
+    put_order,
+    receive,
+    work_off,
+)
+from tests.shopify.backfill.sample_day import CURRENCY, EVENING, MORNING, Webhook, make_day
+
+
+def names(shops: Shops) -> set[str]:
+    return {orjson.loads(row)["name"] for row in contents(shops.engine, shops.holed)["orders"]}
+
+
+def heal(shops: Shops, now: datetime = EVENING, **more: Any) -> dict[str, int]:
+    healed = heal_shopify(shops.holed, now, "heal", **more)
+    work_off(shops.engine)
+    return dict(healed.entered)
+
+
+def test_a_first_healing_reaches_as_far_back_as_shopify_shows_orders(shops: Shops) -> None:
+    put_order(shops, EVENING - FIRST_REACH + timedelta(hours=1), 1)
+    put_order(shops, EVENING - FIRST_REACH - timedelta(hours=1), 2)
+
+    heal(shops)
+
+    assert names(shops) == {"#1"}
+
+
+def test_what_shopifys_index_showed_late_is_found_in_the_overlap(shops: Shops) -> None:
+    heal(shops)
+    with transaction(shops.engine) as tx:
+        assert find_mark(tx, shops.holed, "shopify", "orders") == EVENING
+    put_order(shops, EVENING - OVERLAP + timedelta(minutes=1), 1)
+    put_order(shops, EVENING - OVERLAP - timedelta(minutes=1), 2)
+
+    heal(shops, EVENING + timedelta(hours=1))
+
+    assert names(shops) == {"#1"}
+
+
+def test_since_reaches_back_before_the_mark(shops: Shops) -> None:
+    heal(shops)
+    put_order(shops, EVENING - timedelta(hours=5))
+
+    assert heal(shops, EVENING + timedelta(hours=1)) == {}
+    assert heal(shops, EVENING + timedelta(hours=1), since=EVENING - timedelta(hours=6)) != {}
+
+
+def test_an_order_placed_and_paid_within_a_second_is_lacking_until_it_is_paid(shops: Shops) -> None:
+    order = put_order(shops, EVENING)
+    receive_body(shops, "orders/create", order | {"financial_status": "pending"})
+    work_off(shops.engine)
+
+    assert heal(shops) == {"orders/updated": 1}
+
+    (row,) = contents(shops.engine, shops.holed)["orders"]
+    assert orjson.loads(row)["financial_status"] == "paid"
+
+
+def test_what_entered_and_was_not_worked_off_yet_does_not_enter_again(shops: Shops) -> None:
+    put_order(shops, EVENING)
+
+    first, second = (heal_shopify(shops.holed, EVENING, "heal").entered.total() for _ in range(2))
+
+    assert (first, second) == (1, 0)
+    with transaction(shops.engine) as tx:
+        assert tx.execute(text("select duplicate_count from inbound_events")).scalars().all() == [0]
+
+
+def receive_body(shops: Shops, topic: str, body: dict[str, Any]) -> None:
+    receive(shops.engine, shops.holed, [Webhook(topic, body, EVENING)], name=topic)
+
+
+def test_lists_longer_than_their_first_page_are_read_to_their_end(shops: Shops) -> None:
+    day = make_day(9, orders=1)
+    order = day.orders[0]
+    items = make_items(day.rng, 60)
+    lines = [make_line(day.rng, item, quantity=2, currency=CURRENCY) for item in items]
+    order |= {"line_items": lines, "updated_at": local_text(EVENING)}
+    refund = make_refund(day.rng, order, refunded_at=EVENING)
+    part = refund["refund_line_items"][0]
+    refund["refund_line_items"] = [
+        part | {"id": part["id"] - 1 - n, "line_item_id": line["id"], "line_item": line}
+        for n, line in enumerate(lines[:25])
+    ]
+    paid = [
+        refund["transactions"][0] | {"id": 10**9 + n, "kind": "sale", "processed_at": local_text(EVENING)}
+        for n in range(20)
+    ]
+    told = {"orders": [order], "refunds": [refund], "order_transactions": paid,
+            "products": [make_product(items, updated_at=EVENING, currency=CURRENCY)]}  # fmt: skip
+    control(shops.url, shop=DOMAIN, **told)
+
+    heal(shops)
+
+    held = contents(shops.engine, shops.holed)
+    assert len(held["order_lines"]) == 60
+    assert len(held["order_refund_lines"]) == 25
+    assert len(held["order_transactions"]) == 21
+    assert len(held["variants"]) == 60
+    assert heal(shops) == {}
+
+
+def test_a_shop_that_was_never_connected_is_left_out(shops: Shops) -> None:
+    parts = heal_providers(shops.whole, EVENING, "heal")
+
+    assert [(part.provider, part.state) for part in parts] == [
+        ("shopify", "not_connected"), ("stripe", "not_connected"),
+    ]  # fmt: skip
+    finished = GapHealing(clock=lambda: EVENING)(job_run(shops.whole))
+    assert finished.stats["shopify"] == "not_connected"
+
+
+def test_a_refused_credential_keeps_the_other_provider_from_nothing(shops: Shops) -> None:
+    day = make_day(11)
+    control(shops.url, shop=DOMAIN, webhooks=day.told(), token="shpat_" + "ff" * 16)
+    control(shops.url, stripe_key=STRIPE_KEY, events=day.told_by_stripe())
+
+    with pytest.raises(Misconfigured) as raised:
+        GapHealing(clock=lambda: EVENING)(job_run(shops.holed))
+
+    assert raised.value.code == "shopify.token_refused"
+    work_off(shops.engine)
+    assert contents(shops.engine, shops.holed)["transactions"]
+
+
+def test_what_may_pass_by_itself_is_tried_again_before_a_person_is_asked(shops: Shops) -> None:
+    def refused(*_: object, **__: object) -> Mapping[str, int]:
+        raise Misconfigured("shopify.token_refused", "no")
+
+    def away(*_: object, **__: object) -> Mapping[str, int]:
+        raise RetryLater("stripe.unavailable", "later")
+
+    job = GapHealing({"shopify": refused, "stripe": away}, clock=lambda: EVENING)
+    with pytest.raises(RetryLater):
+        job(job_run(shops.holed))
+
+
+def test_what_was_brought_in_is_audited_and_counted(shops: Shops) -> None:
+    put_order(shops, EVENING)
+
+    finished = GapHealing(clock=lambda: EVENING)(job_run(shops.holed))
+
+    assert finished.stats["entered"] == finished.stats["orders/updated"] == 1
+    assert finished.verdict == "healed"
+    assert finished.record is not None
+    with transaction(shops.engine) as tx:
+        (entry,) = finished.record(tx).audit
+        origin = tx.execute(text("select origin, topic from inbound_events")).one()
+    assert entry.mutations[0].after == {"orders/updated": 1}
+    assert (origin.origin, origin.topic) == ("backfill", "orders/updated")
+
+
+class Scripted:
+    """Answers with what it is told to, and raises what is an error."""
+
+    def __init__(self, *answers: object, throttle: ThrottleStatus | None = None) -> None:
+        self._answers, self.throttle = list(answers), throttle
+
+    def execute(self, document: str, variables: Mapping[str, Any], *, changes: bool) -> dict[str, Any]:
+        del document, variables, changes
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[return-value]
+
+
+def test_a_short_wait_is_waited_for_and_a_long_one_left_to_the_ledger() -> None:
+    waits: list[float] = []
+    short = RetryLater("shopify.throttled", "", wait=timedelta(seconds=3))
+    long = RetryLater("shopify.throttled", "", wait=timedelta(minutes=3))
+
+    assert Reader(Scripted(short, short, {"a": 1}), pause=waits.append).ask("", {}) == {"a": 1}
+    assert waits == [3, 3]
+    with pytest.raises(RetryLater):
+        Reader(Scripted(long), pause=waits.append).ask("", {})
+    assert waits == [3, 3]
+
+
+def test_half_of_the_bucket_is_left_to_others() -> None:
+    waits: list[float] = []
+    throttle = ThrottleStatus(maximum_available=2000, currently_available=600, restore_rate=100)
+
+    Reader(Scripted({}, throttle=throttle), pause=waits.append).ask("", {})
+
+    assert waits == [4]
+
+
+def test_a_run_whose_time_is_used_up_goes_on_in_the_next_try_without_counting_one() -> None:
+    at = 0.0
+    reader = Reader(Scripted({}, {}), time_for_a_run=timedelta(minutes=1), clock=lambda: at)
+    reader.ask("", {})
+    at = 61.0
+
+    with pytest.raises(NotYet):
+        reader.ask("", {})
+
+
+def test_a_mark_never_goes_back(shops: Shops) -> None:
+    with transaction(shops.engine) as tx:
+        record_mark(tx, shops.holed, "shopify", "orders", EVENING, EVENING)
+    put_order(shops, MORNING)
+
+    heal(shops, EVENING, since=MORNING - timedelta(hours=1))
+
+    with transaction(shops.engine) as tx:
+        assert find_mark(tx, shops.holed, "shopify", "orders") == EVENING

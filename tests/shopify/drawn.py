@@ -1,0 +1,42 @@
+"""What drawn histories are made of: a delivery, and the few ids, minutes and texts that it may hold."""
+
+from collections.abc import Callable
+from datetime import UTC, timedelta
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+
+from services.ledger.work import WorkItem
+from tests.shopify.sample_payloads import ITEM, LOCATION, NOON, ORDER, Ingest, item
+
+PRODUCTS = (2**53 + 101, 2**53 + 201)
+CUSTOMER = 2**53 + 301
+
+
+class Event(NamedTuple):
+    """One delivery: what works it, its topic, its body, and the minute it was sent."""
+
+    effect: Ingest
+    topic: str
+    body: dict[str, Any]
+    minute: int
+
+    def deliver(self) -> WorkItem:
+        """One more copy of it, a work item of its own."""
+        made = item("history", self.body, event_topic=self.topic)
+        return made._replace(occurred_at=NOON.astimezone(UTC) + timedelta(minutes=self.minute))
+
+
+minutes = st.integers(0, 2)
+orders_of_shop = st.sampled_from([ORDER, ORDER, ORDER, ORDER + 1000])
+customers_of_shop = st.sampled_from([CUSTOMER, CUSTOMER, CUSTOMER + 1])
+items_of_shop = st.sampled_from([ITEM, ITEM, ITEM, ITEM + 1])
+shelves_of_shop = st.sampled_from([LOCATION, LOCATION, LOCATION + 1])
+skus = st.sampled_from(["MUG", "CUP", ""])
+texts = st.sampled_from(["", "a", "B", "é"])
+cents = st.sampled_from(["0.00", "5.00", "12.50", "100"])
+
+
+def draws(make: Callable[..., Event]) -> Callable[..., st.SearchStrategy[Event]]:
+    """``make`` as a strategy: its first argument draws."""
+    return st.composite(make)

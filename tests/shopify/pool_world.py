@@ -1,0 +1,281 @@
+"""Three shops that sell from one shelf, each with a Shopify whose clock the test sets."""
+
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, NamedTuple
+
+from sqlalchemy import Engine
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.core.errors import OutcomeUnknown, RetryLater
+from services.ledger.runner_external import OutsideRunner
+from services.ledger.topics import TOPICS
+from services.ledger.work import WorkItem
+from services.providers.shopify_admin import HeldLevel, Place, Quantity, SetResult
+from services.providers.shopify_answers import StockMoved, Throttled
+from services.shopify.admin import Access
+from services.shopify.products.handler import ingest_products
+from services.shopify.stock.counts import release_levels
+from services.shopify.stock.handler import ingest_inventory_levels
+from services.shopify.stock.pool_checks import find_wanted, plan_links
+from services.shopify.stock.pool_links import plan_figures, record_links
+from services.shopify.stock.push import InventoryPush
+from services.shops.secrets import record_secret
+from services.shops.shops import get_shop_by_id, set_shop
+from tests.shopify.sample_payloads import LOCATION, NOON, add_shop, forget_work, ingest, item, product, rows
+
+POOL = "mugs"
+SKUS = ("CUP", "MUG")
+WHO = {"by": "test", "request_id": "r"}
+
+
+class Write(NamedTuple):
+    """A figure that a call of ours changed at Shopify."""
+
+    place: Place
+    change_from: int
+    quantity: int
+
+
+@dataclass
+class Shopify:
+    """One shop's stock as Shopify keeps it: it dates changes in whole seconds and tells each by a webhook."""
+
+    world: "World"
+    shop_id: int
+    levels: dict[Place, int] = field(default_factory=dict)
+    changed_at: dict[Place, datetime] = field(default_factory=dict)
+    webhooks: list[WorkItem] = field(default_factory=list)
+    writes: list[Write] = field(default_factory=list)
+    answers: dict[str, SetResult] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    throttle = None
+    cost_points = None
+
+    def change(self, place: Place, available: int) -> None:
+        """The level holds ``available`` from this second on."""
+        self.levels[place] = available
+        self.changed_at[place] = self.world.now.replace(microsecond=0)
+        self.webhooks.append(self.tell(place))
+
+    def tell(self, place: Place) -> WorkItem:
+        """Return the webhook that tells of the level as it is."""
+        body = {
+            "inventory_item_id": place.inventory_item_id,
+            "location_id": place.location_id,
+            "available": self.levels[place],
+            "updated_at": self.changed_at[place].isoformat(),
+        }
+        return item(
+            "inventory_level_ingest", body, shop_id=self.shop_id, event_topic="inventory_levels/update"
+        )
+
+    def get_levels(self, places: Sequence[Place]) -> Mapping[Place, HeldLevel]:
+        """As ``ShopifyAdmin``; people go on buying while the answer is on its way."""
+        if self.faults and self.faults[-1] == "read":
+            self.faults.pop()
+            raise RetryLater("shopify.unavailable", "503")
+        with self.world.turn:
+            held = {place: HeldLevel(self.levels[place], self.changed_at[place]) for place in places}
+        self.world.go_on()
+        return held
+
+    def set_available(
+        self, quantities: Sequence[Quantity], *, reference: str, idempotency_key: str
+    ) -> SetResult:
+        """As ``ShopifyAdmin``: all or none, once per key."""
+        del reference
+        self.world.go_on()
+        fault = self.faults.pop() if self.faults and self.faults[-1] != "read" else ""
+        if fault == "throttled":
+            raise Throttled("slow down", wait=timedelta(seconds=1), throttle=None)
+        if fault == "not sent":
+            raise OutcomeUnknown("shopify.no_answer", "sent, then nothing")
+        with self.world.turn:
+            self.apply(quantities, idempotency_key)
+        self.world.go_on()
+        if fault == "answer lost":
+            raise OutcomeUnknown("shopify.no_answer", "done, then nothing")
+        return self.answers[idempotency_key]
+
+    def apply(self, quantities: Sequence[Quantity], key: str) -> None:
+        """The answer of ``key`` is known, and what it says has happened."""
+        if key in self.answers:
+            return
+        refused = {
+            index: StockMoved("another figure")
+            for index, asked in enumerate(quantities)
+            if asked.change_from is not None and self.levels[asked.place] != asked.change_from
+        }
+        for asked in () if refused else quantities:
+            self.writes.append(Write(asked.place, self.levels[asked.place], asked.quantity))
+            self.change(asked.place, asked.quantity)
+        at = (self.world.now + self.world.answers_ahead).replace(microsecond=0)
+        self.answers[key] = SetResult(at, {**refused})
+
+
+class World:
+    """Three shops in one pool that begins with ``pieces`` of each sku; ``rng`` decides what happens when."""
+
+    def __init__(self, engine: Engine, pieces: int, rng: random.Random | None = None) -> None:
+        self.engine, self.rng, self.now = engine, rng or random.Random(0), NOON
+        self.turn = threading.RLock()  # calls to the three shops go out side by side
+        self.is_busy = False
+        self.is_prompt = False
+        self.during: list[Callable[[], None]] = []
+        self.answers_ahead = timedelta()
+        self.shops = {shop_id: Shopify(self, shop_id) for shop_id in (1, 2, 3)}
+        self.model = dict.fromkeys(SKUS, pieces)
+        self.changes = 0
+        for shop_id, shop in self.shops.items():
+            assert add_shop(engine, f"shop{shop_id}", f"shop{shop_id}.myshopify.com") == shop_id
+            self.stock(shop, pieces)
+        self.link()
+
+    def stock(self, shop: Shopify, pieces: int) -> None:
+        """The shop has the goods, each under a number of its own."""
+        with transaction(self.engine) as tx:
+            record_secret(tx, shop.shop_id, "shopify-token", "shpat_0123456789abcdef", utc_now())
+            tx.exec_driver_sql(
+                "update shop_config set stock_owner = %(owner)s, stock_location_id = %(location)s "
+                "where shop_id = %(shop)s",
+                {"owner": f"pool:{POOL}", "location": str(LOCATION), "shop": shop.shop_id},
+            )
+        for sku in SKUS:
+            place = self.place(shop.shop_id, sku)
+            goods = product(sku, number=place.inventory_item_id, variant=place.inventory_item_id + 500)
+            ingest(self.engine, ingest_products, goods._replace(shop_id=shop.shop_id))
+            shop.change(place, pieces)
+        self.deliver(shop)
+
+    def link(self, *shop_ids: int) -> None:
+        """Both skus of the shops (all of them) are in the pool, which begins with what they hold."""
+        with transaction(self.engine) as tx:
+            shops = [get_shop_by_id(tx, shop_id) for shop_id in shop_ids or self.shops]
+            links = plan_links(tx, find_wanted(shops, SKUS, {}))
+            held = {
+                shop_id: {link.place: HeldLevel(shop.levels[link.place], shop.changed_at[link.place])
+                          for link in links if link.shop.id == shop_id}
+                for shop_id, shop in self.shops.items()
+            }  # fmt: skip
+            known = [row[0] for row in tx.exec_driver_sql("select sku from stock_pool_items")]
+            figures = plan_figures(links, held, known)
+            record_links(tx, POOL, links, figures, held, utc_now(), **WHO)
+
+    def leave(self, shop_id: int) -> None:
+        """The shop's figures are Shopify's."""
+        self._set_owner(shop_id, "shopify")
+        with transaction(self.engine) as tx:
+            release_levels(tx, shop_id, utc_now(), **WHO)
+
+    def enter(self, shop_id: int) -> None:
+        """The shop is in the pool, and none of its goods are linked yet."""
+        self._set_owner(shop_id, f"pool:{POOL}")
+
+    def _set_owner(self, shop_id: int, owner: str) -> None:
+        with transaction(self.engine) as tx:
+            set_shop(tx, f"shop{shop_id}", {"stock_owner": owner}, now=utc_now())
+
+    @staticmethod
+    def place(shop_id: int, sku: str) -> Place:
+        return Place(1000 * shop_id + SKUS.index(sku), LOCATION)
+
+    def wait(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def sell(self, shop_id: int, sku: str, pieces: int) -> None:
+        """Shopify takes the pieces off its own figure; fewer than none are a restock."""
+        shop, place = self.shops[shop_id], self.place(shop_id, sku)
+        shop.change(place, shop.levels[place] - pieces)
+        self.model[sku] -= pieces
+        self.changes += 1
+
+    def deliver(self, shop: Shopify, *, lost: float = 0.0) -> None:
+        """What webhooks there are arrive in any order, some twice, some never."""
+        mine, shop.webhooks = [w for w in shop.webhooks if self.rng.random() >= lost], []
+        mine += [self.rng.choice(mine)] if mine and lost else []
+        if lost:
+            self.rng.shuffle(mine)
+        while mine:
+            size = self.rng.randint(1, len(mine)) if lost else 1
+            ingest(self.engine, ingest_inventory_levels, *mine[:size])
+            mine = mine[size:]
+
+    def go_on(self) -> None:
+        """While a call is under way: one of ``during``, webhooks (``is_prompt``), sales (``is_busy``)."""
+        with self.turn:
+            if self.during:
+                self.during.pop()()
+            if self.is_prompt:
+                for shop in self.shops.values():
+                    self.deliver(shop)
+            if not self.is_busy:
+                return
+            self.wait(self.rng.choice((0, 0.4, 3)))
+            if self.rng.random() < 0.3:
+                self.sell_any()
+            if self.rng.random() < 0.3:
+                self.deliver(self.rng.choice(list(self.shops.values())), lost=0.2)
+
+    def sell_any(self) -> None:
+        shop_id, sku = self.rng.choice(sorted(self.shops)), self.rng.choice(SKUS)
+        self.sell(shop_id, sku, self.rng.choice((1, 1, 2, 3, -1, -4)))
+
+    def push(self) -> None:
+        """One round of the outbound worker; what waits for another try is due at once."""
+        with transaction(self.engine) as tx:
+            tx.exec_driver_sql("delete from rate_limits")
+            tx.exec_driver_sql(
+                "update work_queue set next_retry_at = null where status in ('pending', 'error')"
+            )
+        work = InventoryPush(partial(open_shop, self), lambda: self.now)
+        OutsideRunner(self.engine, "tests", random.Random(1)).run_set(TOPICS["inventory_push"], work)
+
+    def settle(self) -> None:
+        """All is told and pushed, until nothing is left to do."""
+        for _ in range(60):
+            for shop in self.shops.values():
+                self.deliver(shop)
+            if not rows(self.engine, "select 1 from work_queue where status in ('pending', 'error')"):
+                return
+            self.wait(5)
+            self.push()
+        raise AssertionError("the pool never comes to rest")
+
+    def heal(self) -> None:
+        """Shopify's lists are read, as they are each night: a webhook that was lost is made up for."""
+        for shop in self.shops.values():
+            shop.webhooks += [shop.tell(place) for place in shop.levels]
+
+    def figures(self) -> dict[str, int]:
+        return dict(rows(self.engine, "select sku, available from stock_pool_items order by sku"))
+
+    def held(self) -> dict[int, dict[str, int]]:
+        return {
+            shop_id: {sku: shop.levels[self.place(shop_id, sku)] for sku in SKUS}
+            for shop_id, shop in self.shops.items()
+        }
+
+    def is_held(self, figures: Mapping[str, int]) -> bool:
+        """Tell whether every shop holds ``figures``."""
+        return all(held == figures for held in self.held().values())
+
+    def count_writes(self) -> int:
+        return sum(len(shop.writes) for shop in self.shops.values())
+
+
+def open_shop(world: World, access: Access) -> Any:
+    return world.shops[access.shop_id]
+
+
+def fresh(engine: Engine, pieces: int, rng: random.Random | None = None) -> World:
+    """A world at rest."""
+    world = World(engine, pieces, rng)
+    forget_work(engine)
+    world.wait(60)
+    return world

@@ -1,0 +1,104 @@
+"""Whatever Shopify tells, late, twice, shuffled and in sets of any size, ends in the same rows."""
+
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, Table
+
+from services.core.db import transaction
+from services.ledger.work import Done
+from services.schema.models import metadata
+from tests.shopify.drawn import Event
+from tests.shopify.histories import BASES, EVENTS, base_of, histories
+from tests.shopify.sample_payloads import Ingest, add_shop, ingest, rows
+
+TABLES = tuple(
+    metadata.tables[name]
+    for name in (
+        "orders",
+        "order_lines",
+        "order_refunds",
+        "order_refund_lines",
+        "order_transactions",
+        "fulfillments",
+        "customers",
+        "products",
+        "variants",
+        "inventory_items",
+        "locations",
+        "storefronts",
+        "inventory_levels",
+        "stock_movements",
+        "fulfillment_orders",
+        "fulfillment_events",
+        "inventory_transfers",
+        "inventory_shipments",
+        "variant_stock",
+        "order_notices",
+        "order_returns",
+        "reverse_fulfillment_orders",
+        "shopify_disputes",
+        "tender_transactions",
+    )
+)
+NOT_STATE = frozenset({"event_id", "changed_at"})
+"""Which delivery won, of several alike, and when we wrote: no fact of the shop's."""
+
+EXPLORE = int(os.environ.get("EXPLORE_HISTORIES", "0"))
+"""How many fresh histories to look for a fault in; 0: always the same few, as a gate should."""
+
+
+def tell(engine: Engine, sets: Sequence[Sequence[Event]]) -> dict[str, list[Any]]:
+    """The rows that an empty storefront has after ``sets``, each worked as the workers work it."""
+    with transaction(engine) as tx:
+        for table in [*(table.name for table in TABLES), "work_queue", "incidents", "connections"]:
+            tx.exec_driver_sql(f"delete from {table}")  # noqa: S608
+    for events in sets:
+        of_topic: dict[Ingest, list[Event]] = {}
+        for event in events:
+            of_topic.setdefault(event.effect, []).append(event)
+        for effect, told in of_topic.items():
+            effects = ingest(engine, effect, *(event.deliver() for event in told))
+            assert all(isinstance(outcome, Done) for outcome in effects.outcomes), effects.outcomes
+    return {table.name: state_of(engine, table) for table in TABLES}
+
+
+def state_of(engine: Engine, table: Table) -> list[Any]:
+    """What ``table`` holds, without what is no fact of the shop's."""
+    columns = ", ".join(column.name for column in table.columns if column.name not in NOT_STATE)
+    keys = ", ".join(table.primary_key.columns.keys())
+    return rows(engine, f"select {columns} from {table.name} order by {keys}")  # noqa: S608
+
+
+@pytest.mark.parametrize("about", [*EVENTS, "all"])
+@settings(
+    max_examples=EXPLORE or 30,
+    deadline=None,
+    derandomize=not EXPLORE,
+    suppress_health_check=list(HealthCheck),
+)
+@given(data=st.data(), rng=st.randoms(use_true_random=False))
+def test_any_order_repetition_and_size_of_sets_ends_in_the_same_rows(
+    engine: Engine, about: str, data: st.DataObject, rng: Random
+) -> None:
+    if not rows(engine, "select id from shops"):
+        add_shop(engine)
+    history = data.draw(histories(about))
+    known = [base_of(event) for event in history if event.topic in BASES]
+    expected = tell(engine, [known, *([event] for event in history)])
+
+    told = history + rng.choices(history, k=rng.randint(0, 3))
+    rng.shuffle(told)
+    cuts = sorted({0, len(told), *(rng.randint(0, len(told)) for _ in range(rng.randint(0, 6)))})
+    sets = [told[begin:end] for begin, end in pairwise(cuts)]
+    for number, events in enumerate(sets):
+        for event in events:
+            note(f"set {number}: {event.topic} sent at minute {event.minute}: {event.body}")
+
+    assert tell(engine, [known, *sets]) == expected

@@ -1,0 +1,245 @@
+"""Payments, fulfilments, items, locations, customers: the newest word counts, an end is an end."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from services.core.errors import Refused
+from services.ledger.work import Effects, WorkItem
+from services.shopify.orders.customers import ingest_customers
+from services.shopify.orders.fulfillments import ingest_fulfillments
+from services.shopify.orders.transactions import find_payment_ref, ingest_order_transactions
+from services.shopify.products.inventory_items import ingest_inventory_items
+from services.shopify.stock.locations import ingest_locations
+from tests.shopify.sample_payloads import NOON, ORDER, Ingest, add_shop, at, ingest, item, rows, verdicts
+
+BIG = 2**53 + 7
+
+
+def said(effects: Effects) -> list[str]:
+    """What the audit says, in order."""
+    return [mutation.summary for entry in effects.audit for mutation in entry.mutations]
+
+
+def payment(status: str = "success", **fields: Any) -> WorkItem:
+    body = {
+        "id": BIG, "order_id": ORDER, "kind": "sale", "status": status, "amount": "12.50", "currency": "CAD",
+        "gateway": "shopify_payments", "created_at": at(0), "authorization": "ch_3QabcdefXYZ01",
+    }  # fmt: skip
+    return item("order_transaction_ingest", body | fields, event_topic="order_transactions/create")
+
+
+def fulfilment(minutes: float = 0, status: str = "success", **fields: Any) -> WorkItem:
+    body = {
+        "id": BIG, "order_id": ORDER, "status": status, "created_at": at(0), "updated_at": at(minutes),
+        "line_items": [{"quantity": 2}, {"quantity": 1}],
+    }  # fmt: skip
+    return item("fulfillment_ingest", body | fields, event_topic="fulfillments/update")
+
+
+def stock_item(minutes: float = 0, **fields: Any) -> WorkItem:
+    body = {"id": BIG, "sku": "MUG", "tracked": True, "cost": "4.20", "updated_at": at(minutes)}
+    return item("inventory_item_ingest", body | fields, event_topic="inventory_items/update")
+
+
+def location(minutes: float = 0, topic: str = "locations/update", **fields: Any) -> WorkItem:
+    body = {
+        "id": BIG,
+        "name": "Harbour",
+        "country_code": "CA",
+        "province_code": "BC",
+        "updated_at": at(minutes),
+    }
+    return item("location_ingest", body | fields, event_topic=topic)
+
+
+def customer(minutes: float = 0, topic: str = "customers/update", **fields: Any) -> WorkItem:
+    body = {"id": BIG, "first_name": "Zerlina", "last_name": "Quux", "updated_at": at(minutes)}
+    return item("customer_ingest", body | fields, event_topic=topic)
+
+
+def gone(topic: str, minutes: float = 9) -> WorkItem:
+    return item("x", {"id": BIG}, event_topic=topic)._replace(occurred_at=NOON + timedelta(minutes=minutes))
+
+
+def test_payment_is_recorded_with_what_ties_it_to_the_charge(engine: Engine) -> None:
+    effects = ingest(engine, ingest_order_transactions, payment(parent_id=5))
+
+    assert verdicts(effects) == ["done"]
+    assert rows(
+        engine, "select order_gid, kind, status, amount_cents, parent_id, payment_ref from order_transactions"
+    ) == [(f"gid://shopify/Order/{ORDER}", "sale", "success", 1250, 5, "ch_3QabcdefXYZ01")]
+    assert said(effects)[0].startswith(f"order transaction {BIG}: recorded, kind sale, status success")
+
+
+@pytest.mark.parametrize("end", ["success", "failure", "error"])
+def test_payment_that_ended_never_is_pending_again(engine: Engine, end: str) -> None:
+    ingest(engine, ingest_order_transactions, payment(end))
+
+    assert verdicts(ingest(engine, ingest_order_transactions, payment("pending"))) == ["stale"]
+    assert rows(engine, "select status from order_transactions") == [(end,)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "ref"),
+    [
+        ({"authorization": "ch_3QabcdefXYZ01", "payment_id": "#9999.1"}, "ch_3QabcdefXYZ01"),
+        ({"authorization": "1001", "payment_id": "#9999.1"}, ""),
+        ({"payment_id": "pi_3QabcdefXYZ01"}, "pi_3QabcdefXYZ01"),
+        ({"receipt": {"id": "pi_3QabcdefXYZ01", "latest_charge": "py_3QabcdefXYZ01"}}, "py_3QabcdefXYZ01"),
+        ({"receipt": {"id": "re_3QabcdefXYZ01", "charge": {"id": "ch_3QabcdefXYZ02"}}}, "ch_3QabcdefXYZ02"),
+        ({"receipt": None, "authorization": 7}, ""),
+        ({"authorization": "ch_; drop"}, ""),
+    ],
+)
+def test_payment_ref_is_stripes_own_id_and_a_charge_before_an_intent(
+    fields: dict[str, Any], ref: str
+) -> None:
+    assert find_payment_ref(fields) == ref
+
+
+def test_fulfilment_goes_on_and_never_back(engine: Engine) -> None:
+    ingest(engine, ingest_fulfillments, fulfilment(0, "pending"))
+    effects = ingest(engine, ingest_fulfillments, fulfilment(5, shipment_status="delivered"), fulfilment(1))
+
+    assert verdicts(effects) == ["done", "stale"]
+    assert said(effects) == [
+        f"fulfilment {BIG}: status pending -> success, shipment_status nothing -> delivered"
+    ]
+    assert rows(engine, "select status, quantity from fulfillments") == [("success", 3)]
+
+
+@pytest.mark.parametrize(
+    ("currency", "cost", "cents"), [("CAD", "4.20", 420), ("JPY", "420", 420), ("CAD", None, None)]
+)
+def test_cost_of_an_item_is_in_the_shops_currency(
+    engine: Engine, currency: str, cost: str | None, cents: int | None
+) -> None:
+    add_shop(engine)
+    with engine.begin() as tx:
+        tx.exec_driver_sql("update shops set currency = %(currency)s", {"currency": currency})
+
+    ingest(engine, ingest_inventory_items, stock_item(cost=cost))
+
+    assert rows(engine, "select sku, is_tracked, cost_cents from inventory_items") == [("MUG", True, cents)]
+
+
+def test_location_is_where_its_body_says_and_closes_by_the_body_alone(engine: Engine) -> None:
+    ingest(engine, ingest_locations, location())
+    ingest(engine, ingest_locations, location(4, "locations/deactivate"))
+    assert rows(engine, "select is_active from locations") == [(True,)]
+
+    effects = ingest(engine, ingest_locations, location(5, "locations/deactivate", active=False))
+
+    assert said(effects) == [f"location {BIG}: is_active yes -> no"]
+    assert rows(engine, "select name, province, is_active from locations") == [("Harbour", "CA-BC", False)]
+
+
+def test_customer_is_kept_and_only_that_he_changed_is_said(engine: Engine) -> None:
+    ingest(engine, ingest_customers, customer(phone="+1 604 555 0100"))
+    effects = ingest(engine, ingest_customers, customer(5, last_name="Vex", phone="+1 604 555 0101"))
+
+    assert said(effects) == [f"customer {BIG}: another name, another phone"]
+    told = str([entry.mutations for entry in effects.audit])
+    assert "Vex" not in told and "555 0101" not in told
+    assert rows(engine, "select name, phone from customers") == [("Zerlina Vex", "+1 604 555 0101")]
+
+
+def test_redacted_customer_stays_so_and_the_event_says_it(engine: Engine) -> None:
+    ingest(engine, ingest_customers, customer())
+    with engine.begin() as tx:
+        tx.exec_driver_sql("update customers set name = '', redacted_at = now()")
+
+    assert verdicts(ingest(engine, ingest_customers, customer(9))) == ["redacted"]
+    assert rows(engine, "select name from customers") == [("",)]
+
+
+def test_customer_topics_that_describe_nobody_are_kept(engine: Engine) -> None:
+    merged = item(
+        "customer_ingest", {"admin_graphql_api_customer_kept_id": "x"}, event_topic="customers/merge"
+    )
+
+    assert verdicts(ingest(engine, ingest_customers, merged)) == ["kept"]
+    assert rows(engine, "select customer_id from customers") == []
+
+
+ENDINGS: list[tuple[Ingest, str, str, Callable[..., WorkItem]]] = [
+    (ingest_locations, "locations/delete", "locations", location),
+    (ingest_customers, "customers/delete", "customers", customer),
+    (ingest_inventory_items, "inventory_items/delete", "inventory_items", stock_item),
+]
+
+
+@pytest.mark.parametrize(("effect", "topic", "table", "make"), ENDINGS, ids=[e[2] for e in ENDINGS])
+def test_deletion_of_an_id_that_is_not_recorded_leaves_a_note_and_no_row(
+    engine: Engine, effect: Ingest, topic: str, table: str, make: Callable[..., WorkItem]
+) -> None:
+    add_shop(engine)
+
+    effects = ingest(engine, effect, gone(topic))
+    created = ingest(engine, effect, make(20))
+
+    assert (verdicts(effects), verdicts(created)) == (["unknown_id"], ["done"])
+    (summary,) = said(effects)
+    assert summary.endswith(f"{BIG}: a deletion was received, but it is not recorded here; nothing changed")
+    assert rows(engine, f"select deleted_at from {table}") == [(None,)]  # noqa: S608
+    assert verdicts(ingest(engine, effect, gone(topic, 8), make(21))) == ["done", "done"]
+
+
+@pytest.mark.parametrize(("effect", "topic", "table", "make"), ENDINGS, ids=[e[2] for e in ENDINGS])
+def test_deletion_counts_where_an_event_before_it_in_the_same_set_describes_the_object(
+    engine: Engine, effect: Ingest, topic: str, table: str, make: Callable[..., WorkItem]
+) -> None:
+    add_shop(engine)
+
+    assert verdicts(ingest(engine, effect, gone(topic), make(1), gone(topic, 9))) == [
+        "unknown_id", "done", "done",
+    ]  # fmt: skip
+    assert rows(engine, f"select deleted_at from {table}") == [(NOON + timedelta(minutes=9),)]  # noqa: S608
+
+
+@pytest.mark.parametrize(("effect", "topic", "table", "make"), ENDINGS, ids=[e[2] for e in ENDINGS])
+def test_end_stays_whatever_comes_late(
+    engine: Engine, effect: Ingest, topic: str, table: str, make: Callable[..., WorkItem]
+) -> None:
+    add_shop(engine)
+    ingest(engine, effect, make(0))
+    first, again = ingest(engine, effect, gone(topic)), ingest(engine, effect, gone(topic, 9))
+    late = ingest(engine, effect, make(20))
+    later_copy = ingest(engine, effect, gone(topic, 30))
+
+    assert [verdicts(e) for e in (first, again, late, later_copy)] == [
+        ["done"],
+        ["done"],
+        ["done"],
+        ["stale"],
+    ]
+    assert again.audit == later_copy.audit == []
+    assert rows(engine, f"select deleted_at, updated_at from {table}") == [  # noqa: S608
+        (NOON + timedelta(minutes=9), NOON + timedelta(minutes=20))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("effect", "event", "code", "words"),
+    [
+        (ingest_order_transactions, payment(amount=12.5), "order_transaction", "amount is 12.5"),
+        (ingest_order_transactions, payment(order_id=None), "order_transaction", "order_id is None"),
+        (ingest_fulfillments, fulfilment(updated_at="soon"), "fulfillment", "updated_at is 'soon'"),
+        (ingest_inventory_items, stock_item(cost="4,20"), "inventory_item", "cost is '4,20'"),
+        (ingest_locations, location(id="x"), "location", "id is 'x'"),
+        (ingest_customers, customer(id=None), "customer", "id is None"),
+    ],
+)
+def test_body_that_cannot_be_read_is_refused_alone_and_names_the_field(
+    engine: Engine, effect: Ingest, event: WorkItem, code: str, words: str
+) -> None:
+    add_shop(engine)
+    (outcome,) = ingest(engine, effect, event).outcomes
+
+    assert isinstance(outcome, Refused)
+    assert outcome.code == f"shopify.unreadable_{code}"
+    assert words in outcome.detail

@@ -1,0 +1,239 @@
+"""Rows with statements of their own: distinct values go in, and come back by name and by the finders."""
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from itertools import count
+from typing import Any, get_type_hints
+
+import orjson
+import pytest
+from sqlalchemy import Connection, Engine
+
+from services.conversations import handler
+from services.conversations.merge import Interaction
+from services.core.db import transaction
+from services.payments import handler as stripe
+from services.payments.audit_text import KnownTransaction
+from services.payments.balance import BalanceEntry, record_balance_entries
+from services.payments.payload import Transaction
+from services.shopify.merge import Row
+from services.shopify.orders import customers, refunds
+from services.shopify.orders.customer_payload import Customer
+from services.shopify.orders.line_payload import OrderLine
+from services.shopify.orders.payload import Order, order_version
+from services.shopify.orders.refund_payload import Refund, RefundLine
+from services.shopify.orders.refund_settlement import Payment
+from services.shopify.orders.store import MANY_ORDERS, find_changed_lines, find_known, record_orders
+from services.shopify.products.payload import Variant
+from services.shopify.products.store import find_variants, record_variants
+from services.shopify.stock.handler import ingest_inventory_levels
+from services.shopify.stock.push_plan import Cause
+from services.shopify.stock.store import find_known_levels
+from tests.shopify.sample_payloads import ITEM, LOCATION, NOW, add_shop, ingest, level
+from tests.shopify.test_round_trips import ODD
+
+NUMBERS = count(1000)
+
+
+def make(cls: Any, **fixed: Any) -> Any:
+    """A named tuple of ``cls`` with a value of its own in each field; ``fixed`` fields are as given."""
+    values = dict(fixed)
+    for place, (name, hint) in enumerate(get_type_hints(cls).items()):
+        if name not in values:
+            values[name] = _value(name, hint, place)
+    return cls(**values)
+
+
+def _value(name: str, hint: Any, place: int) -> Any:
+    types = set(getattr(hint, "__args__", (hint,)))
+    if bool in types:
+        return place % 2 == 0
+    if str in types:
+        return f"{name} {ODD}"
+    if datetime in types:
+        return NOW + timedelta(minutes=place)
+    if date in types:
+        return date(2026, 11, place % 28 + 1)
+    assert int in types, f"{name}: {hint}"
+    return next(NUMBERS)
+
+
+def make_order(number: int) -> Order:
+    told: dict[str, Any] = {
+        "shop_id": 1, "gid": f"gid://shopify/Order/{number}", "customer": None, "doubts": (),
+        "variant_ids": {}, "version": (), "shipping_taxes": orjson.dumps([{"title": ODD}]).decode(),
+        "lines": [
+            make(OrderLine, taxes=orjson.dumps([{"title": ODD, "cents": number}]).decode())
+            for _ in range(2)
+        ],
+    }  # fmt: skip
+    order: Order = make(Order, **told)
+    digest = f"digest {number}"
+    return order._replace(
+        version=order_version(
+            order.updated_at, order.cancelled_at, order.financial_status, order.fulfillment_status,
+            order.total_cents, digest,
+        )
+    )  # fmt: skip
+
+
+def select(tx: Connection, table: str) -> Iterator[dict[str, Any]]:
+    for row in tx.exec_driver_sql(f"select * from {table}").mappings():  # noqa: S608 - our own names
+        yield dict(row)
+
+
+def assert_named(row: dict[str, Any], state: Any, **renamed: str) -> None:
+    """Each column of ``row`` that ``state`` has a field for holds that field; columns may be ``renamed``."""
+    fields = {renamed.get(name, name): name for name in state._fields}
+    shared = row.keys() & fields.keys()
+    wanted = {column: getattr(state, fields[column]) for column in shared}
+    for column in shared:
+        if isinstance(row[column], list | dict):
+            wanted[column] = orjson.loads(wanted[column])
+    assert {column: row[column] for column in shared} == wanted
+
+
+@pytest.mark.parametrize("orders", [1, MANY_ORDERS], ids=["upsert", "copy"])
+def test_orders_and_their_lines_come_back_by_name_and_by_their_finder(engine: Engine, orders: int) -> None:
+    add_shop(engine)
+    made = {order.gid: order for order in (make_order(number) for number in range(1, orders + 1))}
+    lines = {line.line_id: line for order in made.values() for line in order.lines}
+
+    with transaction(engine) as tx:
+        record_orders(tx, list(made.values()), (), {})
+        for row in select(tx, "orders"):
+            assert_named(row, made[row["order_gid"]], gid="order_gid")
+            assert row["content_digest"] == made[row["order_gid"]].content_digest
+        for row in select(tx, "order_lines"):
+            assert_named(row, lines[row["line_id"]])
+        known = find_known(tx, [(1, gid) for gid in made])
+        unchanged = find_changed_lines(tx, list(made.values()))
+
+    assert len(known) == orders
+    for (_, gid), found in known.items():
+        wanted = {name: getattr(made[gid], name, None) for name in found._fields}
+        assert found._asdict() == wanted
+    assert unchanged == {}
+
+
+def test_changed_line_comes_back_as_it_was(engine: Engine) -> None:
+    add_shop(engine)
+    order = make_order(1)
+    line = order.lines[0]
+
+    with transaction(engine) as tx:
+        record_orders(tx, [order], (), {})
+        now = order._replace(lines=[line._replace(discount_cents=1), order.lines[1]])
+        changed = find_changed_lines(tx, [now])
+
+    ((new, old),) = changed[1, order.gid].values()
+    assert new == now.lines[0]
+    assert old is not None
+    shown = ("line_id", "sku", "title", "quantity", "price_cents")
+    assert [getattr(old, name) for name in shown] == [getattr(line, name) for name in shown]
+
+
+def test_refund_and_its_lines_come_back_by_name_and_by_their_finder(engine: Engine) -> None:
+    add_shop(engine)
+    line: RefundLine = make(RefundLine)
+    payments = {7: Payment("success", 901), 8: Payment("pending", 902, is_foreign=True)}
+    refund: Refund = make(
+        Refund, shop_id=1, order_gid="gid://shopify/Order/5", lines=[line], payments=payments, doubts=()
+    )
+
+    with transaction(engine) as tx:
+        written = refunds._record_refunds(tx, [refund])
+        (row,) = select(tx, "order_refunds")
+        (of_line,) = select(tx, "order_refund_lines")
+        again = refunds._record_refunds(tx, [refund])
+
+    for name in ("amount_cents", "status", "tip_cents"):  # what the settling makes of it
+        row.pop(name)
+    assert_named(row, refund)
+    assert_named(of_line, line)
+    assert [one.is_new for one in written.values()] == [True]
+    assert [(one.is_new, one.is_changed, one.new_lines) for one in again.values()] == [(False, False, 0)]
+
+
+def test_stripes_transaction_comes_back_by_name_and_by_its_finder(engine: Engine) -> None:
+    add_shop(engine)
+    made: Transaction = make(Transaction, shop_id=1)
+
+    with transaction(engine) as tx:
+        stripe._record_transactions(tx, [made])
+        (row,) = select(tx, "transactions")
+        known, _ = stripe._find_known(tx, [made.key])
+
+    assert_named(row, made)
+    (found,) = known.values()
+    assert found == KnownTransaction(**{name: getattr(made, name) for name in KnownTransaction._fields})
+
+
+def test_balance_entry_comes_back_by_name(engine: Engine) -> None:
+    shop_id = add_shop(engine)
+    made: BalanceEntry = make(BalanceEntry)
+
+    with transaction(engine) as tx:
+        record_balance_entries(tx, shop_id, [made], NOW)
+        (row,) = select(tx, "balance_entries")
+
+    assert_named(row, made)
+
+
+def test_interaction_comes_back_by_name_and_by_its_finder(engine: Engine) -> None:
+    shop_id = add_shop(engine)
+    made: Interaction = make(Interaction, participants=(ODD, "+1604"), detail={"object": {"text": ODD}})
+
+    with transaction(engine) as tx:
+        handler._record_rows(tx, {(shop_id, "AC1"): made})
+        (row,) = select(tx, "interactions")
+        found = handler._find_rows(tx, [(shop_id, "AC1")])
+
+    stored = made._replace(participants=list(made.participants))  # type: ignore[arg-type]
+    assert {name: row[name] for name in made._fields} == stored._asdict()
+    assert found == {(shop_id, "AC1"): made}
+
+
+def test_variant_comes_back_by_name_and_by_its_finder(engine: Engine) -> None:
+    add_shop(engine)
+    made: Variant = make(Variant, shop_id=1, cause=Cause())
+
+    with transaction(engine) as tx:
+        record_variants(tx, [made])
+        (row,) = select(tx, "variants")
+        (found,) = find_variants(tx, [made.key]).values()
+
+    assert_named(row, made)
+    assert found == made.version
+
+
+def test_customer_comes_back_by_name_and_by_the_finder(engine: Engine) -> None:
+    add_shop(engine)
+    made, gone_at = make(Customer), NOW + timedelta(days=2)
+
+    with transaction(engine) as tx:
+        customers.record_customers(tx, {(1, 9): Row(made, gone_at)})
+        (row,) = select(tx, "customers")
+        found = customers._find(tx, [(1, 9)])
+
+    assert_named(row, made)
+    assert row["deleted_at"] == gone_at
+    assert found == {(1, 9): customers.Known(Row(made, gone_at), is_redacted=False)}
+
+
+def test_level_comes_back_by_the_finder(engine: Engine) -> None:
+    add_shop(engine)
+    ingest(engine, ingest_inventory_levels, level(11, 1))
+    with transaction(engine) as tx:
+        tx.exec_driver_sql(
+            "update inventory_levels set sku = 's', available = 12, shopify_available = 13, "
+            "disconnected_at = %(at)s, counted_at = %(at)s",
+            {"at": NOW},
+        )
+        (row,) = select(tx, "inventory_levels")
+        (found,) = find_known_levels(tx, [(1, ITEM, LOCATION)]).values()
+
+    assert found.row_sku == row["sku"] == "s"
+    assert found.version == (row["observed_at"], -row["observed_available"])
+    assert (found.shopify_available, found.available) == (13, 12)
+    assert (found.disconnected_at, found.gone_at, found.is_ours) == (NOW, None, True)

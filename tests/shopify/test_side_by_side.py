@@ -1,0 +1,97 @@
+"""Sales are ingested while pushes of the same levels are settled: nobody waits in a circle, none is lost."""
+
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.ledger.accept import record_work
+from services.ledger.runner_external import OutsideRunner
+from services.ledger.topics import TOPICS
+from services.providers.shopify_admin import Place, Quantity, SetResult
+from services.shopify.admin import Access
+from services.shopify.orders.handler import ingest_orders
+from services.shopify.stock.push import InventoryPush
+from services.shops.secrets import record_secret
+from tests.shopify.sample_payloads import ORDER, add_shop, line, order, rows
+from tests.shopify.test_push import ShelfOnPaper
+
+SKUS = 30
+SETS = 12
+
+
+class Shelves:
+    """A shop that takes every figure, as fast as they come, and leaves its own alone otherwise."""
+
+    def __init__(self) -> None:
+        self.held: dict[Place, int] = {Place(n, 1): 1000 for n in range(1, SKUS + 1)}
+
+    def __call__(self, access: Access) -> ShelfOnPaper:
+        shelf = ShelfOnPaper(throttle=None)
+
+        def take(quantities: Sequence[Quantity], **asked: Any) -> SetResult:
+            self.held.update({one.place: one.quantity for one in quantities})
+            return SetResult()
+
+        shelf.set_available = take  # type: ignore[method-assign]
+        shelf.others = self.held
+        return shelf
+
+
+@pytest.fixture
+def shop(engine: Engine) -> Engine:
+    """A shop with thirty levels, each of a thousand pieces."""
+    shop_id = add_shop(engine)
+    with transaction(engine) as tx:
+        record_secret(tx, shop_id, "shopify-token", "shpat_0123456789abcdef", utc_now())
+        tx.exec_driver_sql("update shop_config set stock_owner = 'shopfleet'")
+        tx.execute(
+            text(
+                "insert into inventory_levels (shop_id, inventory_item_id, location_id, sku, available, "
+                "observed_available, observed_at, shopify_available, changed_at, counted_available, "
+                "counted_at) select 1, n, 1, 'SKU' || n, 1000, 1000, '2026-01-01', 1000, now(), 1000, "
+                "'2026-01-01' from generate_series(1, :count) n"
+            ),
+            {"count": SKUS},
+        )
+    return engine
+
+
+def test_sales_and_pushes_side_by_side_end_in_step(shop: Engine) -> None:
+    def sell(place: int) -> None:
+        rng = random.Random(place)
+        for turn in range(SETS):
+            first = ORDER + place * 10**6 + turn * 1000
+            lines = [
+                [line(first + n * 10 + k, f"SKU{rng.randint(1, SKUS)}") for k in range(4)] for n in range(9)
+            ]
+            now = utc_now()
+            with transaction(shop) as tx:
+                orders = [order(number=first + n, lines=sold) for n, sold in enumerate(lines)]
+                record_work(tx, ingest_orders(tx, orders, now).follow_on, now)
+
+    shelves = Shelves()
+
+    def push(place: int) -> None:
+        runner = OutsideRunner(shop, f"tests-{place}", random.Random(place))
+        effect = InventoryPush(shelves)
+        while (
+            not all(sale.done() for sale in sales) or runner.run_set(TOPICS["inventory_push"], effect).claimed
+        ):
+            report = runner.run_set(TOPICS["inventory_push"], effect)
+            assert (report.settled.retried, report.settled.dead, report.settled.lost) == ([], [], 0)
+
+    with ThreadPoolExecutor(5) as pool:
+        sales = [pool.submit(sell, place) for place in range(3)]
+        for done in [*sales, *(pool.submit(push, place) for place in range(2))]:
+            done.result()
+
+    sold = 3 * SETS * 9 * 4
+    assert rows(shop, "select sum(1000 - available) from inventory_levels") == [(sold,)]
+    assert rows(shop, "select count(*) from inventory_levels where available <> shopify_available") == [(0,)]
+    assert rows(shop, "select distinct status from work_queue") == [("done",)]

@@ -1,0 +1,188 @@
+"""Who counts stock waits for whom: nothing is missed, and nobody waits without need."""
+
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event, text
+
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.ledger.accept import record_work
+from services.ledger.runner_external import OutsideRunner
+from services.ledger.topics import TOPICS
+from services.ledger.work import NewWork, WorkItem
+from services.providers.shopify_admin import HeldLevel, Place
+from services.shopify.orders.handler import ingest_orders
+from services.shopify.products.handler import ingest_products
+from services.shopify.stock.counts import Count, plan_counts, record_counts
+from services.shopify.stock.handler import ingest_inventory_levels
+from services.shopify.stock.push import InventoryPush
+from services.shops.secrets import record_secret
+from tests.lock_order import watch_locks
+from tests.shopify.sample_payloads import (
+    ITEM,
+    LOCATION,
+    NOON,
+    NOW,
+    ORDER,
+    add_shop,
+    ingest,
+    level,
+    line,
+    order,
+    product,
+    rows,
+)
+from tests.shopify.test_push import ShelfOnPaper
+
+WAITERS = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+
+
+def wait_until(holds: Callable[[], object], what: str) -> None:
+    give_up = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < give_up, what
+
+
+def sale(number: int) -> WorkItem:
+    return order(10, number=ORDER + 10 * number, lines=[line(ORDER + 10 * number + 1, quantity=3)])
+
+
+def test_two_sets_of_orders_that_sell_what_nobody_counts_do_not_wait_for_each_other(engine: Engine) -> None:
+    with transaction(engine) as first, transaction(engine) as second:
+        second.exec_driver_sql("set local lock_timeout = '2s'")
+        ingest_orders(first, [sale(1)], NOW)
+        ingest_orders(second, [sale(2)], NOW)
+
+    assert rows(engine, "select sum(delta) from stock_movements") == [(-6,)]
+
+
+def sell(engine: Engine) -> None:
+    ingest(engine, ingest_orders, sale(1))
+
+
+def count(engine: Engine) -> None:
+    with transaction(engine) as tx:
+        take_count(tx)
+
+
+def take_count(tx: Connection) -> None:
+    place = Place(ITEM, LOCATION)
+    held = {place: HeldLevel(100, None, 100)}
+    changes = plan_counts(tx, 1, [Count(*place, 100)], held)
+    record_counts(tx, 1, changes, held, NOON - timedelta(minutes=5), NOW, by="t", request_id="r")
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(lambda tx: ingest_orders(tx, [sale(1)], NOW), count), (take_count, sell)],
+    ids=["the sale first", "the count first"],
+)
+def test_a_count_that_is_taken_while_its_item_is_sold_includes_the_sale(
+    engine: Engine, first: Callable[[Connection], object], then: Callable[[Engine], None]
+) -> None:
+    add_shop(engine)
+    ingest(engine, ingest_products, product())
+    ingest(engine, ingest_inventory_levels, level(100, -6))
+    with transaction(engine) as tx:
+        tx.exec_driver_sql("update shop_config set stock_owner = 'shopfleet'")
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(engine) as tx:
+            first(tx)
+            other = pool.submit(then, engine)
+            wait_until(lambda: rows(engine, WAITERS)[0][0], "the other did not wait")
+        other.result(20)
+
+    assert rows(engine, "select available from inventory_levels") == [(97,)]
+
+
+@pytest.fixture
+def shops(engine: Engine) -> Engine:
+    """Two shops with a counted level each."""
+    add_shop(engine)
+    add_shop(engine, "cove", "cove.myshopify.com")
+    with transaction(engine) as tx:
+        tx.exec_driver_sql("update shop_config set stock_owner = 'shopfleet'")
+    for shop_id, number in ((1, 7), (2, 8)):
+        with transaction(engine) as tx:
+            record_secret(tx, shop_id, "shopify-token", "shpat_0123456789abcdef", utc_now())
+            tx.execute(
+                text(
+                    "insert into inventory_levels (shop_id, inventory_item_id, location_id, sku, available, "
+                    "observed_available, observed_at, shopify_available, changed_at, counted_available, "
+                    "counted_at) values (:shop, :number, 1, 'SKU' || :number, 3, 10, '2026-01-01', 10, "
+                    "now(), 3, '2026-01-01')"
+                ),
+                {"shop": shop_id, "number": number},
+            )
+    return engine
+
+
+def plan_pushes(engine: Engine) -> None:
+    with transaction(engine) as tx:
+        places = tx.exec_driver_sql("select shop_id, inventory_item_id || ':1' from inventory_levels").all()
+        pushes = [NewWork(shop_id=row[0], topic="inventory_push", key=row[1]) for row in places]
+        record_work(tx, pushes, utc_now())
+
+
+def push_what_moved(engine: Engine, held: int) -> None:
+    """Both shops hold ``held`` of everything, which is not what we know: each level is read and recorded."""
+    others = {Place(number, 1): held for number in range(1, 501)}
+    shelves = {
+        shop_id: ShelfOnPaper(others=dict(others), seen_at=utc_now(), throttle=None) for shop_id in (1, 2)
+    }
+    effect = InventoryPush(lambda access: shelves[access.shop_id])
+    OutsideRunner(engine, "tests", random.Random(1)).run_set(TOPICS["inventory_push"], effect)
+
+
+def sell_in_both_shops(engine: Engine) -> None:
+    sold = [
+        order(number=ORDER + shop_id, lines=[line(ORDER + 10 * shop_id, sku)])._replace(shop_id=shop_id)
+        for shop_id, sku in rows(engine, "select shop_id, sku from inventory_levels")
+    ]
+    with transaction(engine) as tx:
+        record_work(tx, ingest_orders(tx, sold, NOW).follow_on, NOW)
+
+
+def test_pushes_of_several_shops_settle_beside_a_set_of_their_orders(shops: Engine) -> None:
+    plan_pushes(shops)
+    sellers: list[Any] = []
+    faults: list[str] = []
+
+    def sell_once_stock_is_locked(*given: Any) -> None:
+        """The first lock of stock that a push takes: a set of orders comes, and waits for it."""
+        if "pg_advisory_xact_lock(" in given[2] and "bucket" in given[2] and not sellers:
+            sellers.append(pool.submit(sell_in_both_shops, shops))
+            wait_until(lambda: rows(shops, WAITERS)[0][0] or sellers[0].done(), "the orders did not wait")
+
+    def keep_fault(context: Any) -> None:
+        faults.append(str(context.original_exception))
+
+    with ThreadPoolExecutor(1) as pool:
+        event.listen(shops, "after_cursor_execute", sell_once_stock_is_locked)
+        event.listen(shops, "handle_error", keep_fault)
+        try:
+            push_what_moved(shops, 42)
+            sellers[0].result(20)
+        finally:
+            event.remove(shops, "after_cursor_execute", sell_once_stock_is_locked)
+            event.remove(shops, "handle_error", keep_fault)
+
+    assert faults == []
+    assert rows(shops, "select distinct verdict from work_queue where status = 'done'") == [("superseded",)]
+    assert rows(shops, "select shopify_available from inventory_levels") == [(42,), (42,)]
+    assert rows(shops, "select shop_id, delta from stock_movements order by 1") == [(1, -1), (2, -1)]
+
+
+def test_pushes_of_several_shops_lock_each_kind_once(shops: Engine) -> None:
+    plan_pushes(shops)
+    with watch_locks(shops) as watch:
+        push_what_moved(shops, 42)
+
+    assert ["objects", "stock", "levels", "chains"] in watch.order
