@@ -6,7 +6,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint format types bench chaos lock clean
+.PHONY: help setup demo up test lint format types trace bench chaos lock clean
 
 help: ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ lint: setup ## Check style, types and who imports whom
 format: setup ## Put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+trace: setup ## Print the files that one order runs through, from the request to its rows
+	$(BIN)/python -m pytest -q -s tests/ingress/test_files_for_one_order.py
 
 bench: setup ## Measure against the naive way and the peers; results go to docs/benchmarks
 	-$(BIN)/python -m benchmarks.setup_peers
