@@ -1,8 +1,9 @@
 """What the audit costs the ledger: the same set-based work with its chain and without, in turns.
 
-Two processes run the worker's own ``OwnRunner`` over ready rows of ``order_ingest``, with no broker between.
-``without`` throws an effect's audit away before it is appended. Every round is a fresh copy of one database.
-Processor time, of the processes and of their PostgreSQL backends, is what a busy machine does not blur.
+Two processes run the worker's own ``TransactionalRunner`` over ready rows of ``order_ingest``, with no
+broker between. ``without`` throws an effect's audit away before it is appended. Every round is a fresh
+copy of one database. Processor time, of the processes and of their PostgreSQL backends, is what a busy
+machine does not blur.
 """
 
 import subprocess
@@ -154,24 +155,24 @@ def work(way: str) -> None:
     import psutil
 
     from services.core.db import get_engine, transaction
-    from services.ledger.runner_transactional import OwnRunner
+    from services.ledger.runner_transactional import TransactionalRunner
     from services.ledger.topics import TOPICS
-    from services.ledger.work import Effects, WorkItem
+    from services.ledger.work import HandlerResult, WorkItem
     from services.shopify.orders.handler import ingest_orders
 
-    def without(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+    def without(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
         return replace(ingest_orders(tx, items, now), audit=())
 
     effect = ingest_orders if way == WITH else without
     with transaction() as tx:
         backend = psutil.Process(tx.exec_driver_sql("select pg_backend_pid()").scalar_one())
-    runner = OwnRunner(get_engine(), "bench", Random())
+    runner = TransactionalRunner(get_engine(), "bench", Random())
     gc.collect()
     gc.freeze()  # as the workers do
     print("ready", flush=True)
     sys.stdin.readline()
     began = time.process_time() + sum(backend.cpu_times()[:2])
-    while runner.run_set(TOPICS["order_ingest"], effect).claimed:
+    while runner.run_batch(TOPICS["order_ingest"], effect).claimed:
         pass
     print(time.process_time() + sum(backend.cpu_times()[:2]) - began)
 

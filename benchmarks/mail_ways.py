@@ -145,15 +145,15 @@ FROM_ROWS: dict[str, Callable[[int, list[int]], None]] = {
 def work_through_outbox() -> None:
     """Send what waits in the outbox until nothing does, as a worker of queue ``email`` would."""
     from services.core.db import get_engine
-    from services.ledger.runner_external import OutsideRunner
+    from services.ledger.runner_external import ExternalRunner
     from services.ledger.topics import TOPICS
     from services.mail.send import MailSend
 
     engine = get_engine()
     with engine.connect():
-        runner, effect = OutsideRunner(engine, f"bench-{uuid4().hex[:6]}", Random()), MailSend()
+        runner, effect = ExternalRunner(engine, f"bench-{uuid4().hex[:6]}", Random()), MailSend()
     _await_start()
-    while runner.run_set(TOPICS["mail_send"], effect).claimed:
+    while runner.run_batch(TOPICS["mail_send"], effect).claimed:
         pass
 
 

@@ -13,7 +13,7 @@ from celery import Celery
 from sqlalchemy import event
 
 from services.core.db import make_engine
-from services.ledger.runner_transactional import OwnRunner
+from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
 from services.shopify.orders.handler import ingest_orders
 
@@ -24,7 +24,7 @@ app.conf.update(
 
 
 @cache
-def _runner() -> OwnRunner:
+def _runner() -> TransactionalRunner:
     """Return this process's runner, made at first use (after the fork)."""
     engine = make_engine(os.environ["BENCH_DATABASE_URL"], application="bench")
 
@@ -34,7 +34,7 @@ def _runner() -> OwnRunner:
         connection.execute("set plan_cache_mode = force_generic_plan")
         connection.commit()
 
-    return OwnRunner(engine, f"plain-{os.getpid()}", SystemRandom())
+    return TransactionalRunner(engine, f"plain-{os.getpid()}", SystemRandom())
 
 
 @app.task

@@ -100,10 +100,10 @@ def _report_errors(**_: Any) -> None:
 @worker_process_init.connect
 def _after_fork(**_: Any) -> None:
     """A forked child makes its own connections: a shared one would mix up two children's answers."""
-    from services.ledger.dispatch import forget_sender
+    from services.ledger.dispatch import reset_sender
 
     forget_engine()
-    forget_sender()
+    reset_sender()
     init_sentry(get_settings(), process_name())
 
 

@@ -3,11 +3,11 @@
 from services.closing.digest import send_digest
 from services.closing.month_close import CloseMonth
 from services.jobs.audit_jobs import anchor_heads, archive_events, verify_chains
-from services.jobs.handler import JobEffect
+from services.jobs.handler import JobHandler
 from tasks.runner import work_task
 
-owner_digest = work_task("owner_digest", JobEffect(send_digest))
-month_close = work_task("month_close", JobEffect(CloseMonth()))
-audit_verify = work_task("audit_verify", JobEffect(verify_chains))
-audit_anchor = work_task("audit_anchor", JobEffect(anchor_heads))
-audit_archive = work_task("audit_archive", JobEffect(archive_events))
+owner_digest = work_task("owner_digest", JobHandler(send_digest))
+month_close = work_task("month_close", JobHandler(CloseMonth()))
+audit_verify = work_task("audit_verify", JobHandler(verify_chains))
+audit_anchor = work_task("audit_anchor", JobHandler(anchor_heads))
+audit_archive = work_task("audit_archive", JobHandler(archive_events))

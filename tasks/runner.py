@@ -13,41 +13,41 @@ from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
 from services.core.log import log_settled
 from services.core.sentry import capture_dead_work
-from services.ledger.batch_result import SetReport, is_connection_fault
+from services.ledger.batch_result import BatchResult, is_connection_fault
 from services.ledger.dispatch import send_messages
-from services.ledger.handlers import Effect, OutsideEffect, OwnEffect
+from services.ledger.handlers import ExternalHandler, Handler, TransactionalHandler
 from services.ledger.ready import find_ready_topics
-from services.ledger.runner_external import OutsideRunner
-from services.ledger.runner_transactional import OwnRunner
-from services.ledger.topics import TOPICS, Runs, Topic
+from services.ledger.runner_external import ExternalRunner
+from services.ledger.runner_transactional import TransactionalRunner
+from services.ledger.topics import TOPICS, Mode, Topic
 from tasks.celery import app
 
 BUDGET_SECONDS = 2.0
 """How long one message may go on serving a backlog before it rings again and lets others in."""
 
-EFFECTS: dict[str, Effect] = {}
+HANDLERS: dict[str, Handler] = {}
 """What each topic does. Filled by the task modules; a test holds it against ``TOPICS``."""
 
 
-class WorkDied(Exception):
+class WorkFailed(Exception):
     """Some of the set gave up or was refused. Flower shows FAILURE; a person finds it in the backlog."""
 
 
-class WorkWaits(Exception):
+class WorkDeferred(Exception):
     """The set will be tried again at its time. Flower shows RETRY."""
 
 
-def work_task(name: str, effect: Effect) -> Task[..., Any]:
+def work_task(name: str, effect: Handler) -> Task[..., Any]:
     """Register ``effect`` under its topic's name, and return the Celery task that runs it."""
     topic = TOPICS[name]
-    EFFECTS[name] = effect
+    HANDLERS[name] = effect
 
     @app.task(
         name=name,
         queue=topic.queue,
         soft_time_limit=topic.soft_time_limit_seconds,
         time_limit=topic.time_limit_seconds,
-        throws=(WorkDied,),
+        throws=(WorkFailed,),
     )
     def serve(ids: list[int]) -> dict[str, int]:
         return run_message(topic, ids)
@@ -60,7 +60,7 @@ def run_message(topic: Topic, ids: list[int]) -> dict[str, int]:
 
     ``ids`` tell people what rang; what is done is whatever is ready, fairly over shops and topics, so
     that a lost, repeated or late message changes nothing. Raises Celery's ``Retry`` when items wait
-    for another try, ``WorkDied`` when some gave up: that is how Flower shows them.
+    for another try, ``WorkFailed`` when some gave up: that is how Flower shows them.
     """
     started = time.monotonic()
     try:
@@ -84,28 +84,28 @@ def _find_waiting(queue: str) -> list[Topic]:
         return find_ready_topics(tx, [each for each in TOPICS.values() if each.queue == queue], utc_now())
 
 
-def _answer(total: SetReport) -> dict[str, int]:
+def _answer(total: BatchResult) -> dict[str, int]:
     settled = total.settled
     counts = {"done": settled.done, "retried": len(settled.retried), "dead": len(settled.dead)}
     if settled.dead:
         worst = settled.dead[0]
-        raise WorkDied(f"{counts}: item {worst.item.id} is dead: {worst.error_code}: {worst.last_error}")
+        raise WorkFailed(f"{counts}: item {worst.item.id} is dead: {worst.error_code}: {worst.last_error}")
     if settled.retried and not settled.done:
         first = settled.retried[0]
-        why = WorkWaits(f"{counts}: item {first.item.id} waits: {first.error_code}: {first.last_error}")
+        why = WorkDeferred(f"{counts}: item {first.item.id} waits: {first.error_code}: {first.last_error}")
         raise Retry(str(why), exc=why, when=first.next_retry_at)
     return counts
 
 
-def _serve(topic: Topic) -> SetReport:
-    effect = EFFECTS[topic.name]
+def _serve(topic: Topic) -> BatchResult:
+    effect = HANDLERS[topic.name]
     started = time.perf_counter()
-    if topic.runs is Runs.OWN:
-        report = runners.own().run_set(topic, own(effect))
+    if topic.mode is Mode.TRANSACTIONAL:
+        report = runners.own().run_batch(topic, own(effect))
         if report.passed_over:
             report = runners.own().run_suspect(topic, own(effect))
     else:
-        report = runners.outside().run_set(topic, outside(effect))
+        report = runners.outside().run_batch(topic, outside(effect))
     if report.refs:
         send_messages(report.refs)
         report.refs = []
@@ -114,7 +114,7 @@ def _serve(topic: Topic) -> SetReport:
     return report
 
 
-def _tell(topic: Topic, report: SetReport, duration_ms: float) -> None:
+def _tell(topic: Topic, report: BatchResult, duration_ms: float) -> None:
     settled = report.settled
     log_settled(
         topic=topic.name,
@@ -137,13 +137,13 @@ def _tell(topic: Topic, report: SetReport, duration_ms: float) -> None:
         )
 
 
-def own(effect: Effect) -> OwnEffect:
+def own(effect: Handler) -> TransactionalHandler:
     """Return ``effect`` as what it must be for a topic that runs ``own``."""
     assert callable(effect)  # noqa: S101 - a test holds every topic's effect against its kind
     return effect
 
 
-def outside(effect: Effect) -> OutsideEffect:
+def outside(effect: Handler) -> ExternalHandler:
     """Return ``effect`` as what it must be for a topic that runs ``outside``."""
     assert not callable(effect)  # noqa: S101
     return effect
@@ -154,23 +154,23 @@ class _Runners:
 
     def __init__(self) -> None:
         self.name = ""
-        self._own: OwnRunner | None = None
-        self._outside: OutsideRunner | None = None
+        self._own: TransactionalRunner | None = None
+        self._outside: ExternalRunner | None = None
         self._pid = 0
 
     def _fresh(self) -> None:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self.name = f"{os.environ.get('FLEET_PROCESS', 'worker')}@{socket.gethostname()}:{self._pid}"
-            self._own = OwnRunner(get_engine(), self.name, SystemRandom())
-            self._outside = OutsideRunner(get_engine(), self.name, SystemRandom())
+            self._own = TransactionalRunner(get_engine(), self.name, SystemRandom())
+            self._outside = ExternalRunner(get_engine(), self.name, SystemRandom())
 
-    def own(self) -> OwnRunner:
+    def own(self) -> TransactionalRunner:
         self._fresh()
         assert self._own is not None  # noqa: S101
         return self._own
 
-    def outside(self) -> OutsideRunner:
+    def outside(self) -> ExternalRunner:
         self._fresh()
         assert self._outside is not None  # noqa: S101
         return self._outside

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.core.errors import WorkError
 from services.core.settings import get_settings
-from services.ledger.work import Done, Outcome, Prepared, WorkItem
+from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
 
 if TYPE_CHECKING:
     import httpx
@@ -31,13 +31,15 @@ class PosthogCapture:
         tx: Connection,  # noqa: ARG002 - what every effect is handed
         items: Sequence[WorkItem],
         now: datetime,  # noqa: ARG002
-    ) -> Sequence[Prepared | Outcome]:
+    ) -> Sequence[PreparedCall | Outcome]:
         """Return, per item, the call; ``switched_off`` where no ``POSTHOG_KEY`` is set any more."""
         settings = get_settings()
         if not settings.posthog_key:
             return [Done("switched_off") for _ in items]
         return [
-            Prepared(item=item, act=partial(_send, settings.posthog_host, settings.posthog_key, item.payload))
+            PreparedCall(
+                item=item, act=partial(_send, settings.posthog_host, settings.posthog_key, item.payload)
+            )
             for item in items
         ]
 

@@ -34,7 +34,7 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.definition import Covers
 from services.jobs.schedule import period_bounds
-from services.ledger.describe import say_amounts, say_money
+from services.ledger.describe import format_money, format_money_change
 from services.providers.object_store import open_store
 from services.shops.shops import Shop, get_shop
 
@@ -91,7 +91,7 @@ def show(slug: str, period: str, as_json: bool) -> None:
             },
             **{f"{tax} to remit": cents for tax, cents in taxes_of(accounts).items()},
         }
-        print_fields(f"\n{currency}", {name: say_money(cents, currency) for name, cents in sums.items()})
+        print_fields(f"\n{currency}", {name: format_money(cents, currency) for name, cents in sums.items()})
     click.echo()
     rows = [(file["name"], file["size"], file["sha256"]) for file in closed.files]
     print_table("Files", ("file", "bytes", "SHA-256"), rows, "No files.")
@@ -226,7 +226,7 @@ def _print_months(shop: Shop, months: list[Closed], *, as_json: bool) -> None:
         (
             closed.period,
             closed.closed_at,
-            say_money(net_sales(closed.figures["accounts"].get(shop.currency, {})), shop.currency),
+            format_money(net_sales(closed.figures["accounts"].get(shop.currency, {})), shop.currency),
             closed.manifest_sha256[:16],
         )
         for closed in months
@@ -236,7 +236,10 @@ def _print_months(shop: Shop, months: list[Closed], *, as_json: bool) -> None:
 
 
 def _print_corrections(title: str, corrections: list[Correction]) -> None:
-    rows = [(c.period, label_of(c.account), say_amounts(c.before, c.after, c.currency)) for c in corrections]
+    rows = [
+        (c.period, label_of(c.account), format_money_change(c.before, c.after, c.currency))
+        for c in corrections
+    ]
     print_table(title, ("month", "account", "was -> is"), rows, f"{title}: nothing.")
 
 

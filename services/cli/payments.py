@@ -12,7 +12,7 @@ from services.cli.payments_repair import heal, parse_day
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.schedule import find_due_day
-from services.ledger.describe import say_money
+from services.ledger.describe import format_money
 from services.payments.break_queries import DayBreak, count_day_breaks, find_day_breaks
 from services.payments.cause_texts import describe_cause
 from services.payments.comparison_state import find_not_compared
@@ -139,7 +139,7 @@ def trail(named: str, shop: str, as_json: bool) -> None:
                 step.id,
                 step.source,
                 step.status,
-                "-" if step.amount_cents is None else say_money(step.amount_cents, step.currency),
+                "-" if step.amount_cents is None else format_money(step.amount_cents, step.currency),
                 step.at,
                 step.detail,
             )
@@ -173,5 +173,5 @@ def _say_age(found: DayBreak) -> str:
 def _say_side(side: Mapping[str, Any] | None) -> str:
     if side is None:
         return "nothing"
-    fee = f", fee {say_money(side['fee_cents'], side['currency'])}" if "fee_cents" in side else ""
-    return f"{say_money(side['amount_cents'], side['currency'])} {side['status']}{fee}"
+    fee = f", fee {format_money(side['fee_cents'], side['currency'])}" if "fee_cents" in side else ""
+    return f"{format_money(side['amount_cents'], side['currency'])} {side['status']}{fee}"

@@ -20,7 +20,7 @@ from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.store import get_job
-from services.jobs.trigger import start_asked
+from services.jobs.trigger import trigger_job
 from services.payments.break_queries import find_day_breaks
 from services.payments.break_repair import Healed, HealPlan, find_progress, heal_day, plan_heal
 from services.payments.cause_texts import describe_cause
@@ -127,7 +127,7 @@ def _await(healed: Healed, timeout: int, say: Any) -> tuple[int, dict[str, int]]
 def _rerun(shop: str, day: date, by: str, request_id: str) -> str:
     """Reconcile the day again, by a worker; return what was asked."""
     with transaction() as tx:
-        asked = start_asked(
+        asked = trigger_job(
             tx,
             get_job(tx, JOB),
             shop,

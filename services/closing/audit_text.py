@@ -7,7 +7,7 @@ from services.closing.corrections import Correction
 from services.closing.package import Books, Package
 from services.closing.profit_and_loss import net_sales
 from services.jobs.handler import Run
-from services.ledger.describe import say_amounts, say_money
+from services.ledger.describe import format_money, format_money_change
 
 SAID = 200
 """Corrections named one by one; a count stands for the rest."""
@@ -22,7 +22,7 @@ def say_closed(run: Run, books: Books, package: Package, late: Sequence[Correcti
     """Return the entry that a month was closed, and with what."""
     sales = net_sales(package.figures["accounts"].get(books.currency, {}))
     summary = (
-        f"closed {books.period}: net sales {say_money(sales, books.currency)}, "
+        f"closed {books.period}: net sales {format_money(sales, books.currency)}, "
         f"{len(package.files)} files, manifest {package.sha256[:12]}"
     )
     after = {"manifest_sha256": package.sha256, "files": [file._asdict() for file in package.files]}
@@ -36,7 +36,8 @@ def _say_each(late: Sequence[Correction], found_in: str) -> list[Mutation]:
         Mutation(
             "period_corrections",
             f"{c.period}:{c.account}:{c.currency}",
-            f"{c.period} {c.account}: {say_amounts(c.before, c.after, c.currency)}, told in {found_in}",
+            f"{c.period} {c.account}: {format_money_change(c.before, c.after, c.currency)}, "
+            f"told in {found_in}",
             {"cents": c.before},
             {"cents": c.after},
         )

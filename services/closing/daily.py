@@ -23,10 +23,10 @@ from services.core.db import transaction
 from services.core.errors import WorkError
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import record_findings
-from services.jobs.handler import Finished, Run
+from services.jobs.handler import JobResult, Run
 from services.jobs.schedule import period_bounds
-from services.ledger.describe import say_money
-from services.ledger.work import Recorded
+from services.ledger.describe import format_money
+from services.ledger.work import FollowUp
 from services.payments.break_mail import OpenBreak
 from services.payments.breaks import find_open_breaks
 from services.payments.reconcile import DayOutcome, reconcile_day
@@ -50,7 +50,7 @@ class CloseDay:
     def __init__(self, compare: CompareDay = reconcile_day, clock: Callable[[], datetime] = utc_now) -> None:
         self._compare, self._clock = compare, clock
 
-    def __call__(self, run: Run) -> Finished:
+    def __call__(self, run: Run) -> JobResult:
         """Everything of the day was looked at, and the summary says what was found.
 
         Where Stripe cannot be asked the fault is raised, so that the ledger tries again or a person is
@@ -71,7 +71,7 @@ class CloseDay:
                 record_summary(tx, run.shop_id, summary.not_compared(fault.code))
             raise
         summary = summary.compared(payments.verdict, payments.stats)
-        return Finished(
+        return JobResult(
             stats=summary.stats(),
             verdict=summary.status,
             record=partial(_record, run, payments, summary),
@@ -98,7 +98,7 @@ def _find_low(shop_id: int, ends: datetime, now: datetime) -> list[LowStock]:
         return find_low_stock(tx, shop_id, min(ends, now))
 
 
-def _record(run: Run, payments: DayOutcome, summary: DaySummary, tx: Connection) -> Recorded:
+def _record(run: Run, payments: DayOutcome, summary: DaySummary, tx: Connection) -> FollowUp:
     """Breaks, incidents and the summary are written, and a mail is due where something is amiss."""
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     told = payments.record(tx)
@@ -109,7 +109,7 @@ def _record(run: Run, payments: DayOutcome, summary: DaySummary, tx: Connection)
     breaks = find_open_breaks(tx, run.shop_id, summary.day) if summary.payments == "breaks" else []
     _tell(run, breaks, summary.low_stock or ())
     mails = record_anomaly_mail(tx, run.shop_id, summary, breaks, known_low, request_id=run.request_id)
-    return Recorded([*told.follow_on, *mails], told.audit)
+    return FollowUp([*told.follow_on, *mails], told.audit)
 
 
 def _tell(run: Run, breaks: Sequence[OpenBreak], low: Sequence[LowStock]) -> None:
@@ -134,5 +134,7 @@ def _tell(run: Run, breaks: Sequence[OpenBreak], low: Sequence[LowStock]) -> Non
 
 def _side(side: Mapping[str, Any] | None) -> str:
     return (
-        "nothing" if side is None else f"{say_money(side['amount_cents'], side['currency'])} {side['status']}"
+        "nothing"
+        if side is None
+        else f"{format_money(side['amount_cents'], side['currency'])} {side['status']}"
     )

@@ -13,16 +13,16 @@ from services.closing.sales import DaySales, Sales, name_customers, name_staff, 
 from services.closing.totals import stream_taxed
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.jobs.handler import Finished, Run
+from services.jobs.handler import JobResult, Run
 from services.jobs.schedule import day_bounds, period_bounds
-from services.ledger.work import Recorded
+from services.ledger.work import FollowUp
 from services.mail.compose import compose
 from services.mail.message import Mail
 from services.mail.outbox import record_mails
 from services.shops.shops import get_shop_by_id
 
 
-def send_digest(run: Run) -> Finished:
+def send_digest(run: Run) -> JobResult:
     """The owner's mail about the run's week is in the outbox, once, in the shop's own days.
 
     A week without sales is told, too: no mail would look like a fault. Verdict ``no_owner_email`` where
@@ -52,9 +52,9 @@ def send_digest(run: Run) -> Finished:
         "mails": 1 if shop.owner_email else 0,
     }
     if not shop.owner_email:
-        return Finished(stats=stats, verdict="no_owner_email")
+        return JobResult(stats=stats, verdict="no_owner_email")
     mail = compose(KIND, facts, shop=shop, recipient=shop.owner_email, period=run.period)
-    return Finished(stats=stats, record=partial(_record, mail, run.request_id))
+    return JobResult(stats=stats, record=partial(_record, mail, run.request_id))
 
 
 def read_sales(tx: Connection, run: Run, begins: datetime, ends: datetime, tops_since: date) -> Sales:
@@ -82,5 +82,5 @@ def _totals(days: list[DaySales]) -> dict[str, int]:
     return dict(sorted(sold.items()))
 
 
-def _record(mail: Mail, request_id: str, tx: Connection) -> Recorded:
-    return Recorded(record_mails(tx, [mail], utc_now(), request_id=request_id))
+def _record(mail: Mail, request_id: str, tx: Connection) -> FollowUp:
+    return FollowUp(record_mails(tx, [mail], utc_now(), request_id=request_id))

@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 from services.audit.chain import Entry, Mutation
 from services.core.clock import utc_now
 from services.core.errors import Misconfigured, RetryLater, WorkError
-from services.jobs.handler import Finished, Run
-from services.ledger.work import Recorded
+from services.jobs.handler import JobResult, Run
+from services.ledger.work import FollowUp
 from services.payments.backfill import heal_stripe
 from services.shopify.backfill.run import heal_shopify
 
@@ -69,7 +69,7 @@ class GapHealing:
     ) -> None:
         self._providers, self._clock = providers, clock
 
-    def __call__(self, run: Run) -> Finished:
+    def __call__(self, run: Run) -> JobResult:
         """Everything that a provider lists and we lacked is in, each provider for itself.
 
         One that cannot be asked keeps none of the others from being healed; then the run fails naming it:
@@ -85,7 +85,7 @@ class GapHealing:
             stats |= {part.provider: part.state, f"{part.provider}_seen": part.counts.get("seen", 0)}
             stats |= part.topics
         record = partial(_record, run, parts, entered)
-        return Finished(stats=stats, verdict="healed" if entered else "whole", record=record)
+        return JobResult(stats=stats, verdict="healed" if entered else "whole", record=record)
 
 
 def heal_providers(
@@ -116,11 +116,11 @@ def find_fault(parts: Sequence[Part]) -> WorkError | None:
     return next(iter([*passing, *lasting, *faults]), None)
 
 
-def _record(run: Run, parts: Sequence[Part], entered: int, tx: Connection) -> Recorded:
+def _record(run: Run, parts: Sequence[Part], entered: int, tx: Connection) -> FollowUp:
     del tx
     if not entered:
-        return Recorded()
+        return FollowUp()
     after = {topic: count for part in parts for topic, count in part.topics.items()}
     summary = f"{entered} events that no webhook told were brought in"
     mutation = Mutation("inbound_events", f"{entered} rows", summary, None, after)
-    return Recorded(audit=[Entry(run.shop_id, f"job {JOB}", "gap_heal", run.request_id, [mutation])])
+    return FollowUp(audit=[Entry(run.shop_id, f"job {JOB}", "gap_heal", run.request_id, [mutation])])

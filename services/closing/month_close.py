@@ -42,7 +42,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import archive_events
-from services.jobs.handler import Finished, Run
+from services.jobs.handler import JobResult, Run
 from services.ledger.accept import record_work
 from services.payments.period_lock import lock_books
 from services.providers.object_store import open_store
@@ -68,7 +68,7 @@ class CloseMonth:
     def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock
 
-    def __call__(self, run: Run) -> Finished:
+    def __call__(self, run: Run) -> JobResult:
         """The shop's month is closed, its package in the store and in the mail, once, whatever came between.
 
         A month that is closed stays as it is: what its rows say today is held against it, and a difference
@@ -86,7 +86,7 @@ class CloseMonth:
             verdict = "closed"
         mails = self._mail_missing(run, run.shop_id, store)
         archived = archive_events(run)
-        return Finished(
+        return JobResult(
             stats={
                 "corrections": len(late),
                 "damaged_packages": damaged,

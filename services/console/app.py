@@ -12,8 +12,8 @@ from services.console.health import health_blueprint
 from services.core.clock import utc_now
 from services.core.settings import Settings, get_settings
 from services.jobs.conditions import count_conditions
-from services.ledger.health import Health, age_seconds, judge_health, sum_conditions
-from services.ledger.health_check import Probe
+from services.ledger.health import Health, age_seconds, classify_health, sum_conditions
+from services.ledger.health_check import HealthCheck
 
 HEADLINES = {
     ("ok", False): "The fleet is well.",
@@ -33,10 +33,10 @@ CONDITION_LABELS = {
 }
 
 
-def make_app(settings: Settings | None = None, probe: Probe | None = None) -> Flask:
+def make_app(settings: Settings | None = None, probe: HealthCheck | None = None) -> Flask:
     """Return the console: the front page and the health routes, everything else closed."""
     settings = settings or get_settings()
-    probe = probe or Probe(count_conditions)
+    probe = probe or HealthCheck(count_conditions)
     app = Flask(__name__)
     app.register_blueprint(health_blueprint(probe, settings.cron_secrets))
     app.register_blueprint(cron_blueprint())
@@ -65,7 +65,7 @@ def describe_age(seconds: float | None) -> str:
 
 
 def _front_page(health: Health, now: datetime) -> dict[str, object]:
-    status, stands_still, missing = judge_health(health, now)
+    status, stands_still, missing = classify_health(health, now)
     return {
         "now": now,
         "status": status,

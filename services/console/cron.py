@@ -14,10 +14,10 @@ from flask import Blueprint, Response, g, jsonify, request
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.sentry import capture_bug
-from services.jobs.runs import Found
+from services.jobs.runs import StartOutcome
 from services.jobs.schedule import PeriodInvalid
 from services.jobs.store import JobUnknown, get_job
-from services.jobs.trigger import Asked, ScopeInvalid, start_asked
+from services.jobs.trigger import ScopeInvalid, TriggeredRun, trigger_job
 from services.ledger.batch_result import is_connection_fault
 from services.ledger.dispatch import send_messages
 from services.shops.shops import ShopUnknown
@@ -90,24 +90,24 @@ def start_job(name: str) -> Answer:
         return _refuse(
             422, "invalid_shop" if isinstance(fault, ScopeInvalid) else "invalid_period", str(fault)
         )
-    begun = [one.start for one in asked if one.start.found is Found.STARTED]
+    begun = [one.start for one in asked if one.start.found is StartOutcome.STARTED]
     send_messages([ref for start in begun for ref in (start.ref, *start.told) if ref])
     runs = [_document(name, one) for one in asked]
     if not runs:
         return jsonify(run=None, status="no_shops", job=name, runs=[]), 200
-    under_way = [run for run in runs if run["status"] != Found.ALREADY_DONE]
+    under_way = [run for run in runs if run["status"] != StartOutcome.ALREADY_DONE]
     status = 202 if under_way else 200
     if asked[0].shop is None or request.args.get("shop"):
         return jsonify(runs[0]), status
     return jsonify((under_way or runs)[0] | {"shop": None, "runs": runs}), status
 
 
-def _start(name: str) -> list[Asked]:
+def _start(name: str) -> list[TriggeredRun]:
     slug = request.args.get("shop", "")
     if not slug.isprintable():
         raise ShopUnknown(f"there is no shop {slug!r}")
     with transaction() as tx:
-        return start_asked(
+        return trigger_job(
             tx,
             get_job(tx, name),
             slug,
@@ -120,7 +120,7 @@ def _start(name: str) -> list[Asked]:
         )
 
 
-def _document(job: str, asked: Asked) -> dict[str, Any]:
+def _document(job: str, asked: TriggeredRun) -> dict[str, Any]:
     return {
         "run": asked.start.run_id,
         "status": asked.start.found.value,

@@ -10,17 +10,17 @@ from services.console.cron_auth import knows_secret
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.conditions import ConditionLine, list_conditions
-from services.ledger.health import describe_health, judge_health
-from services.ledger.health_check import DEADLINE_SECONDS, Probe, Question, answer_by
+from services.ledger.health import classify_health, describe_health
+from services.ledger.health_check import DEADLINE_SECONDS, CachedCheck, HealthCheck, result_within
 
 
-def health_blueprint(probe: Probe, cron_secrets: tuple[str, ...] = ()) -> Blueprint:
+def health_blueprint(probe: HealthCheck, cron_secrets: tuple[str, ...] = ()) -> Blueprint:
     """Return the three routes; the console is ready while the database that it shows answers.
 
     ``/health`` answers a request that shows one of ``cron_secrets`` with ``conditions`` too: what needs a
     person, with the shop, the person and the reason; null when they could not be read in time.
     """
-    lines = Question("conditions", _list_conditions)
+    lines = CachedCheck("conditions", _list_conditions)
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/health")
@@ -30,9 +30,9 @@ def health_blueprint(probe: Probe, cron_secrets: tuple[str, ...] = ()) -> Bluepr
         health, now = probe.read(), utc_now()
         answer: dict[str, Any] = describe_health(health, now)
         if reading is not None:
-            found = answer_by(reading, DEADLINE_SECONDS)
+            found = result_within(reading, DEADLINE_SECONDS)
             answer["conditions"] = found if found is None else [line._asdict() for line in found]
-        status = 503 if judge_health(health, now).stands_still else 200
+        status = 503 if classify_health(health, now).stands_still else 200
         # orjson keeps the order: the verdict stays in front.
         return Response(orjson.dumps(answer), status, mimetype="application/json")
 

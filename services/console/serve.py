@@ -12,7 +12,7 @@ from services.core.db import get_engine
 from services.core.log import configure_logging, granian_log_config
 from services.core.sentry import init_sentry
 from services.core.settings import SHORTEST_SECRET, get_settings
-from services.jobs.overdue_monitor import Watchman
+from services.jobs.overdue_monitor import OverdueMonitor
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def start_app() -> Flask:
             "secret_too_short",
             extra={"fields": {"setting": name, "characters": length, "needed": SHORTEST_SECRET}},
         )
-    Watchman(get_engine()).start()
+    OverdueMonitor(get_engine()).start()
     return make_app(settings)
 
 

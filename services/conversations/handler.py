@@ -14,8 +14,8 @@ from services.core.errors import Refused
 from services.core.fields import read_set
 from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
-from services.ledger.describe import said_by
-from services.ledger.work import Done, Effects, Outcome, WorkItem
+from services.ledger.describe import audit_entry
+from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 
 InteractionKey = tuple[int, str]
 """(shop, Quo's id)."""
@@ -44,7 +44,7 @@ on conflict (shop_id, provider_id) do update set
 """
 
 
-def ingest_interactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_interactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every call and message is one row that holds the newest word on it and on each of its parts.
 
     A summary or a transcript may come before its call, and a late event changes nothing and is
@@ -67,13 +67,13 @@ def ingest_interactions(tx: Connection, items: Sequence[WorkItem], now: datetime
         merged = merge_told(known, told)
         if merged is None:
             return Done() if known is not None and is_repeat(known, told) else Done("stale")
-        audit.append(said_by(item, [say_told(told, known, merged)]))
+        audit.append(audit_entry(item, [say_told(told, known, merged)]))
         rows[key] = changed[key] = merged
         return Done()
 
     outcomes = [settle(item, told) for item, told in zip(items, read, strict=True)]
     _record_rows(tx, changed)
-    return Effects(outcomes, audit=audit)
+    return HandlerResult(outcomes, audit=audit)
 
 
 def _find_rows(tx: Connection, keys: Collection[InteractionKey]) -> dict[InteractionKey, Interaction]:

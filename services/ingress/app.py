@@ -23,7 +23,7 @@ from services.ingress.rsgi import Gateway
 from services.ingress.secret_cache import Keyring
 from services.ingress.webhooks import Webhooks
 from services.jobs.conditions import count_conditions
-from services.ledger.health_check import Probe
+from services.ledger.health_check import HealthCheck
 
 if TYPE_CHECKING:
     from granian.rsgi import Scope
@@ -73,7 +73,7 @@ class Ingress:
 def make_flask() -> Flask:
     """Return the part that people and probes ask: health and metrics."""
     flask = Flask("services.ingress")
-    probe = Probe(count_conditions)
+    probe = HealthCheck(count_conditions)
     flask.register_blueprint(health_blueprint(probe))
     flask.register_blueprint(metrics_blueprint(probe))
     flask.register_error_handler(HTTPException, _describe_fault)

@@ -4,11 +4,11 @@ import orjson
 from flask import Blueprint, Response, jsonify
 
 from services.core.clock import utc_now
-from services.ledger.health import describe_health, judge_health
-from services.ledger.health_check import Probe
+from services.ledger.health import classify_health, describe_health
+from services.ledger.health_check import HealthCheck
 
 
-def health_blueprint(probe: Probe) -> Blueprint:
+def health_blueprint(probe: HealthCheck) -> Blueprint:
     """Return ``/health`` (also ``/api/v1/health``), ``/livez`` and ``/readyz``.
 
     ``/health`` is 503 only when no webhook can be recorded or a queue, beat or the sweep stands still; what
@@ -22,7 +22,7 @@ def health_blueprint(probe: Probe) -> Blueprint:
     @blueprint.get("/api/v1/health")
     def show_health() -> Response:
         health, now = probe.read(), utc_now()
-        status = 503 if judge_health(health, now).stands_still else 200
+        status = 503 if classify_health(health, now).stands_still else 200
         # orjson keeps the order: the verdict stays in front.
         return Response(orjson.dumps(describe_health(health, now)), status, mimetype="application/json")
 

@@ -17,8 +17,8 @@ from sqlalchemy import Connection, Engine, text
 
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
-from services.ledger.health import Health, age_seconds, judge_health
-from services.ledger.health_check import KEEP_TIMES_COST, Probe, Question, answer_by
+from services.ledger.health import Health, age_seconds, classify_health
+from services.ledger.health_check import KEEP_TIMES_COST, CachedCheck, HealthCheck, result_within
 
 DEADLINE_SECONDS = 3.0
 """Prometheus gives a scrape ten seconds by default; a scraper's thread here should be free again sooner."""
@@ -55,10 +55,10 @@ def read_totals(tx: Connection) -> Totals:
 class FleetCollector(Collector):
     """Turns one reading of the database into metrics."""
 
-    def __init__(self, probe: Probe, engine: Callable[[], Engine] = get_engine) -> None:
+    def __init__(self, probe: HealthCheck, engine: Callable[[], Engine] = get_engine) -> None:
         self._probe = probe
         self._engine = engine
-        self._totals = Question("totals", self._read_totals, keep_times_cost=KEEP_TIMES_COST)
+        self._totals = CachedCheck("totals", self._read_totals, keep_times_cost=KEEP_TIMES_COST)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the figures; with the database away, only that it is away."""
@@ -67,14 +67,14 @@ class FleetCollector(Collector):
         yield from _parts(health, now)
         yield from _conditions(health)
         yield from _work(health, now)
-        yield from _totals(answer_by(totals, DEADLINE_SECONDS) or Totals({}, {}))
+        yield from _totals(result_within(totals, DEADLINE_SECONDS) or Totals({}, {}))
 
     def _read_totals(self) -> Totals:
         with transaction(self._engine()) as tx:
             return read_totals(tx)
 
 
-def metrics_blueprint(probe: Probe, engine: Callable[[], Engine] = get_engine) -> Blueprint:
+def metrics_blueprint(probe: HealthCheck, engine: Callable[[], Engine] = get_engine) -> Blueprint:
     """Return ``/metrics``. It holds no customer's data, and answers 200 even while the fleet is unwell."""
     registry = CollectorRegistry(auto_describe=False)
     collector = FleetCollector(probe, engine)
@@ -100,7 +100,7 @@ def _parts(health: Health, now: datetime) -> Iterator[Metric]:
         if milliseconds is not None:
             latency.add_metric([part], milliseconds / 1000)
     missing = GaugeMetricFamily("shopfleet_missing", "1 for each name that /health misses.", labels=["name"])
-    for name in judge_health(health, now).missing:
+    for name in classify_health(health, now).missing:
         missing.add_metric([name], 1)
     beats = GaugeMetricFamily(
         "shopfleet_heartbeat_age_seconds", "Since beat, the sweep, or a queue's canary.", labels=["name"]

@@ -26,9 +26,9 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import get_settings
-from services.jobs.handler import Finished, Run
+from services.jobs.handler import JobResult, Run
 from services.jobs.operator_mail import AUDIT_FAILED
-from services.ledger.work import Recorded
+from services.ledger.work import FollowUp
 from services.providers.object_store import open_store
 
 ROWS_KEPT = "audit_rows_kept"
@@ -42,7 +42,7 @@ LOOK_BACK = timedelta(days=7)
 """How far back such events are looked for: a night without a verification misses none."""
 
 
-def verify_chains(run: Run) -> Finished:
+def verify_chains(run: Run) -> JobResult:
     """Every chain was hashed again from its first row and compared with every checkpoint and anchor.
 
     All manifests were checked, and the bodies of the archives whose turn it is. Chains that hold get a
@@ -66,9 +66,9 @@ def verify_chains(run: Run) -> Finished:
     with transaction() as tx:
         unresolved = find_open_findings(tx)
 
-    def record(tx: Connection) -> Recorded:
+    def record(tx: Connection) -> FollowUp:
         record_checkpoints(tx, find_signable(report, unresolved), signer, utc_now())
-        return Recorded()
+        return FollowUp()
 
     stats = {
         "rows": report.rows,
@@ -79,7 +79,7 @@ def verify_chains(run: Run) -> Finished:
         "open_findings": len(unresolved),
         "seconds": round(report.seconds, 3),
     }
-    return Finished(stats=stats, verdict="finding_open" if unresolved else "done", record=record)
+    return JobResult(stats=stats, verdict="finding_open" if unresolved else "done", record=record)
 
 
 def find_signable(report: Report, unresolved: Sequence[OpenIncident]) -> list[tuple[int | None, Place]]:
@@ -107,7 +107,7 @@ def describe_open(incident: OpenIncident) -> str:
     )
 
 
-def anchor_heads(run: Run) -> Finished:
+def anchor_heads(run: Run) -> JobResult:
     """The signed heads of all chains are in the archive store, and the fleet's own chain says so."""
     settings = get_settings()
     store = open_store(settings.archive_url)
@@ -119,10 +119,10 @@ def anchor_heads(run: Run) -> Finished:
     store.put(anchor.key, anchor.data, now + timedelta(days=settings.archive_retain_days))
     entry = anchor_entry(anchor, store, by=f"job {run.job}", request_id=run.request_id)
     stats: dict[str, int | str] = {"heads": anchor.heads, "bytes": len(anchor.data), "key": anchor.key}
-    return Finished(stats=stats, record=lambda tx: Recorded(audit=[entry]))  # noqa: ARG005
+    return JobResult(stats=stats, record=lambda tx: FollowUp(audit=[entry]))  # noqa: ARG005
 
 
-def archive_events(run: Run) -> Finished:
+def archive_events(run: Run) -> JobResult:
     """The events past 90 days of the run's shop (none: of the fleet's own chain) are in the store alone.
 
     Where AUDIT_ARCHIVE_DATABASE_URL is empty their rows stay in the database, and an incident is open. A
@@ -155,7 +155,7 @@ def archive_events(run: Run) -> Finished:
             record_incidents(tx, [_KEPT], now)
         elif settings.audit_archive_database_url:
             resolve_incident(tx, None, ROWS_KEPT, None, now, "The setting is there now.")
-    return Finished(
+    return JobResult(
         stats={
             "events": done.rows,
             "archives": done.archives,

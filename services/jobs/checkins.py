@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from services.core.errors import WorkError
 from services.core.settings import get_settings
 from services.jobs.sentry_monitors import find_closed
-from services.ledger.work import Done, Outcome, Prepared, WorkItem
+from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
 
 if TYPE_CHECKING:
     import httpx
@@ -32,7 +32,7 @@ class SentryCheckin:
         tx: Connection,
         items: Sequence[WorkItem],
         now: datetime,  # noqa: ARG002 - the ledger's form
-    ) -> Sequence[Prepared | Outcome]:
+    ) -> Sequence[PreparedCall | Outcome]:
         """Return, per item, the call; ``superseded`` for the begin of a round whose end is told already.
 
         After an ``ok`` an ``in_progress`` of the same id would open the check-in again.
@@ -44,7 +44,7 @@ class SentryCheckin:
         return [
             Done("superseded")
             if item.payload["status"] == "in_progress" and item.payload["round"] in closed
-            else Prepared(
+            else PreparedCall(
                 item=item, act=partial(_send, settings.sentry_dsn, settings.environment, item.payload)
             )
             for item in items

@@ -12,8 +12,8 @@ from services.alerts.incidents import Incident, record_incidents, resolve_incide
 from services.audit.chain import Entry, Mutation
 from services.jobs.anomalies import judge_run_time, judge_volume
 from services.jobs.telemetry import EndedRun, plan_completed
-from services.ledger.describe import say_money
-from services.ledger.work import Recorded
+from services.ledger.describe import format_money
+from services.ledger.work import FollowUp
 
 NOT_RUN = "cron_did_not_run"
 FAILED = "job_failed"
@@ -41,9 +41,9 @@ select extract(epoch from ended_at - started_at)::float8, stats ->> %(volume)s
 """
 
 
-def record_ended(
+def complete_run(
     tx: Connection, run_id: int, stats: Mapping[str, int | float | str], now: datetime
-) -> Recorded:
+) -> FollowUp:
     """The run is ``done`` with ``stats``; what was missing is resolved, and what is odd is an incident."""
     values = {"id": run_id, "now": now, "stats": orjson.dumps(dict(stats)).decode()}
     *told, min_run_seconds, volume = tx.exec_driver_sql(_END, values).one()
@@ -61,17 +61,17 @@ def record_ended(
             Mutation(
                 "job_runs",
                 str(run.id),
-                f"{run.job} for {run.period} done: {say_stats(stats)}",
+                f"{run.job} for {run.period} done: {format_stats(stats)}",
                 None,
                 {"status": "done", "stats": _as_text(stats), "origin": run.origin},
             )
         ],
         run.work_id,
     )
-    return Recorded(plan_completed(run, stats, now), [entry])
+    return FollowUp(plan_completed(run, stats, now), [entry])
 
 
-def say_stats(stats: Mapping[str, Any]) -> str:
+def format_stats(stats: Mapping[str, Any]) -> str:
     """Return figures in words: "120 ours, 2 breaks, 31.00 CAD charge" (``charge_cad_cents``)."""
     return ", ".join(_say_figure(name, value) for name, value in stats.items()) or "no figures"
 
@@ -80,7 +80,7 @@ def _say_figure(name: str, value: Any) -> str:
     money = _CENTS.fullmatch(name)
     if money is None or type(value) is not int:
         return f"{value} {name.replace('_', ' ')}"
-    return f"{say_money(value, money[2].upper())} {money[1].replace('_', ' ')}"
+    return f"{format_money(value, money[2].upper())} {money[1].replace('_', ' ')}"
 
 
 def _find_odd(

@@ -15,9 +15,9 @@ from services.core.clock import utc_now
 from services.core.errors import Refused, WorkError
 from services.core.redact import quote_value
 from services.core.settings import get_settings
-from services.jobs.complete_run import record_ended
+from services.jobs.complete_run import complete_run
 from services.jobs.definition import FLEET_ZONE, SHOP_ZONE, Covers
-from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
+from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,15 +35,15 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class JobResult:
     """What a run came to. ``record`` writes what it found, in the transaction that ends the run."""
 
     stats: Mapping[str, int | float | str] = field(default_factory=dict)
     verdict: str = "done"
-    record: Callable[[Connection], Recorded] | None = None
+    record: Callable[[Connection], FollowUp] | None = None
 
 
-JobWork = Callable[[Run], Finished]
+JobWork = Callable[[Run], JobResult]
 """Does one run. It opens its own transactions, and raises a ``WorkError`` where it cannot finish."""
 
 _START = """
@@ -58,7 +58,7 @@ returning r.job, r.shop_id, r.period, j.covers,
 """
 
 
-class JobEffect:
+class JobHandler:
     """Runs ``work`` for the runs that the ledger hands over."""
 
     def __init__(self, work: JobWork, clock: Callable[[], datetime] = utc_now) -> None:
@@ -66,11 +66,11 @@ class JobEffect:
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
-    ) -> Sequence[Prepared | Outcome]:
+    ) -> Sequence[PreparedCall | Outcome]:
         """Return, per item, the work of its run, which has started; ``run_over`` where it ended before."""
         return [self._prepare_one(tx, item, now) for item in items]
 
-    def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> Prepared | Outcome:
+    def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Outcome:
         run_id = item.payload.get("run")
         if not isinstance(run_id, int):
             return Refused(
@@ -91,7 +91,7 @@ class JobEffect:
             request_id=item.request_id,
             work_id=item.id,
         )
-        return Prepared(item=item, act=partial(self._act, run))
+        return PreparedCall(item=item, act=partial(self._act, run))
 
     def _act(self, run: Run) -> Outcome:
         try:
@@ -100,7 +100,7 @@ class JobEffect:
             return fault
         return Done(finished.verdict, partial(self._end, run, finished))
 
-    def _end(self, run: Run, finished: Finished, tx: Connection) -> Recorded:
-        told = finished.record(tx) if finished.record else Recorded()
-        end = record_ended(tx, run.id, finished.stats, self._clock())
-        return Recorded([*told.follow_on, *end.follow_on], [*told.audit, *end.audit])
+    def _end(self, run: Run, finished: JobResult, tx: Connection) -> FollowUp:
+        told = finished.record(tx) if finished.record else FollowUp()
+        end = complete_run(tx, run.id, finished.stats, self._clock())
+        return FollowUp([*told.follow_on, *end.follow_on], [*told.audit, *end.audit])

@@ -51,7 +51,7 @@ select i.id, coalesce(s.slug, 'fleet'), i.severity, i.summary, i.detail, i.opene
 _NOTE = "update incidents set mailed_at = %(now)s where id = any(%(id)s::bigint[])"
 
 
-class OpenIncident(NamedTuple):
+class NoticedIncident(NamedTuple):
     """An open incident of a rule and period; ``shop`` is a slug, or ``fleet``."""
 
     id: int
@@ -68,7 +68,7 @@ class Notice(NamedTuple):
 
     rule: str
     period: str
-    found: Sequence[OpenIncident]
+    found: Sequence[NoticedIncident]
 
     @property
     def subject(self) -> str:
@@ -90,7 +90,7 @@ def record_notices(tx: Connection, now: datetime) -> list[WorkRef]:
     mails = []
     for rule, period in tx.exec_driver_sql(_FIND_DUE, limits).all():
         rows = tx.exec_driver_sql(_FIND_OPEN, {"rule": rule, "period": period})
-        notice = Notice(rule, period, [OpenIncident(*row) for row in rows])
+        notice = Notice(rule, period, [NoticedIncident(*row) for row in rows])
         mails.append(_compose(notice, settings, now))
         tx.exec_driver_sql(_NOTE, {"now": now, "id": int_array(one.id for one in notice.found)})
     return record_work(tx, record_mails(tx, mails, now), now)

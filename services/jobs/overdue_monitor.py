@@ -9,7 +9,7 @@ from services.jobs.tick import watch
 WATCH_SECONDS = 30.0
 
 
-class Watchman:
+class OverdueMonitor:
     """Calls ``watch`` now and again until stopped."""
 
     def __init__(self, engine: Engine, every_seconds: float = WATCH_SECONDS) -> None:

@@ -14,7 +14,7 @@ from services.core.pg_arrays import instant_array, int_array, text_array
 from services.core.settings import get_settings
 from services.jobs.definition import FLEET_ZONE, SHOP_ZONE, Job
 from services.jobs.schedule import parse_period, period_of
-from services.jobs.sentry_monitors import open_rounds
+from services.jobs.sentry_monitors import open_checkins
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.topics import TOPICS
 from services.ledger.work import FLEET, NewWork
@@ -79,7 +79,7 @@ class StartedRun(NamedTuple):
     request_id: str
 
 
-class Found(StrEnum):
+class StartOutcome(StrEnum):
     """What there was when a person asked for a run."""
 
     STARTED = "started"
@@ -87,10 +87,10 @@ class Found(StrEnum):
     ALREADY_DONE = "already_done"
 
 
-class Start(NamedTuple):
+class StartResult(NamedTuple):
     """What asking for a run came to. ``ref`` is the run's work, ``told`` the work that tells of its begin."""
 
-    found: Found
+    found: StartOutcome
     run_id: int
     period: str
     ref: WorkRef | None = None
@@ -135,7 +135,7 @@ def start_run(
     now: datetime,
     force: bool = False,
     request_id: str = "",
-) -> Start:
+) -> StartResult:
     """The run of (job, shop, period) is under way, or was already; raise ``PeriodInvalid``.
 
     None is the newest period that is over. One that is done is done again only with ``force``; one that
@@ -163,9 +163,11 @@ def start_run(
     if new is None:
         run_id, status, work_id, work_status = tx.exec_driver_sql(_FIND, key).one()
         if status == "done" and not force:
-            return Start(Found.ALREADY_DONE, run_id, period)
+            return StartResult(StartOutcome.ALREADY_DONE, run_id, period)
         if status in ("pending", "running") and work_status in ("pending", "error"):
-            return Start(Found.RUNNING, run_id, period, WorkRef(work_id, TOPICS[job.topic].queue, job.topic))
+            return StartResult(
+                StartOutcome.RUNNING, run_id, period, WorkRef(work_id, TOPICS[job.topic].queue, job.topic)
+            )
         if work_id is not None:
             tx.exec_driver_sql(_REPLACE, {"id": work_id, "now": now})
         again = {"id": run_id, "now": now, "origin": origin, "by": by, "request_id": request_id}
@@ -180,7 +182,7 @@ def start_run(
         {"job": job.name, "period": period, "origin": origin},
     )
     entry = Entry(shop_id, by, "job.run", request_id, [mutation])
-    return Start(Found.STARTED, run.id, period, ref, tuple(told), (entry,))
+    return StartResult(StartOutcome.STARTED, run.id, period, ref, tuple(told), (entry,))
 
 
 def zone_of(job: Job, shop: Shop | None) -> ZoneInfo:
@@ -215,4 +217,4 @@ def _plan_work(
             _LINK,
             {"id": int_array(run.id for run, _ in pairs), "work_id": int_array(ref.id for _, ref in pairs)},
         )
-    return refs + record_work(tx, open_rounds(tx, runs, jobs, now), now)
+    return refs + record_work(tx, open_checkins(tx, runs, jobs, now), now)

@@ -38,7 +38,7 @@ class Started(Protocol):
         ...
 
 
-class Watched(NamedTuple):
+class MonitoredRun(NamedTuple):
     """A run with the schedule it began by. ``own_slug`` is its shop's where that has its own."""
 
     run_id: int
@@ -49,7 +49,7 @@ class Watched(NamedTuple):
     own_slug: str | None
 
 
-class Round(NamedTuple):
+class MonitorCheckIn(NamedTuple):
     """A round as its row has it."""
 
     id: int
@@ -102,7 +102,7 @@ returning r.id, r.monitor, r.config, r.opened_at,
 """  # noqa: S608 - the texts are our own
 
 
-def open_rounds(
+def open_checkins(
     tx: Connection, runs: Sequence[Started], jobs: Mapping[str, Job], now: datetime
 ) -> list[NewWork]:
     """Each of ``runs`` belongs to an open round. Returns the ``in_progress`` of rounds that are new."""
@@ -110,7 +110,7 @@ def open_rounds(
     if not settings.sentry_dsn or not runs:
         return []
     values = {"id": int_array(run.id for run in runs), "fleet_zone": settings.fleet_timezone}
-    watched = [Watched(*row) for row in tx.exec_driver_sql(_WATCHED, values)]
+    watched = [MonitoredRun(*row) for row in tx.exec_driver_sql(_WATCHED, values)]
     named = {run.run_id: (name_monitor(jobs[run.job], run), run.period) for run in watched}
     first = {named[run.run_id]: run for run in watched}
     new = {
@@ -123,7 +123,7 @@ def open_rounds(
     rounds: dict[tuple[str, str], int] = {}
     told: list[NewWork] = []
     for *row, period, is_new in tx.exec_driver_sql(_OPEN, new):
-        found = Round(*row)
+        found = MonitorCheckIn(*row)
         rounds[found.monitor, period] = found.id
         if is_new:
             told.append(_plan_checkin(found, "in_progress"))
@@ -132,14 +132,14 @@ def open_rounds(
     return told
 
 
-def close_rounds(tx: Connection, now: datetime) -> list[NewWork]:
+def close_checkins(tx: Connection, now: datetime) -> list[NewWork]:
     """A round whose runs are all over is closed, once. Returns its ``ok``, or ``error`` if any failed."""
     over = int_array(tx.exec_driver_sql(_LOCK_OVER).scalars())
     closed = tx.exec_driver_sql(_CLOSE, {"id": over, "now": now}).all()
     if not get_settings().sentry_dsn:
         return []
     return [
-        _plan_checkin(Round(*row), "ok" if all_done else "error", seconds or 0.0)
+        _plan_checkin(MonitorCheckIn(*row), "ok" if all_done else "error", seconds or 0.0)
         for *row, all_done, seconds in closed
     ]
 
@@ -151,7 +151,7 @@ def find_closed(tx: Connection, round_ids: Iterable[int]) -> set[int]:
     return set(tx.exec_driver_sql(sql, values).scalars())
 
 
-def name_monitor(job: Job, run: Watched) -> str:
+def name_monitor(job: Job, run: MonitoredRun) -> str:
     """Return the slug of the monitor that watches ``run``: its job's name, and what sets it apart."""
     if run.own_slug is not None:
         slug = f"{job.name}-at-{run.own_slug}"
@@ -165,7 +165,7 @@ def name_monitor(job: Job, run: Watched) -> str:
     return f"{slug[: LONGEST_SLUG - 9]}-{sha256(slug.encode()).hexdigest()[:8]}"
 
 
-def _config(job: Job, run: Watched) -> str:
+def _config(job: Job, run: MonitoredRun) -> str:
     """Return the monitor's settings as Sentry wants them; its periods are whole minutes."""
     grace_minutes = max(1, math.ceil(job.grace / timedelta(minutes=1)))
     return orjson.dumps(
@@ -178,7 +178,7 @@ def _config(job: Job, run: Watched) -> str:
     ).decode()
 
 
-def _plan_checkin(of: Round, status: str, duration_seconds: float | None = None) -> NewWork:
+def _plan_checkin(of: MonitorCheckIn, status: str, duration_seconds: float | None = None) -> NewWork:
     payload = {
         "round": of.id,
         "check_in_id": uuid5(NAMESPACE, f"{of.monitor}:{of.id}:{of.opened_at.isoformat()}").hex,

@@ -36,7 +36,7 @@ class JobUnknown(ShopfleetError):
     """There is no job of that name."""
 
 
-class Place(NamedTuple):
+class EffectiveSchedule(NamedTuple):
     """A job at one shop (or the fleet, ``shop_id`` None), with the schedule that holds there now."""
 
     job: Job
@@ -121,8 +121,8 @@ def get_job(tx: Connection, name: str) -> Job:
     return jobs[name]
 
 
-def find_places(tx: Connection, job: str | None = None) -> list[Place]:
+def list_schedules(tx: Connection, job: str | None = None) -> list[EffectiveSchedule]:
     """Return where each job runs (all, or the one named), with the schedule that holds there."""
     jobs = find_jobs(tx)
     values = {"job": job, "fleet_zone": get_settings().fleet_timezone}
-    return [Place(jobs[row[0]], *row[1:]) for row in tx.exec_driver_sql(_PLACES, values)]
+    return [EffectiveSchedule(jobs[row[0]], *row[1:]) for row in tx.exec_driver_sql(_PLACES, values)]

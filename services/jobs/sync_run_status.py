@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, record_incidents
 from services.jobs.complete_run import FAILED
-from services.jobs.sentry_monitors import close_rounds
+from services.jobs.sentry_monitors import close_checkins
 from services.jobs.telemetry import EndedRun, plan_completed
 from services.ledger.accept import WorkRef, record_work
 
@@ -22,7 +22,7 @@ returning r.id, r.job, r.shop_id, r.period, r.origin, r.started_by, r.request_id
 """
 
 
-def follow_work(tx: Connection, now: datetime) -> list[WorkRef]:
+def sync_run_status(tx: Connection, now: datetime) -> list[WorkRef]:
     """A run whose work gave up or was discarded has ``failed``; a round whose runs are over is closed.
 
     One whose work gave up has an open incident until it ends well. A person who discarded work needs none.
@@ -33,7 +33,7 @@ def follow_work(tx: Connection, now: datetime) -> list[WorkRef]:
     gave_up = [(run, row[11], row[12]) for run, row in zip(failed, rows, strict=True) if row[10]]
     record_incidents(tx, [_describe(*one) for one in gave_up], now)
     told = [new for run in failed for new in plan_completed(run, {}, now)]
-    return record_work(tx, [*told, *close_rounds(tx, now)], now)
+    return record_work(tx, [*told, *close_checkins(tx, now)], now)
 
 
 def _describe(run: EndedRun, code: str, error: str) -> Incident:

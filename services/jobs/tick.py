@@ -15,7 +15,7 @@ from services.core.sentry import capture_bug
 from services.jobs.deadman import record_overdue
 from services.jobs.operator_mail import record_notices
 from services.jobs.scheduler import start_due_runs
-from services.jobs.sync_run_status import follow_work
+from services.jobs.sync_run_status import sync_run_status
 from services.ledger.accept import WorkRef
 
 CLOCKS_APART = timedelta(minutes=2)
@@ -32,7 +32,7 @@ def tick(engine: Engine, host_now: datetime) -> list[WorkRef]:
     begins, and that is an incident: what is due meanwhile begins when they agree again.
     """
     refs = _guarded("start", engine, lambda tx: _start(tx, host_now))
-    refs += _guarded("follow", engine, lambda tx: follow_work(tx, _read_clock(tx)))
+    refs += _guarded("follow", engine, lambda tx: sync_run_status(tx, _read_clock(tx)))
     return refs + watch(engine)
 
 

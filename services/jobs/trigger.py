@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from services.audit.append import append_all
 from services.core.errors import ShopfleetError
 from services.jobs.definition import Job
-from services.jobs.runs import Start, start_run
+from services.jobs.runs import StartResult, start_run
 from services.shops.shops import Shop, find_shops, get_shop
 
 
@@ -16,11 +16,11 @@ class ScopeInvalid(ShopfleetError):
     """A shop is named for a job that has none."""
 
 
-class Asked(NamedTuple):
+class TriggeredRun(NamedTuple):
     """What asking came to at one shop; ``shop`` is None for a job of the fleet."""
 
     shop: Shop | None
-    start: Start
+    start: StartResult
 
 
 def find_scope(tx: Connection, job: Job, slug: str) -> list[Shop | None]:
@@ -36,7 +36,7 @@ def find_scope(tx: Connection, job: Job, slug: str) -> list[Shop | None]:
     return [*sorted(find_shops(tx), key=lambda shop: shop.id)] if job.per_shop else [None]
 
 
-def start_asked(
+def trigger_job(
     tx: Connection,
     job: Job,
     slug: str,
@@ -47,14 +47,14 @@ def start_asked(
     now: datetime,
     force: bool = False,
     request_id: str = "",
-) -> list[Asked]:
+) -> list[TriggeredRun]:
     """``job`` is under way, or was done already, at the shop ``slug`` or everywhere; see ``start_run``.
 
     At a shop where it is paused it runs too: somebody asked for it. Raises what ``find_scope`` and
     ``start_run`` do, and then nothing has begun anywhere, once the caller rolls back.
     """
     asked = [
-        Asked(
+        TriggeredRun(
             shop,
             start_run(
                 tx, job, shop, period, origin=origin, by=by, now=now, force=force, request_id=request_id

@@ -9,21 +9,21 @@ from services.core.errors import WorkError
 from services.core.redact import redact_text
 from services.core.sentry import capture_bug
 from services.ledger.accept import WorkRef
-from services.ledger.settle import Bug, Settled
+from services.ledger.settle import BatchCounts, InternalError
 
 
 @dataclass(slots=True)
-class SetReport:
+class BatchResult:
     """Counts of a set, the work that follows from it, and whether more of its topic is ready."""
 
     claimed: int = 0
-    settled: Settled = field(default_factory=Settled)
+    settled: BatchCounts = field(default_factory=BatchCounts)
     refs: list[WorkRef] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
     more: bool = False
     passed_over: bool = False
 
-    def add(self, other: "SetReport") -> None:
+    def add(self, other: "BatchResult") -> None:
         """Count ``other`` in."""
         self.claimed += other.claimed
         self.settled.add(other.settled)
@@ -47,10 +47,12 @@ def _is_shutdown(fault: DBAPIError) -> bool:
     )
 
 
-def as_bug(fault: Exception, topic: str, *, shop_id: int | None = None, request_id: str = "") -> WorkError:
+def to_internal_error(
+    fault: Exception, topic: str, *, shop_id: int | None = None, request_id: str = ""
+) -> WorkError:
     """Return ``fault`` as an outcome. A failure that a provider named keeps its name; ours goes to Sentry."""
     if isinstance(fault, WorkError):
         return fault
     capture_bug(fault, topic=topic, shop=str(shop_id or ""), request_id=request_id)
     name = type(fault).__name__
-    return Bug(f"bug.{name}", f"{name}: {redact_text(str(fault))[:500]}")
+    return InternalError(f"bug.{name}", f"{name}: {redact_text(str(fault))[:500]}")

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.core.pg_copy import fetch_binary
-from services.ledger.pause_filter import read_scope
+from services.ledger.pause_filter import find_active_pauses
 from services.ledger.ready import READY, find_ready_shops
 from services.ledger.topics import Topic
 from services.ledger.work import WorkItem
@@ -78,16 +78,16 @@ def _take(
     return items, any(taken.get(shop, 0) >= share for shop, share in shares.items())
 
 
-def claim_own(tx: Connection, topic: Topic, now: datetime, after: int = 0) -> Claim:
+def claim_locked(tx: Connection, topic: Topic, now: datetime, after: int = 0) -> Claim:
     """Ready items of ``topic`` are locked by this transaction until it ends; nobody else sees a change.
 
     A worker that dies gives them back by dying. Every shop with ready work gets an equal share.
     """
-    scope = read_scope(tx, topic, now)
-    shops = find_ready_shops(tx, topic, now, scope, after, topic.set_size)
+    scope = find_active_pauses(tx, topic, now)
+    shops = find_ready_shops(tx, topic, now, scope, after, topic.batch_size)
     if not shops:
         return Claim([], more=False)
-    share = -(-topic.set_size // len(shops))
+    share = -(-topic.batch_size // len(shops))
     items, more = _take(
         tx, topic, now, {shop: scope.cap(share) for shop in shops}, sends=(0, SUSPECT_SENDS - 1)
     )
@@ -123,12 +123,12 @@ def claim_leased(
     One item per key, and none whose key somebody works on; each shop at most ``shop_cap`` in hand over
     all workers. ``suspects`` takes just one row, of those that were sent often and never settled.
     """
-    scope = read_scope(tx, topic, now)
-    shops = find_ready_shops(tx, topic, now, scope, after, topic.set_size)
+    scope = find_active_pauses(tx, topic, now)
+    shops = find_ready_shops(tx, topic, now, scope, after, topic.batch_size)
     if not shops:
         return Claim([], more=False)
     locked = {int(r[0]): int(r[1]) for r in tx.exec_driver_sql(_LOCKED_BY_SHOP, {"topic": topic.name})}
-    share = 1 if suspects else -(-topic.set_size // len(shops))
+    share = 1 if suspects else -(-topic.batch_size // len(shops))
     cap = max(topic.shop_cap, 1)
     shares = {s: n for s in shops if (n := scope.cap(min(share, cap - locked.get(s, 0)))) > 0}
     if suspects:
@@ -205,7 +205,7 @@ update work_queue set locked_at = %(now)s, locked_by = %(token)s, lease_until = 
 """
 
 
-def hold_items(tx: Connection, topic: Topic, ids: Sequence[int], token: str, now: datetime) -> set[int]:
+def lease_items(tx: Connection, topic: Topic, ids: Sequence[int], token: str, now: datetime) -> set[int]:
     """Those of ``ids`` that nobody has in hand are leased to ``token`` once the caller commits; return them.
 
     For whoever plans work and does it himself: no worker takes what is leased at its birth.
@@ -214,7 +214,7 @@ def hold_items(tx: Connection, topic: Topic, ids: Sequence[int], token: str, now
     return {int(i) for i in tx.exec_driver_sql(_HOLD, values).scalars()}
 
 
-def find_held(tx: Connection, item_id: int, token: str) -> WorkItem | None:
+def find_leased(tx: Connection, item_id: int, token: str) -> WorkItem | None:
     """Return item ``item_id`` if ``token`` has it in hand."""
     row = tx.exec_driver_sql(_HELD, {"id": item_id, "token": token}).one_or_none()
     return _item(row) if row else None

@@ -25,7 +25,7 @@ class Change(NamedTuple):
     after: int
 
 
-def said_by(item: WorkItem, mutations: Sequence[Mutation]) -> Entry:
+def audit_entry(item: WorkItem, mutations: Sequence[Mutation]) -> Entry:
     """Return the entry that ``item``'s event made ``mutations``; an item without an event says its topic."""
     return Entry(
         item.shop_id,
@@ -43,7 +43,7 @@ def _say_who(provider: str, origin: str) -> str:
     return f"{_PROVIDERS.get(provider, provider)} {origin}"
 
 
-def say_money(minor: int, currency: str) -> str:
+def format_money(minor: int, currency: str) -> str:
     """Return an amount as a person reads it: ``45.00 CAD``; of an unknown currency its minor units."""
     try:
         return format_minor(minor, currency)
@@ -51,12 +51,12 @@ def say_money(minor: int, currency: str) -> str:
         return f"{minor} minor units of {currency or 'no currency'}"
 
 
-def say_amounts(before: int, after: int, currency: str) -> str:
+def format_money_change(before: int, after: int, currency: str) -> str:
     """Return two amounts of one currency: ``45.00 -> 40.00 CAD``."""
-    return f"{say_money(before, currency).removesuffix(f' {currency}')} -> {say_money(after, currency)}"
+    return f"{format_money(before, currency).removesuffix(f' {currency}')} -> {format_money(after, currency)}"
 
 
-def plan_path(way: Change, moves: Sequence[tuple[Owner, int]]) -> dict[Owner, Change]:
+def split_change(way: Change, moves: Sequence[tuple[Owner, int]]) -> dict[Owner, Change]:
     """Return each owner's step of ``way``: the first begins where it begins, the last ends where it ends.
 
     ``moves`` are (owner, by how much), in order. Where they do not lead to the end, nobody's share is

@@ -20,7 +20,7 @@ def plan_messages(refs: Iterable[WorkRef]) -> list[tuple[str, str, list[int]]]:
         by_topic.setdefault((ref.queue, ref.topic), []).append(ref.id)
     messages: list[tuple[str, str, list[int]]] = []
     for (queue, topic), ids in by_topic.items():
-        size = 1 if len(ids) <= LIGHT else TOPICS[topic].set_size
+        size = 1 if len(ids) <= LIGHT else TOPICS[topic].batch_size
         messages += [(queue, topic, ids[start : start + size]) for start in range(0, len(ids), size)]
     return messages
 
@@ -41,6 +41,6 @@ def send_messages(refs: Sequence[WorkRef]) -> bool:
     return True
 
 
-def forget_sender() -> None:
+def reset_sender() -> None:
     """Drop this thread's connection; call it after a fork, when it is the parent's."""
     _senders.__dict__.clear()

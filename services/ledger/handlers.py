@@ -6,21 +6,21 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from services.ledger.work import Call, Effects, Outcome, WorkItem
+from services.ledger.work import Call, HandlerResult, Outcome, WorkItem
 
-OwnEffect = Callable[[Connection, Sequence[WorkItem], datetime], Effects]
+TransactionalHandler = Callable[[Connection, Sequence[WorkItem], datetime], HandlerResult]
 """Does a set of items inside the transaction that claimed them; see ``Runs.OWN``."""
 
 
-class OutsideEffect(Protocol):
+class ExternalHandler(Protocol):
     """Acts on the world; see ``Runs.OUTSIDE``."""
 
     def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> Sequence[Call | Outcome]:
         """Return, per item, the call to make, or the outcome where no call is needed.
 
-        Items that go out in one call all have the same ``PreparedSet`` in their places.
+        Items that go out in one call all have the same ``PreparedBatch`` in their places.
         """
         ...
 
 
-Effect = OwnEffect | OutsideEffect
+Handler = TransactionalHandler | ExternalHandler

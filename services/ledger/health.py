@@ -122,7 +122,7 @@ def find_jobs_without_evidence(health: Health) -> list[str]:
     return sorted({job for kind in _JOBS_WITHOUT_EVIDENCE for job in found.get(kind, {})})
 
 
-class Verdict(NamedTuple):
+class HealthStatus(NamedTuple):
     """What a reading comes to.
 
     ``status`` is ``ok``, ``degraded`` (webhooks are accepted, and something needs a person) or
@@ -135,16 +135,16 @@ class Verdict(NamedTuple):
     missing: list[str]
 
 
-def judge_health(health: Health, now: datetime) -> Verdict:
+def classify_health(health: Health, now: datetime) -> HealthStatus:
     """Return the verdict that every route, metric and page shows."""
     parts = find_missing(health, now)
     missing = [*parts, *(f"job:{name}" for name in find_jobs_without_evidence(health))]
     if health.conditions is None and "database" not in parts:
         missing.append("conditions")
     if "database" in parts:
-        return Verdict("unavailable", True, missing)
+        return HealthStatus("unavailable", True, missing)
     is_degraded = bool(missing) or any(sum_conditions(health).values())
-    return Verdict("degraded" if is_degraded else "ok", bool(parts), missing)
+    return HealthStatus("degraded" if is_degraded else "ok", bool(parts), missing)
 
 
 def sum_conditions(health: Health) -> dict[str, int | None]:
@@ -159,7 +159,7 @@ def describe_health(health: Health, now: datetime) -> dict[str, Any]:
 
     Ages are whole tenths of seconds, latencies milliseconds.
     """
-    verdict = judge_health(health, now)
+    verdict = classify_health(health, now)
     conditions = health.conditions or {}
     return {
         "status": verdict.status,

@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
-class Question(Generic[_T]):
+class CachedCheck(Generic[_T]):
     """Asks ``ask`` on a daemon thread, at most once at a time, and keeps a good answer for a moment."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Question(Generic[_T]):
         flight.set_result(answer)
 
 
-class Probe:
+class HealthCheck:
     """Asks the database and the broker how they are. One a process, shared by all its threads."""
 
     def __init__(
@@ -98,15 +98,15 @@ class Probe:
         self._engine = engine
         self._count_conditions = count_conditions
         self._deadline_seconds = deadline_seconds
-        self._pulse = Question("database", self._read_pulse, keep_seconds=keep_seconds)
-        self._figures = Question(
+        self._pulse = CachedCheck("database", self._read_pulse, keep_seconds=keep_seconds)
+        self._figures = CachedCheck(
             "figures", self._read_figures, keep_seconds=keep_seconds, keep_times_cost=KEEP_TIMES_COST
         )
-        self._conditions = Question(
+        self._conditions = CachedCheck(
             "conditions", self._read_conditions, keep_seconds=keep_seconds, keep_times_cost=KEEP_TIMES_COST
         )
-        self._broker = Question("broker", lambda: ping(BROKER_SECONDS), keep_seconds=keep_seconds)
-        self._ready = Question("ready", self._touch_database, keep_seconds=keep_seconds)
+        self._broker = CachedCheck("broker", lambda: ping(BROKER_SECONDS), keep_seconds=keep_seconds)
+        self._ready = CachedCheck("ready", self._touch_database, keep_seconds=keep_seconds)
 
     def read(self) -> Health:
         """Return the fleet's health by the deadline; what has not answered by then is away.
@@ -117,18 +117,18 @@ class Probe:
         until = monotonic() + self._deadline_seconds
         pulse, ping, figures = self._pulse.start(), self._broker.start(), self._figures.start()
         counted = self._conditions.start()
-        health = answer_by(pulse, until - monotonic())
-        broker_latency_ms = answer_by(ping, until - monotonic())
+        health = result_within(pulse, until - monotonic())
+        broker_latency_ms = result_within(ping, until - monotonic())
         if health is None:
             return Health(broker_latency_ms=broker_latency_ms)
-        conditions = answer_by(counted, until - monotonic())
-        topics = answer_by(figures, until - monotonic()) or ()
+        conditions = result_within(counted, until - monotonic())
+        topics = result_within(figures, until - monotonic()) or ()
         health = replace(health, broker_latency_ms=broker_latency_ms, conditions=conditions)
         return with_figures(health, topics)
 
     def is_ready(self) -> bool:
         """Say whether a webhook could be recorded now: the database answers and its tables are there."""
-        answer = answer_by(self._ready.start(), self._deadline_seconds)
+        answer = result_within(self._ready.start(), self._deadline_seconds)
         return answer is True
 
     def _read_pulse(self) -> Health:
@@ -150,7 +150,7 @@ class Probe:
         return True
 
 
-def answer_by(flight: Future[_T | None], seconds: float) -> _T | None:
+def result_within(flight: Future[_T | None], seconds: float) -> _T | None:
     """Return the answer if it comes within ``seconds``; None when it is late or could not be had."""
     try:
         return flight.result(timeout=max(0.0, seconds))

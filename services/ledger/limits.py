@@ -42,7 +42,7 @@ update rate_limits set updated_at = %(now)s, available =
 """
 
 
-def take_tokens(
+def apply_rate_limit(
     tx: Connection, topic: Topic, items: Sequence[WorkItem], now: datetime
 ) -> tuple[list[WorkItem], list[tuple[WorkItem, datetime]]]:
     """Return the items that may go now, and the others with the time their token will be there.
@@ -56,7 +56,7 @@ def take_tokens(
     for shop_id in sorted({item.shop_id for item in items}):
         mine = [item for item in items if item.shop_id == shop_id]
         parts = [mine[start : start + topic.call_items] for start in range(0, len(mine), topic.call_items)]
-        turns = take_turns(tx, shop_id, topic.provider, len(parts), now, cost_points=topic.cost_points)
+        turns = reserve_calls(tx, shop_id, topic.provider, len(parts), now, cost_points=topic.cost_points)
         granted = len(parts) - len(turns)
         go += [item for part in parts[:granted] for item in part]
         for part, turn in zip(parts[granted:], turns, strict=True):
@@ -64,7 +64,7 @@ def take_tokens(
     return go, wait
 
 
-def take_turns(
+def reserve_calls(
     tx: Connection, shop_id: int, provider: str, count: int, now: datetime, *, cost_points: float = 1.0
 ) -> list[timedelta]:
     """Take tokens for ``count`` calls; return how long each one waits that there is none for.
@@ -112,7 +112,7 @@ def record_throttle(
     tx.exec_driver_sql(_RECORD, values)
 
 
-def hold_bucket(
+def block_bucket(
     tx: Connection, shop_id: int, provider: str, wait: timedelta, now: datetime, *, cost_points: float
 ) -> None:
     """No call of (shop, provider) has its tokens before ``wait`` is over: the provider asked for that.

@@ -27,7 +27,7 @@ class _Drain:
 
 
 @dataclass(slots=True)
-class Scope:
+class ActivePauses:
     """The pauses that touch one topic. ``hold`` and ``refuse`` both keep workers away."""
 
     all_held: bool = False
@@ -45,9 +45,9 @@ class Scope:
             tx.exec_driver_sql(_SPEND, {"id": drain.id, "left": left, "now": now})
 
 
-def read_scope(tx: Connection, topic: Topic, now: datetime) -> Scope:
+def find_active_pauses(tx: Connection, topic: Topic, now: datetime) -> ActivePauses:
     """Return what pauses ``topic``. A drain's row is locked, so that workers share its rate."""
-    scope = Scope()
+    scope = ActivePauses()
     values = {"queue": topic.queue, "topic": topic.name}
     rows = tx.exec_driver_sql(_READ, values).all()
     if any(row[1] == "drain" for row in rows):

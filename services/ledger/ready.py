@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.ledger.pause_filter import Scope
+from services.ledger.pause_filter import ActivePauses
 from services.ledger.topics import Topic
 
 READY = (
@@ -42,7 +42,7 @@ def find_ready_topics(tx: Connection, topics: Sequence[Topic], now: datetime) ->
 
 
 def find_ready_shops(
-    tx: Connection, topic: Topic, now: datetime, scope: Scope, after: int, limit: int
+    tx: Connection, topic: Topic, now: datetime, scope: ActivePauses, after: int, limit: int
 ) -> list[int]:
     """Return up to ``limit`` shops with ready work of ``topic`` that is not held, from ``after`` on."""
     if scope.all_held:

@@ -8,10 +8,10 @@ from sqlalchemy import Connection
 
 from services.core.errors import Refused
 from services.ledger.routing import plan_topic
-from services.ledger.work import Done, Effects, NewWork, Outcome, WorkItem
+from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 
 
-def review_events(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:  # noqa: ARG001
+def review_events(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:  # noqa: ARG001
     """Each readable event has its work planned as if it had just arrived; others are refused again."""
     outcomes: list[Outcome] = []
     follow_on: list[NewWork] = []
@@ -34,4 +34,4 @@ def review_events(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
                 )
             )
         outcomes.append(Done("reviewed"))
-    return Effects(outcomes, follow_on)
+    return HandlerResult(outcomes, follow_on)

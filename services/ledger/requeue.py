@@ -34,14 +34,14 @@ _PENDING = _UNHELD | {
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class AffectedRows:
     """What an action would touch: how many rows, and the first ten."""
 
     count: int
     examples: tuple[Mapping[str, Any], ...]
 
 
-def find_requeueable(tx: Connection, wanted: WorkFilter) -> Found:
+def find_requeueable(tx: Connection, wanted: WorkFilter) -> AffectedRows:
     """Return what ``requeue`` would touch, changing nothing."""
     return _find(tx, _requeueable(wanted))
 
@@ -59,7 +59,7 @@ def requeue(
     )
 
 
-def find_discardable(tx: Connection, wanted: WorkFilter) -> Found:
+def find_discardable(tx: Connection, wanted: WorkFilter) -> AffectedRows:
     """Return what ``discard`` would touch, changing nothing."""
     return _find(tx, _discardable(wanted))
 
@@ -80,7 +80,7 @@ def discard(
     return len(_change(tx, chosen, values, "work.discard", "discarded", now, by, reason, request_id))
 
 
-def find_stuck(tx: Connection, wanted: WorkFilter, *, older_than: timedelta, now: datetime) -> Found:
+def find_stuck(tx: Connection, wanted: WorkFilter, *, older_than: timedelta, now: datetime) -> AffectedRows:
     """Return what ``unlock`` would touch, changing nothing."""
     return _find(tx, _stuck(wanted, now - older_than))
 
@@ -134,7 +134,7 @@ def _stuck(wanted: WorkFilter, locked_before: datetime) -> ColumnElement[bool]:
     return wanted.where() & in_hand & (work_queue.c.locked_at < locked_before)
 
 
-def _find(tx: Connection, condition: ColumnElement[bool]) -> Found:
+def _find(tx: Connection, condition: ColumnElement[bool]) -> AffectedRows:
     count = tx.scalar(select(func.count()).select_from(work_queue).where(condition)) or 0
     shown = (
         work_queue.c.id,
@@ -148,7 +148,7 @@ def _find(tx: Connection, condition: ColumnElement[bool]) -> Found:
         work_queue.c.created_at,
     )
     rows = tx.execute(select(*shown).where(condition).order_by(work_queue.c.id).limit(10)).mappings()
-    return Found(count, tuple(dict(row) for row in rows))
+    return AffectedRows(count, tuple(dict(row) for row in rows))
 
 
 def _change(

@@ -20,14 +20,21 @@ from services.core.db import transaction
 from services.core.errors import OutcomeUnknown
 from services.core.pg_arrays import int_array, text_array
 from services.ledger.accept import record_work
-from services.ledger.batch_result import SetReport, as_bug, is_connection_fault
-from services.ledger.call_results import Ended, act_once, items_of, part_ended, plan_ended, record_ended
-from services.ledger.claim import claim_leased, delay_items, find_held, put_back, renew_lease, waits_behind
-from services.ledger.handlers import OutsideEffect
-from services.ledger.limits import take_tokens
-from services.ledger.settle import Bug, count_settled, record_stats, settle_set
+from services.ledger.batch_result import BatchResult, is_connection_fault, to_internal_error
+from services.ledger.call_results import (
+    CallResult,
+    act_once,
+    items_of,
+    partition_results,
+    plan_settlements,
+    record_results,
+)
+from services.ledger.claim import claim_leased, delay_items, find_leased, put_back, renew_lease, waits_behind
+from services.ledger.handlers import ExternalHandler
+from services.ledger.limits import apply_rate_limit
+from services.ledger.settle import InternalError, count_settled, record_stats, settle_batch
 from services.ledger.topics import Topic
-from services.ledger.work import Call, Prepared, PreparedSet, WorkItem
+from services.ledger.work import Call, PreparedBatch, PreparedCall, WorkItem
 from services.shops.connections import record_calls
 
 GATHER_SECONDS = 0.05
@@ -38,22 +45,22 @@ from unnest(%(id)s::bigint[], %(payload)s::text[]) as v(id, payload) where w.id 
 """
 
 
-class OutsideRunner:
+class ExternalRunner:
     """Runs sets of one worker process."""
 
     def __init__(self, engine: Engine, worker: str, rng: Random) -> None:
         self._engine, self._worker, self._rng = engine, worker, rng
         self._after: dict[str, int] = {}
 
-    def run_set(self, topic: Topic, effect: OutsideEffect) -> SetReport:
+    def run_batch(self, topic: Topic, effect: ExternalHandler) -> BatchResult:
         """One set of ``topic`` is worked; what is finished is settled while the rest still runs."""
         token = f"{self._worker}:{uuid4().hex[:12]}"
-        report = SetReport()
+        report = BatchResult()
         with transaction(self._engine) as tx:
             now = utc_now()
             claim = claim_leased(tx, topic, now, token, self._after.get(topic.name, 0))
             self._after[topic.name] = claim.last_shop_id
-            go, wait_for_token = take_tokens(tx, topic, claim.items, now)
+            go, wait_for_token = apply_rate_limit(tx, topic, claim.items, now)
             delay_items(tx, wait_for_token, token)
         if not go:
             return report
@@ -67,15 +74,15 @@ class OutsideRunner:
                 report.more = waits_behind(tx, topic, go, utc_now())
         return report
 
-    def run_held(self, topic: Topic, effect: OutsideEffect, item_id: int, token: str) -> SetReport:
+    def run_leased(self, topic: Topic, effect: ExternalHandler, item_id: int, token: str) -> BatchResult:
         """The one item that ``token`` has in hand already is worked; nothing where it has it no more.
 
-        See ``claim.hold_items``. Whatever else ``token`` holds of ``topic`` stays its own meanwhile.
+        See ``claim.lease_items``. Whatever else ``token`` holds of ``topic`` stays its own meanwhile.
         """
-        report = SetReport()
+        report = BatchResult()
         with self._renewing(topic, token):
             with transaction(self._engine) as tx:
-                item = find_held(tx, item_id, token)
+                item = find_leased(tx, item_id, token)
             if item is not None:
                 ready = self._prepare(topic, effect, [item], token, report)
                 if ready:
@@ -83,39 +90,39 @@ class OutsideRunner:
         return report
 
     def _prepare(
-        self, topic: Topic, effect: OutsideEffect, items: list[WorkItem], token: str, report: SetReport
+        self, topic: Topic, effect: ExternalHandler, items: list[WorkItem], token: str, report: BatchResult
     ) -> list[Call]:
         try:
             return self._prepare_set(topic, effect, items, token, report)
         except Exception as fault:  # noqa: BLE001 - every failure becomes an outcome
             if len(items) == 1:
                 item = items[0]
-                bug = as_bug(fault, topic.name, shop_id=item.shop_id, request_id=item.request_id)
-                self._settle(topic, [Ended([(item, bug)])], token, report)
+                bug = to_internal_error(fault, topic.name, shop_id=item.shop_id, request_id=item.request_id)
+                self._settle(topic, [CallResult([(item, bug)])], token, report)
                 return []
         return [ready for item in items for ready in self._prepare(topic, effect, [item], token, report)]
 
     def _prepare_set(
-        self, topic: Topic, effect: OutsideEffect, items: list[WorkItem], token: str, report: SetReport
+        self, topic: Topic, effect: ExternalHandler, items: list[WorkItem], token: str, report: BatchResult
     ) -> list[Call]:
         ready: dict[int, Call] = {}
-        settled: list[Ended] = []
+        settled: list[CallResult] = []
         with transaction(self._engine) as tx:
             for item, plan in zip(items, effect.prepare(tx, items, utc_now()), strict=True):
-                if isinstance(plan, Prepared | PreparedSet):
+                if isinstance(plan, PreparedCall | PreparedBatch):
                     ready.setdefault(id(plan), plan)
                 else:
-                    settled.append(Ended([(item, plan)]))
+                    settled.append(CallResult([(item, plan)]))
             _store_payloads(tx, list(ready.values()))
         self._settle(topic, settled, token, report)
         return list(ready.values())
 
-    def _act(self, topic: Topic, ready: list[Call], token: str, report: SetReport) -> None:
-        if len(ready) == 1 and isinstance(ready[0], Prepared):
+    def _act(self, topic: Topic, ready: list[Call], token: str, report: BatchResult) -> None:
+        if len(ready) == 1 and isinstance(ready[0], PreparedCall):
             self._settle(topic, [act_once(ready[0], topic)], token, report)
             return
         pool = ThreadPoolExecutor(min(topic.calls_at_once, len(ready) or 1), thread_name_prefix=topic.name)
-        running: dict[Future[Ended], Call] = {pool.submit(act_once, call, topic): call for call in ready}
+        running: dict[Future[CallResult], Call] = {pool.submit(act_once, call, topic): call for call in ready}
         try:
             while running:
                 wait(running, return_when=FIRST_COMPLETED)
@@ -135,17 +142,19 @@ class OutsideRunner:
             unknown = OutcomeUnknown(
                 "worker.interrupted", "the worker was stopped while it waited for an answer"
             )
-            stopped = [Ended([(item, unknown) for item in items_of(call)]) for call in under_way]
+            stopped = [CallResult([(item, unknown) for item in items_of(call)]) for call in under_way]
             self._settle(topic, stopped, token, report)
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _settle(self, topic: Topic, ended: Sequence[Ended], token: str, report: SetReport) -> None:
-        for part in part_ended(ended):
+    def _settle(self, topic: Topic, ended: Sequence[CallResult], token: str, report: BatchResult) -> None:
+        for part in partition_results(ended):
             self._settle_part(topic, part, token, report)
 
-    def _settle_part(self, topic: Topic, ended: Sequence[Ended], token: str, report: SetReport) -> None:
+    def _settle_part(
+        self, topic: Topic, ended: Sequence[CallResult], token: str, report: BatchResult
+    ) -> None:
         try:
             self._settle_set(topic, ended, token, report)
         except Exception as fault:
@@ -162,25 +171,25 @@ class OutsideRunner:
                     self._settle_part(topic, [replace(call, pairs=[pair])], token, report)
                 return
             item, outcome = call.pairs[0]
-            if isinstance(outcome, Bug):
+            if isinstance(outcome, InternalError):
                 raise
-            bug = as_bug(fault, topic.name, shop_id=item.shop_id, request_id=item.request_id)
-            failed = Ended([(item, Bug(bug.code, bug.detail))], calls=call.calls)
+            bug = to_internal_error(fault, topic.name, shop_id=item.shop_id, request_id=item.request_id)
+            failed = CallResult([(item, InternalError(bug.code, bug.detail))], calls=call.calls)
             self._settle_part(topic, [failed], token, report)
 
-    def _settle_set(self, topic: Topic, ended: Sequence[Ended], token: str, report: SetReport) -> None:
+    def _settle_set(self, topic: Topic, ended: Sequence[CallResult], token: str, report: BatchResult) -> None:
         now = utc_now()
-        settlements = [one for call in ended for one in plan_ended(topic, call, now, self._rng)]
+        settlements = [one for call in ended for one in plan_settlements(topic, call, now, self._rng)]
         with transaction(self._engine) as tx:
-            held = settle_set(tx, settlements, now, token)
-            recorded = record_ended(tx, ended, held)
+            held = settle_batch(tx, settlements, now, token)
+            recorded = record_results(tx, ended, held)
             refs = record_work(tx, recorded.follow_on, now)
             settled = count_settled(settlements, held)
             record_stats(tx, topic, self._worker, settled, now)
             calls = [(call.pairs[0][0].shop_id, call.calls) for call in ended]
             append_all(tx, [*recorded.audit, *record_calls(tx, calls, now)], now)
         request_ids = [one.item.request_id for one in settlements[:10]]
-        report.add(SetReport(len(settlements), settled, refs, request_ids))
+        report.add(BatchResult(len(settlements), settled, refs, request_ids))
 
     @contextmanager
     def _renewing(self, topic: Topic, token: str) -> Iterator[None]:
@@ -192,7 +201,7 @@ class OutsideRunner:
                     with transaction(self._engine) as tx:
                         renew_lease(tx, topic, token, utc_now())
                 except Exception as fault:  # noqa: BLE001 - the fence guards the rows, whatever happens here
-                    as_bug(fault, topic.name)
+                    to_internal_error(fault, topic.name)
 
         thread = threading.Thread(target=renew, name=f"lease-{token}", daemon=True)
         thread.start()
@@ -205,7 +214,7 @@ class OutsideRunner:
 def _store_payloads(tx: Connection, ready: Sequence[Call]) -> None:
     changed: list[tuple[int, str]] = []
     for call in ready:
-        if isinstance(call, Prepared):
+        if isinstance(call, PreparedCall):
             payloads = [(call.item, call.payload)]
         else:
             payloads = list(zip(call.items, call.payloads, strict=True)) if call.payloads else []

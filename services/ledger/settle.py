@@ -19,7 +19,7 @@ BUG_TRIES = 5
 """An error nobody named is our bug: a few tries in case it was the moment, then a person."""
 
 
-class Bug(WorkError):
+class InternalError(WorkError):
     """An exception that no provider named. The traceback went to Sentry."""
 
 
@@ -37,7 +37,7 @@ class Settlement(NamedTuple):
 
 
 @dataclass(slots=True)
-class Settled:
+class BatchCounts:
     """What a set came to, for the log, the figures and Flower."""
 
     done: int = 0
@@ -46,7 +46,7 @@ class Settled:
     lost: int = 0
     """Items whose lease had gone to another worker: nothing of theirs was written."""
 
-    def add(self, other: "Settled") -> None:
+    def add(self, other: "BatchCounts") -> None:
         """Count ``other`` in."""
         self.done += other.done
         self.retried += other.retried
@@ -117,7 +117,7 @@ on conflict (minute, topic, worker) do update set done = s.done + excluded.done,
 """
 
 
-def settle_set(
+def settle_batch(
     tx: Connection, settlements: Sequence[Settlement], now: datetime, token: str | None
 ) -> set[int]:
     """Write ``settlements`` in a few statements; return the ids that were still ours.
@@ -149,10 +149,10 @@ def settle_set(
     return held
 
 
-def count_settled(settlements: Sequence[Settlement], held: set[int]) -> Settled:
+def count_settled(settlements: Sequence[Settlement], held: set[int]) -> BatchCounts:
     """Return the figures of a settled set."""
     ours = [s for s in settlements if s.item.id in held]
-    return Settled(
+    return BatchCounts(
         done=sum(s.status == "done" for s in ours),
         retried=[s for s in ours if s.status in ("error", "pending")],
         dead=[s for s in ours if s.status == "dead"],
@@ -160,7 +160,7 @@ def count_settled(settlements: Sequence[Settlement], held: set[int]) -> Settled:
     )
 
 
-def record_stats(tx: Connection, topic: Topic, worker: str, settled: Settled, now: datetime) -> None:
+def record_stats(tx: Connection, topic: Topic, worker: str, settled: BatchCounts, now: datetime) -> None:
     """Count a settled set into its minute. One row per worker, so that workers never wait for each other."""
     values = {
         "now": now, "topic": topic.name, "worker": worker, "done": settled.done,

@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.ledger.accept import WorkRef
-from services.ledger.pause_filter import read_scope
+from services.ledger.pause_filter import find_active_pauses
 from services.ledger.ready import READY
 from services.ledger.topics import TOPICS, Topic
 
@@ -51,7 +51,7 @@ returning id, queue, topic
 
 
 @dataclass(slots=True)
-class Swept:
+class SweepCounts:
     """What a sweep did; kept as the detail of its heartbeat."""
 
     freed: int = 0
@@ -70,7 +70,7 @@ def find_forgotten(tx: Connection, topic: Topic, now: datetime, limit: int = 200
 
     Of a topic that drains one is enough, and each time: a worker takes what the rate lets through by now.
     """
-    scope = read_scope(tx, topic, now)
+    scope = find_active_pauses(tx, topic, now)
     if scope.all_held:
         return []
     before, limit = (now, 1) if scope.drains else (now - RESEND_AFTER, limit)
@@ -81,14 +81,14 @@ def find_forgotten(tx: Connection, topic: Topic, now: datetime, limit: int = 200
     return [int(i) for i in tx.exec_driver_sql(_FORGOTTEN, values).scalars()]
 
 
-def sweep(tx: Connection, now: datetime, depths: dict[str, int] | None) -> tuple[Swept, list[WorkRef]]:
+def sweep(tx: Connection, now: datetime, depths: dict[str, int] | None) -> tuple[SweepCounts, list[WorkRef]]:
     """Free what is stuck, and return what must be rung for once the caller has committed.
 
     ``depths`` are the broker's queue lengths. A queue that still holds messages is left alone: each
     of them makes a worker serve whatever is ready there, so more would only be noise. None means the
     broker is away, and ringing waits for it.
     """
-    report = Swept(freed=free_expired(tx, now))
+    report = SweepCounts(freed=free_expired(tx, now))
     refs: list[WorkRef] = []
     for topic in TOPICS.values():
         if depths is None or depths.get(topic.queue, 0):

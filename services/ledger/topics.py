@@ -12,12 +12,12 @@ from types import MappingProxyType
 QUEUES = ("webhooks", "inventory", "reconciliation", "email", "sync", "reports", "ops")
 
 
-class Runs(StrEnum):
+class Mode(StrEnum):
     """How an item meets the database."""
 
-    OWN = "own"
+    TRANSACTIONAL = "transactional"
     """The effect is ours: claimed, done and settled in one transaction. Exactly once."""
-    OUTSIDE = "outside"
+    EXTERNAL = "external"
     """The effect is on the world: claimed, done with no transaction open, settled in another."""
 
 
@@ -27,13 +27,13 @@ class Topic:
 
     name: str
     queue: str
-    runs: Runs
-    set_size: int = 1000
+    mode: Mode
+    batch_size: int = 1000
     """Most items one claim takes."""
     shop_cap: int = 1000
-    """Most items of one shop in hand at once, over all workers (``outside`` only)."""
+    """Most items of one shop in hand at once, over all workers (``EXTERNAL`` only)."""
     calls_at_once: int = 16
-    """Calls that one worker process has open at the same time (``outside`` only)."""
+    """Calls that one worker process has open at the same time (``EXTERNAL`` only)."""
     tries: int = 12
     backoff_base: timedelta = timedelta(seconds=5)
     backoff_cap: timedelta = timedelta(hours=1)
@@ -49,7 +49,9 @@ class Topic:
 
 
 def _own(name: str, queue: str = "webhooks") -> Topic:
-    return Topic(name=name, queue=queue, runs=Runs.OWN, soft_time_limit_seconds=20, time_limit_seconds=30)
+    return Topic(
+        name=name, queue=queue, mode=Mode.TRANSACTIONAL, soft_time_limit_seconds=20, time_limit_seconds=30
+    )
 
 
 def _job(name: str, queue: str = "reports") -> Topic:
@@ -57,8 +59,8 @@ def _job(name: str, queue: str = "reports") -> Topic:
     return Topic(
         name=name,
         queue=queue,
-        runs=Runs.OUTSIDE,
-        set_size=1,
+        mode=Mode.EXTERNAL,
+        batch_size=1,
         shop_cap=1,
         tries=5,
         backoff_base=timedelta(seconds=30),
@@ -72,8 +74,8 @@ def _call(name: str) -> Topic:
     return Topic(
         name=name,
         queue="sync",
-        runs=Runs.OUTSIDE,
-        set_size=32,
+        mode=Mode.EXTERNAL,
+        batch_size=32,
         shop_cap=32,
         tries=20,
         soft_time_limit_seconds=60,
@@ -108,8 +110,8 @@ _ALL = (
     Topic(
         name="inventory_push",
         queue="inventory",
-        runs=Runs.OUTSIDE,
-        set_size=1000,
+        mode=Mode.EXTERNAL,
+        batch_size=1000,
         shop_cap=250,
         provider="shopify",
         cost_points=10,
@@ -120,8 +122,8 @@ _ALL = (
     Topic(
         name="reconcile",
         queue="reconciliation",
-        runs=Runs.OUTSIDE,
-        set_size=1,
+        mode=Mode.EXTERNAL,
+        batch_size=1,
         shop_cap=1,
         tries=8,
         backoff_base=timedelta(seconds=30),
@@ -131,8 +133,8 @@ _ALL = (
     Topic(
         name="mail_send",
         queue="email",
-        runs=Runs.OUTSIDE,
-        set_size=400,
+        mode=Mode.EXTERNAL,
+        batch_size=400,
         shop_cap=1000,
         calls_at_once=64,
         soft_time_limit_seconds=120,
@@ -141,8 +143,8 @@ _ALL = (
     Topic(
         name="event_fetch",
         queue="sync",
-        runs=Runs.OUTSIDE,
-        set_size=32,
+        mode=Mode.EXTERNAL,
+        batch_size=32,
         shop_cap=16,
         soft_time_limit_seconds=120,
         time_limit_seconds=180,
@@ -150,16 +152,16 @@ _ALL = (
     Topic(
         name="uninstall_confirm",
         queue="sync",
-        runs=Runs.OUTSIDE,
-        set_size=16,
+        mode=Mode.EXTERNAL,
+        batch_size=16,
         soft_time_limit_seconds=120,
         time_limit_seconds=180,
     ),
     Topic(
         name="privacy_export",
         queue="ops",
-        runs=Runs.OUTSIDE,
-        set_size=1,
+        mode=Mode.EXTERNAL,
+        batch_size=1,
         shop_cap=1,
         soft_time_limit_seconds=600,
         time_limit_seconds=900,
@@ -167,8 +169,8 @@ _ALL = (
     Topic(
         name="privacy_redact",
         queue="ops",
-        runs=Runs.OUTSIDE,
-        set_size=1,
+        mode=Mode.EXTERNAL,
+        batch_size=1,
         shop_cap=1,
         soft_time_limit_seconds=600,
         time_limit_seconds=900,

@@ -35,7 +35,7 @@ class WorkItem(NamedTuple):
     origin: str = "webhook"
     occurred_at: datetime | None = None
 
-    def told_at(self, now: datetime) -> datetime:
+    def event_time(self, now: datetime) -> datetime:
         """Return when what the event tells of happened, as well as that is known: for bodies without a time.
 
         The provider's own time of the delivery, the same for every copy of it; else when it first came. A
@@ -60,7 +60,7 @@ class NewWork:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class FollowUp:
     """What writing down an answer came to: the work that follows, and what the audit says of it."""
 
     follow_on: Sequence[NewWork] = ()
@@ -76,14 +76,14 @@ class Done:
     """
 
     verdict: str = "done"
-    record: Callable[[Connection], Recorded] | None = None
+    record: Callable[[Connection], FollowUp] | None = None
 
 
 Outcome = Done | WorkError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedCall:
     """Work on the outside world, ready to go. ``act`` runs with no transaction open, maybe beside others.
 
     ``payload``, when given, is stored before the call: what is about to be asked survives a crash, so
@@ -96,7 +96,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class BatchResponse:
     """What one call came to: an outcome for each of its items, in order, none of which records by itself.
 
     ``record`` writes down what several calls taught, whatever their outcomes are: it is given the ``taught``
@@ -106,30 +106,30 @@ class Answers:
     """
 
     outcomes: Sequence[Outcome]
-    record: Callable[[Connection, Sequence[Any], Collection[int]], Recorded] | None = None
+    record: Callable[[Connection, Sequence[Any], Collection[int]], FollowUp] | None = None
     taught: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedSet:
+class PreparedBatch:
     """One call on the outside world that stands for several items of one shop; each is settled by itself.
 
     It is what ``prepare`` returns in the place of every one of its items. ``act`` and ``payloads`` are as
-    in ``Prepared``. Items that have to wait for the same reason come back at the same time.
+    in ``PreparedCall``. Items that have to wait for the same reason come back at the same time.
     """
 
     items: Sequence[WorkItem]
-    act: Callable[[], Answers]
+    act: Callable[[], BatchResponse]
     payloads: Sequence[dict[str, Any] | None] = ()
     """One per item, or none at all; None leaves an item's payload as it is."""
 
 
-Call = Prepared | PreparedSet
+Call = PreparedCall | PreparedBatch
 """Anything that is ready to go out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Effects:
+class HandlerResult:
     """What a set of own effects came to: one outcome per item, in order, the work that follows, and what
     the audit says of it."""
 

@@ -11,8 +11,8 @@ from services.core.crypto import SealBroken
 from services.core.errors import Misconfigured, NotYet
 from services.core.pg_arrays import int_array
 from services.core.settings import get_settings
-from services.ledger.limits import record_throttle, take_turns
-from services.ledger.work import Outcome, Prepared
+from services.ledger.limits import record_throttle, reserve_calls
+from services.ledger.work import Outcome, PreparedCall
 from services.mail.delivery_plan import Row
 from services.mail.transports import SECRETS, Route, fleet_route, shop_route
 from services.providers.outgoing_mail import AddressInvalid, parse_sender
@@ -45,11 +45,11 @@ def find_routes(tx: Connection, shop_ids: set[int | None]) -> dict[int | None, R
 
 def take_places(
     tx: Connection,
-    plans: Sequence[Prepared | Outcome],
+    plans: Sequence[PreparedCall | Outcome],
     rows: Mapping[str, Row],
     routes: Mapping[int | None, Route | Misconfigured],
     now: datetime,
-) -> list[Prepared | Outcome]:
+) -> list[PreparedCall | Outcome]:
     """Return ``plans`` with those put off that go beyond an account's rate; no try of theirs is counted.
 
     The rate is the account's, over all processes: it is kept in ``rate_limits``, beside the shops'
@@ -58,7 +58,7 @@ def take_places(
     of_account: Counter[tuple[int, str]] = Counter()
     route_of: dict[int, Route] = {}
     for place, plan in enumerate(plans):
-        if isinstance(plan, Prepared):
+        if isinstance(plan, PreparedCall):
             route = routes[rows[plan.item.key].shop_id]
             if isinstance(route, Route):
                 route_of[place] = route
@@ -81,7 +81,7 @@ def _take(tx: Connection, account: tuple[int, str], count: int, rate: float, now
     if rate:
         burst = max(1.0, rate)
         record_throttle(tx, *account, maximum=burst, available=burst, restore_per_second=rate, now=now)
-    return take_turns(tx, *account, count, now)
+    return reserve_calls(tx, *account, count, now)
 
 
 def _checked(route: Route | Misconfigured) -> Route | Misconfigured:

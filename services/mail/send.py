@@ -18,7 +18,7 @@ from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.ledger.batch_result import is_connection_fault
-from services.ledger.work import Done, Outcome, Prepared, WorkItem
+from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
 from services.mail.circuit_breaker import Doors
 from services.mail.delivery_log import Beginning, Fate, Notes
 from services.mail.delivery_plan import (
@@ -65,20 +65,20 @@ class MailSend:
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
-    ) -> Sequence[Prepared | Outcome]:
+    ) -> Sequence[PreparedCall | Outcome]:
         """Return, per item, the handing over of its mail, or what stands in its way.
 
         ``already_sent`` where a worker noted so before it went away, or a person decided so.
         """
         rows = _find_rows(tx, items)
         routes = find_routes(tx, {row.shop_id for row in rows.values()})
-        plans: list[Prepared | Outcome] = []
+        plans: list[PreparedCall | Outcome] = []
         lost: list[Handing] = []
         for item in items:
             row = rows.get(item.key)
             plan = plan_handing(item, row, routes[row.shop_id] if row else None, now)
             if isinstance(plan, Handing):
-                plans.append(Prepared(item=item, act=partial(self._act, plan)))
+                plans.append(PreparedCall(item=item, act=partial(self._act, plan)))
                 continue
             if isinstance(plan, Lost):
                 lost.append(plan.handing)

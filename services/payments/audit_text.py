@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from services.audit.chain import Mutation
-from services.ledger.describe import say_amounts, say_money
+from services.ledger.describe import format_money, format_money_change
 from services.payments.payload import Transaction
 
 
@@ -34,21 +34,21 @@ def say_transaction(new: Transaction, known: KnownTransaction | None) -> Mutatio
     label = _label(new.kind, new.provider_id)
     if known is None:
         return _say_first(label, new)
-    amount = say_money(new.amount_cents, new.currency)
+    amount = format_money(new.amount_cents, new.currency)
     changed = [name for name in _COMPARED if getattr(known, name) != getattr(new, name)]
     said = [f"{known.status} -> {new.status}"] if known.status != new.status else []
     if known.currency != new.currency:
-        said.append(f"{say_money(known.amount_cents, known.currency)} -> {amount}")
+        said.append(f"{format_money(known.amount_cents, known.currency)} -> {amount}")
     elif known.amount_cents != new.amount_cents:
-        said.append(say_amounts(known.amount_cents, new.amount_cents, new.currency))
+        said.append(format_money_change(known.amount_cents, new.amount_cents, new.currency))
     elif said:
         said.append(amount)
     if known.refunded_cents != new.refunded_cents:
-        said.append(f"refunded {say_amounts(known.refunded_cents, new.refunded_cents, new.currency)}")
+        said.append(f"refunded {format_money_change(known.refunded_cents, new.refunded_cents, new.currency)}")
     if known.parent_id != new.parent_id:
         said.append(f"of {new.parent_id}" if new.parent_id else "of nothing any more")
     if known.fee_cents != new.fee_cents and new.fee_cents is not None:
-        said.append(f"fee {say_money(new.fee_cents, new.currency)}")
+        said.append(f"fee {format_money(new.fee_cents, new.currency)}")
     if known.order_ref != new.order_ref:
         said.append(f"for order {new.order_ref}" if new.order_ref else "for no order any more")
     if known.reason != new.reason and new.reason:
@@ -66,7 +66,9 @@ def say_transaction(new: Transaction, known: KnownTransaction | None) -> Mutatio
 
 def say_fee(kind: str, provider_id: str, before: int | None, after: int, currency: str) -> Mutation:
     """Return what Stripe took for a transaction: ``charge ch_1: fee 1.61 CAD``."""
-    amounts = say_money(after, currency) if before is None else say_amounts(before, after, currency)
+    amounts = (
+        format_money(after, currency) if before is None else format_money_change(before, after, currency)
+    )
     return Mutation(
         "transactions",
         provider_id,
@@ -80,13 +82,13 @@ def _say_first(label: str, new: Transaction) -> Mutation:
     after: dict[str, Any] = {
         "amount_cents": new.amount_cents, "currency": new.currency, "status": new.status
     }  # fmt: skip
-    summary = f"{label} recorded: {new.status}, {say_money(new.amount_cents, new.currency)}"
+    summary = f"{label} recorded: {new.status}, {format_money(new.amount_cents, new.currency)}"
     if new.refunded_cents:
         after["refunded_cents"] = new.refunded_cents
-        summary += f", {say_money(new.refunded_cents, new.currency)} refunded"
+        summary += f", {format_money(new.refunded_cents, new.currency)} refunded"
     if new.fee_cents is not None:
         after["fee_cents"] = new.fee_cents
-        summary += f", fee {say_money(new.fee_cents, new.currency)}"
+        summary += f", fee {format_money(new.fee_cents, new.currency)}"
     if new.order_ref:
         after["order_ref"] = new.order_ref
         summary += f", for order {new.order_ref}"

@@ -16,7 +16,7 @@ from services.core.fields import Unreadable, as_object, find_text, read_epoch, r
 from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.core.redact import quote_value
-from services.ledger.describe import say_money
+from services.ledger.describe import format_money
 from services.payments.audit_text import say_fee
 from services.payments.stripe_amounts import read_amount
 from services.payments.stripe_text import find_reference
@@ -236,7 +236,8 @@ def _say_entry(entry: BalanceEntry, is_new: bool) -> Mutation:
     what = f"{entry.kind} of {entry.source_id}" if entry.source_id else entry.kind
     summary = (
         f"balance entry {entry.entry_id}{' recorded' if is_new else ''}: {what}, "
-        f"{say_money(entry.amount_cents, entry.currency)}, fee {say_money(entry.fee_cents, entry.currency)}"
+        f"{format_money(entry.amount_cents, entry.currency)}, "
+        f"fee {format_money(entry.fee_cents, entry.currency)}"
     )
     summary += f", in payout {entry.payout_id}" if entry.payout_id else ""
     return Mutation("balance_entries", entry.entry_id, summary, None, after)

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from services.audit.chain import Mutation
-from services.ledger.describe import say_money
+from services.ledger.describe import format_money
 from services.payments.break_mail import OpenBreak
 from services.payments.break_queries import STANDING, find_day_breaks
 from services.payments.day import Day
@@ -149,5 +149,5 @@ def _say(row: Any, what: str, day: date, table: str) -> Mutation:
 def _say_side(side: Mapping[str, Any] | None) -> str:
     if side is None:
         return "nothing"
-    fee = f" with a fee of {say_money(side['fee_cents'], side['currency'])}" if "fee_cents" in side else ""
-    return f"{say_money(side['amount_cents'], side['currency'])} {side['status']}{fee}"
+    fee = f" with a fee of {format_money(side['fee_cents'], side['currency'])}" if "fee_cents" in side else ""
+    return f"{format_money(side['amount_cents'], side['currency'])} {side['status']}{fee}"

@@ -15,7 +15,7 @@ from services.core.fields import Unreadable, find_text, read_instant, read_objec
 from services.core.settings import get_settings
 from services.ledger.accept import record_events
 from services.ledger.dispatch import send_messages
-from services.ledger.work import Done, Outcome, Prepared, WorkItem
+from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
 from services.payments.balance import pull_balance_entries
 from services.payments.fetch_plan import PAYOUT
 from services.payments.payload import KINDS
@@ -61,23 +61,23 @@ class EventFetch:
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
-    ) -> Sequence[Prepared | Outcome]:
+    ) -> Sequence[PreparedCall | Outcome]:
         """Return, per item, the call that fetches the event's object, or the entries of its payout."""
         del now
         keys = {shop_id: _find_key(tx, shop_id) for shop_id in {item.shop_id for item in items}}
         return [self._prepare_one(item, keys[item.shop_id]) for item in items]
 
-    def _prepare_one(self, item: WorkItem, key: str | WorkError) -> Prepared | Outcome:
+    def _prepare_one(self, item: WorkItem, key: str | WorkError) -> PreparedCall | Outcome:
         if isinstance(key, WorkError):
             return key
         payout_id = item.payload.get(PAYOUT)
         if isinstance(payout_id, str):
-            return Prepared(item=item, act=partial(self._fetch_entries, item, key, payout_id))
+            return PreparedCall(item=item, act=partial(self._fetch_entries, item, key, payout_id))
         try:
             thin = _read_thin(item.body)
         except Unreadable as fault:
             return Refused("stripe.unreadable_event", str(fault))
-        return Prepared(item=item, act=partial(self._fetch, item, key, thin))
+        return PreparedCall(item=item, act=partial(self._fetch, item, key, thin))
 
     def _fetch_entries(self, item: WorkItem, key: str, payout_id: str) -> Outcome:
         base_url = get_settings().stripe_api_base

@@ -10,8 +10,8 @@ from services.core.errors import Refused
 from services.core.fields import read_set
 from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
-from services.ledger.describe import said_by
-from services.ledger.work import Done, Effects, Outcome, WorkItem
+from services.ledger.describe import audit_entry
+from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.payments.audit_text import KnownTransaction, say_fee, say_transaction
 from services.payments.fetch_plan import plan_payout_entries
 from services.payments.payload import Transaction, read_transaction, transaction_version
@@ -62,7 +62,7 @@ returning t.shop_id, t.provider_id, t.kind, t.fee_cents, t.currency
 """
 
 
-def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every charge, refund, payment intent, dispute and payout stands as its newest event told it.
 
     Events may come late, twice and in any order: the newest by ``transaction_version`` wins, an older
@@ -102,9 +102,9 @@ def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime
         return Done() if entry.version == max(best, known.get(entry.key, best)) else Done("stale")
 
     told = {item.id: item for item in items}
-    audit = [said_by(told[t.work_id], [say_transaction(t, rows.get(t.key))]) for t in won]
+    audit = [audit_entry(told[t.work_id], [say_transaction(t, rows.get(t.key))]) for t in won]
     audit += _fill_fees(tx, told, read, won)
-    return Effects([settle(entry) for entry in read], plan_payout_entries(items), audit)
+    return HandlerResult([settle(entry) for entry in read], plan_payout_entries(items), audit)
 
 
 def _with_fee(new: Transaction, known: KnownTransaction | None, told: int | None) -> Transaction:
@@ -172,6 +172,8 @@ def _fill_fees(
         "fee_cents": int_array(t.fee_cents for t in late.values()),
     }
     return [
-        said_by(told[late[shop_id, provider_id].work_id], [say_fee(kind, provider_id, None, fee, currency)])
+        audit_entry(
+            told[late[shop_id, provider_id].work_id], [say_fee(kind, provider_id, None, fee, currency)]
+        )
         for shop_id, provider_id, kind, fee, currency in tx.exec_driver_sql(_FILL_FEES, values)
     ]

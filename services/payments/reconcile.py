@@ -23,7 +23,7 @@ from services.core.errors import Misconfigured
 from services.core.settings import get_settings
 from services.jobs.handler import Run
 from services.jobs.schedule import period_bounds
-from services.ledger.work import Recorded
+from services.ledger.work import FollowUp
 from services.payments.balance import EntriesUnreadable, pull_balance_entries
 from services.payments.break_queries import count_day_breaks
 from services.payments.breaks import record_found
@@ -69,7 +69,7 @@ class DayOutcome:
 
     verdict: str
     stats: Mapping[str, int]
-    record: Callable[[Connection], Recorded] = field(default=lambda _: Recorded())
+    record: Callable[[Connection], FollowUp] = field(default=lambda _: FollowUp())
 
 
 class _Found(NamedTuple):
@@ -163,14 +163,14 @@ def _count(sums: Iterable[Sum], breaks: Mapping[str, int]) -> dict[str, int]:
     return {**counts, **{f"breaks_{kind}": n for kind, n in breaks.items()}, **dict(sorted(cents.items()))}
 
 
-def _record(found: _Found, tx: Connection) -> Recorded:
+def _record(found: _Found, tx: Connection) -> FollowUp:
     """The day's open breaks are exactly those found, and its incident says so or is resolved."""
     day = found.day
     lock_books(tx, day.shop_id)
     changed = record_found(tx, day, found.token, found.now)
     _record_incident(tx, day, found.now)
     entry = Entry(day.shop_id, f"job {JOB}", "reconcile", found.request_id, changed)
-    return Recorded((), [entry] if changed else ())
+    return FollowUp((), [entry] if changed else ())
 
 
 def _record_incident(tx: Connection, day: Day, now: datetime) -> None:

@@ -17,7 +17,7 @@ from services.core.db import transaction
 from services.core.errors import Refused, WorkError
 from services.core.fields import Unreadable
 from services.core.settings import get_settings
-from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
+from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
 from services.mail.compose import compose
 from services.mail.message import Part
 from services.mail.outbox import record_mails
@@ -61,11 +61,11 @@ class PrivacyExport:
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
-    ) -> Sequence[Prepared | Outcome]:
+    ) -> Sequence[PreparedCall | Outcome]:
         """Return, per item, its export; the request has its row from now on, with the day it is due."""
         return [self._prepare_one(tx, item, now) for item in items]
 
-    def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> Prepared | Outcome:
+    def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Outcome:
         try:
             asked = read_asked(item)
             check_shop(tx, item, asked)
@@ -78,7 +78,7 @@ class PrivacyExport:
             return Done("done_before")
         subject = find_subject(tx, item.shop_id, asked)
         task = _Task(item, request, subject, get_shop_by_id(tx, item.shop_id), _contact(asked))
-        return Prepared(item=item, act=partial(self._export, task))
+        return PreparedCall(item=item, act=partial(self._export, task))
 
     def _export(self, task: _Task) -> Outcome:
         with transaction() as tx:
@@ -104,7 +104,7 @@ class PrivacyExport:
         text = json.dumps(document, default=_as_text, ensure_ascii=False, indent=1)
         return text.encode("utf-8", "backslashreplace")
 
-    def _record(self, task: _Task, key: str, data: bytes, count: int, tx: Connection) -> Recorded:
+    def _record(self, task: _Task, key: str, data: bytes, count: int, tx: Connection) -> FollowUp:
         now = self._clock()
         item, shop, request = task.item, task.shop, task.request
         number = task.subject.customer_id or 0
@@ -141,7 +141,7 @@ class PrivacyExport:
             {"status": "done", "bytes": len(data), "records": count},
         )
         entry = Entry(item.shop_id, "shopify webhook", "privacy.export", item.request_id, [said], item.id)
-        return Recorded(told, [entry])
+        return FollowUp(told, [entry])
 
 
 def gather(tx: Connection, subject: Subject, zone: ZoneInfo) -> list[dict[str, Any]]:

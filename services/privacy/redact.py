@@ -18,7 +18,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused, WorkError
 from services.core.fields import Unreadable
-from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
+from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
 from services.privacy.export import UNREADABLE, open_the_archive
 from services.privacy.holders import Holder, Subject, find_holders
 from services.privacy.payload import read_asked
@@ -61,11 +61,11 @@ class PrivacyRedact:
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
-    ) -> Sequence[Prepared | Outcome]:
+    ) -> Sequence[PreparedCall | Outcome]:
         """Return, per item, its redaction; the request has its row from now on, with the day it is due."""
         return [self._prepare_one(tx, item, now) for item in items]
 
-    def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> Prepared | Outcome:
+    def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Outcome:
         try:
             asked = read_asked(item)
             check_shop(tx, item, asked)
@@ -81,7 +81,7 @@ class PrivacyRedact:
         subject = find_subject(tx, item.shop_id, asked)
         may_erase = not subject.whole_shop or is_confirmed(tx, item.shop_id, request.id)
         task = _Task(item, request, subject, find_exports(tx, subject), may_erase)
-        return Prepared(item=item, act=partial(self._redact, task))
+        return PreparedCall(item=item, act=partial(self._redact, task))
 
     def _redact(self, task: _Task) -> Outcome:
         """Take the person out of the store and of every holder; a try after a crash does the rest.
@@ -137,7 +137,7 @@ class PrivacyRedact:
             for key in keys:
                 store.delete(key)
 
-    def _record(self, task: _Task, counts: Mapping[str, int], tx: Connection) -> Recorded:
+    def _record(self, task: _Task, counts: Mapping[str, int], tx: Connection) -> FollowUp:
         item, request = task.item, task.request
         exports = len(task.exports)
         now = self._clock()
@@ -155,7 +155,7 @@ class PrivacyRedact:
         after = {"status": "done", "rows": total, "exports": exports}
         said.append(Mutation("privacy_requests", str(request.id), summary, {"status": "open"}, after))
         entry = Entry(item.shop_id, "shopify webhook", "privacy.redact", item.request_id, said, item.id)
-        return Recorded((), [entry])
+        return FollowUp((), [entry])
 
 
 def _how_to_confirm(request: Request) -> str:

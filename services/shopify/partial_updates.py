@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from services.core.errors import Refused
 from services.core.fields import read_set
-from services.ledger.work import Done, Effects, Outcome, WorkItem
+from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.merge import UNKNOWN_ID, UNTOLD, Key, Row, Told
 from services.shopify.upsert import Ingested, Kind, record_told
 
@@ -109,7 +109,7 @@ def join_parts(one: Row[P], other: Row[P]) -> Row[P]:
 
 def ingest_parts(
     tx: Connection, items: Sequence[WorkItem], kind: Kind[P], read: Callable[[WorkItem], Sequence[Told[P]]]
-) -> Effects:
+) -> HandlerResult:
     """Every part that ``items`` tell of is the newest that was told of it; see ``record_parts``."""
     return record_parts(tx, items, kind, read).effects(items)
 

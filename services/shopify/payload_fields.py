@@ -141,7 +141,7 @@ def plain_number(value: float | str) -> str:
 
 def told_when(source: Mapping[str, Any], item: WorkItem, now: datetime) -> datetime:
     """Return the body's ``updated_at``; where Shopify left it null, when the event tells it happened."""
-    return item.told_at(now) if source.get("updated_at") is None else read_instant(source, "updated_at")
+    return item.event_time(now) if source.get("updated_at") is None else read_instant(source, "updated_at")
 
 
 def read_gid(source: Mapping[str, Any], name: str) -> int:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.core.fields import find_text, read_set
 from services.core.pg_arrays import int_array
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import UNTOLD, Key, Row, Told, join_rows
 from services.shopify.payload_fields import find_id, find_province, told_when
@@ -46,7 +46,7 @@ class Ours(NamedTuple):
     timezone: str
 
 
-def ingest_storefronts(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_storefronts(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """The storefront is as its newest event describes it; one newer than ``uninstalled_at`` clears that.
 
     Where Shopify's currency or time zone is another than ours a P3 incident says what to run: ours never

@@ -18,10 +18,10 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused, WorkError
 from services.core.fields import Unreadable
 from services.core.locks import lock_objects
-from services.ledger.describe import said_by
+from services.ledger.describe import audit_entry
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
-from services.ledger.work import Done, Outcome, Prepared, Recorded, WorkItem
+from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
 from services.shopify.admin import find_access, open_stored, renew_token
 from services.shopify.event_payload import read_event
 from services.shopify.merge import UNTOLD
@@ -103,7 +103,7 @@ class UninstallConfirm:
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
-    ) -> Sequence[Prepared | Outcome]:
+    ) -> Sequence[PreparedCall | Outcome]:
         """Return, per item, the call that confirms it; from now on an incident says that it is not confirmed.
 
         ``stale`` where a token was recorded, or the shop described itself, after the event: the app was
@@ -111,13 +111,13 @@ class UninstallConfirm:
         """
         return [self._prepare_one(tx, item, now) for item in items]
 
-    def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> Prepared | Outcome:
+    def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Outcome:
         try:
             known_by = find_identities(tx, [item.shop_id]).get(item.shop_id, Identity())
             check_description(read_event(item), known_by)
         except Unreadable as fault:
             return Refused(fault.code or "shopify.unreadable_storefront", str(fault))
-        gone_at = min(item.told_at(now), now)
+        gone_at = min(item.event_time(now), now)
         slug, updated_at, uninstalled_at = tx.exec_driver_sql(_FIND, {"shop_id": item.shop_id}).one()
         recorded_at = find_recorded_at(tx, item.shop_id, TOKENS)
         if max(recorded_at or UNTOLD, updated_at or UNTOLD, uninstalled_at or UNTOLD) >= gone_at:
@@ -130,7 +130,7 @@ class UninstallConfirm:
         )
         incident = Incident(item.shop_id, NOT_CONFIRMED, f"{gone_at:%Y-%m-%d}", "P2", summary)
         record_incidents(tx, [incident], now)
-        return Prepared(item=item, act=partial(self._ask, item, slug, gone_at))
+        return PreparedCall(item=item, act=partial(self._ask, item, slug, gone_at))
 
     def _ask(self, item: WorkItem, slug: str, gone_at: datetime) -> Outcome:
         try:
@@ -151,7 +151,7 @@ class UninstallConfirm:
 
 def record_uninstalled(
     tx: Connection, item: WorkItem, slug: str, gone_at: datetime, now: datetime
-) -> Recorded:
+) -> FollowUp:
     """Our app is uninstalled since ``gone_at``: the tokens are retired, and an erasure that waited goes on.
 
     Pushes end as ``shopify.no_token`` without a call, and a P2 incident says what to do.
@@ -181,7 +181,7 @@ def record_uninstalled(
     if waiting := find_dead_erasures(tx, shop_id):
         wanted = WorkFilter(ids=tuple(waiting), statuses=("dead",))
         requeue(tx, wanted, now=now, by="uninstall_confirm", reason=f"{UNCONFIRMED}: confirmed now")
-    return Recorded((), [said_by(item, mutations)])
+    return FollowUp((), [audit_entry(item, mutations)])
 
 
 def record_installed(tx: Connection, shop_id: int, now: datetime) -> None:

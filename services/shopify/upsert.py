@@ -10,8 +10,8 @@ from services.audit.chain import Mutation
 from services.core.fields import read_set
 from services.core.locks import Lock, lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
-from services.ledger.describe import said_by
-from services.ledger.work import Effects, Outcome, WorkItem
+from services.ledger.describe import audit_entry
+from services.ledger.work import HandlerResult, Outcome, WorkItem
 from services.shopify.merge import (
     UNTOLD,
     Key,
@@ -70,16 +70,16 @@ class Ingested(NamedTuple, Generic[S]):
     changed: Mapping[Key, WorkItem]
     said: dict[int, list[Mutation]]
 
-    def effects(self, items: Sequence[WorkItem], follow_on: Sequence[Any] = ()) -> Effects:
+    def effects(self, items: Sequence[WorkItem], follow_on: Sequence[Any] = ()) -> HandlerResult:
         """Return the set's effects."""
         told = {item.id: item for item in items}
-        audit = [said_by(told[work_id], mutations) for work_id, mutations in self.said.items()]
-        return Effects(self.outcomes, follow_on, audit)
+        audit = [audit_entry(told[work_id], mutations) for work_id, mutations in self.said.items()]
+        return HandlerResult(self.outcomes, follow_on, audit)
 
 
 def ingest_told(
     tx: Connection, items: Sequence[WorkItem], kind: Kind[S], read: Callable[[WorkItem], Read[S]]
-) -> Effects:
+) -> HandlerResult:
     """Everything that ``items`` tell of is the newest that was told of it.
 
     ``read`` may raise ``Unreadable``.

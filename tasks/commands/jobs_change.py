@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from services.core.clock import utc_now
 from services.jobs.definition import Job
 from services.jobs.schedule import explain_schedule
-from services.jobs.store import Place, find_places
+from services.jobs.store import EffectiveSchedule, list_schedules
 from services.jobs.trigger import find_scope
 from services.shops.shops import Shop
 from tasks.commands.jobs_plan import find_planned
@@ -23,7 +23,7 @@ def make_change(tx: Connection, job: Job, slug: str, change: Change, *, dry_run:
     (shop,) = find_scope(tx, job, slug) if slug else (None,)
     savepoint = tx.begin_nested()
     change(tx, job, shop)
-    places = [place for place in find_places(tx, job.name) if shop is None or place.shop_id == shop.id]
+    places = [place for place in list_schedules(tx, job.name) if shop is None or place.shop_id == shop.id]
     planned = find_planned(tx, job.name, shop.id if shop else None, utc_now(), 1)
     if dry_run:
         savepoint.rollback()
@@ -32,7 +32,7 @@ def make_change(tx: Connection, job: Job, slug: str, change: Change, *, dry_run:
     return "\n".join(said + [f"Next: {one.local} for {one.period} ({one.where})" for one in planned])
 
 
-def _say_places(places: Sequence[Place]) -> str:
+def _say_places(places: Sequence[EffectiveSchedule]) -> str:
     paused = [place.slug or "the fleet" for place in places if not place.enabled]
     if not places:
         return "changed for shops to come: there are none yet"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.cli.output import show_time, to_document
-from services.jobs.complete_run import say_stats
+from services.jobs.complete_run import format_stats
 from services.jobs.history import RunLine
 from services.ledger.work import FLEET
 
@@ -30,7 +30,7 @@ def run_cells(line: RunLine, slugs: dict[int, str]) -> tuple[object, ...]:
         line.started_at,
         "" if line.seconds is None else f"{line.seconds:.1f} s",
         line.status,
-        say_stats(line.stats) if line.stats else "",
+        format_stats(line.stats) if line.stats else "",
         f"{line.started_by} ({line.origin})" if line.started_by != line.origin else line.origin,
         error[:LONGEST_ERROR],
     )

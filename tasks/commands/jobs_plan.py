@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from services.jobs.definition import Job
 from services.jobs.history import RunLine, find_last
 from services.jobs.schedule import explain_schedule, find_next, period_of
-from services.jobs.store import Place, find_jobs, find_places
+from services.jobs.store import EffectiveSchedule, find_jobs, list_schedules
 
 SHOPS_NAMED = 3
 """So many shops are named where several share a time; of more, their number is said."""
@@ -22,7 +22,7 @@ class JobLine:
     """A job as it holds now, over all the shops it runs at."""
 
     job: Job
-    places: Sequence[Place]
+    places: Sequence[EffectiveSchedule]
     next_due_at: datetime | None
     next_zone: str
     is_overdue: bool
@@ -155,7 +155,7 @@ class PlannedRun:
 def find_job_lines(tx: Connection, shop_id: int | None, now: datetime) -> list[JobLine]:
     """Return every job (or those that run at the shop), by name."""
     last = find_last(tx, shop_id)
-    by_job: dict[str, list[Place]] = {}
+    by_job: dict[str, list[EffectiveSchedule]] = {}
     for place in _find_places(tx, None, shop_id):
         by_job.setdefault(place.job.name, []).append(place)
     return [
@@ -169,7 +169,7 @@ def find_planned(
     tx: Connection, job: str | None, shop_id: int | None, now: datetime, count: int
 ) -> list[PlannedRun]:
     """Return the runs ahead, by time: ``count`` for each set of times of ``job``, or of all jobs in all."""
-    together: dict[tuple[str, str, str], list[Place]] = {}
+    together: dict[tuple[str, str, str], list[EffectiveSchedule]] = {}
     for place in _find_places(tx, job, shop_id):
         if place.enabled:
             together.setdefault((place.job.name, place.schedule, place.zone), []).append(place)
@@ -192,12 +192,12 @@ def say_shops(slugs: Sequence[str]) -> str:
     return ", ".join(slugs) if len(slugs) <= SHOPS_NAMED else f"{len(slugs)} shops"
 
 
-def _find_places(tx: Connection, job: str | None, shop_id: int | None) -> list[Place]:
-    places = find_places(tx, job)
+def _find_places(tx: Connection, job: str | None, shop_id: int | None) -> list[EffectiveSchedule]:
+    places = list_schedules(tx, job)
     return [place for place in places if shop_id is None or place.shop_id == shop_id]
 
 
-def _line(job: Job, places: Sequence[Place], last: Sequence[RunLine], now: datetime) -> JobLine:
+def _line(job: Job, places: Sequence[EffectiveSchedule], last: Sequence[RunLine], now: datetime) -> JobLine:
     """Return the line of a job. What is due and not dealt with yet comes before what is ahead."""
     on = [place for place in places if place.enabled]
     due = [

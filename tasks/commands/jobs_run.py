@@ -23,23 +23,23 @@ from services.core.db import get_engine, transaction
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
 from services.core.settings import get_settings
-from services.jobs.complete_run import say_stats
+from services.jobs.complete_run import format_stats
 from services.jobs.definition import Job
 from services.jobs.history import RunLine, find_runs
-from services.jobs.runs import Found
+from services.jobs.runs import StartOutcome
 from services.jobs.store import JobUnknown
-from services.jobs.sync_run_status import follow_work
-from services.jobs.trigger import Asked, start_asked
+from services.jobs.sync_run_status import sync_run_status
+from services.jobs.trigger import TriggeredRun, trigger_job
 from services.ledger.accept import WorkRef
-from services.ledger.claim import hold_items, release_items
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.claim import lease_items, release_items
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 
 SAID = MappingProxyType(
     {
-        Found.STARTED: "it would start",
-        Found.RUNNING: "it is under way, and would be done here unless a worker has it in hand",
-        Found.ALREADY_DONE: "it is done already, and would only run with --force",
+        StartOutcome.STARTED: "it would start",
+        StartOutcome.RUNNING: "it is under way, and would be done here unless a worker has it in hand",
+        StartOutcome.ALREADY_DONE: "it is done already, and would only run with --force",
     }
 )
 """What ``plan_here`` found, in words."""
@@ -80,30 +80,30 @@ class Result(NamedTuple):
 def run_here(
     job: Job, slug: str, period: str | None, *, force: bool, by: str, request_id: str
 ) -> list[Result]:
-    """The runs of ``job`` are done by this process, one shop after the other. Raises as ``start_asked`` does.
+    """The runs of ``job`` are done by this process, one shop after the other. Raises as ``trigger_job`` does.
 
     One that a worker has in hand is left to it. Log lines go to standard output.
     """
     # Loaded here: these modules bring every effect and Celery with them.
     from tasks.celery import TASK_MODULES
-    from tasks.runner import EFFECTS, outside
+    from tasks.runner import HANDLERS, outside
 
     settings = get_settings()
     configure_logging(settings, "jobs")
     init_sentry(settings, "jobs")
     for module in TASK_MODULES:
         importlib.import_module(module)
-    if job.topic not in EFFECTS:
+    if job.topic not in HANDLERS:
         raise JobUnknown(f"{job.name} needs the topic {job.topic}, which is not in this version of shopfleet")
-    topic, effect = TOPICS[job.topic], outside(EFFECTS[job.topic])
+    topic, effect = TOPICS[job.topic], outside(HANDLERS[job.topic])
     name = f"cli@{socket.gethostname()}:{os.getpid()}"
-    runner, token = OutsideRunner(get_engine(), name, SystemRandom()), f"{name}:{uuid4().hex[:12]}"
+    runner, token = ExternalRunner(get_engine(), name, SystemRandom()), f"{name}:{uuid4().hex[:12]}"
     with transaction() as tx:
         now = utc_now()
-        asked = start_asked(
+        asked = trigger_job(
             tx, job, slug, period, origin="cli", by=by, now=now, force=force, request_id=request_id
         )
-        held = hold_items(tx, topic, [one.start.ref.id for one in asked if one.start.ref], token, now)
+        held = lease_items(tx, topic, [one.start.ref.id for one in asked if one.start.ref], token, now)
     results: list[Result] = []
     refs: list[WorkRef] = []
     ring([ref for one in asked for ref in one.start.told])  # that it begins is told while it runs
@@ -113,10 +113,10 @@ def run_here(
             work_id = one.start.ref.id if one.start.ref else None
             if work_id in held:
                 _tell("run begins", job, one)
-                refs += runner.run_held(topic, effect, work_id, token).refs
+                refs += runner.run_leased(topic, effect, work_id, token).refs
                 held.discard(work_id)
             with transaction() as tx:
-                refs += follow_work(tx, utc_now())
+                refs += sync_run_status(tx, utc_now())
                 (line,) = find_runs(tx, [one.start.run_id])
             results.append(Result(one.shop.slug if one.shop else None, line, _judge(one, line)))
             _tell(f"run {results[-1].status}", job, one, line)
@@ -136,11 +136,11 @@ def _stop_politely() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def plan_here(job: Job, slug: str, period: str | None, *, force: bool, by: str) -> Sequence[Asked]:
-    """Return what ``run_here`` would find, by doing it and taking it back. Raises as ``start_asked`` does."""
+def plan_here(job: Job, slug: str, period: str | None, *, force: bool, by: str) -> Sequence[TriggeredRun]:
+    """Return what ``run_here`` would find, by doing it and taking it back. Raises as ``trigger_job`` does."""
     with transaction() as tx:
         savepoint = tx.begin_nested()
-        asked = start_asked(tx, job, slug, period, origin="cli", by=by, now=utc_now(), force=force)
+        asked = trigger_job(tx, job, slug, period, origin="cli", by=by, now=utc_now(), force=force)
         savepoint.rollback()
         return asked
 
@@ -177,15 +177,15 @@ def say_not_done(result: Result, now: datetime) -> str:
     return f"{what} is in the hands of {line.locked_by or 'a worker'}: `fleet jobs history` shows its end"
 
 
-def _judge(asked: Asked, line: RunLine) -> str:
-    if asked.start.found is Found.ALREADY_DONE:
-        return Found.ALREADY_DONE.value
+def _judge(asked: TriggeredRun, line: RunLine) -> str:
+    if asked.start.found is StartOutcome.ALREADY_DONE:
+        return StartOutcome.ALREADY_DONE.value
     if line.status in ("done", "failed"):
         return line.status
     return "waiting" if line.next_try_at is not None else "running"
 
 
-def _tell(event: str, job: Job, asked: Asked, line: RunLine | None = None) -> None:
+def _tell(event: str, job: Job, asked: TriggeredRun, line: RunLine | None = None) -> None:
     fields: dict[str, Any] = {
         "job": job.name,
         "shop": asked.shop.slug if asked.shop else "",
@@ -193,5 +193,5 @@ def _tell(event: str, job: Job, asked: Asked, line: RunLine | None = None) -> No
         "run": asked.start.run_id,
     }
     if line is not None:
-        fields |= {"request_id": line.request_id, "said": say_stats(line.stats), "error": line.error or ""}
+        fields |= {"request_id": line.request_id, "said": format_stats(line.stats), "error": line.error or ""}
     _log.info(event, extra={"fields": fields})

@@ -27,7 +27,7 @@ from services.ledger.accept import WorkRef
 from services.ledger.filters import WorkFilter
 from services.ledger.queries import find_work
 from services.ledger.requeue import (
-    Found,
+    AffectedRows,
     find_discardable,
     find_requeueable,
     find_stuck,
@@ -120,7 +120,7 @@ def unlock(_ctx: click.Context, older_than: str, reason: str, acting_as: str, **
     """
     age = parse_duration(older_than)
 
-    def look(tx: Connection, wanted: WorkFilter) -> Found:
+    def look(tx: Connection, wanted: WorkFilter) -> AffectedRows:
         return find_stuck(tx, wanted, older_than=age, now=utc_now())
 
     def act(tx: Connection, wanted: WorkFilter) -> tuple[int, tuple[WorkRef, ...]]:
@@ -137,7 +137,7 @@ def _run(
     verb: str,
     done: str,
     options: dict[str, Any],
-    look: Callable[[Connection, WorkFilter], Found],
+    look: Callable[[Connection, WorkFilter], AffectedRows],
     act: Callable[[Connection, WorkFilter], tuple[int, tuple[WorkRef, ...]]],
 ) -> None:
     as_json = options["as_json"]
@@ -178,7 +178,9 @@ def _items(count: int) -> str:
     return f"{count} item" if count == 1 else f"{count} items"
 
 
-def _print_found(title: str, found: Found, slugs: dict[int, str], *, as_json: bool, why_none: str) -> None:
+def _print_found(
+    title: str, found: AffectedRows, slugs: dict[int, str], *, as_json: bool, why_none: str
+) -> None:
     if as_json:
         print_json({"count": found.count, "examples": found.examples, "changed": 0})
         return

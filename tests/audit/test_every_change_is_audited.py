@@ -12,10 +12,10 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import Settings
 from services.ledger.accept import record_work
-from services.ledger.handlers import OwnEffect
+from services.ledger.handlers import TransactionalHandler
 from services.ledger.reparse import review_events
-from services.ledger.runner_transactional import OwnRunner
-from services.ledger.topics import TOPICS, Runs
+from services.ledger.runner_transactional import TransactionalRunner
+from services.ledger.topics import TOPICS, Mode
 from services.ledger.work import NewWork, WorkItem
 from services.payments.handler import ingest_transactions
 from services.schema.models import metadata
@@ -47,7 +47,7 @@ from tests.shopify.sample_payloads import add_shop, ingest, level, line, order, 
 from tests.shopify.test_logistics import customer, fulfilment, location, payment, stock_item
 from tests.shopify.test_shop_profile import told as storefront
 
-SAMPLES: dict[str, tuple[OwnEffect, str, str, Callable[[], WorkItem]]] = {
+SAMPLES: dict[str, tuple[TransactionalHandler, str, str, Callable[[], WorkItem]]] = {
     "order_ingest": (ingest_orders, "shopify", "orders/create", lambda: order(lines=[line(quantity=2)])),
     "refund_ingest": (ingest_refunds, "shopify", "refunds/create", refund),
     "product_ingest": (ingest_products, "shopify", "products/update", lambda: product("CUP", 9)),
@@ -131,17 +131,17 @@ def contents(engine: Engine) -> dict[str, Any]:
 
 
 def test_every_own_topic_has_a_sample_here_or_a_reason() -> None:
-    own = {name for name, topic in TOPICS.items() if topic.runs is Runs.OWN}
+    own = {name for name, topic in TOPICS.items() if topic.mode is Mode.TRANSACTIONAL}
 
     assert own == set(SAMPLES) | set(WITHOUT_ROWS)
 
 
 def test_samples_are_worked_as_the_workers_work_them(settings: Settings) -> None:
     import tasks.webhooks  # noqa: F401
-    from tasks.runner import EFFECTS
+    from tasks.runner import HANDLERS
 
     effects = {name: effect for name, (effect, *_) in SAMPLES.items()} | {"event_review": review_events}
-    assert {name: EFFECTS[name] for name in effects} == effects
+    assert {name: HANDLERS[name] for name in effects} == effects
 
 
 @pytest.mark.parametrize("topic", SAMPLES)
@@ -153,7 +153,7 @@ def test_event_leaves_one_audit_event_that_names_each_table_it_changed(shop: Eng
     assert ref.topic == topic
     before = contents(shop)
 
-    report = OwnRunner(shop, "tester", Random(1)).run_set(TOPICS[topic], effect)
+    report = TransactionalRunner(shop, "tester", Random(1)).run_batch(TOPICS[topic], effect)
 
     assert report.settled.done == 1
     after = contents(shop)
@@ -187,7 +187,7 @@ def test_event_told_twice_is_audited_once(shop: Engine, topic: str) -> None:
     with transaction(shop) as tx:
         known = tx.execute(text("select count(*) from audit_events")).scalar_one()
 
-    report = OwnRunner(shop, "tester", Random(1)).run_set(TOPICS[topic], effect)
+    report = TransactionalRunner(shop, "tester", Random(1)).run_batch(TOPICS[topic], effect)
 
     assert report.settled.done == 2
     with transaction(shop) as tx:
@@ -202,7 +202,7 @@ def test_review_changes_no_table_of_ours(shop: Engine) -> None:
         record_work(tx, [new], utc_now())
     before = contents(shop)
 
-    OwnRunner(shop, "tester", Random(1)).run_set(TOPICS["event_review"], review_events)
+    TransactionalRunner(shop, "tester", Random(1)).run_batch(TOPICS["event_review"], review_events)
 
     after = contents(shop)
     assert {name for name in before if before[name] != after[name]} <= {"work_queue", "work_stats"}

@@ -15,7 +15,7 @@ from services.core.db import transaction
 from services.core.errors import Refused
 from services.jobs.audit_jobs import WORK_ID_INCIDENT, anchor_heads, archive_events, verify_chains
 from services.jobs.definition import Covers
-from services.jobs.handler import Finished, Run
+from services.jobs.handler import JobResult, Run
 from tests.audit.chains import altering, append_chain, entry
 
 pytestmark = pytest.mark.usefixtures("archive")
@@ -32,10 +32,10 @@ def chains(engine: Engine) -> None:
 
 def finish(
     engine: Engine,
-    work: Callable[[Run], Finished],
+    work: Callable[[Run], JobResult],
     shop_id: int | None = None,
     period: str = "2026-11-20",
-) -> Finished:
+) -> JobResult:
     """Do the work and write down what it recorded, as the ledger does in one transaction."""
     run = Run(
         id=1, job="a-job", shop_id=shop_id, period=period, covers=Covers.DAY, zone=ZoneInfo("UTC"),

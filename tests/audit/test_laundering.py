@@ -25,7 +25,7 @@ from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import Settings, get_settings
 from services.jobs.audit_jobs import AUDIT_FAILED, anchor_heads, archive_events, verify_chains
-from services.jobs.handler import Finished
+from services.jobs.handler import JobResult
 from services.providers.object_store import open_store
 from services.shops.shops import add_shop
 from tests.audit.chains import altering, append_chain, archive_old
@@ -73,7 +73,7 @@ def read_rows(engine: Engine) -> Rows:
 
 
 def refused(
-    engine: Engine, work: Callable[..., Finished], shop_id: int | None = 1, period: str = "2026-11-20"
+    engine: Engine, work: Callable[..., JobResult], shop_id: int | None = 1, period: str = "2026-11-20"
 ) -> Refused:
     with pytest.raises(Refused) as caught:
         finish(engine, work, shop_id, period)

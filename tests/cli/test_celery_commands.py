@@ -112,19 +112,19 @@ def test_row_that_is_named_and_cannot_move_is_explained(engine: Engine) -> None:
 
 
 def test_requeue_works_while_the_broker_is_away(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from services.ledger.dispatch import forget_sender
+    from services.ledger.dispatch import reset_sender
 
     dead(engine, 1)
     monkeypatch.setenv("BROKER_URL", "redis://127.0.0.1:1/0")
     get_settings.cache_clear()
-    forget_sender()
+    reset_sender()
     try:
         result = run(requeue, "-f")
         counted = run(backlog)
     finally:
         monkeypatch.undo()
         get_settings.cache_clear()
-        forget_sender()
+        reset_sender()
 
     assert result.exit_code == 0, result.output
     assert "The broker is away: the sweep sends them once it is back." in result.output

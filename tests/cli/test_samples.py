@@ -8,8 +8,8 @@ from sqlalchemy import Engine
 
 from services.cli.samples import SAMPLES, make_sample
 from services.ledger.routing import plan_topic
-from services.ledger.runner_transactional import OwnRunner
-from services.ledger.topics import Runs
+from services.ledger.runner_transactional import TransactionalRunner
+from services.ledger.topics import Mode
 from tests.ledger_rows import accept, new_event
 from tests.shopify.sample_payloads import add_shop
 
@@ -22,7 +22,7 @@ def test_sample_becomes_its_effect(
     engine: Engine, environment: dict[str, str], provider: str, topic: str
 ) -> None:
     import tasks.webhooks  # noqa: F401
-    from tasks.runner import EFFECTS
+    from tasks.runner import HANDLERS
 
     add_shop(engine, domain="sample.myshopify.com")
     plan = plan_topic("openphone" if provider == "quo" else provider, topic)
@@ -31,9 +31,9 @@ def test_sample_becomes_its_effect(
     assert body is not None
     event = new_event(1, provider="openphone" if provider == "quo" else provider, topic=topic, body=body)
     accept(engine, event)
-    if plan.runs is Runs.OUTSIDE:
+    if plan.mode is Mode.EXTERNAL:
         return
 
-    report = OwnRunner(engine, "tester", random.Random(1)).run_set(plan, EFFECTS[plan.name])
+    report = TransactionalRunner(engine, "tester", random.Random(1)).run_batch(plan, HANDLERS[plan.name])
 
     assert report.settled.done == 1

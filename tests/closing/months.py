@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from services.closing.month_close import CloseMonth
 from services.core.db import transaction
 from services.jobs.definition import Covers
-from services.jobs.handler import Finished, Run
+from services.jobs.handler import JobResult, Run
 from tests.shopify.sample_payloads import add_shop
 
 ZONE = ZoneInfo("America/Los_Angeles")
@@ -216,7 +216,7 @@ def _add_money(tx: Connection) -> None:
                version_at=at(8))  # fmt: skip
 
 
-def close(period: str = PERIOD, now: datetime = NOW, zone: ZoneInfo = ZONE) -> Finished:
+def close(period: str = PERIOD, now: datetime = NOW, zone: ZoneInfo = ZONE) -> JobResult:
     """Run the closing as a worker does."""
     run = Run(
         id=1, job="monthly-close", shop_id=1, period=period, covers=Covers.MONTH, zone=zone,

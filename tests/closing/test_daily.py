@@ -13,8 +13,8 @@ from services.closing.daily import CloseDay
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.jobs.definition import Covers
-from services.jobs.handler import Finished, Run
-from services.ledger.work import Recorded
+from services.jobs.handler import JobResult, Run
+from services.ledger.work import FollowUp
 from services.payments.reconcile import DayOutcome
 from tests.shopify.sample_payloads import add_shop, rows
 
@@ -42,7 +42,7 @@ def payments(verdict: str = "clean", **stats: int) -> Mapping[str, Any]:
     return {"verdict": verdict, "stats": {"ours": 2, "theirs": 2, "breaks": 0} | stats}
 
 
-def close(engine: Engine, found: Any = None, *, day: str = DAY, now: datetime = NOW) -> Finished:
+def close(engine: Engine, found: Any = None, *, day: str = DAY, now: datetime = NOW) -> JobResult:
     """The day is closed as a worker does it, with ``found`` as what the payments came to."""
     outcome = DayOutcome(**(found or payments()), record=_record_breaks(day, found))
     run = Run(
@@ -57,7 +57,7 @@ def close(engine: Engine, found: Any = None, *, day: str = DAY, now: datetime = 
 
 
 def _record_breaks(day: str, found: Any) -> Any:
-    def record(tx: Connection) -> Recorded:
+    def record(tx: Connection) -> FollowUp:
         if found and found["verdict"] == "breaks":
             tx.execute(
                 text(
@@ -67,7 +67,7 @@ def _record_breaks(day: str, found: Any) -> Any:
                 ),
                 {"day": date.fromisoformat(day), "now": NOW},
             )
-        return Recorded()
+        return FollowUp()
 
     return record
 

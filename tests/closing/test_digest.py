@@ -11,7 +11,7 @@ from services.closing.digest_context import plan_bars, plan_digest_facts
 from services.closing.sales import DaySales, Top
 from services.core.db import transaction
 from services.jobs.definition import Covers
-from services.jobs.handler import Finished, Run
+from services.jobs.handler import JobResult, Run
 from services.shops.shops import ShopInvalid
 from services.shops.staff import record_staff
 from tests.shopify.sample_payloads import add_shop, rows
@@ -82,7 +82,7 @@ def give_back(engine: Engine, gid: str, day: date, cents: int) -> None:
         )
 
 
-def digest(engine: Engine) -> Finished:
+def digest(engine: Engine) -> JobResult:
     run = Run(
         id=1, job="weekly-owner-digest", shop_id=1, period="2026-W47", covers=Covers.WEEK, zone=ZONE,
         request_id="req-1", work_id=1,

@@ -13,8 +13,8 @@ from services.closing.package_store import find_faults
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.definition import Covers
-from services.jobs.handler import JobEffect
-from services.ledger.runner_external import OutsideRunner
+from services.jobs.handler import JobHandler
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.providers.object_store import open_store
 from tests.audit.seaweed import LOCKED, find_weed, make_client, seaweed
@@ -54,8 +54,8 @@ def test_beat_asks_for_the_month_before_and_a_worker_closes_it(engine: Engine) -
     assert keep_time(engine, DUE - timedelta(seconds=1)) == 0
     assert keep_time(engine, DUE) == 1
 
-    effect = JobEffect(CloseMonth(clock=lambda: DUE))
-    report = OutsideRunner(engine, "tests", Random(1)).run_set(TOPICS["month_close"], effect)
+    effect = JobHandler(CloseMonth(clock=lambda: DUE))
+    report = ExternalRunner(engine, "tests", Random(1)).run_batch(TOPICS["month_close"], effect)
 
     assert report.settled.done == 1
     ((period, status, stats),) = runs(engine, "select period, status, stats from job_runs")

@@ -16,7 +16,7 @@ from services.core.clock import utc_now
 from services.core.settings import Settings
 from services.fleet.ports import find_free_port
 from services.jobs.conditions import count_conditions
-from services.ledger.health_check import Probe
+from services.ledger.health_check import HealthCheck
 from services.ledger.topics import QUEUES
 from tests.health.fleet_rows import add_heartbeats, add_work
 
@@ -24,7 +24,7 @@ SETTINGS = Settings(database_url="", migrate_database_url="", broker_url="", sec
 
 
 def open_client(engine: Engine) -> FlaskClient:
-    probe = Probe(count_conditions, engine=lambda: engine, ping=lambda _: 0.2, keep_seconds=0.0)
+    probe = HealthCheck(count_conditions, engine=lambda: engine, ping=lambda _: 0.2, keep_seconds=0.0)
     return make_app(SETTINGS, probe).test_client()
 
 

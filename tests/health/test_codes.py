@@ -17,7 +17,7 @@ from services.ingress.health import health_blueprint
 from services.ingress.metrics import _CONDITIONS
 from services.jobs.conditions import count_conditions
 from services.ledger.health import DEGRADING
-from services.ledger.health_check import Probe
+from services.ledger.health_check import HealthCheck
 from services.ledger.pause import PauseScope, clear_pauses, record_pause
 from services.ledger.topics import QUEUES
 from tests.fleet.waiting import wait_for
@@ -27,13 +27,13 @@ SETTINGS = Settings(database_url="", migrate_database_url="", broker_url="", sec
 EVERYTHING = PauseScope()
 
 
-def open_ingress(probe: Probe) -> FlaskClient:
+def open_ingress(probe: HealthCheck) -> FlaskClient:
     app = Flask(__name__)
     app.register_blueprint(health_blueprint(probe))
     return app.test_client()
 
 
-def open_console(probe: Probe) -> FlaskClient:
+def open_console(probe: HealthCheck) -> FlaskClient:
     return make_app(SETTINGS, probe).test_client()
 
 
@@ -88,14 +88,14 @@ STATES: dict[str, State] = {
 @pytest.mark.parametrize("open_client", [open_ingress, open_console])
 @pytest.mark.parametrize("state", STATES)
 def test_a_state_has_its_code_on_every_route(
-    engine: Engine, open_client: Callable[[Probe], FlaskClient], state: str
+    engine: Engine, open_client: Callable[[HealthCheck], FlaskClient], state: str
 ) -> None:
     happens, silent, counts, code = STATES[state]
     with engine.begin() as tx:
         add_heartbeats(tx, utc_now(), but=silent)
         if happens is not None:
             happens(tx)
-    client = open_client(Probe(count_conditions, engine=lambda: engine, ping=lambda _: 0.2))
+    client = open_client(HealthCheck(count_conditions, engine=lambda: engine, ping=lambda _: 0.2))
 
     health = client.get("/health")
     answer = health.get_json()
@@ -117,11 +117,11 @@ def test_every_kind_of_condition_has_a_state_a_metric_a_label_and_a_line_in_the_
 
 @pytest.mark.parametrize("open_client", [open_ingress, open_console])
 def test_without_the_broker_queues_stand_still_and_webhooks_may_come(
-    engine: Engine, open_client: Callable[[Probe], FlaskClient]
+    engine: Engine, open_client: Callable[[HealthCheck], FlaskClient]
 ) -> None:
     with engine.begin() as tx:
         add_heartbeats(tx, utc_now())
-    client = open_client(Probe(count_conditions, engine=lambda: engine, ping=lambda _: None))
+    client = open_client(HealthCheck(count_conditions, engine=lambda: engine, ping=lambda _: None))
 
     codes = [client.get(path).status_code for path in ("/health", "/livez", "/readyz")]
 
@@ -129,11 +129,13 @@ def test_without_the_broker_queues_stand_still_and_webhooks_may_come(
 
 
 @pytest.mark.parametrize("open_client", [open_ingress, open_console])
-def test_only_without_the_database_is_nothing_ready(open_client: Callable[[Probe], FlaskClient]) -> None:
+def test_only_without_the_database_is_nothing_ready(
+    open_client: Callable[[HealthCheck], FlaskClient],
+) -> None:
     nowhere = create_engine(
         driver_url("postgresql://nobody@127.0.0.1:9/none"), connect_args={"connect_timeout": 2}
     )
-    client = open_client(Probe(count_conditions, engine=lambda: nowhere, ping=lambda _: 0.2))
+    client = open_client(HealthCheck(count_conditions, engine=lambda: nowhere, ping=lambda _: 0.2))
 
     health = client.get("/health")
 
@@ -146,7 +148,7 @@ def test_a_pause_that_ended_degrades_no_more(engine: Engine) -> None:
     with engine.begin() as tx:
         add_heartbeats(tx, utc_now())
         pause(tx)
-    probe = Probe(count_conditions, engine=lambda: engine, ping=lambda _: 0.2, keep_seconds=0.0)
+    probe = HealthCheck(count_conditions, engine=lambda: engine, ping=lambda _: 0.2, keep_seconds=0.0)
     client = open_ingress(probe)
     assert client.get("/health").get_json()["status"] == "degraded"
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.ledger.health import Health, describe_health, find_missing, judge_health
+from services.ledger.health import Health, classify_health, describe_health, find_missing
 from services.ledger.topics import QUEUES
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -61,7 +61,7 @@ def test_without_the_database_nothing_else_is_guessed() -> None:
     health = Health(broker_latency_ms=0.3)
 
     assert find_missing(health, NOW) == ["database"]
-    assert judge_health(health, NOW) == ("unavailable", True, ["database"])
+    assert classify_health(health, NOW) == ("unavailable", True, ["database"])
 
 
 def test_without_the_broker_workers_are_not_accused() -> None:
@@ -69,7 +69,7 @@ def test_without_the_broker_workers_are_not_accused() -> None:
     health = Health(database_latency_ms=0.4, heartbeats=late.heartbeats)
 
     assert find_missing(health, NOW) == ["broker"]
-    assert judge_health(replace(health, conditions={}), NOW) == ("degraded", True, ["broker"])
+    assert classify_health(replace(health, conditions={}), NOW) == ("degraded", True, ["broker"])
 
 
 def test_an_age_is_never_below_zero_when_clocks_differ() -> None:

@@ -7,8 +7,8 @@ from sqlalchemy import Engine, text
 
 from services.core.clock import utc_now
 from services.jobs.conditions import count_conditions
-from services.ledger.health import describe_health, find_missing, judge_health
-from services.ledger.health_check import Probe, Question, answer_by
+from services.ledger.health import classify_health, describe_health, find_missing
+from services.ledger.health_check import CachedCheck, HealthCheck, result_within
 from tests.fleet.waiting import run_within
 from tests.health.fleet_rows import add_heartbeats
 
@@ -19,8 +19,8 @@ def open_probe(
     ping: Callable[[float], float | None] = lambda _seconds: 0.2,
     deadline_seconds: float = 0.3,
     keep_seconds: float = 1.0,
-) -> Probe:
-    return Probe(
+) -> HealthCheck:
+    return HealthCheck(
         count_conditions,
         engine=lambda: engine,
         ping=ping,
@@ -57,7 +57,7 @@ def test_a_database_that_hangs_is_missing_and_back_when_it_answers(engine: Engin
         blocker.execute(text("lock table heartbeats, inbound_events in access exclusive mode"))
         hanging, ready_while_hanging = probe.read(), probe.is_ready()
         blocker.rollback()
-    answer_by(probe._pulse.start(), 5)
+    result_within(probe._pulse.start(), 5)
 
     assert find_missing(hanging, utc_now()) == ["database"]
     assert not ready_while_hanging
@@ -74,12 +74,12 @@ def test_a_hanging_question_is_asked_once_however_many_wait_for_it() -> None:
         go_on.wait()
         return 1.0
 
-    question = Question("hangs", ask)
-    answers = [answer_by(question.start(), 0.01) for _ in range(20)]
+    question = CachedCheck("hangs", ask)
+    answers = [result_within(question.start(), 0.01) for _ in range(20)]
     go_on.set()
 
     assert answers == [None] * 20
-    assert answer_by(question.start(), 5) == 1.0
+    assert result_within(question.start(), 5) == 1.0
     assert len(asked) == 1
 
 
@@ -92,10 +92,10 @@ def test_a_question_that_fails_is_answered_with_nothing_and_asked_again() -> Non
             raise answer
         return answer
 
-    question = Question("fails", ask)
+    question = CachedCheck("fails", ask)
 
-    assert answer_by(question.start(), 5) is None
-    assert answer_by(question.start(), 5) == 2.0
+    assert result_within(question.start(), 5) is None
+    assert result_within(question.start(), 5) == 2.0
 
 
 def test_a_database_without_tables_is_not_ready(engine: Engine, owner_engine: Engine) -> None:
@@ -133,7 +133,7 @@ def test_conditions_that_cannot_be_counted_are_missing_and_nothing_stands_still(
         health = probe.read()
         blocker.rollback()
 
-    assert judge_health(health, utc_now()) == ("degraded", False, ["conditions"])
+    assert classify_health(health, utc_now()) == ("degraded", False, ["conditions"])
     assert describe_health(health, utc_now())["p1_open"] is None
 
 
@@ -145,8 +145,8 @@ def test_an_answer_that_was_slow_to_get_is_kept_longer() -> None:
         asked.append(go_on.wait(0.05))
         return len(asked)
 
-    question = Question("slow", ask, keep_seconds=0.001, keep_times_cost=10)
-    first = answer_by(question.start(), 5)
+    question = CachedCheck("slow", ask, keep_seconds=0.001, keep_times_cost=10)
+    first = result_within(question.start(), 5)
     go_on.wait(0.1)  # longer than keep_seconds, shorter than ten times the cost
 
-    assert (first, answer_by(question.start(), 5)) == (1, 1)
+    assert (first, result_within(question.start(), 5)) == (1, 1)

@@ -16,7 +16,7 @@ from services.core.db import driver_url
 from services.ingress.health import health_blueprint
 from services.ingress.metrics import metrics_blueprint
 from services.jobs.conditions import count_conditions
-from services.ledger.health_check import Probe
+from services.ledger.health_check import HealthCheck
 from services.ledger.pause import PauseScope, record_pause
 from services.ledger.topics import QUEUES, TOPICS
 from tests.health.fleet_rows import (
@@ -36,7 +36,7 @@ Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def open_client(engine: Callable[[], Engine], ping_ms: float | None = 0.2) -> FlaskClient:
-    probe = Probe(count_conditions, engine=engine, ping=lambda _: ping_ms, keep_seconds=0.0)
+    probe = HealthCheck(count_conditions, engine=engine, ping=lambda _: ping_ms, keep_seconds=0.0)
     app = Flask(__name__)
     app.register_blueprint(health_blueprint(probe))
     app.register_blueprint(metrics_blueprint(probe, engine))

@@ -21,7 +21,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import Settings
 from services.ingress.app import make_flask
-from services.jobs.sync_run_status import follow_work
+from services.jobs.sync_run_status import sync_run_status
 from tasks.commands import backlog, pause
 from tests.health.fleet_rows import add_broken_connection, add_heartbeats, add_incident
 from tests.jobs.moments import a_job, keep_time, know, settle
@@ -58,7 +58,7 @@ def troubled(engine: Engine, broker_url: str, settings: Settings) -> Iterator[En
     with transaction(engine) as tx:
         settle(tx, "daily-reconciliation", "dead")
         settle(tx, "monthly-close", "dead")
-        follow_work(tx, now)
+        sync_run_status(tx, now)
         add_heartbeats(tx, utc_now())
     yield engine
 

@@ -225,7 +225,7 @@ def test_without_the_broker_the_answer_is_still_200(
         with running(get_settings()) as app:
             assert post_order(Client(app)).status_code == 200
     finally:
-        dispatch.forget_sender()
+        dispatch.reset_sender()
         get_settings.cache_clear()
 
 

@@ -22,8 +22,8 @@ from services.core.clock import utc_now
 from services.core.settings import Settings
 from services.jobs.conditions import count_conditions
 from services.jobs.definition import FLEET_ZONE
-from services.ledger.dispatch import forget_sender
-from services.ledger.health_check import Probe
+from services.ledger.dispatch import reset_sender
+from services.ledger.health_check import HealthCheck
 from services.ledger.sweep import sweep
 from tests.fakes.line import Line
 from tests.fakes.settings import settings_of
@@ -38,7 +38,7 @@ RUNS = "select job, shop_id, period, status, origin, started_by from job_runs or
 
 
 def open_client(settings: Settings) -> FlaskClient:
-    return make_app(settings, Probe(count_conditions, ping=lambda _: 0.2)).test_client()
+    return make_app(settings, HealthCheck(count_conditions, ping=lambda _: 0.2)).test_client()
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_a_database_that_is_away_is_503_with_a_time_to_come_back(
 
 
 def test_workers_are_told_at_once(client: FlaskClient, broker_url: str) -> None:
-    forget_sender()
+    reset_sender()
 
     assert post(client, "/cron/audit-verify").status_code == 202
     assert queue_depths(["reports"]) == {"reports": 1}
@@ -300,16 +300,16 @@ def test_workers_are_told_at_once(client: FlaskClient, broker_url: str) -> None:
 
 def test_sentry_is_told_of_the_begin_while_the_run_goes_on(client: FlaskClient, broker_url: str) -> None:
     with settings_of(SENTRY_DSN="http://key@127.0.0.1:9/1"):
-        forget_sender()
+        reset_sender()
         assert post(client, "/cron/audit-verify").status_code == 202
     assert queue_depths(["reports", "sync"]) == {"reports": 1, "sync": 1}
 
 
 def test_a_broker_that_is_away_does_not_matter(client: FlaskClient, engine: Engine) -> None:
     with settings_of(BROKER_URL="redis://127.0.0.1:9/0"):
-        forget_sender()
+        reset_sender()
         assert post(client, "/cron/audit-verify").status_code == 202
-    forget_sender()
+    reset_sender()
 
     with db.transaction(engine) as tx:
         _, refs = sweep(tx, utc_now() + timedelta(minutes=1), {})

@@ -12,13 +12,13 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.conditions import count_conditions
 from services.jobs.deadman import record_overdue
-from services.jobs.handler import Finished, JobEffect
+from services.jobs.handler import JobHandler, JobResult
 from services.jobs.operator_mail import record_notices
-from services.jobs.overdue_monitor import Watchman
+from services.jobs.overdue_monitor import OverdueMonitor
 from services.jobs.tick import tick
-from services.ledger.health import judge_health
-from services.ledger.health_check import Probe
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.health import classify_health
+from services.ledger.health_check import HealthCheck
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from tests.fleet.waiting import wait_for
 from tests.jobs.moments import a_job, add_shops, keep_time, know, periods, runs, settle
@@ -100,28 +100,28 @@ def test_the_incident_is_resolved_when_the_run_ends(shop: Engine) -> None:
     look(shop, NOW)
     keep_time(shop, NOW)
 
-    runner = OutsideRunner(shop, "tests", random.Random(1))
-    runner.run_set(TOPICS["reconcile"], JobEffect(lambda _run: Finished()))
+    runner = ExternalRunner(shop, "tests", random.Random(1))
+    runner.run_batch(TOPICS["reconcile"], JobHandler(lambda _run: JobResult()))
 
     assert look(shop, NOW + timedelta(hours=2)) == []
     assert runs(shop, OPEN) == [(*INCIDENT[:4], "resolved")]
 
 
 def test_health_names_the_job_that_did_not_run(shop: Engine) -> None:
-    probe = Probe(count_conditions, engine=lambda: shop, ping=lambda _: 0.1, keep_seconds=0.0)
+    probe = HealthCheck(count_conditions, engine=lambda: shop, ping=lambda _: 0.1, keep_seconds=0.0)
     with transaction(shop) as tx:
         tx.execute(text("update job_clocks set next_due_at = now() - interval '31 minutes'"))
 
     health = probe.read()
 
     assert health.conditions == {"jobs_overdue": {"daily-reconciliation": 1}}
-    assert "job:daily-reconciliation" in judge_health(health, utc_now()).missing
+    assert "job:daily-reconciliation" in classify_health(health, utc_now()).missing
 
 
 def test_a_watchman_says_so_while_nobody_keeps_time(shop: Engine) -> None:
     with transaction(shop) as tx:
         tx.execute(text("update job_clocks set next_due_at = now() - interval '31 minutes'"))
-    watchman = Watchman(shop, every_seconds=0.01)
+    watchman = OverdueMonitor(shop, every_seconds=0.01)
     watchman.start()
     try:
         wait_for(lambda: len(runs(shop, OPEN)) == 1)

@@ -10,7 +10,7 @@ from services.core.db import transaction
 from services.jobs.conditions import _COUNT, count_conditions, list_conditions
 from services.jobs.definition import Covers
 from services.jobs.runs import start_run
-from services.jobs.sync_run_status import follow_work
+from services.jobs.sync_run_status import sync_run_status
 from services.ledger.pause import PauseScope, record_pause
 from tests.health.fleet_rows import add_job, add_run, add_work
 from tests.jobs.moments import a_job, keep_time, know, settle
@@ -77,7 +77,7 @@ def test_the_same_period_run_again_ends_it_until_it_fails_again(close: Connectio
 
     assert failed(close) == {}
     settle(close, CLOSE, "dead")
-    follow_work(close, utc_now())
+    sync_run_status(close, utc_now())
     assert failed(close) == {CLOSE: 1}
 
 
@@ -118,7 +118,7 @@ def test_work_that_gives_up_makes_its_run_a_failed_one(engine: Engine) -> None:
     with transaction(engine) as tx:
         assert failed(tx) == {}
         settle(tx, "daily-reconciliation", "dead")
-        follow_work(tx, now)
+        sync_run_status(tx, now)
 
         assert failed(tx) == {"daily-reconciliation": 1}
 

@@ -21,8 +21,8 @@ from services.cli.main import main
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.definition import FLEET_ZONE, Covers
-from services.jobs.trigger import start_asked
-from services.ledger.claim import hold_items
+from services.jobs.trigger import trigger_job
+from services.ledger.claim import lease_items
 from services.ledger.sweep import free_expired
 from services.ledger.topics import TOPICS
 from services.shops.secrets import record_secret
@@ -296,9 +296,9 @@ def test_a_run_that_waits_for_another_try_ends_with_one_and_says_when(engine: En
 def test_what_a_worker_has_in_hand_is_left_to_it(engine: Engine, shops: None) -> None:
     fleet_work = "select id from work_queue where topic = 'reconcile'"
     with transaction(engine) as tx:
-        start_asked(tx, NIGHTLY, "west", PERIOD, origin="beat", by="beat", now=utc_now())
+        trigger_job(tx, NIGHTLY, "west", PERIOD, origin="beat", by="beat", now=utc_now())
         ids = list(tx.execute(text(fleet_work)).scalars())
-        assert hold_items(tx, TOPICS["reconcile"], ids, "worker-7", utc_now()) == set(ids)
+        assert lease_items(tx, TOPICS["reconcile"], ids, "worker-7", utc_now()) == set(ids)
 
     result = fleet("run", "daily-reconciliation", "--shop", "west", "--period", PERIOD)
 
@@ -322,9 +322,9 @@ def test_what_waits_for_a_worker_is_taken_over(engine: Engine, shops: None) -> N
 
 def test_no_worker_takes_what_this_process_runs(engine: Engine, shops: None) -> None:
     with transaction(engine) as tx:
-        asked = start_asked(tx, NIGHTLY, "", PERIOD, origin="cli", by="ada", now=utc_now())
+        asked = trigger_job(tx, NIGHTLY, "", PERIOD, origin="cli", by="ada", now=utc_now())
         ids = [one.start.ref.id for one in asked if one.start.ref]
-        hold_items(tx, TOPICS["reconcile"], ids, "cli", utc_now())
+        lease_items(tx, TOPICS["reconcile"], ids, "cli", utc_now())
 
     assert finish_runs(engine, "reconcile") == 0
 

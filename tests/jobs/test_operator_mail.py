@@ -15,10 +15,10 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import describe_finding
-from services.jobs.handler import Finished, JobEffect, Run
+from services.jobs.handler import JobHandler, JobResult, Run
 from services.jobs.operator_mail import GATHERED_FOR, NAMED_AT_MOST, UPDATE_AFTER, record_notices
-from services.jobs.sync_run_status import follow_work
-from services.ledger.runner_external import OutsideRunner
+from services.jobs.sync_run_status import sync_run_status
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from tests.fleet.waiting import wait_for
 from tests.jobs.moments import a_job, add_shops, keep_time, know, runs
@@ -56,7 +56,7 @@ def fail(engine: Engine, first: int, last: int, now: datetime, status: str = "de
             ),
             {"status": status, "now": now, "first": first, "last": last},
         )
-        follow_work(tx, now)
+        sync_run_status(tx, now)
 
 
 def fire(engine: Engine, *incidents: Incident, now: datetime = NOW) -> None:
@@ -112,13 +112,13 @@ def test_shops_that_join_later_are_in_one_more_mail_an_hour(engine: Engine) -> N
 def test_a_refused_key_ends_in_an_incident_and_a_mail_and_a_good_run_closes_it(engine: Engine) -> None:
     open_up(engine, 1)
 
-    def refused(_run: Run) -> Finished:
+    def refused(_run: Run) -> JobResult:
         raise REFUSED
 
-    runner = OutsideRunner(engine, "tests", random.Random(1))
-    runner.run_set(TOPICS["reconcile"], JobEffect(refused))
+    runner = ExternalRunner(engine, "tests", random.Random(1))
+    runner.run_batch(TOPICS["reconcile"], JobHandler(refused))
     with transaction(engine) as tx:
-        follow_work(tx, NOW)
+        sync_run_status(tx, NOW)
     ((rule, summary),) = runs(engine, "select rule, summary from incidents where status = 'open'")
     assert rule == "job_failed:daily-reconciliation"
     assert "stripe.key_refused: HTTP 401 invalid_api_key" in summary
@@ -127,7 +127,7 @@ def test_a_refused_key_ends_in_an_incident_and_a_mail_and_a_good_run_closes_it(e
 
     with transaction(engine) as tx:
         tx.execute(text("update work_queue set status = 'pending', finished_at = null"))
-    runner.run_set(TOPICS["reconcile"], JobEffect(lambda _run: Finished()))
+    runner.run_batch(TOPICS["reconcile"], JobHandler(lambda _run: JobResult()))
     assert runs(engine, "select status from incidents") == [("resolved",)]
     assert len(mail(engine, NOW + timedelta(days=1))) == 1
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 from services.alerts.posthog import PosthogCapture
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused, RetryLater, WorkError
-from services.jobs.handler import Finished
+from services.jobs.handler import JobResult
 from services.providers.posthog import send_events
 from tests.fakes.settings import settings_of
 from tests.fakes.web import HANGS_UP, Answer, Web
@@ -39,7 +39,7 @@ def web(engine: Engine) -> Iterator[Web]:
 
 
 def test_a_run_that_is_done_is_one_event_with_its_stats_and_time(engine: Engine, web: Web) -> None:
-    finish_runs(engine, "reconcile", lambda _: Finished(stats={"theirs": 12, "breaks": 1}))
+    finish_runs(engine, "reconcile", lambda _: JobResult(stats={"theirs": 12, "breaks": 1}))
     serve(engine, TOPIC, PosthogCapture())
     serve(engine, TOPIC, PosthogCapture())
 

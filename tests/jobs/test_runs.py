@@ -12,12 +12,12 @@ from sqlalchemy import Engine, text
 from services.audit.append import append_all
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
-from services.jobs.handler import Finished, JobEffect, Run
-from services.jobs.runs import Found, Start, start_run
+from services.jobs.handler import JobHandler, JobResult, Run
+from services.jobs.runs import StartOutcome, StartResult, start_run
 from services.jobs.schedule import PeriodInvalid
 from services.jobs.store import JobUnknown, get_job
-from services.jobs.sync_run_status import follow_work
-from services.ledger.runner_external import OutsideRunner
+from services.jobs.sync_run_status import sync_run_status
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.shops.shops import get_shop
 from tests.jobs.moments import a_job, add_shops, keep_time, know, runs
@@ -34,7 +34,7 @@ def shop(engine: Engine) -> Engine:
     return engine
 
 
-def start(engine: Engine, period: str | None = None, **options: Any) -> Start:
+def start(engine: Engine, period: str | None = None, **options: Any) -> StartResult:
     values: dict[str, Any] = {"origin": "http", "by": "ada", "now": NOW} | options
     with transaction(engine) as tx:
         start = start_run(tx, a_job(), get_shop(tx, "west"), period, **values)
@@ -42,17 +42,17 @@ def start(engine: Engine, period: str | None = None, **options: Any) -> Start:
         return start
 
 
-def work(engine: Engine, does: Callable[[Run], Finished]) -> None:
+def work(engine: Engine, does: Callable[[Run], JobResult]) -> None:
     """One set of the night's worker."""
-    OutsideRunner(engine, "tests", random.Random(1)).run_set(TOPICS["reconcile"], JobEffect(does))
+    ExternalRunner(engine, "tests", random.Random(1)).run_batch(TOPICS["reconcile"], JobHandler(does))
 
 
-def comes_to(**stats: int) -> Callable[[Run], Finished]:
-    return lambda _run: Finished(stats=stats)
+def comes_to(**stats: int) -> Callable[[Run], JobResult]:
+    return lambda _run: JobResult(stats=stats)
 
 
-def fails(fault: Exception) -> Callable[[Run], Finished]:
-    def does(_run: Run) -> Finished:
+def fails(fault: Exception) -> Callable[[Run], JobResult]:
+    def does(_run: Run) -> JobResult:
         raise fault
 
     return does
@@ -62,7 +62,7 @@ def test_a_run_knows_its_shop_its_period_and_its_zone_and_ends_with_figures(shop
     seen: list[Run] = []
     start(shop)
 
-    work(shop, lambda run: seen.append(run) or Finished(stats={"ours": 3}, verdict="clean"))  # type: ignore[func-returns-value]
+    work(shop, lambda run: seen.append(run) or JobResult(stats={"ours": 3}, verdict="clean"))  # type: ignore[func-returns-value]
 
     (run,) = seen
     assert (run.shop_id, run.period, run.zone.key) == (1, "2026-11-20", "America/Los_Angeles")
@@ -79,11 +79,11 @@ def test_asking_again_for_what_is_done_does_nothing_unless_forced(shop: Engine) 
     first = start(shop)
     work(shop, comes_to(ours=1))
 
-    assert start(shop)[:3] == (Found.ALREADY_DONE, first.run_id, "2026-11-20")
+    assert start(shop)[:3] == (StartOutcome.ALREADY_DONE, first.run_id, "2026-11-20")
     forced = start(shop, force=True)
     work(shop, comes_to(ours=2))
 
-    assert forced[:2] == (Found.STARTED, first.run_id)
+    assert forced[:2] == (StartOutcome.STARTED, first.run_id)
     assert [row[1:3] for row in runs(shop, RUNS)] == [("done", {"ours": 2})]
 
 
@@ -91,7 +91,7 @@ def test_asking_while_it_runs_gives_the_run_there_is(shop: Engine) -> None:
     first = start(shop)
     again = start(shop, force=True)
 
-    assert again[:2] == (Found.RUNNING, first.run_id)
+    assert again[:2] == (StartOutcome.RUNNING, first.run_id)
     assert len(runs(shop, WORK)) == 1
 
 
@@ -103,7 +103,7 @@ def test_a_manual_run_beside_the_scheduled_one_is_one_run(shop: Engine) -> None:
 
 
 def test_many_who_ask_at_once_start_one_run(shop: Engine) -> None:
-    found: list[Found] = []
+    found: list[StartOutcome] = []
     gate = threading.Barrier(8)
 
     def ask() -> None:
@@ -116,7 +116,7 @@ def test_many_who_ask_at_once_start_one_run(shop: Engine) -> None:
     for thread in threads:
         thread.join()
 
-    assert sorted(found) == [Found.RUNNING] * 7 + [Found.STARTED]
+    assert sorted(found) == [StartOutcome.RUNNING] * 7 + [StartOutcome.STARTED]
 
 
 def test_a_run_that_waits_for_another_try_is_running_and_then_done(shop: Engine) -> None:
@@ -134,7 +134,7 @@ def test_a_run_whose_work_gave_up_has_failed_and_says_why_and_may_be_asked_for_a
     first = start(shop)
     work(shop, fails(Misconfigured("stripe.no_key", "the shop has no stripe-key")))
     with transaction(shop) as tx:
-        follow_work(tx, NOW)
+        sync_run_status(tx, NOW)
     assert [row[1:4] for row in runs(shop, RUNS)] == [
         ("failed", {}, "stripe.no_key: the shop has no stripe-key")
     ]
@@ -142,7 +142,7 @@ def test_a_run_whose_work_gave_up_has_failed_and_says_why_and_may_be_asked_for_a
     again = start(shop)
     work(shop, comes_to(ours=1))
 
-    assert again[:2] == (Found.STARTED, first.run_id)
+    assert again[:2] == (StartOutcome.STARTED, first.run_id)
     assert [row[1] for row in runs(shop, RUNS)] == ["done"]
     assert [row[1:3] for row in runs(shop, WORK)] == [
         ("discarded", "replaced by a new run"),
@@ -154,7 +154,7 @@ def test_a_failed_run_whose_work_is_requeued_runs_on(shop: Engine) -> None:
     start(shop)
     work(shop, fails(Misconfigured("stripe.no_key", "the shop has no stripe-key")))
     with transaction(shop) as tx:
-        follow_work(tx, NOW)
+        sync_run_status(tx, NOW)
         tx.execute(text("update work_queue set status = 'pending'"))
 
     work(shop, comes_to(ours=1))
@@ -168,7 +168,7 @@ def test_a_run_whose_work_was_discarded_has_failed(shop: Engine) -> None:
         tx.execute(
             text("update work_queue set status = 'discarded', verdict = 'not wanted', finished_at = now()")
         )
-        follow_work(tx, NOW)
+        sync_run_status(tx, NOW)
     assert [row[1:4] for row in runs(shop, RUNS)] == [("failed", {}, "not wanted")]
 
 
@@ -176,7 +176,7 @@ def test_old_work_of_a_run_that_was_started_anew_does_nothing(shop: Engine) -> N
     start(shop)
     work(shop, fails(Misconfigured("stripe.no_key", "the shop has no stripe-key")))
     with transaction(shop) as tx:
-        follow_work(tx, NOW)
+        sync_run_status(tx, NOW)
     start(shop)
     with transaction(shop) as tx:
         tx.execute(
@@ -185,7 +185,7 @@ def test_old_work_of_a_run_that_was_started_anew_does_nothing(shop: Engine) -> N
 
     done: list[str] = []
     for _ in range(2):
-        work(shop, lambda run: done.append(run.period) or Finished())  # type: ignore[func-returns-value]
+        work(shop, lambda run: done.append(run.period) or JobResult())  # type: ignore[func-returns-value]
 
     assert done == ["2026-11-20"]
 
@@ -196,7 +196,7 @@ def test_what_a_run_found_is_written_only_with_its_end(shop: Engine) -> None:
     def record(tx: Any) -> Any:
         raise ValueError("cannot write")
 
-    work(shop, lambda _run: Finished(stats={"ours": 1}, record=record))
+    work(shop, lambda _run: JobResult(stats={"ours": 1}, record=record))
 
     assert [row[1:3] for row in runs(shop, RUNS)] == [("running", {})]
     assert runs(shop, WORK) == [("reconcile", "error", None, "bug.ValueError")]

@@ -13,8 +13,8 @@ from services.core.db import transaction
 from services.jobs.definition import FLEET_ZONE, Covers, Job
 from services.jobs.overrides import change_schedule
 from services.jobs.runs import start_run
-from services.jobs.sentry_monitors import LONGEST_SLUG, Watched, name_monitor
-from services.jobs.sync_run_status import follow_work
+from services.jobs.sentry_monitors import LONGEST_SLUG, MonitoredRun, name_monitor
+from services.jobs.sync_run_status import sync_run_status
 from services.shops.shops import get_shop
 from tests.fakes.settings import settings_of
 from tests.jobs.moments import a_job, add_shops, keep_time, know, runs, settle
@@ -41,7 +41,7 @@ def begin(engine: Engine, *jobs: Job, **zones: str) -> None:
 
 def follow(engine: Engine, now: datetime = NOW) -> None:
     with transaction(engine) as tx:
-        follow_work(tx, now)
+        sync_run_status(tx, now)
 
 
 def end_runs(engine: Engine, where: str = "true", status: str = "done") -> None:
@@ -273,13 +273,15 @@ def test_a_dsn_that_is_taken_away_leaves_no_round_open(engine: Engine) -> None:
     ],
 )
 def test_monitors_have_names_of_their_own(zone: str, own: str | None, slug: str) -> None:
-    assert name_monitor(a_job(name="nightly"), Watched(1, "nightly", "p", zone, "0 0 * * *", own)) == slug
+    assert (
+        name_monitor(a_job(name="nightly"), MonitoredRun(1, "nightly", "p", zone, "0 0 * * *", own)) == slug
+    )
 
 
 def test_a_long_name_is_cut_and_stays_its_own() -> None:
     job = a_job(name="weekly-conversations-comparison", covers=Covers.WEEK)
     names = {
-        name_monitor(job, Watched(1, job.name, "p", zone, "0 0 * * 1", None))
+        name_monitor(job, MonitoredRun(1, job.name, "p", zone, "0 0 * * 1", None))
         for zone in ("America/Argentina/Buenos_Aires", "America/Argentina/Catamarca")
     }
 

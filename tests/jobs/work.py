@@ -8,23 +8,23 @@ from sqlalchemy import Engine, text
 
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.jobs.handler import Finished, JobEffect, JobWork
-from services.jobs.sync_run_status import follow_work
-from services.ledger.batch_result import SetReport
-from services.ledger.handlers import OutsideEffect
-from services.ledger.runner_external import OutsideRunner
+from services.jobs.handler import JobHandler, JobResult, JobWork
+from services.jobs.sync_run_status import sync_run_status
+from services.ledger.batch_result import BatchResult
+from services.ledger.handlers import ExternalHandler
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 
 
-def serve(engine: Engine, topic: str, effect: OutsideEffect) -> SetReport:
+def serve(engine: Engine, topic: str, effect: ExternalHandler) -> BatchResult:
     """One set of ``topic`` is worked."""
-    return OutsideRunner(engine, "tester", Random(1)).run_set(TOPICS[topic], effect)
+    return ExternalRunner(engine, "tester", Random(1)).run_batch(TOPICS[topic], effect)
 
 
-def finish_runs(engine: Engine, topic: str, work: JobWork = lambda _: Finished(stats={"theirs": 3})) -> int:
+def finish_runs(engine: Engine, topic: str, work: JobWork = lambda _: JobResult(stats={"theirs": 3})) -> int:
     """Every run whose work waits in ``topic`` is done, one set after the other; how many."""
     done = 0
-    while report := serve(engine, topic, JobEffect(work)).claimed:
+    while report := serve(engine, topic, JobHandler(work)).claimed:
         done += report
     return done
 
@@ -32,7 +32,7 @@ def finish_runs(engine: Engine, topic: str, work: JobWork = lambda _: Finished(s
 def follow(engine: Engine, now: datetime | None = None) -> None:
     """Runs have followed their work, and rounds that are over are closed."""
     with transaction(engine) as tx:
-        follow_work(tx, now or utc_now())
+        sync_run_status(tx, now or utc_now())
 
 
 def make_due(engine: Engine, topics: Sequence[str]) -> None:

@@ -7,9 +7,9 @@ from sqlalchemy import Connection, Engine, text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.claim import SUSPECT_SENDS, claim_leased
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
-from services.ledger.work import Done, Prepared
+from services.ledger.work import Done, PreparedCall
 from tests.ledger_rows import plan, statuses
 
 TOPIC = TOPICS["inventory_push"]
@@ -18,8 +18,8 @@ TOPIC = TOPICS["inventory_push"]
 class Calls:
     """An effect whose calls all succeed."""
 
-    def prepare(self, tx: Connection, items: list, now: object) -> list[Prepared]:
-        return [Prepared(item=item, act=lambda: Done("pushed")) for item in items]
+    def prepare(self, tx: Connection, items: list, now: object) -> list[PreparedCall]:
+        return [PreparedCall(item=item, act=lambda: Done("pushed")) for item in items]
 
 
 def test_row_that_waited_behind_its_key_is_taken_however_often_it_was_rung(engine: Engine) -> None:
@@ -31,14 +31,14 @@ def test_row_that_waited_behind_its_key_is_taken_however_often_it_was_rung(engin
             {"sent": SUSPECT_SENDS + 7, "id": second},
         )
     assert [item.id for item in held.items] == [first]
-    assert OutsideRunner(engine, "next", Random(1)).run_set(TOPIC, Calls()).claimed == 0
+    assert ExternalRunner(engine, "next", Random(1)).run_batch(TOPIC, Calls()).claimed == 0
 
     with transaction(engine) as tx:
         tx.execute(
             text("update work_queue set locked_at = null, locked_by = null where id = :id"), {"id": first}
         )
-    runner = OutsideRunner(engine, "next", Random(1))
-    while runner.run_set(TOPIC, Calls()).claimed:
+    runner = ExternalRunner(engine, "next", Random(1))
+    while runner.run_batch(TOPIC, Calls()).claimed:
         pass
 
     assert statuses(engine) == {"done": 2}
@@ -46,9 +46,9 @@ def test_row_that_waited_behind_its_key_is_taken_however_often_it_was_rung(engin
 
 def test_set_whose_key_others_wait_for_says_that_there_is_more(engine: Engine) -> None:
     plan(engine, "inventory_push", 3, keys=["one", "one", "two"])
-    runner = OutsideRunner(engine, "next", Random(1))
+    runner = ExternalRunner(engine, "next", Random(1))
 
-    first, second = (runner.run_set(TOPIC, Calls()) for _ in range(2))
+    first, second = (runner.run_batch(TOPIC, Calls()) for _ in range(2))
 
     assert [(set_.claimed, set_.more) for set_ in (first, second)] == [(2, True), (1, False)]
 

@@ -6,10 +6,10 @@ from datetime import timedelta
 from sqlalchemy import Connection, Engine
 
 from services.core.db import transaction
-from services.ledger.claim import claim_own
-from services.ledger.limits import record_throttle, take_turns
+from services.ledger.claim import claim_locked
+from services.ledger.limits import record_throttle, reserve_calls
 from services.ledger.pause import PauseScope, clear_pauses, record_pause
-from services.ledger.pause_filter import Scope
+from services.ledger.pause_filter import ActivePauses
 from services.ledger.ready import find_ready_shops
 from services.ledger.sweep import find_forgotten
 from services.ledger.topics import TOPICS
@@ -25,7 +25,7 @@ def test_shops_take_turns_from_the_one_after_the_last(engine: Engine) -> None:
         plan(engine, TOPIC.name, 1, shop_id=shop_id)
 
     with transaction(engine) as tx:
-        turns = [find_ready_shops(tx, TOPIC, LATER, Scope(), after, 2) for after in (0, 1, 2, 3)]
+        turns = [find_ready_shops(tx, TOPIC, LATER, ActivePauses(), after, 2) for after in (0, 1, 2, 3)]
 
     assert turns == [[1, 2], [2, 3], [3, 1], [1, 2]]
 
@@ -42,11 +42,11 @@ def test_workers_that_drain_a_resumed_backlog_at_once_share_its_rate(engine: Eng
 
     def claim() -> None:
         with transaction(engine) as tx:
-            counts.append(len(claim_own(tx, TOPIC, now).items))
+            counts.append(len(claim_locked(tx, TOPIC, now).items))
 
     other = threading.Thread(target=claim)
     with transaction(engine) as tx:
-        counts.append(len(claim_own(tx, TOPIC, now).items))
+        counts.append(len(claim_locked(tx, TOPIC, now).items))
         other.start()
         wait_for(lambda: not other.is_alive() or is_waiting(engine))
     other.join(30)
@@ -64,7 +64,7 @@ def is_waiting(engine: Engine) -> bool:
 def test_bucket_that_rested_for_hours_holds_its_maximum_and_no_more(tx: Connection) -> None:
     record_throttle(tx, 1, "shopify", maximum=100, available=100, restore_per_second=50, now=NOW)
 
-    waits = take_turns(tx, 1, "shopify", 15, LATER, cost_points=10)
+    waits = reserve_calls(tx, 1, "shopify", 15, LATER, cost_points=10)
 
     assert waits == [timedelta(seconds=0.2 * place) for place in range(1, 6)]
 

@@ -14,15 +14,24 @@ from sqlalchemy import Connection, Engine
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import NotYet, Refused, RetryLater
-from services.ledger.limits import hold_bucket, record_throttle, take_turns
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.limits import block_bucket, record_throttle, reserve_calls
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
-from services.ledger.work import Answers, Call, Done, NewWork, Outcome, PreparedSet, Recorded, WorkItem
+from services.ledger.work import (
+    BatchResponse,
+    Call,
+    Done,
+    FollowUp,
+    NewWork,
+    Outcome,
+    PreparedBatch,
+    WorkItem,
+)
 from tests.journeys.running_fleet import wait_for
 from tests.ledger_rows import plan, rows_of, statuses
 
 TOPIC = TOPICS["inventory_push"]
-Act = Callable[[Sequence[WorkItem]], Answers]
+Act = Callable[[Sequence[WorkItem]], BatchResponse]
 
 
 class Together:
@@ -36,12 +45,12 @@ class Together:
         for shop_id in {item.shop_id for item in items}:
             mine = [item for item in items if item.shop_id == shop_id]
             payloads = [{"asked": item.id} for item in mine]
-            calls[shop_id] = PreparedSet(items=mine, act=partial(self.act, mine), payloads=payloads)
+            calls[shop_id] = PreparedBatch(items=mine, act=partial(self.act, mine), payloads=payloads)
         return [calls[item.shop_id] for item in items]
 
 
 def run(engine: Engine, act: Act) -> Any:
-    return OutsideRunner(engine, "tester", Random(1)).run_set(TOPIC, Together(act))
+    return ExternalRunner(engine, "tester", Random(1)).run_batch(TOPIC, Together(act))
 
 
 def all_rows(engine: Engine) -> list[dict[str, Any]]:
@@ -53,9 +62,9 @@ def test_each_item_has_its_own_outcome_and_the_payload_was_stored_before(engine:
     ids = plan(engine, TOPIC.name, 3)
     stored: list[Any] = []
 
-    def act(items: Sequence[WorkItem]) -> Answers:
+    def act(items: Sequence[WorkItem]) -> BatchResponse:
         stored.extend(row["payload"] for row in all_rows(engine))
-        return Answers([Done("pushed"), Refused("no.such"), RetryLater("later")])
+        return BatchResponse([Done("pushed"), Refused("no.such"), RetryLater("later")])
 
     report = run(engine, act)
 
@@ -72,14 +81,14 @@ def test_what_a_call_taught_is_written_once_for_the_items_that_are_still_ours(en
     ids = plan(engine, TOPIC.name, 3)
     told: list[Collection[int]] = []
 
-    def record(tx: Connection, taught: Sequence[Any], held: Collection[int]) -> Recorded:
+    def record(tx: Connection, taught: Sequence[Any], held: Collection[int]) -> FollowUp:
         told.append(set(held))
-        return Recorded([NewWork(shop_id=1, topic=TOPIC.name, key="next")])
+        return FollowUp([NewWork(shop_id=1, topic=TOPIC.name, key="next")])
 
-    def act(items: Sequence[WorkItem]) -> Answers:
+    def act(items: Sequence[WorkItem]) -> BatchResponse:
         with transaction(engine) as tx:
             tx.exec_driver_sql("update work_queue set locked_by = 'x' where id = %(id)s", {"id": ids[1]})
-        return Answers([Done()] * 3, record)
+        return BatchResponse([Done()] * 3, record)
 
     report = run(engine, act)
 
@@ -90,12 +99,12 @@ def test_what_a_call_taught_is_written_once_for_the_items_that_are_still_ours(en
 def test_what_cannot_be_written_fails_the_one_item_that_it_is_about(engine: Engine) -> None:
     ids = plan(engine, TOPIC.name, 4)
 
-    def record(tx: Connection, taught: Sequence[Any], held: Collection[int]) -> Recorded:
+    def record(tx: Connection, taught: Sequence[Any], held: Collection[int]) -> FollowUp:
         if ids[2] in held:
             raise ValueError("boom")
-        return Recorded()
+        return FollowUp()
 
-    run(engine, lambda items: Answers([Done()] * 4, record))
+    run(engine, lambda items: BatchResponse([Done()] * 4, record))
 
     assert statuses(engine) == {"done": 3, "error": 1}
     assert all_rows(engine)[2]["error_code"] == "bug.ValueError"
@@ -105,7 +114,7 @@ def test_what_cannot_be_written_fails_the_one_item_that_it_is_about(engine: Engi
 def test_what_was_asked_together_comes_back_together(engine: Engine, fault: RetryLater) -> None:
     plan(engine, TOPIC.name, 20)
 
-    run(engine, lambda items: Answers([fault] * len(items)))
+    run(engine, lambda items: BatchResponse([fault] * len(items)))
 
     assert len({row["next_retry_at"] for row in all_rows(engine)}) == 1
 
@@ -113,7 +122,7 @@ def test_what_was_asked_together_comes_back_together(engine: Engine, fault: Retr
 def test_too_few_outcomes_are_our_bug_and_nothing_is_done(engine: Engine) -> None:
     plan(engine, TOPIC.name, 3)
 
-    run(engine, lambda items: Answers([Done()]))
+    run(engine, lambda items: BatchResponse([Done()]))
 
     assert {row["error_code"] for row in all_rows(engine)} == {"bug.ValueError"}
 
@@ -124,7 +133,7 @@ def test_call_takes_tokens_once_however_many_items_it_carries(engine: Engine) ->
     with transaction(engine) as tx:
         record_throttle(tx, 1, "shopify", maximum=1000, available=15, restore_per_second=1, now=now)
 
-    run(engine, lambda items: Answers([Done()] * len(items)))
+    run(engine, lambda items: BatchResponse([Done()] * len(items)))
 
     assert statuses(engine) == {"done": TOPIC.call_items}
 
@@ -135,7 +144,7 @@ def test_call_costs_what_the_provider_said_it_does(tx: Connection) -> None:
     record_throttle(tx, 1, "shopify", **bucket, now=now, call_points=80)
     record_throttle(tx, 1, "shopify", **bucket, now=now)
 
-    assert take_turns(tx, 1, "shopify", 2, now, cost_points=10) == [timedelta(seconds=40)]
+    assert reserve_calls(tx, 1, "shopify", 2, now, cost_points=10) == [timedelta(seconds=40)]
 
 
 def test_call_dearer_than_the_bucket_goes_out_when_it_is_full(tx: Connection) -> None:
@@ -144,20 +153,20 @@ def test_call_dearer_than_the_bucket_goes_out_when_it_is_full(tx: Connection) ->
         tx, 1, "shopify", maximum=100, available=100, restore_per_second=2, now=now, call_points=500
     )
 
-    assert take_turns(tx, 1, "shopify", 1, now, cost_points=10) == []
+    assert reserve_calls(tx, 1, "shopify", 1, now, cost_points=10) == []
 
 
 def test_bucket_that_is_held_gives_nothing_until_the_wait_is_over(tx: Connection) -> None:
     now = utc_now()
-    hold_bucket(tx, 1, "shopify", timedelta(seconds=30), now, cost_points=10)
-    assert take_turns(tx, 1, "shopify", 1, now, cost_points=10) == []
+    block_bucket(tx, 1, "shopify", timedelta(seconds=30), now, cost_points=10)
+    assert reserve_calls(tx, 1, "shopify", 1, now, cost_points=10) == []
 
     record_throttle(tx, 1, "shopify", maximum=1000, available=900, restore_per_second=50, now=now)
-    hold_bucket(tx, 1, "shopify", timedelta(seconds=30), now, cost_points=10)
+    block_bucket(tx, 1, "shopify", timedelta(seconds=30), now, cost_points=10)
 
-    assert take_turns(tx, 1, "shopify", 1, now, cost_points=10) == [timedelta(seconds=30)]
-    assert take_turns(tx, 1, "shopify", 1, now + timedelta(seconds=29), cost_points=10)
-    assert take_turns(tx, 1, "shopify", 1, now + timedelta(seconds=30), cost_points=10) == []
+    assert reserve_calls(tx, 1, "shopify", 1, now, cost_points=10) == [timedelta(seconds=30)]
+    assert reserve_calls(tx, 1, "shopify", 1, now + timedelta(seconds=29), cost_points=10)
+    assert reserve_calls(tx, 1, "shopify", 1, now + timedelta(seconds=30), cost_points=10) == []
 
 
 def test_call_that_is_under_way_when_the_worker_is_stopped_is_tried_again(engine: Engine) -> None:
@@ -165,13 +174,13 @@ def test_call_that_is_under_way_when_the_worker_is_stopped_is_tried_again(engine
     plan(engine, TOPIC.name, 3, shop_id=2)
     over, main = threading.Event(), threading.get_ident()
 
-    def stop(items: Sequence[WorkItem]) -> Answers:
+    def stop(items: Sequence[WorkItem]) -> BatchResponse:
         if items[0].shop_id == 2:
             # Once the other call is settled, the worker waits for this one.
             wait_for(lambda: statuses(engine).get("done") == 1)
             signal.pthread_kill(main, signal.SIGINT)
             over.wait(30)
-        return Answers([Done()] * len(items))
+        return BatchResponse([Done()] * len(items))
 
     with pytest.raises(KeyboardInterrupt):
         run(engine, stop)
@@ -187,6 +196,6 @@ def test_last_error_is_without_addresses_and_keys(engine: Engine) -> None:
     plan(engine, TOPIC.name, 2)
     quoted = "said no to ada@example.com with shpat_0123456789abcdef"
 
-    run(engine, lambda items: Answers([Refused("no", quoted), RetryLater("later", quoted)]))
+    run(engine, lambda items: BatchResponse([Refused("no", quoted), RetryLater("later", quoted)]))
 
     assert {row["last_error"] for row in all_rows(engine)} == {"said no to [email] with [hidden]"}

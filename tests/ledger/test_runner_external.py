@@ -12,10 +12,10 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import RetryLater
 from services.ledger.limits import record_throttle
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.sweep import free_expired, sweep
 from services.ledger.topics import TOPICS
-from services.ledger.work import Done, NewWork, Outcome, Prepared, Recorded, WorkItem
+from services.ledger.work import Done, FollowUp, NewWork, Outcome, PreparedCall, WorkItem
 from tests.ledger_rows import plan, rows_of, statuses
 
 TOPIC = TOPICS["inventory_push"]
@@ -28,9 +28,12 @@ class Calls:
         self.act = act
         self.acted: list[int] = []
 
-    def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> list[Prepared | Outcome]:
+    def prepare(
+        self, tx: Connection, items: Sequence[WorkItem], now: datetime
+    ) -> list[PreparedCall | Outcome]:
         return [
-            Prepared(item=item, act=lambda item=item: self._act(item), payload={"asked": 1}) for item in items
+            PreparedCall(item=item, act=lambda item=item: self._act(item), payload={"asked": 1})
+            for item in items
         ]
 
     def _act(self, item: WorkItem) -> Outcome:
@@ -38,8 +41,8 @@ class Calls:
         return self.act(item)
 
 
-def runner(engine: Engine, name: str = "tester") -> OutsideRunner:
-    return OutsideRunner(engine, name, Random(1))
+def runner(engine: Engine, name: str = "tester") -> ExternalRunner:
+    return ExternalRunner(engine, name, Random(1))
 
 
 def test_the_call_is_made_with_the_lease_held_and_no_transaction_open(engine: Engine) -> None:
@@ -58,7 +61,7 @@ def test_the_call_is_made_with_the_lease_held_and_no_transaction_open(engine: En
         seen.append((row["locked_by"], row["payload"], idle))
         return Done("pushed")
 
-    report = runner(engine).run_set(TOPIC, Calls(act))
+    report = runner(engine).run_batch(TOPIC, Calls(act))
 
     assert report.settled.done == 1
     ((locked_by, payload, idle),) = seen
@@ -72,12 +75,12 @@ def test_the_call_is_made_with_the_lease_held_and_no_transaction_open(engine: En
 def test_what_was_learned_is_written_when_the_item_settles(engine: Engine) -> None:
     plan(engine, "inventory_push", 1)
 
-    def record(tx: Connection) -> Recorded:
+    def record(tx: Connection) -> FollowUp:
         tx.execute(text("insert into variants values (1, 7, 1, 's', 't', now())"))
         entry = Entry(1, "worker", "inventory_push", "r", [Mutation("variants", "7", "learned")], 1)
-        return Recorded([NewWork(shop_id=1, topic="inventory_push", key="next")], [entry])
+        return FollowUp([NewWork(shop_id=1, topic="inventory_push", key="next")], [entry])
 
-    report = runner(engine).run_set(TOPIC, Calls(lambda item: Done("pushed", record)))
+    report = runner(engine).run_batch(TOPIC, Calls(lambda item: Done("pushed", record)))
 
     assert [ref.topic for ref in report.refs] == ["inventory_push"]
     with transaction(engine) as tx:
@@ -97,11 +100,11 @@ def test_who_lost_the_lease_writes_nothing(engine: Engine) -> None:
             tx.execute(text("update work_queue set locked_at = now(), locked_by = 'other'"))
         return Done("pushed", record)
 
-    def record(tx: Connection) -> Recorded:
+    def record(tx: Connection) -> FollowUp:
         recorded.append("written")
-        return Recorded()
+        return FollowUp()
 
-    report = runner(engine).run_set(TOPIC, Calls(act))
+    report = runner(engine).run_batch(TOPIC, Calls(act))
 
     assert (report.settled.done, report.settled.lost) == (0, 1)
     assert recorded == []
@@ -118,22 +121,22 @@ def test_work_on_one_key_runs_one_at_a_time(engine: Engine) -> None:
 
     def act(item: WorkItem) -> Outcome:
         if item.key == "a":
-            runner(engine, "other").run_set(TOPIC, second)
+            runner(engine, "other").run_batch(TOPIC, second)
             meanwhile.extend(second.acted)
         return Done()
 
     first.act = act
-    assert runner(engine).run_set(TOPIC, first).claimed == 2
+    assert runner(engine).run_batch(TOPIC, first).claimed == 2
     assert sorted(first.acted) == [ids[0], ids[2]]
     assert meanwhile == []
-    assert runner(engine).run_set(TOPIC, second).claimed == 1
+    assert runner(engine).run_batch(TOPIC, second).claimed == 1
     assert statuses(engine) == {"done": 3}
 
 
 def test_a_shop_has_no_more_in_hand_than_its_cap(engine: Engine) -> None:
     plan(engine, "inventory_push", TOPIC.shop_cap + 10)
     calls = Calls(lambda item: Done())
-    assert runner(engine).run_set(TOPIC, calls).claimed == TOPIC.shop_cap
+    assert runner(engine).run_batch(TOPIC, calls).claimed == TOPIC.shop_cap
 
 
 def test_without_a_token_an_item_waits_and_no_try_is_counted(engine: Engine) -> None:
@@ -143,7 +146,7 @@ def test_without_a_token_an_item_waits_and_no_try_is_counted(engine: Engine) -> 
         record_throttle(tx, 1, "shopify", maximum=1000, available=20, restore_per_second=1, now=now)
     calls = Calls(lambda item: Done())
 
-    runner(engine).run_set(replace(TOPIC, call_items=1), calls)
+    runner(engine).run_batch(replace(TOPIC, call_items=1), calls)
 
     assert len(calls.acted) == 2
     with transaction(engine) as tx:
@@ -158,7 +161,7 @@ def test_a_provider_that_asks_to_wait_is_obeyed(engine: Engine) -> None:
     now = utc_now()
     throttled = RetryLater("shopify.throttled", wait=timedelta(minutes=7))
 
-    runner(engine).run_set(TOPIC, Calls(lambda item: throttled))
+    runner(engine).run_batch(TOPIC, Calls(lambda item: throttled))
 
     with transaction(engine) as tx:
         (row,) = rows_of(tx)
@@ -173,7 +176,7 @@ def test_an_exception_in_one_call_is_that_items_alone(engine: Engine) -> None:
             raise ValueError("boom")
         return Done()
 
-    report = runner(engine).run_set(TOPIC, Calls(act))
+    report = runner(engine).run_batch(TOPIC, Calls(act))
     assert (report.settled.done, len(report.settled.retried)) == (3, 1)
 
 

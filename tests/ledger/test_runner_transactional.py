@@ -12,32 +12,32 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater
 from services.ledger.accept import record_work
 from services.ledger.ready import find_ready_topics
-from services.ledger.runner_transactional import OwnRunner
+from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.settle import BUG_TRIES
 from services.ledger.topics import TOPICS
-from services.ledger.work import Done, Effects, NewWork, Outcome, WorkItem
+from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 from tests.ledger_rows import accept, new_event, plan, rows_of, statuses
 
 TOPIC = TOPICS["order_ingest"]
 
 
-def runner(engine: Engine) -> OwnRunner:
-    return OwnRunner(engine, "tester", Random(1))
+def runner(engine: Engine) -> TransactionalRunner:
+    return TransactionalRunner(engine, "tester", Random(1))
 
 
-def all_done(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
-    return Effects([Done()] * len(items))
+def all_done(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
+    return HandlerResult([Done()] * len(items))
 
 
 def test_a_set_is_done_with_its_events_bytes_in_hand(engine: Engine) -> None:
     accept(engine, *(new_event(n, body=b'{"n": %d}' % n) for n in range(5)))
     seen: list[bytes] = []
 
-    def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+    def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
         seen.extend(item.body for item in items)
         return all_done(tx, items, now)
 
-    report = runner(engine).run_set(TOPIC, effect)
+    report = runner(engine).run_batch(TOPIC, effect)
 
     assert sorted(seen) == sorted(b'{"n": %d}' % n for n in range(5))
     assert (report.claimed, report.settled.done, report.more) == (5, 5, False)
@@ -47,10 +47,10 @@ def test_a_set_is_done_with_its_events_bytes_in_hand(engine: Engine) -> None:
 def test_work_that_follows_is_planned_in_the_same_transaction(engine: Engine) -> None:
     plan(engine, "order_ingest", 1)
 
-    def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
-        return Effects([Done()], [NewWork(shop_id=1, topic="inventory_push", key="1:2")])
+    def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
+        return HandlerResult([Done()], [NewWork(shop_id=1, topic="inventory_push", key="1:2")])
 
-    report = runner(engine).run_set(TOPIC, effect)
+    report = runner(engine).run_batch(TOPIC, effect)
 
     assert [(ref.queue, ref.topic) for ref in report.refs] == [("inventory", "inventory_push")]
     assert statuses(engine) == {"done": 1, "pending": 1}
@@ -59,14 +59,14 @@ def test_work_that_follows_is_planned_in_the_same_transaction(engine: Engine) ->
 def test_a_poison_item_fails_alone_and_its_neighbours_are_done(engine: Engine) -> None:
     ids = plan(engine, "order_ingest", 7)
 
-    def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+    def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
         for item in items:
             tx.execute(text("insert into variants values (1, :id, 1, 's', 't', now())"), {"id": item.id})
         if any(item.id == ids[3] for item in items):
             tx.execute(text("select 1 / 0"))
         return all_done(tx, items, now)
 
-    report = runner(engine).run_set(TOPIC, effect)
+    report = runner(engine).run_batch(TOPIC, effect)
 
     assert (report.settled.done, len(report.settled.retried)) == (6, 1)
     with transaction(engine) as tx:
@@ -92,7 +92,7 @@ def test_each_kind_of_outcome_leads_to_its_status(
 ) -> None:
     plan(engine, "order_ingest", 1)
 
-    runner(engine).run_set(TOPIC, lambda tx, items, now: Effects([outcome]))
+    runner(engine).run_batch(TOPIC, lambda tx, items, now: HandlerResult([outcome]))
 
     with transaction(engine) as tx:
         (row,) = rows_of(tx)
@@ -104,13 +104,13 @@ def test_each_kind_of_outcome_leads_to_its_status(
 def test_a_bug_is_tried_a_few_times_and_then_waits_for_a_person(engine: Engine) -> None:
     plan(engine, "order_ingest", 1)
 
-    def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+    def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
         raise KeyError("total_price")
 
     for _ in range(BUG_TRIES):
         with transaction(engine) as tx:
             tx.execute(text("update work_queue set next_retry_at = null"))
-        runner(engine).run_set(TOPIC, effect)
+        runner(engine).run_batch(TOPIC, effect)
 
     with transaction(engine) as tx:
         (row,) = rows_of(tx)
@@ -123,11 +123,11 @@ def test_a_flood_of_one_shop_leaves_room_for_every_other(engine: Engine) -> None
     plan(engine, "order_ingest", 1, shop_id=2)
     shops: list[int] = []
 
-    def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+    def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
         shops.extend(item.shop_id for item in items)
         return all_done(tx, items, now)
 
-    report = runner(engine).run_set(TOPIC, effect)
+    report = runner(engine).run_batch(TOPIC, effect)
 
     assert 2 in shops
     assert report.more
@@ -135,19 +135,19 @@ def test_a_flood_of_one_shop_leaves_room_for_every_other(engine: Engine) -> None
 
 def test_a_row_that_was_settled_twice_is_settled_once(engine: Engine) -> None:
     plan(engine, "order_ingest", 1)
-    assert runner(engine).run_set(TOPIC, all_done).claimed == 1
-    assert runner(engine).run_set(TOPIC, all_done).claimed == 0
+    assert runner(engine).run_batch(TOPIC, all_done).claimed == 1
+    assert runner(engine).run_batch(TOPIC, all_done).claimed == 0
 
 
 def test_two_workers_never_hold_the_same_row(engine: Engine) -> None:
     plan(engine, "order_ingest", 4)
     inner: list[int] = []
 
-    def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
-        inner.append(runner(engine).run_set(TOPIC, all_done).claimed)
+    def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
+        inner.append(runner(engine).run_batch(TOPIC, all_done).claimed)
         return all_done(tx, items, now)
 
-    assert runner(engine).run_set(TOPIC, effect).claimed == 4
+    assert runner(engine).run_batch(TOPIC, effect).claimed == 4
     assert inner == [0]
 
 
@@ -157,15 +157,15 @@ def test_what_keeps_killing_workers_is_worked_alone_under_a_lease(engine: Engine
         tx.execute(text("update work_queue set dispatch_count = 9 where id = :id"), {"id": ids[1]})
     alone: list[tuple[int, object]] = []
 
-    def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+    def effect(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
         if len(items) == 1:
             locked = tx.scalar(text("select locked_by from work_queue where id = :id"), {"id": items[0].id})
             alone.append((items[0].id, locked))
         return all_done(tx, items, now)
 
     own = runner(engine)
-    assert own.run_set(TOPIC, effect).claimed == 2
-    assert own.run_set(TOPIC, effect).passed_over
+    assert own.run_batch(TOPIC, effect).claimed == 2
+    assert own.run_batch(TOPIC, effect).passed_over
     assert own.run_suspect(TOPIC, effect).settled.done == 1
     assert alone[0][0] == ids[1]
     assert str(alone[0][1]).startswith("tester:")

@@ -12,8 +12,8 @@ from sqlalchemy import Engine, text
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ledger.accept import record_work
-from services.ledger.batch_result import SetReport
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.batch_result import BatchResult
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.mail.message import Mail
 from services.mail.outbox import record_mails
@@ -43,9 +43,9 @@ def queue(engine: Engine, *mails: Mail) -> list[int]:
         return [ref.id for ref in record_work(tx, record_mails(tx, mails, NOW, request_id="req-1"), NOW)]
 
 
-def run(engine: Engine, effect: MailSend | None = None) -> SetReport:
+def run(engine: Engine, effect: MailSend | None = None) -> BatchResult:
     """Work one set of ``mail_send``, as a worker would."""
-    return OutsideRunner(engine, "tester", Random(1)).run_set(TOPIC, effect or MailSend(lambda: engine))
+    return ExternalRunner(engine, "tester", Random(1)).run_batch(TOPIC, effect or MailSend(lambda: engine))
 
 
 def make_due(engine: Engine) -> None:

@@ -19,10 +19,10 @@ from tests.mail.mails import mail_settings, mails_of, make_due, new_mail, queue,
 WORKER = """
 from random import Random
 from services.core.db import get_engine
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.mail.send import MailSend
-OutsideRunner(get_engine(), "killed", Random(1)).run_set(TOPICS["mail_send"], MailSend())
+ExternalRunner(get_engine(), "killed", Random(1)).run_batch(TOPICS["mail_send"], MailSend())
 """
 MAILS, HANGING = 120, 3
 

@@ -206,14 +206,14 @@ def test_two_workers_with_the_same_row_in_hand_send_it_once(
     queue(engine, new_mail())
     with scripted(monkeypatch) as server:
         from services.core.clock import utc_now
-        from services.ledger.work import Prepared, WorkItem
+        from services.ledger.work import PreparedCall, WorkItem
 
         item = WorkItem(1, 0, "mail_send", "1", {}, 0)
         with transaction(engine) as tx:
             first = MailSend(lambda: engine).prepare(tx, [item], utc_now())[0]
             second = MailSend(lambda: engine).prepare(tx, [item], utc_now())[0]
-        assert isinstance(first, Prepared)
-        assert isinstance(second, Prepared)
+        assert isinstance(first, PreparedCall)
+        assert isinstance(second, PreparedCall)
         outcomes: list[object] = []
         threads = [threading.Thread(target=lambda p=p: outcomes.append(p.act())) for p in (first, second)]
         for thread in threads:

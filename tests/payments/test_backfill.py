@@ -14,7 +14,7 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.core.settings import get_settings
 from services.ledger.accept import NewEvent
-from services.ledger.runner_transactional import OwnRunner
+from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.sync_cursors import find_mark, record_mark
 from services.ledger.topics import TOPICS
 from services.payments.backfill import GAP_RULE, heal_stripe, plan_slices
@@ -119,8 +119,8 @@ def deliver(engine: Engine, *events: dict[str, Any]) -> None:
 
 def work(engine: Engine) -> list[tuple[Any, ...]]:
     """Work the queue off; return the transactions."""
-    runner = OwnRunner(engine, "tests", Random(1))
-    while runner.run_set(TOPICS["transaction_ingest"], ingest_transactions).more:
+    runner = TransactionalRunner(engine, "tests", Random(1))
+    while runner.run_batch(TOPICS["transaction_ingest"], ingest_transactions).more:
         pass
     with engine.connect() as tx:
         return [tuple(row) for row in tx.exec_driver_sql(ROWS)]

@@ -19,7 +19,7 @@ from services.core.settings import get_settings
 from services.jobs.definition import Covers
 from services.jobs.handler import Run
 from services.jobs.schedule import day_bounds
-from services.ledger.runner_transactional import OwnRunner
+from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
 from services.payments.break_queries import DayBreak, find_day_breaks
 from services.payments.break_repair import find_progress, heal_day, plan_heal
@@ -153,7 +153,9 @@ def reconcile(engine: Engine) -> dict[str, str]:
 
 
 def work_off(engine: Engine) -> None:
-    OwnRunner(engine, "tests", random.Random(1)).run_set(TOPICS["transaction_ingest"], ingest_transactions)
+    TransactionalRunner(engine, "tests", random.Random(1)).run_batch(
+        TOPICS["transaction_ingest"], ingest_transactions
+    )
 
 
 def heal(engine: Engine, stripe: StripeApi) -> Any:

@@ -14,8 +14,8 @@ from services.core.settings import get_settings
 from services.ledger.accept import NewEvent, record_work
 from services.ledger.filters import EventFilter
 from services.ledger.replay import replay_events
-from services.ledger.runner_external import OutsideRunner
-from services.ledger.runner_transactional import OwnRunner
+from services.ledger.runner_external import ExternalRunner
+from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork
 from services.payments.event_fetch import EventFetch
@@ -71,8 +71,10 @@ def told(engine: Engine, event: dict[str, Any]) -> None:
 
 
 def work(engine: Engine) -> list[tuple[Any, ...]]:
-    OutsideRunner(engine, "tests", Random(1)).run_set(TOPICS["event_fetch"], EventFetch())
-    OwnRunner(engine, "tests", Random(1)).run_set(TOPICS["transaction_ingest"], ingest_transactions)
+    ExternalRunner(engine, "tests", Random(1)).run_batch(TOPICS["event_fetch"], EventFetch())
+    TransactionalRunner(engine, "tests", Random(1)).run_batch(
+        TOPICS["transaction_ingest"], ingest_transactions
+    )
     with engine.connect() as tx:
         return [tuple(row) for row in tx.exec_driver_sql(WORK)]
 

@@ -14,11 +14,11 @@ from services.closing.daily import CloseDay
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.jobs.handler import JobEffect
+from services.jobs.handler import JobHandler
 from services.jobs.schedule import day_bounds, find_due_day
 from services.jobs.scheduler import start_due_runs
 from services.jobs.store import record_jobs
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.mail.send import MailSend
 from services.sandbox.serve import SandboxServer
@@ -57,9 +57,9 @@ def stripe(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def work(engine: Engine) -> None:
     """One round of the night's worker and of the mail worker."""
-    runner = OutsideRunner(engine, "tests", random.Random(1))
-    runner.run_set(TOPICS["reconcile"], JobEffect(CloseDay()))
-    runner.run_set(TOPICS["mail_send"], MailSend(lambda: engine))
+    runner = ExternalRunner(engine, "tests", random.Random(1))
+    runner.run_batch(TOPICS["reconcile"], JobHandler(CloseDay()))
+    runner.run_batch(TOPICS["mail_send"], MailSend(lambda: engine))
 
 
 def test_charge_that_our_books_miss_is_in_the_owners_mail(engine: Engine, mails: Sink, stripe: str) -> None:

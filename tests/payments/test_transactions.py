@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from services.core.db import transaction
 from services.core.errors import Refused
-from services.ledger.work import Done, Effects, WorkItem
+from services.ledger.work import Done, HandlerResult, WorkItem
 from services.payments.handler import ingest_transactions
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -96,7 +96,7 @@ def payout(status: str, kind: str = "payout.updated", after: int = 0, **fields: 
 
 def ingest(engine: Engine, *items: WorkItem) -> list[str]:
     with transaction(engine) as tx:
-        effects: Effects = ingest_transactions(tx, items, NOW)
+        effects: HandlerResult = ingest_transactions(tx, items, NOW)
     return [o.verdict if isinstance(o, Done) else o.code for o in effects.outcomes]
 
 

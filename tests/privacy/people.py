@@ -9,10 +9,10 @@ from sqlalchemy import Engine, select
 from services.conversations.handler import ingest_interactions
 from services.core.db import transaction
 from services.ledger.accept import NewEvent
-from services.ledger.batch_result import SetReport
-from services.ledger.handlers import OwnEffect
-from services.ledger.runner_external import OutsideRunner
-from services.ledger.runner_transactional import OwnRunner
+from services.ledger.batch_result import BatchResult
+from services.ledger.handlers import TransactionalHandler
+from services.ledger.runner_external import ExternalRunner
+from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
 from services.payments.handler import ingest_transactions
 from services.privacy.export import PrivacyExport
@@ -43,7 +43,7 @@ GREETINGS = {
     "Jane": ("Merry", "side door", "198.51.100.7", "1881"),
 }
 
-EFFECTS: dict[str, OwnEffect] = {
+EFFECTS: dict[str, TransactionalHandler] = {
     "order_ingest": ingest_orders,
     "refund_ingest": ingest_refunds,
     "customer_ingest": ingest_customers,
@@ -198,15 +198,15 @@ def history() -> list[NewEvent]:
 def take_in(engine: Engine, *events: NewEvent) -> None:
     """The events are accepted, and worked by the real runner."""
     accept(engine, *events)
-    runner = OwnRunner(engine, "tester", Random(1))
+    runner = TransactionalRunner(engine, "tester", Random(1))
     for topic, effect in EFFECTS.items():
-        while runner.run_set(TOPICS[topic], effect).claimed:
+        while runner.run_batch(TOPICS[topic], effect).claimed:
             pass
 
 
 def ask(
     engine: Engine, topic: str, number: int, redact: PrivacyRedact | None = None, **changes: Any
-) -> SetReport:
+) -> BatchResult:
     """Shopify passes a request on, and a worker of ``ops`` takes it up. ``of``: the shop that receives it."""
     of = changes.pop("of", 1)
     whole: dict[str, Any] = {
@@ -223,11 +223,11 @@ def ask(
     return work(engine, redact)
 
 
-def work(engine: Engine, redact: PrivacyRedact | None = None) -> SetReport:
+def work(engine: Engine, redact: PrivacyRedact | None = None) -> BatchResult:
     """What waits of both topics is worked once; by default Shopify confirms that our app is uninstalled."""
-    runner, report = OutsideRunner(engine, "tester", Random(1)), SetReport()
-    report.add(runner.run_set(TOPICS["privacy_export"], PrivacyExport()))
-    report.add(runner.run_set(TOPICS["privacy_redact"], redact or PrivacyRedact(check=lambda _shop: True)))
+    runner, report = ExternalRunner(engine, "tester", Random(1)), BatchResult()
+    report.add(runner.run_batch(TOPICS["privacy_export"], PrivacyExport()))
+    report.add(runner.run_batch(TOPICS["privacy_redact"], redact or PrivacyRedact(check=lambda _shop: True)))
     return report
 
 

@@ -11,7 +11,7 @@ from services.cli.privacy import command
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.privacy.redact import PrivacyRedact
 from services.privacy.unconfirmed import URGENT_AFTER, record_unconfirmed_erasures
@@ -121,7 +121,9 @@ def test_shopify_that_does_not_answer_is_called_again_and_no_token_confirms_noth
         tx.execute(
             text("update work_queue set next_retry_at = now() - interval '1 s' where status = 'error'")
         )
-    OutsideRunner(shop, "tester", Random(1)).run_set(TOPICS["privacy_redact"], PrivacyRedact(check=no_token))
+    ExternalRunner(shop, "tester", Random(1)).run_batch(
+        TOPICS["privacy_redact"], PrivacyRedact(check=no_token)
+    )
 
     assert rows(shop, WORK) == [("dead", "shopify.erasure_not_confirmed")]
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.mail.outbox import find_parts
 from services.privacy import export as privacy_export
@@ -164,7 +164,7 @@ def test_two_workers_with_one_request_send_one_mail(shop: Engine, archive: Folde
     ]
     accept(shop, *events)
     for name in ("one", "two"):
-        OutsideRunner(shop, name, Random(1)).run_set(TOPICS["privacy_export"], PrivacyExport())
+        ExternalRunner(shop, name, Random(1)).run_batch(TOPICS["privacy_export"], PrivacyExport())
 
     assert rows(shop, "select count(*) from mail_outbox") == [(1,)]
     assert rows(shop, "select count(*) from privacy_requests") == [(1,)]

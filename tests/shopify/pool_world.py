@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import OutcomeUnknown, RetryLater
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.ledger.work import WorkItem
 from services.providers.shopify_admin import HeldLevel, Place, Quantity, SetResult
@@ -234,7 +234,7 @@ class World:
                 "update work_queue set next_retry_at = null where status in ('pending', 'error')"
             )
         work = InventoryPush(partial(open_shop, self), lambda: self.now)
-        OutsideRunner(self.engine, "tests", random.Random(1)).run_set(TOPICS["inventory_push"], work)
+        ExternalRunner(self.engine, "tests", random.Random(1)).run_batch(TOPICS["inventory_push"], work)
 
     def settle(self) -> None:
         """All is told and pushed, until nothing is left to do."""

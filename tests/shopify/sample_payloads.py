@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from services.audit.append import append_all
 from services.core.db import transaction
 from services.ledger.accept import record_work
-from services.ledger.work import Done, Effects, WorkItem
+from services.ledger.work import Done, HandlerResult, WorkItem
 from services.shopify.event_payload import find_body
 
 NOON = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
@@ -128,10 +128,10 @@ def product(
     return item("product_ingest", body, event_topic="products/update")
 
 
-Ingest = Callable[[Connection, Sequence[WorkItem], datetime], Effects]
+Ingest = Callable[[Connection, Sequence[WorkItem], datetime], HandlerResult]
 
 
-def ingest(engine: Engine, effect: Ingest, *items: WorkItem) -> Effects:
+def ingest(engine: Engine, effect: Ingest, *items: WorkItem) -> HandlerResult:
     """One set in one transaction, its follow-on work in the queue and its audit in the chain with it."""
     with transaction(engine) as tx:
         effects = effect(tx, items, NOW)
@@ -140,7 +140,7 @@ def ingest(engine: Engine, effect: Ingest, *items: WorkItem) -> Effects:
     return effects
 
 
-def verdicts(effects: Effects) -> list[str]:
+def verdicts(effects: HandlerResult) -> list[str]:
     return [o.verdict if isinstance(o, Done) else o.code for o in effects.outcomes]
 
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from sqlalchemy import Engine
 
 from services.cli.main import main
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.products.handler import ingest_products
 from services.shopify.products.inventory_items import ingest_inventory_items
@@ -38,7 +38,7 @@ PRODUCT = 4
 """The product of ``bodies.product``."""
 
 
-def said(effects: Effects) -> list[str]:
+def said(effects: HandlerResult) -> list[str]:
     """What the audit says, in order."""
     return [mutation.summary for entry in effects.audit for mutation in entry.mutations]
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.core.errors import Refused
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.orders.customers import ingest_customers
 from services.shopify.orders.fulfillments import ingest_fulfillments
 from services.shopify.orders.transactions import find_payment_ref, ingest_order_transactions
@@ -19,7 +19,7 @@ from tests.shopify.sample_payloads import NOON, ORDER, Ingest, add_shop, at, ing
 BIG = 2**53 + 7
 
 
-def said(effects: Effects) -> list[str]:
+def said(effects: HandlerResult) -> list[str]:
     """What the audit says, in order."""
     return [mutation.summary for entry in effects.audit for mutation in entry.mutations]
 

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from services.core.db import transaction
 from services.core.errors import Refused
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refunds import ingest_refunds
 from services.shopify.orders.store import MANY_LINES
@@ -35,7 +35,7 @@ from tests.shopify.sample_payloads import (
 )  # fmt: skip
 
 
-def said(effects: Effects) -> list[str]:
+def said(effects: HandlerResult) -> list[str]:
     """What the audit says, in order."""
     return [mutation.summary for entry in effects.audit for mutation in entry.mutations]
 

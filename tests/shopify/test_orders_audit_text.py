@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from services.audit.append import append_all
 from services.core.db import transaction
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refunds import ingest_refunds
 from services.shopify.products.handler import ingest_products
@@ -41,12 +41,12 @@ GID = f"gid://shopify/Order/{ORDER}"
 MUGS = f"stock of MUG at location {LOCATION}"
 
 
-def said(effects: Effects) -> list[tuple[str, ...]]:
+def said(effects: HandlerResult) -> list[tuple[str, ...]]:
     """The words of each entry, in order."""
     return [tuple(m.summary for m in entry.mutations) for entry in effects.audit]
 
 
-def told(effects: Effects) -> tuple[Any, Any]:
+def told(effects: HandlerResult) -> tuple[Any, Any]:
     """Before and after of the only mutation."""
     ((mutation,),) = (entry.mutations for entry in effects.audit)
     return mutation.before, mutation.after

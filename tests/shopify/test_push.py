@@ -16,7 +16,7 @@ from services.audit.append import append_all
 from services.core.db import transaction
 from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.ledger.accept import record_work
-from services.ledger.work import Done, NewWork, Outcome, Prepared, PreparedSet, WorkItem
+from services.ledger.work import Done, NewWork, Outcome, PreparedBatch, PreparedCall, WorkItem
 from services.providers.shopify_admin import HeldLevel, Place, Quantity, SetResult
 from services.providers.shopify_answers import KeySpent, StockMoved, Throttled, ThrottleStatus
 from services.shopify.admin import Access
@@ -154,12 +154,12 @@ def take(engine: Engine) -> WorkItem:
     )
 
 
-def prepare(engine: Engine, push: InventoryPush, item: WorkItem) -> PreparedSet | Outcome:
+def prepare(engine: Engine, push: InventoryPush, item: WorkItem) -> PreparedBatch | Outcome:
     """The first half of a try, with what is asked stored."""
     with transaction(engine) as tx:
         ready = push.prepare(tx, [item], NOW)[0]
-        assert not isinstance(ready, Prepared)
-        if isinstance(ready, PreparedSet) and ready.payloads[0]:
+        assert not isinstance(ready, PreparedCall)
+        if isinstance(ready, PreparedBatch) and ready.payloads[0]:
             tx.exec_driver_sql(
                 "update work_queue set payload = %(payload)s where id = %(id)s",
                 {"payload": Jsonb(ready.payloads[0]), "id": item.id},
@@ -176,7 +176,7 @@ def again(engine: Engine, item: WorkItem) -> WorkItem:
 def run(engine: Engine, shelf: ShelfOnPaper, item: WorkItem) -> tuple[Outcome, Sequence[NewWork]]:
     """One try: prepare, act, and what was learned written, with the work that follows in the queue."""
     ready = prepare(engine, push_of(shelf), item)
-    if not isinstance(ready, PreparedSet):
+    if not isinstance(ready, PreparedBatch):
         return ready, ()
     answers = ready.act()
     assert answers.record is not None

@@ -15,7 +15,7 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater
 from services.ledger.accept import record_work
 from services.ledger.limits import record_throttle
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork
 from services.providers.shopify_admin import SET_AT_MOST, Place
@@ -69,8 +69,8 @@ def push(engine: Engine, shelf: ShelfOnPaper, worker: str = "tests") -> Any:
     """One round of a worker; what waits for another try is due at once."""
     with transaction(engine) as tx:
         tx.exec_driver_sql("update work_queue set next_retry_at = null where status in ('pending', 'error')")
-    runner = OutsideRunner(engine, worker, random.Random(1))
-    return runner.run_set(TOPIC, InventoryPush(lambda access: shelf))
+    runner = ExternalRunner(engine, worker, random.Random(1))
+    return runner.run_batch(TOPIC, InventoryPush(lambda access: shelf))
 
 
 def work(engine: Engine) -> Counter[tuple[Any, ...]]:
@@ -142,7 +142,7 @@ def test_shops_go_out_apart(shop: Engine) -> None:
     def open_shelf(access: Access) -> ShelfOnPaper:
         return shelves.setdefault(access.shop_id, ShelfOnPaper(others={Place(n, 1): 10 for n in range(1, 9)}))
 
-    OutsideRunner(shop, "tests", random.Random(1)).run_set(TOPIC, InventoryPush(open_shelf))
+    ExternalRunner(shop, "tests", random.Random(1)).run_batch(TOPIC, InventoryPush(open_shelf))
 
     assert {shop_id: sizes(shelf) for shop_id, shelf in shelves.items()} == {1: [3], other: [2]}
     assert work(shop) == {("done", "pushed", None, 0): 5}
@@ -212,7 +212,9 @@ def test_throttled_call_waits_as_told_counts_no_try_and_holds_back_the_next_clai
     before = utc_now()
 
     push(shop, shelf)
-    push_next = OutsideRunner(shop, "tests", random.Random(1)).run_set(TOPIC, InventoryPush(lambda _: shelf))
+    push_next = ExternalRunner(shop, "tests", random.Random(1)).run_batch(
+        TOPIC, InventoryPush(lambda _: shelf)
+    )
 
     assert (sizes(shelf), push_next.claimed) == ([250], 0)
     assert work(shop) == {
@@ -253,7 +255,7 @@ def test_lost_answer_brings_the_whole_call_back_at_one_time_under_one_key(
 ) -> None:
     plan(shop, 120)
     shelf.lose = True
-    OutsideRunner(shop, "tests", random.Random(1)).run_set(TOPIC, InventoryPush(lambda _: shelf))
+    ExternalRunner(shop, "tests", random.Random(1)).run_batch(TOPIC, InventoryPush(lambda _: shelf))
     assert work(shop) == {("error", None, "shopify.no_answer", 1): 120}
     assert len(rows(shop, "select distinct next_retry_at from work_queue")) == 1
 

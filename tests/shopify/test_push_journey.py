@@ -14,8 +14,8 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ledger.accept import NewEvent, record_events
-from services.ledger.runner_external import OutsideRunner
-from services.ledger.runner_transactional import OwnRunner
+from services.ledger.runner_external import ExternalRunner
+from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
 from services.ledger.work import WorkItem
 from services.sandbox.serve import SandboxServer
@@ -101,7 +101,7 @@ def receive(engine: Engine, *items: WorkItem) -> None:
     ]
     with transaction(engine) as tx:
         record_events(tx, events)
-    OwnRunner(engine, "tests", random.Random(1)).run_set(TOPICS["order_ingest"], ingest_orders)
+    TransactionalRunner(engine, "tests", random.Random(1)).run_batch(TOPICS["order_ingest"], ingest_orders)
 
 
 def push(engine: Engine) -> None:
@@ -120,7 +120,7 @@ def set_due(engine: Engine, which: str) -> None:
 
 def run(engine: Engine) -> None:
     """One round of the outbound worker."""
-    OutsideRunner(engine, "tests", random.Random(1)).run_set(TOPICS["inventory_push"], InventoryPush())
+    ExternalRunner(engine, "tests", random.Random(1)).run_batch(TOPICS["inventory_push"], InventoryPush())
 
 
 def test_sale_reaches_the_shelf_once_and_its_request_id_goes_all_the_way(

@@ -23,10 +23,10 @@ __all__ = ["sandbox"]
 WORKER = """
 import random
 from services.core.db import get_engine
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.shopify.stock.push import InventoryPush
-OutsideRunner(get_engine(), "doomed", random.Random(1)).run_set(TOPICS["inventory_push"], InventoryPush())
+ExternalRunner(get_engine(), "doomed", random.Random(1)).run_batch(TOPICS["inventory_push"], InventoryPush())
 """
 COUNT = 40
 OPEN = "select 1 from work_queue where status in ('pending', 'error')"

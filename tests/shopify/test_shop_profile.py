@@ -10,7 +10,7 @@ from services.alerts.incidents import Incident, record_incidents
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import Settings
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.merge import UNTOLD
 from services.shopify.shop_profile import ingest_storefronts
 from services.shops.secrets import record_secret
@@ -27,7 +27,7 @@ def told(minutes: float = 0, **fields: Any) -> WorkItem:
     return item("storefront_ingest", body | fields, event_topic="shop/update")
 
 
-def said(effects: Effects) -> list[str]:
+def said(effects: HandlerResult) -> list[str]:
     """What the audit says, in order."""
     return [mutation.summary for entry in effects.audit for mutation in entry.mutations]
 

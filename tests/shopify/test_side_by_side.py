@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.accept import record_work
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.providers.shopify_admin import Place, Quantity, SetResult
 from services.shopify.admin import Access
@@ -78,12 +78,13 @@ def test_sales_and_pushes_side_by_side_end_in_step(shop: Engine) -> None:
     shelves = Shelves()
 
     def push(place: int) -> None:
-        runner = OutsideRunner(shop, f"tests-{place}", random.Random(place))
+        runner = ExternalRunner(shop, f"tests-{place}", random.Random(place))
         effect = InventoryPush(shelves)
         while (
-            not all(sale.done() for sale in sales) or runner.run_set(TOPICS["inventory_push"], effect).claimed
+            not all(sale.done() for sale in sales)
+            or runner.run_batch(TOPICS["inventory_push"], effect).claimed
         ):
-            report = runner.run_set(TOPICS["inventory_push"], effect)
+            report = runner.run_batch(TOPICS["inventory_push"], effect)
             assert (report.settled.retried, report.settled.dead, report.settled.lost) == ([], [], 0)
 
     with ThreadPoolExecutor(5) as pool:

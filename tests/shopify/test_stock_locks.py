@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, event, text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.accept import record_work
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork, WorkItem
 from services.providers.shopify_admin import HeldLevel, Place
@@ -138,7 +138,7 @@ def push_what_moved(engine: Engine, held: int) -> None:
         shop_id: ShelfOnPaper(others=dict(others), seen_at=utc_now(), throttle=None) for shop_id in (1, 2)
     }
     effect = InventoryPush(lambda access: shelves[access.shop_id])
-    OutsideRunner(engine, "tests", random.Random(1)).run_set(TOPICS["inventory_push"], effect)
+    ExternalRunner(engine, "tests", random.Random(1)).run_batch(TOPICS["inventory_push"], effect)
 
 
 def sell_in_both_shops(engine: Engine) -> None:

@@ -13,7 +13,7 @@ from services.cli.samples import SAMPLES, make_sample
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.ledger.routing import plan_topic
-from services.ledger.topics import Runs
+from services.ledger.topics import Mode
 from services.ledger.work import Done, Outcome, WorkItem
 from services.schema.models import metadata
 from services.shopify.event_payload import BODIES, WrongBody, check_body, find_body
@@ -81,13 +81,13 @@ def shop(engine: Engine, genuine: dict[str, bytes]) -> Engine:
 
 def run(tx: Connection, topic: str, items: list[WorkItem]) -> list[Outcome | Any]:
     """The outcomes of ``items`` under the effect that the header ``topic`` plans; a call is not made."""
-    from tasks.runner import EFFECTS
+    from tasks.runner import HANDLERS
 
     planned = plan_topic("shopify", topic)
     if planned is None:
         return []
-    effect = EFFECTS[planned.name]
-    if planned.runs is Runs.OWN:
+    effect = HANDLERS[planned.name]
+    if planned.mode is Mode.TRANSACTIONAL:
         assert callable(effect)
         return list(effect(tx, items, NOW).outcomes)
     assert not callable(effect)

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.ledger.runner_external import OutsideRunner
+from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.sandbox.payloads.shopify_account import make_shop
 from services.sandbox.serve import SandboxServer
@@ -65,7 +65,7 @@ def uninstall(engine: Engine, number: int = 1, moment: datetime = NOON) -> None:
 
 
 def work(engine: Engine) -> None:
-    OutsideRunner(engine, "tester", Random(1)).run_set(TOPICS["uninstall_confirm"], UninstallConfirm())
+    ExternalRunner(engine, "tester", Random(1)).run_batch(TOPICS["uninstall_confirm"], UninstallConfirm())
 
 
 def token(engine: Engine) -> str | None:

@@ -14,7 +14,7 @@ import pytest
 from services.core.settings import Settings
 from services.fleet.process_list import WORKERS
 from services.ledger.routing import PLAN
-from services.ledger.topics import QUEUES, TOPICS, Runs
+from services.ledger.topics import QUEUES, TOPICS, Mode
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("environment")
@@ -33,7 +33,7 @@ def test_every_queue_has_a_worker_in_the_compose_file() -> None:
 
 def test_every_topic_has_a_task_of_its_name_on_its_queue() -> None:
     from tasks.celery import TASK_MODULES, app
-    from tasks.runner import EFFECTS
+    from tasks.runner import HANDLERS
 
     for module in TASK_MODULES:
         importlib.import_module(module)
@@ -42,8 +42,8 @@ def test_every_topic_has_a_task_of_its_name_on_its_queue() -> None:
         assert name in app.tasks, f"no task is registered under {name}"
         assert app.tasks[name].queue == topic.queue
         assert app.tasks[name].soft_time_limit < app.tasks[name].time_limit
-        assert callable(EFFECTS[name]) == (topic.runs is Runs.OWN), name
-    assert set(EFFECTS) == set(TOPICS)
+        assert callable(HANDLERS[name]) == (topic.mode is Mode.TRANSACTIONAL), name
+    assert set(HANDLERS) == set(TOPICS)
 
 
 def test_every_task_module_is_included_in_the_app() -> None:
@@ -81,15 +81,15 @@ def test_every_beat_entry_names_a_task_and_a_queue_that_exist() -> None:
 def test_every_job_names_a_topic_that_runs_it_and_a_schedule_that_can_be_read() -> None:
     from beat_schedule import JOBS
     from services.jobs.definition import FLEET_ZONE, SHOP_ZONE
-    from services.jobs.handler import JobEffect
+    from services.jobs.handler import JobHandler
     from services.jobs.schedule import parse_schedule
     from tasks.celery import TASK_MODULES
-    from tasks.runner import EFFECTS
+    from tasks.runner import HANDLERS
 
     for module in TASK_MODULES:
         importlib.import_module(module)
     for job in JOBS:
-        assert isinstance(EFFECTS[job.topic], JobEffect), job.name
+        assert isinstance(HANDLERS[job.topic], JobHandler), job.name
         assert parse_schedule(job.schedule) == job.schedule
         assert job.zone in (SHOP_ZONE, FLEET_ZONE) or ZoneInfo(job.zone)
         assert job.per_shop or job.zone != SHOP_ZONE, f"{job.name}: only a shop has a shop's zone"

@@ -19,7 +19,7 @@ def test_one_message_serves_its_backlog_and_its_queues_other_topics(
     runner = import_module("tasks.runner")
     monkeypatch.setattr(runner, "BUDGET_SECONDS", 60.0)  # a slow machine would ring again instead
     topic = TOPICS["order_ingest"]
-    many = SETS * topic.set_size + 1
+    many = SETS * topic.batch_size + 1
     accept(engine, *(new_event(n, topic="orders/edited") for n in range(many)))
     accept(engine, new_event(many, topic="customers/merge"))
 

@@ -41,7 +41,7 @@ class StripeAccount:
     held: dict[str, dict[str, Object]] = field(default_factory=lambda: {name: {} for name in KINDS.values()})
     by_url: dict[str, Object] = field(default_factory=dict)
     """What thin events and the second version of the API point to, and these events themselves."""
-    told_at: dict[str, tuple[int, int]] = field(default_factory=dict)
+    event_time: dict[str, tuple[int, int]] = field(default_factory=dict)
     """How new the state of an object is that an event told."""
     fees: dict[str, int] = field(default_factory=dict)
     given: dict[str, Object] = field(default_factory=dict)
@@ -132,8 +132,8 @@ class StripeAccount:
         if name is None or name == "events" or "id" not in subject:
             return
         newness = (int(event["created"]), int(subject.get("amount_refunded") or 0))
-        if newness >= self.told_at.get(subject["id"], (0, 0)):
-            self.told_at[subject["id"]] = newness
+        if newness >= self.event_time.get(subject["id"], (0, 0)):
+            self.event_time[subject["id"]] = newness
             self._hold(name, subject)
 
     def _hold(self, name: str, one: Object) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.fields import find_instant, read_id, read_instant, read_text
-from services.ledger.work import Done, Effects, WorkItem
+from services.ledger.work import Done, HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import UNTOLD, Row, Told
 from services.shopify.orders.payload import order_gid
@@ -32,7 +32,7 @@ class FulfillmentEvent(NamedTuple):
                 self.fulfillment_id, self.order_gid)  # fmt: skip
 
 
-def ingest_fulfillment_events(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_fulfillment_events(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every sighting is on file.
 
     ``fulfillment_events/delete`` is ``kept`` and changes nothing: its body is that of ``create``, and nothing

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.core.fields import Unreadable, find_instant, find_text
-from services.ledger.work import Effects, NewWork, WorkItem
+from services.ledger.work import HandlerResult, NewWork, WorkItem
 from services.shopify.event_payload import WrongBody, read_event
 from services.shopify.merge import UNTOLD, Row, Told
 from services.shopify.orders.payload import order_gid
@@ -88,7 +88,7 @@ class FulfillmentOrder(Parts):
         return [part for part in holds if part.at > status.at]
 
 
-def ingest_fulfillment_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_fulfillment_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every fulfilment order stands, field by field, as its newest event told it; see ``record_parts``.
 
     Where it names the location of an order's sale, the counted levels of the order's items are counted again.
@@ -124,7 +124,7 @@ def _route(order: FulfillmentOrder) -> tuple[str, int | None, bool]:
 
 def _read(item: WorkItem, now: datetime) -> list[Told[FulfillmentOrder]]:
     source = read_event(item)
-    at = item.told_at(now)
+    at = item.event_time(now)
     more = dict[str, str | int | None]()
     if item.event_topic.startswith(_PREPARED):
         # No other topic of a fulfilment order describes how its goods reach the customer.

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.core.fields import find_instant, find_text, read_count, read_list
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.logistics.inventory_transfers import read_lines
 from services.shopify.merge import Row, Told
@@ -55,7 +55,7 @@ class InventoryShipment(Parts):
         return self.total("rejected:") or 0
 
 
-def ingest_inventory_shipments(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_inventory_shipments(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every shipment stands, field by field and line by line, as its newest event told it; an end is an end.
 
     Moves no stock: Shopify tells the levels themselves in ``inventory_levels/update``.
@@ -65,7 +65,7 @@ def ingest_inventory_shipments(tx: Connection, items: Sequence[WorkItem], now: d
 
 def _read(item: WorkItem, now: datetime) -> list[Told[InventoryShipment]]:
     source = read_event(item)
-    at = find_instant(source, "happened_at") or item.told_at(now)
+    at = find_instant(source, "happened_at") or item.event_time(now)
     # ``update_tracking`` has other names for the same two things.
     key = (item.shop_id, read_gid(source, "shipment_id" if source.get("shipment_id") is not None else "id"))
     if item.event_topic == "inventory_shipments/delete":

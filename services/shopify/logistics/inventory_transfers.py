@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.core.fields import find_instant, find_text, read_count, read_list
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import Row, Told
 from services.shopify.partial_updates import Parts, ingest_parts
@@ -49,7 +49,7 @@ class InventoryTransfer(Parts):
         return self.total("line:")
 
 
-def ingest_inventory_transfers(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_inventory_transfers(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every transfer stands, field by field and line by line, as its newest event told it.
 
     Moves no stock: Shopify tells the levels themselves in ``inventory_levels/update``.
@@ -83,7 +83,7 @@ def _read(item: WorkItem, now: datetime) -> list[Told[InventoryTransfer]]:
         "destination": find_gid(find_object(source, "destination"), "id"),
         **read_lines(source, "line_item_id"),
     }
-    at = find_instant(source, "happened_at") or item.told_at(now)
+    at = find_instant(source, "happened_at") or item.event_time(now)
     return [Told((item.shop_id, read_gid(source, "id")), Row(InventoryTransfer.tell(at, values)))]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.core.fields import find_text, read_count, read_list
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import Row, Told
 from services.shopify.orders.payload import order_gid
@@ -67,7 +67,7 @@ class OrderReturn(Parts):
         return self.moment("shipping_attached_at")
 
 
-def ingest_returns(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_returns(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every return stands, field by field, as its newest event told it.
 
     Moves neither stock nor money: Shopify tells those in ``inventory_levels/update`` and
@@ -79,7 +79,7 @@ def ingest_returns(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
 
 def _read(item: WorkItem, now: datetime) -> list[Told[OrderReturn]]:
     source = read_event(item)
-    at = item.told_at(now)
+    at = item.event_time(now)
     if item.event_topic == _SHIPPED:
         of_return = find_object(source, "return")
         values: dict[str, str | int | None] = {"shipping_attached_at": at.isoformat()}

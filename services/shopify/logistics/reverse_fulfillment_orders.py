@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.core.fields import Unreadable, read_count, read_list, read_text
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import Row, Told
 from services.shopify.partial_updates import Parts, ingest_parts
@@ -45,7 +45,9 @@ class ReverseFulfillmentOrder(Parts):
         return self.total("") or 0
 
 
-def ingest_reverse_fulfillment_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_reverse_fulfillment_orders(
+    tx: Connection, items: Sequence[WorkItem], now: datetime
+) -> HandlerResult:
     """Every decision on goods that came back is counted, once however often it is told.
 
     Moves no stock: Shopify tells the levels themselves in ``inventory_levels/update``.
@@ -55,7 +57,7 @@ def ingest_reverse_fulfillment_orders(tx: Connection, items: Sequence[WorkItem],
 
 def _read(item: WorkItem, now: datetime) -> list[Told[ReverseFulfillmentOrder]]:
     source = read_event(item)
-    at = item.told_at(now)
+    at = item.event_time(now)
     counted = Counter[str]()
     for place, one in enumerate(read_list(source, "dispositions")):
         try:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from services.audit.chain import Mutation
-from services.ledger.describe import Change, say_amounts, say_money
+from services.ledger.describe import Change, format_money, format_money_change
 from services.shopify.orders.line_payload import OrderLine
 from services.shopify.orders.payload import Order, Version, order_version
 from services.shopify.orders.refund_payload import Refund
@@ -72,10 +72,10 @@ def say_order(order: Order, known: KnownOrder | None, lines: Lines, refunded: Ch
     if "financial_status" in after:
         said.append(f"{known.financial_status or 'no status'} -> {order.financial_status or 'no status'}")
     if "currency" in after:
-        old_total = say_money(known.total_cents, known.currency)
-        said.append(f"{old_total} -> {say_money(order.total_cents, order.currency)}")
+        old_total = format_money(known.total_cents, known.currency)
+        said.append(f"{old_total} -> {format_money(order.total_cents, order.currency)}")
     elif "total_cents" in after:
-        said.append(say_amounts(known.total_cents, order.total_cents, order.currency))
+        said.append(format_money_change(known.total_cents, order.total_cents, order.currency))
     if "cancelled_at" in after:
         said.append("cancelled" if order.cancelled_at else "no longer cancelled")
     if "placed_at" in after:
@@ -86,7 +86,7 @@ def say_order(order: Order, known: KnownOrder | None, lines: Lines, refunded: Ch
         )
     said += [f"another {words}" for name, words in _DETAILS.items() if name in after]
     if refunded:
-        said.append(f"refunded {say_amounts(*refunded, order.currency)}")
+        said.append(f"refunded {format_money_change(*refunded, order.currency)}")
         before["refunded_cents"], after["refunded_cents"] = refunded
     if lines:
         said += _say_lines(lines)
@@ -125,7 +125,7 @@ def _say_new_order(order: Order, refunded: Change | None) -> Mutation:
         "total_cents": order.total_cents,
     }
     summary = (
-        f"{order_label(order.name, order.gid)} recorded: {say_money(order.total_cents, order.currency)}, "
+        f"{order_label(order.name, order.gid)} recorded: {format_money(order.total_cents, order.currency)}, "
         f"{order.financial_status or 'no status'}, {count} line{'' if count == 1 else 's'}"
     )
     if order.cancelled_at:
@@ -133,7 +133,7 @@ def _say_new_order(order: Order, refunded: Change | None) -> Mutation:
         summary += ", cancelled"
     if refunded:
         after["refunded_cents"] = refunded.after
-        summary += f", {say_money(refunded.after, order.currency)} refunded"
+        summary += f", {format_money(refunded.after, order.currency)} refunded"
     return Mutation("orders", order.gid, summary, None, after)
 
 
@@ -159,7 +159,7 @@ def say_refund(refund: Refund, given: GivenBack, new_lines: int, *, is_new: bool
     lines = f"{new_lines} line{'' if new_lines == 1 else 's'}"
     if is_new:
         summary = (
-            f"refund {row_id} of order {order_id} recorded: {say_money(money.after, currency)}, {lines}"
+            f"refund {row_id} of order {order_id} recorded: {format_money(money.after, currency)}, {lines}"
             f"{'' if now.status == SUCCESS else f', {now.status}'}"
         )
         after = {
@@ -169,7 +169,7 @@ def say_refund(refund: Refund, given: GivenBack, new_lines: int, *, is_new: bool
             "order_gid": refund.order_gid,
         }
         return Mutation("order_refunds", row_id, summary, None, after)
-    said = [say_amounts(*money, currency)] if money.before != money.after else []
+    said = [format_money_change(*money, currency)] if money.before != money.after else []
     said += [f"{lines} added"] if new_lines else []
     before_after = _compare_settled(before, now)
     return Mutation(
@@ -195,7 +195,7 @@ def _say_settled(refund_id: int, order_gid: str, given: GivenBack) -> Mutation:
     label = f"refund {refund_id} of order {order_gid.rpartition('/')[2]}"
     said = [f"{before.status} -> {now.status}"] if before.status != now.status else []
     if before.amount_cents != now.amount_cents:
-        said.append(say_amounts(before.amount_cents, now.amount_cents, currency))
+        said.append(format_money_change(before.amount_cents, now.amount_cents, currency))
     return Mutation(
         "order_refunds",
         str(refund_id),
@@ -216,7 +216,7 @@ def say_refunded(label: str, gid: str, currency: str, refunded: Change) -> Mutat
     return Mutation(
         "orders",
         gid,
-        f"{label}: refunded {say_amounts(*refunded, currency)}",
+        f"{label}: refunded {format_money_change(*refunded, currency)}",
         {"refunded_cents": refunded.before},
         {"refunded_cents": refunded.after},
     )

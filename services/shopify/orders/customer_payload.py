@@ -31,11 +31,11 @@ def is_told(source: Mapping[str, Any]) -> bool:
     return not _TELLING.isdisjoint(source)
 
 
-def read_customer(source: Mapping[str, Any], told_at: datetime) -> Customer:
-    """Return the customer that ``source`` describes; ``told_at`` where it does not say when it changed."""
+def read_customer(source: Mapping[str, Any], event_time: datetime) -> Customer:
+    """Return the customer that ``source`` describes; ``event_time`` where it does not say when it changed."""
     first, last = find_text(source, "first_name"), find_text(source, "last_name")
     return Customer(
-        updated_at=find_instant(source, "updated_at") or told_at,
+        updated_at=find_instant(source, "updated_at") or event_time,
         name=f"{first} {last}".strip(),
         email=find_text(source, "email"),
         phone=find_text(source, "phone"),

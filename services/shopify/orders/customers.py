@@ -10,8 +10,8 @@ from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import read_id, read_set
 from services.core.pg_arrays import instant_array, int_array, text_array
-from services.ledger.describe import said_by
-from services.ledger.work import Done, Effects, Outcome, WorkItem
+from services.ledger.describe import audit_entry
+from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import UNTOLD, Key, Read, Row, Told, merge_told, pass_unknown_deletions
 from services.shopify.orders.customer_payload import Customer, read_customer
@@ -71,7 +71,7 @@ class Known(NamedTuple):
     is_redacted: bool
 
 
-def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every customer stands as its newest event told it, and one who was redacted stays redacted.
 
     ``deleted_at`` stays once told; a deletion of a customer who is not recorded changes nothing. Topics that
@@ -95,13 +95,13 @@ def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -
             return Done("redacted")
         return Done() if entry.row.state == row.state else Done("stale")
 
-    audit = [said_by(by[key], [mutation]) for key, mutation in said.items()]
+    audit = [audit_entry(by[key], [mutation]) for key, mutation in said.items()]
     audit += [
-        said_by(item, [note_unknown_deletion("customers", "customer", entry.key[1])])
+        audit_entry(item, [note_unknown_deletion("customers", "customer", entry.key[1])])
         for item, entry, after in zip(items, read, passed, strict=True)
         if isinstance(entry, Told) and after is not entry
     ]
-    return Effects([settle(entry) for entry in passed], (), audit)
+    return HandlerResult([settle(entry) for entry in passed], (), audit)
 
 
 def record_customers(tx: Connection, rows: Mapping[Key, Row[Customer]]) -> dict[Key, Mutation]:
@@ -155,8 +155,8 @@ def _find(tx: Connection, keys: Collection[Key]) -> dict[Key, Known]:
 
 def _read(item: WorkItem, now: datetime) -> Read[Customer]:
     if item.event_topic == "customers/delete":
-        return Told((item.shop_id, read_id(read_event(item), "id")), Row(None, item.told_at(now)))
+        return Told((item.shop_id, read_id(read_event(item), "id")), Row(None, item.event_time(now)))
     if item.event_topic not in _STATES:
         return Done("kept")
     source = read_event(item)
-    return Told((item.shop_id, read_id(source, "id")), Row(read_customer(source, item.told_at(now))))
+    return Told((item.shop_id, read_id(source, "id")), Row(read_customer(source, item.event_time(now))))

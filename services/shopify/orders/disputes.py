@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.fields import find_instant, find_text, read_id, read_money, read_text
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import UNTOLD, Row, Told
 from services.shopify.orders.payload import order_gid
@@ -54,7 +54,7 @@ class ShopifyDispute(NamedTuple):
                 self.network_reason_code, self.kind, self.order_gid)  # fmt: skip
 
 
-def ingest_shopify_disputes(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_shopify_disputes(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every dispute stands as its newest event told it; an older one is ``stale``.
 
     It may come before its order. What Shopify takes for it is in its own payouts, not in our books.
@@ -66,7 +66,7 @@ def _read(item: WorkItem, now: datetime) -> Told[ShopifyDispute]:
     source = read_event(item)
     currency, order_id = read_text(source, "currency"), find_id(source, "order_id")
     state = ShopifyDispute(
-        updated_at=item.told_at(now),
+        updated_at=item.event_time(now),
         order_gid=order_gid(order_id) if order_id else "",
         kind=find_text(source, "type"),
         status=read_text(source, "status"),

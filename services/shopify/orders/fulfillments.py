@@ -14,7 +14,7 @@ from services.core.fields import (
     read_list,
     read_text,
 )
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import UNTOLD, Row, Told
 from services.shopify.orders.payload import order_gid
@@ -42,7 +42,7 @@ class Fulfillment(NamedTuple):
                 self.quantity, self.location_id or 0, self.fulfilled_at, self.order_gid)  # fmt: skip
 
 
-def ingest_fulfillments(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_fulfillments(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every fulfilment stands as its newest event told it; an older one is ``stale``.
 
     Sending moves no stock: the sale has taken it already. Address and tracking are not kept.

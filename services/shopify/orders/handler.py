@@ -9,8 +9,8 @@ from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import LARGEST_ID, read_id, read_set
 from services.core.locks import lock_objects
-from services.ledger.describe import said_by
-from services.ledger.work import Done, Effects, NewWork, Outcome, WorkItem
+from services.ledger.describe import audit_entry
+from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import UNKNOWN_ID, Key, Row, join_rows
 from services.shopify.orders.audit_text import (
@@ -46,7 +46,7 @@ _FOLLOWED = "orders/edited"
 _DONE, _STALE = Done(), Done("stale")
 
 
-def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every order stands as its newest event told it, and each of its lines has left stock once.
 
     Events may come late, twice, in any order and several of one order in a set: the newest by
@@ -121,8 +121,8 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> E
             return Done(UNKNOWN_ID)
         return answer if isinstance(answer, Refused) else _DONE if answer else Done("follows")
 
-    audit = [said_by(told[work_id], mutations) for work_id, mutations in said.items()]
-    return Effects([settle(item) for item in items], follow_on, audit)
+    audit = [audit_entry(told[work_id], mutations) for work_id, mutations in said.items()]
+    return HandlerResult([settle(item) for item in items], follow_on, audit)
 
 
 def _read(items: Sequence[WorkItem], now: datetime) -> dict[int, Order | Deletion | Refused]:
@@ -130,7 +130,7 @@ def _read(items: Sequence[WorkItem], now: datetime) -> dict[int, Order | Deletio
         if item.event_topic != "orders/delete":
             return read_order(item)
         gid = order_gid(read_id(read_event(item), "id"))
-        return Deletion(item.shop_id, gid, item.told_at(now), item.id)
+        return Deletion(item.shop_id, gid, item.event_time(now), item.id)
 
     mine = [item for item in items if item.event_topic != _FOLLOWED]
     answers = read_set(mine, read, "shopify.unreadable_order")

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.fields import LARGEST_ID, Unreadable, find_instant, find_text, read_text
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import Row, Told
 from services.shopify.partial_updates import Parts, ingest_parts, join_parts
@@ -92,14 +92,14 @@ def record_doubts(tx: Connection, found: Sequence[Doubts]) -> dict[int, list[Mut
     return record_told(tx, [doubts.item for doubts in found], told, _KIND, join_parts).said
 
 
-def ingest_order_notices(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_order_notices(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every order's notices are the newest that were told, whether or not the order is known yet."""
     return ingest_parts(tx, items, _KIND, lambda item: _read(item, now))
 
 
 def _read(item: WorkItem, now: datetime) -> list[Told[OrderNotice]]:
     source = read_event(item)
-    number, told = _READERS[item.event_topic](source, item.told_at(now))
+    number, told = _READERS[item.event_topic](source, item.event_time(now))
     return [Told((item.shop_id, number), Row(told))]
 
 

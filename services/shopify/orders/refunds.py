@@ -12,8 +12,8 @@ from services.core.errors import Refused
 from services.core.fields import read_set
 from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
-from services.ledger.describe import plan_path, said_by
-from services.ledger.work import Done, Effects, NewWork, WorkItem
+from services.ledger.describe import audit_entry, split_change
+from services.ledger.work import Done, HandlerResult, NewWork, WorkItem
 from services.shopify.orders.audit_text import order_label, say_refund, say_refunded, say_settled
 from services.shopify.orders.notices import Doubts, record_doubts
 from services.shopify.orders.refund_payload import FIGURES, Refund, RefundLine, join_refunds, read_refund
@@ -82,7 +82,7 @@ class Written(NamedTuple):
     new_lines: int
 
 
-def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every refund counts once in its order's figures, and what was restocked is back in stock.
 
     A refund may come before its order: then it waits in ``order_refunds`` and the order counts it in
@@ -107,8 +107,10 @@ def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
     said = _say_refunds(refunds, written, recount, steps)
     for work_id, mutations in noted.items():
         said.setdefault(work_id, []).extend(mutations)
-    audit = [said_by(told[work_id], mutations) for work_id, mutations in said.items()]
-    return Effects([answer if isinstance(answer, Refused) else Done() for answer in read], follow_on, audit)
+    audit = [audit_entry(told[work_id], mutations) for work_id, mutations in said.items()]
+    return HandlerResult(
+        [answer if isinstance(answer, Refused) else Done() for answer in read], follow_on, audit
+    )
 
 
 def _plan_doubts(item: WorkItem, refund: Refund) -> Doubts:
@@ -253,7 +255,7 @@ def _say_refunds(
             said.setdefault(moves[-1][0], []).extend(mutations)
     for order, sums in recount.orders.items():
         label = order_label(sums.name, order[1])
-        for work_id, step in plan_path(sums.change, of_order[order]).items():
+        for work_id, step in split_change(sums.change, of_order[order]).items():
             said.setdefault(work_id, []).append(say_refunded(label, order[1], sums.currency, step))
     for r in refunds:
         for level, step in steps.get(r.work_id, ()):

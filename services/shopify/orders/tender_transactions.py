@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.fields import find_instant, find_text, read_id, read_money, read_text
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import UNTOLD, Row, Told
 from services.shopify.orders.payload import order_gid
@@ -36,7 +36,7 @@ class TenderTransaction(NamedTuple):
         return tuple(self)
 
 
-def ingest_tender_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_tender_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every tender transaction is on file, whether or not its order is known yet.
 
     ``payment_details``, a buyer's card, are not kept. Where Shopify leaves ``processed_at`` null, the time
@@ -49,7 +49,7 @@ def _read(item: WorkItem, now: datetime) -> Told[TenderTransaction]:
     source = read_event(item)
     currency, order_id = read_text(source, "currency"), find_id(source, "order_id")
     state = TenderTransaction(
-        processed_at=find_instant(source, "processed_at") or item.told_at(now),
+        processed_at=find_instant(source, "processed_at") or item.event_time(now),
         order_gid=order_gid(order_id) if order_id else "",
         amount_cents=read_money(source, "amount", currency),
         currency=currency,

@@ -18,7 +18,7 @@ from services.core.fields import (
     read_text,
 )
 from services.core.locks import lock_objects
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import UNTOLD, Key, Read, Row, Told
 from services.shopify.orders.audit_text import order_label, say_refunded, say_settled
@@ -54,7 +54,7 @@ class OrderTransaction(NamedTuple):
         return (FURTHER.get(self.status, 0), *content, *parts)
 
 
-def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every transaction stands with the furthest status that was told of it; an earlier one is ``stale``.
 
     It may come before its order: nothing here needs the order's row. One that gives money back decides

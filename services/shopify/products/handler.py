@@ -9,7 +9,7 @@ from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import read_set
 from services.core.locks import Lock, lock_objects
-from services.ledger.work import Done, Effects, Outcome, WorkItem
+from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.merge import UNTOLD
 from services.shopify.orders.audit_text import say_variant
 from services.shopify.products.payload import Product, ProductTold, Variant, VariantKey, read_product
@@ -21,7 +21,7 @@ from services.shopify.stock.push_plan import Cause, plan_pushes
 from services.shopify.upsert import Kind, record_told
 
 
-def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every product and variant stands as its newest event told it, and its levels count by its sku.
 
     Verdict ``stale`` where the product and each variant told of are known in a newer state. A variant

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.core.fields import Unreadable, find_text, read_id, read_set
 from services.core.pg_arrays import int_array
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import UNTOLD, Row, Told
 from services.shopify.payload_fields import find_money, told_when
@@ -34,7 +34,7 @@ class InventoryItem(NamedTuple):
         return (self.updated_at, self.cost_cents is not None, self.cost_cents or 0, self.is_tracked, self.sku)
 
 
-def ingest_inventory_items(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_inventory_items(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every item stands as its newest event told it, and its levels have its sku.
 
     The levels of a deleted item are off the shelf for good.
@@ -71,7 +71,7 @@ def _read(item: WorkItem, *, currencies: dict[int, str], now: datetime) -> Told[
     source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "inventory_items/delete":
-        return Told(key, Row(None, item.told_at(now)))
+        return Told(key, Row(None, item.event_time(now)))
     currency = currencies.get(item.shop_id, "")
     if source.get("cost") is not None and not currency:
         raise Unreadable("cost", source.get("cost"), f"of a shop that is known; there is none {item.shop_id}")

@@ -79,7 +79,7 @@ def read_product(item: WorkItem, now: datetime) -> ProductTold:
     source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "products/delete":
-        return ProductTold(Told(key, Row(None, item.told_at(now))), [])
+        return ProductTold(Told(key, Row(None, item.event_time(now))), [])
     title = find_text(source, "title")
     cause = Cause(item.event_id, item.request_id)
     told = [(place, one) for place, one in enumerate(read_list(source, "variants"))]
@@ -89,7 +89,7 @@ def read_product(item: WorkItem, now: datetime) -> ProductTold:
         if one.get("inventory_item_id") is not None
     ]
     updated_at = find_instant(source, "updated_at") or max(
-        (variant.updated_at for variant in variants), default=item.told_at(now)
+        (variant.updated_at for variant in variants), default=item.event_time(now)
     )
     state = Product(
         updated_at, title, find_text(source, "status"), find_text(source, "product_type"), _read_tags(source)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.fields import read_count, read_id
-from services.ledger.work import Done, Effects, WorkItem
+from services.ledger.work import Done, HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import UNTOLD, Row, Told
 from services.shopify.payload_fields import find_id
@@ -35,7 +35,7 @@ class VariantStock(NamedTuple):
         return (self.updated_at, self.is_in_stock, self.product_id or 0)
 
 
-def ingest_variant_stock(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_variant_stock(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every variant is in stock or out of it as its newest event told it.
 
     The body of both topics is the variant. An event is ``kept`` without effect where the quantity in its body
@@ -49,7 +49,7 @@ def _read(item: WorkItem, now: datetime) -> Told[VariantStock] | Done:
     is_in_stock = read_count(source, "inventory_quantity") > 0
     if is_in_stock != (item.event_topic == "variants/in_stock"):
         return Done("kept")
-    state = VariantStock(item.told_at(now), is_in_stock, find_id(source, "product_id"))
+    state = VariantStock(item.event_time(now), is_in_stock, find_id(source, "product_id"))
     return Told((item.shop_id, read_id(source, "id")), Row(state))
 
 

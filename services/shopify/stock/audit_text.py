@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from services.audit.chain import Mutation
-from services.ledger.describe import Change, Owner, plan_path
+from services.ledger.describe import Change, Owner, split_change
 from services.shopify.stock.levels import Level, Movement, Shift
 
 Step = tuple[Level, Change]
@@ -80,7 +80,7 @@ def plan_steps(shifts: Collection[Shift], moves: Sequence[tuple[Owner, Movement]
         path = sorted(hands[level.shop_id, source] for source in sources.split())
         # Where it was counted anew, a movement's pieces are not what it changed by: the last one has all.
         moved = [(owner, move.delta) for _, owner, move in (path[-1:] if is_recount else path)]
-        for owner, step in plan_path(Change(before, after), moved).items():
+        for owner, step in split_change(Change(before, after), moved).items():
             steps.setdefault(owner, []).append((level, step))
     return steps
 

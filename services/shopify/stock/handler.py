@@ -9,8 +9,8 @@ from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import read_set
 from services.core.locks import lock_objects
-from services.ledger.describe import said_by
-from services.ledger.work import Done, Effects, Outcome, WorkItem
+from services.ledger.describe import audit_entry
+from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.stock.audit_text import level_label, say_counted, say_off_shelf, say_shift
 from services.shopify.stock.levels import Level, LevelKey, Shift, Sku
 from services.shopify.stock.payload import Disconnection, Observation, read_level
@@ -18,7 +18,7 @@ from services.shopify.stock.push_plan import Cause, plan_pushes
 from services.shopify.stock.store import Known, Recorded, find_known_levels, record_levels
 
 
-def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every level holds its newest observation, and shows it unless it was counted here.
 
     An older observation is ``stale``. A counted level that differs from it has a push planned. Where Shopify
@@ -76,8 +76,8 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
     _say_beside(said, recorded.shifts, won, entries, known)
     for work_id, mutations in recorded.pools.said.items():
         said.setdefault(work_id, []).extend(mutations)
-    audit = [said_by(told[work_id], mutations) for work_id, mutations in said.items()]
-    return Effects([settle(entry) for entry in read], plan_pushes(tx, changed, causes, now), audit)
+    audit = [audit_entry(told[work_id], mutations) for work_id, mutations in said.items()]
+    return HandlerResult([settle(entry) for entry in read], plan_pushes(tx, changed, causes, now), audit)
 
 
 def _find_unclear(

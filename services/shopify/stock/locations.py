@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.fields import find_text, read_id
-from services.ledger.work import Effects, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import UNTOLD, Row, Told
 from services.shopify.payload_fields import find_province, told_when
@@ -28,7 +28,7 @@ class Location(NamedTuple):
         return (self.updated_at, not self.is_active, self.name, self.province)
 
 
-def ingest_locations(tx: Connection, items: Sequence[WorkItem], now: datetime) -> Effects:
+def ingest_locations(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every location stands as its newest event told it; ``deleted_at`` stays once told.
 
     Whether a location is open is read from the body, never from the topic.
@@ -40,7 +40,7 @@ def _read(item: WorkItem, now: datetime) -> Told[Location]:
     source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "locations/delete":
-        return Told(key, Row(None, item.told_at(now)))
+        return Told(key, Row(None, item.event_time(now)))
     state = Location(
         told_when(source, item, now),
         find_text(source, "name"),

@@ -68,7 +68,7 @@ def read_level(item: WorkItem, now: datetime) -> Observation | Disconnection | N
             item.shop_id,
             read_id(source, "inventory_item_id"),
             read_id(source, "location_id"),
-            item.told_at(now),
+            item.event_time(now),
             item.event_id,
             item.request_id,
             item.id,

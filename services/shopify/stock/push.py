@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from services.core.clock import utc_now
 from services.core.errors import Misconfigured, NotYet, Refused, WorkError
-from services.ledger.work import Answers, Call, Done, Outcome, PreparedSet, WorkItem
+from services.ledger.work import BatchResponse, Call, Done, Outcome, PreparedBatch, WorkItem
 from services.providers.shopify_answers import KeySpent, StockMoved, Throttled, ThrottleStatus
 from services.shopify.admin import Access, find_access, open_access
 from services.shopify.stock.push_batch import (
@@ -119,11 +119,11 @@ class InventoryPush:
             way = access[batch.shop_id]
             assert not isinstance(way, Misconfigured)  # noqa: S101 - those got their outcome above
             act = partial(self._act, batch, way)
-            call = PreparedSet(items=batch.items, act=act, payloads=batch.payloads)
+            call = PreparedBatch(items=batch.items, act=act, payloads=batch.payloads)
             plans |= dict.fromkeys((item.id for item in batch.items), call)
         return [plans[item.id] for item in items]
 
-    def _act(self, batch: Batch, access: Access) -> Answers:
+    def _act(self, batch: Batch, access: Access) -> BatchResponse:
         taught = Taught(shop_id=access.shop_id)
         trial = _Trial(batch, taught)
         try:
@@ -137,7 +137,7 @@ class InventoryPush:
                 trial.doubtful = list(batch.asks)
             trial.look(shelf)
         taught.ended_at = self._clock()
-        return Answers([trial.outcomes[ask.item.id] for ask in batch.asks], record_taught, taught)
+        return BatchResponse([trial.outcomes[ask.item.id] for ask in batch.asks], record_taught, taught)
 
 
 class _Trial:

@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Entry
 from services.core.locks import lock_objects
-from services.ledger.limits import hold_bucket, record_throttle
+from services.ledger.limits import block_bucket, record_throttle
 from services.ledger.topics import TOPICS
-from services.ledger.work import NewWork, Recorded, WorkItem
+from services.ledger.work import FollowUp, NewWork, WorkItem
 from services.providers.shopify_answers import ThrottleStatus
 from services.shopify.merge import UNTOLD
 from services.shopify.stock.audit_text import say_push
@@ -75,7 +75,7 @@ class Taught:
     wait: timedelta | None = None
 
 
-def record_taught(tx: Connection, taught: Sequence[Taught], held: Collection[int]) -> Recorded:
+def record_taught(tx: Connection, taught: Sequence[Taught], held: Collection[int]) -> FollowUp:
     """The levels and the shops' rates are as ``taught``; return what follows from that.
 
     ``held`` are the items that are still ours; what the others' call taught is left to their new owner.
@@ -97,7 +97,7 @@ def record_taught(tx: Connection, taught: Sequence[Taught], held: Collection[int
         release_waiting(tx, answered, now)
     for call in calls:
         _record_rate(tx, call, now)
-    return Recorded(pushes, said)
+    return FollowUp(pushes, said)
 
 
 def _lock_levels(tx: Connection, applied: Sequence[Applied], seen: Sequence[Seen]) -> set[LevelKey]:
@@ -257,4 +257,4 @@ def _record_rate(tx: Connection, taught: Taught, now: datetime) -> None:
         )
     if taught.wait:
         cost_points = TOPICS[PUSH_TOPIC].cost_points
-        hold_bucket(tx, taught.shop_id, "shopify", taught.wait, now, cost_points=cost_points)
+        block_bucket(tx, taught.shop_id, "shopify", taught.wait, now, cost_points=cost_points)

@@ -18,9 +18,9 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
 from services.core.settings import get_settings
-from services.jobs.handler import Finished, Run
+from services.jobs.handler import JobResult, Run
 from services.ledger.dispatch import send_messages
-from services.ledger.work import Recorded
+from services.ledger.work import FollowUp
 from services.providers.calls import optional_calls
 from services.providers.delivery import find_dict
 from services.providers.shopify_pull_documents import CREATE_SUBSCRIPTION, LIST_SUBSCRIPTIONS
@@ -79,7 +79,7 @@ class SubscriptionWatch:
     ) -> None:
         self._open_shop, self._clock, self._ring = open_shop, clock, ring
 
-    def __call__(self, run: Run) -> Finished:
+    def __call__(self, run: Run) -> JobResult:
         """Every wanted subscription is there, as far as ``PUBLIC_URL`` says where; see ``watch_shop``."""
         assert run.shop_id is not None  # noqa: S101 - the job is per shop
         now = self._clock()
@@ -90,11 +90,11 @@ class SubscriptionWatch:
         except Misconfigured as fault:
             if fault.code not in NO_ACCESS:
                 raise
-            return Finished(verdict="not_connected")
+            return JobResult(verdict="not_connected")
         watched = watch_shop(shop, admin, now, run.request_id, open_shop=self._open_shop, ring=self._ring)
         record = partial(_record, shop.id, watched, run.zone, now, run.request_id)
         is_well = not (watched.watch.to_import or watched.watch.wrong or watched.watch.lost)
-        return Finished(stats=watched.stats(), verdict="well" if is_well else "mended", record=record)
+        return JobResult(stats=watched.stats(), verdict="well" if is_well else "mended", record=record)
 
 
 def list_subscriptions(admin: Admin) -> list[Subscription]:
@@ -185,7 +185,7 @@ def make_missing(
 
 def _record(
     shop_id: int, watched: Watched, zone: ZoneInfo, now: datetime, request_id: str, tx: Connection
-) -> Recorded:
+) -> FollowUp:
     watch = watched.watch
     good = {**watch.good, **watched.made}
     mutations = record_watch(tx, shop_id, good, [kept.topic for kept in watch.to_import], now)
@@ -197,7 +197,7 @@ def _record(
     if not watch.wrong:
         resolve_incident(tx, shop_id, WRONG, None, now, "No wanted topic goes anywhere else any more.")
     entry = Entry(shop_id, BY, ACTION, request_id, mutations)
-    return Recorded(audit=[entry] if mutations else ())
+    return FollowUp(audit=[entry] if mutations else ())
 
 
 def _say_lost(shop_id: int, watched: Watched, zone: ZoneInfo, now: datetime) -> list[Incident]:

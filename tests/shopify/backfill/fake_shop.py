@@ -15,8 +15,8 @@ from services.core.db import transaction
 from services.jobs.definition import Covers
 from services.jobs.handler import Run
 from services.ledger.accept import NewEvent, record_events
-from services.ledger.handlers import OwnEffect
-from services.ledger.runner_transactional import OwnRunner
+from services.ledger.handlers import TransactionalHandler
+from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
 from services.payments.handler import ingest_transactions
 from services.providers import shopify, stripe
@@ -39,7 +39,7 @@ DOMAIN = "holed.myshopify.com"
 TOKEN = "shpat_" + "0a" * 16
 STRIPE_KEY = "rk_test_" + "0a" * 12
 
-EFFECTS: dict[str, OwnEffect] = {
+EFFECTS: dict[str, TransactionalHandler] = {
     "order_ingest": ingest_orders,
     "refund_ingest": ingest_refunds,
     "order_transaction_ingest": ingest_order_transactions,
@@ -86,8 +86,8 @@ def receive(engine: Engine, shop_id: int, webhooks: Iterable[Webhook], *, name: 
 def work_off(engine: Engine) -> None:
     """Everything that waits for our own tables is done, by the runner that the workers have."""
     for topic, effect in EFFECTS.items():
-        runner = OwnRunner(engine, "tests", random.Random(1))
-        while runner.run_set(TOPICS[topic], effect).more:
+        runner = TransactionalRunner(engine, "tests", random.Random(1))
+        while runner.run_batch(TOPICS[topic], effect).more:
             pass
     with transaction(engine) as tx:
         stuck = tx.execute(

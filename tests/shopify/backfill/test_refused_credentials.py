@@ -19,9 +19,9 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.runs import start_run
 from services.ledger.accept import record_work
-from services.ledger.handlers import Effect, OutsideEffect
-from services.ledger.runner_external import OutsideRunner
-from services.ledger.topics import TOPICS, Runs
+from services.ledger.handlers import ExternalHandler, Handler
+from services.ledger.runner_external import ExternalRunner
+from services.ledger.topics import TOPICS, Mode
 from services.ledger.work import NewWork
 from services.payments.fetch_plan import PAYOUT
 from services.sandbox.payloads.shopify_account import make_shop, make_shop_redact
@@ -95,14 +95,14 @@ ROADS: dict[str, tuple[Callable[[Shops], None], set[str]]] = {
 CALLS = [(topic, provider) for topic, (_, providers) in ROADS.items() for provider in sorted(providers)]
 
 
-def effects() -> dict[str, Effect]:
+def effects() -> dict[str, Handler]:
     """What each topic does, as the workers have it."""
     from tasks.celery import TASK_MODULES
-    from tasks.runner import EFFECTS
+    from tasks.runner import HANDLERS
 
     for module in TASK_MODULES:
         importlib.import_module(module)
-    return EFFECTS
+    return HANDLERS
 
 
 def refuse(shops: Shops, provider: str, status: int, count: int = 1) -> None:
@@ -112,8 +112,8 @@ def refuse(shops: Shops, provider: str, status: int, count: int = 1) -> None:
 
 
 def serve(shops: Shops, topic: str) -> None:
-    effect = cast("OutsideEffect", effects()[topic])
-    OutsideRunner(shops.engine, "tests", Random(1)).run_set(TOPICS[topic], effect)
+    effect = cast("ExternalHandler", effects()[topic])
+    ExternalRunner(shops.engine, "tests", Random(1)).run_batch(TOPICS[topic], effect)
 
 
 def again(shops: Shops) -> None:
@@ -232,7 +232,7 @@ def test_every_topic_that_can_reach_a_provider_is_in_the_table_above(environment
         modules = reach(work.__module__ if hasattr(work, "__name__") else type(work).__module__)
         providers = {provider for provider, senders in SENDS.items() if senders & modules}
         if providers:
-            assert TOPICS[topic].runs is Runs.OUTSIDE, f"{topic} calls {providers} in a transaction"
+            assert TOPICS[topic].mode is Mode.EXTERNAL, f"{topic} calls {providers} in a transaction"
             reached[topic] = providers
     assert reached == {topic: providers for topic, (_, providers) in ROADS.items()}
 

@@ -10,7 +10,7 @@ from services.audit.append import append_all
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.core.settings import get_settings
-from services.jobs.handler import Finished
+from services.jobs.handler import JobResult
 from services.shopify.admin import open_admin
 from services.shopify.subscriptions.check import SubscriptionWatch, list_subscriptions
 from services.shopify.subscriptions.plan import WANTED, topic_to_enum
@@ -38,7 +38,7 @@ def public_url(shops: Shops, monkeypatch: pytest.MonkeyPatch) -> str:
     return PUBLIC
 
 
-def watch(shops: Shops, now: datetime, **more: Any) -> Finished:
+def watch(shops: Shops, now: datetime, **more: Any) -> JobResult:
     """One run of the job, its end written down."""
     finished = SubscriptionWatch(clock=lambda: now, **more)(job_run(shops.holed, "subscription-watchdog"))
     if finished.record is not None:
