@@ -109,7 +109,7 @@ def _record(run: Run, payments: DayOutcome, summary: DaySummary, tx: Connection)
     breaks = find_open_breaks(tx, run.shop_id, summary.day) if summary.payments == "breaks" else []
     _tell(run, breaks, summary.low_stock or ())
     mails = record_anomaly_mail(tx, run.shop_id, summary, breaks, known_low, request_id=run.request_id)
-    return FollowUp([*told.follow_on, *mails], told.audit)
+    return FollowUp([*told.new_work, *mails], told.audit)
 
 
 def _tell(run: Run, breaks: Sequence[OpenBreak], low: Sequence[LowStock]) -> None:

@@ -103,4 +103,4 @@ class JobHandler:
     def _end(self, run: Run, finished: JobResult, tx: Connection) -> FollowUp:
         told = finished.record(tx) if finished.record else FollowUp()
         end = complete_run(tx, run.id, finished.stats, self._clock())
-        return FollowUp([*told.follow_on, *end.follow_on], [*told.audit, *end.audit])
+        return FollowUp([*told.new_work, *end.new_work], [*told.audit, *end.audit])

@@ -14,7 +14,7 @@ from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 def review_events(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:  # noqa: ARG001
     """Each readable event has its work planned as if it had just arrived; others are refused again."""
     outcomes: list[Outcome] = []
-    follow_on: list[NewWork] = []
+    new_work: list[NewWork] = []
     for item in items:
         try:
             orjson.loads(item.body)
@@ -23,7 +23,7 @@ def review_events(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
             continue
         topic = plan_topic(item.event_provider, item.event_topic)
         if topic is not None and topic.name != item.topic:
-            follow_on.append(
+            new_work.append(
                 NewWork(
                     shop_id=item.shop_id,
                     topic=topic.name,
@@ -34,4 +34,4 @@ def review_events(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
                 )
             )
         outcomes.append(Done("reviewed"))
-    return HandlerResult(outcomes, follow_on)
+    return HandlerResult(outcomes, new_work)

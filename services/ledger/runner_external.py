@@ -183,7 +183,7 @@ class ExternalRunner:
         with transaction(self._engine) as tx:
             held = settle_batch(tx, settlements, now, token)
             recorded = record_results(tx, ended, held)
-            refs = record_work(tx, recorded.follow_on, now)
+            refs = record_work(tx, recorded.new_work, now)
             settled = count_settled(settlements, held)
             record_stats(tx, topic, self._worker, settled, now)
             calls = [(call.pairs[0][0].shop_id, call.calls) for call in ended]

@@ -79,7 +79,7 @@ class TransactionalRunner:
             for item, outcome in zip(items, effects.outcomes, strict=True)
         ]
         held = settle_batch(tx, settlements, now, None)
-        refs: list[WorkRef] = record_work(tx, effects.follow_on, now) if effects.follow_on else []
+        refs: list[WorkRef] = record_work(tx, effects.new_work, now) if effects.new_work else []
         settled = count_settled(settlements, held)
         record_stats(tx, topic, self._worker, settled, now)
         # Last, as a chain stays locked from here to the commit.
@@ -138,7 +138,7 @@ class TransactionalRunner:
         now = utc_now()
         settlement = plan_settlement(topic, item, effects.outcomes[0], now, self._rng)
         held = settle_batch(tx, [settlement], now, token)
-        refs = record_work(tx, effects.follow_on, now)
+        refs = record_work(tx, effects.new_work, now)
         settled = count_settled([settlement], held)
         record_stats(tx, topic, self._worker, settled, now)
         append_all(tx, effects.audit, now)

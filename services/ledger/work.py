@@ -63,7 +63,7 @@ class NewWork:
 class FollowUp:
     """What writing down an answer came to: the work that follows, and what the audit says of it."""
 
-    follow_on: Sequence[NewWork] = ()
+    new_work: Sequence[NewWork] = ()
     audit: Sequence[Entry] = ()
 
 
@@ -134,5 +134,5 @@ class HandlerResult:
     the audit says of it."""
 
     outcomes: Sequence[Outcome]
-    follow_on: Sequence[NewWork] = ()
+    new_work: Sequence[NewWork] = ()
     audit: Sequence[Entry] = ()

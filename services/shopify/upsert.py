@@ -70,11 +70,11 @@ class Ingested(NamedTuple, Generic[S]):
     changed: Mapping[Key, WorkItem]
     said: dict[int, list[Mutation]]
 
-    def effects(self, items: Sequence[WorkItem], follow_on: Sequence[Any] = ()) -> HandlerResult:
+    def effects(self, items: Sequence[WorkItem], new_work: Sequence[Any] = ()) -> HandlerResult:
         """Return the set's effects."""
         told = {item.id: item for item in items}
         audit = [audit_entry(told[work_id], mutations) for work_id, mutations in self.said.items()]
-        return HandlerResult(self.outcomes, follow_on, audit)
+        return HandlerResult(self.outcomes, new_work, audit)
 
 
 def ingest_told(

@@ -262,9 +262,9 @@ def test_fee_in_another_currency_than_the_charge_is_not_the_charges(engine: Engi
 def test_reconciled_payout_asks_for_its_entries_once_an_event(engine: Engine) -> None:
     items = [payout("paid"), payout("paid", "payout.reconciliation_completed", after=9), charge()]
     with transaction(engine) as tx:
-        follow_on = ingest_transactions(tx, items, NOW).follow_on
+        new_work = ingest_transactions(tx, items, NOW).new_work
 
-    assert [(new.topic, new.payload, new.event_id) for new in follow_on] == [
+    assert [(new.topic, new.payload, new.event_id) for new in new_work] == [
         ("event_fetch", {"payout": "po_1"}, items[1].event_id)
     ]
 

@@ -242,8 +242,8 @@ def test_a_mail_to_the_customer_that_still_waits_is_not_sent(
     shop: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with transaction(shop) as tx:
-        follow_on = record_mails(tx, [mail(1, "john@example.com", "Your bike is ready")], NOW)
-        record_work(tx, follow_on, utc_now())
+        new_work = record_mails(tx, [mail(1, "john@example.com", "Your bike is ready")], NOW)
+        record_work(tx, new_work, utc_now())
 
     ask(shop, "customers/redact", 200)
 

@@ -135,7 +135,7 @@ def ingest(engine: Engine, effect: Ingest, *items: WorkItem) -> HandlerResult:
     """One set in one transaction, its follow-on work in the queue and its audit in the chain with it."""
     with transaction(engine) as tx:
         effects = effect(tx, items, NOW)
-        record_work(tx, effects.follow_on, NOW)
+        record_work(tx, effects.new_work, NOW)
         append_all(tx, effects.audit, NOW)
     return effects
 

@@ -69,7 +69,7 @@ def test_disconnected_level_is_off_the_shelf_and_keeps_its_figure(shelves: Engin
     assert verdicts(effects) == ["done"]
     assert said(effects)[0] == f"{MUGS}: off the shelf"
     assert rows(shelves, LEVELS) == [(LOCATION, 8, False), (LOCATION + 1, 5, True)]
-    assert effects.follow_on == []
+    assert effects.new_work == []
 
 
 def test_level_that_is_seen_later_is_back_on_the_shelf(shelves: Engine) -> None:
@@ -87,7 +87,7 @@ def test_disconnection_that_comes_after_a_later_sight_is_stale(shelves: Engine, 
 
     effects = ingest(shelves, ingest_inventory_levels, cut(5))
 
-    assert (verdicts(effects), effects.audit, effects.follow_on) == (["stale"], [], [])
+    assert (verdicts(effects), effects.audit, effects.new_work) == (["stale"], [], [])
     assert rows(shelves, LEVELS)[0] == (LOCATION, 8, True)
 
 
@@ -96,7 +96,7 @@ def test_disconnection_of_a_level_nobody_saw_is_remembered(shelves: Engine) -> N
     effects = ingest(shelves, ingest_inventory_levels, level(7, 2, location=LOCATION - 1))
 
     assert verdicts(effects) == ["done"]
-    assert effects.follow_on == []
+    assert effects.new_work == []
     assert rows(shelves, LEVELS) == [(LOCATION - 1, 7, False), (LOCATION, 8, True), (LOCATION + 1, 5, True)]
 
 
@@ -113,12 +113,12 @@ def test_levels_of_what_is_deleted_are_off_the_shelf_for_good(
     effects = ingest(shelves, effect, end)
     assert verdicts(effects) == ["done"]
     assert f"{MUGS}: off the shelf" in said(effects)
-    assert effects.follow_on == []
+    assert effects.new_work == []
 
     late = ingest(shelves, ingest_inventory_levels, level(9, 20), level(3, 20, location=LOCATION + 2))
     sale = ingest(shelves, ingest_orders, order(9, number=ORDER + 50, lines=[line(ORDER + 51)]))
 
-    assert late.follow_on == sale.follow_on == []
+    assert late.new_work == sale.new_work == []
     assert rows(shelves, LEVELS) == [(LOCATION, 8, False), (LOCATION + 1, 5, False), (LOCATION + 2, 3, False)]
 
 

@@ -72,7 +72,7 @@ def test_count_while_orders_are_open_leaves_their_pieces_on_the_shelf(engine: En
     push(engine)
     assert applied(shelf) == [(7, 6)]
     late = ingest(engine, ingest_orders, order(lines=[line(quantity=3) | {"variant_id": 5}]))
-    assert (rows(engine, LEVELS), late.follow_on) == ([(6, 6)], [])
+    assert (rows(engine, LEVELS), late.new_work) == ([(6, 6)], [])
 
 
 def test_count_that_finds_what_shopify_holds_pushes_nothing(engine: Engine, shelf: str) -> None:

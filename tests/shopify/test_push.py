@@ -185,9 +185,9 @@ def run(engine: Engine, shelf: ShelfOnPaper, item: WorkItem) -> tuple[Outcome, S
         if isinstance(outcome, Done):
             tx.exec_driver_sql("update work_queue set status = 'done' where id = %(id)s", {"id": item.id})
         recorded = answers.record(tx, [answers.taught], [item.id])
-        record_work(tx, recorded.follow_on, NOW)
+        record_work(tx, recorded.new_work, NOW)
         append_all(tx, recorded.audit, NOW)
-    return outcome, recorded.follow_on
+    return outcome, recorded.new_work
 
 
 def verdict(outcome: Outcome) -> str:
@@ -195,13 +195,13 @@ def verdict(outcome: Outcome) -> str:
 
 
 def test_push_sets_the_present_figure_and_remembers_it(shop: Engine, shelf: ShelfOnPaper) -> None:
-    outcome, follow_on = run(shop, shelf, take(shop))
+    outcome, new_work = run(shop, shelf, take(shop))
 
     assert verdict(outcome) == "pushed"
     assert [one["quantities"] for one in shelf.asked] == [[Quantity(Place(ITEM, LOCATION), 7, 10)]]
     assert [(a.domain, a.token) for a in shelf.opened] == [("harbour.myshopify.com", TOKEN)]
     assert rows(shop, FIGURES) == [(7, 7)]
-    assert follow_on == []
+    assert new_work == []
     assert rows(
         shop, "select provider, maximum, available, restore_per_second, call_points from rate_limits"
     ) == [("shopify", 2000, 1990, 100, 10)]
@@ -261,11 +261,11 @@ def test_push_in_doubt_is_asked_again_although_the_figures_agree_by_now(
     with transaction(shop) as tx:
         tx.exec_driver_sql("update inventory_levels set available = 10")
 
-    outcome, follow_on = run(shop, shelf, again(shop, item))
+    outcome, new_work = run(shop, shelf, again(shop, item))
 
     assert verdict(outcome) == "pushed"
     assert rows(shop, FIGURES) == [(10, 7)]
-    assert [new.key for new in follow_on] == [f"{ITEM}:{LOCATION}"]
+    assert [new.key for new in new_work] == [f"{ITEM}:{LOCATION}"]
 
 
 def test_push_in_doubt_for_longer_than_its_key_is_looked_at_first(shop: Engine, shelf: ShelfOnPaper) -> None:
@@ -304,10 +304,10 @@ def test_level_that_changes_during_the_call_has_one_more_push_planned(
             ingest_orders(tx, [order(number=ORDER + 50, lines=[line(ORDER + 51)])], NOW)
 
     shelf.during = sell
-    _, follow_on = run(shop, shelf, take(shop))
+    _, new_work = run(shop, shelf, take(shop))
 
     assert rows(shop, FIGURES) == [(6, 7)]
-    assert [(new.key, new.payload, new.not_before) for new in follow_on] == [(f"{ITEM}:{LOCATION}", {}, None)]
+    assert [(new.key, new.payload, new.not_before) for new in new_work] == [(f"{ITEM}:{LOCATION}", {}, None)]
 
 
 def test_webhook_that_comes_during_the_call_knows_better_than_the_answer(
@@ -323,11 +323,11 @@ def test_webhook_that_comes_during_the_call_knows_better_than_the_answer(
 def test_stock_that_moved_to_our_figure_is_in_sync(shop: Engine, shelf: ShelfOnPaper) -> None:
     shelf.available, shelf.seen_at = 7, NOON + timedelta(minutes=5)
 
-    outcome, follow_on = run(shop, shelf, take(shop))
+    outcome, new_work = run(shop, shelf, take(shop))
 
     assert verdict(outcome) == "in_sync"
     assert rows(shop, FIGURES) == [(7, 7)]
-    assert follow_on == []
+    assert new_work == []
 
 
 def test_stock_that_moved_is_read_and_set_to_our_count_after_a_wait(
@@ -335,10 +335,10 @@ def test_stock_that_moved_is_read_and_set_to_our_count_after_a_wait(
 ) -> None:
     shelf.available, shelf.seen_at = 42, NOON + timedelta(minutes=5)
 
-    outcome, follow_on = run(shop, shelf, take(shop))
+    outcome, new_work = run(shop, shelf, take(shop))
 
     assert verdict(outcome) == "superseded"
-    assert [(new.payload, new.not_before) for new in follow_on] == [
+    assert [(new.payload, new.not_before) for new in new_work] == [
         ({"is_read": True, "hops": 1}, NOW + HOP_WAIT)
     ]
     assert shelf.available == 42

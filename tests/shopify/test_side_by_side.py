@@ -73,7 +73,7 @@ def test_sales_and_pushes_side_by_side_end_in_step(shop: Engine) -> None:
             now = utc_now()
             with transaction(shop) as tx:
                 orders = [order(number=first + n, lines=sold) for n, sold in enumerate(lines)]
-                record_work(tx, ingest_orders(tx, orders, now).follow_on, now)
+                record_work(tx, ingest_orders(tx, orders, now).new_work, now)
 
     shelves = Shelves()
 

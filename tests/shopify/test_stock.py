@@ -61,7 +61,7 @@ def test_order_after_the_observation_lowers_the_level_and_plans_one_push(shelf: 
 
     assert rows(shelf, LEVELS) == [(LOCATION, "MUG", 7, 10)]
     assert rows(shelf, PUSHES) == [(KEY, "pending", {})]
-    assert [(new.event_id, new.request_id) for new in effects.follow_on] == [(sold.event_id, sold.request_id)]
+    assert [(new.event_id, new.request_id) for new in effects.new_work] == [(sold.event_id, sold.request_id)]
 
 
 def test_observation_that_holds_the_order_already_counts_it_once(shelf: Engine) -> None:
@@ -69,7 +69,7 @@ def test_observation_that_holds_the_order_already_counts_it_once(shelf: Engine) 
     effects = ingest(shelf, ingest_orders, order(lines=[line(quantity=3)]))
 
     assert rows(shelf, LEVELS) == [(LOCATION, "MUG", 7, 7)]
-    assert effects.follow_on == []
+    assert effects.new_work == []
 
 
 def test_level_that_shopify_owns_is_what_shopify_reported_whatever_is_sold_and_returned(
@@ -94,7 +94,7 @@ def test_observation_in_step_with_ours_plans_no_push(shelf: Engine) -> None:
     effects = ingest(shelf, ingest_inventory_levels, level(7, 1))
 
     assert rows(shelf, LEVELS) == [(LOCATION, "MUG", 7, 7)]
-    assert effects.follow_on == []
+    assert effects.new_work == []
 
 
 def test_second_change_relies_on_the_push_that_waits(shelf: Engine) -> None:
@@ -132,7 +132,7 @@ def test_push_that_is_being_claimed_at_this_moment_is_not_relied_on(shelf: Engin
 
         effects = ingest(shelf, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51)]))
 
-    assert len(effects.follow_on) == 1
+    assert len(effects.new_work) == 1
 
 
 def test_push_that_is_relied_on_cannot_be_claimed_before_the_change_is_seen(shelf: Engine) -> None:
@@ -180,7 +180,7 @@ def test_level_known_before_its_variant_counts_orders_once_the_sku_is_known(engi
     effects = ingest(engine, ingest_products, product())
 
     assert rows(engine, LEVELS) == [(LOCATION, "MUG", 9, 10)]
-    assert [new.key for new in effects.follow_on] == [KEY]
+    assert [new.key for new in effects.new_work] == [KEY]
 
 
 def test_variant_that_loses_its_sku_gives_back_what_was_counted(shelf: Engine) -> None:
@@ -219,7 +219,7 @@ def test_online_sale_counts_where_its_fulfilment_order_is_assigned(shelf: Engine
     effects = ingest(shelf, ingest_fulfillment_orders, routed(LOCATION + 1))
 
     assert [row[2] for row in rows(shelf, LEVELS)] == [10, 4]
-    assert [new.key for new in effects.follow_on] == [f"{ITEM}:{LOCATION + 1}"]
+    assert [new.key for new in effects.new_work] == [f"{ITEM}:{LOCATION + 1}"]
     assert f"stock of MUG at location {LOCATION + 1} 5 -> 4" in effects.audit[0].mutations[-1].summary
 
 

@@ -147,7 +147,7 @@ def sell_in_both_shops(engine: Engine) -> None:
         for shop_id, sku in rows(engine, "select shop_id, sku from inventory_levels")
     ]
     with transaction(engine) as tx:
-        record_work(tx, ingest_orders(tx, sold, NOW).follow_on, NOW)
+        record_work(tx, ingest_orders(tx, sold, NOW).new_work, NOW)
 
 
 def test_pushes_of_several_shops_settle_beside_a_set_of_their_orders(shops: Engine) -> None:

@@ -92,7 +92,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     recount = record_orders(tx, won, known, changed) if won else NO_RECOUNT
     deleted = record_deletions(tx, deletions.values())
     noted = record_doubts(tx, [found for found in doubts if found.item.id in {o.work_id for o in won}])
-    follow_on, steps = _record_sales(tx, won, changed, shared, now, are_new=not known)
+    new_work, steps = _record_sales(tx, won, changed, shared, now, are_new=not known)
     # Late, as two sets often share a customer, whose row stays locked from here to the commit.
     people = record_customers(tx, customers)
 
@@ -122,7 +122,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
         return answer if isinstance(answer, Refused) else _DONE if answer else Done("follows")
 
     audit = [audit_entry(told[work_id], mutations) for work_id, mutations in said.items()]
-    return HandlerResult([settle(item) for item in items], follow_on, audit)
+    return HandlerResult([settle(item) for item in items], new_work, audit)
 
 
 def _read(items: Sequence[WorkItem], now: datetime) -> dict[int, Order | Deletion | Refused]:

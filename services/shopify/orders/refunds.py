@@ -103,13 +103,13 @@ def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
     written = _record_refunds(tx, refunds)
     recount = recount_refunds(tx, orders)
     noted = record_doubts(tx, doubts)
-    follow_on, steps = _record_returns(tx, refunds, recount.test_orders, now)
+    new_work, steps = _record_returns(tx, refunds, recount.test_orders, now)
     said = _say_refunds(refunds, written, recount, steps)
     for work_id, mutations in noted.items():
         said.setdefault(work_id, []).extend(mutations)
     audit = [audit_entry(told[work_id], mutations) for work_id, mutations in said.items()]
     return HandlerResult(
-        [answer if isinstance(answer, Refused) else Done() for answer in read], follow_on, audit
+        [answer if isinstance(answer, Refused) else Done() for answer in read], new_work, audit
     )
 
 

@@ -155,7 +155,7 @@ def _record_seen(
     said += effects.audit
     told = {entry.work_id for entry in effects.audit}
     keys = {(one.ask.item.shop_id, one.ask.item.key) for one in seen}
-    pushes += [new for new in effects.follow_on if (new.shop_id, new.key) not in keys]
+    pushes += [new for new in effects.new_work if (new.shop_id, new.key) not in keys]
 
     _record_pools(tx, [one for one in seen if one.ask.level[:3] in pooled], now, pushes, said)
     seen = [one for one in seen if one.ask.level[:3] not in pooled]
