@@ -14,14 +14,14 @@ from services.ledger.work import Done, Outcome, WorkItem
 UNKNOWN_ID = "unknown_id"
 """The verdict of a deletion of an object that is not recorded here."""
 
-UNTOLD = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """``updated_at`` of a row that is known by its deletion only: every state that is told is newer."""
 
-Key = tuple[int, int]
+EntityKey = tuple[int, int]
 """(shop, Shopify's id of the thing)."""
 
 
-class State(Protocol):
+class VersionedState(Protocol):
     """What one event says of a thing. Two states with the same ``version`` are the same."""
 
     @property
@@ -30,60 +30,62 @@ class State(Protocol):
         ...
 
 
-S = TypeVar("S", bound=State)
+S = TypeVar("S", bound=VersionedState)
 
 
-class Row(NamedTuple, Generic[S]):
+class EntityState(NamedTuple, Generic[S]):
     """A thing's newest state, None where none was told yet, and when it was deleted."""
 
     state: S | None
     deleted_at: datetime | None = None
 
 
-class Told(NamedTuple, Generic[S]):
+class EntityUpdate(NamedTuple, Generic[S]):
     """What one event tells of ``key``."""
 
-    key: Key
-    row: Row[S]
+    key: EntityKey
+    row: EntityState[S]
 
 
-Read = Told[S] | Done | Refused
+ParsedUpdate = EntityUpdate[S] | Done | Refused
 """An event, read: what it tells, or the outcome where it tells nothing to write."""
 
 
-class Merged(NamedTuple, Generic[S]):
+class MergedStates(NamedTuple, Generic[S]):
     """The rows as they are now, and by which item each of those that changed did."""
 
-    rows: dict[Key, Row[S]]
-    changed: dict[Key, WorkItem]
+    rows: dict[EntityKey, EntityState[S]]
+    changed: dict[EntityKey, WorkItem]
 
 
-def join_rows(one: Row[S], other: Row[S]) -> Row[S]:
+def merge_states(one: EntityState[S], other: EntityState[S]) -> EntityState[S]:
     """Return the newer state of the two and the earlier deletion; where nothing is newer, ``one`` itself."""
     state = one.state
     if other.state is not None and (state is None or other.state.version > state.version):
         state = other.state
     deleted_at = min((at for at in (one.deleted_at, other.deleted_at) if at is not None), default=None)
-    return one if (state, deleted_at) == (one.state, one.deleted_at) else Row(state, deleted_at)
+    return one if (state, deleted_at) == (one.state, one.deleted_at) else EntityState(state, deleted_at)
 
 
-def merge_told(
-    known: Mapping[Key, Row[S]],
-    told: Iterable[tuple[WorkItem, Read[S]]],
-    join: Callable[[Row[S], Row[S]], Row[S]] = join_rows,
-) -> Merged[S]:
+def apply_updates(
+    known: Mapping[EntityKey, EntityState[S]],
+    told: Iterable[tuple[WorkItem, ParsedUpdate[S]]],
+    join: Callable[[EntityState[S], EntityState[S]], EntityState[S]] = merge_states,
+) -> MergedStates[S]:
     """Return what ``known`` becomes by what is ``told``."""
-    rows, changed = dict(known), dict[Key, WorkItem]()
+    rows, changed = dict(known), dict[EntityKey, WorkItem]()
     for item, entry in told:
-        if isinstance(entry, Told):
+        if isinstance(entry, EntityUpdate):
             before = rows.get(entry.key)
             after = entry.row if before is None else join(before, entry.row)
             if after != before:
                 rows[entry.key], changed[entry.key] = after, item
-    return Merged(rows, changed)
+    return MergedStates(rows, changed)
 
 
-def pass_unknown_deletions(known: Collection[Key], read: Sequence[Read[S]]) -> list[Read[S]]:
+def ignore_unknown_deletions(
+    known: Collection[EntityKey], read: Sequence[ParsedUpdate[S]]
+) -> list[ParsedUpdate[S]]:
     """Return ``read`` with ``Done("unknown_id")`` for each deletion of an id that is not recorded.
 
     An id is recorded where it is in ``known`` or where an entry before the deletion describes it. Such a
@@ -91,23 +93,25 @@ def pass_unknown_deletions(known: Collection[Key], read: Sequence[Read[S]]) -> l
     type of object, and it must not stand in the way of an object that is created later.
     """
     recorded = set(known)
-    passed: list[Read[S]] = []
+    passed: list[ParsedUpdate[S]] = []
     for entry in read:
-        if isinstance(entry, Told) and entry.row.state is None and entry.key not in recorded:
+        if isinstance(entry, EntityUpdate) and entry.row.state is None and entry.key not in recorded:
             passed.append(Done(UNKNOWN_ID))
             continue
-        if isinstance(entry, Told):
+        if isinstance(entry, EntityUpdate):
             recorded.add(entry.key)
         passed.append(entry)
     return passed
 
 
-def settle_told(read: Sequence[Read[S]], rows: Mapping[Key, Row[S]]) -> list[Outcome]:
+def settle_updates(
+    read: Sequence[ParsedUpdate[S]], rows: Mapping[EntityKey, EntityState[S]]
+) -> list[Outcome]:
     """Return each event's outcome: ``stale`` where nothing of what it told is in its row now."""
-    return [_settle(entry, rows[entry.key]) if isinstance(entry, Told) else entry for entry in read]
+    return [_settle(entry, rows[entry.key]) if isinstance(entry, EntityUpdate) else entry for entry in read]
 
 
-def _settle(told: Told[S], now: Row[S]) -> Done:
+def _settle(told: EntityUpdate[S], now: EntityState[S]) -> Done:
     state, deleted_at = told.row
     if state is not None and now.state is not None and state.version == now.state.version:
         return Done()

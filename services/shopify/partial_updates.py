@@ -17,11 +17,11 @@ from sqlalchemy import Connection
 from services.core.errors import Refused
 from services.core.fields import read_set
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
-from services.shopify.merge import UNKNOWN_ID, UNTOLD, Key, Row, Told
-from services.shopify.upsert import Ingested, Kind, record_told
+from services.shopify.merge import EPOCH, UNKNOWN_ID, EntityKey, EntityState, EntityUpdate
+from services.shopify.upsert import EntitySpec, UpsertResult, upsert_updates
 
 
-class Part(NamedTuple):
+class FieldVersion(NamedTuple):
     """What was told of one part, and when."""
 
     at: datetime
@@ -29,10 +29,10 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class FieldVersions:
     """All that was told of a thing so far. A kind of thing adds its columns as properties."""
 
-    parts: Mapping[str, Part]
+    parts: Mapping[str, FieldVersion]
 
     further: ClassVar[Mapping[str | int, int]] = MappingProxyType({})
     """How far on a value is: of two that were told of one instant, the further one stands."""
@@ -40,12 +40,16 @@ class Parts:
     @classmethod
     def tell(cls, at: datetime, values: Mapping[str, str | int | None]) -> Self:
         """Return what an event of ``at`` tells; a value that is None or empty is not told."""
-        return cls({name: Part(at, value) for name, value in values.items() if value not in (None, "")})
+        return cls(
+            {name: FieldVersion(at, value) for name, value in values.items() if value not in (None, "")}
+        )
 
     @classmethod
     def make(cls, _updated_at: datetime, told: Mapping[str, Sequence[Any]]) -> Self:
         """Return what a row's ``told`` holds."""
-        return cls({name: Part(datetime.fromisoformat(at), value) for name, (at, value) in told.items()})
+        return cls(
+            {name: FieldVersion(datetime.fromisoformat(at), value) for name, (at, value) in told.items()}
+        )
 
     @property
     def version(self) -> tuple[Any, ...]:
@@ -55,7 +59,7 @@ class Parts:
     @property
     def updated_at(self) -> datetime:
         """When the newest part was told."""
-        return max((part.at for part in self.parts.values()), default=UNTOLD)
+        return max((part.at for part in self.parts.values()), default=EPOCH)
 
     @property
     def told(self) -> str:
@@ -74,7 +78,7 @@ class Parts:
         """Return a part that is a time; None where nobody told it."""
         return datetime.fromisoformat(self.text(name)) if name in self.parts else None
 
-    def each(self, prefix: str) -> dict[str, Part]:
+    def each(self, prefix: str) -> dict[str, FieldVersion]:
         """Return the parts whose name begins so."""
         return {name: part for name, part in self.parts.items() if name.startswith(prefix)}
 
@@ -91,32 +95,38 @@ class Parts:
                 parts[name] = part
         return type(self)(parts)
 
-    def _order(self, part: Part) -> tuple[datetime, int, str | int]:
+    def _order(self, part: FieldVersion) -> tuple[datetime, int, str | int]:
         return (part.at, self.further.get(part.value, 0), part.value)
 
 
-P = TypeVar("P", bound=Parts)
+P = TypeVar("P", bound=FieldVersions)
 
 
-def join_parts(one: Row[P], other: Row[P]) -> Row[P]:
+def merge_field_versions(one: EntityState[P], other: EntityState[P]) -> EntityState[P]:
     """Return the newer of every part of the two, and the earlier deletion."""
     state = one.state or other.state
     if one.state is not None and other.state is not None:
         state = one.state.joined(other.state)
     deleted_at = min((at for at in (one.deleted_at, other.deleted_at) if at is not None), default=None)
-    return one if (state, deleted_at) == (one.state, one.deleted_at) else Row(state, deleted_at)
+    return one if (state, deleted_at) == (one.state, one.deleted_at) else EntityState(state, deleted_at)
 
 
-def ingest_parts(
-    tx: Connection, items: Sequence[WorkItem], kind: Kind[P], read: Callable[[WorkItem], Sequence[Told[P]]]
+def upsert_field_updates(
+    tx: Connection,
+    items: Sequence[WorkItem],
+    kind: EntitySpec[P],
+    read: Callable[[WorkItem], Sequence[EntityUpdate[P]]],
 ) -> HandlerResult:
-    """Every part that ``items`` tell of is the newest that was told of it; see ``record_parts``."""
-    return record_parts(tx, items, kind, read).effects(items)
+    """Every part that ``items`` tell of is the newest that was told of it; see ``record_field_updates``."""
+    return record_field_updates(tx, items, kind, read).effects(items)
 
 
-def record_parts(
-    tx: Connection, items: Sequence[WorkItem], kind: Kind[P], read: Callable[[WorkItem], Sequence[Told[P]]]
-) -> Ingested[P]:
+def record_field_updates(
+    tx: Connection,
+    items: Sequence[WorkItem],
+    kind: EntitySpec[P],
+    read: Callable[[WorkItem], Sequence[EntityUpdate[P]]],
+) -> UpsertResult[P]:
     """Every part that ``items`` tell of is the newest that was told of it.
 
     ``read`` may raise ``Unreadable``, and may return several things of one event, or none: then the event
@@ -129,14 +139,16 @@ def record_parts(
         if not isinstance(answer, Refused)
         for told in answer
     ]
-    ingested = record_told(tx, [item for item, _ in flat], [told for _, told in flat], kind, join_parts)
+    ingested = upsert_updates(
+        tx, [item for item, _ in flat], [told for _, told in flat], kind, merge_field_versions
+    )
     outcomes: list[Outcome] = [
         answer if isinstance(answer, Refused) else _settle(answer, ingested.rows) for answer in answers
     ]
     return ingested._replace(outcomes=outcomes)
 
 
-def _settle(answer: Sequence[Told[P]], rows: Mapping[Key, Row[P]]) -> Done:
+def _settle(answer: Sequence[EntityUpdate[P]], rows: Mapping[EntityKey, EntityState[P]]) -> Done:
     if not answer:
         return Done("kept")
     recorded = [told for told in answer if told.key in rows]
@@ -145,7 +157,7 @@ def _settle(answer: Sequence[Told[P]], rows: Mapping[Key, Row[P]]) -> Done:
     return Done() if any(_stands(told.row, rows[told.key]) for told in recorded) else Done("stale")
 
 
-def _stands(told: Row[P], now: Row[P]) -> bool:
+def _stands(told: EntityState[P], now: EntityState[P]) -> bool:
     if told.deleted_at is not None and told.deleted_at == now.deleted_at:
         return True
     if told.state is None or now.state is None:

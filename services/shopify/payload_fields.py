@@ -139,7 +139,7 @@ def plain_number(value: float | str) -> str:
     return format(Decimal(repr(value) if isinstance(value, float) else str(value)), "f")
 
 
-def told_when(source: Mapping[str, Any], item: WorkItem, now: datetime) -> datetime:
+def updated_at_or_event_time(source: Mapping[str, Any], item: WorkItem, now: datetime) -> datetime:
     """Return the body's ``updated_at``; where Shopify left it null, when the event tells it happened."""
     return item.event_time(now) if source.get("updated_at") is None else read_instant(source, "updated_at")
 

@@ -11,10 +11,10 @@ from services.core.fields import find_text, read_set
 from services.core.pg_arrays import int_array
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import UNTOLD, Key, Row, Told, join_rows
-from services.shopify.payload_fields import find_id, find_province, told_when
+from services.shopify.merge import EPOCH, EntityKey, EntityState, EntityUpdate, merge_states
+from services.shopify.payload_fields import find_id, find_province, updated_at_or_event_time
 from services.shopify.shop_identity import Identity, check_description, find_identities
-from services.shopify.upsert import Kind, record_told
+from services.shopify.upsert import EntitySpec, upsert_updates
 
 UNINSTALLED = "shopify_uninstalled"
 CURRENCY_DIFFERS = "shopify_currency_differs"
@@ -54,7 +54,7 @@ def ingest_storefronts(tx: Connection, items: Sequence[WorkItem], now: datetime)
     """
     known_by = find_identities(tx, {item.shop_id for item in items})
     read = read_set(items, lambda item: _read(item, known_by.get(item.shop_id, Identity()), now), _KIND.code)
-    ingested = record_told(tx, items, read, _KIND, _join)
+    ingested = upsert_updates(tx, items, read, _KIND, _join)
     ours = _find_ours(tx, {shop_id for shop_id, _ in ingested.changed})
     for key in ingested.changed:
         row, known = ingested.rows[key], ingested.known.get(key)
@@ -86,21 +86,21 @@ def _compare(tx: Connection, shop_id: int, state: Storefront, ours: Ours, now: d
         record_incidents(tx, [Incident(shop_id, rule, theirs, "P3", summary, detail)], now)
 
 
-def _join(one: Row[Storefront], other: Row[Storefront]) -> Row[Storefront]:
+def _join(one: EntityState[Storefront], other: EntityState[Storefront]) -> EntityState[Storefront]:
     """Return the newer state, and the uninstallation unless a state is newer than it."""
-    state = join_rows(one, other).state
+    state = merge_states(one, other).state
     gone_at = max((at for at in (one.deleted_at, other.deleted_at) if at is not None), default=None)
     if gone_at is not None and state is not None and state.updated_at > gone_at:
         gone_at = None
-    return Row(state, gone_at)
+    return EntityState(state, gone_at)
 
 
-def _read(item: WorkItem, known_by: Identity, now: datetime) -> Told[Storefront]:
+def _read(item: WorkItem, known_by: Identity, now: datetime) -> EntityUpdate[Storefront]:
     source = read_event(item)
     check_description(source, known_by)
-    key: Key = (item.shop_id, item.shop_id)
+    key: EntityKey = (item.shop_id, item.shop_id)
     state = Storefront(
-        updated_at=told_when(source, item, now),
+        updated_at=updated_at_or_event_time(source, item, now),
         shopify_id=find_id(source, "id"),
         name=find_text(source, "name"),
         currency=find_text(source, "currency"),
@@ -108,7 +108,7 @@ def _read(item: WorkItem, known_by: Identity, now: datetime) -> Told[Storefront]
         province=find_province(source),
         plan_name=find_text(source, "plan_name"),
     )
-    return Told(key, Row(state))
+    return EntityUpdate(key, EntityState(state))
 
 
 def _find_ours(tx: Connection, shops: set[int]) -> Mapping[int, Ours]:
@@ -139,7 +139,7 @@ on conflict (shop_id) do update set
    timezone = excluded.timezone, province = excluded.province, plan_name = excluded.plan_name
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="storefronts",
     noun="storefront of shop",
     code="shopify.unreadable_storefront",
@@ -150,7 +150,7 @@ _KIND = Kind(
         "updated_at": "timestamptz", "shopify_id": "bigint", "name": "text", "currency": "text",
         "timezone": "text", "province": "text", "plan_name": "text",
     },
-    blank=Storefront(UNTOLD, None, "", "", "", "", ""),
+    blank=Storefront(EPOCH, None, "", "", "", "", ""),
     shown=("currency", "timezone", "province", "plan_name"),
     lock=lambda _: "storefront",
     ended=("uninstalled_at", "our app uninstalled", "our app installed again"),

@@ -24,7 +24,7 @@ from services.ledger.requeue import requeue
 from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
 from services.shopify.admin import find_access, open_stored, renew_token
 from services.shopify.event_payload import read_event
-from services.shopify.merge import UNTOLD
+from services.shopify.merge import EPOCH
 from services.shopify.shop_identity import (
     UNCONFIRMED,
     Identity,
@@ -120,7 +120,7 @@ class UninstallConfirm:
         gone_at = min(item.event_time(now), now)
         slug, updated_at, uninstalled_at = tx.exec_driver_sql(_FIND, {"shop_id": item.shop_id}).one()
         recorded_at = find_recorded_at(tx, item.shop_id, TOKENS)
-        if max(recorded_at or UNTOLD, updated_at or UNTOLD, uninstalled_at or UNTOLD) >= gone_at:
+        if max(recorded_at or EPOCH, updated_at or EPOCH, uninstalled_at or EPOCH) >= gone_at:
             resolve_incident(tx, item.shop_id, NOT_CONFIRMED, None, now, "The app is installed again.")
             return Done("stale")
         summary = (
@@ -158,7 +158,7 @@ def record_uninstalled(
     """
     shop_id = item.shop_id
     lock_objects(tx, [(shop_id, "storefront")])
-    tx.exec_driver_sql(_RECORD, {"shop_id": shop_id, "at": gone_at, "untold": UNTOLD})
+    tx.exec_driver_sql(_RECORD, {"shop_id": shop_id, "at": gone_at, "untold": EPOCH})
     what = (
         f"our app was uninstalled at {gone_at:%Y-%m-%d %H:%M} UTC, and Shopify refuses its token: no stock "
         "is pushed and nothing is pulled. If that was a mistake, install the app again, "

@@ -13,16 +13,16 @@ from services.core.pg_arrays import instant_array, int_array, text_array
 from services.ledger.describe import audit_entry
 from services.ledger.work import HandlerResult, Outcome, WorkItem
 from services.shopify.merge import (
-    UNTOLD,
-    Key,
-    Read,
-    Row,
+    EPOCH,
+    EntityKey,
+    EntityState,
+    EntityUpdate,
+    ParsedUpdate,
     S,
-    Told,
-    join_rows,
-    merge_told,
-    pass_unknown_deletions,
-    settle_told,
+    apply_updates,
+    ignore_unknown_deletions,
+    merge_states,
+    settle_updates,
 )
 
 _ARRAYS: Mapping[str, Callable[[Any], str]] = {
@@ -34,7 +34,7 @@ _ARRAYS: Mapping[str, Callable[[Any], str]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind(Generic[S]):
+class EntitySpec(Generic[S]):
     """A kind of thing and its table.
 
     An event that cannot be read is refused under ``code``. ``find`` takes arrays ``shop_id`` and ``id`` and
@@ -61,13 +61,13 @@ class Kind(Generic[S]):
     ended: tuple[str, str, str] = ("deleted_at", "deleted at Shopify", "there again")
 
 
-class Ingested(NamedTuple, Generic[S]):
+class UpsertResult(NamedTuple, Generic[S]):
     """What a set came to: an outcome per item, rows before and after, who changed them, and what to say."""
 
     outcomes: list[Outcome]
-    known: Mapping[Key, Row[S]]
-    rows: Mapping[Key, Row[S]]
-    changed: Mapping[Key, WorkItem]
+    known: Mapping[EntityKey, EntityState[S]]
+    rows: Mapping[EntityKey, EntityState[S]]
+    changed: Mapping[EntityKey, WorkItem]
     said: dict[int, list[Mutation]]
 
     def effects(self, items: Sequence[WorkItem], new_work: Sequence[Any] = ()) -> HandlerResult:
@@ -77,55 +77,64 @@ class Ingested(NamedTuple, Generic[S]):
         return HandlerResult(self.outcomes, new_work, audit)
 
 
-def ingest_told(
-    tx: Connection, items: Sequence[WorkItem], kind: Kind[S], read: Callable[[WorkItem], Read[S]]
+def upsert_entities(
+    tx: Connection,
+    items: Sequence[WorkItem],
+    kind: EntitySpec[S],
+    read: Callable[[WorkItem], ParsedUpdate[S]],
 ) -> HandlerResult:
     """Everything that ``items`` tell of is the newest that was told of it.
 
     ``read`` may raise ``Unreadable``.
     """
-    return record_told(tx, items, read_set(items, read, kind.code), kind).effects(items)
+    return upsert_updates(tx, items, read_set(items, read, kind.code), kind).effects(items)
 
 
-def record_told(
+def upsert_updates(
     tx: Connection,
     items: Sequence[WorkItem],
-    read: Sequence[Read[S]],
-    kind: Kind[S],
-    join: Callable[[Row[S], Row[S]], Row[S]] = join_rows,
-) -> Ingested[S]:
-    """As ``ingest_told``, for events that are read already; whatever came before what.
+    read: Sequence[ParsedUpdate[S]],
+    kind: EntitySpec[S],
+    join: Callable[[EntityState[S], EntityState[S]], EntityState[S]] = merge_states,
+) -> UpsertResult[S]:
+    """As ``upsert_entities``, for events that are read already; whatever came before what.
 
     A deletion of an id that is not recorded changes nothing; the audit notes it.
     """
-    keys = {entry.key for entry in read if isinstance(entry, Told)}
+    keys = {entry.key for entry in read if isinstance(entry, EntityUpdate)}
     lock_objects(tx, {(shop_id, kind.lock(number)) for shop_id, number in keys}, kind.lock_kind)
-    known = find_rows(tx, keys, kind)
-    passed = pass_unknown_deletions(known.keys() | find_also_known(tx, keys - known.keys(), kind), read)
-    told = [(item, entry) for item, entry in zip(items, passed, strict=True) if isinstance(entry, Told)]
-    rows, changed = merge_told(known, told, join)
-    write_rows(tx, rows, changed, kind)
+    known = find_states(tx, keys, kind)
+    passed = ignore_unknown_deletions(known.keys() | find_also_known(tx, keys - known.keys(), kind), read)
+    told = [
+        (item, entry) for item, entry in zip(items, passed, strict=True) if isinstance(entry, EntityUpdate)
+    ]
+    rows, changed = apply_updates(known, told, join)
+    write_states(tx, rows, changed, kind)
     said: dict[int, list[Mutation]] = {}
     for item, before, after in zip(items, read, passed, strict=True):
-        if isinstance(before, Told) and not isinstance(after, Told):
-            said.setdefault(item.id, []).append(note_unknown_deletion(kind.table, kind.noun, before.key[1]))
+        if isinstance(before, EntityUpdate) and not isinstance(after, EntityUpdate):
+            said.setdefault(item.id, []).append(
+                describe_unknown_deletion(kind.table, kind.noun, before.key[1])
+            )
     for key, item in changed.items():
-        said.setdefault(item.id, []).append(say_row(kind, key, known.get(key), rows[key]))
-    return Ingested(settle_told(passed, rows), known, rows, changed, said)
+        said.setdefault(item.id, []).append(describe_change(kind, key, known.get(key), rows[key]))
+    return UpsertResult(settle_updates(passed, rows), known, rows, changed, said)
 
 
-def find_rows(tx: Connection, keys: Collection[Key], kind: Kind[S]) -> dict[Key, Row[S]]:
+def find_states(
+    tx: Connection, keys: Collection[EntityKey], kind: EntitySpec[S]
+) -> dict[EntityKey, EntityState[S]]:
     """Return those of ``keys`` that have a row."""
     if not keys:
         return {}
     values = {"shop_id": int_array(shop_id for shop_id, _ in keys), "id": int_array(id_ for _, id_ in keys)}
     return {
-        (r[0], r[1]): Row(None if r[3] == UNTOLD else kind.make(*r[3:]), r[2])
+        (r[0], r[1]): EntityState(None if r[3] == EPOCH else kind.make(*r[3:]), r[2])
         for r in tx.exec_driver_sql(kind.find, values)
     }
 
 
-def find_also_known(tx: Connection, keys: Collection[Key], kind: Kind[S]) -> set[Key]:
+def find_also_known(tx: Connection, keys: Collection[EntityKey], kind: EntitySpec[S]) -> set[EntityKey]:
     """Return those of ``keys`` that another table than the kind's own has recorded."""
     if not keys or not kind.also_known:
         return set()
@@ -133,14 +142,17 @@ def find_also_known(tx: Connection, keys: Collection[Key], kind: Kind[S]) -> set
     return {(shop_id, number) for shop_id, number in tx.exec_driver_sql(kind.also_known, values)}
 
 
-def note_unknown_deletion(table: str, noun: str, number: object) -> Mutation:
+def describe_unknown_deletion(table: str, noun: str, number: object) -> Mutation:
     """Return the audit's note of a deletion that changed nothing."""
     summary = f"{noun} {number}: a deletion was received, but it is not recorded here; nothing changed"
     return Mutation(table, str(number), summary, None, None)
 
 
-def write_rows(
-    tx: Connection, rows: Mapping[Key, Row[S]], changed: Mapping[Key, WorkItem], kind: Kind[S]
+def write_states(
+    tx: Connection,
+    rows: Mapping[EntityKey, EntityState[S]],
+    changed: Mapping[EntityKey, WorkItem],
+    kind: EntitySpec[S],
 ) -> None:
     """Those of ``rows`` that ``changed`` are written. The caller holds their locks."""
     if not changed:
@@ -157,7 +169,9 @@ def write_rows(
     tx.exec_driver_sql(kind.write, values)
 
 
-def say_row(kind: Kind[S], key: Key, known: Row[S] | None, row: Row[S]) -> Mutation:
+def describe_change(
+    kind: EntitySpec[S], key: EntityKey, known: EntityState[S] | None, row: EntityState[S]
+) -> Mutation:
     """Return what became of a row: its shown fields, and its deletion."""
     old, new = known.state if known else None, row.state
     shown = {name: getattr(new, name) for name in kind.shown} if new else {}

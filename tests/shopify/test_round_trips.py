@@ -12,9 +12,9 @@ from sqlalchemy import Engine
 import services.shopify
 from services.core.db import transaction
 from services.schema.models import metadata
-from services.shopify.merge import Row
-from services.shopify.partial_updates import Parts
-from services.shopify.upsert import Kind, find_rows, write_rows
+from services.shopify.merge import EntityState
+from services.shopify.partial_updates import FieldVersions
+from services.shopify.upsert import EntitySpec, find_states, write_states
 from tests.shopify.sample_payloads import NOW, add_shop, item
 
 ODD = "\\ a\\nb \"quoted\" 'single' {brace,comma} NULL\n\ttab é 漢"
@@ -23,13 +23,13 @@ ODD = "\\ a\\nb \"quoted\" 'single' {brace,comma} NULL\n\ttab é 漢"
 KEY = (1, 2**53 + 7)
 
 
-def find_kinds() -> dict[str, Kind[Any]]:
+def find_specs() -> dict[str, EntitySpec[Any]]:
     modules = pkgutil.walk_packages(services.shopify.__path__, "services.shopify.")
     found = [vars(importlib.import_module(module.name)).get("_KIND") for module in modules]
     return {kind.table: kind for kind in found if kind is not None}
 
 
-KINDS = find_kinds()
+SPECS = find_specs()
 
 
 def make_value(name: str, type_: str, place: int) -> Any:
@@ -42,10 +42,10 @@ def make_value(name: str, type_: str, place: int) -> Any:
     }[type_]
 
 
-def make_state(kind: Kind[Any]) -> Any:
+def make_state(kind: EntitySpec[Any]) -> Any:
     columns = enumerate(kind.columns.items())
     values = {name: make_value(name, type_, place) for place, (name, type_) in columns}
-    if not isinstance(kind.blank, Parts):
+    if not isinstance(kind.blank, FieldVersions):
         return type(kind.blank)(**values)
     told = {
         name: value if isinstance(value, str | int) else value.isoformat()
@@ -55,15 +55,15 @@ def make_state(kind: Kind[Any]) -> Any:
     return type(kind.blank).tell(NOW, told)
 
 
-@pytest.mark.parametrize("table", sorted(KINDS))
+@pytest.mark.parametrize("table", sorted(SPECS))
 def test_row_comes_back_by_the_names_of_its_columns(engine: Engine, table: str) -> None:
-    kind, state = KINDS[table], make_state(KINDS[table])
+    kind, state = SPECS[table], make_state(SPECS[table])
     add_shop(engine)
     gone_at = NOW + timedelta(days=1)
     told = item("x", b"{}")._replace(event_id=4711)
 
     with transaction(engine) as tx:
-        write_rows(tx, {KEY: Row(state, gone_at)}, {KEY: told}, kind)
+        write_states(tx, {KEY: EntityState(state, gone_at)}, {KEY: told}, kind)
         row = dict(tx.exec_driver_sql(f"select * from {table}").mappings().one())  # noqa: S608
 
     wanted = {name: getattr(state, name) for name in kind.columns}
@@ -78,20 +78,20 @@ def test_row_comes_back_by_the_names_of_its_columns(engine: Engine, table: str) 
     assert row.keys() - wanted.keys() - keys == set(), "a column that no test fills"
 
 
-@pytest.mark.parametrize("table", sorted(KINDS))
+@pytest.mark.parametrize("table", sorted(SPECS))
 def test_finder_returns_the_state_that_was_written(engine: Engine, table: str) -> None:
-    kind, state = KINDS[table], make_state(KINDS[table])
+    kind, state = SPECS[table], make_state(SPECS[table])
     shop_id = add_shop(engine)
     key = (shop_id, shop_id) if table == "storefronts" else KEY
     has_end = kind.ended[0] in metadata.tables[table].columns
-    row = Row(state, NOW + timedelta(days=1) if has_end else None)
+    row = EntityState(state, NOW + timedelta(days=1) if has_end else None)
 
     with transaction(engine) as tx:
-        write_rows(tx, {key: row}, {key: item("x", b"{}")}, kind)
-        found = find_rows(tx, [key], kind)
+        write_states(tx, {key: row}, {key: item("x", b"{}")}, kind)
+        found = find_states(tx, [key], kind)
 
     assert found == {key: row}
 
 
 def test_kinds_are_found() -> None:
-    assert len(KINDS) >= 15
+    assert len(SPECS) >= 15

@@ -16,7 +16,7 @@ from services.payments import handler as stripe
 from services.payments.audit_text import KnownTransaction
 from services.payments.balance import BalanceEntry, record_balance_entries
 from services.payments.payload import Transaction
-from services.shopify.merge import Row
+from services.shopify.merge import EntityState
 from services.shopify.orders import customers, refunds
 from services.shopify.orders.customer_payload import Customer
 from services.shopify.orders.line_payload import OrderLine
@@ -212,13 +212,13 @@ def test_customer_comes_back_by_name_and_by_the_finder(engine: Engine) -> None:
     made, gone_at = make(Customer), NOW + timedelta(days=2)
 
     with transaction(engine) as tx:
-        customers.record_customers(tx, {(1, 9): Row(made, gone_at)})
+        customers.record_customers(tx, {(1, 9): EntityState(made, gone_at)})
         (row,) = select(tx, "customers")
         found = customers._find(tx, [(1, 9)])
 
     assert_named(row, made)
     assert row["deleted_at"] == gone_at
-    assert found == {(1, 9): customers.Known(Row(made, gone_at), is_redacted=False)}
+    assert found == {(1, 9): customers.Known(EntityState(made, gone_at), is_redacted=False)}
 
 
 def test_level_comes_back_by_the_finder(engine: Engine) -> None:

@@ -11,7 +11,7 @@ from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import Settings
 from services.ledger.work import HandlerResult, WorkItem
-from services.shopify.merge import UNTOLD
+from services.shopify.merge import EPOCH
 from services.shopify.shop_profile import ingest_storefronts
 from services.shops.secrets import record_secret
 from tests.shopify.sample_payloads import NOON, SHOP, add_shop, at, ingest, item, rows, verdicts
@@ -75,7 +75,7 @@ def test_currency_and_zone_other_than_ours_are_incidents_until_they_agree_and_ou
 def test_shop_that_speaks_again_is_installed_again_and_its_incident_resolved(shop: Engine) -> None:
     with transaction(shop) as tx:
         gone = "insert into storefronts (shop_id, uninstalled_at, updated_at) values (1, :at, :none)"
-        tx.execute(text(gone), {"at": NOON, "none": UNTOLD})
+        tx.execute(text(gone), {"at": NOON, "none": EPOCH})
         record_incidents(tx, [Incident(SHOP, "shopify_uninstalled", "2026-11-20", "P2", "gone")], NOON)
 
     effects = ingest(shop, ingest_storefronts, told(5))

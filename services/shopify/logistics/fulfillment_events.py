@@ -9,10 +9,10 @@ from sqlalchemy import Connection
 from services.core.fields import find_instant, read_id, read_instant, read_text
 from services.ledger.work import Done, HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import UNTOLD, Row, Told
+from services.shopify.merge import EPOCH, EntityState, EntityUpdate
 from services.shopify.orders.payload import order_gid
 from services.shopify.payload_fields import find_id
-from services.shopify.upsert import Kind, ingest_told
+from services.shopify.upsert import EntitySpec, upsert_entities
 
 
 class FulfillmentEvent(NamedTuple):
@@ -28,7 +28,7 @@ class FulfillmentEvent(NamedTuple):
     @property
     def version(self) -> tuple[Any, ...]:
         """The newest; the rest only decides between states of one and the same second."""
-        return (self.updated_at, self.happened_at, self.status, self.delivery_expected_at or UNTOLD,
+        return (self.updated_at, self.happened_at, self.status, self.delivery_expected_at or EPOCH,
                 self.fulfillment_id, self.order_gid)  # fmt: skip
 
 
@@ -40,10 +40,10 @@ def ingest_fulfillment_events(tx: Connection, items: Sequence[WorkItem], now: da
     parcel is, by city and coordinates, shows where a person lives: it is not kept.
     """
     del now
-    return ingest_told(tx, items, _KIND, _read)
+    return upsert_entities(tx, items, _KIND, _read)
 
 
-def _read(item: WorkItem) -> Told[FulfillmentEvent] | Done:
+def _read(item: WorkItem) -> EntityUpdate[FulfillmentEvent] | Done:
     source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "fulfillment_events/delete":
@@ -58,7 +58,7 @@ def _read(item: WorkItem) -> Told[FulfillmentEvent] | Done:
         happened_at=happened_at,
         delivery_expected_at=find_instant(source, "estimated_delivery_at"),
     )
-    return Told(key, Row(state))
+    return EntityUpdate(key, EntityState(state))
 
 
 _FIND = """
@@ -81,7 +81,7 @@ on conflict (shop_id, fulfillment_event_id) do update set
    happened_at = excluded.happened_at, delivery_expected_at = excluded.delivery_expected_at
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="fulfillment_events",
     noun="fulfilment event",
     code="shopify.unreadable_fulfillment_event",
@@ -92,7 +92,7 @@ _KIND = Kind(
         "updated_at": "timestamptz", "fulfillment_id": "bigint", "order_gid": "text", "status": "text",
         "happened_at": "timestamptz", "delivery_expected_at": "timestamptz",
     },
-    blank=FulfillmentEvent(UNTOLD, 0, "", "", UNTOLD, None),
+    blank=FulfillmentEvent(EPOCH, 0, "", "", EPOCH, None),
     shown=("fulfillment_id", "status", "happened_at", "delivery_expected_at", "order_gid"),
     lock=lambda number: f"fulfillment-event:{number}",
 )  # fmt: skip

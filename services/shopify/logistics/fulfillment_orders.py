@@ -16,15 +16,15 @@ from sqlalchemy import Connection
 from services.core.fields import Unreadable, find_instant, find_text
 from services.ledger.work import HandlerResult, NewWork, WorkItem
 from services.shopify.event_payload import WrongBody, read_event
-from services.shopify.merge import UNTOLD, Row, Told
+from services.shopify.merge import EPOCH, EntityState, EntityUpdate
 from services.shopify.orders.payload import order_gid
-from services.shopify.partial_updates import Parts, record_parts
+from services.shopify.partial_updates import FieldVersions, record_field_updates
 from services.shopify.payload_fields import find_gid, find_object, read_gid
 from services.shopify.stock.audit_text import say_shift
 from services.shopify.stock.levels import Sku
 from services.shopify.stock.movements import count_routed
 from services.shopify.stock.push_plan import Cause, plan_pushes
-from services.shopify.upsert import Ingested, Kind
+from services.shopify.upsert import EntitySpec, UpsertResult
 
 _PREPARED = "fulfillment_orders/line_items_prepared_for"
 _FURTHER = (
@@ -34,7 +34,7 @@ _FURTHER = (
 )  # fmt: skip
 
 
-class FulfillmentOrder(Parts):
+class FulfillmentOrder(FieldVersions):
     """A fulfilment order as the events told it. A hold is a part of its own, by its id."""
 
     __slots__ = ()
@@ -68,7 +68,7 @@ class FulfillmentOrder(Parts):
     @property
     def hold_reason(self) -> str:
         """Shopify's word for why, of the newest hold that stands."""
-        return max(((part.at, str(part.value)) for part in self._holds()), default=(UNTOLD, ""))[1]
+        return max(((part.at, str(part.value)) for part in self._holds()), default=(EPOCH, ""))[1]
 
     @property
     def fulfill_at(self) -> datetime | None:
@@ -89,16 +89,17 @@ class FulfillmentOrder(Parts):
 
 
 def ingest_fulfillment_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Every fulfilment order stands, field by field, as its newest event told it; see ``record_parts``.
+    """Every fulfilment order stands, field by field, as its newest event told it; see
+    ``record_field_updates``.
 
     Where it names the location of an order's sale, the counted levels of the order's items are counted again.
     Messages and notes, which may name the customer, are not kept.
     """
-    ingested = record_parts(tx, items, _KIND, lambda item: _read(item, now))
+    ingested = record_field_updates(tx, items, _KIND, lambda item: _read(item, now))
     return ingested.effects(items, _count_routed(tx, ingested, now))
 
 
-def _count_routed(tx: Connection, ingested: Ingested[FulfillmentOrder], now: datetime) -> list[NewWork]:
+def _count_routed(tx: Connection, ingested: UpsertResult[FulfillmentOrder], now: datetime) -> list[NewWork]:
     """The sales of the orders that were routed elsewhere count there; return the pushes due."""
     routed: dict[tuple[int, str], WorkItem] = {}
     for key, item in ingested.changed.items():
@@ -122,7 +123,7 @@ def _route(order: FulfillmentOrder) -> tuple[str, int | None, bool]:
     return order.order_gid, order.location_id, order.status == "cancelled"
 
 
-def _read(item: WorkItem, now: datetime) -> list[Told[FulfillmentOrder]]:
+def _read(item: WorkItem, now: datetime) -> list[EntityUpdate[FulfillmentOrder]]:
     source = read_event(item)
     at = item.event_time(now)
     more = dict[str, str | int | None]()
@@ -132,7 +133,10 @@ def _read(item: WorkItem, now: datetime) -> list[Told[FulfillmentOrder]]:
             raise WrongBody("fulfillment_order", "without delivery_method", f"that of {item.event_topic}")
         more["prepared_at"] = at.isoformat()
     told = [
-        Told((item.shop_id, read_gid(one, "id")), Row(FulfillmentOrder.tell(at, {**_values(one), **more})))
+        EntityUpdate(
+            (item.shop_id, read_gid(one, "id")),
+            EntityState(FulfillmentOrder.tell(at, {**_values(one), **more})),
+        )
         for one in _named(source)
     ]
     if not told:
@@ -193,7 +197,7 @@ on conflict (shop_id, fulfillment_order_id) do update set
    hold_reason = excluded.hold_reason, fulfill_at = excluded.fulfill_at, prepared_at = excluded.prepared_at
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="fulfillment_orders",
     noun="fulfilment order",
     code="shopify.unreadable_fulfillment_order",

@@ -15,15 +15,15 @@ from services.core.fields import find_instant, find_text, read_count, read_list
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.logistics.inventory_transfers import read_lines
-from services.shopify.merge import Row, Told
-from services.shopify.partial_updates import Parts, ingest_parts
+from services.shopify.merge import EntityState, EntityUpdate
+from services.shopify.partial_updates import FieldVersions, upsert_field_updates
 from services.shopify.payload_fields import find_object, read_gid
-from services.shopify.upsert import Kind
+from services.shopify.upsert import EntitySpec
 
 _FURTHER = ("other", "draft", "in_transit", "partially_received", "received")
 
 
-class InventoryShipment(Parts):
+class InventoryShipment(FieldVersions):
     """A shipment as the events told it. A line is a part of its own, by its id."""
 
     __slots__ = ()
@@ -60,16 +60,16 @@ def ingest_inventory_shipments(tx: Connection, items: Sequence[WorkItem], now: d
 
     Moves no stock: Shopify tells the levels themselves in ``inventory_levels/update``.
     """
-    return ingest_parts(tx, items, _KIND, lambda item: _read(item, now))
+    return upsert_field_updates(tx, items, _KIND, lambda item: _read(item, now))
 
 
-def _read(item: WorkItem, now: datetime) -> list[Told[InventoryShipment]]:
+def _read(item: WorkItem, now: datetime) -> list[EntityUpdate[InventoryShipment]]:
     source = read_event(item)
     at = find_instant(source, "happened_at") or item.event_time(now)
     # ``update_tracking`` has other names for the same two things.
     key = (item.shop_id, read_gid(source, "shipment_id" if source.get("shipment_id") is not None else "id"))
     if item.event_topic == "inventory_shipments/delete":
-        return [Told(key, Row(None, at))]
+        return [EntityUpdate(key, EntityState(None, at))]
     tracking = find_object(source, "tracking") or find_object(source, "updated_tracking")
     arrives_at = find_instant(tracking, "arrives_at")
     values: dict[str, str | int | None] = {
@@ -79,7 +79,7 @@ def _read(item: WorkItem, now: datetime) -> list[Told[InventoryShipment]]:
         **read_lines(source, "id"),
         **_received(source),
     }
-    return [Told(key, Row(InventoryShipment.tell(at, values)))]
+    return [EntityUpdate(key, EntityState(InventoryShipment.tell(at, values)))]
 
 
 def _received(source: Mapping[str, Any]) -> dict[str, str | int | None]:
@@ -112,7 +112,7 @@ on conflict (shop_id, inventory_shipment_id) do update set
    rejected_quantity = excluded.rejected_quantity
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="inventory_shipments",
     noun="shipment",
     code="shopify.unreadable_inventory_shipment",

@@ -14,15 +14,15 @@ from sqlalchemy import Connection
 from services.core.fields import find_instant, find_text, read_count, read_list
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import Row, Told
-from services.shopify.partial_updates import Parts, ingest_parts
+from services.shopify.merge import EntityState, EntityUpdate
+from services.shopify.partial_updates import FieldVersions, upsert_field_updates
 from services.shopify.payload_fields import find_gid, find_object, read_gid
-from services.shopify.upsert import Kind
+from services.shopify.upsert import EntitySpec
 
 _FURTHER = ("other", "draft", "ready_to_ship", "in_progress", "transferred", "canceled")
 
 
-class InventoryTransfer(Parts):
+class InventoryTransfer(FieldVersions):
     """A transfer as the events told it. A line is a part of its own, by its id."""
 
     __slots__ = ()
@@ -54,7 +54,7 @@ def ingest_inventory_transfers(tx: Connection, items: Sequence[WorkItem], now: d
 
     Moves no stock: Shopify tells the levels themselves in ``inventory_levels/update``.
     """
-    return ingest_parts(tx, items, _KIND, lambda item: _read(item, now))
+    return upsert_field_updates(tx, items, _KIND, lambda item: _read(item, now))
 
 
 def read_lines(source: Mapping[str, Any], id_name: str) -> dict[str, str | int | None]:
@@ -74,7 +74,7 @@ def read_lines(source: Mapping[str, Any], id_name: str) -> dict[str, str | int |
     return lines
 
 
-def _read(item: WorkItem, now: datetime) -> list[Told[InventoryTransfer]]:
+def _read(item: WorkItem, now: datetime) -> list[EntityUpdate[InventoryTransfer]]:
     source = read_event(item)
     values: dict[str, str | int | None] = {
         "changed": 1,
@@ -84,7 +84,9 @@ def _read(item: WorkItem, now: datetime) -> list[Told[InventoryTransfer]]:
         **read_lines(source, "line_item_id"),
     }
     at = find_instant(source, "happened_at") or item.event_time(now)
-    return [Told((item.shop_id, read_gid(source, "id")), Row(InventoryTransfer.tell(at, values)))]
+    return [
+        EntityUpdate((item.shop_id, read_gid(source, "id")), EntityState(InventoryTransfer.tell(at, values)))
+    ]
 
 
 _FIND = """
@@ -105,7 +107,7 @@ on conflict (shop_id, inventory_transfer_id) do update set
    quantity = excluded.quantity
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="inventory_transfers",
     noun="transfer",
     code="shopify.unreadable_inventory_transfer",

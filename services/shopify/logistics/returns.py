@@ -15,17 +15,17 @@ from sqlalchemy import Connection
 from services.core.fields import find_text, read_count, read_list
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import Row, Told
+from services.shopify.merge import EntityState, EntityUpdate
 from services.shopify.orders.payload import order_gid
-from services.shopify.partial_updates import Parts, ingest_parts
+from services.shopify.partial_updates import FieldVersions, upsert_field_updates
 from services.shopify.payload_fields import find_gid, find_object, read_gid
-from services.shopify.upsert import Kind
+from services.shopify.upsert import EntitySpec
 
 _FURTHER = ("requested", "open", "declined", "canceled", "closed")
 _SHIPPED = "reverse_deliveries/attach_deliverable"
 
 
-class OrderReturn(Parts):
+class OrderReturn(FieldVersions):
     """A return as the events told it."""
 
     __slots__ = ()
@@ -74,10 +74,10 @@ def ingest_returns(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
     ``refunds/create``. Notes, labels and tracking numbers are not kept. An event without a return in it,
     which only ``returns/process`` may be, is ``kept``.
     """
-    return ingest_parts(tx, items, _KIND, lambda item: _read(item, now))
+    return upsert_field_updates(tx, items, _KIND, lambda item: _read(item, now))
 
 
-def _read(item: WorkItem, now: datetime) -> list[Told[OrderReturn]]:
+def _read(item: WorkItem, now: datetime) -> list[EntityUpdate[OrderReturn]]:
     source = read_event(item)
     at = item.event_time(now)
     if item.event_topic == _SHIPPED:
@@ -98,8 +98,8 @@ def _read(item: WorkItem, now: datetime) -> list[Told[OrderReturn]]:
     return [_told(item, _id_of(source), OrderReturn.tell(at, values))]
 
 
-def _told(item: WorkItem, number: int, state: OrderReturn) -> Told[OrderReturn]:
-    return Told((item.shop_id, number), Row(state))
+def _told(item: WorkItem, number: int, state: OrderReturn) -> EntityUpdate[OrderReturn]:
+    return EntityUpdate((item.shop_id, number), EntityState(state))
 
 
 def _id_of(source: Mapping[str, Any]) -> int:
@@ -142,7 +142,7 @@ on conflict (shop_id, return_id) do update set
    quantity = excluded.quantity, shipping_attached_at = excluded.shipping_attached_at
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="order_returns",
     noun="return",
     code="shopify.unreadable_return",

@@ -13,13 +13,13 @@ from sqlalchemy import Connection
 from services.core.fields import Unreadable, read_count, read_list, read_text
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import Row, Told
-from services.shopify.partial_updates import Parts, ingest_parts
+from services.shopify.merge import EntityState, EntityUpdate
+from services.shopify.partial_updates import FieldVersions, upsert_field_updates
 from services.shopify.payload_fields import find_gid, find_object, read_gid
-from services.shopify.upsert import Kind
+from services.shopify.upsert import EntitySpec
 
 
-class ReverseFulfillmentOrder(Parts):
+class ReverseFulfillmentOrder(FieldVersions):
     """The decisions that were told. Each is a part of its own: by its kind, its line, place and time."""
 
     __slots__ = ()
@@ -52,10 +52,10 @@ def ingest_reverse_fulfillment_orders(
 
     Moves no stock: Shopify tells the levels themselves in ``inventory_levels/update``.
     """
-    return ingest_parts(tx, items, _KIND, lambda item: _read(item, now))
+    return upsert_field_updates(tx, items, _KIND, lambda item: _read(item, now))
 
 
-def _read(item: WorkItem, now: datetime) -> list[Told[ReverseFulfillmentOrder]]:
+def _read(item: WorkItem, now: datetime) -> list[EntityUpdate[ReverseFulfillmentOrder]]:
     source = read_event(item)
     at = item.event_time(now)
     counted = Counter[str]()
@@ -68,7 +68,7 @@ def _read(item: WorkItem, now: datetime) -> list[Told[ReverseFulfillmentOrder]]:
         except Unreadable as fault:
             raise fault.within(f"dispositions[{place}]") from None
     key = (item.shop_id, read_gid(source, "id"))
-    return [Told(key, Row(ReverseFulfillmentOrder.tell(at, counted)))] if counted else []
+    return [EntityUpdate(key, EntityState(ReverseFulfillmentOrder.tell(at, counted)))] if counted else []
 
 
 _FIND = """
@@ -92,7 +92,7 @@ on conflict (shop_id, reverse_fulfillment_order_id) do update set
    missing_quantity = excluded.missing_quantity, disposed_quantity = excluded.disposed_quantity
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="reverse_fulfillment_orders",
     noun="reverse fulfilment order",
     code="shopify.unreadable_reverse_fulfillment_order",

@@ -13,9 +13,17 @@ from services.core.pg_arrays import instant_array, int_array, text_array
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import UNTOLD, Key, Read, Row, Told, merge_told, pass_unknown_deletions
+from services.shopify.merge import (
+    EPOCH,
+    EntityKey,
+    EntityState,
+    EntityUpdate,
+    ParsedUpdate,
+    apply_updates,
+    ignore_unknown_deletions,
+)
 from services.shopify.orders.customer_payload import Customer, read_customer
-from services.shopify.upsert import note_unknown_deletion
+from services.shopify.upsert import describe_unknown_deletion
 
 # Whoever is redacted stays so: nothing that comes later gives a name back. ``was`` is the row before.
 _RECORD = """
@@ -61,13 +69,13 @@ select c.shop_id, c.customer_id, c.deleted_at, c.redacted_at, c.updated_at, c.na
 """
 
 _STATES = frozenset({"customers/create", "customers/update", "customers/enable", "customers/disable"})
-_BLANK = Customer(UNTOLD, "", "", "")
+_BLANK = Customer(EPOCH, "", "", "")
 
 
 class Known(NamedTuple):
     """A customer's row after a set was recorded."""
 
-    row: Row[Customer]
+    row: EntityState[Customer]
     is_redacted: bool
 
 
@@ -77,15 +85,19 @@ def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -
     ``deleted_at`` stays once told; a deletion of a customer who is not recorded changes nothing. Topics that
     do not describe a customer (merges, consents) are ``kept``: what they changed is in ``customers/update``.
     """
-    read: list[Read[Customer]] = read_set(items, lambda i: _read(i, now), "shopify.unreadable_customer")
-    ends = {entry.key for entry in read if isinstance(entry, Told) and entry.row.state is None}
-    passed = pass_unknown_deletions(_find(tx, ends), read)
-    told = [(item, entry) for item, entry in zip(items, passed, strict=True) if isinstance(entry, Told)]
-    rows, by = merge_told({}, told)
+    read: list[ParsedUpdate[Customer]] = read_set(
+        items, lambda i: _read(i, now), "shopify.unreadable_customer"
+    )
+    ends = {entry.key for entry in read if isinstance(entry, EntityUpdate) and entry.row.state is None}
+    passed = ignore_unknown_deletions(_find(tx, ends), read)
+    told = [
+        (item, entry) for item, entry in zip(items, passed, strict=True) if isinstance(entry, EntityUpdate)
+    ]
+    rows, by = apply_updates({}, told)
     said = record_customers(tx, rows)
     known = _find(tx, rows)
 
-    def settle(entry: Read[Customer]) -> Outcome:
+    def settle(entry: ParsedUpdate[Customer]) -> Outcome:
         if isinstance(entry, (Done, Refused)):
             return entry
         row, is_redacted = known[entry.key]
@@ -97,14 +109,16 @@ def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -
 
     audit = [audit_entry(by[key], [mutation]) for key, mutation in said.items()]
     audit += [
-        audit_entry(item, [note_unknown_deletion("customers", "customer", entry.key[1])])
+        audit_entry(item, [describe_unknown_deletion("customers", "customer", entry.key[1])])
         for item, entry, after in zip(items, read, passed, strict=True)
-        if isinstance(entry, Told) and after is not entry
+        if isinstance(entry, EntityUpdate) and after is not entry
     ]
     return HandlerResult([settle(entry) for entry in passed], (), audit)
 
 
-def record_customers(tx: Connection, rows: Mapping[Key, Row[Customer]]) -> dict[Key, Mutation]:
+def record_customers(
+    tx: Connection, rows: Mapping[EntityKey, EntityState[Customer]]
+) -> dict[EntityKey, Mutation]:
     """Each customer is at least as new as in ``rows``; return what the audit says of those that changed.
 
     Of one who is told anew as he was only the time is written, and nothing said: each order tells of its
@@ -123,7 +137,7 @@ def record_customers(tx: Connection, rows: Mapping[Key, Row[Customer]]) -> dict[
             "email": text_array([state.email for state in states]),
             "phone": text_array([state.phone for state in states]),
             "deleted_at": instant_array(row.deleted_at for row in rows.values()),
-            "untold": UNTOLD,
+            "untold": EPOCH,
         },
     )
     return {(r[0], r[1]): _say(*r[1:]) for r in changed}
@@ -143,20 +157,24 @@ def _say(
     return Mutation("customers", str(number), summary, None, {"deleted_at": deleted})
 
 
-def _find(tx: Connection, keys: Collection[Key]) -> dict[Key, Known]:
+def _find(tx: Connection, keys: Collection[EntityKey]) -> dict[EntityKey, Known]:
     if not keys:
         return {}
     values = {"shop_id": int_array(shop_id for shop_id, _ in keys), "id": int_array(n for _, n in keys)}
     return {
-        (r[0], r[1]): Known(Row(Customer(*r[4:]), r[2]), r[3] is not None)
+        (r[0], r[1]): Known(EntityState(Customer(*r[4:]), r[2]), r[3] is not None)
         for r in tx.exec_driver_sql(_FIND, values)
     }
 
 
-def _read(item: WorkItem, now: datetime) -> Read[Customer]:
+def _read(item: WorkItem, now: datetime) -> ParsedUpdate[Customer]:
     if item.event_topic == "customers/delete":
-        return Told((item.shop_id, read_id(read_event(item), "id")), Row(None, item.event_time(now)))
+        return EntityUpdate(
+            (item.shop_id, read_id(read_event(item), "id")), EntityState(None, item.event_time(now))
+        )
     if item.event_topic not in _STATES:
         return Done("kept")
     source = read_event(item)
-    return Told((item.shop_id, read_id(source, "id")), Row(read_customer(source, item.event_time(now))))
+    return EntityUpdate(
+        (item.shop_id, read_id(source, "id")), EntityState(read_customer(source, item.event_time(now)))
+    )

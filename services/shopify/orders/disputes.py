@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 from services.core.fields import find_instant, find_text, read_id, read_money, read_text
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import UNTOLD, Row, Told
+from services.shopify.merge import EPOCH, EntityState, EntityUpdate
 from services.shopify.orders.payload import order_gid
 from services.shopify.payload_fields import find_id
-from services.shopify.upsert import Kind, ingest_told
+from services.shopify.upsert import EntitySpec, upsert_entities
 
 _FURTHER = {
     status: place
@@ -49,8 +49,8 @@ class ShopifyDispute(NamedTuple):
     def version(self) -> tuple[Any, ...]:
         """The newest, then the furthest on; the rest only decides between states alike in both."""
         times = (self.initiated_at, self.evidence_due_by, self.evidence_sent_on)
-        return (self.updated_at, _FURTHER.get(self.status, 0), self.finalized_on or UNTOLD, self.status,
-                self.amount_cents, *(at or UNTOLD for at in times), self.currency, self.reason,
+        return (self.updated_at, _FURTHER.get(self.status, 0), self.finalized_on or EPOCH, self.status,
+                self.amount_cents, *(at or EPOCH for at in times), self.currency, self.reason,
                 self.network_reason_code, self.kind, self.order_gid)  # fmt: skip
 
 
@@ -59,10 +59,10 @@ def ingest_shopify_disputes(tx: Connection, items: Sequence[WorkItem], now: date
 
     It may come before its order. What Shopify takes for it is in its own payouts, not in our books.
     """
-    return ingest_told(tx, items, _KIND, lambda item: _read(item, now))
+    return upsert_entities(tx, items, _KIND, lambda item: _read(item, now))
 
 
-def _read(item: WorkItem, now: datetime) -> Told[ShopifyDispute]:
+def _read(item: WorkItem, now: datetime) -> EntityUpdate[ShopifyDispute]:
     source = read_event(item)
     currency, order_id = read_text(source, "currency"), find_id(source, "order_id")
     state = ShopifyDispute(
@@ -79,7 +79,7 @@ def _read(item: WorkItem, now: datetime) -> Told[ShopifyDispute]:
         evidence_sent_on=find_instant(source, "evidence_sent_on"),
         finalized_on=find_instant(source, "finalized_on"),
     )
-    return Told((item.shop_id, read_id(source, "id")), Row(state))
+    return EntityUpdate((item.shop_id, read_id(source, "id")), EntityState(state))
 
 
 _FIND = """
@@ -109,7 +109,7 @@ on conflict (shop_id, dispute_id) do update set
    finalized_on = excluded.finalized_on
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="shopify_disputes",
     noun="Shopify Payments dispute",
     code="shopify.unreadable_dispute",
@@ -122,7 +122,7 @@ _KIND = Kind(
         "initiated_at": "timestamptz", "evidence_due_by": "timestamptz", "evidence_sent_on": "timestamptz",
         "finalized_on": "timestamptz",
     },
-    blank=ShopifyDispute(UNTOLD, "", "", "", 0, "", "", "", None, None, None, None),
+    blank=ShopifyDispute(EPOCH, "", "", "", 0, "", "", "", None, None, None, None),
     shown=("kind", "status", "amount_cents", "currency", "reason", "evidence_due_by", "order_gid"),
     lock=lambda number: f"shopify-dispute:{number}",
 )  # fmt: skip

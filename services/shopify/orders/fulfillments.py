@@ -16,10 +16,10 @@ from services.core.fields import (
 )
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import UNTOLD, Row, Told
+from services.shopify.merge import EPOCH, EntityState, EntityUpdate
 from services.shopify.orders.payload import order_gid
 from services.shopify.payload_fields import find_id
-from services.shopify.upsert import Kind, ingest_told
+from services.shopify.upsert import EntitySpec, upsert_entities
 
 _FURTHER = {"pending": 1, "open": 2, "success": 3, "error": 4, "failure": 5, "cancelled": 6}
 
@@ -48,10 +48,10 @@ def ingest_fulfillments(tx: Connection, items: Sequence[WorkItem], now: datetime
     Sending moves no stock: the sale has taken it already. Address and tracking are not kept.
     """
     del now
-    return ingest_told(tx, items, _KIND, _read)
+    return upsert_entities(tx, items, _KIND, _read)
 
 
-def _read(item: WorkItem) -> Told[Fulfillment]:
+def _read(item: WorkItem) -> EntityUpdate[Fulfillment]:
     source = read_event(item)
     lines = read_list(source, "line_items") if source.get("line_items") is not None else []
     state = Fulfillment(
@@ -63,7 +63,7 @@ def _read(item: WorkItem) -> Told[Fulfillment]:
         quantity=sum(read_count(line, "quantity") for line in lines),
         fulfilled_at=read_instant(source, "created_at"),
     )
-    return Told((item.shop_id, read_id(source, "id")), Row(state))
+    return EntityUpdate((item.shop_id, read_id(source, "id")), EntityState(state))
 
 
 _FIND = """
@@ -86,7 +86,7 @@ on conflict (shop_id, fulfillment_id) do update set
    location_id = excluded.location_id, quantity = excluded.quantity, fulfilled_at = excluded.fulfilled_at
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="fulfillments",
     noun="fulfilment",
     code="shopify.unreadable_fulfillment",
@@ -97,7 +97,7 @@ _KIND = Kind(
         "updated_at": "timestamptz", "order_gid": "text", "status": "text", "shipment_status": "text",
         "location_id": "bigint", "quantity": "bigint", "fulfilled_at": "timestamptz",
     },
-    blank=Fulfillment(UNTOLD, "", "", "", None, 0, UNTOLD),
+    blank=Fulfillment(EPOCH, "", "", "", None, 0, EPOCH),
     shown=("status", "shipment_status", "quantity", "order_gid"),
     lock=lambda number: f"fulfillment:{number}",
 )  # fmt: skip

@@ -12,7 +12,7 @@ from services.core.locks import lock_objects
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import UNKNOWN_ID, Key, Row, join_rows
+from services.shopify.merge import UNKNOWN_ID, EntityKey, EntityState, merge_states
 from services.shopify.orders.audit_text import (
     KnownOrder,
     Lines,
@@ -38,7 +38,7 @@ from services.shopify.stock.audit_text import Step, plan_steps, say_level
 from services.shopify.stock.levels import Movement
 from services.shopify.stock.movements import record_movements
 from services.shopify.stock.push_plan import Cause, plan_pushes
-from services.shopify.upsert import note_unknown_deletion
+from services.shopify.upsert import describe_unknown_deletion
 
 _FOLLOWED = "orders/edited"
 """It tells the difference only; Shopify sends the edited order itself as ``orders/updated``."""
@@ -64,8 +64,8 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     answers = _read(items, now)
     newest: dict[OrderKey, Order] = {}
     to_delete = {answer.key for answer in answers.values() if isinstance(answer, Deletion)}
-    customers: dict[Key, Row[Customer]] = {}
-    tellers: dict[Key, int] = {}
+    customers: dict[EntityKey, EntityState[Customer]] = {}
+    tellers: dict[EntityKey, int] = {}
     for answer in answers.values():
         if isinstance(answer, Order):
             key = (answer.shop_id, answer.gid)
@@ -109,7 +109,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     for person, mutation in people.items():
         said.setdefault(tellers[person], []).append(mutation)
     for deletion in unknown.values():
-        said[deletion.work_id] = [note_unknown_deletion("orders", "order", deletion.gid)]
+        said[deletion.work_id] = [describe_unknown_deletion("orders", "order", deletion.gid)]
 
     def settle(item: WorkItem) -> Outcome:
         answer = answers.get(item.id)
@@ -138,12 +138,16 @@ def _read(items: Sequence[WorkItem], now: datetime) -> dict[int, Order | Deletio
 
 
 def _add_customer(
-    customers: dict[Key, Row[Customer]], tellers: dict[Key, int], order: Order, number: int, told: Customer
+    customers: dict[EntityKey, EntityState[Customer]],
+    tellers: dict[EntityKey, int],
+    order: Order,
+    number: int,
+    told: Customer,
 ) -> None:
     """``customers`` knows of the newer of two states; ``tellers`` which item told it."""
     key = (order.shop_id, number)
-    known, row = customers.get(key), Row(told)
-    if known is None or join_rows(known, row) is not known:
+    known, row = customers.get(key), EntityState(told)
+    if known is None or merge_states(known, row) is not known:
         customers[key], tellers[key] = row, order.work_id
 
 

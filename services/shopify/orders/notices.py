@@ -14,16 +14,16 @@ from services.audit.chain import Mutation
 from services.core.fields import LARGEST_ID, Unreadable, find_instant, find_text, read_text
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import Row, Told
-from services.shopify.partial_updates import Parts, ingest_parts, join_parts
+from services.shopify.merge import EntityState, EntityUpdate
+from services.shopify.partial_updates import FieldVersions, merge_field_versions, upsert_field_updates
 from services.shopify.payload_fields import find_gid, find_id, find_object, read_gid
-from services.shopify.upsert import Kind, record_told
+from services.shopify.upsert import EntitySpec, upsert_updates
 
 _LEVELS = ("pending", "none", "low", "medium", "high")
 _PROTECT = ("not_eligible", "eligible", "inactive", "active", "not_protected", "protected")
 
 
-class OrderNotice(Parts):
+class OrderNotice(FieldVersions):
     """What was noted of an order. Each provider of risk assessments is a part of its own."""
 
     __slots__ = ()
@@ -88,19 +88,21 @@ def record_doubts(tx: Connection, found: Sequence[Doubts]) -> dict[int, list[Mut
     """
     if not found:
         return {}
-    told = [Told(doubts.key, Row(OrderNotice.tell(doubts.at, doubts.parts))) for doubts in found]
-    return record_told(tx, [doubts.item for doubts in found], told, _KIND, join_parts).said
+    told = [
+        EntityUpdate(doubts.key, EntityState(OrderNotice.tell(doubts.at, doubts.parts))) for doubts in found
+    ]
+    return upsert_updates(tx, [doubts.item for doubts in found], told, _KIND, merge_field_versions).said
 
 
 def ingest_order_notices(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every order's notices are the newest that were told, whether or not the order is known yet."""
-    return ingest_parts(tx, items, _KIND, lambda item: _read(item, now))
+    return upsert_field_updates(tx, items, _KIND, lambda item: _read(item, now))
 
 
-def _read(item: WorkItem, now: datetime) -> list[Told[OrderNotice]]:
+def _read(item: WorkItem, now: datetime) -> list[EntityUpdate[OrderNotice]]:
     source = read_event(item)
     number, told = _READERS[item.event_topic](source, item.event_time(now))
-    return [Told((item.shop_id, number), Row(told))]
+    return [EntityUpdate((item.shop_id, number), EntityState(told))]
 
 
 def _read_risk(source: Mapping[str, Any], at: datetime) -> tuple[int, OrderNotice]:
@@ -148,7 +150,7 @@ on conflict (shop_id, order_gid) do update set
    protect_eligibility = excluded.protect_eligibility, doubts = excluded.doubts
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="order_notices",
     noun="notices of order",
     code="shopify.unreadable_order_notice",

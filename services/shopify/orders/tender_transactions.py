@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 from services.core.fields import find_instant, find_text, read_id, read_money, read_text
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import UNTOLD, Row, Told
+from services.shopify.merge import EPOCH, EntityState, EntityUpdate
 from services.shopify.orders.payload import order_gid
 from services.shopify.payload_fields import find_id
-from services.shopify.upsert import Kind, ingest_told
+from services.shopify.upsert import EntitySpec, upsert_entities
 
 
 class TenderTransaction(NamedTuple):
@@ -42,10 +42,10 @@ def ingest_tender_transactions(tx: Connection, items: Sequence[WorkItem], now: d
     ``payment_details``, a buyer's card, are not kept. Where Shopify leaves ``processed_at`` null, the time
     of the delivery stands for it.
     """
-    return ingest_told(tx, items, _KIND, lambda item: _read(item, now))
+    return upsert_entities(tx, items, _KIND, lambda item: _read(item, now))
 
 
-def _read(item: WorkItem, now: datetime) -> Told[TenderTransaction]:
+def _read(item: WorkItem, now: datetime) -> EntityUpdate[TenderTransaction]:
     source = read_event(item)
     currency, order_id = read_text(source, "currency"), find_id(source, "order_id")
     state = TenderTransaction(
@@ -57,7 +57,7 @@ def _read(item: WorkItem, now: datetime) -> Told[TenderTransaction]:
         remote_reference=find_text(source, "remote_reference"),
         is_test=source.get("test") is True,
     )
-    return Told((item.shop_id, read_id(source, "id")), Row(state))
+    return EntityUpdate((item.shop_id, read_id(source, "id")), EntityState(state))
 
 
 _FIND = """
@@ -81,7 +81,7 @@ on conflict (shop_id, tender_transaction_id) do update set
    is_test = excluded.is_test
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="tender_transactions",
     noun="tender transaction",
     code="shopify.unreadable_tender_transaction",
@@ -92,7 +92,7 @@ _KIND = Kind(
         "processed_at": "timestamptz", "order_gid": "text", "amount_cents": "bigint", "currency": "text",
         "payment_method": "text", "remote_reference": "text", "is_test": "boolean",
     },
-    blank=TenderTransaction(UNTOLD, "", 0, "", "", "", False),
+    blank=TenderTransaction(EPOCH, "", 0, "", "", "", False),
     shown=("amount_cents", "currency", "payment_method", "is_test", "order_gid"),
     lock=lambda number: f"tender-transaction:{number}",
 )  # fmt: skip

@@ -20,14 +20,14 @@ from services.core.fields import (
 from services.core.locks import lock_objects
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import UNTOLD, Key, Read, Row, Told
+from services.shopify.merge import EPOCH, EntityKey, EntityState, EntityUpdate, ParsedUpdate
 from services.shopify.orders.audit_text import order_label, say_refunded, say_settled
 from services.shopify.orders.notices import Doubts, record_doubts
 from services.shopify.orders.payload import order_gid
 from services.shopify.orders.refund_settlement import FURTHER
 from services.shopify.orders.refund_store import OrderKey, recount_refunds
 from services.shopify.payload_fields import find_id, find_object
-from services.shopify.upsert import Kind, find_rows, record_told
+from services.shopify.upsert import EntitySpec, find_states, upsert_updates
 
 _STRIPE_ID = re.compile(r"(?:ch|py|pi)_[A-Za-z0-9]{8,64}")
 
@@ -63,12 +63,12 @@ def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: da
     """
     del now
     read = read_set(items, _read, _KIND.code)
-    told = [entry for entry in read if isinstance(entry, Told)]
+    told = [entry for entry in read if isinstance(entry, EntityUpdate)]
     orders = {(key[0], row.state.order_gid) for key, row in told if row.state and row.state.kind == "refund"}
     doubts = _find_doubts(tx, items, read)
     locks = {(shop_id, _KIND.lock(number)) for (shop_id, number), _ in told}
     lock_objects(tx, orders | locks | {found.lock for found in doubts})
-    ingested = record_told(tx, items, read, _KIND)
+    ingested = upsert_updates(tx, items, read, _KIND)
     for work_id, mutations in record_doubts(tx, doubts).items():
         ingested.said.setdefault(work_id, []).extend(mutations)
     changed: dict[OrderKey, WorkItem] = {}
@@ -86,15 +86,15 @@ def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: da
 
 
 def _find_doubts(
-    tx: Connection, items: Sequence[WorkItem], read: Sequence[Read[OrderTransaction]]
+    tx: Connection, items: Sequence[WorkItem], read: Sequence[ParsedUpdate[OrderTransaction]]
 ) -> list[Doubts]:
     """Return a doubt for each order of a transaction whose id is that of another order's transaction."""
     told = [(item, one.key, one.row.state) for item, one in zip(items, read, strict=True)
-            if isinstance(one, Told) and one.row.state]  # fmt: skip
-    gids: dict[Key, dict[str, tuple[WorkItem, datetime]]] = defaultdict(dict)
+            if isinstance(one, EntityUpdate) and one.row.state]  # fmt: skip
+    gids: dict[EntityKey, dict[str, tuple[WorkItem, datetime]]] = defaultdict(dict)
     for item, key, state in told:
         gids[key].setdefault(state.order_gid, (item, state.processed_at))
-    for key, row in find_rows(tx, gids.keys(), _KIND).items():
+    for key, row in find_states(tx, gids.keys(), _KIND).items():
         if row.state:
             first_item, _ = next(iter(gids[key].values()))
             gids[key].setdefault(row.state.order_gid, (first_item, row.state.processed_at))
@@ -128,7 +128,7 @@ def _texts(source: Mapping[str, Any]) -> Iterator[str]:
         yield find_text(charge, "payment_intent")
 
 
-def _read(item: WorkItem) -> Told[OrderTransaction]:
+def _read(item: WorkItem) -> EntityUpdate[OrderTransaction]:
     source = read_event(item)
     currency = read_text(source, "currency")
     state = OrderTransaction(
@@ -143,7 +143,7 @@ def _read(item: WorkItem) -> Told[OrderTransaction]:
         payment_ref=find_payment_ref(source),
         is_test=source.get("test") is True,
     )
-    return Told((item.shop_id, read_id(source, "id")), Row(state))
+    return EntityUpdate((item.shop_id, read_id(source, "id")), EntityState(state))
 
 
 _FIND = """
@@ -168,7 +168,7 @@ on conflict (shop_id, order_transaction_id) do update set
    payment_ref = excluded.payment_ref, is_test = excluded.is_test
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="order_transactions",
     noun="order transaction",
     code="shopify.unreadable_order_transaction",
@@ -180,7 +180,7 @@ _KIND = Kind(
         "gateway": "text", "amount_cents": "bigint", "currency": "text", "parent_id": "bigint",
         "payment_ref": "text", "is_test": "boolean",
     },
-    blank=OrderTransaction(UNTOLD, "", "", "", "", 0, "", None, "", is_test=False),
+    blank=OrderTransaction(EPOCH, "", "", "", "", 0, "", None, "", is_test=False),
     shown=("kind", "status", "gateway", "amount_cents", "currency", "payment_ref", "order_gid"),
     lock=lambda number: f"order-transaction:{number}",
 )  # fmt: skip

@@ -10,15 +10,15 @@ from services.core.errors import Refused
 from services.core.fields import read_set
 from services.core.locks import Lock, lock_objects
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
-from services.shopify.merge import UNTOLD
+from services.shopify.merge import EPOCH
 from services.shopify.orders.audit_text import say_variant
-from services.shopify.products.payload import Product, ProductTold, Variant, VariantKey, read_product
+from services.shopify.products.payload import Product, ProductUpdate, Variant, VariantKey, read_product
 from services.shopify.products.store import delete_variants, find_items_of, find_variants, record_variants
 from services.shopify.stock.align_levels import align_levels
 from services.shopify.stock.handler import item_lock
 from services.shopify.stock.level_audit_text import say_aligned
 from services.shopify.stock.push_plan import Cause, plan_pushes
-from services.shopify.upsert import Kind, record_told
+from services.shopify.upsert import EntitySpec, upsert_updates
 
 
 def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
@@ -29,10 +29,12 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
     with it, and their levels are off the shelf: for good, since Shopify never uses an id twice.
     """
     read = read_set(items, lambda item: read_product(item, now), _KIND.code)
-    products = record_told(tx, items, [e.product if isinstance(e, ProductTold) else e for e in read], _KIND)
+    products = upsert_updates(
+        tx, items, [e.product if isinstance(e, ProductUpdate) else e for e in read], _KIND
+    )
     newest: dict[VariantKey, Variant] = {}
     for entry in read:
-        for variant in entry.variants if isinstance(entry, ProductTold) else ():
+        for variant in entry.variants if isinstance(entry, ProductUpdate) else ():
             if variant.key not in newest or variant.version > newest[variant.key].version:
                 newest[variant.key] = variant
     gone = {key: item for key, item in products.changed.items() if products.rows[key].deleted_at is not None}
@@ -59,7 +61,7 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
         said.setdefault(gone[row.product].id, []).append(_say_deleted(key, row.variant_id, row.deleted_at))
     say_aligned(said, alignment, of_item, {})
 
-    def settle(entry: ProductTold | Refused, of_product: Outcome) -> Outcome:
+    def settle(entry: ProductUpdate | Refused, of_product: Outcome) -> Outcome:
         if isinstance(entry, Refused) or of_product != Done("stale"):
             return of_product
         fresh = [
@@ -92,7 +94,7 @@ on conflict (shop_id, product_id) do update set
    status = excluded.status, product_type = excluded.product_type, tags = excluded.tags
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="products",
     noun="product",
     code="shopify.unreadable_product",
@@ -106,7 +108,7 @@ _KIND = Kind(
         "product_type": "text",
         "tags": "text",
     },
-    blank=Product(UNTOLD, "", ""),
+    blank=Product(EPOCH, "", ""),
     shown=("status", "product_type"),
     lock=lambda number: f"product:{number}",
     lock_kind=Lock.PRODUCTS,

@@ -11,13 +11,13 @@ from services.core.fields import Unreadable, find_text, read_id, read_set
 from services.core.pg_arrays import int_array
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import UNTOLD, Row, Told
-from services.shopify.payload_fields import find_money, told_when
+from services.shopify.merge import EPOCH, EntityState, EntityUpdate
+from services.shopify.payload_fields import find_money, updated_at_or_event_time
 from services.shopify.stock.align_levels import align_levels
 from services.shopify.stock.handler import item_lock
 from services.shopify.stock.level_audit_text import say_aligned
 from services.shopify.stock.push_plan import Cause, plan_pushes
-from services.shopify.upsert import Kind, record_told
+from services.shopify.upsert import EntitySpec, upsert_updates
 
 
 class InventoryItem(NamedTuple):
@@ -43,7 +43,7 @@ def ingest_inventory_items(tx: Connection, items: Sequence[WorkItem], now: datet
     """
     currencies = _find_currencies(tx, {item.shop_id for item in items})
     read = read_set(items, partial(_read, currencies=currencies, now=now), _KIND.code)
-    ingested = record_told(tx, items, read, _KIND)
+    ingested = upsert_updates(tx, items, read, _KIND)
     changed = ingested.changed
     alignment = align_levels(tx, changed.keys(), now)
     of_sku = {
@@ -67,21 +67,21 @@ def _find_currencies(tx: Connection, shops: Collection[int]) -> dict[int, str]:
     return {int(r[0]): str(r[1]) for r in rows}
 
 
-def _read(item: WorkItem, *, currencies: dict[int, str], now: datetime) -> Told[InventoryItem]:
+def _read(item: WorkItem, *, currencies: dict[int, str], now: datetime) -> EntityUpdate[InventoryItem]:
     source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "inventory_items/delete":
-        return Told(key, Row(None, item.event_time(now)))
+        return EntityUpdate(key, EntityState(None, item.event_time(now)))
     currency = currencies.get(item.shop_id, "")
     if source.get("cost") is not None and not currency:
         raise Unreadable("cost", source.get("cost"), f"of a shop that is known; there is none {item.shop_id}")
     state = InventoryItem(
-        updated_at=told_when(source, item, now),
+        updated_at=updated_at_or_event_time(source, item, now),
         sku=find_text(source, "sku"),
         is_tracked=source.get("tracked") is not False,
         cost_cents=find_money(source, "cost", currency),
     )
-    return Told(key, Row(state))
+    return EntityUpdate(key, EntityState(state))
 
 
 _FIND = """
@@ -106,7 +106,7 @@ on conflict (shop_id, inventory_item_id) do update set
    is_tracked = excluded.is_tracked, cost_cents = excluded.cost_cents
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="inventory_items",
     noun="inventory item",
     code="shopify.unreadable_inventory_item",
@@ -114,7 +114,7 @@ _KIND = Kind(
     make=InventoryItem,
     write=_WRITE,
     columns={"updated_at": "timestamptz", "sku": "text", "is_tracked": "boolean", "cost_cents": "bigint"},
-    blank=InventoryItem(UNTOLD, "", True, None),
+    blank=InventoryItem(EPOCH, "", True, None),
     shown=("sku", "is_tracked", "cost_cents"),
     lock=item_lock,
     also_known=_ALSO_KNOWN,

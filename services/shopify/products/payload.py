@@ -14,7 +14,7 @@ from services.core.fields import (
 )
 from services.ledger.work import WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import Row, Told
+from services.shopify.merge import EntityState, EntityUpdate
 from services.shopify.orders.audit_text import VariantState
 from services.shopify.stock.push_plan import Cause
 
@@ -64,14 +64,14 @@ class Variant(NamedTuple):
         return (self.updated_at, self.sku, self.title, self.variant_id, self.product_id)
 
 
-class ProductTold(NamedTuple):
+class ProductUpdate(NamedTuple):
     """What one event tells: of the product, and of those of its variants that have stock."""
 
-    product: Told[Product]
+    product: EntityUpdate[Product]
     variants: list[Variant]
 
 
-def read_product(item: WorkItem, now: datetime) -> ProductTold:
+def read_product(item: WorkItem, now: datetime) -> ProductUpdate:
     """Return what ``item``'s event tells; raise ``Unreadable`` naming the field.
 
     A deletion tells the id only.
@@ -79,7 +79,7 @@ def read_product(item: WorkItem, now: datetime) -> ProductTold:
     source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "products/delete":
-        return ProductTold(Told(key, Row(None, item.event_time(now))), [])
+        return ProductUpdate(EntityUpdate(key, EntityState(None, item.event_time(now))), [])
     title = find_text(source, "title")
     cause = Cause(item.event_id, item.request_id)
     told = [(place, one) for place, one in enumerate(read_list(source, "variants"))]
@@ -94,7 +94,7 @@ def read_product(item: WorkItem, now: datetime) -> ProductTold:
     state = Product(
         updated_at, title, find_text(source, "status"), find_text(source, "product_type"), _read_tags(source)
     )
-    return ProductTold(Told(key, Row(state)), variants)
+    return ProductUpdate(EntityUpdate(key, EntityState(state)), variants)
 
 
 def _read_tags(source: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from services.core.pg_arrays import instant_array, int_array, text_array
-from services.shopify.merge import Key
+from services.shopify.merge import EntityKey
 from services.shopify.orders.audit_text import VariantState
 from services.shopify.products.payload import Variant, VariantKey
 
@@ -48,7 +48,7 @@ returning t.shop_id, t.inventory_item_id, t.variant_id, t.product_id, t.sku, t.d
 class DeletedVariant(NamedTuple):
     """A variant that is deleted since ``deleted_at``, as its product is."""
 
-    product: Key
+    product: EntityKey
     variant_id: int
     sku: str
     deleted_at: datetime
@@ -62,7 +62,7 @@ def find_variants(tx: Connection, keys: Collection[VariantKey]) -> dict[VariantK
     return {(r[0], r[1]): (r[2], r[3], r[4], r[5], r[6]) for r in tx.exec_driver_sql(_FIND, arrays)}
 
 
-def find_items_of(tx: Connection, products: Collection[Key]) -> set[VariantKey]:
+def find_items_of(tx: Connection, products: Collection[EntityKey]) -> set[VariantKey]:
     """Return the inventory items of the known variants of ``products``."""
     if not products:
         return set()
@@ -87,7 +87,7 @@ def record_variants(tx: Connection, variants: Sequence[Variant]) -> None:
     )
 
 
-def delete_variants(tx: Connection, products: Collection[Key]) -> dict[VariantKey, DeletedVariant]:
+def delete_variants(tx: Connection, products: Collection[EntityKey]) -> dict[VariantKey, DeletedVariant]:
     """The variants of the deleted ``products`` are deleted as they are; return those that changed by it."""
     if not products:
         return {}
@@ -95,5 +95,5 @@ def delete_variants(tx: Connection, products: Collection[Key]) -> dict[VariantKe
     return {(r[0], r[1]): DeletedVariant((r[0], r[3]), r[2], r[4], r[5]) for r in rows}
 
 
-def _product_arrays(products: Collection[Key]) -> dict[str, str]:
+def _product_arrays(products: Collection[EntityKey]) -> dict[str, str]:
     return {"shop_id": int_array(s for s, _ in products), "product_id": int_array(p for _, p in products)}

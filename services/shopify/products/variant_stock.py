@@ -14,9 +14,9 @@ from sqlalchemy import Connection
 from services.core.fields import read_count, read_id
 from services.ledger.work import Done, HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import UNTOLD, Row, Told
+from services.shopify.merge import EPOCH, EntityState, EntityUpdate
 from services.shopify.payload_fields import find_id
-from services.shopify.upsert import Kind, ingest_told
+from services.shopify.upsert import EntitySpec, upsert_entities
 
 
 class VariantStock(NamedTuple):
@@ -41,16 +41,16 @@ def ingest_variant_stock(tx: Connection, items: Sequence[WorkItem], now: datetim
     The body of both topics is the variant. An event is ``kept`` without effect where the quantity in its body
     contradicts its topic. ``inventory_levels/update`` has the quantities, and nothing here moves them.
     """
-    return ingest_told(tx, items, _KIND, lambda item: _read(item, now))
+    return upsert_entities(tx, items, _KIND, lambda item: _read(item, now))
 
 
-def _read(item: WorkItem, now: datetime) -> Told[VariantStock] | Done:
+def _read(item: WorkItem, now: datetime) -> EntityUpdate[VariantStock] | Done:
     source = read_event(item)
     is_in_stock = read_count(source, "inventory_quantity") > 0
     if is_in_stock != (item.event_topic == "variants/in_stock"):
         return Done("kept")
     state = VariantStock(item.event_time(now), is_in_stock, find_id(source, "product_id"))
-    return Told((item.shop_id, read_id(source, "id")), Row(state))
+    return EntityUpdate((item.shop_id, read_id(source, "id")), EntityState(state))
 
 
 _FIND = """
@@ -68,7 +68,7 @@ on conflict (shop_id, variant_id) do update set
    product_id = excluded.product_id
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="variant_stock",
     noun="stock of variant",
     code="shopify.unreadable_variant_stock",
@@ -76,7 +76,7 @@ _KIND = Kind(
     make=VariantStock,
     write=_WRITE,
     columns={"updated_at": "timestamptz", "is_in_stock": "boolean", "product_id": "bigint"},
-    blank=VariantStock(UNTOLD, False, None),
+    blank=VariantStock(EPOCH, False, None),
     shown=("is_in_stock",),
     lock=lambda number: f"variant-stock:{number}",
 )

@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 from services.core.fields import find_text, read_id
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import UNTOLD, Row, Told
-from services.shopify.payload_fields import find_province, told_when
-from services.shopify.upsert import Kind, ingest_told
+from services.shopify.merge import EPOCH, EntityState, EntityUpdate
+from services.shopify.payload_fields import find_province, updated_at_or_event_time
+from services.shopify.upsert import EntitySpec, upsert_entities
 
 
 class Location(NamedTuple):
@@ -33,21 +33,21 @@ def ingest_locations(tx: Connection, items: Sequence[WorkItem], now: datetime) -
 
     Whether a location is open is read from the body, never from the topic.
     """
-    return ingest_told(tx, items, _KIND, lambda item: _read(item, now))
+    return upsert_entities(tx, items, _KIND, lambda item: _read(item, now))
 
 
-def _read(item: WorkItem, now: datetime) -> Told[Location]:
+def _read(item: WorkItem, now: datetime) -> EntityUpdate[Location]:
     source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "locations/delete":
-        return Told(key, Row(None, item.event_time(now)))
+        return EntityUpdate(key, EntityState(None, item.event_time(now)))
     state = Location(
-        told_when(source, item, now),
+        updated_at_or_event_time(source, item, now),
         find_text(source, "name"),
         find_province(source),
         source["active"] is not False,
     )
-    return Told(key, Row(state))
+    return EntityUpdate(key, EntityState(state))
 
 
 _FIND = """
@@ -66,7 +66,7 @@ on conflict (shop_id, location_id) do update set
    province = excluded.province, is_active = excluded.is_active
 """
 
-_KIND = Kind(
+_KIND = EntitySpec(
     table="locations",
     noun="location",
     code="shopify.unreadable_location",
@@ -74,7 +74,7 @@ _KIND = Kind(
     make=Location,
     write=_WRITE,
     columns={"updated_at": "timestamptz", "name": "text", "province": "text", "is_active": "boolean"},
-    blank=Location(UNTOLD, "", "", True),
+    blank=Location(EPOCH, "", "", True),
     shown=("name", "province", "is_active"),
     lock=lambda number: f"location:{number}",
 )

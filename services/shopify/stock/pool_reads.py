@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.shopify.merge import UNTOLD
+from services.shopify.merge import EPOCH
 from services.shopify.stock.levels import LevelKey
 from services.shopify.stock.pool_store import find_pool_levels
 from services.shopify.stock.pools import PoolChanges, Seen, Signal, record_signals
@@ -46,12 +46,12 @@ def record_pool_reads(tx: Connection, reads: Mapping[LevelKey, PoolRead], now: d
     for key, here in found.items():
         read = reads[key]
         if (here.known, here.known_at, here.doubts) != (read.known, read.known_at, read.doubts):
-            seen.append(Seen(here, here.known, UNTOLD, read.work_id, must_read=True))
+            seen.append(Seen(here, here.known, EPOCH, read.work_id, must_read=True))
             continue
         known = here.known + own_change(read)
-        seen.append(Seen(here, read.available, read.changed_at or UNTOLD, read.work_id))
+        seen.append(Seen(here, read.available, read.changed_at or EPOCH, read.work_id))
         if read.available != known:
-            until = max(read.changed_at or now, here.known_at or UNTOLD)
+            until = max(read.changed_at or now, here.known_at or EPOCH)
             signals.append(Signal(here, known, read.available, here.known_at, until, read.work_id))
     return record_signals(tx, signals, seen, found, now)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from services.core.pg_arrays import instant_array, int_array, text_array
-from services.shopify.merge import UNTOLD
+from services.shopify.merge import EPOCH
 from services.shopify.stock.levels import Level, LevelKey, level_arrays
 
 Goods = tuple[str, str]
@@ -130,7 +130,7 @@ def record_written(
     values = level_arrays([call[0] for call in calls]) | {
         "quantity": int_array(call[1] for call in calls),
         "change_from": int_array(call[2] for call in calls),
-        "at": instant_array(call[3] or UNTOLD for call in calls),
+        "at": instant_array(call[3] or EPOCH for call in calls),
     }
     return {(row[0], row[1], row[2]) for row in tx.exec_driver_sql(_WRITTEN, values | {"now": now})}
 

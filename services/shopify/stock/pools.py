@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
-from services.shopify.merge import UNTOLD
+from services.shopify.merge import EPOCH
 from services.shopify.stock.levels import Level, LevelKey
 from services.shopify.stock.payload import Observation
 from services.shopify.stock.pool_orders import ask_orders, refresh_oversold
@@ -91,7 +91,7 @@ def observe_pools(
         if key in back:
             seen.append(Seen(here, told.available, at, work_id))
         elif key in unclear or _is_unclear(here, told):
-            seen.append(Seen(here, here.known, UNTOLD, work_id, must_read=True))
+            seen.append(Seen(here, here.known, EPOCH, work_id, must_read=True))
         elif here.known_at is None or at > here.known_at + NEAR:
             seen.append(Seen(here, told.available, at, work_id))
             if told.available != here.known:

@@ -14,7 +14,7 @@ from services.ledger.limits import block_bucket, record_throttle
 from services.ledger.topics import TOPICS
 from services.ledger.work import FollowUp, NewWork, WorkItem
 from services.providers.shopify_answers import ThrottleStatus
-from services.shopify.merge import UNTOLD
+from services.shopify.merge import EPOCH
 from services.shopify.stock.audit_text import say_push
 from services.shopify.stock.handler import ingest_inventory_levels, item_lock
 from services.shopify.stock.levels import (
@@ -66,7 +66,7 @@ class Taught:
     """What one call, with all that followed from it, taught us. ``forget`` are items that ask anew."""
 
     shop_id: int
-    ended_at: datetime = UNTOLD
+    ended_at: datetime = EPOCH
     applied: list[Applied] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     forget: set[int] = field(default_factory=set)

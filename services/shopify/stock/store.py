@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.pg_arrays import instant_array, int_array, text_array
-from services.shopify.merge import UNTOLD
+from services.shopify.merge import EPOCH
 from services.shopify.stock.level_moves import recount_levels
 from services.shopify.stock.levels import LevelKey, Shift, level_arrays, lock_levels, lock_stock
 from services.shopify.stock.payload import Disconnection, Observation
@@ -32,7 +32,7 @@ class Known(NamedTuple):
     @property
     def figures(self) -> dict[str, Any] | None:
         """What the audit tells of the row; None where there is none yet."""
-        if self.version is None or self.version[0] == UNTOLD:
+        if self.version is None or self.version[0] == EPOCH:
             return None
         return {
             "available": self.available,
@@ -153,7 +153,7 @@ def record_levels(
         }
         gone = {
             (r[0], r[1], r[2])
-            for r in tx.exec_driver_sql(_DISCONNECT, values | {"now": now, "untold": UNTOLD})
+            for r in tx.exec_driver_sql(_DISCONNECT, values | {"now": now, "untold": EPOCH})
         }
     shifts = recount_levels(tx, locked.counted, now)
     told = {key: e for key, e in {**unclear, **won}.items() if key in locked.pooled and not e.is_read}
