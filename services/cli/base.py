@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.
 import getpass
 import os
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -53,6 +54,13 @@ as_option = click.option("--as", "acting_as", default="", help="Who acts, for th
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Most rows to show."
 )
+
+
+def hidden_alias(command: click.Command, name: str) -> click.Command:
+    """Return ``command`` under its old ``name``, which works and is in no list of commands."""
+    alias = copy(command)
+    alias.name, alias.hidden = name, True
+    return alias
 
 
 def csv_option(columns: str, *, is_required: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]:

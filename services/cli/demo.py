@@ -39,16 +39,16 @@ def command(exits: bool, seed: int, events: int, home: Path | None, auto_ports: 
     \b
     Example:     fleet demo --exit
     """
-    from services.cli.main import fleet_home
     from services.demo.play import run_demo
     from services.demo.report import make_console
+    from services.fleet.envfile import find_home
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     failed = None
     try:
         failed = run_demo(
-            make_console(), home or fleet_home() / "demo", seed=seed, events=events, auto_ports=auto_ports,
+            make_console(), home or find_home() / "demo", seed=seed, events=events, auto_ports=auto_ports,
             stays_up=not exits,
         )  # fmt: skip
     except KeyboardInterrupt:

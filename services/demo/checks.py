@@ -100,7 +100,7 @@ def check_healed(plan: DayPlan, figures: Figures) -> Check:
     """What was lost on the way came in by the providers' own lists."""
     brought_in, lost = figures.counts["brought_in"], len(plan.lost) + len(plan.unheard)
     seen = f"{lost} webhooks lost, {brought_in} events brought in"
-    return Check("gaps healed", brought_in > 0, seen, "fleet heal marks")
+    return Check("gaps healed", brought_in > 0, seen, "fleet backfill status")
 
 
 def check_night(plan: DayPlan, shops: int, night: Figures, morning: Figures) -> list[Check]:

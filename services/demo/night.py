@@ -34,12 +34,12 @@ def heal_gaps(stage: Stage, fleet: RunningFleet, shops: Sequence[DemoShop], now:
     for shop in shops:
         _, begins = shop.yesterday(now)
         since = begins.strftime("%Y-%m-%dT%H:%MZ")
-        done = _fleet(fleet, "heal", "run", "--shop", shop.slug, "--since", since, "--json")
+        done = _fleet(fleet, "backfill", "run", "--shop", shop.slug, "--since", since, "--json")
         if done.returncode != 0:
             raise FleetError(
-                f"fleet heal run --shop {shop.slug} exits {done.returncode}: {done.stdout[-300:]}"
+                f"fleet backfill run --shop {shop.slug} exits {done.returncode}: {done.stdout[-300:]}"
             )
-        stage.say(f"fleet heal run --shop {shop.slug} --since {since}")
+        stage.say(f"fleet backfill run --shop {shop.slug} --since {since}")
 
 
 def mend_breaks(stage: Stage, fleet: RunningFleet, shop: DemoShop, now: datetime) -> None:

@@ -4,6 +4,7 @@ The secrets stay when the fleet stops. The rest goes with it, so that a stopped 
 as if it ran. Written for ``python-dotenv``, which ``services.core.settings`` reads it with.
 """
 
+import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,11 @@ from dotenv import dotenv_values
 from services.fleet.embedded.state import write_private
 
 LASTING = ("SECRET_KEY", "CRON_SECRET", "FLOWER_BASIC_AUTH")
+
+
+def find_home() -> Path:
+    """Return the folder of the embedded fleet: FLEET_HOME of the environment or ``.env``, or ``./.fleet``."""
+    return Path(read_merged(os.environ, Path.cwd()).get("FLEET_HOME") or ".fleet").resolve()
 
 
 def read_env(home: Path) -> dict[str, str]:

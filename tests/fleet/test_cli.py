@@ -1,13 +1,16 @@
 """The ``fleet`` command itself."""
 
+import tomllib
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from services.cli.main import COMMANDS, FleetGroup, main
+from services.cli.main import FleetGroup, main
 from services.core.errors import ShopfleetError
+
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 def test_every_command_has_help_with_an_example() -> None:
@@ -17,11 +20,31 @@ def test_every_command_has_help_with_an_example() -> None:
     assert all(command and command.help and "Example:" in command.help for command in own)
 
 
-def test_only_commands_whose_modules_are_there_are_listed() -> None:
-    listed = set(main.list_commands(click.Context(main)))
+def test_every_entry_point_is_listed_and_loads() -> None:
+    context = click.Context(main)
+    declared = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["entry-points"]["fleet.commands"]
 
-    assert {"up", "env", "doctor", "migrate"} <= listed <= {"up", "env", "doctor", "migrate", *COMMANDS}
-    assert all(main.get_command(click.Context(main), name) for name in listed)
+    assert set(main.list_commands(context)) == set(declared)
+    assert all(main.get_command(context, name) for name in declared)
+
+
+def test_missing_entry_points_say_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.cli.main.entry_points", lambda group: ())
+    group = FleetGroup("fleet")
+
+    result = CliRunner().invoke(group, ["env"])
+
+    assert result.exit_code == 1
+    assert "run `make setup`" in result.output
+
+
+def test_old_names_work_and_are_not_listed() -> None:
+    listed = CliRunner().invoke(main, ["--help"]).output
+
+    assert "backfill" in listed
+    assert "heal " not in listed
+    for command in (("heal", "run"), ("heal", "marks"), ("heal", "subscriptions")):
+        assert CliRunner().invoke(main, [*command, "--help"]).exit_code == 0
 
 
 def test_wrong_usage_exits_with_2() -> None:

@@ -138,7 +138,7 @@ def plan_counts(
         there = None if held is None else held.get(Place(one.inventory_item_id, one.location_id))
         name = f"item {one.inventory_item_id} at location {one.location_id}"
         if level is None or level[6] is not None:
-            faults.append(f"{name}: no such level is known; `fleet heal run` reads the shop's levels")
+            faults.append(f"{name}: no such level is known; `fleet backfill run` reads the shop's levels")
         elif held is None:
             continue
         elif there is None or there.on_hand is None:

@@ -1,4 +1,4 @@
-"""What an operator types on ``fleet heal``."""
+"""The commands ``fleet backfill`` and ``fleet shopify``."""
 
 import json
 from typing import Any
@@ -23,7 +23,8 @@ from tests.shopify.backfill.sample_day import drop_a_third, make_day
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(main, ["heal", *arguments])
+    group = "shopify" if "subscriptions" in arguments else "backfill"
+    return CliRunner().invoke(main, [group, *arguments])
 
 
 def read(*arguments: str) -> Any:
@@ -46,12 +47,16 @@ def test_a_run_brings_in_what_a_dry_run_told(shops: Shops) -> None:
     told = read("run", "--shop", "holed", "--dry-run")
 
     assert count_backfill(shops.engine, shops.holed) == 0
-    assert run("marks", "--shop", "holed").output.startswith("Nothing was read yet")
+    assert run("status", "--shop", "holed").output.startswith("Nothing was read yet")
     done = read("run", "--shop", "holed")
     work_off(shops.engine)
     assert done["providers"][0] == told["providers"][0]
     assert contents(shops.engine, shops.holed) == contents(shops.engine, shops.whole)
-    assert {mark["stream"] for mark in read("marks", "--shop", "holed")} >= {"orders", "products", "events"}
+    assert {one["stream"] for one in read("status", "--shop", "holed")} >= {
+        "orders",
+        "products",
+        "events",
+    }
     assert "Nothing entered." in run("run", "--shop", "holed").output
 
 
@@ -70,7 +75,7 @@ def test_a_run_that_a_provider_refuses_says_which_and_fails(shops: Shops) -> Non
     [
         ("run", "--shop", "nowhere"),
         ("run", "--shop", "holed", "--since", "soon"),
-        ("marks", "--shop", "nowhere"),
+        ("status", "--shop", "nowhere"),
     ],
 )
 def test_a_wrong_word_is_a_wrong_usage(shops: Shops, arguments: tuple[str, ...]) -> None:
@@ -95,6 +100,6 @@ def test_subscriptions_are_shown_and_made_where_a_public_url_says_where(
     assert "good" in run("subscriptions", "--shop", "holed").output
 
 
-@pytest.mark.parametrize("command", [(), ("run",), ("marks",), ("subscriptions",)])
+@pytest.mark.parametrize("command", [(), ("run",), ("status",), ("subscriptions",)])
 def test_every_command_has_an_example(command: tuple[str, ...]) -> None:
     assert "Example" in run(*command, "--help").output

@@ -202,14 +202,14 @@ def test_an_outage_says_nothing_of_the_credential(shops: Shops) -> None:
 def test_the_commands_report_as_the_jobs_do(shops: Shops) -> None:
     refuse(shops, "shopify", 403)
     refuse(shops, "stripe", 401)
-    assert CliRunner().invoke(main, ["heal", "run", "--shop", "holed"]).exit_code == 1
+    assert CliRunner().invoke(main, ["backfill", "run", "--shop", "holed"]).exit_code == 1
     assert {state[1] for state in runs(shops.engine, STATES)} == {"broken"}
 
-    assert CliRunner().invoke(main, ["heal", "run", "--shop", "holed"]).exit_code == 0
+    assert CliRunner().invoke(main, ["backfill", "run", "--shop", "holed"]).exit_code == 0
     assert {state[1] for state in runs(shops.engine, STATES)} == {"ok"}
 
     refuse(shops, "shopify", 403)
-    assert CliRunner().invoke(main, ["heal", "subscriptions", "--shop", "holed"]).exit_code == 1
+    assert CliRunner().invoke(main, ["shopify", "subscriptions", "--shop", "holed"]).exit_code == 1
     assert state_of(shops, "shopify") == [("broken", "shopify.token_refused", "")]
 
 

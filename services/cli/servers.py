@@ -1,0 +1,105 @@
+"""``fleet up``, ``env``, ``doctor`` and ``migrate``: the fleet's servers and processes on this machine.
+
+They load little: ``fleet up`` runs for weeks, and ``fleet env`` runs in every new shell.
+"""
+
+import json
+import os
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from services.fleet.envfile import find_home, read_effective, read_env
+
+
+@click.command()
+@click.option("--auto-ports", is_flag=True, help="Use free ports where the usual ones are taken.")
+@click.option("--sandbox", is_flag=True, help="Also start stand-ins for the providers; never in production.")
+def up(auto_ports: bool, sandbox: bool) -> None:
+    """Run the whole fleet until Ctrl-C.
+
+    PostgreSQL and Valkey are embedded unless DATABASE_URL or BROKER_URL is set. Everything listens on
+    loopback. State is kept in FLEET_HOME (default ./.fleet).
+
+    \b
+    Example:     fleet up --auto-ports
+    """
+    from services.fleet.up import run_up
+
+    run_up(find_home(), auto_ports=auto_ports, sandbox=sandbox)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def env(as_json: bool) -> None:
+    """Print the running fleet's settings as shell assignments, secrets included.
+
+    \b
+    Example:     eval "$(fleet env)" && celery -A tasks inspect ping
+    """
+    from services.fleet.embedded.state import find_owner
+    from services.fleet.errors import NotRunning
+
+    home = find_home()
+    if find_owner(home) is None:
+        raise NotRunning(
+            f"no fleet runs on {home}: start one with fleet up, or set FLEET_HOME to where it runs"
+        )
+    effective = read_effective(home, os.environ, Path.cwd())
+    values = {name: effective[name] for name in read_env(home)}
+    if "DATABASE_URL" not in values:
+        raise NotRunning(f"the fleet on {home} is still starting: try again in a moment")
+    if as_json:
+        click.echo(json.dumps(values, indent=1, sort_keys=True))
+        return
+    for name, value in sorted(values.items()):
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead.")
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Check versions, settings, connections, migrations, clock, ports and disk.
+
+    Each fault names its remedy. Exit code 1 if there is any fault.
+
+    \b
+    Example:     fleet doctor --json
+    """
+    from services.fleet.doctor import examine
+
+    home = find_home()
+    findings = examine(read_effective(home, os.environ, Path.cwd()), home)
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        for finding in findings:
+            mark = click.style("ok   ", fg="green") if finding.ok else click.style("fault", fg="red")
+            click.echo(f"{mark} {finding.check:<13} {finding.seen}")
+            if not finding.ok:
+                click.echo(f"      {'':<13} mend: {finding.mend}")
+    ctx.exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="List the migrations that would run; change nothing.")
+def migrate(dry_run: bool) -> None:
+    """Apply pending migrations to the database, as the role of MIGRATE_DATABASE_URL.
+
+    \b
+    Example:     fleet migrate --dry-run
+    """
+    from services.fleet.migrations import find_pending, migrate_database
+
+    if not dry_run:
+        before, after = migrate_database()
+        click.echo(f"at {after}, as before" if before == after else f"from {before or 'nothing'} to {after}")
+        return
+    pending = find_pending()
+    for revision, title in pending:
+        click.echo(f"would run {revision}: {title}")
+    if not pending:
+        click.echo("nothing to run: the database is at the newest revision")
