@@ -13,7 +13,7 @@ from services.core.errors import Misconfigured, RetryLater, WorkError
 from services.jobs.handler import JobResult, Run
 from services.ledger.work import FollowUp
 from services.payments.backfill import heal_stripe
-from services.shopify.backfill.run import heal_shopify
+from services.shopify.backfill.run import backfill_shopify
 
 JOB = "gap-healing"
 NO_CREDENTIALS = frozenset({"shopify.no_domain", "shopify.no_token", "stripe.no_key"})
@@ -53,8 +53,8 @@ class Part(NamedTuple):
 def heal_from_shopify(
     shop_id: int, now: datetime, request_id: str, *, since: datetime | None, is_dry: bool
 ) -> Mapping[str, int]:
-    """Heal the shop from Shopify; see ``heal_shopify``."""
-    healed = heal_shopify(shop_id, now, request_id, since=since, is_dry=is_dry)
+    """Heal the shop from Shopify; see ``backfill_shopify``."""
+    healed = backfill_shopify(shop_id, now, request_id, since=since, is_dry=is_dry)
     return {} if healed.is_skipped else {"seen": healed.seen, **healed.entered}
 
 

@@ -308,7 +308,7 @@ def test_order_that_names_its_customer_by_number_alone_takes_no_name_from_him(en
 
     effects = ingest(engine, ingest_orders, order(9, customer={"id": 9}))
 
-    assert said(effects) == [f"order #{ORDER % 1000}: told anew, only its time changed"]
+    assert said(effects) == [f"order #{ORDER % 1000}: received again, only updated_at changed"]
     assert rows(engine, "select c.name, o.customer_id from customers c, orders o") == [("Ana", 9)]
 
 

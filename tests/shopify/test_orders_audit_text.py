@@ -94,7 +94,7 @@ def test_order_told_anew_says_that_only_its_time_changed(engine: Engine) -> None
 
     effects = ingest(engine, ingest_orders, order(5))
 
-    assert said(effects) == [(f"{NAME}: told anew, only its time changed",)]
+    assert said(effects) == [(f"{NAME}: received again, only updated_at changed",)]
     assert set(told(effects)[1]) == {"updated_at"}
 
 
@@ -281,7 +281,7 @@ def test_variant_that_takes_another_sku_is_told_with_its_level(shelf: Engine) ->
         )
     ]
     assert said(ingest(shelf, ingest_products, product("CUP", 2))) == [
-        ("product 4: told anew", "variant 5: told anew, only its time changed")
+        ("product 4: told anew", "variant 5: received again, only updated_at changed")
     ]
 
 

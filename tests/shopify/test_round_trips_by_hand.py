@@ -22,7 +22,7 @@ from services.shopify.orders.customer_payload import Customer
 from services.shopify.orders.line_payload import OrderLine
 from services.shopify.orders.payload import Order, order_version
 from services.shopify.orders.refund_payload import Refund, RefundLine
-from services.shopify.orders.refund_settlement import Payment
+from services.shopify.orders.refund_settlement import RefundPayment
 from services.shopify.orders.store import MANY_ORDERS, find_changed_lines, find_known, record_orders
 from services.shopify.products.payload import Variant
 from services.shopify.products.store import find_variants, record_variants
@@ -136,7 +136,7 @@ def test_changed_line_comes_back_as_it_was(engine: Engine) -> None:
 def test_refund_and_its_lines_come_back_by_name_and_by_their_finder(engine: Engine) -> None:
     add_shop(engine)
     line: RefundLine = make(RefundLine)
-    payments = {7: Payment("success", 901), 8: Payment("pending", 902, is_foreign=True)}
+    payments = {7: RefundPayment("success", 901), 8: RefundPayment("pending", 902, is_foreign=True)}
     refund: Refund = make(
         Refund, shop_id=1, order_gid="gid://shopify/Order/5", lines=[line], payments=payments, doubts=()
     )

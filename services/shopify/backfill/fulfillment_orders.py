@@ -10,8 +10,8 @@ from services.core.pg_arrays import int_array
 from services.providers.delivery import find_dict, find_instant
 from services.providers.shopify_pull_documents import LIST_FULFILLMENT_ORDERS
 from services.shopify.backfill.node_fields import Node, number_of
-from services.shopify.backfill.pager import Reader, since_query
-from services.shopify.backfill.to_webhook import Found
+from services.shopify.backfill.pager import Pager, since_query
+from services.shopify.backfill.to_webhook import PulledEvent
 
 TOPIC = "fulfillment_orders/order_routing_complete"
 """What a found one enters as: of all its topics the one that says no more than where it stands."""
@@ -34,13 +34,13 @@ class Known(NamedTuple):
     updated_at: datetime
 
 
-def list_fulfillment_orders(reader: Reader, since: datetime) -> Iterator[Sequence[Node]]:
+def list_fulfillment_orders(reader: Pager, since: datetime) -> Iterator[Sequence[Node]]:
     """Yield pages of the fulfilment orders changed since then, the longest unchanged first."""
     for page in reader.pages(LIST_FULFILLMENT_ORDERS, {"query": since_query(since)}, "fulfillmentOrders"):
         yield page.nodes
 
 
-def find_lacking_fulfillment_orders(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[Found]:
+def find_lacking_fulfillment_orders(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[PulledEvent]:
     """Return those of ``page`` that are unknown, of an order we were not told, or older and another with us.
 
     Shopify's time is that of the change and ours that of its webhook, a moment later: so one that differs
@@ -51,7 +51,7 @@ def find_lacking_fulfillment_orders(tx: Connection, shop_id: int, page: Sequence
     return [fulfillment_order_event(one) for one in page if _lacks(one, known.get(number_of(one["id"])))]
 
 
-def fulfillment_order_event(node: Node) -> Found:
+def fulfillment_order_event(node: Node) -> PulledEvent:
     """Return a fulfilment order as a webhook that tells all of it would."""
     body = {
         "fulfillment_order": {
@@ -67,7 +67,7 @@ def fulfillment_order_event(node: Node) -> Found:
             "updated_at": node["updatedAt"],
         }
     }
-    return Found(TOPIC, node["id"], body, find_instant(node["updatedAt"]))
+    return PulledEvent(TOPIC, node["id"], body, find_instant(node["updatedAt"]))
 
 
 def _lacks(node: Node, have: Known | None) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from services.core.pg_arrays import text_array
 from services.ledger.accept import NewEvent, WorkRef, record_events
 from services.providers.shopify import object_key
-from services.shopify.backfill.to_webhook import Found
+from services.shopify.backfill.to_webhook import PulledEvent
 
 _FIND_KNOWN = """
 select e.topic, e.delivery_key
@@ -26,7 +26,7 @@ select e.topic, e.delivery_key
 
 
 def find_new(
-    tx: Connection, shop_id: int, found: Sequence[Found], now: datetime, request_id: str
+    tx: Connection, shop_id: int, found: Sequence[PulledEvent], now: datetime, request_id: str
 ) -> list[NewEvent]:
     """Return the events that ``found`` asks for and that are not in the ledger yet."""
     events = {event.identity: event for one in found for event in (_event(shop_id, one, now, request_id),)}
@@ -51,7 +51,7 @@ def count_topics(events: Sequence[NewEvent]) -> Counter[str]:
     return Counter(event.topic for event in events)
 
 
-def _event(shop_id: int, found: Found, now: datetime, request_id: str) -> NewEvent:
+def _event(shop_id: int, found: PulledEvent, now: datetime, request_id: str) -> NewEvent:
     body = orjson.dumps(found.body)
     digest = hashlib.sha256(body).hexdigest()[:24]
     return NewEvent(

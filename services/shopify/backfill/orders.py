@@ -20,11 +20,11 @@ from services.providers.shopify_pull_documents import (
     READ_REFUND_LINES,
 )
 from services.shopify.backfill.node_fields import Node, number_of
-from services.shopify.backfill.pager import Reader, since_query
+from services.shopify.backfill.pager import Pager, since_query
 from services.shopify.backfill.to_webhook import (
     FULFILLMENT_STATUS,
     SHIPMENT_STATUS,
-    Found,
+    PulledEvent,
     fulfillment_event,
     order_event,
     refund_event,
@@ -89,7 +89,7 @@ class KnownOrders:
         return self.children.get((kind, gid), {})
 
 
-def list_orders(reader: Reader, since: datetime) -> Iterator[Sequence[Node]]:
+def list_orders(reader: Pager, since: datetime) -> Iterator[Sequence[Node]]:
     """Yield pages of the orders changed since then, the longest unchanged first."""
     for page in reader.pages(LIST_ORDERS, {"query": since_query(since)}, "orders"):
         yield page.nodes
@@ -105,7 +105,7 @@ def find_known_orders(tx: Connection, shop_id: int, page: Sequence[Node]) -> Kno
     return KnownOrders(orders, dict(children))
 
 
-def read_lacking_orders(reader: Reader, page: Sequence[Node], known: KnownOrders) -> list[Found]:
+def read_lacking_orders(reader: Pager, page: Sequence[Node], known: KnownOrders) -> list[PulledEvent]:
     """Return what is lacking of the orders of ``page``, each read in full where anything of it may be."""
     return [
         found
@@ -166,7 +166,7 @@ def _may_lack(listed: Node, known: KnownOrders) -> bool:
     )
 
 
-def _read_lacking_order(reader: Reader, gid: str, known: KnownOrders) -> Iterator[Found]:
+def _read_lacking_order(reader: Pager, gid: str, known: KnownOrders) -> Iterator[PulledEvent]:
     """Yield what is lacking of one order, itself first: what came of it means nothing without it."""
     order = find_dict(reader.ask(READ_ORDER, {"id": gid}), "order")
     if not order:

@@ -21,7 +21,7 @@ LEAVE_FREE = 0.5
 GO_ON_AFTER = timedelta(seconds=5)
 
 
-class Admin(Protocol):
+class AdminApi(Protocol):
     """A shop's Admin API; ``throttle`` is what it last said about its bucket."""
 
     throttle: ThrottleStatus | None
@@ -42,12 +42,12 @@ class Page:
         self.after = str(info.get("endCursor") or "") if info.get("hasNextPage") else ""
 
 
-class Reader:
+class Pager:
     """Asks ``admin``. It waits short waits itself, and raises ``NotYet`` when a run's time is used up."""
 
     def __init__(
         self,
-        admin: Admin,
+        admin: AdminApi,
         *,
         time_for_a_run: timedelta = TIME_FOR_A_RUN,
         pause: Callable[[float], None] = time.sleep,

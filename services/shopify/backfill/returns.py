@@ -11,8 +11,8 @@ from services.core.pg_arrays import int_array
 from services.providers.delivery import find_dict
 from services.providers.shopify_pull_documents import LIST_RETURNS, READ_ORDER_RETURNS
 from services.shopify.backfill.node_fields import Node, number_of
-from services.shopify.backfill.pager import Reader, since_query
-from services.shopify.backfill.to_webhook import Found
+from services.shopify.backfill.pager import Pager, since_query
+from services.shopify.backfill.to_webhook import PulledEvent
 
 _TOPICS = MappingProxyType(
     {
@@ -43,13 +43,15 @@ class Known(NamedTuple):
     updated_at: datetime
 
 
-def list_returns(reader: Reader, since: datetime) -> Iterator[Sequence[Node]]:
+def list_returns(reader: Pager, since: datetime) -> Iterator[Sequence[Node]]:
     """Yield pages of the orders changed since then, longest unchanged first, with all their returns."""
     for page in reader.pages(LIST_RETURNS, {"query": since_query(since)}, "orders"):
         yield [reader.finish(one, "returns", READ_ORDER_RETURNS, "order", one["id"]) for one in page.nodes]
 
 
-def find_lacking_returns(tx: Connection, shop_id: int, page: Sequence[Node], *, now: datetime) -> list[Found]:
+def find_lacking_returns(
+    tx: Connection, shop_id: int, page: Sequence[Node], *, now: datetime
+) -> list[PulledEvent]:
     """Return those of the orders of ``page`` that are unknown, or nameless, or stand elsewhere than with us.
 
     A return has no time of its own: what is read now is how it stands now, less ``MOMENT``.
@@ -68,7 +70,7 @@ def find_lacking_returns(tx: Connection, shop_id: int, page: Sequence[Node], *, 
     ]
 
 
-def return_event(node: Node, order: Node, have: Known | None, at: datetime) -> Found:
+def return_event(node: Node, order: Node, have: Known | None, at: datetime) -> PulledEvent:
     """Return a return of ``order`` as the webhook of its status would tell it at ``at``.
 
     ``corrects`` is no field of Shopify's: it makes the correction of another state another event.
@@ -82,7 +84,7 @@ def return_event(node: Node, order: Node, have: Known | None, at: datetime) -> F
         "decline": {"reason": str(find_dict(node, "decline").get("reason") or "").lower()},
         "corrects": have.updated_at.isoformat() if have else None,
     }
-    return Found(_TOPICS[node["status"]], node["id"], body, at)
+    return PulledEvent(_TOPICS[node["status"]], node["id"], body, at)
 
 
 def _lacks(node: Node, have: Known | None, at: datetime) -> bool:

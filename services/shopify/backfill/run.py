@@ -31,7 +31,7 @@ from services.shopify.backfill.fulfillment_orders import (
 from services.shopify.backfill.intake import count_topics, enter, find_new
 from services.shopify.backfill.node_fields import Node
 from services.shopify.backfill.orders import find_known_orders, list_orders, read_lacking_orders
-from services.shopify.backfill.pager import Admin, Reader
+from services.shopify.backfill.pager import AdminApi, Pager
 from services.shopify.backfill.returns import find_lacking_returns, list_returns
 from services.shopify.backfill.stock import (
     find_lacking_items,
@@ -43,7 +43,7 @@ from services.shopify.backfill.stock import (
     list_locations,
     list_products,
 )
-from services.shopify.backfill.to_webhook import Found
+from services.shopify.backfill.to_webhook import PulledEvent
 
 PROVIDER = "shopify"
 OVERLAP = timedelta(minutes=10)
@@ -55,12 +55,12 @@ NO_ACCESS = frozenset({"shopify.no_domain", "shopify.no_token"})
 
 NO_SCOPE = "shopify.access_denied"
 
-Ring = Callable[[Sequence[WorkRef]], object]
-FindLacking = Callable[[Connection, int, Sequence[Node]], list[Found]]
+NotifyWorkers = Callable[[Sequence[WorkRef]], object]
+FindLacking = Callable[[Connection, int, Sequence[Node]], list[PulledEvent]]
 
 
 @dataclass(slots=True)
-class Healed:
+class BackfillStats:
     """What a healing came to: how many objects were looked at, and the events that entered, by topic."""
 
     seen: int = 0
@@ -68,20 +68,20 @@ class Healed:
     is_skipped: bool = False
 
 
-def heal_shopify(
+def backfill_shopify(
     shop_id: int,
     now: datetime,
     request_id: str,
     *,
     since: datetime | None = None,
     is_dry: bool = False,
-    open_shop: Callable[[int], Admin] = open_admin,
-    ring: Ring = send_messages,
-) -> Healed:
+    open_shop: Callable[[int], AdminApi] = open_admin,
+    notify: NotifyWorkers = send_messages,
+) -> BackfillStats:
     """What the shop's Shopify has and we lack is in the ledger, and the marks say how far that is true.
 
     ``since`` looks back further than the marks, for an outage that is known; so does the first webhook that
-    the ingress refused by name, until a healing read all lists an hour after the last one. ``ring`` is told
+    the ingress refused by name, until a healing read all lists an hour after the last one. ``notify`` is told
     of the work of each page once it is committed. ``is_dry`` counts what would enter and changes nothing. A
     shop that is not connected is skipped. Raises what Shopify's answers mean; what was read until then stays.
     """
@@ -90,11 +90,11 @@ def heal_shopify(
     except Misconfigured as fault:
         if fault.code not in NO_ACCESS:
             raise
-        return Healed(is_skipped=True)
+        return BackfillStats(is_skipped=True)
     with transaction() as tx:
         begins = [at for at in (since, find_first_refusal(tx, shop_id)) if at is not None]
     since = min(begins, default=None)
-    healing = Healing(shop_id, Reader(admin), now, request_id, ring=ring, since=since, is_dry=is_dry)
+    healing = ShopBackfill(shop_id, Pager(admin), now, request_id, notify=notify, since=since, is_dry=is_dry)
     healing.heal()
     if not is_dry:
         _settle_refusals(shop_id, now)
@@ -110,23 +110,23 @@ def _settle_refusals(shop_id: int, now: datetime) -> None:
             resolve_incident(tx, shop_id, f"webhook_{outcome}", None, now, how)
 
 
-class Healing:
+class ShopBackfill:
     """One healing of one shop."""
 
     def __init__(
         self,
         shop_id: int,
-        reader: Reader,
+        reader: Pager,
         now: datetime,
         request_id: str,
         *,
-        ring: Ring,
+        notify: NotifyWorkers,
         since: datetime | None = None,
         is_dry: bool = False,
     ) -> None:
         self._shop_id, self._reader, self._now, self._request_id = shop_id, reader, now, request_id
-        self._ring, self._since, self._is_dry = ring, since, is_dry
-        self.healed = Healed()
+        self._notify, self._since, self._is_dry = notify, since, is_dry
+        self.healed = BackfillStats()
 
     def heal(self) -> None:
         """Heal each list in turn: goods before the orders that name them, places before what lies there."""
@@ -144,7 +144,7 @@ class Healing:
     def _heal_locations(self) -> list[str]:
         gids: list[str] = []
 
-        def found_in(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[Found]:
+        def found_in(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[PulledEvent]:
             gids.extend(place["id"] for place in page)
             return find_lacking_locations(tx, shop_id, page)
 
@@ -154,7 +154,7 @@ class Healing:
     def _heal_levels(self, location_gid: str) -> None:
         stream = f"levels:{location_gid.rpartition('/')[2]}"
 
-        def found_in(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[Found]:
+        def found_in(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[PulledEvent]:
             return find_lacking_levels(tx, shop_id, location_gid, page)
 
         self._heal(stream, list_levels(self._reader, location_gid, self._begin(stream)), found_in)
@@ -171,7 +171,7 @@ class Healing:
     def _heal_allowed(
         self,
         stream: str,
-        list_pages: Callable[[Reader, datetime], Iterable[Sequence[Node]]],
+        list_pages: Callable[[Pager, datetime], Iterable[Sequence[Node]]],
         find_lacking: FindLacking,
     ) -> None:
         """Heal a list that has an access scope of its own, where the app has it."""
@@ -210,7 +210,7 @@ class Healing:
         self.healed.seen += len(page)
         self.healed.entered += count_topics(events)
         if work:
-            self._ring(work)
+            self._notify(work)
 
     def _reached(self, page: Sequence[Node], is_last: bool, *, is_sorted: bool) -> datetime | None:
         """Return up to when a list is read once ``page`` is in: a list in no order only when it is whole."""
@@ -227,7 +227,7 @@ class Healing:
         return begin if self._since is None else min(begin, max(self._since - OVERLAP, earliest))
 
 
-def _given(found: list[Found]) -> FindLacking:
+def _given(found: list[PulledEvent]) -> FindLacking:
     return lambda _tx, _shop_id, _page: found
 
 

@@ -16,7 +16,7 @@ from services.providers.shopify_pull_documents import (
     READ_PRODUCT_VARIANTS,
 )
 from services.shopify.backfill.node_fields import Node, number_of
-from services.shopify.backfill.pager import Reader, since_query
+from services.shopify.backfill.pager import Pager, since_query
 from services.shopify.backfill.stock_nodes import (
     find_available,
     item_event,
@@ -24,7 +24,7 @@ from services.shopify.backfill.stock_nodes import (
     location_event,
     product_event,
 )
-from services.shopify.backfill.to_webhook import Found
+from services.shopify.backfill.to_webhook import PulledEvent
 
 _FIND_PRODUCTS = """
 select v.id, p.updated_at from unnest(%(id)s::bigint[]) as v(id)
@@ -53,7 +53,7 @@ select v.id, l.observed_at from unnest(%(id)s::bigint[]) as v(id)
 """
 
 
-def list_products(reader: Reader, since: datetime) -> Iterator[Sequence[Node]]:
+def list_products(reader: Pager, since: datetime) -> Iterator[Sequence[Node]]:
     """Yield pages of the products changed since then, longest unchanged first, with all variants."""
     for page in reader.pages(LIST_PRODUCTS, {"query": since_query(since)}, "products"):
         yield [
@@ -61,7 +61,7 @@ def list_products(reader: Reader, since: datetime) -> Iterator[Sequence[Node]]:
         ]
 
 
-def find_lacking_products(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[Found]:
+def find_lacking_products(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[PulledEvent]:
     """Return those of ``page`` of which the product, or one of its variants, is unknown or older with us."""
     products = _find_times(tx, _FIND_PRODUCTS, shop_id, [number_of(product["id"]) for product in page])
     variants = _find_times(tx, _FIND_VARIANTS, shop_id, [_item_of(v) for p in page for v in _variants(p)])
@@ -73,38 +73,40 @@ def find_lacking_products(tx: Connection, shop_id: int, page: Sequence[Node]) ->
     ]
 
 
-def list_items(reader: Reader, since: datetime) -> Iterator[Sequence[Node]]:
+def list_items(reader: Pager, since: datetime) -> Iterator[Sequence[Node]]:
     """Yield pages of the inventory items changed since then."""
     for page in reader.pages(LIST_ITEMS, {"query": since_query(since)}, "inventoryItems"):
         yield page.nodes
 
 
-def find_lacking_items(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[Found]:
+def find_lacking_items(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[PulledEvent]:
     """Return those inventory items of ``page`` that are unknown or older with us."""
     known = _find_times(tx, _FIND_ITEMS, shop_id, [number_of(item["id"]) for item in page])
     return [item_event(item) for item in page if _is_newer(item, known.get(number_of(item["id"])))]
 
 
-def list_locations(reader: Reader) -> Iterator[Sequence[Node]]:
+def list_locations(reader: Pager) -> Iterator[Sequence[Node]]:
     """Yield pages of all the shop's locations: they are few, and cannot be searched by when they changed."""
     for page in reader.pages(LIST_LOCATIONS, {}, "locations"):
         yield page.nodes
 
 
-def find_lacking_locations(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[Found]:
+def find_lacking_locations(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[PulledEvent]:
     """Return those locations of ``page`` that are unknown or older with us."""
     known = _find_times(tx, _FIND_LOCATIONS, shop_id, [number_of(place["id"]) for place in page])
     return [location_event(place) for place in page if _is_newer(place, known.get(number_of(place["id"])))]
 
 
-def list_levels(reader: Reader, location_gid: str, since: datetime) -> Iterator[Sequence[Node]]:
+def list_levels(reader: Pager, location_gid: str, since: datetime) -> Iterator[Sequence[Node]]:
     """Yield pages of a location's levels that changed since then, in no order."""
     variables = {"location": location_gid, "query": since_query(since)}
     for page in reader.pages(LIST_LEVELS, variables, "location", "inventoryLevels"):
         yield page.nodes
 
 
-def find_lacking_levels(tx: Connection, shop_id: int, location_gid: str, page: Sequence[Node]) -> list[Found]:
+def find_lacking_levels(
+    tx: Connection, shop_id: int, location_gid: str, page: Sequence[Node]
+) -> list[PulledEvent]:
     """Return those levels of ``page`` that are unknown, or were observed before Shopify changed them.
 
     One with our own figure enters too: what matters is the time of the observation, as a sale that is

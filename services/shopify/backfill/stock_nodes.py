@@ -2,10 +2,10 @@
 
 from services.providers.delivery import find_dict, find_instant
 from services.shopify.backfill.node_fields import Node, number_of
-from services.shopify.backfill.to_webhook import Found
+from services.shopify.backfill.to_webhook import PulledEvent
 
 
-def product_event(product: Node) -> Found:
+def product_event(product: Node) -> PulledEvent:
     """Return ``products/update`` for a product as ``LIST_PRODUCTS`` found it, with all its variants."""
     product_id = int(product["legacyResourceId"])
     body = {
@@ -29,10 +29,10 @@ def product_event(product: Node) -> Found:
             for variant in product["variants"]["nodes"]
         ],
     }
-    return Found("products/update", product["id"], body, find_instant(product["updatedAt"]))
+    return PulledEvent("products/update", product["id"], body, find_instant(product["updatedAt"]))
 
 
-def item_event(item: Node) -> Found:
+def item_event(item: Node) -> PulledEvent:
     """Return ``inventory_items/update`` for an inventory item. The cost is in the shop's currency."""
     body = {
         "id": int(item["legacyResourceId"]),
@@ -43,10 +43,10 @@ def item_event(item: Node) -> Found:
         "created_at": item["createdAt"],
         "updated_at": item["updatedAt"],
     }
-    return Found("inventory_items/update", item["id"], body, find_instant(item["updatedAt"]))
+    return PulledEvent("inventory_items/update", item["id"], body, find_instant(item["updatedAt"]))
 
 
-def location_event(location: Node) -> Found:
+def location_event(location: Node) -> PulledEvent:
     """Return ``locations/update`` for a location."""
     address = find_dict(location, "address")
     body = {
@@ -59,10 +59,10 @@ def location_event(location: Node) -> Found:
         "created_at": location["createdAt"],
         "updated_at": location["updatedAt"],
     }
-    return Found("locations/update", location["id"], body, find_instant(location["updatedAt"]))
+    return PulledEvent("locations/update", location["id"], body, find_instant(location["updatedAt"]))
 
 
-def level_event(level: Node, location_gid: str) -> Found:
+def level_event(level: Node, location_gid: str) -> PulledEvent:
     """Return ``inventory_levels/update`` for a level of the location ``location_gid``."""
     body = {
         "inventory_item_id": number_of(level["item"]["id"]),
@@ -71,7 +71,7 @@ def level_event(level: Node, location_gid: str) -> Found:
         "updated_at": level["updatedAt"],
         "admin_graphql_api_id": level["id"],
     }
-    return Found("inventory_levels/update", level["id"], body, find_instant(level["updatedAt"]))
+    return PulledEvent("inventory_levels/update", level["id"], body, find_instant(level["updatedAt"]))
 
 
 def find_available(level: Node) -> int | None:

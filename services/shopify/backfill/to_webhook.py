@@ -41,7 +41,7 @@ SHIPMENT_STATUS = MappingProxyType(
 """A fulfilment's; the others (``FULFILLED``, ``SUBMITTED``...) say nothing of the parcel: null in REST."""
 
 
-class Found(NamedTuple):
+class PulledEvent(NamedTuple):
     """What a list of Shopify's says, as the webhook that would have said it. ``gid`` names the object."""
 
     topic: str
@@ -50,7 +50,7 @@ class Found(NamedTuple):
     occurred_at: datetime | None
 
 
-def order_event(order: Node) -> Found:
+def order_event(order: Node) -> PulledEvent:
     """Return ``orders/updated`` for an order as ``READ_ORDER`` found it, with all its lines."""
     currency, rounding = order["currencyCode"], find_dict(order, "totalCashRoundingAdjustment")
     body = {
@@ -90,17 +90,17 @@ def order_event(order: Node) -> Found:
         "line_items": [_line(line) for line in order["lineItems"]["nodes"]],
         "shipping_lines": [_shipping_line(line) for line in order["shippingLines"]["nodes"]],
     }
-    return Found("orders/updated", order["id"], body, find_instant(order["updatedAt"]))
+    return PulledEvent("orders/updated", order["id"], body, find_instant(order["updatedAt"]))
 
 
-def transaction_event(transaction: Node, order_gid: str) -> Found:
+def transaction_event(transaction: Node, order_gid: str) -> PulledEvent:
     """Return ``order_transactions/create`` for a transaction of the order ``order_gid``."""
     at = transaction.get("processedAt") or transaction.get("createdAt")
     body = _transaction(transaction, order_gid)
-    return Found("order_transactions/create", transaction["id"], body, find_instant(at))
+    return PulledEvent("order_transactions/create", transaction["id"], body, find_instant(at))
 
 
-def fulfillment_event(fulfillment: Node, order_gid: str, *, is_known: bool) -> Found:
+def fulfillment_event(fulfillment: Node, order_gid: str, *, is_known: bool) -> PulledEvent:
     """Return ``fulfillments/update``, or ``fulfillments/create`` for one that we do not know."""
     body = {
         "id": number_of(fulfillment["id"]),
@@ -114,10 +114,10 @@ def fulfillment_event(fulfillment: Node, order_gid: str, *, is_known: bool) -> F
         "line_items": [{"quantity": fulfillment["totalQuantity"]}],
     }
     topic = "fulfillments/update" if is_known else "fulfillments/create"
-    return Found(topic, fulfillment["id"], body, find_instant(fulfillment["updatedAt"]))
+    return PulledEvent(topic, fulfillment["id"], body, find_instant(fulfillment["updatedAt"]))
 
 
-def refund_event(refund: Node, order_gid: str) -> Found:
+def refund_event(refund: Node, order_gid: str) -> PulledEvent:
     """Return ``refunds/create`` for a refund as ``READ_REFUND`` found it, with all its lines."""
     body = {
         "id": int(refund["legacyResourceId"]),
@@ -137,7 +137,7 @@ def refund_event(refund: Node, order_gid: str) -> Found:
         "order_adjustments": [_adjustment(one) for one in refund["orderAdjustments"]["nodes"]],
         "transactions": [_transaction(paid, order_gid) for paid in refund["transactions"]["nodes"]],
     }
-    return Found("refunds/create", refund["id"], body, find_instant(refund["createdAt"]))
+    return PulledEvent("refunds/create", refund["id"], body, find_instant(refund["createdAt"]))
 
 
 def _line(line: Node) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the audit says of orders, refunds and variants: in words, with what was and what is. Pure.
+"""What the audit says of orders and refunds: in words, with what was and what is. Pure.
 
 Ids, figures, statuses and skus only. A customer's name or address, and any free text that may hold one,
 is never in it: a chain cannot forget.
@@ -11,19 +11,15 @@ from typing import Any, NamedTuple
 from services.audit.chain import Mutation
 from services.ledger.describe import Change, format_money, format_money_change
 from services.shopify.orders.line_payload import OrderLine
-from services.shopify.orders.payload import Order, Version, order_version
+from services.shopify.orders.payload import Order, OrderVersion, order_version
 from services.shopify.orders.refund_payload import Refund
-from services.shopify.orders.refund_settlement import SUCCESS, GivenBack, Settled
+from services.shopify.orders.refund_settlement import SUCCESS, RefundChange, SettledRefund
 
 ChangedLine = tuple[OrderLine | None, OrderLine | None]
 """What a line is and what it was; None where it is gone, or is new."""
 
 Lines = Mapping[int, ChangedLine]
 """Lines that changed, by id."""
-
-
-VariantState = tuple[datetime, str, str, int, int]
-"""What a variant is at one time: that time, sku, title, its own id and its product's."""
 
 
 class KnownOrder(NamedTuple):
@@ -46,7 +42,7 @@ class KnownOrder(NamedTuple):
     deleted_at: datetime | None = None
 
     @property
-    def version(self) -> Version:
+    def version(self) -> OrderVersion:
         """What orders it among the states that events tell."""
         return order_version(*self[:6])
 
@@ -56,7 +52,7 @@ def order_label(name: str, gid: str) -> str:
     return f"order {name or gid.rpartition('/')[2]}"
 
 
-def say_order(order: Order, known: KnownOrder | None, lines: Lines, refunded: Change | None) -> Mutation:
+def describe_order(order: Order, known: KnownOrder | None, lines: Lines, refunded: Change | None) -> Mutation:
     """Return what recording ``order`` changed, its lines and what was refunded of it included."""
     if known is None:
         return _say_new_order(order, refunded)
@@ -92,12 +88,13 @@ def say_order(order: Order, known: KnownOrder | None, lines: Lines, refunded: Ch
         said += _say_lines(lines)
         before["lines"] = {str(line_id): _line(old) for line_id, (_, old) in lines.items()}
         after["lines"] = {str(line_id): _line(new) for line_id, (new, _) in lines.items()}
-    anew = "told anew" if known.content_digest != order.content_digest else "told anew, only its time changed"
-    summary = f"{order_label(known.name, order.gid)}: {', '.join(said) or anew}"
+    is_same = known.content_digest == order.content_digest
+    received = "received again, only updated_at changed" if is_same else "received again, details changed"
+    summary = f"{order_label(known.name, order.gid)}: {', '.join(said) or received}"
     return Mutation("orders", order.gid, summary, before, after)
 
 
-def say_deleted(name: str, gid: str, deleted_at: datetime) -> Mutation:
+def describe_deletion(name: str, gid: str, deleted_at: datetime) -> Mutation:
     """Return that Shopify deleted an order; its row stays."""
     summary = f"{order_label(name, gid)}: deleted at Shopify, no revenue any more"
     return Mutation("orders", gid, summary, {"deleted_at": None}, {"deleted_at": deleted_at})
@@ -151,7 +148,7 @@ def _line(line: OrderLine | None) -> dict[str, Any] | None:
     return line and {"price_cents": line.price_cents, "quantity": line.quantity, "sku": line.sku}
 
 
-def say_refund(refund: Refund, given: GivenBack, new_lines: int, *, is_new: bool) -> Mutation:
+def describe_refund(refund: Refund, given: RefundChange, new_lines: int, *, is_new: bool) -> Mutation:
     """Return what recording ``refund`` changed."""
     currency, before, now = given
     money = Change(0 if is_new else before.amount_cents, now.amount_cents)
@@ -181,7 +178,7 @@ def say_refund(refund: Refund, given: GivenBack, new_lines: int, *, is_new: bool
     )
 
 
-def say_settled(order_gid: str, refunds: Mapping[int, GivenBack]) -> list[Mutation]:
+def describe_settled_refunds(order_gid: str, refunds: Mapping[int, RefundChange]) -> list[Mutation]:
     """Return that the refunds of an order that come to something else do, as its payments or it changed."""
     return [
         _say_settled(number, order_gid, given)
@@ -190,7 +187,7 @@ def say_settled(order_gid: str, refunds: Mapping[int, GivenBack]) -> list[Mutati
     ]
 
 
-def _say_settled(refund_id: int, order_gid: str, given: GivenBack) -> Mutation:
+def _say_settled(refund_id: int, order_gid: str, given: RefundChange) -> Mutation:
     currency, before, now = given
     label = f"refund {refund_id} of order {order_gid.rpartition('/')[2]}"
     said = [f"{before.status} -> {now.status}"] if before.status != now.status else []
@@ -204,14 +201,14 @@ def _say_settled(refund_id: int, order_gid: str, given: GivenBack) -> Mutation:
     )
 
 
-def _compare_settled(before: Settled, now: Settled) -> tuple[dict[str, Any], dict[str, Any]]:
+def _compare_settled(before: SettledRefund, now: SettledRefund) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the columns that are others, as they were and as they are."""
     was, is_ = before._asdict(), now._asdict()
     changed = [name for name in was if was[name] != is_[name]]
     return {name: was[name] for name in changed}, {name: is_[name] for name in changed}
 
 
-def say_refunded(label: str, gid: str, currency: str, refunded: Change) -> Mutation:
+def describe_refunded_sum(label: str, gid: str, currency: str, refunded: Change) -> Mutation:
     """Return that what was refunded of an order, its lines included, is another sum."""
     return Mutation(
         "orders",
@@ -220,29 +217,3 @@ def say_refunded(label: str, gid: str, currency: str, refunded: Change) -> Mutat
         {"refunded_cents": refunded.before},
         {"refunded_cents": refunded.after},
     )
-
-
-def say_variant(
-    inventory_item_id: int,
-    variant_id: int,
-    old: VariantState | None,
-    new: VariantState,
-) -> Mutation:
-    """Return what recording a variant changed; of a title only that there is another."""
-    label, row_id = f"variant {variant_id}", str(inventory_item_id)
-    if old is None:
-        made = {"sku": new[1], "variant_id": variant_id}
-        return Mutation("variants", row_id, f"{label} recorded: {_sku(new[1])}", None, made)
-    said = [f"{_sku(old[1])} -> {_sku(new[1])}"] if old[1] != new[1] else []
-    said += ["another title"] if old[2] != new[2] else []
-    before: dict[str, Any] = {"updated_at": old[0]}
-    after: dict[str, Any] = {"updated_at": new[0]}
-    if old[1] != new[1]:
-        before["sku"], after["sku"] = old[1], new[1]
-    return Mutation(
-        "variants", row_id, f"{label}: {', '.join(said) or 'told anew, only its time changed'}", before, after
-    )
-
-
-def _sku(sku: str) -> str:
-    return f"sku {sku}" if sku else "no sku"

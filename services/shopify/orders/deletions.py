@@ -23,7 +23,7 @@ returning o.shop_id, o.order_gid, o.name
 """
 
 
-class Deletion(NamedTuple):
+class OrderDeletion(NamedTuple):
     """Shopify deleted an order. Its event carries the id and nothing else."""
 
     shop_id: int
@@ -39,18 +39,18 @@ class Deletion(NamedTuple):
 
 def plan_deletions(
     read: Iterable[object], recorded: Collection[OrderKey]
-) -> tuple[dict[OrderKey, Deletion], dict[int, Deletion]]:
+) -> tuple[dict[OrderKey, OrderDeletion], dict[int, OrderDeletion]]:
     """Return the earliest deletion of each order, and by work item those of orders that are not recorded.
 
     An order is recorded where it is in ``recorded`` or where an entry of ``read`` before the deletion is one.
     """
-    known, deletions, unknown = set(recorded), dict[OrderKey, Deletion](), dict[int, Deletion]()
+    known, deletions, unknown = set(recorded), dict[OrderKey, OrderDeletion](), dict[int, OrderDeletion]()
     for entry in read:
         if isinstance(entry, Order):
             known.add((entry.shop_id, entry.gid))
-        elif isinstance(entry, Deletion) and entry.key not in known:
+        elif isinstance(entry, OrderDeletion) and entry.key not in known:
             unknown[entry.work_id] = entry
-        elif isinstance(entry, Deletion):
+        elif isinstance(entry, OrderDeletion):
             earliest = deletions.setdefault(entry.key, entry)
             deletions[entry.key] = min(earliest, entry, key=lambda deletion: deletion.deleted_at)
     return deletions, unknown
@@ -64,7 +64,7 @@ def find_recorded(tx: Connection, keys: Collection[OrderKey]) -> set[OrderKey]:
     return {(r[0], r[1]) for r in tx.exec_driver_sql(_FIND, values)}
 
 
-def record_deletions(tx: Connection, deletions: Collection[Deletion]) -> dict[OrderKey, str]:
+def record_deletions(tx: Connection, deletions: Collection[OrderDeletion]) -> dict[OrderKey, str]:
     """Each recorded order is deleted since the earliest time received; return the names of those changed."""
     if not deletions:
         return {}

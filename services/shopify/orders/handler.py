@@ -16,14 +16,14 @@ from services.shopify.merge import UNKNOWN_ID, EntityKey, EntityState, merge_sta
 from services.shopify.orders.audit_text import (
     KnownOrder,
     Lines,
+    describe_deletion,
+    describe_order,
+    describe_settled_refunds,
     order_label,
-    say_deleted,
-    say_order,
-    say_settled,
 )
 from services.shopify.orders.customer_payload import Customer
 from services.shopify.orders.customers import record_customers
-from services.shopify.orders.deletions import Deletion, find_recorded, plan_deletions, record_deletions
+from services.shopify.orders.deletions import OrderDeletion, find_recorded, plan_deletions, record_deletions
 from services.shopify.orders.line_sources import (
     LineKey,
     find_shared_lines,
@@ -31,8 +31,8 @@ from services.shopify.orders.line_sources import (
     list_shared_doubts,
 )
 from services.shopify.orders.notices import Doubts, is_numbered, record_doubts
-from services.shopify.orders.payload import Order, order_gid, read_order
-from services.shopify.orders.refund_store import NO_RECOUNT, OrderKey, Refunded
+from services.shopify.orders.payload import Order, order_gid, parse_order
+from services.shopify.orders.refund_store import NO_TOTALS, OrderKey, RefundedChange
 from services.shopify.orders.store import MANY_LINES, find_changed_lines, find_known, record_orders
 from services.shopify.stock.audit_text import Step, plan_steps, say_level
 from services.shopify.stock.levels import Movement
@@ -63,7 +63,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     told = {item.id: item for item in items}
     answers = _read(items, now)
     newest: dict[OrderKey, Order] = {}
-    to_delete = {answer.key for answer in answers.values() if isinstance(answer, Deletion)}
+    to_delete = {answer.key for answer in answers.values() if isinstance(answer, OrderDeletion)}
     customers: dict[EntityKey, EntityState[Customer]] = {}
     tellers: dict[EntityKey, int] = {}
     for answer in answers.values():
@@ -89,7 +89,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     versions = {key: row.version for key, row in known.items()}
     won = [order for key, order in newest.items() if key not in versions or order.version > versions[key]]
     changed = find_changed_lines(tx, [order for order in won if (order.shop_id, order.gid) in known])
-    recount = record_orders(tx, won, known, changed) if won else NO_RECOUNT
+    recount = record_orders(tx, won, known, changed) if won else NO_TOTALS
     deleted = record_deletions(tx, deletions.values())
     noted = record_doubts(tx, [found for found in doubts if found.item.id in {o.work_id for o in won}])
     new_work, steps = _record_sales(tx, won, changed, shared, now, are_new=not known)
@@ -100,11 +100,11 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     for order in won:
         key = (order.shop_id, order.gid)
         parts = (known.get(key), changed.get(key, {}), recount.orders.get(key), steps.get(order.work_id, ()))
-        settled = say_settled(order.gid, recount.refunds.get(key, {}))
+        settled = describe_settled_refunds(order.gid, recount.refunds.get(key, {}))
         said[order.work_id] = [*_say(order, *parts), *settled, *noted.get(order.work_id, ())]
     for key, name in deleted.items():
         said.setdefault(deletions[key].work_id, []).append(
-            say_deleted(name, key[1], deletions[key].deleted_at)
+            describe_deletion(name, key[1], deletions[key].deleted_at)
         )
     for person, mutation in people.items():
         said.setdefault(tellers[person], []).append(mutation)
@@ -125,12 +125,12 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     return HandlerResult([settle(item) for item in items], new_work, audit)
 
 
-def _read(items: Sequence[WorkItem], now: datetime) -> dict[int, Order | Deletion | Refused]:
-    def read(item: WorkItem) -> Order | Deletion:
+def _read(items: Sequence[WorkItem], now: datetime) -> dict[int, Order | OrderDeletion | Refused]:
+    def read(item: WorkItem) -> Order | OrderDeletion:
         if item.event_topic != "orders/delete":
-            return read_order(item)
+            return parse_order(item)
         gid = order_gid(read_id(read_event(item), "id"))
-        return Deletion(item.shop_id, gid, item.event_time(now), item.id)
+        return OrderDeletion(item.shop_id, gid, item.event_time(now), item.id)
 
     mine = [item for item in items if item.event_topic != _FOLLOWED]
     answers = read_set(mine, read, "shopify.unreadable_order")
@@ -152,9 +152,13 @@ def _add_customer(
 
 
 def _say(
-    order: Order, known: KnownOrder | None, lines: Lines, refunded: Refunded | None, steps: Sequence[Step]
+    order: Order,
+    known: KnownOrder | None,
+    lines: Lines,
+    refunded: RefundedChange | None,
+    steps: Sequence[Step],
 ) -> list[Mutation]:
-    said = [say_order(order, known, lines, refunded and refunded.change)]
+    said = [describe_order(order, known, lines, refunded and refunded.change)]
     if steps:
         label = order_label(order.name, order.gid)
         said += [say_level(level, step, label) for level, step in steps]

@@ -17,7 +17,7 @@ from services.shopify.orders.payload_parts import (
     split_taxes,
     taxes_json,
 )
-from services.shopify.orders.schema import LineShape
+from services.shopify.orders.schema import LinePayload
 from services.shopify.payload_fields import id_or_none, take_money
 
 _TIP_TITLES = frozenset({"tip", "pourboire"})
@@ -51,7 +51,7 @@ class OrderLine(NamedTuple):
         return self.quantity * self.price_cents - self.discount_cents
 
 
-def read_lines(lines: Sequence[LineShape], currency: str, doubts: list[str]) -> list[OrderLine]:
+def read_lines(lines: Sequence[LinePayload], currency: str, doubts: list[str]) -> list[OrderLine]:
     """Return the lines; those with one id become one line, with a doubt, as a line is known by its id."""
     read = [_read_line(line, place, currency, doubts) for place, line in enumerate(lines)]
     if len({line.line_id for line in read}) == len(read):
@@ -125,7 +125,7 @@ def _join_lines(one: OrderLine, other: OrderLine) -> OrderLine:
     )
 
 
-def _read_line(line: LineShape, place: int, currency: str, doubts: list[str]) -> OrderLine:
+def _read_line(line: LinePayload, place: int, currency: str, doubts: list[str]) -> OrderLine:
     known = len(doubts)
     try:
         quantity = as_count(line.quantity, "quantity")

@@ -20,7 +20,7 @@ from services.shopify.orders.payload_parts import (
     taxes_json,
     user_label,
 )
-from services.shopify.orders.schema import CustomerShape, LineShape, OrderShape, read_shape
+from services.shopify.orders.schema import CustomerPayload, LinePayload, OrderPayload, decode_order
 from services.shopify.payload_fields import (
     find_province,
     id_or_none,
@@ -41,7 +41,7 @@ _GENERATION = "h"
 """Leads every digest: beyond any hexadecimal digit, so that an order whose row was written before all of its
 parts were taken is written once more when the same state is received again."""
 
-Version = tuple[datetime, bool, int, int, int, str]
+OrderVersion = tuple[datetime, bool, int, int, int, str]
 """What makes one state of an order newer than another; see ``order_version``."""
 
 
@@ -59,7 +59,7 @@ class Order(NamedTuple):
     event_id: int | None
     request_id: str
     updated_at: datetime
-    version: Version
+    version: OrderVersion
     customer: Customer | None
     doubts: tuple[str, ...]
     variant_ids: dict[int, int]
@@ -109,7 +109,7 @@ def order_version(
     fulfillment_status: str,
     total_cents: int,
     content_digest: str,
-) -> Version:
+) -> OrderVersion:
     """Return what orders the states of one order: the newest ``updated_at``, then the furthest on.
 
     Shopify's times are whole seconds, and a new order is often created and paid within one; then
@@ -126,12 +126,12 @@ def order_version(
     )
 
 
-def read_order(item: WorkItem) -> Order:
+def parse_order(item: WorkItem) -> Order:
     """Return the order that ``item``'s event tells of; raise ``Unreadable`` naming the field.
 
     Only id, currency, total, times and lines must be there; all else may be absent.
     """
-    source = read_shape(item.body)
+    source = decode_order(item.body)
     gid = text_or_empty(source.admin_graphql_api_id)
     check_kind(item.event_topic, "Order", gid)
     currency, doubts = as_text(source.currency, "currency"), list[str]()
@@ -210,7 +210,7 @@ def read_order(item: WorkItem) -> Order:
 
 
 def _read_priced(
-    source: OrderShape, currency: str, doubts: list[str]
+    source: OrderPayload, currency: str, doubts: list[str]
 ) -> tuple[list[OrderLine], int | None, str | None, int]:
     """Return the lines, the price of shipping, the taxes on it as JSON, and the tip."""
     lines = read_lines(source.line_items, currency, doubts)
@@ -227,12 +227,12 @@ def _read_priced(
     return lines, shipping_cents, taxes_json(taxes), tip_cents
 
 
-def _find_set(source: OrderShape, name: str, currency: str, doubts: list[str]) -> int | None:
+def _find_set(source: OrderPayload, name: str, currency: str, doubts: list[str]) -> int | None:
     """Return the amount of a money bag in the shop's currency; None where there is none."""
     return shop_money_or_none(getattr(source, name), name, currency, doubts)
 
 
-def _find_place_of_supply(source: OrderShape) -> str:
+def _find_place_of_supply(source: OrderPayload) -> str:
     """Return the province of the shipping address; empty where the goods are handed over in the shop.
 
     The billing address says where a buyer lives: it counts only where there is nothing to hand over.
@@ -249,14 +249,14 @@ def order_gid(order_id: int) -> str:
     return f"gid://shopify/Order/{order_id}"
 
 
-def _find_customer_id(customer: CustomerShape) -> int | None:
+def _find_customer_id(customer: CustomerPayload) -> int | None:
     try:
         return id_or_none(customer.get("id"), "id")
     except Unreadable as fault:
         raise fault.within("customer") from None
 
 
-def _find_variants(lines: Sequence[LineShape]) -> dict[int, int]:
+def _find_variants(lines: Sequence[LinePayload]) -> dict[int, int]:
     """Return the variant of each line that is of one, by the line's id. The lines are read already."""
     return {
         line.id: line.variant_id

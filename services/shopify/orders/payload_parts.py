@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 import orjson
 
 from services.core.fields import Unreadable, as_list, find_text
-from services.shopify.orders.schema import LineShape
+from services.shopify.orders.schema import LinePayload
 from services.shopify.payload_fields import is_number, shop_money_or_none, take_money, take_money_or_none
 
 STAFF_NAMES = frozenset({"mechanic", "technician", "staff", "served by"})
@@ -20,7 +20,7 @@ Taxes = dict[tuple[str, str, bool], int]
 """Minor units of each tax, by title, rate and whether the sales channel remits it."""
 
 
-def read_discount(line: LineShape, currency: str, doubts: list[str]) -> int:
+def read_discount(line: LinePayload, currency: str, doubts: list[str]) -> int:
     """Return the line's share of every discount; ``total_discount`` knows only of the line's own."""
     if line.discount_allocations:
         discount = 0

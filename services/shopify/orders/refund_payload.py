@@ -18,7 +18,7 @@ from services.shopify.event_payload import read_event
 from services.shopify.orders.payload import order_gid
 from services.shopify.orders.payload_parts import place_doubts
 from services.shopify.orders.refund_payments import read_payments
-from services.shopify.orders.refund_settlement import Payment, further_payment
+from services.shopify.orders.refund_settlement import RefundPayment, later_payment
 from services.shopify.payload_fields import find_id, find_list, find_shop_currency, take_shop_money
 
 RESTOCKS = frozenset({"return", "cancel", "legacy_restock"})
@@ -63,7 +63,7 @@ class Refund(NamedTuple):
     duties_cents: int
     adjustment_cents: int
     adjustment_tax_cents: int
-    payments: Mapping[int, Payment]
+    payments: Mapping[int, RefundPayment]
     doubts: tuple[str, ...] = ()
 
     @property
@@ -100,7 +100,7 @@ def join_refunds(one: Refund, other: Refund) -> Refund:
         )
     payments = dict(one.payments)
     for number, payment in other.payments.items():
-        payments[number] = further_payment(payments.get(number, payment), payment)
+        payments[number] = later_payment(payments.get(number, payment), payment)
     figures: dict[str, Any] = {name: _larger(getattr(one, name), getattr(other, name)) for name in FIGURES}
     return one._replace(
         lines=list(lines.values()),
@@ -116,7 +116,7 @@ def _larger(one: int, other: int) -> int:
     return max(one, other, key=lambda cents: (abs(cents), cents))
 
 
-def read_refund(item: WorkItem) -> Refund:
+def parse_refund(item: WorkItem) -> Refund:
     """Return the refund that ``item``'s event describes; raise ``Unreadable`` naming the field.
 
     Source: https://shopify.dev/docs/api/admin-rest/latest/resources/refund

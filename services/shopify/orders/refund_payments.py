@@ -6,7 +6,7 @@ from typing import Any
 
 from services.core.fields import Unreadable, as_money, find_text, read_list
 from services.shopify.orders.payload_parts import place_doubts, split_cents
-from services.shopify.orders.refund_settlement import OVER, Payment
+from services.shopify.orders.refund_settlement import FAILED_STATUSES, RefundPayment
 from services.shopify.payload_fields import find_id, find_list, find_object, shop_money_or_none, take_money
 
 
@@ -15,14 +15,14 @@ def read_payments(
     transactions: Sequence[tuple[int, Mapping[str, Any]]],
     currency: str,
     doubts: list[str],
-) -> dict[int, Payment]:
+) -> dict[int, RefundPayment]:
     """Return the refund's payments by id, each in the shop's currency.
 
     One in the buyer's currency has Shopify's own amount in the shop's currency, where that is stated. Those
     without it are together worth what the parts of the refund are worth in both currencies: to the cent
     where they pay all parts, else in proportion.
     """
-    payments: dict[int, Payment] = {}
+    payments: dict[int, RefundPayment] = {}
     foreign: dict[tuple[str, int | None], list[tuple[int, int, int]]] = defaultdict(list)
     for place, one in transactions:
         known, paid_in = len(doubts), find_text(one, "currency") or currency
@@ -36,12 +36,14 @@ def read_payments(
             if cents is None and paid_in:
                 cents = take_money(one.get("amount"), "amount", paid_in, doubts)
                 if is_foreign:
-                    together = place if status in OVER else None  # one that failed pays nothing with others
+                    together = (
+                        place if status in FAILED_STATUSES else None
+                    )  # one that failed pays nothing with others
                     foreign[paid_in, together].append((place, number, cents))
         except Unreadable as fault:
             raise fault.within(f"transactions[{place}]") from None
         place_doubts(doubts, known, f"transactions[{place}]")
-        payments[number] = Payment(status, cents or 0, is_foreign)
+        payments[number] = RefundPayment(status, cents or 0, is_foreign)
     for (paid_in, _), paid in foreign.items():
         total = _convert_sum(source, sum(cents for _, _, cents in paid), paid_in, currency)
         shares = split_cents(total or 0, [cents for _, _, cents in paid])

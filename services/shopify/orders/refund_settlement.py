@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import NamedTuple
 
 PENDING, SUCCESS, FAILED = "pending", "success", "failed"
-OVER = frozenset({"error", "failure", "cancelled", "voided"})
+FAILED_STATUSES = frozenset({"error", "failure", "cancelled", "voided"})
 """The statuses of a payment that gave nothing back and never will."""
-FURTHER = {"pending": 1, "error": 2, "failure": 3, "success": 4}
+STATUS_RANK = {"pending": 1, "error": 2, "failure": 3, "success": 4}
 """A transaction carries no version: it starts pending, and what it became does not change any more."""
 
 
-class Payment(NamedTuple):
+class RefundPayment(NamedTuple):
     """A transaction by which a refund gives money back, and its amount in the shop's currency.
 
     ``is_foreign``: it was paid in another currency, so its amount is a conversion.
@@ -36,7 +36,7 @@ class OrderMoney(NamedTuple):
     removed_cents: int = 0
 
 
-class Settled(NamedTuple):
+class SettledRefund(NamedTuple):
     """The columns of a refund that depend on its order, its payments and the refunds before it."""
 
     status: str
@@ -47,12 +47,12 @@ class Settled(NamedTuple):
     additional_fees_cents: int = 0
 
 
-class GivenBack(NamedTuple):
+class RefundChange(NamedTuple):
     """What a refund came to, and comes to now."""
 
     currency: str
-    before: Settled
-    now: Settled
+    before: SettledRefund
+    now: SettledRefund
 
 
 class RefundParts(NamedTuple):
@@ -63,7 +63,7 @@ class RefundParts(NamedTuple):
 
     refund_id: int
     refunded_at: datetime
-    payments: Mapping[int, Payment] | None
+    payments: Mapping[int, RefundPayment] | None
     goods_cents: int
     goods_tax_cents: int
     tip_line_cents: int
@@ -73,7 +73,7 @@ class RefundParts(NamedTuple):
     adjustment_cents: int
     adjustment_tax_cents: int
     line_count: int
-    settled: Settled
+    settled: SettledRefund
 
     @property
     def rounding_limit(self) -> int:
@@ -93,24 +93,24 @@ class RefundParts(NamedTuple):
         return given + tax + duties - self.adjustment_cents - self.adjustment_tax_cents
 
 
-def further_payment(one: Payment, other: Payment) -> Payment:
+def later_payment(one: RefundPayment, other: RefundPayment) -> RefundPayment:
     """Return the one of two states of a payment that is further on."""
-    return max(one, other, key=lambda payment: (FURTHER.get(payment.status, 0), payment))
+    return max(one, other, key=lambda payment: (STATUS_RANK.get(payment.status, 0), payment))
 
 
-def status_of(payments: Iterable[Payment]) -> str:
+def refund_status(payments: Iterable[RefundPayment]) -> str:
     """Return whether a refund with these payments counts.
 
     It waits while any of them does, and fails where all failed. One without payments moved no money, as when
     an edit removed a line: it counts.
     """
     statuses = {payment.status for payment in payments}
-    if statuses - OVER - {SUCCESS}:
+    if statuses - FAILED_STATUSES - {SUCCESS}:
         return PENDING
     return SUCCESS if SUCCESS in statuses or not statuses else FAILED
 
 
-def settle_refunds(order: OrderMoney | None, refunds: Sequence[RefundParts]) -> dict[int, Settled]:
+def settle_refunds(order: OrderMoney | None, refunds: Sequence[RefundParts]) -> dict[int, SettledRefund]:
     """Return what each of an order's refunds comes to, by id.
 
     Money beyond a refund's parts first pays what refunds before it, or a removed piece, left owing to the
@@ -120,7 +120,7 @@ def settle_refunds(order: OrderMoney | None, refunds: Sequence[RefundParts]) -> 
     conversion: it is unexplained with its sign, and no later refund pays it. Without its order (None) a
     refund has no such parts yet.
     """
-    settled: dict[int, Settled] = {}
+    settled: dict[int, SettledRefund] = {}
     balance = -order.removed_cents if order else 0
     explained = 0
     tips = (order.tip_cents if order else 0) - sum(
@@ -165,9 +165,9 @@ def _take_part(cents: int, left: int, limit: int) -> int:
     return left if abs(cents - left) <= limit else min(cents, max(0, left))
 
 
-def _settle(one: RefundParts) -> Settled:
+def _settle(one: RefundParts) -> SettledRefund:
     if one.payments is None:
-        return Settled(one.settled.status, one.settled.amount_cents)
-    status = status_of(one.payments.values())
+        return SettledRefund(one.settled.status, one.settled.amount_cents)
+    status = refund_status(one.payments.values())
     paid = sum(payment.cents for payment in one.payments.values() if payment.status == SUCCESS)
-    return Settled(status, paid if status == SUCCESS else 0)
+    return SettledRefund(status, paid if status == SUCCESS else 0)

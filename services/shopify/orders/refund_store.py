@@ -11,12 +11,12 @@ from services.core.pg_arrays import int_array, text_array
 from services.ledger.describe import Change
 from services.shopify.orders.refund_settlement import (
     SUCCESS,
-    GivenBack,
     OrderMoney,
-    Payment,
+    RefundChange,
     RefundParts,
-    Settled,
-    further_payment,
+    RefundPayment,
+    SettledRefund,
+    later_payment,
     settle_refunds,
 )
 from services.shopify.orders.tables import DUTIES_REMOVED
@@ -99,7 +99,7 @@ update orders o set refunded_cents = v.cents
 """
 
 
-class Refunded(NamedTuple):
+class RefundedChange(NamedTuple):
     """What is refunded of an order became another sum."""
 
     name: str
@@ -107,29 +107,29 @@ class Refunded(NamedTuple):
     change: Change
 
 
-class Recount(NamedTuple):
+class RefundTotals(NamedTuple):
     """What counting the refunds of some orders came to.
 
     ``orders`` has those whose sum changed, ``refunds`` every refund of each order, and ``test_orders`` those
     of the orders that are tests.
     """
 
-    orders: dict[OrderKey, Refunded]
-    refunds: dict[OrderKey, dict[int, GivenBack]]
+    orders: dict[OrderKey, RefundedChange]
+    refunds: dict[OrderKey, dict[int, RefundChange]]
     test_orders: frozenset[OrderKey]
 
 
-NO_RECOUNT = Recount({}, {}, frozenset())
+NO_TOTALS = RefundTotals({}, {}, frozenset())
 """What counting no orders comes to."""
 
 
-def recount_refunds(tx: Connection, keys: Collection[OrderKey]) -> Recount:
+def recount_refunds(tx: Connection, keys: Collection[OrderKey]) -> RefundTotals:
     """The orders, their lines and their refunds show what the refunds come to; return what changed.
 
     The caller holds the lock of each order. Only refunds in the order's own currency are added up.
     """
     if not keys:
-        return NO_RECOUNT
+        return NO_TOTALS
     values = {"shop_id": int_array(s for s, _ in keys), "gid": text_array([gid for _, gid in keys])}
     tx.exec_driver_sql(_RECOUNT_LINES, values)
     orders = {(row[0], row[1]): row for row in tx.exec_driver_sql(_FIND_ORDERS, values)}
@@ -139,13 +139,13 @@ def recount_refunds(tx: Connection, keys: Collection[OrderKey]) -> Recount:
     of_order: dict[tuple[OrderKey, str], list[RefundParts]] = defaultdict(list)
     for shop_id, gid, currency, *parts in tx.exec_driver_sql(_FIND_PARTS, values):
         of_order[(shop_id, gid), currency].append(_read_parts(parts, statuses[shop_id, gid]))
-    given: dict[OrderKey, dict[int, GivenBack]] = defaultdict(dict)
+    given: dict[OrderKey, dict[int, RefundChange]] = defaultdict(dict)
     refunded: dict[OrderKey, int] = dict.fromkeys(orders, 0)
     for (key, currency), parts_of in of_order.items():
         is_own = key in orders and orders[key].currency == currency
         after = settle_refunds(OrderMoney(*orders[key][6:]) if is_own else None, parts_of)
         for one in parts_of:
-            given[key][one.refund_id] = GivenBack(currency, one.settled, after[one.refund_id])
+            given[key][one.refund_id] = RefundChange(currency, one.settled, after[one.refund_id])
         if is_own:
             refunded[key] += sum(one.amount_cents for one in after.values() if one.status == SUCCESS)
     _write_settled(
@@ -158,42 +158,42 @@ def recount_refunds(tx: Connection, keys: Collection[OrderKey]) -> Recount:
         },
     )
     changed = {
-        key: Refunded(row.name, row.currency, Change(row.refunded_cents, refunded[key]))
+        key: RefundedChange(row.name, row.currency, Change(row.refunded_cents, refunded[key]))
         for key, row in orders.items()
         if row.refunded_cents != refunded[key]
     }
     _write_refunded(tx, changed)
-    return Recount(changed, dict(given), frozenset(key for key, row in orders.items() if row.is_test))
+    return RefundTotals(changed, dict(given), frozenset(key for key, row in orders.items() if row.is_test))
 
 
 def _read_parts(row: Sequence[Any], statuses: Mapping[int, str]) -> RefundParts:
-    settled = len(Settled._fields)
+    settled = len(SettledRefund._fields)
     refund_id, refunded_at, transactions, *parts = row[:-settled]
     payments = None if transactions is None else read_transactions(transactions)
     if payments is not None:
         payments = {
-            number: further_payment(payment, payment._replace(status=statuses.get(number, payment.status)))
+            number: later_payment(payment, payment._replace(status=statuses.get(number, payment.status)))
             for number, payment in payments.items()
         }
-    return RefundParts(refund_id, refunded_at, payments, *[*parts, Settled(*row[-settled:])])
+    return RefundParts(refund_id, refunded_at, payments, *[*parts, SettledRefund(*row[-settled:])])
 
 
-def read_transactions(transactions: Iterable[Mapping[str, Any]]) -> dict[int, Payment]:
+def read_transactions(transactions: Iterable[Mapping[str, Any]]) -> dict[int, RefundPayment]:
     """Return what the column ``transactions`` holds."""
     return {
-        entry["id"]: Payment(entry["status"], entry["cents"], entry.get("is_foreign", False))
+        entry["id"]: RefundPayment(entry["status"], entry["cents"], entry.get("is_foreign", False))
         for entry in transactions
     }
 
 
-def transactions_json(payments: Mapping[int, Payment]) -> str:
+def transactions_json(payments: Mapping[int, RefundPayment]) -> str:
     """Return the column ``transactions``."""
     return orjson.dumps(
         [{"id": number, **payment._asdict()} for number, payment in sorted(payments.items())]
     ).decode()
 
 
-def _write_settled(tx: Connection, settled: Mapping[RefundKey, Settled]) -> None:
+def _write_settled(tx: Connection, settled: Mapping[RefundKey, SettledRefund]) -> None:
     if not settled:
         return
     statuses, *columns = zip(*settled.values(), strict=True)
@@ -202,12 +202,12 @@ def _write_settled(tx: Connection, settled: Mapping[RefundKey, Settled]) -> None
         "gid": text_array([gid for _, gid, _ in settled]),
         "refund_id": int_array(number for _, _, number in settled),
         "status": text_array(statuses),
-        **dict(zip(Settled._fields[1:], map(int_array, columns), strict=True)),
+        **dict(zip(SettledRefund._fields[1:], map(int_array, columns), strict=True)),
     }
     tx.exec_driver_sql(_SETTLE, values)
 
 
-def _write_refunded(tx: Connection, refunded: Mapping[OrderKey, Refunded]) -> None:
+def _write_refunded(tx: Connection, refunded: Mapping[OrderKey, RefundedChange]) -> None:
     if not refunded:
         return
     values = {

@@ -14,13 +14,18 @@ from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.ledger.describe import audit_entry, split_change
 from services.ledger.work import Done, HandlerResult, NewWork, WorkItem
-from services.shopify.orders.audit_text import order_label, say_refund, say_refunded, say_settled
+from services.shopify.orders.audit_text import (
+    describe_refund,
+    describe_refunded_sum,
+    describe_settled_refunds,
+    order_label,
+)
 from services.shopify.orders.notices import Doubts, record_doubts
-from services.shopify.orders.refund_payload import FIGURES, Refund, RefundLine, join_refunds, read_refund
+from services.shopify.orders.refund_payload import FIGURES, Refund, RefundLine, join_refunds, parse_refund
 from services.shopify.orders.refund_store import (
     OrderKey,
-    Recount,
     RefundKey,
+    RefundTotals,
     read_transactions,
     recount_refunds,
     transactions_json,
@@ -74,7 +79,7 @@ returning shop_id, order_gid, refund_id
 """
 
 
-class Written(NamedTuple):
+class WrittenRefund(NamedTuple):
     """What writing a refund did: whether it is new or its parts are others, and how many of its lines."""
 
     is_new: bool
@@ -89,7 +94,7 @@ def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
     when it arrives. A copy of a refund changes nothing. Of several events about one the larger figures
     count. It counts once no payment of it is pending, and never where all failed.
     """
-    read = read_set(items, read_refund, "shopify.unreadable_refund")
+    read = read_set(items, parse_refund, "shopify.unreadable_refund")
     joined: dict[RefundKey, Refund] = {}
     for entry in read:
         if isinstance(entry, Refund):
@@ -118,7 +123,7 @@ def _plan_doubts(item: WorkItem, refund: Refund) -> Doubts:
     return Doubts(item, refund.order_gid, refund.refunded_at, lines)
 
 
-def _record_refunds(tx: Connection, refunds: Sequence[Refund]) -> dict[RefundKey, Written]:
+def _record_refunds(tx: Connection, refunds: Sequence[Refund]) -> dict[RefundKey, WrittenRefund]:
     """Write what is new of ``refunds``, joined with what is known of them; the caller holds the locks."""
     if not refunds:
         return {}
@@ -128,7 +133,7 @@ def _record_refunds(tx: Connection, refunds: Sequence[Refund]) -> dict[RefundKey
         "refund_id": int_array(r.refund_id for r in refunds),
     }
     known = {(row[0], row[1], row[2]): row[3:] for row in tx.exec_driver_sql(_FIND, keys)}
-    written: dict[RefundKey, Written] = {}
+    written: dict[RefundKey, WrittenRefund] = {}
     changed: list[Refund] = []
     new_lines = _record_lines(tx, [(refund, line) for refund in refunds for line in refund.lines])
     for refund in refunds:
@@ -139,7 +144,7 @@ def _record_refunds(tx: Connection, refunds: Sequence[Refund]) -> dict[RefundKey
         is_changed = not row or row[2] is None or _parts(now) != _parts(before)
         if is_changed:
             changed.append(now)
-        written[key] = Written(row is None, is_changed, new_lines[key])
+        written[key] = WrittenRefund(row is None, is_changed, new_lines[key])
     if changed:
         _write_refunds(tx, changed)
     return written
@@ -235,8 +240,8 @@ def _record_returns(
 
 def _say_refunds(
     refunds: Sequence[Refund],
-    written: Mapping[RefundKey, Written],
-    recount: Recount,
+    written: Mapping[RefundKey, WrittenRefund],
+    recount: RefundTotals,
     steps: Mapping[int, Sequence[Step]],
 ) -> dict[int, list[Mutation]]:
     """Return what to say of each work item that changed something: the refund, its order's sum, stock."""
@@ -246,17 +251,17 @@ def _say_refunds(
         row = written[r.key]
         given = recount.refunds[r.shop_id, r.order_gid][r.refund_id]
         if row.is_changed or row.new_lines or given.before != given.now:
-            said[r.work_id] = [say_refund(r, given, row.new_lines, is_new=row.is_new)]
+            said[r.work_id] = [describe_refund(r, given, row.new_lines, is_new=row.is_new)]
         before = 0 if row.is_new else given.before.amount_cents
         of_order.setdefault((r.shop_id, r.order_gid), []).append((r.work_id, given.now.amount_cents - before))
     for order, moves in of_order.items():
         others = {n: one for n, one in recount.refunds[order].items() if (*order, n) not in written}
-        if mutations := say_settled(order[1], others):
+        if mutations := describe_settled_refunds(order[1], others):
             said.setdefault(moves[-1][0], []).extend(mutations)
     for order, sums in recount.orders.items():
         label = order_label(sums.name, order[1])
         for work_id, step in split_change(sums.change, of_order[order]).items():
-            said.setdefault(work_id, []).append(say_refunded(label, order[1], sums.currency, step))
+            said.setdefault(work_id, []).append(describe_refunded_sum(label, order[1], sums.currency, step))
     for r in refunds:
         for level, step in steps.get(r.work_id, ()):
             said.setdefault(r.work_id, []).append(say_level(level, step, f"refund {r.refund_id}"))

@@ -12,7 +12,7 @@ import msgspec
 from services.core.fields import Unreadable, read_list, read_object
 
 
-class CustomerShape(TypedDict, total=False):
+class CustomerPayload(TypedDict, total=False):
     """The customer of an order. A key that is absent says something else than an empty one."""
 
     id: Any
@@ -24,7 +24,7 @@ class CustomerShape(TypedDict, total=False):
     tax_exempt: Any
 
 
-class AddressShape(TypedDict, total=False):
+class AddressPayload(TypedDict, total=False):
     """Where an order goes, or who pays for it."""
 
     country_code: Any
@@ -33,7 +33,7 @@ class AddressShape(TypedDict, total=False):
     province: Any
 
 
-class LineShape(msgspec.Struct, gc=False):
+class LinePayload(msgspec.Struct, gc=False):
     """A line of an order. None: absent or null."""
 
     id: Any = None
@@ -57,10 +57,10 @@ class LineShape(msgspec.Struct, gc=False):
     tip_payment_method: Any = None
 
 
-class OrderShape(msgspec.Struct, gc=False):
+class OrderPayload(msgspec.Struct, gc=False):
     """An order. None: absent or null."""
 
-    line_items: list[LineShape]
+    line_items: list[LinePayload]
     id: Any = None
     admin_graphql_api_id: Any = None
     name: Any = None
@@ -93,15 +93,15 @@ class OrderShape(msgspec.Struct, gc=False):
     note_attributes: Any = None
     user_id: Any = None
     location_id: Any = None
-    customer: CustomerShape | None = None
-    shipping_address: AddressShape | None = None
-    billing_address: AddressShape | None = None
+    customer: CustomerPayload | None = None
+    shipping_address: AddressPayload | None = None
+    billing_address: AddressPayload | None = None
 
 
-_decode = msgspec.json.Decoder(OrderShape).decode
+_decode = msgspec.json.Decoder(OrderPayload).decode
 
 
-def read_shape(body: bytes) -> OrderShape:
+def decode_order(body: bytes) -> OrderPayload:
     """Return the order that ``body`` is; raise ``Unreadable`` naming what has another shape."""
     try:
         return _decode(body)

@@ -10,7 +10,7 @@ from services.core.pg_copy import copy_rows, write_new
 from services.shopify.orders.audit_text import ChangedLine, KnownOrder, Lines
 from services.shopify.orders.line_payload import OrderLine
 from services.shopify.orders.payload import Order
-from services.shopify.orders.refund_store import OrderKey, Recount, recount_refunds
+from services.shopify.orders.refund_store import OrderKey, RefundTotals, recount_refunds
 
 # A probe for each: by a plain join PostgreSQL would read all of a table that has grown since it was analyzed.
 _FIND = """
@@ -152,7 +152,7 @@ def record_orders(
     orders: Sequence[Order],
     known: Collection[OrderKey],
     changed: Mapping[OrderKey, Lines],
-) -> Recount:
+) -> RefundTotals:
     """Write ``orders`` with their lines, of a known order those ``changed``; return what is refunded now."""
     if len(orders) >= MANY_ORDERS and not known:
         refunded = write_new(tx, lambda: _copy_orders(tx, orders), lambda: _upsert_orders(tx, orders))

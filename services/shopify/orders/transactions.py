@@ -21,10 +21,10 @@ from services.core.locks import lock_objects
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import EPOCH, EntityKey, EntityState, EntityUpdate, ParsedUpdate
-from services.shopify.orders.audit_text import order_label, say_refunded, say_settled
+from services.shopify.orders.audit_text import describe_refunded_sum, describe_settled_refunds, order_label
 from services.shopify.orders.notices import Doubts, record_doubts
 from services.shopify.orders.payload import order_gid
-from services.shopify.orders.refund_settlement import FURTHER
+from services.shopify.orders.refund_settlement import STATUS_RANK
 from services.shopify.orders.refund_store import OrderKey, recount_refunds
 from services.shopify.payload_fields import find_id, find_object
 from services.shopify.upsert import EntitySpec, find_states, upsert_updates
@@ -51,7 +51,7 @@ class OrderTransaction(NamedTuple):
         """How far it got; the rest only decides between two that got equally far."""
         content = (self.processed_at, self.status, self.kind, self.amount_cents, self.currency, self.gateway)
         parts = (self.payment_ref, self.parent_id or 0, self.order_gid, self.is_test)
-        return (FURTHER.get(self.status, 0), *content, *parts)
+        return (STATUS_RANK.get(self.status, 0), *content, *parts)
 
 
 def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
@@ -79,9 +79,11 @@ def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: da
     recount = recount_refunds(tx, changed)
     for order, item in changed.items():
         said = ingested.said.setdefault(item.id, [])
-        said += say_settled(order[1], recount.refunds.get(order, {}))
+        said += describe_settled_refunds(order[1], recount.refunds.get(order, {}))
         if sums := recount.orders.get(order):
-            said.append(say_refunded(order_label(sums.name, order[1]), order[1], sums.currency, sums.change))
+            said.append(
+                describe_refunded_sum(order_label(sums.name, order[1]), order[1], sums.currency, sums.change)
+            )
     return ingested.effects(items)
 
 

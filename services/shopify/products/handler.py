@@ -11,7 +11,7 @@ from services.core.fields import read_set
 from services.core.locks import Lock, lock_objects
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.merge import EPOCH
-from services.shopify.orders.audit_text import say_variant
+from services.shopify.products.audit_text import describe_variant
 from services.shopify.products.payload import Product, ProductUpdate, Variant, VariantKey, read_product
 from services.shopify.products.store import delete_variants, find_items_of, find_variants, record_variants
 from services.shopify.stock.align_levels import align_levels
@@ -55,7 +55,9 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
 
     said = products.said
     for key, variant in won.items():
-        mutation = say_variant(variant.inventory_item_id, variant.variant_id, known.get(key), variant.version)
+        mutation = describe_variant(
+            variant.inventory_item_id, variant.variant_id, known.get(key), variant.version
+        )
         said.setdefault(variant.work_id, []).append(mutation)
     for key, row in deleted.items():
         said.setdefault(gone[row.product].id, []).append(_say_deleted(key, row.variant_id, row.deleted_at))

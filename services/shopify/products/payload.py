@@ -15,7 +15,6 @@ from services.core.fields import (
 from services.ledger.work import WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import EntityState, EntityUpdate
-from services.shopify.orders.audit_text import VariantState
 from services.shopify.stock.push_plan import Cause
 
 VariantKey = tuple[int, int]
@@ -40,6 +39,16 @@ class Product(NamedTuple):
         return tuple(self)
 
 
+class VariantState(NamedTuple):
+    """What makes one state of a variant newer; the rest decides between states of the same second."""
+
+    updated_at: datetime
+    sku: str
+    title: str
+    variant_id: int
+    product_id: int
+
+
 class Variant(NamedTuple):
     """A variant as one event told it."""
 
@@ -60,8 +69,8 @@ class Variant(NamedTuple):
 
     @property
     def version(self) -> VariantState:
-        """What makes one state newer; the rest only decides between states of one and the same second."""
-        return (self.updated_at, self.sku, self.title, self.variant_id, self.product_id)
+        """What orders the states of a variant."""
+        return VariantState(self.updated_at, self.sku, self.title, self.variant_id, self.product_id)
 
 
 class ProductUpdate(NamedTuple):

@@ -8,11 +8,11 @@ from sqlalchemy import Connection
 
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.shopify.merge import EntityKey
-from services.shopify.orders.audit_text import VariantState
-from services.shopify.products.payload import Variant, VariantKey
+from services.shopify.products.payload import Variant, VariantKey, VariantState
 
 _FIND = """
-select t.shop_id, t.inventory_item_id, t.updated_at, t.sku, t.title, t.variant_id, coalesce(t.product_id, 0)
+select t.shop_id, t.inventory_item_id, t.updated_at, t.sku, t.title, t.variant_id,
+       coalesce(t.product_id, 0) as product_id
   from unnest(%(shop_id)s::int[], %(item)s::bigint[]) as v(shop_id, item)
   join variants t on t.shop_id = v.shop_id and t.inventory_item_id = v.item
 """
@@ -59,7 +59,12 @@ def find_variants(tx: Connection, keys: Collection[VariantKey]) -> dict[VariantK
     if not keys:
         return {}
     arrays = {"shop_id": int_array(s for s, _ in keys), "item": int_array(item for _, item in keys)}
-    return {(r[0], r[1]): (r[2], r[3], r[4], r[5], r[6]) for r in tx.exec_driver_sql(_FIND, arrays)}
+    return {
+        (r.shop_id, r.inventory_item_id): VariantState(
+            r.updated_at, r.sku, r.title, r.variant_id, r.product_id
+        )
+        for r in tx.exec_driver_sql(_FIND, arrays)
+    }
 
 
 def find_items_of(tx: Connection, products: Collection[EntityKey]) -> set[VariantKey]:

@@ -25,8 +25,8 @@ from services.providers.calls import optional_calls
 from services.providers.delivery import find_dict
 from services.providers.shopify_pull_documents import CREATE_SUBSCRIPTION, LIST_SUBSCRIPTIONS
 from services.shopify.admin import open_admin
-from services.shopify.backfill.pager import Admin, Reader
-from services.shopify.backfill.run import NO_ACCESS, Healed, Ring, heal_shopify
+from services.shopify.backfill.pager import AdminApi, Pager
+from services.shopify.backfill.run import NO_ACCESS, BackfillStats, NotifyWorkers, backfill_shopify
 from services.shopify.subscriptions.plan import (
     BEFORE_DELETION,
     ENUM_TOPICS,
@@ -53,7 +53,7 @@ class Watched:
     made: dict[str, Subscription] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     since: datetime | None = None
-    healed: Healed = field(default_factory=Healed)
+    healed: BackfillStats = field(default_factory=BackfillStats)
 
     def stats(self) -> dict[str, int | str]:
         """Return the figures as a run of a job shows them."""
@@ -69,15 +69,15 @@ class Watched:
 
 
 class SubscriptionWatch:
-    """Watches a shop's subscriptions: the work of the job. ``ring`` is told of work that was imported."""
+    """Watches a shop's subscriptions: the work of the job. ``notify`` is told of work that was imported."""
 
     def __init__(
         self,
-        open_shop: Callable[[int], Admin] = open_admin,
+        open_shop: Callable[[int], AdminApi] = open_admin,
         clock: Callable[[], datetime] = utc_now,
-        ring: Ring = send_messages,
+        notify: NotifyWorkers = send_messages,
     ) -> None:
-        self._open_shop, self._clock, self._ring = open_shop, clock, ring
+        self._open_shop, self._clock, self._notify = open_shop, clock, notify
 
     def __call__(self, run: Run) -> JobResult:
         """Every wanted subscription is there, as far as ``PUBLIC_URL`` says where; see ``watch_shop``."""
@@ -91,18 +91,18 @@ class SubscriptionWatch:
             if fault.code not in NO_ACCESS:
                 raise
             return JobResult(verdict="not_connected")
-        watched = watch_shop(shop, admin, now, run.request_id, open_shop=self._open_shop, ring=self._ring)
+        watched = watch_shop(shop, admin, now, run.request_id, open_shop=self._open_shop, notify=self._notify)
         record = partial(_record, shop.id, watched, run.zone, now, run.request_id)
         is_well = not (watched.watch.to_import or watched.watch.wrong or watched.watch.lost)
         return JobResult(stats=watched.stats(), verdict="well" if is_well else "mended", record=record)
 
 
-def list_subscriptions(admin: Admin) -> list[Subscription]:
+def list_subscriptions(admin: AdminApi) -> list[Subscription]:
     """Return the webhook subscriptions that this app made in the shop.
 
     Those of the app's own configuration file are not among them: Shopify keeps and lists them apart.
     """
-    pages = Reader(admin).pages(LIST_SUBSCRIPTIONS, {}, "webhookSubscriptions")
+    pages = Pager(admin).pages(LIST_SUBSCRIPTIONS, {}, "webhookSubscriptions")
     return [
         Subscription(
             ENUM_TOPICS.get(node["topic"], node["topic"]), node["id"], node["uri"], node["format"] == "JSON"
@@ -124,12 +124,12 @@ def our_address(shop: Shop) -> str:
 
 def watch_shop(
     shop: Shop,
-    admin: Admin,
+    admin: AdminApi,
     now: datetime,
     request_id: str,
     *,
-    open_shop: Callable[[int], Admin] = open_admin,
-    ring: Ring = send_messages,
+    open_shop: Callable[[int], AdminApi] = open_admin,
+    notify: NotifyWorkers = send_messages,
 ) -> Watched:
     """What is missing has been made, and what the lost ones kept from us is in; nothing of it is noted yet.
 
@@ -149,14 +149,14 @@ def watch_shop(
     if get_settings().public_url:
         watched.made, watched.refused = make_missing(admin, watch.missing, our_address(shop))
     if watched.since is not None:
-        watched.healed = heal_shopify(
-            shop.id, now, request_id, since=watched.since, open_shop=open_shop, ring=ring
+        watched.healed = backfill_shopify(
+            shop.id, now, request_id, since=watched.since, open_shop=open_shop, notify=notify
         )
     return watched
 
 
 def make_missing(
-    admin: Admin, topics: Sequence[str], uri: str
+    admin: AdminApi, topics: Sequence[str], uri: str
 ) -> tuple[dict[str, Subscription], dict[str, str]]:
     """Return the subscriptions made for ``topics``, and why the others were not.
 

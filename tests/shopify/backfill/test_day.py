@@ -9,8 +9,8 @@ import pytest
 from services.closing.gap_backfill import Part, heal_providers
 from services.core.errors import RetryLater
 from services.shopify.admin import open_admin
-from services.shopify.backfill.pager import Admin
-from services.shopify.backfill.run import heal_shopify
+from services.shopify.backfill.pager import AdminApi
+from services.shopify.backfill.run import backfill_shopify
 from tests.shopify.backfill.fake_shop import (
     DOMAIN,
     STRIPE_KEY,
@@ -107,7 +107,7 @@ def test_a_shop_that_throttles_is_healed_at_its_pace(shops: Shops) -> None:
 class Cut:
     """A way to the shop that breaks after ``calls`` calls."""
 
-    def __init__(self, admin: Admin, calls: int) -> None:
+    def __init__(self, admin: AdminApi, calls: int) -> None:
         self._admin, self._calls, self.throttle = admin, calls, None
 
     def execute(self, document: str, variables: Any, *, changes: bool) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Cut:
 def heal_within(shops: Shops, calls: int) -> bool:
     """Heal over a way that breaks after ``calls``; return whether that was enough."""
     try:
-        heal_shopify(shops.holed, EVENING, "heal", open_shop=lambda shop: Cut(open_admin(shop), calls))
+        backfill_shopify(shops.holed, EVENING, "heal", open_shop=lambda shop: Cut(open_admin(shop), calls))
     except RetryLater:
         return False
     finally:

@@ -20,7 +20,7 @@ UNSIZED = 3
 """How many entries a list that takes no size is counted as."""
 
 needs_schemas = pytest.mark.skipif(
-    not SCHEMAS.is_dir(), reason="Shopify's Admin schemas are not beside this project (../shared/samples)"
+    not SCHEMAS.is_dir(), reason="Shopify's AdminApi schemas are not beside this project (../shared/samples)"
 )
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from services.core.db import transaction
 from services.ledger.sync_cursors import find_mark
 from services.sandbox.payloads.common import local_text
-from services.shopify.backfill.run import heal_shopify
+from services.shopify.backfill.run import backfill_shopify
 from tests.shopify.backfill.fake_shop import DOMAIN, Shops, control, put_order, receive, work_off
 from tests.shopify.backfill.sample_day import EVENING, Webhook
 
@@ -34,7 +34,7 @@ def told(shops: Shops, topic: str, at: datetime, **fields: Any) -> None:
 
 
 def heal(shops: Shops, now: datetime = EVENING) -> dict[str, int]:
-    healed = heal_shopify(shops.holed, now, "heal")
+    healed = backfill_shopify(shops.holed, now, "heal")
     work_off(shops.engine)
     return dict(healed.entered)
 

@@ -12,7 +12,7 @@ from services.ingress.refusals import report_refusals
 from services.ledger.refusals import QUIET, Refusals, find_first_refusal
 from services.ledger.sync_cursors import record_mark
 from services.providers.delivery import MISSING_HEADER
-from services.shopify.backfill.run import OVERLAP, heal_shopify
+from services.shopify.backfill.run import OVERLAP, backfill_shopify
 from services.shopify.subscriptions.check import SubscriptionWatch
 from services.shopify.subscriptions.plan import WANTED, topic_to_enum
 from tests.shopify.backfill.fake_shop import DOMAIN, Shops, control, job_run, put_order, work_off
@@ -35,7 +35,7 @@ def reach(shops: Shops, at: datetime) -> None:
 
 
 def heal(shops: Shops, now: datetime = EVENING, **more: Any) -> int:
-    healed = heal_shopify(shops.holed, now, "heal", **more)
+    healed = backfill_shopify(shops.holed, now, "heal", **more)
     work_off(shops.engine)
     return healed.entered.total()
 

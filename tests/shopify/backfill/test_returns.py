@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from services.core.db import transaction
 from services.sandbox.payloads.common import local_text
-from services.shopify.backfill.run import heal_shopify
+from services.shopify.backfill.run import backfill_shopify
 from tests.shopify.backfill.fake_shop import DOMAIN, Shops, control, put_order, receive, work_off
 from tests.shopify.backfill.sample_day import EVENING, Webhook
 
@@ -25,7 +25,7 @@ def put(shops: Shops, order_id: int, at: datetime, status: str, number: int = RE
 
 
 def heal(shops: Shops, now: datetime = EVENING) -> dict[str, int]:
-    healed = heal_shopify(shops.holed, now, "heal")
+    healed = backfill_shopify(shops.holed, now, "heal")
     work_off(shops.engine)
     return {topic: count for topic, count in healed.entered.items() if topic.startswith("returns/")}
 

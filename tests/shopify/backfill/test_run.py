@@ -16,8 +16,8 @@ from services.providers.shopify_answers import ThrottleStatus
 from services.sandbox.payloads.common import local_text
 from services.sandbox.payloads.shopify import make_line, make_refund
 from services.sandbox.shopify.catalogue import make_items, make_product
-from services.shopify.backfill.pager import Reader
-from services.shopify.backfill.run import FIRST_REACH, OVERLAP, heal_shopify
+from services.shopify.backfill.pager import Pager
+from services.shopify.backfill.run import FIRST_REACH, OVERLAP, backfill_shopify
 from tests.shopify.backfill.fake_shop import (
     DOMAIN,
     STRIPE_KEY,
@@ -37,7 +37,7 @@ def names(shops: Shops) -> set[str]:
 
 
 def heal(shops: Shops, now: datetime = EVENING, **more: Any) -> dict[str, int]:
-    healed = heal_shopify(shops.holed, now, "heal", **more)
+    healed = backfill_shopify(shops.holed, now, "heal", **more)
     work_off(shops.engine)
     return dict(healed.entered)
 
@@ -85,7 +85,7 @@ def test_an_order_placed_and_paid_within_a_second_is_lacking_until_it_is_paid(sh
 def test_what_entered_and_was_not_worked_off_yet_does_not_enter_again(shops: Shops) -> None:
     put_order(shops, EVENING)
 
-    first, second = (heal_shopify(shops.holed, EVENING, "heal").entered.total() for _ in range(2))
+    first, second = (backfill_shopify(shops.holed, EVENING, "heal").entered.total() for _ in range(2))
 
     assert (first, second) == (1, 0)
     with transaction(shops.engine) as tx:
@@ -195,10 +195,10 @@ def test_a_short_wait_is_waited_for_and_a_long_one_left_to_the_ledger() -> None:
     short = RetryLater("shopify.throttled", "", wait=timedelta(seconds=3))
     long = RetryLater("shopify.throttled", "", wait=timedelta(minutes=3))
 
-    assert Reader(Scripted(short, short, {"a": 1}), pause=waits.append).ask("", {}) == {"a": 1}
+    assert Pager(Scripted(short, short, {"a": 1}), pause=waits.append).ask("", {}) == {"a": 1}
     assert waits == [3, 3]
     with pytest.raises(RetryLater):
-        Reader(Scripted(long), pause=waits.append).ask("", {})
+        Pager(Scripted(long), pause=waits.append).ask("", {})
     assert waits == [3, 3]
 
 
@@ -206,14 +206,14 @@ def test_half_of_the_bucket_is_left_to_others() -> None:
     waits: list[float] = []
     throttle = ThrottleStatus(maximum_available=2000, currently_available=600, restore_rate=100)
 
-    Reader(Scripted({}, throttle=throttle), pause=waits.append).ask("", {})
+    Pager(Scripted({}, throttle=throttle), pause=waits.append).ask("", {})
 
     assert waits == [4]
 
 
 def test_a_run_whose_time_is_used_up_goes_on_in_the_next_try_without_counting_one() -> None:
     at = 0.0
-    reader = Reader(Scripted({}, {}), time_for_a_run=timedelta(minutes=1), clock=lambda: at)
+    reader = Pager(Scripted({}, {}), time_for_a_run=timedelta(minutes=1), clock=lambda: at)
     reader.ask("", {})
     at = 61.0
 

@@ -19,7 +19,7 @@ from services.shopify.backfill.node_fields import moved_of
 from services.shopify.backfill.pager import Page
 from services.shopify.backfill.stock_nodes import item_event, location_event, product_event
 from services.shopify.backfill.to_webhook import (
-    Found,
+    PulledEvent,
     fulfillment_event,
     order_event,
     refund_event,
@@ -27,8 +27,8 @@ from services.shopify.backfill.to_webhook import (
 )
 from services.shopify.orders.customer_payload import read_customer
 from services.shopify.orders.fulfillments import ingest_fulfillments
-from services.shopify.orders.payload import read_order
-from services.shopify.orders.refund_payload import read_refund
+from services.shopify.orders.payload import parse_order
+from services.shopify.orders.refund_payload import parse_refund
 from services.shopify.orders.transactions import ingest_order_transactions
 from services.shopify.products.handler import ingest_products
 from services.shopify.products.inventory_items import ingest_inventory_items
@@ -75,7 +75,7 @@ def test_an_order_reads_the_same(world: World, samples: Path, name: str) -> None
     again = order_event(order | {"lineItems": {"nodes": order["lineItems"]["nodes"]}})
 
     theirs, ours = (
-        read_order(item("order_ingest", told, event_topic="orders/updated"))
+        parse_order(item("order_ingest", told, event_topic="orders/updated"))
         for told in (body, dict(again.body))
     )
     for field in theirs._fields:
@@ -102,7 +102,7 @@ def test_a_refund_reads_the_same(world: World, samples: Path) -> None:
     refund = ask(world, READ_REFUND, id=body["admin_graphql_api_id"])["refund"]
     again = refund_event(refund, f"gid://shopify/Order/{body['order_id']}")
 
-    theirs, ours = (read_refund(item("refund_ingest", told)) for told in (body, dict(again.body)))
+    theirs, ours = (parse_refund(item("refund_ingest", told)) for told in (body, dict(again.body)))
     for field in theirs._fields:
         if field not in ("event_id", "request_id", "work_id"):
             assert getattr(ours, field) == getattr(theirs, field), field
@@ -141,7 +141,7 @@ def test_every_part_of_an_order_reads_the_same(world: World, samples: Path) -> N
     order = ask(world, READ_ORDER, id=body["admin_graphql_api_id"])["order"]
 
     theirs, ours = (
-        read_order(item("order_ingest", told, event_topic="orders/updated"))
+        parse_order(item("order_ingest", told, event_topic="orders/updated"))
         for told in (body, dict(order_event(order).body))
     )
     skipped = ("event_id", "request_id", "work_id", "version", "lines", "customer")
@@ -176,7 +176,7 @@ def test_every_part_of_a_refund_reads_the_same(world: World, samples: Path) -> N
 
     again = dict(refund_event(refund, f"gid://shopify/Order/{body['order_id']}").body)
     told = body | parts | {"transactions": [paid]}
-    theirs, ours = (read_refund(item("refund_ingest", one)) for one in (told, again))
+    theirs, ours = (parse_refund(item("refund_ingest", one)) for one in (told, again))
     skipped = {"event_id": 0, "request_id": "", "work_id": 0}
     assert ours._replace(**skipped) == theirs._replace(**skipped)
     assert [payment.cents for payment in ours.payments.values()] == [4500]
@@ -193,7 +193,7 @@ def test_a_payment_in_the_buyers_currency_makes_the_same_row(world: World, sampl
     assert moved_of(found, "amountSet") == {"amount": "7.0", "currencyCode": "EUR"}
 
 
-def pulled(world: World, kind: str, body: dict[str, Any]) -> Found:
+def pulled(world: World, kind: str, body: dict[str, Any]) -> PulledEvent:
     """The same thing, as a pull finds it."""
     put(world, kind, body)
     gid = body["admin_graphql_api_id"]
