@@ -18,13 +18,13 @@ from services.audit.queries import find_chains, hold_still
 from services.audit.signing import make_signer
 from services.audit.verify import ChainVerdict, Report, Wanted, verify_audit
 from services.cli.base import (
-    as_option,
+    actor_option,
     dry_run_option,
     find_shop_id,
     json_option,
     new_request_id,
     operator_label,
-    tell_faults,
+    report_errors,
 )
 from services.cli.output import print_fields, print_json, print_table, safe_text
 from services.core.clock import utc_now
@@ -52,7 +52,7 @@ def command() -> None:
 @click.option("--archives", is_flag=True, help="Read all that was archived, too, and every anchor.")
 @json_option
 @click.pass_context
-@tell_faults
+@report_errors
 def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool, as_json: bool) -> None:
     """Say whether the chains are as they were written; name the first row that is not. Exit code 1 then.
 
@@ -93,7 +93,7 @@ def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool
 @command.command("export")
 @click.option("--shop", default="", help="Only this shop's chain (its slug).")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to make.")
-@tell_faults
+@report_errors
 def export(shop: str, out: Path | None) -> None:
     """Write the chains to a file that anybody can verify: python -m services.audit.offline FILE.
 
@@ -119,11 +119,11 @@ def export(shop: str, out: Path | None) -> None:
 
 
 @command.command("anchor")
-@as_option
+@actor_option
 @dry_run_option
 @json_option
-@tell_faults
-def anchor(acting_as: str, dry_run: bool, as_json: bool) -> None:
+@report_errors
+def anchor(actor: str, dry_run: bool, as_json: bool) -> None:
     """Put the signed heads of all chains into the archive store.
 
     \b
@@ -137,7 +137,7 @@ def anchor(acting_as: str, dry_run: bool, as_json: bool) -> None:
     made = make_anchor(heads, store, signer, now)
     if not dry_run:
         store.put(made.key, made.data, now + timedelta(days=settings.archive_retain_days))
-        entry = anchor_entry(made, store, by=operator_label(acting_as), request_id=new_request_id())
+        entry = anchor_entry(made, store, by=operator_label(actor), request_id=new_request_id())
         with transaction() as tx:
             append_all(tx, [entry], now)
     fields = {

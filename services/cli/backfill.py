@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from services.cli.base import dry_run_option, find_shop_id, json_option, new_request_id, tell_faults
+from services.cli.base import dry_run_option, find_shop_id, json_option, new_request_id, report_errors
 from services.cli.output import print_json, print_table
 from services.closing.gap_backfill import Part, find_fault, heal_providers
 from services.core.clock import utc_now
@@ -35,7 +35,7 @@ def command() -> None:
 )
 @dry_run_option
 @json_option
-@tell_faults
+@report_errors
 def run(shop: str, since: str, dry_run: bool, as_json: bool) -> None:
     """Read Shopify's and Stripe's own lists, and record the events that are missing here.
 
@@ -65,7 +65,7 @@ def run(shop: str, since: str, dry_run: bool, as_json: bool) -> None:
 @command.command("status")
 @click.option("--shop", default="", help="Only this shop (its slug).")
 @json_option
-@tell_faults
+@report_errors
 def status(shop: str, as_json: bool) -> None:
     """Show up to when each list of a provider was read, per shop. Changes nothing.
 

@@ -1,4 +1,4 @@
-"""What every operator's command shares: who acts, asking first, and faults told in a line with an exit code.
+"""What the ``fleet`` and ``celery`` commands share: options, confirmation, and errors with exit codes.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 """
@@ -44,13 +44,15 @@ _WRONG_USAGE = (
     ShopUnknown,
     TimeInvalid,
 )
-RING_AT_MOST = 5000
-"""More than this is left to the sweep, which sends as fast as workers take."""
+MAX_MESSAGES = 5000
+"""Above this count the sweep sends the messages, at the rate at which workers take them."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 force_option = click.option("-f", "--force", is_flag=True, help="Act without asking.")
-dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would be touched; change nothing.")
-as_option = click.option("--as", "acting_as", default="", help="Who acts, for the audit (default: you).")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
+actor_option = click.option(
+    "--actor", "--as", "actor", default="", help="Who acts, for the audit (default: you)."
+)
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Most rows to show."
 )
@@ -64,7 +66,7 @@ def hidden_alias(command: click.Command, name: str) -> click.Command:
 
 
 def csv_option(columns: str, *, is_required: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return the option ``--csv``, a file with ``columns``; the command reads it with ``read_csv_file``."""
+    """Return the option ``--csv``, a file with ``columns``; ``read_csv_file`` reads it."""
     return click.option(
         "--csv",
         "file",
@@ -75,51 +77,49 @@ def csv_option(columns: str, *, is_required: bool = True) -> Callable[[Callable[
 
 
 def read_csv_file(file: Path) -> str:
-    """Return the text of ``file``, without a byte order mark; what is not UTF-8 ends with exit code 1."""
+    """Return the text of ``file`` without its byte order mark; other encodings than UTF-8 exit with 1."""
     try:
         with click.open_file(str(file), encoding="utf-8-sig") as lines:
             return str(lines.read())
-    except UnicodeDecodeError as fault:
-        raise click.ClickException(f"{file} is not text in UTF-8: save it as CSV in UTF-8") from fault
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"{file} is not text in UTF-8: save it as CSV in UTF-8") from error
 
 
-def tell_faults(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn the project's errors, and a database that is away, into one line and the right exit code."""
+def report_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Print the project's errors and database errors in one line, and end with the right exit code."""
 
     @wraps(command)
-    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except _WRONG_USAGE as fault:
-            raise click.UsageError(str(fault)) from fault
-        except ShopfleetError as fault:
-            raise click.ClickException(str(fault)) from fault
-        except PoolTimeout as fault:
-            raise click.ClickException("the database gave no connection: `fleet doctor` says why") from fault
-        except DBAPIError as fault:
-            raise click.ClickException(_database_fault(fault)) from fault
+        except _WRONG_USAGE as error:
+            raise click.UsageError(str(error)) from error
+        except ShopfleetError as error:
+            raise click.ClickException(str(error)) from error
+        except PoolTimeout as error:
+            raise click.ClickException("the database gave no connection: `fleet doctor` says why") from error
+        except DBAPIError as error:
+            raise click.ClickException(_describe_database_error(error)) from error
 
-    return told
+    return run
 
 
-def _database_fault(fault: DBAPIError) -> str:
-    if isinstance(fault.orig, UndefinedTable):
+def _describe_database_error(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    reason = lines[0] if lines else type(error.orig).__name__
+    if isinstance(error.orig, UndefinedTable):
         return "the database has no tables yet, or older ones: run `fleet migrate`"
-    if isinstance(fault.orig, InsufficientPrivilege):
-        return f"the database refuses this role: {_first_line(fault)}. `fleet migrate` grants its rights"
-    if fault.connection_invalidated or type(fault.orig).__name__ == "OperationalError":
-        return f"the database is away: {_first_line(fault)}. Is the fleet up? `fleet doctor` says more"
-    return f"the database refused: {_first_line(fault)}"
+    if isinstance(error.orig, InsufficientPrivilege):
+        return f"the database refuses this role: {reason}. `fleet migrate` grants its rights"
+    if error.connection_invalidated or type(error.orig).__name__ == "OperationalError":
+        return f"the database is away: {reason}. Is the fleet up? `fleet doctor` says more"
+    return f"the database refused: {reason}"
 
 
-def _first_line(fault: DBAPIError) -> str:
-    return str(fault.orig).strip().splitlines()[0] if str(fault.orig).strip() else type(fault.orig).__name__
-
-
-def operator_label(acting_as: str) -> str:
-    """Return who acts: the name given, else the operating system's user."""
-    if acting_as.strip():
-        return acting_as.strip()
+def operator_label(actor: str) -> str:
+    """Return who acts: ``actor``, or without one the operating system's user."""
+    if actor.strip():
+        return actor.strip()
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have a number and no name
@@ -131,8 +131,13 @@ def new_request_id() -> str:
     return uuid4().hex
 
 
-def ask(question: str, *, force: bool) -> None:
-    """Return if the person agrees (or ``force`` does); else end with exit code 1 and nothing changed."""
+def audit_author(actor: str) -> dict[str, str]:
+    """Return the arguments ``by`` and ``request_id`` of a change that the audit records."""
+    return {"by": operator_label(actor), "request_id": new_request_id()}
+
+
+def confirm(question: str, *, force: bool) -> None:
+    """Return if the operator agrees, or with ``force``; else exit with 1."""
     if force:
         return
     try:
@@ -144,21 +149,21 @@ def ask(question: str, *, force: bool) -> None:
 
 
 def find_shop_id(tx: Connection, slug: str) -> int | None:
-    """Return the id of the shop ``slug``, or None for no slug; an unknown slug raises ``ShopUnknown``."""
+    """Return the id of the shop ``slug``, or None for an empty one; raise ``ShopUnknown``."""
     return get_shop(tx, slug).id if slug else None
 
 
-def ring(work: Sequence[WorkRef]) -> str:
-    """Tell the workers of committed ``work`` if the broker is there; return a word on it for the person."""
+def notify_workers(work: Sequence[WorkRef]) -> str:
+    """Send messages for committed ``work``; return a note for the operator if the sweep has to send them."""
     if not work:
         return ""
-    if len(work) > RING_AT_MOST:
+    if len(work) > MAX_MESSAGES:
         return "The sweep sends them within seconds."
-    from services.ledger.dispatch import send_messages  # kombu is slow to load, and most commands ring nobody
+    from services.ledger.dispatch import send_messages  # kombu is slow to load, and few commands need it
 
     return "" if send_messages(work) else "The broker is away: the sweep sends them once it is back."
 
 
-def split_words(text: str) -> tuple[str, ...]:
-    """Return the words of a comma-separated option such as ``dead,error``."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+def split_list(text: str) -> tuple[str, ...]:
+    """Return the parts of a comma-separated option such as ``dead,error``."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -6,7 +6,7 @@ from types import FrameType
 
 import click
 
-from services.cli.base import tell_faults
+from services.cli.base import report_errors
 
 
 @click.command()
@@ -29,7 +29,7 @@ from services.cli.base import tell_faults
     default=True,
     help="Take free ports where the usual ones are taken (default).",
 )
-@tell_faults
+@report_errors
 def command(exits: bool, seed: int, events: int, home: Path | None, auto_ports: bool) -> None:
     """Play a day of three made-up shops through a whole fleet, with faults, and check what came of it.
 

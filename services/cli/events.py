@@ -8,17 +8,17 @@ import click
 from sqlalchemy import Connection
 
 from services.cli.base import (
-    as_option,
-    ask,
+    actor_option,
+    confirm,
     dry_run_option,
     find_shop_id,
     force_option,
     json_option,
     limit_option,
     new_request_id,
+    notify_workers,
     operator_label,
-    ring,
-    tell_faults,
+    report_errors,
 )
 from services.cli.output import print_fields, print_json, print_table, safe_text, to_document
 from services.cli.work import print_work
@@ -70,7 +70,7 @@ def command() -> None:
 @_filter_options
 @limit_option
 @json_option
-@tell_faults
+@report_errors
 def list_events(limit: int, as_json: bool, **options: Any) -> None:
     """List events, newest first.
 
@@ -108,7 +108,7 @@ def list_events(limit: int, as_json: bool, **options: Any) -> None:
 @click.argument("event_id", type=int)
 @click.option("--raw", is_flag=True, help="Print the body's bytes exactly as they came, and nothing else.")
 @json_option
-@tell_faults
+@report_errors
 def show(event_id: int, raw: bool, as_json: bool) -> None:
     """Show an event: its headers, its body, and its work.
 
@@ -138,15 +138,15 @@ def show(event_id: int, raw: bool, as_json: bool) -> None:
 @click.argument("event_ids", type=int, nargs=-1, metavar="[EVENT_ID]...")
 @_filter_options
 @click.option("--reason", default="", help="Why, for the audit.")
-@as_option
+@actor_option
 @dry_run_option
 @force_option
 @json_option
-@tell_faults
+@report_errors
 def replay(
     event_ids: tuple[int, ...],
     reason: str,
-    acting_as: str,
+    actor: str,
     dry_run: bool,
     force: bool,
     as_json: bool,
@@ -165,11 +165,11 @@ def replay(
     if dry_run or not count:
         _tell(as_json, f"{_events(count)} would be replayed." if count else "No events match.", count, ())
         return
-    ask(f"replay {_events(count)}?", force=force)
+    confirm(f"replay {_events(count)}?", force=force)
     with transaction() as tx:
-        by, request_id = operator_label(acting_as), new_request_id()
+        by, request_id = operator_label(actor), new_request_id()
         replayed = replay_events(tx, wanted, now=utc_now(), by=by, reason=reason, request_id=request_id)
-    word = ring(replayed.work)
+    word = notify_workers(replayed.work)
     said = f"{_events(len(replayed.event_ids))} replayed, work planned: {len(replayed.work)}."
     _tell(as_json, f"{said} {word}".strip(), count, replayed.event_ids)
 

@@ -6,13 +6,13 @@ import click
 
 from services.alerts.decide import IncidentLine, find_incidents, get_incident, resolve_by_person
 from services.cli.base import (
-    as_option,
+    actor_option,
     find_shop_id,
     json_option,
     limit_option,
     new_request_id,
     operator_label,
-    tell_faults,
+    report_errors,
 )
 from services.cli.output import print_fields, print_json, print_table, to_document
 from services.core.clock import utc_now
@@ -39,7 +39,7 @@ def command() -> None:
 @click.option("--rule", default="", help="Only this rule, such as work_dead or work_dead:inventory_push.")
 @limit_option
 @json_option
-@tell_faults
+@report_errors
 def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool) -> None:
     """List open incidents, P1 first.
 
@@ -76,7 +76,7 @@ def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool
 @command.command("show")
 @click.argument("incident_id", type=int)
 @json_option
-@tell_faults
+@report_errors
 def show(incident_id: int, as_json: bool) -> None:
     """Show one incident with what was found.
 
@@ -105,15 +105,15 @@ def show(incident_id: int, as_json: bool) -> None:
 @command.command("resolve")
 @click.argument("incident_id", type=int)
 @click.option("--reason", required=True, help="Why it needs no more work. Audited.")
-@as_option
-@tell_faults
-def resolve(incident_id: int, reason: str, acting_as: str) -> None:
+@actor_option
+@report_errors
+def resolve(incident_id: int, reason: str, actor: str) -> None:
     """Resolve an incident. The same finding does not open it again; a new one does.
 
     \b
     Example: fleet incidents resolve 12 --reason "restored from the backup of 2026-11-20"
     """
-    by, request_id = operator_label(acting_as), new_request_id()
+    by, request_id = operator_label(actor), new_request_id()
     with transaction() as tx:
         line = resolve_by_person(tx, incident_id, now=utc_now(), by=by, reason=reason, request_id=request_id)
     click.echo(f"Resolved incident {line.id}: {line.rule} for {line.period}.")

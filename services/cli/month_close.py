@@ -8,12 +8,12 @@ import click
 from sqlalchemy import Connection
 
 from services.cli.base import (
-    as_option,
+    actor_option,
     json_option,
     new_request_id,
     operator_label,
-    split_words,
-    tell_faults,
+    report_errors,
+    split_list,
 )
 from services.cli.output import print_fields, print_json, print_table
 from services.closing.corrections import Closed, Correction, find_closed, find_corrections, shift_month
@@ -54,7 +54,7 @@ def command() -> None:
 @click.argument("slug", metavar="SHOP")
 @click.argument("period", default="")
 @json_option
-@tell_faults
+@report_errors
 def show(slug: str, period: str, as_json: bool) -> None:
     """Show the figures, files, hashes and corrections of a closed month; without PERIOD, list the months.
 
@@ -104,7 +104,7 @@ def show(slug: str, period: str, as_json: bool) -> None:
 @click.argument("period")
 @click.option("--to", "folder", type=click.Path(file_okay=False, path_type=Path), required=True)
 @json_option
-@tell_faults
+@report_errors
 def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
     """Write the files of a month as they would be today; nothing is closed, stored or sent.
 
@@ -144,7 +144,7 @@ def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
 @click.argument("period")
 @json_option
 @click.pass_context
-@tell_faults
+@report_errors
 def verify(ctx: click.Context, slug: str, period: str, as_json: bool) -> None:
     """Hold a stored package against its manifest and its row. Exit code 1 where anything differs.
 
@@ -176,14 +176,14 @@ def verify(ctx: click.Context, slug: str, period: str, as_json: bool) -> None:
     "--pst-exempt",
     help="Goods without provincial tax: type:Bicycles, tag:NAME or sku:SKU, by comma; '' for none.",
 )
-@as_option
+@actor_option
 @json_option
-@tell_faults
+@report_errors
 def tax_profile(
     slug: str,
     registered: str | None,
     pst_exempt: str | None,
-    acting_as: str,
+    actor: str,
     as_json: bool,
     **options: str | None,
 ) -> None:
@@ -194,13 +194,13 @@ def tax_profile(
     """
     changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if registered is not None:
-        changes["registered"] = sorted(split_words(registered))
+        changes["registered"] = sorted(split_list(registered))
     if pst_exempt is not None:
         changes["pst_exempt"] = sorted({one for part in pst_exempt.split(",") if (one := part.strip())})
     with transaction() as tx:
         shop = get_shop(tx, slug)
         if changes:
-            who = {"by": operator_label(acting_as), "request_id": new_request_id()}
+            who = {"by": operator_label(actor), "request_id": new_request_id()}
             profile = record_tax_profile(tx, shop.id, changes, now=utc_now(), **who)
         else:
             profile = find_tax_profile(tx, shop.id)

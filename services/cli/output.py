@@ -62,7 +62,7 @@ def to_document(value: Any) -> dict[str, Any]:
     return asdict(value)
 
 
-def show_time(at: datetime | None, zone: ZoneInfo | None = None) -> str:
+def format_time(at: datetime | None, zone: ZoneInfo | None = None) -> str:
     """Return ``at`` in ``zone`` (by default the fleet's), with the zone's name; ``-`` for none."""
     return "-" if at is None else f"{at.astimezone(zone or get_settings().zone):%Y-%m-%d %H:%M:%S %Z}"
 
@@ -81,4 +81,4 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "-"
-    return show_time(value) if isinstance(value, datetime) else str(value)
+    return format_time(value) if isinstance(value, datetime) else str(value)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from services.cli.base import json_option, limit_option, tell_faults
+from services.cli.base import json_option, limit_option, report_errors
 from services.cli.output import print_json, print_table, safe_text
 from services.cli.payments_repair import heal, parse_day
 from services.core.clock import utc_now
@@ -38,7 +38,7 @@ def command() -> None:
 @click.option("--all", "all_of_them", is_flag=True, help="Those that have closed, too.")
 @limit_option
 @json_option
-@tell_faults
+@report_errors
 def breaks(shop: str, day: str, all_of_them: bool, limit: int, as_json: bool) -> None:
     """Show what of a day does not agree with Stripe, why, and what to do about it.
 
@@ -108,7 +108,7 @@ def _print_breaks(
 @click.argument("named", metavar="ORDER|CHARGE|PAYOUT")
 @click.option("--shop", required=True, help="The shop (its slug).")
 @json_option
-@tell_faults
+@report_errors
 def trail(named: str, shop: str, as_json: bool) -> None:
     """Show one payment from its order to its payout, as each book has it.
 

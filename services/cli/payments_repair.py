@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from services.cli.base import (
-    as_option,
+    actor_option,
     dry_run_option,
     json_option,
     new_request_id,
+    notify_workers,
     operator_label,
-    ring,
-    tell_faults,
+    report_errors,
 )
 from services.cli.output import print_json
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
@@ -45,8 +45,8 @@ SHOWN_AT_MOST = 5_000
 )
 @dry_run_option
 @json_option
-@as_option
-@tell_faults
+@actor_option
+@report_errors
 def heal(
     shop: str,
     day: str,
@@ -56,7 +56,7 @@ def heal(
     timeout: int,
     dry_run: bool,
     as_json: bool,
-    acting_as: str,
+    actor: str,
 ) -> None:
     """Bring in what explains a day's breaks: lost events, dead work, objects that no event tells of.
 
@@ -77,7 +77,7 @@ def heal(
     if dry_run:
         _tell_plan(plan, as_json=as_json)
         return
-    by, request_id = operator_label(acting_as), new_request_id()
+    by, request_id = operator_label(actor), new_request_id()
     say = _quiet if as_json else _progress
     with recorded_calls(shop_id):
         healed = heal_day(
@@ -90,7 +90,7 @@ def heal(
             request_id=request_id,
             tell=say,
         )
-    said = ring(healed.work)
+    said = notify_workers(healed.work)
     left, fates = _await(healed, timeout if waits else 0, say)
     asked = _rerun(shop, wanted, by, request_id) if rerun and not left else ""
     result = {
@@ -139,7 +139,7 @@ def _rerun(shop: str, day: date, by: str, request_id: str) -> str:
             request_id=request_id,
         )
     refs = [ref for one in asked for ref in (one.start.ref, *one.start.told) if ref]
-    ring(refs)
+    notify_workers(refs)
     return f"run {asked[0].start.run_id} of {JOB}"
 
 

@@ -3,15 +3,15 @@
 import click
 
 from services.cli.base import (
-    as_option,
-    ask,
+    actor_option,
+    confirm,
     find_shop_id,
     force_option,
     json_option,
     limit_option,
     new_request_id,
     operator_label,
-    tell_faults,
+    report_errors,
 )
 from services.cli.output import print_json, print_table
 from services.core.clock import utc_now
@@ -33,7 +33,7 @@ def command() -> None:
 @click.option("--shop", default="", help="Only this shop (its slug).")
 @limit_option
 @json_option
-@tell_faults
+@report_errors
 def list_requests(shop: str, limit: int, as_json: bool) -> None:
     """List requests, open ones first, the most urgent before all; customers by number.
 
@@ -84,10 +84,10 @@ def list_requests(shop: str, limit: int, as_json: bool) -> None:
 @command.command("confirm")
 @click.argument("request_id", type=int, metavar="ID")
 @click.option("--reason", required=True, help="Why the shop may be erased, for the audit.")
-@as_option
+@actor_option
 @force_option
-@tell_faults
-def confirm(request_id: int, reason: str, acting_as: str, force: bool) -> None:
+@report_errors
+def confirm_request(request_id: int, reason: str, actor: str, force: bool) -> None:
     """Confirm that a shop is erased: its customers' data at once, its secrets some days later.
 
     ID is that of an open request shop_redact in `fleet privacy list`. Shopify's own confirmation, a refused
@@ -96,29 +96,29 @@ def confirm(request_id: int, reason: str, acting_as: str, force: bool) -> None:
     \b
     Example: fleet privacy confirm 12 --reason "Ada closed her shop, mail of 2026-11-20" -f
     """
-    _decide(request_id, reason, acting_as, force, erase=True)
+    _decide(request_id, reason, actor, force, erase=True)
 
 
 @command.command("reject")
 @click.argument("request_id", type=int, metavar="ID")
 @click.option("--reason", required=True, help="Why the shop is kept, for the audit.")
-@as_option
+@actor_option
 @force_option
-@tell_faults
-def reject(request_id: int, reason: str, acting_as: str, force: bool) -> None:
+@report_errors
+def reject_request(request_id: int, reason: str, actor: str, force: bool) -> None:
     """Reject a request to erase a shop that did not leave: nothing is erased, and its incident is resolved.
 
     \b
     Example: fleet privacy reject 12 --reason "the shop is open and pays: a forged request" -f
     """
-    _decide(request_id, reason, acting_as, force, erase=False)
+    _decide(request_id, reason, actor, force, erase=False)
 
 
-def _decide(request_id: int, reason: str, acting_as: str, force: bool, *, erase: bool) -> None:
+def _decide(request_id: int, reason: str, actor: str, force: bool, *, erase: bool) -> None:
     if not reason.strip():
         raise click.UsageError("--reason is empty: it is what the audit keeps of the decision")
-    ask(f"{'Erase' if erase else 'Keep'} the shop of request {request_id}?", force=force)
-    by = operator_label(acting_as)
+    confirm(f"{'Erase' if erase else 'Keep'} the shop of request {request_id}?", force=force)
+    by = operator_label(actor)
     with transaction() as tx:
         shop_id = record_decision(
             tx, request_id, erase=erase, by=by, reason=reason, now=utc_now(), request=new_request_id()

@@ -9,7 +9,7 @@ from uuid import uuid4
 import click
 import httpx
 
-from services.cli.base import json_option, tell_faults
+from services.cli.base import json_option, report_errors
 from services.cli.output import print_json, print_table
 from services.cli.samples import DOMAIN, SAMPLES, make_sample
 from services.core.clock import utc_now
@@ -42,7 +42,7 @@ class Sender:
 @click.option("--repeat", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many.")
 @click.option("--same", is_flag=True, help="Repeat one delivery, as a provider's retry would.")
 @json_option
-@tell_faults
+@report_errors
 def command(
     provider: str,
     shop_slug: str,

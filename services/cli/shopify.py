@@ -10,13 +10,13 @@ from sqlalchemy import Connection
 from services.audit.append import append_audit
 from services.cli import backfill
 from services.cli.base import (
-    as_option,
+    actor_option,
     dry_run_option,
     hidden_alias,
     json_option,
     new_request_id,
     operator_label,
-    tell_faults,
+    report_errors,
 )
 from services.cli.output import print_json, print_table
 from services.core.clock import utc_now
@@ -49,11 +49,11 @@ def command() -> None:
 @command.command("subscriptions")
 @click.option("--shop", required=True, help="The shop (its slug).")
 @click.option("--create", is_flag=True, help="Create what is missing, for the address PUBLIC_URL.")
-@as_option
+@actor_option
 @dry_run_option
 @json_option
-@tell_faults
-def subscriptions(shop: str, create: bool, acting_as: str, dry_run: bool, as_json: bool) -> None:
+@report_errors
+def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: bool) -> None:
     """Show which webhooks Shopify sends here, and which needed ones it does not send.
 
     Subscriptions in the app's own configuration file are not listed: Shopify does not return them.
@@ -83,7 +83,7 @@ def subscriptions(shop: str, create: bool, acting_as: str, dry_run: bool, as_jso
             new, refused = make_missing(admin, watch.missing, our_address(of))
         made = sorted(new)
         with transaction() as tx:
-            _record(tx, of, watch, new, utc_now(), operator_label(acting_as))
+            _record(tx, of, watch, new, utc_now(), operator_label(actor))
     if as_json:
         print_json(_document(of, watch, made, refused))
     else:

@@ -4,9 +4,9 @@ import sys
 
 import click
 
-from services.cli.base import as_option, json_option, new_request_id, operator_label, tell_faults
+from services.cli.base import actor_option, json_option, new_request_id, operator_label, report_errors
 from services.cli.mail.accounts import print_lines
-from services.cli.output import print_fields, print_json, print_table, show_time, to_document
+from services.cli.output import format_time, print_fields, print_json, print_table, to_document
 from services.cli.shop_domain import compare_domain
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -43,17 +43,17 @@ def command() -> None:
 @click.option(
     "--stock-owner", default="shopify", help="Whose the stock figures are: shopify, shopfleet or pool:NAME."
 )
-@as_option
+@actor_option
 @json_option
-@tell_faults
-def add(slug: str, acting_as: str, as_json: bool, **fields: str) -> None:
+@report_errors
+def add(slug: str, actor: str, as_json: bool, **fields: str) -> None:
     """Add a shop. SLUG is its name in webhook addresses: a-z, 0-9 and '-', at most 40.
 
     \b
     Example: fleet shops add harbour --name Harbour --timezone America/Vancouver --currency CAD
     """
     with transaction() as tx:
-        shop = add_shop(tx, slug=slug, **fields, now=utc_now(), **_who(acting_as))
+        shop = add_shop(tx, slug=slug, **fields, now=utc_now(), **_who(actor))
     if as_json:
         print_json(to_document(shop))
     else:
@@ -62,7 +62,7 @@ def add(slug: str, acting_as: str, as_json: bool, **fields: str) -> None:
 
 @command.command("list")
 @json_option
-@tell_faults
+@report_errors
 def list_shops(as_json: bool) -> None:
     """List every shop.
 
@@ -86,7 +86,7 @@ def list_shops(as_json: bool) -> None:
 @command.command("show")
 @click.argument("slug")
 @json_option
-@tell_faults
+@report_errors
 def show(slug: str, as_json: bool) -> None:
     """Show a shop's settings, which secrets it has (never a secret itself), and whether its mail gets out.
 
@@ -123,12 +123,10 @@ def show(slug: str, as_json: bool) -> None:
 @click.option("--shopify-domain")
 @click.option("--stock-location-id")
 @click.option("--stock-owner", help="shopify, shopfleet or pool:NAME.")
-@as_option
+@actor_option
 @json_option
-@tell_faults
-def set_fields(
-    slug: str, changes: tuple[str, ...], acting_as: str, as_json: bool, **options: str | None
-) -> None:
+@report_errors
+def set_fields(slug: str, changes: tuple[str, ...], actor: str, as_json: bool, **options: str | None) -> None:
     """Change a shop's fields, as options or as field=value.
 
     With --stock-owner shopfleet, levels that are counted with `fleet stock count` are ours and are pushed;
@@ -147,10 +145,10 @@ def set_fields(
     with transaction() as tx:
         before = get_shop(tx, slug)
         check_joining(tx, before, wanted.get("stock_owner", ""), wanted.get("stock_location_id", ""))
-        shop = set_shop(tx, slug, wanted, now=utc_now(), **_who(acting_as))
+        shop = set_shop(tx, slug, wanted, now=utc_now(), **_who(actor))
     if "stock_owner" in wanted:
         with transaction() as tx:
-            released = release_levels(tx, shop.id, utc_now(), **_who(acting_as))
+            released = release_levels(tx, shop.id, utc_now(), **_who(actor))
         if released:
             what = f"{released} level" + (" follows" if released == 1 else "s follow")
             click.echo(f"{what} Shopify from now on: counted before, or in a pool", err=True)
@@ -170,9 +168,9 @@ def set_fields(
 @click.option("--generate", is_flag=True, help="Make a webhook secret and print it once.")
 @click.option("--restore", is_flag=True, help="Take back the one that was retired in the last 7 days.")
 @click.option("--keep-previous", default="", help="How long the replaced one stays good: 24h, 0.")
-@as_option
+@actor_option
 @json_option
-@tell_faults
+@report_errors
 def secret(
     slug: str,
     name: str,
@@ -180,7 +178,7 @@ def secret(
     generate: bool,
     restore: bool,
     keep_previous: str,
-    acting_as: str,
+    actor: str,
     as_json: bool,
 ) -> None:
     """Record or rotate a secret of a shop; it is sealed at once and never shown again.
@@ -192,7 +190,7 @@ def secret(
     """
     kind = get_kind(name)
     if restore:
-        _restore(slug, kind, acting_as)
+        _restore(slug, kind, actor)
         return
     keep = parse_duration(keep_previous) if keep_previous else None
     value = _take_value(kind, from_stdin=from_stdin, generate=generate)
@@ -206,7 +204,7 @@ def secret(
             value,
             now,
             keep,
-            by=operator_label(acting_as),
+            by=operator_label(actor),
             request_id=new_request_id(),
         )
         state = next(state for state in find_secret_states(tx, shop.id, now) if state.name == kind.name)
@@ -216,7 +214,9 @@ def secret(
         return
     said = f"Recorded {kind.name} of {slug}." if is_new else f"{kind.name} of {slug} is that already."
     overlap = (
-        f" The previous one is good until {show_time(state.previous_until)}." if state.previous_until else ""
+        f" The previous one is good until {format_time(state.previous_until)}."
+        if state.previous_until
+        else ""
     )
     if generate:
         click.echo(value)
@@ -226,10 +226,10 @@ def secret(
 @command.command("staff")
 @click.argument("slug")
 @click.argument("names", nargs=-1, metavar="[NUMBER=NAME]...")
-@as_option
+@actor_option
 @json_option
-@tell_faults
-def staff(slug: str, names: tuple[str, ...], acting_as: str, as_json: bool) -> None:
+@report_errors
+def staff(slug: str, names: tuple[str, ...], actor: str, as_json: bool) -> None:
     """Name the staff whom Shopify tells by number, as the weekly digest shows them; NUMBER= removes one.
 
     \b
@@ -239,19 +239,17 @@ def staff(slug: str, names: tuple[str, ...], acting_as: str, as_json: bool) -> N
         raise click.UsageError(f"{wrong[0]!r} should be NUMBER=NAME, such as 4711=Dana")
     wanted = {pair.partition("=")[0]: pair.partition("=")[2].strip() for pair in names}
     with transaction() as tx:
-        known = (
-            record_staff(tx, slug, wanted, utc_now(), **_who(acting_as)) if wanted else find_staff(tx, slug)
-        )
+        known = record_staff(tx, slug, wanted, utc_now(), **_who(actor)) if wanted else find_staff(tx, slug)
     if as_json:
         print_json(known)
         return
     print_table(f"Staff of {slug}", ("number", "name"), sorted(known.items()), "No staff is named yet.")
 
 
-def _restore(slug: str, kind: SecretKind, acting_as: str) -> None:
+def _restore(slug: str, kind: SecretKind, actor: str) -> None:
     with transaction() as tx:
         shop = get_shop(tx, slug)
-        if not restore_secret(tx, shop.id, kind.name, utc_now(), **_who(acting_as)):
+        if not restore_secret(tx, shop.id, kind.name, utc_now(), **_who(actor)):
             raise click.ClickException(
                 f"{slug} has no retired {kind.name} to take back, or a current one: `fleet shops show {slug}`"
             )
@@ -260,9 +258,9 @@ def _restore(slug: str, kind: SecretKind, acting_as: str) -> None:
     click.echo(f"{kind.name} of {slug} is in use again.")
 
 
-def _who(acting_as: str) -> dict[str, str]:
+def _who(actor: str) -> dict[str, str]:
     """Return what the audit of one command says of it."""
-    return {"by": operator_label(acting_as), "request_id": new_request_id()}
+    return {"by": operator_label(actor), "request_id": new_request_id()}
 
 
 def _take_value(kind: SecretKind, *, from_stdin: bool, generate: bool) -> str:

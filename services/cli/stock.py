@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from services.cli.base import (
-    as_option,
+    actor_option,
     csv_option,
     dry_run_option,
     json_option,
     new_request_id,
     operator_label,
     read_csv_file,
-    tell_faults,
+    report_errors,
 )
 from services.cli.output import print_json, print_table
 from services.cli.stock_counts import adjust, count, import_counts
@@ -51,7 +51,7 @@ for each in (count, adjust, import_counts, pool, pools):
 @command.command("low")
 @click.option("--shop", required=True, help="The shop (its slug).")
 @json_option
-@tell_faults
+@report_errors
 def low(shop: str, as_json: bool) -> None:
     """List what is under its reorder point, the one that runs out first at the top.
 
@@ -81,7 +81,7 @@ def low(shop: str, as_json: bool) -> None:
 @click.argument("shop")
 @click.argument("sku", default="")
 @json_option
-@tell_faults
+@report_errors
 def show(shop: str, sku: str, as_json: bool) -> None:
     """Show the stock of SHOP, or of one SKU: what we count, and what Shopify is known to hold.
 
@@ -113,11 +113,11 @@ def show(shop: str, sku: str, as_json: bool) -> None:
 @click.argument("point", metavar="N")
 @click.option("--location", type=click.IntRange(min=1), help="Only at this location (its number at Shopify).")
 @dry_run_option
-@as_option
+@actor_option
 @json_option
-@tell_faults
+@report_errors
 def reorder_point(
-    shop: str, sku: str, point: str, location: int | None, dry_run: bool, acting_as: str, as_json: bool
+    shop: str, sku: str, point: str, location: int | None, dry_run: bool, actor: str, as_json: bool
 ) -> None:
     """Watch SKU: it is low with fewer than N pieces. N may be "none": not watched any more.
 
@@ -129,17 +129,17 @@ def reorder_point(
         wanted = [ReorderPoint(sku, None if point == "none" else parse_point(point or "-"), location)]
     except ReorderInvalid as fault:
         raise click.BadParameter(f'{fault}, or "none"', param_hint="N") from fault
-    _set(shop, wanted, dry_run=dry_run, acting_as=acting_as, as_json=as_json)
+    _set(shop, wanted, dry_run=dry_run, actor=actor, as_json=as_json)
 
 
 @command.command("reorder-points")
 @click.argument("shop")
 @csv_option("sku,reorder_point[,location_id]")
 @dry_run_option
-@as_option
+@actor_option
 @json_option
-@tell_faults
-def reorder_points(shop: str, file: Path, dry_run: bool, acting_as: str, as_json: bool) -> None:
+@report_errors
+def reorder_points(shop: str, file: Path, dry_run: bool, actor: str, as_json: bool) -> None:
     """Set the reorder points of a file, all of them or, where one line is wrong, none.
 
     An empty reorder_point: the sku is not watched any more. Without a location a line is about every
@@ -148,16 +148,16 @@ def reorder_points(shop: str, file: Path, dry_run: bool, acting_as: str, as_json
     \b
     Example: fleet stock reorder-points harbour --csv points.csv --dry-run
     """
-    _set(shop, parse_reorder_csv(read_csv_file(file)), dry_run=dry_run, acting_as=acting_as, as_json=as_json)
+    _set(shop, parse_reorder_csv(read_csv_file(file)), dry_run=dry_run, actor=actor, as_json=as_json)
 
 
-def _set(slug: str, wanted: Sequence[ReorderPoint], *, dry_run: bool, acting_as: str, as_json: bool) -> None:
+def _set(slug: str, wanted: Sequence[ReorderPoint], *, dry_run: bool, actor: str, as_json: bool) -> None:
     with transaction() as tx:
         shop = get_shop(tx, slug)
         changes = find_reorder_changes(tx, shop.id, wanted)
         if not dry_run:
             record_reorder_points(
-                tx, shop.id, changes, utc_now(), by=operator_label(acting_as), request_id=new_request_id()
+                tx, shop.id, changes, utc_now(), by=operator_label(actor), request_id=new_request_id()
             )
     if as_json:
         print_json({"changed": not dry_run, "changes": [change._asdict() for change in changes]})

@@ -7,14 +7,14 @@ import click
 from sqlalchemy import Connection
 
 from services.cli.base import (
-    as_option,
+    actor_option,
     csv_option,
     dry_run_option,
     json_option,
     new_request_id,
     operator_label,
     read_csv_file,
-    tell_faults,
+    report_errors,
 )
 from services.cli.output import print_json, print_table
 from services.core.clock import utc_now
@@ -53,9 +53,9 @@ _location = click.option(
 @_location
 @click.option("--pieces", required=True, type=click.IntRange(0, 1_000_000_000), help="Pieces on the shelf.")
 @dry_run_option
-@as_option
+@actor_option
 @json_option
-@tell_faults
+@report_errors
 def count(
     shop: str,
     item: int | None,
@@ -63,7 +63,7 @@ def count(
     location: int | None,
     pieces: int,
     dry_run: bool,
-    acting_as: str,
+    actor: str,
     as_json: bool,
 ) -> None:
     """Take a count: so many pieces lie on the shelf, those of open orders included.
@@ -75,23 +75,23 @@ def count(
     Example: fleet stock count harbour --sku MUG-0001 --location 65536001 --pieces 24
     """
     line = CountLine(item, sku, location, pieces)
-    _take(shop, [line], dry_run=dry_run, acting_as=acting_as, as_json=as_json)
+    _take(shop, [line], dry_run=dry_run, actor=actor, as_json=as_json)
 
 
 @click.command("import")
 @click.argument("shop")
 @csv_option("pieces, location_id and inventory_item_id or sku")
 @dry_run_option
-@as_option
+@actor_option
 @json_option
-@tell_faults
-def import_counts(shop: str, file: Path, dry_run: bool, acting_as: str, as_json: bool) -> None:
+@report_errors
+def import_counts(shop: str, file: Path, dry_run: bool, actor: str, as_json: bool) -> None:
     """Take the counts of a file, all of them or, where one line is wrong, none.
 
     \b
     Example: fleet stock import harbour --csv counts.csv --dry-run
     """
-    _take(shop, parse_counts_csv(read_csv_file(file)), dry_run=dry_run, acting_as=acting_as, as_json=as_json)
+    _take(shop, parse_counts_csv(read_csv_file(file)), dry_run=dry_run, actor=actor, as_json=as_json)
 
 
 @click.command("adjust")
@@ -101,9 +101,9 @@ def import_counts(shop: str, file: Path, dry_run: bool, acting_as: str, as_json:
 @_location
 @click.option("--delta", required=True, type=int, help="Pieces more, or fewer with a minus.")
 @click.option("--reason", required=True, help="Why, for the audit.")
-@as_option
+@actor_option
 @json_option
-@tell_faults
+@report_errors
 def adjust(
     shop: str,
     item: int | None,
@@ -111,7 +111,7 @@ def adjust(
     location: int | None,
     delta: int,
     reason: str,
-    acting_as: str,
+    actor: str,
     as_json: bool,
 ) -> None:
     """Correct a counted level by --delta pieces; the figure is pushed.
@@ -124,7 +124,7 @@ def adjust(
         found = get_shop(tx, shop)
         (counted,) = _resolve(tx, found, [CountLine(item, sku, location, 0)])
         place = Place(counted.inventory_item_id, counted.location_id)
-        by, request_id = operator_label(acting_as), new_request_id()
+        by, request_id = operator_label(actor), new_request_id()
         shift = adjust_level(tx, found.id, place, delta, reason, now, by=by, request_id=request_id)
     if as_json:
         print_json({"before": shift.before, "after": shift.after, **place._asdict()})
@@ -134,7 +134,7 @@ def adjust(
         )
 
 
-def _take(slug: str, lines: Sequence[CountLine], *, dry_run: bool, acting_as: str, as_json: bool) -> None:
+def _take(slug: str, lines: Sequence[CountLine], *, dry_run: bool, actor: str, as_json: bool) -> None:
     with transaction() as tx:
         shop = get_shop(tx, slug)
         counts = _resolve(tx, shop, lines)
@@ -156,7 +156,7 @@ def _take(slug: str, lines: Sequence[CountLine], *, dry_run: bool, acting_as: st
     with transaction() as tx:
         changes = plan_counts(tx, shop.id, counts, held)
         if not dry_run:
-            by, request_id = operator_label(acting_as), new_request_id()
+            by, request_id = operator_label(actor), new_request_id()
             record_counts(tx, shop.id, changes, held, counted_at, utc_now(), by=by, request_id=request_id)
     _show(changes, dry_run=dry_run, as_json=as_json)
 

@@ -10,14 +10,14 @@ import click
 from sqlalchemy import Connection
 
 from services.cli.base import (
-    as_option,
+    actor_option,
     csv_option,
     dry_run_option,
     json_option,
     new_request_id,
     operator_label,
     read_csv_file,
-    tell_faults,
+    report_errors,
 )
 from services.cli.output import print_json, print_table
 from services.core.clock import utc_now
@@ -45,7 +45,7 @@ _MAPPING = ("sku", "shop", "shop_sku")
 @click.command("pools")
 @click.argument("name", default="")
 @json_option
-@tell_faults
+@report_errors
 def pools(name: str, as_json: bool) -> None:
     """Show the pools, or the pool NAME: each sku's figure, what each shop holds, and what is wrong.
 
@@ -91,9 +91,9 @@ def pools(name: str, as_json: bool) -> None:
 @click.option("--buffer", type=click.IntRange(0, 1_000_000), help="Pieces of each sku to keep from sale.")
 @click.option("--remove", is_flag=True, help="Take the skus out of the pool.")
 @dry_run_option
-@as_option
+@actor_option
 @json_option
-@tell_faults
+@report_errors
 def pool(
     name: str,
     skus: tuple[str, ...],
@@ -103,7 +103,7 @@ def pool(
     buffer: int | None,
     remove: bool,
     dry_run: bool,
-    acting_as: str,
+    actor: str,
     as_json: bool,
 ) -> None:
     """Link skus to the pool NAME, take them out, or set how many pieces are kept from sale.
@@ -119,7 +119,7 @@ def pool(
     """
     if not (skus or is_all or file or buffer is not None):
         raise click.UsageError("nothing to do: name --sku, --all, --csv or --buffer")
-    who = {"by": operator_label(acting_as), "request_id": new_request_id()}
+    who = {"by": operator_label(actor), "request_id": new_request_id()}
     done: dict[str, Any] = {"changed": not dry_run}
     with transaction() as tx:
         members = find_members(tx, name)

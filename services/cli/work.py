@@ -9,8 +9,8 @@ from services.cli.base import (
     find_shop_id,
     json_option,
     limit_option,
-    split_words,
-    tell_faults,
+    report_errors,
+    split_list,
 )
 from services.cli.output import print_fields, print_json, print_table, to_document
 from services.core.clock import utc_now
@@ -38,7 +38,7 @@ def command() -> None:
 @click.option("--since", default="", help="Created since: 24h, 2026-11-20 or 2026-11-20T08:00Z.")
 @limit_option
 @json_option
-@tell_faults
+@report_errors
 def list_work(queue: str, topic: str, shop: str, status: str, since: str, limit: int, as_json: bool) -> None:
     """List work, newest first.
 
@@ -50,7 +50,7 @@ def list_work(queue: str, topic: str, shop: str, status: str, since: str, limit:
             queue=queue,
             topic=topic,
             shop_id=find_shop_id(tx, shop),
-            statuses=split_words(status),
+            statuses=split_list(status),
             since=parse_moment(since, utc_now()) if since else None,
         )
         lines = find_work(tx, wanted, limit=limit)
@@ -64,7 +64,7 @@ def list_work(queue: str, topic: str, shop: str, status: str, since: str, limit:
 @command.command("show")
 @click.argument("work_id", type=int)
 @json_option
-@tell_faults
+@report_errors
 def show(work_id: int, as_json: bool) -> None:
     """Show a row of work with all it has.
 

@@ -3,8 +3,8 @@
 import click
 from celery.bin.base import CeleryCommand, handle_preload_options
 
-from services.cli.base import json_option, tell_faults
-from services.cli.output import print_json, print_table, show_time, to_document
+from services.cli.base import json_option, report_errors
+from services.cli.output import format_time, print_json, print_table, to_document
 from services.core.broker import queue_depths
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -23,7 +23,7 @@ PAUSE_KINDS = ("pauses", "draining")
 @click.option("--all", "show_all", is_flag=True, help="Also list the topics that have nothing to do.")
 @click.pass_context
 @handle_preload_options
-@tell_faults
+@report_errors
 def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
     """Show per queue and topic what waits, how far ledger and broker are apart, and what is paused.
 
@@ -103,8 +103,8 @@ def _print_pauses(paused: list[Pause], slugs: dict[int, str]) -> None:
                     slugs.get(pause.scope.shop_id or 0, ""),
                     pause.mode,
                     pause.rate_per_second,
-                    show_time(pause.created_at),
-                    show_time(pause.ends_at) if pause.ends_at else "resumed",
+                    format_time(pause.created_at),
+                    format_time(pause.ends_at) if pause.ends_at else "resumed",
                     pause.created_by,
                     pause.reason,
                 )
@@ -120,7 +120,14 @@ def _print_conditions(lines: list[ConditionLine]) -> None:
             "Needs a person",
             ("what", "name", "shop", "since", "by", "why"),
             [
-                (line.kind.replace("_", " "), line.name, line.shop, show_time(line.since), line.by, line.why)
+                (
+                    line.kind.replace("_", " "),
+                    line.name,
+                    line.shop,
+                    format_time(line.since),
+                    line.by,
+                    line.why,
+                )
                 for line in lines
             ],
             "",

@@ -8,13 +8,13 @@ import orjson
 from sqlalchemy import Connection
 
 from services.cli.base import (
-    as_option,
+    actor_option,
     dry_run_option,
     json_option,
     limit_option,
     new_request_id,
     operator_label,
-    tell_faults,
+    report_errors,
 )
 from services.cli.output import print_json, print_table
 from services.core.clock import utc_now
@@ -45,7 +45,7 @@ def command() -> None:
 @command.command("list")
 @shop_option
 @json_option
-@tell_faults
+@report_errors
 def list_jobs(shop: str, as_json: bool) -> None:
     """List every job: when it runs, what it covers, when it is late, and how it last went.
 
@@ -69,7 +69,7 @@ def list_jobs(shop: str, as_json: bool) -> None:
 @shop_option
 @click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
 @json_option
-@tell_faults
+@report_errors
 def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
     """Show the next runs: of JOB, in each zone it runs in, or of all jobs together.
 
@@ -95,12 +95,10 @@ def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
 @click.option("--period", default="", help="Such as 2026-11-20; default: the newest that is over.")
 @click.option("--force", is_flag=True, help="Also if that period is done already.")
 @dry_run_option
-@as_option
+@actor_option
 @click.pass_context
-@tell_faults
-def run(
-    ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_run: bool, acting_as: str
-) -> None:
+@report_errors
+def run(ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_run: bool, actor: str) -> None:
     """Do a run of JOB now, in this process. Exit code 0: done, or done before; 1: not done.
 
     Log lines go to standard output; the last line is one JSON object with the figures. A run that fails
@@ -112,7 +110,7 @@ def run(
     # Loaded here: it brings every effect with it, and no other command needs them.
     from tasks.commands import jobs_run as here
 
-    by = operator_label(acting_as)
+    by = operator_label(actor)
     with transaction() as tx:
         _know_jobs(tx, job)
         wanted = get_job(tx, job)
@@ -138,7 +136,7 @@ def run(
 @click.option("--status", type=click.Choice(STATUSES), help="Only runs that are this.")
 @limit_option
 @json_option
-@tell_faults
+@report_errors
 def history(job: str, shop: str, status: str | None, limit: int, as_json: bool) -> None:
     """Show runs, the newest first: what they came to, how long they took, and who began them.
 
@@ -167,10 +165,10 @@ def history(job: str, shop: str, status: str | None, limit: int, as_json: bool) 
 )
 @reason_option
 @dry_run_option
-@as_option
-@tell_faults
+@actor_option
+@report_errors
 def set_schedule(
-    job: str, shop: str, schedule: str, as_table: bool, reason: str, dry_run: bool, acting_as: str
+    job: str, shop: str, schedule: str, as_table: bool, reason: str, dry_run: bool, actor: str
 ) -> None:
     """Let JOB run at other times, everywhere or at one shop, from now on and without a restart.
 
@@ -184,7 +182,7 @@ def set_schedule(
 
     def change(tx: Connection, found: Job, at: Shop | None) -> None:
         wanted = schedule if schedule else None
-        change_schedule(tx, found, at, wanted, reason=reason, now=utc_now(), **_who(acting_as))
+        change_schedule(tx, found, at, wanted, reason=reason, now=utc_now(), **_who(actor))
 
     _change(job, shop, change, dry_run=dry_run)
 
@@ -194,9 +192,9 @@ def set_schedule(
 @shop_option
 @reason_option
 @dry_run_option
-@as_option
-@tell_faults
-def pause(job: str, shop: str, reason: str, dry_run: bool, acting_as: str) -> None:
+@actor_option
+@report_errors
+def pause(job: str, shop: str, reason: str, dry_run: bool, actor: str) -> None:
     """Let JOB begin no runs, everywhere or at one shop. What falls into that time does not run later.
 
     \b
@@ -204,7 +202,7 @@ def pause(job: str, shop: str, reason: str, dry_run: bool, acting_as: str) -> No
     """
 
     def change(tx: Connection, found: Job, at: Shop | None) -> None:
-        switch_job(tx, found, at, False, reason=reason, now=utc_now(), **_who(acting_as))
+        switch_job(tx, found, at, False, reason=reason, now=utc_now(), **_who(actor))
 
     _change(job, shop, change, dry_run=dry_run)
 
@@ -214,9 +212,9 @@ def pause(job: str, shop: str, reason: str, dry_run: bool, acting_as: str) -> No
 @shop_option
 @reason_option
 @dry_run_option
-@as_option
-@tell_faults
-def resume(job: str, shop: str, reason: str, dry_run: bool, acting_as: str) -> None:
+@actor_option
+@report_errors
+def resume(job: str, shop: str, reason: str, dry_run: bool, actor: str) -> None:
     """Let JOB begin runs again. A shop where it is paused by itself stays paused until it is named.
 
     \b
@@ -226,7 +224,7 @@ def resume(job: str, shop: str, reason: str, dry_run: bool, acting_as: str) -> N
     def change(tx: Connection, found: Job, at: Shop | None) -> None:
         # A shop goes with the whole again, unless the whole is off and this shop alone is to run.
         wanted = None if at is not None and not is_off(tx, found) else True
-        switch_job(tx, found, at, wanted, reason=reason, now=utc_now(), **_who(acting_as))
+        switch_job(tx, found, at, wanted, reason=reason, now=utc_now(), **_who(actor))
 
     _change(job, shop, change, dry_run=dry_run)
 
@@ -250,5 +248,5 @@ def _know_jobs(tx: Connection, name: str = "") -> None:
         record_jobs(tx, JOBS, utc_now())
 
 
-def _who(acting_as: str) -> dict[str, str]:
-    return {"by": operator_label(acting_as), "request_id": new_request_id()}
+def _who(actor: str) -> dict[str, str]:
+    return {"by": operator_label(actor), "request_id": new_request_id()}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.cli.output import show_time, to_document
+from services.cli.output import format_time, to_document
 from services.jobs.complete_run import format_stats
 from services.jobs.history import RunLine
 from services.ledger.work import FLEET
@@ -20,7 +20,7 @@ def run_cells(line: RunLine, slugs: dict[int, str]) -> tuple[object, ...]:
     """Return the run's line of the table."""
     error = line.error or ""
     if line.next_try_at is not None:
-        error = f"next try {show_time(line.next_try_at)}: {error}"
+        error = f"next try {format_time(line.next_try_at)}: {error}"
     return (
         line.id,
         line.job,

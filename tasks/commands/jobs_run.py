@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from services.cli.base import ring
+from services.cli.base import notify_workers
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
 from services.core.log import configure_logging
@@ -106,7 +106,7 @@ def run_here(
         held = lease_items(tx, topic, [one.start.ref.id for one in asked if one.start.ref], token, now)
     results: list[Result] = []
     refs: list[WorkRef] = []
-    ring([ref for one in asked for ref in one.start.told])  # that it begins is told while it runs
+    notify_workers([ref for one in asked for ref in one.start.told])  # that it begins is told while it runs
     try:
         _stop_politely()
         for one in asked:
@@ -124,7 +124,7 @@ def run_here(
         if held:  # told to stop: workers do the rest, the one that was under way among it
             with transaction() as tx:
                 release_items(tx, held, token)
-        said = ring(refs)
+        said = notify_workers(refs)
     if said:
         _log.warning(said)
     return results

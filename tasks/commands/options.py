@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from services.cli.base import as_option, dry_run_option, force_option, json_option
+from services.cli.base import actor_option, dry_run_option, force_option, json_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,7 +34,7 @@ def filter_options(command: F) -> F:
 
 def act_options(command: F) -> F:
     """Add the options of every command that changes something."""
-    return _add(command, as_option, dry_run_option, force_option, json_option)
+    return _add(command, actor_option, dry_run_option, force_option, json_option)
 
 
 def _add(command: F, *options: Callable[[F], F]) -> F:

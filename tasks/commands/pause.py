@@ -10,13 +10,13 @@ from celery.bin.base import CeleryCommand, handle_preload_options
 from sqlalchemy import Connection
 
 from services.cli.base import (
-    ask,
+    confirm,
     find_shop_id,
     new_request_id,
     operator_label,
-    tell_faults,
+    report_errors,
 )
-from services.cli.output import print_json, show_time
+from services.cli.output import format_time, print_json
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import TimeInvalid, parse_duration
@@ -37,8 +37,8 @@ _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(?:/([sm]))?")
 @act_options
 @click.pass_context
 @handle_preload_options
-@tell_faults
-def pause(_ctx: click.Context, refuse: bool, lasts: str, reason: str, acting_as: str, **options: Any) -> None:
+@report_errors
+def pause(_ctx: click.Context, refuse: bool, lasts: str, reason: str, actor: str, **options: Any) -> None:
     """Let a queue, a topic, a shop or (with none named) everything stand still, until resumed.
 
     Events are accepted and kept meanwhile, unless --refuse. What a worker has in hand is finished.
@@ -56,14 +56,14 @@ def pause(_ctx: click.Context, refuse: bool, lasts: str, reason: str, acting_as:
         named = describe_scope(scope, {scope.shop_id or 0: slug})
         waiting = _count_waiting(tx, [scope])
     ends_at = utc_now() + lasting if lasting else None
-    until = f", until {show_time(ends_at)}" if ends_at else ""
+    until = f", until {format_time(ends_at)}" if ends_at else ""
     told = _Told(options["as_json"], named, mode, waiting, ends_at)
     if options["dry_run"]:
         told.tell(f"Would pause {named} ({mode}){until}: {waiting} waiting.", changed=False)
         return
-    ask(f"pause {named} ({mode}){until}? {waiting} waiting", force=options["force"])
+    confirm(f"pause {named} ({mode}){until}? {waiting} waiting", force=options["force"])
     with transaction() as tx:
-        now, by, request_id = utc_now(), operator_label(acting_as), new_request_id()
+        now, by, request_id = utc_now(), operator_label(actor), new_request_id()
         record_pause(tx, scope, mode, now=now, by=by, reason=reason, request_id=request_id, ends_at=ends_at)
     told.tell(f"Paused {named} ({mode}){until}: {waiting} waiting.", changed=True)
 
@@ -75,8 +75,8 @@ def pause(_ctx: click.Context, refuse: bool, lasts: str, reason: str, acting_as:
 @act_options
 @click.pass_context
 @handle_preload_options
-@tell_faults
-def resume(_ctx: click.Context, rate: str, reason: str, acting_as: str, **options: Any) -> None:
+@report_errors
+def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: Any) -> None:
     """Let what is paused move again: at once, or at a chosen rate until its backlog is gone.
 
     Without -Q, --topic and --shop every pause in force ends. With them, the one pause that names exactly
@@ -107,8 +107,8 @@ def resume(_ctx: click.Context, rate: str, reason: str, acting_as: str, **option
     if options["dry_run"]:
         told.tell(f"Would resume {named} {how}: {waiting} waiting.", changed=False)
         return
-    ask(f"resume {named} {how}? {waiting} waiting", force=options["force"])
-    by = operator_label(acting_as)
+    confirm(f"resume {named} {how}? {waiting} waiting", force=options["force"])
+    by = operator_label(actor)
     with transaction() as tx:
         cleared = clear_pauses(
             tx, scopes, per_second, now=utc_now(), by=by, reason=reason, request_id=new_request_id()

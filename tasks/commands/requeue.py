@@ -11,13 +11,13 @@ from celery.bin.base import CeleryCommand, handle_preload_options
 from sqlalchemy import Connection
 
 from services.cli.base import (
-    ask,
+    confirm,
     find_shop_id,
     new_request_id,
+    notify_workers,
     operator_label,
-    ring,
-    split_words,
-    tell_faults,
+    report_errors,
+    split_list,
 )
 from services.cli.output import print_json, print_table
 from services.core.clock import utc_now
@@ -50,7 +50,7 @@ def _read_filter(tx: Connection, options: dict[str, Any]) -> WorkFilter:
         queue=options["queue"],
         topic=options["topic"],
         shop_id=find_shop_id(tx, options["shop"]),
-        statuses=split_words(options.get("status", "")),
+        statuses=split_list(options.get("status", "")),
         since=parse_moment(options["since"], utc_now()) if options.get("since") else None,
         ids=tuple(options.get("ids", ())),
     )
@@ -62,8 +62,8 @@ def _read_filter(tx: Connection, options: dict[str, Any]) -> WorkFilter:
 @act_options
 @click.pass_context
 @handle_preload_options
-@tell_faults
-def requeue(_ctx: click.Context, reason: str, acting_as: str, **options: Any) -> None:
+@report_errors
+def requeue(_ctx: click.Context, reason: str, actor: str, **options: Any) -> None:
     """Put work back to pending, due now, with all its tries ahead.
 
     Touches dead and error rows unless --status says otherwise; never a row that a worker has in hand.
@@ -73,7 +73,7 @@ def requeue(_ctx: click.Context, reason: str, acting_as: str, **options: Any) ->
     """
 
     def act(tx: Connection, wanted: WorkFilter) -> tuple[int, tuple[WorkRef, ...]]:
-        by = operator_label(acting_as)
+        by = operator_label(actor)
         work = requeue_rows(tx, wanted, now=utc_now(), by=by, reason=reason, request_id=new_request_id())
         return len(work), work
 
@@ -86,8 +86,8 @@ def requeue(_ctx: click.Context, reason: str, acting_as: str, **options: Any) ->
 @act_options
 @click.pass_context
 @handle_preload_options
-@tell_faults
-def discard(_ctx: click.Context, reason: str, acting_as: str, **options: Any) -> None:
+@report_errors
+def discard(_ctx: click.Context, reason: str, actor: str, **options: Any) -> None:
     """Drop work for good: the ledger never sends it again. The rows and the reason stay.
 
     \b
@@ -95,7 +95,7 @@ def discard(_ctx: click.Context, reason: str, acting_as: str, **options: Any) ->
     """
 
     def act(tx: Connection, wanted: WorkFilter) -> tuple[int, tuple[WorkRef, ...]]:
-        by = operator_label(acting_as)
+        by = operator_label(actor)
         return discard_rows(tx, wanted, now=utc_now(), by=by, reason=reason, request_id=new_request_id()), ()
 
     _run("discard", "discarded", options, find_discardable, act)
@@ -108,8 +108,8 @@ def discard(_ctx: click.Context, reason: str, acting_as: str, **options: Any) ->
 @act_options
 @click.pass_context
 @handle_preload_options
-@tell_faults
-def unlock(_ctx: click.Context, older_than: str, reason: str, acting_as: str, **options: Any) -> None:
+@report_errors
+def unlock(_ctx: click.Context, older_than: str, reason: str, actor: str, **options: Any) -> None:
     """Free rows whose lock is old, so that another worker takes them.
 
     The sweep frees a dead worker's rows by itself; this is for a worker that hangs. Should it wake up, it
@@ -124,7 +124,7 @@ def unlock(_ctx: click.Context, older_than: str, reason: str, acting_as: str, **
         return find_stuck(tx, wanted, older_than=age, now=utc_now())
 
     def act(tx: Connection, wanted: WorkFilter) -> tuple[int, tuple[WorkRef, ...]]:
-        by = operator_label(acting_as)
+        by = operator_label(actor)
         work = unlock_rows(
             tx, wanted, older_than=age, now=utc_now(), by=by, reason=reason, request_id=new_request_id()
         )
@@ -155,10 +155,10 @@ def _run(
     if not options["force"]:
         if not as_json:
             _print_found(f"to {verb}", found, slugs, as_json=False, why_none="")
-        ask(f"{verb} {_items(found.count)}?", force=False)
+        confirm(f"{verb} {_items(found.count)}?", force=False)
     with transaction() as tx:
         count, work = act(tx, wanted)
-    _print_done(done, count, as_json=as_json, word=ring(work))
+    _print_done(done, count, as_json=as_json, word=notify_workers(work))
 
 
 def _explain_none(tx: Connection, wanted: WorkFilter) -> str:

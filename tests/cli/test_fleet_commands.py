@@ -190,7 +190,7 @@ def test_replay_asks_acts_and_audits(engine: Engine, broker_url: str, harbour: s
 
     assert "2 events would be replayed." in run("events", "replay", "--shop", "harbour", "--dry-run").output
     assert run("events", "replay", "1", answer="n\n").exit_code == 1
-    result = run("events", "replay", "1", "--as", "ada", "--reason", "mended", answer="y\n")
+    result = run("events", "replay", "1", "--actor", "ada", "--reason", "mended", answer="y\n")
 
     assert "1 event replayed, work planned: 1." in result.output
     with transaction(engine) as tx:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from services.cli.base import json_option, tell_faults
+from services.cli.base import json_option, report_errors
 from services.cli.output import print_json, print_table, to_document
 from services.core.db import transaction
 from services.mail.connection_lines import ConnectionLine, find_lines
@@ -14,7 +14,7 @@ COLUMNS = ("shop", "provider", "state", "since", "code", "what is said", "what t
 
 @click.command("connections")
 @json_option
-@tell_faults
+@report_errors
 def connections(as_json: bool) -> None:
     """List every connection that was ever used: does it take our credentials, and since when.
 

@@ -5,17 +5,17 @@ from typing import Any
 import click
 
 from services.cli.base import (
-    as_option,
-    ask,
+    actor_option,
+    confirm,
     find_shop_id,
     force_option,
     json_option,
     limit_option,
     new_request_id,
+    notify_workers,
     operator_label,
-    ring,
-    split_words,
-    tell_faults,
+    report_errors,
+    split_list,
 )
 from services.cli.output import print_fields, print_json, print_table
 from services.core.clock import utc_now
@@ -31,7 +31,7 @@ from services.shops.shops import find_slugs
 @click.option("--kind", default="", help="Only this kind, such as daily_anomalies.")
 @limit_option
 @json_option
-@tell_faults
+@report_errors
 def list_mails(shop: str, status: str, kind: str, limit: int, as_json: bool) -> None:
     """List mails, newest first; addresses are masked.
 
@@ -40,7 +40,7 @@ def list_mails(shop: str, status: str, kind: str, limit: int, as_json: bool) -> 
     """
     with transaction() as tx:
         shop_id = find_shop_id(tx, shop)
-        lines = find_mails(tx, shop_id=shop_id, statuses=split_words(status), kind=kind, limit=limit)
+        lines = find_mails(tx, shop_id=shop_id, statuses=split_list(status), kind=kind, limit=limit)
         slugs = find_slugs(tx)
     if as_json:
         print_json([_document(line, slugs) for line in lines])
@@ -70,7 +70,7 @@ def list_mails(shop: str, status: str, kind: str, limit: int, as_json: bool) -> 
 @click.command("show")
 @click.argument("mail_id", type=int)
 @json_option
-@tell_faults
+@report_errors
 def show(mail_id: int, as_json: bool) -> None:
     """Show one mail's fate, with its address and its ids at the transport.
 
@@ -97,42 +97,40 @@ def show(mail_id: int, as_json: bool) -> None:
 @click.argument("mail_id", type=int)
 @click.option("--reason", required=True, help="Why, for the audit.")
 @force_option
-@as_option
-@tell_faults
-def resend(mail_id: int, reason: str, force: bool, acting_as: str) -> None:
+@actor_option
+@report_errors
+def resend(mail_id: int, reason: str, force: bool, actor: str) -> None:
     """Send a mail once more, as a new one.
 
     \b
     Example: fleet mail resend 42 --reason "not in her mailbox, nor in spam"
     """
-    _decide("resend", mail_id, reason, force, acting_as)
+    _decide("resend", mail_id, reason, force, actor)
 
 
 @click.command()
 @click.argument("mail_id", type=int)
 @click.option("--reason", required=True, help="What you saw, for the audit.")
 @force_option
-@as_option
-@tell_faults
-def forget(mail_id: int, reason: str, force: bool, acting_as: str) -> None:
+@actor_option
+@report_errors
+def forget(mail_id: int, reason: str, force: bool, actor: str) -> None:
     """Count a mail of unknown outcome as sent, because it arrived.
 
     \b
     Example: fleet mail forget 42 --reason "she has it"
     """
-    _decide("forget", mail_id, reason, force, acting_as)
+    _decide("forget", mail_id, reason, force, actor)
 
 
-def _decide(what: str, mail_id: int, reason: str, force: bool, acting_as: str) -> None:
+def _decide(what: str, mail_id: int, reason: str, force: bool, actor: str) -> None:
     with transaction() as tx:
         line = get_mail(tx, mail_id)
-    ask(f"{what} mail {line.id}, {line.kind} to {line.recipient}, which is {line.status}?", force=force)
-    decision = Decision(
-        mail_id=mail_id, by=operator_label(acting_as), reason=reason, request_id=new_request_id()
-    )
+    confirm(f"{what} mail {line.id}, {line.kind} to {line.recipient}, which is {line.status}?", force=force)
+    decision = Decision(mail_id=mail_id, by=operator_label(actor), reason=reason, request_id=new_request_id())
     with transaction() as tx:
         refs = (resend_mail if what == "resend" else forget_mail)(tx, decision, utc_now())
-    told = ring(refs)
+    told = notify_workers(refs)
     click.echo(f"mail {mail_id}: {'goes out again' if what == 'resend' else 'counts as sent'}")
     if told:
         click.echo(told)

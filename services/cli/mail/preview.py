@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from services.cli.base import json_option, tell_faults
+from services.cli.base import json_option, report_errors
 from services.cli.output import print_json, print_table, safe_text
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -57,7 +57,7 @@ class MadeUpShop:
 @click.option("--open/--no-open", "is_opened", default=False, help="Open the file in the browser.")
 @click.option("--list", "is_list", is_flag=True, help="List the kinds of mail there are.")
 @json_option
-@tell_faults
+@report_errors
 def preview(
     kind: str, slug: str, out: Path | None, as_text: bool, is_opened: bool, is_list: bool, as_json: bool
 ) -> None:

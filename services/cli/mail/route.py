@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import click
 from sqlalchemy import Connection
 
-from services.cli.output import print_table, safe_text, show_time
+from services.cli.output import format_time, print_table, safe_text
 from services.core.clock import utc_now
 from services.core.errors import Misconfigured
 from services.core.settings import Settings, get_settings
@@ -75,9 +75,11 @@ def print_way(way: MailWay) -> None:
     if line is None:
         click.echo(f"Connection: not used yet. fleet mail test ADDRESS --shop {way.shop}")
     elif line.status == "ok":
-        click.echo(f"Connection: ok since {show_time(line.since)}")
+        click.echo(f"Connection: ok since {format_time(line.since)}")
     else:
-        click.echo(safe_text(f"Connection: broken since {show_time(line.since)}, {line.code}: {line.detail}"))
+        click.echo(
+            safe_text(f"Connection: broken since {format_time(line.since)}, {line.code}: {line.detail}")
+        )
         click.echo(safe_text(f"To do: {line.to_do or 'mend what it says'}"))
     if way.fault:
         click.echo(safe_text(f"It cannot be sent: {way.fault}"))
@@ -134,7 +136,7 @@ def _secret(tx: Connection, choice: MailChoice, shop: Shop) -> list[Value]:
     if not name:
         return []
     states = [state for state in find_secret_states(tx, shop.id, utc_now()) if state.name == name]
-    value = f"recorded {show_time(states[0].recorded_at)}" if states else "missing"
+    value = f"recorded {format_time(states[0].recorded_at)}" if states else "missing"
     return [Value("secret", value, f"fleet shops secret {shop.slug} {name} --stdin")]
 
 

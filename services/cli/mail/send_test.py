@@ -8,12 +8,12 @@ import click
 from sqlalchemy import Connection
 
 from services.cli.base import (
-    as_option,
+    actor_option,
     json_option,
     new_request_id,
+    notify_workers,
     operator_label,
-    ring,
-    tell_faults,
+    report_errors,
 )
 from services.cli.mail.route import say_route
 from services.cli.mail.test_status import Fate, judge, plan_late
@@ -44,17 +44,17 @@ LOOK_EVERY_SECONDS = 0.1
     "--wait", "wait_seconds", type=click.FloatRange(0, 600), default=30, show_default=True, help="Seconds."
 )
 @click.option("--no-wait", is_flag=True, help="Put it into the outbox, and do not wait for its fate.")
-@as_option
+@actor_option
 @json_option
 @click.pass_context
-@tell_faults
+@report_errors
 def test(
     ctx: click.Context,
     address: str,
     slug: str,
     wait_seconds: float,
     no_wait: bool,
-    acting_as: str,
+    actor: str,
     as_json: bool,
 ) -> None:
     """Send a mail to ADDRESS as any other is sent, wait for its fate, and say what to do about it.
@@ -72,8 +72,8 @@ def test(
     with transaction() as tx:
         shop = get_shop(tx, slug) if slug else None
         route = _get_route(tx, shop)
-        mail_id, ref = _record(tx, address, shop, route, operator_label(acting_as), now)
-    told = ring([ref])
+        mail_id, ref = _record(tx, address, shop, route, operator_label(actor), now)
+    told = notify_workers([ref])
     way = Way(route.transport, slug, is_own=route.owner == route.account)
     if told and not as_json:
         click.echo(told, err=True)

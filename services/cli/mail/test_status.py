@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from services.cli.output import show_time
+from services.cli.output import format_time
 from services.ledger.queries import WorkLine
 from services.mail.advice import Way, plan_advice
 from services.mail.outbox_admin import MailLine
@@ -48,7 +48,7 @@ def judge(mail: MailLine, work: WorkLine, way: Way, until: datetime) -> Fate:
         to_do = advice or f"mend what it says; then celery -A tasks requeue --id {work.id}"
     elif work.next_retry_at is not None and work.locked_at is None:
         is_final = work.next_retry_at > until
-        said = f"waits until {show_time(work.next_retry_at)}: {reason}"
+        said = f"waits until {format_time(work.next_retry_at)}: {reason}"
         to_do = f"it goes out by itself, {look} tells; fleet mail connections says more"
     else:
         is_final = False

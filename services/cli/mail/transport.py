@@ -4,12 +4,12 @@ import click
 from sqlalchemy import Connection
 
 from services.cli.base import (
-    as_option,
+    actor_option,
     dry_run_option,
     json_option,
     new_request_id,
     operator_label,
-    tell_faults,
+    report_errors,
 )
 from services.cli.mail.route import find_way, print_way
 from services.cli.output import print_json, safe_text, to_document
@@ -37,15 +37,15 @@ from services.shops.shops import Shop, ShopInvalid, get_shop
 @click.option("--mailbox", help="For graph: the mailbox it sends from.")
 @click.option("--default", "is_default", is_flag=True, help="As the fleet's mail leaves.")
 @dry_run_option
-@as_option
+@actor_option
 @json_option
-@tell_faults
+@report_errors
 def transport(
     slug: str,
     use: str | None,
     is_default: bool,
     dry_run: bool,
-    acting_as: str,
+    actor: str,
     as_json: bool,
     **options: str | None,
 ) -> None:
@@ -70,7 +70,7 @@ def transport(
         is_new = after != before
         if is_new and not dry_run:
             record_mail_choice(
-                tx, shop, after, now=utc_now(), by=operator_label(acting_as), request_id=new_request_id()
+                tx, shop, after, now=utc_now(), by=operator_label(actor), request_id=new_request_id()
             )
         way = find_way(tx, shop)
     if as_json:
