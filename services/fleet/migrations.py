@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from services.core.db import driver_url
 from services.core.settings import get_settings
 from services.fleet.errors import FleetError
-from services.schema.migrate import alembic_config, apply_migrations, find_revision, head_revision
+from services.schema.migrate import alembic_config, apply_migrations, check_revision, head_revision
 
 
 def migrate_database() -> tuple[str | None, str]:
@@ -37,7 +37,7 @@ def find_pending() -> list[tuple[str, str]]:
     engine = create_engine(driver_url(get_settings().migrate_database_url))
     try:
         with engine.connect() as tx:
-            current = find_revision(tx)
+            current = check_revision(tx)
     except OperationalError as error:
         raise _unreachable(error) from None
     finally:

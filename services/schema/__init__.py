@@ -1,1 +1,1 @@
-"""The database's shape: every table in one place, and the migrations that lead there."""
+"""The database schema: all tables in one place, and the migrations."""

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that ``services.schema.migrate`` hands over."""
+"""Alembic environment: runs the migrations on the connection of ``services.schema.migrate``."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""Bring a database to the newest shape, and give the application's role what it needs and no more."""
+"""Migrations of the database, and the rights of the application's and the archive's role."""
 
 from pathlib import Path
 
@@ -10,9 +10,13 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
 
 from services.core.db import driver_url
+from services.core.errors import ShopfleetError
 
 _LOCK = 0x5F1EE7
-"""Advisory lock: two ``fleet migrate`` at once take turns."""
+"""Advisory lock: two ``fleet migrate`` at the same time run one after the other."""
+
+REMOVED = frozenset(f"{number:04}" for number in range(1, 18))
+"""Revisions of the first development versions; ``versions/0001_initial.py`` replaced their migrations."""
 
 _GRANTS = (
     "grant usage on schema public to {role}",
@@ -21,8 +25,8 @@ _GRANTS = (
     "revoke update, delete, truncate on audit_events, audit_checkpoints, audit_archives from {role}",
     "revoke insert, update, delete, truncate on audit_mutations from {role}",
     "revoke insert, update, delete on alembic_version from {role}",
-    # Reconciliation holds both books together in a temporary table. Everybody may make one by PostgreSQL's
-    # default; a role that may not grant it leaves that default as it is.
+    # Reconciliation uses a temporary table. PostgreSQL allows it to every role by default; an owner that may
+    # not grant it leaves the default as it is.
     "do $do$ begin execute format('grant temporary on database %I to {role}', current_database()); "
     "exception when insufficient_privilege then null; end $do$",
 )
@@ -37,13 +41,17 @@ _ARCHIVE_GRANTS = (
 )
 
 _REVOKE_CUT = f"""
-do $do$ declare held record; begin
-  for held in select distinct a.grantee::regrole as role from pg_proc p, aclexplode(p.proacl) a
+do $do$ declare grantee record; begin
+  for grantee in select distinct a.grantee::regrole as role from pg_proc p, aclexplode(p.proacl) a
                where p.oid = '{_CUT}'::regprocedure and a.grantee not in (0, p.proowner)
-  loop execute format('revoke all on function {_CUT} from %s', held.role); end loop;
+  loop execute format('revoke all on function {_CUT} from %s', grantee.role); end loop;
 end $do$
 """  # noqa: S608 - the text is our own
-"""A role that had the archive's rights before, and is no longer named, loses them."""
+"""Takes the archive's rights from every role but the owner; the configured one gets them again."""
+
+
+class SchemaUnknown(ShopfleetError):
+    """The database is at a revision that this version cannot migrate from."""
 
 
 def alembic_config() -> Config:
@@ -66,19 +74,36 @@ def head_revision() -> str:
     return head
 
 
-def apply_migrations(url: str, app_role: str = "", archive_role: str = "") -> tuple[str | None, str]:
-    """Migrate the database at ``url`` to head and grant ``app_role`` and ``archive_role`` their rights.
+def check_revision(tx: Connection) -> str | None:
+    """Return the database's revision, or None; raise ``SchemaUnknown`` if no migration here starts there."""
+    revision = find_revision(tx)
+    if revision in REMOVED:
+        raise SchemaUnknown(
+            f"the database is at revision {revision}, of migrations that were removed before the first "
+            "release: nothing was migrated. Export its data, create a new database and run fleet migrate "
+            "there, or stay with the last version that has the migrations 0001 to 0017"
+        )
+    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise SchemaUnknown(
+            f"the database is at revision {revision}, newer than {head_revision()}, the newest that this "
+            "version has: nothing was migrated. Run the version that migrated this database, or a newer one"
+        )
+    return revision
 
-    Only ``archive_role`` may then delete archived audit events; without one, no role but the owner.
-    Returns the revisions before and after. All of it is one transaction: a migration that fails
-    leaves the database as it was. ``url`` is a role that owns the schema; ``app_role`` may be that
-    same role (then there is nothing to grant).
+
+def apply_migrations(url: str, app_role: str = "", archive_role: str = "") -> tuple[str | None, str]:
+    """Migrate the database at ``url`` to the newest revision and grant both roles their rights.
+
+    Only ``archive_role`` may then delete archived audit events; without one, only the owner. Returns the
+    revisions before and after. All of it is one transaction. ``url`` is a role that owns the schema;
+    ``app_role`` may be that same role (then there is nothing to grant). Raises ``SchemaUnknown``.
     """
     engine = create_engine(driver_url(url))
     try:
         with engine.begin() as tx:
             tx.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            before = find_revision(tx)
+            before = check_revision(tx)
             config = alembic_config()
             config.attributes["connection"] = tx
             command.upgrade(config, "head")

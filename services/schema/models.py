@@ -1,4 +1,4 @@
-"""Every table of the project, so that ``metadata`` is whole when migrations are compared with it."""
+"""Imports every table of the project, so that ``metadata`` has all of them."""
 
 from services.alerts import tables as alerts
 from services.audit import tables as audit

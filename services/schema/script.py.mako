@@ -11,7 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # A migration that cannot get its lock gives up, rather than queueing every query behind it.
+    # A migration that waits for its lock makes every query behind it wait: it gives up instead.
     op.execute("set local lock_timeout = '5s'")
     ${upgrades if upgrades else "pass"}
 

@@ -51,5 +51,11 @@ def test_dry_run_changes_nothing_and_the_second_run_finds_nothing_to_do(home: Pa
         assert 'role "intruder" does not exist: nothing was migrated. Create the role' in refusal
         refusal = run(home, servers, AUDIT_ARCHIVE_DATABASE_URL=servers.database_url)
         assert "AUDIT_ARCHIVE_DATABASE_URL has the role 'shopfleet_app' of DATABASE_URL" in refusal
+        with psycopg.connect(servers.migrate_database_url) as owner:
+            owner.execute("update alembic_version set version_num = '0017'")
+        for arguments in ((), ("--dry-run",)):
+            refusal = run(home, servers, *arguments, LOG_LEVEL="info")
+            assert "the database is at revision 0017" in refusal
+            assert "create a new database" in refusal
 
-    assert planned.startswith("would run 0001: ")
+    assert planned.startswith("would run s0001: ")

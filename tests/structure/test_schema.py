@@ -3,16 +3,22 @@
 from collections.abc import Iterator
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from services.audit.chain import FIRST_PREV_HASH, AuditEvent, hash_event
 from services.core.db import driver_url
 from services.fleet.embedded.servers import EmbeddedServers
-from services.schema.migrate import alembic_config, apply_migrations, find_revision, head_revision
+from services.schema.migrate import (
+    REMOVED,
+    SchemaUnknown,
+    alembic_config,
+    apply_migrations,
+    find_revision,
+    head_revision,
+)  # fmt: skip
 from services.schema.models import metadata
 
 
@@ -74,70 +80,50 @@ def other_database(servers: EmbeddedServers) -> Iterator[str]:
     admin.dispose()
 
 
-def test_chains_of_the_first_version_are_whole_after_the_migration(other_database: str) -> None:
-    engine = create_engine(driver_url(other_database))
-    with engine.begin() as tx:
-        config = alembic_config()
-        config.attributes["connection"] = tx
-        command.upgrade(config, "0001")
-        for shop_id, seq in ((1, 1), (None, 1), (1, 2)):
-            event_id = tx.scalar(
-                text(
-                    "insert into audit_events (shop_id, seq, at, staff_label, action, request_id, prev_hash, "
-                    "hash) values (:shop, :seq, now(), 'ada', 'shop.set', 'r', 'old', 'old') returning id"
-                ),
-                {"shop": shop_id, "seq": seq},
-            )
-            for n in range(seq):
-                tx.execute(
-                    text(
-                        "insert into audit_mutations (event_id, table_name, row_id, summary, before, after) "
-                        "values (:event, 'shops', '1', :said, null, '{\"b\": 1, \"a\": [null]}')"
-                    ),
-                    {"event": event_id, "said": f"change {n}"},
-                )
-
-    apply_migrations(other_database)
-
-    with engine.connect() as tx:
-        found = tx.execute(text("select * from audit_events order by shop_id nulls first, seq")).all()
-        shown = tx.execute(text("select summary, after from audit_mutations order by event_id, place")).all()
-    engine.dispose()
-    last: dict[int | None, str] = {}
-    for row in found:
-        event = AuditEvent(
-            row.shop_id,
-            row.seq,
-            row.at,
-            row.staff_label,
-            row.action,
-            row.request_id,
-            row.work_id,
-            row.mutations,
-        )
-        assert row.prev_hash == last.get(row.shop_id, FIRST_PREV_HASH)
-        last[row.shop_id] = hash_event(row.prev_hash, event)
-        assert row.hash == last[row.shop_id]
-    assert [row.summary for row in shown] == ["change 0", "change 0", "change 0", "change 1"]
-    assert shown[0].after == {"a": [None], "b": 1}
+def test_no_migration_has_the_revision_of_a_removed_one() -> None:
+    scripts = ScriptDirectory.from_config(alembic_config()).walk_revisions()
+    assert {script.revision for script in scripts} & REMOVED == set()
 
 
-def test_a_failed_migration_leaves_the_database_as_it_was(servers: EmbeddedServers) -> None:
-    admin = create_engine(driver_url(servers.admin_database_url), isolation_level="AUTOCOMMIT")
-    with admin.connect() as tx:
-        tx.execute(text("create database half_done owner shopfleet_owner"))
-    url = servers.migrate_database_url.rsplit("/", 1)[0] + "/half_done"
+def put_at_revision(url: str, revision: str) -> None:
     engine = create_engine(driver_url(url))
+    with engine.begin() as tx:
+        tx.execute(text("create table alembic_version (version_num varchar(32) primary key)"))
+        tx.execute(text("insert into alembic_version values (:revision)"), {"revision": revision})
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("revision", "advice"),
+    [
+        ("0001", "Export its data, create a new database"),
+        ("0017", "the last version that has the migrations 0001 to 0017"),
+        ("s9999", "Run the version that migrated this database, or a newer one"),
+    ],
+)
+def test_a_database_at_an_unknown_revision_is_refused_by_name_and_left_alone(
+    other_database: str, revision: str, advice: str
+) -> None:
+    put_at_revision(other_database, revision)
+
+    with pytest.raises(SchemaUnknown, match=f"at revision {revision}, .*{advice}"):
+        apply_migrations(other_database)
+
+    engine = create_engine(driver_url(other_database))
+    with engine.connect() as tx:
+        assert find_revision(tx) == revision
+        tables = tx.execute(text("select tablename from pg_tables where schemaname = 'public'")).scalars()
+        assert set(tables) == {"alembic_version"}
+    engine.dispose()
+
+
+def test_a_failed_migration_leaves_the_database_as_it_was(other_database: str) -> None:
+    engine = create_engine(driver_url(other_database))
     with engine.begin() as tx:
         tx.execute(text("create table work_queue (in_the_way int)"))
     with pytest.raises(ProgrammingError, match="already exists"):
-        apply_migrations(url, "shopfleet_app")
+        apply_migrations(other_database, "shopfleet_app")
     with engine.connect() as tx:
-        tables = set(
-            tx.execute(text("select tablename from pg_tables where schemaname = 'public'")).scalars()
-        )
+        tables = tx.execute(text("select tablename from pg_tables where schemaname = 'public'")).scalars()
+        assert set(tables) == {"work_queue"}
     engine.dispose()
-    with admin.connect() as tx:
-        tx.execute(text("drop database half_done"))
-    admin.dispose()
-    assert tables == {"work_queue"}

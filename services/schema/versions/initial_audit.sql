@@ -1,0 +1,155 @@
+-- The audit chain: tables, the view of single changes, the trigger that keeps the order, the cut of archived rows.
+
+create table audit_events (
+  id bigint generated always as identity constraint pk_audit_events primary key,
+  shop_id integer,
+  seq bigint not null,
+  at timestamptz not null,
+  staff_label text not null,
+  action text not null,
+  request_id text not null,
+  work_id bigint,
+  mutations text not null,
+  prev_hash text not null,
+  hash text not null,
+  constraint ck_audit_events_at check (at >= '1970-01-01Z' and at < '3000-01-01Z'),
+  constraint ck_audit_events_seq check (seq between 1 and 9007199254740992),
+  constraint uq_audit_events_seq unique nulls not distinct (shop_id, seq)
+);
+create index ix_audit_events_at on audit_events using brin (at);
+create unique index uq_audit_events_work_id on audit_events (work_id) where work_id is not null;
+
+create table audit_checkpoints (
+  id bigint generated always as identity constraint pk_audit_checkpoints primary key,
+  shop_id integer,
+  seq bigint not null,
+  hash text not null,
+  at timestamptz not null,
+  public_key text not null,
+  signature text not null,
+  constraint ck_audit_checkpoints_at check (at >= '1970-01-01Z' and at < '3000-01-01Z'),
+  constraint ck_audit_checkpoints_seq check (seq between 1 and 9007199254740992),
+  constraint uq_audit_checkpoints_seq unique nulls not distinct (shop_id, seq, public_key)
+);
+
+create table audit_archives (
+  id bigint generated always as identity constraint pk_audit_archives primary key,
+  shop_id integer,
+  first_seq bigint not null,
+  last_seq bigint not null,
+  first_prev_hash text not null,
+  last_hash text not null,
+  object_key text not null,
+  object_sha256 text not null,
+  object_bytes bigint not null,
+  manifest_key text not null,
+  manifest_sha256 text not null,
+  event_seq bigint not null,
+  archived_at timestamptz not null,
+  retained_until timestamptz,
+  constraint ck_audit_archives_archived_at check (archived_at >= '1970-01-01Z' and archived_at < '3000-01-01Z'),
+  constraint ck_audit_archives_event_seq check (event_seq between 1 and 9007199254740992),
+  constraint ck_audit_archives_first_seq check (first_seq between 1 and 9007199254740992),
+  constraint ck_audit_archives_last_seq check (last_seq between first_seq and 9007199254740992),
+  constraint ck_audit_archives_manifest_key check (manifest_key ~ (
+    '^events/' || coalesce('shop-' || shop_id, 'fleet') || '/[0-9]{12,16}-[0-9]{12,16}[.]manifest[.]json$')),
+  constraint ck_audit_archives_object_key check (object_key ~ (
+    '^events/' || coalesce('shop-' || shop_id, 'fleet') || '/[0-9]{12,16}-[0-9]{12,16}[.]jsonl[.]gz$')),
+  constraint ck_audit_archives_retained_until
+    check (retained_until >= '1970-01-01Z' and retained_until < '3000-01-01Z'),
+  constraint uq_audit_archives_first_seq unique nulls not distinct (shop_id, first_seq)
+);
+
+-- One row per change of an event.
+create view audit_mutations as
+select e.id as event_id, m.table_name, m.row_id, m.summary, nullif(m.before, 'null'::jsonb) as before,
+       nullif(m.after, 'null'::jsonb) as after, m.n as place
+  from audit_events e
+ cross join lateral rows from (
+         jsonb_to_recordset(e.mutations::jsonb)
+           as (table_name text, row_id text, summary text, before jsonb, after jsonb)
+       ) with ordinality as m(table_name, row_id, summary, before, after, n);
+
+-- Runs once per statement, not per row. It uses a subquery, because a join may read the whole table, and asks twice,
+-- because "is not distinct from" uses no index.
+create function audit_events_follow() returns trigger language plpgsql as $$
+declare
+  wrong record;
+begin
+  select a.shop_id, a.seq into wrong from added a
+   where a.prev_hash is distinct from case
+           when a.seq = 1 then repeat('0', 64)
+           when a.shop_id is null then
+             (select e.hash from public.audit_events e where e.shop_id is null and e.seq = a.seq - 1)
+           else (select e.hash from public.audit_events e where e.shop_id = a.shop_id and e.seq = a.seq - 1)
+         end
+   limit 1;
+  if found then
+    raise exception 'row % does not follow the row before it in the audit chain of %', wrong.seq,
+      coalesce('shop ' || wrong.shop_id, 'the fleet')
+      using errcode = 'check_violation', hint = 'Only services.audit.append writes audit events.';
+  end if;
+  return null;
+end $$;
+
+create trigger audit_events_follow after insert on audit_events referencing new table as added
+  for each statement execute function audit_events_follow();
+
+-- Runs as the owner of the tables. The application's role can write the row of audit_archives and the event that are
+-- checked here, so these checks alone prove nothing: the archive job verifies before it calls this function.
+create function audit_truncate(of_shop integer, through bigint, manifest text) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan as $$
+declare
+  archive record;
+  head bigint;
+  young timestamptz;
+  cut bigint;
+begin
+  select a.first_seq, a.last_hash, a.event_seq into archive
+    from public.audit_archives a
+   where a.shop_id is not distinct from of_shop and a.last_seq = through and a.manifest_sha256 = manifest;
+  if not found then
+    raise exception 'no archive of this chain ends with row % and has the manifest %', through, manifest
+      using errcode = 'check_violation';
+  end if;
+  select max(e.seq) into head from public.audit_events e
+   where (e.shop_id = of_shop or of_shop is null and e.shop_id is null);
+  if head is null or head <= through or archive.event_seq <= through then
+    raise exception 'row % is not before the head of its chain', through using errcode = 'check_violation';
+  end if;
+  perform from public.audit_events e
+    where (e.shop_id = of_shop or of_shop is null and e.shop_id is null)
+      and e.seq = archive.event_seq and e.action = 'audit.archive'
+      and (e.mutations::jsonb #> '{0,after}') @> jsonb_build_object(
+            'manifest_sha256', manifest, 'first_seq', archive.first_seq,
+            'last_seq', through, 'last_hash', archive.last_hash);
+  if not found then
+    raise exception 'row % does not carry this archive''s sums', archive.event_seq
+      using errcode = 'check_violation';
+  end if;
+  perform from public.audit_events e
+    where (e.shop_id = of_shop or of_shop is null and e.shop_id is null)
+      and e.seq = through and e.hash = archive.last_hash;
+  if not found then
+    raise exception 'row % is not the one that was archived', through using errcode = 'check_violation';
+  end if;
+  perform from public.audit_events e
+    where (e.shop_id = of_shop or of_shop is null and e.shop_id is null)
+      and e.seq < archive.first_seq;
+  if found then
+    raise exception 'rows before % are not in this archive', archive.first_seq
+      using errcode = 'check_violation';
+  end if;
+  select max(e.at) into young from public.audit_events e
+   where (e.shop_id = of_shop or of_shop is null and e.shop_id is null) and e.seq <= through;
+  if young > clock_timestamp() - interval '90 days' then
+    raise exception 'a row of % is younger than 90 days', young using errcode = 'check_violation';
+  end if;
+  delete from public.audit_events e
+   where (e.shop_id = of_shop or of_shop is null and e.shop_id is null) and e.seq <= through;
+  get diagnostics cut = row_count;
+  return cut;
+end $$;
+
+revoke all on function audit_truncate(integer, bigint, text) from public;
