@@ -25,18 +25,18 @@ from services.core.db import transaction
 from services.core.errors import WorkError
 from services.shopify.admin import open_admin
 from services.shopify.stock.pool_checks import (
-    Link,
     LinkedLevel,
+    PoolLink,
     PoolRefused,
     check_links,
     find_linked,
     find_members,
     find_skus,
-    find_wanted,
     plan_links,
+    plan_wanted_links,
 )
-from services.shopify.stock.pool_links import Held, plan_figures, record_links, set_buffer, take_out
-from services.shopify.stock.pool_views import Pool, PoolGoods, find_pools
+from services.shopify.stock.pool_links import HeldLevels, plan_figures, record_links, set_buffer, take_out
+from services.shopify.stock.pool_views import PoolItemView, PoolView, find_pools
 from services.shops.shops import Shop
 
 _MAPPING = ("sku", "shop", "shop_sku")
@@ -133,7 +133,7 @@ def pool(
         every = {one.sku for one in known} if remove else _find_common(tx, members, known)
         wanted = {*skus, *(sku for _, sku in own)} | (every if is_all else set())
         own = {(one.slug, one.sku): one.shop_sku for one in known} | own
-        links = [] if remove else plan_links(tx, find_wanted(members, wanted, own))
+        links = [] if remove else plan_links(tx, plan_wanted_links(members, wanted, own))
     if remove:
         done["removed"] = _remove(name, wanted, {one.sku for one in known}, dry_run=dry_run, who=who)
     elif links:
@@ -172,7 +172,7 @@ def _remove(name: str, wanted: set[str], known: set[str], *, dry_run: bool, who:
     return sorted(wanted)
 
 
-def _read_levels(links: Sequence[Link]) -> Held:
+def _read_levels(links: Sequence[PoolLink]) -> HeldLevels:
     shops = {link.shop.id: link.shop for link in links}
     held = {}
     for shop_id, shop in shops.items():
@@ -209,14 +209,14 @@ def _read_mapping(file: Path, slugs: Sequence[str]) -> dict[tuple[str, str], str
     return own
 
 
-def _say_empty(one: Pool) -> str:
+def _say_empty(one: PoolView) -> str:
     if not one.shops:
         return f"Pool {one.name} has no shops: fleet shops set SHOP --stock-owner pool:{one.name}"
     shops = ", ".join(one.shops)
     return f"Pool {one.name} of {shops} has no goods yet: fleet stock pool {one.name} --all --dry-run"
 
 
-def _row(goods: PoolGoods, shops: Sequence[str]) -> tuple[object, ...]:
+def _row(goods: PoolItemView, shops: Sequence[str]) -> tuple[object, ...]:
     return goods.sku, goods.available, *(goods.held.get(slug, "-") for slug in shops)
 
 

@@ -13,7 +13,7 @@ from services.demo.shops import LOCATION_ID, POOL, DemoShop, find_owning
 from services.providers.shopify_admin import Place
 from services.shopify.admin import open_admin
 from services.shopify.stock.counts import Count, plan_counts, record_counts
-from services.shopify.stock.pool_checks import find_members, find_skus, find_wanted, plan_links
+from services.shopify.stock.pool_checks import find_members, find_skus, plan_links, plan_wanted_links
 from services.shopify.stock.pool_links import plan_figures, record_links
 from services.shops.shops import get_shop
 
@@ -59,7 +59,7 @@ def fill_pool(shops: Sequence[DemoShop], now: datetime) -> None:
     """The shops of the pool have sold from one shelf since their day began."""
     with transaction() as tx:
         members = find_members(tx, POOL)
-        links = plan_links(tx, find_wanted(members, find_skus(tx, members[0]), {}))
+        links = plan_links(tx, plan_wanted_links(members, find_skus(tx, members[0]), {}))
     begun = {shop.slug: shop.yesterday(now)[1] for shop in shops}
     held = {}
     for shop in members:

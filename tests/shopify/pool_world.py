@@ -22,7 +22,7 @@ from services.shopify.admin import Access
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.counts import release_levels
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.pool_checks import find_wanted, plan_links
+from services.shopify.stock.pool_checks import plan_links, plan_wanted_links
 from services.shopify.stock.pool_links import plan_figures, record_links
 from services.shopify.stock.push import InventoryPush
 from services.shops.secrets import record_secret
@@ -157,7 +157,7 @@ class World:
         """Both skus of the shops (all of them) are in the pool, which begins with what they hold."""
         with transaction(self.engine) as tx:
             shops = [get_shop_by_id(tx, shop_id) for shop_id in shop_ids or self.shops]
-            links = plan_links(tx, find_wanted(shops, SKUS, {}))
+            links = plan_links(tx, plan_wanted_links(shops, SKUS, {}))
             held = {
                 shop_id: {link.place: HeldLevel(shop.levels[link.place], shop.changed_at[link.place])
                           for link in links if link.shop.id == shop_id}

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from services.cli.main import main
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.shopify.stock.pool_checks import PoolRefused, check_links, find_wanted, plan_links
+from services.shopify.stock.pool_checks import PoolRefused, check_links, plan_links, plan_wanted_links
 from services.shopify.stock.pool_links import set_buffer, take_out
 from services.shopify.stock.pool_views import find_pools
 from services.shops.shops import get_shop_by_id, set_shop
@@ -67,11 +67,11 @@ def test_one_level_is_not_two_goods_of_a_pool(engine: Engine) -> None:
     with transaction(engine) as tx:
         shops = [get_shop_by_id(tx, shop_id) for shop_id in world.shops]
         with pytest.raises(PoolRefused, match="item 2001 is 'MUG' of a pool already"):
-            plan_links(tx, find_wanted(shops, ["CUP"], {("shop2", "CUP"): "MUG"}))
+            plan_links(tx, plan_wanted_links(shops, ["CUP"], {("shop2", "CUP"): "MUG"}))
     with transaction(engine) as tx:
         take_out(tx, POOL, SKUS, utc_now(), **WHO)
         with pytest.raises(PoolRefused, match="'CUP' and 'MUG' of the pool would both be it"):
-            plan_links(tx, find_wanted(shops, SKUS, {("shop2", "CUP"): "MUG"}))
+            plan_links(tx, plan_wanted_links(shops, SKUS, {("shop2", "CUP"): "MUG"}))
 
 
 @pytest.mark.parametrize("is_sold", [True, False])

@@ -23,9 +23,9 @@ from services.shopify.admin import Access
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.push import HOPS, InventoryPush
+from services.shopify.stock.push import MAX_MOVES, InventoryPush
 from services.shopify.stock.push_batch import KEY_GOOD_FOR
-from services.shopify.stock.push_result import HOP_WAIT
+from services.shopify.stock.push_result import WEBHOOK_WAIT
 from services.shops.secrets import record_secret
 from tests.shopify.sample_payloads import (
     ITEM,
@@ -134,11 +134,11 @@ def shop(engine: Engine) -> Engine:
 
 
 def push_of(shelf: ShelfOnPaper) -> InventoryPush:
-    def open_shelf(access: Access) -> ShelfOnPaper:
+    def open_api(access: Access) -> ShelfOnPaper:
         shelf.opened.append(access)
         return shelf
 
-    return InventoryPush(open_shelf, clock=lambda: NOW)
+    return InventoryPush(open_api, clock=lambda: NOW)
 
 
 def take(engine: Engine) -> WorkItem:
@@ -339,7 +339,7 @@ def test_stock_that_moved_is_read_and_set_to_our_count_after_a_wait(
 
     assert verdict(outcome) == "superseded"
     assert [(new.payload, new.not_before) for new in new_work] == [
-        ({"is_read": True, "hops": 1}, NOW + HOP_WAIT)
+        ({"is_read": True, "hops": 1}, NOW + WEBHOOK_WAIT)
     ]
     assert shelf.available == 42
     assert rows(shop, "select available, observed_available, shopify_available from inventory_levels") == [
@@ -373,7 +373,7 @@ def test_stock_read_older_than_a_webhook_is_learned_and_waits(shop: Engine, shel
     assert verdict(outcome) == "superseded"
     assert rows(shop, FIGURES) == [(7, 8)]
     payload = {"hops": 1, "is_read": True}
-    assert rows(shop, WAITING)[1:] == [(f"{ITEM}:{LOCATION}", payload, NOW + HOP_WAIT)]
+    assert rows(shop, WAITING)[1:] == [(f"{ITEM}:{LOCATION}", payload, NOW + WEBHOOK_WAIT)]
     assert verdict(run(shop, shelf, take(shop))[0]) == "pushed"
     assert shelf.asked[1]["key"] != shelf.asked[0]["key"]
 
@@ -498,11 +498,11 @@ def settle_lost(engine: Engine, item: WorkItem, status: str = "error") -> None:
 
 def test_stock_that_moves_again_and_again_waits_for_a_person(shop: Engine, shelf: ShelfOnPaper) -> None:
     seen = []
-    for turn in range(HOPS + 1):
+    for turn in range(MAX_MOVES + 1):
         shelf.available = 20 + turn
         seen.append(verdict(run(shop, shelf, take(shop))[0]))
 
-    assert seen == ["superseded"] * HOPS + ["shopify.stock_contended"]
+    assert seen == ["superseded"] * MAX_MOVES + ["shopify.stock_contended"]
 
 
 def test_item_that_the_shop_no_longer_stocks_is_done(shop: Engine, shelf: ShelfOnPaper) -> None:

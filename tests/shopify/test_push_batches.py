@@ -21,7 +21,7 @@ from services.ledger.work import NewWork
 from services.providers.shopify_admin import SET_AT_MOST, Place
 from services.providers.shopify_answers import Throttled, ThrottleStatus
 from services.shopify.admin import Access
-from services.shopify.stock.push import TURNS, InventoryPush
+from services.shopify.stock.push import MAX_CALLS, InventoryPush
 from services.shopify.stock.push_batch import BATCH_ITEMS
 from services.shops.secrets import record_secret
 from tests.shopify.sample_payloads import add_shop, rows
@@ -139,10 +139,10 @@ def test_shops_go_out_apart(shop: Engine) -> None:
     plan(shop, 2, shop_id=other)
     shelves: dict[int, ShelfOnPaper] = {}
 
-    def open_shelf(access: Access) -> ShelfOnPaper:
+    def open_api(access: Access) -> ShelfOnPaper:
         return shelves.setdefault(access.shop_id, ShelfOnPaper(others={Place(n, 1): 10 for n in range(1, 9)}))
 
-    ExternalRunner(shop, "tests", random.Random(1)).run_batch(TOPIC, InventoryPush(open_shelf))
+    ExternalRunner(shop, "tests", random.Random(1)).run_batch(TOPIC, InventoryPush(open_api))
 
     assert {shop_id: sizes(shelf) for shop_id, shelf in shelves.items()} == {1: [3], other: [2]}
     assert work(shop) == {("done", "pushed", None, 0): 5}
@@ -190,9 +190,9 @@ def test_refusals_without_end_wait_and_count_no_try_of_the_innocent(
 
     push(shop, shelf)
 
-    assert sizes(shelf) == [20 - turn for turn in range(TURNS)]
+    assert sizes(shelf) == [20 - turn for turn in range(MAX_CALLS)]
     waiting = ("pending", None, "shopify.batch_refused", 0)
-    assert work(shop) == {("dead", None, bad.code, 1): TURNS, waiting: 20 - TURNS}
+    assert work(shop) == {("dead", None, bad.code, 1): MAX_CALLS, waiting: 20 - MAX_CALLS}
     assert {str(row[5]) for row in rows(shop, WORK) if row[1] == "pending"} == {"{}"}
     while push(shop, shelf).claimed:
         pass

@@ -27,7 +27,7 @@ from services.shopify.orders.store import MANY_ORDERS, find_changed_lines, find_
 from services.shopify.products.payload import Variant
 from services.shopify.products.store import find_variants, record_variants
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.push_plan import Cause
+from services.shopify.stock.push_plan import PushCause
 from services.shopify.stock.store import find_known_levels
 from tests.shopify.sample_payloads import ITEM, LOCATION, NOW, add_shop, ingest, level
 from tests.shopify.test_round_trips import ODD
@@ -196,7 +196,7 @@ def test_interaction_comes_back_by_name_and_by_its_finder(engine: Engine) -> Non
 
 def test_variant_comes_back_by_name_and_by_its_finder(engine: Engine) -> None:
     add_shop(engine)
-    made: Variant = make(Variant, shop_id=1, cause=Cause())
+    made: Variant = make(Variant, shop_id=1, cause=PushCause())
 
     with transaction(engine) as tx:
         record_variants(tx, [made])

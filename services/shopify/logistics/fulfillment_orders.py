@@ -20,10 +20,10 @@ from services.shopify.merge import EPOCH, EntityState, EntityUpdate
 from services.shopify.orders.payload import order_gid
 from services.shopify.partial_updates import FieldVersions, record_field_updates
 from services.shopify.payload_fields import find_gid, find_object, read_gid
-from services.shopify.stock.audit_text import say_shift
-from services.shopify.stock.levels import Sku
-from services.shopify.stock.movements import count_routed
-from services.shopify.stock.push_plan import Cause, plan_pushes
+from services.shopify.stock.audit_text import describe_level_change
+from services.shopify.stock.levels import SkuKey
+from services.shopify.stock.movements import recount_routed_orders
+from services.shopify.stock.push_plan import PushCause, plan_pushes
 from services.shopify.upsert import EntitySpec, UpsertResult
 
 _PREPARED = "fulfillment_orders/line_items_prepared_for"
@@ -107,14 +107,14 @@ def _count_routed(tx: Connection, ingested: UpsertResult[FulfillmentOrder], now:
         before = known.state if known else None
         if state and state.order_gid and (before is None or _route(before) != _route(state)):
             routed[key[0], state.order_gid] = item
-    shifts = count_routed(tx, routed, now)
-    causes: dict[Sku, Cause] = {}
+    shifts = recount_routed_orders(tx, routed, now)
+    causes: dict[SkuKey, PushCause] = {}
     for gid, found in shifts.items():
         item = routed[gid]
         said = ingested.said.setdefault(item.id, [])
         for shift in found:
-            said.append(say_shift(shift, f"the location of order {gid[1].rpartition('/')[2]}"))
-            causes[shift.level.shop_id, shift.level.sku] = Cause(item.event_id, item.request_id)
+            said.append(describe_level_change(shift, f"the location of order {gid[1].rpartition('/')[2]}"))
+            causes[shift.level.shop_id, shift.level.sku] = PushCause(item.event_id, item.request_id)
     levels = [shift.level for found in shifts.values() for shift in found]
     return plan_pushes(tx, levels, causes, now)
 

@@ -34,10 +34,10 @@ from services.shopify.orders.notices import Doubts, is_numbered, record_doubts
 from services.shopify.orders.payload import Order, order_gid, parse_order
 from services.shopify.orders.refund_store import NO_TOTALS, OrderKey, RefundedChange
 from services.shopify.orders.store import MANY_LINES, find_changed_lines, find_known, record_orders
-from services.shopify.stock.audit_text import Step, plan_steps, say_level
+from services.shopify.stock.audit_text import LevelStep, describe_level, plan_level_steps
 from services.shopify.stock.levels import Movement
 from services.shopify.stock.movements import record_movements
-from services.shopify.stock.push_plan import Cause, plan_pushes
+from services.shopify.stock.push_plan import PushCause, plan_pushes
 from services.shopify.upsert import describe_unknown_deletion
 
 _FOLLOWED = "orders/edited"
@@ -156,12 +156,12 @@ def _say(
     known: KnownOrder | None,
     lines: Lines,
     refunded: RefundedChange | None,
-    steps: Sequence[Step],
+    steps: Sequence[LevelStep],
 ) -> list[Mutation]:
     said = [describe_order(order, known, lines, refunded and refunded.change)]
     if steps:
         label = order_label(order.name, order.gid)
-        said += [say_level(level, step, label) for level, step in steps]
+        said += [describe_level(level, step, label) for level, step in steps]
     return said
 
 
@@ -173,7 +173,7 @@ def _record_sales(
     now: datetime,
     *,
     are_new: bool,
-) -> tuple[list[NewWork], dict[int, list[Step]]]:
+) -> tuple[list[NewWork], dict[int, list[LevelStep]]]:
     """Every line with a variant or a sku has left stock when its order was placed; one that is gone has not.
 
     Returns the pushes due, and per order's work item the steps of stock that it made.
@@ -207,12 +207,12 @@ def _record_sales(
     if not shifts:
         return [], {}
     causes = {
-        (order.shop_id, line.sku): Cause(order.event_id, order.request_id)
+        (order.shop_id, line.sku): PushCause(order.event_id, order.request_id)
         for order in orders
         for line in order.lines
     }
-    levels = [shift.level for shift in shifts if shift.is_on_shelf]
-    return plan_pushes(tx, levels, causes, now), plan_steps(shifts, [*undone, *sales])
+    levels = [shift.level for shift in shifts if shift.is_stocked]
+    return plan_pushes(tx, levels, causes, now), plan_level_steps(shifts, [*undone, *sales])
 
 
 def _number_of(gid: str) -> int | None:

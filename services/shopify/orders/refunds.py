@@ -30,10 +30,10 @@ from services.shopify.orders.refund_store import (
     recount_refunds,
     transactions_json,
 )
-from services.shopify.stock.audit_text import Step, plan_steps, say_level
+from services.shopify.stock.audit_text import LevelStep, describe_level, plan_level_steps
 from services.shopify.stock.levels import Movement
 from services.shopify.stock.movements import record_movements
-from services.shopify.stock.push_plan import Cause, plan_pushes
+from services.shopify.stock.push_plan import PushCause, plan_pushes
 
 _FIND = """
 select r.shop_id, r.order_gid, r.refund_id, r.currency, r.refunded_at, r.transactions, r.shipping_cents,
@@ -210,7 +210,7 @@ def _record_lines(tx: Connection, lines: Sequence[tuple[Refund, RefundLine]]) ->
 
 def _record_returns(
     tx: Connection, refunds: Sequence[Refund], test_orders: Collection[OrderKey], now: datetime
-) -> tuple[list[NewWork], dict[int, list[Step]]]:
+) -> tuple[list[NewWork], dict[int, list[LevelStep]]]:
     """What was restocked is back; return the pushes due, and per work item the steps of stock it made.
 
     A test order took nothing from stock, so nothing of it comes back.
@@ -232,9 +232,11 @@ def _record_returns(
                  line.sku, line.quantity, r.refunded_at, line.variant_id, line.location_id)
         for r, line in restocked
     ]  # fmt: skip
-    causes = {(r.shop_id, line.sku): Cause(r.event_id, r.request_id) for r, line in restocked}
+    causes = {(r.shop_id, line.sku): PushCause(r.event_id, r.request_id) for r, line in restocked}
     shifts = record_movements(tx, returns, now)
-    steps = plan_steps(shifts, [(r.work_id, move) for (r, _), move in zip(restocked, returns, strict=True)])
+    steps = plan_level_steps(
+        shifts, [(r.work_id, move) for (r, _), move in zip(restocked, returns, strict=True)]
+    )
     return plan_pushes(tx, [shift.level for shift in shifts], causes, now), steps
 
 
@@ -242,7 +244,7 @@ def _say_refunds(
     refunds: Sequence[Refund],
     written: Mapping[RefundKey, WrittenRefund],
     recount: RefundTotals,
-    steps: Mapping[int, Sequence[Step]],
+    steps: Mapping[int, Sequence[LevelStep]],
 ) -> dict[int, list[Mutation]]:
     """Return what to say of each work item that changed something: the refund, its order's sum, stock."""
     said: dict[int, list[Mutation]] = {}
@@ -264,5 +266,5 @@ def _say_refunds(
             said.setdefault(work_id, []).append(describe_refunded_sum(label, order[1], sums.currency, step))
     for r in refunds:
         for level, step in steps.get(r.work_id, ()):
-            said.setdefault(r.work_id, []).append(say_level(level, step, f"refund {r.refund_id}"))
+            said.setdefault(r.work_id, []).append(describe_level(level, step, f"refund {r.refund_id}"))
     return said

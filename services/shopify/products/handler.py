@@ -16,8 +16,8 @@ from services.shopify.products.payload import Product, ProductUpdate, Variant, V
 from services.shopify.products.store import delete_variants, find_items_of, find_variants, record_variants
 from services.shopify.stock.align_levels import align_levels
 from services.shopify.stock.handler import item_lock
-from services.shopify.stock.level_audit_text import say_aligned
-from services.shopify.stock.push_plan import Cause, plan_pushes
+from services.shopify.stock.level_audit_text import describe_alignment
+from services.shopify.stock.push_plan import PushCause, plan_pushes
 from services.shopify.upsert import EntitySpec, upsert_updates
 
 
@@ -51,7 +51,9 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
     alignment = align_levels(tx, of_item.keys(), now)
     causes = {(variant.shop_id, variant.sku): variant.cause for variant in won.values()}
     for key, row in deleted.items():
-        causes.setdefault((key[0], row.sku), Cause(gone[row.product].event_id, gone[row.product].request_id))
+        causes.setdefault(
+            (key[0], row.sku), PushCause(gone[row.product].event_id, gone[row.product].request_id)
+        )
 
     said = products.said
     for key, variant in won.items():
@@ -61,7 +63,7 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
         said.setdefault(variant.work_id, []).append(mutation)
     for key, row in deleted.items():
         said.setdefault(gone[row.product].id, []).append(_say_deleted(key, row.variant_id, row.deleted_at))
-    say_aligned(said, alignment, of_item, {})
+    describe_alignment(said, alignment, of_item, {})
 
     def settle(entry: ProductUpdate | Refused, of_product: Outcome) -> Outcome:
         if isinstance(entry, Refused) or of_product != Done("stale"):

@@ -15,8 +15,8 @@ from services.shopify.merge import EPOCH, EntityState, EntityUpdate
 from services.shopify.payload_fields import find_money, updated_at_or_event_time
 from services.shopify.stock.align_levels import align_levels
 from services.shopify.stock.handler import item_lock
-from services.shopify.stock.level_audit_text import say_aligned
-from services.shopify.stock.push_plan import Cause, plan_pushes
+from services.shopify.stock.level_audit_text import describe_alignment
+from services.shopify.stock.push_plan import PushCause, plan_pushes
 from services.shopify.upsert import EntitySpec, upsert_updates
 
 
@@ -50,8 +50,8 @@ def ingest_inventory_items(tx: Connection, items: Sequence[WorkItem], now: datet
         (one.level.shop_id, one.level.sku): changed[one.level.shop_id, one.level.inventory_item_id]
         for one in alignment.aligned
     }
-    causes = {sku: Cause(item.event_id, item.request_id) for sku, item in of_sku.items()}
-    say_aligned(
+    causes = {sku: PushCause(item.event_id, item.request_id) for sku, item in of_sku.items()}
+    describe_alignment(
         ingested.said,
         alignment,
         {key: item.id for key, item in changed.items()},

@@ -15,7 +15,7 @@ from services.core.fields import (
 from services.ledger.work import WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.merge import EntityState, EntityUpdate
-from services.shopify.stock.push_plan import Cause
+from services.shopify.stock.push_plan import PushCause
 
 VariantKey = tuple[int, int]
 """(shop, inventory item)."""
@@ -59,7 +59,7 @@ class Variant(NamedTuple):
     sku: str
     title: str
     updated_at: datetime
-    cause: Cause
+    cause: PushCause
     work_id: int
 
     @property
@@ -90,7 +90,7 @@ def read_product(item: WorkItem, now: datetime) -> ProductUpdate:
     if item.event_topic == "products/delete":
         return ProductUpdate(EntityUpdate(key, EntityState(None, item.event_time(now))), [])
     title = find_text(source, "title")
-    cause = Cause(item.event_id, item.request_id)
+    cause = PushCause(item.event_id, item.request_id)
     told = [(place, one) for place, one in enumerate(read_list(source, "variants"))]
     variants = [
         _read_variant(item, key[1], one, place, title, cause)
@@ -115,7 +115,7 @@ def _read_tags(source: Mapping[str, Any]) -> str:
 
 
 def _read_variant(
-    item: WorkItem, product_id: int, variant: Mapping[str, Any], place: int, title: str, cause: Cause
+    item: WorkItem, product_id: int, variant: Mapping[str, Any], place: int, title: str, cause: PushCause
 ) -> Variant:
     try:
         return Variant(

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from services.core.pg_arrays import int_array
 from services.ledger.describe import Change
 from services.shopify.stock.level_moves import recount_levels
-from services.shopify.stock.levels import ItemKey, Level, Shift, lock_levels, lock_stock
+from services.shopify.stock.levels import ItemKey, Level, LevelChange, lock_levels, lock_stock
 from services.shopify.stock.store import SKU_OF_ITEM
 
 # An item is gone once it, or its product, is deleted; the earlier of the two counts.
@@ -51,13 +51,13 @@ class Alignment(NamedTuple):
     """What became of the levels of some items, and of others that share a sku with them."""
 
     aligned: list[Aligned]
-    recounted: list[Shift]
+    recounted: list[LevelChange]
 
     @property
     def to_push(self) -> set[Level]:
         """The levels whose figure may have to be told."""
         levels = {one.level for one in self.aligned if one.gone_at is None}
-        return levels | {shift.level for shift in self.recounted if shift.is_on_shelf}
+        return levels | {shift.level for shift in self.recounted if shift.is_stocked}
 
 
 def align_levels(tx: Connection, items: Collection[ItemKey], now: datetime) -> Alignment:

@@ -6,9 +6,9 @@ from typing import Any
 
 from services.audit.chain import Mutation
 from services.ledger.describe import Change, Owner, split_change
-from services.shopify.stock.levels import Level, Movement, Shift
+from services.shopify.stock.levels import Level, LevelChange, Movement
 
-Step = tuple[Level, Change]
+LevelStep = tuple[Level, Change]
 """A level, and the step that its figure took."""
 
 
@@ -22,7 +22,7 @@ def level_label(sku: str, inventory_item_id: int, location_id: int) -> str:
     return f"stock of {sku or f'item {inventory_item_id}'} at location {location_id}"
 
 
-def say_level(level: Level, step: Change, why: str) -> Mutation:
+def describe_level(level: Level, step: Change, why: str) -> Mutation:
     """Return that a level's figure took ``step``: ``stock of SKU-1 at location 7 12 -> 9 by order #1001``."""
     label = level_label(level.sku, level.inventory_item_id, level.location_id)
     return Mutation(
@@ -34,12 +34,12 @@ def say_level(level: Level, step: Change, why: str) -> Mutation:
     )
 
 
-def say_shift(shift: Shift, why: str) -> Mutation:
+def describe_level_change(shift: LevelChange, why: str) -> Mutation:
     """Return that a level was counted anew."""
-    return say_level(shift.level, Change(shift.before, shift.after), why)
+    return describe_level(shift.level, Change(shift.before, shift.after), why)
 
 
-def say_off_shelf(level: Level, before: datetime | None, after: datetime | None) -> Mutation:
+def describe_disconnection(level: Level, before: datetime | None, after: datetime | None) -> Mutation:
     """Return that a level left the shelf, or came back where ``after`` is None."""
     label = level_label(level.sku, level.inventory_item_id, level.location_id)
     said = "on the shelf again" if after is None else "off the shelf"
@@ -52,7 +52,7 @@ def say_off_shelf(level: Level, before: datetime | None, after: datetime | None)
     )
 
 
-def say_renamed(level: Level, old_sku: str, figure: Change) -> Mutation:
+def describe_sku_change(level: Level, old_sku: str, figure: Change) -> Mutation:
     """Return that a level took another sku, and its figure with it where the skus' movements differ."""
     label = level_label("", level.inventory_item_id, level.location_id)
     before: dict[str, Any] = {"sku": old_sku}
@@ -64,14 +64,16 @@ def say_renamed(level: Level, old_sku: str, figure: Change) -> Mutation:
     return Mutation("inventory_levels", level_row_id(level), summary, before, after)
 
 
-def plan_steps(shifts: Collection[Shift], moves: Sequence[tuple[Owner, Movement]]) -> dict[Owner, list[Step]]:
+def plan_level_steps(
+    shifts: Collection[LevelChange], moves: Sequence[tuple[Owner, Movement]]
+) -> dict[Owner, list[LevelStep]]:
     """Return the steps that each owner's movements made of ``shifts``, in the order of ``moves``.
 
     The steps of one level join up: where one ends the next begins. A level that was counted anew is one
     step, of the last owner who had a hand in it.
     """
     hands = {(m[1].shop_id, m[1].source): (place, *m) for place, m in enumerate(moves)}
-    steps: dict[Owner, list[Step]] = {}
+    steps: dict[Owner, list[LevelStep]] = {}
     for shift in shifts:
         level, before, after, sources, is_recount, _ = shift
         if " " not in sources:
@@ -85,7 +87,7 @@ def plan_steps(shifts: Collection[Shift], moves: Sequence[tuple[Owner, Movement]
     return steps
 
 
-def say_counted(
+def describe_observation(
     label: str, row_id: str, before: Mapping[str, Any] | None, after: Mapping[str, Any]
 ) -> Mutation:
     """Return what Shopify's count of a level changed; ``before`` None where the level is new.
@@ -110,7 +112,7 @@ def say_counted(
     )
 
 
-def say_push(
+def describe_push(
     level: Level, verdict: str, there: int, change_from: int | None, known: int | None
 ) -> Sequence[Mutation]:
     """Return what a push's answer came to: Shopify holds ``there``; nothing where nothing changed.

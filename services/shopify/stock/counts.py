@@ -20,13 +20,13 @@ from services.core.pg_arrays import instant_array, int_array
 from services.ledger.accept import record_work
 from services.ledger.describe import Change
 from services.providers.shopify_admin import HeldLevel, Place
-from services.shopify.stock.audit_text import level_label, level_row_id, say_level
+from services.shopify.stock.audit_text import describe_level, level_label, level_row_id
 from services.shopify.stock.handler import item_lock
-from services.shopify.stock.level_moves import find_owners, recount_levels
-from services.shopify.stock.levels import Level, LevelKey, Shift, level_arrays, lock_levels, lock_stock
-from services.shopify.stock.pool_orders import refresh_oversold
+from services.shopify.stock.level_moves import find_stock_owners, recount_levels
+from services.shopify.stock.levels import Level, LevelChange, LevelKey, level_arrays, lock_levels, lock_stock
+from services.shopify.stock.pool_orders import update_oversold_incidents
 from services.shopify.stock.pool_store import LAST_HELD
-from services.shopify.stock.push_plan import Cause, plan_pushes
+from services.shopify.stock.push_plan import PushCause, plan_pushes
 
 
 class CountRefused(ShopfleetError):
@@ -161,7 +161,7 @@ def record_counts(
     *,
     by: str,
     request_id: str,
-) -> list[Shift]:
+) -> list[LevelChange]:
     """Every level of ``changes`` is as counted at ``counted_at``, plus what moved since, and is pushed."""
     keys = [(shop_id, one.inventory_item_id, one.location_id) for one in changes]
     _lock(tx, shop_id, keys)
@@ -174,7 +174,7 @@ def record_counts(
     tx.exec_driver_sql(_COUNT, level_arrays(keys) | values)
     after = {shift.level[:3]: shift.after for shift in recount_levels(tx, keys, now)}
     shifts = [
-        Shift(Level(*key, one.sku), one.before, after.get(key, one.before))
+        LevelChange(Level(*key, one.sku), one.before, after.get(key, one.before))
         for key, one in zip(keys, changes, strict=True)
     ]
     said = [_say_count(one, shift) for one, shift in zip(changes, shifts, strict=True)]
@@ -192,7 +192,7 @@ def adjust_level(
     *,
     by: str,
     request_id: str,
-) -> Shift:
+) -> LevelChange:
     """The counted level at ``place`` has ``delta`` pieces more and is pushed; the audit has the reason."""
     _check_owner(tx, shop_id)
     key = (shop_id, *place)
@@ -204,8 +204,10 @@ def adjust_level(
     values = {"shop_id": shop_id, "item": place.inventory_item_id, "location": place.location_id}
     tx.exec_driver_sql(_ADJUST, values | {"delta": delta})
     recount_levels(tx, [key], now)
-    shift = Shift(Level(*level[:4]), level[4], level[4] + delta)
-    said = [say_level(shift.level, Change(shift.before, shift.after), f"correction of {delta:+d}: {reason}")]
+    shift = LevelChange(Level(*level[:4]), level[4], level[4] + delta)
+    said = [
+        describe_level(shift.level, Change(shift.before, shift.after), f"correction of {delta:+d}: {reason}")
+    ]
     _record(tx, shop_id, [shift], said, now, action="stock.adjust", by=by, request_id=request_id)
     return shift
 
@@ -221,16 +223,17 @@ def release_levels(tx: Connection, shop_id: int, now: datetime, *, by: str, requ
     lock_levels(tx, [(r[0], r[1], r[2]) for r in tx.exec_driver_sql(_FIND_NOT_OWNED, {"shop_id": shop_id})])
     rows = tx.exec_driver_sql(_RELEASE, {"shop_id": shop_id, "now": now}).all()
     said = [
-        say_level(Level(*row[:4]), Change(row[4], row[5]), "the shop's stock owner: Shopify") for row in rows
+        describe_level(Level(*row[:4]), Change(row[4], row[5]), "the shop's stock owner: Shopify")
+        for row in rows
     ]
     gone = {(row[0], row[1]) for row in tx.exec_driver_sql(_FORGET_GOODS)}
-    refresh_oversold(tx, gone, now)
+    update_oversold_incidents(tx, gone, now)
     _record(tx, shop_id, [], said, now, action="stock.owner", by=by, request_id=request_id)
     return len(rows)
 
 
 def _check_owner(tx: Connection, shop_id: int) -> None:
-    owners = find_owners(tx, {shop_id})
+    owners = find_stock_owners(tx, {shop_id})
     if shop_id in owners.pooling:
         raise CountRefused(
             "the shop's stock is a pool's: correct the figure in Shopify's admin of one of the pool's shops, "
@@ -254,7 +257,7 @@ def _find_levels(tx: Connection, keys: Sequence[LevelKey]) -> dict[LevelKey, tup
     return {(row[0], row[1], row[2]): tuple(row) for row in rows}
 
 
-def _say_count(one: CountChange, shift: Shift) -> Mutation:
+def _say_count(one: CountChange, shift: LevelChange) -> Mutation:
     label = level_label(one.sku, one.inventory_item_id, one.location_id)
     summary = (
         f"{label}: {one.pieces} pieces counted, {one.held_back} held back, {shift.before} -> {shift.after}"
@@ -271,7 +274,7 @@ def _say_count(one: CountChange, shift: Shift) -> Mutation:
 def _record(
     tx: Connection,
     shop_id: int,
-    shifts: Sequence[Shift],
+    shifts: Sequence[LevelChange],
     said: Sequence[Mutation],
     now: datetime,
     *,
@@ -280,7 +283,7 @@ def _record(
     request_id: str,
 ) -> None:
     """The pushes of ``shifts`` are planned and ``said`` is in the audit, where it is anything."""
-    cause = Cause(request_id=request_id)
+    cause = PushCause(request_id=request_id)
     levels = [shift.level for shift in shifts]
     pushes = plan_pushes(tx, levels, {(level.shop_id, level.sku): cause for level in levels}, now)
     record_work(tx, pushes, now)

@@ -11,11 +11,16 @@ from services.core.fields import read_set
 from services.core.locks import lock_objects
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
-from services.shopify.stock.audit_text import level_label, say_counted, say_off_shelf, say_shift
-from services.shopify.stock.levels import Level, LevelKey, Shift, Sku
-from services.shopify.stock.payload import Disconnection, Observation, read_level
-from services.shopify.stock.push_plan import Cause, plan_pushes
-from services.shopify.stock.store import Known, Recorded, find_known_levels, record_levels
+from services.shopify.stock.audit_text import (
+    describe_disconnection,
+    describe_level_change,
+    describe_observation,
+    level_label,
+)
+from services.shopify.stock.levels import Level, LevelChange, LevelKey, SkuKey
+from services.shopify.stock.payload import LevelDisconnection, LevelObservation, parse_level
+from services.shopify.stock.push_plan import PushCause, plan_pushes
+from services.shopify.stock.store import KnownLevel, WrittenLevels, find_known_levels, record_levels
 
 
 def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
@@ -26,15 +31,15 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
     pool: see ``services.shopify.stock.pools``. A level that was disconnected later than it was seen is off
     the shelf, as is one whose item is deleted: nothing is pushed to it.
     """
-    read = read_set(items, lambda item: read_level(item, now), "shopify.unreadable_inventory_level")
-    best: dict[LevelKey, Observation] = {}
-    cut: dict[LevelKey, Disconnection] = {}
+    read = read_set(items, lambda item: parse_level(item, now), "shopify.unreadable_inventory_level")
+    best: dict[LevelKey, LevelObservation] = {}
+    cut: dict[LevelKey, LevelDisconnection] = {}
     for entry in read:
-        if isinstance(entry, Observation):
+        if isinstance(entry, LevelObservation):
             rank = (entry.version, entry.is_connected)
             if entry.key not in best or rank > (best[entry.key].version, best[entry.key].is_connected):
                 best[entry.key] = entry
-        elif isinstance(entry, Disconnection):
+        elif isinstance(entry, LevelDisconnection):
             rival = cut.get(entry.key, entry)
             cut[entry.key] = entry if entry.disconnected_at >= rival.disconnected_at else rival
     keys = best.keys() | cut.keys()
@@ -47,23 +52,26 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
     observed = [
         Level(*key, known[key].sku)
         for key, entry in won.items()
-        if entry.available != known[key].shopify_available and key in recorded.on_shelf
+        if entry.available != known[key].shopify_available and key in recorded.stocked
     ]
-    shifted = (shift.level for shift in recorded.shifts if shift.is_on_shelf)
+    shifted = (shift.level for shift in recorded.shifts if shift.is_stocked)
     changed = list({*shifted, *observed, *recorded.pools.levels})
-    entries: list[Observation | Disconnection] = [*won.values(), *(cut[key] for key in recorded.cut)]
+    entries: list[LevelObservation | LevelDisconnection] = [
+        *won.values(),
+        *(cut[key] for key in recorded.cut),
+    ]
     told = {item.id: item for item in items}
     causes = {
-        (level.shop_id, level.sku): Cause(request_id=told[work_id].request_id)
+        (level.shop_id, level.sku): PushCause(request_id=told[work_id].request_id)
         for level, work_id in recorded.pools.levels.items()
     }
-    causes |= {(e.shop_id, known[e.key].sku): Cause(e.event_id, e.request_id) for e in entries}
+    causes |= {(e.shop_id, known[e.key].sku): PushCause(e.event_id, e.request_id) for e in entries}
 
-    def settle(entry: Observation | Disconnection | Refused | None) -> Outcome:
-        if isinstance(entry, Observation):
+    def settle(entry: LevelObservation | LevelDisconnection | Refused | None) -> Outcome:
+        if isinstance(entry, LevelObservation):
             newest = won[entry.key].version if entry.key in won else known[entry.key].version
             return Done() if entry.version == newest else Done("stale")
-        if isinstance(entry, Disconnection):
+        if isinstance(entry, LevelDisconnection):
             told = cut[entry.key].disconnected_at if entry.key in recorded.cut else None
             is_known = entry.disconnected_at in (told, known[entry.key].disconnected_at)
             return Done() if is_known else Done("stale")
@@ -71,7 +79,9 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
 
     said = _say_observations(won, known, recorded)
     for key in recorded.cut:
-        row = say_off_shelf(Level(*key, known[key].sku), known[key].disconnected_at, cut[key].disconnected_at)
+        row = describe_disconnection(
+            Level(*key, known[key].sku), known[key].disconnected_at, cut[key].disconnected_at
+        )
         said.setdefault(cut[key].work_id, []).append(row)
     _say_beside(said, recorded.shifts, won, entries, known)
     for work_id, mutations in recorded.pools.said.items():
@@ -81,14 +91,14 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
 
 
 def _find_unclear(
-    read: Sequence[Observation | Disconnection | Refused | None],
-    best: Mapping[LevelKey, Observation],
-    known: Mapping[LevelKey, Known],
-) -> dict[LevelKey, Observation]:
+    read: Sequence[LevelObservation | LevelDisconnection | Refused | None],
+    best: Mapping[LevelKey, LevelObservation],
+    known: Mapping[LevelKey, KnownLevel],
+) -> dict[LevelKey, LevelObservation]:
     """Return the newest observations for whose second another figure is known: which is later is not told."""
-    unclear: dict[LevelKey, Observation] = {}
+    unclear: dict[LevelKey, LevelObservation] = {}
     for entry in read:
-        if isinstance(entry, Observation):
+        if isinstance(entry, LevelObservation):
             newest, row = best[entry.key], known[entry.key]
             rivals = [(entry.observed_at, entry.available)]
             if row.version is not None:
@@ -99,7 +109,7 @@ def _find_unclear(
 
 
 def _say_observations(
-    won: Mapping[LevelKey, Observation], known: Mapping[LevelKey, Known], recorded: Recorded
+    won: Mapping[LevelKey, LevelObservation], known: Mapping[LevelKey, KnownLevel], recorded: WrittenLevels
 ) -> dict[int, list[Mutation]]:
     """Return what to say of each work item's own level."""
     said: dict[int, list[Mutation]] = {}
@@ -117,24 +127,26 @@ def _say_observations(
         }
         label = level_label(row.sku, entry.inventory_item_id, entry.location_id)
         row_id = f"{entry.inventory_item_id}:{entry.location_id}"
-        said[entry.work_id] = [say_counted(label, row_id, row.figures, after)]
-        if row.disconnected_at and key in recorded.on_shelf:
-            said[entry.work_id].append(say_off_shelf(Level(*key, row.sku), row.disconnected_at, None))
+        said[entry.work_id] = [describe_observation(label, row_id, row.figures, after)]
+        if row.disconnected_at and key in recorded.stocked:
+            said[entry.work_id].append(
+                describe_disconnection(Level(*key, row.sku), row.disconnected_at, None)
+            )
     return said
 
 
 def _say_beside(
     said: dict[int, list[Mutation]],
-    shifts: Collection[Shift],
-    won: Mapping[LevelKey, Observation],
-    entries: Sequence[Observation | Disconnection],
-    known: Mapping[LevelKey, Known],
+    shifts: Collection[LevelChange],
+    won: Mapping[LevelKey, LevelObservation],
+    entries: Sequence[LevelObservation | LevelDisconnection],
+    known: Mapping[LevelKey, KnownLevel],
 ) -> None:
     """A counted level changes where a movement of its item takes another location by these levels.
 
     That is told by the last event that touched the sku.
     """
-    causes: dict[Sku, int] = {}
+    causes: dict[SkuKey, int] = {}
     items: dict[tuple[int, int], int] = {}
     for entry in entries:
         row = known[entry.key]
@@ -144,7 +156,7 @@ def _say_beside(
         if _key(shift.level) not in won:
             level = shift.level
             work_id = items.get(level[:2]) or causes[level.shop_id, level.sku]
-            said.setdefault(work_id, []).append(say_shift(shift, "a new count of its item"))
+            said.setdefault(work_id, []).append(describe_level_change(shift, "a new count of its item"))
 
 
 def _key(level: Level) -> LevelKey:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.pg_arrays import int_array, text_array
-from services.shopify.stock.levels import Level, LevelKey, Movement, Shift, level_arrays
+from services.shopify.stock.levels import Level, LevelChange, LevelKey, Movement, level_arrays
 
 
 def _locate(item: str) -> str:
@@ -35,7 +35,7 @@ def _locate(item: str) -> str:
 LOCATION = "coalesce(m.location_id, routed.location_id, sole.location_id)"
 
 
-def moves_of(line: str, since: str) -> str:
+def movements_sql(line: str, since: str) -> str:
     """Return the SQL of the movements of the item of ``line`` later than ``since``, with their location.
 
     ``line`` is the alias of a row with ``shop_id``, ``inventory_item_id`` and ``sku``. The columns are
@@ -59,7 +59,7 @@ def moves_of(line: str, since: str) -> str:
 )"""  # noqa: S608 - the names are our own
 
 
-LAST_MOVED_AT = """(select max(at) from (
+LAST_MOVEMENT_AT = """(select max(at) from (
   (select x.at from variants v join stock_movements x on x.shop_id = v.shop_id and x.variant_id = v.variant_id
     where v.shop_id = l.shop_id and v.inventory_item_id = l.inventory_item_id and x.at > l.counted_at
     order by x.at desc limit 1)
@@ -119,7 +119,7 @@ with touched as materialized (
              string_agg(m.source, ' ') filter (where is_fresh) as fresh,
              sum(m.delta) filter (where is_fresh) as fresh_delta
         from (select n.*, n.source in (select source from touched where is_new = 1) as is_fresh
-                from {moves_of("l", "l.counted_at")} n where n.location_id = l.location_id) m
+                from {movements_sql("l", "l.counted_at")} n where n.location_id = l.location_id) m
     ) moved on true
    where l.counted_at is not null
 )
@@ -141,7 +141,7 @@ def recount_levels(
     now: datetime,
     touched: Sequence[Movement] = (),
     new: Collection[tuple[int, str]] = (),
-) -> list[Shift]:
+) -> list[LevelChange]:
     """Every counted level of ``levels`` is its count plus its movements since; return those that changed.
 
     ``touched`` are the movements that a set wrote, changed or removed, and ``new`` the (shop, source) of
@@ -160,7 +160,7 @@ def recount_levels(
     return [_read_shift(row) for row in tx.exec_driver_sql(_RECOUNT, values | level_arrays(levels))]
 
 
-def apply_movements(tx: Connection, fresh: Sequence[Movement], now: datetime) -> list[Shift]:
+def apply_movements(tx: Connection, fresh: Sequence[Movement], now: datetime) -> list[LevelChange]:
     """Counted levels have what ``fresh`` moved; return those that changed.
 
     ``fresh`` were not there before. The caller holds the rows of the counted levels of their items.
@@ -171,16 +171,16 @@ def apply_movements(tx: Connection, fresh: Sequence[Movement], now: datetime) ->
         "now": now,
     }
     return [
-        Shift(Level(*row[:4]), row[4], row[5], row[7], is_on_shelf=row[6])
+        LevelChange(Level(*row[:4]), row[4], row[5], row[7], is_stocked=row[6])
         for row in tx.exec_driver_sql(_APPLY, values)
     ]
 
 
-def _read_shift(row: Sequence[Any]) -> Shift:
-    level, before, after, is_on_shelf, fresh, fresh_delta, all_sources = Level(*row[:4]), *row[4:]
+def _read_shift(row: Sequence[Any]) -> LevelChange:
+    level, before, after, is_stocked, fresh, fresh_delta, all_sources = Level(*row[:4]), *row[4:]
     if fresh and fresh_delta == after - before:
-        return Shift(level, before, after, fresh, is_on_shelf=is_on_shelf)
-    return Shift(level, before, after, all_sources or "", True, is_on_shelf)
+        return LevelChange(level, before, after, fresh, is_stocked=is_stocked)
+    return LevelChange(level, before, after, all_sources or "", True, is_stocked)
 
 
 _OWNED = """
@@ -189,16 +189,16 @@ select shop_id, stock_owner from shop_config
 """
 
 
-class Owners(NamedTuple):
+class StockOwners(NamedTuple):
     """Shops whose stock figures are not Shopify's: those that count here, and those that share a pool."""
 
     counting: set[int]
     pooling: set[int]
 
 
-def find_owners(tx: Connection, shops: Collection[int]) -> Owners:
+def find_stock_owners(tx: Connection, shops: Collection[int]) -> StockOwners:
     """Return who owns the figures of ``shops``. Movements change counted levels, and no pool."""
-    owners = Owners(set(), set())
+    owners = StockOwners(set(), set())
     for shop_id, owner in tx.exec_driver_sql(_OWNED, {"shop_id": int_array(sorted(shops))}):
         (owners.counting if owner == "shopfleet" else owners.pooling).add(shop_id)
     return owners

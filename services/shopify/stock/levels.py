@@ -11,7 +11,7 @@ from services.core.pg_arrays import int_array, text_array
 
 PUSH_TOPIC = "inventory_push"
 
-Sku = tuple[int, str]
+SkuKey = tuple[int, str]
 """(shop, sku)."""
 
 ItemKey = tuple[int, int]
@@ -47,7 +47,7 @@ class Level(NamedTuple):
     sku: str
 
 
-class Shift(NamedTuple):
+class LevelChange(NamedTuple):
     """The figure of a level that was counted here went from ``before`` to ``after``.
 
     ``sources``, with spaces between, are the movements that did it, each by its pieces; or, where
@@ -59,10 +59,10 @@ class Shift(NamedTuple):
     after: int
     sources: str = ""
     is_recount: bool = False
-    is_on_shelf: bool = True
+    is_stocked: bool = True
 
 
-class Locked(NamedTuple):
+class LockedLevels(NamedTuple):
     """Of the levels that are locked, those that were counted here and those of a pool."""
 
     counted: set[LevelKey]
@@ -115,8 +115,8 @@ def lock_levels(
     *,
     items: Collection[ItemKey] = (),
     variants: Collection[tuple[int, int]] = (),
-    skus: Collection[Sku] = (),
-) -> Locked:
+    skus: Collection[SkuKey] = (),
+) -> LockedLevels:
     """The rows of ``levels``, and the counted levels of ``items``, ``variants`` and ``skus``, are locked.
 
     With a level of a pool, the pool's levels of the same goods are, in every shop. In one statement, as the
@@ -141,7 +141,7 @@ def lock_levels(
         for found, holds in ((counted, row[3]), (pooled, row[4])):
             if holds:
                 found.add((row[0], row[1], row[2]))
-    return Locked(counted, pooled)
+    return LockedLevels(counted, pooled)
 
 
 def level_arrays(levels: Collection[Level] | Collection[LevelKey]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.shopify.stock.level_moves import moves_of
+from services.shopify.stock.level_moves import movements_sql
 
 WINDOW = timedelta(days=30)
 """Sales of this long before the report tell how fast a sku goes."""
@@ -66,7 +66,7 @@ select lines.sku, title, lines.inventory_item_id, location_id, location, availab
   left join (
     select s.inventory_item_id, greatest(-sum(m.delta), 0) as sold
       from (select distinct shop_id, inventory_item_id, sku from lines) s
-     cross join lateral {moves_of("s", "%(since)s")} m
+     cross join lateral {movements_sql("s", "%(since)s")} m
      where m.at <= %(as_of)s
      group by s.inventory_item_id
   ) sales using (inventory_item_id)

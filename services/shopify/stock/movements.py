@@ -8,9 +8,9 @@ from sqlalchemy import Connection
 
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.core.pg_copy import write_new
-from services.shopify.stock.level_moves import apply_movements, find_owners, recount_levels
-from services.shopify.stock.levels import Movement, Shift, lock_levels, lock_stock
-from services.shopify.stock.pool_orders import refresh_oversold_by_orders
+from services.shopify.stock.level_moves import apply_movements, find_stock_owners, recount_levels
+from services.shopify.stock.levels import LevelChange, Movement, lock_levels, lock_stock
+from services.shopify.stock.pool_orders import update_oversold_incidents_of_variants
 
 _COLUMNS = "shop_id, source, sku, delta, at, variant_id, location_id, order_id"
 
@@ -64,7 +64,7 @@ def record_movements(
     taken_back: Sequence[Movement] = (),
     *,
     are_new: bool = False,
-) -> list[Shift]:
+) -> list[LevelChange]:
     """Each movement is recorded once; return what it did to levels that were counted here.
 
     One that is recorded already changes nothing, unless it differs (an edited order): then the newer
@@ -77,7 +77,7 @@ def record_movements(
     shops = {m.shop_id for m in (*movements, *taken_back)}
     lock_stock(tx, shops, is_shared=True)
     touched, new = _take_back(tx, taken_back), set[tuple[int, str]]()
-    counting, pooling = find_owners(tx, shops)
+    counting, pooling = find_stock_owners(tx, shops)
     _write(tx, [m for m in movements if m.shop_id not in counting], are_new=are_new)
     ours = [m for m in movements if m.shop_id in counting]
     if ours:
@@ -87,7 +87,7 @@ def record_movements(
                 new.add((row[0], row[1]))
     if pooling:
         of_pools = {(m.shop_id, m.variant_id) for m in movements if m.variant_id and m.shop_id in pooling}
-        refresh_oversold_by_orders(tx, of_pools, now)
+        update_oversold_incidents_of_variants(tx, of_pools, now)
     touched = [m for m in touched if m.shop_id in counting]
     if not touched:
         return []
@@ -101,11 +101,11 @@ def record_movements(
     return recount_levels(tx, levels.counted, now, touched, new)
 
 
-def count_routed(
+def recount_routed_orders(
     tx: Connection, orders: Collection[tuple[int, str]], now: datetime
-) -> dict[tuple[int, str], list[Shift]]:
+) -> dict[tuple[int, str], list[LevelChange]]:
     """Return, by (shop, order gid), the counted levels that change as the order's location is another one."""
-    counting = find_owners(tx, {shop_id for shop_id, _ in orders}).counting
+    counting = find_stock_owners(tx, {shop_id for shop_id, _ in orders}).counting
     mine = [key for key in orders if key[0] in counting]
     if not mine:
         return {}
@@ -121,7 +121,7 @@ def count_routed(
         skus={(m.shop_id, m.sku) for m in moves if m.sku},
     )
     order_of = {(m.shop_id, m.source): key for key, found in of_order.items() for m in found}
-    shifts: dict[tuple[int, str], list[Shift]] = {}
+    shifts: dict[tuple[int, str], list[LevelChange]] = {}
     for shift in recount_levels(tx, levels.counted, now, moves):
         source = shift.sources.rpartition(" ")[2]
         shifts.setdefault(order_of[shift.level.shop_id, source], []).append(shift)

@@ -9,7 +9,7 @@ from services.shopify.event_payload import read_event
 from services.shopify.stock.levels import PUSH_TOPIC, LevelKey
 
 
-class Observation(NamedTuple):
+class LevelObservation(NamedTuple):
     """Shopify held ``available`` pieces of an item at a location at ``observed_at``.
 
     ``is_read``: a push of ours asked for it, and what it means for a pool is decided there.
@@ -42,7 +42,7 @@ class Observation(NamedTuple):
         return (self.observed_at, -self.available)
 
 
-class Disconnection(NamedTuple):
+class LevelDisconnection(NamedTuple):
     """An item is not stocked at a location any more, since ``disconnected_at``."""
 
     shop_id: int
@@ -59,12 +59,12 @@ class Disconnection(NamedTuple):
         return (self.shop_id, self.inventory_item_id, self.location_id)
 
 
-def read_level(item: WorkItem, now: datetime) -> Observation | Disconnection | None:
+def parse_level(item: WorkItem, now: datetime) -> LevelObservation | LevelDisconnection | None:
     """Return what ``item``'s event tells; None where Shopify does not count the item. ``Unreadable``."""
     source = read_event(item)
     if item.event_topic == "inventory_levels/disconnect":
         # It tells which level, and not when: that is in the delivery's headers.
-        return Disconnection(
+        return LevelDisconnection(
             item.shop_id,
             read_id(source, "inventory_item_id"),
             read_id(source, "location_id"),
@@ -75,7 +75,7 @@ def read_level(item: WorkItem, now: datetime) -> Observation | Disconnection | N
         )
     if source.get("available") is None:
         return None
-    return Observation(
+    return LevelObservation(
         shop_id=item.shop_id,
         inventory_item_id=read_id(source, "inventory_item_id"),
         location_id=read_id(source, "location_id"),

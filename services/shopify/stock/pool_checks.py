@@ -23,7 +23,7 @@ class PoolRefused(ShopfleetError):
     """Goods cannot be in a pool. The message names every shop and sku that is wrong, and why."""
 
 
-class Wanted(NamedTuple):
+class WantedLink(NamedTuple):
     """The goods ``sku`` of a pool are ``shop_sku`` in a shop; ``NOT_SOLD`` where it does not sell them."""
 
     sku: str
@@ -31,7 +31,7 @@ class Wanted(NamedTuple):
     shop_sku: str
 
 
-class Link(NamedTuple):
+class PoolLink(NamedTuple):
     """A level that is the goods ``sku`` of a pool in a shop."""
 
     sku: str
@@ -111,7 +111,7 @@ def find_skus(tx: Connection, shop: Shop) -> list[str]:
     return [row[0] for row in tx.exec_driver_sql(_FIND_SKUS, values)]
 
 
-def plan_links(tx: Connection, wanted: Sequence[Wanted]) -> list[Link]:
+def plan_links(tx: Connection, wanted: Sequence[WantedLink]) -> list[PoolLink]:
     """Return the level of each of ``wanted``; raise ``PoolRefused`` naming all that cannot be linked."""
     links, faults = check_links(tx, wanted)
     if faults:
@@ -119,7 +119,7 @@ def plan_links(tx: Connection, wanted: Sequence[Wanted]) -> list[Link]:
     return links
 
 
-def check_links(tx: Connection, wanted: Sequence[Wanted]) -> tuple[list[Link], list[str]]:
+def check_links(tx: Connection, wanted: Sequence[WantedLink]) -> tuple[list[PoolLink], list[str]]:
     """Return the level of each of ``wanted`` that can be linked, and what is wrong with the others."""
     sold = [one for one in wanted if one.shop_sku != NOT_SOLD]
     values = {
@@ -131,7 +131,7 @@ def check_links(tx: Connection, wanted: Sequence[Wanted]) -> tuple[list[Link], l
     items: dict[int, list[Sequence[object]]] = {}
     for row in tx.exec_driver_sql(_FIND_ITEMS, values):
         items.setdefault(row[0], []).append(row[1:])
-    links: dict[LevelKey, Link] = {}
+    links: dict[LevelKey, PoolLink] = {}
     faults: list[str] = []
     for number, one in enumerate(sold):
         found = items.get(number, [])
@@ -139,14 +139,14 @@ def check_links(tx: Connection, wanted: Sequence[Wanted]) -> tuple[list[Link], l
             faults.append(fault)
         else:
             item = int(str(found[0][0]))
-            link = Link(one.sku, one.shop, Place(item, int(one.shop.stock_location_id)))
+            link = PoolLink(one.sku, one.shop, Place(item, int(one.shop.stock_location_id)))
             if (other := links.setdefault(link.key, link)).sku != one.sku:
                 both = f"{other.sku!r} and {one.sku!r} of the pool would both be it"
                 faults.append(f"{one.shop.slug}: sku={one.shop_sku!r}: {both}: name each item once")
     return list(links.values()), faults
 
 
-def _find_fault(one: Wanted, found: Sequence[Sequence[object]]) -> str:
+def _find_fault(one: WantedLink, found: Sequence[Sequence[object]]) -> str:
     slug, here = one.shop.slug, one.shop.stock_location_id
     item, is_tracked, is_here, elsewhere, linked = found[0] if found else (0, True, True, None, None)
     checks = (
@@ -185,15 +185,15 @@ def check_joining(tx: Connection, shop: Shop, owner: str, location_id: str) -> N
     shop = replace(shop, stock_location_id=location_id or shop.stock_location_id)
     has = set(find_skus(tx, shop))
     skus = {one.sku for one in find_linked(tx, owner.removeprefix(OF_POOL))} & has
-    plan_links(tx, find_wanted([shop], skus, {}))
+    plan_links(tx, plan_wanted_links([shop], skus, {}))
 
 
-def find_wanted(
+def plan_wanted_links(
     members: Collection[Shop], skus: Collection[str], own: dict[tuple[str, str], str]
-) -> list[Wanted]:
+) -> list[WantedLink]:
     """Return the goods of every shop: by the shop's ``own`` sku, (slug, sku), else by the same sku. Pure."""
     return [
-        Wanted(sku, shop, own.get((shop.slug, sku), sku))
+        WantedLink(sku, shop, own.get((shop.slug, sku), sku))
         for sku in sorted(skus)
         for shop in sorted(members, key=lambda shop: shop.slug)
     ]

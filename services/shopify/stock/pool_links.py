@@ -15,13 +15,13 @@ from services.providers.shopify_admin import HeldLevel, Place
 from services.shopify.stock.audit_text import level_label
 from services.shopify.stock.handler import item_lock
 from services.shopify.stock.levels import Level, LevelKey, level_arrays, lock_levels, lock_stock
-from services.shopify.stock.pool_checks import Link, PoolRefused, find_linked, find_members
-from services.shopify.stock.pool_orders import refresh_oversold
+from services.shopify.stock.pool_checks import PoolLink, PoolRefused, find_linked, find_members
+from services.shopify.stock.pool_orders import update_oversold_incidents
 from services.shopify.stock.pool_store import LAST_HELD, show_pools
 from services.shopify.stock.push_batch import INTENT, LOST
-from services.shopify.stock.push_plan import Cause, plan_pushes
+from services.shopify.stock.push_plan import PushCause, plan_pushes
 
-Held = Mapping[int, Mapping[Place, HeldLevel]]
+HeldLevels = Mapping[int, Mapping[Place, HeldLevel]]
 """What Shopify holds, by shop and level."""
 
 _SET_BUFFER = """
@@ -77,7 +77,7 @@ update work_queue o set payload = o.payload - %(names)s::text[]
 _FORGET_GOODS = "delete from stock_pool_items where pool = %(pool)s and sku = any(%(sku)s::text[])"
 
 
-class Figure(NamedTuple):
+class StartFigure(NamedTuple):
     """The figure that goods of a pool begin with: what ``slug`` holds."""
 
     sku: str
@@ -85,7 +85,9 @@ class Figure(NamedTuple):
     slug: str
 
 
-def plan_figures(links: Sequence[Link], held: Held, known: Collection[str], source: str = "") -> list[Figure]:
+def plan_figures(
+    links: Sequence[PoolLink], held: HeldLevels, known: Collection[str], source: str = ""
+) -> list[StartFigure]:
     """Return the figure of each goods that is new to its pool; raise ``PoolRefused`` naming each in dispute.
 
     It is what the shop ``source`` holds; without one, what all the shops hold alike. The skus ``known`` to
@@ -100,14 +102,14 @@ def plan_figures(links: Sequence[Link], held: Held, known: Collection[str], sour
             faults.append(f"{one.shop.slug}: Shopify does not stock item {item} at location {location}")
         else:
             by_sku.setdefault(one.sku, {})[one.shop.slug] = there.available
-    figures: list[Figure] = []
+    figures: list[StartFigure] = []
     for sku in sorted(by_sku.keys() - set(known)):
         pieces = by_sku[sku]
         if source and source not in pieces:
             faults.append(f"sku={sku!r}: {source} does not have it, so --from {source} gives no figure")
         elif source or len(set(pieces.values())) == 1:
             slug = source or min(pieces)
-            figures.append(Figure(sku, pieces[slug], slug))
+            figures.append(StartFigure(sku, pieces[slug], slug))
         else:
             dispute = ", ".join(f"{slug} {count}" for slug, count in sorted(pieces.items()))
             faults.append(f"sku={sku!r}: the shops hold {dispute}: name the one that is right with --from")
@@ -119,9 +121,9 @@ def plan_figures(links: Sequence[Link], held: Held, known: Collection[str], sour
 def record_links(
     tx: Connection,
     pool: str,
-    links: Sequence[Link],
-    figures: Sequence[Figure],
-    held: Held,
+    links: Sequence[PoolLink],
+    figures: Sequence[StartFigure],
+    held: HeldLevels,
     now: datetime,
     *,
     by: str,
@@ -174,14 +176,14 @@ def take_out(
     values = {"pool": pool, "sku": text_array(sorted(skus)), "now": now}
     count = tx.exec_driver_sql(_TAKE_OUT, values).rowcount
     tx.exec_driver_sql(_FORGET_GOODS, values)
-    refresh_oversold(tx, {(pool, sku) for sku in skus}, now)
+    update_oversold_incidents(tx, {(pool, sku) for sku in skus}, now)
     rows = [Mutation("stock_pool_items", f"{pool}:{sku}", f"pool {pool}: {sku} is taken out")
             for sku in sorted(skus)]  # fmt: skip
     append_all(tx, [Entry(None, by, "stock.pool_remove", request_id, rows)], now)
     return count
 
 
-def _check_still(tx: Connection, pool: str, links: Sequence[Link]) -> None:
+def _check_still(tx: Connection, pool: str, links: Sequence[PoolLink]) -> None:
     """Return if the shops are in the pool and no call for the levels is under way; else ``PoolRefused``.
 
     Calls that were given up are forgotten: what was read at Shopify tells what became of them.
@@ -215,14 +217,14 @@ def _lock(
 
 def _push(tx: Connection, pool: str, skus: Collection[str], now: datetime, request_id: str) -> int:
     levels: list[Level] = list(show_pools(tx, {(pool, sku) for sku in skus}, now))
-    causes = {(level.shop_id, level.sku): Cause(request_id=request_id) for level in levels}
+    causes = {(level.shop_id, level.sku): PushCause(request_id=request_id) for level in levels}
     pushes = plan_pushes(tx, levels, causes, now)
     record_work(tx, pushes, now)
     return len(pushes)
 
 
 def _say(
-    pool: str, links: Sequence[Link], figures: Sequence[Figure], by: str, request_id: str
+    pool: str, links: Sequence[PoolLink], figures: Sequence[StartFigure], by: str, request_id: str
 ) -> list[Entry]:
     entries: dict[int | None, list[Mutation]] = {}
     for link in links:

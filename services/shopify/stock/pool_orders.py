@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, find_open_incidents, record_incidents, resolve_incident
 from services.core.pg_arrays import instant_array, int_array, text_array
-from services.shopify.stock.level_moves import moves_of
+from services.shopify.stock.level_moves import movements_sql
 from services.shopify.stock.levels import Level
 
 OVERSOLD = "stock_oversold"
@@ -20,7 +20,7 @@ select g.n, coalesce('order ' || o.name, 'a return') as what, sum(m.delta)::int
   from unnest(%(n)s::int[], %(shop_id)s::int[], %(item)s::bigint[], %(sku)s::text[],
               %(since)s::timestamptz[], %(until)s::timestamptz[])
        as g(n, shop_id, inventory_item_id, sku, since, until)
- cross join lateral {moves_of("g", "g.since")} m
+ cross join lateral {movements_sql("g", "g.since")} m
   left join orders o on o.shop_id = g.shop_id and o.order_gid = 'gid://shopify/Order/' || m.order_id
  where m.at <= g.until and (o.name is not null or m.delta > 0)
  group by g.n, what order by g.n, what
@@ -34,7 +34,7 @@ select i.pool, i.sku, i.available, s.slug, sale.name
   join inventory_levels g on g.pool = i.pool and g.pool_sku = i.sku
   join shops s on s.id = g.shop_id
   left join lateral (
-    select o.name, m.at from {moves_of("g", "%(since)s::timestamptz")} m
+    select o.name, m.at from {movements_sql("g", "%(since)s::timestamptz")} m
       join orders o on o.shop_id = g.shop_id and o.order_gid = 'gid://shopify/Order/' || m.order_id
      where i.available < 0 and m.delta < 0 order by m.at desc, m.source desc limit 1) sale on true
  order by i.pool, i.sku, sale.at desc nulls last, s.slug
@@ -50,7 +50,9 @@ select distinct l.pool, l.pool_sku
 """
 
 
-def ask_orders(tx: Connection, spans: Sequence[tuple[Level, datetime | None, datetime, int]]) -> list[str]:
+def explain_by_orders(
+    tx: Connection, spans: Sequence[tuple[Level, datetime | None, datetime, int]]
+) -> list[str]:
     """Return, for each (level, since, until, difference), which orders explain it, in words."""
     if not spans:
         return []
@@ -68,7 +70,7 @@ def ask_orders(tx: Connection, spans: Sequence[tuple[Level, datetime | None, dat
     return [_say(known.get(number, []), span[3]) for number, span in enumerate(spans)]
 
 
-def refresh_oversold(tx: Connection, goods: Collection[tuple[str, str]], now: datetime) -> None:
+def update_oversold_incidents(tx: Connection, goods: Collection[tuple[str, str]], now: datetime) -> None:
     """An incident is open for each of ``goods``, (pool, sku), that was sold beyond what there was."""
     if not goods:
         return
@@ -100,13 +102,15 @@ def refresh_oversold(tx: Connection, goods: Collection[tuple[str, str]], now: da
     record_incidents(tx, incidents, now)
 
 
-def refresh_oversold_by_orders(tx: Connection, variants: Collection[tuple[int, int]], now: datetime) -> None:
+def update_oversold_incidents_of_variants(
+    tx: Connection, variants: Collection[tuple[int, int]], now: datetime
+) -> None:
     """The incidents of goods below zero name these variants' orders, (shop, variant), too."""
     values = {
         "variant_shop": int_array(shop_id for shop_id, _ in variants),
         "variant": int_array(variant for _, variant in variants),
     }
-    refresh_oversold(tx, {(row[0], row[1]) for row in tx.exec_driver_sql(_BELOW_ZERO, values)}, now)
+    update_oversold_incidents(tx, {(row[0], row[1]) for row in tx.exec_driver_sql(_BELOW_ZERO, values)}, now)
 
 
 def _say(known: Sequence[tuple[str, int]], difference: int) -> str:

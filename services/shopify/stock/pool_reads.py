@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 from services.shopify.merge import EPOCH
 from services.shopify.stock.levels import LevelKey
 from services.shopify.stock.pool_store import find_pool_levels
-from services.shopify.stock.pools import PoolChanges, Seen, Signal, record_signals
-from services.shopify.stock.push_batch import LOST, Doubt
+from services.shopify.stock.pools import PoolChanges, PoolMove, PoolObservation, record_signals
+from services.shopify.stock.push_batch import LOST, LostCall
 
 
 class PoolRead(NamedTuple):
@@ -28,7 +28,7 @@ class PoolRead(NamedTuple):
     doubts: int
     available: int
     changed_at: datetime | None
-    doubt: Doubt | None
+    doubt: LostCall | None
     work_id: int
 
 
@@ -40,23 +40,23 @@ def record_pool_reads(tx: Connection, reads: Mapping[LevelKey, PoolRead], now: d
     is taken: what is sold twice costs more than what is not offered. Keys that are of no pool are passed
     over. The caller holds the rows.
     """
-    signals: list[Signal] = []
-    seen: list[Seen] = []
+    signals: list[PoolMove] = []
+    seen: list[PoolObservation] = []
     found = find_pool_levels(tx, reads)
     for key, here in found.items():
         read = reads[key]
         if (here.known, here.known_at, here.doubts) != (read.known, read.known_at, read.doubts):
-            seen.append(Seen(here, here.known, EPOCH, read.work_id, must_read=True))
+            seen.append(PoolObservation(here, here.known, EPOCH, read.work_id, must_read=True))
             continue
-        known = here.known + own_change(read)
-        seen.append(Seen(here, read.available, read.changed_at or EPOCH, read.work_id))
+        known = here.known + estimate_own_change(read)
+        seen.append(PoolObservation(here, read.available, read.changed_at or EPOCH, read.work_id))
         if read.available != known:
             until = max(read.changed_at or now, here.known_at or EPOCH)
-            signals.append(Signal(here, known, read.available, here.known_at, until, read.work_id))
+            signals.append(PoolMove(here, known, read.available, here.known_at, until, read.work_id))
     return record_signals(tx, signals, seen, found, now)
 
 
-def own_change(read: PoolRead) -> int:
+def estimate_own_change(read: PoolRead) -> int:
     """Return how many pieces of a level's change the call in doubt made, as far as ``read`` tells."""
     if read.doubt is None or read.doubt.change_from is None:
         return 0

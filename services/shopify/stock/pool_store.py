@@ -10,7 +10,7 @@ from services.core.pg_arrays import instant_array, int_array, text_array
 from services.shopify.merge import EPOCH
 from services.shopify.stock.levels import Level, LevelKey, level_arrays
 
-Goods = tuple[str, str]
+PoolItemKey = tuple[str, str]
 """(pool, sku of the pool)."""
 
 
@@ -34,7 +34,8 @@ class PoolLevel(NamedTuple):
     is_in_doubt: bool
 
 
-# A call that may still be sent again, or that was given up and may have happened: see ``find_doubtful``.
+# A call that may be sent again, or that was given up and may have happened: see
+# ``find_unanswered_pushes``.
 _FIND = """
 select l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.pool, l.pool_sku, l.shopify_available,
        l.known_at, l.doubts, exists (
@@ -135,7 +136,7 @@ def record_written(
     return {(row[0], row[1], row[2]) for row in tx.exec_driver_sql(_WRITTEN, values | {"now": now})}
 
 
-def move_goods(tx: Connection, deltas: dict[Goods, int], now: datetime) -> dict[Goods, int]:
+def move_goods(tx: Connection, deltas: dict[PoolItemKey, int], now: datetime) -> dict[PoolItemKey, int]:
     """The figure of each of the goods has changed by so many pieces; return what each was before."""
     ordered = sorted(deltas)
     values = {
@@ -147,7 +148,7 @@ def move_goods(tx: Connection, deltas: dict[Goods, int], now: datetime) -> dict[
     return {(row[0], row[1]): row[2] for row in tx.exec_driver_sql(_MOVE, values)}
 
 
-def show_pools(tx: Connection, goods: Collection[Goods], now: datetime) -> dict[Level, Goods]:
+def show_pools(tx: Connection, goods: Collection[PoolItemKey], now: datetime) -> dict[Level, PoolItemKey]:
     """Every level of ``goods``, (pool, sku), shows its pool's figure less the buffer; return the levels."""
     ordered = sorted(goods)
     values = {

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from services.shopify.stock.pool_checks import LinkedLevel, Wanted, find_linked, find_skus
+from services.shopify.stock.pool_checks import LinkedLevel, WantedLink, find_linked, find_skus
 from services.shops.shops import OF_POOL, find_shops
 
 _FIND_GOODS = "select sku, available from stock_pool_items where pool = %(pool)s order by sku"
@@ -12,7 +12,7 @@ _FIND_GOODS = "select sku, available from stock_pool_items where pool = %(pool)s
 _FIND_BUFFERS = "select name, safety_buffer from stock_pools order by name"
 
 
-class PoolGoods(NamedTuple):
+class PoolItemView(NamedTuple):
     """Goods of a pool. ``held`` says, by shop, what Shopify holds, and what it is about to hold."""
 
     sku: str
@@ -20,7 +20,7 @@ class PoolGoods(NamedTuple):
     held: dict[str, str]
 
 
-class Pool(NamedTuple):
+class PoolView(NamedTuple):
     """A pool, and the goods as each of its shops has to have them (``wanted``).
 
     ``unlinked`` says, in words, which shops stock goods of the pool that are not linked.
@@ -29,12 +29,12 @@ class Pool(NamedTuple):
     name: str
     safety_buffer: int
     shops: list[str]
-    goods: list[PoolGoods]
-    wanted: list[Wanted]
+    goods: list[PoolItemView]
+    wanted: list[WantedLink]
     unlinked: list[str]
 
 
-def find_pools(tx: Connection, name: str = "") -> list[Pool]:
+def find_pools(tx: Connection, name: str = "") -> list[PoolView]:
     """Return the pools that have a shop or a buffer, or the one of ``name``."""
     buffers = {row[0]: int(row[1]) for row in tx.exec_driver_sql(_FIND_BUFFERS)}
     members = [shop for shop in find_shops(tx) if shop.stock_owner.startswith(OF_POOL)]
@@ -49,13 +49,13 @@ def find_pools(tx: Connection, name: str = "") -> list[Pool]:
         has = {shop.slug: set(find_skus(tx, shop)) for shop in shops}
         open_ = [(sku, shop) for sku, _ in goods for shop in shops if (shop.slug, sku) not in levels]
         found.append(
-            Pool(
+            PoolView(
                 pool,
                 buffers.get(pool, 0),
                 [shop.slug for shop in shops],
-                [PoolGoods(sku, pieces, _held(levels, sku)) for sku, pieces in goods],
+                [PoolItemView(sku, pieces, _held(levels, sku)) for sku, pieces in goods],
                 [
-                    Wanted(sku, shop, levels[shop.slug, sku].shop_sku or sku)
+                    WantedLink(sku, shop, levels[shop.slug, sku].shop_sku or sku)
                     for sku, _ in goods
                     for shop in shops
                     if (shop.slug, sku) in levels

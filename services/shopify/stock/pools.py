@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 from services.audit.chain import Mutation
 from services.shopify.merge import EPOCH
 from services.shopify.stock.levels import Level, LevelKey
-from services.shopify.stock.payload import Observation
-from services.shopify.stock.pool_orders import ask_orders, refresh_oversold
+from services.shopify.stock.payload import LevelObservation
+from services.shopify.stock.pool_orders import explain_by_orders, update_oversold_incidents
 from services.shopify.stock.pool_store import (
-    Goods,
+    PoolItemKey,
     PoolLevel,
     find_figures,
     find_pool_levels,
@@ -30,7 +30,7 @@ NEAR = timedelta(seconds=2)
 """Shopify dates levels and calls in whole seconds: of two this near, nobody can tell which was first."""
 
 
-class Signal(NamedTuple):
+class PoolMove(NamedTuple):
     """Shopify's figure of a level went from ``before`` to ``after``, and no call of ours did it.
 
     ``since`` and ``until`` bound when. ``work_id`` is the work item that brought it.
@@ -44,7 +44,7 @@ class Signal(NamedTuple):
     work_id: int
 
 
-class Seen(NamedTuple):
+class PoolObservation(NamedTuple):
     """What is known of a level from now on: ``must_read`` where it has to be read before anything else."""
 
     here: PoolLevel
@@ -72,7 +72,7 @@ NO_POOLS = PoolChanges({}, {}, {})
 
 def observe_pools(
     tx: Connection,
-    observations: Mapping[LevelKey, Observation],
+    observations: Mapping[LevelKey, LevelObservation],
     unclear: Collection[LevelKey],
     back: Collection[LevelKey],
     now: datetime,
@@ -82,24 +82,24 @@ def observe_pools(
     ``unclear`` are the levels for which one second has two figures, ``back`` those that were off the shelf:
     what such a level holds is no sale and no restock. The caller holds the rows of the pool's levels.
     """
-    signals: list[Signal] = []
-    seen: list[Seen] = []
+    signals: list[PoolMove] = []
+    seen: list[PoolObservation] = []
     found = find_pool_levels(tx, observations)
     for key, here in found.items():
         told = observations[key]
         at, work_id = told.observed_at, told.work_id
         if key in back:
-            seen.append(Seen(here, told.available, at, work_id))
+            seen.append(PoolObservation(here, told.available, at, work_id))
         elif key in unclear or _is_unclear(here, told):
-            seen.append(Seen(here, here.known, EPOCH, work_id, must_read=True))
+            seen.append(PoolObservation(here, here.known, EPOCH, work_id, must_read=True))
         elif here.known_at is None or at > here.known_at + NEAR:
-            seen.append(Seen(here, told.available, at, work_id))
+            seen.append(PoolObservation(here, told.available, at, work_id))
             if told.available != here.known:
-                signals.append(Signal(here, here.known, told.available, here.known_at, at, work_id))
+                signals.append(PoolMove(here, here.known, told.available, here.known_at, at, work_id))
     return record_signals(tx, signals, seen, found, now)
 
 
-def _is_unclear(here: PoolLevel, told: Observation) -> bool:
+def _is_unclear(here: PoolLevel, told: LevelObservation) -> bool:
     """Tell whether ``told`` may be of before or after what is known of the level, or a call under way."""
     if here.known_at is None:
         return here.is_in_doubt
@@ -110,8 +110,8 @@ def _is_unclear(here: PoolLevel, told: Observation) -> bool:
 
 def record_signals(
     tx: Connection,
-    signals: Sequence[Signal],
-    seen: Sequence[Seen],
+    signals: Sequence[PoolMove],
+    seen: Sequence[PoolObservation],
     keys: Collection[LevelKey],
     now: datetime,
 ) -> PoolChanges:
@@ -125,21 +125,21 @@ def record_signals(
         movers = {(one.here.pool, one.here.sku): one.work_id for one in signals}
         said = _move(tx, signals, now)
         levels |= {level: movers[goods] for level, goods in show_pools(tx, movers, now).items()}
-        refresh_oversold(tx, movers, now)
+        update_oversold_incidents(tx, movers, now)
     unread = {one.here.level[:3] for one in seen if one.must_read}
     return PoolChanges(levels, said, find_figures(tx, keys), unread)
 
 
-def _move(tx: Connection, signals: Sequence[Signal], now: datetime) -> dict[int, list[Mutation]]:
+def _move(tx: Connection, signals: Sequence[PoolMove], now: datetime) -> dict[int, list[Mutation]]:
     """The figures of the pools are moved; return what the audit says of each step, by work item."""
-    deltas: dict[Goods, int] = {}
+    deltas: dict[PoolItemKey, int] = {}
     for one in signals:
         goods = one.here.pool, one.here.sku
         deltas[goods] = deltas.get(goods, 0) + one.after - one.before
     figures = move_goods(tx, deltas, now)
     spans = [(one.here.level, one.since, one.until, one.after - one.before) for one in signals]
     said: dict[int, list[Mutation]] = {}
-    for one, orders in zip(signals, ask_orders(tx, spans), strict=True):
+    for one, orders in zip(signals, explain_by_orders(tx, spans), strict=True):
         goods = one.here.pool, one.here.sku
         before = figures[goods]
         figures[goods] = after = before + one.after - one.before

@@ -17,35 +17,42 @@ from services.ledger.work import BatchResponse, Call, Done, Outcome, PreparedBat
 from services.providers.shopify_answers import KeySpent, StockMoved, Throttled, ThrottleStatus
 from services.shopify.admin import Access, find_access, open_access
 from services.shopify.stock.push_batch import (
-    Ask,
-    Batch,
-    Doubt,
-    Member,
+    BatchMember,
+    LostCall,
+    PlannedPush,
+    PushBatch,
     find_batches,
-    is_asked,
     make_key,
+    may_have_been_sent,
     plan_batches,
     plan_reads,
 )
-from services.shopify.stock.push_levels import find_doubtful, find_push_levels
-from services.shopify.stock.push_result import HOP_WAIT, IS_READ, Applied, Seen, Taught, record_taught
+from services.shopify.stock.push_levels import find_push_levels, find_unanswered_pushes
+from services.shopify.stock.push_result import (
+    IS_READ,
+    WEBHOOK_WAIT,
+    AppliedPush,
+    CallOutcome,
+    ObservedLevel,
+    record_call_outcomes,
+)
 from services.shopify.stock.push_store import IN_DOUBT
 
 if TYPE_CHECKING:
     from services.providers import shopify_admin
 
-HOPS = 10
+MAX_MOVES = 10
 """How often in a row a push may find that the shop's stock moved, before a person looks."""
 
-TURNS = 5
+MAX_CALLS = 5
 """How often one try asks anew for those that no refusal names."""
 
 _AGAIN = timedelta(seconds=2)
 
-_IN_DOUBT = NotYet(IN_DOUBT, "an earlier push of this level has no answer yet", wait=HOP_WAIT)
+_IN_DOUBT = NotYet(IN_DOUBT, "an earlier push of this level has no answer yet", wait=WEBHOOK_WAIT)
 
 
-class Shelf(Protocol):
+class StockApi(Protocol):
     """A shop's stock at Shopify; ``throttle`` and ``cost_points`` are what it last said of its rate."""
 
     throttle: ThrottleStatus | None
@@ -64,14 +71,14 @@ class Shelf(Protocol):
         ...
 
 
-OpenShelf = Callable[[Access], Shelf]
+OpenStockApi = Callable[[Access], StockApi]
 
 
 class InventoryPush:
-    """Pushes levels. ``open_shelf`` reaches a shop's stock; ``clock`` dates what an answer says."""
+    """Pushes levels. ``open_api`` reaches a shop's stock; ``clock`` dates what an answer says."""
 
-    def __init__(self, open_shelf: OpenShelf = open_access, clock: Callable[[], datetime] = utc_now) -> None:
-        self._open_shelf, self._clock = open_shelf, clock
+    def __init__(self, open_api: OpenStockApi = open_access, clock: Callable[[], datetime] = utc_now) -> None:
+        self._open_shelf, self._clock = open_api, clock
 
     def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> Sequence[Call | Outcome]:
         """Return, per item, the call that makes Shopify hold the level's present figure.
@@ -82,28 +89,30 @@ class InventoryPush:
         waits. Where Shopify's own figure is not known, the call only reads it.
         """
         found = find_push_levels(tx, items)
-        waiting, given_up = find_doubtful(tx, [item for item in items if not is_asked(item)], now)
+        waiting, given_up = find_unanswered_pushes(
+            tx, [item for item in items if not may_have_been_sent(item)], now
+        )
         access = find_access(tx, {item.shop_id for item in items})
         plans: dict[int, Call | Outcome] = {}
-        fresh: list[Ask] = []
-        unread: list[Ask] = []
-        asked: list[Ask] = []
+        fresh: list[PlannedPush] = []
+        unread: list[PlannedPush] = []
+        asked: list[PlannedPush] = []
         for item in items:
             here, way = found.get((item.shop_id, item.key)), access[item.shop_id]
             if here is None:
                 plans[item.id] = Done("no_level")
             elif not here.is_ours:
                 plans[item.id] = Done("not_ours")
-            elif not is_asked(item) and here.is_in_sync:
+            elif not may_have_been_sent(item) and here.is_in_sync:
                 plans[item.id] = Done("in_sync")
             elif isinstance(way, Misconfigured):
                 plans[item.id] = way
-            elif is_asked(item):
+            elif may_have_been_sent(item):
                 # It may have happened. Whatever the figures say by now, only the answer tells.
                 change_from = item.payload.get("change_from_quantity")
                 quantity = item.payload["quantity"]
                 before = (here.known, here.known_at, here.doubts)
-                asked.append(Ask(item, here.level, quantity, change_from, *before))
+                asked.append(PlannedPush(item, here.level, quantity, change_from, *before))
             elif not here.is_placed:
                 plans[item.id] = Done("location_unknown")
             elif (item.shop_id, item.key) in waiting:
@@ -111,7 +120,7 @@ class InventoryPush:
             else:
                 doubt = given_up.get((item.shop_id, item.key))
                 before = (here.known, here.known_at, here.doubts)
-                ask = Ask(item, here.level, here.available, here.known, *before, doubt)
+                ask = PlannedPush(item, here.level, here.available, here.known, *before, doubt)
                 is_known = item.payload.get(IS_READ) or (here.is_settled and doubt is None)
                 is_known = is_known and here.known is not None and here.doubts == 0
                 (fresh if is_known else unread).append(ask)
@@ -123,9 +132,9 @@ class InventoryPush:
             plans |= dict.fromkeys((item.id for item in batch.items), call)
         return [plans[item.id] for item in items]
 
-    def _act(self, batch: Batch, access: Access) -> BatchResponse:
-        taught = Taught(shop_id=access.shop_id)
-        trial = _Trial(batch, taught)
+    def _act(self, batch: PushBatch, access: Access) -> BatchResponse:
+        taught = CallOutcome(shop_id=access.shop_id)
+        trial = PushAttempt(batch, taught)
         try:
             shelf = self._open_shelf(access)
         except WorkError as fault:
@@ -137,29 +146,31 @@ class InventoryPush:
                 trial.doubtful = list(batch.asks)
             trial.look(shelf)
         taught.ended_at = self._clock()
-        return BatchResponse([trial.outcomes[ask.item.id] for ask in batch.asks], record_taught, taught)
+        return BatchResponse(
+            [trial.outcomes[ask.item.id] for ask in batch.asks], record_call_outcomes, taught
+        )
 
 
-class _Trial:
+class PushAttempt:
     """One try at a batch: what it came to for each item in hand, and what it taught."""
 
-    def __init__(self, batch: Batch, taught: Taught) -> None:
+    def __init__(self, batch: PushBatch, taught: CallOutcome) -> None:
         self.batch, self.taught = batch, taught
         self.outcomes: dict[int, Outcome] = {}
-        self.moved: list[Ask] = []
+        self.moved: list[PlannedPush] = []
         """Shopify said that these do not hold what we meant to change."""
-        self.doubtful: list[Ask] = []
+        self.doubtful: list[PlannedPush] = []
         """Of these nobody can tell what became of the call."""
         self._mine = {ask.item.id: ask for ask in batch.asks}
 
-    def ask(self, shelf: Shelf) -> None:
-        """Ask for the whole batch; where Shopify refuses some of it, ask again for the rest.
+    def ask(self, shelf: StockApi) -> None:
+        """PlannedPush for the whole batch; where Shopify refuses some of it, ask again for the rest.
 
         Shopify sets all or nothing. Those that a refusal names settle by it; the others have done no wrong
-        and go out under another key, in this try or, after ``TURNS``, in a later one that is not counted.
+        and go out under another key, in this try or, after ``MAX_CALLS``, in a later one that is not counted.
         """
         members = self.batch.members
-        for turn in range(TURNS):
+        for turn in range(MAX_CALLS):
             key = make_key(self.batch.asked_at, members)
             try:
                 result = self._set(shelf, members, str(key))
@@ -173,7 +184,7 @@ class _Trial:
                     self.taught.forget |= {member.id for member in members}
                 return
             if not result.refused:
-                self.taught.applied += [Applied(ask, result.changed_at) for ask in self._in_hand(members)]
+                self.taught.applied += [AppliedPush(ask, result.changed_at) for ask in self._in_hand(members)]
                 self.outcomes |= {ask.item.id: Done("pushed") for ask in self._in_hand(members)}
                 return
             for index, reason in result.refused.items():
@@ -186,11 +197,13 @@ class _Trial:
             members = [member for index, member in enumerate(members) if index not in result.refused]
             if not self._in_hand(members):
                 return
-        again = NotYet("shopify.batch_refused", f"others of its call were refused {TURNS} times", wait=_AGAIN)
+        again = NotYet(
+            "shopify.batch_refused", f"others of its call were refused {MAX_CALLS} times", wait=_AGAIN
+        )
         self.fail(self._in_hand(members), again)
         self.taught.forget |= {member.id for member in members}
 
-    def look(self, shelf: Shelf) -> None:
+    def look(self, shelf: StockApi) -> None:
         """Read the levels that were not what we meant to change, and those of which nobody can tell."""
         from services.providers.shopify_admin import Place
 
@@ -211,7 +224,7 @@ class _Trial:
                 self.outcomes[ask.item.id] = Done("not_stocked")
                 continue
             hops = int(ask.item.payload.get("hops", 0)) + (ask in self.moved)
-            if there.available != ask.quantity and hops > HOPS:
+            if there.available != ask.quantity and hops > MAX_MOVES:
                 self.taught.forget.add(ask.item.id)
                 self.outcomes[ask.item.id] = Refused(
                     "shopify.stock_contended",
@@ -222,20 +235,20 @@ class _Trial:
             verdict = "in_sync" if there.available == ask.quantity else "superseded"
             self.outcomes[ask.item.id] = Done(verdict)
             # What a call of ours may have written, or is known already, is not Shopify's own word.
-            is_mine = ask in self.doubtful and is_asked(ask.item)
+            is_mine = ask in self.doubtful and may_have_been_sent(ask.item)
             is_own = is_mine and there.available == ask.quantity
             updated_at = None if is_own or there.available == ask.known else there.updated_at
-            doubt = Doubt(ask.quantity, ask.change_from) if is_mine else ask.doubt
-            read = Seen(ask, there.available, updated_at, verdict, hops, there.updated_at, doubt)
+            doubt = LostCall(ask.quantity, ask.change_from) if is_mine else ask.doubt
+            read = ObservedLevel(ask, there.available, updated_at, verdict, hops, there.updated_at, doubt)
             self.taught.seen.append(read)
 
-    def fail(self, asks: Sequence[Ask], fault: WorkError) -> None:
+    def fail(self, asks: Sequence[PlannedPush], fault: WorkError) -> None:
         """``fault`` is the outcome of ``asks``, and what it says of the shop is learned."""
         self.outcomes |= {ask.item.id: fault for ask in asks}
         if isinstance(fault, Throttled) and fault.throttle is None:
             self.taught.wait = fault.wait
 
-    def _set(self, shelf: Shelf, members: Sequence[Member], key: str) -> "shopify_admin.SetResult":
+    def _set(self, shelf: StockApi, members: Sequence[BatchMember], key: str) -> "shopify_admin.SetResult":
         from services.providers.shopify_admin import Place, Quantity
 
         quantities = [
@@ -248,5 +261,5 @@ class _Trial:
         finally:
             self.taught.throttle, self.taught.call_points = shelf.throttle, shelf.cost_points
 
-    def _in_hand(self, members: Sequence[Member]) -> list[Ask]:
+    def _in_hand(self, members: Sequence[BatchMember]) -> list[PlannedPush]:
         return [self._mine[member.id] for member in members if member.id in self._mine]

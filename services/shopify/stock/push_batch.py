@@ -48,7 +48,7 @@ select b.leader, w.id, w.key, (w.payload->>'quantity')::int, (w.payload->>'chang
 """
 
 
-class Member(NamedTuple):
+class BatchMember(NamedTuple):
     """One level's part of a call, as it was asked."""
 
     id: int
@@ -57,7 +57,7 @@ class Member(NamedTuple):
     change_from: int | None
 
 
-class Doubt(NamedTuple):
+class LostCall(NamedTuple):
     """A call that may have set a level from ``change_from`` to ``quantity``: nobody knows whether it did.
 
     ``given_up`` are the items that say so, where no try of theirs follows.
@@ -68,7 +68,7 @@ class Doubt(NamedTuple):
     given_up: tuple[int, ...] = ()
 
 
-class Ask(NamedTuple):
+class PlannedPush(NamedTuple):
     """An item in hand and what is asked for it. ``known`` is what Shopify was known to hold by then.
 
     ``known_at`` is since when, and ``doubts`` how many there were, where the level is a pool's. ``doubt`` is
@@ -82,10 +82,10 @@ class Ask(NamedTuple):
     known: int | None
     known_at: datetime | None = None
     doubts: int = 0
-    doubt: Doubt | None = None
+    doubt: LostCall | None = None
 
 
-class Batch(NamedTuple):
+class PushBatch(NamedTuple):
     """One call: all it asks for, and those of its items that are in hand.
 
     ``members`` is empty where nobody can tell any more what was asked under its key: then the shop is
@@ -94,8 +94,8 @@ class Batch(NamedTuple):
 
     shop_id: int
     asked_at: str
-    members: Sequence[Member]
-    asks: Sequence[Ask]
+    members: Sequence[BatchMember]
+    asks: Sequence[PlannedPush]
     is_fresh: bool
 
     @property
@@ -123,34 +123,34 @@ class Batch(NamedTuple):
         ]
 
 
-def is_asked(item: WorkItem) -> bool:
+def may_have_been_sent(item: WorkItem) -> bool:
     """Tell whether a call for ``item`` may have gone out already."""
     return "quantity" in item.payload
 
 
-def plan_batches(asks: Sequence[Ask], now: datetime) -> list[Batch]:
+def plan_batches(asks: Sequence[PlannedPush], now: datetime) -> list[PushBatch]:
     """Return fresh calls for ``asks``: by shop, up to ``BATCH_ITEMS`` each, in the order of keys. Pure."""
-    batches: list[Batch] = []
+    batches: list[PushBatch] = []
     ordered = sorted(asks, key=lambda ask: (ask.item.shop_id, ask.item.key))
     for shop_id, group in groupby(ordered, key=lambda ask: ask.item.shop_id):
         mine = list(group)
         for start in range(0, len(mine), BATCH_ITEMS):
             part = mine[start : start + BATCH_ITEMS]
-            members = [Member(ask.item.id, ask.item.key, ask.quantity, ask.change_from) for ask in part]
-            batches.append(Batch(shop_id, now.isoformat(), members, part, is_fresh=True))
+            members = [BatchMember(ask.item.id, ask.item.key, ask.quantity, ask.change_from) for ask in part]
+            batches.append(PushBatch(shop_id, now.isoformat(), members, part, is_fresh=True))
     return batches
 
 
-def plan_reads(asks: Sequence[Ask]) -> list[Batch]:
+def plan_reads(asks: Sequence[PlannedPush]) -> list[PushBatch]:
     """Return one reading of the levels of ``asks`` per shop: no figure is known that a call may replace."""
     ordered = sorted(asks, key=lambda ask: (ask.item.shop_id, ask.item.key))
     return [
-        Batch(shop_id, "", [], list(group), is_fresh=False)
+        PushBatch(shop_id, "", [], list(group), is_fresh=False)
         for shop_id, group in groupby(ordered, key=lambda ask: ask.item.shop_id)
     ]
 
 
-def find_batches(tx: Connection, asks: Sequence[Ask], now: datetime) -> list[Batch]:
+def find_batches(tx: Connection, asks: Sequence[PlannedPush], now: datetime) -> list[PushBatch]:
     """Return the calls that ``asks`` were part of, each as it was asked, with those of its items in hand.
 
     Without members: where an item of the call is gone, dead or discarded, where it has been asked anew
@@ -163,18 +163,18 @@ def find_batches(tx: Connection, asks: Sequence[Ask], now: datetime) -> list[Bat
     told: dict[int, list[Any]] = {}
     for row in tx.exec_driver_sql(_MEMBERS, {"leader": int_array(leaders)}):
         told.setdefault(row[0], []).append(row)
-    batches: list[Batch] = []
+    batches: list[PushBatch] = []
     ordered = sorted(asks, key=_batch_of)
     for (shop_id, leader, asked_at), group in groupby(ordered, key=_batch_of):
         mine, rows = list(group), told.get(leader, [])
         is_whole = {ask.item.id for ask in mine} <= {row[1] for row in rows} and all(row[5] for row in rows)
         is_good = bool(asked_at) and now - datetime.fromisoformat(asked_at) < KEY_GOOD_FOR
-        members = [Member(*row[1:5]) for row in rows] if is_whole and is_good else []
-        batches.append(Batch(shop_id, asked_at, members, mine, is_fresh=False))
+        members = [BatchMember(*row[1:5]) for row in rows] if is_whole and is_good else []
+        batches.append(PushBatch(shop_id, asked_at, members, mine, is_fresh=False))
     return batches
 
 
-def make_key(asked_at: str, members: Sequence[Member]) -> UUID:
+def make_key(asked_at: str, members: Sequence[BatchMember]) -> UUID:
     """Return the idempotency key for asking ``members`` together: the same at every try.
 
     After a refusal the rest goes out again: fewer members, and so another key.
@@ -183,6 +183,6 @@ def make_key(asked_at: str, members: Sequence[Member]) -> UUID:
     return uuid5(NAMESPACE, f"inventory_push:{asked_at}:{asked}")
 
 
-def _batch_of(ask: Ask) -> tuple[int, int, str]:
+def _batch_of(ask: PlannedPush) -> tuple[int, int, str]:
     payload = ask.item.payload
     return ask.item.shop_id, int(payload.get("batch", 0)), str(payload.get("asked_at", ""))

@@ -8,9 +8,9 @@ from sqlalchemy import Connection
 
 from services.core.pg_arrays import int_array, text_array
 from services.ledger.work import WorkItem
-from services.shopify.stock.level_moves import LAST_MOVED_AT, moves_of
+from services.shopify.stock.level_moves import LAST_MOVEMENT_AT, movements_sql
 from services.shopify.stock.levels import Level
-from services.shopify.stock.push_batch import KEY_GOOD_FOR, Doubt
+from services.shopify.stock.push_batch import KEY_GOOD_FOR, LostCall
 from services.shopify.stock.push_plan import IN_SYNC, IS_OURS, SETTLE
 
 
@@ -35,10 +35,10 @@ class PushLevel(NamedTuple):
 _FIND_LEVELS = f"""
 select v.shop_id, v.key, l.inventory_item_id, l.location_id, l.sku, l.available, l.shopify_available,
        {IS_OURS}, {IN_SYNC} and l.doubts = 0,
-       coalesce(l.observed_at >= {LAST_MOVED_AT} + %(settle)s, true),
+       coalesce(l.observed_at >= {LAST_MOVEMENT_AT} + %(settle)s, true),
        1 = (select count(*) from inventory_levels o where o.shop_id = l.shop_id
                and o.inventory_item_id = l.inventory_item_id and o.disconnected_at is null)
-       or not exists (select from {moves_of("l", "l.counted_at")} m where m.location_id is null),
+       or not exists (select from {movements_sql("l", "l.counted_at")} m where m.location_id is null),
        l.known_at, l.doubts
   from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key)
   join inventory_levels l on l.shop_id = v.shop_id
@@ -90,9 +90,9 @@ def find_push_levels(tx: Connection, items: Sequence[WorkItem]) -> dict[tuple[in
     return {(r[0], r[1]): PushLevel(Level(r[0], r[2], r[3], r[4]), *r[5:]) for r in rows}
 
 
-def find_doubtful(
+def find_unanswered_pushes(
     tx: Connection, items: Sequence[WorkItem], now: datetime
-) -> tuple[set[tuple[int, str]], dict[tuple[int, str], Doubt]]:
+) -> tuple[set[tuple[int, str]], dict[tuple[int, str], LostCall]]:
     """Return the (shop, key) of which another push waits to be sent again, and of which it was given up.
 
     Of several that were given up the last tells what was asked.
@@ -105,11 +105,11 @@ def find_doubtful(
         "since": now - KEY_GOOD_FOR,
     }
     waiting: set[tuple[int, str]] = set()
-    given_up: dict[tuple[int, str], Doubt] = {}
+    given_up: dict[tuple[int, str], LostCall] = {}
     for shop_id, key, is_waiting, quantity, change_from, number in tx.exec_driver_sql(_FIND_DOUBTFUL, values):
         if is_waiting:
             waiting.add((shop_id, key))
         else:
             before = given_up[shop_id, key].given_up if (shop_id, key) in given_up else ()
-            given_up[shop_id, key] = Doubt(quantity, change_from, (*before, number))
+            given_up[shop_id, key] = LostCall(quantity, change_from, (*before, number))
     return waiting, given_up

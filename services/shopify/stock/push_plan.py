@@ -12,14 +12,14 @@ from sqlalchemy import Connection
 
 from services.core.pg_arrays import int_array, text_array
 from services.ledger.work import NewWork
-from services.shopify.stock.level_moves import LAST_MOVED_AT
-from services.shopify.stock.levels import PUSH_TOPIC, Level, Sku, level_arrays
+from services.shopify.stock.level_moves import LAST_MOVEMENT_AT
+from services.shopify.stock.levels import PUSH_TOPIC, Level, SkuKey, level_arrays
 
 SETTLE = timedelta(seconds=60)
 """How long after a sale Shopify's own figure and its webhooks may still be on their way."""
 
 
-class Cause(NamedTuple):
+class PushCause(NamedTuple):
     """The event that a push goes back to."""
 
     event_id: int | None = None
@@ -36,7 +36,7 @@ IN_SYNC = """(l.available is not distinct from l.shopify_available
 
 _DUE = f"""
 select l.shop_id, l.inventory_item_id, l.location_id, l.sku,
-       case when l.pool is null then greatest(l.observed_at, {LAST_MOVED_AT}) end
+       case when l.pool is null then greatest(l.observed_at, {LAST_MOVEMENT_AT}) end
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
   join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
                          and l.location_id = v.location
@@ -59,7 +59,7 @@ select w.shop_id, w.key from work_queue w
 def plan_pushes(
     tx: Connection,
     levels: Collection[Level],
-    causes: Mapping[Sku, Cause],
+    causes: Mapping[SkuKey, PushCause],
     now: datetime,
     *,
     follow_up: Mapping[str, Any] | None = None,
@@ -95,7 +95,7 @@ def plan_pushes(
             not_before=not_before if follow_up is not None else settled_at if settled_at > now else None,
         )
         for (_, key), (level, settled_at) in due.items()
-        for cause in (causes.get((level.shop_id, level.sku), Cause()),)
+        for cause in (causes.get((level.shop_id, level.sku), PushCause()),)
     ]
 
 

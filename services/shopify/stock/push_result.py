@@ -15,7 +15,7 @@ from services.ledger.topics import TOPICS
 from services.ledger.work import FollowUp, NewWork, WorkItem
 from services.providers.shopify_answers import ThrottleStatus
 from services.shopify.merge import EPOCH
-from services.shopify.stock.audit_text import say_push
+from services.shopify.stock.audit_text import describe_push
 from services.shopify.stock.handler import ingest_inventory_levels, item_lock
 from services.shopify.stock.levels import (
     PUSH_TOPIC,
@@ -26,56 +26,56 @@ from services.shopify.stock.levels import (
 )
 from services.shopify.stock.pool_reads import PoolRead, plan_payload, record_pool_reads
 from services.shopify.stock.pool_store import record_written
-from services.shopify.stock.push_batch import Ask, Doubt, is_asked
-from services.shopify.stock.push_plan import Cause, plan_pushes
+from services.shopify.stock.push_batch import LostCall, PlannedPush, may_have_been_sent
+from services.shopify.stock.push_plan import PushCause, plan_pushes
 from services.shopify.stock.push_store import find_held, forget_asked, record_held, release_waiting
 from services.shopify.stock.store import find_known_levels
 
-HOP_WAIT = timedelta(seconds=15)
+WEBHOOK_WAIT = timedelta(seconds=15)
 """Time for a webhook to arrive that knows more than what we read."""
 
 IS_READ = "is_read"
 """In the payload of a push whose level was read a moment ago: it goes out without another reading."""
 
 
-class Seen(NamedTuple):
+class ObservedLevel(NamedTuple):
     """A level that was read at Shopify. ``updated_at`` is None where the figure is not Shopify's own word.
 
     That is: where it gave no time, or where it is the figure that a call of ours with no answer asked for.
     ``changed_at`` is when Shopify changed it last, and ``doubt`` a call that may have happened before.
     """
 
-    ask: Ask
+    ask: PlannedPush
     available: int
     updated_at: datetime | None
     verdict: str
     hops: int
     changed_at: datetime | None = None
-    doubt: Doubt | None = None
+    doubt: LostCall | None = None
 
 
-class Applied(NamedTuple):
+class AppliedPush(NamedTuple):
     """Shopify holds what was asked, since ``changed_at`` where it said so."""
 
-    ask: Ask
+    ask: PlannedPush
     changed_at: datetime | None
 
 
 @dataclass(slots=True, kw_only=True)
-class Taught:
+class CallOutcome:
     """What one call, with all that followed from it, taught us. ``forget`` are items that ask anew."""
 
     shop_id: int
     ended_at: datetime = EPOCH
-    applied: list[Applied] = field(default_factory=list)
-    seen: list[Seen] = field(default_factory=list)
+    applied: list[AppliedPush] = field(default_factory=list)
+    seen: list[ObservedLevel] = field(default_factory=list)
     forget: set[int] = field(default_factory=set)
     throttle: ThrottleStatus | None = None
     call_points: float | None = None
     wait: timedelta | None = None
 
 
-def record_taught(tx: Connection, taught: Sequence[Taught], held: Collection[int]) -> FollowUp:
+def record_call_outcomes(tx: Connection, taught: Sequence[CallOutcome], held: Collection[int]) -> FollowUp:
     """The levels and the shops' rates are as ``taught``; return what follows from that.
 
     ``held`` are the items that are still ours; what the others' call taught is left to their new owner.
@@ -93,14 +93,18 @@ def record_taught(tx: Connection, taught: Sequence[Taught], held: Collection[int
         _record_applied(tx, applied, now, pushes, said)
     if forget := {item_id for call in calls for item_id in call.forget} & set(held):
         forget_asked(tx, forget)
-    if answered := [one.ask for group in (applied, seen) for one in group if is_asked(one.ask.item)]:
+    if answered := [
+        one.ask for group in (applied, seen) for one in group if may_have_been_sent(one.ask.item)
+    ]:
         release_waiting(tx, answered, now)
     for call in calls:
         _record_rate(tx, call, now)
     return FollowUp(pushes, said)
 
 
-def _lock_levels(tx: Connection, applied: Sequence[Applied], seen: Sequence[Seen]) -> set[LevelKey]:
+def _lock_levels(
+    tx: Connection, applied: Sequence[AppliedPush], seen: Sequence[ObservedLevel]
+) -> set[LevelKey]:
     """Everything that is written here is locked, of all shops at once; return the levels of pools.
 
     In the order of a webhook's own way (see ``Lock``), as what was seen is recorded in that way: the items,
@@ -116,7 +120,7 @@ def _lock_levels(tx: Connection, applied: Sequence[Applied], seen: Sequence[Seen
 
 
 def _record_applied(
-    tx: Connection, applied: Sequence[Applied], now: datetime, pushes: list[NewWork], said: list[Entry]
+    tx: Connection, applied: Sequence[AppliedPush], now: datetime, pushes: list[NewWork], said: list[Entry]
 ) -> None:
     """Shopify holds what was asked. A level that changed during the call is pushed once more."""
     written = record_written(
@@ -139,7 +143,7 @@ def _record_applied(
 
 def _record_seen(
     tx: Connection,
-    seen: Sequence[Seen],
+    seen: Sequence[ObservedLevel],
     pooled: Collection[LevelKey],
     now: datetime,
     pushes: list[NewWork],
@@ -174,12 +178,12 @@ def _record_seen(
     causes = _causes([one.ask for one in seen])
     for (hops, is_older), group in differing.items():
         payload: dict[str, Any] = {IS_READ: True} | ({"hops": hops} if hops else {})
-        not_before = now + HOP_WAIT if is_older or hops else None
+        not_before = now + WEBHOOK_WAIT if is_older or hops else None
         pushes += plan_pushes(tx, group, causes, now, follow_up=payload, not_before=not_before)
 
 
 def _record_pools(
-    tx: Connection, seen: Sequence[Seen], now: datetime, pushes: list[NewWork], said: list[Entry]
+    tx: Connection, seen: Sequence[ObservedLevel], now: datetime, pushes: list[NewWork], said: list[Entry]
 ) -> None:
     """What was read of levels of pools moves the pools, and is pushed on at once, to other shops too."""
     reads = {
@@ -200,7 +204,7 @@ def _record_pools(
         item = asks[work_id].item
         said.append(Entry(item.shop_id, PUSH_TOPIC, PUSH_TOPIC, item.request_id, mutations, item.id))
     causes = {
-        (level.shop_id, level.sku): Cause(request_id=asks[work_id].item.request_id)
+        (level.shop_id, level.sku): PushCause(request_id=asks[work_id].item.request_id)
         for level, work_id in changes.levels.items()
     } | dict(_causes(list(asks.values())))
     unread = changes.unread
@@ -218,7 +222,7 @@ def _record_pools(
         forget_asked(tx, given_up, is_read=True)
 
 
-def _observation(one: Seen) -> WorkItem:
+def _observation(one: ObservedLevel) -> WorkItem:
     """Return ``one`` as the webhook that would have told of it, in the name of the push that looked."""
     level = one.ask.level
     body = {
@@ -232,17 +236,19 @@ def _observation(one: Seen) -> WorkItem:
     )
 
 
-def _causes(asks: Collection[Ask]) -> Mapping[tuple[int, str], Cause]:
-    return {(ask.level.shop_id, ask.level.sku): Cause(ask.item.event_id, ask.item.request_id) for ask in asks}
+def _causes(asks: Collection[PlannedPush]) -> Mapping[tuple[int, str], PushCause]:
+    return {
+        (ask.level.shop_id, ask.level.sku): PushCause(ask.item.event_id, ask.item.request_id) for ask in asks
+    }
 
 
-def _say(ask: Ask, verdict: str, there: int, known: int | None) -> list[Entry]:
-    said = say_push(ask.level, verdict, there, ask.change_from, known)
+def _say(ask: PlannedPush, verdict: str, there: int, known: int | None) -> list[Entry]:
+    said = describe_push(ask.level, verdict, there, ask.change_from, known)
     item = ask.item
     return [Entry(item.shop_id, PUSH_TOPIC, PUSH_TOPIC, item.request_id, said, item.id)] if said else []
 
 
-def _record_rate(tx: Connection, taught: Taught, now: datetime) -> None:
+def _record_rate(tx: Connection, taught: CallOutcome, now: datetime) -> None:
     throttle = taught.throttle
     if throttle is not None:
         record_throttle(

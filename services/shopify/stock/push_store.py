@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from services.core.pg_arrays import int_array, text_array
 from services.shopify.stock.levels import Level, level_arrays
-from services.shopify.stock.push_batch import INTENT, LOST, Ask
+from services.shopify.stock.push_batch import INTENT, LOST, PlannedPush
 
 IN_DOUBT = "shopify.push_in_doubt"
 """The code of a push that waits for the answer of another push of its level."""
@@ -50,7 +50,7 @@ def find_held(tx: Connection, levels: Collection[Level]) -> dict[Level, int | No
     return {by_key[row[0], row[1], row[2]]: row[3] for row in rows}
 
 
-def record_held(tx: Connection, held: Sequence[tuple[Ask, int]]) -> set[Level]:
+def record_held(tx: Connection, held: Sequence[tuple[PlannedPush, int]]) -> set[Level]:
     """Shopify holds the figures beside ``held``; return the levels where that was written."""
     if not held:
         return set()
@@ -71,7 +71,7 @@ def forget_asked(tx: Connection, ids: Collection[int], *, is_read: bool = False)
     tx.exec_driver_sql(_FORGET, {"names": names, "id": int_array(ids)})
 
 
-def release_waiting(tx: Connection, asks: Collection[Ask], now: datetime) -> None:
+def release_waiting(tx: Connection, asks: Collection[PlannedPush], now: datetime) -> None:
     """Pushes that wait for the answer of one of ``asks`` are due now."""
     values = {
         "shop_id": int_array(ask.item.shop_id for ask in asks),

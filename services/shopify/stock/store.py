@@ -9,12 +9,12 @@ from sqlalchemy import Connection
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.shopify.merge import EPOCH
 from services.shopify.stock.level_moves import recount_levels
-from services.shopify.stock.levels import LevelKey, Shift, level_arrays, lock_levels, lock_stock
-from services.shopify.stock.payload import Disconnection, Observation
+from services.shopify.stock.levels import LevelChange, LevelKey, level_arrays, lock_levels, lock_stock
+from services.shopify.stock.payload import LevelDisconnection, LevelObservation
 from services.shopify.stock.pools import NO_POOLS, PoolChanges, observe_pools
 
 
-class Known(NamedTuple):
+class KnownLevel(NamedTuple):
     """A level as its row has it; ``sku`` is what it should be: its item's, where that is known.
 
     ``gone_at`` is when its item was deleted. ``is_ours``: the figure is a count entered here, or a pool's.
@@ -43,14 +43,14 @@ class Known(NamedTuple):
         }
 
 
-class Recorded(NamedTuple):
+class WrittenLevels(NamedTuple):
     """What a set wrote: the counted levels with another figure, those seen and stocked, those cut.
 
     ``pools`` is what became of pools, of levels in other shops too.
     """
 
-    shifts: list[Shift]
-    on_shelf: frozenset[LevelKey]
+    shifts: list[LevelChange]
+    stocked: frozenset[LevelKey]
     cut: frozenset[LevelKey]
     pools: PoolChanges = NO_POOLS
 
@@ -104,24 +104,25 @@ returning shop_id, inventory_item_id, location_id
 """
 
 
-def find_known_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, Known]:
+def find_known_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, KnownLevel]:
     """Return each level with what is known of it."""
     if not keys:
         return {}
     rows = tx.exec_driver_sql(_FIND, level_arrays(keys))
     return {
-        (r[0], r[1], r[2]): Known(r[3], r[4], None if r[5] is None else (r[5], -r[6]), *r[7:]) for r in rows
+        (r[0], r[1], r[2]): KnownLevel(r[3], r[4], None if r[5] is None else (r[5], -r[6]), *r[7:])
+        for r in rows
     }
 
 
 def record_levels(
     tx: Connection,
-    won: Mapping[LevelKey, Observation],
-    cut: Mapping[LevelKey, Disconnection],
-    known: Mapping[LevelKey, Known],
+    won: Mapping[LevelKey, LevelObservation],
+    cut: Mapping[LevelKey, LevelDisconnection],
+    known: Mapping[LevelKey, KnownLevel],
     now: datetime,
-    unclear: Mapping[LevelKey, Observation],
-) -> Recorded:
+    unclear: Mapping[LevelKey, LevelObservation],
+) -> WrittenLevels:
     """Write the newest observations and disconnections.
 
     A counted level keeps its figure, but for movements whose location a level of the same item decides. Of
@@ -130,11 +131,11 @@ def record_levels(
     """
     keys = won.keys() | cut.keys() | unclear.keys()
     if not keys:
-        return Recorded([], frozenset(), frozenset())
+        return WrittenLevels([], frozenset(), frozenset())
     lock_stock(tx, {shop_id for shop_id, _, _ in keys})
     skus = {(key[0], sku) for key in keys for sku in (known[key].sku, known[key].row_sku) if sku}
     locked = lock_levels(tx, keys, items={key[:2] for key in keys}, skus=skus)
-    on_shelf: set[LevelKey] = set()
+    stocked: set[LevelKey] = set()
     if won:
         values = level_arrays(won) | {
             "sku": text_array([known[key].sku for key in won]),
@@ -142,7 +143,7 @@ def record_levels(
             "observed_at": instant_array(e.observed_at for e in won.values()),
             "gone_at": instant_array(known[key].gone_at for key in won),
         }
-        on_shelf = {
+        stocked = {
             (r[0], r[1], r[2]) for r in tx.exec_driver_sql(_UPSERT, values | {"now": now}) if r[3] is None
         }
     gone: set[LevelKey] = set()
@@ -157,12 +158,12 @@ def record_levels(
         }
     shifts = recount_levels(tx, locked.counted, now)
     told = {key: e for key, e in {**unclear, **won}.items() if key in locked.pooled and not e.is_read}
-    back = {key for key in on_shelf - gone if _is_back(known[key], won[key], cut.get(key))}
+    back = {key for key in stocked - gone if _is_back(known[key], won[key], cut.get(key))}
     pools = observe_pools(tx, told, unclear.keys(), back, now) if told else NO_POOLS
-    return Recorded(shifts, frozenset(on_shelf - gone), frozenset(gone), pools)
+    return WrittenLevels(shifts, frozenset(stocked - gone), frozenset(gone), pools)
 
 
-def _is_back(known: Known, seen: Observation, cut: Disconnection | None) -> bool:
+def _is_back(known: KnownLevel, seen: LevelObservation, cut: LevelDisconnection | None) -> bool:
     """Tell whether a level on the shelf was off it since it was last seen."""
     if known.disconnected_at is not None or seen.is_connected:
         return True
