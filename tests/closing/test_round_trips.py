@@ -1,0 +1,98 @@
+"""Each column of the month close tables holds the value that its name says, and each finder returns it."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Engine
+
+from services.closing.corrections import (
+    Closed,
+    Correction,
+    find_closed,
+    find_corrections,
+    find_newest_closed,
+    record_corrections,
+)
+from services.closing.items import Month
+from services.closing.month_close import _record_closed
+from services.closing.package import Books, Package, PackageFile
+from services.closing.tax_profile import TaxProfile
+from services.core.db import transaction
+from tests.shopify.sample_payloads import add_shop
+
+BEGINS = datetime(2026, 10, 1, 7, tzinfo=UTC)
+ENDS = datetime(2026, 11, 1, 7, tzinfo=UTC)
+NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
+
+
+def test_closed_month_comes_back_by_name_and_by_its_finders(engine: Engine) -> None:
+    shop_id = add_shop(engine)
+    books = Books(
+        shop_id=shop_id,
+        slug="acme",
+        name="Acme",
+        currency="CAD",
+        period="2026-10",
+        zone=ZoneInfo("America/Vancouver"),
+        month=Month(shop_id, BEGINS, ENDS),
+        profile=TaxProfile(),
+        period_before="2026-09",
+        accounts_before={},
+    )
+    files = [PackageFile("a.csv", "sha of a", 11), PackageFile("b.pdf", "sha of b", 12)]
+    package = Package(Path(), files, b"manifest", {"accounts": {"CAD": {"tips": 5}}}, [])
+
+    with transaction(engine) as tx:
+        assert _record_closed(tx, books, package, "key of the manifest", NOW)
+        assert not _record_closed(tx, books, package, "another key", NOW + timedelta(days=1))
+        row = dict(tx.exec_driver_sql("select * from closed_periods").mappings().one())
+        (found,) = find_closed(tx, shop_id)
+        newest = find_newest_closed(tx, shop_id)
+
+    assert row == {
+        "shop_id": shop_id,
+        "period": "2026-10",
+        "begins_on": date(2026, 10, 1),
+        "ends_before": date(2026, 11, 1),
+        "closed_at": NOW,
+        "figures": {"accounts": {"CAD": {"tips": 5}}},
+        "files": [file._asdict() for file in files],
+        "manifest_key": "key of the manifest",
+        "manifest_sha256": package.sha256,
+    }
+    assert found == Closed(**{name: row[name] for name in Closed._fields})
+    assert newest == "2026-10"
+
+
+def test_corrections_come_back_by_name_and_by_their_finder(engine: Engine) -> None:
+    shop_id = add_shop(engine)
+    made = [
+        Correction("2026-08", 'ret"urns\\', "CAD", -1001, 1002),
+        Correction("2026-09", "shipping", "JPY", 1003, -1004),
+    ]
+
+    with transaction(engine) as tx:
+        record_corrections(tx, shop_id, "2026-10", made, NOW)
+        rows = [
+            dict(row)
+            for row in tx.exec_driver_sql("select * from period_corrections order by period").mappings()
+        ]
+        found_in = find_corrections(tx, shop_id, found_in="2026-10")
+        found_of = find_corrections(tx, shop_id, period="2026-09")
+
+    assert [{name: value for name, value in row.items() if name != "id"} for row in rows] == [
+        {
+            "shop_id": shop_id,
+            "period": one.period,
+            "found_in": "2026-10",
+            "account": one.account,
+            "currency": one.currency,
+            "before_cents": one.before,
+            "after_cents": one.after,
+            "at": NOW,
+        }
+        for one in made
+    ]
+    assert found_in == made
+    assert found_of == made[1:]
