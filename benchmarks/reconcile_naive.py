@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from benchmarks.reconcile_rows import DAY, NOW, Break, read_their_rows, report
 from services.core.db import make_engine
-from services.payments.stripe_rows import TheirRow
+from services.payments.stripe_rows import StripeRow
 from services.payments.tables import reconciliation_breaks, transactions
 
 Side = dict[str, Any] | None
@@ -59,7 +59,7 @@ def compare(session: Session, path: Path) -> set[Break]:
     sums: Counter[tuple[str, str, str]] = Counter()
     for one in ours.values():
         sums["ours", one.kind, one.currency] += one.amount_cents if one.status == "paid" else 0
-    breaks: dict[Break, tuple[Transaction | None, TheirRow | None]] = {}
+    breaks: dict[Break, tuple[Transaction | None, StripeRow | None]] = {}
     paid: dict[tuple[str, int, str], str] = {}
     for row in read_their_rows(path):
         sums["theirs", row.kind, row.currency] += row.amount_cents if row.status == "paid" else 0
@@ -101,7 +101,7 @@ def compare(session: Session, path: Path) -> set[Break]:
     return set(breaks)
 
 
-def side(one: Transaction | TheirRow | None) -> Side:
+def side(one: Transaction | StripeRow | None) -> Side:
     """Return what is kept of one side."""
     if one is None:
         return None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.memory import peak_mib
 from services.payments.day import Day
-from services.payments.stripe_rows import ROWS_A_BLOCK, TheirRow
+from services.payments.stripe_rows import ROWS_A_BLOCK, StripeRow
 
 BEGINS = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 DAY = Day(1, date(2026, 11, 20), BEGINS, BEGINS + timedelta(days=1))
@@ -33,9 +33,9 @@ def _plant(n: int) -> str:
     return KINDS[place // 100 - 1] if place and place % 100 == 0 and place <= 700 else ""
 
 
-def _row(n: int) -> TheirRow:
+def _row(n: int) -> StripeRow:
     order = n - 1 if _plant(n) == "duplicate" else n
-    return TheirRow(
+    return StripeRow(
         "charge",
         f"ch_3QK8fT2eZvKYlo2C{n:08d}",
         1000 + (order * 37) % 90_000,
@@ -49,12 +49,12 @@ def _row(n: int) -> TheirRow:
     )
 
 
-def our_rows(count: int) -> Iterator[TheirRow]:
+def our_rows(count: int) -> Iterator[StripeRow]:
     """Yield our book: without what is planted as missing here."""
     return (_row(n) for n in range(count) if _plant(n) != "missing_here")
 
 
-def their_rows(count: int) -> Iterator[TheirRow]:
+def their_rows(count: int) -> Iterator[StripeRow]:
     """Yield Stripe's book: without what is planted as missing there, and with the other differences."""
     for n in range(count):
         row, planted = _row(n), _plant(n)
@@ -87,11 +87,11 @@ def write_their_rows(path: Path, count: int) -> None:
             file.write(len(content).to_bytes(4) + content)
 
 
-def read_their_rows(path: Path) -> Iterator[TheirRow]:
+def read_their_rows(path: Path) -> Iterator[StripeRow]:
     """Yield what ``write_their_rows`` wrote, a block in memory at a time."""
     with path.open("rb") as file:
         while size := file.read(4):
-            yield from map(TheirRow._make, marshal.loads(file.read(int.from_bytes(size))))
+            yield from map(StripeRow._make, marshal.loads(file.read(int.from_bytes(size))))
 
 
 def report(work: Callable[[], set[Break]], path: Path, rows: int) -> None:

@@ -4,11 +4,11 @@ The healing of gaps is here, and not beside the pushes and the mails: a shop's f
 """
 
 from services.closing.daily import CloseDay
-from services.closing.gap_backfill import GapHealing
+from services.closing.gap_backfill import GapBackfill
 from services.jobs.handler import JobHandler
 from services.shopify.subscriptions.check import SubscriptionWatch
 from tasks.runner import work_task
 
 reconcile = work_task("reconcile", JobHandler(CloseDay()))
-gap_heal = work_task("gap_heal", JobHandler(GapHealing()))
+gap_heal = work_task("gap_heal", JobHandler(GapBackfill()))
 subscription_watch = work_task("subscription_watch", JobHandler(SubscriptionWatch()))

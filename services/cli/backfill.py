@@ -6,7 +6,7 @@ import click
 
 from services.cli.base import dry_run_option, find_shop_id, json_option, new_request_id, report_errors
 from services.cli.output import print_json, print_table
-from services.closing.gap_backfill import Part, find_fault, heal_providers
+from services.closing.gap_backfill import BackfillResult, backfill_providers, find_fault
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_moment
@@ -52,7 +52,7 @@ def run(shop: str, since: str, dry_run: bool, as_json: bool) -> None:
         shop_id = get_shop(tx, shop).id
     begin = parse_moment(since, now) if since else None
     with recorded_calls(shop_id):
-        results = heal_providers(shop_id, now, new_request_id(), since=begin, is_dry=dry_run)
+        results = backfill_providers(shop_id, now, new_request_id(), since=begin, is_dry=dry_run)
     if as_json:
         documents = [_document(result) for result in results]
         print_json({"shop": shop, "at": now, "dry_run": dry_run, "providers": documents})
@@ -96,7 +96,7 @@ def status(shop: str, as_json: bool) -> None:
     )
 
 
-def _document(result: Part) -> dict[str, Any]:
+def _document(result: BackfillResult) -> dict[str, Any]:
     fault = {} if result.fault is None else {"detail": result.fault.detail}
     return {
         "provider": result.provider,
@@ -106,7 +106,7 @@ def _document(result: Part) -> dict[str, Any]:
     } | fault
 
 
-def _print_results(results: list[Part], is_dry: bool) -> None:
+def _print_results(results: list[BackfillResult], is_dry: bool) -> None:
     verb = "would enter" if is_dry else "entered"
     rows = [(result.provider, topic, count) for result in results for topic, count in result.topics.items()]
     print_table("", ("provider", "topic", verb), rows, f"Nothing {verb}.")

@@ -16,16 +16,22 @@ from services.cli.base import (
     split_list,
 )
 from services.cli.output import print_fields, print_json, print_table
-from services.closing.corrections import Closed, Correction, find_closed, find_corrections, shift_month
+from services.closing.corrections import (
+    ClosedMonth,
+    Correction,
+    list_closed_months,
+    list_corrections,
+    shift_month,
+)
 from services.closing.inputs import (
     LOOKED_BACK,
-    find_late,
-    find_told_in,
-    get_books,
-    hold_one_state,
+    find_new_corrections,
+    get_close_inputs,
+    list_corrections_told_in,
+    use_one_snapshot,
 )
 from services.closing.package import MANIFEST_NAME, build_package
-from services.closing.package_store import find_costs, find_faults
+from services.closing.package_store import find_costs, list_package_faults
 from services.closing.profit_and_loss import label_of, net_sales, sums_of, taxes_of
 from services.closing.tax_profile import TaxProfile, find_tax_profile, record_tax_profile
 from services.closing.tax_rates import TAXES
@@ -64,11 +70,11 @@ def show(slug: str, period: str, as_json: bool) -> None:
     with transaction() as tx:
         shop = get_shop(tx, slug)
         if not period:
-            _print_months(shop, find_closed(tx, shop.id), as_json=as_json)
+            _print_months(shop, list_closed_months(tx, shop.id), as_json=as_json)
             return
         closed = _get_closed(tx, shop, period)
-        told_of = find_corrections(tx, shop.id, period=period)
-        told_in = find_corrections(tx, shop.id, found_in=period)
+        told_of = list_corrections(tx, shop.id, period=period)
+        told_in = list_corrections(tx, shop.id, found_in=period)
     if as_json:
         document = {**closed._asdict(), "shop": slug, "corrections": [c._asdict() for c in told_of],
                     "told_here": [c._asdict() for c in told_in]}  # fmt: skip
@@ -117,16 +123,18 @@ def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
     store = open_store(get_settings().archive_url)
     with transaction() as tx:
         shop = get_shop(tx, slug)
-        earlier = find_closed(
+        earlier = list_closed_months(
             tx, shop.id, since=shift_month(period, -LOOKED_BACK), until=shift_month(period, -1)
         )
     costs = {closed.period: find_costs(store, closed) for closed in earlier}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with transaction() as tx:
-            hold_one_state(tx)
-            late = find_told_in(tx, shop.id, period, find_late(tx, shop.id, earlier, costs))
-            package = build_package(tx, get_books(tx, shop, period, shop.zone), late, folder)
+            use_one_snapshot(tx)
+            late = list_corrections_told_in(
+                tx, shop.id, period, find_new_corrections(tx, shop.id, earlier, costs)
+            )
+            package = build_package(tx, get_close_inputs(tx, shop, period, shop.zone), late, folder)
     except OSError as fault:
         reason = f"{folder} cannot be written: {fault.strerror}. Name another folder with --to"
         raise click.ClickException(reason) from fault
@@ -154,7 +162,7 @@ def verify(ctx: click.Context, slug: str, period: str, as_json: bool) -> None:
     store = open_store(get_settings().archive_url)
     with transaction() as tx:
         closed = _get_closed(tx, get_shop(tx, slug), period)
-    faults = list(find_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files))
+    faults = list(list_package_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files))
     if as_json:
         print_json({"status": "altered" if faults else "verified", "faults": faults})
     else:
@@ -218,7 +226,7 @@ def _profile_document(profile: TaxProfile) -> dict[str, Any]:
     }
 
 
-def _print_months(shop: Shop, months: list[Closed], *, as_json: bool) -> None:
+def _print_months(shop: Shop, months: list[ClosedMonth], *, as_json: bool) -> None:
     if as_json:
         print_json([closed._asdict() for closed in months])
         return
@@ -243,9 +251,9 @@ def _print_corrections(title: str, corrections: list[Correction]) -> None:
     print_table(title, ("month", "account", "was -> is"), rows, f"{title}: nothing.")
 
 
-def _get_closed(tx: Connection, shop: Shop, period: str) -> Closed:
+def _get_closed(tx: Connection, shop: Shop, period: str) -> ClosedMonth:
     _check_period(period)
-    found = find_closed(tx, shop.id, since=period, until=period)
+    found = list_closed_months(tx, shop.id, since=period, until=period)
     if not found:
         raise click.ClickException(
             f"{period} of {shop.slug} is not closed: fleet jobs run monthly-close --shop {shop.slug} "

@@ -13,10 +13,10 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.schedule import find_due_day
 from services.ledger.describe import format_money
-from services.payments.break_queries import DayBreak, count_day_breaks, find_day_breaks
+from services.payments.break_queries import PaymentBreak, count_day_breaks, list_day_breaks
 from services.payments.cause_texts import describe_cause
 from services.payments.comparison_state import find_not_compared
-from services.payments.trace import find_trail
+from services.payments.trace import trace_payment
 from services.shops.shops import get_shop
 
 
@@ -54,7 +54,7 @@ def breaks(shop: str, day: str, all_of_them: bool, limit: int, as_json: bool) ->
     with transaction() as tx:
         found_shop = get_shop(tx, shop)
         wanted = parse_day(day) if day else find_due_day(found_shop.zone, utc_now())
-        found = find_day_breaks(tx, found_shop.id, wanted, only_open=not all_of_them, limit=limit)
+        found = list_day_breaks(tx, found_shop.id, wanted, only_open=not all_of_them, limit=limit)
         counts = count_day_breaks(tx, found_shop.id, wanted)
         not_compared = find_not_compared(tx, found_shop, wanted)
     if as_json:
@@ -74,7 +74,7 @@ def breaks(shop: str, day: str, all_of_them: bool, limit: int, as_json: bool) ->
 
 
 def _print_breaks(
-    title: str, found: Sequence[DayBreak], counts: Mapping[str, int], empty: str, not_compared: str
+    title: str, found: Sequence[PaymentBreak], counts: Mapping[str, int], empty: str, not_compared: str
 ) -> None:
     """Print the breaks; "no breaks" only of a day that was compared, else that it was not, and why."""
     if not_compared:
@@ -121,7 +121,7 @@ def trail(named: str, shop: str, as_json: bool) -> None:
       fleet books trail ch_3QK8fT2eZvKYlo2C1gX0aTnq --shop harbour --json
     """
     with transaction() as tx:
-        steps = find_trail(tx, get_shop(tx, shop).id, named)
+        steps = trace_payment(tx, get_shop(tx, shop).id, named)
     if not steps:
         raise click.ClickException(
             f"{shop} has nothing that is named {named!r}: name an order's number such as '#1001', "
@@ -152,7 +152,7 @@ def trail(named: str, shop: str, as_json: bool) -> None:
 command.add_command(heal)
 
 
-def _document(found: DayBreak) -> dict[str, Any]:
+def _document(found: PaymentBreak) -> dict[str, Any]:
     cause = describe_cause(found.cause)
     return found._asdict() | {
         "age_seconds": int(_age(found).total_seconds()),
@@ -161,11 +161,11 @@ def _document(found: DayBreak) -> dict[str, Any]:
     }
 
 
-def _age(found: DayBreak) -> timedelta:
+def _age(found: PaymentBreak) -> timedelta:
     return (found.closed_at or utc_now()) - found.found_at
 
 
-def _say_age(found: DayBreak) -> str:
+def _say_age(found: PaymentBreak) -> str:
     hours = int(_age(found).total_seconds() // 3600)
     return f"{hours // 24} d" if hours >= 48 else f"{hours} h"
 

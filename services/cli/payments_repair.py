@@ -21,8 +21,8 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.store import get_job
 from services.jobs.trigger import trigger_job
-from services.payments.break_queries import find_day_breaks
-from services.payments.break_repair import Healed, HealPlan, find_progress, heal_day, plan_heal
+from services.payments.break_queries import list_day_breaks
+from services.payments.break_repair import RepairPlan, RepairResult, find_progress, plan_repair, repair_day
 from services.payments.cause_texts import describe_cause
 from services.payments.reconcile import JOB
 from services.payments.stripe_key import get_stripe_key
@@ -72,7 +72,7 @@ def heal(
     wanted = parse_day(day)
     with transaction() as tx:
         shop_id = get_shop(tx, shop).id
-        plan = plan_heal(find_day_breaks(tx, shop_id, wanted, limit=SHOWN_AT_MOST))
+        plan = plan_repair(list_day_breaks(tx, shop_id, wanted, limit=SHOWN_AT_MOST))
         key = get_stripe_key(tx, shop_id) if plan.events or plan.objects else ""
     if dry_run:
         _tell_plan(plan, as_json=as_json)
@@ -80,7 +80,7 @@ def heal(
     by, request_id = operator_label(actor), new_request_id()
     say = _quiet if as_json else _progress
     with recorded_calls(shop_id):
-        healed = heal_day(
+        healed = repair_day(
             shop_id,
             plan,
             key,
@@ -110,7 +110,7 @@ def heal(
         raise click.exceptions.Exit(1)
 
 
-def _await(healed: Healed, timeout: int, say: Any) -> tuple[int, dict[str, int]]:
+def _await(healed: RepairResult, timeout: int, say: Any) -> tuple[int, dict[str, int]]:
     """Return how much is not done when all of it is, or the time is up, and all of it by status."""
     until, told = time.monotonic() + timeout, -1
     while True:
@@ -143,7 +143,7 @@ def _rerun(shop: str, day: date, by: str, request_id: str) -> str:
     return f"run {asked[0].start.run_id} of {JOB}"
 
 
-def _tell_plan(plan: HealPlan, *, as_json: bool) -> None:
+def _tell_plan(plan: RepairPlan, *, as_json: bool) -> None:
     if as_json:
         left = [{"kind": b.kind, "id": b.provider_id, "cause": b.cause} for b in plan.left]
         objects = [{"subject": subject, "id": provider_id} for subject, provider_id in plan.objects]
@@ -155,7 +155,9 @@ def _tell_plan(plan: HealPlan, *, as_json: bool) -> None:
     _tell_left(plan)
 
 
-def _tell_end(shop: str, day: date, healed: Healed, plan: HealPlan, said: str, asked: str, left: int) -> None:
+def _tell_end(
+    shop: str, day: date, healed: RepairResult, plan: RepairPlan, said: str, asked: str, left: int
+) -> None:
     click.echo(f"{healed.entered} events entered, {healed.requeued} items of work requeued")
     for word in (said, f"Stripe does not have: {_some(healed.gone)}" if healed.gone else ""):
         if word:
@@ -174,7 +176,7 @@ def _tell_end(shop: str, day: date, healed: Healed, plan: HealPlan, said: str, a
         )
 
 
-def _tell_left(plan: HealPlan) -> None:
+def _tell_left(plan: RepairPlan) -> None:
     for found in plan.left[:20]:
         cause = describe_cause(found.cause)
         click.echo(f"left to you: {found.provider_id} ({found.kind}): {cause.says}; {cause.todo}")

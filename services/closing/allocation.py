@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
-from services.closing.tax_rates import CHANNEL, OTHER, TAXES, Rate
+from services.closing.tax_rates import CHANNEL, OTHER, TAXES, TaxRate
 
 _NAMES = {"GST": "GST|TPS", "PST": "PST|RST|TVP", "HST": "HST|TVH", "QST": "QST|TVQ"}
 _NAMED = {tax: re.compile(rf"\b(?:{names})\b", re.IGNORECASE) for tax, names in _NAMES.items()}
@@ -38,7 +38,7 @@ def round_half_up(amount: Decimal) -> int:
 
 
 def name_taxes(
-    taxes: Sequence[Mapping[str, Any]] | None, province: str, rates: Sequence[Rate]
+    taxes: Sequence[Mapping[str, Any]] | None, province: str, rates: Sequence[TaxRate]
 ) -> dict[str, int]:
     """Return what tax lines as Shopify charged them come to, per tax (``GST`` ... ``other``, ``channel``).
 
@@ -55,14 +55,14 @@ def name_taxes(
 
 
 def find_liable(
-    taxes: Sequence[Mapping[str, Any]] | None, province: str, rates: Sequence[Rate]
+    taxes: Sequence[Mapping[str, Any]] | None, province: str, rates: Sequence[TaxRate]
 ) -> frozenset[str]:
     """Return the taxes of the province that the sales channel remits, by their own names."""
     liable = [line for line in taxes or () if line.get("liable")]
     return frozenset(tax for line in liable for tax, _ in _name_line(line, province, rates))
 
 
-def _name_line(line: Mapping[str, Any], province: str, rates: Sequence[Rate]) -> list[tuple[str, int]]:
+def _name_line(line: Mapping[str, Any], province: str, rates: Sequence[TaxRate]) -> list[tuple[str, int]]:
     cents = int(line["cents"])
     if province.partition("-")[0] not in ("CA", ""):
         return [(OTHER, cents)]

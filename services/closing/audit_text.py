@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from services.audit.chain import Entry, Mutation
 from services.closing.corrections import Correction
-from services.closing.package import Books, Package
+from services.closing.package import CloseInputs, ClosePackage
 from services.closing.profit_and_loss import net_sales
 from services.jobs.handler import Run
 from services.ledger.describe import format_money, format_money_change
@@ -13,12 +13,14 @@ SAID = 200
 """Corrections named one by one; a count stands for the rest."""
 
 
-def say_late(run: Run, shop_id: int, late: Sequence[Correction], found_in: str) -> Entry:
+def describe_late_corrections(run: Run, shop_id: int, late: Sequence[Correction], found_in: str) -> Entry:
     """Return the entry that corrections of closed months were found, to be told in ``found_in``."""
     return Entry(shop_id, f"job {run.job}", "month_close", run.request_id, _say_each(late, found_in))
 
 
-def say_closed(run: Run, books: Books, package: Package, late: Sequence[Correction]) -> Entry:
+def describe_closed_month(
+    run: Run, books: CloseInputs, package: ClosePackage, late: Sequence[Correction]
+) -> Entry:
     """Return the entry that a month was closed, and with what."""
     sales = net_sales(package.figures["accounts"].get(books.currency, {}))
     summary = (

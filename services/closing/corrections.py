@@ -29,7 +29,7 @@ class Correction(NamedTuple):
         return self.after - self.before
 
 
-class Closed(NamedTuple):
+class ClosedMonth(NamedTuple):
     """A month that was closed, as its row has it."""
 
     period: str
@@ -68,12 +68,12 @@ do update set after_cents = excluded.after_cents, at = excluded.at
 _FIND_NEWEST = "select max(period) from closed_periods where shop_id = %(shop_id)s"
 
 
-def find_closed(
+def list_closed_months(
     tx: Connection, shop_id: int, *, since: str | None = None, until: str | None = None
-) -> list[Closed]:
+) -> list[ClosedMonth]:
     """Return the shop's closed months from ``since`` to ``until``, both included."""
     values = {"shop_id": shop_id, "since": since, "until": until}
-    return [Closed(*row) for row in tx.exec_driver_sql(_FIND_CLOSED, values)]
+    return [ClosedMonth(*row) for row in tx.exec_driver_sql(_FIND_CLOSED, values)]
 
 
 def find_newest_closed(tx: Connection, shop_id: int) -> str | None:
@@ -82,7 +82,7 @@ def find_newest_closed(tx: Connection, shop_id: int) -> str | None:
     return newest
 
 
-def find_corrections(
+def list_corrections(
     tx: Connection,
     shop_id: int,
     *,

@@ -17,7 +17,7 @@ from services.audit.queries import hold_still
 from services.audit.signing import make_signer
 from services.audit.verify import Wanted, verify_chain
 from services.closing.daily_mail import record_anomaly_mail
-from services.closing.daily_summary import DaySummary, find_told_low, record_summary
+from services.closing.daily_summary import DailySummary, find_told_low, record_summary
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import WorkError
@@ -61,7 +61,7 @@ class CloseDay:
         now = self._clock()
         rows, findings = _verify(run.shop_id)
         low = _find_low(run.shop_id, ends, now) if now - ends < STOCK_IS_NEWS else None
-        summary = DaySummary(
+        summary = DailySummary(
             day=date.fromisoformat(run.period), at=now, audit_rows=rows, findings=findings, low_stock=low
         )
         try:
@@ -98,7 +98,7 @@ def _find_low(shop_id: int, ends: datetime, now: datetime) -> list[LowStock]:
         return find_low_stock(tx, shop_id, min(ends, now))
 
 
-def _record(run: Run, payments: DayOutcome, summary: DaySummary, tx: Connection) -> FollowUp:
+def _record(run: Run, payments: DayOutcome, summary: DailySummary, tx: Connection) -> FollowUp:
     """Breaks, incidents and the summary are written, and a mail is due where something is amiss."""
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     told = payments.record(tx)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from services.closing.daily_mail_context import KIND, plan_anomaly_facts
-from services.closing.daily_summary import DaySummary, Place
+from services.closing.daily_mail_context import KIND, plan_anomaly_context
+from services.closing.daily_summary import DailySummary, LowStockKey
 from services.ledger.work import NewWork
 from services.mail.compose import compose
 from services.mail.outbox import record_mails
@@ -16,9 +16,9 @@ from services.shops.shops import get_shop_by_id
 def record_anomaly_mail(
     tx: Connection,
     shop_id: int,
-    summary: DaySummary,
+    summary: DailySummary,
     breaks: Sequence[OpenBreak],
-    known_low: set[Place],
+    known_low: set[LowStockKey],
     *,
     request_id: str = "",
 ) -> list[NewWork]:
@@ -33,7 +33,7 @@ def record_anomaly_mail(
         return []
     mail = compose(
         KIND,
-        plan_anomaly_facts(summary.day, breaks, newly_low, summary.low_stock or (), summary.findings),
+        plan_anomaly_context(summary.day, breaks, newly_low, summary.low_stock or (), summary.findings),
         shop=shop,
         recipient=shop.owner_email,
         period=summary.day.isoformat(),

@@ -7,14 +7,14 @@ from typing import Any
 
 from services.audit.diagnose import Finding
 from services.mail.mail_types import Kind, MailShop, register_kind
-from services.payments.break_mail import OpenBreak, plan_break_facts, sample_breaks
+from services.payments.break_mail import OpenBreak, plan_break_context, sample_breaks
 from services.shopify.stock.low_stock import LowStock
 
 KIND = "daily_anomalies"
 LOW_SHOWN = 25
 
 
-def plan_anomaly_facts(
+def plan_anomaly_context(
     day: date,
     breaks: Sequence[OpenBreak],
     newly_low: Sequence[LowStock],
@@ -25,7 +25,7 @@ def plan_anomaly_facts(
 
     ``newly_low`` is what fell under its reorder point since the owner was told last, ``low`` all that is.
     """
-    payments = plan_break_facts(day, breaks)
+    payments = plan_break_context(day, breaks)
     return payments | {
         "low": [_told(one) for one in newly_low[:LOW_SHOWN]],
         "low_more": max(0, len(newly_low) - LOW_SHOWN),
@@ -75,7 +75,7 @@ def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
         LowStock("CHAIN-11", "Chain, 11-speed", 1, "Workshop", 0, 5, 11, Decimal(0)),
         LowStock("BELL-BR", "Brass bell", 2, "Main Street", 2, 3, 0, None),
     ]
-    return plan_anomaly_facts(
+    return plan_anomaly_context(
         now.date() - timedelta(days=1), sample_breaks(shop.currency if shop else "CAD"), low, low * 2, []
     )
 

@@ -28,12 +28,12 @@ _FIND_TOLD_LOW = """
 select coalesce(last_daily_run -> 'low_told', '[]') from shop_config where shop_id = %(shop_id)s
 """
 
-Place = tuple[str, int]
+LowStockKey = tuple[str, int]
 """(sku, location): what runs low."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DaySummary:
+class DailySummary:
     """A day that was looked at. ``low_stock`` is None where its stock is no news any more."""
 
     day: date
@@ -51,11 +51,11 @@ class DaySummary:
         """The word for the morning: the worst of what was found."""
         return "audit_failed" if self.findings else self.payments
 
-    def compared(self, verdict: str, figures: Mapping[str, Any]) -> "DaySummary":
+    def compared(self, verdict: str, figures: Mapping[str, Any]) -> "DailySummary":
         """Return the summary with what the payments came to."""
         return replace(self, payments=verdict, figures=figures)
 
-    def not_compared(self, error_code: str) -> "DaySummary":
+    def not_compared(self, error_code: str) -> "DailySummary":
         """Return the summary of a day whose payments could not be compared, and why."""
         return replace(self, error_code=error_code)
 
@@ -87,13 +87,13 @@ class DaySummary:
         return {"low_told": [[one.sku, one.location_id] for one in self.low_stock]}
 
 
-def record_summary(tx: Connection, shop_id: int, summary: DaySummary) -> None:
+def record_summary(tx: Connection, shop_id: int, summary: DailySummary) -> None:
     """``shop_config.last_daily_run`` is ``summary``, unless it tells of a later day already."""
     values = {"shop_id": shop_id, "summary": orjson.dumps(summary.as_json()).decode()}
     tx.exec_driver_sql(_RECORD, values)
 
 
-def find_told_low(tx: Connection, shop_id: int) -> set[Place]:
+def find_told_low(tx: Connection, shop_id: int) -> set[LowStockKey]:
     """Return what was low when a day was last done: of that nobody is told again."""
     told = tx.exec_driver_sql(_FIND_TOLD_LOW, {"shop_id": shop_id}).scalar() or []
     return {(sku, location_id) for sku, location_id in told}

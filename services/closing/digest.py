@@ -6,9 +6,9 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from services.closing.digest_context import KIND, plan_digest_facts
+from services.closing.digest_context import KIND, plan_digest_context
 from services.closing.inputs import find_profile_at_home
-from services.closing.items import Month
+from services.closing.items import SalesPeriod
 from services.closing.sales import DaySales, Sales, name_customers, name_staff, sum_sales
 from services.closing.totals import stream_taxed
 from services.core.clock import utc_now
@@ -37,7 +37,7 @@ def send_digest(run: Run) -> JobResult:
         sales = read_sales(tx, run, from_before, ends, first)
         days = sales.days()
         currency = choose_currency(shop.currency, days)
-        facts = plan_digest_facts(
+        facts = plan_digest_context(
             first,
             currency,
             days,
@@ -61,7 +61,7 @@ def read_sales(tx: Connection, run: Run, begins: datetime, ends: datetime, tops_
     """Return the sales of [``begins``, ``ends``), of the items and by the rules of the monthly close."""
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     profile = find_profile_at_home(tx, run.shop_id)
-    span = Month(run.shop_id, begins, ends, profile.province, profile.exempt_array)
+    span = SalesPeriod(run.shop_id, begins, ends, profile.province, profile.exempt_array)
     return sum_sales(stream_taxed(tx, span, run.zone, profile), tops_since)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from services.closing.sales import DaySales, Top
+from services.closing.sales import DaySales, TopSeller
 from services.core.money import format_minor
 from services.mail.formatting import change, money
 from services.mail.mail_types import Kind, MailShop, register_kind
@@ -14,13 +14,13 @@ KIND = "owner_digest"
 _TEXT_BAR = 24
 
 
-def plan_digest_facts(
+def plan_digest_context(
     first: date,
     currency: str,
     days: Sequence[DaySales],
-    staff: Sequence[Top],
-    customers: Sequence[Top],
-    skus: Sequence[Top],
+    staff: Sequence[TopSeller],
+    customers: Sequence[TopSeller],
+    skus: Sequence[TopSeller],
 ) -> dict[str, Any]:
     """Return the facts of ``owner_digest`` for the week that begins on ``first``, a Monday.
 
@@ -108,12 +108,12 @@ def _percent(now: int, then: int) -> str:
     return f"{percent:+d}%".replace("-", "\N{MINUS SIGN}")
 
 
-def _top(title: str, none: str, tops: Sequence[Top], currency: str) -> dict[str, Any]:
+def _top(title: str, none: str, tops: Sequence[TopSeller], currency: str) -> dict[str, Any]:
     rows = [_row(place, top, currency) for place, top in enumerate(tops, start=1)]
     return {"title": title, "none": none, "rows": rows}
 
 
-def _row(place: int, top: Top, currency: str) -> dict[str, Any]:
+def _row(place: int, top: TopSeller, currency: str) -> dict[str, Any]:
     known_by = "" if top.label == top.name or top.name.endswith(top.label) else top.label
     return {
         "place": place,
@@ -139,16 +139,16 @@ def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
         if amount
     ]
     days[-1] = days[-1]._replace(refunded_cents=95 * unit)
-    return plan_digest_facts(
+    return plan_digest_context(
         first,
         currency,
         days,
-        [Top("Dana", "Dana", 1_610 * unit, 31, 22), Top("Miguel", "Miguel", 1_204 * unit, 25, 19),
-         Top("user:4711", "Staff 4711", 640 * unit, 12, 9)],
-        [Top("7001", "Robin Ames", 720 * unit, 3, 2), Top("7002", "Kai Lund", 415 * unit, 6, 1)],
-        [Top("TUNE-STD", "Standard tune-up", 1_080 * unit, 12, 12),
-         Top("CHAIN-11", "Chain, 11-speed", 539 * unit, 11, 10),
-         Top("TUBE-700", "Inner tube 700c", 198 * unit, 22, 18)],
+        [TopSeller("Dana", "Dana", 1_610 * unit, 31, 22), TopSeller("Miguel", "Miguel", 1_204 * unit, 25, 19),
+         TopSeller("user:4711", "Staff 4711", 640 * unit, 12, 9)],
+        [TopSeller("7001", "Robin Ames", 720 * unit, 3, 2), TopSeller("7002", "Kai Lund", 415 * unit, 6, 1)],
+        [TopSeller("TUNE-STD", "Standard tune-up", 1_080 * unit, 12, 12),
+         TopSeller("CHAIN-11", "Chain, 11-speed", 539 * unit, 11, 10),
+         TopSeller("TUBE-700", "Inner tube 700c", 198 * unit, 22, 18)],
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from services.core.clock import utc_now
 from services.core.errors import Misconfigured, RetryLater, WorkError
 from services.jobs.handler import JobResult, Run
 from services.ledger.work import FollowUp
-from services.payments.backfill import heal_stripe
+from services.payments.backfill import backfill_stripe
 from services.shopify.backfill.run import backfill_shopify
 
 JOB = "gap-healing"
@@ -20,7 +20,7 @@ NO_CREDENTIALS = frozenset({"shopify.no_domain", "shopify.no_token", "stripe.no_
 """Nobody gave us a way to ask: such a provider is left out and counted, hour by hour."""
 
 
-class HealProvider(Protocol):
+class BackfillProvider(Protocol):
     """Brings in what a provider has and we lack; returns how much, by topic, and how many were seen."""
 
     def __call__(
@@ -30,7 +30,7 @@ class HealProvider(Protocol):
         ...
 
 
-class Part(NamedTuple):
+class BackfillResult(NamedTuple):
     """What healing from a provider came to: ``counts``, or ``fault``, or neither where it is not used."""
 
     provider: str
@@ -50,22 +50,22 @@ class Part(NamedTuple):
         return "healed" if self.counts else "not_connected"
 
 
-def heal_from_shopify(
+def _backfill_from_shopify(
     shop_id: int, now: datetime, request_id: str, *, since: datetime | None, is_dry: bool
 ) -> Mapping[str, int]:
-    """Heal the shop from Shopify; see ``backfill_shopify``."""
+    """Backfill the shop from Shopify; see ``backfill_shopify``."""
     healed = backfill_shopify(shop_id, now, request_id, since=since, is_dry=is_dry)
     return {} if healed.is_skipped else {"seen": healed.seen, **healed.entered}
 
 
-PROVIDERS: Mapping[str, HealProvider] = {"shopify": heal_from_shopify, "stripe": heal_stripe}
+PROVIDERS: Mapping[str, BackfillProvider] = {"shopify": _backfill_from_shopify, "stripe": backfill_stripe}
 
 
-class GapHealing:
+class GapBackfill:
     """Heals shops: the work of the job. ``providers`` are asked in turn."""
 
     def __init__(
-        self, providers: Mapping[str, HealProvider] = PROVIDERS, clock: Callable[[], datetime] = utc_now
+        self, providers: Mapping[str, BackfillProvider] = PROVIDERS, clock: Callable[[], datetime] = utc_now
     ) -> None:
         self._providers, self._clock = providers, clock
 
@@ -76,7 +76,7 @@ class GapHealing:
         to be tried again if that may help, for a person where a credential is refused.
         """
         assert run.shop_id is not None  # noqa: S101 - the job is per shop
-        parts = heal_providers(run.shop_id, self._clock(), run.request_id, providers=self._providers)
+        parts = backfill_providers(run.shop_id, self._clock(), run.request_id, providers=self._providers)
         if fault := find_fault(parts):
             raise fault
         entered = sum(sum(part.topics.values()) for part in parts)
@@ -88,27 +88,29 @@ class GapHealing:
         return JobResult(stats=stats, verdict="healed" if entered else "whole", record=record)
 
 
-def heal_providers(
+def backfill_providers(
     shop_id: int,
     now: datetime,
     request_id: str,
     *,
     since: datetime | None = None,
     is_dry: bool = False,
-    providers: Mapping[str, HealProvider] = PROVIDERS,
-) -> list[Part]:
+    providers: Mapping[str, BackfillProvider] = PROVIDERS,
+) -> list[BackfillResult]:
     """Heal the shop from each of ``providers``; what keeps one of them from it is in its ``Part``."""
     parts = []
     for name, heal in providers.items():
         try:
-            parts.append(Part(name, dict(heal(shop_id, now, request_id, since=since, is_dry=is_dry))))
+            parts.append(
+                BackfillResult(name, dict(heal(shop_id, now, request_id, since=since, is_dry=is_dry)))
+            )
         except WorkError as fault:
             is_left_out = fault.code in NO_CREDENTIALS
-            parts.append(Part(name, {}, None if is_left_out else fault))
+            parts.append(BackfillResult(name, {}, None if is_left_out else fault))
     return parts
 
 
-def find_fault(parts: Sequence[Part]) -> WorkError | None:
+def find_fault(parts: Sequence[BackfillResult]) -> WorkError | None:
     """Return what the run fails with: first one that may pass by itself, as it is worth another try."""
     faults = [part.fault for part in parts if part.fault is not None]
     passing = [fault for fault in faults if isinstance(fault, RetryLater)]
@@ -116,7 +118,7 @@ def find_fault(parts: Sequence[Part]) -> WorkError | None:
     return next(iter([*passing, *lasting, *faults]), None)
 
 
-def _record(run: Run, parts: Sequence[Part], entered: int, tx: Connection) -> FollowUp:
+def _record(run: Run, parts: Sequence[BackfillResult], entered: int, tx: Connection) -> FollowUp:
     del tx
     if not entered:
         return FollowUp()

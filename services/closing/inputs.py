@@ -8,16 +8,16 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from services.closing.corrections import (
-    Closed,
+    ClosedMonth,
     Correction,
-    find_closed,
-    find_corrections,
+    list_closed_months,
+    list_corrections,
     merge_corrections,
     plan_corrections,
     shift_month,
 )
-from services.closing.items import Month
-from services.closing.package import Books
+from services.closing.items import SalesPeriod
+from services.closing.package import CloseInputs
 from services.closing.tax_profile import TaxProfile, find_tax_profile
 from services.closing.totals import NEW_ACCOUNTS, Accounts, Costs, get_figures
 from services.jobs.definition import Covers
@@ -34,17 +34,17 @@ _ONE_STATE = "set transaction isolation level repeatable read, read only"
 _FIND_HOME = "select province from storefronts where shop_id = %(shop_id)s"
 
 
-def hold_one_state(tx: Connection) -> None:
+def use_one_snapshot(tx: Connection) -> None:
     """Everything that ``tx`` reads is of one moment; call this first in it."""
     tx.exec_driver_sql(_ONE_STATE)
 
 
-def get_books(tx: Connection, shop: Shop, period: str, zone: ZoneInfo) -> Books:
+def get_close_inputs(tx: Connection, shop: Shop, period: str, zone: ZoneInfo) -> CloseInputs:
     """Return what is needed to make the package of ``period``, the figures of the month before included."""
     profile = find_profile_at_home(tx, shop.id)
     home = profile.province
     before = shift_month(period, -1)
-    return Books(
+    return CloseInputs(
         shop_id=shop.id,
         slug=shop.slug,
         name=shop.name,
@@ -58,10 +58,10 @@ def get_books(tx: Connection, shop: Shop, period: str, zone: ZoneInfo) -> Books:
     )
 
 
-def get_month(shop_id: int, period: str, zone: ZoneInfo, home: str, profile: TaxProfile) -> Month:
+def get_month(shop_id: int, period: str, zone: ZoneInfo, home: str, profile: TaxProfile) -> SalesPeriod:
     """Return the bounds of ``period``; raise ``ValueError`` for what is no month."""
     begins, ends = period_bounds(Covers.MONTH, period, zone)
-    return Month(shop_id, begins, ends, home, profile.exempt_array)
+    return SalesPeriod(shop_id, begins, ends, home, profile.exempt_array)
 
 
 def find_profile_at_home(tx: Connection, shop_id: int) -> TaxProfile:
@@ -76,8 +76,8 @@ def find_profile_at_home(tx: Connection, shop_id: int) -> TaxProfile:
     return replace(profile, province=at_shopify if _PROVINCE.fullmatch(at_shopify) else "")
 
 
-def find_late(
-    tx: Connection, shop_id: int, closed: Sequence[Closed], costs: Mapping[str, Costs | None]
+def find_new_corrections(
+    tx: Connection, shop_id: int, closed: Sequence[ClosedMonth], costs: Mapping[str, Costs | None]
 ) -> list[Correction]:
     """Return what the ``closed`` months come to today other than it was told.
 
@@ -91,7 +91,7 @@ def find_late(
         bounds = get_month(shop_id, month.period, zone, home, profile)
         of_closing = costs[month.period]
         today = get_figures(tx, bounds, zone, profile, of_closing)
-        told = find_corrections(tx, shop_id, period=month.period, keep_all=True)
+        told = list_corrections(tx, shop_id, period=month.period, keep_all=True)
         late = plan_corrections(month.period, month.figures["accounts"], told, today.accounts)
         unknown = {
             *NEW_ACCOUNTS.get(month.figures["format"], ()),
@@ -101,16 +101,18 @@ def find_late(
     return found
 
 
-def find_told_in(tx: Connection, shop_id: int, period: str, found: Sequence[Correction]) -> list[Correction]:
+def list_corrections_told_in(
+    tx: Connection, shop_id: int, period: str, found: Sequence[Correction]
+) -> list[Correction]:
     """Return the corrections that the package of ``period`` tells of: found before, and ``found`` now."""
-    return merge_corrections(find_corrections(tx, shop_id, found_in=period), found)
+    return merge_corrections(list_corrections(tx, shop_id, found_in=period), found)
 
 
 def _accounts_of(
     tx: Connection, shop_id: int, period: str, zone: ZoneInfo, profile: TaxProfile, home: str
 ) -> Accounts:
     """Return the accounts of a month: as it was closed, else by today's rows."""
-    closed = find_closed(tx, shop_id, since=period, until=period)
+    closed = list_closed_months(tx, shop_id, since=period, until=period)
     if closed:
         accounts: Accounts = closed[0].figures["accounts"]
         return accounts

@@ -18,13 +18,13 @@ from services.shopify.orders.tables import DUTIES_REMOVED
 AT_ONCE = 200
 """Rows that travel together."""
 
-Kind = Literal[
+SaleItemKind = Literal[
     "sale", "shipping", "included duties", "conversion",
     "refund", "shipping refund", "refunded duties", "refund adjustment",
 ]  # fmt: skip
 
 
-class Item(NamedTuple):
+class SaleItem(NamedTuple):
     """One line sold, refunded or shipped. Sums are positive; ``is_back`` tells their direction.
 
     ``amount`` is the price after ``discount``, its tax included if ``taxes_included``; ``taxes`` are the tax
@@ -37,7 +37,7 @@ class Item(NamedTuple):
 
     at: datetime
     order_gid: str
-    kind: Kind
+    kind: SaleItemKind
     place: int
     order_name: str
     placed_at: datetime
@@ -70,7 +70,7 @@ class Item(NamedTuple):
         return self.kind in ("refund", "shipping refund", "refunded duties", "refund adjustment")
 
 
-class Month(NamedTuple):
+class SalesPeriod(NamedTuple):
     """A shop's month, or another span of time, as its clocks bound it.
 
     ``home`` is the province of what is handed over the counter; ``exempt`` the array literal of the goods
@@ -173,7 +173,7 @@ select o.refunded_at, o.order_gid, 'refund adjustment', o.refund_id, o.name, o.p
 """  # noqa: S608 - the conditions are constants of our own
 
 
-def stream_items(tx: Connection, month: Month) -> Generator[Item, None, None]:
+def stream_items(tx: Connection, month: SalesPeriod) -> Generator[SaleItem, None, None]:
     """Yield the items of the span, oldest first, in one order that depends on nothing but the rows.
 
     Shopify's price of shipping is before discounts: what of them is on no line was on it.
@@ -182,7 +182,7 @@ def stream_items(tx: Connection, month: Month) -> Generator[Item, None, None]:
     and of an adjustment it never does.
     """
     for row in stream(tx, _ITEMS, month._asdict()):
-        yield Item(*row)
+        yield SaleItem(*row)
 
 
 def stream(

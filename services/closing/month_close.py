@@ -16,26 +16,26 @@ from sqlalchemy import Connection
 
 from services.audit.append import append_all
 from services.audit.store import ObjectStore
-from services.closing.audit_text import say_closed, say_late
+from services.closing.audit_text import describe_closed_month, describe_late_corrections
 from services.closing.corrections import (
-    Closed,
+    ClosedMonth,
     Correction,
-    find_closed,
-    find_corrections,
     find_newest_closed,
+    list_closed_months,
+    list_corrections,
     next_month,
     record_corrections,
     shift_month,
 )
 from services.closing.inputs import (
     LOOKED_BACK,
-    find_late,
-    find_told_in,
-    get_books,
-    hold_one_state,
+    find_new_corrections,
+    get_close_inputs,
+    list_corrections_told_in,
+    use_one_snapshot,
 )
 from services.closing.month_mail import find_unmailed, plan_attached, record_package_mails
-from services.closing.package import MANIFEST_NAME, Books, Package, build_package
+from services.closing.package import MANIFEST_NAME, CloseInputs, ClosePackage, build_package
 from services.closing.package_store import find_costs, put_package
 from services.closing.totals import Costs
 from services.core.clock import utc_now
@@ -77,7 +77,7 @@ class CloseMonth:
         assert run.shop_id is not None  # noqa: S101 - the job is per shop
         store = open_store(get_settings().archive_url)
         with transaction() as tx:
-            closed = find_closed(tx, run.shop_id, since=run.period, until=run.period)
+            closed = list_closed_months(tx, run.shop_id, since=run.period, until=run.period)
         if closed:
             late, damaged = self._look_again(run, run.shop_id, closed[0], store)
             verdict = "corrected" if late else "unchanged"
@@ -102,10 +102,10 @@ class CloseMonth:
         costs = {month.period: find_costs(store, month) for month in earlier}
         with TemporaryDirectory(prefix="shopfleet-close-") as folder:
             with transaction() as tx:
-                hold_one_state(tx)
-                books = get_books(tx, get_shop_by_id(tx, shop_id), run.period, run.zone)
-                late = find_late(tx, shop_id, earlier, costs)
-                told = find_told_in(tx, shop_id, run.period, late)
+                use_one_snapshot(tx)
+                books = get_close_inputs(tx, get_shop_by_id(tx, shop_id), run.period, run.zone)
+                late = find_new_corrections(tx, shop_id, earlier, costs)
+                told = list_corrections_told_in(tx, shop_id, run.period, late)
                 package = build_package(tx, books, told, Path(folder))
             now = self._clock()
             retain_until = now + timedelta(days=get_settings().archive_retain_days)
@@ -114,7 +114,7 @@ class CloseMonth:
                 lock_books(tx, shop_id)
                 if _record_closed(tx, books, package, key, now):
                     record_corrections(tx, shop_id, run.period, late, now)
-                    append_all(tx, [say_closed(run, books, package, late)], now)
+                    append_all(tx, [describe_closed_month(run, books, package, late)], now)
                     parts = {
                         name: (package.folder / name).read_bytes()
                         for name in plan_attached(
@@ -124,26 +124,26 @@ class CloseMonth:
                     _record_mails(tx, run, shop_id, store, parts, now)
         return late, _count_lost(costs)
 
-    def _look_again(self, run: Run, shop_id: int, closed: Closed, store: ObjectStore) -> Late:
+    def _look_again(self, run: Run, shop_id: int, closed: ClosedMonth, store: ObjectStore) -> Late:
         """What the closed month's rows say today is held against what was told; a difference is recorded."""
         costs = {closed.period: find_costs(store, closed)}
         with transaction() as tx:
-            hold_one_state(tx)
-            late = find_late(tx, shop_id, [closed], costs)
+            use_one_snapshot(tx)
+            late = find_new_corrections(tx, shop_id, [closed], costs)
         if late:
             now = self._clock()
             with transaction() as tx:
                 newest = find_newest_closed(tx, shop_id) or closed.period
                 found_in = next_month(newest)
                 record_corrections(tx, shop_id, found_in, late, now)
-                append_all(tx, [say_late(run, shop_id, late, found_in)], now)
+                append_all(tx, [describe_late_corrections(run, shop_id, late, found_in)], now)
         return late, _count_lost(costs)
 
     def _mail_missing(self, run: Run, shop_id: int, store: ObjectStore) -> int:
         """Whoever should have the package and was never written to has a mail; return how many should."""
         with transaction() as tx:
             shop = get_shop_by_id(tx, shop_id)
-            (closed,) = find_closed(tx, shop_id, since=run.period, until=run.period)
+            (closed,) = list_closed_months(tx, shop_id, since=run.period, until=run.period)
             unmailed = find_unmailed(tx, shop, run.period)
         if unmailed:
             folder = closed.manifest_key.rpartition("/")[0]
@@ -157,7 +157,7 @@ class CloseMonth:
         """Return the closed month's counts, for the run's history."""
         assert run.shop_id is not None  # noqa: S101 - the job is per shop
         with transaction() as tx:
-            (closed,) = find_closed(tx, run.shop_id, since=run.period, until=run.period)
+            (closed,) = list_closed_months(tx, run.shop_id, since=run.period, until=run.period)
         counts = closed.figures["counts"]
         return {
             "orders": counts.get("orders", 0),
@@ -167,10 +167,10 @@ class CloseMonth:
         }
 
 
-def _find_looked_back(shop_id: int, period: str) -> list[Closed]:
+def _find_looked_back(shop_id: int, period: str) -> list[ClosedMonth]:
     """Return the closed months before ``period`` that are still looked at."""
     with transaction() as tx:
-        return find_closed(
+        return list_closed_months(
             tx, shop_id, since=shift_month(period, -LOOKED_BACK), until=shift_month(period, -1)
         )
 
@@ -179,7 +179,9 @@ def _count_lost(costs: Mapping[str, Costs | None]) -> int:
     return sum(found is None for found in costs.values())
 
 
-def _record_closed(tx: Connection, books: Books, package: Package, manifest_key: str, now: datetime) -> bool:
+def _record_closed(
+    tx: Connection, books: CloseInputs, package: ClosePackage, manifest_key: str, now: datetime
+) -> bool:
     """The month is closed; False where it was before."""
     zone: ZoneInfo = books.zone
     values = {
@@ -200,12 +202,12 @@ def _record_mails(
     tx: Connection, run: Run, shop_id: int, store: ObjectStore, parts: dict[str, bytes], now: datetime
 ) -> None:
     shop = get_shop_by_id(tx, shop_id)
-    (closed,) = find_closed(tx, shop_id, since=run.period, until=run.period)
+    (closed,) = list_closed_months(tx, shop_id, since=run.period, until=run.period)
     work = record_package_mails(
         tx,
         shop,
         closed,
-        find_corrections(tx, shop_id, found_in=run.period),
+        list_corrections(tx, shop_id, found_in=run.period),
         parts,
         find_unmailed(tx, shop, run.period),
         f"{closed.manifest_key.removesuffix(MANIFEST_NAME)} in {store.describe()}",

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from services.closing.corrections import Closed, Correction
+from services.closing.corrections import ClosedMonth, Correction
 from services.closing.package import MANIFEST_NAME
 from services.closing.profit_and_loss import label_of, month_name, sums_of, taxes_of
 from services.closing.profit_pdf import PDF_NAME
@@ -55,7 +55,7 @@ def plan_attached(files: Sequence[Mapping[str, Any]], manifest_size: int) -> lis
 def record_package_mails(
     tx: Connection,
     shop: Shop,
-    closed: Closed,
+    closed: ClosedMonth,
     corrections: Sequence[Correction],
     parts: Mapping[str, bytes],
     recipients: Sequence[str],
@@ -68,7 +68,7 @@ def record_package_mails(
 
     ``parts`` are the files to attach by name; the others the mail says ``where`` to find.
     """
-    facts = plan_package_facts(shop, closed, corrections, list(parts), where)
+    facts = plan_package_context(shop, closed, corrections, list(parts), where)
     attachments = [
         Part(name=f"{shop.slug}-{closed.period}-{name}", content_type=_type_of(name), content=content)
         for name, content in parts.items()
@@ -80,8 +80,12 @@ def record_package_mails(
     return record_mails(tx, mails, now, request_id=request_id)
 
 
-def plan_package_facts(
-    shop: MailShop, closed: Closed, corrections: Sequence[Correction], attached: Sequence[str], where: str
+def plan_package_context(
+    shop: MailShop,
+    closed: ClosedMonth,
+    corrections: Sequence[Correction],
+    attached: Sequence[str],
+    where: str,
 ) -> dict[str, Any]:
     """Return the facts of ``month_package``: the sums, what was found late, and where each file is."""
     accounts: Mapping[str, Mapping[str, int]] = closed.figures["accounts"]
@@ -126,7 +130,7 @@ def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
         "tax:CA-BC:PST": 298_110, "tax:CA-ON:HST": 41_210,
     }  # fmt: skip
     names = ("profit-and-loss.csv", PDF_NAME, "sales-tax-summary.csv", "cost-of-goods.csv")
-    closed = Closed(
+    closed = ClosedMonth(
         period=f"{now:%Y-%m}",
         closed_at=now,
         figures={"accounts": {currency: accounts}, "counts": {"pieces without cost": 14}},
@@ -136,7 +140,7 @@ def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
     )
     late = [Correction("2026-08", "returns", currency, -88_150, -93_650)]
     where = "close/shop-1/2026-10/9f2c5d0e9f2c5d0e/ in s3://harbour-books, a bucket with object lock"
-    return plan_package_facts(shop or _SampleShop(), closed, late, [*names, MANIFEST_NAME], where)
+    return plan_package_context(shop or _SampleShop(), closed, late, [*names, MANIFEST_NAME], where)
 
 
 class _SampleShop:

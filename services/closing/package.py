@@ -13,7 +13,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.closing.corrections import Correction
-from services.closing.items import Month
+from services.closing.items import SalesPeriod
 from services.closing.profit_and_loss import CSV_NAME, plan_statement, write_statement
 from services.closing.profit_pdf import PDF_NAME, write_pdf
 from services.closing.tax_files import (
@@ -27,7 +27,7 @@ from services.closing.tax_profile import TaxProfile
 from services.closing.totals import (
     Accounts,
     CostLine,
-    Figures,
+    MonthFigures,
     complete_figures,
     stream_taxed,
     to_stored,
@@ -48,7 +48,7 @@ class PackageFile(NamedTuple):
     size: int
 
 
-class Package(NamedTuple):
+class ClosePackage(NamedTuple):
     """A month's package in ``folder``. ``manifest`` is the text whose hash stands for all of it."""
 
     folder: Path
@@ -63,7 +63,7 @@ class Package(NamedTuple):
         return hashlib.sha256(self.manifest).hexdigest()
 
 
-class Books(NamedTuple):
+class CloseInputs(NamedTuple):
     """Of whose month a package is made."""
 
     shop_id: int
@@ -72,19 +72,21 @@ class Books(NamedTuple):
     currency: str
     period: str
     zone: ZoneInfo
-    month: Month
+    month: SalesPeriod
     profile: TaxProfile
     period_before: str
     accounts_before: Accounts
 
 
-def build_package(tx: Connection, books: Books, corrections: Sequence[Correction], folder: Path) -> Package:
+def build_package(
+    tx: Connection, books: CloseInputs, corrections: Sequence[Correction], folder: Path
+) -> ClosePackage:
     """The files of the month are in ``folder``, written as the rows come; return what they are.
 
     ``corrections`` of earlier months, which this one tells of, are in them. ``tx`` should see one state of
     the books throughout, or the files would contradict each other.
     """
-    figures = Figures()
+    figures = MonthFigures()
     with (folder / LINES_NAME).open("wb") as file:
         rows = stream_taxed(tx, books.month, books.zone, books.profile)
         for row in write_tax_lines(file, rows):
@@ -114,11 +116,14 @@ def build_package(tx: Connection, books: Books, corrections: Sequence[Correction
     files = [_measure(folder / name) for name in names]
     manifest = make_manifest(books, files, stored, corrections)
     (folder / MANIFEST_NAME).write_bytes(manifest)
-    return Package(folder, files, manifest, stored, corrections)
+    return ClosePackage(folder, files, manifest, stored, corrections)
 
 
 def make_manifest(
-    books: Books, files: Sequence[PackageFile], figures: Mapping[str, Any], corrections: Sequence[Correction]
+    books: CloseInputs,
+    files: Sequence[PackageFile],
+    figures: Mapping[str, Any],
+    corrections: Sequence[Correction],
 ) -> bytes:
     """Return the manifest: what the files are, of which month, and from how many rows they were made."""
     content = {

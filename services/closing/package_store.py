@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from services.audit.store import ObjectExists, ObjectMissing, ObjectStore
-from services.closing.corrections import Closed
-from services.closing.package import COSTS_NAME, MANIFEST_NAME, Package
+from services.closing.corrections import ClosedMonth
+from services.closing.package import COSTS_NAME, MANIFEST_NAME, ClosePackage
 from services.core.csv_cells import uncell
 from services.core.errors import Refused
 
@@ -26,7 +26,7 @@ def folder_key(shop_id: int, period: str, manifest_sha256: str) -> str:
 
 
 def put_package(
-    store: ObjectStore, shop_id: int, period: str, package: Package, retain_until: datetime | None
+    store: ObjectStore, shop_id: int, period: str, package: ClosePackage, retain_until: datetime | None
 ) -> str:
     """Every file and at last the manifest are in the store and were read back; return the manifest's key.
 
@@ -37,12 +37,12 @@ def put_package(
         _put(store, folder + file.name, (package.folder / file.name).read_bytes(), retain_until)
     _put(store, folder + MANIFEST_NAME, package.manifest, retain_until)
     closed = [file._asdict() for file in package.files]
-    if faults := list(find_faults(store, folder + MANIFEST_NAME, package.sha256, closed)):
+    if faults := list(list_package_faults(store, folder + MANIFEST_NAME, package.sha256, closed)):
         raise Refused("close.archive_broken", f"{faults[0]}; the month was not closed")
     return folder + MANIFEST_NAME
 
 
-def find_faults(
+def list_package_faults(
     store: ObjectStore, manifest_key: str, manifest_sha256: str, files: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
     """Yield what is wrong with a stored package: missing, altered, or other files than its manifest names."""
@@ -63,7 +63,7 @@ def find_faults(
             yield f"{key} was altered: its SHA-256 is not {file['sha256']}"
 
 
-def find_costs(store: ObjectStore, closed: Closed) -> dict[tuple[str, str], int | None] | None:
+def find_costs(store: ObjectStore, closed: ClosedMonth) -> dict[tuple[str, str], int | None] | None:
     """Return what a piece of each SKU cost at the closing; None where its file is not as it was."""
     key = f"{closed.manifest_key.rpartition('/')[0]}/{COSTS_NAME}"
     data = _get(store, key)

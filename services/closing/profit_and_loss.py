@@ -47,7 +47,7 @@ _PROFIT = "Profit after payments"
 _OF_FEES = (COSTS["payment_fees"], _PROFIT)
 
 
-class Line(NamedTuple):
+class StatementLine(NamedTuple):
     """One line of the statement. ``before`` None: the line has no month before to stand beside."""
 
     section: str
@@ -64,14 +64,14 @@ class Line(NamedTuple):
         return "INCOMPLETE" if self.is_unknown else amount(self.cents, self.currency)
 
 
-class Statement(NamedTuple):
+class ProfitStatement(NamedTuple):
     """Everything that the statement says, whatever shows it."""
 
     shop_name: str
     period: str
     before: str
     zone: str
-    lines: Sequence[Line]
+    lines: Sequence[StatementLine]
     notes: Sequence[str]
 
 
@@ -86,7 +86,7 @@ def plan_statement(
     then: Accounts,
     corrections: Sequence[Correction],
     counts: Mapping[str, int],
-) -> Statement:
+) -> ProfitStatement:
     """Return the statement of ``period`` with the month ``before`` beside it, each currency by itself."""
     named = {currency for currency, of in now.items() if of} | {c.currency for c in corrections}
     named |= {currency for currency, of in then.items() if of}
@@ -97,7 +97,7 @@ def plan_statement(
         for currency in order
         for line in _plan_currency(currency, now.get(currency, {}), then.get(currency, {}), corrections)
     ]
-    return Statement(shop_name, period, before, zone, lines, plan_notes(zone, counts))
+    return ProfitStatement(shop_name, period, before, zone, lines, plan_notes(zone, counts))
 
 
 def net_sales(accounts: Mapping[str, int]) -> int:
@@ -175,7 +175,7 @@ def plan_notes(zone: str, counts: Mapping[str, int]) -> list[str]:
     return notes
 
 
-def write_statement(file: BinaryIO, statement: Statement) -> None:
+def write_statement(file: BinaryIO, statement: ProfitStatement) -> None:
     """Write the statement as CSV; the two months are columns that begin with their name."""
     file.write(BOM + csv_line(("section", "line", "currency", statement.period, statement.before)))
     for line in statement.lines:
@@ -185,10 +185,10 @@ def write_statement(file: BinaryIO, statement: Statement) -> None:
 
 def _plan_currency(
     currency: str, now: Mapping[str, int], then: Mapping[str, int], corrections: Sequence[Correction]
-) -> list[Line]:
-    def lines(section: str, names: Mapping[str, str]) -> list[Line]:
+) -> list[StatementLine]:
+    def lines(section: str, names: Mapping[str, str]) -> list[StatementLine]:
         return [
-            Line(section, label, currency, now.get(name, 0), then.get(name, 0))
+            StatementLine(section, label, currency, now.get(name, 0), then.get(name, 0))
             for name, label in names.items()
         ]
 
@@ -196,24 +196,26 @@ def _plan_currency(
     of_profit = [c for c in late if c.account in _OF_PROFIT]
     found = [
         *lines("Revenue", REVENUE),
-        Line("Revenue", "Net sales", currency, net_sales(now), net_sales(then), is_sum=True),
+        StatementLine("Revenue", "Net sales", currency, net_sales(now), net_sales(then), is_sum=True),
         *[line for line in lines("Revenue", OF_SALES) if line.cents or line.before],
         *lines("Cost of goods", COST_OF_GOODS),
-        Line("Cost of goods", "Gross profit", currency, gross_profit(now), gross_profit(then), is_sum=True),
+        StatementLine(
+            "Cost of goods", "Gross profit", currency, gross_profit(now), gross_profit(then), is_sum=True
+        ),
         *[line for line in lines("Payments", COSTS) if line.label != _ROUNDING or line.cents or line.before],
-        Line("Payments", _PROFIT, currency, profit(now), profit(then), is_sum=True),
+        StatementLine("Payments", _PROFIT, currency, profit(now), profit(then), is_sum=True),
     ]
     found += [_late_line("Corrections of closed months", c) for c in of_profit]
     if of_profit:
         total = profit(now) + sum(c.change for c in of_profit)
         found.append(
-            Line(
+            StatementLine(
                 "Corrections of closed months", "Profit with corrections", currency, total, None, is_sum=True
             )
         )
     taxes, taxes_then = taxes_of(now), taxes_of(then)
     found += [
-        Line(
+        StatementLine(
             "Sales tax (not revenue)",
             f"{_tax(tax)} to remit",
             currency,
@@ -236,15 +238,15 @@ def _is_of_tax(account: str) -> bool:
     return account.startswith(("tax:", "doubt:")) or account in CHANNEL_TAX
 
 
-def _mark_incomplete(line: Line) -> Line:
+def _mark_incomplete(line: StatementLine) -> StatementLine:
     """Return ``line`` marked: a sum of fees of which some are unknown, and nothing where none is known."""
     is_unknown = line.label == COSTS["payment_fees"] and not line.cents
     return line._replace(label=f"{line.label}: INCOMPLETE", is_unknown=is_unknown)
 
 
-def _late_line(section: str, correction: Correction) -> Line:
+def _late_line(section: str, correction: Correction) -> StatementLine:
     label = f"{month_name(correction.period)}: {label_of(correction.account)}"
-    return Line(section, label, correction.currency, correction.change, None)
+    return StatementLine(section, label, correction.currency, correction.change, None)
 
 
 def _tax(tax: str) -> str:

@@ -8,14 +8,14 @@ from itertools import groupby
 from typing import Any, BinaryIO
 from xml.sax.saxutils import escape
 
-from services.closing.profit_and_loss import Line, Statement, month_name
+from services.closing.profit_and_loss import ProfitStatement, StatementLine, month_name
 from services.closing.tax_files import amount
 
 PDF_NAME = "profit-and-loss.pdf"
 _INK, _GREEN, _RULE, _SHADE = "#1b2420", "#12694a", "#c9d3ce", "#f1f5f3"
 
 
-def write_pdf(file: BinaryIO, statement: Statement) -> None:
+def write_pdf(file: BinaryIO, statement: ProfitStatement) -> None:
     """Write the statement as PDF, US letter; one currency is one page, and so is a second one."""
     # reportlab takes 20 MB: only the process that closes a month has them.
     from reportlab.lib.pagesizes import letter
@@ -43,7 +43,7 @@ def write_pdf(file: BinaryIO, statement: Statement) -> None:
     document.build(story)
 
 
-def _head(statement: Statement, title: str, currency: str) -> list[Any]:
+def _head(statement: ProfitStatement, title: str, currency: str) -> list[Any]:
     from reportlab.platypus import Paragraph, Spacer
 
     about = (
@@ -57,7 +57,7 @@ def _head(statement: Statement, title: str, currency: str) -> list[Any]:
     ]
 
 
-def _table(statement: Statement, lines: list[Line]) -> Any:
+def _table(statement: ProfitStatement, lines: list[StatementLine]) -> Any:
     from reportlab.platypus import Paragraph, Table, TableStyle
 
     rows: list[list[Any]] = [["", month_name(statement.period), month_name(statement.before)]]
@@ -94,7 +94,7 @@ def _table(statement: Statement, lines: list[Line]) -> Any:
     return table
 
 
-def _foot(statement: Statement) -> list[Any]:
+def _foot(statement: ProfitStatement) -> list[Any]:
     from reportlab.platypus import Paragraph, Spacer
 
     style = _style(7.5, "#46524d")

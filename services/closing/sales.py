@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.closing.tax_lines import Taxed
+from services.closing.tax_lines import TaxedItem
 
 _NAMES = """
 select customer_id, name from customers
@@ -36,7 +36,7 @@ class DaySales(NamedTuple):
     unpaid_cents: int = 0
 
 
-class Top(NamedTuple):
+class TopSeller(NamedTuple):
     """One of the first by net sales. ``name`` is for reading, ``label`` what it is known by."""
 
     label: str
@@ -47,7 +47,7 @@ class Top(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Sum:
+class _SalesSum:
     """What was sold on a day, or by one name."""
 
     net: int = 0
@@ -56,7 +56,7 @@ class _Sum:
     pieces: int = 0
     orders: set[str] = field(default_factory=set)
 
-    def add(self, taxed: Taxed) -> None:
+    def add(self, taxed: TaxedItem) -> None:
         item = taxed.item
         if not item.is_paid:
             self.unpaid += taxed.net
@@ -73,8 +73,8 @@ class Sales:
     """Sales by (currency, day), and those since ``tops_since`` by (kind of name, currency, name)."""
 
     tops_since: date
-    by_day: dict[tuple[str, date], _Sum] = field(default_factory=lambda: defaultdict(_Sum))
-    by_name: dict[tuple[str, str, str], _Sum] = field(default_factory=lambda: defaultdict(_Sum))
+    by_day: dict[tuple[str, date], _SalesSum] = field(default_factory=lambda: defaultdict(_SalesSum))
+    by_name: dict[tuple[str, str, str], _SalesSum] = field(default_factory=lambda: defaultdict(_SalesSum))
     titles: dict[str, str] = field(default_factory=dict)
 
     def days(self) -> list[DaySales]:
@@ -84,17 +84,19 @@ class Sales:
             for (currency, day), found in sorted(self.by_day.items())
         ]
 
-    def tops(self, kind: str, currency: str, limit: int = 3) -> list[Top]:
+    def tops(self, kind: str, currency: str, limit: int = 3) -> list[TopSeller]:
         """Return the first ``limit`` of ``kind`` (``staff``, ``customer``, ``sku``) that sold anything."""
         found = [
-            Top(name, self.titles.get(name, name) if kind == "sku" else name, s.net, s.pieces, len(s.orders))
+            TopSeller(
+                name, self.titles.get(name, name) if kind == "sku" else name, s.net, s.pieces, len(s.orders)
+            )
             for (of, in_currency, name), s in self.by_name.items()
             if (of, in_currency) == (kind, currency) and s.net > 0
         ]
         return sorted(found, key=lambda top: (-top.net_cents, -top.pieces, top.label))[:limit]
 
 
-def sum_sales(items: Iterable[Taxed], tops_since: date) -> Sales:
+def sum_sales(items: Iterable[TaxedItem], tops_since: date) -> Sales:
     """Return what ``items``, oldest first, come to; gift cards are money owed and not sold."""
     sales = Sales(tops_since)
     for taxed in items:
@@ -113,13 +115,13 @@ def sum_sales(items: Iterable[Taxed], tops_since: date) -> Sales:
     return sales
 
 
-def name_staff(tx: Connection, shop_id: int, tops: list[Top]) -> list[Top]:
+def name_staff(tx: Connection, shop_id: int, tops: list[TopSeller]) -> list[TopSeller]:
     """Return ``tops`` with the names that ``fleet shops staff`` gave to labels such as ``user:123``."""
     names = tx.exec_driver_sql(_STAFF, {"shop_id": shop_id}).scalar() or {}
     return [top._replace(name=_staff_name(top.label, names)) for top in tops]
 
 
-def name_customers(tx: Connection, shop_id: int, tops: list[Top]) -> list[Top]:
+def name_customers(tx: Connection, shop_id: int, tops: list[TopSeller]) -> list[TopSeller]:
     """Return ``tops`` by name; a customer without a name, or whose name was redacted, by number."""
     values: dict[str, Any] = {"shop_id": shop_id, "customer_id": [int(top.label) for top in tops]}
     names = {str(r[0]): r[1] for r in tx.exec_driver_sql(_NAMES, values)} if tops else {}

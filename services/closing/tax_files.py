@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
-from services.closing.tax_lines import Taxed
+from services.closing.tax_lines import TaxedItem
 from services.closing.tax_profile import TaxProfile
 from services.closing.tax_rates import CHANNEL, COLUMNS, OTHER, TAXES
 from services.core.csv_cells import BOM, csv_line
@@ -61,7 +61,7 @@ class TaxSums:
     def __init__(self) -> None:
         self.sums: dict[TaxKey, TaxSum] = {}
 
-    def add(self, taxed: Taxed) -> None:
+    def add(self, taxed: TaxedItem) -> None:
         """``taxed`` is in the sums."""
         expected = taxed.expected or {}
         names = taxed.charged.keys() | expected.keys() | ({ZERO_RATED} if taxed.is_export else set())
@@ -86,7 +86,7 @@ class TaxSums:
             yield key, self.sums[key]
 
 
-def write_tax_lines(file: BinaryIO, rows: Iterable[Taxed]) -> Iterator[Taxed]:
+def write_tax_lines(file: BinaryIO, rows: Iterable[TaxedItem]) -> Iterator[TaxedItem]:
     """Write each row into ``file`` as it passes, and yield it on. No customer is in it."""
     file.write(BOM + csv_line(LINE_COLUMNS))
     for row in rows:
@@ -138,5 +138,5 @@ def amount(minor: int, currency: str) -> str:
     return format_minor(minor, currency).removesuffix(f" {currency}")
 
 
-def _expected(row: Taxed, tax: str) -> str | None:
+def _expected(row: TaxedItem, tax: str) -> str | None:
     return None if row.expected is None else amount(row.expected.get(tax, 0), row.item.currency)

@@ -8,12 +8,12 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from services.closing.allocation import find_liable, name_taxes, round_half_up, split_minor
-from services.closing.items import Item
+from services.closing.items import SaleItem
 from services.closing.tax_profile import TaxProfile
-from services.closing.tax_rates import CHANNEL, COLUMNS, OTHER, Rate, find_rates
+from services.closing.tax_rates import CHANNEL, COLUMNS, OTHER, TaxRate, find_rates
 
 
-class Taxed(NamedTuple):
+class TaxedItem(NamedTuple):
     """An item with its tax. What was given back is negative; sums are minor units of the item's currency.
 
     ``net`` and ``discount`` are without tax, and of the pieces that were not removed. ``expected`` None: the
@@ -21,7 +21,7 @@ class Taxed(NamedTuple):
     so their supply is zero-rated. ``doubtful`` are the taxes that the shop charged without a registration.
     """
 
-    item: Item
+    item: SaleItem
     day: date
     net: int
     charged: Mapping[str, int]
@@ -36,7 +36,7 @@ class Taxed(NamedTuple):
         return None if self.expected is None else sum(self.charged.values()) - sum(self.expected.values())
 
 
-def plan_taxed(item: Item, zone: ZoneInfo, profile: TaxProfile, home: str = "") -> Taxed:
+def plan_taxed(item: SaleItem, zone: ZoneInfo, profile: TaxProfile, home: str = "") -> TaxedItem:
     """Return ``item`` with what it was taxed and should have been, by the rates of the day it was sold.
 
     The tax of a refund is shared out as the sale's was, so that its parts come to it to the cent; one of
@@ -54,7 +54,7 @@ def plan_taxed(item: Item, zone: ZoneInfo, profile: TaxProfile, home: str = "") 
         charged = {tax: split_minor(cents, keep)[0] for tax, cents in charged.items()}
     expected = _find_expected(item, rates, profile, charged)
     sign = -1 if item.is_back else 1
-    return Taxed(
+    return TaxedItem(
         item,
         item.at.astimezone(zone).date(),
         sign * net,
@@ -72,7 +72,7 @@ def _is_in_canada(province: str) -> bool:
     return province.partition("-")[0] == "CA"
 
 
-def _find_net_discount(item: Item, net: int) -> int:
+def _find_net_discount(item: SaleItem, net: int) -> int:
     """Return the discount without tax: in the share of the amount, of an amount of zero by the rates."""
     if not item.taxes_included or not item.discount:
         return item.discount
@@ -100,7 +100,7 @@ def _share_back(tax_cents: int, sold: Mapping[str, int]) -> dict[str, int]:
 
 
 def _find_expected(
-    item: Item, rates: Sequence[Rate] | None, profile: TaxProfile, charged: Mapping[str, int]
+    item: SaleItem, rates: Sequence[TaxRate] | None, profile: TaxProfile, charged: Mapping[str, int]
 ) -> dict[str, int] | None:
     """Return what each tax should come to; None where the rates know nothing of the province.
 
@@ -117,7 +117,7 @@ def _find_expected(
     return expected
 
 
-def _expect(item: Item, rates: Sequence[Rate], profile: TaxProfile) -> dict[str, int]:
+def _expect(item: SaleItem, rates: Sequence[TaxRate], profile: TaxProfile) -> dict[str, int]:
     """Return what each tax should come to, by itself and half a cent up; a price with tax has it within."""
     if not item.is_taxable or item.is_gift_card:
         return {}
@@ -135,5 +135,5 @@ def _expect(item: Item, rates: Sequence[Rate], profile: TaxProfile) -> dict[str,
 
 
 @lru_cache(maxsize=4096)
-def _rates(province: str, day: date) -> tuple[Rate, ...] | None:
+def _rates(province: str, day: date) -> tuple[TaxRate, ...] | None:
     return find_rates(province, day)

@@ -27,7 +27,7 @@ class RatesInvalid(ShopfleetError):
     """The table of rates contradicts itself. The message names the tax, the province and the day."""
 
 
-class Rate(NamedTuple):
+class TaxRate(NamedTuple):
     """``tax`` is ``share`` of a price in ``province``, on both days that bound it and all between."""
 
     tax: str
@@ -37,7 +37,7 @@ class Rate(NamedTuple):
     valid_until: date | None
 
 
-def find_rates(province: str, day: date) -> tuple[Rate, ...] | None:
+def find_rates(province: str, day: date) -> tuple[TaxRate, ...] | None:
     """Return the taxes of ``province`` (``CA-BC``) on ``day``; None where the table knows nothing of it."""
     known = _table().get(province)
     if known is None:
@@ -51,12 +51,12 @@ def find_provinces() -> list[str]:
     return sorted(_table())
 
 
-def parse_rates(source: Mapping[str, Any]) -> dict[str, tuple[Rate, ...]]:
+def parse_rates(source: Mapping[str, Any]) -> dict[str, tuple[TaxRate, ...]]:
     """Return the rates of each province; raise ``RatesInvalid`` for what contradicts itself."""
     if source.get("rules") != _RULES:
         raise RatesInvalid(f"rules are {source.get('rules')}: they should be {_RULES}, which is what is done")
     rates = [
-        Rate(entry["tax"], province, _share(entry), entry["valid_from"], entry.get("valid_until"))
+        TaxRate(entry["tax"], province, _share(entry), entry["valid_from"], entry.get("valid_until"))
         for entry in source["rate"]
         for province in entry["provinces"]
     ]
@@ -66,7 +66,7 @@ def parse_rates(source: Mapping[str, Any]) -> dict[str, tuple[Rate, ...]]:
     return {province: tuple(group) for province, group in groupby(rates, key=lambda rate: rate.province)}
 
 
-def _check(province: str, tax: str, rates: Sequence[Rate]) -> None:
+def _check(province: str, tax: str, rates: Sequence[TaxRate]) -> None:
     for before, after in pairwise(rates):
         if before.valid_until is None or before.valid_until >= after.valid_from:
             raise RatesInvalid(
@@ -87,5 +87,5 @@ def _share(entry: Mapping[str, Any]) -> Decimal:
 
 
 @lru_cache(maxsize=1)
-def _table() -> dict[str, tuple[Rate, ...]]:
+def _table() -> dict[str, tuple[TaxRate, ...]]:
     return parse_rates(tomllib.loads(files(__package__).joinpath("tax_rates.toml").read_text("utf-8")))

@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from services.closing.counting import COUNTS, IS_PAID, PIECES_REMOVED, REFUND_COUNTS
-from services.closing.items import Month, stream, stream_items
+from services.closing.items import SalesPeriod, stream, stream_items
 from services.closing.tax_files import TaxSums
-from services.closing.tax_lines import Taxed, plan_taxed
+from services.closing.tax_lines import TaxedItem, plan_taxed
 from services.closing.tax_profile import TaxProfile
 from services.closing.tax_rates import CHANNEL
 from services.shopify.orders.tables import DUTIES_REMOVED
@@ -47,7 +47,7 @@ class CostLine(NamedTuple):
 
 
 @dataclass(slots=True)
-class Figures:
+class MonthFigures:
     """A month's accounts, the tax behind them, and how many rows they were made from."""
 
     accounts: Accounts = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Figures:
             of = self.accounts.setdefault(currency, {})
             of[account] = of.get(account, 0) + cents
 
-    def add_item(self, taxed: Taxed) -> None:
+    def add_item(self, taxed: TaxedItem) -> None:
         """An item sold, shipped or given back is in its accounts."""
         item = taxed.item
         self.counts[item.kind] += 1
@@ -93,7 +93,7 @@ _ACCOUNTS = {
 }
 
 
-def _tax_account(taxed: Taxed, tax: str) -> str:
+def _tax_account(taxed: TaxedItem, tax: str) -> str:
     """Return the account of a tax: to remit, left to the sales channel, or charged without a registration."""
     if tax == CHANNEL:
         return "channel_tax"
@@ -197,24 +197,28 @@ having sum(p.pieces) <> 0
 """  # noqa: S608
 
 
-def stream_taxed(tx: Connection, month: Month, zone: ZoneInfo, profile: TaxProfile) -> Iterator[Taxed]:
+def stream_taxed(
+    tx: Connection, month: SalesPeriod, zone: ZoneInfo, profile: TaxProfile
+) -> Iterator[TaxedItem]:
     """Yield the month's items with their tax, as the database sends them."""
     for item in stream_items(tx, month):
         yield plan_taxed(item, zone, profile, month.home)
 
 
 def get_figures(
-    tx: Connection, month: Month, zone: ZoneInfo, profile: TaxProfile, costs: Costs | None = None
-) -> Figures:
+    tx: Connection, month: SalesPeriod, zone: ZoneInfo, profile: TaxProfile, costs: Costs | None = None
+) -> MonthFigures:
     """Return what the month comes to by today's rows. ``costs``: those of its closing, if it was closed."""
-    figures = Figures()
+    figures = MonthFigures()
     for taxed in stream_taxed(tx, month, zone, profile):
         figures.add_item(taxed)
     complete_figures(tx, month, figures, costs)
     return figures
 
 
-def complete_figures(tx: Connection, month: Month, figures: Figures, costs: Costs | None = None) -> None:
+def complete_figures(
+    tx: Connection, month: SalesPeriod, figures: MonthFigures, costs: Costs | None = None
+) -> None:
     """What is not told item by item is in ``figures``: costs, fees, disputes, counts.
 
     A month that was closed keeps the costs it was closed with: what a piece costs today says nothing of then.
@@ -235,7 +239,7 @@ def complete_figures(tx: Connection, month: Month, figures: Figures, costs: Cost
     figures.counts.update({name: count for name, count in zip(_COUNT_NAMES, counted, strict=True) if count})
 
 
-def to_stored(figures: Figures, zone: ZoneInfo, home: str, profile: TaxProfile) -> dict[str, Any]:
+def to_stored(figures: MonthFigures, zone: ZoneInfo, home: str, profile: TaxProfile) -> dict[str, Any]:
     """Return what ``closed_periods.figures`` keeps: accounts that came to nothing are left out.
 
     The registrations decide what is to be remitted, so a later one changes no closed month.

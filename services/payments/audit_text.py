@@ -8,7 +8,7 @@ from services.ledger.describe import format_money, format_money_change
 from services.payments.payload import Transaction
 
 
-class KnownTransaction(NamedTuple):
+class StoredTransaction(NamedTuple):
     """A transaction as its row had it."""
 
     version_at: datetime
@@ -26,10 +26,10 @@ class KnownTransaction(NamedTuple):
     arrives_on: date | None
 
 
-_COMPARED = tuple(name for name in KnownTransaction._fields if name != "content_digest")
+_COMPARED = tuple(name for name in StoredTransaction._fields if name != "content_digest")
 
 
-def say_transaction(new: Transaction, known: KnownTransaction | None) -> Mutation:
+def describe_transaction(new: Transaction, known: StoredTransaction | None) -> Mutation:
     """Return what recording ``new`` changed: ``charge ch_1: pending -> paid, 45.00 CAD``."""
     label = _label(new.kind, new.provider_id)
     if known is None:
@@ -64,7 +64,7 @@ def say_transaction(new: Transaction, known: KnownTransaction | None) -> Mutatio
     )
 
 
-def say_fee(kind: str, provider_id: str, before: int | None, after: int, currency: str) -> Mutation:
+def describe_fee(kind: str, provider_id: str, before: int | None, after: int, currency: str) -> Mutation:
     """Return what Stripe took for a transaction: ``charge ch_1: fee 1.61 CAD``."""
     amounts = (
         format_money(after, currency) if before is None else format_money_change(before, after, currency)

@@ -53,7 +53,7 @@ class _Pull(NamedTuple):
     counts: Counter[str]
 
 
-def heal_stripe(
+def backfill_stripe(
     shop_id: int,
     now: datetime,
     request_id: str = "",

@@ -17,7 +17,7 @@ from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.core.redact import quote_value
 from services.ledger.describe import format_money
-from services.payments.audit_text import say_fee
+from services.payments.audit_text import describe_fee
 from services.payments.stripe_amounts import read_amount
 from services.payments.stripe_text import find_reference
 from services.payments.unreadable import UnreadableObject, describe_unreadable, keep_readable
@@ -151,10 +151,10 @@ def record_balance_entries(
     rows = tx.exec_driver_sql(_UPSERT, {"shop_id": shop_id, **_columns(ordered)}).all()
     changed = [_say_entry(latest[entry_id], is_new) for entry_id, is_new in sorted(rows)]
     values = {"shop_id": shop_id, "source_id": text_array(sources)}
-    return changed + [say_fee(*row) for row in sorted(tx.exec_driver_sql(_SET_FEES, values), key=str)]
+    return changed + [describe_fee(*row) for row in sorted(tx.exec_driver_sql(_SET_FEES, values), key=str)]
 
 
-def pull_balance_entries(
+def fetch_balance_entries(
     shop_id: int,
     key: str,
     base_url: str,

@@ -51,7 +51,7 @@ class OpenBreak(NamedTuple):
     cause: str = ""
 
 
-def plan_break_facts(day: date, breaks: Sequence[OpenBreak]) -> dict[str, Any]:
+def plan_break_context(day: date, breaks: Sequence[OpenBreak]) -> dict[str, Any]:
     """Return what a mail says of the breaks of a shop's ``day``.
 
     Several breaks of one payment (its amount and its state, say) are told as one. ``nets`` sums what was

@@ -42,7 +42,7 @@ select kind, subject, provider_id, ours, theirs, found_at, closed_at, is_open, c
 _COUNT = f"with {STANDING} select kind, count(*) from standing where is_open group by kind order by kind"  # noqa: S608
 
 
-class DayBreak(NamedTuple):
+class PaymentBreak(NamedTuple):
     """One difference of a day. A side is None where that book has nothing; see ``docs/reconciliation.md``."""
 
     kind: str
@@ -59,12 +59,12 @@ class DayBreak(NamedTuple):
     is_correction: bool
 
 
-def find_day_breaks(
+def list_day_breaks(
     tx: Connection, shop_id: int, day: date, *, only_open: bool = True, limit: int | None = None
-) -> list[DayBreak]:
+) -> list[PaymentBreak]:
     """Return the first ``limit`` breaks of the shop's ``day``, open ones first, by kind and id."""
     values = {"shop_id": shop_id, "day": day, "only_open": only_open, "limit": limit}
-    return [DayBreak(*row) for row in tx.exec_driver_sql(_FIND, values)]
+    return [PaymentBreak(*row) for row in tx.exec_driver_sql(_FIND, values)]
 
 
 def count_day_breaks(tx: Connection, shop_id: int, day: date) -> dict[str, int]:

@@ -24,7 +24,7 @@ from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
 from services.payments.backfill_diff import find_changed, find_unknown, plan_pulled_event
 from services.payments.balance import in_sets
-from services.payments.break_queries import DayBreak
+from services.payments.break_queries import PaymentBreak
 from services.payments.event_fetch import GetObject
 from services.providers.stripe_api import NOT_FOUND, get_object
 
@@ -46,17 +46,17 @@ _FATES = (
 )
 
 
-class HealPlan(NamedTuple):
+class RepairPlan(NamedTuple):
     """What would be done. ``left`` are breaks that a person must look at."""
 
     events: tuple[str, ...]
     work_ids: tuple[int, ...]
     objects: tuple[tuple[str, str], ...]
-    left: tuple[DayBreak, ...]
+    left: tuple[PaymentBreak, ...]
 
 
 @dataclass(slots=True)
-class Healed:
+class RepairResult:
     """What was done. ``gone`` are ids that Stripe does not have (any more)."""
 
     entered: int = 0
@@ -65,7 +65,7 @@ class Healed:
     work: list[WorkRef] = field(default_factory=list)
 
 
-def plan_heal(breaks: Sequence[DayBreak]) -> HealPlan:
+def plan_repair(breaks: Sequence[PaymentBreak]) -> RepairPlan:
     """Return what explains ``breaks`` and can be brought in; pure. Ids are named once, in a fixed order."""
     events: dict[str, None] = {}
     work_ids: dict[int, None] = {}
@@ -80,29 +80,29 @@ def plan_heal(breaks: Sequence[DayBreak]) -> HealPlan:
             objects[found.subject, found.provider_id] = None
         else:
             left.append(found)
-    return HealPlan(tuple(events), tuple(work_ids), tuple(objects), tuple(left))
+    return RepairPlan(tuple(events), tuple(work_ids), tuple(objects), tuple(left))
 
 
-def heal_day(
+def repair_day(
     shop_id: int,
-    plan: HealPlan,
+    plan: RepairPlan,
     key: str,
     base_url: str,
     *,
     by: str,
     reason: str,
     request_id: str,
-    get_theirs: GetObject = get_object,
+    get_from_stripe: GetObject = get_object,
     clock: Callable[[], datetime] = utc_now,
     tell: Callable[[str], None] = lambda _: None,
-) -> Healed:
+) -> RepairResult:
     """What ``plan`` names is in the ledger, as if it had come by webhook, and its work is due; audited.
 
     In sets of fifty with no transaction open while Stripe is asked; broken off, what was entered stays, and
     doing it again enters nothing twice. Raises a ``WorkError`` where Stripe does not answer. The caller
-    rings for ``Healed.work``.
+    rings for ``RepairResult.work``.
     """
-    healed = Healed()
+    healed = RepairResult()
     if plan.work_ids:
         with transaction() as tx:
             wanted = WorkFilter(shop_id=shop_id, ids=plan.work_ids, statuses=("dead", "error"))
@@ -112,7 +112,7 @@ def heal_day(
         tell(f"{len(refs)} of {len(plan.work_ids)} items of work requeued")
     for ids in in_sets(plan.events, SET_SIZE):
         found = list(
-            _fetch(get_theirs, key, base_url, [f"/v1/events/{quote(i, safe='')}" for i in ids], healed)
+            _fetch(get_from_stripe, key, base_url, [f"/v1/events/{quote(i, safe='')}" for i in ids], healed)
         )
         events = [plan_pulled_event(shop_id, source, clock(), request_id) for source in found]
         with transaction() as tx:
@@ -122,7 +122,7 @@ def heal_day(
     for objects in in_sets(plan.objects, SET_SIZE):
         asked_at = clock()
         paths = [f"{_PATHS[subject]}{quote(provider_id, safe='')}" for subject, provider_id in objects]
-        sources = list(_fetch(get_theirs, key, base_url, paths, healed))
+        sources = list(_fetch(get_from_stripe, key, base_url, paths, healed))
         with transaction() as tx:
             changed, _ = find_changed(tx, shop_id, sources, asked_at, clock(), request_id)
             _enter(tx, shop_id, find_unknown(tx, changed), by, reason, request_id, clock(), healed)
@@ -141,11 +141,11 @@ def find_progress(tx: Connection, work: Sequence[WorkRef], now: datetime) -> tup
 
 
 def _fetch(
-    get_theirs: GetObject, key: str, base_url: str, paths: Sequence[str], healed: Healed
+    get_from_stripe: GetObject, key: str, base_url: str, paths: Sequence[str], healed: RepairResult
 ) -> Iterator[dict[str, Any]]:
     for path in paths:
         try:
-            yield get_theirs(key, base_url, path)
+            yield get_from_stripe(key, base_url, path)
         except Refused as fault:
             if fault.code != NOT_FOUND:
                 raise
@@ -160,7 +160,7 @@ def _enter(
     reason: str,
     request_id: str,
     now: datetime,
-    healed: Healed,
+    healed: RepairResult,
 ) -> None:
     if not events:
         return

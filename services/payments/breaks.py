@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row
 from services.audit.chain import Mutation
 from services.ledger.describe import format_money
 from services.payments.break_mail import OpenBreak
-from services.payments.break_queries import STANDING, find_day_breaks
+from services.payments.break_queries import STANDING, list_day_breaks
 from services.payments.day import Day
 from services.payments.period_lock import is_closed
 
@@ -95,7 +95,7 @@ with {STANDING}, changed as (
 _FORGET = "delete from found_breaks where shop_id = %(shop_id)s and day = %(day)s and token = %(token)s"
 
 
-def record_found(tx: Connection, day: Day, token: str, now: datetime) -> list[Mutation]:
+def record_breaks(tx: Connection, day: Day, token: str, now: datetime) -> list[Mutation]:
     """The open breaks of ``day`` are exactly those found under ``token``; return what that changed, in words.
 
     The caller holds ``lock_books``. What was found is taken from ``found_breaks``, which forgets it.
@@ -117,7 +117,7 @@ def record_found(tx: Connection, day: Day, token: str, now: datetime) -> list[Mu
 
 def find_open_breaks(tx: Connection, shop_id: int, day: date) -> list[OpenBreak]:
     """Return the day's open breaks as a mail tells them, the first ``MAILED_AT_MOST``."""
-    found = find_day_breaks(tx, shop_id, day, limit=MAILED_AT_MOST)
+    found = list_day_breaks(tx, shop_id, day, limit=MAILED_AT_MOST)
     return [OpenBreak(b.kind, b.provider_id, b.ours, b.theirs, b.subject, b.cause) for b in found]
 
 

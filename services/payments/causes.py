@@ -38,7 +38,7 @@ EVENT_TYPES = (
 """Twenty: Stripe takes no more names in one question."""
 
 
-class FindCauses(Protocol):
+class SuggestCauses(Protocol):
     """Suggests the causes of what a comparison found."""
 
     def __call__(self, key: str, base_url: str, day: Day, token: str, now: datetime) -> None:
@@ -46,7 +46,7 @@ class FindCauses(Protocol):
         ...
 
 
-def find_causes(
+def suggest_causes(
     key: str,
     base_url: str,
     day: Day,

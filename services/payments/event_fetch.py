@@ -16,7 +16,7 @@ from services.core.settings import get_settings
 from services.ledger.accept import record_events
 from services.ledger.dispatch import send_messages
 from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
-from services.payments.balance import pull_balance_entries
+from services.payments.balance import fetch_balance_entries
 from services.payments.fetch_plan import PAYOUT
 from services.payments.payload import KINDS
 from services.payments.stripe_key import get_stripe_key
@@ -33,7 +33,7 @@ class GetObject(Protocol):
 
 
 class PullPayout(Protocol):
-    """Brings the balance entries of a payout; see ``balance.pull_balance_entries``."""
+    """Brings the balance entries of a payout; see ``balance.fetch_balance_entries``."""
 
     def __call__(self, shop_id: int, key: str, base_url: str, *, payout_id: str, request_id: str) -> int:
         """Raise a ``WorkError`` where Stripe does not answer."""
@@ -53,11 +53,11 @@ class EventFetch:
 
     def __init__(
         self,
-        get_theirs: GetObject = get_object,
-        pull_payout: PullPayout = pull_balance_entries,
+        get_from_stripe: GetObject = get_object,
+        pull_payout: PullPayout = fetch_balance_entries,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._get, self._pull, self._clock = get_theirs, pull_payout, clock
+        self._get, self._pull, self._clock = get_from_stripe, pull_payout, clock
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime

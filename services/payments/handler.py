@@ -12,9 +12,9 @@ from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
-from services.payments.audit_text import KnownTransaction, say_fee, say_transaction
+from services.payments.audit_text import StoredTransaction, describe_fee, describe_transaction
 from services.payments.fetch_plan import plan_payout_entries
-from services.payments.payload import Transaction, read_transaction, transaction_version
+from services.payments.payload import Transaction, parse_transaction_event, transaction_version
 
 TransactionKey = tuple[int, str]
 """(shop, Stripe's id)."""
@@ -76,7 +76,7 @@ def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime
     entries.
     """
     del now
-    read = read_set(items, read_transaction, "stripe.unreadable_transaction")
+    read = read_set(items, parse_transaction_event, "stripe.unreadable_transaction")
     newest: dict[TransactionKey, Transaction] = {}
     for entry in read:
         if isinstance(entry, Transaction):
@@ -102,12 +102,12 @@ def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime
         return Done() if entry.version == max(best, known.get(entry.key, best)) else Done("stale")
 
     told = {item.id: item for item in items}
-    audit = [audit_entry(told[t.work_id], [say_transaction(t, rows.get(t.key))]) for t in won]
+    audit = [audit_entry(told[t.work_id], [describe_transaction(t, rows.get(t.key))]) for t in won]
     audit += _fill_fees(tx, told, read, won)
     return HandlerResult([settle(entry) for entry in read], plan_payout_entries(items), audit)
 
 
-def _with_fee(new: Transaction, known: KnownTransaction | None, told: int | None) -> Transaction:
+def _with_fee(new: Transaction, known: StoredTransaction | None, told: int | None) -> Transaction:
     """Return ``new`` with the fee that its row holds from now on: the one it has, else what was told."""
     fee = told if known is None or known.fee_cents is None else known.fee_cents
     return new if fee == new.fee_cents else new._replace(fee_cents=fee)
@@ -115,13 +115,13 @@ def _with_fee(new: Transaction, known: KnownTransaction | None, told: int | None
 
 def _find_known(
     tx: Connection, keys: Collection[TransactionKey]
-) -> tuple[dict[TransactionKey, KnownTransaction], dict[TransactionKey, tuple[int, str]]]:
+) -> tuple[dict[TransactionKey, StoredTransaction], dict[TransactionKey, tuple[int, str]]]:
     """Return the rows that are there, and the fees, with their currency, that balance entries tell of."""
     if not keys:
         return {}, {}
     arrays = {"shop_id": int_array(s for s, _ in keys), "provider_id": text_array([i for _, i in keys])}
     found = tx.exec_driver_sql(_FIND, arrays).all()
-    rows = {(r[0], r[1]): KnownTransaction(*r[4:]) for r in found if r[4] is not None}
+    rows = {(r[0], r[1]): StoredTransaction(*r[4:]) for r in found if r[4] is not None}
     return rows, {(r[0], r[1]): (r[2], r[3]) for r in found if r[2] is not None}
 
 
@@ -173,7 +173,7 @@ def _fill_fees(
     }
     return [
         audit_entry(
-            told[late[shop_id, provider_id].work_id], [say_fee(kind, provider_id, None, fee, currency)]
+            told[late[shop_id, provider_id].work_id], [describe_fee(kind, provider_id, None, fee, currency)]
         )
         for shop_id, provider_id, kind, fee, currency in tx.exec_driver_sql(_FILL_FEES, values)
     ]

@@ -13,14 +13,14 @@ from sqlalchemy import Connection
 from services.core.pg_copy import COPY_FORMAT, copy_in
 from services.payments.day import Day
 from services.payments.match_rules import TWIN, find_duplicates, find_order_amounts
-from services.payments.stripe_rows import TheirRow
+from services.payments.stripe_rows import StripeRow
 
 WORK_MEM = "4MB"
 """A hash may have twice as much. What is larger goes through files, in parts that stay in the processor's
 cache: for a million rows that is faster than one hash that does not."""
 
 
-class Sum(NamedTuple):
+class SideSum(NamedTuple):
     """What one side of the day comes to: every row counts, and the cents of those that moved money."""
 
     side: str
@@ -42,7 +42,7 @@ create temporary table theirs (
 ) on commit drop
 """
 
-_COPY = f"copy theirs ({', '.join(TheirRow._fields)}) from stdin with (freeze, {COPY_FORMAT})"
+_COPY = f"copy theirs ({', '.join(StripeRow._fields)}) from stdin with (freeze, {COPY_FORMAT})"
 
 # What failed, waits or was only warned of moved no money, and may be in one book only.
 _MOVED = """case {0}.kind when 'charge' then {0}.status = 'paid' when 'refund' then {0}.status = 'succeeded'
@@ -142,7 +142,7 @@ select kind, count(*) from found_breaks
 
 def match_day(
     tx: Connection, day: Day, theirs: Iterable[bytes], *, token: str, now: datetime
-) -> tuple[Sum, ...]:
+) -> tuple[SideSum, ...]:
     """Every break between the two is a row of ``found_breaks`` under ``token``; return each side's sums.
 
     ``theirs`` is the text of ``render_rows``. Needs the right to make temporary tables. The caller commits;
@@ -158,7 +158,7 @@ def match_day(
     tx.exec_driver_sql(_BREAKS, scope)
     find_duplicates(tx, scope, WORK_MEM)
     find_order_amounts(tx, scope)
-    return tuple(Sum(*row) for row in tx.exec_driver_sql(_SUM, scope))
+    return tuple(SideSum(*row) for row in tx.exec_driver_sql(_SUM, scope))
 
 
 def count_found(tx: Connection, day: Day, token: str) -> dict[str, int]:

@@ -101,7 +101,7 @@ def transaction_version(
     return (version_at, _PROGRESS.get((kind, status), 0), refunded_cents, content_digest)
 
 
-def read_transaction(item: WorkItem) -> Transaction | None:
+def parse_transaction_event(item: WorkItem) -> Transaction | None:
     """Return the transaction that ``item``'s event tells of, None where it tells of something else.
 
     Raises ``Unreadable`` naming the field.

@@ -24,16 +24,16 @@ from services.core.settings import get_settings
 from services.jobs.handler import Run
 from services.jobs.schedule import period_bounds
 from services.ledger.work import FollowUp
-from services.payments.balance import EntriesUnreadable, pull_balance_entries
+from services.payments.balance import EntriesUnreadable, fetch_balance_entries
 from services.payments.break_queries import count_day_breaks
-from services.payments.breaks import record_found
-from services.payments.causes import FindCauses, find_causes
+from services.payments.breaks import record_breaks
+from services.payments.causes import SuggestCauses, suggest_causes
 from services.payments.day import SUBJECTS, Day
-from services.payments.match import Sum, count_found, match_day
+from services.payments.match import SideSum, count_found, match_day
 from services.payments.match_rules import find_fees
 from services.payments.period_lock import lock_books
 from services.payments.stripe_key import NO_KEY, find_stripe_key
-from services.payments.stripe_rows import ListTheirs, list_theirs, render_rows
+from services.payments.stripe_rows import ListStripeRows, list_stripe_rows, render_rows
 from services.payments.three_way import sum_three_way
 from services.payments.unreadable import UnreadableObject, keep_readable, record_unreadable
 
@@ -47,7 +47,7 @@ READ_BYTES = 256 * 2**10
 
 
 class PullEntries(Protocol):
-    """Brings the balance entries of a window; see ``balance.pull_balance_entries``."""
+    """Brings the balance entries of a window; see ``balance.fetch_balance_entries``."""
 
     def __call__(
         self, shop_id: int, key: str, base_url: str, begins: datetime, ends: datetime, *, request_id: str
@@ -84,9 +84,9 @@ class _Found(NamedTuple):
 def reconcile_day(
     run: Run,
     *,
-    list_theirs: ListTheirs = list_theirs,
-    pull_entries: PullEntries = pull_balance_entries,
-    find_causes: FindCauses = find_causes,
+    list_stripe_rows: ListStripeRows = list_stripe_rows,
+    pull_entries: PullEntries = fetch_balance_entries,
+    suggest_causes: SuggestCauses = suggest_causes,
     clock: Callable[[], datetime] = utc_now,
 ) -> DayOutcome:
     """Compare ``run``'s shop and day with Stripe; nothing of the day's state is changed until ``record``.
@@ -109,7 +109,7 @@ def reconcile_day(
             return DayOutcome(verdict=NO_STRIPE, stats={"ours": 0, "theirs": 0, "breaks": 0, NO_STRIPE: 1})
     base_url, found = get_settings().stripe_api_base, _Found(whole, uuid4().hex, clock(), request_id)
     unreadable: list[UnreadableObject] = []
-    readable = keep_readable(list_theirs(key, base_url, whole), unreadable)
+    readable = keep_readable(list_stripe_rows(key, base_url, whole), unreadable)
     with spooled(render_rows(readable)) as theirs, transaction() as tx:
         sums = match_day(tx, whole, read_spooled(theirs), token=found.token, now=found.now)
     try:
@@ -122,7 +122,7 @@ def reconcile_day(
         breaks = count_found(tx, whole, found.token)
         third = sum_three_way(tx, shop_id, whole.begins, whole.ends)
     if breaks:
-        find_causes(key, base_url, whole, found.token, found.now)
+        suggest_causes(key, base_url, whole, found.token, found.now)
     return DayOutcome(
         verdict="breaks" if breaks else "clean",
         stats={**_count(sums, breaks), **third},
@@ -152,7 +152,7 @@ def read_spooled(kept: IO[bytes]) -> Iterator[bytes]:
         yield block
 
 
-def _count(sums: Iterable[Sum], breaks: Mapping[str, int]) -> dict[str, int]:
+def _count(sums: Iterable[SideSum], breaks: Mapping[str, int]) -> dict[str, int]:
     counts = {"ours": 0, "theirs": 0, "breaks": sum(breaks.values())}
     cents: dict[str, int] = {}
     for part in sums:
@@ -167,7 +167,7 @@ def _record(found: _Found, tx: Connection) -> FollowUp:
     """The day's open breaks are exactly those found, and its incident says so or is resolved."""
     day = found.day
     lock_books(tx, day.shop_id)
-    changed = record_found(tx, day, found.token, found.now)
+    changed = record_breaks(tx, day, found.token, found.now)
     _record_incident(tx, day, found.now)
     entry = Entry(day.shop_id, f"job {JOB}", "reconcile", found.request_id, changed)
     return FollowUp((), [entry] if changed else ())

@@ -15,7 +15,7 @@ ROWS_A_BLOCK = 2_000
 """So many rows are in memory at a time: 300 KB of text."""
 
 
-class TheirRow(NamedTuple):
+class StripeRow(NamedTuple):
     """One charge, refund, dispute or payout as Stripe lists it; ``created`` is in seconds since 1970.
 
     ``status`` is the word that the books use (a charge that succeeded is ``paid``), ``currency`` upper case,
@@ -34,10 +34,10 @@ class TheirRow(NamedTuple):
     fee_cents: int | None = None
 
 
-class ListTheirs(Protocol):
+class ListStripeRows(Protocol):
     """Yields what Stripe has of a shop's day."""
 
-    def __call__(self, key: str, base_url: str, day: Day) -> Iterator[TheirRow | UnreadableObject]:
+    def __call__(self, key: str, base_url: str, day: Day) -> Iterator[StripeRow | UnreadableObject]:
         """Raise a ``WorkError`` where Stripe does not answer, also between two rows."""
         ...
 
@@ -50,7 +50,7 @@ _LISTS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def list_theirs(key: str, base_url: str, day: Day) -> Iterator[TheirRow | UnreadableObject]:
+def list_stripe_rows(key: str, base_url: str, day: Day) -> Iterator[StripeRow | UnreadableObject]:
     """Yield every charge (with its fee), refund, dispute and payout that Stripe made in ``day``,
         page by page.
 
@@ -61,18 +61,18 @@ def list_theirs(key: str, base_url: str, day: Day) -> Iterator[TheirRow | Unread
         found = list_objects(key, base_url, kind, created_gte=day.begins, created_lt=day.ends, **filters)
         for place, source in enumerate(found):
             try:
-                yield read_their_row(source, day)
+                yield parse_stripe_row(source, day)
             except Unreadable as fault:
                 yield describe_unreadable(source, kind.removesuffix("s"), place, str(fault))
 
 
-def read_their_row(source: object, day: Day) -> TheirRow:
+def parse_stripe_row(source: object, day: Day) -> StripeRow:
     """Return an object of Stripe's as a row; ``Unreadable`` names the field that it lacks."""
     source = as_object(source, "entry")
     told = read_object(source, shop_id=day.shop_id, version_at=day.ends)
     if told is None:
         raise Unreadable("object", source.get("object"), "a charge, refund, dispute or payout")
-    return TheirRow(
+    return StripeRow(
         told.kind,
         told.provider_id,
         told.amount_cents,
@@ -92,8 +92,8 @@ def _is_one_currency(source: Mapping[str, Any]) -> bool:
     return isinstance(entry, dict) and entry.get("currency") == source.get("currency")
 
 
-def render_rows(rows: Iterable[TheirRow]) -> Iterator[bytes]:
-    """Yield ``rows`` as blocks that COPY reads with ``COPY_FORMAT``, in the order of ``TheirRow``."""
+def render_rows(rows: Iterable[StripeRow]) -> Iterator[bytes]:
+    """Yield ``rows`` as blocks that COPY reads with ``COPY_FORMAT``, in the order of ``StripeRow``."""
     walk = iter(rows)
     while block := list(map(tuple, islice(walk, ROWS_A_BLOCK))):
         yield csv_rows(block)

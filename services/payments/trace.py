@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 
-class Step(NamedTuple):
+class TraceStep(NamedTuple):
     """One record of the payment. ``what`` is its kind, ``source`` whose record it is."""
 
     what: str
@@ -86,11 +86,11 @@ select 6, 'payout', t.provider_id, 'stripe', t.status, t.amount_cents, t.currenc
 """  # noqa: S608
 
 
-def find_trail(tx: Connection, shop_id: int, named: str, *, limit: int = 200) -> list[Step]:
+def trace_payment(tx: Connection, shop_id: int, named: str, *, limit: int = 200) -> list[TraceStep]:
     """Return the records around the order, charge, payment intent, refund, dispute or payout ``named``.
 
     An order is named by its number (``#1001``), its id or its gid. From the order to the payout; of a payout
     the first ``limit`` charges. Empty where nothing has that name.
     """
     values = {"shop_id": shop_id, "id": named, "limit": limit}
-    return [Step(*row[1:]) for row in tx.exec_driver_sql(_FIND, values)]
+    return [TraceStep(*row[1:]) for row in tx.exec_driver_sql(_FIND, values)]

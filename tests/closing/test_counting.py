@@ -8,9 +8,9 @@ from sqlalchemy import Engine
 
 from services.closing.digest import send_digest
 from services.closing.inputs import get_month
-from services.closing.profit_and_loss import Statement, net_sales, plan_statement
+from services.closing.profit_and_loss import ProfitStatement, net_sales, plan_statement
 from services.closing.tax_profile import TaxProfile
-from services.closing.totals import Figures, get_figures
+from services.closing.totals import MonthFigures, get_figures
 from services.core.db import transaction
 from services.jobs.definition import Covers
 from services.jobs.handler import Run
@@ -26,7 +26,7 @@ def shop(engine: Engine) -> Engine:
     return engine
 
 
-def figures(engine: Engine, period: str = "2026-10", profile: TaxProfile = HERE) -> Figures:
+def figures(engine: Engine, period: str = "2026-10", profile: TaxProfile = HERE) -> MonthFigures:
     with transaction(engine) as tx:
         return get_figures(tx, get_month(1, period, ZONE, profile.province, profile), ZONE, profile)
 
@@ -36,7 +36,7 @@ def accounts(engine: Engine, profile: TaxProfile = HERE, currency: str = "CAD") 
     return {name: cents for name, cents in found.items() if cents}
 
 
-def statement(engine: Engine) -> Statement:
+def statement(engine: Engine) -> ProfitStatement:
     found = figures(engine)
     return plan_statement(
         shop_name="Harbour", shop_currency="CAD", period="2026-10", before="2026-09", zone=ZONE.key,

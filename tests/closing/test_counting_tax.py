@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import Engine
 
-from services.closing.corrections import find_closed
-from services.closing.inputs import find_late, find_profile_at_home
+from services.closing.corrections import list_closed_months
+from services.closing.inputs import find_new_corrections, find_profile_at_home
 from services.closing.profit_and_loss import plan_statement
 from services.closing.tax_profile import TaxProfile
 from services.core.db import transaction
@@ -146,6 +146,6 @@ def test_a_month_closed_by_an_older_version_has_no_corrections_of_accounts_it_di
     with transaction(shop) as tx:
         insert(tx, "closed_periods", shop_id=1, period="2026-10", begins_on=at(1), ends_before=at(31),
                closed_at=at(31), figures=old, files=[], manifest_key="", manifest_sha256="")  # fmt: skip
-        late = find_late(tx, 1, find_closed(tx, 1), {"2026-10": {}})
+        late = find_new_corrections(tx, 1, list_closed_months(tx, 1), {"2026-10": {}})
 
     assert [(c.account, c.before, c.after) for c in late] == [("gross_sales", 9000, 10_000)]

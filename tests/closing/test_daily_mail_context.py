@@ -6,10 +6,10 @@ from io import StringIO
 from typing import Any
 
 from services.cli.mail.preview import MadeUpShop
-from services.closing.daily_mail_context import plan_anomaly_facts
+from services.closing.daily_mail_context import plan_anomaly_context
 from services.mail.compose import compose
 from services.mail.message import Mail
-from services.payments.break_mail import SHOWN, OpenBreak, plan_break_attachments, plan_break_facts
+from services.payments.break_mail import SHOWN, OpenBreak, plan_break_attachments, plan_break_context
 
 DAY = date(2026, 11, 20)
 
@@ -21,7 +21,7 @@ def side(minor: int, status: str = "paid", currency: str = "CAD") -> dict[str, A
 def mail_on(*breaks: OpenBreak) -> Mail:
     return compose(
         "daily_anomalies",
-        plan_anomaly_facts(DAY, breaks, [], [], []),
+        plan_anomaly_context(DAY, breaks, [], [], []),
         shop=MadeUpShop(),
         recipient="owner@example.com",
         period=DAY.isoformat(),
@@ -57,7 +57,7 @@ def test_one_payment_is_told_in_the_singular() -> None:
 
 
 def test_several_breaks_of_a_payment_are_one_entry() -> None:
-    facts = plan_break_facts(
+    facts = plan_break_context(
         DAY,
         [
             OpenBreak("status", "ch_1", side(500), side(700, "failed")),
@@ -72,7 +72,7 @@ def test_several_breaks_of_a_payment_are_one_entry() -> None:
 
 
 def test_payment_in_two_currencies_has_no_difference_and_counts_in_both() -> None:
-    facts = plan_break_facts(DAY, [OpenBreak("currency", "ch_1", side(500), side(500, currency="USD"))])
+    facts = plan_break_context(DAY, [OpenBreak("currency", "ch_1", side(500), side(500, currency="USD"))])
 
     assert facts["charges"][0]["difference"] == "other currency"
     assert facts["nets"] == ["−5.00 CAD", "+5.00 USD"]

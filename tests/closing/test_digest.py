@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.closing.digest import choose_currency, send_digest
-from services.closing.digest_context import plan_bars, plan_digest_facts
-from services.closing.sales import DaySales, Top
+from services.closing.digest_context import plan_bars, plan_digest_context
+from services.closing.sales import DaySales, TopSeller
 from services.core.db import transaction
 from services.jobs.definition import Covers
 from services.jobs.handler import JobResult, Run
@@ -171,7 +171,7 @@ def test_run_again_mails_nobody_twice_and_nobody_without_an_address(shop: Engine
 def test_other_currencies_are_summed_beside_and_never_mixed() -> None:
     days = [DaySales("CAD", MONDAY, 1000, 0, 1), DaySales("JPY", MONDAY, 99_000, 0, 1)]
 
-    facts = plan_digest_facts(MONDAY, "CAD", days, [], [], [])
+    facts = plan_digest_context(MONDAY, "CAD", days, [], [], [])
 
     assert (facts["revenue"], facts["others"]) == ("10.00 CAD", ["99,000 JPY"])
     assert choose_currency("CAD", days) == "CAD"
@@ -210,7 +210,8 @@ def test_change_is_told_in_percent_where_there_is_something_to_compare(
     days = [DaySales("CAD", MONDAY, now, 0, 1), DaySales("CAD", MONDAY - timedelta(days=1), then, 0, 1)]
 
     assert (
-        plan_digest_facts(MONDAY, "CAD", days, [], [Top("7", "Robin", 1, 1, 1)], [])["revenue_change"] == said
+        plan_digest_context(MONDAY, "CAD", days, [], [TopSeller("7", "Robin", 1, 1, 1)], [])["revenue_change"]
+        == said
     )
 
 

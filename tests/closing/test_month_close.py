@@ -11,9 +11,9 @@ from sqlalchemy import Engine, text
 from services.audit.append import append_audit
 from services.audit.chain import Mutation
 from services.closing import month_close
-from services.closing.corrections import find_closed, find_corrections
+from services.closing.corrections import list_closed_months, list_corrections
 from services.closing.month_mail import plan_attached
-from services.closing.package_store import find_faults
+from services.closing.package_store import list_package_faults
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import get_settings
@@ -74,11 +74,11 @@ def test_a_month_is_closed_kept_and_mailed_to_owner_and_accountant(october: Engi
         "bytes": finished.stats["bytes"], "damaged_packages": 0,
     }  # fmt: skip
     with transaction(october) as tx:
-        (closed,) = find_closed(tx, 1)
+        (closed,) = list_closed_months(tx, 1)
     assert closed.figures["accounts"]["CAD"]["gross_sales"] == 32_695
     assert (closed.period, closed.closed_at) == ("2026-10", NOW)
     store = open_store(get_settings().archive_url)
-    assert list(find_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files)) == []
+    assert list(list_package_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files)) == []
     assert len(stored(archive)) == 6
     mails = rows(october, "select recipient, kind, period from mail_outbox order by 1")
     assert mails == [
@@ -153,9 +153,9 @@ def test_a_run_that_died_half_way_ends_as_if_it_had_not(
     assert finished.verdict == ("unchanged" if step == "archive_events" else "closed")
     died = outcome(engine, archive)
     with transaction(engine) as tx:
-        (closed,) = find_closed(tx, 1)
+        (closed,) = list_closed_months(tx, 1)
     store = open_store(get_settings().archive_url)
-    assert list(find_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files)) == []
+    assert list(list_package_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files)) == []
     assert len(died["files"]) == 6
     assert len(died["mails"]) == 2
     assert died["work"] == [("mail_send", 2)]
@@ -175,11 +175,11 @@ def test_rows_that_change_after_a_crash_make_another_package_and_the_row_names_i
     close()
 
     with transaction(october) as tx:
-        (closed,) = find_closed(tx, 1)
+        (closed,) = list_closed_months(tx, 1)
     assert closed.figures["accounts"]["CAD"]["gross_sales"] == 32_695 + 5000
     assert len(stored(archive)) == 12
     store = open_store(get_settings().archive_url)
-    assert list(find_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files)) == []
+    assert list(list_package_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files)) == []
 
 
 def test_what_is_learned_late_is_told_once_in_the_next_month(october: Engine, archive: Path) -> None:
@@ -194,7 +194,7 @@ def test_what_is_learned_late_is_told_once_in_the_next_month(october: Engine, ar
     assert (forced.verdict, again.verdict) == ("corrected", "unchanged")
     assert stored(archive) == before
     with transaction(october) as tx:
-        told = find_corrections(tx, 1, found_in="2026-11")
+        told = list_corrections(tx, 1, found_in="2026-11")
         add_order(tx, 1021, at(29), [line(2101, 100, None, is_taxable=False, sku="BAG")])
     assert [(c.account, c.before, c.after) for c in told] == [
         ("cost_of_goods", -3015, -3425), ("gross_sales", 32_695, 37_695), ("tax:CA-BC:GST", 338, 588),
@@ -205,8 +205,8 @@ def test_what_is_learned_late_is_told_once_in_the_next_month(october: Engine, ar
 
     assert november.stats["corrections"] == 1
     with transaction(october) as tx:
-        first, second = find_closed(tx, 1)
-        told = find_corrections(tx, 1, found_in="2026-11")
+        first, second = list_closed_months(tx, 1)
+        told = list_corrections(tx, 1, found_in="2026-11")
     assert first.figures["accounts"]["CAD"]["gross_sales"] == 32_695
     assert [(c.before, c.after) for c in told if c.account == "gross_sales"] == [(32_695, 37_795)]
     folder = second.manifest_key.rpartition("/")[0]
@@ -243,7 +243,7 @@ def test_lines_taken_off_an_order_that_nobody_paid_are_no_gesture(october: Engin
     close()
 
     with transaction(october) as tx:
-        (closed,) = find_closed(tx, 1)
+        (closed,) = list_closed_months(tx, 1)
     accounts = closed.figures["accounts"]["CAD"]
     assert (accounts["gross_sales"], accounts["returns"]) == (32_695 + 1000, -12_125 - 1000)
     assert accounts["refund_adjustments"] == -500

@@ -8,8 +8,8 @@ import orjson
 import pytest
 from sqlalchemy import Engine
 
-from services.closing.inputs import get_books, hold_one_state
-from services.closing.package import Package, build_package
+from services.closing.inputs import get_close_inputs, use_one_snapshot
+from services.closing.package import ClosePackage, build_package
 from services.core.db import transaction
 from services.shops.shops import get_shop_by_id
 from tests.closing.months import PERIOD, ZONE, add_october
@@ -18,11 +18,11 @@ GOLDEN = Path(__file__).with_name("golden")
 NAMES = ("sales-tax.csv", "sales-tax-summary.csv", "profit-and-loss.csv", "cost-of-goods.csv")
 
 
-def build(folder: Path) -> Package:
+def build(folder: Path) -> ClosePackage:
     folder.mkdir()
     with transaction() as tx:
-        hold_one_state(tx)
-        return build_package(tx, get_books(tx, get_shop_by_id(tx, 1), PERIOD, ZONE), [], folder)
+        use_one_snapshot(tx)
+        return build_package(tx, get_close_inputs(tx, get_shop_by_id(tx, 1), PERIOD, ZONE), [], folder)
 
 
 @pytest.fixture

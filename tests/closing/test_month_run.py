@@ -7,9 +7,9 @@ from random import Random
 import pytest
 from sqlalchemy import Engine, text
 
-from services.closing.corrections import find_closed
+from services.closing.corrections import list_closed_months
 from services.closing.month_close import JOB, CloseMonth
-from services.closing.package_store import find_faults
+from services.closing.package_store import list_package_faults
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.definition import Covers
@@ -73,9 +73,9 @@ def test_a_package_in_a_bucket_is_locked_and_made_once(engine: Engine, bucket: d
 
     assert (first, second) == ("closed", "unchanged")
     with transaction(engine) as tx:
-        (closed,) = find_closed(tx, 1)
+        (closed,) = list_closed_months(tx, 1)
     store = open_store(get_settings().archive_url)
-    assert list(find_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files)) == []
+    assert list(list_package_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files)) == []
     assert len(store.find_keys("close/shop-1/2026-10/")) == 6
     kept = make_client(bucket).get_object_retention(Bucket=LOCKED, Key=f"fleet/{closed.manifest_key}")
     assert kept["Retention"]["Mode"] == "COMPLIANCE"

@@ -7,16 +7,16 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Engine
 
 from services.closing.corrections import (
-    Closed,
+    ClosedMonth,
     Correction,
-    find_closed,
-    find_corrections,
     find_newest_closed,
+    list_closed_months,
+    list_corrections,
     record_corrections,
 )
-from services.closing.items import Month
+from services.closing.items import SalesPeriod
 from services.closing.month_close import _record_closed
-from services.closing.package import Books, Package, PackageFile
+from services.closing.package import CloseInputs, ClosePackage, PackageFile
 from services.closing.tax_profile import TaxProfile
 from services.core.db import transaction
 from tests.shopify.sample_payloads import add_shop
@@ -28,26 +28,26 @@ NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 
 def test_closed_month_comes_back_by_name_and_by_its_finders(engine: Engine) -> None:
     shop_id = add_shop(engine)
-    books = Books(
+    books = CloseInputs(
         shop_id=shop_id,
         slug="acme",
         name="Acme",
         currency="CAD",
         period="2026-10",
         zone=ZoneInfo("America/Vancouver"),
-        month=Month(shop_id, BEGINS, ENDS),
+        month=SalesPeriod(shop_id, BEGINS, ENDS),
         profile=TaxProfile(),
         period_before="2026-09",
         accounts_before={},
     )
     files = [PackageFile("a.csv", "sha of a", 11), PackageFile("b.pdf", "sha of b", 12)]
-    package = Package(Path(), files, b"manifest", {"accounts": {"CAD": {"tips": 5}}}, [])
+    package = ClosePackage(Path(), files, b"manifest", {"accounts": {"CAD": {"tips": 5}}}, [])
 
     with transaction(engine) as tx:
         assert _record_closed(tx, books, package, "key of the manifest", NOW)
         assert not _record_closed(tx, books, package, "another key", NOW + timedelta(days=1))
         row = dict(tx.exec_driver_sql("select * from closed_periods").mappings().one())
-        (found,) = find_closed(tx, shop_id)
+        (found,) = list_closed_months(tx, shop_id)
         newest = find_newest_closed(tx, shop_id)
 
     assert row == {
@@ -61,7 +61,7 @@ def test_closed_month_comes_back_by_name_and_by_its_finders(engine: Engine) -> N
         "manifest_key": "key of the manifest",
         "manifest_sha256": package.sha256,
     }
-    assert found == Closed(**{name: row[name] for name in Closed._fields})
+    assert found == ClosedMonth(**{name: row[name] for name in ClosedMonth._fields})
     assert newest == "2026-10"
 
 
@@ -78,8 +78,8 @@ def test_corrections_come_back_by_name_and_by_their_finder(engine: Engine) -> No
             dict(row)
             for row in tx.exec_driver_sql("select * from period_corrections order by period").mappings()
         ]
-        found_in = find_corrections(tx, shop_id, found_in="2026-10")
-        found_of = find_corrections(tx, shop_id, period="2026-09")
+        found_in = list_corrections(tx, shop_id, found_in="2026-10")
+        found_of = list_corrections(tx, shop_id, period="2026-09")
 
     assert [{name: value for name, value in row.items() if name != "id"} for row in rows] == [
         {

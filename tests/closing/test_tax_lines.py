@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.closing.allocation import split_minor
-from services.closing.items import Item
+from services.closing.items import SaleItem
 from services.closing.tax_lines import plan_taxed
 from services.closing.tax_profile import TaxProfile
 
@@ -22,8 +22,8 @@ def tax(title: str, rate: str | None, cents: int) -> dict[str, Any]:
     return {"title": title, "rate": rate, "cents": cents}
 
 
-def item(**changed: Any) -> Item:
-    plain = Item(
+def item(**changed: Any) -> SaleItem:
+    plain = SaleItem(
         at=SOLD, order_gid="g", kind="sale", place=1, order_name="#1", placed_at=SOLD, province="CA-BC",
         currency="CAD", taxes_included=False, sku="MUG", title="A mug", quantity=1, discount=0, amount=1000,
         taxes=None, tax_cents=0, is_taxable=True, is_gift_card=False,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.mail.preview import MadeUpShop
-from services.closing.daily_mail_context import plan_anomaly_facts
+from services.closing.daily_mail_context import plan_anomaly_context
 from services.mail.compose import compose
 from services.mail.mail_types import MailInvalid
 from services.mail.message import Mail
@@ -197,7 +197,7 @@ def test_hundreds_of_breaks_stay_under_the_limit() -> None:
     ]
     mail = compose(
         "daily_anomalies",
-        plan_anomaly_facts(date(2026, 11, 20), breaks, [], [], []),
+        plan_anomaly_context(date(2026, 11, 20), breaks, [], [], []),
         shop=MadeUpShop(),
         recipient="owner@example.com",
         period="2026-11-20",

@@ -8,9 +8,9 @@ from sqlalchemy import Connection, Engine, text
 
 from services.core.db import transaction
 from services.payments.day import Day
-from services.payments.match import Sum, match_day
+from services.payments.match import SideSum, match_day
 from services.payments.match_rules import find_fees
-from services.payments.stripe_rows import TheirRow, render_rows
+from services.payments.stripe_rows import StripeRow, render_rows
 
 BEGINS = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 DAY = Day(1, date(2026, 11, 20), BEGINS, BEGINS + timedelta(days=1))
@@ -27,12 +27,12 @@ def row(
     currency: str = "CAD",
     at: datetime = NOON,
     **more: Any,
-) -> TheirRow:
+) -> StripeRow:
     """A row whose kind follows from its id, in the state in which it moved money."""
     kinds = {"ch": "charge", "re": "refund", "du": "dispute", "po": "payout", "pi": "payment_intent"}
     states = {"charge": "paid", "refund": "succeeded", "dispute": "needs_response", "payout": "paid"}
     kind = kind or kinds[provider_id[:2]]
-    return TheirRow(
+    return StripeRow(
         kind,
         provider_id,
         amount,
@@ -51,7 +51,7 @@ _INSERT = text(
 )
 
 
-def add_ours(tx: Connection, rows: Iterable[TheirRow], shop_id: int = 1) -> None:
+def add_ours(tx: Connection, rows: Iterable[StripeRow], shop_id: int = 1) -> None:
     """``rows`` are in our books."""
     values = [
         {"shop_id": shop_id, **each._asdict(), "occurred_at": datetime.fromtimestamp(each.created, UTC)}
@@ -62,8 +62,8 @@ def add_ours(tx: Connection, rows: Iterable[TheirRow], shop_id: int = 1) -> None
 
 
 def matched(
-    tx: Connection, theirs: Iterable[TheirRow], name: str = "t"
-) -> tuple[tuple[Sum, ...], list[tuple[str, str, str]]]:
+    tx: Connection, theirs: Iterable[StripeRow], name: str = "t"
+) -> tuple[tuple[SideSum, ...], list[tuple[str, str, str]]]:
     """What holding ``theirs`` against our day comes to: the sums, and (kind, subject, id) of each break."""
     sums = match_day(tx, DAY, render_rows(theirs), token=name, now=NOW)
     find_fees(tx, DAY, name, NOW)

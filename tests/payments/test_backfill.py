@@ -17,7 +17,7 @@ from services.ledger.accept import NewEvent
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.sync_cursors import find_mark, record_mark
 from services.ledger.topics import TOPICS
-from services.payments.backfill import GAP_RULE, heal_stripe, plan_slices
+from services.payments.backfill import GAP_RULE, backfill_stripe, plan_slices
 from services.payments.handler import ingest_transactions
 from services.providers.stripe import object_key
 from services.shops.secrets import record_secret
@@ -138,7 +138,7 @@ def listed(engine: Engine) -> list[tuple[Any, ...]]:
 
 
 def heal(now: datetime = NOW, **asked: Any) -> dict[str, int]:
-    return heal_stripe(1, now, "r", clock=lambda: now, **asked)
+    return backfill_stripe(1, now, "r", clock=lambda: now, **asked)
 
 
 def set_marks(engine: Engine, at: datetime) -> None:

@@ -14,7 +14,7 @@ from services.core.errors import Refused, RetryLater
 from services.core.fields import Unreadable
 from services.payments.balance import (
     SET_SIZE,
-    pull_balance_entries,
+    fetch_balance_entries,
     read_balance_entry,
     record_balance_entries,
 )
@@ -134,11 +134,11 @@ def test_day_is_pulled_in_sets_and_audited(engine: Engine, api: StripeApi) -> No
     api.lists["balance_transactions"] = [entry(n, source=f"ch_{n}") for n in range(many)]
     api.lists["balance_transactions"].append(entry(many, created=T0 + 86_400))
 
-    assert pull_balance_entries(1, api.key, api.url, BEGINS, BEGINS + DAY, request_id="r") == many
+    assert fetch_balance_entries(1, api.key, api.url, BEGINS, BEGINS + DAY, request_id="r") == many
     assert len(kept(engine)) == many
     assert set(audit(engine)) == {("stripe pull", "balance_entries", "r")}
     before = len(audit(engine))
-    assert pull_balance_entries(1, api.key, api.url, BEGINS, BEGINS + DAY) == many
+    assert fetch_balance_entries(1, api.key, api.url, BEGINS, BEGINS + DAY) == many
     assert len(audit(engine)) == before
 
 
@@ -148,16 +148,16 @@ def test_pull_that_is_cut_off_keeps_what_it_had_and_is_repeated(engine: Engine, 
     api.before = lambda _: api.failures.append((500, {}, {})) if len(api.asked) == 12 else None
 
     with pytest.raises(RetryLater):
-        pull_balance_entries(1, api.key, api.url, BEGINS, BEGINS + DAY)
+        fetch_balance_entries(1, api.key, api.url, BEGINS, BEGINS + DAY)
     assert len(kept(engine)) == SET_SIZE
-    assert pull_balance_entries(1, api.key, api.url, BEGINS, BEGINS + DAY) == many
+    assert fetch_balance_entries(1, api.key, api.url, BEGINS, BEGINS + DAY) == many
     assert len(kept(engine)) == many
 
 
 def test_payouts_entries_are_asked_for_by_payout(engine: Engine, api: StripeApi) -> None:
     api.lists["balance_transactions"] = [entry(1, in_payout="po_1"), entry(2, in_payout="po_2")]
 
-    assert pull_balance_entries(1, api.key, api.url, payout_id="po_1") == 1
+    assert fetch_balance_entries(1, api.key, api.url, payout_id="po_1") == 1
     assert [(row[0], row[7]) for row in kept(engine)] == [("txn_0001", "po_1")]
 
 
@@ -181,4 +181,4 @@ def test_unreadable_entry_is_refused_by_name(engine: Engine, api: StripeApi) -> 
     api.lists["balance_transactions"] = [entry(1, net="48.25")]
 
     with pytest.raises(Refused, match=r"'txn_0001': net is '48\.25'"):
-        pull_balance_entries(1, api.key, api.url)
+        fetch_balance_entries(1, api.key, api.url)

@@ -21,8 +21,8 @@ from services.jobs.handler import Run
 from services.jobs.schedule import day_bounds
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
-from services.payments.break_queries import DayBreak, find_day_breaks
-from services.payments.break_repair import find_progress, heal_day, plan_heal
+from services.payments.break_queries import PaymentBreak, list_day_breaks
+from services.payments.break_repair import find_progress, plan_repair, repair_day
 from services.payments.handler import ingest_transactions
 from services.payments.reconcile import reconcile_day
 from services.shops.secrets import record_secret
@@ -34,9 +34,9 @@ from tests.shopify.sample_payloads import add_shop, rows
 KEY = "rk_test_1"
 
 
-def found(cause: str, **more: Any) -> DayBreak:
+def found(cause: str, **more: Any) -> PaymentBreak:
     side = {"amount_cents": 1000, "currency": "CAD", "status": "paid"}
-    base = DayBreak("missing_here", "charge", "ch_1", None, side, NOW, None, True, cause, "", {}, False)
+    base = PaymentBreak("missing_here", "charge", "ch_1", None, side, NOW, None, True, cause, "", {}, False)
     return base._replace(**more)
 
 
@@ -44,7 +44,7 @@ def test_plan_names_each_thing_once_and_leaves_the_rest_to_a_person() -> None:
     lost = {"lost_events": ["evt_1", "evt_2"]}
     left = [found("never_at_stripe", theirs=None), found("paid_twice"), found("in_queue")]
 
-    plan = plan_heal(
+    plan = plan_repair(
         [
             found("lost_webhook", evidence=lost),
             found("lost_webhook", kind="amount", evidence=lost),
@@ -149,7 +149,7 @@ def reconcile(engine: Engine) -> dict[str, str]:
     outcome = reconcile_day(run)
     with transaction(engine) as tx:
         append_all(tx, outcome.record(tx).audit, utc_now())
-        return {each.provider_id: each.cause for each in find_day_breaks(tx, 1, day)}
+        return {each.provider_id: each.cause for each in list_day_breaks(tx, 1, day)}
 
 
 def work_off(engine: Engine) -> None:
@@ -160,8 +160,8 @@ def work_off(engine: Engine) -> None:
 
 def heal(engine: Engine, stripe: StripeApi) -> Any:
     with transaction(engine) as tx:
-        plan = plan_heal(find_day_breaks(tx, 1, yesterday(engine)))
-    return heal_day(1, plan, KEY, stripe.url, by="ada", reason="a lost hour", request_id="req-2")
+        plan = plan_repair(list_day_breaks(tx, 1, yesterday(engine)))
+    return repair_day(1, plan, KEY, stripe.url, by="ada", reason="a lost hour", request_id="req-2")
 
 
 def test_one_healing_closes_what_it_explains_at_the_next_run(shop: Engine, stripe: StripeApi) -> None:

@@ -12,7 +12,7 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.ledger.accept import NewEvent, record_events
 from services.ledger.pause import PauseScope, record_pause
-from services.payments.causes import EVENT_TYPES, EVENTS_AT_MOST, find_causes
+from services.payments.causes import EVENT_TYPES, EVENTS_AT_MOST, suggest_causes
 from services.payments.day import Day
 from services.providers.stripe import object_key
 from tests.payments.day_rows import BEGINS, DAY, NOON, NOW, add_ours, matched, row
@@ -95,7 +95,7 @@ def causes(
     engine: Engine, events: EventsOnPaper, day: Day = DAY, now: datetime = NOW, key: str = "rk_test_1"
 ) -> dict[str, tuple[str, str]]:
     """Return the cause and its event of each break, by the break's id."""
-    find_causes(key, "https://stripe.test", day, "t", now, list_theirs=events)
+    suggest_causes(key, "https://stripe.test", day, "t", now, list_theirs=events)
     told = rows(engine, "select provider_id, cause, cause_event_id from found_breaks order by 1")
     return {of: (cause, event_id) for of, cause, event_id in told}
 

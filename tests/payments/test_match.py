@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, text
 
 from services.core.errors import Misconfigured
-from services.payments.match import Sum
+from services.payments.match import SideSum
 from services.payments.match_rules import parse_profile
-from services.payments.stripe_rows import TheirRow, render_rows
+from services.payments.stripe_rows import StripeRow, render_rows
 from tests.payments.day_rows import BEGINS, NOON, add_ours, matched, row
 
 
-def found(tx: Connection, theirs: list[TheirRow]) -> list[tuple[str, str]]:
+def found(tx: Connection, theirs: list[StripeRow]) -> list[tuple[str, str]]:
     return [(kind, of) for kind, _, of in matched(tx, theirs)[1]]
 
 
@@ -27,7 +27,7 @@ def test_equal_books_have_no_breaks_and_their_sums(tx: Connection) -> None:
 
     assert breaks == []
     assert sorted(sums) == [
-        Sum(side, *rest)
+        SideSum(side, *rest)
         for side in ("ours", "theirs")
         for rest in (
             ("charge", "CAD", 2, 1000),
@@ -71,7 +71,7 @@ def test_each_kind_of_difference_is_named_for_each_subject(tx: Connection) -> No
         row("po_1", status="canceled"),
     ],
 )
-def test_what_moved_no_money_may_be_in_one_book_only(tx: Connection, still: TheirRow) -> None:
+def test_what_moved_no_money_may_be_in_one_book_only(tx: Connection, still: StripeRow) -> None:
     assert found(tx, [still]) == []
     tx.exec_driver_sql("drop table if exists theirs, unequal, differing, twice, twins, known_orders")
     add_ours(tx, [still])
@@ -284,7 +284,7 @@ ROWS = st.builds(
 BOOKS = st.lists(ROWS, unique_by=lambda each: each.provider_id, max_size=12)
 
 
-def expected(ours: list[TheirRow], theirs: list[TheirRow]) -> list[tuple[str, str]]:
+def expected(ours: list[StripeRow], theirs: list[StripeRow]) -> list[tuple[str, str]]:
     """The same by dictionaries: small, slow and plain."""
     here = {each.provider_id: each for each in ours}
     there = {each.provider_id: each for each in theirs}
@@ -306,7 +306,7 @@ def expected(ours: list[TheirRow], theirs: list[TheirRow]) -> list[tuple[str, st
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ours=BOOKS, theirs=BOOKS)
 def test_random_books_break_where_dictionaries_say_so(
-    engine: Engine, ours: list[TheirRow], theirs: list[TheirRow]
+    engine: Engine, ours: list[StripeRow], theirs: list[StripeRow]
 ) -> None:
     with engine.connect() as tx, tx.begin() as outer:
         add_ours(tx, ours)

@@ -13,11 +13,11 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.jobs.definition import Covers
 from services.jobs.handler import Run
-from services.payments.break_queries import count_day_breaks, find_day_breaks
+from services.payments.break_queries import count_day_breaks, list_day_breaks
 from services.payments.breaks import TOLD_AT_MOST
 from services.payments.day import Day
 from services.payments.reconcile import DayOutcome, reconcile_day
-from services.payments.stripe_rows import TheirRow
+from services.payments.stripe_rows import StripeRow
 from services.shops.secrets import record_secret
 from tests.payments.day_rows import BEGINS, NOW, add_ours, row
 from tests.shopify.sample_payloads import add_shop, rows
@@ -29,12 +29,12 @@ STRIPE_KEY = "rk_test_0123456789"
 class StripeOnPaper:
     """Stripe's lists of a day; ``fail`` breaks off after them. ``entries``: what was asked of the balance."""
 
-    def __init__(self, *theirs: TheirRow, fail: Exception | None = None) -> None:
+    def __init__(self, *theirs: StripeRow, fail: Exception | None = None) -> None:
         self.rows, self.fail = list(theirs), fail
         self.asked: list[tuple[str, datetime, datetime]] = []
         self.entries: list[tuple[datetime, datetime]] = []
 
-    def __call__(self, key: str, base_url: str, day: Day) -> Iterator[TheirRow]:
+    def __call__(self, key: str, base_url: str, day: Day) -> Iterator[StripeRow]:
         assert base_url
         self.asked.append((key, day.begins, day.ends))
         yield from self.rows
@@ -64,11 +64,11 @@ def compare(stripe: StripeOnPaper, period: str = "2026-11-20", now: datetime = N
         work_id=1,
     )
     return reconcile_day(
-        asked, list_theirs=stripe, pull_entries=stripe.pull, find_causes=no_causes, clock=lambda: now
+        asked, list_stripe_rows=stripe, pull_entries=stripe.pull, suggest_causes=no_causes, clock=lambda: now
     )
 
 
-def run(engine: Engine, *theirs: TheirRow, now: datetime = NOW) -> DayOutcome:
+def run(engine: Engine, *theirs: StripeRow, now: datetime = NOW) -> DayOutcome:
     outcome = compare(StripeOnPaper(*theirs), now=now)
     with transaction(engine) as tx:
         append_all(tx, outcome.record(tx).audit, now)
@@ -280,7 +280,7 @@ def close_month(engine: Engine) -> None:
 
 def standing(engine: Engine, *, only_open: bool = False) -> Sequence[Any]:
     with transaction(engine) as tx:
-        found = find_day_breaks(tx, 1, DAY, only_open=only_open)
+        found = list_day_breaks(tx, 1, DAY, only_open=only_open)
         return [(b.kind, b.provider_id, b.is_open, b.is_correction) for b in found]
 
 

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from services.core.db import transaction
-from services.payments.break_queries import DayBreak, count_day_breaks, find_day_breaks
-from services.payments.breaks import find_open_breaks, record_found
+from services.payments.break_queries import PaymentBreak, count_day_breaks, list_day_breaks
+from services.payments.breaks import find_open_breaks, record_breaks
 from services.payments.unreadable import UnreadableObject, record_unreadable
 from tests.payments.day_rows import BEGINS, DAY, NOON, NOW, add_ours, matched, row
 from tests.shopify.sample_payloads import add_shop
@@ -60,16 +60,16 @@ def shop(engine: Engine) -> Engine:
 def test_staged_break_becomes_a_row_and_comes_back_by_its_finders(shop: Engine) -> None:
     with transaction(shop) as tx:
         staged = stage(tx)
-        record_found(tx, DAY, "run-1", NOW)
+        record_breaks(tx, DAY, "run-1", NOW)
         (kept,) = select(tx, "reconciliation_breaks")
-        (found,) = find_day_breaks(tx, 1, DAY.day)
+        (found,) = list_day_breaks(tx, 1, DAY.day)
         (mailed,) = find_open_breaks(tx, 1, DAY.day)
         counts = count_day_breaks(tx, 1, DAY.day)
 
     columns = {name: value for name, value in staged.items() if name != "token"}
     assert kept == {"id": kept["id"], **columns, "found_at": NOW, "closed_at": None}
     read = {name: value for name, value in kept.items() if name not in ("id", "shop_id", "day")}
-    assert found == DayBreak(**read, is_open=True, is_correction=False)
+    assert found == PaymentBreak(**read, is_open=True, is_correction=False)
     assert mailed._asdict() == {name: staged[name] for name in mailed._fields}
     assert counts == {"amount": 1}
 
@@ -78,11 +78,11 @@ def test_break_that_is_gone_keeps_its_columns_and_has_an_end(shop: Engine) -> No
     later = NOW + timedelta(hours=1)
     with transaction(shop) as tx:
         stage(tx)
-        record_found(tx, DAY, "run-1", NOW)
+        record_breaks(tx, DAY, "run-1", NOW)
         (before,) = select(tx, "reconciliation_breaks")
-        record_found(tx, DAY, "run-2", later)
+        record_breaks(tx, DAY, "run-2", later)
         (after,) = select(tx, "reconciliation_breaks")
-        (found,) = find_day_breaks(tx, 1, DAY.day, only_open=False)
+        (found,) = list_day_breaks(tx, 1, DAY.day, only_open=False)
 
     assert after == before | {"closed_at": later}
     assert (found.found_at, found.closed_at, found.is_open) == (NOW, later, False)
@@ -93,10 +93,10 @@ def test_corrections_of_a_closed_day_have_each_value_in_its_column(shop: Engine)
     with transaction(shop) as tx:
         close_month(tx)
         staged = stage(tx)
-        record_found(tx, DAY, "run-1", NOW)
-        (opened,) = find_day_breaks(tx, 1, DAY.day)
-        record_found(tx, DAY, "run-2", later)
-        (ended,) = find_day_breaks(tx, 1, DAY.day, only_open=False)
+        record_breaks(tx, DAY, "run-1", NOW)
+        (opened,) = list_day_breaks(tx, 1, DAY.day)
+        record_breaks(tx, DAY, "run-2", later)
+        (ended,) = list_day_breaks(tx, 1, DAY.day, only_open=False)
         first, last = sorted(select(tx, "break_corrections"), key=lambda each: int(each["id"]))
 
     columns = {name: value for name, value in staged.items() if name not in ("token", "found_at")}
@@ -104,8 +104,8 @@ def test_corrections_of_a_closed_day_have_each_value_in_its_column(shop: Engine)
     assert last == {"id": last["id"], **columns, "change": "closed", "at": later}
     read = {name: value for name, value in columns.items() if name not in ("shop_id", "day")}
     read |= {"is_correction": True}
-    assert opened == DayBreak(**read, found_at=NOW, closed_at=None, is_open=True)
-    assert ended == DayBreak(**read, found_at=later, closed_at=later, is_open=False)
+    assert opened == PaymentBreak(**read, found_at=NOW, closed_at=None, is_open=True)
+    assert ended == PaymentBreak(**read, found_at=later, closed_at=later, is_open=False)
 
 
 SIDE = {"currency": "CAD", "status": "paid"}

@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, text
 
 from services.payments.three_way import ThreeWay, find_three_way, sum_three_way
-from services.payments.trace import find_trail
+from services.payments.trace import trace_payment
 from tests.payments.day_rows import BEGINS, DAY, NOON, add_ours, row
 
 GID = "gid://shopify/Order/"
@@ -110,7 +110,7 @@ def test_trail_leads_from_any_name_to_the_whole_payment(tx: Connection) -> None:
     add_entry(tx, "ch_1", 941, "po_1")
 
     for named in ("#1", "1", f"{GID}1", "ch_1", "pi_1", "re_1", "po_1"):
-        assert [(step.what, step.id) for step in find_trail(tx, 1, named)] == [
+        assert [(step.what, step.id) for step in trace_payment(tx, 1, named)] == [
             ("order", f"#1 {GID}1"),
             ("sale", "1"),
             ("charge", "ch_1"),
@@ -118,9 +118,9 @@ def test_trail_leads_from_any_name_to_the_whole_payment(tx: Connection) -> None:
             ("balance entry", "txn_ch_1"),
             ("payout", "po_1"),
         ], named
-    assert [step.what for step in find_trail(tx, 1, "du_1")] == ["order", "sale", "charge", "dispute"]
-    assert find_trail(tx, 1, "ch_9") == []
-    assert find_trail(tx, 2, "ch_1") == []
+    assert [step.what for step in trace_payment(tx, 1, "du_1")] == ["order", "sale", "charge", "dispute"]
+    assert trace_payment(tx, 1, "ch_9") == []
+    assert trace_payment(tx, 2, "ch_1") == []
 
 
 def test_test_orders_and_test_payments_are_in_no_sum(tx: Connection) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 from services.cli.main import main
 from services.core.db import transaction
 from services.payments.handler import ingest_transactions
-from services.payments.trace import find_trail
+from services.payments.trace import trace_payment
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.transactions import ingest_order_transactions
 from tests.payments.test_transactions import NOW, charge
@@ -46,7 +46,7 @@ def test_the_trail_shows_one_amount_for_the_order_and_its_charge(
         ingest_transactions(tx, [taken], NOW)
 
     with transaction(engine) as tx:
-        steps = find_trail(tx, 1, "ch_1234567890")
+        steps = trace_payment(tx, 1, "ch_1234567890")
     printed = CliRunner().invoke(main, ["books", "trail", "ch_1234567890", "--shop", "harbour"]).output
 
     assert [(step.what, step.amount_cents) for step in steps] == [

@@ -14,11 +14,11 @@ from services.core.errors import Refused
 from services.core.settings import get_settings
 from services.jobs.definition import Covers
 from services.jobs.handler import Run
-from services.payments.break_mail import plan_break_attachments, plan_break_facts
-from services.payments.break_queries import find_day_breaks
+from services.payments.break_mail import plan_break_attachments, plan_break_context
+from services.payments.break_queries import list_day_breaks
 from services.payments.breaks import find_open_breaks
 from services.payments.reconcile import DayOutcome, reconcile_day
-from services.payments.trace import find_trail
+from services.payments.trace import trace_payment
 from services.shops.secrets import record_secret
 from tests.fakes.stripe import StripeApi
 from tests.payments.day_rows import BEGINS, NOW, add_ours, row
@@ -73,7 +73,7 @@ def compare(engine: Engine) -> DayOutcome:
 
 def found(engine: Engine) -> list[tuple[str, str, str, str]]:
     with transaction(engine) as tx:
-        return [(b.kind, b.subject, b.provider_id, b.cause) for b in find_day_breaks(tx, 1, DAY)]
+        return [(b.kind, b.subject, b.provider_id, b.cause) for b in list_day_breaks(tx, 1, DAY)]
 
 
 def test_a_refund_whose_status_is_null_is_a_break_and_the_rest_is_compared(
@@ -92,7 +92,7 @@ def test_a_refund_whose_status_is_null_is_a_break_and_the_rest_is_compared(
     ]
     assert outcome.stats["breaks_unreadable"] == 1
     with transaction(shop) as tx:
-        unreadable = find_day_breaks(tx, 1, DAY)[1]
+        unreadable = list_day_breaks(tx, 1, DAY)[1]
     assert unreadable.ours == {"amount_cents": 500, "currency": "CAD", "status": "succeeded"}
     assert unreadable.theirs == {"amount_cents": 500, "currency": "CAD", "status": "unreadable"}
     assert unreadable.evidence["why"].startswith("status is None: it should be text")
@@ -118,7 +118,7 @@ def test_whatever_one_object_lacks_the_day_goes_on_and_the_mail_is_made(
     assert kinds == [("missing_here", "charge"), ("unreadable", "charge")]
     with transaction(shop) as tx:
         breaks = find_open_breaks(tx, 1, DAY)
-    facts = plan_break_facts(DAY, breaks)
+    facts = plan_break_context(DAY, breaks)
     assert facts["count"] == 2
     assert {told["difference"] for told in facts["charges"]} == {"+10.00 CAD", "not compared"}
     assert facts["nets"] == ["+10.00 CAD"]
@@ -177,5 +177,5 @@ def test_stripe_s_own_decimals_of_a_currency_become_those_of_iso(
         (minor, fee, minor - fee)
     ]
     with transaction(shop) as tx:
-        charged = next(step for step in find_trail(tx, 1, "ch_1") if step.what == "charge")
+        charged = next(step for step in trace_payment(tx, 1, "ch_1") if step.what == "charge")
     assert (charged.amount_cents, charged.currency) == (minor, currency.upper())

@@ -13,7 +13,7 @@ from services.conversations import handler
 from services.conversations.merge import Interaction
 from services.core.db import transaction
 from services.payments import handler as stripe
-from services.payments.audit_text import KnownTransaction
+from services.payments.audit_text import StoredTransaction
 from services.payments.balance import BalanceEntry, record_balance_entries
 from services.payments.payload import Transaction
 from services.shopify.merge import EntityState
@@ -166,7 +166,7 @@ def test_stripes_transaction_comes_back_by_name_and_by_its_finder(engine: Engine
 
     assert_named(row, made)
     (found,) = known.values()
-    assert found == KnownTransaction(**{name: getattr(made, name) for name in KnownTransaction._fields})
+    assert found == StoredTransaction(**{name: getattr(made, name) for name in StoredTransaction._fields})
 
 
 def test_balance_entry_comes_back_by_name(engine: Engine) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.closing.gap_backfill import Part, heal_providers
+from services.closing.gap_backfill import BackfillResult, backfill_providers
 from services.core.errors import RetryLater
 from services.shopify.admin import open_admin
 from services.shopify.backfill.pager import AdminApi
@@ -32,15 +32,15 @@ def live(shops: Shops, day: Day, seed: int) -> None:
     control(shops.url, stripe_key=STRIPE_KEY, events=day.told_by_stripe())
 
 
-def heal(shops: Shops, **more: Any) -> list[Part]:
+def heal(shops: Shops, **more: Any) -> list[BackfillResult]:
     """Heal, and work off what entered."""
-    parts = heal_providers(shops.holed, EVENING, "heal", **more)
+    parts = backfill_providers(shops.holed, EVENING, "heal", **more)
     assert [part.fault for part in parts] == [None, None]
     work_off(shops.engine)
     return parts
 
 
-def entered(parts: list[Part]) -> dict[str, int]:
+def entered(parts: list[BackfillResult]) -> dict[str, int]:
     return {part.provider: sum(part.topics.values()) for part in parts}
 
 

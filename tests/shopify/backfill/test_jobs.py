@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from sqlalchemy import text
 
-from services.closing.gap_backfill import GapHealing
+from services.closing.gap_backfill import GapBackfill
 from services.jobs.handler import JobWork
 from services.shopify.subscriptions.check import SubscriptionWatch
 from tests.jobs.moments import keep_time, know, runs
@@ -34,7 +34,7 @@ def run_hour(shops: Shops, job: str, topic: str, work: JobWork, figure: str) -> 
 def test_the_hourly_healing_runs_for_each_shop_and_brings_in_what_is_lacking(shops: Shops) -> None:
     put_order(shops, EVENING)
 
-    ended = run_hour(shops, "gap-healing", "gap_heal", GapHealing(clock=lambda: EVENING), "entered")
+    ended = run_hour(shops, "gap-healing", "gap_heal", GapBackfill(clock=lambda: EVENING), "entered")
 
     assert ended == [
         ("holed", "2026-11-21T06:17:00Z", "done", "1", "healed"),

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from sqlalchemy import text
 
-from services.closing.gap_backfill import GapHealing, heal_providers
+from services.closing.gap_backfill import GapBackfill, backfill_providers
 from services.core.db import transaction
 from services.core.errors import Misconfigured, NotYet, RetryLater
 from services.ledger.sync_cursors import find_mark, record_mark
@@ -127,12 +127,12 @@ def test_lists_longer_than_their_first_page_are_read_to_their_end(shops: Shops) 
 
 
 def test_a_shop_that_was_never_connected_is_left_out(shops: Shops) -> None:
-    parts = heal_providers(shops.whole, EVENING, "heal")
+    parts = backfill_providers(shops.whole, EVENING, "heal")
 
     assert [(part.provider, part.state) for part in parts] == [
         ("shopify", "not_connected"), ("stripe", "not_connected"),
     ]  # fmt: skip
-    finished = GapHealing(clock=lambda: EVENING)(job_run(shops.whole))
+    finished = GapBackfill(clock=lambda: EVENING)(job_run(shops.whole))
     assert finished.stats["shopify"] == "not_connected"
 
 
@@ -142,7 +142,7 @@ def test_a_refused_credential_keeps_the_other_provider_from_nothing(shops: Shops
     control(shops.url, stripe_key=STRIPE_KEY, events=day.told_by_stripe())
 
     with pytest.raises(Misconfigured) as raised:
-        GapHealing(clock=lambda: EVENING)(job_run(shops.holed))
+        GapBackfill(clock=lambda: EVENING)(job_run(shops.holed))
 
     assert raised.value.code == "shopify.token_refused"
     work_off(shops.engine)
@@ -156,7 +156,7 @@ def test_what_may_pass_by_itself_is_tried_again_before_a_person_is_asked(shops: 
     def away(*_: object, **__: object) -> Mapping[str, int]:
         raise RetryLater("stripe.unavailable", "later")
 
-    job = GapHealing({"shopify": refused, "stripe": away}, clock=lambda: EVENING)
+    job = GapBackfill({"shopify": refused, "stripe": away}, clock=lambda: EVENING)
     with pytest.raises(RetryLater):
         job(job_run(shops.holed))
 
@@ -164,7 +164,7 @@ def test_what_may_pass_by_itself_is_tried_again_before_a_person_is_asked(shops: 
 def test_what_was_brought_in_is_audited_and_counted(shops: Shops) -> None:
     put_order(shops, EVENING)
 
-    finished = GapHealing(clock=lambda: EVENING)(job_run(shops.holed))
+    finished = GapBackfill(clock=lambda: EVENING)(job_run(shops.holed))
 
     assert finished.stats["entered"] == finished.stats["orders/updated"] == 1
     assert finished.verdict == "healed"
