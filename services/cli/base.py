@@ -26,7 +26,7 @@ from services.jobs.store import JobUnknown
 from services.jobs.trigger import ScopeInvalid
 from services.ledger.accept import WorkRef
 from services.ledger.filters import FilterInvalid
-from services.providers.secrets import SecretInvalid
+from services.providers.provider import SecretInvalid
 from services.shops.shops import ShopInvalid, ShopUnknown, get_shop
 
 P = ParamSpec("P")

@@ -28,11 +28,12 @@ from services.core.durations import parse_moment
 from services.ledger.filters import EventFilter
 from services.ledger.queries import EventLine, find_events, get_event
 from services.ledger.replay import count_replayable, replay_events
+from services.providers.registry import WEBHOOK_PROVIDERS
 from services.shops.shops import find_slugs
 
 _FILTERS = (
     click.option("--shop", default="", help="Only this shop (its slug)."),
-    click.option("--provider", default="", help="Only this one: shopify, stripe, openphone or a source."),
+    click.option("--provider", default="", help=f"Only this one: {', '.join(WEBHOOK_PROVIDERS)}:<source>."),
     click.option("--topic", default="", help="Only the provider's topic, such as orders/create."),
     click.option("--since", default="", help="Received since: 24h, 2026-11-20 or 2026-11-20T08:00Z."),
     click.option("--until", default="", help="Received before, likewise."),

@@ -1,7 +1,7 @@
 """``fleet send``: a sample webhook, signed with the shop's own secret and posted as its provider would."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
@@ -16,17 +16,18 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import ShopfleetError
 from services.core.settings import get_settings
-from services.providers.signing import sign
-from services.shops.secret_kinds import get_kind
+from services.providers.provider import Provider
+from services.providers.registry import SENDERS, get_secret_kind, sign
 from services.shops.secrets import get_secret
 from services.shops.shops import Shop, get_shop
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
-    """Who is played: its route, and the name of the secret it signs with."""
+class SampleSender:
+    """The sender of sample webhooks: its provider, route, and the name of the secret that signs them."""
 
-    provider: str
+    name: str
+    provider: Provider
     path: str
     secret_name: str
 
@@ -69,9 +70,8 @@ def command(
             f"{shop.slug} has no {sender.secret_name}: record it with "
             f"`fleet shops secret {shop.slug} {sender.secret_name} --stdin`"
         )
-    if sender.provider == "openphone" and secret.startswith("whsec_"):
-        sender = Sender("quo", sender.path, sender.secret_name)
-    topic = topic or next(iter(SAMPLES.get(sender.provider, {"sample.sent": None})))
+    sender = replace(sender, name=sender.provider.find_sender(sender.name, secret).name)
+    topic = topic or next(iter(SAMPLES.get(sender.name, {"sample.sent": None})))
     target = (url or _ingress_url()).rstrip("/") + sender.path
     answers = _post_all(sender, shop, secret, topic, file, target, repeat, same=same)
     _print_answers(answers, as_json=as_json)
@@ -79,23 +79,21 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def find_sender(provider: str, slug: str) -> Sender:
-    """Return who ``provider`` names; raise ``UsageError`` with the names there are."""
-    if provider in ("shopify", "stripe"):
-        return Sender(provider, f"/webhooks/{provider}/{slug}", f"{provider}-webhook")
-    if provider in ("openphone", "quo"):
-        return Sender(provider, f"/webhooks/openphone/{slug}", "openphone-webhook")
-    kind, _, source = provider.partition(":")
-    if kind == "standard" and source:
-        name = get_kind(f"standard-webhook:{source}").name
-        return Sender("standard", f"/webhooks/standard/{slug}/{source}", name)
-    raise click.UsageError(
-        f"provider {provider!r} should be shopify, stripe, openphone, quo or standard:<source>"
-    )
+def find_sender(name: str, slug: str) -> SampleSender:
+    """Return the sender called ``name``; raise ``UsageError`` with the names that exist."""
+    name, _, source = name.partition(":")
+    provider = SENDERS.get(name)
+    if provider is None or provider.has_sources != bool(source):
+        names = [f"{known}:<source>" if SENDERS[known].has_sources else known for known in SENDERS]
+        raise click.UsageError(f"provider {name!r} should be {', '.join(names)}")
+    path, secret_name = f"/webhooks/{provider.name}/{slug}", provider.webhook_secret.name
+    if source:
+        path, secret_name = f"{path}/{source}", get_secret_kind(f"{secret_name}:{source}").name
+    return SampleSender(name, provider, path, secret_name)
 
 
 def _post_all(
-    sender: Sender,
+    sender: SampleSender,
     shop: Shop,
     secret: str,
     topic: str,
@@ -115,7 +113,7 @@ def _post_all(
             if not (same and number):
                 body, webhook_id = _make_body(sender, topic, shop, file, rng, now), str(uuid4())
             headers = sign(
-                sender.provider, body, secret, topic=topic, webhook_id=webhook_id, domain=domain, now=now
+                sender.name, body, secret, topic=topic, webhook_id=webhook_id, domain=domain, now=now
             )
             try:
                 answer = http.post(target, content=body, headers=headers)
@@ -128,13 +126,13 @@ def _post_all(
 
 
 def _make_body(
-    sender: Sender, topic: str, shop: Shop, file: Path | None, rng: random.Random, now: datetime
+    sender: SampleSender, topic: str, shop: Shop, file: Path | None, rng: random.Random, now: datetime
 ) -> bytes:
     if file is not None:
         return file.read_bytes()
-    body = make_sample(sender.provider, topic, shop.currency, rng, now)
+    body = make_sample(sender.name, topic, shop.currency, rng, now)
     if body is None:
-        known = ", ".join(SAMPLES[sender.provider])
+        known = ", ".join(SAMPLES[sender.name])
         raise click.UsageError(f"there is no sample of topic {topic!r}: use --file, or one of {known}")
     return body.replace(DOMAIN.encode(), (shop.shopify_domain or DOMAIN).encode())
 

@@ -12,12 +12,13 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_duration
 from services.mail.connection_lines import find_lines_of
+from services.providers.provider import SecretKind
+from services.providers.registry import SECRET_KINDS, SOURCE_KINDS, get_secret_kind
 from services.shopify.stock.counts import release_levels
 from services.shopify.stock.pool_checks import check_joining
 from services.shopify.uninstall import record_installed
 from services.shops.revoke_secrets import restore_secret
-from services.shops.secret_kinds import SecretKind, get_kind, make_value
-from services.shops.secrets import SECRET_NAMES, find_secret_states, record_secret
+from services.shops.secrets import find_secret_states, record_secret
 from services.shops.shops import FIELDS, OF_POOL, Shop, add_shop, find_shops, get_shop, set_shop
 from services.shops.staff import find_staff, record_staff
 
@@ -188,7 +189,7 @@ def secret(
     \b
     Example: fleet shops secret harbour shopify-webhook --stdin < secret.txt
     """
-    kind = get_kind(name)
+    kind = get_secret_kind(name)
     if restore:
         _restore(slug, kind, actor)
         return
@@ -267,9 +268,9 @@ def _take_value(kind: SecretKind, *, from_stdin: bool, generate: bool) -> str:
     if from_stdin and generate:
         raise click.UsageError("--stdin and --generate exclude each other")
     if generate:
-        return make_value(kind)
+        return kind.generate()
     if sys.stdin.isatty():
-        return str(click.prompt(f"{kind.name} ({kind.what})", hide_input=True, err=True))
+        return str(click.prompt(f"{kind.name} ({kind.description})", hide_input=True, err=True))
     if not from_stdin:
         raise click.UsageError(f"say where {kind.name} comes from: --stdin or --generate")
     return sys.stdin.read(8192).strip()
@@ -294,5 +295,6 @@ def _say_changed(before: Shop, after: Shop) -> str:
     return "\n".join(changed) if changed else f"{after.slug} is like that already: nothing changed."
 
 
-_names = "; ".join(f"{kind.name} ({kind.what})" for kind in SECRET_NAMES.values())
-secret.epilog = f"Names: {_names}; standard-webhook:<source>."
+_names = "; ".join(f"{kind.name} ({kind.description})" for kind in SECRET_KINDS.values())
+_by_source = ", ".join(f"{prefix}<source>" for prefix in SOURCE_KINDS)
+secret.epilog = f"Names: {_names}; {_by_source}."

@@ -14,11 +14,10 @@ from services.core.clock import utc_now
 from services.core.errors import ShopfleetError
 from services.demo.delivery import BAD_SIGNATURE, STALE, Delivery
 from services.demo.shops import DemoShop
-from services.providers.signing import sign
+from services.providers.registry import SENDERS, sign
 
 AT_ONCE = 8
 STALE_BY = timedelta(minutes=10)
-_SECRET = {"shopify": "shopify-webhook", "stripe": "stripe-webhook"}
 
 
 class NotTaken(ShopfleetError):
@@ -109,7 +108,7 @@ class Sender:
 
     def _headers(self, delivery: Delivery) -> dict[str, str]:
         shop = self._shops[delivery.shop]
-        secret = shop.secrets[_SECRET.get(delivery.provider, "openphone-webhook")]
+        secret = shop.secrets[SENDERS[delivery.provider].webhook_secret.name]
         now = utc_now() - (STALE_BY if delivery.fault == STALE else timedelta())
         signed = delivery.body + b" " if delivery.fault == BAD_SIGNATURE else delivery.body
         return sign(

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, text
 
 from services.jobs.schedule import day_bounds, find_due_day
+from services.providers.registry import SECRET_KINDS
 from services.sandbox.shopify.catalogue import Item, make_items
-from services.shops.secret_kinds import SECRET_NAMES, make_value
 from services.shops.secrets import record_secret
 from services.shops.shops import add_shop
 
@@ -124,8 +124,7 @@ def age_shops(tx: Connection, now: datetime) -> None:
 
 
 def _make_secrets() -> dict[str, str]:
-    webhook = ("shopify-webhook", "stripe-webhook", "openphone-webhook")
-    return {name: make_value(SECRET_NAMES[name]) for name in webhook} | {
+    return {kind.name: kind.generate() for kind in SECRET_KINDS.values() if kind.is_webhook} | {
         "shopify-token": f"shpat_{secrets.token_hex(16)}",
         "stripe-key": f"sk_test_{secrets.token_hex(16)}",
     }

@@ -9,10 +9,10 @@ from sqlalchemy import Connection
 from services.alerts.incidents import Incident, record_incidents
 from services.core.pg_arrays import text_array
 from services.ledger.refusals import Refusals, record_refusals
+from services.providers.provider import Provider
+from services.providers.registry import find_provider
 
 _FIND_SHOPS = "select slug, id, timezone from shops where slug = any(%(slug)s::text[])"
-
-_DROPPED = "Shopify drops a subscription after 8 refusals in a row; gap-healing reads what was refused."
 
 
 def report_refusals(tx: Connection, refusals: Collection[Refusals], now: datetime) -> None:
@@ -32,7 +32,16 @@ def report_refusals(tx: Connection, refusals: Collection[Refusals], now: datetim
 def _describe(refused: Refusals, shop_id: int, day: str) -> Incident:
     summary = (
         f"Signed {refused.provider} webhooks of {refused.shop} are refused as {refused.outcome}: "
-        f"{refused.detail}." + (f" {_DROPPED}" if refused.provider == "shopify" else "")
+        f"{refused.detail}." + _describe_drop(find_provider(refused.provider))
     )
     detail = {"provider": refused.provider, "first_at": refused.first_at}
     return Incident(shop_id, f"webhook_{refused.outcome}", day, "P2", summary, detail)
+
+
+def _describe_drop(provider: Provider | None) -> str:
+    if provider is None or not provider.refusals_until_dropped:
+        return ""
+    name, limit = provider.name.capitalize(), provider.refusals_until_dropped
+    return (
+        f" {name} drops a subscription after {limit} refusals in a row; gap-healing reads what was refused."
+    )

@@ -1,27 +1,13 @@
-"""The webhook routes: which secret belongs to a path, and who reads the delivery."""
+"""The webhook routes: which provider reads a path, and which secret signs it."""
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
-from types import MappingProxyType
 
-from services.providers import openphone, shopify, standard_webhooks, stripe
-from services.providers.delivery import Delivery
-
-Read = Callable[[Mapping[str, str], bytes, Sequence[bytes], datetime], Delivery]
+from services.providers.provider import ReadDelivery
+from services.providers.registry import WEBHOOK_PROVIDERS
 
 PREFIX = "/webhooks/"
 MAX_PATH = 1024
 """Characters. Past 65,534 bytes the HTTP parser of granian answers 414 itself, without a body."""
-
-_READERS: Mapping[str, tuple[Read, frozenset[str]]] = MappingProxyType(
-    {
-        "shopify": (shopify.read_shopify_delivery, shopify.IDENTIFYING_HEADERS),
-        "stripe": (stripe.read_stripe_delivery, stripe.IDENTIFYING_HEADERS),
-        "openphone": (openphone.read_openphone_delivery, openphone.IDENTIFYING_HEADERS),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +20,7 @@ class Route:
     provider: str
     slug: str
     secret_name: str
-    read: Read
+    read: ReadDelivery
     identifying: frozenset[str]
 
 
@@ -42,13 +28,14 @@ def find_route(path: str) -> Route | None:
     """Return the route that ``path`` names, or None. The request names the shop, never the secret."""
     if len(path) > MAX_PATH:
         return None
-    match path.removeprefix(PREFIX).split("/"):
-        case ["standard", slug, source] if slug and source:
-            provider = f"standard:{source}"
-            read = partial(standard_webhooks.read_standard_delivery, provider=provider)
-            identifying = standard_webhooks.IDENTIFYING_HEADERS
-            return Route(provider, slug, f"standard-webhook:{source}", read, identifying)
-        case [provider, slug] if slug and provider in _READERS:
-            return Route(provider, slug, f"{provider}-webhook", *_READERS[provider])
-        case _:
-            return None
+    name, *rest = path.removeprefix(PREFIX).split("/")
+    provider = WEBHOOK_PROVIDERS.get(name)
+    if provider is None or provider.read is None or not all(rest):
+        return None
+    secret, read, identifying = provider.webhook_secret.name, provider.read, provider.identifying_headers
+    match rest:
+        case [slug, source] if provider.has_sources:
+            return Route(f"{name}:{source}", slug, f"{secret}:{source}", read, identifying)
+        case [slug] if not provider.has_sources:
+            return Route(name, slug, secret, read, identifying)
+    return None

@@ -20,7 +20,7 @@ from services.ingress.routes import MAX_PATH, Route, find_route
 from services.ingress.secret_cache import Keyring, live_secrets
 from services.ledger.accept import Accepted, NewEvent
 from services.ledger.routing import plan_topic
-from services.providers.delivery import INVALID_SIGNATURE, MISSING_HEADER, Delivery, is_storable
+from services.providers.delivery import INVALID_SIGNATURE, MISSING_HEADER, WebhookDelivery, is_storable
 
 MAX_BODY_BYTES = 5 * 1024 * 1024
 RETRY_AFTER_SECONDS = 5
@@ -79,7 +79,7 @@ class _Story:
     now: datetime
     request_id: str
     route: Route | None
-    delivery: Delivery | None = None
+    delivery: WebhookDelivery | None = None
     accepted: Accepted | None = None
     size_bytes: int = 0
     refused: str = ""
@@ -134,7 +134,7 @@ class Webhooks:
             raise _unavailable() from fault
         story.size_bytes = len(body)
         story.delivery, shop_id = await self._verify(route, request, body, story.now)
-        self._refuse_what_is_paused(shop_id, story.delivery)
+        self._refuse_what_is_paused(shop_id, route, story.delivery)
         event = NewEvent(
             shop_id=shop_id,
             provider=route.provider,
@@ -156,7 +156,7 @@ class Webhooks:
 
     async def _verify(
         self, route: Route, request: Request, body: bytes, now: datetime
-    ) -> tuple[Delivery, int]:
+    ) -> tuple[WebhookDelivery, int]:
         """Return the delivery and its shop. The shop of the path is judged by its own secrets alone."""
         keyring = self._keyring
         refused = Rejected(INVALID_SIGNATURE)
@@ -206,10 +206,10 @@ class Webhooks:
             return _unavailable()
         return _Told(401, INVALID_SIGNATURE)
 
-    def _refuse_what_is_paused(self, shop_id: int, delivery: Delivery) -> None:
+    def _refuse_what_is_paused(self, shop_id: int, route: Route, delivery: WebhookDelivery) -> None:
         if not self._keyring.ring.refusals:
             return
-        topic = plan_topic(delivery.provider, delivery.topic)
+        topic = plan_topic(route.provider, delivery.topic)
         queue, name = (topic.queue, topic.name) if topic else ("", "")
         if self._keyring.is_refused(shop_id, queue, name):
             raise _Told(503, "paused", retry_after_seconds=PAUSED_RETRY_AFTER_SECONDS)
@@ -224,7 +224,7 @@ class Webhooks:
             request_id=story.request_id,
             shop=slug,
             provider=provider,
-            topic=_shown_topic(delivery) if delivery else "",
+            topic=_shown_topic(route, delivery) if route and delivery else "",
             status=status,
             outcome=outcome,
             duration_ms=(time.perf_counter() - story.began) * 1000,
@@ -233,14 +233,14 @@ class Webhooks:
         )
 
 
-def _shown_topic(delivery: Delivery) -> str:
+def _shown_topic(route: Route, delivery: WebhookDelivery) -> str:
     """Return the topic as a log may have it: one that plans nothing is a stranger's free text."""
-    is_known = plan_topic(delivery.provider, delivery.topic) is not None
+    is_known = plan_topic(route.provider, delivery.topic) is not None
     return delivery.topic if is_known else redact_text(delivery.topic)
 
 
 def _check_headers(
-    route: Route, request: Request, delivery: Delivery, domains: tuple[str, ...] | None
+    route: Route, request: Request, delivery: WebhookDelivery, domains: tuple[str, ...] | None
 ) -> None:
     """Return if the headers of a signed delivery agree with each other and with the shop's ``domains``.
 

@@ -11,9 +11,7 @@ from typing import NamedTuple, TypeVar
 from services.audit.chain import Entry, Mutation
 from services.core.money import MoneyInvalid, format_minor
 from services.ledger.work import WorkItem
-
-_PROVIDERS = {"openphone": "quo"}
-"""Names people use, where they are others than in the addresses of webhooks."""
+from services.providers.registry import find_provider
 
 Owner = TypeVar("Owner", bound=Hashable)
 
@@ -40,7 +38,8 @@ def audit_entry(item: WorkItem, mutations: Sequence[Mutation]) -> Entry:
 @lru_cache(maxsize=64)
 def _say_who(provider: str, origin: str) -> str:
     """Return ``shopify webhook``, ``stripe replay``, ``quo backfill``."""
-    return f"{_PROVIDERS.get(provider, provider)} {origin}"
+    found = find_provider(provider)
+    return f"{found.label if found and found.label else provider} {origin}"
 
 
 def format_money(minor: int, currency: str) -> str:

@@ -10,9 +10,6 @@ from services.core.errors import ShopfleetError
 from services.ledger.tables import STATUSES, inbound_events, work_queue
 from services.ledger.topics import QUEUES, TOPICS
 
-PROVIDERS = ("shopify", "stripe", "openphone")
-"""The fixed ones. Any other name is the source of a Standard Webhooks sender."""
-
 
 class FilterInvalid(ShopfleetError):
     """A filter names something that does not exist. The message says which field, and what does exist."""

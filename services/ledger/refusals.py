@@ -1,6 +1,6 @@
 """Signed webhooks that the ingress refuses by name: since when, until healing has read what they were about.
 
-Shopify's alone: it drops a subscription after eight refusals in a row, and no other provider does.
+Kept for the providers that drop a subscription after some refusals in a row.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.pg_arrays import instant_array, text_array
+from services.providers.registry import find_provider
 
 QUIET = timedelta(hours=1)
 """A shop with no refusal for so long is not refused any more."""
@@ -44,7 +45,7 @@ class Refusals(NamedTuple):
 
 def record_refusals(tx: Connection, refusals: Collection[Refusals]) -> None:
     """The shops of ``refusals`` are refused since their first one, until ``settle_refusals``."""
-    kept = [one for one in refusals if one.provider == "shopify"]
+    kept = [one for one in refusals if drops_subscriptions(one.provider)]
     values: Mapping[str, Any] = {
         "shop": text_array([one.shop for one in kept]),
         "outcome": text_array([one.outcome for one in kept]),
@@ -55,13 +56,19 @@ def record_refusals(tx: Connection, refusals: Collection[Refusals]) -> None:
         tx.exec_driver_sql(_RECORD, values)
 
 
+def drops_subscriptions(provider: str) -> bool:
+    """Return whether ``provider`` deletes a subscription whose webhooks are refused."""
+    found = find_provider(provider)
+    return found is not None and found.refusals_until_dropped > 0
+
+
 def find_first_refusal(tx: Connection, shop_id: int) -> datetime | None:
     """Return since when webhooks of the shop are refused, None where they are not."""
     return tx.exec_driver_sql(_FIND_FIRST, {"shop_id": shop_id}).scalar()
 
 
 def settle_refusals(tx: Connection, shop_id: int, now: datetime) -> Sequence[tuple[str, datetime]]:
-    """Shopify's lists were read: forget the outcomes that are over; return them, each with its first time.
+    """The provider's lists were read: delete outcomes that are over; return them, each with its first time.
 
     One whose last refusal is less than ``QUIET`` before ``now`` is not over.
     """

@@ -4,10 +4,12 @@
 heading in the runbook.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from types import MappingProxyType
+
+from services.providers.registry import PROVIDERS
 
 QUEUES = ("webhooks", "inventory", "reconciliation", "email", "sync", "reports", "ops")
 
@@ -113,8 +115,6 @@ _ALL = (
         mode=Mode.EXTERNAL,
         batch_size=1000,
         shop_cap=250,
-        provider="shopify",
-        cost_points=10,
         call_items=250,
         soft_time_limit_seconds=120,
         time_limit_seconds=180,
@@ -186,4 +186,14 @@ _ALL = (
     _call("posthog_capture"),
 )
 
-TOPICS = MappingProxyType({topic.name: topic for topic in _ALL})
+_LIMITS = {
+    topic: (provider.name, points) for provider in PROVIDERS for topic, points in provider.call_points.items()
+}
+
+
+def _with_limit(topic: Topic) -> Topic:
+    provider, points = _LIMITS.get(topic.name, ("", 0.0))
+    return replace(topic, provider=provider, cost_points=points)
+
+
+TOPICS = MappingProxyType({topic.name: _with_limit(topic) for topic in _ALL})

@@ -27,24 +27,23 @@ MAX_TEXT = 255
 MAX_SIGNATURE_HEADER = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookDelivery:
     """One webhook whose signature matched.
 
     ``delivery_key`` stays the same over the provider's retries. ``key`` names the object it is about
     (an order, a charge, a call); empty when the provider names none. ``readable`` is false for a
-    signed body that is not what the provider documents: it is kept, and a person looks.
+    signed body that is not what the provider documents: it is stored for a person to review.
     """
 
-    provider: str
     topic: str
     delivery_key: str
-    occurred_at: datetime | None
-    key: str
-    readable: bool
     headers: dict[str, str]
+    occurred_at: datetime | None = None
+    key: str = ""
+    readable: bool = True
     shop_domain: str = ""
-    """Whose delivery it is by the sender's own, unsigned header, in lower case; empty where there is none."""
+    """The shop's domain by the sender's unsigned header, in lower case; empty where there is none."""
 
 
 def reject(detail: str) -> NoReturn:

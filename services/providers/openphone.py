@@ -13,7 +13,7 @@ from typing import Any
 from services.providers.delivery import (
     MAX_SIGNATURE_HEADER,
     UNREADABLE,
-    Delivery,
+    WebhookDelivery,
     body_digest,
     check_age,
     decode_key,
@@ -26,8 +26,9 @@ from services.providers.delivery import (
     keep_headers,
     reject,
 )
+from services.providers.provider import Provider, SecretKind, WebhookSender, make_whsec
 from services.providers.standard_webhooks import IDENTIFYING_HEADERS as STANDARD_HEADERS
-from services.providers.standard_webhooks import sign_standard, verify_standard
+from services.providers.standard_webhooks import sign_with_id, verify_standard
 
 TOLERANCE_SECONDS = 300
 
@@ -35,7 +36,7 @@ KEPT_HEADERS = ("webhook-id", "webhook-timestamp", "user-agent")
 IDENTIFYING_HEADERS = STANDARD_HEADERS | {"openphone-signature"}
 
 # The older system's documentation shows these two where its list of events has the other names.
-_ONE_NAME = {
+_TOPIC_NAMES = {
     "callSummary": "call.summary.completed",
     "callTranscript": "call.transcript.completed",
 }
@@ -48,7 +49,7 @@ def read_openphone_delivery(
     now: datetime,
     *,
     tolerance_seconds: int = TOLERANCE_SECONDS,
-) -> Delivery:
+) -> WebhookDelivery:
     """Return what was delivered, once one of ``secrets`` (base64, with or without ``whsec_``) signed it.
 
     The delivery key is ``webhook-id``, or the body's ``id`` in the older system. A wider
@@ -65,10 +66,15 @@ def read_openphone_delivery(
     topic, delivery_key = event.get("type"), webhook_id or event.get("id")
     kept = keep_headers(headers, KEPT_HEADERS)
     if not (is_storable(topic, 128) and is_storable(delivery_key)):
-        return Delivery("openphone", UNREADABLE, webhook_id or body_digest(body), None, "", False, kept)
-    occurred_at = find_instant(event.get("createdAt"))
-    name = _ONE_NAME.get(str(topic), str(topic))
-    return Delivery("openphone", name, str(delivery_key), occurred_at, object_key(event), True, kept)
+        key = webhook_id or body_digest(body)
+        return WebhookDelivery(topic=UNREADABLE, delivery_key=key, headers=kept, readable=False)
+    return WebhookDelivery(
+        topic=_TOPIC_NAMES.get(str(topic), str(topic)),
+        delivery_key=str(delivery_key),
+        headers=kept,
+        occurred_at=find_instant(event.get("createdAt")),
+        key=object_key(event),
+    )
 
 
 def object_key(event: Mapping[str, Any]) -> str:
@@ -86,11 +92,6 @@ def sign_openphone(body: bytes, secret: bytes, *, now: datetime) -> dict[str, st
         "Content-Type": "application/json",
         "openphone-signature": f"hmac;1;{sent_at_ms};{encode_digest(digest).decode()}",
     }
-
-
-def sign_quo(body: bytes, secret: bytes, *, webhook_id: str, now: datetime) -> dict[str, str]:
-    """Return the headers of the newer system for ``body`` at ``now``."""
-    return sign_standard(body, secret, webhook_id=webhook_id, now=now)
 
 
 def _verify_legacy(
@@ -119,3 +120,32 @@ def _verify_legacy(
     if not matched_ms:
         reject("openphone-signature matches none of the shop's secrets")
     check_age(matched_ms / 1000, now, tolerance_seconds)
+
+
+def _sign(body: bytes, key: bytes, *, now: datetime, **_unsigned: str) -> dict[str, str]:
+    return sign_openphone(body, key, now=now)
+
+
+OPENPHONE = Provider(
+    name="openphone",
+    label="quo",
+    secrets=(
+        SecretKind(
+            name="openphone-webhook",
+            description="Quo's whsec_... secret or OpenPhone's base64 signing key",
+            expected="whsec_ and base64, or the older signing key, which is base64",
+            prefixes=("whsec_",),
+            is_base64=True,
+            is_webhook=True,
+            make_value=make_whsec,
+        ),
+        SecretKind(name="quo-key", description="the Quo (OpenPhone) API key"),
+    ),
+    read=read_openphone_delivery,
+    identifying_headers=IDENTIFYING_HEADERS,
+    senders=(
+        WebhookSender(name="openphone", sign=_sign),
+        WebhookSender(name="quo", sign=sign_with_id, secret_prefix="whsec_"),  # noqa: S106 - no secret
+    ),
+    topics=(("call*", "interaction_ingest"), ("message*", "interaction_ingest")),
+)

@@ -6,6 +6,7 @@ Source: shopify-api-js, ``hmac-validator.ts`` and ``webhooks/validate.ts``.
 """
 
 import hmac
+import secrets as random_secrets
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Any
 
 from services.providers.delivery import (
     MAX_SIGNATURE_HEADER,
-    Delivery,
+    WebhookDelivery,
     find_dict,
     find_instant,
     find_object,
@@ -23,6 +24,7 @@ from services.providers.delivery import (
     reject,
     reject_missing,
 )
+from services.providers.provider import Provider, SecretKind, WebhookSender
 
 API_VERSION = "2026-07"
 
@@ -58,7 +60,7 @@ _ORDER_ID_TOPICS = ("refunds/", "order_transactions/", "fulfillments/")
 
 def read_shopify_delivery(
     headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes], now: datetime
-) -> Delivery:
+) -> WebhookDelivery:
     """Return what was delivered, once one of ``secrets`` (the app's, as UTF-8) has signed ``body``.
 
     Header names are lower case; the un-prefixed names of the Events preview count too. Topic and
@@ -93,15 +95,14 @@ def read_shopify_delivery(
     occurred_at = find_instant(headers.get(prefix + "triggered-at"))
     if parsed is not None and occurred_at is None:
         occurred_at = find_instant(parsed.get("updated_at")) or find_instant(parsed.get("created_at"))
-    return Delivery(
-        "shopify",
-        topic,
-        webhook_id,
-        occurred_at,
-        "" if parsed is None else object_key(topic, parsed),
-        parsed is not None,
-        keep_headers(headers, KEPT_HEADERS),
-        headers.get(prefix + "shop-domain", "").strip().lower(),
+    return WebhookDelivery(
+        topic=topic,
+        delivery_key=webhook_id,
+        headers=keep_headers(headers, KEPT_HEADERS),
+        occurred_at=occurred_at,
+        key="" if parsed is None else object_key(topic, parsed),
+        readable=parsed is not None,
+        shop_domain=headers.get(prefix + "shop-domain", "").strip().lower(),
     )
 
 
@@ -152,3 +153,89 @@ def sign_shopify(
 
 def _order_gid(order_id: str) -> str:
     return f"gid://shopify/Order/{order_id}" if order_id else ""
+
+
+def _sign(
+    body: bytes, key: bytes, *, topic: str, webhook_id: str, domain: str, now: datetime
+) -> dict[str, str]:
+    return sign_shopify(body, key, topic=topic, webhook_id=webhook_id, shop_domain=domain, triggered_at=now)
+
+
+SHOPIFY = Provider(
+    name="shopify",
+    secrets=(
+        SecretKind(
+            name="shopify-webhook",
+            description="the app's client secret that signs Shopify's webhooks",
+            expected="the app's client secret (or the one under Settings > Notifications)",
+            prefixes=("shpss_",),
+            is_webhook=True,
+            make_value=lambda: random_secrets.token_hex(32),
+        ),
+        SecretKind(
+            name="shopify-token",
+            description="the Admin API access token, shpat_...",
+            expected="the Admin API access token, which begins with shpat_",
+            prefixes=("shpat_", "shpca_"),
+        ),
+        SecretKind(
+            name="shopify-refresh-token",
+            description="the refresh token that came with an expiring token, shprt_...",
+            expected="the refresh token given with an expiring token; it begins with shprt_",
+            prefixes=("shprt_",),
+        ),
+        SecretKind(
+            name="shopify-client-id",
+            description="the app's client id, which refreshes expiring tokens",
+            expected="the app's client id (the API key of the Dev Dashboard), 32 characters",
+            prefixes=(),
+        ),
+        SecretKind(
+            name="shopify-client-secret",
+            description="the app's client secret, which refreshes expiring tokens",
+            expected="the app's client secret, which begins with shpss_",
+            prefixes=("shpss_",),
+        ),
+    ),
+    read=read_shopify_delivery,
+    identifying_headers=IDENTIFYING_HEADERS,
+    senders=(WebhookSender(name="shopify", sign=_sign),),
+    topics=(
+        ("orders/create", "order_ingest"),
+        ("orders/updated", "order_ingest"),
+        ("orders/edited", "order_ingest"),
+        ("orders/paid", "order_ingest"),
+        ("orders/cancelled", "order_ingest"),
+        ("orders/fulfilled", "order_ingest"),
+        ("orders/partially_fulfilled", "order_ingest"),
+        ("orders/delete", "order_ingest"),
+        ("orders/risk_assessment_changed", "order_notice_ingest"),
+        ("orders/shopify_protect_eligibility_changed", "order_notice_ingest"),
+        ("refunds/create", "refund_ingest"),
+        ("order_transactions/create", "order_transaction_ingest"),
+        ("fulfillments/*", "fulfillment_ingest"),
+        ("fulfillment_orders/*", "fulfillment_order_ingest"),
+        ("fulfillment_events/*", "fulfillment_event_ingest"),
+        ("returns/*", "return_ingest"),
+        ("reverse_deliveries/*", "return_ingest"),
+        ("reverse_fulfillment_orders/*", "reverse_fulfillment_order_ingest"),
+        ("tender_transactions/create", "tender_transaction_ingest"),
+        ("disputes/*", "shopify_dispute_ingest"),
+        ("products/*", "product_ingest"),
+        ("variants/in_stock", "variant_stock_ingest"),
+        ("variants/out_of_stock", "variant_stock_ingest"),
+        ("inventory_items/*", "inventory_item_ingest"),
+        ("inventory_levels/*", "inventory_level_ingest"),
+        ("inventory_transfers/*", "inventory_transfer_ingest"),
+        ("inventory_shipments/*", "inventory_shipment_ingest"),
+        ("locations/*", "location_ingest"),
+        ("customers/data_request", "privacy_export"),
+        ("customers/redact", "privacy_redact"),
+        ("shop/redact", "privacy_redact"),
+        ("customers/*", "customer_ingest"),
+        ("shop/update", "storefront_ingest"),
+        ("app/uninstalled", "uninstall_confirm"),
+    ),
+    call_points={"inventory_push": 10},
+    refusals_until_dropped=8,
+)

@@ -14,7 +14,7 @@ from typing import Any
 from services.providers.delivery import (
     MAX_SIGNATURE_HEADER,
     UNREADABLE,
-    Delivery,
+    WebhookDelivery,
     check_age,
     decode_key,
     encode_digest,
@@ -26,6 +26,7 @@ from services.providers.delivery import (
     keep_headers,
     reject,
 )
+from services.providers.provider import Provider, SecretKind, WebhookSender, make_whsec
 
 TOLERANCE_SECONDS = 300
 
@@ -41,9 +42,8 @@ def read_standard_delivery(
     secrets: Sequence[bytes],
     now: datetime,
     *,
-    provider: str = "standard",
     tolerance_seconds: int = TOLERANCE_SECONDS,
-) -> Delivery:
+) -> WebhookDelivery:
     """Return what was delivered, once one of ``secrets`` (``whsec_`` texts as pasted) has signed it.
 
     The delivery key is ``webhook-id``, which stays over retries. The topic is the body's ``type``, or
@@ -53,13 +53,18 @@ def read_standard_delivery(
     payload = find_object(body)
     kept = keep_headers(headers, KEPT_HEADERS)
     if payload is None:
-        return Delivery(provider, UNREADABLE, webhook_id, None, "", False, kept)
+        return WebhookDelivery(topic=UNREADABLE, delivery_key=webhook_id, headers=kept, readable=False)
     topic = payload.get("type", "untyped")
     occurred_at = find_instant(payload.get("timestamp")) or find_instant(sent_at_seconds)
-    data = find_dict(payload, "data")
-    if not is_storable(topic, 128):
-        return Delivery(provider, UNREADABLE, webhook_id, occurred_at, "", False, kept)
-    return Delivery(provider, str(topic), webhook_id, occurred_at, object_key(data), True, kept)
+    is_readable = is_storable(topic, 128)
+    return WebhookDelivery(
+        topic=str(topic) if is_readable else UNREADABLE,
+        delivery_key=webhook_id,
+        headers=kept,
+        occurred_at=occurred_at,
+        key=object_key(find_dict(payload, "data")) if is_readable else "",
+        readable=is_readable,
+    )
 
 
 def object_key(data: Mapping[str, Any]) -> str:
@@ -112,3 +117,30 @@ def sign_standard(body: bytes, secret: bytes, *, webhook_id: str, now: datetime)
         "webhook-timestamp": sent_at,
         "webhook-signature": "v1," + encode_digest(digest).decode(),
     }
+
+
+def sign_with_id(
+    body: bytes, key: bytes, *, webhook_id: str, now: datetime, **_unsigned: str
+) -> dict[str, str]:
+    """Return the headers for ``body`` with ``webhook_id`` in the form ``msg_...``."""
+    return sign_standard(body, key, webhook_id=f"msg_{webhook_id}", now=now)
+
+
+STANDARD = Provider(
+    name="standard",
+    secrets=(
+        SecretKind(
+            name="standard-webhook",
+            description="the whsec_... secret of {source}",
+            expected="whsec_ and base64 of 24 to 64 bytes",
+            prefixes=("whsec_",),
+            is_base64=True,
+            is_webhook=True,
+            make_value=make_whsec,
+        ),
+    ),
+    read=read_standard_delivery,
+    identifying_headers=IDENTIFYING_HEADERS,
+    has_sources=True,
+    senders=(WebhookSender(name="standard", sign=sign_with_id),),
+)

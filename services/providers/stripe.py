@@ -6,6 +6,7 @@ The scheme: ``t=<unix seconds>,v1=<hex>[,v1=<hex>]``, HMAC-SHA256 over ``t.body`
 """
 
 import hmac
+import secrets as random_secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from services.providers.delivery import (
     MAX_SIGNATURE_HEADER,
     UNREADABLE,
-    Delivery,
+    WebhookDelivery,
     body_digest,
     check_age,
     find_dict,
@@ -24,6 +25,7 @@ from services.providers.delivery import (
     keep_headers,
     reject,
 )
+from services.providers.provider import Provider, SecretKind, WebhookSender
 
 # Stripe's own libraries bound the past only. We bound the future by the same 300 s: Stripe's clock is
 # never minutes ahead, so such a timestamp means that our clock is behind (and a burst of 401 says so,
@@ -42,7 +44,7 @@ def read_stripe_delivery(
     now: datetime,
     *,
     tolerance_seconds: int = TOLERANCE_SECONDS,
-) -> Delivery:
+) -> WebhookDelivery:
     """Return what was delivered, once one of ``secrets`` (whole ``whsec_`` texts) has signed ``t.body``.
 
     Snapshot and thin (v2) events alike; the delivery key is the event's id. Raises
@@ -65,9 +67,13 @@ def read_stripe_delivery(
     event_id, topic = event.get("id"), event.get("type")
     kept = keep_headers(headers, KEPT_HEADERS)
     if not (is_storable(event_id) and is_storable(topic, 128)):
-        return Delivery("stripe", UNREADABLE, body_digest(body), None, "", False, kept)
-    return Delivery(
-        "stripe", str(topic), str(event_id), find_instant(event.get("created")), object_key(event), True, kept
+        return WebhookDelivery(topic=UNREADABLE, delivery_key=body_digest(body), headers=kept, readable=False)
+    return WebhookDelivery(
+        topic=str(topic),
+        delivery_key=str(event_id),
+        headers=kept,
+        occurred_at=find_instant(event.get("created")),
+        key=object_key(event),
     )
 
 
@@ -105,3 +111,39 @@ def _read_header(header: str) -> tuple[str, list[bytes]]:
     if not candidates:
         reject("Stripe-Signature has no v1 signature")
     return sent_at_text, candidates
+
+
+def _sign(body: bytes, key: bytes, *, now: datetime, **_unsigned: str) -> dict[str, str]:
+    return sign_stripe(body, key, now=now)
+
+
+STRIPE = Provider(
+    name="stripe",
+    secrets=(
+        SecretKind(
+            name="stripe-webhook",
+            description="the endpoint's signing secret, whsec_...",
+            expected="the endpoint's signing secret, which begins with whsec_",
+            prefixes=("whsec_",),
+            is_webhook=True,
+            make_value=lambda: "whsec_" + random_secrets.token_hex(32),
+        ),
+        SecretKind(
+            name="stripe-key",
+            description="the restricted or secret API key, rk_... or sk_...",
+            expected="a secret or restricted key, which begins with sk_ or rk_",
+            prefixes=("sk_", "rk_"),
+        ),
+    ),
+    read=read_stripe_delivery,
+    identifying_headers=IDENTIFYING_HEADERS,
+    senders=(WebhookSender(name="stripe", sign=_sign),),
+    topics=(
+        ("v2.*", "event_fetch"),
+        ("v1.*", "event_fetch"),
+        ("charge.*", "transaction_ingest"),
+        ("refund.*", "transaction_ingest"),
+        ("payment_intent.*", "transaction_ingest"),
+        ("payout.*", "transaction_ingest"),
+    ),
+)

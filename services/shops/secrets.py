@@ -10,23 +10,9 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from services.audit.append import Mutation, append_audit
 from services.core.crypto import SealBroken, Sealer, get_sealer
 from services.core.pg_arrays import int_array, text_array
-from services.providers.secrets import SecretInvalid, parse_secret
-from services.shops.secret_kinds import SECRET_NAMES, STANDARD_PREFIX, SecretKind, get_kind
+from services.providers.provider import SecretInvalid
+from services.providers.registry import SECRET_KINDS, SOURCE_KINDS, get_secret_kind
 from services.shops.tables import shop_secrets, shops
-
-__all__ = [
-    "SECRET_NAMES",
-    "SecretInvalid",
-    "SecretKind",
-    "SecretState",
-    "WebhookKey",
-    "find_secret_states",
-    "find_secrets",
-    "find_webhook_keys",
-    "get_secret",
-    "record_secret",
-]
-
 
 _FIND_CURRENT = """
 select distinct on (s.shop_id, s.name) s.shop_id, s.name, s.sealed
@@ -90,8 +76,8 @@ def record_secret(
     current and one previous value are live; anything older is deleted. Recording the current value
     again changes nothing and returns False, so a script may run twice without ending a rotation early.
     """
-    kind = get_kind(name)
-    value = parse_secret(kind.name, value)
+    kind = get_secret_kind(name)
+    value = kind.parse(value)
     keep = kind.keep_previous if keep_previous is None else keep_previous
     if keep < timedelta(0):
         raise SecretInvalid(f"keep_previous={keep} should not be negative")
@@ -129,7 +115,7 @@ def record_secret(
 
 def get_secret(tx: Connection, shop_id: int, name: str, *, sealer: Sealer | None = None) -> str | None:
     """Return the current value, or None if the shop has none; raise ``SealBroken`` if it does not open."""
-    kind = get_kind(name)
+    kind = get_secret_kind(name)
     sealed = tx.scalar(
         select(shop_secrets.c.sealed)
         .where(shop_secrets.c.shop_id == shop_id, shop_secrets.c.name == kind.name)
@@ -168,7 +154,8 @@ def find_webhook_keys(tx: Connection, *, sealer: Sealer | None = None) -> list[W
     A shop without any has no entry. The caller keeps the answer and asks ``live_values`` for each
     request, so a previous secret ends on time even between two readings.
     """
-    webhook_names = [kind.name for kind in SECRET_NAMES.values() if kind.is_webhook]
+    webhook_names = [kind.name for kind in SECRET_KINDS.values() if kind.is_webhook]
+    by_source = [shop_secrets.c.name.startswith(prefix) for prefix in SOURCE_KINDS]
     rows = tx.execute(
         select(
             shops.c.slug,
@@ -178,7 +165,7 @@ def find_webhook_keys(tx: Connection, *, sealer: Sealer | None = None) -> list[W
             shop_secrets.c.expires_at,
         )
         .join_from(shop_secrets, shops, shops.c.id == shop_secrets.c.shop_id)
-        .where(or_(shop_secrets.c.name.in_(webhook_names), shop_secrets.c.name.startswith(STANDARD_PREFIX)))
+        .where(or_(shop_secrets.c.name.in_(webhook_names), *by_source))
         .where(or_(shop_secrets.c.expires_at.is_(None), shop_secrets.c.expires_at > func.now()))
         .order_by(shop_secrets.c.shop_id, shop_secrets.c.name, shop_secrets.c.id.desc())
     )

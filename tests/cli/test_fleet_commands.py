@@ -252,7 +252,7 @@ def test_standard_sender_signs_with_its_sources_secret(harbour: str, ingress: Re
     ((path, headers, body),) = ingress.requests
     assert path == "/webhooks/standard/harbour/acme"
     secrets = keys("standard-webhook:acme")
-    assert read_standard_delivery(headers, body, secrets, utc_now(), provider="acme").readable
+    assert read_standard_delivery(headers, body, secrets, utc_now()).readable
 
 
 def test_repeat_sends_new_deliveries_and_same_sends_one_again(harbour: str, ingress: Received) -> None:

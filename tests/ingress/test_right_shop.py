@@ -9,7 +9,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ingress.app import Ingress
 from services.ledger.refusals import find_first_refusal
-from services.providers.openphone import sign_openphone, sign_quo
+from services.providers.openphone import sign_openphone
 from services.providers.shopify import sign_shopify
 from services.providers.standard_webhooks import sign_standard
 from services.providers.stripe import sign_stripe
@@ -138,7 +138,7 @@ def test_header_that_contradicts_itself_is_refused_by_name(client: Client, engin
 
 
 def test_header_of_the_newer_quo_counts_too(client: Client) -> None:
-    headers = sign_quo(BODY, QUO_SECRET.encode(), webhook_id="m-1", now=utc_now())
+    headers = sign_standard(BODY, QUO_SECRET.encode(), webhook_id="m-1", now=utc_now())
 
     reply = post(client, [("webhook-timestamp", "1"), *headers.items()], "openphone/acme")
 

@@ -17,7 +17,6 @@ from services.core.db import transaction
 from services.ingress import group_commit
 from services.ingress.app import Ingress
 from services.ledger.accept import Accepted, NewEvent
-from services.providers.openphone import sign_quo
 from services.providers.shopify import sign_shopify
 from services.providers.standard_webhooks import sign_standard
 from services.providers.stripe import sign_stripe
@@ -95,7 +94,7 @@ def test_a_delivery_sent_again_is_a_duplicate_of_the_same_event(client: Client, 
 def test_every_sender_of_the_contract_is_understood(client: Client, engine: Engine) -> None:
     quo = json.dumps({"id": "EV1", "type": "message.received", "data": {"resource": {"id": "AC1"}}}).encode()
     till = json.dumps({"type": "sale.closed", "data": {"id": "s1"}}).encode()
-    quo_headers = sign_quo(quo, QUO_SECRET.encode(), webhook_id="msg_1", now=utc_now())
+    quo_headers = sign_standard(quo, QUO_SECRET.encode(), webhook_id="msg_1", now=utc_now())
     till_headers = sign_standard(till, QUO_SECRET.encode(), webhook_id="msg_2", now=utc_now())
     answers = [
         post_order(client),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.core.clock import utc_now
-from services.providers.signing import sign
+from services.providers.registry import sign
 from tests.journeys.running_fleet import House
 
 pytestmark = pytest.mark.xdist_group("journeys")

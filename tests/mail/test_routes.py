@@ -14,7 +14,8 @@ from services.core.settings import read_settings
 from services.ledger.work import FLEET
 from services.mail.routes import find_routes
 from services.mail.transports import OpenTransports, Route
-from services.providers.secrets import SecretInvalid, parse_secret
+from services.providers.provider import SecretInvalid
+from services.providers.registry import get_secret_kind
 from services.shops.connections import (
     find_connections,
     record_connection_broken,
@@ -180,7 +181,7 @@ def test_settings_show_no_secret_of_a_mail_service(tmp_path: Path) -> None:
 )
 def test_a_wrong_paste_is_told_at_once(name: str, pasted: str, words: str) -> None:
     with pytest.raises(SecretInvalid, match=words):
-        parse_secret(name, pasted)
+        get_secret_kind(name).parse(pasted)
 
 
 def test_a_connection_keeps_since_when_it_is_broken(engine: Engine) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.core.errors import Rejected
-from services.providers.openphone import object_key, read_openphone_delivery, sign_openphone, sign_quo
+from services.providers.openphone import object_key, read_openphone_delivery, sign_openphone
+from services.providers.standard_webhooks import sign_standard
 
 LEGACY = base64.b64encode(b"\xff\x00 any bytes at all \x80")
 NEWER = b"whsec_" + base64.b64encode(b"n" * 24)
@@ -34,7 +35,7 @@ def test_genuine_legacy_event_is_read(now):
 
 
 def test_genuine_newer_event_is_known_by_its_webhook_id(now):
-    headers = sign_quo(BODY, NEWER, webhook_id="msg_1", now=now)
+    headers = sign_standard(BODY, NEWER, webhook_id="msg_1", now=now)
 
     delivery = read_openphone_delivery(headers, BODY, [NEWER], now)
 
@@ -45,7 +46,7 @@ def test_shop_on_the_move_holds_a_secret_of_each_system(now):
     secrets = [NEWER, LEGACY]
 
     assert read_openphone_delivery(signed(now), BODY, secrets, now).delivery_key == "EV1"
-    newer = sign_quo(BODY, NEWER, webhook_id="msg_1", now=now)
+    newer = sign_standard(BODY, NEWER, webhook_id="msg_1", now=now)
     assert read_openphone_delivery(newer, BODY, secrets, now).delivery_key == "msg_1"
 
 

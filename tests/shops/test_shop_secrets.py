@@ -9,10 +9,9 @@ from sqlalchemy import Connection, Engine, insert, select, text
 
 from services.core.crypto import SealBroken, Sealer
 from services.core.db import transaction
-from services.shops.secret_kinds import get_kind, make_value
+from services.providers.provider import SecretInvalid
+from services.providers.registry import SECRET_KINDS, get_secret_kind
 from services.shops.secrets import (
-    SECRET_NAMES,
-    SecretInvalid,
     WebhookKey,
     find_secret_states,
     find_webhook_keys,
@@ -185,15 +184,15 @@ def test_no_repr_state_or_audit_row_holds_a_value(tx: Connection, shop: Shop) ->
 
 
 @pytest.mark.parametrize(
-    "name", [*(n for n, k in SECRET_NAMES.items() if k.is_webhook), "standard-webhook:x"]
+    "name", [*(n for n, k in SECRET_KINDS.items() if k.is_webhook), "standard-webhook:x"]
 )
 def test_generated_webhook_secret_is_one_that_may_be_recorded(tx: Connection, shop: Shop, name: str) -> None:
-    assert record_secret(tx, shop.id, name, make_value(get_kind(name)), NOW) is True
+    assert record_secret(tx, shop.id, name, get_secret_kind(name).generate(), NOW) is True
 
 
 def test_token_cannot_be_generated() -> None:
-    with pytest.raises(SecretInvalid, match="given out by the provider"):
-        make_value(get_kind("shopify-token"))
+    with pytest.raises(SecretInvalid, match="issued by the provider"):
+        get_secret_kind("shopify-token").generate()
 
 
 def test_rotations_at_once_leave_one_current_and_one_previous(engine: Engine) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from services.core.settings import Settings
 from services.fleet.process_list import WORKERS
-from services.ledger.routing import PLAN
 from services.ledger.topics import QUEUES, TOPICS, Mode
+from services.providers.registry import PROVIDERS
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("environment")
@@ -62,7 +62,7 @@ def test_tasks_hold_no_try_and_no_sql() -> None:
 
 
 def test_every_planned_topic_exists_and_every_ingest_is_planned() -> None:
-    planned = {topic for _, _, topic in PLAN if topic}
+    planned = {topic for provider in PROVIDERS for _, topic in provider.topics}
     assert planned <= set(TOPICS)
     assert {name for name in TOPICS if name.endswith("_ingest")} <= planned
 

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.ledger.routing import PLAN, plan_topic
+from services.ledger.routing import plan_topic
+from services.providers.shopify import SHOPIFY
 from services.shopify.subscriptions.plan import (
     WANTED,
     Kept,
@@ -30,7 +31,7 @@ def kept(topic: str, *, lost: bool = False, imported: bool = False, hours: float
 
 
 def test_every_wanted_topic_has_work_and_every_plain_topic_of_the_plan_is_wanted() -> None:
-    planned = {pattern for provider, pattern, _ in PLAN if provider == "shopify" and "*" not in pattern}
+    planned = {pattern for pattern, _ in SHOPIFY.topics if "*" not in pattern}
 
     assert all(plan_topic("shopify", topic) is not None for topic in WANTED)
     assert planned - UNSUBSCRIBABLE <= set(WANTED)
