@@ -9,8 +9,8 @@ from services.demo.delivery import BAD_SIGNATURE, INCOMPLETE, STALE, UNREADABLE,
 from services.demo.delivery import PlannedBreak as Break
 from services.demo.orders import HOUR, MINUTE, ShopDay
 from services.demo.shops import FOLLOWER, DemoShop
-from services.sandbox.payloads.common import big_id
 from services.sandbox.payloads.stripe import make_charge, make_payment_intent
+from services.sandbox.payloads.templates import big_id
 
 WEBHOOKS_PER_ORDER = 4.3
 REPEATED = 0.08

@@ -7,9 +7,9 @@ from typing import Any
 
 from services.demo.delivery import Delivery
 from services.demo.shops import LOCATION_ID, DemoShop
-from services.sandbox.payloads.common import dump, uuid_text
-from services.sandbox.payloads.quo import make_legacy_message, make_message
-from services.sandbox.payloads.shopify import make_order, make_order_update, make_refund
+from services.sandbox.payloads.catalogue import make_inventory_level, make_product
+from services.sandbox.payloads.orders import make_order, make_order_update, make_refund
+from services.sandbox.payloads.quo import make_message
 from services.sandbox.payloads.stripe import (
     make_charge,
     make_event,
@@ -17,7 +17,7 @@ from services.sandbox.payloads.stripe import (
     make_refunded_charge,
 )
 from services.sandbox.payloads.stripe import make_refund as make_stripe_refund
-from services.sandbox.shopify.catalogue import make_inventory_level, make_product
+from services.sandbox.payloads.templates import dump, uuid_text
 
 OPEN_HOURS = (8, 20)
 STOCK_AT_OPENING = 5000
@@ -105,11 +105,9 @@ class ShopDay:
 
     def message(self, at: datetime, *, fault: str = "") -> None:
         """A customer writes, and Quo tells of it in the system that this shop is on."""
-        if self.shop.legacy_quo:
-            body = make_legacy_message(self._rng, sent_at=at)
-            self._tell("openphone", "message.received", body, at, fault=fault)
-        else:
-            self._tell("quo", "message.received", make_message(self._rng, sent_at=at), at, fault=fault)
+        provider = "openphone" if self.shop.legacy_quo else "quo"
+        body = make_message(self._rng, sent_at=at, provider=provider)
+        self._tell(provider, "message.received", body, at, fault=fault)
 
     def charge(self, cents: int, at: datetime, status: str = "succeeded") -> dict[str, Any]:
         """A card is charged. Returns the charge."""

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from services.jobs.schedule import day_bounds, find_due_day
 from services.providers.registry import SECRET_KINDS
-from services.sandbox.shopify.catalogue import Item, make_items
+from services.sandbox.payloads.catalogue import Item, make_items
 from services.shops.secrets import record_secret
 from services.shops.shops import add_shop
 

@@ -16,9 +16,9 @@ from services.core.clock import utc_now
 from services.core.errors import Rejected
 from services.providers.shopify import read_shopify_delivery, sign_shopify
 from services.providers.stripe import read_stripe_delivery, sign_stripe
-from services.sandbox.payloads.common import dump
-from services.sandbox.payloads.shopify import make_order
-from services.sandbox.shopify.catalogue import make_items
+from services.sandbox.payloads.catalogue import make_items
+from services.sandbox.payloads.orders import make_order
+from services.sandbox.payloads.templates import dump
 
 HERE = Path(__file__).parent / "node"
 SHOPIFY_SECRET, STRIPE_SECRET = "0f3c9b8a7d6e5f4c", "whsec_5f2a9c"

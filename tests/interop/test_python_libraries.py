@@ -15,9 +15,9 @@ from services.core.errors import Rejected
 from services.providers.openphone import read_openphone_delivery
 from services.providers.standard_webhooks import read_standard_delivery, sign_standard
 from services.providers.stripe import read_stripe_delivery, sign_stripe
-from services.sandbox.payloads.common import dump
 from services.sandbox.payloads.quo import make_message
 from services.sandbox.payloads.stripe import make_charge, make_event
+from services.sandbox.payloads.templates import dump
 
 STANDARD_SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 STRIPE_SECRET = "whsec_5f2a9c"

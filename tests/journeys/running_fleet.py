@@ -18,7 +18,7 @@ from services.demo.sender import Sender
 from services.demo.shops import DemoShop
 from services.fleet.process_list import WORKERS
 from services.fleet.processes import Supervisor
-from services.sandbox.payloads.shopify import make_order
+from services.sandbox.payloads.orders import make_order
 from tests.fakes.line import Line
 
 PROCESSES = ("sandbox", "ingress", "worker-webhooks", "worker-outbound", "worker-ops", "beat-1")

@@ -4,8 +4,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from services.sandbox.payloads import shopify, shopify_sale
-from services.sandbox.shopify import catalogue
+from services.sandbox.payloads import catalogue, orders
 from services.sandbox.shopify.shop import ShopifyShop
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -37,20 +36,20 @@ class History:
     def __init__(self, seed=1):
         rng = random.Random(seed)
         self.items = catalogue.make_items(rng, 3)
-        self.order = shopify_sale.make_taxed_order(
+        self.order = orders.make_taxed_order(
             rng, self.items, placed_at=NOW - timedelta(hours=5), mechanic="Ben", discount_cents=500,
-            taxes=[*shopify_sale.GST_AND_PST, shopify_sale.Tax("Levy", Decimal("0.01"))],
+            taxes=[*orders.GST_AND_PST, orders.Tax("Levy", Decimal("0.01"))],
         )  # fmt: skip
-        self.paid = shopify_sale.make_order_transaction(
+        self.paid = orders.make_order_transaction(
             rng, self.order, processed_at=NOW - timedelta(hours=5), payment_ref="ch_3abc"
         )
-        self.sent = shopify_sale.make_fulfillment(
+        self.sent = orders.make_fulfillment(
             rng, self.order, updated_at=NOW - timedelta(hours=3), location_id=LOCATION
         )
-        self.refund = shopify.make_refund(
+        self.refund = orders.make_refund(
             rng, self.order, refunded_at=NOW - timedelta(hours=2), location_id=LOCATION
         )
-        self.changed = shopify.make_order_update(
+        self.changed = orders.make_order_update(
             self.order, updated_at=NOW - timedelta(hours=2), financial_status="partially_refunded",
             fulfillment_status="fulfilled",
         )  # fmt: skip

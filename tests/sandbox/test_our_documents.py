@@ -6,7 +6,7 @@ import pkgutil
 import pytest
 
 from services import providers
-from services.sandbox.shopify.catalogue import make_inventory_item, make_inventory_level, make_location
+from services.sandbox.payloads.catalogue import make_inventory_item, make_inventory_level, make_location
 from services.sandbox.shopify.cost import MOST_POINTS
 from tests.sandbox.shops import LOCATION, NOW, History, open_shop
 

@@ -9,10 +9,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from services.sandbox.payloads import quo, shopify, shopify_account, shopify_sale, stripe
-from services.sandbox.payloads.common import big_id, decimal_text, dump, utc_text
-from services.sandbox.payloads.common import minor_units as minor
-from services.sandbox.shopify import catalogue
+from services.sandbox.payloads import catalogue, orders, quo, stripe
+from services.sandbox.payloads.templates import big_id, decimal_text, dump, make, utc_text
+from services.sandbox.payloads.templates import minor_units as minor
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 AT = datetime(2026, 11, 21, 20, 15, 30, tzinfo=UTC)
@@ -63,36 +62,32 @@ def shape(value, path=""):
 
 def make_taxed(rng, items, **asked):
     usual = {"placed_at": AT, "zone": VANCOUVER, "mechanic": "Ben", "discount_cents": 777}
-    return shopify_sale.make_taxed_order(rng, items, **(usual | asked))
+    return orders.make_taxed_order(rng, items, **(usual | asked))
 
 
 def made(rng):
     items = catalogue.make_items(rng, 6)
-    order = shopify.make_order(rng, items, placed_at=AT, zone=VANCOUVER)
+    order = orders.make_order(rng, items, placed_at=AT, zone=VANCOUVER)
     taxed = make_taxed(rng, items)
-    shop = shopify_account.make_shop(7, "ada.myshopify.com", updated_at=AT)
-    customer = shopify_account.make_customer(5, updated_at=AT)
-    about = (7, "ada.myshopify.com")
+    shop = catalogue.make_shop(7, "ada.myshopify.com", updated_at=AT)
     return {
         "orders__paid": taxed,
-        "order_transactions__create": shopify_sale.make_order_transaction(
+        "order_transactions__create": orders.make_order_transaction(
             rng, taxed, processed_at=AT, payment_ref="ch_3abc"
         ),
-        "fulfillments__create": shopify_sale.make_fulfillment(rng, taxed, updated_at=AT),
+        "fulfillments__create": orders.make_fulfillment(rng, taxed, updated_at=AT),
         "inventory_items__update": catalogue.make_inventory_item(items[0], updated_at=AT, cost_cents=250),
         "locations__create": catalogue.make_location(9, updated_at=AT),
         "shop__update": shop,
         "app__uninstalled": shop,
-        "customers__update": customer,
-        "customers__data_request": shopify_account.make_data_request(
-            *about, customer, order_ids=[1, 2], request_id=3
-        ),
-        "customers__redact": shopify_account.make_customer_redact(*about, customer, order_ids=[1]),
-        "shop__redact": shopify_account.make_shop_redact(*about),
+        **{
+            topic: make("shopify", topic.replace("__", "/"), rng, at=AT, customer={"id": 5}, order_ids=[1, 2])
+            for topic in ("customers__update", "customers__data_request", "customers__redact", "shop__redact")
+        },
         "orders__create": order,
-        "orders__updated": shopify.make_order_update(order, updated_at=AT + timedelta(hours=1)),
-        "orders__cancelled": shopify.make_order_update(order, updated_at=AT, cancelled=True),
-        "refunds__create": shopify.make_refund(rng, order, refunded_at=AT),
+        "orders__updated": orders.make_order_update(order, updated_at=AT + timedelta(hours=1)),
+        "orders__cancelled": orders.make_order_update(order, updated_at=AT, cancelled=True),
+        "refunds__create": orders.make_refund(rng, order, refunded_at=AT),
         "inventory_levels__update": catalogue.make_inventory_level(
             items[0].inventory_item_id, 7, available=-2, updated_at=AT
         ),
@@ -132,8 +127,8 @@ def test_stripe_object_has_only_fields_of_the_official_fixture(kind):
 @pytest.mark.parametrize(
     ("ours", "sample"),
     [
-        (quo.make_legacy_message(random.Random(1), sent_at=AT), "legacy_v4/message.received"),
-        (quo.make_legacy_call(random.Random(1), ended_at=AT), "legacy_v4/call.ringing"),
+        (quo.make_message(random.Random(1), sent_at=AT, provider="openphone"), "legacy_v4/message.received"),
+        (quo.make_call(random.Random(1), ended_at=AT, provider="openphone"), "legacy_v4/call.ringing"),
         (quo.make_message(random.Random(1), sent_at=AT), "quo_2026-03-30/message.received"),
         (quo.make_call(random.Random(1), ended_at=AT), "quo_2026-03-30/call.completed"),
     ],
@@ -153,7 +148,7 @@ def test_order_is_2_to_6_kb_adds_up_and_has_ids_beyond_2_to_the_53():
     for seed in range(50):
         rng = random.Random(seed)
         items = catalogue.make_items(rng, 5)
-        order = shopify.make_order(rng, items, placed_at=AT)
+        order = orders.make_order(rng, items, placed_at=AT)
 
         lines = sum(round(float(line["price"]) * 100) * line["quantity"] for line in order["line_items"])
         shipping = round(float(order["total_shipping_price_set"]["shop_money"]["amount"]) * 100)
@@ -208,7 +203,7 @@ def test_order_of_a_currency_without_decimals_has_none():
     rng = random.Random(1)
     items = catalogue.make_items(rng, 3, minor_units=1)
 
-    order = shopify.make_order(rng, items, placed_at=AT, currency="JPY", zone=ZoneInfo("Asia/Tokyo"))
+    order = orders.make_order(rng, items, placed_at=AT, currency="JPY", zone=ZoneInfo("Asia/Tokyo"))
 
     assert "." not in order["total_price"]
     assert order["created_at"] == "2026-11-22T05:15:30+09:00"
@@ -217,7 +212,7 @@ def test_order_of_a_currency_without_decimals_has_none():
 def test_update_keeps_the_order_and_its_offset():
     order = made(random.Random(1))["orders__create"]
 
-    updated = shopify.make_order_update(order, updated_at=AT + timedelta(hours=1), cancelled=True)
+    updated = orders.make_order_update(order, updated_at=AT + timedelta(hours=1), cancelled=True)
 
     assert order["cancelled_at"] is None
     assert updated["updated_at"] == updated["cancelled_at"] == "2026-11-21T13:15:30-08:00"
@@ -244,7 +239,7 @@ def test_call_summary_speaks_of_its_call():
     rng = random.Random(1)
     call = quo.make_call(rng, ended_at=AT)
 
-    summary = quo.make_call_summary(rng, call, made_at=AT)
+    summary = make("quo", "call.summary.completed", rng, at=AT, call=call)
 
     assert summary["data"]["resource"]["callId"] == call["data"]["resource"]["id"]
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.sandbox.shopify.catalogue import make_inventory_item, make_inventory_level, make_location
+from services.sandbox.payloads.catalogue import make_inventory_item, make_inventory_level, make_location
 from tests.sandbox.shops import LOCATION, NOW, History, ask, fault, open_shop
 
 PAGE = """
@@ -139,7 +139,10 @@ query Levels($query: String, $after: String) {
 def test_levels_of_a_location_are_found_by_when_they_changed():
     shop = open_shop(
         inventory_levels=[level(1, 5), level(2, 1, available=-4), level(3, 3), level(2, 9, available=8)],
-        locations=[make_location(LOCATION, updated_at=NOW), make_location(9, updated_at=NOW, active=False)],
+        locations=[
+            make_location(LOCATION, updated_at=NOW),
+            make_location(9, updated_at=NOW, is_active=False),
+        ],
     )
 
     (place,) = ask(shop, LEVELS, query="updated_at:>='2026-11-21T09:00:00Z'")["locations"]["nodes"]

@@ -194,7 +194,7 @@ def test_id_of_another_kind_is_an_error(history):
 
 
 def test_shop_says_what_its_last_update_said():
-    from services.sandbox.payloads.shopify_account import make_shop
+    from services.sandbox.payloads.catalogue import make_shop
 
     told = make_shop(
         7, "ada.myshopify.com", updated_at=NOW, name="Ada's", currency="JPY", iana_timezone="Asia/Tokyo"

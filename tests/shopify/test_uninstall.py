@@ -15,7 +15,7 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
-from services.sandbox.payloads.shopify_account import make_shop
+from services.sandbox.payloads.catalogue import make_shop
 from services.sandbox.serve import SandboxServer
 from services.shopify.shop_profile import ingest_storefronts
 from services.shopify.uninstall import UninstallConfirm

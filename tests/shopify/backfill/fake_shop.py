@@ -20,8 +20,8 @@ from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
 from services.payments.handler import ingest_transactions
 from services.providers import shopify, stripe
-from services.sandbox.payloads.shopify import make_order
-from services.sandbox.shopify.catalogue import make_items
+from services.sandbox.payloads.catalogue import make_items
+from services.sandbox.payloads.orders import make_order
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
 from services.shopify.logistics.returns import ingest_returns
 from services.shopify.orders.customers import ingest_customers

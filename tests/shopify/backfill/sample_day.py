@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from services.sandbox.payloads import stripe
-from services.sandbox.payloads.common import big_id, decimal_text, local_text
-from services.sandbox.payloads.shopify import make_line, make_order, make_order_update, make_refund
-from services.sandbox.shopify.catalogue import Item, make_inventory_level, make_items, make_product
+from services.sandbox.payloads.catalogue import Item, make_inventory_level, make_items, make_product
+from services.sandbox.payloads.orders import make_line, make_order, make_order_update, make_refund
+from services.sandbox.payloads.templates import big_id, decimal_text, local_text
 
 MORNING = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
 EVENING = MORNING + timedelta(hours=14)

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from services.core.db import transaction
 from services.ledger.sync_cursors import find_mark
-from services.sandbox.payloads.common import local_text
+from services.sandbox.payloads.templates import local_text
 from services.shopify.backfill.run import backfill_shopify
 from tests.shopify.backfill.fake_shop import DOMAIN, Shops, control, put_order, receive, work_off
 from tests.shopify.backfill.sample_day import EVENING, Webhook

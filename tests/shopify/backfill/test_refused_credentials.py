@@ -24,7 +24,7 @@ from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS, Mode
 from services.ledger.work import NewWork
 from services.payments.fetch_plan import PAYOUT
-from services.sandbox.payloads.shopify_account import make_shop, make_shop_redact
+from services.sandbox.payloads.catalogue import make_shop
 from services.shops.shops import get_shop_by_id
 from tests.jobs.moments import know, runs
 from tests.ledger_rows import accept, new_event
@@ -73,7 +73,7 @@ def plan_run(name: str) -> Callable[[Shops], None]:
 
 def plan_event(topic: str) -> Callable[[Shops], None]:
     bodies = {"app/uninstalled": make_shop(9, DOMAIN, updated_at=utc_now()),
-              "shop/redact": make_shop_redact(9, DOMAIN)}  # fmt: skip
+              "shop/redact": {"shop_id": 9, "shop_domain": DOMAIN}}  # fmt: skip
 
     def plan(shops: Shops) -> None:
         body = orjson.dumps(bodies[topic])

@@ -13,9 +13,9 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, NotYet, RetryLater
 from services.ledger.sync_cursors import find_mark, record_mark
 from services.providers.shopify_answers import ThrottleStatus
-from services.sandbox.payloads.common import local_text
-from services.sandbox.payloads.shopify import make_line, make_refund
-from services.sandbox.shopify.catalogue import make_items, make_product
+from services.sandbox.payloads.catalogue import make_items, make_product
+from services.sandbox.payloads.orders import make_line, make_refund
+from services.sandbox.payloads.templates import local_text
 from services.shopify.backfill.pager import Pager
 from services.shopify.backfill.run import FIRST_REACH, OVERLAP, backfill_shopify
 from tests.shopify.backfill.fake_shop import (
