@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import psycopg
 
-from services.mail.message import Mail, to_letter
+from services.mail.message import Mail, to_outgoing_mail
 from services.providers.mime import render_mime
 
 SENDER, RECIPIENT = "bench@example.org", "owner@example.com"
@@ -43,7 +43,9 @@ def _contents(count: int) -> list[bytes]:
     """Return finished mails: the bare ways neither read nor compose nor write anything down."""
     now = datetime.now(UTC)
     return [
-        render_mime(to_letter(make_mail(n), sender=SENDER, message_id=f"{uuid4()}@example.org", date=now))
+        render_mime(
+            to_outgoing_mail(make_mail(n), sender=SENDER, message_id=f"{uuid4()}@example.org", date=now)
+        )
         for n in range(count)
     ]
 

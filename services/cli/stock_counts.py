@@ -20,7 +20,7 @@ from services.cli.output import print_json, print_table
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import WorkError
-from services.providers.shopify_admin import Place
+from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.admin import open_admin
 from services.shopify.stock.count_file import CountLine, parse_counts_csv
 from services.shopify.stock.counts import (
@@ -123,7 +123,7 @@ def adjust(
     with transaction() as tx:
         found = get_shop(tx, shop)
         (counted,) = _resolve(tx, found, [CountLine(item, sku, location, 0)])
-        place = Place(counted.inventory_item_id, counted.location_id)
+        place = ShopLevelKey(counted.inventory_item_id, counted.location_id)
         by, request_id = operator_label(actor), new_request_id()
         shift = adjust_level(tx, found.id, place, delta, reason, now, by=by, request_id=request_id)
     if as_json:
@@ -139,7 +139,7 @@ def _take(slug: str, lines: Sequence[CountLine], *, dry_run: bool, actor: str, a
         shop = get_shop(tx, slug)
         counts = _resolve(tx, shop, lines)
         plan_counts(tx, shop.id, counts)
-    places = [Place(one.inventory_item_id, one.location_id) for one in counts]
+    places = [ShopLevelKey(one.inventory_item_id, one.location_id) for one in counts]
     try:
         shelf = open_admin(shop.id)
         for _ in range(READINGS):

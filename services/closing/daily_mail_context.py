@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from services.audit.diagnose import Finding
-from services.mail.mail_types import Kind, MailShop, register_kind
+from services.mail.mail_types import MailShop, MailType, register_mail_type
 from services.payments.break_mail import OpenBreak, plan_break_context, sample_breaks
 from services.shopify.stock.low_stock import LowStock
 
@@ -80,8 +80,8 @@ def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
     )
 
 
-register_kind(
-    Kind(
+register_mail_type(
+    MailType(
         name=KIND,
         package="services.closing",
         about="a day with something amiss: payments that differ from Stripe, stock that runs low",

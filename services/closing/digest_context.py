@@ -8,7 +8,7 @@ from typing import Any
 from services.closing.sales import DaySales, TopSeller
 from services.core.money import format_minor
 from services.mail.formatting import change, money
-from services.mail.mail_types import Kind, MailShop, register_kind
+from services.mail.mail_types import MailShop, MailType, register_mail_type
 
 KIND = "owner_digest"
 _TEXT_BAR = 24
@@ -152,8 +152,8 @@ def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
     )  # fmt: skip
 
 
-register_kind(
-    Kind(
+register_mail_type(
+    MailType(
         name=KIND,
         package="services.closing",
         about="the week: revenue, who and what sold best, the week before beside it",

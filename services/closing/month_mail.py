@@ -14,8 +14,8 @@ from services.closing.profit_pdf import PDF_NAME
 from services.ledger.work import NewWork
 from services.mail.compose import compose
 from services.mail.formatting import change, money
-from services.mail.mail_types import Kind, MailShop, register_kind
-from services.mail.message import Mail, Part
+from services.mail.mail_types import MailShop, MailType, register_mail_type
+from services.mail.message import Attachment, Mail
 from services.mail.outbox import record_mails
 from services.shops.shops import Shop
 
@@ -70,7 +70,7 @@ def record_package_mails(
     """
     facts = plan_package_context(shop, closed, corrections, list(parts), where)
     attachments = [
-        Part(name=f"{shop.slug}-{closed.period}-{name}", content_type=_type_of(name), content=content)
+        Attachment(name=f"{shop.slug}-{closed.period}-{name}", content_type=_type_of(name), content=content)
         for name, content in parts.items()
     ]
     mails: list[Mail] = [
@@ -150,8 +150,8 @@ class _SampleShop:
     zone = ZoneInfo("America/Vancouver")
 
 
-register_kind(
-    Kind(
+register_mail_type(
+    MailType(
         name=KIND,
         package="services.closing",
         about="a month was closed: its package",

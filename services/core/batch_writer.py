@@ -18,7 +18,7 @@ class _Waiting(Generic[Asked, Answer]):
         self.fault: BaseException | None = None
 
 
-class Group(Generic[Asked, Answer]):
+class BatchWriter(Generic[Asked, Answer]):
     """Calls ``write`` with everything that waits. Nothing ever waits for company."""
 
     def __init__(self, write: Callable[[Sequence[Asked]], Sequence[Answer]]) -> None:

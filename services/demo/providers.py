@@ -10,7 +10,7 @@ from services.demo.delivery import DayPlan, Delivery
 from services.demo.expected import Key
 from services.demo.orders import STOCK_AT_OPENING
 from services.demo.shops import LOCATION_ID, POOL, DemoShop, find_owning
-from services.providers.shopify_admin import Place
+from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.admin import open_admin
 from services.shopify.stock.counts import Count, plan_counts, record_counts
 from services.shopify.stock.pool_checks import find_members, find_skus, plan_links, plan_wanted_links
@@ -48,7 +48,7 @@ def count_shelves(shops: Sequence[DemoShop], now: datetime) -> None:
         counts = [Count(item.inventory_item_id, LOCATION_ID, STOCK_AT_OPENING) for item in shop.items]
         with transaction() as tx:
             shop_id = get_shop(tx, shop.slug).id
-        held = open_admin(shop_id).get_levels([Place(*one[:2]) for one in counts])
+        held = open_admin(shop_id).get_levels([ShopLevelKey(*one[:2]) for one in counts])
         with transaction() as tx:
             changes = plan_counts(tx, shop_id, counts, held)
             begun = shop.yesterday(now)[1]

@@ -12,7 +12,7 @@ from services.ledger.batch_result import to_internal_error
 from services.ledger.settle import Settlement, plan_settlement
 from services.ledger.topics import Topic
 from services.ledger.work import BatchResponse, Call, Done, FollowUp, Outcome, PreparedCall, WorkItem
-from services.providers.calls import Calls, collect_calls
+from services.providers.calls import CallOutcomes, collect_calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class CallResult:
     pairs: Sequence[tuple[WorkItem, Outcome]]
     record: Callable[[Connection, Sequence[Any], Collection[int]], FollowUp] | None = None
     taught: Any = None
-    calls: Calls = field(default_factory=Calls)
+    calls: CallOutcomes = field(default_factory=CallOutcomes)
     """Which providers answered, and which refused our credential."""
 
     @property

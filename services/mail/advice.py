@@ -29,7 +29,7 @@ _READER = frozenset({"recipient_refused", "address_invalid"})
 _BY_ITSELF = frozenset({"unavailable", "busy", "throttled", "paced", "concurrent", "sign_in_unavailable"})
 
 
-class Way(NamedTuple):
+class MailSender(NamedTuple):
     """Whose mail leaves how: ``slug`` is empty for the fleet's own, ``is_own`` says whose the account is."""
 
     provider: str
@@ -37,7 +37,7 @@ class Way(NamedTuple):
     is_own: bool = False
 
 
-def plan_advice(code: str, way: Way) -> str:
+def plan_advice(code: str, way: MailSender) -> str:
     """Return what to do about ``code``, with the command for it; empty where only the words of it help."""
     word = code.partition(".")[2]
     if word in _READER:
@@ -50,7 +50,7 @@ def plan_advice(code: str, way: Way) -> str:
     return f"{mend}; then {_test(way)}, and for what is dead {REQUEUE}" if mend else ""
 
 
-def _plan_mending(word: str, way: Way) -> str:
+def _plan_mending(word: str, way: MailSender) -> str:
     own = f"fleet mail transport {way.slug}"
     mend = ""
     if word in _CREDENTIAL:
@@ -77,5 +77,5 @@ def _set(names: str) -> str:
     return f"set {names} and restart the workers"
 
 
-def _test(way: Way) -> str:
+def _test(way: MailSender) -> str:
     return f"fleet mail test ADDRESS --shop {way.slug}" if way.slug else "fleet mail test ADDRESS"

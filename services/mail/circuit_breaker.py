@@ -6,13 +6,13 @@ from datetime import timedelta
 
 from services.core.errors import Misconfigured, NotYet, RetryLater, WorkError
 from services.mail.transports import Route
-from services.providers.outgoing_mail import Throttled
+from services.providers.outgoing_mail import MailThrottled
 
 MISCONFIGURED_FOR = timedelta(seconds=10)
 """Others in the same set need not be refused one by one; who mends it and requeues must not wait long."""
 
 
-class Doors:
+class CircuitBreaker:
     """Spares a service that said "not now" the rest of the set."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -24,7 +24,7 @@ class Doors:
         if isinstance(fault, Misconfigured):
             self._closed[route] = (self._clock() + MISCONFIGURED_FOR.total_seconds(), fault)
             return None
-        if not isinstance(fault, Throttled) or fault.wait is None:
+        if not isinstance(fault, MailThrottled) or fault.wait is None:
             return None
         self._closed[route] = (self._clock() + fault.wait.total_seconds(), fault)
         return fault.wait

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import services.mail.system_mails  # noqa: F401 - whoever composes knows the kinds of this package
 from services.core.redact import quote_value
 from services.mail.formatting import FILTERS, finalize, moment, one_line
-from services.mail.mail_types import Kind, MailInvalid, MailShop, get_kind
-from services.mail.message import Mail, Part
+from services.mail.mail_types import MailInvalid, MailShop, MailType, get_mail_type
+from services.mail.message import Attachment, Mail
 from services.mail.template_loader import assemble
 
 if TYPE_CHECKING:
@@ -44,18 +44,18 @@ def compose(
     recipient: str,
     period: str,
     zone: tzinfo | None = None,
-    attachments: Sequence[Part] = (),
-    images: Mapping[str, Part] | None = None,
+    attachments: Sequence[Attachment] = (),
+    images: Mapping[str, Attachment] | None = None,
     unsubscribe: str = "",
 ) -> Mail:
     """Return the mail of ``kind`` with ``facts``: subject, preview, text and HTML say the same.
 
     ``shop`` None is a mail of the whole fleet; its moments are told in ``zone`` (default UTC), a shop's
     in the shop's own. ``images`` by name are shown where the HTML says ``image('name')``. ``unsubscribe``
-    is an https URL or a ``mailto:``, for kinds that have one. ``KindUnknown``; ``MailInvalid`` for facts
+    is an https URL or a ``mailto:``, for kinds that have one. ``MailTypeUnknown``; ``MailInvalid`` for facts
     that are missing or that the kind does not know, and for pictures that the HTML does not show.
     """
-    known = get_kind(kind)
+    known = get_mail_type(kind)
     ready = _templates(known)
     _check(known, ready, facts, recipient, unsubscribe)
     shown = _Images(kind, images or {})
@@ -89,7 +89,7 @@ def compose(
 class _Images:
     """The pictures of one mail, and which of them its HTML shows."""
 
-    def __init__(self, kind: str, images: Mapping[str, Part]) -> None:
+    def __init__(self, kind: str, images: Mapping[str, Attachment]) -> None:
         self._kind = kind
         self._parts = {
             name: part if part.content_id else replace(part, content_id=f"{name}@shopfleet")
@@ -104,14 +104,16 @@ class _Images:
         self._unseen.discard(name)
         return f"cid:{self._parts[name].content_id}"
 
-    def all_shown(self) -> tuple[Part, ...]:
+    def all_shown(self) -> tuple[Attachment, ...]:
         """Return the pictures; one that is not shown would stand among the attachments, unexplained."""
         if self._unseen:
             raise MailInvalid(f"mail {self._kind!r} does not show {', '.join(sorted(self._unseen))}")
         return tuple(self._parts.values())
 
 
-def _check(kind: Kind, ready: Templates, facts: Mapping[str, Any], recipient: str, unsubscribe: str) -> None:
+def _check(
+    kind: MailType, ready: Templates, facts: Mapping[str, Any], recipient: str, unsubscribe: str
+) -> None:
     if facts.keys() != ready.facts:
         missing, strange = sorted(ready.facts - facts.keys()), sorted(facts.keys() - ready.facts)
         raise MailInvalid(
@@ -137,7 +139,7 @@ def _cut(text: str, characters: int) -> str:
 
 
 @cache
-def _templates(kind: Kind) -> Templates:
+def _templates(kind: MailType) -> Templates:
     source = assemble(kind.package, kind.name)
     plain, marked = _environment(autoescape=False), _environment(autoescape=True)
     return Templates(

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.core.settings import get_settings
 from services.ledger.work import FLEET
-from services.mail.advice import Way, plan_advice
+from services.mail.advice import MailSender, plan_advice
 from services.mail.transports import SECRETS
 from services.shops.connections import ConnectionState, find_connections
 from services.shops.mail_transport import MailChoice, find_mail_choices
@@ -89,7 +89,7 @@ def plan_lines(
         used = (choice.transport or fleet_transport) if choice else ""
         is_used = state.provider not in SECRETS or state.provider == used
         slug = "" if state.shop_id is None else slugs.get(state.shop_id, str(state.shop_id))
-        way = Way(state.provider, slug, is_own=bool(choice and choice.transport))
+        way = MailSender(state.provider, slug, is_own=bool(choice and choice.transport))
         if state.status == "ok":
             to_do = ""
         else:
@@ -110,7 +110,7 @@ def plan_lines(
     return lines
 
 
-def _plan_to_do(state: ConnectionState, way: Way) -> str:
+def _plan_to_do(state: ConnectionState, way: MailSender) -> str:
     remedy = REMEDIES.get(state.code)
     if remedy is None:
         return plan_advice(state.code, way)

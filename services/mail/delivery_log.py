@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from services.audit.append import append_all
 from services.audit.chain import Entry
-from services.core.batch_writer import Group
+from services.core.batch_writer import BatchWriter
 from services.core.clock import utc_now
 from services.core.db import KeptConnection, get_engine, transaction
 from services.core.pg_arrays import int_array, text_array
@@ -57,7 +57,7 @@ returning m.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beginning:
+class SendStarted:
     """A mail that is about to be handed over, for the ``attempt``-th time after so many."""
 
     mail_id: int
@@ -69,7 +69,7 @@ class Beginning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fate:
+class SendResult:
     """What became of a mail. ``status`` None leaves the row as it is; then only the route is noted.
 
     ``breaks`` says that the transport refuses our credentials; ``closed_for`` that it takes nothing for
@@ -88,7 +88,7 @@ class Fate:
     closed_for: timedelta | None = None
 
 
-class Notes:
+class DeliveryLog:
     """Writes beginnings and fates, those of many threads together."""
 
     def __init__(
@@ -96,14 +96,14 @@ class Notes:
     ) -> None:
         self._engine, self._clock = engine, clock
         self._beginner: KeptConnection | None = None
-        self._beginnings: Group[Beginning, bool] = Group(self._write_beginnings)
-        self._fates: Group[Fate, None] = Group(self._write_fates)
+        self._beginnings: BatchWriter[SendStarted, bool] = BatchWriter(self._write_beginnings)
+        self._fates: BatchWriter[SendResult, None] = BatchWriter(self._write_fates)
 
-    def begin(self, beginning: Beginning) -> bool:
+    def begin(self, beginning: SendStarted) -> bool:
         """The mail is ``sending`` and this worker's alone; False where somebody else had it meanwhile."""
         return self._beginnings.submit(beginning)
 
-    def end(self, fate: Fate) -> None:
+    def end(self, fate: SendResult) -> None:
         """The outbox says what became of the mail, and so does the audit, in one transaction.
 
         A database that is away is waited for: what is known now nobody can find out later.
@@ -119,7 +119,7 @@ class Notes:
             time.sleep(pause_seconds)
             pause_seconds = min(2.0, 2 * pause_seconds)
 
-    def _write_beginnings(self, group: Sequence[Beginning]) -> list[bool]:
+    def _write_beginnings(self, group: Sequence[SendStarted]) -> list[bool]:
         values: dict[str, Any] = {
             "now": self._clock(),
             "id": int_array(one.mail_id for one in group),
@@ -135,7 +135,7 @@ class Notes:
             got = set(tx.exec_driver_sql(_BEGIN, values).scalars())
         return [one.mail_id in got for one in group]
 
-    def _write_fates(self, group: Sequence[Fate]) -> list[None]:
+    def _write_fates(self, group: Sequence[SendResult]) -> list[None]:
         now = self._clock()
         with transaction(self._engine()) as tx:
             changed = _write_rows(tx, group, now)
@@ -148,7 +148,7 @@ class Notes:
         return [None] * len(group)
 
 
-def _write_rows(tx: Connection, group: Sequence[Fate], now: datetime) -> set[int]:
+def _write_rows(tx: Connection, group: Sequence[SendResult], now: datetime) -> set[int]:
     told = [one for one in group if one.status is not None]
     if not told:
         return set()
@@ -164,10 +164,10 @@ def _write_rows(tx: Connection, group: Sequence[Fate], now: datetime) -> set[int
     return set(tx.exec_driver_sql(_END, values).scalars())
 
 
-def _write_route(tx: Connection, route: Route, fates: Sequence[Fate], now: datetime) -> list[Entry]:
+def _write_route(tx: Connection, route: Route, fates: Sequence[SendResult], now: datetime) -> list[Entry]:
     closed = max((one.closed_for for one in fates if one.closed_for is not None), default=None)
     if closed is not None:
-        close_door(tx, route, closed, now)
+        block_bucket(tx, route, closed, now)
     broken = [one for one in fates if one.breaks]
     if broken:
         last = broken[-1]
@@ -179,7 +179,7 @@ def _write_route(tx: Connection, route: Route, fates: Sequence[Fate], now: datet
     return []
 
 
-def close_door(tx: Connection, route: Route, wait: timedelta, now: datetime) -> None:
+def block_bucket(tx: Connection, route: Route, wait: timedelta, now: datetime) -> None:
     """Nothing more goes to the route's account until ``wait`` is over, from whatever process."""
     rate = route.rate_per_second or _UNLIMITED
     record_throttle(

@@ -16,7 +16,7 @@ NOBODY = "redacted@redacted.invalid"
 """Whom a mail is to whose reader asked to be forgotten."""
 
 
-class Row(NamedTuple):
+class OutboxRow(NamedTuple):
     """A mail as the outbox has it."""
 
     id: int
@@ -39,11 +39,11 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Handing:
+class MailDelivery:
     """One mail, ready to be handed over."""
 
     item: WorkItem
-    row: Row
+    row: OutboxRow
     route: Route
 
     @property
@@ -53,16 +53,16 @@ class Handing:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostDelivery:
     """A mail whose worker went away while it was on the line."""
 
-    handing: Handing
+    handing: MailDelivery
     outcome: Refused
 
 
-def plan_handing(
-    item: WorkItem, row: Row | None, route: Route | Misconfigured | None, now: datetime
-) -> Handing | Lost | Outcome:
+def plan_delivery(
+    item: WorkItem, row: OutboxRow | None, route: Route | Misconfigured | None, now: datetime
+) -> MailDelivery | LostDelivery | Outcome:
     """Return the handing over of ``item``'s mail, or what stands in its way at ``now``.
 
     A mail that is ``sending`` lost its worker. It may go again only where the very account that may have
@@ -78,11 +78,13 @@ def plan_handing(
         return Refused(UNKNOWN, _what_to_do(row.id))
     if isinstance(route, Misconfigured):
         return route
-    handing = Handing(item, row, route)
+    handing = MailDelivery(item, row, route)
     is_same_account = (row.transport, row.account) == (route.transport, route.fingerprint)
     may_go = is_same_account and may_repeat(route, row.handed_over_at, now)
     if row.status == "sending" and not may_go:
-        return Lost(handing, ask_person(handing, "the worker went away while the mail was handed over"))
+        return LostDelivery(
+            handing, ask_person(handing, "the worker went away while the mail was handed over")
+        )
     return handing
 
 
@@ -94,7 +96,7 @@ def may_repeat(route: Route, handed_over_at: datetime | None, now: datetime) -> 
     return age < route.repeatable_for - min(route.repeatable_for / 2, timedelta(minutes=30))
 
 
-def ask_person(handing: Handing, why: str) -> Refused:
+def ask_person(handing: MailDelivery, why: str) -> Refused:
     """Return the outcome of a mail of which nobody knows whether it arrived: what a person can do."""
     return Refused(UNKNOWN, f"{why}; {_what_to_do(handing.row.id)}")
 
@@ -107,7 +109,7 @@ def _what_to_do(mail_id: int) -> str:
 
 
 def plan_entry(
-    handing: Handing, action: str, fate: str, message_id: str = "", work_id: int | None = None
+    handing: MailDelivery, action: str, fate: str, message_id: str = "", work_id: int | None = None
 ) -> Entry:
     """Return what the audit says of a mail's ``fate``; the address is masked, as a chain cannot forget."""
     row = handing.row

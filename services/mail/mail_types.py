@@ -7,14 +7,14 @@ from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from services.core.errors import ShopfleetError
-from services.mail.message import Part
+from services.mail.message import Attachment
 
 
 class MailInvalid(ShopfleetError):
     """A mail cannot be composed from what was given; the message names the kind and the fault."""
 
 
-class KindUnknown(ShopfleetError):
+class MailTypeUnknown(ShopfleetError):
     """There is no kind of mail of that name. The message lists those there are."""
 
 
@@ -33,7 +33,7 @@ class MailShop(Protocol):
     def zone(self) -> ZoneInfo: ...
 
 
-class Sample(Protocol):
+class MakeSample(Protocol):
     """Makes facts as they could be for a shop, or for the fleet; also the list of what a kind needs."""
 
     def __call__(self, shop: MailShop | None, now: datetime, /) -> Mapping[str, Any]:
@@ -42,7 +42,7 @@ class Sample(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class MailType:
     """One kind of mail. ``package`` has ``templates/<name>.html`` and ``templates/<name>.txt``.
 
     ``why`` ends every such mail: it tells the reader why it came. ``sample`` shows the kind without a
@@ -56,28 +56,28 @@ class Kind:
     about: str
     reader: str
     why: str
-    sample: Sample
+    sample: MakeSample
     can_unsubscribe: bool = False
-    images: Callable[[], Mapping[str, Part]] = dict
+    images: Callable[[], Mapping[str, Attachment]] = dict
 
 
-_KINDS: dict[str, Kind] = {}
+_KINDS: dict[str, MailType] = {}
 
 
-def register_kind(kind: Kind) -> Kind:
+def register_mail_type(kind: MailType) -> MailType:
     """``kind`` is known by its name. A second kind of the same name is refused: it would go unseen."""
     if _KINDS.setdefault(kind.name, kind) != kind:
         raise MailInvalid(f"mail kind {kind.name!r} is registered by {_KINDS[kind.name].package} already")
     return kind
 
 
-def get_kind(name: str) -> Kind:
-    """Return the kind of that name, or raise ``KindUnknown``."""
+def get_mail_type(name: str) -> MailType:
+    """Return the kind of that name, or raise ``MailTypeUnknown``."""
     if name not in _KINDS:
-        raise KindUnknown(f"there is no mail {name!r}: known are {', '.join(sorted(_KINDS))}")
+        raise MailTypeUnknown(f"there is no mail {name!r}: known are {', '.join(sorted(_KINDS))}")
     return _KINDS[name]
 
 
-def find_kinds() -> list[Kind]:
+def list_mail_types() -> list[MailType]:
     """Return every registered kind, by name."""
     return [_KINDS[name] for name in sorted(_KINDS)]

@@ -8,9 +8,9 @@ from email.message import EmailMessage
 from email.policy import SMTP
 
 from services.providers.mime import render_mime
-from services.providers.outgoing_mail import Letter, Part
+from services.providers.outgoing_mail import Attachment, OutgoingMail
 
-__all__ = ["Mail", "Part", "to_email_message", "to_letter"]
+__all__ = ["Attachment", "Mail", "to_email_message", "to_outgoing_mail"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +29,8 @@ class Mail:
     text: str = field(repr=False)
     html: str = field(repr=False)
     preview: str = ""
-    attachments: tuple[Part, ...] = ()
-    inline: tuple[Part, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    inline: tuple[Attachment, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     list_unsubscribe: str = ""
 
@@ -53,9 +53,9 @@ def all_headers(mail: Mail) -> dict[str, str]:
     return headers
 
 
-def to_letter(mail: Mail, *, sender: str, message_id: str, date: datetime) -> Letter:
+def to_outgoing_mail(mail: Mail, *, sender: str, message_id: str, date: datetime) -> OutgoingMail:
     """Return ``mail`` as a transport takes it. ``message_id`` is without angle brackets."""
-    return Letter(
+    return OutgoingMail(
         sender=sender,
         recipient=mail.recipient,
         subject=mail.subject,
@@ -71,7 +71,7 @@ def to_letter(mail: Mail, *, sender: str, message_id: str, date: datetime) -> Le
 
 def to_email_message(mail: Mail, *, sender: str, message_id: str, date: datetime) -> EmailMessage:
     """Return ``mail`` as the standard library sees the very bytes that are sent."""
-    letter = to_letter(mail, sender=sender, message_id=message_id, date=date)
+    letter = to_outgoing_mail(mail, sender=sender, message_id=message_id, date=date)
     message = message_from_bytes(render_mime(letter), policy=SMTP)
     assert isinstance(message, EmailMessage)  # noqa: S101 - the policy's own class
     return message

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from services.ledger.work import FLEET, NewWork
 from services.mail.mail_types import MailInvalid
 from services.mail.message import Mail, all_headers
-from services.providers.outgoing_mail import Part, one_line
+from services.providers.outgoing_mail import Attachment, one_line
 
 TOPIC = "mail_send"
 LARGEST_BYTES = 25 * 1024 * 1024
@@ -73,14 +73,14 @@ def record_mails(
     ]
 
 
-def find_parts(tx: Connection, mail_id: int) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+def find_parts(tx: Connection, mail_id: int) -> tuple[tuple[Attachment, ...], tuple[Attachment, ...]]:
     """Return the (attachments, inline images) of a mail."""
-    attachments: list[Part] = []
-    inline: list[Part] = []
+    attachments: list[Attachment] = []
+    inline: list[Attachment] = []
     for name, content_type, content, content_id, is_inline in tx.exec_driver_sql(
         _FIND_PARTS, {"mail_id": mail_id}
     ):
-        part = Part(name=name, content_type=content_type, content=bytes(content), content_id=content_id)
+        part = Attachment(name=name, content_type=content_type, content=bytes(content), content_id=content_id)
         (inline if is_inline else attachments).append(part)
     return tuple(attachments), tuple(inline)
 

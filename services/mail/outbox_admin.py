@@ -149,7 +149,7 @@ def resend_mail(tx: Connection, decision: Decision, now: datetime) -> tuple[Work
     return refs
 
 
-def forget_mail(tx: Connection, decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
+def mark_mail_delivered(tx: Connection, decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
     """The mail counts as sent, because a person saw that it arrived; return its work, which will end so."""
     line = _get_locked(tx, decision)
     if not line.is_stuck:

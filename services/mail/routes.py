@@ -13,7 +13,7 @@ from services.core.pg_arrays import int_array
 from services.core.settings import get_settings
 from services.ledger.limits import record_throttle, reserve_calls
 from services.ledger.work import Outcome, PreparedCall
-from services.mail.delivery_plan import Row
+from services.mail.delivery_plan import OutboxRow
 from services.mail.transports import SECRETS, Route, fleet_route, shop_route
 from services.providers.outgoing_mail import AddressInvalid, parse_sender
 from services.shops.secrets import find_secrets
@@ -43,10 +43,10 @@ def find_routes(tx: Connection, shop_ids: set[int | None]) -> dict[int | None, R
     return {shop_id: _checked(route) for shop_id, route in routes.items()}
 
 
-def take_places(
+def apply_rate_limits(
     tx: Connection,
     plans: Sequence[PreparedCall | Outcome],
-    rows: Mapping[str, Row],
+    rows: Mapping[str, OutboxRow],
     routes: Mapping[int | None, Route | Misconfigured],
     now: datetime,
 ) -> list[PreparedCall | Outcome]:

@@ -19,22 +19,22 @@ from services.core.db import get_engine, transaction
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.ledger.batch_result import is_connection_fault
 from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
-from services.mail.circuit_breaker import Doors
-from services.mail.delivery_log import Beginning, Fate, Notes
+from services.mail.circuit_breaker import CircuitBreaker
+from services.mail.delivery_log import DeliveryLog, SendResult, SendStarted
 from services.mail.delivery_plan import (
     UNKNOWN,
-    Handing,
-    Lost,
-    Row,
+    LostDelivery,
+    MailDelivery,
+    OutboxRow,
     ask_person,
     may_repeat,
+    plan_delivery,
     plan_entry,
-    plan_handing,
 )
 from services.mail.outbox import find_parts
-from services.mail.routes import find_routes, take_places
+from services.mail.routes import apply_rate_limits, find_routes
 from services.mail.transports import OpenTransports
-from services.providers.outgoing_mail import AddressInvalid, HandedOverBefore, Letter, parse_sender
+from services.providers.outgoing_mail import AddressInvalid, AlreadySubmitted, OutgoingMail, parse_sender
 
 _FIND = """
 select id, shop_id, kind, recipient, subject, text, html, headers, has_parts, status, attempt, token,
@@ -60,8 +60,8 @@ class MailSend:
     ) -> None:
         self._engine, self._clock = engine, clock
         self._transports = transports or OpenTransports()
-        self._notes = Notes(engine, clock)
-        self._doors = Doors()
+        self._notes = DeliveryLog(engine, clock)
+        self._doors = CircuitBreaker()
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
@@ -73,22 +73,22 @@ class MailSend:
         rows = _find_rows(tx, items)
         routes = find_routes(tx, {row.shop_id for row in rows.values()})
         plans: list[PreparedCall | Outcome] = []
-        lost: list[Handing] = []
+        lost: list[MailDelivery] = []
         for item in items:
             row = rows.get(item.key)
-            plan = plan_handing(item, row, routes[row.shop_id] if row else None, now)
-            if isinstance(plan, Handing):
+            plan = plan_delivery(item, row, routes[row.shop_id] if row else None, now)
+            if isinstance(plan, MailDelivery):
                 plans.append(PreparedCall(item=item, act=partial(self._act, plan)))
                 continue
-            if isinstance(plan, Lost):
+            if isinstance(plan, LostDelivery):
                 lost.append(plan.handing)
                 plan = plan.outcome
             plans.append(plan)
-        plans = take_places(tx, plans, rows, routes, now)
+        plans = apply_rate_limits(tx, plans, rows, routes, now)
         _lose(tx, lost, now)
         return plans
 
-    def _act(self, handing: Handing) -> Outcome:
+    def _act(self, handing: MailDelivery) -> Outcome:
         """Hand the mail over and write down what became of it."""
         closed = self._doors.find_closed(handing.route)
         if closed is not None:
@@ -104,7 +104,7 @@ class MailSend:
             return RetryLater("mail.changed_meanwhile", "somebody else had this mail in hand: looking again")
         return self._hand_over(handing, letter)
 
-    def _hand_over(self, handing: Handing, letter: Letter) -> Outcome:
+    def _hand_over(self, handing: MailDelivery, letter: OutgoingMail) -> Outcome:
         try:
             provider_id = self._transports.get(handing.route).send(letter)
         except OutcomeUnknown as doubt:
@@ -117,9 +117,9 @@ class MailSend:
         self._end(handing, "sent", provider_id=provider_id, entry=entry)
         return Done("sent")
 
-    def _begin(self, handing: Handing, letter: Letter) -> bool:
+    def _begin(self, handing: MailDelivery, letter: OutgoingMail) -> bool:
         return self._notes.begin(
-            Beginning(
+            SendStarted(
                 mail_id=handing.row.id,
                 attempt=handing.row.attempt,
                 transport=handing.route.transport,
@@ -129,10 +129,10 @@ class MailSend:
             )
         )
 
-    def _letter(self, handing: Handing) -> Letter:
+    def _letter(self, handing: MailDelivery) -> OutgoingMail:
         row, route = handing.row, handing.route
         domain = parse_sender(route.sender)[1].rpartition("@")[2]
-        letter = Letter(
+        letter = OutgoingMail(
             sender=route.sender,
             recipient=row.recipient,
             subject=row.subject,
@@ -149,7 +149,7 @@ class MailSend:
             attachments, inline = find_parts(tx, row.id)
         return replace(letter, attachments=attachments, inline=inline)
 
-    def _not_sent(self, handing: Handing, fault: WorkError) -> Outcome:
+    def _not_sent(self, handing: MailDelivery, fault: WorkError) -> Outcome:
         """The other side did not take the mail: it waits again, or is refused for good."""
         closed_for = self._doors.close(handing.route, fault)
         breaks = isinstance(fault, Misconfigured) or (closed_for is not None and "quota" in fault.code)
@@ -164,9 +164,9 @@ class MailSend:
         self._end(handing, status, fault=fault, entry=entry, breaks=breaks, closed_for=closed_for)
         return ask_person(handing, fault.detail) if status == "unknown" else fault
 
-    def _in_doubt(self, handing: Handing, doubt: OutcomeUnknown) -> Outcome:
+    def _in_doubt(self, handing: MailDelivery, doubt: OutcomeUnknown) -> Outcome:
         """It went out and no answer came: again under its key where there is one, else a person looks."""
-        is_new = not isinstance(doubt, HandedOverBefore)
+        is_new = not isinstance(doubt, AlreadySubmitted)
         if is_new and may_repeat(handing.route, handing.row.handed_over_at, self._clock()):
             self._end(handing, None, fault=doubt)
             return doubt
@@ -176,10 +176,10 @@ class MailSend:
         return asked
 
     def _end(
-        self, handing: Handing, status: str | None, *, fault: WorkError | None = None, **told: Any
+        self, handing: MailDelivery, status: str | None, *, fault: WorkError | None = None, **told: Any
     ) -> None:
         self._notes.end(
-            Fate(
+            SendResult(
                 mail_id=handing.row.id,
                 attempt=handing.row.attempt + 1,
                 status=status,
@@ -191,12 +191,12 @@ class MailSend:
         )
 
 
-def _find_rows(tx: Connection, items: Sequence[WorkItem]) -> dict[str, Row]:
+def _find_rows(tx: Connection, items: Sequence[WorkItem]) -> dict[str, OutboxRow]:
     ids = [int(item.key) for item in items if item.key.isdecimal()]
-    return {str(row[0]): Row(*row) for row in tx.exec_driver_sql(_FIND, {"id": ids})}
+    return {str(row[0]): OutboxRow(*row) for row in tx.exec_driver_sql(_FIND, {"id": ids})}
 
 
-def _lose(tx: Connection, lost: Sequence[Handing], now: datetime) -> None:
+def _lose(tx: Connection, lost: Sequence[MailDelivery], now: datetime) -> None:
     if not lost:
         return
     detail = "the worker went away while the mail was handed over"

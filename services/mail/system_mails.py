@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Literal
 
-from services.mail.mail_types import Kind, MailShop, register_kind
+from services.mail.mail_types import MailShop, MailType, register_mail_type
 
 Step = tuple[str, str]
 """What to do in words, and the command for it or an empty text."""
@@ -187,8 +187,8 @@ def _sample_incident(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
     )
 
 
-register_kind(
-    Kind(
+register_mail_type(
+    MailType(
         name="incident",
         package="services.mail",
         about="an incident that cannot wait: a failed run, a P1",
@@ -198,8 +198,8 @@ register_kind(
         sample=_sample_incident,
     )
 )
-register_kind(
-    Kind(
+register_mail_type(
+    MailType(
         name="test",
         package="services.mail",
         about="is mail set up right",
@@ -208,8 +208,8 @@ register_kind(
         sample=_sample_test,
     )
 )
-register_kind(
-    Kind(
+register_mail_type(
+    MailType(
         name="job_late",
         package="services.mail",
         about="a job did not run when it should have",
@@ -218,8 +218,8 @@ register_kind(
         sample=_sample_job_late,
     )
 )
-register_kind(
-    Kind(
+register_mail_type(
+    MailType(
         name="audit_failed",
         package="services.mail",
         about="a row of an audit chain is not what was written",

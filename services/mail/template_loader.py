@@ -26,7 +26,7 @@ _RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
-class Source(NamedTuple):
+class TemplateSource(NamedTuple):
     """The Jinja sources of one kind."""
 
     subject: str
@@ -35,13 +35,13 @@ class Source(NamedTuple):
     html: str
 
 
-def assemble(package: str, name: str) -> Source:
+def assemble(package: str, name: str) -> TemplateSource:
     """Return the sources of kind ``name``, each a complete Jinja template. Slow: once per process."""
     subject, preview, text = _split_text(name, _read(package, f"{name}.txt"))
     body = _read(package, f"{name}.html")
     html = _read(OWN, "layout.html").replace("<!-- dark -->", _dark_css()).replace(_SLOT, body.strip())
     layout = _read(OWN, "layout.txt")
-    return Source(subject, preview, layout.replace(_SLOT, text.strip("\n")), inline_css(name, html))
+    return TemplateSource(subject, preview, layout.replace(_SLOT, text.strip("\n")), inline_css(name, html))
 
 
 def inline_css(name: str, source: str) -> str:
@@ -64,7 +64,7 @@ def inline_css(name: str, source: str) -> str:
 
 
 def _compare_shapes(name: str, before: str, after: str) -> None:
-    wanted, got = Shape.of(before), Shape.of(after)
+    wanted, got = HtmlShape.of(before), HtmlShape.of(after)
     for ours, theirs in zip(wanted, got, strict=False):
         if ours != theirs:
             raise MailInvalid(
@@ -77,7 +77,7 @@ def _compare_shapes(name: str, before: str, after: str) -> None:
         )
 
 
-class Shape(HTMLParser):
+class HtmlShape(HTMLParser):
     """The tags of a document and the stand-ins between them, in order."""
 
     def __init__(self) -> None:

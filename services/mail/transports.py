@@ -14,7 +14,7 @@ import orjson
 from services.core.errors import Misconfigured
 from services.core.settings import MAIL_TRANSPORTS, Settings
 from services.ledger.work import FLEET
-from services.providers.outgoing_mail import Letter
+from services.providers.outgoing_mail import OutgoingMail
 from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
 
 OPEN_AT_ONCE = 64
@@ -43,7 +43,7 @@ RATES = MappingProxyType({"resend": 5.0})
 class Transport(Protocol):
     """Hands letters over. Safe for many threads."""
 
-    def send(self, letter: Letter) -> str:
+    def send(self, letter: OutgoingMail) -> str:
         """The other side has taken charge of ``letter``; return its id there. Raises a ``WorkError``."""
         ...
 

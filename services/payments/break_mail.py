@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from services.core.csv_cells import BOM, CSV_TYPE, csv_line
 from services.mail.formatting import change, money
-from services.mail.message import Part
+from services.mail.message import Attachment
 from services.payments.cause_texts import describe_cause
 
 SHOWN = 32
@@ -75,7 +75,7 @@ def plan_break_context(day: date, breaks: Sequence[OpenBreak]) -> dict[str, Any]
     }
 
 
-def plan_break_attachments(day: date, breaks: Sequence[OpenBreak]) -> tuple[Part, ...]:
+def plan_break_attachments(day: date, breaks: Sequence[OpenBreak]) -> tuple[Attachment, ...]:
     """Return every break as CSV where the mail itself cannot show them all; else nothing.
 
     Amounts are integers of minor units. Ids and states are Stripe's; one that a spreadsheet would take
@@ -85,7 +85,7 @@ def plan_break_attachments(day: date, breaks: Sequence[OpenBreak]) -> tuple[Part
         return ()
     rows = [[found.provider_id, found.kind, *_cells(found.ours), *_cells(found.theirs)] for found in breaks]
     content = BOM + b"".join(csv_line(row) for row in (_COLUMNS, *rows))
-    return (Part(name=f"breaks-{day.isoformat()}.csv", content_type=CSV_TYPE, content=content),)
+    return (Attachment(name=f"breaks-{day.isoformat()}.csv", content_type=CSV_TYPE, content=content),)
 
 
 _COLUMNS = (

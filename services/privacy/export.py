@@ -19,7 +19,7 @@ from services.core.fields import Unreadable
 from services.core.settings import get_settings
 from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
 from services.mail.compose import compose
-from services.mail.message import Part
+from services.mail.message import Attachment
 from services.mail.outbox import record_mails
 from services.privacy.holders import Subject, find_holders
 from services.privacy.mail import KIND, plan_export_facts
@@ -111,7 +111,7 @@ class PrivacyExport:
         fits = len(data) < LARGEST_ATTACHED
         told = []
         if shop.owner_email:
-            file = Part(name=f"customer-{number}.json", content_type="application/json", content=data)
+            file = Attachment(name=f"customer-{number}.json", content_type="application/json", content=data)
             mail = compose(
                 KIND,
                 plan_export_facts(

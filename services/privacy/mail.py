@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.mail.mail_types import Kind, MailShop, register_kind
+from services.mail.mail_types import MailShop, MailType, register_mail_type
 
 KIND = "privacy_export"
 
@@ -44,8 +44,8 @@ def _sample(_shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
     )
 
 
-register_kind(
-    Kind(
+register_mail_type(
+    MailType(
         name=KIND,
         package="services.privacy",
         about="what is kept of a customer who asked for it",

@@ -15,7 +15,7 @@ EVERYTHING = ""
 """The resource of a refusal that concerns the credential as a whole."""
 
 
-class Calls(dict[tuple[str, str], Misconfigured | None]):
+class CallOutcomes(dict[tuple[str, str], Misconfigured | None]):
     """The newest outcome per (provider, resource), the newest last. None: it worked."""
 
     def note(self, provider: str, resource: str, fault: Misconfigured | None) -> None:
@@ -25,14 +25,14 @@ class Calls(dict[tuple[str, str], Misconfigured | None]):
         self[key] = fault
 
 
-_CALLS: ContextVar[Calls | None] = ContextVar("provider_calls", default=None)
+_CALLS: ContextVar[CallOutcomes | None] = ContextVar("provider_calls", default=None)
 _OPTIONAL: ContextVar[bool] = ContextVar("provider_calls_optional", default=False)
 
 
 @contextmanager
-def collect_calls() -> Iterator[Calls]:
+def collect_calls() -> Iterator[CallOutcomes]:
     """Yield what the calls inside come to, in this thread; an outer collection gets none of them."""
-    calls = Calls()
+    calls = CallOutcomes()
     token = _CALLS.set(calls)
     try:
         yield calls
@@ -47,7 +47,7 @@ def noted_call(provider: str, resource: str) -> Iterator[None]:
     A declined question (``Refused``) is an answer: the credential was good. No answer is no note.
     """
     found = _CALLS.get()
-    calls = Calls() if found is None else found  # where none collects, a note goes nowhere
+    calls = CallOutcomes() if found is None else found  # where none collects, a note goes nowhere
     try:
         yield
     except Misconfigured as fault:

@@ -21,7 +21,7 @@ from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused,
 from services.providers.delivery import find_dict
 from services.providers.mail_http import find_body, http_client, post, stated_wait, throttled
 from services.providers.mime import render_mime
-from services.providers.outgoing_mail import Letter, Throttled, parse_sender, quoted_sender
+from services.providers.outgoing_mail import MailThrottled, OutgoingMail, parse_sender, quoted_sender
 
 if TYPE_CHECKING:
     import httpx
@@ -83,7 +83,7 @@ class GraphTransport:
     def __repr__(self) -> str:
         return f"GraphTransport({self._account!r})"
 
-    def send(self, letter: Letter) -> str:
+    def send(self, letter: OutgoingMail) -> str:
         """Graph has taken charge of ``letter``; return its id of the request, to ask Microsoft with."""
         name = parse_sender(letter.sender)[0]
         sender = quoted_sender(name, self._account.mailbox)
@@ -99,7 +99,7 @@ class GraphTransport:
         if response.status_code == 202:
             return str(response.headers.get("request-id", ""))
         fault = _failure(response, self._account.mailbox)
-        if isinstance(fault, Throttled) and fault.wait is not None:
+        if isinstance(fault, MailThrottled) and fault.wait is not None:
             self._opens_at = time.monotonic() + fault.wait.total_seconds()
         raise fault
 
@@ -112,7 +112,7 @@ class GraphTransport:
         if seconds > 0:
             raise NotYet("graph.throttled", "waits with others", wait=timedelta(seconds=seconds))
 
-    def _post(self, letter: Letter, content: bytes, token: str) -> "httpx.Response":
+    def _post(self, letter: OutgoingMail, content: bytes, token: str) -> "httpx.Response":
         url = f"{self._account.api_base}/v1.0/users/{quote(self._account.mailbox)}/sendMail"
         headers = {
             "Authorization": f"Bearer {token}",

@@ -6,7 +6,7 @@ from pathlib import Path
 from services.core.errors import Misconfigured, RetryLater
 from services.core.files import make_private_folder, open_private
 from services.providers.mime import render_mime
-from services.providers.outgoing_mail import Letter
+from services.providers.outgoing_mail import OutgoingMail
 
 
 class FileTransport:
@@ -15,7 +15,7 @@ class FileTransport:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def send(self, letter: Letter) -> str:
+    def send(self, letter: OutgoingMail) -> str:
         """The letter is the file ``<message id>.eml``; return its name. A second time it is the same file."""
         name = letter.message_id.replace("/", "_").replace("\\", "_").lstrip(".") + ".eml"
         unfinished = self._folder / f".{name}.part"

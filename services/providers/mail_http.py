@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from services.core.errors import Misconfigured, OutcomeUnknown, RetryLater
-from services.providers.outgoing_mail import Part, Throttled
+from services.providers.outgoing_mail import Attachment, MailThrottled
 
 if TYPE_CHECKING:
     import httpx
@@ -80,11 +80,11 @@ def stated_wait(response: "httpx.Response") -> timedelta | None:
     return min(WAIT_LONGEST, max(timedelta(0), wait))
 
 
-def throttled(provider: str, said: str, wait: timedelta | None) -> Throttled:
+def throttled(provider: str, said: str, wait: timedelta | None) -> MailThrottled:
     """Return the failure of an answer that says "slow down"."""
-    return Throttled(f"{provider}.throttled", said, wait=wait or WAIT_UNSTATED)
+    return MailThrottled(f"{provider}.throttled", said, wait=wait or WAIT_UNSTATED)
 
 
-def base64_content(part: Part) -> str:
+def base64_content(part: Attachment) -> str:
     """Return a part's content as these services take it."""
     return base64.b64encode(part.content).decode()

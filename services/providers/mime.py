@@ -12,13 +12,13 @@ from email.header import Header
 from email.utils import encode_rfc2231, format_datetime, quote
 from functools import lru_cache
 
-from services.providers.outgoing_mail import Letter, Part, ascii_address, one_line, parse_sender
+from services.providers.outgoing_mail import Attachment, OutgoingMail, ascii_address, one_line, parse_sender
 
 LONGEST_LINE = 990
 """RFC 5322, 2.1.1: a line has at most 998 characters."""
 
 
-def render_mime(letter: Letter) -> bytes:
+def render_mime(letter: OutgoingMail) -> bytes:
     """Return the bytes of ``letter``: text and HTML side by side, images and attachments where there are any.
 
     Raises ``AddressInvalid`` for an address that cannot be written to. The same letter gives the same bytes.
@@ -78,7 +78,7 @@ def _has_short_lines(content: bytes) -> bool:
     return len(content) <= LONGEST_LINE or max(map(len, content.split(b"\r\n"))) <= LONGEST_LINE
 
 
-def _file_part(part: Part, disposition: str) -> bytes:
+def _file_part(part: Attachment, disposition: str) -> bytes:
     name = one_line(part.name) or "file"
     encoded = f'="{quote(name)}"' if name.isascii() else f"*={encode_rfc2231(name, 'utf-8')}"
     head = (

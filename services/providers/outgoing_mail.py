@@ -1,6 +1,6 @@
 """A mail as every transport takes it: who, to whom, what. Pure.
 
-What is in a ``Letter`` fits a header: no line break, no control character, an address in ASCII.
+What is in a ``OutgoingMail`` fits a header: no line break, no control character, an address in ASCII.
 """
 
 import re
@@ -21,16 +21,16 @@ class AddressInvalid(ShopfleetError):
     """A text that is no mail address that can be written to. The message says what would be right."""
 
 
-class Throttled(RetryLater):
+class MailThrottled(RetryLater):
     """The service takes no mail of ours, this one or another, until ``wait`` is over."""
 
 
-class HandedOverBefore(OutcomeUnknown):
+class AlreadySubmitted(OutcomeUnknown):
     """The service had this mail before, in other words: whether that one was sent, a person must see."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Attachment:
     """An attachment, or with a ``content_id`` an image that the HTML shows as ``cid:<content_id>``."""
 
     name: str
@@ -40,7 +40,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class OutgoingMail:
     """One mail to one recipient. ``sender`` is ``Name <address>`` or an address.
 
     ``message_id`` is without its angle brackets. ``idempotency_key`` is the same at every try, for a
@@ -55,8 +55,8 @@ class Letter:
     message_id: str
     date: datetime
     idempotency_key: str = ""
-    attachments: tuple[Part, ...] = ()
-    inline: tuple[Part, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    inline: tuple[Attachment, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -17,9 +17,9 @@ from services.providers.mail_http import (
     throttled,
 )
 from services.providers.outgoing_mail import (
-    HandedOverBefore,
-    Letter,
-    Throttled,
+    AlreadySubmitted,
+    MailThrottled,
+    OutgoingMail,
     ascii_address,
     one_line,
     parse_sender,
@@ -45,7 +45,7 @@ class ResendTransport:
     def __repr__(self) -> str:
         return f"ResendTransport({self._url!r})"
 
-    def send(self, letter: Letter) -> str:
+    def send(self, letter: OutgoingMail) -> str:
         """Resend has taken charge of ``letter``, once however often it is told; return its id."""
         headers = {
             "Authorization": f"Bearer {self._api_key}",
@@ -61,7 +61,7 @@ class ResendTransport:
         """The connections are the process's; nothing is to do."""
 
 
-def request_body(letter: Letter) -> dict[str, Any]:
+def request_body(letter: OutgoingMail) -> dict[str, Any]:
     """Return what Resend is asked for. Pure: the same letter, the same body, as the key demands."""
     name, address = parse_sender(letter.sender)
     body: dict[str, Any] = {
@@ -87,14 +87,16 @@ def _failure(response: "httpx.Response") -> WorkError:  # noqa: PLR0911 - a tabl
     told = str(body.get("message") or "")
     said = f"HTTP {response.status_code} {name}: {told}"[:300].rstrip(": ")
     if name.endswith("_quota_exceeded"):
-        return Throttled(f"resend.{name}", f"{said}; it goes on when the quota is renewed", wait=QUOTA_WAIT)
+        return MailThrottled(
+            f"resend.{name}", f"{said}; it goes on when the quota is renewed", wait=QUOTA_WAIT
+        )
     match response.status_code:
         case 429:
             return throttled("resend", said, stated_wait(response))
         case 409 if name == "concurrent_idempotent_requests":
             return OutcomeUnknown("resend.concurrent", said)
         case 409:
-            return HandedOverBefore("resend.key_reused", f"{said}; it went out before with other words")
+            return AlreadySubmitted("resend.key_reused", f"{said}; it went out before with other words")
         case 401:
             return Misconfigured("resend.key_refused", f"{said}; make a new API key and record it")
         case 403 if "domain" in told.lower():

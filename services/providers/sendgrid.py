@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.providers.mail_http import base64_content, find_body, http_client, post, stated_wait, throttled
-from services.providers.outgoing_mail import Letter, ascii_address, one_line, parse_sender
+from services.providers.outgoing_mail import OutgoingMail, ascii_address, one_line, parse_sender
 
 if TYPE_CHECKING:
     import httpx
@@ -29,7 +29,7 @@ class SendGridTransport:
     def __repr__(self) -> str:
         return f"SendGridTransport({self._url!r})"
 
-    def send(self, letter: Letter) -> str:
+    def send(self, letter: OutgoingMail) -> str:
         """SendGrid has taken charge of ``letter``; return its ``X-Message-Id``."""
         headers = {"Authorization": f"Bearer {self._api_key}", "Content-Type": "application/json"}
         response = post("sendgrid", self._http, self._url, headers, json=request_body(letter))
@@ -41,7 +41,7 @@ class SendGridTransport:
         """The connections are the process's; nothing is to do."""
 
 
-def request_body(letter: Letter) -> dict[str, Any]:
+def request_body(letter: OutgoingMail) -> dict[str, Any]:
     """Return what SendGrid is asked for. Pure."""
     name, address = parse_sender(letter.sender)
     body: dict[str, Any] = {

@@ -40,7 +40,7 @@ Renew = Callable[[str], str]
 """Returns a token to use instead of the one that the shop refused, or raises what must be mended."""
 
 
-class Place(NamedTuple):
+class ShopLevelKey(NamedTuple):
     """A level: an inventory item at a location."""
 
     inventory_item_id: int
@@ -50,12 +50,12 @@ class Place(NamedTuple):
 class Quantity(NamedTuple):
     """What a level should hold, if it still holds ``change_from``; None skips that comparison."""
 
-    place: Place
+    place: ShopLevelKey
     quantity: int
     change_from: int | None
 
 
-class HeldLevel(NamedTuple):
+class ShopifyLevel(NamedTuple):
     """What Shopify holds available at a level, and when the level last changed.
 
     ``on_hand`` is all that lies there: available, committed, reserved, damaged and the like.
@@ -67,7 +67,7 @@ class HeldLevel(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class SetResult:
+class SetLevelsResult:
     """Shopify holds every quantity, or, where ``refused`` has any, none of them was set.
 
     ``refused`` says by index why. ``changed_at`` is None when it held those quantities already.
@@ -105,8 +105,8 @@ class ShopifyAdmin:
         """Return the ``data`` of the answer to ``document``; ``changes`` says that it is a mutation.
 
         Without an answer a change may have happened (``OutcomeUnknown``), a read has not. Raises
-        ``Throttled`` with the wait where the bucket is empty, or what else ``read_answer`` finds. A token
-        that the shop refuses is renewed and the document sent once more: a 401 means nothing happened.
+        ``ShopifyThrottled`` with the wait where the bucket is empty, or what else ``read_answer`` finds. A
+        token that the shop refuses is renewed and the document sent once more: a 401 means nothing happened.
         """
         with noted_call("shopify", _operation(document)):
             response = self._post(document, variables, changes=changes)
@@ -120,7 +120,7 @@ class ShopifyAdmin:
 
     def set_available(
         self, quantities: Sequence[Quantity], *, reference: str, idempotency_key: str
-    ) -> SetResult:
+    ) -> SetLevelsResult:
         """Set the available quantities, once per ``idempotency_key``: all, or none where one is refused.
 
         At most ``SET_AT_MOST``. ``reference`` is a URI shown in the shop's stock history. A repeat under the
@@ -145,19 +145,19 @@ class ShopifyAdmin:
         payload = find_dict(data, "inventorySetQuantities")
         refused = read_user_errors(payload, len(entries))
         group = find_dict(payload, "inventoryAdjustmentGroup")
-        return SetResult(find_instant(group.get("createdAt")), refused)
+        return SetLevelsResult(find_instant(group.get("createdAt")), refused)
 
     def get_domain(self) -> str:
         """Return the ``myshopify.com`` name that Shopify gives the shop, in lower case."""
         data = self.execute(READ_SHOP, {}, changes=False)
         return str(find_dict(data, "shop").get("myshopifyDomain") or "").lower()
 
-    def get_levels(self, places: Sequence[Place]) -> dict[Place, HeldLevel]:
+    def get_levels(self, places: Sequence[ShopLevelKey]) -> dict[ShopLevelKey, ShopifyLevel]:
         """Return the levels as the shop has them; one that it does not stock is not in the answer.
 
         One query for up to ``READ_AT_MOST`` items of a location: most shops stock at one.
         """
-        held: dict[Place, HeldLevel] = {}
+        held: dict[ShopLevelKey, ShopifyLevel] = {}
         for location_id, part in _by_location(places):
             variables = {
                 "items": [_item_gid(place) for place in part],
@@ -169,7 +169,7 @@ class ShopifyAdmin:
                 by_name = {one["name"]: one["quantity"] for one in level.get("quantities") or ()}
                 if "available" in by_name:
                     changed_at = find_instant(level.get("updatedAt"))
-                    held[place] = HeldLevel(by_name["available"], changed_at, by_name.get("on_hand"))
+                    held[place] = ShopifyLevel(by_name["available"], changed_at, by_name.get("on_hand"))
         return held
 
     def _post(self, document: str, variables: Mapping[str, Any], *, changes: bool) -> httpx.Response:
@@ -199,14 +199,14 @@ def _operation(document: str) -> str:
     return named[1] if named else "document"
 
 
-def _by_location(places: Sequence[Place]) -> Iterator[tuple[int, list[Place]]]:
+def _by_location(places: Sequence[ShopLevelKey]) -> Iterator[tuple[int, list[ShopLevelKey]]]:
     for location_id in sorted({place.location_id for place in places}):
         mine = [place for place in places if place.location_id == location_id]
         for start in range(0, len(mine), READ_AT_MOST):
             yield location_id, mine[start : start + READ_AT_MOST]
 
 
-def _item_gid(place: Place) -> str:
+def _item_gid(place: ShopLevelKey) -> str:
     return f"gid://shopify/InventoryItem/{place.inventory_item_id}"
 
 

@@ -46,7 +46,7 @@ class ThrottleStatus:
     restore_rate: float
 
 
-class Throttled(NotYet):
+class ShopifyThrottled(NotYet):
     """The bucket is empty: nothing was tried. ``wait`` is until it holds what was asked for."""
 
     def __init__(self, detail: str, *, wait: timedelta, throttle: ThrottleStatus | None) -> None:
@@ -61,7 +61,7 @@ class StockMoved(Refused):
         super().__init__("shopify.stock_moved", detail)
 
 
-class KeySpent(Refused):
+class IdempotencyKeyUsed(Refused):
     """The idempotency key was used for an attempt that was refused: what it asked for did not happen under
     it. Look, and ask anew under another."""
 
@@ -123,7 +123,7 @@ def read_user_errors(payload: Mapping[str, Any], count: int) -> dict[int, WorkEr
         path = [str(part) for part in error.get("field") or ()]
         index = int(path[2]) if len(path) > 2 and path[2].isdecimal() else count
         fault = _error_of_code(error, path)
-        if index >= count or isinstance(fault, RetryLater | KeySpent):
+        if index >= count or isinstance(fault, RetryLater | IdempotencyKeyUsed):
             raise fault
         refused.setdefault(index, fault)
     return refused
@@ -136,7 +136,7 @@ def _error_of_code(error: Mapping[str, Any], path: list[str]) -> WorkError:
         case "CHANGE_FROM_QUANTITY_STALE":
             return StockMoved(detail)
         case "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED":
-            return KeySpent(detail)
+            return IdempotencyKeyUsed(detail)
         case "IDEMPOTENCY_CONCURRENT_REQUEST":
             return NotYet(f"shopify.{code.lower()}", detail, wait=WAIT_UNSTATED)
         case "SERVICE_UNAVAILABLE":
@@ -151,7 +151,7 @@ def _error_of_status(
     status = response.status_code
     said = f"HTTP {status}"
     if status == 429:
-        return Throttled(said, wait=_stated_wait(response) or WAIT_UNSTATED, throttle=throttle)
+        return ShopifyThrottled(said, wait=_stated_wait(response) or WAIT_UNSTATED, throttle=throttle)
     if status in (502, 504):
         return _in_doubt(said, changes=changes)
     if status >= 500:
@@ -168,7 +168,7 @@ def _error_of_errors(body: Mapping[str, Any], errors: Any, throttle: ThrottleSta
     detail = str(first.get("message", ""))[:300]
     if code == "THROTTLED":
         asked = find_dict(find_dict(body, "extensions"), "cost").get("requestedQueryCost")
-        return Throttled(detail, wait=_time_until(asked, throttle), throttle=throttle)
+        return ShopifyThrottled(detail, wait=_time_until(asked, throttle), throttle=throttle)
     if code == "ACCESS_DENIED":
         return Misconfigured("shopify.access_denied", f"the token lacks a scope: {detail}", is_partial=True)
     if code == "SHOP_INACTIVE":

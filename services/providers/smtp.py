@@ -6,8 +6,8 @@ import time
 
 from services.core.errors import RetryLater
 from services.providers.mime import render_mime
-from services.providers.outgoing_mail import Letter, ascii_address, parse_sender
-from services.providers.smtp_session import TIMEOUT_SECONDS, HungUp, SmtpSession, TooManyConnections
+from services.providers.outgoing_mail import OutgoingMail, ascii_address, parse_sender
+from services.providers.smtp_session import TIMEOUT_SECONDS, ConnectionLost, SmtpSession, TooManyConnections
 from services.providers.smtp_url import SmtpServer
 
 IDLE_SECONDS = 60.0
@@ -29,7 +29,7 @@ class SmtpTransport:
     def __repr__(self) -> str:
         return f"SmtpTransport({self._server!r}, open={self._open})"
 
-    def send(self, letter: Letter) -> str:
+    def send(self, letter: OutgoingMail) -> str:
         """The server has taken charge of ``letter``; return what it said to the text.
 
         SMTP knows no idempotency. A connection that broke before the text was handed over is replaced
@@ -43,7 +43,7 @@ class SmtpTransport:
             was_kept = not session.is_fresh
             try:
                 return session.send(sender, recipient, content)
-            except HungUp as broken:
+            except ConnectionLost as broken:
                 if not was_kept:
                     raise RetryLater("smtp.unavailable", f"the mail server hung up: {broken}") from broken
                 self._drop_idle()  # those that were kept as long are likely as dead

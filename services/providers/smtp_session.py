@@ -24,7 +24,7 @@ _BUSY = frozenset({421, 432, 454})
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"})
 
 
-class HungUp(Exception):
+class ConnectionLost(Exception):
     """The line broke before the text was handed over: nothing has happened to the mail."""
 
 
@@ -63,7 +63,7 @@ class SmtpSession:
     def send(self, sender: str, recipient: str, content: bytes) -> str:
         """The server has taken charge of ``content``; return what it said, which often names its id.
 
-        Raises ``HungUp`` where the line broke before the text was handed over, ``OutcomeUnknown`` where it
+        Raises ``ConnectionLost`` where the line broke before the text was sent, ``OutcomeUnknown`` where it
         broke after, and otherwise what the server's answer means.
         """
         self.is_usable = False
@@ -79,7 +79,7 @@ class SmtpSession:
 
     def close(self, *, politely: bool = True) -> None:
         """Hang up. What was handed over stays handed over, so a failure here means nothing."""
-        with contextlib.suppress(OSError, HungUp):
+        with contextlib.suppress(OSError, ConnectionLost):
             if politely:
                 self._write(b"QUIT\r\n")
         with contextlib.suppress(OSError):
@@ -103,8 +103,8 @@ class SmtpSession:
         """Raise what the first bad answer means, leaving the session ready for the next mail if it can be."""
         place, bad = next((i, a) for i, a in enumerate(answers) if a.code not in (250, 251, 354))
         if bad.code == 421:
-            raise HungUp(str(bad))
-        with contextlib.suppress(HungUp):
+            raise ConnectionLost(str(bad))
+        with contextlib.suppress(ConnectionLost):
             if answers[-1].code == 354:
                 # RFC 2920, 3.1: DATA was accepted with nobody to send to; an empty text ends it.
                 self._write(b".\r\n")
@@ -119,13 +119,13 @@ class SmtpSession:
             self._socket.sendall(content)
         except OSError as fault:
             # Whatever is cut off lacks its last bytes, and a text without its last dot is no mail.
-            raise HungUp(type(fault).__name__) from fault
+            raise ConnectionLost(type(fault).__name__) from fault
 
     def _read(self) -> Reply:
         try:
             return self._read_reply()
         except OSError as fault:
-            raise HungUp(type(fault).__name__) from fault
+            raise ConnectionLost(type(fault).__name__) from fault
 
     def _read_verdict(self) -> Reply:
         """Read the answer to a text that was sent whole. No answer is the one case that leaves a doubt."""
@@ -133,7 +133,7 @@ class SmtpSession:
             self._socket.settimeout(self._text_timeout_seconds)
             reply = self._read_reply()
             self._socket.settimeout(self._timeout_seconds)
-        except (OSError, HungUp) as fault:
+        except (OSError, ConnectionLost) as fault:
             reason = type(fault.__cause__ or fault).__name__
             raise OutcomeUnknown(
                 "smtp.no_answer", f"the text was sent, then the line broke ({reason}): it may be delivered"
@@ -145,12 +145,12 @@ class SmtpSession:
         while True:
             line = self._heard.readline(8192)
             if not line.endswith(b"\n") or not line[:3].isdigit():
-                raise HungUp("closed" if not line else "it said what is not SMTP")
+                raise ConnectionLost("closed" if not line else "it said what is not SMTP")
             said.append(line[4:].strip().decode("utf-8", "replace"))
             if line[3:4] != b"-":
                 return Reply(int(line[:3]), " ".join(said))
             if len(said) > 100:
-                raise HungUp("an answer without end")
+                raise ConnectionLost("an answer without end")
 
 
 def _dotted(content: bytes) -> bytes:

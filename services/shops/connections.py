@@ -12,7 +12,7 @@ from services.audit.chain import Entry, Mutation
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.pg_arrays import int_array
-from services.providers.calls import EVERYTHING, Calls, collect_calls
+from services.providers.calls import EVERYTHING, CallOutcomes, collect_calls
 
 _FIND_STATUS = """
 select status from connections where shop_id is not distinct from %(shop_id)s::int and provider = %(provider)s
@@ -130,16 +130,16 @@ def record_connection_broken(
     return [_entry(shop_id, provider, row_id, "connection.broken", summary, code)]
 
 
-def record_calls(tx: Connection, found: Sequence[tuple[int, Calls]], now: datetime) -> list[Entry]:
+def record_calls(tx: Connection, found: Sequence[tuple[int, CallOutcomes]], now: datetime) -> list[Entry]:
     """Each connection is as the calls of its shop (0: the fleet) found it. Returns entries for the audit.
 
     One that is as it was is read and not written. A refusal of one resource ends with an answer about that
     resource, a refusal of the credential with any answer.
     """
-    merged: dict[tuple[int, str], Calls] = {}
+    merged: dict[tuple[int, str], CallOutcomes] = {}
     for shop_id, calls in found:
         for (provider, resource), fault in calls.items():
-            merged.setdefault((shop_id, provider), Calls()).note(provider, resource, fault)
+            merged.setdefault((shop_id, provider), CallOutcomes()).note(provider, resource, fault)
     if not merged:
         return []
     shop_ids = int_array(sorted({shop_id for shop_id, _ in merged}))
@@ -180,7 +180,7 @@ def find_connections(tx: Connection) -> Sequence[ConnectionState]:
     return [ConnectionState(*row) for row in tx.exec_driver_sql(_FIND)]
 
 
-def _plan_state(was: _State | None, calls: Calls) -> _State | None:
+def _plan_state(was: _State | None, calls: CallOutcomes) -> _State | None:
     """Return what the connection becomes by ``calls`` of its provider; None: it stays as it is. Pure."""
     newest = list(calls.items())
     answered = [index for index, (_, fault) in enumerate(newest) if fault is None or fault.is_partial]

@@ -13,7 +13,7 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.core.locks import lock_objects
 from services.core.settings import get_settings
-from services.providers.calls import Calls
+from services.providers.calls import CallOutcomes
 from services.shops.connections import record_calls
 from services.shops.secrets import find_secrets, record_secret
 
@@ -136,6 +136,6 @@ def _record_broken(shop_id: int, fault: Misconfigured) -> None:
 
 
 def _record_call(tx: Connection, shop_id: int, fault: Misconfigured | None, now: datetime) -> list[Entry]:
-    calls = Calls()
+    calls = CallOutcomes()
     calls.note("shopify", "token refresh", fault)
     return record_calls(tx, [(shop_id, calls)], now)

@@ -13,7 +13,7 @@ from services.cli.main import main
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.providers.shopify_admin import Place
+from services.providers.shopify_admin import ShopLevelKey
 from services.sandbox.serve import SandboxServer
 from services.shopify.admin import open_admin
 from services.shopify.products.handler import ingest_products
@@ -74,7 +74,7 @@ def join(*slugs: str) -> None:
 
 def held(slug: str, sku: str) -> int:
     shop_id = 1 if slug == "harbour" else 2
-    place = Place(number(slug, sku), LOCATION)
+    place = ShopLevelKey(number(slug, sku), LOCATION)
     return open_admin(shop_id).get_levels([place])[place].available
 
 

@@ -10,14 +10,14 @@ from PIL import Image
 
 from services.cli.mail.preview import KIND_MODULES, MadeUpShop
 from services.mail.compose import compose
-from services.mail.mail_types import Kind, MailShop, find_kinds, get_kind, register_kind
-from services.mail.message import Mail, Part
+from services.mail.mail_types import MailShop, MailType, get_mail_type, list_mail_types, register_mail_type
+from services.mail.message import Attachment, Mail
 
 for module in KIND_MODULES:
     import_module(module)
 
 NOW = datetime(2026, 11, 21, 18, 30, tzinfo=UTC)
-KINDS = tuple(kind.name for kind in find_kinds() if kind.package.startswith("services."))
+KINDS = tuple(kind.name for kind in list_mail_types() if kind.package.startswith("services."))
 
 
 def png() -> bytes:
@@ -27,17 +27,17 @@ def png() -> bytes:
     return out.getvalue()
 
 
-def chart() -> Part:
+def chart() -> Attachment:
     """Return the picture that the letter shows."""
-    return Part(name="chart.png", content_type="image/png", content=png())
+    return Attachment(name="chart.png", content_type="image/png", content=png())
 
 
 def _sample(_shop: MailShop | None, _now: datetime) -> Mapping[str, Any]:
     return {"who": "Ada"}
 
 
-LETTER = register_kind(
-    Kind(
+LETTER = register_mail_type(
+    MailType(
         name="letter_with_picture",
         package="tests.mail",
         about="a letter of the tests",
@@ -52,6 +52,6 @@ LETTER = register_kind(
 
 def sample_mail(name: str, shop: MailShop | None = None, **changed: Any) -> Mail:
     """Return the mail of a kind's sample for a made-up shop."""
-    kind, where = get_kind(name), shop or MadeUpShop()
+    kind, where = get_mail_type(name), shop or MadeUpShop()
     wanted: dict[str, Any] = {"shop": where, "recipient": "owner@example.com", "period": "2026-11-20"}
     return compose(name, kind.sample(where, NOW), **(wanted | changed))

@@ -4,17 +4,18 @@ from datetime import timedelta
 
 from services.core.errors import Misconfigured, NotYet, Refused
 from services.core.settings import Settings
-from services.mail.circuit_breaker import MISCONFIGURED_FOR, Doors
+from services.mail.circuit_breaker import MISCONFIGURED_FOR, CircuitBreaker
 from services.mail.transports import fleet_route
-from services.providers.outgoing_mail import Throttled
+from services.providers.outgoing_mail import MailThrottled
 
 
 def test_a_wait_closes_the_route_until_it_is_over(settings: Settings) -> None:
     now = [100.0]
-    doors, route = Doors(lambda: now[0]), fleet_route(settings)
+    doors, route = CircuitBreaker(lambda: now[0]), fleet_route(settings)
 
     assert (
-        doors.close(route, Throttled("graph.throttled", "slow down", wait=timedelta(seconds=70))) is not None
+        doors.close(route, MailThrottled("graph.throttled", "slow down", wait=timedelta(seconds=70)))
+        is not None
     )
     now[0] += 69
     closed = doors.find_closed(route)
@@ -27,7 +28,7 @@ def test_a_wait_closes_the_route_until_it_is_over(settings: Settings) -> None:
 
 def test_a_refused_credential_spares_the_rest_of_the_set_and_is_forgotten_soon(settings: Settings) -> None:
     now = [100.0]
-    doors, route = Doors(lambda: now[0]), fleet_route(settings)
+    doors, route = CircuitBreaker(lambda: now[0]), fleet_route(settings)
     fault = Misconfigured("graph.client_secret_expired", "make a new one")
 
     assert doors.close(route, fault) is None
@@ -37,7 +38,7 @@ def test_a_refused_credential_spares_the_rest_of_the_set_and_is_forgotten_soon(s
 
 
 def test_one_mails_refusal_closes_nothing(settings: Settings) -> None:
-    doors, route = Doors(lambda: 0.0), fleet_route(settings)
+    doors, route = CircuitBreaker(lambda: 0.0), fleet_route(settings)
 
     assert doors.close(route, Refused("smtp.recipient_refused", "550")) is None
     assert doors.find_closed(route) is None

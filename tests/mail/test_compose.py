@@ -11,8 +11,8 @@ from jinja2 import UndefinedError
 from services.cli.mail.preview import MadeUpShop
 from services.mail.compose import _templates, compose
 from services.mail.formatting import change, moment, money, one_line, span
-from services.mail.mail_types import Kind, KindUnknown, MailInvalid, get_kind, register_kind
-from services.mail.message import Part, to_email_message
+from services.mail.mail_types import MailInvalid, MailType, MailTypeUnknown, get_mail_type, register_mail_type
+from services.mail.message import Attachment, to_email_message
 from services.mail.system_mails import plan_audit_failed, plan_job_late
 from tests.mail.sample_mail_types import KINDS, LETTER, NOW, chart, png, sample_mail
 
@@ -36,7 +36,7 @@ def test_same_facts_give_the_same_mail() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_mail_of_the_whole_fleet_needs_no_shop(kind: str) -> None:
-    facts = get_kind(kind).sample(None, NOW)
+    facts = get_mail_type(kind).sample(None, NOW)
     mail = compose(kind, facts, shop=None, recipient="ops@example.com", period="1")
 
     assert mail.shop_id is None
@@ -77,13 +77,13 @@ def test_facts_that_are_missing_or_strange_are_named() -> None:
 
 
 def test_unknown_kind_lists_those_there_are() -> None:
-    with pytest.raises(KindUnknown, match=r"'nonsense'.*audit_failed, .*job_late"):
-        get_kind("nonsense")
+    with pytest.raises(MailTypeUnknown, match=r"'nonsense'.*audit_failed, .*job_late"):
+        get_mail_type("nonsense")
 
 
 def test_second_kind_of_a_name_is_refused() -> None:
     with pytest.raises(MailInvalid, match=r"registered by tests\.mail already"):
-        register_kind(replace(LETTER, about="another"))
+        register_mail_type(replace(LETTER, about="another"))
 
 
 def test_long_subject_is_cut_to_one_that_mailboxes_show() -> None:
@@ -104,7 +104,7 @@ def test_picture_is_shown_by_its_name_and_travels_with_the_mail() -> None:
     mail = sample_mail(
         "letter_with_picture",
         images={"chart": chart()},
-        attachments=(Part(name="figures.csv", content_type="text/csv", content=b"a,b\r\n"),),
+        attachments=(Attachment(name="figures.csv", content_type="text/csv", content=b"a,b\r\n"),),
         unsubscribe="mailto:fleet@example.org?subject=unsubscribe",
     )
     message = to_email_message(mail, sender="fleet@example.org", message_id="1@x", date=NOW)
@@ -223,7 +223,7 @@ def test_commands_in_a_mail_name_the_shop_and_the_period() -> None:
 
 
 def test_kind_names_its_package_where_a_template_is_missing() -> None:
-    kind = Kind(
+    kind = MailType(
         name="nowhere", package="tests.mail", about="", reader="", why="", sample=lambda _shop, _now: {}
     )
     with pytest.raises(MailInvalid, match=r"tests\.mail has no templates/nowhere\.txt"):

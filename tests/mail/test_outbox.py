@@ -14,7 +14,7 @@ from services.ledger.accept import record_work
 from services.ledger.work import FLEET
 from services.mail.delivery_plan import UNKNOWN
 from services.mail.mail_types import MailInvalid
-from services.mail.message import Part
+from services.mail.message import Attachment
 from services.mail.outbox import LARGEST_BYTES, record_mails
 from services.mail.outbox_admin import (
     BY_PERSON,
@@ -22,8 +22,8 @@ from services.mail.outbox_admin import (
     DecisionInvalid,
     MailUnknown,
     find_mails,
-    forget_mail,
     get_mail,
+    mark_mail_delivered,
     resend_mail,
 )
 from tests.fakes.smtp import CLOSE, Scripted
@@ -81,8 +81,10 @@ def test_two_transactions_at_once_send_one_mail(engine: Engine) -> None:
 def test_attachments_and_pictures_arrive_with_the_mail(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    table = Part(name="Übersicht.csv", content_type="text/csv", content=b"a,b\r\n1,2\r\n")
-    logo = Part(name="logo.png", content_type="image/png", content=b"\x89PNG\0", content_id="logo@shopfleet")
+    table = Attachment(name="Übersicht.csv", content_type="text/csv", content=b"a,b\r\n1,2\r\n")
+    logo = Attachment(
+        name="logo.png", content_type="image/png", content=b"\x89PNG\0", content_id="logo@shopfleet"
+    )
     queue(engine, new_mail(attachments=(table,), inline=(logo,)))
     with mail_settings(monkeypatch, MAIL_TRANSPORT="file", MAIL_FOLDER=str(tmp_path)):
         run(engine)
@@ -137,7 +139,7 @@ def test_what_postgresql_cannot_hold_is_left_out(engine: Engine) -> None:
 
 
 def test_a_mail_larger_than_servers_take_is_refused_with_its_size(engine: Engine) -> None:
-    huge = Part(name="x.bin", content_type="application/octet-stream", content=bytes(LARGEST_BYTES + 1))
+    huge = Attachment(name="x.bin", content_type="application/octet-stream", content=bytes(LARGEST_BYTES + 1))
 
     with pytest.raises(MailInvalid, match=str(LARGEST_BYTES)):
         queue(engine, new_mail(attachments=(huge,)))
@@ -184,7 +186,7 @@ def test_a_person_who_saw_that_it_arrived_settles_it_and_nothing_is_sent(
     stuck: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with transaction(stuck) as tx:
-        forget_mail(tx, decision("she has it"), NOW)
+        mark_mail_delivered(tx, decision("she has it"), NOW)
     with Scripted().serving() as server, mail_settings(monkeypatch, SMTP_URL=server.url):
         run(stuck)
 
@@ -223,7 +225,7 @@ def test_what_cannot_be_decided_says_why(engine: Engine) -> None:
     queue(engine, new_mail())
     with transaction(engine) as tx:
         with pytest.raises(DecisionInvalid, match="only one whose outcome is unknown"):
-            forget_mail(tx, decision(), NOW)
+            mark_mail_delivered(tx, decision(), NOW)
         with pytest.raises(DecisionInvalid, match="reason is empty"):
             resend_mail(tx, decision(" "), NOW)
         with pytest.raises(MailUnknown, match="no mail 7"):

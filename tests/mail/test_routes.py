@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from services.core.batch_writer import Group
+from services.core.batch_writer import BatchWriter
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, SettingsInvalid
@@ -208,7 +208,7 @@ def test_threads_that_write_while_one_is_writing_share_the_next_write() -> None:
         go.wait(10)
         return [10 * one for one in asked]
 
-    group: Group[int, int] = Group(write)  # type: ignore[arg-type]
+    group: BatchWriter[int, int] = BatchWriter(write)  # type: ignore[arg-type]
     answers: list[int] = []
     threads = [threading.Thread(target=lambda n=n: answers.append(group.submit(n))) for n in range(5)]
     threads[0].start()
@@ -233,7 +233,7 @@ def test_a_write_that_fails_fails_for_each_of_its_group_and_the_next_one_is_writ
             raise faults.pop()
         return asked
 
-    group: Group[int, int] = Group(write)  # type: ignore[arg-type]
+    group: BatchWriter[int, int] = BatchWriter(write)  # type: ignore[arg-type]
 
     with pytest.raises(RuntimeError, match="away"):
         group.submit(1)

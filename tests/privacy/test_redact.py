@@ -12,7 +12,7 @@ from services.core.db import transaction
 from services.ledger.accept import record_work
 from services.ledger.filters import EventFilter
 from services.ledger.replay import replay_events
-from services.mail.message import Mail, Part
+from services.mail.message import Attachment, Mail
 from services.mail.outbox import record_mails
 from services.privacy import holders
 from services.privacy.holders import find_holders
@@ -47,7 +47,7 @@ def figures(engine: Engine) -> dict[str, list[Any]]:
     }
 
 
-def mail(number: int, recipient: str, words: str, *parts: Part) -> Mail:
+def mail(number: int, recipient: str, words: str, *parts: Attachment) -> Mail:
     return Mail(
         shop_id=1,
         kind="owner_digest",
@@ -127,8 +127,8 @@ def test_a_redacted_body_says_so_and_keeps_ids_and_staff(shop: Engine) -> None:
 
 
 def test_mails_that_name_the_customer_do_not_any_more(shop: Engine) -> None:
-    csv = Part(name="top.csv", content_type="text/csv", content=b"name,total\nJohn Smith,99\n")
-    plain = Part(name="all.csv", content_type="text/csv", content=b"name,total\nJane Doe,99\n")
+    csv = Attachment(name="top.csv", content_type="text/csv", content=b"name,total\nJohn Smith,99\n")
+    plain = Attachment(name="all.csv", content_type="text/csv", content=b"name,total\nJane Doe,99\n")
     with transaction(shop) as tx:
         to_him = mail(1, "John@example.com", "Your bike is ready")
         record_mails(

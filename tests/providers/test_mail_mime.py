@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.mail.message import Mail, Part, to_email_message, to_letter
+from services.mail.message import Attachment, Mail, to_email_message, to_outgoing_mail
 from services.providers.mime import render_mime
-from services.providers.outgoing_mail import AddressInvalid, Letter, mask_address
+from services.providers.outgoing_mail import AddressInvalid, OutgoingMail, mask_address
 
 NOW = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300)
 
 
-def letter(**changes: Any) -> Letter:
+def letter(**changes: Any) -> OutgoingMail:
     facts: dict[str, Any] = {
         "sender": "Shopfleet <fleet@example.org>",
         "recipient": "owner@example.com",
@@ -29,7 +29,7 @@ def letter(**changes: Any) -> Letter:
         "message_id": "42@example.org",
         "date": NOW,
     }
-    return Letter(**(facts | changes))
+    return OutgoingMail(**(facts | changes))
 
 
 def parse(content: bytes) -> EmailMessage:
@@ -124,8 +124,8 @@ def test_unsubscribing_takes_one_click_where_there_is_a_url() -> None:
 
 def test_the_same_letter_gives_the_same_bytes() -> None:
     facts: dict[str, Any] = {
-        "attachments": (Part(name="a.csv", content_type="text/csv", content=b"1"),),
-        "inline": (Part(name="b.png", content_type="image/png", content=b"2", content_id="b"),),
+        "attachments": (Attachment(name="a.csv", content_type="text/csv", content=b"1"),),
+        "inline": (Attachment(name="b.png", content_type="image/png", content=b"2", content_id="b"),),
     }
 
     assert render_mime(letter(**facts)) == render_mime(letter(**facts))
@@ -143,6 +143,6 @@ def test_a_mail_does_not_show_its_content_and_a_masked_address_not_its_owner() -
     )
 
     assert "private" not in repr(mail)
-    assert "private" not in repr(to_letter(mail, sender="f@example.org", message_id="1@x", date=NOW))
+    assert "private" not in repr(to_outgoing_mail(mail, sender="f@example.org", message_id="1@x", date=NOW))
     assert mask_address("owner@example.com") == "o***@example.com"
     assert mask_address("nonsense") == "***"

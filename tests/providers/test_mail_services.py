@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from services.providers import resend, sendgrid
-from services.providers.outgoing_mail import Letter, Part
+from services.providers.outgoing_mail import Attachment, OutgoingMail
 
 SPECS = {
     "sendgrid": ("sendgrid/tsg_mail_v3.openapi.json", "/v3/mail/send", sendgrid.request_body),
     "resend": ("resend/resend.openapi.json", "/emails", resend.request_body),
 }
-LETTER = Letter(
+LETTER = OutgoingMail(
     sender='"Harbour, Ltd." <fleet@example.org>',
     recipient="owner@example.com",
     subject="Übersicht\r\nBcc: spy@example.net",
@@ -24,8 +24,8 @@ LETTER = Letter(
     date=dt.datetime(2026, 11, 22, tzinfo=dt.UTC),
     idempotency_key="shopfleet-1",
     headers={"Auto-Submitted": "auto-generated", "List-Unsubscribe": "<https://example.org/x>"},
-    attachments=(Part(name="a.csv", content_type="text/csv", content=b"1"),),
-    inline=(Part(name="b.png", content_type="image/png", content=b"2", content_id="logo"),),
+    attachments=(Attachment(name="a.csv", content_type="text/csv", content=b"1"),),
+    inline=(Attachment(name="b.png", content_type="image/png", content=b"2", content_id="logo"),),
 )
 
 

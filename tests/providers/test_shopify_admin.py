@@ -9,12 +9,17 @@ import pytest
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater
 from services.providers.shopify_admin import (
     READ_AT_MOST,
-    Place,
     Quantity,
     ShopifyAdmin,
+    ShopLevelKey,
     admin_base_url,
 )
-from services.providers.shopify_answers import KeySpent, StockMoved, Throttled, ThrottleStatus
+from services.providers.shopify_answers import (
+    IdempotencyKeyUsed,
+    ShopifyThrottled,
+    StockMoved,
+    ThrottleStatus,
+)
 
 SHOP = "ada.myshopify.com"
 ITEM, PLACE = 2**60 + 1, 65_536_001
@@ -32,7 +37,7 @@ def admin(sandbox, http):
 
 
 def push(admin, quantity=5, change_from=3, key="work-1", item=ITEM):
-    return push_all(admin, [Quantity(Place(item, PLACE), quantity, change_from)], key)
+    return push_all(admin, [Quantity(ShopLevelKey(item, PLACE), quantity, change_from)], key)
 
 
 def push_all(admin, quantities, key="work-1"):
@@ -40,7 +45,7 @@ def push_all(admin, quantities, key="work-1"):
 
 
 def available(admin, item=ITEM):
-    return admin.get_levels([Place(item, PLACE)])[Place(item, PLACE)].available
+    return admin.get_levels([ShopLevelKey(item, PLACE)])[ShopLevelKey(item, PLACE)].available
 
 
 def control(sandbox, **asked):
@@ -95,7 +100,7 @@ def test_refusal_names_its_quantities_and_nothing_is_set(sandbox, admin):
     control(
         sandbox, levels=[{"inventory_item_id": n, "location_id": PLACE, "available": 3} for n in range(1, 6)]
     )
-    quantities = [Quantity(Place(n, PLACE), 5, 3) for n in range(1, 6)]
+    quantities = [Quantity(ShopLevelKey(n, PLACE), 5, 3) for n in range(1, 6)]
     quantities[1] = quantities[1]._replace(change_from=4)
     quantities[3] = quantities[3]._replace(quantity=10**9 + 1)
 
@@ -106,16 +111,16 @@ def test_refusal_names_its_quantities_and_nothing_is_set(sandbox, admin):
         3: "shopify.invalid_quantity_too_high",
     }
     assert sandbox.world.log()["changes"] == []
-    with pytest.raises(KeySpent):
+    with pytest.raises(IdempotencyKeyUsed):
         push_all(admin, quantities)
 
 
 def test_levels_of_several_locations_are_read_a_query_for_each(sandbox, admin):
-    places = [Place(n, location) for n in range(1, READ_AT_MOST + 2) for location in (7, 8)]
+    places = [ShopLevelKey(n, location) for n in range(1, READ_AT_MOST + 2) for location in (7, 8)]
     held = [{"inventory_item_id": p[0], "location_id": p[1], "available": p[0] + p[1]} for p in places]
     control(sandbox, levels=held, bucket={"maximum": 2000, "available": 2000, "restore_per_second": 100})
 
-    levels = admin.get_levels([*places, Place(999_999, 7)])
+    levels = admin.get_levels([*places, ShopLevelKey(999_999, 7)])
 
     assert {place: level.available for place, level in levels.items()} == {p: sum(p) for p in places}
     assert levels[places[0]].updated_at is not None
@@ -133,7 +138,7 @@ def test_null_skips_the_comparison(sandbox, admin):
 def test_empty_bucket_says_how_long_to_wait(sandbox, admin):
     control(sandbox, bucket={"maximum": 100, "restore_per_second": 4, "available": 2})
 
-    with pytest.raises(Throttled) as caught:
+    with pytest.raises(ShopifyThrottled) as caught:
         push(admin)
     assert (caught.value.code, caught.value.wait) == ("shopify.throttled", timedelta(seconds=2))
     assert caught.value.throttle == ThrottleStatus(100.0, 2.0, 4.0)
@@ -149,7 +154,7 @@ def test_empty_bucket_says_how_long_to_wait(sandbox, admin):
         (404, Misconfigured, "shopify.address_wrong"),
         (422, Refused, "shopify.request_refused"),
         (423, Misconfigured, "shopify.shop_locked"),
-        (429, Throttled, "shopify.throttled"),
+        (429, ShopifyThrottled, "shopify.throttled"),
         (500, RetryLater, "shopify.unavailable"),
         (502, OutcomeUnknown, "shopify.no_answer"),
         (503, RetryLater, "shopify.unavailable"),
@@ -228,7 +233,7 @@ def test_address_without_a_scheme_is_ours_to_mend(http):
 
 
 def test_level_that_the_shop_lacks_is_not_in_the_answer(admin):
-    assert admin.get_levels([Place(1, 2)]) == {}
+    assert admin.get_levels([ShopLevelKey(1, 2)]) == {}
 
 
 @pytest.mark.parametrize(
@@ -241,7 +246,11 @@ def test_level_that_the_shop_lacks_is_not_in_the_answer(admin):
             Misconfigured,
             "shopify.access_denied",
         ),
-        (b'{"errors":[{"message":"x","extensions":{"code":"THROTTLED"}}]}', Throttled, "shopify.throttled"),
+        (
+            b'{"errors":[{"message":"x","extensions":{"code":"THROTTLED"}}]}',
+            ShopifyThrottled,
+            "shopify.throttled",
+        ),
         (b'{"errors":[{"message":"x"}]}', Refused, "shopify.document_refused"),
         (b'{"errors":"Not Found"}', Refused, "shopify.document_refused"),
         (
@@ -279,7 +288,7 @@ def test_silence_after_sending_leaves_a_change_in_doubt_but_not_a_read():
 
 @pytest.mark.parametrize(("stated", "seconds"), [("2.0", 2), ("7", 7), ("", 2), ("soon", 2), ("1e99", 3600)])
 def test_retry_after_is_obeyed_within_reason(stated, seconds):
-    with pytest.raises(Throttled) as caught:
+    with pytest.raises(ShopifyThrottled) as caught:
         push(scripted(lambda request: httpx.Response(429, headers={"Retry-After": stated})))
     assert caught.value.wait == timedelta(seconds=seconds)
 
@@ -287,7 +296,7 @@ def test_retry_after_is_obeyed_within_reason(stated, seconds):
 def test_retry_after_as_a_date_counts_from_the_date_of_the_answer():
     headers = {"Date": "Sat, 21 Nov 2026 12:00:00 GMT", "Retry-After": "Sat, 21 Nov 2026 12:00:30 GMT"}
 
-    with pytest.raises(Throttled) as caught:
+    with pytest.raises(ShopifyThrottled) as caught:
         push(scripted(lambda request: httpx.Response(429, headers=headers)))
     assert caught.value.wait == timedelta(seconds=30)
 

@@ -72,14 +72,14 @@ def test_variables_that_we_send_are_accepted(sandbox):
     from graphql import parse
     from graphql.execution.values import get_variable_values
 
-    from services.providers.shopify_admin import Place, Quantity, ShopifyAdmin, admin_base_url
+    from services.providers.shopify_admin import Quantity, ShopifyAdmin, ShopLevelKey, admin_base_url
 
     sent = []
     with httpx.Client(
         event_hooks={"request": [lambda request: sent.append(json.loads(request.content))]}
     ) as http:
         admin = ShopifyAdmin(http, admin_base_url("ada.myshopify.com", f"{sandbox.url}/shopify"), "shpat_1")
-        place = Place(2**60, 7)
+        place = ShopLevelKey(2**60, 7)
         admin.set_available(
             [Quantity(place, 5, None)], reference="gid://shopfleet/Work/1", idempotency_key="1"
         )

@@ -12,7 +12,7 @@ import pytest
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
-from services.providers.outgoing_mail import Letter
+from services.providers.outgoing_mail import OutgoingMail
 from services.providers.smtp import SmtpTransport
 from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
 from tests.fakes.smtp import CLOSE, HANG, Scripted, Sink, smtp_server
@@ -20,7 +20,7 @@ from tests.fakes.smtp import CLOSE, HANG, Scripted, Sink, smtp_server
 NOW = dt.datetime(2026, 11, 22, 9, 0, tzinfo=dt.UTC)
 
 
-def letter(number: int = 1, **changes: Any) -> Letter:
+def letter(number: int = 1, **changes: Any) -> OutgoingMail:
     facts: dict[str, Any] = {
         "sender": "Shopfleet <fleet@example.org>",
         "recipient": "owner@example.com",
@@ -30,7 +30,7 @@ def letter(number: int = 1, **changes: Any) -> Letter:
         "message_id": f"{number}@example.org",
         "date": NOW,
     }
-    return Letter(**(facts | changes))
+    return OutgoingMail(**(facts | changes))
 
 
 def transport(url: str, **options: Any) -> SmtpTransport:

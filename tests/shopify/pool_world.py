@@ -16,8 +16,8 @@ from services.core.errors import OutcomeUnknown, RetryLater
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.ledger.work import WorkItem
-from services.providers.shopify_admin import HeldLevel, Place, Quantity, SetResult
-from services.providers.shopify_answers import StockMoved, Throttled
+from services.providers.shopify_admin import Quantity, SetLevelsResult, ShopifyLevel, ShopLevelKey
+from services.providers.shopify_answers import ShopifyThrottled, StockMoved
 from services.shopify.admin import Access
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.counts import release_levels
@@ -37,7 +37,7 @@ WHO = {"by": "test", "request_id": "r"}
 class Write(NamedTuple):
     """A figure that a call of ours changed at Shopify."""
 
-    place: Place
+    place: ShopLevelKey
     change_from: int
     quantity: int
 
@@ -48,22 +48,22 @@ class Shopify:
 
     world: "World"
     shop_id: int
-    levels: dict[Place, int] = field(default_factory=dict)
-    changed_at: dict[Place, datetime] = field(default_factory=dict)
+    levels: dict[ShopLevelKey, int] = field(default_factory=dict)
+    changed_at: dict[ShopLevelKey, datetime] = field(default_factory=dict)
     webhooks: list[WorkItem] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
-    answers: dict[str, SetResult] = field(default_factory=dict)
+    answers: dict[str, SetLevelsResult] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     throttle = None
     cost_points = None
 
-    def change(self, place: Place, available: int) -> None:
+    def change(self, place: ShopLevelKey, available: int) -> None:
         """The level holds ``available`` from this second on."""
         self.levels[place] = available
         self.changed_at[place] = self.world.now.replace(microsecond=0)
         self.webhooks.append(self.tell(place))
 
-    def tell(self, place: Place) -> WorkItem:
+    def tell(self, place: ShopLevelKey) -> WorkItem:
         """Return the webhook that tells of the level as it is."""
         body = {
             "inventory_item_id": place.inventory_item_id,
@@ -75,25 +75,25 @@ class Shopify:
             "inventory_level_ingest", body, shop_id=self.shop_id, event_topic="inventory_levels/update"
         )
 
-    def get_levels(self, places: Sequence[Place]) -> Mapping[Place, HeldLevel]:
+    def get_levels(self, places: Sequence[ShopLevelKey]) -> Mapping[ShopLevelKey, ShopifyLevel]:
         """As ``ShopifyAdmin``; people go on buying while the answer is on its way."""
         if self.faults and self.faults[-1] == "read":
             self.faults.pop()
             raise RetryLater("shopify.unavailable", "503")
         with self.world.turn:
-            held = {place: HeldLevel(self.levels[place], self.changed_at[place]) for place in places}
+            held = {place: ShopifyLevel(self.levels[place], self.changed_at[place]) for place in places}
         self.world.go_on()
         return held
 
     def set_available(
         self, quantities: Sequence[Quantity], *, reference: str, idempotency_key: str
-    ) -> SetResult:
+    ) -> SetLevelsResult:
         """As ``ShopifyAdmin``: all or none, once per key."""
         del reference
         self.world.go_on()
         fault = self.faults.pop() if self.faults and self.faults[-1] != "read" else ""
         if fault == "throttled":
-            raise Throttled("slow down", wait=timedelta(seconds=1), throttle=None)
+            raise ShopifyThrottled("slow down", wait=timedelta(seconds=1), throttle=None)
         if fault == "not sent":
             raise OutcomeUnknown("shopify.no_answer", "sent, then nothing")
         with self.world.turn:
@@ -116,7 +116,7 @@ class Shopify:
             self.writes.append(Write(asked.place, self.levels[asked.place], asked.quantity))
             self.change(asked.place, asked.quantity)
         at = (self.world.now + self.world.answers_ahead).replace(microsecond=0)
-        self.answers[key] = SetResult(at, {**refused})
+        self.answers[key] = SetLevelsResult(at, {**refused})
 
 
 class World:
@@ -159,7 +159,7 @@ class World:
             shops = [get_shop_by_id(tx, shop_id) for shop_id in shop_ids or self.shops]
             links = plan_links(tx, plan_wanted_links(shops, SKUS, {}))
             held = {
-                shop_id: {link.place: HeldLevel(shop.levels[link.place], shop.changed_at[link.place])
+                shop_id: {link.place: ShopifyLevel(shop.levels[link.place], shop.changed_at[link.place])
                           for link in links if link.shop.id == shop_id}
                 for shop_id, shop in self.shops.items()
             }  # fmt: skip
@@ -182,8 +182,8 @@ class World:
             set_shop(tx, f"shop{shop_id}", {"stock_owner": owner}, now=utc_now())
 
     @staticmethod
-    def place(shop_id: int, sku: str) -> Place:
-        return Place(1000 * shop_id + SKUS.index(sku), LOCATION)
+    def place(shop_id: int, sku: str) -> ShopLevelKey:
+        return ShopLevelKey(1000 * shop_id + SKUS.index(sku), LOCATION)
 
     def wait(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)

@@ -17,8 +17,13 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.ledger.accept import record_work
 from services.ledger.work import Done, NewWork, Outcome, PreparedBatch, PreparedCall, WorkItem
-from services.providers.shopify_admin import HeldLevel, Place, Quantity, SetResult
-from services.providers.shopify_answers import KeySpent, StockMoved, Throttled, ThrottleStatus
+from services.providers.shopify_admin import Quantity, SetLevelsResult, ShopifyLevel, ShopLevelKey
+from services.providers.shopify_answers import (
+    IdempotencyKeyUsed,
+    ShopifyThrottled,
+    StockMoved,
+    ThrottleStatus,
+)
 from services.shopify.admin import Access
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.products.handler import ingest_products
@@ -66,16 +71,16 @@ class ShelfOnPaper:
     asked: list[dict[str, Any]] = field(default_factory=list)
     during: Callable[[], object] = lambda: None
     opened: list[Access] = field(default_factory=list)
-    others: dict[Place, int] = field(default_factory=dict)
+    others: dict[ShopLevelKey, int] = field(default_factory=dict)
     seen_at: datetime | None = None
     spent: set[str] = field(default_factory=set)
 
-    def held(self, place: Place) -> int | None:
-        return self.available if place == Place(ITEM, LOCATION) else self.others.get(place)
+    def held(self, place: ShopLevelKey) -> int | None:
+        return self.available if place == ShopLevelKey(ITEM, LOCATION) else self.others.get(place)
 
     def set_available(
         self, quantities: Sequence[Quantity], *, reference: str, idempotency_key: str
-    ) -> SetResult:
+    ) -> SetLevelsResult:
         asked = {"quantities": list(quantities), "key": idempotency_key}
         earlier = [one for one in self.asked if one["key"] == idempotency_key]
         assert all(one == asked for one in earlier), "one key must carry one intent"
@@ -84,7 +89,7 @@ class ShelfOnPaper:
         if self.fail:
             raise self.fail
         if idempotency_key in self.spent:
-            raise KeySpent("refused before")
+            raise IdempotencyKeyUsed("refused before")
         if not earlier:
             refused = {i: self.refuse[q.place.inventory_item_id] for i, q in enumerate(quantities)
                        if q.place.inventory_item_id in self.refuse}  # fmt: skip
@@ -93,20 +98,20 @@ class ShelfOnPaper:
                     refused.setdefault(index, StockMoved("moved"))
             if refused:
                 self.spent.add(idempotency_key)
-                return SetResult(None, refused)
+                return SetLevelsResult(None, refused)
             for asks in quantities:
-                if asks.place == Place(ITEM, LOCATION):
+                if asks.place == ShopLevelKey(ITEM, LOCATION):
                     self.available = asks.quantity
                 else:
                     self.others[asks.place] = asks.quantity
         if self.lose:
             self.lose = False
             raise OutcomeUnknown("shopify.no_answer", "sent, then silence")
-        return SetResult(NOW)
+        return SetLevelsResult(NOW)
 
-    def get_levels(self, places: Sequence[Place]) -> dict[Place, HeldLevel]:
+    def get_levels(self, places: Sequence[ShopLevelKey]) -> dict[ShopLevelKey, ShopifyLevel]:
         found = {place: self.held(place) for place in places}
-        return {place: HeldLevel(n, self.seen_at) for place, n in found.items() if n is not None}
+        return {place: ShopifyLevel(n, self.seen_at) for place, n in found.items() if n is not None}
 
     @property
     def terms(self) -> list[tuple[int, int | None]]:
@@ -198,7 +203,7 @@ def test_push_sets_the_present_figure_and_remembers_it(shop: Engine, shelf: Shel
     outcome, new_work = run(shop, shelf, take(shop))
 
     assert verdict(outcome) == "pushed"
-    assert [one["quantities"] for one in shelf.asked] == [[Quantity(Place(ITEM, LOCATION), 7, 10)]]
+    assert [one["quantities"] for one in shelf.asked] == [[Quantity(ShopLevelKey(ITEM, LOCATION), 7, 10)]]
     assert [(a.domain, a.token) for a in shelf.opened] == [("harbour.myshopify.com", TOKEN)]
     assert rows(shop, FIGURES) == [(7, 7)]
     assert new_work == []
@@ -285,7 +290,7 @@ def test_push_that_a_throttled_shop_never_saw_reads_the_figure_of_its_later_try(
     shop: Engine, shelf: ShelfOnPaper
 ) -> None:
     item = take(shop)
-    shelf.fail = Throttled("empty", wait=timedelta(seconds=3), throttle=BUCKET)
+    shelf.fail = ShopifyThrottled("empty", wait=timedelta(seconds=3), throttle=BUCKET)
     assert verdict(run(shop, shelf, item)[0]) == "shopify.throttled"
     assert again(shop, item).payload == {}
     ingest(shop, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51, quantity=2)]))

@@ -18,8 +18,8 @@ from services.ledger.limits import record_throttle
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork
-from services.providers.shopify_admin import SET_AT_MOST, Place
-from services.providers.shopify_answers import Throttled, ThrottleStatus
+from services.providers.shopify_admin import SET_AT_MOST, ShopLevelKey
+from services.providers.shopify_answers import ShopifyThrottled, ThrottleStatus
 from services.shopify.admin import Access
 from services.shopify.stock.push import MAX_CALLS, InventoryPush
 from services.shopify.stock.push_batch import BATCH_ITEMS
@@ -37,7 +37,7 @@ select id, status, verdict, case when status <> 'done' then error_code end, retr
 @pytest.fixture
 def shelf() -> ShelfOnPaper:
     """A shop that holds ten of everything."""
-    return ShelfOnPaper(others={Place(n, 1): 10 for n in range(1, 700)}, seen_at=utc_now())
+    return ShelfOnPaper(others={ShopLevelKey(n, 1): 10 for n in range(1, 700)}, seen_at=utc_now())
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_call_for_many_takes_no_more_statements_than_one_for_few(shop: Engine, s
         record_work(
             tx, [NewWork(shop_id=1, topic=TOPIC.name, key=f"{n}:1") for n in range(1, 251)], utc_now()
         )
-        shelf.others = {Place(n, 1): 3 if n <= 20 else 10 for n in range(1, 251)}
+        shelf.others = {ShopLevelKey(n, 1): 3 if n <= 20 else 10 for n in range(1, 251)}
     with counted(shop) as many:
         push(shop, shelf)
 
@@ -140,7 +140,9 @@ def test_shops_go_out_apart(shop: Engine) -> None:
     shelves: dict[int, ShelfOnPaper] = {}
 
     def open_api(access: Access) -> ShelfOnPaper:
-        return shelves.setdefault(access.shop_id, ShelfOnPaper(others={Place(n, 1): 10 for n in range(1, 9)}))
+        return shelves.setdefault(
+            access.shop_id, ShelfOnPaper(others={ShopLevelKey(n, 1): 10 for n in range(1, 9)})
+        )
 
     ExternalRunner(shop, "tests", random.Random(1)).run_batch(TOPIC, InventoryPush(open_api))
 
@@ -160,12 +162,12 @@ def test_one_bad_item_among_many_fails_alone(shop: Engine, shelf: ShelfOnPaper) 
         ("done", "pushed", None, 0): 249,
         ("dead", None, "shopify.invalid_inventory_item", 1): 1,
     }
-    assert shelf.others[Place(77, 1)] == 10
+    assert shelf.others[ShopLevelKey(77, 1)] == 10
 
 
 def test_level_that_moved_among_many_is_read_and_the_others_go_out(shop: Engine, shelf: ShelfOnPaper) -> None:
     plan(shop, 50)
-    shelf.others |= {Place(7, 1): 42, Place(8, 1): 3}
+    shelf.others |= {ShopLevelKey(7, 1): 42, ShopLevelKey(8, 1): 3}
 
     push(shop, shelf)
 
@@ -205,7 +207,7 @@ def test_throttled_call_waits_as_told_counts_no_try_and_holds_back_the_next_clai
     plan(shop, 300)
     empty = ThrottleStatus(1000, 4, 2)
     shelf.fail, shelf.throttle, shelf.cost_points = (
-        Throttled("", wait=timedelta(seconds=30), throttle=empty),
+        ShopifyThrottled("", wait=timedelta(seconds=30), throttle=empty),
         empty,
         64,
     )
@@ -230,7 +232,7 @@ def test_throttled_call_waits_as_told_counts_no_try_and_holds_back_the_next_clai
 def test_429_holds_the_bucket_for_as_long_as_it_says(shop: Engine, shelf: ShelfOnPaper) -> None:
     plan(shop, 300)
     push(shop, shelf)
-    shelf.fail = Throttled("HTTP 429", wait=timedelta(seconds=40), throttle=None)
+    shelf.fail = ShopifyThrottled("HTTP 429", wait=timedelta(seconds=40), throttle=None)
     before = utc_now()
     with transaction(shop) as tx:
         record_work(tx, [NewWork(shop_id=1, topic=TOPIC.name, key="1:1")], before)
@@ -298,7 +300,7 @@ def test_lost_call_of_which_one_was_discarded_is_looked_at_and_never_asked_again
 
     first = shelf.asked[0]["key"]
     assert [one["key"] for one in shelf.asked].count(first) == 1
-    held = {n: shelf.others[Place(n, 1)] for n in range(1, 10)}
+    held = {n: shelf.others[ShopLevelKey(n, 1)] for n in range(1, 10)}
     assert held == {n: 3 if happened or n != 4 else 10 for n in range(1, 10)}
     assert set(work(shop)) <= {
         ("done", "in_sync", None, 1), ("done", "superseded", None, 1), ("done", "pushed", None, 0),
@@ -315,7 +317,7 @@ def test_answer_lost_after_a_partial_refusal_is_looked_at(
     if is_bad:
         shelf.refuse = {4: Refused("shopify.invalid_inventory_item", "no such item")}
     else:
-        shelf.others[Place(4, 1)] = 42
+        shelf.others[ShopLevelKey(4, 1)] = 42
 
     def lose_the_second() -> None:
         shelf.lose = len(shelf.asked) == 2
@@ -328,7 +330,7 @@ def test_answer_lost_after_a_partial_refusal_is_looked_at(
 
     assert work(shop)[("done", "in_sync", None, 1)] == 8
     assert sizes(shelf) == ([9, 8] if is_bad else [9, 8, 9, 1])
-    assert [shelf.others[Place(n, 1)] for n in (3, 4, 5)] == [3, 10 if is_bad else 3, 3]
+    assert [shelf.others[ShopLevelKey(n, 1)] for n in (3, 4, 5)] == [3, 10 if is_bad else 3, 3]
 
 
 @pytest.mark.parametrize(

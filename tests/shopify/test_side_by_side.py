@@ -13,7 +13,7 @@ from services.core.db import transaction
 from services.ledger.accept import record_work
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
-from services.providers.shopify_admin import Place, Quantity, SetResult
+from services.providers.shopify_admin import Quantity, SetLevelsResult, ShopLevelKey
 from services.shopify.admin import Access
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.stock.push import InventoryPush
@@ -29,14 +29,14 @@ class Shelves:
     """A shop that takes every figure, as fast as they come, and leaves its own alone otherwise."""
 
     def __init__(self) -> None:
-        self.held: dict[Place, int] = {Place(n, 1): 1000 for n in range(1, SKUS + 1)}
+        self.held: dict[ShopLevelKey, int] = {ShopLevelKey(n, 1): 1000 for n in range(1, SKUS + 1)}
 
     def __call__(self, access: Access) -> ShelfOnPaper:
         shelf = ShelfOnPaper(throttle=None)
 
-        def take(quantities: Sequence[Quantity], **asked: Any) -> SetResult:
+        def take(quantities: Sequence[Quantity], **asked: Any) -> SetLevelsResult:
             self.held.update({one.place: one.quantity for one in quantities})
-            return SetResult()
+            return SetLevelsResult()
 
         shelf.set_available = take  # type: ignore[method-assign]
         shelf.others = self.held

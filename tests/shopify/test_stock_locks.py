@@ -16,7 +16,7 @@ from services.ledger.accept import record_work
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork, WorkItem
-from services.providers.shopify_admin import HeldLevel, Place
+from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.counts import Count, plan_counts, record_counts
@@ -72,8 +72,8 @@ def count(engine: Engine) -> None:
 
 
 def take_count(tx: Connection) -> None:
-    place = Place(ITEM, LOCATION)
-    held = {place: HeldLevel(100, None, 100)}
+    place = ShopLevelKey(ITEM, LOCATION)
+    held = {place: ShopifyLevel(100, None, 100)}
     changes = plan_counts(tx, 1, [Count(*place, 100)], held)
     record_counts(tx, 1, changes, held, NOON - timedelta(minutes=5), NOW, by="t", request_id="r")
 
@@ -133,7 +133,7 @@ def plan_pushes(engine: Engine) -> None:
 
 def push_what_moved(engine: Engine, held: int) -> None:
     """Both shops hold ``held`` of everything, which is not what we know: each level is read and recorded."""
-    others = {Place(number, 1): held for number in range(1, 501)}
+    others = {ShopLevelKey(number, 1): held for number in range(1, 501)}
     shelves = {
         shop_id: ShelfOnPaper(others=dict(others), seen_at=utc_now(), throttle=None) for shop_id in (1, 2)
     }

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.providers.shopify_admin import Place
+from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.admin import open_admin
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refunds import ingest_refunds
@@ -94,7 +94,7 @@ class World:
 
     def held(self, shop_id: int) -> Any:
         self.control(shop_id, **NO_FAULT)
-        places = [Place(item, location) for item in ITEMS for location in LOCATIONS]
+        places = [ShopLevelKey(item, location) for item in ITEMS for location in LOCATIONS]
         return open_admin(shop_id).get_levels(places)
 
     def tell_levels(self, shop_id: int, loss: float) -> None:
@@ -152,7 +152,7 @@ class World:
         counts = []
         for (shop, item, location), pieces in self.model.items():
             if shop == shop_id:
-                there = held[Place(item, location)]
+                there = held[ShopLevelKey(item, location)]
                 counts.append(Count(item, location, pieces + moved + there.on_hand - there.available))
                 self.model[shop, item, location] += moved
         with transaction(self.engine) as tx:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from services.core.errors import Misconfigured, Refused, RetryLater, WorkError
-from services.providers.calls import Calls, collect_calls, noted_call, optional_calls
+from services.providers.calls import CallOutcomes, collect_calls, noted_call, optional_calls
 from services.shops.connections import record_calls
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -46,7 +46,7 @@ def test_a_connection_is_as_the_newest_calls_found_it(
     shop_id = tx.scalar(text("select id from shops"))
     assert isinstance(shop_id, int)
     for number, notes in enumerate(sets):
-        calls = Calls()
+        calls = CallOutcomes()
         for resource, fault in notes:
             calls.note("stripe", resource, fault)
         record_calls(tx, [(shop_id, calls)], NOW + timedelta(minutes=number))

@@ -20,7 +20,14 @@ from services.cli.base import (
 from services.cli.output import print_fields, print_json, print_table
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.mail.outbox_admin import Decision, MailLine, find_mails, forget_mail, get_mail, resend_mail
+from services.mail.outbox_admin import (
+    Decision,
+    MailLine,
+    find_mails,
+    get_mail,
+    mark_mail_delivered,
+    resend_mail,
+)
 from services.providers.outgoing_mail import mask_address
 from services.shops.shops import find_slugs
 
@@ -129,7 +136,7 @@ def _decide(what: str, mail_id: int, reason: str, force: bool, actor: str) -> No
     confirm(f"{what} mail {line.id}, {line.kind} to {line.recipient}, which is {line.status}?", force=force)
     decision = Decision(mail_id=mail_id, by=operator_label(actor), reason=reason, request_id=new_request_id())
     with transaction() as tx:
-        refs = (resend_mail if what == "resend" else forget_mail)(tx, decision, utc_now())
+        refs = (resend_mail if what == "resend" else mark_mail_delivered)(tx, decision, utc_now())
     told = notify_workers(refs)
     click.echo(f"mail {mail_id}: {'goes out again' if what == 'resend' else 'counts as sent'}")
     if told:

@@ -14,7 +14,7 @@ from services.cli.output import print_json, print_table, safe_text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.mail.compose import compose
-from services.mail.mail_types import Kind, KindUnknown, MailShop, find_kinds, get_kind
+from services.mail.mail_types import MailShop, MailType, MailTypeUnknown, get_mail_type, list_mail_types
 from services.mail.message import Mail
 from services.shops.shops import get_shop
 
@@ -72,7 +72,7 @@ def preview(
         _print_kinds(as_json)
         return
     if not kind:
-        raise click.UsageError(f"name a kind of mail: {', '.join(known.name for known in find_kinds())}")
+        raise click.UsageError(f"name a kind of mail: {', '.join(known.name for known in list_mail_types())}")
     mail = _compose_sample(_get_kind(kind), _get_shop(slug), utc_now())
     if as_text and not out:
         print_json(_document(mail, None)) if as_json else click.echo(safe_text(plain_of(mail)), nl=False)
@@ -105,10 +105,10 @@ def plain_of(mail: Mail) -> str:
     return f"Subject: {mail.subject}\nPreview: {mail.preview}\n\n{mail.text}"
 
 
-def _get_kind(name: str) -> Kind:
+def _get_kind(name: str) -> MailType:
     try:
-        return get_kind(name)
-    except KindUnknown as fault:
+        return get_mail_type(name)
+    except MailTypeUnknown as fault:
         raise click.UsageError(str(fault)) from fault
 
 
@@ -119,7 +119,7 @@ def _get_shop(slug: str) -> MailShop:
         return get_shop(tx, slug)
 
 
-def _compose_sample(kind: Kind, shop: MailShop, now: datetime) -> Mail:
+def _compose_sample(kind: MailType, shop: MailShop, now: datetime) -> Mail:
     return compose(
         kind.name,
         kind.sample(shop, now),
@@ -132,7 +132,7 @@ def _compose_sample(kind: Kind, shop: MailShop, now: datetime) -> Mail:
 
 
 def _print_kinds(as_json: bool) -> None:
-    rows = [(kind.name, kind.reader, kind.about, kind.can_unsubscribe) for kind in find_kinds()]
+    rows = [(kind.name, kind.reader, kind.about, kind.can_unsubscribe) for kind in list_mail_types()]
     if as_json:
         names = ("kind", "reader", "about", "can_unsubscribe")
         print_json([dict(zip(names, row, strict=True)) for row in rows])

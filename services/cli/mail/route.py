@@ -11,7 +11,7 @@ from services.cli.output import format_time, print_table, safe_text
 from services.core.clock import utc_now
 from services.core.errors import Misconfigured
 from services.core.settings import Settings, get_settings
-from services.mail.advice import Way, plan_advice
+from services.mail.advice import MailSender, plan_advice
 from services.mail.connection_lines import ConnectionLine, find_lines_of
 from services.mail.routes import find_routes
 from services.mail.transports import SECRETS, Route
@@ -24,7 +24,7 @@ OWN = "the shop's own"
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class RouteValue:
     """One value of a way, and where it comes from."""
 
     name: str
@@ -33,17 +33,17 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MailWay:
+class MailRoute:
     """How the mail of ``shop`` leaves. ``fault`` is empty where it can; ``connection`` None: not used yet."""
 
     shop: str
-    values: tuple[Value, ...]
+    values: tuple[RouteValue, ...]
     fault: str
     to_do: str
     connection: ConnectionLine | None
 
 
-def find_way(tx: Connection, shop: Shop) -> MailWay:
+def find_mail_route(tx: Connection, shop: Shop) -> MailRoute:
     """Return how the shop's mail leaves. No secret is in it."""
     settings = get_settings()
     choice = get_mail_choice(tx, shop.id)
@@ -51,14 +51,14 @@ def find_way(tx: Connection, shop: Shop) -> MailWay:
     used = choice.transport or settings.mail_transport
     lines = [line for line in find_lines_of(tx, shop.id, shop.slug) if line.is_used and line.provider == used]
     fault = f"{route.code}: {route}" if isinstance(route, Misconfigured) else ""
-    way = Way(used, shop.slug, is_own=bool(choice.transport))
+    way = MailSender(used, shop.slug, is_own=bool(choice.transport))
     values = [
-        Value("transport", used, OWN if choice.transport else "the fleet's MAIL_TRANSPORT"),
-        Value("sender", *_pick(choice.sender, settings.mail_from, "MAIL_FROM")),
+        RouteValue("transport", used, OWN if choice.transport else "the fleet's MAIL_TRANSPORT"),
+        RouteValue("sender", *_pick(choice.sender, settings.mail_from, "MAIL_FROM")),
         *_account(choice, shop, route if isinstance(route, Route) else None, settings),
         *_secret(tx, choice, shop),
     ]
-    return MailWay(
+    return MailRoute(
         shop=shop.slug,
         values=tuple(values),
         fault=fault,
@@ -67,7 +67,7 @@ def find_way(tx: Connection, shop: Shop) -> MailWay:
     )
 
 
-def print_way(way: MailWay) -> None:
+def print_mail_route(way: MailRoute) -> None:
     """Print the way as a table, then whether it works and what to do."""
     rows = [(one.name, one.value, one.source) for one in way.values]
     print_table(f"Mail of {way.shop}", ("what", "value", "where it comes from"), rows, "")
@@ -86,7 +86,7 @@ def print_way(way: MailWay) -> None:
         click.echo(safe_text(f"To do: {way.to_do or 'mend what it says'}"))
 
 
-def say_route(route: Route) -> str:
+def format_route(route: Route) -> str:
     """Return how a route leaves, in a few words for a reader: ``smtp, mail.example.com``."""
     options = dict(route.options)
     find: dict[str, Callable[[], str]] = {
@@ -110,34 +110,34 @@ def _server(url: str, *, with_port: bool = True) -> str:
     return f"{server.host}:{server.port}" if with_port else server.host
 
 
-def _account(choice: MailChoice, shop: Shop, route: Route | None, settings: Settings) -> list[Value]:
+def _account(choice: MailChoice, shop: Shop, route: Route | None, settings: Settings) -> list[RouteValue]:
     if choice.transport == "graph":
-        return [Value(name, getattr(choice, name), OWN) for name in OF_GRAPH]
+        return [RouteValue(name, getattr(choice, name), OWN) for name in OF_GRAPH]
     match choice.transport or settings.mail_transport:
         case "graph":
             fleet = (settings.graph_tenant_id, settings.graph_client_id, settings.graph_sender)
             names = ("GRAPH_TENANT_ID", "GRAPH_CLIENT_ID", "GRAPH_SENDER")
             return [
-                Value(name, value, f"the fleet's {setting}")
+                RouteValue(name, value, f"the fleet's {setting}")
                 for name, value, setting in zip(OF_GRAPH, fleet, names, strict=True)
             ]
         case "smtp" if route:
             source = f"{OWN} smtp-url" if choice.transport else "the fleet's SMTP_URL"
-            return [Value("server", _server(route.secret), source)]
+            return [RouteValue("server", _server(route.secret), source)]
         case "file" if choice.transport:
-            return [Value("folder", str(settings.mail_folder / str(shop.id)), "the fleet's MAIL_FOLDER")]
+            return [RouteValue("folder", str(settings.mail_folder / str(shop.id)), "the fleet's MAIL_FOLDER")]
         case "file":
-            return [Value("folder", str(settings.mail_folder), "the fleet's MAIL_FOLDER")]
+            return [RouteValue("folder", str(settings.mail_folder), "the fleet's MAIL_FOLDER")]
     return []
 
 
-def _secret(tx: Connection, choice: MailChoice, shop: Shop) -> list[Value]:
+def _secret(tx: Connection, choice: MailChoice, shop: Shop) -> list[RouteValue]:
     name = SECRETS.get(choice.transport, "")
     if not name:
         return []
     states = [state for state in find_secret_states(tx, shop.id, utc_now()) if state.name == name]
     value = f"recorded {format_time(states[0].recorded_at)}" if states else "missing"
-    return [Value("secret", value, f"fleet shops secret {shop.slug} {name} --stdin")]
+    return [RouteValue("secret", value, f"fleet shops secret {shop.slug} {name} --stdin")]
 
 
 def _pick(own: str, fleets: str, setting: str) -> tuple[str, str]:

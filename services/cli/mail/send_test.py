@@ -15,8 +15,8 @@ from services.cli.base import (
     operator_label,
     report_errors,
 )
-from services.cli.mail.route import say_route
-from services.cli.mail.test_status import Fate, judge, plan_late
+from services.cli.mail.route import format_route
+from services.cli.mail.test_status import TestStatus, judge, plan_late
 from services.cli.output import print_json, safe_text, to_document
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -24,7 +24,7 @@ from services.core.errors import Misconfigured
 from services.core.settings import get_settings
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.queries import get_work
-from services.mail.advice import Way
+from services.mail.advice import MailSender
 from services.mail.compose import compose
 from services.mail.outbox import record_mails
 from services.mail.outbox_admin import get_mail
@@ -74,7 +74,7 @@ def test(
         route = _get_route(tx, shop)
         mail_id, ref = _record(tx, address, shop, route, operator_label(actor), now)
     told = notify_workers([ref])
-    way = Way(route.transport, slug, is_own=route.owner == route.account)
+    way = MailSender(route.transport, slug, is_own=route.owner == route.account)
     if told and not as_json:
         click.echo(told, err=True)
     fate = _look(mail_id, ref.id, way, now)
@@ -108,7 +108,7 @@ def _get_route(tx: Connection, shop: Shop | None) -> Route:
 def _record(
     tx: Connection, address: str, shop: Shop | None, route: Route, by: str, now: datetime
 ) -> tuple[int, WorkRef]:
-    facts = plan_test(transport=say_route(route), sender=route.sender, asked_by=by, asked_at=now)
+    facts = plan_test(transport=format_route(route), sender=route.sender, asked_by=by, asked_at=now)
     mail = compose(
         "test",
         facts,
@@ -124,13 +124,13 @@ def _record(
     return int(work[0].key), ref
 
 
-def _look(mail_id: int, work_id: int, way: Way, until: datetime) -> Fate:
+def _look(mail_id: int, work_id: int, way: MailSender, until: datetime) -> TestStatus:
     with transaction() as tx:
         work = get_work(tx, work_id)  # the mail after it: where the work is done, the mail says how it ended
         return judge(get_mail(tx, mail_id), work, way, until)
 
 
-def _follow(mail_id: int, work_id: int, way: Way, until: datetime) -> Iterator[Fate]:
+def _follow(mail_id: int, work_id: int, way: MailSender, until: datetime) -> Iterator[TestStatus]:
     """Yield the fate whenever it says something new, until it is final or ``until`` is there."""
     said = ""
     while True:

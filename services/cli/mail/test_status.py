@@ -5,12 +5,12 @@ from datetime import datetime
 
 from services.cli.output import format_time
 from services.ledger.queries import WorkLine
-from services.mail.advice import Way, plan_advice
+from services.mail.advice import MailSender, plan_advice
 from services.mail.outbox_admin import MailLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fate:
+class TestStatus:
     """What is known of a test. ``is_final`` is false while more may come of it by itself."""
 
     mail_id: int
@@ -29,7 +29,7 @@ class Fate:
         return self.status == "sent"
 
 
-def judge(mail: MailLine, work: WorkLine, way: Way, until: datetime) -> Fate:
+def judge(mail: MailLine, work: WorkLine, way: MailSender, until: datetime) -> TestStatus:
     """Return what is known of a test at a glance. Pure. ``until``: nobody waits beyond it."""
     code, detail = work.error_code or mail.error_code or "", work.last_error or mail.last_error or ""
     reason = f"{code}: {detail}" if code else ""
@@ -54,7 +54,7 @@ def judge(mail: MailLine, work: WorkLine, way: Way, until: datetime) -> Fate:
         is_final = False
         said = "a worker has it" if work.locked_at or work.status != "pending" else "waits for a worker"
         to_do = look
-    return Fate(
+    return TestStatus(
         mail_id=mail.id,
         status=status,
         is_final=is_final,
@@ -67,7 +67,7 @@ def judge(mail: MailLine, work: WorkLine, way: Way, until: datetime) -> Fate:
     )
 
 
-def plan_late(fate: Fate, seconds: float) -> Fate:
+def plan_late(fate: TestStatus, seconds: float) -> TestStatus:
     """Return ``fate`` as that of a mail which was not sent in time."""
     return replace(
         fate,

@@ -11,7 +11,7 @@ from services.cli.base import (
     operator_label,
     report_errors,
 )
-from services.cli.mail.route import find_way, print_way
+from services.cli.mail.route import find_mail_route, print_mail_route
 from services.cli.output import print_json, safe_text, to_document
 from services.core.clock import utc_now
 from services.core.crypto import SealBroken
@@ -72,7 +72,7 @@ def transport(
             record_mail_choice(
                 tx, shop, after, now=utc_now(), by=operator_label(actor), request_id=new_request_id()
             )
-        way = find_way(tx, shop)
+        way = find_mail_route(tx, shop)
     if as_json:
         told = {"changed": is_new and not dry_run, "would_change": is_new, "after": after.document}
         print_json(to_document(way) | (told if changes else {}))
@@ -80,7 +80,7 @@ def transport(
     if changes:
         click.echo(safe_text(_say(shop, before, after, dry_run=dry_run)))
     if not dry_run:
-        print_way(way)
+        print_mail_route(way)
 
 
 def _plan_changes(use: str | None, is_default: bool, given: dict[str, str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array
 from services.ledger.accept import record_work
 from services.ledger.describe import Change
-from services.providers.shopify_admin import HeldLevel, Place
+from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.stock.audit_text import describe_level, level_label, level_row_id
 from services.shopify.stock.handler import item_lock
 from services.shopify.stock.level_moves import find_stock_owners, recount_levels
@@ -122,7 +122,10 @@ def get_item(tx: Connection, shop_id: int, sku: str) -> int:
 
 
 def plan_counts(
-    tx: Connection, shop_id: int, counts: Sequence[Count], held: Mapping[Place, HeldLevel] | None = None
+    tx: Connection,
+    shop_id: int,
+    counts: Sequence[Count],
+    held: Mapping[ShopLevelKey, ShopifyLevel] | None = None,
 ) -> list[CountChange]:
     """Return what ``counts`` make of the shop's levels, ``held`` being what Shopify holds at this moment.
 
@@ -135,7 +138,7 @@ def plan_counts(
     changes: list[CountChange] = []
     for one in counts:
         level = known.get((shop_id, one.inventory_item_id, one.location_id))
-        there = None if held is None else held.get(Place(one.inventory_item_id, one.location_id))
+        there = None if held is None else held.get(ShopLevelKey(one.inventory_item_id, one.location_id))
         name = f"item {one.inventory_item_id} at location {one.location_id}"
         if level is None or level[6] is not None:
             faults.append(f"{name}: no such level is known; `fleet backfill run` reads the shop's levels")
@@ -155,7 +158,7 @@ def record_counts(
     tx: Connection,
     shop_id: int,
     changes: Sequence[CountChange],
-    held: Mapping[Place, HeldLevel],
+    held: Mapping[ShopLevelKey, ShopifyLevel],
     counted_at: datetime,
     now: datetime,
     *,
@@ -165,7 +168,7 @@ def record_counts(
     """Every level of ``changes`` is as counted at ``counted_at``, plus what moved since, and is pushed."""
     keys = [(shop_id, one.inventory_item_id, one.location_id) for one in changes]
     _lock(tx, shop_id, keys)
-    places = [Place(one.inventory_item_id, one.location_id) for one in changes]
+    places = [ShopLevelKey(one.inventory_item_id, one.location_id) for one in changes]
     values = {
         "available": int_array(one.available for one in changes),
         "at": instant_array([counted_at] * len(changes)),
@@ -185,7 +188,7 @@ def record_counts(
 def adjust_level(
     tx: Connection,
     shop_id: int,
-    place: Place,
+    place: ShopLevelKey,
     delta: int,
     reason: str,
     now: datetime,

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from services.core.errors import ShopfleetError
 from services.core.pg_arrays import int_array, text_array
-from services.providers.shopify_admin import Place
+from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.stock.levels import LevelKey
 from services.shops.shops import OF_POOL, Shop, find_shops
 
@@ -36,7 +36,7 @@ class PoolLink(NamedTuple):
 
     sku: str
     shop: Shop
-    place: Place
+    place: ShopLevelKey
 
     @property
     def key(self) -> LevelKey:
@@ -139,7 +139,7 @@ def check_links(tx: Connection, wanted: Sequence[WantedLink]) -> tuple[list[Pool
             faults.append(fault)
         else:
             item = int(str(found[0][0]))
-            link = PoolLink(one.sku, one.shop, Place(item, int(one.shop.stock_location_id)))
+            link = PoolLink(one.sku, one.shop, ShopLevelKey(item, int(one.shop.stock_location_id)))
             if (other := links.setdefault(link.key, link)).sku != one.sku:
                 both = f"{other.sku!r} and {one.sku!r} of the pool would both be it"
                 faults.append(f"{one.shop.slug}: sku={one.shop_sku!r}: {both}: name each item once")

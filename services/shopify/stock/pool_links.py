@@ -11,7 +11,7 @@ from services.audit.chain import Entry, Mutation
 from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.ledger.accept import record_work
-from services.providers.shopify_admin import HeldLevel, Place
+from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.stock.audit_text import level_label
 from services.shopify.stock.handler import item_lock
 from services.shopify.stock.levels import Level, LevelKey, level_arrays, lock_levels, lock_stock
@@ -21,7 +21,7 @@ from services.shopify.stock.pool_store import LAST_HELD, show_pools
 from services.shopify.stock.push_batch import INTENT, LOST
 from services.shopify.stock.push_plan import PushCause, plan_pushes
 
-HeldLevels = Mapping[int, Mapping[Place, HeldLevel]]
+HeldLevels = Mapping[int, Mapping[ShopLevelKey, ShopifyLevel]]
 """What Shopify holds, by shop and level."""
 
 _SET_BUFFER = """

@@ -14,7 +14,12 @@ from sqlalchemy import Connection
 from services.core.clock import utc_now
 from services.core.errors import Misconfigured, NotYet, Refused, WorkError
 from services.ledger.work import BatchResponse, Call, Done, Outcome, PreparedBatch, WorkItem
-from services.providers.shopify_answers import KeySpent, StockMoved, Throttled, ThrottleStatus
+from services.providers.shopify_answers import (
+    IdempotencyKeyUsed,
+    ShopifyThrottled,
+    StockMoved,
+    ThrottleStatus,
+)
 from services.shopify.admin import Access, find_access, open_access
 from services.shopify.stock.push_batch import (
     BatchMember,
@@ -60,13 +65,13 @@ class StockApi(Protocol):
 
     def set_available(
         self, quantities: "Sequence[shopify_admin.Quantity]", *, reference: str, idempotency_key: str
-    ) -> "shopify_admin.SetResult":
+    ) -> "shopify_admin.SetLevelsResult":
         """Set all quantities once per key, or none of them."""
         ...
 
     def get_levels(
-        self, places: "Sequence[shopify_admin.Place]"
-    ) -> "Mapping[shopify_admin.Place, shopify_admin.HeldLevel]":
+        self, places: "Sequence[shopify_admin.ShopLevelKey]"
+    ) -> "Mapping[shopify_admin.ShopLevelKey, shopify_admin.ShopifyLevel]":
         """Return the levels as the shop has them."""
         ...
 
@@ -174,13 +179,13 @@ class PushAttempt:
             key = make_key(self.batch.asked_at, members)
             try:
                 result = self._set(shelf, members, str(key))
-            except KeySpent:
+            except IdempotencyKeyUsed:
                 self.doubtful += self._in_hand(members)
                 return
             except WorkError as fault:
                 self.fail(self._in_hand(members), fault)
                 # Nothing happened for certain: a later try may read the figures of its own time.
-                if isinstance(fault, Throttled) and (turn or self.batch.is_fresh):
+                if isinstance(fault, ShopifyThrottled) and (turn or self.batch.is_fresh):
                     self.taught.forget |= {member.id for member in members}
                 return
             if not result.refused:
@@ -205,12 +210,12 @@ class PushAttempt:
 
     def look(self, shelf: StockApi) -> None:
         """Read the levels that were not what we meant to change, and those of which nobody can tell."""
-        from services.providers.shopify_admin import Place
+        from services.providers.shopify_admin import ShopLevelKey
 
         looking = [*self.moved, *self.doubtful]
         if not looking:
             return
-        places = {a.item.id: Place(a.level.inventory_item_id, a.level.location_id) for a in looking}
+        places = {a.item.id: ShopLevelKey(a.level.inventory_item_id, a.level.location_id) for a in looking}
         try:
             held = shelf.get_levels(list(places.values()))
         except WorkError as fault:
@@ -245,14 +250,16 @@ class PushAttempt:
     def fail(self, asks: Sequence[PlannedPush], fault: WorkError) -> None:
         """``fault`` is the outcome of ``asks``, and what it says of the shop is learned."""
         self.outcomes |= {ask.item.id: fault for ask in asks}
-        if isinstance(fault, Throttled) and fault.throttle is None:
+        if isinstance(fault, ShopifyThrottled) and fault.throttle is None:
             self.taught.wait = fault.wait
 
-    def _set(self, shelf: StockApi, members: Sequence[BatchMember], key: str) -> "shopify_admin.SetResult":
-        from services.providers.shopify_admin import Place, Quantity
+    def _set(
+        self, shelf: StockApi, members: Sequence[BatchMember], key: str
+    ) -> "shopify_admin.SetLevelsResult":
+        from services.providers.shopify_admin import Quantity, ShopLevelKey
 
         quantities = [
-            Quantity(Place(*map(int, member.key.split(":"))), member.quantity, member.change_from)
+            Quantity(ShopLevelKey(*map(int, member.key.split(":"))), member.quantity, member.change_from)
             for member in members
         ]
         try:
