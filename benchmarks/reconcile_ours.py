@@ -9,7 +9,7 @@ from services.core.db import make_engine
 from services.payments.match import match_day
 from services.payments.stripe_rows import render_rows
 
-_FOUND = "select kind, provider_id from found_breaks where token = 'bench'"
+_FOUND = "select kind, provider_id from reconciliation_staging where token = 'bench'"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""``fleet close``: what a month was closed with, a preview of its package, and is it still as it was."""
+"""``fleet month-close``: closed months, a preview of a package, and the check of a stored one."""
 
 from datetime import UTC
 from pathlib import Path
@@ -7,14 +7,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from services.cli.base import (
-    actor_option,
-    json_option,
-    new_request_id,
-    operator_label,
-    report_errors,
-    split_list,
-)
+from services.cli.base import actor_option, audit_author, hidden_alias, json_option, report_errors, split_list
 from services.cli.output import print_fields, print_json, print_table
 from services.closing.corrections import (
     ClosedMonth,
@@ -45,14 +38,14 @@ from services.providers.object_store import open_store
 from services.shops.shops import Shop, get_shop
 
 
-@click.group()
+@click.group("month-close")
 def command() -> None:
-    """Show, preview and verify the monthly package; say where a shop collects sales tax.
+    """Show, preview and verify monthly packages; set where a shop collects sales tax.
 
-    The closing itself is a job: fleet jobs run monthly-close --shop SHOP --period 2026-10
+    A job closes the month: fleet jobs run monthly-close --shop SHOP --period 2026-10
 
     \b
-    Example: fleet close show harbour 2026-10
+    Example: fleet month-close show harbour 2026-10
     """
 
 
@@ -62,10 +55,10 @@ def command() -> None:
 @json_option
 @report_errors
 def show(slug: str, period: str, as_json: bool) -> None:
-    """Show the figures, files, hashes and corrections of a closed month; without PERIOD, list the months.
+    """Show the figures, files, hashes and corrections of a closed month; without PERIOD list all of them.
 
     \b
-    Example: fleet close show harbour 2026-10 --json
+    Example: fleet month-close show harbour 2026-10 --json
     """
     with transaction() as tx:
         shop = get_shop(tx, slug)
@@ -73,36 +66,29 @@ def show(slug: str, period: str, as_json: bool) -> None:
             _print_months(shop, list_closed_months(tx, shop.id), as_json=as_json)
             return
         closed = _get_closed(tx, shop, period)
-        told_of = list_corrections(tx, shop.id, period=period)
-        told_in = list_corrections(tx, shop.id, found_in=period)
+        corrections = list_corrections(tx, shop.id, period=period)
+        of_earlier = list_corrections(tx, shop.id, found_in=period)
     if as_json:
-        document = {**closed._asdict(), "shop": slug, "corrections": [c._asdict() for c in told_of],
-                    "told_here": [c._asdict() for c in told_in]}  # fmt: skip
-        print_json(document)
+        print_json(
+            {**closed._asdict(), "shop": slug, "corrections": [c._asdict() for c in corrections],
+             "told_here": [c._asdict() for c in of_earlier]}
+        )  # fmt: skip
         return
-    print_fields(
-        f"{shop.name}: {period}",
-        {
-            "closed at": closed.closed_at,
-            "zone": closed.figures["zone"],
-            "manifest": closed.manifest_key,
-            "its SHA-256": closed.manifest_sha256,
-        },
-    )
+    head = {"closed at": closed.closed_at, "zone": closed.figures["zone"], "manifest": closed.manifest_key,
+            "its SHA-256": closed.manifest_sha256}  # fmt: skip
+    print_fields(f"{shop.name}: {period}", head)
     for currency, accounts in closed.figures["accounts"].items():
         sums = {
-            **{
-                label[:1].lower() + label[1:]: cents
-                for label, cents in sums_of(accounts, closed.figures["counts"]).items()
-            },
-            **{f"{tax} to remit": cents for tax, cents in taxes_of(accounts).items()},
+            label[:1].lower() + label[1:]: cents
+            for label, cents in sums_of(accounts, closed.figures["counts"]).items()
         }
+        sums |= {f"{tax} to remit": cents for tax, cents in taxes_of(accounts).items()}
         print_fields(f"\n{currency}", {name: format_money(cents, currency) for name, cents in sums.items()})
     click.echo()
     rows = [(file["name"], file["size"], file["sha256"]) for file in closed.files]
     print_table("Files", ("file", "bytes", "SHA-256"), rows, "No files.")
-    _print_corrections("Changed since it was closed", told_of)
-    _print_corrections("Corrections of earlier months, told in this one", told_in)
+    _print_corrections("Changed since it was closed", corrections)
+    _print_corrections("Corrections of earlier months in this package", of_earlier)
 
 
 @command.command("preview")
@@ -112,12 +98,12 @@ def show(slug: str, period: str, as_json: bool) -> None:
 @json_option
 @report_errors
 def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
-    """Write the files of a month as they would be today; nothing is closed, stored or sent.
+    """Write the files of a month as of today into a folder; nothing is closed, stored or sent.
 
-    Works for the month that runs as well, and for a closed one, which stays as it is.
+    This works for the current month, and for a closed one, which does not change.
 
     \b
-    Example: fleet close preview harbour 2026-11 --to november
+    Example: fleet month-close preview harbour 2026-11 --to november
     """
     _check_period(period)
     store = open_store(get_settings().archive_url)
@@ -154,10 +140,10 @@ def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
 @click.pass_context
 @report_errors
 def verify(ctx: click.Context, slug: str, period: str, as_json: bool) -> None:
-    """Hold a stored package against its manifest and its row. Exit code 1 where anything differs.
+    """Check a stored package against its manifest and its row. Exit code 1 if anything differs.
 
     \b
-    Example: fleet close verify harbour 2026-10
+    Example: fleet month-close verify harbour 2026-10
     """
     store = open_store(get_settings().archive_url)
     with transaction() as tx:
@@ -168,18 +154,18 @@ def verify(ctx: click.Context, slug: str, period: str, as_json: bool) -> None:
     else:
         for fault in faults:
             click.secho(fault, fg="red", bold=True)
-        word = "not as it was closed" if faults else "as it was closed"
-        click.echo(f"{period}: {len(closed.files)} files and their manifest, {word}; in {store.describe()}")
+        state = "not as it was closed" if faults else "as it was closed"
+        click.echo(f"{period}: {len(closed.files)} files and their manifest, {state}; in {store.describe()}")
     ctx.exit(1 if faults else 0)
 
 
 @command.command("tax-profile")
 @click.argument("slug", metavar="SHOP")
-@click.option("--province", help="Where the shop is, such as CA-BC.")
+@click.option("--province", help="The shop's own province, such as CA-BC.")
 @click.option("--gst", "gst_number", help="GST/HST number, such as '123456789 RT0001'.")
 @click.option("--pst", "pst_number", help="PST number of that province.")
 @click.option("--qst", "qst_number", help="QST number.")
-@click.option("--registered", help=f"What it must collect: {','.join(TAXES)} or PST:CA-SK; '' for nothing.")
+@click.option("--registered", help=f"Taxes it must collect: {','.join(TAXES)} or PST:CA-SK; '' for nothing.")
 @click.option(
     "--pst-exempt",
     help="Goods without provincial tax: type:Bicycles, tag:NAME or sku:SKU, by comma; '' for none.",
@@ -195,10 +181,10 @@ def tax_profile(
     as_json: bool,
     **options: str | None,
 ) -> None:
-    """Say where a shop collects sales tax, and under which numbers; without options, show it.
+    """Set where a shop collects sales tax and its registration numbers; without options show them.
 
     \b
-    Example: fleet close tax-profile harbour --province CA-BC --gst '123456789 RT0001' --registered GST,PST
+    Example: fleet month-close tax-profile harbour --province CA-BC --registered GST,PST
     """
     changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if registered is not None:
@@ -208,19 +194,22 @@ def tax_profile(
     with transaction() as tx:
         shop = get_shop(tx, slug)
         if changes:
-            who = {"by": operator_label(actor), "request_id": new_request_id()}
-            profile = record_tax_profile(tx, shop.id, changes, now=utc_now(), **who)
+            profile = record_tax_profile(tx, shop.id, changes, now=utc_now(), **audit_author(actor))
         else:
             profile = find_tax_profile(tx, shop.id)
     document = _profile_document(profile)
     print_json(document) if as_json else print_fields(f"Tax profile of {slug}", document)
 
 
+close = hidden_alias(command, "close")
+
+
 def _profile_document(profile: TaxProfile) -> dict[str, Any]:
-    said = profile.registered
+    registered = profile.registered
+    every = "not said: every tax that the rates name"
     return {
         "province": profile.province,
-        "registered": "not said: every tax that the rates name" if said is None else ", ".join(sorted(said)),
+        "registered": every if registered is None else ", ".join(sorted(registered)),
         "PST-exempt goods": ", ".join(profile.pst_exempt),
         **{f"{tax} number": profile.numbers.get(tax, "") for tax in ("GST", "PST", "QST")},
     }

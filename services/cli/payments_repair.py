@@ -1,18 +1,17 @@
-"""``fleet books heal``: what explains a day's breaks is fetched or taken up again, and waited for."""
+"""``fleet payments repair``: fetch or requeue what explains the breaks of a day, and wait for the work."""
 
 import time
+from collections.abc import Callable, Iterable
 from datetime import date
-from typing import Any
 
 import click
 
 from services.cli.base import (
     actor_option,
+    audit_author,
     dry_run_option,
     json_option,
-    new_request_id,
     notify_workers,
-    operator_label,
     report_errors,
 )
 from services.cli.output import print_json
@@ -30,8 +29,8 @@ from services.shops.connections import recorded_calls
 from services.shops.shops import get_shop
 
 POLL_SECONDS = 0.2
-SHOWN_AT_MOST = 5_000
-"""Breaks of one day that are healed at a time; running it again goes on."""
+MAX_BREAKS = 5_000
+"""Breaks that one run repairs; the next run goes on."""
 
 
 @click.command()
@@ -39,7 +38,7 @@ SHOWN_AT_MOST = 5_000
 @click.option("--day", required=True, help="The day in the shop's zone, such as 2026-11-20.")
 @click.option("--reason", default="", help="Why, for the audit.")
 @click.option("--rerun", is_flag=True, help="Reconcile the day again afterwards, so that its breaks close.")
-@click.option("--wait/--no-wait", "waits", default=True, help="Wait until what was entered is worked off.")
+@click.option("--wait/--no-wait", "waits", default=True, help="Wait until the work is done.")
 @click.option(
     "--timeout", type=click.IntRange(1, 3600), default=120, show_default=True, help="Most seconds to wait."
 )
@@ -47,7 +46,7 @@ SHOWN_AT_MOST = 5_000
 @json_option
 @actor_option
 @report_errors
-def heal(
+def repair(
     shop: str,
     day: str,
     reason: str,
@@ -58,140 +57,127 @@ def heal(
     as_json: bool,
     actor: str,
 ) -> None:
-    """Bring in what explains a day's breaks: lost events, dead work, objects that no event tells of.
+    """Fetch the lost events and objects of a day's breaks from Stripe, and requeue dead work.
 
-    Events and objects are fetched from Stripe and enter as webhooks do; dead work is requeued. The breaks
-    close at the day's next reconciliation. Run twice it enters nothing twice. Exit code 1 where some of the
-    work did not come to an end in time, or died.
+    Events and objects enter as webhooks do. The breaks close at the next reconciliation of the day. A second
+    run enters nothing twice. Exit code 1 if some of the work is not done in time, or is dead.
 
     \b
     Examples:
-      fleet books heal --shop harbour --day 2026-11-20 --dry-run
-      fleet books heal --shop harbour --day 2026-11-20 --rerun
+      fleet payments repair --shop harbour --day 2026-11-20 --dry-run
+      fleet payments repair --shop harbour --day 2026-11-20 --rerun
     """
-    wanted = parse_day(day)
+    its_day = parse_day(day)
     with transaction() as tx:
         shop_id = get_shop(tx, shop).id
-        plan = plan_repair(list_day_breaks(tx, shop_id, wanted, limit=SHOWN_AT_MOST))
+        plan = plan_repair(list_day_breaks(tx, shop_id, its_day, limit=MAX_BREAKS))
         key = get_stripe_key(tx, shop_id) if plan.events or plan.objects else ""
     if dry_run:
-        _tell_plan(plan, as_json=as_json)
+        _print_plan(plan, as_json=as_json)
         return
-    by, request_id = operator_label(actor), new_request_id()
-    say = _quiet if as_json else _progress
+    author = audit_author(actor)
+
+    def report(text: str) -> None:
+        if not as_json:
+            click.echo(text, err=True)
+
     with recorded_calls(shop_id):
-        healed = repair_day(
+        result = repair_day(
             shop_id,
             plan,
             key,
             get_settings().stripe_api_base,
-            by=by,
-            reason=reason or f"breaks of {wanted.isoformat()}",
-            request_id=request_id,
-            tell=say,
+            by=author["by"],
+            request_id=author["request_id"],
+            reason=reason or f"breaks of {its_day.isoformat()}",
+            report=report,
         )
-    said = notify_workers(healed.work)
-    left, fates = _await(healed, timeout if waits else 0, say)
-    asked = _rerun(shop, wanted, by, request_id) if rerun and not left else ""
-    result = {
-        "entered": healed.entered,
-        "requeued": healed.requeued,
-        "gone": healed.gone,
-        "work": fates,
-        "waiting": left,
-        "left_to_you": len(plan.left),
-        "rerun": asked,
-    }
+    notice = notify_workers(result.work)
+    left, counts = _wait_for_work(result, timeout if waits else 0, report)
+    run = _rerun(shop, its_day, author) if rerun and not left else ""
     if as_json:
-        print_json(result)
+        print_json(
+            {"entered": result.entered, "requeued": result.requeued, "gone": result.gone, "work": counts,
+             "waiting": left, "left_to_you": len(plan.left), "rerun": run}
+        )  # fmt: skip
     else:
-        _tell_end(shop, wanted, healed, plan, said, asked, left)
-    if (waits and left) or fates.get("dead"):
+        _print_result(shop, its_day, result, plan, notice, run, left)
+    if (waits and left) or counts.get("dead"):
         raise click.exceptions.Exit(1)
 
 
-def _await(healed: RepairResult, timeout: int, say: Any) -> tuple[int, dict[str, int]]:
-    """Return how much is not done when all of it is, or the time is up, and all of it by status."""
-    until, told = time.monotonic() + timeout, -1
+def _wait_for_work(
+    result: RepairResult, timeout: int, report: Callable[[str], None]
+) -> tuple[int, dict[str, int]]:
+    """Return how many work items are not done at the end, and the count of all by status."""
+    until, reported = time.monotonic() + timeout, -1
     while True:
         with transaction() as tx:
-            left, fates = find_progress(tx, healed.work, utc_now())
-        if left != told:
-            say(f"{len(healed.work) - left} of {len(healed.work)} items of work done")
-            told = left
+            left, counts = find_progress(tx, result.work, utc_now())
+        if left != reported:
+            report(f"{len(result.work) - left} of {len(result.work)} items of work done")
+            reported = left
         if not left or time.monotonic() >= until:
-            return left, fates
+            return left, counts
         time.sleep(POLL_SECONDS)
 
 
-def _rerun(shop: str, day: date, by: str, request_id: str) -> str:
-    """Reconcile the day again, by a worker; return what was asked."""
+def _rerun(shop: str, day: date, author: dict[str, str]) -> str:
+    """Start the reconciliation of the day again by a worker; return the run's name."""
     with transaction() as tx:
-        asked = trigger_job(
-            tx,
-            get_job(tx, JOB),
-            shop,
-            day.isoformat(),
-            origin="cli",
-            by=by,
-            now=utc_now(),
-            force=True,
-            request_id=request_id,
+        runs = trigger_job(
+            tx, get_job(tx, JOB), shop, day.isoformat(), origin="cli", now=utc_now(), force=True, **author
         )
-    refs = [ref for one in asked for ref in (one.start.ref, *one.start.told) if ref]
-    notify_workers(refs)
-    return f"run {asked[0].start.run_id} of {JOB}"
+    notify_workers([ref for run in runs for ref in (run.start.ref, *run.start.told) if ref])
+    return f"run {runs[0].start.run_id} of {JOB}"
 
 
-def _tell_plan(plan: RepairPlan, *, as_json: bool) -> None:
+def _print_plan(plan: RepairPlan, *, as_json: bool) -> None:
     if as_json:
         left = [{"kind": b.kind, "id": b.provider_id, "cause": b.cause} for b in plan.left]
         objects = [{"subject": subject, "id": provider_id} for subject, provider_id in plan.objects]
         print_json({"events": plan.events, "work": plan.work_ids, "objects": objects, "left_to_you": left})
         return
-    click.echo(f"would fetch {len(plan.events)} lost events: {_some(plan.events)}")
-    click.echo(f"would requeue {len(plan.work_ids)} items of work: {_some(plan.work_ids)}")
-    click.echo(f"would look at {len(plan.objects)} objects: {_some([i for _, i in plan.objects])}")
-    _tell_left(plan)
+    click.echo(f"would fetch {len(plan.events)} lost events: {_first_ten(plan.events)}")
+    click.echo(f"would requeue {len(plan.work_ids)} items of work: {_first_ten(plan.work_ids)}")
+    click.echo(f"would look at {len(plan.objects)} objects: {_first_ten(i for _, i in plan.objects)}")
+    _print_left(plan)
 
 
-def _tell_end(
-    shop: str, day: date, healed: RepairResult, plan: RepairPlan, said: str, asked: str, left: int
+def _print_result(
+    shop: str, day: date, result: RepairResult, plan: RepairPlan, notice: str, run: str, left: int
 ) -> None:
-    click.echo(f"{healed.entered} events entered, {healed.requeued} items of work requeued")
-    for word in (said, f"Stripe does not have: {_some(healed.gone)}" if healed.gone else ""):
-        if word:
-            click.echo(word)
-    _tell_left(plan)
+    click.echo(f"{result.entered} events entered, {result.requeued} items of work requeued")
+    if notice:
+        click.echo(notice)
+    if result.gone:
+        click.echo(f"Stripe does not have: {_first_ten(result.gone)}")
+    _print_left(plan)
     if left:
-        click.echo(
-            f"{left} items of work are not done yet: `fleet work list --status pending,error` shows them"
-        )
-    if asked:
-        click.echo(f"{asked} is under way: `fleet jobs history` shows what it comes to")
+        click.echo(f"{left} items of work are not done: `fleet work list --status pending,error` lists them")
+    if run:
+        click.echo(f"{run} has started: `fleet jobs history` shows its result")
     else:
-        click.echo(
-            f"run `fleet jobs run {JOB} --shop {shop} --period {day.isoformat()} --force`: "
-            "what is mended closes"
-        )
+        rerun = f"fleet jobs run {JOB} --shop {shop} --period {day.isoformat()} --force"
+        click.echo(f"run `{rerun}`: it closes the breaks that are repaired")
 
 
-def _tell_left(plan: RepairPlan) -> None:
+def _print_left(plan: RepairPlan) -> None:
     for found in plan.left[:20]:
         cause = describe_cause(found.cause)
         click.echo(f"left to you: {found.provider_id} ({found.kind}): {cause.says}; {cause.todo}")
     if len(plan.left) > 20:
-        click.echo(f"and {len(plan.left) - 20} more: `fleet books breaks` shows them")
+        click.echo(f"and {len(plan.left) - 20} more: `fleet payments breaks` lists them")
 
 
-def _some(ids: Any) -> str:
+def _first_ten(ids: Iterable[object]) -> str:
     listed = [str(each) for each in ids]
     more = f" and {len(listed) - 10} more" if len(listed) > 10 else ""
     return (", ".join(listed[:10]) or "none") + more
 
 
 def parse_day(text: str) -> date:
-    """Return the day that ``text`` names; another spelling than ``2026-11-20`` is wrong usage."""
+    """Return the day ``text``, such as ``2026-11-20``; raise ``UsageError`` for anything else."""
     try:
         if is_plausible(day := date.fromisoformat(text)):
             return day
@@ -199,11 +185,3 @@ def parse_day(text: str) -> date:
         pass
     years = f"of the years {FIRST_YEAR} to {LAST_YEAR}"
     raise click.UsageError(f"day={text!r} should be a day such as 2026-11-20, {years}")
-
-
-def _progress(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def _quiet(text: str) -> None:
-    del text

@@ -129,7 +129,9 @@ def _tell(run: Run, breaks: Sequence[OpenBreak], low: Sequence[LowStock]) -> Non
         _log.info(said, extra={"fields": {"shop_id": run.shop_id, "day": run.period, **fields}})
     if len(lines) > TOLD_AT_MOST:
         left = len(lines) - TOLD_AT_MOST
-        _log.info(f"and {left} more: fleet books breaks --day {run.period}", extra={"fields": {"left": left}})
+        _log.info(
+            f"and {left} more: fleet payments breaks --day {run.period}", extra={"fields": {"left": left}}
+        )
 
 
 def _side(side: Mapping[str, Any] | None) -> str:

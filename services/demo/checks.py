@@ -116,9 +116,9 @@ def check_night(plan: DayPlan, shops: int, night: Figures, morning: Figures) -> 
     told = morning.mails.get("daily_anomalies", 0)
     return [
         Check("the night finds the breaks", night.breaks == planted and night.runs_done == shops,
-              f"{found}, {compared}", "fleet books breaks, fleet jobs history"),
+              f"{found}, {compared}", "fleet payments breaks, fleet jobs history"),
         Check("a lost webhook's break is mended", morning.breaks == left,
-              f"{len(night.breaks)} open before, {len(morning.breaks)} after", "fleet books breaks"),
+              f"{len(night.breaks)} open before, {len(morning.breaks)} after", "fleet payments breaks"),
         Check("a mail to each shop with breaks", told == unhappy,
               f"{told} of {unhappy} mails", "fleet mail list"),
         Check("every mail arrived once", sum(morning.mails.values()) == morning.mail_files,

@@ -45,8 +45,8 @@ def heal_gaps(stage: Stage, fleet: RunningFleet, shops: Sequence[DemoShop], now:
 def mend_breaks(stage: Stage, fleet: RunningFleet, shop: DemoShop, now: datetime) -> None:
     """What a lost webhook explains of the shop's breaks is brought in, and the day is compared again."""
     day = shop.yesterday(now)[0].isoformat()
-    done = _fleet(fleet, "books", "heal", "--shop", shop.slug, "--day", day, "--rerun")
-    stage.say(f"fleet books heal --shop {shop.slug} --day {day} --rerun: exit {done.returncode}")
+    done = _fleet(fleet, "payments", "repair", "--shop", shop.slug, "--day", day, "--rerun")
+    stage.say(f"fleet payments repair --shop {shop.slug} --day {day} --rerun: exit {done.returncode}")
 
 
 def start_night(stage: Stage, fleet: RunningFleet, now: datetime) -> None:

@@ -94,7 +94,7 @@ def repair_day(
     request_id: str,
     get_from_stripe: GetObject = get_object,
     clock: Callable[[], datetime] = utc_now,
-    tell: Callable[[str], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> RepairResult:
     """What ``plan`` names is in the ledger, as if it had come by webhook, and its work is due; audited.
 
@@ -109,7 +109,7 @@ def repair_day(
             refs = requeue(tx, wanted, now=clock(), by=by, reason=reason, request_id=request_id)
         healed.requeued = len(refs)
         healed.work += refs
-        tell(f"{len(refs)} of {len(plan.work_ids)} items of work requeued")
+        report(f"{len(refs)} of {len(plan.work_ids)} items of work requeued")
     for ids in in_sets(plan.events, SET_SIZE):
         found = list(
             _fetch(get_from_stripe, key, base_url, [f"/v1/events/{quote(i, safe='')}" for i in ids], healed)
@@ -118,7 +118,7 @@ def repair_day(
         with transaction() as tx:
             new = find_unknown(tx, [event for event in events if event is not None])
             _enter(tx, shop_id, new, by, reason, request_id, clock(), healed)
-        tell(f"{healed.entered} events entered")
+        report(f"{healed.entered} events entered")
     for objects in in_sets(plan.objects, SET_SIZE):
         asked_at = clock()
         paths = [f"{_PATHS[subject]}{quote(provider_id, safe='')}" for subject, provider_id in objects]
@@ -126,7 +126,7 @@ def repair_day(
         with transaction() as tx:
             changed, _ = find_changed(tx, shop_id, sources, asked_at, clock(), request_id)
             _enter(tx, shop_id, find_unknown(tx, changed), by, reason, request_id, clock(), healed)
-        tell(f"{healed.entered} events and states entered")
+        report(f"{healed.entered} events and states entered")
     return healed
 
 

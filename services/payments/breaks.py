@@ -1,6 +1,7 @@
 """A day's open breaks: exactly those that were found last, and every change of them in the audit.
 
-What the comparison found lies in ``found_breaks``; here it becomes the day's state, in sets. A closed
+What the comparison found lies in ``reconciliation_staging``; here it becomes the day's state, in
+sets. A closed
 day's rows stay as they are: what differs is appended to ``break_corrections``.
 """
 
@@ -35,7 +36,7 @@ _CLOSE = f"""
 with changed as (
   update reconciliation_breaks b set closed_at = %(now)s
    where b.shop_id = %(shop_id)s and b.day = %(day)s and b.closed_at is null
-     and not exists (select 1 from found_breaks f where f.shop_id = b.shop_id and f.day = b.day
+     and not exists (select 1 from reconciliation_staging f where f.shop_id = b.shop_id and f.day = b.day
                         and f.token = %(token)s and f.kind = b.kind and f.provider_id = b.provider_id)
   returning b.id, b.kind, b.provider_id, b.ours, b.theirs)
 {_TELL}
@@ -48,7 +49,7 @@ with changed as (
       cause,
                                           cause_event_id, found_at)
   select shop_id, day, kind, provider_id, subject, ours, theirs, evidence, cause, cause_event_id, %(now)s
-    from found_breaks f where f.shop_id = %(shop_id)s and f.day = %(day)s and f.token = %(token)s
+    from reconciliation_staging f where f.shop_id = %(shop_id)s and f.day = %(day)s and f.token = %(token)s
    order by kind, provider_id
   on conflict (shop_id, day, kind, provider_id) do update set
      subject = excluded.subject, ours = excluded.ours, theirs = excluded.theirs, evidence = excluded.evidence,
@@ -67,7 +68,7 @@ with {STANDING}, changed as (
                                  cause_event_id, at)
   select f.shop_id, f.day, f.kind, f.provider_id, f.subject, 'found', f.ours, f.theirs, f.evidence, f.cause,
          f.cause_event_id, %(now)s
-    from found_breaks f left join standing s on s.kind = f.kind and s.provider_id = f.provider_id
+    from reconciliation_staging f left join standing s on s.kind = f.kind and s.provider_id = f.provider_id
    where f.shop_id = %(shop_id)s and f.day = %(day)s and f.token = %(token)s
      and (s.is_open is not true or (s.ours, s.theirs) is distinct from (f.ours, f.theirs))
    order by f.kind, f.provider_id
@@ -85,20 +86,23 @@ with {STANDING}, changed as (
          s.cause_event_id, %(now)s
     from standing s
    where s.is_open
-     and not exists (select 1 from found_breaks f where f.shop_id = %(shop_id)s and f.day = %(day)s
+     and not exists (select 1 from reconciliation_staging f where f.shop_id = %(shop_id)s and f.day = %(day)s
                         and f.token = %(token)s and f.kind = s.kind and f.provider_id = s.provider_id)
    order by s.kind, s.provider_id
   returning id, kind, provider_id, ours, theirs)
 {_TELL}
 """  # noqa: S608
 
-_FORGET = "delete from found_breaks where shop_id = %(shop_id)s and day = %(day)s and token = %(token)s"
+_FORGET = (
+    "delete from reconciliation_staging where shop_id = %(shop_id)s and day = %(day)s and token = %(token)s"
+)
 
 
 def record_breaks(tx: Connection, day: Day, token: str, now: datetime) -> list[Mutation]:
     """The open breaks of ``day`` are exactly those found under ``token``; return what that changed, in words.
 
-    The caller holds ``lock_books``. What was found is taken from ``found_breaks``, which forgets it.
+    The caller holds ``lock_books``. What was found is taken from ``reconciliation_staging``, which
+    forgets it.
     """
     values = {"shop_id": day.shop_id, "day": day.day, "token": token, "now": now}
     closed_day = is_closed(tx, day.shop_id, day.day)

@@ -6,7 +6,8 @@ Parameters: shop_id, day, token (which breaks), now, oldest (before it Stripe ha
 _MINE = "f.shop_id = %(shop_id)s and f.day = %(day)s and f.token = %(token)s"
 
 OWN_KINDS = f"""
-update found_breaks f set cause = case f.kind when 'duplicate' then 'paid_twice' when 'fee' then 'fee_differs'
+update reconciliation_staging f set cause = case f.kind when 'duplicate' then 'paid_twice' when
+'fee' then 'fee_differs'
                                               else 'order_differs' end
  where {_MINE} and f.cause = '' and (f.kind in ('duplicate', 'fee') or f.subject = 'order')
 """  # noqa: S608
@@ -33,7 +34,7 @@ with open as (
                               and coalesce(p.topic, w.topic) = w.topic
                               and coalesce(p.shop_id, %(shop_id)s) = %(shop_id)s) then 2
               else 3 end as rank
-    from found_breaks f
+    from reconciliation_staging f
    cross join lateral unnest(array[f.provider_id, f.evidence ->> 'parent_id']) as k(key)
     join open w on w.key = k.key
     join inbound_events e on e.id = w.event_id and position(convert_to(f.provider_id, 'UTF8') in e.body) > 0
@@ -44,7 +45,7 @@ with open as (
          (array_agg(id order by rank, id desc))[:20] as work_ids
     from about group by kind, provider_id
 )
-update found_breaks f
+update reconciliation_staging f
    set cause = (array['dead_work', 'paused', 'in_queue', 'discarded_work'])[b.rank],
        cause_event_id = case when b.delivery_key like 'evt%%' then b.delivery_key else '' end,
        evidence = f.evidence || jsonb_build_object('work_ids', to_jsonb(b.work_ids))
@@ -54,20 +55,21 @@ update found_breaks f
 
 FIND_BODIES = f"""
 select f.provider_id, e.body
-  from found_breaks f
+  from reconciliation_staging f
   join transactions t on t.shop_id = f.shop_id and t.provider_id = f.provider_id
   join inbound_events e on e.id = t.event_id and e.provider = 'stripe'
  where {_MINE} and f.cause = '' and f.kind = 'missing_there' order by f.provider_id limit %(limit)s
 """  # noqa: S608
 
 NOT_OURS = f"""
-update found_breaks f set cause = 'not_ours', evidence = f.evidence || jsonb_build_object('event_from',
+update reconciliation_staging f set cause = 'not_ours', evidence = f.evidence ||
+jsonb_build_object('event_from',
     v.told)
   from unnest(%(ids)s::text[], %(froms)s::text[]) as v(provider_id, told)
  where {_MINE} and f.provider_id = v.provider_id and f.kind = 'missing_there'
 """  # noqa: S608
 
-COUNT_OPEN = f"select count(*) from found_breaks f where {_MINE} and f.cause = ''"  # noqa: S608
+COUNT_OPEN = f"select count(*) from reconciliation_staging f where {_MINE} and f.cause = ''"  # noqa: S608
 
 # The newest lost event of an object is its cause, the first twenty are kept; known ones are counted.
 LOST_EVENTS = f"""
@@ -81,10 +83,10 @@ with told as (
   select f.kind, f.provider_id, count(*) filter (where t.is_here) as here,
          coalesce(jsonb_agg(t.event_id order by t.created desc, t.event_id) filter (where not t.is_here),
                   '[]') as lost
-    from found_breaks f join told t on t.object_id = f.provider_id
+    from reconciliation_staging f join told t on t.object_id = f.provider_id
    where {_MINE} and f.cause in ('', 'lost_webhook') group by f.kind, f.provider_id
 )
-update found_breaks f
+update reconciliation_staging f
    set cause = case when jsonb_array_length(b.lost) > 0 then 'lost_webhook' else f.cause end,
        cause_event_id = case when f.cause_event_id = '' then coalesce(b.lost ->> 0,
            '') else f.cause_event_id end,
@@ -96,7 +98,7 @@ update found_breaks f
 """  # noqa: S608
 
 REST = f"""
-update found_breaks f
+update reconciliation_staging f
    set cause = case when f.kind = 'missing_there' then 'never_at_stripe'
                     when (f.evidence ->> 'theirs_at')::timestamptz < %(oldest)s then 'too_old_for_events'
                     else 'unknown' end,

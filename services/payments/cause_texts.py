@@ -15,11 +15,11 @@ CAUSES = MappingProxyType(
     {
         "lost_webhook": CauseText(
             "Stripe made an event of it that never arrived here",
-            "run `fleet books heal`: it fetches the event",
+            "run `fleet payments repair`: it fetches the event",
         ),
         "dead_work": CauseText(
             "its event is here, but the work on it gave up",
-            "run `fleet work show ID`, mend what it names, then `fleet books heal` requeues it",
+            "run `fleet work show ID`, mend what it names, then `fleet payments repair` requeues it",
         ),
         "discarded_work": CauseText(
             "its event is here, but somebody discarded the work on it",
@@ -37,7 +37,8 @@ CAUSES = MappingProxyType(
             "check which account the webhook secret belongs to",
         ),
         "too_old_for_events": CauseText(
-            "Stripe keeps events for 30 days only", "run `fleet books heal`: it fetches the object itself"
+            "Stripe keeps events for 30 days only",
+            "run `fleet payments repair`: it fetches the object itself",
         ),
         "never_at_stripe": CauseText(
             "Stripe has no such object under this key",
@@ -58,7 +59,8 @@ CAUSES = MappingProxyType(
             "look at the object at Stripe and compare it by hand; the rest of the day is compared",
         ),
         "unknown": CauseText(
-            "nothing that was looked at explains it", "run `fleet books heal`: it fetches the object itself"
+            "nothing that was looked at explains it",
+            "run `fleet payments repair`: it fetches the object itself",
         ),
     }
 )

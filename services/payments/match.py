@@ -1,6 +1,7 @@
 """Both books of a day held against each other inside PostgreSQL: one full outer join, whatever their size.
 
-Stripe's side streams into a temporary table by COPY; the breaks are rows of ``found_breaks``, where the
+Stripe's side streams into a temporary table by COPY; the breaks are rows of
+``reconciliation_staging``, where the
 transaction that ends the run takes them from. Nothing but counts comes into this process.
 """
 
@@ -81,7 +82,8 @@ select u.provider_id, u.is_in_day, coalesce(t.kind, o.kind) as subject, o.provid
 """  # noqa: S608
 
 _BREAKS = """
-insert into found_breaks (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, found_at)
+insert into reconciliation_staging
+       (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, found_at)
 select %(shop_id)s, %(day)s, %(token)s, b.kind, d.provider_id, d.subject,
        case when is_here and b.kind = 'fee' then jsonb_build_object('amount_cents', our_amount, 'currency',
             our_currency, 'status', our_status, 'fee_cents', our_fee)
@@ -131,11 +133,12 @@ select 'theirs', kind, currency, sum(n)::bigint, sum(cents)::bigint
 
 # A run that died left its finds; nobody else's token is that old.
 _FORGET_STALE = """
-delete from found_breaks where shop_id = %(shop_id)s and found_at < %(now)s::timestamptz - interval '6 hours'
+delete from reconciliation_staging where shop_id = %(shop_id)s and found_at < %(now)s::timestamptz
+- interval '6 hours'
 """
 
 _COUNT = """
-select kind, count(*) from found_breaks
+select kind, count(*) from reconciliation_staging
  where shop_id = %(shop_id)s and day = %(day)s and token = %(token)s group by kind order by kind
 """
 
@@ -143,7 +146,8 @@ select kind, count(*) from found_breaks
 def match_day(
     tx: Connection, day: Day, theirs: Iterable[bytes], *, token: str, now: datetime
 ) -> tuple[SideSum, ...]:
-    """Every break between the two is a row of ``found_breaks`` under ``token``; return each side's sums.
+    """Every break between the two is a row of ``reconciliation_staging`` under ``token``; return
+    each side's sums.
 
     ``theirs`` is the text of ``render_rows``. Needs the right to make temporary tables. The caller commits;
     nobody waits for what this holds.

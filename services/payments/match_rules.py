@@ -78,7 +78,8 @@ with ranked as (
     from twins where ref <> ''
   window same as (partition by is_order, ref, amount_cents, currency order by at, provider_id)
 )
-insert into found_breaks (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, found_at)
+insert into reconciliation_staging
+       (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, found_at)
 select %(shop_id)s, %(day)s, %(token)s, 'duplicate', d.provider_id, 'charge',
        case when o.provider_id is not null then jsonb_build_object('amount_cents', o.amount_cents, 'currency',
             o.currency, 'status', o.status) end,
@@ -113,7 +114,8 @@ with profile as (
                  when abs(expected_cents - fee_cents) > tolerance_cents then 'profile' end as why
     from entries
 )
-insert into found_breaks (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, found_at)
+insert into reconciliation_staging
+       (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, found_at)
 select %(shop_id)s, %(day)s, %(token)s, 'fee', case why when 'sum' then entry_id else source_id end,
        case why when 'sum' then 'balance' else coalesce(subject, 'charge') end,
        jsonb_build_object('amount_cents', amount_cents, 'currency', currency, 'status',
@@ -154,7 +156,8 @@ with charges as (
          jsonb_agg(order_transaction_id::text order by order_transaction_id) as moves
     from pairs group by order_gid having sum(order_cents) <> sum(charge_cents)
 )
-insert into found_breaks (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, found_at)
+insert into reconciliation_staging
+       (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, found_at)
 select %(shop_id)s, %(day)s, %(token)s, 'amount', p.order_gid, 'order',
        jsonb_build_object('amount_cents', p.order_cents, 'currency', p.currency, 'status',
             coalesce(o.financial_status, 'paid')),

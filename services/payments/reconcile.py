@@ -1,7 +1,7 @@
 """Job ``daily-reconciliation``: a shop's day of payments is held against Stripe's own lists.
 
 Nothing is open while Stripe is asked: its lists go into a file first, then into PostgreSQL at once. What a
-run finds waits in ``found_breaks`` until the run ends; one that dies leaves no more than that.
+run finds waits in ``reconciliation_staging`` until the run ends; one that dies leaves no more than that.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -182,6 +182,6 @@ def _record_incident(tx: Connection, day: Day, now: datetime) -> None:
     words = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     summary = (
         f"{sum(counts.values())} payments of {period} do not agree with Stripe: {words}. "
-        f"`fleet books breaks --day {period}` shows them, `fleet books heal` mends what it can"
+        f"`fleet payments breaks --day {period}` shows them, `fleet payments repair` mends what it can"
     )
     record_incidents(tx, [Incident(day.shop_id, RULE, period, "P2", summary, counts)], now)

@@ -89,8 +89,8 @@ reconciliation_breaks = Table(
 
 # What one comparison found, until the transaction that ends its run takes it over. ``token`` is the
 # comparison's own: two of one day at once do not mix.
-found_breaks = Table(
-    "found_breaks",
+reconciliation_staging = Table(
+    "reconciliation_staging",
     metadata,
     Column("shop_id", Integer, primary_key=True),
     Column("day", Date, primary_key=True),

@@ -71,12 +71,13 @@ def keep_readable(rows: Iterable[T | UnreadableObject], unreadable: list[Unreada
 
 # Where our books have the object, Stripe has it too: it is not missing there.
 _NOT_MISSING = """
-delete from found_breaks where shop_id = %(shop_id)s and day = %(day)s and token = %(token)s
+delete from reconciliation_staging where shop_id = %(shop_id)s and day = %(day)s and token = %(token)s
    and kind = 'missing_there' and provider_id = any(%(provider_id)s::text[])
 """
 
 _RECORD = """
-insert into found_breaks (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, cause,
+insert into reconciliation_staging
+       (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, cause,
                           found_at)
 select %(shop_id)s, %(day)s, %(token)s, 'unreadable', v.provider_id, v.subject,
        case when t.provider_id is not null then jsonb_build_object('amount_cents', t.amount_cents,

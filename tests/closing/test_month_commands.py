@@ -1,4 +1,4 @@
-"""``fleet close``: show, preview, verify, and the tax profile."""
+"""``fleet month-close``: show, preview, verify, and the tax profile."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def archive(
 
 
 def fleet(*args: str) -> Result:
-    return CliRunner().invoke(main, ["close", *args])
+    return CliRunner().invoke(main, ["month-close", *args])
 
 
 def test_a_closed_month_is_shown_with_its_files_and_hashes(archive: Path) -> None:
@@ -110,3 +110,10 @@ def test_a_tax_profile_that_is_none_names_every_fault(archive: Path) -> None:
     assert result.exit_code == 2
     for part in ("province='BC'", "registered 'VAT'", "gst_number='=1'"):
         assert part in result.output
+
+
+def test_old_name_of_the_command_works_and_is_not_listed() -> None:
+    old, new = (CliRunner().invoke(main, [name, "--help"]).output for name in ("close", "month-close"))
+
+    assert old.partition("\n")[2] == new.partition("\n")[2]
+    assert "  close " not in CliRunner().invoke(main, ["--help"]).output

@@ -108,7 +108,7 @@ def add_case_shop(slug: str) -> int:
             shopify_domain=f"{slug}.myshopify.com", now=utc_now(),
         )  # fmt: skip
         record_secret(tx, shop.id, "shopify-webhook", SECRET, utc_now())
-    fleet("close", "tax-profile", slug, "--province", "CA-BC", "--pst-exempt", "sku:bike")
+    fleet("month-close", "tax-profile", slug, "--province", "CA-BC", "--pst-exempt", "sku:bike")
     return shop.id
 
 
@@ -134,8 +134,8 @@ def fleet(*args: str) -> str:
 
 
 def preview(case: str, folder: Path) -> dict[str, int]:
-    """Return October's accounts of a case by ``fleet close preview``; its files are in ``folder``."""
-    printed = fleet("close", "preview", slug_of(case), "2026-10", "--to", str(folder), "--json")
+    """Return October's accounts of a case by ``fleet month-close preview``; its files are in ``folder``."""
+    printed = fleet("month-close", "preview", slug_of(case), "2026-10", "--to", str(folder), "--json")
     accounts: dict[str, int] = json.loads(printed)["figures"]["accounts"].get("CAD", {})
     return accounts
 

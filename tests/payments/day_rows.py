@@ -68,7 +68,7 @@ def matched(
     sums = match_day(tx, DAY, render_rows(theirs), token=name, now=NOW)
     find_fees(tx, DAY, name, NOW)
     found = tx.exec_driver_sql(
-        "select kind, subject, provider_id from found_breaks where token = %(token)s order by 3, 1",
+        "select kind, subject, provider_id from reconciliation_staging where token = %(token)s order by 3, 1",
         {"token": name},
     )
     return sums, [(kind, subject, of) for kind, subject, of in found]

@@ -223,7 +223,7 @@ def test_stripe_that_fails_half_way_leaves_what_was_entered(shop: Engine, stripe
 
 
 def fleet(*words: str) -> Result:
-    return CliRunner().invoke(main, ["books", *words])
+    return CliRunner().invoke(main, ["payments", *words])
 
 
 def test_commands_show_heal_and_follow(shop: Engine, stripe: StripeApi) -> None:
@@ -238,13 +238,13 @@ def test_commands_show_heal_and_follow(shop: Engine, stripe: StripeApi) -> None:
 
     shown = fleet("breaks", "--shop", "harbour", "--day", day)
     assert shown.exit_code == 0, shown.output
-    for words in ("ch_1", "lost_webhook", "evt_1", "10.00 CAD paid", "fleet books heal"):
+    for words in ("ch_1", "lost_webhook", "evt_1", "10.00 CAD paid", "fleet payments repair"):
         assert words in shown.output
-    planned = fleet("heal", "--shop", "harbour", "--day", day, "--dry-run")
+    planned = fleet("repair", "--shop", "harbour", "--day", day, "--dry-run")
     assert "would fetch 1 lost events: evt_1" in planned.output
     assert rows(shop, "select count(*) from inbound_events") == [(1,)]
 
-    healed = fleet("heal", "--shop", "harbour", "--day", day, "--no-wait")
+    healed = fleet("repair", "--shop", "harbour", "--day", day, "--no-wait")
     assert healed.exit_code == 0, healed.output
     assert "2 events entered, 1 items of work requeued" in healed.output
     assert f"fleet jobs run daily-reconciliation --shop harbour --period {day} --force" in healed.output
@@ -253,11 +253,23 @@ def test_commands_show_heal_and_follow(shop: Engine, stripe: StripeApi) -> None:
 
     assert fleet("breaks", "--shop", "harbour", "--day", day).output == f"No breaks of {day}.\n"
     assert fleet("breaks", "--shop", "harbour", "--day", day, "--all").output.count("(closed)") == 3
-    trail = fleet("trail", "ch_1", "--shop", "harbour", "--json")
+    trail = fleet("trace", "ch_1", "--shop", "harbour", "--json")
     assert '"what": "charge"' in trail.output
-    assert fleet("trail", "ch_nowhere", "--shop", "harbour").exit_code == 1
+    assert fleet("trace", "ch_nowhere", "--shop", "harbour").exit_code == 1
 
 
 @pytest.mark.parametrize("words", [("--day", "20.11.2026"), ("--day", "2026-11-20", "--shop", "nobody")])
 def test_wrong_words_are_wrong_usage(shop: Engine, words: tuple[str, ...]) -> None:
     assert fleet("breaks", "--shop", "harbour", *words).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("breaks", "breaks"), ("heal", "repair"), ("trail", "trace")], ids=lambda name: name
+)
+def test_old_names_of_the_commands_work_and_are_not_listed(old: str, new: str) -> None:
+    def help_of(*words: str) -> str:
+        return CliRunner().invoke(main, [*words, "--help"]).output.partition("\n")[2]
+
+    assert help_of("books", old) == help_of("payments", new)
+    assert "  books " not in help_of()
+    assert "  heal " not in help_of("payments")

@@ -96,7 +96,7 @@ def causes(
 ) -> dict[str, tuple[str, str]]:
     """Return the cause and its event of each break, by the break's id."""
     suggest_causes(key, "https://stripe.test", day, "t", now, list_theirs=events)
-    told = rows(engine, "select provider_id, cause, cause_event_id from found_breaks order by 1")
+    told = rows(engine, "select provider_id, cause, cause_event_id from reconciliation_staging order by 1")
     return {of: (cause, event_id) for of, cause, event_id in told}
 
 
@@ -126,7 +126,7 @@ def test_lost_webhook_is_named_by_the_newest_event_of_its_days(shop: Engine) -> 
     }
     ((lost, here),) = rows(
         shop,
-        "select evidence -> 'lost_events', evidence -> 'events_here' from found_breaks "
+        "select evidence -> 'lost_events', evidence -> 'events_here' from reconciliation_staging "
         "where provider_id = 'ch_1'",
     )
     assert sorted(lost) == ["evt_1", "evt_2", "evt_3"]
@@ -156,12 +156,12 @@ def test_event_that_is_here_points_to_its_work(shop: Engine) -> None:
         "ch_3": ("discarded_work", "evt_3"),
         "ch_4": ("unknown", ""),
     }
-    assert rows(shop, "select evidence -> 'work_ids' from found_breaks where provider_id = 'ch_1'") == [
-        ([work[1]],)
-    ]
-    assert rows(shop, "select evidence -> 'events_here' from found_breaks where provider_id = 'ch_4'") == [
-        (1,)
-    ]
+    assert rows(
+        shop, "select evidence -> 'work_ids' from reconciliation_staging where provider_id = 'ch_1'"
+    ) == [([work[1]],)]
+    assert rows(
+        shop, "select evidence -> 'events_here' from reconciliation_staging where provider_id = 'ch_4'"
+    ) == [(1,)]
 
 
 def test_work_that_a_pause_holds_is_paused(shop: Engine) -> None:
@@ -230,7 +230,9 @@ def test_key_that_may_not_list_events_leaves_the_breaks_unexplained(shop: Engine
     find(shop, row("ch_1"))
 
     assert causes(shop, EventsOnPaper(fail=Misconfigured("stripe.key_refused"))) == {"ch_1": ("unknown", "")}
-    assert rows(shop, "select evidence ->> 'events' from found_breaks") == [("refused: stripe.key_refused",)]
+    assert rows(shop, "select evidence ->> 'events' from reconciliation_staging") == [
+        ("refused: stripe.key_refused",)
+    ]
 
 
 def test_stripe_that_is_away_is_asked_again_later(shop: Engine) -> None:
@@ -249,5 +251,7 @@ def test_listing_is_cut_off_after_its_budget_and_says_so(
 
     assert causes(shop, listed) == {"ch_1": ("unknown", "")}
     assert listed.read <= 4
-    assert rows(shop, "select evidence ->> 'events' from found_breaks") == [("cut off after 3 events",)]
+    assert rows(shop, "select evidence ->> 'events' from reconciliation_staging") == [
+        ("cut off after 3 events",)
+    ]
     assert EVENTS_AT_MOST >= 10_000

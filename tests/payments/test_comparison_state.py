@@ -1,4 +1,4 @@
-"""``fleet books breaks``: a day that was not compared has a reason and exit code 1, never "no breaks"."""
+"""``fleet payments breaks``: a day that was not compared has a reason and exit code 1, never "no breaks"."""
 
 import json
 from datetime import UTC, datetime

@@ -99,7 +99,7 @@ def test_fee_that_stripe_tells_differently_is_a_break(tx: Connection) -> None:
     assert found(tx, [row("ch_1", fee_cents=60), row("ch_2", fee_cents=59), row("ch_3", fee_cents=60)]) == [
         ("fee", "ch_1")
     ]
-    ours, theirs = tx.exec_driver_sql("select ours, theirs from found_breaks").one()
+    ours, theirs = tx.exec_driver_sql("select ours, theirs from reconciliation_staging").one()
     assert (ours["fee_cents"], theirs["fee_cents"]) == (59, 60)
 
 
@@ -142,7 +142,7 @@ def test_fee_is_held_against_the_shops_profile_where_it_has_one(engine: Engine) 
             add_entry(tx, f"txn_{number}", 1000, fee, 1000 - fee, f"ch_{number}")
 
         assert matched(tx, both)[1] == [("fee", "charge", "ch_3")]
-        (evidence,) = tx.exec_driver_sql("select evidence from found_breaks").one()
+        (evidence,) = tx.exec_driver_sql("select evidence from reconciliation_staging").one()
         assert (evidence["looked_at"], evidence["expected_cents"]) == ("profile", 59)
 
 
@@ -183,7 +183,7 @@ def test_second_payment_of_an_order_is_a_duplicate_that_names_its_twin(tx: Conne
     add_ours(tx, both)
 
     assert matched(tx, both)[1] == [("duplicate", "charge", "ch_2"), ("duplicate", "charge", "ch_4")]
-    told = tx.exec_driver_sql("select evidence ->> 'twin' from found_breaks order by provider_id")
+    told = tx.exec_driver_sql("select evidence ->> 'twin' from reconciliation_staging order by provider_id")
     assert [twin for (twin,) in told] == ["ch_1", "ch_3"]
 
 

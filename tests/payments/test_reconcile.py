@@ -95,7 +95,7 @@ def shop(engine: Engine) -> Engine:
 
 
 BREAKS = "select kind, provider_id, closed_at is null from reconciliation_breaks order by 2, 1"
-FOUND = "select count(*) from found_breaks"
+FOUND = "select count(*) from reconciliation_staging"
 
 
 def test_clean_day_has_its_figures_and_no_incident(shop: Engine) -> None:

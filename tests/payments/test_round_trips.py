@@ -35,7 +35,7 @@ def stage(tx: Connection, **changes: Any) -> dict[str, Any]:
     stored = {name: orjson.dumps(v).decode() if isinstance(v, dict) else v for name, v in staged.items()}
     names = ", ".join(stored)
     marks = ", ".join(f"%({name})s" for name in stored)
-    tx.exec_driver_sql(f"insert into found_breaks ({names}) values ({marks})", stored)  # noqa: S608
+    tx.exec_driver_sql(f"insert into reconciliation_staging ({names}) values ({marks})", stored)  # noqa: S608
     return staged
 
 
@@ -137,7 +137,7 @@ def test_each_rule_stages_its_breaks_in_the_right_columns(tx: Connection) -> Non
     unreadable = UnreadableObject("ch_1", "charge", "no amount", {"amount_cents": 5, **SIDE})
     record_unreadable(tx, DAY, "run-1", [unreadable], NOW)
 
-    staged = {(each["kind"], each["provider_id"]): each for each in select(tx, "found_breaks")}
+    staged = {(each["kind"], each["provider_id"]): each for each in select(tx, "reconciliation_staging")}
 
     common = {"shop_id": 1, "day": DAY.day, "token": "run-1", "found_at": NOW, "cause_event_id": ""}
 

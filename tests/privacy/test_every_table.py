@@ -16,7 +16,7 @@ NOBODYS = {
     "break_corrections": "figures, statuses and Stripe's ids of the two sides",
     "closed_periods": "sums of a month, names and sums of its files",
     "connections": "a provider's name, and what it said of our key",
-    "found_breaks": "figures, statuses and Stripe's ids of the two sides",
+    "reconciliation_staging": "figures, statuses and Stripe's ids of the two sides",
     "fulfillment_orders": "ids, statuses, and Shopify's own words for why one is held",
     "heartbeats": "names of queues and workers",
     "incidents": "codes, counts and ids; a customer by number only",

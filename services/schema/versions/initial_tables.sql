@@ -824,7 +824,7 @@ create table reconciliation_breaks (
   constraint uq_reconciliation_breaks_identity unique (shop_id, day, kind, provider_id)
 );
 
-create table found_breaks (
+create table reconciliation_staging (
   shop_id integer,
   day date,
   token text,
@@ -837,7 +837,7 @@ create table found_breaks (
   cause text default '' not null,
   cause_event_id text default '' not null,
   found_at timestamptz not null,
-  constraint pk_found_breaks primary key (shop_id, day, token, kind, provider_id)
+  constraint pk_reconciliation_staging primary key (shop_id, day, token, kind, provider_id)
 );
 
 create table break_corrections (
