@@ -32,10 +32,10 @@ class PosthogCapture:
         items: Sequence[WorkItem],
         now: datetime,  # noqa: ARG002
     ) -> Sequence[PreparedCall | Outcome]:
-        """Return, per item, the call; ``switched_off`` where no ``POSTHOG_KEY`` is set any more."""
+        """Return, per item, the call; ``disabled`` where no ``POSTHOG_KEY`` is set any more."""
         settings = get_settings()
         if not settings.posthog_key:
-            return [Done("switched_off") for _ in items]
+            return [Done("disabled") for _ in items]
         return [
             PreparedCall(
                 item=item, act=partial(_send, settings.posthog_host, settings.posthog_key, item.payload)

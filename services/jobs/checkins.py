@@ -39,7 +39,7 @@ class SentryCheckin:
         """
         settings = get_settings()
         if not settings.sentry_dsn:
-            return [Done("switched_off") for _ in items]
+            return [Done("disabled") for _ in items]
         closed = find_closed(tx, {item.payload["round"] for item in items})
         return [
             Done("superseded")
@@ -60,4 +60,4 @@ def _send(dsn: str, environment: str, payload: Mapping[str, Any]) -> Outcome:
         send_checkin(_http(), dsn, checkin | {"environment": environment})
     except WorkError as fault:
         return fault
-    return Done("told")
+    return Done("delivered")

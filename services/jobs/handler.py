@@ -67,7 +67,7 @@ class JobHandler:
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
     ) -> Sequence[PreparedCall | Outcome]:
-        """Return, per item, the work of its run, which has started; ``run_over`` where it ended before."""
+        """Return, per item, the work of its run, which has started; ``already_finished`` where it ended before."""
         return [self._prepare_one(tx, item, now) for item in items]
 
     def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Outcome:
@@ -79,7 +79,7 @@ class JobHandler:
             )
         found = tx.exec_driver_sql(_START, {"id": run_id, "now": now, "work_id": item.id}).first()
         if found is None:
-            return Done("run_over")
+            return Done("already_finished")
         job, shop_id, period, covers, zone = found
         run = Run(
             id=run_id,

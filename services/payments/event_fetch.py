@@ -90,7 +90,7 @@ class EventFetch:
     def _fetch(self, item: WorkItem, key: str, thin: _Thin) -> Outcome:
         """Fetch the event, then its object; one of ours enters as the event that a snapshot would be.
 
-        ``gone`` where Stripe has either no more: events are kept for 30 days. ``kept`` where the event is
+        ``gone`` where Stripe has either no more: events are kept for 30 days. ``ignored`` where the event is
         about nothing that the books hold. A try that is repeated finds what it entered before.
         """
         base_url = get_settings().stripe_api_base
@@ -101,12 +101,12 @@ class EventFetch:
             )
             url = find_text(_related(event), "url")
             if not url:
-                return Done("kept")
+                return Done("ignored")
             source = self._get(key, base_url, url, context=thin.context)
         except WorkError as fault:
             return Done("gone") if fault.code == NOT_FOUND else fault
         if source.get("object") not in KINDS:
-            return Done("kept")
+            return Done("ignored")
         learned = plan_state_event(
             item.shop_id,
             source,

@@ -66,7 +66,7 @@ def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime
     """Every charge, refund, payment intent, dispute and payout stands as its newest event told it.
 
     Events may come late, twice and in any order: the newest by ``transaction_version`` wins, an older
-    one is ``stale``. Another object is ``kept``: its event stays, and no transaction changes. A body that
+    one is ``stale``. Another object is ``ignored``: its event stays, and no transaction changes. A body that
     lacks what we need is refused alone. An event of the test mode counts as any other, and so does one of
     a connected account: each endpoint signs with a secret of its own, so the secret that a shop has
     recorded decides whose events are its own.
@@ -97,7 +97,7 @@ def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime
 
     def settle(entry: Transaction | Refused | None) -> Outcome:
         if not isinstance(entry, Transaction):
-            return entry or Done("kept")
+            return entry or Done("ignored")
         best = newest[entry.key].version
         return Done() if entry.version == max(best, known.get(entry.key, best)) else Done("stale")
 

@@ -75,7 +75,7 @@ class PrivacyExport:
             return Refused(UNREADABLE, f"the event's topic is {item.event_topic}: it asks for no export")
         request = record_request(tx, item, asked, now)
         if request.status == "done":
-            return Done("done_before")
+            return Done("duplicate")
         subject = find_subject(tx, item.shop_id, asked)
         task = _Task(item, request, subject, get_shop_by_id(tx, item.shop_id), _contact(asked))
         return PreparedCall(item=item, act=partial(self._export, task))

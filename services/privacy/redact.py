@@ -74,10 +74,10 @@ class PrivacyRedact:
         if asked.kind == "export":
             return Refused(UNREADABLE, f"the event's topic is {item.event_topic}: it asks for no redaction")
         if asked.customer_id is None and is_done_replay(tx, item):
-            return Done("done_before")
+            return Done("duplicate")
         request = record_request(tx, item, asked, now)
         if request.status == "done":
-            return Done("done_before")
+            return Done("duplicate")
         subject = find_subject(tx, item.shop_id, asked)
         may_erase = not subject.whole_shop or is_confirmed(tx, item.shop_id, request.id)
         task = _Task(item, request, subject, find_exports(tx, subject), may_erase)

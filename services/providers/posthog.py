@@ -17,7 +17,7 @@ WAIT_LONGEST_SECONDS = 3600
 
 
 def send_events(http: httpx.Client, host: str, key: str, events: Sequence[Mapping[str, Any]]) -> str:
-    """PostHog has ``events``. Returns ``told``, or ``over_quota`` where it took them and drops them.
+    """PostHog has ``events``. Returns ``delivered``, or ``over_quota`` where it took them and drops them.
 
     May be repeated under the same uuids. Raises ``RetryLater`` also where no answer came,
     ``Misconfigured`` or ``Refused``. The key travels in the body, and is in no error.
@@ -35,7 +35,7 @@ def send_events(http: httpx.Client, host: str, key: str, events: Sequence[Mappin
         raise RetryLater("posthog.unavailable", f"no answer from PostHog: {type(fault).__name__}") from fault
     if not answer.is_success:
         raise _error_of(answer)
-    return "over_quota" if _is_over_quota(answer.content) else "told"
+    return "over_quota" if _is_over_quota(answer.content) else "delivered"
 
 
 def _error_of(answer: httpx.Response) -> WorkError:

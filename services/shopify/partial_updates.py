@@ -130,7 +130,7 @@ def record_field_updates(
     """Every part that ``items`` tell of is the newest that was told of it.
 
     ``read`` may raise ``Unreadable``, and may return several things of one event, or none: then the event
-    is ``kept``.
+    is ``ignored``.
     """
     answers = read_set(items, read, kind.code)
     flat = [
@@ -150,7 +150,7 @@ def record_field_updates(
 
 def _settle(answer: Sequence[EntityUpdate[P]], rows: Mapping[EntityKey, EntityState[P]]) -> Done:
     if not answer:
-        return Done("kept")
+        return Done("ignored")
     recorded = [told for told in answer if told.key in rows]
     if not recorded:
         return Done(UNKNOWN_ID)

@@ -93,7 +93,7 @@ def test_sentry_hears_of_a_round_once_begun_and_once_ended(engine: Engine, sink:
     }
     assert begun.get("duration") is None
     assert ended["duration"] >= 0
-    assert runs(engine, VERDICTS) == [("done", "told"), ("done", "told")]
+    assert runs(engine, VERDICTS) == [("done", "delivered"), ("done", "delivered")]
 
 
 def test_what_is_sent_again_has_the_id_of_the_first(engine: Engine, web: Web) -> None:
@@ -106,7 +106,7 @@ def test_what_is_sent_again_has_the_id_of_the_first(engine: Engine, web: Web) ->
 
     assert len(heard(web)) == 3
     assert len(set(heard(web))) == 1
-    assert runs(engine, VERDICTS) == [("done", "told")]
+    assert runs(engine, VERDICTS) == [("done", "delivered")]
 
 
 def test_a_begin_that_comes_after_the_end_is_not_sent(engine: Engine, web: Web) -> None:
@@ -121,7 +121,7 @@ def test_a_begin_that_comes_after_the_end_is_not_sent(engine: Engine, web: Web) 
             serve(engine, TOPIC, SentryCheckin())
 
     assert [status for _, status in heard(web)] == ["in_progress", "ok"]
-    assert sorted(runs(engine, VERDICTS)) == [("done", "superseded"), ("done", "told")]
+    assert sorted(runs(engine, VERDICTS)) == [("done", "superseded"), ("done", "delivered")]
 
 
 def test_a_wait_that_sentry_asks_for_is_kept(engine: Engine, web: Web) -> None:
@@ -141,7 +141,7 @@ def test_what_was_planned_is_dropped_once_sentry_is_switched_off(engine: Engine,
     serve(engine, TOPIC, SentryCheckin())
 
     assert web.requests == []
-    assert runs(engine, VERDICTS) == [("done", "switched_off")]
+    assert runs(engine, VERDICTS) == [("done", "disabled")]
 
 
 def test_it_is_posted_where_the_dsn_says_and_shows_its_key(web: Web) -> None:

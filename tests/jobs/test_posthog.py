@@ -80,7 +80,7 @@ def test_an_answer_that_is_lost_makes_no_second_event(engine: Engine, web: Web) 
     assert len(web.requests) == 3
     assert len({request.json["batch"][0]["uuid"] for request in web.requests}) == 1
     assert len({request.body for request in web.requests}) == 1
-    assert runs(engine, OUTCOMES) == [("done", "told")]
+    assert runs(engine, OUTCOMES) == [("done", "delivered")]
 
 
 def test_nothing_is_lost_while_posthog_is_away(engine: Engine, web: Web) -> None:
@@ -106,7 +106,7 @@ def test_without_a_key_nothing_is_planned_and_what_was_is_dropped(engine: Engine
     finish_runs(engine, "reconcile")
     with settings_of(POSTHOG_KEY=""):
         serve(engine, TOPIC, PosthogCapture())
-        assert runs(engine, OUTCOMES) == [("done", "switched_off")]
+        assert runs(engine, OUTCOMES) == [("done", "disabled")]
         keep_time(engine, NOW + timedelta(days=1))
         finish_runs(engine, "reconcile")
 

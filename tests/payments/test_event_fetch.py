@@ -119,11 +119,11 @@ def test_snapshot_that_stripe_dates_later_wins_over_what_was_fetched(engine: Eng
     [
         ({}, thin(), "gone"),
         ({"/v2/core/events/evt_1": thin()}, thin(), "gone"),
-        ({"/v2/core/events/evt_1": thin(url=None)}, thin(), "kept"),
+        ({"/v2/core/events/evt_1": thin(url=None)}, thin(), "ignored"),
         (
             {"/v2/core/events/evt_1": thin(), "/v1/charges/ch_1": {"id": "cus_1", "object": "customer"}},
             thin(),
-            "kept",
+            "ignored",
         ),
     ],
     ids=["no event", "no object", "about nothing", "about a customer"],

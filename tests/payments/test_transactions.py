@@ -161,7 +161,7 @@ def test_expanded_reference_is_its_id(engine: Engine) -> None:
 
 
 def test_object_that_is_no_transaction_is_kept_and_changes_none(engine: Engine) -> None:
-    assert ingest(engine, charge("charge.updated", 9, object="review", id="prv_1")) == ["kept"]
+    assert ingest(engine, charge("charge.updated", 9, object="review", id="prv_1")) == ["ignored"]
     assert rows(engine) == []
 
 

@@ -162,7 +162,7 @@ def test_customer_topics_that_describe_nobody_are_kept(engine: Engine) -> None:
         "customer_ingest", {"admin_graphql_api_customer_kept_id": "x"}, event_topic="customers/merge"
     )
 
-    assert verdicts(ingest(engine, ingest_customers, merged)) == ["kept"]
+    assert verdicts(ingest(engine, ingest_customers, merged)) == ["ignored"]
     assert rows(engine, "select customer_id from customers") == []
 
 

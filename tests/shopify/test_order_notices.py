@@ -96,7 +96,7 @@ def test_update_of_a_return_is_known_by_its_global_id_and_says_when(engine: Engi
 def test_processing_that_names_no_return_is_kept(engine: Engine) -> None:
     add_shop(engine)
 
-    assert verdicts(ingest(engine, ingest_returns, told("returns/process", {}))) == ["kept"]
+    assert verdicts(ingest(engine, ingest_returns, told("returns/process", {}))) == ["ignored"]
     assert rows(engine, "select 1 from order_returns") == []
 
 

@@ -187,7 +187,7 @@ def test_deletion_counts_where_its_order_comes_before_it_in_the_same_set(engine:
 def test_edit_is_followed_by_the_order_itself(engine: Engine) -> None:
     edit = item("order_ingest", {"order_edit": {"order_id": ORDER}}, event_topic="orders/edited")
 
-    assert verdicts(ingest(engine, ingest_orders, edit)) == ["follows"]
+    assert verdicts(ingest(engine, ingest_orders, edit)) == ["skipped_followup"]
     assert rows(engine, ORDERS) == []
 
 

@@ -115,7 +115,7 @@ def test_goods_made_ready_for_pickup_say_since_when(engine: Engine) -> None:
 
 def test_sighting_of_a_parcel_is_kept_without_its_place(engine: Engine) -> None:
     ingest(engine, ingest_fulfillment_events, body.sighting())
-    assert verdicts(ingest(engine, ingest_fulfillment_events, body.sighting(9, "delete"))) == ["kept"]
+    assert verdicts(ingest(engine, ingest_fulfillment_events, body.sighting(9, "delete"))) == ["ignored"]
 
     ((found,),) = rows(engine, "select to_jsonb(t) from fulfillment_events t")
     assert (found["fulfillment_id"], found["status"], found["order_gid"]) == (

@@ -153,7 +153,7 @@ def test_older_observation_is_stale(shelf: Engine) -> None:
 
 
 def test_item_that_shopify_does_not_count_is_untracked(shelf: Engine) -> None:
-    assert verdicts(ingest(shelf, ingest_inventory_levels, level(None, 5))) == ["untracked"]
+    assert verdicts(ingest(shelf, ingest_inventory_levels, level(None, 5))) == ["not_tracked"]
 
 
 @pytest.mark.parametrize("field", ["inventory_item_id", "location_id", "updated_at"])

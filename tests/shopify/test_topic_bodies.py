@@ -25,7 +25,7 @@ PRIVACY = ("customers/data_request", "customers/redact", "shop/redact")
 HEADERS = sorted({*WANTED, *PRIVACY, *SAMPLES["shopify"], "fulfillment_events/delete"})
 """Every topic that can be in a header and plans work."""
 
-WITHOUT_EFFECT = frozenset({"kept", "unknown_id", "follows", "untracked"})
+WITHOUT_EFFECT = frozenset({"ignored", "unknown_id", "skipped_followup", "not_tracked"})
 
 SAME_BODY = ({"app/uninstalled", "shop/update"},)
 """Topics with lines of their own and one and the same body. What decides there is a call to Shopify."""

@@ -35,7 +35,7 @@ class FulfillmentEvent(NamedTuple):
 def ingest_fulfillment_events(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every sighting is on file.
 
-    ``fulfillment_events/delete`` is ``kept`` and changes nothing: its body is that of ``create``, and nothing
+    ``fulfillment_events/delete`` is ``ignored`` and changes nothing: its body is that of ``create``, and nothing
     follows from a header alone. The fulfilment's row is left as ``fulfillments/update`` describes it. Where a
     parcel is, by city and coordinates, shows where a person lives: it is not kept.
     """
@@ -47,7 +47,7 @@ def _read(item: WorkItem) -> EntityUpdate[FulfillmentEvent] | Done:
     source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "fulfillment_events/delete":
-        return Done("kept")
+        return Done("ignored")
     happened_at = read_instant(source, "happened_at")
     order_id = find_id(source, "order_id")
     state = FulfillmentEvent(

@@ -72,7 +72,7 @@ def ingest_returns(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
 
     Moves neither stock nor money: Shopify tells those in ``inventory_levels/update`` and
     ``refunds/create``. Notes, labels and tracking numbers are not kept. An event without a return in it,
-    which only ``returns/process`` may be, is ``kept``.
+    which only ``returns/process`` may be, is ``ignored``.
     """
     return upsert_field_updates(tx, items, _KIND, lambda item: _read(item, now))
 

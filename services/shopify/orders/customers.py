@@ -83,7 +83,7 @@ def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -
     """Every customer stands as its newest event told it, and one who was redacted stays redacted.
 
     ``deleted_at`` stays once told; a deletion of a customer who is not recorded changes nothing. Topics that
-    do not describe a customer (merges, consents) are ``kept``: what they changed is in ``customers/update``.
+    do not describe a customer (merges, consents) are ``ignored``: what they changed is in ``customers/update``.
     """
     read: list[ParsedUpdate[Customer]] = read_set(
         items, lambda i: _read(i, now), "shopify.unreadable_customer"
@@ -173,7 +173,7 @@ def _read(item: WorkItem, now: datetime) -> ParsedUpdate[Customer]:
             (item.shop_id, read_id(read_event(item), "id")), EntityState(None, item.event_time(now))
         )
     if item.event_topic not in _STATES:
-        return Done("kept")
+        return Done("ignored")
     source = read_event(item)
     return EntityUpdate(
         (item.shop_id, read_id(source, "id")), EntityState(read_customer(source, item.event_time(now)))

@@ -119,7 +119,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
             return _DONE if is_newest and answer.version >= versions.get(key, answer.version) else _STALE
         if item.id in unknown:
             return Done(UNKNOWN_ID)
-        return answer if isinstance(answer, Refused) else _DONE if answer else Done("follows")
+        return answer if isinstance(answer, Refused) else _DONE if answer else Done("skipped_followup")
 
     audit = [audit_entry(told[work_id], mutations) for work_id, mutations in said.items()]
     return HandlerResult([settle(item) for item in items], new_work, audit)

@@ -38,7 +38,7 @@ class VariantStock(NamedTuple):
 def ingest_variant_stock(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every variant is in stock or out of it as its newest event told it.
 
-    The body of both topics is the variant. An event is ``kept`` without effect where the quantity in its body
+    The body of both topics is the variant. An event is ``ignored`` without effect where the quantity in its body
     contradicts its topic. ``inventory_levels/update`` has the quantities, and nothing here moves them.
     """
     return upsert_entities(tx, items, _KIND, lambda item: _read(item, now))
@@ -48,7 +48,7 @@ def _read(item: WorkItem, now: datetime) -> EntityUpdate[VariantStock] | Done:
     source = read_event(item)
     is_in_stock = read_count(source, "inventory_quantity") > 0
     if is_in_stock != (item.event_topic == "variants/in_stock"):
-        return Done("kept")
+        return Done("ignored")
     state = VariantStock(item.event_time(now), is_in_stock, find_id(source, "product_id"))
     return EntityUpdate((item.shop_id, read_id(source, "id")), EntityState(state))
 

@@ -27,7 +27,7 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
     """Every level holds its newest observation, and shows it unless it was counted here.
 
     An older observation is ``stale``. A counted level that differs from it has a push planned. Where Shopify
-    does not count the item (``available`` is null), the event is ``untracked``. A level of a pool moves the
+    does not count the item (``available`` is null), the event is ``not_tracked``. A level of a pool moves the
     pool: see ``services.shopify.stock.pools``. A level that was disconnected later than it was seen is off
     the shelf, as is one whose item is deleted: nothing is pushed to it.
     """
@@ -75,7 +75,7 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
             told = cut[entry.key].disconnected_at if entry.key in recorded.cut else None
             is_known = entry.disconnected_at in (told, known[entry.key].disconnected_at)
             return Done() if is_known else Done("stale")
-        return entry or Done("untracked")
+        return entry or Done("not_tracked")
 
     said = _say_observations(won, known, recorded)
     for key in recorded.cut:

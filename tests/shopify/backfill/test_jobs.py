@@ -37,8 +37,8 @@ def test_the_hourly_healing_runs_for_each_shop_and_brings_in_what_is_lacking(sho
     ended = run_hour(shops, "gap-healing", "gap_heal", GapBackfill(clock=lambda: EVENING), "entered")
 
     assert ended == [
-        ("holed", "2026-11-21T06:17:00Z", "done", "1", "healed"),
-        ("whole", "2026-11-21T06:17:00Z", "done", "0", "whole"),
+        ("holed", "2026-11-21T06:17:00Z", "done", "1", "backfilled"),
+        ("whole", "2026-11-21T06:17:00Z", "done", "0", "complete"),
     ]
     with shops.engine.connect() as connection:
         said = connection.scalar(
