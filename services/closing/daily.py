@@ -73,7 +73,7 @@ class CloseDay:
         summary = summary.compared(payments.verdict, payments.stats)
         return JobResult(
             stats=summary.stats(),
-            verdict=summary.status,
+            result=summary.status,
             record=partial(_record, run, payments, summary),
         )
 

@@ -52,7 +52,7 @@ def send_digest(run: Run) -> JobResult:
         "mails": 1 if shop.owner_email else 0,
     }
     if not shop.owner_email:
-        return JobResult(stats=stats, verdict="no_owner_email")
+        return JobResult(stats=stats, result="no_owner_email")
     mail = compose(KIND, facts, shop=shop, recipient=shop.owner_email, period=run.period)
     return JobResult(stats=stats, record=partial(_record, mail, run.request_id))
 

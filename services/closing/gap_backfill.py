@@ -85,7 +85,7 @@ class GapBackfill:
             stats |= {part.provider: part.state, f"{part.provider}_seen": part.counts.get("seen", 0)}
             stats |= part.topics
         record = partial(_record, run, parts, entered)
-        return JobResult(stats=stats, verdict="backfilled" if entered else "complete", record=record)
+        return JobResult(stats=stats, result="backfilled" if entered else "complete", record=record)
 
 
 def backfill_providers(

@@ -94,7 +94,7 @@ class CloseMonth:
                 "archived_events": archived.stats["events"],
                 **self._told(run),
             },
-            verdict=verdict,
+            result=verdict,
         )
 
     def _close(self, run: Run, shop_id: int, store: ObjectStore) -> Late:

@@ -79,7 +79,7 @@ def verify_chains(run: Run) -> JobResult:
         "open_findings": len(unresolved),
         "seconds": round(report.seconds, 3),
     }
-    return JobResult(stats=stats, verdict="finding_open" if unresolved else "done", record=record)
+    return JobResult(stats=stats, result="finding_open" if unresolved else "done", record=record)
 
 
 def find_signable(report: Report, unresolved: Sequence[OpenIncident]) -> list[tuple[int | None, Place]]:
@@ -163,7 +163,7 @@ def archive_events(run: Run) -> JobResult:
             "deleted": done.deleted,
             "kept": done.kept,
         },
-        verdict="rows_kept" if done.kept else "done",
+        result="rows_kept" if done.kept else "done",
     )
 
 

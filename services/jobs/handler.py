@@ -39,7 +39,7 @@ class JobResult:
     """What a run came to. ``record`` writes what it found, in the transaction that ends the run."""
 
     stats: Mapping[str, int | float | str] = field(default_factory=dict)
-    verdict: str = "done"
+    result: str = "done"
     record: Callable[[Connection], FollowUp] | None = None
 
 
@@ -67,7 +67,7 @@ class JobHandler:
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
     ) -> Sequence[PreparedCall | Outcome]:
-        """Return, per item, the work of its run, which has started; ``already_finished`` where it ended before."""
+        """Return, per item, its run's call, with the run started; ``already_finished`` where it ended before."""
         return [self._prepare_one(tx, item, now) for item in items]
 
     def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Outcome:
@@ -98,7 +98,7 @@ class JobHandler:
             finished = self._work(run)
         except WorkError as fault:
             return fault
-        return Done(finished.verdict, partial(self._end, run, finished))
+        return Done(finished.result, partial(self._end, run, finished))
 
     def _end(self, run: Run, finished: JobResult, tx: Connection) -> FollowUp:
         told = finished.record(tx) if finished.record else FollowUp()

@@ -28,7 +28,7 @@ class Settlement(NamedTuple):
 
     item: WorkItem
     status: str
-    verdict: str | None = None
+    result: str | None = None
     error_code: str | None = None
     last_error: str | None = None
     next_retry_at: datetime | None = None
@@ -59,8 +59,8 @@ def plan_settlement(topic: Topic, item: WorkItem, outcome: Outcome, now: datetim
     tries = topic.tries
     wait = None
     match outcome:
-        case Done(verdict=verdict):
-            return Settlement(item, "done", verdict)
+        case Done(result=result):
+            return Settlement(item, "done", result)
         case Refused() | Misconfigured():
             return Settlement(item, "dead", error_code=outcome.code, last_error=outcome.detail)
         case NotYet(wait=asked):
@@ -88,7 +88,7 @@ def plan_settlement(topic: Topic, item: WorkItem, outcome: Outcome, now: datetim
 
 
 _SETTLE_DONE = """
-update work_queue set status = 'done', verdict = %(verdict)s, finished_at = %(now)s, next_retry_at = null,
+update work_queue set status = 'done', verdict = %(result)s, finished_at = %(now)s, next_retry_at = null,
        locked_at = null, locked_by = null, lease_until = null
 where id = any(%(id)s::bigint[]) and status in ('pending', 'error')
   and locked_by is not distinct from %(token)s
@@ -128,10 +128,10 @@ def settle_batch(
     held: set[int] = set()
     done = [s for s in settlements if s.status == "done"]
     failed = [s for s in settlements if s.status != "done"]
-    # Few verdicts are in one set, and a list of ids needs no join: the planner cannot go wrong.
-    for verdict in {s.verdict for s in done}:
-        ids = [s.item.id for s in done if s.verdict == verdict]
-        values: dict[str, Any] = {"id": int_array(ids), "verdict": verdict, "now": now, "token": token}
+    # Few results are in one set, and a list of ids needs no join: the planner cannot go wrong.
+    for result in {s.result for s in done}:
+        ids = [s.item.id for s in done if s.result == result]
+        values: dict[str, Any] = {"id": int_array(ids), "result": result, "now": now, "token": token}
         settled = tx.exec_driver_sql(_SETTLE_DONE, values)
         held.update(ids if settled.rowcount == len(ids) else settled.scalars())
     if failed:

@@ -69,13 +69,13 @@ class FollowUp:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It happened, or rightly needed nothing. ``verdict`` says which: ``done``, ``stale``, ``in_sync``...
+    """It happened, or rightly needed nothing. ``result`` says which: ``done``, ``stale``, ``in_sync``...
 
     ``record``, for work on the outside world, writes what was learned; it runs in the settling
     transaction, and only if the lease still held.
     """
 
-    verdict: str = "done"
+    result: str = "done"
     record: Callable[[Connection], FollowUp] | None = None
 
 

@@ -109,7 +109,7 @@ def test_a_work_item_with_two_different_events_opens_one_incident_of_its_chain(e
             append_all(tx, [entry(1, 7)._replace(work_id=70, request_id=request_id)], now)
 
     for _ in range(2):
-        assert finish(engine, verify_chains).verdict == "done"
+        assert finish(engine, verify_chains).result == "done"
 
     with transaction(engine) as tx:
         (incident,) = find_open_incidents(tx, WORK_ID_INCIDENT)

@@ -196,7 +196,7 @@ def test_a_finding_stays_open_where_the_chain_verifies_again_until_a_person_clos
     assert (code, answer["status"]) == (409, "finding_open")
     assert "fleet incidents resolve 1" in str(answer["open_findings"])
     night = finish(engine, verify_chains)
-    assert (night.verdict, night.stats["open_findings"]) == ("finding_open", 1)
+    assert (night.result, night.stats["open_findings"]) == ("finding_open", 1)
     assert count_checkpoints(engine) == signed, "a doubtful chain gets no checkpoint"
     assert "incident 1" in str(refused(engine, archive_events))
 
@@ -205,7 +205,7 @@ def test_a_finding_stays_open_where_the_chain_verifies_again_until_a_person_clos
 
     assert verify("--full")[0] == 0
     assert ask(archive)[0] == 200
-    assert finish(engine, verify_chains).verdict == "done"
+    assert finish(engine, verify_chains).result == "done"
     assert finish(engine, archive_events, 1).stats["deleted"] == 6
 
 
@@ -239,7 +239,7 @@ def test_without_the_archive_role_rows_are_stored_and_stay_and_an_incident_says_
     first = finish(engine, archive_events, 1)
     again = finish(engine, archive_events, 1)
 
-    assert first.verdict == "rows_kept"
+    assert first.result == "rows_kept"
     assert [first.stats[name] for name in ("events", "deleted", "kept")] == [6, 0, 6]
     assert (again.stats["events"], again.stats["kept"]) == (0, 6)
     assert read_rows(engine)[:8] == before[:8]
@@ -251,7 +251,7 @@ def test_without_the_archive_role_rows_are_stored_and_stay_and_an_incident_says_
 
     last = finish(engine, archive_events, 1)
 
-    assert last.verdict == "done"
+    assert last.result == "done"
     assert [last.stats[name] for name in ("events", "deleted", "kept")] == [0, 6, 0]
     with transaction(engine) as tx:
         assert find_open_incidents(tx, "audit_rows_kept") == []

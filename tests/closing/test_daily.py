@@ -95,7 +95,7 @@ def test_day_that_is_fine_is_summed_up_and_told_to_nobody(shop: Engine) -> None:
 
     finished = close(shop)
 
-    assert finished.verdict == "clean"
+    assert finished.result == "clean"
     ((summary,),) = rows(shop, SUMMARY)
     assert summary["status"] == summary["payments"] == "clean"
     assert (summary["day"], summary["at"], summary["ours"], summary["breaks"]) == (DAY, NOW.isoformat(), 2, 0)
@@ -110,7 +110,7 @@ def test_breaks_and_low_stock_are_one_mail_and_in_the_summary(shop: Engine) -> N
 
     finished = close(shop, payments("breaks", breaks=1))
 
-    assert finished.verdict == "breaks"
+    assert finished.result == "breaks"
     assert finished.stats["low_stock"] == 1
     ((summary,),) = rows(shop, SUMMARY)
     assert summary["low_stock"]["levels"][0] == {
@@ -145,7 +145,7 @@ def test_chain_that_was_altered_is_named_in_summary_incident_and_mail(
 
     finished = close(shop)
 
-    assert finished.verdict == "audit_failed"
+    assert finished.result == "audit_failed"
     ((summary,),) = rows(shop, SUMMARY)
     assert summary["audit"]["verified"] is False
     assert "2" in summary["audit"]["findings"][0]

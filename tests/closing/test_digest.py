@@ -165,7 +165,7 @@ def test_run_again_mails_nobody_twice_and_nobody_without_an_address(shop: Engine
 
     with transaction(shop) as tx:
         tx.execute(text("update shop_config set owner_email = ''"))
-    assert digest(shop).verdict == "no_owner_email"
+    assert digest(shop).result == "no_owner_email"
 
 
 def test_other_currencies_are_summed_beside_and_never_mixed() -> None:

@@ -68,7 +68,7 @@ def outcome(engine: Engine, archive: Path) -> dict[str, Any]:
 def test_a_month_is_closed_kept_and_mailed_to_owner_and_accountant(october: Engine, archive: Path) -> None:
     finished = close()
 
-    assert finished.verdict == "closed"
+    assert finished.result == "closed"
     assert finished.stats == {
         "corrections": 0, "mails": 2, "archived_events": 0, "orders": 11, "lines": 13, "files": 6,
         "bytes": finished.stats["bytes"], "damaged_packages": 0,
@@ -101,7 +101,7 @@ def test_a_second_run_changes_nothing_and_mails_nobody(october: Engine, archive:
 
     again = close(now=NOW + timedelta(hours=3))
 
-    assert again.verdict == "unchanged"
+    assert again.result == "unchanged"
     assert outcome(october, archive) == before
 
 
@@ -150,7 +150,7 @@ def test_a_run_that_died_half_way_ends_as_if_it_had_not(
 
     finished = close()
 
-    assert finished.verdict == ("unchanged" if step == "archive_events" else "closed")
+    assert finished.result == ("unchanged" if step == "archive_events" else "closed")
     died = outcome(engine, archive)
     with transaction(engine) as tx:
         (closed,) = list_closed_months(tx, 1)
@@ -191,7 +191,7 @@ def test_what_is_learned_late_is_told_once_in_the_next_month(october: Engine, ar
     forced = close(now=NOW + timedelta(days=2))
     again = close(now=NOW + timedelta(days=3))
 
-    assert (forced.verdict, again.verdict) == ("corrected", "unchanged")
+    assert (forced.result, again.result) == ("corrected", "unchanged")
     assert stored(archive) == before
     with transaction(october) as tx:
         told = list_corrections(tx, 1, found_in="2026-11")
@@ -219,8 +219,8 @@ def test_what_is_learned_late_is_told_once_in_the_next_month(october: Engine, ar
         october, "select text from mail_outbox where period = '2026-11' and recipient = 'owner@example.com'"
     )
     assert "October 2026: Gross sales: +51.00 CAD" in mail
-    assert close("2026-11", DECEMBER).verdict == "unchanged"
-    assert close().verdict == "unchanged"
+    assert close("2026-11", DECEMBER).result == "unchanged"
+    assert close().result == "unchanged"
 
 
 def test_a_cost_and_a_tax_profile_that_change_later_correct_nothing(october: Engine) -> None:
@@ -232,7 +232,7 @@ def test_a_cost_and_a_tax_profile_that_change_later_correct_nothing(october: Eng
         insert(tx, "storefronts", shop_id=1, province="CA-ON", updated_at=at(1))
         tx.execute(text("update shop_config set settings = '{}'"))
 
-    assert close().verdict == "unchanged"
+    assert close().result == "unchanged"
 
 
 def test_lines_taken_off_an_order_that_nobody_paid_are_no_gesture(october: Engine) -> None:
@@ -256,7 +256,7 @@ def test_of_two_runs_at_once_the_first_closes_and_nobody_is_told_twice(
 
     def put_while_another_run_closes(*args: Any) -> str:
         monkeypatch.setattr(month_close, "put_package", real)
-        assert close(now=NOW - timedelta(minutes=5)).verdict == "closed"
+        assert close(now=NOW - timedelta(minutes=5)).result == "closed"
         return real(*args)
 
     monkeypatch.setattr(month_close, "put_package", put_while_another_run_closes)
@@ -365,7 +365,7 @@ def test_a_store_that_lost_what_goods_cost_is_told_of_and_invents_no_correction(
 
     again, november = close(), close("2026-11", DECEMBER)
 
-    assert (again.verdict, again.stats["damaged_packages"]) == ("unchanged", 1)
+    assert (again.result, again.stats["damaged_packages"]) == ("unchanged", 1)
     assert (november.stats["corrections"], november.stats["damaged_packages"]) == (0, 1)
 
 

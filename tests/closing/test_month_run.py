@@ -69,7 +69,7 @@ def test_a_package_in_a_bucket_is_locked_and_made_once(engine: Engine, bucket: d
     with transaction(engine) as tx:
         add_order(tx, 1030, at(3), [line(3001, 100, None)])
 
-    first, second = close().verdict, close().verdict
+    first, second = close().result, close().result
 
     assert (first, second) == ("closed", "unchanged")
     with transaction(engine) as tx:

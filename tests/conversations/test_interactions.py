@@ -68,7 +68,7 @@ def transcript(seconds: float = 80) -> WorkItem:
 def ingest(engine: Engine, *items: WorkItem) -> list[str]:
     with transaction(engine) as tx:
         outcomes = ingest_interactions(tx, items, NOW).outcomes
-    return [o.verdict if isinstance(o, Done) else o.code for o in outcomes]
+    return [o.result if isinstance(o, Done) else o.code for o in outcomes]
 
 
 def rows(engine: Engine) -> list[Any]:

@@ -62,7 +62,7 @@ def test_a_run_knows_its_shop_its_period_and_its_zone_and_ends_with_figures(shop
     seen: list[Run] = []
     start(shop)
 
-    work(shop, lambda run: seen.append(run) or JobResult(stats={"ours": 3}, verdict="clean"))  # type: ignore[func-returns-value]
+    work(shop, lambda run: seen.append(run) or JobResult(stats={"ours": 3}, result="clean"))  # type: ignore[func-returns-value]
 
     (run,) = seen
     assert (run.shop_id, run.period, run.zone.key) == (1, "2026-11-20", "America/Los_Angeles")

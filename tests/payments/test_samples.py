@@ -46,7 +46,7 @@ def test_samples_of_every_planned_type_are_read(engine: Engine, samples: Path) -
         kinds = {row[0] for row in tx.exec_driver_sql("select distinct kind from transactions")}
 
     assert len({body["type"] for body in planned}) >= 14
-    assert {outcome.verdict for outcome in outcomes if isinstance(outcome, Done)} <= {"done", "stale"}
+    assert {outcome.result for outcome in outcomes if isinstance(outcome, Done)} <= {"done", "stale"}
     assert all(isinstance(outcome, Done) for outcome in outcomes)
     assert kinds == KINDS
 

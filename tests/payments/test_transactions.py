@@ -97,7 +97,7 @@ def payout(status: str, kind: str = "payout.updated", after: int = 0, **fields: 
 def ingest(engine: Engine, *items: WorkItem) -> list[str]:
     with transaction(engine) as tx:
         effects: HandlerResult = ingest_transactions(tx, items, NOW)
-    return [o.verdict if isinstance(o, Done) else o.code for o in effects.outcomes]
+    return [o.result if isinstance(o, Done) else o.code for o in effects.outcomes]
 
 
 def rows(engine: Engine) -> list[tuple[Any, ...]]:

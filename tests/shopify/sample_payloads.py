@@ -141,7 +141,7 @@ def ingest(engine: Engine, effect: Ingest, *items: WorkItem) -> HandlerResult:
 
 
 def verdicts(effects: HandlerResult) -> list[str]:
-    return [o.verdict if isinstance(o, Done) else o.code for o in effects.outcomes]
+    return [o.result if isinstance(o, Done) else o.code for o in effects.outcomes]
 
 
 def add_shop(engine: Engine, slug: str = "harbour", domain: str = "harbour.myshopify.com") -> int:

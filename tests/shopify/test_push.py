@@ -196,7 +196,7 @@ def run(engine: Engine, shelf: ShelfOnPaper, item: WorkItem) -> tuple[Outcome, S
 
 
 def verdict(outcome: Outcome) -> str:
-    return outcome.verdict if isinstance(outcome, Done) else outcome.code
+    return outcome.result if isinstance(outcome, Done) else outcome.code
 
 
 def test_push_sets_the_present_figure_and_remembers_it(shop: Engine, shelf: ShelfOnPaper) -> None:

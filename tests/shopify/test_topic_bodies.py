@@ -110,7 +110,7 @@ def test_no_body_of_another_topic_has_an_effect(shop: Engine, genuine: dict[str,
 
         for name, outcome in zip(others, outcomes, strict=bool(outcomes)):
             is_nothing = isinstance(outcome, Refused) or (
-                isinstance(outcome, Done) and outcome.verdict in WITHOUT_EFFECT
+                isinstance(outcome, Done) and outcome.result in WITHOUT_EFFECT
             )
             assert is_nothing, f"the body of {name} under {topic}: {outcome}"
         assert contents(tx) == before
@@ -131,7 +131,7 @@ def test_no_sample_of_shopifys_has_an_effect_under_another_topic(shop: Engine, s
                 (name, topic)
                 for name, outcome in zip(others, outcomes, strict=bool(outcomes))
                 if not isinstance(outcome, Refused)
-                and not (isinstance(outcome, Done) and outcome.verdict in WITHOUT_EFFECT)
+                and not (isinstance(outcome, Done) and outcome.result in WITHOUT_EFFECT)
             ]
             assert done == []
             assert contents(tx) == before

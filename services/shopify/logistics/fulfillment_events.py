@@ -35,8 +35,8 @@ class FulfillmentEvent(NamedTuple):
 def ingest_fulfillment_events(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every sighting is on file.
 
-    ``fulfillment_events/delete`` is ``ignored`` and changes nothing: its body is that of ``create``, and nothing
-    follows from a header alone. The fulfilment's row is left as ``fulfillments/update`` describes it. Where a
+    ``fulfillment_events/delete`` is ``ignored`` and changes nothing: its body is that of ``create``, and
+    nothing follows from a header alone. The fulfilment's row is left as ``fulfillments/update`` describes it. Where a
     parcel is, by city and coordinates, shows where a person lives: it is not kept.
     """
     del now

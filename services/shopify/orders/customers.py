@@ -83,7 +83,8 @@ def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -
     """Every customer stands as its newest event told it, and one who was redacted stays redacted.
 
     ``deleted_at`` stays once told; a deletion of a customer who is not recorded changes nothing. Topics that
-    do not describe a customer (merges, consents) are ``ignored``: what they changed is in ``customers/update``.
+    do not describe a customer (merges, consents) are ``ignored``: what they changed is in
+    ``customers/update``.
     """
     read: list[ParsedUpdate[Customer]] = read_set(
         items, lambda i: _read(i, now), "shopify.unreadable_customer"

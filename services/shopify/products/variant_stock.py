@@ -38,8 +38,8 @@ class VariantStock(NamedTuple):
 def ingest_variant_stock(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every variant is in stock or out of it as its newest event told it.
 
-    The body of both topics is the variant. An event is ``ignored`` without effect where the quantity in its body
-    contradicts its topic. ``inventory_levels/update`` has the quantities, and nothing here moves them.
+    The body of both topics is the variant. An event is ``ignored`` without effect where the quantity in its
+    body contradicts its topic. ``inventory_levels/update`` has the quantities, and nothing here moves them.
     """
     return upsert_entities(tx, items, _KIND, lambda item: _read(item, now))
 

@@ -90,11 +90,11 @@ class SubscriptionWatch:
         except Misconfigured as fault:
             if fault.code not in NO_ACCESS:
                 raise
-            return JobResult(verdict="not_connected")
+            return JobResult(result="not_connected")
         watched = watch_shop(shop, admin, now, run.request_id, open_shop=self._open_shop, notify=self._notify)
         record = partial(_record, shop.id, watched, run.zone, now, run.request_id)
         is_well = not (watched.watch.to_import or watched.watch.wrong or watched.watch.lost)
-        return JobResult(stats=watched.stats(), verdict="well" if is_well else "mended", record=record)
+        return JobResult(stats=watched.stats(), result="well" if is_well else "mended", record=record)
 
 
 def list_subscriptions(admin: AdminApi) -> list[Subscription]:

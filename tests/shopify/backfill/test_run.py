@@ -167,7 +167,7 @@ def test_what_was_brought_in_is_audited_and_counted(shops: Shops) -> None:
     finished = GapBackfill(clock=lambda: EVENING)(job_run(shops.holed))
 
     assert finished.stats["entered"] == finished.stats["orders/updated"] == 1
-    assert finished.verdict == "backfilled"
+    assert finished.result == "backfilled"
     assert finished.record is not None
     with transaction(shops.engine) as tx:
         (entry,) = finished.record(tx).audit

@@ -90,7 +90,7 @@ def test_topics_for_which_the_app_has_no_scope_are_left_out_and_asked_for_again(
     finished = watch(shops, EVENING)
 
     assert set(listed(shops)) == set(WANTED) - lacking
-    assert (finished.verdict, finished.stats["refused"]) == ("well", len(lacking))
+    assert (finished.result, finished.stats["refused"]) == ("well", len(lacking))
     assert incidents(shops) == []
     control(shops.url, shop=DOMAIN, denied_topics=[])
     assert watch(shops, EVENING + HOUR).stats["made"] == len(lacking)
@@ -203,7 +203,7 @@ def test_a_refused_token_is_for_a_person(shops: Shops, public_url: str) -> None:
 def test_a_shop_that_was_never_connected_is_left_out(shops: Shops) -> None:
     run = job_run(shops.whole, "subscription-watchdog")
 
-    assert SubscriptionWatch(clock=lambda: EVENING)(run).verdict == "not_connected"
+    assert SubscriptionWatch(clock=lambda: EVENING)(run).result == "not_connected"
 
 
 def test_what_was_made_and_lost_is_audited(shops: Shops, public_url: str) -> None:
