@@ -67,7 +67,7 @@ class JobHandler:
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
     ) -> Sequence[PreparedCall | Outcome]:
-        """Return, per item, its run's call, with the run started; ``already_finished`` where it ended before."""
+        """Return, per item, its run's call, the run started; ``already_finished`` where it ended before."""
         return [self._prepare_one(tx, item, now) for item in items]
 
     def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Outcome:

@@ -121,7 +121,7 @@ def test_a_begin_that_comes_after_the_end_is_not_sent(engine: Engine, web: Web) 
             serve(engine, TOPIC, SentryCheckin())
 
     assert [status for _, status in heard(web)] == ["in_progress", "ok"]
-    assert sorted(runs(engine, VERDICTS)) == [("done", "superseded"), ("done", "delivered")]
+    assert sorted(runs(engine, VERDICTS)) == [("done", "delivered"), ("done", "superseded")]
 
 
 def test_a_wait_that_sentry_asks_for_is_kept(engine: Engine, web: Web) -> None:

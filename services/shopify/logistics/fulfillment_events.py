@@ -36,8 +36,8 @@ def ingest_fulfillment_events(tx: Connection, items: Sequence[WorkItem], now: da
     """Every sighting is on file.
 
     ``fulfillment_events/delete`` is ``ignored`` and changes nothing: its body is that of ``create``, and
-    nothing follows from a header alone. The fulfilment's row is left as ``fulfillments/update`` describes it. Where a
-    parcel is, by city and coordinates, shows where a person lives: it is not kept.
+    nothing follows from a header alone. The fulfilment's row is left as ``fulfillments/update`` describes it.
+    Where a parcel is, by city and coordinates, shows where a person lives: it is not kept.
     """
     del now
     return upsert_entities(tx, items, _KIND, _read)
