@@ -132,7 +132,7 @@ def _read_rate(url: str, count: int, *, is_ours: bool) -> float:
     try:
         with transaction(engine) as tx:
             sent = [row[0] for row in tx.exec_driver_sql("select sent_at from mail_outbox order by sent_at")]
-            settled = tx.exec_driver_sql("select count(*) from work_queue where verdict = 'sent'").scalar()
+            settled = tx.exec_driver_sql("select count(*) from work_queue where result = 'sent'").scalar()
             audited = tx.exec_driver_sql(
                 "select count(*) from audit_events where action = 'mail.sent'"
             ).scalar()

@@ -108,9 +108,10 @@ def print_work(title: str, lines: Sequence[WorkLine], slugs: dict[int, str], emp
 
 def _outcome(line: WorkLine) -> str:
     if line.status in ("done", "discarded"):
-        return line.verdict or ""
+        return line.result or ""
     return f"{line.error_code}: {line.last_error}"[:120] if line.error_code else ""
 
 
 def _document(line: WorkLine, slugs: dict[int, str]) -> dict[str, Any]:
-    return to_document(line) | {"shop": slugs.get(line.shop_id)}
+    # ``verdict`` is the former name of ``result``: readable until 0.2.
+    return to_document(line) | {"shop": slugs.get(line.shop_id), "verdict": line.result}

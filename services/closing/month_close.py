@@ -80,10 +80,10 @@ class CloseMonth:
             closed = list_closed_months(tx, run.shop_id, since=run.period, until=run.period)
         if closed:
             late, damaged = self._look_again(run, run.shop_id, closed[0], store)
-            verdict = "corrected" if late else "unchanged"
+            result = "corrected" if late else "unchanged"
         else:
             late, damaged = self._close(run, run.shop_id, store)
-            verdict = "closed"
+            result = "closed"
         mails = self._mail_missing(run, run.shop_id, store)
         archived = archive_events(run)
         return JobResult(
@@ -94,7 +94,7 @@ class CloseMonth:
                 "archived_events": archived.stats["events"],
                 **self._told(run),
             },
-            result=verdict,
+            result=result,
         )
 
     def _close(self, run: Run, shop_id: int, store: ObjectStore) -> Late:

@@ -31,11 +31,11 @@ _COUNTS = text("""
 select (select count(*) from inbound_events where origin = 'backfill') as brought_in,
        (select coalesce(sum(duplicate_count), 0) from inbound_events) as duplicates,
        (select count(*) from work_queue where status = 'done') as work_done,
-       (select count(*) from work_queue where status = 'done' and verdict = 'stale') as work_stale,
+       (select count(*) from work_queue where status = 'done' and result = 'stale') as work_stale,
        (select count(*) from work_queue where retry_count > 0) as work_retried,
        (select coalesce(sum(retry_count), 0) from work_queue) as tries_again,
        (select count(*) from work_queue where dispatch_count > 1) as rung_again,
-       (select count(*) from work_queue where topic = 'inventory_push' and verdict = 'pushed') as pushes,
+       (select count(*) from work_queue where topic = 'inventory_push' and result = 'pushed') as pushes,
        (select count(*) from orders) as orders, (select count(*) from transactions) as transactions
 """)
 

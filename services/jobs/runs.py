@@ -52,7 +52,7 @@ returning id, job, shop_id, period, due_at, status, request_id
 
 # What a new run replaces must not run beside it, should somebody requeue it later.
 _REPLACE = """
-update work_queue set status = 'discarded', verdict = 'replaced by a new run', finished_at = %(now)s
+update work_queue set status = 'discarded', result = 'replaced by a new run', finished_at = %(now)s
  where id = %(id)s and status = 'dead'
 """
 

@@ -13,7 +13,7 @@ from services.ledger.accept import WorkRef, record_work
 _FAIL = """
 update job_runs r
    set status = 'failed', ended_at = coalesce(w.finished_at, %(now)s),
-       error = coalesce(w.error_code || ': ' || w.last_error, w.verdict, w.status)
+       error = coalesce(w.error_code || ': ' || w.last_error, w.result, w.status)
   from work_queue w
  where w.id = r.work_id and r.ended_at is null and w.status in ('dead', 'discarded')
 returning r.id, r.job, r.shop_id, r.period, r.origin, r.started_by, r.request_id, r.work_id, r.status,

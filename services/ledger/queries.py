@@ -53,7 +53,7 @@ class WorkLine:
     lease_until: datetime | None
     last_error: str | None
     error_code: str | None
-    verdict: str | None
+    result: str | None
     event_id: int | None
     origin: str
     request_id: str

@@ -27,7 +27,7 @@ _PENDING = _UNHELD | {
     "retry_count": 0,
     "next_retry_at": None,
     "dispatch_count": 0,
-    "verdict": None,
+    "result": None,
     "finished_at": None,
     "died_at": case((work_queue.c.status == "dead", work_queue.c.finished_at), else_=work_queue.c.died_at),
 }
@@ -73,7 +73,7 @@ def discard(
     values = _UNHELD | {
         "status": "discarded",
         "next_retry_at": None,
-        "verdict": "discarded",
+        "result": "discarded",
         "finished_at": now,
     }
     chosen = _discardable(wanted)

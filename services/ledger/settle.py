@@ -88,7 +88,7 @@ def plan_settlement(topic: Topic, item: WorkItem, outcome: Outcome, now: datetim
 
 
 _SETTLE_DONE = """
-update work_queue set status = 'done', verdict = %(result)s, finished_at = %(now)s, next_retry_at = null,
+update work_queue set status = 'done', result = %(result)s, finished_at = %(now)s, next_retry_at = null,
        locked_at = null, locked_by = null, lease_until = null
 where id = any(%(id)s::bigint[]) and status in ('pending', 'error')
   and locked_by is not distinct from %(token)s

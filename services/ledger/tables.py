@@ -64,7 +64,7 @@ work_queue = Table(
     Column("lease_until", _at),
     Column("last_error", Text),
     Column("error_code", Text),
-    Column("verdict", Text),
+    Column("result", Text),
     Column("event_id", BigInteger),
     Column("origin", Text, nullable=False, server_default=text("'webhook'")),
     Column("request_id", Text, nullable=False, server_default=text("''")),

@@ -12,7 +12,7 @@ from services.core.errors import Refused
 from services.ledger.work import Done, Outcome, WorkItem
 
 UNKNOWN_ID = "unknown_id"
-"""The verdict of a deletion of an object that is not recorded here."""
+"""The result of a deletion of an object that is not recorded here."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """``updated_at`` of a row that is known by its deletion only: every state that is told is newer."""

@@ -60,7 +60,7 @@ def test_beat_asks_for_the_month_before_and_a_worker_closes_it(engine: Engine) -
     assert report.settled.done == 1
     ((period, status, stats),) = runs(engine, "select period, status, stats from job_runs")
     assert (period, status, stats["orders"], stats["mails"]) == ("2026-10", "done", 11, 2)
-    assert rows(engine, "select verdict from work_queue where topic = 'month_close'") == [("closed",)]
+    assert rows(engine, "select result from work_queue where topic = 'month_close'") == [("closed",)]
     assert rows(engine, "select count(*) from work_queue where topic = 'mail_send'") == [(2,)]
 
 

@@ -24,7 +24,7 @@ NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 EVENING = NOW - timedelta(hours=20)
 TOPIC = "sentry_checkin"
 VERDICTS = (
-    "select status, coalesce(verdict, error_code) from work_queue where topic = 'sentry_checkin' order by id"
+    "select status, coalesce(result, error_code) from work_queue where topic = 'sentry_checkin' order by id"
 )
 
 

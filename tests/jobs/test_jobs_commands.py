@@ -235,7 +235,7 @@ def test_a_run_in_its_own_process_ends_with_its_figures(engine: Engine, shops: N
     assert events[0] == "run begins"
     assert events[-1] == "run done"
     assert runs(engine, RUNS) == [(1, PERIOD, "done", "cli", "timer")]
-    assert runs(engine, "select status, verdict, locked_by from work_queue") == [("done", "no_stripe", None)]
+    assert runs(engine, "select status, result, locked_by from work_queue") == [("done", "no_stripe", None)]
     labels = runs(engine, "select staff_label, action from audit_events order by id")
     assert labels == [("timer", "job.run"), ("job daily-reconciliation", "daily-reconciliation")]
 

@@ -23,7 +23,7 @@ NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 KEY = "phc_" + "k" * 40
 TOPIC = "posthog_capture"
 OUTCOMES = (
-    "select status, coalesce(verdict, error_code) from work_queue where topic = 'posthog_capture' order by id"
+    "select status, coalesce(result, error_code) from work_queue where topic = 'posthog_capture' order by id"
 )
 
 

@@ -24,7 +24,7 @@ from tests.jobs.moments import a_job, add_shops, keep_time, know, runs
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 RUNS = "select period, status, stats, error, origin, started_by from job_runs order by id"
-WORK = "select topic, status, verdict, error_code from work_queue where topic = 'reconcile' order by id"
+WORK = "select topic, status, result, error_code from work_queue where topic = 'reconcile' order by id"
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_a_run_whose_work_was_discarded_has_failed(shop: Engine) -> None:
     start(shop)
     with transaction(shop) as tx:
         tx.execute(
-            text("update work_queue set status = 'discarded', verdict = 'not wanted', finished_at = now()")
+            text("update work_queue set status = 'discarded', result = 'not wanted', finished_at = now()")
         )
         sync_run_status(tx, NOW)
     assert [row[1:4] for row in runs(shop, RUNS)] == [("failed", {}, "not wanted")]

@@ -63,7 +63,7 @@ def test_requeued_row_is_as_new_and_keeps_its_last_error(engine: Engine) -> None
         "locked_at",
         "locked_by",
         "lease_until",
-        "verdict",
+        "result",
     )
     assert {name: row[name] for name in fresh} == dict.fromkeys(fresh)
     assert (row["status"], row["retry_count"], row["dispatch_count"]) == ("pending", 0, 0)

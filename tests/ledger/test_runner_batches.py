@@ -68,7 +68,7 @@ def test_each_item_has_its_own_outcome_and_the_payload_was_stored_before(engine:
 
     report = run(engine, act)
 
-    assert [(row["status"], row["verdict"], row["error_code"]) for row in all_rows(engine)] == [
+    assert [(row["status"], row["result"], row["error_code"]) for row in all_rows(engine)] == [
         ("done", "pushed", None),
         ("dead", None, "no.such"),
         ("error", None, "later"),

@@ -69,7 +69,7 @@ def test_the_call_is_made_with_the_lease_held_and_no_transaction_open(engine: En
     assert (payload, idle) == ({"asked": 1}, 0)
     with transaction(engine) as tx:
         (row,) = rows_of(tx)
-    assert (row["status"], row["verdict"], row["locked_at"]) == ("done", "pushed", None)
+    assert (row["status"], row["result"], row["locked_at"]) == ("done", "pushed", None)
 
 
 def test_what_was_learned_is_written_when_the_item_settles(engine: Engine) -> None:

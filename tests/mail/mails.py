@@ -62,11 +62,11 @@ def mails_of(engine: Engine) -> list[dict[str, Any]]:
 
 
 def work_of(engine: Engine) -> list[tuple[Any, ...]]:
-    """Return (status, verdict, error_code) of every row of work, by id."""
+    """Return (status, result, error_code) of every row of work, by id."""
     with transaction(engine) as tx:
         return [
             tuple(row)
-            for row in tx.execute(text("select status, verdict, error_code from work_queue order by id"))
+            for row in tx.execute(text("select status, result, error_code from work_queue order by id"))
         ]
 
 

@@ -120,7 +120,7 @@ def test_a_file_half_written_by_a_worker_that_died_is_written_again_under_its_na
         file.rename(tmp_path / f".{file.name}.part")
         with transaction(engine) as tx:  # as if the worker had gone before the file had its name
             tx.execute(text("update mail_outbox set status = 'sending', sent_at = null"))
-            tx.execute(text("update work_queue set status = 'error', verdict = null, finished_at = null"))
+            tx.execute(text("update work_queue set status = 'error', result = null, finished_at = null"))
         run(engine)
 
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [(file.name, whole)]

@@ -232,7 +232,7 @@ def test_a_mail_noted_as_sent_is_not_sent_by_the_next_worker(
     with scripted(monkeypatch) as server:
         run(engine)
         with transaction(engine) as tx:  # as if the worker had gone before it settled
-            tx.execute(text("update work_queue set status = 'error', verdict = null, finished_at = null"))
+            tx.execute(text("update work_queue set status = 'error', result = null, finished_at = null"))
         run(engine)
 
     assert len(server.mails) == 1

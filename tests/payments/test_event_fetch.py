@@ -29,7 +29,7 @@ from tests.shopify.sample_payloads import add_shop
 
 KEY = "rk_test_" + "a" * 24
 CHARGE = orjson.loads(charge(amount_refunded=1500).body)["data"]["object"]
-WORK = "select topic, status, verdict, error_code, origin from work_queue order by id"
+WORK = "select topic, status, result, error_code, origin from work_queue order by id"
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_snapshot_that_stripe_dates_later_wins_over_what_was_fetched(engine: Eng
 
 
 @pytest.mark.parametrize(
-    ("objects", "event", "verdict"),
+    ("objects", "event", "result"),
     [
         ({}, thin(), "gone"),
         ({"/v2/core/events/evt_1": thin()}, thin(), "gone"),
@@ -129,12 +129,12 @@ def test_snapshot_that_stripe_dates_later_wins_over_what_was_fetched(engine: Eng
     ids=["no event", "no object", "about nothing", "about a customer"],
 )
 def test_what_is_gone_or_not_ours_changes_no_transaction(
-    engine: Engine, api: StripeApi, objects: dict[str, Any], event: dict[str, Any], verdict: str
+    engine: Engine, api: StripeApi, objects: dict[str, Any], event: dict[str, Any], result: str
 ) -> None:
     api.objects = objects
     told(engine, event)
 
-    assert [row[:3] for row in work(engine)] == [("event_fetch", "done", verdict)]
+    assert [row[:3] for row in work(engine)] == [("event_fetch", "done", result)]
     assert rows(engine) == []
 
 

@@ -28,7 +28,7 @@ from tests.shopify.sample_payloads import add_shop, rows
 
 STRIPE_KEY = "sk_test_0123456789abcdef"
 WORK = (
-    "select topic, status, verdict, error_code from work_queue "
+    "select topic, status, result, error_code from work_queue "
     "where topic in ('reconcile', 'mail_send') order by id"
 )
 

@@ -251,6 +251,6 @@ def test_a_mail_to_the_customer_that_still_waits_is_not_sent(
         report = run(shop)
     assert server.mails == []
     assert report.settled.done == 1
-    assert rows(shop, "select status, verdict from work_queue where topic = 'mail_send'") == [
+    assert rows(shop, "select status, result from work_queue where topic = 'mail_send'") == [
         ("done", "redacted")
     ]

@@ -87,6 +87,6 @@ def test_its_keys_are_gone_and_a_replay_of_the_request_takes_no_new_ones(shop: E
 
     with transaction(shop) as tx:
         assert get_secret(tx, 1, "stripe-key") == key
-    assert rows(shop, "select verdict from work_queue where topic = 'privacy_redact' order by id") == [
+    assert rows(shop, "select result from work_queue where topic = 'privacy_redact' order by id") == [
         ("redacted",), ("duplicate",),
     ]  # fmt: skip

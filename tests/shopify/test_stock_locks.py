@@ -175,7 +175,7 @@ def test_pushes_of_several_shops_settle_beside_a_set_of_their_orders(shops: Engi
             event.remove(shops, "handle_error", keep_fault)
 
     assert faults == []
-    assert rows(shops, "select distinct verdict from work_queue where status = 'done'") == [("superseded",)]
+    assert rows(shops, "select distinct result from work_queue where status = 'done'") == [("superseded",)]
     assert rows(shops, "select shopify_available from inventory_levels") == [(42,), (42,)]
     assert rows(shops, "select shop_id, delta from stock_movements order by 1") == [(1, -1), (2, -1)]
 

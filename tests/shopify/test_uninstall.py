@@ -26,7 +26,7 @@ from tests.shopify.sample_payloads import NOON, SHOP, add_shop, ingest, item, ro
 
 DOMAIN = "harbour.myshopify.com"
 TOKEN = "shpat_" + "0" * 32
-OUTCOMES = "select status, verdict, error_code from work_queue where topic = 'uninstall_confirm' order by id"
+OUTCOMES = "select status, result, error_code from work_queue where topic = 'uninstall_confirm' order by id"
 INCIDENTS = "select rule, severity, status from incidents order by id"
 
 

@@ -86,7 +86,7 @@ create table work_queue (
   lease_until timestamptz,
   last_error text,
   error_code text,
-  verdict text,
+  result text,
   event_id bigint,
   origin text default 'webhook' not null,
   request_id text default '' not null,

@@ -13,7 +13,7 @@ from tests.shopify.backfill.fake_shop import Shops, put_order, work_off
 from tests.shopify.backfill.sample_day import EVENING
 
 ENDED = """
-select s.slug, r.period, r.status, r.stats ->> %(figure)s, w.verdict
+select s.slug, r.period, r.status, r.stats ->> %(figure)s, w.result
   from job_runs r join shops s on s.id = r.shop_id join work_queue w on w.id = r.work_id order by 1
 """
 
