@@ -23,7 +23,7 @@ BY_PERSON = "mail.settled_by_person"
 _SELECT = """
 select m.id, m.shop_id, m.kind, m.period, m.recipient, m.subject, m.status, m.attempt, m.transport,
        m.message_id, m.provider_id, m.error_code, m.last_error, m.created_at, m.handed_over_at, m.sent_at,
-       w.id, w.status, w.next_retry_at
+       w.id as work_id, w.status as work_status, w.next_retry_at
   from mail_outbox m left join work_queue w on w.id = m.work_id
 """
 
@@ -122,7 +122,7 @@ def find_mails(
         "kind": kind,
         "limit": limit,
     }
-    return [MailLine(*row) for row in tx.exec_driver_sql(_FIND, values)]
+    return [MailLine(**row._mapping) for row in tx.exec_driver_sql(_FIND, values)]
 
 
 def get_mail(tx: Connection, mail_id: int) -> MailLine:
@@ -130,7 +130,7 @@ def get_mail(tx: Connection, mail_id: int) -> MailLine:
     row = tx.exec_driver_sql(_GET, {"id": mail_id}).one_or_none()
     if row is None:
         raise MailUnknown(f"there is no mail {mail_id}: `fleet mail list` shows those there are")
-    return MailLine(*row)
+    return MailLine(**row._mapping)
 
 
 def resend_mail(tx: Connection, decision: Decision, now: datetime) -> tuple[WorkRef, ...]:

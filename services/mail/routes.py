@@ -19,7 +19,7 @@ from services.providers.outgoing_mail import AddressInvalid, parse_sender
 from services.shops.secrets import find_secrets
 
 _FIND_WISHES = """
-select shop_id, settings -> 'mail' from shop_config
+select shop_id, settings -> 'mail' as mail from shop_config
  where shop_id = any(%(shop_id)s::int[]) and jsonb_typeof(settings -> 'mail') = 'object'
 """
 
@@ -29,7 +29,9 @@ def find_routes(tx: Connection, shop_ids: set[int | None]) -> dict[int | None, R
     settings = get_settings()
     routes: dict[int | None, Route | Misconfigured] = dict.fromkeys(shop_ids, fleet_route(settings))
     scope = {"shop_id": int_array(sorted(shop_id for shop_id in shop_ids if shop_id is not None))}
-    wishes: dict[int, Mapping[str, Any]] = {row[0]: row[1] for row in tx.exec_driver_sql(_FIND_WISHES, scope)}
+    wishes: dict[int, Mapping[str, Any]] = {
+        row.shop_id: row.mail for row in tx.exec_driver_sql(_FIND_WISHES, scope)
+    }
     needed = [(shop_id, SECRETS.get(str(wish.get("transport")), "")) for shop_id, wish in wishes.items()]
     secrets = find_secrets(tx, [one for one in needed if one[1]])
     for shop_id, name in needed:

@@ -5,7 +5,7 @@ leaves a mail whose outcome is unknown, and unless its transport can tell a repe
 person decides. ``docs/mail.md`` says what each transport does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -70,7 +70,7 @@ class MailSend:
 
         ``already_sent`` where a worker noted so before it went away, or a person decided so.
         """
-        rows = _find_rows(tx, items)
+        rows = find_outbox_rows(tx, (item.key for item in items))
         routes = find_routes(tx, {row.shop_id for row in rows.values()})
         plans: list[PreparedCall | Outcome] = []
         lost: list[MailDelivery] = []
@@ -191,9 +191,11 @@ class MailSend:
         )
 
 
-def _find_rows(tx: Connection, items: Sequence[WorkItem]) -> dict[str, OutboxRow]:
-    ids = [int(item.key) for item in items if item.key.isdecimal()]
-    return {str(row[0]): OutboxRow(*row) for row in tx.exec_driver_sql(_FIND, {"id": ids})}
+def find_outbox_rows(tx: Connection, keys: Iterable[str]) -> dict[str, OutboxRow]:
+    """Return the mails whose ids are ``keys``, by key; a key that is no number names none."""
+    ids = [int(key) for key in keys if key.isdecimal()]
+    rows = tx.exec_driver_sql(_FIND, {"id": ids})
+    return {str(row.id): OutboxRow(**row._mapping) for row in rows}
 
 
 def _lose(tx: Connection, lost: Sequence[MailDelivery], now: datetime) -> None:

@@ -40,11 +40,11 @@ on conflict (shop_id, provider) do update set
    updated_at = excluded.updated_at,
    since = case when c.status = 'broken' then c.since else excluded.since end
  where (c.status, c.code, c.resource) is distinct from ('broken', excluded.code, excluded.resource)
-returning c.id, c.since = %(now)s
+returning c.id, c.since = %(now)s as is_new
 """
 
 _FIND_STATES = """
-select coalesce(shop_id, 0), provider, status, code, resource from connections
+select coalesce(shop_id, 0) as shop_id, provider, status, code, resource from connections
  where shop_id = any(%(shop_id)s::int[]) or shop_id is null
 """
 
@@ -123,11 +123,10 @@ def record_connection_broken(
         "now": now,
     }
     row = tx.exec_driver_sql(_RECORD_BROKEN, values).first()
-    if row is None or not row[1]:
+    if row is None or not row.is_new:
         return []
-    row_id = row[0]
     summary = f"connection {provider} is broken: {code}"
-    return [_entry(shop_id, provider, row_id, "connection.broken", summary, code)]
+    return [_entry(shop_id, provider, row.id, "connection.broken", summary, code)]
 
 
 def record_calls(tx: Connection, found: Sequence[tuple[int, CallOutcomes]], now: datetime) -> list[Entry]:
@@ -144,7 +143,7 @@ def record_calls(tx: Connection, found: Sequence[tuple[int, CallOutcomes]], now:
         return []
     shop_ids = int_array(sorted({shop_id for shop_id, _ in merged}))
     rows = tx.exec_driver_sql(_FIND_STATES, {"shop_id": shop_ids})
-    states = {(row[0], row[1]): _State(*row[2:]) for row in rows}
+    states = {(row.shop_id, row.provider): _State(row.status, row.code, row.resource) for row in rows}
     entries: list[Entry] = []
     # In one order, as two workers may settle calls of the same shops at once.
     for (shop_id, provider), calls in sorted(merged.items(), key=lambda pair: pair[0]):
@@ -177,7 +176,7 @@ def recorded_calls(shop_id: int) -> Iterator[None]:
 
 def find_connections(tx: Connection) -> Sequence[ConnectionState]:
     """Return every connection that is used, the fleet's own first; none of a shop without a Shopify token."""
-    return [ConnectionState(*row) for row in tx.exec_driver_sql(_FIND)]
+    return [ConnectionState(**row._mapping) for row in tx.exec_driver_sql(_FIND)]
 
 
 def _plan_state(was: _State | None, calls: CallOutcomes) -> _State | None:

@@ -25,7 +25,7 @@ _DOMAIN = re.compile(r"(?=.{4,253}$)[A-Za-z0-9]([A-Za-z0-9-]*\.)+[A-Za-z]{2,63}"
 _LOCK = "select id from shops where id = %(shop_id)s for no key update"
 
 _FIND = """
-select shop_id, settings -> 'mail' from shop_config
+select shop_id, settings -> 'mail' as mail from shop_config
  where shop_id = any(%(shop_id)s::int[]) and jsonb_typeof(settings -> 'mail') = 'object'
 """
 
@@ -133,7 +133,7 @@ def record_mail_choice(
 
 def _find_stored(tx: Connection, shop_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     found = tx.exec_driver_sql(_FIND, {"shop_id": int_array(shop_ids)})
-    return {row[0]: row[1] for row in found}
+    return {row.shop_id: row.mail for row in found}
 
 
 def _read(stored: Mapping[str, Any]) -> MailChoice:

@@ -72,7 +72,8 @@ def _refresh_once(shop_id: int, now: datetime, refused: str) -> str:
 
     with transaction() as tx:
         lock_objects(tx, [(shop_id, "shopify-token-refresh")])
-        domain, expires_at = tx.exec_driver_sql(_FIND_SHOP, {"shop_id": shop_id}).one()
+        shop = tx.exec_driver_sql(_FIND_SHOP, {"shop_id": shop_id}).one()
+        domain, expires_at = shop.shopify_domain, shop.token_expires_at
         token, refresh, client_id, client_secret = _open(tx, shop_id)
         if token and token != refused and not is_due(expires_at, now):
             return token

@@ -132,17 +132,13 @@ def _compose_sample(kind: MailType, shop: MailShop, now: datetime) -> Mail:
 
 
 def _print_kinds(as_json: bool) -> None:
-    rows = [(kind.name, kind.reader, kind.about, kind.can_unsubscribe) for kind in list_mail_types()]
+    kinds = list_mail_types()
     if as_json:
-        names = ("kind", "reader", "about", "can_unsubscribe")
-        print_json([dict(zip(names, row, strict=True)) for row in rows])
+        names = ("reader", "about", "can_unsubscribe")
+        print_json([{"kind": kind.name} | {name: getattr(kind, name) for name in names} for kind in kinds])
         return
-    print_table(
-        "",
-        ("kind", "for", "about", "unsubscribe"),
-        [(*row[:3], "yes" if row[3] else "no") for row in rows],
-        "",
-    )
+    rows = [(kind.name, kind.reader, kind.about, "yes" if kind.can_unsubscribe else "no") for kind in kinds]
+    print_table("", ("kind", "for", "about", "unsubscribe"), rows, "")
 
 
 def _document(mail: Mail, path: Path | None) -> dict[str, object]:
