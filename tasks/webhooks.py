@@ -5,10 +5,11 @@ from services.ledger.reparse import review_events
 from services.payments.handler import ingest_transactions
 from services.shopify.logistics.fulfillment_events import ingest_fulfillment_events
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
-from services.shopify.logistics.inventory_shipments import ingest_inventory_shipments
-from services.shopify.logistics.inventory_transfers import ingest_inventory_transfers
-from services.shopify.logistics.returns import ingest_returns
-from services.shopify.logistics.reverse_fulfillment_orders import ingest_reverse_fulfillment_orders
+from services.shopify.logistics.inventory_transfers import (
+    ingest_inventory_shipments,
+    ingest_inventory_transfers,
+)
+from services.shopify.logistics.returns import ingest_returns, ingest_reverse_fulfillment_orders
 from services.shopify.orders.customers import ingest_customers
 from services.shopify.orders.disputes import ingest_shopify_disputes
 from services.shopify.orders.fulfillments import ingest_fulfillments

@@ -1,118 +1,115 @@
-"""What several events tell of one thing comes to the same in whatever order they come. Pure.
+"""Merge what several events say of one entity; the result is the same in whatever order they come. Pure.
 
-A row is the newest state that was told and the earliest deletion. Joining two rows is commutative,
-associative, and the same again changes nothing: so late, twice and shuffled events end alike.
+A state is the newest data and the earliest deletion. Merging is commutative, associative and idempotent, so
+late, repeated and shuffled events end in the same state.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from services.core.errors import Refused
-from services.ledger.work import Done, Outcome, WorkItem
+from services.ledger.work import WorkItem
 
 UNKNOWN_ID = "unknown_id"
-"""The result of a deletion of an object that is not recorded here."""
+"""The result of an event that deletes an object that is not recorded here."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-"""``updated_at`` of a row that is known by its deletion only: every state that is told is newer."""
+"""``updated_at`` of a row of which only the deletion is known: older than all data."""
 
 EntityKey = tuple[int, int]
-"""(shop, Shopify's id of the thing)."""
+"""(shop, Shopify's id of the entity)."""
 
 
-class VersionedState(Protocol):
-    """What one event says of a thing. Two states with the same ``version`` are the same."""
+class EntityData(Protocol):
+    """What one event says of an entity. Data with the same ``version`` is the same."""
 
     @property
     def version(self) -> tuple[Any, ...]:
-        """What makes one state newer than another."""
+        """What makes data newer than other data."""
+        ...
+
+    def _asdict(self) -> dict[str, Any]:
+        """Return the values by the names of the table's columns, as a named tuple does."""
         ...
 
 
-S = TypeVar("S", bound=VersionedState)
+D = TypeVar("D", bound=EntityData)
 
 
-class EntityState(NamedTuple, Generic[S]):
-    """A thing's newest state, None where none was told yet, and when it was deleted."""
+class EntityState(NamedTuple, Generic[D]):
+    """An entity's newest data, None where only its deletion is known, and when it was deleted."""
 
-    state: S | None
+    data: D | None
     deleted_at: datetime | None = None
 
 
-class EntityUpdate(NamedTuple, Generic[S]):
-    """What one event tells of ``key``."""
+class EntityUpdate(NamedTuple, Generic[D]):
+    """What one event says of the entity ``key``: its data, or that it was deleted."""
 
     key: EntityKey
-    row: EntityState[S]
+    data: D | None = None
+    deleted_at: datetime | None = None
 
 
-ParsedUpdate = EntityUpdate[S] | Done | Refused
-"""An event, read: what it tells, or the outcome where it tells nothing to write."""
+ItemUpdate = tuple[WorkItem, EntityUpdate[D]]
+"""An update, and the work item whose event it is."""
+
+MergeStates = Callable[[EntityState[D], EntityState[D]], EntityState[D]]
 
 
-class MergedStates(NamedTuple, Generic[S]):
-    """The rows as they are now, and by which item each of those that changed did."""
+def merge_states(one: EntityState[D], other: EntityState[D]) -> EntityState[D]:
+    """Return the newer data of the two and the earlier deletion; where nothing is newer, ``one`` itself."""
+    data = one.data
+    if other.data is not None and (data is None or other.data.version > data.version):
+        data = other.data
+    merged = EntityState(data, find_earliest(one.deleted_at, other.deleted_at))
+    return one if merged == one else merged
 
-    rows: dict[EntityKey, EntityState[S]]
-    changed: dict[EntityKey, WorkItem]
+
+def find_earliest(*times: datetime | None) -> datetime | None:
+    """Return the earliest of the given times."""
+    return min((at for at in times if at is not None), default=None)
 
 
-def merge_states(one: EntityState[S], other: EntityState[S]) -> EntityState[S]:
-    """Return the newer state of the two and the earlier deletion; where nothing is newer, ``one`` itself."""
-    state = one.state
-    if other.state is not None and (state is None or other.state.version > state.version):
-        state = other.state
-    deleted_at = min((at for at in (one.deleted_at, other.deleted_at) if at is not None), default=None)
-    return one if (state, deleted_at) == (one.state, one.deleted_at) else EntityState(state, deleted_at)
+def has_same_version(update: EntityData, current: EntityData) -> bool:
+    """Return whether ``current`` is the data of ``update``."""
+    return update.version == current.version
+
+
+def rank_values(*values: str) -> Mapping[str | int, int]:
+    """Return the place of each value, counted from 1: of two values of one time the later one wins."""
+    return {value: place for place, value in enumerate(values, start=1)}
 
 
 def apply_updates(
-    known: Mapping[EntityKey, EntityState[S]],
-    told: Iterable[tuple[WorkItem, ParsedUpdate[S]]],
-    join: Callable[[EntityState[S], EntityState[S]], EntityState[S]] = merge_states,
-) -> MergedStates[S]:
-    """Return what ``known`` becomes by what is ``told``."""
-    rows, changed = dict(known), dict[EntityKey, WorkItem]()
-    for item, entry in told:
-        if isinstance(entry, EntityUpdate):
-            before = rows.get(entry.key)
-            after = entry.row if before is None else join(before, entry.row)
-            if after != before:
-                rows[entry.key], changed[entry.key] = after, item
-    return MergedStates(rows, changed)
+    before: Mapping[EntityKey, EntityState[D]],
+    updates: Iterable[ItemUpdate[D]],
+    merge: MergeStates[D] = merge_states,
+) -> tuple[dict[EntityKey, EntityState[D]], dict[EntityKey, WorkItem]]:
+    """Return the states after ``updates``, and for each state that changed the item that changed it last."""
+    after, changed = dict(before), dict[EntityKey, WorkItem]()
+    for item, update in updates:
+        known, state = after.get(update.key), EntityState(update.data, update.deleted_at)
+        merged = state if known is None else merge(known, state)
+        if merged != known:
+            after[update.key], changed[update.key] = merged, item
+    return after, changed
 
 
-def ignore_unknown_deletions(
-    known: Collection[EntityKey], read: Sequence[ParsedUpdate[S]]
-) -> list[ParsedUpdate[S]]:
-    """Return ``read`` with ``Done("unknown_id")`` for each deletion of an id that is not recorded.
+def split_unknown_deletions(
+    recorded: Collection[EntityKey], updates: Iterable[ItemUpdate[D]]
+) -> tuple[list[ItemUpdate[D]], list[ItemUpdate[D]]]:
+    """Return the ``updates`` to apply, and the deletions of an id that is not recorded.
 
-    An id is recorded where it is in ``known`` or where an entry before the deletion describes it. Such a
-    deletion changes nothing: the body of a deletion is little more than an id, so it may be that of another
-    type of object, and it must not stand in the way of an object that is created later.
+    An id is recorded where it is in ``recorded`` or an update before the deletion describes it. A deletion
+    of another id changes nothing: its payload is little more than an id, so it may be that of another type
+    of object, and it must not block an object that is created later.
     """
-    recorded = set(known)
-    passed: list[ParsedUpdate[S]] = []
-    for entry in read:
-        if isinstance(entry, EntityUpdate) and entry.row.state is None and entry.key not in recorded:
-            passed.append(Done(UNKNOWN_ID))
-            continue
-        if isinstance(entry, EntityUpdate):
-            recorded.add(entry.key)
-        passed.append(entry)
-    return passed
-
-
-def settle_updates(
-    read: Sequence[ParsedUpdate[S]], rows: Mapping[EntityKey, EntityState[S]]
-) -> list[Outcome]:
-    """Return each event's outcome: ``stale`` where nothing of what it told is in its row now."""
-    return [_settle(entry, rows[entry.key]) if isinstance(entry, EntityUpdate) else entry for entry in read]
-
-
-def _settle(told: EntityUpdate[S], now: EntityState[S]) -> Done:
-    state, deleted_at = told.row
-    if state is not None and now.state is not None and state.version == now.state.version:
-        return Done()
-    return Done() if deleted_at is not None and deleted_at == now.deleted_at else Done("stale")
+    known, accepted, unknown = set(recorded), list[ItemUpdate[D]](), list[ItemUpdate[D]]()
+    for item, update in updates:
+        if update.data is None and update.key not in known:
+            unknown.append((item, update))
+        else:
+            known.add(update.key)
+            accepted.append((item, update))
+    return accepted, unknown

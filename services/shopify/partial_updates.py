@@ -1,8 +1,8 @@
-"""Things that Shopify tells of in parts: each part stands as the newest event told it.
+"""Entities whose webhooks carry only the fields that changed: each field has the newest value received.
 
-An event about a fulfilment order, a transfer or a return names only what it changed, and no version. So a
-row remembers of each part when it was told (the column ``told``), and joining two rows takes the newer of
-every part: commutative, associative, and the same again changes nothing.
+An event about a fulfillment order, a transfer or a return names only what it changed, and no version. So a
+row keeps when it received each field (the column ``told``), and a merge of two states takes the newer value
+of each field: commutative, associative and idempotent.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,155 +11,110 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
-import orjson
-from sqlalchemy import Connection
+from services.shopify.entity_spec import EntitySpec
+from services.shopify.merge import EPOCH, EntityState, MergeStates, find_earliest
 
-from services.core.errors import Refused
-from services.core.fields import read_set
-from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
-from services.shopify.merge import EPOCH, UNKNOWN_ID, EntityKey, EntityState, EntityUpdate
-from services.shopify.upsert import EntitySpec, UpsertResult, upsert_updates
+FieldValue = str | int
 
 
 class FieldVersion(NamedTuple):
-    """What was told of one part, and when."""
+    """A value of one field, and the time of the event that carried it."""
 
     at: datetime
-    value: str | int
+    value: FieldValue
 
 
 @dataclass(frozen=True, slots=True)
 class FieldVersions:
-    """All that was told of a thing so far. A kind of thing adds its columns as properties."""
+    """The newest version of each field. A subclass derives the table's columns from them."""
 
-    parts: Mapping[str, FieldVersion]
+    fields: Mapping[str, FieldVersion]
 
-    further: ClassVar[Mapping[str | int, int]] = MappingProxyType({})
-    """How far on a value is: of two that were told of one instant, the further one stands."""
+    ranks: ClassVar[Mapping[FieldValue, int]] = MappingProxyType({})
+    """Of two values of one time the one of the higher rank wins."""
 
     @classmethod
-    def tell(cls, at: datetime, values: Mapping[str, str | int | None]) -> Self:
-        """Return what an event of ``at`` tells; a value that is None or empty is not told."""
+    def from_event(cls, at: datetime, values: Mapping[str, FieldValue | None]) -> Self:
+        """Return the fields in an event of the time ``at``; None and the empty text are no value."""
         return cls(
             {name: FieldVersion(at, value) for name, value in values.items() if value not in (None, "")}
         )
 
     @classmethod
-    def make(cls, _updated_at: datetime, told: Mapping[str, Sequence[Any]]) -> Self:
-        """Return what a row's ``told`` holds."""
+    def from_row(cls, told: Mapping[str, Sequence[Any]], **_columns: object) -> Self:
+        """Return the fields in a row's ``told``; the other columns are derived from it."""
         return cls(
             {name: FieldVersion(datetime.fromisoformat(at), value) for name, (at, value) in told.items()}
         )
 
+    def columns(self) -> dict[str, Any]:
+        """Return the table's columns that are derived from the fields."""
+        raise NotImplementedError
+
+    def _asdict(self) -> dict[str, Any]:
+        told = {name: tuple(version) for name, version in self.fields.items()}
+        return {"updated_at": self.updated_at, "told": told, **self.columns()}
+
     @property
     def version(self) -> tuple[Any, ...]:
-        """All of it: two that are alike here are the same."""
-        return tuple(sorted(self.parts.items()))
+        """All fields: two with the same fields are the same."""
+        return tuple(sorted(self.fields.items()))
 
     @property
     def updated_at(self) -> datetime:
-        """When the newest part was told."""
-        return max((part.at for part in self.parts.values()), default=EPOCH)
-
-    @property
-    def told(self) -> str:
-        """The parts as JSON, as the column has them."""
-        return orjson.dumps(dict(self.parts), default=tuple, option=orjson.OPT_SORT_KEYS).decode()
+        """The time of the newest field."""
+        return max((field.at for field in self.fields.values()), default=EPOCH)
 
     def text(self, name: str) -> str:
-        """Return a part that is text; empty where nobody told it."""
-        return str(self.parts[name].value) if name in self.parts else ""
+        """Return the field as text; empty where it was not received."""
+        return str(self.fields[name].value) if name in self.fields else ""
 
     def number(self, name: str) -> int | None:
-        """Return a part that is a number; None where nobody told it."""
-        return int(self.parts[name].value) if name in self.parts else None
+        """Return the field as a number; None where it was not received."""
+        return int(self.fields[name].value) if name in self.fields else None
 
-    def moment(self, name: str) -> datetime | None:
-        """Return a part that is a time; None where nobody told it."""
-        return datetime.fromisoformat(self.text(name)) if name in self.parts else None
+    def time(self, name: str) -> datetime | None:
+        """Return the field as a time; None where it was not received."""
+        return datetime.fromisoformat(self.text(name)) if name in self.fields else None
 
-    def each(self, prefix: str) -> dict[str, FieldVersion]:
-        """Return the parts whose name begins so."""
-        return {name: part for name, part in self.parts.items() if name.startswith(prefix)}
+    def with_prefix(self, prefix: str) -> list[FieldVersion]:
+        """Return the fields whose name begins with ``prefix``."""
+        return [field for name, field in self.fields.items() if name.startswith(prefix)]
 
     def total(self, prefix: str) -> int | None:
-        """Return the sum of the parts whose name begins so; None where there are none."""
-        found = self.each(prefix)
-        return sum(int(part.value) for part in found.values()) if found else None
+        """Return the sum of the fields whose name begins with ``prefix``; None where there are none."""
+        found = self.with_prefix(prefix)
+        return sum(int(field.value) for field in found) if found else None
 
-    def joined(self, other: Self) -> Self:
-        """Return the newer of every part."""
-        parts = dict(self.parts)
-        for name, part in other.parts.items():
-            if name not in parts or self._order(part) > self._order(parts[name]):
-                parts[name] = part
-        return type(self)(parts)
+    def merged(self, other: Self) -> Self:
+        """Return the newer version of each field."""
+        fields = dict(self.fields)
+        for name, field in other.fields.items():
+            if name not in fields or self._order(field) > self._order(fields[name]):
+                fields[name] = field
+        return type(self)(fields)
 
-    def _order(self, part: FieldVersion) -> tuple[datetime, int, str | int]:
-        return (part.at, self.further.get(part.value, 0), part.value)
-
-
-P = TypeVar("P", bound=FieldVersions)
+    def _order(self, field: FieldVersion) -> tuple[datetime, int, FieldValue]:
+        return field.at, self.ranks.get(field.value, 0), field.value
 
 
-def merge_field_versions(one: EntityState[P], other: EntityState[P]) -> EntityState[P]:
-    """Return the newer of every part of the two, and the earlier deletion."""
-    state = one.state or other.state
-    if one.state is not None and other.state is not None:
-        state = one.state.joined(other.state)
-    deleted_at = min((at for at in (one.deleted_at, other.deleted_at) if at is not None), default=None)
-    return one if (state, deleted_at) == (one.state, one.deleted_at) else EntityState(state, deleted_at)
+F = TypeVar("F", bound=FieldVersions)
 
 
-def upsert_field_updates(
-    tx: Connection,
-    items: Sequence[WorkItem],
-    kind: EntitySpec[P],
-    read: Callable[[WorkItem], Sequence[EntityUpdate[P]]],
-) -> HandlerResult:
-    """Every part that ``items`` tell of is the newest that was told of it; see ``record_field_updates``."""
-    return record_field_updates(tx, items, kind, read).effects(items)
+def merge_field_versions(one: EntityState[F], other: EntityState[F]) -> EntityState[F]:
+    """Return the newer version of each field of the two, and the earlier deletion."""
+    data = one.data.merged(other.data) if one.data and other.data else one.data or other.data
+    return EntityState(data, find_earliest(one.deleted_at, other.deleted_at))
 
 
-def record_field_updates(
-    tx: Connection,
-    items: Sequence[WorkItem],
-    kind: EntitySpec[P],
-    read: Callable[[WorkItem], Sequence[EntityUpdate[P]]],
-) -> UpsertResult[P]:
-    """Every part that ``items`` tell of is the newest that was told of it.
-
-    ``read`` may raise ``Unreadable``, and may return several things of one event, or none: then the event
-    is ``ignored``.
-    """
-    answers = read_set(items, read, kind.code)
-    flat = [
-        (item, told)
-        for item, answer in zip(items, answers, strict=True)
-        if not isinstance(answer, Refused)
-        for told in answer
-    ]
-    ingested = upsert_updates(
-        tx, [item for item, _ in flat], [told for _, told in flat], kind, merge_field_versions
-    )
-    outcomes: list[Outcome] = [
-        answer if isinstance(answer, Refused) else _settle(answer, ingested.rows) for answer in answers
-    ]
-    return ingested._replace(outcomes=outcomes)
+def has_current_field(update: FieldVersions, current: FieldVersions) -> bool:
+    """Return whether a field of ``update`` is the current one."""
+    return any(current.fields.get(name) == field for name, field in update.fields.items())
 
 
-def _settle(answer: Sequence[EntityUpdate[P]], rows: Mapping[EntityKey, EntityState[P]]) -> Done:
-    if not answer:
-        return Done("ignored")
-    recorded = [told for told in answer if told.key in rows]
-    if not recorded:
-        return Done(UNKNOWN_ID)
-    return Done() if any(_stands(told.row, rows[told.key]) for told in recorded) else Done("stale")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartialEntitySpec(EntitySpec[F]):
+    """One kind of entity whose webhooks carry only what changed; ``make`` is ``FieldVersions.from_row``."""
 
-
-def _stands(told: EntityState[P], now: EntityState[P]) -> bool:
-    if told.deleted_at is not None and told.deleted_at == now.deleted_at:
-        return True
-    if told.state is None or now.state is None:
-        return False
-    return any(now.state.parts[name] == part for name, part in told.state.parts.items())
+    merge: MergeStates[F] = merge_field_versions
+    is_current: Callable[[F, F], bool] = has_current_field

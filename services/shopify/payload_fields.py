@@ -139,8 +139,19 @@ def plain_number(value: float | str) -> str:
     return format(Decimal(repr(value) if isinstance(value, float) else str(value)), "f")
 
 
+def order_gid(order_id: int) -> str:
+    """Return the global id of an order, its name in Shopify's GraphQL and in this ledger."""
+    return f"gid://shopify/Order/{order_id}"
+
+
+def find_order_gid(source: Mapping[str, Any]) -> str:
+    """Return the global id of the order of the field ``order_id``; empty where it is absent or null."""
+    order_id = find_id(source, "order_id")
+    return order_gid(order_id) if order_id else ""
+
+
 def updated_at_or_event_time(source: Mapping[str, Any], item: WorkItem, now: datetime) -> datetime:
-    """Return the body's ``updated_at``; where Shopify left it null, when the event tells it happened."""
+    """Return the field ``updated_at``; where it is null, the time of the event."""
     return item.event_time(now) if source.get("updated_at") is None else read_instant(source, "updated_at")
 
 

@@ -24,7 +24,7 @@ from services.ledger.requeue import requeue
 from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
 from services.shopify.admin import find_access, open_stored, renew_token
 from services.shopify.event_payload import read_event
-from services.shopify.merge import EPOCH
+from services.shopify.merge import EPOCH, EntityState
 from services.shopify.shop_identity import (
     UNCONFIRMED,
     Identity,
@@ -32,7 +32,8 @@ from services.shopify.shop_identity import (
     find_dead_erasures,
     find_identities,
 )
-from services.shopify.shop_profile import UNINSTALLED
+from services.shopify.shop_profile import STOREFRONTS, UNINSTALLED
+from services.shopify.upsert import find_states, write_states
 from services.shops.revoke_secrets import SECRETS_KEPT, find_recorded_at, retire_secrets
 
 TOKENS = ("shopify-token", "shopify-refresh-token")
@@ -50,12 +51,6 @@ _NOT_ASKED = (
 _FIND = """
 select s.slug, t.updated_at, t.uninstalled_at from shops s left join storefronts t on t.shop_id = s.id
  where s.id = %(shop_id)s
-"""
-
-_RECORD = """
-insert into storefronts (shop_id, uninstalled_at, updated_at, name, currency, timezone, province, plan_name)
-values (%(shop_id)s, %(at)s, %(untold)s, '', '', '', '', '')
-on conflict (shop_id) do update set uninstalled_at = excluded.uninstalled_at
 """
 
 
@@ -157,8 +152,10 @@ def record_uninstalled(
     Pushes end as ``shopify.no_token`` without a call, and a P2 incident says what to do.
     """
     shop_id = item.shop_id
-    lock_objects(tx, [(shop_id, "storefront")])
-    tx.exec_driver_sql(_RECORD, {"shop_id": shop_id, "at": gone_at, "untold": EPOCH})
+    key = (shop_id, shop_id)
+    lock_objects(tx, [STOREFRONTS.lock_of(key)])
+    state = find_states(tx, [key], STOREFRONTS).get(key, EntityState(None))
+    write_states(tx, {key: state._replace(deleted_at=gone_at)}, {key: item}, STOREFRONTS)
     what = (
         f"our app was uninstalled at {gone_at:%Y-%m-%d %H:%M} UTC, and Shopify refuses its token: no stock "
         "is pushed and nothing is pulled. If that was a mistake, install the app again, "

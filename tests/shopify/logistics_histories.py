@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 
 from services.shopify.logistics.fulfillment_events import ingest_fulfillment_events
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
-from services.shopify.logistics.inventory_shipments import ingest_inventory_shipments
-from services.shopify.logistics.inventory_transfers import ingest_inventory_transfers
-from services.shopify.logistics.returns import ingest_returns
-from services.shopify.logistics.reverse_fulfillment_orders import ingest_reverse_fulfillment_orders
+from services.shopify.logistics.inventory_transfers import (
+    ingest_inventory_shipments,
+    ingest_inventory_transfers,
+)
+from services.shopify.logistics.returns import ingest_returns, ingest_reverse_fulfillment_orders
 from services.shopify.orders.disputes import ingest_shopify_disputes
 from services.shopify.orders.notices import ingest_order_notices
 from services.shopify.orders.tender_transactions import ingest_tender_transactions

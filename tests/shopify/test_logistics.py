@@ -107,7 +107,7 @@ def test_fulfilment_goes_on_and_never_back(engine: Engine) -> None:
 
     assert verdicts(effects) == ["done", "stale"]
     assert said(effects) == [
-        f"fulfilment {BIG}: status pending -> success, shipment_status nothing -> delivered"
+        f"fulfillment {BIG}: status pending -> success, shipment_status nothing -> delivered"
     ]
     assert rows(engine, "select status, quantity from fulfillments") == [("success", 3)]
 

@@ -275,13 +275,13 @@ def test_variant_that_takes_another_sku_is_told_with_its_level(shelf: Engine) ->
 
     assert said(effects) == [
         (
-            "product 4: told anew",
+            "product 4: received again",
             "variant 5: sku MUG -> sku CUP",
             f"stock of item {ITEM} at location {LOCATION}: sku MUG -> CUP, 11 -> 12",
         )
     ]
     assert said(ingest(shelf, ingest_products, product("CUP", 2))) == [
-        ("product 4: told anew", "variant 5: received again, only updated_at changed")
+        ("product 4: received again", "variant 5: received again, only updated_at changed")
     ]
 
 

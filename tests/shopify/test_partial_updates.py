@@ -10,8 +10,10 @@ from sqlalchemy import Engine
 from services.ledger.work import WorkItem
 from services.shopify.logistics.fulfillment_events import ingest_fulfillment_events
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
-from services.shopify.logistics.inventory_shipments import ingest_inventory_shipments
-from services.shopify.logistics.inventory_transfers import ingest_inventory_transfers
+from services.shopify.logistics.inventory_transfers import (
+    ingest_inventory_shipments,
+    ingest_inventory_transfers,
+)
 from tests.shopify import logistics_payloads as body
 from tests.shopify.logistics_payloads import BIG, gid, told
 from tests.shopify.sample_payloads import LOCATION, NOON, ORDER, at, ingest, rows, verdicts
@@ -34,7 +36,7 @@ def test_event_tells_its_part_and_leaves_the_others(engine: Engine) -> None:
         ("closed", "accepted", NOON + timedelta(minutes=500))
     ]
     summaries = [mutation.summary for one in effects for entry in one.audit for mutation in entry.mutations]
-    assert summaries[1] == f"fulfilment order {BIG}: status in_progress -> closed"
+    assert summaries[1] == f"fulfillment order {BIG}: status in_progress -> closed"
 
 
 def test_of_two_told_of_one_instant_the_further_one_stands(engine: Engine) -> None:

@@ -199,7 +199,7 @@ def test_variant_comes_back_by_name_and_by_its_finder(engine: Engine) -> None:
     made: Variant = make(Variant, shop_id=1, cause=PushCause())
 
     with transaction(engine) as tx:
-        record_variants(tx, [made])
+        record_variants(tx, [made], {})
         (row,) = select(tx, "variants")
         (found,) = find_variants(tx, [made.key]).values()
 
@@ -212,13 +212,13 @@ def test_customer_comes_back_by_name_and_by_the_finder(engine: Engine) -> None:
     made, gone_at = make(Customer), NOW + timedelta(days=2)
 
     with transaction(engine) as tx:
-        customers.record_customers(tx, {(1, 9): EntityState(made, gone_at)})
+        customers.upsert_customers(tx, {(1, 9): EntityState(made, gone_at)})
         (row,) = select(tx, "customers")
         found = customers._find(tx, [(1, 9)])
 
     assert_named(row, made)
     assert row["deleted_at"] == gone_at
-    assert found == {(1, 9): customers.Known(EntityState(made, gone_at), is_redacted=False)}
+    assert found == {(1, 9): customers.KnownCustomer(EntityState(made, gone_at), is_redacted=False)}
 
 
 def test_level_comes_back_by_the_finder(engine: Engine) -> None:

@@ -1,124 +1,131 @@
-"""Stock on its way between two of the shop's places: transfers.
+"""Inventory transfers between two locations of a shop, and the shipments of a transfer.
 
-A body names the transfer, when it happened, origin and destination, and the lines that changed by their own
-ids: which goods a line is about it does not say. Source: the sample payloads of version 2026-07.
+A payload identifies the transfer or the shipment and its changed lines by their own ids: it does not say
+which goods a line is about, nor which transfer a shipment belongs to. Neither moves stock: Shopify sends the
+levels in ``inventory_levels/update``. Source: the sample payloads of version 2026-07.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection
 
-from services.core.fields import find_instant, find_text, read_count, read_list
+from services.core.fields import find_instant, find_text, read_count
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import EntityState, EntityUpdate
-from services.shopify.partial_updates import FieldVersions, upsert_field_updates
-from services.shopify.payload_fields import find_gid, find_object, read_gid
-from services.shopify.upsert import EntitySpec
-
-_FURTHER = ("other", "draft", "ready_to_ship", "in_progress", "transferred", "canceled")
+from services.shopify.logistics.tables import inventory_shipments, inventory_transfers
+from services.shopify.merge import EntityUpdate, rank_values
+from services.shopify.partial_updates import FieldVersions, PartialEntitySpec
+from services.shopify.payload_fields import find_gid, find_list, find_object, read_gid
+from services.shopify.upsert import upsert_entities
 
 
 class InventoryTransfer(FieldVersions):
-    """A transfer as the events told it. A line is a part of its own, by its id."""
+    """A transfer. The quantity of each line is a field of its own, by the line's id."""
 
-    __slots__ = ()
-    further = MappingProxyType({word: place for place, word in enumerate(_FURTHER, start=1)})
+    ranks = rank_values("other", "draft", "ready_to_ship", "in_progress", "transferred", "canceled")
 
-    @property
-    def status(self) -> str:
-        """Shopify's, in lower case: ``draft``, ``ready_to_ship``, ``in_progress``, ``transferred``..."""
-        return self.text("status")
+    def columns(self) -> dict[str, Any]:
+        """Return the status, the two locations, and the quantity of all known lines (None: no line known)."""
+        return {
+            "status": self.text("status"),
+            "origin_id": self.number("origin"),
+            "destination_id": self.number("destination"),
+            "quantity": self.total("line:"),
+        }
 
-    @property
-    def origin_id(self) -> int | None:
-        """The location that it leaves."""
-        return self.number("origin")
 
-    @property
-    def destination_id(self) -> int | None:
-        """The location that it goes to."""
-        return self.number("destination")
+class InventoryShipment(FieldVersions):
+    """A shipment of a transfer. Each quantity of each line is a field of its own, by the line's id."""
 
-    @property
-    def quantity(self) -> int | None:
-        """Its pieces, over all lines that were told of; None where none was."""
-        return self.total("line:")
+    ranks = rank_values("other", "draft", "in_transit", "partially_received", "received")
+
+    def columns(self) -> dict[str, Any]:
+        """Return the status, the carrier's estimate, and the quantities sent, accepted and rejected."""
+        return {
+            "status": self.text("status"),
+            "arrives_at": self.time("arrives_at"),
+            "quantity": self.total("line:"),
+            "accepted_quantity": self.total("accepted:") or 0,
+            "rejected_quantity": self.total("rejected:") or 0,
+        }
 
 
 def ingest_inventory_transfers(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Every transfer stands, field by field and line by line, as its newest event told it.
+    """Upsert transfers, field by field and line by line."""
+    return upsert_entities(tx, items, now, _TRANSFERS, _parse_transfer)
 
-    Moves no stock: Shopify tells the levels themselves in ``inventory_levels/update``.
+
+def ingest_inventory_shipments(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
+    """Upsert shipments, field by field and line by line; a deletion is final."""
+    return upsert_entities(tx, items, now, _SHIPMENTS, _parse_shipment)
+
+
+def _parse_transfer(item: WorkItem, now: datetime) -> list[EntityUpdate[InventoryTransfer]]:
+    source = read_event(item)
+    values = {
+        "changed": 1,
+        "status": find_text(source, "status").lower(),
+        "origin": find_gid(find_object(source, "origin"), "id"),
+        "destination": find_gid(find_object(source, "destination"), "id"),
+        **_read_lines(source, "line_item_id"),
+    }
+    at = find_instant(source, "happened_at") or item.event_time(now)
+    key = (item.shop_id, read_gid(source, "id"))
+    return [EntityUpdate(key, InventoryTransfer.from_event(at, values))]
+
+
+def _parse_shipment(item: WorkItem, now: datetime) -> list[EntityUpdate[InventoryShipment]]:
+    source = read_event(item)
+    at = find_instant(source, "happened_at") or item.event_time(now)
+    # ``update_tracking`` has other names for the id and the tracking.
+    key = (item.shop_id, read_gid(source, "shipment_id" if source.get("shipment_id") is not None else "id"))
+    if item.event_topic == "inventory_shipments/delete":
+        return [EntityUpdate(key, deleted_at=at)]
+    tracking = find_object(source, "tracking") or find_object(source, "updated_tracking")
+    arrives_at = find_instant(tracking, "arrives_at")
+    values = {
+        "changed": 1,
+        "status": find_text(source, "status").lower(),
+        "arrives_at": arrives_at.isoformat() if arrives_at else None,
+        **_read_lines(source, "id"),
+    }
+    for line in find_list(source, "items_received"):
+        number = read_gid(line, "id")
+        values[f"accepted:{number}"] = read_count(line, "new_accepted_quantity")
+        values[f"rejected:{number}"] = read_count(line, "new_rejected_quantity")
+    return [EntityUpdate(key, InventoryShipment.from_event(at, values))]
+
+
+def _read_lines(source: Mapping[str, Any], id_name: str) -> dict[str, int]:
+    """Return the new quantity of each line in a payload, 0 of a removed line, as fields.
+
+    ``id_name`` is the name of a line's id in ``items_...``; in ``line_items`` it is ``id``.
     """
-    return upsert_field_updates(tx, items, _KIND, lambda item: _read(item, now))
-
-
-def read_lines(source: Mapping[str, Any], id_name: str) -> dict[str, str | int | None]:
-    """Return how many pieces each line that a body names has now, as parts; none of one that was removed.
-
-    ``id_name`` is what the lines of ``items_...`` call their id; those of ``line_items`` call it ``id``.
-    """
-    lines = dict[str, str | int | None]()
+    lines = dict[str, int]()
     for name, id_of, quantity in (
         ("line_items", "id", "quantity"),
         ("items_added", id_name, "quantity"),
         ("items_updated", id_name, "new_quantity"),
         ("items_removed", id_name, ""),
     ):
-        for line in read_list(source, name) if source.get(name) is not None else []:
+        for line in find_list(source, name):
             lines[f"line:{read_gid(line, id_of)}"] = read_count(line, quantity) if quantity else 0
     return lines
 
 
-def _read(item: WorkItem, now: datetime) -> list[EntityUpdate[InventoryTransfer]]:
-    source = read_event(item)
-    values: dict[str, str | int | None] = {
-        "changed": 1,
-        "status": find_text(source, "status").lower(),
-        "origin": find_gid(find_object(source, "origin"), "id"),
-        "destination": find_gid(find_object(source, "destination"), "id"),
-        **read_lines(source, "line_item_id"),
-    }
-    at = find_instant(source, "happened_at") or item.event_time(now)
-    return [
-        EntityUpdate((item.shop_id, read_gid(source, "id")), EntityState(InventoryTransfer.tell(at, values)))
-    ]
+_TRANSFERS = PartialEntitySpec(
+    name="inventory_transfer",
+    table=inventory_transfers,
+    make=InventoryTransfer.from_row,
+    audited=("status", "origin_id", "destination_id", "quantity"),
+)
 
-
-_FIND = """
-select t.shop_id, t.inventory_transfer_id, null::timestamptz, t.updated_at, t.told
-  from unnest(%(shop_id)s::int[], %(id)s::bigint[]) as v(shop_id, id)
-  join inventory_transfers t on t.shop_id = v.shop_id and t.inventory_transfer_id = v.id
-"""
-
-_WRITE = """
-insert into inventory_transfers (shop_id, inventory_transfer_id, event_id, updated_at, told, status,
-                                 origin_id, destination_id, quantity)
-select * from unnest(%(shop_id)s::int[], %(id)s::bigint[], %(event_id)s::bigint[],
-                     %(updated_at)s::timestamptz[], %(told)s::jsonb[], %(status)s::text[],
-                     %(origin_id)s::bigint[], %(destination_id)s::bigint[], %(quantity)s::bigint[])
-on conflict (shop_id, inventory_transfer_id) do update set
-   event_id = excluded.event_id, updated_at = excluded.updated_at, told = excluded.told,
-   status = excluded.status, origin_id = excluded.origin_id, destination_id = excluded.destination_id,
-   quantity = excluded.quantity
-"""
-
-_KIND = EntitySpec(
-    table="inventory_transfers",
-    noun="transfer",
-    code="shopify.unreadable_inventory_transfer",
-    find=_FIND,
-    make=InventoryTransfer.make,
-    write=_WRITE,
-    columns={
-        "updated_at": "timestamptz", "told": "text", "status": "text", "origin_id": "bigint",
-        "destination_id": "bigint", "quantity": "bigint",
-    },
-    blank=InventoryTransfer({}),
-    shown=("status", "origin_id", "destination_id", "quantity"),
-    lock=lambda number: f"inventory-transfer:{number}",
-)  # fmt: skip
+_SHIPMENTS = PartialEntitySpec(
+    name="inventory_shipment",
+    table=inventory_shipments,
+    make=InventoryShipment.from_row,
+    audited=("status", "arrives_at", "quantity", "accepted_quantity", "rejected_quantity"),
+    blank=InventoryShipment({}),
+)

@@ -11,6 +11,7 @@ from services.core.fields import LARGEST_ID, read_id, read_set
 from services.core.locks import lock_objects
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
+from services.shopify.audit_text import describe_unknown_deletion
 from services.shopify.event_payload import read_event
 from services.shopify.merge import UNKNOWN_ID, EntityKey, EntityState, merge_states
 from services.shopify.orders.audit_text import (
@@ -22,7 +23,7 @@ from services.shopify.orders.audit_text import (
     order_label,
 )
 from services.shopify.orders.customer_payload import Customer
-from services.shopify.orders.customers import record_customers
+from services.shopify.orders.customers import upsert_customers
 from services.shopify.orders.deletions import OrderDeletion, find_recorded, plan_deletions, record_deletions
 from services.shopify.orders.line_sources import (
     LineKey,
@@ -31,14 +32,14 @@ from services.shopify.orders.line_sources import (
     list_shared_doubts,
 )
 from services.shopify.orders.notices import Doubts, is_numbered, record_doubts
-from services.shopify.orders.payload import Order, order_gid, parse_order
+from services.shopify.orders.payload import Order, parse_order
 from services.shopify.orders.refund_store import NO_TOTALS, OrderKey, RefundedChange
 from services.shopify.orders.store import MANY_LINES, find_changed_lines, find_known, record_orders
+from services.shopify.payload_fields import order_gid
 from services.shopify.stock.audit_text import LevelStep, describe_level, plan_level_steps
 from services.shopify.stock.levels import Movement
 from services.shopify.stock.movements import record_movements
 from services.shopify.stock.push_plan import PushCause, plan_pushes
-from services.shopify.upsert import describe_unknown_deletion
 
 _FOLLOWED = "orders/edited"
 """It tells the difference only; Shopify sends the edited order itself as ``orders/updated``."""
@@ -94,7 +95,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     noted = record_doubts(tx, [found for found in doubts if found.item.id in {o.work_id for o in won}])
     new_work, steps = _record_sales(tx, won, changed, shared, now, are_new=not known)
     # Late, as two sets often share a customer, whose row stays locked from here to the commit.
-    people = record_customers(tx, customers)
+    people = upsert_customers(tx, customers)
 
     said: dict[int, list[Mutation]] = {}
     for order in won:

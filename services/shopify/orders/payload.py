@@ -11,7 +11,7 @@ from services.core.fields import LARGEST_ID, Unreadable, as_id, as_instant, as_t
 from services.ledger.work import WorkItem
 from services.shopify.event_payload import WrongBody, check_kind
 from services.shopify.orders.conversion import find_conversion
-from services.shopify.orders.customer_payload import Customer, is_told, read_customer
+from services.shopify.orders.customer_payload import Customer, describes_customer, read_customer
 from services.shopify.orders.line_payload import OrderLine, mark_tips, read_lines, share_taxes
 from services.shopify.orders.payload_parts import (
     find_staff,
@@ -24,6 +24,7 @@ from services.shopify.orders.schema import CustomerPayload, LinePayload, OrderPa
 from services.shopify.payload_fields import (
     find_province,
     id_or_none,
+    order_gid,
     shop_money_or_none,
     take_money,
     take_money_or_none,
@@ -202,7 +203,9 @@ def parse_order(item: WorkItem) -> Order:
         item.request_id,
         updated_at,
         order_version(updated_at, cancelled_at, financial_status, fulfillment_status, total_cents, digest),
-        read_customer(customer, updated_at) if customer and customer_id and is_told(customer) else None,
+        read_customer(customer, updated_at)
+        if customer and customer_id and describes_customer(customer)
+        else None,
         tuple(doubts),
         _find_variants(source.line_items),
         *(*told, *kept),
@@ -242,11 +245,6 @@ def _find_place_of_supply(source: OrderPayload) -> str:
     if source.location_id is not None or any(line.requires_shipping is True for line in source.line_items):
         return ""
     return find_province(source.billing_address or {})
-
-
-def order_gid(order_id: int) -> str:
-    """Return the name by which Shopify's GraphQL and this ledger know an order."""
-    return f"gid://shopify/Order/{order_id}"
 
 
 def _find_customer_id(customer: CustomerPayload) -> int | None:

@@ -15,11 +15,10 @@ from services.core.fields import (
 )
 from services.ledger.work import WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.orders.payload import order_gid
 from services.shopify.orders.payload_parts import place_doubts
 from services.shopify.orders.refund_payments import read_payments
 from services.shopify.orders.refund_settlement import RefundPayment, later_payment
-from services.shopify.payload_fields import find_id, find_list, find_shop_currency, take_shop_money
+from services.shopify.payload_fields import find_id, find_list, find_shop_currency, order_gid, take_shop_money
 
 RESTOCKS = frozenset({"return", "cancel", "legacy_restock"})
 """The ``restock_type`` values by which goods are back on a shelf; ``no_restock`` is the other one."""

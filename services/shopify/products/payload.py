@@ -1,4 +1,4 @@
-"""What we take from a Shopify product: its title and status, and of its variants the sku. Pure."""
+"""Parse a Shopify product and its variants. Pure."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,7 +14,7 @@ from services.core.fields import (
 )
 from services.ledger.work import WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.merge import EntityState, EntityUpdate
+from services.shopify.merge import EntityKey, EntityUpdate
 from services.shopify.stock.push_plan import PushCause
 
 VariantKey = tuple[int, int]
@@ -22,10 +22,7 @@ VariantKey = tuple[int, int]
 
 
 class Product(NamedTuple):
-    """A product as one event told it. ``status`` is Shopify's: ``active``, ``draft``, ``archived``.
-
-    ``tags`` is Shopify's text, separated by commas.
-    """
+    """A product. ``status`` is Shopify's (``active``, ``draft``...), ``tags`` are separated by commas."""
 
     updated_at: datetime
     title: str
@@ -64,8 +61,13 @@ class Variant(NamedTuple):
 
     @property
     def key(self) -> VariantKey:
-        """Which inventory item this is about."""
+        """The inventory item."""
         return (self.shop_id, self.inventory_item_id)
+
+    @property
+    def product_key(self) -> EntityKey:
+        """The product."""
+        return (self.shop_id, self.product_id)
 
     @property
     def version(self) -> VariantState:
@@ -74,36 +76,35 @@ class Variant(NamedTuple):
 
 
 class ProductUpdate(NamedTuple):
-    """What one event tells: of the product, and of those of its variants that have stock."""
+    """What one event says of a product, and of those of its variants that have an inventory item."""
 
     product: EntityUpdate[Product]
     variants: list[Variant]
 
 
-def read_product(item: WorkItem, now: datetime) -> ProductUpdate:
-    """Return what ``item``'s event tells; raise ``Unreadable`` naming the field.
+def parse_product(item: WorkItem, now: datetime) -> ProductUpdate:
+    """Return the product in ``item``'s event; raise ``Unreadable`` naming the field.
 
-    A deletion tells the id only.
+    A deletion contains only the id.
     """
     source = read_event(item)
     key = (item.shop_id, read_id(source, "id"))
     if item.event_topic == "products/delete":
-        return ProductUpdate(EntityUpdate(key, EntityState(None, item.event_time(now))), [])
+        return ProductUpdate(EntityUpdate(key, deleted_at=item.event_time(now)), [])
     title = find_text(source, "title")
     cause = PushCause(item.event_id, item.request_id)
-    told = [(place, one) for place, one in enumerate(read_list(source, "variants"))]
     variants = [
-        _read_variant(item, key[1], one, place, title, cause)
-        for place, one in told
-        if one.get("inventory_item_id") is not None
+        _read_variant(item, key[1], variant, place, title, cause)
+        for place, variant in enumerate(read_list(source, "variants"))
+        if variant.get("inventory_item_id") is not None
     ]
     updated_at = find_instant(source, "updated_at") or max(
         (variant.updated_at for variant in variants), default=item.event_time(now)
     )
-    state = Product(
+    data = Product(
         updated_at, title, find_text(source, "status"), find_text(source, "product_type"), _read_tags(source)
     )
-    return ProductUpdate(EntityUpdate(key, EntityState(state)), variants)
+    return ProductUpdate(EntityUpdate(key, data), variants)
 
 
 def _read_tags(source: Mapping[str, Any]) -> str:

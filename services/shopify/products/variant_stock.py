@@ -1,8 +1,8 @@
-"""Whether a variant can be bought: what ``variants/in_stock`` and ``variants/out_of_stock`` tell.
+"""Whether a variant can be bought: ``variants/in_stock`` and ``variants/out_of_stock``.
 
-A table of its own, by the variant's id: the body is that of a variant without its product's title and, in
-Shopify's sample of 2026-07, without its inventory item, by which ``variants`` knows it. ``products/update``
-tells the variant itself.
+A table of its own, by the variant's id: the payload is that of a variant without its product's title and, in
+Shopify's sample of 2026-07, without its inventory item, which is the key of ``variants``. The variant itself
+is in ``products/update``.
 """
 
 from collections.abc import Sequence
@@ -12,17 +12,19 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.fields import read_count, read_id
-from services.ledger.work import Done, HandlerResult, WorkItem
+from services.ledger.work import HandlerResult, WorkItem
+from services.shopify.entity_spec import EntitySpec
 from services.shopify.event_payload import read_event
-from services.shopify.merge import EPOCH, EntityState, EntityUpdate
+from services.shopify.logistics.tables import variant_stock
+from services.shopify.merge import EntityUpdate
 from services.shopify.payload_fields import find_id
-from services.shopify.upsert import EntitySpec, upsert_entities
+from services.shopify.upsert import upsert_entities
 
 
 class VariantStock(NamedTuple):
-    """Whether a variant is in stock for the app's channel, as one event told it.
+    """Whether a variant is in stock for the app's channel.
 
-    ``updated_at`` is when it was told: the variant's own need not move with its stock.
+    ``updated_at`` is the time of the event: the variant's own does not change with its stock.
     """
 
     updated_at: datetime
@@ -31,52 +33,25 @@ class VariantStock(NamedTuple):
 
     @property
     def version(self) -> tuple[Any, ...]:
-        """The newest; of two of one instant, that it can be bought."""
+        """The time; of two of one time, in stock wins."""
         return (self.updated_at, self.is_in_stock, self.product_id or 0)
 
 
 def ingest_variant_stock(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Every variant is in stock or out of it as its newest event told it.
+    """Upsert whether variants are in stock; the quantities are in ``inventory_levels/update``.
 
-    The body of both topics is the variant. An event is ``ignored`` without effect where the quantity in its
-    body contradicts its topic. ``inventory_levels/update`` has the quantities, and nothing here moves them.
+    Both topics have the same payload: where its quantity contradicts the topic the event is ``ignored``.
     """
-    return upsert_entities(tx, items, _KIND, lambda item: _read(item, now))
+    return upsert_entities(tx, items, now, _SPEC, _parse)
 
 
-def _read(item: WorkItem, now: datetime) -> EntityUpdate[VariantStock] | Done:
+def _parse(item: WorkItem, now: datetime) -> list[EntityUpdate[VariantStock]]:
     source = read_event(item)
     is_in_stock = read_count(source, "inventory_quantity") > 0
     if is_in_stock != (item.event_topic == "variants/in_stock"):
-        return Done("ignored")
-    state = VariantStock(item.event_time(now), is_in_stock, find_id(source, "product_id"))
-    return EntityUpdate((item.shop_id, read_id(source, "id")), EntityState(state))
+        return []
+    data = VariantStock(item.event_time(now), is_in_stock, find_id(source, "product_id"))
+    return [EntityUpdate((item.shop_id, read_id(source, "id")), data)]
 
 
-_FIND = """
-select t.shop_id, t.variant_id, null::timestamptz, t.updated_at, t.is_in_stock, t.product_id
-  from unnest(%(shop_id)s::int[], %(id)s::bigint[]) as v(shop_id, id)
-  join variant_stock t on t.shop_id = v.shop_id and t.variant_id = v.id
-"""
-
-_WRITE = """
-insert into variant_stock (shop_id, variant_id, event_id, updated_at, is_in_stock, product_id)
-select * from unnest(%(shop_id)s::int[], %(id)s::bigint[], %(event_id)s::bigint[],
-                     %(updated_at)s::timestamptz[], %(is_in_stock)s::boolean[], %(product_id)s::bigint[])
-on conflict (shop_id, variant_id) do update set
-   event_id = excluded.event_id, updated_at = excluded.updated_at, is_in_stock = excluded.is_in_stock,
-   product_id = excluded.product_id
-"""
-
-_KIND = EntitySpec(
-    table="variant_stock",
-    noun="stock of variant",
-    code="shopify.unreadable_variant_stock",
-    find=_FIND,
-    make=VariantStock,
-    write=_WRITE,
-    columns={"updated_at": "timestamptz", "is_in_stock": "boolean", "product_id": "bigint"},
-    blank=VariantStock(EPOCH, False, None),
-    shown=("is_in_stock",),
-    lock=lambda number: f"variant-stock:{number}",
-)
+_SPEC = EntitySpec(name="variant_stock", table=variant_stock, make=VariantStock, audited=("is_in_stock",))

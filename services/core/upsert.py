@@ -1,0 +1,78 @@
+"""Find and upsert rows by primary key: SQL text and array types built from a table's columns.
+
+A set of rows travels as one array a column, so a statement's text depends on the columns alone.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import orjson
+from sqlalchemy import BigInteger, Boolean, Connection, DateTime, Integer, RowMapping, Table, Text
+from sqlalchemy.dialects import postgresql
+
+from services.core.pg_arrays import instant_array, int_array, text_array
+
+
+def _json_array(values: Sequence[object]) -> str:
+    return text_array([orjson.dumps(value).decode() for value in values])
+
+
+_ENCODERS: Mapping[type, Callable[[Any], str]] = {
+    BigInteger: int_array,
+    Boolean: int_array,  # PostgreSQL reads the true and false of JSON
+    DateTime: instant_array,
+    Integer: int_array,
+    Text: text_array,
+    postgresql.JSONB: _json_array,
+}
+
+
+def find_by_key(
+    tx: Connection, table: Table, keys: Collection[tuple[Any, ...]]
+) -> dict[tuple[Any, ...], RowMapping]:
+    """Return the rows of ``table`` whose primary key is in ``keys``, by that key; columns by name."""
+    if not keys:
+        return {}
+    names = table.primary_key.columns.keys()
+    columns = dict(zip(names, zip(*keys, strict=True), strict=True))
+    rows = tx.exec_driver_sql(_find_statement(table), _encode(table, columns)).mappings()
+    return {tuple(row[name] for name in names): row for row in rows}
+
+
+def upsert_rows(tx: Connection, table: Table, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Insert rows, and overwrite the given columns of those whose primary key exists.
+
+    ``columns`` are the values of each column by its name, one for each row; the primary key is among them,
+    and no two rows have the same. The other columns of a new row have their default.
+    """
+    tx.exec_driver_sql(_upsert_statement(table, tuple(columns)), _encode(table, columns))
+
+
+@cache
+def _find_statement(table: Table) -> str:
+    key = table.primary_key.columns.keys()
+    columns = ", ".join(f"t.{column.name}" for column in table.columns)
+    join = " and ".join(f"t.{name} = v.{name}" for name in key)
+    keys = f"unnest({_parameters(table, key)}) as v({', '.join(key)})"
+    return f"select {columns} from {keys} join {table.name} t on {join}"  # noqa: S608 - our own names
+
+
+@cache
+def _upsert_statement(table: Table, columns: Sequence[str]) -> str:
+    key = table.primary_key.columns.keys()
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
+    rows = f"select * from unnest({_parameters(table, columns)})"  # noqa: S608 - our own names
+    return (
+        f"insert into {table.name} ({', '.join(columns)}) {rows} "
+        f"on conflict ({', '.join(key)}) do update set {changes}"
+    )
+
+
+def _parameters(table: Table, columns: Sequence[str]) -> str:
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    return ", ".join(f"%({name})s::{table.c[name].type.compile(dialect)}[]" for name in columns)
+
+
+def _encode(table: Table, columns: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+    return {name: _ENCODERS[type(table.c[name].type)](values) for name, values in columns.items()}
