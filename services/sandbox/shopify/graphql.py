@@ -8,8 +8,8 @@ from graphql import GraphQLError, OperationDefinitionNode
 from graphql.execution import execute_sync
 
 from services.sandbox.shopify.documents import Document
-from services.sandbox.shopify.inventory_nodes import Goods
-from services.sandbox.shopify.nodes import Nodes
+from services.sandbox.shopify.graph import Graph
+from services.sandbox.shopify.nodes import WebhookNode
 from services.sandbox.shopify.records import Records
 from services.sandbox.shopify.schema import load_schema
 from services.sandbox.shopify.stock import Stock
@@ -22,26 +22,24 @@ class Api:
 
     def __init__(self, domain: str, records: Records, stock: Stock, subscriptions: Subscriptions) -> None:
         self._stock, self._subscriptions = stock, subscriptions
-        self._goods = Goods(domain, records, stock)
-        self._nodes = Nodes(records, self._goods)
-        goods, nodes = self._goods, self._nodes
+        self._graph = graph = Graph(domain, records, stock)
         self.denied: set[str] = set()
         """Root fields that need a scope which the shop did not grant."""
         self._queries: Node = {
-            "shop": goods.shop,
+            "shop": graph.shop,
             "node": lambda **asked: self._find(asked["id"]),
             "nodes": lambda **asked: [self._find(one) for one in asked["ids"]],
             "order": lambda **asked: self._find(asked["id"], "Order"),
-            "orders": lambda **_asked: nodes.orders(),
+            "orders": lambda **_asked: graph.all("Order"),
             "refund": lambda **asked: self._find(asked["id"], "Refund"),
             "fulfillment": lambda **asked: self._find(asked["id"], "Fulfillment"),
             "fulfillmentOrders": self._fulfillment_orders,
             "product": lambda **asked: self._find(asked["id"], "Product"),
-            "products": lambda **_asked: goods.products(),
+            "products": lambda **_asked: graph.all("Product"),
             "location": lambda **asked: self._find(asked["id"], "Location") if asked.get("id") else None,
             "locations": self._locations,
-            "inventoryItem": lambda **asked: goods.item(id_of(asked["id"], "InventoryItem")),
-            "inventoryItems": lambda **_asked: goods.items(),
+            "inventoryItem": lambda **asked: graph.item(id_of(asked["id"], "InventoryItem")),
+            "inventoryItems": lambda **_asked: graph.items(),
             "inventoryLevel": lambda **asked: self._find(asked["id"], "InventoryLevel"),
             "webhookSubscription": lambda **asked: subscriptions.find(asked["id"]),
             "webhookSubscriptions": lambda **asked: subscriptions.all(
@@ -71,7 +69,7 @@ class Api:
         payload = self._stock.set_quantities(asked, key, now)
         group = payload["inventoryAdjustmentGroup"]
         if group is not None:
-            group["changes"] = lambda **_asked: self._goods.changes(group)
+            group["changes"] = lambda **_asked: self._graph.changes(group)
         return payload
 
     def _mutations(self, now: datetime) -> Node:
@@ -87,24 +85,24 @@ class Api:
             "webhookSubscriptionDelete": lambda **asked: of.delete(asked["id"]),
         }
 
-    def _find(self, text: str, kind: str = "") -> Node | None:
+    def _find(self, text: str, kind: str = "") -> Node | WebhookNode | None:
         if not text.startswith(gid(kind, "") if kind else "gid://shopify/"):
             raise GraphQLError(
                 f"Invalid global id '{text}'", extensions={"code": "argumentLiteralsIncompatible"}
             )
         if text.startswith(gid("WebhookSubscription", "")):
             return self._subscriptions.find(text)
-        return self._nodes.find(text)
+        return self._graph.find(text)
 
-    def _locations(self, **asked: Any) -> list[Node]:
-        held = self._goods.locations()
-        return held if asked.get("includeInactive") else [node for node in held if node["isActive"]]
+    def _locations(self, **asked: Any) -> list[WebhookNode]:
+        found = self._graph.locations()
+        return found if asked.get("includeInactive") else [node for node in found if node.get("isActive")]
 
-    def _fulfillment_orders(self, **asked: Any) -> list[Node]:
-        held = self._nodes.fulfillment_orders()
+    def _fulfillment_orders(self, **asked: Any) -> list[WebhookNode]:
+        found = self._graph.all("FulfillmentOrder")
         if asked.get("includeClosed"):
-            return held
-        return [node for node in held if node["status"] not in ("CLOSED", "CANCELLED")]
+            return found
+        return [node for node in found if node.get("status") not in ("CLOSED", "CANCELLED")]
 
 
 def _deny(name: str, **_asked: Any) -> None:

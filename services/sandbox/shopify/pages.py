@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from services.sandbox.shopify.search import read_search, sort_time
-from services.sandbox.shopify.values import Node
+from services.sandbox.shopify.values import HasFields, Node
 
 LARGEST_PAGE = 250
 _TIMES = MappingProxyType(
@@ -27,7 +27,7 @@ class PageInvalid(ValueError):
     """The page that is asked for cannot be. The message names the argument."""
 
 
-def page_of(nodes: Sequence[Node], asked: Mapping[str, Any]) -> Node:
+def page_of(nodes: Sequence[HasFields], asked: Mapping[str, Any]) -> Node:
     """Return the connection object for the arguments ``asked``: first or last, after, before, query,
     sortKey and reverse."""
     size = read_size(asked)
@@ -37,7 +37,7 @@ def page_of(nodes: Sequence[Node], asked: Mapping[str, Any]) -> Node:
     key_of = _read_key(asked.get("sortKey"))
     if key_of is None:
         # Parts of an object have no sort key: they stay in its order, and their place is the key.
-        keyed: list[tuple[Key, Node]] = [((0, place), node) for place, node in enumerate(nodes)]
+        keyed: list[tuple[Key, HasFields]] = [((0, place), node) for place, node in enumerate(nodes)]
     else:
         keyed = sorted(((key_of(node), node) for node in nodes), key=lambda pair: pair[0])
     if asked.get("reverse"):
@@ -70,7 +70,7 @@ def read_size(asked: Mapping[str, Any]) -> int:
     return size
 
 
-def _read_key(sort_key: str | None) -> Callable[[Node], Key] | None:
+def _read_key(sort_key: str | None) -> Callable[[HasFields], Key] | None:
     if sort_key in (None, "POSITION"):
         return None
     if sort_key in _TIMES:
@@ -84,7 +84,7 @@ def _read_key(sort_key: str | None) -> Callable[[Node], Key] | None:
     raise PageInvalid(f"sortKey={sort_key}: the sandbox cannot sort by it")
 
 
-def _between(keyed: list[tuple[Key, Node]], asked: Mapping[str, Any]) -> list[tuple[Key, Node]]:
+def _between(keyed: list[tuple[Key, HasFields]], asked: Mapping[str, Any]) -> list[tuple[Key, HasFields]]:
     is_reverse = bool(asked.get("reverse"))
     for name in ("after", "before"):
         if asked.get(name):
@@ -94,9 +94,9 @@ def _between(keyed: list[tuple[Key, Node]], asked: Mapping[str, Any]) -> list[tu
     return keyed
 
 
-def _number_of(node: Node) -> int:
+def _number_of(node: HasFields) -> int:
     # A level's id is its location's, and its item's behind the question mark: both make it.
-    number, _, item = node["id"].rpartition("/")[2].partition("?inventory_item_id=")
+    number, _, item = node.get("id").rpartition("/")[2].partition("?inventory_item_id=")
     return int(number) << 64 | int(item) if item else int(number)
 
 

@@ -1,5 +1,6 @@
 """Shopify's Admin schema, as far as the sandbox has it, and how its fields find their values."""
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -23,11 +24,18 @@ from services.sandbox.shopify.values import Node
 
 FILE = Path(__file__).with_name("admin.graphql")
 
+_CONNECTION = """
+type $Connection { edges: [$Edge!]! nodes: [$!]! pageInfo: PageInfo! }
+type $Edge { cursor: String! node: $! }
+"""
+
 
 @cache
 def load_schema() -> GraphQLSchema:
-    """Return the schema of ``admin.graphql`` with its resolvers. Values come from nodes, see ``Node``."""
-    schema = build_schema(FILE.read_text(encoding="utf-8"))
+    """Return the schema of ``admin.graphql`` with resolvers that read ``Node`` and ``WebhookNode``."""
+    text = FILE.read_text(encoding="utf-8")
+    names = sorted(set(re.findall(r"(\w+)Connection!", text)))
+    schema = build_schema(text + "".join(_CONNECTION.replace("$", name) for name in names))
     for kind in schema.type_map.values():
         if is_object_type(kind) and not kind.name.startswith("__"):
             for field in kind.fields.values():
@@ -37,13 +45,13 @@ def load_schema() -> GraphQLSchema:
     return schema
 
 
-def find_value(source: Node, name: str, asked: Mapping[str, Any]) -> Any:
-    """Return the value of a field of ``source``; what goes wrong is an error of the answer."""
-    value = source.get(name)
-    if not callable(value):
-        return value
+def find_value(source: Any, name: str, asked: Mapping[str, Any]) -> Any:
+    """Return the value of a field of a ``Node`` or a ``WebhookNode``; errors become errors of the answer."""
     try:
-        return value(**asked)
+        if not isinstance(source, dict):
+            return source.get(name, **asked)
+        value = source.get(name)
+        return value(**asked) if callable(value) else value
     except InputRefused as refused:
         raise GraphQLError(str(refused), extensions={"code": refused.code}) from None
     except (ControlInvalid, SearchInvalid) as wrong:

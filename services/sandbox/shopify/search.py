@@ -11,7 +11,7 @@ from operator import eq, ge, gt, le, lt
 from types import MappingProxyType
 from typing import Any
 
-from services.sandbox.shopify.values import Node, utc_text
+from services.sandbox.shopify.values import HasFields, utc_text
 
 _TERM = re.compile(r"""\s*(?:AND\s+)?(-)?(\w+):\s*(>=|<=|>|<)?\s*('[^']*'|"[^"]*"|[^\s'"()]+)(?=\s|$)""")
 _TIMES = MappingProxyType(
@@ -32,7 +32,7 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(
     {"": eq, ">=": ge, "<=": le, ">": gt, "<": lt}
 )
 
-Test = Callable[[Node], bool]
+Test = Callable[[HasFields], bool]
 
 
 class SearchInvalid(ValueError):
@@ -53,9 +53,9 @@ def read_search(text: str) -> Test:
     return lambda node: all(test(node) for test in tests)
 
 
-def sort_time(node: Node, field: str) -> str:
+def sort_time(node: HasFields, field: str) -> str:
     """Return the time by which lists find and sort ``node``; a change of its parts counts as its own."""
-    return str(node.get(f"_{field}") or node[field])
+    return str(node.get(f"_{field}") or node.get(field))
 
 
 def _read_term(is_negated: bool, name: str, sign: str, value: str) -> Test:
@@ -91,8 +91,8 @@ def _read_number(value: str) -> int:
     return int(number)
 
 
-def _number_of(node: Node) -> int:
-    return int(node["id"].partition("?")[0].rpartition("/")[2])
+def _number_of(node: HasFields) -> int:
+    return int(node.get("id").partition("?")[0].rpartition("/")[2])
 
 
 _ORDER_STATUS: Mapping[str, Test] = MappingProxyType(

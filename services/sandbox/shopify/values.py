@@ -2,13 +2,20 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from services.sandbox.faults import ControlInvalid
 
 Node = dict[str, Any]
-"""An object as GraphQL fields find it: values by field name, or functions that take the field's arguments.
+"""An object as GraphQL reads it: values by field name, or functions that take the field's arguments.
 A name that begins with "_" is no field of Shopify's."""
+
+
+class HasFields(Protocol):
+    """A ``Node`` or a ``WebhookNode``, as searches and pages read it."""
+
+    def get(self, name: str, /) -> Any:
+        """Return the field ``name``, or None."""
 
 
 def gid(kind: str, number: object) -> str:
@@ -53,9 +60,9 @@ def money(amount: object, currency: str) -> Node:
 def bag(price_set: Node | None, amount: object, currency: str) -> Node:
     """Return a MoneyBag of a webhook's ``..._set``, or where it has none of ``amount`` in ``currency``."""
     shop, presentment = (price_set or {}).get("shop_money"), (price_set or {}).get("presentment_money")
-    mine = money(shop["amount"], _currency_of(shop)) if shop else money(amount or 0, currency)
-    theirs = money(presentment["amount"], _currency_of(presentment)) if presentment else mine
-    return {"__typename": "MoneyBag", "shopMoney": mine, "presentmentMoney": theirs}
+    in_shop = money(shop["amount"], _currency_of(shop)) if shop else money(amount or 0, currency)
+    presented = money(presentment["amount"], _currency_of(presentment)) if presentment else in_shop
+    return {"__typename": "MoneyBag", "shopMoney": in_shop, "presentmentMoney": presented}
 
 
 def _currency_of(amount: Node) -> str:
