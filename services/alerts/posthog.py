@@ -2,25 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection
 
 from services.core.errors import WorkError
 from services.core.settings import get_settings
 from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
-
-if TYPE_CHECKING:
-    import httpx
-
-
-@cache
-def _http() -> "httpx.Client":
-    """One pool of connections a process, made at first use: after the fork."""
-    import httpx
-
-    return httpx.Client()
+from services.providers.http import get_http_client
 
 
 class PosthogCapture:
@@ -49,6 +39,6 @@ def _send(host: str, key: str, event: Mapping[str, Any]) -> Outcome:
     from services.providers.posthog import send_events
 
     try:
-        return Done(send_events(_http(), host, key, [event]))
+        return Done(send_events(get_http_client(), host, key, [event]))
     except WorkError as fault:
         return fault

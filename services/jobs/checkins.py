@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -11,17 +11,7 @@ from services.core.errors import WorkError
 from services.core.settings import get_settings
 from services.jobs.sentry_monitors import find_closed
 from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
-
-if TYPE_CHECKING:
-    import httpx
-
-
-@cache
-def _http() -> "httpx.Client":
-    """One pool of connections a process, made at first use: after the fork."""
-    import httpx
-
-    return httpx.Client()
+from services.providers.http import get_http_client
 
 
 class SentryCheckin:
@@ -57,7 +47,7 @@ def _send(dsn: str, environment: str, payload: Mapping[str, Any]) -> Outcome:
 
     checkin = {name: value for name, value in payload.items() if name != "round"}
     try:
-        send_checkin(_http(), dsn, checkin | {"environment": environment})
+        send_checkin(get_http_client(), dsn, checkin | {"environment": environment})
     except WorkError as fault:
         return fault
     return Done("delivered")

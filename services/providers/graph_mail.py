@@ -19,9 +19,16 @@ from urllib.parse import quote
 
 from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.providers.delivery import find_dict
-from services.providers.mail_http import find_body, http_client, post, stated_wait, throttled
+from services.providers.http import find_json, get_http_client, parse_retry_after, post
 from services.providers.mime import render_mime
-from services.providers.outgoing_mail import MailThrottled, OutgoingMail, parse_sender, quoted_sender
+from services.providers.outgoing_mail import (
+    WAIT_LONGEST,
+    MailThrottled,
+    OutgoingMail,
+    mail_throttled,
+    parse_sender,
+    quoted_sender,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -74,50 +81,50 @@ class GraphTransport:
     """Sends from one mailbox. Its access token is kept until shortly before it ends."""
 
     def __init__(self, account: GraphAccount, http: "httpx.Client | None" = None) -> None:
-        self._account, self._http = account, http or http_client()
-        self._places = threading.BoundedSemaphore(CALLS_AT_ONCE)
+        self._account, self._http = account, http or get_http_client()
+        self._calls = threading.BoundedSemaphore(CALLS_AT_ONCE)
         self._token_lock = threading.Lock()
         self._token, self._token_ends = "", 0.0
-        self._opens_at = 0.0
+        self._paused_until = 0.0
 
     def __repr__(self) -> str:
         return f"GraphTransport({self._account!r})"
 
-    def send(self, letter: OutgoingMail) -> str:
-        """Graph has taken charge of ``letter``; return its id of the request, to ask Microsoft with."""
-        name = parse_sender(letter.sender)[0]
+    def send(self, mail: OutgoingMail) -> str:
+        """Graph has taken charge of ``mail``; return its id of the request, to ask Microsoft with."""
+        name = parse_sender(mail.sender)[0]
         sender = quoted_sender(name, self._account.mailbox)
-        content = base64.b64encode(render_mime(replace(letter, sender=sender)))
+        content = base64.b64encode(render_mime(replace(mail, sender=sender)))
         if len(content) > LARGEST_BYTES:
             raise Refused("graph.too_large", f"{len(content)} bytes: Graph takes at most {LARGEST_BYTES}")
-        with self._places:
-            self._check_open()
-            response = self._post(letter, content, self._get_token())
+        with self._calls:
+            self._check_pause()
+            response = self._post(mail, content, self._get_token())
             if response.status_code == 401:
                 # Withdrawn before its time: Graph has looked at nothing else, so a new one may be tried.
-                response = self._post(letter, content, self._get_token(instead_of=self._token))
+                response = self._post(mail, content, self._get_token(instead_of=self._token))
         if response.status_code == 202:
             return str(response.headers.get("request-id", ""))
         fault = _failure(response, self._account.mailbox)
         if isinstance(fault, MailThrottled) and fault.wait is not None:
-            self._opens_at = time.monotonic() + fault.wait.total_seconds()
+            self._paused_until = time.monotonic() + fault.wait.total_seconds()
         raise fault
 
     def close(self) -> None:
-        """The connections are the process's; nothing is to do."""
+        """Do nothing: the connections belong to the process."""
 
-    def _check_open(self) -> None:
-        """Raise ``NotYet`` where the mailbox was told to wait while this mail waited for its place."""
-        seconds = self._opens_at - time.monotonic()
+    def _check_pause(self) -> None:
+        """Raise ``NotYet`` where Graph asked for a pause while this mail waited for a free call."""
+        seconds = self._paused_until - time.monotonic()
         if seconds > 0:
             raise NotYet("graph.throttled", "waits with others", wait=timedelta(seconds=seconds))
 
-    def _post(self, letter: OutgoingMail, content: bytes, token: str) -> "httpx.Response":
+    def _post(self, mail: OutgoingMail, content: bytes, token: str) -> "httpx.Response":
         url = f"{self._account.api_base}/v1.0/users/{quote(self._account.mailbox)}/sendMail"
         headers = {
             "Authorization": f"Bearer {token}",
             "Content-Type": "text/plain",
-            "client-request-id": letter.idempotency_key,
+            "client-request-id": mail.idempotency_key,
         }
         return post("graph", self._http, url, headers, content=content)
 
@@ -134,10 +141,10 @@ class GraphTransport:
                 "grant_type": "client_credentials",
             }
             try:
-                response = post("graph", self._http, url, {}, form=form)
+                response = post("graph", self._http, url, {}, data=form)
             except OutcomeUnknown as fault:  # a token asked for is no mail sent
                 raise RetryLater("graph.sign_in_unavailable", fault.detail) from fault
-            body = find_body(response)
+            body = find_json(response) or {}
             token = body.get("access_token")
             if response.status_code != 200 or not isinstance(token, str):
                 raise _sign_in_failure(response)
@@ -148,15 +155,15 @@ class GraphTransport:
 
 
 def _sign_in_failure(response: "httpx.Response") -> WorkError:
-    body = find_body(response)
-    told = str(body.get("error_description") or "")
-    found = _AADSTS.search(told)
+    body = find_json(response) or {}
+    message = str(body.get("error_description") or "")
+    found = _AADSTS.search(message)
     number = found[1] if found else ""
     if response.status_code == 429 or response.status_code >= 500:
         return RetryLater(
             "graph.sign_in_unavailable",
             f"HTTP {response.status_code} from the sign-in service",
-            wait=stated_wait(response),
+            wait=parse_retry_after(response.headers, WAIT_LONGEST),
         )
     if number in _SAYS:
         code, says = _SAYS[number]
@@ -166,28 +173,29 @@ def _sign_in_failure(response: "httpx.Response") -> WorkError:
 
 
 def _failure(response: "httpx.Response", mailbox: str) -> WorkError:  # noqa: PLR0911 - a table of answers
-    error = find_dict(find_body(response), "error")
+    error = find_dict(find_json(response) or {}, "error")
     code = str(error.get("code") or "")
-    said = f"HTTP {response.status_code} {code}: {error.get('message') or ''}"[:300].rstrip(": ")
+    detail = f"HTTP {response.status_code} {code}: {error.get('message') or ''}"[:300].rstrip(": ")
+    wait = parse_retry_after(response.headers, WAIT_LONGEST)
     match response.status_code:
         case 429:
-            return throttled("graph", said, stated_wait(response))
+            return mail_throttled("graph", detail, wait)
         case 401:
-            return Misconfigured("graph.token_refused", said)
+            return Misconfigured("graph.token_refused", detail)
         case 403:
             return Misconfigured(
-                "graph.access_denied", f"{said}; give the app the permission Mail.Send, with admin consent"
+                "graph.access_denied", f"{detail}; give the app the permission Mail.Send, with admin consent"
             )
         case 413:
-            return Refused("graph.too_large", said)
+            return Refused("graph.too_large", detail)
         case 503:
-            return RetryLater("graph.unavailable", said, wait=stated_wait(response))
+            return RetryLater("graph.unavailable", detail, wait=wait)
         case status if status >= 500:
-            return OutcomeUnknown("graph.no_answer", said)
+            return OutcomeUnknown("graph.no_answer", detail)
     if code in _NO_MAILBOX or response.status_code == 404:
-        return Misconfigured("graph.mailbox_unknown", f"{said}; is {mailbox!r} a mailbox of the tenant?")
+        return Misconfigured("graph.mailbox_unknown", f"{detail}; is {mailbox!r} a mailbox of the tenant?")
     if code == "ErrorInvalidRecipients":
-        return Refused("graph.recipient_refused", said)
+        return Refused("graph.recipient_refused", detail)
     if code == "ErrorSendAsDenied":
-        return Misconfigured("graph.sender_refused", said)
-    return Refused("graph.refused", said)
+        return Misconfigured("graph.sender_refused", detail)
+    return Refused("graph.refused", detail)

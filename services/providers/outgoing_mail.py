@@ -4,9 +4,10 @@ What is in a ``OutgoingMail`` fits a header: no line break, no control character
 """
 
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import parseaddr, quote
 from functools import lru_cache
 
@@ -14,6 +15,9 @@ from services.core.errors import OutcomeUnknown, RetryLater, ShopfleetError
 from services.core.redact import quote_value
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+WAIT_UNSTATED = timedelta(seconds=10)
+WAIT_LONGEST = timedelta(hours=6)
+"""The longest wait that a mail service's ``Retry-After`` is taken for."""
 _ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,64}@[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,253}")
 
 
@@ -23,6 +27,11 @@ class AddressInvalid(ShopfleetError):
 
 class MailThrottled(RetryLater):
     """The service takes no mail of ours, this one or another, until ``wait`` is over."""
+
+
+def mail_throttled(provider: str, detail: str, wait: timedelta | None) -> MailThrottled:
+    """Return the failure for a response that asks to slow down; without a stated ``wait`` it is 10 s."""
+    return MailThrottled(f"{provider}.throttled", detail, wait=wait or WAIT_UNSTATED)
 
 
 class AlreadySubmitted(OutcomeUnknown):
@@ -37,6 +46,11 @@ class Attachment:
     content_type: str
     content: bytes = field(repr=False)
     content_id: str = ""
+
+    @property
+    def base64(self) -> str:
+        """The content as the JSON APIs of mail services take it."""
+        return b64encode(self.content).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

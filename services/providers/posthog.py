@@ -11,9 +11,10 @@ import httpx
 import orjson
 
 from services.core.errors import Misconfigured, Refused, RetryLater, WorkError
+from services.providers.http import find_json, parse_retry_after
 
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
-WAIT_LONGEST_SECONDS = 3600
+WAIT_LONGEST = timedelta(hours=1)
 
 
 def send_events(http: httpx.Client, host: str, key: str, events: Sequence[Mapping[str, Any]]) -> str:
@@ -35,27 +36,17 @@ def send_events(http: httpx.Client, host: str, key: str, events: Sequence[Mappin
         raise RetryLater("posthog.unavailable", f"no answer from PostHog: {type(fault).__name__}") from fault
     if not answer.is_success:
         raise _error_of(answer)
-    return "over_quota" if _is_over_quota(answer.content) else "delivered"
+    return "over_quota" if (find_json(answer) or {}).get("quota_limited") else "delivered"
 
 
 def _error_of(answer: httpx.Response) -> WorkError:
     status = answer.status_code
     said = f"HTTP {status}"
     if status == 429:
-        stated = answer.headers.get("retry-after", "").strip()
-        seconds = min(int(stated), WAIT_LONGEST_SECONDS) if stated.isdecimal() else None
-        wait = None if seconds is None else timedelta(seconds=seconds)
+        wait = parse_retry_after(answer.headers, WAIT_LONGEST)
         return RetryLater("posthog.rate_limited", said, wait=wait)
     if status >= 500:
         return RetryLater("posthog.unavailable", said)
     if status in (401, 403):
         return Misconfigured("posthog.key_refused", f"{said}: POSTHOG_KEY is refused")
     return Refused("posthog.event_refused", said)
-
-
-def _is_over_quota(content: bytes) -> bool:
-    try:
-        said = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(said, dict) and bool(said.get("quota_limited"))

@@ -15,6 +15,7 @@ from sentry_sdk.envelope import Envelope
 from sentry_sdk.utils import BadDsn, Dsn
 
 from services.core.errors import Misconfigured, Refused, RetryLater, WorkError
+from services.providers.http import parse_retry_after
 
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 WAIT_UNSTATED = timedelta(seconds=60)
@@ -46,7 +47,7 @@ def _error_of(answer: httpx.Response) -> WorkError:
     status = answer.status_code
     said = f"HTTP {status} {answer.headers.get('x-sentry-error', '')[:200]}".rstrip()
     if status == 429:
-        return RetryLater("sentry.rate_limited", said, wait=_stated_wait(answer.headers))
+        return RetryLater("sentry.rate_limited", said, wait=_find_wait(answer.headers))
     if status >= 500:
         return RetryLater("sentry.unavailable", said)
     if status in (401, 403):
@@ -54,7 +55,7 @@ def _error_of(answer: httpx.Response) -> WorkError:
     return Refused("sentry.checkin_refused", said)
 
 
-def _stated_wait(headers: httpx.Headers) -> timedelta:
+def _find_wait(headers: httpx.Headers) -> timedelta:
     """Return the longest wait that concerns monitors; ``Retry-After`` where there is none."""
     seconds: list[int] = []
     for limit in headers.get("x-sentry-rate-limits", "").split(","):
@@ -62,7 +63,6 @@ def _stated_wait(headers: httpx.Headers) -> timedelta:
         categories = rest.partition(":")[0]
         if stated.isdecimal() and (not categories or "monitor" in categories.split(";")):
             seconds.append(int(stated))
-    stated = headers.get("retry-after", "").strip()
-    if not seconds and stated.isdecimal():
-        seconds.append(int(stated))
-    return min(WAIT_LONGEST, timedelta(seconds=max(seconds))) if seconds else WAIT_UNSTATED
+    if seconds:
+        return min(WAIT_LONGEST, timedelta(seconds=max(seconds)))
+    return parse_retry_after(headers, WAIT_LONGEST) or WAIT_UNSTATED

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from services.core.errors import Misconfigured, OutcomeUnknown, RetryLater, WorkError
+from services.core.errors import WorkError
 from services.providers.calls import noted_call
 from services.providers.delivery import find_dict, find_instant
+from services.providers.http import post
 from services.providers.shopify import API_VERSION
 from services.providers.shopify_answers import (
     ThrottleStatus,
@@ -173,24 +174,16 @@ class ShopifyAdmin:
         return held
 
     def _post(self, document: str, variables: Mapping[str, Any], *, changes: bool) -> httpx.Response:
-        try:
-            return self._http.post(
-                self._url,
-                json={"query": document, "variables": variables},
-                headers={"X-Shopify-Access-Token": self._token, "Accept": "application/json"},
-                timeout=TIMEOUT,
-                follow_redirects=False,
-            )
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise RetryLater("shopify.unavailable", f"could not connect: {type(error).__name__}") from error
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise Misconfigured(
-                "shopify.address_wrong", f"{self._url!r} should begin with https:// and a shop's domain"
-            ) from error
-        except httpx.HTTPError as error:
-            if changes:
-                raise OutcomeUnknown("shopify.no_answer", f"sent, then {type(error).__name__}") from error
-            raise RetryLater("shopify.no_answer", f"no answer: {type(error).__name__}") from error
+        return post(
+            "shopify",
+            self._http,
+            self._url,
+            {"X-Shopify-Access-Token": self._token, "Accept": "application/json"},
+            is_repeatable=not changes,
+            host="a shop's domain",
+            json={"query": document, "variables": variables},
+            timeout=TIMEOUT,
+        )
 
 
 def _operation(document: str) -> str:

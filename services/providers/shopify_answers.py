@@ -7,17 +7,15 @@ User error codes: the enum ``InventorySetQuantitiesUserErrorCode`` of the 2026-0
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
+from services.providers.delivery import find_dict
+from services.providers.http import find_json, parse_retry_after
 
 if TYPE_CHECKING:
     import httpx
-from services.providers.delivery import find_dict
 
 WAIT_UNSTATED = timedelta(seconds=2)
 WAIT_LONGEST = timedelta(hours=1)
@@ -100,7 +98,7 @@ def read_answer(
     status = response.status_code
     if status != 200:
         raise _error_of_status(response, throttle, changes=changes)
-    body = _find_body(response)
+    body = find_json(response)
     if body is None:
         raise _in_doubt("the answer is not a JSON object", changes=changes)
     errors = body.get("errors")
@@ -149,17 +147,17 @@ def _error_of_status(
     response: "httpx.Response", throttle: ThrottleStatus | None, *, changes: bool
 ) -> WorkError:
     status = response.status_code
-    said = f"HTTP {status}"
+    detail, wait = f"HTTP {status}", parse_retry_after(response.headers, WAIT_LONGEST)
     if status == 429:
-        return ShopifyThrottled(said, wait=_stated_wait(response) or WAIT_UNSTATED, throttle=throttle)
+        return ShopifyThrottled(detail, wait=wait or WAIT_UNSTATED, throttle=throttle)
     if status in (502, 504):
-        return _in_doubt(said, changes=changes)
+        return _in_doubt(detail, changes=changes)
     if status >= 500:
-        return RetryLater("shopify.unavailable", said, wait=_stated_wait(response))
+        return RetryLater("shopify.unavailable", detail, wait=wait)
     if status in _MISCONFIGURED:
         code, reason = _MISCONFIGURED[status]
-        return Misconfigured(code, f"{said}: {reason}")
-    return Refused("shopify.request_refused", said)
+        return Misconfigured(code, f"{detail}: {reason}")
+    return Refused("shopify.request_refused", detail)
 
 
 def _error_of_errors(body: Mapping[str, Any], errors: Any, throttle: ThrottleStatus | None) -> WorkError:
@@ -190,26 +188,5 @@ def _time_until(points: object, throttle: ThrottleStatus | None) -> timedelta:
     return min(WAIT_LONGEST, timedelta(seconds=missing / throttle.restore_rate))
 
 
-def _stated_wait(response: "httpx.Response") -> timedelta | None:
-    """Return what ``Retry-After`` asks for: seconds (Shopify sends "2.0") or a date, read beside ``Date``."""
-    stated = response.headers.get("retry-after", "")
-    try:
-        wait = timedelta(seconds=min(float(stated), WAIT_LONGEST.total_seconds()))
-    except ValueError:
-        try:
-            wait = parsedate_to_datetime(stated) - parsedate_to_datetime(response.headers.get("date", ""))
-        except (ValueError, TypeError):
-            return None
-    return min(WAIT_LONGEST, max(timedelta(0), wait))
-
-
 def _find_cost_block(response: "httpx.Response") -> dict[str, Any]:
-    return find_dict(find_dict(_find_body(response) or {}, "extensions"), "cost")
-
-
-def _find_body(response: "httpx.Response") -> dict[str, Any] | None:
-    try:
-        body = orjson.loads(response.content)
-    except orjson.JSONDecodeError:
-        return None
-    return body if isinstance(body, dict) else None
+    return find_dict(find_dict(find_json(response) or {}, "extensions"), "cost")

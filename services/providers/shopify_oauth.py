@@ -9,10 +9,9 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import httpx
-import orjson
 
 from services.core.errors import Misconfigured, RetryLater
-from services.providers.delivery import find_dict
+from services.providers.http import find_json
 
 TIMEOUT = httpx.Timeout(15.0, connect=5.0, pool=5.0)
 
@@ -68,7 +67,7 @@ def send_refresh(
 
 
 def _read_grant(response: httpx.Response) -> Grant:
-    status, body = response.status_code, _find_object(response)
+    status, body = response.status_code, find_json(response) or {}
     if status == 429 or status >= 500:
         raise RetryLater("shopify.unavailable", f"HTTP {status} to a token refresh")
     if status != 200:
@@ -99,10 +98,3 @@ def _read_grant(response: httpx.Response) -> Grant:
 def _find_seconds(body: dict[str, Any], name: str) -> timedelta | None:
     value = body.get(name)
     return timedelta(seconds=value) if type(value) is int and 0 < value < 10**9 else None
-
-
-def _find_object(response: httpx.Response) -> dict[str, Any]:
-    try:
-        return find_dict({"body": orjson.loads(response.content)}, "body")
-    except orjson.JSONDecodeError:
-        return {}

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from services.core.errors import Misconfigured, Refused, RetryLater
 from services.core.redact import quote_value
 from services.providers.calls import noted_call
+from services.providers.http import parse_retry_after
 
 if TYPE_CHECKING:
     import stripe
 
 TIMEOUT_SECONDS = 20.0
 PAGE_SIZE = 100
-WAIT_LONGEST_SECONDS = 3600.0
+WAIT_LONGEST = timedelta(hours=1)
 NOT_SOON = timedelta(minutes=5)
 """How long to wait at least where Stripe says that trying again does not help (``Stripe-Should-Retry``)."""
 
@@ -137,14 +138,14 @@ def _meaning_of_errors() -> Iterator[None]:
     except stripe.PermissionError as error:
         raise Misconfigured("stripe.key_refused", _said(error), is_partial=True) from error
     except stripe.RateLimitError as error:
-        raise RetryLater("stripe.rate_limited", _said(error), wait=_stated_wait(error)) from error
+        raise RetryLater("stripe.rate_limited", _said(error), wait=_find_wait(error)) from error
     except stripe.APIConnectionError as error:
         raise RetryLater("stripe.unavailable", "no answer from Stripe") from error
     except stripe.InvalidRequestError as error:
         code = NOT_FOUND if error.http_status == 404 else "stripe.invalid_request"
         raise Refused(code, _said(error)) from error
     except stripe.StripeError as error:
-        raise RetryLater("stripe.unavailable", _said(error), wait=_stated_wait(error)) from error
+        raise RetryLater("stripe.unavailable", _said(error), wait=_find_wait(error)) from error
 
 
 def _said(error: Exception) -> str:
@@ -155,12 +156,9 @@ def _said(error: Exception) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _stated_wait(error: Exception) -> timedelta | None:
+def _find_wait(error: Exception) -> timedelta | None:
     """Return how long Stripe asks to wait: ``Retry-After``, and not soon where it says not to try again."""
     headers = getattr(error, "headers", None) or {}
     not_soon = NOT_SOON if str(headers.get("stripe-should-retry", "")).lower() == "false" else None
-    try:
-        stated = timedelta(seconds=min(WAIT_LONGEST_SECONDS, max(0.0, float(headers.get("retry-after", "")))))
-    except ValueError:
-        return not_soon
-    return max(stated, not_soon or stated)
+    wait = parse_retry_after(headers, WAIT_LONGEST)
+    return not_soon if wait is None else max(wait, not_soon or wait)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from datetime import datetime
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection
@@ -13,12 +13,11 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.pg_arrays import int_array
 from services.core.settings import get_settings
+from services.providers.http import get_http_client
 from services.shops.secrets import find_secrets
 from services.shops.tokens import get_shopify_token, is_due
 
 if TYPE_CHECKING:
-    import httpx
-
     from services.providers.shopify_admin import ShopifyAdmin
 
 _FIND_SHOPS = """
@@ -67,7 +66,7 @@ def open_stored(access: Access, renew: Callable[[str], str]) -> "ShopifyAdmin":
     from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
 
     base_url = admin_base_url(access.domain, get_settings().shopify_api_base)
-    return ShopifyAdmin(_http(), base_url, access.token, renew)
+    return ShopifyAdmin(get_http_client(), base_url, access.token, renew)
 
 
 def find_access(tx: Connection, shop_ids: Collection[int]) -> dict[int, Access | Misconfigured]:
@@ -115,17 +114,11 @@ def read_domain(shop_id: int, domain: str) -> str:
         return ""
     if isinstance(access, Access) and is_due(access.token_expires_at, utc_now()):
         token = get_shopify_token(shop_id, utc_now())
-    return ShopifyAdmin(_http(), admin_base_url(domain, get_settings().shopify_api_base), token).get_domain()
+    return ShopifyAdmin(
+        get_http_client(), admin_base_url(domain, get_settings().shopify_api_base), token
+    ).get_domain()
 
 
 def renew_token(shop_id: int, refused: str) -> str:
     """Return another token than the ``refused`` one; see ``get_shopify_token``."""
     return get_shopify_token(shop_id, utc_now(), refused=refused)
-
-
-@cache
-def _http() -> "httpx.Client":
-    """One pool of connections a process, made at first use: after the fork."""
-    import httpx
-
-    return httpx.Client()

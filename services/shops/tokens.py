@@ -14,6 +14,7 @@ from services.core.errors import Misconfigured, RetryLater
 from services.core.locks import lock_objects
 from services.core.settings import get_settings
 from services.providers.calls import CallOutcomes
+from services.providers.http import get_http_client
 from services.shops.connections import record_calls
 from services.shops.secrets import find_secrets, record_secret
 
@@ -65,8 +66,6 @@ def get_shopify_token(shop_id: int, now: datetime, *, refused: str = "") -> str:
 
 def _refresh_once(shop_id: int, now: datetime, refused: str) -> str:
     # Loaded where it is used: it brings the HTTP client, which most processes never need.
-    import httpx
-
     from services.providers.shopify_admin import admin_base_url
     from services.providers.shopify_oauth import send_refresh
 
@@ -96,8 +95,7 @@ def _refresh_once(shop_id: int, now: datetime, refused: str) -> str:
             )
         base_url = admin_base_url(domain, get_settings().shopify_api_base)
         try:
-            with httpx.Client() as http:
-                grant = send_refresh(http, base_url, client_id, client_secret, refresh)
+            grant = send_refresh(get_http_client(), base_url, client_id, client_secret, refresh)
         except RetryLater:
             if token and token != refused and expires_at is not None and expires_at - now > STILL_GOOD_FOR:
                 return token

@@ -1,0 +1,82 @@
+"""Calls over HTTPS: one pool of connections per process, failures by what they mean, and ``Retry-After``."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from services.core.errors import Misconfigured, OutcomeUnknown, RetryLater
+
+if TYPE_CHECKING:
+    import httpx
+
+USER_AGENT = "shopfleet"
+"""Resend answers 403 to a client without a name."""
+
+
+@cache
+def get_http_client() -> "httpx.Client":
+    """Return the process's pool of connections, created at first use: after the fork."""
+    import httpx  # slow to load, and most processes call nothing
+
+    timeout = httpx.Timeout(30.0, connect=5.0)
+    return httpx.Client(timeout=timeout, headers={"User-Agent": USER_AGENT}, follow_redirects=False)
+
+
+def post(
+    provider: str,
+    http: "httpx.Client",
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    is_repeatable: bool = False,
+    host: str = "a host",
+    **body: Any,
+) -> "httpx.Response":
+    """Return the response, whatever its status. ``body`` is httpx's ``json``, ``data`` or ``content``.
+
+    Raises ``RetryLater`` where nothing was sent and ``Misconfigured`` for a URL without a ``host``. A
+    request without a response is ``OutcomeUnknown``, or ``RetryLater`` if it ``is_repeatable``.
+    """
+    import httpx
+
+    try:
+        return http.post(url, headers=dict(headers), **body)
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        raise RetryLater(f"{provider}.unavailable", f"could not connect: {type(error).__name__}") from error
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        raise Misconfigured(
+            f"{provider}.address_wrong", f"{url!r} should begin with https:// and {host}"
+        ) from error
+    except httpx.HTTPError as error:
+        if is_repeatable:
+            raise RetryLater(f"{provider}.no_answer", f"no answer: {type(error).__name__}") from error
+        raise OutcomeUnknown(f"{provider}.no_answer", f"sent, then {type(error).__name__}") from error
+
+
+def find_json(response: "httpx.Response") -> dict[str, Any] | None:
+    """Return the JSON object in ``response``, or None."""
+    try:
+        body = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def parse_retry_after(headers: Mapping[str, str], longest: timedelta) -> timedelta | None:
+    """Return the wait that ``Retry-After`` asks for, from 0 to ``longest``; None without a readable one.
+
+    It is a number of seconds (Shopify sends "2.0") or a date, which is compared with the response's ``Date``.
+    """
+    text = headers.get("retry-after", "")
+    try:
+        wait = timedelta(seconds=min(float(text), longest.total_seconds()))
+    except ValueError:
+        try:
+            wait = parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("date", ""))
+        except (ValueError, TypeError):
+            return None
+    return min(longest, max(timedelta(0), wait))
