@@ -40,7 +40,7 @@ JOBS: tuple[Job, ...] = (
         covers=Covers.MOMENT,
         grace=timedelta(hours=2),
         catch_up=CatchUp.ONCE,
-        evidence="job_runs, pull_marks, inbound_events with origin backfill",
+        evidence="job_runs, sync_cursors, inbound_events with origin backfill",
     ),
     Job(
         name="subscription-watchdog",

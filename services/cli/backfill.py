@@ -14,7 +14,9 @@ from services.shops.connections import recorded_calls
 from services.shops.shops import find_slugs, get_shop
 
 _CURSORS = """
-select shop_id, provider, stream, reached_at, pulled_at from pull_marks
+select shop_id, provider, stream, synced_until, synced_at,
+       synced_until as reached_at, synced_at as pulled_at -- former names, readable until 0.2
+  from sync_cursors
  where %(shop_id)s::int is null or shop_id = %(shop_id)s order by shop_id, provider, stream
 """
 
@@ -76,7 +78,7 @@ def status(shop: str, as_json: bool) -> None:
         rows = tx.exec_driver_sql(_CURSORS, {"shop_id": find_shop_id(tx, shop)}).mappings().all()
         slugs = find_slugs(tx)
     if as_json:
-        names = ("provider", "stream", "reached_at", "pulled_at")
+        names = ("provider", "stream", "synced_until", "synced_at", "reached_at", "pulled_at")
         print_json([{"shop": slugs.get(r["shop_id"])} | {name: r[name] for name in names} for r in rows])
         return
     print_table(
@@ -87,8 +89,8 @@ def status(shop: str, as_json: bool) -> None:
                 slugs.get(row["shop_id"], row["shop_id"]),
                 row["provider"],
                 row["stream"],
-                row["reached_at"],
-                row["pulled_at"],
+                row["synced_until"],
+                row["synced_at"],
             )
             for row in rows
         ],

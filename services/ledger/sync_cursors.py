@@ -1,44 +1,37 @@
-"""Watermarks of pulls: how far a provider's own list was read, per shop and stream."""
+"""Sync cursors: up to when a provider's own list was read, per shop and stream."""
 
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 _FIND = """
-select reached_at from pull_marks
+select synced_until from sync_cursors
  where shop_id = %(shop_id)s and provider = %(provider)s and stream = %(stream)s
 """
 
-_RECORD = """
-insert into pull_marks as m (shop_id, provider, stream, reached_at, pulled_at)
-values (%(shop_id)s, %(provider)s, %(stream)s, %(reached_at)s, %(now)s)
+_UPSERT = """
+insert into sync_cursors as c (shop_id, provider, stream, synced_until, synced_at)
+values (%(shop_id)s, %(provider)s, %(stream)s, %(synced_until)s, %(now)s)
 on conflict (shop_id, provider, stream) do update set
-   reached_at = greatest(m.reached_at, excluded.reached_at), pulled_at = excluded.pulled_at
+   synced_until = greatest(c.synced_until, excluded.synced_until), synced_at = excluded.synced_at
 """
 
 
-def find_mark(tx: Connection, shop_id: int, provider: str, stream: str) -> datetime | None:
-    """Return up to when ``stream`` was read in full: everything that changed before it is here.
+def find_cursor(tx: Connection, shop_id: int, provider: str, stream: str) -> datetime | None:
+    """Return up to when ``stream`` was read completely; None if it never was.
 
-    None where it never was. Read from a little earlier: a provider's list may lag behind its events.
+    Start reading a little earlier: a provider's list may lag behind its events.
     """
-    scope = {"shop_id": shop_id, "provider": provider, "stream": stream}
-    return tx.exec_driver_sql(_FIND, scope).scalar()
+    key = {"shop_id": shop_id, "provider": provider, "stream": stream}
+    return tx.exec_driver_sql(_FIND, key).scalar()
 
 
-def record_mark(
-    tx: Connection, shop_id: int, provider: str, stream: str, reached_at: datetime, now: datetime
+def upsert_cursor(
+    tx: Connection, shop_id: int, provider: str, stream: str, synced_until: datetime, now: datetime
 ) -> None:
-    """``stream`` was read in full up to ``reached_at``; a mark never goes back.
+    """Record that ``stream`` was read completely up to ``synced_until``. A cursor never moves back.
 
-    Call it in the transaction that records the last of what was read: then a crash anywhere loses nothing.
-    Of two pulls at once the one that came further counts.
+    Call it in the transaction that records the last rows of what was read: a crash then loses nothing.
     """
-    values = {
-        "shop_id": shop_id,
-        "provider": provider,
-        "stream": stream,
-        "reached_at": reached_at,
-        "now": now,
-    }
-    tx.exec_driver_sql(_RECORD, values)
+    key = {"shop_id": shop_id, "provider": provider, "stream": stream}
+    tx.exec_driver_sql(_UPSERT, key | {"synced_until": synced_until, "now": now})

@@ -173,13 +173,13 @@ webhook_refusals = Table(
     Column("last_at", _at, nullable=False),
 )
 
-# How far a pull of a provider's own list has come: everything that changed before ``reached_at`` was seen.
-pull_marks = Table(
-    "pull_marks",
+# Up to when a provider's own list was read: every change before ``synced_until`` is known.
+sync_cursors = Table(
+    "sync_cursors",
     metadata,
     Column("shop_id", Integer, primary_key=True),
     Column("provider", Text, primary_key=True),
     Column("stream", Text, primary_key=True),
-    Column("reached_at", _at, nullable=False),
-    Column("pulled_at", _at, nullable=False),
+    Column("synced_until", _at, nullable=False),
+    Column("synced_at", _at, nullable=False),
 )

@@ -13,7 +13,7 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ledger.accept import NewEvent, WorkRef, record_events
 from services.ledger.dispatch import send_messages
-from services.ledger.sync_cursors import find_mark, record_mark
+from services.ledger.sync_cursors import find_cursor, upsert_cursor
 from services.payments.backfill_diff import find_changed, find_unknown, plan_pulled_event
 from services.payments.balance import ListObjects, in_sets
 from services.payments.stripe_key import find_stripe_key
@@ -81,7 +81,7 @@ def backfill_stripe(
     """
     with transaction() as tx:
         key = find_stripe_key(tx, shop_id)
-        marks = {name: find_mark(tx, shop_id, "stripe", name) for name in (EVENTS, CHARGES)}
+        marks = {name: find_cursor(tx, shop_id, "stripe", name) for name in (EVENTS, CHARGES)}
     if key is None:
         return {}
     base_url = get_settings().stripe_api_base
@@ -122,7 +122,7 @@ def _enter_slice(pull: _Pull, stream: str, starts: datetime, ends: datetime) -> 
         pull.ring(refs)
     if stream in (EVENTS, CHARGES) and not pull.is_dry:
         with transaction() as tx:
-            record_mark(tx, pull.shop_id, "stripe", stream, ends, pull.now)
+            upsert_cursor(tx, pull.shop_id, "stripe", stream, ends, pull.now)
 
 
 def _plan(

@@ -22,7 +22,7 @@ from services.ledger.requeue import find_requeueable
 from services.ledger.settle import BatchCounts, plan_settlement, record_stats, settle_batch
 from services.ledger.stats import find_figures
 from services.ledger.sweep import record_heartbeat
-from services.ledger.sync_cursors import record_mark
+from services.ledger.sync_cursors import upsert_cursor
 from services.ledger.topics import TOPICS
 from services.ledger.work import NewWork, WorkItem
 from tests.jobs.moments import add_shops
@@ -197,8 +197,8 @@ def test_stats_heartbeat_cursor_and_refusals_by_name(engine: Engine) -> None:
         }  # fmt: skip
         record_heartbeat(tx, "beat", NOW, {"lead": 1})
         assert read(tx, "heartbeats") == {"name": "beat", "at": NOW, "detail": {"lead": 1}}
-        record_mark(tx, 7, "stripe", "events", NOW, LATER)
-        assert list(read(tx, "pull_marks").values()) == [7, "stripe", "events", NOW, LATER]
+        upsert_cursor(tx, 7, "stripe", "events", NOW, LATER)
+        assert list(read(tx, "sync_cursors").values()) == [7, "stripe", "events", NOW, LATER]
         record_refusals(tx, [refused])
         shop_id = read(tx, "webhook_refusals")["shop_id"]
         assert find_first_refusal(tx, shop_id) == refused.first_at

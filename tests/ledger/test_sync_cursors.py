@@ -1,30 +1,30 @@
-"""Watermarks: how far a list was read, per shop, provider and stream."""
+"""Sync cursors: how far a list was read, per shop, provider and stream."""
 
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from services.ledger.sync_cursors import find_mark, record_mark
+from services.ledger.sync_cursors import find_cursor, upsert_cursor
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def test_stream_that_was_never_read_has_no_mark(tx: Connection) -> None:
-    assert find_mark(tx, 1, "stripe", "events") is None
+def test_stream_that_was_never_read_has_no_cursor(tx: Connection) -> None:
+    assert find_cursor(tx, 1, "stripe", "events") is None
 
 
-def test_mark_is_its_streams_alone(tx: Connection) -> None:
-    record_mark(tx, 1, "stripe", "events", NOW, NOW)
+def test_cursor_belongs_to_one_stream(tx: Connection) -> None:
+    upsert_cursor(tx, 1, "stripe", "events", NOW, NOW)
 
-    assert find_mark(tx, 1, "stripe", "events") == NOW
-    assert find_mark(tx, 1, "stripe", "charges") is None
-    assert find_mark(tx, 1, "shopify", "events") is None
-    assert find_mark(tx, 2, "stripe", "events") is None
+    assert find_cursor(tx, 1, "stripe", "events") == NOW
+    assert find_cursor(tx, 1, "stripe", "charges") is None
+    assert find_cursor(tx, 1, "shopify", "events") is None
+    assert find_cursor(tx, 2, "stripe", "events") is None
 
 
-def test_mark_goes_on_and_never_back(tx: Connection) -> None:
-    for reached_at in (NOW, NOW + HOUR, NOW - HOUR):
-        record_mark(tx, 1, "stripe", "events", reached_at, NOW + 2 * HOUR)
+def test_cursor_never_moves_back(tx: Connection) -> None:
+    for synced_until in (NOW, NOW + HOUR, NOW - HOUR):
+        upsert_cursor(tx, 1, "stripe", "events", synced_until, NOW + 2 * HOUR)
 
-    assert find_mark(tx, 1, "stripe", "events") == NOW + HOUR
+    assert find_cursor(tx, 1, "stripe", "events") == NOW + HOUR

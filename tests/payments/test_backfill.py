@@ -15,7 +15,7 @@ from services.core.errors import Misconfigured, RetryLater
 from services.core.settings import get_settings
 from services.ledger.accept import NewEvent
 from services.ledger.runner_transactional import TransactionalRunner
-from services.ledger.sync_cursors import find_mark, record_mark
+from services.ledger.sync_cursors import find_cursor, upsert_cursor
 from services.ledger.topics import TOPICS
 from services.payments.backfill import GAP_RULE, backfill_stripe, plan_slices
 from services.payments.handler import ingest_transactions
@@ -128,7 +128,7 @@ def work(engine: Engine) -> list[tuple[Any, ...]]:
 
 def forget(engine: Engine) -> None:
     with transaction(engine) as tx:
-        for table in ("work_queue", "inbound_events", "transactions", "pull_marks"):
+        for table in ("work_queue", "inbound_events", "transactions", "sync_cursors"):
             tx.exec_driver_sql(f"delete from {table}")  # noqa: S608 - the names are above
 
 
@@ -144,7 +144,7 @@ def heal(now: datetime = NOW, **asked: Any) -> dict[str, int]:
 def set_marks(engine: Engine, at: datetime) -> None:
     with transaction(engine) as tx:
         for stream in ("events", "charges"):
-            record_mark(tx, 1, "stripe", stream, at, at)
+            upsert_cursor(tx, 1, "stripe", stream, at, at)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -269,8 +269,8 @@ def test_crash_between_pages_loses_nothing_and_enters_nothing_twice(engine: Engi
     with pytest.raises(RetryLater):
         heal()
     with transaction(engine) as tx:
-        mark = find_mark(tx, 1, "stripe", "events")
-        assert find_mark(tx, 1, "stripe", "charges") is None
+        mark = find_cursor(tx, 1, "stripe", "events")
+        assert find_cursor(tx, 1, "stripe", "charges") is None
     assert mark is not None
     assert NOW - 30 * DAY < mark < NOW
 
@@ -291,7 +291,7 @@ def test_pull_begins_an_hour_before_the_mark_and_moves_it_to_now(engine: Engine,
     assert [asked[1]["created[gte]"] for asked in api.asked] == [str(epoch(NOW - 4 * HOUR))] * 2
     assert [asked[1]["created[lt]"] for asked in api.asked] == [str(epoch(NOW))] * 2
     with transaction(engine) as tx:
-        assert {find_mark(tx, 1, "stripe", stream) for stream in ("events", "charges")} == {NOW}
+        assert {find_cursor(tx, 1, "stripe", stream) for stream in ("events", "charges")} == {NOW}
 
 
 def test_shop_that_was_never_pulled_is_read_from_thirty_days_ago(engine: Engine, api: StripeApi) -> None:
@@ -345,7 +345,7 @@ def test_dry_run_writes_nothing_and_counts_what_would_enter(engine: Engine, api:
     assert counts["missing"] == len(events) + len(charges)
     assert listed(engine) == []
     with transaction(engine) as tx:
-        assert find_mark(tx, 1, "stripe", "events") is None
+        assert find_cursor(tx, 1, "stripe", "events") is None
 
 
 def test_object_that_cannot_be_read_is_counted_and_stops_nothing(engine: Engine, api: StripeApi) -> None:

@@ -33,7 +33,7 @@ NOBODYS = {
     "pauses": "what an operator paused, and why",
     "period_corrections": "names of accounts, and sums",
     "products": "what the shop sells",
-    "pull_marks": "names of streams",
+    "sync_cursors": "names of streams",
     "rate_limits": "names of providers",
     "reconciliation_breaks": "figures, statuses and Stripe's ids of the two sides",
     "request_counts": "slugs and outcomes",

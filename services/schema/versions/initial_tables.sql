@@ -177,13 +177,13 @@ create table webhook_refusals (
   constraint pk_webhook_refusals primary key (shop_id, outcome)
 );
 
-create table pull_marks (
+create table sync_cursors (
   shop_id integer,
   provider text,
   stream text,
-  reached_at timestamptz not null,
-  pulled_at timestamptz not null,
-  constraint pk_pull_marks primary key (shop_id, provider, stream)
+  synced_until timestamptz not null,
+  synced_at timestamptz not null,
+  constraint pk_sync_cursors primary key (shop_id, provider, stream)
 );
 
 -- services/jobs

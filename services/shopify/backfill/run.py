@@ -20,7 +20,7 @@ from services.core.errors import Misconfigured
 from services.ledger.accept import WorkRef
 from services.ledger.dispatch import send_messages
 from services.ledger.refusals import find_first_refusal, settle_refusals
-from services.ledger.sync_cursors import find_mark, record_mark
+from services.ledger.sync_cursors import find_cursor, upsert_cursor
 from services.providers.calls import optional_calls
 from services.providers.delivery import find_instant
 from services.shopify.admin import open_admin
@@ -206,7 +206,7 @@ class ShopBackfill:
             if not self._is_dry:
                 work = enter(tx, events)
                 if reached is not None:
-                    record_mark(tx, self._shop_id, PROVIDER, stream, reached, self._now)
+                    upsert_cursor(tx, self._shop_id, PROVIDER, stream, reached, self._now)
         self.healed.seen += len(page)
         self.healed.entered += count_topics(events)
         if work:
@@ -221,7 +221,7 @@ class ShopBackfill:
     def _begin(self, stream: str) -> datetime:
         """Return from when on to read ``stream``."""
         with transaction() as tx:
-            mark = find_mark(tx, self._shop_id, PROVIDER, stream)
+            mark = find_cursor(tx, self._shop_id, PROVIDER, stream)
         earliest = self._now - FIRST_REACH
         begin = earliest if mark is None else max(mark - OVERLAP, earliest)
         return begin if self._since is None else min(begin, max(self._since - OVERLAP, earliest))

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import text
 
 from services.core.db import transaction
-from services.ledger.sync_cursors import find_mark
+from services.ledger.sync_cursors import find_cursor
 from services.sandbox.payloads.templates import local_text
 from services.shopify.backfill.run import backfill_shopify
 from tests.shopify.backfill.fake_shop import DOMAIN, Shops, control, put_order, receive, work_off
@@ -87,6 +87,6 @@ def test_without_their_scope_they_are_left_out_and_all_else_is_healed(shops: Sho
 
     assert held(shops) == []
     with transaction(shops.engine) as tx:
-        assert find_mark(tx, shops.holed, "shopify", "fulfillment_orders") is None
+        assert find_cursor(tx, shops.holed, "shopify", "fulfillment_orders") is None
     control(shops.url, shop=DOMAIN, denied_fields=[])
     assert heal(shops, EVENING + HOUR) == {TOPIC: 1}

@@ -10,7 +10,7 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ingress.refusals import report_refusals
 from services.ledger.refusals import QUIET, Refusals, find_first_refusal
-from services.ledger.sync_cursors import record_mark
+from services.ledger.sync_cursors import upsert_cursor
 from services.providers.delivery import MISSING_HEADER
 from services.shopify.backfill.run import OVERLAP, backfill_shopify
 from services.shopify.subscriptions.check import SubscriptionWatch
@@ -31,7 +31,7 @@ def refuse(shops: Shops, first_at: datetime = FIRST, last_at: datetime = LAST, *
 def reach(shops: Shops, at: datetime) -> None:
     """The hourly healing has read every list of orders up to ``at``."""
     with transaction(shops.engine) as tx:
-        record_mark(tx, shops.holed, "shopify", "orders", at, at)
+        upsert_cursor(tx, shops.holed, "shopify", "orders", at, at)
 
 
 def heal(shops: Shops, now: datetime = EVENING, **more: Any) -> int:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from services.closing.gap_backfill import GapBackfill, backfill_providers
 from services.core.db import transaction
 from services.core.errors import Misconfigured, NotYet, RetryLater
-from services.ledger.sync_cursors import find_mark, record_mark
+from services.ledger.sync_cursors import find_cursor, upsert_cursor
 from services.providers.shopify_answers import ThrottleStatus
 from services.sandbox.payloads.catalogue import make_items, make_product
 from services.sandbox.payloads.orders import make_line, make_refund
@@ -54,7 +54,7 @@ def test_a_first_healing_reaches_as_far_back_as_shopify_shows_orders(shops: Shop
 def test_what_shopifys_index_showed_late_is_found_in_the_overlap(shops: Shops) -> None:
     heal(shops)
     with transaction(shops.engine) as tx:
-        assert find_mark(tx, shops.holed, "shopify", "orders") == EVENING
+        assert find_cursor(tx, shops.holed, "shopify", "orders") == EVENING
     put_order(shops, EVENING - OVERLAP + timedelta(minutes=1), 1)
     put_order(shops, EVENING - OVERLAP - timedelta(minutes=1), 2)
 
@@ -223,10 +223,10 @@ def test_a_run_whose_time_is_used_up_goes_on_in_the_next_try_without_counting_on
 
 def test_a_mark_never_goes_back(shops: Shops) -> None:
     with transaction(shops.engine) as tx:
-        record_mark(tx, shops.holed, "shopify", "orders", EVENING, EVENING)
+        upsert_cursor(tx, shops.holed, "shopify", "orders", EVENING, EVENING)
     put_order(shops, MORNING)
 
     heal(shops, EVENING, since=MORNING - timedelta(hours=1))
 
     with transaction(shops.engine) as tx:
-        assert find_mark(tx, shops.holed, "shopify", "orders") == EVENING
+        assert find_cursor(tx, shops.holed, "shopify", "orders") == EVENING

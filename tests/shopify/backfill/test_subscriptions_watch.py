@@ -128,7 +128,7 @@ def test_an_outage_is_read_back_to_before_the_mark(shops: Shops, public_url: str
     put_order(shops, EVENING - 4 * HOUR, 8)
     with transaction(shops.engine) as tx:
         tx.exec_driver_sql(
-            "insert into pull_marks values (%(s)s, 'shopify', 'orders', %(at)s, %(at)s)",
+            "insert into sync_cursors values (%(s)s, 'shopify', 'orders', %(at)s, %(at)s)",
             {"s": shops.holed, "at": EVENING + HOUR},
         )
 
