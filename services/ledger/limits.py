@@ -1,99 +1,104 @@
-"""Rate limits per (shop, provider): a token bucket fed by what the provider itself reports.
+"""Rate limits: a token bucket per (owner, bucket), filled by what the provider reports.
 
-Work without a token goes back to wait; it never holds a worker.
+The owner is a shop or a mail account, the bucket a provider or a mail route. Work without a token goes
+back to the queue and occupies no worker.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 
 from sqlalchemy import Connection
 
 from services.ledger.topics import Topic
 from services.ledger.work import WorkItem
 
-_TAKE = """
+_LOCK_BUCKET = """
 select available, maximum, restore_per_second, updated_at, call_points from rate_limits
- where shop_id = %(shop_id)s and provider = %(provider)s for update
+ where owner_id = %(owner_id)s and bucket = %(bucket)s for update
 """
 
-_SPEND = """
+_SET_AVAILABLE = """
 update rate_limits set available = %(available)s, updated_at = %(now)s
- where shop_id = %(shop_id)s and provider = %(provider)s
+ where owner_id = %(owner_id)s and bucket = %(bucket)s
 """
 
-_RECORD = """
-insert into rate_limits as r (shop_id, provider, available, maximum, restore_per_second, updated_at,
+# The provider's report may be older than this ledger's last calls: the lower of both figures is kept.
+_UPSERT = """
+insert into rate_limits as r (owner_id, bucket, available, maximum, restore_per_second, updated_at,
                               call_points)
-values (%(shop_id)s, %(provider)s, %(available)s, %(maximum)s, %(restore)s, %(now)s, %(call_points)s)
-on conflict (shop_id, provider) do update set
+values (%(owner_id)s, %(bucket)s, %(available)s, %(maximum)s, %(restore)s, %(now)s, %(call_points)s)
+on conflict (owner_id, bucket) do update set
    available = least(excluded.available, excluded.maximum,
      r.available
      + greatest(extract(epoch from excluded.updated_at - r.updated_at), 0) * r.restore_per_second),
    maximum = excluded.maximum, restore_per_second = excluded.restore_per_second,
    updated_at = excluded.updated_at, call_points = coalesce(excluded.call_points, r.call_points)
 """
-# The report is older than what this ledger has spent since: the lower of the two figures is kept.
 
-# A bucket that must first fill up from below nothing: so long until the next call's tokens are there.
-_HOLD = """
+# A negative figure: after the wait the bucket holds just the tokens of the next call.
+_BLOCK = """
 update rate_limits set updated_at = %(now)s, available =
    least(available, coalesce(call_points, %(cost)s) - %(seconds)s * restore_per_second)
- where shop_id = %(shop_id)s and provider = %(provider)s
+ where owner_id = %(owner_id)s and bucket = %(bucket)s
 """
 
 
 def apply_rate_limit(
     tx: Connection, topic: Topic, items: Sequence[WorkItem], now: datetime
 ) -> tuple[list[WorkItem], list[tuple[WorkItem, datetime]]]:
-    """Return the items that may go now, and the others with the time their token will be there.
+    """Return the items that may go now, and the others with the time at which their tokens are there.
 
-    A shop whose provider never reported a limit is not held back: the first answer feeds the bucket.
+    A shop whose provider never reported a limit is not limited: the first response fills the bucket.
     """
     if not topic.provider:
         return list(items), []
-    go: list[WorkItem] = []
-    wait: list[tuple[WorkItem, datetime]] = []
-    for shop_id in sorted({item.shop_id for item in items}):
-        mine = [item for item in items if item.shop_id == shop_id]
-        parts = [mine[start : start + topic.call_items] for start in range(0, len(mine), topic.call_items)]
-        turns = reserve_calls(tx, shop_id, topic.provider, len(parts), now, cost_points=topic.cost_points)
-        granted = len(parts) - len(turns)
-        go += [item for part in parts[:granted] for item in part]
-        for part, turn in zip(parts[granted:], turns, strict=True):
-            wait += [(item, now + turn) for item in part]
-    return go, wait
+    ready: list[WorkItem] = []
+    delayed: list[tuple[WorkItem, datetime]] = []
+    by_shop = sorted(items, key=lambda item: item.shop_id)
+    for shop_id, group in groupby(by_shop, key=lambda item: item.shop_id):
+        of_shop = list(group)
+        size = topic.call_items
+        calls = [of_shop[start : start + size] for start in range(0, len(of_shop), size)]
+        waits = reserve_calls(tx, shop_id, topic.provider, len(calls), now, cost_points=topic.cost_points)
+        granted = len(calls) - len(waits)
+        ready += [item for call in calls[:granted] for item in call]
+        delayed += [
+            (item, now + wait) for call, wait in zip(calls[granted:], waits, strict=True) for item in call
+        ]
+    return ready, delayed
 
 
 def reserve_calls(
-    tx: Connection, shop_id: int, provider: str, count: int, now: datetime, *, cost_points: float = 1.0
+    tx: Connection, owner_id: int, bucket: str, count: int, now: datetime, *, cost_points: float = 1.0
 ) -> list[timedelta]:
-    """Take tokens for ``count`` calls; return how long each one waits that there is none for.
+    """Take tokens for ``count`` calls; return the wait of each call that got none.
 
-    The first ones go: an empty list means that all do, as where nobody ever reported a limit. A call takes
-    what the provider last said that one costs; ``cost_points`` where it never did.
+    The first calls get the tokens, so an empty list means that all may go, as they may where no limit was
+    reported. A call costs what the provider last reported, or ``cost_points`` if it never did.
     """
-    key = {"shop_id": shop_id, "provider": provider}
-    row = tx.exec_driver_sql(_TAKE, key).one_or_none()
+    key = {"owner_id": owner_id, "bucket": bucket}
+    row = tx.exec_driver_sql(_LOCK_BUCKET, key).one_or_none()
     if row is None:
         return []
-    maximum, restore = float(row[1]), max(float(row[2]), 0.001)
-    # More than the bucket ever holds would wait for ever: such a call goes out when the bucket is full.
-    cost_points = min(float(row[4] or cost_points), maximum) or cost_points
-    elapsed = max((now - row[3]).total_seconds(), 0.0)
-    available = min(maximum, float(row[0]) + elapsed * restore)
+    restore = max(row.restore_per_second, 0.001)
+    # A call that costs more than the bucket holds goes out when the bucket is full.
+    cost_points = min(row.call_points or cost_points, row.maximum) or cost_points
+    elapsed = max((now - row.updated_at).total_seconds(), 0.0)
+    available = min(row.maximum, row.available + elapsed * restore)
     granted = max(0, min(count, int(available // cost_points)))
-    left = available - granted * cost_points
-    tx.exec_driver_sql(_SPEND, key | {"available": left, "now": now})
+    available -= granted * cost_points
+    tx.exec_driver_sql(_SET_AVAILABLE, key | {"available": available, "now": now})
     return [
-        timedelta(seconds=max(place * cost_points - left, cost_points) / restore)
+        timedelta(seconds=max(place * cost_points - available, cost_points) / restore)
         for place in range(1, count - granted + 1)
     ]
 
 
 def record_throttle(
     tx: Connection,
-    shop_id: int,
-    provider: str,
+    owner_id: int,
+    bucket: str,
     *,
     maximum: float,
     available: float,
@@ -101,27 +106,26 @@ def record_throttle(
     now: datetime,
     call_points: float | None = None,
 ) -> None:
-    """The bucket of (shop, provider) holds what the provider said, or less where we spent since.
+    """Set the bucket to what the provider reported, or less if calls were made since.
 
-    ``call_points`` is what a call of the work that takes tokens costs, where the answer said so.
+    ``call_points`` is the cost of one call, if the response contained it.
     """
     values = {
-        "shop_id": shop_id, "provider": provider, "available": available, "maximum": maximum,
+        "owner_id": owner_id, "bucket": bucket, "available": available, "maximum": maximum,
         "restore": restore_per_second, "now": now, "call_points": call_points,
     }  # fmt: skip
-    tx.exec_driver_sql(_RECORD, values)
+    tx.exec_driver_sql(_UPSERT, values)
 
 
 def block_bucket(
-    tx: Connection, shop_id: int, provider: str, wait: timedelta, now: datetime, *, cost_points: float
+    tx: Connection, owner_id: int, bucket: str, wait: timedelta, now: datetime, *, cost_points: float
 ) -> None:
-    """No call of (shop, provider) has its tokens before ``wait`` is over: the provider asked for that.
+    """Give no tokens before ``wait`` is over, for a response that states a wait and no bucket level.
 
-    For an answer that says how long and not how full its bucket is. Where no limit was ever reported there
-    is no bucket to hold, and only what was refused waits.
+    Without a reported limit there is no bucket: then only the refused call waits.
     """
     values = {
-        "shop_id": shop_id, "provider": provider, "seconds": wait.total_seconds(), "now": now,
+        "owner_id": owner_id, "bucket": bucket, "seconds": wait.total_seconds(), "now": now,
         "cost": cost_points,
     }  # fmt: skip
-    tx.exec_driver_sql(_HOLD, values)
+    tx.exec_driver_sql(_BLOCK, values)

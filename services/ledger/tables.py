@@ -123,8 +123,8 @@ pauses = Table(
 rate_limits = Table(
     "rate_limits",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
-    Column("provider", Text, primary_key=True),
+    Column("owner_id", Integer, primary_key=True),
+    Column("bucket", Text, primary_key=True),
     Column("available", Double, nullable=False),
     Column("maximum", Double, nullable=False),
     Column("restore_per_second", Double, nullable=False),

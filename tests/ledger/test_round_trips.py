@@ -180,6 +180,7 @@ def test_rate_limit_by_name(engine: Engine) -> None:
 
     assert (stored["maximum"], stored["available"], stored["restore_per_second"]) == (100, 25, 2)
     assert (stored["call_points"], stored["updated_at"]) == (10, NOW)
+    assert (stored["owner_id"], stored["bucket"]) == (7, "shopify")
     assert waits == [timedelta(seconds=5)], "35 points are there after 5 s: three calls of 10 go at once"
 
 

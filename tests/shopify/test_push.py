@@ -208,7 +208,7 @@ def test_push_sets_the_present_figure_and_remembers_it(shop: Engine, shelf: Shel
     assert rows(shop, FIGURES) == [(7, 7)]
     assert new_work == []
     assert rows(
-        shop, "select provider, maximum, available, restore_per_second, call_points from rate_limits"
+        shop, "select bucket, maximum, available, restore_per_second, call_points from rate_limits"
     ) == [("shopify", 2000, 1990, 100, 10)]
 
 

@@ -135,7 +135,7 @@ def test_sale_reaches_the_shelf_once_and_its_request_id_goes_all_the_way(
     assert applied(sandbox) == [(10, 7)]
     assert rows(engine, "select shopify_available, available from inventory_levels") == [(7, 7)]
     assert rows(engine, "select distinct request_id from work_queue") == [(sold.request_id,)]
-    assert rows(engine, "select provider, maximum from rate_limits")[0][0] == "shopify"
+    assert rows(engine, "select bucket, maximum from rate_limits")[0][0] == "shopify"
 
 
 def test_answer_that_was_lost_after_the_change_changes_the_shelf_once(engine: Engine, sandbox: str) -> None:

@@ -133,14 +133,14 @@ create table pauses (
 );
 
 create table rate_limits (
-  shop_id integer,
-  provider text,
+  owner_id integer,
+  bucket text,
   available double precision not null,
   maximum double precision not null,
   restore_per_second double precision not null,
   updated_at timestamptz default now() not null,
   call_points double precision,
-  constraint pk_rate_limits primary key (shop_id, provider)
+  constraint pk_rate_limits primary key (owner_id, bucket)
 );
 
 create table heartbeats (
