@@ -29,7 +29,7 @@ from tests.shopify.test_push import ShelfOnPaper
 
 TOPIC = TOPICS["inventory_push"]
 WORK = """
-select id, status, verdict, case when status <> 'done' then error_code end, retry_count, payload
+select id, status, result, case when status <> 'done' then error_code end, retry_count, payload
   from work_queue order by id
 """
 

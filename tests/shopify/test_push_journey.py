@@ -41,7 +41,7 @@ from tests.shopify.sample_payloads import (
 
 DOMAIN = "harbour.myshopify.com"
 TOKEN = "shpat_0123456789abcdef"
-OUTCOMES = "select status, verdict, error_code from work_queue where topic = 'inventory_push' order by id"
+OUTCOMES = "select status, result, error_code from work_queue where topic = 'inventory_push' order by id"
 
 
 @pytest.fixture
