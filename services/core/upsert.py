@@ -15,7 +15,13 @@ from services.core.pg_arrays import instant_array, int_array, text_array
 
 
 def _json_array(values: Sequence[object]) -> str:
-    return text_array([orjson.dumps(value).decode() for value in values])
+    """Return JSON values as an array; a text is JSON already, None is NULL."""
+    return text_array(
+        [
+            value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+            for value in values
+        ]
+    )
 
 
 _ENCODERS: Mapping[type, Callable[[Any], str]] = {
@@ -36,7 +42,7 @@ def find_by_key(
         return {}
     names = table.primary_key.columns.keys()
     columns = dict(zip(names, zip(*keys, strict=True), strict=True))
-    rows = tx.exec_driver_sql(_find_statement(table), _encode(table, columns)).mappings()
+    rows = tx.exec_driver_sql(_find_statement(table), encode_columns(table, columns)).mappings()
     return {tuple(row[name] for name in names): row for row in rows}
 
 
@@ -46,7 +52,7 @@ def upsert_rows(tx: Connection, table: Table, columns: Mapping[str, Sequence[Any
     ``columns`` are the values of each column by its name, one for each row; the primary key is among them,
     and no two rows have the same. The other columns of a new row have their default.
     """
-    tx.exec_driver_sql(_upsert_statement(table, tuple(columns)), _encode(table, columns))
+    tx.exec_driver_sql(upsert_statement(table, tuple(columns)), encode_columns(table, columns))
 
 
 @cache
@@ -54,25 +60,25 @@ def _find_statement(table: Table) -> str:
     key = table.primary_key.columns.keys()
     columns = ", ".join(f"t.{column.name}" for column in table.columns)
     join = " and ".join(f"t.{name} = v.{name}" for name in key)
-    keys = f"unnest({_parameters(table, key)}) as v({', '.join(key)})"
+    keys = f"unnest({array_parameters(table, key)}) as v({', '.join(key)})"
     return f"select {columns} from {keys} join {table.name} t on {join}"  # noqa: S608 - our own names
 
 
 @cache
-def _upsert_statement(table: Table, columns: Sequence[str]) -> str:
+def upsert_statement(table: Table, columns: Sequence[str]) -> str:
     key = table.primary_key.columns.keys()
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
-    rows = f"select * from unnest({_parameters(table, columns)})"  # noqa: S608 - our own names
+    rows = f"select * from unnest({array_parameters(table, columns)})"  # noqa: S608 - our own names
     return (
         f"insert into {table.name} ({', '.join(columns)}) {rows} "
         f"on conflict ({', '.join(key)}) do update set {changes}"
     )
 
 
-def _parameters(table: Table, columns: Sequence[str]) -> str:
+def array_parameters(table: Table, columns: Sequence[str]) -> str:
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     return ", ".join(f"%({name})s::{table.c[name].type.compile(dialect)}[]" for name in columns)
 
 
-def _encode(table: Table, columns: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+def encode_columns(table: Table, columns: Mapping[str, Sequence[Any]]) -> dict[str, str]:
     return {name: _ENCODERS[type(table.c[name].type)](values) for name, values in columns.items()}

@@ -1,16 +1,27 @@
 """Reading what Shopify's bodies have in common: money that may be absent, ids that may be, places. Pure."""
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from math import isfinite
 from types import MappingProxyType
-from typing import Any, TypeGuard
+from typing import Any, Self, TypeGuard, TypeVar
 
-from services.core.fields import Unreadable, as_id, as_money, find_text, read_id, read_instant, read_list
+from services.core.fields import (
+    LARGEST_ID,
+    Unreadable,
+    as_id,
+    as_money,
+    find_text,
+    read_id,
+    read_instant,
+    read_list,
+)
 from services.core.money import MoneyInvalid, format_minor, round_to_minor, to_minor
 from services.ledger.work import WorkItem
+
+T = TypeVar("T")
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -21,29 +32,96 @@ def find_money(source: Mapping[str, Any], name: str, currency: str) -> int | Non
     return None if value is None else as_money(value, name, currency)
 
 
-def take_money(value: object, name: str, currency: str, doubts: list[str]) -> int:
-    """Return ``value`` in minor units of ``currency``, also where it is not the exact text it should be.
+class MoneyReader:
+    """Reads the amounts of one payload, in minor units of ``currency``, and collects ``doubts``.
 
-    A JSON number counts as its shortest text, and more decimals than the currency has are rounded half away
-    from zero; a line of ``doubts`` names either. Anything else is ``Unreadable``.
+    A doubt names a field that is not as Shopify documents it, and what is recorded in its place. Inside a
+    loop over ``each``, doubts name the list and the index too; used as a context, so does ``Unreadable``.
     """
-    try:
-        return to_minor(value, currency)  # type: ignore[arg-type] # it refuses what is not text
-    except MoneyInvalid as fault:
-        text = plain_number(value) if is_number(value) else value
+
+    __slots__ = ("_path", "currency", "doubts")
+
+    def __init__(self, currency: str) -> None:
+        self.currency, self.doubts = currency, list[str]()
+        self._path: list[_ListPlace] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _type: object, fault: BaseException | None, _trace: object) -> None:
+        if isinstance(fault, Unreadable) and self._path:
+            raise fault.within(".".join(map(str, self._path))) from None
+
+    def each(self, name: str, entries: Sequence[T]) -> Iterator[T]:
+        """Yield ``entries``, the list ``name``. The loop must run to its end, or raise."""
+        place = _ListPlace(name)
+        self._path.append(place)
+        for place.index, entry in enumerate(entries):
+            yield entry
+        self._path.pop()
+
+    @property
+    def index(self) -> int:
+        """The index of the entry that the innermost loop over ``each`` is at."""
+        return self._path[-1].index
+
+    def doubt(self, text: str) -> None:
+        """Add a doubt about the field with which ``text`` begins."""
+        self.doubts.append(".".join([*map(str, self._path), text]))
+
+    def amount(self, value: object, name: str, currency: str = "") -> int:
+        """Return ``value``, a decimal string, of ``currency`` if it is another than the reader's.
+
+        A JSON number counts as its shortest text, and decimals beyond the currency's are rounded half away
+        from zero: each is a doubt. Anything else is ``Unreadable``.
+        """
+        currency = currency or self.currency
         try:
-            cents = round_to_minor(text, currency)  # type: ignore[arg-type] # it refuses what is not text
-        except MoneyInvalid:
-            raise Unreadable(name, value, f"an amount of money ({fault})") from None
-    doubts.append(f"{name} is {text!r}: {format_minor(cents, currency)} is recorded")
-    return cents
+            return to_minor(value, currency)  # type: ignore[arg-type] # it refuses what is not text
+        except MoneyInvalid as fault:
+            text = plain_number(value) if is_number(value) else value
+            try:
+                cents = round_to_minor(text, currency)  # type: ignore[arg-type] # likewise
+            except MoneyInvalid:
+                raise Unreadable(name, value, f"an amount of money ({fault})") from None
+        self.doubt(f"{name} is {text!r}: {format_minor(cents, currency)} is recorded")
+        return cents
+
+    def amount_or_none(self, value: object, name: str) -> int | None:
+        """Return what ``amount`` does; None when ``value`` is None."""
+        if value == "0.00":  # most discounts and taxes: parsing is skipped
+            return 0
+        return None if value is None else self.amount(value, name)
+
+    def shop_amount(self, bag: object, name: str) -> int | None:
+        """Return the shop's amount in the money bag ``bag``; None where there is no such bag."""
+        money = bag.get("shop_money") if isinstance(bag, dict) else None
+        if not isinstance(money, dict):
+            return None
+        return self.amount_or_none(money.get("amount"), f"{name}.shop_money.amount")
+
+    def field(self, source: Mapping[str, Any], name: str) -> int:
+        """Return the shop's amount in ``<name>_set``, else ``name``; 0 without either, or without a currency.
+
+        The lines of a refund state money as a number, 89.99: here its shortest text is no doubt.
+        """
+        if not self.currency:
+            return 0
+        in_bag = self.shop_amount(source.get(f"{name}_set"), f"{name}_set")
+        value = source.get(name)
+        if in_bag is not None or value is None:
+            return in_bag or 0
+        return self.amount(plain_number(value) if is_number(value) else value, name)
 
 
-def take_money_or_none(value: object, name: str, currency: str, doubts: list[str]) -> int | None:
-    """Return what ``take_money`` does; None when ``value`` is None."""
-    if value == "0.00":  # what most discounts and taxes are: spared the parsing, thousands of times a second
-        return 0
-    return None if value is None else take_money(value, name, currency, doubts)
+class _ListPlace:
+    __slots__ = ("index", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name, self.index = name, 0
+
+    def __str__(self) -> str:
+        return f"{self.name}[{self.index}]"
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
@@ -51,33 +129,17 @@ def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
-def shop_money_or_none(bag: object, name: str, currency: str, doubts: list[str]) -> int | None:
-    """Return a money bag's amount in the shop's own currency; None where there is no such bag."""
-    money = bag.get("shop_money") if isinstance(bag, dict) else None
-    if not isinstance(money, dict):
-        return None
-    return take_money_or_none(money.get("amount"), f"{name}.shop_money.amount", currency, doubts)
-
-
-def take_shop_money(source: Mapping[str, Any], name: str, currency: str, doubts: list[str]) -> int:
-    """Return an amount in the shop's currency: its money bag's, else its own; 0 where there is neither.
-
-    The lines of a refund carry their money as a number, 89.99: its shortest text is the amount. Without any
-    currency there is no telling what the figures mean; Shopify states one.
-    """
-    if not currency:
-        return 0
-    in_bag = shop_money_or_none(source.get(f"{name}_set"), f"{name}_set", currency, doubts)
-    value = source.get(name)
-    if in_bag is not None or value is None:
-        return in_bag or 0
-    return take_money(plain_number(value) if is_number(value) else value, name, currency, doubts)
-
-
 def find_shop_currency(source: Mapping[str, Any], name: str) -> str:
     """Return the shop's own currency as a money bag states it; empty where there is none."""
     bag = find_object(source, name).get("shop_money")
     return find_text(bag, "currency_code") if isinstance(bag, dict) else ""
+
+
+def gid_number(gid: str | None) -> int | None:
+    """Return the id that ends a global id (``gid://shopify/Order/123``); None where it ends in none."""
+    number = (gid or "").rpartition("/")[2]
+    is_id = len(number) < 20 and number.isascii() and number.isdecimal() and int(number) <= LARGEST_ID
+    return int(number) if is_id else None
 
 
 def find_object(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:

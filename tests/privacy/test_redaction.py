@@ -17,7 +17,7 @@ from services.privacy.redaction import (
     normal_phone,
     search_pattern,
 )
-from services.shopify.orders.payload_parts import STAFF_NAMES
+from services.shopify.orders.line_payload import STAFF_NAMES
 
 JOSE = Subject(
     shop_id=1,

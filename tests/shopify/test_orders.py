@@ -155,7 +155,7 @@ def test_deleted_order_keeps_its_row_and_is_deleted_for_good(engine: Engine) -> 
     ingest(engine, ingest_orders, order(5, total_price="9.00"))
 
     assert verdicts(effects) == ["done"]
-    assert said(effects) == [f"order #{ORDER % 1000}: deleted at Shopify, no revenue any more"]
+    assert said(effects) == [f"order #{ORDER % 1000}: deleted at Shopify, no longer counted as revenue"]
     assert rows(engine, "select deleted_at, total_cents from orders") == [(NOON, 900)]
 
 

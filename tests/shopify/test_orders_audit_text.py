@@ -207,7 +207,7 @@ def test_refund_whose_money_moved_later_is_told_again_and_the_largest_of_a_set_c
     effects = ingest(shelf, ingest_refunds, refund(), refund(transactions=pending))
 
     assert [words[0] for words in said(effects)] == [
-        f"refund {ORDER + 500} of order {ORDER}: 0.00 -> 12.50 CAD"
+        f"refund {ORDER + 500} of order {ORDER}: pending -> success, 0.00 -> 12.50 CAD"
     ]
     assert rows(shelf, "select refunded_cents from orders") == [(1250,)]
 

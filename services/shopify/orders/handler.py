@@ -1,22 +1,22 @@
-"""Orders: a set of Shopify order events becomes orders, their lines, and what they take from stock."""
+"""Orders: upserts orders with their lines, and records what they take from stock."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.errors import Refused
-from services.core.fields import LARGEST_ID, read_id, read_set
+from services.core.fields import read_id, read_set
 from services.core.locks import lock_objects
 from services.ledger.describe import audit_entry
-from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
+from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.audit_text import describe_unknown_deletion
 from services.shopify.event_payload import read_event
 from services.shopify.merge import UNKNOWN_ID, EntityKey, EntityState, merge_states
 from services.shopify.orders.audit_text import (
-    KnownOrder,
-    Lines,
     describe_deletion,
     describe_order,
     describe_settled_refunds,
@@ -24,199 +24,157 @@ from services.shopify.orders.audit_text import (
 )
 from services.shopify.orders.customer_payload import Customer
 from services.shopify.orders.customers import upsert_customers
-from services.shopify.orders.deletions import OrderDeletion, find_recorded, plan_deletions, record_deletions
-from services.shopify.orders.line_sources import (
-    LineKey,
-    find_shared_lines,
-    format_line_source,
-    list_shared_doubts,
-)
 from services.shopify.orders.notices import Doubts, is_numbered, record_doubts
-from services.shopify.orders.payload import Order, parse_order
-from services.shopify.orders.refund_store import NO_TOTALS, OrderKey, RefundedChange
-from services.shopify.orders.store import MANY_LINES, find_changed_lines, find_known, record_orders
+from services.shopify.orders.payload import Order, OrderKey, order_version, parse_order
+from services.shopify.orders.refund_store import recount_refunds
+from services.shopify.orders.sales import find_shared_lines, list_shared_doubts, record_sales
+from services.shopify.orders.store import find_changed_lines, find_known, record_deletions, record_orders
 from services.shopify.payload_fields import order_gid
-from services.shopify.stock.audit_text import LevelStep, describe_level, plan_level_steps
-from services.shopify.stock.levels import Movement
-from services.shopify.stock.movements import record_movements
-from services.shopify.stock.push_plan import PushCause, plan_pushes
+from services.shopify.stock.audit_text import describe_level
 
-_FOLLOWED = "orders/edited"
-"""It tells the difference only; Shopify sends the edited order itself as ``orders/updated``."""
+_EDITED = "orders/edited"
+"""It describes the difference only; Shopify sends the edited order itself as ``orders/updated``."""
 
-_DONE, _STALE = Done(), Done("stale")
+
+class OrderDeletion(NamedTuple):
+    """Shopify deleted an order. The event carries the id alone."""
+
+    key: OrderKey
+    deleted_at: datetime
+    work_id: int
+
+
+ParsedEvent = Order | OrderDeletion | Refused
 
 
 def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Every order stands as its newest event told it, and each of its lines has left stock once.
+    """Upsert the orders in ``items``, and record that each of their lines left stock, once.
 
-    Events may come late, twice, in any order and several of one order in a set: the newest by
-    ``order_version`` wins, an older one is ``stale`` and changes nothing. A body that lacks what an
-    order needs is refused alone. Cancelling moves no stock: Shopify tells of that by a refund. A line that
-    the newest state lacks is gone, and its pieces are back.
+    Events may come late, twice, in any order, and several of one order in a set: the newest by
+    ``order_version`` wins; an older one is ``stale`` and changes nothing. A payload without a required field
+    is refused alone. A cancellation moves no stock: Shopify sends a refund for that. A line that the newest
+    state lacks is deleted, and its pieces are back in stock. A test order takes nothing from stock. Two
+    orders may have a line with one id: both take stock.
 
-    A deleted order keeps its row, its lines and the pieces it took, with ``deleted_at``: it is no revenue
-    any more, and nothing undoes it. A deletion of an order that is not recorded changes nothing. Of each
-    customer that a body describes, stale or not, the newest word is kept. A test order takes nothing from
-    stock. Two orders may have a line of one id: both sell it. What in a body is in doubt is noted in
-    ``order_notices``.
+    A deleted order keeps its row, its lines and its stock movements; ``deleted_at`` takes it out of revenue
+    and is never undone. A deletion of an unknown order changes nothing. The newest state of each customer
+    in a payload is recorded, also from a stale event. Doubts about fields are recorded in ``order_notices``.
     """
-    told = {item.id: item for item in items}
-    answers = _read(items, now)
+    by_id = {item.id: item for item in items}
+    parsed = _parse(items, now)
+    orders = [entry for entry in parsed.values() if isinstance(entry, Order)]
     newest: dict[OrderKey, Order] = {}
-    to_delete = {answer.key for answer in answers.values() if isinstance(answer, OrderDeletion)}
-    customers: dict[EntityKey, EntityState[Customer]] = {}
-    tellers: dict[EntityKey, int] = {}
-    for answer in answers.values():
-        if isinstance(answer, Order):
-            key = (answer.shop_id, answer.gid)
-            if key not in newest or answer.version > newest[key].version:
-                newest[key] = answer
-            if answer.customer is not None and answer.customer_id is not None:
-                _add_customer(customers, tellers, answer, answer.customer_id, answer.customer)
-
-    shared = find_shared_lines(tx, [(*key, line.line_id) for key, o in newest.items() for line in o.lines])
+    for order in orders:
+        if order.key not in newest or order_version(order) > order_version(newest[order.key]):
+            newest[order.key] = order
+    shared = find_shared_lines(
+        tx, [(*order.key, line.line_id) for order in newest.values() for line in order.lines]
+    )
     for key in {key[:2] for key in shared}:
         order = newest[key]
         newest[key] = order._replace(doubts=(*order.doubts, *list_shared_doubts(order, shared)))
     doubts = [
-        Doubts(told[order.work_id], order.gid, order.updated_at, order.doubts)
+        Doubts(by_id[order.work_id], order.order_gid, order.updated_at, order.doubts)
         for order in newest.values()
-        if order.doubts and is_numbered(order.gid)
+        if order.doubts and is_numbered(order.order_gid)
     ]
-    lock_objects(tx, newest.keys() | to_delete | {found.lock for found in doubts})
-    deletions, unknown = plan_deletions(answers.values(), find_recorded(tx, to_delete))
-    known = find_known(tx, newest)
-    versions = {key: row.version for key, row in known.items()}
-    won = [order for key, order in newest.items() if key not in versions or order.version > versions[key]]
-    changed = find_changed_lines(tx, [order for order in won if (order.shop_id, order.gid) in known])
-    recount = record_orders(tx, won, known, changed) if won else NO_TOTALS
-    deleted = record_deletions(tx, deletions.values())
-    noted = record_doubts(tx, [found for found in doubts if found.item.id in {o.work_id for o in won}])
-    new_work, steps = _record_sales(tx, won, changed, shared, now, are_new=not known)
-    # Late, as two sets often share a customer, whose row stays locked from here to the commit.
-    people = upsert_customers(tx, customers)
+    to_delete = {entry.key for entry in parsed.values() if isinstance(entry, OrderDeletion)}
+    lock_objects(tx, newest.keys() | to_delete | {doubt.lock for doubt in doubts})
+    rows = find_known(tx, newest.keys() | to_delete)
+    deletions, unknown = _plan_deletions(parsed.values(), rows)
+    known = {key: row for key, row in rows.items() if key in newest}
+    versions = {key: order_version(row) for key, row in known.items()}
+    won = [order for key, order in newest.items() if key not in known or order_version(order) > versions[key]]
 
-    said: dict[int, list[Mutation]] = {}
+    changed = find_changed_lines(tx, [order for order in won if order.key in known])
+    refunded = record_orders(tx, won, known, changed) if won else []
+    totals = recount_refunds(tx, refunded)
+    deleted = record_deletions(tx, {key: deletion.deleted_at for key, deletion in deletions.items()})
+    won_ids = {order.work_id for order in won}
+    noted = record_doubts(tx, [doubt for doubt in doubts if doubt.item.id in won_ids])
+    new_work, steps = record_sales(tx, won, changed, shared, now, are_new=not known)
+    # Late: two sets often share a customer, whose row stays locked from here to the commit.
+    customers, sources = _merge_customers(orders)
+    recorded_customers = upsert_customers(tx, customers)
+
+    mutations: dict[int, list[Mutation]] = defaultdict(list)
     for order in won:
-        key = (order.shop_id, order.gid)
-        parts = (known.get(key), changed.get(key, {}), recount.orders.get(key), steps.get(order.work_id, ()))
-        settled = describe_settled_refunds(order.gid, recount.refunds.get(key, {}))
-        said[order.work_id] = [*_say(order, *parts), *settled, *noted.get(order.work_id, ())]
+        key, label = order.key, order_label(order.name, order.order_gid)
+        sums = totals.orders.get(key)
+        mutations[order.work_id] += [
+            describe_order(order, known.get(key), changed.get(key, {}), sums and sums.change),
+            *(describe_level(level, step, label) for level, step in steps.get(order.work_id, ())),
+            *describe_settled_refunds(order.order_gid, totals.refunds.get(key, {})),
+            *noted.get(order.work_id, ()),
+        ]
     for key, name in deleted.items():
-        said.setdefault(deletions[key].work_id, []).append(
-            describe_deletion(name, key[1], deletions[key].deleted_at)
-        )
-    for person, mutation in people.items():
-        said.setdefault(tellers[person], []).append(mutation)
+        mutations[deletions[key].work_id].append(describe_deletion(name, key[1], deletions[key].deleted_at))
+    for customer, mutation in recorded_customers.items():
+        mutations[sources[customer]].append(mutation)
     for deletion in unknown.values():
-        said[deletion.work_id] = [describe_unknown_deletion("orders", "order", deletion.gid)]
+        mutations[deletion.work_id] = [describe_unknown_deletion("orders", "order", deletion.key[1])]
 
     def settle(item: WorkItem) -> Outcome:
-        answer = answers.get(item.id)
-        if isinstance(answer, Order):
-            key = (answer.shop_id, answer.gid)
-            is_newest = answer.version == newest[key].version
-            return _DONE if is_newest and answer.version >= versions.get(key, answer.version) else _STALE
-        if item.id in unknown:
-            return Done(UNKNOWN_ID)
-        return answer if isinstance(answer, Refused) else _DONE if answer else Done("skipped_followup")
+        match parsed.get(item.id):
+            case Refused() as refused:
+                return refused
+            case Order() as order:
+                current = order_version(newest[order.key])
+                is_current = order_version(order) == max(current, versions.get(order.key, current))
+                return Done() if is_current else Done("stale")
+            case OrderDeletion():
+                return Done(UNKNOWN_ID) if item.id in unknown else Done()
+            case None:
+                return Done("skipped_followup")
 
-    audit = [audit_entry(told[work_id], mutations) for work_id, mutations in said.items()]
+    audit = [audit_entry(by_id[work_id], entries) for work_id, entries in mutations.items()]
     return HandlerResult([settle(item) for item in items], new_work, audit)
 
 
-def _read(items: Sequence[WorkItem], now: datetime) -> dict[int, Order | OrderDeletion | Refused]:
-    def read(item: WorkItem) -> Order | OrderDeletion:
+def _parse(items: Sequence[WorkItem], now: datetime) -> dict[int, ParsedEvent]:
+    """Return the events by work item, without those of edits."""
+
+    def parse(item: WorkItem) -> Order | OrderDeletion:
         if item.event_topic != "orders/delete":
             return parse_order(item)
         gid = order_gid(read_id(read_event(item), "id"))
-        return OrderDeletion(item.shop_id, gid, item.event_time(now), item.id)
+        return OrderDeletion((item.shop_id, gid), item.event_time(now), item.id)
 
-    mine = [item for item in items if item.event_topic != _FOLLOWED]
-    answers = read_set(mine, read, "shopify.unreadable_order")
-    return {item.id: answer for item, answer in zip(mine, answers, strict=True)}
-
-
-def _add_customer(
-    customers: dict[EntityKey, EntityState[Customer]],
-    tellers: dict[EntityKey, int],
-    order: Order,
-    number: int,
-    told: Customer,
-) -> None:
-    """``customers`` knows of the newer of two states; ``tellers`` which item told it."""
-    key = (order.shop_id, number)
-    known, row = customers.get(key), EntityState(told)
-    if known is None or merge_states(known, row) is not known:
-        customers[key], tellers[key] = row, order.work_id
+    parsed_items = [item for item in items if item.event_topic != _EDITED]
+    entries = read_set(parsed_items, parse, "shopify.unreadable_order")
+    return {item.id: entry for item, entry in zip(parsed_items, entries, strict=True)}
 
 
-def _say(
-    order: Order,
-    known: KnownOrder | None,
-    lines: Lines,
-    refunded: RefundedChange | None,
-    steps: Sequence[LevelStep],
-) -> list[Mutation]:
-    said = [describe_order(order, known, lines, refunded and refunded.change)]
-    if steps:
-        label = order_label(order.name, order.gid)
-        said += [describe_level(level, step, label) for level, step in steps]
-    return said
+def _plan_deletions(
+    parsed: Iterable[ParsedEvent], recorded: Collection[OrderKey]
+) -> tuple[dict[OrderKey, OrderDeletion], dict[int, OrderDeletion]]:
+    """Return the earliest deletion of each order, and by work item those of unknown orders.
 
-
-def _record_sales(
-    tx: Connection,
-    orders: Sequence[Order],
-    changed: Mapping[OrderKey, Lines],
-    shared: frozenset[LineKey],
-    now: datetime,
-    *,
-    are_new: bool,
-) -> tuple[list[NewWork], dict[int, list[LevelStep]]]:
-    """Every line with a variant or a sku has left stock when its order was placed; one that is gone has not.
-
-    Returns the pushes due, and per order's work item the steps of stock that it made.
+    An order is known if it is in ``recorded`` or if ``parsed`` has it before the deletion.
     """
-    sales = [
-        (order.work_id, Movement(order.shop_id, format_line_source(order, line.line_id, shared), line.sku,
-                                 -line.quantity, order.placed_at, variant_id, order.location_id, order_id))
-        for order in orders
-        if not order.is_test
-        for order_id in (_number_of(order.gid),)
-        for line in order.lines
-        for variant_id in (order.variant_ids.get(line.line_id),)
-        if line.sku or variant_id
-    ]  # fmt: skip
-    gone = [
-        (order, old)
-        for order in orders
-        if (of := changed.get((order.shop_id, order.gid)))
-        for new, old in of.values()
-        if old and (new is None or new.sku != old.sku)
-    ]
-    shared |= find_shared_lines(tx, [(order.shop_id, order.gid, old.line_id) for order, old in gone])
-    undone = [
-        (order.work_id, Movement(order.shop_id, format_line_source(order, old.line_id, shared), old.sku,
-                                 -old.quantity, order.placed_at))
-        for order, old in gone
-    ]  # fmt: skip
-    are_many = len(sales) >= MANY_LINES
-    moves = [sale for _, sale in sales]
-    shifts = record_movements(tx, moves, now, [sale for _, sale in undone], are_new=are_new and are_many)
-    if not shifts:
-        return [], {}
-    causes = {
-        (order.shop_id, line.sku): PushCause(order.event_id, order.request_id)
-        for order in orders
-        for line in order.lines
-    }
-    levels = [shift.level for shift in shifts if shift.is_stocked]
-    return plan_pushes(tx, levels, causes, now), plan_level_steps(shifts, [*undone, *sales])
+    known, deletions, unknown = set(recorded), dict[OrderKey, OrderDeletion](), dict[int, OrderDeletion]()
+    for entry in parsed:
+        if isinstance(entry, Order):
+            known.add(entry.key)
+        elif isinstance(entry, OrderDeletion) and entry.key not in known:
+            unknown[entry.work_id] = entry
+        elif isinstance(entry, OrderDeletion):
+            earliest = deletions.setdefault(entry.key, entry)
+            deletions[entry.key] = min(earliest, entry, key=lambda deletion: deletion.deleted_at)
+    return deletions, unknown
 
 
-def _number_of(gid: str) -> int | None:
-    """Return the number at the end of an order's global id; None where it ends in none."""
-    number = gid.rpartition("/")[2]
-    return int(number) if number.isascii() and number.isdecimal() and int(number) <= LARGEST_ID else None
+def _merge_customers(
+    orders: Iterable[Order],
+) -> tuple[dict[EntityKey, EntityState[Customer]], dict[EntityKey, int]]:
+    """Return the newest state of each customer in ``orders``, and the work item that it comes from."""
+    customers: dict[EntityKey, EntityState[Customer]] = {}
+    sources: dict[EntityKey, int] = {}
+    for order in orders:
+        if order.customer is None or order.customer_id is None:
+            continue
+        key, state = (order.shop_id, order.customer_id), EntityState(order.customer)
+        known = customers.get(key)
+        if known is None or merge_states(known, state) is not known:
+            customers[key], sources[key] = state, order.work_id
+    return customers, sources

@@ -1,34 +1,32 @@
-"""What we take from the lines of a Shopify order. Pure."""
+"""Parses the lines of a Shopify order. Pure."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import orjson
-
-from services.core.fields import Unreadable, as_count, as_id, text_or_empty
-from services.shopify.orders.payload_parts import (
+from services.core.fields import Unreadable, as_count, as_id, as_list, find_text, text_or_empty
+from services.shopify.orders.schema import LinePayload
+from services.shopify.orders.tax_payload import (
     Taxes,
     add_taxes,
-    find_attributed,
-    find_staff,
-    place_doubts,
-    read_discount,
-    read_taxes,
+    format_taxes,
+    load_taxes,
+    parse_taxes,
     split_taxes,
-    taxes_json,
 )
-from services.shopify.orders.schema import LinePayload
-from services.shopify.payload_fields import id_or_none, take_money
+from services.shopify.payload_fields import MoneyReader, gid_number, id_or_none
 
+STAFF_NAMES = frozenset({"mechanic", "technician", "staff", "served by"})
+"""Names of a line's property or an order's note attribute, in any case, whose value is the staff member."""
+_LONGEST_STAFF = 80
 _TIP_TITLES = frozenset({"tip", "pourboire"})
 
 
 class OrderLine(NamedTuple):
-    """A line as Shopify describes it. Named tuples here: thousands a second are made.
+    """A line as Shopify describes it; the fields are the columns of its row.
 
     ``discount_cents`` is the line's share of all discounts. ``taxes`` is JSON, None where there are none.
-    ``staff_label`` is empty where the line does not say; then the order's counts. ``current_quantity`` is
-    what is left after refunds and edits, None where the event does not state it.
+    ``staff_label`` is empty where the order's counts. ``current_quantity`` is what refunds and edits left,
+    None where the event does not state it. A named tuple: thousands are made per second.
     """
 
     line_id: int
@@ -47,109 +45,138 @@ class OrderLine(NamedTuple):
 
     @property
     def net_cents(self) -> int:
-        """What was to be paid for it, with its tax where the order's prices include it."""
+        """The price of all pieces after discounts, with the tax where the order's prices include it."""
         return self.quantity * self.price_cents - self.discount_cents
 
 
-def read_lines(lines: Sequence[LinePayload], currency: str, doubts: list[str]) -> list[OrderLine]:
-    """Return the lines; those with one id become one line, with a doubt, as a line is known by its id."""
-    read = [_read_line(line, place, currency, doubts) for place, line in enumerate(lines)]
-    if len({line.line_id for line in read}) == len(read):
-        return read
+class LineChange(NamedTuple):
+    """What a line is and what it was; None where it is gone, or is new."""
+
+    new: OrderLine | None
+    old: OrderLine | None
+
+
+def parse_lines(lines: Sequence[LinePayload], money: MoneyReader) -> list[OrderLine]:
+    """Return the lines. Lines with one id become one line, with a doubt: the id is the key of the row."""
+    parsed = [_parse_line(line, money) for line in money.each("line_items", lines)]
+    if len({line.line_id for line in parsed}) == len(parsed):
+        return parsed
     merged: dict[int, OrderLine] = {}
-    for place, line in enumerate(read):
+    for index, line in enumerate(parsed):
         twin = merged.get(line.line_id)
         if twin is not None:
-            doubts.append(f"line_items[{place}].id is that of another line: they are recorded as one")
-        merged[line.line_id] = line if twin is None else _join_lines(twin, line)
+            money.doubt(f"line_items[{index}].id is that of another line: they are recorded as one")
+        merged[line.line_id] = line if twin is None else _merge_lines(twin, line)
     return list(merged.values())
 
 
-def mark_tips(lines: list[OrderLine], tip_cents: int) -> list[OrderLine]:
-    """Return ``lines`` with the tips marked where only ``total_tip_received`` states one.
+def _parse_line(line: LinePayload, money: MoneyReader) -> OrderLine:
+    quantity = as_count(line.quantity, "quantity")
+    if quantity < 0:
+        raise Unreadable("quantity", quantity, "zero or more")
+    current = 0 if line.is_removed is True else line.current_quantity
+    return OrderLine(
+        line_id=as_id(line.id, "id"),
+        sku=text_or_empty(line.sku),
+        title=text_or_empty(line.title),
+        quantity=quantity,
+        price_cents=money.amount(line.price, "price"),
+        discount_cents=_parse_discount(line, money),
+        is_taxable=line.taxable is not False,
+        is_gift_card=line.gift_card is True,
+        taxes=format_taxes(parse_taxes(line.tax_lines, money)) if line.tax_lines else None,
+        product_id=id_or_none(line.product_id, "product_id"),
+        staff_label=(find_staff(line.properties) if line.properties else "")
+        or (_find_attributed_staff(line.attributed_staffs) if line.attributed_staffs else ""),
+        is_tip=line.tip_payment_gateway is not None or line.tip_payment_method is not None,
+        current_quantity=None if current is None else as_count(current, "current_quantity"),
+    )
 
-    The Admin API names no gateway of a tip's line: there they are the lines that are called so, belong to no
-    product and come to the tip.
+
+def _parse_discount(line: LinePayload, money: MoneyReader) -> int:
+    """Return the line's share of every discount; ``total_discount`` holds only the line's own."""
+    if not line.discount_allocations:
+        return money.amount_or_none(line.total_discount, "total_discount") or 0
+    shares = as_list(line.discount_allocations, "discount_allocations")
+    return sum(
+        money.amount(share.get("amount"), "amount") for share in money.each("discount_allocations", shares)
+    )
+
+
+def _merge_lines(one: OrderLine, other: OrderLine) -> OrderLine:
+    """Return one line for two with one id: the pieces, taxes and net amounts of both."""
+    quantity, price = one.quantity + other.quantity, max(one.price_cents, other.price_cents)
+    taxes = load_taxes(one.taxes)
+    add_taxes(taxes, load_taxes(other.taxes))
+    current = (one.current_quantity, other.current_quantity)
+    return one._replace(
+        quantity=quantity,
+        price_cents=price,
+        discount_cents=price * quantity - one.net_cents - other.net_cents,
+        taxes=format_taxes(taxes),
+        current_quantity=None if None in current else sum(left or 0 for left in current),
+    )
+
+
+def mark_tips(lines: list[OrderLine], tip_cents: int) -> list[OrderLine]:
+    """Return ``lines`` with the tips marked where only ``total_tip_received`` states a tip.
+
+    The Admin API names no gateway of a tip's line. There the tips are the lines with a tip's title and no
+    product whose sum is ``tip_cents``.
     """
-    named = {
+    titled = {
         line.line_id
         for line in lines
         if line.product_id is None and line.title.strip().casefold() in _TIP_TITLES
     }
     if any(line.is_tip for line in lines):
         return lines
-    if sum(line.net_cents for line in lines if line.line_id in named) != tip_cents:
+    if sum(line.net_cents for line in lines if line.line_id in titled) != tip_cents:
         return lines
-    return [line._replace(is_tip=line.line_id in named) for line in lines]
+    return [line._replace(is_tip=line.line_id in titled) for line in lines]
 
 
 def share_taxes(
     lines: Sequence[OrderLine], shipping_cents: int, taxes: Taxes
 ) -> tuple[list[OrderLine], str | None]:
-    """Return ``lines``, and the taxes on shipping, with ``taxes`` of the whole order shared out by amount.
+    """Return ``lines``, and the taxes on shipping, with the order's ``taxes`` shared out by amount.
 
-    What is taxable bears it. Shipping bears a share where the stated rates then come closer to the tax.
+    Taxable lines bear them. Shipping bears a share where the stated rates then come closer to the tax.
     """
     goods = [line for line in lines if not line.is_gift_card and not line.is_tip]
     bearing = [line for line in goods if line.is_taxable] or goods
     amounts = [max(0, line.net_cents) for line in bearing]
-    if shipping_cents > 0 and _is_on_shipping(taxes, sum(amounts), shipping_cents):
+    if shipping_cents > 0 and _is_shipping_taxed(taxes, sum(amounts), shipping_cents):
         *shares, shipping = split_taxes(taxes, [*amounts, shipping_cents])
     else:
         shares, shipping = split_taxes(taxes, amounts), Taxes()
-    of_line = {line.line_id: taxes_json(share) for line, share in zip(bearing, shares, strict=True)}
-    return [line._replace(taxes=of_line.get(line.line_id)) for line in lines], taxes_json(shipping)
+    of_line = {line.line_id: format_taxes(share) for line, share in zip(bearing, shares, strict=True)}
+    return [line._replace(taxes=of_line.get(line.line_id)) for line in lines], format_taxes(shipping)
 
 
-def _is_on_shipping(taxes: Taxes, goods_cents: int, shipping_cents: int) -> bool:
+def _is_shipping_taxed(taxes: Taxes, goods_cents: int, shipping_cents: int) -> bool:
     rates = sum(float(rate) for _, rate, _ in taxes if rate)
     cents = sum(taxes.values())
     with_shipping = rates * (goods_cents + shipping_cents)
     return not goods_cents or abs(cents - with_shipping) < abs(cents - rates * goods_cents)
 
 
-def _join_lines(one: OrderLine, other: OrderLine) -> OrderLine:
-    """Return one line for two of one id: pieces and taxes of both, and to the cent what both come to."""
-    quantity, price = one.quantity + other.quantity, max(one.price_cents, other.price_cents)
-    taxes = Taxes()
-    for line in (one, other):
-        for tax in orjson.loads(line.taxes or "[]"):
-            add_taxes(taxes, {(tax["title"], tax["rate"], tax.get("liable", False)): tax["cents"]})
-    current = (one.current_quantity, other.current_quantity)
-    return one._replace(
-        quantity=quantity,
-        price_cents=price,
-        discount_cents=price * quantity - one.net_cents - other.net_cents,
-        taxes=taxes_json(taxes),
-        current_quantity=None if None in current else sum(left or 0 for left in current),
-    )
+def find_staff(properties: object) -> str:
+    """Return the value of the first property that names staff; empty where none does."""
+    for entry in properties if isinstance(properties, list) else ():
+        if isinstance(entry, dict) and find_text(entry, "name").strip().casefold() in STAFF_NAMES:
+            value = find_text(entry, "value").strip()
+            if value:
+                return value[:_LONGEST_STAFF]
+    return ""
 
 
-def _read_line(line: LinePayload, place: int, currency: str, doubts: list[str]) -> OrderLine:
-    known = len(doubts)
-    try:
-        quantity = as_count(line.quantity, "quantity")
-        if quantity < 0:
-            raise Unreadable("quantity", quantity, "zero or more")
-        current = 0 if line.is_removed is True else line.current_quantity
-        read = OrderLine(
-            as_id(line.id, "id"),
-            text_or_empty(line.sku),
-            text_or_empty(line.title),
-            quantity,
-            take_money(line.price, "price", currency, doubts),
-            read_discount(line, currency, doubts),
-            line.taxable is not False,
-            line.gift_card is True,
-            taxes_json(read_taxes(line.tax_lines, currency, doubts)) if line.tax_lines else None,
-            id_or_none(line.product_id, "product_id"),
-            (find_staff(line.properties) if line.properties else "")
-            or (find_attributed(line.attributed_staffs) if line.attributed_staffs else ""),
-            line.tip_payment_gateway is not None or line.tip_payment_method is not None,
-            None if current is None else as_count(current, "current_quantity"),
-        )
-    except Unreadable as fault:
-        raise fault.within(f"line_items[{place}]") from None
-    if len(doubts) > known:
-        place_doubts(doubts, known, f"line_items[{place}]")
-    return read
+def _find_attributed_staff(staff: object) -> str:
+    """Return the first staff member to whom Shopify attributes a line, as ``user:<id>``."""
+    first = staff[0] if isinstance(staff, list) and staff else None
+    return format_staff(gid_number(find_text(first, "id")) if isinstance(first, dict) else None)
+
+
+def format_staff(user_id: int | None) -> str:
+    """Return the label of a Shopify user; empty where there is none."""
+    return "" if user_id is None else f"user:{user_id}"

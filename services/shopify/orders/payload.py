@@ -1,58 +1,55 @@
-"""What we take from a Shopify order: picked fields, checked, nothing else. Pure."""
+"""Parses a Shopify order into ``Order``. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import blake2b
+from operator import attrgetter
 from typing import NamedTuple
 
 import orjson
 
-from services.core.fields import LARGEST_ID, Unreadable, as_id, as_instant, as_text, text_or_empty
+from services.core.fields import LARGEST_ID, as_id, as_instant, as_text, text_or_empty
 from services.ledger.work import WorkItem
 from services.shopify.event_payload import WrongBody, check_kind
-from services.shopify.orders.conversion import find_conversion
 from services.shopify.orders.customer_payload import Customer, describes_customer, read_customer
-from services.shopify.orders.line_payload import OrderLine, mark_tips, read_lines, share_taxes
-from services.shopify.orders.payload_parts import (
+from services.shopify.orders.line_payload import (
+    OrderLine,
     find_staff,
-    read_shipping,
-    read_taxes,
-    taxes_json,
-    user_label,
+    format_staff,
+    mark_tips,
+    parse_lines,
+    share_taxes,
 )
-from services.shopify.orders.schema import CustomerPayload, LinePayload, OrderPayload, decode_order
-from services.shopify.payload_fields import (
-    find_province,
-    id_or_none,
-    order_gid,
-    shop_money_or_none,
-    take_money,
-    take_money_or_none,
-)
+from services.shopify.orders.schema import LinePayload, OrderPayload, decode_order
+from services.shopify.orders.tax_payload import format_taxes, load_taxes, parse_shipping, parse_taxes
+from services.shopify.payload_fields import MoneyReader, find_province, id_or_none, order_gid
 
-_PROGRESS = {
-    status: place
-    for place, status in enumerate(
+OrderKey = tuple[int, str]
+"""(shop, order gid)."""
+
+_FINANCIAL_RANK = {
+    status: rank
+    for rank, status in enumerate(
         ("pending", "authorized", "partially_paid", "paid", "partially_refunded", "refunded", "expired",
          "voided"), start=1,
     )
 }  # fmt: skip
-_FULFILLED = {"partial": 1, "fulfilled": 2, "restocked": 3}
+_FULFILLMENT_RANK = {"partial": 1, "fulfilled": 2, "restocked": 3}
 _GENERATION = "h"
-"""Leads every digest: beyond any hexadecimal digit, so that an order whose row was written before all of its
-parts were taken is written once more when the same state is received again."""
+"""The first character of every digest, above any hexadecimal digit: an order whose row was written before all
+of its parts were recorded is written once more when the same state is received again."""
 
 OrderVersion = tuple[datetime, bool, int, int, int, str]
 """What makes one state of an order newer than another; see ``order_version``."""
 
 
 class Order(NamedTuple):
-    """One state of an order, as one event told it. Money is in the shop's currency, not the buyer's.
+    """One state of an order, as one event describes it. Money is in the shop's currency, not the buyer's.
 
-    ``variant_ids`` has a line's variant by the line's id; absent where the body does not state it. None in
-    ``subtotal_cents`` and its neighbours: the event did not say. ``shipping_taxes`` is JSON. ``doubts`` names
-    each field that was not as it should be, and what is recorded. From ``total_cents`` on stands all that is
-    kept of it, and what ``content_digest`` is of.
+    ``variant_ids`` has the variant of a line by the line's id, where the payload states it. None in
+    ``subtotal_cents``, ``tax_cents``, ``shipping_cents`` and ``discount_cents``: the payload does not say.
+    ``shipping_taxes`` is JSON. ``doubts`` names each field that is not as documented, and what is recorded.
+    ``content_digest`` is of all fields from ``order_gid`` on.
     """
 
     shop_id: int
@@ -60,20 +57,19 @@ class Order(NamedTuple):
     event_id: int | None
     request_id: str
     updated_at: datetime
-    version: OrderVersion
+    content_digest: str
     customer: Customer | None
     doubts: tuple[str, ...]
     variant_ids: dict[int, int]
 
+    order_gid: str
+    name: str
+    currency: str
+    placed_at: datetime
     total_cents: int
     financial_status: str
     fulfillment_status: str
     cancelled_at: datetime | None
-
-    gid: str
-    name: str
-    currency: str
-    placed_at: datetime
     lines: list[OrderLine]
     subtotal_cents: int | None
     tax_cents: int | None
@@ -98,147 +94,171 @@ class Order(NamedTuple):
     conversion_cents: int
 
     @property
-    def content_digest(self) -> str:
-        """What decides between two states that are equally new and equally far on."""
-        return self.version[5]
+    def key(self) -> OrderKey:
+        """The shop and the order's global id."""
+        return self.shop_id, self.order_gid
 
 
-def order_version(
-    updated_at: datetime,
-    cancelled_at: datetime | None,
-    financial_status: str,
-    fulfillment_status: str,
-    total_cents: int,
-    content_digest: str,
-) -> OrderVersion:
-    """Return what orders the states of one order: the newest ``updated_at``, then the furthest on.
+_CONTENT = attrgetter(*Order._fields[Order._fields.index("order_gid") :])
 
-    Shopify's times are whole seconds, and a new order is often created and paid within one; then
-    cancelled beats open, and a later status an earlier one, in whatever order they arrive. Between states
-    that are alike even so, the digest of all we keep decides: no two different states are equal.
+
+class KnownOrder(NamedTuple):
+    """The columns of an order's row that a new state is compared with."""
+
+    shop_id: int
+    order_gid: str
+    updated_at: datetime
+    cancelled_at: datetime | None
+    financial_status: str
+    fulfillment_status: str
+    total_cents: int
+    content_digest: str
+    currency: str
+    name: str
+    placed_at: datetime
+    subtotal_cents: int | None
+    tax_cents: int | None
+    shipping_cents: int | None
+    discount_cents: int | None
+    customer_id: int | None
+    deleted_at: datetime | None
+
+
+def order_version(order: Order | KnownOrder) -> OrderVersion:
+    """Return what orders the states of one order: the newest ``updated_at``, then the most advanced status.
+
+    Shopify's times are whole seconds, and a new order is often created and paid within one. Then cancelled
+    beats open, and a later status an earlier one, in any order of arrival. Between states that are equal in
+    all of these the digest decides: no two different states have one version.
     """
     return (
-        updated_at,
-        cancelled_at is not None,
-        _PROGRESS.get(financial_status, 0),
-        _FULFILLED.get(fulfillment_status, 0),
-        total_cents,
-        content_digest,
+        order.updated_at,
+        order.cancelled_at is not None,
+        _FINANCIAL_RANK.get(order.financial_status, 0),
+        _FULFILLMENT_RANK.get(order.fulfillment_status, 0),
+        order.total_cents,
+        order.content_digest,
     )
 
 
 def parse_order(item: WorkItem) -> Order:
-    """Return the order that ``item``'s event tells of; raise ``Unreadable`` naming the field.
+    """Return the order that ``item``'s event describes; raise ``Unreadable`` naming the field.
 
-    Only id, currency, total, times and lines must be there; all else may be absent.
+    Only id, currency, total, times and lines are required.
     """
     source = decode_order(item.body)
+    check_kind(item.event_topic, "Order", text_or_empty(source.admin_graphql_api_id))
+    with MoneyReader(as_text(source.currency, "currency")) as money:
+        order = _parse(item, source, money)
+    if source.presentment_currency not in (None, money.currency):
+        order = order._replace(conversion_cents=_find_conversion(order))
+    digest = blake2b(orjson.dumps(_CONTENT(order), default=tuple), digest_size=8).hexdigest()
+    return order._replace(content_digest=_GENERATION + digest, doubts=tuple(money.doubts))
+
+
+def _parse(item: WorkItem, source: OrderPayload, money: MoneyReader) -> Order:
+    """Return the order without its digest, its doubts and the rounding of a conversion."""
     gid = text_or_empty(source.admin_graphql_api_id)
-    check_kind(item.event_topic, "Order", gid)
-    currency, doubts = as_text(source.currency, "currency"), list[str]()
-    total_cents = take_money(source.total_price, "total_price", currency, doubts)
-    if not gid and source.financial_status is None:  # a checkout has all else that an order has
+    total_cents = money.amount(source.total_price, "total_price")
+    if not gid and source.financial_status is None:  # a checkout has all other fields of an order
         raise WrongBody("the body", "one without financial_status", f"that of {item.event_topic}")
-    financial_status = text_or_empty(source.financial_status)
-    fulfillment_status = text_or_empty(source.fulfillment_status)
-    cancelled_at = None if source.cancelled_at is None else as_instant(source.cancelled_at, "cancelled_at")
     updated_at = as_instant(source.updated_at, "updated_at")
     placed_at = as_instant(source.created_at, "created_at")
     if source.processed_at is not None and source.processed_at != source.created_at:
         placed_at = as_instant(source.processed_at, "processed_at")
     customer = source.customer
-    customer_id = _find_customer_id(customer) if customer else None
-    lines, shipping_cents, shipping_taxes, tip_cents = _read_priced(source, currency, doubts)
-    discount_cents = take_money_or_none(source.total_discounts, "total_discounts", currency, doubts)
-    duties_cents = _find_set(source, "original_total_duties_set", currency, doubts) or 0
-    fees_cents = _find_set(source, "original_total_additional_fees_set", currency, doubts) or 0
-    conversion_cents = 0
-    if source.presentment_currency not in (None, currency):
-        conversion_cents = find_conversion(
-            total_cents,
-            lines,
-            shipping_cents or 0,
-            shipping_taxes,
-            discount_cents or 0,
-            tip_cents
-            - sum(line.net_cents for line in lines if line.is_tip)
-            + (0 if source.duties_included is True else duties_cents)
-            + fees_cents,
-            taxes_included=source.taxes_included is True,
-        )
-    kept = (
-        gid or order_gid(as_id(source.id, "id")),
-        text_or_empty(source.name),
-        currency,
-        placed_at,
-        lines,
-        take_money_or_none(source.subtotal_price, "subtotal_price", currency, doubts),
-        take_money_or_none(source.total_tax, "total_tax", currency, doubts),
-        shipping_cents,
-        discount_cents,
-        source.taxes_included is True,
-        shipping_taxes,
-        customer_id,
-        find_staff(source.note_attributes) or user_label(id_or_none(source.user_id, "user_id")),
-        _find_place_of_supply(source),
-        id_or_none(source.location_id, "location_id"),
-        source.test is True,
-        source.tax_exempt is True or bool(customer and customer.get("tax_exempt") is True),
-        tip_cents,
-        duties_cents,
-        _find_set(source, "total_cash_rounding_payment_adjustment_set", currency, doubts) or 0,
-        _find_set(source, "total_cash_rounding_refund_adjustment_set", currency, doubts) or 0,
-        source.duties_included is True,
-        _find_set(source, "current_total_duties_set", currency, doubts),
-        fees_cents,
-        _find_set(source, "current_total_additional_fees_set", currency, doubts),
-        conversion_cents,
-    )
-    told = (total_cents, financial_status, fulfillment_status, cancelled_at)
-    digest = _GENERATION + blake2b(orjson.dumps((kept, told), default=tuple), digest_size=8).hexdigest()
+    customer_id = id_or_none(customer.get("id"), "customer.id") if customer else None
+    lines, shipping_cents, shipping_taxes, tip_cents = _parse_priced(source, money)
     return Order(
-        item.shop_id,
-        item.id,
-        item.event_id,
-        item.request_id,
-        updated_at,
-        order_version(updated_at, cancelled_at, financial_status, fulfillment_status, total_cents, digest),
-        read_customer(customer, updated_at)
+        shop_id=item.shop_id,
+        work_id=item.id,
+        event_id=item.event_id,
+        request_id=item.request_id,
+        updated_at=updated_at,
+        content_digest="",
+        customer=read_customer(customer, updated_at)
         if customer and customer_id and describes_customer(customer)
         else None,
-        tuple(doubts),
-        _find_variants(source.line_items),
-        *(*told, *kept),
+        doubts=(),
+        variant_ids=_find_variants(source.line_items),
+        order_gid=gid or order_gid(as_id(source.id, "id")),
+        name=text_or_empty(source.name),
+        currency=money.currency,
+        placed_at=placed_at,
+        total_cents=total_cents,
+        financial_status=text_or_empty(source.financial_status),
+        fulfillment_status=text_or_empty(source.fulfillment_status),
+        cancelled_at=None if source.cancelled_at is None else as_instant(source.cancelled_at, "cancelled_at"),
+        lines=lines,
+        subtotal_cents=money.amount_or_none(source.subtotal_price, "subtotal_price"),
+        tax_cents=money.amount_or_none(source.total_tax, "total_tax"),
+        shipping_cents=shipping_cents,
+        discount_cents=money.amount_or_none(source.total_discounts, "total_discounts"),
+        taxes_included=source.taxes_included is True,
+        shipping_taxes=shipping_taxes,
+        customer_id=customer_id,
+        staff_label=find_staff(source.note_attributes) or format_staff(id_or_none(source.user_id, "user_id")),
+        province=_find_place_of_supply(source),
+        location_id=id_or_none(source.location_id, "location_id"),
+        is_test=source.test is True,
+        is_tax_exempt=source.tax_exempt is True or bool(customer and customer.get("tax_exempt") is True),
+        tip_cents=tip_cents,
+        duties_cents=_parse_set(source, "original_total_duties_set", money) or 0,
+        rounding_cents=_parse_set(source, "total_cash_rounding_payment_adjustment_set", money) or 0,
+        refund_rounding_cents=_parse_set(source, "total_cash_rounding_refund_adjustment_set", money) or 0,
+        duties_included=source.duties_included is True,
+        current_duties_cents=_parse_set(source, "current_total_duties_set", money),
+        additional_fees_cents=_parse_set(source, "original_total_additional_fees_set", money) or 0,
+        current_additional_fees_cents=_parse_set(source, "current_total_additional_fees_set", money),
+        conversion_cents=0,
     )
 
 
-def _read_priced(
-    source: OrderPayload, currency: str, doubts: list[str]
+def _parse_priced(
+    source: OrderPayload, money: MoneyReader
 ) -> tuple[list[OrderLine], int | None, str | None, int]:
     """Return the lines, the price of shipping, the taxes on it as JSON, and the tip."""
-    lines = read_lines(source.line_items, currency, doubts)
-    stated = take_money_or_none(source.total_tip_received, "total_tip_received", currency, doubts) or 0
+    lines = parse_lines(source.line_items, money)
+    stated = money.amount_or_none(source.total_tip_received, "total_tip_received") or 0
     lines = mark_tips(lines, stated) if stated else lines
     tip_cents = max(stated, sum(line.net_cents for line in lines if line.is_tip))
-    shipping_cents, taxes = read_shipping(
-        source.total_shipping_price_set, source.shipping_lines, currency, doubts
-    )
+    shipping_cents, taxes = parse_shipping(source.total_shipping_price_set, source.shipping_lines, money)
     if source.tax_lines and not taxes and not any(line.taxes for line in lines):
-        of_order = read_taxes(source.tax_lines, currency, doubts)
+        of_order = parse_taxes(source.tax_lines, money)
         lines, shipping_taxes = share_taxes(lines, shipping_cents or 0, of_order)
         return lines, shipping_cents, shipping_taxes, tip_cents
-    return lines, shipping_cents, taxes_json(taxes), tip_cents
+    return lines, shipping_cents, format_taxes(taxes), tip_cents
 
 
-def _find_set(source: OrderPayload, name: str, currency: str, doubts: list[str]) -> int | None:
-    """Return the amount of a money bag in the shop's currency; None where there is none."""
-    return shop_money_or_none(getattr(source, name), name, currency, doubts)
+def _find_conversion(order: Order) -> int:
+    """Return what the total has beyond the order's parts; 0 where rounding alone cannot explain it.
+
+    Shopify converts the total, the price of a piece, each discount, tax and charge by itself, and rounds each
+    by half a minor unit at most.
+    """
+    shipping_cents = order.shipping_cents or 0
+    on_lines = sum(line.discount_cents for line in order.lines)
+    off_shipping = max(0, min(shipping_cents, (order.discount_cents or 0) - on_lines))
+    parts = sum(line.net_cents for line in order.lines if not line.is_tip) + order.tip_cents
+    parts += shipping_cents - off_shipping + order.additional_fees_cents
+    if not order.duties_included:
+        parts += order.duties_cents
+    if not order.taxes_included:
+        stated = [*(line.taxes for line in order.lines), order.shipping_taxes]
+        parts += sum(sum(load_taxes(taxes).values()) for taxes in stated)
+    limit = sum(line.quantity + 3 for line in order.lines) // 2 + 4
+    beyond = order.total_cents - parts
+    return beyond if abs(beyond) <= limit else 0
+
+
+def _parse_set(source: OrderPayload, name: str, money: MoneyReader) -> int | None:
+    return money.shop_amount(getattr(source, name), name)
 
 
 def _find_place_of_supply(source: OrderPayload) -> str:
     """Return the province of the shipping address; empty where the goods are handed over in the shop.
 
-    The billing address says where a buyer lives: it counts only where there is nothing to hand over.
+    The billing address says where a buyer lives: it counts only where nothing is handed over or shipped.
     """
     if source.shipping_address and (province := find_province(source.shipping_address)):
         return province
@@ -247,15 +267,8 @@ def _find_place_of_supply(source: OrderPayload) -> str:
     return find_province(source.billing_address or {})
 
 
-def _find_customer_id(customer: CustomerPayload) -> int | None:
-    try:
-        return id_or_none(customer.get("id"), "id")
-    except Unreadable as fault:
-        raise fault.within("customer") from None
-
-
 def _find_variants(lines: Sequence[LinePayload]) -> dict[int, int]:
-    """Return the variant of each line that is of one, by the line's id. The lines are read already."""
+    """Return the variant of each line by the line's id. ``parse_lines`` has checked the ids of the lines."""
     return {
         line.id: line.variant_id
         for line in lines

@@ -1,11 +1,15 @@
-"""What we take from a Shopify refund. Pure."""
+"""Parses a Shopify refund into ``Refund``. Pure.
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple
+Source: https://shopify.dev/docs/api/admin-rest/latest/resources/refund
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from services.core.fields import (
     Unreadable,
+    as_money,
     find_instant,
     find_text,
     read_count,
@@ -15,146 +19,56 @@ from services.core.fields import (
 )
 from services.ledger.work import WorkItem
 from services.shopify.event_payload import read_event
-from services.shopify.orders.payload_parts import place_doubts
-from services.shopify.orders.refund_payments import read_payments
-from services.shopify.orders.refund_settlement import RefundPayment, later_payment
-from services.shopify.payload_fields import find_id, find_list, find_shop_currency, order_gid, take_shop_money
+from services.shopify.orders.refund_settlement import FAILED_STATUSES, Refund, RefundLine, RefundPayment
+from services.shopify.orders.tax_payload import split_cents
+from services.shopify.payload_fields import (
+    MoneyReader,
+    find_id,
+    find_list,
+    find_object,
+    find_shop_currency,
+    order_gid,
+)
 
 RESTOCKS = frozenset({"return", "cancel", "legacy_restock"})
-"""The ``restock_type`` values by which goods are back on a shelf; ``no_restock`` is the other one."""
+"""The ``restock_type`` values by which goods are back in stock; ``no_restock`` is the other one."""
 
-
-class RefundLine(NamedTuple):
-    """``quantity`` pieces of an order's line were refunded, and put back if ``is_restocked``.
-
-    ``subtotal_cents`` is after discounts; it holds ``tax_cents`` where the order's prices do.
-    """
-
-    refund_line_id: int
-    line_id: int
-    sku: str
-    quantity: int
-    is_restocked: bool
-    subtotal_cents: int
-    tax_cents: int
-    variant_id: int | None = None
-    location_id: int | None = None
-
-
-class Refund(NamedTuple):
-    """A refund as Shopify describes it. Every amount is in ``currency``, the shop's own.
-
-    ``currency`` is empty where the refund names no money at all. The parts are positive where the customer
-    gets them; the adjustments have Shopify's sign, negative where the customer gets more.
-    """
-
-    shop_id: int
-    refund_id: int
-    order_gid: str
-    currency: str
-    refunded_at: datetime
-    event_id: int | None
-    request_id: str
-    lines: list[RefundLine]
-    work_id: int
-    shipping_cents: int
-    shipping_tax_cents: int
-    duties_cents: int
-    adjustment_cents: int
-    adjustment_tax_cents: int
-    payments: Mapping[int, RefundPayment]
-    doubts: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> tuple[int, str, int]:
-        """What the refund is known by: shop, order and its own id."""
-        return self.shop_id, self.order_gid, self.refund_id
-
-
-FIGURES = (
-    "shipping_cents",
-    "shipping_tax_cents",
-    "duties_cents",
-    "adjustment_cents",
-    "adjustment_tax_cents",
-)
-"""The parts of a refund that its body states beside its lines."""
-
-
-def join_refunds(one: Refund, other: Refund) -> Refund:
-    """Return what two events about one refund come to: each figure's larger, and every line of either.
-
-    A refund carries no version, and what was given back is never taken again: its figures only grow, and of
-    a payment the furthest status counts. So the order of the two does not matter.
-    """
-    lines = {line.refund_line_id: line for line in one.lines}
-    for line in other.lines:
-        twin = lines.get(line.refund_line_id, line)
-        lines[line.refund_line_id] = line._replace(
-            quantity=max(line.quantity, twin.quantity),
-            is_restocked=line.is_restocked or twin.is_restocked,
-            location_id=max((at for at in (line.location_id, twin.location_id) if at), default=None),
-            subtotal_cents=max(line.subtotal_cents, twin.subtotal_cents),
-            tax_cents=max(line.tax_cents, twin.tax_cents),
-        )
-    payments = dict(one.payments)
-    for number, payment in other.payments.items():
-        payments[number] = later_payment(payments.get(number, payment), payment)
-    figures: dict[str, Any] = {name: _larger(getattr(one, name), getattr(other, name)) for name in FIGURES}
-    return one._replace(
-        lines=list(lines.values()),
-        payments=payments,
-        currency=max(one.currency, other.currency),
-        refunded_at=min(one.refunded_at, other.refunded_at),
-        doubts=(*one.doubts, *(doubt for doubt in other.doubts if doubt not in one.doubts)),
-        **figures,
-    )
-
-
-def _larger(one: int, other: int) -> int:
-    return max(one, other, key=lambda cents: (abs(cents), cents))
+Node = Mapping[str, Any]
 
 
 def parse_refund(item: WorkItem) -> Refund:
-    """Return the refund that ``item``'s event describes; raise ``Unreadable`` naming the field.
-
-    Source: https://shopify.dev/docs/api/admin-rest/latest/resources/refund
-    """
-    source, doubts = read_event(item), list[str]()
-    transactions = [
-        (place, one)
-        for place, one in enumerate(read_list(source, "transactions"))
-        if one.get("kind") == "refund"
-    ]
-    lines = read_list(source, "refund_line_items")
-    currency = _find_own_currency(source, lines) or next(
-        (found for _, one in transactions if (found := find_text(one, "currency"))), ""
-    )
-    if not currency and any(one.get("status") == "success" for _, one in transactions):
+    """Return the refund that ``item``'s event describes; raise ``Unreadable`` naming the field."""
+    source = read_event(item)
+    transactions, lines = read_list(source, "transactions"), read_list(source, "refund_line_items")
+    payments = [one for one in transactions if one.get("kind") == "refund"]
+    stated = (find_text(one, "currency") for one in payments)
+    currency = _find_own_currency(source, lines) or next(filter(None, stated), "")
+    if not currency and any(one.get("status") == "success" for one in payments):
         raise Unreadable("transactions[0].currency", None, "three capital letters such as CAD")
-    shipping_cents, shipping_tax_cents = _read_shipping(source, currency, doubts)
-    adjustment_cents, adjustment_tax_cents = _read_discrepancy(source, currency, doubts)
-    return Refund(
-        shop_id=item.shop_id,
-        refund_id=read_id(source, "id"),
-        order_gid=order_gid(read_id(source, "order_id")),
-        currency=currency,
-        refunded_at=find_instant(source, "processed_at") or read_instant(source, "created_at"),
-        event_id=item.event_id,
-        request_id=item.request_id,
-        lines=_read_lines(lines, currency, doubts),
-        work_id=item.id,
-        shipping_cents=shipping_cents,
-        shipping_tax_cents=shipping_tax_cents,
-        duties_cents=take_shop_money(source, "total_duties", currency, doubts),
-        adjustment_cents=adjustment_cents,
-        adjustment_tax_cents=adjustment_tax_cents,
-        payments=read_payments(source, transactions, currency, doubts),
-        doubts=tuple(doubts),
-    )
+    with MoneyReader(currency) as money:
+        shipping_cents, shipping_tax_cents = _parse_shipping(source, money)
+        adjustment_cents, adjustment_tax_cents = _parse_discrepancy(source, money)
+        return Refund(
+            shop_id=item.shop_id,
+            refund_id=read_id(source, "id"),
+            order_gid=order_gid(read_id(source, "order_id")),
+            currency=currency,
+            refunded_at=find_instant(source, "processed_at") or read_instant(source, "created_at"),
+            event_id=item.event_id,
+            request_id=item.request_id,
+            lines=_parse_lines(lines, money),
+            work_id=item.id,
+            shipping_cents=shipping_cents,
+            shipping_tax_cents=shipping_tax_cents,
+            duties_cents=money.field(source, "total_duties"),
+            adjustment_cents=adjustment_cents,
+            adjustment_tax_cents=adjustment_tax_cents,
+            payments=_parse_payments(source, transactions, money),
+            doubts=tuple(money.doubts),
+        )
 
 
-def _find_own_currency(source: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
+def _find_own_currency(source: Node, lines: Sequence[Node]) -> str:
     """Return the shop's currency as the refund's totals or parts state it; empty where none does.
 
     Shopify may leave it off a transaction.
@@ -165,29 +79,23 @@ def _find_own_currency(source: Mapping[str, Any], lines: Sequence[Mapping[str, A
     return next((found for bag, name in bags if (found := find_shop_currency(bag, name))), "")
 
 
-def _read_shipping(source: Mapping[str, Any], currency: str, doubts: list[str]) -> tuple[int, int]:
-    """Return what of the shipping was given back, and the tax on it, both positive.
+def _parse_shipping(source: Node, money: MoneyReader) -> tuple[int, int]:
+    """Return the refunded shipping and the tax on it, both positive.
 
-    Shopify states it as ``refund_shipping_lines``, and as a negative adjustment of kind ``shipping_refund``:
-    one fact in two places, so only one of them is taken.
+    Shopify states it as ``refund_shipping_lines``, and again as a negative adjustment of kind
+    ``shipping_refund``: only one of the two counts.
     """
     if lines := find_list(source, "refund_shipping_lines"):
-        return (
-            sum(take_shop_money(line, "subtotal_amount", currency, doubts) for line in lines),
-            sum(take_shop_money(line, "tax_amount", currency, doubts) for line in lines),
-        )
+        return _sum_fields(lines, "subtotal_amount", money), _sum_fields(lines, "tax_amount", money)
     given = [one for one in find_list(source, "order_adjustments") if one.get("kind") == "shipping_refund"]
-    return (
-        -sum(take_shop_money(one, "amount", currency, doubts) for one in given),
-        -sum(take_shop_money(one, "tax_amount", currency, doubts) for one in given),
-    )
+    return -_sum_fields(given, "amount", money), -_sum_fields(given, "tax_amount", money)
 
 
-def _read_discrepancy(source: Mapping[str, Any], currency: str, doubts: list[str]) -> tuple[int, int]:
-    """Return what was given back beside the other parts, and the tax in it, with Shopify's sign.
+def _parse_discrepancy(source: Node, money: MoneyReader) -> tuple[int, int]:
+    """Return what was given back besides the other parts, and the tax in it, with Shopify's sign.
 
-    An adjustment without a kind is a discrepancy: the Admin API's have none. One that only stands for money
-    on its way is none: that money is the pending transaction's.
+    An adjustment without a kind is a discrepancy: the Admin API's have none. One of pending money does not
+    count: the pending transaction has that money.
     """
     found = [
         one
@@ -195,44 +103,133 @@ def _read_discrepancy(source: Mapping[str, Any], currency: str, doubts: list[str
         if one.get("kind") != "shipping_refund"
         and "pending" not in f"{find_text(one, 'kind')} {find_text(one, 'reason')}".casefold()
     ]
-    return (
-        sum(take_shop_money(one, "amount", currency, doubts) for one in found),
-        sum(take_shop_money(one, "tax_amount", currency, doubts) for one in found),
-    )
+    return _sum_fields(found, "amount", money), _sum_fields(found, "tax_amount", money)
 
 
-def _read_lines(lines: Sequence[Mapping[str, Any]], currency: str, doubts: list[str]) -> list[RefundLine]:
-    """Return the lines; those with one id become one line that has the pieces and amounts of both."""
-    read: dict[int, RefundLine] = {}
-    for place, source in enumerate(lines):
-        line = _read_line(source, place, currency, doubts)
-        if twin := read.get(line.refund_line_id):
-            doubts.append(f"refund_line_items[{place}].id is that of another line: they are recorded as one")
+def _sum_fields(nodes: Iterable[Node], name: str, money: MoneyReader) -> int:
+    return sum(money.field(node, name) for node in nodes)
+
+
+def _parse_lines(lines: Sequence[Node], money: MoneyReader) -> list[RefundLine]:
+    """Return the lines; those with one id become one line with the pieces and amounts of both."""
+    parsed: dict[int, RefundLine] = {}
+    for source in money.each("refund_line_items", lines):
+        line = _parse_line(source, money)
+        if twin := parsed.get(line.refund_line_id):
+            money.doubt("id is that of another line: they are recorded as one")
             line = twin._replace(
                 quantity=twin.quantity + line.quantity,
                 is_restocked=twin.is_restocked or line.is_restocked,
                 subtotal_cents=twin.subtotal_cents + line.subtotal_cents,
                 tax_cents=twin.tax_cents + line.tax_cents,
             )
-        read[line.refund_line_id] = line
-    return list(read.values())
+        parsed[line.refund_line_id] = line
+    return list(parsed.values())
 
 
-def _read_line(line: Mapping[str, Any], place: int, currency: str, doubts: list[str]) -> RefundLine:
-    sold, known = line.get("line_item"), len(doubts)
-    try:
-        read = RefundLine(
-            read_id(line, "id"),
-            read_id(line, "line_item_id"),
-            find_text(sold, "sku") if isinstance(sold, dict) else "",
-            read_count(line, "quantity"),
-            line.get("restock_type") in RESTOCKS and line.get("location_id") is not None,
-            take_shop_money(line, "subtotal", currency, doubts),
-            take_shop_money(line, "total_tax", currency, doubts),
-            find_id(sold, "variant_id") if isinstance(sold, dict) else None,
-            find_id(line, "location_id"),
-        )
-    except Unreadable as fault:
-        raise fault.within(f"refund_line_items[{place}]") from None
-    place_doubts(doubts, known, f"refund_line_items[{place}]")
-    return read
+def _parse_line(line: Node, money: MoneyReader) -> RefundLine:
+    sold = find_object(line, "line_item")
+    return RefundLine(
+        refund_line_id=read_id(line, "id"),
+        line_id=read_id(line, "line_item_id"),
+        sku=find_text(sold, "sku"),
+        quantity=read_count(line, "quantity"),
+        is_restocked=line.get("restock_type") in RESTOCKS and line.get("location_id") is not None,
+        subtotal_cents=money.field(line, "subtotal"),
+        tax_cents=money.field(line, "total_tax"),
+        variant_id=find_id(sold, "variant_id"),
+        location_id=find_id(line, "location_id"),
+    )
+
+
+def _parse_payments(
+    source: Node, transactions: Sequence[Node], money: MoneyReader
+) -> dict[int, RefundPayment]:
+    """Return the refund's payments by id, each in the shop's currency.
+
+    One in the buyer's currency has Shopify's own amount in the shop's currency, where that is stated. Those
+    without it are together worth what the refund's parts are worth in both currencies: to the cent where
+    they pay all parts, else in proportion.
+    """
+    payments: dict[int, RefundPayment] = {}
+    foreign: dict[tuple[str, int | None], list[tuple[int, int, int]]] = defaultdict(list)
+    for one in money.each("transactions", transactions):
+        if one.get("kind") != "refund":
+            continue
+        paid_in, index = find_text(one, "currency") or money.currency, money.index
+        number, status = find_id(one, "id") or -(index + 1), find_text(one, "status")
+        if number in payments:
+            money.doubt("id is that of another payment: both are recorded")
+            number = -(index + 1)
+        cents = money.shop_amount(one.get("amount_set"), "amount_set")
+        if cents is None and paid_in:
+            cents = money.amount(one.get("amount"), "amount", paid_in)
+            if paid_in != money.currency:
+                alone = index if status in FAILED_STATUSES else None  # a failed one pays nothing
+                foreign[paid_in, alone].append((index, number, cents))
+        payments[number] = RefundPayment(status, cents or 0, paid_in != money.currency)
+    for (paid_in, _), paid in foreign.items():
+        total = _convert_sum(source, sum(cents for _, _, cents in paid), paid_in, money.currency)
+        shares = split_cents(total or 0, [cents for _, _, cents in paid])
+        for (index, number, _), share in zip(paid, shares, strict=True):
+            payments[number] = payments[number]._replace(cents=share)
+            if total is None:
+                money.doubt(
+                    f"transactions[{index}].amount is {transactions[index].get('amount')!r} {paid_in}: "
+                    f"0 is recorded, as nothing states it in {money.currency}"
+                )
+    return payments
+
+
+def _convert_sum(source: Node, paid: int, paid_in: str, currency: str) -> int | None:
+    """Return ``paid`` in the shop's currency, by the refund's parts; None where no part states a rate.
+
+    Shopify converts and rounds each part by itself, so ``paid`` pays all parts where the two differ by less
+    than a minor unit for each part.
+    """
+    taxes, duties, others = _list_worths(source, currency, paid_in)
+    every = [*others, *taxes, *duties]
+    sums = [  # prices contain their tax and the duties, or do not
+        (abs(sum(cents for _, cents in worths) - paid), sum(cents for cents, _ in worths))
+        for worths in (every, [*others, *duties], [*others, *taxes], others)
+        if sum(cents for _, cents in worths)
+    ]
+    nearest = min(sums, key=lambda found: found[0], default=None)
+    if nearest and nearest[0] < max(1, sum(1 for _, cents in every if cents)):
+        return nearest[1]
+    in_shop, in_buyers = (sum(abs(worth[side]) for worth in every) for side in (0, 1))
+    return (2 * paid * in_shop + in_buyers) // (2 * in_buyers) if in_shop and in_buyers else None
+
+
+Worth = tuple[int, int]
+"""The amount of a refund's part in the shop's currency and in the buyer's."""
+
+
+def _list_worths(source: Node, currency: str, paid_in: str) -> tuple[list[Worth], list[Worth], list[Worth]]:
+    """Return the worth of the refund's parts: the taxes of its lines, its duties, and all others."""
+    lines = read_list(source, "refund_line_items")
+    shipping = find_list(source, "refund_shipping_lines")
+    others = [(1, line.get("subtotal_set")) for line in lines]
+    for line in shipping:
+        others += [(1, line.get("subtotal_amount_set")), (1, line.get("tax_amount_set"))]
+    for one in find_list(source, "order_adjustments"):
+        if not (shipping and one.get("kind") == "shipping_refund"):
+            others += [(-1, one.get("amount_set")), (-1, one.get("tax_amount_set"))]
+
+    def worths(bags: Iterable[tuple[int, object]]) -> list[Worth]:
+        found = (_find_worth(bag, sign, currency, paid_in) for sign, bag in bags)
+        return [worth for worth in found if worth is not None]
+
+    taxes = ((1, line.get("total_tax_set")) for line in lines)
+    return worths(taxes), worths([(1, source.get("total_duties_set"))]), worths(others)
+
+
+def _find_worth(bag: object, sign: int, currency: str, paid_in: str) -> Worth | None:
+    sides = bag if isinstance(bag, dict) else {}
+    shops, buyers = sides.get("shop_money"), sides.get("presentment_money")
+    if not (isinstance(shops, dict) and isinstance(buyers, dict)) or buyers.get("currency_code") != paid_in:
+        return None
+    return (
+        sign * as_money(shops.get("amount"), "shop_money.amount", currency),
+        sign * as_money(buyers.get("amount"), "presentment_money.amount", paid_in),
+    )

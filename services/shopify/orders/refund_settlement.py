@@ -1,14 +1,20 @@
-"""What the refunds of an order come to: their state, the money, and which part of it is what. Pure."""
+"""Refunds of an order: merging the events about one, and settling them against the order's money. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from services.ledger.describe import Change
+from services.shopify.orders.payload import OrderKey
 
 PENDING, SUCCESS, FAILED = "pending", "success", "failed"
 FAILED_STATUSES = frozenset({"error", "failure", "cancelled", "voided"})
 """The statuses of a payment that gave nothing back and never will."""
 STATUS_RANK = {"pending": 1, "error": 2, "failure": 3, "success": 4}
-"""A transaction carries no version: it starts pending, and what it became does not change any more."""
+"""A transaction has no version: it starts pending, and its next status is final."""
+
+RefundKey = tuple[int, str, int]
+"""(shop, order gid, refund)."""
 
 
 class RefundPayment(NamedTuple):
@@ -22,10 +28,105 @@ class RefundPayment(NamedTuple):
     is_foreign: bool = False
 
 
-class OrderMoney(NamedTuple):
-    """What of an order its refunds are settled against.
+class RefundLine(NamedTuple):
+    """``quantity`` pieces of an order's line were refunded, and are back in stock if ``is_restocked``.
 
-    ``fees_cents`` are additional fees that the order has no more, ``removed_cents`` what removed pieces cost.
+    ``subtotal_cents`` is after discounts; it contains ``tax_cents`` where the order's prices do.
+    """
+
+    refund_line_id: int
+    line_id: int
+    sku: str
+    quantity: int
+    is_restocked: bool
+    subtotal_cents: int
+    tax_cents: int
+    variant_id: int | None = None
+    location_id: int | None = None
+
+
+class Refund(NamedTuple):
+    """A refund as Shopify describes it. Every amount is in ``currency``, the shop's own.
+
+    ``currency`` is empty where the refund states no money at all. The parts are positive where the customer
+    gets them; the adjustments have Shopify's sign, negative where the customer gets more.
+    """
+
+    shop_id: int
+    refund_id: int
+    order_gid: str
+    currency: str
+    refunded_at: datetime
+    event_id: int | None
+    request_id: str
+    lines: list[RefundLine]
+    work_id: int
+    shipping_cents: int
+    shipping_tax_cents: int
+    duties_cents: int
+    adjustment_cents: int
+    adjustment_tax_cents: int
+    payments: Mapping[int, RefundPayment]
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> RefundKey:
+        """The shop, the order and the refund's id."""
+        return self.shop_id, self.order_gid, self.refund_id
+
+    @property
+    def order_key(self) -> OrderKey:
+        """The shop and the order."""
+        return self.shop_id, self.order_gid
+
+
+PARTS = ("shipping_cents", "shipping_tax_cents", "duties_cents", "adjustment_cents", "adjustment_tax_cents")
+"""The parts of a refund besides its lines."""
+
+
+def merge_refunds(one: Refund, other: Refund) -> Refund:
+    """Return the refund that two events describe: the larger of each amount, and the lines of both.
+
+    A refund has no version, and what was given back is never taken again: its amounts only grow, and of a
+    payment the most advanced status counts. So the order of the two does not matter.
+    """
+    lines = {line.refund_line_id: line for line in one.lines}
+    for line in other.lines:
+        twin = lines.get(line.refund_line_id, line)
+        lines[line.refund_line_id] = line._replace(
+            quantity=max(line.quantity, twin.quantity),
+            is_restocked=line.is_restocked or twin.is_restocked,
+            location_id=max((at for at in (line.location_id, twin.location_id) if at), default=None),
+            subtotal_cents=max(line.subtotal_cents, twin.subtotal_cents),
+            tax_cents=max(line.tax_cents, twin.tax_cents),
+        )
+    payments = dict(one.payments)
+    for number, payment in other.payments.items():
+        payments[number] = later_payment(payments.get(number, payment), payment)
+    parts: dict[str, Any] = {
+        name: max(getattr(one, name), getattr(other, name), key=lambda cents: (abs(cents), cents))
+        for name in PARTS
+    }
+    return one._replace(
+        lines=list(lines.values()),
+        payments=payments,
+        currency=max(one.currency, other.currency),
+        refunded_at=min(one.refunded_at, other.refunded_at),
+        doubts=(*one.doubts, *(doubt for doubt in other.doubts if doubt not in one.doubts)),
+        **parts,
+    )
+
+
+def later_payment(one: RefundPayment, other: RefundPayment) -> RefundPayment:
+    """Return the one of two states of a payment with the more advanced status."""
+    return max(one, other, key=lambda payment: (STATUS_RANK.get(payment.status, 0), payment))
+
+
+class OrderMoney(NamedTuple):
+    """The parts of an order against which its refunds are settled.
+
+    ``fees_cents`` are additional fees that the order no longer has, ``removed_cents`` the price of removed
+    pieces.
     """
 
     taxes_included: bool = False
@@ -48,17 +149,25 @@ class SettledRefund(NamedTuple):
 
 
 class RefundChange(NamedTuple):
-    """What a refund came to, and comes to now."""
+    """The settlement of a refund, as it was and as it is."""
 
     currency: str
     before: SettledRefund
     now: SettledRefund
 
 
+class RefundedSum(NamedTuple):
+    """The sum that is refunded of an order changed."""
+
+    name: str
+    currency: str
+    change: Change
+
+
 class RefundParts(NamedTuple):
     """A refund as it is stored. ``goods_cents`` and ``goods_tax_cents`` are without the lines of tips.
 
-    ``payments`` None: the row is of before they were kept, and its amount stands.
+    ``payments`` None: the row is older than the column, and its amount stands.
     """
 
     refund_id: int
@@ -86,23 +195,18 @@ class RefundParts(NamedTuple):
         return self.line_count + 3 if is_foreign else 0
 
     def total_cents(self, order: OrderMoney) -> int:
-        """Return what Shopify's own parts come to; the lines may contain tax and duties."""
+        """Return the sum of Shopify's own parts; the lines may contain tax and duties."""
         given = self.goods_cents + self.tip_line_cents + self.shipping_cents + self.shipping_tax_cents
         tax = 0 if order.taxes_included else self.goods_tax_cents
         duties = 0 if order.duties_included else self.duties_cents
         return given + tax + duties - self.adjustment_cents - self.adjustment_tax_cents
 
 
-def later_payment(one: RefundPayment, other: RefundPayment) -> RefundPayment:
-    """Return the one of two states of a payment that is further on."""
-    return max(one, other, key=lambda payment: (STATUS_RANK.get(payment.status, 0), payment))
-
-
 def refund_status(payments: Iterable[RefundPayment]) -> str:
-    """Return whether a refund with these payments counts.
+    """Return the status of a refund with ``payments``.
 
-    It waits while any of them does, and fails where all failed. One without payments moved no money, as when
-    an edit removed a line: it counts.
+    It is pending while any of them is, and failed where all failed. One without payments moved no money, as
+    when an edit removed a line: it is a success.
     """
     statuses = {payment.status for payment in payments}
     if statuses - FAILED_STATUSES - {SUCCESS}:
@@ -111,51 +215,47 @@ def refund_status(payments: Iterable[RefundPayment]) -> str:
 
 
 def settle_refunds(order: OrderMoney | None, refunds: Sequence[RefundParts]) -> dict[int, SettledRefund]:
-    """Return what each of an order's refunds comes to, by id.
+    """Return the settlement of each of an order's refunds, by id.
 
-    Money beyond a refund's parts first pays what refunds before it, or a removed piece, left owing to the
-    customer, then gives back the tip and additional fees, for which Shopify's refund has no field, then is
-    rounded cash; what is left is unexplained. Parts beyond the money are no part of sales: they were never
+    Money beyond a refund's parts first pays what earlier refunds, or a removed piece, left owing to the
+    customer; then it gives back the tip and additional fees, for which Shopify's refund has no field; then
+    it is rounded cash; the rest is unexplained. Parts beyond the money do not reduce sales: they were never
     paid (a deposit), or they pay an exchange. A difference within ``rounding_limit`` is the rounding of a
     conversion: it is unexplained with its sign, and no later refund pays it. Without its order (None) a
-    refund has no such parts yet.
+    refund has none of these parts.
     """
-    settled: dict[int, SettledRefund] = {}
-    balance = -order.removed_cents if order else 0
-    explained = 0
-    tips = (order.tip_cents if order else 0) - sum(
-        one.tip_line_cents for one in refunds if _settle(one).status == SUCCESS
+    states = {one.refund_id: _settle_payments(one) for one in refunds}
+    if order is None:
+        return states
+    balance, explained, newest = -order.removed_cents, 0, 0
+    tips = order.tip_cents - sum(
+        one.tip_line_cents for one in refunds if states[one.refund_id].status == SUCCESS
     )
-    fees = order.fees_cents if order else 0
-    rounding = order.refund_rounding_cents if order else 0
-    newest = 0
+    fees, rounding = order.fees_cents, order.refund_rounding_cents
     for one in sorted(refunds, key=lambda one: (one.refunded_at, one.refund_id)):
-        state = _settle(one)
-        if state.status == SUCCESS and order:
-            beyond_parts = state.amount_cents - one.total_cents(order)
-            converted = beyond_parts if abs(beyond_parts) <= one.rounding_limit else 0
-            balance += beyond_parts - converted
-            if 0 < abs(balance - explained) <= one.rounding_limit:
-                converted += balance - explained
-                balance = explained
-            beyond = max(0, balance - explained)
-            explained += beyond
-            tip = _take_part(beyond, tips, one.rounding_limit)
-            tips -= tip
-            fee = _take_part(beyond - tip, fees, one.rounding_limit)
-            fees -= fee
-            rounded = _take_part(beyond - tip - fee, rounding, 0)
-            state = state._replace(
-                tip_cents=tip + one.tip_line_cents,
-                additional_fees_cents=fee,
-                unexplained_cents=beyond - tip - fee - rounded + converted,
-            )
-            rounding -= rounded
-            newest = one.refund_id
-        settled[one.refund_id] = state
-    if newest and order:
-        settled[newest] = settled[newest]._replace(rounding_cents=order.refund_rounding_cents)
-    return settled
+        state = states[one.refund_id]
+        if state.status != SUCCESS:
+            continue
+        beyond_parts = state.amount_cents - one.total_cents(order)
+        converted = beyond_parts if abs(beyond_parts) <= one.rounding_limit else 0
+        balance += beyond_parts - converted
+        if 0 < abs(balance - explained) <= one.rounding_limit:
+            converted += balance - explained
+            balance = explained
+        beyond = max(0, balance - explained)
+        explained += beyond
+        tip = _take_part(beyond, tips, one.rounding_limit)
+        fee = _take_part(beyond - tip, fees, one.rounding_limit)
+        rounded = _take_part(beyond - tip - fee, rounding, 0)
+        tips, fees, rounding, newest = tips - tip, fees - fee, rounding - rounded, one.refund_id
+        states[newest] = state._replace(
+            tip_cents=tip + one.tip_line_cents,
+            additional_fees_cents=fee,
+            unexplained_cents=beyond - tip - fee - rounded + converted,
+        )
+    if newest:
+        states[newest] = states[newest]._replace(rounding_cents=order.refund_rounding_cents)
+    return states
 
 
 def _take_part(cents: int, left: int, limit: int) -> int:
@@ -165,7 +265,7 @@ def _take_part(cents: int, left: int, limit: int) -> int:
     return left if abs(cents - left) <= limit else min(cents, max(0, left))
 
 
-def _settle(one: RefundParts) -> SettledRefund:
+def _settle_payments(one: RefundParts) -> SettledRefund:
     if one.payments is None:
         return SettledRefund(one.settled.status, one.settled.amount_cents)
     status = refund_status(one.payments.values())

@@ -1,38 +1,66 @@
-"""The rows of refunds: what is known, writing it, and what the refunds of an order come to."""
+"""SQL of refunds and their lines, and the totals of an order's refunds. The caller locks each order."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
-from services.core.pg_arrays import int_array, text_array
+from services.core.pg_arrays import int_array
+from services.core.upsert import array_parameters, encode_columns, find_by_key
 from services.ledger.describe import Change
+from services.shopify.orders.payload import OrderKey
 from services.shopify.orders.refund_settlement import (
+    PARTS,
     SUCCESS,
     OrderMoney,
+    Refund,
     RefundChange,
+    RefundedSum,
+    RefundKey,
+    RefundLine,
     RefundParts,
     RefundPayment,
     SettledRefund,
     later_payment,
+    merge_refunds,
     settle_refunds,
 )
-from services.shopify.orders.tables import DUTIES_REMOVED
+from services.shopify.orders.store import key_arrays
+from services.shopify.orders.tables import DUTIES_REMOVED, order_refund_lines, order_refunds
 
-OrderKey = tuple[int, str]
-"""(shop, order gid)."""
+_KEY = ("shop_id", "order_gid", "refund_id")
+_COLUMNS = (*_KEY, "currency", "refunded_at", "transactions", *PARTS)
+_LINE_AMOUNTS = ("quantity", "subtotal_cents", "tax_cents")
+_LINE_COLUMNS = (*_KEY, "refund_line_id", "line_id", *_LINE_AMOUNTS)
+_SETTLED_COLUMNS = (*_KEY, *SettledRefund._fields)
 
-RefundKey = tuple[int, str, int]
-"""(shop, order gid, refund)."""
+_UPSERT = f"""
+insert into order_refunds ({", ".join(_COLUMNS)}, amount_cents)
+select v.shop_id, v.order_gid, v.refund_id, coalesce(nullif(v.currency, ''), s.currency, ''),
+       {", ".join(f"v.{name}" for name in _COLUMNS[4:])}, 0
+  from unnest({array_parameters(order_refunds, _COLUMNS)}) as v({", ".join(_COLUMNS)})
+  left join shops s on s.id = v.shop_id
+on conflict (shop_id, order_gid, refund_id) do update set
+   {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[3:])}
+"""  # noqa: S608 - our own names
+
+_UPSERT_LINES = f"""
+insert into order_refund_lines as l ({", ".join(_LINE_COLUMNS)})
+select * from unnest({array_parameters(order_refund_lines, _LINE_COLUMNS)})
+on conflict (shop_id, order_gid, refund_id, refund_line_id) do update set
+   {", ".join(f"{name} = greatest(l.{name}, excluded.{name})" for name in _LINE_AMOUNTS)}
+ where {" or ".join(f"l.{name} < excluded.{name}" for name in _LINE_AMOUNTS)}
+returning shop_id, order_gid, refund_id
+"""  # noqa: S608 - our own names
 
 # Refunds name pieces before they are booked, and a piece that no refund names was removed by an edit.
 _RECOUNT_LINES = """
 update order_lines l set refunded_quantity = c.quantity
   from (select r.shop_id, r.order_gid, r.line_id, sum(r.quantity) as quantity
-          from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)
-          join order_refund_lines r on r.shop_id = v.shop_id and r.order_gid = v.gid
+          from unnest(%(shop_id)s::int[], %(order_gid)s::text[]) as v(shop_id, order_gid)
+          join order_refund_lines r on r.shop_id = v.shop_id and r.order_gid = v.order_gid
          group by r.shop_id, r.order_gid, r.line_id) c
  where l.shop_id = c.shop_id and l.order_gid = c.order_gid and l.line_id = c.line_id
    and l.refunded_quantity <> c.quantity
@@ -53,17 +81,17 @@ select o.shop_id, o.order_gid, o.name, o.currency, o.refunded_cents, o.is_test, 
    where l.shop_id = o.shop_id and l.order_gid = o.order_gid and l.quantity > 0
      and l.quantity - l.current_quantity - l.refunded_quantity > 0)
        + case when o.duties_included then 0 else {DUTIES_REMOVED} end as removed_cents
-  from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)
-  join orders o on o.shop_id = v.shop_id and o.order_gid = v.gid
-"""  # noqa: S608 - the text joined in is a constant of our own
+  from unnest(%(shop_id)s::int[], %(order_gid)s::text[]) as v(shop_id, order_gid)
+  join orders o on o.shop_id = v.shop_id and o.order_gid = v.order_gid
+"""  # noqa: S608 - our own text
 
 _FIND_PARTS = """
 select r.shop_id, r.order_gid, r.currency, r.refund_id, r.refunded_at, r.transactions, l.goods_cents,
        l.goods_tax_cents, l.tip_line_cents, r.shipping_cents, r.shipping_tax_cents, r.duties_cents,
        r.adjustment_cents, r.adjustment_tax_cents, l.line_count, r.status, r.amount_cents, r.tip_cents,
        r.unexplained_cents, r.rounding_cents, r.additional_fees_cents
-  from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)
-  join order_refunds r on r.shop_id = v.shop_id and r.order_gid = v.gid
+  from unnest(%(shop_id)s::int[], %(order_gid)s::text[]) as v(shop_id, order_gid)
+  join order_refunds r on r.shop_id = v.shop_id and r.order_gid = v.order_gid
  cross join lateral (
   select coalesce(sum(f.subtotal_cents) filter (where l.is_tip is not true), 0)::bigint as goods_cents,
          coalesce(sum(f.tax_cents) filter (where l.is_tip is not true), 0)::bigint as goods_tax_cents,
@@ -76,143 +104,180 @@ select r.shop_id, r.order_gid, r.currency, r.refund_id, r.refunded_at, r.transac
 
 _FIND_PAYMENTS = """
 select t.shop_id, t.order_gid, t.order_transaction_id, t.status
-  from unnest(%(shop_id)s::int[], %(gid)s::text[]) as v(shop_id, gid)
-  join order_transactions t on t.shop_id = v.shop_id and t.order_gid = v.gid and t.kind = 'refund'
+  from unnest(%(shop_id)s::int[], %(order_gid)s::text[]) as v(shop_id, order_gid)
+  join order_transactions t on t.shop_id = v.shop_id and t.order_gid = v.order_gid and t.kind = 'refund'
 """
 
-_SETTLE = """
-update order_refunds r set status = v.status, amount_cents = v.amount_cents, tip_cents = v.tip_cents,
-       unexplained_cents = v.unexplained_cents, rounding_cents = v.rounding_cents,
-       additional_fees_cents = v.additional_fees_cents
-  from unnest(%(shop_id)s::int[], %(gid)s::text[], %(refund_id)s::bigint[], %(status)s::text[],
-              %(amount_cents)s::bigint[], %(tip_cents)s::bigint[], %(unexplained_cents)s::bigint[],
-              %(rounding_cents)s::bigint[], %(additional_fees_cents)s::bigint[])
-       as v(shop_id, gid, refund_id, status, amount_cents, tip_cents, unexplained_cents, rounding_cents,
-            additional_fees_cents)
- where r.shop_id = v.shop_id and r.order_gid = v.gid and r.refund_id = v.refund_id
-"""
+_SETTLE = f"""
+update order_refunds r set {", ".join(f"{name} = v.{name}" for name in SettledRefund._fields)}
+  from unnest({array_parameters(order_refunds, _SETTLED_COLUMNS)}) as v({", ".join(_SETTLED_COLUMNS)})
+ where r.shop_id = v.shop_id and r.order_gid = v.order_gid and r.refund_id = v.refund_id
+"""  # noqa: S608 - our own names
 
-_RECOUNT_ORDERS = """
+_UPDATE_ORDERS = """
 update orders o set refunded_cents = v.cents
-  from unnest(%(shop_id)s::int[], %(gid)s::text[], %(cents)s::bigint[]) as v(shop_id, gid, cents)
- where o.shop_id = v.shop_id and o.order_gid = v.gid
+  from unnest(%(shop_id)s::int[], %(order_gid)s::text[], %(cents)s::bigint[]) as v(shop_id, order_gid, cents)
+ where o.shop_id = v.shop_id and o.order_gid = v.order_gid
 """
 
 
-class RefundedChange(NamedTuple):
-    """What is refunded of an order became another sum."""
+class WrittenRefund(NamedTuple):
+    """Whether a refund is new, whether its parts changed, and how many of its lines are new or have grown."""
 
-    name: str
-    currency: str
-    change: Change
+    is_new: bool
+    is_changed: bool
+    new_lines: int
 
 
 class RefundTotals(NamedTuple):
-    """What counting the refunds of some orders came to.
+    """The totals of the refunds of some orders.
 
     ``orders`` has those whose sum changed, ``refunds`` every refund of each order, and ``test_orders`` those
-    of the orders that are tests.
+    that are tests.
     """
 
-    orders: dict[OrderKey, RefundedChange]
+    orders: dict[OrderKey, RefundedSum]
     refunds: dict[OrderKey, dict[int, RefundChange]]
     test_orders: frozenset[OrderKey]
 
 
-NO_TOTALS = RefundTotals({}, {}, frozenset())
-"""What counting no orders comes to."""
+def record_refunds(tx: Connection, refunds: Sequence[Refund]) -> dict[RefundKey, WrittenRefund]:
+    """Merge ``refunds`` into their rows, and write what is new or changed."""
+    known = find_by_key(tx, order_refunds, [refund.key for refund in refunds])
+    new_lines = _upsert_lines(tx, [(refund, line) for refund in refunds for line in refund.lines])
+    written: dict[RefundKey, WrittenRefund] = {}
+    changed: list[Refund] = []
+    for refund in refunds:
+        merged, is_changed = refund, True
+        if row := known.get(refund.key):
+            before = _read_known(row, refund)
+            merged = merge_refunds(before, refund)
+            is_changed = row["transactions"] is None or _state(merged) != _state(before)
+        if is_changed:
+            changed.append(merged)
+        written[refund.key] = WrittenRefund(row is None, is_changed, new_lines[refund.key])
+    if changed:
+        columns: dict[str, list[Any]] = {"transactions": [format_payments(r.payments) for r in changed]}
+        for name in (*_KEY, "currency", "refunded_at", *PARTS):
+            columns[name] = [getattr(refund, name) for refund in changed]
+        tx.exec_driver_sql(_UPSERT, encode_columns(order_refunds, columns))
+    return written
+
+
+def _read_known(row: RowMapping, refund: Refund) -> Refund:
+    """Return the stored state of ``refund``.
+
+    A row without ``transactions`` may have another currency than the shop's: the event's counts.
+    """
+    return refund._replace(
+        currency=row["currency"] if row["transactions"] is not None else "",
+        refunded_at=row["refunded_at"],
+        payments=load_payments(row["transactions"] or ()),
+        lines=[],
+        doubts=(),
+        **{name: row[name] for name in PARTS},
+    )
+
+
+def _state(refund: Refund) -> tuple[Any, ...]:
+    parts = (getattr(refund, name) for name in PARTS)
+    return (refund.currency, refund.refunded_at, refund.payments, *parts)
+
+
+def _upsert_lines(tx: Connection, lines: Sequence[tuple[Refund, RefundLine]]) -> Counter[RefundKey]:
+    """Write ``lines``; return how many of each refund are new or have grown."""
+    if not lines:
+        return Counter()
+    columns = {name: [getattr(refund, name) for refund, _ in lines] for name in _KEY}
+    columns |= {name: [getattr(line, name) for _, line in lines] for name in _LINE_COLUMNS[3:]}
+    rows = tx.exec_driver_sql(_UPSERT_LINES, encode_columns(order_refund_lines, columns))
+    return Counter((row.shop_id, row.order_gid, row.refund_id) for row in rows)
 
 
 def recount_refunds(tx: Connection, keys: Collection[OrderKey]) -> RefundTotals:
-    """The orders, their lines and their refunds show what the refunds come to; return what changed.
+    """Settle the refunds of ``keys``, and write the totals of the orders and their lines; return the changes.
 
-    The caller holds the lock of each order. Only refunds in the order's own currency are added up.
+    Only refunds in the order's own currency are added up.
     """
     if not keys:
-        return NO_TOTALS
-    values = {"shop_id": int_array(s for s, _ in keys), "gid": text_array([gid for _, gid in keys])}
+        return RefundTotals({}, {}, frozenset())
+    values = key_arrays(keys)
     tx.exec_driver_sql(_RECOUNT_LINES, values)
-    orders = {(row[0], row[1]): row for row in tx.exec_driver_sql(_FIND_ORDERS, values)}
-    statuses: dict[OrderKey, dict[int, str]] = defaultdict(dict)
-    for shop_id, gid, number, status in tx.exec_driver_sql(_FIND_PAYMENTS, values):
-        statuses[shop_id, gid][number] = status
-    of_order: dict[tuple[OrderKey, str], list[RefundParts]] = defaultdict(list)
-    for shop_id, gid, currency, *parts in tx.exec_driver_sql(_FIND_PARTS, values):
-        of_order[(shop_id, gid), currency].append(_read_parts(parts, statuses[shop_id, gid]))
-    given: dict[OrderKey, dict[int, RefundChange]] = defaultdict(dict)
-    refunded: dict[OrderKey, int] = dict.fromkeys(orders, 0)
-    for (key, currency), parts_of in of_order.items():
-        is_own = key in orders and orders[key].currency == currency
-        after = settle_refunds(OrderMoney(*orders[key][6:]) if is_own else None, parts_of)
-        for one in parts_of:
-            given[key][one.refund_id] = RefundChange(currency, one.settled, after[one.refund_id])
-        if is_own:
-            refunded[key] += sum(one.amount_cents for one in after.values() if one.status == SUCCESS)
-    _write_settled(
-        tx,
-        {
-            (*order, number): one.now
-            for order, refunds in given.items()
-            for number, one in refunds.items()
-            if one.before != one.now
-        },
-    )
-    changed = {
-        key: RefundedChange(row.name, row.currency, Change(row.refunded_cents, refunded[key]))
-        for key, row in orders.items()
-        if row.refunded_cents != refunded[key]
+    orders = {
+        (row["shop_id"], row["order_gid"]): row for row in tx.exec_driver_sql(_FIND_ORDERS, values).mappings()
     }
-    _write_refunded(tx, changed)
-    return RefundTotals(changed, dict(given), frozenset(key for key, row in orders.items() if row.is_test))
+    changes: dict[OrderKey, dict[int, RefundChange]] = defaultdict(dict)
+    sums: dict[OrderKey, int] = dict.fromkeys(orders, 0)
+    for (key, currency), refunds in _find_parts(tx, values).items():
+        order = orders.get(key)
+        is_own = order is not None and order["currency"] == currency
+        money = OrderMoney(**{name: order[name] for name in OrderMoney._fields}) if order and is_own else None
+        after = settle_refunds(money, refunds)
+        for one in refunds:
+            changes[key][one.refund_id] = RefundChange(currency, one.settled, after[one.refund_id])
+        if is_own:
+            sums[key] += sum(one.amount_cents for one in after.values() if one.status == SUCCESS)
+    _write_settled(tx, changes)
+    changed = {
+        key: RefundedSum(row["name"], row["currency"], Change(row["refunded_cents"], sums[key]))
+        for key, row in orders.items()
+        if row["refunded_cents"] != sums[key]
+    }
+    if changed:
+        cents = int_array(one.change.after for one in changed.values())
+        tx.exec_driver_sql(_UPDATE_ORDERS, key_arrays(changed) | {"cents": cents})
+    tests = frozenset(key for key, row in orders.items() if row["is_test"])
+    return RefundTotals(changed, dict(changes), tests)
 
 
-def _read_parts(row: Sequence[Any], statuses: Mapping[int, str]) -> RefundParts:
-    settled = len(SettledRefund._fields)
-    refund_id, refunded_at, transactions, *parts = row[:-settled]
-    payments = None if transactions is None else read_transactions(transactions)
-    if payments is not None:
+def _find_parts(tx: Connection, values: Mapping[str, str]) -> dict[tuple[OrderKey, str], list[RefundParts]]:
+    """Return the refunds by order and currency, with the latest status of each payment."""
+    statuses: dict[OrderKey, dict[int, str]] = defaultdict(dict)
+    for row in tx.exec_driver_sql(_FIND_PAYMENTS, values):
+        statuses[row.shop_id, row.order_gid][row.order_transaction_id] = row.status
+    refunds: dict[tuple[OrderKey, str], list[RefundParts]] = defaultdict(list)
+    for part in tx.exec_driver_sql(_FIND_PARTS, values).mappings():
+        key = (part["shop_id"], part["order_gid"])
+        refunds[key, part["currency"]].append(_read_parts(part, statuses[key]))
+    return refunds
+
+
+def _read_parts(row: RowMapping, statuses: Mapping[int, str]) -> RefundParts:
+    payments = None
+    if row["transactions"] is not None:
         payments = {
             number: later_payment(payment, payment._replace(status=statuses.get(number, payment.status)))
-            for number, payment in payments.items()
+            for number, payment in load_payments(row["transactions"]).items()
         }
-    return RefundParts(refund_id, refunded_at, payments, *[*parts, SettledRefund(*row[-settled:])])
+    names = [name for name in RefundParts._fields if name not in ("payments", "settled")]
+    settled = SettledRefund(**{name: row[name] for name in SettledRefund._fields})
+    return RefundParts(payments=payments, settled=settled, **{name: row[name] for name in names})
 
 
-def read_transactions(transactions: Iterable[Mapping[str, Any]]) -> dict[int, RefundPayment]:
-    """Return what the column ``transactions`` holds."""
+def load_payments(transactions: Iterable[Mapping[str, Any]]) -> dict[int, RefundPayment]:
+    """Return the payments in the column ``transactions``."""
     return {
         entry["id"]: RefundPayment(entry["status"], entry["cents"], entry.get("is_foreign", False))
         for entry in transactions
     }
 
 
-def transactions_json(payments: Mapping[int, RefundPayment]) -> str:
-    """Return the column ``transactions``."""
-    return orjson.dumps(
-        [{"id": number, **payment._asdict()} for number, payment in sorted(payments.items())]
-    ).decode()
+def format_payments(payments: Mapping[int, RefundPayment]) -> str:
+    """Return the JSON of the column ``transactions``."""
+    entries = [{"id": number, **payment._asdict()} for number, payment in sorted(payments.items())]
+    return orjson.dumps(entries).decode()
 
 
-def _write_settled(tx: Connection, settled: Mapping[RefundKey, SettledRefund]) -> None:
-    if not settled:
-        return
-    statuses, *columns = zip(*settled.values(), strict=True)
-    values = {
-        "shop_id": int_array(shop_id for shop_id, _, _ in settled),
-        "gid": text_array([gid for _, gid, _ in settled]),
-        "refund_id": int_array(number for _, _, number in settled),
-        "status": text_array(statuses),
-        **dict(zip(SettledRefund._fields[1:], map(int_array, columns), strict=True)),
-    }
-    tx.exec_driver_sql(_SETTLE, values)
-
-
-def _write_refunded(tx: Connection, refunded: Mapping[OrderKey, RefundedChange]) -> None:
-    if not refunded:
-        return
-    values = {
-        "shop_id": int_array(shop_id for shop_id, _ in refunded),
-        "gid": text_array([gid for _, gid in refunded]),
-        "cents": int_array(one.change.after for one in refunded.values()),
-    }
-    tx.exec_driver_sql(_RECOUNT_ORDERS, values)
+def _write_settled(tx: Connection, changes: Mapping[OrderKey, Mapping[int, RefundChange]]) -> None:
+    settled = [
+        ((*order, number), change.now)
+        for order, refunds in changes.items()
+        for number, change in refunds.items()
+        if change.before != change.now
+    ]
+    if settled:
+        columns = dict(zip(_KEY, zip(*(key for key, _ in settled), strict=True), strict=True))
+        columns |= {
+            name: tuple(getattr(state, name) for _, state in settled) for name in SettledRefund._fields
+        }
+        tx.exec_driver_sql(_SETTLE, encode_columns(order_refunds, columns))

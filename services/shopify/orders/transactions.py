@@ -23,10 +23,11 @@ from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.entity_spec import EntitySpec
 from services.shopify.event_payload import read_event
 from services.shopify.merge import EntityKey, EntityUpdate
-from services.shopify.orders.audit_text import describe_refunded_sum, describe_settled_refunds, order_label
+from services.shopify.orders.audit_text import describe_refunded_sum, describe_settled_refunds
 from services.shopify.orders.notices import Doubts, record_doubts
+from services.shopify.orders.payload import OrderKey
 from services.shopify.orders.refund_settlement import STATUS_RANK
-from services.shopify.orders.refund_store import OrderKey, recount_refunds
+from services.shopify.orders.refund_store import recount_refunds
 from services.shopify.orders.tables import order_transactions
 from services.shopify.payload_fields import find_id, find_object, order_gid
 from services.shopify.upsert import find_states, upsert_parsed
@@ -35,7 +36,7 @@ _STRIPE_ID = re.compile(r"(?:ch|py|pi)_[A-Za-z0-9]{8,64}")
 
 
 class OrderTransaction(NamedTuple):
-    """One movement of money as an event told it. ``payment_ref`` is the payment provider's own id of it."""
+    """One movement of money. ``payment_ref`` is the payment provider's own id of it."""
 
     processed_at: datetime
     order_gid: str
@@ -50,18 +51,18 @@ class OrderTransaction(NamedTuple):
 
     @property
     def version(self) -> tuple[Any, ...]:
-        """How far it got; the rest only decides between two that got equally far."""
+        """The rank of the status; the rest decides between two of one rank."""
         content = (self.processed_at, self.status, self.kind, self.amount_cents, self.currency, self.gateway)
         parts = (self.payment_ref, self.parent_id or 0, self.order_gid, self.is_test)
         return (STATUS_RANK.get(self.status, 0), *content, *parts)
 
 
 def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Every transaction stands with the furthest status that was told of it; an earlier one is ``stale``.
+    """Upsert transactions, and settle the refunds of their orders; the most advanced status wins.
 
-    It may come before its order: nothing here needs the order's row. One that gives money back decides
-    whether its refund counts, in whatever order the two come. Of two that have one id and are of two orders
-    the one that is further on stands, and the notices of both orders name the id.
+    A transaction may come before its order. One that gives money back decides whether its refund counts,
+    whichever of the two comes first. Of two with one id and different orders the more advanced one is
+    recorded, and the notices of both orders name the id.
     """
     parsed = read_set(items, lambda item: _parse(item, now), _SPEC.unreadable)
     received = [
@@ -83,14 +84,12 @@ def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: da
         data = result.after[key].data
         if data and (key[0], data.order_gid) in orders:
             changed[key[0], data.order_gid] = item
-    recount = recount_refunds(tx, changed)
+    totals = recount_refunds(tx, changed)
     for order, item in changed.items():
         mutations = result.mutations[item.id]
-        mutations += describe_settled_refunds(order[1], recount.refunds.get(order, {}))
-        if sums := recount.orders.get(order):
-            mutations.append(
-                describe_refunded_sum(order_label(sums.name, order[1]), order[1], sums.currency, sums.change)
-            )
+        mutations += describe_settled_refunds(order[1], totals.refunds.get(order, {}))
+        if refunded := totals.orders.get(order):
+            mutations.append(describe_refunded_sum(order[1], refunded, refunded.change))
     return result.to_handler_result(items)
 
 
@@ -114,10 +113,10 @@ def _find_doubts(
 
 
 def find_payment_ref(source: Mapping[str, Any]) -> str:
-    """Return the Stripe charge (``ch_``, ``py_``) or payment intent that a transaction names, or nothing.
+    """Return the Stripe charge (``ch_``, ``py_``) or payment intent in a transaction; empty without one.
 
-    A charge is preferred wherever it stands: Stripe's own lists are by charge. Shopify has it in the
-    receipt of its own payments, in ``authorization`` or in ``payment_id``, as the gateway pleases.
+    A charge in any field is preferred, as Stripe's own lists are by charge. Which field has it depends on the
+    gateway: the receipt, ``authorization`` or ``payment_id``.
     """
     found = [text for text in _texts(source) if _STRIPE_ID.fullmatch(text)]
     return next((text for text in found if not text.startswith("pi_")), found[0] if found else "")
