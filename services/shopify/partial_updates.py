@@ -1,7 +1,7 @@
 """Entities whose webhooks carry only the fields that changed: each field has the newest value received.
 
 An event about a fulfillment order, a transfer or a return names only what it changed, and no version. So a
-row keeps when it received each field (the column ``told``), and a merge of two states takes the newer value
+row keeps when it received each field (the column ``field_versions``), and a merge of two states takes the newer value
 of each field: commutative, associative and idempotent.
 """
 
@@ -41,10 +41,13 @@ class FieldVersions:
         )
 
     @classmethod
-    def from_row(cls, told: Mapping[str, Sequence[Any]], **_columns: object) -> Self:
-        """Return the fields in a row's ``told``; the other columns are derived from it."""
+    def from_row(cls, field_versions: Mapping[str, Sequence[Any]], **_columns: object) -> Self:
+        """Return the fields of a row; its other columns are derived from ``field_versions``."""
         return cls(
-            {name: FieldVersion(datetime.fromisoformat(at), value) for name, (at, value) in told.items()}
+            {
+                name: FieldVersion(datetime.fromisoformat(at), value)
+                for name, (at, value) in field_versions.items()
+            }
         )
 
     def columns(self) -> dict[str, Any]:
@@ -52,8 +55,8 @@ class FieldVersions:
         raise NotImplementedError
 
     def _asdict(self) -> dict[str, Any]:
-        told = {name: tuple(version) for name, version in self.fields.items()}
-        return {"updated_at": self.updated_at, "told": told, **self.columns()}
+        field_versions = {name: tuple(version) for name, version in self.fields.items()}
+        return {"updated_at": self.updated_at, "field_versions": field_versions, **self.columns()}
 
     @property
     def version(self) -> tuple[Any, ...]:

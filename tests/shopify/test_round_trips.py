@@ -56,7 +56,7 @@ def make_data(spec: EntitySpec[Any]) -> Any:
     values = {
         str(column.name): make_value(column.name, column.type.python_type, place)
         for place, column in enumerate(columns)
-        if column.name != "told"
+        if column.name != "field_versions"
     }
     if not isinstance(spec, PartialEntitySpec):
         return spec.make(**values)
@@ -66,7 +66,7 @@ def make_data(spec: EntitySpec[Any]) -> Any:
         if name != "updated_at"
     }
     fields |= OTHER_FIELDS
-    return spec.make(told={name: (NOW.isoformat(), value) for name, value in fields.items()})
+    return spec.make(field_versions={name: (NOW.isoformat(), value) for name, value in fields.items()})
 
 
 @pytest.mark.parametrize("table", sorted(SPECS))
@@ -81,8 +81,10 @@ def test_row_comes_back_by_the_names_of_its_columns(engine: Engine, table: str) 
         row = dict(tx.exec_driver_sql(f"select * from {table}").mappings().one())  # noqa: S608
 
     expected = {name: data._asdict()[name] for name in spec.data_columns}
-    if "told" in expected:
-        expected["told"] = {name: [at.isoformat(), value] for name, (at, value) in expected["told"].items()}
+    if "field_versions" in expected:
+        expected["field_versions"] = {
+            name: [at.isoformat(), value] for name, (at, value) in expected["field_versions"].items()
+        }
     if spec.deletion.column in row:
         expected[spec.deletion.column] = deleted_at
     if "event_id" in row:
@@ -125,7 +127,7 @@ def test_field_versions_are_written_as_plain_json() -> None:
     partial = [spec for spec in SPECS.values() if isinstance(spec, PartialEntitySpec)]
     assert len(partial) >= 6
     for spec in partial:
-        (version,) = spec.make(told={"a": (NOW.isoformat(), "b")}).fields.values()
+        (version,) = spec.make(field_versions={"a": (NOW.isoformat(), "b")}).fields.values()
         assert version == FieldVersion(NOW, "b")
 
 

@@ -626,7 +626,7 @@ create table fulfillment_orders (
   fulfill_at timestamptz,
   prepared_at timestamptz,
   updated_at timestamptz not null,
-  told jsonb not null,
+  field_versions jsonb not null,
   event_id bigint,
   constraint pk_fulfillment_orders primary key (shop_id, fulfillment_order_id)
 );
@@ -657,7 +657,7 @@ create table inventory_transfers (
   destination_id bigint,
   quantity bigint,
   updated_at timestamptz not null,
-  told jsonb not null,
+  field_versions jsonb not null,
   event_id bigint,
   constraint pk_inventory_transfers primary key (shop_id, inventory_transfer_id)
 );
@@ -672,7 +672,7 @@ create table inventory_shipments (
   rejected_quantity bigint default 0 not null,
   updated_at timestamptz not null,
   deleted_at timestamptz,
-  told jsonb not null,
+  field_versions jsonb not null,
   event_id bigint,
   constraint pk_inventory_shipments primary key (shop_id, inventory_shipment_id)
 );
@@ -694,7 +694,7 @@ create table order_notices (
   protect_status text default '' not null,
   protect_eligibility text default '' not null,
   updated_at timestamptz not null,
-  told jsonb not null,
+  field_versions jsonb not null,
   event_id bigint,
   doubts text default '' not null,
   constraint pk_order_notices primary key (shop_id, order_gid)
@@ -711,7 +711,7 @@ create table order_returns (
   quantity bigint,
   shipping_attached_at timestamptz,
   updated_at timestamptz not null,
-  told jsonb not null,
+  field_versions jsonb not null,
   event_id bigint,
   constraint pk_order_returns primary key (shop_id, return_id)
 );
@@ -725,7 +725,7 @@ create table reverse_fulfillment_orders (
   missing_quantity bigint default 0 not null,
   disposed_quantity bigint default 0 not null,
   updated_at timestamptz not null,
-  told jsonb not null,
+  field_versions jsonb not null,
   event_id bigint,
   constraint pk_reverse_fulfillment_orders primary key (shop_id, reverse_fulfillment_order_id)
 );

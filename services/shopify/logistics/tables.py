@@ -1,7 +1,7 @@
-"""What Shopify tells beside orders and stock: parcels' sightings, transfers, returns, disputes, notices.
+"""Tables of logistics, notices, disputes and tender transactions.
 
-``told`` is what the events told of a row, part by part, each with when: ``{"status": [time, value]}``. The
-other columns are made of it, and are what to ask for; see ``told_parts``.
+``field_versions`` has the newest value of each field and its time: ``{"status": [time, value]}``. The other
+columns are derived from it, for queries; see ``partial_updates``.
 """
 
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, Table, Text, text
@@ -13,7 +13,7 @@ _at = DateTime(timezone=True)
 _EMPTY = text("''")
 _ZERO = text("0")
 
-# Shopify's bodies do not name the order of a fulfilment order: ``order_gid`` is empty unless one did.
+# Shopify's payloads of a fulfillment order do not contain its order: ``order_gid`` is empty unless one did.
 fulfillment_orders = Table(
     "fulfillment_orders",
     metadata,
@@ -28,7 +28,7 @@ fulfillment_orders = Table(
     Column("fulfill_at", _at),
     Column("prepared_at", _at),
     Column("updated_at", _at, nullable=False),
-    Column("told", JSONB, nullable=False),
+    Column("field_versions", JSONB, nullable=False),
     Column("event_id", BigInteger),
     Index("ix_fulfillment_orders_on_hold", "shop_id", postgresql_where=text("is_on_hold")),
     Index("ix_fulfillment_orders_order", "shop_id", "order_gid", postgresql_where=text("order_gid <> ''")),
@@ -61,7 +61,7 @@ inventory_transfers = Table(
     Column("destination_id", BigInteger),
     Column("quantity", BigInteger),
     Column("updated_at", _at, nullable=False),
-    Column("told", JSONB, nullable=False),
+    Column("field_versions", JSONB, nullable=False),
     Column("event_id", BigInteger),
 )
 
@@ -77,7 +77,7 @@ inventory_shipments = Table(
     Column("rejected_quantity", BigInteger, nullable=False, server_default=_ZERO),
     Column("updated_at", _at, nullable=False),
     Column("deleted_at", _at),
-    Column("told", JSONB, nullable=False),
+    Column("field_versions", JSONB, nullable=False),
     Column("event_id", BigInteger),
 )
 
@@ -101,7 +101,7 @@ order_notices = Table(
     Column("protect_status", Text, nullable=False, server_default=_EMPTY),
     Column("protect_eligibility", Text, nullable=False, server_default=_EMPTY),
     Column("updated_at", _at, nullable=False),
-    Column("told", JSONB, nullable=False),
+    Column("field_versions", JSONB, nullable=False),
     Column("event_id", BigInteger),
     Column("doubts", Text, nullable=False, server_default=_EMPTY),
 )
@@ -119,7 +119,7 @@ order_returns = Table(
     Column("quantity", BigInteger),
     Column("shipping_attached_at", _at),
     Column("updated_at", _at, nullable=False),
-    Column("told", JSONB, nullable=False),
+    Column("field_versions", JSONB, nullable=False),
     Column("event_id", BigInteger),
     Index("ix_order_returns_order", "shop_id", "order_gid"),
 )
@@ -134,7 +134,7 @@ reverse_fulfillment_orders = Table(
     Column("missing_quantity", BigInteger, nullable=False, server_default=_ZERO),
     Column("disposed_quantity", BigInteger, nullable=False, server_default=_ZERO),
     Column("updated_at", _at, nullable=False),
-    Column("told", JSONB, nullable=False),
+    Column("field_versions", JSONB, nullable=False),
     Column("event_id", BigInteger),
 )
 
