@@ -26,13 +26,13 @@ from services.core.settings import get_settings
 from services.shopify.admin import open_admin
 from services.shopify.subscriptions.check import (
     ACTION,
+    create_missing,
     list_subscriptions,
-    look,
-    make_missing,
-    our_address,
+    read_diff,
+    webhook_address,
 )
-from services.shopify.subscriptions.plan import Subscription, Watch
-from services.shopify.subscriptions.store import record_watch
+from services.shopify.subscriptions.plan import Subscription, SubscriptionDiff
+from services.shopify.subscriptions.store import record_check
 from services.shops.connections import recorded_calls
 from services.shops.shops import Shop, get_shop
 
@@ -69,7 +69,7 @@ def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: b
         admin = open_admin(of.id)
         listed = list_subscriptions(admin)
     with transaction() as tx:
-        watch = look(tx, of, listed)
+        diff = read_diff(tx, of, listed)
     made: Sequence[str] = ()
     refused: dict[str, str] = {}
     if create and not get_settings().public_url:
@@ -80,23 +80,28 @@ def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: b
         )
     if create and not dry_run:
         with recorded_calls(of.id):
-            new, refused = make_missing(admin, watch.missing, our_address(of))
+            new, refused = create_missing(admin, diff.missing, webhook_address(of))
         made = sorted(new)
         with transaction() as tx:
-            _record(tx, of, watch, new, utc_now(), operator_label(actor))
+            _record(tx, of, diff, new, utc_now(), operator_label(actor))
     if as_json:
-        print_json(_document(of, watch, made, refused))
+        print_json(_document(of, diff, made, refused))
     else:
-        _print(watch, made, refused, will_make=create and dry_run)
+        _print(diff, made, refused, will_make=create and dry_run)
 
 
 def _record(
-    tx: Connection, shop: Shop, watch: Watch, new: Mapping[str, Subscription], now: datetime, by: str
+    tx: Connection,
+    shop: Shop,
+    diff: SubscriptionDiff,
+    new: Mapping[str, Subscription],
+    now: datetime,
+    by: str,
 ) -> None:
     """Store and audit the new subscriptions. Lost ones stay lost: the watchdog first imports their outage."""
-    lost = {kept.topic for kept in (*watch.lost, *watch.back)}
-    good = {topic: entry for topic, entry in {**watch.good, **new}.items() if topic not in lost}
-    mutations = record_watch(tx, shop.id, good, (), now)
+    lost = {entry.topic for entry in (*diff.lost, *diff.returned)}
+    good = {topic: entry for topic, entry in {**diff.good, **new}.items() if topic not in lost}
+    mutations = record_check(tx, shop.id, good, (), now)
     if mutations:
         append_audit(
             tx, shop_id=shop.id, staff_label=by, action=ACTION, request_id=new_request_id(), now=now,
@@ -104,24 +109,26 @@ def _record(
         )  # fmt: skip
 
 
-def _document(shop: Shop, watch: Watch, made: Sequence[str], refused: dict[str, str]) -> dict[str, Any]:
+def _document(
+    shop: Shop, diff: SubscriptionDiff, made: Sequence[str], refused: dict[str, str]
+) -> dict[str, Any]:
     return {
         "shop": shop.slug,
-        "address": our_address(shop),
-        "good": sorted(watch.good),
-        "missing": list(watch.missing),
-        "lost": {kept.topic: kept.seen_at for kept in watch.lost},
-        "wrong": [entry._asdict() for entry in watch.wrong],
+        "address": webhook_address(shop),
+        "good": sorted(diff.good),
+        "missing": list(diff.missing),
+        "lost": {entry.topic: entry.seen_at for entry in diff.lost},
+        "wrong": [entry._asdict() for entry in diff.wrong],
         "made": list(made),
         "refused": refused,
     }
 
 
-def _print(watch: Watch, made: Sequence[str], refused: dict[str, str], *, will_make: bool) -> None:
-    lost = {kept.topic: kept for kept in watch.lost}
-    rows = [(topic, "good", entry.uri) for topic, entry in sorted(watch.good.items())]
-    rows += [(entry.topic, "wrong", entry.uri) for entry in watch.wrong]
-    for topic in watch.missing:
+def _print(diff: SubscriptionDiff, made: Sequence[str], refused: dict[str, str], *, will_make: bool) -> None:
+    lost = {entry.topic: entry for entry in diff.lost}
+    rows = [(topic, "good", entry.uri) for topic, entry in sorted(diff.good.items())]
+    rows += [(entry.topic, "wrong", entry.uri) for entry in diff.wrong]
+    for topic in diff.missing:
         if topic in made:
             rows.append((topic, "made now", ""))
         elif topic in refused:

@@ -1,8 +1,8 @@
 """Entities whose webhooks carry only the fields that changed: each field has the newest value received.
 
-An event about a fulfillment order, a transfer or a return names only what it changed, and no version. So a
-row keeps when it received each field (the column ``field_versions``), and a merge of two states takes the newer value
-of each field: commutative, associative and idempotent.
+An event about a fulfillment order, a transfer or a return contains only what it changed, and no version. So
+a row stores the time of each field (the column ``field_versions``), and a merge of two states takes the newer
+value of each field: commutative, associative and idempotent.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,1 +1,1 @@
-"""Does Shopify still send what it should: looked at, made anew, and its outage read."""
+"""Webhook subscriptions at Shopify: check them, create missing ones, import what was missed."""

@@ -1,6 +1,6 @@
-"""Job ``subscription-watchdog``: Shopify still sends what it should, and what it dropped is made anew.
+"""Job ``subscription-watchdog``: create deleted webhook subscriptions again, import what they missed.
 
-A subscription that Shopify deleted goes unnoticed otherwise: no error, only silence.
+Without it a deleted subscription goes unnoticed: there is no error, webhooks just stop.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,48 +28,48 @@ from services.shopify.admin import open_admin
 from services.shopify.backfill.pager import AdminApi, Pager
 from services.shopify.backfill.run import NO_ACCESS, BackfillStats, NotifyWorkers, backfill_shopify
 from services.shopify.subscriptions.plan import (
-    BEFORE_DELETION,
     ENUM_TOPICS,
+    LONGEST_FAILURE,
     Subscription,
-    Watch,
-    plan_outage,
-    plan_watch,
+    SubscriptionDiff,
+    compare_subscriptions,
+    find_outage_start,
     topic_to_enum,
 )
-from services.shopify.subscriptions.store import find_arrived, find_kept, record_lost, record_watch
+from services.shopify.subscriptions.store import find_last_received, list_stored, mark_lost, record_check
 from services.shops.shops import Shop, get_shop_by_id
 
 LOST = "webhook_subscription_lost"
 WRONG = "webhook_subscription_wrong"
-BY = "job subscription-watchdog"
+ACTOR = "job subscription-watchdog"
 ACTION = "subscription_watch"
 
 
 @dataclass(slots=True)
-class Watched:
-    """What a watch came to. ``refused`` says why a topic could not be subscribed to."""
+class CheckResult:
+    """The result of a check. ``refused`` has Shopify's reason for each topic that it refused."""
 
-    watch: Watch
-    made: dict[str, Subscription] = field(default_factory=dict)
+    diff: SubscriptionDiff
+    created: dict[str, Subscription] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     since: datetime | None = None
-    healed: BackfillStats = field(default_factory=BackfillStats)
+    backfill: BackfillStats = field(default_factory=BackfillStats)
 
     def stats(self) -> dict[str, int | str]:
-        """Return the figures as a run of a job shows them."""
+        """Return the stats of the job's run."""
         return {
-            "good": len(self.watch.good),
-            "missing": len(self.watch.missing),
-            "lost": len(self.watch.to_import),
-            "wrong": len(self.watch.wrong),
-            "made": len(self.made),
+            "good": len(self.diff.good),
+            "missing": len(self.diff.missing),
+            "lost": len(self.diff.to_import),
+            "wrong": len(self.diff.wrong),
+            "made": len(self.created),
             "refused": len(self.refused),
-            "imported": self.healed.entered.total(),
+            "imported": self.backfill.entered.total(),
         }
 
 
 class SubscriptionWatch:
-    """Watches a shop's subscriptions: the work of the job. ``notify`` is told of work that was imported."""
+    """The handler of the job. ``notify`` sends messages for the work that was imported."""
 
     def __init__(
         self,
@@ -80,7 +80,10 @@ class SubscriptionWatch:
         self._open_shop, self._clock, self._notify = open_shop, clock, notify
 
     def __call__(self, run: Run) -> JobResult:
-        """Every wanted subscription is there, as far as ``PUBLIC_URL`` says where; see ``watch_shop``."""
+        """Check the subscriptions of the run's shop, create missing ones, import what was missed.
+
+        Nothing is created without ``PUBLIC_URL``.
+        """
         assert run.shop_id is not None  # noqa: S101 - the job is per shop
         now = self._clock()
         with transaction() as tx:
@@ -91,16 +94,35 @@ class SubscriptionWatch:
             if fault.code not in NO_ACCESS:
                 raise
             return JobResult(result="not_connected")
-        watched = watch_shop(shop, admin, now, run.request_id, open_shop=self._open_shop, notify=self._notify)
-        record = partial(_record, shop.id, watched, run.zone, now, run.request_id)
-        is_well = not (watched.watch.to_import or watched.watch.wrong or watched.watch.lost)
-        return JobResult(stats=watched.stats(), result="well" if is_well else "mended", record=record)
+        result = self._check(shop, admin, now, run.request_id)
+        record = partial(_record, shop.id, result, run.zone, now, run.request_id)
+        is_well = not (result.diff.to_import or result.diff.wrong or result.diff.lost)
+        return JobResult(stats=result.stats(), result="well" if is_well else "mended", record=record)
+
+    def _check(self, shop: Shop, admin: AdminApi, now: datetime, request_id: str) -> CheckResult:
+        listed = list_subscriptions(admin)
+        with transaction() as tx:
+            diff = read_diff(tx, shop, listed)
+            if lost := mark_lost(tx, shop.id, [entry.topic for entry in diff.lost], now):
+                append_audit(tx, shop_id=shop.id, staff_label=ACTOR, action=ACTION, request_id=request_id,
+                             now=now, mutations=lost)  # fmt: skip
+            topics = [entry.topic for entry in diff.to_import]
+            earliest = min((entry.seen_at for entry in diff.to_import), default=now) - LONGEST_FAILURE
+            last_received = find_last_received(tx, shop.id, topics, earliest)
+        result = CheckResult(diff, since=find_outage_start(diff.to_import, last_received))
+        if get_settings().public_url:
+            result.created, result.refused = create_missing(admin, diff.missing, webhook_address(shop))
+        if result.since is not None:
+            result.backfill = backfill_shopify(
+                shop.id, now, request_id, since=result.since, open_shop=self._open_shop, notify=self._notify
+            )
+        return result
 
 
 def list_subscriptions(admin: AdminApi) -> list[Subscription]:
-    """Return the webhook subscriptions that this app made in the shop.
+    """Return the webhook subscriptions that this app created in the shop.
 
-    Those of the app's own configuration file are not among them: Shopify keeps and lists them apart.
+    Shopify does not list those in the app's own configuration file.
     """
     pages = Pager(admin).pages(LIST_SUBSCRIPTIONS, {}, "webhookSubscriptions")
     return [
@@ -112,57 +134,24 @@ def list_subscriptions(admin: AdminApi) -> list[Subscription]:
     ]
 
 
-def look(tx: Connection, shop: Shop, listed: Sequence[Subscription]) -> Watch:
-    """Return what ``listed`` means for the shop."""
-    return plan_watch(listed, find_kept(tx, shop.id), our_address(shop))
+def read_diff(tx: Connection, shop: Shop, listed: Sequence[Subscription]) -> SubscriptionDiff:
+    """Return how ``listed`` differs from the subscriptions that the shop should have."""
+    return compare_subscriptions(listed, list_stored(tx, shop.id), webhook_address(shop))
 
 
-def our_address(shop: Shop) -> str:
-    """Return where the shop's webhooks come in; only the path where ``PUBLIC_URL`` is empty."""
+def webhook_address(shop: Shop) -> str:
+    """Return the address of the shop's webhooks; only its path where ``PUBLIC_URL`` is empty."""
     return f"{get_settings().public_url}/webhooks/shopify/{shop.slug}"
 
 
-def watch_shop(
-    shop: Shop,
-    admin: AdminApi,
-    now: datetime,
-    request_id: str,
-    *,
-    open_shop: Callable[[int], AdminApi] = open_admin,
-    notify: NotifyWorkers = send_messages,
-) -> Watched:
-    """What is missing has been made, and what the lost ones kept from us is in; nothing of it is noted yet.
-
-    Without ``PUBLIC_URL`` nothing is made. A topic that the app may not have is left out and named.
-    """
-    listed = list_subscriptions(admin)
-    with transaction() as tx:
-        watch = look(tx, shop, listed)
-        lost = record_lost(tx, shop.id, [kept.topic for kept in watch.lost], now)
-        if lost:
-            append_audit(tx, shop_id=shop.id, staff_label=BY, action=ACTION, request_id=request_id, now=now,
-                         mutations=lost)  # fmt: skip
-        topics = [kept.topic for kept in watch.to_import]
-        earliest = min((kept.seen_at for kept in watch.to_import), default=now) - BEFORE_DELETION
-        arrived = find_arrived(tx, shop.id, topics, earliest)
-    watched = Watched(watch, since=plan_outage(watch.to_import, arrived))
-    if get_settings().public_url:
-        watched.made, watched.refused = make_missing(admin, watch.missing, our_address(shop))
-    if watched.since is not None:
-        watched.healed = backfill_shopify(
-            shop.id, now, request_id, since=watched.since, open_shop=open_shop, notify=notify
-        )
-    return watched
-
-
-def make_missing(
+def create_missing(
     admin: AdminApi, topics: Sequence[str], uri: str
 ) -> tuple[dict[str, Subscription], dict[str, str]]:
-    """Return the subscriptions made for ``topics``, and why the others were not.
+    """Return the subscriptions created for ``topics``, and the reasons why the others were refused.
 
-    Made twice is no harm: Shopify declines a second one of the same topic and address.
+    A repetition is harmless: Shopify refuses a second subscription of the same topic and address.
     """
-    made: dict[str, Subscription] = {}
+    created: dict[str, Subscription] = {}
     refused: dict[str, str] = {}
     for topic in topics:
         variables = {"topic": topic_to_enum(topic), "wanted": {"uri": uri, "format": "JSON"}}
@@ -179,63 +168,63 @@ def make_missing(
             refused[topic] = "; ".join(str(error.get("message", "")) for error in errors)
             continue
         node = find_dict(payload, "webhookSubscription")
-        made[topic] = Subscription(topic, str(node.get("id") or ""), uri, is_json=True)
-    return made, refused
+        created[topic] = Subscription(topic, str(node.get("id") or ""), uri, is_json=True)
+    return created, refused
 
 
 def _record(
-    shop_id: int, watched: Watched, zone: ZoneInfo, now: datetime, request_id: str, tx: Connection
+    shop_id: int, result: CheckResult, zone: ZoneInfo, now: datetime, request_id: str, tx: Connection
 ) -> FollowUp:
-    watch = watched.watch
-    good = {**watch.good, **watched.made}
-    mutations = record_watch(tx, shop_id, good, [kept.topic for kept in watch.to_import], now)
+    diff = result.diff
+    imported = [entry.topic for entry in diff.to_import]
+    mutations = record_check(tx, shop_id, {**diff.good, **result.created}, imported, now)
     record_incidents(
-        tx, [*_say_lost(shop_id, watched, zone, now), *_say_wrong(shop_id, watch, zone, now)], now
+        tx, [*_plan_lost(shop_id, result, zone, now), *_plan_wrong(shop_id, diff, zone, now)], now
     )
-    if not (watch.to_import or watch.lost):
+    if not (diff.to_import or diff.lost):
         resolve_incident(tx, shop_id, LOST, None, now, "All wanted subscriptions are there again.")
-    if not watch.wrong:
-        resolve_incident(tx, shop_id, WRONG, None, now, "No wanted topic goes anywhere else any more.")
-    entry = Entry(shop_id, BY, ACTION, request_id, mutations)
-    return FollowUp(audit=[entry] if mutations else ())
+    if not diff.wrong:
+        resolve_incident(tx, shop_id, WRONG, None, now, "No wanted topic has another address any more.")
+    return FollowUp(audit=[Entry(shop_id, ACTOR, ACTION, request_id, mutations)] if mutations else ())
 
 
-def _say_lost(shop_id: int, watched: Watched, zone: ZoneInfo, now: datetime) -> list[Incident]:
-    """Return the incident of what is gone. Its day is the first on which it was: it is one, however long."""
-    gone = {kept.topic: kept for kept in (*watched.watch.lost, *watched.watch.back)}
+def _plan_lost(shop_id: int, result: CheckResult, zone: ZoneInfo, now: datetime) -> list[Incident]:
+    """Return the incident of lost subscriptions; its day is that of the first loss, so it stays one."""
+    gone = {entry.topic: entry for entry in (*result.diff.lost, *result.diff.returned)}
     if not gone:
         return []
-    since = f"{watched.since:%Y-%m-%d %H:%M} UTC" if watched.since else "an earlier look"
-    open_topics = sorted(
-        topic for topic in gone if topic in watched.watch.missing and topic not in watched.made
-    )
-    what = (
-        f"{', '.join(open_topics)} could not be made again: set PUBLIC_URL, or make them in Shopify"
-        if open_topics
+    since = f"{result.since:%Y-%m-%d %H:%M} UTC" if result.since else "an earlier check"
+    still_missing = sorted(gone.keys() & set(result.diff.missing) - result.created.keys())
+    state = (
+        f"{', '.join(still_missing)} could not be made again: set PUBLIC_URL, or make them in Shopify"
+        if still_missing
         else "they are there again"
     )
     summary = (
         f"Shopify deleted {len(gone)} of our webhook subscriptions ({', '.join(sorted(gone))}); webhooks may "
-        f"be missing since {since}, {watched.healed.entered.total()} were imported; {what}."
+        f"be missing since {since}, {result.backfill.entered.total()} were imported; {state}."
     )
     detail = {
         "topics": sorted(gone),
-        "since": watched.since,
-        "imported": dict(watched.healed.entered),
-        "not_made": {topic: watched.refused.get(topic, "PUBLIC_URL is empty") for topic in open_topics},
+        "since": result.since,
+        "imported": dict(result.backfill.entered),
+        "not_made": {topic: result.refused.get(topic, "PUBLIC_URL is empty") for topic in still_missing},
     }
-    lost_at = min(kept.lost_at or now for kept in gone.values())
+    lost_at = min(entry.lost_at or now for entry in gone.values())
     return [Incident(shop_id, LOST, _day(lost_at, zone), "P2", summary, detail)]
 
 
-def _say_wrong(shop_id: int, watch: Watch, zone: ZoneInfo, now: datetime) -> list[Incident]:
-    if not watch.wrong:
+def _plan_wrong(shop_id: int, diff: SubscriptionDiff, zone: ZoneInfo, now: datetime) -> list[Incident]:
+    if not diff.wrong:
         return []
-    told = "; ".join(
-        f"{entry.topic} as {'JSON' if entry.is_json else 'XML'} to {entry.uri}" for entry in watch.wrong
+    entries = "; ".join(
+        f"{entry.topic} as {'JSON' if entry.is_json else 'XML'} to {entry.uri}" for entry in diff.wrong
     )
-    summary = f"{len(watch.wrong)} webhook subscriptions go elsewhere, or are not JSON: {told}. Delete them."
-    detail = {"subscriptions": [entry.gid for entry in watch.wrong]}
+    summary = (
+        f"{len(diff.wrong)} webhook subscriptions have another address, or are not JSON: {entries}. "
+        "Delete them."
+    )
+    detail = {"subscriptions": [entry.gid for entry in diff.wrong]}
     return [Incident(shop_id, WRONG, _day(now, zone), "P3", summary, detail)]
 
 

@@ -1,6 +1,6 @@
-"""Which webhooks Shopify should send us, and what has become of those it does. Pure.
+"""Which webhooks Shopify should send, and how that differs from the subscriptions it lists. Pure.
 
-Shopify deletes a subscription after eight failed deliveries within four hours, and tells nobody.
+Shopify deletes a subscription after eight failed deliveries within four hours, without notice.
 Source: shopify.dev, "HTTPS webhooks", retries; the enum ``WebhookSubscriptionTopic`` of the 2026-07 schema.
 """
 
@@ -8,101 +8,47 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-WANTED = (
-    "app/uninstalled",
-    "customers/create",
-    "customers/delete",
-    "customers/disable",
-    "customers/enable",
-    "customers/merge",
-    "customers/update",
-    "disputes/create",
-    "disputes/update",
-    "fulfillment_events/create",
-    "fulfillment_orders/cancellation_request_accepted",
-    "fulfillment_orders/cancellation_request_rejected",
-    "fulfillment_orders/cancellation_request_submitted",
-    "fulfillment_orders/cancelled",
-    "fulfillment_orders/fulfillment_request_accepted",
-    "fulfillment_orders/fulfillment_request_rejected",
-    "fulfillment_orders/fulfillment_request_submitted",
-    "fulfillment_orders/fulfillment_service_failed_to_complete",
-    "fulfillment_orders/hold_released",
-    "fulfillment_orders/line_items_prepared_for_local_delivery",
-    "fulfillment_orders/line_items_prepared_for_pickup",
-    "fulfillment_orders/manually_reported_progress_stopped",
-    "fulfillment_orders/merged",
-    "fulfillment_orders/moved",
-    "fulfillment_orders/order_routing_complete",
-    "fulfillment_orders/placed_on_hold",
-    "fulfillment_orders/progress_reported",
-    "fulfillment_orders/rescheduled",
-    "fulfillment_orders/scheduled_fulfillment_order_ready",
-    "fulfillment_orders/split",
-    "fulfillments/create",
-    "fulfillments/update",
-    "inventory_items/create",
-    "inventory_items/delete",
-    "inventory_items/update",
-    "inventory_levels/connect",
-    "inventory_levels/disconnect",
-    "inventory_levels/update",
-    "inventory_shipments/add_items",
-    "inventory_shipments/create",
-    "inventory_shipments/delete",
-    "inventory_shipments/mark_in_transit",
-    "inventory_shipments/receive_items",
-    "inventory_shipments/remove_items",
-    "inventory_shipments/update_item_quantities",
-    "inventory_shipments/update_tracking",
-    "inventory_transfers/add_items",
-    "inventory_transfers/cancel",
-    "inventory_transfers/complete",
-    "inventory_transfers/ready_to_ship",
-    "inventory_transfers/remove_items",
-    "inventory_transfers/update_item_quantities",
-    "locations/activate",
-    "locations/create",
-    "locations/deactivate",
-    "locations/delete",
-    "locations/update",
-    "order_transactions/create",
-    "orders/cancelled",
-    "orders/create",
-    "orders/delete",
-    "orders/edited",
-    "orders/fulfilled",
-    "orders/paid",
-    "orders/partially_fulfilled",
-    "orders/risk_assessment_changed",
-    "orders/shopify_protect_eligibility_changed",
-    "orders/updated",
-    "products/create",
-    "products/delete",
-    "products/update",
-    "refunds/create",
-    "returns/approve",
-    "returns/cancel",
-    "returns/close",
-    "returns/decline",
-    "returns/process",
-    "returns/reopen",
-    "returns/request",
-    "returns/update",
-    "reverse_deliveries/attach_deliverable",
-    "reverse_fulfillment_orders/dispose",
-    "shop/update",
-    "tender_transactions/create",
-    "variants/in_stock",
-    "variants/out_of_stock",
-)
-"""Every topic of Shopify's that the plan has work for and that can be subscribed to. The three mandatory
-privacy topics cannot: they are set in the app's own configuration. ``inventory_transfers/updated`` is left
-out: version 2026-04 has it not, and it says only that one of the transfer's shipments changed, as the
-shipment's own topics do. A topic whose access scope the shop did not grant is refused, and named."""
+_WANTED = {
+    "app": "uninstalled",
+    "customers": "create delete disable enable merge update",
+    "disputes": "create update",
+    "fulfillment_events": "create",
+    "fulfillment_orders": """
+        cancellation_request_accepted cancellation_request_rejected cancellation_request_submitted cancelled
+        fulfillment_request_accepted fulfillment_request_rejected fulfillment_request_submitted
+        fulfillment_service_failed_to_complete hold_released line_items_prepared_for_local_delivery
+        line_items_prepared_for_pickup manually_reported_progress_stopped merged moved order_routing_complete
+        placed_on_hold progress_reported rescheduled scheduled_fulfillment_order_ready split""",
+    "fulfillments": "create update",
+    "inventory_items": "create delete update",
+    "inventory_levels": "connect disconnect update",
+    "inventory_shipments": """
+        add_items create delete mark_in_transit receive_items remove_items update_item_quantities
+        update_tracking""",
+    "inventory_transfers": "add_items cancel complete ready_to_ship remove_items update_item_quantities",
+    "locations": "activate create deactivate delete update",
+    "order_transactions": "create",
+    "orders": """
+        cancelled create delete edited fulfilled paid partially_fulfilled risk_assessment_changed
+        shopify_protect_eligibility_changed updated""",
+    "products": "create delete update",
+    "refunds": "create",
+    "returns": "approve cancel close decline process reopen request update",
+    "reverse_deliveries": "attach_deliverable",
+    "reverse_fulfillment_orders": "dispose",
+    "shop": "update",
+    "tender_transactions": "create",
+    "variants": "in_stock out_of_stock",
+}
 
-BEFORE_DELETION = timedelta(hours=5)
-"""A subscription that was there at a look had failed for at most the four hours of its retries, and some."""
+WANTED = tuple(f"{resource}/{event}" for resource, events in _WANTED.items() for event in events.split())
+"""Every Shopify topic that has work and can be subscribed to. The three mandatory privacy topics cannot: they
+are set in the app's own configuration. ``inventory_transfers/updated`` is left out: version 2026-04 does not
+have it, and it says only that a shipment of the transfer changed, as the shipment's own topics do. Shopify
+refuses a topic whose access scope the shop did not grant; the job's result names it."""
+
+LONGEST_FAILURE = timedelta(hours=5)
+"""A subscription that a check found had failed for at most the four hours of its retries, and a margin."""
 
 
 class Subscription(NamedTuple):
@@ -114,8 +60,11 @@ class Subscription(NamedTuple):
     is_json: bool
 
 
-class Kept(NamedTuple):
-    """A subscription as we saw it last. ``imported_at``: what its outage kept from us has been read."""
+class StoredSubscription(NamedTuple):
+    """A subscription as the last check found it.
+
+    ``lost_at``: a check no longer found it; ``imported_at``: its missed events were imported since.
+    """
 
     topic: str
     gid: str
@@ -125,24 +74,24 @@ class Kept(NamedTuple):
     imported_at: datetime | None
 
 
-class Watch(NamedTuple):
-    """What a look came to."""
+class SubscriptionDiff(NamedTuple):
+    """The wanted topics against the subscriptions that Shopify lists."""
 
     good: Mapping[str, Subscription]
-    """At our address and in JSON, by topic."""
+    """At the wanted address and in JSON, by topic."""
     wrong: Sequence[Subscription]
     """Of a wanted topic, but at another address, or in XML."""
     missing: Sequence[str]
-    """Wanted topics with no good subscription."""
-    lost: Sequence[Kept]
-    """Seen before, and gone."""
-    back: Sequence[Kept]
-    """Gone at an earlier look that did not get to its end, and there again."""
+    """Wanted topics without a good subscription."""
+    lost: Sequence[StoredSubscription]
+    """Found by an earlier check, and gone."""
+    returned: Sequence[StoredSubscription]
+    """Lost at an earlier check that did not finish, and good again."""
 
     @property
-    def to_import(self) -> Sequence[Kept]:
-        """Those whose outage has not been read from Shopify's lists yet."""
-        return [kept for kept in (*self.lost, *self.back) if kept.imported_at is None]
+    def to_import(self) -> Sequence[StoredSubscription]:
+        """The subscriptions whose missed events are not imported yet."""
+        return [stored for stored in (*self.lost, *self.returned) if stored.imported_at is None]
 
 
 def topic_to_enum(topic: str) -> str:
@@ -153,33 +102,41 @@ def topic_to_enum(topic: str) -> str:
 ENUM_TOPICS = {topic_to_enum(topic): topic for topic in WANTED}
 
 
-def plan_watch(listed: Sequence[Subscription], kept: Sequence[Kept], ours: str) -> Watch:
-    """Return what ``listed`` means for the wanted topics.
+def compare_subscriptions(
+    listed: Sequence[Subscription], stored: Sequence[StoredSubscription], address: str
+) -> SubscriptionDiff:
+    """Return how ``listed`` differs from the wanted topics at ``address``.
 
-    ``ours`` is our address, or only its path where our own name is not known (``PUBLIC_URL`` is empty):
-    then any host will do.
+    An ``address`` without a host (``PUBLIC_URL`` is empty) is a path: then any host is good.
     """
     wanted = [entry for entry in listed if entry.topic in WANTED]
-    good = {entry.topic: entry for entry in wanted if entry.is_json and _is_ours(entry.uri, ours)}
-    wrong = [entry for entry in wanted if entry.topic not in good]
-    gone = [entry for entry in kept if entry.topic not in good and entry.topic in WANTED]
-    back = [entry for entry in kept if entry.topic in good and entry.lost_at is not None]
-    return Watch(good, wrong, [topic for topic in WANTED if topic not in good], gone, back)
+    good = {entry.topic: entry for entry in wanted if entry.is_json and _is_at(entry.uri, address)}
+    return SubscriptionDiff(
+        good=good,
+        wrong=[entry for entry in wanted if entry.topic not in good],
+        missing=[topic for topic in WANTED if topic not in good],
+        lost=[entry for entry in stored if entry.topic not in good and entry.topic in WANTED],
+        returned=[entry for entry in stored if entry.topic in good and entry.lost_at is not None],
+    )
 
 
-def plan_outage(lost: Sequence[Kept], arrived: Mapping[str, datetime]) -> datetime | None:
-    """Return since when webhooks of ``lost`` may be missing; None where nothing was lost.
+def find_outage_start(
+    lost: Sequence[StoredSubscription], last_received: Mapping[str, datetime]
+) -> datetime | None:
+    """Return since when webhooks of ``lost`` may be missing; None where nothing is lost.
 
-    ``arrived`` is when the last webhook of each topic came. Whatever came before it came, so the outage
-    of a topic began then, but not more than ``BEFORE_DELETION`` before the last look that found it well.
+    The outage of a topic begins with its last webhook, but at most ``LONGEST_FAILURE`` before the last check
+    that found the subscription, and not after that check.
     """
-    begins = [
-        min(max(arrived.get(kept.topic, kept.seen_at - BEFORE_DELETION), kept.seen_at - BEFORE_DELETION),
-            kept.seen_at)
-        for kept in lost
-    ]  # fmt: skip
-    return min(begins, default=None)
+    starts = []
+    for entry in lost:
+        earliest = entry.seen_at - LONGEST_FAILURE
+        received_at = last_received.get(entry.topic, earliest)
+        starts.append(min(max(received_at, earliest), entry.seen_at))
+    return min(starts, default=None)
 
 
-def _is_ours(uri: str, ours: str) -> bool:
-    return uri == ours if "://" in ours else uri.partition("://")[2].partition("/")[2] == ours.lstrip("/")
+def _is_at(uri: str, address: str) -> bool:
+    if "://" in address:
+        return uri == address
+    return uri.partition("://")[2].partition("/")[2] == address.lstrip("/")

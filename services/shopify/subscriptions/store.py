@@ -1,22 +1,22 @@
-"""The table ``webhook_subscriptions``: what was seen at Shopify, and what was lost since."""
+"""The table ``webhook_subscriptions``: the subscriptions found at Shopify, and those lost since."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.pg_arrays import text_array
-from services.shopify.subscriptions.plan import Kept, Subscription
-
-TABLE = "webhook_subscriptions"
+from services.core.upsert import upsert_rows
+from services.shopify.subscriptions.plan import StoredSubscription, Subscription
+from services.shopify.tables import webhook_subscriptions
 
 _FIND = """
-select topic, subscription_gid, uri, seen_at, lost_at, imported_at
+select topic, subscription_gid as gid, uri, seen_at, lost_at, imported_at
   from webhook_subscriptions where shop_id = %(shop_id)s order by topic
 """
 
-_FIND_ARRIVED = """
+_FIND_LAST_RECEIVED = """
 select t.topic, e.received_at
   from unnest(%(topic)s::text[]) as t(topic)
  cross join lateral (
@@ -27,100 +27,96 @@ select t.topic, e.received_at
  where e.received_at is not null
 """
 
-_LOSE = """
+_MARK_LOST = """
 update webhook_subscriptions set lost_at = %(now)s, imported_at = null
  where shop_id = %(shop_id)s and topic = any(%(topic)s::text[]) and lost_at is null
 returning topic, subscription_gid, seen_at
 """
 
-_SEE = """
-insert into webhook_subscriptions as w (shop_id, topic, subscription_gid, uri, seen_at)
-select %(shop_id)s, topic, gid, uri, %(now)s
-  from unnest(%(topic)s::text[], %(gid)s::text[], %(uri)s::text[]) as v(topic, gid, uri)
-on conflict (shop_id, topic) do update set
-   subscription_gid = excluded.subscription_gid, uri = excluded.uri, seen_at = excluded.seen_at,
-   lost_at = null, imported_at = null
-"""
-
-_IMPORTED = """
+_MARK_IMPORTED = """
 update webhook_subscriptions set imported_at = %(now)s
  where shop_id = %(shop_id)s and topic = any(%(topic)s::text[]) and lost_at is not null
    and imported_at is null
 """
 
 
-def find_kept(tx: Connection, shop_id: int) -> list[Kept]:
-    """Return the subscriptions of the shop that were ever seen, by topic."""
-    return [Kept(*row) for row in tx.exec_driver_sql(_FIND, {"shop_id": shop_id})]
+def list_stored(tx: Connection, shop_id: int) -> list[StoredSubscription]:
+    """Return the subscriptions of the shop that any check found, by topic."""
+    rows = tx.exec_driver_sql(_FIND, {"shop_id": shop_id}).mappings()
+    return [StoredSubscription(**row) for row in rows]
 
 
-def find_arrived(
+def find_last_received(
     tx: Connection, shop_id: int, topics: Collection[str], since: datetime
 ) -> dict[str, datetime]:
-    """Return when the last webhook of each of ``topics`` came, of those that came ``since`` then."""
+    """Return the receipt of the last webhook of each of ``topics`` that has one ``since`` then."""
     if not topics:
         return {}
     values = {"shop_id": shop_id, "topic": text_array(sorted(topics)), "since": since}
-    return {row[0]: row[1] for row in tx.exec_driver_sql(_FIND_ARRIVED, values)}
+    rows = tx.exec_driver_sql(_FIND_LAST_RECEIVED, values)
+    return {row.topic: row.received_at for row in rows}
 
 
-def record_lost(tx: Connection, shop_id: int, topics: Collection[str], now: datetime) -> list[Mutation]:
-    """``topics`` are lost since now, those that were not already; return what to audit.
+def mark_lost(tx: Connection, shop_id: int, topics: Collection[str], now: datetime) -> list[Mutation]:
+    """Mark ``topics`` as lost since now, unless they are already; return what to audit.
 
-    Written before anything is done about it: whoever made them anew and then crashed would find them
-    there, and nobody would read what their outage kept from us.
+    Written before they are created again: after a crash in between, the next check would find them good and
+    not import the missed events.
     """
     if not topics:
         return []
     values = {"shop_id": shop_id, "topic": text_array(sorted(topics)), "now": now}
     return [
         Mutation(
-            TABLE,
-            topic,
-            f"Shopify no longer has the subscription to {topic}",
-            {"subscription_gid": gid, "seen_at": seen_at},
+            webhook_subscriptions.name,
+            row.topic,
+            f"Shopify no longer has the subscription to {row.topic}",
+            {"subscription_gid": row.subscription_gid, "seen_at": row.seen_at},
             {"lost_at": now},
         )
-        for topic, gid, seen_at in tx.exec_driver_sql(_LOSE, values)
+        for row in tx.exec_driver_sql(_MARK_LOST, values)
     ]
 
 
-def record_watch(
+def record_check(
     tx: Connection,
     shop_id: int,
     good: Mapping[str, Subscription],
     imported: Collection[str],
     now: datetime,
 ) -> list[Mutation]:
-    """``good`` subscriptions were seen now, and the outages of the ``imported`` topics were read.
+    """Store the ``good`` subscriptions as found now, and that the missed events of ``imported`` are here.
 
-    Returns what to audit: what is new, or another than before. That one is still there is no news.
+    Returns what to audit: the subscriptions that are new or changed.
     """
-    known = {kept.topic: kept for kept in find_kept(tx, shop_id)}
+    stored = {entry.topic: entry for entry in list_stored(tx, shop_id)}
     if good:
-        values = {
-            "shop_id": shop_id,
-            "topic": text_array(list(good)),
-            "gid": text_array([entry.gid for entry in good.values()]),
-            "uri": text_array([entry.uri for entry in good.values()]),
-            "now": now,
+        found = list(good.values())
+        columns: dict[str, Sequence[object]] = {
+            "shop_id": [shop_id] * len(good),
+            "topic": list(good),
+            "subscription_gid": [entry.gid for entry in found],
+            "uri": [entry.uri for entry in found],
+            "seen_at": [now] * len(good),
+            "lost_at": [None] * len(good),
+            "imported_at": [None] * len(good),
         }
-        tx.exec_driver_sql(_SEE, values)
-    gone = [topic for topic in imported if topic not in good]
-    if gone:
-        tx.exec_driver_sql(_IMPORTED, {"shop_id": shop_id, "topic": text_array(gone), "now": now})
+        upsert_rows(tx, webhook_subscriptions, columns)
+    if still_lost := [topic for topic in imported if topic not in good]:
+        values = {"shop_id": shop_id, "topic": text_array(still_lost), "now": now}
+        tx.exec_driver_sql(_MARK_IMPORTED, values)
     return [
-        _say_seen(entry, known.get(topic))
+        _describe(entry, before)
         for topic, entry in good.items()
-        if (have := known.get(topic)) is None
-        or (have.gid, have.uri, have.lost_at) != (entry.gid, entry.uri, None)
+        if (before := stored.get(topic)) is None
+        or (before.gid, before.uri, before.lost_at) != (entry.gid, entry.uri, None)
     ]
 
 
-def _say_seen(entry: Subscription, have: Kept | None) -> Mutation:
-    before = (
-        None if have is None else {"subscription_gid": have.gid, "uri": have.uri, "lost_at": have.lost_at}
-    )
+def _describe(entry: Subscription, old: StoredSubscription | None) -> Mutation:
+    before = {"subscription_gid": old.gid, "uri": old.uri, "lost_at": old.lost_at} if old else None
     after = {"subscription_gid": entry.gid, "uri": entry.uri}
-    word = "subscribed to" if have is None else "subscribed again to"
-    return Mutation(TABLE, entry.topic, f"{word} {entry.topic} at Shopify", before, after)
+    verb = "subscribed again to" if old else "subscribed to"
+    return Mutation(
+        webhook_subscriptions.name, entry.topic, f"{verb} {entry.topic} at Shopify", before, after
+    )

@@ -8,10 +8,10 @@ from services.ledger.routing import plan_topic
 from services.providers.shopify import SHOPIFY
 from services.shopify.subscriptions.plan import (
     WANTED,
-    Kept,
+    StoredSubscription,
     Subscription,
-    plan_outage,
-    plan_watch,
+    compare_subscriptions,
+    find_outage_start,
     topic_to_enum,
 )
 from tests.shopify.backfill.test_documents import needs_schemas, schema
@@ -25,9 +25,9 @@ def good(topic: str, uri: str = OURS) -> Subscription:
     return Subscription(topic, f"gid://shopify/WebhookSubscription/{topic}", uri, is_json=True)
 
 
-def kept(topic: str, *, lost: bool = False, imported: bool = False, hours: float = 1) -> Kept:
+def stored(topic: str, *, lost: bool = False, imported: bool = False, hours: float = 1) -> StoredSubscription:
     seen_at = NOW - timedelta(hours=hours)
-    return Kept(topic, "gid", OURS, seen_at, NOW if lost else None, NOW if imported else None)
+    return StoredSubscription(topic, "gid", OURS, seen_at, NOW if lost else None, NOW if imported else None)
 
 
 def test_every_wanted_topic_has_work_and_every_plain_topic_of_the_plan_is_wanted() -> None:
@@ -48,79 +48,81 @@ def test_every_wanted_topic_can_be_subscribed_to_and_no_privacy_topic_can(versio
 
 
 def test_what_is_at_our_address_is_good_and_the_rest_is_missing() -> None:
-    watch = plan_watch([good(topic) for topic in WANTED[1:]], [], OURS)
+    diff = compare_subscriptions([good(topic) for topic in WANTED[1:]], [], OURS)
 
-    assert watch.missing == [WANTED[0]]
-    assert set(watch.good) == set(WANTED[1:])
-    assert not watch.wrong
-    assert not watch.to_import
+    assert diff.missing == [WANTED[0]]
+    assert set(diff.good) == set(WANTED[1:])
+    assert not diff.wrong
+    assert not diff.to_import
 
 
 def test_a_topic_that_was_never_seen_is_missing_and_not_lost() -> None:
-    assert plan_watch([], [], OURS).lost == []
+    assert compare_subscriptions([], [], OURS).lost == []
 
 
 def test_a_topic_that_was_seen_and_is_gone_is_lost() -> None:
-    watch = plan_watch([], [kept("orders/create")], OURS)
+    diff = compare_subscriptions([], [stored("orders/create")], OURS)
 
-    assert [entry.topic for entry in watch.lost] == ["orders/create"]
-    assert [entry.topic for entry in watch.to_import] == ["orders/create"]
+    assert [entry.topic for entry in diff.lost] == ["orders/create"]
+    assert [entry.topic for entry in diff.to_import] == ["orders/create"]
 
 
 def test_a_lost_topic_whose_outage_was_read_is_not_read_again() -> None:
-    watch = plan_watch([], [kept("orders/create", lost=True, imported=True)], OURS)
+    diff = compare_subscriptions([], [stored("orders/create", lost=True, imported=True)], OURS)
 
-    assert [entry.topic for entry in watch.lost] == ["orders/create"]
-    assert not watch.to_import
+    assert [entry.topic for entry in diff.lost] == ["orders/create"]
+    assert not diff.to_import
 
 
 def test_a_topic_that_is_back_before_its_outage_was_read_is_still_read() -> None:
-    watch = plan_watch([good("orders/create")], [kept("orders/create", lost=True)], OURS)
+    diff = compare_subscriptions([good("orders/create")], [stored("orders/create", lost=True)], OURS)
 
-    assert not watch.lost
-    assert [entry.topic for entry in watch.to_import] == ["orders/create"]
+    assert not diff.lost
+    assert [entry.topic for entry in diff.to_import] == ["orders/create"]
 
 
 @pytest.mark.parametrize(
     ("uri", "is_json"), [("https://elsewhere.example/hook", True), (OURS, False), (OURS + "2", True)]
 )
 def test_a_wanted_topic_elsewhere_or_in_xml_is_wrong_and_does_not_count(uri: str, is_json: bool) -> None:
-    watch = plan_watch([Subscription("orders/create", "gid", uri, is_json)], [], OURS)
+    diff = compare_subscriptions([Subscription("orders/create", "gid", uri, is_json)], [], OURS)
 
-    assert [entry.topic for entry in watch.wrong] == ["orders/create"]
-    assert "orders/create" in watch.missing
+    assert [entry.topic for entry in diff.wrong] == ["orders/create"]
+    assert "orders/create" in diff.missing
 
 
 def test_a_topic_that_nobody_wants_is_nobodys_business() -> None:
-    watch = plan_watch([Subscription("CARTS_CREATE", "gid", "https://elsewhere.example", True)], [], OURS)
+    diff = compare_subscriptions(
+        [Subscription("CARTS_CREATE", "gid", "https://elsewhere.example", True)], [], OURS
+    )
 
-    assert not watch.wrong
+    assert not diff.wrong
 
 
 def test_without_a_public_url_the_path_is_enough() -> None:
-    watch = plan_watch([good("orders/create")], [], "/webhooks/shopify/harbour")
+    diff = compare_subscriptions([good("orders/create")], [], "/webhooks/shopify/harbour")
 
-    assert set(watch.good) == {"orders/create"}
+    assert set(diff.good) == {"orders/create"}
 
 
 def test_an_outage_begins_with_the_last_webhook_that_came() -> None:
     came = NOW - timedelta(hours=2, minutes=30)
 
-    assert plan_outage([kept("orders/create")], {"orders/create": came}) == came
+    assert find_outage_start([stored("orders/create")], {"orders/create": came}) == came
 
 
 def test_an_outage_begins_five_hours_before_the_last_good_look_where_webhooks_are_rare() -> None:
     since = NOW - timedelta(hours=6)
 
-    assert plan_outage([kept("orders/create")], {"orders/create": NOW - timedelta(days=3)}) == since
-    assert plan_outage([kept("orders/create")], {}) == since
+    assert find_outage_start([stored("orders/create")], {"orders/create": NOW - timedelta(days=3)}) == since
+    assert find_outage_start([stored("orders/create")], {}) == since
 
 
 def test_an_outage_is_that_of_the_topic_that_was_lost_first() -> None:
-    lost = [kept("orders/create"), kept("refunds/create", hours=4)]
+    lost = [stored("orders/create"), stored("refunds/create", hours=4)]
 
-    assert plan_outage(lost, {}) == NOW - timedelta(hours=9)
+    assert find_outage_start(lost, {}) == NOW - timedelta(hours=9)
 
 
 def test_where_nothing_is_lost_there_is_no_outage() -> None:
-    assert plan_outage([], {}) is None
+    assert find_outage_start([], {}) is None
