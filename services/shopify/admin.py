@@ -1,4 +1,4 @@
-"""How a shop's Admin API is reached: its domain, a token that is good, and where to send."""
+"""Access to a shop's Admin API: its domain, a valid token, and the base URL."""
 
 from collections.abc import Callable, Collection
 from datetime import datetime
@@ -28,7 +28,7 @@ select s.shop_id, s.shopify_domain, c.token_expires_at
 
 
 class Access(NamedTuple):
-    """What it takes to call a shop. The token may be due for its refresh: ``open_access`` sees to it."""
+    """What a call of a shop needs. ``open_access`` refreshes the token where that is due."""
 
     shop_id: int
     domain: str
@@ -42,8 +42,8 @@ class Access(NamedTuple):
 def open_admin(shop_id: int) -> "ShopifyAdmin":
     """Return the Admin API of the shop, or the sandbox's where ``SHOPIFY_API_BASE`` says so.
 
-    No transaction is held when this returns, and none must be held when it is called: a token that is
-    about to expire is refreshed at Shopify. Raises ``Misconfigured`` with what must be mended.
+    Call it with no transaction open: a token that is about to expire is refreshed at Shopify. Raises
+    ``Misconfigured`` with what a person has to do.
     """
     with transaction() as tx:
         access = find_access(tx, [shop_id])[shop_id]
@@ -53,7 +53,7 @@ def open_admin(shop_id: int) -> "ShopifyAdmin":
 
 
 def open_access(access: Access) -> "ShopifyAdmin":
-    """Return the Admin API that ``access`` opens; see ``open_admin``."""
+    """Return the Admin API of ``access``; see ``open_admin``."""
     now = utc_now()
     if is_due(access.token_expires_at, now):
         access = access._replace(token=get_shopify_token(access.shop_id, now))
@@ -61,8 +61,8 @@ def open_access(access: Access) -> "ShopifyAdmin":
 
 
 def open_stored(access: Access, renew: Callable[[str], str]) -> "ShopifyAdmin":
-    """Return the Admin API with the stored token, whatever its age; ``renew`` is called where it gets 401."""
-    # Loaded where it is used: every worker knows this module, and few of them call Shopify.
+    """Return the Admin API with the stored token, of any age; a 401 calls ``renew`` for another one."""
+    # Imported here: every worker imports this module, and few of them call Shopify.
     from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
 
     base_url = admin_base_url(access.domain, get_settings().shopify_api_base)
@@ -70,14 +70,13 @@ def open_stored(access: Access, renew: Callable[[str], str]) -> "ShopifyAdmin":
 
 
 def find_access(tx: Connection, shop_ids: Collection[int]) -> dict[int, Access | Misconfigured]:
-    """Return how to reach each of the shops, or what must be mended before anyone can. Two queries."""
-    shops = {r[0]: r for r in tx.exec_driver_sql(_FIND_SHOPS, {"shop_id": int_array(shop_ids)})}
+    """Return the access to each of the shops, or what a person has to do first. Two queries."""
+    shops = {row.shop_id: row for row in tx.exec_driver_sql(_FIND_SHOPS, {"shop_id": int_array(shop_ids)})}
     tokens = find_secrets(tx, [(shop_id, "shopify-token") for shop_id in shop_ids])
     found: dict[int, Access | Misconfigured] = {}
     for shop_id in shop_ids:
-        token = tokens.get((shop_id, "shopify-token"))
-        _, domain, expires_at = shops.get(shop_id, (shop_id, "", None))
-        if not domain:
+        token, shop = tokens.get((shop_id, "shopify-token")), shops.get(shop_id)
+        if shop is None or not shop.shopify_domain:
             found[shop_id] = Misconfigured(
                 "shopify.no_domain",
                 "the shop has no shopify_domain: `fleet shops set SHOP --shopify-domain NAME.myshopify.com`, "
@@ -93,15 +92,15 @@ def find_access(tx: Connection, shop_ids: Collection[int]) -> dict[int, Access |
                 "the shop has no shopify-token: record its Admin API token, then requeue this",
             )
         else:
-            found[shop_id] = Access(shop_id, domain, token, expires_at)
+            found[shop_id] = Access(shop_id, shop.shopify_domain, token, shop.token_expires_at)
     return found
 
 
 def read_domain(shop_id: int, domain: str) -> str:
-    """Return what Shopify calls the shop that ``domain`` reaches with the shop's token; "" without a token.
+    """Return Shopify's own domain of the shop at ``domain``, by a call with our token; "" without a token.
 
-    Nothing is stored, and a token that ``domain`` refuses is not renewed: it may be another shop's. Raises a
-    ``WorkError`` where Shopify does not say.
+    Nothing is stored, and a token that ``domain`` refuses is not renewed: it may be another shop's. Raises
+    the ``WorkError`` of a call that fails.
     """
     from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
 
@@ -120,5 +119,5 @@ def read_domain(shop_id: int, domain: str) -> str:
 
 
 def renew_token(shop_id: int, refused: str) -> str:
-    """Return another token than the ``refused`` one; see ``get_shopify_token``."""
+    """Return a token other than the ``refused`` one; see ``get_shopify_token``."""
     return get_shopify_token(shop_id, utc_now(), refused=refused)

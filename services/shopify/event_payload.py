@@ -1,8 +1,7 @@
-"""Which body belongs to which Shopify topic. Pure.
+"""Check that the body of a Shopify event is that of its topic. Pure.
 
-Shopify signs the body of a webhook and none of its headers, so a genuine body of one topic can arrive under
-the header of another. A handler therefore reads a body only where its keys are those of the topic: nothing
-follows from a header alone.
+Shopify signs the body of a webhook and none of its headers, so a genuine body of one topic can arrive with
+the header of another. A handler therefore reads a body only where its keys are those of the topic.
 Source: the sample payloads of 2026-07 at https://shopify.dev/docs/api/webhooks
 """
 
@@ -17,38 +16,38 @@ from services.ledger.work import WorkItem
 
 
 class WrongBody(Unreadable):
-    """The keys of a body are not those of its topic. The work item is dead, and nothing was changed."""
+    """The keys of a body are not those of its topic: the work item becomes dead, and nothing changes."""
 
     code = "shopify.wrong_body"
 
 
 @dataclass(frozen=True, slots=True)
 class TopicBody:
-    """What the body of a topic looks like.
+    """The shape of a topic's body.
 
-    ``kind`` is the type in the body's global id (``gid://shopify/Order/1``), where it has one. Every key of
-    ``required`` is there, null allowed. Where ``only`` is given there is no key besides these: that is how
-    the short body of a deletion differs from every body that describes the same object. Where ``beyond`` is
-    given there is a key besides those.
+    ``gid_type`` is the type in the body's global id (``gid://shopify/Order/1``), where it has one. The body
+    has every key of ``required``, null allowed. ``only``, where given, are all keys that it may have: so the
+    short body of a deletion differs from every body that describes the same object. Where ``beyond`` is
+    given it has another key than those.
     """
 
-    kind: str
+    gid_type: str
     required: frozenset[str]
     only: frozenset[str] = frozenset()
     beyond: frozenset[str] = frozenset()
 
 
-def _body(kind: str, required: str, beyond: str = "") -> TopicBody:
-    return TopicBody(kind, frozenset(required.split()), beyond=frozenset(beyond.split()))
+def _body(gid_type: str, required: str, beyond: str = "") -> TopicBody:
+    return TopicBody(gid_type, frozenset(required.split()), beyond=frozenset(beyond.split()))
 
 
-def _exact(kind: str, required: str, documented: str = "") -> TopicBody:
+def _exact(gid_type: str, required: str, documented: str = "") -> TopicBody:
     names = frozenset(required.split())
-    return TopicBody(kind, names, names | frozenset(documented.split()))
+    return TopicBody(gid_type, names, names | frozenset(documented.split()))
 
 
 BODIES: tuple[tuple[str, TopicBody], ...] = (
-    # topic (a pattern; the first line that matches decides), what its body looks like
+    # topic (a pattern; the first match decides), the shape of its body
     ("orders/delete", _exact("Order", "id")),
     ("orders/edited", _body("", "order_edit")),
     ("orders/risk_assessment_changed", _body("", "risk_level")),
@@ -105,14 +104,14 @@ _GID = "gid://shopify/"
 
 
 def read_event(item: WorkItem) -> dict[str, Any]:
-    """Return the JSON object in ``item``'s event; raise ``WrongBody`` where it is not that of the topic."""
+    """Return the JSON object in ``item``'s event; raise ``WrongBody`` where it is not of the topic."""
     source = read_object(item.body)
     check_body(item.event_topic, source)
     return source
 
 
 def check_body(topic: str, source: Mapping[str, Any]) -> None:
-    """Raise ``WrongBody`` unless ``source`` is the body of ``topic``; a topic without a line passes."""
+    """Raise ``WrongBody`` unless ``source`` is the body of ``topic``; a topic not in ``BODIES`` passes."""
     body = find_body(topic)
     if body is None:
         return
@@ -122,22 +121,23 @@ def check_body(topic: str, source: Mapping[str, Any]) -> None:
         raise WrongBody("the body", _names(source), f"that of {topic}: {', '.join(sorted(body.only))} only")
     if body.beyond and source.keys() <= body.beyond:
         raise WrongBody("the body", _names(source), f"that of {topic}, which has more keys")
-    check_kind(topic, body.kind, source.get("admin_graphql_api_id"))
-    check_kind(topic, body.kind, source.get("id"))
+    check_gid_type(topic, body.gid_type, source.get("admin_graphql_api_id"))
+    check_gid_type(topic, body.gid_type, source.get("id"))
 
 
-def check_kind(topic: str, kind: str, found: object) -> None:
-    """Raise ``WrongBody`` where ``found`` is the global id of another type than ``kind``."""
-    if kind and isinstance(found, str) and found.startswith(_GID) and not found.startswith(f"{_GID}{kind}/"):
-        raise WrongBody("the global id", found, f"that of {topic}: {_GID}{kind}/...")
+def check_gid_type(topic: str, gid_type: str, found: object) -> None:
+    """Raise ``WrongBody`` where ``found`` is the global id of another type than ``gid_type``."""
+    prefix = f"{_GID}{gid_type}/"
+    if gid_type and isinstance(found, str) and found.startswith(_GID) and not found.startswith(prefix):
+        raise WrongBody("the global id", found, f"that of {topic}: {prefix}...")
 
 
 @lru_cache(maxsize=512)
 def find_body(topic: str) -> TopicBody | None:
-    """Return what the body of ``topic`` looks like; None where no line says it."""
+    """Return the shape of the body of ``topic``; None where ``BODIES`` has none."""
     return next((body for pattern, body in BODIES if fnmatchcase(topic, pattern)), None)
 
 
 def _names(source: Mapping[str, Any]) -> str:
-    """Return the keys of a body: names, never a value, since a value may be a person's."""
+    """Return the keys of a body without their values, which may be personal."""
     return ", ".join(sorted(source)[:12]) or "empty"

@@ -1,4 +1,4 @@
-"""Reading what Shopify's bodies have in common: money that may be absent, ids that may be, places. Pure."""
+"""Readers of fields that Shopify's payloads share: money, ids, provinces. Pure."""
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from services.ledger.work import WorkItem
 
 T = TypeVar("T")
 
-_NOTHING: Mapping[str, Any] = {}
+_NO_OBJECT: Mapping[str, Any] = {}
 
 
 def find_money(source: Mapping[str, Any], name: str, currency: str) -> int | None:
@@ -145,7 +145,7 @@ def gid_number(gid: str | None) -> int | None:
 def find_object(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return the field, a JSON object; an empty one when it is absent or something else."""
     value = source.get(name)
-    return value if isinstance(value, dict) else _NOTHING
+    return value if isinstance(value, dict) else _NO_OBJECT
 
 
 def find_list(source: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
@@ -173,13 +173,13 @@ _PROVINCES = MappingProxyType(
         "saskatchewan": "SK", "yukon": "YT", "yukon territory": "YT",
     }
 )  # fmt: skip
-"""Canada's provinces by name, without accents: an address may lack the code."""
+"""Canada's provinces by name without accents, for an address without the code."""
 
 
 def find_province(address: Mapping[str, Any]) -> str:
-    """Return where an address is, as ISO 3166-2 has it: ``CA-BC``; the country alone where that is all.
+    """Return the ISO 3166-2 code of an address (``CA-BC``); the country alone where no province is known.
 
-    A province of Canada is known by its code or by its name, in English or French.
+    A province of Canada is found by its code or by its name in English or French.
     """
     country = find_text(address, "country_code")
     if not country and _plain(find_text(address, "country")) == "canada":

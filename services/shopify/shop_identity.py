@@ -1,6 +1,6 @@
-"""Whose body it is: the shop that a body names against the shop that received it.
+"""Compare the shop in a payload with the shop that received it.
 
-One app secret may sign for many shops, so a right signature does not say which of them a body is about.
+One app secret may sign for many shops, so a valid signature does not prove which of them a payload is about.
 """
 
 from collections.abc import Collection, Mapping
@@ -19,7 +19,7 @@ select s.shop_id, s.shopify_domain, s.former_shopify_domains, t.shopify_id
 """
 
 UNCONFIRMED = "shopify.erasure_not_confirmed"
-"""The error code of a shop's erasure that waits for a confirmation."""
+"""The error code of a shop's erasure that waits for its confirmation."""
 
 _FIND_DEAD_ERASURES = """
 select w.id from work_queue w join inbound_events e on e.id = w.event_id and e.topic = 'shop/redact'
@@ -29,23 +29,26 @@ select w.id from work_queue w join inbound_events e on e.id = w.event_id and e.t
 
 
 class Identity(NamedTuple):
-    """What a shop is known by: its current and former domains in lower case, and its id at Shopify."""
+    """A shop's current and former domains in lower case, and its id at Shopify."""
 
     domains: tuple[str, ...] = ()
     shopify_id: int | None = None
 
 
 def find_identities(tx: Connection, shop_ids: Collection[int]) -> dict[int, Identity]:
-    """Return what each of the shops is known by."""
+    """Return the identity of each of the shops."""
     rows = tx.exec_driver_sql(_FIND, {"shop_id": int_array(sorted(shop_ids))})
     return {
-        shop_id: Identity(tuple(name.lower() for name in (domain, *former) if name), shopify_id)
-        for shop_id, domain, former, shopify_id in rows
+        row.shop_id: Identity(
+            tuple(name.lower() for name in (row.shopify_domain, *row.former_shopify_domains) if name),
+            row.shopify_id,
+        )
+        for row in rows
     }
 
 
 def check_description(source: Mapping[str, object], known: Identity) -> None:
-    """Raise ``WrongBody`` where the body of ``shop/update`` or ``app/uninstalled`` describes another shop."""
+    """Raise ``WrongBody`` where a payload of ``shop/update`` or ``app/uninstalled`` is of another shop."""
     domain = text_or_empty(source.get("myshopify_domain")).lower()
     if domain and known.domains and domain not in known.domains:
         raise WrongBody("myshopify_domain", domain, f"this shop's own domain, {known.domains[0]}")
@@ -54,16 +57,16 @@ def check_description(source: Mapping[str, object], known: Identity) -> None:
 
 
 def check_named(domain: str, shopify_id: int, known: Identity) -> None:
-    """Raise ``WrongBody`` unless a privacy request names this shop, by its domain or by its id."""
+    """Raise ``WrongBody`` unless a privacy request is about this shop, by its domain or by its id."""
     if shopify_id == known.shopify_id or domain in known.domains:
         return
-    own = f"{known.domains[0]}; discard it where it is forged" if known.domains else (
-        "which is not set: `fleet shops set SHOP --shopify-domain NAME`"
-    )  # fmt: skip
+    own = "which is not set: `fleet shops set SHOP --shopify-domain NAME`"
+    if known.domains:
+        own = f"{known.domains[0]}; discard it where it is forged"
     raise WrongBody("shop_domain", domain, f"this shop's own domain, {own}")
 
 
 def find_dead_erasures(tx: Connection, shop_id: int, event_id: int | None = None) -> list[int]:
-    """Return the work items of the shop's erasures that wait for a confirmation; one event's, if given."""
+    """Return the ids of the shop's erasures that wait for a confirmation; only that of an event, if given."""
     values = {"shop_id": shop_id, "code": UNCONFIRMED, "event_id": event_id}
-    return [int(i) for i in tx.exec_driver_sql(_FIND_DEAD_ERASURES, values).scalars()]
+    return list(tx.exec_driver_sql(_FIND_DEAD_ERASURES, values).scalars())

@@ -1,4 +1,4 @@
-"""Customers, products and stock. Orders are in ``order_tables``."""
+"""Tables of shops, customers, products and stock. Those of orders and logistics are in their rooms."""
 
 from sqlalchemy import (
     BigInteger,
@@ -38,7 +38,7 @@ fulfillments = Table(
     Index("ix_fulfillments_order", "shop_id", "order_gid"),
 )
 
-# The one table of the storefront with a person in it: everything else knows a customer by number.
+# The only Shopify table with personal data: all others have the customer's number.
 customers = Table(
     "customers",
     metadata,
@@ -81,7 +81,7 @@ variants = Table(
     Index("ix_variants_variant", "shop_id", "variant_id"),
 )
 
-# ``cost_cents`` is what one piece costs the shop, in the shop's currency; null: nobody said.
+# ``cost_cents`` is the unit cost in the shop's currency; null: not stated.
 inventory_items = Table(
     "inventory_items",
     metadata,
@@ -106,7 +106,7 @@ locations = Table(
     Column("deleted_at", _at),
 )
 
-# What Shopify says the shop is. Our own ``shops.currency`` and ``timezone`` stay a person's decision.
+# The shop object of Shopify. The settings ``shops.currency`` and ``timezone`` stay a person's decision.
 storefronts = Table(
     "storefronts",
     metadata,
@@ -121,8 +121,8 @@ storefronts = Table(
     Column("uninstalled_at", _at),
 )
 
-# Shopify's three mandatory privacy topics. ``result`` counts what was exported or redacted, and where the
-# export lies; nothing personal is in it.
+# Requests of Shopify's three mandatory privacy topics. ``result`` has the counts of what was exported or
+# redacted, and the place of the export; nothing personal.
 privacy_requests = Table(
     "privacy_requests",
     metadata,
@@ -141,8 +141,8 @@ privacy_requests = Table(
     UniqueConstraint("shop_id", "event_id", name="uq_privacy_requests_event"),
 )
 
-# The webhook subscriptions that were seen at Shopify. One that is gone has ``lost_at``; ``imported_at`` is
-# when what its outage kept from us had been read from Shopify's lists instead.
+# The webhook subscriptions that were found at Shopify. A lost one has ``lost_at``; ``imported_at`` is when
+# the events that it missed were imported from Shopify's lists.
 webhook_subscriptions = Table(
     "webhook_subscriptions",
     metadata,
@@ -155,12 +155,12 @@ webhook_subscriptions = Table(
     Column("imported_at", _at),
 )
 
-# ``shopify_available`` is what Shopify is known to hold. Where nothing was counted here (``counted_at`` null)
-# ``available`` is the same figure. A count makes the level ours: ``available`` is ``counted_available`` plus
-# every movement of the item at the location later than ``counted_at``; a push is due while the two differ.
-# A level of a pool (``pool``, ``pool_sku``) has the pool's figure as ``available``. ``known_at`` is when
-# Shopify held ``shopify_available``, by its own clock; ``doubts`` counts what came since and does not tell
-# what it holds now, so the level is read before anything else: see ``services.shopify.stock.pools``.
+# ``shopify_available`` is the last known figure at Shopify. Without a count (``counted_at`` null)
+# ``available`` is the same figure. With a count ``available`` is ``counted_available`` plus every movement of
+# the item at the location later than ``counted_at``, and a push is due while the two differ. A level of a
+# pool (``pool``, ``pool_sku``) has the pool's figure as ``available``. ``known_at`` is the time of
+# ``shopify_available`` by Shopify's clock; ``doubts`` counts later signs that the figure changed without
+# saying to what, so the level is read first: see ``services.shopify.stock.pools``.
 inventory_levels = Table(
     "inventory_levels",
     metadata,
@@ -192,8 +192,8 @@ stock_pools = Table(
     Column("safety_buffer", Integer, nullable=False, server_default=_ZERO),
 )
 
-# ``available`` is what the shops of the pool have for sale together, before the safety buffer; below zero
-# where more was sold than there was.
+# ``available`` is what all shops of the pool have for sale, before the safety buffer; below zero when
+# oversold.
 stock_pool_items = Table(
     "stock_pool_items",
     metadata,
@@ -203,10 +203,9 @@ stock_pool_items = Table(
     Column("changed_at", _at, nullable=False),
 )
 
-# ``source`` is what moved the stock: ``order-line:<id>`` or ``refund-line:<id>``, once each; where another
-# order or refund has a line of that id, its own id follows. ``variant_id``
-# and ``location_id`` are as the body states them, null where it does not;
-# ``services.shopify.stock.level_moves`` resolves them to a level.
+# ``source`` is what moved the stock, once each: ``order-line:<id>`` or ``refund-line:<id>``, with the id of
+# its order or refund where another one has a line of that id. ``variant_id`` and ``location_id`` are as in
+# the payload, null where it has none; ``services.shopify.stock.level_moves`` resolves them to a level.
 stock_movements = Table(
     "stock_movements",
     metadata,

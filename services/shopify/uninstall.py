@@ -1,8 +1,9 @@
-"""Topic ``uninstall_confirm``: our app counts as uninstalled once Shopify refuses the stored token.
+"""Topic ``uninstall_confirm``: the app counts as uninstalled once Shopify refuses the stored token.
 
-The body of ``app/uninstalled`` is that of ``shop/update``, and the topic is in a header that Shopify does not
-sign. So the event alone changes nothing: the shop is called with the stored token, which Shopify refuses with
-401 after an uninstall (https://shopify.dev/docs/apps/build/authentication-authorization/access-tokens).
+``app/uninstalled`` has the payload of ``shop/update``, and the topic is in a header that Shopify does not
+sign. So the event alone changes nothing: the handler calls the shop with the stored token, which Shopify
+refuses with 401 after an uninstall
+(https://shopify.dev/docs/apps/build/authentication-authorization/access-tokens).
 """
 
 from collections.abc import Callable, Sequence
@@ -37,13 +38,12 @@ from services.shopify.upsert import find_states, write_states
 from services.shops.revoke_secrets import SECRETS_KEPT, find_recorded_at, retire_secrets
 
 TOKENS = ("shopify-token", "shopify-refresh-token")
-"""The secrets that an uninstallation ends at once."""
+"""The secrets that an uninstallation revokes."""
 
 NOT_CONFIRMED = "shopify_uninstall_not_confirmed"
 """The rule of the incident before the confirmation."""
 
-
-_NOT_ASKED = (
+_UNCALLABLE = (
     "the shop has no token to call Shopify with, so the uninstall stays unconfirmed and nothing changed: "
     "discard this and close its incident; an erasure is confirmed with `fleet privacy confirm`"
 )
@@ -55,12 +55,11 @@ select s.slug, t.updated_at, t.uninstalled_at from shops s left join storefronts
 
 
 def check_uninstalled(shop_id: int) -> bool:
-    """Tell whether Shopify refuses the shop's stored token, which it does once our app is uninstalled.
+    """Return whether Shopify refuses the shop's stored token, as it does once the app is uninstalled.
 
-    Only 401 counts, and only for a token that has not expired: one that may have expired is renewed, and
-    where that is refused there is no telling. 403 refuses what is requested. Call it with no transaction
-    open. Raises ``Misconfigured`` where there is no token to call with, and what the call raises where it
-    ends without an answer to the question.
+    Only 401 counts, and only for a token that has not expired: one that may have expired is renewed first,
+    and a refused renewal proves nothing. 403 refuses one request, not the token. Call it with no transaction
+    open. Raises ``Misconfigured`` where there is no token, and the error of a call that proves neither.
     """
     with transaction() as tx:
         access = find_access(tx, [shop_id])[shop_id]
@@ -79,7 +78,7 @@ def check_uninstalled(shop_id: int) -> bool:
     except Misconfigured as fault:
         if unauthorized and fault.code == "shopify.token_refused":
             return True
-        # A spent refresh token alone proves nothing: a token that had not expired was refused before.
+        # A used refresh token alone proves nothing; here Shopify also refused a token that had not expired.
         if unauthorized and is_unexpired and fault.code == "shopify.refresh_refused":
             return True
         raise
@@ -87,7 +86,7 @@ def check_uninstalled(shop_id: int) -> bool:
 
 
 class UninstallConfirm:
-    """Confirms uninstallations. ``check`` asks Shopify; ``clock`` dates what was done."""
+    """Handler of the topic. ``check`` calls Shopify, see ``check_uninstalled``."""
 
     def __init__(
         self,
@@ -99,41 +98,40 @@ class UninstallConfirm:
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
     ) -> Sequence[PreparedCall | Outcome]:
-        """Return, per item, the call that confirms it; from now on an incident says that it is not confirmed.
+        """Return the call that confirms each item, and open an incident until it is confirmed.
 
-        ``stale`` where a token was recorded, or the shop described itself, after the event: the app was
-        installed again.
+        ``stale`` where a token or an event of the shop is newer than the event: the app was installed again.
         """
         return [self._prepare_one(tx, item, now) for item in items]
 
     def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Outcome:
         try:
-            known_by = find_identities(tx, [item.shop_id]).get(item.shop_id, Identity())
-            check_description(read_event(item), known_by)
+            identity = find_identities(tx, [item.shop_id]).get(item.shop_id, Identity())
+            check_description(read_event(item), identity)
         except Unreadable as fault:
-            return Refused(fault.code or "shopify.unreadable_storefront", str(fault))
+            return Refused(fault.code or STOREFRONTS.unreadable, str(fault))
         gone_at = min(item.event_time(now), now)
-        slug, updated_at, uninstalled_at = tx.exec_driver_sql(_FIND, {"shop_id": item.shop_id}).one()
+        shop = tx.exec_driver_sql(_FIND, {"shop_id": item.shop_id}).one()
         recorded_at = find_recorded_at(tx, item.shop_id, TOKENS)
-        if max(recorded_at or EPOCH, updated_at or EPOCH, uninstalled_at or EPOCH) >= gone_at:
+        if max(recorded_at or EPOCH, shop.updated_at or EPOCH, shop.uninstalled_at or EPOCH) >= gone_at:
             resolve_incident(tx, item.shop_id, NOT_CONFIRMED, None, now, "The app is installed again.")
             return Done("stale")
         summary = (
-            f"{slug}: app/uninstalled was received at {gone_at:%Y-%m-%d %H:%M} UTC and is not confirmed: "
-            "nothing changes until Shopify refuses the stored token. `celery -A tasks requeue --topic "
-            f"uninstall_confirm --shop {slug}` asks Shopify again."
+            f"{shop.slug}: app/uninstalled was received at {gone_at:%Y-%m-%d %H:%M} UTC and is not "
+            "confirmed: nothing changes until Shopify refuses the stored token. `celery -A tasks requeue "
+            f"--topic uninstall_confirm --shop {shop.slug}` asks Shopify again."
         )
         incident = Incident(item.shop_id, NOT_CONFIRMED, f"{gone_at:%Y-%m-%d}", "P2", summary)
         record_incidents(tx, [incident], now)
-        return PreparedCall(item=item, act=partial(self._ask, item, slug, gone_at))
+        return PreparedCall(item=item, act=partial(self._confirm, item, shop.slug, gone_at))
 
-    def _ask(self, item: WorkItem, slug: str, gone_at: datetime) -> Outcome:
+    def _confirm(self, item: WorkItem, slug: str, gone_at: datetime) -> Outcome:
         try:
             is_gone = self._check(item.shop_id)
         except Misconfigured as fault:
             if fault.code != "shopify.no_token":
                 return fault
-            return Misconfigured(fault.code, f"{_NOT_ASKED}: `fleet incidents list --shop {slug}`")
+            return Misconfigured(fault.code, f"{_UNCALLABLE}: `fleet incidents list --shop {slug}`")
         except WorkError as fault:
             return fault
         if not is_gone:
@@ -147,24 +145,22 @@ class UninstallConfirm:
 def record_uninstalled(
     tx: Connection, item: WorkItem, slug: str, gone_at: datetime, now: datetime
 ) -> FollowUp:
-    """Our app is uninstalled since ``gone_at``: the tokens are retired, and an erasure that waited goes on.
+    """Record that the app is uninstalled since ``gone_at``, revoke its tokens, and requeue a waiting erasure.
 
-    Pushes end as ``shopify.no_token`` without a call, and a P2 incident says what to do.
+    From now on pushes end as ``shopify.no_token`` without a call. A P2 incident says what to do.
     """
-    shop_id = item.shop_id
+    shop_id, day = item.shop_id, f"{gone_at:%Y-%m-%d}"
     key = (shop_id, shop_id)
     lock_objects(tx, [STOREFRONTS.lock_of(key)])
     state = find_states(tx, [key], STOREFRONTS).get(key, EntityState(None))
     write_states(tx, {key: state._replace(deleted_at=gone_at)}, {key: item}, STOREFRONTS)
-    what = (
-        f"our app was uninstalled at {gone_at:%Y-%m-%d %H:%M} UTC, and Shopify refuses its token: no stock "
-        "is pushed and nothing is pulled. If that was a mistake, install the app again, "
+    summary = (
+        f"{slug}: our app was uninstalled at {gone_at:%Y-%m-%d %H:%M} UTC, and Shopify refuses its token: "
+        "no stock is pushed and nothing is pulled. If that was a mistake, install the app again, "
         f"`fleet shops secret {slug} shopify-token --stdin`, then requeue what is dead; if the shop left, "
-        "there is nothing to do"
+        "there is nothing to do."
     )
-    record_incidents(
-        tx, [Incident(shop_id, UNINSTALLED, f"{gone_at:%Y-%m-%d}", "P2", f"{slug}: {what}.")], now
-    )
+    record_incidents(tx, [Incident(shop_id, UNINSTALLED, day, "P2", summary)], now)
     resolve_incident(tx, shop_id, NOT_CONFIRMED, None, now, "Shopify refuses the token: confirmed.")
     mutations = [
         Mutation("storefronts", str(shop_id), "our app was uninstalled", None, {"uninstalled_at": gone_at})
@@ -176,13 +172,13 @@ def record_uninstalled(
         for name in retire_secrets(tx, shop_id, TOKENS, now)
     ]
     if waiting := find_dead_erasures(tx, shop_id):
-        wanted = WorkFilter(ids=tuple(waiting), statuses=("dead",))
-        requeue(tx, wanted, now=now, by="uninstall_confirm", reason=f"{UNCONFIRMED}: confirmed now")
+        erasures = WorkFilter(ids=tuple(waiting), statuses=("dead",))
+        requeue(tx, erasures, now=now, by="uninstall_confirm", reason=f"{UNCONFIRMED}: confirmed now")
     return FollowUp((), [audit_entry(item, mutations)])
 
 
 def record_installed(tx: Connection, shop_id: int, now: datetime) -> None:
-    """The shop's uninstall was undone: the storefront is installed, and its incident is resolved."""
+    """Record that the app is installed in the shop again, and resolve the incident."""
     tx.exec_driver_sql(
         "update storefronts set uninstalled_at = null where shop_id = %(shop_id)s", {"shop_id": shop_id}
     )

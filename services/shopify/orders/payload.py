@@ -10,7 +10,7 @@ import orjson
 
 from services.core.fields import LARGEST_ID, as_id, as_instant, as_text, text_or_empty
 from services.ledger.work import WorkItem
-from services.shopify.event_payload import WrongBody, check_kind
+from services.shopify.event_payload import WrongBody, check_gid_type
 from services.shopify.orders.customer_payload import Customer, describes_customer, read_customer
 from services.shopify.orders.line_payload import (
     OrderLine,
@@ -147,7 +147,7 @@ def parse_order(item: WorkItem) -> Order:
     Only id, currency, total, times and lines are required.
     """
     source = decode_order(item.body)
-    check_kind(item.event_topic, "Order", text_or_empty(source.admin_graphql_api_id))
+    check_gid_type(item.event_topic, "Order", text_or_empty(source.admin_graphql_api_id))
     with MoneyReader(as_text(source.currency, "currency")) as money:
         order = _parse(item, source, money)
     if source.presentment_currency not in (None, money.currency):
