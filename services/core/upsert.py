@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Boolean, Connection, DateTime, Integer, RowMapping, Table, Text
+from sqlalchemy import BigInteger, Boolean, Connection, DateTime, Integer, Table, Text
 from sqlalchemy.dialects import postgresql
 
 from services.core.pg_arrays import instant_array, int_array, text_array
@@ -36,14 +36,16 @@ _ENCODERS: Mapping[type, Callable[[Any], str]] = {
 
 def find_by_key(
     tx: Connection, table: Table, keys: Collection[tuple[Any, ...]]
-) -> dict[tuple[Any, ...], RowMapping]:
-    """Return the rows of ``table`` whose primary key is in ``keys``, by that key; columns by name."""
+) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Return the rows of ``table`` whose primary key is in ``keys``: the values by column name, by key."""
     if not keys:
         return {}
-    names = table.primary_key.columns.keys()
-    columns = dict(zip(names, zip(*keys, strict=True), strict=True))
-    rows = tx.exec_driver_sql(_find_statement(table), encode_columns(table, columns)).mappings()
-    return {tuple(row[name] for name in names): row for row in rows}
+    key = table.primary_key.columns.keys()
+    arrays = encode_columns(table, dict(zip(key, zip(*keys, strict=True), strict=True)))
+    names = [column.name for column in table.columns]
+    # Not ``mappings()``: a plain dictionary is read three times as fast, and sets have hundreds of rows.
+    rows = [dict(zip(names, row, strict=True)) for row in tx.exec_driver_sql(_find_statement(table), arrays)]
+    return {tuple([row[name] for name in key]): row for row in rows}
 
 
 def upsert_rows(tx: Connection, table: Table, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -66,6 +68,7 @@ def _find_statement(table: Table) -> str:
 
 @cache
 def upsert_statement(table: Table, columns: Sequence[str]) -> str:
+    """Return the statement that upserts rows of ``columns``, given as arrays."""
     key = table.primary_key.columns.keys()
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
     rows = f"select * from unnest({array_parameters(table, columns)})"  # noqa: S608 - our own names
@@ -76,9 +79,11 @@ def upsert_statement(table: Table, columns: Sequence[str]) -> str:
 
 
 def array_parameters(table: Table, columns: Sequence[str]) -> str:
+    """Return the parameters of a statement's arrays, one a column, each with its type."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     return ", ".join(f"%({name})s::{table.c[name].type.compile(dialect)}[]" for name in columns)
 
 
 def encode_columns(table: Table, columns: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+    """Return the values of each column as an array literal."""
     return {name: _ENCODERS[type(table.c[name].type)](values) for name, values in columns.items()}
