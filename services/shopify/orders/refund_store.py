@@ -164,7 +164,7 @@ def record_refunds(tx: Connection, refunds: Sequence[Refund]) -> dict[RefundKey,
     return written
 
 
-def _read_known(row: RowMapping, refund: Refund) -> Refund:
+def _read_known(row: Mapping[str, Any], refund: Refund) -> Refund:
     """Return the stored state of ``refund``.
 
     A row without ``transactions`` may have another currency than the shop's: the event's counts.
