@@ -74,13 +74,13 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     home = find_home()
     findings = examine(read_effective(home, os.environ, Path.cwd()), home)
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        click.echo(json.dumps([asdict(one) | {"mend": one.remedy} for one in findings], indent=1))
     else:
         for finding in findings:
             mark = click.style("ok   ", fg="green") if finding.ok else click.style("fault", fg="red")
             click.echo(f"{mark} {finding.check:<13} {finding.seen}")
             if not finding.ok:
-                click.echo(f"      {'':<13} mend: {finding.mend}")
+                click.echo(f"      {'':<13} remedy: {finding.remedy}")
     ctx.exit(0 if all(finding.ok for finding in findings) else 1)
 
 

@@ -12,15 +12,14 @@ from services.core.db import forget_engine, get_engine
 from services.core.settings import Settings, get_settings
 from services.fleet.embedded.state import (
     HomeLock,
-    end_leftovers,
+    choose_area,
+    end_orphans,
     find_account,
-    forget_area,
     make_folder,
-    settle_area,
+    remove_data,
     write_private,
 )
 from services.fleet.errors import FleetError
-from services.fleet.orphans import end_recorded
 
 MARK = "made-by-fleet-demo"
 _KEPT = ("lock", MARK)
@@ -61,11 +60,10 @@ def clear_home(home: Path) -> None:
 
 
 def _remove_servers(home: Path) -> None:
-    end_recorded(home / "processes.json")
-    area = settle_area(home, find_account(home))
-    end_leftovers(area / "postgres" / "data", "postgres", signal.SIGINT)
-    end_leftovers(area / "valkey", "valkey-server", signal.SIGTERM)
-    forget_area(home, area)
+    area = choose_area(home, find_account(home))
+    end_orphans(area / "postgres" / "data", "postgres", signal.SIGINT)
+    end_orphans(area / "valkey", "valkey-server", signal.SIGTERM)
+    remove_data(home, area)
 
 
 @contextmanager

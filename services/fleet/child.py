@@ -1,8 +1,8 @@
-"""One process of the fleet: how it is started, asked to end, and ended.
+"""One process of the fleet: start, stop, and clean up its process group.
 
-Every child leads its own session, so that Ctrl-C reaches the supervisor alone and a whole group can
-be ended at once. The child tells the guard its own id between fork and exec, so there is no moment
-in which a killed supervisor leaves it behind.
+Every child leads its own session, so that Ctrl-C reaches only the supervisor and a whole group can be ended
+at once. The child registers with the reaper between fork and exec, so a killed supervisor never leaves it
+behind.
 """
 
 import os
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import IO
 
 from services.core.files import open_private
-from services.fleet.reaper import Guard, watch_line
+from services.fleet.reaper import Reaper, watch_line
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whom a child runs as, when that is not who we are."""
+    """The account that a child runs as, if not this process's own."""
 
     name: str
     uid: int
@@ -41,17 +41,17 @@ class Program:
     log: Path | None = None
     health_url: str = ""
     prepare: Callable[[], None] | None = None
-    """Runs before every start, to clear what a crash left."""
+    """Runs before every start, to remove what a crash left."""
 
 
 class Child:
     """A program and its process, if it has one."""
 
-    def __init__(self, program: Program, guard: Guard) -> None:
+    def __init__(self, program: Program, reaper: Reaper) -> None:
         self.program = program
         self.name = program.name
         self.started_at_seconds = 0.0
-        self._guard = guard
+        self._reaper = reaper
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -65,16 +65,16 @@ class Child:
         return self._process.stdout if self._process is not None else None
 
     def start(self) -> None:
-        """Leave the process running. ``OSError`` if the program cannot be run at all."""
-        program, guard_fd = self.program, self._guard.ensure_alive()
+        """Start the process. Raises ``OSError`` if the program cannot be run."""
+        program, reaper_fd = self.program, self._reaper.ensure_alive()
         if program.prepare is not None:
             program.prepare()
 
-        def tell_guard() -> None:
+        def register() -> None:
             try:
-                os.write(guard_fd, watch_line(os.getpid(), program.stop_signal, program.last_signal))
+                os.write(reaper_fd, watch_line(os.getpid(), program.stop_signal, program.last_signal))
             except OSError:
-                return  # told again below
+                return  # watched again below
 
         log = subprocess.PIPE
         if program.log:
@@ -88,7 +88,7 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=tell_guard,  # noqa: PLW1509 - one write; it takes no lock that a thread may hold
+                preexec_fn=register,  # noqa: PLW1509 - one write; it takes no lock that a thread may hold
                 user=program.account.uid if program.account else None,
                 group=program.account.gid if program.account else None,
                 extra_groups=[] if program.account else None,
@@ -97,7 +97,7 @@ class Child:
             if log != subprocess.PIPE:
                 os.close(log)
         self.started_at_seconds = time.monotonic()
-        self._guard.watch(self._process.pid, program.stop_signal, program.last_signal)
+        self._reaper.watch(self._process.pid, program.stop_signal, program.last_signal)
 
     def poll(self) -> int | None:
         """Return the exit code once the process has ended (negative: the signal), else None."""
@@ -106,16 +106,16 @@ class Child:
         return self._process.poll()
 
     def send_signal(self, number: int) -> None:
-        """Signal the process itself, not its group."""
+        """Signal the process, not its group."""
         if self._process is not None:
             self._process.send_signal(number)
 
     def begin_stop(self) -> None:
-        """Ask the process to end; returns at once."""
+        """Send the stop signal; returns at once."""
         self.send_signal(self.program.stop_signal)
 
     def end_stop(self, deadline_seconds: float) -> None:
-        """Leave neither the process nor its group behind; from ``deadline_seconds`` (monotonic) by force."""
+        """Wait until ``deadline_seconds`` (monotonic), then end the process and its group by force."""
         if self._process is None:
             return
         try:
@@ -127,19 +127,19 @@ class Child:
             except subprocess.TimeoutExpired:
                 self.end_group(signal.SIGKILL)
                 self._process.wait()
-        self.bury()
+        self.clean_up()
 
     def stop(self, grace_seconds: float) -> None:
-        """Ask, wait at most ``grace_seconds``, then end it."""
+        """Send the stop signal, wait at most ``grace_seconds``, then end the process by force."""
         self.begin_stop()
         self.end_stop(time.monotonic() + grace_seconds)
 
-    def bury(self) -> None:
-        """After the process has ended: end what it left in its group, and forget it."""
+    def clean_up(self) -> None:
+        """After the process has ended: end the rest of its group and stop watching it."""
         if self._process is None:
             return
         self.end_group(signal.SIGKILL)
-        self._guard.forget(self._process.pid)
+        self._reaper.unwatch(self._process.pid)
 
     def end_group(self, number: int) -> None:
         """Signal everything in the process's group."""
@@ -151,8 +151,8 @@ class Child:
             return
 
 
-def tell_exit(code: int) -> str:
-    """Return how a process ended, in words: ``exit code 1``, ``killed by SIGKILL``."""
+def format_exit(code: int) -> str:
+    """Return how a process ended: ``exit code 1``, ``killed by SIGKILL``."""
     if code >= 0:
         return f"exit code {code}"
     try:

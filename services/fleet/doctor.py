@@ -1,4 +1,4 @@
-"""``fleet doctor``: looks at everything a fleet stands on, and says how to mend what is wrong."""
+"""``fleet doctor``: checks everything that a fleet needs, and names the remedy for each fault."""
 
 import shutil
 import sys
@@ -29,22 +29,22 @@ select has_function_privilege('public.audit_truncate(integer, bigint, text)', 'e
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: what was seen, and if it is not ``ok``, the remedy."""
+    """The result of one check: what was seen, and the remedy if it is not ``ok``."""
 
     check: str
     ok: bool
     seen: str
-    mend: str = ""
+    remedy: str = ""
 
 
 def examine(environ: Mapping[str, str], home: Path) -> list[Finding]:
-    """Return every finding; looks only, changes nothing. ``environ`` is the merged environment."""
+    """Return every finding; changes nothing. ``environ`` is the environment merged with ``.env``."""
     findings = [_python_version(), *_packages(), _zone_rules(), _disk(home), _fleet(home)]
     try:
         settings = read_settings(environ)
     except SettingsInvalid as error:
-        mend = "set what is named in the environment or in .env; in an embedded fleet, " + _UP
-        return [*findings, Finding("settings", False, str(error), mend)]
+        remedy = "set what is named in the environment or in .env; in an embedded fleet, " + _UP
+        return [*findings, Finding("settings", False, str(error), remedy)]
     findings.append(Finding("settings", True, "complete"))
     findings.append(_secrets(settings))
     findings += _ports(settings, running=find_owner(home) is not None)
@@ -55,12 +55,12 @@ def examine(environ: Mapping[str, str], home: Path) -> list[Finding]:
 
 def _secrets(settings: Settings) -> Finding:
     short = [f"{name} has {length} characters" for name, length in settings.short_secrets.items()]
-    mend = f"set a secret of {SHORTEST_SECRET} or more: openssl rand -hex 32"
-    return Finding("machine secrets", not short, "; ".join(short) or "long enough, or not set", mend)
+    remedy = f"set a secret of {SHORTEST_SECRET} or more: openssl rand -hex 32"
+    return Finding("machine secrets", not short, "; ".join(short) or "long enough, or not set", remedy)
 
 
 def _zone_rules() -> Finding:
-    """Whose clocks change when, by the package's release: old rules put a shop's midnight an hour off."""
+    """The release of the time zone rules: old rules put a shop's midnight an hour off."""
     try:
         seen = version("tzdata")
     except PackageNotFoundError:
@@ -74,7 +74,7 @@ def _python_version() -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
-    """Compare what is installed with what this package's metadata asks for."""
+    """Compare the installed packages with this package's requirements."""
     from packaging.requirements import Requirement
 
     wrong, count = [], 0
@@ -102,8 +102,8 @@ def _packages() -> Iterator[Finding]:
 def _disk(home: Path) -> Finding:
     there = next(path for path in (home, *home.parents) if path.exists())
     free = shutil.disk_usage(there).free
-    mend = f"free at least {_LEAST_FREE_BYTES // 10**9} GB, or set FLEET_HOME to a folder on another disk"
-    return Finding("disk", free >= _LEAST_FREE_BYTES, f"{free / 10**9:.1f} GB free for {home}", mend)
+    remedy = f"free at least {_LEAST_FREE_BYTES // 10**9} GB, or set FLEET_HOME to a folder on another disk"
+    return Finding("disk", free >= _LEAST_FREE_BYTES, f"{free / 10**9:.1f} GB free for {home}", remedy)
 
 
 def _fleet(home: Path) -> Finding:
@@ -112,7 +112,7 @@ def _fleet(home: Path) -> Finding:
 
 
 def _ports(settings: Settings, *, running: bool) -> Iterator[Finding]:
-    """Ports must be free while no fleet runs, and answered on while one does."""
+    """Ports must be free while no fleet runs, and have a listener while one does."""
     for name in ("ingress_port", "console_port", "flower_port"):
         port: int = getattr(settings, name)
         free = is_free(port)
@@ -121,12 +121,12 @@ def _ports(settings: Settings, *, running: bool) -> Iterator[Finding]:
             yield Finding(name, not free, seen, "look for the process's lines in the output of fleet up")
         else:
             seen = f"{port} is free" if free else f"{port} is taken by {find_listener(port)}"
-            mend = f"stop that process, set {name.upper()} to a free port, or use fleet up --auto-ports"
-            yield Finding(name, free, seen, mend)
+            remedy = f"stop that process, set {name.upper()} to a free port, or use fleet up --auto-ports"
+            yield Finding(name, free, seen, remedy)
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    """Connect once, and look at the migrations and the clock over that connection."""
+    """Check the migrations, the clock and the roles over one connection."""
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -136,12 +136,12 @@ def _database(settings: Settings) -> Iterator[Finding]:
     engine = create_engine(driver_url(settings.database_url), connect_args={"connect_timeout": 3})
     try:
         with engine.connect() as tx:
-            row = tx.execute(text("select current_setting('server_version'), clock_timestamp()")).one()
-            seconds = abs((utc_now() - row[1]).total_seconds())
-            yield Finding("database", True, f"PostgreSQL {row[0]} at {engine.url.host}:{engine.url.port}")
+            server, at = tx.execute(text("select current_setting('server_version'), clock_timestamp()")).one()
+            seconds = abs((utc_now() - at).total_seconds())
+            yield Finding("database", True, f"PostgreSQL {server} at {engine.url.host}:{engine.url.port}")
             seen = f"{seconds:.3f} s apart from the database's"
-            mend = "synchronise both machines' clocks (NTP): leases and signatures depend on them"
-            yield Finding("clock", seconds <= _LARGEST_CLOCK_DIFFERENCE_SECONDS, seen, mend)
+            remedy = "synchronise both machines' clocks (NTP): leases and signatures depend on them"
+            yield Finding("clock", seconds <= _LARGEST_CLOCK_DIFFERENCE_SECONDS, seen, remedy)
             at, head = find_revision(tx), head_revision()
             yield Finding("migrations", at == head, f"at {at or 'nothing'}, newest is {head}", _MIGRATE)
             if at == head:
@@ -156,7 +156,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _connections(tx: "Connection", settings: Settings) -> Iterator[Finding]:
-    """Yield each connection that refuses our credential; one line where all of them work."""
+    """Yield each connection that refuses our credential, or one finding if all of them work."""
     from services.mail.connection_lines import find_lines
 
     used = [line for line in find_lines(tx, settings.mail_transport) if line.is_used]
@@ -170,19 +170,19 @@ def _connections(tx: "Connection", settings: Settings) -> Iterator[Finding]:
 
 
 def _application_role(tx: "Connection") -> Finding:
-    """The application must not be able to delete audit events, by the function or by its own rights."""
+    """The application must not be able to delete audit events, by the function or by its rights."""
     can_cut, can_delete = tx.exec_driver_sql(_MAY_DELETE).one()
     if not can_cut and not can_delete:
         return Finding("audit", True, "the application's role cannot delete audit events")
     what = "execute audit_truncate" if can_cut else "delete from audit_events"
-    mend = (
+    remedy = (
         "use a role that owns no table and is a member of no other (docs/audit.md), then run: fleet migrate"
     )
-    return Finding("audit", False, f"the role of DATABASE_URL may {what}", mend)
+    return Finding("audit", False, f"the role of DATABASE_URL may {what}", remedy)
 
 
 def _archive_role(url: str) -> Finding:
-    """Connect as the role that deletes archived events, where there is one."""
+    """Check the role that deletes archived events, if there is one."""
     from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -203,15 +203,15 @@ def _archive_role(url: str) -> Finding:
     finally:
         engine.dispose()
     if can_delete:
-        mend = "it should have no right on a table: create another role (docs/audit.md)"
-        return Finding("archive role", False, "it may delete any audit event", mend)
+        remedy = "it should have no right on a table: create another role (docs/audit.md)"
+        return Finding("archive role", False, "it may delete any audit event", remedy)
     return Finding(
         "archive role", can_cut, "it " + ("may" if can_cut else "may not") + " cut archives", _MIGRATE
     )
 
 
 def _broker(url: str) -> Finding:
-    """Ask the broker through the one module that knows it."""
+    """Ping the broker."""
     from services.core.broker import ping
 
     latency_ms = ping(2.0, url)

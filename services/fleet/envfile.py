@@ -1,7 +1,7 @@
-"""``FLEET_HOME/env``: what a running fleet tells every other tool, and its generated secrets.
+"""``FLEET_HOME/env``: the settings of a running fleet for other tools, and its generated secrets.
 
-The secrets stay when the fleet stops. The rest goes with it, so that a stopped fleet does not look
-as if it ran. Written for ``python-dotenv``, which ``services.core.settings`` reads it with.
+When the fleet stops, only the secrets stay. The format is that of ``python-dotenv``, with which
+``services.core.settings`` reads it.
 """
 
 import os
@@ -22,19 +22,19 @@ def find_home() -> Path:
 
 
 def read_env(home: Path) -> dict[str, str]:
-    """Return what the file says; nothing if there is none."""
-    return _stated(home / "env")
+    """Return the values of the file; nothing if there is none."""
+    return _read(home / "env")
 
 
 def read_merged(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     """Return the environment over ``.env`` in ``folder``, as the settings see them."""
-    return _stated(folder / ".env") | dict(environ)
+    return _read(folder / ".env") | dict(environ)
 
 
 def read_effective(home: Path, environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return the settings as the fleet on ``home`` has them.
+    """Return the settings of the fleet on ``home``.
 
-    A running fleet's own ports and addresses win; its secrets are the environment's where that has any.
+    A running fleet's ports and addresses win over the environment; the environment wins for secrets.
     """
     stated = read_env(home)
     running = {name: value for name, value in stated.items() if name not in LASTING}
@@ -42,7 +42,7 @@ def read_effective(home: Path, environ: Mapping[str, str], folder: Path) -> dict
 
 
 def ensure_secrets(home: Path) -> dict[str, str]:
-    """Return the generated secrets, made at the first start and the same ever after."""
+    """Return the generated secrets; the first start makes them and later ones keep them."""
     kept = {name: value for name, value in read_env(home).items() if name in LASTING and value}
     made = {
         "SECRET_KEY": secrets.token_urlsafe(48),
@@ -55,16 +55,16 @@ def ensure_secrets(home: Path) -> dict[str, str]:
 
 
 def record_running(home: Path, values: Mapping[str, str]) -> None:
-    """Add what other tools need to join the running fleet."""
+    """Add the settings that other tools need to join the running fleet."""
     _write(home, ensure_secrets(home) | dict(values))
 
 
 def record_stopped(home: Path) -> None:
-    """Leave only the secrets."""
+    """Remove all but the secrets."""
     _write(home, ensure_secrets(home))
 
 
-def _stated(path: Path) -> dict[str, str]:
+def _read(path: Path) -> dict[str, str]:
     """Return the values of a file in ``.env`` form. ``${...}`` is text here: a path may hold it."""
     return {
         name: value for name, value in dotenv_values(path, interpolate=False).items() if value is not None

@@ -1,18 +1,18 @@
-"""What can go wrong with a fleet on one machine. Each message says what would be right."""
+"""Errors of a fleet on one machine."""
 
 from services.core.errors import ShopfleetError
 
 
 class FleetError(ShopfleetError):
-    """The fleet cannot do what was asked; the message names the cause and the remedy."""
+    """Something is wrong with this machine's fleet; the message names the cause and the remedy."""
 
 
 class AlreadyRunning(FleetError):
-    """Another fleet holds this ``FLEET_HOME``."""
+    """Another fleet has locked this ``FLEET_HOME``."""
 
 
 class NotRunning(FleetError):
-    """No fleet holds this ``FLEET_HOME``."""
+    """No fleet runs on this ``FLEET_HOME``."""
 
 
 class PortTaken(FleetError):

@@ -1,4 +1,4 @@
-"""Ports on loopback: which are free, and who has the others."""
+"""Ports on loopback: which are free, and which process has the others."""
 
 import socket
 
@@ -8,7 +8,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def is_free(port: int) -> bool:
-    """Say whether a server could listen on ``port`` of loopback now."""
+    """Return whether a server could listen on ``port`` of loopback now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -26,10 +26,10 @@ def find_free_port() -> int:
 
 
 def hold_port(port: int) -> socket.socket | None:
-    """Return a socket that keeps ``port`` from looking free while it is open, or None if it is not ours.
+    """Return an open socket that reserves ``port``, or None if another process has it.
 
-    A server that shares its port (granian does, with SO_REUSEPORT) can still listen on it. Without
-    this, two fleets that start at the same time would both find the port free, and then share it.
+    A server that shares its port (granian does, with SO_REUSEPORT) can still listen on it. Without the
+    reservation two fleets that start together would find the port free and share it.
     """
     holder = socket.socket()
     try:
@@ -42,7 +42,7 @@ def hold_port(port: int) -> socket.socket | None:
 
 
 def find_listener(port: int) -> str:
-    """Return who listens on ``port`` (``nginx, pid 812``), as far as we may see."""
+    """Return the process that listens on ``port`` (``nginx, pid 812``), as far as it is visible."""
     try:
         import psutil
     except ImportError:

@@ -1,4 +1,4 @@
-"""Which processes a fleet on one machine has. Pure: from an environment to a list of programs."""
+"""The processes of a fleet on one machine: from an environment to a list of programs. Pure."""
 
 import signal
 import sys
@@ -15,22 +15,22 @@ WORKERS: tuple[tuple[str, str, int], ...] = (
     ("worker-night", "reconciliation,reports", 1),
     ("worker-ops", "ops", 1),
 )
-"""Name, queues and child processes of each worker. Together they take every queue."""
+"""Name, queues and child processes of each worker. Together they consume every queue."""
 
 BEATS = ("beat-1", "beat-2")
-"""Two, so that one may die: which of them leads is settled in the database."""
+"""Two, so that one may die: a lock in the database decides which of them leads."""
 
-OF_SOME = {"AUDIT_ARCHIVE_DATABASE_URL": ("worker-night",), "MIGRATE_DATABASE_URL": ()}
-"""Settings that only these processes get: the worker of the queue ``reports`` archives, none migrates."""
+RESTRICTED = {"AUDIT_ARCHIVE_DATABASE_URL": ("worker-night",), "MIGRATE_DATABASE_URL": ()}
+"""Settings that only these processes get: the worker of the queue ``reports`` archives; none migrates."""
 
 
-def plan_roster(
+def plan_programs(
     env: Mapping[str, str], home: Path, cwd: Path, *, sandbox: bool, mail_sink: bool
 ) -> tuple[Program, ...]:
     """Return the programs in the order in which they start.
 
-    ``env`` is what they all get and names the ports; each learns its own name as ``FLEET_PROCESS``. A setting
-    of ``OF_SOME`` is empty for all others, which hides the value that ``FLEET_HOME/env`` has.
+    ``env`` is the environment of all of them, with the ports; each gets its own name as ``FLEET_PROCESS``. A
+    setting of ``RESTRICTED`` is empty for all others, which hides its value in ``FLEET_HOME/env``.
     """
     programs = []
     if sandbox:
@@ -51,14 +51,14 @@ def plan_roster(
         )
     )
     return tuple(
-        # Few threads do much here: glibc's arena for each of them would only hold memory.
+        # Few threads do much here: an arena of glibc for each of them would only use memory.
         replace(
             program,
             cwd=cwd,
             env={
                 "MALLOC_ARENA_MAX": "2",
                 **env,
-                **{name: "" for name, holders in OF_SOME.items() if program.name not in holders},
+                **{name: "" for name, holders in RESTRICTED.items() if program.name not in holders},
                 **program.env,
                 "FLEET_PROCESS": program.name,
             },
@@ -77,7 +77,7 @@ def _tasks(name: str, *command: str) -> Program:
 
 
 def _worker(name: str, queues: str, size: int) -> Program:
-    """A worker that gives its work back when asked to stop.
+    """Return a worker that gives its work back when it is stopped.
 
     ``REMAP_SIGTERM`` makes SIGTERM a soft shutdown, which returns running tasks to their queue:
     https://docs.celeryq.dev/en/stable/userguide/workers.html#remapping-the-sigterm-signal

@@ -1,7 +1,6 @@
-"""The supervisor's end of the guard: a small process that cleans up should the supervisor be killed.
+"""The supervisor's side of the reaper: a process that ends the fleet's processes if the supervisor is killed.
 
-Chosen over Linux's parent-death signal because it works on macOS too, reaches whole process groups,
-and does not care which thread started a child.
+``docs/decisions/0021-orphans.md`` says why it is a process of its own.
 """
 
 import os
@@ -13,8 +12,8 @@ from pathlib import Path
 _PROGRAM = Path(__file__).with_name("reaper_main.py")
 
 
-class Guard:
-    """Keeps the guard process alive and told. Safe to use from several threads."""
+class Reaper:
+    """Starts the reaper process, and again if it ends. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -23,11 +22,11 @@ class Guard:
 
     @property
     def pid(self) -> int | None:
-        """The guard's process id while it runs."""
+        """The reaper's process id while it runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def ensure_alive(self) -> int:
-        """Leave a guard running that knows all that is watched; return the descriptor that it reads."""
+        """Start the reaper unless it runs; return the descriptor from which it reads."""
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._process = subprocess.Popen(
@@ -45,21 +44,21 @@ class Guard:
             return self._fd()
 
     def watch(self, pid: int, first_signal: int, last_signal: int) -> None:
-        """Have the group that ``pid`` leads ended should this process end without ``forget``."""
+        """End the group that ``pid`` leads if this process ends before ``unwatch``."""
         line = watch_line(pid, first_signal, last_signal)
         self.ensure_alive()
         with self._lock:
             self._watched[pid] = line
-            self._tell(line)
+            self._write(line)
 
-    def forget(self, pid: int) -> None:
-        """Stop watching: the process has ended and was reaped."""
+    def unwatch(self, pid: int) -> None:
+        """Stop watching a process that has ended."""
         with self._lock:
             if self._watched.pop(pid, None):
-                self._tell(b"- %d\n" % pid)
+                self._write(b"- %d\n" % pid)
 
     def close(self) -> None:
-        """End the guard. What it still watches, it ends."""
+        """End the reaper, which first ends what it still watches."""
         with self._lock:
             process, self._process = self._process, None
         if process is not None:
@@ -71,13 +70,13 @@ class Guard:
         assert self._process is not None and self._process.stdin is not None  # noqa: S101
         return self._process.stdin.fileno()
 
-    def _tell(self, line: bytes) -> None:
+    def _write(self, line: bytes) -> None:
         try:
             os.write(self._fd(), line)
         except BrokenPipeError:
-            return  # the guard was killed; ensure_alive starts another and tells it everything
+            return  # the reaper was killed; ensure_alive starts another, which gets every line
 
 
 def watch_line(pid: int, first_signal: int, last_signal: int) -> bytes:
-    """Return the line that makes a guard watch ``pid``; short enough for one atomic write."""
+    """Return the line that makes a reaper watch ``pid``; short enough for one atomic write."""
     return b"+ %d %d %d\n" % (pid, first_signal, last_signal)

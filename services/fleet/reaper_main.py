@@ -1,10 +1,9 @@
-"""Ends a fleet's processes when their supervisor is gone, however it went.
+"""Ends a fleet's processes when their supervisor has ended, for whatever reason.
 
-Run as a script by ``services.fleet.reaper`` and imports nothing of the project, so that it stays
-small. It reads ``+ PID FIRST LAST`` and ``- PID`` lines from its standard input, whose only other
-end the supervisor holds: the end of input means the supervisor has ended. A clean stop has taken
-every line back by then, and there is nothing to do. Killing the guard itself is the one gap; the
-supervisor starts it again within a second.
+``services.fleet.reaper`` runs it as a script. It imports nothing of the project, so that it stays small. It
+reads lines ``+ PID FIRST LAST`` (watch, with two signals) and ``- PID`` from standard input. The supervisor
+holds the only other end of that pipe, so the end of input means that the supervisor has ended. After a clean
+stop no process is watched any more.
 """
 
 import os
@@ -14,18 +13,18 @@ import sys
 import time
 
 GRACE_SECONDS = 5.0
-LOOK_EVERY_SECONDS = 2.0
+POLL_SECONDS = 2.0
 
 
 def read_until_orphaned(parent: int) -> dict[int, tuple[int, int]]:
     """Return what was still watched when the supervisor ended: pid -> (first signal, last signal).
 
-    The parent's id is looked at as well: a process forked from the supervisor may hold the pipe open.
+    The parent's id is checked too: a process forked from the supervisor may hold the pipe open.
     """
     watched: dict[int, tuple[int, int]] = {}
     rest = b""
     while True:
-        ready, _, _ = select.select([0], [], [], LOOK_EVERY_SECONDS)
+        ready, _, _ = select.select([0], [], [], POLL_SECONDS)
         if not ready:
             if os.getppid() != parent:
                 return watched
@@ -55,7 +54,7 @@ def has_group(pid: int) -> bool:
 
 
 def send_group(pid: int, number: int) -> None:
-    """Signal a whole group; one that is gone is well gone."""
+    """Signal a whole group, if there is one."""
     try:
         os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):
@@ -63,7 +62,7 @@ def send_group(pid: int, number: int) -> None:
 
 
 def end(watched: dict[int, tuple[int, int]]) -> None:
-    """Ask every leader to end, then after the grace end its group."""
+    """Send every leader its first signal, and after the grace period its group the last one."""
     for pid, (first, _) in watched.items():
         try:
             os.kill(pid, first)

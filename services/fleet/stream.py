@@ -20,10 +20,10 @@ class LogStream:
         coloured = out.isatty() and not os.environ.get("NO_COLOR")
         self._colours = {n: _COLOURS[i % len(_COLOURS)] for i, n in enumerate(ordered)} if coloured else {}
         self.broken = False
-        """True once the reader has gone: lines are dropped from then on."""
+        """True once the output is closed; further lines are dropped."""
 
     def write(self, name: str, line: str) -> None:
-        """Show one line of ``name``'s."""
+        """Write one line of the process ``name``."""
         label = f"{name:<{self._width}} |"
         if name in self._colours:
             label = f"\x1b[{self._colours[name]}m{label}\x1b[0m"
@@ -37,13 +37,13 @@ class LogStream:
                 self.broken = True
 
     def _writable(self, line: str) -> str:
-        """Return ``line`` with what this stream's encoding lacks written as escapes."""
+        """Return ``line`` with escapes for characters that this stream's encoding lacks."""
         encoding = self._out.encoding or "utf-8"
         return line.encode(encoding, "backslashreplace").decode(encoding)
 
 
 class LineBuffer:
-    """Cuts one process's bytes into lines; a line without end is cut at 64 KiB."""
+    """Splits one process's output into lines; a line without end is split at 64 KiB."""
 
     def __init__(self) -> None:
         self._rest = b""

@@ -1,4 +1,4 @@
-"""``fleet up``: the whole fleet on one machine, from nothing to healthy, and back to nothing."""
+"""``fleet up``: start the whole fleet on one machine, wait until it is healthy, and stop it again."""
 
 import os
 import signal
@@ -18,15 +18,14 @@ from services.fleet.embedded.servers import POSTGRES_PORT, VALKEY_PORT
 from services.fleet.embedded.state import HomeLock, close_folders
 from services.fleet.envfile import ensure_secrets, read_merged, record_running, record_stopped
 from services.fleet.errors import FleetError, ServerFailed
-from services.fleet.orphans import end_recorded
 from services.fleet.ports import LOOPBACK, hold_port, pick_port
-from services.fleet.process_list import plan_roster
+from services.fleet.process_list import plan_programs
 from services.fleet.processes import Supervisor
-from services.fleet.reaper import Guard
+from services.fleet.reaper import Reaper
 
 _PORTS = {"INGRESS_PORT": 8000, "CONSOLE_PORT": 8001, "FLOWER_PORT": 5555}
 _SHARED_PORTS = ("INGRESS_PORT", "CONSOLE_PORT")
-"""Granian's, which another fleet's granian could listen on as well."""
+"""Ports of granian, which another fleet's granian could share."""
 _SANDBOX_PORT = ("SANDBOX_PORT", 9000)
 _MAIL_SINK_PORT = ("MAIL_SINK_PORT", 1025)
 
@@ -41,10 +40,9 @@ class RunningFleet:
 
 
 def run_up(home: Path, *, auto_ports: bool = False, sandbox: bool = False, out: TextIO | None = None) -> None:
-    """Run the fleet until Ctrl-C, SIGTERM or SIGHUP; then leave nothing running.
+    """Run the fleet until Ctrl-C, SIGTERM or SIGHUP; then end every process.
 
-    Raises ``AlreadyRunning``, ``PortTaken``, ``ServerFailed`` or ``SettingsInvalid`` before anything
-    has been left behind.
+    Raises ``AlreadyRunning``, ``PortTaken``, ``ServerFailed`` or ``SettingsInvalid``; nothing runs then.
     """
     stop = threading.Event()
     running: list[Supervisor] = []
@@ -73,22 +71,21 @@ def run_up(home: Path, *, auto_ports: bool = False, sandbox: bool = False, out: 
 def start_fleet(
     home: Path, *, auto_ports: bool = False, sandbox: bool = False, out: TextIO | None = None
 ) -> Iterator[RunningFleet]:
-    """Yield a fleet whose processes have been started; leave nothing running afterwards.
+    """Yield a fleet whose processes have been started; end every process afterwards.
 
-    Servers named by ``DATABASE_URL`` and ``BROKER_URL`` are used as they are, the others are
-    embedded. ``sandbox`` adds stand-ins for the providers and points the fleet at them.
+    Servers are embedded unless ``DATABASE_URL`` or ``BROKER_URL`` is set. ``sandbox`` adds stand-ins for the
+    providers, and the fleet uses them.
     """
     home = home.resolve()
     given = {name: value for name, value in read_merged(os.environ, Path.cwd()).items() if value}
     with ExitStack() as stack:
         lock = HomeLock(home)
         stack.callback(lock.release)
-        # What the fleet's processes write holds personal data: no file of theirs is for anybody else.
+        # The processes' files contain personal data: only their owner may read them.
         stack.callback(os.umask, os.umask(0o077))
         close_folders(home)
-        ended = end_recorded(home / "processes.json")
-        guard = Guard()
-        stack.callback(guard.close)
+        reaper = Reaper()
+        stack.callback(reaper.close)
         values = _choose_values(home, given, auto_ports=auto_ports, sandbox=sandbox)
         for name in _SHARED_PORTS:
             if (holder := hold_port(int(values[name]))) is not None:
@@ -103,7 +100,7 @@ def start_fleet(
                 with_postgres=not given.get("DATABASE_URL"),
                 with_valkey=not given.get("BROKER_URL"),
                 lock=lock,
-                guard=guard,
+                reaper=reaper,
             )
         )
         values |= _server_values(servers, given)
@@ -113,21 +110,17 @@ def start_fleet(
         migrate(env)
         stack.callback(record_stopped, home)
         record_running(home, values)
-        programs = plan_roster(env, home, Path.cwd(), sandbox=sandbox, mail_sink="MAIL_SINK_PORT" in values)
-        supervisor = Supervisor(
-            programs, guard=guard, adopted=servers.children, out=out, record=home / "processes.json"
-        )
+        programs = plan_programs(env, home, Path.cwd(), sandbox=sandbox, mail_sink="MAIL_SINK_PORT" in values)
+        supervisor = Supervisor(programs, reaper=reaper, adopted=servers.children, out=out)
         stack.callback(supervisor.stop)
-        if ended:
-            supervisor.stream.write("fleet", f"ended what a killed fleet had left: {', '.join(ended)}")
         supervisor.start()
         yield RunningFleet(supervisor=supervisor, values=env, home=home)
 
 
 def migrate(env: dict[str, str]) -> None:
-    """Bring the database to the newest shape, in a process of its own.
+    """Apply the migrations in a process of their own.
 
-    The supervisor runs for weeks, and should not keep Alembic and SQLAlchemy in memory for that.
+    The supervisor runs for weeks, and Alembic and SQLAlchemy would stay in its memory.
     """
     done = subprocess.run(
         [sys.executable, "-m", "services.cli.main", "migrate"],
@@ -143,9 +136,9 @@ def migrate(env: dict[str, str]) -> None:
 
 
 def _choose_values(home: Path, given: dict[str, str], *, auto_ports: bool, sandbox: bool) -> dict[str, str]:
-    """Return the settings that the fleet decides: ports, secrets, and where its stand-ins are.
+    """Return the settings that the fleet chooses: ports, secrets, and the addresses of its stand-ins.
 
-    What the environment or ``.env`` already says is left alone, ports aside.
+    Settings of the environment or ``.env`` stay as they are, except ports.
     """
     wanted = dict(_PORTS)
     if sandbox:
@@ -195,7 +188,7 @@ def _number(given: dict[str, str], name: str, default: int) -> int:
 
 
 def _announce(fleet: RunningFleet, stop: threading.Event) -> None:
-    """Say where everything is, once it is healthy; say what is not, if it takes long."""
+    """Log the addresses once the fleet is healthy, or what is not healthy after 60 s."""
 
     def report() -> None:
         try:

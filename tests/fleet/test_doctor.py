@@ -21,8 +21,8 @@ def test_every_fault_says_how_to_mend_it(home: Path) -> None:
     faults = {finding.check: finding for finding in examine(env, home) if not finding.ok}
 
     assert {"database", "broker"} <= faults.keys()
-    assert all(finding.mend for finding in faults.values())
-    assert not any("secret" in finding.seen + finding.mend for finding in faults.values())
+    assert all(finding.remedy for finding in faults.values())
+    assert not any("secret" in finding.seen + finding.remedy for finding in faults.values())
 
 
 def test_wrong_settings_are_told_all_at_once(home: Path) -> None:
@@ -41,7 +41,7 @@ def test_empty_database_is_connected_but_not_migrated(home: Path) -> None:
     assert findings["clock"].ok
     assert findings["packages"].ok, findings["packages"].seen
     assert findings["python"].ok
-    assert findings["migrations"].mend == "run: fleet migrate"
+    assert findings["migrations"].remedy == "run: fleet migrate"
     assert not findings["migrations"].ok
 
 
@@ -86,5 +86,5 @@ def test_secret_that_can_be_guessed_is_a_fault_that_names_it_and_its_length(home
         f for f in examine(env | {"CRON_SECRET_PREVIOUS": "x" * 31}, home) if f.check[:7] == "machine"
     ]
     assert fault.seen == "CRON_SECRET has 17 characters; CRON_SECRET_PREVIOUS has 31 characters"
-    assert "32 or more" in fault.mend
-    assert "s3cret" not in fault.seen + fault.mend
+    assert "32 or more" in fault.remedy
+    assert "s3cret" not in fault.seen + fault.remedy

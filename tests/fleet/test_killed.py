@@ -1,6 +1,5 @@
 """kill -9 of the supervisor: nothing it started is left, and the next start works."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,6 @@ import psutil
 import psycopg
 
 from services.fleet.embedded import EmbeddedServers
-from services.fleet.orphans import end_recorded, find_recorded
 from tests.fleet.waiting import is_running, wait_for
 
 _SCRIPT = """
@@ -21,36 +19,36 @@ import json, os, sys, time
 from pathlib import Path
 from services.fleet.child import Program
 from services.fleet.embedded import EmbeddedServers
-from services.fleet.reaper import Guard
+from services.fleet.reaper import Reaper
 from services.fleet.processes import Supervisor
-home, guard = Path(sys.argv[1]), Guard()
-servers = EmbeddedServers.start(home, auto_ports=True, durable=False, guard=guard)
+home, reaper = Path(sys.argv[1]), Reaper()
+servers = EmbeddedServers.start(home, auto_ports=True, durable=False, reaper=reaper)
 stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\\nwhile True: time.sleep(60)"
 family = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
 programs = [Program(name=n, argv=(sys.executable, "-c", c), env=dict(os.environ))
             for n, c in (("stubborn", stubborn), ("family", family))]
-supervisor = Supervisor(programs, guard=guard, adopted=servers.children, record=home / "processes.json")
+supervisor = Supervisor(programs, reaper=reaper, adopted=servers.children)
 supervisor.start()
 supervisor.wait_healthy(20)
-print("ready", guard.pid, flush=True)
+print("ready", reaper.pid, flush=True)
 supervisor.wait()
 """
 
 
 @contextmanager
 def started(home: Path) -> Iterator[tuple[subprocess.Popen[str], int, list[int]]]:
-    """Yield the supervisor, its guard's id, and every process below it; end what a failing test leaves."""
+    """Yield the supervisor, its reaper's id, and every process below it; end what a failing test leaves."""
     process = subprocess.Popen([sys.executable, "-c", _SCRIPT, str(home)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    guard_pid = 0
+    reaper_pid = 0
     for line in process.stdout:
         if line.startswith("ready"):
-            guard_pid = int(line.split()[1])
+            reaper_pid = int(line.split()[1])
             break
     below = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
-    assert guard_pid in below
+    assert reaper_pid in below
     try:
-        yield process, guard_pid, below
+        yield process, reaper_pid, below
     finally:
         for pid in (process.pid, *below):
             if is_running(pid):
@@ -59,50 +57,46 @@ def started(home: Path) -> Iterator[tuple[subprocess.Popen[str], int, list[int]]
         process.wait()
 
 
+def name_of(pid: int) -> str:
+    return psutil.Process(pid).name()
+
+
 def test_killed_supervisor_leaves_nothing_behind(home: Path) -> None:
     with started(home) as (supervisor, _, below):
-        assert len(below) >= 9  # the guard, two servers with their own, a stubborn one, a family of two
+        assert len(below) >= 9  # the reaper, two servers with their own, a stubborn one, a family of two
 
         supervisor.kill()
 
         wait_for(lambda: not any(map(is_running, below)), seconds=12)
 
 
-def test_next_start_clears_what_a_killed_supervisor_and_guard_left(home: Path) -> None:
-    with started(home) as (supervisor, guard_pid, below):
-        os.kill(supervisor.pid, signal.SIGSTOP)  # so that it cannot replace the guard in between
-        os.kill(guard_pid, signal.SIGKILL)
+def test_next_start_ends_servers_that_a_killed_supervisor_and_reaper_left(home: Path) -> None:
+    with started(home) as (supervisor, reaper_pid, below):
+        os.kill(supervisor.pid, signal.SIGSTOP)  # so that it cannot replace the reaper in between
+        os.kill(reaper_pid, signal.SIGKILL)
         supervisor.kill()
         supervisor.wait()
-        left = find_recorded(home / "processes.json")
-        assert {"stubborn", "family", "postgres", "valkey"} <= left.keys()
+        left = [pid for pid in below if is_running(pid) and name_of(pid) in ("postgres", "valkey-server")]
+        assert {name_of(pid) for pid in left} == {"postgres", "valkey-server"}
 
-        with EmbeddedServers.start(home, auto_ports=True, durable=False) as servers:
-            with psycopg.connect(servers.database_url) as connection:
-                assert connection.execute("select 1").fetchone() == (1,)
-            end_recorded(home / "processes.json")
+        with (
+            EmbeddedServers.start(home, auto_ports=True, durable=False) as servers,
+            psycopg.connect(servers.database_url) as connection,
+        ):
+            assert connection.execute("select 1").fetchone() == (1,)
 
-        wait_for(lambda: not any(map(is_running, below)), seconds=12)
-
-
-def test_recorded_number_that_belongs_to_another_process_now_is_left_alone(home: Path) -> None:
-    home.mkdir(parents=True)
-    record = home / "processes.json"
-    record.write_text(json.dumps({"ingress": [os.getpid(), 1.0]}))
-
-    assert end_recorded(record) == []
-    assert not record.exists()
+        wait_for(lambda: not any(map(is_running, left)), seconds=12)
 
 
 def test_killed_servers_are_started_again_with_their_data(home: Path) -> None:
     import io
 
     from services.fleet.processes import Supervisor
-    from services.fleet.reaper import Guard
+    from services.fleet.reaper import Reaper
 
-    guard, out = Guard(), io.StringIO()
-    with EmbeddedServers.start(home, auto_ports=True, guard=guard) as servers:
-        supervisor = Supervisor([], guard=guard, adopted=servers.children, out=out)
+    reaper, out = Reaper(), io.StringIO()
+    with EmbeddedServers.start(home, auto_ports=True, reaper=reaper) as servers:
+        supervisor = Supervisor([], reaper=reaper, adopted=servers.children, out=out)
         supervisor.start()
         with psycopg.connect(servers.migrate_database_url) as owner:
             owner.execute("create table kept as select 7 as id")
@@ -126,4 +120,4 @@ def test_killed_servers_are_started_again_with_their_data(home: Path) -> None:
 
         wait_for(has_row)
         supervisor.stop()
-    guard.close()
+    reaper.close()

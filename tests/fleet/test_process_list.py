@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from services.fleet.process_list import BEATS, OF_SOME, WORKERS, plan_roster
+from services.fleet.process_list import BEATS, RESTRICTED, WORKERS, plan_programs
 from services.ledger.topics import QUEUES, TOPICS
 
 _ENV = {
@@ -20,8 +20,8 @@ def test_every_queue_has_exactly_one_worker() -> None:
 
 def test_sandbox_and_mail_sink_are_there_only_when_asked_for() -> None:
     home = Path("/somewhere")
-    bare = {p.name for p in plan_roster(_ENV, home, home, sandbox=False, mail_sink=False)}
-    full = {p.name for p in plan_roster(_ENV, home, home, sandbox=True, mail_sink=True)}
+    bare = {p.name for p in plan_programs(_ENV, home, home, sandbox=False, mail_sink=False)}
+    full = {p.name for p in plan_programs(_ENV, home, home, sandbox=True, mail_sink=True)}
 
     assert full - bare == {"sandbox", "mail-sink"}
     assert bare == {"ingress", "console", "flower", *BEATS, *(name for name, _, _ in WORKERS)}
@@ -29,7 +29,7 @@ def test_sandbox_and_mail_sink_are_there_only_when_asked_for() -> None:
 
 def test_no_secret_is_on_a_command_line_and_every_process_knows_its_name() -> None:
     home = Path("/somewhere with space")
-    programs = plan_roster(_ENV, home, home, sandbox=True, mail_sink=True)
+    programs = plan_programs(_ENV, home, home, sandbox=True, mail_sink=True)
 
     assert not [p.name for p in programs if "secret" in " ".join(p.argv)]
     assert all(p.env["FLEET_PROCESS"] == p.name for p in programs)
@@ -38,7 +38,9 @@ def test_no_secret_is_on_a_command_line_and_every_process_knows_its_name() -> No
 
 def test_workers_give_back_their_work_when_asked_to_stop() -> None:
     home = Path("/somewhere")
-    workers = [p for p in plan_roster(_ENV, home, home, sandbox=False, mail_sink=False) if "worker" in p.argv]
+    workers = [
+        p for p in plan_programs(_ENV, home, home, sandbox=False, mail_sink=False) if "worker" in p.argv
+    ]
 
     assert len(workers) == len(WORKERS)
     assert all(p.env["REMAP_SIGTERM"] == "SIGQUIT" for p in workers)
@@ -47,7 +49,7 @@ def test_workers_give_back_their_work_when_asked_to_stop() -> None:
 
 def test_health_addresses_are_on_loopback() -> None:
     home = Path("/somewhere")
-    programs = plan_roster(_ENV, home, home, sandbox=True, mail_sink=True)
+    programs = plan_programs(_ENV, home, home, sandbox=True, mail_sink=True)
 
     urls = {p.name: p.health_url for p in programs if p.health_url}
 
@@ -57,10 +59,10 @@ def test_health_addresses_are_on_loopback() -> None:
 
 def test_only_the_worker_that_archives_has_the_archive_role_and_no_process_the_owners() -> None:
     home = Path("/somewhere")
-    env = _ENV | dict.fromkeys(OF_SOME, "postgresql://x:secret@127.0.0.1/x")
+    env = _ENV | dict.fromkeys(RESTRICTED, "postgresql://x:secret@127.0.0.1/x")
 
-    programs = plan_roster(env, home, home, sandbox=True, mail_sink=True)
-    holders = {name: {p.name for p in programs if p.env[name]} for name in OF_SOME}
+    programs = plan_programs(env, home, home, sandbox=True, mail_sink=True)
+    holders = {name: {p.name for p in programs if p.env[name]} for name in RESTRICTED}
 
     queue = TOPICS["audit_archive"].queue
     workers = {name for name, queues, _ in WORKERS if queue in queues.split(",")}

@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.fleet.child import Program, tell_exit
+from services.fleet.child import Program, format_exit
 from services.fleet.errors import FleetError, ServerFailed
 from services.fleet.processes import Supervisor, restart_delay_seconds
-from services.fleet.reaper import Guard
+from services.fleet.reaper import Reaper
 from services.fleet.stream import LineBuffer, LogStream
 from tests.fleet.waiting import is_running, wait_for
 
@@ -31,15 +31,15 @@ def program(name: str, code: str, **options: str) -> Program:
 
 
 @pytest.fixture
-def guard() -> Iterator[Guard]:
-    guard = Guard()
-    yield guard
-    guard.close()
+def reaper() -> Iterator[Reaper]:
+    reaper = Reaper()
+    yield reaper
+    reaper.close()
 
 
-def test_what_processes_say_appears_under_their_names(guard: Guard) -> None:
+def test_what_processes_say_appears_under_their_names(reaper: Reaper) -> None:
     out = io.StringIO()
-    supervisor = Supervisor([program("left", _FOREVER), program("right", _FOREVER)], guard=guard, out=out)
+    supervisor = Supervisor([program("left", _FOREVER), program("right", _FOREVER)], reaper=reaper, out=out)
     supervisor.start()
     wait_for(lambda: "left  | up" in out.getvalue() and "right | up" in out.getvalue())
 
@@ -48,9 +48,9 @@ def test_what_processes_say_appears_under_their_names(guard: Guard) -> None:
     assert "\x1b" not in out.getvalue()
 
 
-def test_killed_process_is_started_again_and_the_reason_is_told(guard: Guard) -> None:
+def test_killed_process_is_started_again_and_the_reason_is_told(reaper: Reaper) -> None:
     out = io.StringIO()
-    supervisor = Supervisor([program("one", _FOREVER)], guard=guard, out=out)
+    supervisor = Supervisor([program("one", _FOREVER)], reaper=reaper, out=out)
     supervisor.start()
     first = supervisor.pids()["one"]
 
@@ -62,9 +62,9 @@ def test_killed_process_is_started_again_and_the_reason_is_told(guard: Guard) ->
     assert supervisor.restarts() == {"one": 1}
 
 
-def test_process_that_ends_by_itself_is_told_with_its_exit_code(guard: Guard) -> None:
+def test_process_that_ends_by_itself_is_told_with_its_exit_code(reaper: Reaper) -> None:
     out = io.StringIO()
-    supervisor = Supervisor([program("brief", "raise SystemExit(3)")], guard=guard, out=out)
+    supervisor = Supervisor([program("brief", "raise SystemExit(3)")], reaper=reaper, out=out)
     supervisor.start()
     wait_for(lambda: "starting it again in 1 s" in out.getvalue())
 
@@ -73,10 +73,10 @@ def test_process_that_ends_by_itself_is_told_with_its_exit_code(guard: Guard) ->
     assert "brief: exit code 3; starting it again in 0.5 s" in out.getvalue()
 
 
-def test_program_that_cannot_be_run_does_not_end_the_others(guard: Guard) -> None:
+def test_program_that_cannot_be_run_does_not_end_the_others(reaper: Reaper) -> None:
     out = io.StringIO()
     missing = Program(name="missing", argv=("/nowhere/at-all",))
-    supervisor = Supervisor([missing, program("one", _FOREVER)], guard=guard, out=out)
+    supervisor = Supervisor([missing, program("one", _FOREVER)], reaper=reaper, out=out)
     supervisor.start()
     wait_for(lambda: "one     | up" in out.getvalue())
 
@@ -89,9 +89,9 @@ def test_delays_double_up_to_half_a_minute() -> None:
     assert [restart_delay_seconds(n) for n in (1, 2, 3, 7, 50)] == [0.5, 1.0, 2.0, 30.0, 30.0]
 
 
-def test_stop_leaves_neither_processes_nor_their_children(guard: Guard) -> None:
+def test_stop_leaves_neither_processes_nor_their_children(reaper: Reaper) -> None:
     out = io.StringIO()
-    supervisor = Supervisor([program("parent", _WITH_CHILD)], guard=guard, out=out)
+    supervisor = Supervisor([program("parent", _WITH_CHILD)], reaper=reaper, out=out)
     supervisor.start()
     wait_for(lambda: "child" in out.getvalue())
     grandchild = int(out.getvalue().split("child ")[1].split()[0])
@@ -102,9 +102,9 @@ def test_stop_leaves_neither_processes_nor_their_children(guard: Guard) -> None:
     wait_for(lambda: not is_running(grandchild))
 
 
-def test_process_that_ignores_the_stop_is_killed_at_once_when_asked_twice(guard: Guard) -> None:
+def test_process_that_ignores_the_stop_is_killed_at_once_when_asked_twice(reaper: Reaper) -> None:
     out = io.StringIO()
-    supervisor = Supervisor([program("stubborn", _STUBBORN)], guard=guard, out=out)
+    supervisor = Supervisor([program("stubborn", _STUBBORN)], reaper=reaper, out=out)
     supervisor.start()
     wait_for(lambda: "up" in out.getvalue())
     pid = supervisor.pids()["stubborn"]
@@ -118,22 +118,22 @@ def test_process_that_ignores_the_stop_is_killed_at_once_when_asked_twice(guard:
     assert "stubborn: did not end in time, killed" in out.getvalue()
 
 
-def test_killed_guard_is_replaced_and_told_what_to_watch(guard: Guard) -> None:
-    supervisor = Supervisor([program("one", _FOREVER)], guard=guard, out=io.StringIO())
+def test_killed_reaper_is_replaced_and_told_what_to_watch(reaper: Reaper) -> None:
+    supervisor = Supervisor([program("one", _FOREVER)], reaper=reaper, out=io.StringIO())
     supervisor.start()
-    first = guard.pid
+    first = reaper.pid
     assert first is not None
 
     os.kill(first, signal.SIGKILL)
 
-    wait_for(lambda: guard.pid not in (first, None))
+    wait_for(lambda: reaper.pid not in (first, None))
     watched = supervisor.pids()["one"]
     supervisor.stop()
     assert watched is not None
 
 
-def test_held_process_stays_down_until_released(guard: Guard) -> None:
-    supervisor = Supervisor([program("one", _FOREVER)], guard=guard, out=io.StringIO())
+def test_held_process_stays_down_until_released(reaper: Reaper) -> None:
+    supervisor = Supervisor([program("one", _FOREVER)], reaper=reaper, out=io.StringIO())
     supervisor.start()
 
     supervisor.hold("one")
@@ -144,9 +144,9 @@ def test_held_process_stays_down_until_released(guard: Guard) -> None:
     supervisor.stop()
 
 
-def test_wait_healthy_names_what_does_not_answer(guard: Guard) -> None:
+def test_wait_healthy_names_what_does_not_answer(reaper: Reaper) -> None:
     silent = program("silent", _FOREVER, health_url="http://127.0.0.1:1/livez")
-    supervisor = Supervisor([silent], guard=guard, out=io.StringIO())
+    supervisor = Supervisor([silent], reaper=reaper, out=io.StringIO())
     supervisor.start()
 
     with pytest.raises(ServerFailed, match="not healthy after 0 s: silent"):
@@ -154,7 +154,7 @@ def test_wait_healthy_names_what_does_not_answer(guard: Guard) -> None:
     supervisor.stop()
 
 
-def test_wait_healthy_returns_once_the_address_answers(guard: Guard) -> None:
+def test_wait_healthy_returns_once_the_address_answers(reaper: Reaper) -> None:
     from services.fleet.ports import find_free_port
 
     port = find_free_port()
@@ -165,7 +165,7 @@ def test_wait_healthy_returns_once_the_address_answers(guard: Guard) -> None:
         cwd=Path(__file__).parent,
         health_url=f"http://127.0.0.1:{port}/",
     )
-    supervisor = Supervisor([serving], guard=guard, out=io.StringIO())
+    supervisor = Supervisor([serving], reaper=reaper, out=io.StringIO())
     supervisor.start()
 
     supervisor.wait_healthy(15)
@@ -174,15 +174,15 @@ def test_wait_healthy_returns_once_the_address_answers(guard: Guard) -> None:
     supervisor.stop()
 
 
-def test_unknown_name_is_refused_with_the_known_ones(guard: Guard) -> None:
-    supervisor = Supervisor([program("one", _FOREVER)], guard=guard, out=io.StringIO())
+def test_unknown_name_is_refused_with_the_known_ones(reaper: Reaper) -> None:
+    supervisor = Supervisor([program("one", _FOREVER)], reaper=reaper, out=io.StringIO())
 
     with pytest.raises(FleetError, match="no process named 'two': there are one"):
         supervisor.kill("two")
 
 
-def test_children_lead_their_own_sessions(guard: Guard) -> None:
-    supervisor = Supervisor([program("one", _FOREVER)], guard=guard, out=io.StringIO())
+def test_children_lead_their_own_sessions(reaper: Reaper) -> None:
+    supervisor = Supervisor([program("one", _FOREVER)], reaper=reaper, out=io.StringIO())
     supervisor.start()
     pid = supervisor.pids()["one"]
     assert pid is not None
@@ -192,9 +192,9 @@ def test_children_lead_their_own_sessions(guard: Guard) -> None:
     supervisor.stop()
 
 
-def test_reader_that_goes_away_ends_the_fleet(guard: Guard) -> None:
+def test_reader_that_goes_away_ends_the_fleet(reaper: Reaper) -> None:
     reading, writing = os.pipe()
-    supervisor = Supervisor([program("one", _FOREVER)], guard=guard, out=os.fdopen(writing, "w"))
+    supervisor = Supervisor([program("one", _FOREVER)], reaper=reaper, out=os.fdopen(writing, "w"))
     os.close(reading)
     supervisor.start()
 
@@ -206,7 +206,7 @@ def test_reader_that_goes_away_ends_the_fleet(guard: Guard) -> None:
     ("code", "words"), [(0, "exit code 0"), (-9, "killed by SIGKILL"), (-255, "killed by signal 255")]
 )
 def test_exits_are_told_in_words(code: int, words: str) -> None:
-    assert tell_exit(code) == words
+    assert format_exit(code) == words
 
 
 def test_lines_are_whole_whatever_the_pieces() -> None:

@@ -38,6 +38,12 @@ def fleet(home: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
     )
 
 
+def has_started(process: subprocess.Popen[bytes]) -> bool:
+    """Return whether the supervisor has started Flower, which is the last process of its list."""
+    below = psutil.Process(process.pid).children() if process.poll() is None else []
+    return any(environ_of(child).get("FLEET_PROCESS") == "flower" for child in below)
+
+
 @contextmanager
 def running(home: Path, *, umask: int = -1) -> Iterator[subprocess.Popen[bytes]]:
     """Yield ``fleet up`` once its processes have been started."""
@@ -52,7 +58,7 @@ def running(home: Path, *, umask: int = -1) -> Iterator[subprocess.Popen[bytes]]
             umask=umask,
         )
     try:
-        wait_for(lambda: (home / "processes.json").exists() or process.poll() is not None, seconds=60)
+        wait_for(lambda: has_started(process) or process.poll() is not None, seconds=60)
         assert process.poll() is None, (home.parent / "output").read_text()
         yield process
     finally:
@@ -172,7 +178,7 @@ def test_nothing_that_a_fleet_writes_is_open_to_other_users(home: Path) -> None:
             link.sendmail("a@example.com", ["b@example.com"], b"Subject: private\r\n\r\nA person.\r\n")
 
         written = {path.relative_to(home).parts[0] for path in home.rglob("*") if path.is_file()}
-        assert {"archive", "mail", "logs", "env", "processes.json", "servers.json"} <= written
+        assert {"archive", "mail", "logs", "env", "servers.json"} <= written
         assert files_open_to_others(home) == OPEN_TO_OTHERS
 
 

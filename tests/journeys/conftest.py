@@ -20,9 +20,9 @@ from services.demo.sender import Sender
 from services.demo.shops import make_shops, record_shops
 from services.fleet.embedded.servers import EmbeddedServers
 from services.fleet.ports import find_free_port
-from services.fleet.process_list import plan_roster
+from services.fleet.process_list import plan_programs
 from services.fleet.processes import Supervisor
-from services.fleet.reaper import Guard
+from services.fleet.reaper import Reaper
 from services.schema.migrate import apply_migrations
 from tests.fakes.line import Line
 from tests.journeys.running_fleet import PROCESSES, House, wait_for
@@ -57,17 +57,17 @@ def house(
             "STRIPE_API_BASE": f"{url}/stripe",
             "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
-        programs = plan_roster({**os.environ, **env, **unused}, home, home, sandbox=True, mail_sink=False)
-        guard = Guard()
+        programs = plan_programs({**os.environ, **env, **unused}, home, home, sandbox=True, mail_sink=False)
+        reaper = Reaper()
         with (home / "log").open("w") as out:
-            supervisor = Supervisor([p for p in programs if p.name in PROCESSES], guard=guard, out=out)
+            supervisor = Supervisor([p for p in programs if p.name in PROCESSES], reaper=reaper, out=out)
             supervisor.start()
             try:
                 supervisor.wait_healthy(60)
                 yield from _open(supervisor, env, line)
             finally:
                 supervisor.stop()
-                guard.close()
+                reaper.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
-"""PostgreSQL 18 and Valkey 9 from wheels, started and ended with the process that wants them.
+"""PostgreSQL 18 and Valkey 9 from wheels, started and stopped with the process that needs them.
 
-No container, no root, no system account made, no permissions changed on anybody's folders.
+They need no container and no root, create no account, and change no permissions of existing folders.
 """
 
 from services.fleet.embedded.servers import EmbeddedServers

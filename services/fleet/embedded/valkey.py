@@ -1,7 +1,6 @@
-"""An own Valkey: loopback, a password, and nothing on disk worth keeping.
+"""The embedded Valkey: on loopback, with a password, without persistence.
 
-Its memory is not persisted: the ledger sends again whatever a restart forgets, which is also what
-keeps that road tested.
+The ledger sends again the messages that a restart loses.
 """
 
 import signal
@@ -12,7 +11,7 @@ from urllib.parse import quote
 
 from services.fleet.child import Account, Child, Program
 from services.fleet.embedded.postgres import SERVER_ENV
-from services.fleet.embedded.state import end_leftovers, make_folder, tail, write_private
+from services.fleet.embedded.state import end_orphans, make_folder, tail, write_private
 from services.fleet.errors import ServerFailed
 from services.fleet.ports import LOOPBACK
 
@@ -43,7 +42,7 @@ def valkey_program(
         account=account,
         stop_signal=signal.SIGTERM,
         log=log,
-        prepare=lambda: end_leftovers(data, "valkey-server", signal.SIGTERM),
+        prepare=lambda: end_orphans(data, "valkey-server", signal.SIGTERM),
     )
 
 
