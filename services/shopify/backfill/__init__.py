@@ -1,1 +1,1 @@
-"""What Shopify lists and no webhook told is read and enters by the same door."""
+"""Backfill: missing objects of Shopify's own lists are recorded as inbound events."""

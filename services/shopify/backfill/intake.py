@@ -1,11 +1,10 @@
-"""The door for what a pull found: the same as a webhook's, but only for what is not in yet.
+"""Records pulled objects as inbound events, each state once.
 
-A found state is named by its object and a digest of its body, so however often a list shows it, it
-enters once. It is looked for before, as the ledger would count a known one as a duplicate delivery.
+The delivery key is the object and a digest of its payload, so a state enters once however often a list shows
+it. Known keys are looked up first: the ledger would count them as duplicate deliveries.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -25,11 +24,11 @@ select e.topic, e.delivery_key
 """
 
 
-def find_new(
-    tx: Connection, shop_id: int, found: Sequence[PulledEvent], now: datetime, request_id: str
+def find_new_events(
+    tx: Connection, shop_id: int, pulled: Sequence[PulledEvent], now: datetime, request_id: str
 ) -> list[NewEvent]:
-    """Return the events that ``found`` asks for and that are not in the ledger yet."""
-    events = {event.identity: event for one in found for event in (_event(shop_id, one, now, request_id),)}
+    """Return the events of ``pulled`` that are not in the ledger yet."""
+    events = {event.identity: event for event in (_event(shop_id, one, now, request_id) for one in pulled)}
     if not events:
         return []
     values = {
@@ -37,32 +36,27 @@ def find_new(
         "topic": text_array([event.topic for event in events.values()]),
         "delivery_key": text_array([event.delivery_key for event in events.values()]),
     }
-    known = {(row[0], row[1]) for row in tx.exec_driver_sql(_FIND_KNOWN, values)}
+    known = {(topic, key) for topic, key in tx.exec_driver_sql(_FIND_KNOWN, values)}
     return [event for event in events.values() if (event.topic, event.delivery_key) not in known]
 
 
-def enter(tx: Connection, events: Sequence[NewEvent]) -> list[WorkRef]:
-    """``events`` are in the ledger once ``tx`` commits; return the work to ring for."""
+def record_pulled_events(tx: Connection, events: Sequence[NewEvent]) -> list[WorkRef]:
+    """Record ``events``; return their work, of which the workers are notified after the commit."""
     return [ref for accepted in record_events(tx, events) for ref in accepted.work] if events else []
 
 
-def count_topics(events: Sequence[NewEvent]) -> Counter[str]:
-    """Return how many of ``events`` are of each topic."""
-    return Counter(event.topic for event in events)
-
-
-def _event(shop_id: int, found: PulledEvent, now: datetime, request_id: str) -> NewEvent:
-    body = orjson.dumps(found.body)
+def _event(shop_id: int, pulled: PulledEvent, now: datetime, request_id: str) -> NewEvent:
+    body = orjson.dumps(pulled.body)
     digest = hashlib.sha256(body).hexdigest()[:24]
     return NewEvent(
         shop_id=shop_id,
         provider="shopify",
-        topic=found.topic,
-        delivery_key=f"pull:{found.gid.removeprefix('gid://shopify/')}:{digest}",
+        topic=pulled.topic,
+        delivery_key=f"pull:{pulled.gid.removeprefix('gid://shopify/')}:{digest}",
         body=body,
         received_at=now,
-        occurred_at=found.occurred_at,
+        occurred_at=pulled.occurred_at,
         request_id=request_id,
         origin="backfill",
-        key=object_key(found.topic, found.body),
+        key=object_key(pulled.topic, pulled.body),
     )

@@ -1,28 +1,30 @@
-"""Reading Shopify's lists: page by page, and with patience for the shop's bucket of cost points."""
+"""Reads Shopify's lists page by page, within the shop's rate limit, and describes one list."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from services.core.errors import NotYet, RetryLater
 from services.providers.delivery import find_dict
 from services.providers.shopify_answers import ThrottleStatus
+from services.shopify.backfill.to_webhook import Node, PulledEvent
 
 LONGEST_WAIT = timedelta(seconds=10)
-"""A wait up to this is waited for here; a longer one is the ledger's, which holds no worker for it."""
+"""The pager waits up to this long; a longer wait is left to the ledger, where it holds no worker."""
 
 TIME_FOR_A_RUN = timedelta(minutes=10)
-"""Well under the job's time limit. What is left is the next try's, which goes on from the last mark."""
+"""Well under the job's time limit. The next try continues from the last cursor."""
 
 LEAVE_FREE = 0.5
-"""The share of the bucket that healing leaves to the pushes of stock, which are in more of a hurry."""
+"""The share of the rate limit that a backfill leaves to the pushes of stock, which are more urgent."""
 
 GO_ON_AFTER = timedelta(seconds=5)
 
 
 class AdminApi(Protocol):
-    """A shop's Admin API; ``throttle`` is what it last said about its bucket."""
+    """A shop's Admin API; ``throttle`` is the state of its rate limit in the last answer."""
 
     throttle: ThrottleStatus | None
 
@@ -32,7 +34,7 @@ class AdminApi(Protocol):
 
 
 class Page:
-    """One page of a list: its ``nodes``, and the cursor ``after`` which the next one begins (empty: none)."""
+    """One page of a list: its ``nodes``, and the cursor ``after`` for the next page (empty: none)."""
 
     __slots__ = ("after", "nodes")
 
@@ -43,7 +45,7 @@ class Page:
 
 
 class Pager:
-    """Asks ``admin``. It waits short waits itself, and raises ``NotYet`` when a run's time is used up."""
+    """Queries ``admin``: waits for short throttles, and raises ``NotYet`` when the time for a run is over."""
 
     def __init__(
         self,
@@ -56,17 +58,16 @@ class Pager:
         self._admin, self._pause, self._clock = admin, pause, clock
         self._until = clock() + time_for_a_run.total_seconds()
 
-    def ask(self, document: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the data that ``document`` asks for.
+    def query(self, document: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the data of ``document``.
 
-        A throttled query is asked again after the wait that Shopify names, if that is short; a longer
-        wait, or any other failure, is raised as it came.
+        A throttled query is sent again after the wait that Shopify states, if that is short; a longer wait,
+        and any other failure, is raised.
         """
         while True:
             if self._clock() >= self._until:
-                raise NotYet(
-                    "heal.time_used", "the time of a run is used up: it goes on from here", wait=GO_ON_AFTER
-                )
+                message = "the time for a run is over: the next try continues from the last cursor"
+                raise NotYet("backfill.time_used", message, wait=GO_ON_AFTER)
             self._leave_room()
             try:
                 return self._admin.execute(document, variables, changes=False)
@@ -76,10 +77,10 @@ class Pager:
                 self._pause(max(fault.wait.total_seconds(), 0.05))
 
     def pages(self, document: str, variables: Mapping[str, Any], *path: str) -> Iterator[Page]:
-        """Yield the pages of the list at ``path`` of the answers, each asked for as it is wanted."""
+        """Yield the pages of the list at ``path`` of the answers, each queried when it is needed."""
         after: str | None = None
         while True:
-            found = self.ask(document, {**variables, "after": after})
+            found = self.query(document, {**variables, "after": after})
             for name in path:
                 found = find_dict(found, name)
             page = Page(found)
@@ -88,14 +89,12 @@ class Pager:
                 return
             after = page.after
 
-    def finish(
-        self, node: Mapping[str, Any], name: str, document: str, root: str, gid: str
-    ) -> dict[str, Any]:
-        """Return ``node`` with its list ``name`` whole: what is not on its first page ``document`` reads."""
+    def complete(self, node: Mapping[str, Any], name: str, document: str, root: str) -> dict[str, Any]:
+        """Return ``node`` with all of its list ``name``; ``document`` reads more of it, under ``root``."""
         page = Page(find_dict(node, name))
         nodes = page.nodes
         while page.after:
-            answer = self.ask(document, {"id": gid, "after": page.after})
+            answer = self.query(document, {"id": node["id"], "after": page.after})
             page = Page(find_dict(find_dict(answer, root), name))
             nodes = [*nodes, *page.nodes]
         return {**node, name: {"nodes": nodes}}
@@ -104,11 +103,39 @@ class Pager:
         throttle = self._admin.throttle
         if throttle is None or throttle.restore_rate <= 0:
             return
-        lacking = throttle.maximum_available * LEAVE_FREE - throttle.currently_available
-        if lacking > 0:
-            self._pause(min(lacking / throttle.restore_rate, LONGEST_WAIT.total_seconds()))
+        missing = throttle.maximum_available * LEAVE_FREE - throttle.currently_available
+        if missing > 0:
+            self._pause(min(missing / throttle.restore_rate, LONGEST_WAIT.total_seconds()))
 
 
-def since_query(since: datetime) -> str:
-    """Return the search for what was updated at ``since`` or later."""
-    return f"updated_at:>='{since:%Y-%m-%dT%H:%M:%SZ}'"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PulledList:
+    """One of Shopify's lists: how it is read, and how the objects that are missing here are found.
+
+    ``path`` leads to the list in the answer to ``document``. ``nested`` is a list within each node, with the
+    document that reads its further pages and the node's name there. Where ``is_sorted``, the longest
+    unchanged node comes first, so the cursor moves with each page. ``find_missing`` takes the shop, a page
+    and the current time, and returns events for the objects that are unknown or outdated here.
+    """
+
+    name: str
+    document: str
+    path: tuple[str, ...]
+    find_missing: Callable[[Pager, int, Sequence[Node], datetime], list[PulledEvent]]
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    nested: tuple[str, str, str] | None = None
+    is_sorted: bool = False
+    is_searchable: bool = True
+    """Whether the list can be searched by time; otherwise all of it is read."""
+    has_own_scope: bool = False
+    """Whether the app needs an access scope for it that it may not have."""
+
+    def read(self, pager: Pager, since: datetime) -> Iterator[Sequence[Node]]:
+        """Yield the pages of the nodes changed at ``since`` or later."""
+        search = {"query": f"updated_at:>='{since:%Y-%m-%dT%H:%M:%SZ}'"} if self.is_searchable else {}
+        for page in pager.pages(self.document, {**self.variables, **search}, *self.path):
+            if self.nested is None:
+                yield page.nodes
+            else:
+                name, document, root = self.nested
+                yield [pager.complete(node, name, document, root) for node in page.nodes]

@@ -1,18 +1,16 @@
-"""Shopify's own lists are read from the last mark on, and what we lack enters as if its webhook had come.
+"""Backfill: reads Shopify's lists from their cursors on, and records missing objects as inbound events.
 
-Every page is looked through and recorded in one transaction, and the mark moves with it: a crash between
-pages goes on from the last page, loses nothing and enters nothing twice. A list is read again from ten
-minutes before its mark, because Shopify's search lags behind its objects (their index is filled after the
-fact), and its clock and ours differ.
+The missing objects of a page are recorded in one transaction, and the cursor moves with them: after a crash
+the next run continues from the last page, and nothing is lost or recorded twice. A list is read again from
+ten minutes before its cursor, because Shopify's search index lags behind its objects, and its clock differs
+from ours.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
-
-from sqlalchemy import Connection
 
 from services.alerts.incidents import resolve_incident
 from services.core.db import transaction
@@ -24,44 +22,29 @@ from services.ledger.sync_cursors import find_cursor, upsert_cursor
 from services.providers.calls import optional_calls
 from services.providers.delivery import find_instant
 from services.shopify.admin import open_admin
-from services.shopify.backfill.fulfillment_orders import (
-    find_lacking_fulfillment_orders,
-    list_fulfillment_orders,
-)
-from services.shopify.backfill.intake import count_topics, enter, find_new
-from services.shopify.backfill.node_fields import Node
-from services.shopify.backfill.orders import find_known_orders, list_orders, read_lacking_orders
-from services.shopify.backfill.pager import AdminApi, Pager
-from services.shopify.backfill.returns import find_lacking_returns, list_returns
-from services.shopify.backfill.stock import (
-    find_lacking_items,
-    find_lacking_levels,
-    find_lacking_locations,
-    find_lacking_products,
-    list_items,
-    list_levels,
-    list_locations,
-    list_products,
-)
-from services.shopify.backfill.to_webhook import PulledEvent
+from services.shopify.backfill.intake import find_new_events, record_pulled_events
+from services.shopify.backfill.logistics import FULFILLMENT_ORDERS, RETURNS
+from services.shopify.backfill.orders import ORDERS
+from services.shopify.backfill.pager import AdminApi, Pager, PulledList
+from services.shopify.backfill.stock import ITEMS, LOCATIONS, PRODUCTS, levels_of
+from services.shopify.backfill.to_webhook import Node, PulledEvent
 
 PROVIDER = "shopify"
 OVERLAP = timedelta(minutes=10)
 FIRST_REACH = timedelta(days=60)
-"""How far back a shop's first healing looks: Shopify shows no older order without ``read_all_orders``."""
+"""How far back a shop's first backfill reads: Shopify shows no older order without ``read_all_orders``."""
 
 NO_ACCESS = frozenset({"shopify.no_domain", "shopify.no_token"})
-"""What ``open_admin`` says of a shop that was never connected: nothing to mend, and nothing to heal."""
+"""The errors of ``open_admin`` for a shop that was never connected."""
 
 NO_SCOPE = "shopify.access_denied"
 
 NotifyWorkers = Callable[[Sequence[WorkRef]], object]
-FindLacking = Callable[[Connection, int, Sequence[Node]], list[PulledEvent]]
 
 
 @dataclass(slots=True)
 class BackfillStats:
-    """What a healing came to: how many objects were looked at, and the events that entered, by topic."""
+    """How many objects were compared, and the events that were recorded, by topic."""
 
     seen: int = 0
     entered: Counter[str] = field(default_factory=Counter)
@@ -78,12 +61,12 @@ def backfill_shopify(
     open_shop: Callable[[int], AdminApi] = open_admin,
     notify: NotifyWorkers = send_messages,
 ) -> BackfillStats:
-    """What the shop's Shopify has and we lack is in the ledger, and the marks say how far that is true.
+    """Record what is in the shop's Shopify and missing here, and move the cursors.
 
-    ``since`` looks back further than the marks, for an outage that is known; so does the first webhook that
-    the ingress refused by name, until a healing read all lists an hour after the last one. ``notify`` is told
-    of the work of each page once it is committed. ``is_dry`` counts what would enter and changes nothing. A
-    shop that is not connected is skipped. Raises what Shopify's answers mean; what was read until then stays.
+    ``since`` reads from before the cursors, for a known outage; so does the first webhook that the ingress
+    refused by name, until a backfill an hour after the last refusal has read all lists. ``notify`` gets the
+    work of each page after its commit. ``is_dry`` counts what would be recorded and changes nothing. A shop
+    that is not connected is skipped. Raises ``WorkError`` for Shopify's failures; pages read before stay.
     """
     try:
         admin = open_shop(shop_id)
@@ -93,16 +76,17 @@ def backfill_shopify(
         return BackfillStats(is_skipped=True)
     with transaction() as tx:
         begins = [at for at in (since, find_first_refusal(tx, shop_id)) if at is not None]
-    since = min(begins, default=None)
-    healing = ShopBackfill(shop_id, Pager(admin), now, request_id, notify=notify, since=since, is_dry=is_dry)
-    healing.heal()
+    backfill = ShopBackfill(
+        shop_id, Pager(admin), now, request_id, notify=notify, since=min(begins, default=None), is_dry=is_dry
+    )
+    backfill.run()
     if not is_dry:
         _settle_refusals(shop_id, now)
-    return healing.healed
+    return backfill.stats
 
 
 def _settle_refusals(shop_id: int, now: datetime) -> None:
-    """Refusals that are over no longer bound healing, and their incidents are resolved."""
+    """Delete the refusals that are over, and resolve their incidents."""
     with transaction() as tx:
         for outcome, first_at in settle_refusals(tx, shop_id, now):
             since = f"{first_at:%Y-%m-%d %H:%M} UTC"
@@ -111,12 +95,12 @@ def _settle_refusals(shop_id: int, now: datetime) -> None:
 
 
 class ShopBackfill:
-    """One healing of one shop."""
+    """One backfill of one shop."""
 
     def __init__(
         self,
         shop_id: int,
-        reader: Pager,
+        pager: Pager,
         now: datetime,
         request_id: str,
         *,
@@ -124,118 +108,67 @@ class ShopBackfill:
         since: datetime | None = None,
         is_dry: bool = False,
     ) -> None:
-        self._shop_id, self._reader, self._now, self._request_id = shop_id, reader, now, request_id
+        self._shop_id, self._pager, self._now, self._request_id = shop_id, pager, now, request_id
         self._notify, self._since, self._is_dry = notify, since, is_dry
-        self.healed = BackfillStats()
+        self.stats = BackfillStats()
 
-    def heal(self) -> None:
-        """Heal each list in turn: goods before the orders that name them, places before what lies there."""
-        places = self._heal_locations()
-        since = self._begin("products")
-        self._heal("products", list_products(self._reader, since), find_lacking_products, is_sorted=True)
-        since = self._begin("inventory_items")
-        self._heal("inventory_items", list_items(self._reader, since), find_lacking_items)
-        self._heal_orders()
-        self._heal_allowed("fulfillment_orders", list_fulfillment_orders, find_lacking_fulfillment_orders)
-        self._heal_allowed("returns", list_returns, partial(find_lacking_returns, now=self._now))
-        for gid in places:
-            self._heal_levels(gid)
+    def run(self) -> None:
+        """Backfill each list: products before the orders that name them, locations before their levels."""
+        location_gids: list[str] = []
 
-    def _heal_locations(self) -> list[str]:
-        gids: list[str] = []
+        def find_locations(
+            pager: Pager, shop_id: int, page: Sequence[Node], now: datetime
+        ) -> list[PulledEvent]:
+            location_gids.extend(location["id"] for location in page)
+            return LOCATIONS.find_missing(pager, shop_id, page, now)
 
-        def found_in(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[PulledEvent]:
-            gids.extend(place["id"] for place in page)
-            return find_lacking_locations(tx, shop_id, page)
+        self._backfill(replace(LOCATIONS, find_missing=find_locations))
+        for pulled_list in (PRODUCTS, ITEMS, ORDERS, FULFILLMENT_ORDERS, RETURNS):
+            self._backfill(pulled_list)
+        for gid in location_gids:
+            self._backfill(levels_of(gid))
 
-        self._heal("locations", list_locations(self._reader), found_in)
-        return gids
+    def _backfill(self, pulled_list: PulledList) -> None:
+        """Backfill a list; one with an access scope of its own only where the app has it."""
+        with optional_calls() if pulled_list.has_own_scope else nullcontext():
+            try:
+                for page, is_last in _with_last(pulled_list.read(self._pager, self._begin(pulled_list))):
+                    self._backfill_page(pulled_list, page, is_last=is_last)
+            except Misconfigured as fault:
+                if not (pulled_list.has_own_scope and fault.code == NO_SCOPE):
+                    raise
 
-    def _heal_levels(self, location_gid: str) -> None:
-        stream = f"levels:{location_gid.rpartition('/')[2]}"
-
-        def found_in(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[PulledEvent]:
-            return find_lacking_levels(tx, shop_id, location_gid, page)
-
-        self._heal(stream, list_levels(self._reader, location_gid, self._begin(stream)), found_in)
-
-    def _heal_orders(self) -> None:
-        """Heal the orders. They are compared first, as what is lacking is read in full between two looks."""
-        pages = list_orders(self._reader, self._begin("orders"))
-        for page, is_last in _with_last(pages):
-            with transaction() as tx:
-                known = find_known_orders(tx, self._shop_id, page)
-            found = read_lacking_orders(self._reader, page, known)
-            self._turn("orders", page, _given(found), self._reached(page, is_last, is_sorted=True))
-
-    def _heal_allowed(
-        self,
-        stream: str,
-        list_pages: Callable[[Pager, datetime], Iterable[Sequence[Node]]],
-        find_lacking: FindLacking,
-    ) -> None:
-        """Heal a list that has an access scope of its own, where the app has it."""
-        pages = list_pages(self._reader, self._begin(stream))
-        try:
-            with optional_calls():
-                self._heal(stream, pages, find_lacking, is_sorted=True)
-        except Misconfigured as fault:
-            if fault.code != NO_SCOPE:
-                raise
-
-    def _heal(
-        self,
-        stream: str,
-        pages: Iterable[Sequence[Node]],
-        find_lacking: FindLacking,
-        *,
-        is_sorted: bool = False,
-    ) -> None:
-        for page, is_last in _with_last(pages):
-            self._turn(stream, page, find_lacking, self._reached(page, is_last, is_sorted=is_sorted))
-
-    def _turn(
-        self, stream: str, page: Sequence[Node], find_lacking: FindLacking, reached: datetime | None
-    ) -> None:
-        """What ``page`` has and we lack is in, and the mark of ``stream`` with it: one transaction."""
+    def _backfill_page(self, pulled_list: PulledList, page: Sequence[Node], *, is_last: bool) -> None:
+        """Record what is missing of ``page``, and move the cursor, in one transaction."""
+        missing = pulled_list.find_missing(self._pager, self._shop_id, page, self._now)
+        work: list[WorkRef] = []
         with transaction() as tx:
-            events = find_new(
-                tx, self._shop_id, find_lacking(tx, self._shop_id, page), self._now, self._request_id
-            )
-            work: list[WorkRef] = []
+            events = find_new_events(tx, self._shop_id, missing, self._now, self._request_id)
             if not self._is_dry:
-                work = enter(tx, events)
-                if reached is not None:
-                    upsert_cursor(tx, self._shop_id, PROVIDER, stream, reached, self._now)
-        self.healed.seen += len(page)
-        self.healed.entered += count_topics(events)
+                work = record_pulled_events(tx, events)
+                synced_until = self._now if is_last else None
+                if pulled_list.is_sorted and page:
+                    synced_until = find_instant(page[-1]["updatedAt"])
+                if synced_until is not None:
+                    upsert_cursor(tx, self._shop_id, PROVIDER, pulled_list.name, synced_until, self._now)
+        self.stats.seen += len(page)
+        self.stats.entered += Counter(event.topic for event in events)
         if work:
             self._notify(work)
 
-    def _reached(self, page: Sequence[Node], is_last: bool, *, is_sorted: bool) -> datetime | None:
-        """Return up to when a list is read once ``page`` is in: a list in no order only when it is whole."""
-        if is_last:
-            return self._now
-        return find_instant(page[-1]["updatedAt"]) if is_sorted and page else None
-
-    def _begin(self, stream: str) -> datetime:
-        """Return from when on to read ``stream``."""
+    def _begin(self, pulled_list: PulledList) -> datetime:
+        """Return the time from which on to read the list."""
         with transaction() as tx:
-            mark = find_cursor(tx, self._shop_id, PROVIDER, stream)
+            cursor = find_cursor(tx, self._shop_id, PROVIDER, pulled_list.name)
         earliest = self._now - FIRST_REACH
-        begin = earliest if mark is None else max(mark - OVERLAP, earliest)
+        begin = earliest if cursor is None else max(cursor - OVERLAP, earliest)
         return begin if self._since is None else min(begin, max(self._since - OVERLAP, earliest))
 
 
-def _given(found: list[PulledEvent]) -> FindLacking:
-    return lambda _tx, _shop_id, _page: found
-
-
 def _with_last(pages: Iterable[Sequence[Node]]) -> Iterable[tuple[Sequence[Node], bool]]:
-    """Yield each page, and whether it is the last; none is asked for before the one before it is done.
+    """Yield each page, and then an empty one with True: the list is complete.
 
-    A generator knows only by asking whether there is a next one, and by then the page would wait: so the
-    last page is followed by an empty one that says it.
+    Whether a page is the last is known only by querying the next one; a page is recorded before that.
     """
     for page in pages:
         yield page, False

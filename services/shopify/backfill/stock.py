@@ -1,12 +1,14 @@
-"""Goods and stock that we lack: products, inventory items, locations and levels, found in Shopify's lists."""
+"""Lists of products, inventory items, locations and stock levels, and their webhook payloads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Table
 
-from services.core.pg_arrays import int_array
+from services.core.db import transaction
+from services.core.upsert import find_by_key
 from services.providers.delivery import find_dict, find_instant
 from services.providers.shopify_pull_documents import (
     LIST_ITEMS,
@@ -15,128 +17,75 @@ from services.providers.shopify_pull_documents import (
     LIST_PRODUCTS,
     READ_PRODUCT_VARIANTS,
 )
-from services.shopify.backfill.node_fields import Node, number_of
-from services.shopify.backfill.pager import Pager, since_query
-from services.shopify.backfill.stock_nodes import (
-    find_available,
-    item_event,
-    level_event,
-    location_event,
-    product_event,
-)
-from services.shopify.backfill.to_webhook import PulledEvent
-
-_FIND_PRODUCTS = """
-select v.id, p.updated_at from unnest(%(id)s::bigint[]) as v(id)
-  join products p on p.shop_id = %(shop_id)s and p.product_id = v.id
-"""
-
-_FIND_VARIANTS = """
-select v.id, t.updated_at from unnest(%(id)s::bigint[]) as v(id)
-  join variants t on t.shop_id = %(shop_id)s and t.inventory_item_id = v.id
-"""
-
-_FIND_ITEMS = """
-select v.id, i.updated_at from unnest(%(id)s::bigint[]) as v(id)
-  join inventory_items i on i.shop_id = %(shop_id)s and i.inventory_item_id = v.id
-"""
-
-_FIND_LOCATIONS = """
-select v.id, l.updated_at from unnest(%(id)s::bigint[]) as v(id)
-  join locations l on l.shop_id = %(shop_id)s and l.location_id = v.id
-"""
-
-_FIND_LEVELS = """
-select v.id, l.observed_at from unnest(%(id)s::bigint[]) as v(id)
-  join inventory_levels l on l.shop_id = %(shop_id)s and l.inventory_item_id = v.id
-                         and l.location_id = %(location_id)s
-"""
+from services.shopify.backfill.pager import Pager, PulledList
+from services.shopify.backfill.to_webhook import Node, PulledEvent, id_of, make_event, number_of, pick
+from services.shopify.tables import inventory_items, inventory_levels, locations, products, variants
 
 
-def list_products(reader: Pager, since: datetime) -> Iterator[Sequence[Node]]:
-    """Yield pages of the products changed since then, longest unchanged first, with all variants."""
-    for page in reader.pages(LIST_PRODUCTS, {"query": since_query(since)}, "products"):
-        yield [
-            reader.finish(one, "variants", READ_PRODUCT_VARIANTS, "product", one["id"]) for one in page.nodes
-        ]
+def product_event(product: Node) -> PulledEvent:
+    """Return ``products/update`` for a product with all its variants."""
+    product_id = int(product["legacyResourceId"])
+    body = {
+        "id": product_id,
+        "admin_graphql_api_id": product["id"],
+        **pick(product, "title", "product_type", "updated_at"),
+        "status": product["status"].lower(),
+        "tags": ", ".join(product["tags"]),
+        "variants": [
+            {
+                "id": number_of(variant["id"]),
+                "admin_graphql_api_id": variant["id"],
+                "product_id": product_id,
+                **pick(variant, "title", "sku", "updated_at"),
+                "inventory_item_id": id_of(variant, "inventoryItem"),
+            }
+            for variant in _variants(product)
+        ],
+    }
+    return make_event("products/update", product, body)
 
 
-def find_lacking_products(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[PulledEvent]:
-    """Return those of ``page`` of which the product, or one of its variants, is unknown or older with us."""
-    products = _find_times(tx, _FIND_PRODUCTS, shop_id, [number_of(product["id"]) for product in page])
-    variants = _find_times(tx, _FIND_VARIANTS, shop_id, [_item_of(v) for p in page for v in _variants(p)])
-    return [
-        product_event(product)
-        for product in page
-        if _is_newer(product, products.get(number_of(product["id"])))
-        or any(_is_newer(v, variants.get(_item_of(v))) for v in _variants(product) if _item_of(v))
-    ]
+def item_event(item: Node) -> PulledEvent:
+    """Return ``inventory_items/update`` for an inventory item. The cost is in the shop's currency."""
+    body = {
+        "id": int(item["legacyResourceId"]),
+        "admin_graphql_api_id": item["id"],
+        **pick(item, "sku", "tracked", "created_at", "updated_at"),
+        "cost": find_dict(item, "unitCost").get("amount"),
+    }
+    return make_event("inventory_items/update", item, body)
 
 
-def list_items(reader: Pager, since: datetime) -> Iterator[Sequence[Node]]:
-    """Yield pages of the inventory items changed since then."""
-    for page in reader.pages(LIST_ITEMS, {"query": since_query(since)}, "inventoryItems"):
-        yield page.nodes
+def location_event(location: Node) -> PulledEvent:
+    """Return ``locations/update`` for a location."""
+    address = find_dict(location, "address")
+    body = {
+        "id": int(location["legacyResourceId"]),
+        "admin_graphql_api_id": location["id"],
+        **pick(location, "name", "created_at", "updated_at"),
+        "country_code": address.get("countryCode"),
+        "province_code": address.get("provinceCode"),
+        "active": location["isActive"],
+    }
+    return make_event("locations/update", location, body)
 
 
-def find_lacking_items(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[PulledEvent]:
-    """Return those inventory items of ``page`` that are unknown or older with us."""
-    known = _find_times(tx, _FIND_ITEMS, shop_id, [number_of(item["id"]) for item in page])
-    return [item_event(item) for item in page if _is_newer(item, known.get(number_of(item["id"])))]
+def level_event(level: Node, location_id: int) -> PulledEvent:
+    """Return ``inventory_levels/update`` for a level of a location."""
+    body = {
+        "inventory_item_id": id_of(level, "item"),
+        "location_id": location_id,
+        "available": _find_available(level),
+        "updated_at": level["updatedAt"],
+        "admin_graphql_api_id": level["id"],
+    }
+    return make_event("inventory_levels/update", level, body)
 
 
-def list_locations(reader: Pager) -> Iterator[Sequence[Node]]:
-    """Yield pages of all the shop's locations: they are few, and cannot be searched by when they changed."""
-    for page in reader.pages(LIST_LOCATIONS, {}, "locations"):
-        yield page.nodes
-
-
-def find_lacking_locations(tx: Connection, shop_id: int, page: Sequence[Node]) -> list[PulledEvent]:
-    """Return those locations of ``page`` that are unknown or older with us."""
-    known = _find_times(tx, _FIND_LOCATIONS, shop_id, [number_of(place["id"]) for place in page])
-    return [location_event(place) for place in page if _is_newer(place, known.get(number_of(place["id"])))]
-
-
-def list_levels(reader: Pager, location_gid: str, since: datetime) -> Iterator[Sequence[Node]]:
-    """Yield pages of a location's levels that changed since then, in no order."""
-    variables = {"location": location_gid, "query": since_query(since)}
-    for page in reader.pages(LIST_LEVELS, variables, "location", "inventoryLevels"):
-        yield page.nodes
-
-
-def find_lacking_levels(
-    tx: Connection, shop_id: int, location_gid: str, page: Sequence[Node]
-) -> list[PulledEvent]:
-    """Return those levels of ``page`` that are unknown, or were observed before Shopify changed them.
-
-    One with our own figure enters too: what matters is the time of the observation, as a sale that is
-    told late counts only if it came after it.
-    """
-    known = _find_times(
-        tx,
-        _FIND_LEVELS,
-        shop_id,
-        [number_of(level["item"]["id"]) for level in page],
-        location_id=number_of(location_gid),
-    )
-    return [
-        level_event(level, location_gid)
-        for level in page
-        if find_available(level) is not None and _is_newer(level, known.get(number_of(level["item"]["id"])))
-    ]
-
-
-def _find_times(
-    tx: Connection, query: str, shop_id: int, numbers: Sequence[int], **more: Any
-) -> dict[int, datetime]:
-    """Return when what we have of each id was last changed."""
-    values = {"shop_id": shop_id, "id": int_array(sorted(set(numbers))), **more}
-    return {row[0]: row[1] for row in tx.exec_driver_sql(query, values)}
-
-
-def _is_newer(node: Node, known: datetime | None) -> bool:
-    updated_at = find_instant(node["updatedAt"])
-    return known is None or updated_at is None or updated_at > known
+def _find_available(level: Node) -> int | None:
+    """Return how many pieces of a level are for sale; None where Shopify does not count them."""
+    quantities = {entry["name"]: entry["quantity"] for entry in level["quantities"]}
+    return int(quantities["available"]) if "available" in quantities else None
 
 
 def _variants(product: Node) -> Sequence[Node]:
@@ -144,5 +93,94 @@ def _variants(product: Node) -> Sequence[Node]:
     return nodes
 
 
-def _item_of(variant: Node) -> int:
-    return number_of(find_dict(variant, "inventoryItem").get("id"))
+def _find_missing(
+    table: Table,
+    to_event: Callable[[Node], PulledEvent],
+    _pager: Pager,
+    shop_id: int,
+    page: Sequence[Node],
+    _now: datetime,
+) -> list[PulledEvent]:
+    """Return events for the nodes of ``page`` that ``table`` lacks, or has with an earlier time."""
+    with transaction() as tx:
+        known = find_by_key(tx, table, [(shop_id, number_of(node["id"])) for node in page])
+    return [to_event(node) for node in page if _is_newer(node, known.get((shop_id, number_of(node["id"]))))]
+
+
+def _find_missing_products(
+    pager: Pager, shop_id: int, page: Sequence[Node], now: datetime
+) -> list[PulledEvent]:
+    """Return the products that are unknown or outdated here, or have such a variant."""
+    items = {
+        (shop_id, item): variant
+        for product in page
+        for variant in _variants(product)
+        if (item := id_of(variant, "inventoryItem"))
+    }
+    with transaction() as tx:
+        known = find_by_key(tx, variants, items.keys())
+    newer = {variant["id"] for key, variant in items.items() if _is_newer(variant, known.get(key))}
+    outdated = {event.gid for event in _find_missing(products, product_event, pager, shop_id, page, now)}
+    return [
+        product_event(product)
+        for product in page
+        if product["id"] in outdated or any(variant["id"] in newer for variant in _variants(product))
+    ]
+
+
+def _find_missing_levels(
+    location_id: int, _pager: Pager, shop_id: int, page: Sequence[Node], _now: datetime
+) -> list[PulledEvent]:
+    """Return the levels that are unknown, or were observed before Shopify changed them.
+
+    A level with our own figure enters too: the time of the observation decides whether a sale that is
+    received late counts.
+    """
+    keys = [(shop_id, id_of(level, "item"), location_id) for level in page]
+    with transaction() as tx:
+        known = find_by_key(tx, inventory_levels, keys)
+    return [
+        level_event(level, location_id)
+        for level, key in zip(page, keys, strict=True)
+        if _find_available(level) is not None and _is_newer(level, known.get(key), "observed_at")
+    ]
+
+
+def _is_newer(node: Node, known: Mapping[str, Any] | None, column: str = "updated_at") -> bool:
+    updated_at = find_instant(node["updatedAt"])
+    return known is None or updated_at is None or updated_at > known[column]
+
+
+LOCATIONS = PulledList(
+    name="locations",
+    document=LIST_LOCATIONS,
+    path=("locations",),
+    find_missing=partial(_find_missing, locations, location_event),
+    is_searchable=False,
+)
+PRODUCTS = PulledList(
+    name="products",
+    document=LIST_PRODUCTS,
+    path=("products",),
+    find_missing=_find_missing_products,
+    nested=("variants", READ_PRODUCT_VARIANTS, "product"),
+    is_sorted=True,
+)
+ITEMS = PulledList(
+    name="inventory_items",
+    document=LIST_ITEMS,
+    path=("inventoryItems",),
+    find_missing=partial(_find_missing, inventory_items, item_event),
+)
+
+
+def levels_of(location_gid: str) -> PulledList:
+    """Return the list of a location's levels; it has no order."""
+    location_id = number_of(location_gid)
+    return PulledList(
+        name=f"levels:{location_id}",
+        document=LIST_LEVELS,
+        path=("location", "inventoryLevels"),
+        variables={"location": location_gid},
+        find_missing=partial(_find_missing_levels, location_id),
+    )

@@ -195,10 +195,10 @@ def test_a_short_wait_is_waited_for_and_a_long_one_left_to_the_ledger() -> None:
     short = RetryLater("shopify.throttled", "", wait=timedelta(seconds=3))
     long = RetryLater("shopify.throttled", "", wait=timedelta(minutes=3))
 
-    assert Pager(Scripted(short, short, {"a": 1}), pause=waits.append).ask("", {}) == {"a": 1}
+    assert Pager(Scripted(short, short, {"a": 1}), pause=waits.append).query("", {}) == {"a": 1}
     assert waits == [3, 3]
     with pytest.raises(RetryLater):
-        Pager(Scripted(long), pause=waits.append).ask("", {})
+        Pager(Scripted(long), pause=waits.append).query("", {})
     assert waits == [3, 3]
 
 
@@ -206,7 +206,7 @@ def test_half_of_the_bucket_is_left_to_others() -> None:
     waits: list[float] = []
     throttle = ThrottleStatus(maximum_available=2000, currently_available=600, restore_rate=100)
 
-    Pager(Scripted({}, throttle=throttle), pause=waits.append).ask("", {})
+    Pager(Scripted({}, throttle=throttle), pause=waits.append).query("", {})
 
     assert waits == [4]
 
@@ -214,11 +214,11 @@ def test_half_of_the_bucket_is_left_to_others() -> None:
 def test_a_run_whose_time_is_used_up_goes_on_in_the_next_try_without_counting_one() -> None:
     at = 0.0
     reader = Pager(Scripted({}, {}), time_for_a_run=timedelta(minutes=1), clock=lambda: at)
-    reader.ask("", {})
+    reader.query("", {})
     at = 61.0
 
     with pytest.raises(NotYet):
-        reader.ask("", {})
+        reader.query("", {})
 
 
 def test_a_mark_never_goes_back(shops: Shops) -> None:

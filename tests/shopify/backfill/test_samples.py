@@ -15,12 +15,12 @@ from services.providers.shopify_pull_documents import (
     READ_REFUND,
 )
 from services.sandbox.state import World
-from services.shopify.backfill.node_fields import moved_of
 from services.shopify.backfill.pager import Page
-from services.shopify.backfill.stock_nodes import item_event, location_event, product_event
+from services.shopify.backfill.stock import item_event, location_event, product_event
 from services.shopify.backfill.to_webhook import (
     PulledEvent,
     fulfillment_event,
+    moved_of,
     order_event,
     refund_event,
     transaction_event,

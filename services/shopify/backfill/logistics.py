@@ -1,0 +1,154 @@
+"""Lists of fulfilment orders and returns, and their webhook payloads."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+from services.core.db import transaction
+from services.core.upsert import find_by_key
+from services.providers.delivery import find_dict, find_instant
+from services.providers.shopify_pull_documents import (
+    LIST_FULFILLMENT_ORDERS,
+    LIST_RETURNS,
+    READ_ORDER_RETURNS,
+)
+from services.shopify.backfill.pager import Pager, PulledList
+from services.shopify.backfill.to_webhook import Node, PulledEvent, id_of, make_event, number_of
+from services.shopify.logistics.tables import fulfillment_orders, order_returns
+
+RETURN_LAG = timedelta(minutes=1)
+"""A return that a webhook changed within this time is not compared: the webhook may be the newer one."""
+
+_RETURN_TOPICS = MappingProxyType(
+    {
+        "REQUESTED": "returns/request",
+        "OPEN": "returns/approve",
+        "DECLINED": "returns/decline",
+        "CANCELED": "returns/cancel",
+        "CLOSED": "returns/close",
+    }
+)
+"""The webhook that brings a return into each status."""
+
+
+def _find_missing_fulfillment_orders(
+    _pager: Pager, shop_id: int, page: Sequence[Node], _now: datetime
+) -> list[PulledEvent]:
+    """Return those that are unknown, have no order here, or are older and different here.
+
+    Shopify's time is that of the change and ours that of its webhook, a moment later. So one that differs
+    and is not newer is a state that a webhook has replaced since the list was made.
+    """
+    keys = [(shop_id, number_of(node["id"])) for node in page]
+    with transaction() as tx:
+        known = find_by_key(tx, fulfillment_orders, keys)
+    return [
+        fulfillment_order_event(node)
+        for node, key in zip(page, keys, strict=True)
+        if _is_missing_fulfillment_order(node, known.get(key))
+    ]
+
+
+def _is_missing_fulfillment_order(node: Node, known: Mapping[str, Any] | None) -> bool:
+    if known is None or not known["order_gid"]:
+        return True
+    status = node["status"].lower()
+    listed = {
+        "status": status,
+        "request_status": node["requestStatus"].lower(),
+        "location_id": _location_of(node),
+        "is_on_hold": status == "on_hold",
+    }
+    if all(known[name] == value for name, value in listed.items()):
+        return False
+    updated_at = find_instant(node["updatedAt"])
+    return updated_at is None or bool(updated_at > known["updated_at"])
+
+
+def fulfillment_order_event(node: Node) -> PulledEvent:
+    """Return ``fulfillment_orders/order_routing_complete``, the topic that states nothing but the state."""
+    body = {
+        "fulfillment_order": {
+            "id": node["id"],
+            "order_id": number_of(node["orderId"]),
+            "status": node["status"].lower(),
+            "request_status": node["requestStatus"].lower(),
+            "assigned_location_id": _location_of(node),
+            "fulfill_at": node["fulfillAt"],
+            "fulfillment_holds": [
+                {"id": hold["id"], "reason": hold["reason"].lower()} for hold in node["fulfillmentHolds"]
+            ],
+            "updated_at": node["updatedAt"],
+        }
+    }
+    return make_event("fulfillment_orders/order_routing_complete", node, body)
+
+
+def _location_of(node: Node) -> int | None:
+    return id_of(find_dict(node, "assignedLocation"), "location")
+
+
+def _find_missing_returns(
+    _pager: Pager, shop_id: int, page: Sequence[Node], now: datetime
+) -> list[PulledEvent]:
+    """Return the returns of the orders in ``page`` that are unknown, nameless, or in another status here.
+
+    A return has no time of its own: its state counts as of ``now``, less ``RETURN_LAG``.
+    """
+    returns = [
+        ((shop_id, number_of(node["id"])), node, order)
+        for order in page
+        for node in order["returns"]["nodes"]
+    ]
+    with transaction() as tx:
+        known = find_by_key(tx, order_returns, [key for key, _, _ in returns])
+    at = now - RETURN_LAG
+    return [
+        return_event(node, order, known.get(key), at)
+        for key, node, order in returns
+        if _is_missing_return(node, known.get(key), at)
+    ]
+
+
+def _is_missing_return(node: Node, known: Mapping[str, Any] | None, at: datetime) -> bool:
+    if known is None or not (known["order_gid"] and known["name"]):
+        return True
+    return node["status"].lower() != known["status"] and bool(known["updated_at"] < at)
+
+
+def return_event(node: Node, order: Node, known: Mapping[str, Any] | None, at: datetime) -> PulledEvent:
+    """Return a return of ``order`` as the webhook of its status at ``at``.
+
+    ``corrects`` is no field of Shopify's: it makes corrections of different states different events.
+    """
+    body = {
+        "id": number_of(node["id"]),
+        "admin_graphql_api_id": node["id"],
+        "status": node["status"].lower(),
+        "name": node["name"],
+        "order": {"id": number_of(order["id"]), "admin_graphql_api_id": order["id"]},
+        "decline": {"reason": str(find_dict(node, "decline").get("reason") or "").lower()},
+        "corrects": known["updated_at"].isoformat() if known else None,
+    }
+    return PulledEvent(_RETURN_TOPICS[node["status"]], node["id"], body, at)
+
+
+FULFILLMENT_ORDERS = PulledList(
+    name="fulfillment_orders",
+    document=LIST_FULFILLMENT_ORDERS,
+    path=("fulfillmentOrders",),
+    find_missing=_find_missing_fulfillment_orders,
+    is_sorted=True,
+    has_own_scope=True,
+)
+RETURNS = PulledList(
+    name="returns",
+    document=LIST_RETURNS,
+    path=("orders",),
+    find_missing=_find_missing_returns,
+    nested=("returns", READ_ORDER_RETURNS, "order"),
+    is_sorted=True,
+    has_own_scope=True,
+)
+"""Shopify lists returns only with their orders."""
