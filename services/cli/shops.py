@@ -14,7 +14,7 @@ from services.core.durations import parse_duration
 from services.mail.connection_lines import find_lines_of
 from services.providers.provider import SecretKind
 from services.providers.registry import SECRET_KINDS, SOURCE_KINDS, get_secret_kind
-from services.shopify.stock.counts import release_levels
+from services.shopify.stock.count_store import release_levels
 from services.shopify.stock.pool_checks import check_joining
 from services.shopify.uninstall import record_installed
 from services.shops.revoke_secrets import restore_secret

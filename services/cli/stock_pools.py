@@ -1,8 +1,6 @@
-"""``fleet stock pool|pools``: goods that several shops sell from one shelf."""
+"""``fleet stock pool|pools``: items that several shops sell from one stock."""
 
-import csv
-from collections.abc import Sequence
-from io import StringIO
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +19,26 @@ from services.cli.base import (
 )
 from services.cli.output import print_json, print_table
 from services.core.clock import utc_now
+from services.core.csv_rows import parse_csv
 from services.core.db import transaction
 from services.core.errors import WorkError
 from services.shopify.admin import open_admin
 from services.shopify.stock.pool_checks import (
     LinkedLevel,
+    PoolItemView,
     PoolLink,
     PoolRefused,
+    PoolView,
     check_links,
     find_linked,
     find_members,
+    find_pools,
     find_skus,
     plan_links,
     plan_wanted_links,
 )
 from services.shopify.stock.pool_links import HeldLevels, plan_figures, record_links, set_buffer, take_out
-from services.shopify.stock.pool_views import PoolItemView, PoolView, find_pools
 from services.shops.shops import Shop
-
-_MAPPING = ("sku", "shop", "shop_sku")
 
 
 @click.command("pools")
@@ -62,7 +61,7 @@ def pools(name: str, as_json: bool) -> None:
             [
                 {
                     "name": one.name, "safety_buffer": one.safety_buffer, "shops": one.shops,
-                    "goods": [goods._asdict() for goods in one.goods], "faults": faults[one.name],
+                    "goods": [item._asdict() for item in one.items], "faults": faults[one.name],
                 }
                 for one in found
             ]
@@ -71,9 +70,9 @@ def pools(name: str, as_json: bool) -> None:
     if not found:
         click.echo("No pool yet: fleet shops set SHOP --stock-owner pool:NAME, for each of its shops")
     for one in found:
-        rows = [_row(goods, one.shops) for goods in one.goods]
+        rows = [_row(item, one.shops) for item in one.items]
         title = f"Pool {one.name}, {one.safety_buffer} kept back"
-        print_table(title, ("sku", "pool", *one.shops), rows, _say_empty(one))
+        print_table(title, ("sku", "pool", *one.shops), rows, _format_empty(one))
         for fault in faults[one.name]:
             click.echo(f"  {fault}")
 
@@ -128,19 +127,21 @@ def pool(
         if source and source not in [shop.slug for shop in members]:
             slugs = ", ".join(shop.slug for shop in members)
             raise PoolRefused(f"--from {source} should be a shop of the pool: {slugs}")
-        own = _read_mapping(file, [shop.slug for shop in members]) if file else {}
+        shop_skus = _parse_shop_skus(read_csv_file(file), [shop.slug for shop in members]) if file else {}
         known = find_linked(tx, name)
         every = {one.sku for one in known} if remove else _find_common(tx, members, known)
-        wanted = {*skus, *(sku for _, sku in own)} | (every if is_all else set())
-        own = {(one.slug, one.sku): one.shop_sku for one in known} | own
-        links = [] if remove else plan_links(tx, plan_wanted_links(members, wanted, own))
+        wanted = {*skus, *(sku for _, sku in shop_skus)} | (every if is_all else set())
+        shop_skus = {(one.slug, one.sku): one.shop_sku for one in known} | shop_skus
+        links = [] if remove else plan_links(tx, plan_wanted_links(members, wanted, shop_skus))
     if remove:
         done["removed"] = _remove(name, wanted, {one.sku for one in known}, dry_run=dry_run, who=who)
     elif links:
         new = [link for link in links if link.key not in {one.key for one in known}]
         held = _read_levels(new)
         figures = plan_figures(new, held, {one.sku for one in known}, source)
-        done["linked"] = [{"sku": link.sku, "shop": link.shop.slug, **link.place._asdict()} for link in new]
+        done["linked"] = [
+            {"sku": link.sku, "shop": link.shop.slug, **link.shop_key._asdict()} for link in new
+        ]
         done["figures"] = [figure._asdict() for figure in figures]
         if not dry_run and new:
             with transaction() as tx:
@@ -150,7 +151,7 @@ def pool(
         if not dry_run:
             with transaction() as tx:
                 done["pushes"] = done.get("pushes", 0) + set_buffer(tx, name, buffer, utc_now(), **who)
-    print_json(done) if as_json else _say(name, done)
+    print_json(done) if as_json else _print(name, done)
 
 
 def _find_common(tx: Connection, members: Sequence[Shop], known: Sequence[LinkedLevel]) -> set[str]:
@@ -177,8 +178,8 @@ def _read_levels(links: Sequence[PoolLink]) -> HeldLevels:
     held = {}
     for shop_id, shop in shops.items():
         try:
-            places = [link.place for link in links if link.shop.id == shop_id]
-            held[shop_id] = open_admin(shop_id).get_levels(places)
+            keys = [link.shop_key for link in links if link.shop.id == shop_id]
+            held[shop_id] = open_admin(shop_id).get_levels(keys)
         except WorkError as fault:
             raise click.ClickException(
                 f"{shop.slug}: Shopify's levels could not be read ({fault}); nothing is linked, run it again"
@@ -186,41 +187,32 @@ def _read_levels(links: Sequence[PoolLink]) -> HeldLevels:
     return held
 
 
-def _read_mapping(file: Path, slugs: Sequence[str]) -> dict[tuple[str, str], str]:
-    """Return the shops' own skus by (slug, sku); raise ``PoolRefused`` naming each wrong line."""
-    rows = csv.DictReader(StringIO(read_csv_file(file)), strict=True)
-    own: dict[tuple[str, str], str] = {}
-    faults = []
-    if not {"sku"} <= set(rows.fieldnames or ()) <= set(_MAPPING):
-        raise PoolRefused(f"line 1: the columns should be of {', '.join(_MAPPING)}; sku is required")
-    try:
-        for row in rows:
-            sku, slug = (row.get("sku") or "").strip(), (row.get("shop") or "").strip()
-            if not sku or None in row:
-                faults.append(f"line {rows.line_num}: sku={sku!r} should be a sku, and no field too many")
-            elif slug and slug not in slugs:
-                faults.append(f"line {rows.line_num}: shop={slug!r} should be one of {', '.join(slugs)}")
-            else:
-                own[slug or slugs[0], sku] = (row.get("shop_sku") or "").strip() or sku
-    except csv.Error as fault:
-        raise PoolRefused(f"line {rows.line_num}: {fault}; save the file as CSV with commas") from fault
-    if faults:
-        raise PoolRefused("; ".join(faults))
-    return own
+def _parse_shop_skus(text: str, slugs: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Return the shops' own SKUs by (slug, sku); raise ``PoolRefused`` naming each wrong line."""
+
+    def parse(cells: Mapping[str, str], _: int) -> tuple[tuple[str, str], str]:
+        sku, slug = cells["sku"], cells["shop"]
+        if not sku:
+            raise ValueError("sku='' should be a sku")
+        if slug and slug not in slugs:
+            raise ValueError(f"shop={slug!r} should be one of {', '.join(slugs)}")
+        return (slug or slugs[0], sku), cells["shop_sku"] or sku
+
+    return dict(parse_csv(text, ("sku", "shop", "shop_sku"), ("sku",), parse, PoolRefused))
 
 
-def _say_empty(one: PoolView) -> str:
+def _format_empty(one: PoolView) -> str:
     if not one.shops:
         return f"Pool {one.name} has no shops: fleet shops set SHOP --stock-owner pool:{one.name}"
     shops = ", ".join(one.shops)
     return f"Pool {one.name} of {shops} has no goods yet: fleet stock pool {one.name} --all --dry-run"
 
 
-def _row(goods: PoolItemView, shops: Sequence[str]) -> tuple[object, ...]:
-    return goods.sku, goods.available, *(goods.held.get(slug, "-") for slug in shops)
+def _row(item: PoolItemView, shops: Sequence[str]) -> tuple[object, ...]:
+    return item.sku, item.available, *(item.held.get(slug, "-") for slug in shops)
 
 
-def _say(name: str, done: dict[str, Any]) -> None:
+def _print(name: str, done: dict[str, Any]) -> None:
     if "linked" in done:
         columns = ("sku", "begins with", "as held by")
         figures = [tuple(one.values()) for one in done["figures"]]

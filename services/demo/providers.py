@@ -12,7 +12,8 @@ from services.demo.orders import STOCK_AT_OPENING
 from services.demo.shops import LOCATION_ID, POOL, DemoShop, find_owning
 from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.admin import open_admin
-from services.shopify.stock.counts import Count, plan_counts, record_counts
+from services.shopify.stock.count_store import record_counts
+from services.shopify.stock.counts import Count, plan_counts
 from services.shopify.stock.pool_checks import find_members, find_skus, plan_links, plan_wanted_links
 from services.shopify.stock.pool_links import plan_figures, record_links
 from services.shops.shops import get_shop
@@ -63,7 +64,7 @@ def fill_pool(shops: Sequence[DemoShop], now: datetime) -> None:
     begun = {shop.slug: shop.yesterday(now)[1] for shop in shops}
     held = {}
     for shop in members:
-        places = [link.place for link in links if link.shop.id == shop.id]
+        places = [link.shop_key for link in links if link.shop.id == shop.id]
         found = open_admin(shop.id).get_levels(places)
         held[shop.id] = {place: level._replace(updated_at=begun[shop.slug]) for place, level in found.items()}
     with transaction() as tx:

@@ -20,7 +20,7 @@ from services.providers.shopify_admin import Quantity, SetLevelsResult, ShopifyL
 from services.providers.shopify_answers import ShopifyThrottled, StockMoved
 from services.shopify.admin import Access
 from services.shopify.products.handler import ingest_products
-from services.shopify.stock.counts import release_levels
+from services.shopify.stock.count_store import release_levels
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.pool_checks import plan_links, plan_wanted_links
 from services.shopify.stock.pool_links import plan_figures, record_links
@@ -159,8 +159,8 @@ class World:
             shops = [get_shop_by_id(tx, shop_id) for shop_id in shop_ids or self.shops]
             links = plan_links(tx, plan_wanted_links(shops, SKUS, {}))
             held = {
-                shop_id: {link.place: ShopifyLevel(shop.levels[link.place], shop.changed_at[link.place])
-                          for link in links if link.shop.id == shop_id}
+                shop_id: {key: ShopifyLevel(shop.levels[key], shop.changed_at[key])
+                          for key in (link.shop_key for link in links if link.shop.id == shop_id)}
                 for shop_id, shop in self.shops.items()
             }  # fmt: skip
             known = [row[0] for row in tx.exec_driver_sql("select sku from stock_pool_items")]

@@ -175,15 +175,15 @@ def test_file_is_read_by_its_column_names_with_a_byte_order_mark_and_empty_point
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "line 1 is ''"),
-        ("sku,point\nMUG,5\n", "line 1 is 'sku,point'"),
+        ("", "they are ''"),
+        ("sku,point\nMUG,5\n", "required: sku, reorder_point; they are 'sku,point'"),
         ("sku,reorder_point\n", "no line below"),
-        ("sku,reorder_point\nMUG,many\n", "line 2: reorder point 'many'"),
-        ("sku,reorder_point\nMUG,-1\n", "line 2: reorder point '-1'"),
-        ("sku,reorder_point\nMUG,1.5\n", "line 2: reorder point '1.5'"),
+        ("sku,reorder_point\nMUG,many\n", "line 2: reorder_point='many'"),
+        ("sku,reorder_point\nMUG,-1\n", "line 2: reorder_point='-1'"),
+        ("sku,reorder_point\nMUG,1.5\n", "line 2: reorder_point='1.5'"),
         ("sku,reorder_point\n,5\n", "line 2: sku is empty"),
         ("sku,reorder_point\nMUG,5,7\n", "line 2: there are more fields"),
-        ("sku,reorder_point,location_id\nMUG,5,here\n", "line 2: location_id 'here'"),
+        ("sku,reorder_point,location_id\nMUG,5,here\n", "line 2: location_id='here'"),
     ],
 )
 def test_file_that_cannot_be_read_says_what_would_be_right(content: str, words: str) -> None:

@@ -7,9 +7,14 @@ from sqlalchemy import Engine
 from services.cli.main import main
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.shopify.stock.pool_checks import PoolRefused, check_links, plan_links, plan_wanted_links
+from services.shopify.stock.pool_checks import (
+    PoolRefused,
+    check_links,
+    find_pools,
+    plan_links,
+    plan_wanted_links,
+)
 from services.shopify.stock.pool_links import set_buffer, take_out
-from services.shopify.stock.pool_views import find_pools
 from services.shops.shops import get_shop_by_id, set_shop
 from tests.shopify.pool_world import POOL, SKUS, WHO, World, fresh
 from tests.shopify.sample_payloads import NOW, rows

@@ -28,7 +28,8 @@ from services.shopify.admin import Access
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.push import MAX_MOVES, InventoryPush
+from services.shopify.stock.push import InventoryPush
+from services.shopify.stock.push_attempt import MAX_MOVES
 from services.shopify.stock.push_batch import KEY_GOOD_FOR
 from services.shopify.stock.push_result import WEBHOOK_WAIT
 from services.shops.secrets import record_secret
@@ -565,7 +566,7 @@ LABEL = f"stock of MUG at location {LOCATION}"
 def test_push_is_audited_with_what_the_shop_was_told(shop: Engine, shelf: ShelfOnPaper) -> None:
     run(shop, shelf, take(shop))
 
-    told = ("inventory_push", "inventory_push", f"Shopify told: {LABEL} is 7 (was 10)")
+    told = ("inventory_push", "inventory_push", f"pushed to Shopify: {LABEL} is 7 (was 10)")
     assert rows(shop, AUDITED) == [(*told, {"shopify_available": 10}, {"shopify_available": 7})]
 
 
@@ -574,7 +575,9 @@ def test_push_is_audited_though_a_webhook_knew_better_by_then(shop: Engine, shel
 
     run(shop, shelf, take(shop))
 
-    assert [row[2:] for row in rows(shop, AUDITED)] == [(f"Shopify told: {LABEL} is 7 (was 10)", None, None)]
+    assert [row[2:] for row in rows(shop, AUDITED)] == [
+        (f"pushed to Shopify: {LABEL} is 7 (was 10)", None, None)
+    ]
 
 
 def test_stock_that_was_read_is_audited_as_what_shopify_counted(shop: Engine, shelf: ShelfOnPaper) -> None:

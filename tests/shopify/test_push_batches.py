@@ -21,7 +21,8 @@ from services.ledger.work import NewWork
 from services.providers.shopify_admin import SET_AT_MOST, ShopLevelKey
 from services.providers.shopify_answers import ShopifyThrottled, ThrottleStatus
 from services.shopify.admin import Access
-from services.shopify.stock.push import MAX_CALLS, InventoryPush
+from services.shopify.stock.push import InventoryPush
+from services.shopify.stock.push_attempt import MAX_CALLS
 from services.shopify.stock.push_batch import BATCH_ITEMS
 from services.shops.secrets import record_secret
 from tests.shopify.sample_payloads import add_shop, rows

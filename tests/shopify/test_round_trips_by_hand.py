@@ -27,6 +27,7 @@ from services.shopify.orders.store import MANY_ORDERS, find_changed_lines, find_
 from services.shopify.products.payload import Variant
 from services.shopify.products.store import find_variants, record_variants
 from services.shopify.stock.handler import ingest_inventory_levels
+from services.shopify.stock.levels import LevelKey
 from services.shopify.stock.push_plan import PushCause
 from services.shopify.stock.store import find_known_levels
 from tests.shopify.sample_payloads import ITEM, LOCATION, NOW, add_shop, ingest, level
@@ -225,7 +226,7 @@ def test_level_comes_back_by_the_finder(engine: Engine) -> None:
             {"at": NOW},
         )
         (row,) = select(tx, "inventory_levels")
-        (found,) = find_known_levels(tx, [(1, ITEM, LOCATION)]).values()
+        (found,) = find_known_levels(tx, [LevelKey(1, ITEM, LOCATION)]).values()
 
     assert found.row_sku == row["sku"] == "s"
     assert found.version == (row["observed_at"], -row["observed_available"])

@@ -19,7 +19,8 @@ from services.ledger.work import NewWork, WorkItem
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.products.handler import ingest_products
-from services.shopify.stock.counts import Count, plan_counts, record_counts
+from services.shopify.stock.count_store import record_counts
+from services.shopify.stock.counts import Count, plan_counts
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.push import InventoryPush
 from services.shops.secrets import record_secret

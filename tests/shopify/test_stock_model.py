@@ -19,7 +19,8 @@ from services.shopify.admin import open_admin
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refunds import ingest_refunds
 from services.shopify.products.handler import ingest_products
-from services.shopify.stock.counts import Count, plan_counts, record_counts
+from services.shopify.stock.count_store import record_counts
+from services.shopify.stock.counts import Count, plan_counts
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shops.secrets import record_secret
 from tests.shopify.sample_payloads import (

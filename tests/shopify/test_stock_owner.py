@@ -82,7 +82,7 @@ ROADS = {
     "shopify/products/inventory_items.py": "another sku of the item",
     "shopify/stock/handler.py": "an observation, by webhook, by healing or by a read",
     "shopify/logistics/fulfillment_orders.py": "the location of a sale",
-    "shopify/stock/counts.py": "a count; refused for a shop that Shopify owns",
+    "shopify/stock/count_store.py": "a count; refused for a shop that Shopify owns",
     "shopify/stock/push_result.py": "what a push learned",
     "shopify/stock/pool_links.py": "goods that enter a pool, and its buffer",
 }

@@ -12,17 +12,17 @@ from services.shopify.products.handler import ingest_products
 from services.shopify.stock import movements
 from services.shopify.stock.counts import Count, plan_counts
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.levels import Movement
+from services.shopify.stock.levels import LevelKey, Movement
 from services.shopify.stock.low_stock import find_stock
 from services.shopify.stock.movements import record_movements
 from services.shopify.stock.pool_checks import find_linked
 from services.shopify.stock.pool_store import find_pool_levels
-from services.shopify.stock.push_levels import find_push_levels
+from services.shopify.stock.push_store import find_push_levels
 from services.shopify.stock.reorder import ReorderPoint, find_reorder_changes
 from tests.shopify.sample_payloads import ITEM, LOCATION, NOW, SHOP, add_shop, ingest, item, level, product
 from tests.shopify.test_round_trips import ODD
 
-KEY = (SHOP, ITEM, LOCATION)
+KEY = LevelKey(SHOP, ITEM, LOCATION)
 MINUTE = timedelta(minutes=1)
 COLUMNS: dict[str, Any] = {
     "sku": f"sku {ODD}", "available": 11, "reorder_point": 12, "observed_available": 13,
@@ -59,8 +59,8 @@ def test_level_is_found_for_a_push(engine: Engine, row: dict[str, Any]) -> None:
         (found,) = find_push_levels(tx, [push]).values()
 
     assert_fields(found.level, row)
-    assert_fields(found, row, known="shopify_available")
-    assert (found.is_ours, found.is_in_sync, found.is_settled, found.is_placed) == (True, False, True, True)
+    assert_fields(found, row)
+    assert (found.is_ours, found.is_in_sync, found.is_settled, found.is_located) == (True, False, True, True)
 
 
 def test_level_is_found_for_a_pool(engine: Engine, row: dict[str, Any]) -> None:
@@ -69,8 +69,8 @@ def test_level_is_found_for_a_pool(engine: Engine, row: dict[str, Any]) -> None:
         (linked,) = find_linked(tx, "a pool")
 
     assert_fields(found.level, row)
-    assert_fields(found, row, sku="pool_sku", known="shopify_available")
-    assert found.is_in_doubt is False
+    assert_fields(found, row, known="shopify_available")
+    assert found.has_open_call is False
     assert_fields(linked, row, sku="pool_sku", shop_sku="sku")
     assert (linked.key, linked.slug, linked.must_read, linked.is_stocked) == (KEY, "harbour", True, True)
 

@@ -12,6 +12,7 @@ from services.shopify.orders.refunds import ingest_refunds
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.level_moves import recount_levels
+from services.shopify.stock.levels import LevelKey
 from tests.shopify.sample_payloads import (
     ITEM,
     LOCATION,
@@ -65,7 +66,7 @@ def test_counted_levels_are_what_a_recount_of_all_movements_gives(engine: Engine
         if rng.random() < 0.4:
             ingest(engine, ingest_fulfillment_orders, routed(LOCATION + 1, number=number, order_id=number))
 
-    keys = [tuple(row) for row in rows(engine, COUNTED)]
+    keys = [LevelKey(*row) for row in rows(engine, COUNTED)]
     assert any(row[0] != 50 for row in rows(engine, "select available from inventory_levels"))
     with transaction(engine) as tx:
         assert recount_levels(tx, keys, NOW) == []

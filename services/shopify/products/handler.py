@@ -16,8 +16,8 @@ from services.shopify.products.audit_text import describe_variant
 from services.shopify.products.payload import Product, ProductUpdate, Variant, VariantKey, parse_product
 from services.shopify.products.store import delete_variants, find_items_of, find_variants, record_variants
 from services.shopify.stock.align_levels import align_levels
-from services.shopify.stock.handler import item_lock
-from services.shopify.stock.level_audit_text import describe_alignment
+from services.shopify.stock.audit_text import describe_alignment
+from services.shopify.stock.levels import item_lock
 from services.shopify.stock.push_plan import PushCause, plan_pushes
 from services.shopify.tables import products
 from services.shopify.upsert import upsert_parsed

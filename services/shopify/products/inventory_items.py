@@ -14,8 +14,8 @@ from services.shopify.event_payload import read_event
 from services.shopify.merge import EPOCH, EntityKey, EntityUpdate
 from services.shopify.payload_fields import find_money, updated_at_or_event_time
 from services.shopify.stock.align_levels import align_levels
-from services.shopify.stock.handler import item_lock
-from services.shopify.stock.level_audit_text import describe_alignment
+from services.shopify.stock.audit_text import describe_alignment
+from services.shopify.stock.levels import item_lock
 from services.shopify.stock.push_plan import PushCause, plan_pushes
 from services.shopify.tables import inventory_items
 from services.shopify.upsert import upsert_parsed

@@ -1,4 +1,4 @@
-"""What the audit says of stock: whose movement took a level from which figure to which. Pure."""
+"""Audit summaries of stock: which change took a level from which figure to which. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -6,131 +6,144 @@ from typing import Any
 
 from services.audit.chain import Mutation
 from services.ledger.describe import Change, Owner, split_change
-from services.shopify.stock.levels import Level, LevelChange, Movement
+from services.shopify.stock.align_levels import Alignment
+from services.shopify.stock.levels import ItemKey, Level, LevelChange, Movement, SkuKey
 
 LevelStep = tuple[Level, Change]
-"""A level, and the step that its figure took."""
-
-
-def level_row_id(level: Level) -> str:
-    """Return a level's ``row_id`` in the audit: ``item:location``."""
-    return f"{level.inventory_item_id}:{level.location_id}"
-
-
-def level_label(sku: str, inventory_item_id: int, location_id: int) -> str:
-    """Return how people call a level: ``stock of SKU-1 at location 655441491``."""
-    return f"stock of {sku or f'item {inventory_item_id}'} at location {location_id}"
+"""A level and one change of its figure."""
 
 
 def describe_level(level: Level, step: Change, why: str) -> Mutation:
-    """Return that a level's figure took ``step``: ``stock of SKU-1 at location 7 12 -> 9 by order #1001``."""
-    label = level_label(level.sku, level.inventory_item_id, level.location_id)
-    return Mutation(
-        "inventory_levels",
-        level_row_id(level),
-        f"{label} {step.before} -> {step.after} by {why}",
-        {"available": step.before},
-        {"available": step.after},
-    )
+    """Return a level's change: ``stock of SKU-1 at location 7 12 -> 9 by order #1001``."""
+    summary = f"{level.label} {step.before} -> {step.after} by {why}"
+    return _mutation(level, summary, {"available": step.before}, {"available": step.after})
 
 
-def describe_level_change(shift: LevelChange, why: str) -> Mutation:
-    """Return that a level was counted anew."""
-    return describe_level(shift.level, Change(shift.before, shift.after), why)
+def describe_level_change(change: LevelChange, why: str) -> Mutation:
+    """Return the change of a level that was counted again."""
+    return describe_level(change.level, Change(change.before, change.after), why)
 
 
 def describe_disconnection(level: Level, before: datetime | None, after: datetime | None) -> Mutation:
-    """Return that a level left the shelf, or came back where ``after`` is None."""
-    label = level_label(level.sku, level.inventory_item_id, level.location_id)
-    said = "on the shelf again" if after is None else "off the shelf"
-    return Mutation(
-        "inventory_levels",
-        level_row_id(level),
-        f"{label}: {said}",
-        {"disconnected_at": before},
-        {"disconnected_at": after},
+    """Return that a level is not stocked any more, or is stocked again where ``after`` is None."""
+    state = "stocked again" if after is None else "not stocked any more"
+    return _mutation(
+        level, f"{level.label}: {state}", {"disconnected_at": before}, {"disconnected_at": after}
     )
 
 
 def describe_sku_change(level: Level, old_sku: str, figure: Change) -> Mutation:
-    """Return that a level took another sku, and its figure with it where the skus' movements differ."""
-    label = level_label("", level.inventory_item_id, level.location_id)
+    """Return that a level got another SKU, and with it another figure where the SKUs' movements differ."""
     before: dict[str, Any] = {"sku": old_sku}
     after: dict[str, Any] = {"sku": level.sku}
+    label = level._replace(sku="").label
     summary = f"{label}: sku {old_sku or 'unknown'} -> {level.sku or 'unknown'}"
     if figure.before != figure.after:
         before["available"], after["available"] = figure
         summary += f", {figure.before} -> {figure.after}"
-    return Mutation("inventory_levels", level_row_id(level), summary, before, after)
+    return _mutation(level, summary, before, after)
+
+
+def describe_alignment(
+    mutations: dict[int, list[Mutation]],
+    alignment: Alignment,
+    of_item: Mapping[ItemKey, int],
+    of_sku: Mapping[SkuKey, int],
+) -> None:
+    """Add to ``mutations``, by work item, the levels that follow their item and others with their SKU."""
+    causes: dict[SkuKey, int] = dict(of_sku)
+    figures = {change.level: change.after for change in alignment.recounted}
+    for aligned in alignment.aligned:
+        level = aligned.level
+        work_id = of_item[level.key.item]
+        causes[level.shop_id, aligned.old_sku] = causes[level.sku_key] = work_id
+        rows = mutations.setdefault(work_id, [])
+        if aligned.old_gone_at != aligned.gone_at:
+            rows.append(describe_disconnection(level, aligned.old_gone_at, aligned.gone_at))
+        if aligned.old_sku != level.sku:
+            figure = Change(aligned.before, figures.pop(level, aligned.after))
+            rows.append(describe_sku_change(level, aligned.old_sku, figure))
+    describe_recounts(mutations, [c for c in alignment.recounted if c.level in figures], of_item, causes)
+
+
+def describe_recounts(
+    mutations: dict[int, list[Mutation]],
+    changes: Collection[LevelChange],
+    of_item: Mapping[ItemKey, int],
+    of_sku: Mapping[SkuKey, int],
+) -> None:
+    """Add ``changes`` to ``mutations``: to the work item of the level's item, else to that of its SKU."""
+    for change in changes:
+        work_id = of_item.get(change.level.key.item) or of_sku[change.level.sku_key]
+        row = describe_level_change(change, "a new count of its item")
+        mutations.setdefault(work_id, []).append(row)
 
 
 def plan_level_steps(
-    shifts: Collection[LevelChange], moves: Sequence[tuple[Owner, Movement]]
+    changes: Collection[LevelChange], moves: Sequence[tuple[Owner, Movement]]
 ) -> dict[Owner, list[LevelStep]]:
-    """Return the steps that each owner's movements made of ``shifts``, in the order of ``moves``.
+    """Return the steps of ``changes`` that each owner's movements made, in the order of ``moves``.
 
-    The steps of one level join up: where one ends the next begins. A level that was counted anew is one
-    step, of the last owner who had a hand in it.
+    Each step of a level begins where the one before ends. A level that was counted again has one step, of
+    the last owner whose movement is among its sources.
     """
-    hands = {(m[1].shop_id, m[1].source): (place, *m) for place, m in enumerate(moves)}
+    owners = {(m[1].shop_id, m[1].source): (place, *m) for place, m in enumerate(moves)}
     steps: dict[Owner, list[LevelStep]] = {}
-    for shift in shifts:
-        level, before, after, sources, is_recount, _ = shift
-        if " " not in sources:
-            steps.setdefault(hands[level.shop_id, sources][1], []).append((level, Change(before, after)))
+    for change in changes:
+        level, whole = change.level, Change(change.before, change.after)
+        if " " not in change.sources:
+            steps.setdefault(owners[level.shop_id, change.sources][1], []).append((level, whole))
             continue
-        path = sorted(hands[level.shop_id, source] for source in sources.split())
-        # Where it was counted anew, a movement's pieces are not what it changed by: the last one has all.
-        moved = [(owner, move.delta) for _, owner, move in (path[-1:] if is_recount else path)]
-        for owner, step in split_change(Change(before, after), moved).items():
+        path = sorted(owners[level.shop_id, source] for source in change.sources.split())
+        # The pieces of one movement are not the change of a recount: the last owner has all of it.
+        moved = [(owner, move.delta) for _, owner, move in (path[-1:] if change.is_recount else path)]
+        for owner, step in split_change(whole, moved).items():
             steps.setdefault(owner, []).append((level, step))
     return steps
 
 
 def describe_observation(
-    label: str, row_id: str, before: Mapping[str, Any] | None, after: Mapping[str, Any]
+    level: Level, before: Mapping[str, Any] | None, after: Mapping[str, Any]
 ) -> Mutation:
-    """Return what Shopify's count of a level changed; ``before`` None where the level is new.
+    """Return what Shopify's figure changed in a level; ``before`` is None where the level is new.
 
     Both hold ``available``, ``observed_available``, ``observed_at``, ``shopify_available`` and ``sku``.
     """
     count = after["observed_available"]
     if before is None:
-        return Mutation("inventory_levels", row_id, f"{label} recorded: {count}", None, after)
+        return _mutation(level, f"{level.label} recorded: {count}", None, dict(after))
     changed = {name: value for name, value in after.items() if before[name] != value}
-    said = [f"Shopify counted {count} (was {before['observed_available']})"]
+    parts = [f"Shopify counted {count} (was {before['observed_available']})"]
     if "sku" in changed:
-        said.append(f"sku {before['sku'] or 'unknown'} -> {after['sku'] or 'unknown'}")
+        parts.append(f"sku {before['sku'] or 'unknown'} -> {after['sku'] or 'unknown'}")
     if "available" in changed:
-        said.append(f"{before['available']} -> {after['available']}")
-    return Mutation(
-        "inventory_levels",
-        row_id,
-        f"{label}: {', '.join(said)}",
-        {name: before[name] for name in changed},
-        changed,
-    )
+        parts.append(f"{before['available']} -> {after['available']}")
+    old = {name: before[name] for name in changed}
+    return _mutation(level, f"{level.label}: {', '.join(parts)}", old, changed)
 
 
 def describe_push(
-    level: Level, verdict: str, there: int, change_from: int | None, known: int | None
+    level: Level, verdict: str, available: int, change_from: int | None, known: int | None
 ) -> Sequence[Mutation]:
-    """Return what a push's answer came to: Shopify holds ``there``; nothing where nothing changed.
+    """Return the result of a push: Shopify holds ``available``. Empty where nothing changed.
 
-    ``known`` is what the row held before it learned that. A push that went through is told even where
-    the row knew better by then: it changed the shop.
+    ``known`` is what the row held before. A push that set the figure is always shown, as it changed the shop.
     """
-    label = level_label(level.sku, level.inventory_item_id, level.location_id)
     if verdict == "pushed":
         was = "" if change_from is None else f" (was {change_from})"
-        summary = f"Shopify told: {label} is {there}{was}"
-    elif known == there:
+        summary = f"pushed to Shopify: {level.label} is {available}{was}"
+    elif known == available:
         return ()
     elif verdict == "in_sync":
-        summary = f"Shopify holds {there} already: {label}"
+        summary = f"Shopify holds {available} already: {level.label}"
     else:
-        summary = f"Shopify holds {there}, not {change_from}: {label} is left to a later push"
-    row = Mutation("inventory_levels", level_row_id(level), summary)
-    if known == there:
-        return [row]
-    return [row._replace(before={"shopify_available": known}, after={"shopify_available": there})]
+        summary = f"Shopify holds {available}, not {change_from}: {level.label} is left to a later push"
+    if known == available:
+        return [_mutation(level, summary, None, None)]
+    return [_mutation(level, summary, {"shopify_available": known}, {"shopify_available": available})]
+
+
+def _mutation(
+    level: Level, summary: str, before: dict[str, Any] | None, after: dict[str, Any] | None
+) -> Mutation:
+    return Mutation("inventory_levels", level.key.row_id, summary, before, after)

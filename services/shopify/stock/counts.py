@@ -1,40 +1,44 @@
-"""Counts and corrections of stock that people enter here: a counted level is ours, and is pushed.
+"""Stock counts and corrections that people enter: a counted level is ours, and is pushed.
 
-A count is pieces on the shelf, those of open orders included. What may be sold of them is the count less
-what Shopify holds back at that moment: ``available = pieces - (on_hand - available)``, both read there. Its
+A count is the pieces in stock, those of open orders included. What can be sold is the count less what Shopify
+holds back at that moment: ``available = pieces - (on_hand - available)``, both read from Shopify. Its
 ``on_hand`` is ``available`` plus committed, reserved, damaged, safety stock and quality control.
 Source: https://shopify.dev/docs/apps/build/orders-fulfillment/inventory-management-apps
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-from services.audit.append import append_audit
-from services.audit.chain import Mutation
+from services.core.csv_rows import find_id, parse_count, parse_csv, raise_faults
 from services.core.errors import ShopfleetError
-from services.core.locks import lock_objects
-from services.core.pg_arrays import instant_array, int_array
-from services.ledger.accept import record_work
-from services.ledger.describe import Change
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
-from services.shopify.stock.audit_text import describe_level, level_label, level_row_id
-from services.shopify.stock.handler import item_lock
-from services.shopify.stock.level_moves import find_stock_owners, recount_levels
-from services.shopify.stock.levels import Level, LevelChange, LevelKey, level_arrays, lock_levels, lock_stock
-from services.shopify.stock.pool_orders import update_oversold_incidents
-from services.shopify.stock.pool_store import LAST_HELD
-from services.shopify.stock.push_plan import PushCause, plan_pushes
+from services.shopify.stock.level_moves import find_stock_owners
+from services.shopify.stock.levels import LEVELS_BY_KEY, LevelKey, level_arrays, read_key
+
+MOST_PIECES = 1_000_000_000
 
 
 class CountRefused(ShopfleetError):
-    """A count or a correction cannot be taken. The message names every line that is wrong, and why."""
+    """A count or a correction cannot be taken. The message names every wrong line, and the reason."""
+
+
+class CountLine(NamedTuple):
+    """A count as it is entered: an item by its id or its SKU; ``location_id`` None is the shop's own.
+
+    ``number`` is the line of a file; 0 where there is none.
+    """
+
+    inventory_item_id: int | None
+    sku: str
+    location_id: int | None
+    pieces: int
+    number: int = 0
 
 
 class Count(NamedTuple):
-    """``pieces`` of an item lie at a location, those of open orders included."""
+    """``pieces`` of an item are at a location, those of open orders included."""
 
     inventory_item_id: int
     location_id: int
@@ -42,7 +46,7 @@ class Count(NamedTuple):
 
 
 class CountChange(NamedTuple):
-    """What a count makes of a level; ``held_back`` is what Shopify keeps from sale at that moment."""
+    """What a count changes in a level; ``held_back`` is what Shopify keeps from sale at that moment."""
 
     sku: str
     inventory_item_id: int
@@ -53,51 +57,9 @@ class CountChange(NamedTuple):
     available: int
 
 
-_FIND_LEVELS = """
-select l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.available, l.counted_at, l.disconnected_at
-  from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
-  join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
-                         and l.location_id = v.location
-"""
-
-_COUNT = """
-update inventory_levels l set counted_available = v.available, counted_at = v.at, shopify_available = v.held
-  from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[], %(available)s::int[],
-              %(at)s::timestamptz[], %(held)s::int[]) as v(shop_id, item, location, available, at, held)
- where l.shop_id = v.shop_id and l.inventory_item_id = v.item and l.location_id = v.location
-"""
-
-_ADJUST = """
-update inventory_levels set counted_available = counted_available + %(delta)s
- where shop_id = %(shop_id)s and inventory_item_id = %(item)s and location_id = %(location)s
-"""
-
-_NOT_OWNED = """l.shop_id = %(shop_id)s and (
-  l.counted_at is not null and coalesce(c.stock_owner, '') <> 'shopfleet'
-  or l.pool is not null and coalesce(c.stock_owner, '') <> 'pool:' || l.pool)"""
-
-_RELEASE = f"""
-update inventory_levels l
-   set counted_available = null, counted_at = null, pool = null, pool_sku = null, doubts = 0,
-       changed_at = %(now)s,
-       available = case when l.pool is null then coalesce(shopify_available, observed_available)
-                        else {LAST_HELD} end,
-       shopify_available = case when l.pool is null then shopify_available else {LAST_HELD} end
-  from (select l.shop_id, l.inventory_item_id, l.location_id, l.available as before
-          from inventory_levels l left join shop_config c on c.shop_id = l.shop_id where {_NOT_OWNED}) b
- where l.shop_id = b.shop_id and l.inventory_item_id = b.inventory_item_id and l.location_id = b.location_id
-returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, b.before, l.available
-"""  # noqa: S608
-
-_FIND_NOT_OWNED = f"""
-select l.shop_id, l.inventory_item_id, l.location_id
-  from inventory_levels l left join shop_config c on c.shop_id = l.shop_id where {_NOT_OWNED}
-"""  # noqa: S608
-
-_FORGET_GOODS = """
-delete from stock_pool_items i
- where not exists (select from inventory_levels l where l.pool = i.pool and l.pool_sku = i.sku)
-returning pool, sku
+_FIND_LEVELS = f"""
+select l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.available,
+       l.counted_at is not null as is_counted, l.disconnected_at is null as is_stocked {LEVELS_BY_KEY}
 """
 
 _FIND_ITEMS = """
@@ -110,9 +72,51 @@ select distinct inventory_item_id from (
 """
 
 
-def get_item(tx: Connection, shop_id: int, sku: str) -> int:
-    """Return the inventory item of ``sku``; raise ``CountRefused`` where none or several have it."""
-    items = [row[0] for row in tx.exec_driver_sql(_FIND_ITEMS, {"shop_id": shop_id, "sku": sku})]
+def parse_counts_csv(text: str) -> list[CountLine]:
+    """Return the counts of a file; raise ``CountRefused`` naming each wrong line, field and value."""
+    columns = ("inventory_item_id", "sku", "location_id", "pieces")
+    return parse_csv(text, columns, ("pieces",), _parse_line, CountRefused)
+
+
+def _parse_line(cells: Mapping[str, str], number: int) -> CountLine:
+    item, location = (find_id(cells[name], name) for name in ("inventory_item_id", "location_id"))
+    return CountLine(
+        item, cells["sku"], location, parse_count(cells["pieces"], "pieces", MOST_PIECES), number
+    )
+
+
+def resolve_counts(
+    tx: Connection, shop_id: int, stock_location_id: str, lines: Sequence[CountLine]
+) -> list[Count]:
+    """Return the counts of ``lines``; raise ``CountRefused`` naming every line whose level is not clear.
+
+    ``stock_location_id`` is the shop's own location: the default of lines without one.
+    """
+    counts: list[Count] = []
+    faults: list[str] = []
+    for line in lines:
+        try:
+            location = line.location_id or int(stock_location_id or 0)
+            if not location:
+                raise CountRefused("location: name one with --location, or set the shop's stock_location_id")
+            if (line.inventory_item_id is None) == (not line.sku):
+                raise CountRefused("name the item by its number or by its sku, not by both")
+            item = line.inventory_item_id or _get_item(tx, shop_id, line.sku)
+            counts.append(Count(item, location, line.pieces))
+        except CountRefused as fault:
+            faults.append(f"line {line.number}: {fault}" if line.number else str(fault))
+    keys = [(one.inventory_item_id, one.location_id) for one in counts]
+    faults += [
+        f"item {item} at location {location} is counted twice: keep one line"
+        for item, location in sorted(set(keys))
+        if keys.count((item, location)) > 1
+    ]
+    raise_faults(faults, CountRefused)
+    return counts
+
+
+def _get_item(tx: Connection, shop_id: int, sku: str) -> int:
+    items = tx.exec_driver_sql(_FIND_ITEMS, {"shop_id": shop_id, "sku": sku}).scalars().all()
     if len(items) == 1:
         return int(items[0])
     if not items:
@@ -127,20 +131,20 @@ def plan_counts(
     counts: Sequence[Count],
     held: Mapping[ShopLevelKey, ShopifyLevel] | None = None,
 ) -> list[CountChange]:
-    """Return what ``counts`` make of the shop's levels, ``held`` being what Shopify holds at this moment.
+    """Return what ``counts`` change in the shop's levels, where Shopify holds ``held`` at this moment.
 
-    Without ``held`` nothing is made of them; what can be refused without a reading is. Raises
-    ``CountRefused`` naming every count of a level that is unknown, off the shelf or not stocked.
+    Without ``held`` this only checks the counts. Raises ``CountRefused`` naming every level that is unknown
+    or not stocked.
     """
-    _check_owner(tx, shop_id)
-    known = _find_levels(tx, [(shop_id, one.inventory_item_id, one.location_id) for one in counts])
+    check_owner(tx, shop_id)
+    known = find_levels(tx, [LevelKey(shop_id, one.inventory_item_id, one.location_id) for one in counts])
     faults: list[str] = []
     changes: list[CountChange] = []
     for one in counts:
-        level = known.get((shop_id, one.inventory_item_id, one.location_id))
-        there = None if held is None else held.get(ShopLevelKey(one.inventory_item_id, one.location_id))
+        key = ShopLevelKey(one.inventory_item_id, one.location_id)
+        level, there = known.get(LevelKey(shop_id, *key)), (held or {}).get(key)
         name = f"item {one.inventory_item_id} at location {one.location_id}"
-        if level is None or level[6] is not None:
+        if level is None or not level.is_stocked:
             faults.append(f"{name}: no such level is known; `fleet backfill run` reads the shop's levels")
         elif held is None:
             continue
@@ -148,94 +152,14 @@ def plan_counts(
             faults.append(f"{name}: Shopify does not stock the item there; activate it in Shopify first")
         else:
             held_back = there.on_hand - there.available
-            changes.append(CountChange(level[3], *one, held_back, level[4], one.pieces - held_back))
-    if faults:
-        raise CountRefused("; ".join(faults))
+            available = one.pieces - held_back
+            changes.append(CountChange(level.sku, *one, held_back, level.available, available))
+    raise_faults(faults, CountRefused)
     return changes
 
 
-def record_counts(
-    tx: Connection,
-    shop_id: int,
-    changes: Sequence[CountChange],
-    held: Mapping[ShopLevelKey, ShopifyLevel],
-    counted_at: datetime,
-    now: datetime,
-    *,
-    by: str,
-    request_id: str,
-) -> list[LevelChange]:
-    """Every level of ``changes`` is as counted at ``counted_at``, plus what moved since, and is pushed."""
-    keys = [(shop_id, one.inventory_item_id, one.location_id) for one in changes]
-    _lock(tx, shop_id, keys)
-    places = [ShopLevelKey(one.inventory_item_id, one.location_id) for one in changes]
-    values = {
-        "available": int_array(one.available for one in changes),
-        "at": instant_array([counted_at] * len(changes)),
-        "held": int_array(held[place].available for place in places),
-    }
-    tx.exec_driver_sql(_COUNT, level_arrays(keys) | values)
-    after = {shift.level[:3]: shift.after for shift in recount_levels(tx, keys, now)}
-    shifts = [
-        LevelChange(Level(*key, one.sku), one.before, after.get(key, one.before))
-        for key, one in zip(keys, changes, strict=True)
-    ]
-    said = [_say_count(one, shift) for one, shift in zip(changes, shifts, strict=True)]
-    _record(tx, shop_id, shifts, said, now, action="stock.count", by=by, request_id=request_id)
-    return shifts
-
-
-def adjust_level(
-    tx: Connection,
-    shop_id: int,
-    place: ShopLevelKey,
-    delta: int,
-    reason: str,
-    now: datetime,
-    *,
-    by: str,
-    request_id: str,
-) -> LevelChange:
-    """The counted level at ``place`` has ``delta`` pieces more and is pushed; the audit has the reason."""
-    _check_owner(tx, shop_id)
-    key = (shop_id, *place)
-    _lock(tx, shop_id, [key])
-    level = _find_levels(tx, [key]).get(key)
-    if level is None or level[5] is None or level[6] is not None:
-        name = f"item {place.inventory_item_id} at location {place.location_id}"
-        raise CountRefused(f"{name} was not counted yet: `fleet stock count` takes its first count")
-    values = {"shop_id": shop_id, "item": place.inventory_item_id, "location": place.location_id}
-    tx.exec_driver_sql(_ADJUST, values | {"delta": delta})
-    recount_levels(tx, [key], now)
-    shift = LevelChange(Level(*level[:4]), level[4], level[4] + delta)
-    said = [
-        describe_level(shift.level, Change(shift.before, shift.after), f"correction of {delta:+d}: {reason}")
-    ]
-    _record(tx, shop_id, [shift], said, now, action="stock.adjust", by=by, request_id=request_id)
-    return shift
-
-
-def release_levels(tx: Connection, shop_id: int, now: datetime, *, by: str, request_id: str) -> int:
-    """Levels of an owner that the shop has no more show what Shopify holds; return how many there were.
-
-    Counts are dropped, and links to a pool; goods that no shop of a pool has any more leave it. In a
-    transaction of its own, after the owner is set: stock is locked before an audit chain, everywhere. Where
-    it did not come to that, doing it again does it.
-    """
-    lock_stock(tx, {shop_id})
-    lock_levels(tx, [(r[0], r[1], r[2]) for r in tx.exec_driver_sql(_FIND_NOT_OWNED, {"shop_id": shop_id})])
-    rows = tx.exec_driver_sql(_RELEASE, {"shop_id": shop_id, "now": now}).all()
-    said = [
-        describe_level(Level(*row[:4]), Change(row[4], row[5]), "the shop's stock owner: Shopify")
-        for row in rows
-    ]
-    gone = {(row[0], row[1]) for row in tx.exec_driver_sql(_FORGET_GOODS)}
-    update_oversold_incidents(tx, gone, now)
-    _record(tx, shop_id, [], said, now, action="stock.owner", by=by, request_id=request_id)
-    return len(rows)
-
-
-def _check_owner(tx: Connection, shop_id: int) -> None:
+def check_owner(tx: Connection, shop_id: int) -> None:
+    """Raise ``CountRefused`` where the shop's stock owner is not ``shopfleet``."""
     owners = find_stock_owners(tx, {shop_id})
     if shop_id in owners.pooling:
         raise CountRefused(
@@ -249,48 +173,6 @@ def _check_owner(tx: Connection, shop_id: int) -> None:
         )
 
 
-def _lock(tx: Connection, shop_id: int, keys: Sequence[LevelKey]) -> None:
-    lock_objects(tx, {(shop_id, item_lock(item)) for _, item, _ in keys})
-    lock_stock(tx, {shop_id})
-    lock_levels(tx, keys)
-
-
-def _find_levels(tx: Connection, keys: Sequence[LevelKey]) -> dict[LevelKey, tuple[Any, ...]]:
-    rows = tx.exec_driver_sql(_FIND_LEVELS, level_arrays(keys))
-    return {(row[0], row[1], row[2]): tuple(row) for row in rows}
-
-
-def _say_count(one: CountChange, shift: LevelChange) -> Mutation:
-    label = level_label(one.sku, one.inventory_item_id, one.location_id)
-    summary = (
-        f"{label}: {one.pieces} pieces counted, {one.held_back} held back, {shift.before} -> {shift.after}"
-    )
-    return Mutation(
-        "inventory_levels",
-        level_row_id(shift.level),
-        summary,
-        {"available": shift.before},
-        {"available": shift.after, "pieces": one.pieces, "held_back": one.held_back},
-    )
-
-
-def _record(
-    tx: Connection,
-    shop_id: int,
-    shifts: Sequence[LevelChange],
-    said: Sequence[Mutation],
-    now: datetime,
-    *,
-    action: str,
-    by: str,
-    request_id: str,
-) -> None:
-    """The pushes of ``shifts`` are planned and ``said`` is in the audit, where it is anything."""
-    cause = PushCause(request_id=request_id)
-    levels = [shift.level for shift in shifts]
-    pushes = plan_pushes(tx, levels, {(level.shop_id, level.sku): cause for level in levels}, now)
-    record_work(tx, pushes, now)
-    if said:
-        append_audit(
-            tx, shop_id=shop_id, staff_label=by, action=action, request_id=request_id, now=now, mutations=said
-        )
+def find_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, Row[Any]]:
+    """Return the rows of ``keys``: level, ``available``, ``is_counted``, ``is_stocked``."""
+    return {read_key(row): row for row in tx.exec_driver_sql(_FIND_LEVELS, level_arrays(keys))}

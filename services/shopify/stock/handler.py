@@ -1,6 +1,6 @@
-"""Stock as Shopify tells it: what it holds of an inventory item at a location, at a time."""
+"""Inventory level webhooks: each level holds its newest observation from Shopify."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -13,156 +13,124 @@ from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.stock.audit_text import (
     describe_disconnection,
-    describe_level_change,
     describe_observation,
-    level_label,
+    describe_recounts,
 )
-from services.shopify.stock.levels import Level, LevelChange, LevelKey, SkuKey
-from services.shopify.stock.payload import LevelDisconnection, LevelObservation, parse_level
-from services.shopify.stock.push_plan import PushCause, plan_pushes
+from services.shopify.stock.levels import Level, LevelKey, item_lock
+from services.shopify.stock.payload import LevelDisconnection, LevelEvent, LevelObservation, parse_level
+from services.shopify.stock.push_plan import PushCause, plan_pushes, push_cause
 from services.shopify.stock.store import KnownLevel, WrittenLevels, find_known_levels, record_levels
 
 
 def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Every level holds its newest observation, and shows it unless it was counted here.
+    """Record the newest observation of each level; a level that was not counted here shows it.
 
-    An older observation is ``stale``. A counted level that differs from it has a push planned. Where Shopify
-    does not count the item (``available`` is null), the event is ``not_tracked``. A level of a pool moves the
-    pool: see ``services.shopify.stock.pools``. A level that was disconnected later than it was seen is off
-    the shelf, as is one whose item is deleted: nothing is pushed to it.
+    An older observation is ``stale``. A counted level that differs from Shopify gets a push. An event of an
+    item that Shopify does not track (``available`` is null) is ``not_tracked``. A level of a pool changes the
+    pool: see ``services.shopify.stock.pools``. A level that was disconnected after its last observation, or
+    whose item is deleted, is not stocked and not pushed.
     """
-    read = read_set(items, lambda item: parse_level(item, now), "shopify.unreadable_inventory_level")
+    parsed = read_set(items, lambda item: parse_level(item, now), "shopify.unreadable_inventory_level")
     best: dict[LevelKey, LevelObservation] = {}
-    cut: dict[LevelKey, LevelDisconnection] = {}
-    for entry in read:
-        if isinstance(entry, LevelObservation):
-            rank = (entry.version, entry.is_connected)
-            if entry.key not in best or rank > (best[entry.key].version, best[entry.key].is_connected):
-                best[entry.key] = entry
-        elif isinstance(entry, LevelDisconnection):
-            rival = cut.get(entry.key, entry)
-            cut[entry.key] = entry if entry.disconnected_at >= rival.disconnected_at else rival
-    keys = best.keys() | cut.keys()
-    lock_objects(tx, {(shop_id, item_lock(item)) for shop_id, item, _ in keys})
+    cuts: dict[LevelKey, LevelDisconnection] = {}
+    for event in parsed:
+        if isinstance(event, LevelObservation):
+            best[event.key] = max(
+                best.get(event.key, event), event, key=lambda e: (e.version, e.is_connected)
+            )
+        elif isinstance(event, LevelDisconnection):
+            cuts[event.key] = max(event, cuts.get(event.key, event), key=lambda e: e.disconnected_at)
+    keys = best.keys() | cuts.keys()
+    lock_objects(tx, {(key.shop_id, item_lock(key.inventory_item_id)) for key in keys})
     known = find_known_levels(tx, keys)
-    won = {
-        k: entry for k, entry in best.items() if (have := known[k].version) is None or entry.version > have
-    }
-    recorded = record_levels(tx, won, cut, known, now, _find_unclear(read, best, known))
-    observed = [
+    newer = {k: e for k, e in best.items() if (have := known[k].version) is None or e.version > have}
+    written = record_levels(tx, newer, cuts, _find_unclear(parsed, best, known), known, now)
+    applied: list[LevelEvent] = [*newer.values(), *(cuts[key] for key in written.disconnected)]
+
+    def settle(event: LevelEvent | Refused | None) -> Outcome:
+        if isinstance(event, LevelObservation):
+            newest = newer[event.key].version if event.key in newer else known[event.key].version
+            return Done() if event.version == newest else Done("stale")
+        if isinstance(event, LevelDisconnection):
+            recorded = cuts[event.key].disconnected_at if event.key in written.disconnected else None
+            is_recorded = event.disconnected_at in (recorded, known[event.key].disconnected_at)
+            return Done() if is_recorded else Done("stale")
+        return event or Done("not_tracked")
+
+    to_push = {
         Level(*key, known[key].sku)
-        for key, entry in won.items()
-        if entry.available != known[key].shopify_available and key in recorded.stocked
-    ]
-    shifted = (shift.level for shift in recorded.shifts if shift.is_stocked)
-    changed = list({*shifted, *observed, *recorded.pools.levels})
-    entries: list[LevelObservation | LevelDisconnection] = [
-        *won.values(),
-        *(cut[key] for key in recorded.cut),
-    ]
-    told = {item.id: item for item in items}
-    causes = {
-        (level.shop_id, level.sku): PushCause(request_id=told[work_id].request_id)
-        for level, work_id in recorded.pools.levels.items()
+        for key, event in newer.items()
+        if event.available != known[key].shopify_available and key in written.stocked
     }
-    causes |= {(e.shop_id, known[e.key].sku): PushCause(e.event_id, e.request_id) for e in entries}
-
-    def settle(entry: LevelObservation | LevelDisconnection | Refused | None) -> Outcome:
-        if isinstance(entry, LevelObservation):
-            newest = won[entry.key].version if entry.key in won else known[entry.key].version
-            return Done() if entry.version == newest else Done("stale")
-        if isinstance(entry, LevelDisconnection):
-            told = cut[entry.key].disconnected_at if entry.key in recorded.cut else None
-            is_known = entry.disconnected_at in (told, known[entry.key].disconnected_at)
-            return Done() if is_known else Done("stale")
-        return entry or Done("not_tracked")
-
-    said = _say_observations(won, known, recorded)
-    for key in recorded.cut:
-        row = describe_disconnection(
-            Level(*key, known[key].sku), known[key].disconnected_at, cut[key].disconnected_at
-        )
-        said.setdefault(cut[key].work_id, []).append(row)
-    _say_beside(said, recorded.shifts, won, entries, known)
-    for work_id, mutations in recorded.pools.said.items():
-        said.setdefault(work_id, []).extend(mutations)
-    audit = [audit_entry(told[work_id], mutations) for work_id, mutations in said.items()]
-    return HandlerResult([settle(entry) for entry in read], plan_pushes(tx, changed, causes, now), audit)
+    to_push |= {change.level for change in written.changes if change.is_stocked}
+    to_push |= written.pools.levels.keys()
+    by_id = {item.id: item for item in items}
+    causes = {
+        level.sku_key: PushCause(request_id=by_id[work_id].request_id)
+        for level, work_id in written.pools.levels.items()
+    }
+    causes |= {(event.key.shop_id, known[event.key].sku): push_cause(event.item) for event in applied}
+    mutations = _describe(newer, cuts, applied, known, written)
+    audit = [audit_entry(by_id[work_id], rows) for work_id, rows in mutations.items()]
+    return HandlerResult([settle(event) for event in parsed], plan_pushes(tx, to_push, causes, now), audit)
 
 
 def _find_unclear(
-    read: Sequence[LevelObservation | LevelDisconnection | Refused | None],
+    parsed: Sequence[LevelEvent | Refused | None],
     best: Mapping[LevelKey, LevelObservation],
     known: Mapping[LevelKey, KnownLevel],
 ) -> dict[LevelKey, LevelObservation]:
-    """Return the newest observations for whose second another figure is known: which is later is not told."""
+    """Return the newest observations of levels that have another figure in the same second."""
     unclear: dict[LevelKey, LevelObservation] = {}
-    for entry in read:
-        if isinstance(entry, LevelObservation):
-            newest, row = best[entry.key], known[entry.key]
-            rivals = [(entry.observed_at, entry.available)]
-            if row.version is not None:
-                rivals.append((row.version[0], -row.version[1]))
-            if any(at == newest.observed_at and held != newest.available for at, held in rivals):
-                unclear[entry.key] = newest
+    for event in parsed:
+        if isinstance(event, LevelObservation):
+            newest, row = best[event.key], known[event.key]
+            figures = {(event.observed_at, event.available), (row.observed_at, row.observed_available)}
+            if any(at == newest.observed_at and held != newest.available for at, held in figures):
+                unclear[event.key] = newest
     return unclear
 
 
-def _say_observations(
-    won: Mapping[LevelKey, LevelObservation], known: Mapping[LevelKey, KnownLevel], recorded: WrittenLevels
+def _describe(
+    newer: Mapping[LevelKey, LevelObservation],
+    cuts: Mapping[LevelKey, LevelDisconnection],
+    applied: Sequence[LevelEvent],
+    known: Mapping[LevelKey, KnownLevel],
+    written: WrittenLevels,
 ) -> dict[int, list[Mutation]]:
-    """Return what to say of each work item's own level."""
-    said: dict[int, list[Mutation]] = {}
-    after_of = {_key(shift.level): shift.after for shift in recorded.shifts}
-    for key, entry in won.items():
-        row = known[key]
-        unmoved = row.available if row.is_ours else entry.available
-        ours, held = recorded.pools.figures.get(key, (after_of.get(key, unmoved), entry.available))
+    """Return the audit's rows by work item.
+
+    A counted level without an event of its own changes where these levels decide the location of a movement
+    of its item: the last event of the item, else of the SKU, gets its row.
+    """
+    mutations: dict[int, list[Mutation]] = {}
+    recounted = {change.level.key: change.after for change in written.changes}
+    for key, event in newer.items():
+        row, level = known[key], Level(*key, known[key].sku)
+        unchanged = row.available if row.is_ours else event.available
+        available, held = written.pools.figures.get(key, (recounted.get(key, unchanged), event.available))
         after = {
-            "available": ours,
-            "observed_at": entry.observed_at,
-            "observed_available": entry.available,
+            "available": available,
+            "observed_at": event.observed_at,
+            "observed_available": event.available,
             "shopify_available": held,
             "sku": row.sku,
         }
-        label = level_label(row.sku, entry.inventory_item_id, entry.location_id)
-        row_id = f"{entry.inventory_item_id}:{entry.location_id}"
-        said[entry.work_id] = [describe_observation(label, row_id, row.figures, after)]
-        if row.disconnected_at and key in recorded.stocked:
-            said[entry.work_id].append(
-                describe_disconnection(Level(*key, row.sku), row.disconnected_at, None)
-            )
-    return said
-
-
-def _say_beside(
-    said: dict[int, list[Mutation]],
-    shifts: Collection[LevelChange],
-    won: Mapping[LevelKey, LevelObservation],
-    entries: Sequence[LevelObservation | LevelDisconnection],
-    known: Mapping[LevelKey, KnownLevel],
-) -> None:
-    """A counted level changes where a movement of its item takes another location by these levels.
-
-    That is told by the last event that touched the sku.
-    """
-    causes: dict[SkuKey, int] = {}
-    items: dict[tuple[int, int], int] = {}
-    for entry in entries:
-        row = known[entry.key]
-        causes[entry.shop_id, row.sku] = causes[entry.shop_id, row.row_sku] = entry.work_id
-        items[entry.key[:2]] = entry.work_id
-    for shift in shifts:
-        if _key(shift.level) not in won:
-            level = shift.level
-            work_id = items.get(level[:2]) or causes[level.shop_id, level.sku]
-            said.setdefault(work_id, []).append(describe_level_change(shift, "a new count of its item"))
-
-
-def _key(level: Level) -> LevelKey:
-    return (level.shop_id, level.inventory_item_id, level.location_id)
-
-
-def item_lock(inventory_item_id: int) -> str:
-    """Return the key under which an inventory item's levels and variant are changed one at a time."""
-    return f"inventory-item:{inventory_item_id}"
+        mutations[event.item.id] = [describe_observation(level, row.figures, after)]
+        if row.disconnected_at and key in written.stocked:
+            mutations[event.item.id].append(describe_disconnection(level, row.disconnected_at, None))
+    for key in written.disconnected:
+        level, before = Level(*key, known[key].sku), known[key].disconnected_at
+        cut = describe_disconnection(level, before, cuts[key].disconnected_at)
+        mutations.setdefault(cuts[key].item.id, []).append(cut)
+    others = [change for change in written.changes if change.level.key not in newer]
+    of_item = {event.key.item: event.item.id for event in applied}
+    of_sku = {
+        (event.key.shop_id, sku): event.item.id
+        for event in applied
+        for sku in (known[event.key].sku, known[event.key].row_sku)
+    }
+    describe_recounts(mutations, others, of_item, of_sku)
+    for work_id, rows in written.pools.mutations.items():
+        mutations.setdefault(work_id, []).extend(rows)
+    return mutations

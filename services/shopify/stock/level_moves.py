@@ -1,23 +1,30 @@
 """Which movements belong to which level, and the figures of counted levels that follow from them.
 
-A movement belongs to the item of its variant. Its sku counts only where no variant of that number is recorded
-and no other item has the sku. Its location is the one that the body states (the counter, the place of a
-restock), else the assigned location of its order's fulfilment orders where they agree, else the only location
-that stocks the item. Until one of them is known the movement has no location and changes no figure.
+A movement belongs to the item of its variant. Its SKU counts only where no variant with that id is recorded
+and no other item has the SKU. Its location is the one that the payload states (point of sale, restock), else
+the assigned location of its order's fulfilment orders where they agree, else the only location that stocks
+the item. Until one of them is known the movement has no location and changes no figure.
 """
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import int_array, text_array
-from services.shopify.stock.levels import Level, LevelChange, LevelKey, Movement, level_arrays
+from services.shopify.stock.levels import (
+    LEVELS_BY_KEY,
+    LevelChange,
+    LevelKey,
+    Movement,
+    level_arrays,
+    read_level,
+)
 
 
 def _locate(item: str) -> str:
-    """Return the SQL that finds the location of the movement ``m`` of ``item`` where its body states none."""
+    """Return the SQL that finds the location of movement ``m`` of ``item`` where its payload states none."""
     return f"""
     left join lateral (
       select min(f.location_id) as location_id from fulfillment_orders f
@@ -39,7 +46,7 @@ def movements_sql(line: str, since: str) -> str:
     """Return the SQL of the movements of the item of ``line`` later than ``since``, with their location.
 
     ``line`` is the alias of a row with ``shop_id``, ``inventory_item_id`` and ``sku``. The columns are
-    ``source``, ``delta``, ``at``, ``order_id`` and ``location_id``. Both names are our own text.
+    ``source``, ``delta``, ``at``, ``order_id`` and ``location_id``. Both arguments are constants of the code.
     """
     return f"""(
   select m.source, m.delta, m.at, m.order_id, {LOCATION} as location_id
@@ -67,12 +74,12 @@ LAST_MOVEMENT_AT = """(select max(at) from (
   (select x.at from stock_movements x
     where x.shop_id = l.shop_id and x.sku = l.sku and l.sku <> '' and x.at > l.counted_at
     order by x.at desc limit 1)) last)"""
-"""When something last moved with the variant or the sku of the counted level ``l``, anywhere; or null.
+"""SQL: the time of the last movement of the variant or the SKU of counted level ``l``, anywhere; or null.
 
-Of another item that has the same sku too: two probes of an index instead of a reading of all movements.
+It includes movements of another item with the same SKU: two index probes replace a scan of all movements.
 """
 
-# New movements change what the levels hold by what they are: nothing that moved before is read again.
+# New movements are added to the figures: earlier movements are not read again.
 _APPLY = f"""
 with fresh as materialized (
   select x.* from unnest(%(t_shop)s::int[], %(t_source)s::text[]) as t(shop_id, source)
@@ -99,8 +106,8 @@ with fresh as materialized (
 update inventory_levels l set available = l.available + m.delta, changed_at = %(now)s
   from moved m
  where l.shop_id = m.shop_id and l.inventory_item_id = m.inventory_item_id and l.location_id = m.location_id
-returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.available - m.delta, l.available,
-          l.disconnected_at is null, m.sources
+returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.available - m.delta as before,
+          l.available as after, l.disconnected_at is null as is_stocked, m.sources
 """  # noqa: S608
 
 
@@ -111,9 +118,7 @@ with touched as materialized (
 ), figure as materialized (
   select l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.available as before,
          l.counted_available + coalesce(moved.delta, 0) as after, moved.fresh, moved.fresh_delta
-    from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as k(shop_id, item, location)
-    join inventory_levels l on l.shop_id = k.shop_id and l.inventory_item_id = k.item
-                           and l.location_id = k.location
+         {LEVELS_BY_KEY}
     left join lateral (
       select sum(m.delta)::int as delta,
              string_agg(m.source, ' ') filter (where is_fresh) as fresh,
@@ -127,11 +132,12 @@ update inventory_levels l set available = f.after, changed_at = %(now)s
   from figure f
  where l.shop_id = f.shop_id and l.inventory_item_id = f.inventory_item_id and l.location_id = f.location_id
    and f.before <> f.after
-returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, f.before, f.after, l.disconnected_at is null,
-          f.fresh, f.fresh_delta, (
+returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, f.before, f.after,
+          l.disconnected_at is null as is_stocked, f.fresh, f.fresh_delta, (
             select string_agg(t.source, ' ') from touched t
               left join variants v on v.shop_id = t.shop_id and v.variant_id = t.variant_id
-             where t.shop_id = l.shop_id and (t.sku = l.sku or v.inventory_item_id = l.inventory_item_id))
+             where t.shop_id = l.shop_id
+               and (t.sku = l.sku or v.inventory_item_id = l.inventory_item_id)) as touched
 """  # noqa: S608
 
 
@@ -142,10 +148,10 @@ def recount_levels(
     touched: Sequence[Movement] = (),
     new: Collection[tuple[int, str]] = (),
 ) -> list[LevelChange]:
-    """Every counted level of ``levels`` is its count plus its movements since; return those that changed.
+    """Set every counted level of ``levels`` to its count plus its movements since; return the changes.
 
-    ``touched`` are the movements that a set wrote, changed or removed, and ``new`` the (shop, source) of
-    those that were not there before: the shifts name them. The caller holds the levels' rows.
+    ``touched`` are the movements that were written, changed or removed, and ``new`` the (shop, source) of
+    those that are new: the changes name them. The caller has locked the rows of the levels.
     """
     if not levels:
         return []
@@ -157,13 +163,13 @@ def recount_levels(
         "t_new": int_array(int((m.shop_id, m.source) in new) for m in touched),
         "now": now,
     }
-    return [_read_shift(row) for row in tx.exec_driver_sql(_RECOUNT, values | level_arrays(levels))]
+    return [_read_recount(row) for row in tx.exec_driver_sql(_RECOUNT, values | level_arrays(levels))]
 
 
 def apply_movements(tx: Connection, fresh: Sequence[Movement], now: datetime) -> list[LevelChange]:
-    """Counted levels have what ``fresh`` moved; return those that changed.
+    """Add the new movements ``fresh`` to the counted levels of their items; return the changes.
 
-    ``fresh`` were not there before. The caller holds the rows of the counted levels of their items.
+    The caller has locked the rows of these levels.
     """
     values = {
         "t_shop": int_array(m.shop_id for m in fresh),
@@ -171,16 +177,15 @@ def apply_movements(tx: Connection, fresh: Sequence[Movement], now: datetime) ->
         "now": now,
     }
     return [
-        LevelChange(Level(*row[:4]), row[4], row[5], row[7], is_stocked=row[6])
+        LevelChange(read_level(row), row.before, row.after, row.sources, is_stocked=row.is_stocked)
         for row in tx.exec_driver_sql(_APPLY, values)
     ]
 
 
-def _read_shift(row: Sequence[Any]) -> LevelChange:
-    level, before, after, is_stocked, fresh, fresh_delta, all_sources = Level(*row[:4]), *row[4:]
-    if fresh and fresh_delta == after - before:
-        return LevelChange(level, before, after, fresh, is_stocked=is_stocked)
-    return LevelChange(level, before, after, all_sources or "", True, is_stocked)
+def _read_recount(row: Row[Any]) -> LevelChange:
+    is_sum = bool(row.fresh) and row.fresh_delta == row.after - row.before
+    sources = row.fresh if is_sum else row.touched or ""
+    return LevelChange(read_level(row), row.before, row.after, sources, not is_sum, row.is_stocked)
 
 
 _OWNED = """
@@ -197,7 +202,7 @@ class StockOwners(NamedTuple):
 
 
 def find_stock_owners(tx: Connection, shops: Collection[int]) -> StockOwners:
-    """Return who owns the figures of ``shops``. Movements change counted levels, and no pool."""
+    """Return which of ``shops`` count their stock here and which share a pool."""
     owners = StockOwners(set(), set())
     for shop_id, owner in tx.exec_driver_sql(_OWNED, {"shop_id": int_array(sorted(shops))}):
         (owners.counting if owner == "shopfleet" else owners.pooling).add(shop_id)

@@ -1,10 +1,10 @@
-"""Stock levels, what moves them, and the locks under which their figures change."""
+"""Stock levels, what changes them, and the locks under which their figures change."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.locks import Lock, lock_stock_buckets
 from services.core.pg_arrays import int_array, text_array
@@ -17,15 +17,56 @@ SkuKey = tuple[int, str]
 ItemKey = tuple[int, int]
 """(shop, inventory item)."""
 
-LevelKey = tuple[int, int, int]
-"""(shop, inventory item, location)."""
+T = TypeVar("T")
+
+
+class LevelKey(NamedTuple):
+    """Which level: an inventory item of a shop at a location."""
+
+    shop_id: int
+    inventory_item_id: int
+    location_id: int
+
+    @property
+    def item(self) -> ItemKey:
+        """The (shop, inventory item) of the level."""
+        return (self.shop_id, self.inventory_item_id)
+
+    @property
+    def row_id(self) -> str:
+        """``item:location``: the level's ``row_id`` in the audit and the ``key`` of its pushes."""
+        return f"{self.inventory_item_id}:{self.location_id}"
+
+
+class Level(NamedTuple):
+    """A level and its SKU."""
+
+    shop_id: int
+    inventory_item_id: int
+    location_id: int
+    sku: str
+
+    @property
+    def key(self) -> LevelKey:
+        """Which level it is."""
+        return LevelKey(self.shop_id, self.inventory_item_id, self.location_id)
+
+    @property
+    def sku_key(self) -> SkuKey:
+        """The (shop, sku) of the level."""
+        return (self.shop_id, self.sku)
+
+    @property
+    def label(self) -> str:
+        """The level's name for people: ``stock of SKU-1 at location 655441491``."""
+        return f"stock of {self.sku or f'item {self.inventory_item_id}'} at location {self.location_id}"
 
 
 class Movement(NamedTuple):
-    """``delta`` pieces came or went at ``at``; ``source`` makes it happen once.
+    """``delta`` pieces left (negative) or entered stock at ``at``. ``source`` is unique in the shop.
 
-    ``variant_id`` and ``location_id`` are None where the body does not state them. ``order_id`` is the order
-    whose fulfilment orders name the location then.
+    ``variant_id`` and ``location_id`` are None where the payload does not state them. Then the fulfilment
+    orders of ``order_id`` give the location.
     """
 
     shop_id: int
@@ -38,20 +79,11 @@ class Movement(NamedTuple):
     order_id: int | None = None
 
 
-class Level(NamedTuple):
-    """A level whose figures changed."""
-
-    shop_id: int
-    inventory_item_id: int
-    location_id: int
-    sku: str
-
-
 class LevelChange(NamedTuple):
-    """The figure of a level that was counted here went from ``before`` to ``after``.
+    """The figure of a counted level changed from ``before`` to ``after``.
 
-    ``sources``, with spaces between, are the movements that did it, each by its pieces; or, where
-    ``is_recount``, all of them together. A level off the shelf is not pushed.
+    ``sources`` are the movements that caused it, separated by spaces: each by its pieces or, where
+    ``is_recount``, all of them together. A level that is not ``is_stocked`` is not pushed.
     """
 
     level: Level
@@ -63,11 +95,17 @@ class LevelChange(NamedTuple):
 
 
 class LockedLevels(NamedTuple):
-    """Of the levels that are locked, those that were counted here and those of a pool."""
+    """Of the locked levels, those that were counted here and those of a pool."""
 
     counted: set[LevelKey]
     pooled: set[LevelKey]
 
+
+LEVELS_BY_KEY = """
+  from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[])
+       as v(shop_id, inventory_item_id, location_id)
+  join inventory_levels l using (shop_id, inventory_item_id, location_id)"""
+"""SQL: the levels ``l`` of ``level_arrays``."""
 
 _LOCK_LEVELS = Lock.LEVELS.mark("""
 with wanted as (
@@ -93,18 +131,24 @@ with wanted as (
     from wanted join inventory_levels p using (shop_id, inventory_item_id, location_id)
     join inventory_levels s on s.pool = p.pool and s.pool_sku = p.pool_sku
 )
-select l.shop_id, l.inventory_item_id, l.location_id, l.counted_at is not null, l.pool is not null
+select l.shop_id, l.inventory_item_id, l.location_id, l.counted_at is not null as is_counted,
+       l.pool is not null as is_pooled
   from with_pools join inventory_levels l using (shop_id, inventory_item_id, location_id)
  order by l.shop_id, (l.inventory_item_id || ':' || l.location_id) collate "C" for update of l
 """)
 
 
-def lock_stock(tx: Connection, shops: Collection[int], *, is_shared: bool = False) -> None:
-    """``tx`` alone changes what the counted levels of ``shops`` are computed from, until it ends.
+def item_lock(inventory_item_id: int) -> str:
+    """Return the lock key under which the levels and the variant of an inventory item change."""
+    return f"inventory-item:{inventory_item_id}"
 
-    Those who only record movements share it (``is_shared``) and take turns by the levels' rows. A level that
-    appears, a count, and a sku or a variant that changes its item have it alone: so none misses a movement
-    that is being recorded.
+
+def lock_stock(tx: Connection, shops: Collection[int], *, is_shared: bool = False) -> None:
+    """Until ``tx`` ends, no other transaction changes what the counted levels of ``shops`` are computed from.
+
+    A transaction that only records movements shares the lock (``is_shared``) with others of its kind. One
+    that adds a level, records a count, or changes the item of a SKU or a variant holds it alone, so that it
+    misses no movement that is being recorded.
     """
     lock_stock_buckets(tx, {(shop_id, "stock") for shop_id in shops}, is_shared=is_shared)
 
@@ -117,17 +161,17 @@ def lock_levels(
     variants: Collection[tuple[int, int]] = (),
     skus: Collection[SkuKey] = (),
 ) -> LockedLevels:
-    """The rows of ``levels``, and the counted levels of ``items``, ``variants`` and ``skus``, are locked.
+    """Lock the rows of ``levels`` and of the counted levels of ``items``, ``variants`` and ``skus``.
 
-    With a level of a pool, the pool's levels of the same goods are, in every shop. In one statement, as the
-    order of locks asks for.
+    For a level of a pool this locks the pool's levels of the same item in every shop. One statement takes
+    all these locks, as the lock order requires: see ``services.core.locks.Lock``.
     """
     rows = tx.exec_driver_sql(
         _LOCK_LEVELS,
         {
-            "level_shop": int_array(key[0] for key in levels),
-            "item": int_array(key[1] for key in levels),
-            "location": int_array(key[2] for key in levels),
+            "level_shop": int_array(key.shop_id for key in levels),
+            "item": int_array(key.inventory_item_id for key in levels),
+            "location": int_array(key.location_id for key in levels),
             "item_shop": int_array(shop_id for shop_id, _ in items),
             "of_item": int_array(item for _, item in items),
             "variant_shop": int_array(shop_id for shop_id, _ in variants),
@@ -135,19 +179,42 @@ def lock_levels(
             "sku_shop": int_array(shop_id for shop_id, _ in skus),
             "sku": text_array([sku for _, sku in skus]),
         },
+    ).all()
+    return LockedLevels(
+        {read_key(row) for row in rows if row.is_counted}, {read_key(row) for row in rows if row.is_pooled}
     )
-    counted, pooled = set[LevelKey](), set[LevelKey]()
-    for row in rows:
-        for found, holds in ((counted, row[3]), (pooled, row[4])):
-            if holds:
-                found.add((row[0], row[1], row[2]))
-    return LockedLevels(counted, pooled)
 
 
 def level_arrays(levels: Collection[Level] | Collection[LevelKey]) -> dict[str, str]:
     """Return ``levels`` as the arrays ``shop_id``, ``item`` and ``location`` of a statement."""
     return {
-        "shop_id": int_array(level[0] for level in levels),
-        "item": int_array(level[1] for level in levels),
-        "location": int_array(level[2] for level in levels),
+        "shop_id": int_array(level.shop_id for level in levels),
+        "item": int_array(level.inventory_item_id for level in levels),
+        "location": int_array(level.location_id for level in levels),
     }
+
+
+def read_key(row: Row[Any]) -> LevelKey:
+    """Return the key of the level that ``row`` is about."""
+    return LevelKey(row.shop_id, row.inventory_item_id, row.location_id)
+
+
+def read_keys(rows: Iterable[Row[Any]]) -> set[LevelKey]:
+    """Return the keys of the levels that ``rows`` are about."""
+    return {read_key(row) for row in rows}
+
+
+def read_level(row: Row[Any]) -> Level:
+    """Return the level that ``row`` is about."""
+    return Level(row.shop_id, row.inventory_item_id, row.location_id, row.sku)
+
+
+def read_row(make: type[T], row: Row[Any], **fields: Any) -> T:
+    """Return a named tuple of the columns of ``row``; ``fields`` replaces or adds fields.
+
+    A field ``level`` is the level that the row is about.
+    """
+    names: tuple[str, ...] = make._fields  # type: ignore[attr-defined]
+    if "level" in names:
+        fields["level"] = read_level(row)
+    return make(**{name: getattr(row, name) for name in names if name not in fields}, **fields)

@@ -1,21 +1,22 @@
-"""Which stock is running out: levels under their reorder point, and how many days they still last."""
+"""Which stock runs out: levels below their reorder point, and how many days they last."""
 
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.shopify.stock.level_moves import movements_sql
+from services.shopify.stock.levels import read_row
 
 WINDOW = timedelta(days=30)
-"""Sales of this long before the report tell how fast a sku goes."""
+"""The sales of this time before the report give the pace of a SKU."""
 
 _TENTH = Decimal("0.1")
 
 
 class LowStock(NamedTuple):
-    """A level under its reorder point. ``location`` is its name, or "" where nobody told it.
+    """A level below its reorder point. ``location`` is its name, or "" where it is not known.
 
     ``days_cover`` is how long the pieces last at the pace of the last 30 days; None where none was sold.
     """
@@ -31,7 +32,7 @@ class LowStock(NamedTuple):
 
 
 class StockLine(NamedTuple):
-    """A level as it stands. ``shopify_available`` is what Shopify is known to hold, where it is."""
+    """A level. ``shopify_available`` is what Shopify is known to hold."""
 
     sku: str
     title: str
@@ -46,8 +47,8 @@ class StockLine(NamedTuple):
     observed_at: datetime
 
 
-# The sales of the items in question are summed once for each of them. A level that Shopify disconnected, and
-# one whose item, variant or location was deleted there, is no stock.
+# Sales are summed once per item. A level that Shopify disconnected, and one whose item, variant or location
+# was deleted there, is no stock.
 _FIND = f"""
 with lines as (
   select l.shop_id, l.sku, coalesce(v.title, '') as title, l.inventory_item_id, l.location_id,
@@ -60,8 +61,7 @@ with lines as (
      and i.deleted_at is null and p.deleted_at is null
      and (%(all)s or l.available < l.reorder_point) and (%(sku)s = '' or l.sku = %(sku)s)
 )
-select lines.sku, title, lines.inventory_item_id, location_id, location, available, shopify_available,
-       reorder_point, observed_at, coalesce(sales.sold, 0)
+select lines.*, coalesce(sales.sold, 0)::int as sold_30d
   from lines
   left join (
     select s.inventory_item_id, greatest(-sum(m.delta), 0) as sold
@@ -74,28 +74,20 @@ select lines.sku, title, lines.inventory_item_id, location_id, location, availab
 
 
 def find_low_stock(tx: Connection, shop_id: int, as_of: datetime) -> list[LowStock]:
-    """Return the shop's levels under their reorder point, the one that runs out first at the top.
+    """Return the shop's levels below their reorder point, the one that runs out first at the top.
 
     A level without a reorder point is not watched. Pieces sold are those of the 30 days before ``as_of``
-    (aware), less what came back onto the shelf, of the item at all locations: each location of an item is
-    held against all of its sales. Stock that does not sell comes last: it is under its point, and
-    lasts.
+    (aware), less returns, of the item at all locations: each location of an item is compared with all its
+    sales. Stock without sales comes last.
     """
-    lines = _find_lines(tx, shop_id, as_of, watch_all=False)
-    low = [
-        LowStock(
-            line.sku, line.title, line.location_id, line.location, line.available, line.reorder_point,
-            line.sold_30d, line.days_cover,
-        )
-        for line in lines
-        if line.reorder_point is not None
-    ]  # fmt: skip
-    return sorted(low, key=_urgency)
+    rows = _find(tx, shop_id, as_of, is_all=False)
+    return sorted((read_row(LowStock, row, days_cover=_days_cover(row)) for row in rows), key=_urgency)
 
 
 def find_stock(tx: Connection, shop_id: int, as_of: datetime, sku: str = "") -> list[StockLine]:
-    """Return the shop's levels, or those of ``sku``, by sku and location."""
-    lines = _find_lines(tx, shop_id, as_of, watch_all=True, sku=sku)
+    """Return the shop's levels, or those of ``sku``, by SKU and location."""
+    rows = _find(tx, shop_id, as_of, is_all=True, sku=sku)
+    lines = [read_row(StockLine, row, days_cover=_days_cover(row)) for row in rows]
     return sorted(lines, key=lambda line: (line.sku, line.location_id, line.inventory_item_id))
 
 
@@ -105,22 +97,13 @@ def _urgency(low: LowStock) -> tuple[bool, Decimal, int, str, int]:
     return cover is None, cover or Decimal(0), missing, low.sku, low.location_id
 
 
-def _find_lines(
-    tx: Connection, shop_id: int, as_of: datetime, *, watch_all: bool, sku: str = ""
-) -> list[StockLine]:
-    values: dict[str, Any] = {
-        "shop_id": shop_id, "all": watch_all, "sku": sku, "since": as_of - WINDOW, "as_of": as_of,
-    }  # fmt: skip
-    return [_line(row) for row in tx.exec_driver_sql(_FIND, values)]
+def _find(tx: Connection, shop_id: int, as_of: datetime, *, is_all: bool, sku: str = "") -> list[Row[Any]]:
+    values: dict[str, Any] = {"shop_id": shop_id, "all": is_all, "sku": sku, "as_of": as_of}
+    return list(tx.exec_driver_sql(_FIND, values | {"since": as_of - WINDOW}))
 
 
-def _line(row: Any) -> StockLine:
-    sold = int(row[9])
-    cover = None
-    if sold:
-        cover = (Decimal(max(row[5], 0)) * WINDOW.days / sold).quantize(_TENTH, ROUND_HALF_UP)
-    return StockLine(
-        sku=row[0], title=row[1], inventory_item_id=row[2], location_id=row[3], location=row[4],
-        available=row[5], shopify_available=row[6], reorder_point=row[7], sold_30d=sold, days_cover=cover,
-        observed_at=row[8],
-    )  # fmt: skip
+def _days_cover(row: Row[Any]) -> Decimal | None:
+    if not row.sold_30d:
+        return None
+    cover = Decimal(max(row.available, 0)) * WINDOW.days / int(row.sold_30d)
+    return cover.quantize(_TENTH, ROUND_HALF_UP)

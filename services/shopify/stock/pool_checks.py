@@ -1,30 +1,30 @@
-"""Whether a shop's level may belong to a pool: one item of the sku, tracked, stocked at one location.
+"""Which levels belong to a pool, and which may: one item of the SKU, tracked, stocked at one location.
 
 The shops of a pool are those with the stock owner ``pool:NAME``, each with its ``stock_location_id``.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.errors import ShopfleetError
 from services.core.pg_arrays import int_array, text_array
 from services.providers.shopify_admin import ShopLevelKey
-from services.shopify.stock.levels import LevelKey
+from services.shopify.stock.levels import LevelKey, read_key, read_row
 from services.shops.shops import OF_POOL, Shop, find_shops
 
 NOT_SOLD = "-"
-"""In the place of a shop's sku: the shop does not sell the goods."""
+"""In place of a shop's SKU: the shop does not sell the item."""
 
 
 class PoolRefused(ShopfleetError):
-    """Goods cannot be in a pool. The message names every shop and sku that is wrong, and why."""
+    """Items cannot be in a pool. The message names each shop and SKU, and the reason."""
 
 
 class WantedLink(NamedTuple):
-    """The goods ``sku`` of a pool are ``shop_sku`` in a shop; ``NOT_SOLD`` where it does not sell them."""
+    """Item ``sku`` of a pool is ``shop_sku`` in a shop; ``NOT_SOLD`` where the shop does not sell it."""
 
     sku: str
     shop: Shop
@@ -32,24 +32,24 @@ class WantedLink(NamedTuple):
 
 
 class PoolLink(NamedTuple):
-    """A level that is the goods ``sku`` of a pool in a shop."""
+    """A level that is item ``sku`` of a pool in a shop."""
 
     sku: str
     shop: Shop
-    place: ShopLevelKey
+    shop_key: ShopLevelKey
 
     @property
     def key(self) -> LevelKey:
-        """Which level this is."""
-        return (self.shop.id, *self.place)
+        """Which level it is."""
+        return LevelKey(self.shop.id, self.shop_key.inventory_item_id, self.shop_key.location_id)
 
 
 class LinkedLevel(NamedTuple):
-    """A level of a pool as it stands: ``available`` is ours, ``shopify_available`` what Shopify holds."""
+    """A level of a pool: ``available`` is our figure, ``shopify_available`` is what Shopify holds."""
 
+    key: LevelKey
     sku: str
     slug: str
-    key: LevelKey
     shop_sku: str
     available: int
     shopify_available: int | None
@@ -57,17 +57,37 @@ class LinkedLevel(NamedTuple):
     is_stocked: bool
 
 
+class PoolItemView(NamedTuple):
+    """An item of a pool. ``held`` says, by shop, what Shopify holds and which push is planned."""
+
+    sku: str
+    available: int
+    held: dict[str, str]
+
+
+class PoolView(NamedTuple):
+    """A pool, the items that each of its shops has (``wanted``), and, in words, those not linked there."""
+
+    name: str
+    safety_buffer: int
+    shops: list[str]
+    items: list[PoolItemView]
+    wanted: list[WantedLink]
+    unlinked: list[str]
+
+
 _FIND_ITEMS = """
-select v.n, i.item, coalesce(t.is_tracked, true),
+select v.n, i.item, coalesce(t.is_tracked, true) as is_tracked,
        exists (select from inventory_levels l
                 where l.shop_id = v.shop_id and l.inventory_item_id = i.item and l.location_id = v.location
-                  and l.disconnected_at is null),
+                  and l.disconnected_at is null) as is_here,
        (select string_agg(o.location_id || ' (' || o.available || ' pieces)', ', ' order by o.location_id)
           from inventory_levels o
          where o.shop_id = v.shop_id and o.inventory_item_id = i.item and o.location_id <> v.location
-           and o.disconnected_at is null and o.available <> 0),
+           and o.disconnected_at is null and o.available <> 0) as elsewhere,
        (select l.pool_sku from inventory_levels l
-         where l.shop_id = v.shop_id and l.inventory_item_id = i.item and l.location_id = v.location)
+         where l.shop_id = v.shop_id and l.inventory_item_id = i.item
+           and l.location_id = v.location) as linked_sku
   from unnest(%(n)s::int[], %(shop_id)s::int[], %(sku)s::text[], %(location)s::bigint[])
        as v(n, shop_id, sku, location)
  cross join lateral (
@@ -81,8 +101,8 @@ select v.n, i.item, coalesce(t.is_tracked, true),
 """
 
 _FIND_LINKED = """
-select l.pool_sku, s.slug, l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.available,
-       l.shopify_available, l.doubts > 0, l.disconnected_at is null
+select l.pool_sku as sku, s.slug, l.shop_id, l.inventory_item_id, l.location_id, l.sku as shop_sku,
+       l.available, l.shopify_available, l.doubts > 0 as must_read, l.disconnected_at is null as is_stocked
   from inventory_levels l join shops s on s.id = l.shop_id
  where l.pool = %(pool)s order by l.pool_sku, s.slug
 """
@@ -93,6 +113,10 @@ select distinct sku from inventory_levels
  order by sku
 """
 
+_FIND_POOL_ITEMS = "select sku, available from stock_pool_items where pool = %(pool)s order by sku"
+
+_FIND_BUFFERS = "select name, safety_buffer from stock_pools order by name"
+
 
 def find_members(tx: Connection, pool: str) -> list[Shop]:
     """Return the shops of the pool, by slug."""
@@ -100,15 +124,67 @@ def find_members(tx: Connection, pool: str) -> list[Shop]:
 
 
 def find_linked(tx: Connection, pool: str) -> list[LinkedLevel]:
-    """Return the levels of the pool, by sku and shop."""
+    """Return the levels of the pool, by SKU and shop."""
     rows = tx.exec_driver_sql(_FIND_LINKED, {"pool": pool})
-    return [LinkedLevel(r[0], r[1], (r[2], r[3], r[4]), *r[5:]) for r in rows]
+    return [read_row(LinkedLevel, row, key=read_key(row)) for row in rows]
 
 
 def find_skus(tx: Connection, shop: Shop) -> list[str]:
-    """Return the skus that the shop stocks at its location."""
+    """Return the SKUs that the shop stocks at its location."""
     values = {"shop_id": shop.id, "location": int(shop.stock_location_id or 0)}
-    return [row[0] for row in tx.exec_driver_sql(_FIND_SKUS, values)]
+    return list(tx.exec_driver_sql(_FIND_SKUS, values).scalars())
+
+
+def find_pools(tx: Connection, name: str = "") -> list[PoolView]:
+    """Return the pools that have a shop or a buffer, or the one with ``name``."""
+    buffers = {pool: int(pieces) for pool, pieces in tx.exec_driver_sql(_FIND_BUFFERS)}
+    members: dict[str, list[Shop]] = {pool: [] for pool in buffers}
+    for shop in find_shops(tx):
+        if shop.stock_owner.startswith(OF_POOL):
+            members.setdefault(shop.stock_owner.removeprefix(OF_POOL), []).append(shop)
+    return [
+        _find_pool(tx, pool, members[pool], buffers.get(pool, 0))
+        for pool in sorted(members)
+        if name in ("", pool)
+    ]
+
+
+def _find_pool(tx: Connection, pool: str, shops: Sequence[Shop], safety_buffer: int) -> PoolView:
+    levels = {(one.slug, one.sku): one for one in find_linked(tx, pool)}
+    rows = tx.exec_driver_sql(_FIND_POOL_ITEMS, {"pool": pool})
+    figures = {row.sku: row.available for row in rows}
+    skus = {shop.slug: set(find_skus(tx, shop)) for shop in shops}
+    pairs = [(sku, shop) for sku in figures for shop in shops]
+    return PoolView(
+        pool,
+        safety_buffer,
+        [shop.slug for shop in shops],
+        [
+            PoolItemView(
+                sku, available, {one.slug: _format(one) for one in levels.values() if one.sku == sku}
+            )
+            for sku, available in figures.items()
+        ],
+        [
+            WantedLink(sku, shop, levels[shop.slug, sku].shop_sku or sku)
+            for sku, shop in pairs
+            if (shop.slug, sku) in levels
+        ],
+        [
+            f"{shop.slug}: sku={sku!r}: in stock, and not linked: fleet stock pool {pool} --sku {sku}"
+            for sku, shop in pairs
+            if (shop.slug, sku) not in levels and sku in skus[shop.slug]
+        ],
+    )
+
+
+def _format(level: LinkedLevel) -> str:
+    if not level.is_stocked:
+        return "not stocked"
+    held = "unknown" if level.shopify_available is None else str(level.shopify_available)
+    if level.must_read:
+        return f"{held}, is read again"
+    return held if level.shopify_available == level.available else f"{held} -> {level.available}"
 
 
 def plan_links(tx: Connection, wanted: Sequence[WantedLink]) -> list[PoolLink]:
@@ -120,7 +196,7 @@ def plan_links(tx: Connection, wanted: Sequence[WantedLink]) -> list[PoolLink]:
 
 
 def check_links(tx: Connection, wanted: Sequence[WantedLink]) -> tuple[list[PoolLink], list[str]]:
-    """Return the level of each of ``wanted`` that can be linked, and what is wrong with the others."""
+    """Return the level of each of ``wanted`` that can be linked, and the faults of the others."""
     sold = [one for one in wanted if one.shop_sku != NOT_SOLD]
     values = {
         "n": int_array(range(len(sold))),
@@ -128,72 +204,66 @@ def check_links(tx: Connection, wanted: Sequence[WantedLink]) -> tuple[list[Pool
         "sku": text_array([one.shop_sku for one in sold]),
         "location": int_array(int(one.shop.stock_location_id or 0) for one in sold),
     }
-    items: dict[int, list[Sequence[object]]] = {}
+    items: list[list[Row[Any]]] = [[] for _ in sold]
     for row in tx.exec_driver_sql(_FIND_ITEMS, values):
-        items.setdefault(row[0], []).append(row[1:])
+        items[row.n].append(row)
     links: dict[LevelKey, PoolLink] = {}
     faults: list[str] = []
-    for number, one in enumerate(sold):
-        found = items.get(number, [])
-        if fault := _find_fault(one, found):
-            faults.append(fault)
-        else:
-            item = int(str(found[0][0]))
-            link = PoolLink(one.sku, one.shop, ShopLevelKey(item, int(one.shop.stock_location_id)))
-            if (other := links.setdefault(link.key, link)).sku != one.sku:
-                both = f"{other.sku!r} and {one.sku!r} of the pool would both be it"
-                faults.append(f"{one.shop.slug}: sku={one.shop_sku!r}: {both}: name each item once")
+    for one, found in zip(sold, items, strict=True):
+        if fault := next(_list_faults(one, found), ""):
+            faults.append(f"{one.shop.slug}: sku={one.shop_sku!r}: {fault}")
+            continue
+        link = PoolLink(one.sku, one.shop, ShopLevelKey(found[0].item, int(one.shop.stock_location_id)))
+        if (other := links.setdefault(link.key, link)).sku != one.sku:
+            both = f"{other.sku!r} and {one.sku!r} of the pool would both be it"
+            faults.append(f"{one.shop.slug}: sku={one.shop_sku!r}: {both}: name each item once")
     return list(links.values()), faults
 
 
-def _find_fault(one: WantedLink, found: Sequence[Sequence[object]]) -> str:
-    slug, here = one.shop.slug, one.shop.stock_location_id
-    item, is_tracked, is_here, elsewhere, linked = found[0] if found else (0, True, True, None, None)
-    checks = (
-        (not here, f"the shop names no location: `fleet shops set {slug} --stock-location-id N`"),
-        (
-            not found,
+def _list_faults(one: WantedLink, found: Sequence[Row[Any]]) -> Iterator[str]:
+    """Yield what is wrong with the link, the cause first."""
+    slug, location = one.shop.slug, one.shop.stock_location_id
+    if not location:
+        yield f"the shop has no location: `fleet shops set {slug} --stock-location-id N`"
+    if not found:
+        yield (
             "no item has it: correct the sku in Shopify, or name the shop's own in --csv "
-            f"({NOT_SOLD} where the shop does not sell it)",
-        ),
-        (
-            len(found) > 1,
-            f"the items {', '.join(str(row[0]) for row in found)} have it: give each its own sku in Shopify",
-        ),
-        (not is_tracked, f"Shopify does not track item {item}: turn its quantity tracking on"),
-        (not is_here, f"item {item} is not stocked at location {here}: activate it there in Shopify"),
-        (
-            elsewhere is not None,
-            f"item {item} has stock elsewhere, at {elsewhere}: move it to location {here} in Shopify",
-        ),
-        (
-            linked not in (None, one.sku),
-            f"item {item} is {linked!r} of a pool already: take that out first with --sku {linked} --remove",
-        ),
-    )
-    fault = next((what for is_wrong, what in checks if is_wrong), "")
-    return f"{slug}: sku={one.shop_sku!r}: {fault}" if fault else ""
+            f"({NOT_SOLD} where the shop does not sell it)"
+        )
+        return
+    item, row = found[0].item, found[0]
+    if len(found) > 1:
+        items = ", ".join(str(other.item) for other in found)
+        yield f"the items {items} have it: give each its own sku in Shopify"
+    if not row.is_tracked:
+        yield f"Shopify does not track item {item}: turn its quantity tracking on"
+    if not row.is_here:
+        yield f"item {item} is not stocked at location {location}: activate it there in Shopify"
+    if row.elsewhere is not None:
+        elsewhere = row.elsewhere
+        yield f"item {item} has stock elsewhere, at {elsewhere}: move it to location {location} in Shopify"
+    if (linked := row.linked_sku) not in (None, one.sku):
+        yield f"item {item} is {linked!r} of a pool already: take that out first with --sku {linked} --remove"
 
 
 def check_joining(tx: Connection, shop: Shop, owner: str, location_id: str) -> None:
-    """Return if ``shop`` may have the stock owner ``owner``; raise ``PoolRefused`` naming what is wrong.
+    """Raise ``PoolRefused`` where items of the pool that the shop stocks cannot be linked.
 
-    Goods of the pool that the shop has are checked; those that it does not have are none of its own.
+    Returns for any ``owner`` that is no pool, and for the owner that the shop has.
     """
     if not owner.startswith(OF_POOL) or owner == shop.stock_owner:
         return
     shop = replace(shop, stock_location_id=location_id or shop.stock_location_id)
-    has = set(find_skus(tx, shop))
-    skus = {one.sku for one in find_linked(tx, owner.removeprefix(OF_POOL))} & has
+    skus = {one.sku for one in find_linked(tx, owner.removeprefix(OF_POOL))} & set(find_skus(tx, shop))
     plan_links(tx, plan_wanted_links([shop], skus, {}))
 
 
 def plan_wanted_links(
-    members: Collection[Shop], skus: Collection[str], own: dict[tuple[str, str], str]
+    members: Collection[Shop], skus: Collection[str], shop_skus: Mapping[tuple[str, str], str]
 ) -> list[WantedLink]:
-    """Return the goods of every shop: by the shop's ``own`` sku, (slug, sku), else by the same sku. Pure."""
+    """Return the links of ``skus`` in every shop, by ``shop_skus`` (slug, sku) or the same SKU. Pure."""
     return [
-        WantedLink(sku, shop, own.get((shop.slug, sku), sku))
+        WantedLink(sku, shop, shop_skus.get((shop.slug, sku), sku))
         for sku in sorted(skus)
         for shop in sorted(members, key=lambda shop: shop.slug)
     ]

@@ -1,4 +1,4 @@
-"""Goods enter a pool and leave it: their levels are linked, show the pool's figure and are pushed."""
+"""Link items to a pool and take them out: their levels show the pool's figure and are pushed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -12,12 +12,18 @@ from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.ledger.accept import record_work
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
-from services.shopify.stock.audit_text import level_label
-from services.shopify.stock.handler import item_lock
-from services.shopify.stock.levels import Level, LevelKey, level_arrays, lock_levels, lock_stock
+from services.shopify.stock.levels import (
+    Level,
+    LevelKey,
+    item_lock,
+    level_arrays,
+    lock_levels,
+    lock_stock,
+    read_keys,
+)
 from services.shopify.stock.pool_checks import PoolLink, PoolRefused, find_linked, find_members
 from services.shopify.stock.pool_orders import update_oversold_incidents
-from services.shopify.stock.pool_store import LAST_HELD, show_pools
+from services.shopify.stock.pool_store import LAST_REPORTED, show_pools
 from services.shopify.stock.push_batch import INTENT, LOST
 from services.shopify.stock.push_plan import PushCause, plan_pushes
 
@@ -30,14 +36,14 @@ on conflict (name) do update set safety_buffer = coalesce(%(pieces)s, stock_pool
 returning safety_buffer
 """
 
-_ADD_GOODS = """
+_ADD_ITEMS = """
 insert into stock_pool_items (pool, sku, available, changed_at)
 select %(pool)s, sku, available, %(now)s
   from unnest(%(sku)s::text[], %(available)s::int[]) as v(sku, available)
 on conflict (pool, sku) do nothing
 """
 
-# A level that a webhook told of since it was read is not linked: its figure would miss what happened.
+# A level that a webhook changed since it was read is not linked: the figure lacks that change.
 _LINK = """
 update inventory_levels l
    set pool = %(pool)s, pool_sku = v.sku, shopify_available = v.held, known_at = v.at, doubts = 0,
@@ -51,15 +57,16 @@ returning l.shop_id, l.inventory_item_id, l.location_id
 
 _TAKE_OUT = f"""
 update inventory_levels l
-   set pool = null, pool_sku = null, doubts = 0, available = {LAST_HELD}, shopify_available = {LAST_HELD},
-       changed_at = %(now)s
+   set pool = null, pool_sku = null, doubts = 0, available = {LAST_REPORTED},
+       shopify_available = {LAST_REPORTED}, changed_at = %(now)s
  where l.pool = %(pool)s and l.pool_sku = any(%(sku)s::text[])
 """  # noqa: S608
 
-# A call whose answer is still awaited may or may not be in what was read. One that was given up is in it, as
-# far as anybody can tell.
+# A call without an answer may or may not be in the figure that was read. A call that was given up counts as
+# included.
 _FIND_UNANSWERED = """
-select o.shop_id, split_part(o.key, ':', 1)::bigint, split_part(o.key, ':', 2)::bigint
+select o.shop_id, split_part(o.key, ':', 1)::bigint as inventory_item_id,
+       split_part(o.key, ':', 2)::bigint as location_id
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
   join work_queue o on o.topic = 'inventory_push' and o.shop_id = v.shop_id
                    and o.key = v.item || ':' || v.location
@@ -74,11 +81,11 @@ update work_queue o set payload = o.payload - %(names)s::text[]
    and (o.payload ? 'quantity' or o.payload ? 'lost')
 """
 
-_FORGET_GOODS = "delete from stock_pool_items where pool = %(pool)s and sku = any(%(sku)s::text[])"
+_DELETE_ITEMS = "delete from stock_pool_items where pool = %(pool)s and sku = any(%(sku)s::text[])"
 
 
 class StartFigure(NamedTuple):
-    """The figure that goods of a pool begin with: what ``slug`` holds."""
+    """The first figure of an item in its pool: what the shop ``slug`` holds."""
 
     sku: str
     available: int
@@ -88,20 +95,20 @@ class StartFigure(NamedTuple):
 def plan_figures(
     links: Sequence[PoolLink], held: HeldLevels, known: Collection[str], source: str = ""
 ) -> list[StartFigure]:
-    """Return the figure of each goods that is new to its pool; raise ``PoolRefused`` naming each in dispute.
+    """Return the figure of each item that is new to its pool; raise ``PoolRefused`` naming each in dispute.
 
-    It is what the shop ``source`` holds; without one, what all the shops hold alike. The skus ``known`` to
-    the pool keep their figure.
+    The figure is what the shop ``source`` holds; without a source, what all shops hold alike. SKUs ``known``
+    to the pool keep their figure. Pure.
     """
     faults: list[str] = []
     by_sku: dict[str, dict[str, int]] = {}
     for one in links:
-        there = held.get(one.shop.id, {}).get(one.place)
-        if there is None:
-            item, location = one.place
+        level = held.get(one.shop.id, {}).get(one.shop_key)
+        if level is None:
+            item, location = one.shop_key
             faults.append(f"{one.shop.slug}: Shopify does not stock item {item} at location {location}")
         else:
-            by_sku.setdefault(one.sku, {})[one.shop.slug] = there.available
+            by_sku.setdefault(one.sku, {})[one.shop.slug] = level.available
     figures: list[StartFigure] = []
     for sku in sorted(by_sku.keys() - set(known)):
         pieces = by_sku[sku]
@@ -129,41 +136,42 @@ def record_links(
     by: str,
     request_id: str,
 ) -> int:
-    """Every level of ``links`` is the pool's and shows its figure; return how many are pushed for it.
+    """Link the levels of ``links`` to the pool; return how many pushes that plans.
 
     Raises ``PoolRefused`` where a level changed since it was read: then nothing is linked.
     """
     skus = {one.sku for one in links}
-    _lock(tx, pool, [one.key for one in links], skus)
-    _check_still(tx, pool, links)
+    keys = [one.key for one in links]
+    _lock(tx, pool, keys, skus)
+    _check_links_still_hold(tx, pool, links)
     tx.exec_driver_sql(_SET_BUFFER, {"pool": pool, "pieces": None})
     values = {"pool": pool, "now": now}
-    goods = {
+    items = {
         "sku": text_array([one.sku for one in figures]),
         "available": int_array(one.available for one in figures),
     }
-    tx.exec_driver_sql(_ADD_GOODS, values | goods)
-    there = [held[one.shop.id][one.place] for one in links]
-    arrays = level_arrays([one.key for one in links]) | {
+    tx.exec_driver_sql(_ADD_ITEMS, values | items)
+    levels = [held[one.shop.id][one.shop_key] for one in links]
+    arrays = level_arrays(keys) | {
         "sku": text_array([one.sku for one in links]),
-        "held": int_array(one.available for one in there),
-        "at": instant_array(one.updated_at or now for one in there),
+        "held": int_array(level.available for level in levels),
+        "at": instant_array(level.updated_at or now for level in levels),
     }
-    linked = {(row[0], row[1], row[2]) for row in tx.exec_driver_sql(_LINK, values | arrays)}
-    if moved := [f"{one.sku} of {one.shop.slug}" for one in links if one.key not in linked]:
-        raise PoolRefused(f"{', '.join(moved)}: the level changed while it was read: run it again")
+    linked = read_keys(tx.exec_driver_sql(_LINK, values | arrays))
+    if moved := _name([one for one in links if one.key not in linked]):
+        raise PoolRefused(f"{moved}: the level changed while it was read: run it again")
     pushes = _push(tx, pool, skus, now, request_id)
-    append_all(tx, _say(pool, links, figures, by, request_id), now)
+    append_all(tx, _describe(pool, links, figures, by, request_id), now)
     return pushes
 
 
 def set_buffer(tx: Connection, pool: str, pieces: int, now: datetime, *, by: str, request_id: str) -> int:
-    """The pool keeps ``pieces`` of each of its goods from sale; return how many levels are pushed for it."""
+    """Keep ``pieces`` of each item of the pool from sale; return how many pushes that plans."""
     skus = _lock(tx, pool, [])
     tx.exec_driver_sql(_SET_BUFFER, {"pool": pool, "pieces": pieces})
     pushes = _push(tx, pool, skus, now, request_id)
-    row = Mutation("stock_pools", pool, f"pool {pool} keeps {pieces} of each sku back", None,
-                   {"safety_buffer": pieces})  # fmt: skip
+    summary = f"pool {pool} keeps {pieces} of each sku back"
+    row = Mutation("stock_pools", pool, summary, None, {"safety_buffer": pieces})
     append_all(tx, [Entry(None, by, "stock.pool_buffer", request_id, [row])], now)
     return pushes
 
@@ -171,45 +179,51 @@ def set_buffer(tx: Connection, pool: str, pieces: int, now: datetime, *, by: str
 def take_out(
     tx: Connection, pool: str, skus: Collection[str], now: datetime, *, by: str, request_id: str
 ) -> int:
-    """The goods are the pool's no more: each level shows what Shopify holds. Returns how many levels."""
+    """Take items out of the pool: each level shows what Shopify holds. Return how many levels."""
     _lock(tx, pool, [], skus)
-    values = {"pool": pool, "sku": text_array(sorted(skus)), "now": now}
+    ordered = sorted(skus)
+    values = {"pool": pool, "sku": text_array(ordered), "now": now}
     count = tx.exec_driver_sql(_TAKE_OUT, values).rowcount
-    tx.exec_driver_sql(_FORGET_GOODS, values)
+    tx.exec_driver_sql(_DELETE_ITEMS, values)
     update_oversold_incidents(tx, {(pool, sku) for sku in skus}, now)
-    rows = [Mutation("stock_pool_items", f"{pool}:{sku}", f"pool {pool}: {sku} is taken out")
-            for sku in sorted(skus)]  # fmt: skip
+    rows = [
+        Mutation("stock_pool_items", f"{pool}:{sku}", f"pool {pool}: {sku} is taken out") for sku in ordered
+    ]
     append_all(tx, [Entry(None, by, "stock.pool_remove", request_id, rows)], now)
     return count
 
 
-def _check_still(tx: Connection, pool: str, links: Sequence[PoolLink]) -> None:
-    """Return if the shops are in the pool and no call for the levels is under way; else ``PoolRefused``.
+def _check_links_still_hold(tx: Connection, pool: str, links: Sequence[PoolLink]) -> None:
+    """Raise ``PoolRefused`` where a shop left the pool, or a push of a level has no answer.
 
-    Calls that were given up are forgotten: what was read at Shopify tells what became of them.
+    Calls that were given up are deleted: the figures that were read include what became of them.
     """
     members = {shop.id: shop.stock_location_id for shop in find_members(tx, pool)}
-    if gone := sorted({o.shop.slug for o in links if members.get(o.shop.id) != str(o.place.location_id)}):
+    if gone := sorted({o.shop.slug for o in links if members.get(o.shop.id) != str(o.shop_key.location_id)}):
         raise PoolRefused(f"{', '.join(gone)}: not in pool {pool} any more, or at another location")
     arrays = level_arrays([one.key for one in links])
-    unanswered = {(row[0], row[1], row[2]) for row in tx.exec_driver_sql(_FIND_UNANSWERED, arrays)}
-    if waiting := [f"{one.sku} of {one.shop.slug}" for one in links if one.key in unanswered]:
+    unanswered = read_keys(tx.exec_driver_sql(_FIND_UNANSWERED, arrays))
+    if waiting := _name([one for one in links if one.key in unanswered]):
         raise PoolRefused(
-            f"{', '.join(waiting)}: a push of the level has no answer yet: run it again when "
+            f"{waiting}: a push of the level has no answer yet: run it again when "
             "`fleet work list --topic inventory_push` shows it as done"
         )
     tx.exec_driver_sql(_FORGET_CALLS, arrays | {"names": [*INTENT, LOST]})
 
 
+def _name(links: Sequence[PoolLink]) -> str:
+    return ", ".join(f"{one.sku} of {one.shop.slug}" for one in links)
+
+
 def _lock(
     tx: Connection, pool: str, keys: Sequence[LevelKey], skus: Collection[str] | None = None
 ) -> set[str]:
-    """The levels of ``keys`` and of the pool's ``skus`` (None: all) are locked, and nobody else links any.
+    """Lock the levels of ``keys`` and of the pool's ``skus`` (None: all); return the pool's SKUs.
 
-    Returns the skus that are in the pool.
+    Until the transaction ends, no other one links levels to the pool.
     """
-    lock_objects(tx, {(shop_id, item_lock(item)) for shop_id, item, _ in keys})
-    lock_stock(tx, {*(shop.id for shop in find_members(tx, pool)), *(key[0] for key in keys)})
+    lock_objects(tx, {(key.shop_id, item_lock(key.inventory_item_id)) for key in keys})
+    lock_stock(tx, {*(shop.id for shop in find_members(tx, pool)), *(key.shop_id for key in keys)})
     linked = find_linked(tx, pool)
     lock_levels(tx, {*keys, *(one.key for one in linked if skus is None or one.sku in skus)})
     return {one.sku for one in linked}
@@ -217,22 +231,23 @@ def _lock(
 
 def _push(tx: Connection, pool: str, skus: Collection[str], now: datetime, request_id: str) -> int:
     levels: list[Level] = list(show_pools(tx, {(pool, sku) for sku in skus}, now))
-    causes = {(level.shop_id, level.sku): PushCause(request_id=request_id) for level in levels}
+    causes = {level.sku_key: PushCause(request_id=request_id) for level in levels}
     pushes = plan_pushes(tx, levels, causes, now)
     record_work(tx, pushes, now)
     return len(pushes)
 
 
-def _say(
+def _describe(
     pool: str, links: Sequence[PoolLink], figures: Sequence[StartFigure], by: str, request_id: str
 ) -> list[Entry]:
     entries: dict[int | None, list[Mutation]] = {}
-    for link in links:
-        label = f"{level_label(link.sku, *link.place)} is in pool {pool}"
-        row = Mutation("inventory_levels", ":".join(map(str, link.place)), label, None, {"pool": pool})
-        entries.setdefault(link.shop.id, []).append(row)
-    for one in figures:
-        summary = f"pool {pool}: {one.sku} begins with {one.available}, as {one.slug} holds"
-        row = Mutation("stock_pool_items", f"{pool}:{one.sku}", summary, None, {"available": one.available})
+    for one in links:
+        summary = f"{Level(*one.key, one.sku).label} is in pool {pool}"
+        row = Mutation("inventory_levels", one.key.row_id, summary, None, {"pool": pool})
+        entries.setdefault(one.shop.id, []).append(row)
+    for start in figures:
+        summary = f"pool {pool}: {start.sku} begins with {start.available}, as {start.slug} holds"
+        after = {"available": start.available}
+        row = Mutation("stock_pool_items", f"{pool}:{start.sku}", summary, None, after)
         entries.setdefault(None, []).append(row)
     return [Entry(shop_id, by, "stock.pool_link", request_id, rows) for shop_id, rows in entries.items()]

@@ -1,7 +1,8 @@
-"""Which orders explain the figure of a pool: the audit and incidents name them, and they move nothing."""
+"""Which orders explain the figure of a pool. The audit and incidents name them; they move no figure."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -9,14 +10,17 @@ from services.alerts.incidents import Incident, find_open_incidents, record_inci
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.shopify.stock.level_moves import movements_sql
 from services.shopify.stock.levels import Level
+from services.shopify.stock.pool_store import PoolItemKey, pool_item_arrays
 
 OVERSOLD = "stock_oversold"
 
-_LATE = timedelta(seconds=60)
-"""How far apart Shopify dates an order and what the order did to the stock, at most."""
+_MAX_DISTANCE = timedelta(seconds=60)
+"""Most time between Shopify's date of an order and that of the order's change of stock."""
 
-_ASK = f"""
-select g.n, coalesce('order ' || o.name, 'a return') as what, sum(m.delta)::int
+_SALES_SINCE = timedelta(days=7)
+
+_EXPLAIN = f"""
+select g.n, coalesce('order ' || o.name, 'a return') as what, sum(m.delta)::int as delta
   from unnest(%(n)s::int[], %(shop_id)s::int[], %(item)s::bigint[], %(sku)s::text[],
               %(since)s::timestamptz[], %(until)s::timestamptz[])
        as g(n, shop_id, inventory_item_id, sku, since, until)
@@ -26,7 +30,7 @@ select g.n, coalesce('order ' || o.name, 'a return') as what, sum(m.delta)::int
  group by g.n, what order by g.n, what
 """  # noqa: S608
 
-# The last sale of each shop that is in the pool with the goods, the latest first; read below zero alone.
+# The last sale in each shop of the pool, the latest first. Sales are read only for items below zero.
 _LAST_SALES = f"""
 select i.pool, i.sku, i.available, s.slug, sale.name
   from unnest(%(pool)s::text[], %(sku)s::text[]) as t(pool, sku)
@@ -50,54 +54,56 @@ select distinct l.pool, l.pool_sku
 """
 
 
-def explain_by_orders(
-    tx: Connection, spans: Sequence[tuple[Level, datetime | None, datetime, int]]
-) -> list[str]:
-    """Return, for each (level, since, until, difference), which orders explain it, in words."""
+class StockSpan(NamedTuple):
+    """A level changed by ``difference`` between ``since`` and ``until``."""
+
+    level: Level
+    since: datetime | None
+    until: datetime
+    difference: int
+
+
+def explain_by_orders(tx: Connection, spans: Sequence[StockSpan]) -> list[str]:
+    """Return, for each of ``spans``, the orders that explain it, in words."""
     if not spans:
         return []
     values = {
         "n": int_array(range(len(spans))),
-        "shop_id": int_array(level.shop_id for level, *_ in spans),
-        "item": int_array(level.inventory_item_id for level, *_ in spans),
-        "sku": text_array([level.sku for level, *_ in spans]),
-        "since": instant_array((since or until) - _LATE for _, since, until, _ in spans),
-        "until": instant_array(until + _LATE for _, _, until, _ in spans),
+        "shop_id": int_array(span.level.shop_id for span in spans),
+        "item": int_array(span.level.inventory_item_id for span in spans),
+        "sku": text_array([span.level.sku for span in spans]),
+        "since": instant_array((span.since or span.until) - _MAX_DISTANCE for span in spans),
+        "until": instant_array(span.until + _MAX_DISTANCE for span in spans),
     }
-    known: dict[int, list[tuple[str, int]]] = {}
-    for number, name, delta in tx.exec_driver_sql(_ASK, values):
-        known.setdefault(number, []).append((name, delta))
-    return [_say(known.get(number, []), span[3]) for number, span in enumerate(spans)]
+    orders: list[list[tuple[str, int]]] = [[] for _ in spans]
+    for row in tx.exec_driver_sql(_EXPLAIN, values):
+        orders[row.n].append((row.what, row.delta))
+    return [_format(found, span.difference) for found, span in zip(orders, spans, strict=True)]
 
 
-def update_oversold_incidents(tx: Connection, goods: Collection[tuple[str, str]], now: datetime) -> None:
-    """An incident is open for each of ``goods``, (pool, sku), that was sold beyond what there was."""
-    if not goods:
+def update_oversold_incidents(tx: Connection, items: Collection[PoolItemKey], now: datetime) -> None:
+    """Open an incident for each pool item below zero; resolve those of the others."""
+    if not items:
         return
-    ordered = sorted(goods)
-    values = {
-        "pool": text_array([pool for pool, _ in ordered]),
-        "sku": text_array([sku for _, sku in ordered]),
-        "since": now - timedelta(days=7),
-    }
     sales: dict[tuple[str, str, int], list[str]] = {}
-    for pool, sku, available, slug, name in tx.exec_driver_sql(_LAST_SALES, values):
-        sale = f"order {name} of {slug}" if name else f"no order of {slug} is known yet"
-        sales.setdefault((pool, sku, available), []).append(sale)
+    for row in tx.exec_driver_sql(_LAST_SALES, pool_item_arrays(items) | {"since": now - _SALES_SINCE}):
+        sale = f"order {row.name} of {row.slug}" if row.name else f"no order of {row.slug} is known yet"
+        sales.setdefault((row.pool, row.sku, row.available), []).append(sale)
     incidents = []
     opened = {incident.period for incident in find_open_incidents(tx, OVERSOLD)}
     for (pool, sku, available), last in sales.items():
+        period = f"{pool} {sku}"
         if available >= 0:
-            if f"{pool} {sku}" in opened:
-                resolve_incident(tx, None, OVERSOLD, f"{pool} {sku}", now, "It is not below zero any more.")
+            if period in opened:
+                resolve_incident(tx, None, OVERSOLD, period, now, "It is not below zero any more.")
             continue
         pieces = f"{-available} piece" + ("" if available == -1 else "s")
         summary = (
             f"pool {pool}: {sku} is sold beyond its stock by {pieces}. Last sales: {'; '.join(last[:2])}. "
             f"Send one from elsewhere, cancel one, or restock: `fleet stock pools {pool}`."
         )
-        incidents.append(Incident(None, OVERSOLD, f"{pool} {sku}", "P2", summary))
-    for pool, sku in set(goods) - {key[:2] for key in sales}:
+        incidents.append(Incident(None, OVERSOLD, period, "P2", summary))
+    for pool, sku in set(items) - {key[:2] for key in sales}:
         resolve_incident(tx, None, OVERSOLD, f"{pool} {sku}", now, "It is not in the pool any more.")
     record_incidents(tx, incidents, now)
 
@@ -105,18 +111,18 @@ def update_oversold_incidents(tx: Connection, goods: Collection[tuple[str, str]]
 def update_oversold_incidents_of_variants(
     tx: Connection, variants: Collection[tuple[int, int]], now: datetime
 ) -> None:
-    """The incidents of goods below zero name these variants' orders, (shop, variant), too."""
+    """Name the latest orders of ``variants``, (shop, variant), in the incidents of items below zero."""
     values = {
         "variant_shop": int_array(shop_id for shop_id, _ in variants),
         "variant": int_array(variant for _, variant in variants),
     }
-    update_oversold_incidents(tx, {(row[0], row[1]) for row in tx.exec_driver_sql(_BELOW_ZERO, values)}, now)
+    items = {(row.pool, row.pool_sku) for row in tx.exec_driver_sql(_BELOW_ZERO, values)}
+    update_oversold_incidents(tx, items, now)
 
 
-def _say(known: Sequence[tuple[str, int]], difference: int) -> str:
-    if not known:
+def _format(orders: Sequence[tuple[str, int]], difference: int) -> str:
+    if not orders:
         return "no order is known for it yet"
-    explained = sum(delta for _, delta in known)
-    return ", ".join(what for what, _ in known) + (
-        "" if explained == difference else f" (of it {explained:+d})"
-    )
+    explained = sum(delta for _, delta in orders)
+    text = ", ".join(what for what, _ in orders)
+    return text if explained == difference else f"{text} (of it {explained:+d})"

@@ -1,6 +1,6 @@
-"""The rows of pools: the levels that are linked to one, its figures, and how each is written."""
+"""Rows of pools: the levels that are linked to a pool, its figures, and how they change."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -8,48 +8,78 @@ from sqlalchemy import Connection
 
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.shopify.merge import EPOCH
-from services.shopify.stock.levels import Level, LevelKey, level_arrays
+from services.shopify.stock.levels import (
+    LEVELS_BY_KEY,
+    Level,
+    LevelKey,
+    level_arrays,
+    read_key,
+    read_keys,
+    read_level,
+    read_row,
+)
 
 PoolItemKey = tuple[str, str]
-"""(pool, sku of the pool)."""
+"""(pool, SKU of the pool): a row of ``stock_pool_items``."""
 
-
-LAST_HELD = """
+LAST_REPORTED = """
 case when l.observed_at > l.known_at then l.observed_available else l.shopify_available end"""
-"""What Shopify last told of the level ``l`` of a pool: while a call of ours has no answer, it tells more."""
+"""SQL: what Shopify last reported of pool level ``l``. An observation may be newer than what is known: it
+counts only once the level is read, as long as a call of ours has no answer."""
 
 
 class PoolLevel(NamedTuple):
-    """A level of a pool. Shopify held ``known`` at ``known_at``, by its own clock; ``doubts`` came since.
+    """A level of a pool. Shopify held ``known`` at ``known_at``, by its own clock.
 
-    ``is_in_doubt``: a call of ours that sets it may be under way, or its answer was lost.
+    ``doubts`` counts the events since then that do not tell what it holds now. ``has_open_call``: a call of
+    ours that sets the level may be under way, or its answer was lost.
     """
 
     level: Level
     pool: str
-    sku: str
+    pool_sku: str
     known: int
     known_at: datetime | None
     doubts: int
-    is_in_doubt: bool
+    has_open_call: bool
+
+    @property
+    def item(self) -> PoolItemKey:
+        """The item of the pool that the level belongs to."""
+        return (self.pool, self.pool_sku)
 
 
-# A call that may be sent again, or that was given up and may have happened: see
-# ``find_unanswered_pushes``.
-_FIND = """
-select l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.pool, l.pool_sku, l.shopify_available,
-       l.known_at, l.doubts, exists (
+class KnownFigure(NamedTuple):
+    """Shopify held ``known`` of a level at ``at``; with ``is_doubt`` the level has to be read."""
+
+    level: Level
+    known: int
+    at: datetime
+    is_doubt: bool
+
+
+class WrittenLevel(NamedTuple):
+    """A call of ours set a level from ``change_from`` to ``quantity``, at Shopify's time ``changed_at``."""
+
+    level: Level
+    quantity: int
+    change_from: int
+    changed_at: datetime | None
+
+
+# An open call may be sent again, or was given up and may have happened: see ``find_unanswered_pushes``.
+_FIND = f"""
+select l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.pool, l.pool_sku,
+       l.shopify_available as known, l.known_at, l.doubts, exists (
          select from work_queue w
           where w.topic = 'inventory_push' and w.shop_id = l.shop_id
             and w.key = l.inventory_item_id || ':' || l.location_id
             and (w.payload ? 'quantity' or w.payload ? 'lost')
-            and w.status in ('pending', 'error', 'dead', 'discarded'))
-  from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
-  join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
-                         and l.location_id = v.location
+            and w.status in ('pending', 'error', 'dead', 'discarded')) as has_open_call
+       {LEVELS_BY_KEY}
  where l.pool is not null
  order by l.shop_id, l.inventory_item_id, l.location_id
-"""
+"""  # noqa: S608
 
 _KNOW = """
 update inventory_levels l
@@ -61,8 +91,8 @@ update inventory_levels l
  where l.shop_id = v.shop_id and l.inventory_item_id = v.item and l.location_id = v.location
 """
 
-# What a call of ours did is added to what is known, whatever came meanwhile: a webhook may have told of the
-# time before the call, or of the call itself. Where that leaves a doubt, the level is read.
+# The change that our call made is added to what is known: a webhook that arrived meanwhile may report the
+# time before the call, or the call itself. Where the two do not fit, the level is read.
 _WRITTEN = """
 update inventory_levels l
    set shopify_available = l.shopify_available + v.quantity - v.change_from,
@@ -76,18 +106,15 @@ update inventory_levels l
 returning l.shop_id, l.inventory_item_id, l.location_id
 """
 
-_FIGURES = """
-select l.shop_id, l.inventory_item_id, l.location_id, l.available, l.shopify_available
-  from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
-  join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
-                         and l.location_id = v.location
+_FIGURES = f"""
+select l.shop_id, l.inventory_item_id, l.location_id, l.available, l.shopify_available {LEVELS_BY_KEY}
 """
 
 _MOVE = """
 update stock_pool_items i set available = i.available + v.delta, changed_at = %(now)s
   from unnest(%(pool)s::text[], %(sku)s::text[], %(delta)s::int[]) as v(pool, sku, delta)
  where i.pool = v.pool and i.sku = v.sku
-returning i.pool, i.sku, i.available - v.delta
+returning i.pool, i.sku, i.available - v.delta as before
 """
 
 _SHOW = """
@@ -101,65 +128,58 @@ returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.pool, l.pool_s
 
 
 def find_pool_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, PoolLevel]:
-    """Return those of ``keys`` that are levels of a pool. The caller holds their rows."""
+    """Return those of ``keys`` that are levels of a pool. The caller has locked their rows."""
     if not keys:
         return {}
-    return {
-        (row[0], row[1], row[2]): PoolLevel(Level(*row[:4]), *row[4:])
-        for row in tx.exec_driver_sql(_FIND, level_arrays(keys))
-    }
+    return {read_key(row): read_row(PoolLevel, row) for row in tx.exec_driver_sql(_FIND, level_arrays(keys))}
 
 
-def record_known(tx: Connection, known: Iterable[tuple[Level, int, datetime, bool]], now: datetime) -> None:
-    """Shopify held so many of each level at that time: (level, known, at, is a doubt). A doubt is counted."""
-    seen = list(known)
-    values = level_arrays([one[0] for one in seen]) | {
-        "known": int_array(one[1] for one in seen),
-        "at": instant_array(one[2] for one in seen),
-        "is_doubt": int_array(int(one[3]) for one in seen),
+def record_known_figures(tx: Connection, figures: Sequence[KnownFigure], now: datetime) -> None:
+    """Record what Shopify holds of each level, and count a doubt or end all doubts."""
+    values = level_arrays([one.level for one in figures]) | {
+        "known": int_array(one.known for one in figures),
+        "at": instant_array(one.at for one in figures),
+        "is_doubt": int_array(int(one.is_doubt) for one in figures),
     }
     tx.exec_driver_sql(_KNOW, values | {"now": now})
 
 
-def record_written(
-    tx: Connection, written: Iterable[tuple[Level, int, int, datetime | None]], now: datetime
-) -> set[LevelKey]:
-    """Calls of ours set these levels: (level, quantity, what it replaced, when); return those of a pool."""
-    calls = list(written)
-    if not calls:
+def record_written(tx: Connection, written: Sequence[WrittenLevel], now: datetime) -> set[LevelKey]:
+    """Record what calls of ours changed in levels of pools; return these levels."""
+    if not written:
         return set()
-    values = level_arrays([call[0] for call in calls]) | {
-        "quantity": int_array(call[1] for call in calls),
-        "change_from": int_array(call[2] for call in calls),
-        "at": instant_array(call[3] or EPOCH for call in calls),
+    values = level_arrays([one.level for one in written]) | {
+        "quantity": int_array(one.quantity for one in written),
+        "change_from": int_array(one.change_from for one in written),
+        "at": instant_array(one.changed_at or EPOCH for one in written),
     }
-    return {(row[0], row[1], row[2]) for row in tx.exec_driver_sql(_WRITTEN, values | {"now": now})}
+    return read_keys(tx.exec_driver_sql(_WRITTEN, values | {"now": now}))
 
 
-def move_goods(tx: Connection, deltas: dict[PoolItemKey, int], now: datetime) -> dict[PoolItemKey, int]:
-    """The figure of each of the goods has changed by so many pieces; return what each was before."""
+def move_pool_items(tx: Connection, deltas: dict[PoolItemKey, int], now: datetime) -> dict[PoolItemKey, int]:
+    """Add ``deltas`` to the figures of pool items; return the figures before."""
     ordered = sorted(deltas)
-    values = {
-        "pool": text_array([pool for pool, _ in ordered]),
-        "sku": text_array([sku for _, sku in ordered]),
-        "delta": int_array(deltas[goods] for goods in ordered),
-        "now": now,
-    }
-    return {(row[0], row[1]): row[2] for row in tx.exec_driver_sql(_MOVE, values)}
+    values = {"delta": int_array(deltas[item] for item in ordered), "now": now}
+    rows = tx.exec_driver_sql(_MOVE, values | pool_item_arrays(ordered))
+    return {(row.pool, row.sku): row.before for row in rows}
 
 
-def show_pools(tx: Connection, goods: Collection[PoolItemKey], now: datetime) -> dict[Level, PoolItemKey]:
-    """Every level of ``goods``, (pool, sku), shows its pool's figure less the buffer; return the levels."""
-    ordered = sorted(goods)
-    values = {
-        "pool": text_array([pool for pool, _ in ordered]),
-        "sku": text_array([sku for _, sku in ordered]),
-        "now": now,
-    }
-    return {Level(*row[:4]): (row[4], row[5]) for row in tx.exec_driver_sql(_SHOW, values)}
+def show_pools(tx: Connection, items: Collection[PoolItemKey], now: datetime) -> dict[Level, PoolItemKey]:
+    """Set every level of ``items`` to the pool's figure less the safety buffer; return the levels."""
+    rows = tx.exec_driver_sql(_SHOW, pool_item_arrays(items) | {"now": now})
+    return {read_level(row): (row.pool, row.pool_sku) for row in rows}
 
 
 def find_figures(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, tuple[int, int]]:
     """Return our figure and Shopify's of each level."""
     rows = tx.exec_driver_sql(_FIGURES, level_arrays(keys))
-    return {(row[0], row[1], row[2]): (row[3], row[4]) for row in rows}
+    return {read_key(row): (row.available, row.shopify_available) for row in rows}
+
+
+def pool_item_arrays(items: Collection[PoolItemKey]) -> dict[str, object]:
+    """Return ``items`` as the arrays ``pool`` and ``sku`` of a statement, sorted."""
+    ordered = sorted(items)
+    return {
+        "pool": text_array([pool for pool, _ in ordered]),
+        "sku": text_array([sku for _, sku in ordered]),
+    }

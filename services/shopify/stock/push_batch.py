@@ -1,8 +1,8 @@
-"""Which levels one call sets, and what it asks of each: stored with the items, so a later try asks the same.
+"""Which levels one call sets and to what: stored with the work items, so that a retry asks for the same.
 
-An idempotency key holds for exactly what it was first used with. Items of one call may come back in parts
-(claims are shared out over shops, and a person may discard one), so what was asked is never pieced together
-from the items in hand: it is read again from all that were in the call.
+An idempotency key is valid for exactly the input that it was first used with. The items of one call may come
+back in parts (claims are shared between shops, and a person may discard an item). So a retry reads the input
+from all items of the call, not from those in hand.
 """
 
 from collections.abc import Sequence
@@ -11,35 +11,33 @@ from itertools import groupby
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import int_array
 from services.ledger.work import WorkItem
 from services.shopify.stock.levels import Level
 
 NAMESPACE = UUID("7b6c2a0e-5d0f-4f53-9a55-0d1c5f4f6a11")
-"""Idempotency keys are UUIDs made under this name of the items asked together, of what, and of when."""
+"""Idempotency keys are UUIDs in this namespace of the items of a call, their figures and its time."""
 
 BATCH_ITEMS = 250
-"""Quantities that one call of Shopify's takes."""
+"""Most quantities in one call. Source: Shopify's limit on input arrays."""
 
 KEY_GOOD_FOR = timedelta(hours=1)
-"""How long a key is relied on. Shopify does not say how long it keeps them."""
+"""How long a key is relied on. Shopify does not document how long it keeps them."""
 
 INTENT = ("batch", "asked_at", "members", "quantity", "change_from_quantity")
-"""What a payload holds of a call that may have gone out."""
+"""The keys in a payload of a call that may have been sent."""
 
 LOST = "lost"
-"""In a payload: the quantity and the one it replaced of an earlier push's call, of which nobody can tell yet
-what became of it."""
-
-Terms = tuple[int, int | None]
-"""The quantity asked for, and the one it should replace."""
+"""The key in a payload of an earlier push's call whose outcome is unknown: its quantity and the one it
+replaced."""
 
 _MEMBERS = """
-select b.leader, w.id, w.key, (w.payload->>'quantity')::int, (w.payload->>'change_from_quantity')::int,
+select b.leader, w.id, w.key, (w.payload->>'quantity')::int as quantity,
+       (w.payload->>'change_from_quantity')::int as change_from,
        coalesce(w.status in ('pending', 'error', 'done') and w.payload->'batch' = to_jsonb(b.leader)
-                and w.payload->'asked_at' = l.payload->'asked_at', false)
+                and w.payload->'asked_at' = l.payload->'asked_at', false) as is_unchanged
   from unnest(%(leader)s::bigint[]) as b(leader)
   join work_queue l on l.id = b.leader
  cross join lateral jsonb_array_elements_text(l.payload->'members') with ordinality as m(id, place)
@@ -49,7 +47,7 @@ select b.leader, w.id, w.key, (w.payload->>'quantity')::int, (w.payload->>'chang
 
 
 class BatchMember(NamedTuple):
-    """One level's part of a call, as it was asked."""
+    """One level of a call, as it was requested."""
 
     id: int
     key: str
@@ -58,9 +56,9 @@ class BatchMember(NamedTuple):
 
 
 class LostCall(NamedTuple):
-    """A call that may have set a level from ``change_from`` to ``quantity``: nobody knows whether it did.
+    """A call without an answer: it may have set a level from ``change_from`` to ``quantity``.
 
-    ``given_up`` are the items that say so, where no try of theirs follows.
+    ``given_up`` are the ids of the items that sent it and are not tried again.
     """
 
     quantity: int
@@ -69,10 +67,10 @@ class LostCall(NamedTuple):
 
 
 class PlannedPush(NamedTuple):
-    """An item in hand and what is asked for it. ``known`` is what Shopify was known to hold by then.
+    """A work item and what its call requests.
 
-    ``known_at`` is since when, and ``doubts`` how many there were, where the level is a pool's. ``doubt`` is
-    what an earlier item may have done.
+    ``known``, ``known_at`` and ``doubts`` are the level's ``shopify_available``, ``known_at`` and ``doubts``
+    at planning; ``lost_call`` is an earlier item's call.
     """
 
     item: WorkItem
@@ -82,107 +80,107 @@ class PlannedPush(NamedTuple):
     known: int | None
     known_at: datetime | None = None
     doubts: int = 0
-    doubt: LostCall | None = None
+    lost_call: LostCall | None = None
 
 
 class PushBatch(NamedTuple):
-    """One call: all it asks for, and those of its items that are in hand.
+    """One call: all levels that it sets, and the pushes in hand.
 
-    ``members`` is empty where nobody can tell any more what was asked under its key: then the shop is
-    looked at first. ``is_fresh`` says that it never went out.
+    ``members`` is empty where the call's input cannot be repeated, or nothing is to be set: then the levels
+    are read. ``is_fresh``: the call was never sent.
     """
 
     shop_id: int
     asked_at: str
     members: Sequence[BatchMember]
-    asks: Sequence[PlannedPush]
+    pushes: Sequence[PlannedPush]
     is_fresh: bool
 
     @property
     def items(self) -> list[WorkItem]:
         """The items in hand."""
-        return [ask.item for ask in self.asks]
+        return [push.item for push in self.pushes]
 
     @property
     def payloads(self) -> list[dict[str, Any] | None]:
-        """What to store with each item before the call; nothing where it is stored already."""
+        """The payloads to store before the call, one per item; None where it is stored already."""
         if not self.is_fresh:
-            return [None] * len(self.asks)
-        leader = self.asks[0].item.id
+            return [None] * len(self.pushes)
+        leader = self.pushes[0].item.id
         ids = [member.id for member in self.members]
         return [
-            ask.item.payload
+            push.item.payload
             | {
                 "batch": leader,
                 "asked_at": self.asked_at,
-                "quantity": ask.quantity,
-                "change_from_quantity": ask.change_from,
+                "quantity": push.quantity,
+                "change_from_quantity": push.change_from,
             }
-            | ({"members": ids} if ask.item.id == leader else {})
-            for ask in self.asks
+            | ({"members": ids} if push.item.id == leader else {})
+            for push in self.pushes
         ]
 
 
 def may_have_been_sent(item: WorkItem) -> bool:
-    """Tell whether a call for ``item`` may have gone out already."""
+    """Whether a call for ``item`` may have been sent already."""
     return "quantity" in item.payload
 
 
-def plan_batches(asks: Sequence[PlannedPush], now: datetime) -> list[PushBatch]:
-    """Return fresh calls for ``asks``: by shop, up to ``BATCH_ITEMS`` each, in the order of keys. Pure."""
+def plan_batches(pushes: Sequence[PlannedPush], now: datetime) -> list[PushBatch]:
+    """Return fresh calls for ``pushes``: per shop, up to ``BATCH_ITEMS`` each, in the order of keys. Pure."""
     batches: list[PushBatch] = []
-    ordered = sorted(asks, key=lambda ask: (ask.item.shop_id, ask.item.key))
-    for shop_id, group in groupby(ordered, key=lambda ask: ask.item.shop_id):
-        mine = list(group)
-        for start in range(0, len(mine), BATCH_ITEMS):
-            part = mine[start : start + BATCH_ITEMS]
-            members = [BatchMember(ask.item.id, ask.item.key, ask.quantity, ask.change_from) for ask in part]
+    for shop_id, group in _by_shop(pushes):
+        for start in range(0, len(group), BATCH_ITEMS):
+            part = group[start : start + BATCH_ITEMS]
+            members = [BatchMember(p.item.id, p.item.key, p.quantity, p.change_from) for p in part]
             batches.append(PushBatch(shop_id, now.isoformat(), members, part, is_fresh=True))
     return batches
 
 
-def plan_reads(asks: Sequence[PlannedPush]) -> list[PushBatch]:
-    """Return one reading of the levels of ``asks`` per shop: no figure is known that a call may replace."""
-    ordered = sorted(asks, key=lambda ask: (ask.item.shop_id, ask.item.key))
-    return [
-        PushBatch(shop_id, "", [], list(group), is_fresh=False)
-        for shop_id, group in groupby(ordered, key=lambda ask: ask.item.shop_id)
-    ]
+def plan_reads(pushes: Sequence[PlannedPush]) -> list[PushBatch]:
+    """Return, per shop, a batch that only reads the levels: Shopify's figures are not known. Pure."""
+    return [PushBatch(shop_id, "", [], group, is_fresh=False) for shop_id, group in _by_shop(pushes)]
 
 
-def find_batches(tx: Connection, asks: Sequence[PlannedPush], now: datetime) -> list[PushBatch]:
-    """Return the calls that ``asks`` were part of, each as it was asked, with those of its items in hand.
+def find_batches(tx: Connection, pushes: Sequence[PlannedPush], now: datetime) -> list[PushBatch]:
+    """Return the earlier calls of ``pushes`` with their original input.
 
-    Without members: where an item of the call is gone, dead or discarded, where it has been asked anew
-    since, or where the key is too old to be relied on.
+    A batch has no members where an item of the call is missing, dead or discarded, where it has another call
+    since, or where the key is older than ``KEY_GOOD_FOR``.
     """
-    if not asks:
+    if not pushes:
         return []
-    payloads = [ask.item.payload for ask in asks]
+    payloads = [push.item.payload for push in pushes]
     leaders = sorted({int(payload["batch"]) for payload in payloads if "batch" in payload})
-    told: dict[int, list[Any]] = {}
+    stored: dict[int, list[Row[Any]]] = {}
     for row in tx.exec_driver_sql(_MEMBERS, {"leader": int_array(leaders)}):
-        told.setdefault(row[0], []).append(row)
+        stored.setdefault(row.leader, []).append(row)
     batches: list[PushBatch] = []
-    ordered = sorted(asks, key=_batch_of)
-    for (shop_id, leader, asked_at), group in groupby(ordered, key=_batch_of):
-        mine, rows = list(group), told.get(leader, [])
-        is_whole = {ask.item.id for ask in mine} <= {row[1] for row in rows} and all(row[5] for row in rows)
+    for (shop_id, leader, asked_at), group in groupby(sorted(pushes, key=_batch_of), key=_batch_of):
+        part, rows = list(group), stored.get(leader, [])
+        is_whole = {push.item.id for push in part} <= {row.id for row in rows}
         is_good = bool(asked_at) and now - datetime.fromisoformat(asked_at) < KEY_GOOD_FOR
-        members = [BatchMember(*row[1:5]) for row in rows] if is_whole and is_good else []
-        batches.append(PushBatch(shop_id, asked_at, members, mine, is_fresh=False))
+        members = []
+        if is_whole and is_good and all(row.is_unchanged for row in rows):
+            members = [BatchMember(row.id, row.key, row.quantity, row.change_from) for row in rows]
+        batches.append(PushBatch(shop_id, asked_at, members, part, is_fresh=False))
     return batches
 
 
 def make_key(asked_at: str, members: Sequence[BatchMember]) -> UUID:
-    """Return the idempotency key for asking ``members`` together: the same at every try.
+    """Return the idempotency key for a call that sets ``members``: the same at every retry.
 
-    After a refusal the rest goes out again: fewer members, and so another key.
+    After a refusal the call for the other members has another key.
     """
-    asked = ",".join(f"{m.id}={m.quantity}<{m.change_from}" for m in members)
-    return uuid5(NAMESPACE, f"inventory_push:{asked_at}:{asked}")
+    content = ",".join(f"{m.id}={m.quantity}<{m.change_from}" for m in members)
+    return uuid5(NAMESPACE, f"inventory_push:{asked_at}:{content}")
 
 
-def _batch_of(ask: PlannedPush) -> tuple[int, int, str]:
-    payload = ask.item.payload
-    return ask.item.shop_id, int(payload.get("batch", 0)), str(payload.get("asked_at", ""))
+def _by_shop(pushes: Sequence[PlannedPush]) -> list[tuple[int, list[PlannedPush]]]:
+    ordered = sorted(pushes, key=lambda push: (push.item.shop_id, push.item.key))
+    return [(shop_id, list(group)) for shop_id, group in groupby(ordered, lambda push: push.item.shop_id)]
+
+
+def _batch_of(push: PlannedPush) -> tuple[int, int, str]:
+    payload = push.item.payload
+    return push.item.shop_id, int(payload.get("batch", 0)), str(payload.get("asked_at", ""))

@@ -1,7 +1,7 @@
-"""Which stock levels are pushed to Shopify, each once however often it changes meanwhile.
+"""Plan pushes of stock levels to Shopify: one per level, however often it changes before the push runs.
 
-Only figures that are ours: of a shop whose ``stock_owner`` says so, and there of a level that was counted
-here or that is linked to the shop's pool.
+Only figures that are ours are pushed: of a shop whose ``stock_owner`` says so, and there of a level that was
+counted here or that is linked to the shop's pool.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,42 +11,39 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.pg_arrays import int_array, text_array
-from services.ledger.work import NewWork
+from services.ledger.work import NewWork, WorkItem
 from services.shopify.stock.level_moves import LAST_MOVEMENT_AT
-from services.shopify.stock.levels import PUSH_TOPIC, Level, SkuKey, level_arrays
+from services.shopify.stock.levels import (
+    LEVELS_BY_KEY,
+    PUSH_TOPIC,
+    Level,
+    SkuKey,
+    level_arrays,
+    read_level,
+)
 
 SETTLE = timedelta(seconds=60)
 """How long after a sale Shopify's own figure and its webhooks may still be on their way."""
 
-
-class PushCause(NamedTuple):
-    """The event that a push goes back to."""
-
-    event_id: int | None = None
-    request_id: str = ""
-
-
 IS_OURS = """(c.stock_owner = 'shopfleet' and l.counted_at is not null
   or l.pool is not null and c.stock_owner = 'pool:' || l.pool)"""
-"""Whether the figure of the level ``l``, of a shop with the config ``c``, is ours to push."""
+"""SQL: whether the figure of level ``l``, of a shop with config ``c``, is ours to push."""
 
 IN_SYNC = """(l.available is not distinct from l.shopify_available
   or l.pool is not null and l.available = 0 and l.shopify_available < 0)"""
-"""Whether Shopify holds the figure of the level ``l``. A pool's level below zero counts as zero."""
+"""SQL: whether Shopify holds the figure of level ``l``. A pool's level below zero counts as zero."""
 
 _DUE = f"""
 select l.shop_id, l.inventory_item_id, l.location_id, l.sku,
-       case when l.pool is null then greatest(l.observed_at, {LAST_MOVEMENT_AT}) end
-  from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
-  join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
-                         and l.location_id = v.location
+       case when l.pool is null then greatest(l.observed_at, {LAST_MOVEMENT_AT}) end as changed_at
+       {LEVELS_BY_KEY}
   join shop_config c on c.shop_id = l.shop_id
  where {IS_OURS} and l.disconnected_at is null and (l.doubts > 0 or not {IN_SYNC})
-"""  # noqa: S608
+"""
 
-# A row that a worker is claiming at this moment is passed over, and one found here stays unclaimed until
-# this transaction ends: so the push that is relied on reads the level after this change, never before.
-# A row with an intent in its payload asks for an older figure and cannot stand in.
+# A row that a worker is claiming now is skipped. A row that is found stays unclaimed until this transaction
+# ends, so that its push reads the level after this change. A row with a call in its payload asks for an older
+# figure and does not count.
 _WAITING = """
 select w.shop_id, w.key from work_queue w
  where w.topic = 'inventory_push' and w.shop_id = any(%(shops)s::int[]) and w.status = 'pending'
@@ -54,6 +51,18 @@ select w.shop_id, w.key from work_queue w
    and w.key = any(%(key)s::text[])
    for share skip locked
 """
+
+
+class PushCause(NamedTuple):
+    """The event that caused a push."""
+
+    event_id: int | None = None
+    request_id: str = ""
+
+
+def push_cause(item: WorkItem) -> PushCause:
+    """Return ``item``'s event as the cause of a push."""
+    return PushCause(item.event_id, item.request_id)
 
 
 def plan_pushes(
@@ -67,38 +76,38 @@ def plan_pushes(
 ) -> list[NewWork]:
     """Return a push for each of ``levels`` that is ours to push and differs from what Shopify holds.
 
-    Every road to a push leads through here. A push of a count waits until ``SETTLE`` after the last sale or
-    observation, as Shopify takes its own orders off its own figure; a pool's goes out at once. None for a
-    level whose push waits untouched already: it will read the present figure. ``follow_up`` is the payload of
-    a push that goes on where another ended: that one is planned in any case, for ``not_before``. Call after
-    the levels are written, in the same transaction.
+    All pushes are planned here. The push of a counted level waits until ``SETTLE`` after the last sale or
+    observation, as Shopify takes its own orders off its own figure; that of a pool's level is due at once.
+    A level whose push waits untouched gets no second one. ``follow_up`` is the payload of a push that
+    continues another: it is planned in any case, for ``not_before``. Call this after the levels are written,
+    in the same transaction.
     """
     if not levels:
         return []
-    due = {
-        (row[0], f"{row[1]}:{row[2]}"): (Level(*row[:4]), row[4] + SETTLE if row[4] else now)
-        for row in tx.exec_driver_sql(_DUE, level_arrays(levels))
-    }
+    due: dict[tuple[int, str], tuple[Level, datetime]] = {}
+    for row in tx.exec_driver_sql(_DUE, level_arrays(levels)):
+        level = read_level(row)
+        due[level.shop_id, level.key.row_id] = (level, row.changed_at + SETTLE if row.changed_at else now)
     if due and follow_up is None:
         shops, keys = {shop_id for shop_id, _ in due}, [key for _, key in due]
-        values = {"shops": int_array(shops), "key": text_array(keys)}
-        for row in tx.exec_driver_sql(_WAITING, values):
-            due.pop((row[0], row[1]), None)
-    return [
-        NewWork(
-            shop_id=level.shop_id,
-            topic=PUSH_TOPIC,
-            key=key,
-            payload=dict(follow_up or {}),
-            event_id=cause.event_id,
-            request_id=cause.request_id,
-            not_before=not_before if follow_up is not None else settled_at if settled_at > now else None,
+        for shop_id, key in tx.exec_driver_sql(
+            _WAITING, {"shops": int_array(shops), "key": text_array(keys)}
+        ):
+            due.pop((shop_id, key), None)
+    pushes = []
+    for (_, key), (level, settled_at) in due.items():
+        cause = causes.get(level.sku_key, PushCause())
+        if follow_up is None:
+            not_before = settled_at if settled_at > now else None
+        pushes.append(
+            NewWork(
+                shop_id=level.shop_id,
+                topic=PUSH_TOPIC,
+                key=key,
+                payload=dict(follow_up or {}),
+                event_id=cause.event_id,
+                request_id=cause.request_id,
+                not_before=not_before,
+            )
         )
-        for (_, key), (level, settled_at) in due.items()
-        for cause in (causes.get((level.shop_id, level.sku), PushCause()),)
-    ]
-
-
-def push_key(level: Level) -> str:
-    """Return the ``work_queue.key`` of a level's pushes, which are worked on one at a time."""
-    return f"{level.inventory_item_id}:{level.location_id}"
+    return pushes

@@ -1,6 +1,6 @@
-"""What a call about stock taught us, written down when its items settle: once a call, not once a level."""
+"""Record the results of push calls when their items settle: once per call, not once per level."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.chain import Entry
+from services.audit.chain import Entry, Mutation
 from services.core.locks import lock_objects
 from services.ledger.limits import block_bucket, record_throttle
 from services.ledger.topics import TOPICS
@@ -16,251 +16,256 @@ from services.ledger.work import FollowUp, NewWork, WorkItem
 from services.providers.shopify_answers import ThrottleStatus
 from services.shopify.merge import EPOCH
 from services.shopify.stock.audit_text import describe_push
-from services.shopify.stock.handler import ingest_inventory_levels, item_lock
+from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.levels import (
     PUSH_TOPIC,
     Level,
     LevelKey,
+    SkuKey,
+    item_lock,
     lock_levels,
     lock_stock,
 )
-from services.shopify.stock.pool_reads import PoolRead, plan_payload, record_pool_reads
-from services.shopify.stock.pool_store import record_written
+from services.shopify.stock.pool_store import WrittenLevel, record_written
+from services.shopify.stock.pools import PoolRead, plan_read_payload, record_pool_reads
 from services.shopify.stock.push_batch import LostCall, PlannedPush, may_have_been_sent
-from services.shopify.stock.push_plan import PushCause, plan_pushes
-from services.shopify.stock.push_store import find_held, forget_asked, record_held, release_waiting
-from services.shopify.stock.store import find_known_levels
+from services.shopify.stock.push_plan import PushCause, plan_pushes, push_cause
+from services.shopify.stock.push_store import (
+    find_shopify_figures,
+    forget_calls,
+    record_shopify_figures,
+    release_waiting,
+)
+from services.shopify.stock.store import find_known_levels, list_skus
 
 WEBHOOK_WAIT = timedelta(seconds=15)
-"""Time for a webhook to arrive that knows more than what we read."""
+"""Time for the webhook of a change to arrive that is newer than what was read."""
 
 IS_READ = "is_read"
-"""In the payload of a push whose level was read a moment ago: it goes out without another reading."""
+"""In the payload of a push whose level was just read: it is sent without another read."""
 
 
 class ObservedLevel(NamedTuple):
-    """A level that was read at Shopify. ``updated_at`` is None where the figure is not Shopify's own word.
+    """A level that was read at Shopify.
 
-    That is: where it gave no time, or where it is the figure that a call of ours with no answer asked for.
-    ``changed_at`` is when Shopify changed it last, and ``doubt`` a call that may have happened before.
+    ``observed_at`` is None where the figure is no observation of Shopify's: without a time, or equal to what
+    an unanswered call of ours asked for. ``changed_at`` is Shopify's last change of the level; ``moves`` how
+    often its stock moved before a push; ``lost_call`` a call that may have happened.
     """
 
-    ask: PlannedPush
+    push: PlannedPush
     available: int
-    updated_at: datetime | None
+    observed_at: datetime | None
     verdict: str
-    hops: int
+    moves: int
     changed_at: datetime | None = None
-    doubt: LostCall | None = None
+    lost_call: LostCall | None = None
 
 
 class AppliedPush(NamedTuple):
-    """Shopify holds what was asked, since ``changed_at`` where it said so."""
+    """Shopify holds what the push requested, since ``changed_at`` where it states a time."""
 
-    ask: PlannedPush
+    push: PlannedPush
     changed_at: datetime | None
 
 
 @dataclass(slots=True, kw_only=True)
 class CallOutcome:
-    """What one call, with all that followed from it, taught us. ``forget`` are items that ask anew."""
+    """The results of one call and of the read after it. ``forget``: items that may send another call."""
 
     shop_id: int
     ended_at: datetime = EPOCH
     applied: list[AppliedPush] = field(default_factory=list)
-    seen: list[ObservedLevel] = field(default_factory=list)
+    observed: list[ObservedLevel] = field(default_factory=list)
     forget: set[int] = field(default_factory=set)
     throttle: ThrottleStatus | None = None
     call_points: float | None = None
     wait: timedelta | None = None
 
 
-def record_call_outcomes(tx: Connection, taught: Sequence[CallOutcome], held: Collection[int]) -> FollowUp:
-    """The levels and the shops' rates are as ``taught``; return what follows from that.
+def record_call_outcomes(tx: Connection, outcomes: Sequence[CallOutcome], held: Collection[int]) -> FollowUp:
+    """Record the levels and the rate limits of ``outcomes``; return the work that follows.
 
-    ``held`` are the items that are still ours; what the others' call taught is left to their new owner.
+    ``held`` are the items whose lease still holds. The results of other items are left to their new worker.
     """
-    calls = sorted(taught, key=lambda call: call.shop_id)
-    now = max(call.ended_at for call in calls)
-    applied = [one for call in calls for one in call.applied if one.ask.item.id in held]
-    seen = [one for call in calls for one in call.seen if one.ask.item.id in held]
+    outcomes = sorted(outcomes, key=lambda call: call.shop_id)
+    now = max(call.ended_at for call in outcomes)
+    applied = [one for call in outcomes for one in call.applied if one.push.item.id in held]
+    observed = [one for call in outcomes for one in call.observed if one.push.item.id in held]
     pushes: list[NewWork] = []
-    said: list[Entry] = []
-    pooled = _lock_levels(tx, applied, seen)
-    if seen:
-        _record_seen(tx, seen, pooled, now, pushes, said)
+    entries: list[Entry] = []
+    pooled = _lock_levels(tx, applied, observed)
+    if observed:
+        _record_observed(tx, observed, pooled, now, pushes, entries)
     if applied:
-        _record_applied(tx, applied, now, pushes, said)
-    if forget := {item_id for call in calls for item_id in call.forget} & set(held):
-        forget_asked(tx, forget)
-    if answered := [
-        one.ask for group in (applied, seen) for one in group if may_have_been_sent(one.ask.item)
-    ]:
+        _record_applied(tx, applied, now, pushes, entries)
+    if forget := {item_id for call in outcomes for item_id in call.forget} & set(held):
+        forget_calls(tx, forget)
+    done = [one.push for group in (applied, observed) for one in group]
+    if answered := [push for push in done if may_have_been_sent(push.item)]:
         release_waiting(tx, answered, now)
-    for call in calls:
+    for call in outcomes:
         _record_rate(tx, call, now)
-    return FollowUp(pushes, said)
+    return FollowUp(pushes, entries)
 
 
 def _lock_levels(
-    tx: Connection, applied: Sequence[AppliedPush], seen: Sequence[ObservedLevel]
+    tx: Connection, applied: Sequence[AppliedPush], observed: Sequence[ObservedLevel]
 ) -> set[LevelKey]:
-    """Everything that is written here is locked, of all shops at once; return the levels of pools.
+    """Lock everything that is written here, of all shops at once; return the levels of pools.
 
-    In the order of a webhook's own way (see ``Lock``), as what was seen is recorded in that way: the items,
-    then their skus, which stay while the items are locked, then the rows.
+    The order is that of a level webhook, which is how observations are recorded: the items, then the stock
+    of their shops, whose SKUs stay while the items are locked, then the rows (see ``Lock``).
     """
-    levels = {ask.level[:3] for ask in (*(one.ask for one in seen), *(one.ask for one in applied))}
-    keys = {one.ask.level[:3] for one in seen}
-    lock_objects(tx, {(shop_id, item_lock(item)) for shop_id, item, _ in keys})
-    known = find_known_levels(tx, keys)
-    skus = {(key[0], sku) for key, row in known.items() for sku in (row.sku, row.row_sku) if sku}
-    lock_stock(tx, {shop_id for shop_id, _, _ in keys})
-    return lock_levels(tx, levels, items={key[:2] for key in keys}, skus=skus).pooled
+    keys = {one.push.level.key for one in observed}
+    levels = keys | {one.push.level.key for one in applied}
+    lock_objects(tx, {(key.shop_id, item_lock(key.inventory_item_id)) for key in keys})
+    skus = list_skus(find_known_levels(tx, keys))
+    lock_stock(tx, {key.shop_id for key in keys})
+    return lock_levels(tx, levels, items={key.item for key in keys}, skus=skus).pooled
 
 
 def _record_applied(
-    tx: Connection, applied: Sequence[AppliedPush], now: datetime, pushes: list[NewWork], said: list[Entry]
+    tx: Connection, applied: Sequence[AppliedPush], now: datetime, pushes: list[NewWork], entries: list[Entry]
 ) -> None:
-    """Shopify holds what was asked. A level that changed during the call is pushed once more."""
-    written = record_written(
-        tx,
-        [
-            (ask.level, ask.quantity, ask.change_from, changed_at)
-            for ask, changed_at in applied
-            if ask.change_from is not None
-        ],
-        now,
-    )
-    asks = [ask for ask, _ in applied]
-    learned = record_held(tx, [(ask, ask.quantity) for ask in asks if ask.level[:3] not in written])
-    learned |= {ask.level for ask in asks if ask.level[:3] in written}
-    for ask in asks:
-        known = ask.known if ask.level in learned else ask.quantity
-        said += _say(ask, "pushed", ask.quantity, known)
-    pushes += plan_pushes(tx, [ask.level for ask in asks], _causes(asks), now)
+    """Record what Shopify holds now. A level that changed during the call is pushed once more."""
+    done = [one.push for one in applied]
+    calls = [
+        WrittenLevel(push.level, push.quantity, push.change_from, changed_at)
+        for push, changed_at in applied
+        if push.change_from is not None
+    ]
+    written = record_written(tx, calls, now)
+    others = [(push, push.quantity) for push in done if push.level.key not in written]
+    learned = record_shopify_figures(tx, others)
+    learned |= {push.level for push in done if push.level.key in written}
+    for push in done:
+        known = push.known if push.level in learned else push.quantity
+        entries += _describe(push, "pushed", push.quantity, known)
+    pushes += plan_pushes(tx, [push.level for push in done], _causes(done), now)
 
 
-def _record_seen(
+def _record_observed(
     tx: Connection,
-    seen: Sequence[ObservedLevel],
+    observed: Sequence[ObservedLevel],
     pooled: Collection[LevelKey],
     now: datetime,
     pushes: list[NewWork],
-    said: list[Entry],
+    entries: list[Entry],
 ) -> None:
-    """What was read is an observation like a webhook's, and our figure is pushed if it is another.
+    """Record what was read as an observation, like a webhook's; push our figure where it differs.
 
-    Where a webhook knows something newer already, or Shopify gave no time, what it holds is learned as an
-    answer's would be, and a push waits a little for the webhook that explains it.
+    Where a webhook has recorded something newer, or Shopify gave no time, the figure is recorded like an
+    answer's, and the push waits ``WEBHOOK_WAIT`` for the webhook that explains it.
     """
-    dated = [one for one in seen if one.updated_at is not None]
-    effects = ingest_inventory_levels(tx, [_observation(one) for one in dated], now)
-    said += effects.audit
-    told = {entry.work_id for entry in effects.audit}
-    keys = {(one.ask.item.shop_id, one.ask.item.key) for one in seen}
-    pushes += [new for new in effects.new_work if (new.shop_id, new.key) not in keys]
+    dated = [_observation(one) for one in observed if one.observed_at is not None]
+    result = ingest_inventory_levels(tx, dated, now)
+    entries += result.audit
+    described = {entry.work_id for entry in result.audit}
+    keys = {(one.push.item.shop_id, one.push.item.key) for one in observed}
+    pushes += [new for new in result.new_work if (new.shop_id, new.key) not in keys]
 
-    _record_pools(tx, [one for one in seen if one.ask.level[:3] in pooled], now, pushes, said)
-    seen = [one for one in seen if one.ask.level[:3] not in pooled]
-    levels = {one.ask.level: one for one in seen}
-    holds = find_held(tx, list(levels))
-    older = {level for level, one in levels.items() if holds.get(level) != one.available}
-    learned = record_held(tx, [(levels[level].ask, levels[level].available) for level in older])
-    for level in learned:
+    _record_pools(tx, [one for one in observed if one.push.level.key in pooled], now, pushes, entries)
+    levels = {one.push.level: one for one in observed if one.push.level.key not in pooled}
+    figures = find_shopify_figures(tx, list(levels))
+    older = {level for level, one in levels.items() if figures.get(level) != one.available}
+    for level in record_shopify_figures(tx, [(levels[key].push, levels[key].available) for key in older]):
         one = levels[level]
-        if one.ask.item.id not in told:
-            said += _say(one.ask, one.verdict, one.available, one.ask.known)
+        if one.push.item.id not in described:
+            entries += _describe(one.push, one.verdict, one.available, one.push.known)
 
-    differing: dict[tuple[int, bool], list[Level]] = {}
+    groups: dict[tuple[int, bool], list[Level]] = {}
     for level, one in levels.items():
-        differing.setdefault((one.hops, level in older), []).append(level)
-    causes = _causes([one.ask for one in seen])
-    for (hops, is_older), group in differing.items():
-        payload: dict[str, Any] = {IS_READ: True} | ({"hops": hops} if hops else {})
-        not_before = now + WEBHOOK_WAIT if is_older or hops else None
+        groups.setdefault((one.moves, level in older), []).append(level)
+    causes = _causes([one.push for one in levels.values()])
+    for (moves, is_older), group in groups.items():
+        payload: dict[str, Any] = {IS_READ: True} | ({"hops": moves} if moves else {})
+        not_before = now + WEBHOOK_WAIT if is_older or moves else None
         pushes += plan_pushes(tx, group, causes, now, follow_up=payload, not_before=not_before)
 
 
 def _record_pools(
-    tx: Connection, seen: Sequence[ObservedLevel], now: datetime, pushes: list[NewWork], said: list[Entry]
+    tx: Connection,
+    observed: Sequence[ObservedLevel],
+    now: datetime,
+    pushes: list[NewWork],
+    entries: list[Entry],
 ) -> None:
-    """What was read of levels of pools moves the pools, and is pushed on at once, to other shops too."""
+    """Move the pools by what was read of their levels, and push the new figures to the other shops."""
     reads = {
-        one.ask.level[:3]: PoolRead(
-            one.ask.known,
-            one.ask.known_at,
-            one.ask.doubts,
+        one.push.level.key: PoolRead(
+            one.push.known,
+            one.push.known_at,
+            one.push.doubts,
             one.available,
             one.changed_at,
-            one.doubt,
-            one.ask.item.id,
+            one.lost_call,
+            one.push.item.id,
         )
-        for one in seen
+        for one in observed
     }
     changes = record_pool_reads(tx, reads, now)
-    asks = {one.ask.item.id: one.ask for one in seen}
-    for work_id, mutations in changes.said.items():
-        item = asks[work_id].item
-        said.append(Entry(item.shop_id, PUSH_TOPIC, PUSH_TOPIC, item.request_id, mutations, item.id))
+    items = {one.push.item.id: one.push.item for one in observed}
+    entries += [_entry(items[work_id], rows) for work_id, rows in changes.mutations.items()]
     causes = {
-        (level.shop_id, level.sku): PushCause(request_id=asks[work_id].item.request_id)
+        level.sku_key: PushCause(request_id=items[work_id].request_id)
         for level, work_id in changes.levels.items()
-    } | dict(_causes(list(asks.values())))
-    unread = changes.unread
-    payloads = {
-        one.ask.level: plan_payload(reads[one.ask.level[:3]], one.hops, is_unread=one.ask.level[:3] in unread)
-        for one in seen
-    }
-    plain = [level for level in changes.levels if not payloads.get(level)]
-    pushes += plan_pushes(tx, plain, causes, now)
-    for level, payload in payloads.items():
+    } | _causes([one.push for one in observed])
+    payloads: dict[Level, dict[str, Any]] = {}
+    for one in observed:
+        key = one.push.level.key
+        payload = plan_read_payload(reads[key], one.moves, is_unread=key in changes.unread)
         if payload:
-            pushes += plan_pushes(tx, [level], causes, now, follow_up=payload)
-    counted = [one for one in seen if one.ask.level[:3] not in unread]
-    if given_up := [number for one in counted if one.doubt for number in one.doubt.given_up]:
-        forget_asked(tx, given_up, is_read=True)
+            payloads[one.push.level] = payload
+    others = [level for level in changes.levels if level not in payloads]
+    pushes += plan_pushes(tx, others, causes, now)
+    for level, payload in payloads.items():
+        pushes += plan_pushes(tx, [level], causes, now, follow_up=payload)
+    counted = [one.lost_call for one in observed if one.push.level.key not in changes.unread]
+    if given_up := [number for lost in counted if lost for number in lost.given_up]:
+        forget_calls(tx, given_up, with_lost=True)
 
 
 def _observation(one: ObservedLevel) -> WorkItem:
-    """Return ``one`` as the webhook that would have told of it, in the name of the push that looked."""
-    level = one.ask.level
+    """Return the webhook that would have reported ``one``, with the push's own id."""
+    level = one.push.level
     body = {
         "inventory_item_id": level.inventory_item_id,
         "location_id": level.location_id,
         "available": one.available,
-        "updated_at": one.updated_at,
+        "updated_at": one.observed_at,
     }
-    return one.ask.item._replace(
+    return one.push.item._replace(
         event_topic="", event_provider="", payload={}, body=orjson.dumps(body), received_at=None
     )
 
 
-def _causes(asks: Collection[PlannedPush]) -> Mapping[tuple[int, str], PushCause]:
-    return {
-        (ask.level.shop_id, ask.level.sku): PushCause(ask.item.event_id, ask.item.request_id) for ask in asks
-    }
+def _causes(pushes: Collection[PlannedPush]) -> dict[SkuKey, PushCause]:
+    return {push.level.sku_key: push_cause(push.item) for push in pushes}
 
 
-def _say(ask: PlannedPush, verdict: str, there: int, known: int | None) -> list[Entry]:
-    said = describe_push(ask.level, verdict, there, ask.change_from, known)
-    item = ask.item
-    return [Entry(item.shop_id, PUSH_TOPIC, PUSH_TOPIC, item.request_id, said, item.id)] if said else []
+def _describe(push: PlannedPush, verdict: str, available: int, known: int | None) -> list[Entry]:
+    mutations = describe_push(push.level, verdict, available, push.change_from, known)
+    return [_entry(push.item, mutations)] if mutations else []
 
 
-def _record_rate(tx: Connection, taught: CallOutcome, now: datetime) -> None:
-    throttle = taught.throttle
+def _entry(item: WorkItem, mutations: Sequence[Mutation]) -> Entry:
+    return Entry(item.shop_id, PUSH_TOPIC, PUSH_TOPIC, item.request_id, mutations, item.id)
+
+
+def _record_rate(tx: Connection, call: CallOutcome, now: datetime) -> None:
+    throttle = call.throttle
     if throttle is not None:
         record_throttle(
             tx,
-            taught.shop_id,
+            call.shop_id,
             "shopify",
             maximum=throttle.maximum_available,
             available=throttle.currently_available,
             restore_per_second=throttle.restore_rate,
             now=now,
-            call_points=taught.call_points,
+            call_points=call.call_points,
         )
-    if taught.wait:
+    if call.wait:
         cost_points = TOPICS[PUSH_TOPIC].cost_points
-        block_bucket(tx, taught.shop_id, "shopify", taught.wait, now, cost_points=cost_points)
+        block_bucket(tx, call.shop_id, "shopify", call.wait, now, cost_points=cost_points)

@@ -1,23 +1,20 @@
-"""Reorder points: below how many pieces a level counts as low. Set by a person, one or a file at a time."""
+"""Reorder points: below how many pieces a level counts as low. A person sets one, or a file of them."""
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from services.audit.append import Mutation, append_audit
+from services.core.csv_rows import find_id, parse_count, parse_csv, raise_faults
 from services.core.errors import ShopfleetError
 from services.core.locks import Lock
 from services.core.pg_arrays import int_array, text_array
-from services.shopify.stock.audit_text import level_label
+from services.shopify.stock.levels import Level
 
-POINT_HIGHEST = 1_000_000
-COLUMNS = ("sku", "reorder_point", "location_id")
-FAULTS_SHOWN = 20
+MOST_PIECES = 1_000_000
 
 _FIND = Lock.LEVELS.mark("""
 select v.place, l.inventory_item_id, l.location_id, l.sku, l.reorder_point
@@ -35,13 +32,13 @@ update inventory_levels l set reorder_point = v.point
 
 
 class ReorderInvalid(ShopfleetError):
-    """One or more reorder points are wrong. The message lists the faults, each by its line."""
+    """One or more reorder points are wrong. The message lists the faults by line."""
 
 
 class ReorderPoint(NamedTuple):
-    """What is wanted of a sku, at one location or (None) at all of its own. ``point`` None: not watched.
+    """The new point of a SKU at one location, or (None) at all its locations. ``point`` None: not watched.
 
-    ``line`` is where it stands in its file, for people; 0 for none.
+    ``line`` is the line of its file; 0 where there is none.
     """
 
     sku: str
@@ -51,7 +48,7 @@ class ReorderPoint(NamedTuple):
 
 
 class ReorderChange(NamedTuple):
-    """A level's reorder point goes from ``before`` to ``after``; None is not watched."""
+    """A level's reorder point changes from ``before`` to ``after``; None is not watched."""
 
     sku: str
     inventory_item_id: int
@@ -61,47 +58,34 @@ class ReorderChange(NamedTuple):
 
 
 def parse_point(text: str) -> int | None:
-    """Return the reorder point that ``text`` says; nothing says None. Raises ``ReorderInvalid``."""
-    if not text.strip():
-        return None
-    if not (text.strip().isascii() and text.strip().isdecimal()) or int(text) > POINT_HIGHEST:
-        raise ReorderInvalid(f"reorder point {text!r} should be a whole number from 0 to {POINT_HIGHEST:,}")
-    return int(text)
+    """Return the reorder point in ``text``; None where it is empty. Raises ``ReorderInvalid``."""
+    try:
+        return parse_count(text.strip(), "reorder_point", MOST_PIECES) if text.strip() else None
+    except ValueError as fault:
+        raise ReorderInvalid(str(fault)) from None
 
 
 def parse_reorder_csv(text: str) -> list[ReorderPoint]:
-    """Return the lines of a file with the columns sku, reorder_point and, where wanted, location_id.
-
-    The first line names the columns, in any order. Raises ``ReorderInvalid`` with every fault by its line.
-    """
-    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), restkey="", strict=True)
-    faults: list[str] = []
-    points: list[ReorderPoint] = []
-    try:
-        names = [name.strip().lower() for name in reader.fieldnames or ()]
-        reader.fieldnames = names
-        unknown = [name for name in names if name not in COLUMNS]
-        if unknown or len(set(names)) < len(names) or not {"sku", "reorder_point"} <= set(names):
-            raise ReorderInvalid(
-                f"line 1 is {','.join(names)!r}: it should be sku,reorder_point[,location_id]"
-            )
-        for row in reader:
-            try:
-                points.append(_parse_row(row, reader.line_num))
-            except ReorderInvalid as fault:
-                faults.append(f"line {reader.line_num}: {fault}")
-    except csv.Error as fault:
-        faults.append(f"line {reader.line_num}: {fault}")
-    _raise(faults)
+    """Return the lines of a file; raise ``ReorderInvalid`` naming each wrong line."""
+    columns = ("sku", "reorder_point", "location_id")
+    points = parse_csv(text, columns, ("sku", "reorder_point"), _parse_line, ReorderInvalid)
     if not points:
-        raise ReorderInvalid("the file holds no line below its first")
+        raise ReorderInvalid("the file has no line below its first")
     return points
+
+
+def _parse_line(cells: Mapping[str, str], line: int) -> ReorderPoint:
+    if not cells["sku"]:
+        raise ValueError("sku is empty")
+    point = cells["reorder_point"]
+    reorder_point = parse_count(point, "reorder_point", MOST_PIECES) if point else None
+    return ReorderPoint(cells["sku"], reorder_point, find_id(cells["location_id"], "location_id"), line)
 
 
 def find_reorder_changes(tx: Connection, shop_id: int, wanted: Sequence[ReorderPoint]) -> list[ReorderChange]:
     """Return what ``wanted`` changes, and lock those levels; a point that is set already changes nothing.
 
-    Raises ``ReorderInvalid`` for a sku that the shop has no level of, and for two lines about one level.
+    Raises ``ReorderInvalid`` for a SKU that the shop has no level of, and for two lines about one level.
     """
     values = {
         "shop_id": shop_id,
@@ -109,21 +93,27 @@ def find_reorder_changes(tx: Connection, shop_id: int, wanted: Sequence[ReorderP
         "location": int_array(point.location_id for point in wanted),
     }
     rows = tx.exec_driver_sql(_FIND, values).all()
-    found = {row[0] for row in rows}
+    places = {row.place for row in rows}
     faults = [
-        f"{_place(point)}the shop has no stock of {point.sku!r}"
+        f"{_line(point)}the shop has no stock of {point.sku!r}"
         + (f" at location {point.location_id}" if point.location_id is not None else "")
         for place, point in enumerate(wanted, start=1)
-        if place not in found
+        if place not in places
     ]
-    told = Counter((row[1], row[2]) for row in rows)
+    lines = Counter((row.inventory_item_id, row.location_id) for row in rows)
     faults += [
-        f"{_place(wanted[row[0] - 1])}the level of {row[3]!r} at location {row[2]} is told more than once"
+        f"{_line(wanted[row.place - 1])}the level of {row.sku!r} at location {row.location_id} "
+        "is named more than once"
         for row in rows
-        if told[row[1], row[2]] > 1
+        if lines[row.inventory_item_id, row.location_id] > 1
     ]
-    _raise(faults)
-    changes = [ReorderChange(row[3], row[1], row[2], row[4], wanted[row[0] - 1].point) for row in rows]
+    raise_faults(faults, ReorderInvalid)
+    changes = [
+        ReorderChange(
+            row.sku, row.inventory_item_id, row.location_id, row.reorder_point, wanted[row.place - 1].point
+        )
+        for row in rows
+    ]
     return sorted(change for change in changes if change.before != change.after)
 
 
@@ -136,7 +126,7 @@ def record_reorder_points(
     by: str,
     request_id: str,
 ) -> None:
-    """The levels of ``changes`` have their new reorder points, and the audit says who set them."""
+    """Set the reorder points of ``changes``; the audit says who set them."""
     if not changes:
         return
     values = {
@@ -153,43 +143,21 @@ def record_reorder_points(
         action="stock.reorder_point",
         request_id=request_id,
         now=now,
-        mutations=[_say(change) for change in changes],
+        mutations=[_describe(shop_id, change) for change in changes],
     )
 
 
-def _say(change: ReorderChange) -> Mutation:
-    label = level_label(change.sku, change.inventory_item_id, change.location_id)
+def _describe(shop_id: int, change: ReorderChange) -> Mutation:
+    level = Level(shop_id, change.inventory_item_id, change.location_id, change.sku)
     before, after = ("none" if point is None else point for point in (change.before, change.after))
     return Mutation(
         "inventory_levels",
-        f"{change.inventory_item_id}:{change.location_id}",
-        f"reorder point of {label.removeprefix('stock of ')}: {before} -> {after}",
+        level.key.row_id,
+        f"reorder point of {level.label.removeprefix('stock of ')}: {before} -> {after}",
         {"reorder_point": change.before},
         {"reorder_point": change.after},
     )
 
 
-def _parse_row(row: dict[str, str | None], line: int) -> ReorderPoint:
-    if "" in row:
-        raise ReorderInvalid("there are more fields than the first line names")
-    sku, location = (row["sku"] or "").strip(), (row.get("location_id") or "").strip()
-    if not sku:
-        raise ReorderInvalid("sku is empty")
-    if location and not (location.isascii() and location.isdecimal() and int(location) < 2**63):
-        raise ReorderInvalid(
-            f"location_id {location!r} should be the location's number at Shopify, digits only"
-        )
-    return ReorderPoint(
-        sku, parse_point(row["reorder_point"] or ""), int(location) if location else None, line
-    )
-
-
-def _place(point: ReorderPoint) -> str:
+def _line(point: ReorderPoint) -> str:
     return f"line {point.line}: " if point.line else ""
-
-
-def _raise(faults: Sequence[str]) -> None:
-    if faults:
-        more = len(faults) - FAULTS_SHOWN
-        shown = [*faults[:FAULTS_SHOWN], *([f"and {more} more"] if more > 0 else [])]
-        raise ReorderInvalid("nothing was changed:\n" + "\n".join(f"  {fault}" for fault in shown))

@@ -1,4 +1,4 @@
-"""The rows of levels: what is known, and writing what Shopify told of them."""
+"""Rows of inventory levels: read what is known, and write what Shopify reported."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -9,20 +9,31 @@ from sqlalchemy import Connection
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.shopify.merge import EPOCH
 from services.shopify.stock.level_moves import recount_levels
-from services.shopify.stock.levels import LevelChange, LevelKey, level_arrays, lock_levels, lock_stock
+from services.shopify.stock.levels import (
+    LevelChange,
+    LevelKey,
+    SkuKey,
+    level_arrays,
+    lock_levels,
+    lock_stock,
+    read_key,
+    read_keys,
+    read_row,
+)
 from services.shopify.stock.payload import LevelDisconnection, LevelObservation
-from services.shopify.stock.pools import NO_POOLS, PoolChanges, observe_pools
+from services.shopify.stock.pools import NO_POOL_CHANGES, PoolChanges, observe_pools
 
 
 class KnownLevel(NamedTuple):
-    """A level as its row has it; ``sku`` is what it should be: its item's, where that is known.
+    """A level's row, maybe none yet. ``sku`` is its item's SKU where that is known, else the row's.
 
     ``gone_at`` is when its item was deleted. ``is_ours``: the figure is a count entered here, or a pool's.
     """
 
     sku: str
     row_sku: str
-    version: tuple[datetime, int] | None
+    observed_at: datetime | None
+    observed_available: int | None
     shopify_available: int | None
     available: int | None
     disconnected_at: datetime | None
@@ -30,38 +41,41 @@ class KnownLevel(NamedTuple):
     is_ours: bool
 
     @property
-    def figures(self) -> dict[str, Any] | None:
-        """What the audit tells of the row; None where there is none yet."""
-        if self.version is None or self.version[0] == EPOCH:
+    def version(self) -> tuple[datetime, int] | None:
+        """The version of the observation that the row has, as ``LevelObservation.version``."""
+        if self.observed_at is None or self.observed_available is None:
             return None
-        return {
-            "available": self.available,
-            "observed_at": self.version[0],
-            "observed_available": -self.version[1],
-            "shopify_available": self.shopify_available,
-            "sku": self.row_sku,
-        }
+        return (self.observed_at, -self.observed_available)
+
+    @property
+    def figures(self) -> dict[str, Any] | None:
+        """The columns that the audit shows; None where nothing was observed yet."""
+        if self.observed_at is None or self.observed_at == EPOCH:
+            return None
+        names = ("available", "observed_at", "observed_available", "shopify_available")
+        return {name: getattr(self, name) for name in names} | {"sku": self.row_sku}
 
 
 class WrittenLevels(NamedTuple):
-    """What a set wrote: the counted levels with another figure, those seen and stocked, those cut.
+    """What a set of events wrote: changes of counted levels, levels observed and stocked, disconnected ones.
 
-    ``pools`` is what became of pools, of levels in other shops too.
+    ``pools`` is what changed in pools, in levels of other shops too.
     """
 
-    shifts: list[LevelChange]
-    stocked: frozenset[LevelKey]
-    cut: frozenset[LevelKey]
-    pools: PoolChanges = NO_POOLS
+    changes: list[LevelChange]
+    stocked: set[LevelKey]
+    disconnected: set[LevelKey]
+    pools: PoolChanges = NO_POOL_CHANGES
 
 
 SKU_OF_ITEM = "case when i.updated_at > t.updated_at then i.sku else coalesce(t.sku, i.sku) end"
-"""The sku of an item as its variant ``t`` or its inventory item ``i`` has it, the newer of them; or null."""
+"""SQL: the SKU of an item by its variant ``t`` or its inventory item ``i``, the newer of them; or null."""
 
 _FIND = f"""
-select v.shop_id, v.item, v.location, coalesce({SKU_OF_ITEM}, l.sku, ''), coalesce(l.sku, ''), l.observed_at,
+select v.shop_id, v.item as inventory_item_id, v.location as location_id,
+       coalesce({SKU_OF_ITEM}, l.sku, '') as sku, coalesce(l.sku, '') as row_sku, l.observed_at,
        l.observed_available, l.shopify_available, l.available, l.disconnected_at,
-       least(t.deleted_at, i.deleted_at), l.counted_at is not null or l.pool is not null
+       least(t.deleted_at, i.deleted_at) as gone_at, l.counted_at is not null or l.pool is not null as is_ours
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
   left join inventory_levels l on l.shop_id = v.shop_id and l.inventory_item_id = v.item
                               and l.location_id = v.location
@@ -69,8 +83,8 @@ select v.shop_id, v.item, v.location, coalesce({SKU_OF_ITEM}, l.sku, ''), coales
   left join inventory_items i on i.shop_id = v.shop_id and i.inventory_item_id = v.item
 """  # noqa: S608
 
-# What is seen after a disconnection, or in its second, is back on the shelf: Shopify's observations are
-# dated in whole seconds, its deliveries to the nanosecond. A deleted item never comes back.
+# A level that is observed after its disconnection, or in the same second, is stocked again: Shopify dates
+# observations in whole seconds and deliveries in nanoseconds. A deleted item is never stocked again.
 _UPSERT = """
 insert into inventory_levels as l (shop_id, inventory_item_id, location_id, sku, available,
                                    observed_available, observed_at, shopify_available, changed_at,
@@ -86,14 +100,14 @@ on conflict (shop_id, inventory_item_id, location_id) do update set
    changed_at = excluded.changed_at,
    disconnected_at = coalesce(excluded.disconnected_at, case
      when date_trunc('second', l.disconnected_at) > excluded.observed_at then l.disconnected_at end)
-returning shop_id, inventory_item_id, location_id, disconnected_at
+returning shop_id, inventory_item_id, location_id, disconnected_at is null as is_stocked
 """
 
-# A level that nobody saw yet is remembered by a blank row, older than any observation.
+# A level that was never observed gets a row that is older than any observation.
 _DISCONNECT = """
 insert into inventory_levels as l (shop_id, inventory_item_id, location_id, sku, available,
                                    observed_available, observed_at, changed_at, disconnected_at)
-select shop_id, item, location, sku, 0, 0, %(untold)s, %(now)s, at
+select shop_id, item, location, sku, 0, 0, %(epoch)s, %(now)s, at
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[], %(sku)s::text[],
               %(at)s::timestamptz[]) as v(shop_id, item, location, sku, at)
 on conflict (shop_id, inventory_item_id, location_id) do update set
@@ -105,66 +119,64 @@ returning shop_id, inventory_item_id, location_id
 
 
 def find_known_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, KnownLevel]:
-    """Return each level with what is known of it."""
+    """Return each level of ``keys`` with its row."""
     if not keys:
         return {}
-    rows = tx.exec_driver_sql(_FIND, level_arrays(keys))
-    return {
-        (r[0], r[1], r[2]): KnownLevel(r[3], r[4], None if r[5] is None else (r[5], -r[6]), *r[7:])
-        for r in rows
-    }
+    return {read_key(r): read_row(KnownLevel, r) for r in tx.exec_driver_sql(_FIND, level_arrays(keys))}
+
+
+def list_skus(known: Mapping[LevelKey, KnownLevel]) -> set[SkuKey]:
+    """Return the (shop, sku) of ``known`` levels: what they have and what they should have."""
+    return {(key.shop_id, sku) for key, row in known.items() for sku in (row.sku, row.row_sku) if sku}
 
 
 def record_levels(
     tx: Connection,
-    won: Mapping[LevelKey, LevelObservation],
-    cut: Mapping[LevelKey, LevelDisconnection],
+    observed: Mapping[LevelKey, LevelObservation],
+    disconnected: Mapping[LevelKey, LevelDisconnection],
+    unclear: Mapping[LevelKey, LevelObservation],
     known: Mapping[LevelKey, KnownLevel],
     now: datetime,
-    unclear: Mapping[LevelKey, LevelObservation],
 ) -> WrittenLevels:
     """Write the newest observations and disconnections.
 
-    A counted level keeps its figure, but for movements whose location a level of the same item decides. Of
-    ``unclear`` levels one second has two figures. What a push of ours read moves no pool here: see
-    ``services.shopify.stock.pool_reads``.
+    A counted level keeps its figure, unless a level of the same item decides the location of a movement.
+    ``unclear`` levels have two figures in one second. What a push read changes no pool here: see
+    ``services.shopify.stock.pools.record_pool_reads``.
     """
-    keys = won.keys() | cut.keys() | unclear.keys()
+    keys = observed.keys() | disconnected.keys() | unclear.keys()
     if not keys:
-        return WrittenLevels([], frozenset(), frozenset())
-    lock_stock(tx, {shop_id for shop_id, _, _ in keys})
-    skus = {(key[0], sku) for key in keys for sku in (known[key].sku, known[key].row_sku) if sku}
-    locked = lock_levels(tx, keys, items={key[:2] for key in keys}, skus=skus)
-    stocked: set[LevelKey] = set()
-    if won:
-        values = level_arrays(won) | {
-            "sku": text_array([known[key].sku for key in won]),
-            "available": int_array(e.available for e in won.values()),
-            "observed_at": instant_array(e.observed_at for e in won.values()),
-            "gone_at": instant_array(known[key].gone_at for key in won),
+        return WrittenLevels([], set(), set())
+    lock_stock(tx, {key.shop_id for key in keys})
+    skus = list_skus({key: known[key] for key in keys})
+    locked = lock_levels(tx, keys, items={key.item for key in keys}, skus=skus)
+    stocked, gone = set[LevelKey](), set[LevelKey]()
+    if observed:
+        values = level_arrays(observed) | {
+            "sku": text_array([known[key].sku for key in observed]),
+            "available": int_array(entry.available for entry in observed.values()),
+            "observed_at": instant_array(entry.observed_at for entry in observed.values()),
+            "gone_at": instant_array(known[key].gone_at for key in observed),
         }
-        stocked = {
-            (r[0], r[1], r[2]) for r in tx.exec_driver_sql(_UPSERT, values | {"now": now}) if r[3] is None
+        rows = tx.exec_driver_sql(_UPSERT, values | {"now": now})
+        stocked = {read_key(row) for row in rows if row.is_stocked}
+    if disconnected:
+        times = [known[key].gone_at or entry.disconnected_at for key, entry in disconnected.items()]
+        values = level_arrays(disconnected) | {
+            "sku": text_array([known[key].sku for key in disconnected]),
+            "at": instant_array(times),
         }
-    gone: set[LevelKey] = set()
-    if cut:
-        values = level_arrays(cut) | {
-            "sku": text_array([known[key].sku for key in cut]),
-            "at": instant_array(known[key].gone_at or e.disconnected_at for key, e in cut.items()),
-        }
-        gone = {
-            (r[0], r[1], r[2])
-            for r in tx.exec_driver_sql(_DISCONNECT, values | {"now": now, "untold": EPOCH})
-        }
-    shifts = recount_levels(tx, locked.counted, now)
-    told = {key: e for key, e in {**unclear, **won}.items() if key in locked.pooled and not e.is_read}
-    back = {key for key in stocked - gone if _is_back(known[key], won[key], cut.get(key))}
-    pools = observe_pools(tx, told, unclear.keys(), back, now) if told else NO_POOLS
-    return WrittenLevels(shifts, frozenset(stocked - gone), frozenset(gone), pools)
+        gone = read_keys(tx.exec_driver_sql(_DISCONNECT, values | {"now": now, "epoch": EPOCH}))
+    stocked -= gone
+    changes = recount_levels(tx, locked.counted, now)
+    pooled = {k: e for k, e in {**unclear, **observed}.items() if k in locked.pooled and not e.is_read}
+    back = {key for key in stocked if _is_back(known[key], observed[key], disconnected.get(key))}
+    pools = observe_pools(tx, pooled, unclear.keys(), back, now) if pooled else NO_POOL_CHANGES
+    return WrittenLevels(changes, stocked, gone, pools)
 
 
 def _is_back(known: KnownLevel, seen: LevelObservation, cut: LevelDisconnection | None) -> bool:
-    """Tell whether a level on the shelf was off it since it was last seen."""
+    """Whether a stocked level was disconnected since its last observation."""
     if known.disconnected_at is not None or seen.is_connected:
         return True
-    return cut is not None and (known.version is None or cut.disconnected_at > known.version[0])
+    return cut is not None and (known.observed_at is None or cut.disconnected_at > known.observed_at)

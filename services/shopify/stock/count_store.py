@@ -1,0 +1,196 @@
+"""Record counts and corrections of stock, and give levels back to Shopify."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from services.audit.append import append_audit
+from services.audit.chain import Mutation
+from services.core.locks import lock_objects
+from services.core.pg_arrays import instant_array, int_array
+from services.ledger.accept import record_work
+from services.ledger.describe import Change
+from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
+from services.shopify.stock.audit_text import describe_level
+from services.shopify.stock.counts import CountChange, CountRefused, check_owner, find_levels
+from services.shopify.stock.level_moves import recount_levels
+from services.shopify.stock.levels import (
+    Level,
+    LevelChange,
+    LevelKey,
+    item_lock,
+    level_arrays,
+    lock_levels,
+    lock_stock,
+    read_keys,
+    read_level,
+)
+from services.shopify.stock.pool_orders import update_oversold_incidents
+from services.shopify.stock.pool_store import LAST_REPORTED
+from services.shopify.stock.push_plan import PushCause, plan_pushes
+
+_COUNT = """
+update inventory_levels l set counted_available = v.available, counted_at = v.at, shopify_available = v.held
+  from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[], %(available)s::int[],
+              %(at)s::timestamptz[], %(held)s::int[]) as v(shop_id, item, location, available, at, held)
+ where l.shop_id = v.shop_id and l.inventory_item_id = v.item and l.location_id = v.location
+"""
+
+_ADJUST = """
+update inventory_levels set counted_available = counted_available + %(delta)s
+ where shop_id = %(shop_id)s and inventory_item_id = %(item)s and location_id = %(location)s
+"""
+
+_NOT_OWNED = """
+select l.shop_id, l.inventory_item_id, l.location_id, l.available as before
+  from inventory_levels l left join shop_config c on c.shop_id = l.shop_id
+ where l.shop_id = %(shop_id)s and (
+  l.counted_at is not null and coalesce(c.stock_owner, '') <> 'shopfleet'
+  or l.pool is not null and coalesce(c.stock_owner, '') <> 'pool:' || l.pool)
+"""
+
+_RELEASE = f"""
+update inventory_levels l
+   set counted_available = null, counted_at = null, pool = null, pool_sku = null, doubts = 0,
+       changed_at = %(now)s,
+       available = case when l.pool is null then coalesce(shopify_available, observed_available)
+                        else {LAST_REPORTED} end,
+       shopify_available = case when l.pool is null then shopify_available else {LAST_REPORTED} end
+  from ({_NOT_OWNED}) b
+ where l.shop_id = b.shop_id and l.inventory_item_id = b.inventory_item_id and l.location_id = b.location_id
+returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, b.before, l.available as after
+"""  # noqa: S608
+
+_DELETE_POOL_ITEMS = """
+delete from stock_pool_items i
+ where not exists (select from inventory_levels l where l.pool = i.pool and l.pool_sku = i.sku)
+returning pool, sku
+"""
+
+
+def record_counts(
+    tx: Connection,
+    shop_id: int,
+    changes: Sequence[CountChange],
+    held: Mapping[ShopLevelKey, ShopifyLevel],
+    counted_at: datetime,
+    now: datetime,
+    *,
+    by: str,
+    request_id: str,
+) -> list[LevelChange]:
+    """Set each level of ``changes`` to its count at ``counted_at`` plus what moved since, and push it."""
+    keys = [LevelKey(shop_id, one.inventory_item_id, one.location_id) for one in changes]
+    _lock(tx, shop_id, keys)
+    shop_keys = [ShopLevelKey(key.inventory_item_id, key.location_id) for key in keys]
+    values = {
+        "available": int_array(one.available for one in changes),
+        "at": instant_array([counted_at] * len(changes)),
+        "held": int_array(held[key].available for key in shop_keys),
+    }
+    tx.exec_driver_sql(_COUNT, level_arrays(keys) | values)
+    after = {change.level.key: change.after for change in recount_levels(tx, keys, now)}
+    level_changes = [
+        LevelChange(Level(*key, one.sku), one.before, after.get(key, one.before))
+        for key, one in zip(keys, changes, strict=True)
+    ]
+    mutations = [_describe_count(one, level) for one, level in zip(changes, level_changes, strict=True)]
+    _plan_and_audit(
+        tx, shop_id, level_changes, mutations, now, action="stock.count", by=by, request_id=request_id
+    )
+    return level_changes
+
+
+def adjust_level(
+    tx: Connection,
+    shop_id: int,
+    shop_key: ShopLevelKey,
+    delta: int,
+    reason: str,
+    now: datetime,
+    *,
+    by: str,
+    request_id: str,
+) -> LevelChange:
+    """Add ``delta`` pieces to a counted level and push it; the audit has the reason."""
+    check_owner(tx, shop_id)
+    key = LevelKey(shop_id, shop_key.inventory_item_id, shop_key.location_id)
+    _lock(tx, shop_id, [key])
+    row = find_levels(tx, [key]).get(key)
+    if row is None or not row.is_counted or not row.is_stocked:
+        name = f"item {key.inventory_item_id} at location {key.location_id}"
+        raise CountRefused(f"{name} was not counted yet: `fleet stock count` takes its first count")
+    values = {"shop_id": shop_id, "item": key.inventory_item_id, "location": key.location_id}
+    tx.exec_driver_sql(_ADJUST, values | {"delta": delta})
+    recount_levels(tx, [key], now)
+    change = LevelChange(read_level(row), row.available, row.available + delta)
+    why = f"correction of {delta:+d}: {reason}"
+    mutations = [describe_level(change.level, Change(change.before, change.after), why)]
+    _plan_and_audit(
+        tx, shop_id, [change], mutations, now, action="stock.adjust", by=by, request_id=request_id
+    )
+    return change
+
+
+def release_levels(tx: Connection, shop_id: int, now: datetime, *, by: str, request_id: str) -> int:
+    """Give levels that the shop's stock owner does not own back to Shopify; return how many there were.
+
+    This drops their counts and their links to a pool; items that no shop of a pool has any more leave it.
+    Call it in a transaction of its own, after the owner is set: stock is locked before an audit chain,
+    everywhere. If it fails, call it again.
+    """
+    values = {"shop_id": shop_id, "now": now}
+    lock_stock(tx, {shop_id})
+    lock_levels(tx, read_keys(tx.exec_driver_sql(_NOT_OWNED, values)))
+    rows = tx.exec_driver_sql(_RELEASE, values).all()
+    why = "the shop's stock owner: Shopify"
+    mutations = [describe_level(read_level(row), Change(row.before, row.after), why) for row in rows]
+    gone = {(pool, sku) for pool, sku in tx.exec_driver_sql(_DELETE_POOL_ITEMS)}
+    update_oversold_incidents(tx, gone, now)
+    _plan_and_audit(tx, shop_id, [], mutations, now, action="stock.owner", by=by, request_id=request_id)
+    return len(rows)
+
+
+def _lock(tx: Connection, shop_id: int, keys: Collection[LevelKey]) -> None:
+    lock_objects(tx, {(shop_id, item_lock(key.inventory_item_id)) for key in keys})
+    lock_stock(tx, {shop_id})
+    lock_levels(tx, keys)
+
+
+def _describe_count(one: CountChange, change: LevelChange) -> Mutation:
+    level = change.level
+    counted = f"{one.pieces} pieces counted, {one.held_back} held back"
+    return Mutation(
+        "inventory_levels",
+        level.key.row_id,
+        f"{level.label}: {counted}, {change.before} -> {change.after}",
+        {"available": change.before},
+        {"available": change.after, "pieces": one.pieces, "held_back": one.held_back},
+    )
+
+
+def _plan_and_audit(
+    tx: Connection,
+    shop_id: int,
+    changes: Sequence[LevelChange],
+    mutations: Sequence[Mutation],
+    now: datetime,
+    *,
+    action: str,
+    by: str,
+    request_id: str,
+) -> None:
+    levels = [change.level for change in changes]
+    causes = dict.fromkeys((level.sku_key for level in levels), PushCause(request_id=request_id))
+    record_work(tx, plan_pushes(tx, levels, causes, now), now)
+    if mutations:
+        append_audit(
+            tx,
+            shop_id=shop_id,
+            staff_label=by,
+            action=action,
+            request_id=request_id,
+            now=now,
+            mutations=mutations,
+        )
