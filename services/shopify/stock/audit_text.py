@@ -123,18 +123,18 @@ def describe_observation(
 
 
 def describe_push(
-    level: Level, verdict: str, available: int, change_from: int | None, known: int | None
+    level: Level, result: str, available: int, change_from: int | None, known: int | None
 ) -> Sequence[Mutation]:
     """Return the result of a push: Shopify holds ``available``. Empty where nothing changed.
 
     ``known`` is what the row held before. A push that set the figure is always shown, as it changed the shop.
     """
-    if verdict == "pushed":
+    if result == "pushed":
         was = "" if change_from is None else f" (was {change_from})"
         summary = f"pushed to Shopify: {level.label} is {available}{was}"
     elif known == available:
         return ()
-    elif verdict == "in_sync":
+    elif result == "in_sync":
         summary = f"Shopify holds {available} already: {level.label}"
     else:
         summary = f"Shopify holds {available}, not {change_from}: {level.label} is left to a later push"

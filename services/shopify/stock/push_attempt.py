@@ -147,15 +147,15 @@ class PushAttempt:
                 "find the other system that sets this level, then requeue",
             )
             return
-        verdict = "in_sync" if is_equal else "superseded"
-        self.outcomes[push.item.id] = Done(verdict)
+        result = "in_sync" if is_equal else "superseded"
+        self.outcomes[push.item.id] = Done(result)
         # A figure that our own call may have set, or that is known already, is no observation of Shopify's.
         is_lost = push in self.unknown and may_have_been_sent(push.item)
         is_own = is_lost and is_equal
         observed_at = None if is_own or level.available == push.known else level.updated_at
         lost_call = LostCall(push.quantity, push.change_from) if is_lost else push.lost_call
         self.result.observed.append(
-            ObservedLevel(push, level.available, observed_at, verdict, moves, level.updated_at, lost_call)
+            ObservedLevel(push, level.available, observed_at, result, moves, level.updated_at, lost_call)
         )
 
     def _call(self, api: StockApi, members: Sequence[BatchMember]) -> "shopify_admin.SetLevelsResult":

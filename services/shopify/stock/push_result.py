@@ -56,7 +56,7 @@ class ObservedLevel(NamedTuple):
     push: PlannedPush
     available: int
     observed_at: datetime | None
-    verdict: str
+    result: str
     moves: int
     changed_at: datetime | None = None
     lost_call: LostCall | None = None
@@ -172,7 +172,7 @@ def _record_observed(
     for level in record_shopify_figures(tx, [(levels[key].push, levels[key].available) for key in older]):
         one = levels[level]
         if one.push.item.id not in described:
-            entries += _describe(one.push, one.verdict, one.available, one.push.known)
+            entries += _describe(one.push, one.result, one.available, one.push.known)
 
     groups: dict[tuple[int, bool], list[Level]] = {}
     for level, one in levels.items():
@@ -244,8 +244,8 @@ def _causes(pushes: Collection[PlannedPush]) -> dict[SkuKey, PushCause]:
     return {push.level.sku_key: push_cause(push.item) for push in pushes}
 
 
-def _describe(push: PlannedPush, verdict: str, available: int, known: int | None) -> list[Entry]:
-    mutations = describe_push(push.level, verdict, available, push.change_from, known)
+def _describe(push: PlannedPush, result: str, available: int, known: int | None) -> list[Entry]:
+    mutations = describe_push(push.level, result, available, push.change_from, known)
     return [_entry(push.item, mutations)] if mutations else []
 
 
