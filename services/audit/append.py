@@ -1,4 +1,8 @@
-"""Appending to the audit chains, in the same transaction as the changes they prove."""
+"""Append to the audit chains, in the transaction that makes the changes.
+
+Callers add entries anywhere in a transaction. The transaction appends all of them as its last work before the
+commit, with one lock statement: so no two transactions wait for each other, and a chain is locked briefly.
+"""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,22 +14,23 @@ from sqlalchemy import Connection
 
 from services.audit.chain import FIRST_PREV_HASH, AuditEvent, Entry, Mutation, hash_event, mutations_text
 from services.audit.rehash import MAX_SEQ
+from services.core.db import add_at_commit
 from services.core.locks import Lock
 from services.core.pg_arrays import int_array
 from services.core.pg_copy import copy_rows
 
-__all__ = ["Entry", "Mutation", "append_all", "append_audit"]
+__all__ = ["Entry", "Mutation", "append_all", "append_audit", "append_now"]
 
-_LOCK_SPACE = 0x41554454  # "AUDT": keeps the chains' advisory locks apart from anybody else's
-_FLEET = 0  # stands for the fleet's own chain where a number is needed: shop ids begin at 1
+_LOCK_SPACE = 0x41554454  # "AUDT": the advisory locks of the chains
+_FLEET = 0  # the fleet's own chain where a number is needed: shop ids begin at 1
 
 _LOCK = Lock.CHAINS.mark("""
 select pg_advisory_xact_lock(%(space)s, shop_id)
   from (select unnest(%(shop_id)s::int[]) as shop_id order by 1) sorted
 """)
 
-# One round trip for two questions: the heads of the chains, and (hash null) the items that are in a chain
-# already. Nearly always every item is newer than all that were audited: then one look at the last is enough.
+# One round trip for two queries: the heads of the chains, and (hash null) the work items that are in a chain
+# already. Nearly always every item is newer than all audited ones: then reading the newest is enough.
 _HEADS = f"""
 select v.shop_id, h.seq, h.hash
   from unnest(%(shop_id)s::int[]) as v(shop_id)
@@ -46,15 +51,15 @@ select work_id, coalesce(shop_id, 0), staff_label, action, request_id, mutations
 """
 
 WORK_ID_TAKEN = "audit.work_id_taken"
-"""Action of the event that follows a change of a work item which a chain has with other content."""
+"""Action of the event that follows a change of a work item whose audited event has other content."""
 
 _log = logging.getLogger(__name__)
 
-_Ready = tuple[int, Entry, str]
-"""The number of a chain, an entry of it and the text of its mutations."""
+_Prepared = tuple[int, Entry, str, datetime]
+"""The number of a chain, an entry of it, the text of its mutations and its time."""
 
 _Content = tuple[int, str, str, str, str]
-"""Chain, label, action, request id and mutations: what two events of one work item have to share."""
+"""Chain, label, action, request id and mutations: equal for two events of one work item."""
 
 _COLUMNS = (*AuditEvent._fields, "prev_hash", "hash")
 
@@ -70,35 +75,47 @@ def append_audit(
     request_id: str,
     now: datetime,
     mutations: Sequence[Mutation],
-) -> int:
-    """Append one event to the chain of ``shop_id`` (None: the fleet's own) and return its id."""
-    entry = Entry(shop_id, staff_label, action, request_id, mutations)
-    append_all(tx, [entry], now)
-    return int(tx.exec_driver_sql(_LAST_ID).scalar_one())
+) -> None:
+    """Append one event to the chain of ``shop_id`` (None: the fleet's own) when ``tx`` commits."""
+    append_all(tx, [Entry(shop_id, staff_label, action, request_id, mutations)], now)
 
 
 def append_all(tx: Connection, entries: Sequence[Entry], now: datetime) -> None:
-    """Append ``entries`` to their chains, each chain in the order given.
+    """Append ``entries``, dated ``now``, when ``tx`` commits: each chain in the order of the calls.
 
-    An entry whose ``work_id`` is in a chain already is passed over where that event has the same content.
-    Where it has not (the application's role can write events of work to come), the entry is appended
-    without its ``work_id``, and an event ``WORK_ID_TAKEN`` follows it. A chain is locked until the
-    transaction ends, so its order is the order of commits: call this last before the commit, and once,
-    or two callers could wait for each other. ``seq`` counts from 1 without a gap.
+    An entry whose ``work_id`` is in a chain already is skipped where that event has the same content. Where
+    it has not (the application's role can write events of future work), the entry is appended without its
+    ``work_id``, and an event ``WORK_ID_TAKEN`` follows it. ``seq`` counts from 1 without a gap.
     """
-    if not entries:
-        return
-    # Whatever takes time is done before the lock is taken: others wait for as little as can be.
-    ready = [(entry.shop_id or _FLEET, entry, mutations_text(entry.mutations)) for entry in entries]
-    ready.sort(key=_chain_of)
-    shops = sorted({shop for shop, _, _ in ready})
+    if entries:
+        add_at_commit(tx, _append, [_prepare(entry, now) for entry in entries])
+
+
+def append_now(tx: Connection, entry: Entry, now: datetime) -> int:
+    """Append ``entry`` and return its id.
+
+    The chain is locked from here to the commit: add nothing else to a chain in the same transaction.
+    """
+    _append(tx, [_prepare(entry, now)])
+    return int(tx.exec_driver_sql(_LAST_ID).scalar_one())
+
+
+def _prepare(entry: Entry, now: datetime) -> _Prepared:
+    return entry.shop_id or _FLEET, entry, mutations_text(entry.mutations), now
+
+
+def _append(tx: Connection, prepared: list[_Prepared]) -> None:
+    """Write the events. All chains are locked here, in the order of their numbers, until the commit."""
+    prepared.sort(key=_chain_of)
+    shops = sorted({shop for shop, *_ in prepared})
     tx.exec_driver_sql(_LOCK, {"space": _LOCK_SPACE, "shop_id": int_array(shops)})
     # A new statement: only that sees what the previous holder of the lock committed.
-    heads, known = _find_heads(tx, shops, [entry.work_id for entry in entries if entry.work_id is not None])
+    work_ids = [entry.work_id for _, entry, *_ in prepared if entry.work_id is not None]
+    heads, known = _find_heads(tx, shops, work_ids)
     rows: list[tuple[Any, ...]] = []
-    for shop, chain in groupby(_plan_events(ready, known), key=_chain_of):
+    for shop, chain in groupby(_plan_events(prepared, known), key=_chain_of):
         seq, last = heads.get(shop, (0, FIRST_PREV_HASH))
-        for _, entry, mutations in chain:
+        for _, entry, mutations, now in chain:
             seq += 1
             event = AuditEvent(
                 shop or None, seq, now, entry.staff_label, entry.action, entry.request_id, entry.work_id,
@@ -109,10 +126,10 @@ def append_all(tx: Connection, entries: Sequence[Entry], now: datetime) -> None:
     copy_rows(tx, "audit_events", _COLUMNS, rows)
 
 
-def _plan_events(ready: Iterable[_Ready], known: dict[int, _Content]) -> Iterator[_Ready]:
-    """Yield what is to be appended; ``known`` holds the content of the work items that a chain has."""
-    for one in ready:
-        shop, entry, mutations = one
+def _plan_events(prepared: Iterable[_Prepared], known: dict[int, _Content]) -> Iterator[_Prepared]:
+    """Yield what is to be appended; ``known`` has the content of work items that are in a chain."""
+    for one in prepared:
+        shop, entry, mutations, now = one
         if entry.work_id is None:
             yield one
             continue
@@ -121,15 +138,14 @@ def _plan_events(ready: Iterable[_Ready], known: dict[int, _Content]) -> Iterato
         if found is content:
             yield one
         elif found != content:
-            yield shop, entry._replace(work_id=None), mutations
+            yield shop, entry._replace(work_id=None), mutations, now
             _log.error(
                 "work item has another event in the audit",
                 extra={
                     "fields": {"work_id": entry.work_id, "shop_id": entry.shop_id, "action": entry.action}
                 },
             )
-            note = _note_taken(entry)
-            yield shop, note, mutations_text(note.mutations)
+            yield _prepare(_note_taken(entry), now)
 
 
 def _note_taken(entry: Entry) -> Entry:
@@ -141,24 +157,28 @@ def _note_taken(entry: Entry) -> Entry:
     return Entry(entry.shop_id, "audit", WORK_ID_TAKEN, entry.request_id, [noted])
 
 
-def _chain_of(ready: _Ready) -> int:
-    return ready[0]
+def _chain_of(prepared: _Prepared) -> int:
+    return prepared[0]
 
 
 def _find_heads(
-    tx: Connection, shops: Sequence[int], told: Sequence[int]
+    tx: Connection, shops: Sequence[int], work_ids: Sequence[int]
 ) -> tuple[dict[int, tuple[int, str]], dict[int, _Content]]:
-    """Return the heads of the chains, and the content of the items ``told`` that a chain has already."""
+    """Return the heads of the chains, and the content of those ``work_ids`` that are in a chain."""
     heads: dict[int, tuple[int, str]] = {}
     taken: list[int] = []
-    values = {"shop_id": int_array(shops), "least": min(told, default=None), "work_id": int_array(told)}
+    values = {
+        "shop_id": int_array(shops),
+        "least": min(work_ids, default=None),
+        "work_id": int_array(work_ids),
+    }
     for shop, number, last in tx.exec_driver_sql(_HEADS, values):
         if last is None:
             taken.append(number)
         else:
             heads[shop] = (number, last)
     if _FLEET in shops and (head := tx.exec_driver_sql(_FLEET_HEAD).first()):
-        heads[_FLEET] = (head[0], head[1])
+        heads[_FLEET] = (head.seq, head.hash)
     known: dict[int, _Content] = {}
     if taken:
         found = tx.exec_driver_sql(_AUDITED, {"work_id": int_array(taken)})

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from services.audit.anchors import check_named_anchor, read_anchors
-from services.audit.append import Mutation, append_audit
+from services.audit.append import Entry, Mutation, append_now
 from services.audit.archive_reader import (
     ARCHIVE_ACTION,
     EVENTS,
@@ -245,17 +245,9 @@ def _store_piece(
     noted = {**chain, "manifest_key": manifest_key, "manifest_sha256": hashlib.sha256(manifest).hexdigest()}
     rows = f"{chain['first_seq']} to {chain['last_seq']}"
     with begin() as tx:
-        event_id = append_audit(
-            tx,
-            shop_id=piece.shop_id,
-            staff_label=by,
-            action=ARCHIVE_ACTION,
-            request_id=request_id,
-            now=now,
-            mutations=[
-                Mutation("audit_archives", str(chain["first_seq"]), f"archived events {rows}", None, noted)
-            ],
-        )
+        mutation = Mutation("audit_archives", str(chain["first_seq"]), f"archived events {rows}", None, noted)
+        entry = Entry(piece.shop_id, by, ARCHIVE_ACTION, request_id, [mutation])
+        event_id = append_now(tx, entry, now)
         values = {**noted, "object_key": object_key, "object_sha256": sha256, "object_bytes": len(data)}
         tx.exec_driver_sql(_RECORD, {**values, "event_id": event_id, "now": now, "retained_until": guarded})
         archive = next(one for one in find_archives(tx, piece.shop_id) if one.first_seq == chain["first_seq"])

@@ -1,9 +1,10 @@
-"""The database: one engine a process, and the only place that commits."""
+"""The database: one engine per process, and the only module that commits."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine
+from sqlalchemy import Connection, Engine, MetaData, NestedTransaction, create_engine
 
 from services.core.settings import get_settings
 
@@ -17,17 +18,16 @@ metadata = MetaData(
     }
 )
 
-_LETS_GO_OF_THE_DEAD = (
+_KEEPALIVES = (
     "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
     "-c tcp_user_timeout=25000"
 )
-"""A machine that loses its power closes no connection: by its default the server would keep the locks of
-its workers, and of the beat that led, for two hours. So it notices within half a minute."""
+"""A machine that loses power closes no connection. With these settings the server frees its locks after half
+a minute; with the defaults, after two hours."""
 
 _PLANS = "-c plan_cache_mode=force_custom_plan -c enable_memoize=off"
-"""A generic plan, which PostgreSQL takes after some runs, joins two sets of 500 by brute force. And a probe
-for each row of a set is remembered in vain, as no two ask for the same: of a claim that was a third, spent on
-copies of the bodies."""
+"""A generic plan joins two sets of 500 with a nested loop. Memoize caches a lookup per row of a set, and no
+two rows look up the same: that was a third of a claim, spent on copying bodies."""
 
 _engine: Engine | None = None
 
@@ -39,10 +39,10 @@ def driver_url(url: str) -> str:
 
 
 def make_engine(url: str, *, application: str, pool_size: int = 4) -> Engine:
-    """Return an engine that notices within seconds when the database is away.
+    """Return an engine that raises within seconds when the database cannot be reached.
 
-    ``tcp_user_timeout`` bounds a half-open connection, ``connect_timeout`` a dead host, so a caller
-    is told instead of hanging. ``options`` keeps every session in UTC.
+    ``tcp_user_timeout`` bounds a half-open connection, ``connect_timeout`` an unreachable host. Every session
+    is in UTC.
     """
     return create_engine(
         driver_url(url),
@@ -56,39 +56,92 @@ def make_engine(url: str, *, application: str, pool_size: int = 4) -> Engine:
             "connect_timeout": 2,
             "tcp_user_timeout": 5000,
             "keepalives_idle": 10,
-            "options": f"-c timezone=UTC {_PLANS} {_LETS_GO_OF_THE_DEAD}",
+            "options": f"-c timezone=UTC {_PLANS} {_KEEPALIVES}",
             "prepare_threshold": 3,
         },
     )
 
 
 def get_engine() -> Engine:
-    """Return this process's engine, made at first use (never at import: workers fork)."""
-    global _engine  # noqa: PLW0603 - one engine a process is the point
+    """Return this process's engine, created at first use, not at import: workers fork."""
+    global _engine  # noqa: PLW0603 - one engine per process
     if _engine is None:
         _engine = make_engine(get_settings().database_url, application="shopfleet")
     return _engine
 
 
 def forget_engine() -> None:
-    """Drop an inherited engine without closing the parent's sockets; call this after a fork."""
+    """Drop the inherited engine without closing the parent's sockets; call this after a fork."""
     global _engine  # noqa: PLW0603
     if _engine is not None:
         _engine.dispose(close=False)
         _engine = None
 
 
+AtCommit = Callable[[Connection, list[Any]], None]
+
+_AT_COMMIT = "at_commit"
+
+
+class _Collected:
+    """What ``add_at_commit`` collected, by hook: for the transaction, or for a ``savepoint`` of it."""
+
+    def __init__(self, savepoint: NestedTransaction | None = None) -> None:
+        self.savepoint = savepoint
+        self.items: dict[AtCommit, list[Any]] = {}
+
+
 @contextmanager
 def transaction(engine: Engine | None = None) -> Iterator[Connection]:
-    """Yield a connection whose work is committed together, or not at all."""
+    """Yield a connection whose work is committed as a whole, or not at all.
+
+    Immediately before the commit it calls each hook of ``add_at_commit`` once, with all its items.
+    """
     with (engine or get_engine()).begin() as tx:
-        yield tx
+        info = tx.info
+        collected = info[_AT_COMMIT] = _Collected()
+        try:
+            yield tx
+            for hook, items in collected.items.items():
+                hook(tx, items)
+        finally:
+            del info[_AT_COMMIT]  # the pool keeps ``info`` with the connection
+
+
+def add_at_commit(tx: Connection, hook: AtCommit, items: Iterable[Any]) -> None:
+    """``hook`` gets ``items``, with all others of this transaction, as the last work before the commit.
+
+    A transaction that ``transaction`` did not open has no such moment: there the hook is called now.
+    Raises ``RuntimeError`` inside a savepoint, as its rollback would leave the items; see ``rolled_back``.
+    """
+    collected: _Collected | None = tx.info.get(_AT_COMMIT)
+    if collected is None:
+        hook(tx, list(items))
+        return
+    if tx.get_nested_transaction() is not collected.savepoint:
+        raise RuntimeError("nothing can be added for the commit inside a savepoint")
+    collected.items.setdefault(hook, []).extend(items)
+
+
+@contextmanager
+def rolled_back(tx: Connection) -> Iterator[None]:
+    """Roll back what the block does, and drop what it adds for the commit; ``tx`` goes on after it."""
+    before = tx.info.get(_AT_COMMIT)
+    savepoint = tx.begin_nested()
+    if before is not None:
+        tx.info[_AT_COMMIT] = _Collected(savepoint)
+    try:
+        yield
+    finally:
+        if before is not None:
+            tx.info[_AT_COMMIT] = before
+        savepoint.rollback()
 
 
 class KeptConnection:
-    """One connection that a single thread keeps, for work that is one statement, committed by itself.
+    """One connection that a single thread keeps, for single statements that commit by themselves.
 
-    Spares the pool's check, the BEGIN and the COMMIT: a round trip instead of five.
+    One round trip per statement instead of five: no check by the pool, no BEGIN, no COMMIT.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -97,7 +150,7 @@ class KeptConnection:
 
     @contextmanager
     def __call__(self) -> Iterator[Connection]:
-        """Yield the connection; after a failure the next call makes a new one."""
+        """Yield the connection; after a failure the next call opens a new one."""
         if self._connection is None:
             self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
@@ -107,7 +160,7 @@ class KeptConnection:
             raise
 
     def close(self) -> None:
-        """Give the connection up, not back: nobody knows what state it is in."""
+        """Close the connection for good: its state is unknown, so it does not return to the pool."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()

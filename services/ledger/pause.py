@@ -117,8 +117,7 @@ def clear_pauses(
 ) -> list[PauseScope]:
     """``scopes`` move again: at once, or each at ``rate`` items a second until what waited has drained.
 
-    Returns those that were paused; of the others nothing is changed. Writes audit events: call it last
-    before the commit.
+    Returns those that were paused; of the others nothing is changed.
     """
     if rate is not None and not 0 < rate <= 100_000:
         raise FilterInvalid(f"rate={rate:g} should be above 0 and at most 100000 items a second")
@@ -129,10 +128,7 @@ def clear_pauses(
 
 
 def end_pauses(tx: Connection, now: datetime) -> list[PauseScope]:
-    """Every pause whose ``ends_at`` has passed is over, and what it held moves at once. Returns its scopes.
-
-    Writes audit events: call it last before the commit.
-    """
+    """End every pause whose ``ends_at`` has passed; its work moves at once. Returns the scopes."""
     held = _lock_pauses(tx, pauses.c.ends_at <= now)
     return _clear(tx, held, None, now=now, by="sweep", reason="its time is over", request_id="")
 

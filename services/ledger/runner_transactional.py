@@ -82,7 +82,6 @@ class TransactionalRunner:
         refs: list[WorkRef] = record_work(tx, effects.new_work, now) if effects.new_work else []
         settled = count_settled(settlements, held)
         record_stats(tx, topic, self._worker, settled, now)
-        # Last, as a chain stays locked from here to the commit.
         append_all(tx, effects.audit, now)
         return BatchResult(
             claimed=len(items), settled=settled, refs=refs, request_ids=[i.request_id for i in items[:10]]

@@ -1,10 +1,12 @@
 """What ``fleet jobs set``, ``pause`` and ``resume`` share: do it, and say what holds then."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from sqlalchemy import Connection
 
 from services.core.clock import utc_now
+from services.core.db import rolled_back
 from services.jobs.definition import Job
 from services.jobs.schedule import explain_schedule
 from services.jobs.store import EffectiveSchedule, list_schedules
@@ -21,12 +23,10 @@ def make_change(tx: Connection, job: Job, slug: str, change: Change, *, dry_run:
     With ``dry_run`` it is taken back, and what would hold is returned. Raises as ``find_scope`` does.
     """
     (shop,) = find_scope(tx, job, slug) if slug else (None,)
-    savepoint = tx.begin_nested()
-    change(tx, job, shop)
-    places = [place for place in list_schedules(tx, job.name) if shop is None or place.shop_id == shop.id]
-    planned = find_planned(tx, job.name, shop.id if shop else None, utc_now(), 1)
-    if dry_run:
-        savepoint.rollback()
+    with rolled_back(tx) if dry_run else nullcontext():
+        change(tx, job, shop)
+        places = [place for place in list_schedules(tx, job.name) if shop is None or place.shop_id == shop.id]
+        planned = find_planned(tx, job.name, shop.id if shop else None, utc_now(), 1)
     where = f" at {slug}" if slug else ""
     said = [f"{job.name}{where} {'would be' if dry_run else 'is'} {_say_places(places)}."]
     return "\n".join(said + [f"Next: {one.local} for {one.period} ({one.where})" for one in planned])

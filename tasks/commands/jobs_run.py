@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from services.cli.base import notify_workers
 from services.core.clock import utc_now
-from services.core.db import get_engine, transaction
+from services.core.db import get_engine, rolled_back, transaction
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
 from services.core.settings import get_settings
@@ -138,11 +138,8 @@ def _stop_politely() -> None:
 
 def plan_here(job: Job, slug: str, period: str | None, *, force: bool, by: str) -> Sequence[TriggeredRun]:
     """Return what ``run_here`` would find, by doing it and taking it back. Raises as ``trigger_job`` does."""
-    with transaction() as tx:
-        savepoint = tx.begin_nested()
-        asked = trigger_job(tx, job, slug, period, origin="cli", by=by, now=utc_now(), force=force)
-        savepoint.rollback()
-        return asked
+    with transaction() as tx, rolled_back(tx):
+        return trigger_job(tx, job, slug, period, origin="cli", by=by, now=utc_now(), force=force)
 
 
 def sum_up(job: Job, results: Sequence[Result]) -> dict[str, Any]:

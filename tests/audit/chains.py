@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, Engine, text
 
-from services.audit.append import Entry, append_all
+from services.audit.append import Entry, append_now
 from services.audit.archive import Archived, archive_chain
 from services.audit.chain import (
     FIRST_PREV_HASH,
@@ -46,7 +46,7 @@ def append_chain(
     """Append ``count`` events, a minute apart, as that many transactions would."""
     tx.execution_options(**UNWATCHED)
     for number in range(first, first + count):
-        append_all(tx, [entry(shop_id, number)], now + timedelta(minutes=number))
+        append_now(tx, entry(shop_id, number), now + timedelta(minutes=number))
 
 
 def archive_old(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import ProgrammingError
 
-from services.audit.append import WORK_ID_TAKEN, append_all, append_audit
+from services.audit.append import WORK_ID_TAKEN, append_all, append_now
 from services.audit.chain import (
     FIRST_PREV_HASH,
     AuditEvent,
@@ -22,21 +22,16 @@ from services.audit.chain import (
     hash_event,
     mutations_text,
 )
-from services.core.db import transaction
+from services.core.db import rolled_back, transaction
+from services.core.locks import lock_objects
+from tests.lock_order import watch_locks
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, 5, tzinfo=UTC)
 
 
 def append(tx: Connection, shop_id: int | None = 1, *mutations: Mutation) -> int:
-    return append_audit(
-        tx,
-        shop_id=shop_id,
-        staff_label="ada",
-        action="test",
-        request_id="r-1",
-        now=NOW,
-        mutations=mutations or [Mutation("work_queue", "7", "did it", {"status": "dead"}, None)],
-    )
+    given = mutations or [Mutation("work_queue", "7", "did it", {"status": "dead"}, None)]
+    return append_now(tx, Entry(shop_id, "ada", "test", "r-1", given), NOW)
 
 
 def read_event(tx: Connection, event_id: int) -> tuple[AuditEvent, str, str]:
@@ -110,6 +105,62 @@ def test_a_set_is_appended_to_each_chain_in_the_order_given(tx: Connection) -> N
     ]  # fmt: skip
 
 
+def test_entries_added_anywhere_in_a_transaction_are_appended_by_its_last_statements(engine: Engine) -> None:
+    later = NOW + timedelta(seconds=1)
+    with watch_locks(engine) as watch, transaction(engine) as tx:
+        append_all(tx, [entry(2, 11)], NOW)
+        lock_objects(tx, [(1, "after an entry was added")])
+        append_all(tx, [entry(1, 12), entry(None)], NOW)
+        append_all(tx, [entry(2, 11), entry(2, 13)], later)
+        assert tx.execute(text("select count(*) from audit_events")).scalar_one() == 0
+    assert (watch.order, watch.faults) == ([["objects", "chains"]], [])
+
+    with transaction(engine) as tx:
+        rows = tx.execute(
+            text("select shop_id, seq, work_id, at from audit_events order by shop_id nulls first, seq")
+        )
+        assert [tuple(row) for row in rows] == [
+            (None, 1, None, NOW), (1, 1, 12, NOW), (2, 1, 11, NOW), (2, 2, 13, later)
+        ]  # fmt: skip
+
+
+def test_a_transaction_that_fails_appends_nothing_and_the_next_one_on_its_connection_neither(
+    engine: Engine,
+) -> None:
+    with pytest.raises(ValueError, match="after the entry"), transaction(engine) as tx:
+        append_all(tx, [entry(1, 11)], NOW)
+        raise ValueError("after the entry")
+    with transaction(engine) as tx:
+        append_all(tx, [entry(1, 12)], NOW)
+    with transaction(engine) as tx:
+        assert tx.execute(text("select work_id from audit_events")).scalars().all() == [12]
+
+
+def test_what_is_rolled_back_within_a_transaction_appends_nothing(engine: Engine) -> None:
+    with transaction(engine) as tx:
+        append_all(tx, [entry(1, 11)], NOW)
+        with rolled_back(tx):
+            append_all(tx, [entry(1, 12)], NOW)
+        append_all(tx, [entry(1, 13)], NOW)
+    with transaction(engine) as tx:
+        assert tx.execute(text("select work_id from audit_events")).scalars().all() == [11, 13]
+
+
+def test_an_entry_cannot_be_added_inside_a_savepoint(engine: Engine) -> None:
+    with (
+        pytest.raises(RuntimeError, match="inside a savepoint"),
+        transaction(engine) as tx,
+        tx.begin_nested(),
+    ):
+        append_all(tx, [entry(1, 11)], NOW)
+
+
+def test_an_entry_without_an_exact_form_fails_where_it_is_added(engine: Engine) -> None:
+    unclear = Mutation("t", "1", "s", {"value": object()})
+    with transaction(engine) as tx, pytest.raises(TypeError):
+        append_all(tx, [entry(1)._replace(mutations=[unclear])], NOW)
+
+
 def test_shop_0_of_fleet_work_is_the_fleets_own_chain(tx: Connection) -> None:
     (event_id,) = appended(tx, [entry(0, 11)])
 
@@ -128,7 +179,8 @@ def test_item_audited_in_an_earlier_transaction_is_passed_over_and_others_join_i
     with transaction(engine) as tx:
         append_all(tx, [entry(1, 11)], NOW)
     with transaction(engine) as tx:
-        assert len(appended(tx, [entry(1, 10), entry(1, 11), entry(1, 12)])) == 2
+        append_all(tx, [entry(1, 10), entry(1, 11), entry(1, 12)], NOW)
+    with transaction(engine) as tx:
         chain = tx.execute(text("select seq, work_id from audit_events order by seq")).all()
 
     assert [tuple(row) for row in chain] == [(1, 11), (2, 10), (3, 12)]
@@ -152,7 +204,7 @@ def test_an_event_of_work_to_come_suppresses_no_other_event_of_that_work(
         append_all(tx, [other], NOW)
     with transaction(engine) as tx:
         append_all(tx, [entry(1, 10), entry(1, 11), entry(1, 12)], NOW)
-
+    with transaction(engine) as tx:
         rows = tx.execute(
             text("select action, work_id, mutations from audit_events where id > 1 order by seq, id")
         ).all()

@@ -44,6 +44,7 @@ def shop(engine: Engine, archive: Settings) -> int:
         add_shop(
             tx, slug="harbour", name="Harbour", timezone="UTC", currency="CAD", now=utc_now() - timedelta(95)
         )
+    with transaction(engine) as tx:
         append_chain(tx, 4, 1, OLD, first=2)
         record_checkpoints(tx, [(1, find_head(tx))], make_signer(archive), utc_now())
         append_chain(tx, 1, 1, OLD, first=6)

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from sqlalchemy import Engine, text
 
-from services.audit.append import Mutation, append_audit
+from services.audit.append import Entry, Mutation, append_now
 from services.audit.archive_reader import EVENTS, MANIFEST, Archive, archive_key, find_archives
 from services.audit.chain import FIRST_PREV_HASH
 from services.audit.jsonl import canonical_json, write_lines
@@ -136,12 +136,9 @@ def forge(
             "shop_id": shop_id, "first_seq": first_seq, "last_seq": 6, "first_prev_hash": ends[0].prev_hash,
             "last_hash": ends[-1].hash, "object_key": key + EVENTS, "manifest_key": key + MANIFEST, **other,
         }  # fmt: skip
-        event_id = append_audit(
-            tx, shop_id=shop_id, staff_label="mallory", action="audit.archive", request_id="r", now=NOW,
-            mutations=[Mutation("audit_archives", "4", "archived", None, {
-                name: forged[name] for name in ("first_seq", "last_seq", "last_hash", "manifest_sha256")
-            })],
-        )  # fmt: skip
+        sums = {name: forged[name] for name in ("first_seq", "last_seq", "last_hash", "manifest_sha256")}
+        mutation = Mutation("audit_archives", "4", "archived", None, sums)
+        event_id = append_now(tx, Entry(shop_id, "mallory", "audit.archive", "r", [mutation]), NOW)
         forged["event_seq"] = tx.scalar(text("select seq from audit_events where id = :id"), {"id": event_id})
         names = [name for name in Archive._fields if name != "id"]
         tx.execute(
