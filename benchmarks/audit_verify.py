@@ -17,7 +17,7 @@ import psycopg
 
 from benchmarks.memory import peak_mib
 from benchmarks.processes import ROOT, BenchmarkFailed
-from benchmarks.results import Figures, Report
+from benchmarks.results import Figures, VerifyReport
 from benchmarks.servers import Servers, create_database, drop_database
 from services.audit.chain import (
     FIRST_PREV_HASH,
@@ -28,7 +28,7 @@ from services.audit.chain import (
     mutations_text,
 )
 from services.audit.queries import StoredChain, stream_rows
-from services.audit.rehash import BEGINNING, Place, walk
+from services.audit.rehash import BEGINNING, ChainPosition, walk
 from services.core.db import make_engine
 from services.schema.migrate import apply_migrations
 
@@ -50,9 +50,9 @@ _COPY = (
 )
 
 
-def measure(servers: Servers, *, rounds: int, rows: int) -> list[Report]:
+def measure(servers: Servers, *, rounds: int, rows: int) -> list[VerifyReport]:
     """Return the report of ``rounds`` rounds over one chain of ``rows``."""
-    report = Report(
+    report = VerifyReport(
         name="audit-verify",
         title=f"Audit: verifying one chain of {rows} rows",
         columns=COLUMNS,
@@ -140,12 +140,12 @@ def _walk(url: str, way: str, after: int, until: int) -> Figures:
                 if way == LIMIT:
                     for text in ready:
                         hashlib.sha256(text).hexdigest()
-                    place, broken = Place(len(rows), ""), None
+                    place, broken = ChainPosition(len(rows), ""), None
                 else:
                     place, broken = walk(rows, 1, BEGINNING)
             else:
                 row = StoredChain(tx, 1).find_at(after)
-                place, broken = (Place(row.seq, row.hash) if row else BEGINNING), None
+                place, broken = (ChainPosition(row.seq, row.hash) if row else BEGINNING), None
                 before = _now()
                 for block in stream:
                     place, broken = walk(block, 1, place)

@@ -6,11 +6,6 @@ But for the privacy topics these tasks carry no work; they find it.
 import os
 import socket
 
-import services.privacy.conversations_data
-import services.privacy.ledger_data
-import services.privacy.mail_data
-import services.privacy.secrets_data
-import services.privacy.shopify_data  # noqa: F401 - whoever holds personal data is asked at every request
 from services.alerts.dead_work import record_dead_work
 from services.alerts.long_pauses import record_long_pauses
 from services.core.broker import queue_depths

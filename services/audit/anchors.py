@@ -1,7 +1,7 @@
-"""Anchors: the signed heads of all chains, outside the database. Each names the one before by its hash.
+"""Anchors: the signed heads of all chains, in the archive store. Each has the hash of the previous anchor.
 
-Who rewrites a whole chain, hashes and all, cannot rewrite what was anchored. Who takes an anchor away breaks
-the line of anchors, and an event of the fleet's own chain names the newest.
+An anchor contradicts a chain that was rewritten as a whole. A removed anchor breaks the sequence of anchors,
+and an event of the fleet's own chain names the newest one.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ import orjson
 from sqlalchemy import Connection
 
 from services.audit.chain import TEXT_VERSION, Entry, Mutation, to_utc_text
-from services.audit.checkpoints import Witness
-from services.audit.diagnose import Finding, Kind
+from services.audit.checkpoints import SignedHead
+from services.audit.diagnose import AuditFinding, FindingKind
 from services.audit.jsonl import canonical_json
 from services.audit.queries import find_chains, find_ends
-from services.audit.rehash import Place
+from services.audit.rehash import ChainPosition
 from services.audit.signing import Signer, is_signed, unknown_key
 from services.audit.store import ObjectMissing, ObjectStore
 
@@ -34,7 +34,7 @@ select seq, mutations from audit_events where shop_id is null and action = %(act
 
 
 class Anchor(NamedTuple):
-    """An anchor ready to be stored: its key, its bytes, and how many heads it holds."""
+    """An anchor to store: its key, its bytes, and its number of heads."""
 
     key: str
     data: bytes
@@ -42,20 +42,20 @@ class Anchor(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """The sum of its bytes, by which the next anchor and the fleet's chain name it."""
+        """The SHA-256 of its bytes; the next anchor and the fleet's chain contain it."""
         return hashlib.sha256(self.data).hexdigest()
 
 
-def find_heads(tx: Connection) -> list[tuple[int | None, Place]]:
+def find_heads(tx: Connection) -> list[tuple[int | None, ChainPosition]]:
     """Return the head of every chain."""
     ends = [(shop_id, find_ends(tx, shop_id)) for shop_id in find_chains(tx)]
     return [(shop_id, found[1]) for shop_id, found in ends if found is not None]
 
 
 def make_anchor(
-    heads: Sequence[tuple[int | None, Place]], store: ObjectStore, signer: Signer, now: datetime
+    heads: Sequence[tuple[int | None, ChainPosition]], store: ObjectStore, signer: Signer, now: datetime
 ) -> Anchor:
-    """Return the anchor of ``heads``, signed, naming the newest one in ``store``. Nothing is stored."""
+    """Return the signed anchor of ``heads``, which names the newest one in ``store``. Stores nothing."""
     previous = None
     if keys := store.find_keys(PREFIX):
         previous = {"key": keys[-1], "sha256": hashlib.sha256(store.get(keys[-1])).hexdigest()}
@@ -72,61 +72,61 @@ def make_anchor(
 
 
 def anchor_entry(anchor: Anchor, store: ObjectStore, *, by: str, request_id: str) -> Entry:
-    """Return what the fleet's own chain says of a stored ``anchor``."""
-    said = {"key": anchor.key, "sha256": anchor.sha256, "heads": anchor.heads, "store": store.describe()}
+    """Return the entry of the fleet's own chain about a stored ``anchor``."""
+    after = {"key": anchor.key, "sha256": anchor.sha256, "heads": anchor.heads, "store": store.describe()}
     summary = f"anchored {anchor.heads} heads as {anchor.key}"
-    return Entry(None, by, ANCHOR_ACTION, request_id, [Mutation("anchors", anchor.key, summary, None, said)])
+    return Entry(None, by, ANCHOR_ACTION, request_id, [Mutation("anchors", anchor.key, summary, None, after)])
 
 
 def find_named_anchor(tx: Connection) -> tuple[int, str, str] | None:
-    """Return the newest anchor that the fleet's chain names: row, key and SHA-256."""
+    """Return row, key and SHA-256 of the newest anchor that the fleet's chain names."""
     row = tx.exec_driver_sql(_NAMED, {"action": ANCHOR_ACTION}).first()
     if row is None:
         return None
     try:
-        said = orjson.loads(row.mutations)[0]["after"]
-        return row.seq, str(said["key"]), str(said["sha256"])
-    except (ValueError, LookupError, TypeError):  # altered: the walk over the fleet's chain names the row
+        after = orjson.loads(row.mutations)[0]["after"]
+        return row.seq, str(after["key"]), str(after["sha256"])
+    except (ValueError, LookupError, TypeError):  # altered: ``walk`` finds the row
         return None
 
 
 def read_anchors(
     store: ObjectStore, signer: Signer, *, newest: int | None
-) -> tuple[dict[int | None, list[Witness]], list[Finding], int]:
-    """Return what the anchors say of each chain, what is wrong with them, and how many were read.
+) -> tuple[dict[int | None, list[SignedHead]], list[AuditFinding], int]:
+    """Return the signed heads of each chain, the faults of the anchors, and how many were read.
 
-    An anchor is trusted when it is signed with our key or the one before, or when the trusted one after it
-    names its sum; so anchors outlive any number of key rotations. ``newest`` limits how many are read.
+    An anchor is trusted when it is signed with the current or the previous key, or when the next anchor is
+    trusted and has its SHA-256; so anchors outlive key rotations. ``newest`` limits how many are read.
     """
     keys = store.find_keys(PREFIX)
     keys = keys[-newest:] if newest else keys
-    witnesses: dict[int | None, list[Witness]] = {}
-    findings: list[Finding] = []
+    signed_heads: dict[int | None, list[SignedHead]] = {}
+    findings: list[AuditFinding] = []
     vouched: dict[str, str] = {}
     for key in reversed(keys):
         data = store.get(key)
-        document, fault = _judge(data, vouched.get(key), signer)
+        document, fault = _check(data, vouched.get(key), signer)
         if fault:
             findings.append(_find("altered", key, fault))
             continue
         source = f"the anchor of {document['at']}"
         for head in document["heads"]:
-            known = witnesses.setdefault(head["shop_id"], [])
-            # A chain that rests has one head in many anchors: the newest of them is enough.
+            known = signed_heads.setdefault(head["shop_id"], [])
+            # A chain without new events has the same head in many anchors: one is enough.
             if not known or known[-1][:2] != (head["seq"], head["hash"]):
-                known.append(Witness(head["seq"], head["hash"], source))
+                known.append(SignedHead(head["seq"], head["hash"], source))
         if previous := document["previous"]:
             vouched[previous["key"]] = previous["sha256"]
     findings += [
-        _find("missing", key, "the anchor after it names it, and it is gone")
+        _find("missing", key, "the next anchor names it, and it is gone")
         for key in sorted(vouched.keys() - set(keys))
         if not _is_there(store, key)
     ]
-    return witnesses, findings, len(keys)
+    return signed_heads, findings, len(keys)
 
 
-def check_named_anchor(tx: Connection, store: ObjectStore) -> list[Finding]:
-    """Return a finding if the newest anchor that the fleet's chain names is gone or another."""
+def check_named_anchor(tx: Connection, store: ObjectStore) -> list[AuditFinding]:
+    """Return a finding if the newest anchor that the fleet's chain names is gone or changed."""
     named = find_named_anchor(tx)
     if named is None:
         return []
@@ -141,7 +141,7 @@ def check_named_anchor(tx: Connection, store: ObjectStore) -> list[Finding]:
         found = hashlib.sha256(store.get(key)).hexdigest()
     except ObjectMissing:
         return [
-            _find("missing", key, f"row {seq} of the fleet's chain names it; {store.describe()} has it not")
+            _find("missing", key, f"row {seq} of the fleet's chain names it; it is not in {store.describe()}")
         ]
     if found == sha256:
         return []
@@ -150,10 +150,10 @@ def check_named_anchor(tx: Connection, store: ObjectStore) -> list[Finding]:
     ]
 
 
-def _judge(data: bytes, vouched: str | None, signer: Signer) -> tuple[Any, str]:
-    """Return the anchor's document, or why it is not to be trusted."""
+def _check(data: bytes, vouched: str | None, signer: Signer) -> tuple[Any, str]:
+    """Return the anchor's document, or why it is not trusted."""
     if vouched is not None and hashlib.sha256(data).hexdigest() != vouched:
-        return None, "the anchor after it names another SHA-256"
+        return None, "the next anchor names another SHA-256"
     try:
         document = orjson.loads(data)
         signature, public_key = document.pop("signature"), document["public_key"]
@@ -178,5 +178,7 @@ def _is_there(store: ObjectStore, key: str) -> bool:
     return True
 
 
-def _find(kind: Kind, key: str, detail: str) -> Finding:
-    return Finding(kind=kind, shop_id=None, seq=0, event_id=None, subject=f"the anchor {key}", detail=detail)
+def _find(kind: FindingKind, key: str, detail: str) -> AuditFinding:
+    return AuditFinding(
+        kind=kind, shop_id=None, seq=0, event_id=None, subject=f"the anchor {key}", detail=detail
+    )

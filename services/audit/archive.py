@@ -1,10 +1,10 @@
-"""Archiving: events past 90 days leave the database for the store, and the chain goes on over the cut.
+"""Archive: move events older than 90 days from the database to the store.
 
-First the whole chain is verified against every checkpoint and every anchor: a rewritten one is not archived.
-Then in steps that each may be the last before a crash, and that the next call continues: the events are put,
-their signed manifest is put, the chain notes both, everything is read back from the store and compared with
-the rows, and only then the archive role deletes the rows. Notes in the database prove nothing here: the
-application's role can write them.
+First the whole chain is verified against every checkpoint and anchor: a rewritten chain is not archived.
+Then, in steps that the next call continues after a crash: store the events, store their signed manifest,
+append an event about both, read all of it back from the store and compare it with the rows; only then the
+archive role deletes the rows. Rows of ``audit_archives`` prove nothing: the application's role can write
+them.
 """
 
 import hashlib
@@ -33,26 +33,26 @@ from services.audit.archive_reader import (
 from services.audit.cut import Cut
 from services.audit.jsonl import write_lines
 from services.audit.manifest import find_manifest_fault, make_manifest
-from services.audit.queries import find_ends, hold_still, per_chain, stream_rows
-from services.audit.rehash import BEGINNING, Place, RowTuple, walk
+from services.audit.queries import find_ends, per_chain, stream_rows, use_snapshot
+from services.audit.rehash import BEGINNING, ChainPosition, RowTuple, walk
 from services.audit.signing import Signer
 from services.audit.store import ObjectExists, ObjectStore
-from services.audit.verify import ChainAltered, Wanted, verify_chain
+from services.audit.verify import ChainAltered, VerifyOptions, verify_chain
 from services.core.errors import Refused
 
 KEPT = timedelta(days=90)
-"""How long events stay in the database. The database's own clock checks it again before it deletes."""
+"""How long events stay in the database. ``audit_truncate`` checks it again by the database's clock."""
 
 AT_ONCE = 20_000
-"""Most rows of one archive: they are in memory together."""
+"""Most rows of one archive: all are in memory."""
 
 Begin = Callable[[], AbstractContextManager[Connection]]
 """Opens a transaction, which commits when its block ends."""
 
-# The last row before the first young one. All may go: the event that tells of it is the new head.
+# The last row before the first young one. All old rows may go: the event about the archive is the new head.
 _OLD = per_chain("""
-select coalesce(min(seq) filter (where at >= %(before)s) - 1, max(seq)),
-       coalesce(bool_or(action <> %(archived)s) filter (where at < %(before)s), false)
+select coalesce(min(seq) filter (where at >= %(before)s) - 1, max(seq)) as last,
+       coalesce(bool_or(action <> %(archived)s) filter (where at < %(before)s), false) as has_news
   from audit_events where OF_CHAIN and seq >= %(first)s and seq < %(first)s + %(at_once)s
 """)
 
@@ -68,7 +68,7 @@ values (%(shop_id)s, %(first_seq)s, %(last_seq)s, %(first_prev_hash)s, %(last_ha
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archived:
-    """What one call came to. ``kept`` rows are in the store and, with no role to delete them, here."""
+    """The result of one call. ``kept`` rows are in the store and, without an archive role, also here."""
 
     archives: int = 0
     rows: int = 0
@@ -79,16 +79,16 @@ class Archived:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Rows that leave together, read and walked."""
+    """Verified rows of one archive."""
 
     shop_id: int | None
-    start: Place
-    end: Place
+    start: ChainPosition
+    end: ChainPosition
     rows: list[RowTuple]
 
     @property
     def key(self) -> str:
-        """Where it is stored."""
+        """The key of its objects, without suffix."""
         return archive_key(self.shop_id, self.start.seq + 1, self.end.seq)
 
 
@@ -104,11 +104,11 @@ def archive_chain(
     by: str,
     request_id: str,
 ) -> Archived:
-    """Every event of the chain that is past 90 days is in the store, and ``cut`` has deleted its row.
+    """Store every event of the chain that is older than 90 days, and delete its row with ``cut``.
 
-    Without ``cut`` the rows stay. The chain is never empty: the event that notes the archive stays. Events
-    that only note archives wait. ``ChainAltered`` when the chain does not verify, ``Refused`` when what the
-    store returns does not: then nothing was deleted.
+    Without ``cut`` the rows stay. The event about the archive stays, so the chain is never empty. Events that
+    are only about archives wait. Raises ``ChainAltered`` if the chain does not verify, ``Refused`` if the
+    objects in the store do not: then nothing was deleted.
     """
     with begin() as tx:
         uncut, start = _find_state(tx, shop_id)
@@ -119,12 +119,12 @@ def archive_chain(
     anchored, faults, _ = read_anchors(store, signer, newest=None)
     put = store.find_keys(archive_folder(shop_id))
     done = Archived()
-    # One snapshot from the verification to the last comparison: what is archived is what was verified.
+    # One snapshot from the verification to the last comparison: exactly the verified rows are archived.
     with begin() as tx:
-        hold_still(tx)
+        use_snapshot(tx)
         faults += check_named_anchor(tx, store)
-        wanted = Wanted(shop_id=shop_id, is_one_chain=True, full=True, manifests=True)
-        verdict = verify_chain(tx, shop_id, wanted, signer, store, anchored.get(shop_id, ()))
+        options = VerifyOptions(shop_id=shop_id, is_one_chain=True, full=True, manifests=True)
+        verdict = verify_chain(tx, shop_id, options, signer, store, anchored.get(shop_id, ()))
         if findings := [*verdict.findings, *faults]:
             raise ChainAltered(
                 findings, "nothing was archived or deleted: see `fleet audit verify --full --archives`"
@@ -147,14 +147,14 @@ def archive_chain(
 
 
 def _cut(done: Archived, archive: Archive, cut: Cut | None) -> Archived:
-    """Cut the rows of ``archive``, which was proven, where a role is there to do it."""
+    """Delete the rows of the proven ``archive`` with ``cut``, if there is one."""
     if cut is None:
         return replace(done, kept=done.kept + archive.last_seq - archive.first_seq + 1)
     return replace(done, deleted=done.deleted + cut(archive))
 
 
-def _find_state(tx: Connection, shop_id: int | None) -> tuple[list[Archive], Place | None]:
-    """Return the archives whose rows are still here, and the place that the first row to archive follows."""
+def _find_state(tx: Connection, shop_id: int | None) -> tuple[list[Archive], ChainPosition | None]:
+    """Return the archives whose rows are still stored, and the position before the first row to archive."""
     ends = find_ends(tx, shop_id)
     if ends is None:
         return [], None
@@ -179,17 +179,17 @@ def _prove(tx: Connection, store: ObjectStore, archive: Archive, signer: Signer)
         )
 
 
-def _find_piece_end(tx: Connection, shop_id: int | None, start: Place, now: datetime) -> int | None:
-    """Return the number of the last row that may leave, or None where no piece is to be archived."""
+def _find_piece_end(tx: Connection, shop_id: int | None, start: ChainPosition, now: datetime) -> int | None:
+    """Return the number of the last row of the next archive, or None where there is nothing to archive."""
     values = {"first": start.seq + 1, "at_once": AT_ONCE, "before": now - KEPT, "archived": ARCHIVE_ACTION}
     last, has_news = tx.exec_driver_sql(_OLD[shop_id is None], {"shop_id": shop_id, **values}).one()
     return int(last) if last is not None and last > start.seq and has_news else None
 
 
 def _find_pieces(
-    tx: Connection, shop_id: int | None, start: Place | None, put: Sequence[str], now: datetime
+    tx: Connection, shop_id: int | None, start: ChainPosition | None, put: Sequence[str], now: datetime
 ) -> Iterator[_Piece]:
-    """Yield the rows to leave, piece by piece; what was ``put`` before a crash stays as it was cut then."""
+    """Yield the rows to archive, piece by piece; a piece that was ``put`` before a crash keeps its range."""
     while start is not None and (last := _find_piece_end(tx, shop_id, start, now)) is not None:
         begun = f"{archive_folder(shop_id)}{start.seq + 1:012d}-"
         for key in put:
@@ -215,7 +215,7 @@ def _store_piece(
     by: str,
     request_id: str,
 ) -> tuple[Archive, int]:
-    """Put the events and their manifest, and note them in the chain; return the note and the bytes stored."""
+    """Store the events and their manifest, append an event about them; return the archive and its bytes."""
     object_key, manifest_key = f"{piece.key}{EVENTS}", f"{piece.key}{MANIFEST}"
     packed = io.BytesIO()
     chain = {"shop_id": piece.shop_id, "first_seq": piece.start.seq + 1, "first_prev_hash": piece.start.hash,
@@ -237,18 +237,18 @@ def _store_piece(
     try:
         store.put(manifest_key, manifest, retain_until)
     except ObjectExists:
-        manifest = store.get(manifest_key)  # put before a crash, perhaps signed with the key before ours
+        manifest = store.get(manifest_key)  # stored before a crash, maybe signed with the previous key
         if fault := find_manifest_fault(manifest, chain, [contents], signer, is_vouched=False):
             raise Refused(
                 "audit.archive_taken", f"{manifest_key} is there already: {fault}. Move it away first"
             ) from None
-    noted = {**chain, "manifest_key": manifest_key, "manifest_sha256": hashlib.sha256(manifest).hexdigest()}
+    after = {**chain, "manifest_key": manifest_key, "manifest_sha256": hashlib.sha256(manifest).hexdigest()}
     rows = f"{chain['first_seq']} to {chain['last_seq']}"
     with begin() as tx:
-        mutation = Mutation("audit_archives", str(chain["first_seq"]), f"archived events {rows}", None, noted)
+        mutation = Mutation("audit_archives", str(chain["first_seq"]), f"archived events {rows}", None, after)
         entry = Entry(piece.shop_id, by, ARCHIVE_ACTION, request_id, [mutation])
         event_id = append_now(tx, entry, now)
-        values = {**noted, "object_key": object_key, "object_sha256": sha256, "object_bytes": len(data)}
+        values = {**after, "object_key": object_key, "object_sha256": sha256, "object_bytes": len(data)}
         tx.exec_driver_sql(_RECORD, {**values, "event_id": event_id, "now": now, "retained_until": guarded})
         archive = next(one for one in find_archives(tx, piece.shop_id) if one.first_seq == chain["first_seq"])
     return archive, len(data) + len(manifest)

@@ -1,4 +1,4 @@
-"""What left the database: the archives of a chain, how they tie into it, and whether they still hold."""
+"""The archives of a chain: their rows in ``audit_archives``, and the check of their objects in the store."""
 
 import hashlib
 import io
@@ -8,11 +8,11 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.diagnose import Finding, Kind, diagnose
+from services.audit.diagnose import AuditFinding, FindingKind, diagnose
 from services.audit.jsonl import FileInvalid, read_lines
 from services.audit.manifest import find_manifest_fault
 from services.audit.queries import StoredChain, per_chain
-from services.audit.rehash import BEGINNING, Place, Row, RowTuple, walk
+from services.audit.rehash import BEGINNING, ChainPosition, ChainRow, RowTuple, walk
 from services.audit.signing import Signer
 from services.audit.store import ObjectMissing, ObjectStore
 
@@ -28,7 +28,7 @@ select id, shop_id, first_seq, last_seq, first_prev_hash, last_hash, object_key,
 
 
 class Archive(NamedTuple):
-    """A row of ``audit_archives``: the events ``first_seq`` to ``last_seq`` of a chain, in the store."""
+    """A row of ``audit_archives``: the events ``first_seq`` to ``last_seq`` of a chain."""
 
     id: int
     shop_id: int | None
@@ -44,40 +44,41 @@ class Archive(NamedTuple):
     event_seq: int
 
     @property
-    def start(self) -> Place:
-        """The place that the first archived row follows."""
-        return Place(self.first_seq - 1, self.first_prev_hash)
+    def start(self) -> ChainPosition:
+        """The position before the first archived row."""
+        return ChainPosition(self.first_seq - 1, self.first_prev_hash)
 
     @property
-    def end(self) -> Place:
-        """The place that the row after the cut follows."""
-        return Place(self.last_seq, self.last_hash)
+    def end(self) -> ChainPosition:
+        """The position of the last archived row."""
+        return ChainPosition(self.last_seq, self.last_hash)
 
 
 def archive_folder(shop_id: int | None) -> str:
-    """Return what the keys of a chain's archives begin with."""
+    """Return the prefix of the keys of a chain's archives."""
     return "events/fleet/" if shop_id is None else f"events/shop-{shop_id}/"
 
 
 def archive_key(shop_id: int | None, first_seq: int, last_seq: int) -> str:
-    """Return the key of an archive, without its ending; a chain's objects sort by their rows."""
+    """Return the key of an archive without its suffix; the keys of a chain sort by row."""
     return f"{archive_folder(shop_id)}{first_seq:012d}-{last_seq:012d}"
 
 
 def find_archives(tx: Connection, shop_id: int | None) -> list[Archive]:
     """Return the archives of a chain, the oldest first."""
-    return [Archive(*row) for row in tx.exec_driver_sql(_FIND[shop_id is None], {"shop_id": shop_id})]
+    rows = tx.exec_driver_sql(_FIND[shop_id is None], {"shop_id": shop_id})
+    return [Archive(**row._mapping) for row in rows]
 
 
 def check_ties(
     chain: StoredChain, archives: Sequence[Archive], first_seq: int
-) -> tuple[Place, list[Finding]]:
-    """Return the place that the row ``first_seq`` should follow, and where the archives do not fit together.
+) -> tuple[ChainPosition, list[AuditFinding]]:
+    """Return the position before the row ``first_seq``, and where the archives do not fit together.
 
-    Each archive follows the one before, and an event of the chain, as far as it is still in the database,
-    carries the sum of its manifest.
+    Each archive must follow the previous one, and an event of the chain, if it is still in the database, must
+    have the sum of its manifest.
     """
-    findings: list[Finding] = []
+    findings: list[AuditFinding] = []
     last = BEGINNING
     start = BEGINNING
     for archive in archives:
@@ -88,31 +89,31 @@ def check_ties(
         last = archive.end
         if archive.last_seq < first_seq:
             start = archive.end
-        if archive.event_seq >= first_seq and not _tells_of(chain.find_at(archive.event_seq), archive):
-            detail = f"row {archive.event_seq} should carry its manifest's SHA-256 and does not"
+        if archive.event_seq >= first_seq and not _names_archive(chain.find_at(archive.event_seq), archive):
+            detail = f"row {archive.event_seq} should have its manifest's SHA-256 and does not"
             findings.append(_find("altered", archive, detail))
     return start, findings
 
 
-def _tells_of(event: Row | None, archive: Archive) -> bool:
+def _names_archive(event: ChainRow | None, archive: Archive) -> bool:
     if event is None or event.action != ARCHIVE_ACTION:
         return False
     try:
-        said = orjson.loads(event.mutations)[0]["after"]
-        found = said["first_seq"], said["last_seq"], said["last_hash"], said["manifest_sha256"]
+        after = orjson.loads(event.mutations)[0]["after"]
+        found = after["first_seq"], after["last_seq"], after["last_hash"], after["manifest_sha256"]
     except (ValueError, LookupError, TypeError):
         return False
     return found == (archive.first_seq, archive.last_seq, archive.last_hash, archive.manifest_sha256)
 
 
 def check_manifests(
-    store: ObjectStore, archives: Sequence[Archive], signer: Signer, trusted: Place | None
-) -> list[Finding]:
-    """Return what is wrong with the manifests of ``archives``, which are all of a chain, the oldest first.
+    store: ObjectStore, archives: Sequence[Archive], signer: Signer, trusted: ChainPosition | None
+) -> list[AuditFinding]:
+    """Return the faults of the manifests of ``archives``: all archives of a chain, the oldest first.
 
-    A manifest is trusted when it is signed with our key or the one before, or when what follows it is trusted
-    and names its last hash; so archives outlive any number of key rotations. ``trusted`` is the place before
-    the first stored row, where a checkpoint or an anchor vouches for the rows after it.
+    A manifest is trusted when it is signed with the current or the previous key, or when its successor is
+    trusted and names its last hash; so archives outlive key rotations. ``trusted`` is the position before the
+    first stored row, where a checkpoint or an anchor confirms the rows after it.
     """
     findings = []
     for archive in reversed(archives):
@@ -124,8 +125,8 @@ def check_manifests(
 
 def check_manifest(
     store: ObjectStore, archive: Archive, signer: Signer, *, is_vouched: bool = False
-) -> Finding | None:
-    """Return what is wrong with an archive's manifest in the store, if anything is."""
+) -> AuditFinding | None:
+    """Return the fault of an archive's manifest in the store, if any."""
     key = archive.manifest_key
     if finding := _find_wrong_key(archive, key, MANIFEST):
         return finding
@@ -142,8 +143,8 @@ def check_manifest(
     return _find("altered", archive, f"{key}: {fault}") if fault else None
 
 
-def read_archive(store: ObjectStore, archive: Archive) -> tuple[list[RowTuple], Finding | None]:
-    """Return the archived rows, and what is wrong with them, if anything is. The manifest is not read."""
+def read_archive(store: ObjectStore, archive: Archive) -> tuple[list[RowTuple], AuditFinding | None]:
+    """Return the archived rows and their fault, if any. Does not read the manifest."""
     if finding := _find_wrong_key(archive, archive.object_key, EVENTS):
         return [], finding
     try:
@@ -155,7 +156,7 @@ def read_archive(store: ObjectStore, archive: Archive) -> tuple[list[RowTuple], 
     if not fault:
         place, broken = walk(rows, archive.shop_id, archive.start)
         if broken is not None:
-            return rows, diagnose(archive.shop_id, place, broken, KeptChain(rows))
+            return rows, diagnose(archive.shop_id, place, broken, MemoryChain(rows))
         if place != archive.end:
             fault = f"it ends with row {place.seq}, and the chain says {archive.last_seq}"
     if not fault and found != archive.object_sha256:
@@ -163,45 +164,46 @@ def read_archive(store: ObjectStore, archive: Archive) -> tuple[list[RowTuple], 
     return rows, _find("altered", archive, f"{archive.object_key}: {fault}") if fault else None
 
 
-def _find_wrong_key(archive: Archive, key: str, ending: str) -> Finding | None:
-    """Return a finding unless ``key`` is the one that these rows are stored under; no other one is read."""
+def _find_wrong_key(archive: Archive, key: str, ending: str) -> AuditFinding | None:
+    """Return a finding unless ``key`` is the key of these rows; no other object is read."""
     expected = archive_key(archive.shop_id, archive.first_seq, archive.last_seq) + ending
     detail = f"its key is {key[:200]!r}, and these rows are stored as {expected!r}"
     return None if key == expected else _find("altered", archive, detail)
 
 
 def read_object(data: bytes, shop_id: int | None) -> tuple[list[RowTuple], str]:
-    """Return the rows in an archive's bytes, and why they cannot be read, if they cannot."""
+    """Return the rows in an archive's bytes, and why they cannot be read, or ""."""
     rows: list[RowTuple] = []
     try:
         lines = read_lines(io.BytesIO(data))
         next(lines)
         for found, row in lines:
             if found != shop_id:
-                return rows, f"row {row[0]} is of another chain"
+                seq = row[0]
+                return rows, f"row {seq} is of another chain"
             rows.append(row)
     except FileInvalid as fault:
         return rows, str(fault)
     return rows, ""
 
 
-class KeptChain:
-    """Rows in memory; answers ``diagnose``."""
+class MemoryChain:
+    """Rows in memory, for ``diagnose``."""
 
     def __init__(self, rows: Sequence[RowTuple]) -> None:
-        self._rows = rows
+        self._rows = [ChainRow._make((*row, None)) for row in rows]
 
-    def find_at(self, seq: int) -> Row | None:
+    def find_at(self, seq: int) -> ChainRow | None:
         """Return the row numbered ``seq``."""
-        return next((Row(*row) for row in self._rows if row[0] == seq), None)
+        return next((row for row in self._rows if row.seq == seq), None)
 
-    def find_after(self, prev_hash: str) -> Sequence[Row]:
-        """Return rows that say they follow ``prev_hash``."""
-        return [Row(*row) for row in self._rows if row[7] == prev_hash]
+    def find_after(self, prev_hash: str) -> Sequence[ChainRow]:
+        """Return the rows whose ``prev_hash`` is this one."""
+        return [row for row in self._rows if row.prev_hash == prev_hash]
 
 
-def _find(kind: Kind, archive: Archive, detail: str) -> Finding:
-    return Finding(
+def _find(kind: FindingKind, archive: Archive, detail: str) -> AuditFinding:
+    return AuditFinding(
         kind=kind,
         shop_id=archive.shop_id,
         seq=archive.first_seq,

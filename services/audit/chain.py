@@ -1,8 +1,8 @@
-"""What an audit event's bytes and hash are. Pure: no clock, no database.
+"""The canonical text and the hash of an audit event. Pure: no clock, no database.
 
-The hash covers the hash before it, so a row altered, removed or put between shows at the next one.
-The text of the mutations is stored as it was hashed; nothing is ever formatted twice, so no change of
-a library can make an honest row look altered.
+The hash covers the previous event's hash, so the next event shows that one was altered, removed or inserted.
+The text of the mutations is stored as it was hashed and never formatted again, so a newer library cannot make
+an unaltered row look altered.
 """
 
 import hashlib
@@ -17,18 +17,18 @@ from uuid import UUID
 import orjson
 
 TEXT_VERSION = 1
-"""Version of the canonical text. Files name it; a verifier refuses a version that it does not know."""
+"""Version of the canonical text. Files name it; a verifier refuses an unknown version."""
 
 FIRST_PREV_HASH = "0" * 64
-"""What stands before a chain's first event."""
+"""The ``prev_hash`` of a chain's first event."""
 
 _CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 class Mutation(NamedTuple):
-    """One row changed. ``before`` and ``after`` hold what changed; None where there was or is nothing.
+    """The change of one row. ``before`` and ``after`` have the changed columns; None: there was or is no row.
 
-    A named tuple, as thousands a second are made.
+    A named tuple, because thousands are made per second.
     """
 
     table_name: str
@@ -41,8 +41,8 @@ class Mutation(NamedTuple):
 class Entry(NamedTuple):
     """A change to append to a chain (``shop_id`` None: the fleet's own).
 
-    ``work_id`` is the item of ``work_queue`` that made it, if one did: an item is audited once, however
-    often it is told of.
+    ``work_id`` is the item of ``work_queue`` that made it, if any: an item is audited once, also where its
+    entry is appended twice.
     """
 
     shop_id: int | None
@@ -54,7 +54,7 @@ class Entry(NamedTuple):
 
 
 class AuditEvent(NamedTuple):
-    """One event at its place in a chain. ``mutations`` is the canonical text, exactly as stored."""
+    """One event of a chain. ``mutations`` is the canonical text, exactly as stored."""
 
     shop_id: int | None
     seq: int
@@ -67,10 +67,10 @@ class AuditEvent(NamedTuple):
 
 
 def mutations_text(mutations: Sequence[Mutation]) -> str:
-    """Return ``mutations`` in their one canonical form: UTF-8 JSON, keys sorted, no spaces, in order.
+    """Return ``mutations`` in canonical form: UTF-8 JSON in the given order, keys sorted, no spaces.
 
-    Times become text in UTC with microseconds, decimals, dates and ids text. Raises ``TypeError`` for
-    what has no exact form, and for a NUL character, which PostgreSQL's jsonb cannot show.
+    Times become text in UTC with microseconds; decimals, dates and ids become text. Raises ``TypeError`` for
+    a value without an exact form, and for a NUL character, which PostgreSQL's jsonb cannot store.
     """
     rows = [
         {"after": m.after, "before": m.before, "row_id": m.row_id, "summary": m.summary,
@@ -83,26 +83,49 @@ def mutations_text(mutations: Sequence[Mutation]) -> str:
     return text
 
 
-def canonical_text(event: AuditEvent) -> str:
-    """Return the one text of ``event``: JSON with sorted keys and no spaces."""
+def event_text(
+    shop_id: int | None,
+    seq: int,
+    at: str,
+    staff_label: str,
+    action: str,
+    request_id: str,
+    work_id: int | None,
+    mutations: str,
+) -> str:
+    """Return the canonical text of one event: JSON with sorted keys and no spaces.
+
+    ``at`` is a text of ``to_utc_text``. Writer, verifier and offline verifier all use this function.
+    """
     return (
-        f'{{"action":{_quoted(event.action)},"at":"{to_utc_text(event.at)}","mutations":{event.mutations},'
-        f'"request_id":{orjson.dumps(event.request_id).decode()},"seq":{event.seq},'
-        f'"shop_id":{_number(event.shop_id)},"staff_label":{_quoted(event.staff_label)},'
-        f'"work_id":{_number(event.work_id)}}}'
+        f'{{"action":{_quoted(action)},"at":"{at}","mutations":{mutations},'
+        f'"request_id":{orjson.dumps(request_id).decode()},"seq":{seq},'
+        f'"shop_id":{"null" if shop_id is None else shop_id},"staff_label":{_quoted(staff_label)},'
+        f'"work_id":{"null" if work_id is None else work_id}}}'
     )
 
 
+def hash_text(prev_hash: str, text: str) -> str:
+    """Return the SHA-256, in hex, of the previous event's hash, a line break, and an event's text."""
+    return hashlib.sha256(f"{prev_hash}\n{text}".encode()).hexdigest()
+
+
+def canonical_text(event: AuditEvent) -> str:
+    """Return the canonical text of ``event``."""
+    shop_id, seq, at, staff_label, action, request_id, work_id, mutations = event
+    return event_text(shop_id, seq, to_utc_text(at), staff_label, action, request_id, work_id, mutations)
+
+
 def hash_event(prev_hash: str, event: AuditEvent) -> str:
-    """Return the SHA-256, in hex, of the hash before, a line break, and the event's canonical text."""
-    return hashlib.sha256(f"{prev_hash}\n{canonical_text(event)}".encode()).hexdigest()
+    """Return the hash of ``event`` after the event with ``prev_hash``."""
+    return hash_text(prev_hash, canonical_text(event))
 
 
 @lru_cache(maxsize=1024)
 def to_utc_text(at: datetime) -> str:
     """Return an aware time in UTC, always with microseconds, as ``2026-11-21T08:00:00.000000+00:00``.
 
-    Remembered, as the events of a set share one time: equal moments have one text, whatever their zone.
+    Cached: the events of a batch share one time, and equal times have the same text, whatever their zone.
     """
     if at.tzinfo is not UTC:
         if at.tzinfo is None:
@@ -122,10 +145,6 @@ def _to_text(value: object) -> object:
         case Mapping():
             return dict(value)
     raise TypeError(f"{type(value).__name__} has no exact form in the audit: write it as text or integer")
-
-
-def _number(value: int | None) -> str:
-    return "null" if value is None else str(value)
 
 
 @lru_cache(maxsize=1024)

@@ -1,4 +1,4 @@
-"""A checkpoint: a signed head of a chain, and what its signature covers. Needs no database."""
+"""Checkpoint: a signed head of a chain, and the bytes that its signature covers. Needs no database."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class Checkpoint(NamedTuple):
     signature: str
 
     def is_genuine(self) -> bool:
-        """Whether the signature is that of this head under the key it names."""
+        """Whether the signature matches this head and the key it names."""
         message = checkpoint_message(self.shop_id, self.seq, self.hash, self.at)
         return is_signed(message, self.public_key, self.signature)
 

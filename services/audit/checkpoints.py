@@ -1,6 +1,6 @@
-"""Checkpoints: heads that were verified and signed. The next verification may begin there.
+"""Checkpoints: verified and signed heads in the database, where the next verification may begin.
 
-Whoever can write to the database can add one; nobody can sign one without ``SECRET_KEY``.
+Signing one needs ``SECRET_KEY``; adding a row does not.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,16 +11,16 @@ from sqlalchemy import Connection
 
 from services.audit.chain import to_utc_text
 from services.audit.checkpoint import Checkpoint, checkpoint_message
-from services.audit.diagnose import Finding
+from services.audit.diagnose import AuditFinding
 from services.audit.queries import per_chain
-from services.audit.rehash import Place
+from services.audit.rehash import ChainPosition
 from services.audit.signing import Signer, unknown_key
 from services.core.pg_arrays import int_array, text_array
 
 _FLEET = 0
 
 _FIND = per_chain("""
-select id, seq, hash, AT_TEXT, public_key, signature from audit_checkpoints
+select id, seq, hash, AT_TEXT as at, public_key, signature from audit_checkpoints
  where OF_CHAIN and (seq >= %(first_seq)s or seq < 1) order by seq desc, id desc
 """)
 
@@ -33,8 +33,8 @@ on conflict on constraint uq_audit_checkpoints_seq do nothing
 """
 
 
-class Witness(NamedTuple):
-    """A trusted word on what hash a row had. ``source`` is for people: ``a checkpoint of 2026-11-21T...``."""
+class SignedHead(NamedTuple):
+    """The hash that a row had, from a trusted ``source``: ``a checkpoint of 2026-11-21T...``."""
 
     seq: int
     hash: str
@@ -44,36 +44,36 @@ class Witness(NamedTuple):
 def find_checkpoints(tx: Connection, shop_id: int | None, first_seq: int = 1) -> list[tuple[int, Checkpoint]]:
     """Return the checkpoints of a chain's rows from ``first_seq`` on, with their ids, newest head first.
 
-    One of a number under 1 is forged, and is among them, too.
+    Includes those with a number under 1, which are forged.
     """
     rows = tx.exec_driver_sql(_FIND[shop_id is None], {"shop_id": shop_id, "first_seq": first_seq})
     return [
-        (row_id, Checkpoint(shop_id, seq, row_hash, at, public_key, signature))
-        for row_id, seq, row_hash, at, public_key, signature in rows
+        (row.id, Checkpoint(shop_id, row.seq, row.hash, row.at, row.public_key, row.signature))
+        for row in rows
     ]
 
 
-def judge_checkpoints(
+def check_checkpoints(
     shop_id: int | None, checkpoints: Iterable[tuple[int, Checkpoint]], signer: Signer, *, all_of_them: bool
-) -> tuple[list[Witness], list[Finding]]:
-    """Return what the trusted ones say, newest first, and a finding for each that is forged.
+) -> tuple[list[SignedHead], list[AuditFinding]]:
+    """Return the heads of trusted checkpoints, newest first, and a finding for each forged one.
 
-    Only the newest trusted one is looked for unless ``all_of_them``. One that is genuine under a key
-    of two rotations ago is passed over where a newer one is trusted.
+    Stops at the newest trusted one unless ``all_of_them``. Skips one with a valid signature of a key of two
+    rotations ago where a newer one is trusted.
     """
-    witnesses: list[Witness] = []
-    findings: list[Finding] = []
+    signed_heads: list[SignedHead] = []
+    findings: list[AuditFinding] = []
     for row_id, found in checkpoints:
         is_known = found.public_key in signer.known_keys
-        if not is_known and witnesses and found.is_genuine():
+        if not is_known and signed_heads and found.is_genuine():
             continue
         if is_known and found.is_genuine():
-            witnesses.append(Witness(found.seq, found.hash, f"a checkpoint of {found.at}"))
+            signed_heads.append(SignedHead(found.seq, found.hash, f"a checkpoint of {found.at}"))
             if not all_of_them:
                 break
             continue
         findings.append(
-            Finding(
+            AuditFinding(
                 kind="altered",
                 shop_id=shop_id,
                 seq=found.seq,
@@ -84,13 +84,13 @@ def judge_checkpoints(
                 else unknown_key(found.public_key),
             )
         )
-    return witnesses, findings
+    return signed_heads, findings
 
 
 def record_checkpoints(
-    tx: Connection, heads: Sequence[tuple[int | None, Place]], signer: Signer, now: datetime
+    tx: Connection, heads: Sequence[tuple[int | None, ChainPosition]], signer: Signer, now: datetime
 ) -> int:
-    """Sign the verified ``heads`` and keep them, each once. Returns how many are new."""
+    """Sign the verified ``heads`` and insert them, each once. Returns how many are new."""
     at = to_utc_text(now)
     values = {
         "now": now,

@@ -1,6 +1,6 @@
-"""Cutting: the rows of a verified archive leave the database, as the archive role and by no other.
+"""Delete the rows of a verified archive, as the archive role.
 
-The role may execute ``audit_truncate`` and nothing else; the application's role may not execute it.
+That role may execute ``audit_truncate`` and nothing else; the application's role may not execute it.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,10 +21,10 @@ _TRUNCATE = "select audit_truncate(%(shop_id)s, %(last_seq)s, %(manifest_sha256)
 
 @contextmanager
 def open_cut(url: str) -> Iterator[Cut | None]:
-    """Yield what cuts over a connection of ``url``; None where ``url`` is empty.
+    """Yield a function that deletes archived rows as the role of ``url``; None where ``url`` is empty.
 
-    Raises ``Refused`` where the database does not accept the cut, ``Misconfigured`` where the role may not
-    execute the function, ``RetryLater`` where the role cannot connect.
+    It raises ``Refused`` where the database refuses the range, ``Misconfigured`` where the role may not
+    execute ``audit_truncate``, ``RetryLater`` where the role cannot connect.
     """
     if not url:
         yield None

@@ -1,34 +1,34 @@
-"""What happened to a chain at the row that breaks it. Pure: the chain is asked through ``Chain``.
+"""Diagnose what happened to a chain at its first bad row. Pure: reads the chain through ``Chain``.
 
-A row's hash covers its number and the hash before it, so a row that stands in the wrong place still
-tells where it belongs. That separates what was put in, taken out or moved from what was altered.
+A row's hash covers its number and the previous hash, so a moved row still matches its original number. That
+tells rows that were inserted, removed or moved from rows that were altered.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from services.audit.rehash import MAX_SEQ, Place, Row, hash_row
+from services.audit.rehash import MAX_SEQ, ChainPosition, ChainRow, hash_row
 
-Kind = Literal["altered", "missing", "reordered", "inserted", "rewritten", "unreadable"]
+FindingKind = Literal["altered", "missing", "reordered", "inserted", "rewritten", "unreadable"]
 
 SEARCHED = 5000
-"""How many places up and down a displaced row's own one is looked for: about 10 ms, once."""
+"""How many numbers up and down are tried for a moved row: about 10 ms, once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """The first row of a chain that is not as it was written, and which way.
+@dataclass(frozen=True, slots=True)
+class AuditFinding:
+    """The first bad row of a chain, and what happened to it.
 
-    With a ``subject`` it is not a row but what vouches for one: ``checkpoint 7``, ``anchor anchors/...``.
+    With a ``subject`` the fault is not of a row but of a signed head or archive: ``checkpoint 7``.
     """
 
-    kind: Kind
+    kind: FindingKind
     shop_id: int | None
     seq: int
-    """Where it shows: the number of the row, or of the first one that is not there."""
-    event_id: int | None
+    """The number of the row, or of the first missing one."""
     detail: str
+    event_id: int | None = None
     subject: str = ""
 
     def __str__(self) -> str:
@@ -38,28 +38,28 @@ class Finding:
 
 
 class Chain(Protocol):
-    """The stored rows of one chain, for the few questions that a broken one raises."""
+    """The stored rows of one chain, as ``diagnose`` needs them."""
 
-    def find_at(self, seq: int) -> Row | None:
+    def find_at(self, seq: int) -> ChainRow | None:
         """Return the row numbered ``seq``."""
         ...
 
-    def find_after(self, prev_hash: str) -> Sequence[Row]:
-        """Return rows that say they follow ``prev_hash``; a handful is enough."""
+    def find_after(self, prev_hash: str) -> Sequence[ChainRow]:
+        """Return some rows with this ``prev_hash``; ten are enough."""
         ...
 
 
-def diagnose(shop_id: int | None, last: Place, row: Row, chain: Chain) -> Finding:
-    """Say what is wrong with ``row``, the first that does not follow ``last``."""
+def diagnose(shop_id: int | None, last: ChainPosition, row: ChainRow, chain: Chain) -> AuditFinding:
+    """Return what happened to ``row``, the first that does not follow ``last``."""
     row = chain.find_at(row.seq) or row
     if row.seq != last.seq + 1:
-        return _judge_gap(shop_id, last, row, chain)
+        return _diagnose_gap(shop_id, last, row, chain)
     if row.prev_hash != last.hash:
         if row.hash == hash_row(row, shop_id, prev_hash=last.hash):
             return _find("altered", shop_id, row, "the hash before it is not the one it was written with")
-        true = _find_true_seq(row, shop_id)
-        if true is not None and true != row.seq:
-            return _judge_displaced(shop_id, last, row, true, chain)
+        original = _find_original_seq(row, shop_id)
+        if original is not None and original != row.seq:
+            return _diagnose_displaced(shop_id, last, row, original, chain)
     following = chain.find_at(row.seq + 1)
     if following is not None and _belongs(following, shop_id, last):
         return _find("inserted", shop_id, row, "the row after it follows the one before it")
@@ -67,15 +67,15 @@ def diagnose(shop_id: int | None, last: Place, row: Row, chain: Chain) -> Findin
         is_hash_alone = following is not None and following.prev_hash == hash_row(row, shop_id)
         what = "is not the one it was written with" if is_hash_alone else "is of other content"
         return _find("altered", shop_id, row, f"its hash {what}")
-    return _judge_unlinked(shop_id, last, row, following, chain)
+    return _diagnose_unlinked(shop_id, last, row, following, chain)
 
 
-def find_number_fault(shop_id: int | None, row: Row) -> Finding:
-    """Return the finding of a row with a number that no row of a chain has."""
+def find_number_fault(shop_id: int | None, row: ChainRow) -> AuditFinding:
+    """Return the finding of a row with an invalid number."""
     return _find("inserted", shop_id, row, f"rows are numbered from 1 to {MAX_SEQ}")
 
 
-def _judge_gap(shop_id: int | None, last: Place, row: Row, chain: Chain) -> Finding:
+def _diagnose_gap(shop_id: int | None, last: ChainPosition, row: ChainRow, chain: Chain) -> AuditFinding:
     expected = last.seq + 1
     if not 0 < row.seq <= MAX_SEQ:
         return find_number_fault(shop_id, row)
@@ -87,23 +87,25 @@ def _judge_gap(shop_id: int | None, last: Place, row: Row, chain: Chain) -> Find
     return _missing(shop_id, expected, row.seq - 1, f"the next is row {row.seq}")
 
 
-def _judge_displaced(shop_id: int | None, last: Place, row: Row, true: int, chain: Chain) -> Finding:
-    """The row was written as number ``true``: rows were moved, or put in or taken out before it."""
-    written = f"what is now row {row.seq} was written as row {true}"
-    if true < row.seq:
-        there = chain.find_at(true)
+def _diagnose_displaced(
+    shop_id: int | None, last: ChainPosition, row: ChainRow, original: int, chain: Chain
+) -> AuditFinding:
+    """The row was written as number ``original``: rows were moved, or inserted or removed before it."""
+    written = f"what is now row {row.seq} was written as row {original}"
+    if original < row.seq:
+        there = chain.find_at(original)
         if there is None or there.hash == row.hash:
-            return _find("inserted", shop_id, row, f"it repeats row {true}")
+            return _find("inserted", shop_id, row, f"it repeats row {original}")
         return _find("inserted", shop_id, there, written)
     if any(_belongs(other, shop_id, last) for other in chain.find_after(last.hash)):
-        return _find("reordered", shop_id, row, f"it was written as row {true}")
-    return _missing(shop_id, row.seq, true - 1, written)
+        return _find("reordered", shop_id, row, f"it was written as row {original}")
+    return _missing(shop_id, row.seq, original - 1, written)
 
 
-def _judge_unlinked(
-    shop_id: int | None, last: Place, row: Row, following: Row | None, chain: Chain
-) -> Finding:
-    """The row follows no row of this chain."""
+def _diagnose_unlinked(
+    shop_id: int | None, last: ChainPosition, row: ChainRow, following: ChainRow | None, chain: Chain
+) -> AuditFinding:
+    """The row's ``prev_hash`` is of no row of this chain."""
     if row.hash != hash_row(row, shop_id):
         if following is None:
             return _find("inserted", shop_id, row, "it follows no row of this chain, and no row follows it")
@@ -115,13 +117,13 @@ def _judge_unlinked(
     return _find("altered", shop_id, before, detail)
 
 
-def _belongs(row: Row, shop_id: int | None, last: Place) -> bool:
-    """Whether ``row`` was written as the one after ``last``, whatever number it has now."""
+def _belongs(row: ChainRow, shop_id: int | None, last: ChainPosition) -> bool:
+    """Whether ``row`` was written as the row after ``last``, whatever its number is now."""
     return row.prev_hash == last.hash and row.hash == hash_row(row, shop_id, seq=last.seq + 1)
 
 
-def _find_true_seq(row: Row, shop_id: int | None) -> int | None:
-    """Return the number that ``row`` was hashed with, the nearest first; None if none nearby fits."""
+def _find_original_seq(row: ChainRow, shop_id: int | None) -> int | None:
+    """Return the number that ``row`` was hashed with, or None; tries the nearest numbers first."""
     for distance in range(SEARCHED + 1):
         for seq in {row.seq + distance, row.seq - distance}:
             if seq > 0 and hash_row(row, shop_id, seq=seq) == row.hash:
@@ -129,10 +131,10 @@ def _find_true_seq(row: Row, shop_id: int | None) -> int | None:
     return None
 
 
-def _find(kind: Kind, shop_id: int | None, row: Row, detail: str) -> Finding:
-    return Finding(kind=kind, shop_id=shop_id, seq=row.seq, event_id=row.id, detail=detail)
+def _find(kind: FindingKind, shop_id: int | None, row: ChainRow, detail: str) -> AuditFinding:
+    return AuditFinding(kind, shop_id, row.seq, detail, row.id)
 
 
-def _missing(shop_id: int | None, first: int, last: int, detail: str) -> Finding:
+def _missing(shop_id: int | None, first: int, last: int, detail: str) -> AuditFinding:
     rows = f"row {first} is" if first == last else f"rows {first} to {last} are"
-    return Finding(kind="missing", shop_id=shop_id, seq=first, event_id=None, detail=f"{rows} gone: {detail}")
+    return AuditFinding("missing", shop_id, first, f"{rows} gone: {detail}")

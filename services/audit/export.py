@@ -1,4 +1,4 @@
-"""Exporting: one file that proves itself to whoever has it, with no database and no settings of ours."""
+"""Export: one file of events that can be verified without a database or settings."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from services.audit.archive_reader import check_ties, find_archives
 from services.audit.chain import TEXT_VERSION, to_utc_text
 from services.audit.checkpoints import find_checkpoints
 from services.audit.jsonl import FORMAT, canonical_json, write_lines
-from services.audit.queries import StoredChain, find_ends, hold_still, stream_rows
+from services.audit.queries import StoredChain, find_ends, stream_rows, use_snapshot
 from services.audit.rehash import BEGINNING, RowTuple
 from services.audit.signing import Signer
 
@@ -18,12 +18,12 @@ from services.audit.signing import Signer
 def export_chains(
     tx: Connection, shop_ids: Sequence[int | None], out: IO[bytes], signer: Signer, now: datetime
 ) -> list[dict[str, Any]]:
-    """Write the events of the chains to ``out``, with signed heads; return what is said of each chain.
+    """Write the events of the chains to ``out``, with signed heads; return the header's line of each chain.
 
-    All of one moment: ``tx`` must be fresh. What was archived before is named, with its sums, and not in it.
-    Nothing is verified here; that is what the file is for. So every stored row is in it, whatever its number.
+    Reads one snapshot: ``tx`` must be new. The header names archived events with their sums; they are not in
+    the file. Verifies nothing, so every stored row is in the file, whatever its number.
     """
-    hold_still(tx)
+    use_snapshot(tx)
     header = _header(tx, shop_ids, signer, now)
     write_lines(out, header, _read_all(tx, header["chains"]))
     chains: list[dict[str, Any]] = header["chains"]

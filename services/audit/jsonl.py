@@ -1,7 +1,7 @@
-"""Events as lines of a compressed file: what an export and an archive are made of.
+"""File format of exports and archives: compressed JSON lines.
 
 The first line is a header, every other line one event with exactly the fields and texts that were hashed.
-Needs nothing but the standard library and orjson, so that a file can be checked anywhere.
+Needs only the standard library and orjson, so that a file can be verified anywhere.
 """
 
 import gzip
@@ -21,11 +21,11 @@ _TEXTS = ("at", "staff_label", "action", "request_id", "mutations", "prev_hash",
 
 
 class FileInvalid(ShopfleetError):
-    """The file is no file of audit events, or is cut off. The message names the line."""
+    """The file has no audit events, or is cut off. The message names the line."""
 
 
 def canonical_json(document: Mapping[str, Any]) -> bytes:
-    """Return ``document`` as the bytes that are signed: keys sorted, no spaces."""
+    """Return ``document`` as the bytes that are signed: sorted keys, no spaces."""
     return orjson.dumps(document, option=_CANONICAL)
 
 

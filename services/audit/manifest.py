@@ -1,7 +1,7 @@
-"""Manifest: a signed document in the store that names the rows of one archive and the sums of its objects.
+"""Manifest: a signed document in the store with the range of one archive and the sums of its objects.
 
-The signature covers the shop, the range, both hashes at its ends and every object, so that a manifest proves
-nothing of another range or another chain.
+The signature covers the shop, the range, the hashes at both ends and every object, so a manifest proves no
+other range or chain.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _RANGE = ("shop_id", "first_seq", "first_prev_hash", "last_seq", "last_hash")
 
 
 def make_manifest(document: Mapping[str, Any], signer: Signer) -> bytes:
-    """Return ``document`` (range, rows, ``objects``) as a manifest that is signed."""
+    """Return ``document`` (range, rows, ``objects``) as a signed manifest."""
     made = {
         "format": MANIFEST_FORMAT,
         "text_version": TEXT_VERSION,
@@ -37,9 +37,9 @@ def find_manifest_fault(
     *,
     is_vouched: bool,
 ) -> str:
-    """Return why the manifest ``data`` does not prove the range ``expected`` and its ``objects``, or nothing.
+    """Return why the manifest ``data`` does not prove the range ``expected`` and its ``objects``, or "".
 
-    A signature of our key or the one before counts. One of an older key counts where ``is_vouched``: a
+    A signature of the current or the previous key is valid. One of an older key is valid if ``is_vouched``: a
     trusted hash after the range covers its last hash.
     """
     try:

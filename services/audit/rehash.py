@@ -1,23 +1,19 @@
-"""Walking a chain: every row is hashed again and compared with what it says. Pure, and fast.
+"""Hash the rows of a chain again and compare. Pure.
 
-Works on plain tuples and in one loop, because a night's verification reads millions of rows.
+Works on plain tuples in one loop, because the nightly verification reads millions of rows.
 """
 
-import hashlib
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import NamedTuple
 
-import orjson
-
-from services.audit.chain import FIRST_PREV_HASH
+from services.audit.chain import FIRST_PREV_HASH, event_text, hash_text
 
 RowTuple = tuple[int, str, str, str, str, int | None, str, str, str]
-"""The first nine fields of ``Row``, as a cursor or a file gives them."""
+"""The first nine fields of ``ChainRow``, as a cursor or a file gives them."""
 
 
-class Row(NamedTuple):
-    """A stored event of a chain. ``at`` is the text that was hashed, as ``chain.to_utc_text`` writes it."""
+class ChainRow(NamedTuple):
+    """A stored event of a chain. ``at`` is the text that was hashed, of ``chain.to_utc_text``."""
 
     seq: int
     at: str
@@ -32,57 +28,50 @@ class Row(NamedTuple):
     """The row's id in the database; a file has none."""
 
 
-class Place(NamedTuple):
-    """How far a chain is proven: the number and the hash of the last good row."""
+class ChainPosition(NamedTuple):
+    """The number and the hash of a row: the last one that is proven."""
 
     seq: int
     hash: str
 
 
-BEGINNING = Place(0, FIRST_PREV_HASH)
+BEGINNING = ChainPosition(0, FIRST_PREV_HASH)
 
 MAX_SEQ = 2**53
-"""The highest number of a row: the largest whole number that every reader of JSON keeps exact."""
+"""The highest number of a row: the largest integer that every JSON parser reads exactly."""
 
 
-def walk(rows: Iterable[RowTuple], shop_id: int | None, place: Place) -> tuple[Place, Row | None]:
-    """Go on from ``place`` over ``rows`` in their order; return the last good place and the row that breaks.
+def walk(
+    rows: Iterable[RowTuple], shop_id: int | None, place: ChainPosition
+) -> tuple[ChainPosition, ChainRow | None]:
+    """Check ``rows`` in order, from the one after ``place``; return the last good position and the bad row.
 
-    None in place of a row: all of them hold. A row holds when it is the next by number, names the hash
-    before it, and hashes to what it says.
+    The row is None where all are good: each has the next number, the hash of the row before it as its
+    ``prev_hash``, and the hash of its own text.
     """
     seq, last = place
-    sha256, dumps, quoted = hashlib.sha256, orjson.dumps, _quoted
-    shop = _number(shop_id)
     for row in rows:
         number, at, staff_label, action, request_id, work_id, mutations, prev_hash, stored = row
         seq += 1
-        text = (
-            f'{last}\n{{"action":{quoted(action)},"at":"{at}","mutations":{mutations},'
-            f'"request_id":{dumps(request_id).decode()},"seq":{number},"shop_id":{shop},'
-            f'"staff_label":{quoted(staff_label)},"work_id":{"null" if work_id is None else work_id}}}'
-        )
-        if sha256(text.encode()).hexdigest() != stored or prev_hash != last or number != seq:
-            return Place(seq - 1, last), Row(*row)
+        text = event_text(shop_id, number, at, staff_label, action, request_id, work_id, mutations)
+        if hash_text(last, text) != stored or prev_hash != last or number != seq:
+            return ChainPosition(seq - 1, last), ChainRow._make((*row, None))
         last = stored
-    return Place(seq, last), None
+    return ChainPosition(seq, last), None
 
 
-def hash_row(row: Row, shop_id: int | None, *, seq: int | None = None, prev_hash: str | None = None) -> str:
-    """Return the hash that ``row`` would have with ``seq`` and ``prev_hash`` in place of its own."""
-    text = (
-        f'{prev_hash or row.prev_hash}\n{{"action":{_quoted(row.action)},"at":"{row.at}",'
-        f'"mutations":{row.mutations},"request_id":{_quoted(row.request_id)},"seq":{seq or row.seq},'
-        f'"shop_id":{_number(shop_id)},"staff_label":{_quoted(row.staff_label)},'
-        f'"work_id":{_number(row.work_id)}}}'
+def hash_row(
+    row: ChainRow, shop_id: int | None, *, seq: int | None = None, prev_hash: str | None = None
+) -> str:
+    """Return the hash that ``row`` would have with ``seq`` and ``prev_hash`` instead of its own."""
+    text = event_text(
+        shop_id,
+        seq or row.seq,
+        row.at,
+        row.staff_label,
+        row.action,
+        row.request_id,
+        row.work_id,
+        row.mutations,
     )
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _number(value: int | None) -> str:
-    return "null" if value is None else str(value)
-
-
-@lru_cache(maxsize=1024)
-def _quoted(text: str) -> str:
-    return orjson.dumps(text).decode()
+    return hash_text(prev_hash or row.prev_hash, text)

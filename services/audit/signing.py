@@ -1,7 +1,7 @@
-"""Signing what was verified: Ed25519, with a key that only holders of ``SECRET_KEY`` can derive.
+"""Signatures of verified hashes: Ed25519, with a key derived from ``SECRET_KEY``.
 
-A chain proves order and content to whoever trusts one of its hashes. The signature is what makes a hash
-worth that trust: who can write to the database, but has not the key, cannot make one.
+A chain proves order and content to a reader who trusts one of its hashes. The signature makes a hash
+trustworthy: a writer of the database without the key cannot make one.
 """
 
 from typing import TYPE_CHECKING
@@ -17,18 +17,18 @@ _PURPOSE = b"shopfleet/audit-sign/v1"
 
 
 class SignaturesUnavailable(ShopfleetError):
-    """No signature can be checked here: the package ``cryptography`` is not installed."""
+    """The package ``cryptography``, which checks signatures, is not installed."""
 
 
 class Signer:
-    """Signs with the current key. The previous key's signatures are still its own. Its repr tells no key."""
+    """Signs with the current key; knows the public key of the previous one, too. Its repr has no key."""
 
     __slots__ = ("_key", "known_keys", "public_key")
 
     def __init__(self, secret_key: str, previous: str = "") -> None:
         self._key = _derive(secret_key)
         self.public_key = _public_hex(self._key)
-        """32 bytes in hex; may be published."""
+        """32 bytes in hex; not secret."""
         self.known_keys = frozenset(
             {self.public_key, _public_hex(_derive(previous))} if previous else {self.public_key}
         )
@@ -44,12 +44,12 @@ def make_signer(settings: "Settings") -> Signer:
 
 
 def unknown_key(public_key: str) -> str:
-    """Return the fault of what is signed with ``public_key``, which is not ours."""
-    return f"it is signed with {public_key[:16]}..., which is neither our key nor the one before"
+    """Return the fault of a signature with the unknown ``public_key``."""
+    return f"it is signed with {public_key[:16]}..., which is neither our current key nor the previous one"
 
 
 def is_signed(message: bytes, public_key: str, signature: str) -> bool:
-    """Whether ``signature`` is that of ``message`` under ``public_key``; whose key it is, is not asked."""
+    """Whether ``signature`` matches ``message`` and ``public_key``, whosever key that is."""
     try:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

@@ -1,4 +1,4 @@
-"""Where anchors and archives go: a store outside the database, in which nothing is ever overwritten."""
+"""ObjectStore: the store of anchors and archives, outside the database. Nothing in it is overwritten."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,23 +8,23 @@ from services.core.errors import ShopfleetError
 
 
 class ObjectExists(ShopfleetError):
-    """There is an object of that key already; it was left as it is."""
+    """An object with that key exists; it is unchanged."""
 
 
 class ObjectMissing(ShopfleetError):
-    """There is no object of that key."""
+    """No object has that key."""
 
 
 class ObjectStore(Protocol):
     """A bucket or a folder. A key is a relative path such as ``anchors/20261122T080000.json``.
 
-    A store that cannot be reached raises ``RetryLater``, one that refuses us ``Misconfigured``.
+    Raises ``RetryLater`` where the store cannot be reached, ``Misconfigured`` where it refuses access.
     """
 
     def put(self, key: str, data: bytes, retain_until: datetime | None = None) -> datetime | None:
-        """Store ``data`` for good, or raise ``ObjectExists``; return until when the store guards it.
+        """Store ``data``, or raise ``ObjectExists``; return until when the store locks it.
 
-        None: this store cannot hold anybody off, or was not asked to.
+        None: the store has no lock, or ``retain_until`` is None.
         """
         ...
 
@@ -37,13 +37,12 @@ class ObjectStore(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """The object is gone, every version of it; so it was where there was none.
+        """Delete the object in every version, if it exists.
 
-        For what a person may ask us to forget, and never for proof: a store that guards an object raises
-        ``Misconfigured``.
+        Only for personal data, never for proof: raises ``Misconfigured`` where the store locks the object.
         """
         ...
 
     def describe(self) -> str:
-        """Say what the store is and what it guards, for a person; no credentials."""
+        """Return what the store is and whether it locks objects, for people; no credentials."""
         ...

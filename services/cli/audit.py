@@ -14,9 +14,9 @@ from services.audit.anchors import anchor_entry, find_heads, make_anchor
 from services.audit.append import append_all
 from services.audit.checkpoints import record_checkpoints
 from services.audit.export import export_chains
-from services.audit.queries import find_chains, hold_still
+from services.audit.queries import find_chains, use_snapshot
 from services.audit.signing import make_signer
-from services.audit.verify import ChainVerdict, Report, Wanted, verify_audit
+from services.audit.verify import ChainVerdict, VerifyOptions, VerifyReport, verify_audit
 from services.cli.base import (
     actor_option,
     dry_run_option,
@@ -54,7 +54,7 @@ def command() -> None:
 @click.pass_context
 @report_errors
 def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool, as_json: bool) -> None:
-    """Say whether the chains are as they were written; name the first row that is not. Exit code 1 then.
+    """Verify the chains; exit code 1 if a row is altered, and name the first one.
 
     Begins at each chain's last signed checkpoint unless --full or --since is given, and signs a new one where
     all holds. A finding of a job stays open, with exit code 1, until `fleet incidents resolve` closes it.
@@ -68,7 +68,7 @@ def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool
     now = utc_now()
     with transaction() as tx:
         slugs = find_slugs(tx)
-        wanted = Wanted(
+        wanted = VerifyOptions(
             shop_id=find_shop_id(tx, shop),
             is_one_chain=bool(shop),
             since=parse_moment(since, now) if since else None,
@@ -132,7 +132,7 @@ def anchor(actor: str, dry_run: bool, as_json: bool) -> None:
     settings = get_settings()
     signer, store, now = make_signer(settings), open_store(settings.archive_url), utc_now()
     with transaction() as tx:
-        hold_still(tx)
+        use_snapshot(tx)
         heads = find_heads(tx)
     made = make_anchor(heads, store, signer, now)
     if not dry_run:
@@ -153,7 +153,9 @@ def anchor(actor: str, dry_run: bool, as_json: bool) -> None:
         print_fields("Would be anchored" if dry_run else "Anchored", fields)
 
 
-def to_document(report: Report, slugs: dict[int, str], unresolved: Sequence[OpenIncident]) -> dict[str, Any]:
+def to_document(
+    report: VerifyReport, slugs: dict[int, str], unresolved: Sequence[OpenIncident]
+) -> dict[str, Any]:
     """Return the report for programs."""
     found = "finding_open" if unresolved else "verified"
     return {
@@ -186,7 +188,7 @@ def to_document(report: Report, slugs: dict[int, str], unresolved: Sequence[Open
     }
 
 
-def _print_report(report: Report, slugs: dict[int, str], store: str) -> None:
+def _print_report(report: VerifyReport, slugs: dict[int, str], store: str) -> None:
     print_table(
         "",
         ("chain", "after row", "rows", "archived", "head", "hash", "verdict"),

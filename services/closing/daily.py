@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.audit.diagnose import Finding
-from services.audit.queries import hold_still
+from services.audit.diagnose import AuditFinding
+from services.audit.queries import use_snapshot
 from services.audit.signing import make_signer
-from services.audit.verify import Wanted, verify_chain
+from services.audit.verify import VerifyOptions, verify_chain
 from services.closing.daily_mail import record_anomaly_mail
 from services.closing.daily_summary import DailySummary, find_told_low, record_summary
 from services.core.clock import utc_now
@@ -78,15 +78,15 @@ class CloseDay:
         )
 
 
-def _verify(shop_id: int) -> tuple[int, list[Finding]]:
+def _verify(shop_id: int) -> tuple[int, list[AuditFinding]]:
     """Return how many rows of the shop's chain were hashed again, and what is wrong with it.
 
     Anchors are the fleet's own job's to compare: it reads each of them once for all shops.
     """
     settings = get_settings()
-    wanted = Wanted(shop_id=shop_id, is_one_chain=True, full=True)
+    wanted = VerifyOptions(shop_id=shop_id, is_one_chain=True, full=True)
     with transaction() as tx:
-        hold_still(tx)
+        use_snapshot(tx)
         verdict = verify_chain(
             tx, shop_id, wanted, make_signer(settings), open_store(settings.archive_url), ()
         )

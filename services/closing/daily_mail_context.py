@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from services.audit.diagnose import Finding
+from services.audit.diagnose import AuditFinding
 from services.mail.mail_types import MailShop, MailType, register_mail_type
 from services.payments.break_mail import OpenBreak, plan_break_context, sample_breaks
 from services.shopify.stock.low_stock import LowStock
@@ -19,7 +19,7 @@ def plan_anomaly_context(
     breaks: Sequence[OpenBreak],
     newly_low: Sequence[LowStock],
     low: Sequence[LowStock],
-    findings: Sequence[Finding],
+    findings: Sequence[AuditFinding],
 ) -> dict[str, Any]:
     """Return the facts of ``daily_anomalies`` for a shop's ``day``.
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.diagnose import Finding
+from services.audit.diagnose import AuditFinding
 from services.shopify.stock.low_stock import LowStock
 
 LOW_KEPT = 500
@@ -39,7 +39,7 @@ class DailySummary:
     day: date
     at: datetime
     audit_rows: int
-    findings: Sequence[Finding] = ()
+    findings: Sequence[AuditFinding] = ()
     low_stock: Sequence[LowStock] | None = None
     payments: str = "not_compared"
     """``clean``, ``breaks``, ``no_stripe`` or ``not_compared``."""

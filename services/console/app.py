@@ -1,4 +1,4 @@
-"""The console's front page: is the fleet well, what waits where, and the way to Flower."""
+"""The console: front page (health, waiting work, link to Flower) and its other routes."""
 
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ HEADLINES = {
     ("degraded", True): "Webhooks are accepted, but some work stands still.",
     ("unavailable", True): "Nothing can be accepted or done.",
 }
-"""By status, and whether something stands still."""
+"""By status, and whether a queue, beat or the sweep stands still."""
 
 CONDITION_LABELS = {
     "pauses": "Paused",
@@ -34,7 +34,7 @@ CONDITION_LABELS = {
 
 
 def make_app(settings: Settings | None = None, probe: HealthCheck | None = None) -> Flask:
-    """Return the console: the front page and the health routes, everything else closed."""
+    """Return the console application. Routes that are not listed in ``auth`` are closed."""
     settings = settings or get_settings()
     probe = probe or HealthCheck(count_conditions)
     app = Flask(__name__)
@@ -55,7 +55,7 @@ def make_app(settings: Settings | None = None, probe: HealthCheck | None = None)
 
 
 def describe_age(seconds: float | None) -> str:
-    """Return an age as a person says it: ``now``, ``12 s``, ``4 min``, ``3 h``, ``2 d``; never is a dash."""
+    """Return an age as ``now``, ``12 s``, ``4 min``, ``3 h`` or ``2 d``; None is a dash."""
     if seconds is None:
         return "–"
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
@@ -98,6 +98,6 @@ def _latency(milliseconds: float | None) -> str:
 
 
 def _flower_url(port: int) -> str:
-    """Return Flower's address on the host by which the console was reached."""
+    """Return Flower's address on the host name of this request."""
     host = urlsplit(f"//{request.host}").hostname or "127.0.0.1"
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"

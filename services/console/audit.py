@@ -1,14 +1,11 @@
-"""``GET /api/v1/platform/verify-audit``: are the chains as they were written?
-
-Changes nothing, not even a checkpoint. Who may ask is decided in ``services.console.auth``.
-"""
+"""``GET /api/v1/platform/verify-audit``: verify the audit chains. Writes nothing, not even a checkpoint."""
 
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
 from services.audit.signing import make_signer
-from services.audit.verify import Report, Wanted, verify_audit
+from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
 from services.core.db import transaction
 from services.core.errors import WorkError
 from services.core.settings import Settings
@@ -22,7 +19,7 @@ _YES = frozenset({"1", "true", "yes"})
 
 
 def audit_blueprint(settings: Settings) -> Blueprint:
-    """Return the route that verifies."""
+    """Return the blueprint of the route."""
     blueprint = Blueprint("audit", __name__)
 
     @blueprint.get("/api/v1/platform/verify-audit")
@@ -32,11 +29,11 @@ def audit_blueprint(settings: Settings) -> Blueprint:
         except ShopUnknown as fault:
             return jsonify(error="unknown_shop", detail=str(fault)), 404
         except WorkError as fault:  # the archive store, whose anchors are part of the proof
-            return _say_unavailable(fault.code, fault.detail)
+            return _answer_unavailable(fault.code, fault.detail)
         except Exception as fault:
             if not is_connection_fault(fault):
                 raise
-            return _say_unavailable("unavailable", "the database is away: ask again")
+            return _answer_unavailable("unavailable", "the database cannot be reached: try again")
 
     return blueprint
 
@@ -49,16 +46,11 @@ def _verify(settings: Settings, slug: str) -> tuple[Response, int]:
     if slug and slug not in ids:
         raise ShopUnknown(f"there is no shop {slug!r}")
     is_full = request.args.get("full", "").lower() in _YES
-    wanted = Wanted(
-        shop_id=ids.get(slug),
-        is_one_chain=bool(slug),
-        full=is_full,
-        manifests=is_full,
-    )
+    options = VerifyOptions(shop_id=ids.get(slug), is_one_chain=bool(slug), full=is_full, manifests=is_full)
     with transaction() as tx:
-        report = verify_audit(tx, wanted, make_signer(settings), open_store(settings.archive_url))
+        report = verify_audit(tx, options, make_signer(settings), open_store(settings.archive_url))
     with transaction() as tx:
-        unresolved = find_open_findings(tx, *([wanted.shop_id] if slug else []))
+        unresolved = find_open_findings(tx, *([options.shop_id] if slug else []))
     figures: dict[str, Any] = {
         "text_version": report.text_version,
         "chains": len(report.chains),
@@ -71,14 +63,16 @@ def _verify(settings: Settings, slug: str) -> tuple[Response, int]:
         ],
     }
     if report.findings:
-        return jsonify(status="altered", first=_first(report, slugs), findings=_say(report), **figures), 409
+        return jsonify(
+            status="altered", first=_first(report, slugs), findings=[*map(str, report.findings)], **figures
+        ), 409
     heads = [{"shop": _slug(chain.shop_id, slugs), **chain.head._asdict()} for chain in report.chains]
     if unresolved:
         return jsonify(status="finding_open", heads=heads, **figures), 409
     return jsonify(status="verified", heads=heads, **figures), 200
 
 
-def _first(report: Report, slugs: dict[int, str]) -> dict[str, Any]:
+def _first(report: VerifyReport, slugs: dict[int, str]) -> dict[str, Any]:
     found = report.findings[0]
     return {
         "shop": _slug(found.shop_id, slugs),
@@ -89,15 +83,11 @@ def _first(report: Report, slugs: dict[int, str]) -> dict[str, Any]:
     }
 
 
-def _say(report: Report) -> list[str]:
-    return [str(found) for found in report.findings]
-
-
 def _slug(shop_id: int | None, slugs: dict[int, str]) -> str | None:
     return None if shop_id is None else slugs.get(shop_id, str(shop_id))
 
 
-def _say_unavailable(code: str, detail: str) -> tuple[Response, int]:
+def _answer_unavailable(code: str, detail: str) -> tuple[Response, int]:
     answer = jsonify(error=code, detail=detail)
     answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return answer, 503

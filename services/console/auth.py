@@ -1,4 +1,4 @@
-"""Who may open which page. A route that nobody thought about is closed, not open."""
+"""Access control of the console. A route that is in no list here is closed."""
 
 from typing import Final
 
@@ -15,13 +15,13 @@ PUBLIC_ROUTES: Final = frozenset(
         "health.show_ready",
     }
 )
-"""Endpoints anybody who reaches the console may open. Each must show no shop's and no customer's data."""
+"""Endpoints without sign-in. None may show data of a shop or a customer."""
 
 SECRET_ROUTES: Final = frozenset({"audit.verify", "cron.start", "cron.start_due_reports"})
-"""Endpoints for machines, which show ``CRON_SECRET``; nobody else may know even what they say."""
+"""Endpoints for machines, which send ``CRON_SECRET``."""
 
 HOW_TO_SHOW: Final = "send CRON_SECRET as X-Cron-Secret, X-Internal-Secret or Authorization: Bearer"
-HOW_TO_SET: Final = "CRON_SECRET is not set, so nobody may do this: set it and restart the console"
+HOW_TO_SET: Final = "CRON_SECRET is not set, so this route is closed: set it and restart the console"
 
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; "
@@ -32,9 +32,9 @@ SECURITY_HEADERS: Final = {
 
 
 def close_all_but_public(app: Flask, cron_secrets: tuple[str, ...] = ()) -> None:
-    """Answer 403 on every route that is not public, and harden every answer's headers.
+    """Answer 403 on every route that is not public, and set security headers on every response.
 
-    A machine's route opens to a request that shows one of ``cron_secrets``; without any it stays closed.
+    A route for machines needs one of ``cron_secrets``; without any it is closed.
     """
 
     @app.before_request
@@ -42,7 +42,7 @@ def close_all_but_public(app: Flask, cron_secrets: tuple[str, ...] = ()) -> None
         if request.endpoint is None or request.endpoint in PUBLIC_ROUTES:
             return None
         if request.endpoint not in SECRET_ROUTES:
-            abort(403, f"{request.path} has no sign-in yet, so nobody may open it")
+            abort(403, f"{request.path} is closed: there is no sign-in yet")
         if knows_secret(request.headers, cron_secrets):
             return None
         return {"error": "forbidden", "detail": HOW_TO_SHOW if cron_secrets else HOW_TO_SET}, 403

@@ -1,7 +1,6 @@
-"""``POST /cron/<job>``: a job starts now, by the road that beat goes.
+"""``POST /cron/<job>``: manual trigger of a job, the same way as beat.
 
-Answers JSON always, with the ``X-Request-Id`` under which the run, its log lines and its audit are found.
-Who may ask is decided in ``services.console.auth``.
+Always answers JSON, with the ``X-Request-Id`` of the run, its log lines and its audit events.
 """
 
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from services.ledger.dispatch import send_messages
 from services.shops.shops import ShopUnknown
 
 BY = "cron secret"
-"""Who the audit says started the run: whoever knows ``CRON_SECRET``."""
+"""Label of the caller in the audit."""
 RETRY_AFTER_SECONDS = 5
 _YES = frozenset({"1", "true", "yes"})
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -32,16 +31,16 @@ Answer = tuple[Response, int]
 
 
 def cron_blueprint() -> Blueprint:
-    """Return the routes that start jobs."""
+    """Return the blueprint of the routes that start jobs."""
     blueprint = Blueprint("cron", __name__)
 
     @blueprint.route("/cron/<job>", methods=_METHODS)
-    @told
+    @answer_errors
     def start(job: str) -> Answer:
         return start_job(job)
 
     @blueprint.route("/api/v1/internal/run-due-reports", methods=_METHODS)
-    @told
+    @answer_errors
     def start_due_reports() -> Answer:
         return start_job("run-due-reports")
 
@@ -54,8 +53,8 @@ def cron_blueprint() -> Blueprint:
     return blueprint
 
 
-def told(route: Callable[..., Answer]) -> Callable[..., Answer]:
-    """Only POST acts; a database that is away is 503, and a mistake of ours no page of HTML."""
+def answer_errors(route: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Answer 405 to other methods than POST, 503 without the database, 500 as JSON for an internal error."""
 
     @wraps(route)
     def answer(*args: Any, **kwargs: Any) -> Answer:
@@ -65,39 +64,41 @@ def told(route: Callable[..., Answer]) -> Callable[..., Answer]:
             return refused
         try:
             return route(*args, **kwargs)
-        except Exception as fault:  # noqa: BLE001 - whoever asks is a program
+        except Exception as fault:  # noqa: BLE001 - the caller is a program
             if is_connection_fault(fault):
-                away = _refuse(503, "unavailable", "the database is away: ask again")
-                away[0].headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-                return away
+                unavailable = _refuse(503, "unavailable", "the database cannot be reached: try again")
+                unavailable[0].headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+                return unavailable
             capture_bug(fault, topic="cron", request_id=_request_id())
-            return _refuse(500, "internal_error", f"a mistake of ours: look for {_request_id()} in the log")
+            return _refuse(
+                500, "internal_error", f"an error in Shopfleet: search for {_request_id()} in the log"
+            )
 
     return answer
 
 
 def start_job(name: str) -> Answer:
-    """The job's run is under way, or done already; the answer says which, per shop where it has shops.
+    """Start the job's run, per shop where it has shops, and say for each whether it runs or was done already.
 
-    ``?shop=`` names one shop, ``?period=`` a period other than the newest, ``?force=1`` repeats one
-    that is done. The work is rung for after the commit; where the broker is away the sweep does it.
+    ``?shop=`` names one shop, ``?period=`` another period than the newest, ``?force=1`` repeats a finished
+    one. Messages are sent after the commit; without the broker the sweep sends them later.
     """
     try:
-        asked = _start(name)
+        triggered = _start(name)
     except (JobUnknown, ShopUnknown) as fault:
         return _refuse(404, "unknown_job" if isinstance(fault, JobUnknown) else "unknown_shop", str(fault))
     except (PeriodInvalid, ScopeInvalid) as fault:
         return _refuse(
             422, "invalid_shop" if isinstance(fault, ScopeInvalid) else "invalid_period", str(fault)
         )
-    begun = [one.start for one in asked if one.start.found is StartOutcome.STARTED]
-    send_messages([ref for start in begun for ref in (start.ref, *start.told) if ref])
-    runs = [_document(name, one) for one in asked]
+    started = [one.start for one in triggered if one.start.found is StartOutcome.STARTED]
+    send_messages([ref for start in started for ref in (start.ref, *start.told) if ref])
+    runs = [_document(name, one) for one in triggered]
     if not runs:
         return jsonify(run=None, status="no_shops", job=name, runs=[]), 200
     under_way = [run for run in runs if run["status"] != StartOutcome.ALREADY_DONE]
     status = 202 if under_way else 200
-    if asked[0].shop is None or request.args.get("shop"):
+    if triggered[0].shop is None or request.args.get("shop"):
         return jsonify(runs[0]), status
     return jsonify((under_way or runs)[0] | {"shop": None, "runs": runs}), status
 
@@ -120,13 +121,13 @@ def _start(name: str) -> list[TriggeredRun]:
         )
 
 
-def _document(job: str, asked: TriggeredRun) -> dict[str, Any]:
+def _document(job: str, run: TriggeredRun) -> dict[str, Any]:
     return {
-        "run": asked.start.run_id,
-        "status": asked.start.found.value,
+        "run": run.start.run_id,
+        "status": run.start.found.value,
         "job": job,
-        "period": asked.start.period,
-        "shop": asked.shop.slug if asked.shop else None,
+        "period": run.start.period,
+        "shop": run.shop.slug if run.shop else None,
     }
 
 

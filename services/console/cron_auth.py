@@ -1,4 +1,4 @@
-"""Who knows ``CRON_SECRET``: machines that start jobs and ask for proofs, and sign in nowhere."""
+"""Checks ``CRON_SECRET``, the secret of machines that start jobs and verify the audit."""
 
 from hmac import compare_digest
 
@@ -9,9 +9,9 @@ _BEARER = "bearer "
 
 
 def knows_secret(headers: Headers, cron_secrets: tuple[str, ...]) -> bool:
-    """Return, in constant time, whether one of the three headers holds one of ``cron_secrets``.
+    """Return, in constant time, whether one of the three headers has one of ``cron_secrets``.
 
-    An empty secret opens nothing.
+    An empty secret matches nothing.
     """
     given = [headers.get(name, "") for name in SECRET_HEADERS]
     authorization = headers.get("Authorization", "")
@@ -20,6 +20,6 @@ def knows_secret(headers: Headers, cron_secrets: tuple[str, ...]) -> bool:
     found = False
     for wanted in filter(None, cron_secrets):
         for candidate in given:
-            # Bytes, as they came: text beyond ASCII cannot be compared in constant time.
+            # Bytes as received: text that is not ASCII cannot be compared in constant time.
             found |= compare_digest(candidate.encode("latin-1", "replace"), wanted.encode())
     return found

@@ -1,4 +1,4 @@
-"""The console's own ``/health``, ``/livez`` and ``/readyz``: with the secret, more than those of ingress."""
+"""The console's ``/health``, ``/livez`` and ``/readyz``: with the secret, more than those of ingress."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +15,10 @@ from services.ledger.health_check import DEADLINE_SECONDS, CachedCheck, HealthCh
 
 
 def health_blueprint(probe: HealthCheck, cron_secrets: tuple[str, ...] = ()) -> Blueprint:
-    """Return the three routes; the console is ready while the database that it shows answers.
+    """Return the three routes; the console is ready while the database answers.
 
-    ``/health`` answers a request that shows one of ``cron_secrets`` with ``conditions`` too: what needs a
-    person, with the shop, the person and the reason; null when they could not be read in time.
+    To a request with one of ``cron_secrets``, ``/health`` also answers ``conditions``: what needs a person,
+    with shop, person and reason; null when they could not be read in time.
     """
     lines = CachedCheck("conditions", _list_conditions)
     blueprint = Blueprint("health", __name__)
@@ -33,7 +33,7 @@ def health_blueprint(probe: HealthCheck, cron_secrets: tuple[str, ...] = ()) -> 
             found = result_within(reading, DEADLINE_SECONDS)
             answer["conditions"] = found if found is None else [line._asdict() for line in found]
         status = 503 if classify_health(health, now).stands_still else 200
-        # orjson keeps the order: the verdict stays in front.
+        # orjson keeps the order: the status comes first.
         return Response(orjson.dumps(answer), status, mimetype="application/json")
 
     @blueprint.get("/livez")

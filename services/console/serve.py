@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 
 def start_app() -> Flask:
-    """Return the application of one server process, with its log and its error reports set up.
+    """Return the application of one server process, with logging and error reports configured.
 
-    It is also who notices that beat is dead: a process that lives and keeps no time itself.
+    It also runs the overdue monitor, because a process apart from beat must notice that beat is dead.
     """
     settings = get_settings()
     configure_logging(settings, "console")
@@ -35,14 +35,14 @@ def start_app() -> Flask:
 
 
 def main() -> None:
-    """Serve the console until told to stop, then finish what is being answered.
+    """Serve the console until stopped; running requests are finished.
 
-    It always listens on loopback, whatever ``BIND_ADDRESS`` says: it has no sign-in yet.
+    Always listens on loopback, whatever ``BIND_ADDRESS`` is: there is no sign-in yet.
     """
     settings = get_settings()
     configure_logging(settings, "console")
     gc.collect()
-    gc.freeze()  # the process that answers is a fork, and shares what is not touched
+    gc.freeze()  # the server process is a fork and shares these memory pages
     Granian(
         "services.console.serve:start_app",
         factory=True,

@@ -1,1 +1,1 @@
-"""Receive: verify a signed webhook, record it, answer. A 2xx means that its row is committed."""
+"""Verify, record and answer signed webhooks. An answer of 2xx means that the row is committed."""

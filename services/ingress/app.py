@@ -1,4 +1,4 @@
-"""The ingress of one process: its parts, put together, started and stopped."""
+"""The ingress of one process: creates its parts, starts and stops them."""
 
 import asyncio
 import os
@@ -13,14 +13,14 @@ from services.core.db import make_engine
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
 from services.core.settings import Settings, get_settings
-from services.ingress.bodies import Wire
+from services.ingress.bodies import RsgiProtocol
 from services.ingress.group_commit import GroupCommit
 from services.ingress.health import health_blueprint
 from services.ingress.metrics import metrics_blueprint
-from services.ingress.notifier import Bells
-from services.ingress.request_stats import Counts
+from services.ingress.notifier import WorkerNotifier
+from services.ingress.request_stats import RequestStats
 from services.ingress.rsgi import Gateway
-from services.ingress.secret_cache import Keyring
+from services.ingress.secret_cache import SecretCache
 from services.ingress.webhooks import Webhooks
 from services.jobs.conditions import count_conditions
 from services.ledger.health_check import HealthCheck
@@ -30,48 +30,48 @@ if TYPE_CHECKING:
 
 
 class Ingress:
-    """What granian runs in each of its processes."""
+    """The RSGI application of one granian process."""
 
     def __init__(self, settings: Settings) -> None:
         configure_logging(settings, os.environ.get("FLEET_PROCESS", "ingress"))
         init_sentry(settings, "ingress")
         engine = make_engine(settings.database_url, application="shopfleet-ingress")
-        self.bells = Bells()
-        self.keyring = Keyring(engine)
-        self.counts = Counts(engine)
-        self.commits = GroupCommit(engine, self.bells.ring)
-        self.webhooks = Webhooks(self.keyring, self.commits, self.counts)
+        self.notifier = WorkerNotifier()
+        self.secrets = SecretCache(engine)
+        self.stats = RequestStats(engine)
+        self.commits = GroupCommit(engine, self.notifier.notify_workers)
+        self.webhooks = Webhooks(self.secrets, self.commits, self.stats)
         self._gateway = Gateway(self.webhooks, make_flask(), settings)
 
     def start(self) -> None:
-        """The keys are known and the threads run."""
-        for part in (self.bells, self.keyring, self.counts):
+        """Load the secrets and start the threads."""
+        for part in (self.notifier, self.secrets, self.stats):
             part.start()
 
     async def close(self) -> None:
-        """What was accepted is committed, answered and told of; then the threads end."""
+        """Commit, answer and dispatch what was accepted; then end the threads."""
         await self.commits.close()
-        self.bells.close()
-        self.keyring.stop()
-        self.counts.close()
+        self.notifier.close()
+        self.secrets.stop()
+        self.stats.close()
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Granian is about to serve."""
+        """Start; granian calls it before it serves."""
         self.start()
         self._watch = loop.create_task(self._gateway.watch())
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Granian has stopped serving."""
+        """Stop; granian calls it after it has served."""
         self._watch.cancel()
         loop.run_until_complete(self.close())
 
-    async def __rsgi__(self, scope: "Scope", protocol: Wire) -> None:
+    async def __rsgi__(self, scope: "Scope", protocol: RsgiProtocol) -> None:
         """Answer one request."""
         await self._gateway.serve(scope, protocol)
 
 
 def make_flask() -> Flask:
-    """Return the part that people and probes ask: health and metrics."""
+    """Return the Flask application with the health and metrics routes."""
     flask = Flask("services.ingress")
     probe = HealthCheck(count_conditions)
     flask.register_blueprint(health_blueprint(probe))
@@ -82,7 +82,7 @@ def make_flask() -> Flask:
 
 
 def _describe_fault(fault: HTTPException) -> Response:
-    """Return ``fault`` as JSON, as the webhook routes answer: ``{"error": "not_found"}``."""
+    """Return ``fault`` as JSON, like the webhook routes: ``{"error": "not_found"}``."""
     body = orjson.dumps({"error": fault.name.lower().replace(" ", "_")})
     response = Response(body, fault.code, mimetype="application/json")
     if isinstance(fault, MethodNotAllowed):

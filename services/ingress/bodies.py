@@ -1,9 +1,8 @@
-"""Bodies on their way in: what they may take while they are not complete, and who is cut when it is too much.
+"""Limits of request bodies that are not complete, and which body is cancelled when they are exceeded.
 
-No limit here touches a body that has arrived. A body of at most ``SMALL_BYTES`` takes nothing of the share
-and must be complete within ``GRACE_SECONDS``. A larger one, and one of no stated length, takes of the share
-and must keep up a rate; one more than fits cuts the one that is furthest behind. So a sender that announces
-much and sends little makes way for one that sends.
+No limit applies to a complete body. A body of at most ``SMALL_BYTES`` needs no slot and must be complete
+within ``GRACE_SECONDS``. A larger one, or one without a stated length, needs a slot and a minimum rate. When
+the slots are used up, the body furthest behind its rate is cancelled, so slow senders cannot block others.
 """
 
 import asyncio
@@ -18,46 +17,48 @@ from services.ingress.webhooks import MAX_BODY_BYTES, BodyTooLarge
 SMALL_BYTES = 64 * 1024
 GRACE_SECONDS = 2.0
 BYTES_PER_SECOND = 64 * 1024
-"""What a large body must come in with after ``GRACE_SECONDS``: the whole 5 MiB in 82 seconds."""
+"""Minimum rate of a large body after ``GRACE_SECONDS``: 5 MiB in 82 seconds."""
 LEAST_AGE_SECONDS = 0.5
-"""A body that began later is not cut for another: many that come at once are complete by then."""
+"""A younger body is not cancelled for another: most of a burst are complete by then."""
 MAX_HELD_BYTES = 128 * 1024 * 1024
-"""Parts of bodies that one process holds."""
+"""Bytes of incomplete bodies in the memory of one process."""
 SHARE = 2
-"""Bodies that are large may take one in so many of a process's connections."""
+"""Large bodies may use one in so many of a process's connections."""
 SHARE_OF_ONE_CLIENT = 4
-"""The same for those of one client's address."""
+"""The same for the large bodies of one client address."""
 
 
-class Wire(Protocol):
-    """Granian's side of one request."""
+class RsgiProtocol(Protocol):
+    """Granian's protocol object of one request."""
 
     def __call__(self) -> Awaitable[bytes]:
-        """Return the whole body: one wait, where its parts would be several."""
+        """Return the whole body in one await."""
         ...
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes; an empty part where the sender went away."""
+        """Yield the body in parts; an empty part when the sender disconnects."""
         ...
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        """Send the answer."""
+        """Send the response."""
         ...
 
 
 class _Unfinished:
-    """One body that is not complete."""
+    """One incomplete body."""
 
     __slots__ = ("began", "client", "is_cut", "received_bytes", "task")
 
     def __init__(self, task: asyncio.Task[Any], began: float) -> None:
         self.task, self.began = task, began
-        self.received_bytes = 0  # of one that takes of the share: how far a small one is, nobody sees
-        self.client: str | None = None  # of one that takes of the share
+        self.received_bytes = (
+            0  # only of a body with a slot: granian does not report the progress of a small one
+        )
+        self.client: str | None = None  # only of a body with a slot
         self.is_cut = False
 
     def behind_bytes(self, now: float) -> float:
-        """Return how much more should be here; below zero while it keeps up."""
+        """Return how many bytes are missing to the minimum rate; negative while it is kept."""
         return (now - self.began - GRACE_SECONDS) * BYTES_PER_SECOND - self.received_bytes
 
 
@@ -70,12 +71,12 @@ class Bodies:
         self._unfinished: dict[_Unfinished, None] = {}
         self._held_bytes = 0
 
-    async def read(self, wire: Wire, stated: str, find_client: Callable[[], str]) -> bytes:
+    async def read(self, protocol: RsgiProtocol, stated: str, find_client: Callable[[], str]) -> bytes:
         """Return the whole body of a request whose ``Content-Length`` is ``stated``.
 
-        Raises ``BodyTooLarge`` as soon as it is known to be, and ``Unavailable`` where it does not come:
-        its sender went away, was slower than ``BYTES_PER_SECOND``, or made way for another. ``find_client``
-        is called for a body that takes of the share.
+        Raises ``BodyTooLarge`` as soon as the limit is exceeded, and ``Unavailable`` when the sender
+        disconnects, is slower than ``BYTES_PER_SECOND``, or is cancelled for another. ``find_client`` is
+        called for a body that needs a slot.
         """
         size = int(stated) if stated.isdecimal() else MAX_BODY_BYTES
         if size > MAX_BODY_BYTES:
@@ -88,23 +89,25 @@ class Bodies:
         self._unfinished[one] = None
         try:
             if stated and size <= SMALL_BYTES:
-                return await wire()
+                return await protocol()
             self._admit(one, find_client())
-            return await self._collect(one, wire, size, is_stated=bool(stated))
+            return await self._collect(one, protocol, size, is_stated=bool(stated))
         except asyncio.CancelledError as fault:
             if not one.is_cut:
                 raise  # the server stops
             task.uncancel()
-            raise Unavailable("the body did not come in time, or made way for another") from fault
+            raise Unavailable("the body was too slow, or was cancelled for another") from fault
         except ProtocolClosed as fault:
-            raise Unavailable("the sender went away") from fault
+            raise Unavailable("the sender disconnected") from fault
         finally:
             del self._unfinished[one]
             self._held_bytes -= one.received_bytes
 
-    async def _collect(self, one: _Unfinished, wire: Wire, size: int, *, is_stated: bool) -> bytes:
+    async def _collect(
+        self, one: _Unfinished, protocol: RsgiProtocol, size: int, *, is_stated: bool
+    ) -> bytes:
         parts: list[bytes] = []
-        async for part in wire:
+        async for part in protocol:
             parts.append(part)
             one.received_bytes += len(part)
             self._held_bytes += len(part)
@@ -115,31 +118,31 @@ class Bodies:
             if self._held_bytes > MAX_HELD_BYTES:
                 self._cut_worst(list(self._unfinished), least_age_seconds=0)
         if is_stated and one.received_bytes < size:
-            raise Unavailable("the sender went away")
+            raise Unavailable("the sender disconnected")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def cut_late(self, now: float) -> None:
-        """Every body that is slower than the least rate is cut."""
+        """Cancel every body that is slower than the minimum rate."""
         for one in list(self._unfinished):
             if now - one.began <= GRACE_SECONDS:
-                return  # in the order of their beginning
+                return  # ordered by start
             if one.behind_bytes(now) > 0:
                 self._cut(one)
 
     def make_way(self, count: int, now: float) -> None:
-        """Cut up to ``count`` bodies, those furthest behind, as connections run short."""
+        """Cancel up to ``count`` bodies, those furthest behind, to free connections."""
         for one in _find_worst(list(self._unfinished), now, LEAST_AGE_SECONDS)[:count]:
             self._cut(one)
 
     def _admit(self, one: _Unfinished, client: str) -> None:
-        """``one`` takes of the share; where that is too much, the one furthest behind is cut."""
+        """Give ``one`` a slot; if too many are used, cancel the body furthest behind."""
         one.client = client
-        taking = [other for other in self._unfinished if other.client is not None and not other.is_cut]
-        of_one = [other for other in taking if other.client == client]
+        with_slot = [other for other in self._unfinished if other.client is not None and not other.is_cut]
+        of_one = [other for other in with_slot if other.client == client]
         if len(of_one) > self._most_of_one:
             self._cut_worst(of_one)
-        elif len(taking) > self._most:
-            self._cut_worst(taking)
+        elif len(with_slot) > self._most:
+            self._cut_worst(with_slot)
 
     def _cut_worst(self, of: Sequence[_Unfinished], *, least_age_seconds: float | None = None) -> None:
         least = LEAST_AGE_SECONDS if least_age_seconds is None else least_age_seconds
@@ -154,6 +157,6 @@ class Bodies:
 
 
 def _find_worst(of: Sequence[_Unfinished], now: float, least_age_seconds: float) -> list[_Unfinished]:
-    """Return those that may be cut, the one furthest behind first."""
+    """Return the bodies that may be cancelled, the one furthest behind first."""
     old = [one for one in of if not one.is_cut and now - one.began >= least_age_seconds]
     return sorted(old, key=lambda one: one.behind_bytes(now), reverse=True)

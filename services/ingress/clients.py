@@ -1,4 +1,4 @@
-"""Whose request it is: the socket's address, or what a trusted proxy says of its client. Pure."""
+"""The client's address: the socket's, or the one that a trusted proxy reports. Pure."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -11,8 +11,8 @@ def find_client(peer: str, forwarded: Sequence[str], trusted: Sequence[Network])
     """Return the client's address: that of ``peer`` (``host:port``), unless ``peer`` is a trusted proxy.
 
     Then it is the right-most address of the ``X-Forwarded-For`` values ``forwarded`` that is not itself
-    trusted: whatever stands left of it was written by the client. An entry that is no address ends the
-    search at the last one that was.
+    trusted: the client can write anything left of it. An entry that is no address ends the search at the
+    address before it.
     """
     client = _parse(peer)
     if client is None or not _is_trusted(client, trusted):

@@ -1,8 +1,7 @@
 """Group commit: requests that arrive together share one statement and one commit.
 
-While one group is committing in a thread, the next gathers; nothing ever waits for a group to fill.
-With one client a group has one event. Whoever is answered has a committed row. All of it but the
-statement runs on the process's event loop.
+While one group commits in a thread, the next is collected; nothing waits for a group to fill. An answered
+request has a committed row. All but the statement runs on the event loop of the process.
 """
 
 import asyncio
@@ -21,12 +20,12 @@ MAX_GROUP_BYTES = 16 * 1024 * 1024
 MAX_WAITING = 2048
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 ANSWER_WITHIN_SECONDS = 1.8
-"""A provider is told 503 within two seconds when the database does not answer."""
+"""The answer is 503 within two seconds when the database does not answer."""
 LOOK_SECONDS = 0.1
 
 
 class Unavailable(Exception):
-    """The event was not recorded, or not in time to say so. The provider sends it again."""
+    """The event is not recorded, or not in time. The provider sends it again."""
 
 
 class _Waiting:
@@ -37,10 +36,10 @@ class _Waiting:
 
 
 class GroupCommit:
-    """One committing thread over a bounded queue. ``rung`` hears of the work of each committed group."""
+    """One committing thread with a bounded queue. ``notify`` gets the work of each committed group."""
 
-    def __init__(self, engine: Engine, rung: Callable[[Sequence[WorkRef]], None]) -> None:
-        self._writer, self._rung = KeptConnection(engine), rung
+    def __init__(self, engine: Engine, notify: Callable[[Sequence[WorkRef]], None]) -> None:
+        self._writer, self._notify = KeptConnection(engine), notify
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="group-commit")
         self._waiting: deque[_Waiting] = deque()
         self._in_hand: list[_Waiting] = []
@@ -48,29 +47,29 @@ class GroupCommit:
         self._busy = self._closing = self._watching = False
 
     def record(self, event: NewEvent) -> asyncio.Future[Accepted]:
-        """Return the coming answer for ``event``: what became of it once it is committed.
+        """Return the future result of ``event``, set once it is committed.
 
-        Raises ``Unavailable`` at once when too much waits already; the future does when the database is
-        away or silent.
+        Raises ``Unavailable`` at once when too much waits; the future raises it when the database fails or
+        does not answer in time.
         """
         if self._closing:
             raise Unavailable("stopping")
         if len(self._waiting) >= MAX_WAITING or self._bytes + len(event.body) > MAX_WAITING_BYTES:
-            raise Unavailable("too much waits already")
+            raise Unavailable("too many requests wait")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Accepted] = loop.create_future()
         self._waiting.append(_Waiting(event, answer, loop.time() + ANSWER_WITHIN_SECONDS))
         self._bytes += len(event.body)
         if not self._busy:
             self._busy = True
-            loop.call_soon(self._commit_next)  # whoever else is ready now comes along
+            loop.call_soon(self._commit_next)  # requests that are ready now join the group
         if not self._watching:
             self._watching = True
             loop.call_later(LOOK_SECONDS, self._give_up_late)
         return answer
 
     async def close(self) -> None:
-        """Everything that was handed over is answered; nothing more is taken. Safe to repeat."""
+        """Accept nothing more and answer everything that was accepted. Safe to repeat."""
         if self._closing:
             return
         self._closing = True
@@ -94,7 +93,7 @@ class GroupCommit:
         while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
             waiting = self._waiting.popleft()
             self._bytes -= len(waiting.event.body)
-            # Who was told 503 sends again: not recording it spares that retry a "duplicate".
+            # A request that was answered 503 is sent again: recorded now, its retry would be a "duplicate".
             if not waiting.answer.done():
                 size += len(waiting.event.body)
                 group.append(waiting)
@@ -110,11 +109,11 @@ class GroupCommit:
             if isinstance(result, Accepted):
                 waiting.answer.set_result(result)
             else:
-                fault = Unavailable("the database did not take it")
+                fault = Unavailable("the database refused it")
                 fault.__cause__ = result
                 waiting.answer.set_exception(fault)
         if refs:
-            self._rung(refs)
+            self._notify(refs)
         self._commit_next()
 
     def _give_up_late(self) -> None:
@@ -128,11 +127,11 @@ class GroupCommit:
             loop.call_later(LOOK_SECONDS, self._give_up_late)
 
     def _commit(self, events: list[NewEvent]) -> list[Accepted | Exception]:
-        """Record ``events`` together; one that the database will not have does not take the others along."""
+        """Record ``events`` together; if that fails, one by one, so that a bad event fails alone."""
         try:
             with self._writer() as tx:
                 return [*record_events(tx, events)]
-        except Exception as fault:  # noqa: BLE001 - each waiter is told, whatever it was
+        except Exception as fault:  # noqa: BLE001 - each waiting request gets it
             if len(events) == 1 or is_connection_fault(fault):
                 return [fault] * len(events)
             return [result for event in events for result in self._commit([event])]

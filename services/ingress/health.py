@@ -1,4 +1,4 @@
-"""The routes by which others learn whether the fleet is well; the judging is the ledger's."""
+"""``/health``, ``/livez`` and ``/readyz`` of the ingress. ``services.ledger.health`` decides the status."""
 
 import orjson
 from flask import Blueprint, Response, jsonify
@@ -11,10 +11,10 @@ from services.ledger.health_check import HealthCheck
 def health_blueprint(probe: HealthCheck) -> Blueprint:
     """Return ``/health`` (also ``/api/v1/health``), ``/livez`` and ``/readyz``.
 
-    ``/health`` is 503 only when no webhook can be recorded or a queue, beat or the sweep stands still; what
-    needs a person beyond that is ``degraded`` with 200. ``/readyz`` is 503 only when a webhook could not be
-    recorded: without the broker they are still accepted, so they must still come. No answer names a shop,
-    a person or a reason: the ingress is public.
+    ``/health`` is 503 only when no webhook can be recorded or a queue, beat or the sweep stands still;
+    anything else that needs a person is ``degraded`` with 200. ``/readyz`` is 503 only without the database:
+    without the broker webhooks are still accepted. No answer names a shop, a person or a reason, because the
+    ingress is public.
     """
     blueprint = Blueprint("health", __name__)
 
@@ -23,7 +23,7 @@ def health_blueprint(probe: HealthCheck) -> Blueprint:
     def show_health() -> Response:
         health, now = probe.read(), utc_now()
         status = 503 if classify_health(health, now).stands_still else 200
-        # orjson keeps the order: the verdict stays in front.
+        # orjson keeps the order: the status comes first.
         return Response(orjson.dumps(describe_health(health, now)), status, mimetype="application/json")
 
     @blueprint.get("/livez")

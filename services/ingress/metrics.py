@@ -1,7 +1,6 @@
-"""``GET /metrics``: the fleet's figures for Prometheus, read from the database when asked.
+"""``GET /metrics``: the fleet's metrics for Prometheus, read from the database at each scrape.
 
-Every process gives the same answer, because none of it is this process's own memory: so one scrape target
-is enough, and a restart resets no counter.
+All processes answer the same, so one scrape target is enough, and a restart resets no counter.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,18 +20,18 @@ from services.ledger.health import Health, age_seconds, classify_health
 from services.ledger.health_check import KEEP_TIMES_COST, CachedCheck, HealthCheck, result_within
 
 DEADLINE_SECONDS = 3.0
-"""Prometheus gives a scrape ten seconds by default; a scraper's thread here should be free again sooner."""
+"""Prometheus allows ten seconds by default; the thread here is free again sooner."""
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What was ever counted. Prune those tables only by folding old minutes into one row: a counter that
-    shrinks reads as a restart, and its whole rest as new."""
+    """Totals since the start. To prune their tables, merge old minutes into one row: Prometheus takes a
+    smaller counter for a restart, and counts its value again."""
 
     settled: dict[tuple[str, str], int]
     """By topic and outcome: ``done``, ``retried``, ``dead``."""
     requests: dict[tuple[str, str], int]
-    """By provider and outcome; never by shop, whose number has no bound."""
+    """By provider and outcome; never by shop, as their number is unbounded."""
 
 
 def read_totals(tx: Connection) -> Totals:
@@ -61,10 +60,10 @@ class FleetCollector(Collector):
         self._totals = CachedCheck("totals", self._read_totals, keep_times_cost=KEEP_TIMES_COST)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the figures; with the database away, only that it is away."""
+        """Yield the metrics; without the database, only that it is down."""
         totals = self._totals.start()
         health, now = self._probe.read(), utc_now()
-        yield from _parts(health, now)
+        yield from _components(health, now)
         yield from _conditions(health)
         yield from _work(health, now)
         yield from _totals(result_within(totals, DEADLINE_SECONDS) or Totals({}, {}))
@@ -75,7 +74,7 @@ class FleetCollector(Collector):
 
 
 def metrics_blueprint(probe: HealthCheck, engine: Callable[[], Engine] = get_engine) -> Blueprint:
-    """Return ``/metrics``. It holds no customer's data, and answers 200 even while the fleet is unwell."""
+    """Return ``/metrics``. It has no customer data, and always answers 200."""
     registry = CollectorRegistry(auto_describe=False)
     collector = FleetCollector(probe, engine)
     registry.register(collector)
@@ -89,7 +88,7 @@ def metrics_blueprint(probe: HealthCheck, engine: Callable[[], Engine] = get_eng
     return blueprint
 
 
-def _parts(health: Health, now: datetime) -> Iterator[Metric]:
+def _components(health: Health, now: datetime) -> Iterator[Metric]:
     up = GaugeMetricFamily("shopfleet_up", "1 when the part answered.", labels=["part"])
     latency = GaugeMetricFamily("shopfleet_latency_seconds", "Round trip to the part.", labels=["part"])
     for part, milliseconds in (
@@ -127,7 +126,7 @@ _CONDITIONS = (
     ("shopfleet_runs_failed", "Shops whose newest run failed.", "job", ("runs_failed",), ()),
     ("shopfleet_jobs_overdue", "Shops whose run shows no end.", "job", ("jobs_overdue",), ()),
 )
-"""Name, help, label, the kinds of conditions it counts, and the label's values that also have a 0."""
+"""Name, help, label, kinds of conditions, and the label values that are always present."""
 
 
 def _conditions(health: Health) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""Bells: after a commit the workers are told, by a thread of its own. A broker that is away delays nobody."""
+"""WorkerNotifier: after each commit a background thread sends wake-up messages to the broker."""
 
 import threading
 import time
@@ -9,34 +9,34 @@ from services.ledger.accept import WorkRef
 from services.ledger.dispatch import send_messages
 
 MAX_WAITING = 50_000
-"""Rows whose bell waits here. Past it bells are dropped: the rows are committed, and the sweep rings."""
+"""Most rows that wait for their message. Beyond it messages are dropped: the sweep sends them later."""
 GATHER_SECONDS = 0.02
-"""Under load messages go out at most this often, so that they grow into sets. The first goes at once."""
+"""Under load messages are sent at most this often, each for many rows. The first is sent at once."""
 PAUSE_WHEN_AWAY_SECONDS = 1.0
 
 
-class Bells:
-    """Rings for committed rows in the background."""
+class WorkerNotifier:
+    """Sends messages for committed rows in the background."""
 
     def __init__(self) -> None:
         self._waiting: deque[WorkRef] = deque()
         self._wake = threading.Condition()
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="bells", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="worker-notifier", daemon=True)
 
     def start(self) -> None:
-        """Begin to ring."""
+        """Start the thread."""
         self._thread.start()
 
-    def ring(self, refs: Sequence[WorkRef]) -> None:
-        """Have the workers told of ``refs`` soon. Never waits, never raises."""
+    def notify_workers(self, refs: Sequence[WorkRef]) -> None:
+        """Send messages for ``refs`` soon. Never waits, never raises."""
         with self._wake:
             if len(self._waiting) < MAX_WAITING:
                 self._waiting.extend(refs)
                 self._wake.notify()
 
     def close(self, timeout_seconds: float = 2.0) -> None:
-        """Ring for what waits, and stop."""
+        """Send what waits, and stop the thread."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -51,10 +51,10 @@ class Bells:
                     self._wake.wait()
                 refs = list(self._waiting)
                 self._waiting.clear()
-            taken = send_messages(refs)
+            is_sent = send_messages(refs)
             if self._closing:
                 return
-            if not taken:
+            if not is_sent:
                 time.sleep(PAUSE_WHEN_AWAY_SECONDS)
             elif len(refs) > 1:
                 time.sleep(GATHER_SECONDS)

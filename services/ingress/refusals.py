@@ -1,4 +1,4 @@
-"""Signed webhooks that are refused by name, as incidents: a provider gives up on whoever refuses it."""
+"""Incidents for signed webhooks that are refused: a provider stops sending after repeated refusals."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -16,7 +16,7 @@ _FIND_SHOPS = "select slug, id, timezone from shops where slug = any(%(slug)s::t
 
 
 def report_refusals(tx: Connection, refusals: Collection[Refusals], now: datetime) -> None:
-    """Each of ``refusals`` has its open P2, one per shop, outcome and day of the shop, and bounds healing."""
+    """Record ``refusals`` for the backfill, and open a P2 per shop, outcome and day in the shop's zone."""
     slugs = text_array(sorted({one.shop for one in refusals}))
     shops = {slug: (i, zone) for slug, i, zone in tx.exec_driver_sql(_FIND_SHOPS, {"slug": slugs})}
     record_refusals(tx, refusals)

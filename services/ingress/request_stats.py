@@ -1,4 +1,4 @@
-"""How many requests had which outcome, by minute: what the morning page and the alerts read."""
+"""RequestStats: requests per minute, shop, provider and outcome, for the console and the alerts."""
 
 import threading
 from collections import Counter
@@ -22,8 +22,8 @@ on conflict (minute, shop, provider, outcome) do update set count = c.count + ex
 """
 
 
-class Counts:
-    """Counts in memory, written every few seconds. What a crash loses is figures, never events."""
+class RequestStats:
+    """Counts requests in memory and writes every few seconds. A crash loses counts, never events."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -31,14 +31,14 @@ class Counts:
         self._refused: dict[tuple[str, str, str], Refusals] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="counts", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="request-stats", daemon=True)
 
     def start(self) -> None:
-        """Begin to write now and then."""
+        """Start the thread."""
         self._thread.start()
 
     def count(self, now: datetime, shop: str, provider: str, outcome: str, refused: str = "") -> None:
-        """One more request. A shop nobody knows counts as ``?``: strangers must not invent rows.
+        """Count one request. Pass ``UNKNOWN`` for an unknown shop: strangers must not create rows.
 
         ``refused`` says why a signed delivery was refused: the next flush opens an incident with it.
         """
@@ -49,40 +49,38 @@ class Counts:
                 self._add_refusal(Refusals(shop, provider, outcome, now, now, refused))
 
     def close(self) -> None:
-        """Write what is left."""
+        """Stop the thread and write what is left."""
         self._stop.set()
         self._thread.join(2)
         self.flush()
 
     def flush(self) -> None:
-        """Write what was counted; keep it when the database is away."""
+        """Write the counts; keep them while the database is unreachable."""
         with self._lock:
             counted, self._counter = self._counter, Counter()
             refused, self._refused = self._refused, {}
         if not counted:
             return
         keys = sorted(counted)
-        values = {
-            name: [key[place] for key in keys]
-            for place, name in enumerate(("minute", "shop", "provider", "outcome"))
-        }
+        columns = zip(*keys, strict=True)
+        values = dict(zip(("minute", "shop", "provider", "outcome"), map(list, columns), strict=True))
         try:
             with transaction(self._engine) as tx:
                 tx.exec_driver_sql(_ADD, values | {"count": [counted[key] for key in keys]})
                 if refused:
                     report_refusals(tx, refused.values(), utc_now())
-        except Exception:  # noqa: BLE001 - figures wait for the database like everybody else
+        except Exception:  # noqa: BLE001 - the counts are kept
             with self._lock:
                 self._counter.update(counted)
                 for one in refused.values():
                     self._add_refusal(one)
 
     def _add_refusal(self, one: Refusals) -> None:
-        """Join ``one`` with what waits already: first and last time of both, the detail of the earlier."""
+        """Merge ``one``: first and last time of both, and the detail of the earlier."""
         scope = (one.shop, one.provider, one.outcome)
-        have = self._refused.get(scope, one)
-        earlier = min(have, one, key=lambda refusal: refusal.first_at)
-        self._refused[scope] = earlier._replace(last_at=max(have.last_at, one.last_at))
+        other = self._refused.get(scope, one)
+        earlier = min(other, one, key=lambda refusal: refusal.first_at)
+        self._refused[scope] = earlier._replace(last_at=max(other.last_at, one.last_at))
 
     def _run(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):

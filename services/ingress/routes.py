@@ -7,14 +7,14 @@ from services.providers.registry import WEBHOOK_PROVIDERS
 
 PREFIX = "/webhooks/"
 MAX_PATH = 1024
-"""Characters. Past 65,534 bytes the HTTP parser of granian answers 414 itself, without a body."""
+"""Characters. Above 65,534 bytes granian's HTTP parser answers 414 itself, without a body."""
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """A webhook address. ``secret_name`` is the shop's secret that must have signed.
+class WebhookRoute:
+    """A webhook address. ``secret_name`` is the shop's secret that must have signed the delivery.
 
-    ``identifying`` are the headers that must not come twice with different values.
+    ``identifying`` are the headers that must not be repeated with different values.
     """
 
     provider: str
@@ -24,8 +24,8 @@ class Route:
     identifying: frozenset[str]
 
 
-def find_route(path: str) -> Route | None:
-    """Return the route that ``path`` names, or None. The request names the shop, never the secret."""
+def find_route(path: str) -> WebhookRoute | None:
+    """Return the route of ``path``, or None."""
     if len(path) > MAX_PATH:
         return None
     name, *rest = path.removeprefix(PREFIX).split("/")
@@ -35,7 +35,7 @@ def find_route(path: str) -> Route | None:
     secret, read, identifying = provider.webhook_secret.name, provider.read, provider.identifying_headers
     match rest:
         case [slug, source] if provider.has_sources:
-            return Route(f"{name}:{source}", slug, f"{secret}:{source}", read, identifying)
+            return WebhookRoute(f"{name}:{source}", slug, f"{secret}:{source}", read, identifying)
         case [slug] if not provider.has_sources:
-            return Route(name, slug, secret, read, identifying)
+            return WebhookRoute(name, slug, secret, read, identifying)
     return None

@@ -1,4 +1,4 @@
-"""The door: granian's RSGI calls in, to the hot route, or to Flask in a thread for everything else.
+"""RSGI adapter: passes webhooks to the fast route, and all other requests to Flask in a thread.
 
 RSGI: https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md
 """
@@ -14,27 +14,27 @@ from uuid import uuid4
 from flask import Flask
 
 from services.core.settings import Settings
-from services.ingress.bodies import Bodies, Wire
+from services.ingress.bodies import Bodies, RsgiProtocol
 from services.ingress.clients import find_client
 from services.ingress.connections import count_descriptors, find_crowd, list_connections, shut_idle
 from services.ingress.routes import PREFIX
-from services.ingress.webhooks import Answer, Request, Webhooks
+from services.ingress.webhooks import HttpRequest, HttpResponse, Webhooks
 
 if TYPE_CHECKING:
     from granian.rsgi import Scope
 
 PAGES_AT_ONCE = 4
 PAGES_WAITING = 64
-"""Requests of pages in hand at once in a process. Past it the answer is 503."""
+"""Most page requests in a process, running and waiting. Beyond it the answer is 503."""
 WATCH_SECONDS = 0.25
 FREE_SHARE = 4
-"""One in so many connections of a process is kept free for a request that comes next."""
+"""One in so many connections of a process is kept free for new requests."""
 LEAST_IDLE_SECONDS = 0.5
-"""A connection that was idle for less is not closed: its next request may be on the wire."""
+"""A connection idle for less is not closed: its next request may be under way."""
 
 
 class Gateway:
-    """Reads requests off the wire within limits, and writes answers to it."""
+    """Reads requests within the limits of one process and sends the responses."""
 
     def __init__(self, webhooks: Webhooks, flask: Flask, settings: Settings) -> None:
         self._webhooks, self._flask = webhooks, flask
@@ -45,7 +45,7 @@ class Gateway:
         self._in_hand: set[Scope] = set()
         self._pages = 0
 
-    async def serve(self, scope: "Scope", protocol: Wire) -> None:
+    async def serve(self, scope: "Scope", protocol: RsgiProtocol) -> None:
         """Answer one request."""
         self._in_hand.add(scope)
         try:
@@ -57,13 +57,13 @@ class Gateway:
         finally:
             self._in_hand.discard(scope)
 
-    async def _show_page(self, scope: "Scope") -> Answer:
-        """Return a page, or 503 where so many wait that webhooks would wait with them."""
+    async def _show_page(self, scope: "Scope") -> HttpResponse:
+        """Return a page, or 503 where too many wait: webhooks would wait, too."""
         if self._pages >= PAGES_WAITING:
             headers = [
                 ("content-type", "application/json"), ("retry-after", "1"), ("x-request-id", uuid4().hex),
             ]  # fmt: skip
-            return Answer(503, headers, b'{"error":"unavailable"}')
+            return HttpResponse(503, headers, b'{"error":"unavailable"}')
         self._pages += 1
         try:
             loop = asyncio.get_running_loop()
@@ -71,7 +71,7 @@ class Gateway:
         finally:
             self._pages -= 1
 
-    def _request(self, scope: "Scope", protocol: Wire) -> Request:
+    def _request(self, scope: "Scope", protocol: RsgiProtocol) -> HttpRequest:
         items = scope.headers.items()
         headers = dict(items)
         repeated = find_repeated(items, headers) if len(headers) < len(items) else frozenset()
@@ -84,12 +84,12 @@ class Gateway:
             forwarded = [value for name, value in items if name == "x-forwarded-for"]
             return find_client(scope.client, forwarded, self._trusted)
 
-        return Request(scope.method, scope.path, headers, read, repeated)
+        return HttpRequest(scope.method, scope.path, headers, read, repeated)
 
     async def watch(self) -> None:
-        """Cut late bodies, and keep connections free, for as long as this runs.
+        """Cancel late bodies and keep connections free, until cancelled.
 
-        One watcher looks at all of them: a timer for each would cost more than reading most bodies.
+        One task watches all bodies: a timer for each would cost more than reading most bodies.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -98,12 +98,12 @@ class Gateway:
             self._free_connections(loop.time())
 
     def _free_connections(self, now: float) -> None:
-        """Where too few connections are free, idle ones are closed, the longest idle first, then bodies cut.
+        """Where too few connections are free, close idle ones, the longest idle first, then cancel bodies.
 
-        A request that is complete is left alone, whatever its number.
+        Complete requests are never cancelled.
         """
         if count_descriptors() <= self._most:
-            return  # most of the time: one listing of a folder
+            return  # nearly always: costs one directory listing
         connections = list_connections(self._port)
         excess = len(connections) - self._most
         if excess <= 0:
@@ -115,12 +115,12 @@ class Gateway:
 
 
 def find_repeated(items: Sequence[tuple[str, str]], last: Mapping[str, str]) -> frozenset[str]:
-    """Return the names among ``items`` with several values; ``last`` has the last one of each. Pure."""
+    """Return the names in ``items`` with different values; ``last`` has the last value of each. Pure."""
     return frozenset(name for name, value in items if last[name] != value)
 
 
-def call_flask(flask: Flask, scope: "Scope") -> Answer:
-    """Return what ``flask`` answers to a request without a body. https://peps.python.org/pep-3333/"""
+def call_flask(flask: Flask, scope: "Scope") -> HttpResponse:
+    """Return the response of ``flask`` to a request without a body. https://peps.python.org/pep-3333/"""
     host, _, port = scope.server.rpartition(":")
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope.method,
@@ -155,4 +155,4 @@ def call_flask(flask: Flask, scope: "Scope") -> Answer:
     finally:
         getattr(parts, "close", lambda: None)()
     status, headers = started[-1]
-    return Answer(status, headers, body)
+    return HttpResponse(status, headers, body)

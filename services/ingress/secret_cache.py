@@ -1,7 +1,7 @@
-"""Who may send: every shop's webhook secrets and domains and what is paused, in memory, seconds old at most.
+"""SecretCache: every shop's webhook secrets and domains, and refusing pauses, in memory; seconds old at most.
 
-A webhook is judged without asking the database. A secret that was just set is not missed: for an
-unknown shop, or a signature that does not match, one small query asks whether anything is new.
+A webhook is verified without a query. For an unknown shop or a wrong signature one small query checks whether
+anything changed, so a secret that was set a moment ago is found.
 """
 
 import threading
@@ -24,9 +24,9 @@ select (select coalesce(max(id), 0) from shop_secrets),
           from shop_config)
 """
 
-# A domain of another form was accepted once, and Shopify names no such domain: it is compared with nothing.
+# Domains of another form were accepted in the past; Shopify never sends one, so they are not compared.
 _DOMAINS = """
-select shop_id, array_append(former_shopify_domains, shopify_domain) from shop_config
+select shop_id, array_append(former_shopify_domains, shopify_domain) as domains from shop_config
  where right(shopify_domain, 14) = '.myshopify.com'
 """
 
@@ -41,42 +41,44 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Ring:
-    """One reading of the database."""
+class SecretSnapshot:
+    """What one query read."""
 
     keys: dict[tuple[str, str], WebhookKey] = field(default_factory=dict, repr=False)
     shop_ids: dict[str, int] = field(default_factory=dict)
     domains: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    """By shop: its domains at Shopify in lower case, the current one last. Only shops that have one."""
+    """By shop id: its Shopify domains in lower case, the current one last. Only shops that have one."""
     refusals: tuple[Refusal, ...] = ()
     version: tuple[int, ...] = ()
 
 
-def read_ring(engine: Engine, known: Ring) -> Ring:
-    """Return what the database says now: ``known`` itself where nothing is new."""
+def read_snapshot(engine: Engine, known: SecretSnapshot) -> SecretSnapshot:
+    """Return the current snapshot; ``known`` itself where nothing changed."""
     with transaction(engine) as tx:
         version = tuple(int(part) for part in tx.execute(text(_VERSION)).one())
         if version == known.version:
             return known
         keys = find_webhook_keys(tx)
         shops = tx.execute(text("select slug, id from shops")).all()
-        domains = {row[0]: tuple(name.lower() for name in row[1]) for row in tx.exec_driver_sql(_DOMAINS)}
+        domains = {
+            row.shop_id: tuple(name.lower() for name in row.domains) for row in tx.exec_driver_sql(_DOMAINS)
+        }
         refusals = tx.execute(text("select queue, topic, shop_id from pauses where mode = 'refuse'")).all()
-    return Ring(
+    return SecretSnapshot(
         keys={(key.slug, key.name): key for key in keys},
         shop_ids={row.slug: row.id for row in shops},
         domains=domains,
-        refusals=tuple(Refusal(*row) for row in refusals),
+        refusals=tuple(Refusal(**row._mapping) for row in refusals),
         version=version,
     )
 
 
-class Keyring:
-    """The newest ring, refreshed behind the requests. Without a first reading nobody can be judged."""
+class SecretCache:
+    """The newest snapshot, refreshed in the background. Before the first one no webhook can be verified."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._ring = Ring()
+        self._snapshot = SecretSnapshot()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -84,17 +86,17 @@ class Keyring:
     @property
     def is_loaded(self) -> bool:
         """Whether the database has been read at least once."""
-        return bool(self._ring.version)
+        return bool(self._snapshot.version)
 
     @property
-    def ring(self) -> Ring:
-        """The newest reading."""
-        return self._ring
+    def snapshot(self) -> SecretSnapshot:
+        """The newest snapshot."""
+        return self._snapshot
 
     def start(self) -> None:
-        """Read now, and then every ``REFRESH_SECONDS`` in a thread of its own."""
+        """Read now, and then every ``REFRESH_SECONDS`` in a thread."""
         self.reload()
-        self._thread = threading.Thread(target=self._refresh, name="keyring", daemon=True)
+        self._thread = threading.Thread(target=self._refresh, name="secret-cache", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -102,12 +104,12 @@ class Keyring:
         self._stop.set()
 
     def reload(self) -> None:
-        """The ring is what the database says now, unless it is away."""
+        """Refresh the snapshot; keep the last one while the database is unreachable."""
         if not self._lock.acquire(timeout=0.1):
-            return  # somebody is looking, and the database is slow to answer
+            return  # another thread is refreshing, and the database is slow
         try:
-            self._ring = read_ring(self._engine, self._ring)
-        except Exception:  # noqa: BLE001 - the last reading serves on while the database is away
+            self._snapshot = read_snapshot(self._engine, self._snapshot)
+        except Exception:  # noqa: BLE001 - the last snapshot stays in use
             return
         finally:
             self._lock.release()
@@ -117,17 +119,17 @@ class Keyring:
             self.reload()
 
     def is_refused(self, shop_id: int, queue: str, topic: str) -> bool:
-        """Tell whether somebody paused this shop, queue or topic so that the provider keeps the event."""
+        """Return whether a pause refuses this shop, queue or topic, so that the provider keeps the event."""
         return any(
             r.queue in (None, queue) and r.topic in (None, topic) and r.shop_id in (None, shop_id)
-            for r in self._ring.refusals
+            for r in self._snapshot.refusals
         )
 
 
 def live_secrets(key: WebhookKey | None, now: datetime) -> list[bytes]:
-    """Return the secrets to try. Nobody's secret stands in for none, so that a refusal costs the same."""
+    """Return the secrets to try; a dummy where there is none, so that a refusal takes the same time."""
     values = key.live_values(now) if key else ()
-    return [value.encode() for value in values] or [_NOBODYS]
+    return [value.encode() for value in values] or [_DUMMY]
 
 
-_NOBODYS = b"bm9ib2R5J3Mgc2VjcmV0LCB0cmllZCB3aGVyZSB0aGVyZSBpcyBub25l"
+_DUMMY = b"bm9ib2R5J3Mgc2VjcmV0LCB0cmllZCB3aGVyZSB0aGVyZSBpcyBub25l"

@@ -1,4 +1,4 @@
-"""Serve the ingress: granian, a few processes, an event loop each. ``python -m services.ingress.serve``."""
+"""Serve the ingress with granian, one event loop per process: ``python -m services.ingress.serve``."""
 
 import gc
 import importlib
@@ -13,14 +13,14 @@ from services.core.log import granian_log_config
 from services.core.settings import get_settings
 
 OTHER_DESCRIPTORS = 256
-"""For the database, the broker, logs and modules: generous, as nothing is lost by it."""
+"""For the database, the broker, logs and modules; more than needed costs nothing."""
 
 
 def main() -> None:
-    """Serve until told to stop; a stop finishes the requests in hand."""
+    """Serve until stopped; running requests are finished."""
     settings = get_settings()
     _allow_descriptors(settings.ingress_requests)
-    # Loaded before the fork and frozen: the processes that answer share these pages.
+    # Imported before the fork and frozen, so that the workers share these memory pages.
     for needed in ("services.ingress.app", "sqlalchemy.dialects.postgresql.psycopg", *SEALING):
         importlib.import_module(needed)
     gc.collect()
@@ -34,7 +34,7 @@ def main() -> None:
         workers=settings.ingress_workers,
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=10_000),
-        # Open connections of a process, idle or not; what comes beyond them stays in the socket's own queue.
+        # Connections of a process, idle ones included; more wait in the queue of the socket.
         backpressure=settings.ingress_requests,
         websockets=False,
         respawn_failed_workers=True,
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _allow_descriptors(connections: int) -> None:
-    """Each process may open ``connections`` and what else it needs, as far as the system allows it."""
+    """Raise the limit of file descriptors for ``connections`` and the rest, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + OTHER_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < needed:

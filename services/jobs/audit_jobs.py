@@ -1,4 +1,4 @@
-"""The night's work on the audit: verify every chain, anchor the heads, archive what is old."""
+"""Audit jobs: verify every chain, anchor the heads, archive old events."""
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -17,11 +17,11 @@ from services.audit.append import WORK_ID_TAKEN
 from services.audit.archive import archive_chain
 from services.audit.checkpoints import record_checkpoints
 from services.audit.cut import open_cut
-from services.audit.diagnose import Finding
-from services.audit.queries import count_events, hold_still
-from services.audit.rehash import Place
+from services.audit.diagnose import AuditFinding
+from services.audit.queries import count_events, use_snapshot
+from services.audit.rehash import ChainPosition
 from services.audit.signing import make_signer
-from services.audit.verify import ChainAltered, Report, Wanted, verify_audit
+from services.audit.verify import ChainAltered, VerifyOptions, VerifyReport, verify_audit
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
@@ -32,34 +32,32 @@ from services.ledger.work import FollowUp
 from services.providers.object_store import open_store
 
 ROWS_KEPT = "audit_rows_kept"
-"""Rule of the one incident that archived events stay in the database, as no role is there to delete them."""
-
+"""Rule of the incident that archived events stay in the database: no role may delete them."""
 
 WORK_ID_INCIDENT = "audit_work_id_taken"
-"""Rule of the incidents that a work item has two different events, one per chain and day."""
+"""Rule of the incidents that a work item has two different events: one per chain and day."""
 
 LOOK_BACK = timedelta(days=7)
-"""How far back such events are looked for: a night without a verification misses none."""
+"""How far back such events are searched, so that a night without a verification misses none."""
 
 
 def verify_chains(run: Run) -> JobResult:
-    """Every chain was hashed again from its first row and compared with every checkpoint and anchor.
+    """Verify every chain from its first row, against every checkpoint and anchor.
 
-    All manifests were checked, and the bodies of the archives whose turn it is. Chains that hold get a
-    checkpoint, except those with an open finding. A finding opens a P1 incident per chain and ends as
-    ``Refused``: no later try can change it, so the ledger does not try again. A work item with two different
-    events opens a P2 incident of its chain.
+    Also checks all manifests, and the bodies of the archives that are due. Unaltered chains get a checkpoint,
+    except those with an open finding. A finding opens a P1 incident per chain and raises ``ChainAltered``, a
+    ``Refused``: no retry can change it. A work item with two different events opens a P2 incident.
     """
     settings = get_settings()
     signer = make_signer(settings)
     store = open_store(settings.archive_url)
-    wanted = Wanted(full=True, turn=date.fromisoformat(run.period).toordinal())
+    options = VerifyOptions(full=True, turn=date.fromisoformat(run.period).toordinal())
     now = utc_now()
     with transaction() as tx:
         taken = count_events(tx, WORK_ID_TAKEN, now - LOOK_BACK)
         record_incidents(tx, [_describe_taken(*found) for found in taken], now)
     with transaction() as tx:
-        report = verify_audit(tx, wanted, signer, store)
+        report = verify_audit(tx, options, signer, store)
     if report.findings:
         _record_findings(report.findings, run)
         raise ChainAltered(report.findings, "run `fleet audit verify --full --archives` for all of it")
@@ -82,8 +80,10 @@ def verify_chains(run: Run) -> JobResult:
     return JobResult(stats=stats, result="finding_open" if unresolved else "done", record=record)
 
 
-def find_signable(report: Report, unresolved: Sequence[OpenIncident]) -> list[tuple[int | None, Place]]:
-    """Return the heads to sign: of chains that hold and have no finding in ``unresolved``."""
+def find_signable(
+    report: VerifyReport, unresolved: Sequence[OpenIncident]
+) -> list[tuple[int | None, ChainPosition]]:
+    """Return the heads to sign: of unaltered chains without a finding in ``unresolved``."""
     doubtful = {incident.shop_id for incident in unresolved}
     return [
         (chain.shop_id, chain.head)
@@ -99,7 +99,7 @@ def find_open_findings(tx: Connection, *only: int | None) -> list[OpenIncident]:
 
 
 def describe_open(incident: OpenIncident) -> str:
-    """Return why ``incident`` still counts where the chain verifies again, and how a person closes it."""
+    """Return why ``incident`` stays open although the chain verifies again, and how to resolve it."""
     return (
         f"incident {incident.id}, open since {incident.opened_at:%Y-%m-%d %H:%M} UTC: {incident.summary} "
         "It stays open, even where the chain verifies again, until a person closes it with a reason (the "
@@ -108,12 +108,12 @@ def describe_open(incident: OpenIncident) -> str:
 
 
 def anchor_heads(run: Run) -> JobResult:
-    """The signed heads of all chains are in the archive store, and the fleet's own chain says so."""
+    """Store the signed heads of all chains as an anchor; the fleet's chain gets an event about it."""
     settings = get_settings()
     store = open_store(settings.archive_url)
     now = utc_now()
     with transaction() as tx:
-        hold_still(tx)
+        use_snapshot(tx)
         heads = find_heads(tx)
     anchor = make_anchor(heads, store, make_signer(settings), now)
     store.put(anchor.key, anchor.data, now + timedelta(days=settings.archive_retain_days))
@@ -123,10 +123,10 @@ def anchor_heads(run: Run) -> JobResult:
 
 
 def archive_events(run: Run) -> JobResult:
-    """The events past 90 days of the run's shop (none: of the fleet's own chain) are in the store alone.
+    """Move events older than 90 days of the run's shop (None: of the fleet's own chain) to the store.
 
-    Where AUDIT_ARCHIVE_DATABASE_URL is empty their rows stay in the database, and an incident is open. A
-    chain that does not verify, or that has an open finding, is ``Refused``: nothing was archived or deleted.
+    Where AUDIT_ARCHIVE_DATABASE_URL is empty their rows stay in the database, and an incident is open. Raises
+    ``Refused`` for a chain that does not verify or has an open finding: nothing is archived or deleted.
     """
     settings = get_settings()
     now = utc_now()
@@ -184,22 +184,22 @@ def _describe_taken(shop_id: int | None, day: date, count: int, seq: int) -> Inc
         WORK_ID_INCIDENT,
         day.isoformat(),
         "P2",
-        f"{count} changes of {day} were appended to the audit without their work_id, as a chain had other "
-        f"events with it; row {seq} notes the newest. Only who has the password of the application's role "
-        "can write an event of work to come: compare both events of each item (docs/audit.md has the query), "
-        "and change the password.",
+        f"{count} changes of {day} were appended to the audit without their work_id, because a chain had "
+        f"other events with it; row {seq} is about the newest. Only a holder of the application role's "
+        "password can write an event of future work: compare both events of each item (docs/audit.md has the "
+        "query), and change the password.",
         {"count": count, "seq": seq},
     )
 
 
-def _record_findings(findings: Sequence[Finding], run: Run) -> None:
-    """Each chain that fails has its incident; the operator's mail follows from it."""
+def _record_findings(findings: Sequence[AuditFinding], run: Run) -> None:
+    """Open an incident per altered chain; the operator is mailed because of it."""
     with transaction() as tx:
         record_findings(tx, findings, run.period, utc_now())
 
 
-def record_findings(tx: Connection, findings: Sequence[Finding], period: str, now: datetime) -> None:
-    """Each chain that fails has one open incident: the one that is open, or a new one of ``period``."""
+def record_findings(tx: Connection, findings: Sequence[AuditFinding], period: str, now: datetime) -> None:
+    """Update the open incident of each altered chain, or open one of ``period``."""
     periods = {incident.shop_id: incident.period for incident in reversed(find_open_findings(tx))}
     first = {finding.shop_id: finding for finding in reversed(findings)}
     record_incidents(
@@ -218,9 +218,9 @@ def record_findings(tx: Connection, findings: Sequence[Finding], period: str, no
 
 
 def describe_finding(
-    shop_id: int | None, period: str, first: Finding, findings: Sequence[Finding]
+    shop_id: int | None, period: str, first: AuditFinding, findings: Sequence[AuditFinding]
 ) -> Incident:
-    """Return the incident of a chain that is not as it was written; ``findings`` are all of this chain."""
+    """Return the incident of an altered chain; ``findings`` are all findings of this chain."""
     return Incident(
         shop_id,
         AUDIT_FAILED,

@@ -1,4 +1,4 @@
-"""The people in calls and messages: who spoke, and what was said."""
+"""Personal data in calls and messages: participants and content."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.pg_arrays import text_array
-from services.privacy.holders import Holder, Subject, register_holder
 from services.privacy.redaction import HIDDEN, blank, names_subject
 from services.privacy.scan import SET_SIZE, scan_rows
+from services.privacy.subject import Holder, Subject
 
 _FIND = """
 select provider_id, kind, direction, participants, body, detail, occurred_at from interactions
@@ -29,7 +29,7 @@ update interactions i set participants = v.participants::jsonb, body = '', detai
 """
 
 
-class _Kept(NamedTuple):
+class _Interaction(NamedTuple):
     provider_id: str
     kind: str
     direction: str
@@ -53,13 +53,12 @@ def find_interaction_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[
 
 
 def redact_interactions(tx: Connection, subject: Subject, now: datetime) -> Mapping[str, int]:
-    """That there was a call or message stays, with its times; who spoke and what was said does not."""
+    """Remove participants and content; the call or message stays, with its times."""
     del now
     count = 0
     found = _find(tx, subject)
     while chosen := list(islice(found, SET_SIZE)):
-        left = [(row, _redacted(row, subject)) for row in chosen]
-        changed = [kept for row, kept in left if kept != row]
+        changed = [kept for row in chosen if (kept := _redacted(row, subject)) != row]
         if changed:
             values = {
                 "shop_id": subject.shop_id,
@@ -71,27 +70,25 @@ def redact_interactions(tx: Connection, subject: Subject, now: datetime) -> Mapp
     return {"interactions": count}
 
 
-def _redacted(row: _Kept, subject: Subject) -> _Kept:
+def _redacted(row: _Interaction, subject: Subject) -> _Interaction:
     detail = blank(row.detail, subject, conversation=True)
     return row._replace(participants=[HIDDEN] * len(row.participants), body="", detail=detail)
 
 
-def _find(tx: Connection, subject: Subject) -> Iterator[_Kept]:
+def _find(tx: Connection, subject: Subject) -> Iterator[_Interaction]:
     for found in scan_rows(tx, _FIND, subject, with_ids=False):
-        row = _Kept(*found)
+        row = _Interaction(**found._mapping)
         if subject.whole_shop or names_subject(_text(row), subject):
             yield row
 
 
-def _text(row: _Kept) -> str:
+def _text(row: _Interaction) -> str:
     return json.dumps([row.participants, row.body, row.detail], ensure_ascii=False)
 
 
-register_holder(
-    Holder(
-        name="calls and messages",
-        tables=("interactions",),
-        find=find_interaction_rows,
-        redact=redact_interactions,
-    )
+INTERACTIONS = Holder(
+    name="calls and messages",
+    tables=("interactions",),
+    find=find_interaction_rows,
+    redact=redact_interactions,
 )

@@ -1,4 +1,4 @@
-"""Topic ``privacy_export``: all that is kept of a customer is a file, and the shop's owner has it."""
+"""Topic ``privacy_export``: write all data of a customer to a file, and mail it to the shop's owner."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -21,31 +21,32 @@ from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
 from services.mail.compose import compose
 from services.mail.message import Attachment
 from services.mail.outbox import record_mails
-from services.privacy.holders import Subject, find_holders
+from services.privacy.holders import list_holders
 from services.privacy.mail import KIND, plan_export_facts
-from services.privacy.payload import Asked, read_asked
+from services.privacy.payload import PrivacyRequest, parse_privacy_request
 from services.privacy.store import (
-    Request,
+    PrivacyRequestRow,
     check_shop,
     export_key,
     find_subject,
     record_request,
     record_request_done,
 )
+from services.privacy.subject import Subject
 from services.providers.object_store import open_store
 from services.shops.shops import Shop, get_shop_by_id
 
 LARGEST_ATTACHED = 5 * 1024 * 1024
 UNREADABLE = "shopify.unreadable_privacy_request"
 NO_OWNER = "privacy_export_no_owner"
-"""The rule of the incident where nobody could be told."""
+"""Rule of the incident that the shop has no owner to mail."""
 
 
-class _Task(NamedTuple):
-    """One request in hand: what ``act`` and ``record`` need to know."""
+class ExportTask(NamedTuple):
+    """One request, as ``act`` and ``record`` need it."""
 
     item: WorkItem
-    request: Request
+    request: PrivacyRequestRow
     subject: Subject
     shop: Shop
     contact: str
@@ -62,25 +63,25 @@ class PrivacyExport:
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
     ) -> Sequence[PreparedCall | Outcome]:
-        """Return, per item, its export; the request has its row from now on, with the day it is due."""
+        """Return the export of each item; each request gets a row with the day when it is due."""
         return [self._prepare_one(tx, item, now) for item in items]
 
     def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Outcome:
         try:
-            asked = read_asked(item)
-            check_shop(tx, item, asked)
+            requested = parse_privacy_request(item)
+            check_shop(tx, item, requested)
         except Unreadable as fault:
             return Refused(fault.code or UNREADABLE, str(fault))
-        if asked.customer_id is None:
+        if requested.customer_id is None:
             return Refused(UNREADABLE, f"the event's topic is {item.event_topic}: it asks for no export")
-        request = record_request(tx, item, asked, now)
+        request = record_request(tx, item, requested, now)
         if request.status == "done":
             return Done("duplicate")
-        subject = find_subject(tx, item.shop_id, asked)
-        task = _Task(item, request, subject, get_shop_by_id(tx, item.shop_id), _contact(asked))
+        subject = find_subject(tx, item.shop_id, requested)
+        task = ExportTask(item, request, subject, get_shop_by_id(tx, item.shop_id), _contact(requested))
         return PreparedCall(item=item, act=partial(self._export, task))
 
-    def _export(self, task: _Task) -> Outcome:
+    def _export(self, task: ExportTask) -> Outcome:
         with transaction() as tx:
             kept = gather(tx, task.subject, task.shop.zone)
         key = export_key(task.shop.id, task.request.id)
@@ -91,7 +92,7 @@ class PrivacyExport:
             return fault
         return Done("exported", partial(self._record, task, key, data, count))
 
-    def _document(self, task: _Task, kept: list[dict[str, Any]]) -> bytes:
+    def _document(self, task: ExportTask, kept: list[dict[str, Any]]) -> bytes:
         zone = task.shop.zone
         document = {
             "what": f"what is kept of customer {task.subject.customer_id} for {task.shop.name}",
@@ -100,16 +101,16 @@ class PrivacyExport:
             "made_at": self._clock().astimezone(zone),
             "kept": kept,
         }
-        # Half a surrogate pair, which a body may hold, is written as JSON escapes it.
+        # A body may have half a surrogate pair, which is written as a JSON escape.
         text = json.dumps(document, default=_as_text, ensure_ascii=False, indent=1)
         return text.encode("utf-8", "backslashreplace")
 
-    def _record(self, task: _Task, key: str, data: bytes, count: int, tx: Connection) -> FollowUp:
+    def _record(self, task: ExportTask, key: str, data: bytes, count: int, tx: Connection) -> FollowUp:
         now = self._clock()
         item, shop, request = task.item, task.shop, task.request
         number = task.subject.customer_id or 0
         fits = len(data) < LARGEST_ATTACHED
-        told = []
+        new_work = []
         if shop.owner_email:
             file = Attachment(name=f"customer-{number}.json", content_type="application/json", content=data)
             mail = compose(
@@ -128,31 +129,31 @@ class PrivacyExport:
                 period=f"request-{request.id}",
                 attachments=(file,) if fits else (),
             )
-            told = record_mails(tx, [mail], now, request_id=item.request_id)
+            new_work = record_mails(tx, [mail], now, request_id=item.request_id)
         else:
-            record_incidents(tx, [_nobody_told(task, key)], now)
+            record_incidents(tx, [_describe_no_owner(task, key)], now)
         result = {"key": key, "bytes": len(data), "records": count, "owner_told": bool(shop.owner_email)}
         record_request_done(tx, request.id, result, now)
-        said = Mutation(
+        mutation = Mutation(
             "privacy_requests",
             str(request.id),
             f"customer {number} exported: {count} records, {len(data)} bytes",
             {"status": "open"},
             {"status": "done", "bytes": len(data), "records": count},
         )
-        entry = Entry(item.shop_id, "shopify webhook", "privacy.export", item.request_id, [said], item.id)
-        return FollowUp(told, [entry])
+        entry = Entry(item.shop_id, "shopify webhook", "privacy.export", item.request_id, [mutation], item.id)
+        return FollowUp(new_work, [entry])
 
 
 def gather(tx: Connection, subject: Subject, zone: ZoneInfo) -> list[dict[str, Any]]:
-    """Return all that is kept of the subject, place by place; a place without anything says so."""
+    """Return all data of the subject, holder by holder; ``rows`` is empty where a holder has none."""
     return [
         {
             "where": holder.name,
             "tables": [table.replace("_", " ") for table in holder.tables],
             "rows": [_in_zone(row, zone) for row in holder.find(tx, subject)],
         }
-        for holder in sorted(find_holders(), key=lambda holder: holder.name)
+        for holder in sorted(list_holders(), key=lambda holder: holder.name)
     ]
 
 
@@ -162,7 +163,7 @@ def open_the_archive() -> ObjectStore:
 
 
 def _store_once(store: ObjectStore, key: str, data: bytes) -> bytes:
-    """Store ``data``; return what lies there, which is an earlier try's where that got so far."""
+    """Store ``data``; return what is stored: the data of an earlier try, if that got so far."""
     try:
         store.put(key, data)
     except ObjectExists:
@@ -180,11 +181,11 @@ def _as_text(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _contact(asked: Asked) -> str:
-    return ", ".join(sorted(asked.emails))
+def _contact(requested: PrivacyRequest) -> str:
+    return ", ".join(sorted(requested.emails))
 
 
-def _nobody_told(task: _Task, key: str) -> Incident:
+def _describe_no_owner(task: ExportTask, key: str) -> Incident:
     slug, number = task.shop.slug, task.subject.customer_id
     return Incident(
         task.shop.id,

@@ -1,93 +1,43 @@
-"""Who a privacy request is about, and every place that may hold something of that person.
+"""All holders of personal data, in one table.
 
-Open, as the kinds of mail are: each room that keeps personal data registers a holder beside its tables. A
-test reads the columns of all tables and fails where one could hold a person and nobody answers for it.
+A test reads the columns of all tables and fails where one could have personal data and has no holder.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
-from services.core.errors import ShopfleetError
+from services.privacy.conversations_data import INTERACTIONS
+from services.privacy.ledger_data import EVENTS, WORK
+from services.privacy.mail_data import MAILS
+from services.privacy.shopify_data import CUSTOMERS, LOGISTICS, ORDERS, PRIVACY_REQUESTS
+from services.privacy.subject import Holder, Subject, find_nothing
+from services.shops.revoke_secrets import retire_secrets
 
 
-class HolderTwice(ShopfleetError):
-    """Two holders have one name: one of them would go unasked."""
+def redact_secrets(tx: Connection, subject: Subject, now: datetime) -> Mapping[str, int]:
+    """Retire all secrets of a whole shop, those before the last rotation included; a customer has none."""
+    if not subject.whole_shop:
+        return {}
+    return {"shop_secrets": len(retire_secrets(tx, subject.shop_id, None, now))}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """A customer of a shop by all we know them by, or (``whole_shop``) everybody a shop knew.
+SECRETS = Holder(
+    name="the shop's keys to other services",
+    tables=("shop_secrets",),
+    find=find_nothing,
+    redact=redact_secrets,
+)
 
-    ``emails`` are folded to lower case, ``phones`` are digits only; ``payment_refs`` are the payment
-    provider's ids of what paid for the orders. What a person is called never shows in a ``repr``: it would
-    end in a log.
-    """
-
-    shop_id: int
-    customer_id: int | None = None
-    emails: frozenset[str] = field(default=frozenset(), repr=False)
-    phones: frozenset[str] = field(default=frozenset(), repr=False)
-    names: frozenset[str] = field(default=frozenset(), repr=False)
-    order_gids: frozenset[str] = frozenset()
-    payment_refs: frozenset[str] = frozenset()
-    whole_shop: bool = False
-
-    @property
-    def order_ids(self) -> frozenset[str]:
-        """The orders by their numbers at Shopify."""
-        return frozenset(gid.rpartition("/")[2] for gid in self.order_gids)
+HOLDERS = (
+    INTERACTIONS, MAILS, ORDERS, PRIVACY_REQUESTS, SECRETS, LOGISTICS, WORK, CUSTOMERS, EVENTS,
+)  # fmt: skip
+"""In the order of redaction: those that identify the subject (``knows_subject``) are last."""
 
 
-Find = Callable[[Connection, Subject], Iterator[Mapping[str, Any]]]
-"""Yields what is kept of the subject, a row at a time: names as people read them, times aware."""
-
-Redact = Callable[[Connection, Subject, datetime], Mapping[str, int]]
-"""Nothing of the subject is left in the holder's tables. Returns how many rows of each table changed.
-
-Of a whole shop it may do a piece of bounded size: it is asked again, in a new transaction, until it has
-nothing to change.
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """One place with personal data. ``name`` is for the customer who reads the export.
-
-    ``knows_subject``: its rows say who the subject is. Those are redacted last, so that a try after a crash
-    still knows whom to look for in all other places.
-    """
-
-    name: str
-    tables: tuple[str, ...]
-    find: Find
-    redact: Redact
-    knows_subject: bool = False
-
-
-_HOLDERS: dict[str, Holder] = {}
-
-
-def register_holder(holder: Holder) -> Holder:
-    """``holder`` is asked at every privacy request from now on; a second one of its name is refused."""
-    if _HOLDERS.setdefault(holder.name, holder) != holder:
-        raise HolderTwice(f"a holder of {holder.name!r} is registered already")
-    return holder
-
-
-def find_holders() -> list[Holder]:
-    """Return every registered holder, in the order in which they are redacted."""
-    return sorted(_HOLDERS.values(), key=lambda holder: (holder.knows_subject, holder.name))
-
-
-def find_nothing(_tx: Connection, _subject: Subject) -> Iterator[Mapping[str, Any]]:
-    """Yield nothing: what the holder keeps is no personal data of a customer, such as a shop's keys."""
-    return iter(())
-
-
-def redact_nothing(_tx: Connection, _subject: Subject, _now: datetime) -> Mapping[str, int]:
-    """Change nothing: what the holder keeps stays by law, and knows a customer by number only."""
-    return {}
+def list_holders() -> tuple[Holder, ...]:
+    """Return ``HOLDERS``; raise ``RuntimeError`` where it is empty: nothing would be redacted."""
+    if not HOLDERS:
+        raise RuntimeError("there is no holder of personal data: nothing can be exported or redacted")
+    return HOLDERS

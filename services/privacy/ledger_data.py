@@ -1,8 +1,8 @@
-"""The people in what providers sent, and in what became of it: raw bodies, payloads, error texts.
+"""Personal data in the ledger: raw bodies of events, payloads and error texts of work.
 
-An event is found by what its bytes hold, as a body is no column: one scan of the shop's own events, found by
-``uq_inbound_events_delivery``, with one pattern for all ids, addresses and numbers at once. Measured: 8 s for
-100,000 bodies of 10 KB. What that finds too much is told apart here.
+Bodies are searched as bytes: one scan of the shop's own events (by ``uq_inbound_events_delivery``) with one
+pattern for all ids, addresses and numbers. Measured: 8 s for 100,000 bodies of 10 KB. The pattern finds too
+many; this module parses each and decides.
 """
 
 import json
@@ -15,20 +15,20 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.pg_arrays import int_array, text_array
-from services.privacy.holders import Holder, Subject, register_holder
 from services.privacy.redaction import blank, hide_text, is_about, names_subject
 from services.privacy.scan import SET_SIZE, scan_rows
+from services.privacy.subject import Holder, Subject
 
 REDACTED_HEADER = "shopfleet-redacted-at"
-"""Among an event's headers: since then its body is not what was signed."""
+"""Header of a redacted event: since this time the body is not the signed one."""
 
-# A cursor, so that memory is bounded whatever a shop has kept; the update reads nothing that it finds later.
+# Read with a cursor, so that memory is bounded.
 _FIND_EVENTS = """
 select id, provider, topic, received_at, origin, body from inbound_events
  where shop_id = %(shop_id)s and encode(body, 'escape') collate "C" ~* %(pattern)s
 """
 
-# A whole shop goes piece by piece, each committed by itself; the mark says how far it is.
+# A whole shop is redacted in pieces, each committed by itself; the header marks what is done.
 _FIND_UNMARKED = """
 select id, provider, topic, received_at, origin, body from inbound_events
  where shop_id = %(shop_id)s and not headers ? %(mark)s limit %(piece)s
@@ -43,7 +43,7 @@ update inbound_events e
 """
 
 _FIND_WORK = """
-select id, topic, created_at, payload, coalesce(last_error, '') from work_queue
+select id, topic, created_at, payload, coalesce(last_error, '') as last_error from work_queue
  where shop_id = %(shop_id)s and (payload <> '{}' or last_error is not null)
    and (%(whole_shop)s or encode(convert_to(payload::text || coalesce(last_error, ''), 'UTF8'), 'escape')
         collate "C" ~* %(pattern)s)
@@ -65,9 +65,9 @@ class _Event(NamedTuple):
     body: bytes
 
     def read(self) -> Any:
-        """Return the body as JSON, or as text where it is none."""
+        """Return the parsed body, or its text where it is not JSON."""
         try:
-            # Not the fast parser: a number beyond 64 bits, or half a surrogate pair, must come out as it was.
+            # Not orjson: a number beyond 64 bits, or half a surrogate pair, must be kept as it is.
             return json.loads(self.body)
         except (ValueError, RecursionError):
             return bytes(self.body).decode("utf-8", "replace")
@@ -82,7 +82,7 @@ class _Work(NamedTuple):
 
 
 def find_event_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str, Any]]:
-    """Yield what providers told of the subject, bodies whole."""
+    """Yield the events about the subject, with their whole bodies."""
     for event in _find_events(tx, subject):
         yield {
             "from": event.provider,
@@ -94,19 +94,19 @@ def find_event_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str, A
 
 
 def redact_events(tx: Connection, subject: Subject, now: datetime) -> Mapping[str, int]:
-    """No body tells of the subject: personal fields are blank, and all else is as it was, so that a replay
-    yields the same order. A body that is no JSON is replaced whole. Headers say when that was.
+    """Blank the personal fields of bodies about the subject; a replay still yields the same order.
 
-    Of a whole shop at most ``PIECE`` events, until none is left.
+    A body that is not JSON is replaced as a whole. A header has the time. For a whole shop, at most ``PIECE``
+    events per call.
     """
     at = now.astimezone(UTC).isoformat(timespec="seconds")
     count = 0
     events = _find_unmarked(tx, subject) if subject.whole_shop else _find_events(tx, subject)
     while chosen := list(islice(events, SET_SIZE)):
-        left = [(event, _redacted(event, subject, at)) for event in chosen]
+        redacted = [(event, _redacted(event, subject, at)) for event in chosen]
         changed = [
             (event.id, event.body if body is None else body)
-            for event, body in left
+            for event, body in redacted
             if body is not None or subject.whole_shop
         ]
         count += _blank_events(tx, changed, at)
@@ -114,17 +114,17 @@ def redact_events(tx: Connection, subject: Subject, now: datetime) -> Mapping[st
 
 
 def _redacted(event: _Event, subject: Subject, at: str) -> bytes | None:
-    """Return the body without the person; None where there was none in it, as after an earlier redaction."""
-    told = event.read()
-    if not isinstance(told, dict | list):
+    """Return the redacted body; None where nothing changed, as after an earlier redaction."""
+    body = event.read()
+    if not isinstance(body, dict | list):
         return json.dumps({"redacted": f"a body that could not be read was removed at {at}"}).encode()
-    left = blank(told, subject, topic=event.topic, conversation=event.provider == "openphone")
-    return None if left == told else json.dumps(left, separators=(",", ":")).encode()
+    redacted = blank(body, subject, topic=event.topic, conversation=event.provider == "openphone")
+    return None if redacted == body else json.dumps(redacted, separators=(",", ":")).encode()
 
 
 def _find_events(tx: Connection, subject: Subject) -> Iterator[_Event]:
     for row in scan_rows(tx, _FIND_EVENTS, subject, with_ids=True):
-        event = _Event(*row)
+        event = _Event(**row._mapping)
         if is_about(event.read(), subject, event.topic):
             yield event
 
@@ -133,7 +133,7 @@ def _find_unmarked(tx: Connection, subject: Subject) -> Iterator[_Event]:
     values = {"shop_id": subject.shop_id, "mark": REDACTED_HEADER, "piece": PIECE}
     options = {"stream_results": True, "max_row_buffer": SET_SIZE}
     for row in tx.exec_driver_sql(_FIND_UNMARKED, values, execution_options=options):
-        yield _Event(*tuple(row))
+        yield _Event(**row._mapping)
 
 
 def _blank_events(tx: Connection, changed: Sequence[tuple[int, bytes]], at: str) -> int:
@@ -160,19 +160,24 @@ def find_work_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str, An
 
 
 def redact_work(tx: Connection, subject: Subject, now: datetime) -> Mapping[str, int]:
-    """No payload and no error text names the subject; of a whole shop, error texts are gone."""
+    """Blank payloads and error texts that name the subject; for a whole shop, remove all error texts."""
     del now
     count = 0
     found = _find_work(tx, subject)
     while chosen := list(islice(found, SET_SIZE)):
-        left = [(work, blank(work.payload, subject), _left_error(work, subject)) for work in chosen]
+        redacted = [(work, blank(work.payload, subject), redacted_error(work, subject)) for work in chosen]
         count += _blank_work(
-            tx, [(w.id, kept, error) for w, kept, error in left if (kept, error) != (w.payload, w.last_error)]
+            tx,
+            [
+                (w.id, kept, error)
+                for w, kept, error in redacted
+                if (kept, error) != (w.payload, w.last_error)
+            ],
         )
     return {"work_queue": count}
 
 
-def _left_error(work: _Work, subject: Subject) -> str:
+def redacted_error(work: _Work, subject: Subject) -> str:
     return "" if subject.whole_shop else hide_text(work.last_error, subject)
 
 
@@ -189,26 +194,22 @@ def _blank_work(tx: Connection, changed: Sequence[tuple[int, Any, str]]) -> int:
 
 def _find_work(tx: Connection, subject: Subject) -> Iterator[_Work]:
     for row in scan_rows(tx, _FIND_WORK, subject, with_ids=False):
-        work = _Work(*row)
+        work = _Work(**row._mapping)
         text = json.dumps(work.payload, ensure_ascii=False) + work.last_error
         if subject.whole_shop or names_subject(text, subject):
             yield work
 
 
-register_holder(
-    Holder(
-        name="what Shopify, Stripe and Quo told",
-        tables=("inbound_events",),
-        find=find_event_rows,
-        redact=redact_events,
-        knows_subject=True,
-    )
+EVENTS = Holder(
+    name="what Shopify, Stripe and Quo told",
+    tables=("inbound_events",),
+    find=find_event_rows,
+    redact=redact_events,
+    knows_subject=True,
 )
-register_holder(
-    Holder(
-        name="work that was planned for it",
-        tables=("work_queue",),
-        find=find_work_rows,
-        redact=redact_work,
-    )
+WORK = Holder(
+    name="work that was planned for it",
+    tables=("work_queue",),
+    find=find_work_rows,
+    redact=redact_work,
 )

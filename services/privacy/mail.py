@@ -1,4 +1,4 @@
-"""The mail to a shop's owner with what is kept of a customer, to be handed on in time. Pure."""
+"""The mail to a shop's owner with the export of a customer's data. Pure."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ def plan_export_facts(
     file: str,
     lies: str,
 ) -> dict[str, Any]:
-    """Return the facts of ``privacy_export``. ``lies``: where a file is that is too large to attach."""
+    """Return the template context of ``privacy_export``. ``lies``: the key of a file too large to attach."""
     return {
         "customer_id": str(customer_id),
         "contact": contact,

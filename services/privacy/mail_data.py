@@ -1,4 +1,4 @@
-"""The people in mails: whom one went to, and whom a shop's own mails name, as a digest its best customer."""
+"""Personal data in mails: recipients, and customers named in a shop's own mails, such as a digest."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -9,16 +9,16 @@ from sqlalchemy import Connection
 
 from services.core.pg_arrays import int_array, text_array
 from services.mail.delivery_plan import NOBODY
-from services.privacy.holders import Holder, Subject, register_holder
 from services.privacy.redaction import HIDDEN, hide_text, names_subject, normal_email
 from services.privacy.scan import SET_SIZE, scan_rows
+from services.privacy.subject import Holder, Subject
 
 _GONE = b"This file was removed: it held data of a person who asked for it to be erased.\n"
 
-# Bytes as text, as the pattern wants them: a mail's files are searched too, the export's own among them.
+# Bytes as text, as the pattern needs them. Attachments are searched, too, among them exports.
 _FIND = """
-select m.id, m.kind, m.period, m.status, m.recipient, m.subject, m.text, m.html, coalesce(m.last_error, ''),
-       m.created_at
+select m.id, m.kind, m.period, m.status, m.recipient, m.subject, m.text, m.html,
+       coalesce(m.last_error, '') as last_error, m.created_at
   from mail_outbox m
  where m.shop_id = %(shop_id)s
    and (%(whole_shop)s
@@ -31,7 +31,7 @@ select m.id, m.kind, m.period, m.status, m.recipient, m.subject, m.text, m.html,
 
 _FIND_PARTS = "select place, name, content from mail_parts where mail_id = %(id)s order by place"
 
-# What is on its way to nobody is not sent any more. The key stays unique, without the address that was in it.
+# A waiting mail to nobody is not sent. The key stays unique, without the address that was in it.
 _BLANK = """
 update mail_outbox m
    set recipient = v.recipient, subject = v.subject, text = v.text, html = v.html,
@@ -68,7 +68,7 @@ class _Mail(NamedTuple):
 
 
 def find_mail_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str, Any]]:
-    """Yield the mails that went to the subject or name them, oldest first; the files by name."""
+    """Yield the mails to or about the subject, oldest first, with the names of their attachments."""
     for mail, files in _find(tx, subject):
         yield {
             "kind": mail.kind,
@@ -81,22 +81,24 @@ def find_mail_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str, An
 
 
 def redact_mails(tx: Connection, subject: Subject, now: datetime) -> Mapping[str, int]:
-    """A mail to the subject is empty and to nobody; one that names them has the name hidden. Files that
-    name them are gone. A mail to them that waits is not sent; a whole shop's mails are all theirs.
+    """Empty the mails to the subject and address them to nobody; hide the subject in other mails.
+
+    Removes attachments that name the subject. A waiting mail to the subject is not sent. For a whole shop all
+    mails are emptied.
     """
     del now
     count = {"mail_outbox": 0, "mail_parts": 0}
     found = _find(tx, subject)
     while chosen := list(islice(found, SET_SIZE)):
-        left = [(mail, *_left(mail, subject)) for mail, _ in chosen]
-        changed = [(kept, is_theirs) for mail, kept, is_theirs in left if kept != mail]
+        redacted = [(mail, *redacted_mail(mail, subject)) for mail, _ in chosen]
+        changed = [(kept, is_theirs) for mail, kept, is_theirs in redacted if kept != mail]
         count["mail_outbox"] += _blank_mails(tx, changed)
         places = [(mail.id, place) for mail, files in chosen for place, _ in files]
         count["mail_parts"] += _blank_parts(tx, places)
     return count
 
 
-def _left(mail: _Mail, subject: Subject) -> tuple[_Mail, bool]:
+def redacted_mail(mail: _Mail, subject: Subject) -> tuple[_Mail, bool]:
     if subject.whole_shop or normal_email(mail.recipient) in subject.emails or mail.recipient == NOBODY:
         return mail._replace(recipient=NOBODY, subject=HIDDEN, text="", html="", last_error=""), True
     hidden = mail._replace(
@@ -109,9 +111,9 @@ def _left(mail: _Mail, subject: Subject) -> tuple[_Mail, bool]:
 
 
 def _find(tx: Connection, subject: Subject) -> Iterator[tuple[_Mail, list[tuple[int, str]]]]:
-    """Yield the mails with the places and names of those of their files that hold the subject."""
+    """Yield the mails, each with places and names of its attachments that name the subject."""
     for row in scan_rows(tx, _FIND, subject, with_ids=False):
-        mail = _Mail(*row)
+        mail = _Mail(**row._mapping)
         files = [
             (place, name)
             for place, name, content in tx.exec_driver_sql(_FIND_PARTS, {"id": mail.id})
@@ -148,11 +150,9 @@ def _blank_parts(tx: Connection, parts: list[tuple[int, int]]) -> int:
     return tx.exec_driver_sql(_BLANK_PARTS, values).rowcount
 
 
-register_holder(
-    Holder(
-        name="mails that were written",
-        tables=("mail_outbox", "mail_parts"),
-        find=find_mail_rows,
-        redact=redact_mails,
-    )
+MAILS = Holder(
+    name="mails that were written",
+    tables=("mail_outbox", "mail_parts"),
+    find=find_mail_rows,
+    redact=redact_mails,
 )

@@ -1,4 +1,4 @@
-"""What one of Shopify's three mandatory privacy topics asks for. Pure.
+"""Parses Shopify's three mandatory privacy topics. Pure.
 
 Source: shopify.dev, "Privacy law compliance": customers/data_request, customers/redact, shop/redact.
 """
@@ -20,12 +20,12 @@ TIME_TO_ANSWER = timedelta(days=30)
 """From receipt: shopify.dev, "confirm ... and complete the action within 30 days"."""
 
 
-class Asked(NamedTuple):
-    """One request as its event tells it; never in a log, as it names a person."""
+class PrivacyRequest(NamedTuple):
+    """The request of one event. Never log it: it names a person."""
 
     kind: str
     shop_id: int
-    """Shopify's id of the shop, and ``shop_domain``: they must be those of the shop that received it."""
+    """Shopify's id of the shop. It and ``shop_domain`` must be those of the shop that received the event."""
     shop_domain: str
     customer_id: int | None
     emails: frozenset[str]
@@ -33,23 +33,23 @@ class Asked(NamedTuple):
     order_gids: frozenset[str]
 
     def __repr__(self) -> str:
-        return f"Asked({self.kind}, customer_id={self.customer_id})"
+        return f"PrivacyRequest({self.kind}, customer_id={self.customer_id})"
 
 
-def read_asked(item: WorkItem) -> Asked:
-    """Return what ``item``'s event asks for; raise ``Unreadable`` naming the field, never a person."""
+def parse_privacy_request(item: WorkItem) -> PrivacyRequest:
+    """Return the request of ``item``'s event; raise ``Unreadable`` naming the field, never a person."""
     kind = KINDS.get(item.event_topic)
     if kind is None:
         raise Unreadable("the event's topic", item.event_topic, f"one of {', '.join(sorted(KINDS))}")
     source = read_event(item)
     shop = (read_id(source, "shop_id"), read_text(source, "shop_domain").strip().lower())
     if kind == "shop_redact":
-        return Asked(kind, *shop, None, frozenset(), frozenset(), frozenset())
+        return PrivacyRequest(kind, *shop, None, frozenset(), frozenset(), frozenset())
     customer = source.get("customer")
     if not isinstance(customer, dict):
         raise Unreadable("customer", type(customer).__name__, "an object with the customer's id")
     orders = source.get("orders_requested" if kind == "export" else "orders_to_redact") or ()
-    return Asked(
+    return PrivacyRequest(
         kind,
         *shop,
         read_id(customer, "id"),

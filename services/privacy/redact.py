@@ -1,6 +1,6 @@
-"""Topic ``privacy_redact``: nothing here knows a person any more. Orders and money stay, of nobody.
+"""Topic ``privacy_redact``: remove a customer from all tables. Orders and payments stay, without the person.
 
-The audit names a customer by number only, so what the number points to is redacted there by reference.
+The audit has only the customer's number, so it is redacted by reference.
 """
 
 from collections import Counter
@@ -20,10 +20,10 @@ from services.core.errors import Misconfigured, Refused, WorkError
 from services.core.fields import Unreadable
 from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
 from services.privacy.export import UNREADABLE, open_the_archive
-from services.privacy.holders import Holder, Subject, find_holders
-from services.privacy.payload import read_asked
+from services.privacy.holders import list_holders
+from services.privacy.payload import parse_privacy_request
 from services.privacy.store import (
-    Request,
+    PrivacyRequestRow,
     check_shop,
     find_exports,
     find_subject,
@@ -32,14 +32,15 @@ from services.privacy.store import (
     record_request,
     record_request_done,
 )
+from services.privacy.subject import Holder, Subject
 from services.privacy.unconfirmed import RULE
 from services.shopify.shop_identity import UNCONFIRMED
 from services.shopify.uninstall import check_uninstalled
 
 
-class _Task(NamedTuple):
+class RedactionTask(NamedTuple):
     item: WorkItem
-    request: Request
+    request: PrivacyRequestRow
     subject: Subject
     exports: Sequence[str]
     may_erase: bool
@@ -62,32 +63,33 @@ class PrivacyRedact:
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
     ) -> Sequence[PreparedCall | Outcome]:
-        """Return, per item, its redaction; the request has its row from now on, with the day it is due."""
+        """Return the redaction of each item; each request gets a row with the day when it is due."""
         return [self._prepare_one(tx, item, now) for item in items]
 
     def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Outcome:
         try:
-            asked = read_asked(item)
-            check_shop(tx, item, asked)
+            requested = parse_privacy_request(item)
+            check_shop(tx, item, requested)
         except Unreadable as fault:
             return Refused(fault.code or UNREADABLE, str(fault))
-        if asked.kind == "export":
+        if requested.kind == "export":
             return Refused(UNREADABLE, f"the event's topic is {item.event_topic}: it asks for no redaction")
-        if asked.customer_id is None and is_done_replay(tx, item):
+        if requested.customer_id is None and is_done_replay(tx, item):
             return Done("duplicate")
-        request = record_request(tx, item, asked, now)
+        request = record_request(tx, item, requested, now)
         if request.status == "done":
             return Done("duplicate")
-        subject = find_subject(tx, item.shop_id, asked)
+        subject = find_subject(tx, item.shop_id, requested)
         may_erase = not subject.whole_shop or is_confirmed(tx, item.shop_id, request.id)
-        task = _Task(item, request, subject, find_exports(tx, subject), may_erase)
+        task = RedactionTask(item, request, subject, find_exports(tx, subject), may_erase)
         return PreparedCall(item=item, act=partial(self._redact, task))
 
-    def _redact(self, task: _Task) -> Outcome:
-        """Take the person out of the store and of every holder; a try after a crash does the rest.
+    def _redact(self, task: RedactionTask) -> Outcome:
+        """Remove the person from the store and from every holder; a try after a crash does the rest.
 
-        What says who the person is goes last and at once, or that try would not know whom to look for. A
-        whole shop is erased only after a confirmation: a person's, or Shopify's that our app is uninstalled.
+        Rows that identify the person are redacted last, in one transaction, so that such a try can still find
+        the person. A whole shop is erased only after a confirmation: by a person, or by Shopify, which says
+        that our app is uninstalled.
         """
         try:
             if not task.may_erase and not self._is_uninstalled(task.item.shop_id):
@@ -95,7 +97,7 @@ class PrivacyRedact:
             self._delete_exports(task.exports)
         except WorkError as fault:
             return fault
-        holders = find_holders()
+        holders = list_holders()
         if task.subject.whole_shop:
             counts = self._redact_shop(holders, task.subject)
         else:
@@ -137,7 +139,7 @@ class PrivacyRedact:
             for key in keys:
                 store.delete(key)
 
-    def _record(self, task: _Task, counts: Mapping[str, int], tx: Connection) -> FollowUp:
+    def _record(self, task: RedactionTask, counts: Mapping[str, int], tx: Connection) -> FollowUp:
         item, request = task.item, task.request
         exports = len(task.exports)
         now = self._clock()
@@ -145,7 +147,7 @@ class PrivacyRedact:
         if task.subject.whole_shop:
             resolve_incident(tx, item.shop_id, RULE, str(request.id), now, "The shop is erased.")
         who = f"customer {task.subject.customer_id}" if task.subject.customer_id else "the whole shop"
-        said = [
+        mutations = [
             Mutation(table, who, f"{who} redacted: {_rows(count)}", None, {"rows": count})
             for table, count in sorted(counts.items())
             if count
@@ -153,12 +155,12 @@ class PrivacyRedact:
         total = sum(counts.values())
         summary = f"{who} redacted: {_rows(total)}, {exports} export{'' if exports == 1 else 's'} deleted"
         after = {"status": "done", "rows": total, "exports": exports}
-        said.append(Mutation("privacy_requests", str(request.id), summary, {"status": "open"}, after))
-        entry = Entry(item.shop_id, "shopify webhook", "privacy.redact", item.request_id, said, item.id)
+        mutations.append(Mutation("privacy_requests", str(request.id), summary, {"status": "open"}, after))
+        entry = Entry(item.shop_id, "shopify webhook", "privacy.redact", item.request_id, mutations, item.id)
         return FollowUp((), [entry])
 
 
-def _how_to_confirm(request: Request) -> str:
+def _how_to_confirm(request: PrivacyRequestRow) -> str:
     return (
         "Shopify does not confirm that our app is uninstalled, so nothing was erased: if the shop left, "
         f"`fleet privacy confirm {request.id} --reason TEXT` by {request.due_at:%Y-%m-%d}"

@@ -1,6 +1,6 @@
-"""Taking a person out of texts and JSON while ids, money, skus and times stay. Pure.
+"""Remove a person from texts and JSON; ids, money, skus and times stay. Pure.
 
-A redacted body of an event can still be worked: it yields the same order, of nobody.
+A redacted event can be replayed: it yields the same order, without the person.
 """
 
 import html
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from services.privacy.holders import Subject
+from services.privacy.subject import Subject
 
 HIDDEN = "[redacted]"
 
@@ -26,7 +26,7 @@ _BLANKED = frozenset(
         "public_file_url",
     }
 )  # fmt: skip
-"""Fields that are a person's wherever they stand, in Shopify's and in Stripe's JSON."""
+"""Fields with personal data at any place of Shopify's and Stripe's JSON."""
 
 _CONVERSATION = frozenset(
     {
@@ -35,7 +35,7 @@ _CONVERSATION = frozenset(
         "identifier", "contactids",
     }
 )  # fmt: skip
-"""Fields of a Quo event that say who spoke, or what was said."""
+"""Fields of a Quo event with the participants or the content."""
 
 _PEOPLE = frozenset(
     {
@@ -43,31 +43,31 @@ _PEOPLE = frozenset(
         "shipping", "shipping_details", "customer_details", "recipient", "individual", "owner",
     }
 )  # fmt: skip
-"""Objects whose ``name`` is a person's. Elsewhere a name is an order's, a product's or a tax's."""
+"""Objects whose ``name`` is a person's. Elsewhere it is the name of an order, a product or a tax."""
 
 _METADATA = "metadata"
-"""What a shop's own programs told Stripe: of it only references to orders stay."""
+"""Data that a shop's own programs sent to Stripe: only references to orders stay."""
 
 _ATTRIBUTES = frozenset({"note_attributes", "properties"})
-"""Lists of {name, value} that the shop's own forms fill in."""
+"""Lists of {name, value} from the shop's own forms."""
 
 STAFF_ATTRIBUTES = frozenset({"mechanic", "technician", "staff", "served by"})
-"""Names of attributes that tell of the shop's own people, whose work the order's figures go by."""
+"""Names of attributes about the shop's own staff, which the order's statistics need."""
 
 _FEWEST_DIGITS = 7
-"""Fewer digits than this are no phone number that could be told from any other number."""
+"""A number of fewer digits cannot be told from any other number."""
 
 
 def normal_email(text: object) -> str:
-    """Return an address as it is compared, or an empty text where it is none."""
+    """Return a mail address in lower case, or "" where ``text`` is none."""
     found = text.strip().casefold() if isinstance(text, str) else ""
     return found if "@" in found else ""
 
 
 def normal_phone(text: object) -> str:
-    """Return a number's digits, or an empty text where there are too few to know it by.
+    """Return a number's digits, or "" where there are too few.
 
-    North American numbers lose their country's 1, so that 555-625-1199 and +1 555 625 1199 are one.
+    Drops the country code of North American numbers, so that 555-625-1199 and +1 555 625 1199 are equal.
     """
     digits = re.sub(r"\D", "", text) if isinstance(text, str) else ""
     if len(digits) == 11 and digits[0] == "1":
@@ -76,22 +76,22 @@ def normal_phone(text: object) -> str:
 
 
 def hide_text(text: str, subject: Subject) -> str:
-    """Return ``text`` with the subject's addresses, numbers and names hidden, however they are written."""
+    """Return ``text`` with the subject's addresses, numbers and names hidden, in any spelling."""
     pattern = _contacts(subject.emails, subject.phones, subject.names)
     return pattern.sub(HIDDEN, text) if pattern is not None else text
 
 
 def names_subject(text: str, subject: Subject) -> bool:
-    """Whether an address, a number or a name of the subject stands in ``text``."""
+    """Whether ``text`` contains an address, a number or a name of the subject."""
     pattern = _contacts(subject.emails, subject.phones, subject.names)
     return pattern is not None and pattern.search(text) is not None
 
 
 def is_about(value: Any, subject: Subject, topic: str = "") -> bool:
-    """Whether the JSON ``value``, the body of an event of ``topic``, tells of the subject.
+    """Whether the JSON ``value``, the body of an event of ``topic``, is about the subject.
 
-    By the customer's id or an order's where such an id stands, by a payment's wherever it does, else by an
-    address or a number. A name alone does not count: two people may have one.
+    Compares ids of customers and orders in their fields, payment ids anywhere, and addresses and numbers. A
+    name alone does not count: two people may have the same.
     """
     nameless = _contacts(subject.emails, subject.phones, frozenset())
     room = topic.partition("/")[0]
@@ -103,18 +103,17 @@ def is_about(value: Any, subject: Subject, topic: str = "") -> bool:
 
 
 def blank(value: Any, subject: Subject, *, topic: str = "", conversation: bool = False) -> Any:
-    """Return the JSON ``value``, the body of an event of ``topic``, of the same shape without the person.
+    """Return the JSON ``value``, the body of an event of ``topic``, in the same shape without the person.
 
-    Ids, money, skus and times stay. ``conversation``: it tells of a call or message, and all that was said
-    goes with who said it.
+    ``conversation``: it is a call or message; participants and content are removed.
     """
     return _blank(value, subject, conversation, "customer" if topic.startswith("customers/") else "")
 
 
 def search_pattern(subject: Subject, *, with_ids: bool) -> str:
-    """Return what PostgreSQL's ``~*`` looks for in ``encode(bytes, 'escape')``; empty: nothing to look for.
+    """Return a pattern for PostgreSQL's ``~*`` on ``encode(bytes, 'escape')``; empty: nothing to search for.
 
-    It finds all that ``is_about`` and ``names_subject`` would, and some more: ids inside longer numbers.
+    It matches all that ``is_about`` and ``names_subject`` accept, and more: ids inside longer numbers.
     """
     found = [*map(_escaped, [*sorted(subject.emails), *_forms(subject.names)])]
     found += [_SEPARATED_SQL.join(number) for number in sorted(subject.phones)]
@@ -142,7 +141,7 @@ def _contacts(
 
 
 def _forms(names: frozenset[str]) -> list[str]:
-    """Return names as texts and as HTML has them, the longest first: a mail has both."""
+    """Return the names as text and as HTML, the longest first: a mail has both."""
     as_html = {html.escape(name).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") for name in names}
     return sorted({*names, *as_html}, key=lambda name: (-len(name), name))
 
@@ -175,7 +174,7 @@ def _wanted_ids(name: str, subject: Subject) -> frozenset[str]:
 
 
 def _ids_of(value: Any) -> Iterable[Any]:
-    """Return the ids that ``value`` gives: it is one, has one, or is a list of them."""
+    """Return the ids in ``value``: an id, an object with an id, or a list of these."""
     entries = value if isinstance(value, list) else [value]
     return [entry.get("id") if isinstance(entry, dict) else entry for entry in entries]
 
@@ -187,26 +186,26 @@ def _blank(value: Any, subject: Subject, conversation: bool, under: str) -> Any:
         return [_blank(one, subject, conversation, under) for one in value]
     if not isinstance(value, dict):
         return value
-    gone = _BLANKED
+    removed = _BLANKED
     if under in _PEOPLE or value.get("object") == "customer":
-        gone |= {"name"}
+        removed |= {"name"}
     if under == _METADATA:
-        gone |= {name.lower() for name in value if "order" not in name.lower()}
+        removed |= {name.lower() for name in value if "order" not in name.lower()}
     if under in _ATTRIBUTES and str(value.get("name")).strip().casefold() not in STAFF_ATTRIBUTES:
-        gone |= {"value"}
-    told: dict[str, Any] = {}
+        removed |= {"value"}
+    redacted: dict[str, Any] = {}
     for name, one in value.items():
         lower = name.lower()
         if conversation and lower in _CONVERSATION:
             kept = _hide_all(one)
         else:
-            kept = _empty(one) if lower in gone else _blank(one, subject, conversation, lower)
-        told[hide_text(name, subject)] = kept
-    return told
+            kept = _empty(one) if lower in removed else _blank(one, subject, conversation, lower)
+        redacted[hide_text(name, subject)] = kept
+    return redacted
 
 
 def _hide_all(value: Any) -> Any:
-    """Return ``value`` of the same shape with every text hidden: a conversation keeps its parts."""
+    """Return ``value`` in the same shape with every text hidden."""
     if isinstance(value, str):
         return HIDDEN if value else value
     if isinstance(value, list):
@@ -226,13 +225,13 @@ def _escaped(text: str) -> str:
     if text.isascii():
         return raw
     units = text.encode("utf-16-be")
-    told = "".join(
+    escaped = "".join(
         _literal(chr(units[i + 1]))
         if units[i] == 0 and units[i + 1] < 0x80
         else rf"\\\\u{units[i]:02x}{units[i + 1]:02x}"
         for i in range(0, len(units), 2)
     )
-    return f"{raw}|{told}"
+    return f"{raw}|{escaped}"
 
 
 def _escaped_byte(byte: int) -> str:

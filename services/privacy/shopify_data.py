@@ -1,18 +1,18 @@
-"""The people of the storefront: customers, whom all else here knows by number, and what they bought."""
+"""Personal data of Shopify's rows: customers; all other tables have only their number."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.privacy.holders import Holder, Subject, find_nothing, redact_nothing, register_holder
+from services.privacy.subject import Holder, Subject, find_nothing, redact_nothing
 
 _FIND_CUSTOMER = """
 select customer_id as number, name, email, phone, updated_at, deleted_at, redacted_at from customers
  where shop_id = %(shop_id)s and customer_id = %(customer_id)s
 """
 
-# One who was never heard of is written down as redacted: a late event must not bring a name in.
+# An unknown customer gets a redacted row: a late event must not store a name.
 _REDACT_CUSTOMER = """
 insert into customers as c (shop_id, customer_id, updated_at, redacted_at)
 values (%(shop_id)s, %(customer_id)s, %(now)s, %(now)s)
@@ -51,7 +51,7 @@ select o.name as "order", o.order_gid as id, o.placed_at, o.updated_at, o.cancel
  order by o.placed_at, o.order_gid
 """
 
-_FIND_BESIDE = """
+_FIND_LOGISTICS = """
 with o as (
   select order_gid from orders where shop_id = %(shop_id)s and customer_id = %(customer_id)s::bigint
    union select unnest(%(gids)s::text[])
@@ -79,7 +79,7 @@ def find_customer_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str
 
 
 def redact_customer(tx: Connection, subject: Subject, now: datetime) -> Mapping[str, int]:
-    """The customer has a number and nothing else, for ever: no event gives the name back."""
+    """Keep only the customer's number, for ever: no later event restores the name."""
     values = {"shop_id": subject.shop_id, "customer_id": subject.customer_id, "now": now}
     if subject.whole_shop:
         return {"customers": tx.exec_driver_sql(_REDACT_ALL, values).rowcount}
@@ -98,54 +98,48 @@ def find_order_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str, o
     yield from (dict(row) for row in tx.exec_driver_sql(_FIND_ORDERS, values).mappings())
 
 
-def find_beside_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str, object]]:
-    """Yield what was told beside the customer's orders: returns, parcels, disputes, payments, notices."""
+def find_logistics_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str, object]]:
+    """Yield what belongs to the customer's orders: returns, parcels, disputes, payments, notices."""
     values = {
         "shop_id": subject.shop_id,
         "customer_id": subject.customer_id,
         "gids": sorted(subject.order_gids),
     }
-    yield from (dict(row) for row in tx.exec_driver_sql(_FIND_BESIDE, values).mappings())
+    yield from (dict(row) for row in tx.exec_driver_sql(_FIND_LOGISTICS, values).mappings())
 
 
-register_holder(
-    Holder(
-        name="the customer as the shop's list has them",
-        tables=("customers",),
-        find=find_customer_rows,
-        redact=redact_customer,
-        knows_subject=True,
-    )
+CUSTOMERS = Holder(
+    name="the customer as the shop's list has them",
+    tables=("customers",),
+    find=find_customer_rows,
+    redact=redact_customer,
+    knows_subject=True,
 )
-register_holder(
-    Holder(
-        name="orders",
-        tables=(
-            "orders",
-            "order_lines",
-            "order_refunds",
-            "order_refund_lines",
-            "order_transactions",
-            "fulfillments",
-        ),
-        find=find_order_rows,
-        redact=redact_nothing,
-    )
+ORDERS = Holder(
+    name="orders",
+    tables=(
+        "orders",
+        "order_lines",
+        "order_refunds",
+        "order_refund_lines",
+        "order_transactions",
+        "fulfillments",
+    ),
+    find=find_order_rows,
+    redact=redact_nothing,
 )
-register_holder(
-    Holder(
-        name="what was told beside the orders",
-        tables=(
-            "fulfillment_events",
-            "order_notices",
-            "order_returns",
-            "shopify_disputes",
-            "tender_transactions",
-        ),
-        find=find_beside_rows,
-        redact=redact_nothing,
-    )
+LOGISTICS = Holder(
+    name="returns, parcels, disputes and payments of the orders",
+    tables=(
+        "fulfillment_events",
+        "order_notices",
+        "order_returns",
+        "shopify_disputes",
+        "tender_transactions",
+    ),
+    find=find_logistics_rows,
+    redact=redact_nothing,
 )
-register_holder(
-    Holder(name="privacy requests", tables=("privacy_requests",), find=find_nothing, redact=redact_nothing)
+PRIVACY_REQUESTS = Holder(
+    name="privacy requests", tables=("privacy_requests",), find=find_nothing, redact=redact_nothing
 )

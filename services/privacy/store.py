@@ -1,4 +1,4 @@
-"""Privacy requests as rows: what was asked, by when it is due, what came of it. Nothing personal."""
+"""Rows of ``privacy_requests``: request, due date and result. No personal data."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,9 +14,9 @@ from services.ledger.accept import record_work
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import discard, requeue
 from services.ledger.work import NewWork, WorkItem
-from services.privacy.holders import Subject
-from services.privacy.payload import TIME_TO_ANSWER, Asked
+from services.privacy.payload import TIME_TO_ANSWER, PrivacyRequest
 from services.privacy.redaction import normal_email, normal_phone
+from services.privacy.subject import Subject
 from services.privacy.unconfirmed import RULE
 from services.shopify.shop_identity import Identity, check_named, find_dead_erasures, find_identities
 
@@ -39,7 +39,7 @@ update privacy_requests set status = 'rejected', done_at = %(now)s
 returning shop_id, event_id
 """
 
-# A shop with a token may be installed: Shopify is asked, and a past uninstall proves nothing.
+# A shop with a token may be installed again, so a past uninstall proves nothing: Shopify is asked.
 _IS_CONFIRMED = """
 select exists (select from privacy_requests r where r.id = %(id)s and r.confirmed_at is not null)
     or exists (select from storefronts t where t.shop_id = %(shop_id)s and t.uninstalled_at is not null
@@ -82,7 +82,7 @@ select exists (select from inbound_events e join privacy_requests r
                 where e.id = %(event_id)s)
 """
 
-# A request that no worker has taken up is only work so far; it is due all the same.
+# A request that no worker has handled yet has no row, only work; it is due, too.
 _FIND = """
 select r.id, r.shop_id, r.kind, r.customer_id, r.event_id, r.status, r.received_at, r.due_at, r.done_at,
        r.result, coalesce(w.status, '') as work_status, w.id as work_id
@@ -102,8 +102,8 @@ select null, w.shop_id, case w.topic when 'privacy_export' then 'export' else 'r
 """
 
 
-class Request(NamedTuple):
-    """A request's row, as a worker has it in hand."""
+class PrivacyRequestRow(NamedTuple):
+    """The row of a request, as a handler needs it."""
 
     id: int
     status: str
@@ -112,7 +112,7 @@ class Request(NamedTuple):
 
 
 class RequestLine(NamedTuple):
-    """A request as people see it. ``id`` is None while no worker has taken it up."""
+    """A request for lists. ``id`` is None while no worker has handled it."""
 
     id: int | None
     shop_id: int
@@ -128,28 +128,30 @@ class RequestLine(NamedTuple):
     work_id: int | None
 
 
-def record_request(tx: Connection, item: WorkItem, asked: Asked, now: datetime) -> Request:
-    """The request of ``item``'s event has its row, the same one at every try; return it."""
+def record_request(
+    tx: Connection, item: WorkItem, requested: PrivacyRequest, now: datetime
+) -> PrivacyRequestRow:
+    """Insert the row of ``item``'s request, once; return it."""
     received_at = item.received_at or now
     values = {
         "shop_id": item.shop_id,
-        "kind": asked.kind,
-        "customer_id": asked.customer_id,
+        "kind": requested.kind,
+        "customer_id": requested.customer_id,
         "event_id": item.event_id,
         "received_at": received_at,
         "due_at": received_at + TIME_TO_ANSWER,
     }
-    return Request(*tx.exec_driver_sql(_RECORD, values).one())
+    return PrivacyRequestRow(**tx.exec_driver_sql(_RECORD, values).one()._mapping)
 
 
-def check_shop(tx: Connection, item: WorkItem, asked: Asked) -> None:
+def check_shop(tx: Connection, item: WorkItem, requested: PrivacyRequest) -> None:
     """Raise ``WrongBody`` unless the request names the shop that received it."""
     known = find_identities(tx, [item.shop_id]).get(item.shop_id, Identity())
-    check_named(asked.shop_domain, asked.shop_id, known)
+    check_named(requested.shop_domain, requested.shop_id, known)
 
 
 def is_confirmed(tx: Connection, shop_id: int, request_id: int) -> bool:
-    """Tell whether a shop's erasure is confirmed: by a person, or by an uninstall that Shopify confirmed."""
+    """Return whether a shop's erasure is confirmed: by a person, or by a confirmed uninstall."""
     values = {"shop_id": shop_id, "id": request_id}
     return bool(tx.exec_driver_sql(_IS_CONFIRMED, values).scalar())
 
@@ -157,17 +159,17 @@ def is_confirmed(tx: Connection, shop_id: int, request_id: int) -> bool:
 def record_decision(
     tx: Connection, request_id: int, *, erase: bool, by: str, reason: str, now: datetime, request: str
 ) -> int | None:
-    """A person decides whether a shop is erased; return its id, None where no such request is open.
+    """Record a person's decision on a shop's erasure; return the shop's id, or None without such a request.
 
-    ``erase``: its work is pending again, or planned where it was discarded. Else the request is
-    ``rejected``, its work is discarded and its incident is resolved. Other requests of the shop stay as they
-    are. ``request`` is the id under which the audit has it.
+    ``erase``: its work is pending again, or planned again where it was discarded. Else the request is
+    ``rejected``, its work is discarded and its incident is resolved. ``request`` is the request id of the
+    audit event.
     """
     values = {"id": request_id, "by": by, "now": now}
     row = tx.exec_driver_sql(_CONFIRM if erase else _REJECT, values).first()
     if row is None:
         return None
-    shop_id, event_id = int(row[0]), int(row[1])
+    shop_id, event_id = int(row.shop_id), int(row.event_id)
     wanted = WorkFilter(ids=tuple(find_dead_erasures(tx, shop_id, event_id)), statuses=("dead",))
     decided = "confirmed" if erase else "rejected"
     if wanted.ids and erase:
@@ -193,30 +195,30 @@ def record_decision(
 
 
 def record_request_done(tx: Connection, request_id: int, result: Mapping[str, Any], now: datetime) -> None:
-    """The request is done with ``result``: counts and where an export lies."""
+    """Mark the request as done, with ``result``: counts, and the key of an export."""
     values = {"id": request_id, "result": orjson.dumps(dict(result)).decode(), "now": now}
     tx.exec_driver_sql(_DONE, values)
 
 
 def is_done_replay(tx: Connection, item: WorkItem) -> bool:
-    """Whether ``item`` repeats a request that was done: a shop that came back keeps its keys."""
+    """Whether ``item`` replays a finished request: a shop that was installed again keeps its keys."""
     return bool(tx.exec_driver_sql(_IS_DONE_REPLAY, {"event_id": item.event_id}).scalar())
 
 
-def find_subject(tx: Connection, shop_id: int, asked: Asked) -> Subject:
-    """Return whom ``asked`` is about, by what the request says and by what the shop's own rows add."""
-    if asked.customer_id is None:
+def find_subject(tx: Connection, shop_id: int, requested: PrivacyRequest) -> Subject:
+    """Return the person of the request, from its payload and the shop's own rows."""
+    if requested.customer_id is None:
         return Subject(shop_id=shop_id, whole_shop=True)
-    values = {"shop_id": shop_id, "customer_id": asked.customer_id}
+    values = {"shop_id": shop_id, "customer_id": requested.customer_id}
     name, email, phone = tx.exec_driver_sql(_FIND_CUSTOMER, values).first() or ("", "", "")
-    orders = asked.order_gids | frozenset(tx.exec_driver_sql(_FIND_ORDERS, values).scalars())
+    orders = requested.order_gids | frozenset(tx.exec_driver_sql(_FIND_ORDERS, values).scalars())
     payments = tx.exec_driver_sql(_FIND_PAYMENTS, {"shop_id": shop_id, "gids": text_array(sorted(orders))})
     return Subject(
         shop_id=shop_id,
-        customer_id=asked.customer_id,
-        emails=asked.emails | {found for found in [normal_email(email)] if found},
-        phones=asked.phones | {found for found in [normal_phone(phone)] if found},
-        # A single word is no name to go by: it would hide every "May" in a shop's mails.
+        customer_id=requested.customer_id,
+        emails=requested.emails | {found for found in [normal_email(email)] if found},
+        phones=requested.phones | {found for found in [normal_phone(phone)] if found},
+        # A single word is not searched as a name: it would hide every "May" in a shop's mails.
         names=frozenset({name.strip()} if " " in name.strip() else ()),
         order_gids=orders,
         payment_refs=frozenset(payments.scalars()),
@@ -224,7 +226,7 @@ def find_subject(tx: Connection, shop_id: int, asked: Asked) -> Subject:
 
 
 def find_exports(tx: Connection, subject: Subject) -> list[str]:
-    """Return the keys in the archive store of what was exported of the subject, or may just be, in order."""
+    """Return the keys of the subject's exports in the archive store, those of running exports included."""
     values = {
         "shop_id": subject.shop_id,
         "customer_id": subject.customer_id,
@@ -234,16 +236,16 @@ def find_exports(tx: Connection, subject: Subject) -> list[str]:
 
 
 def export_key(shop_id: int, request_id: int) -> str:
-    """Return where in the archive store a request's export lies."""
+    """Return the key of a request's export in the archive store."""
     return f"privacy/shop-{shop_id}/request-{request_id}.json"
 
 
 def find_requests(tx: Connection, shop_id: int | None, limit: int) -> list[RequestLine]:
-    """Return requests, the open ones first, the most urgent before all; None: of every shop."""
+    """Return requests, open ones first, by due date; of every shop where ``shop_id`` is None."""
     values = {
         "shop_id": shop_id,
         "limit": limit,
         "time_to_answer": TIME_TO_ANSWER,
         "topics": text_array(["privacy_export", "privacy_redact"]),
     }
-    return [RequestLine(*row) for row in tx.exec_driver_sql(_FIND, values)]
+    return [RequestLine(**row._mapping) for row in tx.exec_driver_sql(_FIND, values)]

@@ -1,4 +1,4 @@
-"""Incidents for shops that Shopify wants erased and no one has confirmed: P2, and P1 from day 20 on."""
+"""Incidents for requests to erase a shop that are not confirmed: P2, and P1 from day 20 on."""
 
 from datetime import datetime, timedelta
 
@@ -8,7 +8,7 @@ from services.alerts.incidents import Incident, record_incidents
 
 RULE = "shop_redact_not_confirmed"
 URGENT_AFTER = timedelta(days=20)
-"""From receipt; ten days before Shopify's time to answer ends."""
+"""From receipt; ten days before Shopify's deadline."""
 
 _FIND_OPEN = """
 select r.id, r.shop_id, s.slug, r.received_at, r.due_at
@@ -24,13 +24,13 @@ def record_unconfirmed_erasures(tx: Connection, now: datetime) -> None:
     The severity is P2, from ``URGENT_AFTER`` on P1. The summary names the last day, in UTC.
     """
     incidents = []
-    for number, shop_id, slug, received_at, due_at in tx.exec_driver_sql(_FIND_OPEN):
-        severity = "P1" if now - received_at >= URGENT_AFTER else "P2"
+    for row in tx.exec_driver_sql(_FIND_OPEN):
+        severity = "P1" if now - row.received_at >= URGENT_AFTER else "P2"
         summary = (
-            f"{slug}: shop/redact was received at {received_at:%Y-%m-%d %H:%M} UTC and is not confirmed: "
-            f"the last day to erase the shop is {due_at:%Y-%m-%d}. `fleet privacy confirm {number} "
-            f"--reason TEXT` erases it; `fleet privacy reject {number} --reason TEXT` keeps it, where the "
-            "shop did not leave."
+            f"{row.slug}: shop/redact was received at {row.received_at:%Y-%m-%d %H:%M} UTC and is not "
+            f"confirmed: the last day to erase the shop is {row.due_at:%Y-%m-%d}. "
+            f"`fleet privacy confirm {row.id} --reason TEXT` erases it; "
+            f"`fleet privacy reject {row.id} --reason TEXT` keeps it, where the shop did not leave."
         )
-        incidents.append(Incident(shop_id, RULE, str(number), severity, summary))
+        incidents.append(Incident(row.shop_id, RULE, str(row.id), severity, summary))
     record_incidents(tx, incidents, now)

@@ -18,7 +18,7 @@ from services.audit.chain import (
     to_utc_text,
 )
 from services.audit.cut import open_cut
-from services.audit.rehash import Row
+from services.audit.rehash import ChainRow
 from services.audit.signing import Signer
 from services.audit.store import ObjectStore
 from services.core.db import transaction
@@ -88,9 +88,9 @@ def altering(owner_engine: Engine, table: str = "audit_events") -> Iterator[Conn
         )
 
 
-def make_rows(count: int, shop_id: int | None = 1) -> list[Row]:
+def make_rows(count: int, shop_id: int | None = 1) -> list[ChainRow]:
     """Return a chain in memory."""
-    rows: list[Row] = []
+    rows: list[ChainRow] = []
     last = FIRST_PREV_HASH
     for seq in range(1, count + 1):
         made = entry(shop_id, seq)
@@ -100,7 +100,7 @@ def make_rows(count: int, shop_id: int | None = 1) -> list[Row]:
         )  # fmt: skip
         digest = hash_event(last, event)
         rows.append(
-            Row(
+            ChainRow(
                 seq, to_utc_text(event.at), event.staff_label, event.action, event.request_id, event.work_id,
                 event.mutations, last, digest, seq + 1000,
             )
@@ -113,10 +113,10 @@ def make_rows(count: int, shop_id: int | None = 1) -> list[Row]:
 class Kept:
     """A chain in memory; answers ``diagnose``."""
 
-    rows: Sequence[Row] = field(default_factory=list)
+    rows: Sequence[ChainRow] = field(default_factory=list)
 
-    def find_at(self, seq: int) -> Row | None:
+    def find_at(self, seq: int) -> ChainRow | None:
         return next((row for row in self.rows if row.seq == seq), None)
 
-    def find_after(self, prev_hash: str) -> list[Row]:
+    def find_after(self, prev_hash: str) -> list[ChainRow]:
         return [row for row in self.rows if row.prev_hash == prev_hash]

@@ -9,11 +9,11 @@ from sqlalchemy import Engine, text
 
 from services.audit.anchors import Anchor, anchor_entry, find_heads, make_anchor
 from services.audit.append import append_all
-from services.audit.diagnose import Finding
+from services.audit.diagnose import AuditFinding
 from services.audit.jsonl import canonical_json
 from services.audit.signing import Signer
 from services.audit.store import ObjectStore
-from services.audit.verify import Report, Wanted, verify_audit
+from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
 from services.core.db import transaction
 from services.providers.object_store import FolderStore
 from tests.audit.chains import NOW, altering, append_chain
@@ -50,12 +50,12 @@ def anchor(engine: Engine, store: ObjectStore, day: int = 0, signer: Signer = SI
     return made
 
 
-def verify(engine: Engine, store: ObjectStore, signer: Signer = SIGNER, full: bool = True) -> Report:
+def verify(engine: Engine, store: ObjectStore, signer: Signer = SIGNER, full: bool = True) -> VerifyReport:
     with transaction(engine) as tx:
-        return verify_audit(tx, Wanted(full=full), signer, store)
+        return verify_audit(tx, VerifyOptions(full=full), signer, store)
 
 
-def only(report: Report) -> Finding:
+def only(report: VerifyReport) -> AuditFinding:
     assert len(report.findings) == 1, [str(found) for found in report.findings]
     return report.findings[0]
 
@@ -211,9 +211,9 @@ def test_only_the_newest_anchors_are_read_unless_all_are_asked_for(
     keys = [anchor(engine, store, day).key for day in range(4)]
 
     with transaction(engine) as tx:
-        every = verify_audit(tx, Wanted(archives=True), SIGNER, store)
+        every = verify_audit(tx, VerifyOptions(archives=True), SIGNER, store)
     with transaction(engine) as tx:
-        assert verify_audit(tx, Wanted(full=True, turn=1), SIGNER, store).anchors == 4
+        assert verify_audit(tx, VerifyOptions(full=True, turn=1), SIGNER, store).anchors == 4
 
     assert [verify(engine, store, full=full).anchors for full in (False, True)] == [2, 3]
     assert (every.anchors, every.findings) == (4, [])

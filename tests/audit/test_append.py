@@ -22,9 +22,7 @@ from services.audit.chain import (
     hash_event,
     mutations_text,
 )
-from services.core.db import rolled_back, transaction
-from services.core.locks import lock_objects
-from tests.lock_order import watch_locks
+from services.core.db import transaction
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, 5, tzinfo=UTC)
 
@@ -103,62 +101,6 @@ def test_a_set_is_appended_to_each_chain_in_the_order_given(tx: Connection) -> N
     assert [tuple(row) for row in rows] == [
         (None, 1, None), (1, 1, 12), (2, 1, None), (2, 2, 11), (2, 3, 13)
     ]  # fmt: skip
-
-
-def test_entries_added_anywhere_in_a_transaction_are_appended_by_its_last_statements(engine: Engine) -> None:
-    later = NOW + timedelta(seconds=1)
-    with watch_locks(engine) as watch, transaction(engine) as tx:
-        append_all(tx, [entry(2, 11)], NOW)
-        lock_objects(tx, [(1, "after an entry was added")])
-        append_all(tx, [entry(1, 12), entry(None)], NOW)
-        append_all(tx, [entry(2, 11), entry(2, 13)], later)
-        assert tx.execute(text("select count(*) from audit_events")).scalar_one() == 0
-    assert (watch.order, watch.faults) == ([["objects", "chains"]], [])
-
-    with transaction(engine) as tx:
-        rows = tx.execute(
-            text("select shop_id, seq, work_id, at from audit_events order by shop_id nulls first, seq")
-        )
-        assert [tuple(row) for row in rows] == [
-            (None, 1, None, NOW), (1, 1, 12, NOW), (2, 1, 11, NOW), (2, 2, 13, later)
-        ]  # fmt: skip
-
-
-def test_a_transaction_that_fails_appends_nothing_and_the_next_one_on_its_connection_neither(
-    engine: Engine,
-) -> None:
-    with pytest.raises(ValueError, match="after the entry"), transaction(engine) as tx:
-        append_all(tx, [entry(1, 11)], NOW)
-        raise ValueError("after the entry")
-    with transaction(engine) as tx:
-        append_all(tx, [entry(1, 12)], NOW)
-    with transaction(engine) as tx:
-        assert tx.execute(text("select work_id from audit_events")).scalars().all() == [12]
-
-
-def test_what_is_rolled_back_within_a_transaction_appends_nothing(engine: Engine) -> None:
-    with transaction(engine) as tx:
-        append_all(tx, [entry(1, 11)], NOW)
-        with rolled_back(tx):
-            append_all(tx, [entry(1, 12)], NOW)
-        append_all(tx, [entry(1, 13)], NOW)
-    with transaction(engine) as tx:
-        assert tx.execute(text("select work_id from audit_events")).scalars().all() == [11, 13]
-
-
-def test_an_entry_cannot_be_added_inside_a_savepoint(engine: Engine) -> None:
-    with (
-        pytest.raises(RuntimeError, match="inside a savepoint"),
-        transaction(engine) as tx,
-        tx.begin_nested(),
-    ):
-        append_all(tx, [entry(1, 11)], NOW)
-
-
-def test_an_entry_without_an_exact_form_fails_where_it_is_added(engine: Engine) -> None:
-    unclear = Mutation("t", "1", "s", {"value": object()})
-    with transaction(engine) as tx, pytest.raises(TypeError):
-        append_all(tx, [entry(1)._replace(mutations=[unclear])], NOW)
 
 
 def test_shop_0_of_fleet_work_is_the_fleets_own_chain(tx: Connection) -> None:
@@ -302,6 +244,24 @@ def test_same_moment_in_another_zone_is_the_same_event() -> None:
         return AuditEvent(1, 1, at, "a", "b", "c", None, "[]")
 
     assert canonical_text(event(NOW)) == canonical_text(event(there))
+
+
+def test_the_text_and_the_hash_of_an_event_are_what_earlier_versions_wrote() -> None:
+    change = Mutation("t", "1", 'ä "quoted"', None, {"sum": Decimal("1.50"), "at": NOW})
+    event = AuditEvent(7, 3, NOW, "ada\n", "shop.set", "r-é", None, mutations_text([change]))
+
+    assert canonical_text(event) == (
+        '{"action":"shop.set","at":"2026-11-20T12:00:00.000005+00:00","mutations":[{"after":{"at":'
+        '"2026-11-20T12:00:00.000005+00:00","sum":"1.50"},"before":null,"row_id":"1","summary":'
+        '"ä \\"quoted\\"","table_name":"t"}],"request_id":"r-é","seq":3,"shop_id":7,"staff_label":"ada\\n",'
+        '"work_id":null}'
+    )
+    assert hash_event(FIRST_PREV_HASH, event) == (
+        "d33bba259de85fe91f973f69679a4a4a0bc29964ced66f6db7653fbd0e136242"
+    )
+    assert hash_event("a" * 64, event._replace(shop_id=None, work_id=9)) == (
+        "16d771e9fed0715abd217e68cc787af5bee9db634b059f61a18597eca906b128"
+    )
 
 
 @given(st.sampled_from(["staff_label", "action", "request_id"]), st.text(min_size=1, max_size=5))

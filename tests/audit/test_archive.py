@@ -13,7 +13,7 @@ from services.audit.archive_reader import find_archives
 from services.audit.queries import find_ends
 from services.audit.signing import Signer
 from services.audit.store import ObjectStore
-from services.audit.verify import Report, Wanted, verify_audit
+from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
@@ -44,9 +44,9 @@ def archive(engine: Engine, shop_id: int | None, store: ObjectStore, now: dateti
     return archive_old(engine, shop_id, store, SIGNER, now)
 
 
-def verify(engine: Engine, store: ObjectStore, **wanted: bool) -> Report:
+def verify(engine: Engine, store: ObjectStore, **wanted: bool) -> VerifyReport:
     with transaction(engine) as tx:
-        return verify_audit(tx, Wanted(**wanted), SIGNER, store)  # type: ignore[arg-type]
+        return verify_audit(tx, VerifyOptions(**wanted), SIGNER, store)  # type: ignore[arg-type]
 
 
 def first_and_head(engine: Engine, shop_id: int | None) -> tuple[int, int]:
@@ -86,7 +86,7 @@ def test_in_any_store_old_events_leave_anchors_stay_and_the_chain_verifies(
     is_locked = "with object lock" in any_store.describe()
     assert retained_until == (until if is_locked else None)
     with transaction(engine) as tx:
-        report = verify_audit(tx, Wanted(full=True, archives=True), SIGNER, any_store)
+        report = verify_audit(tx, VerifyOptions(full=True, archives=True), SIGNER, any_store)
     assert (report.findings, report.chains[0].archived_rows) == ([], 5)
 
 

@@ -10,7 +10,7 @@ from services.audit.archive_reader import Archive
 from services.audit.checkpoints import record_checkpoints
 from services.audit.queries import find_ends
 from services.audit.signing import Signer
-from services.audit.verify import TURN_DAYS, Wanted
+from services.audit.verify import TURN_DAYS, VerifyOptions
 from services.core.db import transaction
 from services.providers.object_store import FolderStore
 from tests.audit.chains import append_chain, archive_old
@@ -51,11 +51,11 @@ def test_bodies_come_in_turn_each_at_least_twice_in_thirty_nights() -> None:
     first = date(2026, 2, 20).toordinal()
     for archive_id in range(1, 100):
         archive = Archive._make([archive_id, *[None] * (len(Archive._fields) - 1)])
-        nights = [day for day in range(first, first + 30) if Wanted(turn=day).reads_body(archive)]
+        nights = [day for day in range(first, first + 30) if VerifyOptions(turn=day).reads_body(archive)]
         assert len(nights) == 2
         assert nights[1] - nights[0] == TURN_DAYS
-    assert not Wanted(full=True, manifests=True).reads_body(archive)
-    assert Wanted(archives=True).reads_body(archive)
+    assert not VerifyOptions(full=True, manifests=True).reads_body(archive)
+    assert VerifyOptions(archives=True).reads_body(archive)
 
 
 def damage(store: FolderStore, kind: str) -> None:

@@ -67,8 +67,8 @@ def test_a_good_export_is_verified_with_nothing_set_up(exported: Path) -> None:
 
     assert code == 0, said
     assert "verified" in said
-    assert "the fleet's chain: rows 1 to 6: whole" in said
-    assert "the chain of shop 1: rows 1 to 7: whole" in said
+    assert "the fleet's chain: rows 1 to 6: verified" in said
+    assert "the chain of shop 1: rows 1 to 7: verified" in said
 
 
 def test_without_a_key_the_files_own_is_said(exported: Path) -> None:
@@ -187,7 +187,7 @@ def test_signatures_that_cannot_be_checked_are_said_and_the_chain_is_still_verif
 
     assert ran.returncode == 0, ran.stderr
     assert "signatures were NOT checked" in ran.stdout
-    assert "rows 1 to 7: whole" in ran.stdout
+    assert "rows 1 to 7: verified" in ran.stdout
 
 
 def test_the_verifier_loads_nothing_but_orjson_and_the_standard_library(exported: Path) -> None:
@@ -216,10 +216,10 @@ def test_after_archiving_an_export_begins_at_the_cut_and_the_archive_proves_itse
     path = write(engine, tmp_path)
 
     code, said = check(path, "--public-key", SIGNER.public_key)
-    assert (code, "rows 6 to 8: whole" in said) == (0, True), said
+    assert (code, "rows 6 to 8: verified" in said) == (0, True), said
     archive = next((tmp_path / "store").rglob("*.gz"))
     code, said = check(archive)
-    assert (code, "rows 1 to 5: whole" in said, "not signed" in said) == (0, True, True), said
+    assert (code, "rows 1 to 5: verified" in said, "not signed" in said) == (0, True, True), said
     edit(archive_copy := _copy(archive, tmp_path), lambda lines: [*lines[:2], *lines[3:]])
     assert "missing: row 2" in check(archive_copy)[1]
 
@@ -255,4 +255,4 @@ def test_what_is_archived_meanwhile_is_still_in_the_export(engine: Engine, tmp_p
         export_chains(tx, [1], file, SIGNER, NOW)
 
     code, said = check(tmp_path / "file", "--public-key", SIGNER.public_key)
-    assert (code, "rows 1 to 5: whole" in said) == (0, True), said
+    assert (code, "rows 1 to 5: verified" in said) == (0, True), said

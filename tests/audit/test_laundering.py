@@ -15,9 +15,9 @@ from services.alerts.incidents import find_open_incidents
 from services.audit.anchors import make_anchor
 from services.audit.checkpoints import record_checkpoints
 from services.audit.queries import find_ends
-from services.audit.rehash import Place
+from services.audit.rehash import ChainPosition
 from services.audit.signing import make_signer
-from services.audit.verify import TURN_DAYS, Wanted, verify_audit
+from services.audit.verify import TURN_DAYS, VerifyOptions, verify_audit
 from services.cli.main import main
 from services.console.app import make_app
 from services.core.clock import utc_now
@@ -52,7 +52,7 @@ def shop(engine: Engine, archive: Settings) -> int:
     return 1
 
 
-def find_head(tx: Connection) -> Place:
+def find_head(tx: Connection) -> ChainPosition:
     ends = find_ends(tx, 1)
     assert ends is not None
     return ends[1]
@@ -150,7 +150,7 @@ def test_rows_rewritten_and_archived_while_their_witness_was_hidden_are_found_in
 ) -> None:
     signer, store = make_signer(archive), open_store(archive.archive_url)
     with engine.connect() as tx:
-        signed = Place(*tx.execute(text("select seq, hash from audit_checkpoints")).one())
+        signed = ChainPosition(*tx.execute(text("select seq, hash from audit_checkpoints")).one())
     with owner_engine.begin() as tx:
         tx.execute(text("delete from audit_checkpoints"))
     rewrite(owner_engine)
@@ -166,7 +166,7 @@ def test_rows_rewritten_and_archived_while_their_witness_was_hidden_are_found_in
     found = []
     for turn in range(TURN_DAYS):
         with transaction(engine) as tx:
-            found += verify_audit(tx, Wanted(full=True, turn=turn), signer, store).findings
+            found += verify_audit(tx, VerifyOptions(full=True, turn=turn), signer, store).findings
     assert [(one.kind, one.seq) for one in found] == [("rewritten", 5)]
     assert f"in {'a checkpoint' if witness == 'checkpoint' else 'the anchor'} of" in found[0].detail
 

@@ -17,10 +17,10 @@ from services.audit.chain import FIRST_PREV_HASH
 from services.audit.jsonl import canonical_json, write_lines
 from services.audit.manifest import find_manifest_fault, make_manifest
 from services.audit.queries import stream_rows
-from services.audit.rehash import Row, hash_row
+from services.audit.rehash import ChainRow, hash_row
 from services.audit.signing import Signer
 from services.audit.store import ObjectExists
-from services.audit.verify import Report, Wanted, verify_audit
+from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
@@ -40,9 +40,9 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "store")
 
 
-def verify(engine: Engine, store: FolderStore, signer: Signer = SIGNER, **wanted: Any) -> Report:
+def verify(engine: Engine, store: FolderStore, signer: Signer = SIGNER, **wanted: Any) -> VerifyReport:
     with transaction(engine) as tx:
-        return verify_audit(tx, Wanted(full=True, **wanted), signer, store)
+        return verify_audit(tx, VerifyOptions(full=True, **wanted), signer, store)
 
 
 def get_archives(engine: Engine, shop_id: int | None = 1) -> list[Archive]:
@@ -217,7 +217,7 @@ def test_a_signed_archive_of_other_rows_than_the_databases_cuts_nothing(
     """As who has the application's role, SECRET_KEY and the store: all of it fits, except the rows."""
     with transaction(engine) as tx:
         append_chain(tx, 6, 1, OLD)
-        rows = [Row(*row) for chunk in stream_rows(tx, 1, 0) for row in chunk]
+        rows = [ChainRow(*row) for chunk in stream_rows(tx, 1, 0) for row in chunk]
     last = FIRST_PREV_HASH
     for place, row in enumerate(rows):
         made = row._replace(staff_label="mallory", prev_hash=last)

@@ -17,7 +17,7 @@ from services.audit.append import Mutation, append_audit
 from services.audit.chain import FIRST_PREV_HASH
 from services.audit.export import export_chains
 from services.audit.signing import Signer
-from services.audit.verify import Report, Wanted, verify_audit
+from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
 from services.cli.main import main
 from services.core.db import transaction
 from services.providers.object_store import FolderStore
@@ -83,9 +83,9 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "store")
 
 
-def verify(engine: Engine, store: FolderStore, **wanted: bool) -> Report:
+def verify(engine: Engine, store: FolderStore, **wanted: bool) -> VerifyReport:
     with transaction(engine) as tx:
-        return verify_audit(tx, Wanted(**({"full": True} | wanted)), SIGNER, store)
+        return verify_audit(tx, VerifyOptions(**({"full": True} | wanted)), SIGNER, store)
 
 
 def put_in(tx: Connection, seq: int, shop_id: int | None, prev_hash: str = "d" * 64) -> None:

@@ -7,30 +7,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.audit.chain import FIRST_PREV_HASH, AuditEvent, hash_event, to_utc_text
-from services.audit.diagnose import Finding, diagnose
-from services.audit.rehash import BEGINNING, Place, Row, hash_row, walk
+from services.audit.diagnose import AuditFinding, diagnose
+from services.audit.rehash import BEGINNING, ChainPosition, ChainRow, hash_row, walk
 from tests.audit.chains import Kept, make_rows
 
 FIELDS = ("at", "staff_label", "action", "request_id", "work_id", "mutations", "prev_hash", "hash")
 
 
-def judge(rows: list[Row], shop_id: int | None = 1) -> Finding | None:
+def judge(rows: list[ChainRow], shop_id: int | None = 1) -> AuditFinding | None:
     """The verdict on ``rows``, read in the order of their numbers as the database gives them."""
     ordered = sorted(rows, key=lambda row: row.seq)
     place, broken = walk([row[:9] for row in ordered], shop_id, BEGINNING)
     return None if broken is None else diagnose(shop_id, place, broken, Kept(ordered))
 
 
-def said(rows: list[Row]) -> tuple[str, int] | None:
+def said(rows: list[ChainRow]) -> tuple[str, int] | None:
     finding = judge(rows)
     return None if finding is None else (finding.kind, finding.seq)
 
 
-def renumber(rows: list[Row]) -> list[Row]:
+def renumber(rows: list[ChainRow]) -> list[ChainRow]:
     return [row._replace(seq=seq) for seq, row in enumerate(rows, 1)]
 
 
-def rehash(row: Row, prev_hash: str | None = None) -> Row:
+def rehash(row: ChainRow, prev_hash: str | None = None) -> ChainRow:
     row = row._replace(prev_hash=prev_hash or row.prev_hash)
     return row._replace(hash=hash_row(row, 1))
 
@@ -46,16 +46,16 @@ def test_the_walk_hashes_exactly_as_the_chain_is_written(
 ) -> None:
     event = AuditEvent(shop_id, 1, at, *words, work_id, '[{"a":"é"}]')
     digest = hash_event(FIRST_PREV_HASH, event)
-    row = Row(1, to_utc_text(at), *words, work_id, event.mutations, FIRST_PREV_HASH, digest)
+    row = ChainRow(1, to_utc_text(at), *words, work_id, event.mutations, FIRST_PREV_HASH, digest)
 
-    assert walk([row[:9]], shop_id, BEGINNING) == (Place(1, digest), None)
+    assert walk([row[:9]], shop_id, BEGINNING) == (ChainPosition(1, digest), None)
     assert hash_row(row, shop_id) == digest
 
 
 def test_a_whole_chain_holds_and_its_head_is_told() -> None:
     rows = make_rows(20)
 
-    assert walk([row[:9] for row in rows], 1, BEGINNING) == (Place(20, rows[-1].hash), None)
+    assert walk([row[:9] for row in rows], 1, BEGINNING) == (ChainPosition(20, rows[-1].hash), None)
 
 
 def test_a_walk_goes_on_from_where_the_last_one_ended() -> None:

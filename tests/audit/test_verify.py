@@ -10,24 +10,24 @@ from sqlalchemy import Connection, Engine, text
 from services.audit.append import append_all
 from services.audit.checkpoint import checkpoint_message
 from services.audit.checkpoints import record_checkpoints
-from services.audit.diagnose import Finding
+from services.audit.diagnose import AuditFinding
 from services.audit.queries import find_chains, find_ends
 from services.audit.rehash import hash_row
 from services.audit.signing import Signer, is_signed
-from services.audit.verify import Report, Wanted, verify_audit
+from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
 from services.core.db import transaction
 from services.providers.object_store import FolderStore
 from tests.audit.chains import NOW, altering, append_chain, entry
 
 SIGNER = Signer("k" * 32)
-Verify = Callable[..., Report]
+Verify = Callable[..., VerifyReport]
 
 
 @pytest.fixture
 def verify(engine: Engine, tmp_path: Path) -> Verify:
-    def run(signer: Signer = SIGNER, **wanted: object) -> Report:
+    def run(signer: Signer = SIGNER, **wanted: object) -> VerifyReport:
         with transaction(engine) as tx:
-            return verify_audit(tx, Wanted(**wanted), signer, FolderStore(tmp_path))  # type: ignore[arg-type]
+            return verify_audit(tx, VerifyOptions(**wanted), signer, FolderStore(tmp_path))  # type: ignore[arg-type]
 
     return run
 
@@ -39,12 +39,12 @@ def chains(engine: Engine) -> None:
             append_chain(tx, 6, shop_id)
 
 
-def sign_heads(engine: Engine, report: Report, signer: Signer = SIGNER) -> None:
+def sign_heads(engine: Engine, report: VerifyReport, signer: Signer = SIGNER) -> None:
     with transaction(engine) as tx:
         record_checkpoints(tx, [(chain.shop_id, chain.head) for chain in report.chains], signer, NOW)
 
 
-def only(report: Report) -> Finding:
+def only(report: VerifyReport) -> AuditFinding:
     assert len(report.findings) == 1, [str(found) for found in report.findings]
     return report.findings[0]
 
@@ -318,7 +318,7 @@ def test_a_long_chain_is_left_where_it_breaks(
 def test_every_row_is_told_of_on_the_way(engine: Engine, tmp_path: Path) -> None:
     told: list[tuple[int | None, int]] = []
     with transaction(engine) as tx:
-        verify_audit(tx, Wanted(), SIGNER, FolderStore(tmp_path), lambda *said: told.append(said))
+        verify_audit(tx, VerifyOptions(), SIGNER, FolderStore(tmp_path), lambda *said: told.append(said))
 
     assert told == [(None, 6), (1, 6), (2, 6)]
 

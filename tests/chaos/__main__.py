@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from services.audit.signing import make_signer
-from services.audit.verify import Wanted, verify_audit
+from services.audit.verify import VerifyOptions, verify_audit
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
@@ -132,7 +132,9 @@ def _find_broken_chains() -> list[str]:
     """Return what is wrong with the audit's chains: none may have a gap, a fork or a row out of its place."""
     settings = get_settings()
     with transaction() as tx:
-        report = verify_audit(tx, Wanted(full=True), make_signer(settings), open_store(settings.archive_url))
+        report = verify_audit(
+            tx, VerifyOptions(full=True), make_signer(settings), open_store(settings.archive_url)
+        )
     return [str(found) for found in report.findings] + ([] if report.rows else ["nothing was audited"])
 
 

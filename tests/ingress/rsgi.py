@@ -59,7 +59,7 @@ class Scope(SimpleNamespace):
     __hash__ = object.__hash__
 
 
-class Wire:
+class RsgiProtocol:
     """One request's two directions."""
 
     def __init__(self, chunks: list[bytes]) -> None:
@@ -106,10 +106,10 @@ class Client:
     ) -> Reply:
         pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
         sent = [("content-length", str(len(data))), *((name.lower(), value) for name, value in pairs)]
-        return self.send(path, Wire([data]), sent, method=method)
+        return self.send(path, RsgiProtocol([data]), sent, method=method)
 
     def send(
-        self, path: str, wire: Wire, headers: Iterable[tuple[str, str]], *, method: str = "POST"
+        self, path: str, wire: RsgiProtocol, headers: Iterable[tuple[str, str]], *, method: str = "POST"
     ) -> Reply:
         scope = Scope(
             method=method,

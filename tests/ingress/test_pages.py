@@ -7,7 +7,7 @@ from flask import Flask
 
 from services.core.settings import Settings
 from services.ingress.rsgi import PAGES_WAITING, Gateway
-from tests.ingress.rsgi import Headers, Reply, Scope, Wire
+from tests.ingress.rsgi import Headers, Reply, RsgiProtocol, Scope
 
 
 def test_pages_beyond_the_number_at_once_are_refused_and_served_again_afterwards(settings: Settings) -> None:
@@ -21,7 +21,7 @@ def test_pages_beyond_the_number_at_once_are_refused_and_served_again_afterwards
     gateway = Gateway(None, flask, settings)  # type: ignore[arg-type] # no webhook comes
 
     async def get() -> Reply:
-        wire = Wire([])
+        wire = RsgiProtocol([])
         scope = Scope(
             method="GET", path="/slow", headers=Headers(), query_string="", server="127.0.0.1:8000",
             client="192.0.2.9:4000", scheme="http", http_version="1.1",

@@ -49,7 +49,7 @@ def test_signed_delivery_of_another_shop_is_refused_by_name(
 
     assert (reply.status_code, reply.json) == (401, {"error": "wrong_shop"})
     assert ask(engine, "select * from inbound_events") == []
-    ingress.counts.flush()
+    ingress.stats.flush()
     (count,) = ask(engine, "select shop, provider, outcome, count from request_counts")
     assert tuple(count) == ("acme", "shopify", "wrong_shop", 1)
 
@@ -60,7 +60,7 @@ def test_domain_is_compared_in_any_case_and_only_where_both_have_one(
     assert post(client, signed("anything.example")).status_code == 200
     with transaction(engine) as tx:
         set_shop(tx, "acme", {"shopify_domain": "Acme.MyShopify.com"}, now=utc_now())
-    ingress.keyring.reload()
+    ingress.secrets.reload()
 
     assert post(client, signed("other.myshopify.com")).json == {"error": "wrong_shop"}
     assert post(client, signed("ACME.myshopify.COM")).status_code == 200
@@ -151,10 +151,10 @@ def test_first_refusal_of_a_shop_opens_one_incident_a_day_and_bounds_healing(
     began = utc_now()
     for _ in range(3):
         post(client, signed("other.myshopify.com"))
-        ingress.counts.flush()
+        ingress.stats.flush()
     post(client, {k: v for k, v in signed().items() if k != "X-Shopify-Topic"})
     post(client, signed(secret="a guess"))
-    ingress.counts.flush()
+    ingress.stats.flush()
 
     wrong, missing = ask(engine, "select * from incidents order by id")
     assert (wrong.shop_id, wrong.rule, wrong.severity, wrong.status) == (
@@ -175,9 +175,9 @@ def test_refusals_wait_for_a_database_that_is_away(
 ) -> None:
     post(client, signed("other.myshopify.com"))
     line.cut()
-    ingress.counts.flush()
+    ingress.stats.flush()
     assert ask(engine, "select * from incidents") == []
     line.mend()
-    ingress.counts.flush()
+    ingress.stats.flush()
 
     assert [row.rule for row in ask(engine, "select rule from incidents")] == ["webhook_wrong_shop"]

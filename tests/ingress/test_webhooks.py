@@ -24,7 +24,7 @@ from services.shops.secrets import record_secret
 from tests.fakes.line import Line
 from tests.fleet.waiting import run_within
 from tests.ingress.conftest import QUO_SECRET, SHOPIFY_SECRET, STRIPE_SECRET
-from tests.ingress.rsgi import Client, Reply, Wire, running
+from tests.ingress.rsgi import Client, Reply, RsgiProtocol, running
 from tests.ledger_rows import rows_of
 
 ORDER = json.dumps({"id": 2**53 + 1, "admin_graphql_api_id": f"gid://shopify/Order/{2**53 + 1}"}).encode()
@@ -185,9 +185,9 @@ def test_a_refusing_pause_keeps_the_event_with_the_provider(
             {"shop": shop_id},
         )
     deadline = time.monotonic() + 10
-    while not ingress.keyring.ring.refusals:
+    while not ingress.secrets.snapshot.refusals:
         assert time.monotonic() < deadline
-        ingress.keyring.reload()
+        ingress.secrets.reload()
 
     answer = post_order(client)
 
@@ -232,7 +232,7 @@ def test_a_bell_reaches_the_broker_for_what_was_accepted(
     client: Client, ingress: Ingress, broker_url: str
 ) -> None:
     post_order(client)
-    ingress.bells.close()
+    ingress.notifier.close()
     with redis.Redis.from_url(broker_url) as valkey:
         assert valkey.llen("webhooks") == 1
 
@@ -298,7 +298,7 @@ def test_requests_that_arrive_together_share_a_commit_and_each_gets_its_own_answ
 
 
 def test_a_body_without_a_stated_length_is_read_no_further_than_the_limit(client: Client) -> None:
-    wire = Wire([b" " * 1024 * 1024] * 9)
+    wire = RsgiProtocol([b" " * 1024 * 1024] * 9)
     reply = client.send("/webhooks/shopify/acme", wire, [])
     assert (reply.status_code, reply.json) == (413, {"error": "too_large"})
     assert wire.read_bytes <= 6 * 1024 * 1024

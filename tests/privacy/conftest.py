@@ -1,7 +1,6 @@
 """A shop that has worked everything its customers left behind."""
 
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from services.core.settings import get_settings
 from services.providers.object_store import FolderStore
 from tests.privacy.people import OWNER, history, take_in
 from tests.shopify.sample_payloads import add_shop
-
-
-@pytest.fixture(scope="session", autouse=True)
-def holders(environment: dict[str, str]) -> None:
-    """Every holder is registered, by what registers them for the workers."""
-    import_module("tasks.ops")
 
 
 @pytest.fixture

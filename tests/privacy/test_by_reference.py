@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from services.audit.export import export_chains
 from services.audit.queries import find_chains
 from services.audit.signing import Signer
-from services.audit.verify import Wanted, verify_audit
+from services.audit.verify import VerifyOptions, verify_audit
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger import runner_transactional
@@ -68,6 +68,6 @@ def test_an_archive_never_had_a_persons_words_and_verifies_after_the_redaction(
     assert archived(archive) == before
     assert found_in(before, JOHNS + JANES) == set()
     with transaction(engine) as tx:
-        report = verify_audit(tx, Wanted(full=True, archives=True), SIGNER, archive)
+        report = verify_audit(tx, VerifyOptions(full=True, archives=True), SIGNER, archive)
     assert report.findings == []
     assert rows(engine, "select name from customers where customer_id = :id", id=JOHN) == [("",)]

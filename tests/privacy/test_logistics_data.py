@@ -3,8 +3,8 @@
 from sqlalchemy import Engine
 
 from services.core.db import transaction
-from services.privacy.holders import Subject
-from services.privacy.shopify_data import find_beside_rows
+from services.privacy.shopify_data import find_logistics_rows
+from services.privacy.subject import Subject
 from services.shopify.logistics.fulfillment_events import ingest_fulfillment_events
 from services.shopify.logistics.returns import ingest_returns
 from services.shopify.orders.disputes import ingest_shopify_disputes
@@ -27,9 +27,9 @@ def test_all_of_it_is_handed_out_and_nothing_of_another_order(shop: Engine) -> N
         ingest(shop, ingest_returns, closed)
 
     with transaction(shop) as tx:
-        found = list(find_beside_rows(tx, Subject(shop_id=1, customer_id=JOHN)))
+        found = list(find_logistics_rows(tx, Subject(shop_id=1, customer_id=JOHN)))
         other = Subject(shop_id=1, order_gids=frozenset({told.gid("Order", ANOTHER)}))
-        named = list(find_beside_rows(tx, other))
+        named = list(find_logistics_rows(tx, other))
 
     assert [row["what"] for row in found] == [
         "dispute", "money that changed hands", "notices", "parcel seen", "return",

@@ -15,7 +15,7 @@ from services.ledger.replay import replay_events
 from services.mail.message import Attachment, Mail
 from services.mail.outbox import record_mails
 from services.privacy import holders
-from services.privacy.holders import find_holders
+from services.privacy.holders import list_holders
 from services.privacy.ledger_data import REDACTED_HEADER
 from services.providers.object_store import FolderStore
 from tests.fakes.smtp import Scripted
@@ -208,13 +208,14 @@ def test_a_second_request_finds_nothing(shop: Engine) -> None:
 def test_after_a_crash_the_next_try_still_knows_whom_to_look_for(
     shop: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    last = next(holder for holder in find_holders() if holder.tables == ("customers",))
+    last = next(holder for holder in list_holders() if holder.tables == ("customers",))
 
     def fail(*_: object) -> dict[str, int]:
         raise RuntimeError("the power went")
 
     with monkeypatch.context() as broken:
-        broken.setitem(holders._HOLDERS, last.name, replace(last, redact=fail))
+        changed = [replace(one, redact=fail) if one is last else one for one in list_holders()]
+        broken.setattr(holders, "HOLDERS", tuple(changed))
         report = ask(shop, "customers/redact", 200)
     assert len(report.settled.retried) == 1
     assert found_in(everything(shop), JOHNS)
@@ -226,6 +227,18 @@ def test_after_a_crash_the_next_try_still_knows_whom_to_look_for(
     work(shop)
 
     assert found_in(everything(shop), JOHNS) == set()
+
+
+def test_without_holders_a_request_fails_and_does_not_report_a_redaction(
+    shop: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(holders, "HOLDERS", ())
+        report = ask(shop, "customers/redact", 200)
+
+    assert len(report.settled.retried) == 1
+    ((error,),) = rows(shop, "select last_error from work_queue where topic = 'privacy_redact'")
+    assert "no holder of personal data" in error
 
 
 def test_a_request_that_names_no_customer_is_refused_and_says_why(shop: Engine) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from services.privacy.holders import Subject
 from services.privacy.redaction import (
     STAFF_ATTRIBUTES,
     blank,
@@ -17,6 +16,7 @@ from services.privacy.redaction import (
     normal_phone,
     search_pattern,
 )
+from services.privacy.subject import Subject
 from services.shopify.orders.line_payload import STAFF_NAMES
 
 JOSE = Subject(

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FILE = Path(__file__).with_name("exceptions.txt")
 MAX_LINES = 300
-_BY_POSITION = re.compile(r"(?<!\*)\*row\b|\brow\[-?\d")
+_BY_POSITION = re.compile(r"(?<!\*)\*row\b(?![.])|\brow\[-?\d")
 _MIGRATIONS = "services/schema/versions/"
 
 

@@ -1,0 +1,67 @@
+"""The person of a privacy request, and what a holder of personal data can do."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A customer of a shop by all that identifies them, or with ``whole_shop`` all customers of the shop.
+
+    ``emails`` are in lower case, ``phones`` are digits only; ``payment_refs`` are the payment provider's ids
+    of the payments of the orders. A ``repr`` has no name or address, because it may end in a log.
+    """
+
+    shop_id: int
+    customer_id: int | None = None
+    emails: frozenset[str] = field(default=frozenset(), repr=False)
+    phones: frozenset[str] = field(default=frozenset(), repr=False)
+    names: frozenset[str] = field(default=frozenset(), repr=False)
+    order_gids: frozenset[str] = frozenset()
+    payment_refs: frozenset[str] = frozenset()
+    whole_shop: bool = False
+
+    @property
+    def order_ids(self) -> frozenset[str]:
+        """The orders by their numbers at Shopify."""
+        return frozenset(gid.rpartition("/")[2] for gid in self.order_gids)
+
+
+Find = Callable[[Connection, Subject], Iterator[Mapping[str, Any]]]
+"""Yields what is stored about the subject, row by row: readable field names, aware times."""
+
+Redact = Callable[[Connection, Subject, datetime], Mapping[str, int]]
+"""Removes the subject from the holder's tables. Returns how many rows of each table changed.
+
+For a whole shop it may do a part of bounded size: it is called again, in a new transaction, until it changes
+nothing.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Tables with personal data. ``name`` is for the customer who reads the export.
+
+    ``knows_subject``: its rows identify the subject. They are redacted last, so that a try after a crash can
+    still find the subject in all other places.
+    """
+
+    name: str
+    tables: tuple[str, ...]
+    find: Find
+    redact: Redact
+    knows_subject: bool = False
+
+
+def find_nothing(_tx: Connection, _subject: Subject) -> Iterator[Mapping[str, Any]]:
+    """Yield nothing: the holder has no personal data of a customer, only for example a shop's keys."""
+    return iter(())
+
+
+def redact_nothing(_tx: Connection, _subject: Subject, _now: datetime) -> Mapping[str, int]:
+    """Change nothing: the holder's rows are kept by law and have only the customer's number."""
+    return {}
