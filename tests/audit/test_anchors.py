@@ -157,7 +157,7 @@ def test_an_anchor_signed_anew_with_our_own_key_contradicts_the_one_after_it(
     document["signature"] = SIGNER.sign(canonical_json(document))
     swap(folder, made.key, canonical_json(document))
 
-    assert "the anchor after it names another SHA-256" in only(verify(engine, store)).detail
+    assert "the next anchor names another SHA-256" in only(verify(engine, store)).detail
 
 
 def test_an_anchor_signed_by_somebody_else_is_found(engine: Engine, store: FolderStore, folder: Path) -> None:
@@ -168,7 +168,7 @@ def test_an_anchor_signed_by_somebody_else_is_found(engine: Engine, store: Folde
     document["signature"] = forger.sign(canonical_json(document))
     swap(folder, made.key, canonical_json(document))
 
-    assert any("neither our key" in str(found) for found in verify(engine, store).findings)
+    assert any("neither our current key" in str(found) for found in verify(engine, store).findings)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"signature":1,"public_key":2,"format":3}'])
@@ -198,7 +198,7 @@ def test_anchors_outlive_any_number_of_key_rotations(engine: Engine, store: Fold
 
     assert verify(engine, store, Signer("d" * 32, previous="c" * 32)).findings == []
     assert verify(engine, store, Signer("e" * 32, previous="d" * 32)).findings == []
-    assert any("neither our key" in str(f) for f in verify(engine, store, Signer("z" * 32)).findings)
+    assert any("neither our current key" in str(f) for f in verify(engine, store, Signer("z" * 32)).findings)
 
 
 def test_only_the_newest_anchors_are_read_unless_all_are_asked_for(

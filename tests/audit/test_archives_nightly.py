@@ -34,7 +34,7 @@ def test_archives_outlive_any_number_of_key_rotations(engine: Engine, store: Fol
 
     assert verify(engine, store, rotated("d"), archives=True).findings == []
     assert verify(engine, store, rotated("e"), archives=True).findings == []
-    assert "neither our key" in str(verify(engine, store, rotated("f"), archives=True).findings[0])
+    assert "neither our current key" in str(verify(engine, store, rotated("f"), archives=True).findings[0])
     with transaction(engine) as tx:
         ends = find_ends(tx, 1)
         assert ends is not None

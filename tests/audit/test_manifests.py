@@ -111,7 +111,7 @@ def test_what_is_no_manifest_is_a_fault(data: bytes) -> None:
 def test_a_manifest_of_an_unknown_key_counts_only_where_what_follows_vouches_for_it() -> None:
     other = Signer("z" * 32)
 
-    assert "neither our key" in fault(signed(), signer=other)
+    assert "neither our current key" in fault(signed(), signer=other)
     assert fault(signed(), signer=other, is_vouched=True) == ""
     assert fault(edited(rows=7), signer=other, is_vouched=True) == "its signature is not that of its content"
 

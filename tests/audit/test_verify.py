@@ -246,7 +246,7 @@ def test_a_forged_checkpoint_is_a_finding_and_no_place_to_begin(verify: Verify, 
     report = verify()
 
     assert only(report).subject.startswith("checkpoint ")
-    assert "neither our key" in only(report).detail
+    assert "neither our current key" in only(report).detail
     assert sum(chain.rows for chain in report.chains) == 18
 
 
