@@ -1,4 +1,4 @@
-"""The audit says in words what each event changed, its steps join up, and it holds no customer's text."""
+"""Audit summaries: what each event changed, in connected steps, and no text of a customer's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -41,12 +41,12 @@ GID = f"gid://shopify/Order/{ORDER}"
 MUGS = f"stock of MUG at location {LOCATION}"
 
 
-def said(effects: HandlerResult) -> list[tuple[str, ...]]:
-    """The words of each entry, in order."""
+def summaries(effects: HandlerResult) -> list[tuple[str, ...]]:
+    """The summaries of each entry, in order."""
     return [tuple(m.summary for m in entry.mutations) for entry in effects.audit]
 
 
-def told(effects: HandlerResult) -> tuple[Any, Any]:
+def changes(effects: HandlerResult) -> tuple[Any, Any]:
     """Before and after of the only mutation."""
     ((mutation,),) = (entry.mutations for entry in effects.audit)
     return mutation.before, mutation.after
@@ -62,50 +62,95 @@ def shelf(engine: Engine) -> Engine:
     return engine
 
 
-def test_new_order_is_told_with_its_total_status_and_lines(engine: Engine) -> None:
+def test_new_order_is_described_with_its_total_status_and_lines(engine: Engine) -> None:
     new = order(lines=[line(), line(ORDER + 2, None), line(ORDER + 3, None)], total_price="45.00")
 
     (entry,) = (effects := ingest(engine, ingest_orders, new)).audit
 
-    assert said(effects) == [(f"{NAME} recorded: 45.00 CAD, paid, 3 lines",)]
+    assert summaries(effects) == [(f"{NAME} recorded: 45.00 CAD, paid, 3 lines",)]
     assert (entry.action, entry.request_id, entry.work_id) == ("orders/updated", new.request_id, new.id)
     assert (entry.mutations[0].table_name, entry.mutations[0].row_id) == ("orders", GID)
-    assert told(effects) == (
+    assert changes(effects) == (
         None,
         {"currency": "CAD", "financial_status": "paid", "line_count": 3, "total_cents": 4500},
     )
 
 
-def test_changed_order_is_told_by_what_changed_only(engine: Engine) -> None:
+def test_changed_order_is_described_by_its_changes_only(engine: Engine) -> None:
     ingest(engine, ingest_orders, order(total_price="45.00"))
 
     effects = ingest(
         engine, ingest_orders, order(5, total_price="40.00", financial_status="refunded", cancelled_at=at(5))
     )
 
-    assert said(effects) == [(f"{NAME}: paid -> refunded, 45.00 -> 40.00 CAD, cancelled",)]
-    before, after = told(effects)
+    assert summaries(effects) == [(f"{NAME}: paid -> refunded, 45.00 -> 40.00 CAD, cancelled",)]
+    before, after = changes(effects)
     assert set(before) == set(after) == {"financial_status", "total_cents", "cancelled_at", "updated_at"}
     assert (before["total_cents"], after["total_cents"], before["cancelled_at"]) == (4500, 4000, None)
 
 
-def test_order_told_anew_says_that_only_its_time_changed(engine: Engine) -> None:
+SUMMARIES = [
+    ({"name": "#77"}, "renamed to #77"),
+    ({"financial_status": "voided"}, "paid -> voided"),
+    ({"total_price": "9.00"}, "12.50 -> 9.00 CAD"),
+    ({"currency": "USD", "total_price": "9.00"}, "12.50 CAD -> 9.00 USD"),
+    ({"cancelled_at": at(5)}, "cancelled"),
+    ({"processed_at": at(-60)}, "time of the sale changed"),
+    ({"fulfillment_status": "partial"}, "unfulfilled -> partial"),
+    ({"subtotal_price": "12.00"}, "subtotal changed"),
+    ({"total_tax": "0.50"}, "tax changed"),
+    ({"total_shipping_price_set": {"shop_money": {"amount": "5.00"}}}, "shipping changed"),
+    ({"total_discounts": "1.00"}, "discount changed"),
+    ({"customer": {"id": 9}}, "customer changed"),
+    ({"lines": [line(), line(ORDER + 2), line(ORDER + 3)]}, "2 lines added"),
+    ({"lines": []}, "1 line removed"),
+    ({"note_attributes": [{"name": "Staff", "value": "Ana"}]}, "received again, details changed"),
+    ({}, "received again, only updated_at changed"),
+]
+
+
+@pytest.mark.parametrize(("fields", "text"), SUMMARIES, ids=[text for _, text in SUMMARIES])
+def test_summary_of_a_changed_order(engine: Engine, fields: dict[str, Any], text: str) -> None:
+    ingest(engine, ingest_orders, order())
+
+    assert summaries(ingest(engine, ingest_orders, order(5, **fields))) == [(f"{NAME}: {text}",)]
+
+
+def test_summaries_of_a_refund_from_its_first_event_to_its_settlement(engine: Engine) -> None:
+    ingest(engine, ingest_orders, order())
+    label = f"refund {ORDER + 500} of order {ORDER}"
+    pending = [{"id": 7, "kind": "refund", "status": "pending", "amount": "12.50", "currency": "CAD"}]
+    done = [pending[0] | {"status": "success"}]
+    more = {"subtotal": "2.50", "quantity": 1, "line_item_id": ORDER + 1, "restock_type": "no_restock"}
+
+    assert summaries(ingest(engine, ingest_refunds, refund(transactions=pending))) == [
+        (f"{label} recorded: 0.00 CAD, 1 line, pending",)
+    ]
+    assert summaries(ingest(engine, ingest_refunds, refund(transactions=done)))[0][0] == (
+        f"{label}: pending -> success, 0.00 -> 12.50 CAD"
+    )
+    assert summaries(
+        ingest(engine, ingest_refunds, refund(transactions=done, refund_line_items=[more | {"id": 77}]))
+    )[0][0].startswith(f"{label}: 1 line added")
+
+
+def test_order_received_again_changes_only_its_time(engine: Engine) -> None:
     ingest(engine, ingest_orders, order())
 
     effects = ingest(engine, ingest_orders, order(5))
 
-    assert said(effects) == [(f"{NAME}: received again, only updated_at changed",)]
-    assert set(told(effects)[1]) == {"updated_at"}
+    assert summaries(effects) == [(f"{NAME}: received again, only updated_at changed",)]
+    assert set(changes(effects)[1]) == {"updated_at"}
 
 
-def test_lines_added_and_changed_are_told_with_their_figures(engine: Engine) -> None:
+def test_added_and_changed_lines_are_audited_with_their_figures(engine: Engine) -> None:
     ingest(engine, ingest_orders, order(lines=[line(), line(ORDER + 2, "CUP")]))
 
     edited = [line(quantity=4), line(ORDER + 2, "CUP"), line(ORDER + 3, "JUG")]
     effects = ingest(engine, ingest_orders, order(5, lines=edited))
 
-    assert said(effects) == [(f"{NAME}: 1 line added, 1 line changed",)]
-    before, after = told(effects)
+    assert summaries(effects) == [(f"{NAME}: 1 line added, 1 line changed",)]
+    before, after = changes(effects)
     assert before["lines"] == {
         str(ORDER + 1): {"sku": "MUG", "quantity": 1, "price_cents": 1250},
         str(ORDER + 3): None,
@@ -114,7 +159,7 @@ def test_lines_added_and_changed_are_told_with_their_figures(engine: Engine) -> 
     assert rows(engine, "select quantity from order_lines order by line_id") == [(4,), (1,), (1,)]
 
 
-def test_stale_copied_refused_and_kept_events_say_nothing(engine: Engine) -> None:
+def test_stale_copied_refused_and_skipped_events_are_not_audited(engine: Engine) -> None:
     first = order(5)
     effects = ingest(engine, ingest_orders, order(1), first, first)
     assert [entry.work_id for entry in effects.audit] == [first.id]
@@ -131,7 +176,7 @@ def test_each_order_of_a_set_has_its_own_step_of_a_level(shelf: Engine) -> None:
 
     effects = ingest(shelf, ingest_orders, *orders)
 
-    assert [words[1:] for words in said(effects)] == [
+    assert [words[1:] for words in summaries(effects)] == [
         (f"{MUGS} 12 -> 9 by order #1000",),
         (f"{MUGS} 9 -> 7 by order #2000",),
     ]
@@ -143,40 +188,40 @@ def test_each_order_of_a_set_has_its_own_step_of_a_level(shelf: Engine) -> None:
     ]
 
 
-def test_order_that_took_its_stock_before_has_no_step_beside_one_that_takes_it_now(shelf: Engine) -> None:
+def test_order_that_took_its_stock_before_has_no_step(shelf: Engine) -> None:
     ingest(shelf, ingest_orders, order())
 
     effects = ingest(
         shelf, ingest_orders, order(number=ORDER + 50, lines=[line(ORDER + 51)], name="#b"), order(5)
     )
 
-    assert [words[1:] for words in said(effects)] == [(f"{MUGS} 11 -> 10 by order #b",), ()]
+    assert [words[1:] for words in summaries(effects)] == [(f"{MUGS} 11 -> 10 by order #b",), ()]
 
 
-def test_sale_that_the_observation_holds_already_is_no_step(shelf: Engine) -> None:
+def test_sale_that_the_observation_contains_is_no_step(shelf: Engine) -> None:
     early = order(number=ORDER + 50, lines=[line(ORDER + 51)], created_at=at(-30))
 
     effects = ingest(shelf, ingest_orders, early, order())
 
-    assert [words[1:] for words in said(effects)] == [(), (f"{MUGS} 12 -> 11 by {NAME}",)]
+    assert [words[1:] for words in summaries(effects)] == [(), (f"{MUGS} 12 -> 11 by {NAME}",)]
 
 
-def test_level_counted_anew_in_a_set_is_one_step_of_the_last_who_had_a_hand_in_it(shelf: Engine) -> None:
+def test_level_recounted_in_a_set_is_one_step_of_its_last_order(shelf: Engine) -> None:
     ingest(shelf, ingest_orders, order())
 
     sold = order(number=ORDER + 50, lines=[line(ORDER + 51, quantity=2)], name="#b")
     effects = ingest(shelf, ingest_orders, sold, order(5, lines=[line(quantity=4)]))
 
-    assert [words[1:] for words in said(effects)] == [(), (f"{MUGS} 11 -> 6 by {NAME}",)]
+    assert [words[1:] for words in summaries(effects)] == [(), (f"{MUGS} 11 -> 6 by {NAME}",)]
 
 
-def test_refund_is_told_with_what_it_makes_of_its_order_and_of_stock(shelf: Engine) -> None:
+def test_refund_is_audited_with_its_order_and_its_stock(shelf: Engine) -> None:
     ingest(shelf, ingest_orders, order())
 
     effects = ingest(shelf, ingest_refunds, given := refund())
 
     number = ORDER + 500
-    assert said(effects) == [
+    assert summaries(effects) == [
         (
             f"refund {number} of order {ORDER} recorded: 12.50 CAD, 1 line",
             f"{NAME}: refunded 0.00 -> 12.50 CAD",
@@ -193,26 +238,28 @@ def test_two_refunds_of_an_order_in_a_set_share_its_sum(shelf: Engine) -> None:
         shelf, ingest_refunds, refund(amount="5.00"), refund(40, refund_id=ORDER + 600, amount="7.50")
     )
 
-    assert [words[1] for words in said(effects)] == [
+    assert [words[1] for words in summaries(effects)] == [
         f"{NAME}: refunded 0.00 -> 5.00 CAD",
         f"{NAME}: refunded 5.00 -> 12.50 CAD",
     ]
 
 
-def test_refund_whose_money_moved_later_is_told_again_and_the_largest_of_a_set_counts(shelf: Engine) -> None:
+def test_refund_whose_money_moved_later_is_audited_again_and_the_largest_of_a_set_counts(
+    shelf: Engine,
+) -> None:
     ingest(shelf, ingest_orders, order())
     pending = [{"kind": "refund", "status": "pending", "amount": "12.50", "currency": "CAD"}]
     ingest(shelf, ingest_refunds, refund(transactions=pending))
 
     effects = ingest(shelf, ingest_refunds, refund(), refund(transactions=pending))
 
-    assert [words[0] for words in said(effects)] == [
+    assert [words[0] for words in summaries(effects)] == [
         f"refund {ORDER + 500} of order {ORDER}: pending -> success, 0.00 -> 12.50 CAD"
     ]
     assert rows(shelf, "select refunded_cents from orders") == [(1250,)]
 
 
-def test_refund_told_again_with_less_says_nothing(shelf: Engine) -> None:
+def test_refund_received_again_with_less_is_not_audited(shelf: Engine) -> None:
     ingest(shelf, ingest_refunds, refund())
     pending = [{"kind": "refund", "status": "pending", "amount": "12.50", "currency": "CAD"}]
 
@@ -223,24 +270,24 @@ def test_level_of_no_sku_follows_shopifys_count(engine: Engine) -> None:
     add_shop(engine)
     ingest(engine, ingest_inventory_levels, level(10, -1))
 
-    assert said(ingest(engine, ingest_inventory_levels, level(8, 5))) == [
+    assert summaries(ingest(engine, ingest_inventory_levels, level(8, 5))) == [
         (f"stock of item {ITEM} at location {LOCATION}: Shopify counted 8 (was 10), 10 -> 8",)
     ]
 
 
-def test_order_that_comes_after_its_refund_tells_the_sum(shelf: Engine) -> None:
+def test_order_that_comes_after_its_refund_states_the_refunded_sum(shelf: Engine) -> None:
     ingest(shelf, ingest_refunds, refund())
 
-    assert said(ingest(shelf, ingest_orders, order()))[0][0].endswith("paid, 1 line, 12.50 CAD refunded")
+    assert summaries(ingest(shelf, ingest_orders, order()))[0][0].endswith("paid, 1 line, 12.50 CAD refunded")
 
 
-def test_count_of_shopifys_is_told_with_what_it_was(shelf: Engine) -> None:
+def test_count_of_shopifys_is_audited_with_the_count_before(shelf: Engine) -> None:
     ingest(shelf, ingest_orders, order(lines=[line(quantity=3)]))
 
     effects = ingest(shelf, ingest_inventory_levels, level(8, 5))
 
-    assert said(effects) == [(f"{MUGS}: Shopify counted 8 (was 12)",)]
-    before, after = told(effects)
+    assert summaries(effects) == [(f"{MUGS}: Shopify counted 8 (was 12)",)]
+    before, after = changes(effects)
     assert {name: (before[name], after[name]) for name in set(before) - {"observed_at"}} == {
         "observed_available": (12, 8),
         "shopify_available": (12, 8),
@@ -252,7 +299,7 @@ def test_first_observation_of_a_level_is_recorded_as_it_is(engine: Engine) -> No
     ingest(engine, ingest_products, product())
     ingest(engine, ingest_orders, order(lines=[line(quantity=3)]))
 
-    assert said(ingest(engine, ingest_inventory_levels, level(12, -1))) == [(f"{MUGS} recorded: 12",)]
+    assert summaries(ingest(engine, ingest_inventory_levels, level(12, -1))) == [(f"{MUGS} recorded: 12",)]
 
 
 def test_counted_level_that_a_second_location_of_its_item_changes_is_audited(shelf: Engine) -> None:
@@ -260,7 +307,7 @@ def test_counted_level_that_a_second_location_of_its_item_changes_is_audited(she
 
     effects = ingest(shelf, ingest_inventory_levels, level(5, -1, location=LOCATION - 1))
 
-    assert said(effects) == [
+    assert summaries(effects) == [
         (
             f"stock of MUG at location {LOCATION - 1} recorded: 5",
             f"{MUGS} 9 -> 12 by a new count of its item",
@@ -268,24 +315,24 @@ def test_counted_level_that_a_second_location_of_its_item_changes_is_audited(she
     ]
 
 
-def test_variant_that_takes_another_sku_is_told_with_its_level(shelf: Engine) -> None:
+def test_variant_that_takes_another_sku_is_audited_with_its_level(shelf: Engine) -> None:
     ingest(shelf, ingest_orders, order())
 
     effects = ingest(shelf, ingest_products, product("CUP", 1))
 
-    assert said(effects) == [
+    assert summaries(effects) == [
         (
             "product 4: received again",
             "variant 5: sku MUG -> sku CUP",
             f"stock of item {ITEM} at location {LOCATION}: sku MUG -> CUP, 11 -> 12",
         )
     ]
-    assert said(ingest(shelf, ingest_products, product("CUP", 2))) == [
+    assert summaries(ingest(shelf, ingest_products, product("CUP", 2))) == [
         ("product 4: received again", "variant 5: received again, only updated_at changed")
     ]
 
 
-def test_what_a_customer_is_called_or_lives_at_is_in_no_entry(shelf: Engine) -> None:
+def test_name_and_address_of_a_customer_are_in_no_entry(shelf: Engine) -> None:
     person = {
         "first_name": "Zerlina",
         "last_name": "Quux",
@@ -349,7 +396,7 @@ def replay(engine: Engine) -> dict[tuple[str, str], dict[str, Any]]:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.permutations(range(len(STORY))), st.lists(st.integers(1, 4), min_size=11, max_size=11))
-def test_audit_alone_leads_to_every_row_in_steps_that_join_up(
+def test_audit_alone_leads_to_every_row_in_connected_steps(
     engine: Engine, owner_engine: Engine, order_of_events: Sequence[int], sizes: Sequence[int]
 ) -> None:
     tables = "orders, order_lines, order_refunds, order_refund_lines, inventory_levels, stock_movements"
