@@ -4,7 +4,7 @@ import gc
 import sys
 from pathlib import Path
 
-from benchmarks.reconcile_rows import DAY, NOW, Break, read_their_rows, report
+from benchmarks.reconcile_rows import DAY, Break, read_their_rows, report
 from services.core.db import make_engine
 from services.payments.match import match_day
 from services.payments.stripe_rows import render_rows
@@ -21,7 +21,7 @@ def main() -> None:
 
     def work() -> set[Break]:
         with engine.begin() as tx:
-            match_day(tx, DAY, render_rows(read_their_rows(path)), token="bench", now=NOW)
+            match_day(tx, DAY, render_rows(read_their_rows(path)))
         with engine.begin() as tx:
             return {(kind, of) for kind, of in tx.exec_driver_sql(_FOUND)}
 

@@ -13,12 +13,13 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.memory import peak_mib
-from services.payments.day import Day
-from services.payments.stripe_rows import ROWS_A_BLOCK, StripeRow
+from services.payments.comparison import Comparison
+from services.payments.stripe_rows import ROWS_PER_BLOCK, StripeRow
 
 BEGINS = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
-DAY = Day(1, date(2026, 11, 20), BEGINS, BEGINS + timedelta(days=1))
-NOW = DAY.ends + timedelta(minutes=5)
+ENDS = BEGINS + timedelta(days=1)
+NOW = ENDS + timedelta(minutes=5)
+DAY = Comparison(1, date(2026, 11, 20), BEGINS, ENDS, "bench", NOW)
 KINDS = ("missing_here", "missing_there", "amount", "currency", "status", "fee", "duplicate")
 """What is planted in rows 100, 200, ... of every thousand."""
 
@@ -82,7 +83,7 @@ def write_their_rows(path: Path, count: int) -> None:
     """Stripe's book is in ``path``, in blocks that cost little to read."""
     rows = (tuple(row) for row in their_rows(count))
     with path.open("wb") as file:
-        while block := list(islice(rows, ROWS_A_BLOCK)):
+        while block := list(islice(rows, ROWS_PER_BLOCK)):
             content = marshal.dumps(block)
             file.write(len(content).to_bytes(4) + content)
 

@@ -13,9 +13,9 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.schedule import find_due_day
 from services.ledger.describe import format_money
-from services.payments.break_queries import PaymentBreak, count_day_breaks, list_day_breaks
+from services.payments.breaks import PaymentBreak, count_day_breaks, list_day_breaks
 from services.payments.cause_texts import describe_cause
-from services.payments.comparison_state import find_not_compared
+from services.payments.reconcile import find_not_compared
 from services.payments.trace import trace_payment
 from services.shops.shops import get_shop
 

@@ -20,8 +20,8 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.store import get_job
 from services.jobs.trigger import trigger_job
-from services.payments.break_queries import list_day_breaks
 from services.payments.break_repair import RepairPlan, RepairResult, find_progress, plan_repair, repair_day
+from services.payments.breaks import list_day_breaks
 from services.payments.cause_texts import describe_cause
 from services.payments.reconcile import JOB
 from services.payments.stripe_key import get_stripe_key

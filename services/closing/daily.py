@@ -27,8 +27,8 @@ from services.jobs.handler import JobResult, Run
 from services.jobs.schedule import period_bounds
 from services.ledger.describe import format_money
 from services.ledger.work import FollowUp
-from services.payments.break_mail import OpenBreak
-from services.payments.breaks import find_open_breaks
+from services.payments.break_mail import MAX_MAILED
+from services.payments.breaks import PaymentBreak, list_day_breaks
 from services.payments.reconcile import DayOutcome, reconcile_day
 from services.providers.object_store import open_store
 from services.shopify.stock.low_stock import LowStock, find_low_stock
@@ -106,13 +106,15 @@ def _record(run: Run, payments: DayOutcome, summary: DailySummary, tx: Connectio
     if summary.findings:
         record_findings(tx, summary.findings, run.period, summary.at)
     record_summary(tx, run.shop_id, summary)
-    breaks = find_open_breaks(tx, run.shop_id, summary.day) if summary.payments == "breaks" else []
+    breaks: Sequence[PaymentBreak] = ()
+    if summary.payments == "breaks":
+        breaks = list_day_breaks(tx, run.shop_id, summary.day, limit=MAX_MAILED)
     _tell(run, breaks, summary.low_stock or ())
     mails = record_anomaly_mail(tx, run.shop_id, summary, breaks, known_low, request_id=run.request_id)
     return FollowUp([*told.new_work, *mails], told.audit)
 
 
-def _tell(run: Run, breaks: Sequence[OpenBreak], low: Sequence[LowStock]) -> None:
+def _tell(run: Run, breaks: Sequence[PaymentBreak], low: Sequence[LowStock]) -> None:
     """Log what was found, line by line: whoever runs the job by hand reads it there."""
     lines: list[dict[str, Any]] = [
         {"said": f"break: {found.kind}", "subject": found.subject, "id": found.provider_id,

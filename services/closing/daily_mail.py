@@ -9,7 +9,8 @@ from services.closing.daily_summary import DailySummary, LowStockKey
 from services.ledger.work import NewWork
 from services.mail.compose import compose
 from services.mail.outbox import record_mails
-from services.payments.break_mail import OpenBreak, plan_break_attachments
+from services.payments.break_mail import plan_break_attachments
+from services.payments.breaks import PaymentBreak
 from services.shops.shops import get_shop_by_id
 
 
@@ -17,7 +18,7 @@ def record_anomaly_mail(
     tx: Connection,
     shop_id: int,
     summary: DailySummary,
-    breaks: Sequence[OpenBreak],
+    breaks: Sequence[PaymentBreak],
     known_low: set[LowStockKey],
     *,
     request_id: str = "",

@@ -7,7 +7,8 @@ from typing import Any
 
 from services.audit.diagnose import AuditFinding
 from services.mail.mail_types import MailShop, MailType, register_mail_type
-from services.payments.break_mail import OpenBreak, plan_break_context, sample_breaks
+from services.payments.break_mail import plan_break_context, sample_breaks
+from services.payments.breaks import PaymentBreak
 from services.shopify.stock.low_stock import LowStock
 
 KIND = "daily_anomalies"
@@ -16,7 +17,7 @@ LOW_SHOWN = 25
 
 def plan_anomaly_context(
     day: date,
-    breaks: Sequence[OpenBreak],
+    breaks: Sequence[PaymentBreak],
     newly_low: Sequence[LowStock],
     low: Sequence[LowStock],
     findings: Sequence[AuditFinding],

@@ -44,7 +44,7 @@ from services.core.settings import get_settings
 from services.jobs.audit_jobs import archive_events
 from services.jobs.handler import JobResult, Run
 from services.ledger.accept import record_work
-from services.payments.period_lock import lock_books
+from services.payments.breaks import lock_payment_periods
 from services.providers.object_store import open_store
 from services.shops.shops import get_shop_by_id
 
@@ -111,7 +111,7 @@ class CloseMonth:
             retain_until = now + timedelta(days=get_settings().archive_retain_days)
             key = put_package(store, shop_id, run.period, package, retain_until)
             with transaction() as tx:
-                lock_books(tx, shop_id)
+                lock_payment_periods(tx, shop_id)
                 if _record_closed(tx, books, package, key, now):
                     record_corrections(tx, shop_id, run.period, late, now)
                     append_all(tx, [describe_closed_month(run, books, package, late)], now)

@@ -6,8 +6,11 @@ Source of what is dangerous: OWASP, "CSV Injection".
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import TypeVar
+
+T = TypeVar("T")
 
 CSV_TYPE = "text/csv; charset=utf-8"
 BOM = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
@@ -46,3 +49,11 @@ def is_formula(value: str) -> bool:
 def uncell(value: str) -> str:
     """Return what ``csv_cell`` was given, from what a CSV reader made of its cell."""
     return value[1:] if value[:1] == "'" and is_formula(value[1:]) else value
+
+
+def csv_file(columns: Mapping[str, Callable[[T], object]], rows: Iterable[T]) -> Iterator[bytes]:
+    """Yield a file's lines: the names of ``columns``, then what each makes of each of ``rows``."""
+    yield BOM + csv_line(columns)
+    cells = tuple(columns.values())
+    for row in rows:
+        yield csv_line([cell(row) for cell in cells])

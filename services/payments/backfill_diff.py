@@ -1,9 +1,11 @@
-"""What of Stripe's lists the ledger lacks: events by their id, objects by their state."""
+"""The difference between Stripe's lists and the ledger, as new events: events by id, objects by their
+state."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -14,13 +16,18 @@ from services.core.pg_arrays import text_array
 from services.core.pg_copy import fetch_binary
 from services.ledger.accept import NewEvent
 from services.ledger.routing import plan_topic
-from services.payments.payload import Transaction, read_object
-from services.payments.synthetic_event import CLOCKS_APART, plan_state_event
+from services.payments.payload import Transaction, parse_transaction
 from services.providers.delivery import find_dict, find_instant, find_object, id_text
 from services.providers.stripe import object_key
 
 INGEST = "transaction_ingest"
+
+CLOCK_SKEW = timedelta(minutes=1)
+"""How far our clock may be ahead of Stripe's: a fetched state is dated so much earlier, and loses to any
+event that Stripe dates later. It can only be newer than its date, so nothing is lost."""
+
 _ANY_TIME = datetime.fromtimestamp(0, UTC)
+_TOPICS = MappingProxyType({"dispute": "charge.dispute.updated"})
 
 _FIND_KNOWN = """
 select e.topic, e.delivery_key
@@ -30,13 +37,13 @@ select e.topic, e.delivery_key
 """
 
 _FIND_CHANGED = """
-select v.provider_id, coalesce(extract(epoch from t.version_at)::bigint, 0)
+select v.provider_id, coalesce(extract(epoch from t.version_at)::bigint, 0) as version
   from unnest(%(provider_id)s::text[], %(digest)s::text[]) as v(provider_id, digest)
   left join transactions t on t.shop_id = %(shop_id)s and t.provider_id = v.provider_id
  where t.content_digest is distinct from v.digest and coalesce(t.version_at < %(seen_at)s, true)
 """
 
-# Work that waits, and work in a worker's hand: each half has an index of its own.
+# Work that waits, and work that a worker has locked: each half has an index of its own.
 _FIND_WAITING = """
 select e.body from (
   select event_id from work_queue
@@ -50,13 +57,13 @@ select e.body from (
 """
 
 
-def plan_pulled_event(
+def plan_listed_event(
     shop_id: int, event: Mapping[str, Any], now: datetime, request_id: str
 ) -> NewEvent | None:
-    """Return ``event``, one of Stripe's list, as it would have come by webhook; None for a type we leave.
+    """Return ``event``, from Stripe's list, as its webhook would have entered it; None for an unused type.
 
-    The bytes are ours and not the signed ones, and Stripe may render a listed event in another version of
-    its API than the webhook's: what the books read of it is the same.
+    The bytes are ours and not the signed ones, and Stripe may render a listed event in another API version
+    than the webhook's; ``payload`` reads the same from both.
     """
     topic, event_id = id_text(event.get("type")), id_text(event.get("id"))
     planned = plan_topic("stripe", topic)
@@ -76,10 +83,51 @@ def plan_pulled_event(
     )
 
 
-def find_unknown(tx: Connection, events: Sequence[NewEvent]) -> list[NewEvent]:
-    """Return those of ``events``, all of one shop, that are no rows yet.
+def plan_state_event(
+    shop_id: int,
+    source: Mapping[str, Any],
+    *,
+    delivery_key: str,
+    asked_at: datetime,
+    now: datetime,
+    request_id: str = "",
+    not_before: datetime | None = None,
+) -> NewEvent:
+    """Return an event (``charge.updated``, ``payout.updated``) with the current state of ``source``.
 
-    Looked up first, as ``record_events`` would count a known one as delivered again, and it was not.
+    A fetched object enters the ledger as a webhook does, so that it has the same parser, order and audit.
+    ``asked_at`` is the time before the call; ``not_before`` the date of an event that the answer includes.
+    """
+    kind = str(source.get("object", ""))
+    topic = _TOPICS.get(kind, f"{kind}.updated")
+    seen_at = asked_at - CLOCK_SKEW
+    seen_at = max(seen_at, not_before or seen_at)
+    body = {
+        "id": delivery_key,
+        "object": "event",
+        "type": topic,
+        "created": int(seen_at.timestamp()),
+        "livemode": source.get("livemode", False),
+        "data": {"object": source},
+    }
+    return NewEvent(
+        shop_id=shop_id,
+        provider="stripe",
+        topic=topic,
+        delivery_key=delivery_key,
+        body=orjson.dumps(body),
+        received_at=now,
+        occurred_at=seen_at,
+        request_id=request_id,
+        origin="backfill",
+        key=object_key(body),
+    )
+
+
+def find_missing_events(tx: Connection, events: Sequence[NewEvent]) -> list[NewEvent]:
+    """Return those of ``events``, all of one shop, that have no row.
+
+    Looked up first, because ``record_events`` counts an existing one as a duplicate delivery.
     """
     if not events:
         return []
@@ -92,7 +140,7 @@ def find_unknown(tx: Connection, events: Sequence[NewEvent]) -> list[NewEvent]:
     return [event for event in events if (event.topic, event.delivery_key) not in known]
 
 
-def find_changed(
+def find_changed_objects(
     tx: Connection,
     shop_id: int,
     objects: Sequence[Mapping[str, Any]],
@@ -100,64 +148,65 @@ def find_changed(
     now: datetime,
     request_id: str,
 ) -> tuple[list[NewEvent], int]:
-    """Return an event for each object whose state is another than ours, and how many were unreadable.
+    """Return an event for each object whose state differs from its row, and how many were unreadable.
 
-    Not for one that an event newer than the question has told of, nor for one whose state is on its way:
-    in an event that waits for its worker. The event's name is the object's, its state and the version
-    of ours: a second look enters nothing, and yet a state that comes back later enters again.
+    None for an object with an event newer than the call, nor for a state in an event that waits for its
+    worker. The delivery key has the object's id, its state and the version of our row: a second call enters
+    nothing, and a state that comes back later enters again.
     """
-    seen_at = asked_at - CLOCKS_APART
-    theirs, unreadable = _read_all(shop_id, objects, seen_at)
-    if not theirs:
+    seen_at = asked_at - CLOCK_SKEW
+    parsed, unreadable = _parse_all(shop_id, objects, seen_at)
+    if not parsed:
         return [], unreadable
     values = {
         "shop_id": shop_id,
         "seen_at": seen_at,
-        "provider_id": text_array(list(theirs)),
-        "digest": text_array([read.content_digest for read, _ in theirs.values()]),
+        "provider_id": text_array(list(parsed)),
+        "digest": text_array([state.content_digest for state, _ in parsed.values()]),
     }
-    changed = [(*theirs[row[0]], row[1]) for row in tx.exec_driver_sql(_FIND_CHANGED, values)]
-    waiting = _find_waiting(tx, shop_id, [source for _, source, _ in changed])
+    versions = {row.provider_id: row.version for row in tx.exec_driver_sql(_FIND_CHANGED, values)}
+    waiting = _find_waiting(tx, shop_id, [parsed[provider_id][1] for provider_id in versions])
     return [
         plan_state_event(
             shop_id,
             source,
-            delivery_key=f"pull:{read.provider_id}:{read.content_digest}:{version}",
+            delivery_key=f"pull:{state.provider_id}:{state.content_digest}:{versions[state.provider_id]}",
             asked_at=asked_at,
             now=now,
             request_id=request_id,
         )
-        for read, source, version in changed
-        if read.content_digest not in waiting[read.provider_id]
+        for state, source in (parsed[provider_id] for provider_id in versions)
+        if state.content_digest not in waiting[state.provider_id]
     ], unreadable
 
 
-def _read_all(
+def _parse_all(
     shop_id: int, objects: Sequence[Mapping[str, Any]], seen_at: datetime
 ) -> tuple[dict[str, tuple[Transaction, Mapping[str, Any]]], int]:
     """Return the transactions among ``objects`` by id, each with its source, and how many were unreadable."""
-    theirs: dict[str, tuple[Transaction, Mapping[str, Any]]] = {}
+    parsed: dict[str, tuple[Transaction, Mapping[str, Any]]] = {}
     unreadable = 0
     for source in objects:
         try:
-            read = read_object(as_object(source, "entry"), shop_id=shop_id, version_at=seen_at)
+            state = parse_transaction(as_object(source, "entry"), shop_id=shop_id, version_at=seen_at)
         except Unreadable:
             unreadable += 1
             continue
-        if read is not None:
-            theirs[read.provider_id] = (read, source)
-    return theirs, unreadable
+        if state is not None:
+            parsed[state.provider_id] = (state, source)
+    return parsed, unreadable
 
 
 def _find_waiting(tx: Connection, shop_id: int, objects: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:
-    """Return, per object, the digests of the states that work which waits will tell."""
-    states: dict[str, set[str]] = defaultdict(set)
+    """Return, per object, the digests of the states in events whose work waits."""
+    digests: dict[str, set[str]] = defaultdict(set)
     if objects:
         keys = text_array([object_key({"data": {"object": source}}) for source in objects])
         values = {"shop_id": shop_id, "topic": INGEST, "key": keys}
         for (body,) in fetch_binary(tx, _FIND_WAITING, values):
             source = find_dict(find_dict(find_object(bytes(body)) or {}, "data"), "object")
             with suppress(Unreadable):
-                read = read_object(as_object(source, "entry"), shop_id=shop_id, version_at=_ANY_TIME)
-                states[read.provider_id if read else ""].add(read.content_digest if read else "")
-    return states
+                state = parse_transaction(as_object(source, "entry"), shop_id=shop_id, version_at=_ANY_TIME)
+                if state is not None:
+                    digests[state.provider_id].add(state.content_digest)
+    return digests

@@ -1,8 +1,10 @@
-"""Balance entries: Stripe's own account of what each charge, refund, dispute, fee and payout moved."""
+"""Balance entries: Stripe's record of what each charge, refund, dispute, fee and payout moved."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from itertools import islice
+from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -18,15 +20,15 @@ from services.core.pg_arrays import instant_array, int_array, text_array
 from services.core.redact import quote_value
 from services.ledger.describe import format_money
 from services.payments.audit_text import describe_fee
-from services.payments.stripe_amounts import read_amount
-from services.payments.stripe_text import find_reference
+from services.payments.store import ToArray, make_arrays
+from services.payments.stripe_fields import find_reference, read_amount
 from services.payments.unreadable import UnreadableObject, describe_unreadable, keep_readable
 from services.providers.stripe_api import list_objects
 
 T = TypeVar("T")
 
-SET_SIZE = 1000
-MUTATIONS_AN_ENTRY = 200
+BATCH_SIZE = 1000
+MUTATIONS_PER_ENTRY = 200
 """An entry of the audit is read and hashed as a whole."""
 
 
@@ -43,7 +45,7 @@ class ListObjects(Protocol):
         created_lt: datetime | None = None,
         **filters: Any,
     ) -> Iterator[dict[str, Any]]:
-        """Raise a ``WorkError`` where Stripe does not answer."""
+        """Raise a ``WorkError`` if Stripe does not answer."""
         ...
 
 
@@ -61,7 +63,7 @@ class EntriesUnreadable(Refused):
 
 
 class BalanceEntry(NamedTuple):
-    """One balance transaction. Its currency is the balance's, which may be another than the charge's."""
+    """One balance transaction. Its currency is the balance's, which may differ from the charge's."""
 
     entry_id: str
     kind: str
@@ -75,7 +77,22 @@ class BalanceEntry(NamedTuple):
     payout_id: str
 
 
-# An entry never changes, but Stripe says later which payout it went into, and only to who asks by payout.
+_COLUMNS: Mapping[str, ToArray] = MappingProxyType(
+    {
+        "entry_id": text_array,
+        "kind": text_array,
+        "source_id": text_array,
+        "amount_cents": int_array,
+        "fee_cents": int_array,
+        "net_cents": int_array,
+        "currency": text_array,
+        "created_at": instant_array,
+        "available_on": instant_array,
+        "payout_id": text_array,
+    }
+)
+
+# An entry never changes, but only a list by payout names the payout, some time later.
 _UPSERT = """
 insert into balance_entries as b (shop_id, entry_id, kind, source_id, amount_cents, fee_cents, net_cents,
                                   currency, created_at, available_on, payout_id)
@@ -102,14 +119,14 @@ update transactions t set fee_cents = f.fee_cents
          where b.shop_id = %(shop_id)s and b.source_id = any(%(source_id)s::text[]) group by 1, 2) f
   join transactions o on o.shop_id = %(shop_id)s and o.provider_id = f.source_id and o.currency = f.currency
  where t.shop_id = %(shop_id)s and t.provider_id = f.source_id and t.fee_cents is distinct from f.fee_cents
-returning t.kind, t.provider_id, o.fee_cents, t.fee_cents, t.currency
+returning t.kind, t.provider_id, o.fee_cents as fee_before, t.fee_cents, t.currency
 """
 
 
-def read_balance_entry(source: Mapping[str, Any], payout_id: str = "") -> BalanceEntry:
-    """Return the balance transaction that ``source`` is; raise ``Unreadable`` naming the field.
+def parse_balance_entry(source: Mapping[str, Any], payout_id: str = "") -> BalanceEntry:
+    """Return the balance transaction ``source``; raise ``Unreadable`` naming the field.
 
-    ``payout_id`` is the payout whose entries were asked for, as the object itself does not name it.
+    ``payout_id`` is the payout whose entries were listed, as the object itself does not name it.
     Source: Stripe API reference, "The Balance Transaction object".
     """
     currency = read_text(source, "currency").upper()
@@ -119,39 +136,41 @@ def read_balance_entry(source: Mapping[str, Any], payout_id: str = "") -> Balanc
     if source["net"] == source["amount"] - source["fee"]:
         net = amount - fee  # each may have been rounded
     return BalanceEntry(
-        read_text(source, "id"),
-        find_text(source, "type"),
-        find_reference(source, "source") or "",
-        amount,
-        fee,
-        net,
-        currency,
-        read_epoch(source, "created"),
-        read_epoch(source, "available_on").date(),
-        payout_id,
+        entry_id=read_text(source, "id"),
+        kind=find_text(source, "type"),
+        source_id=find_reference(source, "source") or "",
+        amount_cents=amount,
+        fee_cents=fee,
+        net_cents=net,
+        currency=currency,
+        created_at=read_epoch(source, "created"),
+        available_on=read_epoch(source, "available_on").date(),
+        payout_id=payout_id,
     )
 
 
-def record_balance_entries(
-    tx: Connection, shop_id: int, entries: Sequence[BalanceEntry], now: datetime
-) -> list[Mutation]:
-    """Each of ``entries`` is kept once, and its payment has its fee; return what that changed, in words.
+def record_balance_entries(tx: Connection, shop_id: int, entries: Sequence[BalanceEntry]) -> list[Mutation]:
+    """The rows of ``entries`` and the fees of their transactions are up to date; return the changes.
 
     A fee in another currency than its payment's (a USD charge that settles in CAD) is kept with the entry
-    only: the payment's own ``fee_cents`` is in the payment's currency or it is null.
+    only: the payment's ``fee_cents`` is in the payment's currency or null.
     """
-    del now
     latest = {entry.entry_id: entry for entry in entries}
     if not latest:
         return []
     ordered = [latest[entry_id] for entry_id in sorted(latest)]
     sources = sorted({entry.source_id for entry in ordered if entry.source_id})
-    # The same locks as an event about the payment takes: one of the two sees the other's fee.
+    # An event about the payment takes the same locks: the later of the two finds the other's fee.
     lock_objects(tx, [(shop_id, source_id) for source_id in sources])
-    rows = tx.exec_driver_sql(_UPSERT, {"shop_id": shop_id, **_columns(ordered)}).all()
-    changed = [_say_entry(latest[entry_id], is_new) for entry_id, is_new in sorted(rows)]
+    rows = tx.exec_driver_sql(_UPSERT, {"shop_id": shop_id, **make_arrays(ordered, _COLUMNS)}).all()
+    changed = [
+        _describe_entry(latest[row.entry_id], row.is_new) for row in sorted(rows, key=attrgetter("entry_id"))
+    ]
     values = {"shop_id": shop_id, "source_id": text_array(sources)}
-    return changed + [describe_fee(*row) for row in sorted(tx.exec_driver_sql(_SET_FEES, values), key=str)]
+    return changed + [
+        describe_fee(row.kind, row.provider_id, row.fee_before, row.fee_cents, row.currency)
+        for row in sorted(tx.exec_driver_sql(_SET_FEES, values), key=attrgetter("kind", "provider_id"))
+    ]
 
 
 def fetch_balance_entries(
@@ -163,81 +182,62 @@ def fetch_balance_entries(
     *,
     payout_id: str = "",
     request_id: str = "",
-    list_theirs: ListObjects = list_objects,
+    list_from_stripe: ListObjects = list_objects,
     clock: Callable[[], datetime] = utc_now,
 ) -> int:
-    """Every balance entry of [``begins``, ``ends``), or of the payout, is kept; return how many there are.
+    """Record every balance entry of [``begins``, ``ends``), or of the payout; return how many there are.
 
-    Streamed: a thousand are in memory, and committed, at a time, with no transaction open while Stripe is
-    asked. Safe to repeat and to break off: what is known changes nothing. Raises a ``WorkError`` where
-    Stripe does not answer, and ``EntriesUnreadable`` after all other entries are kept.
+    A thousand at a time are in memory and committed, with no transaction open during a call. Safe to repeat
+    and to interrupt. Raises a ``WorkError`` if Stripe does not answer, and ``EntriesUnreadable`` after all
+    other entries are recorded.
     """
     filters = {"payout": payout_id} if payout_id else {}
-    listed = list_theirs(
+    listed = list_from_stripe(
         key, base_url, "balance_transactions", created_gte=begins, created_lt=ends, **filters
     )
     count, unreadable = 0, list[UnreadableObject]()
-    read = (_read(source, place, payout_id) for place, source in enumerate(listed))
-    for entries in in_sets(keep_readable(read, unreadable), SET_SIZE):
+    parsed = (_parse(source, place, payout_id) for place, source in enumerate(listed))
+    for entries in in_batches(keep_readable(parsed, unreadable), BATCH_SIZE):
         with transaction() as tx:
-            now = clock()
-            told = record_balance_entries(tx, shop_id, entries, now)
-            append_all(tx, plan_entries(shop_id, "stripe pull", "balance_entries", request_id, told), now)
+            mutations = record_balance_entries(tx, shop_id, entries)
+            append_all(
+                tx,
+                [
+                    Entry(shop_id, "stripe pull", "balance_entries", request_id, part)
+                    for part in in_batches(mutations, MUTATIONS_PER_ENTRY)
+                ],
+                clock(),
+            )
         count += len(entries)
     if unreadable:
         raise EntriesUnreadable(unreadable)
     return count
 
 
-def plan_entries(
-    shop_id: int, who: str, action: str, request_id: str, mutations: Sequence[Mutation]
-) -> list[Entry]:
-    """Return ``mutations`` as entries of the audit that are not too long each."""
-    return [
-        Entry(shop_id, who, action, request_id, mutations[start : start + MUTATIONS_AN_ENTRY])
-        for start in range(0, len(mutations), MUTATIONS_AN_ENTRY)
-    ]
-
-
-def in_sets(values: Iterable[T], size: int) -> Iterator[list[T]]:
+def in_batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
     """Yield ``values`` in lists of ``size``; the last one may be shorter."""
-    walk = iter(values)
-    while found := list(islice(walk, size)):
-        yield found
+    iterator = iter(values)
+    while batch := list(islice(iterator, size)):
+        yield batch
 
 
-def _read(source: object, place: int, payout_id: str) -> BalanceEntry | UnreadableObject:
+def _parse(source: object, place: int, payout_id: str) -> BalanceEntry | UnreadableObject:
     try:
-        return read_balance_entry(as_object(source, "balance transaction"), payout_id)
+        return parse_balance_entry(as_object(source, "balance transaction"), payout_id)
     except Unreadable as fault:
         return describe_unreadable(source, "balance", place, str(fault))
 
 
-def _columns(entries: Sequence[BalanceEntry]) -> dict[str, str]:
-    return {
-        "entry_id": text_array([e.entry_id for e in entries]),
-        "kind": text_array([e.kind for e in entries]),
-        "source_id": text_array([e.source_id for e in entries]),
-        "amount_cents": int_array(e.amount_cents for e in entries),
-        "fee_cents": int_array(e.fee_cents for e in entries),
-        "net_cents": int_array(e.net_cents for e in entries),
-        "currency": text_array([e.currency for e in entries]),
-        "created_at": instant_array(e.created_at for e in entries),
-        "available_on": text_array([e.available_on.isoformat() for e in entries]),
-        "payout_id": text_array([e.payout_id for e in entries]),
-    }
-
-
-def _say_entry(entry: BalanceEntry, is_new: bool) -> Mutation:
+def _describe_entry(entry: BalanceEntry, is_new: bool) -> Mutation:
     """Return ``balance entry txn_1 recorded: charge of ch_1, 45.00 CAD, fee 1.61 CAD, in payout po_1``."""
     after = {"amount_cents": entry.amount_cents, "fee_cents": entry.fee_cents, "currency": entry.currency}
-    if entry.payout_id:
-        after["payout_id"] = entry.payout_id
-    what = f"{entry.kind} of {entry.source_id}" if entry.source_id else entry.kind
+    kind = f"{entry.kind} of {entry.source_id}" if entry.source_id else entry.kind
     summary = (
-        f"balance entry {entry.entry_id}{' recorded' if is_new else ''}: {what}, "
+        f"balance entry {entry.entry_id}{' recorded' if is_new else ''}: {kind}, "
         f"{format_money(entry.amount_cents, entry.currency)}, "
         f"fee {format_money(entry.fee_cents, entry.currency)}"
     )
-    summary += f", in payout {entry.payout_id}" if entry.payout_id else ""
+    if entry.payout_id:
+        after["payout_id"] = entry.payout_id
+        summary += f", in payout {entry.payout_id}"
     return Mutation("balance_entries", entry.entry_id, summary, None, after)

@@ -1,19 +1,25 @@
-"""What the mail about a day's breaks says. Pure: breaks as they are kept go in, a mail's facts come out."""
+"""The template context and the CSV attachment of a mail about a day's breaks. Pure."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import date
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from services.core.csv_cells import BOM, CSV_TYPE, csv_line
+from services.core.csv_cells import CSV_TYPE, csv_file
 from services.mail.formatting import change, money
 from services.mail.message import Attachment
+from services.payments.breaks import PaymentBreak
 from services.payments.cause_texts import describe_cause
 
-SHOWN = 32
+Side = Mapping[str, Any]
+
+MAX_MAILED = 20_000
+"""Breaks of one day. With more the attachment would be larger than mail servers accept."""
+
+MAX_SHOWN = 32
 """Payments in the mail itself, the largest differences first: Gmail cuts off what is over 102 KB."""
 
 _WHAT = MappingProxyType(
@@ -29,116 +35,97 @@ _WHAT = MappingProxyType(
     }
 )
 
-
 _PAGES = MappingProxyType({"charge": "payments/", "dispute": "disputes/", "payout": "payouts/"})
-"""Where Stripe's dashboard shows what; all else it finds by its search."""
+"""Pages of Stripe's dashboard; its search finds everything else."""
 
-_STILL = frozenset({"failed", "pending", "canceled", "expired", "uncaptured", "requires_action", "prevented"})
-"""States in which no money moved."""
+_UNMOVED = frozenset(
+    {"failed", "pending", "canceled", "expired", "uncaptured", "requires_action", "prevented"}
+)
+"""Statuses in which no money moved."""
 
 _SIGNS = MappingProxyType({"charge": 1, "refund": -1, "dispute": -1})
-"""What each subject does to what the shop was paid. A payout only moves its money on."""
+"""The effect of each subject on what the shop was paid. A payout only moves that money on."""
+
+_COLUMNS: Mapping[str, Callable[[PaymentBreak], object]] = MappingProxyType(
+    {
+        "payment": lambda found: found.provider_id,
+        "difference": lambda found: found.kind,
+        "our_minor_units": lambda found: (found.ours or {}).get("amount_cents"),
+        "our_currency": lambda found: (found.ours or {}).get("currency"),
+        "our_status": lambda found: (found.ours or {}).get("status"),
+        "stripe_minor_units": lambda found: (found.theirs or {}).get("amount_cents"),
+        "stripe_currency": lambda found: (found.theirs or {}).get("currency"),
+        "stripe_status": lambda found: (found.theirs or {}).get("status"),
+    }
+)
 
 
-class OpenBreak(NamedTuple):
-    """A break as it is kept: both sides as JSON, None where a side has nothing."""
+class _Payment(NamedTuple):
+    """The breaks of one payment: their kinds, and the first of them."""
 
-    kind: str
-    provider_id: str
-    ours: Mapping[str, Any] | None
-    theirs: Mapping[str, Any] | None
-    subject: str = "charge"
-    cause: str = ""
+    kinds: tuple[str, ...]
+    first: PaymentBreak
 
 
-def plan_break_context(day: date, breaks: Sequence[OpenBreak]) -> dict[str, Any]:
-    """Return what a mail says of the breaks of a shop's ``day``.
+def plan_break_context(day: date, breaks: Sequence[PaymentBreak]) -> dict[str, Any]:
+    """Return the template context of the breaks of a shop's ``day``.
 
-    Several breaks of one payment (its amount and its state, say) are told as one. ``nets`` sums what was
-    really paid, per currency: Stripe's side less ours.
+    Several breaks of one payment (its amount and its status, say) are one entry. ``nets`` sums Stripe's side
+    less ours, per currency, of what was really paid.
     """
-    charges = _by_charge(breaks)
+    payments = _by_payment(breaks)
     sums: Counter[str] = Counter()
-    for found in charges:
-        if "unreadable" in found.kinds:
-            continue
-        for side, sign in ((found.theirs, 1), (found.ours, -1)):
-            if side is not None:
-                sums[side["currency"]] += sign * _SIGNS.get(found.subject, 0) * _paid(side)
-    largest = sorted(charges, key=lambda found: -max(_size(found.ours), _size(found.theirs)))[:SHOWN]
+    for payment in payments:
+        if "unreadable" not in payment.kinds:
+            sign = _SIGNS.get(payment.first.subject, 0)
+            for side, direction in ((payment.first.theirs, 1), (payment.first.ours, -1)):
+                if side is not None:
+                    sums[side["currency"]] += direction * sign * _paid(side)
+    largest = sorted(payments, key=lambda each: -max(_size(each.first.ours), _size(each.first.theirs)))
     return {
         "day": day,
-        "count": len(charges),
-        "charges": [_told(found) for found in largest],
-        "more": max(0, len(charges) - SHOWN),
+        "count": len(payments),
+        "charges": [_payment_context(payment) for payment in largest[:MAX_SHOWN]],
+        "more": max(0, len(payments) - MAX_SHOWN),
         "nets": [change(minor, currency) for currency, minor in sorted(sums.items())],
     }
 
 
-def plan_break_attachments(day: date, breaks: Sequence[OpenBreak]) -> tuple[Attachment, ...]:
-    """Return every break as CSV where the mail itself cannot show them all; else nothing.
-
-    Amounts are integers of minor units. Ids and states are Stripe's; one that a spreadsheet would take
-    for a formula is led by an apostrophe.
-    """
-    if len({found.provider_id for found in breaks}) <= SHOWN:
+def plan_break_attachments(day: date, breaks: Sequence[PaymentBreak]) -> tuple[Attachment, ...]:
+    """Return all breaks as one CSV file if the mail itself cannot show them all; else nothing."""
+    if len({found.provider_id for found in breaks}) <= MAX_SHOWN:
         return ()
-    rows = [[found.provider_id, found.kind, *_cells(found.ours), *_cells(found.theirs)] for found in breaks]
-    content = BOM + b"".join(csv_line(row) for row in (_COLUMNS, *rows))
+    content = b"".join(csv_file(_COLUMNS, breaks))
     return (Attachment(name=f"breaks-{day.isoformat()}.csv", content_type=CSV_TYPE, content=content),)
 
 
-_COLUMNS = (
-    "payment", "difference", "our_minor_units", "our_currency", "our_status", "stripe_minor_units",
-    "stripe_currency", "stripe_status",
-)  # fmt: skip
-
-
-class _Charge(NamedTuple):
-    kinds: tuple[str, ...]
-    provider_id: str
-    ours: Mapping[str, Any] | None
-    theirs: Mapping[str, Any] | None
-    subject: str
-    cause: str
-
-
-def _by_charge(breaks: Sequence[OpenBreak]) -> list[_Charge]:
+def _by_payment(breaks: Sequence[PaymentBreak]) -> list[_Payment]:
     ordered = sorted(breaks, key=lambda found: (found.provider_id, found.kind))
-    charges = []
-    for provider_id, group in groupby(ordered, key=lambda found: found.provider_id):
-        several = list(group)
-        kinds = tuple(found.kind for found in several)
-        first = several[0]
-        charges.append(_Charge(kinds, provider_id, first.ours, first.theirs, first.subject, first.cause))
-    return charges
+    groups = (list(group) for _, group in groupby(ordered, key=lambda found: found.provider_id))
+    return [_Payment(tuple(found.kind for found in group), group[0]) for group in groups]
 
 
-def _told(found: _Charge) -> dict[str, str]:
-    what = "; ".join(_WHAT.get(kind, kind) for kind in found.kinds)
+def _payment_context(payment: _Payment) -> dict[str, str]:
+    ours, theirs, cause = payment.first.ours, payment.first.theirs, payment.first.cause
+    what = "; ".join(_WHAT.get(kind, kind) for kind in payment.kinds)
+    page = _PAGES.get(payment.first.subject, "search?query=")
     return {
-        "provider_id": found.provider_id,
-        "url": _url(found),
+        "provider_id": payment.first.provider_id,
+        "url": f"https://dashboard.stripe.com/{page}{quote(payment.first.provider_id, safe='')}",
         "what": what[:1] + what[1:].replace("; The", "; the"),
-        "ours": _amount(found.ours),
-        "our_status": found.ours["status"] if found.ours else "",
-        "theirs": _amount(found.theirs),
-        "their_status": found.theirs["status"] if found.theirs else "",
-        "difference": _difference(found),
-        "cause": describe_cause(found.cause).says if found.cause else "",
+        "ours": _amount(ours),
+        "our_status": ours["status"] if ours else "",
+        "theirs": _amount(theirs),
+        "their_status": theirs["status"] if theirs else "",
+        "difference": _difference(payment.kinds, ours, theirs),
+        "cause": describe_cause(cause).says if cause else "",
     }
 
 
-def _url(found: _Charge) -> str:
-    page = _PAGES.get(found.subject, "search?query=")
-    return f"https://dashboard.stripe.com/{page}{quote(found.provider_id, safe='')}"
-
-
-def _difference(found: _Charge) -> str:
-    ours, theirs = found.ours, found.theirs
-    if "unreadable" in found.kinds:
+def _difference(kinds: tuple[str, ...], ours: Side | None, theirs: Side | None) -> str:
+    if "unreadable" in kinds:
         return "not compared"
-    if ours and theirs and found.kinds == ("fee",):
+    if ours and theirs and kinds == ("fee",):
         return change(theirs["fee_cents"] - ours["fee_cents"], theirs["currency"])
     if ours and theirs and ours["currency"] != theirs["currency"]:
         return "other currency"
@@ -148,35 +135,46 @@ def _difference(found: _Charge) -> str:
     return change((_paid(theirs) if theirs else 0) - (_paid(ours) if ours else 0), currency)
 
 
-def _amount(side: Mapping[str, Any] | None) -> str:
+def _amount(side: Side | None) -> str:
     if side is None:
         return "nothing"
     fee = f", fee {money(side['fee_cents'], side['currency'])}" if "fee_cents" in side else ""
     return f"{money(side['amount_cents'], side['currency'])}{fee}"
 
 
-def _paid(side: Mapping[str, Any]) -> int:
-    return (
-        0 if side["status"] in _STILL or side["status"].startswith("warning") else int(side["amount_cents"])
-    )
+def _paid(side: Side) -> int:
+    has_moved = side["status"] not in _UNMOVED and not side["status"].startswith("warning")
+    return int(side["amount_cents"]) if has_moved else 0
 
 
-def _size(side: Mapping[str, Any] | None) -> int:
+def _size(side: Side | None) -> int:
     return 0 if side is None else abs(int(side["amount_cents"]))
 
 
-def _cells(side: Mapping[str, Any] | None) -> list[str]:
-    return ["", "", ""] if side is None else [str(side["amount_cents"]), side["currency"], side["status"]]
+def sample_break(
+    kind: str,
+    provider_id: str,
+    ours: Side | None,
+    theirs: Side | None,
+    subject: str = "charge",
+    cause: str = "",
+) -> PaymentBreak:
+    """Return an open break as a preview shows it."""
+    return PaymentBreak(
+        kind=kind, subject=subject, provider_id=provider_id, ours=ours, theirs=theirs,
+        found_at=datetime(2026, 11, 21, tzinfo=UTC), closed_at=None, is_open=True, cause=cause,
+        cause_event_id="", evidence={}, is_correction=False,
+    )  # fmt: skip
 
 
-def sample_breaks(currency: str) -> list[OpenBreak]:
-    """Return breaks that a preview shows."""
+def sample_breaks(currency: str) -> list[PaymentBreak]:
+    """Return the breaks of the preview."""
 
-    def side(minor: int, status: str = "paid") -> dict[str, Any]:
+    def side(minor: int, status: str = "paid") -> Side:
         return {"amount_cents": minor, "currency": currency, "status": status}
 
     return [
-        OpenBreak("missing_here", "ch_3QK8fT2eZvKYlo2C1gX0aTnq", None, side(12_900), cause="lost_webhook"),
-        OpenBreak("amount", "ch_3QK8hB2eZvKYlo2C0mPq7cWd", side(124_950), side(119_950)),
-        OpenBreak("status", "ch_3QK8kR2eZvKYlo2C1uYb3dSs", side(4_800), side(4_800, "failed")),
+        sample_break("missing_here", "ch_3QK8fT2eZvKYlo2C1gX0aTnq", None, side(12_900), cause="lost_webhook"),
+        sample_break("amount", "ch_3QK8hB2eZvKYlo2C0mPq7cWd", side(124_950), side(119_950)),
+        sample_break("status", "ch_3QK8kR2eZvKYlo2C1uYb3dSs", side(4_800), side(4_800, "failed")),
     ]

@@ -1,55 +1,96 @@
-"""A day's open breaks: exactly those that were found last, and every change of them in the audit.
+"""The breaks of a day: record what a comparison staged, read the breaks as they stand, and lock closed
+periods.
 
-What the comparison found lies in ``reconciliation_staging``; here it becomes the day's state, in
-sets. A closed
-day's rows stay as they are: what differs is appended to ``break_corrections``.
+The rows of a closed day do not change: differences found later are appended to ``break_corrections``, and the
+newest correction of a break says whether it is open. Every reader uses the query here, so none shows a closed
+day without its corrections.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
 from services.audit.chain import Mutation
+from services.core.locks import lock_objects
 from services.ledger.describe import format_money
-from services.payments.break_mail import OpenBreak
-from services.payments.break_queries import STANDING, list_day_breaks
-from services.payments.day import Day
-from services.payments.period_lock import is_closed
+from services.payments.comparison import IS_STAGED, Comparison
 
-TOLD_AT_MOST = 200
-"""Changes that one entry of the audit tells one by one; the others it counts."""
+MAX_AUDITED = 200
+"""Changes that one audit entry lists one by one; the others are counted."""
 
-MAILED_AT_MOST = 20_000
-"""Breaks of one day beyond which a mail's attachment would be larger than mail servers take."""
 
-_TELL = f"""
+class PaymentBreak(NamedTuple):
+    """One difference of a day. A side is None if it has nothing; see ``docs/reconciliation.md``."""
+
+    kind: str
+    subject: str
+    provider_id: str
+    ours: Mapping[str, Any] | None
+    theirs: Mapping[str, Any] | None
+    found_at: datetime
+    closed_at: datetime | None
+    is_open: bool
+    cause: str
+    cause_event_id: str
+    evidence: Mapping[str, Any]
+    is_correction: bool
+
+
+# Each break of the (shop, day) as it is now.
+_STANDING = """
+latest as (
+  select distinct on (kind, provider_id) * from break_corrections
+   where shop_id = %(shop_id)s and day = %(day)s order by kind, provider_id, id desc
+), standing as (
+  select coalesce(c.kind, b.kind) as kind, coalesce(c.provider_id, b.provider_id) as provider_id,
+         coalesce(c.subject, b.subject) as subject,
+         case when c.id is null then b.ours else c.ours end as ours,
+         case when c.id is null then b.theirs else c.theirs end as theirs,
+         coalesce(b.found_at, c.at) as found_at,
+         case when c.id is null then b.closed_at when c.change = 'closed' then c.at end as closed_at,
+         case when c.id is null then b.closed_at is null else c.change = 'found' end as is_open,
+         coalesce(c.cause, b.cause) as cause, coalesce(c.cause_event_id, b.cause_event_id) as cause_event_id,
+         coalesce(c.evidence, b.evidence) as evidence, c.id is not null as is_correction
+    from (select * from reconciliation_breaks where shop_id = %(shop_id)s and day = %(day)s) b
+    full join latest c on c.kind = b.kind and c.provider_id = b.provider_id
+)
+"""
+
+_LIST = f"""
+with {_STANDING}
+select {", ".join(PaymentBreak._fields)} from standing where is_open or not %(only_open)s
+ order by not is_open, kind, provider_id limit %(limit)s
+"""  # noqa: S608
+
+_COUNT = f"with {_STANDING} select kind, count(*) as n from standing where is_open group by 1 order by 1"  # noqa: S608
+
+_CHANGED = f"""
 select id, kind, provider_id, ours, theirs,
        (select jsonb_object_agg(kind, n)
           from (select kind, count(*) as n from changed group by kind) k) as counts
-  from changed order by id limit {TOLD_AT_MOST}
+  from changed order by id limit {MAX_AUDITED}
 """  # noqa: S608
 
 _CLOSE = f"""
 with changed as (
   update reconciliation_breaks b set closed_at = %(now)s
    where b.shop_id = %(shop_id)s and b.day = %(day)s and b.closed_at is null
-     and not exists (select 1 from reconciliation_staging f where f.shop_id = b.shop_id and f.day = b.day
-                        and f.token = %(token)s and f.kind = b.kind and f.provider_id = b.provider_id)
+     and not exists (select 1 from reconciliation_staging f
+                      where {IS_STAGED} and f.kind = b.kind and f.provider_id = b.provider_id)
   returning b.id, b.kind, b.provider_id, b.ours, b.theirs)
-{_TELL}
+{_CHANGED}
 """  # noqa: S608
 
 # A break that is found as it was found before is no change.
 _OPEN = f"""
 with changed as (
   insert into reconciliation_breaks as b (shop_id, day, kind, provider_id, subject, ours, theirs, evidence,
-      cause,
-                                          cause_event_id, found_at)
+                                          cause, cause_event_id, found_at)
   select shop_id, day, kind, provider_id, subject, ours, theirs, evidence, cause, cause_event_id, %(now)s
-    from reconciliation_staging f where f.shop_id = %(shop_id)s and f.day = %(day)s and f.token = %(token)s
+    from reconciliation_staging f where {IS_STAGED}
    order by kind, provider_id
   on conflict (shop_id, day, kind, provider_id) do update set
      subject = excluded.subject, ours = excluded.ours, theirs = excluded.theirs, evidence = excluded.evidence,
@@ -58,100 +99,118 @@ with changed as (
    where (b.ours, b.theirs, b.cause, b.cause_event_id, b.evidence, b.closed_at) is distinct from
          (excluded.ours, excluded.theirs, excluded.cause, excluded.cause_event_id, excluded.evidence, null)
   returning b.id, b.kind, b.provider_id, b.ours, b.theirs)
-{_TELL}
+{_CHANGED}
 """  # noqa: S608
 
-_CORRECT_FOUND = f"""
-with {STANDING}, changed as (
+_CORRECT = f"""
+with {_STANDING}, changed as (
   insert into break_corrections (shop_id, day, kind, provider_id, subject, change, ours, theirs, evidence,
-      cause,
-                                 cause_event_id, at)
-  select f.shop_id, f.day, f.kind, f.provider_id, f.subject, 'found', f.ours, f.theirs, f.evidence, f.cause,
-         f.cause_event_id, %(now)s
-    from reconciliation_staging f left join standing s on s.kind = f.kind and s.provider_id = f.provider_id
-   where f.shop_id = %(shop_id)s and f.day = %(day)s and f.token = %(token)s
-     and (s.is_open is not true or (s.ours, s.theirs) is distinct from (f.ours, f.theirs))
+                                 cause, cause_event_id, at)
+  select %(shop_id)s, %(day)s, f.kind, f.provider_id, f.subject, %(change)s, f.ours, f.theirs, f.evidence,
+         f.cause, f.cause_event_id, %(now)s
+    from {{}}
    order by f.kind, f.provider_id
   returning id, kind, provider_id, ours, theirs)
-{_TELL}
+{_CHANGED}
 """  # noqa: S608
 
-_CORRECT_CLOSED = f"""
-with {STANDING}, changed as (
-  insert into break_corrections (shop_id, day, kind, provider_id, subject, change, ours, theirs, evidence,
-      cause,
-                                 cause_event_id, at)
-  select %(shop_id)s, %(day)s, s.kind, s.provider_id, s.subject, 'closed', s.ours, s.theirs, s.evidence,
-      s.cause,
-         s.cause_event_id, %(now)s
-    from standing s
-   where s.is_open
-     and not exists (select 1 from reconciliation_staging f where f.shop_id = %(shop_id)s and f.day = %(day)s
-                        and f.token = %(token)s and f.kind = s.kind and f.provider_id = s.provider_id)
-   order by s.kind, s.provider_id
-  returning id, kind, provider_id, ours, theirs)
-{_TELL}
-"""  # noqa: S608
-
-_FORGET = (
-    "delete from reconciliation_staging where shop_id = %(shop_id)s and day = %(day)s and token = %(token)s"
+_CORRECT_FOUND = _CORRECT.format(
+    f"""reconciliation_staging f left join standing s on s.kind = f.kind and s.provider_id = f.provider_id
+   where {IS_STAGED} and (s.is_open is not true or (s.ours, s.theirs) is distinct from (f.ours, f.theirs))"""
 )
 
+_CORRECT_CLOSED = _CORRECT.format(
+    f"""standing f
+   where f.is_open and not exists (
+     select 1 from reconciliation_staging s where {IS_STAGED.replace("f.", "s.")} and s.kind = f.kind
+        and s.provider_id = f.provider_id)"""  # noqa: S608
+)
 
-def record_breaks(tx: Connection, day: Day, token: str, now: datetime) -> list[Mutation]:
-    """The open breaks of ``day`` are exactly those found under ``token``; return what that changed, in words.
+_DELETE_STAGED = f"delete from reconciliation_staging f where {IS_STAGED}"  # noqa: S608
 
-    The caller holds ``lock_books``. What was found is taken from ``reconciliation_staging``, which
-    forgets it.
+_IS_CLOSED = """
+select exists (select 1 from closed_periods
+                where shop_id = %(shop_id)s and begins_on <= %(day)s and %(day)s < ends_before)
+"""
+
+
+def lock_payment_periods(tx: Connection, shop_id: int) -> None:
+    """Until it ends, ``tx`` is the only transaction that records the shop's breaks or closes one of its
+    periods.
+
+    A period close takes this lock before it writes the row; otherwise a reconciliation that has just looked
+    would still write into the period. Never hold it during a call to a provider.
     """
-    values = {"shop_id": day.shop_id, "day": day.day, "token": token, "now": now}
-    closed_day = is_closed(tx, day.shop_id, day.day)
-    table = "break_corrections" if closed_day else "reconciliation_breaks"
-    ways = (
-        {"closed": _CORRECT_CLOSED, "found": _CORRECT_FOUND}
-        if closed_day
-        else {"closed": _CLOSE, "found": _OPEN}
-    )
-    told: list[Mutation] = []
-    for what, statement in ways.items():
-        told += _say_all(tx.exec_driver_sql(statement, values).all(), what, day.day, table)
-    tx.exec_driver_sql(_FORGET, values)
-    return told
+    lock_objects(tx, [(shop_id, "books")])
 
 
-def find_open_breaks(tx: Connection, shop_id: int, day: date) -> list[OpenBreak]:
-    """Return the day's open breaks as a mail tells them, the first ``MAILED_AT_MOST``."""
-    found = list_day_breaks(tx, shop_id, day, limit=MAILED_AT_MOST)
-    return [OpenBreak(b.kind, b.provider_id, b.ours, b.theirs, b.subject, b.cause) for b in found]
+def is_period_closed(tx: Connection, shop_id: int, day: date) -> bool:
+    """Return whether ``day`` is in a closed period. A false answer is final only under the lock."""
+    return bool(tx.exec_driver_sql(_IS_CLOSED, {"shop_id": shop_id, "day": day}).scalar())
 
 
-def _say_all(rows: Sequence[Row[Any]], what: str, day: date, table: str) -> list[Mutation]:
-    said = [_say(row, what, day, table) for row in rows]
+def list_day_breaks(
+    tx: Connection, shop_id: int, day: date, *, only_open: bool = True, limit: int | None = None
+) -> list[PaymentBreak]:
+    """Return the first ``limit`` breaks of the shop's ``day``, open ones first, by kind and id."""
+    values = {"shop_id": shop_id, "day": day, "only_open": only_open, "limit": limit}
+    return [PaymentBreak(**row._mapping) for row in tx.exec_driver_sql(_LIST, values)]
+
+
+def count_day_breaks(tx: Connection, shop_id: int, day: date) -> dict[str, int]:
+    """Return how many breaks of the shop's ``day`` are open, by kind."""
+    rows = tx.exec_driver_sql(_COUNT, {"shop_id": shop_id, "day": day})
+    return {row.kind: row.n for row in rows}
+
+
+def record_breaks(tx: Connection, comparison: Comparison) -> list[Mutation]:
+    """The open breaks of the day are those staged by ``comparison``; return the changes.
+
+    The caller holds ``lock_payment_periods``. The staged rows are deleted.
+    """
+    day = comparison.day
+    if is_period_closed(tx, comparison.shop_id, day):
+        table, statements = "break_corrections", {"closed": _CORRECT_CLOSED, "found": _CORRECT_FOUND}
+    else:
+        table, statements = "reconciliation_breaks", {"closed": _CLOSE, "found": _OPEN}
+    mutations: list[Mutation] = []
+    for change, statement in statements.items():
+        rows = tx.exec_driver_sql(statement, {**comparison._asdict(), "change": change}).all()
+        mutations += _describe_changes(rows, change, day, table)
+    tx.exec_driver_sql(_DELETE_STAGED, comparison._asdict())
+    return mutations
+
+
+def _describe_changes(rows: Sequence[Row[Any]], change: str, day: date, table: str) -> list[Mutation]:
+    mutations = [_describe_change(row, change, day, table) for row in rows]
     more = Counter(rows[0].counts if rows else {}) - Counter(row.kind for row in rows)
     if left := more.total():
         counts = {"day": day, **dict(sorted(more.items()))}
-        words = f"and {left} more breaks {what} on {day.isoformat()}"
-        is_open = what == "found"
-        said.append(
-            Mutation(table, f"{left} rows", words, None if is_open else counts, counts if is_open else None)
-        )
-    return said
+        summary = f"and {left} more breaks {change} on {day.isoformat()}"
+        before, after = (None, counts) if change == "found" else (counts, None)
+        mutations.append(Mutation(table, f"{left} rows", summary, before, after))
+    return mutations
 
 
-def _say(row: Any, what: str, day: date, table: str) -> Mutation:
+def _describe_change(row: Row[Any], change: str, day: date, table: str) -> Mutation:
     """Return ``break found on 2026-11-20: ch_1 (amount), 10.00 CAD paid here, 9.00 CAD paid at Stripe``."""
-    row_id, kind, provider_id, ours, theirs, _ = row
-    at_stripe = "an unreadable object" if kind == "unreadable" and theirs is None else _say_side(theirs)
-    sides = f"{_say_side(ours)} here, {at_stripe} at Stripe"
+    missing = "an unreadable object" if row.kind == "unreadable" else "nothing"
+    sides = f"{_describe_side(row.ours)} here, {_describe_side(row.theirs, missing)} at Stripe"
     subject = "break" if table == "reconciliation_breaks" else "correction of a closed day: break"
-    summary = f"{subject} {what} on {day.isoformat()}: {provider_id} ({kind}), {sides}"
-    state = {"day": day, "kind": kind, "provider_id": provider_id, "ours": ours, "theirs": theirs}
-    is_open = what == "found" or table == "break_corrections"
-    return Mutation(table, str(row_id), summary, None if is_open else state, state if is_open else None)
+    summary = f"{subject} {change} on {day.isoformat()}: {row.provider_id} ({row.kind}), {sides}"
+    state = {
+        "day": day,
+        "kind": row.kind,
+        "provider_id": row.provider_id,
+        "ours": row.ours,
+        "theirs": row.theirs,
+    }
+    is_new = change == "found" or table == "break_corrections"
+    return Mutation(table, str(row.id), summary, None if is_new else state, state if is_new else None)
 
 
-def _say_side(side: Mapping[str, Any] | None) -> str:
+def _describe_side(side: Mapping[str, Any] | None, missing: str = "nothing") -> str:
     if side is None:
-        return "nothing"
+        return missing
     fee = f" with a fee of {format_money(side['fee_cents'], side['currency'])}" if "fee_cents" in side else ""
     return f"{format_money(side['amount_cents'], side['currency'])} {side['status']}{fee}"

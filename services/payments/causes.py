@@ -1,12 +1,12 @@
-"""Why a day's breaks are there, as far as our ledger and Stripe's events tell. A suggestion, with evidence.
+"""Suggests why a day's breaks exist, from our ledger and from Stripe's events, with evidence.
 
-First our own ledger is asked: is there work on the object that is not done? Then Stripe's events since the
-day are listed once and held against ours in sets, never one call a break. Source: Stripe API reference,
-Events: kept for 30 days.
+First our ledger: is there unfinished work on the object? Then Stripe's events since the day are listed once
+and joined with ours in batches, never one call for each break. Source: Stripe API reference, Events: kept for
+30 days.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from itertools import islice
 from typing import Any, Protocol
 
@@ -16,17 +16,16 @@ from sqlalchemy import Connection
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
 from services.core.pg_arrays import int_array, text_array
-from services.payments import cause_sql as sql
-from services.payments.balance import ListObjects
-from services.payments.day import Day
+from services.payments.balance import ListObjects, in_batches
+from services.payments.comparison import IS_STAGED, Comparison
 from services.providers.delivery import find_dict, id_text
 from services.providers.stripe_api import list_objects
 
 EVENTS_KEPT = timedelta(days=30)
-EVENTS_AT_MOST = 20_000
-"""Events of one run that are looked at: 200 pages."""
-SET_SIZE = 500
-BODIES_AT_MOST = 1_000
+MAX_EVENTS = 20_000
+"""Events that one run reads: 200 pages."""
+BATCH_SIZE = 500
+MAX_BODIES = 1_000
 
 EVENT_TYPES = (
     "charge.captured", "charge.expired", "charge.failed", "charge.pending", "charge.refunded",
@@ -35,45 +34,142 @@ EVENT_TYPES = (
     "charge.dispute.funds_reinstated", "refund.created", "refund.updated", "refund.failed", "payout.created",
     "payout.updated", "payout.paid", "payout.failed",
 )  # fmt: skip
-"""Twenty: Stripe takes no more names in one question."""
+"""Stripe accepts at most twenty types in one request."""
+
+# Breaks that no event explains: both sides may have received the same events.
+_OWN_KINDS = f"""
+update reconciliation_staging f
+   set cause = case f.kind when 'duplicate' then 'paid_twice' when 'fee' then 'fee_differs'
+                           else 'order_differs' end
+ where {IS_STAGED} and f.cause = '' and (f.kind in ('duplicate', 'fee') or f.subject = 'order')
+"""  # noqa: S608
+
+# Each status has an index of its own.
+_OPEN_WORK = "\n  union all\n".join(
+    f"""  select id, topic, queue, status, key, event_id from work_queue
+   where shop_id = %(shop_id)s and topic in ('transaction_ingest', 'event_fetch') and {condition}"""  # noqa: S608
+    for condition in (
+        "status in ('dead', 'discarded')",
+        "status in ('pending', 'error') and locked_at is null",
+        "status in ('pending', 'error') and locked_at is not null",
+    )
+)
+
+# Unfinished work on the object's key whose event names the object: a refund's key is that of its charge.
+_OUR_WORK = f"""
+with open as (
+{_OPEN_WORK}
+), about as (
+  select f.kind, f.provider_id, w.id, e.delivery_key,
+         case when w.status = 'dead' then 1 when w.status = 'discarded' then 4
+              when exists (select 1 from pauses p
+                            where p.mode in ('hold', 'refuse') and coalesce(p.queue, w.queue) = w.queue
+                              and coalesce(p.topic, w.topic) = w.topic
+                              and coalesce(p.shop_id, %(shop_id)s) = %(shop_id)s) then 2
+              else 3 end as rank
+    from reconciliation_staging f
+   cross join lateral unnest(array[f.provider_id, f.evidence ->> 'parent_id']) as k(key)
+    join open w on w.key = k.key
+    join inbound_events e on e.id = w.event_id and position(convert_to(f.provider_id, 'UTF8') in e.body) > 0
+   where {IS_STAGED} and f.cause = ''
+), best as (
+  select kind, provider_id, min(rank) as rank,
+         (array_agg(delivery_key order by rank, id desc))[1] as delivery_key,
+         (array_agg(id order by rank, id desc))[:20] as work_ids
+    from about group by kind, provider_id
+)
+update reconciliation_staging f
+   set cause = (array['dead_work', 'paused', 'in_queue', 'discarded_work'])[b.rank],
+       cause_event_id = case when b.delivery_key like 'evt%%' then b.delivery_key else '' end,
+       evidence = f.evidence || jsonb_build_object('work_ids', to_jsonb(b.work_ids))
+  from best b where {IS_STAGED} and f.kind = b.kind and f.provider_id = b.provider_id
+"""  # noqa: S608
+
+_FIND_BODIES = f"""
+select f.provider_id, e.body
+  from reconciliation_staging f
+  join transactions t on t.shop_id = f.shop_id and t.provider_id = f.provider_id
+  join inbound_events e on e.id = t.event_id and e.provider = 'stripe'
+ where {IS_STAGED} and f.cause = '' and f.kind = 'missing_there' order by f.provider_id limit %(limit)s
+"""  # noqa: S608
+
+_NOT_OURS = f"""
+update reconciliation_staging f
+   set cause = 'not_ours', evidence = f.evidence || jsonb_build_object('event_from', v.origin)
+  from unnest(%(ids)s::text[], %(origins)s::text[]) as v(provider_id, origin)
+ where {IS_STAGED} and f.provider_id = v.provider_id and f.kind = 'missing_there'
+"""  # noqa: S608
+
+_COUNT_OPEN = f"select count(*) from reconciliation_staging f where {IS_STAGED} and f.cause = ''"  # noqa: S608
+
+# The newest lost event of an object is its cause, the first twenty are kept; known ones are counted.
+_LOST_EVENTS = f"""
+with listed as (
+  select v.event_id, v.object_id, v.created, e.id is not null as is_here
+    from unnest(%(event_id)s::text[], %(event_type)s::text[], %(object_id)s::text[], %(created)s::bigint[])
+         as v(event_id, type, object_id, created)
+    left join inbound_events e on e.shop_id = %(shop_id)s and e.provider = 'stripe' and e.topic = v.type
+                              and e.delivery_key = v.event_id
+), of_break as (
+  select f.kind, f.provider_id, count(*) filter (where t.is_here) as here,
+         coalesce(jsonb_agg(t.event_id order by t.created desc, t.event_id) filter (where not t.is_here),
+                  '[]') as lost
+    from reconciliation_staging f join listed t on t.object_id = f.provider_id
+   where {IS_STAGED} and f.cause in ('', 'lost_webhook') group by f.kind, f.provider_id
+)
+update reconciliation_staging f
+   set cause = case when jsonb_array_length(b.lost) > 0 then 'lost_webhook' else f.cause end,
+       cause_event_id = case when f.cause_event_id = '' then coalesce(b.lost ->> 0, '')
+                             else f.cause_event_id end,
+       evidence = f.evidence || jsonb_build_object(
+         'lost_events',
+         jsonb_path_query_array(coalesce(f.evidence -> 'lost_events', '[]') || b.lost, '$[0 to 19]'),
+         'events_here', coalesce((f.evidence ->> 'events_here')::int, 0) + b.here)
+  from of_break b where {IS_STAGED} and f.kind = b.kind and f.provider_id = b.provider_id
+"""  # noqa: S608
+
+_REST = f"""
+update reconciliation_staging f
+   set cause = case when f.kind = 'missing_there' then 'never_at_stripe'
+                    when (f.evidence ->> 'theirs_at')::timestamptz < %(oldest)s then 'too_old_for_events'
+                    else 'unknown' end,
+       evidence = f.evidence || jsonb_build_object('events', %(listing)s::text)
+ where {IS_STAGED} and f.cause = ''
+"""  # noqa: S608
 
 
 class SuggestCauses(Protocol):
-    """Suggests the causes of what a comparison found."""
+    """Suggests the causes of the breaks that a comparison staged."""
 
-    def __call__(self, key: str, base_url: str, day: Day, token: str, now: datetime) -> None:
-        """Raise ``RetryLater`` where Stripe does not answer."""
+    def __call__(self, key: str, base_url: str, comparison: Comparison) -> None:
+        """Raise ``RetryLater`` if Stripe does not answer."""
         ...
 
 
 def suggest_causes(
-    key: str,
-    base_url: str,
-    day: Day,
-    token: str,
-    now: datetime,
-    *,
-    list_theirs: ListObjects = list_objects,
+    key: str, base_url: str, comparison: Comparison, *, list_from_stripe: ListObjects = list_objects
 ) -> None:
-    """Every break found under ``token`` has a suggested cause. Own transactions, none open over a call.
+    """Every break that ``comparison`` staged has a suggested cause. No transaction is open during a call.
 
-    A key that may not list events leaves ``unknown`` and says so in the evidence: the breaks stand without.
+    With a key that may not list events the cause is ``unknown``, and the evidence contains the refusal.
     """
-    scope = {**day._asdict(), "token": token, "now": now, "oldest": now - EVENTS_KEPT}
+    values = {**comparison._asdict(), "oldest": comparison.now - EVENTS_KEPT}
     with transaction() as tx:
-        for statement in (sql.OWN_KINDS, sql.OUR_WORK):
-            tx.exec_driver_sql(statement, scope)
-        _note_others(tx, scope, is_live="_live_" in key)
-        wanted = tx.exec_driver_sql(sql.COUNT_OPEN, scope).scalar()
-    listing = _look_through_events(list_theirs, key, base_url, day, scope) if wanted else "not needed"
+        tx.exec_driver_sql(_OWN_KINDS, values)
+        tx.exec_driver_sql(_OUR_WORK, values)
+        _mark_not_ours(tx, values, is_live="_live_" in key)
+        unexplained = tx.exec_driver_sql(_COUNT_OPEN, values).scalar()
+    listing = "not needed"
+    if unexplained:
+        listing = _join_events(list_from_stripe, key, base_url, comparison, values)
     with transaction() as tx:
-        tx.exec_driver_sql(sql.REST, {**scope, "listing": listing})
+        tx.exec_driver_sql(_REST, {**values, "listing": listing})
 
 
-def _note_others(tx: Connection, scope: Mapping[str, Any], *, is_live: bool) -> None:
-    """What is missing there and came from test mode, or from another account, is ``not_ours``."""
-    others: list[tuple[str, str]] = []
-    for provider_id, body in tx.exec_driver_sql(sql.FIND_BODIES, {**scope, "limit": BODIES_AT_MOST}):
+def _mark_not_ours(tx: Connection, values: Mapping[str, Any], *, is_live: bool) -> None:
+    """Breaks missing at Stripe whose event came from another mode or account have the cause ``not_ours``."""
+    origins: dict[str, str] = {}
+    for provider_id, body in tx.exec_driver_sql(_FIND_BODIES, {**values, "limit": MAX_BODIES}):
         try:
             event = orjson.loads(bytes(body))
         except orjson.JSONDecodeError:
@@ -81,54 +177,49 @@ def _note_others(tx: Connection, scope: Mapping[str, Any], *, is_live: bool) -> 
         if not isinstance(event, dict):
             continue
         if account := event.get("account"):
-            others.append((provider_id, f"account {str(account)[:64]}"))
+            origins[provider_id] = f"account {str(account)[:64]}"
         elif isinstance(event.get("livemode"), bool) and event["livemode"] is not is_live:
-            others.append((provider_id, "live mode" if event["livemode"] else "test mode"))
-    if others:
-        ids, froms = zip(*others, strict=True)
-        tx.exec_driver_sql(sql.NOT_OURS, {**scope, "ids": text_array(ids), "froms": text_array(froms)})
+            origins[provider_id] = "live mode" if event["livemode"] else "test mode"
+    if origins:
+        arrays = {"ids": text_array(list(origins)), "origins": text_array(list(origins.values()))}
+        tx.exec_driver_sql(_NOT_OURS, {**values, **arrays})
 
 
-def _look_through_events(
-    list_theirs: ListObjects, key: str, base_url: str, day: Day, scope: Mapping[str, Any]
+def _join_events(
+    list_from_stripe: ListObjects, key: str, base_url: str, day: Comparison, values: Mapping[str, Any]
 ) -> str:
-    """Each break that a lost event explains says which; return how far the listing went, in words."""
-    # An object's first events are of its own day; later ones tell of updates. Stripe lists newest first.
-    now: datetime = scope["now"]
-    turn = min(max(day.ends + timedelta(days=1), now - EVENTS_KEPT), now)
-    windows = [(max(day.begins, now - EVENTS_KEPT), turn), (turn, now + timedelta(seconds=1))]
-    left = EVENTS_AT_MOST
+    """Set the cause of the breaks that a lost event explains; return how far the listing went."""
+    # Most events of an object are of its own day; later ones are updates. Stripe lists newest first.
+    oldest = day.now - EVENTS_KEPT
+    turn = min(max(day.ends + timedelta(days=1), oldest), day.now)
+    windows = [(max(day.begins, oldest), turn), (turn, day.now + timedelta(seconds=1))]
+    left = MAX_EVENTS
     try:
         for since, until in windows:
             if since >= until:
                 continue
-            events = list_theirs(
+            listed = list_from_stripe(
                 key, base_url, "events", created_gte=since, created_lt=until, types=list(EVENT_TYPES)
             )
-            for block in _blocks(events, left):
-                left -= len(block)
+            events = islice((event for event in listed if isinstance(event, dict)), left)
+            for batch in in_batches(events, BATCH_SIZE):
+                left -= len(batch)
                 with transaction() as tx:
-                    tx.exec_driver_sql(sql.LOST_EVENTS, {**scope, **_arrays(block)})
+                    tx.exec_driver_sql(_LOST_EVENTS, {**values, **_make_arrays(batch)})
             if left <= 0:
-                return f"cut off after {EVENTS_AT_MOST} events"
+                return f"cut off after {MAX_EVENTS} events"
     except (Misconfigured, Refused) as fault:
         return f"refused: {fault.code}"
-    return f"{EVENTS_AT_MOST - left} events looked at"
+    return f"{MAX_EVENTS - left} events looked at"
 
 
-def _blocks(events: Iterable[dict[str, Any]], most: int) -> Iterator[list[dict[str, Any]]]:
-    walk = islice((event for event in events if isinstance(event, dict)), most)
-    while block := list(islice(walk, SET_SIZE)):
-        yield block
-
-
-def _arrays(events: list[dict[str, Any]]) -> dict[str, str]:
-    """Return which object each event is about; one that does not say so is about none."""
-    told = [find_dict(find_dict(event, "data"), "object") for event in events]
+def _make_arrays(events: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return the columns of ``events``; the object of an event without one is empty."""
+    objects = [find_dict(find_dict(event, "data"), "object") for event in events]
     return {
         "event_id": text_array([id_text(event.get("id")) for event in events]),
         "event_type": text_array([id_text(event.get("type")) for event in events]),
-        "object_id": text_array([id_text(source.get("id")) for source in told]),
+        "object_id": text_array([id_text(source.get("id")) for source in objects]),
         "created": int_array(
             at if type(at := event.get("created")) is int and 0 <= at < 2**35 else 0 for event in events
         ),

@@ -1,4 +1,5 @@
-"""Topic ``event_fetch``: what a thin event of Stripe's only points at is fetched and enters the books."""
+"""Topic ``event_fetch``: fetches the object of a thin event, or the balance entries of a payout, from
+Stripe."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -6,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
+import orjson
 from sqlalchemy import Connection
 
 from services.core.clock import utc_now
@@ -15,49 +17,80 @@ from services.core.fields import Unreadable, find_text, read_instant, read_objec
 from services.core.settings import get_settings
 from services.ledger.accept import record_events
 from services.ledger.dispatch import send_messages
-from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
+from services.ledger.work import Done, NewWork, Outcome, PreparedCall, WorkItem
+from services.payments.backfill_diff import plan_state_event
 from services.payments.balance import fetch_balance_entries
-from services.payments.fetch_plan import PAYOUT
 from services.payments.payload import KINDS
 from services.payments.stripe_key import get_stripe_key
-from services.payments.synthetic_event import plan_state_event
 from services.providers.stripe_api import NOT_FOUND, get_object
+
+TOPIC = "event_fetch"
+PAYOUT = "payout"
+"""The field of a work item's payload with the payout whose balance entries are fetched."""
 
 
 class GetObject(Protocol):
-    """Returns the object at a path of Stripe's; see ``stripe_api.get_object``."""
+    """Returns the object at a path of Stripe's API; see ``stripe_api.get_object``."""
 
     def __call__(self, key: str, base_url: str, url: str, *, context: str = "") -> dict[str, Any]:
-        """Raise a ``WorkError`` where Stripe does not answer."""
+        """Raise a ``WorkError`` if Stripe does not answer."""
         ...
 
 
-class PullPayout(Protocol):
-    """Brings the balance entries of a payout; see ``balance.fetch_balance_entries``."""
+class FetchPayoutEntries(Protocol):
+    """Records the balance entries of a payout; see ``balance.fetch_balance_entries``."""
 
     def __call__(self, shop_id: int, key: str, base_url: str, *, payout_id: str, request_id: str) -> int:
-        """Raise a ``WorkError`` where Stripe does not answer."""
+        """Raise a ``WorkError`` if Stripe does not answer."""
         ...
 
 
-class _Thin(NamedTuple):
-    """A thin event: what it says by itself."""
+class ThinEvent(NamedTuple):
+    """The fields of a thin event, which has no object."""
 
     id: str
     created: datetime
     context: str
 
 
+def plan_payout_entries(items: Sequence[WorkItem]) -> list[NewWork]:
+    """Return the work that fetches the balance entries of each payout that Stripe has reconciled.
+
+    Stripe names the entries of a payout only in a list by payout, and only after
+    ``payout.reconciliation_completed``. Source: Stripe, "Payout reconciliation report".
+    """
+    return [
+        NewWork(
+            shop_id=item.shop_id,
+            topic=TOPIC,
+            key=item.key,
+            payload={PAYOUT: payout},
+            event_id=item.event_id,
+            request_id=item.request_id,
+        )
+        for item in items
+        if item.event_topic == "payout.reconciliation_completed" and (payout := _find_payout(item.body))
+    ]
+
+
+def _find_payout(body: bytes) -> str:
+    try:
+        source = orjson.loads(body)["data"]["object"]
+        return str(source["id"]) if source["object"] == "payout" else ""
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return ""
+
+
 class EventFetch:
-    """Asks Stripe for what an event left out. ``clock`` dates what the answer says."""
+    """Prepares the calls to Stripe; ``clock`` dates what the answers contain."""
 
     def __init__(
         self,
         get_from_stripe: GetObject = get_object,
-        pull_payout: PullPayout = fetch_balance_entries,
+        fetch_entries: FetchPayoutEntries = fetch_balance_entries,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._get, self._pull, self._clock = get_from_stripe, pull_payout, clock
+        self._get, self._fetch_entries, self._clock = get_from_stripe, fetch_entries, clock
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
@@ -72,34 +105,36 @@ class EventFetch:
             return key
         payout_id = item.payload.get(PAYOUT)
         if isinstance(payout_id, str):
-            return PreparedCall(item=item, act=partial(self._fetch_entries, item, key, payout_id))
+            return PreparedCall(item=item, act=partial(self._fetch_payout, item, key, payout_id))
         try:
-            thin = _read_thin(item.body)
+            event = read_object(item.body)
+            thin = ThinEvent(
+                read_text(event, "id"), read_instant(event, "created"), find_text(event, "context")
+            )
         except Unreadable as fault:
             return Refused("stripe.unreadable_event", str(fault))
-        return PreparedCall(item=item, act=partial(self._fetch, item, key, thin))
+        return PreparedCall(item=item, act=partial(self._fetch_object, item, key, thin))
 
-    def _fetch_entries(self, item: WorkItem, key: str, payout_id: str) -> Outcome:
+    def _fetch_payout(self, item: WorkItem, key: str, payout_id: str) -> Outcome:
         base_url = get_settings().stripe_api_base
         try:
-            self._pull(item.shop_id, key, base_url, payout_id=payout_id, request_id=item.request_id)
+            self._fetch_entries(item.shop_id, key, base_url, payout_id=payout_id, request_id=item.request_id)
         except WorkError as fault:
             return Done("gone") if fault.code == NOT_FOUND else fault
         return Done("fetched")
 
-    def _fetch(self, item: WorkItem, key: str, thin: _Thin) -> Outcome:
-        """Fetch the event, then its object; one of ours enters as the event that a snapshot would be.
+    def _fetch_object(self, item: WorkItem, key: str, thin: ThinEvent) -> Outcome:
+        """Fetch the event, then its object, which enters the ledger as an event of its own.
 
-        ``gone`` where Stripe has either no more: events are kept for 30 days. ``ignored`` where the event is
-        about nothing that the books hold. A try that is repeated finds what it entered before.
+        ``gone`` if Stripe no longer has one of them: events are kept for 30 days. ``ignored`` if the object is
+        of another kind. A repeated try finds what it entered before.
         """
         base_url = get_settings().stripe_api_base
         asked_at = self._clock()
         try:
-            event = self._get(
-                key, base_url, f"/v2/core/events/{quote(thin.id, safe='')}", context=thin.context
-            )
-            url = find_text(_related(event), "url")
+            path = f"/v2/core/events/{quote(thin.id, safe='')}"
+            related = self._get(key, base_url, path, context=thin.context).get("related_object")
+            url = find_text(related, "url") if isinstance(related, Mapping) else ""
             if not url:
                 return Done("ignored")
             source = self._get(key, base_url, url, context=thin.context)
@@ -107,10 +142,10 @@ class EventFetch:
             return Done("gone") if fault.code == NOT_FOUND else fault
         if source.get("object") not in KINDS:
             return Done("ignored")
-        learned = plan_state_event(
+        event = plan_state_event(
             item.shop_id,
             source,
-            # A replay has a row of its own, and is there to ask again.
+            # A replay has a row of its own, and is there to fetch again.
             delivery_key=f"fetch:{thin.id}:{item.event_id}",
             asked_at=asked_at,
             now=self._clock(),
@@ -118,7 +153,7 @@ class EventFetch:
             not_before=thin.created,
         )
         with transaction() as tx:
-            refs = [ref for accepted in record_events(tx, [learned]) for ref in accepted.work]
+            refs = [ref for accepted in record_events(tx, [event]) for ref in accepted.work]
         send_messages(refs)
         return Done("fetched")
 
@@ -128,13 +163,3 @@ def _find_key(tx: Connection, shop_id: int) -> str | WorkError:
         return get_stripe_key(tx, shop_id)
     except WorkError as fault:
         return fault
-
-
-def _read_thin(body: bytes) -> _Thin:
-    event = read_object(body)
-    return _Thin(read_text(event, "id"), read_instant(event, "created"), find_text(event, "context"))
-
-
-def _related(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    value = event.get("related_object")
-    return value if isinstance(value, dict) else {}

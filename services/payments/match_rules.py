@@ -1,24 +1,24 @@
-"""The breaks that one book shows by itself, or a third one: duplicates, fees, orders' amounts.
+"""Breaks that one side shows by itself, or a third one: duplicates, fees, and amounts of orders.
 
-Each is one or two statements over the temporary table ``theirs`` of ``services.payments.match`` and ours.
+Each rule is one or two statements over ``transactions`` and the temporary table ``stripe_side`` of ``match``.
 """
 
 import re
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection
 
 from services.core.errors import Misconfigured
-from services.payments.day import Day
+from services.payments.comparison import Comparison, insert_staged, side_json
 
-# A charge that names its order is known by it, any other by its payment intent. Hashed with its amount to
-# one number, because nearly every charge is the only one of its kind; what shares a number is told apart by
-# its texts later. A twin may be of the two days before.
+# A charge is identified by its order, or without one by its payment intent. This is hashed with the amount to
+# one number, because nearly every charge is the only one with its number; rows that share one are told apart
+# by their texts later. The other charge may be of the two days before.
 _REF = "coalesce(nullif(order_ref, ''), parent_id)"
 _PAID = "kind = 'charge' and status = 'paid' and refunded_cents = 0"
 TWIN = f"case when {_PAID} then hashtextextended({_REF}, amount_cents) end"
-"""Null for what cannot be paid twice. The seed is the amount."""
+"""Null for a row that cannot be paid twice. The seed is the amount."""
 
 _BEFORE = f"""shop_id = %(shop_id)s and {_PAID} and occurred_at < %(begins)s
      and occurred_at >= %(begins)s::timestamptz - interval '2 days'"""
@@ -26,14 +26,14 @@ _BEFORE = f"""shop_id = %(shop_id)s and {_PAID} and occurred_at < %(begins)s
 _TWICE = f"""
 create temporary table twice on commit drop as
 select twin from (
-  select twin from theirs
+  select twin from stripe_side
   union all
   select {TWIN} from transactions where {_BEFORE}
 ) twins
  where twin is not null group by twin having count(*) > 1
 """  # noqa: S608
 
-# To sort a million numbers is a fifth faster than to hash them, where they fit: 8 MB for each 250,000.
+# Sorting a million numbers is a fifth faster than hashing them if they fit: 8 MB for each 250,000.
 _SORTED = "set local enable_hashagg = off; set local work_mem = '32MB'"
 _AS_BEFORE = "set local enable_hashagg = on; set local work_mem = '{}'"
 
@@ -41,7 +41,7 @@ _TWINS = f"""
 create temporary table twins on commit drop as
 select {_REF} as ref, order_ref <> '' as is_order, provider_id, amount_cents, currency,
        to_timestamp(created) as at, true as is_today
-  from twice join theirs using (twin)
+  from twice join stripe_side using (twin)
 union all
 select {_REF}, order_ref <> '', provider_id, amount_cents, currency, occurred_at, false
   from twice w join transactions on w.twin = {TWIN}
@@ -57,46 +57,46 @@ select distinct t.ref from twins t
 _PAID_IN_ALL = f"""
 create temporary table paid_in_all on commit drop as
 select ref, sum(cents)::bigint as cents from (
-  select order_ref as ref, amount_cents as cents from theirs join known_orders on ref = order_ref
+  select order_ref as ref, amount_cents as cents from stripe_side join known_orders on ref = order_ref
    where {_PAID}
   union all
   select order_ref, amount_cents from transactions join known_orders on ref = order_ref where {_BEFORE}
 ) paid group by ref
 """  # noqa: S608
 
-# An order that was paid in parts of one size is no break where its total covers them all.
+# An order that was paid in equal parts is no break if its total covers them all.
 _COVERED = """
 delete from twins t using paid_in_all p, orders o
  where t.is_order and p.ref = t.ref and o.shop_id = %(shop_id)s and o.order_gid = t.ref
    and o.currency = t.currency and o.total_cents >= p.cents
 """
 
-_DUPLICATES = """
+_DUPLICATES = f"""
 with ranked as (
   select *, first_value(provider_id) over same as twin, first_value(at) over same as twin_at,
          row_number() over same as place
     from twins where ref <> ''
   window same as (partition by is_order, ref, amount_cents, currency order by at, provider_id)
 )
-insert into reconciliation_staging
-       (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, found_at)
-select %(shop_id)s, %(day)s, %(token)s, 'duplicate', d.provider_id, 'charge',
-       case when o.provider_id is not null then jsonb_build_object('amount_cents', o.amount_cents, 'currency',
-            o.currency, 'status', o.status) end,
-       jsonb_build_object('amount_cents', d.amount_cents, 'currency', d.currency, 'status', 'paid'),
+{insert_staged()} 'duplicate', d.provider_id, 'charge',
+       case when o.provider_id is not null then {side_json("o.amount_cents", "o.currency", "o.status")} end,
+       {side_json("d.amount_cents", "d.currency", "'paid'")},
        jsonb_build_object('twin', d.twin, 'twin_at', d.twin_at, 'theirs_at', d.at,
-                          case when d.is_order then 'order_ref' else 'parent_id' end, d.ref), %(now)s
+                          case when d.is_order then 'order_ref' else 'parent_id' end, d.ref)
   from ranked d
   left join transactions o on o.shop_id = %(shop_id)s and o.provider_id = d.provider_id
  where d.place > 1 and d.is_today
 on conflict do nothing
-"""
+"""  # noqa: S608
 
 _PERCENT = re.compile(r"[0-9]{1,2}(\.[0-9]{1,4})?", re.ASCII)
 _FIND_PROFILE = "select settings -> 'stripe_fee' from shop_config where shop_id = %(shop_id)s"
 
-# ``ours`` is what the fee should be: by the entry's own sum, else by the shop's profile.
-_FEES = """
+_STATUS = "coalesce(our_status, 'paid')"
+_EXPECTED_FEE = "case why when 'sum' then amount_cents - net_cents else expected_cents end"
+
+# ``ours`` is the expected fee: by the entry's own sum, else by the shop's profile.
+_FEES = f"""
 with profile as (
   select %(percent)s::numeric as percent, %(fixed_cents)s::bigint as fixed_cents,
          %(tolerance_cents)s::bigint as tolerance_cents, currency
@@ -114,25 +114,19 @@ with profile as (
                  when abs(expected_cents - fee_cents) > tolerance_cents then 'profile' end as why
     from entries
 )
-insert into reconciliation_staging
-       (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, found_at)
-select %(shop_id)s, %(day)s, %(token)s, 'fee', case why when 'sum' then entry_id else source_id end,
+{insert_staged()} 'fee', case why when 'sum' then entry_id else source_id end,
        case why when 'sum' then 'balance' else coalesce(subject, 'charge') end,
-       jsonb_build_object('amount_cents', amount_cents, 'currency', currency, 'status',
-           coalesce(our_status, 'paid'),
-            'fee_cents', case why when 'sum' then amount_cents - net_cents else expected_cents end),
-       jsonb_build_object('amount_cents', amount_cents, 'currency', currency, 'status',
-           coalesce(our_status, 'paid'),
-            'fee_cents', fee_cents),
+       {side_json("amount_cents", "currency", _STATUS, _EXPECTED_FEE)},
+       {side_json("amount_cents", "currency", _STATUS, "fee_cents")},
        jsonb_strip_nulls(jsonb_build_object('entry', entry_id, 'source', nullif(source_id, ''),
-           'looked_at', why,
-            'net_cents', net_cents, 'expected_cents', expected_cents, 'theirs_at', created_at)), %(now)s
+           'looked_at', why, 'net_cents', net_cents, 'expected_cents', expected_cents,
+           'theirs_at', created_at))
   from wrong where why is not null
 on conflict do nothing
-"""
+"""  # noqa: S608
 
-# Shopify's own record of the payment names the charge (or its intent), so both amounts can be held together.
-_ORDER_AMOUNTS = """
+# Shopify's record of the payment names the charge (or its intent), so the two amounts can be compared.
+_ORDER_AMOUNTS = f"""
 with charges as (
   select provider_id, parent_id, amount_cents, currency from transactions
    where shop_id = %(shop_id)s and kind = 'charge' and status = 'paid'
@@ -156,76 +150,73 @@ with charges as (
          jsonb_agg(order_transaction_id::text order by order_transaction_id) as moves
     from pairs group by order_gid having sum(order_cents) <> sum(charge_cents)
 )
-insert into reconciliation_staging
-       (shop_id, day, token, kind, provider_id, subject, ours, theirs, evidence, found_at)
-select %(shop_id)s, %(day)s, %(token)s, 'amount', p.order_gid, 'order',
-       jsonb_build_object('amount_cents', p.order_cents, 'currency', p.currency, 'status',
-            coalesce(o.financial_status, 'paid')),
-       jsonb_build_object('amount_cents', p.charge_cents, 'currency', p.currency, 'status', 'paid'),
-       jsonb_strip_nulls(jsonb_build_object('order', o.name, 'charges', p.charges, 'order_transactions',
-           p.moves)),
-       %(now)s
+{insert_staged()} 'amount', p.order_gid, 'order',
+       {side_json("p.order_cents", "p.currency", "coalesce(o.financial_status, 'paid')")},
+       {side_json("p.charge_cents", "p.currency", "'paid'")},
+       jsonb_strip_nulls(jsonb_build_object('order', o.name, 'charges', p.charges,
+           'order_transactions', p.moves))
   from paid p left join orders o on o.shop_id = %(shop_id)s and o.order_gid = p.order_gid
 on conflict do nothing
-"""
+"""  # noqa: S608
 
 _HAS_MOVES = (
     "select exists (select 1 from order_transactions where shop_id = %(shop_id)s and payment_ref <> '')"
 )
 
 
-def find_duplicates(tx: Connection, scope: dict[str, Any], work_mem: str) -> None:
-    """Each charge of the day that repeats an earlier one is a ``duplicate``; the evidence names its twin.
+def stage_duplicates(tx: Connection, values: Mapping[str, Any], work_mem: str) -> None:
+    """Each charge of the day that repeats an earlier one is a ``duplicate``; the evidence names the other
+    one.
 
-    ``work_mem`` is what the transaction goes on with.
+    ``work_mem`` is the transaction's setting afterwards.
     """
     tx.exec_driver_sql(_SORTED)
-    tx.exec_driver_sql(_TWICE, scope)
+    tx.exec_driver_sql(_TWICE, values)
     tx.exec_driver_sql(_AS_BEFORE.format(work_mem))
     if not tx.exec_driver_sql("select exists (select 1 from twice)").scalar():
         return
-    # The planner has no figures of a table this young, and would walk all of it for each of a few.
+    # The planner has no statistics of a new table, and would scan all of it for each of a few rows.
     tx.exec_driver_sql("set local enable_nestloop = off")
-    tx.exec_driver_sql(_TWINS, scope)
+    tx.exec_driver_sql(_TWINS, values)
     tx.exec_driver_sql("set local enable_nestloop = on")
-    tx.exec_driver_sql(_KNOWN_ORDERS, scope)
+    tx.exec_driver_sql(_KNOWN_ORDERS, values)
     if tx.exec_driver_sql("select exists (select 1 from known_orders)").scalar():
         tx.exec_driver_sql("set local enable_nestloop = off")
-        tx.exec_driver_sql(_PAID_IN_ALL, scope)
+        tx.exec_driver_sql(_PAID_IN_ALL, values)
         tx.exec_driver_sql("set local enable_nestloop = on")
-        tx.exec_driver_sql(_COVERED, scope)
-    tx.exec_driver_sql(_DUPLICATES, scope)
+        tx.exec_driver_sql(_COVERED, values)
+    tx.exec_driver_sql(_DUPLICATES, values)
 
 
-def find_fees(tx: Connection, day: Day, token: str, now: datetime) -> None:
-    """Each entry of the day's balance that does not add up, or is off the shop's profile, is a ``fee``.
+def stage_fees(tx: Connection, comparison: Comparison) -> None:
+    """Each balance entry of the day that does not add up, or differs from the shop's profile, is a ``fee``.
 
-    Raises ``Misconfigured`` where the profile is not what one looks like.
+    Raises ``Misconfigured`` if the profile is invalid.
     """
-    told = tx.exec_driver_sql(_FIND_PROFILE, {"shop_id": day.shop_id}).scalar()
-    tx.exec_driver_sql(_FEES, {**day._asdict(), "token": token, "now": now, **parse_profile(told)})
+    profile = tx.exec_driver_sql(_FIND_PROFILE, {"shop_id": comparison.shop_id}).scalar()
+    tx.exec_driver_sql(_FEES, comparison._asdict() | parse_fee_profile(profile))
 
 
-def parse_profile(told: Any) -> dict[str, Any]:
-    """Return a shop's ``stripe_fee`` as the parameters of ``_FEES``; a shop without one has no percent.
+def parse_fee_profile(stored: Any) -> dict[str, Any]:
+    """Return a shop's ``stripe_fee`` as the parameters of ``_FEES``; without a profile the percent is None.
 
-    ``{"percent": "2.9", "fixed_cents": 30, "tolerance_cents": 1}``, the tolerance 1 where it is left out.
+    ``{"percent": "2.9", "fixed_cents": 30, "tolerance_cents": 1}``; the tolerance is 1 by default.
     """
-    if told is None:
+    if stored is None:
         return {"percent": None, "fixed_cents": None, "tolerance_cents": 1}
-    profile = {"tolerance_cents": 1, **told} if isinstance(told, dict) else {}
+    profile = {"tolerance_cents": 1, **stored} if isinstance(stored, dict) else {}
     cents = [profile.get("fixed_cents"), profile.get("tolerance_cents")]
     is_percent = isinstance(profile.get("percent"), str) and _PERCENT.fullmatch(profile["percent"])
     if not is_percent or not all(type(each) is int and each >= 0 for each in cents):
         raise Misconfigured(
             "stripe.fee_profile",
-            f"shop_config.settings stripe_fee is {str(told)[:200]}: it should be like "
-            '{"percent": "2.9", "fixed_cents": 30, "tolerance_cents": 1}; mend it, then requeue this',
+            f"shop_config.settings stripe_fee is {str(stored)[:200]}: it should be like "
+            '{"percent": "2.9", "fixed_cents": 30, "tolerance_cents": 1}; correct it, then requeue this item',
         )
     return {"percent": profile["percent"], "fixed_cents": cents[0], "tolerance_cents": cents[1]}
 
 
-def find_order_amounts(tx: Connection, scope: dict[str, Any]) -> None:
-    """Each order whose payments at Shopify are not what was charged at Stripe is an ``amount``."""
-    if tx.exec_driver_sql(_HAS_MOVES, scope).scalar():
-        tx.exec_driver_sql(_ORDER_AMOUNTS, scope)
+def stage_order_amounts(tx: Connection, values: Mapping[str, Any]) -> None:
+    """Each order whose payments at Shopify differ from its charges at Stripe is an ``amount``."""
+    if tx.exec_driver_sql(_HAS_MOVES, values).scalar():
+        tx.exec_driver_sql(_ORDER_AMOUNTS, values)

@@ -1,8 +1,8 @@
-"""What we take from a Stripe object: a charge, refund, payment intent, dispute or payout. Pure.
+"""Stripe's charges, refunds, payment intents, disputes and payouts as transactions. Pure.
 
-One reader for all of Stripe: webhooks, pulls and the lists that the books are compared with, so that our
-side and theirs can differ only where the facts do. Amounts are minor units as ISO 4217 counts them; see
-``stripe_amounts``. Source: Stripe API reference, the objects of these names and Event.
+Webhooks, backfills and the lists of a comparison are parsed by the same function, so that a difference
+between the two sides is never one of parsing. Amounts are minor units of ISO 4217; see ``stripe_fields``.
+Source: Stripe API reference, the objects of these names and Event.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,15 @@ from datetime import date, datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from services.core.fields import LARGEST_ID, Unreadable, read_epoch, read_text
-from services.core.fields import read_object as read_json
+from services.core.fields import Unreadable, read_epoch, read_object, read_text
 from services.ledger.work import WorkItem
-from services.payments.stripe_amounts import convert_amount, read_amount
-from services.payments.stripe_text import find_order_ref, find_reason, find_reference
+from services.payments.stripe_fields import (
+    find_fee,
+    find_order_ref,
+    find_reason,
+    find_reference,
+    read_amount,
+)
 
 KINDS = frozenset({"charge", "refund", "payment_intent", "dispute", "payout"})
 
@@ -28,7 +32,7 @@ _PARENTS = {
     "dispute": ("charge", "payment_intent"),
     "payout": ("original_payout",),
 }
-"""The fields that name what an object belongs to, the nearest first."""
+"""The fields with the id of the parent, the nearest first."""
 
 _STATUSES = {
     "charge": ("failed", "uncaptured", "paid", "expired"),
@@ -38,7 +42,7 @@ _STATUSES = {
     "dispute": (
         "warning_under_review", "warning_closed", "prevented", "needs_response", "under_review", "lost", "won"
     ),
-    # A bank may send back what was paid, days later.
+    # A bank may send back a payout days later.
     "payout": ("in_transit", "paid", "failed", "canceled"),
 }  # fmt: skip
 
@@ -47,15 +51,15 @@ _PROGRESS = {
     for kind, statuses in _STATUSES.items()
     for place, status in enumerate(statuses, start=1)
 }
-"""How far on a status is; one that is not here has everything still before it."""
+"""The place of a status in the life of its object; a status that is not listed comes first."""
 
 
 class Transaction(NamedTuple):
-    """One state of a transaction, as one event or one list told it.
+    """One state of a transaction, from one event or one list.
 
-    A charge's ``amount_cents`` is what was captured, once it was: a hold of 50.00 of which 30.00 were
-    taken is a payment of 30.00. Only a payout's may be negative (it takes money from the bank).
-    ``fee_cents`` is None unless the object came with its balance transaction.
+    ``amount_cents`` of a captured charge is the captured amount: a hold of 50.00 of which 30.00 were taken is
+    a payment of 30.00. Only a payout's amount may be negative (it takes money from the bank). ``fee_cents``
+    is None unless the object came with its balance transaction.
     """
 
     shop_id: int
@@ -78,12 +82,12 @@ class Transaction(NamedTuple):
 
     @property
     def key(self) -> tuple[int, str]:
-        """Which transaction this is about."""
+        """The primary key of its row."""
         return (self.shop_id, self.provider_id)
 
     @property
     def version(self) -> Version:
-        """What orders the states of one transaction."""
+        """The order among the states of one transaction."""
         return transaction_version(
             self.version_at, self.kind, self.status, self.refunded_cents, self.content_digest
         )
@@ -92,35 +96,35 @@ class Transaction(NamedTuple):
 def transaction_version(
     version_at: datetime, kind: str, status: str, refunded_cents: int, content_digest: str
 ) -> Version:
-    """Return what orders the states of one transaction: the newest event, then the furthest on.
+    """Return the order among the states of one transaction: the newest event first, then the later status.
 
-    Stripe's times are whole seconds and several events of one object often share one; then a final
-    status beats one that waits, and the larger refund the smaller. Where all that is equal the digest of
-    the content decides: no better than a coin, but the same coin in whatever order the events arrive.
+    Stripe's times are whole seconds and several events of one object often share one; then a final status
+    beats one that waits, and the larger refund the smaller. If all of that is equal, the digest decides:
+    arbitrary, but the same in whatever order the events arrive.
     """
     return (version_at, _PROGRESS.get((kind, status), 0), refunded_cents, content_digest)
 
 
 def parse_transaction_event(item: WorkItem) -> Transaction | None:
-    """Return the transaction that ``item``'s event tells of, None where it tells of something else.
+    """Return the transaction in ``item``'s event, None if its object is of another kind.
 
     Raises ``Unreadable`` naming the field.
     """
-    event = read_json(item.body)
+    event = read_object(item.body)
     data = event.get("data")
     source = data.get("object") if isinstance(data, dict) else None
     if not isinstance(source, dict):
         raise Unreadable("data.object", source, "the object that the event is about")
     version_at = read_epoch(event, "created")
     try:
-        return read_object(
+        return parse_transaction(
             source, shop_id=item.shop_id, version_at=version_at, event_id=item.event_id, work_id=item.id
         )
     except Unreadable as fault:
         raise fault.within("data.object") from None
 
 
-def read_object(
+def parse_transaction(
     source: Mapping[str, Any],
     *,
     shop_id: int,
@@ -128,10 +132,10 @@ def read_object(
     event_id: int | None = None,
     work_id: int = 0,
 ) -> Transaction | None:
-    """Return the state that ``source``, an object of Stripe's, is in; None where it is no transaction.
+    """Return the state of ``source``, an object of Stripe's; None if its kind is not one of ``KINDS``.
 
-    ``version_at`` is when it was so: the event's ``created``, or when a list was asked for. Raises
-    ``Unreadable`` naming the field.
+    ``version_at`` is the event's ``created``, or when the list was requested. Raises ``Unreadable`` naming
+    the field.
     """
     kind = read_text(source, "object")
     if kind not in KINDS:
@@ -147,33 +151,32 @@ def read_object(
         f"\0{arrives_on}"
     )
     return Transaction(
-        shop_id,
-        read_text(source, "id"),
-        kind,
-        status,
-        amount,
-        refunded,
-        currency,
-        occurred_at,
-        parent_id,
-        version_at,
-        event_id,
-        work_id,
-        _find_fee(source, currency),
-        order_ref,
-        reason,
-        arrives_on,
-        blake2b(content.encode(), digest_size=8).hexdigest(),
+        shop_id=shop_id,
+        provider_id=read_text(source, "id"),
+        kind=kind,
+        status=status,
+        amount_cents=amount,
+        refunded_cents=refunded,
+        currency=currency,
+        occurred_at=occurred_at,
+        parent_id=parent_id,
+        version_at=version_at,
+        event_id=event_id,
+        work_id=work_id,
+        fee_cents=find_fee(source, currency),
+        order_ref=order_ref,
+        reason=reason,
+        arrives_on=arrives_on,
+        content_digest=blake2b(content.encode(), digest_size=8).hexdigest(),
     )
 
 
 def _read_state(kind: str, source: Mapping[str, Any], currency: str) -> tuple[str, int, int]:
     """Return (status, amount, refunded).
 
-    A charge that succeeded is ``paid`` here, the word that the books ask for; one that only holds money
-    is ``uncaptured``, and ``expired`` once the hold is let go. What a capture leaves over is counted as
-    refunded by Stripe, though it never was paid: here it is neither. Where ``amount_refunded`` is less
-    than what was left over, it cannot be counted in.
+    A charge that succeeded is ``paid``, one that only holds money is ``uncaptured``, and ``expired`` once the
+    hold is released. Stripe counts what a capture leaves over as refunded, though it never was paid: here it
+    is neither. If ``amount_refunded`` is less than what was left over, it does not include it.
     """
     status = read_text(source, "status")
     amount = read_amount(source, "amount", currency, is_signed=kind == "payout")
@@ -184,19 +187,7 @@ def _read_state(kind: str, source: Mapping[str, Any], currency: str) -> tuple[st
         return status, amount, refunded
     if source.get("captured") is False:
         return "expired" if source.get("refunded") is True else "uncaptured", amount, 0
-    # Absent before the API's version of 2020-03-02, and on charges that were captured at once.
+    # Absent before API version 2020-03-02, and on charges that were captured at once.
     captured = read_amount(source, "amount_captured", currency) if source.get("amount_captured") else amount
     left_over = max(0, amount - captured)
     return "paid", captured, refunded - left_over if refunded >= left_over else refunded
-
-
-def _find_fee(source: Mapping[str, Any], currency: str) -> int | None:
-    """Return what Stripe took, where the object came with its balance transaction; else None.
-
-    None as well where the balance has another currency: then the fee is in that one.
-    """
-    entry = source.get("balance_transaction")
-    if not isinstance(entry, dict) or str(entry.get("currency", "")).upper() != currency:
-        return None
-    fee = entry.get("fee")
-    return convert_amount(fee, currency) if type(fee) is int and abs(fee) <= LARGEST_ID // 100 else None

@@ -1,7 +1,7 @@
-"""Job ``daily-reconciliation``: a shop's day of payments is held against Stripe's own lists.
+"""Compares a shop's day of payments with Stripe's lists, for the job ``daily-reconciliation``.
 
-Nothing is open while Stripe is asked: its lists go into a file first, then into PostgreSQL at once. What a
-run finds waits in ``reconciliation_staging`` until the run ends; one that dies leaves no more than that.
+No transaction is open during a call to Stripe: its lists go into a file first, then into PostgreSQL at once.
+What a run finds stays in ``reconciliation_staging`` until the run ends; a run that dies leaves nothing else.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import IO, NamedTuple, Protocol
+from typing import IO, Any, Protocol
 from uuid import uuid4
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.audit.chain import Entry
@@ -22,49 +22,59 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.settings import get_settings
 from services.jobs.handler import Run
-from services.jobs.schedule import period_bounds
+from services.jobs.schedule import day_bounds, period_bounds
 from services.ledger.work import FollowUp
 from services.payments.balance import EntriesUnreadable, fetch_balance_entries
-from services.payments.break_queries import count_day_breaks
-from services.payments.breaks import record_breaks
+from services.payments.breaks import count_day_breaks, lock_payment_periods, record_breaks
 from services.payments.causes import SuggestCauses, suggest_causes
-from services.payments.day import SUBJECTS, Day
-from services.payments.match import SideSum, count_found, match_day
-from services.payments.match_rules import find_fees
-from services.payments.period_lock import lock_books
+from services.payments.comparison import SUBJECTS, Comparison
+from services.payments.match import SideSum, count_staged, match_day
+from services.payments.match_rules import stage_fees
 from services.payments.stripe_key import NO_KEY, find_stripe_key
 from services.payments.stripe_rows import ListStripeRows, list_stripe_rows, render_rows
 from services.payments.three_way import sum_three_way
-from services.payments.unreadable import UnreadableObject, keep_readable, record_unreadable
+from services.payments.unreadable import UnreadableObject, keep_readable, stage_unreadable
+from services.shops.shops import Shop
 
 JOB = "daily-reconciliation"
 RULE = "reconciliation_break"
 NO_STRIPE = "no_stripe"
 """The verdict, and the figure, of a run that has nothing to compare with."""
 SPOOLED_BYTES = 8 * 2**20
-"""Stripe's side of the day, beyond which it goes to disk: 60,000 charges."""
+"""Size of Stripe's rows above which they go to disk: 60,000 charges."""
 READ_BYTES = 256 * 2**10
 
+_HAS_ROWS = """
+select exists (select 1 from transactions where shop_id = %(shop_id)s and occurred_at >= %(begins)s
+                  and occurred_at < %(ends)s)
+"""
 
-class PullEntries(Protocol):
-    """Brings the balance entries of a window; see ``balance.fetch_balance_entries``."""
+_FIND_RUN = """
+select r.status, r.stats, coalesce(r.error, w.error_code || ': ' || w.last_error, '') as error
+  from job_runs r
+  left join work_queue w on w.id = r.work_id and w.status in ('pending', 'error')
+ where r.job = %(job)s and r.shop_id = %(shop_id)s and r.period = %(period)s
+"""
+
+
+class FetchEntries(Protocol):
+    """Records the balance entries of a day; see ``balance.fetch_balance_entries``."""
 
     def __call__(
         self, shop_id: int, key: str, base_url: str, begins: datetime, ends: datetime, *, request_id: str
     ) -> int:
-        """Raise a ``WorkError`` where Stripe does not answer."""
+        """Raise a ``WorkError`` if Stripe does not answer."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayOutcome:
-    """What a day came to. ``verdict`` is ``clean``, ``breaks`` or ``no_stripe``.
+    """The result of a comparison. ``verdict`` is ``clean``, ``breaks`` or ``no_stripe``.
 
-    ``stats`` has ``ours``, ``theirs`` (rows), ``breaks``, ``breaks_<kind>`` where there are any,
-        and per currency
-    what moved: ``charge_cad_cents`` by Stripe's lists, ``our_charge_cad_cents`` by our rows, likewise refund,
-    dispute and payout; and the figures of ``three_way.sum_three_way``. ``record`` writes the day's state in
-    the transaction that ends the run.
+    ``stats`` has ``ours``, ``theirs`` (rows), ``breaks``, ``breaks_<kind>`` above zero, the money moved per
+    currency (``charge_cad_cents`` by Stripe's lists, ``our_charge_cad_cents`` by our rows, likewise refund,
+    dispute and payout), and the figures of ``sum_three_way``. ``record`` writes the day's breaks and its
+    incident in the transaction that ends the run.
     """
 
     verdict: str
@@ -72,116 +82,131 @@ class DayOutcome:
     record: Callable[[Connection], FollowUp] = field(default=lambda _: FollowUp())
 
 
-class _Found(NamedTuple):
-    """Where the finds of one comparison lie, and whose they are."""
-
-    day: Day
-    token: str
-    now: datetime
-    request_id: str
-
-
 def reconcile_day(
     run: Run,
     *,
     list_stripe_rows: ListStripeRows = list_stripe_rows,
-    pull_entries: PullEntries = fetch_balance_entries,
+    fetch_entries: FetchEntries = fetch_balance_entries,
     suggest_causes: SuggestCauses = suggest_causes,
     clock: Callable[[], datetime] = utc_now,
 ) -> DayOutcome:
-    """Compare ``run``'s shop and day with Stripe; nothing of the day's state is changed until ``record``.
+    """Compare ``run``'s shop and day with Stripe; the day's breaks do not change until ``record``.
 
-    Opens its own transactions, and brings the day's balance entries on the way: after the comparison, so that
-    a fee that Stripe tells differently is found before it is put right. An object of Stripe's that cannot be
-    read is a break of its own, and everything else is compared. A shop that has nothing to do with
-    Stripe is ``no_stripe``. Raises ``Misconfigured`` for one that takes Stripe's webhooks and has no key, and
-    whatever ``WorkError`` Stripe's answers are. Safe to repeat.
+    Opens its own transactions, and records the day's balance entries after the comparison, so that a
+    differing fee is found before it is corrected. An object that cannot be read is a break of its own, and
+    everything else is compared. A shop without Stripe is ``no_stripe``. Raises ``Misconfigured`` if the shop
+    takes Stripe's webhooks but has no key, and the ``WorkError`` of a call. Safe to repeat.
     """
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
-    shop_id, request_id = run.shop_id, run.request_id
     begins, ends = period_bounds(run.covers, run.period, run.zone)
-    whole = Day(shop_id, date.fromisoformat(run.period), begins, ends)
+    day = Comparison(
+        run.shop_id, date.fromisoformat(run.period), begins, ends, uuid4().hex, clock(), run.request_id
+    )
     with transaction() as tx:
-        key = find_stripe_key(tx, shop_id)
+        key = find_stripe_key(tx, day.shop_id)
         if key is None:
-            if tx.exec_driver_sql(_HAS_ROWS, whole._asdict()).scalar():
+            if tx.exec_driver_sql(_HAS_ROWS, day._asdict()).scalar():
                 raise Misconfigured("stripe.no_key", NO_KEY)
             return DayOutcome(verdict=NO_STRIPE, stats={"ours": 0, "theirs": 0, "breaks": 0, NO_STRIPE: 1})
-    base_url, found = get_settings().stripe_api_base, _Found(whole, uuid4().hex, clock(), request_id)
+    base_url = get_settings().stripe_api_base
     unreadable: list[UnreadableObject] = []
-    readable = keep_readable(list_stripe_rows(key, base_url, whole), unreadable)
-    with spooled(render_rows(readable)) as theirs, transaction() as tx:
-        sums = match_day(tx, whole, read_spooled(theirs), token=found.token, now=found.now)
+    readable = keep_readable(list_stripe_rows(key, base_url, day), unreadable)
+    with spool(render_rows(readable)) as spooled, transaction() as tx:
+        sums = match_day(tx, day, read_spooled(spooled))
     try:
-        pull_entries(shop_id, key, base_url, whole.begins, whole.ends, request_id=request_id)
+        fetch_entries(day.shop_id, key, base_url, begins, ends, request_id=day.request_id)
     except EntriesUnreadable as fault:
         unreadable += fault.objects
     with transaction() as tx:
-        record_unreadable(tx, whole, found.token, unreadable, found.now)
-        find_fees(tx, whole, found.token, found.now)
-        breaks = count_found(tx, whole, found.token)
-        third = sum_three_way(tx, shop_id, whole.begins, whole.ends)
+        stage_unreadable(tx, day, unreadable)
+        stage_fees(tx, day)
+        breaks = count_staged(tx, day)
+        three_way = sum_three_way(tx, day.shop_id, begins, ends)
     if breaks:
-        suggest_causes(key, base_url, whole, found.token, found.now)
+        suggest_causes(key, base_url, day)
     return DayOutcome(
         verdict="breaks" if breaks else "clean",
-        stats={**_count(sums, breaks), **third},
-        record=partial(_record, found),
+        stats={**_make_stats(sums, breaks), **three_way},
+        record=partial(_record, day),
     )
 
 
-_HAS_ROWS = """
-select exists (select 1 from transactions where shop_id = %(shop_id)s and occurred_at >= %(begins)s
-                  and occurred_at < %(ends)s)
-"""
-
-
 @contextmanager
-def spooled(blocks: Iterable[bytes]) -> Iterator[IO[bytes]]:
-    """Yield all of ``blocks`` as a file: a small day's is in memory, a large one's on disk."""
-    with SpooledTemporaryFile(max_size=SPOOLED_BYTES, prefix="shopfleet-") as kept:
+def spool(blocks: Iterable[bytes]) -> Iterator[IO[bytes]]:
+    """Yield all of ``blocks`` as a file, in memory up to ``SPOOLED_BYTES`` and on disk above."""
+    with SpooledTemporaryFile(max_size=SPOOLED_BYTES, prefix="shopfleet-") as file:
         for block in blocks:
-            kept.write(block)
-        kept.seek(0)
-        yield kept
+            file.write(block)
+        file.seek(0)
+        yield file
 
 
-def read_spooled(kept: IO[bytes]) -> Iterator[bytes]:
-    """Yield what ``spooled`` kept, a bounded block at a time."""
-    while block := kept.read(READ_BYTES):
+def read_spooled(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the content of ``file`` in blocks of ``READ_BYTES``."""
+    while block := file.read(READ_BYTES):
         yield block
 
 
-def _count(sums: Iterable[SideSum], breaks: Mapping[str, int]) -> dict[str, int]:
+def _make_stats(sums: Iterable[SideSum], breaks: Mapping[str, int]) -> dict[str, int]:
     counts = {"ours": 0, "theirs": 0, "breaks": sum(breaks.values())}
     cents: dict[str, int] = {}
     for part in sums:
         counts[part.side] += part.rows
         if part.kind in SUBJECTS and part.cents:
-            side = "our_" if part.side == "ours" else ""
-            cents[f"{side}{part.kind}_{part.currency.lower()}_cents"] = part.cents
+            prefix = "our_" if part.side == "ours" else ""
+            cents[f"{prefix}{part.kind}_{part.currency.lower()}_cents"] = part.cents
     return {**counts, **{f"breaks_{kind}": n for kind, n in breaks.items()}, **dict(sorted(cents.items()))}
 
 
-def _record(found: _Found, tx: Connection) -> FollowUp:
-    """The day's open breaks are exactly those found, and its incident says so or is resolved."""
-    day = found.day
-    lock_books(tx, day.shop_id)
-    changed = record_breaks(tx, day, found.token, found.now)
-    _record_incident(tx, day, found.now)
-    entry = Entry(day.shop_id, f"job {JOB}", "reconcile", found.request_id, changed)
-    return FollowUp((), [entry] if changed else ())
+def _record(day: Comparison, tx: Connection) -> FollowUp:
+    """The day's open breaks are those staged; its incident is recorded or resolved."""
+    lock_payment_periods(tx, day.shop_id)
+    mutations = record_breaks(tx, day)
+    _record_incident(tx, day)
+    entry = Entry(day.shop_id, f"job {JOB}", "reconcile", day.request_id, mutations)
+    return FollowUp((), [entry] if mutations else ())
 
 
-def _record_incident(tx: Connection, day: Day, now: datetime) -> None:
-    """One incident for the shop and the day, whatever the number of its breaks and of its runs."""
+def _record_incident(tx: Connection, day: Comparison) -> None:
+    """The shop and day have one incident, whatever the number of breaks and of runs."""
     counts, period = count_day_breaks(tx, day.shop_id, day.day), day.day.isoformat()
     if not counts:
-        resolve_incident(tx, day.shop_id, RULE, period, now, "(the day agrees with Stripe now)")
+        resolve_incident(tx, day.shop_id, RULE, period, day.now, "(the day agrees with Stripe now)")
         return
-    words = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     summary = (
-        f"{sum(counts.values())} payments of {period} do not agree with Stripe: {words}. "
-        f"`fleet payments breaks --day {period}` shows them, `fleet payments repair` mends what it can"
+        f"{sum(counts.values())} payments of {period} do not agree with Stripe: {kinds}. "
+        f"`fleet payments breaks --day {period}` lists them, `fleet payments repair` repairs what it can"
     )
-    record_incidents(tx, [Incident(day.shop_id, RULE, period, "P2", summary, counts)], now)
+    record_incidents(tx, [Incident(day.shop_id, RULE, period, "P2", summary, counts)], day.now)
+
+
+def find_not_compared(tx: Connection, shop: Shop, day: date) -> str:
+    """Return why ``day`` was not compared with Stripe, and the next command; empty if it was compared."""
+    period = day.isoformat()
+    rerun = f"`fleet jobs run {JOB} --shop {shop.slug} --period {period} --force`"
+    values = {"job": JOB, "shop_id": shop.id, "period": period}
+    run = tx.exec_driver_sql(_FIND_RUN, values).first()
+    if run is not None:
+        return _describe_run(shop, run, rerun)
+    _, ends = day_bounds(shop.zone, day)
+    if ends <= shop.created_at:
+        added = shop.created_at.astimezone(shop.zone).date().isoformat()
+        return f"the shop was added on {added}, after that day; to compare it, {rerun}"
+    return f"no run of {JOB} has taken place for it; when the day is over, {rerun}"
+
+
+def _describe_run(shop: Shop, run: Row[Any], rerun: str) -> str:
+    error = f" ({run.error})" if run.error else ""
+    if run.status == "done":
+        if not run.stats.get(NO_STRIPE):
+            return ""
+        return (
+            "the shop has no stripe-key and no payments of Stripe; to record a key, "
+            f"`fleet shops secret {shop.slug} stripe-key --stdin`"
+        )
+    if run.status in ("pending", "running"):
+        state = "waits" if run.status == "pending" else "has started and not finished"
+        return f"its run {state}{error}; see `fleet jobs history {JOB} --shop {shop.slug}`"
+    verb = "was skipped" if run.status == "skipped" else "failed"
+    return f"its run {verb}{error}; correct the cause, then {rerun}"

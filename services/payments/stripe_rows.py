@@ -1,25 +1,25 @@
-"""Stripe's side of a day as rows, and rows as the text that COPY reads."""
+"""Stripe's lists of a day as rows, and the rows as the text that COPY reads."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from services.core.fields import Unreadable, as_object
 from services.core.pg_copy import csv_rows
-from services.payments.day import Day
-from services.payments.payload import read_object
+from services.payments.balance import in_batches
+from services.payments.comparison import Comparison
+from services.payments.payload import parse_transaction
 from services.payments.unreadable import UnreadableObject, describe_unreadable
 from services.providers.stripe_api import list_objects
 
-ROWS_A_BLOCK = 2_000
-"""So many rows are in memory at a time: 300 KB of text."""
+ROWS_PER_BLOCK = 2_000
+"""Rows in memory at a time: 300 KB of text."""
 
 
 class StripeRow(NamedTuple):
     """One charge, refund, dispute or payout as Stripe lists it; ``created`` is in seconds since 1970.
 
-    ``status`` is the word that the books use (a charge that succeeded is ``paid``), ``currency`` upper case,
-    amounts minor units. ``fee_cents`` is what Stripe took, None where the listing does not say.
+    ``status`` is that of ``transactions`` (a charge that succeeded is ``paid``), ``currency`` upper case,
+    amounts minor units. ``fee_cents`` is None if the list does not contain it.
     """
 
     kind: str
@@ -35,10 +35,10 @@ class StripeRow(NamedTuple):
 
 
 class ListStripeRows(Protocol):
-    """Yields what Stripe has of a shop's day."""
+    """Yields Stripe's objects of a shop's day."""
 
-    def __call__(self, key: str, base_url: str, day: Day) -> Iterator[StripeRow | UnreadableObject]:
-        """Raise a ``WorkError`` where Stripe does not answer, also between two rows."""
+    def __call__(self, key: str, base_url: str, day: Comparison) -> Iterator[StripeRow | UnreadableObject]:
+        """Raise a ``WorkError`` if Stripe does not answer, also between two rows."""
         ...
 
 
@@ -50,12 +50,10 @@ _LISTS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def list_stripe_rows(key: str, base_url: str, day: Day) -> Iterator[StripeRow | UnreadableObject]:
-    """Yield every charge (with its fee), refund, dispute and payout that Stripe made in ``day``,
-        page by page.
+def list_stripe_rows(key: str, base_url: str, day: Comparison) -> Iterator[StripeRow | UnreadableObject]:
+    """Yield the charges (with their fees), refunds, disputes and payouts created in the day, page by page.
 
-    They are read as webhooks are, so that the two books can differ only where the facts do. An object that
-    lacks what we need is yielded as such, and the list goes on.
+    An object that lacks a field is yielded as ``UnreadableObject``, and the list goes on.
     """
     for kind, filters in _LISTS:
         found = list_objects(key, base_url, kind, created_gte=day.begins, created_lt=day.ends, **filters)
@@ -66,34 +64,27 @@ def list_stripe_rows(key: str, base_url: str, day: Day) -> Iterator[StripeRow | 
                 yield describe_unreadable(source, kind.removesuffix("s"), place, str(fault))
 
 
-def parse_stripe_row(source: object, day: Day) -> StripeRow:
-    """Return an object of Stripe's as a row; ``Unreadable`` names the field that it lacks."""
+def parse_stripe_row(source: object, day: Comparison) -> StripeRow:
+    """Return an object of Stripe's as a row; raise ``Unreadable`` naming the field that it lacks."""
     source = as_object(source, "entry")
-    told = read_object(source, shop_id=day.shop_id, version_at=day.ends)
-    if told is None:
+    parsed = parse_transaction(source, shop_id=day.shop_id, version_at=day.ends)
+    if parsed is None:
         raise Unreadable("object", source.get("object"), "a charge, refund, dispute or payout")
     return StripeRow(
-        told.kind,
-        told.provider_id,
-        told.amount_cents,
-        told.currency,
-        told.status,
-        int(told.occurred_at.timestamp()),
-        told.parent_id,
-        told.order_ref,
-        told.refunded_cents,
-        told.fee_cents if _is_one_currency(source) else None,
+        kind=parsed.kind,
+        provider_id=parsed.provider_id,
+        amount_cents=parsed.amount_cents,
+        currency=parsed.currency,
+        status=parsed.status,
+        created=int(parsed.occurred_at.timestamp()),
+        parent_id=parsed.parent_id,
+        order_ref=parsed.order_ref,
+        refunded_cents=parsed.refunded_cents,
+        fee_cents=parsed.fee_cents,
     )
-
-
-def _is_one_currency(source: Mapping[str, Any]) -> bool:
-    """Return whether the balance is kept in the payment's currency: else the fees cannot be compared."""
-    entry = source.get("balance_transaction")
-    return isinstance(entry, dict) and entry.get("currency") == source.get("currency")
 
 
 def render_rows(rows: Iterable[StripeRow]) -> Iterator[bytes]:
     """Yield ``rows`` as blocks that COPY reads with ``COPY_FORMAT``, in the order of ``StripeRow``."""
-    walk = iter(rows)
-    while block := list(map(tuple, islice(walk, ROWS_A_BLOCK))):
+    for block in in_batches(map(tuple, rows), ROWS_PER_BLOCK):
         yield csv_rows(block)

@@ -1,4 +1,4 @@
-"""One payment from end to end: its order, what Shopify and Stripe say of it, and the payout it went into."""
+"""The trace of one payment: its order, its records at Shopify and Stripe, and its payout."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 
 class TraceStep(NamedTuple):
-    """One record of the payment. ``what`` is its kind, ``source`` whose record it is."""
+    """One record of the payment. ``what`` is its kind, ``source`` the system it comes from."""
 
     what: str
     id: str
@@ -19,7 +19,7 @@ class TraceStep(NamedTuple):
     detail: str
 
 
-# From whichever id is named to the charges, and from the charges to all else.
+# From the given id to the charges, and from the charges to everything else.
 _CHARGES = """
 named as (
   select %(id)s::text as id, case when %(id)s ~ '^#?[0-9]+$' then 'gid://shopify/Order/' || ltrim(%(id)s,
@@ -58,15 +58,14 @@ named as (
 _FIND = f"""
 with {_CHARGES}
 select 1 as place, 'order' as what, o.name || ' ' || o.order_gid as id, 'shopify' as source,
-    o.financial_status,
-       o.total_cents, o.currency, o.placed_at as at, '' as detail
+       o.financial_status as status, o.total_cents as amount_cents, o.currency,
+       o.placed_at as at, '' as detail
   from orders o where o.shop_id = %(shop_id)s
    and o.order_gid in (select order_gid from named_orders union select order_gid from all_moves
                        union select order_ref from charges)
 union all
 select 2, m.kind, m.order_transaction_id::text, 'shopify', m.status, m.amount_cents, m.currency,
-    m.processed_at,
-       trim(m.gateway || ' ' || m.payment_ref) from all_moves m
+       m.processed_at, trim(m.gateway || ' ' || m.payment_ref) from all_moves m
 union all
 select 3, 'charge', c.provider_id, 'stripe', c.status, c.amount_cents, c.currency, c.occurred_at,
        trim(coalesce(c.parent_id, '') || ' ' || c.order_ref) from charges c
@@ -89,8 +88,9 @@ select 6, 'payout', t.provider_id, 'stripe', t.status, t.amount_cents, t.currenc
 def trace_payment(tx: Connection, shop_id: int, named: str, *, limit: int = 200) -> list[TraceStep]:
     """Return the records around the order, charge, payment intent, refund, dispute or payout ``named``.
 
-    An order is named by its number (``#1001``), its id or its gid. From the order to the payout; of a payout
-    the first ``limit`` charges. Empty where nothing has that name.
+    An order is named by its number (``#1001``), its id or its gid. The records go from the order to the
+    payout, of a payout with its first ``limit`` charges. Empty if nothing has that name.
     """
     values = {"shop_id": shop_id, "id": named, "limit": limit}
-    return [TraceStep(*row[1:]) for row in tx.exec_driver_sql(_FIND, values)]
+    rows = tx.exec_driver_sql(_FIND, values)
+    return [TraceStep._make(getattr(row, name) for name in TraceStep._fields) for row in rows]

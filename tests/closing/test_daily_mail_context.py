@@ -9,7 +9,8 @@ from services.cli.mail.preview import MadeUpShop
 from services.closing.daily_mail_context import plan_anomaly_context
 from services.mail.compose import compose
 from services.mail.message import Mail
-from services.payments.break_mail import SHOWN, OpenBreak, plan_break_attachments, plan_break_context
+from services.payments.break_mail import MAX_SHOWN, plan_break_attachments, plan_break_context, sample_break
+from services.payments.breaks import PaymentBreak
 
 DAY = date(2026, 11, 20)
 
@@ -18,7 +19,7 @@ def side(minor: int, status: str = "paid", currency: str = "CAD") -> dict[str, A
     return {"amount_cents": minor, "currency": currency, "status": status}
 
 
-def mail_on(*breaks: OpenBreak) -> Mail:
+def mail_on(*breaks: PaymentBreak) -> Mail:
     return compose(
         "daily_anomalies",
         plan_anomaly_context(DAY, breaks, [], [], []),
@@ -31,8 +32,8 @@ def mail_on(*breaks: OpenBreak) -> Mail:
 
 def test_mail_tells_each_payment_with_both_sides_and_what_it_comes_to() -> None:
     mail = mail_on(
-        OpenBreak("missing_here", "ch_1", None, side(125000)),
-        OpenBreak("amount", "ch_2", side(1999, currency="JPY"), side(1500, currency="JPY")),
+        sample_break("missing_here", "ch_1", None, side(125000)),
+        sample_break("amount", "ch_2", side(1999, currency="JPY"), side(1500, currency="JPY")),
     )
 
     assert mail.subject == "Harbour Coffee, Fri 20 Nov 2026: 2 payments differ"
@@ -50,7 +51,7 @@ def test_mail_tells_each_payment_with_both_sides_and_what_it_comes_to() -> None:
 
 
 def test_one_payment_is_told_in_the_singular() -> None:
-    mail = mail_on(OpenBreak("missing_there", "ch_1", side(700), None))
+    mail = mail_on(sample_break("missing_there", "ch_1", side(700), None))
 
     assert mail.subject == "Harbour Coffee, Fri 20 Nov 2026: 1 payment differs"
     assert "1 payment does not agree with Stripe" in mail.html
@@ -60,8 +61,8 @@ def test_several_breaks_of_a_payment_are_one_entry() -> None:
     facts = plan_break_context(
         DAY,
         [
-            OpenBreak("status", "ch_1", side(500), side(700, "failed")),
-            OpenBreak("amount", "ch_1", side(500), side(700, "failed")),
+            sample_break("status", "ch_1", side(500), side(700, "failed")),
+            sample_break("amount", "ch_1", side(500), side(700, "failed")),
         ],
     )
 
@@ -72,7 +73,7 @@ def test_several_breaks_of_a_payment_are_one_entry() -> None:
 
 
 def test_payment_in_two_currencies_has_no_difference_and_counts_in_both() -> None:
-    facts = plan_break_context(DAY, [OpenBreak("currency", "ch_1", side(500), side(500, currency="USD"))])
+    facts = plan_break_context(DAY, [sample_break("currency", "ch_1", side(500), side(500, currency="USD"))])
 
     assert facts["charges"][0]["difference"] == "other currency"
     assert facts["nets"] == ["−5.00 CAD", "+5.00 USD"]
@@ -80,24 +81,27 @@ def test_payment_in_two_currencies_has_no_difference_and_counts_in_both() -> Non
 
 def test_more_payments_than_a_mail_shows_are_attached_as_a_table() -> None:
     breaks = [
-        OpenBreak("missing_here", f"ch_{number:04}", None, side(100 + number)) for number in range(SHOWN + 5)
+        sample_break("missing_here", f"ch_{number:04}", None, side(100 + number))
+        for number in range(MAX_SHOWN + 5)
     ]
     mail = mail_on(*breaks)
 
     (part,) = mail.attachments
     rows = list(csv.DictReader(StringIO(part.content.decode("utf-8-sig"))))
     assert part.name == "breaks-2026-11-20.csv"
-    assert len(rows) == SHOWN + 5
-    assert rows[-1]["stripe_minor_units"] == str(100 + SHOWN + 4)
-    assert mail.text.count("https://") == SHOWN
-    assert f"ch_{SHOWN + 4:04}" in mail.text
+    assert len(rows) == MAX_SHOWN + 5
+    assert rows[-1]["stripe_minor_units"] == str(100 + MAX_SHOWN + 4)
+    assert mail.text.count("https://") == MAX_SHOWN
+    assert f"ch_{MAX_SHOWN + 4:04}" in mail.text
     assert "ch_0000" not in mail.text
     assert "in the attached breaks-2026-11-20.csv" in " ".join(mail.text.split())
-    assert mail_on(*breaks[:SHOWN]).attachments == ()
+    assert mail_on(*breaks[:MAX_SHOWN]).attachments == ()
 
 
 def test_id_that_a_spreadsheet_would_run_is_defused() -> None:
-    breaks = [OpenBreak("missing_here", f'=cmd|"{number}"', None, side(1)) for number in range(SHOWN + 1)]
+    breaks = [
+        sample_break("missing_here", f'=cmd|"{number}"', None, side(1)) for number in range(MAX_SHOWN + 1)
+    ]
 
     rows = list(csv.DictReader(StringIO(plan_break_attachments(DAY, breaks)[0].content.decode("utf-8-sig"))))
 
@@ -105,7 +109,7 @@ def test_id_that_a_spreadsheet_would_run_is_defused() -> None:
 
 
 def test_id_with_markup_stays_text_and_its_address_is_encoded() -> None:
-    mail = mail_on(OpenBreak("missing_here", 'ch_"><b>', None, side(1)))
+    mail = mail_on(sample_break("missing_here", 'ch_"><b>', None, side(1)))
 
     assert "<b>" not in mail.html
     assert 'href="https://dashboard.stripe.com/payments/ch_%22%3E%3Cb%3E"' in mail.html

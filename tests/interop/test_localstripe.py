@@ -20,7 +20,7 @@ import stripe
 
 from services.core.clock import utc_now
 from services.core.errors import Misconfigured, Rejected
-from services.payments.payload import read_object
+from services.payments.payload import parse_transaction
 from services.providers.stripe import read_stripe_delivery
 from services.providers.stripe_api import get_object, list_objects
 
@@ -125,10 +125,10 @@ def test_every_object_is_read_as_the_books_hold_it(base_url: str, made: dict[str
     charges = {
         read.provider_id: read
         for one in list_objects(KEY, base_url, "charges")
-        if (read := read_object(one, shop_id=1, version_at=now))
+        if (read := parse_transaction(one, shop_id=1, version_at=now))
     }
     (payout,) = [
-        read_object(one, shop_id=1, version_at=now) for one in list_objects(KEY, base_url, "payouts")
+        parse_transaction(one, shop_id=1, version_at=now) for one in list_objects(KEY, base_url, "payouts")
     ]
 
     assert len(charges) == 205

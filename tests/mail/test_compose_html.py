@@ -14,7 +14,7 @@ from services.mail.compose import compose
 from services.mail.mail_types import MailInvalid
 from services.mail.message import Mail
 from services.mail.template_loader import inline_css
-from services.payments.break_mail import SHOWN, OpenBreak
+from services.payments.break_mail import MAX_SHOWN, sample_break
 from tests.mail.sample_mail_types import KINDS, chart, sample_mail
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -192,7 +192,7 @@ def test_every_template_is_installed_with_the_package() -> None:
 def test_hundreds_of_breaks_stay_under_the_limit() -> None:
     paid = {"amount_cents": 123_456_789, "currency": "CAD", "status": "paid"}
     breaks = [
-        OpenBreak("amount", f"ch_3QK8fT2eZvKYlo2C1gX0{n:04}", paid, {**paid, "amount_cents": n})
+        sample_break("amount", f"ch_3QK8fT2eZvKYlo2C1gX0{n:04}", paid, {**paid, "amount_cents": n})
         for n in range(900)
     ]
     mail = compose(
@@ -204,5 +204,5 @@ def test_hundreds_of_breaks_stay_under_the_limit() -> None:
     )
 
     assert len(mail.html.encode()) < 100_000
-    assert f"Shown are the {SHOWN} largest of 900 payments." in mail.html
+    assert f"Shown are the {MAX_SHOWN} largest of 900 payments." in mail.html
     assert Page(mail.html).faults == []

@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from services.core.db import transaction
-from services.payments.day import Day
+from services.payments.comparison import Comparison
 from services.payments.match import SideSum, match_day
-from services.payments.match_rules import find_fees
+from services.payments.match_rules import stage_fees
 from services.payments.stripe_rows import StripeRow, render_rows
 
 BEGINS = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
-DAY = Day(1, date(2026, 11, 20), BEGINS, BEGINS + timedelta(days=1))
 NOW = datetime(2026, 11, 21, 8, 5, tzinfo=UTC)
+DAY = Comparison(1, date(2026, 11, 20), BEGINS, BEGINS + timedelta(days=1), "t", NOW)
 NOON = BEGINS + timedelta(hours=12)
 
 
@@ -64,9 +64,10 @@ def add_ours(tx: Connection, rows: Iterable[StripeRow], shop_id: int = 1) -> Non
 def matched(
     tx: Connection, theirs: Iterable[StripeRow], name: str = "t"
 ) -> tuple[tuple[SideSum, ...], list[tuple[str, str, str]]]:
-    """What holding ``theirs`` against our day comes to: the sums, and (kind, subject, id) of each break."""
-    sums = match_day(tx, DAY, render_rows(theirs), token=name, now=NOW)
-    find_fees(tx, DAY, name, NOW)
+    """Compare ``theirs`` with our day: the sums, and (kind, subject, id) of each break."""
+    comparison = DAY._replace(token=name)
+    sums = match_day(tx, comparison, render_rows(theirs))
+    stage_fees(tx, comparison)
     found = tx.exec_driver_sql(
         "select kind, subject, provider_id from reconciliation_staging where token = %(token)s order by 3, 1",
         {"token": name},

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from services.core.db import transaction
 from services.ledger.work import Done, WorkItem
-from services.payments.balance import read_balance_entry, record_balance_entries
+from services.payments.balance import parse_balance_entry, record_balance_entries
 from services.payments.handler import ingest_transactions
 from services.payments.payload import _STATUSES
 from tests.lock_order import UNWATCHED
@@ -133,7 +133,7 @@ def test_history_in_any_order_and_any_sets_ends_in_the_same_rows(
 
 
 def test_fee_is_the_same_whether_the_entry_or_the_payment_comes_first(engine: Engine) -> None:
-    entry = read_balance_entry(
+    entry = parse_balance_entry(
         {
             "id": "txn_1", "type": "charge", "source": "charge_1", "amount": 4500, "fee": 161, "net": 4339,
             "currency": "cad", "created": T0, "available_on": T0 + 86_400,
@@ -149,10 +149,10 @@ def test_fee_is_the_same_whether_the_entry_or_the_payment_comes_first(engine: En
             tx.exec_driver_sql("delete from transactions")
             tx.exec_driver_sql("delete from balance_entries")
             if entry_first:
-                record_balance_entries(tx, 1, [entry], NOW)
+                record_balance_entries(tx, 1, [entry])
             ingest_transactions(tx, [Told(1, T0, charge).item], NOW)
             if not entry_first:
-                record_balance_entries(tx, 1, [entry], NOW)
+                record_balance_entries(tx, 1, [entry])
             ends.append(state(tx))
 
     assert ends[0] == ends[1]

@@ -376,7 +376,7 @@ def test_what_a_pull_enters_is_rung_for_once_committed(engine: Engine, api: Stri
     rung: list[int] = []
     api.lists["events"] = day_of_events(3)[0]
 
-    heal(ring=lambda refs: rung.extend(ref.id for ref in refs))
+    heal(notify=lambda refs: rung.extend(ref.id for ref in refs))
 
     with transaction(engine) as tx:
         assert sorted(rung) == list(tx.exec_driver_sql("select id from work_queue order by id").scalars())

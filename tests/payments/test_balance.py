@@ -13,9 +13,9 @@ from services.core.db import transaction
 from services.core.errors import Refused, RetryLater
 from services.core.fields import Unreadable
 from services.payments.balance import (
-    SET_SIZE,
+    BATCH_SIZE,
     fetch_balance_entries,
-    read_balance_entry,
+    parse_balance_entry,
     record_balance_entries,
 )
 from services.payments.handler import ingest_transactions
@@ -54,8 +54,8 @@ def entry(number: int = 1, **fields: Any) -> dict[str, Any]:
 
 def record(engine: Engine, *sources: dict[str, Any], payout_id: str = "") -> list[str]:
     with transaction(engine) as tx:
-        entries = [read_balance_entry(source, payout_id) for source in sources]
-        return [said.summary for said in record_balance_entries(tx, 1, entries, NOW)]
+        entries = [parse_balance_entry(source, payout_id) for source in sources]
+        return [said.summary for said in record_balance_entries(tx, 1, entries)]
 
 
 def kept(engine: Engine) -> list[tuple[Any, ...]]:
@@ -126,11 +126,11 @@ def test_entry_of_no_object_is_kept(engine: Engine) -> None:
 @pytest.mark.parametrize("field", ["id", "amount", "fee", "net", "currency", "created", "available_on"])
 def test_entry_that_lacks_what_we_need_names_the_field(field: str) -> None:
     with pytest.raises(Unreadable, match=f"^{field} is None"):
-        read_balance_entry(entry() | {field: None})
+        parse_balance_entry(entry() | {field: None})
 
 
 def test_day_is_pulled_in_sets_and_audited(engine: Engine, api: StripeApi) -> None:
-    many = SET_SIZE + 7
+    many = BATCH_SIZE + 7
     api.lists["balance_transactions"] = [entry(n, source=f"ch_{n}") for n in range(many)]
     api.lists["balance_transactions"].append(entry(many, created=T0 + 86_400))
 
@@ -143,13 +143,13 @@ def test_day_is_pulled_in_sets_and_audited(engine: Engine, api: StripeApi) -> No
 
 
 def test_pull_that_is_cut_off_keeps_what_it_had_and_is_repeated(engine: Engine, api: StripeApi) -> None:
-    many = SET_SIZE + 300
+    many = BATCH_SIZE + 300
     api.lists["balance_transactions"] = [entry(n, source=f"ch_{n}") for n in range(many)]
     api.before = lambda _: api.failures.append((500, {}, {})) if len(api.asked) == 12 else None
 
     with pytest.raises(RetryLater):
         fetch_balance_entries(1, api.key, api.url, BEGINS, BEGINS + DAY)
-    assert len(kept(engine)) == SET_SIZE
+    assert len(kept(engine)) == BATCH_SIZE
     assert fetch_balance_entries(1, api.key, api.url, BEGINS, BEGINS + DAY) == many
     assert len(kept(engine)) == many
 

@@ -21,8 +21,8 @@ from services.jobs.handler import Run
 from services.jobs.schedule import day_bounds
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
-from services.payments.break_queries import PaymentBreak, list_day_breaks
 from services.payments.break_repair import find_progress, plan_repair, repair_day
+from services.payments.breaks import PaymentBreak, list_day_breaks
 from services.payments.handler import ingest_transactions
 from services.payments.reconcile import reconcile_day
 from services.shops.secrets import record_secret

@@ -12,8 +12,8 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.ledger.accept import NewEvent, record_events
 from services.ledger.pause import PauseScope, record_pause
-from services.payments.causes import EVENT_TYPES, EVENTS_AT_MOST, suggest_causes
-from services.payments.day import Day
+from services.payments.causes import EVENT_TYPES, MAX_EVENTS, suggest_causes
+from services.payments.comparison import Comparison
 from services.providers.stripe import object_key
 from tests.payments.day_rows import BEGINS, DAY, NOON, NOW, add_ours, matched, row
 from tests.shopify.sample_payloads import add_shop, rows
@@ -92,10 +92,10 @@ def settle(engine: Engine, work_id: int, status: str) -> None:
 
 
 def causes(
-    engine: Engine, events: EventsOnPaper, day: Day = DAY, now: datetime = NOW, key: str = "rk_test_1"
+    engine: Engine, events: EventsOnPaper, day: Comparison = DAY, now: datetime = NOW, key: str = "rk_test_1"
 ) -> dict[str, tuple[str, str]]:
     """Return the cause and its event of each break, by the break's id."""
-    suggest_causes(key, "https://stripe.test", day, "t", now, list_theirs=events)
+    suggest_causes(key, "https://stripe.test", day._replace(now=now), list_from_stripe=events)
     told = rows(engine, "select provider_id, cause, cause_event_id from reconciliation_staging order by 1")
     return {of: (cause, event_id) for of, cause, event_id in told}
 
@@ -245,7 +245,7 @@ def test_stripe_that_is_away_is_asked_again_later(shop: Engine) -> None:
 def test_listing_is_cut_off_after_its_budget_and_says_so(
     shop: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.payments.causes.EVENTS_AT_MOST", 3)
+    monkeypatch.setattr("services.payments.causes.MAX_EVENTS", 3)
     find(shop, row("ch_1"))
     listed = EventsOnPaper(*(event(f"evt_{n}", "ch_9", minutes=n) for n in range(5)))
 
@@ -254,4 +254,4 @@ def test_listing_is_cut_off_after_its_budget_and_says_so(
     assert rows(shop, "select evidence ->> 'events' from reconciliation_staging") == [
         ("cut off after 3 events",)
     ]
-    assert EVENTS_AT_MOST >= 10_000
+    assert MAX_EVENTS >= 10_000

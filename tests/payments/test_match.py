@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 
 from services.core.errors import Misconfigured
 from services.payments.match import SideSum
-from services.payments.match_rules import parse_profile
+from services.payments.match_rules import parse_fee_profile
 from services.payments.stripe_rows import StripeRow, render_rows
 from tests.payments.day_rows import BEGINS, NOON, add_ours, matched, row
 
@@ -73,7 +73,7 @@ def test_each_kind_of_difference_is_named_for_each_subject(tx: Connection) -> No
 )
 def test_what_moved_no_money_may_be_in_one_book_only(tx: Connection, still: StripeRow) -> None:
     assert found(tx, [still]) == []
-    tx.exec_driver_sql("drop table if exists theirs, unequal, differing, twice, twins, known_orders")
+    tx.exec_driver_sql("drop table if exists stripe_side, unequal, differing, twice, twins, known_orders")
     add_ours(tx, [still])
     assert found(tx, []) == []
 
@@ -89,7 +89,7 @@ def test_other_shops_rows_are_not_ours(tx: Connection) -> None:
     add_ours(tx, [row("ch_1")], shop_id=2)
 
     assert found(tx, []) == []
-    tx.exec_driver_sql("drop table if exists theirs, unequal, differing, twice, twins, known_orders")
+    tx.exec_driver_sql("drop table if exists stripe_side, unequal, differing, twice, twins, known_orders")
     assert found(tx, [row("ch_1")]) == [("missing_here", "ch_1")]
 
 
@@ -159,7 +159,7 @@ def test_fee_is_held_against_the_shops_profile_where_it_has_one(engine: Engine) 
 )
 def test_fee_profile_that_is_none_says_what_one_looks_like(profile: Any) -> None:
     with pytest.raises(Misconfigured, match=r"it should be like .*2\.9") as raised:
-        parse_profile(profile)
+        parse_fee_profile(profile)
 
     assert raised.value.code == "stripe.fee_profile"
 
@@ -263,7 +263,7 @@ def test_texts_that_copy_would_read_otherwise_arrive_as_they_are(tx: Connection)
 
     matched(tx, theirs)
 
-    kept = tx.exec_driver_sql("select order_ref, parent_id, fee_cents from theirs order by provider_id")
+    kept = tx.exec_driver_sql("select order_ref, parent_id, fee_cents from stripe_side order by provider_id")
     assert [tuple(each) for each in kept] == [
         (odd, None, None),
         ("", "p\\.", 1),

@@ -13,9 +13,8 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.jobs.definition import Covers
 from services.jobs.handler import Run
-from services.payments.break_queries import count_day_breaks, list_day_breaks
-from services.payments.breaks import TOLD_AT_MOST
-from services.payments.day import Day
+from services.payments.breaks import MAX_AUDITED, count_day_breaks, list_day_breaks
+from services.payments.comparison import Comparison
 from services.payments.reconcile import DayOutcome, reconcile_day
 from services.payments.stripe_rows import StripeRow
 from services.shops.secrets import record_secret
@@ -34,7 +33,7 @@ class StripeOnPaper:
         self.asked: list[tuple[str, datetime, datetime]] = []
         self.entries: list[tuple[datetime, datetime]] = []
 
-    def __call__(self, key: str, base_url: str, day: Day) -> Iterator[StripeRow]:
+    def __call__(self, key: str, base_url: str, day: Comparison) -> Iterator[StripeRow]:
         assert base_url
         self.asked.append((key, day.begins, day.ends))
         yield from self.rows
@@ -48,7 +47,7 @@ class StripeOnPaper:
         return 0
 
 
-def no_causes(key: str, base_url: str, day: Day, token: str, now: datetime) -> None:
+def no_causes(key: str, base_url: str, comparison: Comparison) -> None:
     """Stripe is not asked why."""
 
 
@@ -64,7 +63,7 @@ def compare(stripe: StripeOnPaper, period: str = "2026-11-20", now: datetime = N
         work_id=1,
     )
     return reconcile_day(
-        asked, list_stripe_rows=stripe, pull_entries=stripe.pull, suggest_causes=no_causes, clock=lambda: now
+        asked, list_stripe_rows=stripe, fetch_entries=stripe.pull, suggest_causes=no_causes, clock=lambda: now
     )
 
 
@@ -237,14 +236,14 @@ def said(engine: Engine) -> list[str]:
 
 
 def test_audit_tells_two_hundred_changes_and_counts_the_others(shop: Engine) -> None:
-    run(shop, row("ch_1", 900, at=BEGINS), *(row(f"ch_x{n:03}") for n in range(TOLD_AT_MOST + 5)))
+    run(shop, row("ch_1", 900, at=BEGINS), *(row(f"ch_x{n:03}") for n in range(MAX_AUDITED + 5)))
 
     told = said(shop)
-    assert len(told) == TOLD_AT_MOST + 1
+    assert len(told) == MAX_AUDITED + 1
     assert told[-1] == "and 7 more breaks found on 2026-11-20"
     ((counts,),) = rows(shop, "select after from audit_mutations where summary like 'and %'")
     assert counts == {"day": "2026-11-20", "missing_here": 6, "missing_there": 1}
-    assert rows(shop, "select count(*) from reconciliation_breaks") == [(TOLD_AT_MOST + 7,)]
+    assert rows(shop, "select count(*) from reconciliation_breaks") == [(MAX_AUDITED + 7,)]
 
 
 INCIDENT = "select rule, period, severity, status, summary, detail from incidents"
@@ -324,7 +323,7 @@ def test_closed_days_breaks_stay_and_what_differs_is_a_correction(shop: Engine) 
 
 
 def test_closing_a_month_waits_for_a_reconciliation_that_is_writing(shop: Engine) -> None:
-    from services.payments.period_lock import lock_books
+    from services.payments.breaks import lock_payment_periods
 
     with transaction(shop) as tx:
         outcome = compare(StripeOnPaper())
@@ -332,4 +331,4 @@ def test_closing_a_month_waits_for_a_reconciliation_that_is_writing(shop: Engine
         with shop.connect() as other, other.begin():
             other.exec_driver_sql("set local lock_timeout = '50ms'")
             with pytest.raises(Exception, match="lock timeout"):
-                lock_books(other, 1)
+                lock_payment_periods(other, 1)

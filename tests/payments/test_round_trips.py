@@ -8,11 +8,17 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from services.core.db import transaction
-from services.payments.break_queries import PaymentBreak, count_day_breaks, list_day_breaks
-from services.payments.breaks import find_open_breaks, record_breaks
-from services.payments.unreadable import UnreadableObject, record_unreadable
+from services.payments.breaks import (
+    PaymentBreak,
+    count_day_breaks,
+    list_day_breaks,
+    record_breaks,
+)
+from services.payments.unreadable import UnreadableObject, stage_unreadable
 from tests.payments.day_rows import BEGINS, DAY, NOON, NOW, add_ours, matched, row
 from tests.shopify.sample_payloads import add_shop
+
+FIRST = DAY._replace(token="run-1")
 
 STAGED = {
     "shop_id": 1,
@@ -60,17 +66,15 @@ def shop(engine: Engine) -> Engine:
 def test_staged_break_becomes_a_row_and_comes_back_by_its_finders(shop: Engine) -> None:
     with transaction(shop) as tx:
         staged = stage(tx)
-        record_breaks(tx, DAY, "run-1", NOW)
+        record_breaks(tx, FIRST)
         (kept,) = select(tx, "reconciliation_breaks")
         (found,) = list_day_breaks(tx, 1, DAY.day)
-        (mailed,) = find_open_breaks(tx, 1, DAY.day)
         counts = count_day_breaks(tx, 1, DAY.day)
 
     columns = {name: value for name, value in staged.items() if name != "token"}
     assert kept == {"id": kept["id"], **columns, "found_at": NOW, "closed_at": None}
     read = {name: value for name, value in kept.items() if name not in ("id", "shop_id", "day")}
     assert found == PaymentBreak(**read, is_open=True, is_correction=False)
-    assert mailed._asdict() == {name: staged[name] for name in mailed._fields}
     assert counts == {"amount": 1}
 
 
@@ -78,9 +82,9 @@ def test_break_that_is_gone_keeps_its_columns_and_has_an_end(shop: Engine) -> No
     later = NOW + timedelta(hours=1)
     with transaction(shop) as tx:
         stage(tx)
-        record_breaks(tx, DAY, "run-1", NOW)
+        record_breaks(tx, FIRST)
         (before,) = select(tx, "reconciliation_breaks")
-        record_breaks(tx, DAY, "run-2", later)
+        record_breaks(tx, FIRST._replace(token="run-2", now=later))
         (after,) = select(tx, "reconciliation_breaks")
         (found,) = list_day_breaks(tx, 1, DAY.day, only_open=False)
 
@@ -93,9 +97,9 @@ def test_corrections_of_a_closed_day_have_each_value_in_its_column(shop: Engine)
     with transaction(shop) as tx:
         close_month(tx)
         staged = stage(tx)
-        record_breaks(tx, DAY, "run-1", NOW)
+        record_breaks(tx, FIRST)
         (opened,) = list_day_breaks(tx, 1, DAY.day)
-        record_breaks(tx, DAY, "run-2", later)
+        record_breaks(tx, FIRST._replace(token="run-2", now=later))
         (ended,) = list_day_breaks(tx, 1, DAY.day, only_open=False)
         first, last = sorted(select(tx, "break_corrections"), key=lambda each: int(each["id"]))
 
@@ -135,7 +139,7 @@ def test_each_rule_stages_its_breaks_in_the_right_columns(tx: Connection) -> Non
     theirs = [row("ch_1", 1001, fee_cents=60, at=later), *ours[1:]]
     matched(tx, theirs, name="run-1")
     unreadable = UnreadableObject("ch_1", "charge", "no amount", {"amount_cents": 5, **SIDE})
-    record_unreadable(tx, DAY, "run-1", [unreadable], NOW)
+    stage_unreadable(tx, FIRST, [unreadable])
 
     staged = {(each["kind"], each["provider_id"]): each for each in select(tx, "reconciliation_staging")}
 

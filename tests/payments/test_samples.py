@@ -11,9 +11,9 @@ from sqlalchemy import Engine
 from services.core.db import transaction
 from services.ledger.routing import plan_topic
 from services.ledger.work import Done
-from services.payments.balance import read_balance_entry
+from services.payments.balance import parse_balance_entry
 from services.payments.handler import ingest_transactions
-from services.payments.payload import KINDS, read_object
+from services.payments.payload import KINDS, parse_transaction
 from tests.payments.test_transactions import NOW, event
 
 OBJECTS = {
@@ -71,14 +71,14 @@ def test_every_type_with_stripes_own_object_becomes_a_row(engine: Engine, sample
 def test_objects_of_other_kinds_are_none_of_ours(samples: Path) -> None:
     for path in sorted((samples / "stripe" / "fixtures").glob("*.json")):
         source = orjson.loads(path.read_bytes())
-        read = read_object(source, shop_id=1, version_at=NOW)
+        read = parse_transaction(source, shop_id=1, version_at=NOW)
         assert (read is not None) == (source["object"] in KINDS), path.name
 
 
 def test_stripes_own_balance_transaction_is_read(samples: Path) -> None:
     source = orjson.loads((samples / "stripe" / "fixtures" / "balance_transaction.json").read_bytes())
 
-    entry = read_balance_entry(source, "po_1")
+    entry = parse_balance_entry(source, "po_1")
 
     assert (entry.kind, entry.amount_cents, entry.fee_cents, entry.net_cents) == ("charge", 100, 0, 100)
     assert (entry.currency, entry.source_id, entry.payout_id) == ("USD", source["source"], "po_1")

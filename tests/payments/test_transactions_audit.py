@@ -24,7 +24,7 @@ def test_charge_is_told_as_it_moves_on(engine: Engine) -> None:
         "charge ch_1: refunded 0.00 -> 15.00 CAD"
     ]
     assert said(engine, charge("charge.updated", 90, amount_refunded=1500)) == [
-        "charge ch_1: told anew, only its time changed"
+        "charge ch_1: received again, only version_at changed"
     ]
 
 

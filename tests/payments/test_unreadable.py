@@ -15,8 +15,7 @@ from services.core.settings import get_settings
 from services.jobs.definition import Covers
 from services.jobs.handler import Run
 from services.payments.break_mail import plan_break_attachments, plan_break_context
-from services.payments.break_queries import list_day_breaks
-from services.payments.breaks import find_open_breaks
+from services.payments.breaks import list_day_breaks
 from services.payments.reconcile import DayOutcome, reconcile_day
 from services.payments.trace import trace_payment
 from services.shops.secrets import record_secret
@@ -117,7 +116,7 @@ def test_whatever_one_object_lacks_the_day_goes_on_and_the_mail_is_made(
     kinds = [(kind, subject) for kind, subject, _, _ in found(shop)]
     assert kinds == [("missing_here", "charge"), ("unreadable", "charge")]
     with transaction(shop) as tx:
-        breaks = find_open_breaks(tx, 1, DAY)
+        breaks = list_day_breaks(tx, 1, DAY)
     facts = plan_break_context(DAY, breaks)
     assert facts["count"] == 2
     assert {told["difference"] for told in facts["charges"]} == {"+10.00 CAD", "not compared"}
@@ -149,7 +148,7 @@ def test_a_break_of_an_object_that_is_readable_later_closes(shop: Engine, api: S
 def test_lists_of_another_shape_are_no_comparison(
     shop: Engine, api: StripeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.payments.unreadable.MOST", 2)
+    monkeypatch.setattr("services.payments.unreadable.MAX_UNREADABLE", 2)
     api.lists["refunds"] = [refund(f"re_{number}", amount=None) for number in range(3)]
 
     with pytest.raises(Refused, match="more than 2 objects of the day cannot be read"):

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from services.core.errors import Misconfigured, Refused, RetryLater
-from services.payments.payload import read_object
+from services.payments.payload import parse_transaction
 from services.providers.stripe_api import list_objects
 
 KEY = "sk_test_ada"
@@ -28,7 +28,7 @@ def charge(number, created, **changed):
 def listed(sandbox, now, key=KEY):
     window = {"created_gte": now - timedelta(days=1), "created_lt": now}
     charges = list_objects(key, f"{sandbox.url}/stripe", "charges", **window)
-    return [read_object(charge, shop_id=1, version_at=now) for charge in charges]
+    return [parse_transaction(charge, shop_id=1, version_at=now) for charge in charges]
 
 
 def test_day_of_more_than_two_pages_is_listed_once_and_newest_first(sandbox, now):

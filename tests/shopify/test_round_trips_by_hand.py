@@ -12,10 +12,9 @@ from sqlalchemy import Connection, Engine
 from services.conversations import handler
 from services.conversations.merge import Interaction
 from services.core.db import transaction
-from services.payments import handler as stripe
-from services.payments.audit_text import StoredTransaction
 from services.payments.balance import BalanceEntry, record_balance_entries
 from services.payments.payload import Transaction
+from services.payments.store import StoredTransaction, find_transactions, upsert_transactions
 from services.shopify.merge import EntityState
 from services.shopify.orders import customers
 from services.shopify.orders.customer_payload import Customer
@@ -155,9 +154,9 @@ def test_stripes_transaction_comes_back_by_name_and_by_its_finder(engine: Engine
     made: Transaction = make(Transaction, shop_id=1)
 
     with transaction(engine) as tx:
-        stripe._record_transactions(tx, [made])
+        upsert_transactions(tx, [made])
         (row,) = select(tx, "transactions")
-        known, _ = stripe._find_known(tx, [made.key])
+        known, _ = find_transactions(tx, [made.key])
 
     assert_named(row, made)
     (found,) = known.values()
@@ -169,7 +168,7 @@ def test_balance_entry_comes_back_by_name(engine: Engine) -> None:
     made: BalanceEntry = make(BalanceEntry)
 
     with transaction(engine) as tx:
-        record_balance_entries(tx, shop_id, [made], NOW)
+        record_balance_entries(tx, shop_id, [made])
         (row,) = select(tx, "balance_entries")
 
     assert_named(row, made)

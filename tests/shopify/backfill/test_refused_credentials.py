@@ -23,7 +23,7 @@ from services.ledger.handlers import ExternalHandler, Handler
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS, Mode
 from services.ledger.work import NewWork
-from services.payments.fetch_plan import PAYOUT
+from services.payments.event_fetch import PAYOUT
 from services.sandbox.payloads.catalogue import make_shop
 from services.shops.shops import get_shop_by_id
 from tests.jobs.moments import know, runs

@@ -1,0 +1,47 @@
+"""One comparison of a shop's day with Stripe, and the statements that stage the breaks it finds.
+
+A comparison writes its breaks to ``reconciliation_staging`` under its own token, so that two comparisons of
+one day do not mix. The transaction that ends the run moves them to ``reconciliation_breaks``.
+"""
+
+from datetime import date, datetime
+from typing import NamedTuple
+
+SUBJECTS = ("charge", "refund", "dispute", "payout")
+"""The kinds of transactions that are compared."""
+
+
+class Comparison(NamedTuple):
+    """A comparison at ``now`` of the day from ``begins`` up to, not including, ``ends`` (aware UTC).
+
+    ``_asdict()`` has the parameters of every statement about it.
+    """
+
+    shop_id: int
+    day: date
+    begins: datetime
+    ends: datetime
+    token: str
+    now: datetime
+    request_id: str = ""
+
+
+IS_STAGED = "f.shop_id = %(shop_id)s and f.day = %(day)s and f.token = %(token)s"
+"""The rows ``f`` of ``reconciliation_staging`` that belong to the comparison."""
+
+
+def insert_staged(cause: str = "") -> str:
+    """Return the start of a statement that stages breaks.
+
+    It goes on with the values of (kind, provider_id, subject, ours, theirs, evidence).
+    """
+    return f"""
+insert into reconciliation_staging
+       (shop_id, day, token, found_at, cause, kind, provider_id, subject, ours, theirs, evidence)
+select %(shop_id)s, %(day)s, %(token)s, %(now)s, '{cause}',"""
+
+
+def side_json(amount: str, currency: str, status: str, fee: str = "null") -> str:
+    """Return the SQL expression of one side of a break; a fee that is null is left out."""
+    side = f"jsonb_build_object('amount_cents', {amount}, 'currency', {currency}, 'status', {status}"
+    return f"{side})" if fee == "null" else f"jsonb_strip_nulls({side}, 'fee_cents', {fee}))"
