@@ -126,8 +126,8 @@ class EventFetch:
     def _fetch_object(self, item: WorkItem, key: str, thin: ThinEvent) -> Outcome:
         """Fetch the event, then its object, which enters the ledger as an event of its own.
 
-        ``gone`` if Stripe no longer has one of them: events are kept for 30 days. ``ignored`` if the object is
-        of another kind. A repeated try finds what it entered before.
+        ``gone`` if Stripe no longer has one of them: events are kept for 30 days. ``ignored`` if the object
+        is of another kind. A repeated try finds what it entered before.
         """
         base_url = get_settings().stripe_api_base
         asked_at = self._clock()
