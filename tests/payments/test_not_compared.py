@@ -54,7 +54,7 @@ def test_a_day_whose_run_is_done_and_found_nothing_has_no_breaks(shop: Engine) -
     ("status", "error", "reason"),
     [
         ("pending", None, "its run waits; see `fleet jobs history daily-reconciliation --shop harbour`"),
-        ("running", None, "its run has begun and not ended; see `fleet jobs history"),
+        ("running", None, "its run has started and not finished; see `fleet jobs history"),
         ("failed", "stripe.key_refused: HTTP 401", "its run failed (stripe.key_refused: HTTP 401);"),
         ("skipped", None, "its run was skipped; correct the cause"),
     ],
