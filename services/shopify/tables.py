@@ -22,22 +22,6 @@ _at = DateTime(timezone=True)
 _EMPTY = text("''")
 _ZERO = text("0")
 
-fulfillments = Table(
-    "fulfillments",
-    metadata,
-    Column("shop_id", Integer, primary_key=True),
-    Column("fulfillment_id", BigInteger, primary_key=True),
-    Column("order_gid", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("shipment_status", Text, nullable=False, server_default=_EMPTY),
-    Column("location_id", BigInteger),
-    Column("quantity", Integer, nullable=False, server_default=_ZERO),
-    Column("fulfilled_at", _at, nullable=False),
-    Column("updated_at", _at, nullable=False),
-    Column("event_id", BigInteger),
-    Index("ix_fulfillments_order", "shop_id", "order_gid"),
-)
-
 # The only Shopify table with personal data: all others have the customer's number.
 customers = Table(
     "customers",

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, NamedTuple
 
@@ -50,16 +51,20 @@ class UpsertResult(NamedTuple, Generic[D]):
         return HandlerResult(self.outcomes, new_work, audit)
 
 
-def upsert_entities(
-    tx: Connection,
-    items: Sequence[WorkItem],
-    now: datetime,
-    spec: EntitySpec[D],
-    parse: Callable[[WorkItem, datetime], Sequence[EntityUpdate[D]]],
-) -> HandlerResult:
-    """Bring the rows of the entities in ``items`` up to date; ``parse`` may raise ``Unreadable``."""
-    parsed = read_set(items, lambda item: parse(item, now), spec.unreadable)
-    return upsert_parsed(tx, items, parsed, spec).to_handler_result(items)
+@dataclass(frozen=True, slots=True)
+class EntityHandler(Generic[D]):
+    """Handler of events whose only effect is on the rows of one kind of entity.
+
+    ``parse`` returns the updates in an item's event, or raises ``Unreadable``.
+    """
+
+    spec: EntitySpec[D]
+    parse: Callable[[WorkItem, datetime], Sequence[EntityUpdate[D]]]
+
+    def __call__(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
+        """Bring the rows of the entities in ``items`` up to date; see ``upsert_parsed``."""
+        parsed = read_set(items, lambda item: self.parse(item, now), self.spec.unreadable)
+        return upsert_parsed(tx, items, parsed, self.spec).to_handler_result(items)
 
 
 def upsert_parsed(

@@ -19,8 +19,8 @@ from services.ledger.topics import TOPICS, Mode
 from services.ledger.work import NewWork, WorkItem
 from services.payments.handler import ingest_transactions
 from services.schema.models import metadata
-from services.shopify.logistics.fulfillment_events import ingest_fulfillment_events
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
+from services.shopify.logistics.fulfillments import ingest_fulfillment_events, ingest_fulfillments
 from services.shopify.logistics.inventory_transfers import (
     ingest_inventory_shipments,
     ingest_inventory_transfers,
@@ -28,7 +28,6 @@ from services.shopify.logistics.inventory_transfers import (
 from services.shopify.logistics.returns import ingest_returns, ingest_reverse_fulfillment_orders
 from services.shopify.orders.customers import ingest_customers
 from services.shopify.orders.disputes import ingest_shopify_disputes
-from services.shopify.orders.fulfillments import ingest_fulfillments
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.notices import ingest_order_notices
 from services.shopify.orders.refunds import ingest_refunds

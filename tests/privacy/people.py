@@ -19,8 +19,8 @@ from services.privacy.export import PrivacyExport
 from services.privacy.redact import PrivacyRedact
 from services.schema.models import metadata
 from services.shopify.event_payload import find_body
+from services.shopify.logistics.fulfillments import ingest_fulfillments
 from services.shopify.orders.customers import ingest_customers
-from services.shopify.orders.fulfillments import ingest_fulfillments
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refunds import ingest_refunds
 from services.shopify.orders.transactions import ingest_order_transactions

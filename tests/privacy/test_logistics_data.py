@@ -5,7 +5,7 @@ from sqlalchemy import Engine
 from services.core.db import transaction
 from services.privacy.shopify_data import find_logistics_rows
 from services.privacy.subject import Subject
-from services.shopify.logistics.fulfillment_events import ingest_fulfillment_events
+from services.shopify.logistics.fulfillments import ingest_fulfillment_events
 from services.shopify.logistics.returns import ingest_returns
 from services.shopify.orders.disputes import ingest_shopify_disputes
 from services.shopify.orders.notices import ingest_order_notices

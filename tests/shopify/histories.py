@@ -4,8 +4,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from services.shopify.logistics.fulfillments import ingest_fulfillments
 from services.shopify.orders.customers import ingest_customers
-from services.shopify.orders.fulfillments import ingest_fulfillments
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refunds import ingest_refunds
 from services.shopify.orders.transactions import ingest_order_transactions

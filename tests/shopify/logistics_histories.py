@@ -4,8 +4,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from services.shopify.logistics.fulfillment_events import ingest_fulfillment_events
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
+from services.shopify.logistics.fulfillments import ingest_fulfillment_events
 from services.shopify.logistics.inventory_transfers import (
     ingest_inventory_shipments,
     ingest_inventory_transfers,

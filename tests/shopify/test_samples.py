@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import Engine
 
 from services.ledger.work import Done, WorkItem
+from services.shopify.logistics.fulfillments import ingest_fulfillments
 from services.shopify.orders.customers import ingest_customers
-from services.shopify.orders.fulfillments import ingest_fulfillments
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refunds import ingest_refunds
 from services.shopify.orders.transactions import ingest_order_transactions

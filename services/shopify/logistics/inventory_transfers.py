@@ -5,20 +5,18 @@ which goods a line is about, nor which transfer a shipment belongs to. Neither m
 levels in ``inventory_levels/update``. Source: the sample payloads of version 2026-07.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
-
 from services.core.fields import find_instant, find_text, read_count
-from services.ledger.work import HandlerResult, WorkItem
+from services.ledger.work import WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.logistics.tables import inventory_shipments, inventory_transfers
 from services.shopify.merge import EntityUpdate, rank_values
 from services.shopify.partial_updates import FieldVersions, PartialEntitySpec
 from services.shopify.payload_fields import find_gid, find_list, find_object, read_gid
-from services.shopify.upsert import upsert_entities
+from services.shopify.upsert import EntityHandler
 
 
 class InventoryTransfer(FieldVersions):
@@ -50,16 +48,6 @@ class InventoryShipment(FieldVersions):
             "accepted_quantity": self.total("accepted:") or 0,
             "rejected_quantity": self.total("rejected:") or 0,
         }
-
-
-def ingest_inventory_transfers(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Upsert transfers, field by field and line by line."""
-    return upsert_entities(tx, items, now, _TRANSFERS, _parse_transfer)
-
-
-def ingest_inventory_shipments(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Upsert shipments, field by field and line by line; a deletion is final."""
-    return upsert_entities(tx, items, now, _SHIPMENTS, _parse_shipment)
 
 
 def _parse_transfer(item: WorkItem, now: datetime) -> list[EntityUpdate[InventoryTransfer]]:
@@ -129,3 +117,8 @@ _SHIPMENTS = PartialEntitySpec(
     audited=("status", "arrives_at", "quantity", "accepted_quantity", "rejected_quantity"),
     blank=InventoryShipment({}),
 )
+
+ingest_inventory_transfers = EntityHandler(_TRANSFERS, _parse_transfer)
+
+ingest_inventory_shipments = EntityHandler(_SHIPMENTS, _parse_shipment)
+"""A deletion is final."""

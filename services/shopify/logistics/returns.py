@@ -8,20 +8,18 @@ time. Source: the sample payloads of version 2026-07.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
-
 from services.core.fields import Unreadable, find_text, read_count, read_list, read_text
-from services.ledger.work import HandlerResult, WorkItem
+from services.ledger.work import WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.logistics.tables import order_returns, reverse_fulfillment_orders
 from services.shopify.merge import EntityUpdate, rank_values
 from services.shopify.partial_updates import FieldVersions, PartialEntitySpec
 from services.shopify.payload_fields import find_gid, find_list, find_object, order_gid, read_gid
-from services.shopify.upsert import upsert_entities
+from services.shopify.upsert import EntityHandler
 
 _SHIPPED = "reverse_deliveries/attach_deliverable"
 
@@ -55,21 +53,6 @@ class ReverseFulfillmentOrder(FieldVersions):
             "missing_quantity": self.total("missing:") or 0,
             "disposed_quantity": self.total("") or 0,
         }
-
-
-def ingest_returns(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Upsert returns, field by field, without notes, labels and tracking numbers.
-
-    An event without a return, which only ``returns/process`` may be, is ``ignored``.
-    """
-    return upsert_entities(tx, items, now, _RETURNS, _parse_return)
-
-
-def ingest_reverse_fulfillment_orders(
-    tx: Connection, items: Sequence[WorkItem], now: datetime
-) -> HandlerResult:
-    """Count every disposition of returned goods once, however often it is received."""
-    return upsert_entities(tx, items, now, _REVERSE_ORDERS, _parse_reverse_order)
 
 
 def _parse_return(item: WorkItem, now: datetime) -> list[EntityUpdate[OrderReturn]]:
@@ -134,3 +117,10 @@ _REVERSE_ORDERS = PartialEntitySpec(
     make=ReverseFulfillmentOrder.from_row,
     audited=("restocked_quantity", "not_restocked_quantity", "missing_quantity", "disposed_quantity"),
 )
+
+ingest_returns = EntityHandler(_RETURNS, _parse_return)
+"""Notes, labels and tracking numbers are not stored. An event without a return, which only
+``returns/process`` may be, is ``ignored``."""
+
+ingest_reverse_fulfillment_orders = EntityHandler(_REVERSE_ORDERS, _parse_reverse_order)
+"""Each disposition is counted once, however often it is received."""

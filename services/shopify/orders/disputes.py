@@ -4,20 +4,17 @@ Disputes of a shop's own Stripe account are ``transactions`` of kind ``dispute``
 Shopify Payments is an account of Shopify's, and no Stripe webhook reports its disputes.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
-
 from services.core.fields import find_instant, find_text, read_id, read_money, read_text
-from services.ledger.work import HandlerResult, WorkItem
+from services.ledger.work import WorkItem
 from services.shopify.entity_spec import EntitySpec
 from services.shopify.event_payload import read_event
 from services.shopify.logistics.tables import shopify_disputes
 from services.shopify.merge import EPOCH, EntityUpdate, rank_values
 from services.shopify.payload_fields import find_order_gid
-from services.shopify.upsert import upsert_entities
+from services.shopify.upsert import EntityHandler
 
 _RANKS = rank_values(
     "needs_response", "under_review", "accepted", "charge_refunded", "prevented", "lost", "won"
@@ -52,11 +49,6 @@ class ShopifyDispute(NamedTuple):
                 self.network_reason_code, self.kind, self.order_gid)  # fmt: skip
 
 
-def ingest_shopify_disputes(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Upsert disputes, also before their order. The amounts are in Shopify's own payouts, not in ours."""
-    return upsert_entities(tx, items, now, _SPEC, _parse)
-
-
 def _parse(item: WorkItem, now: datetime) -> list[EntityUpdate[ShopifyDispute]]:
     source = read_event(item)
     currency = read_text(source, "currency")
@@ -83,3 +75,6 @@ _SPEC = EntitySpec(
     make=ShopifyDispute,
     audited=("kind", "status", "amount_cents", "currency", "reason", "evidence_due_by", "order_gid"),
 )
+
+ingest_shopify_disputes = EntityHandler(_SPEC, _parse)
+"""A dispute may come before its order. Its amounts are in Shopify's own payouts, not in ours."""

@@ -11,13 +11,13 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.fields import LARGEST_ID, Unreadable, find_instant, find_text, read_text
-from services.ledger.work import HandlerResult, WorkItem
+from services.ledger.work import WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.logistics.tables import order_notices
 from services.shopify.merge import EntityKey, EntityUpdate, rank_values
 from services.shopify.partial_updates import FieldVersions, PartialEntitySpec
 from services.shopify.payload_fields import find_gid, find_id, find_object, order_gid, read_gid
-from services.shopify.upsert import upsert_entities, upsert_parsed
+from services.shopify.upsert import EntityHandler, upsert_parsed
 
 
 class OrderNotice(FieldVersions):
@@ -85,11 +85,6 @@ def _doubt_fields(lines: Sequence[str]) -> dict[str, str]:
     return {f"doubt:{line.partition(' is ')[0]}": line for line in lines}
 
 
-def ingest_order_notices(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Upsert the notices of orders, field by field, also before their order."""
-    return upsert_entities(tx, items, now, _SPEC, _parse)
-
-
 def _parse(item: WorkItem, now: datetime) -> list[EntityUpdate[OrderNotice]]:
     source, at = read_event(item), item.event_time(now)
     if item.event_topic == "orders/risk_assessment_changed":
@@ -115,3 +110,6 @@ _SPEC = PartialEntitySpec(
     audited=("risk_level", "protect_status", "protect_eligibility", "doubts"),
     row_key=lambda key: (key[0], order_gid(key[1])),
 )
+
+ingest_order_notices = EntityHandler(_SPEC, _parse)
+"""A notice may come before its order."""

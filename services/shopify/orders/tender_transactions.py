@@ -4,20 +4,17 @@
 in cash or by a card that Shopify never saw. A negative amount went back to the buyer.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
-
 from services.core.fields import find_instant, find_text, read_id, read_money, read_text
-from services.ledger.work import HandlerResult, WorkItem
+from services.ledger.work import WorkItem
 from services.shopify.entity_spec import EntitySpec
 from services.shopify.event_payload import read_event
 from services.shopify.logistics.tables import tender_transactions
 from services.shopify.merge import EntityUpdate
 from services.shopify.payload_fields import find_order_gid
-from services.shopify.upsert import upsert_entities
+from services.shopify.upsert import EntityHandler
 
 
 class TenderTransaction(NamedTuple):
@@ -35,14 +32,6 @@ class TenderTransaction(NamedTuple):
     def version(self) -> tuple[Any, ...]:
         """All of it: a tender transaction never changes, so this decides only between two that differ."""
         return tuple(self)
-
-
-def ingest_tender_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Record every tender transaction, also before its order, without ``payment_details``, a buyer's card.
-
-    Where ``processed_at`` is null the time of the delivery takes its place.
-    """
-    return upsert_entities(tx, items, now, _SPEC, _parse)
 
 
 def _parse(item: WorkItem, now: datetime) -> list[EntityUpdate[TenderTransaction]]:
@@ -66,3 +55,6 @@ _SPEC = EntitySpec(
     make=TenderTransaction,
     audited=("amount_cents", "currency", "payment_method", "is_test", "order_gid"),
 )
+
+ingest_tender_transactions = EntityHandler(_SPEC, _parse)
+"""``payment_details``, a buyer's card, are not stored."""

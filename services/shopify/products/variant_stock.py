@@ -5,20 +5,17 @@ Shopify's sample of 2026-07, without its inventory item, which is the key of ``v
 is in ``products/update``.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
-
 from services.core.fields import read_count, read_id
-from services.ledger.work import HandlerResult, WorkItem
+from services.ledger.work import WorkItem
 from services.shopify.entity_spec import EntitySpec
 from services.shopify.event_payload import read_event
 from services.shopify.logistics.tables import variant_stock
 from services.shopify.merge import EntityUpdate
 from services.shopify.payload_fields import find_id
-from services.shopify.upsert import upsert_entities
+from services.shopify.upsert import EntityHandler
 
 
 class VariantStock(NamedTuple):
@@ -37,14 +34,6 @@ class VariantStock(NamedTuple):
         return (self.updated_at, self.is_in_stock, self.product_id or 0)
 
 
-def ingest_variant_stock(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Upsert whether variants are in stock; the quantities are in ``inventory_levels/update``.
-
-    Both topics have the same payload: where its quantity contradicts the topic the event is ``ignored``.
-    """
-    return upsert_entities(tx, items, now, _SPEC, _parse)
-
-
 def _parse(item: WorkItem, now: datetime) -> list[EntityUpdate[VariantStock]]:
     source = read_event(item)
     is_in_stock = read_count(source, "inventory_quantity") > 0
@@ -55,3 +44,6 @@ def _parse(item: WorkItem, now: datetime) -> list[EntityUpdate[VariantStock]]:
 
 
 _SPEC = EntitySpec(name="variant_stock", table=variant_stock, make=VariantStock, audited=("is_in_stock",))
+
+ingest_variant_stock = EntityHandler(_SPEC, _parse)
+"""Both topics have the same payload: where its quantity contradicts the topic the event is ``ignored``."""

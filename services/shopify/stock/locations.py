@@ -1,19 +1,16 @@
 """Locations: where a shop keeps and sells its goods, and in which province."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
-
 from services.core.fields import find_text, read_id
-from services.ledger.work import HandlerResult, WorkItem
+from services.ledger.work import WorkItem
 from services.shopify.entity_spec import EntitySpec
 from services.shopify.event_payload import read_event
 from services.shopify.merge import EPOCH, EntityUpdate
 from services.shopify.payload_fields import find_province, updated_at_or_event_time
 from services.shopify.tables import locations
-from services.shopify.upsert import upsert_entities
+from services.shopify.upsert import EntityHandler
 
 
 class Location(NamedTuple):
@@ -28,11 +25,6 @@ class Location(NamedTuple):
     def version(self) -> tuple[Any, ...]:
         """The time; within the same second closed wins over open, then the texts decide."""
         return (self.updated_at, not self.is_active, self.name, self.province)
-
-
-def ingest_locations(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Upsert locations. Whether a location is open is in the payload, not in the topic."""
-    return upsert_entities(tx, items, now, _SPEC, _parse)
 
 
 def _parse(item: WorkItem, now: datetime) -> list[EntityUpdate[Location]]:
@@ -56,3 +48,6 @@ _SPEC = EntitySpec(
     audited=("name", "province", "is_active"),
     blank=Location(EPOCH, "", "", is_active=True),
 )
+
+ingest_locations = EntityHandler(_SPEC, _parse)
+"""Whether a location is open is in the payload, not in the topic."""

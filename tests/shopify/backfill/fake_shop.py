@@ -23,9 +23,9 @@ from services.providers import shopify, stripe
 from services.sandbox.payloads.catalogue import make_items
 from services.sandbox.payloads.orders import make_order
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
+from services.shopify.logistics.fulfillments import ingest_fulfillments
 from services.shopify.logistics.returns import ingest_returns
 from services.shopify.orders.customers import ingest_customers
-from services.shopify.orders.fulfillments import ingest_fulfillments
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refunds import ingest_refunds
 from services.shopify.orders.transactions import ingest_order_transactions

@@ -1,0 +1,106 @@
+"""Fulfillments: what of an order was shipped, from where; and fulfillment events: the scans of its parcels.
+
+Address, tracking, city and coordinates, which show where a person lives, are not stored.
+"""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from services.core.fields import find_instant, find_text, read_count, read_id, read_instant, read_text
+from services.ledger.work import WorkItem
+from services.shopify.entity_spec import EntitySpec
+from services.shopify.event_payload import read_event
+from services.shopify.logistics.tables import fulfillment_events, fulfillments
+from services.shopify.merge import EPOCH, EntityUpdate, rank_values
+from services.shopify.payload_fields import find_id, find_list, find_order_gid, order_gid
+from services.shopify.upsert import EntityHandler
+
+_RANKS = rank_values("pending", "open", "success", "error", "failure", "cancelled")
+
+
+class Fulfillment(NamedTuple):
+    """A fulfillment; ``quantity`` is that of all its lines."""
+
+    updated_at: datetime
+    order_gid: str
+    status: str
+    shipment_status: str
+    location_id: int | None
+    quantity: int
+    fulfilled_at: datetime
+
+    @property
+    def version(self) -> tuple[Any, ...]:
+        """The time, then the most advanced status; the rest decides between states alike in both."""
+        return (self.updated_at, _RANKS.get(self.status, 0), self.status, self.shipment_status,
+                self.quantity, self.location_id or 0, self.fulfilled_at, self.order_gid)  # fmt: skip
+
+
+class FulfillmentEvent(NamedTuple):
+    """One scan of a parcel. ``status`` is Shopify's: ``in_transit``, ``delivered``, ``failure``..."""
+
+    updated_at: datetime
+    fulfillment_id: int
+    order_gid: str
+    status: str
+    happened_at: datetime
+    delivery_expected_at: datetime | None
+
+    @property
+    def version(self) -> tuple[Any, ...]:
+        """The time; the rest decides between two states of the same second."""
+        return (self.updated_at, self.happened_at, self.status, self.delivery_expected_at or EPOCH,
+                self.fulfillment_id, self.order_gid)  # fmt: skip
+
+
+def _parse_fulfillment(item: WorkItem, _now: datetime) -> list[EntityUpdate[Fulfillment]]:
+    source = read_event(item)
+    data = Fulfillment(
+        updated_at=read_instant(source, "updated_at"),
+        order_gid=order_gid(read_id(source, "order_id")),
+        status=read_text(source, "status"),
+        shipment_status=find_text(source, "shipment_status"),
+        location_id=find_id(source, "location_id"),
+        quantity=sum(read_count(line, "quantity") for line in find_list(source, "line_items")),
+        fulfilled_at=read_instant(source, "created_at"),
+    )
+    return [EntityUpdate((item.shop_id, read_id(source, "id")), data)]
+
+
+def _parse_fulfillment_event(item: WorkItem, _now: datetime) -> list[EntityUpdate[FulfillmentEvent]]:
+    source = read_event(item)
+    number = read_id(source, "id")
+    if item.event_topic == "fulfillment_events/delete":
+        return []
+    happened_at = read_instant(source, "happened_at")
+    data = FulfillmentEvent(
+        updated_at=find_instant(source, "updated_at") or happened_at,
+        fulfillment_id=read_id(source, "fulfillment_id"),
+        order_gid=find_order_gid(source),
+        status=read_text(source, "status"),
+        happened_at=happened_at,
+        delivery_expected_at=find_instant(source, "estimated_delivery_at"),
+    )
+    return [EntityUpdate((item.shop_id, number), data)]
+
+
+_FULFILLMENTS = EntitySpec(
+    name="fulfillment",
+    table=fulfillments,
+    make=Fulfillment,
+    audited=("status", "shipment_status", "quantity", "order_gid"),
+)
+
+_EVENTS = EntitySpec(
+    name="fulfillment_event",
+    table=fulfillment_events,
+    make=FulfillmentEvent,
+    audited=("fulfillment_id", "status", "happened_at", "delivery_expected_at", "order_gid"),
+)
+
+ingest_fulfillments = EntityHandler(_FULFILLMENTS, _parse_fulfillment)
+"""No stock moves: the sale has taken it already."""
+
+ingest_fulfillment_events = EntityHandler(_EVENTS, _parse_fulfillment_event)
+"""``fulfillment_events/delete`` is ``ignored``: its payload is that of ``create``, and nothing follows from a
+header alone. The fulfillment's own row follows ``fulfillments/update``."""
