@@ -13,7 +13,7 @@ from services.core.pg_arrays import int_array
 from services.shopify.event_payload import WrongBody
 
 _FIND = """
-select s.shop_id, s.shopify_domain, s.former_shopify_domains, t.shopify_id
+select s.shop_id, array_prepend(s.shopify_domain, s.former_shopify_domains) as domains, t.shopify_id
   from shop_config s left join storefronts t on t.shop_id = s.shop_id
  where s.shop_id = any(%(shop_id)s::int[])
 """
@@ -37,14 +37,11 @@ class Identity(NamedTuple):
 
 def find_identities(tx: Connection, shop_ids: Collection[int]) -> dict[int, Identity]:
     """Return the identity of each of the shops."""
-    rows = tx.exec_driver_sql(_FIND, {"shop_id": int_array(sorted(shop_ids))})
-    return {
-        row.shop_id: Identity(
-            tuple(name.lower() for name in (row.shopify_domain, *row.former_shopify_domains) if name),
-            row.shopify_id,
-        )
-        for row in rows
-    }
+    identities = {}
+    for row in tx.exec_driver_sql(_FIND, {"shop_id": int_array(sorted(shop_ids))}):
+        domains = [name.lower() for name in row.domains if name]
+        identities[row.shop_id] = Identity(tuple(domains), row.shopify_id)
+    return identities
 
 
 def check_description(source: Mapping[str, object], known: Identity) -> None:

@@ -42,10 +42,10 @@ from services.shopify.stock.locations import ingest_locations
 from tests.conversations.test_interactions import call
 from tests.ledger_rows import accept, new_event
 from tests.payments.test_transactions import charge
-from tests.shopify import logistics_payloads as told
+from tests.shopify import logistics_payloads as events
 from tests.shopify.sample_payloads import add_shop, ingest, level, line, order, product, refund
-from tests.shopify.test_logistics import customer, fulfilment, location, payment, stock_item
-from tests.shopify.test_shop_profile import told as storefront
+from tests.shopify.test_logistics import customer, fulfillment, location, payment, stock_item
+from tests.shopify.test_shop_profile import shop_update as storefront
 
 SAMPLES: dict[str, tuple[TransactionalHandler, str, str, Callable[[], WorkItem]]] = {
     "order_ingest": (ingest_orders, "shopify", "orders/create", lambda: order(lines=[line(quantity=2)])),
@@ -57,30 +57,31 @@ SAMPLES: dict[str, tuple[TransactionalHandler, str, str, Callable[[], WorkItem]]
     "order_transaction_ingest": (
         ingest_order_transactions, "shopify", "order_transactions/create", payment,
     ),
-    "fulfillment_ingest": (ingest_fulfillments, "shopify", "fulfillments/create", fulfilment),
+    "fulfillment_ingest": (ingest_fulfillments, "shopify", "fulfillments/create", fulfillment),
     "inventory_item_ingest": (ingest_inventory_items, "shopify", "inventory_items/update", stock_item),
     "location_ingest": (ingest_locations, "shopify", "locations/create", location),
     "fulfillment_order_ingest": (
-        ingest_fulfillment_orders, "shopify", "fulfillment_orders/placed_on_hold", told.fulfillment_order,
+        ingest_fulfillment_orders, "shopify", "fulfillment_orders/placed_on_hold", events.fulfillment_order,
     ),
     "fulfillment_event_ingest": (
-        ingest_fulfillment_events, "shopify", "fulfillment_events/create", told.sighting,
+        ingest_fulfillment_events, "shopify", "fulfillment_events/create", events.scan,
     ),
-    "return_ingest": (ingest_returns, "shopify", "returns/approve", told.order_return),
+    "return_ingest": (ingest_returns, "shopify", "returns/approve", events.order_return),
     "reverse_fulfillment_order_ingest": (
-        ingest_reverse_fulfillment_orders, "shopify", "reverse_fulfillment_orders/dispose", told.disposition,
+        ingest_reverse_fulfillment_orders, "shopify", "reverse_fulfillment_orders/dispose",
+        events.disposition,
     ),
-    "order_notice_ingest": (ingest_order_notices, "shopify", "orders/risk_assessment_changed", told.risk),
+    "order_notice_ingest": (ingest_order_notices, "shopify", "orders/risk_assessment_changed", events.risk),
     "tender_transaction_ingest": (
-        ingest_tender_transactions, "shopify", "tender_transactions/create", told.tender,
+        ingest_tender_transactions, "shopify", "tender_transactions/create", events.tender,
     ),
-    "shopify_dispute_ingest": (ingest_shopify_disputes, "shopify", "disputes/update", told.dispute),
-    "variant_stock_ingest": (ingest_variant_stock, "shopify", "variants/in_stock", told.variant),
+    "shopify_dispute_ingest": (ingest_shopify_disputes, "shopify", "disputes/update", events.dispute),
+    "variant_stock_ingest": (ingest_variant_stock, "shopify", "variants/in_stock", events.variant),
     "inventory_transfer_ingest": (
-        ingest_inventory_transfers, "shopify", "inventory_transfers/ready_to_ship", told.transfer,
+        ingest_inventory_transfers, "shopify", "inventory_transfers/ready_to_ship", events.transfer,
     ),
     "inventory_shipment_ingest": (
-        ingest_inventory_shipments, "shopify", "inventory_shipments/create", told.shipment,
+        ingest_inventory_shipments, "shopify", "inventory_shipments/create", events.shipment,
     ),
     "customer_ingest": (ingest_customers, "shopify", "customers/create", customer),
     "storefront_ingest": (ingest_storefronts, "shopify", "shop/update", storefront),

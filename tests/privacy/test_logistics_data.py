@@ -1,4 +1,4 @@
-"""What was told beside a customer's orders is theirs to see, and knows nobody by name."""
+"""A customer's export has the logistics, notices and disputes of their orders, without names."""
 
 from sqlalchemy import Engine
 
@@ -11,30 +11,30 @@ from services.shopify.orders.disputes import ingest_shopify_disputes
 from services.shopify.orders.notices import ingest_order_notices
 from services.shopify.orders.tender_transactions import ingest_tender_transactions
 from tests.privacy.people import JOHN, JOHNS_ORDER
-from tests.shopify import logistics_payloads as told
+from tests.shopify import logistics_payloads as events
 from tests.shopify.sample_payloads import ingest
 
 ANOTHER = JOHNS_ORDER + 1
 
 
-def test_all_of_it_is_handed_out_and_nothing_of_another_order(shop: Engine) -> None:
+def test_export_has_all_rows_of_the_orders_and_none_of_another(shop: Engine) -> None:
     for place, number in enumerate((JOHNS_ORDER, ANOTHER)):
-        ingest(shop, ingest_fulfillment_events, told.sighting(id=10 + place, order_id=number))
-        ingest(shop, ingest_order_notices, told.risk(order_id=number))
-        ingest(shop, ingest_shopify_disputes, told.dispute(id=10 + place, order_id=number))
-        ingest(shop, ingest_tender_transactions, told.tender(id=10 + place, order_id=number))
-        closed = told.order_return(topic="close", id=10 + place, order_id=number, status="closed")
+        ingest(shop, ingest_fulfillment_events, events.scan(id=10 + place, order_id=number))
+        ingest(shop, ingest_order_notices, events.risk(order_id=number))
+        ingest(shop, ingest_shopify_disputes, events.dispute(id=10 + place, order_id=number))
+        ingest(shop, ingest_tender_transactions, events.tender(id=10 + place, order_id=number))
+        closed = events.order_return(topic="close", id=10 + place, order_id=number, status="closed")
         ingest(shop, ingest_returns, closed)
 
     with transaction(shop) as tx:
         found = list(find_logistics_rows(tx, Subject(shop_id=1, customer_id=JOHN)))
-        other = Subject(shop_id=1, order_gids=frozenset({told.gid("Order", ANOTHER)}))
+        other = Subject(shop_id=1, order_gids=frozenset({events.gid("Order", ANOTHER)}))
         named = list(find_logistics_rows(tx, other))
 
     assert [row["what"] for row in found] == [
         "dispute", "money that changed hands", "notices", "parcel seen", "return",
     ]  # fmt: skip
-    assert {row["id"] for row in found} == {told.gid("Order", JOHNS_ORDER)}
-    assert {row["id"] for row in named} == {told.gid("Order", ANOTHER)}
+    assert {row["id"] for row in found} == {events.gid("Order", JOHNS_ORDER)}
+    assert {row["id"] for row in named} == {events.gid("Order", ANOTHER)}
     assert "4242" not in str(found)
     assert "Zerlinaville" not in str(found)

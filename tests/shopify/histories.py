@@ -14,7 +14,7 @@ from services.shopify.products.inventory_items import ingest_inventory_items
 from services.shopify.shop_profile import ingest_storefronts
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.locations import ingest_locations
-from tests.shopify import logistics_histories as beside
+from tests.shopify import logistics_histories as logistics
 from tests.shopify.drawn import (
     PRODUCTS,
     Event,
@@ -22,9 +22,9 @@ from tests.shopify.drawn import (
     customers_of_shop,
     draws,
     items_of_shop,
+    locations_of_shop,
     minutes,
     orders_of_shop,
-    shelves_of_shop,
     skus,
     texts,
 )  # fmt: skip
@@ -98,7 +98,7 @@ def payment_events(draw: st.DrawFn) -> Event:
 
 @draws
 def product_events(draw: st.DrawFn) -> Event:
-    """A product with its variants; one of its items may be told of elsewhere too."""
+    """A product with its variants; one of its items may be in other events too."""
     place, minute = draw(st.sampled_from([0, 0, 1])), draw(minutes)
     variants = [
         {"id": ITEM + 1000 + k, "inventory_item_id": ITEM + k, "sku": draw(skus), "title": draw(texts),
@@ -116,7 +116,7 @@ def level_events(draw: st.DrawFn) -> Event:
     minute = draw(minutes)
     body = {
         "inventory_item_id": draw(items_of_shop),
-        "location_id": draw(shelves_of_shop),
+        "location_id": draw(locations_of_shop),
         "available": draw(st.integers(0, 9)), "updated_at": at(minute),
     }  # fmt: skip
     return Event(ingest_inventory_levels, "inventory_levels/update", body, minute)
@@ -180,33 +180,33 @@ edits = st.builds(
     lambda minute: Event(ingest_orders, "orders/edited", {"order_edit": {"order_id": ORDER}}, minute), minutes
 )
 cuts = st.builds(
-    lambda number, shelf, minute: Event(
+    lambda number, location, minute: Event(
         ingest_inventory_levels,
         "inventory_levels/disconnect",
-        {"inventory_item_id": number, "location_id": shelf},
+        {"inventory_item_id": number, "location_id": location},
         minute,
     ),
     items_of_shop,
-    shelves_of_shop,
+    locations_of_shop,
     minutes,
 )
 
 EVENTS: dict[str, tuple[st.SearchStrategy[Event], ...]] = {
     "orders": (order_events(), order_events(), order_ends, edits),
     "refunds": (refund_events(), refund_events(), order_events(), payment_events()),
-    "shelves": (level_events(), level_events(), cuts, product_events(), item_ends, order_events()),
+    "levels": (level_events(), level_events(), cuts, product_events(), item_ends, order_events()),
     "products": (product_events(), product_events(), product_ends, item_ends, level_events()),
     "parcels": (
-        beside.fulfillment_order_events(),
-        beside.fulfillment_order_events(),
-        beside.sighting_events(),
+        logistics.fulfillment_order_events(),
+        logistics.fulfillment_order_events(),
+        logistics.scan_events(),
     ),
-    "transit": (beside.transit_events(), beside.transit_events(), level_events()),
-    "returns": (beside.return_events(), beside.return_events(), refund_events()),
-    "notices": (beside.notice_events(), beside.claim_events(), order_events()),
+    "transit": (logistics.transit_events(), logistics.transit_events(), level_events()),
+    "returns": (logistics.return_events(), logistics.return_events(), refund_events()),
+    "notices": (logistics.notice_events(), logistics.claim_events(), order_events()),
     "others": (other_events(), other_events(), other_ends, order_events()),
 }
-"""What a history is about. Few things are told of, often, and within three minutes: so events meet."""
+"""The subjects of a history: few entities, many events, within three minutes, so that events collide."""
 
 
 def histories(about: str) -> st.SearchStrategy[list[Event]]:

@@ -1,4 +1,4 @@
-"""What is told beside orders and stock, as hypothesis draws it: in parts, under many names, at once."""
+"""What is values beside orders and stock, as hypothesis draws it: in parts, under many names, at once."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def fulfillment_order_events(draw: st.DrawFn) -> Event:
     def one() -> dict[str, Any]:
         statuses = st.sampled_from(["open", "on_hold", "in_progress", "closed", "scheduled"])
         held = [{"id": _gid("FulfillmentHold", draw(few)), "reason": draw(st.sampled_from(["other", "x"]))}]
-        told = {
+        values = {
             "status": draw(statuses),
             "request_status": draw(st.sampled_from(["unsubmitted", "submitted", "accepted"])),
             "assigned_location_id": _gid("Location", draw(few)),
@@ -41,8 +41,8 @@ def fulfillment_order_events(draw: st.DrawFn) -> Event:
             "fulfillment_holds": held,
             "order_id": ORDER,
         }
-        kept = draw(st.sets(st.sampled_from(sorted(told))))
-        return {"id": _gid("FulfillmentOrder", draw(few))} | {name: told[name] for name in kept}
+        names = draw(st.sets(st.sampled_from(sorted(values))))
+        return {"id": _gid("FulfillmentOrder", draw(few))} | {name: values[name] for name in names}
 
     topic = draw(st.sampled_from(["moved", "hold_released", "line_items_prepared_for_pickup"]))
     names = ("fulfillment_order", "original_fulfillment_order", "moved_fulfillment_order")
@@ -53,7 +53,7 @@ def fulfillment_order_events(draw: st.DrawFn) -> Event:
 
 
 @draws
-def sighting_events(draw: st.DrawFn) -> Event:
+def scan_events(draw: st.DrawFn) -> Event:
     """A parcel was seen somewhere, or was not after all."""
     minute = draw(minutes)
     body = {
@@ -111,19 +111,19 @@ def return_events(draw: st.DrawFn) -> Event:
     if draw(st.integers(0, 3)) == 0:
         body = {"id": 1, "return": {"id": number}}
         return Event(ingest_returns, "reverse_deliveries/attach_deliverable", body, minute)
-    told = {
+    values = {
         "status": draw(st.sampled_from(["requested", "open", "closed", "canceled"])),
         "order": {"id": ORDER}, "total_return_line_items": draw(few), "name": draw(texts),
         "return_line_items": [{"quantity": 2}], "decline": {"reason": draw(texts)},
     }  # fmt: skip
-    kept = draw(st.sets(st.sampled_from(sorted(told))))
-    body = {"admin_graphql_api_id": f"gid://shopify/Return/{number}"} | {name: told[name] for name in kept}
+    names = draw(st.sets(st.sampled_from(sorted(values))))
+    body = {"admin_graphql_api_id": f"gid://shopify/Return/{number}"} | {name: values[name] for name in names}
     return Event(ingest_returns, f"returns/{topic}", body, minute)
 
 
 @draws
 def notice_events(draw: st.DrawFn) -> Event:
-    """What is noted beside an order, or whether a variant can be bought."""
+    """A notice of an order, or whether a variant can be bought."""
     minute, number = draw(minutes), draw(orders_of_shop)
     levels = st.sampled_from(["high", "medium", "low", "none", "pending"])
     risk = {"order_id": number, "provider_id": draw(st.sampled_from([None, 5])), "risk_level": draw(levels),

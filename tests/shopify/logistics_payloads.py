@@ -1,4 +1,4 @@
-"""Small bodies of what Shopify tells beside orders and stock, with just what is read of them."""
+"""Events of logistics, returns, notices and disputes, with only the fields that are read."""
 
 from datetime import timedelta
 from typing import Any
@@ -13,9 +13,9 @@ def gid(kind: str, number: int = BIG) -> str:
     return f"gid://shopify/{kind}/{number}"
 
 
-def told(topic: str, body: dict[str, Any], minutes: float = 0) -> WorkItem:
-    """A delivery that was sent ``minutes`` after noon."""
-    made = item("told", body, event_topic=topic)
+def delivery(topic: str, body: dict[str, Any], minutes: float = 0) -> WorkItem:
+    """An event that was sent ``minutes`` after noon."""
+    made = item("delivery", body, event_topic=topic)
     return made._replace(occurred_at=NOON + timedelta(minutes=minutes))
 
 
@@ -24,16 +24,16 @@ def fulfillment_order(
 ) -> WorkItem:
     fields = fields or {"status": "on_hold", "fulfillment_holds": [{"id": gid("Hold", 1), "reason": "other"}]}
     body = {"fulfillment_order": {"id": gid("FulfillmentOrder", number), **fields}}
-    return told(f"fulfillment_orders/{topic}", body, minutes)
+    return delivery(f"fulfillment_orders/{topic}", body, minutes)
 
 
-def sighting(minutes: float = 0, topic: str = "create", **fields: Any) -> WorkItem:
+def scan(minutes: float = 0, topic: str = "create", **fields: Any) -> WorkItem:
     body = {
         "id": BIG, "fulfillment_id": BIG + 1, "order_id": ORDER, "status": "in_transit",
         "city": "Zerlinaville",
         "happened_at": at(0), "updated_at": at(minutes), "estimated_delivery_at": at(60),
     }  # fmt: skip
-    return told(f"fulfillment_events/{topic}", body | fields, minutes)
+    return delivery(f"fulfillment_events/{topic}", body | fields, minutes)
 
 
 def transfer(minutes: float = 0, topic: str = "ready_to_ship", **fields: Any) -> WorkItem:
@@ -43,13 +43,13 @@ def transfer(minutes: float = 0, topic: str = "ready_to_ship", **fields: Any) ->
         "origin": {"id": gid("Location", LOCATION)},
         "destination": {"id": gid("Location", LOCATION + 1)},
     }  # fmt: skip
-    return told(f"inventory_transfers/{topic}", body | fields, minutes)
+    return delivery(f"inventory_transfers/{topic}", body | fields, minutes)
 
 
 def shipment(minutes: float = 0, topic: str = "create", **fields: Any) -> WorkItem:
     fields = fields or {"status": "DRAFT", "line_items": lines(10, 8), "tracking": {"arrives_at": at(90)}}
     body = {"id": gid("InventoryShipment"), "happened_at": at(minutes)}
-    return told(f"inventory_shipments/{topic}", body | fields, minutes)
+    return delivery(f"inventory_shipments/{topic}", body | fields, minutes)
 
 
 def lines(*quantities: int) -> list[dict[str, Any]]:
@@ -62,12 +62,12 @@ def variant(minutes: float = 0, topic: str = "in_stock", **fields: Any) -> WorkI
         "id": BIG, "product_id": BIG + 1, "sku": None, "updated_at": at(-999),
         "inventory_quantity": 75 if topic == "in_stock" else 0,
     }  # fmt: skip
-    return told(f"variants/{topic}", body | fields, minutes)
+    return delivery(f"variants/{topic}", body | fields, minutes)
 
 
 def risk(minutes: float = 0, level: str = "medium", **fields: Any) -> WorkItem:
     body = {"provider_id": None, "risk_level": level, "created_at": None, "order_id": ORDER}
-    return told("orders/risk_assessment_changed", body | fields, minutes)
+    return delivery("orders/risk_assessment_changed", body | fields, minutes)
 
 
 def order_return(minutes: float = 0, topic: str = "approve", **fields: Any) -> WorkItem:
@@ -75,7 +75,7 @@ def order_return(minutes: float = 0, topic: str = "approve", **fields: Any) -> W
         "status": "open", "order": {"id": ORDER}, "total_return_line_items": 2, "name": "#1001-R1",
         "return_line_items": [],
     }  # fmt: skip
-    return told(f"returns/{topic}", {"id": BIG, "admin_graphql_api_id": gid("Return")} | fields, minutes)
+    return delivery(f"returns/{topic}", {"id": BIG, "admin_graphql_api_id": gid("Return")} | fields, minutes)
 
 
 def disposition(minutes: float = 0, kind: str = "restocked", quantity: int = 1, **fields: Any) -> WorkItem:
@@ -84,7 +84,7 @@ def disposition(minutes: float = 0, kind: str = "restocked", quantity: int = 1, 
         "location": {"id": LOCATION},
     }  # fmt: skip
     body = {"id": BIG, "dispositions": [made], "total_dispositions": 1}
-    return told("reverse_fulfillment_orders/dispose", body | fields, minutes)
+    return delivery("reverse_fulfillment_orders/dispose", body | fields, minutes)
 
 
 def dispute(minutes: float = 0, status: str = "needs_response", **fields: Any) -> WorkItem:
@@ -93,7 +93,7 @@ def dispute(minutes: float = 0, status: str = "needs_response", **fields: Any) -
         "reason": "fraudulent", "network_reason_code": "4837", "status": status, "evidence_due_by": at(900),
         "initiated_at": at(0),
     }  # fmt: skip
-    return told("disputes/update", body | fields, minutes)
+    return delivery("disputes/update", body | fields, minutes)
 
 
 def tender(minutes: float = 0, **fields: Any) -> WorkItem:
@@ -102,4 +102,4 @@ def tender(minutes: float = 0, **fields: Any) -> WorkItem:
         "processed_at": at(0), "remote_reference": "1001", "payment_method": "credit_card",
         "payment_details": {"credit_card_number": "1 4242", "credit_card_company": "Visa"},
     }  # fmt: skip
-    return told("tender_transactions/create", body | fields, minutes)
+    return delivery("tender_transactions/create", body | fields, minutes)

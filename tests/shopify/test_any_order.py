@@ -1,4 +1,4 @@
-"""Whatever Shopify tells, late, twice, shuffled and in sets of any size, ends in the same rows."""
+"""Late, repeated and shuffled Shopify events, in batches of any size, end in the same rows."""
 
 import os
 from collections.abc import Sequence
@@ -48,14 +48,14 @@ TABLES = tuple(
     )
 )
 NOT_STATE = frozenset({"event_id", "changed_at"})
-"""Which delivery won, of several alike, and when we wrote: no fact of the shop's."""
+"""Which of several like deliveries won, and the time of the write: not part of the shop's state."""
 
 EXPLORE = int(os.environ.get("EXPLORE_HISTORIES", "0"))
-"""How many fresh histories to look for a fault in; 0: always the same few, as a gate should."""
+"""The number of new histories to search for a fault; 0: always the same few, for a gate."""
 
 
-def tell(engine: Engine, sets: Sequence[Sequence[Event]]) -> dict[str, list[Any]]:
-    """The rows that an empty storefront has after ``sets``, each worked as the workers work it."""
+def handle(engine: Engine, sets: Sequence[Sequence[Event]]) -> dict[str, list[Any]]:
+    """Return the rows of an empty shop after ``sets``, each handled as a worker handles it."""
     with transaction(engine) as tx:
         for table in [*(table.name for table in TABLES), "work_queue", "incidents", "connections"]:
             tx.exec_driver_sql(f"delete from {table}")  # noqa: S608
@@ -63,14 +63,14 @@ def tell(engine: Engine, sets: Sequence[Sequence[Event]]) -> dict[str, list[Any]
         of_topic: dict[Ingest, list[Event]] = {}
         for event in events:
             of_topic.setdefault(event.effect, []).append(event)
-        for effect, told in of_topic.items():
-            effects = ingest(engine, effect, *(event.deliver() for event in told))
+        for effect, same in of_topic.items():
+            effects = ingest(engine, effect, *(event.deliver() for event in same))
             assert all(isinstance(outcome, Done) for outcome in effects.outcomes), effects.outcomes
     return {table.name: state_of(engine, table) for table in TABLES}
 
 
 def state_of(engine: Engine, table: Table) -> list[Any]:
-    """What ``table`` holds, without what is no fact of the shop's."""
+    """Return the rows of ``table`` without ``NOT_STATE``."""
     columns = ", ".join(column.name for column in table.columns if column.name not in NOT_STATE)
     keys = ", ".join(table.primary_key.columns.keys())
     return rows(engine, f"select {columns} from {table.name} order by {keys}")  # noqa: S608
@@ -91,14 +91,14 @@ def test_any_order_repetition_and_size_of_sets_ends_in_the_same_rows(
         add_shop(engine)
     history = data.draw(histories(about))
     known = [base_of(event) for event in history if event.topic in BASES]
-    expected = tell(engine, [known, *([event] for event in history)])
+    expected = handle(engine, [known, *([event] for event in history)])
 
-    told = history + rng.choices(history, k=rng.randint(0, 3))
-    rng.shuffle(told)
-    cuts = sorted({0, len(told), *(rng.randint(0, len(told)) for _ in range(rng.randint(0, 6)))})
-    sets = [told[begin:end] for begin, end in pairwise(cuts)]
+    shuffled = history + rng.choices(history, k=rng.randint(0, 3))
+    rng.shuffle(shuffled)
+    cuts = sorted({0, len(shuffled), *(rng.randint(0, len(shuffled)) for _ in range(rng.randint(0, 6)))})
+    sets = [shuffled[begin:end] for begin, end in pairwise(cuts)]
     for number, events in enumerate(sets):
         for event in events:
             note(f"set {number}: {event.topic} sent at minute {event.minute}: {event.body}")
 
-    assert tell(engine, [known, *sets]) == expected
+    assert handle(engine, [known, *sets]) == expected

@@ -1,4 +1,4 @@
-"""Payments, fulfilments, items, locations, customers: the newest word counts, an end is an end."""
+"""Payments, fulfillments, items, locations, customers: the newest state wins, a deletion is final."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,8 +19,8 @@ from tests.shopify.sample_payloads import NOON, ORDER, Ingest, add_shop, at, ing
 BIG = 2**53 + 7
 
 
-def said(effects: HandlerResult) -> list[str]:
-    """What the audit says, in order."""
+def summaries(effects: HandlerResult) -> list[str]:
+    """Return the audit's summaries in order."""
     return [mutation.summary for entry in effects.audit for mutation in entry.mutations]
 
 
@@ -32,7 +32,7 @@ def payment(status: str = "success", **fields: Any) -> WorkItem:
     return item("order_transaction_ingest", body | fields, event_topic="order_transactions/create")
 
 
-def fulfilment(minutes: float = 0, status: str = "success", **fields: Any) -> WorkItem:
+def fulfillment(minutes: float = 0, status: str = "success", **fields: Any) -> WorkItem:
     body = {
         "id": BIG, "order_id": ORDER, "status": status, "created_at": at(0), "updated_at": at(minutes),
         "line_items": [{"quantity": 2}, {"quantity": 1}],
@@ -65,18 +65,18 @@ def gone(topic: str, minutes: float = 9) -> WorkItem:
     return item("x", {"id": BIG}, event_topic=topic)._replace(occurred_at=NOON + timedelta(minutes=minutes))
 
 
-def test_payment_is_recorded_with_what_ties_it_to_the_charge(engine: Engine) -> None:
+def test_payment_is_recorded_with_the_reference_of_its_charge(engine: Engine) -> None:
     effects = ingest(engine, ingest_order_transactions, payment(parent_id=5))
 
     assert verdicts(effects) == ["done"]
     assert rows(
         engine, "select order_gid, kind, status, amount_cents, parent_id, payment_ref from order_transactions"
     ) == [(f"gid://shopify/Order/{ORDER}", "sale", "success", 1250, 5, "ch_3QabcdefXYZ01")]
-    assert said(effects)[0].startswith(f"order transaction {BIG}: recorded, kind sale, status success")
+    assert summaries(effects)[0].startswith(f"order transaction {BIG}: recorded, kind sale, status success")
 
 
 @pytest.mark.parametrize("end", ["success", "failure", "error"])
-def test_payment_that_ended_never_is_pending_again(engine: Engine, end: str) -> None:
+def test_final_payment_never_becomes_pending_again(engine: Engine, end: str) -> None:
     ingest(engine, ingest_order_transactions, payment(end))
 
     assert verdicts(ingest(engine, ingest_order_transactions, payment("pending"))) == ["stale"]
@@ -101,12 +101,12 @@ def test_payment_ref_is_stripes_own_id_and_a_charge_before_an_intent(
     assert find_payment_ref(fields) == ref
 
 
-def test_fulfilment_goes_on_and_never_back(engine: Engine) -> None:
-    ingest(engine, ingest_fulfillments, fulfilment(0, "pending"))
-    effects = ingest(engine, ingest_fulfillments, fulfilment(5, shipment_status="delivered"), fulfilment(1))
+def test_fulfillment_never_goes_back(engine: Engine) -> None:
+    ingest(engine, ingest_fulfillments, fulfillment(0, "pending"))
+    effects = ingest(engine, ingest_fulfillments, fulfillment(5, shipment_status="delivered"), fulfillment(1))
 
     assert verdicts(effects) == ["done", "stale"]
-    assert said(effects) == [
+    assert summaries(effects) == [
         f"fulfillment {BIG}: status pending -> success, shipment_status nothing -> delivered"
     ]
     assert rows(engine, "select status, quantity from fulfillments") == [("success", 3)]
@@ -127,28 +127,28 @@ def test_cost_of_an_item_is_in_the_shops_currency(
     assert rows(engine, "select sku, is_tracked, cost_cents from inventory_items") == [("MUG", True, cents)]
 
 
-def test_location_is_where_its_body_says_and_closes_by_the_body_alone(engine: Engine) -> None:
+def test_location_has_the_province_of_its_payload_and_closes_by_it_alone(engine: Engine) -> None:
     ingest(engine, ingest_locations, location())
     ingest(engine, ingest_locations, location(4, "locations/deactivate"))
     assert rows(engine, "select is_active from locations") == [(True,)]
 
     effects = ingest(engine, ingest_locations, location(5, "locations/deactivate", active=False))
 
-    assert said(effects) == [f"location {BIG}: is_active yes -> no"]
+    assert summaries(effects) == [f"location {BIG}: is_active yes -> no"]
     assert rows(engine, "select name, province, is_active from locations") == [("Harbour", "CA-BC", False)]
 
 
-def test_customer_is_kept_and_only_that_he_changed_is_said(engine: Engine) -> None:
+def test_audit_of_a_customer_says_which_fields_changed_and_no_value(engine: Engine) -> None:
     ingest(engine, ingest_customers, customer(phone="+1 604 555 0100"))
     effects = ingest(engine, ingest_customers, customer(5, last_name="Vex", phone="+1 604 555 0101"))
 
-    assert said(effects) == [f"customer {BIG}: another name, another phone"]
-    told = str([entry.mutations for entry in effects.audit])
-    assert "Vex" not in told and "555 0101" not in told
+    assert summaries(effects) == [f"customer {BIG}: another name, another phone"]
+    audited = str([entry.mutations for entry in effects.audit])
+    assert "Vex" not in audited and "555 0101" not in audited
     assert rows(engine, "select name, phone from customers") == [("Zerlina Vex", "+1 604 555 0101")]
 
 
-def test_redacted_customer_stays_so_and_the_event_says_it(engine: Engine) -> None:
+def test_redacted_customer_stays_redacted(engine: Engine) -> None:
     ingest(engine, ingest_customers, customer())
     with engine.begin() as tx:
         tx.exec_driver_sql("update customers set name = '', redacted_at = now()")
@@ -157,7 +157,7 @@ def test_redacted_customer_stays_so_and_the_event_says_it(engine: Engine) -> Non
     assert rows(engine, "select name from customers") == [("",)]
 
 
-def test_customer_topics_that_describe_nobody_are_kept(engine: Engine) -> None:
+def test_customer_topics_that_describe_nobody_are_ignored(engine: Engine) -> None:
     merged = item(
         "customer_ingest", {"admin_graphql_api_customer_kept_id": "x"}, event_topic="customers/merge"
     )
@@ -183,7 +183,7 @@ def test_deletion_of_an_id_that_is_not_recorded_leaves_a_note_and_no_row(
     created = ingest(engine, effect, make(20))
 
     assert (verdicts(effects), verdicts(created)) == (["unknown_id"], ["done"])
-    (summary,) = said(effects)
+    (summary,) = summaries(effects)
     assert summary.endswith(f"{BIG}: a deletion was received, but it is not recorded here; nothing changed")
     assert rows(engine, f"select deleted_at from {table}") == [(None,)]  # noqa: S608
     assert verdicts(ingest(engine, effect, gone(topic, 8), make(21))) == ["done", "done"]
@@ -202,7 +202,7 @@ def test_deletion_counts_where_an_event_before_it_in_the_same_set_describes_the_
 
 
 @pytest.mark.parametrize(("effect", "topic", "table", "make"), ENDINGS, ids=[e[2] for e in ENDINGS])
-def test_end_stays_whatever_comes_late(
+def test_deletion_is_final_after_late_events(
     engine: Engine, effect: Ingest, topic: str, table: str, make: Callable[..., WorkItem]
 ) -> None:
     add_shop(engine)
@@ -228,13 +228,13 @@ def test_end_stays_whatever_comes_late(
     [
         (ingest_order_transactions, payment(amount=12.5), "order_transaction", "amount is 12.5"),
         (ingest_order_transactions, payment(order_id=None), "order_transaction", "order_id is None"),
-        (ingest_fulfillments, fulfilment(updated_at="soon"), "fulfillment", "updated_at is 'soon'"),
+        (ingest_fulfillments, fulfillment(updated_at="soon"), "fulfillment", "updated_at is 'soon'"),
         (ingest_inventory_items, stock_item(cost="4,20"), "inventory_item", "cost is '4,20'"),
         (ingest_locations, location(id="x"), "location", "id is 'x'"),
         (ingest_customers, customer(id=None), "customer", "id is None"),
     ],
 )
-def test_body_that_cannot_be_read_is_refused_alone_and_names_the_field(
+def test_unreadable_event_is_refused_alone_and_names_the_field(
     engine: Engine, effect: Ingest, event: WorkItem, code: str, words: str
 ) -> None:
     add_shop(engine)

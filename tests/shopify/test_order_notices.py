@@ -1,4 +1,4 @@
-"""Returns, disputes, notices, payments: what is told beside an order, late and in parts."""
+"""Returns, disputes, notices and tender transactions: partial and late."""
 
 from datetime import timedelta
 from typing import Any
@@ -21,7 +21,7 @@ from services.shopify.orders.notices import ingest_order_notices
 from services.shopify.orders.tender_transactions import ingest_tender_transactions
 from services.shopify.products.variant_stock import ingest_variant_stock
 from tests.shopify import logistics_payloads as body
-from tests.shopify.logistics_payloads import BIG, gid, told
+from tests.shopify.logistics_payloads import BIG, delivery, gid
 from tests.shopify.sample_payloads import NOON, ORDER, Ingest, add_shop, at, ingest, rows, verdicts
 
 ORDER_GID = f"gid://shopify/Order/{ORDER}"
@@ -34,7 +34,7 @@ def test_variant_is_in_stock_by_the_delivery_and_not_by_its_own_time(engine: Eng
     assert rows(engine, "select variant_id, is_in_stock from variant_stock") == [(BIG, False)]
 
 
-def test_risk_is_the_highest_of_what_each_provider_said_last(engine: Engine) -> None:
+def test_risk_is_the_highest_of_the_last_levels_of_the_providers(engine: Engine) -> None:
     ingest(engine, ingest_order_notices, body.risk(1, "high"), body.risk(2, "low"))
     assert rows(engine, "select risk_level from order_notices") == [("low",)]
 
@@ -42,14 +42,14 @@ def test_risk_is_the_highest_of_what_each_provider_said_last(engine: Engine) -> 
     assert rows(engine, "select order_gid, risk_level from order_notices") == [(ORDER_GID, "medium")]
 
 
-def test_notices_of_an_order_stand_beside_each_other_before_the_order_is_known(engine: Engine) -> None:
+def test_notices_of_an_order_are_recorded_before_the_order(engine: Engine) -> None:
     protect = {"order_id": ORDER, "status": "active", "eligibility": {"status": "eligible"}}
 
     effects = ingest(
         engine,
         ingest_order_notices,
         body.risk(),
-        told("orders/shopify_protect_eligibility_changed", protect),
+        delivery("orders/shopify_protect_eligibility_changed", protect),
     )
 
     assert verdicts(effects) == ["done"] * 2
@@ -60,13 +60,13 @@ def test_notices_of_an_order_stand_beside_each_other_before_the_order_is_known(e
     assert "zerlina" not in str(found).lower()
 
 
-def test_return_goes_on_and_keeps_what_later_events_leave_out(engine: Engine) -> None:
+def test_return_keeps_the_fields_that_later_events_leave_out(engine: Engine) -> None:
     for event in (
         body.order_return(5, "close", order_id=ORDER, status="closed"),
         body.order_return(),
         body.order_return(-5, "request", order={"id": ORDER}, status="requested", total_return_line_items=1,
                           return_line_items=[{"quantity": 3}]),
-        told("reverse_deliveries/attach_deliverable", {"id": 1, "return": {"id": BIG}}, 3),
+        delivery("reverse_deliveries/attach_deliverable", {"id": 1, "return": {"id": BIG}}, 3),
     ):  # fmt: skip
         ingest(engine, ingest_returns, event)
 
@@ -74,7 +74,7 @@ def test_return_goes_on_and_keeps_what_later_events_leave_out(engine: Engine) ->
     assert rows(engine, query) == [(ORDER_GID, "#1001-R1", "closed", 2, 3, NOON + timedelta(minutes=3))]
 
 
-def test_declined_return_says_shopifys_reason_and_not_the_note(engine: Engine) -> None:
+def test_declined_return_has_shopifys_reason_and_not_the_note(engine: Engine) -> None:
     declined = {"reason": "return_period_ended", "note": "As Zerlina was told"}
 
     ingest(engine, ingest_returns, body.order_return(topic="decline", status="declined", decline=declined))
@@ -84,24 +84,24 @@ def test_declined_return_says_shopifys_reason_and_not_the_note(engine: Engine) -
     assert "Zerlina" not in str(found)
 
 
-def test_update_of_a_return_is_known_by_its_global_id_and_says_when(engine: Engine) -> None:
+def test_update_of_a_return_is_found_by_its_global_id_and_has_a_time(engine: Engine) -> None:
     ingest(engine, ingest_returns, body.order_return())
     changes = {"admin_graphql_api_id": gid("Return"), "return_line_items": {"removals": [{"delta": 2}]}}
 
-    assert verdicts(ingest(engine, ingest_returns, told("returns/update", changes, 9))) == ["done"]
+    assert verdicts(ingest(engine, ingest_returns, delivery("returns/update", changes, 9))) == ["done"]
     assert rows(engine, "select status, updated_at from order_returns") == [
         ("open", NOON + timedelta(minutes=9))
     ]
 
 
-def test_processing_that_names_no_return_is_kept(engine: Engine) -> None:
+def test_processing_without_a_return_is_ignored(engine: Engine) -> None:
     add_shop(engine)
 
-    assert verdicts(ingest(engine, ingest_returns, told("returns/process", {}))) == ["ignored"]
+    assert verdicts(ingest(engine, ingest_returns, delivery("returns/process", {}))) == ["ignored"]
     assert rows(engine, "select 1 from order_returns") == []
 
 
-def test_decisions_on_goods_that_came_back_add_up_once_each(engine: Engine) -> None:
+def test_dispositions_of_returned_goods_are_counted_once_each(engine: Engine) -> None:
     first, second = body.disposition(), body.disposition(5, "missing", 2)
     for event in (second, first, body.disposition(), body.disposition(9, "restocked", 3)):
         ingest(engine, ingest_reverse_fulfillment_orders, event)
@@ -110,7 +110,7 @@ def test_decisions_on_goods_that_came_back_add_up_once_each(engine: Engine) -> N
     assert rows(engine, query) == [(4, 2, 6)]
 
 
-def test_dispute_of_shopifys_goes_on_and_is_no_transaction_of_the_books(engine: Engine) -> None:
+def test_dispute_of_shopify_payments_progresses_and_is_no_transaction(engine: Engine) -> None:
     ingest(engine, ingest_shopify_disputes, body.dispute(5, "lost", finalized_on=at(5)))
 
     assert verdicts(ingest(engine, ingest_shopify_disputes, body.dispute())) == ["stale"]
@@ -120,7 +120,7 @@ def test_dispute_of_shopifys_goes_on_and_is_no_transaction_of_the_books(engine: 
     assert rows(engine, "select 1 from transactions") == []
 
 
-def test_money_that_changed_hands_is_kept_without_the_card(engine: Engine) -> None:
+def test_tender_transaction_is_recorded_without_the_card(engine: Engine) -> None:
     ingest(engine, ingest_tender_transactions, body.tender())
     ingest(engine, ingest_tender_transactions, body.tender(id=BIG + 1, amount="-19.95", processed_at=None))
 
@@ -134,18 +134,18 @@ def test_money_that_changed_hands_is_kept_without_the_card(engine: Engine) -> No
 
 
 UNREADABLE: list[tuple[Ingest, WorkItem, str, str]] = [
-    (ingest_fulfillment_orders, told("fulfillment_orders/split", {}),
+    (ingest_fulfillment_orders, delivery("fulfillment_orders/split", {}),
      "fulfillment_order", "fulfillment_order is None"),
-    (ingest_fulfillment_orders, told("fulfillment_orders/split", {"fulfillment_order": {"id": "gid://x/y"}}),
+    (ingest_fulfillment_orders, delivery("fulfillment_orders/split", {"fulfillment_order": {"id": "gid://x/y"}}),
      "fulfillment_order", "id is 'gid://x/y'"),
-    (ingest_fulfillment_events, body.sighting(happened_at=None),
+    (ingest_fulfillment_events, body.scan(happened_at=None),
      "fulfillment_event", "happened_at is None"),
     (ingest_inventory_transfers, body.transfer(items_added=[{"line_item_id": 1}]),
      "inventory_transfer", "quantity is None"),
-    (ingest_inventory_shipments, told("inventory_shipments/create", {"status": "DRAFT"}),
+    (ingest_inventory_shipments, delivery("inventory_shipments/create", {"status": "DRAFT"}),
      "inventory_shipment", "id is None"),
     (ingest_order_notices, body.risk(order_id=None), "order_notice", "order_id is None"),
-    (ingest_returns, told("returns/close", {"status": "closed"}), "return", "id is None"),
+    (ingest_returns, delivery("returns/close", {"status": "closed"}), "return", "id is None"),
     (ingest_reverse_fulfillment_orders, body.disposition(kind=""),
      "reverse_fulfillment_order", "dispositions[0].type is ''"),
     (ingest_shopify_disputes, body.dispute(amount=11.5), "dispute", "amount is 11.5"),

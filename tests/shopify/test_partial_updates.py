@@ -1,4 +1,4 @@
-"""Fulfilment orders, parcels, transfers and shipments: told in parts, late and under many names."""
+"""Fulfillment orders, their events, transfers and shipments: partial, late, under many names."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,14 +15,14 @@ from services.shopify.logistics.inventory_transfers import (
     ingest_inventory_transfers,
 )
 from tests.shopify import logistics_payloads as body
-from tests.shopify.logistics_payloads import BIG, gid, told
+from tests.shopify.logistics_payloads import BIG, delivery, gid
 from tests.shopify.sample_payloads import LOCATION, NOON, ORDER, at, ingest, rows, verdicts
 
 HELD = "select status, is_on_hold, hold_reason from fulfillment_orders"
 ORDER_GID = f"gid://shopify/Order/{ORDER}"
 
 
-def test_event_tells_its_part_and_leaves_the_others(engine: Engine) -> None:
+def test_event_changes_only_the_fields_that_it_contains(engine: Engine) -> None:
     routed = body.fulfillment_order(
         0, "fulfillment_request_accepted", status="in_progress", request_status="accepted"
     )
@@ -39,7 +39,7 @@ def test_event_tells_its_part_and_leaves_the_others(engine: Engine) -> None:
     assert summaries[1] == f"fulfillment order {BIG}: status in_progress -> closed"
 
 
-def test_of_two_told_of_one_instant_the_further_one_stands(engine: Engine) -> None:
+def test_of_two_values_of_one_time_the_higher_rank_wins(engine: Engine) -> None:
     statuses = ("open", "in_progress", "closed")
     for order in permutations(statuses):
         with engine.begin() as tx:
@@ -49,7 +49,7 @@ def test_of_two_told_of_one_instant_the_further_one_stands(engine: Engine) -> No
         assert rows(engine, "select status from fulfillment_orders") == [("closed",)]
 
 
-def test_event_of_which_nothing_stands_is_stale(engine: Engine) -> None:
+def test_event_without_a_current_field_is_stale(engine: Engine) -> None:
     ingest(engine, ingest_fulfillment_orders, body.fulfillment_order(9, "cancelled", status="cancelled"))
 
     late = ingest(engine, ingest_fulfillment_orders, body.fulfillment_order(5, "split", status="open"))
@@ -74,7 +74,7 @@ HOLDS: dict[str, tuple[list[Callable[[], WorkItem]], tuple[str, bool, str]]] = {
 
 
 @pytest.mark.parametrize("name", HOLDS)
-def test_whether_it_is_held_and_why(engine: Engine, name: str) -> None:
+def test_hold_and_its_reason(engine: Engine, name: str) -> None:
     events, expected = HOLDS[name]
     for order in permutations(events):
         with engine.begin() as tx:
@@ -84,7 +84,7 @@ def test_whether_it_is_held_and_why(engine: Engine, name: str) -> None:
         assert rows(engine, HELD) == [expected]
 
 
-def test_all_fulfilment_orders_that_a_body_names_are_told(engine: Engine) -> None:
+def test_all_fulfillment_orders_in_a_payload_are_recorded(engine: Engine) -> None:
     moved = {
         "original_fulfillment_order": {"id": gid("FulfillmentOrder", 1), "status": "closed"},
         "moved_fulfillment_order": {
@@ -97,8 +97,8 @@ def test_all_fulfilment_orders_that_a_body_names_are_told(engine: Engine) -> Non
     ingest(
         engine,
         ingest_fulfillment_orders,
-        told("fulfillment_orders/moved", moved),
-        told("fulfillment_orders/merged", {"merge_intents": [], "fulfillment_order_merges": [one]}),
+        delivery("fulfillment_orders/moved", moved),
+        delivery("fulfillment_orders/merged", {"merge_intents": [], "fulfillment_order_merges": [one]}),
     )
 
     query = "select fulfillment_order_id, status, location_id from fulfillment_orders order by 1"
@@ -107,7 +107,7 @@ def test_all_fulfilment_orders_that_a_body_names_are_told(engine: Engine) -> Non
     ]  # fmt: skip
 
 
-def test_goods_made_ready_for_pickup_say_since_when(engine: Engine) -> None:
+def test_goods_ready_for_pickup_have_the_time(engine: Engine) -> None:
     ingest(engine, ingest_fulfillment_orders,
            body.fulfillment_order(7, "line_items_prepared_for_pickup", status="open",
                                   delivery_method={"method_type": "pickup"}))  # fmt: skip
@@ -115,9 +115,9 @@ def test_goods_made_ready_for_pickup_say_since_when(engine: Engine) -> None:
     assert rows(engine, "select prepared_at from fulfillment_orders") == [(NOON + timedelta(minutes=7),)]
 
 
-def test_sighting_of_a_parcel_is_kept_without_its_place(engine: Engine) -> None:
-    ingest(engine, ingest_fulfillment_events, body.sighting())
-    assert verdicts(ingest(engine, ingest_fulfillment_events, body.sighting(9, "delete"))) == ["ignored"]
+def test_scan_of_a_parcel_is_recorded_without_its_place(engine: Engine) -> None:
+    ingest(engine, ingest_fulfillment_events, body.scan())
+    assert verdicts(ingest(engine, ingest_fulfillment_events, body.scan(9, "delete"))) == ["ignored"]
 
     ((found,),) = rows(engine, "select to_jsonb(t) from fulfillment_events t")
     assert (found["fulfillment_id"], found["status"], found["order_gid"]) == (
@@ -129,7 +129,7 @@ def test_sighting_of_a_parcel_is_kept_without_its_place(engine: Engine) -> None:
     assert "Zerlinaville" not in str(found)
 
 
-def test_lines_of_a_transfer_are_counted_as_they_came_to_be(engine: Engine) -> None:
+def test_lines_of_a_transfer_have_their_last_quantities(engine: Engine) -> None:
     changed = {"line_item_id": gid("Line", 1), "old_quantity": 10, "new_quantity": 4}
     events = [
         body.transfer(),
@@ -138,14 +138,14 @@ def test_lines_of_a_transfer_are_counted_as_they_came_to_be(engine: Engine) -> N
         body.transfer(4, "remove_items", items_removed=[{"line_item_id": gid("Line", 2)}]),
         body.transfer(5, "updated", note=""),
     ]  # fmt: skip
-    for event in reversed(events):
-        ingest(engine, ingest_inventory_transfers, event)
+    for one in reversed(events):
+        ingest(engine, ingest_inventory_transfers, one)
 
     query = "select status, origin_id, destination_id, quantity, updated_at from inventory_transfers"
     assert rows(engine, query) == [("in_progress", LOCATION, LOCATION + 1, 9, NOON + timedelta(minutes=5))]
 
 
-def test_shipment_says_what_was_received_and_what_was_refused(engine: Engine) -> None:
+def test_shipment_has_accepted_and_rejected_quantities(engine: Engine) -> None:
     received = [{"id": gid("Line", 1), "old_accepted_quantity": 0, "new_accepted_quantity": 6,
                  "old_rejected_quantity": 0, "new_rejected_quantity": 1}]  # fmt: skip
     tracked = {
@@ -167,8 +167,8 @@ def test_shipment_says_what_was_received_and_what_was_refused(engine: Engine) ->
     assert rows(engine, query) == [("partially_received", 18, 6, 1, NOON + timedelta(minutes=120))]
 
 
-def test_deleted_shipment_stays_deleted_whatever_comes_late(engine: Engine) -> None:
-    gone = told("inventory_shipments/delete", {"id": gid("InventoryShipment"), "happened_at": at(4)}, 4)
+def test_deleted_shipment_stays_deleted_after_late_events(engine: Engine) -> None:
+    gone = delivery("inventory_shipments/delete", {"id": gid("InventoryShipment"), "happened_at": at(4)}, 4)
     assert verdicts(ingest(engine, ingest_inventory_shipments, gone)) == ["unknown_id"]
     ingest(engine, ingest_inventory_shipments, body.shipment(1))
 

@@ -1,4 +1,4 @@
-"""The shop itself: what Shopify says of it, and the day our app is uninstalled."""
+"""The shop object of Shopify, and the app installed again."""
 
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from tests.shopify.sample_payloads import NOON, SHOP, add_shop, at, ingest, item
 TOKEN = "shpat_" + "0" * 32
 
 
-def told(minutes: float = 0, **fields: Any) -> WorkItem:
+def shop_update(minutes: float = 0, **fields: Any) -> WorkItem:
     body = {"id": 2**53 + 9, "name": "Harbour", "currency": "CAD", "iana_timezone": "America/Los_Angeles",
             "country_code": "CA", "province_code": "BC", "plan_name": "basic",
             "myshopify_domain": "harbour.myshopify.com",
@@ -27,13 +27,13 @@ def told(minutes: float = 0, **fields: Any) -> WorkItem:
     return item("storefront_ingest", body | fields, event_topic="shop/update")
 
 
-def said(effects: HandlerResult) -> list[str]:
-    """What the audit says, in order."""
+def summaries(effects: HandlerResult) -> list[str]:
+    """Return the audit's summaries in order."""
     return [mutation.summary for entry in effects.audit for mutation in entry.mutations]
 
 
 def incidents(engine: Engine) -> list[Any]:
-    """What people were told of, and whether it stands."""
+    """What people were shop_update of, and whether it stands."""
     return rows(engine, "select rule, severity, status from incidents order by id")
 
 
@@ -46,8 +46,8 @@ def shop(engine: Engine, settings: Settings) -> Engine:
     return engine
 
 
-def test_shop_is_as_its_newest_event_told_it(shop: Engine) -> None:
-    effects = ingest(shop, ingest_storefronts, told(5, plan_name="plus"), told(1))
+def test_shop_has_the_state_of_its_newest_event(shop: Engine) -> None:
+    effects = ingest(shop, ingest_storefronts, shop_update(5, plan_name="plus"), shop_update(1))
 
     assert verdicts(effects) == ["done", "stale"]
     assert rows(
@@ -56,8 +56,8 @@ def test_shop_is_as_its_newest_event_told_it(shop: Engine) -> None:
     assert incidents(shop) == []
 
 
-def test_currency_and_zone_other_than_ours_are_incidents_until_they_agree_and_ours_stay(shop: Engine) -> None:
-    ingest(shop, ingest_storefronts, told(1, currency="USD", iana_timezone="America/Toronto"))
+def test_currency_and_zone_that_differ_are_incidents_until_they_agree(shop: Engine) -> None:
+    ingest(shop, ingest_storefronts, shop_update(1, currency="USD", iana_timezone="America/Toronto"))
 
     assert incidents(shop) == [
         ("shopify_currency_differs", "P3", "open"),
@@ -68,20 +68,20 @@ def test_currency_and_zone_other_than_ours_are_incidents_until_they_agree_and_ou
     assert "`fleet shops set harbour currency=USD`" in summary
     assert rows(shop, "select currency, timezone from shops") == [("CAD", "America/Los_Angeles")]
 
-    ingest(shop, ingest_storefronts, told(2))
+    ingest(shop, ingest_storefronts, shop_update(2))
     assert {status for _, _, status in incidents(shop)} == {"resolved"}
 
 
-def test_shop_that_speaks_again_is_installed_again_and_its_incident_resolved(shop: Engine) -> None:
+def test_newer_event_of_an_uninstalled_shop_resolves_the_incident(shop: Engine) -> None:
     with transaction(shop) as tx:
         gone = "insert into storefronts (shop_id, uninstalled_at, updated_at) values (1, :at, :none)"
         tx.execute(text(gone), {"at": NOON, "none": EPOCH})
         record_incidents(tx, [Incident(SHOP, "shopify_uninstalled", "2026-11-20", "P2", "gone")], NOON)
 
-    effects = ingest(shop, ingest_storefronts, told(5))
+    effects = ingest(shop, ingest_storefronts, shop_update(5))
 
     assert rows(shop, "select uninstalled_at from storefronts") == [(None,)]
-    assert "our app installed again" in " ".join(said(effects))
+    assert "our app installed again" in " ".join(summaries(effects))
     assert incidents(shop) == [("shopify_uninstalled", "P2", "resolved")]
 
 
@@ -93,9 +93,9 @@ def test_shop_that_speaks_again_is_installed_again_and_its_incident_resolved(sho
     ],
 )
 def test_description_of_another_shop_is_refused(shop: Engine, fields: dict[str, Any], fault: str) -> None:
-    ingest(shop, ingest_storefronts, told(1))
+    ingest(shop, ingest_storefronts, shop_update(1))
 
-    (outcome,) = ingest(shop, ingest_storefronts, told(5, **fields)).outcomes
+    (outcome,) = ingest(shop, ingest_storefronts, shop_update(5, **fields)).outcomes
 
     assert isinstance(outcome, Refused)
     assert outcome.code == "shopify.wrong_body"

@@ -1,4 +1,4 @@
-"""What a look at Shopify's subscriptions means."""
+"""How Shopify's subscriptions differ from the wanted ones."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -47,7 +47,7 @@ def test_every_wanted_topic_can_be_subscribed_to_and_no_privacy_topic_can(versio
     assert not {topic_to_enum(topic) for topic in UNSUBSCRIBABLE} & known
 
 
-def test_what_is_at_our_address_is_good_and_the_rest_is_missing() -> None:
+def test_subscription_at_our_address_is_good_and_the_rest_is_missing() -> None:
     diff = compare_subscriptions([good(topic) for topic in WANTED[1:]], [], OURS)
 
     assert diff.missing == [WANTED[0]]
@@ -67,14 +67,14 @@ def test_a_topic_that_was_seen_and_is_gone_is_lost() -> None:
     assert [entry.topic for entry in diff.to_import] == ["orders/create"]
 
 
-def test_a_lost_topic_whose_outage_was_read_is_not_read_again() -> None:
+def test_outage_that_was_imported_is_not_imported_again() -> None:
     diff = compare_subscriptions([], [stored("orders/create", lost=True, imported=True)], OURS)
 
     assert [entry.topic for entry in diff.lost] == ["orders/create"]
     assert not diff.to_import
 
 
-def test_a_topic_that_is_back_before_its_outage_was_read_is_still_read() -> None:
+def test_outage_of_a_returned_topic_is_still_imported() -> None:
     diff = compare_subscriptions([good("orders/create")], [stored("orders/create", lost=True)], OURS)
 
     assert not diff.lost
@@ -91,7 +91,7 @@ def test_a_wanted_topic_elsewhere_or_in_xml_is_wrong_and_does_not_count(uri: str
     assert "orders/create" in diff.missing
 
 
-def test_a_topic_that_nobody_wants_is_nobodys_business() -> None:
+def test_unwanted_topic_elsewhere_is_ignored() -> None:
     diff = compare_subscriptions(
         [Subscription("CARTS_CREATE", "gid", "https://elsewhere.example", True)], [], OURS
     )
@@ -111,7 +111,7 @@ def test_an_outage_begins_with_the_last_webhook_that_came() -> None:
     assert find_outage_start([stored("orders/create")], {"orders/create": came}) == came
 
 
-def test_an_outage_begins_five_hours_before_the_last_good_look_where_webhooks_are_rare() -> None:
+def test_an_outage_begins_five_hours_before_the_last_good_check_where_webhooks_are_rare() -> None:
     since = NOW - timedelta(hours=6)
 
     assert find_outage_start([stored("orders/create")], {"orders/create": NOW - timedelta(days=3)}) == since

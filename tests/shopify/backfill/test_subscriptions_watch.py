@@ -1,4 +1,4 @@
-"""The watchdog against a sandbox that loses subscriptions as Shopify does: without a word."""
+"""The watchdog against a sandbox that loses subscriptions without notice, as Shopify does."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -39,7 +39,7 @@ def public_url(shops: Shops, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def watch(shops: Shops, now: datetime, **more: Any) -> JobResult:
-    """One run of the job, its end written down."""
+    """Run the job and record its result."""
     finished = SubscriptionWatch(clock=lambda: now, **more)(job_run(shops.holed, "subscription-watchdog"))
     if finished.record is not None:
         with transaction(shops.engine) as tx:
@@ -69,7 +69,7 @@ def kept(shops: Shops) -> dict[str, Any]:
         return {row.topic: row for row in rows}
 
 
-def test_with_a_public_url_the_wanted_set_is_complete_from_the_first_look_on(
+def test_with_a_public_url_the_wanted_set_is_complete_from_the_first_check_on(
     shops: Shops, public_url: str
 ) -> None:
     finished = watch(shops, EVENING)
@@ -81,7 +81,7 @@ def test_with_a_public_url_the_wanted_set_is_complete_from_the_first_look_on(
     assert watch(shops, EVENING + HOUR).stats["made"] == 0
 
 
-def test_topics_for_which_the_app_has_no_scope_are_left_out_and_asked_for_again(
+def test_topics_for_which_the_app_has_no_scope_are_left_out_and_requested_again(
     shops: Shops, public_url: str
 ) -> None:
     lacking = {topic for topic in WANTED if topic.startswith(("returns/", "disputes/"))}
@@ -121,7 +121,7 @@ def test_what_shopify_deleted_is_made_again_and_its_outage_imported_at_once(
     assert [one.status for one in incidents(shops)] == ["resolved"]
 
 
-def test_an_outage_is_read_back_to_before_the_mark(shops: Shops, public_url: str) -> None:
+def test_an_outage_is_imported_from_before_the_cursor(shops: Shops, public_url: str) -> None:
     """The hourly healing has a mark of its own, and does not know that a topic was silent."""
     watch(shops, EVENING)
     lose(shops, "orders/create")
@@ -135,9 +135,7 @@ def test_an_outage_is_read_back_to_before_the_mark(shops: Shops, public_url: str
     assert watch(shops, EVENING + HOUR).stats["imported"] == 1
 
 
-def test_a_run_that_dies_after_it_made_them_anew_still_imports_the_outage(
-    shops: Shops, public_url: str
-) -> None:
+def test_a_run_after_a_crash_still_imports_the_outage(shops: Shops, public_url: str) -> None:
     watch(shops, EVENING)
     lose(shops, "orders/create")
     put_order(shops, EVENING, 9)
@@ -159,7 +157,7 @@ def test_a_run_that_dies_after_it_made_them_anew_still_imports_the_outage(
     assert [one.rule for one in incidents(shops)] == ["webhook_subscription_lost"]
 
 
-def test_without_a_public_url_nothing_is_made_and_what_is_lost_is_told_and_imported_once(
+def test_without_a_public_url_nothing_is_created_and_a_loss_is_reported_and_imported_once(
     shops: Shops,
 ) -> None:
     control(shops.url, shop=DOMAIN, subscriptions=[{"topic": "ORDERS_CREATE", "uri": OURS, "format": "JSON"}])
@@ -181,7 +179,7 @@ def test_without_a_public_url_nothing_is_made_and_what_is_lost_is_told_and_impor
 @pytest.mark.parametrize(
     ("uri", "kind"), [("https://elsewhere.example/x", "JSON"), (OURS, "XML")], ids=["elsewhere", "xml"]
 )
-def test_one_that_goes_elsewhere_or_is_xml_is_told_and_left_alone(
+def test_one_with_another_address_or_xml_is_reported_and_left_alone(
     shops: Shops, public_url: str, uri: str, kind: str
 ) -> None:
     control(shops.url, shop=DOMAIN, subscriptions=[{"topic": "ORDERS_CREATE", "uri": uri, "format": kind}])
@@ -206,8 +204,8 @@ def test_a_shop_that_was_never_connected_is_left_out(shops: Shops) -> None:
     assert SubscriptionWatch(clock=lambda: EVENING)(run).result == "not_connected"
 
 
-def test_what_was_made_and_lost_is_audited(shops: Shops, public_url: str) -> None:
-    def said() -> list[str]:
+def test_created_and_lost_subscriptions_are_audited(shops: Shops, public_url: str) -> None:
+    def summaries() -> list[str]:
         with transaction(shops.engine) as tx:
             return list(
                 tx.execute(
@@ -218,10 +216,10 @@ def test_what_was_made_and_lost_is_audited(shops: Shops, public_url: str) -> Non
             )
 
     watch(shops, EVENING)
-    assert f"subscribed to {WANTED[0]} at Shopify" in said()
+    assert f"subscribed to {WANTED[0]} at Shopify" in summaries()
     lose(shops, "orders/create")
 
     watch(shops, EVENING + HOUR)
 
-    assert "Shopify no longer has the subscription to orders/create" in said()
-    assert "subscribed again to orders/create at Shopify" in said()
+    assert "Shopify no longer has the subscription to orders/create" in summaries()
+    assert "subscribed again to orders/create at Shopify" in summaries()
