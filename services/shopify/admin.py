@@ -40,7 +40,7 @@ class Access(NamedTuple):
 
 
 def open_admin(shop_id: int) -> "ShopifyAdmin":
-    """Return the Admin API of the shop, or the sandbox's where ``SHOPIFY_API_BASE`` says so.
+    """Return the Admin API of the shop, or the sandbox's where ``SHOPIFY_API_BASE`` is set.
 
     Call it with no transaction open: a token that is about to expire is refreshed at Shopify. Raises
     ``Misconfigured`` with what a person has to do.

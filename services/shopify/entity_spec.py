@@ -11,7 +11,7 @@ from services.shopify.merge import D, EntityKey, MergeStates, has_same_version, 
 
 
 class Deletion(NamedTuple):
-    """The column that says when an entity was deleted, and the audit's texts for it."""
+    """The column with the time of an entity's deletion, and the audit's texts for it."""
 
     column: str = "deleted_at"
     deleted: str = "deleted at Shopify"

@@ -1,4 +1,4 @@
-"""Merge what several events say of one entity; the result is the same in whatever order they come. Pure.
+"""Merge several events of one entity; the result is the same in every order. Pure.
 
 A state is the newest data and the earliest deletion. Merging is commutative, associative and idempotent, so
 late, repeated and shuffled events end in the same state.
@@ -21,7 +21,7 @@ EntityKey = tuple[int, int]
 
 
 class EntityData(Protocol):
-    """What one event says of an entity. Data with the same ``version`` is the same."""
+    """The data of an entity in one event. Data with the same ``version`` is the same."""
 
     @property
     def version(self) -> tuple[Any, ...]:
@@ -44,7 +44,7 @@ class EntityState(NamedTuple, Generic[D]):
 
 
 class EntityUpdate(NamedTuple, Generic[D]):
-    """What one event says of the entity ``key``: its data, or that it was deleted."""
+    """One event of the entity ``key``: its data, or the time of its deletion."""
 
     key: EntityKey
     data: D | None = None

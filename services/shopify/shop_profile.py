@@ -52,7 +52,7 @@ class ShopSettings(NamedTuple):
 
 
 def ingest_storefronts(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Upsert what Shopify says of its shops; data newer than ``uninstalled_at`` clears that.
+    """Upsert Shopify's data of shops; data newer than ``uninstalled_at`` clears that.
 
     Where Shopify's currency or time zone differs from the shop's settings, a P3 incident names the command
     to run: the settings never change by themselves, as the figures of days and months depend on them.

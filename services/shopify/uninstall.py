@@ -147,7 +147,7 @@ def record_uninstalled(
 ) -> FollowUp:
     """Record that the app is uninstalled since ``gone_at``, revoke its tokens, and requeue a waiting erasure.
 
-    From now on pushes end as ``shopify.no_token`` without a call. A P2 incident says what to do.
+    From now on pushes end as ``shopify.no_token`` without a call. A P2 incident lists what to do.
     """
     shop_id, day = item.shop_id, f"{gone_at:%Y-%m-%d}"
     key = (shop_id, shop_id)

@@ -141,15 +141,12 @@ def write_states(
     """Write those of ``states`` that an item ``changed``. The caller holds their locks."""
     if not changed:
         return
-    key_columns = spec.table.primary_key.columns.keys()
-    rows = list[dict[str, Any]]()
-    for key, item in changed.items():
-        state = states[key]
-        data = state.data or spec.blank
-        rows.append(
-            dict(zip(key_columns, spec.row_key(key), strict=True))
-            | {spec.deletion.column: state.deleted_at, "event_id": item.event_id}
-            | (data._asdict() if data else {})
-        )
-    names = [column.name for column in spec.table.columns]
-    upsert_rows(tx, spec.table, {name: [row[name] for row in rows] for name in names})
+    rows = [data._asdict() if (data := states[key].data or spec.blank) else {} for key in changed]
+    row_keys = zip(*map(spec.row_key, changed), strict=True)
+    columns: dict[str, Sequence[Any]] = {
+        **dict(zip(spec.table.primary_key.columns.keys(), row_keys, strict=True)),
+        spec.deletion.column: [states[key].deleted_at for key in changed],
+        "event_id": [item.event_id for item in changed.values()],
+        **{name: [row[name] for row in rows] for name in spec.data_columns},
+    }
+    upsert_rows(tx, spec.table, {column.name: columns[column.name] for column in spec.table.columns})

@@ -1,1 +1,1 @@
-"""What Shopify tells beside orders and stock: parcels, returns, transfers, disputes, notices."""
+"""Fulfillments, fulfillment orders, inventory transfers and returns."""

@@ -1,8 +1,8 @@
 """Inventory transfers between two locations of a shop, and the shipments of a transfer.
 
-A payload identifies the transfer or the shipment and its changed lines by their own ids: it does not say
-which goods a line is about, nor which transfer a shipment belongs to. Neither moves stock: Shopify sends the
-levels in ``inventory_levels/update``. Source: the sample payloads of version 2026-07.
+A payload has the ids of the transfer or the shipment and of its changed lines, without the items of the lines
+and without the transfer of a shipment. Neither moves stock: Shopify sends the levels in
+``inventory_levels/update``. Source: the sample payloads of version 2026-07.
 """
 
 from collections.abc import Mapping

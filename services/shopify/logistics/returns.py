@@ -1,10 +1,10 @@
-"""Returns, and the reverse fulfillment orders that say what happened to the returned goods.
+"""Returns, and the reverse fulfillment orders with the dispositions of the returned items.
 
 Neither moves stock or money: Shopify sends those in ``inventory_levels/update`` and ``refunds/create``.
 Of the payloads of a return, four have the order as an object, three as ``order_id``, ``returns/update`` has
 no order and only the lines that were removed; ``returns/process`` has no sample, so only its id and status
-are read. The payload of a reverse fulfillment order does not say which return it belongs to. None has a
-time. Source: the sample payloads of version 2026-07.
+are read. The payload of a reverse fulfillment order does not contain its return. None has a time.
+Source: the sample payloads of version 2026-07.
 """
 
 from collections import Counter
@@ -43,10 +43,10 @@ class OrderReturn(FieldVersions):
 
 
 class ReverseFulfillmentOrder(FieldVersions):
-    """The dispositions of returned goods: each is a field of its own, by type, line, location and time."""
+    """The dispositions of returned items: each is a field of its own, by type, line, location and time."""
 
     def columns(self) -> dict[str, Any]:
-        """Return the quantities; the disposed one includes goods that need processing first."""
+        """Return the quantities; the disposed one includes items that need processing first."""
         return {
             "restocked_quantity": self.total("restocked:") or 0,
             "not_restocked_quantity": self.total("not_restocked:") or 0,

@@ -32,7 +32,7 @@ def describes_customer(source: Mapping[str, Any]) -> bool:
 
 
 def read_customer(source: Mapping[str, Any], event_time: datetime) -> Customer:
-    """Return the customer in ``source``; ``event_time`` stands for an absent ``updated_at``."""
+    """Return the customer in ``source``; ``event_time`` replaces an absent ``updated_at``."""
     first, last = find_text(source, "first_name"), find_text(source, "last_name")
     return Customer(
         updated_at=find_instant(source, "updated_at") or event_time,

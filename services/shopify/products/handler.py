@@ -39,21 +39,23 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
         for variant in one.variants if isinstance(one, ProductUpdate) else ():
             if variant.key not in newest or variant.version > newest[variant.key].version:
                 newest[variant.key] = variant
-    gone = {key: item for key, item in result.changed.items() if result.after[key].deleted_at is not None}
-    locks = newest.keys() | find_items_of(tx, gone)
+    deleted_by = {
+        key: item for key, item in result.changed.items() if result.after[key].deleted_at is not None
+    }
+    locks = newest.keys() | find_items_of(tx, deleted_by)
     lock_objects(tx, {(shop_id, item_lock(item)) for shop_id, item in locks})
     known = find_variants(tx, newest)
     won = {k: v for k, v in newest.items() if k not in known or v.version > known[k]}
     record_variants(tx, list(won.values()), {key: row.deleted_at for key, row in result.after.items()})
-    deleted = delete_variants(tx, gone)
+    deleted = delete_variants(tx, deleted_by)
 
-    of_item = {key: gone[row.product].id for key, row in deleted.items()}
+    of_item = {key: deleted_by[row.product].id for key, row in deleted.items()}
     of_item |= {key: variant.work_id for key, variant in won.items()}
     alignment = align_levels(tx, of_item.keys(), now)
     causes = {(variant.shop_id, variant.sku): variant.cause for variant in won.values()}
     for key, row in deleted.items():
         causes.setdefault(
-            (key[0], row.sku), PushCause(gone[row.product].event_id, gone[row.product].request_id)
+            (key[0], row.sku), PushCause(deleted_by[row.product].event_id, deleted_by[row.product].request_id)
         )
 
     for key, variant in won.items():
@@ -63,7 +65,7 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
         result.mutations[variant.work_id].append(mutation)
     for key, row in deleted.items():
         mutation = _describe_deleted(key, row.variant_id, row.deleted_at)
-        result.mutations[gone[row.product].id].append(mutation)
+        result.mutations[deleted_by[row.product].id].append(mutation)
     describe_alignment(result.mutations, alignment, of_item, {})
 
     current = known | {key: variant.version for key, variant in won.items()}

@@ -47,7 +47,7 @@ class VariantState(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """A variant as one event told it."""
+    """A variant in one event."""
 
     shop_id: int
     inventory_item_id: int
@@ -76,7 +76,7 @@ class Variant(NamedTuple):
 
 
 class ProductUpdate(NamedTuple):
-    """What one event says of a product, and of those of its variants that have an inventory item."""
+    """One event of a product, with those of its variants that have an inventory item."""
 
     product: EntityUpdate[Product]
     variants: list[Variant]

@@ -1,4 +1,4 @@
-"""Locations: where a shop keeps and sells its goods, and in which province."""
+"""Locations of a shop: where it stocks and sells items, and in which province."""
 
 from datetime import datetime
 from typing import Any, NamedTuple

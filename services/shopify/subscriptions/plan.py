@@ -44,7 +44,7 @@ _WANTED = {
 WANTED = tuple(f"{resource}/{event}" for resource, events in _WANTED.items() for event in events.split())
 """Every Shopify topic that has work and can be subscribed to. The three mandatory privacy topics cannot: they
 are set in the app's own configuration. ``inventory_transfers/updated`` is left out: version 2026-04 does not
-have it, and it says only that a shipment of the transfer changed, as the shipment's own topics do. Shopify
+have it, and it reports only that a shipment of the transfer changed, as the shipment's own topics do. Shopify
 refuses a topic whose access scope the shop did not grant; the job's result names it."""
 
 LONGEST_FAILURE = timedelta(hours=5)
