@@ -5,7 +5,7 @@ import sys
 import click
 
 from services.cli.base import actor_option, json_option, new_request_id, operator_label, report_errors
-from services.cli.mail.accounts import print_lines
+from services.cli.mail.route import print_connections
 from services.cli.output import format_time, print_fields, print_json, print_table, to_document
 from services.cli.shop_domain import compare_domain
 from services.core.clock import utc_now
@@ -110,7 +110,7 @@ def show(slug: str, as_json: bool) -> None:
         [(state.name, state.recorded_at, state.previous_until) for state in secrets],
         f"No secrets yet: fleet shops secret {slug} shopify-webhook --stdin",
     )
-    print_lines("Connections", lines, f"No connection was used yet: fleet mail test ADDRESS --shop {slug}")
+    print_connections("Connections", lines)
 
 
 @command.command("set")

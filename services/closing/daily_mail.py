@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from services.closing.daily_mail_context import KIND, plan_anomaly_context
+from services.closing.daily_mail_context import DAILY_ANOMALIES_MAIL, plan_anomaly_context
 from services.closing.daily_summary import DailySummary, LowStockKey
 from services.ledger.work import NewWork
 from services.mail.compose import compose
@@ -33,7 +33,7 @@ def record_anomaly_mail(
     if not shop.owner_email or not (breaks or summary.findings or newly_low):
         return []
     mail = compose(
-        KIND,
+        DAILY_ANOMALIES_MAIL,
         plan_anomaly_context(summary.day, breaks, newly_low, summary.low_stock or (), summary.findings),
         shop=shop,
         recipient=shop.owner_email,

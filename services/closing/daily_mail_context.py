@@ -6,12 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 from services.audit.diagnose import AuditFinding
-from services.mail.mail_types import MailShop, MailType, register_mail_type
+from services.mail.mail_types import MailShop, MailType
 from services.payments.break_mail import plan_break_context, sample_breaks
 from services.payments.breaks import PaymentBreak
 from services.shopify.stock.low_stock import LowStock
 
-KIND = "daily_anomalies"
 LOW_SHOWN = 25
 
 
@@ -81,14 +80,12 @@ def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
     )
 
 
-register_mail_type(
-    MailType(
-        name=KIND,
-        package="services.closing",
-        about="a day with something amiss: payments that differ from Stripe, stock that runs low",
-        reader="shop owner",
-        why="You get this because your shop’s day is checked every night. "
-        "One mail for each day with something amiss, none for a day that is fine.",
-        sample=_sample,
-    )
+DAILY_ANOMALIES_MAIL = MailType(
+    name="daily_anomalies",
+    package="services.closing",
+    about="a day with something amiss: payments that differ from Stripe, stock that runs low",
+    reader="shop owner",
+    why="You get this because your shop’s day is checked every night. "
+    "One mail for each day with something amiss, none for a day that is fine.",
+    sample=_sample,
 )

@@ -6,7 +6,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from services.closing.digest_context import KIND, plan_digest_context
+from services.closing.digest_context import OWNER_DIGEST_MAIL, plan_digest_context
 from services.closing.inputs import find_profile_at_home
 from services.closing.items import SalesPeriod
 from services.closing.sales import DaySales, Sales, name_customers, name_staff, sum_sales
@@ -53,7 +53,7 @@ def send_digest(run: Run) -> JobResult:
     }
     if not shop.owner_email:
         return JobResult(stats=stats, result="no_owner_email")
-    mail = compose(KIND, facts, shop=shop, recipient=shop.owner_email, period=run.period)
+    mail = compose(OWNER_DIGEST_MAIL, facts, shop=shop, recipient=shop.owner_email, period=run.period)
     return JobResult(stats=stats, record=partial(_record, mail, run.request_id))
 
 

@@ -8,9 +8,8 @@ from typing import Any
 from services.closing.sales import DaySales, TopSeller
 from services.core.money import format_minor
 from services.mail.formatting import change, money
-from services.mail.mail_types import MailShop, MailType, register_mail_type
+from services.mail.mail_types import MailShop, MailType
 
-KIND = "owner_digest"
 _TEXT_BAR = 24
 
 
@@ -152,13 +151,11 @@ def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
     )  # fmt: skip
 
 
-register_mail_type(
-    MailType(
-        name=KIND,
-        package="services.closing",
-        about="the week: revenue, who and what sold best, the week before beside it",
-        reader="shop owner",
-        why="You get this because you own this shop: every Monday morning. Your operator can stop it.",
-        sample=_sample,
-    )
+OWNER_DIGEST_MAIL = MailType(
+    name="owner_digest",
+    package="services.closing",
+    about="the week: revenue, who and what sold best, the week before beside it",
+    reader="shop owner",
+    why="You get this because you own this shop: every Monday morning. Your operator can stop it.",
+    sample=_sample,
 )

@@ -14,12 +14,11 @@ from services.closing.profit_pdf import PDF_NAME
 from services.ledger.work import NewWork
 from services.mail.compose import compose
 from services.mail.formatting import change, money
-from services.mail.mail_types import MailShop, MailType, register_mail_type
+from services.mail.mail_types import MailShop, MailType
 from services.mail.message import Attachment, Mail
 from services.mail.outbox import record_mails
 from services.shops.shops import Shop
 
-KIND = "month_package"
 LARGEST_ATTACHED = 7 * 1024 * 1024
 """Bytes of all attachments together: 10 MB once they are encoded, which every mail server takes."""
 
@@ -34,7 +33,7 @@ select lower(recipient) from mail_outbox
 
 def find_unmailed(tx: Connection, shop: Shop, period: str) -> list[str]:
     """Return the addresses that should have the package of ``period`` and were never written to about it."""
-    values = {"shop_id": shop.id, "kind": KIND, "period": period}
+    values = {"shop_id": shop.id, "kind": MONTH_PACKAGE_MAIL.name, "period": period}
     mailed = set(tx.exec_driver_sql(_FIND_MAILED, values).scalars())
     wanted = {address.lower(): address for address in (shop.accountant_email, shop.owner_email) if address}
     return sorted(address for lower, address in wanted.items() if lower not in mailed)
@@ -74,7 +73,14 @@ def record_package_mails(
         for name, content in parts.items()
     ]
     mails: list[Mail] = [
-        compose(KIND, facts, shop=shop, recipient=address, period=closed.period, attachments=attachments)
+        compose(
+            MONTH_PACKAGE_MAIL,
+            facts,
+            shop=shop,
+            recipient=address,
+            period=closed.period,
+            attachments=attachments,
+        )
         for address in recipients
     ]
     return record_mails(tx, mails, now, request_id=request_id)
@@ -150,14 +156,12 @@ class _SampleShop:
     zone = ZoneInfo("America/Vancouver")
 
 
-register_mail_type(
-    MailType(
-        name=KIND,
-        package="services.closing",
-        about="a month was closed: its package",
-        reader="shop owner and accountant",
-        why="You get this because you are this shop’s owner or accountant. "
-        "One mail for each month, when it is closed.",
-        sample=_sample,
-    )
+MONTH_PACKAGE_MAIL = MailType(
+    name="month_package",
+    package="services.closing",
+    about="a month was closed: its package",
+    reader="shop owner and accountant",
+    why="You get this because you are this shop’s owner or accountant. "
+    "One mail for each month, when it is closed.",
+    sample=_sample,
 )

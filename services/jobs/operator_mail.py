@@ -19,9 +19,19 @@ from services.jobs.complete_run import FAILED, NOT_RUN
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.work import FLEET
 from services.mail.compose import compose
+from services.mail.mail_types import MailType
 from services.mail.message import Mail
 from services.mail.outbox import record_mails
-from services.mail.system_mails import Step, Verdict, plan_audit_failed, plan_incident, plan_job_late
+from services.mail.system_mails import (
+    AUDIT_FAILED_MAIL,
+    INCIDENT_MAIL,
+    JOB_LATE_MAIL,
+    Step,
+    Verdict,
+    plan_audit_failed,
+    plan_incident,
+    plan_job_late,
+)
 
 AUDIT_FAILED = "audit_chain_failed"
 GATHERED_FOR = timedelta(minutes=5)
@@ -99,9 +109,9 @@ def record_notices(tx: Connection, now: datetime) -> list[WorkRef]:
 def _compose(notice: Notice, settings: Settings, now: datetime) -> Mail:
     plan = _PLANS.get(notice.rule.partition(":")[0])
     planned = plan(notice, settings) if plan else None
-    kind, facts = planned or ("incident", _plan_incident(notice))
+    mail_type, facts = planned or (INCIDENT_MAIL, _plan_incident(notice))
     return compose(
-        kind,
+        mail_type,
         facts,
         shop=None,
         recipient=settings.operator_email,
@@ -119,7 +129,7 @@ def _plan_incident(notice: Notice) -> dict[str, Any]:
     if job:
         steps = [
             ("See each shop’s error.", f"fleet jobs history {job}"),
-            ("See which credentials are refused, and what to do.", "fleet mail connections"),
+            ("See which credentials are refused, and what to do.", "fleet mail accounts"),
             (
                 "When the cause is gone, run this period again, for each shop that failed.",
                 f"fleet jobs run {job}{scope} --period {notice.period}",
@@ -142,7 +152,7 @@ def _plan_incident(notice: Notice) -> dict[str, Any]:
     )
 
 
-def _plan_late(notice: Notice, settings: Settings) -> tuple[str, dict[str, Any]] | None:
+def _plan_late(notice: Notice, settings: Settings) -> tuple[MailType, dict[str, Any]] | None:
     if not all(one.detail.get("due_at") for one in notice.found):
         return None
     first = min(notice.found, key=lambda one: str(one.detail["due_at"]))
@@ -161,10 +171,10 @@ def _plan_late(notice: Notice, settings: Settings) -> tuple[str, dict[str, Any]]
         started_at=datetime.fromisoformat(started_at) if started_at else None,
         seen=f"{first.detail['status']}{shops}",
     )
-    return "job_late", facts
+    return JOB_LATE_MAIL, facts
 
 
-def _plan_audit(notice: Notice, settings: Settings) -> tuple[str, dict[str, Any]] | None:
+def _plan_audit(notice: Notice, settings: Settings) -> tuple[MailType, dict[str, Any]] | None:
     """Return the facts of one chain that fails; None for several, which have one mail together."""
     del settings
     (first, *others), detail = notice.found, notice.found[0].detail
@@ -179,10 +189,10 @@ def _plan_audit(notice: Notice, settings: Settings) -> tuple[str, dict[str, Any]
         subject=detail.get("subject", ""),
         found_at=first.opened_at,
     )
-    return "audit_failed", facts
+    return AUDIT_FAILED_MAIL, facts
 
 
-Plan = Callable[[Notice, Settings], tuple[str, dict[str, Any]] | None]
+Plan = Callable[[Notice, Settings], tuple[MailType, dict[str, Any]] | None]
 
 _PLANS: Mapping[str, Plan] = MappingProxyType({NOT_RUN: _plan_late, AUDIT_FAILED: _plan_audit})
 """Rules with a kind of mail of their own. Every other rule has ``incident``."""

@@ -1,7 +1,7 @@
-"""A kind's words and a shop's facts become one complete mail. Pure but for reading templates once.
+"""Renders a mail from its type's templates and a context. Pure, except that templates are read once.
 
-No clock, no database, no network: the same facts give the same mail, so it can be composed inside the
-transaction that proves it is due.
+No clock, no database, no network: the same context gives the same mail, so it can be composed inside the
+transaction that decides that it is due.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,11 @@ from datetime import UTC, datetime, tzinfo
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import services.mail.system_mails  # noqa: F401 - whoever composes knows the kinds of this package
 from services.core.redact import quote_value
 from services.mail.formatting import FILTERS, finalize, moment, one_line
-from services.mail.mail_types import MailInvalid, MailShop, MailType, get_mail_type
+from services.mail.mail_types import MailInvalid, MailShop, MailType
 from services.mail.message import Attachment, Mail
-from services.mail.template_loader import assemble
+from services.mail.template_loader import load_source
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -23,22 +22,22 @@ if TYPE_CHECKING:
 SUBJECT_CHARACTERS = 180
 PREVIEW_CHARACTERS = 160
 _FILLER = "\N{COMBINING GRAPHEME JOINER}\N{ZERO WIDTH NON-JOINER}\N{NO-BREAK SPACE}" * 60
-"""Keeps the mail's first words out of the mailbox's preview line: joiners that show nothing."""
+"""Invisible characters that keep the mail's first words out of the mailbox's preview line."""
 
 
 class Templates(NamedTuple):
-    """What one kind is filled from."""
+    """The templates of a mail type, and the names that their context has."""
 
     subject: "Template"
     preview: "Template"
     text: "Template"
     html: "Template"
-    facts: frozenset[str]
+    names: frozenset[str]
 
 
 def compose(
-    kind: str,
-    facts: Mapping[str, Any],
+    mail_type: MailType,
+    context: Mapping[str, Any],
     *,
     shop: MailShop | None,
     recipient: str,
@@ -48,85 +47,85 @@ def compose(
     images: Mapping[str, Attachment] | None = None,
     unsubscribe: str = "",
 ) -> Mail:
-    """Return the mail of ``kind`` with ``facts``: subject, preview, text and HTML say the same.
+    """Return the mail of ``mail_type`` with ``context``: subject, preview, text and HTML.
 
-    ``shop`` None is a mail of the whole fleet; its moments are told in ``zone`` (default UTC), a shop's
-    in the shop's own. ``images`` by name are shown where the HTML says ``image('name')``. ``unsubscribe``
-    is an https URL or a ``mailto:``, for kinds that have one. ``MailTypeUnknown``; ``MailInvalid`` for facts
-    that are missing or that the kind does not know, and for pictures that the HTML does not show.
+    ``shop`` None is a mail of the whole fleet; its times are shown in ``zone`` (default UTC), a shop's in
+    the shop's zone. The HTML shows ``images`` with ``image('name')``. ``unsubscribe`` is an https URL or a
+    ``mailto:``, for mail types that can be unsubscribed. Raises ``MailInvalid`` if the context lacks a name
+    or has one too many, and for an image that the HTML does not show.
     """
-    known = get_mail_type(kind)
-    ready = _templates(known)
-    _check(known, ready, facts, recipient, unsubscribe)
-    shown = _Images(kind, images or {})
-    context: dict[str, Any] = {
-        **facts,
+    templates = _load_templates(mail_type)
+    _check(mail_type, templates, context, recipient, unsubscribe)
+    shown = _Images(mail_type.name, images or {})
+    values: dict[str, Any] = {
+        **context,
         "shop": shop,
         "zone": zone or (shop.zone if shop else UTC),
-        "why": known.why,
+        "why": mail_type.why,
         "unsubscribe": unsubscribe,
         "image": shown.show,
         "attachments": attachments,
         "filler": _FILLER,
     }
-    subject = context["subject"] = _cut(ready.subject.render(context), SUBJECT_CHARACTERS)
-    preview = context["preview"] = _cut(ready.preview.render(context), PREVIEW_CHARACTERS)
+    subject = values["subject"] = _cut(templates.subject.render(values), SUBJECT_CHARACTERS)
+    preview = values["preview"] = _cut(templates.preview.render(values), PREVIEW_CHARACTERS)
     return Mail(
         shop_id=shop.id if shop else None,
-        kind=kind,
+        kind=mail_type.name,
         period=period,
         recipient=recipient,
         subject=subject,
-        text=ready.text.render(context),
-        html=ready.html.render(context),
+        text=templates.text.render(values),
+        html=templates.html.render(values),
         preview=preview,
         attachments=tuple(attachments),
-        inline=shown.all_shown(),
+        inline=shown.list_shown(),
         list_unsubscribe=unsubscribe,
     )
 
 
 class _Images:
-    """The pictures of one mail, and which of them its HTML shows."""
+    """The images of one mail, and which of them its HTML does not show yet."""
 
-    def __init__(self, kind: str, images: Mapping[str, Attachment]) -> None:
-        self._kind = kind
-        self._parts = {
-            name: part if part.content_id else replace(part, content_id=f"{name}@shopfleet")
-            for name, part in images.items()
+    def __init__(self, mail_name: str, images: Mapping[str, Attachment]) -> None:
+        self._mail_name = mail_name
+        self._images = {
+            name: image if image.content_id else replace(image, content_id=f"{name}@shopfleet")
+            for name, image in images.items()
         }
-        self._unseen = set(images)
+        self._missing = set(images)
 
     def show(self, name: str) -> str:
-        """Return the address of picture ``name`` inside the mail."""
-        if name not in self._parts:
-            raise MailInvalid(f"mail {self._kind!r} shows a picture {name!r} that it was not given")
-        self._unseen.discard(name)
-        return f"cid:{self._parts[name].content_id}"
+        """Return the URL of image ``name`` inside the mail."""
+        if name not in self._images:
+            raise MailInvalid(f"mail {self._mail_name!r} shows the image {name!r}, which was not given")
+        self._missing.discard(name)
+        return f"cid:{self._images[name].content_id}"
 
-    def all_shown(self) -> tuple[Attachment, ...]:
-        """Return the pictures; one that is not shown would stand among the attachments, unexplained."""
-        if self._unseen:
-            raise MailInvalid(f"mail {self._kind!r} does not show {', '.join(sorted(self._unseen))}")
-        return tuple(self._parts.values())
+    def list_shown(self) -> tuple[Attachment, ...]:
+        """Return the images. One that the HTML does not show is refused: it would look like an attachment."""
+        if self._missing:
+            raise MailInvalid(f"mail {self._mail_name!r} does not show {', '.join(sorted(self._missing))}")
+        return tuple(self._images.values())
 
 
 def _check(
-    kind: MailType, ready: Templates, facts: Mapping[str, Any], recipient: str, unsubscribe: str
+    mail_type: MailType, templates: Templates, context: Mapping[str, Any], recipient: str, unsubscribe: str
 ) -> None:
-    if facts.keys() != ready.facts:
-        missing, strange = sorted(ready.facts - facts.keys()), sorted(facts.keys() - ready.facts)
+    name, wanted, given = mail_type.name, templates.names, context.keys()
+    if given != wanted:
         raise MailInvalid(
-            f"mail {kind.name!r} needs exactly {', '.join(sorted(ready.facts))}; "
-            f"missing: {', '.join(missing) or 'none'}; not known: {', '.join(strange) or 'none'}"
+            f"mail {name!r} needs exactly {', '.join(sorted(wanted))}; "
+            f"missing: {', '.join(sorted(wanted - given)) or 'none'}; "
+            f"not known: {', '.join(sorted(given - wanted)) or 'none'}"
         )
     if "@" not in recipient or recipient != one_line(recipient) or " " in recipient:
         raise MailInvalid(
             f"recipient {quote_value(recipient)} should be one mail address such as owner@example.com"
         )
-    if bool(unsubscribe) != kind.can_unsubscribe:
-        must = "needs a way to unsubscribe" if kind.can_unsubscribe else "cannot be unsubscribed"
-        raise MailInvalid(f"mail {kind.name!r} {must}; unsubscribe is {unsubscribe!r}")
+    if bool(unsubscribe) != mail_type.can_unsubscribe:
+        rule = "needs a way to unsubscribe" if mail_type.can_unsubscribe else "cannot be unsubscribed"
+        raise MailInvalid(f"mail {name!r} {rule}; unsubscribe is {unsubscribe!r}")
     if unsubscribe and (
         not unsubscribe.startswith(("https://", "mailto:")) or set(unsubscribe) & set(" \r\n<>")
     ):
@@ -139,15 +138,15 @@ def _cut(text: str, characters: int) -> str:
 
 
 @cache
-def _templates(kind: MailType) -> Templates:
-    source = assemble(kind.package, kind.name)
+def _load_templates(mail_type: MailType) -> Templates:
+    source = load_source(mail_type.package, mail_type.name)
     plain, marked = _environment(autoescape=False), _environment(autoescape=True)
     return Templates(
         subject=plain.from_string(source.subject),
         preview=plain.from_string(source.preview),
         text=plain.from_string(source.text),
         html=marked.from_string(source.html),
-        facts=frozenset(kind.sample(None, datetime(2026, 1, 1, tzinfo=UTC))),
+        names=frozenset(mail_type.sample(None, datetime(2026, 1, 1, tzinfo=UTC))),
     )
 
 

@@ -104,7 +104,7 @@ def ask_person(handing: MailDelivery, why: str) -> Refused:
 def _what_to_do(mail_id: int) -> str:
     return (
         f"it may have been delivered: look at the recipient's or the service's side, then "
-        f"`fleet mail forget {mail_id}` if it was, or `fleet mail resend {mail_id}` if it was not"
+        f"`fleet mail mark-sent {mail_id}` if it was, or `fleet mail resend {mail_id}` if it was not"
     )
 
 

@@ -1,4 +1,7 @@
-"""The kinds of mail there are. Open: whoever has a mail to write registers its kind beside its words."""
+"""What a mail type is: its templates, its context, and why its reader gets it.
+
+Each room defines its own mail types and passes them to ``services.mail.compose``.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,15 +14,11 @@ from services.mail.message import Attachment
 
 
 class MailInvalid(ShopfleetError):
-    """A mail cannot be composed from what was given; the message names the kind and the fault."""
-
-
-class MailTypeUnknown(ShopfleetError):
-    """There is no kind of mail of that name. The message lists those there are."""
+    """A mail cannot be composed from its context. The message names the mail type and the fault."""
 
 
 class MailShop(Protocol):
-    """What a mail needs to know of its shop; ``services.shops.shops.Shop`` is one."""
+    """What a mail needs of its shop; ``services.shops.shops.Shop`` has it."""
 
     @property
     def id(self) -> int: ...
@@ -33,22 +32,18 @@ class MailShop(Protocol):
     def zone(self) -> ZoneInfo: ...
 
 
-class MakeSample(Protocol):
-    """Makes facts as they could be for a shop, or for the fleet; also the list of what a kind needs."""
-
-    def __call__(self, shop: MailShop | None, now: datetime, /) -> Mapping[str, Any]:
-        """Return every fact of the kind; the same for the same arguments."""
-        ...
+MakeSample = Callable[[MailShop | None, datetime], Mapping[str, Any]]
+"""Returns a sample context for a shop, or for the fleet: the same for the same arguments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailType:
-    """One kind of mail. ``package`` has ``templates/<name>.html`` and ``templates/<name>.txt``.
+    """A type of mail. ``package`` has ``templates/<name>.html`` and ``templates/<name>.txt``.
 
-    ``why`` ends every such mail: it tells the reader why it came. ``sample`` shows the kind without a
-    database and defines its facts: composing with fewer or others is refused. ``images`` are the names
-    of the inline pictures the HTML shows, with a sample of each. An alert cannot be unsubscribed; a
-    digest or a letter can.
+    ``why`` is the last line of each mail: it tells the reader why the mail came. The names in ``sample``'s
+    context are those that a mail needs: more or fewer are refused. ``images`` are the inline images that
+    the HTML shows, by name, with a sample of each. ``can_unsubscribe`` is for digests and letters, not for
+    alerts.
     """
 
     name: str
@@ -59,25 +54,3 @@ class MailType:
     sample: MakeSample
     can_unsubscribe: bool = False
     images: Callable[[], Mapping[str, Attachment]] = dict
-
-
-_KINDS: dict[str, MailType] = {}
-
-
-def register_mail_type(kind: MailType) -> MailType:
-    """``kind`` is known by its name. A second kind of the same name is refused: it would go unseen."""
-    if _KINDS.setdefault(kind.name, kind) != kind:
-        raise MailInvalid(f"mail kind {kind.name!r} is registered by {_KINDS[kind.name].package} already")
-    return kind
-
-
-def get_mail_type(name: str) -> MailType:
-    """Return the kind of that name, or raise ``MailTypeUnknown``."""
-    if name not in _KINDS:
-        raise MailTypeUnknown(f"there is no mail {name!r}: known are {', '.join(sorted(_KINDS))}")
-    return _KINDS[name]
-
-
-def list_mail_types() -> list[MailType]:
-    """Return every registered kind, by name."""
-    return [_KINDS[name] for name in sorted(_KINDS)]

@@ -1,6 +1,6 @@
-"""The mails that belong to no domain: is mail set up right, a job that did not run, an audit that fails.
+"""The fleet's own mails: a test, an incident, a job that did not run, an audit that fails.
 
-Each ``plan_`` function is the one way to make a kind's facts; the samples go through it as well.
+Each ``plan_`` function makes the context of one mail type, also of its sample.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Literal
 
-from services.mail.mail_types import MailShop, MailType, register_mail_type
+from services.mail.mail_types import MailShop, MailType
 
 Step = tuple[str, str]
-"""What to do in words, and the command for it or an empty text."""
+"""What to do, and the command for it or an empty text."""
 
 Verdict = Literal["altered", "missing", "reordered", "inserted", "rewritten"]
 
@@ -27,7 +27,7 @@ _HAPPENED = MappingProxyType(
 
 
 def plan_test(*, transport: str, sender: str, asked_by: str, asked_at: datetime) -> dict[str, Any]:
-    """Return the facts of ``test``."""
+    """Return the context of ``test``."""
     return {"transport": transport, "sender": sender, "asked_by": asked_by, "asked_at": asked_at}
 
 
@@ -42,7 +42,7 @@ def plan_job_late(
     started_at: datetime | None,
     seen: str,
 ) -> dict[str, Any]:
-    """Return the facts of ``job_late``. ``seen`` says what there is instead of an end, in a few words.
+    """Return the context of ``job_late``. ``seen`` says what there is instead of an end, in a few words.
 
     ``shop_slug`` is empty for a job of the whole fleet.
     """
@@ -77,7 +77,7 @@ def plan_audit_failed(
     found_at: datetime,
     subject: str = "",
 ) -> dict[str, Any]:
-    """Return the facts of ``audit_failed``. ``chain`` is a shop's slug, or ``fleet``.
+    """Return the context of ``audit_failed``. ``chain`` is a shop's slug, or ``fleet``.
 
     ``subject`` names what vouches for a row (``checkpoint 7``) where that, and no row, is at fault.
     """
@@ -118,7 +118,7 @@ def plan_incident(
     is_update: bool,
     steps: Sequence[Step],
 ) -> dict[str, Any]:
-    """Return the facts of ``incident``: one rule in one period, at however many shops.
+    """Return the context of ``incident``: one rule in one period, at however many shops.
 
     ``found`` are the first shops (``fleet`` for none) with what was found at each; ``count`` is how many
     there are in all.
@@ -182,49 +182,43 @@ def _sample_incident(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
         is_update=False,
         steps=[
             ("See each shop’s error.", "fleet jobs history daily-reconciliation"),
-            ("See which credentials are refused, and what to do.", "fleet mail connections"),
+            ("See which credentials are refused, and what to do.", "fleet mail accounts"),
         ],
     )
 
 
-register_mail_type(
-    MailType(
-        name="incident",
-        package="services.mail",
-        about="an incident that cannot wait: a failed run, a P1",
-        reader="operator",
-        why="You get this because you look after the fleet. One mail for each rule and period, and at most "
-        "one an hour where more shops join.",
-        sample=_sample_incident,
-    )
+INCIDENT_MAIL = MailType(
+    name="incident",
+    package="services.mail",
+    about="an incident that cannot wait: a failed run, a P1",
+    reader="operator",
+    why="You get this because you look after the fleet. One mail for each rule and period, and at most "
+    "one an hour where more shops join.",
+    sample=_sample_incident,
 )
-register_mail_type(
-    MailType(
-        name="test",
-        package="services.mail",
-        about="is mail set up right",
-        reader="whoever asked",
-        why="You get this because somebody tested the fleet’s mail with your address.",
-        sample=_sample_test,
-    )
+TEST_MAIL = MailType(
+    name="test",
+    package="services.mail",
+    about="is mail set up right",
+    reader="whoever asked",
+    why="You get this because somebody tested the fleet’s mail with your address.",
+    sample=_sample_test,
 )
-register_mail_type(
-    MailType(
-        name="job_late",
-        package="services.mail",
-        about="a job did not run when it should have",
-        reader="operator",
-        why="You get this because you look after the fleet’s jobs. One mail for each job and period.",
-        sample=_sample_job_late,
-    )
+JOB_LATE_MAIL = MailType(
+    name="job_late",
+    package="services.mail",
+    about="a job did not run when it should have",
+    reader="operator",
+    why="You get this because you look after the fleet’s jobs. One mail for each job and period.",
+    sample=_sample_job_late,
 )
-register_mail_type(
-    MailType(
-        name="audit_failed",
-        package="services.mail",
-        about="a row of an audit chain is not what was written",
-        reader="operator",
-        why="You get this because you look after the fleet’s audit. One mail for each fault found.",
-        sample=_sample_audit_failed,
-    )
+AUDIT_FAILED_MAIL = MailType(
+    name="audit_failed",
+    package="services.mail",
+    about="a row of an audit chain is not what was written",
+    reader="operator",
+    why="You get this because you look after the fleet’s audit. One mail for each fault found.",
+    sample=_sample_audit_failed,
 )
+
+SYSTEM_MAILS = (INCIDENT_MAIL, TEST_MAIL, JOB_LATE_MAIL, AUDIT_FAILED_MAIL)

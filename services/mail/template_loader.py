@@ -35,7 +35,7 @@ class TemplateSource(NamedTuple):
     html: str
 
 
-def assemble(package: str, name: str) -> TemplateSource:
+def load_source(package: str, name: str) -> TemplateSource:
     """Return the sources of kind ``name``, each a complete Jinja template. Slow: once per process."""
     subject, preview, text = _split_text(name, _read(package, f"{name}.txt"))
     body = _read(package, f"{name}.html")

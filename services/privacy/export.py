@@ -22,7 +22,7 @@ from services.mail.compose import compose
 from services.mail.message import Attachment
 from services.mail.outbox import record_mails
 from services.privacy.holders import list_holders
-from services.privacy.mail import KIND, plan_export_facts
+from services.privacy.mail import PRIVACY_EXPORT_MAIL, plan_export_facts
 from services.privacy.payload import PrivacyRequest, parse_privacy_request
 from services.privacy.store import (
     PrivacyRequestRow,
@@ -114,7 +114,7 @@ class PrivacyExport:
         if shop.owner_email:
             file = Attachment(name=f"customer-{number}.json", content_type="application/json", content=data)
             mail = compose(
-                KIND,
+                PRIVACY_EXPORT_MAIL,
                 plan_export_facts(
                     customer_id=number,
                     contact=task.contact,

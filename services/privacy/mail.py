@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.mail.mail_types import MailShop, MailType, register_mail_type
-
-KIND = "privacy_export"
+from services.mail.mail_types import MailShop, MailType
 
 
 def plan_export_facts(
@@ -44,13 +42,11 @@ def _sample(_shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
     )
 
 
-register_mail_type(
-    MailType(
-        name=KIND,
-        package="services.privacy",
-        about="what is kept of a customer who asked for it",
-        reader="shop owner",
-        why="You get this because a customer of yours asked for their data. One mail for each request.",
-        sample=_sample,
-    )
+PRIVACY_EXPORT_MAIL = MailType(
+    name="privacy_export",
+    package="services.privacy",
+    about="what is kept of a customer who asked for it",
+    reader="shop owner",
+    why="You get this because a customer of yours asked for their data. One mail for each request.",
+    sample=_sample,
 )

@@ -40,13 +40,14 @@ def test_show_says_what_a_person_can_do(stuck: Engine) -> None:
     shown = fleet("show", "1")
 
     assert "owner@example.com" in shown.output
-    assert "fleet mail forget 1 --reason" in shown.output
+    assert "fleet mail mark-sent 1 --reason" in shown.output
     assert fleet("show", "99").exit_code == 1
 
 
-def test_forget_asks_first_and_then_counts_it_as_sent(stuck: Engine) -> None:
-    refused = fleet("forget", "1", "--reason", "she has it", answer="n\n")
-    agreed = fleet("forget", "1", "--reason", "she has it", "--as", "ada", answer="y\n")
+@pytest.mark.parametrize("command", ["mark-sent", "forget"])
+def test_mark_sent_asks_first_and_then_counts_it_as_sent(stuck: Engine, command: str) -> None:
+    refused = fleet(command, "1", "--reason", "she has it", answer="n\n")
+    agreed = fleet(command, "1", "--reason", "she has it", "--as", "ada", answer="y\n")
 
     assert (refused.exit_code, agreed.exit_code) == (1, 0), agreed.output
     assert mails_of(stuck)[0]["status"] == "sent"

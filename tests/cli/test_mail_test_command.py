@@ -128,7 +128,7 @@ def test_what_waits_for_longer_than_anybody_does_is_told_at_once(
     told = json.loads(asked.stdout)
     assert (asked.exit_code, told["status"], told["is_final"]) == (1, "queued", True)
     assert told["code"] == "resend.daily_quota_exceeded"
-    assert "it goes out by itself" in told["to_do"]
+    assert "it is sent without you" in told["to_do"]
 
 
 def test_a_key_that_is_refused_is_told_with_the_command_that_records_another(

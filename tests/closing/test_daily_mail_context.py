@@ -5,8 +5,8 @@ from datetime import date
 from io import StringIO
 from typing import Any
 
-from services.cli.mail.preview import MadeUpShop
-from services.closing.daily_mail_context import plan_anomaly_context
+from services.cli.mail.preview import SampleShop
+from services.closing.daily_mail_context import DAILY_ANOMALIES_MAIL, plan_anomaly_context
 from services.mail.compose import compose
 from services.mail.message import Mail
 from services.payments.break_mail import MAX_SHOWN, plan_break_attachments, plan_break_context, sample_break
@@ -21,9 +21,9 @@ def side(minor: int, status: str = "paid", currency: str = "CAD") -> dict[str, A
 
 def mail_on(*breaks: PaymentBreak) -> Mail:
     return compose(
-        "daily_anomalies",
+        DAILY_ANOMALIES_MAIL,
         plan_anomaly_context(DAY, breaks, [], [], []),
-        shop=MadeUpShop(),
+        shop=SampleShop(),
         recipient="owner@example.com",
         period=DAY.isoformat(),
         attachments=plan_break_attachments(DAY, breaks),

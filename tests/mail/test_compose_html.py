@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.mail.preview import MadeUpShop
-from services.closing.daily_mail_context import plan_anomaly_context
+from services.cli.mail.preview import SampleShop
+from services.closing.daily_mail_context import DAILY_ANOMALIES_MAIL, plan_anomaly_context
 from services.mail.compose import compose
 from services.mail.mail_types import MailInvalid
 from services.mail.message import Mail
@@ -196,9 +196,9 @@ def test_hundreds_of_breaks_stay_under_the_limit() -> None:
         for n in range(900)
     ]
     mail = compose(
-        "daily_anomalies",
+        DAILY_ANOMALIES_MAIL,
         plan_anomaly_context(date(2026, 11, 20), breaks, [], [], []),
-        shop=MadeUpShop(),
+        shop=SampleShop(),
         recipient="owner@example.com",
         period="2026-11-20",
     )

@@ -1,17 +1,45 @@
-"""``fleet mail``: the mails the fleet writes."""
+"""``fleet mail``: the outbox, and what only a person can decide about a mail."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
 
-from services.cli.mail.accounts import connections
-from services.cli.mail.outbox import forget, list_mails, resend, show
+from services.cli.base import (
+    actor_option,
+    audit_author,
+    confirm,
+    find_shop_id,
+    force_option,
+    hidden_alias,
+    json_option,
+    limit_option,
+    notify_workers,
+    report_errors,
+    split_list,
+)
 from services.cli.mail.preview import preview
+from services.cli.mail.route import print_connections, transport
 from services.cli.mail.send_test import test
-from services.cli.mail.transport import transport
+from services.cli.output import print_fields, print_json, print_table, to_document
+from services.core.clock import utc_now
+from services.core.db import transaction
+from services.mail.connection_lines import find_lines
+from services.mail.outbox_admin import (
+    Decision,
+    MailLine,
+    find_mails,
+    get_mail,
+    mark_mail_delivered,
+    resend_mail,
+)
+from services.providers.outgoing_mail import mask_address
+from services.shops.shops import find_slugs
 
 
 @click.group()
 def command() -> None:
-    """Look at the mails the fleet writes, decide about those that are stuck, and set up how they leave.
+    """Look at the mails that the fleet writes, decide about stuck ones, and set up how they are sent.
 
     \b
     Examples: fleet mail list --status unknown
@@ -20,5 +48,151 @@ def command() -> None:
     """
 
 
-for _one in (list_mails, show, resend, forget, preview, transport, test, connections):
-    command.add_command(_one)
+@command.command("list")
+@click.option("--shop", default="", help="Only this shop (its slug).")
+@click.option("--status", default="", help="Comma-separated: queued, sending, sent, unknown, refused.")
+@click.option("--kind", default="", help="Only this type of mail, such as daily_anomalies.")
+@limit_option
+@json_option
+@report_errors
+def list_mails(shop: str, status: str, kind: str, limit: int, as_json: bool) -> None:
+    """List mails, newest first; addresses are masked.
+
+    \b
+    Example: fleet mail list --status unknown,refused
+    """
+    with transaction() as tx:
+        shop_id = find_shop_id(tx, shop)
+        lines = find_mails(tx, shop_id=shop_id, statuses=split_list(status), kind=kind, limit=limit)
+        slugs = find_slugs(tx)
+    documents = [_document(line, slugs) for line in lines]
+    if as_json:
+        print_json(documents)
+        return
+    columns = ("id", "shop", "kind", "period", "to", "status", "transport", "created", "sent", "error")
+    names = ("id", "shop", "kind", "period", "recipient", "transport", "created_at", "sent_at", "error_code")
+    rows = []
+    for line, document in zip(lines, documents, strict=True):
+        cells = [document[name] for name in names]
+        rows.append([*cells[:5], _status(line), *cells[5:]])
+    print_table("", columns, rows, "No mail matches.")
+
+
+@command.command("show")
+@click.argument("mail_id", type=int)
+@json_option
+@report_errors
+def show(mail_id: int, as_json: bool) -> None:
+    """Show one mail's status, with its address and its ids at the transport.
+
+    \b
+    Example: fleet mail show 42
+    """
+    with transaction() as tx:
+        line = get_mail(tx, mail_id)
+        document = _document(line, find_slugs(tx)) | {"recipient": line.recipient}
+    if as_json:
+        print_json(document)
+        return
+    print_fields(f"Mail {line.id}", {name: value for name, value in document.items() if name != "shop_id"})
+    if line.is_stuck:
+        click.echo(
+            "Nobody knows whether it arrived. Ask its reader, or search for the Message-ID, then\n"
+            f"  fleet mail mark-sent {line.id} --reason ...   if it did\n"
+            f"  fleet mail resend {line.id} --reason ...      if it did not"
+        )
+
+
+@command.command()
+@click.argument("mail_id", type=int)
+@click.option("--reason", required=True, help="Why, for the audit.")
+@force_option
+@actor_option
+@report_errors
+def resend(mail_id: int, reason: str, force: bool, actor: str) -> None:
+    """Send a mail once more, as a new one.
+
+    \b
+    Example: fleet mail resend 42 --reason "not in her mailbox, nor in spam"
+    """
+    _decide("resend", resend_mail, "goes out again", mail_id, reason, force, actor)
+
+
+@command.command("mark-sent")
+@click.argument("mail_id", type=int)
+@click.option("--reason", required=True, help="What you saw, for the audit.")
+@force_option
+@actor_option
+@report_errors
+def mark_sent(mail_id: int, reason: str, force: bool, actor: str) -> None:
+    """Count a mail of unknown outcome as sent, because it arrived.
+
+    \b
+    Example: fleet mail mark-sent 42 --reason "she has it"
+    """
+    _decide("mark as sent", mark_mail_delivered, "counts as sent", mail_id, reason, force, actor)
+
+
+@command.command()
+@json_option
+@report_errors
+def accounts(as_json: bool) -> None:
+    """List every connection that was ever used: whether it takes our credentials, and since when.
+
+    A connection is broken from the first refusal on, and ok with the next call or mail that succeeds.
+
+    \b
+    Example: fleet mail accounts
+    """
+    with transaction() as tx:
+        lines = find_lines(tx)
+    if as_json:
+        print_json([to_document(line) for line in lines])
+    else:
+        print_connections("", lines)
+
+
+for _command in (
+    hidden_alias(mark_sent, "forget"),
+    hidden_alias(accounts, "connections"),
+    preview,
+    transport,
+    test,
+):
+    command.add_command(_command)
+
+
+def _decide(
+    action: str,
+    decide: Callable[..., Sequence[Any]],
+    result: str,
+    mail_id: int,
+    reason: str,
+    force: bool,
+    actor: str,
+) -> None:
+    with transaction() as tx:
+        line = get_mail(tx, mail_id)
+    question = f"{action}: mail {line.id}, {line.kind} to {line.recipient}, which is {line.status}?"
+    confirm(question, force=force)
+    with transaction() as tx:
+        work = decide(tx, Decision(mail_id=mail_id, reason=reason, **audit_author(actor)), utc_now())
+    note = notify_workers(work)
+    click.echo(f"mail {mail_id}: {result}")
+    if note:
+        click.echo(note)
+
+
+def _document(line: MailLine, slugs: dict[int, str]) -> dict[str, Any]:
+    shop = "fleet" if line.shop_id is None else slugs.get(line.shop_id, str(line.shop_id))
+    return line._asdict() | {
+        "shop": shop,
+        "recipient": mask_address(line.recipient),
+        "is_stuck": line.is_stuck,
+    }
+
+
+def _status(line: MailLine) -> str:
+    if line.status in ("queued", "sending") and line.work_status in ("dead", "discarded"):
+        return f"{line.status}, work is {line.work_status}"
+    return line.status

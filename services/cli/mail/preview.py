@@ -1,9 +1,7 @@
-"""``fleet mail preview``: a kind of mail as its reader will see it, before anybody does."""
+"""``fleet mail preview``: a mail with sample data as its reader will see it."""
 
 from base64 import b64encode
 from dataclasses import dataclass
-from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -11,25 +9,31 @@ import click
 
 from services.cli.base import json_option, report_errors
 from services.cli.output import print_json, print_table, safe_text
+from services.closing.daily_mail_context import DAILY_ANOMALIES_MAIL
+from services.closing.digest_context import OWNER_DIGEST_MAIL
+from services.closing.month_mail import MONTH_PACKAGE_MAIL
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.mail.compose import compose
-from services.mail.mail_types import MailShop, MailType, MailTypeUnknown, get_mail_type, list_mail_types
+from services.mail.mail_types import MailShop
 from services.mail.message import Mail
+from services.mail.system_mails import SYSTEM_MAILS
+from services.privacy.mail import PRIVACY_EXPORT_MAIL
 from services.shops.shops import get_shop
 
-KIND_MODULES = (
-    "services.closing.daily_mail_context",
-    "services.closing.digest_context",
-    "services.closing.month_mail",
-    "services.privacy.mail",
-)
-"""Modules outside ``services.mail`` that register a kind of mail."""
+MAIL_TYPES = {
+    mail_type.name: mail_type
+    for mail_type in sorted(
+        (*SYSTEM_MAILS, DAILY_ANOMALIES_MAIL, OWNER_DIGEST_MAIL, MONTH_PACKAGE_MAIL, PRIVACY_EXPORT_MAIL),
+        key=lambda mail_type: mail_type.name,
+    )
+}
+"""Every type of mail that the fleet writes, by name."""
 
 
 @dataclass(frozen=True, slots=True)
-class MadeUpShop:
-    """A shop for looking at mails where no database is at hand."""
+class SampleShop:
+    """A shop for previews without a database."""
 
     id: int = 0
     slug: str = "harbour"
@@ -39,41 +43,31 @@ class MadeUpShop:
 
     @property
     def zone(self) -> ZoneInfo:
-        """The zone in which moments are told."""
+        """The time zone of the times in a mail."""
         return ZoneInfo(self.timezone)
 
 
 @click.command("preview")
 @click.argument("kind", default="")
-@click.option(
-    "--shop", "slug", default="", help="A shop's slug (default: a made-up shop, no database needed)."
-)
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to (default: ./KIND.html)."
-)
-@click.option(
-    "--text", "as_text", is_flag=True, help="Print the plain text instead, with subject and preview."
-)
+@click.option("--shop", "slug", default="", help="A shop's slug (default: a sample shop).")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Default: ./KIND.html.")
+@click.option("--text", "as_text", is_flag=True, help="The plain text, with subject and preview.")
 @click.option("--open/--no-open", "is_opened", default=False, help="Open the file in the browser.")
-@click.option("--list", "is_list", is_flag=True, help="List the kinds of mail there are.")
+@click.option("--list", "is_list", is_flag=True, help="List the types of mail.")
 @json_option
 @report_errors
 def preview(
     kind: str, slug: str, out: Path | None, as_text: bool, is_opened: bool, is_list: bool, as_json: bool
 ) -> None:
-    """Write a mail of KIND with sample facts to an HTML file. Nothing is sent.
+    """Write a mail of KIND with sample data to an HTML file. Nothing is sent.
 
     \b
     Example: fleet mail preview daily_anomalies --shop harbour
     """
-    for module in KIND_MODULES:
-        import_module(module)
     if is_list:
-        _print_kinds(as_json)
+        _print_mail_types(as_json)
         return
-    if not kind:
-        raise click.UsageError(f"name a kind of mail: {', '.join(known.name for known in list_mail_types())}")
-    mail = _compose_sample(_get_kind(kind), _get_shop(slug), utc_now())
+    mail = _compose_sample(kind, slug)
     if as_text and not out:
         print_json(_document(mail, None)) if as_json else click.echo(safe_text(plain_of(mail)), nl=False)
         return
@@ -92,11 +86,12 @@ def preview(
 
 
 def html_of(mail: Mail) -> str:
-    """Return the HTML as a browser shows it: pictures that travel with the mail are written into it."""
+    """Return the HTML as a browser shows it, with the inline images as data URLs."""
     html = mail.html
-    for part in mail.inline:
-        data = f"data:{part.content_type};base64,{b64encode(part.content).decode()}"
-        html = html.replace(f"cid:{part.content_id}", data)
+    for image in mail.inline:
+        html = html.replace(
+            f"cid:{image.content_id}", f"data:{image.content_type};base64,{b64encode(image.content).decode()}"
+        )
     return html
 
 
@@ -105,39 +100,37 @@ def plain_of(mail: Mail) -> str:
     return f"Subject: {mail.subject}\nPreview: {mail.preview}\n\n{mail.text}"
 
 
-def _get_kind(name: str) -> MailType:
-    try:
-        return get_mail_type(name)
-    except MailTypeUnknown as fault:
-        raise click.UsageError(str(fault)) from fault
-
-
-def _get_shop(slug: str) -> MailShop:
-    if not slug:
-        return MadeUpShop()
-    with transaction() as tx:
-        return get_shop(tx, slug)
-
-
-def _compose_sample(kind: MailType, shop: MailShop, now: datetime) -> Mail:
+def _compose_sample(name: str, slug: str) -> Mail:
+    mail_type = MAIL_TYPES.get(name)
+    if mail_type is None:
+        fault = f"there is no mail {name!r}: known are" if name else "name a type of mail:"
+        raise click.UsageError(f"{fault} {', '.join(MAIL_TYPES)}")
+    shop: MailShop = SampleShop()
+    if slug:
+        with transaction() as tx:
+            shop = get_shop(tx, slug)
     return compose(
-        kind.name,
-        kind.sample(shop, now),
+        mail_type,
+        mail_type.sample(shop, utc_now()),
         shop=shop,
         recipient="somebody@example.com",
         period="preview",
-        images=kind.images(),
-        unsubscribe="https://example.com/unsubscribe" if kind.can_unsubscribe else "",
+        images=mail_type.images(),
+        unsubscribe="https://example.com/unsubscribe" if mail_type.can_unsubscribe else "",
     )
 
 
-def _print_kinds(as_json: bool) -> None:
-    kinds = list_mail_types()
+def _print_mail_types(as_json: bool) -> None:
+    names = ("reader", "about", "can_unsubscribe")
     if as_json:
-        names = ("reader", "about", "can_unsubscribe")
-        print_json([{"kind": kind.name} | {name: getattr(kind, name) for name in names} for kind in kinds])
+        print_json(
+            [{"kind": one.name} | {name: getattr(one, name) for name in names} for one in MAIL_TYPES.values()]
+        )
         return
-    rows = [(kind.name, kind.reader, kind.about, "yes" if kind.can_unsubscribe else "no") for kind in kinds]
+    rows = [
+        (one.name, one.reader, one.about, "yes" if one.can_unsubscribe else "no")
+        for one in MAIL_TYPES.values()
+    ]
     print_table("", ("kind", "for", "about", "unsubscribe"), rows, "")
 
 
@@ -149,6 +142,6 @@ def _document(mail: Mail, path: Path | None) -> dict[str, object]:
         "preview": mail.preview,
         "text": mail.text,
         "html_bytes": len(mail.html.encode()),
-        "inline": [part.name for part in mail.inline],
-        "attachments": [part.name for part in mail.attachments],
+        "inline": [image.name for image in mail.inline],
+        "attachments": [file.name for file in mail.attachments],
     }

@@ -1,7 +1,7 @@
-"""``fleet mail test``: a mail that goes the way of all others, and what became of it."""
+"""``fleet mail test``: sends a mail as any other is sent, and reports what became of it."""
 
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import click
@@ -16,34 +16,53 @@ from services.cli.base import (
     report_errors,
 )
 from services.cli.mail.route import format_route
-from services.cli.mail.test_status import TestStatus, judge, plan_late
-from services.cli.output import print_json, safe_text, to_document
+from services.cli.output import format_time, print_json, safe_text, to_document
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.settings import get_settings
 from services.ledger.accept import WorkRef, record_work
-from services.ledger.queries import get_work
-from services.mail.advice import MailSender
+from services.ledger.queries import WorkLine, get_work
+from services.mail.advice import MailSender, plan_advice
 from services.mail.compose import compose
 from services.mail.outbox import record_mails
-from services.mail.outbox_admin import get_mail
+from services.mail.outbox_admin import MailLine, get_mail
 from services.mail.routes import find_routes
-from services.mail.system_mails import plan_test
+from services.mail.system_mails import TEST_MAIL, plan_test
 from services.mail.transports import Route
 from services.providers.outgoing_mail import AddressInvalid, ascii_address
 from services.shops.shops import Shop, get_shop
 
-LOOK_EVERY_SECONDS = 0.1
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestStatus:
+    """What is known of a test mail. ``is_final`` is false while its status can change by itself."""
+
+    mail_id: int
+    status: str
+    is_final: bool
+    said: str
+    code: str = ""
+    to_do: str = ""
+    transport: str = ""
+    message_id: str = ""
+    provider_id: str = ""
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the other side accepted it."""
+        return self.status == "sent"
 
 
 @click.command("test")
 @click.argument("address")
-@click.option("--shop", "slug", default="", help="As this shop's mail leaves (default: as the fleet's own).")
+@click.option("--shop", "slug", default="", help="Send as this shop's mail (default: as the fleet's).")
 @click.option(
     "--wait", "wait_seconds", type=click.FloatRange(0, 600), default=30, show_default=True, help="Seconds."
 )
-@click.option("--no-wait", is_flag=True, help="Put it into the outbox, and do not wait for its fate.")
+@click.option("--no-wait", is_flag=True, help="Put it into the outbox, and do not wait for its status.")
 @actor_option
 @json_option
 @click.pass_context
@@ -57,9 +76,9 @@ def test(
     actor: str,
     as_json: bool,
 ) -> None:
-    """Send a mail to ADDRESS as any other is sent, wait for its fate, and say what to do about it.
+    """Send a mail to ADDRESS as any other is sent, wait for its status, and say what to do about it.
 
-    Exit code 0: the other side took charge of it (or --no-wait). 1: it did not, or not in time.
+    Exit code 0: the other side accepted it (or --no-wait). 1: it did not, or not in time.
 
     \b
     Example: fleet mail test ada@example.com --shop harbour
@@ -72,26 +91,22 @@ def test(
     with transaction() as tx:
         shop = get_shop(tx, slug) if slug else None
         route = _get_route(tx, shop)
-        mail_id, ref = _record(tx, address, shop, route, operator_label(actor), now)
-    told = notify_workers([ref])
-    way = MailSender(route.transport, slug, is_own=route.owner == route.account)
-    if told and not as_json:
-        click.echo(told, err=True)
-    fate = _look(mail_id, ref.id, way, now)
-    if not no_wait:
-        until = now + timedelta(seconds=wait_seconds)
-        for fate in _follow(mail_id, ref.id, way, until):
-            if not as_json and not fate.is_final:
-                click.echo(f"mail {mail_id}: {safe_text(fate.said)}", err=True)
-        if not fate.is_sent and not fate.is_final:
-            fate = plan_late(fate, wait_seconds)
+        mail_id, work = _record(tx, address, shop, route, operator_label(actor), now)
+    note = notify_workers([work])
+    if note and not as_json:
+        click.echo(note, err=True)
+    sender = MailSender(route.transport, slug, is_own=route.owner == route.account)
+    until = now if no_wait else now + timedelta(seconds=wait_seconds)
+    status = _wait(mail_id, work.id, sender, until, is_silent=as_json or no_wait)
+    if not (no_wait or status.is_sent or status.is_final):
+        status = _time_out(status, wait_seconds)
     if as_json:
-        print_json(to_document(fate) | {"is_sent": fate.is_sent})
+        print_json(to_document(status) | {"is_sent": status.is_sent})
     else:
-        click.echo(f"mail {mail_id}: {safe_text(fate.said)}")
-        if fate.to_do:
-            click.echo(f"To do: {safe_text(fate.to_do)}")
-    ctx.exit(0 if fate.is_sent or no_wait else 1)
+        click.echo(f"mail {mail_id}: {safe_text(status.said)}")
+        if status.to_do:
+            click.echo(f"To do: {safe_text(status.to_do)}")
+    ctx.exit(0 if status.is_sent or no_wait else 1)
 
 
 def _get_route(tx: Connection, shop: Shop | None) -> Route:
@@ -108,10 +123,9 @@ def _get_route(tx: Connection, shop: Shop | None) -> Route:
 def _record(
     tx: Connection, address: str, shop: Shop | None, route: Route, by: str, now: datetime
 ) -> tuple[int, WorkRef]:
-    facts = plan_test(transport=format_route(route), sender=route.sender, asked_by=by, asked_at=now)
     mail = compose(
-        "test",
-        facts,
+        TEST_MAIL,
+        plan_test(transport=format_route(route), sender=route.sender, asked_by=by, asked_at=now),
         shop=shop,
         recipient=address,
         period=f"{now:%Y-%m-%dT%H:%M:%SZ}",
@@ -119,25 +133,67 @@ def _record(
     )
     work = record_mails(tx, [mail], now, request_id=new_request_id())
     if not work:
-        raise click.ClickException("a test to this address was asked for in this very second: ask again")
+        raise click.ClickException("a test was sent to this address in this very second: try again")
     (ref,) = record_work(tx, work, now)
     return int(work[0].key), ref
 
 
-def _look(mail_id: int, work_id: int, way: MailSender, until: datetime) -> TestStatus:
-    with transaction() as tx:
-        work = get_work(tx, work_id)  # the mail after it: where the work is done, the mail says how it ended
-        return judge(get_mail(tx, mail_id), work, way, until)
-
-
-def _follow(mail_id: int, work_id: int, way: MailSender, until: datetime) -> Iterator[TestStatus]:
-    """Yield the fate whenever it says something new, until it is final or ``until`` is there."""
-    said = ""
+def _wait(mail_id: int, work_id: int, sender: MailSender, until: datetime, *, is_silent: bool) -> TestStatus:
+    """Return the status once it is final, or at ``until``; print the changes before unless ``is_silent``."""
+    printed = ""
     while True:
-        fate = _look(mail_id, work_id, way, until)
-        if fate.said != said:
-            said = fate.said
-            yield fate
-        if fate.is_final or utc_now() >= until:
-            return
-        time.sleep(LOOK_EVERY_SECONDS)
+        with transaction() as tx:
+            work = get_work(tx, work_id)  # before the mail: once the work is done, the mail has its result
+            status = plan_status(get_mail(tx, mail_id), work, sender, until)
+        if status.is_final:
+            return status
+        if status.said != printed and not is_silent:
+            printed = status.said
+            click.echo(f"mail {mail_id}: {safe_text(printed)}", err=True)
+        if utc_now() >= until:
+            return status
+        time.sleep(POLL_SECONDS)
+
+
+def plan_status(mail: MailLine, work: WorkLine, sender: MailSender, until: datetime) -> TestStatus:
+    """Return what is known of a test, and what to do. Pure. ``until`` is when the command stops waiting."""
+    code, detail = work.error_code or mail.error_code or "", work.last_error or mail.last_error or ""
+    reason = f"{code}: {detail}" if code else ""
+    status, is_final, to_do = mail.status, True, ""
+    advice, show = plan_advice(code, sender), f"fleet mail show {mail.id}"
+    if mail.status == "sent":
+        code, text = "", f"sent through {mail.transport}, Message-ID {mail.message_id}"
+        text += f"; there it is {mail.provider_id}" if mail.provider_id else ""
+    elif mail.status == "unknown":
+        text, to_do = f"handed over, and nobody knows whether it arrived: {reason}", show
+    elif mail.status == "refused":
+        text, to_do = f"refused: {reason}", advice or show
+    elif work.status in ("dead", "discarded"):
+        status, text = work.status, f"not sent: {reason}"
+        to_do = advice or f"repair what it says; then celery -A tasks requeue --id {work.id}"
+    elif work.next_retry_at is not None and work.locked_at is None:
+        is_final = work.next_retry_at > until
+        text = f"waits until {format_time(work.next_retry_at)}: {reason}"
+        to_do = f"it is sent without you, see {show}; fleet mail accounts says more"
+    else:
+        is_final, to_do = False, show
+        text = "a worker has it" if work.locked_at or work.status != "pending" else "waits for a worker"
+    return TestStatus(
+        mail_id=mail.id,
+        status=status,
+        is_final=is_final,
+        said=text,
+        code=code,
+        to_do=to_do,
+        transport=mail.transport,
+        message_id=mail.message_id,
+        provider_id=mail.provider_id,
+    )
+
+
+def _time_out(status: TestStatus, seconds: float) -> TestStatus:
+    return replace(
+        status,
+        said=f"not sent within {seconds:g} s: {status.said}",
+        to_do=f"is a worker of queue email running, and is nothing paused? fleet doctor; then {status.to_do}",
+    )
