@@ -14,9 +14,9 @@ from services.core.db import get_engine, transaction
 from services.core.log import log_settled
 from services.core.sentry import capture_dead_work
 from services.ledger.batch_result import BatchResult, is_connection_fault
+from services.ledger.claim import find_ready_topics
 from services.ledger.dispatch import send_messages
 from services.ledger.handlers import ExternalHandler, Handler, TransactionalHandler
-from services.ledger.ready import find_ready_topics
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS, Mode, Topic

@@ -1,8 +1,8 @@
-"""What running a set came to, and what an exception that nobody named means."""
+"""The result of one batch, and what an unexpected exception means for it."""
 
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.core.errors import WorkError
@@ -14,17 +14,18 @@ from services.ledger.settle import BatchCounts, InternalError
 
 @dataclass(slots=True)
 class BatchResult:
-    """Counts of a set, the work that follows from it, and whether more of its topic is ready."""
+    """Counts of a batch, the new work it planned, and whether its topic has more ready work."""
 
     claimed: int = 0
     settled: BatchCounts = field(default_factory=BatchCounts)
     refs: list[WorkRef] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
+    """Of the first ten items, for the log."""
     more: bool = False
     passed_over: bool = False
 
     def add(self, other: "BatchResult") -> None:
-        """Count ``other`` in."""
+        """Add the counts of ``other``."""
         self.claimed += other.claimed
         self.settled.add(other.settled)
         self.refs += other.refs
@@ -33,7 +34,7 @@ class BatchResult:
 
 
 def is_connection_fault(fault: BaseException) -> bool:
-    """Tell whether ``fault`` is the database being away: then nothing was done, and no item is to blame."""
+    """Tell whether ``fault`` is a lost or refused database connection: then no item failed."""
     if isinstance(fault, PoolTimeout):
         return True
     return isinstance(fault, DBAPIError) and (fault.connection_invalidated or _is_shutdown(fault))
@@ -41,8 +42,9 @@ def is_connection_fault(fault: BaseException) -> bool:
 
 def _is_shutdown(fault: DBAPIError) -> bool:
     state = getattr(fault.orig, "sqlstate", None)
-    # No state at all: the connection was never made. Class 08: connection; 57P0x: the server stops.
-    return type(fault).__name__ == "OperationalError" and (
+    # No state: the connection was never made. Class 08: connection; 57P0x: the server stops; 53300: it is
+    # full.
+    return type(fault) is OperationalError and (
         state is None or state.startswith(("08", "57P")) or state == "53300"
     )
 
@@ -50,7 +52,7 @@ def _is_shutdown(fault: DBAPIError) -> bool:
 def to_internal_error(
     fault: Exception, topic: str, *, shop_id: int | None = None, request_id: str = ""
 ) -> WorkError:
-    """Return ``fault`` as an outcome. A failure that a provider named keeps its name; ours goes to Sentry."""
+    """Return ``fault`` as an outcome. A ``WorkError`` stays as it is; anything else is reported to Sentry."""
     if isinstance(fault, WorkError):
         return fault
     capture_bug(fault, topic=topic, shop=str(shop_id or ""), request_id=request_id)

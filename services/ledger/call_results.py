@@ -1,4 +1,4 @@
-"""A call that has ended: what it made of each of its items, and what all of them learned from it."""
+"""The result of a call: the outcome of each of its items, and what to record for all of them."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,67 +11,69 @@ from sqlalchemy import Connection
 from services.ledger.batch_result import to_internal_error
 from services.ledger.settle import Settlement, plan_settlement
 from services.ledger.topics import Topic
-from services.ledger.work import BatchResponse, Call, Done, FollowUp, Outcome, PreparedCall, WorkItem
+from services.ledger.work import Call, Done, FollowUp, Outcome, PreparedCall, WorkItem
 from services.providers.calls import CallOutcomes, collect_calls
 
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What one call came to: its items with their outcomes, and what to write down for all of them."""
+    """The items of a call with their outcomes; ``record`` and ``learned`` are of its ``BatchResponse``."""
 
     pairs: Sequence[tuple[WorkItem, Outcome]]
     record: Callable[[Connection, Sequence[Any], Collection[int]], FollowUp] | None = None
-    taught: Any = None
+    learned: Any = None
     calls: CallOutcomes = field(default_factory=CallOutcomes)
     """Which providers answered, and which refused our credential."""
 
     @property
-    def records_alone(self) -> bool:
-        """Whether an outcome writes by itself what was learned."""
+    def has_own_record(self) -> bool:
+        """Whether one of the outcomes has a ``record`` of its own."""
         return any(isinstance(outcome, Done) and outcome.record for _, outcome in self.pairs)
 
 
 def items_of(call: Call) -> Sequence[WorkItem]:
+    """Return the items that ``call`` is made for."""
     return [call.item] if isinstance(call, PreparedCall) else call.items
 
 
-def act_once(call: Call, topic: Topic) -> CallResult:
-    """Return what ``call`` came to, and which providers took or refused our credential."""
+def make_call(call: Call, topic: Topic) -> CallResult:
+    """Make ``call`` and return its result; an exception is the outcome of all its items."""
     with collect_calls() as calls:
-        return replace(_act(call, topic), calls=calls)
+        return replace(_make_call(call, topic), calls=calls)
 
 
-def _act(call: Call, topic: Topic) -> CallResult:
+def _make_call(call: Call, topic: Topic) -> CallResult:
     items = items_of(call)
     try:
         if isinstance(call, PreparedCall):
             return CallResult([(call.item, call.act())])
-        answers: BatchResponse = call.act()
-        ended = CallResult(list(zip(items, answers.outcomes, strict=True)), answers.record, answers.taught)
-        if ended.records_alone:
-            raise ValueError("an outcome of a call for several items has a record: Answers has one for all")
-        return ended
+        response = call.act()
+        pairs = list(zip(items, response.outcomes, strict=True))
+        result = CallResult(pairs, response.record, response.learned)
+        if result.has_own_record:
+            raise ValueError("an outcome of a batch call has a record: BatchResponse has one for all")
+        return result
     except Exception as fault:  # noqa: BLE001 - every failure becomes an outcome
         first = items[0]
-        bug = to_internal_error(fault, topic.name, shop_id=first.shop_id, request_id=first.request_id)
-        return CallResult([(item, bug) for item in items])
+        error = to_internal_error(fault, topic.name, shop_id=first.shop_id, request_id=first.request_id)
+        return CallResult([(item, error) for item in items])
 
 
-def partition_results(ended: Sequence[CallResult]) -> list[list[CallResult]]:
-    """Return what may be settled in one transaction: calls that one function records together.
+def partition_results(results: Sequence[CallResult]) -> list[list[CallResult]]:
+    """Return the groups that may be settled in one transaction: results that one ``record`` writes together.
 
-    It takes its locks at once. Two that record one after the other would lock out of order: an outcome that
-    records by itself is settled alone.
+    A ``record`` takes all its locks at once; two of them in one transaction would take locks out of order. A
+    result with its own record is therefore alone.
     """
-    parts: dict[object, list[CallResult]] = {}
-    for call in ended:
-        parts.setdefault(id(call) if call.records_alone else call.record, []).append(call)
-    return list(parts.values())
+    groups: dict[object, list[CallResult]] = {}
+    for result in results:
+        groups.setdefault(id(result) if result.has_own_record else result.record, []).append(result)
+    return list(groups.values())
 
 
-def plan_settlements(topic: Topic, call: CallResult, now: datetime, rng: Random) -> list[Settlement]:
-    """Return what becomes of a call's items. What was asked together comes back together, to be asked so."""
-    planned = [plan_settlement(topic, item, outcome, now, rng) for item, outcome in call.pairs]
+def plan_settlements(topic: Topic, result: CallResult, now: datetime, rng: Random) -> list[Settlement]:
+    """Return the settlements of a call's items; items that failed for the same reason retry together."""
+    planned = [plan_settlement(topic, item, outcome, now, rng) for item, outcome in result.pairs]
     if len(planned) == 1:
         return planned
     due: dict[str | None, datetime] = {}
@@ -81,13 +83,13 @@ def plan_settlements(topic: Topic, call: CallResult, now: datetime, rng: Random)
     return [one._replace(next_retry_at=due[one.error_code]) if one.next_retry_at else one for one in planned]
 
 
-def record_results(tx: Connection, part: Sequence[CallResult], held: Collection[int]) -> FollowUp:
-    """What ``part`` (see ``partition_results``) learned is written for the items that are ``held``."""
-    kept = [call for call in part if any(item.id in held for item, _ in call.pairs)]
-    if kept and (record := kept[0].record):
-        return record(tx, [call.taught for call in kept], held)
-    outcomes = [outcome for call in kept for _, outcome in call.pairs]
-    for outcome in outcomes:
-        if isinstance(outcome, Done) and outcome.record:
-            return outcome.record(tx)
+def record_results(tx: Connection, results: Sequence[CallResult], settled_ids: Collection[int]) -> FollowUp:
+    """Write what a group of ``partition_results`` learned, for the calls with an item in ``settled_ids``."""
+    settled = [result for result in results if any(item.id in settled_ids for item, _ in result.pairs)]
+    if settled and (record := settled[0].record):
+        return record(tx, [result.learned for result in settled], settled_ids)
+    for result in settled:
+        for _, outcome in result.pairs:
+            if isinstance(outcome, Done) and outcome.record:
+                return outcome.record(tx)
     return FollowUp()

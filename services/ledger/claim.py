@@ -1,6 +1,6 @@
-"""Claim: take ready work, fairly over shops, so that one shop's flood delays no other shop."""
+"""Claim: take ready work, fairly over shops, so that the backlog of one shop delays no other shop."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,27 +8,59 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.core.pg_copy import fetch_binary
-from services.ledger.pause_filter import find_active_pauses
-from services.ledger.ready import READY, find_ready_shops
+from services.ledger.pause_filter import ActivePauses, find_active_pauses
 from services.ledger.topics import Topic
 from services.ledger.work import WorkItem
 
-SET_BYTES = 32 * 1024 * 1024
-"""A set holds at most this much of bodies at once, whatever its count: memory is bounded."""
+MAX_BODY_BYTES = 32 * 1024 * 1024
+"""Bodies that one claim holds in memory; further items wait for the next claim."""
 
 SUSPECT_SENDS = 4
-"""A row of an own effect sent this often and never settled may be what kills its worker: it is worked
-alone, leased. A leased row needs no such care: a lease that runs out counts as a failed try."""
+"""A row of a transactional topic that was sent this often and never settled may crash its worker: it runs
+alone, under a lease. A leased row needs no such rule: an expired lease counts as a failed try."""
 
-_EVER = 2**31 - 1
+_NO_LIMIT = 2**31 - 1
 
-# As ``WorkItem`` has them. Few payloads hold anything; an empty one is not worth decoding.
-_COLUMNS = """w.id, w.shop_id, w.topic, w.key, nullif(w.payload, '{}'), w.retry_count, w.request_id,
-       w.event_id, coalesce(e.topic, ''), coalesce(e.provider, ''), coalesce(e.body, ''), e.received_at,
-       w.origin, e.occurred_at"""
+READY = (
+    "status in ('pending', 'error') and locked_at is null and coalesce(next_retry_at, created_at) <= %(now)s"
+)
+
+# A loose index scan: one probe per shop with ready work, however many rows each shop has. The rotation
+# starts after shop ``after``.
+_READY_SHOPS = f"""
+with recursive ready_shop(shop_id) as (
+  (select shop_id from work_queue where topic = %(topic)s and {READY} order by shop_id limit 1)
+  union all
+  select (select w.shop_id from work_queue w
+           where w.topic = %(topic)s and w.shop_id > r.shop_id and {READY} order by w.shop_id limit 1)
+    from ready_shop r where r.shop_id is not null
+)
+select shop_id from ready_shop where shop_id is not null and shop_id <> all(%(held)s::int[])
+ order by (shop_id <= %(after)s), shop_id limit %(limit)s
+"""  # noqa: S608 - constants only
+
+# One index probe per topic: ``order by`` and ``limit`` keep PostgreSQL from reading the whole queue.
+_READY_TOPICS = f"""
+select t.topic from unnest(%(topics)s::text[]) as t(topic)
+ cross join lateral (
+   select from work_queue w where w.topic = t.topic and {READY} order by w.shop_id limit 1) ready
+"""  # noqa: S608
+
+# Few payloads hold anything; an empty one is sent as null, because it is not worth decoding.
+_SOURCE_OF_FIELD = {
+    "payload": "nullif(w.payload, '{}')",
+    "event_topic": "coalesce(e.topic, '')",
+    "event_provider": "coalesce(e.provider, '')",
+    "body": "coalesce(e.body, '')",
+    "received_at": "e.received_at",
+    "occurred_at": "e.occurred_at",
+}
+ITEM_COLUMNS = ", ".join(f"{_SOURCE_OF_FIELD.get(name, f'w.{name}')} as {name}" for name in WorkItem._fields)
+"""The columns of ``WorkItem`` in its own order, of ``work_queue w`` and ``inbound_events e``."""
+_PAYLOAD = WorkItem._fields.index("payload")
 
 _TAKE = f"""
-select {_COLUMNS}
+select {ITEM_COLUMNS}
 from unnest(%(shops)s::int[], %(shares)s::int[]) as s(shop_id, share)
 cross join lateral (
   select * from work_queue
@@ -38,65 +70,8 @@ cross join lateral (
 left join inbound_events e on e.id = w.event_id
 """  # noqa: S608
 
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Items in hand, and whether their topic holds more that is ready."""
-
-    items: list[WorkItem]
-    more: bool
-    last_shop_id: int = 0
-    passed_over: bool = False
-    """Ready rows were seen and none could be had: others hold them, or they are suspects."""
-
-
-def _item(row: Sequence[Any]) -> WorkItem:
-    return WorkItem._make((*row[:4], row[4] or {}, *row[5:]))
-
-
-def _take(
-    tx: Connection, topic: Topic, now: datetime, shares: dict[int, int], *, sends: tuple[int, int]
-) -> tuple[list[WorkItem], bool]:
-    """Lock up to ``shares`` ready rows of each shop. Rows that another worker holds are passed over.
-
-    ``sends`` bounds how often a row may have been sent.
-    """
-    values = {
-        "topic": topic.name, "now": now, "shops": list(shares), "shares": list(shares.values()),
-        "low": sends[0], "high": sends[1],
-    }  # fmt: skip
-    rows = fetch_binary(tx, _TAKE, values)
-    taken: dict[int, int] = {}
-    items: list[WorkItem] = []
-    held_bytes = 0
-    for row in rows:
-        taken[row[1]] = taken.get(row[1], 0) + 1
-        held_bytes += len(row[10])
-        if items and held_bytes > SET_BYTES:
-            return items, True
-        items.append(_item(row))
-    return items, any(taken.get(shop, 0) >= share for shop, share in shares.items())
-
-
-def claim_locked(tx: Connection, topic: Topic, now: datetime, after: int = 0) -> Claim:
-    """Ready items of ``topic`` are locked by this transaction until it ends; nobody else sees a change.
-
-    A worker that dies gives them back by dying. Every shop with ready work gets an equal share.
-    """
-    scope = find_active_pauses(tx, topic, now)
-    shops = find_ready_shops(tx, topic, now, scope, after, topic.batch_size)
-    if not shops:
-        return Claim([], more=False)
-    share = -(-topic.batch_size // len(shops))
-    items, more = _take(
-        tx, topic, now, {shop: scope.cap(share) for shop in shops}, sends=(0, SUSPECT_SENDS - 1)
-    )
-    scope.spend(tx, len(items), now)
-    return Claim(items, more, shops[-1], passed_over=not items)
-
-
 _LOCKED_BY_SHOP = """
-select shop_id, count(*) from work_queue
+select shop_id, count(*) as leased from work_queue
  where topic = %(topic)s and status in ('pending', 'error') and locked_at is not null group by shop_id
 """
 
@@ -105,7 +80,7 @@ select key, shop_id from unnest(%(key)s::text[], %(shop_id)s::int[]) as v(key, s
  where pg_try_advisory_xact_lock(hashtextextended(%(topic)s || ':' || key, shop_id))
 """
 
-# A statement of its own, so that it sees what was committed before the advisory locks were got.
+# A separate statement: it sees what was committed before the advisory locks were taken.
 _LEASE = """
 update work_queue w set locked_at = %(now)s, locked_by = %(token)s, lease_until = %(lease_until)s
  where w.id = any(%(id)s) and (w.key = '' or not exists (
@@ -115,146 +90,126 @@ returning w.id
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The claimed items, and whether their topic has more ready work."""
+
+    items: list[WorkItem]
+    more: bool
+    last_shop_id: int = 0
+    passed_over: bool = False
+    """Ready rows exist and none could be taken: other workers hold them, or they are suspects."""
+
+
+def to_item(row: Sequence[Any]) -> WorkItem:
+    """Return the item of a row of ``ITEM_COLUMNS``."""
+    return WorkItem._make((*row[:_PAYLOAD], row[_PAYLOAD] or {}, *row[_PAYLOAD + 1 :]))
+
+
+def find_ready_topics(tx: Connection, topics: Sequence[Topic], now: datetime) -> list[Topic]:
+    """Return the ``topics`` with ready work, in order. Held and paused work counts too."""
+    values = {"topics": [topic.name for topic in topics], "now": now}
+    ready = set(tx.exec_driver_sql(_READY_TOPICS, values).scalars())
+    return [topic for topic in topics if topic.name in ready]
+
+
+def find_ready_shops(
+    tx: Connection, topic: Topic, now: datetime, pauses: ActivePauses, after: int, limit: int
+) -> list[int]:
+    """Return up to ``limit`` shops with ready work of ``topic`` that is not paused, from ``after`` on."""
+    if pauses.all_held:
+        return []
+    values = {
+        "topic": topic.name, "now": now, "after": after, "limit": limit, "held": sorted(pauses.held_shops),
+    }  # fmt: skip
+    return [int(i) for i in tx.exec_driver_sql(_READY_SHOPS, values).scalars()]
+
+
+def claim_transactional(tx: Connection, topic: Topic, now: datetime, after: int = 0) -> Claim:
+    """Lock ready items of ``topic`` until this transaction ends; no row is changed.
+
+    If the worker dies, its transaction ends and the items are ready again. Every shop with ready work gets an
+    equal share.
+    """
+    pauses = find_active_pauses(tx, topic, now)
+    shops = find_ready_shops(tx, topic, now, pauses, after, topic.batch_size)
+    if not shops:
+        return Claim([], more=False)
+    share = -(-topic.batch_size // len(shops))
+    shares = {shop: pauses.cap(share) for shop in shops}
+    items, more = _take(tx, topic, now, shares, sends=(0, SUSPECT_SENDS - 1))
+    pauses.spend(tx, len(items), now)
+    return Claim(items, more, shops[-1], passed_over=not items)
+
+
 def claim_leased(
     tx: Connection, topic: Topic, now: datetime, token: str, after: int = 0, *, suspects: bool = False
 ) -> Claim:
-    """Ready items of ``topic`` are leased to ``token`` once the caller commits.
+    """Lease ready items of ``topic`` to ``token``, from the caller's commit on.
 
-    One item per key, and none whose key somebody works on; each shop at most ``shop_cap`` in hand over
-    all workers. ``suspects`` takes just one row, of those that were sent often and never settled.
+    At most one item per key, none whose key is leased already, and at most ``shop_cap`` leased items of a
+    shop over all workers. ``suspects`` takes one row that was sent often and never settled.
     """
-    scope = find_active_pauses(tx, topic, now)
-    shops = find_ready_shops(tx, topic, now, scope, after, topic.batch_size)
+    pauses = find_active_pauses(tx, topic, now)
+    shops = find_ready_shops(tx, topic, now, pauses, after, topic.batch_size)
     if not shops:
         return Claim([], more=False)
-    locked = {int(r[0]): int(r[1]) for r in tx.exec_driver_sql(_LOCKED_BY_SHOP, {"topic": topic.name})}
+    locked = tx.exec_driver_sql(_LOCKED_BY_SHOP, {"topic": topic.name})
+    leased = {row.shop_id: row.leased for row in locked}
     share = 1 if suspects else -(-topic.batch_size // len(shops))
     cap = max(topic.shop_cap, 1)
-    shares = {s: n for s in shops if (n := scope.cap(min(share, cap - locked.get(s, 0)))) > 0}
+    shares = {s: n for s in shops if (n := pauses.cap(min(share, cap - leased.get(s, 0)))) > 0}
     if suspects:
         shares = dict(list(shares.items())[:1])
     if not shares:
         return Claim([], more=False)
-    candidates, more = _take(tx, topic, now, shares, sends=(SUSPECT_SENDS if suspects else 0, _EVER))
-    first: dict[tuple[int, str], WorkItem] = {}
-    # Of one key the oldest: it may have been tried already, and what came later builds on it.
+    candidates, more = _take(tx, topic, now, shares, sends=(SUSPECT_SENDS if suspects else 0, _NO_LIMIT))
+    oldest: dict[tuple[int, str], WorkItem] = {}
+    # The oldest of each key: it may have been tried already, and later items build on it.
     for item in sorted(candidates, key=lambda item: item.id):
-        first.setdefault((item.shop_id, item.key or f"#{item.id}"), item)
-    chosen = _free_of_key(tx, topic, list(first.values()))
+        oldest.setdefault((item.shop_id, item.key or f"#{item.id}"), item)
+    chosen = _lock_keys(tx, topic, list(oldest.values()))
     if not chosen:
         return Claim([], more=False)
     values = {
         "now": now, "token": token, "lease_until": now + topic.lease, "id": [i.id for i in chosen],
     }  # fmt: skip
-    leased = set(tx.exec_driver_sql(_LEASE, values).scalars())
-    items = [item for item in chosen if item.id in leased]
-    scope.spend(tx, len(items), now)
+    ids = set(tx.exec_driver_sql(_LEASE, values).scalars())
+    items = [item for item in chosen if item.id in ids]
+    pauses.spend(tx, len(items), now)
     return Claim(items, more and bool(items), shops[-1])
 
 
-def _free_of_key(tx: Connection, topic: Topic, items: list[WorkItem]) -> list[WorkItem]:
+def _take(
+    tx: Connection, topic: Topic, now: datetime, shares: dict[int, int], *, sends: tuple[int, int]
+) -> tuple[list[WorkItem], bool]:
+    """Lock up to ``shares`` ready rows of each shop, skipping locked rows; return them and whether more wait.
+
+    ``sends`` are the bounds of ``dispatch_count``.
+    """
+    values = {
+        "topic": topic.name, "now": now, "shops": list(shares), "shares": list(shares.values()),
+        "low": sends[0], "high": sends[1],
+    }  # fmt: skip
+    taken: dict[int, int] = {}
+    items: list[WorkItem] = []
+    body_bytes = 0
+    for item in map(to_item, fetch_binary(tx, _TAKE, values)):
+        taken[item.shop_id] = taken.get(item.shop_id, 0) + 1
+        body_bytes += len(item.body)
+        if items and body_bytes > MAX_BODY_BYTES:
+            return items, True
+        items.append(item)
+    return items, any(taken.get(shop, 0) >= share for shop, share in shares.items())
+
+
+def _lock_keys(tx: Connection, topic: Topic, items: list[WorkItem]) -> list[WorkItem]:
+    """Lock the keys of ``items`` until commit; return the items whose key no other claim has locked."""
     keyed = [item for item in items if item.key]
     if not keyed:
         return items
     values = {
         "topic": topic.name, "key": [i.key for i in keyed], "shop_id": [i.shop_id for i in keyed],
     }  # fmt: skip
-    free = {(r[0], r[1]) for r in tx.exec_driver_sql(_TRY_KEYS, values)}
+    free = {(key, shop_id) for key, shop_id in tx.exec_driver_sql(_TRY_KEYS, values)}
     return [item for item in items if not item.key or (item.key, item.shop_id) in free]
-
-
-_WAITS_BEHIND = f"""
-select exists (
-  select from unnest(%(shop_id)s::int[], %(key)s::text[]) as v(shop_id, key)
-    join work_queue w using (shop_id, key) where w.topic = %(topic)s and {READY})
-"""  # noqa: S608
-
-
-def waits_behind(tx: Connection, topic: Topic, items: Sequence[WorkItem], now: datetime) -> bool:
-    """Tell whether ready work has the key of one of ``items``, which kept every worker from taking it.
-
-    For a set that was the whole backlog: the query reads what else of these shops is ready.
-    """
-    keyed = [item for item in items if item.key]
-    if not keyed:
-        return False
-    values = {
-        "topic": topic.name, "now": now, "shop_id": [i.shop_id for i in keyed], "key": [i.key for i in keyed],
-    }  # fmt: skip
-    return bool(tx.exec_driver_sql(_WAITS_BEHIND, values).scalar_one())
-
-
-_HELD = f"""
-select {_COLUMNS}
-from work_queue w left join inbound_events e on e.id = w.event_id
-where w.id = %(id)s and w.status in ('pending', 'error') and w.locked_by is not distinct from %(token)s
-"""  # noqa: S608
-
-_ONE = f"{_HELD} for update of w skip locked"
-
-
-def find_item(tx: Connection, item_id: int, token: str | None) -> WorkItem | None:
-    """Return item ``item_id``, locked by this transaction, or None when it is settled or somebody else's."""
-    row = tx.exec_driver_sql(_ONE, {"id": item_id, "token": token}).one_or_none()
-    return _item(row) if row else None
-
-
-_HOLD = """
-update work_queue set locked_at = %(now)s, locked_by = %(token)s, lease_until = %(lease_until)s
- where id = any(%(id)s) and status in ('pending', 'error') and locked_at is null returning id
-"""
-
-
-def lease_items(tx: Connection, topic: Topic, ids: Sequence[int], token: str, now: datetime) -> set[int]:
-    """Those of ``ids`` that nobody has in hand are leased to ``token`` once the caller commits; return them.
-
-    For whoever plans work and does it himself: no worker takes what is leased at its birth.
-    """
-    values = {"id": list(ids), "token": token, "now": now, "lease_until": now + topic.lease}
-    return {int(i) for i in tx.exec_driver_sql(_HOLD, values).scalars()}
-
-
-def find_leased(tx: Connection, item_id: int, token: str) -> WorkItem | None:
-    """Return item ``item_id`` if ``token`` has it in hand."""
-    row = tx.exec_driver_sql(_HELD, {"id": item_id, "token": token}).one_or_none()
-    return _item(row) if row else None
-
-
-_RENEW = """
-update work_queue set lease_until = %(until)s where locked_by = %(token)s and locked_at is not null
-   and status in ('pending', 'error') and topic = %(topic)s
-"""
-
-
-def renew_lease(tx: Connection, topic: Topic, token: str, now: datetime) -> int:
-    """Everything ``token`` has in hand is its own for another ``topic.lease``. Returns how many."""
-    values = {"until": now + topic.lease, "token": token, "topic": topic.name}
-    return tx.exec_driver_sql(_RENEW, values).rowcount
-
-
-def put_back(tx: Connection, items: Sequence[WorkItem], token: str) -> None:
-    """``items`` are ready again, with no try counted: the worker is leaving and has not begun them."""
-    release_items(tx, [item.id for item in items], token)
-
-
-def release_items(tx: Connection, ids: Iterable[int], token: str) -> None:
-    """Those of ``ids`` that ``token`` has in hand are ready again, with no try counted."""
-    tx.exec_driver_sql(
-        "update work_queue set locked_at = null, locked_by = null, lease_until = null, dispatched_at = null "
-        "where id = any(%(id)s) and locked_by = %(token)s",
-        {"id": list(ids), "token": token},
-    )
-
-
-_DELAY = """
-update work_queue w set next_retry_at = v.due, locked_at = null, locked_by = null, lease_until = null,
-       dispatched_at = null
-from unnest(%(id)s::bigint[], %(due)s::timestamptz[]) as v(id, due)
-where w.id = v.id and w.locked_by = %(token)s
-"""
-
-
-def delay_items(tx: Connection, due: Sequence[tuple[WorkItem, datetime]], token: str) -> None:
-    """Each item waits until its time, with no try counted: it had no token of the provider's limit."""
-    values = {"id": [item.id for item, _ in due], "due": [at for _, at in due], "token": token}
-    tx.exec_driver_sql(_DELAY, values)

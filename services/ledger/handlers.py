@@ -1,4 +1,4 @@
-"""What an effect looks like to the runner: a function for our own database, an object for the world."""
+"""Handlers: a function for work on our own database, an object for calls to other systems."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -9,16 +9,16 @@ from sqlalchemy import Connection
 from services.ledger.work import Call, HandlerResult, Outcome, WorkItem
 
 TransactionalHandler = Callable[[Connection, Sequence[WorkItem], datetime], HandlerResult]
-"""Does a set of items inside the transaction that claimed them; see ``Runs.OWN``."""
+"""Does a batch of items inside the transaction that claimed them; see ``Mode.TRANSACTIONAL``."""
 
 
 class ExternalHandler(Protocol):
-    """Acts on the world; see ``Runs.OUTSIDE``."""
+    """Prepares calls to other systems; see ``Mode.EXTERNAL``."""
 
     def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> Sequence[Call | Outcome]:
-        """Return, per item, the call to make, or the outcome where no call is needed.
+        """Return, per item, the call to make, or the outcome if no call is needed.
 
-        Items that go out in one call all have the same ``PreparedBatch`` in their places.
+        Items of one batch call all get the same ``PreparedBatch``.
         """
         ...
 

@@ -1,10 +1,10 @@
-"""Settle: what an outcome does to its row. Every arrow that a worker makes between two states is here."""
+"""Settle: what the outcome of a try makes of its row. Every status change by a worker is made here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -16,15 +16,15 @@ from services.ledger.topics import Topic
 from services.ledger.work import Done, Outcome, WorkItem
 
 BUG_TRIES = 5
-"""An error nobody named is our bug: a few tries in case it was the moment, then a person."""
+"""Tries after an exception that is no ``WorkError``: it is our bug, and more tries seldom help."""
 
 
 class InternalError(WorkError):
-    """An exception that no provider named. The traceback went to Sentry."""
+    """An exception that is no ``WorkError``. Its traceback is in Sentry."""
 
 
 class Settlement(NamedTuple):
-    """What one item's row becomes."""
+    """The new state of one item's row."""
 
     item: WorkItem
     status: str
@@ -38,16 +38,16 @@ class Settlement(NamedTuple):
 
 @dataclass(slots=True)
 class BatchCounts:
-    """What a set came to, for the log, the figures and Flower."""
+    """The settlements of a batch by their status, for the log, the stats and Flower."""
 
     done: int = 0
     retried: list[Settlement] = field(default_factory=list)
     dead: list[Settlement] = field(default_factory=list)
     lost: int = 0
-    """Items whose lease had gone to another worker: nothing of theirs was written."""
+    """Items whose lease another worker has by now: nothing of them was written."""
 
     def add(self, other: "BatchCounts") -> None:
-        """Count ``other`` in."""
+        """Add the counts of ``other``."""
         self.done += other.done
         self.retried += other.retried
         self.dead += other.dead
@@ -63,18 +63,17 @@ def plan_settlement(topic: Topic, item: WorkItem, outcome: Outcome, now: datetim
             return Settlement(item, "done", result)
         case Refused() | Misconfigured():
             return Settlement(item, "dead", error_code=outcome.code, last_error=outcome.detail)
-        case NotYet(wait=asked):
-            turn = now + (asked or timedelta())
+        case NotYet():
             return Settlement(
                 item,
                 "error" if item.retry_count else "pending",
                 error_code=outcome.code,
                 last_error=outcome.detail,
-                next_retry_at=turn,
+                next_retry_at=now + (outcome.wait or timedelta()),
                 counts=False,
             )
-        case RetryLater(wait=asked):
-            wait = asked
+        case RetryLater():
+            wait = outcome.wait
         case OutcomeUnknown():
             pass
         case _:
@@ -120,20 +119,21 @@ on conflict (minute, topic, worker) do update set done = s.done + excluded.done,
 def settle_batch(
     tx: Connection, settlements: Sequence[Settlement], now: datetime, token: str | None
 ) -> set[int]:
-    """Write ``settlements`` in a few statements; return the ids that were still ours.
+    """Write ``settlements`` in a few statements; return the ids of the rows that were still held.
 
-    ``token`` is the fence: a row whose lease went to somebody else is left alone. None means that
-    this transaction holds the row itself locked.
+    ``token`` is the fence: a row that another worker has leased is not written. None means that this
+    transaction holds the row locks itself.
     """
-    held: set[int] = set()
+    settled_ids: set[int] = set()
     done = [s for s in settlements if s.status == "done"]
     failed = [s for s in settlements if s.status != "done"]
-    # Few results are in one set, and a list of ids needs no join: the planner cannot go wrong.
+    # A batch has few different results, and a list of ids needs no join that could be planned badly.
     for result in {s.result for s in done}:
         ids = [s.item.id for s in done if s.result == result]
-        values: dict[str, Any] = {"id": int_array(ids), "result": result, "now": now, "token": token}
-        settled = tx.exec_driver_sql(_SETTLE_DONE, values)
-        held.update(ids if settled.rowcount == len(ids) else settled.scalars())
+        updated = tx.exec_driver_sql(
+            _SETTLE_DONE, {"id": int_array(ids), "result": result, "now": now, "token": token}
+        )
+        settled_ids.update(ids if updated.rowcount == len(ids) else updated.scalars())
     if failed:
         values = {
             "id": [s.item.id for s in failed],
@@ -145,25 +145,26 @@ def settle_batch(
             "now": now,
             "token": token,
         }
-        held |= {int(i) for i in tx.exec_driver_sql(_SETTLE_FAILED, values).scalars()}
-    return held
+        settled_ids.update(tx.exec_driver_sql(_SETTLE_FAILED, values).scalars())
+    return settled_ids
 
 
-def count_settled(settlements: Sequence[Settlement], held: set[int]) -> BatchCounts:
-    """Return the figures of a settled set."""
-    ours = [s for s in settlements if s.item.id in held]
+def count_settled(settlements: Sequence[Settlement], settled_ids: set[int]) -> BatchCounts:
+    """Return the counts of a settled batch."""
+    settled = [s for s in settlements if s.item.id in settled_ids]
     return BatchCounts(
-        done=sum(s.status == "done" for s in ours),
-        retried=[s for s in ours if s.status in ("error", "pending")],
-        dead=[s for s in ours if s.status == "dead"],
-        lost=len(settlements) - len(ours),
+        done=sum(s.status == "done" for s in settled),
+        retried=[s for s in settled if s.status in ("error", "pending")],
+        dead=[s for s in settled if s.status == "dead"],
+        lost=len(settlements) - len(settled),
     )
 
 
-def record_stats(tx: Connection, topic: Topic, worker: str, settled: BatchCounts, now: datetime) -> None:
-    """Count a settled set into its minute. One row per worker, so that workers never wait for each other."""
+def record_stats(tx: Connection, topic: Topic, worker: str, counts: BatchCounts, now: datetime) -> None:
+    """Add ``counts`` to the topic's current minute. One row per worker, so that workers do not block each
+    other."""
     values = {
-        "now": now, "topic": topic.name, "worker": worker, "done": settled.done,
-        "retried": len(settled.retried), "dead": len(settled.dead),
+        "now": now, "topic": topic.name, "worker": worker, "done": counts.done,
+        "retried": len(counts.retried), "dead": len(counts.dead),
     }  # fmt: skip
     tx.exec_driver_sql(_STATS, values)

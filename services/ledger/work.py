@@ -1,4 +1,4 @@
-"""What the ledger hands to an effect, and what an effect hands back. Pure data."""
+"""What the ledger passes to a handler, and what a handler returns. Pure data."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ from services.audit.chain import Entry
 from services.core.errors import WorkError
 
 FLEET = 0
-"""``work_queue.shop_id`` of work that belongs to no shop; everywhere else that is null."""
+"""``work_queue.shop_id`` of work that belongs to no shop; in every other table that is null."""
 
 
 class WorkItem(NamedTuple):
-    """A claimed row of ``work_queue``, with its event's bytes where it has an event.
+    """A claimed row of ``work_queue`` with the data of its event, if it has one.
 
-    A named tuple, as thousands a second are made.
+    A named tuple, because thousands are made per second.
     """
 
     id: int
@@ -36,10 +36,10 @@ class WorkItem(NamedTuple):
     occurred_at: datetime | None = None
 
     def event_time(self, now: datetime) -> datetime:
-        """Return when what the event tells of happened, as well as that is known: for bodies without a time.
+        """Return the best known time of the event, for bodies that contain none.
 
-        The provider's own time of the delivery, the same for every copy of it; else when it first came. A
-        provider's time may be in a header that is not signed, so it is never later than the receipt.
+        The provider's time of the delivery, which is the same in every copy, or else the first receipt. Never
+        later than the receipt, because the provider's time may come from an unsigned header.
         """
         times = [at for at in (self.occurred_at, self.received_at) if at is not None]
         return min(times, default=now)
@@ -61,7 +61,7 @@ class NewWork:
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """What writing down an answer came to: the work that follows, and what the audit says of it."""
+    """The work that a result requires next, and its audit entries."""
 
     new_work: Sequence[NewWork] = ()
     audit: Sequence[Entry] = ()
@@ -69,10 +69,11 @@ class FollowUp:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It happened, or rightly needed nothing. ``result`` says which: ``done``, ``stale``, ``in_sync``...
+    """The item is finished. ``result`` is stored in ``work_queue.result``: ``done``, ``stale``,
+    ``in_sync``...
 
-    ``record``, for work on the outside world, writes what was learned; it runs in the settling
-    transaction, and only if the lease still held.
+    ``record``, for an external call, writes what the call returned. It runs in the settling transaction, and
+    only if the lease is still held.
     """
 
     result: str = "done"
@@ -84,10 +85,10 @@ Outcome = Done | WorkError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedCall:
-    """Work on the outside world, ready to go. ``act`` runs with no transaction open, maybe beside others.
+    """An external call that is ready to be made. ``act`` runs with no transaction open, in a thread.
 
-    ``payload``, when given, is stored before the call: what is about to be asked survives a crash, so
-    the next try asks for the same under the same idempotency key.
+    ``payload``, if given, is stored before the call: after a crash the next try sends the same request under
+    the same idempotency key.
     """
 
     item: WorkItem
@@ -97,41 +98,39 @@ class PreparedCall:
 
 @dataclass(frozen=True, slots=True)
 class BatchResponse:
-    """What one call came to: an outcome for each of its items, in order, none of which records by itself.
+    """The result of a batch call: one outcome per item, in order, none with a ``record`` of its own.
 
-    ``record`` writes down what several calls taught, whatever their outcomes are: it is given the ``taught``
-    of each of them, so that it can take all its locks at once (see ``services.core.locks.Lock``), and the
-    ids of the items whose lease still held. It runs in the settling transaction; where one write fails, it
-    runs again item by item.
+    ``record`` writes what several calls learned, whatever their outcomes are. It gets the ``learned`` of
+    each call, so that it can take all locks at once (see ``services.core.locks.Lock``), and the ids of the
+    items whose lease is still held. It runs in the settling transaction; if a write fails, it runs again
+    item by item.
     """
 
     outcomes: Sequence[Outcome]
     record: Callable[[Connection, Sequence[Any], Collection[int]], FollowUp] | None = None
-    taught: Any = None
+    learned: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedBatch:
-    """One call on the outside world that stands for several items of one shop; each is settled by itself.
+    """One external call for several items of one shop; each item is settled by itself.
 
-    It is what ``prepare`` returns in the place of every one of its items. ``act`` and ``payloads`` are as
-    in ``PreparedCall``. Items that have to wait for the same reason come back at the same time.
+    ``prepare`` returns it in the place of every one of its items. ``act`` and ``payloads`` are as in
+    ``PreparedCall``. Items that fail for the same reason are tried again together.
     """
 
     items: Sequence[WorkItem]
     act: Callable[[], BatchResponse]
     payloads: Sequence[dict[str, Any] | None] = ()
-    """One per item, or none at all; None leaves an item's payload as it is."""
+    """One per item, or none at all; None keeps an item's payload."""
 
 
 Call = PreparedCall | PreparedBatch
-"""Anything that is ready to go out."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerResult:
-    """What a set of own effects came to: one outcome per item, in order, the work that follows, and what
-    the audit says of it."""
+    """The result of a transactional handler: one outcome per item, in order, new work, and audit entries."""
 
     outcomes: Sequence[Outcome]
     new_work: Sequence[NewWork] = ()

@@ -31,7 +31,7 @@ from services.jobs.store import JobUnknown
 from services.jobs.sync_run_status import sync_run_status
 from services.jobs.trigger import TriggeredRun, trigger_job
 from services.ledger.accept import WorkRef
-from services.ledger.claim import lease_items, release_items
+from services.ledger.lease import lease_items, release_items
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 

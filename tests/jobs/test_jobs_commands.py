@@ -22,7 +22,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.definition import FLEET_ZONE, Covers
 from services.jobs.trigger import trigger_job
-from services.ledger.claim import lease_items
+from services.ledger.lease import lease_items
 from services.ledger.sweep import free_expired
 from services.ledger.topics import TOPICS
 from services.shops.secrets import record_secret

@@ -6,11 +6,10 @@ from datetime import timedelta
 from sqlalchemy import Connection, Engine
 
 from services.core.db import transaction
-from services.ledger.claim import claim_locked
+from services.ledger.claim import claim_transactional, find_ready_shops
 from services.ledger.limits import record_throttle, reserve_calls
 from services.ledger.pause import PauseScope, clear_pauses, record_pause
 from services.ledger.pause_filter import ActivePauses
-from services.ledger.ready import find_ready_shops
 from services.ledger.sweep import find_forgotten
 from services.ledger.topics import TOPICS
 from tests.fleet.waiting import wait_for
@@ -42,11 +41,11 @@ def test_workers_that_drain_a_resumed_backlog_at_once_share_its_rate(engine: Eng
 
     def claim() -> None:
         with transaction(engine) as tx:
-            counts.append(len(claim_locked(tx, TOPIC, now).items))
+            counts.append(len(claim_transactional(tx, TOPIC, now).items))
 
     other = threading.Thread(target=claim)
     with transaction(engine) as tx:
-        counts.append(len(claim_locked(tx, TOPIC, now).items))
+        counts.append(len(claim_transactional(tx, TOPIC, now).items))
         other.start()
         wait_for(lambda: not other.is_alive() or is_waiting(engine))
     other.join(30)

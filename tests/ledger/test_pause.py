@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, text
 
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.ledger.claim import claim_locked
+from services.ledger.claim import claim_transactional
 from services.ledger.filters import FilterInvalid
 from services.ledger.pause import PauseScope, clear_pauses, end_pauses, find_pauses, record_pause
 from services.ledger.sweep import sweep
@@ -20,7 +20,7 @@ LATER = NOW + timedelta(hours=1)
 
 def claimed(engine: Engine, topic: str = "order_ingest") -> int:
     with engine.connect() as tx, tx.begin() as outer:
-        count = len(claim_locked(tx, TOPICS[topic], LATER).items)
+        count = len(claim_transactional(tx, TOPICS[topic], LATER).items)
         outer.rollback()
     return count
 

@@ -11,8 +11,9 @@ from services.core.db import transaction
 from services.core.errors import RetryLater
 from services.ledger.accept import NewEvent, record_events, record_work
 from services.ledger.backlog import TopicBacklog, read_backlog
-from services.ledger.claim import claim_leased, claim_locked, find_item, find_leased, lease_items
+from services.ledger.claim import claim_leased, claim_transactional
 from services.ledger.filters import EventFilter, WorkFilter
+from services.ledger.lease import find_leased, lease_items, lock_item
 from services.ledger.limits import record_throttle, reserve_calls
 from services.ledger.pause import PauseScope, clear_pauses, find_pauses, record_pause
 from services.ledger.pause_filter import find_active_pauses
@@ -114,8 +115,8 @@ def test_claimed_item_has_the_fields_of_its_row_and_event(engine: Engine) -> Non
     wanted = ingest_item(*record_event(engine))
 
     with transaction(engine) as tx:
-        assert claim_locked(tx, OWN, LATER).items == [wanted]
-        assert find_item(tx, wanted.id, None) == wanted
+        assert claim_transactional(tx, OWN, LATER).items == [wanted]
+        assert lock_item(tx, wanted.id, None) == wanted
     with transaction(engine) as tx:
         assert claim_leased(tx, OWN, LATER, "token").items == [wanted]
         assert find_leased(tx, wanted.id, "token") == wanted

@@ -11,7 +11,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater
 from services.ledger.accept import record_work
-from services.ledger.ready import find_ready_topics
+from services.ledger.claim import find_ready_topics
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.settle import BUG_TRIES
 from services.ledger.topics import TOPICS
