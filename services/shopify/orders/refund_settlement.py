@@ -167,7 +167,7 @@ class RefundedSum(NamedTuple):
 class RefundParts(NamedTuple):
     """A refund as it is stored. ``goods_cents`` and ``goods_tax_cents`` are without the lines of tips.
 
-    ``payments`` None: the row is older than the column, and its amount stands.
+    ``payments`` None: the row is older than the column; its amount is final.
     """
 
     refund_id: int
