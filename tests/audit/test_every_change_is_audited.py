@@ -30,7 +30,7 @@ from services.shopify.orders.customers import ingest_customers
 from services.shopify.orders.disputes import ingest_shopify_disputes
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.notices import ingest_order_notices
-from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.orders.tender_transactions import ingest_tender_transactions
 from services.shopify.orders.transactions import ingest_order_transactions
 from services.shopify.products.handler import ingest_products

@@ -11,7 +11,7 @@ from services.closing.inputs import get_close_inputs, use_one_snapshot
 from services.closing.package import build_package
 from services.core.db import transaction
 from services.shopify.orders.handler import ingest_orders
-from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.refund_handler import ingest_refunds
 from services.shops.shops import get_shop_by_id
 from tests.closing.months import ZONE
 from tests.shopify.sample_payloads import ORDER, add_shop, ingest, line, order, refund

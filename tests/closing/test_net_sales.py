@@ -12,7 +12,7 @@ from services.closing.tax_profile import TaxProfile
 from services.closing.totals import get_figures, stream_taxed
 from services.core.db import transaction
 from services.shopify.orders.handler import ingest_orders
-from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.refund_handler import ingest_refunds
 from tests.closing.months import ZONE
 from tests.closing.order_histories import draw_history
 from tests.shopify.sample_payloads import Ingest, add_shop, ingest, item, whole

@@ -22,7 +22,7 @@ from services.shopify.event_payload import find_body
 from services.shopify.logistics.fulfillments import ingest_fulfillments
 from services.shopify.orders.customers import ingest_customers
 from services.shopify.orders.handler import ingest_orders
-from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.orders.transactions import ingest_order_transactions
 from tests.conversations import test_interactions as quo
 from tests.ledger_rows import accept, new_event

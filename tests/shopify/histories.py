@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from services.shopify.logistics.fulfillments import ingest_fulfillments
 from services.shopify.orders.customers import ingest_customers
 from services.shopify.orders.handler import ingest_orders
-from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.orders.transactions import ingest_order_transactions
 from services.shopify.products.handler import ingest_products
 from services.shopify.products.inventory_items import ingest_inventory_items

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from services.core.db import transaction
 from services.ledger.work import WorkItem
 from services.shopify.orders.handler import ingest_orders
-from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.orders.transactions import ingest_order_transactions
 from tests.shopify.sample_payloads import ORDER, Ingest, add_shop, at, ingest, item, rows
 

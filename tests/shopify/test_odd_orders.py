@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.shopify.orders.handler import ingest_orders
-from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.refund_handler import ingest_refunds
 from tests.shopify.sample_payloads import ORDER, add_shop, at, ingest, line, order, refund, rows, verdicts
 
 GST = {"title": "GST", "price": "5.00", "rate": 0.05}

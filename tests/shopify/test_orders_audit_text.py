@@ -13,7 +13,7 @@ from services.audit.append import append_all
 from services.core.db import transaction
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.orders.handler import ingest_orders
-from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.handler import ingest_inventory_levels
 from tests.shopify.sample_payloads import (

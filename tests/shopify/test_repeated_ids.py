@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from services.ledger.work import WorkItem
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
 from services.shopify.orders.handler import ingest_orders
-from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.orders.transactions import ingest_order_transactions
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.handler import ingest_inventory_levels

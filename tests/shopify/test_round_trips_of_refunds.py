@@ -7,11 +7,11 @@ from sqlalchemy import Connection, Engine, Table
 from services.core.db import transaction
 from services.core.upsert import upsert_rows
 from services.shopify.backfill.orders import StoredChild, find_stored_orders
+from services.shopify.logistics.tables import fulfillments
 from services.shopify.orders.refund_settlement import PARTS, Refund, RefundLine, RefundPayment, SettledRefund
 from services.shopify.orders.refund_store import _find_parts, record_refunds, recount_refunds
 from services.shopify.orders.store import key_arrays, record_orders
 from services.shopify.orders.tables import order_transactions
-from services.shopify.tables import fulfillments
 from tests.shopify.sample_payloads import NOW, add_shop
 from tests.shopify.test_round_trips_by_hand import make, make_order, select
 

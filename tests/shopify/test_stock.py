@@ -14,7 +14,7 @@ from services.ledger.topics import TOPICS
 from services.ledger.work import WorkItem
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
 from services.shopify.orders.handler import ingest_orders
-from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.products.handler import ingest_products
 from services.shopify.products.inventory_items import ingest_inventory_items
 from services.shopify.stock.handler import ingest_inventory_levels

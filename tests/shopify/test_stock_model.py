@@ -17,7 +17,7 @@ from services.core.db import transaction
 from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.admin import open_admin
 from services.shopify.orders.handler import ingest_orders
-from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.products.handler import ingest_products
 from services.shopify.stock.count_store import record_counts
 from services.shopify.stock.counts import Count, plan_counts

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from services.core.db import transaction
 from services.ledger.accept import NewEvent, record_events
 from services.shopify.orders.handler import ingest_orders
-from services.shopify.orders.refunds import ingest_refunds
+from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.products.handler import ingest_products
 from services.shopify.products.inventory_items import ingest_inventory_items
 from services.shopify.stock.handler import ingest_inventory_levels
@@ -77,7 +77,7 @@ def callers() -> set[str]:
 
 ROADS = {
     "shopify/orders/sales.py": "a sale",
-    "shopify/orders/refunds.py": "a restock",
+    "shopify/orders/refund_handler.py": "a restock",
     "shopify/products/handler.py": "another sku",
     "shopify/products/inventory_items.py": "another sku of the item",
     "shopify/stock/handler.py": "an observation, by webhook, by healing or by a read",
