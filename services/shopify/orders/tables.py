@@ -1,23 +1,23 @@
 """Orders, their lines, refunds and payments. Money is integer minor units with its currency."""
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    DateTime,
-    Index,
-    Integer,
-    Table,
-    Text,
-    text,
-)
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, Table, Text, TextClause, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.core.db import metadata
 
-_at = DateTime(timezone=True)
-_EMPTY = text("''")
 _ZERO = text("0")
+
+
+def _columns(names: str, type_: Any, default: TextClause | None = None) -> list[Column[Any]]:
+    """Return a column for each of ``names``, not null."""
+    return [Column(name, type_, nullable=False, server_default=default) for name in names.split()]
+
+
+def _optional(names: str, type_: Any) -> list[Column[Any]]:
+    return [Column(name, type_) for name in names.split()]
+
 
 # One row per order, in the state of its newest event. Every amount is in the shop's currency.
 # ``updated_at`` is the epoch where only the deletion was received; then all other columns are empty.
@@ -43,40 +43,21 @@ orders = Table(
     metadata,
     Column("shop_id", Integer, primary_key=True),
     Column("order_gid", Text, primary_key=True),
-    Column("name", Text, nullable=False),
+    *_columns("name currency financial_status", Text),
     Column("stage", Text, nullable=False, server_default=text("'Filling'")),
-    Column("total_cents", BigInteger, nullable=False),
-    Column("refunded_cents", BigInteger, nullable=False, server_default=text("0")),
-    Column("currency", Text, nullable=False),
-    Column("financial_status", Text, nullable=False),
-    Column("cancelled_at", _at),
-    Column("placed_at", _at, nullable=False),
-    Column("updated_at", _at, nullable=False),
-    Column("event_id", BigInteger),
-    Column("subtotal_cents", BigInteger),
-    Column("tax_cents", BigInteger),
-    Column("shipping_cents", BigInteger),
-    Column("discount_cents", BigInteger),
-    Column("taxes_included", Boolean, nullable=False, server_default=text("false")),
+    *_columns("staff_label province fulfillment_status content_digest", Text, text("''")),
+    *_columns("total_cents", BigInteger),
+    *_columns(
+        "refunded_cents tip_cents duties_cents rounding_cents refund_rounding_cents", BigInteger, _ZERO
+    ),
+    *_columns("additional_fees_cents conversion_cents", BigInteger, _ZERO),
+    *_optional("subtotal_cents tax_cents shipping_cents discount_cents current_duties_cents", BigInteger),
+    *_optional("current_additional_fees_cents", BigInteger),
+    *_optional("event_id customer_id location_id", BigInteger),
+    *_columns("taxes_included duties_included is_test is_tax_exempt", Boolean, text("false")),
+    *_columns("placed_at updated_at", DateTime(timezone=True)),
+    *_optional("cancelled_at deleted_at", DateTime(timezone=True)),
     Column("shipping_taxes", JSONB),
-    Column("customer_id", BigInteger),
-    Column("staff_label", Text, nullable=False, server_default=_EMPTY),
-    Column("province", Text, nullable=False, server_default=_EMPTY),
-    Column("fulfillment_status", Text, nullable=False, server_default=_EMPTY),
-    Column("deleted_at", _at),
-    Column("content_digest", Text, nullable=False, server_default=_EMPTY),
-    Column("location_id", BigInteger),
-    Column("is_test", Boolean, nullable=False, server_default=text("false")),
-    Column("is_tax_exempt", Boolean, nullable=False, server_default=text("false")),
-    Column("tip_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("duties_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("rounding_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("refund_rounding_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("duties_included", Boolean, nullable=False, server_default=text("false")),
-    Column("current_duties_cents", BigInteger),
-    Column("additional_fees_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("current_additional_fees_cents", BigInteger),
-    Column("conversion_cents", BigInteger, nullable=False, server_default=_ZERO),
     Index("ix_orders_placed_at", "shop_id", "placed_at"),
     Index("ix_orders_customer", "shop_id", "customer_id", postgresql_where=text("customer_id is not null")),
 )
@@ -90,19 +71,17 @@ order_lines = Table(
     Column("shop_id", Integer, primary_key=True),
     Column("order_gid", Text, primary_key=True),
     Column("line_id", BigInteger, primary_key=True),
-    Column("sku", Text, nullable=False),
-    Column("title", Text, nullable=False),
-    Column("quantity", Integer, nullable=False),
-    Column("refunded_quantity", Integer, nullable=False, server_default=text("0")),
-    Column("price_cents", BigInteger, nullable=False),
-    Column("discount_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("is_taxable", Boolean, nullable=False, server_default=text("true")),
-    Column("is_gift_card", Boolean, nullable=False, server_default=text("false")),
+    *_columns("sku title", Text),
+    *_columns("staff_label", Text, text("''")),
+    *_columns("quantity", Integer),
+    *_columns("refunded_quantity", Integer, _ZERO),
+    *_optional("current_quantity", Integer),
+    *_columns("price_cents", BigInteger),
+    *_columns("discount_cents", BigInteger, _ZERO),
+    *_columns("is_taxable", Boolean, text("true")),
+    *_columns("is_gift_card is_tip", Boolean, text("false")),
+    *_optional("product_id", BigInteger),
     Column("taxes", JSONB),
-    Column("product_id", BigInteger),
-    Column("staff_label", Text, nullable=False, server_default=_EMPTY),
-    Column("is_tip", Boolean, nullable=False, server_default=text("false")),
-    Column("current_quantity", Integer),
 )
 
 # Keyed by the order too: refunds of two orders, and lines of two refunds, may have one id.
@@ -123,20 +102,14 @@ order_refunds = Table(
     Column("shop_id", Integer, primary_key=True),
     Column("order_gid", Text, primary_key=True),
     Column("refund_id", BigInteger, primary_key=True),
-    Column("amount_cents", BigInteger, nullable=False),
-    Column("currency", Text, nullable=False),
-    Column("refunded_at", _at, nullable=False),
-    Column("shipping_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("shipping_tax_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("status", Text, nullable=False, server_default=text("'success'")),
-    Column("duties_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("tip_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("adjustment_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("adjustment_tax_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("unexplained_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("rounding_cents", BigInteger, nullable=False, server_default=_ZERO),
+    *_columns("amount_cents", BigInteger),
+    *_columns("currency", Text),
+    *_columns("refunded_at", DateTime(timezone=True)),
+    *_columns("status", Text, text("'success'")),
+    *_columns("shipping_cents shipping_tax_cents duties_cents tip_cents", BigInteger, _ZERO),
+    *_columns("adjustment_cents adjustment_tax_cents unexplained_cents rounding_cents", BigInteger, _ZERO),
+    *_columns("additional_fees_cents", BigInteger, _ZERO),
     Column("transactions", JSONB),
-    Column("additional_fees_cents", BigInteger, nullable=False, server_default=_ZERO),
     Index("ix_order_refunds_refunded_at", "shop_id", "refunded_at"),
 )
 
@@ -147,10 +120,9 @@ order_refund_lines = Table(
     Column("order_gid", Text, primary_key=True),
     Column("refund_id", BigInteger, primary_key=True),
     Column("refund_line_id", BigInteger, primary_key=True),
-    Column("line_id", BigInteger, nullable=False),
-    Column("quantity", Integer, nullable=False),
-    Column("subtotal_cents", BigInteger, nullable=False, server_default=_ZERO),
-    Column("tax_cents", BigInteger, nullable=False, server_default=_ZERO),
+    *_columns("line_id", BigInteger),
+    *_columns("quantity", Integer),
+    *_columns("subtotal_cents tax_cents", BigInteger, _ZERO),
 )
 
 DUTIES_REMOVED = """
@@ -169,17 +141,12 @@ order_transactions = Table(
     metadata,
     Column("shop_id", Integer, primary_key=True),
     Column("order_transaction_id", BigInteger, primary_key=True),
-    Column("order_gid", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("gateway", Text, nullable=False, server_default=_EMPTY),
-    Column("amount_cents", BigInteger, nullable=False),
-    Column("currency", Text, nullable=False),
-    Column("parent_id", BigInteger),
-    Column("payment_ref", Text, nullable=False, server_default=_EMPTY),
-    Column("processed_at", _at, nullable=False),
-    Column("event_id", BigInteger),
-    Column("is_test", Boolean, nullable=False, server_default=text("false")),
+    *_columns("order_gid kind status currency", Text),
+    *_columns("gateway payment_ref", Text, text("''")),
+    *_columns("amount_cents", BigInteger),
+    *_columns("processed_at", DateTime(timezone=True)),
+    *_columns("is_test", Boolean, text("false")),
+    *_optional("parent_id event_id", BigInteger),
     Index("ix_order_transactions_order", "shop_id", "order_gid"),
     Index(
         "ix_order_transactions_payment_ref",
