@@ -1,6 +1,8 @@
 """The console: front page (health, waiting work, link to Flower) and its other routes."""
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, render_template, request
@@ -8,12 +10,14 @@ from flask import Flask, render_template, request
 from services.console.audit import audit_blueprint
 from services.console.auth import close_all_but_public
 from services.console.cron import cron_blueprint
-from services.console.health import health_blueprint
+from services.console.cron_auth import knows_secret
 from services.core.clock import utc_now
+from services.core.db import transaction
 from services.core.settings import Settings, get_settings
-from services.jobs.conditions import count_conditions
+from services.ingress.health import Details, health_blueprint
+from services.jobs.conditions import ConditionLine, count_conditions, list_conditions
 from services.ledger.health import Health, age_seconds, classify_health, sum_conditions
-from services.ledger.health_check import HealthCheck
+from services.ledger.health_check import DEADLINE_SECONDS, CachedCheck, HealthCheck, result_within
 
 HEADLINES = {
     ("ok", False): "The fleet is well.",
@@ -38,7 +42,7 @@ def make_app(settings: Settings | None = None, probe: HealthCheck | None = None)
     settings = settings or get_settings()
     probe = probe or HealthCheck(count_conditions)
     app = Flask(__name__)
-    app.register_blueprint(health_blueprint(probe, settings.cron_secrets))
+    app.register_blueprint(health_blueprint(probe, _conditions_reader(settings.cron_secrets)))
     app.register_blueprint(cron_blueprint())
     app.register_blueprint(audit_blueprint(settings))
     app.add_template_filter(describe_age, "age")
@@ -52,6 +56,32 @@ def make_app(settings: Settings | None = None, probe: HealthCheck | None = None)
         )
 
     return app
+
+
+def _conditions_reader(cron_secrets: tuple[str, ...]) -> Callable[[], Details | None]:
+    """Return what adds ``conditions`` to ``/health`` for a request with one of ``cron_secrets``.
+
+    They say what needs a person, with shop, person and reason; null when they could not be read in time.
+    """
+    check = CachedCheck("conditions", _list_conditions)
+
+    def start() -> Details | None:
+        if not knows_secret(request.headers, cron_secrets):
+            return None
+        reading = check.start()
+
+        def finish() -> dict[str, Any]:
+            found = result_within(reading, DEADLINE_SECONDS)
+            return {"conditions": found if found is None else [line._asdict() for line in found]}
+
+        return finish
+
+    return start
+
+
+def _list_conditions() -> Sequence[ConditionLine]:
+    with transaction() as tx:
+        return list_conditions(tx, utc_now())
 
 
 def describe_age(seconds: float | None) -> str:

@@ -1,4 +1,7 @@
-"""``/health``, ``/livez`` and ``/readyz`` of the ingress. ``services.ledger.health`` decides the status."""
+"""``/health``, ``/livez`` and ``/readyz`` of ingress and console; ``services.ledger.health`` has the rules."""
+
+from collections.abc import Callable
+from typing import Any
 
 import orjson
 from flask import Blueprint, Response, jsonify
@@ -7,24 +10,31 @@ from services.core.clock import utc_now
 from services.ledger.health import classify_health, describe_health
 from services.ledger.health_check import HealthCheck
 
+Details = Callable[[], dict[str, Any]]
 
-def health_blueprint(probe: HealthCheck) -> Blueprint:
+
+def health_blueprint(
+    probe: HealthCheck, start_details: Callable[[], Details | None] | None = None
+) -> Blueprint:
     """Return ``/health`` (also ``/api/v1/health``), ``/livez`` and ``/readyz``.
 
     ``/health`` is 503 only when no webhook can be recorded or a queue, beat or the sweep stands still;
     anything else that needs a person is ``degraded`` with 200. ``/readyz`` is 503 only without the database:
     without the broker webhooks are still accepted. No answer names a shop, a person or a reason, because the
-    ingress is public.
+    ingress is public. ``start_details`` starts to read more for ``/health`` and returns what finishes it, or
+    None where the request may not see more.
     """
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/health")
     @blueprint.get("/api/v1/health")
     def show_health() -> Response:
+        details = start_details() if start_details else None
         health, now = probe.read(), utc_now()
+        answer = describe_health(health, now) | (details() if details else {})
         status = 503 if classify_health(health, now).stands_still else 200
         # orjson keeps the order: the status comes first.
-        return Response(orjson.dumps(describe_health(health, now)), status, mimetype="application/json")
+        return Response(orjson.dumps(answer), status, mimetype="application/json")
 
     @blueprint.get("/livez")
     def show_alive() -> Response:
