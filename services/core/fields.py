@@ -1,6 +1,7 @@
-"""Reading what a provider sent: a field is there and right, or the message says what would be right.
+"""Validated access to the fields of a provider's JSON.
 
-A body was signed, but a signature says who wrote it and not that it holds what we need.
+``as_`` checks a value, ``read_`` a field that must exist, ``find_`` a field that may be absent. Each raises
+``Unreadable``, which names the field and says what would be right.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -71,6 +72,16 @@ def read_id(source: Mapping[str, Any], name: str) -> int:
     return as_id(source.get(name), name)
 
 
+def id_or_none(value: object, name: str) -> int | None:
+    """Return ``value`` as ``as_id`` does; None when it is None."""
+    return None if value is None else as_id(value, name)
+
+
+def find_id(source: Mapping[str, Any], name: str) -> int | None:
+    """Return the field as ``as_id`` does; None when it is absent or null."""
+    return id_or_none(source.get(name), name)
+
+
 def as_count(value: object, name: str) -> int:
     """Return ``value`` as a whole number that fits 32 bits, of either sign."""
     if type(value) is int and -LARGEST_COUNT <= value <= LARGEST_COUNT:
@@ -116,6 +127,12 @@ def as_money(value: object, name: str, currency: str) -> int:
 def read_money(source: Mapping[str, Any], name: str, currency: str) -> int:
     """Return the field as ``as_money`` does."""
     return as_money(source.get(name), name, currency)
+
+
+def find_money(source: Mapping[str, Any], name: str, currency: str) -> int | None:
+    """Return the field as ``as_money`` does; None when it is absent or null."""
+    value = source.get(name)
+    return None if value is None else as_money(value, name, currency)
 
 
 def as_instant(value: object, name: str) -> datetime:
@@ -167,3 +184,14 @@ def as_list(value: object, name: str) -> list[dict[str, Any]]:
 def read_list(source: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """Return the field as ``as_list`` does."""
     return as_list(source.get(name), name)
+
+
+def find_object(source: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the field, a JSON object; an empty one when it is absent, null or something else."""
+    value = source.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def find_list(source: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the field as ``as_list`` does; an empty list when it is absent, null or empty."""
+    return read_list(source, name) if source.get(name) else []

@@ -1,4 +1,4 @@
-"""``/health``, ``/livez`` and ``/readyz`` of ingress and console; ``services.ledger.health`` has the rules."""
+"""``/health``, ``/livez`` and ``/readyz`` of ingress and console; see ``services.ledger.health``."""
 
 from collections.abc import Callable
 from typing import Any

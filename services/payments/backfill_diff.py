@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from services.core.fields import Unreadable, as_object
+from services.core.fields import Unreadable, as_object, find_object
 from services.core.pg_arrays import text_array
 from services.core.pg_copy import fetch_binary
 from services.ledger.accept import NewEvent
 from services.ledger.routing import plan_topic
 from services.payments.payload import Transaction, parse_transaction
-from services.providers.delivery import find_dict, find_instant, find_object, id_text
+from services.providers.delivery import find_instant, id_text, parse_object
 from services.providers.stripe import object_key
 
 INGEST = "transaction_ingest"
@@ -204,7 +204,7 @@ def _find_waiting(tx: Connection, shop_id: int, objects: Sequence[Mapping[str, A
         keys = text_array([object_key({"data": {"object": source}}) for source in objects])
         values = {"shop_id": shop_id, "topic": INGEST, "key": keys}
         for (body,) in fetch_binary(tx, _FIND_WAITING, values):
-            source = find_dict(find_dict(find_object(bytes(body)) or {}, "data"), "object")
+            source = find_object(find_object(parse_object(bytes(body)) or {}, "data"), "object")
             with suppress(Unreadable):
                 state = parse_transaction(as_object(source, "entry"), shop_id=shop_id, version_at=_ANY_TIME)
                 if state is not None:

@@ -15,10 +15,11 @@ from sqlalchemy import Connection
 
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
+from services.core.fields import find_object
 from services.core.pg_arrays import int_array, text_array
 from services.payments.balance import ListObjects, in_batches
 from services.payments.comparison import IS_STAGED, Comparison
-from services.providers.delivery import find_dict, id_text
+from services.providers.delivery import id_text
 from services.providers.stripe_api import list_objects
 
 EVENTS_KEPT = timedelta(days=30)
@@ -215,7 +216,7 @@ def _join_events(
 
 def _make_arrays(events: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Return the columns of ``events``; the object of an event without one is empty."""
-    objects = [find_dict(find_dict(event, "data"), "object") for event in events]
+    objects = [find_object(find_object(event, "data"), "object") for event in events]
     return {
         "event_id": text_array([id_text(event.get("id")) for event in events]),
         "event_type": text_array([id_text(event.get("type")) for event in events]),

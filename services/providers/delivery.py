@@ -69,19 +69,13 @@ def keep_headers(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str
     return {name: headers[name] for name in names if name in headers and is_storable(headers[name])}
 
 
-def find_object(body: bytes) -> dict[str, Any] | None:
+def parse_object(body: bytes) -> dict[str, Any] | None:
     """Return the JSON object that ``body`` is, or None."""
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
     return parsed if isinstance(parsed, dict) else None
-
-
-def find_dict(parent: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the object under ``name``, or an empty one: a provider's null and absence mean the same."""
-    value = parent.get(name)
-    return value if isinstance(value, dict) else {}
 
 
 def id_text(value: object) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
-from services.providers.delivery import find_dict
+from services.core.fields import find_object
 from services.providers.http import find_json, get_http_client, parse_retry_after, post
 from services.providers.mime import render_mime
 from services.providers.outgoing_mail import (
@@ -173,7 +173,7 @@ def _sign_in_failure(response: "httpx.Response") -> WorkError:
 
 
 def _failure(response: "httpx.Response", mailbox: str) -> WorkError:  # noqa: PLR0911 - a table of answers
-    error = find_dict(find_json(response) or {}, "error")
+    error = find_object(find_json(response) or {}, "error")
     code = str(error.get("code") or "")
     detail = f"HTTP {response.status_code} {code}: {error.get('message') or ''}"[:300].rstrip(": ")
     wait = parse_retry_after(response.headers, WAIT_LONGEST)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from services.core.fields import find_object
 from services.providers.delivery import (
     MAX_SIGNATURE_HEADER,
     UNREADABLE,
@@ -18,12 +19,11 @@ from services.providers.delivery import (
     check_age,
     decode_key,
     encode_digest,
-    find_dict,
     find_instant,
-    find_object,
     id_text,
     is_storable,
     keep_headers,
+    parse_object,
     reject,
 )
 from services.providers.provider import Provider, SecretKind, WebhookSender, make_whsec
@@ -62,7 +62,7 @@ def read_openphone_delivery(
     else:
         _verify_legacy(headers.get("openphone-signature", ""), body, secrets, now, tolerance_seconds)
 
-    event = find_object(body) or {}
+    event = parse_object(body) or {}
     topic, delivery_key = event.get("type"), webhook_id or event.get("id")
     kept = keep_headers(headers, KEPT_HEADERS)
     if not (is_storable(topic, 128) and is_storable(delivery_key)):
@@ -79,8 +79,8 @@ def read_openphone_delivery(
 
 def object_key(event: Mapping[str, Any]) -> str:
     """Return which call, message or task ``event`` is about; a summary is about its call."""
-    data = find_dict(event, "data")
-    subject = find_dict(data, "object") or find_dict(data, "resource")
+    data = find_object(event, "data")
+    subject = find_object(data, "object") or find_object(data, "resource")
     return id_text(subject.get("callId")) or id_text(subject.get("id"))
 
 

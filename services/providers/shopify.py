@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from services.core.fields import find_object
 from services.providers.delivery import (
     MAX_SIGNATURE_HEADER,
     WebhookDelivery,
-    find_dict,
     find_instant,
-    find_object,
     id_text,
     is_storable,
     keep_headers,
+    parse_object,
     reject,
     reject_missing,
 )
@@ -91,7 +91,7 @@ def read_shopify_delivery(
     if not is_storable(webhook_id):
         reject_missing("X-Shopify-Webhook-Id")
 
-    parsed = find_object(body)
+    parsed = parse_object(body)
     occurred_at = find_instant(headers.get(prefix + "triggered-at"))
     if parsed is not None and occurred_at is None:
         occurred_at = find_instant(parsed.get("updated_at")) or find_instant(parsed.get("created_at"))
@@ -112,7 +112,7 @@ def object_key(topic: str, payload: Mapping[str, Any]) -> str:
         order_id = (
             id_text(payload.get("id"))
             or id_text(payload.get("order_id"))
-            or id_text(find_dict(payload, "order_edit").get("order_id"))
+            or id_text(find_object(payload, "order_edit").get("order_id"))
         )
         return id_text(payload.get("admin_graphql_api_id")) or _order_gid(order_id)
     if topic.startswith(_ORDER_ID_TOPICS):
@@ -121,7 +121,7 @@ def object_key(topic: str, payload: Mapping[str, Any]) -> str:
         item_id, location_id = id_text(payload.get("inventory_item_id")), id_text(payload.get("location_id"))
         return f"{item_id}:{location_id}" if item_id and location_id else ""
     if topic in ("customers/data_request", "customers/redact"):
-        return id_text(find_dict(payload, "customer").get("id"))
+        return id_text(find_object(payload, "customer").get("id"))
     return next(filter(None, (id_text(payload.get(name)) for name in _ID_NAMES)), "")
 
 

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import httpx
 
 from services.core.errors import WorkError
+from services.core.fields import find_object
 from services.providers.calls import noted_call
-from services.providers.delivery import find_dict, find_instant
+from services.providers.delivery import find_instant
 from services.providers.http import post
 from services.providers.shopify import API_VERSION
 from services.providers.shopify_answers import (
@@ -143,15 +144,15 @@ class ShopifyAdmin:
             "quantities": entries,
         }
         data = self.execute(SET_AVAILABLE, {"input": asked_for, "key": idempotency_key}, changes=True)
-        payload = find_dict(data, "inventorySetQuantities")
+        payload = find_object(data, "inventorySetQuantities")
         refused = read_user_errors(payload, len(entries))
-        group = find_dict(payload, "inventoryAdjustmentGroup")
+        group = find_object(payload, "inventoryAdjustmentGroup")
         return SetLevelsResult(find_instant(group.get("createdAt")), refused)
 
     def get_domain(self) -> str:
         """Return the ``myshopify.com`` name that Shopify gives the shop, in lower case."""
         data = self.execute(READ_SHOP, {}, changes=False)
-        return str(find_dict(data, "shop").get("myshopifyDomain") or "").lower()
+        return str(find_object(data, "shop").get("myshopifyDomain") or "").lower()
 
     def get_levels(self, places: Sequence[ShopLevelKey]) -> dict[ShopLevelKey, ShopifyLevel]:
         """Return the levels as the shop has them; one that it does not stock is not in the answer.
@@ -166,7 +167,7 @@ class ShopifyAdmin:
             }
             nodes = self.execute(READ_LEVELS, variables, changes=False).get("nodes") or ()
             for place, node in zip(part, nodes, strict=False):
-                level = find_dict(node or {}, "inventoryLevel")
+                level = find_object(node or {}, "inventoryLevel")
                 by_name = {one["name"]: one["quantity"] for one in level.get("quantities") or ()}
                 if "available" in by_name:
                     changed_at = find_instant(level.get("updatedAt"))

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
-from services.providers.delivery import find_dict
+from services.core.fields import find_object
 from services.providers.http import find_json, parse_retry_after
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class IdempotencyKeyUsed(Refused):
 
 def find_throttle(response: "httpx.Response") -> ThrottleStatus | None:
     """Return the throttle status in ``response``, if it has one."""
-    status = find_dict(_find_cost_block(response), "throttleStatus")
+    status = find_object(_find_cost_block(response), "throttleStatus")
     try:
         return ThrottleStatus(
             float(status["maximumAvailable"]),
@@ -162,10 +162,10 @@ def _error_of_status(
 
 def _error_of_errors(body: Mapping[str, Any], errors: Any, throttle: ThrottleStatus | None) -> WorkError:
     first = errors[0] if isinstance(errors, list) and isinstance(errors[0], dict) else {"message": errors}
-    code = str(find_dict(first, "extensions").get("code") or "")
+    code = str(find_object(first, "extensions").get("code") or "")
     detail = str(first.get("message", ""))[:300]
     if code == "THROTTLED":
-        asked = find_dict(find_dict(body, "extensions"), "cost").get("requestedQueryCost")
+        asked = find_object(find_object(body, "extensions"), "cost").get("requestedQueryCost")
         return ShopifyThrottled(detail, wait=_time_until(asked, throttle), throttle=throttle)
     if code == "ACCESS_DENIED":
         return Misconfigured("shopify.access_denied", f"the token lacks a scope: {detail}", is_partial=True)
@@ -189,4 +189,4 @@ def _time_until(points: object, throttle: ThrottleStatus | None) -> timedelta:
 
 
 def _find_cost_block(response: "httpx.Response") -> dict[str, Any]:
-    return find_dict(find_dict(find_json(response) or {}, "extensions"), "cost")
+    return find_object(find_object(find_json(response) or {}, "extensions"), "cost")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from services.core.fields import find_object
 from services.providers.delivery import (
     MAX_SIGNATURE_HEADER,
     UNREADABLE,
@@ -18,12 +19,11 @@ from services.providers.delivery import (
     check_age,
     decode_key,
     encode_digest,
-    find_dict,
     find_instant,
-    find_object,
     id_text,
     is_storable,
     keep_headers,
+    parse_object,
     reject,
 )
 from services.providers.provider import Provider, SecretKind, WebhookSender, make_whsec
@@ -50,7 +50,7 @@ def read_standard_delivery(
     ``untyped``. Raises ``Rejected("invalid_signature")``; more than 300 s early or late is refused.
     """
     webhook_id, sent_at_seconds = verify_standard(headers, body, secrets, now, tolerance_seconds)
-    payload = find_object(body)
+    payload = parse_object(body)
     kept = keep_headers(headers, KEPT_HEADERS)
     if payload is None:
         return WebhookDelivery(topic=UNREADABLE, delivery_key=webhook_id, headers=kept, readable=False)
@@ -62,7 +62,7 @@ def read_standard_delivery(
         delivery_key=webhook_id,
         headers=kept,
         occurred_at=occurred_at,
-        key=object_key(find_dict(payload, "data")) if is_readable else "",
+        key=object_key(find_object(payload, "data")) if is_readable else "",
         readable=is_readable,
     )
 

@@ -11,18 +11,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from services.core.fields import find_object
 from services.providers.delivery import (
     MAX_SIGNATURE_HEADER,
     UNREADABLE,
     WebhookDelivery,
     body_digest,
     check_age,
-    find_dict,
     find_instant,
-    find_object,
     id_text,
     is_storable,
     keep_headers,
+    parse_object,
     reject,
 )
 from services.providers.provider import Provider, SecretKind, WebhookSender
@@ -63,7 +63,7 @@ def read_stripe_delivery(
         reject("Stripe-Signature matches none of the shop's secrets")
     check_age(int(sent_at_text), now, tolerance_seconds)
 
-    event = find_object(body) or {}
+    event = parse_object(body) or {}
     event_id, topic = event.get("id"), event.get("type")
     kept = keep_headers(headers, KEPT_HEADERS)
     if not (is_storable(event_id) and is_storable(topic, 128)):
@@ -79,7 +79,7 @@ def read_stripe_delivery(
 
 def object_key(event: Mapping[str, Any]) -> str:
     """Return which object ``event`` is about; a refund is about its charge, so both wait for each other."""
-    snapshot = find_dict(find_dict(event, "data"), "object")
+    snapshot = find_object(find_object(event, "data"), "object")
     if snapshot.get("object") == "refund":
         return id_text(snapshot.get("charge")) or id_text(snapshot.get("payment_intent"))
     return id_text(snapshot.get("id")) or id_text(event.get("related_object"))

@@ -11,25 +11,16 @@ from typing import Any, Self, TypeGuard, TypeVar
 from services.core.fields import (
     LARGEST_ID,
     Unreadable,
-    as_id,
-    as_money,
+    find_id,
+    find_object,
     find_text,
     read_id,
     read_instant,
-    read_list,
 )
 from services.core.money import MoneyInvalid, format_minor, round_to_minor, to_minor
 from services.ledger.work import WorkItem
 
 T = TypeVar("T")
-
-_NO_OBJECT: Mapping[str, Any] = {}
-
-
-def find_money(source: Mapping[str, Any], name: str, currency: str) -> int | None:
-    """Return the field, a decimal string, in minor units of ``currency``; None when absent or null."""
-    value = source.get(name)
-    return None if value is None else as_money(value, name, currency)
 
 
 class MoneyReader:
@@ -140,27 +131,6 @@ def gid_number(gid: str | None) -> int | None:
     number = (gid or "").rpartition("/")[2]
     is_id = len(number) < 20 and number.isascii() and number.isdecimal() and int(number) <= LARGEST_ID
     return int(number) if is_id else None
-
-
-def find_object(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return the field, a JSON object; an empty one when it is absent or something else."""
-    value = source.get(name)
-    return value if isinstance(value, dict) else _NO_OBJECT
-
-
-def find_list(source: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return the field, a list of objects; an empty one when it is absent, null or empty."""
-    return read_list(source, name) if source.get(name) else []
-
-
-def id_or_none(value: object, name: str) -> int | None:
-    """Return ``value`` as an id; None when it is None. Junk is ``Unreadable``."""
-    return None if value is None else as_id(value, name)
-
-
-def find_id(source: Mapping[str, Any], name: str) -> int | None:
-    """Return the field as ``id_or_none`` does."""
-    return id_or_none(source.get(name), name)
 
 
 _PROVINCES = MappingProxyType(

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
-from services.core.fields import find_text, read_set
+from services.core.fields import find_id, find_text, read_set
 from services.core.pg_arrays import int_array
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.entity_spec import Deletion, EntitySpec
 from services.shopify.event_payload import read_event
 from services.shopify.merge import EPOCH, EntityState, EntityUpdate, merge_states
-from services.shopify.payload_fields import find_id, find_province, updated_at_or_event_time
+from services.shopify.payload_fields import find_province, updated_at_or_event_time
 from services.shopify.shop_identity import Identity, check_description, find_identities
 from services.shopify.tables import storefronts
 from services.shopify.upsert import upsert_parsed

@@ -6,8 +6,9 @@ from types import MappingProxyType
 from typing import Any
 
 from services.core.db import transaction
+from services.core.fields import find_object
 from services.core.upsert import find_by_key
-from services.providers.delivery import find_dict, find_instant
+from services.providers.delivery import find_instant
 from services.providers.shopify_pull_documents import (
     LIST_FULFILLMENT_ORDERS,
     LIST_RETURNS,
@@ -86,7 +87,7 @@ def fulfillment_order_event(node: Node) -> PulledEvent:
 
 
 def _location_of(node: Node) -> int | None:
-    return id_of(find_dict(node, "assignedLocation"), "location")
+    return id_of(find_object(node, "assignedLocation"), "location")
 
 
 def _find_missing_returns(
@@ -128,7 +129,7 @@ def return_event(node: Node, order: Node, known: Mapping[str, Any] | None, at: d
         "status": node["status"].lower(),
         "name": node["name"],
         "order": {"id": number_of(order["id"]), "admin_graphql_api_id": order["id"]},
-        "decline": {"reason": str(find_dict(node, "decline").get("reason") or "").lower()},
+        "decline": {"reason": str(find_object(node, "decline").get("reason") or "").lower()},
         "corrects": known["updated_at"].isoformat() if known else None,
     }
     return PulledEvent(_RETURN_TOPICS[node["status"]], node["id"], body, at)

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.db import transaction
+from services.core.fields import find_object
 from services.core.money import to_minor
 from services.core.pg_arrays import text_array
 from services.core.upsert import find_by_key
-from services.providers.delivery import find_dict, find_instant
+from services.providers.delivery import find_instant
 from services.providers.shopify_pull_documents import (
     LIST_ORDERS,
     READ_ORDER,
@@ -163,7 +164,7 @@ def _may_be_missing(listed: Node, stored: StoredOrders) -> bool:
 
 def _read_missing(pager: Pager, gid: str, stored: StoredOrders) -> Iterator[PulledEvent]:
     """Yield what is missing of one order, the order first: its parts mean nothing without it."""
-    order = find_dict(pager.query(READ_ORDER, {"id": gid}), "order")
+    order = find_object(pager.query(READ_ORDER, {"id": gid}), "order")
     if not order:
         return  # deleted since it was listed
 
@@ -178,12 +179,12 @@ def _read_missing(pager: Pager, gid: str, stored: StoredOrders) -> Iterator[Pull
         is_known = number_of(child["id"]) in stored.of("fulfillments", gid)
         yield fulfillment_event(child, gid, is_known=is_known)
     for child in missing("refunds"):
-        refund = find_dict(pager.query(READ_REFUND, {"id": child["id"]}), "refund")
+        refund = find_object(pager.query(READ_REFUND, {"id": child["id"]}), "refund")
         yield refund_event(pager.complete(refund, "refundLineItems", READ_REFUND_LINES, "refund"), gid)
 
 
 def _cents(node: Node, name: str) -> int:
-    money = find_dict(find_dict(node, name), "shopMoney")
+    money = find_object(find_object(node, name), "shopMoney")
     return to_minor(money["amount"], money["currencyCode"])
 
 

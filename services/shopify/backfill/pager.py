@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from services.core.errors import NotYet, RetryLater
-from services.providers.delivery import find_dict
+from services.core.fields import find_object
 from services.providers.shopify_answers import ThrottleStatus
 from services.shopify.backfill.to_webhook import Node, PulledEvent
 
@@ -40,7 +40,7 @@ class Page:
 
     def __init__(self, connection: Mapping[str, Any]) -> None:
         self.nodes: list[dict[str, Any]] = list(connection.get("nodes") or ())
-        info = find_dict(connection, "pageInfo")
+        info = find_object(connection, "pageInfo")
         self.after = str(info.get("endCursor") or "") if info.get("hasNextPage") else ""
 
 
@@ -82,7 +82,7 @@ class Pager:
         while True:
             found = self.query(document, {**variables, "after": after})
             for name in path:
-                found = find_dict(found, name)
+                found = find_object(found, name)
             page = Page(found)
             yield page
             if not page.after:
@@ -91,11 +91,11 @@ class Pager:
 
     def complete(self, node: Mapping[str, Any], name: str, document: str, root: str) -> dict[str, Any]:
         """Return ``node`` with all of its list ``name``; ``document`` reads more of it, under ``root``."""
-        page = Page(find_dict(node, name))
+        page = Page(find_object(node, name))
         nodes = page.nodes
         while page.after:
             answer = self.query(document, {"id": node["id"], "after": page.after})
-            page = Page(find_dict(find_dict(answer, root), name))
+            page = Page(find_object(find_object(answer, root), name))
             nodes = [*nodes, *page.nodes]
         return {**node, name: {"nodes": nodes}}
 

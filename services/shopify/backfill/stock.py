@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Table
 
 from services.core.db import transaction
+from services.core.fields import find_object
 from services.core.upsert import find_by_key
-from services.providers.delivery import find_dict, find_instant
+from services.providers.delivery import find_instant
 from services.providers.shopify_pull_documents import (
     LIST_ITEMS,
     LIST_LEVELS,
@@ -51,14 +52,14 @@ def item_event(item: Node) -> PulledEvent:
         "id": int(item["legacyResourceId"]),
         "admin_graphql_api_id": item["id"],
         **pick(item, "sku", "tracked", "created_at", "updated_at"),
-        "cost": find_dict(item, "unitCost").get("amount"),
+        "cost": find_object(item, "unitCost").get("amount"),
     }
     return make_event("inventory_items/update", item, body)
 
 
 def location_event(location: Node) -> PulledEvent:
     """Return ``locations/update`` for a location."""
-    address = find_dict(location, "address")
+    address = find_object(location, "address")
     body = {
         "id": int(location["legacyResourceId"]),
         "admin_graphql_api_id": location["id"],

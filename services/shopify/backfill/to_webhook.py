@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from services.providers.delivery import find_dict, find_instant
+from services.core.fields import find_object
+from services.providers.delivery import find_instant
 
 Node = Mapping[str, Any]
 """An object of a GraphQL answer."""
@@ -61,7 +62,7 @@ def number_of(gid: str | None) -> int:
 
 def id_of(node: Node, name: str) -> int | None:
     """Return the id of the object ``name`` as a whole number; None where there is no such object."""
-    return number_of(find_dict(node, name).get("id")) or None
+    return number_of(find_object(node, name).get("id")) or None
 
 
 def pick(node: Node, *names: str) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def _camel(name: str) -> str:
 
 def money_set_of(node: Node, name: str) -> dict[str, Any] | None:
     """Return the money bag ``name`` with the shop's own currency alone; None where there is none."""
-    money = find_dict(find_dict(node, name), "shopMoney")
+    money = find_object(find_object(node, name), "shopMoney")
     if not money:
         return None
     return {"shop_money": {"amount": money["amount"], "currency_code": money["currencyCode"]}}
@@ -95,19 +96,19 @@ def money_set_of(node: Node, name: str) -> dict[str, Any] | None:
 
 def amount_of(node: Node, name: str) -> str | None:
     """Return the decimal text of the money bag ``name`` in the shop's currency; None where there is none."""
-    amount = find_dict(find_dict(node, name), "shopMoney").get("amount")
+    amount = find_object(find_object(node, name), "shopMoney").get("amount")
     return amount if isinstance(amount, str) else None
 
 
 def moved_of(node: Node, name: str) -> Node:
     """Return the amount and currency that moved, the buyer's in a foreign sale; empty where there is none."""
-    bag = find_dict(node, name)
-    return find_dict(bag, "presentmentMoney") or find_dict(bag, "shopMoney")
+    bag = find_object(node, name)
+    return find_object(bag, "presentmentMoney") or find_object(bag, "shopMoney")
 
 
 def order_event(order: Node) -> PulledEvent:
     """Return ``orders/updated`` for an order of ``READ_ORDER`` with all its lines."""
-    rounding = find_dict(order, "totalCashRoundingAdjustment")
+    rounding = find_object(order, "totalCashRoundingAdjustment")
     body = {
         "id": int(order["legacyResourceId"]),
         "admin_graphql_api_id": order["id"],
@@ -276,7 +277,7 @@ def _duties(refund: Node) -> dict[str, Any]:
     """Return the money bag of a refund's duties; 0 in the shop's currency where it has none."""
     amounts = [amount_of(duty, "amountSet") for duty in refund["duties"]]
     total = sum((Decimal(amount) for amount in amounts if amount), Decimal(0))
-    currency = find_dict(find_dict(refund, "totalRefundedSet"), "shopMoney").get("currencyCode") or ""
+    currency = find_object(find_object(refund, "totalRefundedSet"), "shopMoney").get("currencyCode") or ""
     return {"shop_money": {"amount": format(total, "f"), "currency_code": str(currency)}}
 
 

@@ -6,13 +6,22 @@ Address, tracking, city and coordinates, which show where a person lives, are no
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from services.core.fields import find_instant, find_text, read_count, read_id, read_instant, read_text
+from services.core.fields import (
+    find_id,
+    find_instant,
+    find_list,
+    find_text,
+    read_count,
+    read_id,
+    read_instant,
+    read_text,
+)
 from services.ledger.work import WorkItem
 from services.shopify.entity_spec import EntitySpec
 from services.shopify.event_payload import read_event
 from services.shopify.logistics.tables import fulfillment_events, fulfillments
 from services.shopify.merge import EPOCH, EntityUpdate, rank_values
-from services.shopify.payload_fields import find_id, find_list, find_order_gid, order_gid
+from services.shopify.payload_fields import find_order_gid, order_gid
 from services.shopify.upsert import EntityHandler
 
 _RANKS = rank_values("pending", "open", "success", "error", "failure", "cancelled")

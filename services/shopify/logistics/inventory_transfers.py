@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from services.core.fields import find_instant, find_text, read_count
+from services.core.fields import find_instant, find_list, find_object, find_text, read_count
 from services.ledger.work import WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.logistics.tables import inventory_shipments, inventory_transfers
 from services.shopify.merge import EntityUpdate, rank_values
 from services.shopify.partial_updates import FieldVersions, PartialEntitySpec
-from services.shopify.payload_fields import find_gid, find_list, find_object, read_gid
+from services.shopify.payload_fields import find_gid, read_gid
 from services.shopify.upsert import EntityHandler
 
 

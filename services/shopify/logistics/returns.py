@@ -12,13 +12,21 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from services.core.fields import Unreadable, find_text, read_count, read_list, read_text
+from services.core.fields import (
+    Unreadable,
+    find_list,
+    find_object,
+    find_text,
+    read_count,
+    read_list,
+    read_text,
+)
 from services.ledger.work import WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.logistics.tables import order_returns, reverse_fulfillment_orders
 from services.shopify.merge import EntityUpdate, rank_values
 from services.shopify.partial_updates import FieldVersions, PartialEntitySpec
-from services.shopify.payload_fields import find_gid, find_list, find_object, order_gid, read_gid
+from services.shopify.payload_fields import find_gid, order_gid, read_gid
 from services.shopify.upsert import EntityHandler
 
 _SHIPPED = "reverse_deliveries/attach_deliverable"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from services.core.fields import Unreadable, as_count, as_id, as_list, find_text, text_or_empty
+from services.core.fields import Unreadable, as_count, as_id, as_list, find_text, id_or_none, text_or_empty
 from services.shopify.orders.schema import LinePayload
 from services.shopify.orders.tax_payload import (
     Taxes,
@@ -13,7 +13,7 @@ from services.shopify.orders.tax_payload import (
     parse_taxes,
     split_taxes,
 )
-from services.shopify.payload_fields import MoneyReader, gid_number, id_or_none
+from services.shopify.payload_fields import MoneyReader, gid_number
 
 STAFF_NAMES = frozenset({"mechanic", "technician", "staff", "served by"})
 """Names of a line's property or an order's note attribute, in any case, whose value is the staff member."""

@@ -10,13 +10,21 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
-from services.core.fields import LARGEST_ID, Unreadable, find_instant, find_text, read_text
+from services.core.fields import (
+    LARGEST_ID,
+    Unreadable,
+    find_id,
+    find_instant,
+    find_object,
+    find_text,
+    read_text,
+)
 from services.ledger.work import WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.logistics.tables import order_notices
 from services.shopify.merge import EntityKey, EntityUpdate, rank_values
 from services.shopify.partial_updates import FieldVersions, PartialEntitySpec
-from services.shopify.payload_fields import find_gid, find_id, find_object, order_gid, read_gid
+from services.shopify.payload_fields import find_gid, order_gid, read_gid
 from services.shopify.upsert import EntityHandler, upsert_parsed
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import orjson
 
-from services.core.fields import LARGEST_ID, as_id, as_instant, as_text, text_or_empty
+from services.core.fields import LARGEST_ID, as_id, as_instant, as_text, id_or_none, text_or_empty
 from services.ledger.work import WorkItem
 from services.shopify.event_payload import WrongBody, check_gid_type
 from services.shopify.orders.customer_payload import Customer, describes_customer, read_customer
@@ -22,7 +22,7 @@ from services.shopify.orders.line_payload import (
 )
 from services.shopify.orders.schema import LinePayload, OrderPayload, decode_order
 from services.shopify.orders.tax_payload import format_taxes, load_taxes, parse_shipping, parse_taxes
-from services.shopify.payload_fields import MoneyReader, find_province, id_or_none, order_gid
+from services.shopify.payload_fields import MoneyReader, find_province, order_gid
 
 OrderKey = tuple[int, str]
 """(shop, order gid)."""

@@ -10,7 +10,10 @@ from typing import Any
 from services.core.fields import (
     Unreadable,
     as_money,
+    find_id,
     find_instant,
+    find_list,
+    find_object,
     find_text,
     read_count,
     read_id,
@@ -21,14 +24,7 @@ from services.ledger.work import WorkItem
 from services.shopify.event_payload import read_event
 from services.shopify.orders.refund_settlement import FAILED_STATUSES, Refund, RefundLine, RefundPayment
 from services.shopify.orders.tax_payload import split_cents
-from services.shopify.payload_fields import (
-    MoneyReader,
-    find_id,
-    find_list,
-    find_object,
-    find_shop_currency,
-    order_gid,
-)
+from services.shopify.payload_fields import MoneyReader, find_shop_currency, order_gid
 
 RESTOCKS = frozenset({"return", "cancel", "legacy_restock"})
 """The ``restock_type`` values by which goods are back in stock; ``no_restock`` is the other one."""

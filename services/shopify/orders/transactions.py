@@ -10,7 +10,9 @@ from sqlalchemy import Connection
 
 from services.core.errors import Refused
 from services.core.fields import (
+    find_id,
     find_instant,
+    find_object,
     find_text,
     read_id,
     read_instant,
@@ -29,7 +31,7 @@ from services.shopify.orders.payload import OrderKey
 from services.shopify.orders.refund_settlement import STATUS_RANK
 from services.shopify.orders.refund_store import recount_refunds
 from services.shopify.orders.tables import order_transactions
-from services.shopify.payload_fields import find_id, find_object, order_gid
+from services.shopify.payload_fields import order_gid
 from services.shopify.upsert import find_states, upsert_parsed
 
 _STRIPE_ID = re.compile(r"(?:ch|py|pi)_[A-Za-z0-9]{8,64}")

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.core.fields import Unreadable, find_text, read_id, read_set
+from services.core.fields import Unreadable, find_money, find_text, read_id, read_set
 from services.core.pg_arrays import int_array
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.entity_spec import EntitySpec
 from services.shopify.event_payload import read_event
 from services.shopify.merge import EPOCH, EntityKey, EntityUpdate
-from services.shopify.payload_fields import find_money, updated_at_or_event_time
+from services.shopify.payload_fields import updated_at_or_event_time
 from services.shopify.stock.align_levels import align_levels
 from services.shopify.stock.audit_text import describe_alignment
 from services.shopify.stock.levels import item_lock

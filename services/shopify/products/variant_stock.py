@@ -8,13 +8,12 @@ is in ``products/update``.
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from services.core.fields import read_count, read_id
+from services.core.fields import find_id, read_count, read_id
 from services.ledger.work import WorkItem
 from services.shopify.entity_spec import EntitySpec
 from services.shopify.event_payload import read_event
 from services.shopify.logistics.tables import variant_stock
 from services.shopify.merge import EntityUpdate
-from services.shopify.payload_fields import find_id
 from services.shopify.upsert import EntityHandler
 
 

@@ -17,12 +17,12 @@ from services.audit.chain import Entry
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
+from services.core.fields import find_object
 from services.core.settings import get_settings
 from services.jobs.handler import JobResult, Run
 from services.ledger.dispatch import send_messages
 from services.ledger.work import FollowUp
 from services.providers.calls import optional_calls
-from services.providers.delivery import find_dict
 from services.providers.shopify_pull_documents import CREATE_SUBSCRIPTION, LIST_SUBSCRIPTIONS
 from services.shopify.admin import open_admin
 from services.shopify.backfill.pager import AdminApi, Pager
@@ -163,11 +163,11 @@ def create_missing(
                 raise
             refused[topic] = str(fault)
             continue
-        payload = find_dict(answer, "webhookSubscriptionCreate")
+        payload = find_object(answer, "webhookSubscriptionCreate")
         if errors := payload.get("userErrors"):
             refused[topic] = "; ".join(str(error.get("message", "")) for error in errors)
             continue
-        node = find_dict(payload, "webhookSubscription")
+        node = find_object(payload, "webhookSubscription")
         created[topic] = Subscription(topic, str(node.get("id") or ""), uri, is_json=True)
     return created, refused
 
