@@ -8,12 +8,16 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import Engine, text
 
+from services.audit.signing import Signer
 from services.audit.store import ObjectStore
-from services.core.db import make_engine
+from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
+from services.core.db import make_engine, transaction
 from services.core.settings import Settings, get_settings
 from services.fleet.embedded.servers import EmbeddedServers
 from services.providers.object_store import FolderStore, open_store
+from tests.audit.chains import append_chain
 from tests.audit.seaweed import LOCKED, PLAIN, find_weed, seaweed
+from tests.audit.verifying import SIGNER, Verify
 
 _NOT_VALID = text("select conrelid::regclass::text, conname from pg_constraint where not convalidated")
 
@@ -78,3 +82,23 @@ def archive_engine(servers: EmbeddedServers, engine: Engine) -> Iterator[Engine]
     role = make_engine(servers.archive_database_url, application="tests-archive", pool_size=1)
     yield role
     role.dispose()
+
+
+@pytest.fixture
+def verify(engine: Engine, tmp_path: Path) -> Verify:
+    """Verifies all chains against an empty store of the test."""
+
+    def run(signer: Signer = SIGNER, **wanted: object) -> VerifyReport:
+        with transaction(engine) as tx:
+            return verify_audit(tx, VerifyOptions(**wanted), signer, FolderStore(tmp_path))  # type: ignore[arg-type]
+
+    return run
+
+
+@pytest.fixture
+def chains(engine: Engine) -> None:
+    """Six events each of two shops and of the fleet."""
+
+    with transaction(engine) as tx:
+        for shop_id in (1, None, 2):
+            append_chain(tx, 6, shop_id)

@@ -17,7 +17,7 @@ from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
 from services.core.db import transaction
 from services.providers.object_store import FolderStore
 from tests.audit.chains import NOW, altering, append_chain
-from tests.audit.test_verify import rewrite_from
+from tests.audit.verifying import rewrite_from
 
 SIGNER = Signer("k" * 32)
 

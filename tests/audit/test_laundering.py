@@ -30,7 +30,7 @@ from services.providers.object_store import open_store
 from services.shops.shops import add_shop
 from tests.audit.chains import altering, append_chain, archive_old
 from tests.audit.test_jobs import finish
-from tests.audit.test_verify import rewrite_from
+from tests.audit.verifying import rewrite_from
 
 URL = "/api/v1/platform/verify-audit"
 OLD = utc_now() - timedelta(days=100)

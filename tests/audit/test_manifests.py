@@ -26,7 +26,7 @@ from services.core.db import transaction
 from services.core.errors import Refused
 from services.providers.object_store import FolderStore
 from tests.audit.chains import altering, append_chain, archive_old
-from tests.audit.test_verify import rewrite_from
+from tests.audit.verifying import rewrite_from
 
 SIGNER = Signer("k" * 32)
 NOW = utc_now()

@@ -1,0 +1,60 @@
+"""Rows of ``request_counts`` and the snapshot of the secrets have the values of their own columns."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine, text
+
+from services.core.db import transaction
+from services.ingress.metrics import read_totals
+from services.ingress.request_stats import RequestStats
+from services.ingress.secret_cache import Refusal, SecretSnapshot, read_snapshot
+
+NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
+MINUTE = NOW.replace(second=0)
+
+
+def test_counts_come_back_by_name_and_add_up(engine: Engine) -> None:
+    stats = RequestStats(engine)
+    for times in (2, 3):
+        for _ in range(times):
+            stats.count(NOW, "acme", "shopify", "accepted")
+        stats.count(NOW, "harbour", "stripe", "duplicate")
+        stats.flush()
+
+    with transaction(engine) as tx:
+        found = tx.execute(text("select * from request_counts order by shop")).all()
+        totals = read_totals(tx)
+    assert [row._asdict() for row in found] == [
+        {"minute": MINUTE, "shop": "acme", "provider": "shopify", "outcome": "accepted", "count": 5},
+        {"minute": MINUTE, "shop": "harbour", "provider": "stripe", "outcome": "duplicate", "count": 2},
+    ]
+    assert totals.requests == {("shopify", "accepted"): 5, ("stripe", "duplicate"): 2}
+
+
+def test_pauses_and_domains_come_back_by_name(engine: Engine, shop_id: int) -> None:
+    with transaction(engine) as tx:
+        tx.execute(
+            text(
+                "insert into pauses (queue, topic, shop_id, mode, created_by) values "
+                "('webhooks', null, null, 'refuse', 'ada'), (null, 'order_ingest', :shop, 'refuse', 'ada'), "
+                "('email', null, null, 'hold', 'ada')"
+            ),
+            {"shop": shop_id},
+        )
+        tx.execute(
+            text(
+                "update shop_config set shopify_domain = 'New.myshopify.com', "
+                "former_shopify_domains = '{Old.myshopify.com}' where shop_id = :shop"
+            ),
+            {"shop": shop_id},
+        )
+
+    snapshot = read_snapshot(engine, SecretSnapshot())
+
+    assert set(snapshot.refusals) == {
+        Refusal(queue="webhooks", topic=None, shop_id=None),
+        Refusal(queue=None, topic="order_ingest", shop_id=shop_id),
+    }
+    assert snapshot.domains == {shop_id: ("old.myshopify.com", "new.myshopify.com")}
+    assert snapshot.shop_ids == {"acme": shop_id}
+    assert read_snapshot(engine, snapshot) is snapshot

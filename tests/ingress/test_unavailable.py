@@ -1,0 +1,141 @@
+"""The database or the broker is away, the queue is full, the ingress stops: no event is lost or invented."""
+
+import asyncio
+import threading
+import time
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import Engine
+
+from services.ingress import group_commit
+from services.ingress.app import Ingress
+from services.ledger.accept import Accepted, NewEvent
+from tests.fakes.line import Line
+from tests.fleet.waiting import run_within
+from tests.ingress.posting import post_order, stored
+from tests.ingress.rsgi import Client, Reply, running
+
+
+def test_without_the_database_the_answer_is_503_within_two_seconds_and_it_heals_itself(
+    client: Client, engine: Engine, line: Line
+) -> None:
+    assert post_order(client, webhook_id="before").status_code == 200
+    for fault in (line.cut, line.silence):
+        fault()
+        answer = run_within(partial(post_order, client, webhook_id=fault.__name__), seconds=6)
+        assert (answer.status_code, answer.json) == (503, {"error": "unavailable"})
+        assert int(answer.headers["Retry-After"]) > 0
+        line.mend()
+        deadline = time.monotonic() + 15
+        while post_order(client, webhook_id=fault.__name__).status_code != 200:
+            assert time.monotonic() < deadline, f"the ingress did not recover from {fault.__name__}"
+    assert {e.delivery_key for e in stored(engine)} == {"before", "cut", "silence"}
+
+
+def test_without_the_broker_the_answer_is_still_200(
+    settings: Any, shop_id: int, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services.core.settings import get_settings
+    from services.ledger import dispatch
+
+    monkeypatch.setenv("BROKER_URL", "redis://:nobody@127.0.0.1:1/0")
+    get_settings.cache_clear()
+    try:
+        with running(get_settings()) as app:
+            assert post_order(Client(app)).status_code == 200
+    finally:
+        dispatch.reset_sender()
+        get_settings.cache_clear()
+
+
+def test_a_bell_reaches_the_broker_for_what_was_accepted(
+    client: Client, ingress: Ingress, broker_url: str
+) -> None:
+    post_order(client)
+    ingress.notifier.close()
+    with redis.Redis.from_url(broker_url) as valkey:
+        assert valkey.llen("webhooks") == 1
+
+
+def test_a_full_queue_is_503_and_never_memory_without_end(
+    ingress: Ingress, client: Client, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "MAX_WAITING", 2)
+    line.silence()
+    answers: list[int] = []
+    threads = [
+        threading.Thread(
+            target=lambda n=n: answers.append(post_order(client, webhook_id=f"f{n}").status_code)
+        )
+        for n in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    line.mend()
+    assert answers == [503] * 12
+
+
+def test_an_event_the_database_refuses_does_not_take_its_neighbours_with_it(
+    ingress: Ingress, engine: Engine
+) -> None:
+    def event(number: int, **changes: Any) -> NewEvent:
+        values: dict[str, Any] = {
+            "shop_id": 1,
+            "provider": "shopify",
+            "topic": "orders/create",
+            "delivery_key": f"k{number}",
+            "body": b"{}",
+            "received_at": datetime.now(UTC),
+        }
+        return NewEvent(**(values | changes))
+
+    first, bad, last = ingress.commits._commit([event(1), event(2, delivery_key="nul\0byte"), event(3)])
+
+    assert isinstance(first, Accepted)
+    assert isinstance(last, Accepted)
+    assert isinstance(bad, Exception)
+    assert {e.delivery_key for e in stored(engine)} == {"k1", "k3"}
+
+
+def test_requests_that_arrive_together_share_a_commit_and_each_gets_its_own_answer(
+    client: Client, engine: Engine
+) -> None:
+    replies: list[Reply] = []
+    threads = [
+        threading.Thread(target=lambda n=n: replies.append(post_order(client, webhook_id=f"g{n % 30}")))
+        for n in range(60)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [r.status_code for r in replies] == [200] * 60
+    assert sorted(r.json["status"] for r in replies) == ["accepted"] * 30 + ["duplicate"] * 30
+    assert len({r.json["id"] for r in replies}) == len(stored(engine)) == 30
+
+
+def test_what_was_handed_over_is_answered_when_the_ingress_stops(
+    settings: Any, shop_id: int, engine: Engine
+) -> None:
+    replies: list[Reply] = []
+    with running(settings) as app:
+        client = Client(app)
+        threads = [
+            threading.Thread(target=lambda n=n: replies.append(post_order(client, webhook_id=f"s{n}")))
+            for n in range(20)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        asyncio.run_coroutine_threadsafe(app.commits.close(), client._loop).result(10)
+        assert post_order(client, webhook_id="late").status_code == 503
+    assert [r.status_code for r in replies] == [200] * 20
+    assert len(stored(engine)) == 20
