@@ -89,8 +89,8 @@ def metrics_blueprint(probe: HealthCheck, engine: Callable[[], Engine] = get_eng
 
 
 def _components(health: Health, now: datetime) -> Iterator[Metric]:
-    up = GaugeMetricFamily("shopfleet_up", "1 when the part answered.", labels=["part"])
-    latency = GaugeMetricFamily("shopfleet_latency_seconds", "Round trip to the part.", labels=["part"])
+    up = GaugeMetricFamily("shopfleet_up", "1 when it answered.", labels=["part"])
+    latency = GaugeMetricFamily("shopfleet_latency_seconds", "Round trip in seconds.", labels=["part"])
     for part, milliseconds in (
         ("database", health.database_latency_ms),
         ("broker", health.broker_latency_ms),
@@ -98,7 +98,9 @@ def _components(health: Health, now: datetime) -> Iterator[Metric]:
         up.add_metric([part], 0 if milliseconds is None else 1)
         if milliseconds is not None:
             latency.add_metric([part], milliseconds / 1000)
-    missing = GaugeMetricFamily("shopfleet_missing", "1 for each name that /health misses.", labels=["name"])
+    missing = GaugeMetricFamily(
+        "shopfleet_component_down", "1 for each component that /health reports as down.", labels=["name"]
+    )
     for name in classify_health(health, now).missing:
         missing.add_metric([name], 1)
     beats = GaugeMetricFamily(
@@ -106,7 +108,9 @@ def _components(health: Health, now: datetime) -> Iterator[Metric]:
     )
     for name, at in health.heartbeats.items():
         beats.add_metric([name], age_seconds(at, now) or 0.0)
-    drift = GaugeMetricFamily("shopfleet_drift", "Ledger against broker, as last measured.", labels=["name"])
+    drift = GaugeMetricFamily(
+        "shopfleet_ledger_broker_drift", "Ledger against broker, as last measured.", labels=["name"]
+    )
     for name, value in health.drift.items():
         if isinstance(value, int | float):
             drift.add_metric([name], value)
@@ -144,7 +148,7 @@ def _conditions(health: Health) -> Iterator[Metric]:
 def _work(health: Health, now: datetime) -> Iterator[Metric]:
     labels = ["queue", "topic"]
     items = GaugeMetricFamily("shopfleet_work_items", "Rows that are not final.", labels=[*labels, "status"])
-    in_hand = GaugeMetricFamily("shopfleet_work_in_hand", "Rows in a worker's hand.", labels=labels)
+    in_hand = GaugeMetricFamily("shopfleet_work_locked", "Rows that a worker has locked.", labels=labels)
     oldest = GaugeMetricFamily(
         "shopfleet_work_oldest_age_seconds", "Since the longest-waiting row became ready.", labels=labels
     )

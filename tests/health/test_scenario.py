@@ -103,7 +103,7 @@ def test_metrics_have_a_series_for_each(troubled: Engine) -> None:
     assert found["shopfleet_connections_broken", "stripe"] == 1
     assert found["shopfleet_runs_failed", "monthly-close"] == 1
     assert found["shopfleet_runs_failed", "daily-reconciliation"] == 1
-    assert found["shopfleet_missing", "job:monthly-close"] == 1
+    assert found["shopfleet_component_down", "job:monthly-close"] == 1
 
 
 def test_the_backlog_says_who_why_and_where(troubled: Engine) -> None:
