@@ -153,7 +153,7 @@ def test_metrics_tell_what_waits_what_was_settled_and_what_was_answered(engine: 
     assert figure(figures, "work_items", **orders, status="pending") == 3
     assert figure(figures, "work_items", **orders, status="dead") == 2
     assert figure(figures, "work_items", **pushes, status="error") == 1
-    assert figure(figures, "work_in_hand", **orders) == 1
+    assert figure(figures, "work_locked", **orders) == 1
     assert 599 < (figure(figures, "work_oldest_age_seconds", **pushes) or 0) < 610
     assert figure(figures, "work_settled_total", topic="order_ingest", outcome="done") == 12
     assert figure(figures, "work_settled_total", topic="order_ingest", outcome="retried") == 1
