@@ -1,28 +1,68 @@
-"""Where errors are reported, if anywhere. Without a ``SENTRY_DSN`` the SDK is never even loaded.
+"""Error reports to Sentry, with the ids that lead to the row and without personal data.
 
-It costs each process ten megabytes; ``services.core.sentry_client`` holds what is done with it.
+No request body, no local variable, few headers and no value that looks like a secret leaves the process.
+Nothing here blocks or raises: events wait in a bounded queue of the SDK's thread, and are dropped while Sentry
+cannot be reached. Without ``SENTRY_DSN`` the SDK is not imported: it costs each process 10 MB.
+Options: https://docs.sentry.io/platforms/python/configuration/options/
 """
 
-from types import ModuleType
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
+from services.core.errors import SettingsInvalid
+from services.core.redact import redact, redact_text
 from services.core.settings import Settings
 
-_client: ModuleType | None = None
+if TYPE_CHECKING:
+    from sentry_sdk import Scope
+    from sentry_sdk.integrations import Integration
+    from sentry_sdk.types import Breadcrumb, Event, Hint
+
+WEB_COMPONENTS = ("ingress", "console")
+HARMLESS_HEADERS = frozenset({"content-length", "content-type", "host", "user-agent", "x-request-id"})
+LONGEST_ERROR = 500
+SHUTDOWN_SECONDS = 2.0
+"""How long a stopping process waits for Sentry; the fleet has ten seconds to stop in all."""
+
+_is_on = False
 
 
 def init_sentry(settings: Settings, component: str) -> bool:
-    """Report this process's errors from now on; say whether. Without a ``SENTRY_DSN`` nothing is set up.
+    """Report this process's errors from now on, and return True; without a ``SENTRY_DSN`` return False.
 
-    ``component`` (``ingress``, ``worker-webhooks``, ``beat``) becomes a tag. A DSN that cannot be read raises
-    ``SettingsInvalid`` here, at start, rather than never reporting.
+    ``component`` (``ingress``, ``worker-webhooks``, ``beat``) becomes a tag. Raises ``SettingsInvalid`` for a
+    DSN that cannot be parsed.
     """
-    global _client  # noqa: PLW0603 - a process reports to one place
+    global _is_on  # noqa: PLW0603 - one Sentry client per process
     if not settings.sentry_dsn:
         return False
-    from services.core import sentry_client
+    import sentry_sdk
+    from sentry_sdk.utils import BadDsn, Dsn
 
-    sentry_client.start(settings, component)
-    _client = sentry_client
+    try:
+        Dsn(settings.sentry_dsn)
+    except BadDsn as fault:
+        raise SettingsInvalid(
+            f"SENTRY_DSN cannot be read ({fault}): it looks like https://KEY@HOST/PROJECT_NUMBER"
+        ) from None
+    sentry_sdk.init(
+        dsn=settings.sentry_dsn,
+        environment=settings.environment,
+        # The SDK's default is not to send personal data; the option is deprecated, and a test checks it.
+        max_request_body_size="never",
+        include_local_variables=False,
+        before_send=_scrub,
+        before_breadcrumb=_scrub_breadcrumb,
+        max_breadcrumbs=20,
+        shutdown_timeout=SHUTDOWN_SECONDS,
+        # A fixed list: the automatic integrations send the command line, and statements with their values.
+        default_integrations=False,
+        auto_enabling_integrations=False,
+        integrations=_integrations(component),
+    )
+    sentry_sdk.set_tag("component", component)
+    _is_on = True
     return True
 
 
@@ -30,25 +70,114 @@ def capture_dead_work(
     *, topic: str, work_id: int, code: str, shop: str, request_id: str, last_error: str
 ) -> None:
     """Report an item that gave up or was refused. Items of one topic and code are one issue."""
-    if _client is not None:
-        _client.capture_dead_work(
-            topic=topic, work_id=work_id, code=code, shop=shop, request_id=request_id, last_error=last_error
-        )
+    with _reporting() as scope:
+        if scope is not None:
+            _tag(scope, topic=topic, shop=shop, request_id=request_id, code=code)
+            scope.fingerprint = [topic, code]
+            scope.set_context("work", {"id": work_id, "last_error": redact_text(last_error)[:LONGEST_ERROR]})
+            scope.capture_message(f"{topic} is dead: {code}", level="error")
 
 
 def capture_sweep_failed(exc: BaseException) -> None:
-    """Report that the sweep failed: until it runs again, lost messages and stuck leases stay as they are."""
-    if _client is not None:
-        _client.capture_sweep_failed(exc)
+    """Report that the sweep failed: until it runs again, lost messages are not sent again."""
+    with _reporting() as scope:
+        if scope is not None:
+            _tag(scope, topic="sweep")
+            scope.fingerprint = ["sweep", type(exc).__name__]
+            scope.capture_exception(exc)
 
 
 def capture_bug(exc: BaseException, *, topic: str = "", shop: str = "", request_id: str = "") -> None:
-    """Report an error that nobody expected, with what leads to the row it happened to."""
-    if _client is not None:
-        _client.capture_bug(exc, topic=topic, shop=shop, request_id=request_id)
+    """Report an unexpected error, with the tags that lead to its row."""
+    with _reporting() as scope:
+        if scope is not None:
+            _tag(scope, topic=topic, shop=shop, request_id=request_id)
+            scope.capture_exception(exc)
 
 
 def tag_request(*, request_id: str, shop: str, topic: str) -> None:
-    """Let what goes wrong in the rest of this request carry these three tags."""
-    if _client is not None:
-        _client.tag_request(request_id=request_id, shop=shop, topic=topic)
+    """Tag all reports of the rest of this request."""
+    if not _is_on:
+        return
+    from sentry_sdk import get_isolation_scope
+
+    with contextlib.suppress(Exception):
+        _tag(get_isolation_scope(), topic=topic, shop=shop, request_id=request_id)
+
+
+@contextlib.contextmanager
+def _reporting() -> "Iterator[Scope | None]":
+    """Yield a scope of its own for one report, or None while Sentry is off; errors of the SDK are dropped."""
+    if not _is_on:
+        yield None
+        return
+    from sentry_sdk import new_scope
+
+    with contextlib.suppress(Exception), new_scope() as scope:
+        yield scope
+
+
+def _tag(scope: "Scope", **tags: str) -> None:
+    for name, value in tags.items():
+        if value:
+            scope.set_tag(name, value)
+
+
+def _integrations(component: str) -> "list[Integration]":
+    from sentry_sdk.integrations.atexit import AtexitIntegration
+    from sentry_sdk.integrations.dedupe import DedupeIntegration
+    from sentry_sdk.integrations.excepthook import ExcepthookIntegration
+    from sentry_sdk.integrations.logging import LoggingIntegration
+    from sentry_sdk.integrations.threading import ThreadingIntegration
+
+    chosen: list[Integration] = [
+        AtexitIntegration(callback=lambda _pending, _timeout: None),  # by default it writes to stderr
+        DedupeIntegration(),
+        ExcepthookIntegration(),
+        LoggingIntegration(event_level=None),  # log lines are breadcrumbs, not events
+        ThreadingIntegration(),
+    ]
+    if component in WEB_COMPONENTS:
+        from sentry_sdk.integrations.flask import FlaskIntegration
+
+        chosen.append(FlaskIntegration())
+    elif component.startswith(("worker", "beat")):
+        from sentry_sdk.integrations.celery import CeleryIntegration
+
+        # The SDK's headers would be larger than the message; the sweep sends messages without them.
+        chosen.append(CeleryIntegration(propagate_traces=False, monitor_beat_tasks=False))
+    return chosen
+
+
+def _scrub(event: "Event", _hint: "Hint") -> "Event | None":
+    """Return ``event`` without bodies, secrets and most headers; None, which drops it, if that fails."""
+    try:
+        request = event.get("request")
+        if request:
+            event["request"] = {
+                "method": request.get("method"),
+                "url": str(request.get("url", "")).partition("?")[0],
+                "headers": _harmless_headers(request.get("headers")),
+            }
+        for part in ("extra", "contexts", "breadcrumbs", "message", "logentry", "tags", "transaction"):
+            if part in event:
+                event[part] = redact(event[part])
+        for error in event.get("exception", {}).get("values", ()):
+            error["value"] = redact_text(str(error.get("value") or ""))[:LONGEST_ERROR]
+        event.pop("user", None)
+    except Exception:  # noqa: BLE001 - an event that cannot be cleaned is not sent
+        return None
+    return event
+
+
+def _scrub_breadcrumb(crumb: "Breadcrumb", _hint: "Hint") -> "Breadcrumb":
+    cleaned: Breadcrumb = redact(crumb)
+    return cleaned
+
+
+def _harmless_headers(headers: object) -> dict[str, str]:
+    if not isinstance(headers, Mapping):
+        return {}
+    return {
+        str(name): str(redact(value)) for name, value in headers.items() if name.lower() in HARMLESS_HEADERS
+    }

@@ -11,13 +11,13 @@ from flask import Flask
 
 from services.core.errors import SettingsInvalid
 from services.core.sentry import (
+    LONGEST_ERROR,
     capture_bug,
     capture_dead_work,
     capture_sweep_failed,
     init_sentry,
     tag_request,
 )
-from services.core.sentry_client import LONGEST_ERROR
 from services.core.settings import Settings
 from tests.fleet.waiting import run_within
 from tests.observability.sentry_sink import SentrySink
