@@ -1,8 +1,7 @@
-"""The broker: the only module that knows kombu. It carries hints (ids of rows), never the work itself.
+"""The broker: the only module that uses kombu. A message has ids of rows, never the work itself.
 
-The message is Celery's documented task protocol 2, so that ingress can ring a worker without
-importing any task: https://docs.celeryq.dev/en/stable/internals/protocol.html. A contract test
-holds it against what Celery itself would have written.
+Messages follow Celery's task protocol 2, so that ingress can wake a worker without importing a task:
+https://docs.celeryq.dev/en/stable/internals/protocol.html. A test compares them with Celery's own messages.
 """
 
 import logging
@@ -20,8 +19,8 @@ from kombu.transport.virtual import base as virtual_transport
 from services.core.errors import ShopfleetError
 from services.core.settings import get_settings
 
-# ``ack_emulation`` off: kombu's redis transport then drops two round trips a message, and with them
-# the crash of celery 5.7.0 workers that hold an unacknowledged message when the broker goes away.
+# Without ``ack_emulation`` kombu's redis transport needs two round trips less per message, and workers of
+# celery 5.7.0 do not crash when the broker goes away while they have an unacknowledged message.
 REDIS_OPTIONS: dict[str, Any] = {
     "ack_emulation": False,
     "socket_timeout": 5,
@@ -39,21 +38,21 @@ _IDS_SHOWN = 20
 
 
 def _forget_messages(messages: Sequence[Any], **_: Any) -> str:
-    """Messages that a dead broker cannot take back are counted in the log, and left to the sweep."""
+    """Log how many messages a dead broker cannot take back; the sweep sends them again."""
     log.warning("messages_not_returned", extra={"fields": {"count": len(messages)}})
     return ""
 
 
-# kombu would write them into a file of the temporary folder, which is never removed. They hold ids only.
+# kombu would write them to a temporary file that is never removed.
 virtual_transport.emergency_dump_state = _forget_messages
 
 
 class BrokerAway(ShopfleetError):
-    """The broker could not be reached. Nothing is lost: the sweep sends again what is still due."""
+    """The broker cannot be reached. Nothing is lost: the sweep sends the messages again."""
 
 
 def is_redis(url: str) -> bool:
-    """Tell whether ``url`` is spoken with the Redis protocol (Valkey, Redis, Sentinel)."""
+    """Return whether ``url`` uses the Redis protocol (Valkey, Redis, Sentinel)."""
     return url.partition("://")[0] in ("redis", "rediss", "sentinel")
 
 
@@ -71,7 +70,7 @@ def make_queue(name: str, url: str) -> kombu.Queue:
 
 
 def connect(url: str = "", *, timeout_seconds: float = 2.0) -> kombu.Connection:
-    """Return a lazy connection whose every wait is bounded by ``timeout_seconds``."""
+    """Return a lazy connection with all waits limited to ``timeout_seconds``."""
     url = url or get_settings().broker_url
     options = transport_options(url)
     if is_redis(url):
@@ -110,7 +109,7 @@ def task_message(topic: str, ids: Sequence[int], task_id: str) -> tuple[dict[str
 
 
 class Sender:
-    """Sends messages over one kept connection. Not for sharing between threads."""
+    """Sends messages over one kept connection. Not thread-safe."""
 
     def __init__(self, url: str = "") -> None:
         self._url = url or get_settings().broker_url
@@ -140,7 +139,7 @@ class Sender:
             )
         except (OperationalError, ConnectionError, OSError, *self._errors()) as fault:
             self.close()
-            raise BrokerAway(f"the broker did not take a message: {type(fault).__name__}") from fault
+            raise BrokerAway(f"the broker refused a message: {type(fault).__name__}") from fault
 
     def _open(self) -> kombu.Producer:
         self._connection = connect(self._url)
@@ -158,25 +157,25 @@ class Sender:
         if producer is not None and self._connection is not None:
             try:
                 self._connection.release()
-            except Exception:  # noqa: BLE001 - closing what is already broken
+            except Exception:  # noqa: BLE001 - the connection is broken already
                 return
 
 
 def ping(timeout_seconds: float = 1.0, url: str = "") -> float | None:
-    """Return the broker's round trip in milliseconds, or None when it is away."""
+    """Return the broker's round trip in milliseconds, or None when it cannot be reached."""
     try:
         with connect(url, timeout_seconds=timeout_seconds) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=timeout_seconds)
             started = time.perf_counter()
             if is_redis(url or get_settings().broker_url):
                 connection.default_channel.client.ping()
-    except Exception:  # noqa: BLE001 - any fault means the same: it is away
+    except Exception:  # noqa: BLE001 - any error means that it cannot be reached
         return None
     return (time.perf_counter() - started) * 1000
 
 
 def queue_depths(queues: Sequence[str], *, timeout_seconds: float = 2.0) -> dict[str, int] | None:
-    """Return how many messages wait in each queue, or None when the broker is away."""
+    """Return the number of messages in each queue, or None when the broker cannot be reached."""
     try:
         with connect(timeout_seconds=timeout_seconds) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=timeout_seconds)
@@ -188,9 +187,9 @@ def queue_depths(queues: Sequence[str], *, timeout_seconds: float = 2.0) -> dict
 
 
 def _redis_depths(connection: kombu.Connection, queues: Sequence[str]) -> dict[str, int]:
-    """Return the lengths of the lists that a queue is there, one for each priority, in one round trip.
+    """Return the lengths of the lists of each queue, one per priority, in one round trip.
 
-    To ask queue by queue, as AMQP must, takes kombu some sixty round trips: the sweep asks every two seconds.
+    Queue by queue, as with AMQP, kombu needs some sixty round trips, and the sweep asks every two seconds.
     Source of the keys: https://docs.celeryq.dev/en/stable/userguide/routing.html#redis-message-priorities
     """
     channel = connection.default_channel
@@ -208,4 +207,4 @@ def _depth(connection: kombu.Connection, queue: str) -> int:
         try:
             return int(channel.queue_declare(queue=queue, passive=True).message_count)
         except ChannelError:
-            return 0  # nobody has declared it yet
+            return 0  # not declared yet

@@ -1,16 +1,16 @@
-"""The one place that asks what time it is. Below the edges, ``now`` is an argument."""
+"""The clock: the only module that reads the current time. Below the edges, ``now`` is an argument."""
 
 from datetime import UTC, date, datetime
 
 FIRST_YEAR, LAST_YEAR = 2000, 2099
-"""The years of a time that comes from outside. Another is a mistake, and its sums leave the calendar."""
+"""The accepted years of a time from outside: with another one, date arithmetic can overflow."""
 
 
 def utc_now() -> datetime:
-    """Return the present moment, aware, in UTC."""
+    """Return the current time, aware, in UTC."""
     return datetime.now(UTC)
 
 
 def is_plausible(at: date) -> bool:
-    """Return whether the day or moment ``at`` lies in the years that a time from outside may name."""
+    """Return whether the date or time ``at`` is within the accepted years."""
     return FIRST_YEAR <= at.year <= LAST_YEAR

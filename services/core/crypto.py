@@ -1,4 +1,4 @@
-"""Sealing of secrets at rest. What leaves here is unreadable without ``SECRET_KEY``."""
+"""Encryption of secrets at rest, with a key derived from ``SECRET_KEY``."""
 
 import base64
 from functools import cache
@@ -10,13 +10,13 @@ from services.core.settings import get_settings
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
-# The library is loaded where something is sealed or opened: most processes never do.
+# Imported only where a secret is sealed or opened: most processes never do that.
 SEALING = ("cryptography.fernet", "cryptography.hazmat.primitives.kdf.hkdf")
 _PURPOSE = b"shopfleet/seal/v1"
 
 
 class SealBroken(ShopfleetError):
-    """A sealed value cannot be opened: it was sealed under another key, for another place, or altered."""
+    """A sealed value cannot be opened: it was sealed with another key or context, or altered."""
 
 
 def _fernet(secret_key: str) -> "Fernet":
@@ -29,10 +29,10 @@ def _fernet(secret_key: str) -> "Fernet":
 
 
 class Sealer:
-    """Seals under the current key and opens what the current or the previous key sealed.
+    """Seals with the current key, and opens values of the current and the previous key.
 
-    ``context`` names the place a value belongs to (``shop/7/stripe-key``). It is sealed along with the
-    value, so a sealed value copied into another shop's row does not open there.
+    ``context`` names the place of a value (``shop/7/stripe-key``). It is sealed with the value, so a sealed
+    value that is copied to another shop's row does not open there.
     """
 
     __slots__ = ("_keys",)
@@ -45,11 +45,11 @@ class Sealer:
         self._keys = MultiFernet([_fernet(key) for key in (secret_key, previous) if key])
 
     def seal(self, value: bytes, context: str) -> bytes:
-        """Return ``value`` sealed for ``context``; sealing it twice gives two different results."""
+        """Return ``value`` sealed for ``context``; each call returns another result."""
         return self._keys.encrypt(_prefix(context) + value)
 
     def open(self, sealed: bytes, context: str) -> bytes:
-        """Return what was sealed for ``context``; raise ``SealBroken`` for anything else."""
+        """Return the value that was sealed for ``context``; raise ``SealBroken`` for anything else."""
         from cryptography.fernet import InvalidToken
 
         try:

@@ -1,4 +1,4 @@
-"""Durations and moments as people type them: ``15m``, ``24h``, ``2026-11-20T08:00Z``. Pure."""
+"""Durations and times as people type them: ``15m``, ``24h``, ``2026-11-20T08:00Z``. Pure."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -8,16 +8,16 @@ from services.core.errors import ShopfleetError
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST = timedelta(days=36_525)
-"""A hundred years: what is added to or taken from the present stays a date."""
+"""A hundred years: added to or subtracted from now, the result is still a date."""
 _PART = re.compile(r"(\d{1,7})([smhdw])")
 
 
 class TimeInvalid(ShopfleetError):
-    """A duration or a moment could not be read."""
+    """A duration or a time cannot be parsed."""
 
 
 def parse_duration(text: str) -> timedelta:
-    """Return the duration that ``text`` says: ``90s``, ``15m``, ``24h``, ``7d``, ``1h30m``, or ``0``."""
+    """Return the duration in ``text``: ``90s``, ``15m``, ``24h``, ``7d``, ``1h30m``, or ``0``."""
     compact = text.strip().lower()
     if compact == "0":
         return timedelta(0)
@@ -31,9 +31,9 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
-    """Return the moment that ``text`` says, aware, in UTC: an ISO time, or a duration before ``now``.
+    """Return the time in ``text``, aware, in UTC: an ISO time, or a duration before ``now``.
 
-    A time without a zone is read as UTC, and a day as its midnight in UTC.
+    A time without a zone is in UTC; a day is its midnight in UTC.
     """
     try:
         at = datetime.fromisoformat(text.strip())

@@ -1,18 +1,18 @@
-"""Failures are named by what happens next. Only ``services.providers`` decides which one an answer is."""
+"""Errors, named by what happens next. Only ``services.providers`` maps a response to one of them."""
 
 from datetime import timedelta
 
 
 class ShopfleetError(Exception):
-    """Something a person can read: says what is wrong, and what would be right."""
+    """An error for a person: the message says what is wrong, and what would be right."""
 
 
 class SettingsInvalid(ShopfleetError):
-    """One or more settings are wrong. The message lists every fault, never a secret's value."""
+    """Settings are wrong. The message lists every fault, never a secret's value."""
 
 
 class Rejected(ShopfleetError):
-    """The sender is wrong (bad signature, too old). Nothing is stored; a counter goes up."""
+    """The sender is wrong (bad signature, too old). Nothing is stored; a counter is increased."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         super().__init__(detail or code)
@@ -20,7 +20,7 @@ class Rejected(ShopfleetError):
 
 
 class WorkError(ShopfleetError):
-    """An outcome of work that is not ``Done``. ``code`` is a stable slug such as ``shopify.throttled``."""
+    """A failed outcome of work. ``code`` is a stable slug such as ``shopify.throttled``."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         super().__init__(detail or code)
@@ -29,7 +29,7 @@ class WorkError(ShopfleetError):
 
 
 class RetryLater(WorkError):
-    """Nothing happened, and it may work later. ``wait`` is what the provider asked for, if it did."""
+    """Nothing happened, and it may work later. ``wait`` is the provider's ``Retry-After``, if any."""
 
     def __init__(self, code: str, detail: str = "", *, wait: timedelta | None = None) -> None:
         super().__init__(code, detail)
@@ -37,24 +37,24 @@ class RetryLater(WorkError):
 
 
 class NotYet(RetryLater):
-    """It was not tried, as its turn has not come: no try is counted, and ``wait`` is how long it waits on."""
+    """It was not tried yet, so no try is counted; ``wait`` is how long it waits."""
 
 
 class OutcomeUnknown(WorkError):
-    """We sent it and never heard back: it may have happened.
+    """The request was sent and no response came: it may have happened.
 
-    Try again only under the same idempotency key, or look first.
+    Try again only with the same idempotency key, or check first.
     """
 
 
 class Refused(WorkError):
-    """Understood and declined. Trying again as it stands cannot help; a person decides."""
+    """The provider declined the request. A retry cannot help; a person decides."""
 
 
 class Misconfigured(WorkError):
-    """Our credential or mapping is wrong. A person must correct it before the work can go on.
+    """Our credential or mapping is wrong. A person must correct it first.
 
-    ``is_partial``: the credential is good and lacks the permission for this one thing.
+    ``is_partial``: the credential is valid and lacks one permission.
     """
 
     def __init__(self, code: str, detail: str = "", *, is_partial: bool = False) -> None:

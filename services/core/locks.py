@@ -1,4 +1,4 @@
-"""Two workers on one object take turns: locks until the transaction ends, taken in one global order."""
+"""Advisory locks until the end of the transaction, taken in one global order."""
 
 from collections.abc import Collection
 from enum import IntEnum
@@ -9,25 +9,25 @@ from services.core.pg_arrays import int_array, text_array
 
 
 class Lock(IntEnum):
-    """What a transaction locks, in the order in which every transaction locks it.
+    """Kinds of locks, in the order in which every transaction takes them.
 
-    All that it needs of one kind it locks in one statement, sorted, and after that no smaller kind. To lock
-    again what it holds already is free. So of any two transactions one can always go on: none ever waits for
-    one that waits for it. The suite watches the order in every transaction that a test runs.
+    A transaction takes all locks of one kind in one statement, sorted, and then none of a smaller kind; a
+    lock that it has may be taken again. So there is no deadlock. The test suite checks the order in every
+    transaction.
     """
 
     PRODUCTS = 1
-    """Before the objects: only the row of a product names its inventory items."""
+    """Before the objects: only a product's row lists its inventory items."""
     OBJECTS = 2
     STOCK = 3
-    """The buckets of skus: only a locked inventory item has a sku that stays."""
+    """Buckets of skus, after the objects: the sku of a locked inventory item cannot change."""
     LEVELS = 4
-    """The rows of ``inventory_levels``, by shop and by the key of their pushes."""
+    """Rows of ``inventory_levels``, by shop and key of their pushes."""
     CHAINS = 5
-    """Of the audit: locked last, until the commit."""
+    """Audit chains: locked last, immediately before the commit."""
 
     def mark(self, statement: str) -> str:
-        """Return ``statement`` with the kind of its locks, as PostgreSQL's log and the suite read it."""
+        """Return ``statement`` with a comment that names its kind, for PostgreSQL's log and the tests."""
         return f"/* lock {self.value} {self.name.lower()} */{statement}"
 
 
@@ -50,10 +50,10 @@ select case when %(is_shared)s then pg_advisory_xact_lock_shared(1, bucket)
 
 
 def lock_objects(tx: Connection, objects: Collection[tuple[int, str]], kind: Lock = Lock.OBJECTS) -> None:
-    """``tx`` alone works on these (shop, key) until it ends; others wait here.
+    """Lock these (shop, key) for ``tx`` until it ends.
 
-    Read after this, in a new statement: only that sees what the previous holder committed. Once a
-    transaction for each ``kind``; see ``Lock``.
+    Read after this, in a new statement: only that sees what the previous holder committed. Call it once per
+    transaction and ``kind``; see ``Lock``.
     """
     if objects:
         tx.exec_driver_sql(
@@ -65,12 +65,10 @@ def lock_objects(tx: Connection, objects: Collection[tuple[int, str]], kind: Loc
 def lock_stock_buckets(
     tx: Connection, objects: Collection[tuple[int, str]], *, is_shared: bool = False
 ) -> None:
-    """``tx`` alone works on the buckets that these (shop, key) fall into, of 256.
+    """Lock the buckets of these (shop, key), of 256, for ``tx`` until it ends; ``is_shared``: a shared lock.
 
-    With ``is_shared`` it does so beside others that share them, and none that does not.
-
-    For locks that a set needs by the thousand: PostgreSQL's lock table is finite (64 a connection by
-    default), and a large set meets most buckets anyway.
+    For batches that need thousands of locks: PostgreSQL's lock table is limited (64 per connection by
+    default).
     """
     if objects:
         tx.exec_driver_sql(

@@ -1,8 +1,8 @@
-"""Every process writes the same kind of line: one JSON object, or one coloured line for a person.
+"""Log lines of all processes: one JSON object, or one coloured line for a terminal.
 
-Everybody logs with the standard library, and every line goes through the same door. The two lines that are
-written thousands of times a second, one per request and one per settled set, take a short cut: their fields
-are fixed and carry no secrets, so they are not searched for any.
+All code logs with the standard library, through ``LineHandler``. Only the two lines that are written
+thousands of times per second, one per request and one per settled batch, skip redaction: their fields are
+fixed and have no secrets.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ from services.core.settings import Settings
 
 STDOUT_FD = 1
 LONGEST_FIELD = 200
-"""Characters of a field that a stranger may choose (a shop in an address, a topic in a header)."""
+"""Most characters of a field that a stranger can choose (the shop in a URL, a topic in a header)."""
 LONGEST_TRACE_LINE = 500
 
-# Celery names every message twice and httpx every call; the wide lines say more in one.
+# Celery logs every message twice and httpx every call; our request and batch lines say more in one.
 _CHATTY = (
     "celery.beat",
     "celery.worker.strategy",
@@ -41,12 +41,12 @@ _write_wide: Callable[[dict[str, Any]], None] | None = None
 
 
 def configure_logging(settings: Settings, process: str, *, fd: int = STDOUT_FD) -> None:
-    """Send this process's lines to ``fd``: its own, and those of every library it uses.
+    """Write the log lines of this process and its libraries to ``fd``.
 
-    ``process`` names the line's writer (``ingress``, ``worker-webhooks``, ``beat``). May be called again,
-    for instance in a forked child; the last call holds. Until the first call the wide lines are not written.
+    ``process`` is in every line (``ingress``, ``worker-webhooks``, ``beat``). May be called again, for
+    instance in a forked child. Request and batch lines are not written before the first call.
     """
-    global _write_wide  # noqa: PLW0603 - one log a process is the point
+    global _write_wide  # noqa: PLW0603 - one log per process
     level = getattr(logging, settings.log_level.upper())
     render = _make_render(settings.log_format, process, coloured=os.isatty(fd))
 
@@ -74,7 +74,7 @@ def log_request(
     size_bytes: int,
     event_id: int | None = None,
 ) -> None:
-    """Write the one line that tells a request's whole story: ``event=request``."""
+    """Write the line of a request: ``event=request``."""
     if _write_wide is None:
         return
     _write_wide(
@@ -149,19 +149,19 @@ class LineHandler(logging.Handler):
                 for name, value in fields.items()
             }
             _write_line(self._fd, self._render(fields))
-        except Exception:  # noqa: BLE001 - a line that cannot be written must not end what it describes
+        except Exception:  # noqa: BLE001 - logging must not fail the caller
             self.handleError(record)
 
 
 def _shorten(line: str) -> str:
-    """Return ``line`` of a traceback, without the rest of a value that its message quotes whole."""
+    """Return ``line`` of a traceback, cut where its message quotes a long value."""
     return line if len(line) <= LONGEST_TRACE_LINE else f"{line[:LONGEST_TRACE_LINE]}..."
 
 
 def granian_log_config(settings: Settings, process: str) -> dict[str, Any]:
-    """Return the ``log_dictconfig`` with which granian's processes, the workers too, write our lines.
+    """Return the ``log_dictconfig`` that lets granian's processes, its workers too, write our lines.
 
-    Its workers set logging up again before they load the application, so the handler must stand by itself.
+    The workers configure logging again before they load the application, so the handler needs nothing else.
     """
     handler = {"()": LineHandler, "process": process, "log_format": settings.log_format}
     logger = {"handlers": ["lines"], "level": "INFO", "propagate": False}
@@ -219,7 +219,7 @@ def _console_render(process: str, *, coloured: bool) -> _Render:
 
 
 def _printable(name: str, value: Any) -> Any:
-    """Return ``value`` with control characters written out: a stranger's text must not steer a terminal."""
+    """Return ``value`` with control characters escaped: a stranger's text must not control a terminal."""
     if name == "exception" or not isinstance(value, str) or value.isprintable():
         return value
     return ascii(value)
@@ -228,7 +228,7 @@ def _printable(name: str, value: Any) -> Any:
 def _write_line(fd: int, line: bytes) -> None:
     """Write one line with one call, so that lines of several processes on one pipe do not mix.
 
-    A reader that went away is not the writer's trouble.
+    Ignores a closed pipe.
     """
     with contextlib.suppress(OSError):
         while line:

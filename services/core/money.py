@@ -1,4 +1,4 @@
-"""Money is an integer of minor units with its currency beside it. Exact, or refused."""
+"""Money: an integer of minor units and its currency. Amounts that are not exact are refused."""
 
 import re
 from decimal import ROUND_HALF_UP, Decimal
@@ -25,7 +25,7 @@ LARGEST_MINOR = 2**63 - 1
 
 
 class MoneyInvalid(ShopfleetError, ValueError):
-    """An amount or a currency is not what money looks like."""
+    """An amount or a currency is malformed."""
 
 
 @lru_cache(maxsize=512)
@@ -45,7 +45,7 @@ def to_minor(amount: str, currency: str) -> int:
     """
     exponent = exponent_of(currency)
     if exponent == 2 and isinstance(amount, str) and amount[-3:-2] == "." and len(amount) <= 18:
-        digits = amount[:-3] + amount[-2:]  # nearly every amount there is: spared the pattern
+        digits = amount[:-3] + amount[-2:]  # nearly every amount: skips the pattern
         if len(digits) > 2 and digits.isascii() and digits.isdigit():
             return int(digits)
     match = _AMOUNT.fullmatch(amount) if isinstance(amount, str) else None
@@ -78,7 +78,7 @@ def round_to_minor(amount: str, currency: str) -> int:
 
 
 def format_minor(minor: int, currency: str) -> str:
-    """Return ``minor`` units as a person reads them: 1250 CAD is "12.50 CAD"."""
+    """Return ``minor`` units for people: 1250 CAD is "12.50 CAD"."""
     exponent = exponent_of(currency)
     digits = str(abs(minor)).rjust(exponent + 1, "0")
     whole, fraction = digits[: len(digits) - exponent], digits[len(digits) - exponent :]

@@ -1,4 +1,4 @@
-"""Large sets in and out of PostgreSQL, by the driver itself.
+"""COPY and binary results, for large sets, with the driver itself.
 
 Failures come up as SQLAlchemy's, so that a lost connection or a row that is there already is known for
 what it is.
@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 T = TypeVar("T")
 
 COPY_FORMAT = r"format csv, null 'null', escape '\'"
-"""How COPY reads what ``csv_rows`` writes: a quoted text is never NULL, an empty one neither."""
+"""Options of COPY for the lines of ``csv_rows``: a quoted text is never NULL, not even an empty one."""
 
 
 _ESCAPE = re.compile(rb'\\[^"]')
@@ -25,13 +25,13 @@ _ESCAPE = re.compile(rb'\\[^"]')
 
 
 def fetch_binary(tx: Connection, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Return the rows of ``statement`` in binary: a body of 4 KB does not travel as 8 KB of text."""
+    """Return the rows of ``statement`` in binary: a body of 4 KB would be 8 KB of text."""
     with _driver(tx, statement) as driver, driver.cursor(binary=True) as cursor:
         return cursor.execute(statement, values).fetchall()
 
 
 def copy_rows(tx: Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """``rows`` are in ``table``, the values of each in the order of ``columns``; none may be there already.
+    """Insert ``rows``, with values in the order of ``columns``, into ``table``; none may exist already.
 
     Two thirds of what the same rows cost as arrays in an INSERT: nothing is planned, parsed into arrays and
     unfolded again, and a page of rows is one entry in PostgreSQL's log. Not for rows that tell of a person:
@@ -42,7 +42,7 @@ def copy_rows(tx: Connection, table: str, columns: Sequence[str], rows: Sequence
 
 
 def copy_in(tx: Connection, statement: str, blocks: Iterable[bytes]) -> None:
-    """``statement``, a COPY ... FROM STDIN, has read ``blocks``."""
+    """Run ``statement``, a COPY ... FROM STDIN, with ``blocks`` as its input."""
     with _driver(tx, statement) as driver, driver.cursor() as cursor, cursor.copy(statement) as copy:
         for block in blocks:
             copy.write(block)
@@ -70,10 +70,10 @@ def _cell(value: object) -> bytes:
 
 
 def write_new(tx: Connection, write: Callable[[], T], correct: Callable[[], T]) -> T:
-    """Rows are written by ``write``; where one is there against all expectation, all of them by ``correct``.
+    """Write rows with ``write``; if one exists already, write all of them with ``correct``.
 
-    To ask for a conflict costs PostgreSQL 2 us a row, a third of the row itself: it writes each one twice
-    into its log. Worth a savepoint for large sets of rows that nobody can have written before.
+    ``on conflict`` costs PostgreSQL 2 us per row, a third of the insert: it writes each row twice into its
+    log. A savepoint is cheaper for large sets of rows that are nearly always new.
     """
     try:
         with tx.begin_nested():

@@ -1,8 +1,7 @@
-"""No secret and no address leaves in a log line or an error report. Pure: values in, clean values out.
+"""Removes secrets and personal data from log lines and error reports. Pure.
 
-Two nets, because either alone leaks: names that say "secret" hide whatever they hold, and values that
-look like a credential, a mail address or a phone number are cut out of any text, such as an exception's
-message.
+Two checks, because each alone misses some: a field whose name says "secret" is hidden, and values that look
+like a credential, a mail address or a phone number are removed from any text, such as an exception's message.
 """
 
 import re
@@ -11,11 +10,11 @@ from typing import Any
 
 HIDDEN = "[hidden]"
 DEEPEST = 6
-"""Levels of nesting that are looked into; what lies deeper is hidden as a whole."""
+"""Levels of nesting that are searched; deeper values are hidden as a whole."""
 LONGEST_QUOTE = 64
-"""Characters of a value that an error quotes."""
+"""Most characters of a value in an error."""
 _LONGEST_READ = 4096
-"""Characters of it that are searched. What is cut off could not come into the quote: no mask is so short."""
+"""Characters of such a value that are searched: the rest cannot become part of the quote."""
 
 _SECRET_NAME = re.compile(
     r"secret|token|passw|authorization|signature|hmac|dsn|cookie|credential|api_?-?key|private_?-?key"
@@ -39,9 +38,9 @@ _PERSONAL_TEXT = re.compile(
     r"|(?<![\w+])\(?[0-9]{3}\)?[ .-]{1,2}[0-9]{3}[ .-][0-9]{4}(?![0-9])"
 )
 _LONG_NUMBER = re.compile(r"(?<![\w/])[0-9](?:[ -]?[0-9]){9,18}(?!\w)")
-"""A phone number without its plus, in a value that should be something else. In a path it is an id."""
+"""A phone number without its plus, in a value that is not a path: there it is an id."""
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s@'\"]*:[^/\s'\"]*@")
-# SQLAlchemy and PostgreSQL quote a failed statement's values: those are customers' data.
+# SQLAlchemy and PostgreSQL quote the values of a failed statement, which are customers' data.
 _SQL_VALUES = re.compile(
     r"(\[parameters: ).*?(?=\n\(Background|\Z)"
     r"|(Failing row contains ).*?(?=\n\[SQL|\Z)"
@@ -51,7 +50,7 @@ _SQL_VALUES = re.compile(
 
 
 def redact_text(text: str) -> str:
-    """Return ``text`` without what looks like a credential, an address or a failed statement's values."""
+    """Return ``text`` without credentials, addresses, phone numbers and values of failed statements."""
     text = _SQL_VALUES.sub(lambda found: (found[1] or found[2] or found[3]) + HIDDEN, text)
     text = _URL_LOGIN.sub(HIDDEN + "@", text)
     text = _SECRET_TEXT.sub(HIDDEN, text)
@@ -59,10 +58,10 @@ def redact_text(text: str) -> str:
 
 
 def quote_value(value: object, name: str = "") -> str:
-    """Return ``value``, which came from outside in the field ``name``, as an error may quote it.
+    """Return ``value``, from outside in the field ``name``, as an error may quote it.
 
-    Short, without credentials, mail addresses and phone numbers; a field that is named for them is hidden.
-    Of an object, a list or a body only the size is shown.
+    It is short, without credentials, mail addresses and phone numbers; a field with such a name is hidden. Of
+    an object, a list or bytes only the size is shown.
     """
     if value is not None and (is_secret_name(name) or _PERSONAL_NAME.search(name)):
         return HIDDEN
@@ -80,14 +79,14 @@ def quote_value(value: object, name: str = "") -> str:
 
 
 def is_secret_name(name: str) -> bool:
-    """Say whether a field of this name holds something that must not be shown."""
+    """Return whether a field of this name is secret."""
     return _SECRET_NAME.search(name) is not None
 
 
 def redact(value: Any, depth: int = 0) -> Any:
-    """Return ``value`` with secrets hidden at every level; numbers and truth values are never secret.
+    """Return ``value`` with secrets hidden at every level; numbers and booleans are never secret.
 
-    Bytes are hidden as a whole: they are somebody's body.
+    Bytes are hidden as a whole.
     """
     if isinstance(value, str):
         return redact_text(value)

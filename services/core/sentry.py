@@ -1,8 +1,8 @@
 """Error reports to Sentry, with the ids that lead to the row and without personal data.
 
 No request body, no local variable, few headers and no value that looks like a secret leaves the process.
-Nothing here blocks or raises: events wait in a bounded queue of the SDK's thread, and are dropped while Sentry
-cannot be reached. Without ``SENTRY_DSN`` the SDK is not imported: it costs each process 10 MB.
+Nothing here blocks or raises: events wait in a bounded queue of the SDK's thread, and are dropped while
+Sentry cannot be reached. Without ``SENTRY_DSN`` the SDK is not imported: it costs each process 10 MB.
 Options: https://docs.sentry.io/platforms/python/configuration/options/
 """
 
