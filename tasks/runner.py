@@ -11,7 +11,7 @@ from celery.exceptions import Retry
 
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
-from services.core.log import log_settled
+from services.core.log import log_batch_settled
 from services.core.sentry import capture_dead_work
 from services.ledger.batch_result import BatchResult, is_connection_fault
 from services.ledger.claim import find_ready_topics
@@ -116,7 +116,7 @@ def _serve(topic: Topic) -> BatchResult:
 
 def _tell(topic: Topic, report: BatchResult, duration_ms: float) -> None:
     settled = report.settled
-    log_settled(
+    log_batch_settled(
         topic=topic.name,
         count=report.claimed,
         done=settled.done,

@@ -94,7 +94,7 @@ def log_request(
     )
 
 
-def log_settled(
+def log_batch_settled(
     *,
     topic: str,
     count: int,
@@ -105,13 +105,13 @@ def log_settled(
     request_ids: Sequence[str],
     worker: str,
 ) -> None:
-    """Write the one line about a settled set: ``event=settled``, with at most ten of its request ids."""
+    """Write the line of a settled batch: ``event=batch_settled``, with at most ten of its request ids."""
     if _write_wide is None:
         return
     _write_wide(
         {
             "level": "info",
-            "event": "settled",
+            "event": "batch_settled",
             "topic": topic,
             "count": count,
             "done": done,

@@ -19,7 +19,7 @@ from services.core.log import (
     configure_logging,
     granian_log_config,
     log_request,
-    log_settled,
+    log_batch_settled,
 )
 from services.core.settings import Settings
 
@@ -86,7 +86,7 @@ def test_a_settled_set_is_one_line_with_at_most_ten_request_ids(log_file: tuple[
     fd, read = log_file
     configure_logging(SETTINGS, "worker-webhooks", fd=fd)
 
-    log_settled(
+    log_batch_settled(
         topic="order_ingest",
         count=500,
         done=497,
@@ -98,7 +98,7 @@ def test_a_settled_set_is_one_line_with_at_most_ten_request_ids(log_file: tuple[
     )
     said = json.loads(read()[0])
 
-    assert (said["event"], said["topic"], said["count"]) == ("settled", "order_ingest", 500)
+    assert (said["event"], said["topic"], said["count"]) == ("batch_settled", "order_ingest", 500)
     assert (said["done"], said["retried"], said["dead"]) == (497, 2, 1)
     assert said["request_ids"] == [f"req-{n}" for n in range(10)]
 
