@@ -18,8 +18,8 @@ from services.core.log import (
     LONGEST_TRACE_LINE,
     configure_logging,
     granian_log_config,
-    log_request,
     log_batch_settled,
+    log_request,
 )
 from services.core.settings import Settings
 
