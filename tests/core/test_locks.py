@@ -41,7 +41,8 @@ MARKED = {
 
 def test_every_lock_that_waits_is_marked_with_its_place_in_the_order_or_is_the_only_one() -> None:
     waits = re.compile(
-        r"pg_advisory_(?:xact_)?lock(?:_shared)?\(|for update(?: of \w+)?(?! of| skip)|with_for_update\(\)",
+        r"pg_advisory_(?:xact_)?lock(?:_shared)?\("
+        r"|for update(?: of \w+)?(?! of| skip| in )|with_for_update\(\)",
         re.IGNORECASE,
     )
     found = {

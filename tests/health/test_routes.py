@@ -160,11 +160,11 @@ def test_metrics_tell_what_waits_what_was_settled_and_what_was_answered(engine: 
     assert figure(figures, "work_settled_total", topic="order_ingest", outcome="dead") == 2
     assert figure(figures, "requests_total", provider="shopify", outcome="accepted") == 10
     assert figure(figures, "requests_total", provider="stripe", outcome="invalid_signature") == 1
-    assert figure(figures, "drift", name="webhooks") == 4
-    assert figure(figures, "drift", name="note") is None
+    assert figure(figures, "ledger_broker_drift", name="webhooks") == 4
+    assert figure(figures, "ledger_broker_drift", name="note") is None
     assert 1 < (figure(figures, "heartbeat_age_seconds", name="beat") or 0) < 20
-    assert figure(figures, "missing", name="sweep") == 1
-    assert figure(figures, "missing", name="beat") is None
+    assert figure(figures, "component_down", name="sweep") == 1
+    assert figure(figures, "component_down", name="beat") is None
     assert figure(figures, "up", part="database") == 1
 
 
@@ -181,7 +181,7 @@ def test_metrics_without_the_database_say_so_instead_of_failing() -> None:
 
     assert figure(figures, "up", part="database") == 0
     assert figure(figures, "up", part="broker") == 1
-    assert figure(figures, "missing", name="database") == 1
+    assert figure(figures, "component_down", name="database") == 1
 
 
 LABELS = {"part", "name", "queue", "topic", "status", "outcome", "provider", "mode", "severity", "job"}
