@@ -28,7 +28,7 @@ from services.shopify.merge import (
     split_unknown_deletions,
 )
 
-ParsedEvent = Sequence[EntityUpdate[D]] | Refused
+ParsedUpdates = Sequence[EntityUpdate[D]] | Refused
 """The updates in one event, maybe none, or why it cannot be read."""
 
 
@@ -68,7 +68,7 @@ class EntityHandler(Generic[D]):
 
 
 def upsert_parsed(
-    tx: Connection, items: Sequence[WorkItem], parsed: Sequence[ParsedEvent[D]], spec: EntitySpec[D]
+    tx: Connection, items: Sequence[WorkItem], parsed: Sequence[ParsedUpdates[D]], spec: EntitySpec[D]
 ) -> UpsertResult[D]:
     """Lock the entities in ``parsed``, the events of ``items``, and bring their rows up to date.
 
@@ -101,7 +101,7 @@ def upsert_parsed(
     return UpsertResult(outcomes, before, after, changed, mutations)
 
 
-def _settle(event: ParsedEvent[D], current: Sequence[bool]) -> Outcome:
+def _settle(event: ParsedUpdates[D], current: Sequence[bool]) -> Outcome:
     if isinstance(event, Refused):
         return event
     if not event:
