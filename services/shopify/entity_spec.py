@@ -21,7 +21,7 @@ class Deletion(NamedTuple):
 _DELETION = Deletion()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EntitySpec(Generic[D]):
     """One kind of entity whose webhooks carry the full state.
 

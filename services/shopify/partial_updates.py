@@ -115,7 +115,7 @@ def has_current_field(update: FieldVersions, current: FieldVersions) -> bool:
     return any(current.fields.get(name) == field for name, field in update.fields.items())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PartialEntitySpec(EntitySpec[F]):
     """One kind of entity whose webhooks carry only what changed; ``make`` is ``FieldVersions.from_row``."""
 

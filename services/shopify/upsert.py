@@ -51,7 +51,7 @@ class UpsertResult(NamedTuple, Generic[D]):
         return HandlerResult(self.outcomes, new_work, audit)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class EntityHandler(Generic[D]):
     """Handler of events whose only effect is on the rows of one kind of entity.
 
