@@ -1,4 +1,4 @@
-"""For every order and refund history the stored parts come to what the customer finally paid."""
+"""For every history of an order and its refunds the stored parts add up to what the customer finally paid."""
 
 from dataclasses import dataclass, field
 from itertools import count
@@ -246,7 +246,7 @@ def histories(draw: st.DrawFn) -> History:
     return story
 
 
-def test_parts_come_to_what_the_customer_finally_paid(engine: Engine) -> None:
+def test_parts_add_up_to_what_the_customer_finally_paid(engine: Engine) -> None:
     add_shop(engine)
 
     @settings(max_examples=200, deadline=None, derandomize=True, database=None,

@@ -1,4 +1,4 @@
-"""What is odd in an order's body is taken by rule and noted; what is no sale stands apart."""
+"""Odd fields of an order are recorded by rule and noted; amounts that are no sale are apart."""
 
 from typing import Any
 
@@ -105,7 +105,7 @@ def test_a_tax_of_the_whole_order_is_split_over_what_bears_it(engine: Engine) ->
         ({}, (None, None)),
     ],
 )  # fmt: skip
-def test_shipping_is_what_its_lines_that_are_left_come_to(
+def test_shipping_is_the_sum_of_the_lines_that_are_left(
     engine: Engine, fields: dict[str, Any], shipping: Any
 ) -> None:
     ingest(engine, ingest_orders, order(**fields))

@@ -126,7 +126,7 @@ def test_money_is_in_the_minor_units_of_its_currency(
         ({"admin_graphql_api_id": None, "id": None}, "id is None"),
     ],
 )
-def test_order_that_lacks_what_we_need_is_refused_alone_and_says_what_would_be_right(
+def test_order_without_a_required_field_is_refused_alone_with_the_right_form(
     engine: Engine, fields: dict[str, Any], said: str
 ) -> None:
     effects = ingest(engine, ingest_orders, order(), order(number=ORDER + 50, **fields), order(3))
@@ -232,7 +232,7 @@ def test_what_the_books_need_of_an_order_is_there_in_the_shops_own_money(engine:
     ]
 
 
-def test_order_that_says_little_is_recorded_all_the_same(engine: Engine) -> None:
+def test_order_with_few_fields_is_recorded(engine: Engine) -> None:
     ingest(engine, ingest_orders, order())
 
     assert rows(engine, MONEY) == [(None, None, None, None, False, None, None, "", "", None, "")]
@@ -287,7 +287,7 @@ def test_two_states_of_one_second_end_alike_in_either_order(engine: Engine) -> N
     assert ends[0] == ends[1]
 
 
-def test_customer_of_an_order_is_kept_once_and_the_newest_word_counts(engine: Engine) -> None:
+def test_customer_of_an_order_is_recorded_once_in_the_newest_state(engine: Engine) -> None:
     def told(minutes: float, name: str, changed: float | None) -> WorkItem:
         person = {"id": 9, "first_name": name, "email": "ana@example.com", "phone": None}
         return order(minutes, customer=person | {"updated_at": None if changed is None else at(changed)})
@@ -323,7 +323,7 @@ def test_redacted_customer_never_gets_his_name_back(engine: Engine) -> None:
     assert all(m.table_name != "customers" for entry in effects.audit for m in entry.mutations)
 
 
-def test_text_that_postgresql_cannot_hold_or_must_escape_does_no_harm(engine: Engine) -> None:
+def test_text_that_postgresql_cannot_store_or_must_escape_is_recorded(engine: Engine) -> None:
     odd = 'a "b" \\ {c,d} \x00 NULL é'
     ingest(engine, ingest_orders, order(name=odd, lines=[line(sku="NULL"), line(ORDER + 2, "")]))
 

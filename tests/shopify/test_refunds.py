@@ -1,4 +1,4 @@
-"""Refunds in the books' figures: lines, taxes and shipping, whichever telling comes first."""
+"""Refunds in the figures of orders: lines, taxes and shipping, in any order of events."""
 
 from itertools import permutations
 from typing import Any
@@ -51,7 +51,7 @@ def test_numbers_are_taken_exactly_where_there_is_no_money_bag(engine: Engine) -
     assert rows(engine, PARTS)[0][4:] == (8999, 0)
 
 
-def test_shipping_told_by_lines_counts_once_beside_the_adjustment(engine: Engine) -> None:
+def test_shipping_in_lines_and_in_an_adjustment_counts_once(engine: Engine) -> None:
     given = [{"subtotal_amount_set": shop_money("5.00"), "tax_amount_set": shop_money("0.65")}]
     adjusted = [{"kind": "shipping_refund", "amount": "-5.00", "tax_amount": "-0.65"}]
     ingest(engine, ingest_refunds, refund(refund_shipping_lines=given))

@@ -59,7 +59,7 @@ TABLES = (
     "stock_movements", "transactions",
 )  # fmt: skip
 NOT_COMPARED = {"shop_id", "event_id", "changed_at"}
-"""Which event told it, and when it was written down, differ; what was told does not."""
+"""The event and the time of writing differ between the two shops."""
 
 
 @dataclass(frozen=True)

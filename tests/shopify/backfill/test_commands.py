@@ -41,7 +41,7 @@ def live(shops: Shops) -> None:
     control(shops.url, stripe_key=STRIPE_KEY, events=day.told_by_stripe())
 
 
-def test_a_run_brings_in_what_a_dry_run_told(shops: Shops) -> None:
+def test_run_records_what_a_dry_run_counted(shops: Shops) -> None:
     live(shops)
 
     told = read("run", "--shop", "holed", "--dry-run")
@@ -60,7 +60,7 @@ def test_a_run_brings_in_what_a_dry_run_told(shops: Shops) -> None:
     assert "Nothing entered." in run("run", "--shop", "holed").output
 
 
-def test_a_run_that_a_provider_refuses_says_which_and_fails(shops: Shops) -> None:
+def test_run_that_a_provider_refuses_names_it_and_fails(shops: Shops) -> None:
     control(shops.url, shop=DOMAIN, token="shpat_" + "ff" * 16)
 
     result = run("run", "--shop", "holed")
@@ -82,7 +82,7 @@ def test_a_wrong_word_is_a_wrong_usage(shops: Shops, arguments: tuple[str, ...])
     assert run(*arguments).exit_code == 2
 
 
-def test_subscriptions_are_shown_and_made_where_a_public_url_says_where(
+def test_subscriptions_are_shown_and_created_with_a_public_url(
     shops: Shops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert set(read("subscriptions", "--shop", "holed")["missing"]) == set(WANTED)

@@ -1,4 +1,4 @@
-"""A shop that lost a third of its webhooks is, after one healing, the shop that lost none."""
+"""After one backfill, a shop that lost a third of its webhooks equals one that lost none."""
 
 import random
 from typing import Any
@@ -32,9 +32,9 @@ def live(shops: Shops, day: Day, seed: int) -> None:
     control(shops.url, stripe_key=STRIPE_KEY, events=day.told_by_stripe())
 
 
-def heal(shops: Shops, **more: Any) -> list[BackfillResult]:
+def backfill(shops: Shops, **more: Any) -> list[BackfillResult]:
     """Heal, and work off what entered."""
-    parts = backfill_providers(shops.holed, EVENING, "heal", **more)
+    parts = backfill_providers(shops.holed, EVENING, "backfill", **more)
     assert [part.fault for part in parts] == [None, None]
     work_off(shops.engine)
     return parts
@@ -53,50 +53,50 @@ def assert_whole(shops: Shops) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_one_healing_makes_up_for_a_lost_third(shops: Shops, seed: int) -> None:
+def test_one_backfill_restores_a_lost_third(shops: Shops, seed: int) -> None:
     live(shops, make_day(seed), seed)
     assert contents(shops.engine, shops.holed) != contents(shops.engine, shops.whole)
 
-    first = heal(shops)
+    first = backfill(shops)
 
     assert sum(entered(first).values()) == count_backfill(shops.engine, shops.holed)
     assert all(entered(first).values())
     assert_whole(shops)
-    assert entered(heal(shops)) == {"shopify": 0, "stripe": 0}
+    assert entered(backfill(shops)) == {"shopify": 0, "stripe": 0}
     assert_whole(shops)
 
 
 def test_webhooks_that_come_late_after_their_pull_change_nothing(shops: Shops) -> None:
     day = make_day(5)
     live(shops, day, 5)
-    heal(shops)
+    backfill(shops)
 
     late = [one for one in day.webhooks if one.topic != "orders/edited"]
     random.Random(5).shuffle(late)
     receive(shops.engine, shops.holed, late, name="late")
 
     assert_whole(shops)
-    assert entered(heal(shops)) == {"shopify": 0, "stripe": 0}
+    assert entered(backfill(shops)) == {"shopify": 0, "stripe": 0}
 
 
-def test_a_dry_run_says_what_would_enter_and_changes_nothing(shops: Shops) -> None:
+def test_dry_run_counts_what_would_be_recorded_and_changes_nothing(shops: Shops) -> None:
     live(shops, make_day(6), 6)
     before = contents(shops.engine, shops.holed)
 
-    (told, _) = heal(shops, is_dry=True)
+    (told, _) = backfill(shops, is_dry=True)
 
     assert count_backfill(shops.engine, shops.holed) == 0
     assert contents(shops.engine, shops.holed) == before
     assert told.topics
-    assert told.topics == heal(shops)[0].topics
+    assert told.topics == backfill(shops)[0].topics
 
 
-def test_a_shop_that_throttles_is_healed_at_its_pace(shops: Shops) -> None:
+def test_backfill_waits_for_a_shop_that_throttles(shops: Shops) -> None:
     live(shops, make_day(8), 8)
     slow = {"maximum": 1000, "available": 0, "restore_per_second": 4000}
     control(shops.url, shop=DOMAIN, bucket=slow)
 
-    heal(shops)
+    backfill(shops)
 
     counts = httpx.get(f"{shops.url}/_control").json()["shops"][DOMAIN]["counts"]
     assert counts["throttled"] > 0
@@ -117,10 +117,12 @@ class Cut:
         return self._admin.execute(document, variables, changes=changes)
 
 
-def heal_within(shops: Shops, calls: int) -> bool:
-    """Heal over a way that breaks after ``calls``; return whether that was enough."""
+def backfill_within(shops: Shops, calls: int) -> bool:
+    """Backfill over a connection that breaks after ``calls``; return whether that was enough."""
     try:
-        backfill_shopify(shops.holed, EVENING, "heal", open_shop=lambda shop: Cut(open_admin(shop), calls))
+        backfill_shopify(
+            shops.holed, EVENING, "backfill", open_shop=lambda shop: Cut(open_admin(shop), calls)
+        )
     except RetryLater:
         return False
     finally:
@@ -132,9 +134,9 @@ def test_a_run_that_is_cut_anywhere_goes_on_and_ends_as_if_it_had_not_been(shops
     day = make_day(7, orders=70)  # more than a page of the list
     live(shops, day, 7)
     cuts = 0
-    while not heal_within(shops, calls=3 + cuts * 7):
+    while not backfill_within(shops, calls=3 + cuts * 7):
         cuts += 1
-    heal(shops)
+    backfill(shops)
 
     assert cuts > 5
     assert_whole(shops)

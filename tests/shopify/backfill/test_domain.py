@@ -63,7 +63,7 @@ def test_domain_of_another_form_is_refused_with_the_right_one(shops: Shops, doma
     assert domains(shops) == [(DOMAIN, [])]
 
 
-def test_shopify_out_of_reach_is_said_and_the_domain_is_set(
+def test_unreachable_shopify_is_reported_and_the_domain_is_set(
     shops: Shops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOPIFY_API_BASE", "http://127.0.0.1:1")
@@ -76,7 +76,7 @@ def test_shopify_out_of_reach_is_said_and_the_domain_is_set(
     assert domains(shops) == [("new.myshopify.com", [DOMAIN])]
 
 
-def test_refused_token_is_said_and_breaks_no_connection(shops: Shops) -> None:
+def test_refused_token_is_reported_and_breaks_no_connection(shops: Shops) -> None:
     control(shops.url, shop="new.myshopify.com", token="shpat_" + "ff" * 16)
 
     result = fleet("set", "holed", "--shopify-domain", "new.myshopify.com")

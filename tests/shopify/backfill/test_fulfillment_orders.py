@@ -1,4 +1,4 @@
-"""Fulfilment orders are healed from a list of their own, which also says whose they are."""
+"""Fulfilment orders are backfilled from their own list, which also names their orders."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,10 +33,10 @@ def told(shops: Shops, topic: str, at: datetime, **fields: Any) -> None:
     receive(shops.engine, shops.holed, [Webhook(f"fulfillment_orders/{topic}", body, at)], name=topic)
 
 
-def heal(shops: Shops, now: datetime = EVENING) -> dict[str, int]:
-    healed = backfill_shopify(shops.holed, now, "heal")
+def backfill(shops: Shops, now: datetime = EVENING) -> dict[str, int]:
+    stats = backfill_shopify(shops.holed, now, "backfill")
     work_off(shops.engine)
-    return dict(healed.entered)
+    return dict(stats.entered)
 
 
 def held(shops: Shops) -> list[Any]:
@@ -47,46 +47,46 @@ def held(shops: Shops) -> list[Any]:
         return [tuple(row) for row in tx.execute(text(query))]
 
 
-def test_one_that_no_webhook_told_is_brought_in_once(shops: Shops) -> None:
+def test_missing_fulfillment_order_is_recorded_once(shops: Shops) -> None:
     put(shops, NOON)
     put(shops, NOON, SECOND, status="closed", assigned_location_id=None)
 
-    assert heal(shops) == {TOPIC: 2}
+    assert backfill(shops) == {TOPIC: 2}
     assert held(shops) == [(ORDER_GID, "closed", None, False, ""), (ORDER_GID, "open", 77, False, "")]
-    assert heal(shops, EVENING + HOUR) == {}
+    assert backfill(shops, EVENING + HOUR) == {}
 
 
 def test_a_webhooks_one_learns_whose_it_is_and_keeps_what_is_newer(shops: Shops) -> None:
     put(shops, NOON)
     told(shops, "progress_reported", NOON + HOUR, status="in_progress")
 
-    assert heal(shops) == {TOPIC: 1}
+    assert backfill(shops) == {TOPIC: 1}
     assert held(shops) == [(ORDER_GID, "in_progress", 77, False, "")]
 
 
 def test_a_hold_that_was_missed_and_then_its_release(shops: Shops) -> None:
     put(shops, NOON)
-    heal(shops)
+    backfill(shops)
     hold = {"id": 9, "reason": "awaiting_payment"}
     put(shops, EVENING + HOUR, status="on_hold", fulfillment_holds=[hold])
 
-    assert heal(shops, EVENING + 2 * HOUR) == {TOPIC: 1}
+    assert backfill(shops, EVENING + 2 * HOUR) == {TOPIC: 1}
     assert held(shops) == [(ORDER_GID, "on_hold", 77, True, "awaiting_payment")]
 
     put(shops, EVENING + 3 * HOUR)
-    assert heal(shops, EVENING + 4 * HOUR) == {TOPIC: 1}
+    assert backfill(shops, EVENING + 4 * HOUR) == {TOPIC: 1}
     assert held(shops) == [(ORDER_GID, "open", 77, False, "")]
 
 
-def test_without_their_scope_they_are_left_out_and_all_else_is_healed(shops: Shops) -> None:
+def test_without_their_scope_they_are_skipped_and_all_other_lists_are_read(shops: Shops) -> None:
     put(shops, NOON)
     put_order(shops, NOON)
     control(shops.url, shop=DOMAIN, denied_fields=["fulfillmentOrders"])
 
-    assert heal(shops).get("orders/updated") == 1
+    assert backfill(shops).get("orders/updated") == 1
 
     assert held(shops) == []
     with transaction(shops.engine) as tx:
         assert find_cursor(tx, shops.holed, "shopify", "fulfillment_orders") is None
     control(shops.url, shop=DOMAIN, denied_fields=[])
-    assert heal(shops, EVENING + HOUR) == {TOPIC: 1}
+    assert backfill(shops, EVENING + HOUR) == {TOPIC: 1}

@@ -31,7 +31,7 @@ def run_hour(shops: Shops, job: str, topic: str, work: JobWork, figure: str) -> 
     return runs(shops.engine, ENDED.replace("%(figure)s", f"'{figure}'"))
 
 
-def test_the_hourly_healing_runs_for_each_shop_and_brings_in_what_is_lacking(shops: Shops) -> None:
+def test_hourly_job_runs_for_each_shop_and_records_what_is_missing(shops: Shops) -> None:
     put_order(shops, EVENING)
 
     ended = run_hour(shops, "gap-healing", "gap_heal", GapBackfill(clock=lambda: EVENING), "entered")

@@ -1,4 +1,4 @@
-"""Webhooks that the ingress refused by name: healing starts from the first, until it is over."""
+"""Webhooks that the ingress refused by name: a backfill starts from the first until the refusals are over."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,15 +29,15 @@ def refuse(shops: Shops, first_at: datetime = FIRST, last_at: datetime = LAST, *
 
 
 def reach(shops: Shops, at: datetime) -> None:
-    """The hourly healing has read every list of orders up to ``at``."""
+    """The hourly backfill has read every list up to ``at``."""
     with transaction(shops.engine) as tx:
         upsert_cursor(tx, shops.holed, "shopify", "orders", at, at)
 
 
-def heal(shops: Shops, now: datetime = EVENING, **more: Any) -> int:
-    healed = backfill_shopify(shops.holed, now, "heal", **more)
+def backfill(shops: Shops, now: datetime = EVENING, **more: Any) -> int:
+    stats = backfill_shopify(shops.holed, now, "backfill", **more)
     work_off(shops.engine)
-    return healed.entered.total()
+    return stats.entered.total()
 
 
 def state(shops: Shops) -> tuple[datetime | None, list[str]]:
@@ -46,31 +46,31 @@ def state(shops: Shops) -> tuple[datetime | None, list[str]]:
         return find_first_refusal(tx, shops.holed), list(statuses)
 
 
-def test_healing_starts_from_the_first_refusal_whatever_its_marks_say(shops: Shops) -> None:
+def test_backfill_starts_from_the_first_refusal_whatever_the_cursors(shops: Shops) -> None:
     reach(shops, EVENING - HOUR)
     put_order(shops, FIRST - OVERLAP + timedelta(minutes=1), 1)
     put_order(shops, FIRST - OVERLAP - timedelta(minutes=1), 2)
-    assert heal(shops, is_dry=True) == 0
+    assert backfill(shops, is_dry=True) == 0
 
     refuse(shops)
 
-    assert heal(shops) == 1
+    assert backfill(shops) == 1
 
 
-def test_refusals_are_over_once_a_healing_came_to_its_end_an_hour_after_the_last(shops: Shops) -> None:
+def test_refusals_are_over_after_a_complete_backfill_an_hour_after_the_last(shops: Shops) -> None:
     refuse(shops, last_at=EVENING - QUIET)
 
-    heal(shops)
+    backfill(shops)
     assert state(shops) == (FIRST, ["open"])
-    heal(shops, EVENING + timedelta(minutes=1), is_dry=True)
+    backfill(shops, EVENING + timedelta(minutes=1), is_dry=True)
     assert state(shops) == (FIRST, ["open"])
-    heal(shops, EVENING + timedelta(minutes=1))
+    backfill(shops, EVENING + timedelta(minutes=1))
     assert state(shops) == (None, ["resolved"])
     refuse(shops, EVENING + HOUR, EVENING + HOUR)
     assert state(shops) == (EVENING + HOUR, ["open"])
 
 
-def test_healing_that_fails_keeps_the_first_refusal(shops: Shops) -> None:
+def test_failed_backfill_keeps_the_first_refusal(shops: Shops) -> None:
     refuse(shops)
 
     class Gone:
@@ -80,7 +80,7 @@ def test_healing_that_fails_keeps_the_first_refusal(shops: Shops) -> None:
             raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        heal(shops, open_shop=lambda _: Gone())
+        backfill(shops, open_shop=lambda _: Gone())
 
     assert state(shops) == (FIRST, ["open"])
 
@@ -90,7 +90,7 @@ def test_earliest_and_latest_of_all_processes_count(shops: Shops) -> None:
     refuse(shops, FIRST, FIRST)
 
     assert state(shops)[0] == FIRST
-    heal(shops, EVENING - HOUR)
+    backfill(shops, EVENING - HOUR)
     assert state(shops)[0] == FIRST  # the later one is an hour old, not older
 
 
@@ -100,7 +100,7 @@ def test_only_shopify_gives_up_on_an_address_that_refuses(shops: Shops) -> None:
     assert state(shops) == (None, ["open"])
 
 
-def test_subscription_that_shopify_dropped_is_made_again_and_healed_from_the_first_refusal(
+def test_deleted_subscription_is_created_again_and_backfilled_from_the_first_refusal(
     shops: Shops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PUBLIC_URL", "https://hooks.example.com")

@@ -192,7 +192,7 @@ def test_a_scope_that_the_app_may_lack_is_no_fault_of_the_connection(shops: Shop
     assert state_of(shops, "shopify") == [("ok", "", "")]
 
 
-def test_an_outage_says_nothing_of_the_credential(shops: Shops) -> None:
+def test_outage_leaves_the_credential_as_it_is(shops: Shops) -> None:
     plan_fetch(shops)
     refuse(shops, "stripe", 503)
     serve(shops, "event_fetch")

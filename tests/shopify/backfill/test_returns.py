@@ -1,4 +1,4 @@
-"""Returns are healed with the orders that changed: Shopify lists them nowhere else."""
+"""Returns are backfilled with the orders that changed: Shopify lists them nowhere else."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,10 +24,10 @@ def put(shops: Shops, order_id: int, at: datetime, status: str, number: int = RE
     control(shops.url, shop=DOMAIN, returns=[body | fields])
 
 
-def heal(shops: Shops, now: datetime = EVENING) -> dict[str, int]:
-    healed = backfill_shopify(shops.holed, now, "heal")
+def backfill(shops: Shops, now: datetime = EVENING) -> dict[str, int]:
+    stats = backfill_shopify(shops.holed, now, "backfill")
     work_off(shops.engine)
-    return {topic: count for topic, count in healed.entered.items() if topic.startswith("returns/")}
+    return {topic: count for topic, count in stats.entered.items() if topic.startswith("returns/")}
 
 
 def held(shops: Shops) -> list[Any]:
@@ -36,32 +36,32 @@ def held(shops: Shops) -> list[Any]:
         return [tuple(row) for row in tx.execute(text(query))]
 
 
-def test_a_return_that_no_webhook_told_is_brought_in_once_with_its_order(shops: Shops) -> None:
+def test_missing_return_is_recorded_once_with_its_order(shops: Shops) -> None:
     order = put_order(shops, NOON)
     declined = {"reason": "final_sale", "note": "As Zerlina was told"}
     put(shops, order["id"], NOON + HOUR, "open")
     put(shops, order["id"], NOON + HOUR, "declined", RETURN + 1, decline=declined)
 
-    assert heal(shops) == {"returns/approve": 1, "returns/decline": 1}
+    assert backfill(shops) == {"returns/approve": 1, "returns/decline": 1}
     gid = order["admin_graphql_api_id"]
     assert held(shops) == [
         (gid, f"#1-R{RETURN % 10}", "open", ""),
         (gid, f"#1-R{(RETURN + 1) % 10}", "declined", "final_sale"),
     ]
-    assert heal(shops, EVENING + HOUR) == {}
+    assert backfill(shops, EVENING + HOUR) == {}
 
 
-def test_a_lost_closing_is_found_and_what_a_webhook_told_since_is_not_undone(shops: Shops) -> None:
+def test_missed_close_is_recorded_and_a_later_webhook_is_not_undone(shops: Shops) -> None:
     order = put_order(shops, NOON)
     put(shops, order["id"], NOON + HOUR, "open")
-    heal(shops)
+    backfill(shops)
     put(shops, order["id"], EVENING + HOUR, "closed")
-    assert heal(shops, EVENING + 2 * HOUR) == {"returns/close": 1}
+    assert backfill(shops, EVENING + 2 * HOUR) == {"returns/close": 1}
 
     body = {"id": RETURN, "admin_graphql_api_id": f"gid://shopify/Return/{RETURN}",
             "order_id": order["id"], "status": "open"}  # fmt: skip
     receive(shops.engine, shops.holed, [Webhook("returns/reopen", body, EVENING + 3 * HOUR)])
-    assert heal(shops, EVENING + 3 * HOUR) == {}
+    assert backfill(shops, EVENING + 3 * HOUR) == {}
     assert [row[2] for row in held(shops)] == ["open"]
 
 
@@ -70,4 +70,4 @@ def test_more_returns_than_one_page_shows_are_all_read(shops: Shops) -> None:
     for place in range(8):
         put(shops, order["id"], NOON, "requested", RETURN + place)
 
-    assert heal(shops) == {"returns/request": 8}
+    assert backfill(shops) == {"returns/request": 8}

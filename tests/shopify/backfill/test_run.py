@@ -1,4 +1,4 @@
-"""From where a list is read, what is read of a long one, and what becomes of a provider that says no."""
+"""Backfill runs: where a list starts, lists of several pages, and providers that refuse."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -36,56 +36,56 @@ def names(shops: Shops) -> set[str]:
     return {orjson.loads(row)["name"] for row in contents(shops.engine, shops.holed)["orders"]}
 
 
-def heal(shops: Shops, now: datetime = EVENING, **more: Any) -> dict[str, int]:
-    healed = backfill_shopify(shops.holed, now, "heal", **more)
+def backfill(shops: Shops, now: datetime = EVENING, **more: Any) -> dict[str, int]:
+    stats = backfill_shopify(shops.holed, now, "backfill", **more)
     work_off(shops.engine)
-    return dict(healed.entered)
+    return dict(stats.entered)
 
 
-def test_a_first_healing_reaches_as_far_back_as_shopify_shows_orders(shops: Shops) -> None:
+def test_first_backfill_reads_as_far_back_as_shopify_shows_orders(shops: Shops) -> None:
     put_order(shops, EVENING - FIRST_REACH + timedelta(hours=1), 1)
     put_order(shops, EVENING - FIRST_REACH - timedelta(hours=1), 2)
 
-    heal(shops)
+    backfill(shops)
 
     assert names(shops) == {"#1"}
 
 
-def test_what_shopifys_index_showed_late_is_found_in_the_overlap(shops: Shops) -> None:
-    heal(shops)
+def test_object_that_shopifys_index_showed_late_is_found_in_the_overlap(shops: Shops) -> None:
+    backfill(shops)
     with transaction(shops.engine) as tx:
         assert find_cursor(tx, shops.holed, "shopify", "orders") == EVENING
     put_order(shops, EVENING - OVERLAP + timedelta(minutes=1), 1)
     put_order(shops, EVENING - OVERLAP - timedelta(minutes=1), 2)
 
-    heal(shops, EVENING + timedelta(hours=1))
+    backfill(shops, EVENING + timedelta(hours=1))
 
     assert names(shops) == {"#1"}
 
 
-def test_since_reaches_back_before_the_mark(shops: Shops) -> None:
-    heal(shops)
+def test_since_reads_from_before_the_cursor(shops: Shops) -> None:
+    backfill(shops)
     put_order(shops, EVENING - timedelta(hours=5))
 
-    assert heal(shops, EVENING + timedelta(hours=1)) == {}
-    assert heal(shops, EVENING + timedelta(hours=1), since=EVENING - timedelta(hours=6)) != {}
+    assert backfill(shops, EVENING + timedelta(hours=1)) == {}
+    assert backfill(shops, EVENING + timedelta(hours=1), since=EVENING - timedelta(hours=6)) != {}
 
 
-def test_an_order_placed_and_paid_within_a_second_is_lacking_until_it_is_paid(shops: Shops) -> None:
+def test_order_placed_and_paid_within_a_second_is_missing_until_it_is_paid(shops: Shops) -> None:
     order = put_order(shops, EVENING)
     receive_body(shops, "orders/create", order | {"financial_status": "pending"})
     work_off(shops.engine)
 
-    assert heal(shops) == {"orders/updated": 1}
+    assert backfill(shops) == {"orders/updated": 1}
 
     (row,) = contents(shops.engine, shops.holed)["orders"]
     assert orjson.loads(row)["financial_status"] == "paid"
 
 
-def test_what_entered_and_was_not_worked_off_yet_does_not_enter_again(shops: Shops) -> None:
+def test_event_that_waits_for_its_work_is_not_recorded_again(shops: Shops) -> None:
     put_order(shops, EVENING)
 
-    first, second = (backfill_shopify(shops.holed, EVENING, "heal").entered.total() for _ in range(2))
+    first, second = (backfill_shopify(shops.holed, EVENING, "backfill").entered.total() for _ in range(2))
 
     assert (first, second) == (1, 0)
     with transaction(shops.engine) as tx:
@@ -116,18 +116,18 @@ def test_lists_longer_than_their_first_page_are_read_to_their_end(shops: Shops) 
             "products": [make_product(items, updated_at=EVENING, currency=CURRENCY)]}  # fmt: skip
     control(shops.url, shop=DOMAIN, **told)
 
-    heal(shops)
+    backfill(shops)
 
     held = contents(shops.engine, shops.holed)
     assert len(held["order_lines"]) == 60
     assert len(held["order_refund_lines"]) == 25
     assert len(held["order_transactions"]) == 21
     assert len(held["variants"]) == 60
-    assert heal(shops) == {}
+    assert backfill(shops) == {}
 
 
-def test_a_shop_that_was_never_connected_is_left_out(shops: Shops) -> None:
-    parts = backfill_providers(shops.whole, EVENING, "heal")
+def test_shop_without_credentials_is_skipped(shops: Shops) -> None:
+    parts = backfill_providers(shops.whole, EVENING, "backfill")
 
     assert [(part.provider, part.state) for part in parts] == [
         ("shopify", "not_connected"), ("stripe", "not_connected"),
@@ -136,7 +136,7 @@ def test_a_shop_that_was_never_connected_is_left_out(shops: Shops) -> None:
     assert finished.stats["shopify"] == "not_connected"
 
 
-def test_a_refused_credential_keeps_the_other_provider_from_nothing(shops: Shops) -> None:
+def test_refused_credential_does_not_stop_the_other_provider(shops: Shops) -> None:
     day = make_day(11)
     control(shops.url, shop=DOMAIN, webhooks=day.told(), token="shpat_" + "ff" * 16)
     control(shops.url, stripe_key=STRIPE_KEY, events=day.told_by_stripe())
@@ -149,7 +149,7 @@ def test_a_refused_credential_keeps_the_other_provider_from_nothing(shops: Shops
     assert contents(shops.engine, shops.holed)["transactions"]
 
 
-def test_what_may_pass_by_itself_is_tried_again_before_a_person_is_asked(shops: Shops) -> None:
+def test_passing_fault_is_tried_again_before_a_person_is_asked(shops: Shops) -> None:
     def refused(*_: object, **__: object) -> Mapping[str, int]:
         raise Misconfigured("shopify.token_refused", "no")
 
@@ -161,7 +161,7 @@ def test_what_may_pass_by_itself_is_tried_again_before_a_person_is_asked(shops: 
         job(job_run(shops.holed))
 
 
-def test_what_was_brought_in_is_audited_and_counted(shops: Shops) -> None:
+def test_recorded_events_are_audited_and_counted(shops: Shops) -> None:
     put_order(shops, EVENING)
 
     finished = GapBackfill(clock=lambda: EVENING)(job_run(shops.holed))
@@ -190,7 +190,7 @@ class Scripted:
         return answer  # type: ignore[return-value]
 
 
-def test_a_short_wait_is_waited_for_and_a_long_one_left_to_the_ledger() -> None:
+def test_pager_waits_a_short_wait_and_raises_a_long_one() -> None:
     waits: list[float] = []
     short = RetryLater("shopify.throttled", "", wait=timedelta(seconds=3))
     long = RetryLater("shopify.throttled", "", wait=timedelta(minutes=3))
@@ -202,7 +202,7 @@ def test_a_short_wait_is_waited_for_and_a_long_one_left_to_the_ledger() -> None:
     assert waits == [3, 3]
 
 
-def test_half_of_the_bucket_is_left_to_others() -> None:
+def test_half_of_the_rate_limit_is_left_to_others() -> None:
     waits: list[float] = []
     throttle = ThrottleStatus(maximum_available=2000, currently_available=600, restore_rate=100)
 
@@ -211,7 +211,7 @@ def test_half_of_the_bucket_is_left_to_others() -> None:
     assert waits == [4]
 
 
-def test_a_run_whose_time_is_used_up_goes_on_in_the_next_try_without_counting_one() -> None:
+def test_run_whose_time_is_over_continues_in_the_next_try_without_counting_one() -> None:
     at = 0.0
     reader = Pager(Scripted({}, {}), time_for_a_run=timedelta(minutes=1), clock=lambda: at)
     reader.query("", {})
@@ -221,12 +221,12 @@ def test_a_run_whose_time_is_used_up_goes_on_in_the_next_try_without_counting_on
         reader.query("", {})
 
 
-def test_a_mark_never_goes_back(shops: Shops) -> None:
+def test_cursor_never_moves_back(shops: Shops) -> None:
     with transaction(shops.engine) as tx:
         upsert_cursor(tx, shops.holed, "shopify", "orders", EVENING, EVENING)
     put_order(shops, MORNING)
 
-    heal(shops, EVENING, since=MORNING - timedelta(hours=1))
+    backfill(shops, EVENING, since=MORNING - timedelta(hours=1))
 
     with transaction(shops.engine) as tx:
         assert find_cursor(tx, shops.holed, "shopify", "orders") == EVENING

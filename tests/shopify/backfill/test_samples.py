@@ -1,4 +1,4 @@
-"""Shopify's own sample webhooks, told again through its GraphQL: what is read of both is the same."""
+"""Shopify's own sample webhooks and the same objects through GraphQL parse alike."""
 
 from pathlib import Path
 from typing import Any

@@ -122,7 +122,7 @@ def test_what_shopify_deleted_is_made_again_and_its_outage_imported_at_once(
 
 
 def test_an_outage_is_imported_from_before_the_cursor(shops: Shops, public_url: str) -> None:
-    """The hourly healing has a mark of its own, and does not know that a topic was silent."""
+    """The hourly backfill has a cursor of its own, and does not know that a topic was silent."""
     watch(shops, EVENING)
     lose(shops, "orders/create")
     put_order(shops, EVENING - 4 * HOUR, 8)
@@ -198,7 +198,7 @@ def test_a_refused_token_is_for_a_person(shops: Shops, public_url: str) -> None:
         watch(shops, EVENING)
 
 
-def test_a_shop_that_was_never_connected_is_left_out(shops: Shops) -> None:
+def test_shop_without_credentials_is_skipped(shops: Shops) -> None:
     run = job_run(shops.whole, "subscription-watchdog")
 
     assert SubscriptionWatch(clock=lambda: EVENING)(run).result == "not_connected"
