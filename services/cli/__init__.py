@@ -1,1 +1,1 @@
-"""The ``fleet`` command's groups, one module each; every module has a click object named ``command``."""
+"""The subcommands of ``fleet``, one module each; ``pyproject.toml`` names them as entry points."""

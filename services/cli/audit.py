@@ -1,4 +1,4 @@
-"""``fleet audit``: are the chains as they were written, a copy that proves itself, and an anchor outside."""
+"""``fleet audit``: verify, export and anchor the audit chains."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -16,17 +16,17 @@ from services.audit.checkpoints import record_checkpoints
 from services.audit.export import export_chains
 from services.audit.queries import find_chains, use_snapshot
 from services.audit.signing import make_signer
-from services.audit.verify import ChainVerdict, VerifyOptions, VerifyReport, verify_audit
+from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
 from services.cli.base import (
     actor_option,
+    audit_author,
     dry_run_option,
     find_shop_id,
+    format_count,
     json_option,
-    new_request_id,
-    operator_label,
     report_errors,
 )
-from services.cli.output import print_fields, print_json, print_table, safe_text
+from services.cli.output import Columns, print_fields, print_json, print_lines, safe_text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_moment
@@ -38,7 +38,7 @@ from services.shops.shops import find_slugs
 
 @click.group()
 def command() -> None:
-    """Verify the audit's chains, export them, anchor their heads.
+    """Verify, export and anchor the audit chains.
 
     \b
     Example: fleet audit verify --full
@@ -48,16 +48,17 @@ def command() -> None:
 @command.command("verify")
 @click.option("--shop", default="", help="Only this shop's chain (its slug).")
 @click.option("--since", default="", help="Only events since: 24h, 2026-11-20 or 2026-11-20T08:00Z.")
-@click.option("--full", is_flag=True, help="From the first event on, and the manifests of all archives.")
-@click.option("--archives", is_flag=True, help="Read all that was archived, too, and every anchor.")
+@click.option("--full", is_flag=True, help="From the first event, with the manifests of all archives.")
+@click.option("--archives", is_flag=True, help="Also read every archive and every anchor.")
 @json_option
 @click.pass_context
 @report_errors
 def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool, as_json: bool) -> None:
-    """Verify the chains; exit code 1 if a row is altered, and name the first one.
+    """Verify the chains and name the first altered row. Exit code 1 if there is one.
 
-    Begins at each chain's last signed checkpoint unless --full or --since is given, and signs a new one where
-    all holds. A finding of a job stays open, with exit code 1, until `fleet incidents resolve` closes it.
+    Verification starts at each chain's last signed checkpoint unless --full or --since is given, and signs a
+    new one if there is no finding. A finding of a job stays open, with exit code 1, until `fleet incidents
+    resolve` closes it.
 
     \b
     Example: fleet audit verify --shop harbour --full
@@ -92,10 +93,10 @@ def verify(ctx: click.Context, shop: str, since: str, full: bool, archives: bool
 
 @command.command("export")
 @click.option("--shop", default="", help="Only this shop's chain (its slug).")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to make.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.")
 @report_errors
 def export(shop: str, out: Path | None) -> None:
-    """Write the chains to a file that anybody can verify: python -m services.audit.offline FILE.
+    """Export the chains to a file that can be verified offline: python -m services.audit.offline FILE.
 
     \b
     Example: fleet audit export --shop harbour --out harbour.jsonl.gz
@@ -114,7 +115,8 @@ def export(shop: str, out: Path | None) -> None:
     except OSError as fault:
         raise click.ClickException(f"{path}: {fault.strerror or fault}") from fault
     rows = sum(chain["last_seq"] - chain["first_seq"] + 1 for chain in written)
-    click.echo(f"{rows} events of {_chains(len(written))} written to {path}, {path.stat().st_size} bytes")
+    chains_text = format_count(len(written), "chain")
+    click.echo(f"{rows} events of {chains_text} written to {path}, {path.stat().st_size} bytes")
     click.echo(f"Verify it: python -m services.audit.offline {path} --public-key {signer.public_key}")
 
 
@@ -124,7 +126,7 @@ def export(shop: str, out: Path | None) -> None:
 @json_option
 @report_errors
 def anchor(actor: str, dry_run: bool, as_json: bool) -> None:
-    """Put the signed heads of all chains into the archive store.
+    """Store the signed heads of all chains in the archive store.
 
     \b
     Example: fleet audit anchor --dry-run
@@ -137,7 +139,7 @@ def anchor(actor: str, dry_run: bool, as_json: bool) -> None:
     made = make_anchor(heads, store, signer, now)
     if not dry_run:
         store.put(made.key, made.data, now + timedelta(days=settings.archive_retain_days))
-        entry = anchor_entry(made, store, by=operator_label(actor), request_id=new_request_id())
+        entry = anchor_entry(made, store, **audit_author(actor))
         with transaction() as tx:
             append_all(tx, [entry], now)
     fields = {
@@ -189,51 +191,36 @@ def to_document(
 
 
 def _print_report(report: VerifyReport, slugs: dict[int, str], store: str) -> None:
-    print_table(
-        "",
-        ("chain", "after row", "rows", "archived", "head", "hash", "verdict"),
-        [
-            (
-                _slug(chain.shop_id, slugs) or "(the fleet's own)",
-                chain.began_after,
-                chain.rows,
-                chain.archived_rows,
-                chain.head.seq,
-                f"{chain.head.hash[:16]}...",
-                _verdict(chain),
-            )
-            for chain in report.chains
-        ],
-        "No chains yet: nothing was ever changed here.",
-    )
+    columns: Columns = {
+        "chain": lambda chain: _slug(chain.shop_id, slugs) or "(the fleet's own)",
+        "after row": "began_after",
+        "rows": "rows",
+        "archived": "archived_rows",
+        "head": "head.seq",
+        "hash": lambda chain: f"{chain.head.hash[:16]}...",
+        "verdict": lambda chain: chain.findings[0].kind if chain.findings else "verified",
+    }
+    print_lines("", columns, report.chains, "No chains yet: nothing was changed here.")
     for found in report.findings:
         click.secho(safe_text(str(found)), fg="red", bold=True)
     speed = f"{report.rows} rows in {report.seconds:.2f} s, {report.rows_per_second} rows/s"
     click.echo(
-        f"{_chains(len(report.chains))}, {speed}; text version {report.text_version}, "
-        f"held against {report.anchors} anchors in {store}"
+        f"{format_count(len(report.chains), 'chain')}, {speed}; text version {report.text_version}, "
+        f"compared with {report.anchors} anchors in {store}"
     )
 
 
-def _verdict(chain: ChainVerdict) -> str:
-    return chain.findings[0].kind if chain.findings else "verified"
-
-
 def _progress(slugs: dict[int, str]) -> Callable[[int | None, int], None] | None:
-    """Return what tells a person how far a long chain is; programs are told nothing."""
+    """Return a function that prints the progress of a long chain to a terminal, or None without one."""
     if not sys.stderr.isatty():
         return None
 
-    def tell(shop_id: int | None, rows: int) -> None:
+    def report(shop_id: int | None, rows: int) -> None:
         if rows % 100_000 == 0:
             click.echo(f"{_slug(shop_id, slugs) or 'the fleet'}: {rows} rows", err=True)
 
-    return tell
+    return report
 
 
 def _slug(shop_id: int | None, slugs: dict[int, str]) -> str | None:
     return None if shop_id is None else slugs.get(shop_id, str(shop_id))
-
-
-def _chains(count: int) -> str:
-    return f"{count} chain" if count == 1 else f"{count} chains"

@@ -7,9 +7,10 @@ import getpass
 import os
 from collections.abc import Callable, Sequence
 from copy import copy
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from uuid import uuid4
 
 import click
@@ -19,7 +20,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.alerts.decide import IncidentInvalid
-from services.core.durations import TimeInvalid
+from services.core.clock import utc_now
+from services.core.durations import TimeInvalid, parse_moment
 from services.core.errors import ShopfleetError
 from services.jobs.schedule import PeriodInvalid, ScheduleInvalid
 from services.jobs.store import JobUnknown
@@ -31,6 +33,7 @@ from services.shops.shops import ShopInvalid, ShopUnknown, get_shop
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Decorator = Callable[[Any], Any]
 
 _WRONG_USAGE = (
     FilterInvalid,
@@ -56,6 +59,17 @@ actor_option = click.option(
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Most rows to show."
 )
+
+
+def add_options(*options: Decorator) -> Decorator:
+    """Return a decorator that adds ``options`` in this order."""
+
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 def hidden_alias(command: click.Command, name: str) -> click.Command:
@@ -162,6 +176,16 @@ def notify_workers(work: Sequence[WorkRef]) -> str:
     from services.ledger.dispatch import send_messages  # kombu is slow to load, and few commands need it
 
     return "" if send_messages(work) else "The broker is away: the sweep sends them once it is back."
+
+
+def parse_since(text: str) -> datetime | None:
+    """Return the moment of an option such as ``24h`` or ``2026-11-20``, or None for an empty one."""
+    return parse_moment(text, utc_now()) if text else None
+
+
+def format_count(count: int, noun: str) -> str:
+    """Return such as ``1 event`` or ``3 events``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def split_list(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""``fleet completion``: the shell's own completion for the fleet command."""
+"""``fleet completion``: shell completion for the fleet command."""
 
 import click
 from click.shell_completion import get_completion_class

@@ -1,4 +1,4 @@
-"""``fleet demo``: see the whole fleet work, on made-up shops, in a minute."""
+"""``fleet demo``: a whole fleet at work for made-up shops, in two minutes."""
 
 import signal
 from pathlib import Path
@@ -10,8 +10,8 @@ from services.cli.base import report_errors
 
 
 @click.command()
-@click.option("--exit", "exits", is_flag=True, help="Stop by itself; exit code 1 unless every check holds.")
-@click.option("--seed", type=int, default=2026, show_default=True, help="Another number, another day.")
+@click.option("--exit", "exits", is_flag=True, help="Stop after the checks; exit code 1 if one fails.")
+@click.option("--seed", type=int, default=2026, show_default=True, help="Another seed makes another day.")
 @click.option(
     "--events",
     type=click.IntRange(60, 100_000),
@@ -22,19 +22,19 @@ from services.cli.base import report_errors
 @click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the demo's own fleet, made anew each time (default: demo under FLEET_HOME).",
+    help="Folder of the demo's fleet, emptied each time (default: demo under FLEET_HOME).",
 )
 @click.option(
     "--auto-ports/--usual-ports",
     default=True,
-    help="Take free ports where the usual ones are taken (default).",
+    help="Use free ports where the usual ones are taken (default).",
 )
 @report_errors
 def command(exits: bool, seed: int, events: int, home: Path | None, auto_ports: bool) -> None:
-    """Play a day of three made-up shops through a whole fleet, with faults, and check what came of it.
+    """Simulate a day of four shops in a whole fleet, with faults, and check the result.
 
-    The fleet is the demo's own, with stand-ins for the providers: it touches neither a fleet that you
-    run nor anybody's real account.
+    The demo has its own fleet, with stand-ins for the providers. It does not touch another fleet or a real
+    account.
 
     \b
     Example:     fleet demo --exit

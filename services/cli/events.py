@@ -1,4 +1,4 @@
-"""``fleet events``: what came in, what it held, what became of it, and once more."""
+"""``fleet events``: list, show and replay webhook events."""
 
 import json
 import sys
@@ -9,29 +9,30 @@ from sqlalchemy import Connection
 
 from services.cli.base import (
     actor_option,
+    add_options,
+    audit_author,
     confirm,
     dry_run_option,
     find_shop_id,
     force_option,
+    format_count,
     json_option,
     limit_option,
-    new_request_id,
     notify_workers,
-    operator_label,
+    parse_since,
     report_errors,
 )
-from services.cli.output import print_fields, print_json, print_table, safe_text, to_document
+from services.cli.output import Columns, print_fields, print_json, print_lines, safe_text, to_document
 from services.cli.work import print_work
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.durations import parse_moment
 from services.ledger.filters import EventFilter
 from services.ledger.queries import EventLine, find_events, get_event
 from services.ledger.replay import count_replayable, replay_events
 from services.providers.registry import WEBHOOK_PROVIDERS
 from services.shops.shops import find_slugs
 
-_FILTERS = (
+_filter_options = add_options(
     click.option("--shop", default="", help="Only this shop (its slug)."),
     click.option("--provider", default="", help=f"Only this one: {', '.join(WEBHOOK_PROVIDERS)}:<source>."),
     click.option("--topic", default="", help="Only the provider's topic, such as orders/create."),
@@ -40,27 +41,20 @@ _FILTERS = (
 )
 
 
-def _filter_options(function: Any) -> Any:
-    for option in reversed(_FILTERS):
-        function = option(function)
-    return function
-
-
 def _read_filter(tx: Connection, options: dict[str, Any], ids: tuple[int, ...] = ()) -> EventFilter:
-    now = utc_now()
     return EventFilter(
         ids=ids,
         shop_id=find_shop_id(tx, options["shop"]),
         provider=options["provider"],
         topic=options["topic"],
-        since=parse_moment(options["since"], now) if options["since"] else None,
-        until=parse_moment(options["until"], now) if options["until"] else None,
+        since=parse_since(options["since"]),
+        until=parse_since(options["until"]),
     )
 
 
 @click.group()
 def command() -> None:
-    """List, show and replay the events that came in.
+    """List, show and replay webhook events.
 
     \b
     Example: fleet events list --shop harbour --since 24h
@@ -84,30 +78,25 @@ def list_events(limit: int, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json([_document(event, slugs) for event in events])
         return
-    print_table(
-        "",
-        ("id", "received", "shop", "provider", "topic", "delivery", "origin", "dup", "work"),
-        [
-            (
-                event.id,
-                event.received_at,
-                slugs.get(event.shop_id, event.shop_id),
-                event.provider,
-                event.topic,
-                event.delivery_key,
-                f"replay of {event.replay_of}" if event.replay_of else event.origin,
-                event.duplicate_count,
-                ", ".join(f"{count} {status}" for status, count in event.work.items()) or "none planned",
-            )
-            for event in events
-        ],
-        "No events match.",
-    )
+    columns: Columns = {
+        "id": "id",
+        "received": "received_at",
+        "shop": lambda event: slugs.get(event.shop_id, event.shop_id),
+        "provider": "provider",
+        "topic": "topic",
+        "delivery": "delivery_key",
+        "origin": lambda event: f"replay of {event.replay_of}" if event.replay_of else event.origin,
+        "dup": "duplicate_count",
+        "work": lambda event: (
+            ", ".join(f"{count} {status}" for status, count in event.work.items()) or "none planned"
+        ),
+    }
+    print_lines("", columns, events, "No events match.")
 
 
 @command.command("show")
 @click.argument("event_id", type=int)
-@click.option("--raw", is_flag=True, help="Print the body's bytes exactly as they came, and nothing else.")
+@click.option("--raw", is_flag=True, help="Print only the bytes of the body, unchanged.")
 @json_option
 @report_errors
 def show(event_id: int, raw: bool, as_json: bool) -> None:
@@ -132,7 +121,7 @@ def show(event_id: int, raw: bool, as_json: bool) -> None:
     print_fields("Headers", headers)
     click.echo(click.style("Body", bold=True))
     click.echo(_pretty(body))
-    print_work("Work", work, slugs, "No work: nobody planned any for this topic.")
+    print_work("Work", work, slugs, "No work: this topic has no handler.")
 
 
 @command.command("replay")
@@ -153,9 +142,9 @@ def replay(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Let events come in again: one by id, or all that the filters choose.
+    """Record events again: one by id, or all that match the filters.
 
-    What an event already did is not done twice.
+    Effects that an event already had are not repeated.
 
     \b
     Example: fleet events replay --shop harbour --since 2h
@@ -164,22 +153,22 @@ def replay(
         wanted = _read_filter(tx, options, event_ids)
         count = count_replayable(tx, wanted)
     if dry_run or not count:
-        _tell(as_json, f"{_events(count)} would be replayed." if count else "No events match.", count, ())
+        _print_result(
+            as_json,
+            f"{format_count(count, 'event')} would be replayed." if count else "No events match.",
+            count,
+            (),
+        )
         return
-    confirm(f"replay {_events(count)}?", force=force)
+    confirm(f"replay {format_count(count, 'event')}?", force=force)
     with transaction() as tx:
-        by, request_id = operator_label(actor), new_request_id()
-        replayed = replay_events(tx, wanted, now=utc_now(), by=by, reason=reason, request_id=request_id)
-    word = notify_workers(replayed.work)
-    said = f"{_events(len(replayed.event_ids))} replayed, work planned: {len(replayed.work)}."
-    _tell(as_json, f"{said} {word}".strip(), count, replayed.event_ids)
+        replayed = replay_events(tx, wanted, now=utc_now(), reason=reason, **audit_author(actor))
+    note = f"{format_count(len(replayed.event_ids), 'event')} replayed, work planned: {len(replayed.work)}."
+    note = f"{note} {notify_workers(replayed.work)}".strip()
+    _print_result(as_json, note, count, replayed.event_ids)
 
 
-def _events(count: int) -> str:
-    return f"{count} event" if count == 1 else f"{count} events"
-
-
-def _tell(as_json: bool, text: str, count: int, event_ids: tuple[int, ...]) -> None:
+def _print_result(as_json: bool, text: str, count: int, event_ids: tuple[int, ...]) -> None:
     if as_json:
         print_json({"count": count, "replayed": event_ids, "note": text})
     else:
@@ -198,7 +187,7 @@ def _body_value(body: bytes) -> Any:
 
 
 def _pretty(body: bytes) -> str:
-    """Return a JSON body indented, anything else as text; figures may lose trailing zeros (see ``--raw``)."""
+    """Return a JSON body indented, or other text; numbers may lose trailing zeros (see ``--raw``)."""
     try:
         return safe_text(json.dumps(json.loads(body), indent=2, ensure_ascii=False))
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""``fleet incidents``: what needs a person, and the record that one dealt with it."""
+"""``fleet incidents``: list, show and resolve incidents."""
 
 from typing import Any
 
@@ -7,14 +7,13 @@ import click
 from services.alerts.decide import IncidentLine, find_incidents, get_incident, resolve_by_person
 from services.cli.base import (
     actor_option,
+    audit_author,
     find_shop_id,
     json_option,
     limit_option,
-    new_request_id,
-    operator_label,
     report_errors,
 )
-from services.cli.output import print_fields, print_json, print_table, to_document
+from services.cli.output import Columns, print_fields, print_json, print_lines, to_document
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.work import FLEET
@@ -25,8 +24,8 @@ from services.shops.shops import find_slugs
 def command() -> None:
     """List, show and resolve incidents.
 
-    An incident resolves by itself where its rule can see that the cause is gone. The others stay open
-    until a person resolves them with a reason.
+    Some rules resolve their incidents when the cause is gone. The others stay open until a person resolves
+    them with a reason.
 
     \b
     Example: fleet incidents list
@@ -53,23 +52,18 @@ def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool
     if as_json:
         print_json([_document(line, slugs) for line in lines])
         return
-    print_table(
-        "",
-        ("id", "severity", "status", "shop", "rule", "period", "opened", "summary"),
-        [
-            (
-                line.id,
-                line.severity,
-                line.status,
-                _shop(line, slugs),
-                line.rule,
-                line.period,
-                line.opened_at,
-                line.summary,
-            )
-            for line in lines
-        ],
-        "No incident matches." if is_all or shop or rule else "No incident is open.",
+    columns: Columns = {
+        "id": "id",
+        "severity": "severity",
+        "status": "status",
+        "shop": lambda line: _shop(line, slugs),
+        "rule": "rule",
+        "period": "period",
+        "opened": "opened_at",
+        "summary": "summary",
+    }
+    print_lines(
+        "", columns, lines, "No incident matches." if is_all or shop or rule else "No incident is open."
     )
 
 
@@ -78,7 +72,7 @@ def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool
 @json_option
 @report_errors
 def show(incident_id: int, as_json: bool) -> None:
-    """Show one incident with what was found.
+    """Show one incident with its details.
 
     \b
     Example: fleet incidents show 12
@@ -98,7 +92,9 @@ def show(incident_id: int, as_json: bool) -> None:
     if detail:
         print_fields("Detail", detail)
     if line.status == "open":
-        click.echo("Most incidents end by themselves when the cause is gone (docs/operations.md, Incidents).")
+        click.echo(
+            "Most rules resolve their incidents when the cause is gone (docs/operations.md, Incidents)."
+        )
         click.echo(f'To close it now: fleet incidents resolve {line.id} --reason "..."')
 
 
@@ -113,9 +109,8 @@ def resolve(incident_id: int, reason: str, actor: str) -> None:
     \b
     Example: fleet incidents resolve 12 --reason "restored from the backup of 2026-11-20"
     """
-    by, request_id = operator_label(actor), new_request_id()
     with transaction() as tx:
-        line = resolve_by_person(tx, incident_id, now=utc_now(), by=by, reason=reason, request_id=request_id)
+        line = resolve_by_person(tx, incident_id, now=utc_now(), reason=reason, **audit_author(actor))
     click.echo(f"Resolved incident {line.id}: {line.rule} for {line.period}.")
 
 

@@ -1,13 +1,13 @@
-"""How commands print: tables for people, ``--json`` for programs.
+"""Output of the commands: tables for people, ``--json`` for programs.
 
-Whatever came from outside is shown with its control characters spelled out, so that a webhook's text
-cannot steer an operator's terminal.
+Control characters are printed as escapes, so that the text of a webhook cannot control a terminal.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,7 +17,10 @@ import orjson
 from services.core.settings import get_settings
 
 PIPE_WIDTH = 200
-"""Columns when the output is no terminal; a narrow default would cut ids in a log."""
+"""Width without a terminal, in columns; a narrower one would cut ids in a log."""
+
+Columns = Mapping[str, str | Callable[[Any], object]]
+"""A table of objects: its headings, each with an attribute's name or a function of the object."""
 
 
 def print_json(value: Any) -> None:
@@ -27,11 +30,11 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
-    """Print ``rows`` as a table, or ``empty`` when there are none. Numbers stand on the right."""
+    """Print ``rows`` as a table, or the text ``empty`` without rows. Numbers are right-aligned."""
     if not rows:
         click.echo(empty)
         return
-    # Imported here: every celery process loads these commands, and only a person's needs tables.
+    # Imported here: every celery process loads these commands, and few print a table.
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -47,8 +50,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     Console(file=sys.stdout, width=width, highlight=False, emoji=False).print(table)
 
 
+def print_lines(title: str, columns: Columns, lines: Sequence[Any], empty: str) -> None:
+    """Print ``lines`` as a table, or the text ``empty`` without lines."""
+    readers = [attrgetter(column) if isinstance(column, str) else column for column in columns.values()]
+    print_table(title, tuple(columns), [[read(line) for read in readers] for line in lines], empty)
+
+
 def print_fields(title: str, fields: Mapping[str, object]) -> None:
-    """Print one thing's fields, a line each; those without a value show ``-``."""
+    """Print one object's fields, a line each; a field without a value shows ``-``."""
     click.echo(click.style(safe_text(title), bold=True))
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
@@ -68,12 +77,11 @@ def format_time(at: datetime | None, zone: ZoneInfo | None = None) -> str:
 
 
 def safe_text(text: str) -> str:
-    """Return ``text`` with every control character but the line break spelled out as ``\\x1b``."""
-    return "".join(char if char.isprintable() or char == "\n" else _spelled(char) for char in text)
-
-
-def _spelled(char: str) -> str:
-    return char.encode("unicode_escape").decode()
+    """Return ``text`` with control characters, except line breaks, as escapes such as ``\\x1b``."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def _cell(value: object) -> str:

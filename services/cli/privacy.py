@@ -1,4 +1,4 @@
-"""``fleet privacy``: what customers asked for, by when it is due, and whether a shop may be erased."""
+"""``fleet privacy``: list the requests of customers, and decide whether a shop is erased."""
 
 import click
 
@@ -13,7 +13,7 @@ from services.cli.base import (
     operator_label,
     report_errors,
 )
-from services.cli.output import print_json, print_table
+from services.cli.output import Columns, print_json, print_lines
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.privacy.store import RequestLine, find_requests, record_decision
@@ -22,7 +22,7 @@ from services.shops.shops import find_slugs
 
 @click.group()
 def command() -> None:
-    """Look at privacy requests: exports and redactions that Shopify passed on.
+    """List privacy requests (exports and redactions) and decide about erasing a shop.
 
     \b
     Example:  fleet privacy list
@@ -35,7 +35,7 @@ def command() -> None:
 @json_option
 @report_errors
 def list_requests(shop: str, limit: int, as_json: bool) -> None:
-    """List requests, open ones first, the most urgent before all; customers by number.
+    """List requests: open ones first, by due date. Customers are shown by number.
 
     \b
     Example: fleet privacy list --shop harbour --json
@@ -46,39 +46,20 @@ def list_requests(shop: str, limit: int, as_json: bool) -> None:
     if as_json:
         print_json([line._asdict() | {"shop": slugs.get(line.shop_id, "")} for line in lines])
         return
-    print_table(
-        "",
-        (
-            "id",
-            "shop",
-            "asks for",
-            "customer",
-            "status",
-            "received",
-            "due",
-            "done",
-            "event",
-            "work",
-            "came to",
-        ),
-        [
-            (
-                line.id,
-                slugs.get(line.shop_id, str(line.shop_id)),
-                line.kind,
-                line.customer_id,
-                _status(line),
-                line.received_at,
-                line.due_at,
-                line.done_at,
-                line.event_id,
-                line.work_id,
-                _result(line),
-            )
-            for line in lines
-        ],
-        "No privacy requests.",
-    )
+    columns: Columns = {
+        "id": "id",
+        "shop": lambda line: slugs.get(line.shop_id, str(line.shop_id)),
+        "asks for": "kind",
+        "customer": "customer_id",
+        "status": _status,
+        "received": "received_at",
+        "due": "due_at",
+        "done": "done_at",
+        "event": "event_id",
+        "work": "work_id",
+        "came to": _result,
+    }
+    print_lines("", columns, lines, "No privacy requests.")
 
 
 @command.command("confirm")

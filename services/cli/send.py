@@ -1,4 +1,4 @@
-"""``fleet send``: a sample webhook, signed with the shop's own secret and posted as its provider would."""
+"""``fleet send``: post a sample webhook, signed with the shop's secret as its provider signs it."""
 
 import random
 from dataclasses import dataclass, replace
@@ -151,5 +151,5 @@ def _print_answers(answers: list[tuple[int, str]], *, as_json: bool) -> None:
     print_table("", ("status", "answer"), shown, "Nothing was sent.")
     if len(answers) > len(shown):
         counts = {status: sum(s == status for s, _ in answers) for status in sorted({s for s, _ in answers})}
-        said = ", ".join(f"{count} x {status}" for status, count in counts.items())
-        click.echo(f"The first {len(shown)} of {len(answers)}: {said}.")
+        summary = ", ".join(f"{count} x {status}" for status, count in counts.items())
+        click.echo(f"The first {len(shown)} of {len(answers)}: {summary}.")

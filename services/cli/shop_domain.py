@@ -1,4 +1,4 @@
-"""A shop's domain as typed, held against what Shopify calls the shop."""
+"""Compares a shop's domain with the one that Shopify returns for its token."""
 
 import click
 
@@ -9,10 +9,7 @@ from services.shops.shops import ShopInvalid, check_domain, get_shop, normal_dom
 
 
 def compare_domain(slug: str, wanted: str) -> None:
-    """Return if ``wanted`` may be the shop's domain: Shopify says so, or does not say, which is printed.
-
-    Raises ``ShopInvalid`` with both values where Shopify calls the shop otherwise.
-    """
+    """Raise ``ShopInvalid`` if Shopify returns another domain; print it if nothing was checked."""
     domain = normal_domain(wanted)
     check_domain(domain)
     with transaction() as tx:
@@ -27,6 +24,6 @@ def compare_domain(slug: str, wanted: str) -> None:
         click.echo(f"{domain} was not checked: {slug} has no shopify-token; {hint}.", err=True)
     elif found != domain:
         raise ShopInvalid(
-            f"shopify_domain={domain!r} is not what Shopify calls the shop that the token opens: "
+            f"shopify_domain={domain!r} is not the domain of the shop that the token opens: "
             f"use {found!r}, or record the token of {domain!r} first"
         )

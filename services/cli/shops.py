@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from services.cli.base import actor_option, json_option, new_request_id, operator_label, report_errors
+from services.cli.base import actor_option, audit_author, json_option, report_errors
 from services.cli.mail.route import print_connections
 from services.cli.output import format_time, print_fields, print_json, print_table, to_document
 from services.cli.shop_domain import compare_domain
@@ -37,12 +37,12 @@ def command() -> None:
 @click.option("--name", required=True, help="The shop's name for people.")
 @click.option("--timezone", required=True, help="IANA zone of its days, such as America/Vancouver.")
 @click.option("--currency", required=True, help="Three capital letters, such as CAD.")
-@click.option("--owner-email", default="", help="Who gets the shop's mail.")
-@click.option("--accountant-email", default="", help="Who gets its books.")
+@click.option("--owner-email", default="", help="Address for the shop's mail.")
+@click.option("--accountant-email", default="", help="Address for the monthly package.")
 @click.option("--shopify-domain", default="", help="Such as harbour.myshopify.com.")
-@click.option("--stock-location-id", default="", help="The Shopify location of counts that name none.")
+@click.option("--stock-location-id", default="", help="The Shopify location of counts without a location.")
 @click.option(
-    "--stock-owner", default="shopify", help="Whose the stock figures are: shopify, shopfleet or pool:NAME."
+    "--stock-owner", default="shopify", help="Who owns the stock figures: shopify, shopfleet or pool:NAME."
 )
 @actor_option
 @json_option
@@ -54,7 +54,7 @@ def add(slug: str, actor: str, as_json: bool, **fields: str) -> None:
     Example: fleet shops add harbour --name Harbour --timezone America/Vancouver --currency CAD
     """
     with transaction() as tx:
-        shop = add_shop(tx, slug=slug, **fields, now=utc_now(), **_who(actor))
+        shop = add_shop(tx, slug=slug, **fields, now=utc_now(), **audit_author(actor))
     if as_json:
         print_json(to_document(shop))
     else:
@@ -89,7 +89,7 @@ def list_shops(as_json: bool) -> None:
 @json_option
 @report_errors
 def show(slug: str, as_json: bool) -> None:
-    """Show a shop's settings, which secrets it has (never a secret itself), and whether its mail gets out.
+    """Show a shop's settings, the names of its secrets, and the state of its mail connections.
 
     \b
     Example: fleet shops show harbour
@@ -106,7 +106,7 @@ def show(slug: str, as_json: bool) -> None:
     print_fields(f"Shop {shop.slug}", to_document(shop))
     print_table(
         "Secrets",
-        ("name", "recorded", "previous good until"),
+        ("name", "recorded", "previous valid until"),
         [(state.name, state.recorded_at, state.previous_until) for state in secrets],
         f"No secrets yet: fleet shops secret {slug} shopify-webhook --stdin",
     )
@@ -130,10 +130,10 @@ def show(slug: str, as_json: bool) -> None:
 def set_fields(slug: str, changes: tuple[str, ...], actor: str, as_json: bool, **options: str | None) -> None:
     """Change a shop's fields, as options or as field=value.
 
-    With --stock-owner shopfleet, levels that are counted with `fleet stock count` are ours and are pushed;
-    with --stock-owner shopify, every level follows Shopify and nothing is pushed; with --stock-owner
-    pool:NAME the shop sells from one shelf with the pool's others (`fleet stock pool`). A --shopify-domain is
-    compared with what Shopify says where the shop has a token; webhooks may still name the one before it.
+    --stock-owner shopfleet: levels counted with `fleet stock count` belong to Shopfleet and are pushed.
+    --stock-owner shopify: every level follows Shopify and nothing is pushed. --stock-owner pool:NAME: the
+    shop shares its stock with the other shops of the pool (`fleet stock pool`). If the shop has a token,
+    --shopify-domain is compared with Shopify's own answer; webhooks may still carry the previous domain.
 
     \b
     Example: fleet shops set harbour --owner-email owner@harbour.example
@@ -146,17 +146,17 @@ def set_fields(slug: str, changes: tuple[str, ...], actor: str, as_json: bool, *
     with transaction() as tx:
         before = get_shop(tx, slug)
         check_joining(tx, before, wanted.get("stock_owner", ""), wanted.get("stock_location_id", ""))
-        shop = set_shop(tx, slug, wanted, now=utc_now(), **_who(actor))
+        shop = set_shop(tx, slug, wanted, now=utc_now(), **audit_author(actor))
     if "stock_owner" in wanted:
         with transaction() as tx:
-            released = release_levels(tx, shop.id, utc_now(), **_who(actor))
+            released = release_levels(tx, shop.id, utc_now(), **audit_author(actor))
         if released:
             what = f"{released} level" + (" follows" if released == 1 else "s follow")
             click.echo(f"{what} Shopify from now on: counted before, or in a pool", err=True)
     if as_json:
         print_json(to_document(shop))
     else:
-        click.echo(_say_changed(before, shop))
+        click.echo(_describe_change(before, shop))
         if shop.stock_owner.startswith(OF_POOL) and shop.stock_owner != before.stock_owner:
             pool = shop.stock_owner.removeprefix(OF_POOL)
             click.echo(f"Next, once each shop is in it: fleet stock pool {pool} --all --dry-run")
@@ -166,9 +166,15 @@ def set_fields(slug: str, changes: tuple[str, ...], actor: str, as_json: bool, *
 @click.argument("slug")
 @click.argument("name")
 @click.option("--stdin", "from_stdin", is_flag=True, help="Read the secret from standard input.")
-@click.option("--generate", is_flag=True, help="Make a webhook secret and print it once.")
-@click.option("--restore", is_flag=True, help="Take back the one that was retired in the last 7 days.")
-@click.option("--keep-previous", default="", help="How long the replaced one stays good: 24h, 0.")
+@click.option("--generate", is_flag=True, help="Generate a webhook secret and print it once.")
+@click.option("--restore", is_flag=True, help="Use the secret again that was retired in the last 7 days.")
+@click.option(
+    "--previous-valid-for",
+    "--keep-previous",
+    "previous_valid_for",
+    default="",
+    help="How long the replaced secret stays valid: 24h, 0.",
+)
 @actor_option
 @json_option
 @report_errors
@@ -178,13 +184,13 @@ def secret(
     from_stdin: bool,
     generate: bool,
     restore: bool,
-    keep_previous: str,
+    previous_valid_for: str,
     actor: str,
     as_json: bool,
 ) -> None:
-    """Record or rotate a secret of a shop; it is sealed at once and never shown again.
+    """Record or rotate a secret of a shop. It is encrypted at once and never shown again.
 
-    Without --keep-previous a replaced webhook secret stays good for 24 h, and a token ends at once.
+    Without --previous-valid-for a replaced webhook secret stays valid for 24 h, and a token not at all.
 
     \b
     Example: fleet shops secret harbour shopify-webhook --stdin < secret.txt
@@ -193,35 +199,29 @@ def secret(
     if restore:
         _restore(slug, kind, actor)
         return
-    keep = parse_duration(keep_previous) if keep_previous else None
+    keep = parse_duration(previous_valid_for) if previous_valid_for else None
     value = _take_value(kind, from_stdin=from_stdin, generate=generate)
     now = utc_now()
     with transaction() as tx:
         shop = get_shop(tx, slug)
+        author = audit_author(actor)
         is_new = record_secret(
-            tx,
-            shop.id,
-            kind.name,
-            value,
-            now,
-            keep,
-            by=operator_label(actor),
-            request_id=new_request_id(),
+            tx, shop.id, kind.name, value, now, keep, by=author["by"], request_id=author["request_id"]
         )
         state = next(state for state in find_secret_states(tx, shop.id, now) if state.name == kind.name)
     if as_json:
         document = {"slug": slug, "changed": is_new, **to_document(state)}
         print_json(document | ({"value": value} if generate else {}))
         return
-    said = f"Recorded {kind.name} of {slug}." if is_new else f"{kind.name} of {slug} is that already."
+    text = f"Recorded {kind.name} of {slug}." if is_new else f"{kind.name} of {slug} has this value already."
     overlap = (
-        f" The previous one is good until {format_time(state.previous_until)}."
+        f" The previous one is valid until {format_time(state.previous_until)}."
         if state.previous_until
         else ""
     )
     if generate:
         click.echo(value)
-    click.echo(said + overlap, err=generate)
+    click.echo(text + overlap, err=generate)
 
 
 @command.command("staff")
@@ -231,7 +231,7 @@ def secret(
 @json_option
 @report_errors
 def staff(slug: str, names: tuple[str, ...], actor: str, as_json: bool) -> None:
-    """Name the staff whom Shopify tells by number, as the weekly digest shows them; NUMBER= removes one.
+    """Name the staff that Shopify knows by number, for the weekly digest; NUMBER= removes a name.
 
     \b
     Example: fleet shops staff harbour 4711=Dana 4712="Miguel O."
@@ -240,28 +240,27 @@ def staff(slug: str, names: tuple[str, ...], actor: str, as_json: bool) -> None:
         raise click.UsageError(f"{wrong[0]!r} should be NUMBER=NAME, such as 4711=Dana")
     wanted = {pair.partition("=")[0]: pair.partition("=")[2].strip() for pair in names}
     with transaction() as tx:
-        known = record_staff(tx, slug, wanted, utc_now(), **_who(actor)) if wanted else find_staff(tx, slug)
+        known = (
+            record_staff(tx, slug, wanted, utc_now(), **audit_author(actor))
+            if wanted
+            else find_staff(tx, slug)
+        )
     if as_json:
         print_json(known)
         return
-    print_table(f"Staff of {slug}", ("number", "name"), sorted(known.items()), "No staff is named yet.")
+    print_table(f"Staff of {slug}", ("number", "name"), sorted(known.items()), "No staff has a name yet.")
 
 
 def _restore(slug: str, kind: SecretKind, actor: str) -> None:
     with transaction() as tx:
         shop = get_shop(tx, slug)
-        if not restore_secret(tx, shop.id, kind.name, utc_now(), **_who(actor)):
+        if not restore_secret(tx, shop.id, kind.name, utc_now(), **audit_author(actor)):
             raise click.ClickException(
                 f"{slug} has no retired {kind.name} to take back, or a current one: `fleet shops show {slug}`"
             )
         if kind.name == "shopify-token":
             record_installed(tx, shop.id, utc_now())
     click.echo(f"{kind.name} of {slug} is in use again.")
-
-
-def _who(actor: str) -> dict[str, str]:
-    """Return what the audit of one command says of it."""
-    return {"by": operator_label(actor), "request_id": new_request_id()}
 
 
 def _take_value(kind: SecretKind, *, from_stdin: bool, generate: bool) -> str:
@@ -286,13 +285,13 @@ def _read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
     return changes
 
 
-def _say_changed(before: Shop, after: Shop) -> str:
+def _describe_change(before: Shop, after: Shop) -> str:
     changed = [
         f"{field}: {getattr(before, field) or '-'} -> {getattr(after, field) or '-'}"
         for field in FIELDS
         if getattr(before, field) != getattr(after, field)
     ]
-    return "\n".join(changed) if changed else f"{after.slug} is like that already: nothing changed."
+    return "\n".join(changed) if changed else f"{after.slug} has these values already: nothing changed."
 
 
 _names = "; ".join(f"{kind.name} ({kind.description})" for kind in SECRET_KINDS.values())

@@ -1,4 +1,4 @@
-"""``fleet work``: the rows of the queue, as they are."""
+"""``fleet work``: list and show rows of the queue."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,12 @@ from services.cli.base import (
     find_shop_id,
     json_option,
     limit_option,
+    parse_since,
     report_errors,
     split_list,
 )
-from services.cli.output import print_fields, print_json, print_table, to_document
-from services.core.clock import utc_now
+from services.cli.output import Columns, print_fields, print_json, print_lines, to_document
 from services.core.db import transaction
-from services.core.durations import parse_moment
 from services.ledger.filters import WorkFilter
 from services.ledger.queries import WorkLine, find_work, get_work
 from services.shops.shops import find_slugs
@@ -51,7 +50,7 @@ def list_work(queue: str, topic: str, shop: str, status: str, since: str, limit:
             topic=topic,
             shop_id=find_shop_id(tx, shop),
             statuses=split_list(status),
-            since=parse_moment(since, utc_now()) if since else None,
+            since=parse_since(since),
         )
         lines = find_work(tx, wanted, limit=limit)
         slugs = find_slugs(tx)
@@ -66,7 +65,7 @@ def list_work(queue: str, topic: str, shop: str, status: str, since: str, limit:
 @json_option
 @report_errors
 def show(work_id: int, as_json: bool) -> None:
-    """Show a row of work with all it has.
+    """Show all fields of a row of work.
 
     \b
     Example: fleet work show 1042
@@ -84,26 +83,21 @@ def show(work_id: int, as_json: bool) -> None:
 
 
 def print_work(title: str, lines: Sequence[WorkLine], slugs: dict[int, str], empty: str) -> None:
-    """Print rows of work as a table; the last column says how each ended, or why it has not."""
-    print_table(
-        title,
-        ("id", "shop", "topic", "key", "status", "tries", "next try", "created", "outcome"),
-        [
-            (
-                line.id,
-                slugs.get(line.shop_id, line.shop_id),
-                line.topic,
-                line.key,
-                f"{line.status}, locked by {line.locked_by}" if line.locked_at else line.status,
-                line.retry_count,
-                line.next_retry_at,
-                line.created_at,
-                _outcome(line),
-            )
-            for line in lines
-        ],
-        empty,
-    )
+    """Print rows of work as a table; the last column is the result or the error."""
+    columns: Columns = {
+        "id": "id",
+        "shop": lambda line: slugs.get(line.shop_id, line.shop_id),
+        "topic": "topic",
+        "key": "key",
+        "status": lambda line: (
+            f"{line.status}, locked by {line.locked_by}" if line.locked_at else line.status
+        ),
+        "tries": "retry_count",
+        "next try": "next_retry_at",
+        "created": "created_at",
+        "outcome": _outcome,
+    }
+    print_lines(title, columns, lines, empty)
 
 
 def _outcome(line: WorkLine) -> str:

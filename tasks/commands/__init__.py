@@ -1,6 +1,6 @@
-"""The operators' words on the ``celery`` command, such as ``celery -A tasks backlog``.
+"""Subcommands that the project adds to ``celery``, such as ``celery -A tasks backlog``.
 
-Each is an entry point of ``celery.commands`` in ``pyproject.toml``; what they do is in ``services.ledger``.
+Each is an entry point of ``celery.commands`` in ``pyproject.toml``.
 """
 
 from tasks.commands.backlog import backlog

@@ -1,10 +1,10 @@
-"""``celery -A tasks backlog``: what waits in the ledger, beside what the broker holds."""
+"""``celery -A tasks backlog``: the work in the ledger and the messages in the broker, side by side."""
 
 import click
 from celery.bin.base import CeleryCommand, handle_preload_options
 
 from services.cli.base import json_option, report_errors
-from services.cli.output import format_time, print_json, print_table, to_document
+from services.cli.output import Columns, print_json, print_lines, to_document
 from services.core.broker import queue_depths
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -15,7 +15,7 @@ from services.ledger.pause import Pause, find_pauses
 from services.shops.shops import find_slugs
 
 PAUSE_KINDS = ("pauses", "draining")
-"""The conditions that have a table of their own."""
+"""Conditions that are shown in the table of pauses."""
 
 
 @click.command(cls=CeleryCommand)
@@ -25,10 +25,10 @@ PAUSE_KINDS = ("pauses", "draining")
 @handle_preload_options
 @report_errors
 def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
-    """Show per queue and topic what waits, how far ledger and broker are apart, and what is paused.
+    """Show waiting work per queue and topic, the drift between ledger and broker, and pauses.
 
-    Below that, with shop and reason, all else that makes /health degraded: open P1 incidents, broken
-    connections, failed and overdue runs. Changes nothing.
+    Then it shows, with shop and reason, everything else that makes /health degraded: open P1 incidents,
+    broken connections, failed and overdue runs. Changes nothing.
 
     \b
     Example: celery -A tasks backlog --json
@@ -62,73 +62,48 @@ def _has_any(row: TopicBacklog) -> bool:
 
 
 def _print_topics(rows: list[TopicBacklog]) -> None:
-    print_table(
-        "Ledger",
-        ("queue", "topic", "waiting", "locked", "error", "dead", "oldest waiting"),
-        [
-            (
-                row.queue,
-                row.topic,
-                row.waiting,
-                row.locked,
-                row.error,
-                row.dead,
-                format_seconds(row.oldest_waiting_seconds),
-            )
-            for row in rows
-        ],
-        "Ledger: nothing waits, nothing is dead.",
-    )
+    columns: Columns = {
+        "queue": "queue",
+        "topic": "topic",
+        "waiting": "waiting",
+        "locked": "locked",
+        "error": "error",
+        "dead": "dead",
+        "oldest waiting": lambda row: format_seconds(row.oldest_waiting_seconds),
+    }
+    print_lines("Ledger", columns, rows, "Ledger: nothing waits, nothing is dead.")
 
 
 def _print_drifts(drifts: list[QueueDrift]) -> None:
     if all(drift.messages is None for drift in drifts):
         click.echo("Broker: away. Nothing is lost: the sweep sends what is due once it is back.")
-    print_table(
-        "Ledger and broker",
-        ("queue", "due rows", "messages", "drift"),
-        [(drift.queue, drift.due, drift.messages, drift.drift) for drift in drifts],
-        "",
-    )
+    columns = {"queue": "queue", "due rows": "due", "messages": "messages", "drift": "drift"}
+    print_lines("Ledger and broker", columns, drifts, "")
 
 
-def _print_pauses(paused: list[Pause], slugs: dict[int, str]) -> None:
-    if paused:
-        print_table(
-            "Paused",
-            ("what", "shop", "mode", "rate/s", "since", "until", "by", "why"),
-            [
-                (
-                    str(pause.scope),
-                    slugs.get(pause.scope.shop_id or 0, ""),
-                    pause.mode,
-                    pause.rate_per_second,
-                    format_time(pause.created_at),
-                    format_time(pause.ends_at) if pause.ends_at else "resumed",
-                    pause.created_by,
-                    pause.reason,
-                )
-                for pause in paused
-            ],
-            "",
-        )
+def _print_pauses(pauses: list[Pause], slugs: dict[int, str]) -> None:
+    columns: Columns = {
+        "what": lambda pause: str(pause.scope),
+        "shop": lambda pause: slugs.get(pause.scope.shop_id or 0, ""),
+        "mode": "mode",
+        "rate/s": "rate_per_second",
+        "since": "created_at",
+        "until": lambda pause: pause.ends_at or "resumed",
+        "by": "created_by",
+        "why": "reason",
+    }
+    if pauses:
+        print_lines("Paused", columns, pauses, "")
 
 
 def _print_conditions(lines: list[ConditionLine]) -> None:
+    columns: Columns = {
+        "what": lambda line: line.kind.replace("_", " "),
+        "name": "name",
+        "shop": "shop",
+        "since": "since",
+        "by": "by",
+        "why": "why",
+    }
     if lines:
-        print_table(
-            "Needs a person",
-            ("what", "name", "shop", "since", "by", "why"),
-            [
-                (
-                    line.kind.replace("_", " "),
-                    line.name,
-                    line.shop,
-                    format_time(line.since),
-                    line.by,
-                    line.why,
-                )
-                for line in lines
-            ],
-            "",
-        )
+        print_lines("Needs a person", columns, lines, "")

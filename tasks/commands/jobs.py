@@ -1,7 +1,10 @@
-"""``fleet jobs``: what runs when, what became of it, change it, and run one now.
+"""``fleet jobs``: list jobs and runs, change schedules, and run a job now.
 
-It lives with the tasks because ``run`` needs what they do; everything else knows only the database.
+It is in ``tasks`` because ``run`` needs the handlers.
 """
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import click
 import orjson
@@ -9,6 +12,8 @@ from sqlalchemy import Connection
 
 from services.cli.base import (
     actor_option,
+    add_options,
+    audit_author,
     dry_run_option,
     json_option,
     limit_option,
@@ -16,26 +21,28 @@ from services.cli.base import (
     operator_label,
     report_errors,
 )
-from services.cli.output import print_json, print_table
+from services.cli.output import Columns, format_time, print_json, print_lines, print_table, to_document
 from services.core.clock import utc_now
-from services.core.db import transaction
+from services.core.db import rolled_back, transaction
+from services.jobs.complete_run import format_stats
 from services.jobs.definition import Job
-from services.jobs.history import STATUSES, find_history
+from services.jobs.history import STATUSES, RunLine, find_history
 from services.jobs.overrides import change_schedule, is_off, switch_job
-from services.jobs.store import find_jobs, get_job, record_jobs
+from services.jobs.schedule import explain_schedule
+from services.jobs.store import EffectiveSchedule, find_jobs, get_job, list_schedules, record_jobs
 from services.jobs.trigger import find_scope
+from services.ledger.work import FLEET
 from services.shops.shops import Shop, find_slugs, get_shop
-from tasks.commands.jobs_change import Change, make_change
-from tasks.commands.jobs_history import COLUMNS, run_cells, run_document
 from tasks.commands.jobs_plan import JobLine, PlannedRun, find_job_lines, find_planned
 
+MAX_ERROR_LENGTH = 160
 shop_option = click.option("--shop", default="", help="Only at this shop (its slug).")
-reason_option = click.option("--reason", default="", help="Why, for the audit and for whoever wonders.")
+reason_option = click.option("--reason", default="", help="Why, for the audit.")
 
 
 @click.group()
 def command() -> None:
-    """Show what runs when, change it, run one now, and see what became of runs.
+    """List jobs and runs, change schedules, and run a job now.
 
     \b
     Example: fleet jobs list
@@ -47,14 +54,14 @@ def command() -> None:
 @json_option
 @report_errors
 def list_jobs(shop: str, as_json: bool) -> None:
-    """List every job: when it runs, what it covers, when it is late, and how it last went.
+    """List every job: schedule, period, grace, next run and last result.
 
     \b
     Example: fleet jobs list --shop harbour
     """
     now = utc_now()
     with transaction() as tx:
-        _know_jobs(tx)
+        _ensure_jobs(tx)
         lines = find_job_lines(tx, get_shop(tx, shop).id if shop else None, now)
     if as_json:
         print_json([line.document() for line in lines])
@@ -71,13 +78,13 @@ def list_jobs(shop: str, as_json: bool) -> None:
 @json_option
 @report_errors
 def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
-    """Show the next runs: of JOB, in each zone it runs in, or of all jobs together.
+    """List the next runs: of JOB in each of its time zones, or of all jobs.
 
     \b
     Example: fleet jobs next daily-reconciliation --shop harbour
     """
     with transaction() as tx:
-        _know_jobs(tx, job)
+        _ensure_jobs(tx, job)
         if job:
             get_job(tx, job)
         shop_id = get_shop(tx, shop).id if shop else None
@@ -91,41 +98,43 @@ def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
 
 @command.command("run")
 @click.argument("job")
-@click.option("--shop", default="", help="Only this shop; without it, every shop, one after the other.")
-@click.option("--period", default="", help="Such as 2026-11-20; default: the newest that is over.")
-@click.option("--force", is_flag=True, help="Also if that period is done already.")
+@click.option("--shop", default="", help="Only this shop (default: every shop, one after the other).")
+@click.option("--period", default="", help="Such as 2026-11-20; default: the newest complete one.")
+@click.option("--force", is_flag=True, help="Run again if that period is done.")
 @dry_run_option
 @actor_option
 @click.pass_context
 @report_errors
 def run(ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_run: bool, actor: str) -> None:
-    """Do a run of JOB now, in this process. Exit code 0: done, or done before; 1: not done.
+    """Run JOB now, in this process. Exit code 0: done now or before; 1: not done.
 
-    Log lines go to standard output; the last line is one JSON object with the figures. A run that fails
-    for the moment is tried again by a worker, and one that a worker has in hand is left to it.
+    Log lines go to standard output; the last line is one JSON object with the result. A worker tries again a
+    run with a temporary failure. A run that a worker has locked is not run here.
 
     \b
     Example: fleet jobs run daily-reconciliation --shop harbour --period 2026-11-20
     """
-    # Loaded here: it brings every effect with it, and no other command needs them.
-    from tasks.commands import jobs_run as here
+    # Imported here: it loads every handler, and no other command needs them.
+    from tasks.commands import jobs_run
 
     by = operator_label(actor)
     with transaction() as tx:
-        _know_jobs(tx, job)
+        _ensure_jobs(tx, job)
         wanted = get_job(tx, job)
         find_scope(tx, wanted, shop)
     if dry_run:
-        for asked in here.plan_here(wanted, shop, period or None, force=force, by=by):
-            where = f" at {asked.shop.slug}" if asked.shop else ""
-            click.echo(f"Would run {job} for {asked.start.period}{where}: {here.SAID[asked.start.found]}.")
+        for planned in jobs_run.plan_here(wanted, shop, period or None, force=force, by=by):
+            where = f" at {planned.shop.slug}" if planned.shop else ""
+            click.echo(
+                f"Would run {job} for {planned.start.period}{where}: {jobs_run.PLANS[planned.start.found]}."
+            )
         return
-    results = here.run_here(wanted, shop, period or None, force=force, by=by, request_id=new_request_id())
+    results = jobs_run.run_here(wanted, shop, period or None, force=force, by=by, request_id=new_request_id())
     one_only = bool(shop) or not wanted.per_shop
-    document = results[0].document() if one_only else here.sum_up(wanted, results)
+    document = results[0].document() if one_only else jobs_run.summarize(wanted, results)
     for result in results:
         if not result.is_good:
-            click.echo(here.say_not_done(result, utc_now()), err=True)
+            click.echo(jobs_run.describe_failure(result, utc_now()), err=True)
     click.echo(orjson.dumps(document, option=orjson.OPT_UTC_Z).decode())
     ctx.exit(0 if all(result.is_good for result in results) else 1)
 
@@ -133,120 +142,150 @@ def run(ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_r
 @command.command("history")
 @click.argument("job", required=False, default="")
 @shop_option
-@click.option("--status", type=click.Choice(STATUSES), help="Only runs that are this.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only runs with this status.")
 @limit_option
 @json_option
 @report_errors
 def history(job: str, shop: str, status: str | None, limit: int, as_json: bool) -> None:
-    """Show runs, the newest first: what they came to, how long they took, and who began them.
+    """List runs, newest first: result, duration and who started them.
 
     \b
     Example: fleet jobs history daily-reconciliation --status failed
     """
     with transaction() as tx:
         if job:
-            _know_jobs(tx, job)
+            _ensure_jobs(tx, job)
             get_job(tx, job)
         shop_id = get_shop(tx, shop).id if shop else None
         lines = find_history(tx, job=job or None, shop_id=shop_id, status=status, limit=limit)
         slugs = find_slugs(tx)
+
+    def shop_of(line: RunLine) -> str:
+        return slugs.get(FLEET if line.shop_id is None else line.shop_id, str(line.shop_id))
+
     if as_json:
-        print_json([run_document(line, slugs) for line in lines])
+        more = [{"duration_seconds": line.seconds, "shop": shop_of(line)} for line in lines]
+        print_json([to_document(line) | extra for line, extra in zip(lines, more, strict=True)])
         return
-    print_table("", COLUMNS, [run_cells(line, slugs) for line in lines], "No runs match.")
+    columns: Columns = {
+        "run": "id",
+        "job": "job",
+        "shop": shop_of,
+        "period": "period",
+        "due": "due_at",
+        "started": "started_at",
+        "took": lambda line: "" if line.seconds is None else f"{line.seconds:.1f} s",
+        "status": "status",
+        "stats": lambda line: format_stats(line.stats) if line.stats else "",
+        "by": lambda line: (
+            line.origin if line.started_by == line.origin else f"{line.started_by} ({line.origin})"
+        ),
+        "error": _describe_error,
+    }
+    print_lines("", columns, lines, "No runs match.")
+
+
+def _describe_error(line: RunLine) -> str:
+    next_try = f"next try {format_time(line.next_try_at)}: " if line.next_try_at is not None else ""
+    return f"{next_try}{line.error or ''}"[:MAX_ERROR_LENGTH]
+
+
+_change_options = add_options(
+    click.argument("job"), shop_option, reason_option, dry_run_option, actor_option, report_errors
+)
 
 
 @command.command("set")
-@click.argument("job")
-@shop_option
 @click.option("--at", "schedule", default="", metavar="CRON", help='Five cron fields, such as "30 0 * * *".')
-@click.option(
-    "--default", "as_table", is_flag=True, help="As beat_schedule.py (or the whole job) has it again."
-)
-@reason_option
-@dry_run_option
-@actor_option
-@report_errors
+@click.option("--default", "as_table", is_flag=True, help="Back to the schedule in beat_schedule.py.")
+@_change_options
 def set_schedule(
     job: str, shop: str, schedule: str, as_table: bool, reason: str, dry_run: bool, actor: str
 ) -> None:
-    """Let JOB run at other times, everywhere or at one shop, from now on and without a restart.
+    """Change the schedule of JOB, everywhere or at one shop, from now on and without a restart.
 
-    What was due before still runs by the old times.
+    Runs that are already due keep the old schedule.
 
     \b
     Example: fleet jobs set daily-reconciliation --shop harbour --at "30 0 * * *"
     """
     if bool(schedule) == as_table:
-        raise click.UsageError('say when: --at "30 0 * * *", or --default for its own times again')
+        raise click.UsageError('name the schedule: --at "30 0 * * *", or --default for the usual one')
 
     def change(tx: Connection, found: Job, at: Shop | None) -> None:
-        wanted = schedule if schedule else None
-        change_schedule(tx, found, at, wanted, reason=reason, now=utc_now(), **_who(actor))
+        change_schedule(tx, found, at, schedule or None, reason=reason, now=utc_now(), **audit_author(actor))
 
     _change(job, shop, change, dry_run=dry_run)
 
 
 @command.command("pause")
-@click.argument("job")
-@shop_option
-@reason_option
-@dry_run_option
-@actor_option
-@report_errors
+@_change_options
 def pause(job: str, shop: str, reason: str, dry_run: bool, actor: str) -> None:
-    """Let JOB begin no runs, everywhere or at one shop. What falls into that time does not run later.
+    """Start no runs of JOB, everywhere or at one shop. Runs that fall into the pause do not run later.
 
     \b
     Example: fleet jobs pause weekly-audit-archive --reason "the bucket moves"
     """
 
     def change(tx: Connection, found: Job, at: Shop | None) -> None:
-        switch_job(tx, found, at, False, reason=reason, now=utc_now(), **_who(actor))
+        switch_job(tx, found, at, False, reason=reason, now=utc_now(), **audit_author(actor))
 
     _change(job, shop, change, dry_run=dry_run)
 
 
 @command.command("resume")
-@click.argument("job")
-@shop_option
-@reason_option
-@dry_run_option
-@actor_option
-@report_errors
+@_change_options
 def resume(job: str, shop: str, reason: str, dry_run: bool, actor: str) -> None:
-    """Let JOB begin runs again. A shop where it is paused by itself stays paused until it is named.
+    """Start runs of JOB again. A shop with a pause of its own stays paused until --shop names it.
 
     \b
     Example: fleet jobs resume weekly-audit-archive
     """
 
     def change(tx: Connection, found: Job, at: Shop | None) -> None:
-        # A shop goes with the whole again, unless the whole is off and this shop alone is to run.
+        # A shop follows the whole job again, unless the job is off and only this shop is to run.
         wanted = None if at is not None and not is_off(tx, found) else True
-        switch_job(tx, found, at, wanted, reason=reason, now=utc_now(), **_who(actor))
+        switch_job(tx, found, at, wanted, reason=reason, now=utc_now(), **audit_author(actor))
 
     _change(job, shop, change, dry_run=dry_run)
 
 
-def _change(job: str, slug: str, change: Change, *, dry_run: bool) -> None:
+def _change(
+    name: str, slug: str, change: Callable[[Connection, Job, Shop | None], None], *, dry_run: bool
+) -> None:
+    """Make ``change`` to the job, at the shop ``slug`` or everywhere, and print the state afterwards."""
     with transaction() as tx:
-        _know_jobs(tx, job)
-        said = make_change(tx, get_job(tx, job), slug, change, dry_run=dry_run)
-    click.echo(said)
+        _ensure_jobs(tx, name)
+        job = get_job(tx, name)
+        (shop,) = find_scope(tx, job, slug) if slug else (None,)
+        with rolled_back(tx) if dry_run else nullcontext():
+            change(tx, job, shop)
+            schedules = [one for one in list_schedules(tx, name) if shop is None or one.shop_id == shop.id]
+            planned = find_planned(tx, name, shop.id if shop else None, utc_now(), 1)
+    where = f" at {slug}" if slug else ""
+    click.echo(f"{name}{where} {'would be' if dry_run else 'is'} {_describe_schedules(schedules)}.")
+    for run_ in planned:
+        click.echo(f"Next: {run_.local} for {run_.period} ({run_.where})")
 
 
-def _know_jobs(tx: Connection, name: str = "") -> None:
-    """The database knows the jobs, before any beat ran, and one that only ``beat_schedule`` has."""
+def _describe_schedules(schedules: Sequence[EffectiveSchedule]) -> str:
+    paused = [one.slug or "the fleet" for one in schedules if not one.enabled]
+    if not schedules:
+        return "changed for shops to come: there are none yet"
+    if len(paused) == len(schedules):
+        return "paused"
+    times = sorted({f"{explain_schedule(s.schedule)} ({s.schedule})" for s in schedules if s.enabled})
+    text = "run " + "; ".join(time[0].lower() + time[1:] for time in times)
+    return text + (f"; paused at {', '.join(paused)}" if paused else "")
+
+
+def _ensure_jobs(tx: Connection, name: str = "") -> None:
+    """Record the jobs of ``beat_schedule`` if beat has not run yet, or has not recorded the job ``name``."""
     known = find_jobs(tx)
     if known and (not name or name in known):
         return
-    # Loaded here: it brings Celery with it, and almost never is it needed.
+    # Imported here: it loads Celery and is rarely needed.
     from beat_schedule import JOBS
 
     if not known or name in {job.name for job in JOBS}:
         record_jobs(tx, JOBS, utc_now())
-
-
-def _who(actor: str) -> dict[str, str]:
-    return {"by": operator_label(actor), "request_id": new_request_id()}

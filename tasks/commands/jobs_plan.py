@@ -1,4 +1,4 @@
-"""What ``fleet jobs list`` and ``fleet jobs next`` show: jobs with their times, and the runs ahead."""
+"""Tables of ``fleet jobs list`` and ``fleet jobs next``: jobs with their schedules, and the next runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from services.jobs.history import RunLine, find_last
 from services.jobs.schedule import explain_schedule, find_next, period_of
 from services.jobs.store import EffectiveSchedule, find_jobs, list_schedules
 
-SHOPS_NAMED = 3
-"""So many shops are named where several share a time; of more, their number is said."""
+MAX_NAMED_SHOPS = 3
+"""Of more shops the table shows only their number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobLine:
-    """A job as it holds now, over all the shops it runs at."""
+    """A job with its schedules at all shops."""
 
     job: Job
     places: Sequence[EffectiveSchedule]
@@ -35,19 +35,19 @@ class JobLine:
 
     @property
     def overrides(self) -> int:
-        """How many shops have a schedule of their own."""
+        """How many shops have their own schedule."""
         return sum(place.is_own for place in self.places)
 
     @property
     def schedules(self) -> list[str]:
-        """The schedules in use, the most common one first; the job's own where there is no shop."""
+        """The schedules in use, the most common one first; the job's own without a shop."""
         used = [place.schedule for place in self.places if not place.is_own] or [self.job.schedule]
         return sorted(set(used), key=used.count, reverse=True)
 
     def cells(self) -> tuple[object, ...]:
         """Return the line of the table."""
         schedule = self.schedules[0]
-        due = "-" if self.next_due_at is None else say_local(self.next_due_at, self.next_zone)
+        due = "-" if self.next_due_at is None else format_local(self.next_due_at, self.next_zone)
         return (
             self.job.name,
             self.job.title,
@@ -58,9 +58,9 @@ class JobLine:
             f"{self.job.grace.total_seconds() / 60:g} min",
             self.job.catch_up.value,
             due + (" OVERDUE" if self.is_overdue else ""),
-            self._say_on(),
+            self._describe_state(),
             self.overrides,
-            self._say_last(),
+            self._describe_last_run(),
         )
 
     def document(self) -> dict[str, Any]:
@@ -90,13 +90,13 @@ class JobLine:
             ],
         }
 
-    def _say_on(self) -> str:
+    def _describe_state(self) -> str:
         off = [place.slug or "the fleet" for place in self.places if not place.enabled]
         if not off:
             return "on"
-        return "paused" if len(off) == len(self.places) else f"paused at {say_shops(off)}"
+        return "paused" if len(off) == len(self.places) else f"paused at {format_shops(off)}"
 
-    def _say_last(self) -> str:
+    def _describe_last_run(self) -> str:
         if not self.last:
             return "never"
         newest = max(self.last, key=lambda run: run.due_at)
@@ -112,7 +112,7 @@ class JobLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRun:
-    """A moment at which a job will run, at all the shops that share it."""
+    """A time at which a job will run, and the shops at which it will."""
 
     job: Job
     due_at: datetime
@@ -123,18 +123,18 @@ class PlannedRun:
 
     @property
     def local(self) -> str:
-        """The moment in the job's own zone."""
-        return say_local(self.due_at, self.zone)
+        """The time in the job's zone."""
+        return format_local(self.due_at, self.zone)
 
     @property
     def period(self) -> str:
-        """What the run will be about."""
+        """The period that the run covers."""
         return period_of(self.job.covers, self.due_at, ZoneInfo(self.zone))
 
     @property
     def where(self) -> str:
         """The shops, or the fleet."""
-        return say_shops(self.shops) if self.job.per_shop else "the fleet"
+        return format_shops(self.shops) if self.job.per_shop else "the fleet"
 
     def cells(self) -> tuple[object, ...]:
         """Return the line of the table."""
@@ -168,7 +168,7 @@ def find_job_lines(tx: Connection, shop_id: int | None, now: datetime) -> list[J
 def find_planned(
     tx: Connection, job: str | None, shop_id: int | None, now: datetime, count: int
 ) -> list[PlannedRun]:
-    """Return the runs ahead, by time: ``count`` for each set of times of ``job``, or of all jobs in all."""
+    """Return the next runs by time: ``count`` for each schedule of ``job``, or ``count`` of all jobs."""
     together: dict[tuple[str, str, str], list[EffectiveSchedule]] = {}
     for place in _find_places(tx, job, shop_id):
         if place.enabled:
@@ -182,14 +182,14 @@ def find_planned(
     return planned if job else planned[:count]
 
 
-def say_local(at: datetime, zone: str) -> str:
-    """Return ``at`` by the clocks of ``zone``, with the zone's name: ``Mon 2026-11-23 00:00 PST (...)``."""
+def format_local(at: datetime, zone: str) -> str:
+    """Return ``at`` in ``zone``, with its name: ``Mon 2026-11-23 00:00 PST (...)``."""
     return f"{at.astimezone(ZoneInfo(zone)):%a %Y-%m-%d %H:%M %Z} ({zone})"
 
 
-def say_shops(slugs: Sequence[str]) -> str:
-    """Return the shops' names while they are few, else their number."""
-    return ", ".join(slugs) if len(slugs) <= SHOPS_NAMED else f"{len(slugs)} shops"
+def format_shops(slugs: Sequence[str]) -> str:
+    """Return up to three shops by name, more by their number."""
+    return ", ".join(slugs) if len(slugs) <= MAX_NAMED_SHOPS else f"{len(slugs)} shops"
 
 
 def _find_places(tx: Connection, job: str | None, shop_id: int | None) -> list[EffectiveSchedule]:
@@ -198,7 +198,7 @@ def _find_places(tx: Connection, job: str | None, shop_id: int | None) -> list[E
 
 
 def _line(job: Job, places: Sequence[EffectiveSchedule], last: Sequence[RunLine], now: datetime) -> JobLine:
-    """Return the line of a job. What is due and not dealt with yet comes before what is ahead."""
+    """Return the line of a job. A slot that is due and not handled yet comes before the next one."""
     on = [place for place in places if place.enabled]
     due = [
         (slot, zone)

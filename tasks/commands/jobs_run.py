@@ -1,7 +1,7 @@
-"""A job done in this process, by the road that beat and workers go: ``fleet jobs run``.
+"""``fleet jobs run``: a job in this process, in the same way as beat and the workers do it.
 
-The run is a row and its work is an item of the ledger, leased to this process at its birth so that no
-worker takes it. If this process dies, the lease ends and a worker goes on: nothing is lost, none run twice.
+The run is a row of ``job_runs`` and its work an item of the ledger. The item is leased to this process when
+it is created, so that no worker takes it. If this process dies, the lease ends and a worker takes the item.
 """
 
 import importlib
@@ -35,21 +35,21 @@ from services.ledger.lease import lease_items, release_items
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 
-SAID = MappingProxyType(
+PLANS = MappingProxyType(
     {
         StartOutcome.STARTED: "it would start",
-        StartOutcome.RUNNING: "it is under way, and would be done here unless a worker has it in hand",
-        StartOutcome.ALREADY_DONE: "it is done already, and would only run with --force",
+        StartOutcome.RUNNING: "it is started, and would run here unless a worker has locked it",
+        StartOutcome.ALREADY_DONE: "it is done, and would only run with --force",
     }
 )
-"""What ``plan_here`` found, in words."""
+"""What ``run_here`` would do, by what it would find."""
 
 _log = logging.getLogger("jobs")
 
 
 class Result(NamedTuple):
-    """What asking for a run came to. ``status``: ``done``, ``already_done``, ``failed``, ``waiting`` for
-    another try, or ``running`` somewhere else."""
+    """The result of one run. ``status``: ``done``, ``already_done``, ``failed``, ``waiting`` for another try,
+    or ``running`` in another process."""
 
     slug: str | None
     line: RunLine
@@ -61,9 +61,9 @@ class Result(NamedTuple):
         return self.status in ("done", "already_done")
 
     def document(self) -> dict[str, Any]:
-        """Return it as the last line of the output has it."""
+        """Return the result as the last line of the output contains it."""
         line = self.line
-        told: dict[str, Any] = {
+        document: dict[str, Any] = {
             "job": line.job,
             "shop": self.slug,
             "period": line.period,
@@ -73,18 +73,18 @@ class Result(NamedTuple):
             "run": line.id,
         }
         if not self.is_good:
-            told |= {"error": line.error, "next_try_at": line.next_try_at, "locked_by": line.locked_by}
-        return told
+            document |= {"error": line.error, "next_try_at": line.next_try_at, "locked_by": line.locked_by}
+        return document
 
 
 def run_here(
     job: Job, slug: str, period: str | None, *, force: bool, by: str, request_id: str
 ) -> list[Result]:
-    """The runs of ``job`` are done by this process, one shop after the other. Raises as ``trigger_job`` does.
+    """Run ``job`` in this process, one shop after the other. Raises as ``trigger_job`` does.
 
-    One that a worker has in hand is left to it. Log lines go to standard output.
+    A run that a worker has locked is not run here. Log lines go to standard output.
     """
-    # Loaded here: these modules bring every effect and Celery with them.
+    # Imported here: these modules load every handler and Celery.
     from tasks.celery import TASK_MODULES
     from tasks.runner import HANDLERS, outside
 
@@ -100,50 +100,50 @@ def run_here(
     runner, token = ExternalRunner(get_engine(), name, SystemRandom()), f"{name}:{uuid4().hex[:12]}"
     with transaction() as tx:
         now = utc_now()
-        asked = trigger_job(
+        triggered = trigger_job(
             tx, job, slug, period, origin="cli", by=by, now=now, force=force, request_id=request_id
         )
-        held = lease_items(tx, topic, [one.start.ref.id for one in asked if one.start.ref], token, now)
+        leased = lease_items(tx, topic, [one.start.ref.id for one in triggered if one.start.ref], token, now)
     results: list[Result] = []
     refs: list[WorkRef] = []
-    notify_workers([ref for one in asked for ref in one.start.told])  # that it begins is told while it runs
+    notify_workers([ref for one in triggered for ref in one.start.told])
     try:
-        _stop_politely()
-        for one in asked:
+        _stop_on_sigterm()
+        for one in triggered:
             work_id = one.start.ref.id if one.start.ref else None
-            if work_id in held:
-                _tell("run begins", job, one)
+            if work_id in leased:
+                _log_run("run begins", job, one)
                 refs += runner.run_leased(topic, effect, work_id, token).refs
-                held.discard(work_id)
+                leased.discard(work_id)
             with transaction() as tx:
                 refs += sync_run_status(tx, utc_now())
                 (line,) = find_runs(tx, [one.start.run_id])
-            results.append(Result(one.shop.slug if one.shop else None, line, _judge(one, line)))
-            _tell(f"run {results[-1].status}", job, one, line)
+            results.append(Result(one.shop.slug if one.shop else None, line, _classify(one, line)))
+            _log_run(f"run {results[-1].status}", job, one, line)
     finally:
-        if held:  # told to stop: workers do the rest, the one that was under way among it
+        if leased:  # interrupted: workers do the rest, also the run that was interrupted
             with transaction() as tx:
-                release_items(tx, held, token)
-        said = notify_workers(refs)
-    if said:
-        _log.warning(said)
+                release_items(tx, leased, token)
+        note = notify_workers(refs)
+    if note:
+        _log.warning(note)
     return results
 
 
-def _stop_politely() -> None:
-    """SIGTERM, as a service manager sends it, ends this process as Ctrl-C does: what is held is released."""
+def _stop_on_sigterm() -> None:
+    """End this process on SIGTERM, which a service manager sends, as on Ctrl-C: leases are released."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def plan_here(job: Job, slug: str, period: str | None, *, force: bool, by: str) -> Sequence[TriggeredRun]:
-    """Return what ``run_here`` would find, by doing it and taking it back. Raises as ``trigger_job`` does."""
+    """Return what ``run_here`` would trigger, and roll it back. Raises as ``trigger_job`` does."""
     with transaction() as tx, rolled_back(tx):
         return trigger_job(tx, job, slug, period, origin="cli", by=by, now=utc_now(), force=force)
 
 
-def sum_up(job: Job, results: Sequence[Result]) -> dict[str, Any]:
-    """Return the last line for all shops: the worst status, and each shop's own document."""
+def summarize(job: Job, results: Sequence[Result]) -> dict[str, Any]:
+    """Return the last line for all shops: the worst status, and each shop's document."""
     worst = next((s for s in ("failed", "waiting", "running") if any(r.status == s for r in results)), "done")
     if results and all(result.status == "already_done" for result in results):
         worst = "already_done"
@@ -162,8 +162,8 @@ def sum_up(job: Job, results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def say_not_done(result: Result, now: datetime) -> str:
-    """Return why a run is not done, and what happens next."""
+def describe_failure(result: Result, now: datetime) -> str:
+    """Return why a run is not done, and what to expect."""
     line = result.line
     what = f"{line.job} for {line.period}" + (f" at {result.slug}" if result.slug else "")
     if result.status == "waiting" and line.next_try_at is not None:
@@ -171,23 +171,23 @@ def say_not_done(result: Result, now: datetime) -> str:
         return f"{what} waits for another try in {seconds} s, which a worker makes: {line.error}"
     if result.status == "failed":
         return f"{what} failed: {line.error}"
-    return f"{what} is in the hands of {line.locked_by or 'a worker'}: `fleet jobs history` shows its end"
+    return f"{what} is locked by {line.locked_by or 'a worker'}: `fleet jobs history` shows its end"
 
 
-def _judge(asked: TriggeredRun, line: RunLine) -> str:
-    if asked.start.found is StartOutcome.ALREADY_DONE:
+def _classify(triggered: TriggeredRun, line: RunLine) -> str:
+    if triggered.start.found is StartOutcome.ALREADY_DONE:
         return StartOutcome.ALREADY_DONE.value
     if line.status in ("done", "failed"):
         return line.status
     return "waiting" if line.next_try_at is not None else "running"
 
 
-def _tell(event: str, job: Job, asked: TriggeredRun, line: RunLine | None = None) -> None:
+def _log_run(event: str, job: Job, triggered: TriggeredRun, line: RunLine | None = None) -> None:
     fields: dict[str, Any] = {
         "job": job.name,
-        "shop": asked.shop.slug if asked.shop else "",
-        "period": asked.start.period,
-        "run": asked.start.run_id,
+        "shop": triggered.shop.slug if triggered.shop else "",
+        "period": triggered.start.period,
+        "run": triggered.start.run_id,
     }
     if line is not None:
         fields |= {"request_id": line.request_id, "said": format_stats(line.stats), "error": line.error or ""}

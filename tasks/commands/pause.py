@@ -10,10 +10,9 @@ from celery.bin.base import CeleryCommand, handle_preload_options
 from sqlalchemy import Connection
 
 from services.cli.base import (
+    audit_author,
     confirm,
     find_shop_id,
-    new_request_id,
-    operator_label,
     report_errors,
 )
 from services.cli.output import format_time, print_json
@@ -32,40 +31,39 @@ _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(?:/([sm]))?")
 @click.command(cls=CeleryCommand)
 @scope_options
 @click.option("--refuse", is_flag=True, help="Also answer 503 to webhooks, so that they are sent again.")
-@click.option("--for", "lasts", default="", help="End by itself after this long, such as 2h or 1h30m.")
+@click.option("--for", "lasts", default="", help="End after this time, such as 2h or 1h30m.")
 @click.option("--reason", default="", help="Why, for the audit and for the next person on duty.")
 @act_options
 @click.pass_context
 @handle_preload_options
 @report_errors
 def pause(_ctx: click.Context, refuse: bool, lasts: str, reason: str, actor: str, **options: Any) -> None:
-    """Let a queue, a topic, a shop or (with none named) everything stand still, until resumed.
+    """Stop the work of a queue, a topic, a shop or (with none named) of everything, until it is resumed.
 
-    Events are accepted and kept meanwhile, unless --refuse. What a worker has in hand is finished.
-    With --for the sweep ends the pause, and all that waited starts at once. Without it, a pause older than
-    4 hours is the incident pause_long.
+    Events are still accepted and stored, unless --refuse. Workers finish what they have locked. With --for
+    the sweep ends the pause, and all waiting work starts at once. Without it, a pause older than 4 hours
+    opens the incident pause_long.
 
     \b
     Example: celery -A tasks pause -Q inventory --shop harbour --for 2h --reason "counting stock"
     """
     mode = "refuse" if refuse else "hold"
-    lasting = read_lasting(lasts) if lasts else None
+    duration = read_duration(lasts) if lasts else None
     with transaction() as tx:
         slug = options["shop"]
         scope = PauseScope(queue=options["queue"], topic=options["topic"], shop_id=find_shop_id(tx, slug))
         named = describe_scope(scope, {scope.shop_id or 0: slug})
         waiting = _count_waiting(tx, [scope])
-    ends_at = utc_now() + lasting if lasting else None
+    ends_at = utc_now() + duration if duration else None
     until = f", until {format_time(ends_at)}" if ends_at else ""
-    told = _Told(options["as_json"], named, mode, waiting, ends_at)
+    report = _Report(options["as_json"], named, mode, waiting, ends_at)
     if options["dry_run"]:
-        told.tell(f"Would pause {named} ({mode}){until}: {waiting} waiting.", changed=False)
+        report.print(f"Would pause {named} ({mode}){until}: {waiting} waiting.", changed=False)
         return
     confirm(f"pause {named} ({mode}){until}? {waiting} waiting", force=options["force"])
     with transaction() as tx:
-        now, by, request_id = utc_now(), operator_label(actor), new_request_id()
-        record_pause(tx, scope, mode, now=now, by=by, reason=reason, request_id=request_id, ends_at=ends_at)
-    told.tell(f"Paused {named} ({mode}){until}: {waiting} waiting.", changed=True)
+        record_pause(tx, scope, mode, now=utc_now(), reason=reason, ends_at=ends_at, **audit_author(actor))
+    report.print(f"Paused {named} ({mode}){until}: {waiting} waiting.", changed=True)
 
 
 @click.command(cls=CeleryCommand)
@@ -77,10 +75,10 @@ def pause(_ctx: click.Context, refuse: bool, lasts: str, reason: str, actor: str
 @handle_preload_options
 @report_errors
 def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: Any) -> None:
-    """Let what is paused move again: at once, or at a chosen rate until its backlog is gone.
+    """End pauses: at once, or at a chosen rate until the backlog is gone.
 
-    Without -Q, --topic and --shop every pause in force ends. With them, the one pause that names exactly
-    these. What matches no pause changes nothing, ends with exit code 2 and lists the pauses in force.
+    Without -Q, --topic and --shop every pause ends; with them, the pause with exactly this scope. If no pause
+    matches, nothing changes, the exit code is 2, and the message lists the pauses.
 
     \b
     Example: celery -A tasks resume -Q inventory --shop harbour --rate 20/s
@@ -103,33 +101,30 @@ def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: A
             if in_force
             else "nothing is paused"
         )
-    told = _Told(options["as_json"], named, "drain" if per_second else None, waiting)
+    report = _Report(options["as_json"], named, "drain" if per_second else None, waiting)
     if options["dry_run"]:
-        told.tell(f"Would resume {named} {how}: {waiting} waiting.", changed=False)
+        report.print(f"Would resume {named} {how}: {waiting} waiting.", changed=False)
         return
     confirm(f"resume {named} {how}? {waiting} waiting", force=options["force"])
-    by = operator_label(actor)
     with transaction() as tx:
-        cleared = clear_pauses(
-            tx, scopes, per_second, now=utc_now(), by=by, reason=reason, request_id=new_request_id()
-        )
+        cleared = clear_pauses(tx, scopes, per_second, now=utc_now(), reason=reason, **audit_author(actor))
     if not cleared:
-        told.tell(f"Nothing to resume: {named} has ended in the meantime.", changed=False)
+        report.print(f"Nothing to resume: {named} has ended in the meantime.", changed=False)
         return
     left = _list([scope for scope in in_force if scope not in cleared], slugs)
     still = f" Still paused: {left}." if left else ""
-    told.tell(f"Resumed {_list(cleared, slugs)} {how}: {waiting} waiting.{still}", changed=True)
+    report.print(f"Resumed {_list(cleared, slugs)} {how}: {waiting} waiting.{still}", changed=True)
 
 
-def read_lasting(text: str) -> timedelta:
+def read_duration(text: str) -> timedelta:
     """Return how long a pause lasts; raise ``TimeInvalid`` or ``FilterInvalid``. Pure."""
     try:
-        lasting = parse_duration(text)
+        duration = parse_duration(text)
     except TimeInvalid as fault:
         raise TimeInvalid(f"for={fault}") from None
-    if not lasting:
+    if not duration:
         raise FilterInvalid(f"for={text!r} should be longer than 0, such as 2h")
-    return lasting
+    return duration
 
 
 def read_rate(text: str) -> float:
@@ -163,18 +158,18 @@ def _count_waiting(tx: Connection, scopes: Sequence[PauseScope]) -> int:
     )
 
 
-class _Told:
-    """Says what happened, as text or as JSON."""
+class _Report:
+    """Prints the result as text or as JSON."""
 
     def __init__(
-        self, as_json: bool, named: str, mode: str | None, waiting: int, ends_at: datetime | None = None
+        self, as_json: bool, scope: str, mode: str | None, waiting: int, ends_at: datetime | None = None
     ) -> None:
         self._as_json = as_json
-        self._facts = {"scope": named, "mode": mode, "waiting": waiting, "ends_at": ends_at}
+        self._fields = {"scope": scope, "mode": mode, "waiting": waiting, "ends_at": ends_at}
 
-    def tell(self, text: str, *, changed: bool) -> None:
-        """Print ``text``, or the facts with ``text`` as their note."""
+    def print(self, text: str, *, changed: bool) -> None:
+        """Print ``text``, or the fields with ``text`` as their note."""
         if self._as_json:
-            print_json(self._facts | {"changed": changed, "note": text})
+            print_json(self._fields | {"changed": changed, "note": text})
         else:
             click.echo(text)

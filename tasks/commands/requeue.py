@@ -1,9 +1,11 @@
-"""``celery -A tasks requeue | discard | unlock``: a person moves rows of the ledger.
+"""``celery -A tasks requeue | discard | unlock``: an operator changes rows of ``work_queue``.
 
-Each shows how many rows it is about, asks, acts and audits in one transaction, and then rings the workers.
+Each command shows how many rows it changes and asks, changes and audits them in one transaction, and then
+notifies the workers.
 """
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -11,36 +13,24 @@ from celery.bin.base import CeleryCommand, handle_preload_options
 from sqlalchemy import Connection
 
 from services.cli.base import (
+    audit_author,
     confirm,
     find_shop_id,
-    new_request_id,
+    format_count,
     notify_workers,
-    operator_label,
+    parse_since,
     report_errors,
     split_list,
 )
-from services.cli.output import print_json, print_table
+from services.cli.output import Columns, print_json, print_lines
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.durations import parse_duration, parse_moment
+from services.core.durations import parse_duration
+from services.ledger import requeue as ledger
 from services.ledger.accept import WorkRef
 from services.ledger.filters import WorkFilter
 from services.ledger.queries import find_work
-from services.ledger.requeue import (
-    AffectedRows,
-    find_discardable,
-    find_requeueable,
-    find_stuck,
-)
-from services.ledger.requeue import (
-    discard as discard_rows,
-)
-from services.ledger.requeue import (
-    requeue as requeue_rows,
-)
-from services.ledger.requeue import (
-    unlock as unlock_rows,
-)
+from services.ledger.requeue import AffectedRows
 from services.shops.shops import find_slugs
 from tasks.commands.options import act_options, filter_options, scope_options
 
@@ -51,7 +41,7 @@ def _read_filter(tx: Connection, options: dict[str, Any]) -> WorkFilter:
         topic=options["topic"],
         shop_id=find_shop_id(tx, options["shop"]),
         statuses=split_list(options.get("status", "")),
-        since=parse_moment(options["since"], utc_now()) if options.get("since") else None,
+        since=parse_since(options.get("since", "")),
         ids=tuple(options.get("ids", ())),
     )
 
@@ -64,20 +54,19 @@ def _read_filter(tx: Connection, options: dict[str, Any]) -> WorkFilter:
 @handle_preload_options
 @report_errors
 def requeue(_ctx: click.Context, reason: str, actor: str, **options: Any) -> None:
-    """Put work back to pending, due now, with all its tries ahead.
+    """Set work to pending, due now, with its full number of tries.
 
-    Touches dead and error rows unless --status says otherwise; never a row that a worker has in hand.
+    Changes dead and error rows unless --status says otherwise; never a row that a worker has locked.
 
     \b
     Example: celery -A tasks requeue -Q inventory --status dead --since 24h
     """
 
     def act(tx: Connection, wanted: WorkFilter) -> tuple[int, tuple[WorkRef, ...]]:
-        by = operator_label(actor)
-        work = requeue_rows(tx, wanted, now=utc_now(), by=by, reason=reason, request_id=new_request_id())
+        work = ledger.requeue(tx, wanted, now=utc_now(), reason=reason, **audit_author(actor))
         return len(work), work
 
-    _run("requeue", "requeued", options, find_requeueable, act)
+    _run("requeue", "requeued", options, ledger.find_requeueable, act)
 
 
 @click.command(cls=CeleryCommand)
@@ -95,10 +84,9 @@ def discard(_ctx: click.Context, reason: str, actor: str, **options: Any) -> Non
     """
 
     def act(tx: Connection, wanted: WorkFilter) -> tuple[int, tuple[WorkRef, ...]]:
-        by = operator_label(actor)
-        return discard_rows(tx, wanted, now=utc_now(), by=by, reason=reason, request_id=new_request_id()), ()
+        return ledger.discard(tx, wanted, now=utc_now(), reason=reason, **audit_author(actor)), ()
 
-    _run("discard", "discarded", options, find_discardable, act)
+    _run("discard", "discarded", options, ledger.find_discardable, act)
 
 
 @click.command(cls=CeleryCommand)
@@ -110,72 +98,65 @@ def discard(_ctx: click.Context, reason: str, actor: str, **options: Any) -> Non
 @handle_preload_options
 @report_errors
 def unlock(_ctx: click.Context, older_than: str, reason: str, actor: str, **options: Any) -> None:
-    """Free rows whose lock is old, so that another worker takes them.
+    """Unlock rows whose lock is old, so that another worker takes them.
 
-    The sweep frees a dead worker's rows by itself; this is for a worker that hangs. Should it wake up, it
-    can no longer settle what it lost.
+    The sweep unlocks the rows of a dead worker; this command is for a worker that hangs. A worker whose lock
+    was removed can no longer settle the row.
 
     \b
     Example: celery -A tasks unlock --older-than 30m
     """
     age = parse_duration(older_than)
 
-    def look(tx: Connection, wanted: WorkFilter) -> AffectedRows:
-        return find_stuck(tx, wanted, older_than=age, now=utc_now())
+    def find(tx: Connection, wanted: WorkFilter) -> AffectedRows:
+        return ledger.find_stuck(tx, wanted, older_than=age, now=utc_now())
 
     def act(tx: Connection, wanted: WorkFilter) -> tuple[int, tuple[WorkRef, ...]]:
-        by = operator_label(actor)
-        work = unlock_rows(
-            tx, wanted, older_than=age, now=utc_now(), by=by, reason=reason, request_id=new_request_id()
-        )
+        work = ledger.unlock(tx, wanted, older_than=age, now=utc_now(), reason=reason, **audit_author(actor))
         return len(work), work
 
-    _run("unlock", "unlocked", options, look, act)
+    _run("unlock", "unlocked", options, find, act)
 
 
 def _run(
     verb: str,
     done: str,
     options: dict[str, Any],
-    look: Callable[[Connection, WorkFilter], AffectedRows],
+    find: Callable[[Connection, WorkFilter], AffectedRows],
     act: Callable[[Connection, WorkFilter], tuple[int, tuple[WorkRef, ...]]],
 ) -> None:
     as_json = options["as_json"]
     with transaction() as tx:
         wanted = _read_filter(tx, options)
-        found = look(tx, wanted)
+        found = find(tx, wanted)
         slugs = find_slugs(tx)
         why_none = "" if found.count else _explain_none(tx, wanted)
     if options["dry_run"]:
         _print_found(f"would be {done}", found, slugs, as_json=as_json, why_none=why_none)
         return
     if not found.count:
-        _print_done(done, 0, as_json=as_json, word=why_none)
+        _print_done(done, 0, as_json=as_json, note=why_none)
         return
     if not options["force"]:
         if not as_json:
             _print_found(f"to {verb}", found, slugs, as_json=False, why_none="")
-        confirm(f"{verb} {_items(found.count)}?", force=False)
+        confirm(f"{verb} {format_count(found.count, 'item')}?", force=False)
     with transaction() as tx:
         count, work = act(tx, wanted)
-    _print_done(done, count, as_json=as_json, word=notify_workers(work))
+    _print_done(done, count, as_json=as_json, note=notify_workers(work))
 
 
 def _explain_none(tx: Connection, wanted: WorkFilter) -> str:
-    """Say what state the rows named by id are in, since a person who names a row expects it to move."""
+    """Return the status of the rows named by id: an operator who names a row expects it to change."""
     if not wanted.ids:
         return ""
     states = {line.id: line for line in find_work(tx, WorkFilter(ids=wanted.ids), limit=10)}
-    said = []
+    notes = []
     for row_id in wanted.ids[:10]:
         line = states.get(row_id)
-        held = f", in the hand of {line.locked_by}" if line and line.locked_at else ""
-        said.append(f"{row_id} is {line.status}{held}" if line else f"{row_id} does not exist")
-    return "; ".join(said) + "."
-
-
-def _items(count: int) -> str:
-    return f"{count} item" if count == 1 else f"{count} items"
+        lock = f", locked by {line.locked_by}" if line and line.locked_at else ""
+        notes.append(f"{row_id} is {line.status}{lock}" if line else f"{row_id} does not exist")
+    return "; ".join(notes) + "."
 
 
 def _print_found(
@@ -184,29 +165,26 @@ def _print_found(
     if as_json:
         print_json({"count": found.count, "examples": found.examples, "changed": 0})
         return
-    columns = ("id", "shop", "topic", "key", "status", "tries", "locked since", "code", "created")
-    rows = [
-        (
-            row["id"],
-            slugs.get(row["shop_id"], row["shop_id"]),
-            row["topic"],
-            row["key"],
-            row["status"],
-            row["retry_count"],
-            row["locked_at"],
-            row["error_code"],
-            row["created_at"],
-        )
-        for row in found.examples
-    ]
-    more = f", the first {len(rows)}" if found.count > len(rows) else ""
-    print_table(f"{_items(found.count)} {title}{more}", columns, rows, f"Nothing matches. {why_none}".strip())
+    columns: Columns = {
+        "id": itemgetter("id"),
+        "shop": lambda row: slugs.get(row["shop_id"], row["shop_id"]),
+        "topic": itemgetter("topic"),
+        "key": itemgetter("key"),
+        "status": itemgetter("status"),
+        "tries": itemgetter("retry_count"),
+        "locked since": itemgetter("locked_at"),
+        "code": itemgetter("error_code"),
+        "created": itemgetter("created_at"),
+    }
+    more = f", the first {len(found.examples)}" if found.count > len(found.examples) else ""
+    title = f"{format_count(found.count, 'item')} {title}{more}"
+    print_lines(title, columns, found.examples, f"Nothing matches. {why_none}".strip())
 
 
-def _print_done(done: str, count: int, *, as_json: bool, word: str) -> None:
+def _print_done(done: str, count: int, *, as_json: bool, note: str) -> None:
     if as_json:
-        print_json({"count": count, "changed": count, "note": word})
+        print_json({"count": count, "changed": count, "note": note})
     elif count:
-        click.echo(f"{_items(count)} {done}. {word}".strip())
+        click.echo(f"{format_count(count, 'item')} {done}. {note}".strip())
     else:
-        click.echo(f"Nothing matches: nothing was {done}. {word}".strip())
+        click.echo(f"Nothing matches: nothing was {done}. {note}".strip())

@@ -304,7 +304,7 @@ def test_what_a_worker_has_in_hand_is_left_to_it(engine: Engine, shops: None) ->
 
     assert result.exit_code == 1
     assert json.loads(result.stdout.splitlines()[-1])["status"] == "running"
-    assert "is in the hands of worker-7" in result.stderr
+    assert "is locked by worker-7" in result.stderr
     assert runs(engine, "select status, locked_by from work_queue") == [("pending", "worker-7")]
 
 
