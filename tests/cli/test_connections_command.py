@@ -55,7 +55,7 @@ def test_doctor_names_the_shop_and_the_remedy_and_is_well_again(
     (broken,) = checked(environment)
     assert not broken.ok
     assert "stripe of west is broken since 2026-11-21" in broken.seen
-    assert NEW_KEY in broken.mend
+    assert NEW_KEY in broken.remedy
 
     with transaction(west) as tx:
         record_connection_ok(tx, 1, "stripe", SINCE)

@@ -1,78 +1,15 @@
-"""What an operator types on the fleet command, against a real ledger and a listening HTTP server."""
+"""``fleet shops``, ``events``, ``work`` and ``completion``, against a real ledger."""
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import Engine, text
 
-from services.cli.main import main
 from services.cli.output import safe_text
-from services.cli.samples import SAMPLES
-from services.core.clock import utc_now
 from services.core.db import transaction
-from services.providers.openphone import read_openphone_delivery
-from services.providers.shopify import read_shopify_delivery
-from services.providers.standard_webhooks import read_standard_delivery
-from services.providers.stripe import read_stripe_delivery
 from services.shops.secrets import find_webhook_keys
+from tests.cli.commands import ADD, SECRET, run
 from tests.ledger_rows import accept, new_event
-
-ADD = ("--name", "Harbour", "--timezone", "America/Los_Angeles", "--currency", "CAD")
-SECRET = "shpss_" + "a1b2" * 8
-
-
-def run(*arguments: str, answer: str | None = None) -> Result:
-    return CliRunner().invoke(main, arguments, input=answer)
-
-
-@pytest.fixture
-def harbour(engine: Engine) -> str:
-    result = run("shops", "add", "harbour", *ADD, "--owner-email", "owner@harbour.example", "--as", "ada")
-    assert result.exit_code == 0, result.output
-    return "harbour"
-
-
-class Received(ThreadingHTTPServer):
-    """An HTTP server that keeps what was posted, and answers with the next of ``answers``."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.requests: list[tuple[str, dict[str, str], bytes]] = []
-        self.answers: list[int] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Received
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.requests.append((self.path, headers, body))
-        self.send_response(self.server.answers.pop(0) if self.server.answers else 200)
-        self.end_headers()
-        self.wfile.write(b'{"status":"accepted"}')
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
-@pytest.fixture
-def ingress() -> Iterator[Received]:
-    server = Received()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def test_shop_is_added_listed_shown_and_changed(harbour: str) -> None:
@@ -105,7 +42,7 @@ def test_no_shops_yet_says_what_to_do(engine: Engine) -> None:
         (["secret", "harbour", "shopify-token", "--generate"], "cannot be generated"),
         (["secret", "harbour", "shopify-webhook"], "--stdin or --generate"),
         (
-            ["secret", "harbour", "shopify-webhook", "--stdin", "--keep-previous", "long"],
+            ["secret", "harbour", "shopify-webhook", "--stdin", "--previous-valid-for", "long"],
             "a duration such as",
         ),
     ],
@@ -134,7 +71,7 @@ def test_secret_from_stdin_is_recorded_and_never_printed(harbour: str) -> None:
     shown = run("shops", "show", "harbour"), run("shops", "show", "harbour", "--json")
 
     assert "Recorded shopify-webhook of harbour." in first.output
-    assert "The previous one is good until" in second.output
+    assert "The previous one is valid until" in second.output
     for result in (first, second, *shown):
         assert SECRET not in result.output
         assert "shpss_new" not in result.output
@@ -213,102 +150,6 @@ def test_work_is_listed_by_filter_and_shown(engine: Engine, harbour: str) -> Non
     assert f"Its event: fleet events show {dead['event_id']}" in shown
     assert run("work", "show", "99").exit_code == 1
     assert "No work matches." in run("work", "list", "--queue", "email").output
-
-
-def keys(name: str) -> list[bytes]:
-    with transaction() as tx:
-        found = next(key for key in find_webhook_keys(tx) if key.name == name)
-    return [value.encode() for value in found.values]
-
-
-@pytest.mark.parametrize(
-    ("provider", "topic"), [(provider, topic) for provider in SAMPLES for topic in SAMPLES[provider]]
-)
-def test_sent_sample_is_what_its_reader_accepts(
-    engine: Engine, harbour: str, ingress: Received, provider: str, topic: str
-) -> None:
-    name = f"{provider}-webhook".replace("quo", "openphone")
-    legacy = (
-        ("--stdin", "c2VjcmV0IGtleSBvZiBvcGVucGhvbmU=") if provider == "openphone" else ("--generate", None)
-    )
-    run("shops", "secret", "harbour", name, legacy[0], answer=legacy[1])
-
-    result = run("send", provider, "harbour", "--topic", topic, "--url", ingress.url)
-
-    assert result.exit_code == 0, result.output
-    ((path, headers, body),) = ingress.requests
-    assert path == f"/webhooks/{provider.replace('quo', 'openphone')}/harbour"
-    readers = {"shopify": read_shopify_delivery, "stripe": read_stripe_delivery}
-    delivery = readers.get(provider, read_openphone_delivery)(headers, body, keys(name), utc_now())
-    assert (delivery.topic, delivery.readable) == (topic, True)
-    assert delivery.key
-
-
-def test_standard_sender_signs_with_its_sources_secret(harbour: str, ingress: Received) -> None:
-    run("shops", "secret", "harbour", "standard-webhook:acme", "--generate")
-
-    assert run("send", "standard:acme", "harbour", "--url", ingress.url).exit_code == 0
-
-    ((path, headers, body),) = ingress.requests
-    assert path == "/webhooks/standard/harbour/acme"
-    secrets = keys("standard-webhook:acme")
-    assert read_standard_delivery(headers, body, secrets, utc_now()).readable
-
-
-def test_repeat_sends_new_deliveries_and_same_sends_one_again(harbour: str, ingress: Received) -> None:
-    run("shops", "secret", "harbour", "shopify-webhook", "--generate")
-
-    run("send", "shopify", "harbour", "--repeat", "3", "--url", ingress.url)
-    run("send", "shopify", "harbour", "--repeat", "3", "--same", "--url", ingress.url)
-
-    ids = [headers["x-shopify-webhook-id"] for _, headers, _ in ingress.requests]
-    assert (len(set(ids[:3])), len(set(ids[3:]))) == (3, 1)
-
-
-def test_file_is_sent_byte_for_byte(
-    harbour: str, ingress: Received, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    body = tmp_path_factory.mktemp("send") / "body.json"
-    body.write_bytes(b'{ "id": 1 }\n')
-    run("shops", "secret", "harbour", "shopify-webhook", "--generate")
-
-    run("send", "shopify", "harbour", "--file", str(body), "--url", ingress.url)
-
-    assert ingress.requests[0][2] == b'{ "id": 1 }\n'
-
-
-def test_answer_that_is_not_2xx_ends_with_one(harbour: str, ingress: Received) -> None:
-    run("shops", "secret", "harbour", "shopify-webhook", "--generate")
-    ingress.answers = [200, 503]
-
-    result = run("send", "shopify", "harbour", "--repeat", "2", "--json", "--url", ingress.url)
-
-    assert result.exit_code == 1
-    assert [answer["status"] for answer in json.loads(result.stdout)] == [200, 503]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (["shopify", "harbour"], 1, "harbour has no shopify-webhook: record it"),
-        (["nobody", "harbour"], 2, "should be shopify, stripe"),
-        (["shopify", "nowhere"], 2, "there is no shop 'nowhere'"),
-    ],
-)
-def test_send_that_cannot_be_says_why(harbour: str, arguments: list[str], code: int, said: str) -> None:
-    result = run("send", *arguments)
-
-    assert result.exit_code == code
-    assert said in result.output
-
-
-def test_ingress_that_is_away_is_named(harbour: str) -> None:
-    run("shops", "secret", "harbour", "shopify-webhook", "--generate")
-
-    result = run("send", "shopify", "harbour", "--url", "http://127.0.0.1:1")
-
-    assert result.exit_code == 1
-    assert "did not answer" in result.output
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
