@@ -26,7 +26,7 @@ from services.shopify.orders.customer_payload import Customer
 from services.shopify.orders.customers import upsert_customers
 from services.shopify.orders.notices import Doubts, is_numbered, record_doubts
 from services.shopify.orders.payload import Order, OrderKey, order_version, parse_order
-from services.shopify.orders.refund_store import recount_refunds
+from services.shopify.orders.refund_store import NO_TOTALS, recount_refunds
 from services.shopify.orders.sales import find_shared_lines, list_shared_doubts, record_sales
 from services.shopify.orders.store import find_changed_lines, find_known, record_deletions, record_orders
 from services.shopify.payload_fields import order_gid
@@ -88,7 +88,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
 
     changed = find_changed_lines(tx, [order for order in won if order.key in known])
     refunded = record_orders(tx, won, known, changed) if won else []
-    totals = recount_refunds(tx, refunded)
+    totals = recount_refunds(tx, refunded) if refunded else NO_TOTALS
     deleted = record_deletions(tx, {key: deletion.deleted_at for key, deletion in deletions.items()})
     won_ids = {order.work_id for order in won}
     noted = record_doubts(tx, [doubt for doubt in doubts if doubt.item.id in won_ids])

@@ -1,14 +1,24 @@
 """Parses a Shopify order into ``Order``. Pure."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from hashlib import blake2b
 from operator import attrgetter
 from typing import NamedTuple
 
+import msgspec
 import orjson
 
-from services.core.fields import LARGEST_ID, as_id, as_instant, as_text, id_or_none, text_or_empty
+from services.core.fields import (
+    LARGEST_ID,
+    Unreadable,
+    as_id,
+    as_instant,
+    as_text,
+    id_or_none,
+    read_list,
+    read_object,
+    text_or_empty,
+)
 from services.ledger.work import WorkItem
 from services.shopify.event_payload import WrongBody, check_gid_type
 from services.shopify.orders.customer_payload import Customer, describes_customer, read_customer
@@ -16,12 +26,15 @@ from services.shopify.orders.line_payload import (
     OrderLine,
     find_staff,
     format_staff,
+    format_taxes,
+    load_taxes,
     mark_tips,
     parse_lines,
+    parse_shipping,
+    parse_taxes,
     share_taxes,
 )
-from services.shopify.orders.schema import LinePayload, OrderPayload, decode_order
-from services.shopify.orders.tax_payload import format_taxes, load_taxes, parse_shipping, parse_taxes
+from services.shopify.orders.schema import OrderPayload
 from services.shopify.payload_fields import MoneyReader, find_province, order_gid
 
 OrderKey = tuple[int, str]
@@ -99,6 +112,7 @@ class Order(NamedTuple):
         return self.shop_id, self.order_gid
 
 
+_decode = msgspec.json.Decoder(OrderPayload).decode
 _CONTENT = attrgetter(*Order._fields[Order._fields.index("order_gid") :])
 
 
@@ -141,12 +155,25 @@ def order_version(order: Order | KnownOrder) -> OrderVersion:
     )
 
 
+def _decode_order(body: bytes) -> OrderPayload:
+    """Return the order in ``body``; raise ``Unreadable`` naming the field of another type."""
+    try:
+        return _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as fault:
+        source = read_object(body)
+        read_list(source, "line_items")
+        for name in ("customer", "shipping_address", "billing_address"):
+            if source.get(name) is not None and type(source[name]) is not dict:
+                raise Unreadable(name, source[name], "an object") from None
+        raise Unreadable("the body", body[:40], f"an order ({fault})") from None
+
+
 def parse_order(item: WorkItem) -> Order:
     """Return the order that ``item``'s event describes; raise ``Unreadable`` naming the field.
 
     Only id, currency, total, times and lines are required.
     """
-    source = decode_order(item.body)
+    source = _decode_order(item.body)
     check_gid_type(item.event_topic, "Order", text_or_empty(source.admin_graphql_api_id))
     with MoneyReader(as_text(source.currency, "currency")) as money:
         order = _parse(item, source, money)
@@ -180,7 +207,11 @@ def _parse(item: WorkItem, source: OrderPayload, money: MoneyReader) -> Order:
         if customer and customer_id and describes_customer(customer)
         else None,
         doubts=(),
-        variant_ids=_find_variants(source.line_items),
+        variant_ids={  # the ids of the lines are checked already
+            line.id: line.variant_id
+            for line in source.line_items
+            if type(line.variant_id) is int and 0 < line.variant_id <= LARGEST_ID
+        },
         order_gid=gid or order_gid(as_id(source.id, "id")),
         name=text_or_empty(source.name),
         currency=money.currency,
@@ -265,12 +296,3 @@ def _find_place_of_supply(source: OrderPayload) -> str:
     if source.location_id is not None or any(line.requires_shipping is True for line in source.line_items):
         return ""
     return find_province(source.billing_address or {})
-
-
-def _find_variants(lines: Sequence[LinePayload]) -> dict[int, int]:
-    """Return the variant of each line by the line's id. ``parse_lines`` has checked the ids of the lines."""
-    return {
-        line.id: line.variant_id
-        for line in lines
-        if type(line.variant_id) is int and 0 < line.variant_id <= LARGEST_ID
-    }

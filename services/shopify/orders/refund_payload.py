@@ -22,8 +22,8 @@ from services.core.fields import (
 )
 from services.ledger.work import WorkItem
 from services.shopify.event_payload import read_event
+from services.shopify.orders.line_payload import split_cents
 from services.shopify.orders.refund_settlement import FAILED_STATUSES, Refund, RefundLine, RefundPayment
-from services.shopify.orders.tax_payload import split_cents
 from services.shopify.payload_fields import MoneyReader, find_shop_currency, order_gid
 
 RESTOCKS = frozenset({"return", "cancel", "legacy_restock"})

@@ -141,6 +141,9 @@ class RefundTotals(NamedTuple):
     test_orders: frozenset[OrderKey]
 
 
+NO_TOTALS = RefundTotals({}, {}, frozenset())
+
+
 def record_refunds(tx: Connection, refunds: Sequence[Refund]) -> dict[RefundKey, WrittenRefund]:
     """Merge ``refunds`` into their rows, and write what is new or changed."""
     known = find_by_key(tx, order_refunds, [refund.key for refund in refunds])
@@ -200,7 +203,7 @@ def recount_refunds(tx: Connection, keys: Collection[OrderKey]) -> RefundTotals:
     Only refunds in the order's own currency are added up.
     """
     if not keys:
-        return RefundTotals({}, {}, frozenset())
+        return NO_TOTALS
     values = key_arrays(keys)
     tx.exec_driver_sql(_RECOUNT_LINES, values)
     orders = {

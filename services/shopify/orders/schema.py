@@ -9,8 +9,6 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from services.core.fields import Unreadable, read_list, read_object
-
 
 class CustomerPayload(TypedDict, total=False):
     """The customer of an order. An absent key differs from an empty one."""
@@ -96,19 +94,3 @@ class OrderPayload(msgspec.Struct, gc=False):
     customer: CustomerPayload | None = None
     shipping_address: AddressPayload | None = None
     billing_address: AddressPayload | None = None
-
-
-_decode = msgspec.json.Decoder(OrderPayload).decode
-
-
-def decode_order(body: bytes) -> OrderPayload:
-    """Return the order in ``body``; raise ``Unreadable`` naming the field of another type."""
-    try:
-        return _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as fault:
-        source = read_object(body)
-        read_list(source, "line_items")
-        for name in ("customer", "shipping_address", "billing_address"):
-            if source.get(name) is not None and type(source[name]) is not dict:
-                raise Unreadable(name, source[name], "an object") from None
-        raise Unreadable("the body", body[:40], f"an order ({fault})") from None
