@@ -10,11 +10,10 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from services.audit.chain import to_utc_text
-from services.audit.checkpoint import Checkpoint, checkpoint_message
 from services.audit.diagnose import AuditFinding
 from services.audit.queries import per_chain
 from services.audit.rehash import ChainPosition
-from services.audit.signing import Signer, unknown_key
+from services.audit.signing import Checkpoint, Signer, checkpoint_message, unknown_key
 from services.core.pg_arrays import int_array, text_array
 
 _FLEET = 0

@@ -11,11 +11,10 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from services.audit.checkpoint import Checkpoint
 from services.audit.diagnose import AuditFinding, diagnose
 from services.audit.jsonl import FileInvalid, canonical_json, read_lines
 from services.audit.rehash import ChainPosition, ChainRow, RowTuple, walk
-from services.audit.signing import SignaturesUnavailable, is_signed
+from services.audit.signing import Checkpoint, SignaturesUnavailable, is_signed
 
 AT_ONCE = 5000
 Print = Callable[[str], object]

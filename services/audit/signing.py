@@ -4,7 +4,7 @@ A chain proves order and content to a reader who trusts one of its hashes. The s
 trustworthy: a writer of the database without the key cannot make one.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from services.core.errors import ShopfleetError
 
@@ -64,6 +64,28 @@ def is_signed(message: bytes, public_key: str, signature: str) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+class Checkpoint(NamedTuple):
+    """A signed head of the chain of ``shop_id``."""
+
+    shop_id: int | None
+    seq: int
+    hash: str
+    at: str
+    public_key: str
+    signature: str
+
+    def is_genuine(self) -> bool:
+        """Whether the signature matches this head and the key it names."""
+        message = checkpoint_message(self.shop_id, self.seq, self.hash, self.at)
+        return is_signed(message, self.public_key, self.signature)
+
+
+def checkpoint_message(shop_id: int | None, seq: int, row_hash: str, at: str) -> bytes:
+    """Return the bytes that a checkpoint's signature covers."""
+    chain = "fleet" if shop_id is None else f"shop {shop_id}"
+    return f"shopfleet/audit-checkpoint/v1\n{chain}\n{seq}\n{row_hash}\n{at}".encode()
 
 
 def _derive(secret_key: str) -> "Ed25519PrivateKey":

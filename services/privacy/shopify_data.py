@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.privacy.subject import Holder, Subject, find_nothing, redact_nothing
+from services.privacy.subject import Find, Holder, Subject, find_nothing, redact_nothing
 
 _FIND_CUSTOMER = """
 select customer_id as number, name, email, phone, updated_at, deleted_at, redacted_at from customers
@@ -72,10 +72,25 @@ select t.what, t.order_gid as id, t.row - '{shop_id,order_gid,field_versions,eve
 """
 
 
-def find_customer_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str, object]]:
-    """Yield the customer's own row, if there is one."""
-    values = {"shop_id": subject.shop_id, "customer_id": subject.customer_id}
-    yield from (dict(row) for row in tx.exec_driver_sql(_FIND_CUSTOMER, values).mappings())
+def _finder(statement: str) -> Find:
+    """Return a function that yields the rows of ``statement`` about a subject."""
+
+    def find(tx: Connection, subject: Subject) -> Iterator[Mapping[str, object]]:
+        values = {
+            "shop_id": subject.shop_id,
+            "customer_id": subject.customer_id,
+            "gids": sorted(subject.order_gids),
+        }
+        yield from (dict(row) for row in tx.exec_driver_sql(statement, values).mappings())
+
+    return find
+
+
+find_customer_rows = _finder(_FIND_CUSTOMER)
+find_order_rows = _finder(_FIND_ORDERS)
+"""Orders with their lines, refunds, payments and shipments, oldest first."""
+find_logistics_rows = _finder(_FIND_LOGISTICS)
+"""What belongs to the orders: returns, parcels, disputes, payments, notices."""
 
 
 def redact_customer(tx: Connection, subject: Subject, now: datetime) -> Mapping[str, int]:
@@ -86,26 +101,6 @@ def redact_customer(tx: Connection, subject: Subject, now: datetime) -> Mapping[
     if subject.customer_id is None:
         return {"customers": 0}
     return {"customers": int(tx.exec_driver_sql(_REDACT_CUSTOMER, values).scalar() or 0)}
-
-
-def find_order_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str, object]]:
-    """Yield the customer's orders with their lines, refunds, payments and shipments, oldest first."""
-    values = {
-        "shop_id": subject.shop_id,
-        "customer_id": subject.customer_id,
-        "gids": sorted(subject.order_gids),
-    }
-    yield from (dict(row) for row in tx.exec_driver_sql(_FIND_ORDERS, values).mappings())
-
-
-def find_logistics_rows(tx: Connection, subject: Subject) -> Iterator[Mapping[str, object]]:
-    """Yield what belongs to the customer's orders: returns, parcels, disputes, payments, notices."""
-    values = {
-        "shop_id": subject.shop_id,
-        "customer_id": subject.customer_id,
-        "gids": sorted(subject.order_gids),
-    }
-    yield from (dict(row) for row in tx.exec_driver_sql(_FIND_LOGISTICS, values).mappings())
 
 
 CUSTOMERS = Holder(

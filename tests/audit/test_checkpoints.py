@@ -3,9 +3,8 @@
 import pytest
 from sqlalchemy import Engine, text
 
-from services.audit.checkpoint import checkpoint_message
 from services.audit.checkpoints import record_checkpoints
-from services.audit.signing import Signer, is_signed
+from services.audit.signing import Signer, checkpoint_message, is_signed
 from services.core.db import transaction
 from tests.audit.chains import NOW, altering, append_chain
 from tests.audit.verifying import SIGNER, Verify, alter, only, rewrite_from, sign_heads
