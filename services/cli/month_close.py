@@ -17,10 +17,10 @@ from services.closing.corrections import (
     shift_month,
 )
 from services.closing.inputs import (
-    LOOKED_BACK,
+    MONTHS_CHECKED,
     find_new_corrections,
     get_close_inputs,
-    list_corrections_told_in,
+    list_package_corrections,
     use_one_snapshot,
 )
 from services.closing.package import MANIFEST_NAME, build_package
@@ -110,14 +110,14 @@ def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
     with transaction() as tx:
         shop = get_shop(tx, slug)
         earlier = list_closed_months(
-            tx, shop.id, since=shift_month(period, -LOOKED_BACK), until=shift_month(period, -1)
+            tx, shop.id, since=shift_month(period, -MONTHS_CHECKED), until=shift_month(period, -1)
         )
     costs = {closed.period: find_costs(store, closed) for closed in earlier}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with transaction() as tx:
             use_one_snapshot(tx)
-            late = list_corrections_told_in(
+            late = list_package_corrections(
                 tx, shop.id, period, find_new_corrections(tx, shop.id, earlier, costs)
             )
             package = build_package(tx, get_close_inputs(tx, shop, period, shop.zone), late, folder)

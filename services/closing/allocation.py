@@ -1,4 +1,4 @@
-"""A sum in whole minor units is shared out, and a tax line finds its name. Pure; never a float."""
+"""Splits sums in whole minor units exactly, and names tax lines. Pure; no floats."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from services.closing.tax_rates import CHANNEL, OTHER, TAXES, TaxRate
 _NAMES = {"GST": "GST|TPS", "PST": "PST|RST|TVP", "HST": "HST|TVH", "QST": "QST|TVQ"}
 _NAMED = {tax: re.compile(rf"\b(?:{names})\b", re.IGNORECASE) for tax, names in _NAMES.items()}
 _CLOSE = Decimal("0.000005")
-"""Shopify tells a rate with five decimals at least; 0.14975 is two taxes of Quebec in one line."""
+"""Shopify's rates have at least five decimals; 0.14975 is two taxes of Quebec in one line."""
 
 
 def split_minor(total: int, weights: Sequence[int]) -> list[int]:
-    """Return ``total`` in whole parts as ``weights`` are to each other, which come to ``total`` exactly.
+    """Return whole parts of ``total`` in proportion to ``weights``; their sum is ``total``.
 
-    What division leaves over goes to the largest remainders, the first of equal ones first. All weights
-    zero, or one negative: the first has it all.
+    The rest of the division goes to the largest remainders, the first of equal ones first. If all weights are
+    zero, or one is negative, the first part is the total.
     """
     if not weights:
         return []
@@ -33,17 +33,17 @@ def split_minor(total: int, weights: Sequence[int]) -> list[int]:
 
 
 def round_half_up(amount: Decimal) -> int:
-    """Return the nearest whole minor unit; half of one goes away from zero, as the return is filed."""
+    """Return the nearest whole minor unit; a half is rounded away from zero, as in the tax return."""
     return int(amount.quantize(Decimal(1), ROUND_HALF_UP))
 
 
 def name_taxes(
     taxes: Sequence[Mapping[str, Any]] | None, province: str, rates: Sequence[TaxRate]
 ) -> dict[str, int]:
-    """Return what tax lines as Shopify charged them come to, per tax (``GST`` ... ``other``, ``channel``).
+    """Return the sums of Shopify's tax lines per tax (``GST`` ... ``other``, ``channel``).
 
-    Titles are free text in either language. One that names several taxes ("GST/HST", "TPS/TVQ") or none is
-    told by its rate: which tax of the province, or all of them in one line, comes to it. Outside Canada
+    Titles are free text in English or French. A title with several taxes ("GST/HST", "TPS/TVQ") or none is
+    identified by its rate: that of one tax of the province, or of all of them in one line. Outside Canada
     everything is ``other``: the GST of Australia is not that of the return.
     """
     sums: dict[str, int] = {}
@@ -57,7 +57,7 @@ def name_taxes(
 def find_liable(
     taxes: Sequence[Mapping[str, Any]] | None, province: str, rates: Sequence[TaxRate]
 ) -> frozenset[str]:
-    """Return the taxes of the province that the sales channel remits, by their own names."""
+    """Return the names of the province's taxes that the sales channel remits."""
     liable = [line for line in taxes or () if line.get("liable")]
     return frozenset(tax for line in liable for tax, _ in _name_line(line, province, rates))
 

@@ -1,7 +1,6 @@
-"""What became of closed months since: they stand as they were told, and what changed is told in the next.
+"""Closed months and their corrections: closed figures do not change, a later difference is a correction.
 
-Pure but for the rows it reads and writes. A difference is found against the figures of the closing and every
-correction since, so that it is told once.
+A difference is computed against the closed figures and every correction since, so that it is recorded once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from services.core.pg_arrays import int_array, text_array
 
 
 class Correction(NamedTuple):
-    """An account of a closed ``period`` came to ``before`` as it was told, and comes to ``after`` now."""
+    """An account of a closed ``period`` had ``before`` cents and has ``after`` cents now."""
 
     period: str
     account: str
@@ -25,12 +24,12 @@ class Correction(NamedTuple):
 
     @property
     def change(self) -> int:
-        """By how much it differs."""
+        """The difference in cents."""
         return self.after - self.before
 
 
 class ClosedMonth(NamedTuple):
-    """A month that was closed, as its row has it."""
+    """The row of a closed month."""
 
     period: str
     closed_at: datetime
@@ -40,21 +39,21 @@ class ClosedMonth(NamedTuple):
     manifest_sha256: str
 
 
-_FIND_CLOSED = """
-select period, closed_at, figures, files, manifest_key, manifest_sha256 from closed_periods
+_LIST_CLOSED = f"""
+select {", ".join(ClosedMonth._fields)} from closed_periods
  where shop_id = %(shop_id)s and (%(since)s::text is null or period >= %(since)s)
    and (%(until)s::text is null or period <= %(until)s)
  order by period
-"""
+"""  # noqa: S608
 
-_FIND_TOLD = """
-select period, account, currency, before_cents, after_cents from period_corrections
+_LIST_CORRECTIONS = """
+select period, account, currency, before_cents as before, after_cents as after from period_corrections
  where shop_id = %(shop_id)s and (%(period)s::text is null or period = %(period)s)
    and (%(found_in)s::text is null or found_in = %(found_in)s)
  order by period, id
 """
 
-# One row per account and month that finds it: until that month is closed, a later look moves its end.
+# One row per account and month that finds it: until that month is closed, a later run changes its end.
 _RECORD = """
 insert into period_corrections as c
        (shop_id, period, found_in, account, currency, before_cents, after_cents, at)
@@ -73,11 +72,11 @@ def list_closed_months(
 ) -> list[ClosedMonth]:
     """Return the shop's closed months from ``since`` to ``until``, both included."""
     values = {"shop_id": shop_id, "since": since, "until": until}
-    return [ClosedMonth(*row) for row in tx.exec_driver_sql(_FIND_CLOSED, values)]
+    return [ClosedMonth(**row._mapping) for row in tx.exec_driver_sql(_LIST_CLOSED, values)]
 
 
 def find_newest_closed(tx: Connection, shop_id: int) -> str | None:
-    """Return the newest month that was closed."""
+    """Return the newest closed month."""
     newest: str | None = tx.exec_driver_sql(_FIND_NEWEST, {"shop_id": shop_id}).scalar()
     return newest
 
@@ -90,26 +89,28 @@ def list_corrections(
     found_in: str | None = None,
     keep_all: bool = False,
 ) -> list[Correction]:
-    """Return what was told late, of a month or in one, in the order it was found.
+    """Return the corrections of the month ``period``, or of those in the package of ``found_in``, oldest
+    first.
 
-    What came back to what it was is left out unless ``keep_all``.
+    Corrections whose change is zero are left out unless ``keep_all``.
     """
     values = {"shop_id": shop_id, "period": period, "found_in": found_in}
-    found = [Correction(*row) for row in tx.exec_driver_sql(_FIND_TOLD, values)]
+    found = [Correction(**row._mapping) for row in tx.exec_driver_sql(_LIST_CORRECTIONS, values)]
     return [correction for correction in found if keep_all or correction.change]
 
 
 def plan_corrections(
-    period: str, told: Mapping[str, Mapping[str, int]], since: Sequence[Correction], today: Accounts
+    period: str, closed: Mapping[str, Mapping[str, int]], since: Sequence[Correction], today: Accounts
 ) -> list[Correction]:
-    """Return what differs between what was told of ``period`` and what its rows come to today."""
-    known = {(currency, account): cents for currency, of in told.items() for account, cents in of.items()}
+    """Return the differences between ``today`` and the ``closed`` accounts with the corrections ``since``."""
+    known = {(currency, account): cents for currency, of in closed.items() for account, cents in of.items()}
     known.update({(c.currency, c.account): c.after for c in since})
     now = {(currency, account): cents for currency, of in today.items() for account, cents in of.items()}
     found = [
-        Correction(period, account, currency, known.get(key, 0), now.get(key, 0))
-        for key in sorted(known.keys() | now.keys())
-        for currency, account in (key,)
+        Correction(
+            period, account, currency, known.get((currency, account), 0), now.get((currency, account), 0)
+        )
+        for currency, account in sorted(known.keys() | now.keys())
     ]
     return [correction for correction in found if correction.change]
 
@@ -117,7 +118,7 @@ def plan_corrections(
 def record_corrections(
     tx: Connection, shop_id: int, found_in: str, corrections: Sequence[Correction], now: datetime
 ) -> None:
-    """The corrections are rows of the month ``found_in``, which tells of them when it is closed."""
+    """Write the corrections as rows of ``found_in``, the month whose package lists them."""
     if corrections:
         values = {
             "shop_id": shop_id,
@@ -132,13 +133,12 @@ def record_corrections(
         tx.exec_driver_sql(_RECORD, values)
 
 
-def merge_corrections(told: Sequence[Correction], found: Sequence[Correction]) -> list[Correction]:
-    """Return the corrections of one month: an account found twice goes from its first to its last figure."""
+def merge_corrections(earlier: Sequence[Correction], later: Sequence[Correction]) -> list[Correction]:
+    """Return one correction per account, from its first figure to its last."""
     merged: dict[tuple[str, str, str], Correction] = {}
-    for correction in (*told, *found):
+    for correction in (*earlier, *later):
         key = correction[:3]
-        first = merged.get(key, correction)
-        merged[key] = correction._replace(before=first.before)
+        merged[key] = correction._replace(before=merged.get(key, correction).before)
     return [correction for _, correction in sorted(merged.items()) if correction.change]
 
 
@@ -148,6 +148,6 @@ def next_month(period: str) -> str:
 
 
 def shift_month(period: str, months: int) -> str:
-    """Return the month so many months away."""
+    """Return the month ``months`` later, or earlier if negative."""
     count = int(period[:4]) * 12 + int(period[5:7]) - 1 + months
     return f"{count // 12:04d}-{count % 12 + 1:02d}"

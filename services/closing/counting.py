@@ -1,6 +1,6 @@
-"""What counts as a sale or a refund, where it is taxed, and whether it is paid: one rule for all figures.
+"""SQL conditions for what counts as a sale or a refund, where it is taxed, and whether it is paid.
 
-The month's statement, its tax files and the owner's digest use these conditions and no other ones.
+The month's statement, its tax files and the owner's digest all use these conditions.
 ``o`` is ``orders``, ``l`` is ``order_lines``, ``r`` is ``order_refunds``. Parameters: ``home``, ``exempt``.
 """
 

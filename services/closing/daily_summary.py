@@ -1,4 +1,4 @@
-"""What a day came to, as ``shop_config.last_daily_run`` keeps it and the morning scan reads it."""
+"""The summary of a day in ``shop_config.last_daily_run``, which the morning scan reads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 from services.audit.diagnose import AuditFinding
 from services.shopify.stock.low_stock import LowStock
 
-LOW_KEPT = 500
-"""Most low levels that the summary lists, the worst first; it counts all."""
+MAX_LEVELS = 500
+"""Low levels that the summary lists, the worst first; it counts all."""
 
-# A run of an older day, done again, does not put itself in the place of a newer one. What the owner was told
-# runs low stays known where a summary has nothing new to tell of it.
+# The run of an older day does not replace a newer summary. The levels that were reported to the owner stay,
+# if the new summary has none.
 _RECORD = """
 insert into shop_config as c (shop_id, last_daily_run) values (%(shop_id)s, %(summary)s::jsonb)
 on conflict (shop_id) do update set
@@ -24,17 +24,17 @@ on conflict (shop_id) do update set
  where coalesce(c.last_daily_run ->> 'day', '') <= excluded.last_daily_run ->> 'day'
 """
 
-_FIND_TOLD_LOW = """
+_FIND_REPORTED_LOW = """
 select coalesce(last_daily_run -> 'low_told', '[]') from shop_config where shop_id = %(shop_id)s
 """
 
 LowStockKey = tuple[str, int]
-"""(sku, location): what runs low."""
+"""(sku, location) of a low level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DailySummary:
-    """A day that was looked at. ``low_stock`` is None where its stock is no news any more."""
+    """The checks of a day. ``low_stock`` is None if stock was not checked."""
 
     day: date
     at: datetime
@@ -48,15 +48,15 @@ class DailySummary:
 
     @property
     def status(self) -> str:
-        """The word for the morning: the worst of what was found."""
+        """The worst result of the checks."""
         return "audit_failed" if self.findings else self.payments
 
     def compared(self, verdict: str, figures: Mapping[str, Any]) -> "DailySummary":
-        """Return the summary with what the payments came to."""
+        """Return the summary with the result of the comparison."""
         return replace(self, payments=verdict, figures=figures)
 
     def not_compared(self, error_code: str) -> "DailySummary":
-        """Return the summary of a day whose payments could not be compared, and why."""
+        """Return the summary with the error of the comparison."""
         return replace(self, error_code=error_code)
 
     def stats(self) -> dict[str, int | float | str]:
@@ -66,7 +66,7 @@ class DailySummary:
         return {**flat, **low, "audit_rows": self.audit_rows, "audit_findings": len(self.findings)}
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is kept."""
+        """Return the stored JSON."""
         return {
             "day": self.day.isoformat(),
             "at": self.at.isoformat(),
@@ -77,26 +77,26 @@ class DailySummary:
             "audit": {"verified": not self.findings, "rows": self.audit_rows,
                       "findings": [str(finding) for finding in self.findings[:10]]},
             "low_stock": None if self.low_stock is None else _low_as_json(self.low_stock),
-            **self._told(),
+            **self._reported_low(),
         }  # fmt: skip
 
-    def _told(self) -> dict[str, Any]:
-        """Return what the owner has been told runs low; nothing while the day is not done."""
+    def _reported_low(self) -> dict[str, Any]:
+        """Return the levels that are reported to the owner; empty while the day is not done."""
         if self.low_stock is None or self.payments == "not_compared":
             return {}
         return {"low_told": [[one.sku, one.location_id] for one in self.low_stock]}
 
 
 def record_summary(tx: Connection, shop_id: int, summary: DailySummary) -> None:
-    """``shop_config.last_daily_run`` is ``summary``, unless it tells of a later day already."""
+    """``shop_config.last_daily_run`` is ``summary``, unless it is of a later day."""
     values = {"shop_id": shop_id, "summary": orjson.dumps(summary.as_json()).decode()}
     tx.exec_driver_sql(_RECORD, values)
 
 
-def find_told_low(tx: Connection, shop_id: int) -> set[LowStockKey]:
-    """Return what was low when a day was last done: of that nobody is told again."""
-    told = tx.exec_driver_sql(_FIND_TOLD_LOW, {"shop_id": shop_id}).scalar() or []
-    return {(sku, location_id) for sku, location_id in told}
+def find_reported_low(tx: Connection, shop_id: int) -> set[LowStockKey]:
+    """Return the levels that the last completed day reported; they are not reported again."""
+    reported = tx.exec_driver_sql(_FIND_REPORTED_LOW, {"shop_id": shop_id}).scalar() or []
+    return {(sku, location_id) for sku, location_id in reported}
 
 
 def _low_as_json(low: Sequence[LowStock]) -> dict[str, Any]:
@@ -111,6 +111,6 @@ def _low_as_json(low: Sequence[LowStock]) -> dict[str, Any]:
                 "sold_30d": one.sold_30d,
                 "days_cover": None if one.days_cover is None else str(one.days_cover),
             }
-            for one in low[:LOW_KEPT]
+            for one in low[:MAX_LEVELS]
         ],
     }

@@ -1,4 +1,4 @@
-"""Job ``weekly-owner-digest``: on Monday morning the owner reads what the week before came to."""
+"""Job ``weekly-owner-digest``: mails the owner the sales of the past week on Monday morning."""
 
 from collections import Counter
 from datetime import date, datetime, timedelta
@@ -23,10 +23,10 @@ from services.shops.shops import get_shop_by_id
 
 
 def send_digest(run: Run) -> JobResult:
-    """The owner's mail about the run's week is in the outbox, once, in the shop's own days.
+    """Write the mail about the run's week, in days of the shop's zone, to the outbox, once.
 
-    A week without sales is told, too: no mail would look like a fault. Verdict ``no_owner_email`` where
-    nobody can be told; the figures are in the run's stats either way.
+    A week without sales has a mail too: its absence would look like a fault. The result is ``no_owner_email``
+    if the shop has no address; the figures are in the run's stats either way.
     """
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     begins, ends = period_bounds(run.covers, run.period, run.zone)
@@ -37,7 +37,7 @@ def send_digest(run: Run) -> JobResult:
         sales = read_sales(tx, run, from_before, ends, first)
         days = sales.days()
         currency = choose_currency(shop.currency, days)
-        facts = plan_digest_context(
+        context = plan_digest_context(
             first,
             currency,
             days,
@@ -53,12 +53,12 @@ def send_digest(run: Run) -> JobResult:
     }
     if not shop.owner_email:
         return JobResult(stats=stats, result="no_owner_email")
-    mail = compose(OWNER_DIGEST_MAIL, facts, shop=shop, recipient=shop.owner_email, period=run.period)
+    mail = compose(OWNER_DIGEST_MAIL, context, shop=shop, recipient=shop.owner_email, period=run.period)
     return JobResult(stats=stats, record=partial(_record, mail, run.request_id))
 
 
 def read_sales(tx: Connection, run: Run, begins: datetime, ends: datetime, tops_since: date) -> Sales:
-    """Return the sales of [``begins``, ``ends``), of the items and by the rules of the monthly close."""
+    """Return the sales of [``begins``, ``ends``), from the items and by the rules of the month close."""
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     profile = find_profile_at_home(tx, run.shop_id)
     span = SalesPeriod(run.shop_id, begins, ends, profile.province, profile.exempt_array)
@@ -66,7 +66,7 @@ def read_sales(tx: Connection, run: Run, begins: datetime, ends: datetime, tops_
 
 
 def choose_currency(own: str, days: list[DaySales]) -> str:
-    """Return the shop's own currency if anything was sold in it, else the one that most was sold in."""
+    """Return the shop's own currency if it has sales, else the one with the largest sales."""
     sold: Counter[str] = Counter()
     for day in days:
         sold[day.currency] += day.net_cents

@@ -1,4 +1,4 @@
-"""What the owner's weekly mail says. Pure: sales go in, a mail's facts come out."""
+"""The template context of the owner's weekly mail. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,9 @@ def plan_digest_context(
     customers: Sequence[TopSeller],
     skus: Sequence[TopSeller],
 ) -> dict[str, Any]:
-    """Return the facts of ``owner_digest`` for the week that begins on ``first``, a Monday.
+    """Return the template context of ``owner_digest`` for the week that begins on ``first``, a Monday.
 
-    ``days`` are of that week and the one before. ``currency`` is the one that is charted and ranked;
-    what was sold in others is summed beside it.
+    ``days`` are of that week and the one before. ``currency`` is charted and ranked; others are only summed.
     """
     week = [day for day in days if day.day >= first]
     before = [day for day in days if day.day < first]
@@ -58,9 +57,9 @@ def plan_digest_context(
 
 
 def plan_bars(first: date, currency: str, days: Sequence[DaySales]) -> list[dict[str, Any]]:
-    """Return seven days, each with this week's bar and that of the week before, as parts of the longest.
+    """Return seven days, each with a bar of this week and of the week before, relative to the longest.
 
-    A width is a whole percentage, at least 1 where anything was sold; ``text`` is the bar in letters.
+    A width is a whole percentage, at least 1 if anything was sold; ``text`` is the bar in letters.
     """
     sold: Counter[date] = Counter()
     for day in days:
@@ -94,13 +93,13 @@ def _sum(days: Sequence[DaySales], currency: str) -> int:
 
 
 def _average(week: Sequence[DaySales], net: int, orders: int, currency: str) -> int:
-    """Return what an order came to, before refunds: what came back was mostly ordered earlier."""
+    """Return the average order before refunds: most refunds are of earlier orders."""
     gross = net + sum(day.refunded_cents for day in week if day.currency == currency)
     return gross // orders
 
 
 def _percent(now: int, then: int) -> str:
-    """Return how much more or less: "+12%". Empty where the week before had nothing to compare with."""
+    """Return the change such as "+12%". Empty if the week before had no sales."""
     if then <= 0:
         return ""
     percent = (200 * (now - then) + then) // (2 * then)

@@ -1,9 +1,9 @@
-"""Job ``gap-healing``: what Shopify and Stripe have and no webhook told is brought in, from marks on."""
+"""Job ``gap-healing``: enters what Shopify and Stripe have since the cursors and no webhook brought."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -17,21 +17,18 @@ from services.shopify.backfill.run import backfill_shopify
 
 JOB = "gap-healing"
 NO_CREDENTIALS = frozenset({"shopify.no_domain", "shopify.no_token", "stripe.no_key"})
-"""Nobody gave us a way to ask: such a provider is left out and counted, hour by hour."""
+"""The shop has no credentials for the provider: the provider is left out and counted."""
 
 
-class BackfillProvider(Protocol):
-    """Brings in what a provider has and we lack; returns how much, by topic, and how many were seen."""
+BackfillProvider = Callable[..., Mapping[str, int]]
+"""Enters what a provider has and the ledger lacks; returns the counts by topic, and ``seen``.
 
-    def __call__(
-        self, shop_id: int, now: datetime, request_id: str, *, since: datetime | None, is_dry: bool
-    ) -> Mapping[str, int]:
-        """Raise a ``WorkError`` where the provider does not let itself be read; empty: not used here."""
-        ...
+Raises the ``WorkError`` of a call; returns nothing if the shop does not use the provider.
+"""
 
 
 class BackfillResult(NamedTuple):
-    """What healing from a provider came to: ``counts``, or ``fault``, or neither where it is not used."""
+    """The result of one provider: ``counts``, or ``fault``, or neither if the shop does not use it."""
 
     provider: str
     counts: Mapping[str, int]
@@ -44,7 +41,7 @@ class BackfillResult(NamedTuple):
 
     @property
     def state(self) -> str:
-        """What became of it, in a word."""
+        """The result in one word."""
         if self.fault is not None:
             return self.fault.code
         return "healed" if self.counts else "not_connected"
@@ -62,7 +59,7 @@ PROVIDERS: Mapping[str, BackfillProvider] = {"shopify": _backfill_from_shopify, 
 
 
 class GapBackfill:
-    """Heals shops: the work of the job. ``providers`` are asked in turn."""
+    """The handler of the job: backfills a shop from each of ``providers``."""
 
     def __init__(
         self, providers: Mapping[str, BackfillProvider] = PROVIDERS, clock: Callable[[], datetime] = utc_now
@@ -70,21 +67,20 @@ class GapBackfill:
         self._providers, self._clock = providers, clock
 
     def __call__(self, run: Run) -> JobResult:
-        """Everything that a provider lists and we lacked is in, each provider for itself.
+        """Enter what each provider lists and the ledger lacks.
 
-        One that cannot be asked keeps none of the others from being healed; then the run fails naming it:
-        to be tried again if that may help, for a person where a credential is refused.
+        An error of one provider does not stop the others; the run fails with it at the end.
         """
         assert run.shop_id is not None  # noqa: S101 - the job is per shop
-        parts = backfill_providers(run.shop_id, self._clock(), run.request_id, providers=self._providers)
-        if fault := find_fault(parts):
+        results = backfill_providers(run.shop_id, self._clock(), run.request_id, providers=self._providers)
+        if fault := find_fault(results):
             raise fault
-        entered = sum(sum(part.topics.values()) for part in parts)
+        entered = sum(sum(result.topics.values()) for result in results)
         stats: dict[str, int | str] = {"entered": entered}
-        for part in parts:
-            stats |= {part.provider: part.state, f"{part.provider}_seen": part.counts.get("seen", 0)}
-            stats |= part.topics
-        record = partial(_record, run, parts, entered)
+        for result in results:
+            stats |= {result.provider: result.state, f"{result.provider}_seen": result.counts.get("seen", 0)}
+            stats |= result.topics
+        record = partial(_record, run, results, entered)
         return JobResult(stats=stats, result="backfilled" if entered else "complete", record=record)
 
 
@@ -97,32 +93,32 @@ def backfill_providers(
     is_dry: bool = False,
     providers: Mapping[str, BackfillProvider] = PROVIDERS,
 ) -> list[BackfillResult]:
-    """Heal the shop from each of ``providers``; what keeps one of them from it is in its ``Part``."""
-    parts = []
-    for name, heal in providers.items():
+    """Backfill the shop from each of ``providers``; the error of a call is in its result."""
+    results = []
+    for name, backfill in providers.items():
         try:
-            parts.append(
-                BackfillResult(name, dict(heal(shop_id, now, request_id, since=since, is_dry=is_dry)))
+            results.append(
+                BackfillResult(name, dict(backfill(shop_id, now, request_id, since=since, is_dry=is_dry)))
             )
         except WorkError as fault:
             is_left_out = fault.code in NO_CREDENTIALS
-            parts.append(BackfillResult(name, {}, None if is_left_out else fault))
-    return parts
+            results.append(BackfillResult(name, {}, None if is_left_out else fault))
+    return results
 
 
-def find_fault(parts: Sequence[BackfillResult]) -> WorkError | None:
-    """Return what the run fails with: first one that may pass by itself, as it is worth another try."""
-    faults = [part.fault for part in parts if part.fault is not None]
+def find_fault(results: Sequence[BackfillResult]) -> WorkError | None:
+    """Return the error of the run: one that a retry may solve, else one of a credential, else any."""
+    faults = [result.fault for result in results if result.fault is not None]
     passing = [fault for fault in faults if isinstance(fault, RetryLater)]
     lasting = [fault for fault in faults if isinstance(fault, Misconfigured)]
     return next(iter([*passing, *lasting, *faults]), None)
 
 
-def _record(run: Run, parts: Sequence[BackfillResult], entered: int, tx: Connection) -> FollowUp:
+def _record(run: Run, results: Sequence[BackfillResult], entered: int, tx: Connection) -> FollowUp:
     del tx
     if not entered:
         return FollowUp()
-    after = {topic: count for part in parts for topic, count in part.topics.items()}
-    summary = f"{entered} events that no webhook told were brought in"
+    after = {topic: count for result in results for topic, count in result.topics.items()}
+    summary = f"{entered} events that no webhook brought were entered"
     mutation = Mutation("inbound_events", f"{entered} rows", summary, None, after)
     return FollowUp(audit=[Entry(run.shop_id, f"job {JOB}", "gap_heal", run.request_id, [mutation])])

@@ -1,4 +1,4 @@
-"""Whose month it is, and what is late: what a closing reads of the books, in one state of them."""
+"""The inputs of a month close, read in one snapshot: the shop, its tax profile, and new corrections."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ from services.jobs.definition import Covers
 from services.jobs.schedule import period_bounds
 from services.shops.shops import Shop
 
-LOOKED_BACK = 12
-"""Closed months that are looked at again when one is closed."""
+MONTHS_CHECKED = 12
+"""Closed months that are checked for corrections when a month is closed."""
 
 _PROVINCE = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
 
@@ -35,12 +35,12 @@ _FIND_HOME = "select province from storefronts where shop_id = %(shop_id)s"
 
 
 def use_one_snapshot(tx: Connection) -> None:
-    """Everything that ``tx`` reads is of one moment; call this first in it."""
+    """All reads of ``tx`` have one snapshot; call this first in it."""
     tx.exec_driver_sql(_ONE_STATE)
 
 
 def get_close_inputs(tx: Connection, shop: Shop, period: str, zone: ZoneInfo) -> CloseInputs:
-    """Return what is needed to make the package of ``period``, the figures of the month before included."""
+    """Return the inputs of the package of ``period``, including the figures of the month before."""
     profile = find_profile_at_home(tx, shop.id)
     home = profile.province
     before = shift_month(period, -1)
@@ -59,15 +59,15 @@ def get_close_inputs(tx: Connection, shop: Shop, period: str, zone: ZoneInfo) ->
 
 
 def get_month(shop_id: int, period: str, zone: ZoneInfo, home: str, profile: TaxProfile) -> SalesPeriod:
-    """Return the bounds of ``period``; raise ``ValueError`` for what is no month."""
+    """Return the bounds of ``period``; raise ``ValueError`` if it is not a month."""
     begins, ends = period_bounds(Covers.MONTH, period, zone)
     return SalesPeriod(shop_id, begins, ends, home, profile.exempt_array)
 
 
 def find_profile_at_home(tx: Connection, shop_id: int) -> TaxProfile:
-    """Return the shop's tax profile with the province of what is sold over the counter.
+    """Return the shop's tax profile with the province of counter sales.
 
-    That is the profile's own, else the one of the shop at Shopify; empty where neither is known.
+    That is the profile's own, else that of the shop at Shopify; empty if neither is known.
     """
     profile = find_tax_profile(tx, shop_id)
     if profile.province:
@@ -79,9 +79,9 @@ def find_profile_at_home(tx: Connection, shop_id: int) -> TaxProfile:
 def find_new_corrections(
     tx: Connection, shop_id: int, closed: Sequence[ClosedMonth], costs: Mapping[str, Costs | None]
 ) -> list[Correction]:
-    """Return what the ``closed`` months come to today other than it was told.
+    """Return the differences of the ``closed`` months' figures to what was recorded before.
 
-    ``costs`` by month: those of its closing. Where they are lost (None) nothing is said of what goods cost.
+    ``costs`` by month are those of its closing. If they are lost (None), the cost of goods is not compared.
     """
     found = []
     own = find_tax_profile(tx, shop_id)
@@ -91,8 +91,8 @@ def find_new_corrections(
         bounds = get_month(shop_id, month.period, zone, home, profile)
         of_closing = costs[month.period]
         today = get_figures(tx, bounds, zone, profile, of_closing)
-        told = list_corrections(tx, shop_id, period=month.period, keep_all=True)
-        late = plan_corrections(month.period, month.figures["accounts"], told, today.accounts)
+        recorded = list_corrections(tx, shop_id, period=month.period, keep_all=True)
+        late = plan_corrections(month.period, month.figures["accounts"], recorded, today.accounts)
         unknown = {
             *NEW_ACCOUNTS.get(month.figures["format"], ()),
             *(["cost_of_goods"] if of_closing is None else []),
@@ -101,17 +101,17 @@ def find_new_corrections(
     return found
 
 
-def list_corrections_told_in(
+def list_package_corrections(
     tx: Connection, shop_id: int, period: str, found: Sequence[Correction]
 ) -> list[Correction]:
-    """Return the corrections that the package of ``period`` tells of: found before, and ``found`` now."""
+    """Return the corrections in the package of ``period``: those recorded, and ``found`` now."""
     return merge_corrections(list_corrections(tx, shop_id, found_in=period), found)
 
 
 def _accounts_of(
     tx: Connection, shop_id: int, period: str, zone: ZoneInfo, profile: TaxProfile, home: str
 ) -> Accounts:
-    """Return the accounts of a month: as it was closed, else by today's rows."""
+    """Return the accounts of a month: as it was closed, else from today's rows."""
     closed = list_closed_months(tx, shop_id, since=period, until=period)
     if closed:
         accounts: Accounts = closed[0].figures["accounts"]

@@ -1,22 +1,25 @@
-"""What a shop sold and took back, item by item, streamed: neither side ever holds them all.
+"""What a shop sold and refunded, item by item, streamed from PostgreSQL.
 
-A sale has the day on which its order was placed, a refund the day on which it was given. What counts is
-decided by ``counting``. A gift card is in the rows, and is no revenue.
+A sale is dated by its order, a refund by the day it was given. ``counting`` decides what counts. Gift cards
+are among the items, and are no revenue.
 """
 
 from collections.abc import Generator, Mapping
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import psycopg
+from psycopg.rows import class_row
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from services.closing.counting import COUNTS, IS_PAID, IS_PST_EXEMPT, PIECES_REMOVED, PLACE, REFUND_COUNTS
 from services.shopify.orders.tables import DUTIES_REMOVED
 
-AT_ONCE = 200
-"""Rows that travel together."""
+T = TypeVar("T")
+
+ROWS_AT_ONCE = 200
+"""Rows of one network message."""
 
 SaleItemKind = Literal[
     "sale", "shipping", "included duties", "conversion",
@@ -25,12 +28,12 @@ SaleItemKind = Literal[
 
 
 class SaleItem(NamedTuple):
-    """One line sold, refunded or shipped. Sums are positive; ``is_back`` tells their direction.
+    """One line sold, refunded or shipped. Sums are positive; ``is_refund`` is their direction.
 
-    ``amount`` is the price after ``discount``, its tax included if ``taxes_included``; ``taxes`` are the tax
-    lines of the sale, and ``tax_cents`` what a refund gave back of them. ``quantity`` was ordered, of which
+    ``amount`` is the price after ``discount``, with its tax if ``taxes_included``; ``taxes`` are the tax
+    lines of the sale, and ``tax_cents`` the refunded part of them. ``quantity`` was ordered, of which
     ``removed`` pieces were never sold: ``discount``, ``amount`` and ``taxes`` are of all pieces. A refund
-    adjustment is what a refund gave beyond its parts; it is negative where it gave less (a restocking fee).
+    adjustment is what a refund gave beyond its parts; it is negative if it gave less (a restocking fee).
     Included and refunded duties are negative: they take the duties out of the prices that contain them. A
     conversion is what rounding left between an order's total and its parts.
     """
@@ -61,20 +64,20 @@ class SaleItem(NamedTuple):
 
     @property
     def pieces(self) -> int:
-        """Pieces that were sold, or came back."""
+        """Pieces that were sold or refunded."""
         return self.quantity - self.removed
 
     @property
-    def is_back(self) -> bool:
-        """Whether the item was given back, so that it lowers sales and tax."""
+    def is_refund(self) -> bool:
+        """Whether the item was refunded, so that it lowers sales and tax."""
         return self.kind in ("refund", "shipping refund", "refunded duties", "refund adjustment")
 
 
 class SalesPeriod(NamedTuple):
-    """A shop's month, or another span of time, as its clocks bound it.
+    """A shop's month or another time span, from ``begins`` up to, not including, ``ends``.
 
-    ``home`` is the province of what is handed over the counter; ``exempt`` the array literal of the goods
-    that are exempt from provincial tax: ``type:bicycles``, ``tag:pst-exempt``, ``sku:bike``.
+    ``home`` is the province of counter sales; ``exempt`` the array literal of the goods that are exempt from
+    provincial tax: ``type:bicycles``, ``tag:pst-exempt``, ``sku:bike``.
     """
 
     shop_id: int
@@ -84,7 +87,7 @@ class SalesPeriod(NamedTuple):
     exempt: str = "{}"
 
 
-# Shipping is taxed where a line of its order is; by the province, where such a line is not exempt.
+# Shipping is taxed if a line of its order is; with provincial tax if such a line is not exempt.
 _SHIPPING_IS = """
        exists (select from order_lines l where l.shop_id = o.shop_id and l.order_gid = o.order_gid
                   and l.is_taxable and not l.is_gift_card and not o.is_tax_exempt)"""
@@ -92,7 +95,7 @@ _SHIPPING_IS_EXEMPT = f"""
        not exists (select from order_lines l where l.shop_id = o.shop_id and l.order_gid = o.order_gid
                       and l.is_taxable and not l.is_gift_card and not {IS_PST_EXEMPT})"""
 
-# The taxes of an order in the shares of its lines: an adjustment gives back of all of them.
+# All taxes of an order: an adjustment refunds a share of each.
 _ORDER_TAXES = """
        (select jsonb_agg(t) from order_lines l, jsonb_array_elements(l.taxes) t
          where l.shop_id = o.shop_id and l.order_gid = o.order_gid)"""
@@ -111,11 +114,13 @@ with sold as (
      and {REFUND_COUNTS}
 )
 select * from (
-select o.placed_at as at, o.order_gid, 'sale' as kind, l.line_id as place, o.name, o.placed_at,
-       o.place_of_supply, o.currency, o.taxes_included, l.sku, l.title, l.quantity, l.discount_cents,
-       l.price_cents * l.quantity - l.discount_cents, l.taxes, 0::bigint,
-       l.is_taxable and not o.is_tax_exempt, l.is_gift_card, {PIECES_REMOVED}, {IS_PST_EXEMPT}, o.is_paid,
-       coalesce(nullif(l.staff_label, ''), o.staff_label), o.customer_id
+select o.placed_at as at, o.order_gid, 'sale' as kind, l.line_id as place,
+       o.name as order_name, o.placed_at, o.place_of_supply as province, o.currency, o.taxes_included, l.sku,
+       l.title, l.quantity, l.discount_cents as discount,
+       l.price_cents * l.quantity - l.discount_cents as amount, l.taxes, 0::bigint as tax_cents,
+       l.is_taxable and not o.is_tax_exempt as is_taxable, l.is_gift_card, {PIECES_REMOVED} as removed,
+       {IS_PST_EXEMPT} as is_pst_exempt, o.is_paid,
+       coalesce(nullif(l.staff_label, ''), o.staff_label) as staff, o.customer_id
   from sold o join order_lines l using (shop_id, order_gid)
  where not l.is_tip and l.quantity > {PIECES_REMOVED}
 union all
@@ -173,31 +178,30 @@ select o.refunded_at, o.order_gid, 'refund adjustment', o.refund_id, o.name, o.p
 """  # noqa: S608 - the conditions are constants of our own
 
 
-def stream_items(tx: Connection, month: SalesPeriod) -> Generator[SaleItem, None, None]:
-    """Yield the items of the span, oldest first, in one order that depends on nothing but the rows.
+def stream_items(tx: Connection, period: SalesPeriod) -> Generator[SaleItem, None, None]:
+    """Yield the items of the period, oldest first, in an order that depends on the rows alone.
 
-    Shopify's price of shipping is before discounts: what of them is on no line was on it.
+    Shopify's price of shipping is before discounts: a discount that is on no line was on the shipping.
 
-    What Shopify says of a refunded line includes its tax where the order's prices do; of refunded shipping
-    and of an adjustment it never does.
+    Shopify's amount of a refunded line includes its tax if the order's prices do; that of refunded shipping
+    and of an adjustment never does.
     """
-    for row in stream(tx, _ITEMS, month._asdict()):
-        yield SaleItem(*row)
+    return stream(tx, _ITEMS, period._asdict(), SaleItem)
 
 
 def stream(
-    tx: Connection, statement: str, values: Mapping[str, Any]
-) -> Generator[tuple[Any, ...], None, None]:
-    """Yield the rows of ``statement`` while the server still sends them."""
+    tx: Connection, statement: str, values: Mapping[str, Any], row: type[T]
+) -> Generator[T, None, None]:
+    """Yield the rows of ``statement`` as ``row``, by column name, while the server still sends them."""
     driver = tx.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - ``driver_url`` sees to it
+    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - ``driver_url`` ensures it
     try:
-        with driver.cursor() as cursor:
-            rows = cursor.stream(statement, values, binary=True, size=AT_ONCE)
+        with driver.cursor(row_factory=class_row(row)) as cursor:
+            rows = cursor.stream(statement, values, binary=True, size=ROWS_AT_ONCE)
             try:
                 yield from rows
             finally:
-                # A stream that is left is cancelled, and the transaction fails with it.
+                # Closing an unfinished stream would cancel it, and the transaction would fail with it.
                 for _ in rows:
                     pass
     except psycopg.OperationalError as fault:

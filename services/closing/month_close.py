@@ -1,8 +1,8 @@
-"""Job ``monthly-close``: a month's books are put together, kept for good, and sent to owner and accountant.
+"""Job ``monthly-close``: closes a month, stores its package, and mails it to owner and accountant.
 
-In steps that each may be the last before a crash: the files are put into the archive store, the manifest
-last; then the row, the corrections and the mails are written in one transaction; then old audit events
-leave the database. A run that finds the row goes on behind it.
+The steps survive a crash between them: first the files go into the archive store, the manifest last; then one
+transaction writes the row, the corrections and the mails; then old audit events are archived. A run that
+finds the row continues after it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,10 +28,10 @@ from services.closing.corrections import (
     shift_month,
 )
 from services.closing.inputs import (
-    LOOKED_BACK,
+    MONTHS_CHECKED,
     find_new_corrections,
     get_close_inputs,
-    list_corrections_told_in,
+    list_package_corrections,
     use_one_snapshot,
 )
 from services.closing.month_mail import find_unmailed, plan_attached, record_package_mails
@@ -58,28 +58,28 @@ on conflict (shop_id, period) do nothing
 returning period
 """
 
-Late = tuple[Sequence[Correction], int]
-"""What was found late, and of how many months the archive has lost what goods cost."""
+Corrections = tuple[Sequence[Correction], int]
+"""New corrections, and the number of months whose costs of goods are lost from the archive."""
 
 
 class CloseMonth:
-    """Closes months: the work of the job ``monthly-close``. ``clock`` dates the closing."""
+    """The handler of the job; ``clock`` dates the close."""
 
     def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock
 
     def __call__(self, run: Run) -> JobResult:
-        """The shop's month is closed, its package in the store and in the mail, once, whatever came between.
+        """Close the shop's month, store its package and mail it, each once.
 
-        A month that is closed stays as it is: what its rows say today is held against it, and a difference
-        is a correction for the month that is open now. Events of the audit past 90 days are archived.
+        A closed month does not change: a difference of its figures to today's rows is a correction for the
+        open month. Audit events older than 90 days are archived.
         """
         assert run.shop_id is not None  # noqa: S101 - the job is per shop
         store = open_store(get_settings().archive_url)
         with transaction() as tx:
             closed = list_closed_months(tx, run.shop_id, since=run.period, until=run.period)
         if closed:
-            late, damaged = self._look_again(run, run.shop_id, closed[0], store)
+            late, damaged = self._check_closed(run, run.shop_id, closed[0], store)
             result = "corrected" if late else "unchanged"
         else:
             late, damaged = self._close(run, run.shop_id, store)
@@ -92,40 +92,40 @@ class CloseMonth:
                 "damaged_packages": damaged,
                 "mails": mails,
                 "archived_events": archived.stats["events"],
-                **self._told(run),
+                **self._count_package(run),
             },
             result=result,
         )
 
-    def _close(self, run: Run, shop_id: int, store: ObjectStore) -> Late:
-        earlier = _find_looked_back(shop_id, run.period)
+    def _close(self, run: Run, shop_id: int, store: ObjectStore) -> Corrections:
+        earlier = _list_checked_months(shop_id, run.period)
         costs = {month.period: find_costs(store, month) for month in earlier}
         with TemporaryDirectory(prefix="shopfleet-close-") as folder:
             with transaction() as tx:
                 use_one_snapshot(tx)
-                books = get_close_inputs(tx, get_shop_by_id(tx, shop_id), run.period, run.zone)
+                inputs = get_close_inputs(tx, get_shop_by_id(tx, shop_id), run.period, run.zone)
                 late = find_new_corrections(tx, shop_id, earlier, costs)
-                told = list_corrections_told_in(tx, shop_id, run.period, late)
-                package = build_package(tx, books, told, Path(folder))
+                corrections = list_package_corrections(tx, shop_id, run.period, late)
+                package = build_package(tx, inputs, corrections, Path(folder))
             now = self._clock()
             retain_until = now + timedelta(days=get_settings().archive_retain_days)
             key = put_package(store, shop_id, run.period, package, retain_until)
             with transaction() as tx:
                 lock_payment_periods(tx, shop_id)
-                if _record_closed(tx, books, package, key, now):
+                if _record_closed(tx, inputs, package, key, now):
                     record_corrections(tx, shop_id, run.period, late, now)
-                    append_all(tx, [describe_closed_month(run, books, package, late)], now)
-                    parts = {
+                    append_all(tx, [describe_closed_month(run, inputs, package, late)], now)
+                    contents = {
                         name: (package.folder / name).read_bytes()
                         for name in plan_attached(
                             [file._asdict() for file in package.files], len(package.manifest)
                         )
                     }
-                    _record_mails(tx, run, shop_id, store, parts, now)
+                    _record_mails(tx, run, shop_id, store, contents, now)
         return late, _count_lost(costs)
 
-    def _look_again(self, run: Run, shop_id: int, closed: ClosedMonth, store: ObjectStore) -> Late:
-        """What the closed month's rows say today is held against what was told; a difference is recorded."""
+    def _check_closed(self, run: Run, shop_id: int, closed: ClosedMonth, store: ObjectStore) -> Corrections:
+        """Compare the closed figures with today's rows; record the differences."""
         costs = {closed.period: find_costs(store, closed)}
         with transaction() as tx:
             use_one_snapshot(tx)
@@ -140,7 +140,7 @@ class CloseMonth:
         return late, _count_lost(costs)
 
     def _mail_missing(self, run: Run, shop_id: int, store: ObjectStore) -> int:
-        """Whoever should have the package and was never written to has a mail; return how many should."""
+        """Write the mail to each recipient without one; return how many recipients there are."""
         with transaction() as tx:
             shop = get_shop_by_id(tx, shop_id)
             (closed,) = list_closed_months(tx, shop_id, since=run.period, until=run.period)
@@ -148,13 +148,13 @@ class CloseMonth:
         if unmailed:
             folder = closed.manifest_key.rpartition("/")[0]
             names = plan_attached(closed.files, len(store.get(closed.manifest_key)))
-            parts = {name: store.get(f"{folder}/{name}") for name in names}
+            contents = {name: store.get(f"{folder}/{name}") for name in names}
             with transaction() as tx:
-                _record_mails(tx, run, shop_id, store, parts, self._clock())
+                _record_mails(tx, run, shop_id, store, contents, self._clock())
         return len({address.lower() for address in (shop.owner_email, shop.accountant_email) if address})
 
-    def _told(self, run: Run) -> dict[str, int]:
-        """Return the closed month's counts, for the run's history."""
+    def _count_package(self, run: Run) -> dict[str, int]:
+        """Return the counts of the closed month for the run's stats."""
         assert run.shop_id is not None  # noqa: S101 - the job is per shop
         with transaction() as tx:
             (closed,) = list_closed_months(tx, run.shop_id, since=run.period, until=run.period)
@@ -167,11 +167,11 @@ class CloseMonth:
         }
 
 
-def _find_looked_back(shop_id: int, period: str) -> list[ClosedMonth]:
-    """Return the closed months before ``period`` that are still looked at."""
+def _list_checked_months(shop_id: int, period: str) -> list[ClosedMonth]:
+    """Return the closed months before ``period`` that are checked for corrections."""
     with transaction() as tx:
         return list_closed_months(
-            tx, shop_id, since=shift_month(period, -LOOKED_BACK), until=shift_month(period, -1)
+            tx, shop_id, since=shift_month(period, -MONTHS_CHECKED), until=shift_month(period, -1)
         )
 
 
@@ -180,15 +180,15 @@ def _count_lost(costs: Mapping[str, Costs | None]) -> int:
 
 
 def _record_closed(
-    tx: Connection, books: CloseInputs, package: ClosePackage, manifest_key: str, now: datetime
+    tx: Connection, inputs: CloseInputs, package: ClosePackage, manifest_key: str, now: datetime
 ) -> bool:
-    """The month is closed; False where it was before."""
-    zone: ZoneInfo = books.zone
+    """Write the row of the closed month; return False if it exists."""
+    zone: ZoneInfo = inputs.zone
     values = {
-        "shop_id": books.shop_id,
-        "period": books.period,
-        "begins_on": books.month.begins.astimezone(zone).date(),
-        "ends_before": books.month.ends.astimezone(zone).date(),
+        "shop_id": inputs.shop_id,
+        "period": inputs.period,
+        "begins_on": inputs.month.begins.astimezone(zone).date(),
+        "ends_before": inputs.month.ends.astimezone(zone).date(),
         "now": now,
         "figures": orjson.dumps(package.figures).decode(),
         "files": orjson.dumps([file._asdict() for file in package.files]).decode(),
@@ -199,7 +199,7 @@ def _record_closed(
 
 
 def _record_mails(
-    tx: Connection, run: Run, shop_id: int, store: ObjectStore, parts: dict[str, bytes], now: datetime
+    tx: Connection, run: Run, shop_id: int, store: ObjectStore, contents: dict[str, bytes], now: datetime
 ) -> None:
     shop = get_shop_by_id(tx, shop_id)
     (closed,) = list_closed_months(tx, shop_id, since=run.period, until=run.period)
@@ -208,7 +208,7 @@ def _record_mails(
         shop,
         closed,
         list_corrections(tx, shop_id, found_in=run.period),
-        parts,
+        contents,
         find_unmailed(tx, shop, run.period),
         f"{closed.manifest_key.removesuffix(MANIFEST_NAME)} in {store.describe()}",
         now,

@@ -1,4 +1,4 @@
-"""What the mail with a month's package says, and to whom it goes: owner and accountant, once each."""
+"""The mail with a month's package, once to the owner and once to the accountant."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -20,10 +20,10 @@ from services.mail.outbox import record_mails
 from services.shops.shops import Shop
 
 LARGEST_ATTACHED = 7 * 1024 * 1024
-"""Bytes of all attachments together: 10 MB once they are encoded, which every mail server takes."""
+"""Bytes of all attachments together: 10 MB when encoded, which every mail server accepts."""
 
-SHOWN = 12
-"""Corrections told in the mail; all are in the statement."""
+MAX_SHOWN = 12
+"""Corrections in the mail; all are in the statement."""
 
 _FIND_MAILED = """
 select lower(recipient) from mail_outbox
@@ -32,7 +32,7 @@ select lower(recipient) from mail_outbox
 
 
 def find_unmailed(tx: Connection, shop: Shop, period: str) -> list[str]:
-    """Return the addresses that should have the package of ``period`` and were never written to about it."""
+    """Return the recipients of the package of ``period`` that have no mail about it."""
     values = {"shop_id": shop.id, "kind": MONTH_PACKAGE_MAIL.name, "period": period}
     mailed = set(tx.exec_driver_sql(_FIND_MAILED, values).scalars())
     wanted = {address.lower(): address for address in (shop.accountant_email, shop.owner_email) if address}
@@ -40,7 +40,7 @@ def find_unmailed(tx: Connection, shop: Shop, period: str) -> list[str]:
 
 
 def plan_attached(files: Sequence[Mapping[str, Any]], manifest_size: int) -> list[str]:
-    """Return the names of the files that travel with the mail, as many as fit: the statement first."""
+    """Return the names of the attached files, as many as fit: the statement first."""
     sizes = {file["name"]: int(file["size"]) for file in files} | {MANIFEST_NAME: manifest_size}
     order = sorted(sizes, key=lambda name: (name != PDF_NAME, sizes[name], name))
     attached, room = [], LARGEST_ATTACHED
@@ -56,26 +56,27 @@ def record_package_mails(
     shop: Shop,
     closed: ClosedMonth,
     corrections: Sequence[Correction],
-    parts: Mapping[str, bytes],
+    contents: Mapping[str, bytes],
     recipients: Sequence[str],
     where: str,
     now: datetime,
     *,
     request_id: str,
 ) -> list[NewWork]:
-    """A mail with the package for each of ``recipients`` is in the outbox; return the work that sends them.
+    """Write a mail with the package for each of ``recipients`` to the outbox; return the work that sends
+    them.
 
-    ``parts`` are the files to attach by name; the others the mail says ``where`` to find.
+    ``contents`` are the attached files by name; ``where`` is the location of the others.
     """
-    facts = plan_package_context(shop, closed, corrections, list(parts), where)
+    context = plan_package_context(shop, closed, corrections, list(contents), where)
     attachments = [
         Attachment(name=f"{shop.slug}-{closed.period}-{name}", content_type=_type_of(name), content=content)
-        for name, content in parts.items()
+        for name, content in contents.items()
     ]
     mails: list[Mail] = [
         compose(
             MONTH_PACKAGE_MAIL,
-            facts,
+            context,
             shop=shop,
             recipient=address,
             period=closed.period,
@@ -93,13 +94,13 @@ def plan_package_context(
     attached: Sequence[str],
     where: str,
 ) -> dict[str, Any]:
-    """Return the facts of ``month_package``: the sums, what was found late, and where each file is."""
+    """Return the template context of ``month_package``: sums, corrections, and where each file is."""
     accounts: Mapping[str, Mapping[str, int]] = closed.figures["accounts"]
     order = sorted({*accounts, shop.currency}, key=lambda code: (code != shop.currency, code))
     names = [*(file["name"] for file in closed.files), MANIFEST_NAME]
-    told = [
+    shown = [
         (f"{month_name(c.period)}: {label_of(c.account)}", change(c.change, c.currency))
-        for c in corrections[:SHOWN]
+        for c in corrections[:MAX_SHOWN]
     ]
     return {
         "month": month_name(closed.period),
@@ -113,8 +114,8 @@ def plan_package_context(
             for currency in order
             for tax, cents in taxes_of(accounts.get(currency, {})).items()
         ],
-        "corrections": told,
-        "more": max(0, len(corrections) - SHOWN),
+        "corrections": shown,
+        "more": max(0, len(corrections) - MAX_SHOWN),
         "files": [name for name in names if name in attached],
         "elsewhere": [name for name in names if name not in attached],
         "where": where,
@@ -150,7 +151,7 @@ def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
 
 
 class _SampleShop:
-    """A shop where none is at hand."""
+    """A shop for previews."""
 
     id, slug, name, currency = 0, "harbour", "Harbour Coffee", "CAD"
     zone = ZoneInfo("America/Vancouver")

@@ -1,12 +1,12 @@
-"""A month's package: its files, made in a folder, and the manifest that says what they are.
+"""A month's package: its files, written into a folder, and the manifest that lists them.
 
-Nothing in them says when or by whom they were made: the same rows give the same bytes.
+The files contain no time or author of their making: the same rows give the same bytes.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -14,15 +14,9 @@ from sqlalchemy import Connection
 
 from services.closing.corrections import Correction
 from services.closing.items import SalesPeriod
-from services.closing.profit_and_loss import CSV_NAME, plan_statement, write_statement
+from services.closing.profit_and_loss import CSV_NAME, plan_statement, statement_columns
 from services.closing.profit_pdf import PDF_NAME, write_pdf
-from services.closing.tax_files import (
-    LINES_NAME,
-    SUMMARY_NAME,
-    amount,
-    write_tax_lines,
-    write_tax_summary,
-)
+from services.closing.tax_files import LINE_COLUMNS, LINES_NAME, SUMMARY_NAME, find_amount, summary_columns
 from services.closing.tax_profile import TaxProfile
 from services.closing.totals import (
     Accounts,
@@ -32,12 +26,21 @@ from services.closing.totals import (
     stream_taxed,
     to_stored,
 )
-from services.core.csv_cells import BOM, csv_line
+from services.core.csv_cells import csv_file
 
 COSTS_NAME, MANIFEST_NAME = "cost-of-goods.csv", "manifest.json"
 FORMAT = "shopfleet-close/1"
-_COST_COLUMNS = ("sku", "currency", "pieces", "cost_per_piece", "cost", "cost_minor_units")
-_READ_AT_ONCE = 1 << 20
+
+T = TypeVar("T")
+
+_COST_COLUMNS: Mapping[str, Callable[[CostLine], object]] = {
+    "sku": lambda line: line.sku,
+    "currency": lambda line: line.currency,
+    "pieces": lambda line: line.pieces,
+    "cost_per_piece": lambda line: find_amount(line.cost_cents, line.currency),
+    "cost": lambda line: find_amount(line.total_cents, line.currency),
+    "cost_minor_units": lambda line: line.cost_cents,
+}
 
 
 class PackageFile(NamedTuple):
@@ -49,7 +52,7 @@ class PackageFile(NamedTuple):
 
 
 class ClosePackage(NamedTuple):
-    """A month's package in ``folder``. ``manifest`` is the text whose hash stands for all of it."""
+    """A month's package in ``folder``. The hash of ``manifest`` stands for all of it."""
 
     folder: Path
     files: Sequence[PackageFile]
@@ -64,7 +67,7 @@ class ClosePackage(NamedTuple):
 
 
 class CloseInputs(NamedTuple):
-    """Of whose month a package is made."""
+    """The shop and the month of a package, and the accounts of the month before."""
 
     shop_id: int
     slug: str
@@ -79,60 +82,64 @@ class CloseInputs(NamedTuple):
 
 
 def build_package(
-    tx: Connection, books: CloseInputs, corrections: Sequence[Correction], folder: Path
+    tx: Connection, inputs: CloseInputs, corrections: Sequence[Correction], folder: Path
 ) -> ClosePackage:
-    """The files of the month are in ``folder``, written as the rows come; return what they are.
+    """Write the files of the month into ``folder`` as the rows arrive; return what they are.
 
-    ``corrections`` of earlier months, which this one tells of, are in them. ``tx`` should see one state of
-    the books throughout, or the files would contradict each other.
+    The files include ``corrections`` of earlier months. ``tx`` should use one snapshot, or the files could
+    contradict each other.
     """
     figures = MonthFigures()
-    with (folder / LINES_NAME).open("wb") as file:
-        rows = stream_taxed(tx, books.month, books.zone, books.profile)
-        for row in write_tax_lines(file, rows):
-            figures.add_item(row)
-    complete_figures(tx, books.month, figures)
-    with (folder / SUMMARY_NAME).open("wb") as file:
-        write_tax_summary(file, figures.taxes, books.profile)
-    with (folder / COSTS_NAME).open("wb") as file:
-        file.write(BOM + csv_line(_COST_COLUMNS) + b"".join(map(_cost_line, figures.costs)))
-    stored = to_stored(figures, books.zone, books.month.home, books.profile)
+    items = stream_taxed(tx, inputs.month, inputs.zone, inputs.profile)
+    _write_csv(folder / LINES_NAME, LINE_COLUMNS, _each(items, figures.add_item))
+    complete_figures(tx, inputs.month, figures)
+    _write_csv(folder / SUMMARY_NAME, summary_columns(inputs.profile), figures.taxes.sorted())
+    _write_csv(folder / COSTS_NAME, _COST_COLUMNS, figures.costs)
+    stored = to_stored(figures, inputs.zone, inputs.month.home, inputs.profile)
     statement = plan_statement(
-        shop_name=books.name,
-        shop_currency=books.currency,
-        period=books.period,
-        before=books.period_before,
-        zone=books.zone.key,
+        shop_name=inputs.name,
+        shop_currency=inputs.currency,
+        period=inputs.period,
+        before=inputs.period_before,
+        zone=inputs.zone.key,
         now=stored["accounts"],
-        then=books.accounts_before,
+        then=inputs.accounts_before,
         corrections=corrections,
         counts=figures.counts,
     )
-    with (folder / CSV_NAME).open("wb") as file:
-        write_statement(file, statement)
+    _write_csv(folder / CSV_NAME, statement_columns(statement), statement.lines)
     with (folder / PDF_NAME).open("wb") as file:
         write_pdf(file, statement)
-    names = (CSV_NAME, PDF_NAME, LINES_NAME, SUMMARY_NAME, COSTS_NAME)
-    files = [_measure(folder / name) for name in names]
-    manifest = make_manifest(books, files, stored, corrections)
+    files = [_measure(folder / name) for name in (CSV_NAME, PDF_NAME, LINES_NAME, SUMMARY_NAME, COSTS_NAME)]
+    manifest = _make_manifest(inputs, files, stored, corrections)
     (folder / MANIFEST_NAME).write_bytes(manifest)
     return ClosePackage(folder, files, manifest, stored, corrections)
 
 
-def make_manifest(
-    books: CloseInputs,
+def _each(rows: Iterable[T], add: Callable[[T], None]) -> Iterator[T]:
+    for row in rows:
+        yield row
+        add(row)
+
+
+def _write_csv(path: Path, columns: Mapping[str, Callable[[T], object]], rows: Iterable[T]) -> None:
+    with path.open("wb") as file:
+        file.writelines(csv_file(columns, rows))
+
+
+def _make_manifest(
+    inputs: CloseInputs,
     files: Sequence[PackageFile],
     figures: Mapping[str, Any],
     corrections: Sequence[Correction],
 ) -> bytes:
-    """Return the manifest: what the files are, of which month, and from how many rows they were made."""
     content = {
         "format": FORMAT,
-        "shop": books.slug,
-        "period": books.period,
-        "zone": books.zone.key,
-        "begins": books.month.begins,
-        "ends": books.month.ends,
+        "shop": inputs.slug,
+        "period": inputs.period,
+        "zone": inputs.zone.key,
+        "begins": inputs.month.begins,
+        "ends": inputs.month.ends,
         "made_from": figures["counts"],
         "corrections": len(corrections),
         "files": [file._asdict() for file in files],
@@ -140,24 +147,7 @@ def make_manifest(
     return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z) + b"\n"
 
 
-def _cost_line(line: CostLine) -> bytes:
-    if line.cost_cents is None:
-        return csv_line((line.sku, line.currency, line.pieces, None, None, None))
-    costs = (line.cost_cents, line.cost_cents * line.pieces)
-    return csv_line(
-        (
-            line.sku,
-            line.currency,
-            line.pieces,
-            *(amount(cents, line.currency) for cents in costs),
-            line.cost_cents,
-        )
-    )
-
-
 def _measure(path: Path) -> PackageFile:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_READ_AT_ONCE):
-            digest.update(chunk)
+        digest = hashlib.file_digest(file, "sha256")
     return PackageFile(path.name, digest.hexdigest(), path.stat().st_size)

@@ -1,4 +1,4 @@
-"""A package in the archive store: put once, read back, and held against its manifest and its row."""
+"""A package in the archive store: put once, read back, and checked against its manifest and its row."""
 
 import csv
 import hashlib
@@ -16,23 +16,16 @@ from services.core.csv_cells import uncell
 from services.core.errors import Refused
 
 
-def folder_key(shop_id: int, period: str, manifest_sha256: str) -> str:
-    """Return where a package lies.
-
-    Its content names its folder: a package that was begun and never finished, because rows changed after a
-    crash, is in nobody's way.
-    """
-    return f"close/shop-{shop_id}/{period}/{manifest_sha256[:16]}/"
-
-
 def put_package(
     store: ObjectStore, shop_id: int, period: str, package: ClosePackage, retain_until: datetime | None
 ) -> str:
-    """Every file and at last the manifest are in the store and were read back; return the manifest's key.
+    """Store every file, and the manifest last, and read them back; return the manifest's key.
 
-    What is there already from a try before is the same by its name's hash, or ``Refused``.
+    Raises ``Refused`` if a file exists with other content, or differs when it is read back.
     """
-    folder = folder_key(shop_id, period, package.sha256)
+    # The hash is in the folder's name: an unfinished package, whose rows changed after a crash, has another
+    # folder.
+    folder = f"close/shop-{shop_id}/{period}/{package.sha256[:16]}/"
     for file in package.files:
         _put(store, folder + file.name, (package.folder / file.name).read_bytes(), retain_until)
     _put(store, folder + MANIFEST_NAME, package.manifest, retain_until)
@@ -45,14 +38,14 @@ def put_package(
 def list_package_faults(
     store: ObjectStore, manifest_key: str, manifest_sha256: str, files: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Yield what is wrong with a stored package: missing, altered, or other files than its manifest names."""
+    """Yield the faults of a stored package: files that are missing, altered, or not in its manifest."""
     manifest = _get(store, manifest_key)
     if manifest is None:
         yield f"{manifest_key} is missing from the archive store"
     elif hashlib.sha256(manifest).hexdigest() != manifest_sha256:
         yield f"{manifest_key} was altered: its SHA-256 is not {manifest_sha256}"
     elif orjson.loads(manifest)["files"] != list(files):
-        yield f"{manifest_key} names other files than the books do"
+        yield f"{manifest_key} names other files than its row in closed_periods"
     folder = manifest_key.rpartition("/")[0]
     for file in files:
         key = f"{folder}/{file['name']}"
@@ -64,7 +57,7 @@ def list_package_faults(
 
 
 def find_costs(store: ObjectStore, closed: ClosedMonth) -> dict[tuple[str, str], int | None] | None:
-    """Return what a piece of each SKU cost at the closing; None where its file is not as it was."""
+    """Return the cost of a piece by (currency, SKU) at the close; None if the file is missing or altered."""
     key = f"{closed.manifest_key.rpartition('/')[0]}/{COSTS_NAME}"
     data = _get(store, key)
     wanted = {file["name"]: file["sha256"] for file in closed.files}
@@ -84,7 +77,7 @@ def _put(store: ObjectStore, key: str, data: bytes, retain_until: datetime | Non
         if store.get(key) != data:
             raise Refused(
                 "close.archive_taken",
-                f"{key} is there already with other content: move it away, then requeue the run",
+                f"{key} exists with other content: move it away, then requeue the run",
             ) from None
 
 

@@ -1,17 +1,16 @@
-"""The month's profit and loss as an accountant reads it: lines, sums and notes. Pure.
+"""The month's profit and loss statement: lines, sums and notes. Pure.
 
-Whole minor units throughout; a sum is made from its lines and from nothing else.
+Amounts are whole minor units; a sum is computed from its lines alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from services.closing.corrections import Correction
-from services.closing.tax_files import amount
+from services.closing.tax_files import amount, find_amount
 from services.closing.tax_rates import COLUMNS
 from services.closing.totals import UNKNOWN_FEES, Accounts
-from services.core.csv_cells import BOM, csv_line
 
 CSV_NAME = "profit-and-loss.csv"
 
@@ -48,7 +47,7 @@ _OF_FEES = (COSTS["payment_fees"], _PROFIT)
 
 
 class StatementLine(NamedTuple):
-    """One line of the statement. ``before`` None: the line has no month before to stand beside."""
+    """One line of the statement. ``before`` is None if the line has no figure of the month before."""
 
     section: str
     label: str
@@ -60,12 +59,12 @@ class StatementLine(NamedTuple):
 
     @property
     def amount(self) -> str:
-        """The figure as a decimal number; INCOMPLETE where nothing of it is known."""
+        """The figure as a decimal number; INCOMPLETE if none of it is known."""
         return "INCOMPLETE" if self.is_unknown else amount(self.cents, self.currency)
 
 
 class ProfitStatement(NamedTuple):
-    """Everything that the statement says, whatever shows it."""
+    """The content of the statement, for the CSV and the PDF file."""
 
     shop_name: str
     period: str
@@ -87,7 +86,7 @@ def plan_statement(
     corrections: Sequence[Correction],
     counts: Mapping[str, int],
 ) -> ProfitStatement:
-    """Return the statement of ``period`` with the month ``before`` beside it, each currency by itself."""
+    """Return the statement of ``period`` with the figures of the month ``before``, for each currency."""
     named = {currency for currency, of in now.items() if of} | {c.currency for c in corrections}
     named |= {currency for currency, of in then.items() if of}
     order = sorted(named | {shop_currency}, key=lambda currency: (currency != shop_currency, currency))
@@ -101,28 +100,28 @@ def plan_statement(
 
 
 def net_sales(accounts: Mapping[str, int]) -> int:
-    """Return revenue net of discounts and what was given back, without tax."""
+    """Return revenue net of discounts and refunds, without tax."""
     return _sum(accounts, REVENUE)
 
 
 def gross_profit(accounts: Mapping[str, int]) -> int:
-    """Return net sales less what the goods cost."""
+    """Return net sales less the cost of goods."""
     return net_sales(accounts) + _sum(accounts, COST_OF_GOODS)
 
 
 def profit(accounts: Mapping[str, int]) -> int:
-    """Return gross profit less what taking payments cost."""
+    """Return gross profit less the cost of payments."""
     return _sum(accounts, _OF_PROFIT)
 
 
 def sums_of(accounts: Mapping[str, int], counts: Mapping[str, int]) -> dict[str, int]:
-    """Return the statement's three sums by label; the profit is marked while fees are not known."""
+    """Return the statement's three sums by label; the profit is marked while fees are unknown."""
     last = f"{_PROFIT}: INCOMPLETE" if counts.get(UNKNOWN_FEES) else _PROFIT
     return {"Net sales": net_sales(accounts), "Gross profit": gross_profit(accounts), last: profit(accounts)}
 
 
 def taxes_of(accounts: Mapping[str, int]) -> dict[str, int]:
-    """Return what is to be remitted of each tax over all provinces, in the order of the return."""
+    """Return the amount to remit of each tax over all provinces, in the order of the return."""
     sums = dict.fromkeys(COLUMNS, 0)
     for account, cents in accounts.items():
         if account.startswith("tax:"):
@@ -131,7 +130,7 @@ def taxes_of(accounts: Mapping[str, int]) -> dict[str, int]:
 
 
 def label_of(account: str) -> str:
-    """Return an account as a person reads it: ``tax:CA-BC:PST`` is "PST of CA-BC"."""
+    """Return the label of an account: ``tax:CA-BC:PST`` is "PST of CA-BC"."""
     if account.startswith(("tax:", "doubt:")):
         kind, province, tax = account.split(":")
         label = f"{_tax(tax)} of {'an unknown province' if province == '?' else province}"
@@ -145,7 +144,7 @@ def month_name(period: str) -> str:
 
 
 def plan_notes(zone: str, counts: Mapping[str, int]) -> list[str]:
-    """Return how the figures came to be, and what is known to be missing from them."""
+    """Return how the figures are computed, and what is known to be missing."""
     notes = [
         "An order counts in the month it was placed, paid or not, and a refund in the month it was given, "
         f"by the clock of {zone}. Test orders, deleted ones, those whose payment was voided or expired, and "
@@ -175,12 +174,15 @@ def plan_notes(zone: str, counts: Mapping[str, int]) -> list[str]:
     return notes
 
 
-def write_statement(file: BinaryIO, statement: ProfitStatement) -> None:
-    """Write the statement as CSV; the two months are columns that begin with their name."""
-    file.write(BOM + csv_line(("section", "line", "currency", statement.period, statement.before)))
-    for line in statement.lines:
-        before = None if line.before is None else amount(line.before, line.currency)
-        file.write(csv_line((line.section, line.label, line.currency, line.amount, before)))
+def statement_columns(statement: ProfitStatement) -> Mapping[str, Callable[[StatementLine], object]]:
+    """Return the columns of ``profit-and-loss.csv``; two of them have the names of the months."""
+    return {
+        "section": lambda line: line.section,
+        "line": lambda line: line.label,
+        "currency": lambda line: line.currency,
+        statement.period: lambda line: line.amount,
+        statement.before: lambda line: find_amount(line.before, line.currency),
+    }
 
 
 def _plan_currency(
@@ -239,7 +241,7 @@ def _is_of_tax(account: str) -> bool:
 
 
 def _mark_incomplete(line: StatementLine) -> StatementLine:
-    """Return ``line`` marked: a sum of fees of which some are unknown, and nothing where none is known."""
+    """Return ``line`` marked as incomplete; without any known fee its amount is unknown."""
     is_unknown = line.label == COSTS["payment_fees"] and not line.cents
     return line._replace(label=f"{line.label}: INCOMPLETE", is_unknown=is_unknown)
 

@@ -1,7 +1,7 @@
-"""The statement as a page to print and to sign. The same statement gives the same bytes.
+"""The statement as PDF pages. The same statement gives the same bytes.
 
-reportlab writes no date and no random id where it is told to be ``invariant``, and nothing is compressed, so
-that another zlib makes no other file.
+With ``invariant`` reportlab writes no date and no random id; without compression the bytes do not depend on
+zlib.
 """
 
 from itertools import groupby
@@ -16,8 +16,8 @@ _INK, _GREEN, _RULE, _SHADE = "#1b2420", "#12694a", "#c9d3ce", "#f1f5f3"
 
 
 def write_pdf(file: BinaryIO, statement: ProfitStatement) -> None:
-    """Write the statement as PDF, US letter; one currency is one page, and so is a second one."""
-    # reportlab takes 20 MB: only the process that closes a month has them.
+    """Write the statement as PDF, US letter, one page for each currency."""
+    # reportlab takes 20 MB: only the process that closes a month loads it.
     from reportlab.lib.pagesizes import letter
     from reportlab.lib.units import mm
     from reportlab.platypus import PageBreak, SimpleDocTemplate
@@ -111,7 +111,7 @@ def _style(size: float, color: str, *, bold: bool = False) -> Any:
 
 
 def _shown(minor: int, currency: str) -> str:
-    """Return an amount with its thousands apart, a negative one in brackets as accountants write it."""
+    """Return an amount with thousands separators, a negative one in brackets."""
     whole, point, cents = amount(abs(minor), currency).partition(".")
     shown = f"{int(whole):,}{point}{cents}"
     return f"({shown})" if minor < 0 else shown
@@ -122,5 +122,5 @@ def _marked(text: str) -> str:
 
 
 def _drawable(text: str) -> str:
-    """Return ``text`` in what every PDF reader's own Helvetica draws: Western European; the rest is ``?``."""
+    """Return ``text`` in Western European letters, which the built-in Helvetica has; others are ``?``."""
     return " ".join(text.split()).encode("cp1252", "replace").decode("cp1252")

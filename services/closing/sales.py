@@ -1,7 +1,7 @@
-"""What a shop sold by day, staff, customer and SKU: sums of the items that the monthly close counts too.
+"""Sales by day, staff, customer and SKU.
 
-The items, their days and their net amounts are those of ``month_rows`` and ``tax_lines``, so that weeks and
-months come to the same sum.
+The items, their days and their net amounts are those of the month close (``items`` and ``tax_lines``), so
+that weeks and months have the same sums.
 """
 
 from collections import defaultdict
@@ -23,7 +23,7 @@ _STAFF = "select coalesce(settings -> 'staff', '{}'::jsonb) from shop_config whe
 
 
 class DaySales(NamedTuple):
-    """A day in the shop's zone, in minor units: net sales of paid orders, what refunds took off, orders.
+    """A day in the shop's zone, in minor units: net sales of paid orders, refunds, orders.
 
     ``unpaid_cents`` are net sales of orders that are not paid yet; they are not in ``net_cents``.
     """
@@ -37,7 +37,7 @@ class DaySales(NamedTuple):
 
 
 class TopSeller(NamedTuple):
-    """One of the first by net sales. ``name`` is for reading, ``label`` what it is known by."""
+    """One of the first by net sales. ``label`` identifies it, ``name`` is shown."""
 
     label: str
     name: str
@@ -48,7 +48,7 @@ class TopSeller(NamedTuple):
 
 @dataclass(slots=True)
 class _SalesSum:
-    """What was sold on a day, or by one name."""
+    """The sales of a day, or of one name."""
 
     net: int = 0
     refunded: int = 0
@@ -62,8 +62,8 @@ class _SalesSum:
             self.unpaid += taxed.net
             return
         self.net += taxed.net
-        self.refunded -= taxed.net if item.is_back else 0
-        self.pieces += -item.pieces if item.is_back else item.pieces
+        self.refunded -= taxed.net if item.is_refund else 0
+        self.pieces += -item.pieces if item.is_refund else item.pieces
         if item.kind == "sale":
             self.orders.add(item.order_gid)
 
@@ -97,7 +97,7 @@ class Sales:
 
 
 def sum_sales(items: Iterable[TaxedItem], tops_since: date) -> Sales:
-    """Return what ``items``, oldest first, come to; gift cards are money owed and not sold."""
+    """Return the sums of ``items``, oldest first, without gift cards, which are money owed."""
     sales = Sales(tops_since)
     for taxed in items:
         item = taxed.item
@@ -124,7 +124,7 @@ def name_staff(tx: Connection, shop_id: int, tops: list[TopSeller]) -> list[TopS
 def name_customers(tx: Connection, shop_id: int, tops: list[TopSeller]) -> list[TopSeller]:
     """Return ``tops`` by name; a customer without a name, or whose name was redacted, by number."""
     values: dict[str, Any] = {"shop_id": shop_id, "customer_id": [int(top.label) for top in tops]}
-    names = {str(r[0]): r[1] for r in tx.exec_driver_sql(_NAMES, values)} if tops else {}
+    names = {str(row.customer_id): row.name for row in tx.exec_driver_sql(_NAMES, values)} if tops else {}
     return [top._replace(name=names.get(top.label, f"Customer {top.label}")) for top in tops]
 
 

@@ -1,42 +1,32 @@
-"""The month's sales tax as files: every item with its tax, and what it comes to per province and tax.
+"""The month's sales tax as files: every item with its tax, and the sums per province and tax.
 
-Sums are written as decimals of their currency, which is what an accountant adds up; within the program they
-are whole minor units.
+Amounts are written as decimals of their currency, as an accountant adds them up; within the program they are
+whole minor units.
 """
 
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 from services.closing.tax_lines import TaxedItem
 from services.closing.tax_profile import TaxProfile
 from services.closing.tax_rates import CHANNEL, COLUMNS, OTHER, TAXES
-from services.core.csv_cells import BOM, csv_line
 from services.core.money import format_minor
 
 LINES_NAME, SUMMARY_NAME = "sales-tax.csv", "sales-tax-summary.csv"
 
-LINE_COLUMNS = (
-    "date", "order", "kind", "sku", "title", "quantity", "province", "currency", "net",
-    *(f"{tax.lower()}_charged" for tax in (*TAXES, OTHER)),
-    *(f"{tax.lower()}_expected" for tax in TAXES),
-    "difference", "channel_charged",
-)  # fmt: skip
-
-SUMMARY_COLUMNS = (
-    "province", "tax", "currency", "taxable_net", "charged", "refunded", "net_to_remit", "expected",
-    "difference", "registration_number", "not_registered",
-)  # fmt: skip
-
 NO_TAX = "none"
-"""The summary's word for what was sold without any tax, due or charged: exempt goods, gift cards."""
+"""The summary's word for sales without any tax, due or charged: exempt goods, gift cards."""
 
 ZERO_RATED = "zero-rated"
-"""The summary's word for what was delivered outside Canada. Source: Excise Tax Act, Schedule VI, Part V."""
+"""The summary's word for deliveries outside Canada. Source: Excise Tax Act, Schedule VI, Part V."""
+
+TaxKey = tuple[str, str, str]
+"""Currency, province, tax."""
 
 
 class TaxSum(NamedTuple):
-    """What one tax of one province came to in one currency. ``base`` is net of what was given back."""
+    """The sum of one tax of one province in one currency. ``base`` is net of refunds."""
 
     base: int = 0
     charged: int = 0
@@ -46,37 +36,38 @@ class TaxSum(NamedTuple):
     is_doubtful: bool = False
 
     @property
+    def collected(self) -> int:
+        """The charged tax less the refunded."""
+        return self.charged - self.refunded
+
+    @property
     def to_remit(self) -> int:
-        """What the shop owes; nothing of a tax for which it is not registered: that is a doubt."""
-        return 0 if self.is_doubtful else self.charged - self.refunded
-
-
-TaxKey = tuple[str, str, str]
-"""Currency, province, tax."""
+        """The tax that the shop owes; zero without a registration, which is a doubt."""
+        return 0 if self.is_doubtful else self.collected
 
 
 class TaxSums:
-    """Adds up taxed items, as many as there are provinces and taxes and not one for each item."""
+    """Adds up taxed items per province and tax."""
 
     def __init__(self) -> None:
         self.sums: dict[TaxKey, TaxSum] = {}
 
     def add(self, taxed: TaxedItem) -> None:
-        """``taxed`` is in the sums."""
+        """Add ``taxed`` to the sums."""
         expected = taxed.expected or {}
         names = taxed.charged.keys() | expected.keys() | ({ZERO_RATED} if taxed.is_export else set())
         for tax in names or {NO_TAX}:
             key = (taxed.item.currency, taxed.item.province, tax)
             old = self.sums.get(key, TaxSum())
             cents = taxed.charged.get(tax, 0)
-            is_back = taxed.item.is_back
+            is_refund = taxed.item.is_refund
             self.sums[key] = TaxSum(
-                old.base + taxed.net,
-                old.charged + (0 if is_back else cents),
-                old.refunded - (cents if is_back else 0),
-                old.expected + expected.get(tax, 0),
-                old.is_expected or taxed.expected is not None,
-                old.is_doubtful or tax in taxed.doubtful,
+                base=old.base + taxed.net,
+                charged=old.charged + (0 if is_refund else cents),
+                refunded=old.refunded - (cents if is_refund else 0),
+                expected=old.expected + expected.get(tax, 0),
+                is_expected=old.is_expected or taxed.expected is not None,
+                is_doubtful=old.is_doubtful or tax in taxed.doubtful,
             )
 
     def sorted(self) -> Iterator[tuple[TaxKey, TaxSum]]:
@@ -86,57 +77,63 @@ class TaxSums:
             yield key, self.sums[key]
 
 
-def write_tax_lines(file: BinaryIO, rows: Iterable[TaxedItem]) -> Iterator[TaxedItem]:
-    """Write each row into ``file`` as it passes, and yield it on. No customer is in it."""
-    file.write(BOM + csv_line(LINE_COLUMNS))
-    for row in rows:
-        item, currency = row.item, row.item.currency
-        file.write(
-            csv_line(
-                (
-                    row.day, item.order_name, item.kind, item.sku, item.title,
-                    item.pieces or None, item.province, currency, amount(row.net, currency),
-                    *(amount(row.charged.get(tax, 0), currency) for tax in (*TAXES, OTHER)),
-                    *(_expected(row, tax) for tax in TAXES),
-                    None if row.difference is None else amount(row.difference, currency),
-                    amount(row.charged.get(CHANNEL, 0), currency),
-                )
-            )
-        )  # fmt: skip
-        yield row
-
-
-def write_tax_summary(file: BinaryIO, sums: TaxSums, profile: TaxProfile) -> None:
-    """Write what was charged, given back, and is to be remitted, per currency, province and tax.
-
-    Tax that the channel remits is not to be remitted here. What was charged without a registration is under
-    ``not_registered``, and not under ``net_to_remit``.
-    """
-    file.write(BOM + csv_line(SUMMARY_COLUMNS))
-    for (currency, province, tax), found in sums.sorted():
-        collected = found.charged - found.refunded
-        told = (found.expected, collected - found.expected) if found.is_expected else (None, None)
-        to_remit = 0 if tax == CHANNEL else found.to_remit
-        doubt = collected if found.is_doubtful else None
-        file.write(
-            csv_line(
-                (
-                    province, tax, currency,
-                    *(
-                        None if cents is None else amount(cents, currency)
-                        for cents in (found.base, found.charged, found.refunded, to_remit, *told)
-                    ),
-                    profile.number_of(tax, province), None if doubt is None else amount(doubt, currency),
-                )
-            )
-        )  # fmt: skip
-
-
 @lru_cache(maxsize=65_536)
 def amount(minor: int, currency: str) -> str:
     """Return ``minor`` units as a plain decimal number: ``-12.50``, of JPY ``1250``, of KWD ``1.250``."""
     return format_minor(minor, currency).removesuffix(f" {currency}")
 
 
-def _expected(row: TaxedItem, tax: str) -> str | None:
+def find_amount(minor: int | None, currency: str) -> str | None:
+    """Return ``minor`` units as ``amount`` does; None for None."""
+    return None if minor is None else amount(minor, currency)
+
+
+def _charged(tax: str, row: TaxedItem) -> str:
+    return amount(row.charged.get(tax, 0), row.item.currency)
+
+
+def _expected(tax: str, row: TaxedItem) -> str | None:
     return None if row.expected is None else amount(row.expected.get(tax, 0), row.item.currency)
+
+
+LINE_COLUMNS: Mapping[str, Callable[[TaxedItem], object]] = {
+    "date": lambda row: row.day,
+    "order": lambda row: row.item.order_name,
+    "kind": lambda row: row.item.kind,
+    "sku": lambda row: row.item.sku,
+    "title": lambda row: row.item.title,
+    "quantity": lambda row: row.item.pieces or None,
+    "province": lambda row: row.item.province,
+    "currency": lambda row: row.item.currency,
+    "net": lambda row: amount(row.net, row.item.currency),
+    **{f"{tax.lower()}_charged": partial(_charged, tax) for tax in (*TAXES, OTHER)},
+    **{f"{tax.lower()}_expected": partial(_expected, tax) for tax in TAXES},
+    "difference": lambda row: find_amount(row.difference, row.item.currency),
+    "channel_charged": partial(_charged, CHANNEL),
+}
+"""The columns of ``sales-tax.csv``. None is about a customer."""
+
+
+def summary_columns(profile: TaxProfile) -> Mapping[str, Callable[[tuple[TaxKey, TaxSum]], object]]:
+    """Return the columns of ``sales-tax-summary.csv``, one row for each currency, province and tax.
+
+    Tax that the channel remits is not to be remitted here. What was charged without a registration is in
+    ``not_registered``, and not in ``net_to_remit``.
+    """
+
+    def money(get: Callable[[str, TaxSum], int | None]) -> Callable[[tuple[TaxKey, TaxSum]], str | None]:
+        return lambda row: find_amount(get(row[0][2], row[1]), row[0][0])
+
+    return {
+        "province": lambda row: row[0][1],
+        "tax": lambda row: row[0][2],
+        "currency": lambda row: row[0][0],
+        "taxable_net": money(lambda _, found: found.base),
+        "charged": money(lambda _, found: found.charged),
+        "refunded": money(lambda _, found: found.refunded),
+        "net_to_remit": money(lambda tax, found: 0 if tax == CHANNEL else found.to_remit),
+        "expected": money(lambda _, found: found.expected if found.is_expected else None),
+        "difference": money(lambda _, found: found.collected - found.expected if found.is_expected else None),
+        "registration_number": lambda row: profile.number_of(row[0][2], row[0][1]),
+        "not_registered": money(lambda _, found: found.collected if found.is_doubtful else None),
+    }

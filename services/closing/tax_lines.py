@@ -1,4 +1,4 @@
-"""One item's sales tax: what was charged, under which name, and what the rates say. Pure."""
+"""The sales tax of one item: charged, by the name of the tax, and expected by the rates. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -14,11 +14,11 @@ from services.closing.tax_rates import CHANNEL, COLUMNS, OTHER, TaxRate, find_ra
 
 
 class TaxedItem(NamedTuple):
-    """An item with its tax. What was given back is negative; sums are minor units of the item's currency.
+    """An item with its tax. Refunds are negative; sums are minor units of the item's currency.
 
-    ``net`` and ``discount`` are without tax, and of the pieces that were not removed. ``expected`` None: the
-    rates know nothing of that province, and no difference is shown. ``is_export``: the goods leave Canada,
-    so their supply is zero-rated. ``doubtful`` are the taxes that the shop charged without a registration.
+    ``net`` and ``discount`` are without tax and without removed pieces. ``expected`` is None for a province
+    without rates; then no difference is shown. ``is_export``: the goods leave Canada, so their supply is
+    zero-rated. ``doubtful`` are the taxes that the shop charged without a registration.
     """
 
     item: SaleItem
@@ -32,19 +32,19 @@ class TaxedItem(NamedTuple):
 
     @property
     def difference(self) -> int | None:
-        """What was charged over what was expected; None where nothing is."""
+        """The charged tax less the expected; None without an expectation."""
         return None if self.expected is None else sum(self.charged.values()) - sum(self.expected.values())
 
 
 def plan_taxed(item: SaleItem, zone: ZoneInfo, profile: TaxProfile, home: str = "") -> TaxedItem:
-    """Return ``item`` with what it was taxed and should have been, by the rates of the day it was sold.
+    """Return ``item`` with its charged tax and the expected one by the rates of the day of the sale.
 
-    The tax of a refund is shared out as the sale's was, so that its parts come to it to the cent; one of
-    a sale without tax lines is ``other``. ``home`` is where the shop is.
+    The tax of a refund is split as the sale's was, so that the sum of its parts is exact; that of a sale
+    without tax lines is ``other``. ``home`` is the shop's province.
     """
     rates = _rates(item.province, item.placed_at.astimezone(zone).date())
     charged = name_taxes(item.taxes, item.province, rates or ())
-    if item.is_back:
+    if item.is_refund:
         charged = _share_back(item.tax_cents, charged)
     net = item.amount - sum(charged.values()) if item.taxes_included else item.amount
     discount = _find_net_discount(item, net)
@@ -53,7 +53,7 @@ def plan_taxed(item: SaleItem, zone: ZoneInfo, profile: TaxProfile, home: str = 
         net, discount = (split_minor(cents, keep)[0] for cents in (net, discount))
         charged = {tax: split_minor(cents, keep)[0] for tax, cents in charged.items()}
     expected = _find_expected(item, rates, profile, charged)
-    sign = -1 if item.is_back else 1
+    sign = -1 if item.is_refund else 1
     return TaxedItem(
         item,
         item.at.astimezone(zone).date(),
@@ -73,7 +73,7 @@ def _is_in_canada(province: str) -> bool:
 
 
 def _find_net_discount(item: SaleItem, net: int) -> int:
-    """Return the discount without tax: in the share of the amount, of an amount of zero by the rates."""
+    """Return the discount without tax, in proportion to the amount; by the rates if that is zero."""
     if not item.taxes_included or not item.discount:
         return item.discount
     if item.amount > 0:
@@ -102,10 +102,10 @@ def _share_back(tax_cents: int, sold: Mapping[str, int]) -> dict[str, int]:
 def _find_expected(
     item: SaleItem, rates: Sequence[TaxRate] | None, profile: TaxProfile, charged: Mapping[str, int]
 ) -> dict[str, int] | None:
-    """Return what each tax should come to; None where the rates know nothing of the province.
+    """Return the expected sum of each tax; None for a province without rates.
 
-    What the channel remits is expected under ``channel``. No rate applies to an adjustment: what it gave
-    back is what is expected.
+    Tax that the channel remits is expected under ``channel``. No rate applies to an adjustment: the refunded
+    tax is the expected one.
     """
     if rates is None:
         return None
@@ -118,7 +118,7 @@ def _find_expected(
 
 
 def _expect(item: SaleItem, rates: Sequence[TaxRate], profile: TaxProfile) -> dict[str, int]:
-    """Return what each tax should come to, by itself and half a cent up; a price with tax has it within."""
+    """Return the expected sum of each tax, each rounded half up; a price with tax contains it."""
     if not item.is_taxable or item.is_gift_card:
         return {}
     due = [

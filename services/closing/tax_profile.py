@@ -1,4 +1,4 @@
-"""Where a shop is registered to collect sales tax, under which numbers: ``shop_config.settings`` ``tax``."""
+"""A shop's sales tax registrations and their numbers: ``shop_config.settings`` ``tax``."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -32,12 +32,12 @@ on conflict (shop_id) do update set settings = c.settings || excluded.settings
 
 
 class ProfileInvalid(ShopInvalid):
-    """A tax profile is not what one looks like. The message names every fault at once."""
+    """A tax profile is invalid. The message names every fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaxProfile:
-    """``registered`` None: nobody said, and every tax that the rates name is expected.
+    """``registered`` is None until it is set: then every tax in the rates is expected.
 
     ``numbers`` by tax, ``GST`` (which is the one of HST too), ``PST``, ``QST``.
     """
@@ -54,7 +54,7 @@ class TaxProfile:
         return text_array([entry.lower() for entry in self.pst_exempt])
 
     def at_closing(self, province: str, registered: Sequence[str] | None) -> "TaxProfile":
-        """Return the profile with the province and registrations that a month was closed with."""
+        """Return the profile with the province and registrations of a closed month."""
         kept = None if registered is None else frozenset(registered)
         return replace(self, province=province, registered=kept)
 
@@ -79,7 +79,7 @@ class TaxProfile:
 
 
 def find_tax_profile(tx: Connection, shop_id: int) -> TaxProfile:
-    """Return what the shop said; nothing of it yet is an empty profile."""
+    """Return the shop's profile; an empty one until it is set."""
     stored = tx.exec_driver_sql(_FIND, {"shop_id": shop_id}).scalar()
     return _from_stored(stored or {})
 
@@ -87,9 +87,9 @@ def find_tax_profile(tx: Connection, shop_id: int) -> TaxProfile:
 def record_tax_profile(
     tx: Connection, shop_id: int, changes: Mapping[str, Any], *, now: datetime, by: str, request_id: str
 ) -> TaxProfile:
-    """The shop's profile has ``changes`` (``province``, ``registered``, ``gst_number`` ...), audited.
+    """Apply ``changes`` (``province``, ``registered``, ``gst_number`` ...) to the shop's profile, audited.
 
-    What is not named stays; equal values change and audit nothing. ``ProfileInvalid`` names every fault.
+    Other fields stay; equal values change and audit nothing. Raises ``ProfileInvalid``.
     """
     before = tx.exec_driver_sql(_LOCK, {"shop_id": shop_id}).scalar() or {}
     after = {**before, **changes}

@@ -1,4 +1,4 @@
-"""Which sales taxes hold in a province on a day. The rates are data: ``tax_rates.toml`` beside this file."""
+"""The sales taxes of a province on a day. The rates are data: ``tax_rates.toml`` in this folder."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from services.core.errors import ShopfleetError
 
 TAXES = ("GST", "PST", "HST", "QST")
-"""The taxes of Canada, as the files name them. Every other one is ``OTHER``."""
+"""The taxes of Canada by their names in the files. Every other tax is ``OTHER``."""
 
 OTHER = "other"
 CHANNEL = "channel"
@@ -20,7 +20,7 @@ CHANNEL = "channel"
 COLUMNS = (*TAXES, OTHER, CHANNEL)
 
 _RULES = {"rounding": "half_up_per_line", "gift_cards": "not_taxed", "shipping": "as_goods"}
-"""What the code does; the file repeats it, so that whoever reads the rates reads the rules too."""
+"""The rules of the code; the file repeats them for its readers."""
 
 
 class RatesInvalid(ShopfleetError):
@@ -38,7 +38,7 @@ class TaxRate(NamedTuple):
 
 
 def find_rates(province: str, day: date) -> tuple[TaxRate, ...] | None:
-    """Return the taxes of ``province`` (``CA-BC``) on ``day``; None where the table knows nothing of it."""
+    """Return the taxes of ``province`` (``CA-BC``) on ``day``; None if the table has none."""
     known = _table().get(province)
     if known is None:
         return None
@@ -47,12 +47,12 @@ def find_rates(province: str, day: date) -> tuple[TaxRate, ...] | None:
 
 
 def find_provinces() -> list[str]:
-    """Return the provinces that the table knows."""
+    """Return the provinces in the table."""
     return sorted(_table())
 
 
 def parse_rates(source: Mapping[str, Any]) -> dict[str, tuple[TaxRate, ...]]:
-    """Return the rates of each province; raise ``RatesInvalid`` for what contradicts itself."""
+    """Return the rates of each province; raise ``RatesInvalid`` if the table contradicts itself."""
     if source.get("rules") != _RULES:
         raise RatesInvalid(f"rules are {source.get('rules')}: they should be {_RULES}, which is what is done")
     rates = [

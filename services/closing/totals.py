@@ -1,7 +1,7 @@
-"""What a month came to: one figure for each account and currency, from the rows of the books.
+"""The totals of a month: one figure for each account and currency, from today's rows.
 
 An account is what a correction can be about: ``gross_sales``, or ``tax:CA-BC:PST`` for a tax to remit. Sums
-that follow from others (net sales, profit) are not kept, so they cannot contradict them.
+that follow from others (net sales, profit) are not stored, so they cannot contradict them.
 """
 
 from collections import Counter
@@ -28,27 +28,32 @@ NEW_ACCOUNTS = {
     | {"unpaid_sales", "tips", "duties", "channel_tax", "zero_rated_sales", "cash_rounding"},
     "shopfleet-month/2": _SINCE_3,
 }
-"""Accounts that a month of an older format has not, so that their figures of today are no correction."""
+"""Accounts that a month of an older format lacks: their figures of today are no correction."""
 
 Accounts = dict[str, dict[str, int]]
-"""Minor units by currency and account. What lowers the profit is negative."""
+"""Minor units by currency and account. Negative figures lower the profit."""
 
 Costs = Mapping[tuple[str, str], int | None]
-"""What a piece cost, by currency and SKU; None where nobody knew."""
+"""The cost of a piece by currency and SKU; None if unknown."""
 
 
 class CostLine(NamedTuple):
-    """What was sold of one SKU, net of returns, and what a piece of it cost the shop."""
+    """The pieces sold of one SKU, net of returns, and the cost of a piece to the shop."""
 
     currency: str
     sku: str
     pieces: int
     cost_cents: int | None
 
+    @property
+    def total_cents(self) -> int | None:
+        """The cost of all pieces."""
+        return None if self.cost_cents is None else self.cost_cents * self.pieces
+
 
 @dataclass(slots=True)
 class MonthFigures:
-    """A month's accounts, the tax behind them, and how many rows they were made from."""
+    """A month's accounts, their taxes, and the counts of the rows that they were made from."""
 
     accounts: Accounts = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -56,13 +61,13 @@ class MonthFigures:
     costs: list[CostLine] = field(default_factory=list)
 
     def add(self, currency: str, account: str, cents: int) -> None:
-        """``cents`` more are in the account; one that never had any does not exist."""
+        """Add ``cents`` to the account, which exists from its first cent."""
         if cents:
             of = self.accounts.setdefault(currency, {})
             of[account] = of.get(account, 0) + cents
 
     def add_item(self, taxed: TaxedItem) -> None:
-        """An item sold, shipped or given back is in its accounts."""
+        """Add an item that was sold, shipped or refunded to its accounts."""
         item = taxed.item
         self.counts[item.kind] += 1
         self.taxes.add(taxed)
@@ -94,16 +99,16 @@ _ACCOUNTS = {
 
 
 def _tax_account(taxed: TaxedItem, tax: str) -> str:
-    """Return the account of a tax: to remit, left to the sales channel, or charged without a registration."""
+    """Return a tax's account: to remit, remitted by the sales channel, or charged without a registration."""
     if tax == CHANNEL:
         return "channel_tax"
     return f"{'doubt' if tax in taxed.doubtful else 'tax'}:{taxed.item.province or '?'}:{tax}"
 
 
-# What an order has and is no sale: Shopify's total includes tip, duties and fees, not the rounding of cash.
-# Of a lost dispute the balance's entries are the loss in the balance's currency, where they are known.
-_TOLD = f"""
-select o.currency, v.account, sum(v.cents)::bigint
+# Parts of an order that are no sale: Shopify's total includes tip, duties and fees, not the rounding of cash.
+# The balance entries of a lost dispute are the loss in the balance's currency, if they are known.
+_SUMS = f"""
+select o.currency, v.account, sum(v.cents)::bigint as cents
   from orders o
  cross join lateral (values ('tips', o.tip_cents), ('duties', o.duties_cents - {DUTIES_REMOVED}),
                             ('additional_fees', o.additional_fees_cents),
@@ -145,34 +150,36 @@ select coalesce(b.currency, t.currency), 'disputes_lost',
  group by 1
 """  # noqa: S608 - the condition is our own
 
-_COUNTED = f"""
+UNKNOWN_FEES = "payments without fee"
+
+_COUNTS = f"""
 select (select count(*) from orders o
-         where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {COUNTS}),
+         where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {COUNTS})
+       as "orders",
        (select count(*) from order_refunds r
          where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s
            and r.status = 'success'
-           and not exists (select 1 from orders o where o.shop_id = r.shop_id and o.order_gid = r.order_gid)),
+           and not exists (select 1 from orders o where o.shop_id = r.shop_id and o.order_gid = r.order_gid))
+       as "refunds without order",
        (select count(*) from orders o
          where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
-           and o.tax_cents is null and {COUNTS}),
+           and o.tax_cents is null and {COUNTS})
+       as "orders without tax detail",
        (select count(*) from orders o
          where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
-           and {COUNTS} and not {IS_PAID}),
+           and {COUNTS} and not {IS_PAID})
+       as "orders not paid",
        (select count(*) from transactions t
          where t.shop_id = %(shop_id)s and t.occurred_at >= %(begins)s and t.occurred_at < %(ends)s
            and t.kind = 'charge' and t.status = 'paid' and t.fee_cents is null
            and not exists (select 1 from balance_entries b
                             where b.shop_id = t.shop_id and b.source_id = t.provider_id))
+       as "{UNKNOWN_FEES}"
 """  # noqa: S608
 
-UNKNOWN_FEES = "payments without fee"
-_COUNT_NAMES = (
-    "orders", "refunds without order", "orders without tax detail", "orders not paid", UNKNOWN_FEES
-)  # fmt: skip
-
-# A SKU that several stocked items share has the cost of the newest of them that is still sold.
+# A SKU shared by several stocked items has the cost of the newest of them that is still sold.
 _COSTS = f"""
-select p.currency, p.sku, sum(p.pieces)::bigint, c.cost_cents
+select p.currency, p.sku, sum(p.pieces)::bigint as pieces, c.cost_cents
   from (select o.currency, l.sku, l.quantity - {PIECES_REMOVED} as pieces
           from orders o join order_lines l using (shop_id, order_gid)
          where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
@@ -208,7 +215,7 @@ def stream_taxed(
 def get_figures(
     tx: Connection, month: SalesPeriod, zone: ZoneInfo, profile: TaxProfile, costs: Costs | None = None
 ) -> MonthFigures:
-    """Return what the month comes to by today's rows. ``costs``: those of its closing, if it was closed."""
+    """Return the month's figures from today's rows. ``costs`` are those of its closing, if it is closed."""
     figures = MonthFigures()
     for taxed in stream_taxed(tx, month, zone, profile):
         figures.add_item(taxed)
@@ -219,30 +226,29 @@ def get_figures(
 def complete_figures(
     tx: Connection, month: SalesPeriod, figures: MonthFigures, costs: Costs | None = None
 ) -> None:
-    """What is not told item by item is in ``figures``: costs, fees, disputes, counts.
+    """Add to ``figures`` what no item contains: costs, fees, disputes, counts.
 
-    A month that was closed keeps the costs it was closed with: what a piece costs today says nothing of then.
+    A closed month keeps the costs it was closed with, whatever a piece costs today.
     """
     values = month._asdict()
-    for currency, account, cents in tx.exec_driver_sql(_TOLD, values):
-        figures.add(currency, account, cents)
-    for row in stream(tx, _COSTS, values):
-        line = CostLine(*row)
+    for row in tx.exec_driver_sql(_SUMS, values):
+        figures.add(row.currency, row.account, row.cents)
+    for line in stream(tx, _COSTS, values, CostLine):
         if costs is not None:
-            line = line._replace(cost_cents=costs.get((line.currency, line.sku), line.cost_cents))
+            line = line._replace(cost_cents=costs.get((line.currency, line.sku), line.cost_cents))  # noqa: PLW2901
         figures.costs.append(line)
-        if line.cost_cents is None:
+        if line.total_cents is None:
             figures.counts["pieces without cost"] += max(0, line.pieces)
         else:
-            figures.add(line.currency, "cost_of_goods", -line.pieces * line.cost_cents)
-    counted = tx.exec_driver_sql(_COUNTED, values).one()
-    figures.counts.update({name: count for name, count in zip(_COUNT_NAMES, counted, strict=True) if count})
+            figures.add(line.currency, "cost_of_goods", -line.total_cents)
+    counts = tx.exec_driver_sql(_COUNTS, values).one()._mapping
+    figures.counts.update({name: count for name, count in counts.items() if count})
 
 
 def to_stored(figures: MonthFigures, zone: ZoneInfo, home: str, profile: TaxProfile) -> dict[str, Any]:
-    """Return what ``closed_periods.figures`` keeps: accounts that came to nothing are left out.
+    """Return the content of ``closed_periods.figures``, without accounts of zero.
 
-    The registrations decide what is to be remitted, so a later one changes no closed month.
+    It includes the registrations, so that a later one changes no closed month.
     """
     accounts = {
         currency: {account: cents for account, cents in sorted(of.items()) if cents}

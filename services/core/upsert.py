@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Boolean, Connection, DateTime, Integer, Table, Text
+from sqlalchemy import BigInteger, Boolean, Connection, Date, DateTime, Integer, Table, Text
 from sqlalchemy.dialects import postgresql
 
 from services.core.pg_arrays import instant_array, int_array, text_array
@@ -27,6 +27,7 @@ def _json_array(values: Sequence[object]) -> str:
 _ENCODERS: Mapping[type, Callable[[Any], str]] = {
     BigInteger: int_array,
     Boolean: int_array,  # PostgreSQL reads the true and false of JSON
+    Date: instant_array,
     DateTime: instant_array,
     Integer: int_array,
     Text: text_array,

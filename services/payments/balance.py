@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from itertools import islice
 from operator import attrgetter
-from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
@@ -16,12 +15,14 @@ from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.fields import Unreadable, as_object, find_text, read_epoch, read_text
 from services.core.locks import lock_objects
-from services.core.pg_arrays import instant_array, int_array, text_array
+from services.core.pg_arrays import text_array
 from services.core.redact import quote_value
+from services.core.upsert import array_parameters
 from services.ledger.describe import format_money
 from services.payments.audit_text import describe_fee
-from services.payments.store import ToArray, make_arrays
+from services.payments.store import encode_rows
 from services.payments.stripe_fields import find_reference, read_amount
+from services.payments.tables import balance_entries
 from services.payments.unreadable import UnreadableObject, describe_unreadable, keep_readable
 from services.providers.stripe_api import list_objects
 
@@ -32,21 +33,8 @@ MUTATIONS_PER_ENTRY = 200
 """An entry of the audit is read and hashed as a whole."""
 
 
-class ListObjects(Protocol):
-    """Yields Stripe's objects of one kind, newest first; see ``stripe_api.list_objects``."""
-
-    def __call__(
-        self,
-        key: str,
-        base_url: str,
-        kind: str,
-        *,
-        created_gte: datetime | None = None,
-        created_lt: datetime | None = None,
-        **filters: Any,
-    ) -> Iterator[dict[str, Any]]:
-        """Raise a ``WorkError`` if Stripe does not answer."""
-        ...
+ListObjects = Callable[..., Iterator[dict[str, Any]]]
+"""As ``stripe_api.list_objects``: yields Stripe's objects of one kind, newest first."""
 
 
 class EntriesUnreadable(Refused):
@@ -77,40 +65,20 @@ class BalanceEntry(NamedTuple):
     payout_id: str
 
 
-_COLUMNS: Mapping[str, ToArray] = MappingProxyType(
-    {
-        "entry_id": text_array,
-        "kind": text_array,
-        "source_id": text_array,
-        "amount_cents": int_array,
-        "fee_cents": int_array,
-        "net_cents": int_array,
-        "currency": text_array,
-        "created_at": instant_array,
-        "available_on": instant_array,
-        "payout_id": text_array,
-    }
-)
-
 # An entry never changes, but only a list by payout names the payout, some time later.
-_UPSERT = """
-insert into balance_entries as b (shop_id, entry_id, kind, source_id, amount_cents, fee_cents, net_cents,
-                                  currency, created_at, available_on, payout_id)
-select %(shop_id)s, * from unnest(%(entry_id)s::text[], %(kind)s::text[], %(source_id)s::text[],
-       %(amount_cents)s::bigint[], %(fee_cents)s::bigint[], %(net_cents)s::bigint[], %(currency)s::text[],
-       %(created_at)s::timestamptz[], %(available_on)s::date[], %(payout_id)s::text[])
+_COLUMNS = BalanceEntry._fields
+_COMPARED = [name for name in _COLUMNS if name not in ("entry_id", "created_at", "payout_id")]
+_PAYOUT = "coalesce(nullif(excluded.payout_id, ''), b.payout_id)"
+
+_UPSERT = f"""
+insert into balance_entries as b (shop_id, {", ".join(_COLUMNS)})
+select %(shop_id)s, * from unnest({array_parameters(balance_entries, _COLUMNS)})
 on conflict (shop_id, entry_id) do update set
-   kind = excluded.kind, source_id = excluded.source_id, amount_cents = excluded.amount_cents,
-   fee_cents = excluded.fee_cents, net_cents = excluded.net_cents, currency = excluded.currency,
-   created_at = excluded.created_at, available_on = excluded.available_on,
-   payout_id = coalesce(nullif(excluded.payout_id, ''), b.payout_id)
- where (b.kind, b.source_id, b.amount_cents, b.fee_cents, b.net_cents, b.currency, b.available_on,
-        b.payout_id)
-       is distinct from
-       (excluded.kind, excluded.source_id, excluded.amount_cents, excluded.fee_cents, excluded.net_cents,
-        excluded.currency, excluded.available_on, coalesce(nullif(excluded.payout_id, ''), b.payout_id))
+   {", ".join(f"{name} = excluded.{name}" for name in (*_COMPARED, "created_at"))}, payout_id = {_PAYOUT}
+ where ({", ".join(f"b.{name}" for name in _COMPARED)}, b.payout_id)
+       is distinct from ({", ".join(f"excluded.{name}" for name in _COMPARED)}, {_PAYOUT})
 returning entry_id, xmax = 0 as is_new
-"""
+"""  # noqa: S608
 
 # A dispute has several entries (withdrawn, reinstated), a charge one.
 _SET_FEES = """
@@ -162,7 +130,9 @@ def record_balance_entries(tx: Connection, shop_id: int, entries: Sequence[Balan
     sources = sorted({entry.source_id for entry in ordered if entry.source_id})
     # An event about the payment takes the same locks: the later of the two finds the other's fee.
     lock_objects(tx, [(shop_id, source_id) for source_id in sources])
-    rows = tx.exec_driver_sql(_UPSERT, {"shop_id": shop_id, **make_arrays(ordered, _COLUMNS)}).all()
+    rows = tx.exec_driver_sql(
+        _UPSERT, {"shop_id": shop_id, **encode_rows(balance_entries, _COLUMNS, ordered)}
+    ).all()
     changed = [
         _describe_entry(latest[row.entry_id], row.is_new) for row in sorted(rows, key=attrgetter("entry_id"))
     ]

@@ -8,7 +8,7 @@ and joined with ours in batches, never one call for each break. Source: Stripe A
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection
@@ -137,14 +137,6 @@ update reconciliation_staging f
        evidence = f.evidence || jsonb_build_object('events', %(listing)s::text)
  where {IS_STAGED} and f.cause = ''
 """  # noqa: S608
-
-
-class SuggestCauses(Protocol):
-    """Suggests the causes of the breaks that a comparison staged."""
-
-    def __call__(self, key: str, base_url: str, comparison: Comparison) -> None:
-        """Raise ``RetryLater`` if Stripe does not answer."""
-        ...
 
 
 def suggest_causes(

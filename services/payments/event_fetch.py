@@ -4,7 +4,7 @@ Stripe."""
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import orjson
@@ -29,20 +29,8 @@ PAYOUT = "payout"
 """The field of a work item's payload with the payout whose balance entries are fetched."""
 
 
-class GetObject(Protocol):
-    """Returns the object at a path of Stripe's API; see ``stripe_api.get_object``."""
-
-    def __call__(self, key: str, base_url: str, url: str, *, context: str = "") -> dict[str, Any]:
-        """Raise a ``WorkError`` if Stripe does not answer."""
-        ...
-
-
-class FetchPayoutEntries(Protocol):
-    """Records the balance entries of a payout; see ``balance.fetch_balance_entries``."""
-
-    def __call__(self, shop_id: int, key: str, base_url: str, *, payout_id: str, request_id: str) -> int:
-        """Raise a ``WorkError`` if Stripe does not answer."""
-        ...
+GetObject = Callable[..., dict[str, Any]]
+"""As ``stripe_api.get_object``: returns the object at a path of Stripe's API."""
 
 
 class ThinEvent(NamedTuple):
@@ -87,7 +75,7 @@ class EventFetch:
     def __init__(
         self,
         get_from_stripe: GetObject = get_object,
-        fetch_entries: FetchPayoutEntries = fetch_balance_entries,
+        fetch_entries: Callable[..., int] = fetch_balance_entries,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._get, self._fetch_entries, self._clock = get_from_stripe, fetch_entries, clock

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any, Protocol
+from typing import IO, Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, Row
@@ -26,7 +26,7 @@ from services.jobs.schedule import day_bounds, period_bounds
 from services.ledger.work import FollowUp
 from services.payments.balance import EntriesUnreadable, fetch_balance_entries
 from services.payments.breaks import count_day_breaks, lock_payment_periods, record_breaks
-from services.payments.causes import SuggestCauses, suggest_causes
+from services.payments.causes import suggest_causes
 from services.payments.comparison import SUBJECTS, Comparison
 from services.payments.match import SideSum, count_staged, match_day
 from services.payments.match_rules import stage_fees
@@ -57,16 +57,6 @@ select r.status, r.stats, coalesce(r.error, w.error_code || ': ' || w.last_error
 """
 
 
-class FetchEntries(Protocol):
-    """Records the balance entries of a day; see ``balance.fetch_balance_entries``."""
-
-    def __call__(
-        self, shop_id: int, key: str, base_url: str, begins: datetime, ends: datetime, *, request_id: str
-    ) -> int:
-        """Raise a ``WorkError`` if Stripe does not answer."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayOutcome:
     """The result of a comparison. ``verdict`` is ``clean``, ``breaks`` or ``no_stripe``.
@@ -86,8 +76,8 @@ def reconcile_day(
     run: Run,
     *,
     list_stripe_rows: ListStripeRows = list_stripe_rows,
-    fetch_entries: FetchEntries = fetch_balance_entries,
-    suggest_causes: SuggestCauses = suggest_causes,
+    fetch_entries: Callable[..., int] = fetch_balance_entries,
+    suggest_causes: Callable[[str, str, Comparison], None] = suggest_causes,
     clock: Callable[[], datetime] = utc_now,
 ) -> DayOutcome:
     """Compare ``run``'s shop and day with Stripe; the day's breaks do not change until ``record``.

@@ -1,14 +1,15 @@
 """Rows of ``transactions``: find, upsert, and fill fees that became known later."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, Table
 
-from services.core.pg_arrays import instant_array, int_array, text_array
+from services.core.pg_arrays import int_array, text_array
+from services.core.upsert import array_parameters, encode_columns
 from services.payments.payload import Transaction, Version, transaction_version
+from services.payments.tables import transactions
 
 TransactionKey = tuple[int, str]
 """(shop, Stripe's id)."""
@@ -30,23 +31,17 @@ select v.shop_id as key_shop_id, v.provider_id as key_provider_id, e.fee_cents a
  where t.provider_id is not null or e.fee_cents is not null
 """
 
-_UPSERT = """
-insert into transactions as t (shop_id, provider_id, kind, status, amount_cents, refunded_cents, currency,
-                               occurred_at, parent_id, version_at, event_id, fee_cents, order_ref, reason,
-                               arrives_on, content_digest)
-select * from unnest(%(shop_id)s::int[], %(provider_id)s::text[], %(kind)s::text[], %(status)s::text[],
-                     %(amount_cents)s::bigint[], %(refunded_cents)s::bigint[], %(currency)s::text[],
-                     %(occurred_at)s::timestamptz[], %(parent_id)s::text[], %(version_at)s::timestamptz[],
-                     %(event_id)s::bigint[], %(fee_cents)s::bigint[], %(order_ref)s::text[],
-                     %(reason)s::text[], %(arrives_on)s::date[], %(content_digest)s::text[])
+_COLUMNS = tuple(column.name for column in transactions.columns)
+_CHANGES = ", ".join(
+    f"{name} = excluded.{name}" for name in _COLUMNS if name not in ("shop_id", "provider_id", "fee_cents")
+)
+
+_UPSERT = f"""
+insert into transactions as t ({", ".join(_COLUMNS)})
+select * from unnest({array_parameters(transactions, _COLUMNS)})
 on conflict (shop_id, provider_id) do update set
-   kind = excluded.kind, status = excluded.status, amount_cents = excluded.amount_cents,
-   refunded_cents = excluded.refunded_cents, currency = excluded.currency,
-   occurred_at = excluded.occurred_at, parent_id = excluded.parent_id, version_at = excluded.version_at,
-   event_id = excluded.event_id, fee_cents = coalesce(t.fee_cents, excluded.fee_cents),
-   order_ref = excluded.order_ref, reason = excluded.reason, arrives_on = excluded.arrives_on,
-   content_digest = excluded.content_digest
-"""
+   {_CHANGES}, fee_cents = coalesce(t.fee_cents, excluded.fee_cents)
+"""  # noqa: S608
 
 _FILL_FEES = """
 update transactions t set fee_cents = v.fee_cents
@@ -55,29 +50,6 @@ update transactions t set fee_cents = v.fee_cents
  where t.shop_id = v.shop_id and t.provider_id = v.provider_id and t.fee_cents is null
 returning t.shop_id, t.provider_id, t.kind, t.fee_cents, t.currency
 """
-
-ToArray = Callable[[list[Any]], str]
-
-_COLUMNS: Mapping[str, ToArray] = MappingProxyType(
-    {
-        "shop_id": int_array,
-        "provider_id": text_array,
-        "kind": text_array,
-        "status": text_array,
-        "amount_cents": int_array,
-        "refunded_cents": int_array,
-        "currency": text_array,
-        "occurred_at": instant_array,
-        "parent_id": text_array,
-        "version_at": instant_array,
-        "event_id": int_array,
-        "fee_cents": int_array,
-        "order_ref": text_array,
-        "reason": text_array,
-        "arrives_on": instant_array,
-        "content_digest": text_array,
-    }
-)
 
 
 class StoredTransaction(NamedTuple):
@@ -105,9 +77,9 @@ class StoredTransaction(NamedTuple):
         )
 
 
-def make_arrays(rows: Sequence[Any], columns: Mapping[str, ToArray]) -> dict[str, str]:
+def encode_rows(table: Table, columns: Sequence[str], rows: Collection[Any]) -> dict[str, str]:
     """Return an array literal for each of ``columns``, from the attributes of that name."""
-    return {name: to_array([getattr(row, name) for row in rows]) for name, to_array in columns.items()}
+    return encode_columns(table, {name: [getattr(row, name) for row in rows] for name in columns})
 
 
 def find_transactions(
@@ -128,18 +100,18 @@ def find_transactions(
     return stored, entry_fees
 
 
-def upsert_transactions(tx: Connection, transactions: Sequence[Transaction]) -> None:
-    """The rows of ``transactions``, one for each key, have these states; a fee that is known stays."""
-    if transactions:
-        tx.exec_driver_sql(_UPSERT, make_arrays(transactions, _COLUMNS))
+def upsert_transactions(tx: Connection, changed: Sequence[Transaction]) -> None:
+    """The rows of ``changed``, one for each key, have these states; a fee that is known stays."""
+    if changed:
+        tx.exec_driver_sql(_UPSERT, encode_rows(transactions, _COLUMNS, changed))
 
 
-def fill_fees(tx: Connection, transactions: Collection[Transaction]) -> Sequence[Row[Any]]:
-    """Rows without a fee have that of ``transactions``; return those that changed.
+def fill_fees(tx: Connection, known: Collection[Transaction]) -> Sequence[Row[Any]]:
+    """Rows without a fee have that of ``known``; return those that changed.
 
     They have ``shop_id``, ``provider_id``, ``kind``, ``fee_cents`` and ``currency``.
     """
-    if not transactions:
+    if not known:
         return []
-    columns = {name: _COLUMNS[name] for name in ("shop_id", "provider_id", "fee_cents")}
-    return tx.exec_driver_sql(_FILL_FEES, make_arrays(list(transactions), columns)).all()
+    arrays = encode_rows(transactions, ("shop_id", "provider_id", "fee_cents"), known)
+    return tx.exec_driver_sql(_FILL_FEES, arrays).all()

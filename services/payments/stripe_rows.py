@@ -1,7 +1,7 @@
 """Stripe's lists of a day as rows, and the rows as the text that COPY reads."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from services.core.fields import Unreadable, as_object
 from services.core.pg_copy import csv_rows
@@ -34,13 +34,8 @@ class StripeRow(NamedTuple):
     fee_cents: int | None = None
 
 
-class ListStripeRows(Protocol):
-    """Yields Stripe's objects of a shop's day."""
-
-    def __call__(self, key: str, base_url: str, day: Comparison) -> Iterator[StripeRow | UnreadableObject]:
-        """Raise a ``WorkError`` if Stripe does not answer, also between two rows."""
-        ...
-
+ListStripeRows = Callable[[str, str, Comparison], Iterator[StripeRow | UnreadableObject]]
+"""As ``list_stripe_rows``, with the arguments key, base URL and day."""
 
 _LISTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("charges", {"expand": ["data.balance_transaction"]}),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.mail.preview import SampleShop
-from services.closing.daily_mail_context import DAILY_ANOMALIES_MAIL, plan_anomaly_context
+from services.closing.daily_mail import DAILY_ANOMALIES_MAIL, plan_anomaly_context
 from services.mail.compose import compose
 from services.mail.mail_types import MailInvalid
 from services.mail.message import Mail
