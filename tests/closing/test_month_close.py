@@ -1,68 +1,33 @@
-"""Job ``monthly-close``: kept, mailed once, resumed after any crash, corrected in the month that finds it."""
+"""A month is closed, stored and mailed; later differences are corrections."""
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 
-from services.audit.append import append_audit
-from services.audit.chain import Mutation
-from services.closing import month_close
 from services.closing.corrections import list_closed_months, list_corrections
 from services.closing.month_mail import plan_attached
 from services.closing.package_store import list_package_faults
 from services.core.db import transaction
-from services.core.errors import Refused
 from services.core.settings import get_settings
 from services.providers.object_store import open_store
+from tests.closing.closed_month import DECEMBER, own_archive, stored
 from tests.closing.months import NOW, add_october, add_order, add_refund, at, close, gst_pst, insert, line
 from tests.shopify.sample_payloads import rows
-
-DECEMBER = datetime(2026, 12, 1, 10, 0, tzinfo=UTC)
 
 
 @pytest.fixture
 def archive(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """An archive store of the test's own."""
-    monkeypatch.setenv("ARCHIVE_URL", f"file://{tmp_path}/archive")
-    get_settings.cache_clear()
-    yield tmp_path / "archive"
-    get_settings.cache_clear()
+    with own_archive(monkeypatch, tmp_path) as folder:
+        yield folder
 
 
 @pytest.fixture
 def october(engine: Engine, archive: Path) -> Engine:
     add_october(engine)
     return engine
-
-
-def stored(archive: Path) -> dict[str, bytes]:
-    """Every object of a package, by key."""
-    return {
-        path.relative_to(archive).as_posix(): path.read_bytes()
-        for path in sorted((archive / "close").rglob("*"))
-        if path.is_file()
-    }
-
-
-def outcome(engine: Engine, archive: Path) -> dict[str, Any]:
-    """Everything that a closing leaves behind."""
-    return {
-        "files": stored(archive),
-        "row": rows(engine, "select period, begins_on, ends_before, figures, files, manifest_key,"
-                            " manifest_sha256 from closed_periods order by 1"),
-        "corrections": rows(engine, "select period, found_in, account, currency, before_cents, after_cents"
-                                    " from period_corrections order by 1, 2, 3, 4"),
-        "mails": rows(engine, "select recipient, subject, text from mail_outbox order by 1"),
-        "parts": rows(engine, "select recipient, place, name, md5(content) from mail_parts p"
-                              " join mail_outbox m on m.id = p.mail_id order by 1, 2"),
-        "work": rows(engine, "select topic, count(*) from work_queue group by 1"),
-        "audit": rows(engine, "select action, staff_label, count(*) from audit_events group by 1, 2"
-                              " order by 1"),
-    }  # fmt: skip
 
 
 def test_a_month_is_closed_kept_and_mailed_to_owner_and_accountant(october: Engine, archive: Path) -> None:
@@ -93,93 +58,6 @@ def test_a_month_is_closed_kept_and_mailed_to_owner_and_accountant(october: Engi
     ]  # fmt: skip
     ((summary,),) = rows(october, "select summary from audit_mutations where table_name = 'closed_periods'")
     assert summary.startswith("closed 2026-10: net sales 202.20 CAD, 5 files, manifest ")
-
-
-def test_a_second_run_changes_nothing_and_mails_nobody(october: Engine, archive: Path) -> None:
-    close()
-    before = outcome(october, archive)
-
-    again = close(now=NOW + timedelta(hours=3))
-
-    assert again.result == "unchanged"
-    assert outcome(october, archive) == before
-
-
-def _crash_after(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    """The process dies right after ``step`` of the closing has been done, once."""
-    if step.startswith("put "):
-        real_open, wanted = month_close.open_store, int(step.removeprefix("put "))
-
-        def open_dying(url: str) -> Any:
-            store = real_open(url)
-            real_put, puts = store.put, iter(range(1, 100))
-
-            def put(*args: Any) -> Any:
-                done = real_put(*args)
-                if next(puts) == wanted:
-                    raise SystemError("died")
-                return done
-
-            monkeypatch.setattr(store, "put", put)
-            return store
-
-        monkeypatch.setattr(month_close, "open_store", open_dying)
-        return
-    real: Callable[..., Any] = getattr(month_close, step)
-
-    def die(*args: Any, **kwargs: Any) -> Any:
-        real(*args, **kwargs)
-        raise SystemError("died")
-
-    monkeypatch.setattr(month_close, step, die)
-
-
-@pytest.mark.parametrize(
-    "step",
-    [*(f"put {n}" for n in range(1, 7)), "put_package", "_record_closed", "append_all", "_record_mails",
-     "record_corrections", "archive_events"],
-)  # fmt: skip
-def test_a_run_that_died_half_way_ends_as_if_it_had_not(
-    engine: Engine, archive: Path, step: str, tmp_path: Path
-) -> None:
-    add_october(engine)
-    with pytest.MonkeyPatch.context() as patch:
-        _crash_after(patch, step)
-        with pytest.raises(SystemError):
-            close()
-
-    finished = close()
-
-    assert finished.result == ("unchanged" if step == "archive_events" else "closed")
-    died = outcome(engine, archive)
-    with transaction(engine) as tx:
-        (closed,) = list_closed_months(tx, 1)
-    store = open_store(get_settings().archive_url)
-    assert list(list_package_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files)) == []
-    assert len(died["files"]) == 6
-    assert len(died["mails"]) == 2
-    assert died["work"] == [("mail_send", 2)]
-    assert ("month_close", "job monthly-close", 1) in died["audit"]
-
-
-def test_rows_that_change_after_a_crash_make_another_package_and_the_row_names_it(
-    october: Engine, archive: Path
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        _crash_after(patch, "put_package")
-        with pytest.raises(SystemError):
-            close()
-    with transaction(october) as tx:
-        add_order(tx, 1020, at(28), [line(2001, 5000, gst_pst(250, 350))])
-
-    close()
-
-    with transaction(october) as tx:
-        (closed,) = list_closed_months(tx, 1)
-    assert closed.figures["accounts"]["CAD"]["gross_sales"] == 32_695 + 5000
-    assert len(stored(archive)) == 12
-    store = open_store(get_settings().archive_url)
-    assert list(list_package_faults(store, closed.manifest_key, closed.manifest_sha256, closed.files)) == []
 
 
 def test_what_is_learned_late_is_told_once_in_the_next_month(october: Engine, archive: Path) -> None:
@@ -249,25 +127,6 @@ def test_lines_taken_off_an_order_that_nobody_paid_are_no_gesture(october: Engin
     assert accounts["refund_adjustments"] == -500
 
 
-def test_of_two_runs_at_once_the_first_closes_and_nobody_is_told_twice(
-    october: Engine, archive: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = month_close.put_package
-
-    def put_while_another_run_closes(*args: Any) -> str:
-        monkeypatch.setattr(month_close, "put_package", real)
-        assert close(now=NOW - timedelta(minutes=5)).result == "closed"
-        return real(*args)
-
-    monkeypatch.setattr(month_close, "put_package", put_while_another_run_closes)
-
-    close()
-
-    assert rows(october, "select closed_at from closed_periods") == [(NOW - timedelta(minutes=5),)]
-    assert rows(october, "select count(*) from mail_outbox") == [(2,)]
-    assert rows(october, "select count(*) from audit_events where action = 'month_close'") == [(1,)]
-
-
 def test_who_became_accountant_later_gets_the_same_package_when_the_month_is_run_again(
     october: Engine, archive: Path
 ) -> None:
@@ -319,39 +178,6 @@ def test_the_statement_goes_first_into_what_a_mail_can_carry() -> None:
 
     assert plan_attached(files, 2000) == ["profit-and-loss.pdf", "manifest.json"]
     assert plan_attached(files[:1], 2000) == ["manifest.json", "sales-tax.csv"]
-
-
-def test_old_audit_events_leave_the_database_after_the_package_is_safe(
-    october: Engine, archive: Path
-) -> None:
-    with transaction(october) as tx:
-        append_audit(
-            tx, shop_id=1, staff_label="x", action="old", request_id="", now=NOW - timedelta(days=120),
-            mutations=[Mutation("shops", "1", "long ago")],
-        )  # fmt: skip
-
-    finished = close(now=NOW)
-
-    assert finished.stats["archived_events"] == 1
-    assert rows(october, "select count(*) from audit_events where action = 'old'") == [(0,)]
-
-
-def test_a_store_with_other_content_under_the_name_refuses_and_closes_nothing(
-    october: Engine, archive: Path
-) -> None:
-    close()
-    with transaction(october) as tx:
-        ((key,),) = rows(october, "select manifest_key from closed_periods")
-        tx.execute(text("delete from closed_periods"))
-    altered = archive / key.replace("manifest.json", "sales-tax.csv")
-    altered.chmod(0o640)
-    altered.write_bytes(b"other")
-
-    with pytest.raises(Refused, match="is there already with other content") as caught:
-        close()
-
-    assert caught.value.code == "close.archive_taken"
-    assert rows(october, "select count(*) from closed_periods") == [(0,)]
 
 
 def test_a_store_that_lost_what_goods_cost_is_told_of_and_invents_no_correction(

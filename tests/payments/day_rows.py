@@ -75,6 +75,11 @@ def matched(
     return sums, [(kind, subject, of) for kind, subject, of in found]
 
 
+def found_breaks(tx: Connection, theirs: Iterable[StripeRow]) -> list[tuple[str, str]]:
+    """Compare ``theirs`` with our day: (kind, id) of each break."""
+    return [(kind, of) for kind, _, of in matched(tx, theirs)[1]]
+
+
 def execute(engine: Engine, statement: str, **values: Any) -> None:
     with transaction(engine) as tx:
         tx.execute(text(statement), values)
