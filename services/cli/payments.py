@@ -13,7 +13,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.schedule import find_due_day
 from services.ledger.describe import format_money
-from services.payments.breaks import PaymentBreak, count_day_breaks, list_day_breaks
+from services.payments.breaks import PaymentBreak, count_day_breaks, format_side, list_day_breaks
 from services.payments.cause_texts import describe_cause
 from services.payments.reconcile import find_not_compared
 from services.payments.trace import trace_payment
@@ -82,8 +82,8 @@ def _print_breaks(
                 each.kind if each.is_open else f"{each.kind} (closed)",
                 each.subject,
                 each.provider_id,
-                _format_side(each.ours),
-                _format_side(each.theirs, "unreadable" if each.kind == "unreadable" else "nothing"),
+                format_side(each.ours),
+                format_side(each.theirs, "unreadable" if each.kind == "unreadable" else "nothing"),
                 _format_age(each),
                 each.cause,
                 each.cause_event_id,
@@ -150,13 +150,6 @@ def _age(found: PaymentBreak) -> timedelta:
 def _format_age(found: PaymentBreak) -> str:
     hours = int(_age(found).total_seconds() // 3600)
     return f"{hours // 24} d" if hours >= 48 else f"{hours} h"
-
-
-def _format_side(side: Mapping[str, Any] | None, missing: str = "nothing") -> str:
-    if side is None:
-        return missing
-    fee = f", fee {format_money(side['fee_cents'], side['currency'])}" if "fee_cents" in side else ""
-    return f"{format_money(side['amount_cents'], side['currency'])} {side['status']}{fee}"
 
 
 def _format_amount(cents: int | None, currency: str) -> str:

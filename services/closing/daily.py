@@ -5,7 +5,7 @@ is in ``shop_config.last_daily_run``; the owner gets a mail if something is wron
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -25,10 +25,9 @@ from services.core.settings import get_settings
 from services.jobs.audit_jobs import record_findings
 from services.jobs.handler import JobResult, Run
 from services.jobs.schedule import period_bounds
-from services.ledger.describe import format_money
 from services.ledger.work import FollowUp
 from services.payments.break_mail import MAX_MAILED
-from services.payments.breaks import PaymentBreak, list_day_breaks
+from services.payments.breaks import PaymentBreak, format_side, list_day_breaks
 from services.payments.reconcile import DayOutcome, reconcile_day
 from services.providers.object_store import open_store
 from services.shopify.stock.low_stock import LowStock, find_low_stock
@@ -118,8 +117,8 @@ def _log_findings(run: Run, breaks: Sequence[PaymentBreak], low: Sequence[LowSto
     """Log the findings line by line, for an operator who runs the job by hand."""
     lines: list[tuple[str, dict[str, Any]]] = [
         (f"break: {found.kind}",
-         {"subject": found.subject, "id": found.provider_id, "ours": _format_side(found.ours),
-          "theirs": _format_side(found.theirs), "cause": found.cause or "unknown"})
+         {"subject": found.subject, "id": found.provider_id, "ours": format_side(found.ours),
+          "theirs": format_side(found.theirs), "cause": found.cause or "unknown"})
         for found in breaks
     ]  # fmt: skip
     lines += [
@@ -133,9 +132,3 @@ def _log_findings(run: Run, breaks: Sequence[PaymentBreak], low: Sequence[LowSto
     if (left := len(lines) - MAX_LOGGED) > 0:
         message = f"and {left} more: fleet payments breaks --day {run.period}"
         _log.info(message, extra={"fields": {"left": left}})
-
-
-def _format_side(side: Mapping[str, Any] | None) -> str:
-    if side is None:
-        return "nothing"
-    return f"{format_money(side['amount_cents'], side['currency'])} {side['status']}"

@@ -51,8 +51,8 @@ def _backfill_from_shopify(
     shop_id: int, now: datetime, request_id: str, *, since: datetime | None, is_dry: bool
 ) -> Mapping[str, int]:
     """Backfill the shop from Shopify; see ``backfill_shopify``."""
-    healed = backfill_shopify(shop_id, now, request_id, since=since, is_dry=is_dry)
-    return {} if healed.is_skipped else {"seen": healed.seen, **healed.entered}
+    stats = backfill_shopify(shop_id, now, request_id, since=since, is_dry=is_dry)
+    return {} if stats.is_skipped else {"seen": stats.seen, **stats.entered}
 
 
 PROVIDERS: Mapping[str, BackfillProvider] = {"shopify": _backfill_from_shopify, "stripe": backfill_stripe}

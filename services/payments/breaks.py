@@ -134,6 +134,14 @@ select exists (select 1 from closed_periods
 """
 
 
+def format_side(side: Mapping[str, Any] | None, missing: str = "nothing") -> str:
+    """Return one side of a break: ``10.00 CAD paid, fee 0.59 CAD``; ``missing`` for None."""
+    if side is None:
+        return missing
+    fee = f", fee {format_money(side['fee_cents'], side['currency'])}" if "fee_cents" in side else ""
+    return f"{format_money(side['amount_cents'], side['currency'])} {side['status']}{fee}"
+
+
 def lock_payment_periods(tx: Connection, shop_id: int) -> None:
     """Until it ends, ``tx`` is the only transaction that records the shop's breaks or closes one of its
     periods.
@@ -195,7 +203,7 @@ def _describe_changes(rows: Sequence[Row[Any]], change: str, day: date, table: s
 def _describe_change(row: Row[Any], change: str, day: date, table: str) -> Mutation:
     """Return ``break found on 2026-11-20: ch_1 (amount), 10.00 CAD paid here, 9.00 CAD paid at Stripe``."""
     missing = "an unreadable object" if row.kind == "unreadable" else "nothing"
-    sides = f"{_describe_side(row.ours)} here, {_describe_side(row.theirs, missing)} at Stripe"
+    sides = f"{format_side(row.ours)} here, {format_side(row.theirs, missing)} at Stripe"
     subject = "break" if table == "reconciliation_breaks" else "correction of a closed day: break"
     summary = f"{subject} {change} on {day.isoformat()}: {row.provider_id} ({row.kind}), {sides}"
     state = {
@@ -207,10 +215,3 @@ def _describe_change(row: Row[Any], change: str, day: date, table: str) -> Mutat
     }
     is_new = change == "found" or table == "break_corrections"
     return Mutation(table, str(row.id), summary, None if is_new else state, state if is_new else None)
-
-
-def _describe_side(side: Mapping[str, Any] | None, missing: str = "nothing") -> str:
-    if side is None:
-        return missing
-    fee = f" with a fee of {format_money(side['fee_cents'], side['currency'])}" if "fee_cents" in side else ""
-    return f"{format_money(side['amount_cents'], side['currency'])} {side['status']}{fee}"

@@ -1,4 +1,4 @@
-"""Payments, the breaks that a reconciliation finds, and closed periods. Money is integer minor units."""
+"""Tables of payments, reconciliation breaks and closed periods. Money is integer minor units."""
 
 from sqlalchemy import (
     BigInteger,
@@ -22,8 +22,8 @@ _at = DateTime(timezone=True)
 _EMPTY = text("''")
 
 # ``kind`` is charge, refund, payment_intent, dispute or payout; a payout's amount may be negative.
-# ``fee_cents`` is what Stripe took, once its balance entry is known; ``order_ref`` the order that the payment
-# says it is for.
+# ``fee_cents`` is Stripe's fee, once its balance entry is known; ``order_ref`` the order in the payment's
+# metadata.
 transactions = Table(
     "transactions",
     metadata,
@@ -48,7 +48,7 @@ transactions = Table(
     Index("ix_transactions_order_ref", "shop_id", "order_ref", postgresql_where=text("order_ref <> ''")),
 )
 
-# Stripe's own account of its balance: what each charge, refund, dispute, fee and payout did to it.
+# Stripe's record of what each charge, refund, dispute, fee and payout moved on its balance.
 balance_entries = Table(
     "balance_entries",
     metadata,
@@ -87,8 +87,8 @@ reconciliation_breaks = Table(
     UniqueConstraint("shop_id", "day", "kind", "provider_id", name="uq_reconciliation_breaks_identity"),
 )
 
-# What one comparison found, until the transaction that ends its run takes it over. ``token`` is the
-# comparison's own: two of one day at once do not mix.
+# The breaks of one comparison until the transaction that ends its run records them. ``token`` is the
+# comparison's own, so that two comparisons of one day do not mix.
 reconciliation_staging = Table(
     "reconciliation_staging",
     metadata,
@@ -106,7 +106,7 @@ reconciliation_staging = Table(
     Column("found_at", _at, nullable=False),
 )
 
-# What was found of a day after its period was closed: the break's own row stays as it was.
+# Differences found after the day's period was closed: the break's own row does not change.
 break_corrections = Table(
     "break_corrections",
     metadata,
@@ -127,8 +127,8 @@ break_corrections = Table(
     Index("ix_break_corrections_day", "shop_id", "day"),
 )
 
-# A month whose package went out. Its figures stand as they were told; what changes later is a row of
-# ``period_corrections`` in the month that finds it.
+# A closed month. Its figures do not change; a later difference is a row of ``period_corrections`` in the
+# month that finds it.
 closed_periods = Table(
     "closed_periods",
     metadata,

@@ -146,7 +146,7 @@ def test_each_rule_stages_its_breaks_in_the_right_columns(tx: Connection) -> Non
     common = {"shop_id": 1, "day": DAY.day, "token": "run-1", "found_at": NOW, "cause_event_id": ""}
 
     def expect(subject: str, ours: int, theirs: int, *fees: int, cause: str = "") -> dict[str, Any]:
-        sides = [{"amount_cents": ours, **SIDE}, {"amount_cents": theirs, **SIDE}]
+        sides: list[dict[str, Any]] = [{"amount_cents": ours, **SIDE}, {"amount_cents": theirs, **SIDE}]
         for side, fee in zip(sides, fees, strict=False):
             side["fee_cents"] = fee
         return {**common, "subject": subject, "ours": sides[0], "theirs": sides[1], "cause": cause}
