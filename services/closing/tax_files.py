@@ -21,8 +21,13 @@ NO_TAX = "none"
 ZERO_RATED = "zero-rated"
 """The summary's word for deliveries outside Canada. Source: Excise Tax Act, Schedule VI, Part V."""
 
-TaxKey = tuple[str, str, str]
-"""Currency, province, tax."""
+
+class TaxKey(NamedTuple):
+    """One tax of one province in one currency."""
+
+    currency: str
+    province: str
+    tax: str
 
 
 class TaxSum(NamedTuple):
@@ -41,9 +46,25 @@ class TaxSum(NamedTuple):
         return self.charged - self.refunded
 
     @property
+    def difference(self) -> int | None:
+        """The collected tax less the expected; None without an expectation."""
+        return self.collected - self.expected if self.is_expected else None
+
+    @property
     def to_remit(self) -> int:
         """The tax that the shop owes; zero without a registration, which is a doubt."""
         return 0 if self.is_doubtful else self.collected
+
+
+class SummaryRow(NamedTuple):
+    """One row of ``sales-tax-summary.csv``."""
+
+    key: TaxKey
+    found: TaxSum
+
+    def amount(self, minor: int | None) -> str | None:
+        """Return ``minor`` units of the row's currency as a decimal number."""
+        return find_amount(minor, self.key.currency)
 
 
 class TaxSums:
@@ -57,7 +78,7 @@ class TaxSums:
         expected = taxed.expected or {}
         names = taxed.charged.keys() | expected.keys() | ({ZERO_RATED} if taxed.is_export else set())
         for tax in names or {NO_TAX}:
-            key = (taxed.item.currency, taxed.item.province, tax)
+            key = TaxKey(taxed.item.currency, taxed.item.province, tax)
             old = self.sums.get(key, TaxSum())
             cents = taxed.charged.get(tax, 0)
             is_refund = taxed.item.is_refund
@@ -70,11 +91,11 @@ class TaxSums:
                 is_doubtful=old.is_doubtful or tax in taxed.doubtful,
             )
 
-    def sorted(self) -> Iterator[tuple[TaxKey, TaxSum]]:
+    def sorted(self) -> Iterator[SummaryRow]:
         """Yield the sums by currency, province and tax, the taxes in the order of the return."""
         order = {tax: place for place, tax in enumerate((*COLUMNS, ZERO_RATED, NO_TAX))}
-        for key in sorted(self.sums, key=lambda key: (key[0], key[1], order[key[2]])):
-            yield key, self.sums[key]
+        for key in sorted(self.sums, key=lambda key: (key.currency, key.province, order[key.tax])):
+            yield SummaryRow(key, self.sums[key])
 
 
 @lru_cache(maxsize=65_536)
@@ -114,26 +135,22 @@ LINE_COLUMNS: Mapping[str, Callable[[TaxedItem], object]] = {
 """The columns of ``sales-tax.csv``. None is about a customer."""
 
 
-def summary_columns(profile: TaxProfile) -> Mapping[str, Callable[[tuple[TaxKey, TaxSum]], object]]:
+def summary_columns(profile: TaxProfile) -> Mapping[str, Callable[[SummaryRow], object]]:
     """Return the columns of ``sales-tax-summary.csv``, one row for each currency, province and tax.
 
     Tax that the channel remits is not to be remitted here. What was charged without a registration is in
     ``not_registered``, and not in ``net_to_remit``.
     """
-
-    def money(get: Callable[[str, TaxSum], int | None]) -> Callable[[tuple[TaxKey, TaxSum]], str | None]:
-        return lambda row: find_amount(get(row[0][2], row[1]), row[0][0])
-
     return {
-        "province": lambda row: row[0][1],
-        "tax": lambda row: row[0][2],
-        "currency": lambda row: row[0][0],
-        "taxable_net": money(lambda _, found: found.base),
-        "charged": money(lambda _, found: found.charged),
-        "refunded": money(lambda _, found: found.refunded),
-        "net_to_remit": money(lambda tax, found: 0 if tax == CHANNEL else found.to_remit),
-        "expected": money(lambda _, found: found.expected if found.is_expected else None),
-        "difference": money(lambda _, found: found.collected - found.expected if found.is_expected else None),
-        "registration_number": lambda row: profile.number_of(row[0][2], row[0][1]),
-        "not_registered": money(lambda _, found: found.collected if found.is_doubtful else None),
+        "province": lambda row: row.key.province,
+        "tax": lambda row: row.key.tax,
+        "currency": lambda row: row.key.currency,
+        "taxable_net": lambda row: row.amount(row.found.base),
+        "charged": lambda row: row.amount(row.found.charged),
+        "refunded": lambda row: row.amount(row.found.refunded),
+        "net_to_remit": lambda row: row.amount(0 if row.key.tax == CHANNEL else row.found.to_remit),
+        "expected": lambda row: row.amount(row.found.expected if row.found.is_expected else None),
+        "difference": lambda row: row.amount(row.found.difference),
+        "registration_number": lambda row: profile.number_of(row.key.tax, row.key.province),
+        "not_registered": lambda row: row.amount(row.found.collected if row.found.is_doubtful else None),
     }

@@ -166,7 +166,7 @@ def test_a_store_with_other_content_under_the_name_refuses_and_closes_nothing(
     altered.chmod(0o640)
     altered.write_bytes(b"other")
 
-    with pytest.raises(Refused, match="is there already with other content") as caught:
+    with pytest.raises(Refused, match="exists with other content") as caught:
         close()
 
     assert caught.value.code == "close.archive_taken"
