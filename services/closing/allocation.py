@@ -70,7 +70,7 @@ def _name_line(line: Mapping[str, Any], province: str, rates: Sequence[TaxRate])
     named = [tax for tax in TAXES if _NAMED[tax].search(title)]
     if len(named) == 1:
         return [(named[0], cents)]
-    charged = _read_share(line.get("rate"))
+    charged = read_share(line.get("rate"))
     if charged is not None:
         for rate in rates:
             if abs(rate.share - charged) < _CLOSE and (not named or rate.tax in named):
@@ -82,7 +82,8 @@ def _name_line(line: Mapping[str, Any], province: str, rates: Sequence[TaxRate])
     return [(OTHER, cents)]
 
 
-def _read_share(rate: object) -> Decimal | None:
+def read_share(rate: object) -> Decimal | None:
+    """Return a tax line's rate, such as 0.05; None if it is missing or not a number."""
     try:
         return None if rate is None else Decimal(str(rate))
     except InvalidOperation:

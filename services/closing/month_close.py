@@ -46,7 +46,7 @@ from services.jobs.handler import JobResult, Run
 from services.ledger.accept import record_work
 from services.payments.breaks import lock_payment_periods
 from services.providers.object_store import open_store
-from services.shops.shops import get_shop_by_id
+from services.shops.shops import Shop, get_shop_by_id
 
 JOB = "monthly-close"
 _CLOSE = """
@@ -84,15 +84,23 @@ class CloseMonth:
         else:
             late, damaged = self._close(run, run.shop_id, store)
             result = "closed"
-        mails = self._mail_missing(run, run.shop_id, store)
+        with transaction() as tx:
+            shop = get_shop_by_id(tx, run.shop_id)
+            (month,) = list_closed_months(tx, run.shop_id, since=run.period, until=run.period)
+        self._mail_missing(run, shop, month, store)
+        recipients = {address.lower() for address in (shop.owner_email, shop.accountant_email) if address}
         archived = archive_events(run)
+        counts = month.figures["counts"]
         return JobResult(
             stats={
                 "corrections": len(late),
                 "damaged_packages": damaged,
-                "mails": mails,
+                "mails": len(recipients),
                 "archived_events": archived.stats["events"],
-                **self._count_package(run),
+                "orders": counts.get("orders", 0),
+                "lines": counts.get("sale", 0),
+                "files": len(month.files) + 1,
+                "bytes": sum(int(file["size"]) for file in month.files),
             },
             result=result,
         )
@@ -139,32 +147,16 @@ class CloseMonth:
                 append_all(tx, [describe_late_corrections(run, shop_id, late, found_in)], now)
         return late, _count_lost(costs)
 
-    def _mail_missing(self, run: Run, shop_id: int, store: ObjectStore) -> int:
-        """Write the mail to each recipient without one; return how many recipients there are."""
+    def _mail_missing(self, run: Run, shop: Shop, closed: ClosedMonth, store: ObjectStore) -> None:
+        """Write the mail to each recipient without one."""
         with transaction() as tx:
-            shop = get_shop_by_id(tx, shop_id)
-            (closed,) = list_closed_months(tx, shop_id, since=run.period, until=run.period)
             unmailed = find_unmailed(tx, shop, run.period)
         if unmailed:
             folder = closed.manifest_key.rpartition("/")[0]
             names = plan_attached(closed.files, len(store.get(closed.manifest_key)))
             contents = {name: store.get(f"{folder}/{name}") for name in names}
             with transaction() as tx:
-                _record_mails(tx, run, shop_id, store, contents, self._clock())
-        return len({address.lower() for address in (shop.owner_email, shop.accountant_email) if address})
-
-    def _count_package(self, run: Run) -> dict[str, int]:
-        """Return the counts of the closed month for the run's stats."""
-        assert run.shop_id is not None  # noqa: S101 - the job is per shop
-        with transaction() as tx:
-            (closed,) = list_closed_months(tx, run.shop_id, since=run.period, until=run.period)
-        counts = closed.figures["counts"]
-        return {
-            "orders": counts.get("orders", 0),
-            "lines": counts.get("sale", 0),
-            "files": len(closed.files) + 1,
-            "bytes": sum(int(file["size"]) for file in closed.files),
-        }
+                _record_mails(tx, run, shop.id, store, contents, self._clock())
 
 
 def _list_checked_months(shop_id: int, period: str) -> list[ClosedMonth]:

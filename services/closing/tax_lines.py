@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from decimal import Decimal, InvalidOperation
-from functools import lru_cache
+from decimal import Decimal
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from services.closing.allocation import find_liable, name_taxes, round_half_up, split_minor
+from services.closing.allocation import find_liable, name_taxes, read_share, round_half_up, split_minor
 from services.closing.items import SaleItem
 from services.closing.tax_profile import TaxProfile
 from services.closing.tax_rates import CHANNEL, COLUMNS, OTHER, TaxRate, find_rates
@@ -42,7 +41,7 @@ def plan_taxed(item: SaleItem, zone: ZoneInfo, profile: TaxProfile, home: str = 
     The tax of a refund is split as the sale's was, so that the sum of its parts is exact; that of a sale
     without tax lines is ``other``. ``home`` is the shop's province.
     """
-    rates = _rates(item.province, item.placed_at.astimezone(zone).date())
+    rates = find_rates(item.province, item.placed_at.astimezone(zone).date())
     charged = name_taxes(item.taxes, item.province, rates or ())
     if item.is_refund:
         charged = _share_back(item.tax_cents, charged)
@@ -78,15 +77,8 @@ def _find_net_discount(item: SaleItem, net: int) -> int:
         return item.discount
     if item.amount > 0:
         return round_half_up(Decimal(item.discount) * net / item.amount)
-    shares = (_read_rate(line.get("rate")) for line in item.taxes or ())
+    shares = (read_share(line.get("rate")) or Decimal(0) for line in item.taxes or ())
     return round_half_up(item.discount / sum(shares, Decimal(1)))
-
-
-def _read_rate(rate: object) -> Decimal:
-    try:
-        return Decimal(str(rate)) if rate is not None else Decimal(0)
-    except InvalidOperation:
-        return Decimal(0)
 
 
 def _share_back(tax_cents: int, sold: Mapping[str, int]) -> dict[str, int]:
@@ -132,8 +124,3 @@ def _expect(item: SaleItem, rates: Sequence[TaxRate], profile: TaxProfile) -> di
         amount = split_minor(amount, (item.pieces, item.removed))[0]
     sums = {rate.tax: round_half_up(amount * rate.share / whole) for rate in due}
     return {tax: cents for tax, cents in sums.items() if cents}
-
-
-@lru_cache(maxsize=4096)
-def _rates(province: str, day: date) -> tuple[TaxRate, ...] | None:
-    return find_rates(province, day)

@@ -37,6 +37,7 @@ class TaxRate(NamedTuple):
     valid_until: date | None
 
 
+@lru_cache(maxsize=4096)
 def find_rates(province: str, day: date) -> tuple[TaxRate, ...] | None:
     """Return the taxes of ``province`` (``CA-BC``) on ``day``; None if the table has none."""
     known = _table().get(province)
@@ -44,11 +45,6 @@ def find_rates(province: str, day: date) -> tuple[TaxRate, ...] | None:
         return None
     valid = [rate for rate in known if rate.valid_from <= day and (rate.valid_until or day) >= day]
     return tuple(valid) or None
-
-
-def find_provinces() -> list[str]:
-    """Return the provinces in the table."""
-    return sorted(_table())
 
 
 def parse_rates(source: Mapping[str, Any]) -> dict[str, tuple[TaxRate, ...]]:
