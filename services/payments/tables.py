@@ -1,5 +1,7 @@
 """Tables of payments, reconciliation breaks and closed periods. Money is integer minor units."""
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -11,6 +13,7 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    TextClause,
     UniqueConstraint,
     text,
 )
@@ -68,22 +71,30 @@ balance_entries = Table(
     Index("ix_balance_entries_created_at", "shop_id", "created_at"),
 )
 
+
+def _break_columns(*, is_key: bool = False, subject: TextClause | None = None) -> list[Column[Any]]:
+    """Return the columns that describe a break; ``subject`` is the default of that column."""
+    return [
+        Column("kind", Text, primary_key=is_key, nullable=False),
+        Column("provider_id", Text, primary_key=is_key, nullable=False),
+        Column("subject", Text, nullable=False, server_default=subject),
+        Column("ours", JSONB),
+        Column("theirs", JSONB),
+        Column("cause", Text, nullable=False, server_default=_EMPTY),
+        Column("cause_event_id", Text, nullable=False, server_default=_EMPTY),
+        Column("evidence", JSONB, nullable=False, server_default=text("'{}'")),
+    ]
+
+
 reconciliation_breaks = Table(
     "reconciliation_breaks",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("shop_id", Integer, nullable=False),
     Column("day", Date, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("provider_id", Text, nullable=False),
-    Column("ours", JSONB),
-    Column("theirs", JSONB),
+    *_break_columns(subject=text("'charge'")),
     Column("found_at", _at, nullable=False),
     Column("closed_at", _at),
-    Column("subject", Text, nullable=False, server_default=text("'charge'")),
-    Column("cause", Text, nullable=False, server_default=_EMPTY),
-    Column("cause_event_id", Text, nullable=False, server_default=_EMPTY),
-    Column("evidence", JSONB, nullable=False, server_default=text("'{}'")),
     UniqueConstraint("shop_id", "day", "kind", "provider_id", name="uq_reconciliation_breaks_identity"),
 )
 
@@ -95,14 +106,7 @@ reconciliation_staging = Table(
     Column("shop_id", Integer, primary_key=True),
     Column("day", Date, primary_key=True),
     Column("token", Text, primary_key=True),
-    Column("kind", Text, primary_key=True),
-    Column("provider_id", Text, primary_key=True),
-    Column("subject", Text, nullable=False),
-    Column("ours", JSONB),
-    Column("theirs", JSONB),
-    Column("evidence", JSONB, nullable=False, server_default=text("'{}'")),
-    Column("cause", Text, nullable=False, server_default=_EMPTY),
-    Column("cause_event_id", Text, nullable=False, server_default=_EMPTY),
+    *_break_columns(is_key=True),
     Column("found_at", _at, nullable=False),
 )
 
@@ -113,16 +117,9 @@ break_corrections = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("shop_id", Integer, nullable=False),
     Column("day", Date, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("provider_id", Text, nullable=False),
-    Column("subject", Text, nullable=False),
+    *_break_columns(),
     Column("change", Text, nullable=False),
-    Column("ours", JSONB),
-    Column("theirs", JSONB),
     Column("at", _at, nullable=False),
-    Column("cause", Text, nullable=False, server_default=_EMPTY),
-    Column("cause_event_id", Text, nullable=False, server_default=_EMPTY),
-    Column("evidence", JSONB, nullable=False, server_default=text("'{}'")),
     CheckConstraint("change in ('found','closed')", name="change"),
     Index("ix_break_corrections_day", "shop_id", "day"),
 )
