@@ -1,1 +1,1 @@
-"""Act: calls and messages."""
+"""Calls and messages."""

@@ -1,4 +1,4 @@
-"""What a Quo (OpenPhone) event says about a conversation, in either of its two envelopes. Pure.
+"""Parse Quo (OpenPhone) events of calls and messages, in both of their envelopes. Pure.
 
 Legacy (``apiVersion`` v4): ``data.object``. Since 2026-03-30: ``data.resource`` and ``data.context``.
 Source: Quo's webhook payload reference of both versions.
@@ -22,13 +22,13 @@ PARTS = MappingProxyType(
         "call.voicemail.completed": "voicemail",
     }
 )
-"""Events that tell of one part of a call. The legacy ones also come under the name of their object."""
+"""Event types of one part of a call. The legacy ones may come as the name of their object."""
 
 _PROGRESS = MappingProxyType({"call.ringing": 0, "call.answered": 1, "call.completed": 2})
 
 
-class Told(NamedTuple):
-    """What one event told. ``part`` is empty where it told of the call or message itself."""
+class InteractionUpdate(NamedTuple):
+    """The content of one event. ``part`` is empty for an event of the call or message itself."""
 
     shop_id: int
     provider_id: str
@@ -44,29 +44,34 @@ class Told(NamedTuple):
     detail: dict[str, Any]
     event_id: int | None
 
+    @property
+    def key(self) -> tuple[int, str]:
+        """(shop, Quo's id)."""
+        return (self.shop_id, self.provider_id)
 
-def read_told(item: WorkItem) -> Told:
-    """Return what ``item``'s event tells; raise ``Unreadable`` naming the field."""
+
+def parse_update(item: WorkItem) -> InteractionUpdate:
+    """Return the content of ``item``'s event; raise ``Unreadable`` naming the field."""
     event = read_object(item.body)
-    kind_of_event = read_text(event, "type")
+    event_type = read_text(event, "type")
     data = event.get("data")
     source, context = _find_source(data if isinstance(data, dict) else {})
-    part = PARTS.get(kind_of_event, "")
+    part = PARTS.get(event_type, "")
     created_at = read_instant(event, "createdAt")
     try:
-        return Told(
+        return InteractionUpdate(
             shop_id=item.shop_id,
             provider_id=find_text(source, "callId") or read_text(source, "id"),
             part=part,
             version_at=created_at,
-            progress=_PROGRESS.get(kind_of_event, 1),
-            kind="call" if part else kind_of_event.partition(".")[0],
+            progress=_PROGRESS.get(event_type, 1),
+            kind="call" if part else event_type.partition(".")[0],
             direction=find_text(source, "direction"),
             status="" if part else find_text(source, "status"),
             participants=_participants(source, context),
             body="" if part else find_text(source, "text") or find_text(source, "body"),
             occurred_at=created_at if part else find_instant(source, "createdAt") or created_at,
-            detail=_storable({"type": kind_of_event, "object": source, "context": context}),
+            detail=_storable({"type": event_type, "object": source, "context": context}),
             event_id=item.event_id,
         )
     except Unreadable as fault:
@@ -82,7 +87,7 @@ def _find_source(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
 
 def _participants(source: Mapping[str, Any], context: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the numbers in the conversation, sender first where there is one, each once."""
+    """Return the phone numbers of the conversation, each once; the sender is first where it is named."""
     groups = context.get("participants")
     sides = [groups.get("workspace"), groups.get("external")] if isinstance(groups, dict) else []
     named = [

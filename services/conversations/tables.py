@@ -1,4 +1,4 @@
-"""What customers and shops said to each other, one row an object of the provider."""
+"""Calls and messages between customers and shops: one row per object of the provider."""
 
 from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB

@@ -179,9 +179,9 @@ def test_interaction_comes_back_by_name_and_by_its_finder(engine: Engine) -> Non
     made: Interaction = make(Interaction, participants=(ODD, "+1604"), detail={"object": {"text": ODD}})
 
     with transaction(engine) as tx:
-        handler._record_rows(tx, {(shop_id, "AC1"): made})
+        handler.upsert_interactions(tx, {(shop_id, "AC1"): made})
         (row,) = select(tx, "interactions")
-        found = handler._find_rows(tx, [(shop_id, "AC1")])
+        found = handler.find_interactions(tx, [(shop_id, "AC1")])
 
     stored = made._replace(participants=list(made.participants))  # type: ignore[arg-type]
     assert {name: row[name] for name in made._fields} == stored._asdict()
