@@ -1,1 +1,1 @@
-"""Warn: rules over figures in the database, and the incidents they open."""
+"""Alerts: rules over figures in the database, and the incidents that they open."""

@@ -1,4 +1,4 @@
-"""Incidents for work that gave up: one per shop, topic and day, however many items died.
+"""Rule ``work_dead``: one incident per shop, topic and day for all items that died.
 
 An incident follows its items: its count goes down as they are requeued and done, or discarded, and it is
 resolved when none is left. An item that dies again belongs to the day of its last death.
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 
-# One statement, so that what is counted and what is open are of the same moment. A person who closed an
+# One statement, so that dead items and open incidents are of the same moment. A person who resolved an
 # incident decided about every death until then.
 _FIND = """
 with died as (
@@ -29,8 +29,9 @@ with died as (
   select coalesce(shop_id, 0) as shop_id, rule, period from incidents
    where status = 'open' and rule like 'work@_dead:%%' escape '@'
 )
-select nullif(coalesce(c.shop_id, l.shop_id), 0), coalesce(c.rule, l.rule), coalesce(c.period, l.period),
-       c.topic, c.dead, c.requeued, c.first_id, c.last_id, c.code, c.last_died_at
+select nullif(coalesce(c.shop_id, l.shop_id), 0) as shop_id, coalesce(c.rule, l.rule) as rule,
+       coalesce(c.period, l.period) as period, c.topic, c.dead, c.requeued, c.first_id, c.last_id,
+       c.code, c.last_died_at
   from counted c full join listed l on (l.shop_id, l.rule, l.period) = (c.shop_id, c.rule, c.period)
  where not exists (
    select from incidents i
@@ -40,16 +41,17 @@ select nullif(coalesce(c.shop_id, l.shop_id), 0), coalesce(c.rule, l.rule), coal
 
 
 def record_dead_work(tx: Connection, now: datetime) -> int:
-    """Work that died and is neither done nor discarded has its incidents. Returns how many changed."""
-    changed, dead = 0, []
-    for shop_id, rule, period, topic, count, requeued, *ids, code, died_at in tx.exec_driver_sql(_FIND, {}):
-        if count is None:
-            changed += resolve_incident(tx, shop_id, rule, period, now, "All of it is done or discarded.")
+    """Open an incident for dead work; resolve those whose work is done or discarded. Return the changes."""
+    changed, incidents = 0, []
+    for row in tx.exec_driver_sql(_FIND, {}):
+        if row.dead is None:
+            how = "All of it is done or discarded."
+            changed += resolve_incident(tx, row.shop_id, row.rule, row.period, now, how)
             continue
-        summary = f"{count} {topic} dead, last: {code or '?'}"
-        if requeued:
-            summary += f"; {requeued} requeued and not done yet"
-        detail = {"topic": topic, "count": count, "requeued": requeued, "last_died_at": died_at}
-        detail |= {"first_id": ids[0], "last_id": ids[1]}
-        dead.append(Incident(shop_id, rule, period, "P2", summary, detail))
-    return changed + record_incidents(tx, dead, now)
+        summary = f"{row.dead} {row.topic} dead, last: {row.code or '?'}"
+        if row.requeued:
+            summary += f"; {row.requeued} requeued and not done yet"
+        names = ("topic", "requeued", "last_died_at", "first_id", "last_id")
+        detail = {"count": row.dead} | {name: getattr(row, name) for name in names}
+        incidents.append(Incident(row.shop_id, row.rule, row.period, "P2", summary, detail))
+    return changed + record_incidents(tx, incidents, now)

@@ -1,12 +1,15 @@
-"""Incidents are opened, kept up to date and resolved by rules; one row per (shop, rule, period)."""
+"""Incidents: rules open, update and resolve them, one row per (shop, rule, period)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection
 
+from services.audit.append import Mutation, append_audit
+from services.core.errors import ShopfleetError
 from services.core.pg_arrays import int_array, text_array
 
 _RECORD = """
@@ -42,22 +45,49 @@ update incidents set status = 'resolved', updated_at = %(now)s, resolved_at = %(
    and (%(period)s::text is null or period = %(period)s)
 """
 
+_RESOLVE_BY_PERSON = """
+update incidents set status = 'resolved', resolved_at = %(now)s, updated_at = %(now)s,
+       resolved_by = %(by)s, resolved_reason = %(reason)s
+ where id = %(id)s
+"""
+
+_SELECT = """
+select id, severity, status, shop_id, rule, period, opened_at, updated_at, summary, detail, resolved_at,
+       resolved_by, resolved_reason
+  from incidents
+"""
+
+_LIST = f"""{_SELECT}
+ where (%(is_all)s or status = 'open') and (%(shop_id)s::int is null or shop_id = %(shop_id)s)
+   and (%(rule)s = '' or rule = %(rule)s or split_part(rule, ':', 1) = %(rule)s)
+ order by status, severity, id desc limit %(limit)s
+"""
+
+_LIST_OPEN = f"{_SELECT} where rule = %(rule)s and status <> 'resolved' order by opened_at, id"
+
+_GET = f"{_SELECT} where id = %(id)s"
+
 OPEN_LINES = """
 select lower(severity) || '_open' as kind, severity as label, rule || ' ' || period as name, shop_id,
        opened_at as since, null::timestamptz as until, '' as by, summary as why
   from incidents where status = 'open'
 """
-"""Every open incident as a condition: see ``services.jobs.conditions``."""
+"""SQL: every open incident as a condition, see ``services.jobs.conditions``."""
 
 
-_FIND_OPEN = """
-select id, shop_id, rule, period, severity, summary, opened_at from incidents
- where rule = %(rule)s and status <> 'resolved' order by opened_at, id
-"""
+class IncidentInvalid(ShopfleetError):
+    """There is no such incident, or the decision has no reason."""
+
+
+class IncidentResolved(ShopfleetError):
+    """The incident is resolved already."""
 
 
 class Incident(NamedTuple):
-    """Something a person should know of. ``severity`` is P1 (now), P2 (today) or P3 (when there is time)."""
+    """A problem that a person should know of.
+
+    ``severity`` is P1 (act now), P2 (act today) or P3 (act when there is time).
+    """
 
     shop_id: int | None
     rule: str
@@ -67,30 +97,57 @@ class Incident(NamedTuple):
     detail: Mapping[str, Any] = {}
 
 
-class OpenIncident(NamedTuple):
-    """An incident that is not resolved, as a person sees it."""
+@dataclass(frozen=True, slots=True)
+class IncidentLine:
+    """A row of ``incidents``. ``resolved_by`` is None while it is open, and where its rule resolved it."""
 
     id: int
+    severity: str
+    status: str
     shop_id: int | None
     rule: str
     period: str
-    severity: str
-    summary: str
     opened_at: datetime
+    updated_at: datetime
+    summary: str
+    detail: Mapping[str, Any]
+    resolved_at: datetime | None
+    resolved_by: str | None
+    resolved_reason: str | None
 
 
-def find_open_incidents(tx: Connection, rule: str) -> list[OpenIncident]:
-    """Return the incidents of ``rule`` that are not resolved, of every shop and period, the oldest first."""
-    return [OpenIncident(*row) for row in tx.exec_driver_sql(_FIND_OPEN, {"rule": rule})]
+def find_incidents(
+    tx: Connection, *, shop_id: int | None = None, rule: str = "", is_all: bool = False, limit: int = 50
+) -> Sequence[IncidentLine]:
+    """Return open incidents by severity, then the newest first; ``is_all`` adds resolved ones.
+
+    ``rule`` is a whole rule (``cron_did_not_run:monthly-close``) or the part before its colon.
+    """
+    values = {"shop_id": shop_id, "rule": rule, "is_all": is_all, "limit": limit}
+    return [IncidentLine(**row._mapping) for row in tx.exec_driver_sql(_LIST, values)]
+
+
+def find_open_incidents(tx: Connection, rule: str) -> list[IncidentLine]:
+    """Return the incidents of ``rule`` that are not resolved, of all shops and periods, the oldest first."""
+    return [IncidentLine(**row._mapping) for row in tx.exec_driver_sql(_LIST_OPEN, {"rule": rule})]
+
+
+def get_incident(tx: Connection, incident_id: int, *, for_update: bool = False) -> IncidentLine:
+    """Return one incident, locked where ``for_update``; raise ``IncidentInvalid`` for an unknown id."""
+    query = _GET + " for update" if for_update else _GET
+    row = tx.exec_driver_sql(query, {"id": incident_id}).first()
+    if row is None:
+        raise IncidentInvalid(f"no incident has the id {incident_id}: `fleet incidents list --all` lists all")
+    return IncidentLine(**row._mapping)
 
 
 def record_incidents(tx: Connection, incidents: Sequence[Incident], now: datetime) -> int:
-    """Each of ``incidents`` is open and up to date, and no second time there. Returns how many changed.
+    """Open each of ``incidents`` once, or update it; return how many changed.
 
-    One that a person closed stays closed in its period while its ``detail`` (its summary, where it has no
-    detail) is the same and its severity does not rise. What outlives a period lists its ``findings`` in
-    ``detail``: it opens, in any period, only with a finding that is not yet in an incident of its shop and
-    rule that is open or that a person closed. An open list grows and never loses a finding.
+    One that a person resolved stays resolved in its period while its ``detail`` (without a detail: its
+    summary) is the same and its severity does not rise. An incident that lists ``findings`` in its ``detail``
+    opens, in any period, only with a finding that is in no incident of its shop and rule that is open or that
+    a person resolved. An open list grows and never loses a finding.
     """
     if not incidents:
         return 0
@@ -109,6 +166,36 @@ def record_incidents(tx: Connection, incidents: Sequence[Incident], now: datetim
 def resolve_incident(
     tx: Connection, shop_id: int | None, rule: str, period: str | None, now: datetime, how: str
 ) -> int:
-    """The open incident of (shop, rule, period) is resolved, and says ``how``; None: of every period."""
+    """Resolve the open incident of (shop, rule, period) and add ``how`` to it; None: of every period."""
     values = {"shop_id": shop_id, "rule": rule, "period": period, "now": now, "how": how}
     return tx.exec_driver_sql(_RESOLVE, values).rowcount
+
+
+def resolve_by_person(
+    tx: Connection, incident_id: int, *, now: datetime, by: str, reason: str, request_id: str
+) -> IncidentLine:
+    """Resolve an incident, with who and why in it and in its shop's audit chain; return it as it was.
+
+    The same cause does not open it again: see ``record_incidents``. Raises ``IncidentInvalid`` or
+    ``IncidentResolved``.
+    """
+    if not reason.strip():
+        raise IncidentInvalid("reason is empty: it should say why this incident needs no more work")
+    found = get_incident(tx, incident_id, for_update=True)
+    if found.status != "open":
+        raise IncidentResolved(f"incident {incident_id} is resolved already: nothing was changed")
+    values = {"id": incident_id, "now": now, "by": by, "reason": reason.strip()}
+    tx.exec_driver_sql(_RESOLVE_BY_PERSON, values)
+    summary = f"resolved incident {found.rule} for {found.period}: {reason.strip()}"
+    before = {"status": "open", "summary": found.summary}
+    after = {"status": "resolved", "reason": reason.strip(), "by": by}
+    append_audit(
+        tx,
+        shop_id=found.shop_id,
+        staff_label=by,
+        action="incident.resolve",
+        request_id=request_id,
+        now=now,
+        mutations=[Mutation("incidents", str(incident_id), summary, before, after)],
+    )
+    return found

@@ -1,4 +1,4 @@
-"""Incidents for pauses that stay in force too long: rule ``pause_long``, one per pause, until it ends."""
+"""Rule ``pause_long``: one incident per pause that lasts too long, until the pause ends."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,7 +10,8 @@ from services.core.pg_arrays import int_array, text_array
 from services.ledger.pause import MODES, Pause, find_pauses
 
 LIMIT = timedelta(hours=4)
-"""A pause without an end of its own (``--for``) that is older than this is an incident."""
+"""A pause without an end (``--for``) that is older than this is an incident."""
+
 RULE = "pause_long"
 
 _RESOLVE = """
@@ -23,10 +24,7 @@ update incidents i set status = 'resolved', updated_at = %(now)s, summary = i.su
 
 
 def record_long_pauses(tx: Connection, now: datetime) -> int:
-    """Each pause past ``LIMIT`` has its open incident; those of pauses that ended are resolved.
-
-    Returns how many incidents changed.
-    """
+    """Open an incident for each pause past ``LIMIT``; resolve those of ended pauses. Return the changes."""
     incidents = plan_long_pauses(find_pauses(tx), now)
     in_force = {
         "now": now,
@@ -38,7 +36,7 @@ def record_long_pauses(tx: Connection, now: datetime) -> int:
 
 
 def plan_long_pauses(pauses: Sequence[Pause], now: datetime) -> list[Incident]:
-    """Return the incidents that ``pauses`` are worth at ``now``. Pure."""
+    """Return an incident for each of ``pauses`` that is past ``LIMIT`` at ``now``. Pure."""
     return [
         Incident(
             pause.scope.shop_id,

@@ -1,4 +1,4 @@
-"""Topic ``posthog_capture``: product analytics hear of an event once."""
+"""Topic ``posthog_capture``: sends events to PostHog, which counts each once."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,11 +14,11 @@ from services.providers.http import get_http_client
 
 
 class PosthogCapture:
-    """Sends events. Each may be sent twice: PostHog knows it by its uuid, and counts it once."""
+    """Sends events. An event that is sent twice has the same uuid, and PostHog counts it once."""
 
     def prepare(
         self,
-        tx: Connection,  # noqa: ARG002 - what every effect is handed
+        tx: Connection,  # noqa: ARG002 - the arguments of every handler
         items: Sequence[WorkItem],
         now: datetime,  # noqa: ARG002
     ) -> Sequence[PreparedCall | Outcome]:
@@ -35,7 +35,7 @@ class PosthogCapture:
 
 
 def _send(host: str, key: str, event: Mapping[str, Any]) -> Outcome:
-    # Loaded where it is used: every worker knows this module, and few call PostHog.
+    # Imported here: every worker loads this module, and few call PostHog.
     from services.providers.posthog import send_events
 
     try:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from services.alerts.decide import IncidentInvalid
+from services.alerts.incidents import IncidentInvalid
 from services.core.clock import utc_now
 from services.core.durations import TimeInvalid, parse_moment
 from services.core.errors import ShopfleetError

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from services.alerts.decide import IncidentLine, find_incidents, get_incident, resolve_by_person
+from services.alerts.incidents import IncidentLine, find_incidents, get_incident, resolve_by_person
 from services.cli.base import (
     actor_option,
     audit_author,

@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from services.alerts.decide import find_incidents, resolve_by_person
-from services.alerts.incidents import Incident, record_incidents, resolve_incident
+from services.alerts.incidents import (
+    Incident,
+    find_incidents,
+    record_incidents,
+    resolve_by_person,
+    resolve_incident,
+)
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 

@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, text
 
-from services.alerts.decide import find_incidents, resolve_by_person
-from services.alerts.incidents import Incident, record_incidents
+from services.alerts.incidents import Incident, find_incidents, record_incidents, resolve_by_person
 from services.audit.diagnose import Finding
 from services.core.db import transaction
 from services.core.errors import Misconfigured
