@@ -23,7 +23,9 @@ class Lock(IntEnum):
     """Buckets of skus, after the objects: the sku of a locked inventory item cannot change."""
     LEVELS = 4
     """Rows of ``inventory_levels``, by shop and key of their pushes."""
-    CHAINS = 5
+    INCIDENTS = 5
+    """Incidents of pool items: sets of orders and results of pushes write them, after the levels."""
+    CHAINS = 6
     """Audit chains: locked last, immediately before the commit."""
 
     def mark(self, statement: str) -> str:
@@ -38,7 +40,7 @@ select pg_advisory_xact_lock(place) from (
 ) sorted
 """
 
-_LOCK_OBJECTS = {kind: kind.mark(_LOCK) for kind in (Lock.PRODUCTS, Lock.OBJECTS)}
+_LOCK_OBJECTS = {kind: kind.mark(_LOCK) for kind in (Lock.PRODUCTS, Lock.OBJECTS, Lock.INCIDENTS)}
 
 _LOCK_STOCK = Lock.STOCK.mark("""
 select case when %(is_shared)s then pg_advisory_xact_lock_shared(1, bucket)

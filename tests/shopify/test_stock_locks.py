@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from services.shopify.products.handler import ingest_products
 from services.shopify.stock.count_store import record_counts
 from services.shopify.stock.counts import Count, plan_counts
 from services.shopify.stock.handler import ingest_inventory_levels
+from services.shopify.stock.pool_orders import update_oversold_incidents
 from services.shopify.stock.push import InventoryPush
 from services.shops.secrets import record_secret
 from tests.lock_order import watch_locks
@@ -41,7 +42,7 @@ from tests.shopify.sample_payloads import (
 )
 from tests.shopify.test_push import ShelfOnPaper
 
-WAITERS = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+WAITERS = "select count(*) from pg_locks where not granted"
 
 
 def wait_until(holds: Callable[[], object], what: str) -> None:
@@ -125,65 +126,122 @@ def shops(engine: Engine) -> Engine:
     return engine
 
 
-def plan_pushes(engine: Engine) -> None:
+def plan_pushes(engine: Engine, *shops: int) -> None:
     with transaction(engine) as tx:
-        places = tx.exec_driver_sql("select shop_id, inventory_item_id || ':1' from inventory_levels").all()
-        pushes = [NewWork(shop_id=row[0], topic="inventory_push", key=row[1]) for row in places]
+        levels = tx.exec_driver_sql("select shop_id, inventory_item_id || ':1' as key from inventory_levels")
+        pushes = [
+            NewWork(shop_id=row.shop_id, topic="inventory_push", key=row.key)
+            for row in levels
+            if not shops or row.shop_id in shops
+        ]
         record_work(tx, pushes, utc_now())
 
 
-def push_what_moved(engine: Engine, held: int) -> None:
-    """Both shops hold ``held`` of everything, which is not what we know: each level is read and recorded."""
-    others = {ShopLevelKey(number, 1): held for number in range(1, 501)}
-    shelves = {
-        shop_id: ShelfOnPaper(others=dict(others), seen_at=utc_now(), throttle=None) for shop_id in (1, 2)
+def push_levels(engine: Engine, held: Mapping[int, int]) -> None:
+    """Push while each shop holds its figure of ``held`` of everything."""
+    apis = {
+        shop_id: ShelfOnPaper(
+            others={ShopLevelKey(number, 1): available for number in range(1, 501)},
+            seen_at=utc_now(),
+            throttle=None,
+        )
+        for shop_id, available in held.items()
     }
-    effect = InventoryPush(lambda access: shelves[access.shop_id])
+    effect = InventoryPush(lambda access: apis[access.shop_id])
     ExternalRunner(engine, "tests", random.Random(1)).run_batch(TOPICS["inventory_push"], effect)
 
 
 def sell_in_both_shops(engine: Engine) -> None:
+    levels = "select shop_id, sku, inventory_item_id from inventory_levels where shop_id < 3 order by shop_id"
     sold = [
-        order(number=ORDER + shop_id, lines=[line(ORDER + 10 * shop_id, sku)])._replace(shop_id=shop_id)
-        for shop_id, sku in rows(engine, "select shop_id, sku from inventory_levels")
-    ]
+        order(number=ORDER + shop, lines=[line(ORDER + 10 * shop, sku) | {"variant_id": number + 500}])
+        ._replace(shop_id=shop)
+        for shop, sku, number in rows(engine, levels)
+    ]  # fmt: skip
     with transaction(engine) as tx:
         record_work(tx, ingest_orders(tx, sold, NOW).new_work, NOW)
 
 
-def test_pushes_of_several_shops_settle_beside_a_set_of_their_orders(shops: Engine) -> None:
-    plan_pushes(shops)
+def push_while_orders_wait(engine: Engine, held: Mapping[int, int], lock: str) -> list[str]:
+    """Push; once a statement with ``lock`` ran, orders start and come to wait. Return the errors."""
     sellers: list[Any] = []
     faults: list[str] = []
 
-    def sell_once_stock_is_locked(*given: Any) -> None:
-        """The first lock of stock that a push takes: a set of orders comes, and waits for it."""
-        if "pg_advisory_xact_lock(" in given[2] and "bucket" in given[2] and not sellers:
-            sellers.append(pool.submit(sell_in_both_shops, shops))
-            wait_until(lambda: rows(shops, WAITERS)[0][0] or sellers[0].done(), "the orders did not wait")
+    def sell_once_locked(*given: Any) -> None:
+        if lock in given[2] and not sellers:
+            sellers.append(pool.submit(sell_in_both_shops, engine))
+            wait_until(lambda: rows(engine, WAITERS)[0][0] or sellers[0].done(), "the orders did not wait")
 
     def keep_fault(context: Any) -> None:
         faults.append(str(context.original_exception))
 
     with ThreadPoolExecutor(1) as pool:
-        event.listen(shops, "after_cursor_execute", sell_once_stock_is_locked)
-        event.listen(shops, "handle_error", keep_fault)
+        event.listen(engine, "after_cursor_execute", sell_once_locked)
+        event.listen(engine, "handle_error", keep_fault)
         try:
-            push_what_moved(shops, 42)
+            push_levels(engine, held)
             sellers[0].result(20)
         finally:
-            event.remove(shops, "after_cursor_execute", sell_once_stock_is_locked)
-            event.remove(shops, "handle_error", keep_fault)
+            event.remove(engine, "after_cursor_execute", sell_once_locked)
+            event.remove(engine, "handle_error", keep_fault)
+    return faults
 
-    assert faults == []
+
+def test_pushes_of_several_shops_settle_beside_a_set_of_their_orders(shops: Engine) -> None:
+    plan_pushes(shops)
+
+    assert push_while_orders_wait(shops, {1: 42, 2: 42}, "then pg_advisory_xact_lock_shared(1, bucket)") == []
     assert rows(shops, "select distinct result from work_queue where status = 'done'") == [("superseded",)]
     assert rows(shops, "select shopify_available from inventory_levels") == [(42,), (42,)]
     assert rows(shops, "select shop_id, delta from stock_movements order by 1") == [(1, -1), (2, -1)]
 
 
+@pytest.fixture
+def oversold(shops: Engine) -> Engine:
+    """Shop 1 shares a pool with shop 3, whose item is below zero; shop 2 counts its stock."""
+    add_shop(shops, "pier", "pier.myshopify.com")
+    with transaction(shops) as tx:
+        record_secret(tx, 3, "shopify-token", "shpat_0123456789abcdef", utc_now())
+        tx.exec_driver_sql("update shop_config set stock_owner = 'pool:mugs' where shop_id <> 2")
+        tx.exec_driver_sql("insert into stock_pools (name) values ('mugs')")
+        tx.exec_driver_sql(
+            "insert into stock_pool_items (pool, sku, available, changed_at) "
+            "values ('mugs', 'MUG', -1, now())"
+        )
+        tx.exec_driver_sql(
+            "insert into inventory_levels (shop_id, inventory_item_id, location_id, sku, available, "
+            "observed_available, observed_at, changed_at) values (3, 9, 1, 'SKU9', 0, 0, '2026-01-01', now())"
+        )
+        tx.exec_driver_sql(
+            "update inventory_levels set counted_at = null, counted_available = null, pool = 'mugs', "
+            "pool_sku = 'MUG', available = 0, shopify_available = 0, doubts = 1 where shop_id <> 2"
+        )
+        tx.exec_driver_sql(
+            "insert into variants (shop_id, inventory_item_id, variant_id, sku, title, updated_at) "
+            "values (1, 7, 507, 'SKU7', '', now())"
+        )
+        update_oversold_incidents(tx, {("mugs", "MUG")}, NOW)
+    return shops
+
+
+def test_pushes_of_a_pool_and_of_a_counting_shop_settle_beside_orders_of_an_oversold_item(
+    oversold: Engine,
+) -> None:
+    """Both write the incident of the item and lock the level of shop 2: in the same order.
+
+    Shop 2 takes its push, shop 3 has a restock.
+    """
+    plan_pushes(oversold, 2, 3)
+
+    assert push_while_orders_wait(oversold, {2: 10, 3: 42}, "/* lock 4 levels */") == []
+    assert rows(oversold, "select available from stock_pool_items") == [(41,)]
+    assert rows(oversold, "select status from incidents where rule = 'stock_oversold'") == [("resolved",)]
+    assert rows(oversold, "select shop_id, delta from stock_movements order by 1") == [(1, -1), (2, -1)]
+
+
 def test_pushes_of_several_shops_lock_each_kind_once(shops: Engine) -> None:
     plan_pushes(shops)
     with watch_locks(shops) as watch:
-        push_what_moved(shops, 42)
+        push_levels(shops, {1: 42, 2: 42})
 
     assert ["objects", "stock", "levels", "chains"] in watch.order

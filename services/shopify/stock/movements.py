@@ -82,10 +82,17 @@ def record_movements(
         rows = tx.exec_driver_sql(_TOUCH, _movement_arrays(counted)).all()
         touched += map(_read_movement, rows)
         new = {(row.shop_id, row.source) for row in rows if row.is_new}
-    if owners.pooling:
+    changes = _change_levels(tx, [m for m in touched if m.shop_id in owners.counting], new, now)
+    if owners.pooling:  # Last, as incidents are locked after levels.
         variants = {(m.shop_id, m.variant_id) for m in movements if m.variant_id}
         update_oversold_incidents_of_variants(tx, {v for v in variants if v[0] in owners.pooling}, now)
-    touched = [m for m in touched if m.shop_id in owners.counting]
+    return changes
+
+
+def _change_levels(
+    tx: Connection, touched: Sequence[Movement], new: Collection[tuple[int, str]], now: datetime
+) -> list[LevelChange]:
+    """Lock and change the counted levels of ``touched``; ``new`` are the (shop, source) of new ones."""
     if not touched:
         return []
     levels = _lock_counted(tx, touched)

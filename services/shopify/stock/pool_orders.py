@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, find_open_incidents, record_incidents, resolve_incident
+from services.core.locks import Lock, lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.shopify.stock.level_moves import movements_sql
 from services.shopify.stock.levels import Level
@@ -82,9 +83,13 @@ def explain_by_orders(tx: Connection, spans: Sequence[StockSpan]) -> list[str]:
 
 
 def update_oversold_incidents(tx: Connection, items: Collection[PoolItemKey], now: datetime) -> None:
-    """Open an incident for each pool item below zero; resolve those of the others."""
+    """Open an incident for each pool item below zero; resolve those of the others.
+
+    Call this after the transaction's last lock of levels, once: it locks the incidents (see ``Lock``).
+    """
     if not items:
         return
+    lock_objects(tx, {(0, f"{OVERSOLD}:{pool} {sku}") for pool, sku in items}, Lock.INCIDENTS)
     sales: dict[tuple[str, str, int], list[str]] = {}
     for row in tx.exec_driver_sql(_LAST_SALES, pool_item_arrays(items) | {"since": now - _SALES_SINCE}):
         sale = f"order {row.name} of {row.slug}" if row.name else f"no order of {row.slug} is known yet"
