@@ -34,7 +34,7 @@ from tests.shopify.sample_payloads import (
     refund,
     rows,
 )
-from tests.shopify.test_stock import STORY
+from tests.shopify.test_stock_orders import STORY
 
 NAME = f"order #{ORDER % 1000}"
 GID = f"gid://shopify/Order/{ORDER}"

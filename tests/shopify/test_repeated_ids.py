@@ -30,7 +30,7 @@ from tests.shopify.sample_payloads import (
     rows,
     verdicts,
 )  # fmt: skip
-from tests.shopify.test_stock import routed
+from tests.shopify.stock_shop import routed
 
 OTHER = ORDER + 50
 SHARED = "line_items[0].id is that of a line of another order: both are recorded"

@@ -18,8 +18,8 @@ from services.shopify.admin import Access
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.stock.push import InventoryPush
 from services.shops.secrets import record_secret
+from tests.shopify.push_shop import FakeStockApi
 from tests.shopify.sample_payloads import ORDER, add_shop, line, order, rows
-from tests.shopify.test_push import ShelfOnPaper
 
 SKUS = 30
 SETS = 12
@@ -31,8 +31,8 @@ class Shelves:
     def __init__(self) -> None:
         self.held: dict[ShopLevelKey, int] = {ShopLevelKey(n, 1): 1000 for n in range(1, SKUS + 1)}
 
-    def __call__(self, access: Access) -> ShelfOnPaper:
-        shelf = ShelfOnPaper(throttle=None)
+    def __call__(self, access: Access) -> FakeStockApi:
+        shelf = FakeStockApi(throttle=None)
 
         def take(quantities: Sequence[Quantity], **asked: Any) -> SetLevelsResult:
             self.held.update({one.place: one.quantity for one in quantities})

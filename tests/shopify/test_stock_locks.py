@@ -26,6 +26,7 @@ from services.shopify.stock.pool_orders import update_oversold_incidents
 from services.shopify.stock.push import InventoryPush
 from services.shops.secrets import record_secret
 from tests.lock_order import watch_locks
+from tests.shopify.push_shop import FakeStockApi
 from tests.shopify.sample_payloads import (
     ITEM,
     LOCATION,
@@ -40,7 +41,6 @@ from tests.shopify.sample_payloads import (
     product,
     rows,
 )
-from tests.shopify.test_push import ShelfOnPaper
 
 WAITERS = "select count(*) from pg_locks where not granted"
 
@@ -140,7 +140,7 @@ def plan_pushes(engine: Engine, *shops: int) -> None:
 def push_levels(engine: Engine, held: Mapping[int, int]) -> None:
     """Push while each shop holds its figure of ``held`` of everything."""
     apis = {
-        shop_id: ShelfOnPaper(
+        shop_id: FakeStockApi(
             others={ShopLevelKey(number, 1): available for number in range(1, 501)},
             seen_at=utc_now(),
             throttle=None,

@@ -28,7 +28,7 @@ from tests.shopify.sample_payloads import (
     refund,
     rows,
 )
-from tests.shopify.test_stock import routed
+from tests.shopify.stock_shop import routed
 
 COUNTED = "select shop_id, inventory_item_id, location_id from inventory_levels where counted_at is not null"
 

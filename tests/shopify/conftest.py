@@ -1,0 +1,40 @@
+"""Fixtures of the tests of pushes."""
+
+import pytest
+from sqlalchemy import Engine
+
+from services.core.db import transaction
+from services.shopify.orders.handler import ingest_orders
+from services.shopify.products.handler import ingest_products
+from services.shopify.stock.handler import ingest_inventory_levels
+from services.shops.secrets import record_secret
+from tests.shopify.push_shop import TOKEN, FakeStockApi
+from tests.shopify.sample_payloads import (
+    NOW,
+    add_shop,
+    count_levels,
+    ingest,
+    level,
+    line,
+    order,
+    product,
+)
+
+
+@pytest.fixture
+def api() -> FakeStockApi:
+    return FakeStockApi()
+
+
+@pytest.fixture
+def shop(engine: Engine) -> Engine:
+    """A shop that counted ten mugs and sold three, which left Shopify's own figure alone. With a token."""
+    shop_id = add_shop(engine)
+    with transaction(engine) as tx:
+        record_secret(tx, shop_id, "shopify-token", TOKEN, NOW)
+    ingest(engine, ingest_products, product())
+    ingest(engine, ingest_inventory_levels, level(10, -1))
+    count_levels(engine)
+    ingest(engine, ingest_orders, order(lines=[line(quantity=3)]))
+    ingest(engine, ingest_inventory_levels, level(10, 1))
+    return engine

@@ -1,0 +1,159 @@
+"""A shop at Shopify for tests of pushes, with its rules for ``changeFromQuantity`` and idempotency keys."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import Engine
+
+from services.audit.append import append_all
+from services.core.db import transaction
+from services.core.errors import OutcomeUnknown, WorkError
+from services.ledger.accept import record_work
+from services.ledger.work import Done, NewWork, Outcome, PreparedBatch, PreparedCall, WorkItem
+from services.providers.shopify_admin import Quantity, SetLevelsResult, ShopifyLevel, ShopLevelKey
+from services.providers.shopify_answers import (
+    IdempotencyKeyUsed,
+    StockMoved,
+    ThrottleStatus,
+)
+from services.shopify.admin import Access
+from services.shopify.stock.push import InventoryPush
+from tests.shopify.sample_payloads import (
+    ITEM,
+    LOCATION,
+    NOW,
+    rows,
+)
+
+FIGURES = "select available, shopify_available from inventory_levels"
+WAITING = "select key, payload, next_retry_at from work_queue where topic = 'inventory_push' order by id"
+
+TOKEN = "shpat_0123456789abcdef"
+BUCKET = ThrottleStatus(2000, 1990, 100)
+
+
+@dataclass
+class FakeStockApi:
+    """Levels of a shop, by Shopify's rules. ``lose`` loses the answer after the change, ``fail`` comes before
+    any, and ``refuse`` names what the shop will not have of an item."""
+
+    available: int | None = 10
+    """The level that most tests are about; None: not stocked."""
+    throttle: ThrottleStatus | None = BUCKET
+    cost_points: float | None = 10.0
+    fail: WorkError | None = None
+    lose: bool = False
+    refuse: dict[int, WorkError] = field(default_factory=dict)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    during: Callable[[], object] = lambda: None
+    opened: list[Access] = field(default_factory=list)
+    others: dict[ShopLevelKey, int] = field(default_factory=dict)
+    seen_at: datetime | None = None
+    spent: set[str] = field(default_factory=set)
+
+    def held(self, place: ShopLevelKey) -> int | None:
+        return self.available if place == ShopLevelKey(ITEM, LOCATION) else self.others.get(place)
+
+    def set_available(
+        self, quantities: Sequence[Quantity], *, reference: str, idempotency_key: str
+    ) -> SetLevelsResult:
+        asked = {"quantities": list(quantities), "key": idempotency_key}
+        earlier = [one for one in self.asked if one["key"] == idempotency_key]
+        assert all(one == asked for one in earlier), "one key must carry one intent"
+        self.asked.append(asked)
+        self.during()
+        if self.fail:
+            raise self.fail
+        if idempotency_key in self.spent:
+            raise IdempotencyKeyUsed("refused before")
+        if not earlier:
+            refused = {i: self.refuse[q.place.inventory_item_id] for i, q in enumerate(quantities)
+                       if q.place.inventory_item_id in self.refuse}  # fmt: skip
+            for index, asks in enumerate(quantities):
+                if asks.change_from not in (None, self.held(asks.place)):
+                    refused.setdefault(index, StockMoved("moved"))
+            if refused:
+                self.spent.add(idempotency_key)
+                return SetLevelsResult(None, refused)
+            for asks in quantities:
+                if asks.place == ShopLevelKey(ITEM, LOCATION):
+                    self.available = asks.quantity
+                else:
+                    self.others[asks.place] = asks.quantity
+        if self.lose:
+            self.lose = False
+            raise OutcomeUnknown("shopify.no_answer", "sent, then silence")
+        return SetLevelsResult(NOW)
+
+    def get_levels(self, places: Sequence[ShopLevelKey]) -> dict[ShopLevelKey, ShopifyLevel]:
+        found = {place: self.held(place) for place in places}
+        return {place: ShopifyLevel(n, self.seen_at) for place, n in found.items() if n is not None}
+
+    @property
+    def terms(self) -> list[tuple[int, int | None]]:
+        """Of each call for the one level: what was asked, and what it should replace."""
+        return [(q.quantity, q.change_from) for one in self.asked for q in one["quantities"]]
+
+
+def push_of(api: FakeStockApi) -> InventoryPush:
+    def open_api(access: Access) -> FakeStockApi:
+        api.opened.append(access)
+        return api
+
+    return InventoryPush(open_api, clock=lambda: NOW)
+
+
+def take(engine: Engine) -> WorkItem:
+    """The oldest waiting push, leased."""
+    with transaction(engine) as tx:
+        row = tx.exec_driver_sql(
+            "update work_queue set locked_at = now(), locked_by = 'w' where id = (select min(id) "
+            "from work_queue where topic = 'inventory_push' and status = 'pending' and locked_at is null) "
+            "returning id, shop_id, key, payload"
+        ).one()
+    return WorkItem(
+        id=row[0], shop_id=row[1], topic="inventory_push", key=row[2], payload=row[3], retry_count=0
+    )
+
+
+def prepare(engine: Engine, push: InventoryPush, item: WorkItem) -> PreparedBatch | Outcome:
+    """The first half of a try, with what is asked stored."""
+    with transaction(engine) as tx:
+        ready = push.prepare(tx, [item], NOW)[0]
+        assert not isinstance(ready, PreparedCall)
+        if isinstance(ready, PreparedBatch) and ready.payloads[0]:
+            tx.exec_driver_sql(
+                "update work_queue set payload = %(payload)s where id = %(id)s",
+                {"payload": Jsonb(ready.payloads[0]), "id": item.id},
+            )
+    return ready
+
+
+def again(engine: Engine, item: WorkItem) -> WorkItem:
+    """The item as a later try claims it."""
+    (row,) = rows(engine, "select payload, retry_count from work_queue where id = :id", id=item.id)
+    return item._replace(payload=row[0], retry_count=row[1])
+
+
+def run(engine: Engine, api: FakeStockApi, item: WorkItem) -> tuple[Outcome, Sequence[NewWork]]:
+    """One try: prepare, act, and what was learned written, with the work that follows in the queue."""
+    ready = prepare(engine, push_of(api), item)
+    if not isinstance(ready, PreparedBatch):
+        return ready, ()
+    answers = ready.act()
+    assert answers.record is not None
+    (outcome,) = answers.outcomes
+    with transaction(engine) as tx:
+        if isinstance(outcome, Done):
+            tx.exec_driver_sql("update work_queue set status = 'done' where id = %(id)s", {"id": item.id})
+        recorded = answers.record(tx, [answers.learned], [item.id])
+        record_work(tx, recorded.new_work, NOW)
+        append_all(tx, recorded.audit, NOW)
+    return outcome, recorded.new_work
+
+
+def verdict(outcome: Outcome) -> str:
+    return outcome.result if isinstance(outcome, Done) else outcome.code
