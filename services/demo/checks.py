@@ -1,20 +1,20 @@
-"""The demo's proof: what was sent against what is there. Pure; each check says what it saw."""
+"""The demo's checks: compare what was sent with the final state. Pure."""
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from services.demo.delivery import INCOMPLETE, UNREADABLE, DayPlan, Delivery
-from services.demo.expected import Truth
-from services.demo.figures import Figures, Outside
+from services.demo.expected import ExpectedState
+from services.demo.figures import Figures, SandboxFigures
 from services.demo.sender import Answers
 
 CODES = {UNREADABLE: "unreadable", INCOMPLETE: "shopify.unreadable_order"}
-"""What work that cannot be done dies of, by what was wrong with its body."""
+"""The error code of dead work, by the fault of its body."""
 
 
 class Check(NamedTuple):
-    """One thing that must hold. ``seen`` is what was found; ``look`` where to look when it does not."""
+    """One condition. ``seen`` is what was found; ``look`` is where to look if it does not hold."""
 
     name: str
     holds: bool
@@ -24,7 +24,7 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What ``fleet audit verify`` said of the chains: as they are, and with one row altered."""
+    """The output of ``fleet audit verify`` for the unchanged chains, and with one altered row."""
 
     clean: dict[str, Any]
     altered: dict[str, Any]
@@ -41,7 +41,7 @@ def check_accounts(answers: Answers, figures: Figures) -> Check:
         f"{account.get(name, 0)} {name}" for name in ("done", "waiting", "dead")
     )
     if lost or unasked:
-        seen += f"; {len(lost)} acknowledged without a row, {len(unasked)} rows nobody was told of"
+        seen += f"; {len(lost)} acknowledged without a row, {len(unasked)} rows without an answer"
     return Check(
         "accepted = accounted",
         not lost and not unasked and total == len(answers.ids),
@@ -51,7 +51,7 @@ def check_accounts(answers: Answers, figures: Figures) -> Check:
 
 
 def check_answers(plans: Iterable[DayPlan], answers: Answers) -> list[Check]:
-    """Forged and stale requests were refused, each repetition was known again, nothing else happened."""
+    """Forged and stale requests were refused, and each repetition was recognized."""
     refused: dict[str, int] = {}
     accepted = repeated = 0
     for plan in plans:
@@ -71,7 +71,7 @@ def check_answers(plans: Iterable[DayPlan], answers: Answers) -> list[Check]:
 
 
 def check_dead(sent: Iterable[Delivery], figures: Figures) -> Check:
-    """What cannot be read waits for a person, by name; nothing else died."""
+    """Unreadable bodies are dead with their error code; no other work is dead."""
     wanted: dict[str, int] = {}
     for delivery in sent:
         if code := CODES.get(delivery.fault):
@@ -80,54 +80,54 @@ def check_dead(sent: Iterable[Delivery], figures: Figures) -> Check:
     return Check("only broken bodies dead", figures.dead == wanted, seen, "fleet work list --status dead")
 
 
-def check_effects(truth: Truth, state: Truth, outside: Outside) -> list[Check]:
-    """Every effect is there, once, and says what the webhooks say; Shopify holds the same stock."""
+def check_effects(expected: ExpectedState, state: ExpectedState, outside: SandboxFigures) -> list[Check]:
+    """Every effect exists once and matches the webhooks; Shopify has the same stock."""
     twice = [key for key, count in outside.applied.items() if count > 1]
     return [
-        _compare("orders as the webhooks say", truth.orders, state.orders, "orders"),
-        _compare("transactions as Stripe said", truth.transactions, state.transactions, "transactions"),
-        _compare("stock as counted and sold", truth.levels, state.levels, "inventory_levels"),
-        _compare("Shopify holds that stock", truth.levels, outside.levels,
+        _compare("orders as the webhooks say", expected.orders, state.orders, "orders"),
+        _compare("transactions as Stripe said", expected.transactions, state.transactions, "transactions"),
+        _compare("stock as counted and sold", expected.levels, state.levels, "inventory_levels"),
+        _compare("Shopify holds that stock", expected.levels, outside.levels,
                  "fleet work list --topic inventory_push"),
-        _compare_sets("messages kept", truth.interactions, state.interactions, "interactions"),
+        _compare_sets("messages kept", expected.interactions, state.interactions, "interactions"),
         Check("no effect twice", not twice,
               f"{len(outside.applied)} changes at Shopify, {len(twice)} keys applied twice",
               "the sandbox's /_control/log"),
     ]  # fmt: skip
 
 
-def check_healed(plan: DayPlan, figures: Figures) -> Check:
-    """What was lost on the way came in by the providers' own lists."""
-    brought_in, lost = figures.counts["brought_in"], len(plan.lost) + len(plan.unheard)
+def check_backfilled(plan: DayPlan, figures: Figures) -> Check:
+    """Lost webhooks came in by backfill."""
+    brought_in, lost = figures.counts["brought_in"], len(plan.lost) + len(plan.lost_until_night)
     seen = f"{lost} webhooks lost, {brought_in} events brought in"
     return Check("gaps healed", brought_in > 0, seen, "fleet backfill status")
 
 
 def check_night(plan: DayPlan, shops: int, night: Figures, morning: Figures) -> list[Check]:
-    """The night closed each shop's day, found what was planted and nothing else, and wrote a mail each;
-    what a lost webhook explains was mended by one command."""
+    """The night closed each shop's day, found exactly the planted breaks, and sent a mail for each shop;
+    one command repaired what a lost webhook explains."""
     planted = {tuple(one) for one in plan.breaks}
-    left = {tuple(one) for one in plan.breaks - plan.mended}
+    left = {tuple(one) for one in plan.breaks - plan.repaired}
     unhappy = len({one.shop for one in plan.breaks})
     found = f"{len(night.breaks & planted)} found of {len(planted)} planted"
     if more := night.breaks - planted:
         found += f", {len(more)} invented, such as {' '.join(min(more))}"
     compared = f"{night.runs_done} of {shops} shops closed"
-    told = morning.mails.get("daily_anomalies", 0)
+    mailed = morning.mails.get("daily_anomalies", 0)
     return [
         Check("the night finds the breaks", night.breaks == planted and night.runs_done == shops,
               f"{found}, {compared}", "fleet payments breaks, fleet jobs history"),
-        Check("a lost webhook's break is mended", morning.breaks == left,
+        Check("a lost webhook's break is repaired", morning.breaks == left,
               f"{len(night.breaks)} open before, {len(morning.breaks)} after", "fleet payments breaks"),
-        Check("a mail to each shop with breaks", told == unhappy,
-              f"{told} of {unhappy} mails", "fleet mail list"),
+        Check("a mail to each shop with breaks", mailed == unhappy,
+              f"{mailed} of {unhappy} mails", "fleet mail list"),
         Check("every mail arrived once", sum(morning.mails.values()) == morning.mail_files,
               ", ".join(f"{count} {kind}" for kind, count in morning.mails.items()), "the folder mail"),
     ]  # fmt: skip
 
 
 def check_jobs(jobs: Iterable[Mapping[str, Any]]) -> Check:
-    """The jobs that were run by hand ended well, each in a process of its own."""
+    """The jobs that ran in their own processes succeeded."""
     jobs = list(jobs)
     seen = ", ".join(f"{job.get('job')} {job.get('status')}" for job in jobs)
     good = all(job["exit"] == 0 and job.get("status") == "done" for job in jobs)
@@ -135,7 +135,7 @@ def check_jobs(jobs: Iterable[Mapping[str, Any]]) -> Check:
 
 
 def check_proof(proof: Proof) -> list[Check]:
-    """The chains are whole, and one altered row is named."""
+    """The chains verify, and verification names the altered row."""
     rows, chains = proof.clean.get("rows", 0), proof.clean.get("chains", ())
     found: Mapping[str, Any] = next(iter(proof.altered.get("findings", ())), {})
     seen = f"{found.get('kind', 'nothing')}: {found.get('shop')}, seq {found.get('seq')}"
@@ -149,7 +149,7 @@ def check_proof(proof: Proof) -> list[Check]:
 
 
 def check_settled(waiting: int) -> Check:
-    """Nothing waits any more."""
+    """No work waits."""
     return Check("nothing left to do", waiting == 0, f"{waiting} items wait", "celery -A tasks backlog")
 
 

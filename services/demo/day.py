@@ -17,17 +17,17 @@ REPEATED = 0.08
 DISPLACED = 0.15
 LOST = 0.05
 REACH = 40
-"""How many places a webhook may come too early or too late."""
+"""By how many positions a webhook may arrive too early or too late."""
 
 
 def plan_opening(shops: Sequence[DemoShop], rng: random.Random, now: datetime) -> DayPlan:
     """Return what comes before the day: each shop's goods and its stock."""
-    told: list[Delivery] = []
+    deliveries: list[Delivery] = []
     for shop in shops:
         day = ShopDay(shop, shop.yesterday(now)[1], rng)
         day.open()
-        told += day.told
-    return DayPlan(told)
+        deliveries += day.deliveries
+    return DayPlan(deliveries)
 
 
 def plan_day(shops: Sequence[DemoShop], rng: random.Random, events: int, now: datetime) -> DayPlan:
@@ -42,15 +42,20 @@ def plan_day(shops: Sequence[DemoShop], rng: random.Random, events: int, now: da
     lost = [delivery for day in days for delivery in _lose(day, rng)]
     gone = set(map(id, lost))
     planted = _plant_breaks(days, rng)
-    timed = [(told.at - day.begins, told) for day in days for told in day.told if id(told) not in gone]
+    timed = [
+        (deliveries.at - day.begins, deliveries)
+        for day in days
+        for deliveries in day.deliveries
+        if id(deliveries) not in gone
+    ]
     timed.sort(key=lambda pair: pair[0])
-    return replace(planted, posts=shuffle([told for _, told in timed], rng), lost=lost)
+    return replace(planted, posts=shuffle([deliveries for _, deliveries in timed], rng), lost=lost)
 
 
-def shuffle(told: Sequence[Delivery], rng: random.Random) -> list[Delivery]:
-    """Return ``told`` as a network delivers it: some too late or too early, some twice."""
+def shuffle(deliveries: Sequence[Delivery], rng: random.Random) -> list[Delivery]:
+    """Return ``deliveries`` as a network delivers it: some too late or too early, some twice."""
     placed: list[tuple[float, Delivery]] = []
-    for place, delivery in enumerate(told):
+    for place, delivery in enumerate(deliveries):
         shift = rng.uniform(-REACH, REACH) if rng.random() < DISPLACED else 0.0
         placed.append((place + shift, delivery))
         if not delivery.is_refused and rng.random() < REPEATED:
@@ -59,7 +64,7 @@ def shuffle(told: Sequence[Delivery], rng: random.Random) -> list[Delivery]:
 
 
 def _recount(day: ShopDay, rng: random.Random) -> None:
-    """Shelves are counted at two o'clock, and an hour later the news of an older count arrives."""
+    """Count levels at two o'clock; an hour later the webhook of an older count arrives."""
     for place in rng.sample(range(len(day.shop.items)), 3):
         at = day.begins + 14 * HOUR
         day.count_stock(place, rng.randrange(3000, 4000), at, is_news=True)
@@ -67,7 +72,7 @@ def _recount(day: ShopDay, rng: random.Random) -> None:
 
 
 def _spoil(day: ShopDay, rng: random.Random) -> None:
-    """Strangers knock, old requests come again, and a body breaks on the way into its signature."""
+    """Add forged requests, replayed old requests, and signed bodies that cannot be read."""
     noon = day.begins + 12 * HOUR
     for number in range(3):
         at = noon + number * HOUR
@@ -81,31 +86,35 @@ def _spoil(day: ShopDay, rng: random.Random) -> None:
 
 
 def _lose(day: ShopDay, rng: random.Random) -> list[Delivery]:
-    """Return some of what Shopify and Stripe tell of orders and payments: it never arrives."""
+    """Return some webhooks of orders and payments: they never arrive."""
     prefixes = ("orders/", "refunds/", "charge.", "refund.", "payment_intent.")
-    candidates = [told for told in day.told if told.is_told and told.topic.startswith(prefixes)]
+    candidates = [
+        deliveries
+        for deliveries in day.deliveries
+        if deliveries.has_effect and deliveries.topic.startswith(prefixes)
+    ]
     return rng.sample(candidates, max(2, round(len(candidates) * LOST)))
 
 
 def _plant_breaks(days: Sequence[ShopDay], rng: random.Random) -> DayPlan:
-    """Return a plan without posts: the first shop hears neither of a payment nor of another's new amount;
-    Stripe misses one of the second's."""
+    """Return a plan without posts: the first shop gets neither a payment nor another one's new amount;
+    Stripe lacks a payment of the second."""
     first, second = days[0], days[1]
     wrong = next(charge for charge in first.charges if charge["status"] == "succeeded")
-    before = len(first.told)
-    unheard = first.charge(4200, first.begins + 15 * HOUR)
-    first.stripe("charge.succeeded", unheard, first.begins + 15 * HOUR)
+    before = len(first.deliveries)
+    lost_until_night = first.charge(4200, first.begins + 15 * HOUR)
+    first.stripe("charge.succeeded", lost_until_night, first.begins + 15 * HOUR)
     more = {name: wrong[name] + 1 for name in ("amount", "amount_captured")}
     first.stripe("charge.updated", wrong | more, first.begins + 22 * HOUR)
-    lost = [first.told.pop() for _ in first.told[before:]]
+    lost = [first.deliveries.pop() for _ in first.deliveries[before:]]
     at = second.begins + 15 * HOUR
     unknown = make_charge(rng, amount_cents=1800, currency=second.shop.currency, created_at=at)
     second.stripe("charge.succeeded", unknown, at + timedelta(seconds=1))
     second.stripe("payment_intent.succeeded", make_payment_intent(unknown), at + timedelta(seconds=1))
     breaks = (
-        Break(first.shop.slug, "missing_here", unheard["id"]),
+        Break(first.shop.slug, "missing_here", lost_until_night["id"]),
         Break(first.shop.slug, "amount", wrong["id"]),
         Break(second.shop.slug, "missing_there", unknown["id"]),
     )
     altered = {second.shop.slug: {"forget": [unknown["id"]]}}
-    return DayPlan((), unheard=lost, altered=altered, breaks=frozenset(breaks))
+    return DayPlan((), lost_until_night=lost, altered=altered, breaks=frozenset(breaks))

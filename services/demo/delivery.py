@@ -1,4 +1,4 @@
-"""One webhook of the demo, and the plan that says which are posted when. Pure data."""
+"""A webhook of the demo, and the plan of what is posted. Pure data."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ INCOMPLETE = "incomplete body"
 class Delivery:
     """A webhook as its provider sends it, once or several times.
 
-    ``at`` is when it happened by the shop's day; ``fault`` says what is wrong with it on purpose.
-    ``before`` is told to the sandbox just before the first post: what the provider itself holds then.
+    ``at`` is when it happened in the shop's day; ``fault`` is what is wrong with it on purpose.
+    ``before`` is sent to the sandbox just before the first post: what the provider itself has then.
     """
 
     shop: str
@@ -31,12 +31,12 @@ class Delivery:
 
     @property
     def is_refused(self) -> bool:
-        """Whether ingress must answer 401 and keep nothing."""
+        """Whether ingress must answer 401 and record nothing."""
         return self.fault in (BAD_SIGNATURE, STALE)
 
     @property
-    def is_told(self) -> bool:
-        """Whether its content is to become an effect."""
+    def has_effect(self) -> bool:
+        """Whether its content must become an effect."""
         return not self.fault
 
     @property
@@ -47,7 +47,7 @@ class Delivery:
 
 
 class PlannedBreak(NamedTuple):
-    """A difference between Stripe and the books that was planted on purpose."""
+    """A difference between Stripe and the ledger that the demo makes on purpose."""
 
     shop: str
     kind: str
@@ -56,30 +56,30 @@ class PlannedBreak(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DayPlan:
-    """What is posted, in order and with its repetitions, what never arrives, and what was planted."""
+    """What is posted, in order and with repetitions, what never arrives, and the planted breaks."""
 
     posts: Sequence[Delivery]
     lost: Sequence[Delivery] = ()
-    """Webhooks that are lost on the way: the providers' own lists have what they told."""
-    unheard: Sequence[Delivery] = ()
-    """Lost after the gaps were healed, so that the night finds them."""
+    """Webhooks that never arrive: the providers' own lists contain their objects."""
+    lost_until_night: Sequence[Delivery] = ()
+    """Lost after the backfill, so that the reconciliation of the night finds them."""
     altered: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By shop: what Stripe is made to hold otherwise than it told."""
+    """By shop: what Stripe contains in contrast to its events."""
     breaks: frozenset[PlannedBreak] = frozenset()
 
     @property
-    def told(self) -> list[Delivery]:
-        """Everything that the state must come to: what was kept, and what was lost and is brought in."""
-        return [*self.accepted, *self.lost, *self.unheard]
+    def deliveries(self) -> list[Delivery]:
+        """All deliveries of the final state: the accepted ones, and the lost ones that come by backfill."""
+        return [*self.accepted, *self.lost, *self.lost_until_night]
 
     @property
-    def mended(self) -> frozenset[PlannedBreak]:
+    def repaired(self) -> frozenset[PlannedBreak]:
         """The breaks that a lost webhook explains."""
         return frozenset(one for one in self.breaks if one.kind != "missing_there")
 
     @property
     def accepted(self) -> list[Delivery]:
-        """Each webhook that must be kept, once."""
+        """Each webhook that must be recorded, once."""
         return list(dict.fromkeys(post for post in self.posts if not post.is_refused))
 
     @property
@@ -89,5 +89,5 @@ class DayPlan:
 
     @property
     def repeated(self) -> int:
-        """How many posts repeat an earlier one that was kept."""
+        """How many posts repeat an earlier one that was recorded."""
         return sum(not post.is_refused for post in self.posts) - len(self.accepted)

@@ -1,4 +1,4 @@
-"""Where the demo lives: a folder of its own, made anew for each run, and never a fleet that is in use."""
+"""The demo's own folder, emptied for each run, and its own settings."""
 
 import os
 import shutil
@@ -36,14 +36,14 @@ _ALSO_SET = (
 
 
 def clear_home(home: Path) -> None:
-    """``home`` is an empty folder that is marked as the demo's; what an earlier demo left is gone.
+    """Make ``home`` an empty folder that is marked as the demo's; remove what an earlier demo left.
 
     Raises ``FleetError`` for a folder that holds anything else, ``AlreadyRunning`` if a demo runs there.
     """
-    held = {entry.name for entry in home.iterdir()} if home.is_dir() else set()
-    if MARK not in held and held - {"lock"}:
+    found = {entry.name for entry in home.iterdir()} if home.is_dir() else set()
+    if MARK not in found and found - {"lock"}:
         raise FleetError(
-            f"{home} holds something that is not a demo's: name an empty or a new folder with --home"
+            f"{home} contains files that are not a demo's: name an empty or a new folder with --home"
         )
     lock = HomeLock(home)
     try:
@@ -67,10 +67,10 @@ def _remove_servers(home: Path) -> None:
 
 
 @contextmanager
-def own_environment(home: Path) -> Iterator[None]:
-    """While this lasts, nothing of the user's settings but the ports is in force, and ``.env`` is not read.
+def isolated_environment(home: Path) -> Iterator[None]:
+    """Hide the user's settings except the ports, and do not read ``.env``.
 
-    The demo must never write into the database, or speak through the accounts, of somebody's real fleet.
+    The demo must never use the database or the accounts of a real fleet.
     """
     before, folder = dict(os.environ), Path.cwd()
     for name in (*(each.name.upper() for each in fields(Settings)), *_ALSO_SET):
@@ -87,8 +87,8 @@ def own_environment(home: Path) -> Iterator[None]:
 
 
 @contextmanager
-def joined(values: dict[str, str]) -> Iterator[None]:
-    """While this lasts, this process's settings and engine are those of the fleet with ``values``."""
+def use_fleet_settings(values: dict[str, str]) -> Iterator[None]:
+    """Use the settings and the database of the fleet with ``values`` in this process."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     get_settings.cache_clear()

@@ -1,7 +1,6 @@
-"""What the webhooks that were sent must come to, computed from their bytes alone. Pure.
+"""The state that follows from the webhooks that were sent, computed from their bytes only. Pure.
 
-Written apart from the services that do it in earnest: plain loops over plain JSON, so that a fault of
-theirs is not repeated here.
+It shares no code with the services, so that an error there is not repeated here.
 """
 
 import json
@@ -19,8 +18,8 @@ Key = tuple[str, str]
 
 
 @dataclass(slots=True)
-class Truth:
-    """The state that the fleet must be in."""
+class ExpectedState:
+    """The state that the fleet must have at the end."""
 
     orders: dict[Key, tuple[Any, ...]] = field(default_factory=dict)
     """(total, refunded, currency, financial status, is cancelled)"""
@@ -31,30 +30,32 @@ class Truth:
     interactions: set[Key] = field(default_factory=set)
 
 
-def recompute(deliveries: Iterable[Delivery], counted: Collection[str], follows: Mapping[str, str]) -> Truth:
-    """Return what ``deliveries`` come to, whatever their order and however often each was sent.
+def recompute(
+    deliveries: Iterable[Delivery], counted: Collection[str], follows: Mapping[str, str]
+) -> ExpectedState:
+    """Return the state that follows from ``deliveries`` in any order and with any repetition.
 
-    The shops ``counted`` own their stock figures: what they counted at opening, and what moved since. A level
-    of another shop is what Shopify reported last; one that ``follows`` another of its pool has what that has.
+    The shops ``counted`` own their stock figures: the count at opening and the movements since. Another
+    shop's level is what Shopify reported last; a shop that ``follows`` another one has its levels.
     """
-    told = [(one, json.loads(one.body)) for one in deliveries if one.is_told]
-    shopify = [(one.shop, one.topic, body) for one, body in told if one.provider == "shopify"]
-    return Truth(
+    parsed = [(one, json.loads(one.body)) for one in deliveries if one.has_effect]
+    shopify = [(one.shop, one.topic, body) for one, body in parsed if one.provider == "shopify"]
+    return ExpectedState(
         orders=_orders(shopify),
         levels=_levels(shopify, counted, follows),
-        transactions=_transactions([(one.shop, body) for one, body in told if one.provider == "stripe"]),
+        transactions=_transactions([(one.shop, body) for one, body in parsed if one.provider == "stripe"]),
         interactions={
             (one.shop, (body["data"].get("object") or body["data"]["resource"])["id"])
-            for one, body in told
+            for one, body in parsed
             if one.provider in ("quo", "openphone")
         },
     )
 
 
-def _orders(told: list[tuple[str, str, dict[str, Any]]]) -> dict[Key, tuple[Any, ...]]:
+def _orders(deliveries: list[tuple[str, str, dict[str, Any]]]) -> dict[Key, tuple[Any, ...]]:
     newest: dict[Key, dict[str, Any]] = {}
     refunds: dict[Key, dict[int, int]] = defaultdict(dict)
-    for shop, topic, body in told:
+    for shop, topic, body in deliveries:
         if topic.startswith("orders/"):
             key = (shop, str(body["id"]))
             if key not in newest or _at(body["updated_at"]) > _at(newest[key]["updated_at"]):
@@ -77,12 +78,12 @@ def _orders(told: list[tuple[str, str, dict[str, Any]]]) -> dict[Key, tuple[Any,
 
 
 def _levels(
-    told: list[tuple[str, str, dict[str, Any]]], own: Collection[str], follows: Mapping[str, str]
+    deliveries: list[tuple[str, str, dict[str, Any]]], own: Collection[str], follows: Mapping[str, str]
 ) -> dict[Key, int]:
     sku_of: dict[Key, str] = {}
     counted: dict[Key, dict[str, Any]] = {}
     moved: dict[Key, dict[tuple[str, int], tuple[datetime, int]]] = defaultdict(dict)
-    for shop, topic, body in told:
+    for shop, topic, body in deliveries:
         if topic == "products/update":
             sku_of |= {(shop, str(v["inventory_item_id"])): v["sku"] for v in body["variants"]}
         elif topic == "inventory_levels/update":
@@ -112,9 +113,9 @@ def _levels(
     return {(shop, item): by_sku[follows.get(shop, shop), sku_of[shop, item]] for shop, item in levels}
 
 
-def _transactions(told: list[tuple[str, dict[str, Any]]]) -> dict[Key, tuple[Any, ...]]:
+def _transactions(deliveries: list[tuple[str, dict[str, Any]]]) -> dict[Key, tuple[Any, ...]]:
     newest: dict[Key, dict[str, Any]] = {}
-    for shop, event in told:
+    for shop, event in deliveries:
         key = (shop, event["data"]["object"]["id"])
         if key not in newest or event["created"] > newest[key]["created"]:
             newest[key] = event

@@ -1,4 +1,4 @@
-"""What goes wrong during the demo, on purpose."""
+"""Faults that the demo causes on purpose."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from services.fleet.processes import Supervisor
 
 WAIT_FOR_WORK_SECONDS = 5.0
 
-_IN_HAND = text(
+_LOCKED = text(
     "select count(*) from work_queue where topic = :topic and locked_by like :worker"
     " and locked_at is not null and status in ('pending', 'error')"
 )
@@ -19,9 +19,9 @@ _IN_HAND = text(
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """A bucket of cost points as the sandbox takes it; one call that pushes costs 10.
+    """A bucket of cost points for the sandbox; one call that pushes costs 10.
 
-    It begins overdrawn: so few calls carry a day's pushes that a small bucket would throttle none of them.
+    It starts below zero: a day has so few push calls that a small bucket would throttle none of them.
     """
 
     maximum: float = 100.0
@@ -29,28 +29,28 @@ class Throttle:
     available: float = -300.0
 
     def as_control(self, domain: str) -> dict[str, object]:
-        """Return what the sandbox is told to have ``domain`` throttle at once."""
+        """Return the control request that makes ``domain`` throttle."""
         return {"shop": domain, "bucket": asdict(self)}
 
 
 def flush_broker(url: str) -> int:
-    """Everything the broker held is gone. Returns how many keys that were."""
+    """Delete everything in the broker; return the number of keys."""
     with redis.Redis.from_url(url, socket_timeout=5) as client:
         count = int(client.dbsize())
         client.flushall()
     return count
 
 
-def kill_with_work_in_hand(supervisor: Supervisor, name: str, topic: str) -> int:
-    """Worker ``name`` gets SIGKILL while it holds items of ``topic``, if it does within a few seconds.
+def kill_with_locked_work(supervisor: Supervisor, name: str, topic: str) -> int:
+    """Kill worker ``name`` while it has locked items of ``topic``, or after a few seconds without one.
 
-    Returns how many it held at the last look; the supervisor starts it again.
+    Return how many items it had locked; the supervisor restarts it.
     """
     deadline = time.monotonic() + WAIT_FOR_WORK_SECONDS
-    held = 0
-    while not held and time.monotonic() < deadline:
+    locked = 0
+    while not locked and time.monotonic() < deadline:
         with transaction() as tx:
-            held = int(tx.scalar(_IN_HAND, {"topic": topic, "worker": f"{name}@%"}) or 0)
+            locked = int(tx.scalar(_LOCKED, {"topic": topic, "worker": f"{name}@%"}) or 0)
         time.sleep(0.01)
     supervisor.kill(name)
-    return held
+    return locked

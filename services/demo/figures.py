@@ -1,4 +1,4 @@
-"""The fleet's figures and state as its database, the sandbox and the mail sink hold them."""
+"""The fleet's figures and state, read from its database, the sandbox and the mail sink."""
 
 import time
 from collections import Counter
@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from services.core.db import transaction
-from services.demo.expected import Key, Truth
+from services.demo.expected import ExpectedState, Key
 
 _WAITING = text("select count(*) from work_queue where status in ('pending', 'error')")
 
-# Each event falls into one class: somebody must decide, it waits, or all of its own work is over.
-# Work that follows from an effect carries the event's id too; what the event itself asked for has its origin.
+# Each event is in one class: dead (a person decides), waiting, or all of its work is done.
 _ACCOUNT = text("""
-select case when dead > 0 then 'dead' when waiting > 0 then 'waiting' else 'done' end as class, count(*)
+select case when dead > 0 then 'dead' when waiting > 0 then 'waiting' else 'done' end as outcome, count(*) as events
   from (select e.id, count(*) filter (where w.status in ('dead', 'discarded')) as dead,
                count(*) filter (where w.status in ('pending', 'error')) as waiting
           from inbound_events e left join work_queue w on w.event_id = e.id
@@ -25,7 +24,9 @@ select case when dead > 0 then 'dead' when waiting > 0 then 'waiting' else 'done
  group by 1
 """)
 
-_DEAD = text("select error_code, count(*) from work_queue where status = 'dead' group by 1 order by 1")
+_DEAD = text(
+    "select error_code, count(*) as items from work_queue where status = 'dead' group by 1 order by 1"
+)
 
 _COUNTS = text("""
 select (select count(*) from inbound_events where origin = 'backfill') as brought_in,
@@ -44,35 +45,51 @@ select s.slug, b.kind, b.provider_id from reconciliation_breaks b join shops s o
  where b.closed_at is null
 """)
 
-_MAILS = text("select kind, count(*) from mail_outbox where status = 'sent' group by kind order by kind")
+_MAILS = text(
+    "select kind, count(*) as mails from mail_outbox where status = 'sent' group by kind order by kind"
+)
+
+_ORDERS = text("""
+select s.slug, o.order_gid, o.total_cents, o.refunded_cents, o.currency, o.financial_status,
+       o.cancelled_at is not null as is_cancelled
+  from orders o join shops s on s.id = o.shop_id
+""")
+_LEVELS = text("""
+select s.slug, l.inventory_item_id, l.available from inventory_levels l join shops s on s.id = l.shop_id
+""")
+_TRANSACTIONS = text("""
+select s.slug, t.provider_id, t.kind, t.status, t.amount_cents, t.refunded_cents, t.currency
+  from transactions t join shops s on s.id = t.shop_id
+""")
+_INTERACTIONS = text("select s.slug, i.provider_id from interactions i join shops s on s.id = i.shop_id")
 
 _RUNS = text("select count(*) from job_runs where job = 'daily-reconciliation' and status = 'done'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What happened, in numbers."""
+    """Counts of events, work, effects, runs and mails."""
 
     counts: dict[str, int]
     account: dict[str, int]
-    """Events by what became of them: done, waiting, dead."""
+    """Events by class: done, waiting, dead."""
     dead: dict[str, int]
     event_ids: set[int]
     breaks: set[tuple[str, str, str]]
     runs_done: int
     mails: dict[str, int]
-    """Mails that were handed over, by kind."""
+    """Sent mails, by kind."""
     mail_files: int = 0
 
 
 def count_waiting() -> int:
-    """Return how many items of work are not over."""
+    """Return how many items of work are waiting."""
     with transaction() as tx:
         return int(tx.scalar(_WAITING) or 0)
 
 
 def wait_settled(timeout_seconds: float, *, fewer: Any = lambda _: None) -> int:
-    """Return 0 once no work waits, or what still waits when the time is over. ``fewer`` hears each count."""
+    """Return 0 once no work waits, or the count after the timeout. ``fewer`` is called with each count."""
     deadline = time.monotonic() + timeout_seconds
     while waiting := count_waiting():
         fewer(waiting)
@@ -87,63 +104,55 @@ def read_figures(mail_folder: Path) -> Figures:
     with transaction() as tx:
         return Figures(
             counts={name: int(value) for name, value in tx.execute(_COUNTS).mappings().one().items()},
-            account={row[0]: int(row[1]) for row in tx.execute(_ACCOUNT)},
-            dead={str(row[0]): int(row[1]) for row in tx.execute(_DEAD)},
+            account={row.outcome: int(row.events) for row in tx.execute(_ACCOUNT)},
+            dead={row.error_code: int(row.items) for row in tx.execute(_DEAD)},
             event_ids=set(tx.scalars(text("select id from inbound_events where origin = 'webhook'"))),
-            breaks={(row[0], row[1], row[2]) for row in tx.execute(_BREAKS)},
+            breaks={(row.slug, row.kind, row.provider_id) for row in tx.execute(_BREAKS)},
             runs_done=int(tx.scalar(_RUNS) or 0),
-            mails={str(row[0]): int(row[1]) for row in tx.execute(_MAILS)},
+            mails={row.kind: int(row.mails) for row in tx.execute(_MAILS)},
             mail_files=len(list(mail_folder.glob("*.eml"))),
         )
 
 
-def read_state() -> Truth:
-    """Return the effects as the fleet's tables hold them, in the form of what they should be."""
+def read_state() -> ExpectedState:
+    """Return the state of the fleet's tables, in the form of the expected state."""
     with transaction() as tx:
-        slugs = {row[0]: row[1] for row in tx.execute(text("select id, slug from shops"))}
-        return Truth(
+        return ExpectedState(
             orders={
-                (slugs[r[0]], r[1].rpartition("/")[2]): (r[2], r[3], r[4], r[5], r[6])
-                for r in _rows(
-                    tx,
-                    "shop_id, order_gid, total_cents, refunded_cents, currency, financial_status,"
-                    " cancelled_at is not null from orders",
+                (row.slug, row.order_gid.rpartition("/")[2]): (
+                    row.total_cents, row.refunded_cents, row.currency, row.financial_status, row.is_cancelled
                 )
+                for row in tx.execute(_ORDERS)
             },
-            levels={
-                (slugs[r[0]], str(r[1])): r[2]
-                for r in _rows(tx, "shop_id, inventory_item_id, available from inventory_levels")
-            },
+            levels={(row.slug, str(row.inventory_item_id)): row.available for row in tx.execute(_LEVELS)},
             transactions={
-                (slugs[r[0]], r[1]): (r[2], r[3], r[4], r[5], r[6])
-                for r in _rows(
-                    tx,
-                    "shop_id, provider_id, kind, status, amount_cents, refunded_cents, currency"
-                    " from transactions",
+                (row.slug, row.provider_id): (
+                    row.kind, row.status, row.amount_cents, row.refunded_cents, row.currency
                 )
+                for row in tx.execute(_TRANSACTIONS)
             },
-            interactions={(slugs[r[0]], r[1]) for r in _rows(tx, "shop_id, provider_id from interactions")},
-        )
+            interactions={(row.slug, row.provider_id) for row in tx.execute(_INTERACTIONS)},
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
-    """What the sandbox's Shopify holds, and how often each level was changed under each idempotency key."""
+class SandboxFigures:
+    """Levels at the sandbox's Shopify, and how often each was changed under each idempotency key."""
 
     levels: dict[Key, int]
     applied: Counter[str]
     answers: Counter[str]
 
 
-def read_outside(sandbox_url: str) -> Outside:
-    """Return what the sandbox holds now."""
+def read_outside(sandbox_url: str) -> SandboxFigures:
+    """Return the current state of the sandbox."""
     with httpx.Client(timeout=10) as http:
         state = http.get(f"{sandbox_url}/_control").json()["shops"]
         changes = http.get(f"{sandbox_url}/_control/log").json()["changes"]
     answers: Counter[str] = Counter()
     for shop in state.values():
         answers.update(shop["counts"])
-    return Outside(
+    return SandboxFigures(
         levels={
             (domain.partition(".")[0], str(level["inventory_item_id"])): level["available"]
             for domain, shop in state.items()
@@ -152,7 +161,3 @@ def read_outside(sandbox_url: str) -> Outside:
         applied=Counter(f"{change['idempotency_key']} {change['inventory_item_id']}" for change in changes),
         answers=answers,
     )
-
-
-def _rows(tx: Connection, what: str) -> Any:
-    return tx.execute(text(f"select {what}"))

@@ -1,4 +1,4 @@
-"""The night of the demo: its jobs are started as an operator would, and the proof is put to the test."""
+"""The night of the demo: runs the jobs as an operator does, and tests the audit proof."""
 
 import subprocess
 import sys
@@ -29,8 +29,8 @@ returning e.id, e.shop_id, e.seq, c.staff_label
 _UNDO = text("update audit_events set staff_label = :label where id = :id")
 
 
-def heal_gaps(stage: Stage, fleet: RunningFleet, shops: Sequence[DemoShop], now: datetime) -> None:
-    """What the providers list of the day, and no webhook told, has entered by the same door."""
+def backfill_gaps(stage: Stage, fleet: RunningFleet, shops: Sequence[DemoShop], now: datetime) -> None:
+    """Run ``fleet backfill run`` for each shop and the day."""
     for shop in shops:
         _, begins = shop.yesterday(now)
         since = begins.strftime("%Y-%m-%dT%H:%MZ")
@@ -42,15 +42,15 @@ def heal_gaps(stage: Stage, fleet: RunningFleet, shops: Sequence[DemoShop], now:
         stage.say(f"fleet backfill run --shop {shop.slug} --since {since}")
 
 
-def mend_breaks(stage: Stage, fleet: RunningFleet, shop: DemoShop, now: datetime) -> None:
-    """What a lost webhook explains of the shop's breaks is brought in, and the day is compared again."""
+def repair_breaks(stage: Stage, fleet: RunningFleet, shop: DemoShop, now: datetime) -> None:
+    """Run ``fleet payments repair`` for the shop, and compare the day again."""
     day = shop.yesterday(now)[0].isoformat()
     done = _fleet(fleet, "payments", "repair", "--shop", shop.slug, "--day", day, "--rerun")
     stage.say(f"fleet payments repair --shop {shop.slug} --day {day} --rerun: exit {done.returncode}")
 
 
 def start_night(stage: Stage, fleet: RunningFleet, now: datetime) -> None:
-    """The reconciliation of the day that was played is under way at every shop, asked for over HTTP."""
+    """Start the reconciliation of the day at every shop over HTTP."""
     with transaction() as tx:
         age_shops(tx, now)
     url = f"http://{LOOPBACK}:{fleet.values['CONSOLE_PORT']}/cron/daily-reconciliation"
@@ -63,16 +63,16 @@ def start_night(stage: Stage, fleet: RunningFleet, now: datetime) -> None:
 
 
 def run_job(stage: Stage, fleet: RunningFleet, job: str) -> dict[str, Any]:
-    """Job ``job`` has run in a process of its own; return what its last line said."""
+    """Run ``job`` in a process of its own; return the last line of its output."""
     done = _fleet(fleet, "jobs", "run", job)
     lines = done.stdout.strip().splitlines()
-    said: dict[str, Any] = orjson.loads(lines[-1]) if lines else {}
-    stage.say(f"fleet jobs run {job}: exit {done.returncode}, {said.get('stats')}")
-    return said | {"exit": done.returncode}
+    document: dict[str, Any] = orjson.loads(lines[-1]) if lines else {}
+    stage.say(f"fleet jobs run {job}: exit {done.returncode}, {document.get('stats')}")
+    return document | {"exit": done.returncode}
 
 
 def prove(stage: Stage, fleet: RunningFleet) -> Proof:
-    """The chains were verified, then with one row altered by the tables' owner, which was put back after."""
+    """Verify the chains, and again with one row altered by the tables' owner; then restore the row."""
     clean = _verify(fleet)
     stage.say(f"fleet audit verify: {clean.get('rows')} rows in {len(clean.get('chains', ()))} chains")
     owner = create_engine(driver_url(fleet.values["MIGRATE_DATABASE_URL"]))
@@ -90,8 +90,8 @@ def prove(stage: Stage, fleet: RunningFleet) -> Proof:
 
 def _verify(fleet: RunningFleet) -> dict[str, Any]:
     done = _fleet(fleet, "audit", "verify", "--full", "--json")
-    said: dict[str, Any] = orjson.loads(done.stdout) if done.stdout.strip() else {}
-    return said | {"exit": done.returncode}
+    document: dict[str, Any] = orjson.loads(done.stdout) if done.stdout.strip() else {}
+    return document | {"exit": done.returncode}
 
 
 def _fleet(fleet: RunningFleet, *words: str) -> subprocess.CompletedProcess[str]:

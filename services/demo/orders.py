@@ -1,4 +1,4 @@
-"""One shop's day: what its customers do, as the webhooks that Shopify, Stripe and Quo send of it. Pure."""
+"""One shop's day, as the webhooks that Shopify, Stripe and Quo send. Pure."""
 
 import random
 from datetime import datetime, timedelta
@@ -27,21 +27,21 @@ HOUR = timedelta(hours=1)
 
 
 class ShopDay:
-    """Writes one shop's webhooks of the day that began at ``begins`` into ``told``.
+    """Adds one shop's webhooks of the day that begins at ``begins`` to ``deliveries``.
 
-    States of one object are at least a second apart, because that is all that their times tell.
+    States of one object are at least a second apart, because their times have whole seconds.
     """
 
     def __init__(
         self, shop: DemoShop, begins: datetime, rng: random.Random, first_number: int = 1001
     ) -> None:
         self.shop, self.begins, self._rng = shop, begins, rng
-        self.told: list[Delivery] = []
+        self.deliveries: list[Delivery] = []
         self.charges: list[dict[str, Any]] = []
         self._number = first_number
 
     def open(self) -> None:
-        """Shopify tells of the goods and of what is in stock before the first customer comes."""
+        """Shopify sends the products and the stock before the first order."""
         product = make_product(
             self.shop.items, updated_at=self.begins, currency=self.shop.currency, zone=self.shop.zone
         )
@@ -50,7 +50,7 @@ class ShopDay:
             self.count_stock(place, STOCK_AT_OPENING, self.begins, is_news=True)
 
     def count_stock(self, place: int, available: int, at: datetime, *, is_news: bool) -> None:
-        """Somebody counted a shelf at ``at``. What is no news is told late: Shopify holds it no more."""
+        """Count a level at ``at``. Without ``is_news`` its webhook arrives after that of a newer count."""
         item = self.shop.items[place]
         level = make_inventory_level(
             item.inventory_item_id, LOCATION_ID, available=available, updated_at=at, zone=self.shop.zone
@@ -60,7 +60,7 @@ class ShopDay:
         self.shopify("inventory_levels/update", level, at if is_news else at + HOUR, before=before)
 
     def sell(self, orders: int) -> None:
-        """``orders`` customers come, evenly over the opening hours, and do what customers do."""
+        """Add ``orders`` orders, evenly over the opening hours, with what follows from them."""
         opens, closes = OPEN_HOURS
         for place in range(orders):
             at = self.begins + opens * HOUR + place * (closes - opens) * HOUR / orders
@@ -72,13 +72,13 @@ class ShopDay:
         self, topic: str, body: dict[str, Any] | bytes, at: datetime, *, fault: str = "", **more: Any
     ) -> None:
         """Shopify sends a webhook."""
-        self._tell("shopify", topic, body, at, fault=fault, **more)
+        self._add("shopify", topic, body, at, fault=fault, **more)
 
     def stripe(self, kind: str, subject: dict[str, Any], at: datetime, *, fault: str = "") -> None:
         """Stripe sends an event."""
-        self._tell("stripe", kind, make_event(self._rng, kind, subject, created_at=at), at, fault=fault)
+        self._add("stripe", kind, make_event(self._rng, kind, subject, created_at=at), at, fault=fault)
 
-    def _tell(
+    def _add(
         self,
         provider: str,
         topic: str,
@@ -90,7 +90,7 @@ class ShopDay:
     ) -> None:
         raw = body if isinstance(body, bytes) else dump(body)
         webhook_id = uuid_text(self._rng)
-        self.told.append(
+        self.deliveries.append(
             Delivery(
                 shop=self.shop.slug,
                 provider=provider,
@@ -104,13 +104,13 @@ class ShopDay:
         )
 
     def message(self, at: datetime, *, fault: str = "") -> None:
-        """A customer writes, and Quo tells of it in the system that this shop is on."""
+        """A customer writes; Quo sends it in the format of the system that this shop uses."""
         provider = "openphone" if self.shop.legacy_quo else "quo"
         body = make_message(self._rng, sent_at=at, provider=provider)
-        self._tell(provider, "message.received", body, at, fault=fault)
+        self._add(provider, "message.received", body, at, fault=fault)
 
     def charge(self, cents: int, at: datetime, status: str = "succeeded") -> dict[str, Any]:
-        """A card is charged. Returns the charge."""
+        """Charge a card; return the charge."""
         charge = make_charge(
             self._rng, amount_cents=cents, currency=self.shop.currency, created_at=at, status=status
         )
@@ -137,15 +137,15 @@ class ShopDay:
         charge = self.charge(_cents(order["total_price"], self.shop.currency), paid_at)
         self.stripe("charge.succeeded", charge, paid_at + SECOND)
         self.stripe("payment_intent.succeeded", make_payment_intent(charge), paid_at + SECOND)
-        fate = rng.random()
-        if fate < 0.12:
+        outcome = rng.random()
+        if outcome < 0.12:
             self._refund(order, charge, at + HOUR)
-        elif fate < 0.18:
+        elif outcome < 0.18:
             gone_at = at + 20 * MINUTE
             self.shopify(
                 "orders/cancelled", make_order_update(order, updated_at=gone_at, cancelled=True), gone_at
             )
-        elif fate < 0.38:
+        elif outcome < 0.38:
             noted_at = at + 10 * MINUTE
             changed = make_order_update(order, updated_at=noted_at, note="Call before delivery")
             self.shopify("orders/updated", changed, noted_at)

@@ -1,4 +1,4 @@
-"""Plays the day: starts the fleet, opens the shops, posts the webhooks, breaks things, runs the night."""
+"""The demo: starts the fleet, posts a day's webhooks, causes faults, runs the night's jobs, and checks."""
 
 import contextlib
 import os
@@ -19,26 +19,33 @@ from services.core.settings import Settings
 from services.demo import checks, report
 from services.demo.day import plan_day, plan_opening
 from services.demo.delivery import DayPlan
-from services.demo.directory import clear_home, joined, own_environment
+from services.demo.directory import clear_home, isolated_environment, use_fleet_settings
 from services.demo.expected import recompute
-from services.demo.faults import Throttle, flush_broker, kill_with_work_in_hand
-from services.demo.figures import Figures, Outside, read_figures, read_outside, read_state, wait_settled
-from services.demo.night import heal_gaps, mend_breaks, prove, run_job, start_night
+from services.demo.faults import Throttle, flush_broker, kill_with_locked_work
+from services.demo.figures import (
+    Figures,
+    SandboxFigures,
+    read_figures,
+    read_outside,
+    read_state,
+    wait_settled,
+)
+from services.demo.night import backfill_gaps, prove, repair_breaks, run_job, start_night
 from services.demo.providers import (
     alter_stripe,
-    count_shelves,
+    count_stock_levels,
     fill_pool,
-    settle_shelves,
-    tell_providers,
+    load_providers,
+    set_shopify_levels,
 )
 from services.demo.report import Stage
-from services.demo.sender import Answers, Sender
+from services.demo.sender import Answers, WebhookPoster
 from services.demo.shops import FOLLOWER, LEADER, POOL, DemoShop, find_owning, make_shops, record_shops
 from services.fleet.ports import LOOPBACK
 from services.fleet.up import RunningFleet, start_fleet
 
 JOBS = ("weekly-owner-digest", "monthly-close", "audit-anchor", "audit-verify")
-"""What is run as an operator would, each in a process of its own."""
+"""Jobs that run as an operator runs them, each in a process of its own."""
 
 START_SECONDS = 90.0
 SETTLE_SECONDS = 90.0
@@ -46,34 +53,34 @@ SETTLE_SECONDS = 90.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """What came of the demo."""
+    """The result of the demo."""
 
     answers: Answers
     figures: Figures
-    outside: Outside
+    outside: SandboxFigures
     checks: Sequence[checks.Check]
 
 
 def run_demo(
     console: Console, home: Path, *, seed: int, events: int, auto_ports: bool, stays_up: bool
 ) -> list[checks.Check]:
-    """The demo was played and told of; return the checks that do not hold.
+    """Play the demo and print the result; return the checks that do not hold.
 
     ``stays_up`` keeps the fleet running afterwards until Ctrl-C. Raises ``FleetError`` when it cannot
-    start, ``NotTaken`` when ingress does not take a webhook.
+    start, ``NotTaken`` when ingress does not accept a webhook.
     """
     home = home.resolve()
     clear_home(home)
     log = home / "logs" / "fleet.log"
     with ExitStack() as stack:
         stack.callback(_say_log, console, log)
-        stack.enter_context(own_environment(home))
+        stack.enter_context(isolated_environment(home))
         out = stack.enter_context(open(log, "w", encoding="utf-8", opener=open_private))
         with report.stage(console) as stage:
             stage.begin("starting the fleet")
             wanted = _wanted_ports()
             fleet = stack.enter_context(start_fleet(home, auto_ports=auto_ports, sandbox=True, out=out))
-            stack.enter_context(joined(fleet.values))
+            stack.enter_context(use_fleet_settings(fleet.values))
             _say_ports(stage, wanted, fleet.values)
             fleet.supervisor.wait_healthy(START_SECONDS)
             played = _play(stage, fleet, random.Random(seed), events)  # noqa: S311 - a made-up day
@@ -95,12 +102,12 @@ def _play(stage: Stage, fleet: RunningFleet, rng: random.Random, events: int) ->
         record_shops(tx, shops, now)
     opening, day = plan_opening(shops, rng, now), plan_day(shops, rng, events, now)
     sandbox_url = f"http://{LOOPBACK}:{fleet.values['SANDBOX_PORT']}"
-    sender = Sender(f"http://{LOOPBACK}:{fleet.values['INGRESS_PORT']}", sandbox_url, shops)
+    sender = WebhookPoster(f"http://{LOOPBACK}:{fleet.values['INGRESS_PORT']}", sandbox_url, shops)
     try:
         stage.begin("the shops open", len(opening.posts))
         sender.send_all(opening.posts, stage.go)
         _settle(stage, "the shops open")
-        count_shelves(shops, now)
+        count_stock_levels(shops, now)
         fill_pool(shops, now)
         stage.say("harbour owns its stock figures and counted; linden's are Shopify's")
         stage.say(f"{LEADER} and {FOLLOWER} sell from one shelf: pool {POOL}")
@@ -114,29 +121,29 @@ def _play(stage: Stage, fleet: RunningFleet, rng: random.Random, events: int) ->
 def _play_night(
     stage: Stage,
     fleet: RunningFleet,
-    sender: Sender,
+    sender: WebhookPoster,
     shops: Sequence[DemoShop],
     plans: tuple[DayPlan, DayPlan],
     now: datetime,
 ) -> Played:
-    """What was lost is brought in, the day is closed, its breaks are mended, and the proof is tried."""
+    """Backfill what was lost, close the day, repair its breaks, and test the audit proof."""
     opening, day = plans
-    for shop in shops:  # the day's faults are over: healing is not what they are to try
+    for shop in shops:  # the day's faults end here: they must not disturb the backfill
         sender.control(
             {"shop": shop.domain, "fail_next": {"status": 503, "count": 0}, "drop_next": 0, "stale_next": 0}
         )
         sender.control(Throttle(maximum=2000.0, restore_per_second=100.0).as_control(shop.domain))
-    truth = recompute([*opening.accepted, *day.told], find_owning(shops), {FOLLOWER: LEADER})
-    stage.begin("gaps are healed")
-    settle_shelves(shops, truth.levels, read_outside(sender.sandbox_url).levels, sender.control)
-    heal_gaps(stage, fleet, shops, now)
+    expected = recompute([*opening.accepted, *day.deliveries], find_owning(shops), {FOLLOWER: LEADER})
+    stage.begin("backfill")
+    set_shopify_levels(shops, expected.levels, read_outside(sender.sandbox_url).levels, sender.control)
+    backfill_gaps(stage, fleet, shops, now)
     _settle(stage, "what was lost")
     stage.begin("the night")
     alter_stripe(shops, day, sender.control)
     start_night(stage, fleet, now)
     _settle(stage, "the night's jobs")
     night = read_figures(fleet.home / "mail")
-    mend_breaks(stage, fleet, shops[0], now)
+    repair_breaks(stage, fleet, shops[0], now)
     jobs = [run_job(stage, fleet, job) for job in JOBS]
     waiting = _settle(stage, "the last mails")
     proof = prove(stage, fleet)
@@ -151,8 +158,8 @@ def _play_night(
             *checks.check_answers((opening, day), sender.answers),
             checks.check_settled(waiting),
             checks.check_dead(sent, figures),
-            checks.check_healed(day, figures),
-            *checks.check_effects(truth, read_state(), outside),
+            checks.check_backfilled(day, figures),
+            *checks.check_effects(expected, read_state(), outside),
             *checks.check_night(day, len(shops), night, figures),
             checks.check_jobs(jobs),
             *checks.check_proof(proof),
@@ -161,10 +168,10 @@ def _play_night(
 
 
 def _play_day(
-    stage: Stage, fleet: RunningFleet, sender: Sender, shops: Sequence[DemoShop], day: DayPlan
+    stage: Stage, fleet: RunningFleet, sender: WebhookPoster, shops: Sequence[DemoShop], day: DayPlan
 ) -> None:
-    """The day's webhooks are answered; meanwhile workers die, the broker forgets and Shopify stalls."""
-    tell_providers(shops, [*day.accepted, *day.lost], sender.control)
+    """Post the day's webhooks; meanwhile kill workers, flush the broker and make Shopify fail."""
+    load_providers(shops, [*day.accepted, *day.lost], sender.control)
     stage.say(f"{len(day.lost)} webhooks will be lost on the way")
     throttled, failing, slow = (shop.domain for shop in (shops[3], shops[0], shops[2]))
     sender.control(Throttle().as_control(throttled))
@@ -179,7 +186,7 @@ def _play_day(
     total = len(day.posts)
 
     def kill_outbound() -> None:
-        held = kill_with_work_in_hand(fleet.supervisor, "worker-outbound", "inventory_push")
+        held = kill_with_locked_work(fleet.supervisor, "worker-outbound", "inventory_push")
         stage.say(f"worker-outbound killed with SIGKILL; it had {held} calls to Shopify in hand")
 
     def kill_webhooks() -> None:
@@ -194,8 +201,8 @@ def _play_day(
 
     def sent(count: int) -> None:
         stage.go(count)
-        if mischief := due.pop(count, None):
-            running.append(threading.Thread(target=mischief, name="mischief"))
+        if fault := due.pop(count, None):
+            running.append(threading.Thread(target=fault, name="fault"))
             running[-1].start()
 
     try:

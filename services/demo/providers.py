@@ -1,4 +1,4 @@
-"""What the demo's Shopify and Stripe hold: whatever they told, whether it arrived or not."""
+"""The contents of the demo's Shopify and Stripe: everything they sent, also what did not arrive."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -22,72 +22,74 @@ AT_ONCE = 100
 _STOCK = ("inventory_levels/", "products/")
 
 Control = Callable[[dict[str, Any]], None]
-"""Tells the sandbox something."""
+"""Sends a control request to the sandbox."""
 
 
-def tell_providers(shops: Sequence[DemoShop], told: Sequence[Delivery], control: Control) -> None:
-    """Shopify and Stripe list what ``told`` tells of. Stock is left out: pushes and counts change it."""
+def load_providers(shops: Sequence[DemoShop], deliveries: Sequence[Delivery], control: Control) -> None:
+    """Give the sandbox the objects of ``deliveries``, without stock: pushes and counts change it."""
     for shop in shops:
-        mine = [one for one in told if one.shop == shop.slug and one.is_told]
+        own = [one for one in deliveries if one.shop == shop.slug and one.has_effect]
         webhooks = [
             {"topic": one.topic, "body": json.loads(one.body)}
-            for one in mine
+            for one in own
             if one.provider == "shopify" and not one.topic.startswith(_STOCK)
         ]
-        events = [json.loads(one.body) for one in mine if one.provider == "stripe"]
+        events = [json.loads(one.body) for one in own if one.provider == "stripe"]
         for start in range(0, len(webhooks), AT_ONCE):
             control({"shop": shop.domain, "webhooks": webhooks[start : start + AT_ONCE]})
         for start in range(0, len(events), AT_ONCE):
             control({"stripe_key": shop.secrets["stripe-key"], "events": events[start : start + AT_ONCE]})
 
 
-def count_shelves(shops: Sequence[DemoShop], now: datetime) -> None:
-    """The shops that own their stock figures have counted every shelf when their day began."""
+def count_stock_levels(shops: Sequence[DemoShop], now: datetime) -> None:
+    """Record a count of every level at the start of the day, for shops that own their stock figures."""
     for shop in shops:
         if shop.slug not in find_owning(shops):
             continue
         counts = [Count(item.inventory_item_id, LOCATION_ID, STOCK_AT_OPENING) for item in shop.items]
         with transaction() as tx:
             shop_id = get_shop(tx, shop.slug).id
-        held = open_admin(shop_id).get_levels([ShopLevelKey(*one[:2]) for one in counts])
+        known = open_admin(shop_id).get_levels([ShopLevelKey(*one[:2]) for one in counts])
         with transaction() as tx:
-            changes = plan_counts(tx, shop_id, counts, held)
+            changes = plan_counts(tx, shop_id, counts, known)
             begun = shop.yesterday(now)[1]
-            record_counts(tx, shop_id, changes, held, begun, now, by="demo", request_id="")
+            record_counts(tx, shop_id, changes, known, begun, now, by="demo", request_id="")
 
 
 def fill_pool(shops: Sequence[DemoShop], now: datetime) -> None:
-    """The shops of the pool have sold from one shelf since their day began."""
+    """Link the stock of the pool's shops since the start of their day."""
     with transaction() as tx:
         members = find_members(tx, POOL)
         links = plan_links(tx, plan_wanted_links(members, find_skus(tx, members[0]), {}))
     begun = {shop.slug: shop.yesterday(now)[1] for shop in shops}
-    held = {}
+    known = {}
     for shop in members:
         places = [link.shop_key for link in links if link.shop.id == shop.id]
         found = open_admin(shop.id).get_levels(places)
-        held[shop.id] = {place: level._replace(updated_at=begun[shop.slug]) for place, level in found.items()}
+        known[shop.id] = {
+            place: level._replace(updated_at=begun[shop.slug]) for place, level in found.items()
+        }
     with transaction() as tx:
-        record_links(tx, POOL, links, plan_figures(links, held, ()), held, now, by="demo", request_id="")
+        record_links(tx, POOL, links, plan_figures(links, known, ()), known, now, by="demo", request_id="")
 
 
-def settle_shelves(
-    shops: Sequence[DemoShop], truth: Mapping[Key, int], held: Mapping[Key, int], control: Control
+def set_shopify_levels(
+    shops: Sequence[DemoShop], expected: Mapping[Key, int], known: Mapping[Key, int], control: Control
 ) -> None:
-    """Shopify holds ``truth``: its own sales took from its shelves, whether we heard of them or not."""
+    """Set Shopify's levels to ``expected``: it counts its own sales, also those whose webhook was lost."""
     for shop in shops:
         levels = [
             {"inventory_item_id": int(item), "location_id": LOCATION_ID, "available": available}
-            for (slug, item), available in sorted(truth.items())
-            if slug == shop.slug and held.get((slug, item)) != available
+            for (slug, item), available in sorted(expected.items())
+            if slug == shop.slug and known.get((slug, item)) != available
         ]
         if levels:
             control({"shop": shop.domain, "levels": levels})
 
 
 def alter_stripe(shops: Sequence[DemoShop], plan: DayPlan, control: Control) -> None:
-    """Stripe holds what was planted: a payment nobody heard of, another amount, and one less."""
-    tell_providers(shops, plan.unheard, control)
+    """Make the planted breaks at Stripe: an unknown payment, another amount, and a missing payment."""
+    load_providers(shops, plan.lost_until_night, control)
     for shop in shops:
         if shop.slug in plan.altered:
             control({"stripe_key": shop.secrets["stripe-key"], **plan.altered[shop.slug]})

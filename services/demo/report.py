@@ -1,4 +1,4 @@
-"""What the demo shows: a bar while it plays, a table of what happened, and where to look next."""
+"""The demo's output: a progress bar, a table of results, the checks, and addresses."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.demo.checks import Check
-from services.demo.figures import Figures, Outside
+from services.demo.figures import Figures, SandboxFigures
 from services.demo.sender import Answers
 from services.fleet.ports import LOOPBACK
 
@@ -26,14 +26,14 @@ def make_console() -> Console:
 
 
 class Stage:
-    """The bar. ``say`` leaves a line above it, ``go`` moves it."""
+    """The progress bar. ``say`` prints a line above it, ``go`` moves it."""
 
     def __init__(self, console: Console, progress: Progress) -> None:
         self._console, self._progress = console, progress
         self._task = progress.add_task("starting", total=None)
 
     def say(self, text: str) -> None:
-        """Tell of something that happened."""
+        """Print a line."""
         self._console.print(Text(f"  {text}"))
 
     def begin(self, what: str, total: int | None = None) -> None:
@@ -53,7 +53,7 @@ def stage(console: Console) -> Iterator[Stage]:
         yield Stage(console, progress)
 
 
-def print_table(console: Console, answers: Answers, figures: Figures, outside: Outside) -> None:
+def print_table(console: Console, answers: Answers, figures: Figures, outside: SandboxFigures) -> None:
     """Print what happened, in numbers."""
     counts, account = figures.counts, figures.account
     dead = ", ".join(f"{count} {code}" for code, count in figures.dead.items())
@@ -91,7 +91,7 @@ def print_table(console: Console, answers: Answers, figures: Figures, outside: O
 
 
 def print_checks(console: Console, checks: Sequence[Check]) -> None:
-    """Print each check with what it saw; one that does not hold says where to look."""
+    """Print each check with what it saw, and where to look if it does not hold."""
     table = Table(title="\nChecks", box=None, title_justify="left", pad_edge=False, show_header=False)
     for check in checks:
         mark = Text("holds", style="green") if check.holds else Text("FAILS", style="bold red")

@@ -1,4 +1,4 @@
-"""Posts webhooks over real HTTP as providers do: signed at that moment, several at once, tried again."""
+"""Posts webhooks over HTTP as providers do: freshly signed, several at once, with retries."""
 
 import time
 from collections import Counter
@@ -21,7 +21,7 @@ STALE_BY = timedelta(minutes=10)
 
 
 class NotTaken(ShopfleetError):
-    """A webhook was not answered as it should be, however often it was tried."""
+    """Ingress did not accept a webhook in any of the tries."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Answers:
     """Answers that should have been others."""
 
 
-class Sender:
+class WebhookPoster:
     """Posts to the ingress at ``url``. One connection pool; safe to share between threads."""
 
     def __init__(
@@ -58,7 +58,7 @@ class Sender:
         self._http.close()
 
     def send_all(self, posts: Sequence[Delivery], sent: Callable[[int], None] = lambda _: None) -> None:
-        """Every one of ``posts`` was answered; ``sent`` hears how many, from this thread.
+        """Send every one of ``posts``; ``sent`` is called with their number, in this thread.
 
         Raises ``NotTaken`` for one that was not, ``give_up_after_seconds`` after its first try.
         """
@@ -100,11 +100,11 @@ class Sender:
             time.sleep(pause)
             pause = min(pause * 2, 2.0)
 
-    def control(self, asked: dict[str, object]) -> None:
-        """Tell the sandbox what it holds, or what goes wrong next."""
-        answer = self._http.post(f"{self.sandbox_url}/_control", json=asked)
+    def control(self, request: dict[str, object]) -> None:
+        """Send a control request to the sandbox."""
+        answer = self._http.post(f"{self.sandbox_url}/_control", json=request)
         if answer.status_code != 200:
-            raise ShopfleetError(f"the sandbox refused {sorted(asked)}: {answer.text[:200]}")
+            raise ShopfleetError(f"the sandbox refused {sorted(request)}: {answer.text[:200]}")
 
     def _headers(self, delivery: Delivery) -> dict[str, str]:
         shop = self._shops[delivery.shop]
@@ -122,14 +122,14 @@ class Sender:
         )
 
     def _note(self, delivery: Delivery, answer: httpx.Response) -> None:
-        told = answer.json()
-        outcome = str(told.get("status") or told.get("error"))
+        document = answer.json()
+        outcome = str(document.get("status") or document.get("error"))
         with self._lock:
             answers = self.answers
             answers.posts += 1
             answers.outcomes[outcome] += 1
             if answer.status_code == 200:
-                answers.ids.add(int(told["id"]))
+                answers.ids.add(int(document["id"]))
             elif answer.status_code == 401:
                 answers.refused[delivery.fault] += 1
             if (answer.status_code == 401) != delivery.is_refused or answer.status_code not in (200, 401):

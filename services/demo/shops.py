@@ -18,13 +18,13 @@ from services.shops.shops import add_shop
 LOCATION_ID = 65_536_001
 GOODS = 12
 OPENED_BEFORE = timedelta(days=30)
-"""How old the shops are made for the night: to a shop that opened today, yesterday does not belong."""
+"""How old the shops become for the night: yesterday must be after their opening."""
 
 _AGE = text("update shops set created_at = created_at - :by where created_at > :since")
 
 POOL = "tokyo"
 LEADER, FOLLOWER = "sakura", "momiji"
-"""They sell from one shelf. The second's own stock is not counted in the demo: it has what the first has."""
+"""They share their stock. The second shop's own stock is not counted: it has the first one's."""
 
 _SHOPS = (
     ("harbour", "Harbour Goods", "America/Vancouver", "CAD", "shopfleet"),
@@ -36,7 +36,7 @@ _SHOPS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoShop:
-    """A shop as its providers know it. ``legacy_quo`` signs its messages as OpenPhone did."""
+    """A shop as its providers know it. ``legacy_quo``: its messages have OpenPhone's older format."""
 
     slug: str
     name: str
@@ -90,7 +90,7 @@ def make_shops(rng: random.Random) -> list[DemoShop]:
 
 
 def record_shops(tx: Connection, shops: list[DemoShop], now: datetime) -> dict[str, int]:
-    """Every shop is in the database with its sealed secrets. Returns their ids by slug."""
+    """Record every shop with its sealed secrets; return their ids by slug."""
     ids = {}
     for shop in shops:
         added = add_shop(
@@ -119,7 +119,7 @@ def find_owning(shops: Sequence[DemoShop]) -> set[str]:
 
 
 def age_shops(tx: Connection, now: datetime) -> None:
-    """The shops opened a month ago, so that the day that was played is one of theirs. Safe to repeat."""
+    """Move the opening of the shops back by a month, before the demo's day. Safe to repeat."""
     tx.execute(_AGE, {"by": OPENED_BEFORE, "since": now - OPENED_BEFORE / 2})
 
 

@@ -16,7 +16,7 @@ class Bucket:
     at: float = 0.0
 
     def take(self, points: float) -> bool:
-        """Tell whether ``points`` were there, and take them."""
+        """Take ``points`` and return True, or return False if there are too few."""
         now = self.clock()
         self.available = min(self.maximum, self.available + (now - self.at) * self.restore_per_second)
         self.at = now
@@ -26,17 +26,17 @@ class Bucket:
         return True
 
     def give_back(self, points: float) -> None:
-        """Put back what a call asked for and did not use."""
+        """Put back points that a call reserved and did not use."""
         self.available = min(self.maximum, self.available + points)
 
-    def set(self, asked: dict[str, Any]) -> None:
+    def set(self, request: dict[str, Any]) -> None:
         """Take over ``maximum``, ``restore_per_second`` and ``available`` (the maximum, unless given).
 
-        Less than nothing may be available: then every call is throttled until it is made up for.
+        ``available`` may be negative: then every call is throttled until the bucket has recovered.
         """
-        self.maximum = float(asked.get("maximum", self.maximum))
-        self.restore_per_second = float(asked.get("restore_per_second", self.restore_per_second))
-        self.available = float(asked.get("available", self.maximum))
+        self.maximum = float(request.get("maximum", self.maximum))
+        self.restore_per_second = float(request.get("restore_per_second", self.restore_per_second))
+        self.available = float(request.get("available", self.maximum))
         self.at = self.clock()
 
     def cost(self, requested: float, actual: float | None) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 HTML = "<!DOCTYPE html><html><body>We are looking into it.</body></html>"
-"""What a provider's front door says while it repairs: HTTP 200, and no JSON."""
+"""What a provider's proxy returns during an outage: HTTP 200 without JSON."""
 
 
 class ControlInvalid(ValueError):
-    """A control request asks for something that the sandbox does not know. The message names the field."""
+    """A control request has an unknown value. The message names the field."""
 
 
 @dataclass(slots=True)
@@ -29,24 +29,24 @@ class Faults:
     failed: int = field(default=0)
     dropped: int = field(default=0)
 
-    def set(self, asked: dict[str, Any]) -> None:
+    def set(self, request: dict[str, Any]) -> None:
         """Take over ``fail_next`` {status, count, headers}, ``slow_seconds``, and how many answers to spoil:
         ``drop_next``, ``html_next``, ``stale_next``."""
-        if "fail_next" in asked:
-            wanted = asked["fail_next"]
+        if "fail_next" in request:
+            wanted = request["fail_next"]
             self.fail_status = int(wanted.get("status", 500))
             self.fail_count = int(wanted.get("count", 1))
             self.fail_headers = {str(name): str(value) for name, value in wanted.get("headers", {}).items()}
             if not 400 <= self.fail_status <= 599:
                 raise ControlInvalid(f"fail_next.status={self.fail_status} should be from 400 to 599")
-        if "drop_next" in asked:
-            self.drop_after_count = int(asked["drop_next"])
-        if "html_next" in asked:
-            self.html_count = int(asked["html_next"])
-        if "stale_next" in asked:
-            self.stale_count = int(asked["stale_next"])
-        if "slow_seconds" in asked:
-            self.slow_seconds = float(asked["slow_seconds"])
+        if "drop_next" in request:
+            self.drop_after_count = int(request["drop_next"])
+        if "html_next" in request:
+            self.html_count = int(request["html_next"])
+        if "stale_next" in request:
+            self.stale_count = int(request["stale_next"])
+        if "slow_seconds" in request:
+            self.slow_seconds = float(request["slow_seconds"])
             if not 0 <= self.slow_seconds <= 120:
                 raise ControlInvalid(f"slow_seconds={self.slow_seconds} should be from 0 to 120")
 

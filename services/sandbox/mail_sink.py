@@ -137,15 +137,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = ArgumentParser(prog="python -m services.sandbox.mail_sink", description=__doc__)
     parser.add_argument("--port", type=int, default=1025, help="0 picks a free one")
     parser.add_argument("--folder", type=Path, help="default: mail under FLEET_HOME")
-    asked = parser.parse_args(arguments)
-    folder = asked.folder or Path(os.environ.get("FLEET_HOME") or ".fleet") / "mail"
+    options = parser.parse_args(arguments)
+    folder = options.folder or Path(os.environ.get("FLEET_HOME") or ".fleet") / "mail"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        asyncio.run(run(asked.port, folder))
+        asyncio.run(run(options.port, folder))
     except KeyboardInterrupt:
         return 0
     except OSError as error:
-        sys.stderr.write(f"mail sink: port {asked.port} on 127.0.0.1 cannot be used: {error.strerror}\n")
+        sys.stderr.write(f"mail sink: port {options.port} on 127.0.0.1 cannot be used: {error.strerror}\n")
         return 1
     return 0
 

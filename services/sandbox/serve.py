@@ -40,7 +40,7 @@ import orjson
 
 from services.core.clock import utc_now
 from services.sandbox.faults import ControlInvalid
-from services.sandbox.state import Reply, World
+from services.sandbox.state import SandboxReply, SandboxState
 
 LONGEST_BODY_BYTES = 64 * 1024 * 1024
 
@@ -51,8 +51,8 @@ class SandboxServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int, world: World | None = None) -> None:
-        self.world = world or World()
+    def __init__(self, port: int, state: SandboxState | None = None) -> None:
+        self.state = state or SandboxState()
         super().__init__(("127.0.0.1", port), _Handler)
 
     @property
@@ -76,38 +76,38 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path, query = self._target()
-        world = self.server.world
+        state = self.server.state
         if path[:1] == ["stripe"]:
             key = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            self._reply(world.ask_stripe(key, "/" + "/".join(path[1:]), query))
+            self._reply(state.answer_stripe(key, "/" + "/".join(path[1:]), query))
         elif path == ["_control", "log"]:
-            self._say(200, world.log(dict(query).get("shop", "")))
+            self._answer(200, state.log(dict(query).get("shop", "")))
         elif path in (["_control"], ["_control", "state"]):
-            self._say(200, world.state())
+            self._answer(200, state.state())
         elif path == []:
-            self._say(200, {"sandbox": "provider sandbox, not for production"})
+            self._answer(200, {"sandbox": "provider sandbox, not for production"})
         else:
-            self._say(404, {"errors": f"the sandbox has no {self.path}"})
+            self._answer(404, {"errors": f"the sandbox has no {self.path}"})
 
     def do_POST(self) -> None:
         request = self._read_body()
         if request is None:
             return
         path, _ = self._target()
-        world = self.server.world
+        state = self.server.state
         try:
             match path:
                 case ["_control"]:
-                    self._say(200, world.control(request))
+                    self._answer(200, state.control(request))
                 case ["shopify", domain, "admin", "api", version, "graphql.json"]:
                     token = self.headers.get("X-Shopify-Access-Token", "")
-                    self._reply(world.ask_shopify(domain, token, request, utc_now(), version))
+                    self._reply(state.answer_shopify(domain, token, request, utc_now(), version))
                 case ["shopify", domain, "admin", "oauth", "access_token"]:
-                    self._reply(world.refresh_shopify_token(domain, request))
+                    self._reply(state.refresh_shopify_token(domain, request))
                 case _:
-                    self._say(404, {"errors": f"the sandbox has no {self.path}"})
+                    self._answer(404, {"errors": f"the sandbox has no {self.path}"})
         except (ControlInvalid, TypeError, ValueError, KeyError, AttributeError) as wrong:
-            self._say(400, {"errors": f"{type(wrong).__name__}: {wrong}"})
+            self._answer(400, {"errors": f"{type(wrong).__name__}: {wrong}"})
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library's name
         """Stay silent: a line per call would drown the fleet's own log."""
@@ -121,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > LONGEST_BODY_BYTES:
             self.close_connection = True
-            self._say(413, {"errors": f"Content-Length={length!r} should be 0 to {LONGEST_BODY_BYTES}"})
+            self._answer(413, {"errors": f"Content-Length={length!r} should be 0 to {LONGEST_BODY_BYTES}"})
             return None
         body = self.rfile.read(int(length))
         if self.headers.get_content_type() == "application/x-www-form-urlencoded" and body[:1] != b"{":
@@ -131,14 +131,14 @@ class _Handler(BaseHTTPRequestHandler):
         except orjson.JSONDecodeError:
             parsed = None
         if not isinstance(parsed, dict):
-            self._say(400, {"errors": "the body should be a JSON object"})
+            self._answer(400, {"errors": "the body should be a JSON object"})
             return None
         return parsed
 
-    def _say(self, status: int, body: dict[str, Any]) -> None:
-        self._reply(Reply(status, body))
+    def _answer(self, status: int, body: dict[str, Any]) -> None:
+        self._reply(SandboxReply(status, body))
 
-    def _reply(self, reply: Reply) -> None:
+    def _reply(self, reply: SandboxReply) -> None:
         try:
             if reply.slow_seconds:
                 time.sleep(reply.slow_seconds)
@@ -150,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             reply.sent()
 
-    def _write(self, reply: Reply) -> None:
+    def _write(self, reply: SandboxReply) -> None:
         is_html = isinstance(reply.body, str)
         data = reply.body.encode() if isinstance(reply.body, str) else orjson.dumps(reply.body)
         kind = "text/html" if is_html else "application/json"

@@ -21,7 +21,7 @@ def _nothing() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class SandboxReply:
     """What goes back to a caller, and how. ``sent`` is called once it went out or got lost."""
 
     status: int
@@ -32,8 +32,8 @@ class Reply:
     sent: Callable[[], None] = _nothing
 
 
-class World:
-    """Shops by domain and Stripe accounts by key; each appears when it is first spoken of."""
+class SandboxState:
+    """Shops by domain and Stripe accounts by key; each is created when it is first named."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -41,45 +41,45 @@ class World:
         self._shops: dict[str, ShopifyShop] = {}
         self._accounts: dict[str, StripeAccount] = {}
 
-    def control(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def control(self, request: dict[str, Any]) -> dict[str, Any]:
         """Change a shop (``shop``: its domain) or an account (``stripe_key``); ``reset`` forgets all."""
         with self._lock:
-            if asked.get("reset"):
+            if request.get("reset"):
                 self._shops.clear()
                 self._accounts.clear()
-            elif "shop" in asked:
-                self._shop(str(asked["shop"])).control(asked)
-            elif "stripe_key" in asked:
-                self._account(str(asked["stripe_key"])).control(asked)
+            elif "shop" in request:
+                self._shop(str(request["shop"])).control(request)
+            elif "stripe_key" in request:
+                self._account(str(request["stripe_key"])).control(request)
             else:
                 raise ControlInvalid("name a shop (its domain), a stripe_key, or reset")
         return {"status": "ok"}
 
-    def ask_shopify(
+    def answer_shopify(
         self, domain: str, token: str, request: dict[str, Any], now: datetime, version: str = VERSIONS[0]
-    ) -> Reply:
+    ) -> SandboxReply:
         """Answer one Admin GraphQL request."""
         if version not in VERSIONS:
-            return Reply(404, {"errors": "Not Found"})
+            return SandboxReply(404, {"errors": "Not Found"})
         with self._lock:
             shop = self._shop(domain)
             status, body = shop.answer(token, request, now)
-            return _spoil(status, body, shop.faults, sent=self._hold_keys(shop, request))
+            return _spoil(status, body, shop.faults, sent=self._reserve_key(shop, request))
 
-    def refresh_shopify_token(self, domain: str, asked: dict[str, Any]) -> Reply:
+    def refresh_shopify_token(self, domain: str, request: dict[str, Any]) -> SandboxReply:
         """Answer POST /admin/oauth/access_token."""
         with self._lock:
             shop = self._shop(domain)
-            return _spoil(*shop.refresh_token(asked), shop.faults)
+            return _spoil(*shop.refresh_token(request), shop.faults)
 
-    def ask_stripe(self, key: str, path: str, question: Sequence[tuple[str, str]]) -> Reply:
-        """Answer GET ``path`` ("/v1/charges"). A test key nobody spoke of is an empty account."""
+    def answer_stripe(self, key: str, path: str, query: Sequence[tuple[str, str]]) -> SandboxReply:
+        """Answer GET ``path`` ("/v1/charges"). An unknown test key is an empty account."""
         with self._lock:
             if key not in self._accounts and not key.startswith(("sk_test_", "rk_test_")):
-                return Reply(*refuse_key(key), headers={"Request-Id": "req_sandbox_0"})
+                return SandboxReply(*refuse_key(key), headers={"Request-Id": "req_sandbox_0"})
             account = self._account(key)
             headers = {"Request-Id": f"req_sandbox_{next(account.requests)}"}
-            status, body = account.answer(path, question)
+            status, body = account.answer(path, query)
             return _spoil(status, body, account.faults, headers=headers)
 
     def log(self, domain: str = "") -> dict[str, Any]:
@@ -96,18 +96,18 @@ class World:
                 "stripe_accounts": [account.size for account in self._accounts.values()],
             }
 
-    def _hold_keys(self, shop: ShopifyShop, request: dict[str, Any]) -> Callable[[], None]:
+    def _reserve_key(self, shop: ShopifyShop, request: dict[str, Any]) -> Callable[[], None]:
         """Until a slow answer went out, its idempotency key counts as being in use."""
         key = (request.get("variables") or {}).get("key")
         if not shop.faults.slow_seconds or not isinstance(key, str) or key in shop.stock.running:
             return _nothing
         shop.stock.running.add(key)
 
-        def let_go() -> None:
+        def release() -> None:
             with self._lock:
                 shop.stock.running.discard(key)
 
-        return let_go
+        return release
 
     def _shop(self, domain: str) -> ShopifyShop:
         if domain not in self._shops:
@@ -125,15 +125,15 @@ def _spoil(
     *,
     headers: Mapping[str, str] = MappingProxyType({}),
     sent: Callable[[], None] = _nothing,
-) -> Reply:
+) -> SandboxReply:
     """Return the answer as its caller gets it: on time or not, as it is, as HTML, or not at all."""
     if status != 200:
-        told = dict(headers) | ({"Retry-After": "2.0"} if status == 429 else {}) | faults.fail_headers
-        return Reply(status, body, faults.slow_seconds, headers=told, sent=sent)
+        sent_headers = dict(headers) | ({"Retry-After": "2.0"} if status == 429 else {}) | faults.fail_headers
+        return SandboxReply(status, body, faults.slow_seconds, headers=sent_headers, sent=sent)
     is_refused = "errors" in body and "data" not in body
     is_lost = not is_refused and faults.take_drop()
-    said = HTML if not is_refused and not is_lost and faults.take_html() else body
-    return Reply(status, said, faults.slow_seconds, is_lost, headers, sent)
+    answer = HTML if not is_refused and not is_lost and faults.take_html() else body
+    return SandboxReply(status, answer, faults.slow_seconds, is_lost, headers, sent)
 
 
 def _describe(shop: ShopifyShop) -> dict[str, Any]:
@@ -142,5 +142,5 @@ def _describe(shop: ShopifyShop) -> dict[str, Any]:
         for (item, location), available in shop.levels.items()
     ]
     faults = {"failed": shop.faults.failed, "dropped": shop.faults.dropped}
-    tokens = {"token_asked": shop.tokens.asked}
+    tokens = {"token_asked": shop.tokens.attempts}
     return {"levels": levels, "changes": len(shop.log), "counts": shop.counts | faults | tokens}

@@ -3,8 +3,8 @@
 from collections import Counter
 
 from services.demo.checks import check_accounts, check_effects
-from services.demo.expected import Truth
-from services.demo.figures import Figures, Outside
+from services.demo.expected import ExpectedState
+from services.demo.figures import Figures, SandboxFigures
 from services.demo.sender import Answers
 
 
@@ -29,11 +29,11 @@ def test_every_event_in_one_class_adds_up() -> None:
 
 
 def test_key_applied_twice_and_a_wrong_figure_are_named() -> None:
-    truth = Truth(levels={("harbour", "7"): 4})
-    state = Truth(levels={("harbour", "7"): 3})
-    outside = Outside({("harbour", "7"): 4}, Counter({"key": 2}), Counter())
+    expected = ExpectedState(levels={("harbour", "7"): 4})
+    state = ExpectedState(levels={("harbour", "7"): 3})
+    outside = SandboxFigures({("harbour", "7"): 4}, Counter({"key": 2}), Counter())
 
-    failed = {check.name: check.seen for check in check_effects(truth, state, outside) if not check.holds}
+    failed = {check.name: check.seen for check in check_effects(expected, state, outside) if not check.holds}
 
     assert failed.keys() == {"stock as counted and sold", "no effect twice"}
     assert "harbour/7: wanted 4, found 3" in failed["stock as counted and sold"]

@@ -38,7 +38,7 @@ def test_day_has_all_that_goes_wrong_in_one() -> None:
     assert day.repeated > 0
     assert set(day.refused) == {BAD_SIGNATURE, STALE}
     assert {post.fault for post in day.accepted} > {""}
-    times = [post.at for post in day.posts if post.shop == "harbour" and post.is_told]
+    times = [post.at for post in day.posts if post.shop == "harbour" and post.has_effect]
     assert times != sorted(times)
     orders = [json.loads(post.body)["id"] for post in day.accepted if post.topic == "orders/paid"]
     assert min(orders) > 2**53
@@ -68,12 +68,12 @@ def test_everything_happens_on_the_last_day_of_each_shops_zone() -> None:
 
 def test_what_a_day_comes_to_depends_on_no_order() -> None:
     _, opening, day = make()
-    told = [*opening.accepted, *day.accepted]
+    deliveries = [*opening.accepted, *day.accepted]
 
-    truth = recompute(told, OWNING, FOLLOWS)
-    random.Random(9).shuffle(told)
+    expected = recompute(deliveries, OWNING, FOLLOWS)
+    random.Random(9).shuffle(deliveries)
 
-    assert recompute(told, OWNING, FOLLOWS) == truth
-    assert recompute(told + told, OWNING, FOLLOWS) == truth
-    assert len(truth.levels) == 48
-    assert len(truth.orders) > 30
+    assert recompute(deliveries, OWNING, FOLLOWS) == expected
+    assert recompute(deliveries + deliveries, OWNING, FOLLOWS) == expected
+    assert len(expected.levels) == 48
+    assert len(expected.orders) > 30

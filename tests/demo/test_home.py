@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.demo.directory import MARK, clear_home, own_environment
+from services.demo.directory import MARK, clear_home, isolated_environment
 from services.fleet.embedded.state import HomeLock
 from services.fleet.errors import AlreadyRunning, FleetError
 
@@ -13,7 +13,7 @@ from services.fleet.errors import AlreadyRunning, FleetError
 def test_folder_that_holds_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
 
-    with pytest.raises(FleetError, match="holds something that is not a demo's"):
+    with pytest.raises(FleetError, match="contains files that are not a demo's"):
         clear_home(tmp_path)
 
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
@@ -48,7 +48,7 @@ def test_users_settings_are_out_of_sight_while_it_plays(
     monkeypatch.setenv("INGRESS_PORT", "8123")
     here = Path.cwd()
 
-    with own_environment(tmp_path):
+    with isolated_environment(tmp_path):
         assert not {"DATABASE_URL", "SENTRY_DSN"} & os.environ.keys()
         assert os.environ["INGRESS_PORT"] == "8123"
         assert Path.cwd() == tmp_path.resolve()

@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from services.core.errors import Rejected
 from services.sandbox.serve import SandboxServer
-from services.sandbox.state import World
+from services.sandbox.state import SandboxState
 
 # A shared machine may stall for longer than any one example should take.
 settings.register_profile("shopfleet", deadline=None, database=None)
@@ -38,7 +38,7 @@ def sandbox() -> Iterator[SandboxServer]:
     """A sandbox on a free port, whose clock stands still: buckets refill only when they are told to."""
     import threading
 
-    with SandboxServer(0, World(clock=lambda: 0.0)) as server:
+    with SandboxServer(0, SandboxState(clock=lambda: 0.0)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield server

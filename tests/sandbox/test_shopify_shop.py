@@ -6,7 +6,7 @@ import pytest
 
 from services.providers.shopify_documents import READ_LEVELS, SET_AVAILABLE
 from services.sandbox.shopify.shop import ShopifyShop
-from services.sandbox.state import World
+from services.sandbox.state import SandboxState
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 FRAGMENT = "fragment G on InventoryAdjustmentGroup { id createdAt }"
@@ -201,14 +201,14 @@ def test_stale_comparison_comes_on_demand_and_passes(shop):
 
 
 def test_key_in_use_is_a_concurrent_request_until_its_answer_went_out(clock):
-    world = World(clock)
+    world = SandboxState(clock)
     world.control({"shop": "a", "slow_seconds": 0.5})
     ask = {"query": SET_AVAILABLE, "variables": {"input": asked_for([(1, 5, 3)]), "key": "1"}}
 
-    first = world.ask_shopify("a", "t", ask, NOW)
-    second = world.ask_shopify("a", "t", ask, NOW)
+    first = world.answer_shopify("a", "t", ask, NOW)
+    second = world.answer_shopify("a", "t", ask, NOW)
     first.sent()
-    third = world.ask_shopify("a", "t", ask, NOW)
+    third = world.answer_shopify("a", "t", ask, NOW)
 
     assert errors_of(first.body) == errors_of(third.body) == []
     assert code_of(second.body) == "IDEMPOTENCY_CONCURRENT_REQUEST"

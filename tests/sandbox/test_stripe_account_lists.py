@@ -10,7 +10,7 @@ import stripe
 
 from services.sandbox.payloads import stripe as payloads
 from services.sandbox.serve import SandboxServer
-from services.sandbox.state import World
+from services.sandbox.state import SandboxState
 from services.sandbox.stripe.lists import FILTERS
 
 KEY = "sk_test_ada"
@@ -20,7 +20,7 @@ EPOCH = int(AT.timestamp())
 
 @pytest.fixture
 def sandbox():
-    with SandboxServer(0, World(clock=lambda: 0.0)) as server:
+    with SandboxServer(0, SandboxState(clock=lambda: 0.0)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield server

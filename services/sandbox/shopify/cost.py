@@ -148,7 +148,7 @@ class _Reading:
         return self._argument(node, "first") or self._argument(node, "last") or 1
 
     def size(self, node: FieldNode) -> int | None:
-        """Return how many objects a list that is asked for by number or by ids has; None for any other."""
+        """Return how many objects a list that is requested by number or by ids has; None for any other."""
         if isinstance(self.data, list):
             return (
                 len(self.data)

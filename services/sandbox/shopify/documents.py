@@ -1,4 +1,4 @@
-"""GraphQL documents as the sandbox got them: parsed, checked, and kept by their text, for they repeat."""
+"""GraphQL documents: parsed, validated, and cached by their text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _QUANTITY = frozenset(("inventoryItemId", "locationId", "quantity", "changeFromQ
 
 
 class DocumentRefused(Exception):
-    """A document that is no GraphQL, or asks for what the schema has not. ``errors`` are the answer's."""
+    """A document that is no GraphQL or does not match the schema. ``errors`` are the answer's."""
 
     def __init__(self, errors: list[Node]) -> None:
         super().__init__(errors[0]["message"])
@@ -50,35 +50,35 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """One ``inventorySetQuantities`` and nothing else, asked in the plainest way.
+    """One ``inventorySetQuantities`` and nothing else, in the plainest form.
 
-    It is most of what a fleet sends: such a document is answered by the same state without walking its tree.
+    Most documents of a fleet are pushes: they are answered from the same state without walking the tree.
     """
 
     input_name: str
     key_name: str
     payload: Mapping[str, tuple[str, ...]]
-    """The fields asked for of each field of the payload."""
+    """The requested fields of each field of the payload."""
 
     def read(self, variables: Mapping[str, Any]) -> tuple[dict[str, Any], str] | None:
         """Return the input and the key, or None where the values need a closer look."""
-        asked, key = variables.get(self.input_name), variables.get(self.key_name)
-        if not isinstance(asked, dict) or not isinstance(key, str) or not _INPUT.issuperset(asked):
+        request, key = variables.get(self.input_name), variables.get(self.key_name)
+        if not isinstance(request, dict) or not isinstance(key, str) or not _INPUT.issuperset(request):
             return None
-        quantities = asked.get("quantities")
+        quantities = request.get("quantities")
         if not isinstance(quantities, list) or not all(_is_plain(entry) for entry in quantities):
             return None
-        texts = (asked.get("name"), asked.get("reason"), asked.get("referenceDocumentUri", ""))
-        return (asked, key) if all(isinstance(text, str) for text in texts) else None
+        texts = (request.get("name"), request.get("reason"), request.get("referenceDocumentUri", ""))
+        return (request, key) if all(isinstance(text, str) for text in texts) else None
 
     def write(self, payload: Node) -> dict[str, Any]:
-        """Return ``data`` with what was asked for of ``payload``."""
+        """Return ``data`` with the requested fields of ``payload``."""
         return {_HOT: {name: _pick(payload[name], fields) for name, fields in self.payload.items()}}
 
 
 @lru_cache(maxsize=512)
 def read_document(text: str) -> Document:
-    """Return ``text`` parsed and held against the schema; raise ``DocumentRefused``."""
+    """Return ``text`` parsed and validated; raise ``DocumentRefused``."""
     try:
         tree = parse(text)
     except GraphQLError as wrong:
@@ -99,7 +99,7 @@ def read_document(text: str) -> Document:
 
 
 def _find_push(operation: OperationDefinitionNode) -> Push | None:
-    """Return the push that ``operation`` is; None for all that is asked in any other way."""
+    """Return ``operation`` as a ``Push``, or None if it has any other form."""
     field: Any = operation.selection_set.selections[0]
     if len(operation.selection_set.selections) != 1 or not _is_bare(field, _HOT):
         return None

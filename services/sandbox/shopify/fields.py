@@ -52,7 +52,7 @@ def _address(key: str) -> "Callable[[WebhookNode], WebhookNode | None]":
 
 
 def _parts(kind: str) -> "Callable[..., list[WebhookNode]]":
-    return lambda node, **_asked: node.graph.parts(kind, int(node.body["id"]))
+    return lambda node, **_args: node.graph.parts(kind, int(node.body["id"]))
 
 
 def _refunded_by_order(node: "WebhookNode") -> Node:
@@ -69,7 +69,7 @@ def _refunded(node: "WebhookNode") -> Node:
     return bag(None, sum(map(shop_amount, given), Decimal(0)), node.currency)
 
 
-def _adjustments(node: "WebhookNode", **_asked: Any) -> "list[WebhookNode]":
+def _adjustments(node: "WebhookNode", **_args: Any) -> "list[WebhookNode]":
     """Refunded shipping is not among them: the API has a line of the refund for it."""
     return [
         node.child("OrderAdjustment", {**entry, "id": entry.get("id") or place})
@@ -178,7 +178,7 @@ FIELDS: Mapping[str, str | Callable[..., Any]] = MappingProxyType(
         "Refund.updatedAt": lambda n: instant(n.body.get("updated_at")) or n.get("processedAt"),
         "Refund.totalRefundedSet": _refunded,
         "Refund.orderAdjustments": _adjustments,
-        "Refund.transactions": lambda n, **_asked: [
+        "Refund.transactions": lambda n, **_args: [
             n.graph.get("OrderTransaction", one["id"]) for one in n.body.get("transactions") or ()
         ],
         "Refund.order": _order,
@@ -214,7 +214,7 @@ FIELDS: Mapping[str, str | Callable[..., Any]] = MappingProxyType(
         "Return.order": _order,
         "Product.status": lambda n: enum(n.body.get("status") or "active"),
         "Product.tags": _tags,
-        "Product.variants": lambda n, **_asked: [
+        "Product.variants": lambda n, **_args: [
             n.child("ProductVariant", {**entry, "product": n}) for entry in n.body.get("variants") or ()
         ],
         "ProductVariant.price": lambda n: n.body.get("price") or "0.00",
@@ -227,18 +227,18 @@ FIELDS: Mapping[str, str | Callable[..., Any]] = MappingProxyType(
         "InventoryItem.unitCost": lambda n: (
             None if n.body.get("cost") is None else money(n.body["cost"], n.graph.shop().get("currencyCode"))
         ),
-        "InventoryItem.inventoryLevel": lambda n, **asked: n.graph.level(
-            (n.body["id"], id_of(asked["locationId"], "Location"))
+        "InventoryItem.inventoryLevel": lambda n, **args: n.graph.level(
+            (n.body["id"], id_of(args["locationId"], "Location"))
         ),
-        "InventoryItem.inventoryLevels": lambda n, **_asked: n.graph.levels_of(n.body["id"]),
+        "InventoryItem.inventoryLevels": lambda n, **_args: n.graph.levels_of(n.body["id"]),
         "InventoryItem.variant": lambda n: n.graph.variant_of(n.body["id"]),
         "Location.isActive": "active",
         "Location.deactivatedAt": lambda n: None if n.body.get("active", True) else n.get("updatedAt"),
         "Location.address": lambda n: n.child("LocationAddress", n.body),
-        "Location.inventoryLevel": lambda n, **asked: n.graph.level(
-            (id_of(asked["inventoryItemId"], "InventoryItem"), n.body["id"])
+        "Location.inventoryLevel": lambda n, **args: n.graph.level(
+            (id_of(args["inventoryItemId"], "InventoryItem"), n.body["id"])
         ),
-        "Location.inventoryLevels": lambda n, **_asked: n.graph.levels_at(n.body["id"]),
+        "Location.inventoryLevels": lambda n, **_args: n.graph.levels_at(n.body["id"]),
         "LocationAddress.country": lambda n: n.body.get("country_name") or n.body.get("country"),
         "InventoryLevel.item": lambda n: n.graph.item(n.body["item_id"]),
         "InventoryLevel.location": _location,

@@ -27,25 +27,25 @@ class Api:
         """Root fields that need a scope which the shop did not grant."""
         self._queries: Node = {
             "shop": graph.shop,
-            "node": lambda **asked: self._find(asked["id"]),
-            "nodes": lambda **asked: [self._find(one) for one in asked["ids"]],
-            "order": lambda **asked: self._find(asked["id"], "Order"),
-            "orders": lambda **_asked: graph.all("Order"),
-            "refund": lambda **asked: self._find(asked["id"], "Refund"),
-            "fulfillment": lambda **asked: self._find(asked["id"], "Fulfillment"),
+            "node": lambda **args: self._find(args["id"]),
+            "nodes": lambda **args: [self._find(one) for one in args["ids"]],
+            "order": lambda **args: self._find(args["id"], "Order"),
+            "orders": lambda **_args: graph.all("Order"),
+            "refund": lambda **args: self._find(args["id"], "Refund"),
+            "fulfillment": lambda **args: self._find(args["id"], "Fulfillment"),
             "fulfillmentOrders": self._fulfillment_orders,
-            "product": lambda **asked: self._find(asked["id"], "Product"),
-            "products": lambda **_asked: graph.all("Product"),
-            "location": lambda **asked: self._find(asked["id"], "Location") if asked.get("id") else None,
+            "product": lambda **args: self._find(args["id"], "Product"),
+            "products": lambda **_args: graph.all("Product"),
+            "location": lambda **args: self._find(args["id"], "Location") if args.get("id") else None,
             "locations": self._locations,
-            "inventoryItem": lambda **asked: graph.item(id_of(asked["id"], "InventoryItem")),
-            "inventoryItems": lambda **_asked: graph.items(),
-            "inventoryLevel": lambda **asked: self._find(asked["id"], "InventoryLevel"),
-            "webhookSubscription": lambda **asked: subscriptions.find(asked["id"]),
-            "webhookSubscriptions": lambda **asked: subscriptions.all(
-                topics=asked.get("topics"),
-                uri=asked.get("uri") or asked.get("callbackUrl"),
-                in_format=asked.get("format"),
+            "inventoryItem": lambda **args: graph.item(id_of(args["id"], "InventoryItem")),
+            "inventoryItems": lambda **_args: graph.items(),
+            "inventoryLevel": lambda **args: self._find(args["id"], "InventoryLevel"),
+            "webhookSubscription": lambda **args: subscriptions.find(args["id"]),
+            "webhookSubscriptions": lambda **args: subscriptions.all(
+                topics=args.get("topics"),
+                uri=args.get("uri") or args.get("callbackUrl"),
+                in_format=args.get("format"),
             ),
         }
 
@@ -64,25 +64,25 @@ class Api:
         )
         return result.data, [_say(error) for error in result.errors or ()]
 
-    def set_quantities(self, asked: dict[str, Any], key: str, now: datetime) -> Node:
+    def set_quantities(self, args: dict[str, Any], key: str, now: datetime) -> Node:
         """Return the payload of ``inventorySetQuantities``."""
-        payload = self._stock.set_quantities(asked, key, now)
+        payload = self._stock.set_quantities(args, key, now)
         group = payload["inventoryAdjustmentGroup"]
         if group is not None:
-            group["changes"] = lambda **_asked: self._graph.changes(group)
+            group["changes"] = lambda **_args: self._graph.changes(group)
         return payload
 
     def _mutations(self, now: datetime) -> Node:
         at, of = utc_text(now), self._subscriptions
         return {
-            "inventorySetQuantities": lambda **asked: self.set_quantities(asked["input"], asked["key"], now),
-            "webhookSubscriptionCreate": lambda **asked: of.create(
-                asked["topic"], asked["webhookSubscription"], at
+            "inventorySetQuantities": lambda **args: self.set_quantities(args["input"], args["key"], now),
+            "webhookSubscriptionCreate": lambda **args: of.create(
+                args["topic"], args["webhookSubscription"], at
             ),
-            "webhookSubscriptionUpdate": lambda **asked: of.update(
-                asked["id"], asked["webhookSubscription"], at
+            "webhookSubscriptionUpdate": lambda **args: of.update(
+                args["id"], args["webhookSubscription"], at
             ),
-            "webhookSubscriptionDelete": lambda **asked: of.delete(asked["id"]),
+            "webhookSubscriptionDelete": lambda **args: of.delete(args["id"]),
         }
 
     def _find(self, text: str, kind: str = "") -> Node | WebhookNode | None:
@@ -94,18 +94,18 @@ class Api:
             return self._subscriptions.find(text)
         return self._graph.find(text)
 
-    def _locations(self, **asked: Any) -> list[WebhookNode]:
+    def _locations(self, **args: Any) -> list[WebhookNode]:
         found = self._graph.locations()
-        return found if asked.get("includeInactive") else [node for node in found if node.get("isActive")]
+        return found if args.get("includeInactive") else [node for node in found if node.get("isActive")]
 
-    def _fulfillment_orders(self, **asked: Any) -> list[WebhookNode]:
+    def _fulfillment_orders(self, **args: Any) -> list[WebhookNode]:
         found = self._graph.all("FulfillmentOrder")
-        if asked.get("includeClosed"):
+        if args.get("includeClosed"):
             return found
         return [node for node in found if node.get("status") not in ("CLOSED", "CANCELLED")]
 
 
-def _deny(name: str, **_asked: Any) -> None:
+def _deny(name: str, **_args: Any) -> None:
     raise GraphQLError(f"Access denied for {name} field.", extensions={"code": "ACCESS_DENIED"})
 
 

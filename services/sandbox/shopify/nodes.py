@@ -50,11 +50,11 @@ class WebhookNode:
         """What graphql-core reads to tell the type behind an interface."""
         return self.kind
 
-    def get(self, name: str, **asked: Any) -> Any:
-        """Return the field ``name`` for the arguments ``asked``; None where the type has no such field."""
+    def get(self, name: str, **args: Any) -> Any:
+        """Return the field ``name`` for the arguments ``args``; None where the type has no such field."""
         special = FIELDS.get(f"{self.kind}.{name}")
         if special is not None and not isinstance(special, str):
-            return special(self, **asked)
+            return special(self, **args)
         if name == "id":
             return gid(self.kind, self.body["id"]) if self.body.get("id") else None
         if name == "legacyResourceId":

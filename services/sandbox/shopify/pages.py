@@ -1,7 +1,7 @@
 """Connections: a list filtered, sorted and cut into pages as Shopify cuts them. Pure.
 
-A cursor holds the last node's id and its value of the sort key, not a place in the list: what changes while
-somebody pages moves to its new place, and is seen again or later, as it is at Shopify.
+A cursor contains the last node's id and its value of the sort key, not a position: a node that changes during
+paging moves to its new position and appears again or later, as at Shopify.
 """
 
 import base64
@@ -24,26 +24,26 @@ Key = tuple[Any, int]
 
 
 class PageInvalid(ValueError):
-    """The page that is asked for cannot be. The message names the argument."""
+    """The requested page is not valid. The message names the argument."""
 
 
-def page_of(nodes: Sequence[HasFields], asked: Mapping[str, Any]) -> Node:
-    """Return the connection object for the arguments ``asked``: first or last, after, before, query,
+def page_of(nodes: Sequence[HasFields], args: Mapping[str, Any]) -> Node:
+    """Return the connection object for the arguments ``args``: first or last, after, before, query,
     sortKey and reverse."""
-    size = read_size(asked)
-    if asked.get("query"):
-        is_found = read_search(asked["query"])
+    size = read_size(args)
+    if args.get("query"):
+        is_found = read_search(args["query"])
         nodes = [node for node in nodes if is_found(node)]
-    key_of = _read_key(asked.get("sortKey"))
+    key_of = _read_key(args.get("sortKey"))
     if key_of is None:
         # Parts of an object have no sort key: they stay in its order, and their place is the key.
         keyed: list[tuple[Key, HasFields]] = [((0, place), node) for place, node in enumerate(nodes)]
     else:
         keyed = sorted(((key_of(node), node) for node in nodes), key=lambda pair: pair[0])
-    if asked.get("reverse"):
+    if args.get("reverse"):
         keyed.reverse()
-    keyed = _between(keyed, asked)
-    is_backwards = asked.get("first") is None
+    keyed = _between(keyed, args)
+    is_backwards = args.get("first") is None
     page = keyed[-size:] if is_backwards else keyed[:size]
     has_more = len(keyed) > size
     cursors = [_write_cursor(key) for key, _ in page]
@@ -51,17 +51,17 @@ def page_of(nodes: Sequence[HasFields], asked: Mapping[str, Any]) -> Node:
         "nodes": [node for _, node in page],
         "edges": [{"cursor": cursor, "node": node} for cursor, (_, node) in zip(cursors, page, strict=True)],
         "pageInfo": {
-            "hasNextPage": bool(asked.get("before")) if is_backwards else has_more,
-            "hasPreviousPage": has_more if is_backwards else bool(asked.get("after")),
+            "hasNextPage": bool(args.get("before")) if is_backwards else has_more,
+            "hasPreviousPage": has_more if is_backwards else bool(args.get("after")),
             "startCursor": cursors[0] if cursors else None,
             "endCursor": cursors[-1] if cursors else None,
         },
     }
 
 
-def read_size(asked: Mapping[str, Any]) -> int:
-    """Return how many nodes a page has; raise ``PageInvalid`` where Shopify refuses to say."""
-    first, last = asked.get("first"), asked.get("last")
+def read_size(args: Mapping[str, Any]) -> int:
+    """Return how many nodes a page has; raise ``PageInvalid`` where Shopify refuses."""
+    first, last = args.get("first"), args.get("last")
     if (first is None) == (last is None):
         raise PageInvalid("you must provide one of first or last")
     size = int(last if first is None else first)  # type: ignore[arg-type] # one of them is a number
@@ -84,11 +84,11 @@ def _read_key(sort_key: str | None) -> Callable[[HasFields], Key] | None:
     raise PageInvalid(f"sortKey={sort_key}: the sandbox cannot sort by it")
 
 
-def _between(keyed: list[tuple[Key, HasFields]], asked: Mapping[str, Any]) -> list[tuple[Key, HasFields]]:
-    is_reverse = bool(asked.get("reverse"))
+def _between(keyed: list[tuple[Key, HasFields]], args: Mapping[str, Any]) -> list[tuple[Key, HasFields]]:
+    is_reverse = bool(args.get("reverse"))
     for name in ("after", "before"):
-        if asked.get(name):
-            mark = _read_cursor(asked[name])
+        if args.get(name):
+            mark = _read_cursor(args[name])
             wants_larger = (name == "after") != is_reverse
             keyed = [pair for pair in keyed if (pair[0] > mark if wants_larger else pair[0] < mark)]
     return keyed

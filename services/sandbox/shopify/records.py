@@ -1,7 +1,7 @@
-"""What a shop of the sandbox knows besides stock: the newest state of every object, as its webhooks told it.
+"""The newest state of every object of a sandbox shop except stock, from the bodies of its webhooks.
 
-Fed with the bodies of webhooks themselves, so that the API says what a dropped webhook would have said. Of
-two states of one object the newer stays; of two of one second, the one told last.
+The API therefore returns what a lost webhook contained. Of two states of one object the newer one wins;
+within one second, the one that was received later.
 """
 
 from collections.abc import Iterable, Mapping

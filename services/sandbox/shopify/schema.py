@@ -45,13 +45,13 @@ def load_schema() -> GraphQLSchema:
     return schema
 
 
-def find_value(source: Any, name: str, asked: Mapping[str, Any]) -> Any:
+def find_value(source: Any, name: str, args: Mapping[str, Any]) -> Any:
     """Return the value of a field of a ``Node`` or a ``WebhookNode``; errors become errors of the answer."""
     try:
         if not isinstance(source, dict):
-            return source.get(name, **asked)
+            return source.get(name, **args)
         value = source.get(name)
-        return value(**asked) if callable(value) else value
+        return value(**args) if callable(value) else value
     except InputRefused as refused:
         raise GraphQLError(str(refused), extensions={"code": refused.code}) from None
     except (ControlInvalid, SearchInvalid) as wrong:
@@ -62,30 +62,30 @@ def _resolver_of(field: GraphQLField) -> Any:
     if get_named_type(field.type).name.endswith("Connection"):
         # What has no sort key but can be searched is kept by Shopify in the order of ids.
         usual = {"sortKey": "ID"} if "query" in field.args and "sortKey" not in field.args else {}
-        return lambda source, info, **asked: _resolve_connection(source, info, usual | asked)
+        return lambda source, info, **args: _resolve_connection(source, info, usual | args)
     if "first" in field.args:
         return _resolve_list
     return _resolve_plain
 
 
-def _resolve_plain(source: Node, info: Any, **asked: Any) -> Any:
-    return find_value(source, info.field_name, asked)
+def _resolve_plain(source: Node, info: Any, **args: Any) -> Any:
+    return find_value(source, info.field_name, args)
 
 
-def _resolve_keyed(source: Node, info: Any, **asked: Any) -> Any:
+def _resolve_keyed(source: Node, info: Any, **args: Any) -> Any:
     """A mutation that takes its idempotency key from a directive."""
     directive: Any = info.schema.get_directive("idempotent")
     given = get_directive_values(directive, info.field_nodes[0], info.variable_values) or {}
-    return find_value(source, info.field_name, asked | {"key": given.get("key", "")})
+    return find_value(source, info.field_name, args | {"key": given.get("key", "")})
 
 
-def _resolve_list(source: Node, info: Any, **asked: Any) -> Any:
-    return (find_value(source, info.field_name, asked) or [])[: asked.get("first")]
+def _resolve_list(source: Node, info: Any, **args: Any) -> Any:
+    return (find_value(source, info.field_name, args) or [])[: args.get("first")]
 
 
-def _resolve_connection(source: Node, info: Any, asked: dict[str, Any]) -> Any:
-    nodes = find_value(source, info.field_name, asked) or []
+def _resolve_connection(source: Node, info: Any, args: dict[str, Any]) -> Any:
+    nodes = find_value(source, info.field_name, args) or []
     try:
-        return page_of(nodes, asked)
+        return page_of(nodes, args)
     except (PageInvalid, SearchInvalid) as wrong:
         raise GraphQLError(str(wrong), extensions={"code": "INVALID_FIELD_ARGUMENTS"}) from None

@@ -1,4 +1,4 @@
-"""One shop of the sandbox behind its Admin API: who may ask, what it costs, and what then happens."""
+"""One shop of the sandbox behind its Admin API: access, cost, and answers."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -36,7 +36,7 @@ _DOCUMENTATION = "https://shopify.dev/api/usage/rate-limits"
 
 @dataclass
 class ShopifyShop:
-    """What the shop holds, and how it behaves when it is asked."""
+    """The shop's state, and its answers."""
 
     domain: str
     clock: Callable[[], float] = time.monotonic
@@ -61,44 +61,44 @@ class ShopifyShop:
         """Every change that was applied, in order."""
         return self.stock.log
 
-    def control(self, asked: dict[str, Any]) -> None:
+    def control(self, request: dict[str, Any]) -> None:
         """Take over what a control request asks for; ``services.sandbox.serve`` lists it."""
-        self.tokens.control(asked)
-        self.faults.set(asked)
-        if "bucket" in asked:
-            self.bucket.set(asked["bucket"])
-        if "state" in asked:
-            if asked["state"] not in _STATES:
-                raise ControlInvalid(f"state={asked['state']!r} should be one of {', '.join(_STATES)}")
-            self.state = asked["state"]
-        self.stock.is_strict = bool(asked.get("strict_stock", self.stock.is_strict))
-        self.stock.deleted_items |= {int(number) for number in asked.get("deleted_items", ())}
-        self.subscriptions.denied = set(asked.get("denied_topics", self.subscriptions.denied))
-        self.api.denied = set(asked.get("denied_fields", self.api.denied))
+        self.tokens.control(request)
+        self.faults.set(request)
+        if "bucket" in request:
+            self.bucket.set(request["bucket"])
+        if "state" in request:
+            if request["state"] not in _STATES:
+                raise ControlInvalid(f"state={request['state']!r} should be one of {', '.join(_STATES)}")
+            self.state = request["state"]
+        self.stock.is_strict = bool(request.get("strict_stock", self.stock.is_strict))
+        self.stock.deleted_items |= {int(number) for number in request.get("deleted_items", ())}
+        self.subscriptions.denied = set(request.get("denied_topics", self.subscriptions.denied))
+        self.api.denied = set(request.get("denied_fields", self.api.denied))
         now = utc_text(utc_now())
-        self._hold_levels("levels", asked.get("levels", ()), now)
-        self._hold_levels(kinds.LEVELS, asked.get(kinds.LEVELS, ()), now)
+        self._set_levels("levels", request.get("levels", ()), now)
+        self._set_levels(kinds.LEVELS, request.get(kinds.LEVELS, ()), now)
         for kind in kinds.KINDS:
-            self.records.feed(kind, asked.get(kind, ()))
-        for told in asked.get("webhooks", ()):
-            self._hear(str(told["topic"]), told["body"], now)
-        for sale in asked.get("sales", ()):
-            self._hear(str(sale["topic"]), sale["body"], now)
+            self.records.feed(kind, request.get(kind, ()))
+        for webhook in request.get("webhooks", ()):
+            self._apply_webhook(str(webhook["topic"]), webhook["body"], now)
+        for sale in request.get("sales", ()):
+            self._apply_webhook(str(sale["topic"]), sale["body"], now)
             if str(sale.get("inventory_behaviour") or "").lower() != "bypass":
                 self._sell(str(sale["topic"]), sale["body"])
-        for topic_and_uri in asked.get("subscriptions", ()):
+        for topic_and_uri in request.get("subscriptions", ()):
             self.subscriptions.create(topic_and_uri["topic"], topic_and_uri, now)
-        for name in asked.get("delete_subscriptions", ()):
-            self.subscriptions.lose(str(name))
+        for name in request.get("delete_subscriptions", ()):
+            self.subscriptions.delete_all(str(name))
 
     def answer(self, token: str, request: dict[str, Any], now: datetime) -> Answer:
         """Return (HTTP status, body) for one GraphQL request."""
         failure = self.faults.take_failure()
         if failure:
             return self._count(f"failed_{failure}", (failure, {"errors": f"sandbox fault {failure}"}))
-        status, said = _STATES[self.state]
-        if said:
-            return self._count(self.state, (status, {"errors": said}))
+        status, message = _STATES[self.state]
+        if message:
+            return self._count(self.state, (status, {"errors": message}))
         if not self.tokens.accepts(token):
             wrong = "[API] Invalid API key or access token (unrecognized login or wrong password)"
             return self._count("unauthorized", (401, {"errors": wrong}))
@@ -114,29 +114,29 @@ class ShopifyShop:
                 return self._push(document.push.write, *plain, now)
         return self._execute(document, request.get("operationName"), variables, now)
 
-    def refresh_token(self, asked: dict[str, Any]) -> Answer:
+    def refresh_token(self, request: dict[str, Any]) -> Answer:
         """Return (HTTP status, body) for a refresh of the access token."""
         failure = self.faults.take_failure()
         if failure:
             return self._count(f"failed_{failure}", (failure, {"errors": f"sandbox fault {failure}"}))
-        status, body = self.tokens.refresh(asked)
+        status, body = self.tokens.refresh(request)
         return self._count("token_refreshed" if status == 200 else "token_refused", (status, body))
 
     def _push(
-        self, write: Callable[[Node], dict[str, Any]], asked: dict[str, Any], key: str, now: datetime
+        self, write: Callable[[Node], dict[str, Any]], request: dict[str, Any], key: str, now: datetime
     ) -> Answer:
         if not self.bucket.take(MUTATION_POINTS):
             return self._throttle(MUTATION_POINTS)
         cost = self.bucket.cost(MUTATION_POINTS, MUTATION_POINTS)
         try:
-            body: dict[str, Any] = {"data": write(self._set_quantities(asked, key, now))}
+            body: dict[str, Any] = {"data": write(self._set_quantities(request, key, now))}
         except InputRefused as refused:
             error = {"message": str(refused), "extensions": {"code": refused.code}}
             body = {"data": {"inventorySetQuantities": None}, "errors": [error]}
         return self._count("answered", (200, body | {"extensions": cost}))
 
-    def _set_quantities(self, asked: dict[str, Any], key: str, now: datetime) -> Node:
-        payload = self.api.set_quantities(asked, key, now)
+    def _set_quantities(self, request: dict[str, Any], key: str, now: datetime) -> Node:
+        payload = self.api.set_quantities(request, key, now)
         if self.stock.replayed:
             self.counts["replayed"] = self.stock.replayed
         return payload
@@ -175,15 +175,15 @@ class ShopifyShop:
         body = {"errors": [{"message": "Throttled", "extensions": code}]}
         return self._count("throttled", (200, body | {"extensions": self.bucket.cost(points, None)}))
 
-    def _hear(self, topic: str, body: dict[str, Any], now: str) -> None:
-        """A webhook was sent; that it arrived anywhere is not said."""
+    def _apply_webhook(self, topic: str, body: dict[str, Any], now: str) -> None:
+        """Apply a webhook that Shopify sent, whether it arrived or not."""
         kind, _, what = topic.partition("/")
         if kind in (kinds.FULFILLMENT_ORDERS, kinds.RETURNS):
-            return  # it tells a part: the whole is given under the kind's own name
+            return  # its body is a part: the whole object is given under the kind's own name
         if topic == "inventory_levels/disconnect":
-            self._hold_levels(topic, [body | {"available": None}], now)
+            self._set_levels(topic, [body | {"available": None}], now)
         elif kind == kinds.LEVELS:
-            self._hold_levels(topic, [body], now)
+            self._set_levels(topic, [body], now)
         elif topic == "shop/update":
             self.records.shop = body
         elif kind in kinds.KINDS and what == "delete":
@@ -192,7 +192,7 @@ class ShopifyShop:
             self.records.feed(kind, [body])
 
     def _sell(self, topic: str, body: dict[str, Any]) -> None:
-        """The shop's own stock moves as Shopify's does: by an order's lines, and by what a refund restocks.
+        """Change the shop's stock as Shopify does: by an order's lines, and by what a refund restocks.
 
         A line's item is known by its variant, of a product that was given before.
         """
@@ -213,7 +213,7 @@ class ShopifyShop:
                         int(line["quantity"]), at,
                     )  # fmt: skip
 
-    def _hold_levels(self, name: str, levels: Iterable[dict[str, Any]], now: str) -> None:
+    def _set_levels(self, name: str, levels: Iterable[dict[str, Any]], now: str) -> None:
         for level in levels:
             try:
                 place = (int(level["inventory_item_id"]), int(level["location_id"]))
@@ -222,7 +222,7 @@ class ShopifyShop:
                 raise ControlInvalid(f"{name} needs {missing} in every entry") from None
             at = instant(level.get("updated_at"))
             if at is None or at >= self.stock.changed_at.get(place, ""):
-                self.stock.hold(place, None if available is None else int(available), at or now)
+                self.stock.set_level(place, None if available is None else int(available), at or now)
 
     def _count(self, outcome: str, answer: Answer) -> Answer:
         self.counts[outcome] = self.counts.get(outcome, 0) + 1

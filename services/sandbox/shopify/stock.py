@@ -1,6 +1,6 @@
 """Stock of one shop of the sandbox: levels, every change ever made to them, every idempotency key ever used.
 
-The behaviour is ours, after the descriptions of ``inventorySetQuantities`` in the 2026-07 schema.
+It follows the description of ``inventorySetQuantities`` in the 2026-07 schema.
 """
 
 from dataclasses import dataclass, field
@@ -66,7 +66,7 @@ class Stock:
     is_strict: bool = False
     replayed: int = 0
 
-    def hold(self, place: Place, available: int | None, at: str) -> None:
+    def set_level(self, place: Place, available: int | None, at: str) -> None:
         """The level is ``available`` since ``at``; None: the item is not stocked there any more."""
         if available is None:
             self.levels.pop(place, None)
@@ -93,7 +93,7 @@ class Stock:
         """The line has taken ``quantity`` pieces, whatever it took before; ``is_open``: still there."""
         place, before = self.sold.get(line_id, (place, 0))
         if place in self.levels and quantity != before:
-            self.hold(place, self.levels[place] - (quantity - before), at)
+            self.set_level(place, self.levels[place] - (quantity - before), at)
             if is_open:
                 self.committed[place] = self.committed.get(place, 0) + quantity - before
         self.sold[line_id] = (place, quantity)
@@ -105,17 +105,17 @@ class Stock:
         self.restocked.add(refund_line_id)
         place = (self.sold[line_id][0][0], location)
         if place in self.levels:
-            self.hold(place, self.levels[place] + quantity, at)
+            self.set_level(place, self.levels[place] + quantity, at)
             if place in self.committed:
                 self.committed[place] = max(self.committed[place] - quantity, 0)
 
-    def set_quantities(self, asked: dict[str, Any], key: str, now: datetime) -> Node:
+    def set_quantities(self, request: dict[str, Any], key: str, now: datetime) -> Node:
         """Return the payload of ``inventorySetQuantities``: all quantities changed, or none.
 
         The same ``key`` with the same values gets the same answer again and changes nothing. Raises
         ``InputRefused`` where Shopify answers with an error of the whole call.
         """
-        quantities = asked.get("quantities") or []
+        quantities = request.get("quantities") or []
         if not key:
             raise InputRefused("The @idempotent directive is required for this mutation", "BAD_REQUEST")
         if len(quantities) > MOST_QUANTITIES:
@@ -124,10 +124,10 @@ class Stock:
         if any("changeFromQuantity" not in entry for entry in quantities):
             raise InputRefused("changeFromQuantity must be given, if only as null", "INVALID_VARIABLE")
 
-        fingerprint = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+        fingerprint = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
         earlier = self.attempts.get(key)
         if earlier is None:
-            payload = self._apply(asked, key, now)
+            payload = self._apply(request, key, now)
             self.attempts[key] = _Attempt(fingerprint, payload, bool(payload["userErrors"]))
             return payload
         if earlier.fingerprint != fingerprint:
@@ -139,10 +139,10 @@ class Stock:
         self.replayed += 1
         return earlier.payload
 
-    def _apply(self, asked: dict[str, Any], key: str, now: datetime) -> Node:
-        errors = list(_refuse_header(asked))
+    def _apply(self, request: dict[str, Any], key: str, now: datetime) -> Node:
+        errors = list(_refuse_header(request))
         changes: dict[Place, tuple[int, int]] = {}
-        for index, entry in enumerate(asked.get("quantities") or []):
+        for index, entry in enumerate(request.get("quantities") or []):
             path = ["input", "quantities", str(index)]
             try:
                 item = id_of(entry["inventoryItemId"], "InventoryItem")
@@ -161,10 +161,10 @@ class Stock:
             if fault is not None:
                 errors.append(fault)
             else:
-                changes[place] = (self._held(place, entry), entry["quantity"])
+                changes[place] = (self._current(place, entry), entry["quantity"])
         if errors:
             return {"inventoryAdjustmentGroup": None, "userErrors": errors}
-        return self._change(changes, asked, key, utc_text(now))
+        return self._change(changes, request, key, utc_text(now))
 
     def _find_fault(self, place: Place, entry: Node, path: list[str]) -> Node | None:
         quantity, expected = entry["quantity"], entry["changeFromQuantity"]
@@ -177,26 +177,26 @@ class Stock:
             return _error("INVALID_QUANTITY_TOO_HIGH", [*path, "quantity"], "Beyond 1,000,000,000")
         if quantity < -MOST_PIECES:
             return _error("INVALID_QUANTITY_TOO_LOW", [*path, "quantity"], "Beyond -1,000,000,000")
-        if expected is not None and (expected != self._held(place, entry) or self.faults.take_stale()):
+        if expected is not None and (expected != self._current(place, entry) or self.faults.take_stale()):
             moved = "The changeFromQuantity argument no longer matches the persisted quantity."
             return _error("CHANGE_FROM_QUANTITY_STALE", [*path, "changeFromQuantity"], moved)
         return None
 
-    def _held(self, place: Place, entry: Node) -> int:
+    def _current(self, place: Place, entry: Node) -> int:
         expected = entry["changeFromQuantity"]
         return self.levels.get(place, expected if expected is not None else 0)
 
-    def _change(self, changes: dict[Place, tuple[int, int]], asked: Node, key: str, at: str) -> Node:
-        for (item, location), (held, quantity) in changes.items():
-            self.hold((item, location), quantity, at)
+    def _change(self, changes: dict[Place, tuple[int, int]], request: Node, key: str, at: str) -> Node:
+        for (item, location), (before, quantity) in changes.items():
+            self.set_level((item, location), quantity, at)
             self.log.append(
                 {
                     "shop": self.domain,
                     "idempotency_key": key,
-                    "reference": asked.get("referenceDocumentUri"),
+                    "reference": request.get("referenceDocumentUri"),
                     "inventory_item_id": item,
                     "location_id": location,
-                    "from": held,
+                    "from": before,
                     "to": quantity,
                     "at": at,
                 }
@@ -205,20 +205,20 @@ class Stock:
             "__typename": "InventoryAdjustmentGroup",
             "id": gid("InventoryAdjustmentGroup", len(self.log)),
             "createdAt": at,
-            "reason": asked.get("reason", ""),
-            "referenceDocumentUri": asked.get("referenceDocumentUri"),
+            "reason": request.get("reason", ""),
+            "referenceDocumentUri": request.get("referenceDocumentUri"),
             "_changes": changes,
         }
         return {"inventoryAdjustmentGroup": group, "userErrors": []}
 
 
-def _refuse_header(asked: Node) -> list[Node]:
+def _refuse_header(request: Node) -> list[Node]:
     errors = []
-    if asked.get("name", "available") not in ("available", "on_hand"):
+    if request.get("name", "available") not in ("available", "on_hand"):
         errors.append(_error("INVALID_NAME", ["input", "name"], "available or on_hand"))
-    if asked.get("reason", "correction") not in REASONS:
+    if request.get("reason", "correction") not in REASONS:
         errors.append(_error("INVALID_REASON", ["input", "reason"], "The reason is not one of Shopify's."))
-    reference = asked.get("referenceDocumentUri")
+    reference = request.get("referenceDocumentUri")
     if reference is not None and "://" not in reference:
         wrong = "The reference document URI is not a URI."
         errors.append(_error("INVALID_REFERENCE_DOCUMENT", ["input", "referenceDocumentUri"], wrong))

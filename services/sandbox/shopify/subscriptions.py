@@ -15,7 +15,7 @@ NOT_FOUND = "Webhook subscription does not exist"
 class Subscriptions:
     """Subscriptions by number. An address can be subscribed to a topic once."""
 
-    held: dict[int, Node] = field(default_factory=dict)
+    by_number: dict[int, Node] = field(default_factory=dict)
     made: int = 0
     denied: set[str] = field(default_factory=set)
     """Topics for which the app lacks a scope."""
@@ -26,7 +26,7 @@ class Subscriptions:
         """Return the subscriptions of ``topics``, at an address, in a format; without these, all."""
         return [
             node
-            for node in self.held.values()
+            for node in self.by_number.values()
             if (topics is None or node["topic"] in topics)
             and node["uri"] == (uri or node["uri"])
             and node["format"] == (in_format or node["format"])
@@ -34,11 +34,11 @@ class Subscriptions:
 
     def find(self, text: str) -> Node | None:
         """Return the subscription with this gid, or None."""
-        return self.held.get(id_of(text, "WebhookSubscription"))
+        return self.by_number.get(id_of(text, "WebhookSubscription"))
 
-    def create(self, topic: str, asked: dict[str, Any], at: str) -> Node:
+    def create(self, topic: str, request: dict[str, Any], at: str) -> Node:
         """Return the payload of ``webhookSubscriptionCreate``."""
-        refused = self._refuse(topic, asked, None)
+        refused = self._refuse(topic, request, None)
         if refused:
             return {"webhookSubscription": None, "userErrors": refused}
         self.made += 1
@@ -51,51 +51,53 @@ class Subscriptions:
             "includeFields": [],
             "createdAt": at,
         }
-        self.held[self.made] = _told(node, asked, at)
-        return {"webhookSubscription": self.held[self.made], "userErrors": []}
+        self.by_number[self.made] = _updated(node, request, at)
+        return {"webhookSubscription": self.by_number[self.made], "userErrors": []}
 
-    def update(self, text: str, asked: dict[str, Any], at: str) -> Node:
+    def update(self, text: str, request: dict[str, Any], at: str) -> Node:
         """Return the payload of ``webhookSubscriptionUpdate``."""
         node = self.find(text)
         if node is None:
             return {"webhookSubscription": None, "userErrors": [{"field": ["id"], "message": NOT_FOUND}]}
-        refused = self._refuse(node["topic"], {"uri": node["uri"]} | asked, node)
+        refused = self._refuse(node["topic"], {"uri": node["uri"]} | request, node)
         if refused:
             return {"webhookSubscription": None, "userErrors": refused}
-        self.held[int(node["legacyResourceId"])] = told = _told(node, asked, at)
-        return {"webhookSubscription": told, "userErrors": []}
+        self.by_number[int(node["legacyResourceId"])] = node = _updated(node, request, at)
+        return {"webhookSubscription": node, "userErrors": []}
 
     def delete(self, text: str) -> Node:
         """Return the payload of ``webhookSubscriptionDelete``."""
-        if self.held.pop(id_of(text, "WebhookSubscription"), None) is None:
+        if self.by_number.pop(id_of(text, "WebhookSubscription"), None) is None:
             wrong = [{"field": ["id"], "message": NOT_FOUND}]
             return {"deletedWebhookSubscriptionId": None, "userErrors": wrong}
         return {"deletedWebhookSubscriptionId": text, "userErrors": []}
 
-    def lose(self, name: str) -> None:
-        """Shopify deletes what failed eight times: the subscriptions of a topic, or the one with a gid."""
-        lost = [number for number, node in self.held.items() if name in (node["topic"], node["id"])]
+    def delete_all(self, name: str) -> None:
+        """Delete the subscriptions of a topic, or the one with a gid, as Shopify does after 8 failures."""
+        lost = [number for number, node in self.by_number.items() if name in (node["topic"], node["id"])]
         for number in lost:
-            del self.held[number]
+            del self.by_number[number]
 
-    def _refuse(self, topic: str, asked: dict[str, Any], old: Node | None) -> list[Node]:
+    def _refuse(self, topic: str, request: dict[str, Any], old: Node | None) -> list[Node]:
         if topic in self.denied:
             return [{"field": ["topic"], "message": f"{NO_SCOPE} {topic}"}]
-        name = "callbackUrl" if asked.get("callbackUrl") else "uri"
+        name = "callbackUrl" if request.get("callbackUrl") else "uri"
         where = ["webhookSubscription", name]
-        address = asked.get(name)
+        address = request.get(name)
         if not address:
             return [{"field": where, "message": "Address can't be blank"}]
         parts = urlsplit(address)
         if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
             return [{"field": where, "message": f"Address protocol {parts.scheme}:// is not supported"}]
-        others = (node for node in self.held.values() if old is None or node["id"] != old["id"])
+        others = (node for node in self.by_number.values() if old is None or node["id"] != old["id"])
         if any(node["topic"] == topic and node["uri"] == address for node in others):
             return [{"field": where, "message": TAKEN}]
         return []
 
 
-def _told(node: Node, asked: dict[str, Any], at: str) -> Node:
-    address = asked.get("uri") or asked.get("callbackUrl") or node.get("uri")
-    given = {name: asked[name] for name in ("format", "filter", "includeFields", "name") if asked.get(name)}
+def _updated(node: Node, request: dict[str, Any], at: str) -> Node:
+    address = request.get("uri") or request.get("callbackUrl") or node.get("uri")
+    given = {
+        name: request[name] for name in ("format", "filter", "includeFields", "name") if request.get(name)
+    }
     return node | given | {"uri": address, "callbackUrl": address, "updatedAt": at}

@@ -2,7 +2,7 @@
 
 https://shopify.dev/docs/apps/build/authentication-authorization/access-tokens: a refresh answers with a new
 access token and a new refresh token; the refresh token before it stays good until the new one is used, so
-that an answer that was lost can be asked for again.
+that an answer that was lost can be request for again.
 """
 
 import hmac
@@ -17,7 +17,7 @@ Answer = tuple[int, dict[str, Any]]
 
 @dataclass
 class Tokens:
-    """Tells good tokens from others. ``asked`` counts refreshes tried, ``refreshed`` those granted."""
+    """Checks access tokens. ``attempts`` counts refreshes, ``refreshed`` those that succeeded."""
 
     clock: Callable[[], float]
     fixed: str = ""
@@ -31,15 +31,15 @@ class Tokens:
     refresh_good_until: float = 0.0
     access: dict[str, float] = field(default_factory=dict)
     """Access tokens that expire, and when."""
-    asked: int = 0
+    attempts: int = 0
     refreshed: int = 0
 
-    def control(self, asked: dict[str, Any]) -> None:
+    def control(self, request: dict[str, Any]) -> None:
         """Take over ``token``, ``oauth`` {client_id, client_secret, refresh_token, access_token, expires_in,
         refresh_token_expires_in}, and ``expire_tokens``."""
-        self.fixed = str(asked.get("token", self.fixed))
-        if "oauth" in asked:
-            wanted = asked["oauth"]
+        self.fixed = str(request.get("token", self.fixed))
+        if "oauth" in request:
+            wanted = request["oauth"]
             if not wanted.get("refresh_token"):
                 raise ControlInvalid("oauth needs a refresh_token")
             self.client_id = str(wanted.get("client_id", ""))
@@ -51,7 +51,7 @@ class Tokens:
             self.access = {}
             if wanted.get("access_token"):
                 self.access[str(wanted["access_token"])] = self.clock() + self.expires_in_seconds
-        if asked.get("expire_tokens"):
+        if request.get("expire_tokens"):
             self.access.clear()
 
     def accepts(self, token: str) -> bool:
@@ -64,19 +64,19 @@ class Tokens:
             return self.access.get(token, float("-inf")) > self.clock()
         return not self.fixed
 
-    def refresh(self, asked: dict[str, Any]) -> Answer:
+    def refresh(self, request: dict[str, Any]) -> Answer:
         """Return (HTTP status, body) of POST /admin/oauth/access_token."""
-        self.asked += 1
-        if asked.get("grant_type") != "refresh_token":
+        self.attempts += 1
+        if request.get("grant_type") != "refresh_token":
             return _refuse("unsupported_grant_type", "grant_type should be refresh_token")
-        if (asked.get("client_id"), asked.get("client_secret")) != (self.client_id, self.client_secret):
+        if (request.get("client_id"), request.get("client_secret")) != (self.client_id, self.client_secret):
             return _refuse("invalid_client", "The client id or secret is wrong")
-        given = str(asked.get("refresh_token") or "")
+        given = str(request.get("refresh_token") or "")
         good = (self.refresh_token, self.previous_refresh_token)
         if not given or given not in good or self.clock() >= self.refresh_good_until:
             return _refuse("invalid_grant", "This refresh token is not valid any more")
         self.refreshed += 1
-        # Given again, the one before answers anew: the token that was handed out meanwhile is forgotten.
+        # A repeated previous token is answered again; the token that was issued in between is dropped.
         self.previous_refresh_token = given
         self.refresh_token = f"shprt_{self.refreshed:032x}"
         access_token = f"shpat_{self.refreshed:032x}"

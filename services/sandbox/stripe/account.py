@@ -1,4 +1,4 @@
-"""One Stripe account of the sandbox: objects and events that were put there, answered as Stripe does."""
+"""One Stripe account of the sandbox: its objects and events, answered as Stripe does."""
 
 import itertools
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from typing import Any
 
 from services.sandbox.faults import ControlInvalid, Faults
 from services.sandbox.stripe.balance import entries_of, in_payout
-from services.sandbox.stripe.lists import Object, Question, QuestionInvalid, page_of, read_question
+from services.sandbox.stripe.lists import Object, ParameterInvalid, Query, page_of, read_query
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -38,11 +38,13 @@ class StripeAccount:
     """Objects by list and id, and faults on demand."""
 
     key: str
-    held: dict[str, dict[str, Object]] = field(default_factory=lambda: {name: {} for name in KINDS.values()})
+    objects: dict[str, dict[str, Object]] = field(
+        default_factory=lambda: {name: {} for name in KINDS.values()}
+    )
     by_url: dict[str, Object] = field(default_factory=dict)
     """What thin events and the second version of the API point to, and these events themselves."""
     event_time: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """How new the state of an object is that an event told."""
+    """The version of an object's state that an event set."""
     fees: dict[str, int] = field(default_factory=dict)
     given: dict[str, Object] = field(default_factory=dict)
     """Balance transactions that were put there, which stay as they are."""
@@ -53,29 +55,29 @@ class StripeAccount:
     @property
     def size(self) -> int:
         """How many charges there are."""
-        return len(self.held["charges"])
+        return len(self.objects["charges"])
 
-    def control(self, asked: dict[str, Any]) -> None:
+    def control(self, params: dict[str, Any]) -> None:
         """Put objects there (by the name of their list), hear ``events``, drop ``forget`` ids, set faults.
 
         ``fees`` are fees by the id of what they are for, ``objects`` are objects by their path. An event
         is listed, and what it tells of has the newest state that any event told.
         """
-        self.fees |= {str(name): int(fee) for name, fee in asked.get("fees", {}).items()}
+        self.fees |= {str(name): int(fee) for name, fee in params.get("fees", {}).items()}
         for name in KINDS.values():
-            for one in asked.get(name, ()):
+            for one in params.get(name, ()):
                 self._check(name, one)
                 if name == "events":
-                    self._hear(one)
+                    self._apply_event(one)
                 else:
-                    self._hold(name, one)
-        for path, one in asked.get("objects", {}).items():
+                    self._put(name, one)
+        for path, one in params.get("objects", {}).items():
             self.by_url[str(path)] = one
-        for own in asked.get("forget", ()):
-            self._forget(str(own))
-        self.faults.set(asked)
+        for own in params.get("forget", ()):
+            self._remove(str(own))
+        self.faults.set(params)
 
-    def answer(self, path: str, question: Question) -> Answer:
+    def answer(self, path: str, query: Query) -> Answer:
         """Return (HTTP status, body) of a GET."""
         failure = self.faults.take_failure()
         if failure:
@@ -88,45 +90,48 @@ class StripeAccount:
         name, _, own = rest.partition("/")
         if version == "v2":
             return 404, {"error": {"code": "not_found", "message": f"Nothing was found at {path}."}}
-        if version != "v1" or name not in self.held:
+        if version != "v1" or name not in self.objects:
             wrong = f"Unrecognized request URL (GET: {path})."
             return 404, _error("invalid_request_error", wrong)
         try:
-            return self._get(name, own, question) if own else self._list(name, question)
-        except QuestionInvalid as invalid:
+            return self._get(name, own, query) if own else self._list(name, query)
+        except ParameterInvalid as invalid:
             return 400, _error("invalid_request_error", str(invalid), invalid.code, invalid.param)
 
-    def _list(self, name: str, question: Question) -> Answer:
-        asked, many = read_question(name, question)
-        objects: Iterable[Object] = self.held[name].values()
-        if asked.get("payout"):
-            payout = self.held["payouts"].get(asked["payout"])
+    def _list(self, name: str, query: Query) -> Answer:
+        params, many = read_query(name, query)
+        objects: Iterable[Object] = self.objects[name].values()
+        if params.get("payout"):
+            payout = self.objects["payouts"].get(params["payout"])
             if payout is None:
-                raise QuestionInvalid(f"No such payout: '{asked['payout']}'", "resource_missing", "payout")
-            objects = in_payout(payout, self.held["payouts"].values(), objects)
-        page = page_of(name, objects, question)
+                raise ParameterInvalid(f"No such payout: '{params['payout']}'", "resource_missing", "payout")
+            objects = in_payout(payout, self.objects["payouts"].values(), objects)
+        page = page_of(name, objects, query)
         expand = [path.removeprefix("data.") for path in many.get("expand", ()) if path.startswith("data.")]
         return 200, page | {"data": [self._expand(one, expand) for one in page["data"]]}
 
-    def _get(self, name: str, own: str, question: Question) -> Answer:
-        one = self.held[name].get(own)
+    def _get(self, name: str, own: str, query: Query) -> Answer:
+        one = self.objects[name].get(own)
         if one is None:
             missing = f"No such {name[:-1]}: '{own}'"
             return 404, _error("invalid_request_error", missing, "resource_missing", "id")
-        return 200, self._expand(one, [value for asked, value in question if asked.startswith("expand")])
+        return 200, self._expand(one, [value for name, value in query if name.startswith("expand")])
 
     def _expand(self, one: Object, fields: list[str]) -> Object:
         found = {name: self._find(one.get(name)) for name in fields}
         return one | {name: whole for name, whole in found.items() if whole is not None}
 
     def _find(self, own: object) -> Object | None:
-        return next((held[own] for held in self.held.values() if isinstance(own, str) and own in held), None)
+        return next(
+            (objects[own] for objects in self.objects.values() if isinstance(own, str) and own in objects),
+            None,
+        )
 
-    def _hear(self, event: Object) -> None:
+    def _apply_event(self, event: Object) -> None:
         if event.get("object") == "v2.core.event":
             self.by_url[f"/v2/core/events/{event['id']}"] = event
             return
-        self.held["events"][event["id"]] = {"object": "event"} | event
+        self.objects["events"][event["id"]] = {"object": "event"} | event
         subject = event["data"]["object"]
         name = KINDS.get(str(subject.get("object")))
         if name is None or name == "events" or "id" not in subject:
@@ -134,9 +139,9 @@ class StripeAccount:
         newness = (int(event["created"]), int(subject.get("amount_refunded") or 0))
         if newness >= self.event_time.get(subject["id"], (0, 0)):
             self.event_time[subject["id"]] = newness
-            self._hold(name, subject)
+            self._put(name, subject)
 
-    def _hold(self, name: str, one: Object) -> None:
+    def _put(self, name: str, one: Object) -> None:
         whole = _fill(name, one)
         expanded = whole.get("balance_transaction")
         if isinstance(expanded, dict):
@@ -144,20 +149,20 @@ class StripeAccount:
             whole["balance_transaction"] = expanded["id"]
         if name == "balance_transactions":
             self.given[whole["id"]] = whole
-        self.held[name][whole["id"]] = whole
+        self.objects[name][whole["id"]] = whole
         entries = entries_of(whole, self.fees.get(whole["id"]))
         for entry in entries:
-            self.held["balance_transactions"][entry["id"]] = entry
+            self.objects["balance_transactions"][entry["id"]] = entry
         if entries and name != "disputes" and not whole.get("balance_transaction"):
             whole["balance_transaction"] = entries[0]["id"]
         if name == "disputes" and not whole.get("balance_transactions"):
             whole["balance_transactions"] = entries
-        self.held["balance_transactions"] |= self.given
+        self.objects["balance_transactions"] |= self.given
 
-    def _forget(self, own: str) -> None:
-        for held in self.held.values():
-            held.pop(own, None)
-        entries = self.held["balance_transactions"]
+    def _remove(self, own: str) -> None:
+        for objects in self.objects.values():
+            objects.pop(own, None)
+        entries = self.objects["balance_transactions"]
         for entry in [one for one in entries.values() if one.get("source") == own]:
             del entries[entry["id"]]
             self.given.pop(entry["id"], None)
@@ -195,7 +200,7 @@ def _fill(name: str, one: Object) -> Object:
 
 
 def _error(kind: str, message: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
-    said: dict[str, Any] = {"type": kind, "code": code, "message": message}
+    error: dict[str, Any] = {"type": kind, "code": code, "message": message}
     if code and code not in ("rate_limit", "api_error"):
-        said["doc_url"] = f"https://docs.stripe.com/error-codes/{code.replace('_', '-')}"
-    return {"error": said | ({"param": param} if param else {})}
+        error["doc_url"] = f"https://docs.stripe.com/error-codes/{code.replace('_', '-')}"
+    return {"error": error | ({"param": param} if param else {})}

@@ -10,7 +10,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.sandbox.serve import SandboxServer
-from services.sandbox.state import World
+from services.sandbox.state import SandboxState
 from services.shops.secrets import record_secret
 from tests.shopify.backfill.fake_shop import DOMAIN, STRIPE_KEY, TOKEN, Shops, control
 from tests.shopify.sample_payloads import add_shop
@@ -18,7 +18,7 @@ from tests.shopify.sample_payloads import add_shop
 
 @pytest.fixture
 def shops(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shops]:
-    with SandboxServer(0, World()) as server:
+    with SandboxServer(0, SandboxState()) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         monkeypatch.setenv("SHOPIFY_API_BASE", f"{server.url}/shopify")

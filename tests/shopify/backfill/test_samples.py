@@ -14,7 +14,7 @@ from services.providers.shopify_pull_documents import (
     READ_ORDER,
     READ_REFUND,
 )
-from services.sandbox.state import World
+from services.sandbox.state import SandboxState
 from services.shopify.backfill.pager import Page
 from services.shopify.backfill.stock import item_event, location_event, product_event
 from services.shopify.backfill.to_webhook import (
@@ -41,14 +41,14 @@ FOLDER = "shopify/payloads_2026-07_exact_ids"
 
 
 @pytest.fixture
-def world() -> World:
-    world = World()
+def world() -> SandboxState:
+    world = SandboxState()
     world.control({"shop": DOMAIN, "token": TOKEN, "bucket": {"maximum": 10_000, "available": 10_000}})
     return world
 
 
-def ask(world: World, document: str, **variables: Any) -> dict[str, Any]:
-    reply = world.ask_shopify(
+def ask(world: SandboxState, document: str, **variables: Any) -> dict[str, Any]:
+    reply = world.answer_shopify(
         DOMAIN, TOKEN, {"query": document, "variables": variables}, utc_now(), "2026-07"
     )
     assert isinstance(reply.body, dict)
@@ -62,12 +62,12 @@ def sample(samples: Path, name: str) -> dict[str, Any]:
     return body
 
 
-def put(world: World, kind: str, body: dict[str, Any]) -> None:
+def put(world: SandboxState, kind: str, body: dict[str, Any]) -> None:
     world.control({"shop": DOMAIN, kind: [body]})
 
 
 @pytest.mark.parametrize("name", ORDERS)
-def test_an_order_reads_the_same(world: World, samples: Path, name: str) -> None:
+def test_an_order_reads_the_same(world: SandboxState, samples: Path, name: str) -> None:
     body = sample(samples, name)
     put(world, "orders", body)
 
@@ -91,7 +91,7 @@ def test_an_order_reads_the_same(world: World, samples: Path, name: str) -> None
     )
 
 
-def test_a_refund_reads_the_same(world: World, samples: Path) -> None:
+def test_a_refund_reads_the_same(world: SandboxState, samples: Path) -> None:
     body = sample(samples, "refunds__create")
     for line in body["refund_line_items"]:
         line["line_item_id"] = line["line_item"]["id"]  # rounded in the sample
@@ -118,7 +118,7 @@ def bag(cents: int) -> dict[str, Any]:
     }
 
 
-def test_every_part_of_an_order_reads_the_same(world: World, samples: Path) -> None:
+def test_every_part_of_an_order_reads_the_same(world: SandboxState, samples: Path) -> None:
     taxes = [{"title": "PST", "rate": 0.07, "price": "1.40", "channel_liable": True}]
     parts = {
         "processed_at": "2021-07-15T10:00:00-07:00", "test": False, "tax_exempt": True,
@@ -154,7 +154,7 @@ def test_every_part_of_an_order_reads_the_same(world: World, samples: Path) -> N
     assert (ours.shipping_cents, ours.province, ours.tip_cents) == (2000, "CA-BC", 300)
 
 
-def test_every_part_of_a_refund_reads_the_same(world: World, samples: Path) -> None:
+def test_every_part_of_a_refund_reads_the_same(world: SandboxState, samples: Path) -> None:
     body = sample(samples, "refunds__create")
     sold = body["refund_line_items"][0]
     sold |= {"line_item_id": sold["line_item"]["id"], "subtotal": 20, "total_tax": 2}
@@ -183,7 +183,7 @@ def test_every_part_of_a_refund_reads_the_same(world: World, samples: Path) -> N
     assert (ours.shipping_cents, ours.duties_cents, ours.adjustment_cents) == (500, 900, -800)
 
 
-def test_a_payment_in_the_buyers_currency_makes_the_same_row(world: World, samples: Path) -> None:
+def test_a_payment_in_the_buyers_currency_makes_the_same_row(world: SandboxState, samples: Path) -> None:
     body = sample(samples, "order_transactions__create") | {"amount": "7.00", "currency": "EUR"}
     put(world, "order_transactions", body | {"amount_set": bag(1000)})
     found = ask(world, "query One($id: ID!) { node(id: $id) { ... on OrderTransaction { amountSet { "
@@ -193,7 +193,7 @@ def test_a_payment_in_the_buyers_currency_makes_the_same_row(world: World, sampl
     assert moved_of(found, "amountSet") == {"amount": "7.0", "currencyCode": "EUR"}
 
 
-def pulled(world: World, kind: str, body: dict[str, Any]) -> PulledEvent:
+def pulled(world: SandboxState, kind: str, body: dict[str, Any]) -> PulledEvent:
     """The same thing, as a pull finds it."""
     put(world, kind, body)
     gid = body["admin_graphql_api_id"]
@@ -224,7 +224,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_it_makes_the_same_row(shops: Shops, world: World, samples: Path, name: str) -> None:
+def test_it_makes_the_same_row(shops: Shops, world: SandboxState, samples: Path, name: str) -> None:
     kind, effect = KINDS[name]
     body = sample(samples, name)
     body["admin_graphql_api_id"] = _gid(kind, body)
