@@ -16,7 +16,8 @@ _WAITING = text("select count(*) from work_queue where status in ('pending', 'er
 
 # Each event is in one class: dead (a person decides), waiting, or all of its work is done.
 _ACCOUNT = text("""
-select case when dead > 0 then 'dead' when waiting > 0 then 'waiting' else 'done' end as outcome, count(*) as events
+select case when dead > 0 then 'dead' when waiting > 0 then 'waiting' else 'done' end as outcome,
+       count(*) as events
   from (select e.id, count(*) filter (where w.status in ('dead', 'discarded')) as dead,
                count(*) filter (where w.status in ('pending', 'error')) as waiting
           from inbound_events e left join work_queue w on w.event_id = e.id

@@ -49,7 +49,7 @@ def available(admin, item=ITEM):
 
 
 def control(sandbox, **asked):
-    return sandbox.world.control({"shop": SHOP} | asked)
+    return sandbox.state.control({"shop": SHOP} | asked)
 
 
 def scripted(answer):
@@ -73,7 +73,7 @@ def test_push_repeated_under_one_key_changes_stock_once(sandbox, admin):
     second = push(admin)
 
     assert first.changed_at == second.changed_at
-    assert len(sandbox.world.log(SHOP)["changes"]) == 1
+    assert len(sandbox.state.log(SHOP)["changes"]) == 1
 
 
 def test_key_used_with_other_values_is_our_bug(admin):
@@ -93,7 +93,7 @@ def test_stock_that_moved_is_told_apart(sandbox, admin):
         0: (StockMoved, "shopify.stock_moved")
     }
     assert admin.throttle is not None
-    assert sandbox.world.log()["changes"] == []
+    assert sandbox.state.log()["changes"] == []
 
 
 def test_refusal_names_its_quantities_and_nothing_is_set(sandbox, admin):
@@ -110,7 +110,7 @@ def test_refusal_names_its_quantities_and_nothing_is_set(sandbox, admin):
         1: "shopify.stock_moved",
         3: "shopify.invalid_quantity_too_high",
     }
-    assert sandbox.world.log()["changes"] == []
+    assert sandbox.state.log()["changes"] == []
     with pytest.raises(IdempotencyKeyUsed):
         push_all(admin, quantities)
 
@@ -192,7 +192,7 @@ def test_token_that_is_refused_is_renewed_once_and_the_call_repeated(sandbox, ht
     push(admin, key="work-2", quantity=6, change_from=5)
 
     assert refused == ["shpat_old"]
-    assert [change["to"] for change in sandbox.world.log(SHOP)["changes"]] == [5, 6]
+    assert [change["to"] for change in sandbox.state.log(SHOP)["changes"]] == [5, 6]
 
 
 def test_renewed_token_that_is_refused_too_is_not_renewed_again(sandbox, http):
@@ -213,7 +213,7 @@ def test_answer_lost_after_the_change_leaves_it_in_doubt_and_the_repeat_is_safe(
         push(admin)
     push(admin)
 
-    assert [change["to"] for change in sandbox.world.log(SHOP)["changes"]] == [5]
+    assert [change["to"] for change in sandbox.state.log(SHOP)["changes"]] == [5]
 
 
 def test_nobody_at_the_port_means_nothing_happened(http):

@@ -20,7 +20,7 @@ def refresh(answer, base=f"https://{SHOP}", **other):
 
 
 def test_refresh_gives_the_next_pair_and_the_one_before_stays_good_until_it_is_used(sandbox):
-    sandbox.world.control({"shop": SHOP, "oauth": OAUTH})
+    sandbox.state.control({"shop": SHOP, "oauth": OAUTH})
     base = f"{sandbox.url}/shopify/{SHOP}"
 
     first = refresh(None, base=base)
@@ -41,7 +41,7 @@ def test_refresh_gives_the_next_pair_and_the_one_before_stays_good_until_it_is_u
     ],
 )
 def test_refusal_says_what_to_mend_and_no_secret(sandbox, asked, code):
-    sandbox.world.control({"shop": SHOP, "oauth": OAUTH})
+    sandbox.state.control({"shop": SHOP, "oauth": OAUTH})
 
     with pytest.raises(Misconfigured) as caught:
         refresh(None, base=f"{sandbox.url}/shopify/{SHOP}", **asked)

@@ -13,7 +13,7 @@ KEY = "sk_test_ada"
 
 
 def seed(sandbox, charges=(), **asked):
-    sandbox.world.control({"stripe_key": KEY, "charges": list(charges)} | asked)
+    sandbox.state.control({"stripe_key": KEY, "charges": list(charges)} | asked)
 
 
 def charge(number, created, **changed):

@@ -38,7 +38,7 @@ def client(sandbox):
 
 
 def put(sandbox, **asked):
-    sandbox.world.control({"stripe_key": KEY} | asked)
+    sandbox.state.control({"stripe_key": KEY} | asked)
 
 
 def made(number, **more):

@@ -35,7 +35,7 @@ def sandbox(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ite
     server = SandboxServer(0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    server.world.control(
+    server.state.control(
         {"shop": DOMAIN, "oauth": CLIENT | {"refresh_token": REFRESH, "access_token": FIRST}}
     )
     monkeypatch.setenv("SHOPIFY_API_BASE", f"{server.url}/shopify")
@@ -76,7 +76,7 @@ def stored(engine: Engine, shop_id: int) -> tuple[str | None, ...]:
 
 
 def tokens_of(sandbox: SandboxServer) -> Any:
-    return sandbox.world._shop(DOMAIN).tokens
+    return sandbox.state._shop(DOMAIN).tokens
 
 
 def test_token_without_an_expiry_or_far_from_it_is_used_as_it_is(
@@ -86,7 +86,7 @@ def test_token_without_an_expiry_or_far_from_it_is_used_as_it_is(
     expire(engine, shop, GOOD_FOR + timedelta(minutes=1))
 
     assert get_shopify_token(shop, utc_now()) == FIRST
-    assert tokens_of(sandbox).asked == 0
+    assert tokens_of(sandbox).attempts == 0
 
 
 def test_token_about_to_expire_is_refreshed_and_the_new_pair_stored_sealed_with_its_expiry(
@@ -119,7 +119,7 @@ def test_threads_that_ask_at_once_refresh_once(engine: Engine, shop: int, sandbo
         told = set(pool.map(ask, range(12)))
 
     assert len(told) == 1
-    assert tokens_of(sandbox).asked == 1
+    assert tokens_of(sandbox).attempts == 1
 
 
 def test_processes_that_ask_at_once_refresh_once(engine: Engine, shop: int, sandbox: SandboxServer) -> None:
@@ -149,7 +149,7 @@ def test_processes_that_ask_at_once_refresh_once(engine: Engine, shop: int, sand
 
     assert len(set(told)) == 1
     assert told[0].startswith("shpat_")
-    assert tokens_of(sandbox).asked == 1
+    assert tokens_of(sandbox).attempts == 1
 
 
 def _all_told(workers: list["subprocess.Popen[str]"]) -> list["subprocess.Popen[str]"]:
@@ -164,12 +164,12 @@ def _all_told(workers: list["subprocess.Popen[str]"]) -> list["subprocess.Popen[
 def test_call_that_gets_401_refreshes_and_is_made_again(
     engine: Engine, shop: int, sandbox: SandboxServer
 ) -> None:
-    sandbox.world.control({"shop": DOMAIN, "expire_tokens": True})
+    sandbox.state.control({"shop": DOMAIN, "expire_tokens": True})
 
     data = open_admin(shop).execute("query { shop { name } }", {}, changes=False)
 
     assert "shop" in data
-    assert tokens_of(sandbox).asked == 1
+    assert tokens_of(sandbox).attempts == 1
     assert stored(engine, shop)[0] != FIRST
 
 
@@ -179,7 +179,7 @@ def test_token_that_another_worker_refreshed_meanwhile_is_taken_over(
     give(engine, shop, **{"shopify-token": "shpat_newer"})
 
     assert get_shopify_token(shop, utc_now(), refused=FIRST) == "shpat_newer"
-    assert tokens_of(sandbox).asked == 0
+    assert tokens_of(sandbox).attempts == 0
 
 
 def test_refresh_whose_answer_was_lost_is_asked_for_again_with_the_token_we_have(
@@ -197,7 +197,7 @@ def test_refresh_whose_answer_was_lost_is_asked_for_again_with_the_token_we_have
 def test_refresh_that_finds_nobody_uses_what_is_still_good(
     engine: Engine, shop: int, sandbox: SandboxServer
 ) -> None:
-    sandbox.world.control({"shop": DOMAIN, "fail_next": {"status": 503, "count": 2}})
+    sandbox.state.control({"shop": DOMAIN, "fail_next": {"status": 503, "count": 2}})
     expire(engine, shop, timedelta(minutes=2))
     assert get_shopify_token(shop, utc_now()) == FIRST
 
