@@ -128,7 +128,7 @@ def _rerun(shop: str, day: date, author: dict[str, str]) -> str:
         runs = trigger_job(
             tx, get_job(tx, JOB), shop, day.isoformat(), origin="cli", now=utc_now(), force=True, **author
         )
-    notify_workers([ref for run in runs for ref in (run.start.ref, *run.start.told) if ref])
+    notify_workers([ref for run in runs for ref in (run.start.ref, *run.start.checkins) if ref])
     return f"run {runs[0].start.run_id} of {JOB}"
 
 

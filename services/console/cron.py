@@ -92,7 +92,7 @@ def start_job(name: str) -> Answer:
             422, "invalid_shop" if isinstance(fault, ScopeInvalid) else "invalid_period", str(fault)
         )
     started = [one.start for one in triggered if one.start.found is StartOutcome.STARTED]
-    send_messages([ref for start in started for ref in (start.ref, *start.told) if ref])
+    send_messages([ref for start in started for ref in (start.ref, *start.checkins) if ref])
     runs = [_document(name, one) for one in triggered]
     if not runs:
         return jsonify(run=None, status="no_shops", job=name, runs=[]), 200

@@ -1,4 +1,4 @@
-"""Conditions: what needs a person while webhooks are accepted and work runs, gathered from every room.
+"""Conditions: what needs a person while webhooks are accepted and work runs, from every room.
 
 Each room gives its rows as one statement with the same columns (``PAUSE_LINES`` and its kind): a new
 condition is a statement in ``_LINES``. Together they are one statement for the counts, and one for the lines.
@@ -11,13 +11,33 @@ from sqlalchemy import Connection
 
 from services.alerts.incidents import OPEN_LINES
 from services.jobs.deadman import OVERDUE_LINES
-from services.jobs.failed_runs import FAILED_LINES
 from services.ledger.health import DEGRADING, Conditions
 from services.ledger.pause import PAUSE_LINES
 from services.shops.connections import BROKEN_LINES
 
 LINES_PER_KIND = 50
 """Lines shown of one kind, the oldest first; the counts are complete."""
+
+FAILED_LINES = """
+select 'runs_failed' as kind, r.job as label, r.job || ' ' || r.period as name, r.shop_id,
+       r.ended_at as since, null::timestamptz as until, r.started_by as by, coalesce(r.error, '') as why
+  from job_runs r
+  join jobs j on j.name = r.job and j.retired_at is null
+  left join work_queue w on w.id = r.work_id
+ where r.status = 'failed' and r.ended_at > %(now)s::timestamptz - interval '35 days'
+   and w.status is distinct from 'discarded'
+   and not exists (select from job_runs u where u.job = r.job and u.shop_id = r.shop_id
+                      and u.period > r.period and u.status in ('done', 'failed'))
+   and not exists (select from job_runs u where u.job = r.job and u.shop_id is null and r.shop_id is null
+                      and u.period > r.period and u.status in ('done', 'failed'))
+"""
+"""The failed run of each (job, shop) whose newest ended period failed, as a condition: at most one each.
+
+It disappears when a run of a later period ends, when the same period runs again, when a person discards its
+work, or 35 days after its end: long enough for a monthly job. ``skipped`` runs do not count. The periods of
+one job have one format, so they sort as text. Two ``not exists``, because ``is not distinct from`` uses no
+index.
+"""
 
 _LINES = " union all ".join((PAUSE_LINES, OPEN_LINES, BROKEN_LINES, FAILED_LINES, OVERDUE_LINES))
 
@@ -35,9 +55,10 @@ select kind, label, name, shop, since, until, by, why from (
 
 
 class ConditionLine(NamedTuple):
-    """One condition with its place, person and reason: for people who work on the fleet, not for the public.
+    """One condition with its scope, person and reason: for operators, not for the public.
 
-    ``name`` is a scope, a rule, a provider or a job with its period; ``shop`` is its slug, None: the fleet's.
+    ``name`` is a scope, a rule, a provider or a job with its period; ``shop`` is a slug, or None for the
+    fleet.
     """
 
     kind: str
@@ -59,6 +80,6 @@ def count_conditions(tx: Connection, now: datetime) -> Conditions:
 
 
 def list_conditions(tx: Connection, now: datetime) -> list[ConditionLine]:
-    """Return what degrades the fleet, by kind and oldest first, ``LINES_PER_KIND`` of each kind at most."""
+    """Return the conditions by kind, oldest first, at most ``LINES_PER_KIND`` of each kind."""
     values = {"now": now, "kind": list(DEGRADING), "most": LINES_PER_KIND}
-    return [ConditionLine(*row) for row in tx.exec_driver_sql(_FIND, values)]
+    return [ConditionLine(**row) for row in tx.exec_driver_sql(_FIND, values).mappings()]

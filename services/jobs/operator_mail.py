@@ -1,8 +1,8 @@
-"""Mails to the operator about incidents that cannot wait: failed and missing runs, and every P1.
+"""Mails to the operator about urgent incidents: failed and missing runs, and every P1.
 
-One mail per rule and period, at however many shops. What is not P1 waits some minutes for the shops that
-fail in the same night; shops that join later are in one more mail an hour at most. ``incidents.mailed_at``
-says which rows a mail has named.
+One mail per rule and period, for all shops together. What is not P1 waits five minutes for further shops;
+shops that fail later are in at most one more mail per hour. ``incidents.mailed_at`` marks what a mail has
+named.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -51,11 +51,11 @@ select i.rule, i.period from incidents i
 """  # noqa: S608 - the text is our own
 
 _FIND_OPEN = f"""
-select i.id, coalesce(s.slug, 'fleet'), i.severity, i.summary, i.detail, i.opened_at,
-       i.mailed_at is not null
+select i.id, coalesce(s.slug, 'fleet') as shop, i.severity, i.summary, i.detail, i.opened_at,
+       i.mailed_at is not null as is_mailed
   from incidents i left join shops s on s.id = i.shop_id
  where i.status = 'open' and i.rule = %(rule)s and i.period = %(period)s and {_WANTED}
- order by i.mailed_at is not null, 2, 1
+ order by is_mailed, shop, id
 """  # noqa: S608 - the same
 
 _NOTE = "update incidents set mailed_at = %(now)s where id = any(%(id)s::bigint[])"
@@ -87,20 +87,21 @@ class Notice(NamedTuple):
 
 
 def record_notices(tx: Connection, now: datetime) -> list[WorkRef]:
-    """What no mail has named yet is in a mail to ``OPERATOR_EMAIL``; return the work of sending.
+    """Write a mail to ``OPERATOR_EMAIL`` about incidents that no mail has named; return the work that sends
+    it.
 
-    None without that setting: what is open when it is set is mailed then.
+    Nothing without that setting: what is open when it is set is mailed then.
     """
     settings = get_settings()
     limits = {"before": now - UPDATE_AFTER, "gathered": now - GATHERED_FOR}
     if not settings.operator_email or not tx.exec_driver_sql(_FIND_DUE, limits).first():
         return []
-    # Beat and each watchman look; the second to come finds what the first has mailed.
+    # Beat and each monitor thread run this; the lock keeps them from mailing the same incidents.
     lock_objects(tx, [(FLEET, "operator-mail")])
     mails = []
     for rule, period in tx.exec_driver_sql(_FIND_DUE, limits).all():
-        rows = tx.exec_driver_sql(_FIND_OPEN, {"rule": rule, "period": period})
-        notice = Notice(rule, period, [NoticedIncident(*row) for row in rows])
+        rows = tx.exec_driver_sql(_FIND_OPEN, {"rule": rule, "period": period}).mappings()
+        notice = Notice(rule, period, [NoticedIncident(**row) for row in rows])
         mails.append(_compose(notice, settings, now))
         tx.exec_driver_sql(_NOTE, {"now": now, "id": int_array(one.id for one in notice.found)})
     return record_work(tx, record_mails(tx, mails, now), now)

@@ -1,4 +1,4 @@
-"""A run starts: one road for beat, for HTTP, for the console's button and for the command line."""
+"""Starts runs, for beat, HTTP, the console and the command line alike."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -37,7 +37,7 @@ update job_runs r set work_id = v.work_id
 """
 
 _FIND = """
-select r.id, r.status, r.work_id, w.status
+select r.id, r.status, r.work_id, w.status as work_status
   from job_runs r left join work_queue w on w.id = r.work_id
  where r.job = %(job)s and r.shop_id is not distinct from %(shop_id)s::int and r.period = %(period)s
    for update of r
@@ -50,7 +50,7 @@ update job_runs set status = 'pending', due_at = %(now)s, started_at = null, end
 returning id, job, shop_id, period, due_at, status, request_id
 """
 
-# What a new run replaces must not run beside it, should somebody requeue it later.
+# The work that a new run replaces must not run again if somebody requeues it.
 _REPLACE = """
 update work_queue set status = 'discarded', result = 'replaced by a new run', finished_at = %(now)s
  where id = %(id)s and status = 'dead'
@@ -58,7 +58,7 @@ update work_queue set status = 'discarded', result = 'replaced by a new run', fi
 
 
 class NewRun(NamedTuple):
-    """A run to be: due at ``due_at``, for ``period``; ``status`` is ``pending`` or ``skipped``."""
+    """A run to create; ``status`` is ``pending`` or ``skipped``."""
 
     job: str
     shop_id: int | None
@@ -68,7 +68,7 @@ class NewRun(NamedTuple):
 
 
 class StartedRun(NamedTuple):
-    """A run that is a row now."""
+    """A row of ``job_runs`` that was just written."""
 
     id: int
     job: str
@@ -80,7 +80,7 @@ class StartedRun(NamedTuple):
 
 
 class StartOutcome(StrEnum):
-    """What there was when a person asked for a run."""
+    """What starting a run found."""
 
     STARTED = "started"
     RUNNING = "running"
@@ -88,24 +88,24 @@ class StartOutcome(StrEnum):
 
 
 class StartResult(NamedTuple):
-    """What asking for a run came to. ``ref`` is the run's work, ``told`` the work that tells of its begin."""
+    """The result of starting a run. ``ref`` is its work, ``checkins`` the work that reports its start."""
 
     found: StartOutcome
     run_id: int
     period: str
     ref: WorkRef | None = None
-    told: tuple[WorkRef, ...] = ()
+    checkins: tuple[WorkRef, ...] = ()
     audit: tuple[Entry, ...] = ()
-    """What the caller appends, once for all the runs of its transaction."""
+    """For the caller to append."""
 
 
 def record_runs(
     tx: Connection, runs: Sequence[NewRun], jobs: dict[str, Job], now: datetime, *, origin: str = "beat"
 ) -> list[WorkRef]:
-    """Each of ``runs`` is a row with its work planned; one that is there already, whoever began it, stays."""
+    """Create ``runs`` with their work; a run that exists already stays as it is."""
     if not runs:
         return []
-    # By job and shop, as whoever asks for every shop goes: two who meet the same rows never deadlock.
+    # In the order of ``trigger_job``: two transactions that meet the same rows do not deadlock.
     runs = sorted(runs, key=lambda run: (run.job, run.shop_id or FLEET, run.due_at))
     rows = tx.exec_driver_sql(
         _INSERT,
@@ -121,7 +121,7 @@ def record_runs(
             "request_id": text_array([uuid4().hex for _ in runs]),
         },
     )
-    return _plan_work(tx, [StartedRun(*row) for row in rows], jobs, now, origin)
+    return _plan_work(tx, [StartedRun(**row) for row in rows.mappings()], jobs, now, origin)
 
 
 def start_run(
@@ -136,44 +136,51 @@ def start_run(
     force: bool = False,
     request_id: str = "",
 ) -> StartResult:
-    """The run of (job, shop, period) is under way, or was already; raise ``PeriodInvalid``.
+    """Start the run of (job, shop, period), unless it runs or is done already; raise ``PeriodInvalid``.
 
-    None is the newest period that is over. One that is done is done again only with ``force``; one that
-    failed or was skipped always.
+    ``period`` None is the newest one that is over. A run that is done runs again only with ``force``; one
+    that failed or was skipped always does.
     """
     zone = zone_of(job, shop)
     period = parse_period(job.covers, period, now, zone) if period else period_of(job.covers, now, zone)
     shop_id = shop.id if shop else None
     request_id = request_id or uuid4().hex
     key = {"job": job.name, "shop_id": shop_id, "period": period}
-    new = tx.exec_driver_sql(
-        _INSERT,
-        {
-            "now": now,
-            "origin": origin,
-            "by": by,
-            "job": text_array([job.name]),
-            "shop_id": int_array([shop_id or FLEET]),
-            "period": text_array([period]),
-            "due_at": instant_array([now]),
-            "status": text_array(["pending"]),
-            "request_id": text_array([request_id]),
-        },
-    ).first()
+    new = (
+        tx.exec_driver_sql(
+            _INSERT,
+            {
+                "now": now,
+                "origin": origin,
+                "by": by,
+                "job": text_array([job.name]),
+                "shop_id": int_array([shop_id or FLEET]),
+                "period": text_array([period]),
+                "due_at": instant_array([now]),
+                "status": text_array(["pending"]),
+                "request_id": text_array([request_id]),
+            },
+        )
+        .mappings()
+        .first()
+    )
     if new is None:
-        run_id, status, work_id, work_status = tx.exec_driver_sql(_FIND, key).one()
-        if status == "done" and not force:
-            return StartResult(StartOutcome.ALREADY_DONE, run_id, period)
-        if status in ("pending", "running") and work_status in ("pending", "error"):
+        known = tx.exec_driver_sql(_FIND, key).one()
+        if known.status == "done" and not force:
+            return StartResult(StartOutcome.ALREADY_DONE, known.id, period)
+        if known.status in ("pending", "running") and known.work_status in ("pending", "error"):
             return StartResult(
-                StartOutcome.RUNNING, run_id, period, WorkRef(work_id, TOPICS[job.topic].queue, job.topic)
+                StartOutcome.RUNNING,
+                known.id,
+                period,
+                WorkRef(known.work_id, TOPICS[job.topic].queue, job.topic),
             )
-        if work_id is not None:
-            tx.exec_driver_sql(_REPLACE, {"id": work_id, "now": now})
-        again = {"id": run_id, "now": now, "origin": origin, "by": by, "request_id": request_id}
-        new = tx.exec_driver_sql(_AGAIN, again).one()
-    run = StartedRun(*new)
-    ref, *told = _plan_work(tx, [run], {job.name: job}, now, origin)
+        if known.work_id is not None:
+            tx.exec_driver_sql(_REPLACE, {"id": known.work_id, "now": now})
+        again = {"id": known.id, "now": now, "origin": origin, "by": by, "request_id": request_id}
+        new = tx.exec_driver_sql(_AGAIN, again).mappings().one()
+    run = StartedRun(**new)
+    ref, *checkins = _plan_work(tx, [run], {job.name: job}, now, origin)
     mutation = Mutation(
         "job_runs",
         str(run.id),
@@ -182,11 +189,11 @@ def start_run(
         {"job": job.name, "period": period, "origin": origin},
     )
     entry = Entry(shop_id, by, "job.run", request_id, [mutation])
-    return StartResult(StartOutcome.STARTED, run.id, period, ref, tuple(told), (entry,))
+    return StartResult(StartOutcome.STARTED, run.id, period, ref, tuple(checkins), (entry,))
 
 
 def zone_of(job: Job, shop: Shop | None) -> ZoneInfo:
-    """Return the zone in which ``job``'s days are counted at ``shop``."""
+    """Return the zone of ``job``'s days at ``shop``."""
     if job.zone == SHOP_ZONE and shop is not None:
         return shop.zone
     return get_settings().zone if job.zone in (FLEET_ZONE, SHOP_ZONE) else ZoneInfo(job.zone)
@@ -217,4 +224,4 @@ def _plan_work(
             _LINK,
             {"id": int_array(run.id for run, _ in pairs), "work_id": int_array(ref.id for _, ref in pairs)},
         )
-    return refs + record_work(tx, open_checkins(tx, runs, jobs, now), now)
+    return refs + record_work(tx, open_checkins(tx, [run.id for run in runs], jobs, now), now)

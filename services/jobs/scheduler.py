@@ -1,23 +1,23 @@
-"""Job clocks: how far each job's slots are dealt with at each shop, and when the next is expected.
+"""Scheduler: plans the runs that are due, per job and shop, and records how far each schedule is planned.
 
-Work is found by "due and not done", never by "now is the minute": a tick that was missed, came twice or
-came from two beats at once changes nothing.
+A run is found by "due and not planned", so a tick that is missed, repeated or made by two beats changes
+nothing.
 """
 
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.core.settings import get_settings
 from services.jobs.definition import Job
 from services.jobs.runs import NewRun, record_runs
 from services.jobs.schedule import find_next, find_slots, period_of, plan_catch_up
-from services.jobs.store import find_jobs
+from services.jobs.store import SCHEDULES, find_jobs
 from services.ledger.accept import WorkRef
 from services.ledger.work import FLEET
 
@@ -25,126 +25,100 @@ _LOCK = "select pg_advisory_xact_lock(%(lock)s)"
 _PLANNING = 0x5F1EE9
 """Two beats that plan at once take turns."""
 
-# Only what needs a look: a new place, one whose schedule changed, one that is due, and one whose clock is
-# ahead of ours, as after a clock that was wrong has been put right.
-_FIND = """
-select * from (
-  select j.name, coalesce(s.id, 0), coalesce(c.spec, '') as old_spec, c.handled_until, c.next_due_at,
-         greatest(j.first_seen_at, s.created_at) as begins,
-         greatest(a.changed_at, o.changed_at) as changed_at,
-         concat_ws('|', case when coalesce(o.enabled, a.enabled, true) then 'on' else 'off' end,
-                   case j.zone when 'shop' then s.timezone when 'fleet' then %(fleet_zone)s else j.zone end,
-                   coalesce(o.schedule, a.schedule, j.schedule)) as spec
-    from jobs j
-    left join shops s on j.per_shop
-    left join job_overrides a on a.job = j.name and a.shop_id is null
-    left join job_overrides o on o.job = j.name and o.shop_id = s.id
-    left join job_clocks c on c.job = j.name and c.shop_id is not distinct from s.id
-   where j.retired_at is null and (s.id is not null or not j.per_shop)
-) places
- where old_spec <> spec or next_due_at <= %(now)s or handled_until > %(now)s
-"""
+# Only places with something to do: new, changed, due, or planned beyond now (a wrong clock was set back).
+_FIND_DUE = f"""
+select * from ({SCHEDULES}) places
+ where (old_schedule, old_zone, old_enabled) is distinct from (schedule, zone, enabled)
+    or next_due_at <= %(now)s or scheduled_until > %(now)s
+"""  # noqa: S608 - constants only
 
-_SET = """
-insert into job_clocks as c (job, shop_id, handled_until, next_due_at, spec)
-select v.job, nullif(v.shop_id, 0), v.handled_until, v.next_due_at, v.spec
-  from unnest(%(job)s::text[], %(shop_id)s::int[], %(handled_until)s::timestamptz[],
-              %(next_due_at)s::timestamptz[], %(spec)s::text[])
-       as v(job, shop_id, handled_until, next_due_at, spec)
-on conflict on constraint uq_job_clocks_scope do update set
-   handled_until = excluded.handled_until, next_due_at = excluded.next_due_at, spec = excluded.spec
+_UPSERT = """
+insert into job_schedule_state as c (job, shop_id, scheduled_until, next_due_at, schedule, zone, enabled)
+select v.job, nullif(v.shop_id, 0), v.scheduled_until, v.next_due_at, v.schedule, v.zone, v.enabled
+  from unnest(%(job)s::text[], %(shop_id)s::int[], %(scheduled_until)s::timestamptz[],
+              %(next_due_at)s::timestamptz[], %(schedule)s::text[], %(zone)s::text[], %(enabled)s::bool[])
+       as v(job, shop_id, scheduled_until, next_due_at, schedule, zone, enabled)
+on conflict on constraint uq_job_schedule_state_scope do update set
+   scheduled_until = excluded.scheduled_until, next_due_at = excluded.next_due_at,
+   schedule = excluded.schedule, zone = excluded.zone, enabled = excluded.enabled
 """
 
 
-class _Place(NamedTuple):
-    """A job at a shop whose clock needs a look."""
+class Timing(NamedTuple):
+    """A schedule in its zone; no run is due while it is not ``enabled``."""
 
-    job: str
-    shop_id: int
-    old_spec: str
-    handled_until: datetime | None
-    next_due_at: datetime | None
-    begins: datetime
-    changed_at: datetime | None
-    spec: str
+    schedule: str
+    zone: str
+    enabled: bool
 
+    def slots(self, after: datetime, until: datetime) -> list[datetime]:
+        """Return the slots in (``after``, ``until``]."""
+        return find_slots(self.schedule, ZoneInfo(self.zone), after, until) if self.enabled else []
 
-class _Set(NamedTuple):
-    """What a clock shows after the look."""
-
-    place: _Place
-    handled_until: datetime
-    next_due_at: datetime | None
+    def next_slot(self, now: datetime) -> datetime | None:
+        """Return the first slot after ``now``; None while it is switched off."""
+        return find_next(self.schedule, ZoneInfo(self.zone), now)[0] if self.enabled else None
 
 
-Slots = Callable[[str, datetime, datetime], list[datetime]]
-"""Returns the slots of a spec in (after, until]."""
+FindSlots = Callable[[Timing, datetime, datetime], list[datetime]]
 
 
 def start_due_runs(tx: Connection, now: datetime) -> list[WorkRef]:
-    """Every run that is due by ``now`` is a row with its work planned. Returns what to ring for."""
+    """Plan every run that is due by ``now``, with its work; return the work to notify workers of."""
     tx.exec_driver_sql(_LOCK, {"lock": _PLANNING})
-    values = {"now": now, "fleet_zone": get_settings().fleet_timezone}
-    places = [_Place(*row) for row in tx.exec_driver_sql(_FIND, values)]
+    places = tx.exec_driver_sql(_FIND_DUE, {"now": now, "fleet_zone": get_settings().fleet_timezone}).all()
     if not places:
         return []
     jobs = find_jobs(tx)
-    # Most shops of a zone share their spec and how far they are: each set of slots is reckoned once.
-    slots, after = cache(_find_slots), cache(_find_next)
+    # Most shops of a zone have the same schedule and state: each set of slots is computed once.
+    slots, next_slot = cache(Timing.slots), cache(Timing.next_slot)
     runs: list[NewRun] = []
-    clocks: list[_Set] = []
+    scheduled_until: list[datetime] = []
     for place in places:
-        found, handled_until = _plan_place(place, now, slots)
-        runs += _plan_runs(jobs[place.job], place, found, now)
-        clocks.append(_Set(place, handled_until, after(place.spec, now)))
+        due, until = _find_due_slots(place, now, slots)
+        runs += _plan_runs(jobs[place.job], place, due, now)
+        scheduled_until.append(until)
     refs = record_runs(tx, runs, jobs, now)
-    _set_clocks(tx, clocks)
+    tx.exec_driver_sql(
+        _UPSERT,
+        {
+            "job": text_array([place.job for place in places]),
+            "shop_id": int_array(place.shop_id or FLEET for place in places),
+            "scheduled_until": instant_array(scheduled_until),
+            "next_due_at": instant_array(next_slot(_timing(place), now) for place in places),
+            "schedule": text_array([place.schedule for place in places]),
+            "zone": text_array([place.zone for place in places]),
+            "enabled": int_array(place.enabled for place in places),
+        },
+    )
     return refs
 
 
-def _plan_place(place: _Place, now: datetime, slots: Slots) -> tuple[list[datetime], datetime]:
-    """Return the slots that passed unhandled, and how far the clock is then.
+def _timing(place: Row[Any]) -> Timing:
+    return Timing(place.schedule, place.zone, place.enabled)
 
-    What was due before a change of schedule is due by the old one. A clock ahead of now is put back:
-    what was already run in its future is in ``job_runs``, and does not run twice.
+
+def _find_due_slots(place: Row[Any], now: datetime, slots: FindSlots) -> tuple[list[datetime], datetime]:
+    """Return the slots that are not planned yet, and until when everything is planned then.
+
+    Slots before a change of the schedule are those of the old one. A state ahead of ``now`` is set back: runs
+    that it planned are in ``job_runs`` and do not run twice.
     """
-    handled = min(place.handled_until or place.begins, now)
-    if place.old_spec in ("", place.spec):
-        found = slots(place.spec, handled, now)
-        return found, max([handled, *found[-1:]])
-    changed = min(max(place.changed_at or now, handled), now)
-    return [*slots(place.old_spec, handled, changed), *slots(place.spec, changed, now)], now
+    planned = min(place.scheduled_until or place.begins, now)
+    timing = _timing(place)
+    old = Timing(place.old_schedule, place.old_zone, place.old_enabled)
+    if old.schedule is None or old == timing:
+        due = slots(timing, planned, now)
+        return due, max([planned, *due[-1:]])
+    changed = min(max(place.changed_at or now, planned), now)
+    return [*slots(old, planned, changed), *slots(timing, changed, now)], now
 
 
-def _plan_runs(job: Job, place: _Place, slots: list[datetime], now: datetime) -> list[NewRun]:
-    zone = ZoneInfo(place.spec.split("|")[1])
+def _plan_runs(job: Job, place: Row[Any], slots: list[datetime], now: datetime) -> list[NewRun]:
+    zone = ZoneInfo(place.zone)
     due, skipped = plan_catch_up(job.catch_up, slots, now, job.grace)
-    shop_id = place.shop_id or None
     return [
-        NewRun(job.name, shop_id, period_of(job.covers, slot, zone), slot, status)
+        NewRun(job.name, place.shop_id, period_of(job.covers, slot, zone), slot, status)
         for status, some in (("pending", due), ("skipped", skipped))
         for slot in some
     ]
-
-
-def _find_slots(spec: str, after: datetime, until: datetime) -> list[datetime]:
-    switch, zone, schedule = spec.split("|")
-    return find_slots(schedule, ZoneInfo(zone), after, until) if switch == "on" else []
-
-
-def _find_next(spec: str, now: datetime) -> datetime | None:
-    switch, zone, schedule = spec.split("|")
-    return find_next(schedule, ZoneInfo(zone), now)[0] if switch == "on" else None
-
-
-def _set_clocks(tx: Connection, clocks: list[_Set]) -> None:
-    tx.exec_driver_sql(
-        _SET,
-        {
-            "job": text_array([clock.place.job for clock in clocks]),
-            "shop_id": int_array(clock.place.shop_id or FLEET for clock in clocks),
-            "handled_until": instant_array(clock.handled_until for clock in clocks),
-            "next_due_at": instant_array(clock.next_due_at for clock in clocks),
-            "spec": text_array([clock.place.spec for clock in clocks]),
-        },
-    )

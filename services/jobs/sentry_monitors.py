@@ -1,7 +1,7 @@
-"""Rounds: the runs that one monitor of Sentry Crons watches together, with one check-in.
+"""Sentry Crons: one check-in covers the runs of a job in one zone for one period.
 
-A monitor has one schedule in one zone, so a job of all shops has one for each zone it runs in, and a shop
-with a schedule of its own has its own. Without a ``SENTRY_DSN`` nothing is planned.
+A monitor has one schedule in one zone, so a job of all shops has a monitor per zone, and a shop with a
+schedule of its own has its own. Without a ``SENTRY_DSN`` nothing is planned.
 """
 
 import math
@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import int_array, text_array
 from services.core.settings import get_settings
@@ -21,7 +21,7 @@ from services.jobs.definition import SHOP_ZONE, Job
 from services.ledger.work import FLEET, NewWork
 
 NAMESPACE = UUID("4a1f6a0c-93c7-4a57-8f0e-52f0f9f1d6ab")
-"""A check-in's id is made of its round under this name: one that is sent again updates the first."""
+"""A check-in's id is derived from its row under this name: one that is sent again updates the first."""
 TOPIC = "sentry_checkin"
 LONGEST_SLUG = 50
 """Characters of a monitor's slug. Source: Sentry, ``DEFAULT_SLUG_MAX_LENGTH``."""
@@ -29,19 +29,10 @@ LONGEST_SLUG = 50
 _NOT_IN_SLUG = re.compile(r"[^a-z0-9]+")
 
 
-class Started(Protocol):
-    """What a round needs to know of a run; the rest is in its row."""
-
-    @property
-    def id(self) -> int:
-        """``job_runs.id``."""
-        ...
-
-
 class MonitoredRun(NamedTuple):
-    """A run with the schedule it began by. ``own_slug`` is its shop's where that has its own."""
+    """A run with the schedule by which it started. ``own_slug`` is set for a shop with its own schedule."""
 
-    run_id: int
+    id: int
     job: str
     period: str
     zone: str
@@ -50,7 +41,7 @@ class MonitoredRun(NamedTuple):
 
 
 class MonitorCheckIn(NamedTuple):
-    """A round as its row has it."""
+    """A row of ``monitor_checkins``."""
 
     id: int
     monitor: str
@@ -58,11 +49,12 @@ class MonitorCheckIn(NamedTuple):
     opened_at: datetime
 
 
-_WATCHED = """
+_MONITORED = """
 select r.id, r.job, r.period,
        case j.zone when 'shop' then coalesce(s.timezone, %(fleet_zone)s) when 'fleet' then %(fleet_zone)s
-                   else j.zone end,
-       coalesce(o.schedule, a.schedule, j.schedule), case when o.schedule is not null then s.slug end
+                   else j.zone end as zone,
+       coalesce(o.schedule, a.schedule, j.schedule) as schedule,
+       case when o.schedule is not null then s.slug end as own_slug
   from job_runs r join jobs j on j.name = r.job
   left join shops s on s.id = r.shop_id
   left join job_overrides a on a.job = r.job and a.shop_id is null
@@ -70,49 +62,51 @@ select r.id, r.job, r.period,
  where r.id = any(%(id)s::bigint[])
 """
 
-# A run that begins while its monitor's round of that period is open belongs to it, whoever began it.
-# ``xmax`` is zero on a row that this statement inserted.
+# A run that starts while a check-in of its monitor and period is open joins it. ``xmax`` is zero on a row
+# that this statement inserted.
 _OPEN = """
-insert into job_rounds as r (job, monitor, period, config, opened_at)
+insert into monitor_checkins as c (job, monitor, period, config, opened_at)
 select v.job, v.monitor, v.period, v.config::jsonb, %(now)s
   from unnest(%(job)s::text[], %(monitor)s::text[], %(period)s::text[], %(config)s::text[])
        as v(job, monitor, period, config)
  order by v.monitor, v.period
 on conflict (monitor, period) where closed_at is null do update set monitor = excluded.monitor
-returning r.id, r.monitor, r.config, r.opened_at, r.period, r.xmax = 0
+returning c.id, c.monitor, c.config, c.opened_at, c.period, c.xmax = 0 as is_new
 """
 
 _JOIN = """
-update job_runs r set round_id = v.round_id
-  from unnest(%(id)s::bigint[], %(round_id)s::bigint[]) as v(id, round_id) where r.id = v.id
+update job_runs r set checkin_id = v.checkin_id
+  from unnest(%(id)s::bigint[], %(checkin_id)s::bigint[]) as v(id, checkin_id) where r.id = v.id
 """
 
-_IS_OVER = "not exists (select from job_runs u where u.round_id = r.id and u.ended_at is null)"
+_IS_OVER = "not exists (select from job_runs r where r.checkin_id = c.id and r.ended_at is null)"
 
-_LOCK_OVER = f"select id from job_rounds r where closed_at is null and {_IS_OVER} for update skip locked"  # noqa: S608
+_LOCK_OVER = f"""
+select id from monitor_checkins c where closed_at is null and {_IS_OVER} for update skip locked
+"""  # noqa: S608
 
-# A statement of its own: it sees a run that joined its round just before the lock was got.
+# A separate statement: it sees a run that joined just before the lock was taken.
 _CLOSE = f"""
-update job_rounds r set closed_at = %(now)s
- where r.id = any(%(id)s::bigint[]) and closed_at is null and {_IS_OVER}
-returning r.id, r.monitor, r.config, r.opened_at,
-  (select coalesce(bool_and(u.status = 'done'), false) from job_runs u where u.round_id = r.id),
-  (select extract(epoch from max(u.ended_at) - least(min(u.started_at), max(u.ended_at)))::float8
-     from job_runs u where u.round_id = r.id)
+update monitor_checkins c set closed_at = %(now)s
+ where c.id = any(%(id)s::bigint[]) and closed_at is null and {_IS_OVER}
+returning c.id, c.monitor, c.config, c.opened_at,
+  (select coalesce(bool_and(r.status = 'done'), false) from job_runs r where r.checkin_id = c.id) as all_done,
+  (select extract(epoch from max(r.ended_at) - least(min(r.started_at), max(r.ended_at)))::float8
+     from job_runs r where r.checkin_id = c.id) as seconds
 """  # noqa: S608 - the texts are our own
 
 
 def open_checkins(
-    tx: Connection, runs: Sequence[Started], jobs: Mapping[str, Job], now: datetime
+    tx: Connection, run_ids: Sequence[int], jobs: Mapping[str, Job], now: datetime
 ) -> list[NewWork]:
-    """Each of ``runs`` belongs to an open round. Returns the ``in_progress`` of rounds that are new."""
+    """Assign each of ``run_ids`` to an open check-in; return the ``in_progress`` of those that are new."""
     settings = get_settings()
-    if not settings.sentry_dsn or not runs:
+    if not settings.sentry_dsn or not run_ids:
         return []
-    values = {"id": int_array(run.id for run in runs), "fleet_zone": settings.fleet_timezone}
-    watched = [MonitoredRun(*row) for row in tx.exec_driver_sql(_WATCHED, values)]
-    named = {run.run_id: (name_monitor(jobs[run.job], run), run.period) for run in watched}
-    first = {named[run.run_id]: run for run in watched}
+    values = {"id": int_array(run_ids), "fleet_zone": settings.fleet_timezone}
+    runs = [MonitoredRun(**row) for row in tx.exec_driver_sql(_MONITORED, values).mappings()]
+    key_of = {run.id: (name_monitor(jobs[run.job], run), run.period) for run in runs}
+    first = {key_of[run.id]: run for run in runs}
     new = {
         "now": now,
         "job": text_array([run.job for run in first.values()]),
@@ -120,39 +114,36 @@ def open_checkins(
         "period": text_array([period for _, period in first]),
         "config": text_array([_config(jobs[run.job], run) for run in first.values()]),
     }
-    rounds: dict[tuple[str, str], int] = {}
-    told: list[NewWork] = []
-    for *row, period, is_new in tx.exec_driver_sql(_OPEN, new):
-        found = MonitorCheckIn(*row)
-        rounds[found.monitor, period] = found.id
-        if is_new:
-            told.append(_plan_checkin(found, "in_progress"))
-    joined = {"id": int_array(named), "round_id": int_array(rounds[of] for of in named.values())}
-    tx.exec_driver_sql(_JOIN, joined)
-    return told
+    opened = tx.exec_driver_sql(_OPEN, new).all()
+    ids = {(row.monitor, row.period): row.id for row in opened}
+    values = {"id": int_array(key_of), "checkin_id": int_array(ids[key] for key in key_of.values())}
+    tx.exec_driver_sql(_JOIN, values)
+    return [_plan_checkin(_checkin(row), "in_progress") for row in opened if row.is_new]
 
 
 def close_checkins(tx: Connection, now: datetime) -> list[NewWork]:
-    """A round whose runs are all over is closed, once. Returns its ``ok``, or ``error`` if any failed."""
+    """Close every check-in whose runs have all ended; return its ``ok``, or ``error`` if a run failed."""
     over = int_array(tx.exec_driver_sql(_LOCK_OVER).scalars())
     closed = tx.exec_driver_sql(_CLOSE, {"id": over, "now": now}).all()
     if not get_settings().sentry_dsn:
         return []
     return [
-        _plan_checkin(MonitorCheckIn(*row), "ok" if all_done else "error", seconds or 0.0)
-        for *row, all_done, seconds in closed
+        _plan_checkin(_checkin(row), "ok" if row.all_done else "error", row.seconds or 0.0) for row in closed
     ]
 
 
-def find_closed(tx: Connection, round_ids: Iterable[int]) -> set[int]:
-    """Return those of ``round_ids`` that are closed."""
-    values = {"id": int_array(round_ids)}
-    sql = "select id from job_rounds where id = any(%(id)s::bigint[]) and closed_at is not null"
-    return set(tx.exec_driver_sql(sql, values).scalars())
+def find_closed(tx: Connection, checkin_ids: Iterable[int]) -> set[int]:
+    """Return those of ``checkin_ids`` that are closed."""
+    sql = "select id from monitor_checkins where id = any(%(id)s::bigint[]) and closed_at is not null"
+    return set(tx.exec_driver_sql(sql, {"id": int_array(checkin_ids)}).scalars())
+
+
+def _checkin(row: Row[Any]) -> MonitorCheckIn:
+    return MonitorCheckIn(row.id, row.monitor, row.config, row.opened_at)
 
 
 def name_monitor(job: Job, run: MonitoredRun) -> str:
-    """Return the slug of the monitor that watches ``run``: its job's name, and what sets it apart."""
+    """Return the slug of the monitor of ``run``: the job's name, then the zone or the shop."""
     if run.own_slug is not None:
         slug = f"{job.name}-at-{run.own_slug}"
     elif job.zone == SHOP_ZONE:
@@ -166,7 +157,7 @@ def name_monitor(job: Job, run: MonitoredRun) -> str:
 
 
 def _config(job: Job, run: MonitoredRun) -> str:
-    """Return the monitor's settings as Sentry wants them; its periods are whole minutes."""
+    """Return the monitor's configuration for Sentry; its durations are whole minutes."""
     grace_minutes = max(1, math.ceil(job.grace / timedelta(minutes=1)))
     return orjson.dumps(
         {
@@ -178,14 +169,16 @@ def _config(job: Job, run: MonitoredRun) -> str:
     ).decode()
 
 
-def _plan_checkin(of: MonitorCheckIn, status: str, duration_seconds: float | None = None) -> NewWork:
+def _plan_checkin(checkin: MonitorCheckIn, status: str, duration_seconds: float | None = None) -> NewWork:
     payload = {
-        "round": of.id,
-        "check_in_id": uuid5(NAMESPACE, f"{of.monitor}:{of.id}:{of.opened_at.isoformat()}").hex,
-        "monitor_slug": of.monitor,
+        "checkin": checkin.id,
+        "check_in_id": uuid5(
+            NAMESPACE, f"{checkin.monitor}:{checkin.id}:{checkin.opened_at.isoformat()}"
+        ).hex,
+        "monitor_slug": checkin.monitor,
         "status": status,
-        "monitor_config": of.config,
+        "monitor_config": checkin.config,
     }
     if duration_seconds is not None:
         payload["duration"] = round(duration_seconds, 3)
-    return NewWork(shop_id=FLEET, topic=TOPIC, key=of.monitor, payload=payload, origin="job")
+    return NewWork(shop_id=FLEET, topic=TOPIC, key=checkin.monitor, payload=payload, origin="job")

@@ -1,10 +1,10 @@
-"""The jobs as the database knows them: what ``beat_schedule`` says, and what people changed since."""
+"""Jobs in the database: a copy of ``beat_schedule.JOBS``, and the schedule that is in force at each shop."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.errors import ShopfleetError
 from services.core.pg_arrays import text_array
@@ -25,10 +25,27 @@ on conflict (name) do update set
 
 _RETIRE = "update jobs set retired_at = %(now)s where retired_at is null and name <> all(%(names)s::text[])"
 
-_FIND = """
-select name, topic, title, schedule, zone, per_shop, covers, grace_seconds, catch_up, min_run_seconds, volume,
-       evidence
-  from jobs where retired_at is null order by name
+_FIND = "select * from jobs where retired_at is null order by name"
+
+SCHEDULES = """
+select j.name as job, s.id as shop_id, coalesce(s.slug, '') as slug,
+       coalesce(o.schedule, a.schedule, j.schedule) as schedule,
+       case j.zone when 'shop' then s.timezone when 'fleet' then %(fleet_zone)s else j.zone end as zone,
+       coalesce(o.enabled, a.enabled, true) as enabled, o.schedule is not null as is_own,
+       greatest(j.first_seen_at, s.created_at) as begins, greatest(a.changed_at, o.changed_at) as changed_at,
+       c.scheduled_until, c.next_due_at, c.schedule as old_schedule, c.zone as old_zone,
+       c.enabled as old_enabled
+  from jobs j
+  left join shops s on j.per_shop
+  left join job_overrides a on a.job = j.name and a.shop_id is null
+  left join job_overrides o on o.job = j.name and o.shop_id = s.id
+  left join job_schedule_state c on c.job = j.name and c.shop_id is not distinct from s.id
+ where j.retired_at is null and (s.id is not null or not j.per_shop)
+"""
+"""Every job at every shop it runs for: the schedule in force, and the one by which runs were last planned."""
+
+_LIST = f"""{SCHEDULES} and (%(job)s::text is null or j.name = %(job)s)
+ order by j.name, s.slug nulls first
 """
 
 
@@ -37,7 +54,7 @@ class JobUnknown(ShopfleetError):
 
 
 class EffectiveSchedule(NamedTuple):
-    """A job at one shop (or the fleet, ``shop_id`` None), with the schedule that holds there now."""
+    """A job at one shop (or for the fleet, ``shop_id`` None) with the schedule that is in force there."""
 
     job: Job
     shop_id: int | None
@@ -50,23 +67,8 @@ class EffectiveSchedule(NamedTuple):
     next_due_at: datetime | None
 
 
-_PLACES = """
-select j.name, s.id, coalesce(s.slug, ''), coalesce(o.schedule, a.schedule, j.schedule),
-       case j.zone when 'shop' then s.timezone when 'fleet' then %(fleet_zone)s else j.zone end,
-       coalesce(o.enabled, a.enabled, true), o.schedule is not null, c.next_due_at
-  from jobs j
-  left join shops s on j.per_shop
-  left join job_overrides a on a.job = j.name and a.shop_id is null
-  left join job_overrides o on o.job = j.name and o.shop_id = s.id
-  left join job_clocks c on c.job = j.name and c.shop_id is not distinct from s.id
- where j.retired_at is null and (s.id is not null or not j.per_shop)
-   and (%(job)s::text is null or j.name = %(job)s)
- order by j.name, s.slug nulls first
-"""
-
-
 def record_jobs(tx: Connection, jobs: Iterable[Job], now: datetime) -> None:
-    """The database knows exactly ``jobs``; one that is gone from the table keeps its history."""
+    """Write ``jobs`` to the database; a job that is no longer among them is retired and keeps its history."""
     names = []
     for job in jobs:
         names.append(job.name)
@@ -93,36 +95,49 @@ def record_jobs(tx: Connection, jobs: Iterable[Job], now: datetime) -> None:
 
 def find_jobs(tx: Connection) -> dict[str, Job]:
     """Return every job by name."""
-    return {
-        row[0]: Job(
-            name=row[0],
-            topic=row[1],
-            title=row[2],
-            schedule=row[3],
-            zone=row[4],
-            per_shop=row[5],
-            covers=Covers(row[6]),
-            grace=timedelta(seconds=row[7]),
-            catch_up=CatchUp(row[8]),
-            min_run=timedelta(seconds=row[9]),
-            volume=row[10],
-            evidence=row[11],
-        )
-        for row in tx.exec_driver_sql(_FIND)
-    }
+    return {row.name: _job(row) for row in tx.exec_driver_sql(_FIND)}
 
 
 def get_job(tx: Connection, name: str) -> Job:
-    """Return the job ``name``; raise ``JobUnknown`` naming those there are."""
+    """Return the job ``name``; raise ``JobUnknown``, which lists the known names."""
     jobs = find_jobs(tx)
     if name not in jobs:
-        there = ", ".join(jobs) or "none yet: beat writes them here when it first leads"
-        raise JobUnknown(f"there is no job {name!r}; there are {there}")
+        known = ", ".join(jobs) or "none yet: beat writes them here when it first leads"
+        raise JobUnknown(f"there is no job {name!r}; there are {known}")
     return jobs[name]
 
 
 def list_schedules(tx: Connection, job: str | None = None) -> list[EffectiveSchedule]:
-    """Return where each job runs (all, or the one named), with the schedule that holds there."""
+    """Return each place where a job runs (all jobs, or the one named), with the schedule in force there."""
     jobs = find_jobs(tx)
     values = {"job": job, "fleet_zone": get_settings().fleet_timezone}
-    return [EffectiveSchedule(jobs[row[0]], *row[1:]) for row in tx.exec_driver_sql(_PLACES, values)]
+    return [
+        EffectiveSchedule(
+            job=jobs[row.job],
+            shop_id=row.shop_id,
+            slug=row.slug,
+            schedule=row.schedule,
+            zone=row.zone,
+            enabled=row.enabled,
+            is_own=row.is_own,
+            next_due_at=row.next_due_at,
+        )
+        for row in tx.exec_driver_sql(_LIST, values)
+    ]
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        name=row.name,
+        topic=row.topic,
+        title=row.title,
+        schedule=row.schedule,
+        zone=row.zone,
+        per_shop=row.per_shop,
+        covers=Covers(row.covers),
+        grace=timedelta(seconds=row.grace_seconds),
+        catch_up=CatchUp(row.catch_up),
+        min_run=timedelta(seconds=row.min_run_seconds),
+        volume=row.volume,
+        evidence=row.evidence,
+    )

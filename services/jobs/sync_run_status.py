@@ -1,13 +1,14 @@
-"""Runs follow their work: what became of an item of the ledger becomes of its run."""
+"""Copies the status of a run's work item to the run."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import Incident, record_incidents
 from services.jobs.complete_run import FAILED
 from services.jobs.sentry_monitors import close_checkins
-from services.jobs.telemetry import EndedRun, plan_completed
+from services.jobs.telemetry import plan_completed, to_ended_run
 from services.ledger.accept import WorkRef, record_work
 
 _FAIL = """
@@ -17,28 +18,24 @@ update job_runs r
   from work_queue w
  where w.id = r.work_id and r.ended_at is null and w.status in ('dead', 'discarded')
 returning r.id, r.job, r.shop_id, r.period, r.origin, r.started_by, r.request_id, r.work_id, r.status,
-          extract(epoch from r.ended_at - coalesce(r.started_at, r.ended_at))::float8,
-          w.status = 'dead', coalesce(w.error_code, ''), r.error
+          extract(epoch from r.ended_at - coalesce(r.started_at, r.ended_at))::float8 as seconds,
+          w.status = 'dead' as is_dead, coalesce(w.error_code, '') as error_code, r.error
 """
 
 
 def sync_run_status(tx: Connection, now: datetime) -> list[WorkRef]:
-    """A run whose work gave up or was discarded has ``failed``; a round whose runs are over is closed.
+    """Set runs whose work is dead or discarded to ``failed``, and close check-ins whose runs have ended.
 
-    One whose work gave up has an open incident until it ends well. A person who discarded work needs none.
-    Returns the work to ring for: telling of it. A failed run whose work is requeued is running again.
+    Dead work opens an incident, which stays open until the run ends well; work that a person discarded opens
+    none. Returns the work to notify workers of. A failed run whose work is requeued runs again.
     """
-    rows = tx.exec_driver_sql(_FAIL, {"now": now}).all()
-    failed = [EndedRun(*row[:10]) for row in rows]
-    gave_up = [(run, row[11], row[12]) for run, row in zip(failed, rows, strict=True) if row[10]]
-    record_incidents(tx, [_describe(*one) for one in gave_up], now)
-    told = [new for run in failed for new in plan_completed(run, {}, now)]
-    return record_work(tx, [*told, *close_checkins(tx, now)], now)
+    failed = tx.exec_driver_sql(_FAIL, {"now": now}).all()
+    record_incidents(tx, [_incident(row) for row in failed if row.is_dead], now)
+    events = [new for row in failed for new in plan_completed(to_ended_run(row), {}, now)]
+    return record_work(tx, [*events, *close_checkins(tx, now)], now)
 
 
-def _describe(run: EndedRun, code: str, error: str) -> Incident:
-    """Return the incident of a run that gave up."""
-    summary = f"{run.job} for {run.period} failed: {error}"[:500]
-    return Incident(
-        run.shop_id, f"{FAILED}:{run.job}", run.period, "P2", summary, {"run": run.id, "code": code}
-    )
+def _incident(row: Row[Any]) -> Incident:
+    summary = f"{row.job} for {row.period} failed: {row.error}"[:500]
+    detail = {"run": row.id, "code": row.error_code}
+    return Incident(row.shop_id, f"{FAILED}:{row.job}", row.period, "P2", summary, detail)

@@ -1,4 +1,4 @@
-"""Time. A run of a job is a row, unique per (job, shop, period): no run twice, none lost."""
+"""Tables of the jobs. A run is a row, unique per (job, shop, period): no run is lost or made twice."""
 
 from sqlalchemy import (
     BigInteger,
@@ -22,7 +22,7 @@ from services.core.db import metadata
 
 _at = DateTime(timezone=True)
 
-# ``beat_schedule.JOBS`` as the leading beat last wrote it here, for whoever may not import it.
+# A copy of ``beat_schedule.JOBS``, written by the leading beat for code that may not import it.
 jobs = Table(
     "jobs",
     metadata,
@@ -42,7 +42,7 @@ jobs = Table(
     Column("retired_at", _at),
 )
 
-# What a person changed: for one shop, or (``shop_id`` null) for the job as a whole.
+# Changes made by a person: for one shop, or (``shop_id`` null) for the job as a whole.
 job_overrides = Table(
     "job_overrides",
     metadata,
@@ -57,23 +57,27 @@ job_overrides = Table(
     UniqueConstraint("job", "shop_id", name="uq_job_overrides_scope", postgresql_nulls_not_distinct=True),
 )
 
-# How far a job's slots are dealt with, and when the next one is expected; null while it is paused.
-# ``spec`` is the schedule, zone and switch by which that was reckoned.
-job_clocks = Table(
-    "job_clocks",
+# Until when the runs of a job are planned at a shop, when the next one is due (null while it is paused), and
+# by which schedule that was computed.
+job_schedule_state = Table(
+    "job_schedule_state",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("job", Text, nullable=False),
     Column("shop_id", Integer),
-    Column("handled_until", _at, nullable=False),
+    Column("scheduled_until", _at, nullable=False),
     Column("next_due_at", _at),
-    Column("spec", Text, nullable=False, server_default=text("''")),
-    UniqueConstraint("job", "shop_id", name="uq_job_clocks_scope", postgresql_nulls_not_distinct=True),
+    Column("schedule", Text, nullable=False),
+    Column("zone", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    UniqueConstraint(
+        "job", "shop_id", name="uq_job_schedule_state_scope", postgresql_nulls_not_distinct=True
+    ),
 )
 
-# The runs of one slot that one monitor watches: a job, in a zone, for a period. One check-in each.
-job_rounds = Table(
-    "job_rounds",
+# One check-in of a Sentry monitor: it covers the runs of a job in one zone for one period.
+monitor_checkins = Table(
+    "monitor_checkins",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("job", Text, nullable=False),
@@ -82,7 +86,13 @@ job_rounds = Table(
     Column("config", JSONB, nullable=False, server_default=text("'{}'")),
     Column("opened_at", _at, nullable=False),
     Column("closed_at", _at),
-    Index("ix_job_rounds_open", "monitor", "period", unique=True, postgresql_where=text("closed_at is null")),
+    Index(
+        "ix_monitor_checkins_open",
+        "monitor",
+        "period",
+        unique=True,
+        postgresql_where=text("closed_at is null"),
+    ),
 )
 
 job_runs = Table(
@@ -102,12 +112,12 @@ job_runs = Table(
     Column("started_by", Text, nullable=False, server_default=text("''")),
     Column("request_id", Text, nullable=False, server_default=text("''")),
     Column("work_id", BigInteger),
-    Column("round_id", BigInteger),
+    Column("checkin_id", BigInteger),
     UniqueConstraint(
         "job", "shop_id", "period", name="uq_job_runs_period", postgresql_nulls_not_distinct=True
     ),
     Index("ix_job_runs_open", "due_at", postgresql_where=text("ended_at is null")),
     Index("ix_job_runs_failed", "ended_at", postgresql_where=text("status = 'failed'")),
     Index("ix_job_runs_history", "job", "shop_id", "due_at"),
-    Index("ix_job_runs_round", "round_id", postgresql_where=text("round_id is not null")),
+    Index("ix_job_runs_checkin", "checkin_id", postgresql_where=text("checkin_id is not null")),
 )

@@ -1,19 +1,21 @@
-"""Product analytics hear of every run once: the event is work of the ledger, and its id is the run's."""
+"""Product analytics: every ended run is one PostHog event, sent as work of the ledger."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
+from sqlalchemy import Row
+
 from services.core.settings import get_settings
 from services.ledger.work import FLEET, NewWork
 
 NAMESPACE = UUID("0c1f2a53-6d0e-4a35-9a80-3a1f0f5b7d21")
-"""An event's uuid is made of its run under this name: PostHog drops a second one of the same uuid."""
+"""An event's uuid is derived from its run under this name: PostHog drops a second event of the same uuid."""
 
 
 class EndedRun(NamedTuple):
-    """A run that is over, as its row has it; ``seconds`` from its first start."""
+    """A run that has ended; ``seconds`` count from its first start."""
 
     id: int
     job: str
@@ -27,8 +29,13 @@ class EndedRun(NamedTuple):
     seconds: float
 
 
+def to_ended_run(row: Row[Any]) -> EndedRun:
+    """Return the run of a row that has its columns, among others."""
+    return EndedRun._make(getattr(row, name) for name in EndedRun._fields)
+
+
 def plan_completed(run: EndedRun, stats: Mapping[str, Any], now: datetime) -> list[NewWork]:
-    """Return the work that tells PostHog of a run that ended; none where no ``POSTHOG_KEY`` is set."""
+    """Return the work that sends the event of ``run`` to PostHog; none without ``POSTHOG_KEY``."""
     if not get_settings().posthog_key:
         return []
     shop = "fleet" if run.shop_id is None else f"shop-{run.shop_id}"

@@ -106,7 +106,7 @@ def run_here(
         leased = lease_items(tx, topic, [one.start.ref.id for one in triggered if one.start.ref], token, now)
     results: list[Result] = []
     refs: list[WorkRef] = []
-    notify_workers([ref for one in triggered for ref in one.start.told])
+    notify_workers([ref for one in triggered for ref in one.start.checkins])
     try:
         _stop_on_sigterm()
         for one in triggered:

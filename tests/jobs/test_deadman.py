@@ -110,7 +110,7 @@ def test_the_incident_is_resolved_when_the_run_ends(shop: Engine) -> None:
 def test_health_names_the_job_that_did_not_run(shop: Engine) -> None:
     probe = HealthCheck(count_conditions, engine=lambda: shop, ping=lambda _: 0.1, keep_seconds=0.0)
     with transaction(shop) as tx:
-        tx.execute(text("update job_clocks set next_due_at = now() - interval '31 minutes'"))
+        tx.execute(text("update job_schedule_state set next_due_at = now() - interval '31 minutes'"))
 
     health = probe.read()
 
@@ -120,7 +120,7 @@ def test_health_names_the_job_that_did_not_run(shop: Engine) -> None:
 
 def test_a_watchman_says_so_while_nobody_keeps_time(shop: Engine) -> None:
     with transaction(shop) as tx:
-        tx.execute(text("update job_clocks set next_due_at = now() - interval '31 minutes'"))
+        tx.execute(text("update job_schedule_state set next_due_at = now() - interval '31 minutes'"))
     watchman = OverdueMonitor(shop, every_seconds=0.01)
     watchman.start()
     try:
@@ -145,7 +145,10 @@ def test_a_job_that_is_switched_off_is_not_missed(shop: Engine) -> None:
 def test_while_two_clocks_disagree_no_run_begins_and_it_is_said(shop: Engine) -> None:
     with transaction(shop) as tx:
         tx.execute(
-            text("update job_clocks set handled_until = now() - interval '2 days', next_due_at = now()")
+            text(
+                "update job_schedule_state "
+                "set scheduled_until = now() - interval '2 days', next_due_at = now()"
+            )
         )
 
     assert tick(shop, utc_now() + timedelta(hours=3)) == []

@@ -187,20 +187,20 @@ def test_monitor_and_clock_rows_by_name(harbour: Engine) -> None:
     with settings_of(SENTRY_DSN="http://public@127.0.0.1:9/1"), transaction(harbour) as tx:
         shop_id = get_shop(tx, "harbour").id
         record_runs(tx, [NewRun("nightly", shop_id, "2026-11-20", NOW)], {"nightly": JOB}, NOW)
-        opened = read(tx, "select * from job_rounds")
+        opened = read(tx, "select * from monitor_checkins")
         began = read(tx, "select payload from work_queue where topic = 'sentry_checkin'")["payload"]
         tx.execute(
             text("update job_runs set status = 'done', started_at = :a, ended_at = :b"),
             {"a": NOW, "b": NOW + timedelta(seconds=90)},
         )
         sync_run_status(tx, NOW + timedelta(minutes=5))
-        closed_at = read(tx, "select closed_at from job_rounds")["closed_at"]
+        closed_at = read(tx, "select closed_at from monitor_checkins")["closed_at"]
         payloads = tx.scalars(
             text("select payload from work_queue where topic = 'sentry_checkin' order by id")
         )
         ended = list(payloads)[-1]
         start_due_runs(tx, NOW)
-        clock = read(tx, f"select * from job_clocks where shop_id = {shop_id}")  # noqa: S608
+        clock = read(tx, f"select * from job_schedule_state where shop_id = {shop_id}")  # noqa: S608
 
     config = {
         "schedule": {"type": "crontab", "value": "0 5 * * *"}, "timezone": "Asia/Tokyo",
@@ -211,4 +211,5 @@ def test_monitor_and_clock_rows_by_name(harbour: Engine) -> None:
     assert (began["monitor_slug"], began["monitor_config"]) == ("nightly-asia-tokyo", config)
     assert (ended["status"], ended["duration"], closed_at) == ("ok", 90.0, NOW + timedelta(minutes=5))
     assert clock["next_due_at"] == datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
-    assert (clock["job"], clock["handled_until"]) == ("nightly", datetime(2026, 11, 20, 20, 0, tzinfo=UTC))
+    assert (clock["job"], clock["scheduled_until"]) == ("nightly", datetime(2026, 11, 20, 20, 0, tzinfo=UTC))
+    assert (clock["schedule"], clock["zone"], clock["enabled"]) == ("0 5 * * *", "Asia/Tokyo", True)

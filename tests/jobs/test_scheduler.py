@@ -193,7 +193,7 @@ def test_what_falls_into_a_pause_does_not_run_later(engine: Engine) -> None:
     with transaction(engine) as tx:
         switch_job(tx, a_job(), None, enabled=False, by="ada", reason="moving", now=NOW - 11 * HOUR)
     assert keep_time(engine, NOW + 24 * HOUR) == 0
-    assert runs(engine, "select next_due_at from job_clocks") == [(None,)]
+    assert runs(engine, "select next_due_at from job_schedule_state") == [(None,)]
 
     with transaction(engine) as tx:
         switch_job(tx, a_job(), None, enabled=None, by="ada", now=NOW + 25 * HOUR)

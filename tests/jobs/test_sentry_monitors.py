@@ -25,7 +25,7 @@ EVENING = NOW - timedelta(hours=20)
 DSN = "http://public@127.0.0.1:9/1"
 FLEET_JOB = a_job(name="audit-verify", topic="audit_verify", zone=FLEET_ZONE, per_shop=False)
 
-ROUNDS = "select job, monitor, period, closed_at is null from job_rounds order by monitor, id"
+ROUNDS = "select job, monitor, period, closed_at is null from monitor_checkins order by monitor, id"
 TOLD = """
 select payload->>'monitor_slug', payload->>'status' from work_queue where topic = 'sentry_checkin' order by id
 """
@@ -223,7 +223,7 @@ def test_two_who_start_shops_of_one_round_at_once_share_it(engine: Engine) -> No
         at_once(4, start)
 
     assert [status for _, status in told(engine)] == ["in_progress"]
-    assert runs(engine, "select count(*), count(distinct round_id) from job_runs") == [(4, 1)]
+    assert runs(engine, "select count(*), count(distinct checkin_id) from job_runs") == [(4, 1)]
 
 
 def test_a_round_that_a_run_joins_just_now_is_not_closed(engine: Engine) -> None:

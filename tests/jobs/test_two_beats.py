@@ -84,7 +84,8 @@ def test_two_beats_begin_each_run_once_also_when_the_one_that_leads_is_killed(
         tx.execute(text(FORGET_LAST_NIGHT))
         tx.execute(
             text(
-                "update job_clocks set handled_until = handled_until - interval '1 day', next_due_at = now()"
+                "update job_schedule_state "
+                "set scheduled_until = scheduled_until - interval '1 day', next_due_at = now()"
             )
         )
 

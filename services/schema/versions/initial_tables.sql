@@ -217,18 +217,20 @@ create table job_overrides (
   constraint uq_job_overrides_scope unique nulls not distinct (job, shop_id)
 );
 
-create table job_clocks (
-  id bigint generated always as identity constraint pk_job_clocks primary key,
+create table job_schedule_state (
+  id bigint generated always as identity constraint pk_job_schedule_state primary key,
   job text not null,
   shop_id integer,
-  handled_until timestamptz not null,
+  scheduled_until timestamptz not null,
   next_due_at timestamptz,
-  spec text default '' not null,
-  constraint uq_job_clocks_scope unique nulls not distinct (job, shop_id)
+  schedule text not null,
+  zone text not null,
+  enabled boolean not null,
+  constraint uq_job_schedule_state_scope unique nulls not distinct (job, shop_id)
 );
 
-create table job_rounds (
-  id bigint generated always as identity constraint pk_job_rounds primary key,
+create table monitor_checkins (
+  id bigint generated always as identity constraint pk_monitor_checkins primary key,
   job text not null,
   monitor text not null,
   period text not null,
@@ -236,7 +238,7 @@ create table job_rounds (
   opened_at timestamptz not null,
   closed_at timestamptz
 );
-create unique index ix_job_rounds_open on job_rounds (monitor, period) where closed_at is null;
+create unique index ix_monitor_checkins_open on monitor_checkins (monitor, period) where closed_at is null;
 
 create table job_runs (
   id bigint generated always as identity constraint pk_job_runs primary key,
@@ -253,13 +255,13 @@ create table job_runs (
   started_by text default '' not null,
   request_id text default '' not null,
   work_id bigint,
-  round_id bigint,
+  checkin_id bigint,
   constraint uq_job_runs_period unique nulls not distinct (job, shop_id, period)
 );
+create index ix_job_runs_checkin on job_runs (checkin_id) where checkin_id is not null;
 create index ix_job_runs_failed on job_runs (ended_at) where status = 'failed';
 create index ix_job_runs_history on job_runs (job, shop_id, due_at);
 create index ix_job_runs_open on job_runs (due_at) where ended_at is null;
-create index ix_job_runs_round on job_runs (round_id) where round_id is not null;
 
 -- services/alerts
 create table incidents (
