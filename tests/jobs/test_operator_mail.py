@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.alerts.incidents import Incident, find_incidents, record_incidents, resolve_by_person
-from services.audit.diagnose import Finding
+from services.audit.diagnose import AuditFinding
 from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.settings import get_settings
@@ -181,7 +181,7 @@ def test_one_that_a_person_closed_is_mailed_again_with_a_new_finding(engine: Eng
 
 def test_a_chain_that_fails_has_the_mail_that_keeps_its_evidence(engine: Engine) -> None:
     add_shops(engine, NOW, west="America/Los_Angeles")
-    found = Finding(kind="altered", shop_id=1, seq=2, event_id=7, detail="its hash is of other content")
+    found = AuditFinding(kind="altered", shop_id=1, seq=2, event_id=7, detail="its hash is of other content")
     fire(engine, describe_finding(1, "2026-11-20", found, [found]))
     ((kind, subject, body),) = mail(engine, NOW)
     assert (kind, subject) == ("audit_failed", "Audit of west: row 2 was altered")
