@@ -1,4 +1,4 @@
-"""What this process learned of a route: that it takes nothing for a while, or refuses us."""
+"""Circuit breaker of one process: a route that asked for a pause, or refused us, gets no mail for a while."""
 
 import time
 from collections.abc import Callable
@@ -9,35 +9,31 @@ from services.mail.transports import Route
 from services.providers.outgoing_mail import MailThrottled
 
 MISCONFIGURED_FOR = timedelta(seconds=10)
-"""Others in the same set need not be refused one by one; who mends it and requeues must not wait long."""
+"""Long enough for the rest of a batch, short enough for an operator who repairs it and requeues."""
 
 
 class CircuitBreaker:
-    """Spares a service that said "not now" the rest of the set."""
+    """Remembers for each route why and until when nothing is sent through it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._closed: dict[Route, tuple[float, WorkError]] = {}
+        self._faults: dict[Route, tuple[float, WorkError]] = {}
 
-    def close(self, route: Route, fault: WorkError) -> timedelta | None:
-        """Remember what ``fault`` says of the route; return for how long it takes nothing, if it said so."""
+    def open(self, route: Route, fault: WorkError) -> timedelta | None:
+        """Stop sending through ``route`` if ``fault`` concerns all its mails; return the stated pause."""
         if isinstance(fault, Misconfigured):
-            self._closed[route] = (self._clock() + MISCONFIGURED_FOR.total_seconds(), fault)
-            return None
-        if not isinstance(fault, MailThrottled) or fault.wait is None:
-            return None
-        self._closed[route] = (self._clock() + fault.wait.total_seconds(), fault)
-        return fault.wait
+            self._faults[route] = (self._clock() + MISCONFIGURED_FOR.total_seconds(), fault)
+        elif isinstance(fault, MailThrottled) and fault.wait is not None:
+            self._faults[route] = (self._clock() + fault.wait.total_seconds(), fault)
+            return fault.wait
+        return None
 
-    def find_closed(self, route: Route) -> WorkError | None:
-        """Return why nothing goes to the route now, or None."""
-        found = self._closed.get(route)
-        if found is None:
-            return None
-        until, fault = found
+    def find_fault(self, route: Route) -> WorkError | None:
+        """Return why nothing is sent through ``route`` now, or None."""
+        until, fault = self._faults.get(route, (0.0, None))
         seconds = until - self._clock()
-        if seconds <= 0:
-            self._closed.pop(route, None)
+        if fault is None or seconds <= 0:
+            self._faults.pop(route, None)
             return None
         if isinstance(fault, RetryLater):
             return NotYet(fault.code, f"waits with others: {fault.detail}", wait=timedelta(seconds=seconds))

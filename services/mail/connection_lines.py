@@ -1,4 +1,4 @@
-"""Every connection in words: does it take our credentials, since when, and what to do where one does not."""
+"""Connections as lines for people: whether each takes our credentials, since when, and what to do."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,12 +44,12 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
         "stripe.key_missing": "fleet shops secret {shop} stripe-key --stdin",
     }
 )
-"""What to do about a shop's own provider, by code. A test holds it against the codes of the providers."""
+"""What to do about a shop's own provider, by code. A test compares it with the providers' codes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLine:
-    """A connection as a person reads it. ``is_used`` is false where mail leaves in another way by now."""
+    """A connection for people. ``is_used`` is false if mail is sent through another transport by now."""
 
     shop: str
     provider: str
@@ -82,18 +82,20 @@ def plan_lines(
     slugs: Mapping[int, str],
     fleet_transport: str,
 ) -> list[ConnectionLine]:
-    """Return ``states`` in words. Pure."""
+    """Return ``states`` as lines. Pure."""
     lines = []
     for state in states:
         choice = MailChoice() if state.shop_id is None else choices.get(state.shop_id)
         used = (choice.transport or fleet_transport) if choice else ""
         is_used = state.provider not in SECRETS or state.provider == used
         slug = "" if state.shop_id is None else slugs.get(state.shop_id, str(state.shop_id))
-        way = MailSender(state.provider, slug, is_own=bool(choice and choice.transport))
+        sender = MailSender(state.provider, slug, is_own=bool(choice and choice.transport))
         if state.status == "ok":
             to_do = ""
         else:
-            to_do = _plan_to_do(state, way) if is_used else "nothing: mail leaves in another way by now"
+            to_do = (
+                _plan_to_do(state, sender) if is_used else "nothing: mail goes through another transport now"
+            )
         lines.append(
             ConnectionLine(
                 shop=slug or slugs.get(FLEET, "(fleet)"),
@@ -110,20 +112,20 @@ def plan_lines(
     return lines
 
 
-def _plan_to_do(state: ConnectionState, way: MailSender) -> str:
+def _plan_to_do(state: ConnectionState, sender: MailSender) -> str:
     remedy = REMEDIES.get(state.code)
     if remedy is None:
-        return plan_advice(state.code, way)
-    todo = remedy.format(shop=way.slug, resource=state.resource or "what is refused")
-    return f"{todo}; then celery -A tasks requeue --shop {way.slug} --status dead (ok with the next call)"
+        return plan_advice(state.code, sender)
+    todo = remedy.format(shop=sender.slug, resource=state.resource or "what is refused")
+    return f"{todo}; then celery -A tasks requeue --shop {sender.slug} --status dead (ok with the next call)"
 
 
 def find_lines_of(tx: Connection, shop_id: int, slug: str) -> list[ConnectionLine]:
-    """Return the shop's connections, and the fleet's that carries its mail where it has no way of its own."""
-    has_way = bool(find_mail_choices(tx, [shop_id]))
+    """Return the shop's connections, and the fleet's that sends its mail if it has none of its own."""
+    has_own = bool(find_mail_choices(tx, [shop_id]))
     fleet = find_slugs(tx)[FLEET]
     return [
         line
         for line in find_lines(tx)
-        if line.shop == slug or (line.shop == fleet and line.is_used and not has_way)
+        if line.shop == slug or (line.shop == fleet and line.is_used and not has_own)
     ]

@@ -1,7 +1,7 @@
-"""What the outbox says around the handing over of a mail: before it, that it begins; after it, its fate.
+"""Stores in the outbox that the sending of a mail starts, and its result.
 
-Between the two a mail is ``sending``. Whoever finds it so later knows that a worker went away in just that
-moment; so it is kept short, and held by no more mails than are on the line.
+Between the two a mail is ``sending``. A mail that stays so lost its worker at just that time, so that time is
+kept short.
 """
 
 import time
@@ -24,11 +24,11 @@ from services.mail.transports import Route
 from services.shops.connections import record_connection_broken, record_connection_ok
 
 NOTE_WITHIN_SECONDS = 25.0
-"""How long a database that is away is waited for with what became of a mail."""
+"""How long a result waits for a database that is away."""
 _UNLIMITED = 1000.0
 
-# The number of attempts is the fence: of two workers that hold the same row only one gets it.
-_BEGIN = """
+# The number of attempts is the fence: of two workers with the same row only one updates it.
+_START = """
 update mail_outbox m
    set status = 'sending', attempt = m.attempt + 1, transport = v.transport,
        account = v.account, message_id = v.message_id,
@@ -41,7 +41,7 @@ update mail_outbox m
 returning m.id
 """
 
-# That a mail was sent is true whoever holds the row by now; every other fate is the last attempt's to say.
+# "sent" is true whichever worker has the row by now; any other result counts for the last attempt only.
 _END = """
 update mail_outbox m
    set status = v.status, provider_id = v.provider_id, error_code = v.error_code, last_error = v.last_error,
@@ -58,7 +58,7 @@ returning m.id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendStarted:
-    """A mail that is about to be handed over, for the ``attempt``-th time after so many."""
+    """A mail that is about to be sent, after ``attempt`` attempts."""
 
     mail_id: int
     attempt: int
@@ -70,10 +70,9 @@ class SendStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendResult:
-    """What became of a mail. ``status`` None leaves the row as it is; then only the route is noted.
+    """The result of one attempt. ``status`` None leaves the row as it is and stores the route's state only.
 
-    ``breaks`` says that the transport refuses our credentials; ``closed_for`` that it takes nothing for
-    so long.
+    ``is_broken``: the transport refuses our credentials. ``pause``: it accepts nothing for so long.
     """
 
     mail_id: int
@@ -84,42 +83,42 @@ class SendResult:
     error_code: str | None = None
     last_error: str | None = None
     entry: Entry | None = None
-    breaks: bool = False
-    closed_for: timedelta | None = None
+    is_broken: bool = False
+    pause: timedelta | None = None
 
 
 class DeliveryLog:
-    """Writes beginnings and fates, those of many threads together."""
+    """Writes starts and results, those of many threads in one transaction."""
 
     def __init__(
         self, engine: Callable[[], Engine] = get_engine, clock: Callable[[], datetime] = utc_now
     ) -> None:
         self._engine, self._clock = engine, clock
-        self._beginner: KeptConnection | None = None
-        self._beginnings: BatchWriter[SendStarted, bool] = BatchWriter(self._write_beginnings)
-        self._fates: BatchWriter[SendResult, None] = BatchWriter(self._write_fates)
+        self._connection: KeptConnection | None = None
+        self._starts: BatchWriter[SendStarted, bool] = BatchWriter(self._write_starts)
+        self._results: BatchWriter[SendResult, None] = BatchWriter(self._write_results)
 
-    def begin(self, beginning: SendStarted) -> bool:
-        """The mail is ``sending`` and this worker's alone; False where somebody else had it meanwhile."""
-        return self._beginnings.submit(beginning)
+    def begin(self, start: SendStarted) -> bool:
+        """Set the mail to ``sending``; return False if another worker changed it meanwhile."""
+        return self._starts.submit(start)
 
-    def end(self, fate: SendResult) -> None:
-        """The outbox says what became of the mail, and so does the audit, in one transaction.
+    def end(self, result: SendResult) -> None:
+        """Store the result in the outbox and the audit, in one transaction.
 
-        A database that is away is waited for: what is known now nobody can find out later.
+        Waits for a database that is away: the result cannot be found out later.
         """
         give_up_at = time.monotonic() + NOTE_WITHIN_SECONDS
         pause_seconds = 0.1
         while True:
             try:
-                return self._fates.submit(fate)
+                return self._results.submit(result)
             except Exception as fault:
                 if not is_connection_fault(fault) or time.monotonic() > give_up_at:
                     raise
             time.sleep(pause_seconds)
             pause_seconds = min(2.0, 2 * pause_seconds)
 
-    def _write_beginnings(self, group: Sequence[SendStarted]) -> list[bool]:
+    def _write_starts(self, group: Sequence[SendStarted]) -> list[bool]:
         values: dict[str, Any] = {
             "now": self._clock(),
             "id": int_array(one.mail_id for one in group),
@@ -129,13 +128,13 @@ class DeliveryLog:
             "message_id": text_array([one.message_id for one in group]),
             "work_id": int_array(one.work_id for one in group),
         }
-        if self._beginner is None:
-            self._beginner = KeptConnection(self._engine())
-        with self._beginner() as tx:
-            got = set(tx.exec_driver_sql(_BEGIN, values).scalars())
+        if self._connection is None:
+            self._connection = KeptConnection(self._engine())
+        with self._connection() as tx:
+            got = set(tx.exec_driver_sql(_START, values).scalars())
         return [one.mail_id in got for one in group]
 
-    def _write_fates(self, group: Sequence[SendResult]) -> list[None]:
+    def _write_results(self, group: Sequence[SendResult]) -> list[None]:
         now = self._clock()
         with transaction(self._engine()) as tx:
             changed = _write_rows(tx, group, now)
@@ -149,38 +148,38 @@ class DeliveryLog:
 
 
 def _write_rows(tx: Connection, group: Sequence[SendResult], now: datetime) -> set[int]:
-    told = [one for one in group if one.status is not None]
-    if not told:
+    changed = [one for one in group if one.status is not None]
+    if not changed:
         return set()
     values: dict[str, Any] = {
         "now": now,
-        "id": int_array(one.mail_id for one in told),
-        "attempt": int_array(one.attempt for one in told),
-        "status": text_array([one.status for one in told]),
-        "provider_id": text_array([_kept(one.provider_id) for one in told]),
-        "error_code": text_array([one.error_code for one in told]),
-        "last_error": text_array([one.last_error and _kept(one.last_error) for one in told]),
+        "id": int_array(one.mail_id for one in changed),
+        "attempt": int_array(one.attempt for one in changed),
+        "status": text_array([one.status for one in changed]),
+        "provider_id": text_array([_storable(one.provider_id) for one in changed]),
+        "error_code": text_array([one.error_code for one in changed]),
+        "last_error": text_array([one.last_error and _storable(one.last_error) for one in changed]),
     }
     return set(tx.exec_driver_sql(_END, values).scalars())
 
 
-def _write_route(tx: Connection, route: Route, fates: Sequence[SendResult], now: datetime) -> list[Entry]:
-    closed = max((one.closed_for for one in fates if one.closed_for is not None), default=None)
-    if closed is not None:
-        block_bucket(tx, route, closed, now)
-    broken = [one for one in fates if one.breaks]
+def _write_route(tx: Connection, route: Route, results: Sequence[SendResult], now: datetime) -> list[Entry]:
+    pause = max((one.pause for one in results if one.pause is not None), default=None)
+    if pause is not None:
+        block_bucket(tx, route, pause, now)
+    broken = [one for one in results if one.is_broken]
     if broken:
         last = broken[-1]
         return record_connection_broken(
             tx, route.owner, route.transport, last.error_code or "", last.last_error or "", now
         )
-    if any(one.status == "sent" for one in fates):
+    if any(one.status == "sent" for one in results):
         return record_connection_ok(tx, route.owner, route.transport, now)
     return []
 
 
 def block_bucket(tx: Connection, route: Route, wait: timedelta, now: datetime) -> None:
-    """Nothing more goes to the route's account until ``wait`` is over, from whatever process."""
+    """Stop every process from sending through the route's account until ``wait`` is over."""
     rate = route.rate_per_second or _UNLIMITED
     record_throttle(
         tx,
@@ -193,5 +192,5 @@ def block_bucket(tx: Connection, route: Route, wait: timedelta, now: datetime) -
     )
 
 
-def _kept(text: str) -> str:
+def _storable(text: str) -> str:
     return text[:500].replace("\0", "").encode("utf-8", "replace").decode()

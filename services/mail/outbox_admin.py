@@ -1,4 +1,4 @@
-"""What a person sees of the outbox, and decides about a mail whose outcome nobody knows."""
+"""Lists the outbox for a person, and stores a person's decision about a mail of unknown outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ _GET = f"{_SELECT} where m.id = %(id)s"
 
 _LOCK = "select status from mail_outbox where id = %(id)s for update"
 
-# The attempt goes up: whoever still has the row in hand has lost it. A new token makes it a new mail to
-# every transport, which is what was decided.
+# The attempt goes up, so a worker that still has the row cannot store a result. A new token makes it a new
+# mail for every transport, as the person decided.
 _RESEND = """
 update mail_outbox set status = 'queued', attempt = attempt + 1, token = gen_random_uuid()::text,
        message_id = '', provider_id = '', error_code = null, last_error = null, handed_over_at = null,
@@ -47,7 +47,7 @@ update mail_outbox set status = 'queued', attempt = attempt + 1, token = gen_ran
  where id = %(id)s
 """
 
-_FORGET = """
+_MARK_SENT = """
 update mail_outbox set status = 'sent', attempt = attempt + 1, sent_at = %(now)s, error_code = %(code)s,
        last_error = %(reason)s
  where id = %(id)s
@@ -59,11 +59,11 @@ class MailUnknown(ShopfleetError):
 
 
 class DecisionInvalid(ShopfleetError):
-    """The mail is not in a state in which this can be decided. The message says what to do instead."""
+    """The mail's status does not allow the decision. The message says what to do instead."""
 
 
 class MailLine(NamedTuple):
-    """A mail as a list shows it; ``work_status`` is that of the work which sends it."""
+    """A mail in a list; ``work_status`` is that of the work item that sends it."""
 
     id: int
     shop_id: int | None
@@ -87,7 +87,7 @@ class MailLine(NamedTuple):
 
     @property
     def is_stuck(self) -> bool:
-        """Whether nobody knows what became of it, and nothing will find out by itself."""
+        """Whether its outcome is unknown and no worker will find it out."""
         return self.status == "unknown" or (
             self.status == "sending" and self.work_status in (None, "dead", "discarded", "done")
         )
@@ -95,7 +95,7 @@ class MailLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Who decides what about one mail, and why."""
+    """Who decides about one mail, and why."""
 
     mail_id: int
     by: str
@@ -134,14 +134,14 @@ def get_mail(tx: Connection, mail_id: int) -> MailLine:
 
 
 def resend_mail(tx: Connection, decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
-    """The mail goes out once more, as a new one; return its work to ring for.
+    """Send the mail once more, as a new one; return its work, to notify workers of.
 
-    For one whose outcome is unknown and that did not arrive, or for one that was lost by its reader.
+    For a mail of unknown outcome that did not arrive, or one that its reader lost.
     """
     line = _get_locked(tx, decision)
     if line.status == "sending" and not line.is_stuck:
         raise DecisionInvalid(
-            f"mail {line.id} is being handed over: look again in a minute, when a lost worker shows"
+            f"mail {line.id} is being sent: try again in a minute, when a dead worker is known"
         )
     tx.exec_driver_sql(_RESEND, {"id": line.id})
     refs = _plan_again(tx, line, decision, now)
@@ -150,15 +150,15 @@ def resend_mail(tx: Connection, decision: Decision, now: datetime) -> tuple[Work
 
 
 def mark_mail_delivered(tx: Connection, decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
-    """The mail counts as sent, because a person saw that it arrived; return its work, which will end so."""
+    """Count the mail as sent, because a person saw that it arrived; return its work, which will be done."""
     line = _get_locked(tx, decision)
     if not line.is_stuck:
         raise DecisionInvalid(
-            f"mail {line.id} is {line.status}: only one whose outcome is unknown can be settled so; to drop "
+            f"mail {line.id} is {line.status}: only one of unknown outcome can be marked as sent; to drop "
             f"work that waits, `celery -A tasks discard --id {line.work_id or '...'} --reason ...`"
         )
     values = {"id": line.id, "now": now, "code": BY_PERSON, "reason": decision.reason}
-    tx.exec_driver_sql(_FORGET, values)
+    tx.exec_driver_sql(_MARK_SENT, values)
     refs = _plan_again(tx, line, decision, now) if line.work_status in ("dead", "discarded") else ()
     _audit(tx, line, decision, "mail.forget", "counts as sent", "sent", now)
     return refs
@@ -166,13 +166,13 @@ def mark_mail_delivered(tx: Connection, decision: Decision, now: datetime) -> tu
 
 def _get_locked(tx: Connection, decision: Decision) -> MailLine:
     if not decision.reason.strip():
-        raise DecisionInvalid("reason is empty: say what you saw, for whoever asks later")
+        raise DecisionInvalid("reason is empty: write what you saw, for the audit")
     tx.exec_driver_sql(_LOCK, {"id": decision.mail_id})
     return get_mail(tx, decision.mail_id)
 
 
 def _plan_again(tx: Connection, line: MailLine, decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
-    """The work that sends the mail is due now: the same item where it is not final, else a new one."""
+    """Make the mail's work due now: the same item if it is not final, else a new one."""
     if line.work_id is not None and line.work_status in ("dead", "discarded", "error"):
         wanted = WorkFilter(ids=(line.work_id,), statuses=(line.work_status,))
         return requeue(
@@ -193,9 +193,9 @@ def _plan_again(tx: Connection, line: MailLine, decision: Decision, now: datetim
 
 
 def _audit(
-    tx: Connection, line: MailLine, decision: Decision, action: str, fate: str, status: str, now: datetime
+    tx: Connection, line: MailLine, decision: Decision, action: str, result: str, status: str, now: datetime
 ) -> None:
-    summary = f"mail {line.kind} to {mask_address(line.recipient)} {fate}: {decision.reason}"
+    summary = f"mail {line.kind} to {mask_address(line.recipient)} {result}: {decision.reason}"
     mutation = Mutation(
         "mail_outbox",
         str(line.id),

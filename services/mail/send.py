@@ -1,8 +1,7 @@
-"""Topic ``mail_send``: a mail of the outbox is handed over, once.
+"""Topic ``mail_send``: sends a mail of the outbox once.
 
-A mail has no second chance to be un-sent. So a worker that went away between "handed over" and "noted"
-leaves a mail whose outcome is unknown, and unless its transport can tell a repeat from a second mail, a
-person decides. ``docs/mail.md`` says what each transport does.
+If a worker dies after it handed a mail over and before it stored the result, the outcome is unknown. Then a
+person decides, unless the transport recognizes a repeated mail; ``docs/mail.md`` lists the transports.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -42,7 +41,7 @@ select id, shop_id, kind, recipient, subject, text, html, headers, has_parts, st
   from mail_outbox where id = any(%(id)s::bigint[])
 """
 
-_LOSE = """
+_MARK_LOST = """
 update mail_outbox set status = 'unknown', error_code = %(code)s, last_error = %(detail)s
  where id = any(%(id)s::bigint[]) and status = 'sending'
 returning id
@@ -50,7 +49,7 @@ returning id
 
 
 class MailSend:
-    """Hands mails over. ``clock`` dates what becomes of them."""
+    """Sends mails. ``clock`` gives the time of each result."""
 
     def __init__(
         self,
@@ -60,15 +59,15 @@ class MailSend:
     ) -> None:
         self._engine, self._clock = engine, clock
         self._transports = transports or OpenTransports()
-        self._notes = DeliveryLog(engine, clock)
-        self._doors = CircuitBreaker()
+        self._log = DeliveryLog(engine, clock)
+        self._breaker = CircuitBreaker()
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
     ) -> Sequence[PreparedCall | Outcome]:
-        """Return, per item, the handing over of its mail, or what stands in its way.
+        """Return for each item the call that sends its mail, or the outcome without one.
 
-        ``already_sent`` where a worker noted so before it went away, or a person decided so.
+        ``already_sent`` means that a worker stored it before it died, or that a person decided so.
         """
         rows = find_outbox_rows(tx, (item.key for item in items))
         routes = find_routes(tx, {row.shop_id for row in rows.values()})
@@ -81,58 +80,58 @@ class MailSend:
                 plans.append(PreparedCall(item=item, act=partial(self._act, plan)))
                 continue
             if isinstance(plan, LostDelivery):
-                lost.append(plan.handing)
+                lost.append(plan.delivery)
                 plan = plan.outcome
             plans.append(plan)
         plans = apply_rate_limits(tx, plans, rows, routes, now)
-        _lose(tx, lost, now)
+        _mark_lost(tx, lost, now)
         return plans
 
-    def _act(self, handing: MailDelivery) -> Outcome:
-        """Hand the mail over and write down what became of it."""
-        closed = self._doors.find_closed(handing.route)
-        if closed is not None:
-            return closed
+    def _act(self, delivery: MailDelivery) -> Outcome:
+        """Send the mail and store the result."""
+        fault = self._breaker.find_fault(delivery.route)
+        if fault is not None:
+            return fault
         try:
-            letter = self._letter(handing)
-            begun = self._begin(handing, letter)
-        except Exception as fault:
-            if not is_connection_fault(fault):
+            mail = self._outgoing_mail(delivery)
+            is_started = self._start(delivery, mail)
+        except Exception as error:
+            if not is_connection_fault(error):
                 raise
-            return RetryLater("mail.database_away", "the database went away before the mail was handed over")
-        if not begun:
-            return RetryLater("mail.changed_meanwhile", "somebody else had this mail in hand: looking again")
-        return self._hand_over(handing, letter)
+            return RetryLater("mail.database_away", "the database went away before the mail was sent")
+        if not is_started:
+            return RetryLater("mail.changed_meanwhile", "another worker had this mail: it is read again")
+        return self._send(delivery, mail)
 
-    def _hand_over(self, handing: MailDelivery, letter: OutgoingMail) -> Outcome:
+    def _send(self, delivery: MailDelivery, mail: OutgoingMail) -> Outcome:
         try:
-            provider_id = self._transports.get(handing.route).send(letter)
-        except OutcomeUnknown as doubt:
-            return self._in_doubt(handing, doubt)
+            provider_id = self._transports.get(delivery.route).send(mail)
+        except OutcomeUnknown as fault:
+            return self._record_unknown(delivery, fault)
         except WorkError as fault:
-            return self._not_sent(handing, fault)
+            return self._record_not_sent(delivery, fault)
         except AddressInvalid as fault:
-            return self._not_sent(handing, Refused("mail.address_invalid", str(fault)))
-        entry = plan_entry(handing, "mail.sent", "sent", letter.message_id, work_id=handing.item.id)
-        self._end(handing, "sent", provider_id=provider_id, entry=entry)
+            return self._record_not_sent(delivery, Refused("mail.address_invalid", str(fault)))
+        entry = plan_entry(delivery, "mail.sent", "sent", mail.message_id, work_id=delivery.item.id)
+        self._end(delivery, "sent", provider_id=provider_id, entry=entry)
         return Done("sent")
 
-    def _begin(self, handing: MailDelivery, letter: OutgoingMail) -> bool:
-        return self._notes.begin(
+    def _start(self, delivery: MailDelivery, mail: OutgoingMail) -> bool:
+        return self._log.begin(
             SendStarted(
-                mail_id=handing.row.id,
-                attempt=handing.row.attempt,
-                transport=handing.route.transport,
-                account=handing.route.fingerprint,
-                message_id=letter.message_id,
-                work_id=handing.item.id,
+                mail_id=delivery.row.id,
+                attempt=delivery.row.attempt,
+                transport=delivery.route.transport,
+                account=delivery.route.fingerprint,
+                message_id=mail.message_id,
+                work_id=delivery.item.id,
             )
         )
 
-    def _letter(self, handing: MailDelivery) -> OutgoingMail:
-        row, route = handing.row, handing.route
+    def _outgoing_mail(self, delivery: MailDelivery) -> OutgoingMail:
+        row, route = delivery.row, delivery.route
         domain = parse_sender(route.sender)[1].rpartition("@")[2]
-        letter = OutgoingMail(
+        mail = OutgoingMail(
             sender=route.sender,
             recipient=row.recipient,
             subject=row.subject,
@@ -144,71 +143,71 @@ class MailSend:
             headers=row.headers,
         )
         if not row.has_parts:
-            return letter
+            return mail
         with transaction(self._engine()) as tx:
             attachments, inline = find_parts(tx, row.id)
-        return replace(letter, attachments=attachments, inline=inline)
+        return replace(mail, attachments=attachments, inline=inline)
 
-    def _not_sent(self, handing: MailDelivery, fault: WorkError) -> Outcome:
-        """The other side did not take the mail: it waits again, or is refused for good."""
-        closed_for = self._doors.close(handing.route, fault)
-        breaks = isinstance(fault, Misconfigured) or (closed_for is not None and "quota" in fault.code)
-        if not handing.repeats:
+    def _record_not_sent(self, delivery: MailDelivery, fault: WorkError) -> Outcome:
+        """The other side did not accept the mail: it is tried again, or it is refused for good."""
+        pause = self._breaker.open(delivery.route, fault)
+        is_broken = isinstance(fault, Misconfigured) or (pause is not None and "quota" in fault.code)
+        if not delivery.is_repeat:
             status: str | None = "refused" if isinstance(fault, Refused) else "queued"
         else:
-            # This time it was not taken; what became of it the time before is as unknown as it was.
+            # Not accepted this time; the outcome of the time before is still unknown.
             status = "unknown" if isinstance(fault, Refused) else None
         entry = None
         if status in ("refused", "unknown"):
-            entry = plan_entry(handing, f"mail.{status}", f"{status}: {fault.code}")
-        self._end(handing, status, fault=fault, entry=entry, breaks=breaks, closed_for=closed_for)
-        return ask_person(handing, fault.detail) if status == "unknown" else fault
+            entry = plan_entry(delivery, f"mail.{status}", f"{status}: {fault.code}")
+        self._end(delivery, status, fault=fault, entry=entry, is_broken=is_broken, pause=pause)
+        return ask_person(delivery, fault.detail) if status == "unknown" else fault
 
-    def _in_doubt(self, handing: MailDelivery, doubt: OutcomeUnknown) -> Outcome:
-        """It went out and no answer came: again under its key where there is one, else a person looks."""
-        is_new = not isinstance(doubt, AlreadySubmitted)
-        if is_new and may_repeat(handing.route, handing.row.handed_over_at, self._clock()):
-            self._end(handing, None, fault=doubt)
-            return doubt
-        asked = ask_person(handing, doubt.detail)
-        entry = plan_entry(handing, "mail.unknown", f"handed over, outcome unknown: {doubt.code}")
-        self._end(handing, "unknown", fault=asked, entry=entry)
-        return asked
+    def _record_unknown(self, delivery: MailDelivery, fault: OutcomeUnknown) -> Outcome:
+        """No answer came: send again under the same key if the transport has keys, else ask a person."""
+        is_new = not isinstance(fault, AlreadySubmitted)
+        if is_new and may_repeat(delivery.route, delivery.row.handed_over_at, self._clock()):
+            self._end(delivery, None, fault=fault)
+            return fault
+        refused = ask_person(delivery, fault.detail)
+        entry = plan_entry(delivery, "mail.unknown", f"handed over, outcome unknown: {fault.code}")
+        self._end(delivery, "unknown", fault=refused, entry=entry)
+        return refused
 
     def _end(
-        self, handing: MailDelivery, status: str | None, *, fault: WorkError | None = None, **told: Any
+        self, delivery: MailDelivery, status: str | None, *, fault: WorkError | None = None, **result: Any
     ) -> None:
-        self._notes.end(
+        self._log.end(
             SendResult(
-                mail_id=handing.row.id,
-                attempt=handing.row.attempt + 1,
+                mail_id=delivery.row.id,
+                attempt=delivery.row.attempt + 1,
                 status=status,
-                route=handing.route,
+                route=delivery.route,
                 error_code=fault.code if fault else None,
                 last_error=fault.detail if fault else None,
-                **told,
+                **result,
             )
         )
 
 
 def find_outbox_rows(tx: Connection, keys: Iterable[str]) -> dict[str, OutboxRow]:
-    """Return the mails whose ids are ``keys``, by key; a key that is no number names none."""
+    """Return the mails whose ids are ``keys``, by key; a key that is not a number is left out."""
     ids = [int(key) for key in keys if key.isdecimal()]
     rows = tx.exec_driver_sql(_FIND, {"id": ids})
     return {str(row.id): OutboxRow(**row._mapping) for row in rows}
 
 
-def _lose(tx: Connection, lost: Sequence[MailDelivery], now: datetime) -> None:
+def _mark_lost(tx: Connection, lost: Sequence[MailDelivery], now: datetime) -> None:
     if not lost:
         return
-    detail = "the worker went away while the mail was handed over"
+    detail = "the worker died while it sent the mail"
     changed = set(
         tx.exec_driver_sql(
-            _LOSE, {"id": [one.row.id for one in lost], "code": UNKNOWN, "detail": detail}
+            _MARK_LOST, {"id": [one.row.id for one in lost], "code": UNKNOWN, "detail": detail}
         ).scalars()
     )
     entries = [
-        plan_entry(one, "mail.unknown", "handed over, outcome unknown: the worker went away")
+        plan_entry(one, "mail.unknown", "handed over, outcome unknown: the worker died")
         for one in lost
         if one.row.id in changed
     ]

@@ -1,4 +1,4 @@
-"""The outbox: every mail there ever was, with what became of it. The dedupe key never expires."""
+"""The outbox: every mail with its result. The dedupe key never expires."""
 
 from sqlalchemy import (
     BigInteger,
@@ -22,8 +22,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from services.core.db import metadata
 
 STATUSES = ("queued", "sending", "sent", "unknown", "refused")
-"""``queued`` waits, ``sending`` is being handed over, ``sent`` and ``refused`` are known. ``unknown``: it was
-handed over and nobody knows what became of it; a person decides (``fleet mail resend`` or ``forget``)."""
+"""``unknown``: sent without an answer; a person decides with ``fleet mail resend`` or ``mark-sent``."""
 
 _at = DateTime(timezone=True)
 
@@ -42,12 +41,12 @@ mail_outbox = Table(
     Column("headers", JSONB, nullable=False, server_default=text("'{}'")),
     Column("has_parts", Boolean, nullable=False, server_default=text("false")),
     Column("status", Text, nullable=False, server_default=text("'queued'")),
-    # How often it was handed over; the fence between two workers that hold the same row.
+    # How often it was sent; the fence between two workers with the same row.
     Column("attempt", Integer, nullable=False, server_default=text("0")),
-    # Names the mail to every transport: in its Message-ID and as the idempotency key.
+    # Identifies the mail at every transport: part of its Message-ID and its idempotency key.
     Column("token", Text, nullable=False, server_default=text("gen_random_uuid()::text")),
     Column("transport", Text, nullable=False, server_default=text("''")),
-    # Tells accounts of a transport that knows repeats apart: another one would not know this mail.
+    # The account of a transport that recognizes repeats: another account does not know this mail.
     Column("account", Text, nullable=False, server_default=text("''")),
     Column("message_id", Text, nullable=False, server_default=text("''")),
     Column("provider_id", Text, nullable=False, server_default=text("''")),
@@ -56,7 +55,7 @@ mail_outbox = Table(
     Column("work_id", BigInteger),
     Column("request_id", Text, nullable=False, server_default=text("''")),
     Column("created_at", _at, nullable=False, server_default=func.now()),
-    # The first handing over whose end nobody knows.
+    # The first attempt without a known result.
     Column("handed_over_at", _at),
     Column("sent_at", _at),
     CheckConstraint("status in ('queued','sending','sent','unknown','refused')", name="status"),

@@ -3,11 +3,11 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from threading import Lock
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 
@@ -16,9 +16,10 @@ from services.core.settings import MAIL_TRANSPORTS, Settings
 from services.ledger.work import FLEET
 from services.providers.outgoing_mail import OutgoingMail
 from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
+from services.shops.mail_transport import OF_GRAPH, MailChoice
 
 OPEN_AT_ONCE = 64
-"""Transports that a process keeps open; the one that was unused the longest is closed first."""
+"""Open transports per process; the least recently used one is closed first."""
 
 SECRETS = MappingProxyType(
     {
@@ -29,34 +30,34 @@ SECRETS = MappingProxyType(
         "file": "",
     }
 )
-"""The secret of a shop that its own transport needs (``fleet shops secret``)."""
+"""The shop's secret that each transport of its own needs (``fleet shops secret``)."""
 
 REPEATABLE_FOR: Mapping[str, timedelta] = MappingProxyType(
     {"resend": timedelta(hours=24), "file": timedelta.max}
 )
-"""For how long the same mail may be handed over again without becoming two. The others: not at all."""
+"""For how long a transport recognizes a repeated mail. The others: not at all."""
 
 RATES = MappingProxyType({"resend": 5.0})
-"""Mails a second that a service takes from one account, where it says so; ``MAIL_RATE_PER_SECOND`` wins."""
+"""Mails per second that a service documents for one account; ``MAIL_RATE_PER_SECOND`` overrides it."""
 
 
 class Transport(Protocol):
-    """Hands letters over. Safe for many threads."""
+    """Sends mails. Safe for many threads."""
 
-    def send(self, letter: OutgoingMail) -> str:
-        """The other side has taken charge of ``letter``; return its id there. Raises a ``WorkError``."""
+    def send(self, mail: OutgoingMail) -> str:
+        """Return the id that the other side gives the accepted ``mail``; raise a ``WorkError`` otherwise."""
         ...
 
     def close(self) -> None:
-        """Give up what is kept open and not in use."""
+        """Close idle connections."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """How a mail leaves. ``owner`` is the shop that set it up so, ``account`` the one that pays for it.
+    """How a mail is sent. ``owner`` is the shop that chose it (None: the fleet's own mail).
 
-    None and ``FLEET`` are the fleet itself.
+    ``account`` is the shop whose account sends, or ``FLEET``.
     """
 
     owner: int | None
@@ -70,16 +71,16 @@ class Route:
 
     @property
     def account_key(self) -> tuple[str, str, tuple[tuple[str, str], ...], int]:
-        """What two routes share that can share connections."""
+        """Routes with the same key share connections."""
         return (self.transport, self.secret, self.options, self.connections)
 
     @property
     def fingerprint(self) -> str:
-        """What tells the accounts of a transport that knows repeats apart; empty for the others."""
+        """Identifies the account, if its transport recognizes repeats; empty otherwise."""
         if not self.repeatable_for:
             return ""
-        known = orjson.dumps([self.transport, self.secret, self.options])
-        return hashlib.sha256(known).hexdigest()[:16]
+        key = orjson.dumps([self.transport, self.secret, self.options])
+        return hashlib.sha256(key).hexdigest()[:16]
 
     @property
     def limit(self) -> str:
@@ -88,36 +89,41 @@ class Route:
 
     @property
     def repeatable_for(self) -> timedelta:
-        """For how long the same mail may be handed over again without becoming two."""
+        """For how long the transport recognizes a repeated mail."""
         return REPEATABLE_FOR.get(self.transport, timedelta(0))
 
 
 def fleet_route(settings: Settings) -> Route:
     """Return the route of every shop that has none of its own."""
     name = settings.mail_transport
-    options = {"folder": str(settings.mail_folder)} | _bases(settings)
-    options |= {"tenant_id": settings.graph_tenant_id, "client_id": settings.graph_client_id}
-    options |= {"mailbox": settings.graph_sender}
-    secret = {
+    options = {"folder": str(settings.mail_folder), "tenant_id": settings.graph_tenant_id}
+    options |= {"client_id": settings.graph_client_id, "mailbox": settings.graph_sender}
+    secrets = {
         "smtp": settings.smtp_url,
         "graph": settings.graph_client_secret,
         "sendgrid": settings.sendgrid_api_key,
         "resend": settings.resend_api_key,
-    }.get(name, "")
-    return _route(None, FLEET, name, settings.mail_from, secret, options, settings)
+    }
+    return Route(
+        owner=None,
+        account=FLEET,
+        transport=name,
+        sender=settings.mail_from,
+        secret=secrets.get(name, ""),
+        options=_list_options(options, settings),
+        rate_per_second=settings.mail_rate_per_second or RATES.get(name, 0.0),
+        connections=settings.mail_connections,
+    )
 
 
-def shop_route(shop_id: int, wanted: Mapping[str, Any], secret: str | None, settings: Settings) -> Route:
-    """Return the shop's own route, as ``shop_config.settings -> 'mail'`` says.
+def shop_route(shop_id: int, choice: MailChoice, secret: str | None, settings: Settings) -> Route:
+    """Return the shop's own route. Without a transport in ``choice`` it is the fleet's, with its sender.
 
-    Without a ``transport`` there it is the fleet's, with the shop's own ``sender`` if it has one.
     Raises ``Misconfigured`` naming what is missing.
     """
-    name = str(wanted.get("transport") or "")
-    sender = str(wanted.get("sender") or settings.mail_from)
+    name, sender = choice.transport, choice.sender or settings.mail_from
     if not name:
-        fleet = fleet_route(settings)
-        return _route(shop_id, FLEET, fleet.transport, sender, fleet.secret, dict(fleet.options), settings)
+        return replace(fleet_route(settings), owner=shop_id, sender=sender)
     if name not in MAIL_TRANSPORTS:
         raise Misconfigured(
             "mail.transport_unknown", f"mail.transport={name!r} should be one of {', '.join(MAIL_TRANSPORTS)}"
@@ -129,18 +135,33 @@ def shop_route(shop_id: int, wanted: Mapping[str, Any], secret: str | None, sett
             f"the shop's mail goes through {name} and it has no {needed}: "
             f"`fleet shops secret SHOP {needed} --stdin`",
         )
-    options = {"folder": str(settings.mail_folder / str(shop_id))} | _bases(settings)
-    names = ("tenant_id", "client_id", "mailbox") if name == "graph" else ()
-    if missing := [option for option in names if not wanted.get(option)]:
+    names = OF_GRAPH if name == "graph" else ()
+    if missing := [option for option in names if not getattr(choice, option)]:
         raise Misconfigured("mail.incomplete", f"the shop's mail settings lack {', '.join(missing)}")
-    options |= {option: str(wanted[option]) for option in names}
-    return _route(shop_id, shop_id, name, sender, secret or "", options, settings)
+    options = {"folder": str(settings.mail_folder / str(shop_id))}
+    options |= {option: getattr(choice, option) for option in names}
+    return Route(
+        owner=shop_id,
+        account=shop_id,
+        transport=name,
+        sender=sender,
+        secret=secret or "",
+        options=_list_options(options, settings),
+        rate_per_second=settings.mail_rate_per_second or RATES.get(name, 0.0),
+        connections=settings.mail_connections,
+    )
+
+
+def _list_options(options: Mapping[str, str], settings: Settings) -> tuple[tuple[str, str], ...]:
+    names = ("graph_api_base", "graph_login_base", "sendgrid_api_base", "resend_api_base")
+    bases = {name: getattr(settings, name).rstrip("/") for name in names}
+    return tuple(sorted({**options, **bases}.items()))
 
 
 def open_transport(route: Route) -> Transport:
-    """Return a new transport for ``route``; raise ``Misconfigured`` where its address makes no sense."""
+    """Return a new transport for ``route``; raise ``Misconfigured`` for an unreadable SMTP URL."""
     options = dict(route.options)
-    # Loaded where they are used: most workers send no mail, and the HTTP client is not small.
+    # Imported here: most workers send no mail, and the HTTP client is slow to load.
     match route.transport:
         case "smtp":
             from services.providers.smtp import SmtpTransport
@@ -179,14 +200,14 @@ def open_transport(route: Route) -> Transport:
 
 
 class OpenTransports:
-    """The transports of one process, by route. A secret that changed makes another route."""
+    """The open transports of one process, by route. A changed secret makes another route."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[tuple[object, ...], Transport] = OrderedDict()
         self._lock = Lock()
 
     def get(self, route: Route) -> Transport:
-        """Return the open transport of ``route``, opening it if it is the first time."""
+        """Return the transport of ``route``, opened at first use."""
         with self._lock:
             transport = self._open.get(route.account_key)
             if transport is None:
@@ -203,29 +224,3 @@ class OpenTransports:
             gone = [self._open.popitem()[1] for _ in range(len(self._open))]
         for transport in gone:
             transport.close()
-
-
-def _bases(settings: Settings) -> dict[str, str]:
-    names = ("graph_api_base", "graph_login_base", "sendgrid_api_base", "resend_api_base")
-    return {name: getattr(settings, name).rstrip("/") for name in names}
-
-
-def _route(
-    owner: int | None,
-    account: int,
-    name: str,
-    sender: str,
-    secret: str,
-    options: Mapping[str, str],
-    settings: Settings,
-) -> Route:
-    return Route(
-        owner=owner,
-        account=account,
-        transport=name,
-        sender=sender,
-        secret=secret,
-        options=tuple(sorted(options.items())),
-        rate_per_second=settings.mail_rate_per_second or RATES.get(name, 0.0),
-        connections=settings.mail_connections,
-    )

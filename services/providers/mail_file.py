@@ -1,4 +1,4 @@
-"""Mail into a folder, one ``.eml`` file each: for a trial, or for a program that takes it from there."""
+"""Writes mail into a folder, one ``.eml`` file each: for tests, or for a program that sends them."""
 
 import os
 from pathlib import Path
@@ -10,30 +10,30 @@ from services.providers.outgoing_mail import OutgoingMail
 
 
 class FileTransport:
-    """Writes letters to ``folder``, for its owner alone to read. A file is complete once it has its name."""
+    """Writes mails to ``folder``, readable by its owner only. A file is complete once it has its name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def send(self, letter: OutgoingMail) -> str:
-        """The letter is the file ``<message id>.eml``; return its name. A second time it is the same file."""
-        name = letter.message_id.replace("/", "_").replace("\\", "_").lstrip(".") + ".eml"
+    def send(self, mail: OutgoingMail) -> str:
+        """Write ``<message id>.eml`` and return its name; a repeat writes the same file."""
+        name = mail.message_id.replace("/", "_").replace("\\", "_").lstrip(".") + ".eml"
         unfinished = self._folder / f".{name}.part"
         try:
             make_private_folder(self._folder)
             with open(unfinished, "wb", opener=open_private) as file:
-                file.write(render_mime(letter))
+                file.write(render_mime(mail))
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.rename(self._folder / name)
         except (PermissionError, NotADirectoryError, FileExistsError) as fault:
             raise Misconfigured(
                 "file.not_writable",
-                f"MAIL_FOLDER {str(self._folder)!r}: {fault.strerror}; let us write there",
+                f"MAIL_FOLDER {str(self._folder)!r}: {fault.strerror}; give the workers write access",
             ) from fault
         except OSError as fault:
             raise RetryLater("file.not_written", f"{str(self._folder)!r}: {fault.strerror}") from fault
         return name
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no file is kept open."""

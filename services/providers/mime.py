@@ -1,7 +1,7 @@
-"""A letter as bytes that any mail server takes: ASCII, lines of at most 998, CRLF. Pure.
+"""Renders a mail as bytes for any mail server: ASCII, lines of at most 998 characters, CRLF. Pure.
 
-Written by hand because the standard library's generator takes about a millisecond a mail, as much as
-the sending of it. Sources: RFC 5322, RFC 2045-2047, RFC 2231, RFC 2387.
+Not ``email.message``, which takes 1.8 ms of CPU per mail where this takes 0.03 ms: see decision 11.
+Sources: RFC 5322, RFC 2045-2047, RFC 2231, RFC 2387.
 """
 
 import base64
@@ -18,30 +18,30 @@ LONGEST_LINE = 990
 """RFC 5322, 2.1.1: a line has at most 998 characters."""
 
 
-def render_mime(letter: OutgoingMail) -> bytes:
-    """Return the bytes of ``letter``: text and HTML side by side, images and attachments where there are any.
+def render_mime(mail: OutgoingMail) -> bytes:
+    """Return the bytes of ``mail``: text and HTML as alternatives, with its images and attachments.
 
-    Raises ``AddressInvalid`` for an address that cannot be written to. The same letter gives the same bytes.
+    Raises ``AddressInvalid`` for an address that no server accepts. The same mail gives the same bytes.
     """
-    mark = hashlib.sha256(letter.message_id.encode()).hexdigest()[:24]
+    token = hashlib.sha256(mail.message_id.encode()).hexdigest()[:24]
     body = _multipart(
         "alternative",
-        f"=_a{mark}",
-        [_text_part("plain", letter.text, mark), _text_part("html", letter.html, mark)],
+        f"=_a{token}",
+        [_text_part("plain", mail.text, token), _text_part("html", mail.html, token)],
     )
-    if letter.inline:
-        parts = [body, *(_file_part(part, "inline") for part in letter.inline)]
-        body = _multipart("related", f"=_r{mark}", parts, '; type="multipart/alternative"')
-    if letter.attachments:
-        parts = [body, *(_file_part(part, "attachment") for part in letter.attachments)]
-        body = _multipart("mixed", f"=_m{mark}", parts)
+    if mail.inline:
+        parts = [body, *(_file_part(part, "inline") for part in mail.inline)]
+        body = _multipart("related", f"=_r{token}", parts, '; type="multipart/alternative"')
+    if mail.attachments:
+        parts = [body, *(_file_part(part, "attachment") for part in mail.attachments)]
+        body = _multipart("mixed", f"=_m{token}", parts)
     headers = [
-        f"From: {_sender_header(letter.sender)}",
-        f"To: {ascii_address(letter.recipient)}",
-        f"Subject: {_encode_text(one_line(letter.subject), 'Subject')}",
-        f"Date: {_date_header(letter.date.replace(microsecond=0))}",
-        f"Message-ID: <{letter.message_id}>",
-        *(f"{name}: {_encode_text(one_line(value), name)}" for name, value in letter.headers.items()),
+        f"From: {_sender_header(mail.sender)}",
+        f"To: {ascii_address(mail.recipient)}",
+        f"Subject: {_encode_text(one_line(mail.subject), 'Subject')}",
+        f"Date: {_date_header(mail.date.replace(microsecond=0))}",
+        f"Message-ID: <{mail.message_id}>",
+        *(f"{name}: {_encode_text(one_line(value), name)}" for name, value in mail.headers.items()),
         "MIME-Version: 1.0",
     ]
     return "\r\n".join(headers).encode("ascii") + b"\r\n" + body
@@ -53,13 +53,13 @@ def _multipart(subtype: str, boundary: str, parts: list[bytes], more: str = "") 
     return head + b"".join([b"%b\r\n%b\r\n" % (line, part) for part in parts]) + line + b"--\r\n"
 
 
-def _text_part(subtype: str, text: str, mark: str) -> bytes:
-    """Return one text, plain where it may be, quoted where most of it is ASCII, and else in base64."""
+def _text_part(subtype: str, text: str, token: str) -> bytes:
+    """Return one text: 7bit if possible, quoted-printable if mostly ASCII, else base64."""
     content = "\r\n".join(text.splitlines()).encode(errors="replace") + b"\r\n"
     is_mostly_ascii = len(text.encode(errors="replace")) < 1.25 * len(text)
     if (
         content.isascii()
-        and mark.encode() not in content
+        and token.encode() not in content
         and b"\0" not in content
         and _has_short_lines(content)
     ):
@@ -95,7 +95,7 @@ def _base64_lines(content: bytes) -> bytes:
 
 
 def _encode_text(text: str, name: str) -> str:
-    """Return ``text`` as a header's value, encoded where it is not ASCII, folded where it is long."""
+    """Return ``text`` as a header value: encoded if it is not ASCII, folded if it is long."""
     if text.isascii() and len(text) + len(name) < 76:
         return text
     charset = "us-ascii" if text.isascii() else "utf-8"

@@ -1,6 +1,6 @@
-"""A mail as every transport takes it: who, to whom, what. Pure.
+"""A mail as the transports take it, and its addresses. Pure.
 
-What is in a ``OutgoingMail`` fits a header: no line break, no control character, an address in ASCII.
+Header values have no line breaks and no control characters; addresses are ASCII.
 """
 
 import re
@@ -22,11 +22,11 @@ _ADDRESS = re.compile(r"[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f]{1,64}@[^\s@,;:<>()\[\
 
 
 class AddressInvalid(ShopfleetError):
-    """A text that is no mail address that can be written to. The message says what would be right."""
+    """A text is not a mail address that servers accept. The message says what is right."""
 
 
 class MailThrottled(RetryLater):
-    """The service takes no mail of ours, this one or another, until ``wait`` is over."""
+    """The service accepts no mail from this account until ``wait`` is over."""
 
 
 def mail_throttled(provider: str, detail: str, wait: timedelta | None) -> MailThrottled:
@@ -35,12 +35,12 @@ def mail_throttled(provider: str, detail: str, wait: timedelta | None) -> MailTh
 
 
 class AlreadySubmitted(OutcomeUnknown):
-    """The service had this mail before, in other words: whether that one was sent, a person must see."""
+    """The service has another mail under the same key: a person must see whether that one was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """An attachment, or with a ``content_id`` an image that the HTML shows as ``cid:<content_id>``."""
+    """A file, or with a ``content_id`` an image that the HTML shows as ``cid:<content_id>``."""
 
     name: str
     content_type: str
@@ -57,8 +57,8 @@ class Attachment:
 class OutgoingMail:
     """One mail to one recipient. ``sender`` is ``Name <address>`` or an address.
 
-    ``message_id`` is without its angle brackets. ``idempotency_key`` is the same at every try, for a
-    transport that knows such a thing.
+    ``message_id`` is without angle brackets. ``idempotency_key`` is the same at every attempt, for
+    transports that have one.
     """
 
     sender: str
@@ -75,7 +75,7 @@ class OutgoingMail:
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` as it may stand in a header: whatever could end the line is one space."""
+    """Return ``text`` for a header: line breaks and control characters become one space."""
     return _CONTROL.sub(" ", text).strip()
 
 
@@ -93,9 +93,9 @@ def quoted_sender(name: str, address: str) -> str:
 
 @lru_cache(maxsize=4096)
 def ascii_address(address: str) -> str:
-    """Return ``address`` with its domain as IDNA; raise ``AddressInvalid`` where no server could take it.
+    """Return ``address`` with its domain as IDNA; raise ``AddressInvalid`` if no server accepts it.
 
-    A local part beyond ASCII needs SMTPUTF8 on every server of the way (RFC 6531), so it is refused here.
+    A local part beyond ASCII needs SMTPUTF8 on every server of the route (RFC 6531), so it is refused.
     """
     address = address.strip()
     if not _ADDRESS.fullmatch(address):
@@ -112,6 +112,6 @@ def ascii_address(address: str) -> str:
 
 
 def mask_address(address: str) -> str:
-    """Return ``o***@example.com`` for ``owner@example.com``: enough to know it by, too little to write to."""
+    """Return ``o***@example.com`` for ``owner@example.com``."""
     local, at, domain = address.rpartition("@")
     return f"{local[:1]}***{at}{domain}" if at else "***"

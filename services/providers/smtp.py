@@ -11,7 +11,7 @@ from services.providers.smtp_session import TIMEOUT_SECONDS, ConnectionLost, Smt
 from services.providers.smtp_url import SmtpServer
 
 IDLE_SECONDS = 60.0
-"""A connection unused for this long is closed when it is met: many servers hang up after five minutes."""
+"""A connection idle for this long is not used again: many servers close it after five minutes."""
 
 
 class SmtpTransport:
@@ -29,29 +29,31 @@ class SmtpTransport:
     def __repr__(self) -> str:
         return f"SmtpTransport({self._server!r}, open={self._open})"
 
-    def send(self, letter: OutgoingMail) -> str:
-        """The server has taken charge of ``letter``; return what it said to the text.
+    def send(self, mail: OutgoingMail) -> str:
+        """Send ``mail``; return the server's reply to the text.
 
-        SMTP knows no idempotency. A connection that broke before the text was handed over is replaced
-        and the mail tried once more on a new one; any other failure is the caller's.
+        SMTP has no idempotency. If a kept connection broke before the text was sent, the mail is tried once
+        more on a new one; any other failure is raised.
         Source: RFC 5321, 4.2.1 (4yz: try again; 5yz: do not) and 4.5.4.
         """
-        sender, recipient = parse_sender(letter.sender)[1], ascii_address(letter.recipient)
-        content = render_mime(letter)
+        sender, recipient = parse_sender(mail.sender)[1], ascii_address(mail.recipient)
+        content = render_mime(mail)
         while True:
             session = self._take()
-            was_kept = not session.is_fresh
+            was_idle = not session.is_fresh
             try:
                 return session.send(sender, recipient, content)
             except ConnectionLost as broken:
-                if not was_kept:
-                    raise RetryLater("smtp.unavailable", f"the mail server hung up: {broken}") from broken
-                self._drop_idle()  # those that were kept as long are likely as dead
+                if not was_idle:
+                    raise RetryLater(
+                        "smtp.unavailable", f"the mail server closed the connection: {broken}"
+                    ) from broken
+                self._drop_idle()  # the other idle ones are probably dead too
             finally:
                 self._give_back(session) if session.is_usable and not self._closed else self._drop(session)
 
     def close(self) -> None:
-        """Hang up, on a connection that is in use as soon as its mail is through."""
+        """Close the connections; one in use after its mail."""
         self._closed = True
         self._drop_idle()
 
@@ -64,7 +66,7 @@ class SmtpTransport:
             session.close()
 
     def _take(self) -> SmtpSession:
-        """Return a connection for this thread alone: a kept one, else a new one, else the next free one."""
+        """Return a connection for this thread alone: an idle one, else a new one, else the next free one."""
         while True:
             with self._changed:
                 while not self._idle and self._open >= self._limit:
@@ -84,18 +86,18 @@ class SmtpTransport:
                 self._drop(session)
 
     def _connect(self) -> SmtpSession | None:
-        """Return a new connection, or None where the server has enough of ours: fewer it is from now on."""
+        """Return a new connection, or None if the server refuses more; then the limit is lowered."""
         try:
             return SmtpSession(self._server, timeout_seconds=self._timeout_seconds)
         except TooManyConnections:
-            self._forget_one()
+            self._count_closed()
             with self._changed:
                 if not self._open:
                     raise
                 self._limit = max(1, min(self._limit, self._open))
             return None
         except BaseException:
-            self._forget_one()
+            self._count_closed()
             raise
 
     def _give_back(self, session: SmtpSession) -> None:
@@ -104,11 +106,11 @@ class SmtpTransport:
             self._changed.notify()
 
     def _drop(self, session: SmtpSession) -> None:
-        self._forget_one()
+        self._count_closed()
         with contextlib.suppress(OSError):
             session.close(politely=False)
 
-    def _forget_one(self) -> None:
+    def _count_closed(self) -> None:
         with self._changed:
             self._open -= 1
             self._changed.notify()

@@ -1,8 +1,9 @@
-"""One conversation with a mail server, kept open over many mails.
+"""One SMTP session, kept open over many mails.
 
-Where the server offers PIPELINING (RFC 2920) a mail is two writes and two waits: the envelope with DATA,
-then the text. What a failure means depends on how far it came: before the text's last dot nothing has
-happened; after it, without an answer, the mail may be on its way.
+With PIPELINING (RFC 2920) a mail takes two round trips: the envelope with DATA, then the text. What a failure
+means depends on how far the mail came: before the text's last dot nothing has happened; after it, without an
+answer, the mail may be delivered. ``smtplib.sendmail`` does not tell these apart and does not pipeline, so
+only connecting, TLS and sign-in are smtplib's.
 """
 
 import contextlib
@@ -18,18 +19,18 @@ from services.providers.smtp_url import SmtpServer
 
 TIMEOUT_SECONDS = 20.0
 TEXT_TIMEOUT_SECONDS = 60.0
-"""For the answer to the text: a server may scan it first (RFC 5321, 4.5.3.2.6, would have us wait longer)."""
+"""For the answer to the text: a server may scan it first (RFC 5321, 4.5.3.2.6, recommends 10 minutes)."""
 
 _BUSY = frozenset({421, 432, 454})
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"})
 
 
 class ConnectionLost(Exception):
-    """The line broke before the text was handed over: nothing has happened to the mail."""
+    """The connection broke before the text was sent: the mail was not accepted."""
 
 
 class Reply(NamedTuple):
-    """A server's answer: its code, and what it said, in one line."""
+    """A server's reply: its code and its text, in one line."""
 
     code: int
     text: str
@@ -42,32 +43,32 @@ class SmtpSession:
     """An open, signed-in connection. Not for two threads at once."""
 
     def __init__(self, server: SmtpServer, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-        """Connect and sign in; raise a ``WorkError`` that says what stands in the way."""
+        """Connect and sign in; raise a ``WorkError`` with the reason if that fails."""
         self._timeout_seconds = timeout_seconds
         self._text_timeout_seconds = max(timeout_seconds, min(TEXT_TIMEOUT_SECONDS, 3 * timeout_seconds))
         client = _connect(server, timeout_seconds)
         self._client, self._pipelining = client, client.has_extn("pipelining")
         assert client.sock is not None  # noqa: S101 - it is connected
         self._socket: socket.socket = client.sock
-        self._heard: BinaryIO = self._socket.makefile("rb")
+        self._replies: BinaryIO = self._socket.makefile("rb")
         self.is_fresh = True
         self.is_usable = True
-        """Whether another mail may follow: a server that hangs up, or a doubt, ends a session."""
+        """Whether another mail may follow: a closed connection or an unknown outcome ends a session."""
 
     def is_quiet(self) -> bool:
-        """Tell whether the server has said nothing since the last mail: a goodbye waits to be read."""
+        """Return whether nothing waits to be read: a server may have sent 421 since the last mail."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         return not poll.poll(0)
 
     def send(self, sender: str, recipient: str, content: bytes) -> str:
-        """The server has taken charge of ``content``; return what it said, which often names its id.
+        """Send ``content``; return the reply's text, which often has the server's id of the mail.
 
-        Raises ``ConnectionLost`` where the line broke before the text was sent, ``OutcomeUnknown`` where it
-        broke after, and otherwise what the server's answer means.
+        Raises ``ConnectionLost`` if the connection broke before the text was sent, ``OutcomeUnknown`` if it
+        broke after, and otherwise what the server's reply means.
         """
         self.is_usable = False
-        answers = self._say_envelope(sender, recipient)
+        answers = self._send_envelope(sender, recipient)
         if any(answer.code not in (250, 251) for answer in answers[:-1]) or answers[-1].code != 354:
             self._raise_envelope(answers)
         self._write(_dotted(content))
@@ -75,18 +76,18 @@ class SmtpSession:
         self.is_fresh, self.is_usable = False, reply.code != 421
         if reply.code == 250:
             return reply.text
-        raise _of_text(reply)
+        raise _text_error(reply)
 
     def close(self, *, politely: bool = True) -> None:
-        """Hang up. What was handed over stays handed over, so a failure here means nothing."""
+        """Close the connection. A failure here does not matter: accepted mails stay accepted."""
         with contextlib.suppress(OSError, ConnectionLost):
             if politely:
                 self._write(b"QUIT\r\n")
         with contextlib.suppress(OSError):
-            self._heard.close()
+            self._replies.close()
         self._client.close()
 
-    def _say_envelope(self, sender: str, recipient: str) -> list[Reply]:
+    def _send_envelope(self, sender: str, recipient: str) -> list[Reply]:
         commands = [f"MAIL FROM:<{sender}>\r\n", f"RCPT TO:<{recipient}>\r\n", "DATA\r\n"]
         if self._pipelining:
             self._write("".join(commands).encode("ascii"))
@@ -100,25 +101,25 @@ class SmtpSession:
         return answers
 
     def _raise_envelope(self, answers: list[Reply]) -> None:
-        """Raise what the first bad answer means, leaving the session ready for the next mail if it can be."""
+        """Raise what the first bad reply means, and reset the session for the next mail if possible."""
         place, bad = next((i, a) for i, a in enumerate(answers) if a.code not in (250, 251, 354))
         if bad.code == 421:
             raise ConnectionLost(str(bad))
         with contextlib.suppress(ConnectionLost):
             if answers[-1].code == 354:
-                # RFC 2920, 3.1: DATA was accepted with nobody to send to; an empty text ends it.
+                # RFC 2920, 3.1: DATA was accepted without a recipient; an empty text ends it.
                 self._write(b".\r\n")
                 self._read()
             self._write(b"RSET\r\n")
             self.is_usable = self._read().code == 250
             self.is_fresh = False
-        raise _of_envelope(place, bad)
+        raise _envelope_error(place, bad)
 
     def _write(self, content: bytes) -> None:
         try:
             self._socket.sendall(content)
         except OSError as fault:
-            # Whatever is cut off lacks its last bytes, and a text without its last dot is no mail.
+            # A text that is cut off lacks its last dot, so it is not a mail.
             raise ConnectionLost(type(fault).__name__) from fault
 
     def _read(self) -> Reply:
@@ -128,7 +129,7 @@ class SmtpSession:
             raise ConnectionLost(type(fault).__name__) from fault
 
     def _read_verdict(self) -> Reply:
-        """Read the answer to a text that was sent whole. No answer is the one case that leaves a doubt."""
+        """Read the reply to a complete text. Without a reply the outcome is unknown."""
         try:
             self._socket.settimeout(self._text_timeout_seconds)
             reply = self._read_reply()
@@ -136,25 +137,26 @@ class SmtpSession:
         except (OSError, ConnectionLost) as fault:
             reason = type(fault.__cause__ or fault).__name__
             raise OutcomeUnknown(
-                "smtp.no_answer", f"the text was sent, then the line broke ({reason}): it may be delivered"
+                "smtp.no_answer",
+                f"the text was sent, then the connection broke ({reason}): it may be delivered",
             ) from fault
         return reply
 
     def _read_reply(self) -> Reply:
-        said: list[str] = []
+        lines: list[str] = []
         while True:
-            line = self._heard.readline(8192)
+            line = self._replies.readline(8192)
             if not line.endswith(b"\n") or not line[:3].isdigit():
-                raise ConnectionLost("closed" if not line else "it said what is not SMTP")
-            said.append(line[4:].strip().decode("utf-8", "replace"))
+                raise ConnectionLost("closed" if not line else "the reply is not SMTP")
+            lines.append(line[4:].strip().decode("utf-8", "replace"))
             if line[3:4] != b"-":
-                return Reply(int(line[:3]), " ".join(said))
-            if len(said) > 100:
-                raise ConnectionLost("an answer without end")
+                return Reply(int(line[:3]), " ".join(lines))
+            if len(lines) > 100:
+                raise ConnectionLost("an endless reply")
 
 
 def _dotted(content: bytes) -> bytes:
-    """Return ``content`` with a line's first dot doubled, and the dot that ends it all (RFC 5321, 4.5.2)."""
+    """Return ``content`` with dots at line starts doubled, and the final dot (RFC 5321, 4.5.2)."""
     body = content.replace(b"\r\n.", b"\r\n..")
     if body.startswith(b"."):
         body = b"." + body
@@ -183,32 +185,34 @@ def _connect(server: SmtpServer, timeout_seconds: float) -> smtplib.SMTP:
     except (OSError, smtplib.SMTPException, UnicodeError) as fault:
         if client is not None:
             client.close()
-        raise _of_connecting(fault) from fault
+        raise _connect_error(fault) from fault
     return client
 
 
 @cache
 def _own_name() -> str:
-    """Return what this machine calls itself to a server; asked once, as the answer may take seconds."""
+    """Return this machine's name for EHLO; looked up once, as that may take seconds."""
     name = socket.getfqdn()
     return name if "." in name else "[127.0.0.1]"
 
 
 class TooManyConnections(RetryLater):
-    """The server will not have one more connection just now."""
+    """The server accepts no further connection now."""
 
 
-def _of_connecting(fault: Exception) -> WorkError:  # noqa: PLR0911 - a table of failures
+def _connect_error(fault: Exception) -> WorkError:  # noqa: PLR0911 - a table of failures
     match fault:
         case smtplib.SMTPAuthenticationError(smtp_code=code) if code not in _BUSY:
             return Misconfigured("smtp.credentials_refused", f"the mail server refuses to sign us in: {code}")
-        case smtplib.SMTPResponseException(smtp_code=code, smtp_error=said):
-            text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
-            told = str(Reply(code, text))
+        case smtplib.SMTPResponseException(smtp_code=code, smtp_error=message):
+            text = message.decode(errors="replace") if isinstance(message, bytes) else str(message)
+            reply = str(Reply(code, text))
             if code in _BUSY:
-                return TooManyConnections("smtp.busy", told)
+                return TooManyConnections("smtp.busy", reply)
             return (
-                RetryLater("smtp.unavailable", told) if code < 500 else Misconfigured("smtp.refuses_us", told)
+                RetryLater("smtp.unavailable", reply)
+                if code < 500
+                else Misconfigured("smtp.refuses_us", reply)
             )
         case smtplib.SMTPNotSupportedError():
             return Misconfigured(
@@ -224,7 +228,7 @@ def _of_connecting(fault: Exception) -> WorkError:  # noqa: PLR0911 - a table of
     return RetryLater("smtp.unavailable", f"the mail server is away: {type(fault).__name__}")
 
 
-def _of_envelope(place: int, bad: Reply) -> WorkError:
+def _envelope_error(place: int, bad: Reply) -> WorkError:
     if bad.code < 500:
         return RetryLater("smtp.unavailable", str(bad))
     if place == 1:
@@ -236,7 +240,7 @@ def _of_envelope(place: int, bad: Reply) -> WorkError:
     )
 
 
-def _of_text(reply: Reply) -> WorkError:
+def _text_error(reply: Reply) -> WorkError:
     if reply.code == 421:
         return RetryLater("smtp.unavailable", str(reply))
     return (

@@ -1,4 +1,4 @@
-"""Whether what we call takes our credentials: red at the first refusal, green at the next success."""
+"""State of connections: ``broken`` from the first refused credential on, ``ok`` from the next success on."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,7 +48,7 @@ select coalesce(shop_id, 0) as shop_id, provider, status, code, resource from co
  where shop_id = any(%(shop_id)s::int[]) or shop_id is null
 """
 
-# A shop whose app was uninstalled has no token any more: what was refused last is nothing to repair.
+# Without a token the app was uninstalled, and the refusal is nothing to repair.
 _IN_USE = """not (status = 'broken' and provider = 'shopify' and not exists (
        select from shop_secrets k where k.shop_id = connections.shop_id and k.name = 'shopify-token'))"""
 
@@ -78,8 +78,8 @@ class ConnectionState(NamedTuple):
     resource: str = EVERYTHING
 
 
-class _State(NamedTuple):
-    """What a row of ``connections`` has, or is to have."""
+class _PlannedState(NamedTuple):
+    """The state that a row of ``connections`` has or gets."""
 
     status: str
     code: str = ""
@@ -88,16 +88,18 @@ class _State(NamedTuple):
 
 
 def record_connection_ok(tx: Connection, shop_id: int | None, provider: str, now: datetime) -> list[Entry]:
-    """The connection is ``ok``. Returns what the audit says where it was broken."""
+    """Set the connection to ``ok``; return the audit entry if it was broken."""
     values: dict[str, Any] = {"shop_id": shop_id, "provider": provider, "now": now}
-    # Only a change is written: what works a thousand times a minute must not lock a row as often.
+    # Only a change is written: a connection that works all the time must not lock its row each time.
     status = tx.exec_driver_sql(_FIND_STATUS, values).scalar()
     if status is None:
         tx.exec_driver_sql(_RECORD_FIRST_OK, values)
-    mended = tx.exec_driver_sql(_RECORD_OK, values).scalar() if status == "broken" else None
-    if mended is None:
+    repaired = tx.exec_driver_sql(_RECORD_OK, values).scalar() if status == "broken" else None
+    if repaired is None:
         return []
-    return [_entry(shop_id, provider, mended, "connection.mended", f"connection {provider} works again", "")]
+    return [
+        _entry(shop_id, provider, repaired, "connection.mended", f"connection {provider} works again", "")
+    ]
 
 
 def record_connection_broken(
@@ -110,9 +112,9 @@ def record_connection_broken(
     *,
     resource: str = EVERYTHING,
 ) -> list[Entry]:
-    """The connection is ``broken`` since ``now``, or since it was. Returns its entry for the audit.
+    """Set the connection to ``broken``; return the audit entry if it was not broken before.
 
-    ``resource`` is what alone is refused. Nothing is written where the same is refused for the same reason.
+    ``resource`` is what alone is refused. Nothing is written if the row says the same already.
     """
     values = {
         "shop_id": shop_id,
@@ -130,10 +132,10 @@ def record_connection_broken(
 
 
 def record_calls(tx: Connection, found: Sequence[tuple[int, CallOutcomes]], now: datetime) -> list[Entry]:
-    """Each connection is as the calls of its shop (0: the fleet) found it. Returns entries for the audit.
+    """Set each connection to the outcome of its shop's calls (0: the fleet); return the audit entries.
 
-    One that is as it was is read and not written. A refusal of one resource ends with an answer about that
-    resource, a refusal of the credential with any answer.
+    An unchanged one is not written. A refusal of one resource ends with an answer about that resource, a
+    refusal of the credential with any answer.
     """
     merged: dict[tuple[int, str], CallOutcomes] = {}
     for shop_id, calls in found:
@@ -143,9 +145,9 @@ def record_calls(tx: Connection, found: Sequence[tuple[int, CallOutcomes]], now:
         return []
     shop_ids = int_array(sorted({shop_id for shop_id, _ in merged}))
     rows = tx.exec_driver_sql(_FIND_STATES, {"shop_id": shop_ids})
-    states = {(row.shop_id, row.provider): _State(row.status, row.code, row.resource) for row in rows}
+    states = {(row.shop_id, row.provider): _PlannedState(row.status, row.code, row.resource) for row in rows}
     entries: list[Entry] = []
-    # In one order, as two workers may settle calls of the same shops at once.
+    # Sorted, as two workers may settle calls of the same shops at once.
     for (shop_id, provider), calls in sorted(merged.items(), key=lambda pair: pair[0]):
         change = _plan_state(states.get((shop_id, provider)), calls)
         if change is None:
@@ -161,9 +163,8 @@ def record_calls(tx: Connection, found: Sequence[tuple[int, CallOutcomes]], now:
 
 @contextmanager
 def recorded_calls(shop_id: int) -> Iterator[None]:
-    """The shop's connections are as the calls inside found them, also where one of them raised.
-
-    For commands. What the ledger runs is recorded when it settles.
+    """Record the outcome of the calls inside, also if one of them raised. For commands: the ledger records
+    its calls when it settles.
     """
     with collect_calls() as calls:
         try:
@@ -175,17 +176,17 @@ def recorded_calls(shop_id: int) -> Iterator[None]:
 
 
 def find_connections(tx: Connection) -> Sequence[ConnectionState]:
-    """Return every connection that is used, the fleet's own first; none of a shop without a Shopify token."""
+    """Return every connection in use, the fleet's own first."""
     return [ConnectionState(**row._mapping) for row in tx.exec_driver_sql(_FIND)]
 
 
-def _plan_state(was: _State | None, calls: CallOutcomes) -> _State | None:
-    """Return what the connection becomes by ``calls`` of its provider; None: it stays as it is. Pure."""
+def _plan_state(was: _PlannedState | None, calls: CallOutcomes) -> _PlannedState | None:
+    """Return the connection's state after ``calls`` of its provider; None: unchanged. Pure."""
     newest = list(calls.items())
     answered = [index for index, (_, fault) in enumerate(newest) if fault is None or fault.is_partial]
     worked = {resource for (_, resource), fault in newest if fault is None}
     refused = [
-        _State("broken", fault.code, resource, fault.detail)
+        _PlannedState("broken", fault.code, resource, fault.detail)
         for index, ((_, resource), fault) in enumerate(newest)
         if fault is not None and (fault.is_partial or index > max(answered, default=-1))
     ]
@@ -197,7 +198,7 @@ def _plan_state(was: _State | None, calls: CallOutcomes) -> _State | None:
         state = (whole or refused)[-1]
         same = was is not None and was[:3] == state[:3]
         return None if same else state
-    return None if was is not None and was.status == "ok" else _State("ok")
+    return None if was is not None and was.status == "ok" else _PlannedState("ok")
 
 
 def _entry(shop_id: int | None, provider: str, row_id: int, action: str, summary: str, code: str) -> Entry:

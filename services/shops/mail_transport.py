@@ -1,4 +1,4 @@
-"""How a shop's own mail is to leave: read, checked as a whole, changed. ``docs/mail.md`` explains it."""
+"""A shop's choice of mail transport and sender: read, check, change. See ``docs/mail.md``."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from services.providers.outgoing_mail import AddressInvalid, ascii_address, pars
 from services.shops.shops import Shop, ShopInvalid
 
 OF_GRAPH = ("tenant_id", "client_id", "mailbox")
-"""What Graph needs besides its secret, and nothing else has."""
+"""Fields that only Graph has, besides its secret."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DOMAIN = re.compile(r"(?=.{4,253}$)[A-Za-z0-9]([A-Za-z0-9-]*\.)+[A-Za-z]{2,63}")
@@ -37,7 +37,7 @@ on conflict (shop_id) do update set settings = (c.settings - 'mail') || excluded
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailChoice:
-    """What a shop asks for its mail; an empty field is the fleet's. No secret is in it."""
+    """A shop's mail settings without its secret; an empty field means the fleet's."""
 
     transport: str = ""
     sender: str = ""
@@ -51,9 +51,9 @@ class MailChoice:
         return {name: value for name, value in asdict(self).items() if value}
 
     def __str__(self) -> str:
-        way = self.transport or "the fleet's transport"
-        way += f" (mailbox {self.mailbox})" if self.mailbox else ""
-        return f"{way} as {self.sender}" if self.sender else way
+        name = self.transport or "the fleet's transport"
+        name += f" (mailbox {self.mailbox})" if self.mailbox else ""
+        return f"{name} as {self.sender}" if self.sender else name
 
 
 def find_mail_choices(tx: Connection, shop_ids: Sequence[int]) -> dict[int, MailChoice]:
@@ -62,21 +62,21 @@ def find_mail_choices(tx: Connection, shop_ids: Sequence[int]) -> dict[int, Mail
 
 
 def get_mail_choice(tx: Connection, shop_id: int, *, is_locked: bool = False) -> MailChoice:
-    """Return the shop's choice; without one, all is the fleet's. ``is_locked``: it stays so."""
+    """Return the shop's choice, by default the fleet's. ``is_locked`` locks it until the commit."""
     if is_locked:
         tx.exec_driver_sql(_LOCK, {"shop_id": shop_id})
     return find_mail_choices(tx, [shop_id]).get(shop_id, MailChoice())
 
 
 def plan_mail_choice(before: MailChoice, changes: Mapping[str, str]) -> MailChoice:
-    """Return ``before`` with ``changes``. Another transport keeps the sender and drops what was Graph's."""
+    """Return ``before`` with ``changes``. Another transport keeps the sender and drops Graph's fields."""
     wanted = {field: value.strip() for field, value in changes.items()}
     is_same = wanted.get("transport", before.transport) == before.transport
     return replace(before if is_same else MailChoice(sender=before.sender), **wanted)
 
 
 def find_choice_faults(choice: MailChoice) -> list[str]:
-    """Return everything that is wrong with ``choice``. Pure: whether it has its secret, the caller looks."""
+    """Return everything that is wrong with ``choice``. Pure: the caller checks the secret."""
     faults = []
     if choice.transport and choice.transport not in MAIL_TRANSPORTS:
         faults.append(f"transport={choice.transport!r} should be one of {', '.join(MAIL_TRANSPORTS)}")
@@ -86,18 +86,18 @@ def find_choice_faults(choice: MailChoice) -> list[str]:
             "(a name with a comma in quotes)"
         )
     if choice.transport != "graph":
-        strange = [name for name in OF_GRAPH if getattr(choice, name)]
+        unknown = [name for name in OF_GRAPH if getattr(choice, name)]
         return faults + [
-            f"{name} is for graph alone, and this is {choice.transport or MailChoice()}" for name in strange
+            f"{name} is for graph alone, and this is {choice.transport or MailChoice()}" for name in unknown
         ]
     if missing := [name for name in OF_GRAPH if not getattr(choice, name)]:
         faults.append(f"graph needs {', '.join(missing)} as well")
     if choice.tenant_id and not (_UUID.fullmatch(choice.tenant_id) or _DOMAIN.fullmatch(choice.tenant_id)):
         faults.append(
-            f"tenant_id={_unlike(choice.tenant_id)} should be the tenant's UUID or one of its domains"
+            f"tenant_id={_redact(choice.tenant_id)} should be the tenant's UUID or one of its domains"
         )
     if choice.client_id and not _UUID.fullmatch(choice.client_id):
-        faults.append(f"client_id={_unlike(choice.client_id)} should be the app's id, which is a UUID")
+        faults.append(f"client_id={_redact(choice.client_id)} should be the app's id, which is a UUID")
     if choice.mailbox and not _is_address(choice.mailbox):
         faults.append(f"mailbox={choice.mailbox!r} should be one mail address such as mail@harbour.example")
     return faults
@@ -106,9 +106,9 @@ def find_choice_faults(choice: MailChoice) -> list[str]:
 def record_mail_choice(
     tx: Connection, shop: Shop, choice: MailChoice, *, now: datetime, by: str = "fleet", request_id: str = ""
 ) -> bool:
-    """The shop's mail leaves as ``choice`` says, from the next set on; return whether that is new.
+    """Send the shop's mail as ``choice`` says, from the next batch on; return whether that is a change.
 
-    ``ShopInvalid`` names every fault. What it was before is in the audit, in words and as it was stored.
+    ``ShopInvalid`` names every fault. The audit has the choice before and after.
     """
     if faults := find_choice_faults(choice):
         raise ShopInvalid("; ".join(faults))
@@ -155,6 +155,6 @@ def _is_address(address: str) -> bool:
         return False
 
 
-def _unlike(value: str) -> str:
-    """Return a word on ``value`` that shows none of it: what is no id may be a secret, pasted by mistake."""
+def _redact(value: str) -> str:
+    """Return the length of ``value``, not its text: it may be a secret, pasted by mistake."""
     return f"({len(value)} characters)"

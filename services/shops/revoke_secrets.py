@@ -1,6 +1,6 @@
-"""Secrets that are out of use: kept sealed for a time in which a mistake can be undone, then deleted.
+"""Retires secrets: they stay sealed for some days, so that a mistake can be undone, and are then deleted.
 
-A retired secret has the prefix ``retired:`` in its name, so no reader of current or previous ones finds it.
+A retired secret has the prefix ``retired:`` in its name, so no query for current or previous ones finds it.
 """
 
 from collections.abc import Collection
@@ -26,7 +26,7 @@ update shop_secrets set name = 'retired:' || name, expires_at = %(until)s
 returning substr(name, 9)
 """
 
-# The newest of its name, and only where no current one was recorded since.
+# The newest of its name, if no current one was recorded since.
 _RESTORE = """
 update shop_secrets set name = %(name)s, expires_at = null
  where id = (select max(id) from shop_secrets
@@ -40,17 +40,14 @@ _DELETE = "delete from shop_secrets where name like 'retired:%%' and expires_at 
 
 
 def find_recorded_at(tx: Connection, shop_id: int, names: Collection[str]) -> datetime | None:
-    """Return when the newest current secret of ``names`` was recorded; None where there is none."""
+    """Return when the newest current secret of ``names`` was recorded, or None."""
     values = {"shop_id": shop_id, "name": text_array(list(names))}
     found: datetime | None = tx.exec_driver_sql(_FIND_SINCE, values).scalar()
     return found
 
 
 def retire_secrets(tx: Connection, shop_id: int, names: Collection[str] | None, now: datetime) -> list[str]:
-    """The shop's secrets of ``names`` (None: all) are out of use, and deleted after ``SECRETS_KEPT``.
-
-    Returns the name of each row.
-    """
+    """Retire the shop's secrets of ``names`` (None: all); return the name of each row."""
     values = {
         "shop_id": shop_id,
         "name": None if names is None else text_array(list(names)),
@@ -62,7 +59,7 @@ def retire_secrets(tx: Connection, shop_id: int, names: Collection[str] | None, 
 def restore_secret(
     tx: Connection, shop_id: int, name: str, now: datetime, *, by: str, request_id: str
 ) -> bool:
-    """The newest retired secret of ``name`` is current again; False where there is none to restore."""
+    """Make the newest retired secret of ``name`` current again; return False if there is none."""
     values = {"shop_id": shop_id, "name": name, "now": now}
     if tx.exec_driver_sql(_RESTORE, values).scalar() is None:
         return False
@@ -79,5 +76,5 @@ def restore_secret(
 
 
 def delete_retired_secrets(tx: Connection, now: datetime) -> int:
-    """No secret is kept longer than ``SECRETS_KEPT`` after it was retired. Returns how many were deleted."""
+    """Delete the secrets that were retired ``SECRETS_KEPT`` ago; return how many."""
     return tx.exec_driver_sql(_DELETE, {"now": now}).rowcount

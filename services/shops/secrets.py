@@ -1,4 +1,4 @@
-"""A shop's sealed secrets: the current one, and the previous one while it may still be used."""
+"""A shop's sealed secrets: the current value, and the previous one while it is still valid."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +21,8 @@ select distinct on (s.shop_id, s.name) s.shop_id, s.name, s.sealed
  order by s.shop_id, s.name, s.id desc
 """
 
-# An expiry belongs to the token that it came with.
-_FORGET_EXPIRY = """
+# The stored expiry belongs to the replaced token.
+_DELETE_EXPIRY = """
 update connections set token_expires_at = null
  where shop_id = %(shop_id)s and provider = 'shopify' and token_expires_at is not null
 """
@@ -30,10 +30,10 @@ update connections set token_expires_at = null
 
 @dataclass(frozen=True, slots=True)
 class WebhookKey:
-    """The secrets that verify one shop's webhooks of one sender, current first; ``expires`` runs beside.
+    """The secrets that verify one shop's webhooks of one sender, current first, each with its expiry.
 
-    ``is_unreadable`` says that a stored secret did not open (a lost ``SECRET_KEY``). Then a signature
-    that matches none of ``values`` proves nothing: answer 503 so the provider tries again, not 401.
+    ``is_unreadable``: a stored secret did not open (a lost ``SECRET_KEY``). Then a signature that matches
+    none of ``values`` proves nothing: answer 503, so that the provider tries again, and not 401.
     """
 
     slug: str
@@ -44,14 +44,14 @@ class WebhookKey:
     is_unreadable: bool = False
 
     def live_values(self, now: datetime) -> tuple[str, ...]:
-        """Return the values that are good at ``now``, current first."""
+        """Return the values that are valid at ``now``, current first."""
         pairs = zip(self.values, self.expires, strict=True)
         return tuple(value for value, expires in pairs if expires is None or expires > now)
 
 
 @dataclass(frozen=True, slots=True)
 class SecretState:
-    """What may be shown of a secret: its name and dates, never its value."""
+    """A secret's name and dates, without its value."""
 
     name: str
     recorded_at: datetime
@@ -70,11 +70,10 @@ def record_secret(
     request_id: str = "",
     sealer: Sealer | None = None,
 ) -> bool:
-    """Make ``value`` the current secret; the one it replaces stays good for ``keep_previous``.
+    """Make ``value`` the current secret; the replaced one stays valid for ``keep_previous``.
 
-    Without ``keep_previous`` the kind decides (24 h for webhook secrets, at once for tokens). At most the
-    current and one previous value are live; anything older is deleted. Recording the current value
-    again changes nothing and returns False, so a script may run twice without ending a rotation early.
+    The default depends on the kind: 24 h for webhook secrets, 0 for tokens. Values older than the previous
+    one are deleted. Recording the current value again changes nothing and returns False.
     """
     kind = get_secret_kind(name)
     value = kind.parse(value)
@@ -82,12 +81,11 @@ def record_secret(
     if keep < timedelta(0):
         raise SecretInvalid(f"keep_previous={keep} should not be negative")
     _lock_shop(tx, shop_id)
-    place = _context(shop_id, kind.name)
     opener = sealer or get_sealer()
     try:
         current = get_secret(tx, shop_id, kind.name, sealer=opener)
     except SealBroken:
-        current, keep = None, timedelta(0)  # what cannot be opened is not worth keeping
+        current, keep = None, timedelta(0)  # what does not open is not kept
     if current == value:
         return False
 
@@ -95,12 +93,12 @@ def record_secret(
     is_current = shop_secrets.c.expires_at.is_(None)
     tx.execute(delete(shop_secrets).where(of_name, *([~is_current] if keep else [])))
     tx.execute(update(shop_secrets).where(of_name, is_current).values(expires_at=now + keep))
-    sealed = opener.seal(value.encode(), place)
+    sealed = opener.seal(value.encode(), _context(shop_id, kind.name))
     tx.execute(insert(shop_secrets).values(shop_id=shop_id, name=kind.name, sealed=sealed, created_at=now))
     if kind.name == "shopify-token":
-        tx.exec_driver_sql(_FORGET_EXPIRY, {"shop_id": shop_id})
+        tx.exec_driver_sql(_DELETE_EXPIRY, {"shop_id": shop_id})
     replaced = current is not None and bool(keep)
-    summary = f"recorded {kind.name}" + (f"; the previous one is good for {keep}" if replaced else "")
+    summary = f"recorded {kind.name}" + (f"; the previous one is valid for {keep}" if replaced else "")
     append_audit(
         tx,
         shop_id=shop_id,
@@ -114,7 +112,7 @@ def record_secret(
 
 
 def get_secret(tx: Connection, shop_id: int, name: str, *, sealer: Sealer | None = None) -> str | None:
-    """Return the current value, or None if the shop has none; raise ``SealBroken`` if it does not open."""
+    """Return the current value, or None; raise ``SealBroken`` if it does not open."""
     kind = get_secret_kind(name)
     sealed = tx.scalar(
         select(shop_secrets.c.sealed)
@@ -133,7 +131,7 @@ def find_secrets(
 ) -> dict[tuple[int, str], str | SealBroken]:
     """Return the current values of the (shop, name) pairs that have one, in one query.
 
-    A value that does not open is its ``SealBroken``: one shop's trouble is not another's.
+    A value that does not open is its ``SealBroken``, so that the other shops get theirs.
     """
     if not wanted:
         return {}
@@ -149,10 +147,9 @@ def find_secrets(
 
 
 def find_webhook_keys(tx: Connection, *, sealer: Sealer | None = None) -> list[WebhookKey]:
-    """Return the webhook secrets of every shop, in one query.
+    """Return the webhook secrets of every shop that has one, in one query.
 
-    A shop without any has no entry. The caller keeps the answer and asks ``live_values`` for each
-    request, so a previous secret ends on time even between two readings.
+    Call ``live_values`` for each request, so that a previous secret ends on time between two queries.
     """
     webhook_names = [kind.name for kind in SECRET_KINDS.values() if kind.is_webhook]
     by_source = [shop_secrets.c.name.startswith(prefix) for prefix in SOURCE_KINDS]
@@ -177,7 +174,7 @@ def find_webhook_keys(tx: Connection, *, sealer: Sealer | None = None) -> list[W
 
 
 def find_secret_states(tx: Connection, shop_id: int, now: datetime) -> list[SecretState]:
-    """Return which secrets a shop has, by name, without opening any."""
+    """Return the shop's secrets by name, without opening any."""
     rows = tx.execute(
         select(
             shop_secrets.c.name,
@@ -213,8 +210,7 @@ def _open_all(
         try:
             yield sealer.open(sealed, context).decode(), expires
         except SealBroken:
-            # One unreadable row must not close the door to every other shop; ``is_unreadable`` tells.
-            continue
+            continue  # ``is_unreadable`` reports it; the other shops' secrets must load
 
 
 def _context(shop_id: int, name: str) -> str:
@@ -222,6 +218,6 @@ def _context(shop_id: int, name: str) -> str:
 
 
 def _lock_shop(tx: Connection, shop_id: int) -> None:
-    """Hold the shop's row, so that two rotations at once happen one after the other."""
+    """Lock the shop's row, so that two rotations happen one after the other."""
     if tx.scalar(select(shops.c.id).where(shops.c.id == shop_id).with_for_update()) is None:
         raise SecretInvalid(f"there is no shop with the id {shop_id}")

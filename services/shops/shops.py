@@ -1,4 +1,4 @@
-"""Tenants: a shop's name, zone, currency and addresses. Everything about one shop begins here."""
+"""Shops (tenants): name, time zone, currency, addresses and stock owner."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ _DOMAIN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com")
 _OF_SHOP = ("name", "timezone", "currency")
 _OF_CONFIG = ("owner_email", "accountant_email", "shopify_domain", "stock_location_id", "stock_owner")
 FIELDS = _OF_SHOP + _OF_CONFIG
-"""What ``set_shop`` may change. A slug stays: it is in the webhook addresses the providers hold."""
+"""What ``set_shop`` may change. A slug cannot change: it is in the webhook URLs at the providers."""
 
 _WANTED = {
     "name": "1 to 200 printable characters",
@@ -35,18 +35,18 @@ _WANTED = {
     "stock_owner": "shopify, shopfleet or pool:NAME, a name of 1 to 40 of a-z, 0-9 and '-'",
 }
 OWNERS = ("shopify", "shopfleet")
-"""Who owns a shop's stock figures: Shopify (we only follow them), or we (counts entered here are pushed)."""
+"""Who owns a shop's stock levels: Shopify (we follow it), or we (counts entered here are pushed)."""
 
 OF_POOL = "pool:"
-"""Before the name of the pool that owns a shop's stock figures together with other shops."""
+"""Prefix of the name of the pool that owns a shop's stock levels together with other shops."""
 
 
 class ShopInvalid(ShopfleetError):
-    """A shop's field is wrong, or its slug is taken. The message names every fault at once."""
+    """A shop's field is wrong, or its slug is taken. The message names every fault."""
 
 
 class ShopUnknown(ShopfleetError):
-    """There is no shop of that slug."""
+    """There is no shop with that slug or id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Shop:
 
     @property
     def zone(self) -> ZoneInfo:
-        """The zone of the shop's days and schedules."""
+        """The time zone of the shop's days and schedules."""
         return ZoneInfo(self.timezone)
 
 

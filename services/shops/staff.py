@@ -1,4 +1,4 @@
-"""Names for a shop's staff, whom Shopify knows by number. In ``shop_config.settings`` under ``staff``."""
+"""Names of a shop's staff by Shopify's number, in ``shop_config.settings -> 'staff'``."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -29,9 +29,9 @@ def find_staff(tx: Connection, slug: str) -> dict[str, str]:
 def record_staff(
     tx: Connection, slug: str, names: Mapping[str, str], now: datetime, *, by: str, request_id: str
 ) -> dict[str, str]:
-    """Each number has its name, an empty one none any more; return all there are. ``ShopInvalid``.
+    """Set the name of each number, or delete it if the name is empty; return all names. ``ShopInvalid``.
 
-    The audit tells the numbers and not the names: a person is nobody's business for ever.
+    The audit has the numbers and not the names, as its rows are never redacted.
     """
     faults = [f"staff {number!r} should be digits only" for number in names if not _is_number(number)]
     faults += [

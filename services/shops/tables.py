@@ -1,4 +1,4 @@
-"""Tenants. A secret is stored sealed; its history of at most two live versions allows rotation."""
+"""Shops, their settings, connections and sealed secrets (at most two valid versions each)."""
 
 from sqlalchemy import (
     CheckConstraint,
@@ -44,7 +44,7 @@ shop_config = Table(
     Column("former_shopify_domains", ARRAY(Text), nullable=False, server_default=text("'{}'")),
 )
 
-# Whether what we call takes our credentials: a shop's own, or (``shop_id`` null) the fleet's.
+# Whether a provider takes our credentials: a shop's own, or the fleet's (``shop_id`` null).
 connections = Table(
     "connections",
     metadata,
@@ -54,7 +54,7 @@ connections = Table(
     Column("status", Text, nullable=False),
     Column("code", Text, nullable=False, server_default=text("''")),
     Column("detail", Text, nullable=False, server_default=text("''")),
-    # What alone is refused where the credential itself is good; empty: everything.
+    # What alone is refused with a valid credential; empty: everything.
     Column("resource", Text, nullable=False, server_default=text("''")),
     Column("since", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),

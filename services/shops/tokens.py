@@ -1,4 +1,4 @@
-"""A shop's Shopify token, which may expire: refreshed under one lock a shop, stored sealed in one go."""
+"""A shop's Shopify access token, refreshed before it expires under one lock per shop."""
 
 import threading
 from datetime import datetime, timedelta
@@ -19,16 +19,16 @@ from services.shops.connections import record_calls
 from services.shops.secrets import find_secrets, record_secret
 
 GOOD_FOR = timedelta(minutes=5)
-"""A token that lives at least this long is used as it is."""
+"""A token that is valid for at least this long is used as it is."""
 
 STILL_GOOD_FOR = timedelta(seconds=30)
-"""One that lives this long is used where its refresh finds nobody at home."""
+"""A token that is valid for this long is used if Shopify does not answer the refresh."""
 
 _TOKEN, _REFRESH = "shopify-token", "shopify-refresh-token"
 _ID, _SECRET = "shopify-client-id", "shopify-client-secret"
 
 _AT_ONCE = threading.BoundedSemaphore(2)
-# Each refresh keeps a connection of the process's few while it waits for Shopify.
+# Each refresh keeps one of the process's few database connections while it waits for Shopify.
 
 _FIND_SHOP = """
 select s.shopify_domain, c.token_expires_at
@@ -43,18 +43,18 @@ update connections set token_expires_at = %(expires)s, refresh_expires_at = %(re
 
 
 def is_due(token_expires_at: datetime | None, now: datetime) -> bool:
-    """Tell whether a token must be refreshed before it is used. One without an expiry never is."""
+    """Return whether a token must be refreshed before it is used; never one without an expiry."""
     return token_expires_at is not None and token_expires_at - now < GOOD_FOR
 
 
 def get_shopify_token(shop_id: int, now: datetime, *, refused: str = "") -> str:
-    """Return an access token that is good for some minutes, refreshed at Shopify where it has to be.
+    """Return an access token that is valid for some minutes, refreshed at Shopify if necessary.
 
-    ``refused`` is a token that the shop did not take: another one is returned, or ``Misconfigured`` raised.
-    Call it with no transaction open. However many workers ask at once, one of them refreshes: they meet at
-    an advisory lock of the shop, and each looks again once it holds it. The lock's transaction holds no row
-    while Shopify answers. The new pair and its expiry are committed together; a crash before that leaves
-    the old refresh token, which stays good until the new one is used.
+    ``refused`` is a token that the shop did not accept: another one is returned, or ``Misconfigured`` raised.
+    Call it without an open transaction. Of several workers one refreshes: they wait for an advisory lock of
+    the shop, and each reads the token again once it has the lock. No row is locked while Shopify answers. The
+    new pair and its expiry are committed together; a crash before that leaves the old refresh token, which
+    stays valid until the new one is used.
     """
     with _AT_ONCE:
         try:
@@ -78,7 +78,7 @@ def _refresh_once(shop_id: int, now: datetime, refused: str) -> str:
             return token
         if not refresh:
             if token and token != refused:
-                return token  # only the shop can tell whether it is still good
+                return token  # only the shop knows whether it is still valid
             raise Misconfigured(
                 "shopify.token_refused",
                 "the shop refuses the access token, and there is no shopify-refresh-token: record a good "
@@ -118,7 +118,7 @@ def _refresh_once(shop_id: int, now: datetime, refused: str) -> str:
 
 
 def _open(tx: Connection, shop_id: int) -> list[str]:
-    """Return the access token, the refresh token, the client's id and secret; "" for what is not there."""
+    """Return the access token, the refresh token, the client's id and secret; "" for a missing one."""
     names = (_TOKEN, _REFRESH, _ID, _SECRET)
     found = find_secrets(tx, [(shop_id, name) for name in names])
     values = [found.get((shop_id, name), "") for name in names]

@@ -9,36 +9,36 @@ from services.mail.transports import fleet_route
 from services.providers.outgoing_mail import MailThrottled
 
 
-def test_a_wait_closes_the_route_until_it_is_over(settings: Settings) -> None:
+def test_a_wait_opens_the_breaker_until_it_is_over(settings: Settings) -> None:
     now = [100.0]
-    doors, route = CircuitBreaker(lambda: now[0]), fleet_route(settings)
+    breaker, route = CircuitBreaker(lambda: now[0]), fleet_route(settings)
 
     assert (
-        doors.close(route, MailThrottled("graph.throttled", "slow down", wait=timedelta(seconds=70)))
+        breaker.open(route, MailThrottled("graph.throttled", "slow down", wait=timedelta(seconds=70)))
         is not None
     )
     now[0] += 69
-    closed = doors.find_closed(route)
+    closed = breaker.find_fault(route)
     now[0] += 2
 
     assert isinstance(closed, NotYet)
     assert closed.wait == timedelta(seconds=1)
-    assert doors.find_closed(route) is None
+    assert breaker.find_fault(route) is None
 
 
 def test_a_refused_credential_spares_the_rest_of_the_set_and_is_forgotten_soon(settings: Settings) -> None:
     now = [100.0]
-    doors, route = CircuitBreaker(lambda: now[0]), fleet_route(settings)
+    breaker, route = CircuitBreaker(lambda: now[0]), fleet_route(settings)
     fault = Misconfigured("graph.client_secret_expired", "make a new one")
 
-    assert doors.close(route, fault) is None
-    assert doors.find_closed(route) is fault
+    assert breaker.open(route, fault) is None
+    assert breaker.find_fault(route) is fault
     now[0] += MISCONFIGURED_FOR.total_seconds()
-    assert doors.find_closed(route) is None
+    assert breaker.find_fault(route) is None
 
 
-def test_one_mails_refusal_closes_nothing(settings: Settings) -> None:
-    doors, route = CircuitBreaker(lambda: 0.0), fleet_route(settings)
+def test_one_mails_refusal_opens_nothing(settings: Settings) -> None:
+    breaker, route = CircuitBreaker(lambda: 0.0), fleet_route(settings)
 
-    assert doors.close(route, Refused("smtp.recipient_refused", "550")) is None
-    assert doors.find_closed(route) is None
+    assert breaker.open(route, Refused("smtp.recipient_refused", "550")) is None
+    assert breaker.find_fault(route) is None
