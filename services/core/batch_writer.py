@@ -1,53 +1,53 @@
-"""Threads that write at the same time share one transaction: who comes first writes for all who wait."""
+"""Write combiner: threads that write at the same time share one transaction, which the first one runs."""
 
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Generic, TypeVar
 
-Asked = TypeVar("Asked")
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
+Result = TypeVar("Result")
 
 
-class _Waiting(Generic[Asked, Answer]):
-    __slots__ = ("answer", "asked", "fault", "is_done")
+class _Waiting(Generic[Value, Result]):
+    __slots__ = ("error", "is_done", "result", "value")
 
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
+    def __init__(self, value: Value) -> None:
+        self.value = value
         self.is_done = False
-        self.answer: list[Answer] = []
-        self.fault: BaseException | None = None
+        self.result: list[Result] = []
+        self.error: BaseException | None = None
 
 
-class BatchWriter(Generic[Asked, Answer]):
-    """Calls ``write`` with everything that waits. Nothing ever waits for company."""
+class BatchWriter(Generic[Value, Result]):
+    """Calls ``write`` with all waiting values. A value never waits for others to join it."""
 
-    def __init__(self, write: Callable[[Sequence[Asked]], Sequence[Answer]]) -> None:
+    def __init__(self, write: Callable[[Sequence[Value]], Sequence[Result]]) -> None:
         self._write = write
-        self._queue: list[_Waiting[Asked, Answer]] = []
+        self._queue: list[_Waiting[Value, Result]] = []
         self._queue_lock, self._turn = Lock(), Lock()
 
-    def submit(self, asked: Asked) -> Answer:
-        """Return the answer to ``asked`` once its group is written; raise what the writing raised."""
-        mine: _Waiting[Asked, Answer] = _Waiting(asked)
+    def submit(self, value: Value) -> Result:
+        """Return the result of ``value`` once its batch is written; raise what ``write`` raised."""
+        own: _Waiting[Value, Result] = _Waiting(value)
         with self._queue_lock:
-            self._queue.append(mine)
+            self._queue.append(own)
         with self._turn:
-            if not mine.is_done:
+            if not own.is_done:
                 self._write_all()
-        if mine.fault is not None:
-            raise mine.fault
-        return mine.answer[0]
+        if own.error is not None:
+            raise own.error
+        return own.result[0]
 
     def _write_all(self) -> None:
         with self._queue_lock:
-            group, self._queue = self._queue, []
+            batch, self._queue = self._queue, []
         try:
-            answers = self._write([one.asked for one in group])
-            for one, answer in zip(group, answers, strict=True):
-                one.answer.append(answer)
-        except BaseException as fault:  # noqa: BLE001 - each of them raises it
-            for one in group:
-                one.fault = fault
+            results = self._write([one.value for one in batch])
+            for one, result in zip(batch, results, strict=True):
+                one.result.append(result)
+        except BaseException as error:  # noqa: BLE001 - each of them raises it
+            for one in batch:
+                one.error = error
         finally:
-            for one in group:
+            for one in batch:
                 one.is_done = True

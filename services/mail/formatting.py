@@ -1,4 +1,4 @@
-"""How mails write names, amounts, moments and lengths of time. Pure; English, the same in text and HTML."""
+"""Template filters: names, amounts, times and durations in English, the same in text and HTML. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -9,9 +9,8 @@ from services.core.money import MoneyInvalid, format_minor
 
 MINUS = "\N{MINUS SIGN}"
 
-# Control characters, line and paragraph separators, and the marks that turn the direction of writing:
-# U+202E in a shop's name would make the words after it read backwards. Zero-width joiners stay, emoji
-# and several scripts need them.
+# Control characters, line and paragraph separators, and marks that change the direction of writing: after
+# U+202E in a shop's name the text reads backwards. Zero-width joiners stay: emoji and some scripts need them.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
@@ -19,14 +18,14 @@ _SPACES = re.compile(r"\s+")
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` on one line, without control characters and without marks that reorder writing."""
+    """Return ``text`` on one line, without control characters and direction marks."""
     if text.isascii() and text.isprintable() and "  " not in text:
         return text
     return _SPACES.sub(" ", _UNSEEN.sub("", text))
 
 
 def finalize(value: Any) -> Any:
-    """Return what a template prints for ``value``: a fact is one line, so none can forge the next one."""
+    """Return what a template prints for ``value``: text on one line, so that it cannot forge another line."""
     return one_line(value) if type(value) is str else value
 
 
@@ -46,19 +45,19 @@ def change(minor: int, currency: str) -> str:
 
 
 def number(value: int) -> str:
-    """Return a count with its thousands apart: "12,450"."""
+    """Return a count with thousands separators: "12,450"."""
     return f"{value:,}"
 
 
 def day(value: date) -> str:
-    """Return a day without a doubt about its order: "Fri 20 Nov 2026"."""
+    """Return a day: "Fri 20 Nov 2026"."""
     return f"{value:%a} {value.day} {value:%b %Y}"
 
 
 def moment(context: Mapping[str, Any], value: datetime) -> str:
-    """Return a moment in the zone of ``context``, which it names: "Sat 21 Nov 2026, 02:30 PST"."""
+    """Return a time in the zone of ``context``, with its name: "Sat 21 Nov 2026, 02:30 PST"."""
     if value.tzinfo is None:
-        raise ValueError(f"{value!r} has no zone: mails tell moments, not wall clocks")
+        raise ValueError(f"{value!r} has no time zone")
     local = value.astimezone(context["zone"])
     name = local.strftime("%Z")
     # Zones without a name of their own call themselves "+11".
@@ -66,11 +65,11 @@ def moment(context: Mapping[str, Any], value: datetime) -> str:
 
 
 def span(value: timedelta) -> str:
-    """Return a length of time in its two largest units: "45 min", "2 h 10 min"."""
+    """Return a duration in its two largest units: "45 min", "2 h 10 min"."""
     whole = int(value.total_seconds())
     units = ((whole // 86_400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s"))
-    told = [f"{count:,} {unit}" for count, unit in units if count]
-    return " ".join(told[:2]) or "0 s"
+    parts = [f"{count:,} {unit}" for count, unit in units if count]
+    return " ".join(parts[:2]) or "0 s"
 
 
 FILTERS = {"money": money, "change": change, "number": number, "day": day, "span": span}

@@ -1,4 +1,4 @@
-"""A mail as it is composed: once, complete, with the key that keeps it from being sent twice."""
+"""A composed mail, with the key that keeps it from being sent twice."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ __all__ = ["Attachment", "Mail", "to_email_message", "to_outgoing_mail"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """What is sent to one recipient. ``shop_id`` None is the fleet's own mail.
+    """A mail to one recipient. ``shop_id`` None is the fleet's own mail.
 
-    ``preview`` is what a mailbox shows beside the subject; the HTML has it hidden at its top already.
-    ``list_unsubscribe`` is the URL (https) or ``mailto:`` that ends a series; empty where there is none.
+    A mailbox shows ``preview`` after the subject; the HTML has it hidden at its top. ``list_unsubscribe`` is
+    the https URL or ``mailto:`` that ends a series, or empty.
     """
 
     shop_id: int | None
@@ -36,14 +36,14 @@ class Mail:
 
     @property
     def dedupe_key(self) -> str:
-        """What makes two mails of a shop the same one, for ever."""
+        """Identifies the mail among the shop's mails, for ever."""
         return f"{self.kind}:{self.period}:{self.recipient.lower()}"
 
 
 def all_headers(mail: Mail) -> dict[str, str]:
-    """Return the headers that ``mail`` asks for beyond the usual ones.
+    """Return the headers of ``mail`` beyond the usual ones.
 
-    Unsubscribing takes one click where a URL is given: RFC 8058. No out-of-office answers: RFC 3834.
+    A URL unsubscribes with one click (RFC 8058). ``Auto-Submitted`` stops out-of-office replies (RFC 3834).
     """
     headers = {"Auto-Submitted": "auto-generated", **mail.headers}
     if mail.list_unsubscribe:
@@ -54,7 +54,7 @@ def all_headers(mail: Mail) -> dict[str, str]:
 
 
 def to_outgoing_mail(mail: Mail, *, sender: str, message_id: str, date: datetime) -> OutgoingMail:
-    """Return ``mail`` as a transport takes it. ``message_id`` is without angle brackets."""
+    """Return ``mail`` for a transport. ``message_id`` is without angle brackets."""
     return OutgoingMail(
         sender=sender,
         recipient=mail.recipient,
@@ -70,8 +70,8 @@ def to_outgoing_mail(mail: Mail, *, sender: str, message_id: str, date: datetime
 
 
 def to_email_message(mail: Mail, *, sender: str, message_id: str, date: datetime) -> EmailMessage:
-    """Return ``mail`` as the standard library sees the very bytes that are sent."""
-    letter = to_outgoing_mail(mail, sender=sender, message_id=message_id, date=date)
-    message = message_from_bytes(render_mime(letter), policy=SMTP)
+    """Return the bytes that are sent, parsed by the standard library."""
+    outgoing = to_outgoing_mail(mail, sender=sender, message_id=message_id, date=date)
+    message = message_from_bytes(render_mime(outgoing), policy=SMTP)
     assert isinstance(message, EmailMessage)  # noqa: S101 - the policy's own class
     return message

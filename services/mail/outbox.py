@@ -1,4 +1,4 @@
-"""The outbox: a mail is stored once, with the change that caused it, and sent by the ledger."""
+"""The outbox: stores a mail once, with the change that caused it; the ledger sends it."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,10 +14,10 @@ from services.providers.outgoing_mail import Attachment, one_line
 
 TOPIC = "mail_send"
 LARGEST_BYTES = 25 * 1024 * 1024
-"""Of one mail with all its parts: what most mail servers take."""
+"""The largest mail with all its parts that most mail servers accept."""
 
-# A mail that is there already stays as it is, sent or not: the key never expires. A transaction that
-# meets another one's uncommitted row waits for it.
+# A stored mail stays as it is, sent or not: the key never expires. A transaction waits for another one's
+# uncommitted row with the same key.
 _RECORD = """
 insert into mail_outbox (shop_id, dedupe_key, kind, period, recipient, subject, text, html, headers,
                          has_parts, request_id, created_at)
@@ -45,10 +45,10 @@ select name, content_type, content, content_id, is_inline from mail_parts
 def record_mails(
     tx: Connection, mails: Sequence[Mail], now: datetime, *, request_id: str = ""
 ) -> list[NewWork]:
-    """Every mail is in the outbox; return the work that sends those that were not.
+    """Store the mails that are not in the outbox yet; return the work that sends these.
 
-    What makes two mails the same is their shop and ``dedupe_key``, for ever: asking twice, or in two
-    transactions at once, sends once. The first stays as it was composed.
+    Shop and ``dedupe_key`` identify a mail for ever: two calls, also at the same time, send it once.
+    The first stays as it was composed.
     """
     if not mails:
         return []
@@ -127,5 +127,5 @@ def _check_size(mail: Mail) -> None:
 
 
 def _storable(text: str) -> str:
-    """Return ``text`` without what PostgreSQL cannot hold: NUL, and halves of surrogate pairs."""
+    """Return ``text`` without what PostgreSQL cannot store: NUL, and halves of surrogate pairs."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()

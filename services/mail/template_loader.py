@@ -1,9 +1,8 @@
-"""A kind's templates become one that is ready to fill: CSS inlined once, before any fact is known.
+"""Loads a mail type's templates: puts them into the layout and inlines the CSS once, before any rendering.
 
-Inlining CSS costs more than filling a template, so it is done to the template and not to each mail. The
-HTML parser that inlining needs must not see Jinja: statements stand as comments and expressions as words
-while it works. It may change attributes only. If it moved a tag or a placeholder, as HTML parsers do with
-what does not belong into a table, the template is refused with the place, not sent misshapen.
+Inlining CSS is slower than rendering, so the template is inlined and not each mail. The HTML parser must not
+see Jinja: statements become comments and expressions become words before it. It may change attributes only.
+If it moves a tag or a placeholder, as HTML parsers do in tables, the template is refused with the place.
 """
 
 import re
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
 OWN = "services.mail"
 _SLOT = "<!-- content -->"
 _JINJA = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
-_STAND_IN = re.compile(r"<!--jinja(\d+)-->|jinja(\d+)end")
+_PLACEHOLDER = re.compile(r"<!--jinja(\d+)-->|jinja(\d+)end")
 _STATEMENT_IN_TAG = re.compile(r"<[a-z][^<>]*(?=<!--jinja)")
 _RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
 class TemplateSource(NamedTuple):
-    """The Jinja sources of one kind."""
+    """The Jinja sources of one mail type."""
 
     subject: str
     preview: str
@@ -36,7 +35,7 @@ class TemplateSource(NamedTuple):
 
 
 def load_source(package: str, name: str) -> TemplateSource:
-    """Return the sources of kind ``name``, each a complete Jinja template. Slow: once per process."""
+    """Return the sources of mail type ``name``, each a complete Jinja template. Slow: once per process."""
     subject, preview, text = _split_text(name, _read(package, f"{name}.txt"))
     body = _read(package, f"{name}.html")
     html = _read(OWN, "layout.html").replace("<!-- dark -->", _dark_css()).replace(_SLOT, body.strip())
@@ -55,30 +54,26 @@ def inline_css(name: str, source: str) -> str:
 
     hidden = _JINJA.sub(hide, source)
     if inside := _STATEMENT_IN_TAG.search(hidden):
-        raise MailInvalid(
-            f"{name}.html is no HTML as it stands: a statement is inside a tag, {inside[0][:60]!r}"
-        )
+        raise MailInvalid(f"{name}.html is not valid HTML: a statement is inside a tag, {inside[0][:60]!r}")
     inlined = _inliner().inline(hidden)
     _compare_shapes(name, hidden, inlined)
-    return _STAND_IN.sub(lambda match: found[int(match[1] or match[2])], inlined)
+    return _PLACEHOLDER.sub(lambda match: found[int(match[1] or match[2])], inlined)
 
 
 def _compare_shapes(name: str, before: str, after: str) -> None:
     wanted, got = HtmlShape.of(before), HtmlShape.of(after)
-    for ours, theirs in zip(wanted, got, strict=False):
-        if ours != theirs:
+    for before_tag, after_tag in zip(wanted, got, strict=False):
+        if before_tag != after_tag:
             raise MailInvalid(
-                f"{name}.html is no HTML as it stands: {ours} became {theirs}. Write every tbody, close "
+                f"{name}.html is not valid HTML: {before_tag} became {after_tag}. Write every tbody, close "
                 "every tag, and keep what is no row or cell out of tables"
             )
     if len(wanted) != len(got):
-        raise MailInvalid(
-            f"{name}.html is no HTML as it stands: it has {len(wanted)} tags, read as {len(got)}"
-        )
+        raise MailInvalid(f"{name}.html is not valid HTML: it has {len(wanted)} tags, read as {len(got)}")
 
 
 class HtmlShape(HTMLParser):
-    """The tags of a document and the stand-ins between them, in order."""
+    """The tags of a document and the placeholders between them, in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,8 +88,8 @@ class HtmlShape(HTMLParser):
         return parser.seen
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep the tag, and what Jinja fills into its attributes."""
-        filled = [value for _, value in sorted(attrs) if value and _STAND_IN.search(value)]
+        """Keep the tag, and the placeholders in its attributes."""
+        filled = [value for _, value in sorted(attrs) if value and _PLACEHOLDER.search(value)]
         self.seen.append(" ".join([f"<{tag}>", *filled]))
 
     def handle_endtag(self, tag: str) -> None:
@@ -102,12 +97,12 @@ class HtmlShape(HTMLParser):
         self.seen.append(f"</{tag}>")
 
     def handle_comment(self, data: str) -> None:
-        """Keep a statement's place, and Outlook's conditions."""
+        """Keep a statement's placeholder, and Outlook's conditions."""
         self.seen.append(f"<!--{data}-->")
 
     def handle_data(self, data: str) -> None:
-        """Keep an expression's place."""
-        self.seen.extend(match[0] for match in _STAND_IN.finditer(data))
+        """Keep an expression's placeholder."""
+        self.seen.extend(match[0] for match in _PLACEHOLDER.finditer(data))
 
 
 def _split_text(name: str, source: str) -> tuple[str, str, str]:
@@ -129,19 +124,18 @@ def _read(package: str, file: str) -> str:
 
 @cache
 def _dark_css() -> str:
-    """Return the dark colours twice: for clients that ask for them, and for Outlook, which marks the page.
-
-    ``data-ogsc`` and ``data-ogsb`` stand on the mail in Outlook.com and Outlook's mobile apps.
+    """Return the dark colours twice: as a media query, and for Outlook.com and Outlook's mobile apps, which
+    set ``data-ogsc`` and ``data-ogsb`` on the mail.
     """
     rules = [
         (selector.strip(), body.strip().replace(";", " !important;"))
         for selector, body in _RULE.findall(_COMMENT.sub("", _read(OWN, "dark.css")))
     ]
-    asked = "\n".join(f"  {selector} {{ {body} }}" for selector, body in rules)
+    preferred = "\n".join(f"  {selector} {{ {body} }}" for selector, body in rules)
     marked = "\n".join(
         f"[data-ogsc] {selector}, [data-ogsb] {selector} {{ {body} }}" for selector, body in rules
     )
-    return f"\n@media (prefers-color-scheme: dark) {{\n{asked}\n}}\n</style>\n<style>\n{marked}\n"
+    return f"\n@media (prefers-color-scheme: dark) {{\n{preferred}\n}}\n</style>\n<style>\n{marked}\n"
 
 
 @cache

@@ -1,8 +1,8 @@
-"""What calls to a shop's providers come to: whether each takes our credential.
+"""Outcomes of calls to a shop's providers: whether each takes our credential.
 
 A provider's module notes each call with ``noted_call``. The runner or the command that makes the calls
-collects the notes with ``collect_calls`` and writes them to ``connections``. Only a ``Misconfigured`` means
-that a credential does not work, and only an answer that it does.
+collects them with ``collect_calls`` and stores them in ``connections``. ``Misconfigured`` means that a
+credential does not work, an answer means that it does.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ _OPTIONAL: ContextVar[bool] = ContextVar("provider_calls_optional", default=Fals
 
 @contextmanager
 def collect_calls() -> Iterator[CallOutcomes]:
-    """Yield what the calls inside come to, in this thread; an outer collection gets none of them."""
+    """Yield the outcomes of the calls inside, in this thread; an outer collection gets none of them."""
     calls = CallOutcomes()
     token = _CALLS.set(calls)
     try:
@@ -42,12 +42,12 @@ def collect_calls() -> Iterator[CallOutcomes]:
 
 @contextmanager
 def noted_call(provider: str, resource: str) -> Iterator[None]:
-    """The call inside is noted as answered, or as refused where it raises ``Misconfigured``.
+    """Note the call inside as answered, or as refused if it raises ``Misconfigured``.
 
-    A declined question (``Refused``) is an answer: the credential was good. No answer is no note.
+    ``Refused`` is an answer: the credential was valid. Without an answer nothing is noted.
     """
     found = _CALLS.get()
-    calls = CallOutcomes() if found is None else found  # where none collects, a note goes nowhere
+    calls = CallOutcomes() if found is None else found
     try:
         yield
     except Misconfigured as fault:
@@ -62,7 +62,7 @@ def noted_call(provider: str, resource: str) -> Iterator[None]:
 
 @contextmanager
 def optional_calls() -> Iterator[None]:
-    """A permission that the calls inside lack is no fault: the caller goes on without them."""
+    """Do not note missing permissions of the calls inside: the caller works without them."""
     token = _OPTIONAL.set(True)
     try:
         yield

@@ -1,7 +1,7 @@
-"""What every verified webhook comes down to, and the small readings that all providers share. Pure.
+"""A verified webhook, and the field readers that all providers share. Pure.
 
-Whatever goes into a ``Delivery`` fits a database row: printable ASCII of bounded length. Headers are the
-sender's free text, so a NUL byte or a megabyte of topic must end here and not at an INSERT.
+Every text of a ``WebhookDelivery`` is printable ASCII of bounded length, so that it fits a database row:
+headers are the sender's free text.
 """
 
 import base64
@@ -47,20 +47,20 @@ class WebhookDelivery:
 
 
 def reject(detail: str) -> NoReturn:
-    """Raise ``Rejected``: every fault of a signature has one code, so a stranger learns nothing from it."""
+    """Raise ``Rejected``: all signature faults have one code, so a stranger learns nothing from it."""
     raise Rejected(INVALID_SIGNATURE, detail)
 
 
 def reject_missing(name: str) -> NoReturn:
-    """Raise ``Rejected`` for a signed delivery whose header ``name`` is not there or cannot be stored.
+    """Raise ``Rejected`` for a signed delivery whose header ``name`` is missing or cannot be stored.
 
-    Call it only after the signature matched: a sender without the secret learns nothing from it.
+    Call it only after the signature matched, so that a stranger learns nothing from it.
     """
     raise Rejected(MISSING_HEADER, f"{name} is missing, too long or not plain text")
 
 
 def is_storable(value: object, longest: int = MAX_TEXT) -> bool:
-    """Tell whether ``value`` is printable ASCII text of 1 to ``longest`` characters."""
+    """Return whether ``value`` is printable ASCII text of 1 to ``longest`` characters."""
     return isinstance(value, str) and 0 < len(value) <= longest and value.isascii() and value.isprintable()
 
 
@@ -105,15 +105,15 @@ def find_instant(value: object) -> datetime | None:
 
 
 def body_digest(body: bytes) -> str:
-    """Return a delivery key for a body that does not say its own."""
+    """Return a delivery key for a body that has none."""
     return "sha256:" + hashlib.sha256(body).hexdigest()
 
 
 def decode_key(secret: bytes) -> bytes:
     """Return the HMAC key inside a pasted base64 secret, with or without ``whsec_`` and padding.
 
-    What is not base64 stands for itself, so that a dummy secret costs what a real one costs. Shapes are
-    checked when a secret is set (``services.providers.secrets``), not on every request.
+    What is not base64 is the key itself, so that a dummy secret costs what a real one costs. The shape is
+    checked when a secret is set, not on every request.
     """
     text = secret.removeprefix(b"whsec_")
     try:

@@ -165,7 +165,7 @@ def test_text_is_wrapped_by_hand_and_ends_with_its_reason(mail: Mail) -> None:
 )
 def test_template_that_the_inliner_would_misshape_is_refused(source: str) -> None:
     page = f"<!DOCTYPE html><html><head><title>a</title></head><body>{source}</body></html>"
-    with pytest.raises(MailInvalid, match="is no HTML as it stands"):
+    with pytest.raises(MailInvalid, match="is not valid HTML"):
         inline_css("odd", page)
 
 
