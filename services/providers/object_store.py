@@ -1,7 +1,7 @@
-"""The archive store: a folder, or a bucket of S3 and what speaks like it (R2, SeaweedFS, MinIO).
+"""The archive store: a folder, or a bucket of S3 or a compatible store (R2, SeaweedFS, MinIO).
 
-Objects are written once. Where a bucket has object lock, they are locked in COMPLIANCE mode, so that not even
-the account's owner can take them away before their time.
+Objects are written once. In a bucket with object lock they are locked in COMPLIANCE mode, so that not even
+the account's owner can delete them early.
 """
 
 import base64
@@ -19,9 +19,15 @@ from services.audit.store import ObjectExists, ObjectMissing, ObjectStore
 from services.core.errors import Misconfigured, RetryLater
 from services.core.files import make_private_folder
 
-_MISSET = {"AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "PermanentRedirect", "SignatureDoesNotMatch"}
+_REFUSED = {
+    "AccessDenied",
+    "InvalidAccessKeyId",
+    "NoSuchBucket",
+    "PermanentRedirect",
+    "SignatureDoesNotMatch",
+}
 _NO_LOCK = {"MethodNotAllowed", "NotImplemented", "ObjectLockConfigurationNotFoundError"}
-"""How a store says that it has no object lock. Any other answer is none, and nothing is stored unguarded."""
+"""Error codes of stores without object lock. Any other error is raised, so nothing is stored unlocked."""
 
 _VERSIONS = ("Versions", "DeleteMarkers")
 
@@ -35,7 +41,7 @@ def open_store(url: str) -> ObjectStore:
 
 
 class FolderStore:
-    """Objects as files. Whoever may write to the folder can still take them away: put it elsewhere."""
+    """Objects as files. Everybody with write access to the folder can delete them: put it elsewhere."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -52,10 +58,10 @@ class FolderStore:
                     file.flush()
                     os.fsync(file.fileno())
                     os.fchmod(file.fileno(), 0o400)
-                # A link, unlike a rename, refuses a name that is taken.
+                # A link, unlike a rename, fails if the name exists.
                 os.link(name, path)
             except FileExistsError:
-                raise ObjectExists(f"{path} is there already, and was left as it is") from None
+                raise ObjectExists(f"{path} exists already and was not changed") from None
             finally:
                 with suppress(FileNotFoundError):
                     Path(name).unlink()
@@ -68,7 +74,7 @@ class FolderStore:
             try:
                 return path.read_bytes()
             except FileNotFoundError:
-                raise ObjectMissing(f"{path} is not there") from None
+                raise ObjectMissing(f"{path} does not exist") from None
 
     def find_keys(self, prefix: str) -> Sequence[str]:
         """Return the keys that begin with ``prefix``, sorted."""
@@ -81,7 +87,7 @@ class FolderStore:
             return sorted(key for key in keys if key.startswith(prefix))
 
     def delete(self, key: str) -> None:
-        """The file is gone, durably; so it was where there was none."""
+        """Delete the file durably, if it exists."""
         path = self._path(key)
         with _disk(path):
             try:
@@ -91,13 +97,13 @@ class FolderStore:
             _sync_folder(path.parent)
 
     def describe(self) -> str:
-        """Say which folder it is."""
-        return f"{self._folder.absolute().as_uri()}, a folder: guarded by its permissions alone"
+        """Return the folder's URL and how it is protected."""
+        return f"{self._folder.absolute().as_uri()}, a folder: protected by its permissions alone"
 
     def _path(self, key: str) -> Path:
         path = self._folder / key
         if not path.resolve().is_relative_to(self._folder.resolve()):
-            raise ValueError(f"key={key!r} leads out of the store")
+            raise ValueError(f"key={key!r} is outside the store")
         return path
 
 
@@ -109,7 +115,7 @@ class BucketStore:
 
     def __init__(self, bucket: str, prefix: str) -> None:
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
-        self._made: Any = None
+        self._opened: Any = None
         self._has_lock: bool | None = None
 
     def put(self, key: str, data: bytes, retain_until: datetime | None = None) -> datetime | None:
@@ -119,7 +125,7 @@ class BucketStore:
         lock: dict[str, Any] = {}
         if locked is not None:
             lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": locked}
-        with self._told(key):
+        with self._errors(key):
             self._client().put_object(
                 Bucket=self._bucket,
                 Key=self._prefix + key,
@@ -133,7 +139,7 @@ class BucketStore:
 
     def get(self, key: str) -> bytes:
         """Return the object, or raise ``ObjectMissing``."""
-        with self._told(key):
+        with self._errors(key):
             data: bytes = (
                 self._client().get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()
             )
@@ -141,21 +147,21 @@ class BucketStore:
 
     def find_keys(self, prefix: str) -> Sequence[str]:
         """Return the keys that begin with ``prefix``, sorted."""
-        with self._told(prefix):
+        with self._errors(prefix):
             pages = self._client().get_paginator("list_objects_v2")
             found = pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
             keys = [item["Key"] for page in found for item in page.get("Contents", ())]
         return sorted(key.removeprefix(self._prefix) for key in keys)
 
     def delete(self, key: str) -> None:
-        """The object is gone with every version that the bucket keeps of it; so it was where there was none.
+        """Delete the object with all its versions, if it exists.
 
-        In a bucket with versions a plain deletion only hides an object. R2 has none, and says so.
+        In a bucket with versions a plain deletion only hides an object. R2 has no versions.
         """
         from botocore.exceptions import ClientError
 
         name = self._prefix + key
-        with self._told(key):
+        with self._errors(key):
             client = self._client()
             client.delete_object(Bucket=self._bucket, Key=name)
             try:
@@ -171,16 +177,16 @@ class BucketStore:
                 client.delete_object(Bucket=self._bucket, Key=name, VersionId=version)
 
     def describe(self) -> str:
-        """Say which bucket it is and whether it locks."""
+        """Return the bucket's URL and whether it has object lock."""
         lock = "with object lock" if self._probe_lock() else "without object lock"
         return f"s3://{self._bucket}/{self._prefix.rstrip('/')}, a bucket {lock}"
 
     def _client(self) -> Any:
-        """Return the client, made at first use: boto3 is slow to load, and most processes store nothing.
+        """Return the client, created at first use: boto3 is slow to load, and most processes store nothing.
 
         Credentials, region and ``AWS_ENDPOINT_URL`` come from the environment, as boto3 documents.
         """
-        if self._made is None:
+        if self._opened is None:
             from boto3.session import Session
             from botocore.config import Config
 
@@ -188,20 +194,20 @@ class BucketStore:
                 connect_timeout=5,
                 read_timeout=60,
                 retries={"total_max_attempts": 3, "mode": "standard"},
-                # Others than AWS do not all know the checksums that newer clients add by themselves.
+                # Not all other stores know the checksums that newer clients add.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             )
             region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-            self._made = Session().client("s3", config=config, region_name=region)
-        return self._made
+            self._opened = Session().client("s3", config=config, region_name=region)
+        return self._opened
 
     def _probe_lock(self) -> bool:
-        """Whether the bucket locks objects. R2 has no such call, and says so."""
+        """Return whether the bucket locks objects. R2 has no such call."""
         if self._has_lock is None:
             from botocore.exceptions import ClientError
 
-            with self._told("?object-lock"):
+            with self._errors("?object-lock"):
                 try:
                     found = self._client().get_object_lock_configuration(Bucket=self._bucket)
                     rule = found.get("ObjectLockConfiguration", {})
@@ -213,8 +219,8 @@ class BucketStore:
         return self._has_lock
 
     @contextmanager
-    def _told(self, key: str) -> Iterator[None]:
-        """Turn what the store answers into what happens next."""
+    def _errors(self, key: str) -> Iterator[None]:
+        """Turn the store's errors into the project's."""
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         where = f"s3://{self._bucket}/{self._prefix}{key}"
@@ -223,10 +229,10 @@ class BucketStore:
         except ClientError as fault:
             code = _code_of(fault)
             if code in ("PreconditionFailed", "412"):
-                raise ObjectExists(f"{where} is there already, and was left as it is") from None
+                raise ObjectExists(f"{where} exists already and was not changed") from None
             if code in ("NoSuchKey", "404"):
-                raise ObjectMissing(f"{where} is not there") from None
-            if code in _MISSET:
+                raise ObjectMissing(f"{where} does not exist") from None
+            if code in _REFUSED:
                 raise Misconfigured(
                     "archive.refused",
                     f"{where}: the store answers {code}; check ARCHIVE_URL, AWS_ACCESS_KEY_ID and its rights",

@@ -1,6 +1,6 @@
-"""PostHog: events, each under a uuid of its own, so that one that is sent twice is counted once.
+"""Sends events to PostHog, each with a uuid, so that one that is sent twice is counted once.
 
-Source: posthog.com/docs/api/capture. A 2xx means accepted for reading; PostHog reads later.
+Source: posthog.com/docs/api/capture. A 2xx means accepted; PostHog processes it later.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ WAIT_LONGEST = timedelta(hours=1)
 
 
 def send_events(http: httpx.Client, host: str, key: str, events: Sequence[Mapping[str, Any]]) -> str:
-    """PostHog has ``events``. Returns ``delivered``, or ``over_quota`` where it took them and drops them.
+    """Send ``events``; return ``delivered``, or ``over_quota`` if PostHog accepts and drops them.
 
-    May be repeated under the same uuids. Raises ``RetryLater`` also where no answer came,
-    ``Misconfigured`` or ``Refused``. The key travels in the body, and is in no error.
+    May be repeated under the same uuids. Raises ``RetryLater`` (also without an answer), ``Misconfigured``
+    or ``Refused``. The key is in the body, and in no error.
     """
     body = orjson.dumps({"api_key": key, "batch": list(events)})
     try:
@@ -41,12 +41,12 @@ def send_events(http: httpx.Client, host: str, key: str, events: Sequence[Mappin
 
 def _error_of(answer: httpx.Response) -> WorkError:
     status = answer.status_code
-    said = f"HTTP {status}"
+    detail = f"HTTP {status}"
     if status == 429:
         wait = parse_retry_after(answer.headers, WAIT_LONGEST)
-        return RetryLater("posthog.rate_limited", said, wait=wait)
+        return RetryLater("posthog.rate_limited", detail, wait=wait)
     if status >= 500:
-        return RetryLater("posthog.unavailable", said)
+        return RetryLater("posthog.unavailable", detail)
     if status in (401, 403):
-        return Misconfigured("posthog.key_refused", f"{said}: POSTHOG_KEY is refused")
-    return Refused("posthog.event_refused", said)
+        return Misconfigured("posthog.key_refused", f"{detail}: POSTHOG_KEY is refused")
+    return Refused("posthog.event_refused", detail)

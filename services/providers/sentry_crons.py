@@ -1,7 +1,7 @@
-"""Sentry Crons: one check-in of a monitor, sent so that we know it arrived.
+"""Sends a check-in of a monitor to Sentry Crons, and knows whether it arrived.
 
-The SDK's own ``capture_checkin`` puts it into a queue of the process and forgets it when the process ends;
-here its envelope is built with the SDK's parts and posted, and the answer decides.
+The SDK's ``capture_checkin`` queues it in the process and loses it when the process ends; here the SDK builds
+the envelope, and the response to our post decides.
 Sources: develop.sentry.dev/sdk/telemetry/check-ins, develop.sentry.dev/sdk/expected-features/rate-limiting.
 """
 
@@ -19,14 +19,14 @@ from services.providers.http import parse_retry_after
 
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 WAIT_UNSTATED = timedelta(seconds=60)
-"""What Sentry asks of a client that is told 429 and nothing else."""
+"""What Sentry documents for a 429 without a wait."""
 WAIT_LONGEST = timedelta(hours=1)
 
 
 def send_checkin(http: httpx.Client, dsn: str, checkin: Mapping[str, Any]) -> None:
-    """Sentry has ``checkin``. May be repeated: one of the same ``check_in_id`` is updated, not added.
+    """Send ``checkin``. May be repeated: Sentry updates the one with the same ``check_in_id``.
 
-    Raises ``RetryLater`` also where no answer came, ``Misconfigured`` or ``Refused``.
+    Raises ``RetryLater`` (also without an answer), ``Misconfigured`` or ``Refused``.
     """
     try:
         auth = Dsn(dsn).to_auth(f"sentry.python/{VERSION}")
@@ -45,18 +45,18 @@ def send_checkin(http: httpx.Client, dsn: str, checkin: Mapping[str, Any]) -> No
 
 def _error_of(answer: httpx.Response) -> WorkError:
     status = answer.status_code
-    said = f"HTTP {status} {answer.headers.get('x-sentry-error', '')[:200]}".rstrip()
+    detail = f"HTTP {status} {answer.headers.get('x-sentry-error', '')[:200]}".rstrip()
     if status == 429:
-        return RetryLater("sentry.rate_limited", said, wait=_find_wait(answer.headers))
+        return RetryLater("sentry.rate_limited", detail, wait=_find_wait(answer.headers))
     if status >= 500:
-        return RetryLater("sentry.unavailable", said)
+        return RetryLater("sentry.unavailable", detail)
     if status in (401, 403):
-        return Misconfigured("sentry.dsn_refused", f"{said}: SENTRY_DSN names a key that Sentry refuses")
-    return Refused("sentry.checkin_refused", said)
+        return Misconfigured("sentry.dsn_refused", f"{detail}: SENTRY_DSN names a key that Sentry refuses")
+    return Refused("sentry.checkin_refused", detail)
 
 
 def _find_wait(headers: httpx.Headers) -> timedelta:
-    """Return the longest wait that concerns monitors; ``Retry-After`` where there is none."""
+    """Return the longest limit that concerns monitors, else ``Retry-After``."""
     seconds: list[int] = []
     for limit in headers.get("x-sentry-rate-limits", "").split(","):
         stated, _, rest = limit.strip().partition(":")

@@ -1,6 +1,6 @@
-"""A Shopify shop through the Admin GraphQL API 2026-07: any document, and its stock, set and read in sets.
+"""A shop's Admin GraphQL API 2026-07: any document, and its stock levels, set and read in batches.
 
-What an answer means is decided in ``services.providers.shopify_answers`` and nowhere else.
+``services.providers.shopify_answers`` classifies the responses.
 """
 
 import re
@@ -36,10 +36,10 @@ SET_AT_MOST = 250
 """Quantities that one ``inventorySetQuantities`` takes."""
 
 READ_AT_MOST = 100
-"""Items that one reading asks for: about four points each, of the thousand a query may cost."""
+"""Items per query: about four points each, of the 1,000 that a query may cost."""
 
 Renew = Callable[[str], str]
-"""Returns a token to use instead of the one that the shop refused, or raises what must be mended."""
+"""Returns a token to use instead of the refused one, or raises what to repair."""
 
 
 class ShopLevelKey(NamedTuple):
@@ -50,7 +50,7 @@ class ShopLevelKey(NamedTuple):
 
 
 class Quantity(NamedTuple):
-    """What a level should hold, if it still holds ``change_from``; None skips that comparison."""
+    """The new quantity of a level, if it still has ``change_from``; None skips that comparison."""
 
     place: ShopLevelKey
     quantity: int
@@ -58,10 +58,7 @@ class Quantity(NamedTuple):
 
 
 class ShopifyLevel(NamedTuple):
-    """What Shopify holds available at a level, and when the level last changed.
-
-    ``on_hand`` is all that lies there: available, committed, reserved, damaged and the like.
-    """
+    """A level at Shopify. ``on_hand`` includes what is committed, reserved or damaged."""
 
     available: int
     updated_at: datetime | None
@@ -70,9 +67,9 @@ class ShopifyLevel(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SetLevelsResult:
-    """Shopify holds every quantity, or, where ``refused`` has any, none of them was set.
+    """All quantities are set, or none of them if ``refused`` has any, by index.
 
-    ``refused`` says by index why. ``changed_at`` is None when it held those quantities already.
+    ``changed_at`` is None if Shopify had these quantities already.
     """
 
     changed_at: datetime | None = None
@@ -88,9 +85,9 @@ def admin_base_url(domain: str, api_base: str = "") -> str:
 
 
 class ShopifyAdmin:
-    """One shop's Admin API. ``throttle`` and ``cost_points`` are what it last said, after errors too.
+    """One shop's Admin API. ``throttle`` and ``cost_points`` are of the last response, also of an error.
 
-    ``renew``, where given, is asked once for another token when the shop refuses the one in use (401).
+    ``renew`` is called once for another token if the shop refuses the current one (401).
     """
 
     def __init__(self, http: httpx.Client, base_url: str, token: str, renew: Renew | None = None) -> None:
@@ -104,9 +101,9 @@ class ShopifyAdmin:
         return f"ShopifyAdmin({self._url!r})"
 
     def execute(self, document: str, variables: Mapping[str, Any], *, changes: bool) -> dict[str, Any]:
-        """Return the ``data`` of the answer to ``document``; ``changes`` says that it is a mutation.
+        """Return the ``data`` of the response to ``document``; ``changes``: it is a mutation.
 
-        Without an answer a change may have happened (``OutcomeUnknown``), a read has not. Raises
+        Without a response a change may have happened (``OutcomeUnknown``). Raises
         ``ShopifyThrottled`` with the wait where the bucket is empty, or what else ``read_answer`` finds. A
         token that the shop refuses is renewed and the document sent once more: a 401 means nothing happened.
         """
@@ -130,20 +127,20 @@ class ShopifyAdmin:
         """
         entries = [
             {
-                "inventoryItemId": _item_gid(asked.place),
-                "locationId": _location_gid(asked.place.location_id),
-                "quantity": asked.quantity,
-                "changeFromQuantity": asked.change_from,
+                "inventoryItemId": _item_gid(one.place),
+                "locationId": _location_gid(one.place.location_id),
+                "quantity": one.quantity,
+                "changeFromQuantity": one.change_from,
             }
-            for asked in quantities
+            for one in quantities
         ]
-        asked_for = {
+        set_input = {
             "name": "available",
             "reason": SET_REASON,
             "referenceDocumentUri": reference,
             "quantities": entries,
         }
-        data = self.execute(SET_AVAILABLE, {"input": asked_for, "key": idempotency_key}, changes=True)
+        data = self.execute(SET_AVAILABLE, {"input": set_input, "key": idempotency_key}, changes=True)
         payload = find_object(data, "inventorySetQuantities")
         refused = read_user_errors(payload, len(entries))
         group = find_object(payload, "inventoryAdjustmentGroup")
@@ -159,7 +156,7 @@ class ShopifyAdmin:
 
         One query for up to ``READ_AT_MOST`` items of a location: most shops stock at one.
         """
-        held: dict[ShopLevelKey, ShopifyLevel] = {}
+        found: dict[ShopLevelKey, ShopifyLevel] = {}
         for location_id, part in _by_location(places):
             variables = {
                 "items": [_item_gid(place) for place in part],
@@ -171,8 +168,8 @@ class ShopifyAdmin:
                 by_name = {one["name"]: one["quantity"] for one in level.get("quantities") or ()}
                 if "available" in by_name:
                     changed_at = find_instant(level.get("updatedAt"))
-                    held[place] = ShopifyLevel(by_name["available"], changed_at, by_name.get("on_hand"))
-        return held
+                    found[place] = ShopifyLevel(by_name["available"], changed_at, by_name.get("on_hand"))
+        return found
 
     def _post(self, document: str, variables: Mapping[str, Any], *, changes: bool) -> httpx.Response:
         return post(
@@ -195,9 +192,9 @@ def _operation(document: str) -> str:
 
 def _by_location(places: Sequence[ShopLevelKey]) -> Iterator[tuple[int, list[ShopLevelKey]]]:
     for location_id in sorted({place.location_id for place in places}):
-        mine = [place for place in places if place.location_id == location_id]
-        for start in range(0, len(mine), READ_AT_MOST):
-            yield location_id, mine[start : start + READ_AT_MOST]
+        keys = [place for place in places if place.location_id == location_id]
+        for start in range(0, len(keys), READ_AT_MOST):
+            yield location_id, keys[start : start + READ_AT_MOST]
 
 
 def _item_gid(place: ShopLevelKey) -> str:

@@ -1,4 +1,4 @@
-"""What an answer of Shopify's Admin GraphQL API means for the work that asked. No I/O.
+"""Classifies responses of Shopify's Admin GraphQL API. No I/O.
 
 Status codes: shopify.dev, "API response status codes". The cost block: shopify.dev, "Rate limits".
 User error codes: the enum ``InventorySetQuantitiesUserErrorCode`` of the 2026-07 schema.
@@ -45,7 +45,7 @@ class ThrottleStatus:
 
 
 class ShopifyThrottled(NotYet):
-    """The bucket is empty: nothing was tried. ``wait`` is until it holds what was asked for."""
+    """The bucket is empty and nothing happened. ``wait`` is until it has enough points."""
 
     def __init__(self, detail: str, *, wait: timedelta, throttle: ThrottleStatus | None) -> None:
         super().__init__("shopify.throttled", detail, wait=wait)
@@ -53,15 +53,14 @@ class ShopifyThrottled(NotYet):
 
 
 class StockMoved(Refused):
-    """The shop's quantity is no longer the one we meant to change. Look again and decide anew."""
+    """The shop's quantity changed meanwhile: read it again and decide again."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("shopify.stock_moved", detail)
 
 
 class IdempotencyKeyUsed(Refused):
-    """The idempotency key was used for an attempt that was refused: what it asked for did not happen under
-    it. Look, and ask anew under another."""
+    """The key was used for a refused attempt, so nothing happened: read again and use another key."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("shopify.idempotency_previous_attempt_failed", detail)
@@ -81,7 +80,7 @@ def find_throttle(response: "httpx.Response") -> ThrottleStatus | None:
 
 
 def find_cost(response: "httpx.Response") -> float | None:
-    """Return how many points the bucket must hold before such a call: what it asked for, not what it took."""
+    """Return the points that the bucket must have before such a call: the requested, not the actual cost."""
     points = _find_cost_block(response).get("requestedQueryCost")
     return float(points) if isinstance(points, int | float) and points > 0 else None
 
@@ -89,32 +88,31 @@ def find_cost(response: "httpx.Response") -> float | None:
 def read_answer(
     response: "httpx.Response", throttle: ThrottleStatus | None, *, changes: bool
 ) -> dict[str, Any]:
-    """Return ``data`` of a good answer; raise what any other answer means.
+    """Return ``data`` of a successful response; raise what any other response means.
 
-    A gateway that gave up (502, 504), or a 200 that is not JSON, leaves a change in doubt
-    (``OutcomeUnknown``). Any other 5xx is taken as "nothing happened", which is safe because a repeat
-    goes out under the same idempotency key.
+    A gateway timeout (502, 504), or a 200 that is not JSON, leaves the outcome of a change unknown. Any other
+    5xx counts as "nothing happened", which is safe because a repeat has the same idempotency key.
     """
     status = response.status_code
     if status != 200:
         raise _error_of_status(response, throttle, changes=changes)
     body = find_json(response)
     if body is None:
-        raise _in_doubt("the answer is not a JSON object", changes=changes)
+        raise _unknown_outcome("the answer is not a JSON object", changes=changes)
     errors = body.get("errors")
     if errors:
         raise _error_of_errors(body, errors, throttle)
     data = body.get("data")
     if not isinstance(data, dict):
-        raise _in_doubt("the answer has no data", changes=changes)
+        raise _unknown_outcome("the answer has no data", changes=changes)
     return data
 
 
 def read_user_errors(payload: Mapping[str, Any], count: int) -> dict[int, WorkError]:
-    """Return, by the index of the quantity that it is about, what each of a mutation's ``userErrors`` means.
+    """Return what each of a mutation's ``userErrors`` means, by the index of its quantity of ``count``.
 
-    Empty where there is none. ``count`` quantities were asked for. An error that names none of them is the
-    whole call's, and is raised. ``field`` is ``["input", "quantities", "3", "changeFromQuantity"]``.
+    An error without such an index concerns the whole call and is raised. ``field`` is
+    ``["input", "quantities", "3", "changeFromQuantity"]``.
     """
     refused: dict[int, WorkError] = {}
     for error in payload.get("userErrors") or ():
@@ -151,7 +149,7 @@ def _error_of_status(
     if status == 429:
         return ShopifyThrottled(detail, wait=wait or WAIT_UNSTATED, throttle=throttle)
     if status in (502, 504):
-        return _in_doubt(detail, changes=changes)
+        return _unknown_outcome(detail, changes=changes)
     if status >= 500:
         return RetryLater("shopify.unavailable", detail, wait=wait)
     if status in _MISCONFIGURED:
@@ -165,8 +163,8 @@ def _error_of_errors(body: Mapping[str, Any], errors: Any, throttle: ThrottleSta
     code = str(find_object(first, "extensions").get("code") or "")
     detail = str(first.get("message", ""))[:300]
     if code == "THROTTLED":
-        asked = find_object(find_object(body, "extensions"), "cost").get("requestedQueryCost")
-        return ShopifyThrottled(detail, wait=_time_until(asked, throttle), throttle=throttle)
+        points = find_object(find_object(body, "extensions"), "cost").get("requestedQueryCost")
+        return ShopifyThrottled(detail, wait=_time_until(points, throttle), throttle=throttle)
     if code == "ACCESS_DENIED":
         return Misconfigured("shopify.access_denied", f"the token lacks a scope: {detail}", is_partial=True)
     if code == "SHOP_INACTIVE":
@@ -176,12 +174,12 @@ def _error_of_errors(body: Mapping[str, Any], errors: Any, throttle: ThrottleSta
     return Refused(f"shopify.{code.lower() or 'document_refused'}", detail)
 
 
-def _in_doubt(detail: str, *, changes: bool) -> WorkError:
+def _unknown_outcome(detail: str, *, changes: bool) -> WorkError:
     return OutcomeUnknown("shopify.no_answer", detail) if changes else RetryLater("shopify.no_answer", detail)
 
 
 def _time_until(points: object, throttle: ThrottleStatus | None) -> timedelta:
-    """Return how long the bucket takes to hold ``points``."""
+    """Return how long the bucket takes to reach ``points``."""
     if throttle is None or throttle.restore_rate <= 0 or not isinstance(points, int | float):
         return WAIT_UNSTATED
     missing = max(0.0, points - throttle.currently_available)

@@ -1,8 +1,8 @@
-"""Shopify's offline access tokens that expire: the refresh token buys the next pair.
+"""Refreshes Shopify's expiring offline access tokens: the refresh token gives the next pair.
 
 Source: shopify.dev, "Offline access tokens", and ``refreshToken`` of shopify-api-js. The refresh token
-rotates. Since 2026-08-28 the previous one stays good until the new one is used, so an answer that was
-lost costs nothing: ask again with the token that we still have.
+rotates. Since 2026-08-28 the previous one stays valid until the new one is used, so after a lost response the
+refresh is repeated with the stored token.
 """
 
 from datetime import timedelta
@@ -16,13 +16,13 @@ from services.providers.http import find_json
 TIMEOUT = httpx.Timeout(15.0, connect=5.0, pool=5.0)
 
 _RECONNECT = (
-    "open the app in the shop's admin to install it anew, then `fleet shops secret SHOP shopify-token` and "
+    "open the app in the shop's admin to install it again, then `fleet shops secret SHOP shopify-token` and "
     "`shopify-refresh-token`, and requeue what waits"
 )
 
 
 class Grant(NamedTuple):
-    """A new pair of tokens. ``refresh_expires_in`` is None where Shopify did not say."""
+    """A new pair of tokens. ``refresh_expires_in`` may be missing."""
 
     access_token: str
     refresh_token: str
@@ -38,10 +38,10 @@ def send_refresh(
 ) -> Grant:
     """Return the next pair of tokens of the shop at ``base_url``.
 
-    Raises ``Misconfigured`` where Shopify refuses (``shopify.refresh_refused``: the refresh token is spent;
-    ``shopify.client_refused``: the app's own id or secret), ``RetryLater`` for anything that may pass.
+    Raises ``Misconfigured`` if Shopify refuses (``shopify.refresh_refused``: the refresh token;
+    ``shopify.client_refused``: the app's id or secret), else ``RetryLater``.
     """
-    asked = {
+    body = {
         "client_id": client_id,
         "client_secret": client_secret,
         "grant_type": "refresh_token",
@@ -50,7 +50,7 @@ def send_refresh(
     try:
         response = http.post(
             f"{base_url.rstrip('/')}/admin/oauth/access_token",
-            json=asked,
+            json=body,
             headers={"Accept": "application/json"},
             timeout=TIMEOUT,
             follow_redirects=False,
@@ -71,22 +71,22 @@ def _read_grant(response: httpx.Response) -> Grant:
     if status == 429 or status >= 500:
         raise RetryLater("shopify.unavailable", f"HTTP {status} to a token refresh")
     if status != 200:
-        # The code only: what else a refusal says may repeat what was sent.
+        # The code only: the rest of the response may repeat the request.
         code = body.get("error")
-        said = f"HTTP {status}" + (f" {code}" if isinstance(code, str) and len(code) < 60 else "")
+        detail = f"HTTP {status}" + (f" {code}" if isinstance(code, str) and len(code) < 60 else "")
         if status in (301, 302, 404):
             raise Misconfigured(
-                "shopify.address_wrong", f"{said} to a token refresh: check the shop's domain"
+                "shopify.address_wrong", f"{detail} to a token refresh: check the shop's domain"
             )
         if status in (401, 403) or code in ("invalid_client", "application_cannot_be_found"):
             raise Misconfigured(
                 "shopify.client_refused",
-                f"{said}: Shopify does not take the app's credentials: record shopify-client-id and "
-                "shopify-client-secret anew with `fleet shops secret`, then requeue what waits",
+                f"{detail}: Shopify does not take the app's credentials: record shopify-client-id and "
+                "shopify-client-secret again with `fleet shops secret`, then requeue what waits",
             )
         raise Misconfigured(
             "shopify.refresh_refused",
-            f"{said}: Shopify does not take the refresh token any more: {_RECONNECT}",
+            f"{detail}: Shopify does not take the refresh token any more: {_RECONNECT}",
         )
     access, refresh = body.get("access_token"), body.get("refresh_token")
     expires_in = _find_seconds(body, "expires_in")

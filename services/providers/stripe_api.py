@@ -1,9 +1,8 @@
-"""Stripe's own lists and objects, through Stripe's library, as the plain JSON that Stripe sends.
+"""Reads Stripe's lists and objects through Stripe's library, as the JSON that Stripe sends.
 
-The library pins ``Stripe-Version``, encodes the question and names the errors; its objects are not used,
-as webhooks tell of the same things in plain JSON and both are read by one reader. It is imported at first
-use: it takes a second and tens of megabytes that most processes never need. Its own retries are off,
-because waiting belongs to the ledger.
+The library pins ``Stripe-Version``, encodes requests and names errors. Its objects are not used, as webhooks
+have the same objects as JSON and one parser reads both. It is imported at first use: it takes a second and
+tens of megabytes. Its retries are off, because the ledger retries.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ TIMEOUT_SECONDS = 20.0
 PAGE_SIZE = 100
 WAIT_LONGEST = timedelta(hours=1)
 NOT_SOON = timedelta(minutes=5)
-"""How long to wait at least where Stripe says that trying again does not help (``Stripe-Should-Retry``)."""
+"""The least wait if Stripe says that a retry does not help (``Stripe-Should-Retry``)."""
 
 NOT_FOUND = "stripe.not_found"
 
@@ -36,7 +35,7 @@ PATHS = MappingProxyType(
         )
     }
 )  # fmt: skip
-"""What can be listed, and where."""
+"""The path of each list."""
 
 
 def list_objects(
@@ -50,31 +49,30 @@ def list_objects(
 ) -> Iterator[dict[str, Any]]:
     """Yield every object of ``kind`` (see ``PATHS``) made in [``created_gte``, ``created_lt``); newest first.
 
-    Reads page by page (100 a request) as it is consumed, so a page that is worked on is the only one in
-    memory. ``filters`` are Stripe's own (``payout="po_1"``, ``expand=["data.balance_transaction"]``).
-    Raises ``RetryLater``, ``Misconfigured`` or ``Refused``, also between two objects. A caller that was
-    cut off goes on behind the last object it has seen with ``starting_after=<its id>``: Stripe's pages
-    follow objects and not numbers, so what is made meanwhile moves nothing.
+    Reads page by page (100 objects) as it is consumed, so one page is in memory. ``filters`` are Stripe's
+    (``payout="po_1"``, ``expand=["data.balance_transaction"]``). Raises ``RetryLater``, ``Misconfigured`` or
+    ``Refused``, also between two objects. To resume, pass ``starting_after=<id of the last object>``: pages
+    follow objects, so new objects do not move them.
     Source: Stripe API reference, "Pagination".
     """
     if kind not in PATHS:
         raise ValueError(f"kind {kind!r} should be one of {', '.join(PATHS)}")
     created = {bound: int(at.timestamp()) for bound, at in (("gte", created_gte), ("lt", created_lt)) if at}
-    asked = {"limit": PAGE_SIZE, **({"created": created} if created else {}), **filters}
+    params = {"limit": PAGE_SIZE, **({"created": created} if created else {}), **filters}
     with _stripe(key, base_url) as client:
         while True:
-            page = _get(client, PATHS[kind], asked)
+            page = _get(client, PATHS[kind], params)
             objects = page.get("data")
             if not isinstance(objects, list):
                 raise RetryLater("stripe.unavailable", f"the answer to a list of {kind} holds no data")
             yield from objects
             if not (page.get("has_more") and objects):
                 return
-            asked["starting_after"] = _last_id(objects, kind)
+            params["starting_after"] = _last_id(objects, kind)
 
 
 def _last_id(objects: list[Any], kind: str) -> str:
-    """Return the id of the last of ``objects`` that has one: the next page begins after it."""
+    """Return the id of the last of ``objects`` that has one: the next page starts after it."""
     for source in reversed(objects):
         if isinstance(source, dict) and isinstance(source.get("id"), str):
             return str(source["id"])
@@ -86,9 +84,8 @@ def _last_id(objects: list[Any], kind: str) -> str:
 def get_object(key: str, base_url: str, url: str, *, context: str = "") -> dict[str, Any]:
     """Return the object at ``url``, a path such as ``/v1/charges/ch_1`` or an event's ``related_object.url``.
 
-    ``context`` names the account that a thin event tells of, where it is another than the key's. Raises
-    ``Refused("stripe.not_found")`` where Stripe has none. A whole address is refused: the key goes to
-    Stripe only.
+    ``context`` is the account of a thin event, if it is another than the key's. Raises
+    ``Refused("stripe.not_found")`` if there is none. A full URL is refused: the key is sent to Stripe only.
     """
     if not url.startswith(("/v1/", "/v2/")):
         raise Refused(
@@ -100,7 +97,7 @@ def get_object(key: str, base_url: str, url: str, *, context: str = "") -> dict[
 
 @contextmanager
 def _stripe(key: str, base_url: str) -> "Iterator[stripe.StripeClient]":
-    """Yield the library's client over one kept connection."""
+    """Yield the library's client with one kept connection."""
     import stripe
 
     if not key:
@@ -111,45 +108,45 @@ def _stripe(key: str, base_url: str) -> "Iterator[stripe.StripeClient]":
         )
 
 
-def _get(client: "stripe.StripeClient", path: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _get(client: "stripe.StripeClient", path: str, params: Mapping[str, Any]) -> dict[str, Any]:
     with noted_call("stripe", _resource(path)):
-        with _meaning_of_errors():
-            answer: Any = client.raw_request("get", path, **asked).data
+        with _translated_errors():
+            answer: Any = client.raw_request("get", path, **params).data
         if not isinstance(answer, dict):
             raise RetryLater("stripe.unavailable", f"the answer to {path} is no JSON object")
         return answer
 
 
 def _resource(path: str) -> str:
-    """Return what a restricted key may or may not read: ``/v1/charges/ch_1`` is of ``charges``."""
+    """Return the resource of a restricted key's permission: ``/v1/charges/ch_1`` is of ``charges``."""
     parts = path.split("/")
     return "/".join(parts[2:4]) if parts[1] == "v2" else parts[2]
 
 
 @contextmanager
-def _meaning_of_errors() -> Iterator[None]:
-    """Turn the library's errors into what happens next. Source: stripe-python, ``stripe/_error.py``."""
+def _translated_errors() -> Iterator[None]:
+    """Turn the library's errors into the project's. Source: stripe-python, ``stripe/_error.py``."""
     import stripe
 
     try:
         yield
     except stripe.AuthenticationError as error:
-        raise Misconfigured("stripe.key_refused", _said(error)) from error
+        raise Misconfigured("stripe.key_refused", _describe(error)) from error
     except stripe.PermissionError as error:
-        raise Misconfigured("stripe.key_refused", _said(error), is_partial=True) from error
+        raise Misconfigured("stripe.key_refused", _describe(error), is_partial=True) from error
     except stripe.RateLimitError as error:
-        raise RetryLater("stripe.rate_limited", _said(error), wait=_find_wait(error)) from error
+        raise RetryLater("stripe.rate_limited", _describe(error), wait=_find_wait(error)) from error
     except stripe.APIConnectionError as error:
         raise RetryLater("stripe.unavailable", "no answer from Stripe") from error
     except stripe.InvalidRequestError as error:
         code = NOT_FOUND if error.http_status == 404 else "stripe.invalid_request"
-        raise Refused(code, _said(error)) from error
+        raise Refused(code, _describe(error)) from error
     except stripe.StripeError as error:
-        raise RetryLater("stripe.unavailable", _said(error), wait=_find_wait(error)) from error
+        raise RetryLater("stripe.unavailable", _describe(error), wait=_find_wait(error)) from error
 
 
-def _said(error: Exception) -> str:
-    """Return the status and Stripe's code. Its message may hold part of the key, so it stays out."""
+def _describe(error: Exception) -> str:
+    """Return the status and Stripe's code, not its message, which may contain part of the key."""
     status, code = getattr(error, "http_status", None), getattr(error, "code", None)
     request_id = getattr(error, "request_id", None)
     parts = (f"HTTP {status}" if status else "", code or type(error).__name__, request_id or "")
@@ -157,7 +154,7 @@ def _said(error: Exception) -> str:
 
 
 def _find_wait(error: Exception) -> timedelta | None:
-    """Return how long Stripe asks to wait: ``Retry-After``, and not soon where it says not to try again."""
+    """Return Stripe's ``Retry-After``, at least ``NOT_SOON`` if Stripe says that a retry does not help."""
     headers = getattr(error, "headers", None) or {}
     not_soon = NOT_SOON if str(headers.get("stripe-should-retry", "")).lower() == "false" else None
     wait = parse_retry_after(headers, WAIT_LONGEST)
