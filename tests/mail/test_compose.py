@@ -182,7 +182,7 @@ def test_moments_are_told_in_the_readers_zone_which_they_name(zone: str, told: s
 
 
 def test_moment_without_a_zone_is_refused() -> None:
-    with pytest.raises(ValueError, match="has no zone"):
+    with pytest.raises(ValueError, match="has no time zone"):
         moment({"zone": UTC}, datetime(2026, 11, 1))  # noqa: DTZ001
 
 

@@ -210,7 +210,7 @@ def test_refresh_that_finds_nobody_uses_what_is_still_good(
 @pytest.mark.parametrize(
     ("secret", "value", "code", "words"),
     [
-        ("shopify-refresh-token", "shprt_spent", "shopify.refresh_refused", "install it anew"),
+        ("shopify-refresh-token", "shprt_spent", "shopify.refresh_refused", "install it again"),
         ("shopify-client-secret", "shpss_other", "shopify.client_refused", "shopify-client-secret"),
         ("shopify-client-id", "", "shopify.no_client", "no shopify-client-id"),
         ("shopify-refresh-token", "", "shopify.token_refused", "no shopify-refresh-token"),
