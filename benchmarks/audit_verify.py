@@ -17,7 +17,7 @@ import psycopg
 
 from benchmarks.memory import peak_mib
 from benchmarks.processes import ROOT, BenchmarkFailed
-from benchmarks.results import Figures, VerifyReport
+from benchmarks.results import Figures, Report
 from benchmarks.servers import Servers, create_database, drop_database
 from services.audit.chain import (
     FIRST_PREV_HASH,
@@ -50,9 +50,9 @@ _COPY = (
 )
 
 
-def measure(servers: Servers, *, rounds: int, rows: int) -> list[VerifyReport]:
+def measure(servers: Servers, *, rounds: int, rows: int) -> list[Report]:
     """Return the report of ``rounds`` rounds over one chain of ``rows``."""
-    report = VerifyReport(
+    report = Report(
         name="audit-verify",
         title=f"Audit: verifying one chain of {rows} rows",
         columns=COLUMNS,

@@ -23,6 +23,14 @@ DEADLINE_SECONDS = 3.0
 """Prometheus allows ten seconds by default; the thread here is free again sooner."""
 
 
+FORMER_NAMES = {
+    "shopfleet_component_down": "shopfleet_missing",
+    "shopfleet_work_locked": "shopfleet_work_in_hand",
+    "shopfleet_ledger_broker_drift": "shopfleet_drift",
+}
+"""Metrics whose former name is still exported, with the same samples. It goes in 0.3."""
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Totals since the start. To prune their tables, merge old minutes into one row: Prometheus takes a
@@ -63,9 +71,11 @@ class FleetCollector(Collector):
         """Yield the metrics; without the database, only that it is down."""
         totals = self._totals.start()
         health, now = self._probe.read(), utc_now()
-        yield from _components(health, now)
+        for family in (*_components(health, now), *_work(health, now)):
+            yield family
+            if family.name in FORMER_NAMES:
+                yield _renamed(family, FORMER_NAMES[family.name])
         yield from _conditions(health)
-        yield from _work(health, now)
         yield from _totals(result_within(totals, DEADLINE_SECONDS) or Totals({}, {}))
 
     def _read_totals(self) -> Totals:
@@ -86,6 +96,12 @@ def metrics_blueprint(probe: HealthCheck, engine: Callable[[], Engine] = get_eng
         return Response(encode(registry), content_type=content_type)
 
     return blueprint
+
+
+def _renamed(family: Metric, name: str) -> Metric:
+    former = GaugeMetricFamily(name, f"Former name of {family.name}.")
+    former.samples = [sample._replace(name=name) for sample in family.samples]
+    return former
 
 
 def _components(health: Health, now: datetime) -> Iterator[Metric]:
@@ -148,7 +164,7 @@ def _conditions(health: Health) -> Iterator[Metric]:
 def _work(health: Health, now: datetime) -> Iterator[Metric]:
     labels = ["queue", "topic"]
     items = GaugeMetricFamily("shopfleet_work_items", "Rows that are not final.", labels=[*labels, "status"])
-    in_hand = GaugeMetricFamily("shopfleet_work_locked", "Rows that a worker has locked.", labels=labels)
+    locked = GaugeMetricFamily("shopfleet_work_locked", "Rows that a worker has locked.", labels=labels)
     oldest = GaugeMetricFamily(
         "shopfleet_work_oldest_age_seconds", "Since the longest-waiting row became ready.", labels=labels
     )
@@ -156,9 +172,9 @@ def _work(health: Health, now: datetime) -> Iterator[Metric]:
         where = [topic.queue, topic.topic]
         for status in ("pending", "error", "dead"):
             items.add_metric([*where, status], getattr(topic, status))
-        in_hand.add_metric(where, topic.in_hand)
+        locked.add_metric(where, topic.in_hand)
         oldest.add_metric(where, age_seconds(topic.due_since, now) or 0.0)
-    yield from (items, in_hand, oldest)
+    yield from (items, locked, oldest)
 
 
 def _totals(totals: Totals) -> Iterator[Metric]:

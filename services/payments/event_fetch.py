@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-import orjson
 from sqlalchemy import Connection
 
 from services.core.clock import utc_now
@@ -17,17 +16,13 @@ from services.core.fields import Unreadable, find_text, read_instant, read_objec
 from services.core.settings import get_settings
 from services.ledger.accept import record_events
 from services.ledger.dispatch import send_messages
-from services.ledger.work import Done, NewWork, Outcome, PreparedCall, WorkItem
+from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
 from services.payments.backfill_diff import plan_state_event
 from services.payments.balance import fetch_balance_entries
+from services.payments.handler import PAYOUT
 from services.payments.payload import KINDS
 from services.payments.stripe_key import get_stripe_key
 from services.providers.stripe_api import NOT_FOUND, get_object
-
-TOPIC = "event_fetch"
-PAYOUT = "payout"
-"""The field of a work item's payload with the payout whose balance entries are fetched."""
-
 
 GetObject = Callable[..., dict[str, Any]]
 """As ``stripe_api.get_object``: returns the object at a path of Stripe's API."""
@@ -39,34 +34,6 @@ class ThinEvent(NamedTuple):
     id: str
     created: datetime
     context: str
-
-
-def plan_payout_entries(items: Sequence[WorkItem]) -> list[NewWork]:
-    """Return the work that fetches the balance entries of each payout that Stripe has reconciled.
-
-    Stripe names the entries of a payout only in a list by payout, and only after
-    ``payout.reconciliation_completed``. Source: Stripe, "Payout reconciliation report".
-    """
-    return [
-        NewWork(
-            shop_id=item.shop_id,
-            topic=TOPIC,
-            key=item.key,
-            payload={PAYOUT: payout},
-            event_id=item.event_id,
-            request_id=item.request_id,
-        )
-        for item in items
-        if item.event_topic == "payout.reconciliation_completed" and (payout := _find_payout(item.body))
-    ]
-
-
-def _find_payout(body: bytes) -> str:
-    try:
-        source = orjson.loads(body)["data"]["object"]
-        return str(source["id"]) if source["object"] == "payout" else ""
-    except (orjson.JSONDecodeError, LookupError, TypeError):
-        return ""
 
 
 class EventFetch:

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+import orjson
 from sqlalchemy import Connection
 
 from services.core.errors import Refused
 from services.core.fields import read_set
 from services.core.locks import lock_objects
 from services.ledger.describe import audit_entry
-from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
+from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 from services.payments.audit_text import describe_fee, describe_transaction
-from services.payments.event_fetch import plan_payout_entries
 from services.payments.payload import Transaction, parse_transaction_event
 from services.payments.store import (
     StoredTransaction,
@@ -20,6 +20,10 @@ from services.payments.store import (
     find_transactions,
     upsert_transactions,
 )
+
+EVENT_FETCH = "event_fetch"
+PAYOUT = "payout"
+"""The field of a work item's payload with the payout whose balance entries are fetched."""
 
 
 def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
@@ -79,3 +83,31 @@ def _with_fee(new: Transaction, stored: StoredTransaction | None, found: int | N
     """Return ``new`` with the fee that its row will hold: the stored one, else ``found``."""
     fee = found if stored is None or stored.fee_cents is None else stored.fee_cents
     return new if fee == new.fee_cents else new._replace(fee_cents=fee)
+
+
+def plan_payout_entries(items: Sequence[WorkItem]) -> list[NewWork]:
+    """Return the work that fetches the balance entries of each payout that Stripe has reconciled.
+
+    Stripe names the entries of a payout only in a list by payout, and only after
+    ``payout.reconciliation_completed``. Source: Stripe, "Payout reconciliation report".
+    """
+    return [
+        NewWork(
+            shop_id=item.shop_id,
+            topic=EVENT_FETCH,
+            key=item.key,
+            payload={PAYOUT: payout},
+            event_id=item.event_id,
+            request_id=item.request_id,
+        )
+        for item in items
+        if item.event_topic == "payout.reconciliation_completed" and (payout := _find_payout(item.body))
+    ]
+
+
+def _find_payout(body: bytes) -> str:
+    try:
+        source = orjson.loads(body)["data"]["object"]
+        return str(source["id"]) if source["object"] == "payout" else ""
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return ""

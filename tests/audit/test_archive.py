@@ -209,7 +209,7 @@ def test_a_cut_that_no_event_of_the_chain_vouches_for_is_found(
     with owner_engine.begin() as tx:
         tx.execute(text("update audit_archives set manifest_sha256 = repeat('0', 64)"))
 
-    assert "should carry its manifest's SHA-256" in str(verify(engine, store).findings[0])
+    assert "should have its manifest's SHA-256" in str(verify(engine, store).findings[0])
 
 
 def test_a_cut_without_an_archive_is_missing_rows(

@@ -23,11 +23,11 @@ from services.core.settings import get_settings
 from services.demo import checks
 from services.demo.day import plan_opening
 from services.demo.delivery import Delivery
-from services.demo.directory import joined, own_environment
+from services.demo.directory import isolated_environment, use_fleet_settings
 from services.demo.expected import recompute
 from services.demo.figures import read_figures, read_outside, read_state, wait_settled
-from services.demo.providers import count_shelves
-from services.demo.sender import Sender
+from services.demo.providers import count_stock_levels
+from services.demo.sender import WebhookPoster
 from services.demo.shops import find_owning, make_shops, record_shops
 from services.fleet.ports import LOOPBACK
 from services.fleet.up import RunningFleet, start_fleet
@@ -70,12 +70,12 @@ class Chaos:
             record_shops(tx, self._shops, now)
         self._sandbox_url = f"http://{LOOPBACK}:{fleet.values['SANDBOX_PORT']}"
         ingress_url = f"http://{LOOPBACK}:{fleet.values['INGRESS_PORT']}"
-        self._sender = Sender(ingress_url, self._sandbox_url, self._shops, give_up_after_seconds=180)
+        self._sender = WebhookPoster(ingress_url, self._sandbox_url, self._shops, give_up_after_seconds=180)
         self._posts = make_posts(self._shops, rng, now)
         self._sent: list[Delivery] = plan_opening(self._shops, rng, now).accepted
         self._sender.send_all(self._sent)
         wait_settled(RECOVER_WITHIN_SECONDS)
-        count_shelves(self._shops, now)
+        count_stock_levels(self._shops, now)
         for shop in self._shops:
             self._sender.control({"shop": shop.domain, "slow_seconds": 0.2})
         wait_settled(RECOVER_WITHIN_SECONDS)
@@ -158,9 +158,12 @@ def main() -> int:
         Path(folder).chmod(0o755)
         home = asked.keep.resolve() if asked.keep else Path(folder) / "fleet"
         home.mkdir(parents=True, exist_ok=True)
-        with own_environment(home), (home / "fleet.log").open("w") as out:
+        with isolated_environment(home), (home / "fleet.log").open("w") as out:
             os.environ["LOG_LEVEL"] = "warning"
-            with start_fleet(home, auto_ports=True, sandbox=True, out=out) as fleet, joined(fleet.values):
+            with (
+                start_fleet(home, auto_ports=True, sandbox=True, out=out) as fleet,
+                use_fleet_settings(fleet.values),
+            ):
                 fleet.supervisor.wait_healthy(90)
                 chaos = Chaos(fleet, asked.events, outages)
                 outcomes = _run_rounds(chaos, wanted, asked.minutes)

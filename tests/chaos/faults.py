@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from services.demo.faults import flush_broker, kill_with_work_in_hand
+from services.demo.faults import flush_broker, kill_with_locked_work
 from services.fleet.up import RunningFleet
 
 BUSY = (("worker-webhooks", "order_ingest"), ("worker-outbound", "inventory_push"))
@@ -47,7 +47,7 @@ def _kill_children(fleet: RunningFleet, _: Outages) -> None:
 
 
 def _kill_workers(fleet: RunningFleet, _: Outages) -> None:
-    kill_with_work_in_hand(fleet.supervisor, "worker-outbound", "inventory_push")
+    kill_with_locked_work(fleet.supervisor, "worker-outbound", "inventory_push")
     fleet.supervisor.kill("worker-webhooks")
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from services.demo.day import shuffle
 from services.demo.delivery import Delivery
 from services.demo.orders import ShopDay
-from services.demo.sender import AT_ONCE, Sender
+from services.demo.sender import AT_ONCE, WebhookPoster
 from services.demo.shops import DemoShop
 
 ORDERS_AT_A_TIME = 20
@@ -24,14 +24,14 @@ def make_posts(shops: Sequence[DemoShop], rng: random.Random, now: datetime) -> 
         number += ORDERS_AT_A_TIME
         for day in days:
             day.sell(ORDERS_AT_A_TIME)
-        timed = [(told.at - day.begins, told) for day in days for told in day.told]
-        yield from shuffle([told for _, told in sorted(timed, key=lambda pair: pair[0])], rng)
+        timed = [(one.at - day.begins, one) for day in days for one in day.deliveries]
+        yield from shuffle([one for _, one in sorted(timed, key=lambda pair: pair[0])], rng)
 
 
 class Traffic:
     """Posts ``per_second`` in the background while it lasts. ``stop`` returns once all were taken."""
 
-    def __init__(self, sender: Sender, posts: Iterator[Delivery], per_second: float) -> None:
+    def __init__(self, sender: WebhookPoster, posts: Iterator[Delivery], per_second: float) -> None:
         self.sent: list[Delivery] = []
         self._sender, self._posts, self._pause_seconds = sender, posts, 1 / per_second
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="traffic")

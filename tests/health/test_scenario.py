@@ -21,6 +21,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import Settings
 from services.ingress.app import make_flask
+from services.ingress.metrics import FORMER_NAMES
 from services.jobs.sync_run_status import sync_run_status
 from tasks.commands import backlog, pause
 from tests.health.fleet_rows import add_broken_connection, add_heartbeats, add_incident
@@ -104,6 +105,11 @@ def test_metrics_have_a_series_for_each(troubled: Engine) -> None:
     assert found["shopfleet_runs_failed", "monthly-close"] == 1
     assert found["shopfleet_runs_failed", "daily-reconciliation"] == 1
     assert found["shopfleet_component_down", "job:monthly-close"] == 1
+    for name, former in FORMER_NAMES.items():
+        assert {key[1:]: value for key, value in found.items() if key[0] == former} == {
+            key[1:]: value for key, value in found.items() if key[0] == name
+        }
+    assert found["shopfleet_missing", "job:monthly-close"] == 1
 
 
 def test_the_backlog_says_who_why_and_where(troubled: Engine) -> None:

@@ -14,9 +14,9 @@ from services.core.clock import utc_now
 from services.core.db import make_engine, transaction
 from services.core.settings import get_settings
 from services.demo.day import plan_opening
-from services.demo.directory import joined
-from services.demo.providers import count_shelves
-from services.demo.sender import Sender
+from services.demo.directory import use_fleet_settings
+from services.demo.providers import count_stock_levels
+from services.demo.sender import WebhookPoster
 from services.demo.shops import make_shops, record_shops
 from services.fleet.embedded.servers import EmbeddedServers
 from services.fleet.ports import find_free_port
@@ -83,16 +83,16 @@ def _open(supervisor: Supervisor, env: dict[str, str], line: Line) -> Iterator[H
     rng, now = random.Random(5), utc_now()
     shops = [replace(shop, stock_owner="shopfleet") for shop in make_shops(rng)]
     engine = make_engine(env["DATABASE_URL"], application="journeys")
-    with joined(env), transaction() as tx:
+    with use_fleet_settings(env), transaction() as tx:
         ids = record_shops(tx, shops, now)
     sandbox_url = f"http://127.0.0.1:{env['SANDBOX_PORT']}"
-    sender = Sender(f"http://127.0.0.1:{env['INGRESS_PORT']}", sandbox_url, shops)
+    sender = WebhookPoster(f"http://127.0.0.1:{env['INGRESS_PORT']}", sandbox_url, shops)
     house = House(supervisor, env, engine, line, shops, ids, sender, sandbox_url, now)
     sender.send_all(plan_opening(shops, rng, now).posts)
     wait_for(lambda: not house.count_waiting(), seconds=60)
     get_settings.cache_clear()
-    with joined(env):
-        count_shelves(shops, now)
+    with use_fleet_settings(env):
+        count_stock_levels(shops, now)
     get_settings.cache_clear()
     # Observed a minute after every order of the journeys: each left Shopify's own figure alone.
     house.write("update inventory_levels set observed_at = :at", at=now - timedelta(seconds=60))

@@ -12,9 +12,9 @@ import httpx
 from sqlalchemy import Engine, text
 
 from services.demo.delivery import Delivery
-from services.demo.figures import Outside, read_outside
+from services.demo.figures import SandboxFigures, read_outside
 from services.demo.orders import ShopDay
-from services.demo.sender import Sender
+from services.demo.sender import WebhookPoster
 from services.demo.shops import DemoShop
 from services.fleet.process_list import WORKERS
 from services.fleet.processes import Supervisor
@@ -35,7 +35,7 @@ class House:
     line: Line
     shops: Sequence[DemoShop]
     shop_ids: dict[str, int]
-    sender: Sender
+    sender: WebhookPoster
     sandbox_url: str
     opened_at: datetime
     rng: random.Random = field(default_factory=lambda: random.Random(11))
@@ -64,7 +64,7 @@ class House:
         )
         day = ShopDay(shop, now - timedelta(hours=1), self.rng)
         day.shopify("orders/create", order, now)
-        return day.told[0], order
+        return day.deliveries[0], order
 
     def sell(self, shop: DemoShop, place: int) -> dict[str, Any]:
         """Send an order of one good through the door; return its body."""
@@ -93,7 +93,7 @@ class House:
         """Have Shopify carry out ``shop``'s calls at once, and answer them so much later."""
         self.sender.control({"shop": shop.domain, "slow_seconds": seconds})
 
-    def look_outside(self) -> Outside:
+    def look_outside(self) -> SandboxFigures:
         """Return what the sandbox's Shopify holds."""
         return read_outside(self.sandbox_url)
 

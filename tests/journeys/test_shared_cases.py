@@ -23,7 +23,7 @@ from services.closing.digest import send_digest
 from services.closing.profit_and_loss import net_sales
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.demo.directory import joined
+from services.demo.directory import use_fleet_settings
 from services.jobs.definition import Covers
 from services.jobs.handler import Run
 from services.shops.secrets import record_secret
@@ -89,7 +89,7 @@ def worked(house: House) -> Iterator[Mapping[str, int]]:
     if not FOLDER.is_dir():
         pytest.skip("the shared cases (../shared/cases) are not here")
     events = {path.stem: orjson.loads(path.read_bytes())["events"] for path in sorted(FOLDER.glob("*.json"))}
-    with joined(house.env):
+    with use_fleet_settings(house.env):
         shops = {case: add_case_shop(slug_of(case)) for case in events}
         with httpx.Client(base_url=f"http://127.0.0.1:{house.env['INGRESS_PORT']}", timeout=30) as http:
             for place in range(max(map(len, events.values()))):

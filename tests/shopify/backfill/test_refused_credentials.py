@@ -23,7 +23,7 @@ from services.ledger.handlers import ExternalHandler, Handler
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS, Mode
 from services.ledger.work import NewWork
-from services.payments.event_fetch import PAYOUT
+from services.payments.handler import PAYOUT
 from services.sandbox.payloads.catalogue import make_shop
 from services.shops.shops import get_shop_by_id
 from tests.jobs.moments import know, runs
@@ -246,11 +246,11 @@ def test_calls_are_made_in_one_place_which_collects_what_they_come_to() -> None:
         for node in ast.walk(function)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "act"
     ]
-    assert set(makers) == {("call_results.py", "_act")}
+    assert set(makers) == {("call_results.py", "_make_call")}
 
 
 WITHOUT_CONNECTION = {
-    "mail_http": "mail notes its own connections, see services/mail/delivery_log.py",
+    "http": "mail notes its own connections, see services/mail/delivery_log.py",
     "graph_mail": "the same",
     "sendgrid": "the same",
     "resend": "the same",
