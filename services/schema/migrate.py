@@ -1,4 +1,9 @@
-"""Migrations of the database, and the rights of the application's and the archive's role."""
+"""Migrations of the database, and the rights of the application's and the archive's role.
+
+A new database is created from the rooms' ``tables.py`` and ``after_tables.sql``, and marked as being at the
+newest revision; migrations in ``versions/`` only change a database that exists.
+Source: https://alembic.sqlalchemy.org/en/latest/cookbook.html#building-uptodate
+"""
 
 from pathlib import Path
 
@@ -11,12 +16,14 @@ from sqlalchemy.engine import make_url
 
 from services.core.db import driver_url
 from services.core.errors import ShopfleetError
+from services.schema.models import metadata
 
+_AFTER_TABLES = Path(__file__).with_name("after_tables.sql")
 _LOCK = 0x5F1EE7
 """Advisory lock: two ``fleet migrate`` at the same time run one after the other."""
 
 REMOVED = frozenset(f"{number:04}" for number in range(1, 18))
-"""Revisions of the first development versions; ``versions/0001_initial.py`` replaced their migrations."""
+"""Revisions of the first development versions, whose migrations are gone."""
 
 _GRANTS = (
     "grant usage on schema public to {role}",
@@ -106,7 +113,12 @@ def apply_migrations(url: str, app_role: str = "", archive_role: str = "") -> tu
             before = check_revision(tx)
             config = alembic_config()
             config.attributes["connection"] = tx
-            command.upgrade(config, "head")
+            if before is None:
+                metadata.create_all(tx, checkfirst=False)
+                tx.exec_driver_sql(_AFTER_TABLES.read_text(), execution_options={"no_parameters": True})
+                command.stamp(config, "head")
+            else:
+                command.upgrade(config, "head")
             tx.execute(text(_REVOKE_CUT))
             for role, grants in ((app_role, _GRANTS), (archive_role, _ARCHIVE_GRANTS)):
                 if role and role != make_url(url).username:

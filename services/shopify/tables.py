@@ -94,7 +94,7 @@ locations = Table(
 storefronts = Table(
     "storefronts",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
+    Column("shop_id", Integer, primary_key=True, autoincrement=False),
     Column("shopify_id", BigInteger),
     Column("name", Text, nullable=False, server_default=_EMPTY),
     Column("currency", Text, nullable=False, server_default=_EMPTY),

@@ -1,4 +1,4 @@
-"""Migrations lead from nothing to the models, and the application's role can do no more than it needs."""
+"""A new database has the tables of the models, and the application's role can do no more than it needs."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ from services.schema.migrate import (
 from services.schema.models import metadata
 
 
-def test_migrated_up_from_empty_the_database_equals_the_models(owner_engine: Engine) -> None:
+def test_a_new_database_equals_the_models(owner_engine: Engine) -> None:
     with owner_engine.connect() as tx:
         context = MigrationContext.configure(tx, opts={"compare_type": True, "compare_server_default": False})
         assert compare_metadata(context, metadata) == []

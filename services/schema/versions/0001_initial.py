@@ -1,8 +1,4 @@
-"""Initial schema: all tables (`initial_tables.sql`) and the audit chain (`initial_audit.sql`)"""
-
-from pathlib import Path
-
-from alembic import op
+"""Initial schema: all tables and the audit chain"""
 
 revision = "s0001"
 down_revision = None
@@ -11,9 +7,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    for name in ("initial_tables.sql", "initial_audit.sql"):
-        statements = Path(__file__).with_name(name).read_text()
-        op.get_bind().exec_driver_sql(statements, execution_options={"no_parameters": True})
+    """Do nothing: ``services.schema.migrate`` creates a new database and stamps it."""
 
 
 def downgrade() -> None:

@@ -1,66 +1,14 @@
--- The audit chain: tables, the view of single changes, the trigger that keeps the order, the cut of archived rows.
+-- What a new database has besides the tables and indexes of the rooms' tables.py.
 
-create table audit_events (
-  id bigint generated always as identity constraint pk_audit_events primary key,
-  shop_id integer,
-  seq bigint not null,
-  at timestamptz not null,
-  staff_label text not null,
-  action text not null,
-  request_id text not null,
-  work_id bigint,
-  mutations text not null,
-  prev_hash text not null,
-  hash text not null,
-  constraint ck_audit_events_at check (at >= '1970-01-01Z' and at < '3000-01-01Z'),
-  constraint ck_audit_events_seq check (seq between 1 and 9007199254740992),
-  constraint uq_audit_events_seq unique nulls not distinct (shop_id, seq)
-);
-create index ix_audit_events_at on audit_events using brin (at);
-create unique index uq_audit_events_work_id on audit_events (work_id) where work_id is not null;
-
-create table audit_checkpoints (
-  id bigint generated always as identity constraint pk_audit_checkpoints primary key,
-  shop_id integer,
-  seq bigint not null,
-  hash text not null,
-  at timestamptz not null,
-  public_key text not null,
-  signature text not null,
-  constraint ck_audit_checkpoints_at check (at >= '1970-01-01Z' and at < '3000-01-01Z'),
-  constraint ck_audit_checkpoints_seq check (seq between 1 and 9007199254740992),
-  constraint uq_audit_checkpoints_seq unique nulls not distinct (shop_id, seq, public_key)
+-- Bodies are stored as received: compressing 4 KB of JSON costs more than the insert around it.
+alter table inbound_events alter column body set storage external, set (toast_tuple_target = 8160);
+-- Rows of the queue are updated several times and finish soon: vacuum has to keep up.
+alter table work_queue set (
+  fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05,
+  autovacuum_analyze_scale_factor = 0.05
 );
 
-create table audit_archives (
-  id bigint generated always as identity constraint pk_audit_archives primary key,
-  shop_id integer,
-  first_seq bigint not null,
-  last_seq bigint not null,
-  first_prev_hash text not null,
-  last_hash text not null,
-  object_key text not null,
-  object_sha256 text not null,
-  object_bytes bigint not null,
-  manifest_key text not null,
-  manifest_sha256 text not null,
-  event_seq bigint not null,
-  archived_at timestamptz not null,
-  retained_until timestamptz,
-  constraint ck_audit_archives_archived_at check (archived_at >= '1970-01-01Z' and archived_at < '3000-01-01Z'),
-  constraint ck_audit_archives_event_seq check (event_seq between 1 and 9007199254740992),
-  constraint ck_audit_archives_first_seq check (first_seq between 1 and 9007199254740992),
-  constraint ck_audit_archives_last_seq check (last_seq between first_seq and 9007199254740992),
-  constraint ck_audit_archives_manifest_key check (manifest_key ~ (
-    '^events/' || coalesce('shop-' || shop_id, 'fleet') || '/[0-9]{12,16}-[0-9]{12,16}[.]manifest[.]json$')),
-  constraint ck_audit_archives_object_key check (object_key ~ (
-    '^events/' || coalesce('shop-' || shop_id, 'fleet') || '/[0-9]{12,16}-[0-9]{12,16}[.]jsonl[.]gz$')),
-  constraint ck_audit_archives_retained_until
-    check (retained_until >= '1970-01-01Z' and retained_until < '3000-01-01Z'),
-  constraint uq_audit_archives_first_seq unique nulls not distinct (shop_id, first_seq)
-);
-
--- One row per change of an event.
+-- One row per change of an audit event.
 create view audit_mutations as
 select e.id as event_id, m.table_name, m.row_id, m.summary, nullif(m.before, 'null'::jsonb) as before,
        nullif(m.after, 'null'::jsonb) as after, m.n as place
