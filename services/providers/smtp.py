@@ -1,17 +1,32 @@
-"""Mail through an SMTP server, over connections that are kept open and grow in number as they are needed."""
+"""Mail through an SMTP server, over connections that are kept open and grow in number as they are needed.
+
+With PIPELINING (RFC 2920) a mail takes two round trips: the envelope with DATA, then the text. What a failure
+means depends on how far the mail came: before the text's last dot nothing has happened; after it, without an
+answer, the mail may be delivered. ``smtplib.sendmail`` does not tell these apart and does not pipeline.
+"""
 
 import contextlib
+import select
+import smtplib
+import socket
+import ssl
 import threading
 import time
+from functools import cache
+from typing import NamedTuple
 
-from services.core.errors import RetryLater
+from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.providers.mime import render_mime
 from services.providers.outgoing_mail import OutgoingMail, ascii_address, parse_sender
-from services.providers.smtp_session import TIMEOUT_SECONDS, ConnectionLost, SmtpSession, TooManyConnections
 from services.providers.smtp_url import SmtpServer
 
 IDLE_SECONDS = 60.0
 """A connection idle for this long is not used again: many servers close it after five minutes."""
+TIMEOUT_SECONDS = 20.0
+TEXT_TIMEOUT_SECONDS = 60.0
+"""For the reply to the text, which a server may scan first (RFC 5321, 4.5.3.2.6, recommends 10 minutes)."""
+
+_BUSY = frozenset({421, 432, 454})
 
 
 class SmtpTransport:
@@ -26,15 +41,11 @@ class SmtpTransport:
         self._closed = False
         self._changed = threading.Condition()
 
-    def __repr__(self) -> str:
-        return f"SmtpTransport({self._server!r}, open={self._open})"
-
     def send(self, mail: OutgoingMail) -> str:
         """Send ``mail``; return the server's reply to the text.
 
-        SMTP has no idempotency. If a kept connection broke before the text was sent, the mail is tried once
-        more on a new one; any other failure is raised.
-        Source: RFC 5321, 4.2.1 (4yz: try again; 5yz: do not) and 4.5.4.
+        If a kept connection broke before the text was sent, the mail is tried once more on a new one; any
+        other failure is raised. Source: RFC 5321, 4.2.1 (4yz: try again; 5yz: do not) and 4.5.4.
         """
         sender, recipient = parse_sender(mail.sender)[1], ascii_address(mail.recipient)
         content = render_mime(mail)
@@ -45,72 +56,243 @@ class SmtpTransport:
                 return session.send(sender, recipient, content)
             except ConnectionLost as broken:
                 if not was_idle:
-                    raise RetryLater(
-                        "smtp.unavailable", f"the mail server closed the connection: {broken}"
-                    ) from broken
+                    detail = f"the mail server closed the connection: {broken}"
+                    raise RetryLater("smtp.unavailable", detail) from broken
                 self._drop_idle()  # the other idle ones are probably dead too
             finally:
-                self._give_back(session) if session.is_usable and not self._closed else self._drop(session)
+                if session.is_usable and not self._closed:
+                    with self._changed:
+                        self._idle.append((time.monotonic(), session))
+                        self._changed.notify()
+                else:
+                    self._drop(session)
 
     def close(self) -> None:
         """Close the connections; one in use after its mail."""
         self._closed = True
         self._drop_idle()
 
-    def _drop_idle(self) -> None:
-        with self._changed:
-            idle, self._idle = self._idle, []
-            self._open -= len(idle)
-            self._changed.notify_all()
-        for _, session in idle:
-            session.close()
-
-    def _take(self) -> SmtpSession:
-        """Return a connection for this thread alone: an idle one, else a new one, else the next free one."""
+    def _take(self) -> "SmtpSession":
+        """Return an idle connection, else a new one, else (the limit falls if it is refused) the next free one."""
         while True:
             with self._changed:
-                while not self._idle and self._open >= self._limit:
-                    self._changed.wait()
-                if self._idle:
-                    since, session = self._idle.pop()
-                else:
-                    since, session = 0.0, None
-                    self._open += 1
+                self._changed.wait_for(lambda: self._idle or self._open < self._limit)
+                since, session = self._idle.pop() if self._idle else (0.0, None)
+                self._open += session is None
             if session is None:
-                session = self._connect()
-                if session is not None:
-                    return session
+                try:
+                    return SmtpSession(self._server, self._timeout_seconds)
+                except BaseException as fault:
+                    self._drop(None)
+                    with self._changed:
+                        if not isinstance(fault, TooManyConnections) or not self._open:
+                            raise
+                        self._limit = min(self._limit, self._open)
             elif time.monotonic() - since < IDLE_SECONDS and session.is_quiet():
                 return session
             else:
                 self._drop(session)
 
-    def _connect(self) -> SmtpSession | None:
-        """Return a new connection, or None if the server refuses more; then the limit is lowered."""
-        try:
-            return SmtpSession(self._server, timeout_seconds=self._timeout_seconds)
-        except TooManyConnections:
-            self._count_closed()
-            with self._changed:
-                if not self._open:
-                    raise
-                self._limit = max(1, min(self._limit, self._open))
-            return None
-        except BaseException:
-            self._count_closed()
-            raise
-
-    def _give_back(self, session: SmtpSession) -> None:
+    def _drop_idle(self) -> None:
         with self._changed:
-            self._idle.append((time.monotonic(), session))
-            self._changed.notify()
+            idle, self._idle = self._idle, []
+        for _, session in idle:
+            self._drop(session, politely=True)
 
-    def _drop(self, session: SmtpSession) -> None:
-        self._count_closed()
-        with contextlib.suppress(OSError):
-            session.close(politely=False)
-
-    def _count_closed(self) -> None:
+    def _drop(self, session: "SmtpSession | None", *, politely: bool = False) -> None:
+        if session is not None:
+            session.close(politely=politely)
         with self._changed:
             self._open -= 1
             self._changed.notify()
+
+
+class ConnectionLost(Exception):
+    """The connection broke before the text was sent: the mail was not accepted."""
+
+
+class TooManyConnections(RetryLater):
+    """The server accepts no further connection now."""
+
+
+class Reply(NamedTuple):
+    """A server's reply."""
+
+    code: int
+    message: bytes
+
+    @property
+    def text(self) -> str:
+        """The message in one line."""
+        return self.message.decode("utf-8", "replace").replace("\n", " ")
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}"[:300]
+
+
+class SmtpSession:
+    """An open, signed-in connection, or a ``WorkError`` with the reason. Not for two threads at once."""
+
+    def __init__(self, server: SmtpServer, timeout_seconds: float) -> None:
+        self._client = _connect(server, timeout_seconds)
+        assert self._client.sock is not None  # noqa: S101 - it is connected
+        self._socket: socket.socket = self._client.sock
+        self._timeout_seconds = timeout_seconds
+        self.is_fresh = True
+        self.is_usable = True
+        """Whether another mail may follow: a closed connection or an unknown outcome ends a session."""
+
+    def is_quiet(self) -> bool:
+        """Return whether nothing waits to be read: a server may have sent 421 since the last mail."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
+
+    def send(self, sender: str, recipient: str, content: bytes) -> str:
+        """Send ``content``; return the reply's text, which often has the server's id of the mail.
+
+        Raises ``ConnectionLost`` if the connection broke before the text was sent, ``OutcomeUnknown`` if it
+        broke after, and otherwise what the server's reply means.
+        """
+        self.is_usable = False
+        self._send_envelope(sender, recipient)
+        self._write(_dotted(content))
+        try:
+            longer = min(TEXT_TIMEOUT_SECONDS, 3 * self._timeout_seconds)
+            self._socket.settimeout(max(self._timeout_seconds, longer))
+            reply = self._read()
+            self._socket.settimeout(self._timeout_seconds)
+        except (OSError, ConnectionLost) as fault:
+            detail = f"the text was sent, then the connection broke ({fault}): it may be delivered"
+            raise OutcomeUnknown("smtp.no_answer", detail) from fault
+        self.is_fresh, self.is_usable = False, reply.code != 421
+        if reply.code != 250:
+            raise _error_of_reply("text", reply)
+        return reply.text
+
+    def close(self, *, politely: bool) -> None:
+        """Close the connection. A failure here does not matter: accepted mails stay accepted."""
+        with contextlib.suppress(OSError, ConnectionLost):
+            if politely:
+                self._write(b"QUIT\r\n")
+        with contextlib.suppress(OSError):
+            self._client.close()
+
+    def _send_envelope(self, sender: str, recipient: str) -> None:
+        """Send all up to the text. Raise what the first bad reply means; reset the session if possible."""
+        commands = {"sender": f"MAIL FROM:<{sender}>", "recipient": f"RCPT TO:<{recipient}>", "data": "DATA"}
+        lines = [f"{command}\r\n".encode("ascii") for command in commands.values()]
+        is_pipelining = self._client.has_extn("pipelining")
+        if is_pipelining:
+            self._write(b"".join(lines))
+        bad: tuple[str, Reply] | None = None
+        for step, line in zip(commands, lines, strict=True):
+            if not is_pipelining:
+                self._write(line)
+            reply = self._read()
+            if reply.code not in ((354,) if step == "data" else (250, 251)):
+                bad = bad or (step, reply)
+                if not is_pipelining:
+                    break
+        if bad is None:
+            return
+        if bad[1].code == 421:
+            raise ConnectionLost(str(bad[1]))
+        with contextlib.suppress(ConnectionLost):
+            if reply.code == 354:
+                # RFC 2920, 3.1: DATA was accepted without a recipient; an empty text ends it.
+                self._write(b".\r\n")
+                self._read()
+            self._write(b"RSET\r\n")
+            self.is_usable = self._read().code == 250
+            self.is_fresh = False
+        raise _error_of_reply(*bad)
+
+    def _write(self, content: bytes) -> None:
+        try:
+            self._socket.sendall(content)
+        except OSError as fault:
+            # A text that is cut off lacks its last dot, so it is not a mail.
+            raise ConnectionLost(type(fault).__name__) from fault
+
+    def _read(self) -> Reply:
+        try:
+            reply = Reply(*self._client.getreply())
+        except smtplib.SMTPException as fault:
+            raise ConnectionLost(type(fault.__context__ or fault).__name__) from fault
+        if reply.code > 0:
+            return reply
+        raise ConnectionLost("the reply is not SMTP")
+
+
+def _dotted(content: bytes) -> bytes:
+    """Return ``content`` with dots at line starts doubled, and the final dot (RFC 5321, 4.5.2)."""
+    body = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
+    return body + (b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n")
+
+
+def _connect(server: SmtpServer, timeout_seconds: float) -> smtplib.SMTP:
+    client: smtplib.SMTP | None = None
+    place = (server.host, server.port, _own_name())
+    try:
+        if server.scheme == "smtps":
+            client = smtplib.SMTP_SSL(*place, timeout=timeout_seconds, context=ssl.create_default_context())
+        else:
+            client = smtplib.SMTP(*place, timeout=timeout_seconds)
+        client.ehlo_or_helo_if_needed()
+        if server.scheme == "smtp+starttls":
+            client.starttls(context=ssl.create_default_context())
+            client.ehlo_or_helo_if_needed()
+        if server.user:
+            client.login(server.user, server.password)
+    except (OSError, UnicodeError) as fault:
+        if client is not None:
+            client.close()
+        raise _connect_error(fault) from fault
+    return client
+
+
+@cache
+def _own_name() -> str:
+    """Return this machine's name for EHLO; looked up once, as that may take seconds."""
+    name = socket.getfqdn()
+    return name if "." in name else "[127.0.0.1]"
+
+
+def _connect_error(fault: Exception) -> WorkError:  # noqa: PLR0911 - a table of failures
+    match fault:
+        case smtplib.SMTPAuthenticationError(smtp_code=code) if code not in _BUSY:
+            return Misconfigured("smtp.credentials_refused", f"the mail server refuses to sign us in: {code}")
+        case smtplib.SMTPResponseException(smtp_code=code, smtp_error=message):
+            reply = str(Reply(code, message if isinstance(message, bytes) else message.encode()))
+            if code in _BUSY:
+                return TooManyConnections("smtp.busy", reply)
+            if code >= 500:
+                return Misconfigured("smtp.refuses_us", reply)
+            return RetryLater("smtp.unavailable", reply)
+        case smtplib.SMTPNotSupportedError():
+            return Misconfigured(
+                "smtp.not_offered",
+                f"{str(fault)[:200]}: change SMTP_URL to what the server offers (smtp, smtp+starttls, smtps)",
+            )
+        case ssl.SSLCertVerificationError(verify_message=why):
+            return Misconfigured("smtp.certificate_wrong", f"the mail server's certificate: {why}")
+        case ssl.SSLError(
+            reason="WRONG_VERSION_NUMBER" | "UNKNOWN_PROTOCOL" | "RECORD_LAYER_FAILURE" as reason
+        ):
+            return Misconfigured(
+                "smtp.no_tls", f"no TLS is spoken there ({reason}): smtps is port 465, smtp+starttls is 587"
+            )
+    return RetryLater("smtp.unavailable", f"the mail server is away: {type(fault).__name__}")
+
+
+def _error_of_reply(step: str, bad: Reply) -> WorkError:
+    if bad.code < 500:
+        return RetryLater("smtp.unavailable", str(bad))
+    if step == "text":
+        return Refused("smtp.refused", str(bad))
+    if step == "recipient":
+        return Refused("smtp.recipient_refused", str(bad))
+    if bad.code == 552:
+        return Refused("smtp.too_large", str(bad))
+    return Misconfigured("smtp.sender_refused", f"{bad}: check MAIL_FROM, and whether SMTP_URL signs us in")
