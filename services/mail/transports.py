@@ -7,14 +7,13 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from threading import Lock
 from types import MappingProxyType
-from typing import Protocol
 
 import orjson
 
 from services.core.errors import Misconfigured
 from services.core.settings import MAIL_TRANSPORTS, Settings
 from services.ledger.work import FLEET
-from services.providers.outgoing_mail import OutgoingMail
+from services.providers.outgoing_mail import MailTransport
 from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
 from services.shops.mail_transport import OF_GRAPH, MailChoice
 
@@ -39,18 +38,6 @@ REPEATABLE_FOR: Mapping[str, timedelta] = MappingProxyType(
 
 RATES = MappingProxyType({"resend": 5.0})
 """Mails per second that a service documents for one account; ``MAIL_RATE_PER_SECOND`` overrides it."""
-
-
-class Transport(Protocol):
-    """Sends mails. Safe for many threads."""
-
-    def send(self, mail: OutgoingMail) -> str:
-        """Return the id that the other side gives the accepted ``mail``; raise a ``WorkError`` otherwise."""
-        ...
-
-    def close(self) -> None:
-        """Close idle connections."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +145,7 @@ def _list_options(options: Mapping[str, str], settings: Settings) -> tuple[tuple
     return tuple(sorted({**options, **bases}.items()))
 
 
-def open_transport(route: Route) -> Transport:
+def open_transport(route: Route) -> MailTransport:
     """Return a new transport for ``route``; raise ``Misconfigured`` for an unreadable SMTP URL."""
     options = dict(route.options)
     # Imported here: most workers send no mail, and the HTTP client is slow to load.
@@ -172,24 +159,15 @@ def open_transport(route: Route) -> Transport:
                 raise Misconfigured("smtp.url_wrong", f"SMTP_URL (or smtp-url): {fault}") from fault
             return SmtpTransport(server, connections=route.connections)
         case "graph":
-            from services.providers.graph_mail import GraphAccount, GraphTransport
+            from services.providers.graph_mail import GraphTransport
 
-            return GraphTransport(
-                GraphAccount(
-                    tenant_id=options["tenant_id"],
-                    client_id=options["client_id"],
-                    client_secret=route.secret,
-                    mailbox=options["mailbox"],
-                    api_base=options["graph_api_base"],
-                    login_base=options["graph_login_base"],
-                )
-            )
+            return GraphTransport(route.secret, options)
         case "sendgrid":
-            from services.providers.sendgrid import SendGridTransport
+            from services.providers.mail_services import SendGridTransport
 
             return SendGridTransport(route.secret, options["sendgrid_api_base"])
         case "resend":
-            from services.providers.resend import ResendTransport
+            from services.providers.mail_services import ResendTransport
 
             return ResendTransport(route.secret, options["resend_api_base"])
     from pathlib import Path
@@ -203,10 +181,10 @@ class OpenTransports:
     """The open transports of one process, by route. A changed secret makes another route."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[tuple[object, ...], Transport] = OrderedDict()
+        self._open: OrderedDict[tuple[object, ...], MailTransport] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, route: Route) -> Transport:
+    def get(self, route: Route) -> MailTransport:
         """Return the transport of ``route``, opened at first use."""
         with self._lock:
             transport = self._open.get(route.account_key)

@@ -4,10 +4,10 @@ Every text of a ``WebhookDelivery`` is printable ASCII of bounded length, so tha
 headers are the sender's free text.
 """
 
-import base64
 import binascii
 import hashlib
-from collections.abc import Mapping
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -25,6 +25,12 @@ MISSING_HEADER = "missing_header"
 
 MAX_TEXT = 255
 MAX_SIGNATURE_HEADER = 4096
+TOLERANCE_SECONDS = 300
+"""How far a signed timestamp may be from now, in both directions.
+
+Stripe's libraries bound the past only. A timestamp ahead means that our clock is behind (a burst of 401 shows
+it, and providers retry for days), or that somebody who holds the secret makes long-lived requests.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,15 +128,31 @@ def decode_key(secret: bytes) -> bytes:
         return secret
 
 
-def encode_digest(digest: bytes) -> bytes:
-    """Return ``digest`` in padded base64."""
-    return base64.b64encode(digest)
+def get_signature(headers: Mapping[str, str], name: str) -> str:
+    """Return the header ``name``, which has the signature; raise ``Rejected`` if it cannot be one."""
+    header = headers.get(name.lower(), "")
+    if not header or len(header) > MAX_SIGNATURE_HEADER or not header.isascii():
+        reject(f"{name} is missing or malformed")
+    return header
 
 
-def check_age(sent_at_seconds: float, now: datetime, tolerance_seconds: int) -> None:
-    """Refuse a timestamp more than ``tolerance_seconds`` before or after ``now``."""
+def is_signed(given: Sequence[bytes], expected: Iterable[bytes]) -> bool:
+    """Return whether one of the ``given`` signatures is ``expected``; every pair takes the same time."""
+    matched = False
+    for signature in expected:
+        for candidate in given:
+            matched |= hmac.compare_digest(signature, candidate)
+    return matched
+
+
+def sign_base64(secret: bytes, message: bytes) -> bytes:
+    """Return the base64 HMAC of ``message`` under the base64 ``secret``."""
+    return binascii.b2a_base64(hmac.digest(decode_key(secret), message, "sha256"), newline=False)
+
+
+def check_age(sent_at_seconds: float, now: datetime) -> None:
+    """Refuse a timestamp more than ``TOLERANCE_SECONDS`` before or after ``now``."""
     age_seconds = now.timestamp() - sent_at_seconds
-    if age_seconds > tolerance_seconds:
-        reject(f"timestamp is {age_seconds:.0f} s old: at most {tolerance_seconds} s are allowed")
-    if age_seconds < -tolerance_seconds:
-        reject(f"timestamp is {-age_seconds:.0f} s ahead: at most {tolerance_seconds} s are allowed")
+    if abs(age_seconds) > TOLERANCE_SECONDS:
+        side = "old" if age_seconds > 0 else "ahead"
+        reject(f"timestamp is {abs(age_seconds):.0f} s {side}: at most {TOLERANCE_SECONDS} s are allowed")

@@ -1,9 +1,9 @@
 """Mail from a Microsoft 365 mailbox, through Graph's ``sendMail``, as an application of its own.
 
-The mail goes as MIME: Graph's JSON takes only headers that begin with ``x-``. An answer is 202 with an
-empty body, and there is no idempotency: a call without an answer leaves a doubt that only a look into the
-mailbox's Sent Items can end. Sources: learn.microsoft.com, "user: sendMail", "Microsoft identity platform
-and the OAuth 2.0 client credentials flow", "Microsoft Entra authentication and authorization error codes",
+Mail is sent as MIME: Graph's JSON takes only headers that begin with ``x-``. The response is an empty 202 and
+there is no idempotency: after a call without a response only Sent Items show the outcome.
+Sources: learn.microsoft.com, "user: sendMail", "Microsoft identity platform and the OAuth 2.0 client
+credentials flow", "Microsoft Entra authentication and authorization error codes",
 "Microsoft Graph service-specific throttling limits" (4 calls at once a mailbox).
 """
 
@@ -11,19 +11,21 @@ import base64
 import re
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.core.fields import find_object
-from services.providers.http import find_json, get_http_client, parse_retry_after, post
+from services.providers.http import find_json, parse_retry_after, post
 from services.providers.mime import render_mime
 from services.providers.outgoing_mail import (
     WAIT_LONGEST,
     MailThrottled,
+    MailTransport,
     OutgoingMail,
     mail_throttled,
     parse_sender,
@@ -39,7 +41,7 @@ LARGEST_BYTES = 4 * 1024 * 1024
 RENEW_BEFORE_SECONDS = 300.0
 
 _AADSTS = re.compile(r"AADSTS(\d+)")
-_SAYS = MappingProxyType(
+_SIGN_IN_ERRORS = MappingProxyType(
     {
         "7000222": (
             "client_secret_expired",
@@ -65,114 +67,94 @@ _NO_MAILBOX = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GraphAccount:
-    """The application's credentials and the mailbox that it sends from."""
+class GraphTransport(MailTransport):
+    """Sends from one mailbox. Its access token is kept until shortly before it ends.
 
-    tenant_id: str
-    client_id: str
-    client_secret: str = field(repr=False)
-    mailbox: str
-    api_base: str = "https://graph.microsoft.com"
-    login_base: str = "https://login.microsoftonline.com"
+    ``options`` are ``tenant_id``, ``client_id``, ``mailbox``, ``graph_api_base`` and ``graph_login_base``.
+    """
 
-
-class GraphTransport:
-    """Sends from one mailbox. Its access token is kept until shortly before it ends."""
-
-    def __init__(self, account: GraphAccount, http: "httpx.Client | None" = None) -> None:
-        self._account, self._http = account, http or get_http_client()
+    def __init__(self, client_secret: str, options: Mapping[str, str]) -> None:
+        self._client_secret, self._options = client_secret, options
         self._calls = threading.BoundedSemaphore(CALLS_AT_ONCE)
         self._token_lock = threading.Lock()
         self._token, self._token_ends = "", 0.0
         self._paused_until = 0.0
 
-    def __repr__(self) -> str:
-        return f"GraphTransport({self._account!r})"
-
     def send(self, mail: OutgoingMail) -> str:
-        """Graph has taken charge of ``mail``; return its id of the request, to ask Microsoft with."""
-        name = parse_sender(mail.sender)[0]
-        sender = quoted_sender(name, self._account.mailbox)
+        """Return Graph's id of the request that accepted ``mail``, for a question to Microsoft."""
+        mailbox = self._options["mailbox"]
+        sender = quoted_sender(parse_sender(mail.sender)[0], mailbox)
         content = base64.b64encode(render_mime(replace(mail, sender=sender)))
         if len(content) > LARGEST_BYTES:
             raise Refused("graph.too_large", f"{len(content)} bytes: Graph takes at most {LARGEST_BYTES}")
         with self._calls:
-            self._check_pause()
+            # Graph may have asked for a pause while this mail waited for a free call.
+            seconds = self._paused_until - time.monotonic()
+            if seconds > 0:
+                raise NotYet("graph.throttled", "waits with others", wait=timedelta(seconds=seconds))
             response = self._post(mail, content, self._get_token())
             if response.status_code == 401:
                 # Withdrawn before its time: Graph has looked at nothing else, so a new one may be tried.
                 response = self._post(mail, content, self._get_token(instead_of=self._token))
         if response.status_code == 202:
             return str(response.headers.get("request-id", ""))
-        fault = _failure(response, self._account.mailbox)
+        fault = _error_of(response, mailbox)
         if isinstance(fault, MailThrottled) and fault.wait is not None:
             self._paused_until = time.monotonic() + fault.wait.total_seconds()
         raise fault
 
-    def close(self) -> None:
-        """Do nothing: the connections belong to the process."""
-
-    def _check_pause(self) -> None:
-        """Raise ``NotYet`` where Graph asked for a pause while this mail waited for a free call."""
-        seconds = self._paused_until - time.monotonic()
-        if seconds > 0:
-            raise NotYet("graph.throttled", "waits with others", wait=timedelta(seconds=seconds))
-
     def _post(self, mail: OutgoingMail, content: bytes, token: str) -> "httpx.Response":
-        url = f"{self._account.api_base}/v1.0/users/{quote(self._account.mailbox)}/sendMail"
+        options = self._options
+        url = f"{options['graph_api_base']}/v1.0/users/{quote(options['mailbox'])}/sendMail"
         headers = {
             "Authorization": f"Bearer {token}",
             "Content-Type": "text/plain",
             "client-request-id": mail.idempotency_key,
         }
-        return post("graph", self._http, url, headers, content=content)
+        return post("graph", url, headers, content=content)
 
     def _get_token(self, *, instead_of: str = "") -> str:
         with self._token_lock:
             if self._token and self._token != instead_of and time.monotonic() < self._token_ends:
                 return self._token
-            account = self._account
-            url = f"{account.login_base}/{quote(account.tenant_id)}/oauth2/v2.0/token"
+            options = self._options
+            url = f"{options['graph_login_base']}/{quote(options['tenant_id'])}/oauth2/v2.0/token"
             form = {
-                "client_id": account.client_id,
-                "client_secret": account.client_secret,
-                "scope": f"{account.api_base}/.default",
+                "client_id": options["client_id"],
+                "client_secret": self._client_secret,
+                "scope": f"{options['graph_api_base']}/.default",
                 "grant_type": "client_credentials",
             }
             try:
-                response = post("graph", self._http, url, {}, data=form)
-            except OutcomeUnknown as fault:  # a token asked for is no mail sent
+                response = post("graph", url, {}, data=form)
+            except OutcomeUnknown as fault:  # no mail was sent
                 raise RetryLater("graph.sign_in_unavailable", fault.detail) from fault
             body = find_json(response) or {}
             token = body.get("access_token")
             if response.status_code != 200 or not isinstance(token, str):
-                raise _sign_in_failure(response)
+                raise _sign_in_error(response, body)
             lasts = float(body.get("expires_in") or 0)
             self._token = token
             self._token_ends = time.monotonic() + max(lasts - RENEW_BEFORE_SECONDS, lasts / 2)
             return token
 
 
-def _sign_in_failure(response: "httpx.Response") -> WorkError:
-    body = find_json(response) or {}
-    message = str(body.get("error_description") or "")
-    found = _AADSTS.search(message)
-    number = found[1] if found else ""
+def _sign_in_error(response: "httpx.Response", body: Mapping[str, Any]) -> WorkError:
     if response.status_code == 429 or response.status_code >= 500:
         return RetryLater(
             "graph.sign_in_unavailable",
             f"HTTP {response.status_code} from the sign-in service",
             wait=parse_retry_after(response.headers, WAIT_LONGEST),
         )
-    if number in _SAYS:
-        code, says = _SAYS[number]
-        return Misconfigured(f"graph.{code}", f"{says} (AADSTS{number})")
-    said = f"AADSTS{number}" if number else str(body.get("error") or f"HTTP {response.status_code}")
-    return Misconfigured("graph.sign_in_refused", f"Microsoft refuses to sign the app in: {said}")
+    found = _AADSTS.search(str(body.get("error_description") or ""))
+    if found and found[1] in _SIGN_IN_ERRORS:
+        code, meaning = _SIGN_IN_ERRORS[found[1]]
+        return Misconfigured(f"graph.{code}", f"{meaning} ({found[0]})")
+    reason = found[0] if found else str(body.get("error") or f"HTTP {response.status_code}")
+    return Misconfigured("graph.sign_in_refused", f"Microsoft refuses to sign the app in: {reason}")
 
 
-def _failure(response: "httpx.Response", mailbox: str) -> WorkError:  # noqa: PLR0911 - a table of answers
+def _error_of(response: "httpx.Response", mailbox: str) -> WorkError:  # noqa: PLR0911 - a table of answers
     error = find_object(find_json(response) or {}, "error")
     code = str(error.get("code") or "")
     detail = f"HTTP {response.status_code} {code}: {error.get('message') or ''}"[:300].rstrip(": ")

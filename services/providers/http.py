@@ -28,10 +28,10 @@ def get_http_client() -> "httpx.Client":
 
 def post(
     provider: str,
-    http: "httpx.Client",
     url: str,
     headers: Mapping[str, str],
     *,
+    http: "httpx.Client | None" = None,
     is_repeatable: bool = False,
     host: str = "a host",
     **body: Any,
@@ -44,7 +44,7 @@ def post(
     import httpx
 
     try:
-        return http.post(url, headers=dict(headers), **body)
+        return (http or get_http_client()).post(url, headers=dict(headers), **body)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
         raise RetryLater(f"{provider}.unavailable", f"could not connect: {type(error).__name__}") from error
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:

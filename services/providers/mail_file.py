@@ -6,10 +6,10 @@ from pathlib import Path
 from services.core.errors import Misconfigured, RetryLater
 from services.core.files import make_private_folder, open_private
 from services.providers.mime import render_mime
-from services.providers.outgoing_mail import OutgoingMail
+from services.providers.outgoing_mail import MailTransport, OutgoingMail
 
 
-class FileTransport:
+class FileTransport(MailTransport):
     """Writes mails to ``folder``, readable by its owner only. A file is complete once it has its name."""
 
     def __init__(self, folder: Path) -> None:
@@ -34,6 +34,3 @@ class FileTransport:
         except OSError as fault:
             raise RetryLater("file.not_written", f"{str(self._folder)!r}: {fault.strerror}") from fault
         return name
-
-    def close(self) -> None:
-        """Do nothing: no file is kept open."""

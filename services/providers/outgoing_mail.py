@@ -74,6 +74,17 @@ class OutgoingMail:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class MailTransport:
+    """Sends mails. Safe for many threads."""
+
+    def send(self, mail: OutgoingMail) -> str:
+        """Return the id that the other side gives the accepted ``mail``; raise a ``WorkError`` otherwise."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close idle connections, where there are any."""
+
+
 def one_line(text: str) -> str:
     """Return ``text`` for a header: line breaks and control characters become one space."""
     return _CONTROL.sub(" ", text).strip()

@@ -109,7 +109,7 @@ class Sign(Protocol):
     """Returns the headers that the provider sends with ``body``."""
 
     def __call__(
-        self, body: bytes, key: bytes, *, topic: str, webhook_id: str, domain: str, now: datetime
+        self, body: bytes, secret: bytes, *, topic: str, webhook_id: str, domain: str, now: datetime
     ) -> dict[str, str]: ...
 
 

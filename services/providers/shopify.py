@@ -1,4 +1,4 @@
-"""Webhooks from Shopify: is it theirs, what is it about.
+"""Webhooks from Shopify: verifies the signature and names the object.
 
 The signature covers the body and nothing else: no header, no time. So a header is never trusted to say
 whose shop it is (the route and its secret do), and only dedupe stands against a replay.
@@ -14,10 +14,11 @@ from typing import Any
 
 from services.core.fields import find_object
 from services.providers.delivery import (
-    MAX_SIGNATURE_HEADER,
     WebhookDelivery,
     find_instant,
+    get_signature,
     id_text,
+    is_signed,
     is_storable,
     keep_headers,
     parse_object,
@@ -71,17 +72,11 @@ def read_shopify_delivery(
     """
     del now
     prefix = "x-shopify-" if "x-shopify-hmac-sha256" in headers else "shopify-"
-    signature = headers.get(prefix + "hmac-sha256", "")
-    if not signature or len(signature) > MAX_SIGNATURE_HEADER or not signature.isascii():
-        reject("X-Shopify-Hmac-Sha256 is missing or is not base64")
+    given = get_signature(headers, prefix + "hmac-sha256").encode()
     if not body:
         reject("the body is empty")
-    given = signature.encode()
-    matched = False
-    for secret in secrets:
-        if secret and hmac.compare_digest(b64encode(hmac.digest(secret, body, "sha256")), given):
-            matched = True
-    if not matched:
+    expected = [b64encode(hmac.digest(secret, body, "sha256")) for secret in secrets if secret]
+    if not is_signed([given], expected):
         reject("X-Shopify-Hmac-Sha256 matches none of the shop's secrets")
 
     topic = headers.get(prefix + "topic", "")
@@ -156,9 +151,11 @@ def _order_gid(order_id: str) -> str:
 
 
 def _sign(
-    body: bytes, key: bytes, *, topic: str, webhook_id: str, domain: str, now: datetime
+    body: bytes, secret: bytes, *, topic: str, webhook_id: str, domain: str, now: datetime
 ) -> dict[str, str]:
-    return sign_shopify(body, key, topic=topic, webhook_id=webhook_id, shop_domain=domain, triggered_at=now)
+    return sign_shopify(
+        body, secret, topic=topic, webhook_id=webhook_id, shop_domain=domain, triggered_at=now
+    )
 
 
 SHOPIFY = Provider(

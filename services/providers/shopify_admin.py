@@ -174,9 +174,9 @@ class ShopifyAdmin:
     def _post(self, document: str, variables: Mapping[str, Any], *, changes: bool) -> httpx.Response:
         return post(
             "shopify",
-            self._http,
             self._url,
             {"X-Shopify-Access-Token": self._token, "Accept": "application/json"},
+            http=self._http,
             is_repeatable=not changes,
             host="a shop's domain",
             json={"query": document, "variables": variables},

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.providers.mime import render_mime
-from services.providers.outgoing_mail import OutgoingMail, ascii_address, parse_sender
+from services.providers.outgoing_mail import MailTransport, OutgoingMail, ascii_address, parse_sender
 from services.providers.smtp_url import SmtpServer
 
 IDLE_SECONDS = 60.0
@@ -29,7 +29,7 @@ TEXT_TIMEOUT_SECONDS = 60.0
 _BUSY = frozenset({421, 432, 454})
 
 
-class SmtpTransport:
+class SmtpTransport(MailTransport):
     """Sends through one server. Safe for many threads; each has a connection to itself while it sends."""
 
     def __init__(
@@ -73,7 +73,7 @@ class SmtpTransport:
         self._drop_idle()
 
     def _take(self) -> "SmtpSession":
-        """Return an idle connection, else a new one, else (the limit falls if it is refused) the next free one."""
+        """Return an idle connection, else a new one (a refusal lowers the limit), else wait for one."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._idle or self._open < self._limit)

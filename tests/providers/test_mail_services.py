@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from services.providers import resend, sendgrid
+from services.providers.mail_services import make_resend_body, make_sendgrid_body
 from services.providers.outgoing_mail import Attachment, OutgoingMail
 
 SPECS = {
-    "sendgrid": ("sendgrid/tsg_mail_v3.openapi.json", "/v3/mail/send", sendgrid.request_body),
-    "resend": ("resend/resend.openapi.json", "/emails", resend.request_body),
+    "sendgrid": ("sendgrid/tsg_mail_v3.openapi.json", "/v3/mail/send", make_sendgrid_body),
+    "resend": ("resend/resend.openapi.json", "/emails", make_resend_body),
 }
 LETTER = OutgoingMail(
     sender='"Harbour, Ltd." <fleet@example.org>',
