@@ -14,7 +14,7 @@ from services.conversations.tables import interactions
 from services.core.errors import Refused
 from services.core.fields import read_set
 from services.core.locks import lock_objects
-from services.core.upsert import find_by_key, upsert_rows
+from services.core.pg_arrays import find_by_key, upsert_rows
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 

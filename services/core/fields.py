@@ -1,7 +1,7 @@
 """Validated access to the fields of a provider's JSON.
 
-``as_`` checks a value, ``read_`` a field that must exist, ``find_`` a field that may be absent. Each raises
-``Unreadable``, which names the field and says what would be right.
+``as_`` checks a value, ``read_`` a field that must exist, ``find_`` a field that may be absent or null: it
+returns None for it. Each raises ``Unreadable``, which names the field and says what would be right.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,10 +24,12 @@ _WITHIN_YEARS = f"of the years {FIRST_YEAR} to {LAST_YEAR}"
 
 
 class Unreadable(Exception):
-    """One field of a body is missing or is not what it should be."""
+    """One field of a body is missing or is not what it should be.
+
+    ``code`` is the error code of the refusal, where it is another than that of the kind of body.
+    """
 
     code = ""
-    """The error code of the refusal, where it is another than that of the kind of body."""
 
     def __init__(self, field: str, found: object, wanted: str) -> None:
         super().__init__(f"{field} is {quote_value(found, field)}: it should be {wanted}")
@@ -67,19 +69,9 @@ def as_id(value: object, name: str) -> int:
     raise Unreadable(name, value, "a whole number from 1 to 2**63 - 1")
 
 
-def read_id(source: Mapping[str, Any], name: str) -> int:
-    """Return the field as ``as_id`` does."""
-    return as_id(source.get(name), name)
-
-
 def id_or_none(value: object, name: str) -> int | None:
     """Return ``value`` as ``as_id`` does; None when it is None."""
     return None if value is None else as_id(value, name)
-
-
-def find_id(source: Mapping[str, Any], name: str) -> int | None:
-    """Return the field as ``as_id`` does; None when it is absent or null."""
-    return id_or_none(source.get(name), name)
 
 
 def as_count(value: object, name: str) -> int:
@@ -89,21 +81,11 @@ def as_count(value: object, name: str) -> int:
     raise Unreadable(name, value, "a whole number within 32 bits")
 
 
-def read_count(source: Mapping[str, Any], name: str) -> int:
-    """Return the field as ``as_count`` does."""
-    return as_count(source.get(name), name)
-
-
 def as_text(value: object, name: str) -> str:
     """Return ``value`` as text that is not empty, as ``text_or_empty`` does."""
     if type(value) is str and value:
         return value.replace("\0", "")
     raise Unreadable(name, value, "text")
-
-
-def read_text(source: Mapping[str, Any], name: str) -> str:
-    """Return the field as ``as_text`` does."""
-    return as_text(source.get(name), name)
 
 
 def text_or_empty(value: object) -> str:
@@ -131,8 +113,7 @@ def read_money(source: Mapping[str, Any], name: str, currency: str) -> int:
 
 def find_money(source: Mapping[str, Any], name: str, currency: str) -> int | None:
     """Return the field as ``as_money`` does; None when it is absent or null."""
-    value = source.get(name)
-    return None if value is None else as_money(value, name, currency)
+    return None if (value := source.get(name)) is None else as_money(value, name, currency)
 
 
 def as_instant(value: object, name: str) -> datetime:
@@ -146,17 +127,6 @@ def as_instant(value: object, name: str) -> datetime:
     raise Unreadable(
         name, value, f"a time with its offset, such as 2026-11-20T09:30:00-08:00, {_WITHIN_YEARS}"
     )
-
-
-def read_instant(source: Mapping[str, Any], name: str) -> datetime:
-    """Return the field as ``as_instant`` does."""
-    return as_instant(source.get(name), name)
-
-
-def find_instant(source: Mapping[str, Any], name: str) -> datetime | None:
-    """Return the field as ``as_instant`` does; None when it is absent or null."""
-    value = source.get(name)
-    return None if value is None else as_instant(value, name)
 
 
 def read_epoch(source: Mapping[str, Any], name: str) -> datetime:
@@ -181,11 +151,6 @@ def as_list(value: object, name: str) -> list[dict[str, Any]]:
     raise Unreadable(name, value, "a list of objects")
 
 
-def read_list(source: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return the field as ``as_list`` does."""
-    return as_list(source.get(name), name)
-
-
 def find_object(source: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the field, a JSON object; an empty one when it is absent, null or something else."""
     value = source.get(name)
@@ -194,4 +159,23 @@ def find_object(source: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def find_list(source: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """Return the field as ``as_list`` does; an empty list when it is absent, null or empty."""
-    return read_list(source, name) if source.get(name) else []
+    return as_list(value, name) if (value := source.get(name)) else []
+
+
+def _required(check: Callable[[object, str], T]) -> Callable[[Mapping[str, Any], str], T]:
+    def read(source: Mapping[str, Any], name: str) -> T:
+        return check(source.get(name), name)
+
+    return read
+
+
+def _optional(check: Callable[[object, str], T]) -> Callable[[Mapping[str, Any], str], T | None]:
+    def find(source: Mapping[str, Any], name: str) -> T | None:
+        return None if (value := source.get(name)) is None else check(value, name)
+
+    return find
+
+
+read_id, find_id = _required(as_id), _optional(as_id)
+read_instant, find_instant = _required(as_instant), _optional(as_instant)
+read_count, read_text, read_list = _required(as_count), _required(as_text), _required(as_list)

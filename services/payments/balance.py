@@ -15,9 +15,8 @@ from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.fields import Unreadable, as_object, find_text, read_epoch, read_text
 from services.core.locks import lock_objects
-from services.core.pg_arrays import text_array
+from services.core.pg_arrays import array_parameters, text_array
 from services.core.redact import quote_value
-from services.core.upsert import array_parameters
 from services.ledger.describe import format_money
 from services.payments.audit_text import describe_fee
 from services.payments.store import encode_rows

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Table
 
-from services.core.pg_arrays import int_array, text_array
-from services.core.upsert import array_parameters, encode_columns
+from services.core.pg_arrays import array_parameters, encode_columns, int_array, text_array
 from services.payments.payload import Transaction, Version, transaction_version
 from services.payments.tables import transactions
 

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 from services.core.fields import Unreadable, read_id, read_text
 from services.ledger.work import WorkItem
 from services.privacy.redaction import normal_email, normal_phone
-from services.shopify.event_payload import read_event
-from services.shopify.payload_fields import order_gid
+from services.shopify.payload import order_gid, read_event
 
 KINDS = {"customers/data_request": "export", "customers/redact": "redact", "shop/redact": "shop_redact"}
 """``privacy_requests.kind``, by Shopify's topic."""

@@ -34,7 +34,7 @@ from services.privacy.store import (
 )
 from services.privacy.subject import Holder, Subject
 from services.privacy.unconfirmed import RULE
-from services.shopify.shop_identity import UNCONFIRMED
+from services.shopify.shop_profile import UNCONFIRMED
 from services.shopify.uninstall import check_uninstalled
 
 

@@ -18,7 +18,7 @@ from services.privacy.payload import TIME_TO_ANSWER, PrivacyRequest
 from services.privacy.redaction import normal_email, normal_phone
 from services.privacy.subject import Subject
 from services.privacy.unconfirmed import RULE
-from services.shopify.shop_identity import Identity, check_named, find_dead_erasures, find_identities
+from services.shopify.shop_profile import Identity, check_named, find_dead_erasures, find_identities
 
 _RECORD = """
 insert into privacy_requests as r (shop_id, kind, customer_id, event_id, received_at, due_at)

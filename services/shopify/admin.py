@@ -45,22 +45,15 @@ def open_admin(shop_id: int) -> "ShopifyAdmin":
     Call it with no transaction open: a token that is about to expire is refreshed at Shopify. Raises
     ``Misconfigured`` with what a person has to do.
     """
-    with transaction() as tx:
-        access = find_access(tx, [shop_id])[shop_id]
-    if isinstance(access, Misconfigured):
-        raise access
-    return open_access(access)
+    return open_access(get_access(shop_id))
 
 
 def open_access(access: Access) -> "ShopifyAdmin":
     """Return the Admin API of ``access``; see ``open_admin``."""
-    now = utc_now()
-    if is_due(access.token_expires_at, now):
-        access = access._replace(token=get_shopify_token(access.shop_id, now))
-    return open_stored(access, partial(renew_token, access.shop_id))
+    return open_stored(_refresh(access), partial(renew_token, access.shop_id))
 
 
-def open_stored(access: Access, renew: Callable[[str], str]) -> "ShopifyAdmin":
+def open_stored(access: Access, renew: Callable[[str], str] | None) -> "ShopifyAdmin":
     """Return the Admin API with the stored token, of any age; a 401 calls ``renew`` for another one."""
     # Imported here: every worker imports this module, and few of them call Shopify.
     from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
@@ -69,55 +62,67 @@ def open_stored(access: Access, renew: Callable[[str], str]) -> "ShopifyAdmin":
     return ShopifyAdmin(get_http_client(), base_url, access.token, renew)
 
 
-def find_access(tx: Connection, shop_ids: Collection[int]) -> dict[int, Access | Misconfigured]:
-    """Return the access to each of the shops, or what a person has to do first. Two queries."""
-    shops = {row.shop_id: row for row in tx.exec_driver_sql(_FIND_SHOPS, {"shop_id": int_array(shop_ids)})}
-    tokens = find_secrets(tx, [(shop_id, "shopify-token") for shop_id in shop_ids])
-    found: dict[int, Access | Misconfigured] = {}
-    for shop_id in shop_ids:
-        token, shop = tokens.get((shop_id, "shopify-token")), shops.get(shop_id)
-        if shop is None or not shop.shopify_domain:
-            found[shop_id] = Misconfigured(
-                "shopify.no_domain",
-                "the shop has no shopify_domain: `fleet shops set SHOP --shopify-domain NAME.myshopify.com`, "
-                "then requeue",
-            )
-        elif isinstance(token, SealBroken):
-            found[shop_id] = Misconfigured(
-                "shopify.token_unreadable", f"the shop's shopify-token does not open: {token}"
-            )
-        elif token is None:
-            found[shop_id] = Misconfigured(
-                "shopify.no_token",
-                "the shop has no shopify-token: record its Admin API token, then requeue this",
-            )
-        else:
-            found[shop_id] = Access(shop_id, shop.shopify_domain, token, shop.token_expires_at)
-    return found
-
-
 def read_domain(shop_id: int, domain: str) -> str:
     """Return Shopify's own domain of the shop at ``domain``, by a call with our token; "" without a token.
 
     Nothing is stored, and a token that ``domain`` refuses is not renewed: it may be another shop's. Raises
     the ``WorkError`` of a call that fails.
     """
-    from services.providers.shopify_admin import ShopifyAdmin, admin_base_url
+    try:
+        access = get_access(shop_id, domain)
+    except Misconfigured as fault:
+        if fault.code == "shopify.no_token":
+            return ""
+        raise
+    return open_stored(_refresh(access), None).get_domain()
 
+
+def get_access(shop_id: int, domain: str = "") -> Access:
+    """Return the access to a shop, at ``domain`` if given; raise ``Misconfigured`` where there is none."""
     with transaction() as tx:
-        access = find_access(tx, [shop_id])[shop_id]
-        token = find_secrets(tx, [(shop_id, "shopify-token")]).get((shop_id, "shopify-token"), "")
-    if isinstance(token, SealBroken):
-        raise Misconfigured("shopify.token_unreadable", f"the shop's shopify-token does not open: {token}")
-    if not token:
-        return ""
-    if isinstance(access, Access) and is_due(access.token_expires_at, utc_now()):
-        token = get_shopify_token(shop_id, utc_now())
-    return ShopifyAdmin(
-        get_http_client(), admin_base_url(domain, get_settings().shopify_api_base), token
-    ).get_domain()
+        access = find_access(tx, [shop_id], domain)[shop_id]
+    if isinstance(access, Misconfigured):
+        raise access
+    return access
+
+
+def find_access(
+    tx: Connection, shop_ids: Collection[int], domain: str = ""
+) -> dict[int, Access | Misconfigured]:
+    """Return the access to each of the shops, or what a person has to do first. Two queries."""
+    shops = {row.shop_id: row for row in tx.exec_driver_sql(_FIND_SHOPS, {"shop_id": int_array(shop_ids)})}
+    tokens = find_secrets(tx, [(shop_id, "shopify-token") for shop_id in shop_ids])
+
+    def find(shop_id: int) -> Access | Misconfigured:
+        token, shop = tokens.get((shop_id, "shopify-token")), shops.get(shop_id)
+        at = domain or (shop.shopify_domain if shop else "")
+        if not at:
+            return Misconfigured(
+                "shopify.no_domain",
+                "the shop has no shopify_domain: `fleet shops set SHOP --shopify-domain NAME.myshopify.com`, "
+                "then requeue",
+            )
+        if isinstance(token, SealBroken):
+            return Misconfigured(
+                "shopify.token_unreadable", f"the shop's shopify-token does not open: {token}"
+            )
+        if token is None:
+            return Misconfigured(
+                "shopify.no_token",
+                "the shop has no shopify-token: record its Admin API token, then requeue this",
+            )
+        return Access(shop_id, at, token, shop.token_expires_at if shop else None)
+
+    return {shop_id: find(shop_id) for shop_id in shop_ids}
 
 
 def renew_token(shop_id: int, refused: str) -> str:
     """Return a token other than the ``refused`` one; see ``get_shopify_token``."""
     return get_shopify_token(shop_id, utc_now(), refused=refused)
+
+
+def _refresh(access: Access) -> Access:
+    now = utc_now()
+    if is_due(access.token_expires_at, now):
+        return access._replace(token=get_shopify_token(access.shop_id, now))
+    return access

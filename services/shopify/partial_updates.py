@@ -11,8 +11,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
-from services.shopify.entity_spec import EntitySpec
-from services.shopify.merge import EPOCH, EntityState, MergeStates, find_earliest
+from services.shopify.entities import EPOCH, EntitySpec, EntityState
 
 FieldValue = str | int
 
@@ -26,29 +25,25 @@ class FieldVersion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FieldVersions:
-    """The newest version of each field. A subclass derives the table's columns from them."""
+    """The newest version of each field. A subclass derives the table's columns from them.
+
+    Of two values of one time the one of the higher of ``ranks`` wins.
+    """
 
     fields: Mapping[str, FieldVersion]
-
     ranks: ClassVar[Mapping[FieldValue, int]] = MappingProxyType({})
-    """Of two values of one time the one of the higher rank wins."""
 
     @classmethod
     def from_event(cls, at: datetime, values: Mapping[str, FieldValue | None]) -> Self:
         """Return the fields in an event of the time ``at``; None and the empty text are no value."""
-        return cls(
-            {name: FieldVersion(at, value) for name, value in values.items() if value not in (None, "")}
-        )
+        fields = {name: FieldVersion(at, value) for name, value in values.items() if value not in (None, "")}
+        return cls(fields)
 
     @classmethod
     def from_row(cls, field_versions: Mapping[str, Sequence[Any]], **_columns: object) -> Self:
         """Return the fields of a row; its other columns are derived from ``field_versions``."""
-        return cls(
-            {
-                name: FieldVersion(datetime.fromisoformat(at), value)
-                for name, (at, value) in field_versions.items()
-            }
-        )
+        items = field_versions.items()
+        return cls({name: FieldVersion(datetime.fromisoformat(at), value) for name, (at, value) in items})
 
     def columns(self) -> dict[str, Any]:
         """Return the table's columns that are derived from the fields."""
@@ -93,8 +88,7 @@ class FieldVersions:
         """Return the newer version of each field."""
         fields = dict(self.fields)
         for name, field in other.fields.items():
-            if name not in fields or self._order(field) > self._order(fields[name]):
-                fields[name] = field
+            fields[name] = max(fields.get(name, field), field, key=self._order)
         return type(self)(fields)
 
     def _order(self, field: FieldVersion) -> tuple[datetime, int, FieldValue]:
@@ -104,14 +98,13 @@ class FieldVersions:
 F = TypeVar("F", bound=FieldVersions)
 
 
-def merge_field_versions(one: EntityState[F], other: EntityState[F]) -> EntityState[F]:
+def _merge_field_versions(one: EntityState[F], other: EntityState[F]) -> EntityState[F]:
     """Return the newer version of each field of the two, and the earlier deletion."""
     data = one.data.merged(other.data) if one.data and other.data else one.data or other.data
-    return EntityState(data, find_earliest(one.deleted_at, other.deleted_at))
+    return EntityState(data, min(filter(None, (one.deleted_at, other.deleted_at)), default=None))
 
 
-def has_current_field(update: FieldVersions, current: FieldVersions) -> bool:
-    """Return whether a field of ``update`` is the current one."""
+def _has_current_field(update: FieldVersions, current: FieldVersions) -> bool:
     return any(current.fields.get(name) == field for name, field in update.fields.items())
 
 
@@ -119,5 +112,5 @@ def has_current_field(update: FieldVersions, current: FieldVersions) -> bool:
 class PartialEntitySpec(EntitySpec[F]):
     """One kind of entity whose webhooks carry only what changed; ``make`` is ``FieldVersions.from_row``."""
 
-    merge: MergeStates[F] = merge_field_versions
-    is_current: Callable[[F, F], bool] = has_current_field
+    merge: Callable[[EntityState[F], EntityState[F]], EntityState[F]] = _merge_field_versions
+    is_current: Callable[[F, F], bool] = _has_current_field

@@ -1,5 +1,6 @@
-"""The shop object of Shopify: name, currency, time zone, province, plan.
+"""The shop object of Shopify: name, currency, time zone, province, plan; and which shop a payload is about.
 
+One app secret may sign for many shops, so a valid signature does not prove which of them a payload is about.
 Whether our app is installed there is ``uninstall.py``.
 """
 
@@ -7,23 +8,45 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.core.fields import find_id, find_text, read_set
 from services.core.pg_arrays import int_array
 from services.ledger.work import HandlerResult, WorkItem
-from services.shopify.entity_spec import Deletion, EntitySpec
-from services.shopify.event_payload import read_event
-from services.shopify.merge import EPOCH, EntityState, EntityUpdate, merge_states
-from services.shopify.payload_fields import find_province, updated_at_or_event_time
-from services.shopify.shop_identity import Identity, check_description, find_identities
+from services.shopify.entities import (
+    EPOCH,
+    EntitySpec,
+    EntityState,
+    EntityUpdate,
+    merge_states,
+    upsert_parsed,
+)
+from services.shopify.payload import WrongBody, find_province, read_event, updated_at_or_event_time
 from services.shopify.tables import storefronts
-from services.shopify.upsert import upsert_parsed
 
 UNINSTALLED = "shopify_uninstalled"
-CURRENCY_DIFFERS = "shopify_currency_differs"
-ZONE_DIFFERS = "shopify_timezone_differs"
+UNCONFIRMED = "shopify.erasure_not_confirmed"
+"""The error code of a shop's erasure that waits for its confirmation."""
+
+_FIND_IDENTITIES = """
+select s.shop_id, array_prepend(s.shopify_domain, s.former_shopify_domains) as domains, t.shopify_id
+  from shop_config s left join storefronts t on t.shop_id = s.shop_id
+ where s.shop_id = any(%(shop_id)s::int[])
+"""
+
+_FIND_DEAD_ERASURES = """
+select w.id from work_queue w join inbound_events e on e.id = w.event_id and e.topic = 'shop/redact'
+ where w.shop_id = %(shop_id)s and w.topic = 'privacy_redact' and w.status = 'dead'
+   and w.error_code = %(code)s and (%(event_id)s::bigint is null or w.event_id = %(event_id)s)
+"""
+
+
+class Identity(NamedTuple):
+    """A shop's current and former domains in lower case, and its id at Shopify."""
+
+    domains: tuple[str, ...] = ()
+    shopify_id: int | None = None
 
 
 class Storefront(NamedTuple):
@@ -43,12 +66,38 @@ class Storefront(NamedTuple):
         return (self.updated_at, self.shopify_id or 0, *self[2:])
 
 
-class ShopSettings(NamedTuple):
-    """The settings of the shop in Shopfleet, which a person decides and no event changes."""
+def find_identities(tx: Connection, shop_ids: Collection[int]) -> dict[int, Identity]:
+    """Return the identity of each of the shops."""
+    rows = tx.exec_driver_sql(_FIND_IDENTITIES, {"shop_id": int_array(sorted(shop_ids))})
+    return {
+        row.shop_id: Identity(tuple(name.lower() for name in row.domains if name), row.shopify_id)
+        for row in rows
+    }
 
-    slug: str
-    currency: str
-    timezone: str
+
+def check_description(source: Mapping[str, object], known: Identity) -> None:
+    """Raise ``WrongBody`` where a payload of ``shop/update`` or ``app/uninstalled`` is of another shop."""
+    domain = find_text(source, "myshopify_domain").lower()
+    if domain and known.domains and domain not in known.domains:
+        raise WrongBody("myshopify_domain", domain, f"this shop's own domain, {known.domains[0]}")
+    if known.shopify_id is not None and source.get("id") != known.shopify_id:
+        raise WrongBody("id", source.get("id"), f"this shop's own id, {known.shopify_id}")
+
+
+def check_named(domain: str, shopify_id: int, known: Identity) -> None:
+    """Raise ``WrongBody`` unless a privacy request is about this shop, by its domain or by its id."""
+    if shopify_id == known.shopify_id or domain in known.domains:
+        return
+    own = "which is not set: `fleet shops set SHOP --shopify-domain NAME`"
+    if known.domains:
+        own = f"{known.domains[0]}; discard it where it is forged"
+    raise WrongBody("shop_domain", domain, f"this shop's own domain, {own}")
+
+
+def find_dead_erasures(tx: Connection, shop_id: int, event_id: int | None = None) -> list[int]:
+    """Return the ids of the shop's erasures that wait for a confirmation; only that of an event, if given."""
+    values = {"shop_id": shop_id, "code": UNCONFIRMED, "event_id": event_id}
+    return list(tx.exec_driver_sql(_FIND_DEAD_ERASURES, values).scalars())
 
 
 def ingest_storefronts(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
@@ -64,40 +113,42 @@ def ingest_storefronts(tx: Connection, items: Sequence[WorkItem], now: datetime)
         STOREFRONTS.unreadable,
     )
     result = upsert_parsed(tx, items, parsed, STOREFRONTS)
-    settings = _find_settings(tx, {shop_id for shop_id, _ in result.changed})
+    rows = tx.exec_driver_sql(
+        "select id, slug, currency, timezone from shops where id = any(%(id)s::int[])",
+        {"id": int_array(shop_id for shop_id, _ in result.changed)},
+    )
+    settings = {row.id: row for row in rows}
     for key in result.changed:
         before, after = result.before.get(key, EntityState(None)), result.after[key]
         if after.deleted_at is None and before.deleted_at is not None:
             resolve_incident(tx, key[0], UNINSTALLED, None, now, "The app is installed again.")
         if after.data is not None and after.data != before.data and key[0] in settings:
-            _compare(tx, key[0], after.data, settings[key[0]], now)
+            _compare(tx, after.data, settings[key[0]], now)
     return result.to_handler_result(items)
 
 
-def _compare(tx: Connection, shop_id: int, data: Storefront, settings: ShopSettings, now: datetime) -> None:
-    """Open an incident for each setting that differs from Shopify's, resolve that of each that agrees."""
-    for rule, name, at_shopify, setting in (
-        (CURRENCY_DIFFERS, "currency", data.currency, settings.currency),
-        (ZONE_DIFFERS, "timezone", data.timezone, settings.timezone),
-    ):
-        if not at_shopify or not setting:
+def _compare(tx: Connection, data: Storefront, shop: Row[Any], now: datetime) -> None:
+    """Open an incident for each setting of ``shop`` that differs from Shopify's; resolve those that agree."""
+    for name in ("currency", "timezone"):
+        at_shopify, ours, rule = getattr(data, name), getattr(shop, name), f"shopify_{name}_differs"
+        if not at_shopify or not ours:
             continue
-        if at_shopify == setting:
-            resolve_incident(tx, shop_id, rule, None, now, "They agree now.")
+        if at_shopify == ours:
+            resolve_incident(tx, shop.id, rule, None, now, "They agree now.")
             continue
         summary = (
-            f"{settings.slug}: Shopify says the shop's {name} is {at_shopify}, ours is {setting}: if Shopify "
-            f"is right, `fleet shops set {settings.slug} {name}={at_shopify}`; else change it in Shopify's "
+            f"{shop.slug}: Shopify says the shop's {name} is {at_shopify}, ours is {ours}: if Shopify "
+            f"is right, `fleet shops set {shop.slug} {name}={at_shopify}`; else change it in Shopify's "
             "settings."
         )
-        detail = {"shopify": at_shopify, "ours": setting}
-        record_incidents(tx, [Incident(shop_id, rule, at_shopify, "P3", summary, detail)], now)
+        detail = {"shopify": at_shopify, "ours": ours}
+        record_incidents(tx, [Incident(shop.id, rule, at_shopify, "P3", summary, detail)], now)
 
 
 def _merge(one: EntityState[Storefront], other: EntityState[Storefront]) -> EntityState[Storefront]:
     """Return the newer data, and the later uninstallation unless the data is newer than it."""
     data = merge_states(one, other).data
-    uninstalled_at = max((at for at in (one.deleted_at, other.deleted_at) if at is not None), default=None)
+    uninstalled_at = max(filter(None, (one.deleted_at, other.deleted_at)), default=None)
     if uninstalled_at is not None and data is not None and data.updated_at > uninstalled_at:
         uninstalled_at = None
     return EntityState(data, uninstalled_at)
@@ -118,14 +169,6 @@ def _parse(item: WorkItem, identity: Identity, now: datetime) -> list[EntityUpda
     return [EntityUpdate((item.shop_id, item.shop_id), data)]
 
 
-def _find_settings(tx: Connection, shops: Collection[int]) -> Mapping[int, ShopSettings]:
-    rows = tx.exec_driver_sql(
-        "select id, slug, currency, timezone from shops where id = any(%(id)s::int[])",
-        {"id": int_array(shops)},
-    )
-    return {row.id: ShopSettings(row.slug, row.currency, row.timezone) for row in rows}
-
-
 STOREFRONTS = EntitySpec(
     name="storefront",
     table=storefronts,
@@ -133,6 +176,7 @@ STOREFRONTS = EntitySpec(
     audited=("currency", "timezone", "province", "plan_name"),
     blank=Storefront(EPOCH, None, "", "", "", "", ""),
     merge=_merge,
-    deletion=Deletion("uninstalled_at", "our app uninstalled", "our app installed again"),
+    deletion_column="uninstalled_at",
+    deletion_texts=("our app uninstalled", "our app installed again"),
     row_key=lambda key: key[:1],
 )

@@ -6,7 +6,7 @@ refuses with 401 after an uninstall
 (https://shopify.dev/docs/apps/build/authentication-authorization/access-tokens).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
@@ -15,7 +15,6 @@ from sqlalchemy import Connection
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.audit.chain import Mutation
 from services.core.clock import utc_now
-from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused, WorkError
 from services.core.fields import Unreadable
 from services.core.locks import lock_objects
@@ -23,18 +22,18 @@ from services.ledger.describe import audit_entry
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
 from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
-from services.shopify.admin import find_access, open_stored, renew_token
-from services.shopify.event_payload import read_event
-from services.shopify.merge import EPOCH, EntityState
-from services.shopify.shop_identity import (
+from services.shopify.admin import get_access, open_stored, renew_token
+from services.shopify.entities import EPOCH, EntityState, find_states, write_states
+from services.shopify.payload import read_event
+from services.shopify.shop_profile import (
+    STOREFRONTS,
     UNCONFIRMED,
+    UNINSTALLED,
     Identity,
     check_description,
     find_dead_erasures,
     find_identities,
 )
-from services.shopify.shop_profile import STOREFRONTS, UNINSTALLED
-from services.shopify.upsert import find_states, write_states
 from services.shops.revoke_secrets import SECRETS_KEPT, find_recorded_at, retire_secrets
 
 TOKENS = ("shopify-token", "shopify-refresh-token")
@@ -61,10 +60,7 @@ def check_uninstalled(shop_id: int) -> bool:
     and a refused renewal proves nothing. 403 refuses one request, not the token. Call it with no transaction
     open. Raises ``Misconfigured`` where there is no token, and the error of a call that proves neither.
     """
-    with transaction() as tx:
-        access = find_access(tx, [shop_id])[shop_id]
-    if isinstance(access, Misconfigured):
-        raise access
+    access = get_access(shop_id)
     unauthorized, expires_at = False, access.token_expires_at
     is_unexpired = expires_at is not None and expires_at > utc_now()
 
@@ -76,24 +72,16 @@ def check_uninstalled(shop_id: int) -> bool:
     try:
         open_stored(access, renew).get_domain()
     except Misconfigured as fault:
-        if unauthorized and fault.code == "shopify.token_refused":
-            return True
         # A used refresh token alone proves nothing; here Shopify also refused a token that had not expired.
-        if unauthorized and is_unexpired and fault.code == "shopify.refresh_refused":
+        proofs = ("shopify.token_refused", *(["shopify.refresh_refused"] if is_unexpired else []))
+        if unauthorized and fault.code in proofs:
             return True
         raise
     return False
 
 
 class UninstallConfirm:
-    """Handler of the topic. ``check`` calls Shopify, see ``check_uninstalled``."""
-
-    def __init__(
-        self,
-        check: Callable[[int], bool] = check_uninstalled,
-        clock: Callable[[], datetime] = utc_now,
-    ) -> None:
-        self._check, self._clock = check, clock
+    """Handler of the topic."""
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
@@ -102,44 +90,44 @@ class UninstallConfirm:
 
         ``stale`` where a token or an event of the shop is newer than the event: the app was installed again.
         """
-        return [self._prepare_one(tx, item, now) for item in items]
+        return [_prepare(tx, item, now) for item in items]
 
-    def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Outcome:
-        try:
-            identity = find_identities(tx, [item.shop_id]).get(item.shop_id, Identity())
-            check_description(read_event(item), identity)
-        except Unreadable as fault:
-            return Refused(fault.code or STOREFRONTS.unreadable, str(fault))
-        gone_at = min(item.event_time(now), now)
-        shop = tx.exec_driver_sql(_FIND, {"shop_id": item.shop_id}).one()
-        recorded_at = find_recorded_at(tx, item.shop_id, TOKENS)
-        if max(recorded_at or EPOCH, shop.updated_at or EPOCH, shop.uninstalled_at or EPOCH) >= gone_at:
-            resolve_incident(tx, item.shop_id, NOT_CONFIRMED, None, now, "The app is installed again.")
-            return Done("stale")
-        summary = (
-            f"{shop.slug}: app/uninstalled was received at {gone_at:%Y-%m-%d %H:%M} UTC and is not "
-            "confirmed: nothing changes until Shopify refuses the stored token. `celery -A tasks requeue "
-            f"--topic uninstall_confirm --shop {shop.slug}` asks Shopify again."
-        )
-        incident = Incident(item.shop_id, NOT_CONFIRMED, f"{gone_at:%Y-%m-%d}", "P2", summary)
-        record_incidents(tx, [incident], now)
-        return PreparedCall(item=item, act=partial(self._confirm, item, shop.slug, gone_at))
 
-    def _confirm(self, item: WorkItem, slug: str, gone_at: datetime) -> Outcome:
-        try:
-            is_gone = self._check(item.shop_id)
-        except Misconfigured as fault:
-            if fault.code != "shopify.no_token":
-                return fault
-            return Misconfigured(fault.code, f"{_UNCALLABLE}: `fleet incidents list --shop {slug}`")
-        except WorkError as fault:
+def _prepare(tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Outcome:
+    try:
+        identity = find_identities(tx, [item.shop_id]).get(item.shop_id, Identity())
+        check_description(read_event(item), identity)
+    except Unreadable as fault:
+        return Refused(fault.code or STOREFRONTS.unreadable, str(fault))
+    gone_at = min(item.event_time(now), now)
+    shop = tx.exec_driver_sql(_FIND, {"shop_id": item.shop_id}).one()
+    recorded_at = find_recorded_at(tx, item.shop_id, TOKENS)
+    if max(recorded_at or EPOCH, shop.updated_at or EPOCH, shop.uninstalled_at or EPOCH) >= gone_at:
+        resolve_incident(tx, item.shop_id, NOT_CONFIRMED, None, now, "The app is installed again.")
+        return Done("stale")
+    summary = (
+        f"{shop.slug}: app/uninstalled was received at {gone_at:%Y-%m-%d %H:%M} UTC and is not "
+        "confirmed: nothing changes until Shopify refuses the stored token. `celery -A tasks requeue "
+        f"--topic uninstall_confirm --shop {shop.slug}` asks Shopify again."
+    )
+    incident = Incident(item.shop_id, NOT_CONFIRMED, f"{gone_at:%Y-%m-%d}", "P2", summary)
+    record_incidents(tx, [incident], now)
+    return PreparedCall(item=item, act=partial(_confirm, item, shop.slug, gone_at))
+
+
+def _confirm(item: WorkItem, slug: str, gone_at: datetime) -> Outcome:
+    try:
+        is_gone = check_uninstalled(item.shop_id)
+    except WorkError as fault:
+        if fault.code != "shopify.no_token":
             return fault
-        if not is_gone:
-            return Refused(
-                "shopify.still_installed",
-                "Shopify accepts the stored token, so our app is installed: nothing was changed",
-            )
-        return Done("uninstalled", lambda tx: record_uninstalled(tx, item, slug, gone_at, self._clock()))
+        return Misconfigured(fault.code, f"{_UNCALLABLE}: `fleet incidents list --shop {slug}`")
+    if not is_gone:
+        return Refused(
+            "shopify.still_installed",
+            "Shopify accepts the stored token, so our app is installed: nothing was changed",
+        )
+    return Done("uninstalled", lambda tx: record_uninstalled(tx, item, slug, gone_at, utc_now()))
 
 
 def record_uninstalled(
@@ -162,14 +150,13 @@ def record_uninstalled(
     )
     record_incidents(tx, [Incident(shop_id, UNINSTALLED, day, "P2", summary)], now)
     resolve_incident(tx, shop_id, NOT_CONFIRMED, None, now, "Shopify refuses the token: confirmed.")
+    kept = f"kept sealed for {SECRETS_KEPT.days} days"
     mutations = [
-        Mutation("storefronts", str(shop_id), "our app was uninstalled", None, {"uninstalled_at": gone_at})
-    ]
-    mutations += [
-        Mutation(
-            "shop_secrets", f"{shop_id}/{name}", f"retired {name}, kept sealed for {SECRETS_KEPT.days} days"
-        )
-        for name in retire_secrets(tx, shop_id, TOKENS, now)
+        Mutation("storefronts", str(shop_id), "our app was uninstalled", None, {"uninstalled_at": gone_at}),
+        *(
+            Mutation("shop_secrets", f"{shop_id}/{name}", f"retired {name}, {kept}")
+            for name in retire_secrets(tx, shop_id, TOKENS, now)
+        ),
     ]
     if waiting := find_dead_erasures(tx, shop_id):
         erasures = WorkFilter(ids=tuple(waiting), statuses=("dead",))

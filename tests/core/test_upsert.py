@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.core.db import transaction
-from services.core.upsert import find_by_key, upsert_rows
+from services.core.pg_arrays import find_by_key, upsert_rows
 from services.shopify.logistics.tables import inventory_shipments, variant_stock
 from services.shopify.tables import locations, storefronts
 

@@ -18,12 +18,12 @@ from services.payments.handler import ingest_transactions
 from services.privacy.export import PrivacyExport
 from services.privacy.redact import PrivacyRedact
 from services.schema.models import metadata
-from services.shopify.event_payload import find_body
 from services.shopify.logistics.fulfillments import ingest_fulfillments
 from services.shopify.orders.customers import ingest_customers
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.orders.transactions import ingest_order_transactions
+from services.shopify.payload import find_body
 from tests.conversations import test_interactions as quo
 from tests.ledger_rows import accept, new_event
 from tests.shopify import sample_payloads

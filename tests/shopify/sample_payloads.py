@@ -12,7 +12,7 @@ from services.audit.append import append_all
 from services.core.db import transaction
 from services.ledger.accept import record_work
 from services.ledger.work import Done, HandlerResult, WorkItem
-from services.shopify.event_payload import find_body
+from services.shopify.payload import find_body
 
 NOON = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
 NOW = NOON + timedelta(hours=6)

@@ -11,10 +11,8 @@ from sqlalchemy import Engine
 import services.shopify
 from services.core.db import transaction
 from services.schema.models import metadata
-from services.shopify.entity_spec import EntitySpec
-from services.shopify.merge import EntityState
+from services.shopify.entities import EntitySpec, EntityState, find_states, write_states
 from services.shopify.partial_updates import FieldVersion, PartialEntitySpec
-from services.shopify.upsert import find_states, write_states
 from tests.shopify.sample_payloads import NOW, add_shop, item
 
 ODD = "\\ a\\nb \"quoted\" 'single' {brace,comma} NULL\n\ttab é 漢"
@@ -85,8 +83,8 @@ def test_row_comes_back_by_the_names_of_its_columns(engine: Engine, table: str) 
         expected["field_versions"] = {
             name: [at.isoformat(), value] for name, (at, value) in expected["field_versions"].items()
         }
-    if spec.deletion.column in row:
-        expected[spec.deletion.column] = deleted_at
+    if spec.deletion_column in row:
+        expected[spec.deletion_column] = deleted_at
     if "event_id" in row:
         expected["event_id"] = 4711
     assert {name: row[name] for name in expected} == expected
@@ -99,7 +97,7 @@ def test_finder_returns_the_state_that_was_written(engine: Engine, table: str) -
     spec, data = SPECS[table], make_data(SPECS[table])
     shop_id = add_shop(engine)
     key = (shop_id, shop_id) if table == "storefronts" else KEY
-    is_deletable = spec.deletion.column in metadata.tables[table].columns
+    is_deletable = spec.deletion_column in metadata.tables[table].columns
     state = EntityState(data, NOW + timedelta(days=1) if is_deletable else None)
 
     with transaction(engine) as tx:

@@ -15,7 +15,7 @@ from services.core.db import transaction
 from services.payments.balance import BalanceEntry, record_balance_entries
 from services.payments.payload import Transaction
 from services.payments.store import StoredTransaction, find_transactions, upsert_transactions
-from services.shopify.merge import EntityState
+from services.shopify.entities import EntityState
 from services.shopify.orders import customers
 from services.shopify.orders.customer_payload import Customer
 from services.shopify.orders.line_payload import OrderLine

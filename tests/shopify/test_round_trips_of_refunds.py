@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table
 
 from services.core.db import transaction
-from services.core.upsert import upsert_rows
+from services.core.pg_arrays import upsert_rows
 from services.shopify.backfill.orders import StoredChild, find_stored_orders
 from services.shopify.logistics.tables import fulfillments
 from services.shopify.orders.refund_settlement import PARTS, Refund, RefundLine, RefundPayment, SettledRefund

@@ -11,7 +11,7 @@ from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import Settings
 from services.ledger.work import HandlerResult, WorkItem
-from services.shopify.merge import EPOCH
+from services.shopify.entities import EPOCH
 from services.shopify.shop_profile import ingest_storefronts
 from services.shops.secrets import record_secret
 from tests.shopify.sample_payloads import NOON, SHOP, add_shop, at, ingest, item, rows, verdicts

@@ -16,7 +16,7 @@ from services.ledger.routing import plan_topic
 from services.ledger.topics import Mode
 from services.ledger.work import Done, Outcome, WorkItem
 from services.schema.models import metadata
-from services.shopify.event_payload import BODIES, WrongBody, check_body, find_body
+from services.shopify.payload import BODIES, WrongBody, check_body, find_body
 from services.shopify.subscriptions.plan import WANTED
 from services.shops.secrets import record_secret
 from tests.shopify.sample_payloads import NOON, NOW, SHOP, add_shop, item

@@ -11,8 +11,7 @@ from sqlalchemy import Connection
 from services.core.db import transaction
 from services.core.fields import find_object
 from services.core.money import to_minor
-from services.core.pg_arrays import text_array
-from services.core.upsert import find_by_key
+from services.core.pg_arrays import find_by_key, text_array
 from services.providers.delivery import find_instant
 from services.providers.shopify_pull_documents import (
     LIST_ORDERS,

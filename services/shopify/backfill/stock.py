@@ -9,7 +9,7 @@ from sqlalchemy import Table
 
 from services.core.db import transaction
 from services.core.fields import find_object
-from services.core.upsert import find_by_key
+from services.core.pg_arrays import find_by_key
 from services.providers.delivery import find_instant
 from services.providers.shopify_pull_documents import (
     LIST_ITEMS,

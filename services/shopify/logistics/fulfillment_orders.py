@@ -14,16 +14,14 @@ from sqlalchemy import Connection
 
 from services.core.fields import Unreadable, find_instant, find_object, find_text, read_set
 from services.ledger.work import HandlerResult, NewWork, WorkItem
-from services.shopify.event_payload import WrongBody, read_event
+from services.shopify.entities import EPOCH, EntityUpdate, UpsertResult, rank_values, upsert_parsed
 from services.shopify.logistics.tables import fulfillment_orders
-from services.shopify.merge import EPOCH, EntityUpdate, rank_values
 from services.shopify.partial_updates import FieldVersion, FieldVersions, PartialEntitySpec
-from services.shopify.payload_fields import find_gid, order_gid, read_gid
+from services.shopify.payload import WrongBody, find_gid, order_gid, read_event, read_gid
 from services.shopify.stock.audit_text import describe_level_change
 from services.shopify.stock.levels import SkuKey
 from services.shopify.stock.movements import recount_routed_orders
 from services.shopify.stock.push_plan import PushCause, plan_pushes
-from services.shopify.upsert import UpsertResult, upsert_parsed
 
 _PREPARED = "fulfillment_orders/line_items_prepared_for"
 

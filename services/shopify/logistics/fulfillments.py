@@ -17,12 +17,9 @@ from services.core.fields import (
     read_text,
 )
 from services.ledger.work import WorkItem
-from services.shopify.entity_spec import EntitySpec
-from services.shopify.event_payload import read_event
+from services.shopify.entities import EPOCH, EntityHandler, EntitySpec, EntityUpdate, rank_values
 from services.shopify.logistics.tables import fulfillment_events, fulfillments
-from services.shopify.merge import EPOCH, EntityUpdate, rank_values
-from services.shopify.payload_fields import find_order_gid, order_gid
-from services.shopify.upsert import EntityHandler
+from services.shopify.payload import find_order_gid, order_gid, read_event
 
 _RANKS = rank_values("pending", "open", "success", "error", "failure", "cancelled")
 

@@ -11,12 +11,10 @@ from typing import Any
 
 from services.core.fields import find_instant, find_list, find_object, find_text, read_count
 from services.ledger.work import WorkItem
-from services.shopify.event_payload import read_event
+from services.shopify.entities import EntityHandler, EntityUpdate, rank_values
 from services.shopify.logistics.tables import inventory_shipments, inventory_transfers
-from services.shopify.merge import EntityUpdate, rank_values
 from services.shopify.partial_updates import FieldVersions, PartialEntitySpec
-from services.shopify.payload_fields import find_gid, read_gid
-from services.shopify.upsert import EntityHandler
+from services.shopify.payload import find_gid, read_event, read_gid
 
 
 class InventoryTransfer(FieldVersions):

@@ -9,22 +9,21 @@ from sqlalchemy import Connection
 from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import read_id, read_set
-from services.core.pg_arrays import instant_array, int_array, text_array
-from services.core.upsert import find_by_key
+from services.core.pg_arrays import find_by_key, instant_array, int_array, text_array
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
-from services.shopify.audit_text import describe_unknown_deletion
-from services.shopify.event_payload import read_event
-from services.shopify.merge import (
+from services.shopify.entities import (
     EPOCH,
     UNKNOWN_ID,
     EntityKey,
     EntityState,
     EntityUpdate,
     apply_updates,
+    describe_unknown_deletion,
     split_unknown_deletions,
 )
 from services.shopify.orders.customer_payload import Customer, read_customer
+from services.shopify.payload import read_event
 from services.shopify.tables import customers
 
 # A statement of its own: every order carries its customer, so it finds, compares and writes in one round trip

@@ -9,12 +9,9 @@ from typing import Any, NamedTuple
 
 from services.core.fields import find_instant, find_text, read_id, read_money, read_text
 from services.ledger.work import WorkItem
-from services.shopify.entity_spec import EntitySpec
-from services.shopify.event_payload import read_event
+from services.shopify.entities import EPOCH, EntityHandler, EntitySpec, EntityUpdate, rank_values
 from services.shopify.logistics.tables import shopify_disputes
-from services.shopify.merge import EPOCH, EntityUpdate, rank_values
-from services.shopify.payload_fields import find_order_gid
-from services.shopify.upsert import EntityHandler
+from services.shopify.payload import find_order_gid, read_event
 
 _RANKS = rank_values(
     "needs_response", "under_review", "accepted", "charge_refunded", "prevented", "lost", "won"

@@ -13,9 +13,13 @@ from services.core.fields import read_id, read_set
 from services.core.locks import lock_objects
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
-from services.shopify.audit_text import describe_unknown_deletion
-from services.shopify.event_payload import read_event
-from services.shopify.merge import UNKNOWN_ID, EntityKey, EntityState, merge_states
+from services.shopify.entities import (
+    UNKNOWN_ID,
+    EntityKey,
+    EntityState,
+    describe_unknown_deletion,
+    merge_states,
+)
 from services.shopify.orders.audit_text import (
     describe_deletion,
     describe_order,
@@ -29,7 +33,7 @@ from services.shopify.orders.payload import Order, OrderKey, order_version, pars
 from services.shopify.orders.refund_store import NO_TOTALS, recount_refunds
 from services.shopify.orders.sales import find_shared_lines, list_shared_doubts, record_sales
 from services.shopify.orders.store import find_changed_lines, find_known, record_deletions, record_orders
-from services.shopify.payload_fields import order_gid
+from services.shopify.payload import order_gid, read_event
 from services.shopify.stock.audit_text import describe_level
 
 _EDITED = "orders/edited"

@@ -10,7 +10,7 @@ import orjson
 
 from services.core.fields import Unreadable, as_count, as_id, as_list, find_text, id_or_none, text_or_empty
 from services.shopify.orders.schema import LinePayload
-from services.shopify.payload_fields import MoneyReader, gid_number, is_number
+from services.shopify.payload import MoneyReader, gid_number, is_number
 
 STAFF_NAMES = frozenset({"mechanic", "technician", "staff", "served by"})
 """Names of a line's property or an order's note attribute, in any case, whose value is the staff member."""

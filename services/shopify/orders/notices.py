@@ -20,12 +20,10 @@ from services.core.fields import (
     read_text,
 )
 from services.ledger.work import WorkItem
-from services.shopify.event_payload import read_event
+from services.shopify.entities import EntityHandler, EntityKey, EntityUpdate, rank_values, upsert_parsed
 from services.shopify.logistics.tables import order_notices
-from services.shopify.merge import EntityKey, EntityUpdate, rank_values
 from services.shopify.partial_updates import FieldVersions, PartialEntitySpec
-from services.shopify.payload_fields import find_gid, order_gid, read_gid
-from services.shopify.upsert import EntityHandler, upsert_parsed
+from services.shopify.payload import find_gid, order_gid, read_event, read_gid
 
 
 class OrderNotice(FieldVersions):

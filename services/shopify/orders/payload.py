@@ -20,7 +20,6 @@ from services.core.fields import (
     text_or_empty,
 )
 from services.ledger.work import WorkItem
-from services.shopify.event_payload import WrongBody, check_gid_type
 from services.shopify.orders.customer_payload import Customer, describes_customer, read_customer
 from services.shopify.orders.line_payload import (
     OrderLine,
@@ -35,7 +34,7 @@ from services.shopify.orders.line_payload import (
     share_taxes,
 )
 from services.shopify.orders.schema import OrderPayload
-from services.shopify.payload_fields import MoneyReader, find_province, order_gid
+from services.shopify.payload import MoneyReader, WrongBody, check_gid_type, find_province, order_gid
 
 OrderKey = tuple[int, str]
 """(shop, order gid)."""

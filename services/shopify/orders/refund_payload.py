@@ -21,10 +21,9 @@ from services.core.fields import (
     read_list,
 )
 from services.ledger.work import WorkItem
-from services.shopify.event_payload import read_event
 from services.shopify.orders.line_payload import split_cents
 from services.shopify.orders.refund_settlement import FAILED_STATUSES, Refund, RefundLine, RefundPayment
-from services.shopify.payload_fields import MoneyReader, find_shop_currency, order_gid
+from services.shopify.payload import MoneyReader, find_shop_currency, order_gid, read_event
 
 RESTOCKS = frozenset({"return", "cancel", "legacy_restock"})
 """The ``restock_type`` values by which goods are back in stock; ``no_restock`` is the other one."""
@@ -149,10 +148,10 @@ def _parse_payments(
     """
     payments: dict[int, RefundPayment] = {}
     foreign: dict[tuple[str, int | None], list[tuple[int, int, int]]] = defaultdict(list)
-    for one in money.each("transactions", transactions):
+    for index, one in enumerate(money.each("transactions", transactions)):
         if one.get("kind") != "refund":
             continue
-        paid_in, index = find_text(one, "currency") or money.currency, money.index
+        paid_in = find_text(one, "currency") or money.currency
         number, status = find_id(one, "id") or -(index + 1), find_text(one, "status")
         if number in payments:
             money.doubt("id is that of another payment: both are recorded")

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, RowMapping
 
-from services.core.pg_arrays import int_array
-from services.core.upsert import array_parameters, encode_columns, find_by_key
+from services.core.pg_arrays import array_parameters, encode_columns, find_by_key, int_array
 from services.ledger.describe import Change
 from services.shopify.orders.payload import OrderKey
 from services.shopify.orders.refund_settlement import (

@@ -10,7 +10,7 @@ from services.core.pg_arrays import int_array, text_array
 from services.ledger.work import NewWork
 from services.shopify.orders.payload import Order
 from services.shopify.orders.store import MANY_LINES, LineChanges
-from services.shopify.payload_fields import gid_number
+from services.shopify.payload import gid_number
 from services.shopify.stock.audit_text import LevelStep, plan_level_steps
 from services.shopify.stock.levels import Movement
 from services.shopify.stock.movements import record_movements

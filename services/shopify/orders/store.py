@@ -7,9 +7,15 @@ from operator import attrgetter
 
 from sqlalchemy import Connection
 
-from services.core.pg_arrays import instant_array, int_array, text_array
+from services.core.pg_arrays import (
+    array_parameters,
+    encode_columns,
+    instant_array,
+    int_array,
+    text_array,
+    upsert_statement,
+)
 from services.core.pg_copy import copy_rows, write_new
-from services.core.upsert import array_parameters, encode_columns, upsert_statement
 from services.shopify.orders import tables
 from services.shopify.orders.line_payload import LineChange, OrderLine
 from services.shopify.orders.payload import KnownOrder, Order, OrderKey

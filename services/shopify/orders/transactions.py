@@ -22,17 +22,14 @@ from services.core.fields import (
 )
 from services.core.locks import lock_objects
 from services.ledger.work import HandlerResult, WorkItem
-from services.shopify.entity_spec import EntitySpec
-from services.shopify.event_payload import read_event
-from services.shopify.merge import EntityKey, EntityUpdate
+from services.shopify.entities import EntityKey, EntitySpec, EntityUpdate, find_states, upsert_parsed
 from services.shopify.orders.audit_text import describe_refunded_sum, describe_settled_refunds
 from services.shopify.orders.notices import Doubts, record_doubts
 from services.shopify.orders.payload import OrderKey
 from services.shopify.orders.refund_settlement import STATUS_RANK
 from services.shopify.orders.refund_store import recount_refunds
 from services.shopify.orders.tables import order_transactions
-from services.shopify.payload_fields import order_gid
-from services.shopify.upsert import find_states, upsert_parsed
+from services.shopify.payload import order_gid, read_event
 
 _STRIPE_ID = re.compile(r"(?:ch|py|pi)_[A-Za-z0-9]{8,64}")
 

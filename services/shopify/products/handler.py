@@ -10,8 +10,7 @@ from services.core.errors import Refused
 from services.core.fields import read_set
 from services.core.locks import Lock, lock_objects
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
-from services.shopify.entity_spec import EntitySpec
-from services.shopify.merge import EPOCH
+from services.shopify.entities import EPOCH, EntitySpec, upsert_parsed
 from services.shopify.products.audit_text import describe_variant
 from services.shopify.products.payload import Product, ProductUpdate, Variant, VariantKey, parse_product
 from services.shopify.products.store import delete_variants, find_items_of, find_variants, record_variants
@@ -20,7 +19,6 @@ from services.shopify.stock.audit_text import describe_alignment
 from services.shopify.stock.levels import item_lock
 from services.shopify.stock.push_plan import PushCause, plan_pushes
 from services.shopify.tables import products
-from services.shopify.upsert import upsert_parsed
 
 
 def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:

@@ -9,16 +9,13 @@ from sqlalchemy import Connection
 from services.core.fields import Unreadable, find_money, find_text, read_id, read_set
 from services.core.pg_arrays import int_array
 from services.ledger.work import HandlerResult, WorkItem
-from services.shopify.entity_spec import EntitySpec
-from services.shopify.event_payload import read_event
-from services.shopify.merge import EPOCH, EntityKey, EntityUpdate
-from services.shopify.payload_fields import updated_at_or_event_time
+from services.shopify.entities import EPOCH, EntityKey, EntitySpec, EntityUpdate, upsert_parsed
+from services.shopify.payload import read_event, updated_at_or_event_time
 from services.shopify.stock.align_levels import align_levels
 from services.shopify.stock.audit_text import describe_alignment
 from services.shopify.stock.levels import item_lock
 from services.shopify.stock.push_plan import PushCause, plan_pushes
 from services.shopify.tables import inventory_items
-from services.shopify.upsert import upsert_parsed
 
 
 class InventoryItem(NamedTuple):

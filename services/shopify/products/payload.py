@@ -13,8 +13,8 @@ from services.core.fields import (
     read_list,
 )
 from services.ledger.work import WorkItem
-from services.shopify.event_payload import read_event
-from services.shopify.merge import EntityKey, EntityUpdate
+from services.shopify.entities import EntityKey, EntityUpdate
+from services.shopify.payload import read_event
 from services.shopify.stock.push_plan import PushCause
 
 VariantKey = tuple[int, int]

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from services.core.pg_arrays import int_array
-from services.core.upsert import find_by_key, upsert_rows
-from services.shopify.merge import EntityKey
+from services.core.pg_arrays import find_by_key, int_array, upsert_rows
+from services.shopify.entities import EntityKey
 from services.shopify.products.payload import Variant, VariantKey, VariantState
 from services.shopify.tables import variants as variants_table
 

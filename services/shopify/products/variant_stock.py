@@ -10,11 +10,9 @@ from typing import Any, NamedTuple
 
 from services.core.fields import find_id, read_count, read_id
 from services.ledger.work import WorkItem
-from services.shopify.entity_spec import EntitySpec
-from services.shopify.event_payload import read_event
+from services.shopify.entities import EntityHandler, EntitySpec, EntityUpdate
 from services.shopify.logistics.tables import variant_stock
-from services.shopify.merge import EntityUpdate
-from services.shopify.upsert import EntityHandler
+from services.shopify.payload import read_event
 
 
 class VariantStock(NamedTuple):

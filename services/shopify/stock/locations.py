@@ -5,12 +5,9 @@ from typing import Any, NamedTuple
 
 from services.core.fields import find_text, read_id
 from services.ledger.work import WorkItem
-from services.shopify.entity_spec import EntitySpec
-from services.shopify.event_payload import read_event
-from services.shopify.merge import EPOCH, EntityUpdate
-from services.shopify.payload_fields import find_province, updated_at_or_event_time
+from services.shopify.entities import EPOCH, EntityHandler, EntitySpec, EntityUpdate
+from services.shopify.payload import find_province, read_event, updated_at_or_event_time
 from services.shopify.tables import locations
-from services.shopify.upsert import EntityHandler
 
 
 class Location(NamedTuple):

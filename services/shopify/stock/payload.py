@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from services.core.fields import read_count, read_id, read_instant
 from services.ledger.work import WorkItem
-from services.shopify.event_payload import read_event
+from services.shopify.payload import read_event
 from services.shopify.stock.levels import PUSH_TOPIC, LevelKey
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
-from services.shopify.merge import EPOCH
+from services.shopify.entities import EPOCH
 from services.shopify.stock.levels import Level, LevelKey
 from services.shopify.stock.payload import LevelObservation
 from services.shopify.stock.pool_orders import StockSpan, explain_by_orders, update_oversold_incidents

@@ -14,7 +14,7 @@ from services.ledger.limits import block_bucket, record_throttle
 from services.ledger.topics import TOPICS
 from services.ledger.work import FollowUp, NewWork, WorkItem
 from services.providers.shopify_answers import ThrottleStatus
-from services.shopify.merge import EPOCH
+from services.shopify.entities import EPOCH
 from services.shopify.stock.audit_text import describe_push
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.levels import (

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.pg_arrays import instant_array, int_array, text_array
-from services.shopify.merge import EPOCH
+from services.shopify.entities import EPOCH
 from services.shopify.stock.level_moves import recount_levels
 from services.shopify.stock.levels import (
     LevelChange,

@@ -6,8 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
-from services.core.pg_arrays import text_array
-from services.core.upsert import upsert_rows
+from services.core.pg_arrays import text_array, upsert_rows
 from services.shopify.subscriptions.plan import StoredSubscription, Subscription
 from services.shopify.tables import webhook_subscriptions
 
