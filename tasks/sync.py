@@ -1,7 +1,7 @@
 """Queue ``sync``: what an event only points at is fetched; services that watch and count are told."""
 
 from services.alerts.posthog import PosthogCapture
-from services.jobs.checkins import SentryCheckin
+from services.jobs.sentry_monitors import SentryCheckin
 from services.payments.event_fetch import EventFetch
 from services.shopify.uninstall import UninstallConfirm
 from tasks.runner import work_task

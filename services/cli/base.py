@@ -23,9 +23,9 @@ from services.alerts.incidents import IncidentInvalid
 from services.core.clock import utc_now
 from services.core.durations import TimeInvalid, parse_moment
 from services.core.errors import ShopfleetError
+from services.jobs.runs import ScopeInvalid
 from services.jobs.schedule import PeriodInvalid, ScheduleInvalid
 from services.jobs.store import JobUnknown
-from services.jobs.trigger import ScopeInvalid
 from services.ledger.accept import WorkRef
 from services.ledger.filters import FilterInvalid
 from services.providers.provider import SecretInvalid

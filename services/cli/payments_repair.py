@@ -18,8 +18,8 @@ from services.cli.output import print_json
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
+from services.jobs.runs import trigger_job
 from services.jobs.store import get_job
-from services.jobs.trigger import trigger_job
 from services.payments.break_repair import RepairPlan, RepairResult, find_progress, plan_repair, repair_day
 from services.payments.breaks import list_day_breaks
 from services.payments.cause_texts import describe_cause
@@ -128,8 +128,8 @@ def _rerun(shop: str, day: date, author: dict[str, str]) -> str:
         runs = trigger_job(
             tx, get_job(tx, JOB), shop, day.isoformat(), origin="cli", now=utc_now(), force=True, **author
         )
-    notify_workers([ref for run in runs for ref in (run.start.ref, *run.start.checkins) if ref])
-    return f"run {runs[0].start.run_id} of {JOB}"
+    notify_workers([ref for run in runs for ref in (run.ref, *run.checkins) if ref])
+    return f"run {runs[0].run_id} of {JOB}"
 
 
 def _print_plan(plan: RepairPlan, *, as_json: bool) -> None:

@@ -13,10 +13,9 @@ from flask import Blueprint, Response, g, jsonify, request
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.sentry import capture_bug
-from services.jobs.runs import StartOutcome
+from services.jobs.runs import ScopeInvalid, StartOutcome, StartResult, trigger_job
 from services.jobs.schedule import PeriodInvalid
 from services.jobs.store import JobUnknown, get_job
-from services.jobs.trigger import ScopeInvalid, TriggeredRun, trigger_job
 from services.ledger.batch_result import is_connection_fault
 from services.ledger.dispatch import send_messages
 from services.shops.shops import ShopUnknown
@@ -91,7 +90,7 @@ def start_job(name: str) -> Answer:
         return _refuse(
             422, "invalid_shop" if isinstance(fault, ScopeInvalid) else "invalid_period", str(fault)
         )
-    started = [one.start for one in triggered if one.start.found is StartOutcome.STARTED]
+    started = [one for one in triggered if one.found is StartOutcome.STARTED]
     send_messages([ref for start in started for ref in (start.ref, *start.checkins) if ref])
     runs = [_document(name, one) for one in triggered]
     if not runs:
@@ -103,7 +102,7 @@ def start_job(name: str) -> Answer:
     return jsonify((under_way or runs)[0] | {"shop": None, "runs": runs}), status
 
 
-def _start(name: str) -> list[TriggeredRun]:
+def _start(name: str) -> list[StartResult]:
     slug = request.args.get("shop", "")
     if not slug.isprintable():
         raise ShopUnknown(f"there is no shop {slug!r}")
@@ -121,12 +120,12 @@ def _start(name: str) -> list[TriggeredRun]:
         )
 
 
-def _document(job: str, run: TriggeredRun) -> dict[str, Any]:
+def _document(job: str, run: StartResult) -> dict[str, Any]:
     return {
-        "run": run.start.run_id,
-        "status": run.start.found.value,
+        "run": run.run_id,
+        "status": run.found.value,
         "job": job,
-        "period": run.start.period,
+        "period": run.period,
         "shop": run.shop.slug if run.shop else None,
     }
 

@@ -12,7 +12,7 @@ from services.core.db import get_engine
 from services.core.log import configure_logging, granian_log_config
 from services.core.sentry import init_sentry
 from services.core.settings import SHORTEST_SECRET, get_settings
-from services.jobs.overdue_monitor import OverdueMonitor
+from services.jobs.tick import OverdueMonitor
 
 log = logging.getLogger(__name__)
 

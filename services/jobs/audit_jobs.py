@@ -59,7 +59,8 @@ def verify_chains(run: Run) -> JobResult:
     with transaction() as tx:
         report = verify_audit(tx, options, signer, store)
     if report.findings:
-        _record_findings(report.findings, run)
+        with transaction() as tx:
+            record_findings(tx, report.findings, run.period, utc_now())
         raise ChainAltered(report.findings, "run `fleet audit verify --full --archives` for all of it")
     with transaction() as tx:
         unresolved = find_open_findings(tx)
@@ -148,23 +149,22 @@ def archive_events(run: Run) -> JobResult:
                 request_id=run.request_id,
             )
     except ChainAltered as fault:
-        _record_findings(fault.findings, run)
+        with transaction() as tx:
+            record_findings(tx, fault.findings, run.period, utc_now())
         raise
     with transaction() as tx:
         if done.kept:
             record_incidents(tx, [_KEPT], now)
         elif settings.audit_archive_database_url:
             resolve_incident(tx, None, ROWS_KEPT, None, now, "The setting is there now.")
-    return JobResult(
-        stats={
-            "events": done.rows,
-            "archives": done.archives,
-            "bytes": done.bytes_stored,
-            "deleted": done.deleted,
-            "kept": done.kept,
-        },
-        result="rows_kept" if done.kept else "done",
-    )
+    stats = {
+        "events": done.rows,
+        "archives": done.archives,
+        "bytes": done.bytes_stored,
+        "deleted": done.deleted,
+        "kept": done.kept,
+    }
+    return JobResult(stats=stats, result="rows_kept" if done.kept else "done")
 
 
 _KEPT = Incident(
@@ -192,37 +192,22 @@ def _describe_taken(shop_id: int | None, day: date, count: int, seq: int) -> Inc
     )
 
 
-def _record_findings(findings: Sequence[AuditFinding], run: Run) -> None:
-    """Open an incident per altered chain; the operator is mailed because of it."""
-    with transaction() as tx:
-        record_findings(tx, findings, run.period, utc_now())
-
-
 def record_findings(tx: Connection, findings: Sequence[AuditFinding], period: str, now: datetime) -> None:
-    """Update the open incident of each altered chain, or open one of ``period``."""
+    """Update the open incident of each altered chain, or open one of ``period``; the operator is mailed."""
     periods = {incident.shop_id: incident.period for incident in reversed(find_open_findings(tx))}
-    first = {finding.shop_id: finding for finding in reversed(findings)}
+    by_chain: dict[int | None, list[AuditFinding]] = {}
+    for finding in findings:
+        by_chain.setdefault(finding.shop_id, []).append(finding)
     record_incidents(
-        tx,
-        [
-            describe_finding(
-                shop_id,
-                periods.get(shop_id, period),
-                finding,
-                [found for found in findings if found.shop_id == shop_id],
-            )
-            for shop_id, finding in first.items()
-        ],
-        now,
+        tx, [describe_findings(periods.get(chain, period), found) for chain, found in by_chain.items()], now
     )
 
 
-def describe_finding(
-    shop_id: int | None, period: str, first: AuditFinding, findings: Sequence[AuditFinding]
-) -> Incident:
-    """Return the incident of an altered chain; ``findings`` are all findings of this chain."""
+def describe_findings(period: str, findings: Sequence[AuditFinding]) -> Incident:
+    """Return the incident of an altered chain with all its findings."""
+    first = findings[0]
     return Incident(
-        shop_id,
+        first.shop_id,
         AUDIT_FAILED,
         period,
         "P1",

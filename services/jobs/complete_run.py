@@ -1,19 +1,22 @@
-"""Completes a run: stores its stats, resolves its incidents, and reports an unusual duration or volume."""
+"""The end of a run: its stats, its incidents, and one analytics event per ended run."""
 
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from statistics import median
 from typing import Any
+from uuid import UUID, uuid5
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.audit.chain import Entry, Mutation
-from services.jobs.telemetry import EndedRun, plan_completed, to_ended_run
+from services.core.settings import get_settings
+from services.jobs.sentry_monitors import close_checkins
+from services.ledger.accept import WorkRef, record_work
 from services.ledger.describe import format_money
-from services.ledger.work import FollowUp
+from services.ledger.work import FLEET, FollowUp, NewWork
 
 NOT_RUN = "cron_did_not_run"
 FAILED = "job_failed"
@@ -30,13 +33,27 @@ SMALL_SHARE, SMALL_MIN_VOLUME = 0.25, 8.0
 _CENTS = re.compile(r"(.+)_([a-zA-Z]{3})_cents")
 """The name of a figure that is money: its subject and its currency."""
 
+_ANALYTICS = UUID("0c1f2a53-6d0e-4a35-9a80-3a1f0f5b7d21")
+"""An event's uuid is derived from its run under this name: PostHog drops a second event of the same uuid."""
+
 _END = """
 update job_runs r set status = 'done', ended_at = %(now)s, started_at = coalesce(r.started_at, %(now)s),
        stats = %(stats)s::jsonb, error = null
   from jobs j
  where r.id = %(id)s and j.name = r.job
-returning r.id, r.job, r.shop_id, r.period, r.origin, r.started_by, r.request_id, r.work_id, r.status,
+returning r.id, r.job, r.shop_id, r.period, r.origin, r.request_id, r.work_id, r.status,
           extract(epoch from r.ended_at - r.started_at)::float8 as seconds, j.min_run_seconds, j.volume
+"""
+
+_FAIL = """
+update job_runs r
+   set status = 'failed', ended_at = coalesce(w.finished_at, %(now)s),
+       error = coalesce(w.error_code || ': ' || w.last_error, w.result, w.status)
+  from work_queue w
+ where w.id = r.work_id and r.ended_at is null and w.status in ('dead', 'discarded')
+returning r.id, r.job, r.shop_id, r.period, r.origin, r.request_id, r.work_id, r.status,
+          extract(epoch from r.ended_at - coalesce(r.started_at, r.ended_at))::float8 as seconds,
+          w.status = 'dead' as is_dead, coalesce(w.error_code, '') as error_code, r.error
 """
 
 _PAST = """
@@ -53,22 +70,77 @@ def complete_run(
 ) -> FollowUp:
     """Set the run to ``done`` with ``stats``, resolve its incidents and open new ones for anomalies."""
     values = {"id": run_id, "now": now, "stats": orjson.dumps(dict(stats)).decode()}
-    row = tx.exec_driver_sql(_END, values).one()
-    run = to_ended_run(row)
+    run = tx.exec_driver_sql(_END, values).one()
+    ended = f"It ended at {now:%Y-%m-%d %H:%M} UTC."
     for rule in (NOT_RUN, FAILED):
-        resolve_incident(
-            tx, run.shop_id, f"{rule}:{run.job}", run.period, now, f"It ended at {now:%Y-%m-%d %H:%M} UTC."
-        )
-    record_incidents(tx, _find_anomalies(tx, run, stats, row.min_run_seconds, row.volume), now)
+        resolve_incident(tx, run.shop_id, f"{rule}:{run.job}", run.period, now, ended)
+    record_incidents(tx, _find_anomalies(tx, run, stats), now)
+    # A float has no exact form in the audit: its text has.
+    exact = {name: str(value) if isinstance(value, float) else value for name, value in stats.items()}
     mutation = Mutation(
         "job_runs",
         str(run.id),
         f"{run.job} for {run.period} done: {format_stats(stats)}",
         None,
-        {"status": "done", "stats": _as_text(stats), "origin": run.origin},
+        {"status": "done", "stats": exact, "origin": run.origin},
     )
     entry = Entry(run.shop_id, f"job {run.job}", run.job, run.request_id, [mutation], run.work_id)
-    return FollowUp(plan_completed(run, stats, now), [entry])
+    return FollowUp(_plan_analytics(run, stats, now), [entry])
+
+
+def sync_run_status(tx: Connection, now: datetime) -> list[WorkRef]:
+    """Set runs whose work is dead or discarded to ``failed``, and close check-ins whose runs have ended.
+
+    Dead work opens an incident, which stays open until the run ends well; work that a person discarded opens
+    none. Returns the work to notify workers of. A failed run whose work is requeued runs again.
+    """
+    failed = tx.exec_driver_sql(_FAIL, {"now": now}).all()
+    incidents = [
+        Incident(
+            run.shop_id,
+            f"{FAILED}:{run.job}",
+            run.period,
+            "P2",
+            f"{run.job} for {run.period} failed: {run.error}"[:500],
+            {"run": run.id, "code": run.error_code},
+        )
+        for run in failed
+        if run.is_dead
+    ]
+    record_incidents(tx, incidents, now)
+    events = [new for run in failed for new in _plan_analytics(run, {}, now)]
+    return record_work(tx, [*events, *close_checkins(tx, now)], now)
+
+
+def _plan_analytics(run: Row[Any], stats: Mapping[str, Any], now: datetime) -> list[NewWork]:
+    """Return the work that sends the event of ``run`` to PostHog; none without ``POSTHOG_KEY``."""
+    if not get_settings().posthog_key:
+        return []
+    payload = {
+        "event": "cron_job_completed",
+        "distinct_id": "fleet" if run.shop_id is None else f"shop-{run.shop_id}",
+        "uuid": str(uuid5(_ANALYTICS, f"{run.id}:{run.work_id}:{run.status}")),
+        "timestamp": now.isoformat(),
+        "properties": {
+            "job": run.job,
+            "shop_id": run.shop_id,
+            "period": run.period,
+            "status": run.status,
+            "duration_seconds": round(run.seconds, 3),
+            "origin": run.origin,
+            "stats": dict(stats),
+        },
+    }
+    return [
+        NewWork(
+            shop_id=run.shop_id or FLEET,
+            topic="posthog_capture",
+            key=f"run:{run.id}",
+            payload=payload,
+            origin="job",
+            request_id=run.request_id,
+        )
+    ]
 
 
 def format_stats(stats: Mapping[str, Any]) -> str:
@@ -83,14 +155,12 @@ def _format_figure(name: str, value: Any) -> str:
     return f"{format_money(value, money[2].upper())} {money[1].replace('_', ' ')}"
 
 
-def _find_anomalies(
-    tx: Connection, run: EndedRun, stats: Mapping[str, Any], min_run_seconds: float, volume: str
-) -> Sequence[Incident]:
-    past = tx.exec_driver_sql(_PAST, run._asdict() | {"volume": volume}).all()
-    short = check_duration(run.seconds, min_run_seconds, [row.seconds for row in past])
+def _find_anomalies(tx: Connection, run: Row[Any], stats: Mapping[str, Any]) -> Sequence[Incident]:
+    past = tx.exec_driver_sql(_PAST, run._asdict()).all()
+    short = _check_duration(run.seconds, run.min_run_seconds, [row.seconds for row in past])
     volumes = [number for row in past if (number := _number(row.volume)) is not None]
-    done = _number(stats.get(volume))
-    small = check_volume(volume, done, volumes) if done is not None else ""
+    done = _number(stats.get(run.volume))
+    small = _check_volume(run.volume, done, volumes) if done is not None else ""
     return [
         Incident(
             run.shop_id,
@@ -105,8 +175,7 @@ def _find_anomalies(
     ]
 
 
-def check_duration(seconds: float, min_seconds: float, past_seconds: Sequence[float]) -> str:
-    """Return why a run of ``seconds`` was too short, or nothing."""
+def _check_duration(seconds: float, min_seconds: float, past_seconds: Sequence[float]) -> str:
     if seconds < min_seconds:
         return f"ended after {seconds:.1f} s, which is less than the {min_seconds:g} s it needs at least"
     usual = median(past_seconds) if len(past_seconds) >= MIN_HISTORY else 0.0
@@ -115,8 +184,7 @@ def check_duration(seconds: float, min_seconds: float, past_seconds: Sequence[fl
     return ""
 
 
-def check_volume(name: str, volume: float, past_volumes: Sequence[float]) -> str:
-    """Return why a run that did ``volume`` did too little, or nothing. ``name`` is the counted figure."""
+def _check_volume(name: str, volume: float, past_volumes: Sequence[float]) -> str:
     usual = median(past_volumes) if len(past_volumes) >= MIN_HISTORY else 0.0
     if usual >= SMALL_MIN_VOLUME and volume < usual * SMALL_SHARE:
         return f"only {volume:g} {name}, where {usual:g} are usual"
@@ -128,8 +196,3 @@ def _number(value: object) -> float | None:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
-
-
-def _as_text(stats: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``stats`` with an exact form for each figure: a float's is its text."""
-    return {name: str(value) if isinstance(value, float) else value for name, value in stats.items()}

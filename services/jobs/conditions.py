@@ -5,9 +5,9 @@ condition is a statement in ``_LINES``. Together they are one statement for the 
 """
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import OPEN_LINES
 from services.jobs.deadman import OVERDUE_LINES
@@ -54,21 +54,12 @@ select kind, label, name, shop, since, until, by, why from (
 """  # noqa: S608 - the texts are our own
 
 
-class ConditionLine(NamedTuple):
-    """One condition with its scope, person and reason: for operators, not for the public.
+ConditionLine = Row[Any]
+"""One condition with its scope, person and reason: for operators, not for the public.
 
-    ``name`` is a scope, a rule, a provider or a job with its period; ``shop`` is a slug, or None for the
-    fleet.
-    """
-
-    kind: str
-    label: str
-    name: str
-    shop: str | None
-    since: datetime
-    until: datetime | None
-    by: str
-    why: str
+``name`` is a scope, a rule, a provider, or a job with its period; ``shop`` is a slug, or None for the fleet.
+The other columns are ``kind``, ``label``, ``since``, ``until``, ``by`` and ``why``.
+"""
 
 
 def count_conditions(tx: Connection, now: datetime) -> Conditions:
@@ -82,4 +73,4 @@ def count_conditions(tx: Connection, now: datetime) -> Conditions:
 def list_conditions(tx: Connection, now: datetime) -> list[ConditionLine]:
     """Return the conditions by kind, oldest first, at most ``LINES_PER_KIND`` of each kind."""
     values = {"now": now, "kind": list(DEGRADING), "most": LINES_PER_KIND}
-    return [ConditionLine(**row) for row in tx.exec_driver_sql(_FIND, values).mappings()]
+    return [*tx.exec_driver_sql(_FIND, values)]

@@ -1,8 +1,6 @@
 """Dead man's switch: finds runs that have no end by due time + grace, from rows alone."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
@@ -38,55 +36,20 @@ _WHY = {
 }
 
 
-class Overdue(NamedTuple):
-    """A run with no end by ``due_at + grace``."""
-
-    job: str
-    shop_id: int | None
-    period: str
-    due_at: datetime
-    grace: timedelta
-    status: str
-    started_at: datetime | None
-
-
-def find_overdue(tx: Connection, now: datetime) -> list[Overdue]:
-    """Return the runs that should have ended by ``now``, the longest overdue first."""
-    return [
-        Overdue(
-            job=row.job,
-            shop_id=row.shop_id,
-            period=row.period or period_of(Covers(row.covers), row.due_at, ZoneInfo(row.zone)),
-            due_at=row.due_at,
-            grace=timedelta(seconds=row.grace_seconds),
-            status=row.status,
-            started_at=row.started_at,
+def record_overdue(tx: Connection, now: datetime) -> None:
+    """Open an incident "cron did not run" for every overdue run."""
+    incidents = []
+    for late in tx.exec_driver_sql(_OVERDUE, {"now": now}):
+        period = late.period or period_of(Covers(late.covers), late.due_at, ZoneInfo(late.zone))
+        summary = (
+            f"cron did not run: {late.job} for {period} was due at {late.due_at:%Y-%m-%d %H:%M} UTC and has "
+            f"no end {late.grace_seconds / 60:g} min later; {_WHY.get(late.status, late.status)}"
         )
-        for row in tx.exec_driver_sql(_OVERDUE, {"now": now})
-    ]
-
-
-def record_overdue(tx: Connection, now: datetime) -> int:
-    """Open an incident "cron did not run" for every overdue run; return how many incidents changed."""
-    return record_incidents(tx, plan_incidents(find_overdue(tx, now)), now)
-
-
-def plan_incidents(overdue: Sequence[Overdue]) -> list[Incident]:
-    """Return an incident for each of ``overdue``."""
-    return [
-        Incident(
-            late.shop_id,
-            f"{NOT_RUN}:{late.job}",
-            late.period,
-            "P2",
-            f"cron did not run: {late.job} for {late.period} was due at {late.due_at:%Y-%m-%d %H:%M} UTC and "
-            f"has no end {late.grace.total_seconds() / 60:g} min later; {_WHY.get(late.status, late.status)}",
-            {
-                "status": late.status,
-                "due_at": late.due_at,
-                "started_at": late.started_at,
-                "grace_seconds": late.grace.total_seconds(),
-            },
-        )
-        for late in overdue
-    ]
+        detail = {
+            "status": late.status,
+            "due_at": late.due_at,
+            "started_at": late.started_at,
+            "grace_seconds": late.grace_seconds,
+        }
+        incidents.append(Incident(late.shop_id, f"{NOT_RUN}:{late.job}", period, "P2", summary, detail))
+    record_incidents(tx, incidents, now)

@@ -11,7 +11,7 @@ FLEET_ZONE = "fleet"
 
 
 class Covers(StrEnum):
-    """What one run is about, and so what its period is called."""
+    """What one run is about, with the form of its period."""
 
     DAY = "day"
     """The day before: ``2026-11-20``."""
@@ -24,38 +24,37 @@ class Covers(StrEnum):
 
 
 class CatchUp(StrEnum):
-    """What becomes of slots that passed while nobody kept time."""
+    """What happens to slots that passed while no beat was running."""
 
     SKIP = "skip"
-    """Too late by more than the grace is too late: the slot is noted as ``skipped``."""
+    """A slot that is late by more than the grace is recorded as ``skipped``."""
     ONCE = "once"
-    """One run, for the newest of them."""
+    """One run, for the newest slot."""
     ALL = "all"
     """One run for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """When something is done, and how one can tell that it was.
+    """A periodic job. ``schedule`` has five cron fields, read in ``zone`` (or an IANA name).
 
-    ``schedule`` has five cron fields, read in ``zone``: ``shop``, ``fleet`` or an IANA name. A job
-    that is ``per_shop`` has one run for each shop and period, another one for the fleet.
+    A job that is ``per_shop`` has one run for each shop and period, any other one for the fleet.
     """
 
     name: str
     topic: str
-    """The Celery task and ``work_queue.topic`` that does it."""
+    """The ``work_queue.topic`` (and Celery task) that does it."""
     title: str
     schedule: str
     zone: str = FLEET_ZONE
     per_shop: bool = False
     covers: Covers = Covers.DAY
     grace: timedelta = timedelta(minutes=30)
-    """No end by so much after it was due is the alert "cron did not run"."""
+    """Without an end so long after it was due, the incident "cron did not run" opens."""
     catch_up: CatchUp = CatchUp.ONCE
     min_run: timedelta = timedelta(0)
-    """An end sooner than this is suspicious."""
+    """A run shorter than this is unusual."""
     volume: str = ""
-    """The figure of its stats that says how much it did; empty: none does."""
+    """The figure of its stats that counts how much it did; empty: none."""
     evidence: str = "job_runs"
     """Where a person sees that it ran."""

@@ -1,7 +1,4 @@
-"""A job's work as the ledger runs it: a run starts, does its work with no transaction open, and ends.
-
-The run is an item of ``work_queue`` like any other, so leases, tries, pauses and replay are the ledger's.
-"""
+"""A job's work as the ledger runs it: a run starts, does its work with no transaction open, and ends."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +19,7 @@ from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run that is under way. ``shop_id`` is None for a job of the fleet."""
+    """A started run. ``shop_id`` is None for a job of the fleet."""
 
     id: int
     job: str
@@ -36,7 +33,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """What a run came to. ``record`` writes what it found, in the transaction that ends the run."""
+    """The result of a run. ``record`` writes what it found, in the transaction that ends the run."""
 
     stats: Mapping[str, int | float | str] = field(default_factory=dict)
     result: str = "done"
@@ -54,15 +51,16 @@ update job_runs r
  where r.id = %(id)s and r.job = j.name and r.status in ('pending', 'running', 'failed')
    and coalesce(r.work_id, %(work_id)s) = %(work_id)s
 returning r.job, r.shop_id, r.period, j.covers,
-          case j.zone when 'shop' then (select timezone from shops s where s.id = r.shop_id) else j.zone end
+          case j.zone when 'shop' then (select timezone from shops s where s.id = r.shop_id)
+                      else j.zone end as zone
 """
 
 
 class JobHandler:
-    """Runs ``work`` for the runs that the ledger hands over."""
+    """The ledger's handler of a job's topic: runs ``work`` for each item."""
 
-    def __init__(self, work: JobWork, clock: Callable[[], datetime] = utc_now) -> None:
-        self._work, self._clock = work, clock
+    def __init__(self, work: JobWork) -> None:
+        self._work = work
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
@@ -77,17 +75,16 @@ class JobHandler:
                 "job.no_run",
                 f"run is {quote_value(run_id)}: it should be the id of a row of job_runs; use fleet jobs run",
             )
-        found = tx.exec_driver_sql(_START, {"id": run_id, "now": now, "work_id": item.id}).first()
-        if found is None:
+        row = tx.exec_driver_sql(_START, {"id": run_id, "now": now, "work_id": item.id}).first()
+        if row is None:
             return Done("already_finished")
-        job, shop_id, period, covers, zone = found
         run = Run(
             id=run_id,
-            job=job,
-            shop_id=shop_id,
-            period=period,
-            covers=Covers(covers),
-            zone=get_settings().zone if zone in (FLEET_ZONE, SHOP_ZONE, None) else ZoneInfo(zone),
+            job=row.job,
+            shop_id=row.shop_id,
+            period=row.period,
+            covers=Covers(row.covers),
+            zone=get_settings().zone if row.zone in (FLEET_ZONE, SHOP_ZONE, None) else ZoneInfo(row.zone),
             request_id=item.request_id,
             work_id=item.id,
         )
@@ -98,9 +95,10 @@ class JobHandler:
             finished = self._work(run)
         except WorkError as fault:
             return fault
-        return Done(finished.result, partial(self._end, run, finished))
+        return Done(finished.result, partial(_end, run, finished))
 
-    def _end(self, run: Run, finished: JobResult, tx: Connection) -> FollowUp:
-        told = finished.record(tx) if finished.record else FollowUp()
-        end = complete_run(tx, run.id, finished.stats, self._clock())
-        return FollowUp([*told.new_work, *end.new_work], [*told.audit, *end.audit])
+
+def _end(run: Run, finished: JobResult, tx: Connection) -> FollowUp:
+    recorded = finished.record(tx) if finished.record else FollowUp()
+    end = complete_run(tx, run.id, finished.stats, utc_now())
+    return FollowUp([*recorded.new_work, *end.new_work], [*recorded.audit, *end.audit])

@@ -1,50 +1,24 @@
-"""What became of runs, for people to read."""
+"""Runs, for people to read."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import int_array
 
 STATUSES = ("pending", "running", "done", "failed", "skipped")
 
+RunLine = Row[Any]
+"""The columns of ``_LINE``: a row of ``job_runs``, its duration (null until it ended), the state of its work.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunLine:
-    """A row of ``job_runs``, with what its work waits for. ``next_try_at`` is set while that is a moment."""
-
-    id: int
-    job: str
-    shop_id: int | None
-    period: str
-    due_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
-    status: str
-    stats: dict[str, Any]
-    error: str | None
-    origin: str
-    started_by: str
-    request_id: str
-    work_id: int | None
-    next_try_at: datetime | None
-    locked_by: str | None
-
-    @property
-    def seconds(self) -> float | None:
-        """How long it took, where it began and ended."""
-        if self.started_at is None or self.ended_at is None:
-            return None
-        return (self.ended_at - self.started_at).total_seconds()
-
+``next_try_at`` is set while its work waits for another try.
+"""
 
 _LINE = """
 select r.id, r.job, r.shop_id, r.period, r.due_at, r.started_at, r.ended_at, r.status, r.stats,
        coalesce(r.error, w.error_code || ': ' || w.last_error) as error, r.origin, r.started_by, r.request_id,
-       r.work_id, w.locked_by,
+       r.work_id, w.locked_by, extract(epoch from r.ended_at - r.started_at)::float8 as duration_seconds,
        case when w.status = 'error' and w.locked_at is null then w.next_retry_at end as next_try_at
   from job_runs r left join work_queue w on w.id = r.work_id and w.status in ('pending', 'error')
 """
@@ -72,18 +46,17 @@ def find_history(
 ) -> list[RunLine]:
     """Return the newest ``limit`` runs that match, the one due last first."""
     values = {"job": job, "shop_id": shop_id, "status": status, "limit": limit}
-    return [RunLine(**row) for row in tx.exec_driver_sql(_HISTORY, values).mappings()]
+    return [*tx.exec_driver_sql(_HISTORY, values)]
 
 
 def find_runs(tx: Connection, run_ids: Iterable[int]) -> list[RunLine]:
     """Return the runs ``run_ids``, by id."""
-    return [RunLine(**row) for row in tx.exec_driver_sql(_THESE, {"id": int_array(run_ids)}).mappings()]
+    return [*tx.exec_driver_sql(_THESE, {"id": int_array(run_ids)})]
 
 
 def find_last(tx: Connection, shop_id: int | None = None) -> dict[str, list[RunLine]]:
     """Return by job, for each shop it runs at (or the one named), its newest run that has begun or ended."""
     found: dict[str, list[RunLine]] = {}
-    for row in tx.exec_driver_sql(_LAST, {"shop_id": shop_id}).mappings():
-        line = RunLine(**row)
+    for line in tx.exec_driver_sql(_LAST, {"shop_id": shop_id}):
         found.setdefault(line.job, []).append(line)
     return found

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.locks import lock_objects
 from services.core.pg_arrays import int_array
@@ -61,24 +61,12 @@ select i.id, coalesce(s.slug, 'fleet') as shop, i.severity, i.summary, i.detail,
 _NOTE = "update incidents set mailed_at = %(now)s where id = any(%(id)s::bigint[])"
 
 
-class NoticedIncident(NamedTuple):
-    """An open incident of a rule and period; ``shop`` is a slug, or ``fleet``."""
-
-    id: int
-    shop: str
-    severity: str
-    summary: str
-    detail: Mapping[str, Any]
-    opened_at: datetime
-    is_mailed: bool
-
-
 class Notice(NamedTuple):
-    """The open incidents of one rule and period, those that no mail has named first."""
+    """The open incidents of one rule and period: rows of ``_FIND_OPEN``."""
 
     rule: str
     period: str
-    found: Sequence[NoticedIncident]
+    found: Sequence[Row[Any]]
 
     @property
     def subject(self) -> str:
@@ -100,8 +88,7 @@ def record_notices(tx: Connection, now: datetime) -> list[WorkRef]:
     lock_objects(tx, [(FLEET, "operator-mail")])
     mails = []
     for rule, period in tx.exec_driver_sql(_FIND_DUE, limits).all():
-        rows = tx.exec_driver_sql(_FIND_OPEN, {"rule": rule, "period": period}).mappings()
-        notice = Notice(rule, period, [NoticedIncident(**row) for row in rows])
+        notice = Notice(rule, period, tx.exec_driver_sql(_FIND_OPEN, {"rule": rule, "period": period}).all())
         mails.append(_compose(notice, settings, now))
         tx.exec_driver_sql(_NOTE, {"now": now, "id": int_array(one.id for one in notice.found)})
     return record_work(tx, record_mails(tx, mails, now), now)
@@ -126,20 +113,17 @@ def _plan_incident(notice: Notice) -> dict[str, Any]:
     job = notice.subject if notice.rule.startswith(f"{FAILED}:") else ""
     first = notice.found[0]
     scope = "" if first.shop == "fleet" else f" --shop {first.shop}"
-    steps: list[Step] = [("See what was found.", f"fleet incidents show {first.id}")]
+    steps: list[Step] = [
+        ("See what was found.", f"fleet incidents show {first.id}"),
+        ("When it needs no more work, close it.", f'fleet incidents resolve {first.id} --reason "..."'),
+    ]
     if job:
+        again = "When the cause is gone, run this period again, for each shop that failed."
         steps = [
             ("See each shop’s error.", f"fleet jobs history {job}"),
             ("See which credentials are refused, and what to do.", "fleet mail accounts"),
-            (
-                "When the cause is gone, run this period again, for each shop that failed.",
-                f"fleet jobs run {job}{scope} --period {notice.period}",
-            ),
+            (again, f"fleet jobs run {job}{scope} --period {notice.period}"),
         ]
-    else:
-        steps.append(
-            ("When it needs no more work, close it.", f'fleet incidents resolve {first.id} --reason "..."')
-        )
     return plan_incident(
         title=f"{job} failed" if job else notice.rule.replace("_", " "),
         severity=min(one.severity for one in notice.found),
@@ -196,4 +180,4 @@ def _plan_audit(notice: Notice, settings: Settings) -> tuple[MailType, dict[str,
 Plan = Callable[[Notice, Settings], tuple[MailType, dict[str, Any]] | None]
 
 _PLANS: Mapping[str, Plan] = MappingProxyType({NOT_RUN: _plan_late, AUDIT_FAILED: _plan_audit})
-"""Rules with a kind of mail of their own. Every other rule has ``incident``."""
+"""Rules with a mail type of their own; every other rule has ``incident``."""

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-from services.audit.chain import Entry, Mutation
+from services.audit.append import Entry, Mutation, append_all
+from services.core.errors import ShopfleetError
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.core.settings import get_settings
 from services.jobs.definition import FLEET_ZONE, SHOP_ZONE, Job
@@ -18,7 +19,7 @@ from services.jobs.sentry_monitors import open_checkins
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.topics import TOPICS
 from services.ledger.work import FLEET, NewWork
-from services.shops.shops import Shop
+from services.shops.shops import Shop, find_shops, get_shop
 
 _INSERT = """
 insert into job_runs (job, shop_id, period, due_at, status, ended_at, origin, started_by, request_id)
@@ -28,7 +29,7 @@ select v.job, nullif(v.shop_id, 0), v.period, v.due_at, v.status,
               %(status)s::text[], %(request_id)s::text[])
        as v(job, shop_id, period, due_at, status, request_id)
 on conflict on constraint uq_job_runs_period do nothing
-returning id, job, shop_id, period, due_at, status, request_id
+returning id, job, shop_id, period, status, request_id
 """
 
 _LINK = """
@@ -47,7 +48,7 @@ _AGAIN = """
 update job_runs set status = 'pending', due_at = %(now)s, started_at = null, ended_at = null, stats = '{}',
        error = null, origin = %(origin)s, started_by = %(by)s, request_id = %(request_id)s, work_id = null
  where id = %(id)s
-returning id, job, shop_id, period, due_at, status, request_id
+returning id, job, shop_id, period, status, request_id
 """
 
 # The work that a new run replaces must not run again if somebody requeues it.
@@ -55,6 +56,10 @@ _REPLACE = """
 update work_queue set status = 'discarded', result = 'replaced by a new run', finished_at = %(now)s
  where id = %(id)s and status = 'dead'
 """
+
+
+class ScopeInvalid(ShopfleetError):
+    """A shop is named for a job that runs once for the fleet."""
 
 
 class NewRun(NamedTuple):
@@ -65,18 +70,6 @@ class NewRun(NamedTuple):
     period: str
     due_at: datetime
     status: str = "pending"
-
-
-class StartedRun(NamedTuple):
-    """A row of ``job_runs`` that was just written."""
-
-    id: int
-    job: str
-    shop_id: int | None
-    period: str
-    due_at: datetime
-    status: str
-    request_id: str
 
 
 class StartOutcome(StrEnum):
@@ -93,35 +86,53 @@ class StartResult(NamedTuple):
     found: StartOutcome
     run_id: int
     period: str
+    shop: Shop | None
     ref: WorkRef | None = None
     checkins: tuple[WorkRef, ...] = ()
-    audit: tuple[Entry, ...] = ()
-    """For the caller to append."""
 
 
-def record_runs(
-    tx: Connection, runs: Sequence[NewRun], jobs: dict[str, Job], now: datetime, *, origin: str = "beat"
-) -> list[WorkRef]:
-    """Create ``runs`` with their work; a run that exists already stays as it is."""
+def record_runs(tx: Connection, runs: Sequence[NewRun], jobs: dict[str, Job], now: datetime) -> list[WorkRef]:
+    """Create ``runs`` for beat, with their work; a run that exists already stays as it is."""
     if not runs:
         return []
     # In the order of ``trigger_job``: two transactions that meet the same rows do not deadlock.
     runs = sorted(runs, key=lambda run: (run.job, run.shop_id or FLEET, run.due_at))
-    rows = tx.exec_driver_sql(
-        _INSERT,
-        {
-            "now": now,
-            "origin": origin,
-            "by": origin,
-            "job": text_array([run.job for run in runs]),
-            "shop_id": int_array(run.shop_id or FLEET for run in runs),
-            "period": text_array([run.period for run in runs]),
-            "due_at": instant_array(run.due_at for run in runs),
-            "status": text_array([run.status for run in runs]),
-            "request_id": text_array([uuid4().hex for _ in runs]),
-        },
-    )
-    return _plan_work(tx, [StartedRun(**row) for row in rows.mappings()], jobs, now, origin)
+    return _plan_work(tx, _insert_runs(tx, runs, now, "beat", "beat"), jobs, now, "beat")
+
+
+def trigger_job(
+    tx: Connection,
+    job: Job,
+    slug: str,
+    period: str | None,
+    *,
+    origin: str,
+    by: str,
+    now: datetime,
+    force: bool = False,
+    request_id: str = "",
+) -> list[StartResult]:
+    """Start ``job`` at the shop ``slug``, or wherever it runs; see ``start_run``. A paused job runs too.
+
+    Raises what ``find_scope`` and ``start_run`` do; nothing starts anywhere once the caller rolls back.
+    """
+    return [
+        start_run(tx, job, shop, period, origin=origin, by=by, now=now, force=force, request_id=request_id)
+        for shop in find_scope(tx, job, slug)
+    ]
+
+
+def find_scope(tx: Connection, job: Job, slug: str) -> list[Shop | None]:
+    """Return where ``job`` runs: at the shop ``slug``; without one at every shop, or for the fleet (None).
+
+    Raises ``ShopUnknown``, or ``ScopeInvalid`` for a shop of a job that runs once for the fleet.
+    """
+    if slug and not job.per_shop:
+        raise ScopeInvalid(f"{job.name} runs once for the whole fleet: leave the shop {slug!r} out")
+    if slug:
+        return [get_shop(tx, slug)]
+    # By id, so that two transactions lock the shops' rows in one order.
+    return [*sorted(find_shops(tx), key=lambda shop: shop.id)] if job.per_shop else [None]
 
 
 def start_run(
@@ -141,87 +152,76 @@ def start_run(
     ``period`` None is the newest one that is over. A run that is done runs again only with ``force``; one
     that failed or was skipped always does.
     """
-    zone = zone_of(job, shop)
+    zone = _zone_of(job, shop)
     period = parse_period(job.covers, period, now, zone) if period else period_of(job.covers, now, zone)
     shop_id = shop.id if shop else None
     request_id = request_id or uuid4().hex
-    key = {"job": job.name, "shop_id": shop_id, "period": period}
-    new = (
-        tx.exec_driver_sql(
-            _INSERT,
-            {
-                "now": now,
-                "origin": origin,
-                "by": by,
-                "job": text_array([job.name]),
-                "shop_id": int_array([shop_id or FLEET]),
-                "period": text_array([period]),
-                "due_at": instant_array([now]),
-                "status": text_array(["pending"]),
-                "request_id": text_array([request_id]),
-            },
-        )
-        .mappings()
-        .first()
-    )
-    if new is None:
-        known = tx.exec_driver_sql(_FIND, key).one()
+    new = _insert_runs(tx, [NewRun(job.name, shop_id, period, now)], now, origin, by, request_id)
+    if not new:
+        known = tx.exec_driver_sql(_FIND, {"job": job.name, "shop_id": shop_id, "period": period}).one()
         if known.status == "done" and not force:
-            return StartResult(StartOutcome.ALREADY_DONE, known.id, period)
+            return StartResult(StartOutcome.ALREADY_DONE, known.id, period, shop)
         if known.status in ("pending", "running") and known.work_status in ("pending", "error"):
-            return StartResult(
-                StartOutcome.RUNNING,
-                known.id,
-                period,
-                WorkRef(known.work_id, TOPICS[job.topic].queue, job.topic),
-            )
+            ref = WorkRef(known.work_id, TOPICS[job.topic].queue, job.topic)
+            return StartResult(StartOutcome.RUNNING, known.id, period, shop, ref)
         if known.work_id is not None:
             tx.exec_driver_sql(_REPLACE, {"id": known.work_id, "now": now})
         again = {"id": known.id, "now": now, "origin": origin, "by": by, "request_id": request_id}
-        new = tx.exec_driver_sql(_AGAIN, again).mappings().one()
-    run = StartedRun(**new)
-    ref, *checkins = _plan_work(tx, [run], {job.name: job}, now, origin)
+        new = tx.exec_driver_sql(_AGAIN, again).all()
+    ref, *checkins = _plan_work(tx, new, {job.name: job}, now, origin)
     mutation = Mutation(
         "job_runs",
-        str(run.id),
+        str(new[0].id),
         f"{job.name} for {period} started by hand" + (", again" if force else ""),
         None,
         {"job": job.name, "period": period, "origin": origin},
     )
-    entry = Entry(shop_id, by, "job.run", request_id, [mutation])
-    return StartResult(StartOutcome.STARTED, run.id, period, ref, tuple(checkins), (entry,))
+    append_all(tx, [Entry(shop_id, by, "job.run", request_id, [mutation])], now)
+    return StartResult(StartOutcome.STARTED, new[0].id, period, shop, ref, tuple(checkins))
 
 
-def zone_of(job: Job, shop: Shop | None) -> ZoneInfo:
-    """Return the zone of ``job``'s days at ``shop``."""
+def _zone_of(job: Job, shop: Shop | None) -> ZoneInfo:
     if job.zone == SHOP_ZONE and shop is not None:
         return shop.zone
     return get_settings().zone if job.zone in (FLEET_ZONE, SHOP_ZONE) else ZoneInfo(job.zone)
 
 
+def _insert_runs(
+    tx: Connection, runs: Sequence[NewRun], now: datetime, origin: str, by: str, request_id: str = ""
+) -> Sequence[Row[Any]]:
+    """Return the rows that are new. Without ``request_id`` each row has its own."""
+    values = {
+        "now": now,
+        "origin": origin,
+        "by": by,
+        "job": text_array([run.job for run in runs]),
+        "shop_id": int_array(run.shop_id or FLEET for run in runs),
+        "period": text_array([run.period for run in runs]),
+        "due_at": instant_array(run.due_at for run in runs),
+        "status": text_array([run.status for run in runs]),
+        "request_id": text_array([request_id or uuid4().hex for _ in runs]),
+    }
+    return tx.exec_driver_sql(_INSERT, values).all()
+
+
 def _plan_work(
-    tx: Connection, runs: Sequence[StartedRun], jobs: dict[str, Job], now: datetime, origin: str
+    tx: Connection, runs: Sequence[Row[Any]], jobs: dict[str, Job], now: datetime, origin: str
 ) -> list[WorkRef]:
+    """Plan the work of the pending ``runs``, then their check-ins; return both in this order."""
     runs = [run for run in runs if run.status == "pending"]
-    refs = record_work(
-        tx,
-        [
-            NewWork(
-                shop_id=run.shop_id or FLEET,
-                topic=jobs[run.job].topic,
-                key=f"{run.job}:{run.period}",
-                payload={"run": run.id, "period": run.period},
-                origin=origin,
-                request_id=run.request_id,
-            )
-            for run in runs
-        ],
-        now,
-    )
-    if runs:
-        pairs = list(zip(runs, refs, strict=True))
-        tx.exec_driver_sql(
-            _LINK,
-            {"id": int_array(run.id for run, _ in pairs), "work_id": int_array(ref.id for _, ref in pairs)},
+    new = [
+        NewWork(
+            shop_id=run.shop_id or FLEET,
+            topic=jobs[run.job].topic,
+            key=f"{run.job}:{run.period}",
+            payload={"run": run.id, "period": run.period},
+            origin=origin,
+            request_id=run.request_id,
         )
+        for run in runs
+    ]
+    refs = record_work(tx, new, now)
+    if runs:
+        values = {"id": int_array(run.id for run in runs), "work_id": int_array(ref.id for ref in refs)}
+        tx.exec_driver_sql(_LINK, values)
     return refs + record_work(tx, open_checkins(tx, [run.id for run in runs], jobs, now), now)

@@ -1,12 +1,15 @@
-"""Which moments a schedule names, and which period a moment is about. Pure: zone and moment decide.
+"""The moments of a schedule, and the period of a moment. Pure.
 
-Clocks change: a moment that does not exist on its night comes when the clock has jumped, and one that
-comes twice counts once, the first time; schedules that name every so many minutes follow the real ones.
+On the nights when clocks change, a moment that does not exist comes when the clock has jumped, and one that
+comes twice counts once, the first time. Schedules such as "every 15 minutes" follow real minutes.
 """
 
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from itertools import islice, takewhile
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -16,22 +19,26 @@ from services.core.errors import ShopfleetError
 from services.jobs.definition import CatchUp, Covers
 
 LONGEST_CATCH_UP = 400
-"""Slots of one job that are looked at after an absence; older ones are gone."""
+"""Slots of one job that are planned after an absence; older ones are dropped."""
 
 # One way to write each period: another spelling of the same one would be a second run.
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
-_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_WEEK = re.compile(r"(\d{4})-W(\d\d)", re.ASCII)
-_MONTH = re.compile(r"(\d{4})-(\d\d)", re.ASCII)
+_FORMS = MappingProxyType(
+    {
+        Covers.MOMENT: re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII),
+        Covers.DAY: re.compile(r"\d{4}-\d\d-\d\d", re.ASCII),
+        Covers.WEEK: re.compile(r"\d{4}-W\d\d", re.ASCII),
+        Covers.MONTH: re.compile(r"\d{4}-\d\d", re.ASCII),
+    }
+)
 _FOLD = timedelta(hours=3)
 
 
 class ScheduleInvalid(ShopfleetError):
-    """A schedule or its zone is not what one looks like."""
+    """A schedule is not five cron fields."""
 
 
 class PeriodInvalid(ShopfleetError):
-    """A period is not what this job's periods look like, or is not over yet."""
+    """A period has another form than the job's periods, or is not over yet."""
 
 
 def parse_schedule(schedule: str) -> str:
@@ -56,53 +63,29 @@ def find_slots(
     schedule: str, zone: tzinfo, after: datetime, until: datetime, limit: int = LONGEST_CATCH_UP
 ) -> list[datetime]:
     """Return the moments of ``schedule`` in (``after``, ``until``], in UTC, the newest ``limit`` of them."""
-    slots: list[datetime] = []
-    for slot in _iterate(schedule, zone, after):
-        if slot > until:
-            break
-        slots.append(slot)
-    return slots[-limit:]
+    slots = takewhile(lambda slot: slot <= until, _iterate_slots(schedule, zone, after))
+    return list(deque(slots, limit))
 
 
 def find_next(schedule: str, zone: tzinfo, after: datetime, count: int = 1) -> list[datetime]:
     """Return the ``count`` moments of ``schedule`` that come after ``after``, in UTC."""
-    found: list[datetime] = []
-    for slot in _iterate(schedule, zone, after):
-        if len(found) == count:
-            break
-        found.append(slot)
-    return found
+    return list(islice(_iterate_slots(schedule, zone, after), count))
 
 
-def _iterate(schedule: str, zone: tzinfo, after: datetime) -> "Sequence[datetime]":
-    return _Slots(schedule, zone, after)  # type: ignore[return-value]
-
-
-class _Slots:
-    """The moments after ``after``, one by one."""
-
-    def __init__(self, schedule: str, zone: tzinfo, after: datetime) -> None:
-        begin = after
-        if after.astimezone(zone).utcoffset() != (after - _FOLD).astimezone(zone).utcoffset():
-            # Within the hour that comes twice the iterator cannot know what it has named already.
-            begin = after - _FOLD
-        self._sim = CronSim(schedule, begin.astimezone(zone))
-        self._after = after
-
-    def __iter__(self) -> "_Slots":
-        return self
-
-    def __next__(self) -> datetime:
-        while True:
-            slot: datetime = next(self._sim).astimezone(UTC)
-            if slot > self._after:
-                return slot
+def _iterate_slots(schedule: str, zone: tzinfo, after: datetime) -> Iterator[datetime]:
+    begin = after.astimezone(zone)
+    earlier = (after - _FOLD).astimezone(zone)
+    if begin.utcoffset() != earlier.utcoffset():
+        begin = earlier  # within the hour that comes twice the iterator cannot know what it has named already
+    for slot in CronSim(schedule, begin):
+        if slot > after:
+            yield slot.astimezone(UTC)
 
 
 def plan_catch_up(
     catch_up: CatchUp, slots: Sequence[datetime], now: datetime, grace: timedelta
 ) -> tuple[list[datetime], list[datetime]]:
-    """Return which of the missed ``slots`` run now, and which are noted as skipped."""
+    """Return which of the missed ``slots`` run now, and which are recorded as skipped."""
     if not slots or catch_up is CatchUp.ALL:
         return list(slots), []
     newest = slots[-1]
@@ -145,31 +128,24 @@ def parse_period(covers: Covers, text: str, now: datetime, zone: ZoneInfo) -> st
 
 def period_bounds(covers: Covers, period: str, zone: tzinfo) -> tuple[datetime, datetime]:
     """Return when ``period`` begins and ends in ``zone``, in UTC; raise ``ValueError`` for what is none."""
-    if covers is Covers.MOMENT:
-        if _MOMENT.fullmatch(period) is None:
-            raise ValueError(period)
-        at = datetime.strptime(period, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-        return at, at
-    if covers is Covers.DAY:
-        if _DAY.fullmatch(period) is None:
-            raise ValueError(period)
-        first = date.fromisoformat(period)
-        return _midnight(zone, first), _midnight(zone, first + timedelta(days=1))
-    if covers is Covers.WEEK:
-        match = _WEEK.fullmatch(period)
-        if match is None:
-            raise ValueError(period)
-        first = date.fromisocalendar(int(match[1]), int(match[2]), 1)
-        return _midnight(zone, first), _midnight(zone, first + timedelta(days=7))
-    match = _MONTH.fullmatch(period)
-    if match is None:
+    if _FORMS[covers].fullmatch(period) is None:
         raise ValueError(period)
-    first = date(int(match[1]), int(match[2]), 1)
-    return _midnight(zone, first), _midnight(zone, (first + timedelta(days=32)).replace(day=1))
+    match covers:
+        case Covers.MOMENT:
+            at = datetime.strptime(period, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+            return at, at
+        case Covers.DAY:
+            return day_bounds(zone, date.fromisoformat(period))
+        case Covers.WEEK:
+            monday = date.fromisoformat(f"{period}-1")
+            return _midnight(zone, monday), _midnight(zone, monday + timedelta(days=7))
+        case Covers.MONTH:
+            first = date.fromisoformat(f"{period}-01")
+            return _midnight(zone, first), _midnight(zone, (first + timedelta(days=32)).replace(day=1))
 
 
 def find_due_day(zone: tzinfo, now: datetime) -> date:
-    """Return the last day that is over in ``zone`` at ``now``: yesterday, by the clock on its wall."""
+    """Return yesterday in ``zone``: the last day that is over at ``now``."""
     return now.astimezone(zone).date() - timedelta(days=1)
 
 

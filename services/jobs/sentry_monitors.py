@@ -6,19 +6,22 @@ schedule of its own has its own. Without a ``SENTRY_DSN`` nothing is planned.
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID, uuid5
 
 import orjson
 from sqlalchemy import Connection, Row
 
+from services.core.errors import WorkError
 from services.core.pg_arrays import int_array, text_array
 from services.core.settings import get_settings
 from services.jobs.definition import SHOP_ZONE, Job
-from services.ledger.work import FLEET, NewWork
+from services.ledger.work import FLEET, Done, NewWork, Outcome, PreparedCall, WorkItem
+from services.providers.http import get_http_client
 
 NAMESPACE = UUID("4a1f6a0c-93c7-4a57-8f0e-52f0f9f1d6ab")
 """A check-in's id is derived from its row under this name: one that is sent again updates the first."""
@@ -27,26 +30,6 @@ LONGEST_SLUG = 50
 """Characters of a monitor's slug. Source: Sentry, ``DEFAULT_SLUG_MAX_LENGTH``."""
 
 _NOT_IN_SLUG = re.compile(r"[^a-z0-9]+")
-
-
-class MonitoredRun(NamedTuple):
-    """A run with the schedule by which it started. ``own_slug`` is set for a shop with its own schedule."""
-
-    id: int
-    job: str
-    period: str
-    zone: str
-    schedule: str
-    own_slug: str | None
-
-
-class MonitorCheckIn(NamedTuple):
-    """A row of ``monitor_checkins``."""
-
-    id: int
-    monitor: str
-    config: Mapping[str, Any]
-    opened_at: datetime
 
 
 _MONITORED = """
@@ -96,6 +79,9 @@ returning c.id, c.monitor, c.config, c.opened_at,
 """  # noqa: S608 - the texts are our own
 
 
+_FIND_CLOSED = "select id from monitor_checkins where id = any(%(id)s::bigint[]) and closed_at is not null"
+
+
 def open_checkins(
     tx: Connection, run_ids: Sequence[int], jobs: Mapping[str, Job], now: datetime
 ) -> list[NewWork]:
@@ -104,8 +90,8 @@ def open_checkins(
     if not settings.sentry_dsn or not run_ids:
         return []
     values = {"id": int_array(run_ids), "fleet_zone": settings.fleet_timezone}
-    runs = [MonitoredRun(**row) for row in tx.exec_driver_sql(_MONITORED, values).mappings()]
-    key_of = {run.id: (name_monitor(jobs[run.job], run), run.period) for run in runs}
+    runs = tx.exec_driver_sql(_MONITORED, values).all()
+    key_of = {run.id: (name_monitor(jobs[run.job], run.zone, run.own_slug), run.period) for run in runs}
     first = {key_of[run.id]: run for run in runs}
     new = {
         "now": now,
@@ -118,7 +104,7 @@ def open_checkins(
     ids = {(row.monitor, row.period): row.id for row in opened}
     values = {"id": int_array(key_of), "checkin_id": int_array(ids[key] for key in key_of.values())}
     tx.exec_driver_sql(_JOIN, values)
-    return [_plan_checkin(_checkin(row), "in_progress") for row in opened if row.is_new]
+    return [_plan_checkin(row, "in_progress") for row in opened if row.is_new]
 
 
 def close_checkins(tx: Connection, now: datetime) -> list[NewWork]:
@@ -127,28 +113,55 @@ def close_checkins(tx: Connection, now: datetime) -> list[NewWork]:
     closed = tx.exec_driver_sql(_CLOSE, {"id": over, "now": now}).all()
     if not get_settings().sentry_dsn:
         return []
-    return [
-        _plan_checkin(_checkin(row), "ok" if row.all_done else "error", row.seconds or 0.0) for row in closed
-    ]
+    return [_plan_checkin(row, "ok" if row.all_done else "error", row.seconds or 0.0) for row in closed]
 
 
-def find_closed(tx: Connection, checkin_ids: Iterable[int]) -> set[int]:
-    """Return those of ``checkin_ids`` that are closed."""
-    sql = "select id from monitor_checkins where id = any(%(id)s::bigint[]) and closed_at is not null"
-    return set(tx.exec_driver_sql(sql, {"id": int_array(checkin_ids)}).scalars())
+class SentryCheckin:
+    """Handler of ``sentry_checkin``: sends check-ins. One that is sent twice counts once, by its id."""
+
+    def prepare(
+        self,
+        tx: Connection,
+        items: Sequence[WorkItem],
+        now: datetime,  # noqa: ARG002 - the ledger's form
+    ) -> Sequence[PreparedCall | Outcome]:
+        """Return, per item, the call; ``superseded`` for the start of a check-in that is closed already.
+
+        An ``in_progress`` after the ``ok`` of the same id would open the check-in again.
+        """
+        settings = get_settings()
+        if not settings.sentry_dsn:
+            return [Done("disabled") for _ in items]
+        ids = int_array(item.payload["checkin"] for item in items)
+        closed = set(tx.exec_driver_sql(_FIND_CLOSED, {"id": ids}).scalars())
+        return [
+            Done("superseded")
+            if item.payload["status"] == "in_progress" and item.payload["checkin"] in closed
+            else PreparedCall(
+                item=item, act=partial(_send, settings.sentry_dsn, settings.environment, item.payload)
+            )
+            for item in items
+        ]
 
 
-def _checkin(row: Row[Any]) -> MonitorCheckIn:
-    return MonitorCheckIn(row.id, row.monitor, row.config, row.opened_at)
+def _send(dsn: str, environment: str, payload: Mapping[str, Any]) -> Outcome:
+    # Loaded where it is used: every worker knows this module, and few fleets have a DSN.
+    from services.providers.sentry_crons import send_checkin
+
+    checkin = {name: value for name, value in payload.items() if name != "checkin"}
+    try:
+        send_checkin(get_http_client(), dsn, checkin | {"environment": environment})
+    except WorkError as fault:
+        return fault
+    return Done("delivered")
 
 
-def name_monitor(job: Job, run: MonitoredRun) -> str:
-    """Return the slug of the monitor of ``run``: the job's name, then the zone or the shop."""
-    if run.own_slug is not None:
-        slug = f"{job.name}-at-{run.own_slug}"
+def name_monitor(job: Job, zone: str, own_slug: str | None) -> str:
+    """Return the slug of a monitor: the job's name, then its zone, or the shop with a schedule of its own."""
+    if own_slug is not None:
+        slug = f"{job.name}-at-{own_slug}"
     elif job.zone == SHOP_ZONE:
-        zone = _NOT_IN_SLUG.sub("-", run.zone.lower().replace("+", "plus"))
-        slug = f"{job.name}-{zone}"
+        slug = f"{job.name}-{_NOT_IN_SLUG.sub('-', zone.lower().replace('+', 'plus'))}"
     else:
         slug = job.name
     if len(slug) <= LONGEST_SLUG:
@@ -156,7 +169,7 @@ def name_monitor(job: Job, run: MonitoredRun) -> str:
     return f"{slug[: LONGEST_SLUG - 9]}-{sha256(slug.encode()).hexdigest()[:8]}"
 
 
-def _config(job: Job, run: MonitoredRun) -> str:
+def _config(job: Job, run: Row[Any]) -> str:
     """Return the monitor's configuration for Sentry; its durations are whole minutes."""
     grace_minutes = max(1, math.ceil(job.grace / timedelta(minutes=1)))
     return orjson.dumps(
@@ -169,16 +182,15 @@ def _config(job: Job, run: MonitoredRun) -> str:
     ).decode()
 
 
-def _plan_checkin(checkin: MonitorCheckIn, status: str, duration_seconds: float | None = None) -> NewWork:
+def _plan_checkin(row: Row[Any], status: str, duration_seconds: float | None = None) -> NewWork:
+    name = f"{row.monitor}:{row.id}:{row.opened_at.isoformat()}"
     payload = {
-        "checkin": checkin.id,
-        "check_in_id": uuid5(
-            NAMESPACE, f"{checkin.monitor}:{checkin.id}:{checkin.opened_at.isoformat()}"
-        ).hex,
-        "monitor_slug": checkin.monitor,
+        "checkin": row.id,
+        "check_in_id": uuid5(NAMESPACE, name).hex,
+        "monitor_slug": row.monitor,
         "status": status,
-        "monitor_config": checkin.config,
+        "monitor_config": row.config,
     }
     if duration_seconds is not None:
         payload["duration"] = round(duration_seconds, 3)
-    return NewWork(shop_id=FLEET, topic=TOPIC, key=checkin.monitor, payload=payload, origin="job")
+    return NewWork(shop_id=FLEET, topic=TOPIC, key=row.monitor, payload=payload, origin="job")

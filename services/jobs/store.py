@@ -1,31 +1,26 @@
-"""Jobs in the database: a copy of ``beat_schedule.JOBS``, and the schedule that is in force at each shop."""
+"""Jobs in the database: a copy of ``beat_schedule.JOBS``, the schedules in force, and a person's changes."""
 
-from collections.abc import Iterable
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.postgresql import insert
 
+from services.audit.append import Entry, Mutation, append_all
 from services.core.errors import ShopfleetError
-from services.core.pg_arrays import text_array
 from services.core.settings import get_settings
 from services.jobs.definition import CatchUp, Covers, Job
+from services.jobs.schedule import parse_schedule
+from services.jobs.tables import job_overrides, jobs
+from services.shops.shops import Shop
 
-_UPSERT = """
-insert into jobs as j (name, topic, title, schedule, zone, per_shop, covers, grace_seconds, catch_up,
-                       min_run_seconds, volume, evidence, first_seen_at, retired_at)
-values (%(name)s, %(topic)s, %(title)s, %(schedule)s, %(zone)s, %(per_shop)s, %(covers)s, %(grace)s,
-        %(catch_up)s, %(min_run)s, %(volume)s, %(evidence)s, %(now)s, null)
-on conflict (name) do update set
-   topic = excluded.topic, title = excluded.title, schedule = excluded.schedule, zone = excluded.zone,
-   per_shop = excluded.per_shop, covers = excluded.covers, grace_seconds = excluded.grace_seconds,
-   catch_up = excluded.catch_up, min_run_seconds = excluded.min_run_seconds, volume = excluded.volume,
-   evidence = excluded.evidence, retired_at = null
+_FIND = """
+select name, topic, title, schedule, zone, per_shop, covers, make_interval(secs => grace_seconds) as grace,
+       catch_up, make_interval(secs => min_run_seconds) as min_run, volume, evidence
+  from jobs where retired_at is null order by name
 """
-
-_RETIRE = "update jobs set retired_at = %(now)s where retired_at is null and name <> all(%(names)s::text[])"
-
-_FIND = "select * from jobs where retired_at is null order by name"
 
 SCHEDULES = """
 select j.name as job, s.id as shop_id, coalesce(s.slug, '') as slug,
@@ -44,9 +39,10 @@ select j.name as job, s.id as shop_id, coalesce(s.slug, '') as slug,
 """
 """Every job at every shop it runs for: the schedule in force, and the one by which runs were last planned."""
 
-_LIST = f"""{SCHEDULES} and (%(job)s::text is null or j.name = %(job)s)
- order by j.name, s.slug nulls first
-"""
+_LIST = f"""
+select job, shop_id, slug, schedule, zone, enabled, is_own, next_due_at from ({SCHEDULES}) places
+ where %(job)s::text is null or job = %(job)s order by job, slug
+"""  # noqa: S608 - constants only
 
 
 class JobUnknown(ShopfleetError):
@@ -67,77 +63,94 @@ class EffectiveSchedule(NamedTuple):
     next_due_at: datetime | None
 
 
-def record_jobs(tx: Connection, jobs: Iterable[Job], now: datetime) -> None:
-    """Write ``jobs`` to the database; a job that is no longer among them is retired and keeps its history."""
+def record_jobs(tx: Connection, wanted: Iterable[Job], now: datetime) -> None:
+    """Write ``wanted`` to the database; any other job is retired and keeps its history."""
     names = []
-    for job in jobs:
+    for job in wanted:
         names.append(job.name)
-        tx.exec_driver_sql(
-            _UPSERT,
-            {
-                "name": job.name,
-                "topic": job.topic,
-                "title": job.title,
-                "schedule": job.schedule,
-                "zone": job.zone,
-                "per_shop": job.per_shop,
-                "covers": job.covers.value,
-                "grace": job.grace.total_seconds(),
-                "catch_up": job.catch_up.value,
-                "min_run": job.min_run.total_seconds(),
-                "volume": job.volume,
-                "evidence": job.evidence,
-                "now": now,
-            },
-        )
-    tx.exec_driver_sql(_RETIRE, {"names": text_array(names), "now": now})
+        row = {name: value for name, value in asdict(job).items() if name not in ("grace", "min_run")} | {
+            "covers": job.covers.value,
+            "catch_up": job.catch_up.value,
+            "grace_seconds": job.grace.total_seconds(),
+            "min_run_seconds": job.min_run.total_seconds(),
+            "retired_at": None,
+        }
+        statement = insert(jobs).values(**row, first_seen_at=now)
+        tx.execute(statement.on_conflict_do_update(index_elements=["name"], set_=row))
+    others = jobs.c.retired_at.is_(None) & jobs.c.name.not_in(names)
+    tx.execute(update(jobs).where(others).values(retired_at=now))
 
 
 def find_jobs(tx: Connection) -> dict[str, Job]:
     """Return every job by name."""
-    return {row.name: _job(row) for row in tx.exec_driver_sql(_FIND)}
+    return {
+        row["name"]: Job(**row | {"covers": Covers(row["covers"]), "catch_up": CatchUp(row["catch_up"])})
+        for row in map(dict, tx.exec_driver_sql(_FIND).mappings())
+    }
 
 
 def get_job(tx: Connection, name: str) -> Job:
     """Return the job ``name``; raise ``JobUnknown``, which lists the known names."""
-    jobs = find_jobs(tx)
-    if name not in jobs:
-        known = ", ".join(jobs) or "none yet: beat writes them here when it first leads"
+    found = find_jobs(tx)
+    if name not in found:
+        known = ", ".join(found) or "none yet: beat writes them here when it first leads"
         raise JobUnknown(f"there is no job {name!r}; there are {known}")
-    return jobs[name]
+    return found[name]
 
 
 def list_schedules(tx: Connection, job: str | None = None) -> list[EffectiveSchedule]:
     """Return each place where a job runs (all jobs, or the one named), with the schedule in force there."""
-    jobs = find_jobs(tx)
+    found = find_jobs(tx)
     values = {"job": job, "fleet_zone": get_settings().fleet_timezone}
-    return [
-        EffectiveSchedule(
-            job=jobs[row.job],
-            shop_id=row.shop_id,
-            slug=row.slug,
-            schedule=row.schedule,
-            zone=row.zone,
-            enabled=row.enabled,
-            is_own=row.is_own,
-            next_due_at=row.next_due_at,
-        )
-        for row in tx.exec_driver_sql(_LIST, values)
-    ]
+    rows = map(dict, tx.exec_driver_sql(_LIST, values).mappings())
+    return [EffectiveSchedule(**row | {"job": found[row["job"]]}) for row in rows]
 
 
-def _job(row: Row[Any]) -> Job:
-    return Job(
-        name=row.name,
-        topic=row.topic,
-        title=row.title,
-        schedule=row.schedule,
-        zone=row.zone,
-        per_shop=row.per_shop,
-        covers=Covers(row.covers),
-        grace=timedelta(seconds=row.grace_seconds),
-        catch_up=CatchUp(row.catch_up),
-        min_run=timedelta(seconds=row.min_run_seconds),
-        volume=row.volume,
-        evidence=row.evidence,
+def change_job(
+    tx: Connection,
+    job: Job,
+    shop: Shop | None,
+    change: Mapping[str, str | bool | None],
+    *,
+    by: str,
+    now: datetime,
+    reason: str = "",
+    request_id: str = "",
+) -> None:
+    """Set the ``schedule`` or ``enabled`` of ``job``, at ``shop`` or everywhere, from beat's next tick on.
+
+    None returns to the schedule of ``beat_schedule``, or to being on or off as the job as a whole. Slots
+    before ``now`` keep the old schedule; slots while the job is off do not run later. Raises
+    ``ScheduleInvalid``.
+    """
+    if change.get("schedule") is not None:
+        change = {"schedule": parse_schedule(str(change["schedule"]))}
+    shop_id = shop.id if shop else None
+    columns = job_overrides.c
+    where = (columns.job == job.name) & columns.shop_id.is_not_distinct_from(shop_id)
+    found = tx.execute(select(columns.schedule, columns.enabled).where(where).with_for_update()).first()
+    row = {**change, "reason": reason, "changed_at": now, "changed_by": by}
+    upsert = insert(job_overrides).values(job=job.name, shop_id=shop_id, **row)
+    upsert = upsert.on_conflict_do_update(constraint="uq_job_overrides_scope", set_=row)
+    changed = tx.execute(upsert.returning(columns.schedule, columns.enabled)).one()
+    summary = f"{job.name} {_describe_change(change)}" + (f" at {shop.slug}" if shop else "")
+    before = found._asdict() if found else {"schedule": None, "enabled": None}
+    mutation = Mutation(
+        "job_overrides", job.name, summary + (f": {reason}" if reason else ""), before, changed._asdict()
     )
+    append_all(tx, [Entry(shop_id, by, "job.change", request_id, [mutation])], now)
+
+
+def is_off(tx: Connection, job: Job) -> bool:
+    """Tell whether ``job`` as a whole is switched off."""
+    whole = (job_overrides.c.job == job.name) & job_overrides.c.shop_id.is_(None)
+    return tx.scalar(select(job_overrides.c.enabled).where(whole)) is False
+
+
+def _describe_change(change: Mapping[str, str | bool | None]) -> str:
+    if "schedule" in change:
+        schedule = change["schedule"]
+        return f"runs by {schedule!r}" if schedule else "runs by its own schedule again"
+    if change["enabled"] is None:
+        return "is on or off as the job as a whole again"
+    return "is switched on" if change["enabled"] else "is switched off"

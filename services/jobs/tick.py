@@ -1,9 +1,10 @@
-"""One tick of time: runs that are due begin, ended work ends its run, and what is overdue is said.
+"""One tick: starts due runs, ends the runs of ended work, and opens incidents for what is overdue.
 
-Beat does this while it leads. Everybody who is awake may ``watch``: the dead cannot report themselves.
+The leading beat ticks. Other processes only ``watch``, because a dead beat cannot report itself.
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -12,46 +13,59 @@ from sqlalchemy import Connection, Engine
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.core.db import transaction
 from services.core.sentry import capture_bug
+from services.jobs.complete_run import sync_run_status
 from services.jobs.deadman import record_overdue
 from services.jobs.operator_mail import record_notices
 from services.jobs.scheduler import start_due_runs
-from services.jobs.sync_run_status import sync_run_status
 from services.ledger.accept import WorkRef
 
 CLOCKS_APART = timedelta(minutes=2)
-"""Two clocks that differ by more than this: one of them jumped, and nobody here can know which."""
+"""Beat's clock and the database's differ by more than this: one of them is wrong."""
 CLOCK_RULE = "clocks_apart"
+WATCH_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
 
 
 def tick(engine: Engine, host_now: datetime) -> list[WorkRef]:
-    """Time has been kept once. Returns the work to ring for.
+    """Do all parts of a tick; return the work to notify workers of.
 
-    The database's clock decides, as it is one for all beats. While it and this host's disagree nothing
-    begins, and that is an incident: what is due meanwhile begins when they agree again.
+    The database's clock counts, as it is one for all beats. While it differs from ``host_now`` no run starts,
+    and an incident is open; what is due meanwhile starts afterwards.
     """
-    refs = _guarded("start", engine, lambda tx: _start(tx, host_now))
-    refs += _guarded("follow", engine, lambda tx: sync_run_status(tx, _read_clock(tx)))
-    return refs + watch(engine)
+    refs = _guarded("start", engine, lambda tx, now: _start(tx, now, host_now))
+    return refs + _guarded("follow", engine, sync_run_status) + watch(engine)
 
 
 def watch(engine: Engine) -> list[WorkRef]:
-    """What should have ended by now and has not, has its incident, and the operator has a mail about it.
-
-    Returns the work to ring for.
-    """
-    _guarded("watch", engine, _watch)
-    return _guarded("mail", engine, lambda tx: record_notices(tx, _read_clock(tx)))
+    """Open incidents for overdue runs, and mail the operator; return the work to notify workers of."""
+    _guarded("watch", engine, record_overdue)
+    return _guarded("mail", engine, record_notices)
 
 
-def _watch(tx: Connection) -> list[WorkRef]:
-    record_overdue(tx, _read_clock(tx))
-    return []
+class OverdueMonitor:
+    """A thread that calls ``watch`` every ``every_seconds`` until it is stopped."""
+
+    def __init__(self, engine: Engine, every_seconds: float = WATCH_SECONDS) -> None:
+        self._engine, self._every_seconds = engine, every_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="overdue-monitor", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread, and wait up to 5 s for it."""
+        self._stop.set()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_seconds):
+            watch(self._engine)
 
 
-def _start(tx: Connection, host_now: datetime) -> list[WorkRef]:
-    now = _read_clock(tx)
+def _start(tx: Connection, now: datetime, host_now: datetime) -> list[WorkRef]:
     apart = abs(now - host_now)
     if apart > CLOCKS_APART:
         seconds = round(apart.total_seconds())
@@ -62,19 +76,16 @@ def _start(tx: Connection, host_now: datetime) -> list[WorkRef]:
     return start_due_runs(tx, now)
 
 
-def _guarded(part: str, engine: Engine, act: Callable[[Connection], list[WorkRef]]) -> list[WorkRef]:
-    """Do one part in its own transaction. One that fails must not keep the others from being done."""
+def _guarded(
+    part: str, engine: Engine, act: Callable[[Connection, datetime], list[WorkRef] | None]
+) -> list[WorkRef]:
+    """Do one part in its own transaction, at the database's time; the others run even if it fails."""
     try:
         with transaction(engine) as tx:
-            return act(tx)
-    except Exception as fault:  # noqa: BLE001 - the next tick tries again, and the dead-man sees what lacks
+            return act(tx, tx.exec_driver_sql("select clock_timestamp()").scalar_one()) or []
+    except Exception as fault:  # noqa: BLE001 - the next tick tries again, and the dead-man sees what is missing
         _log.error(
             "tick failed", extra={"fields": {"part": part, "error": f"{type(fault).__name__}: {fault}"}}
         )
         capture_bug(fault, topic=f"tick:{part}")
         return []
-
-
-def _read_clock(tx: Connection) -> datetime:
-    now: datetime = tx.exec_driver_sql("select clock_timestamp()").scalar_one()
-    return now

@@ -21,16 +21,23 @@ from services.cli.base import (
     operator_label,
     report_errors,
 )
-from services.cli.output import Columns, format_time, print_json, print_lines, print_table, to_document
+from services.cli.output import Columns, format_time, print_json, print_lines, print_table
 from services.core.clock import utc_now
 from services.core.db import rolled_back, transaction
 from services.jobs.complete_run import format_stats
 from services.jobs.definition import Job
 from services.jobs.history import STATUSES, RunLine, find_history
-from services.jobs.overrides import change_schedule, is_off, switch_job
+from services.jobs.runs import find_scope
 from services.jobs.schedule import explain_schedule
-from services.jobs.store import EffectiveSchedule, find_jobs, get_job, list_schedules, record_jobs
-from services.jobs.trigger import find_scope
+from services.jobs.store import (
+    EffectiveSchedule,
+    change_job,
+    find_jobs,
+    get_job,
+    is_off,
+    list_schedules,
+    record_jobs,
+)
 from services.ledger.work import FLEET
 from services.shops.shops import Shop, find_slugs, get_shop
 from tasks.commands.jobs_plan import JobLine, PlannedRun, find_job_lines, find_planned
@@ -125,9 +132,7 @@ def run(ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_r
     if dry_run:
         for planned in jobs_run.plan_here(wanted, shop, period or None, force=force, by=by):
             where = f" at {planned.shop.slug}" if planned.shop else ""
-            click.echo(
-                f"Would run {job} for {planned.start.period}{where}: {jobs_run.PLANS[planned.start.found]}."
-            )
+            click.echo(f"Would run {job} for {planned.period}{where}: {jobs_run.PLANS[planned.found]}.")
         return
     results = jobs_run.run_here(wanted, shop, period or None, force=force, by=by, request_id=new_request_id())
     one_only = bool(shop) or not wanted.per_shop
@@ -164,8 +169,7 @@ def history(job: str, shop: str, status: str | None, limit: int, as_json: bool) 
         return slugs.get(FLEET if line.shop_id is None else line.shop_id, str(line.shop_id))
 
     if as_json:
-        more = [{"duration_seconds": line.seconds, "shop": shop_of(line)} for line in lines]
-        print_json([to_document(line) | extra for line, extra in zip(lines, more, strict=True)])
+        print_json([line._asdict() | {"shop": shop_of(line)} for line in lines])
         return
     columns: Columns = {
         "run": "id",
@@ -174,7 +178,7 @@ def history(job: str, shop: str, status: str | None, limit: int, as_json: bool) 
         "period": "period",
         "due": "due_at",
         "started": "started_at",
-        "took": lambda line: "" if line.seconds is None else f"{line.seconds:.1f} s",
+        "took": lambda line: "" if line.duration_seconds is None else f"{line.duration_seconds:.1f} s",
         "status": "status",
         "stats": lambda line: format_stats(line.stats) if line.stats else "",
         "by": lambda line: (
@@ -213,7 +217,9 @@ def set_schedule(
         raise click.UsageError('name the schedule: --at "30 0 * * *", or --default for the usual one')
 
     def change(tx: Connection, found: Job, at: Shop | None) -> None:
-        change_schedule(tx, found, at, schedule or None, reason=reason, now=utc_now(), **audit_author(actor))
+        change_job(
+            tx, found, at, {"schedule": schedule or None}, reason=reason, now=utc_now(), **audit_author(actor)
+        )
 
     _change(job, shop, change, dry_run=dry_run)
 
@@ -228,7 +234,7 @@ def pause(job: str, shop: str, reason: str, dry_run: bool, actor: str) -> None:
     """
 
     def change(tx: Connection, found: Job, at: Shop | None) -> None:
-        switch_job(tx, found, at, False, reason=reason, now=utc_now(), **audit_author(actor))
+        change_job(tx, found, at, {"enabled": False}, reason=reason, now=utc_now(), **audit_author(actor))
 
     _change(job, shop, change, dry_run=dry_run)
 
@@ -245,7 +251,7 @@ def resume(job: str, shop: str, reason: str, dry_run: bool, actor: str) -> None:
     def change(tx: Connection, found: Job, at: Shop | None) -> None:
         # A shop follows the whole job again, unless the job is off and only this shop is to run.
         wanted = None if at is not None and not is_off(tx, found) else True
-        switch_job(tx, found, at, wanted, reason=reason, now=utc_now(), **audit_author(actor))
+        change_job(tx, found, at, {"enabled": wanted}, reason=reason, now=utc_now(), **audit_author(actor))
 
     _change(job, shop, change, dry_run=dry_run)
 

@@ -23,13 +23,11 @@ from services.core.db import get_engine, rolled_back, transaction
 from services.core.log import configure_logging
 from services.core.sentry import init_sentry
 from services.core.settings import get_settings
-from services.jobs.complete_run import format_stats
+from services.jobs.complete_run import format_stats, sync_run_status
 from services.jobs.definition import Job
 from services.jobs.history import RunLine, find_runs
-from services.jobs.runs import StartOutcome
+from services.jobs.runs import StartOutcome, StartResult, trigger_job
 from services.jobs.store import JobUnknown
-from services.jobs.sync_run_status import sync_run_status
-from services.jobs.trigger import TriggeredRun, trigger_job
 from services.ledger.accept import WorkRef
 from services.ledger.lease import lease_items, release_items
 from services.ledger.runner_external import ExternalRunner
@@ -69,7 +67,7 @@ class Result(NamedTuple):
             "period": line.period,
             "status": self.status,
             "stats": line.stats,
-            "duration_seconds": None if line.seconds is None else round(line.seconds, 3),
+            "duration_seconds": None if line.duration_seconds is None else round(line.duration_seconds, 3),
             "run": line.id,
         }
         if not self.is_good:
@@ -103,21 +101,21 @@ def run_here(
         triggered = trigger_job(
             tx, job, slug, period, origin="cli", by=by, now=now, force=force, request_id=request_id
         )
-        leased = lease_items(tx, topic, [one.start.ref.id for one in triggered if one.start.ref], token, now)
+        leased = lease_items(tx, topic, [one.ref.id for one in triggered if one.ref], token, now)
     results: list[Result] = []
     refs: list[WorkRef] = []
-    notify_workers([ref for one in triggered for ref in one.start.checkins])
+    notify_workers([ref for one in triggered for ref in one.checkins])
     try:
         _stop_on_sigterm()
         for one in triggered:
-            work_id = one.start.ref.id if one.start.ref else None
+            work_id = one.ref.id if one.ref else None
             if work_id in leased:
                 _log_run("run begins", job, one)
                 refs += runner.run_leased(topic, effect, work_id, token).refs
                 leased.discard(work_id)
             with transaction() as tx:
                 refs += sync_run_status(tx, utc_now())
-                (line,) = find_runs(tx, [one.start.run_id])
+                (line,) = find_runs(tx, [one.run_id])
             results.append(Result(one.shop.slug if one.shop else None, line, _classify(one, line)))
             _log_run(f"run {results[-1].status}", job, one, line)
     finally:
@@ -136,7 +134,7 @@ def _stop_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def plan_here(job: Job, slug: str, period: str | None, *, force: bool, by: str) -> Sequence[TriggeredRun]:
+def plan_here(job: Job, slug: str, period: str | None, *, force: bool, by: str) -> Sequence[StartResult]:
     """Return what ``run_here`` would trigger, and roll it back. Raises as ``trigger_job`` does."""
     with transaction() as tx, rolled_back(tx):
         return trigger_job(tx, job, slug, period, origin="cli", by=by, now=utc_now(), force=force)
@@ -157,7 +155,7 @@ def summarize(job: Job, results: Sequence[Result]) -> dict[str, Any]:
         "period": periods.pop() if len(periods) == 1 else None,
         "status": worst,
         "stats": counted,
-        "duration_seconds": round(sum(result.line.seconds or 0.0 for result in results), 3),
+        "duration_seconds": round(sum(result.line.duration_seconds or 0.0 for result in results), 3),
         "runs": [result.document() for result in results],
     }
 
@@ -174,20 +172,20 @@ def describe_failure(result: Result, now: datetime) -> str:
     return f"{what} is locked by {line.locked_by or 'a worker'}: `fleet jobs history` shows its end"
 
 
-def _classify(triggered: TriggeredRun, line: RunLine) -> str:
-    if triggered.start.found is StartOutcome.ALREADY_DONE:
+def _classify(triggered: StartResult, line: RunLine) -> str:
+    if triggered.found is StartOutcome.ALREADY_DONE:
         return StartOutcome.ALREADY_DONE.value
     if line.status in ("done", "failed"):
-        return line.status
+        return str(line.status)
     return "waiting" if line.next_try_at is not None else "running"
 
 
-def _log_run(event: str, job: Job, triggered: TriggeredRun, line: RunLine | None = None) -> None:
+def _log_run(event: str, job: Job, triggered: StartResult, line: RunLine | None = None) -> None:
     fields: dict[str, Any] = {
         "job": job.name,
         "shop": triggered.shop.slug if triggered.shop else "",
-        "period": triggered.start.period,
-        "run": triggered.start.run_id,
+        "period": triggered.period,
+        "run": triggered.run_id,
     }
     if line is not None:
         fields |= {"request_id": line.request_id, "said": format_stats(line.stats), "error": line.error or ""}

@@ -22,7 +22,7 @@ from services.core.db import transaction
 from services.core.settings import Settings
 from services.ingress.app import make_flask
 from services.ingress.metrics import FORMER_NAMES
-from services.jobs.sync_run_status import sync_run_status
+from services.jobs.complete_run import sync_run_status
 from tasks.commands import backlog, pause
 from tests.health.fleet_rows import add_broken_connection, add_heartbeats, add_incident
 from tests.jobs.moments import a_job, keep_time, know, settle

@@ -12,7 +12,7 @@ from sentry_sdk.envelope import Envelope
 from sqlalchemy import Engine
 
 from services.core.errors import Misconfigured, Refused, RetryLater, WorkError
-from services.jobs.checkins import SentryCheckin
+from services.jobs.sentry_monitors import SentryCheckin
 from services.providers.sentry_crons import send_checkin
 from tests.fakes.settings import settings_of
 from tests.fakes.web import HANGS_UP, Answer, Request, Web

@@ -14,8 +14,7 @@ from services.jobs.conditions import count_conditions
 from services.jobs.deadman import record_overdue
 from services.jobs.handler import JobHandler, JobResult
 from services.jobs.operator_mail import record_notices
-from services.jobs.overdue_monitor import OverdueMonitor
-from services.jobs.tick import tick
+from services.jobs.tick import OverdueMonitor, tick
 from services.ledger.health import classify_health
 from services.ledger.health_check import HealthCheck
 from services.ledger.runner_external import ExternalRunner
@@ -118,15 +117,15 @@ def test_health_names_the_job_that_did_not_run(shop: Engine) -> None:
     assert "job:daily-reconciliation" in classify_health(health, utc_now()).missing
 
 
-def test_a_watchman_says_so_while_nobody_keeps_time(shop: Engine) -> None:
+def test_a_monitor_says_so_while_nobody_keeps_time(shop: Engine) -> None:
     with transaction(shop) as tx:
         tx.execute(text("update job_schedule_state set next_due_at = now() - interval '31 minutes'"))
-    watchman = OverdueMonitor(shop, every_seconds=0.01)
-    watchman.start()
+    monitor = OverdueMonitor(shop, every_seconds=0.01)
+    monitor.start()
     try:
         wait_for(lambda: len(runs(shop, OPEN)) == 1)
     finally:
-        watchman.stop()
+        monitor.stop()
 
 
 def test_a_job_that_is_switched_off_is_not_missed(shop: Engine) -> None:

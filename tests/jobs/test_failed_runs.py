@@ -7,10 +7,10 @@ from sqlalchemy import Connection, Engine, text
 
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.jobs.complete_run import sync_run_status
 from services.jobs.conditions import _COUNT, count_conditions, list_conditions
 from services.jobs.definition import Covers
 from services.jobs.runs import start_run
-from services.jobs.sync_run_status import sync_run_status
 from services.ledger.pause import PauseScope, record_pause
 from tests.health.fleet_rows import add_job, add_run, add_work
 from tests.jobs.moments import a_job, keep_time, know, settle

@@ -21,7 +21,7 @@ from services.cli.main import main
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.definition import FLEET_ZONE, Covers
-from services.jobs.trigger import trigger_job
+from services.jobs.runs import trigger_job
 from services.ledger.lease import lease_items
 from services.ledger.sweep import free_expired
 from services.ledger.topics import TOPICS
@@ -323,7 +323,7 @@ def test_what_waits_for_a_worker_is_taken_over(engine: Engine, shops: None) -> N
 def test_no_worker_takes_what_this_process_runs(engine: Engine, shops: None) -> None:
     with transaction(engine) as tx:
         asked = trigger_job(tx, NIGHTLY, "", PERIOD, origin="cli", by="ada", now=utc_now())
-        ids = [one.start.ref.id for one in asked if one.start.ref]
+        ids = [one.ref.id for one in asked if one.ref]
         lease_items(tx, TOPICS["reconcile"], ids, "cli", utc_now())
 
     assert finish_runs(engine, "reconcile") == 0

@@ -13,10 +13,10 @@ from services.audit.diagnose import AuditFinding
 from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.settings import get_settings
-from services.jobs.audit_jobs import describe_finding
+from services.jobs.audit_jobs import describe_findings
+from services.jobs.complete_run import sync_run_status
 from services.jobs.handler import JobHandler, JobResult, Run
 from services.jobs.operator_mail import GATHERED_FOR, NAMED_AT_MOST, UPDATE_AFTER, record_notices
-from services.jobs.sync_run_status import sync_run_status
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from tests.fleet.waiting import wait_for
@@ -182,7 +182,7 @@ def test_one_that_a_person_closed_is_mailed_again_with_a_new_finding(engine: Eng
 def test_a_chain_that_fails_has_the_mail_that_keeps_its_evidence(engine: Engine) -> None:
     add_shops(engine, NOW, west="America/Los_Angeles")
     found = AuditFinding(kind="altered", shop_id=1, seq=2, event_id=7, detail="its hash is of other content")
-    fire(engine, describe_finding(1, "2026-11-20", found, [found]))
+    fire(engine, describe_findings("2026-11-20", [found]))
     ((kind, subject, body),) = mail(engine, NOW)
     assert (kind, subject) == ("audit_failed", "Audit of west: row 2 was altered")
     assert "its hash is of other content" in body

@@ -1,6 +1,5 @@
 """Every row of a job comes back under the names of its columns: no two values are equal."""
 
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,18 +8,16 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from services.core.db import transaction
-from services.jobs.complete_run import complete_run
+from services.jobs.complete_run import complete_run, sync_run_status
 from services.jobs.conditions import list_conditions
-from services.jobs.deadman import find_overdue
+from services.jobs.deadman import record_overdue
 from services.jobs.definition import FLEET_ZONE, CatchUp, Covers, Job
 from services.jobs.handler import JobHandler, JobResult, Run
 from services.jobs.history import find_history, find_last, find_runs
 from services.jobs.operator_mail import record_notices
-from services.jobs.overrides import change_schedule, switch_job
 from services.jobs.runs import NewRun, StartOutcome, record_runs, start_run
 from services.jobs.scheduler import start_due_runs
-from services.jobs.store import find_jobs, list_schedules, record_jobs
-from services.jobs.sync_run_status import sync_run_status
+from services.jobs.store import change_job, find_jobs, list_schedules, record_jobs
 from services.ledger.claim import claim_leased
 from services.ledger.topics import TOPICS
 from services.ledger.work import PreparedCall
@@ -79,9 +76,9 @@ def test_jobs_and_their_schedules_by_name(harbour: Engine) -> None:
     with transaction(harbour) as tx:
         assert find_jobs(tx) == {"nightly": JOB, "weekly": FLEET_JOB}
         shop = get_shop(tx, "harbour")
-        change_schedule(tx, JOB, shop, "0 7 * * *", by="ana", reason="late shift", now=NOW)
+        change_job(tx, JOB, shop, {"schedule": "0 7 * * *"}, by="ana", reason="late shift", now=NOW)
     with transaction(harbour) as tx:
-        switch_job(tx, JOB, None, False, by="ben", reason="holiday", now=NOW)
+        change_job(tx, JOB, None, {"enabled": False}, by="ben", reason="holiday", now=NOW)
         stored = read(tx, "select * from job_overrides where shop_id is not null")
         start_due_runs(tx, NOW)
         schedules = {(one.job.name, one.slug): one for one in list_schedules(tx)}
@@ -125,7 +122,7 @@ def test_run_is_stored_listed_and_handed_to_its_job_by_name(harbour: Engine) -> 
         "request_id": "request-1", "work_id": work_id,
     }  # fmt: skip
     assert {**stored, **wanted} == stored
-    assert {name: asdict(line)[name] for name in wanted} == wanted
+    assert {name: line._asdict()[name] for name in wanted} == wanted
     zone = ZoneInfo("Asia/Tokyo")
     assert seen == [
         Run(id=run_id, job="nightly", shop_id=shop_id, period="2026-11-19", covers=Covers.DAY, zone=zone,
@@ -173,14 +170,18 @@ def test_overdue_runs_by_name(harbour: Engine) -> None:
         start(tx, YESTERDAY)
         start_due_runs(tx, YESTERDAY)
         shop_id = get_shop(tx, "harbour").id
-        late = {(one.status, one.shop_id): one for one in find_overdue(tx, NOW)}
+        record_overdue(tx, NOW)
+        rows = tx.execute(
+            text("select rule, period, detail from incidents where shop_id = :shop_id"), {"shop_id": shop_id}
+        )
+        late = {row.detail["status"]: row for row in rows}
 
-    started, unplanned = late["pending", shop_id], late["not planned", shop_id]
-    assert started[:6] == (
-        "nightly", shop_id, "2026-11-19", YESTERDAY, timedelta(minutes=30), "pending",
-    )  # fmt: skip
-    due_at = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
-    assert unplanned[:5] == ("nightly", shop_id, "2026-11-20", due_at, timedelta(minutes=30))
+    started, unplanned = late["pending"], late["not planned"]
+    assert (started.rule, started.period) == ("cron_did_not_run:nightly", "2026-11-19")
+    assert (unplanned.rule, unplanned.period) == ("cron_did_not_run:nightly", "2026-11-20")
+    for found, due_at in ((started, YESTERDAY), (unplanned, datetime(2026, 11, 20, 20, 0, tzinfo=UTC))):
+        assert (datetime.fromisoformat(found.detail["due_at"]), found.detail["started_at"]) == (due_at, None)
+        assert found.detail["grace_seconds"] == 1800
 
 
 def test_monitor_and_clock_rows_by_name(harbour: Engine) -> None:

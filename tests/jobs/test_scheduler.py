@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from services.core.db import transaction
 from services.jobs.definition import FLEET_ZONE, CatchUp, Covers
-from services.jobs.overrides import change_schedule, switch_job
+from services.jobs.store import change_job
 from services.shops.shops import get_shop
 from tests.jobs.moments import a_job, add_shops, keep_time, know, periods, runs
 
@@ -170,7 +170,9 @@ def test_nights_when_clocks_change_have_one_run_each(
 def test_a_changed_schedule_holds_at_the_next_tick_and_only_for_its_shop(engine: Engine) -> None:
     begin(engine, NOW - 12 * HOUR, west="America/Los_Angeles", other="America/Los_Angeles")
     with transaction(engine) as tx:
-        change_schedule(tx, a_job(), get_shop(tx, "west"), "30 1 * * *", by="ada", now=NOW - 11 * HOUR)
+        change_job(
+            tx, a_job(), get_shop(tx, "west"), {"schedule": "30 1 * * *"}, by="ada", now=NOW - 11 * HOUR
+        )
 
     keep_time(engine, NOW)
     assert [row[1] for row in runs(engine)] == [2]
@@ -182,7 +184,7 @@ def test_a_changed_schedule_holds_at_the_next_tick_and_only_for_its_shop(engine:
 def test_what_was_due_before_a_change_still_runs_by_the_old_schedule(engine: Engine) -> None:
     begin(engine, NOW - 12 * HOUR)
     with transaction(engine) as tx:  # beat was dead from before midnight until now
-        change_schedule(tx, a_job(), None, "0 5 * * *", by="ada", now=NOW - timedelta(minutes=5))
+        change_job(tx, a_job(), None, {"schedule": "0 5 * * *"}, by="ada", now=NOW - timedelta(minutes=5))
 
     assert keep_time(engine, NOW) == 1
     assert periods(engine) == ["2026-11-20"]
@@ -191,12 +193,12 @@ def test_what_was_due_before_a_change_still_runs_by_the_old_schedule(engine: Eng
 def test_what_falls_into_a_pause_does_not_run_later(engine: Engine) -> None:
     begin(engine, NOW - 12 * HOUR)
     with transaction(engine) as tx:
-        switch_job(tx, a_job(), None, enabled=False, by="ada", reason="moving", now=NOW - 11 * HOUR)
+        change_job(tx, a_job(), None, {"enabled": False}, by="ada", reason="moving", now=NOW - 11 * HOUR)
     assert keep_time(engine, NOW + 24 * HOUR) == 0
     assert runs(engine, "select next_due_at from job_schedule_state") == [(None,)]
 
     with transaction(engine) as tx:
-        switch_job(tx, a_job(), None, enabled=None, by="ada", now=NOW + 25 * HOUR)
+        change_job(tx, a_job(), None, {"enabled": None}, by="ada", now=NOW + 25 * HOUR)
     assert keep_time(engine, NOW + 26 * HOUR) == 0
     assert keep_time(engine, NOW + 48 * HOUR) == 1
     assert periods(engine) == ["2026-11-22"]
@@ -205,9 +207,9 @@ def test_what_falls_into_a_pause_does_not_run_later(engine: Engine) -> None:
 def test_every_change_is_audited_in_words(engine: Engine) -> None:
     begin(engine)
     with transaction(engine) as tx:
-        switch_job(tx, a_job(), get_shop(tx, "west"), enabled=False, by="ada", reason="moving", now=NOW)
+        change_job(tx, a_job(), get_shop(tx, "west"), {"enabled": False}, by="ada", reason="moving", now=NOW)
     with transaction(engine) as tx:
-        change_schedule(tx, a_job(), None, "0 5 * * *", by="ada", now=NOW)
+        change_job(tx, a_job(), None, {"schedule": "0 5 * * *"}, by="ada", now=NOW)
     said = (
         "select shop_id, staff_label, summary from audit_events e join audit_mutations on event_id = e.id "
         "order by e.id"

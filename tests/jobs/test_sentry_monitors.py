@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.core.db import transaction
+from services.jobs.complete_run import sync_run_status
 from services.jobs.definition import FLEET_ZONE, Covers, Job
-from services.jobs.overrides import change_schedule
 from services.jobs.runs import start_run
-from services.jobs.sentry_monitors import LONGEST_SLUG, MonitoredRun, name_monitor
-from services.jobs.sync_run_status import sync_run_status
+from services.jobs.sentry_monitors import LONGEST_SLUG, name_monitor
+from services.jobs.store import change_job
 from services.shops.shops import get_shop
 from tests.fakes.settings import settings_of
 from tests.jobs.moments import a_job, add_shops, keep_time, know, runs, settle
@@ -113,7 +113,7 @@ def test_a_shop_with_its_own_schedule_has_its_own_monitor(engine: Engine) -> Non
         begin(engine, a_job(), west="America/Los_Angeles", mill="America/Los_Angeles")
         with transaction(engine) as tx:
             shop = get_shop(tx, "mill")
-            change_schedule(tx, a_job(), shop, "30 0 * * *", by="ada", now=EVENING)
+            change_job(tx, a_job(), shop, {"schedule": "30 0 * * *"}, by="ada", now=EVENING)
         keep_time(engine, NOW)
 
     assert [(row[1], row[2]) for row in runs(engine, ROUNDS)] == [
@@ -273,15 +273,13 @@ def test_a_dsn_that_is_taken_away_leaves_no_round_open(engine: Engine) -> None:
     ],
 )
 def test_monitors_have_names_of_their_own(zone: str, own: str | None, slug: str) -> None:
-    assert (
-        name_monitor(a_job(name="nightly"), MonitoredRun(1, "nightly", "p", zone, "0 0 * * *", own)) == slug
-    )
+    assert name_monitor(a_job(name="nightly"), zone, own) == slug
 
 
 def test_a_long_name_is_cut_and_stays_its_own() -> None:
     job = a_job(name="weekly-conversations-comparison", covers=Covers.WEEK)
     names = {
-        name_monitor(job, MonitoredRun(1, job.name, "p", zone, "0 0 * * 1", None))
+        name_monitor(job, zone, None)
         for zone in ("America/Argentina/Buenos_Aires", "America/Argentina/Catamarca")
     }
 

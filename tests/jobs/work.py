@@ -8,8 +8,8 @@ from sqlalchemy import Engine, text
 
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.jobs.complete_run import sync_run_status
 from services.jobs.handler import JobHandler, JobResult, JobWork
-from services.jobs.sync_run_status import sync_run_status
 from services.ledger.batch_result import BatchResult
 from services.ledger.handlers import ExternalHandler
 from services.ledger.runner_external import ExternalRunner
