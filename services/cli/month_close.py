@@ -12,19 +12,15 @@ from services.cli.output import print_fields, print_json, print_table
 from services.closing.corrections import (
     ClosedMonth,
     Correction,
+    find_closed_month,
+    find_new_corrections,
+    list_checked_months,
     list_closed_months,
     list_corrections,
-    shift_month,
-)
-from services.closing.inputs import (
-    MONTHS_CHECKED,
-    find_new_corrections,
-    get_close_inputs,
-    list_package_corrections,
+    merge_corrections,
     use_one_snapshot,
 )
-from services.closing.package import MANIFEST_NAME, build_package
-from services.closing.package_store import find_costs, list_package_faults
+from services.closing.package import MANIFEST_NAME, build_package, find_costs, list_package_faults
 from services.closing.profit_and_loss import label_of, net_sales, sums_of, taxes_of
 from services.closing.tax_profile import TaxProfile, find_tax_profile, record_tax_profile
 from services.closing.tax_rates import TAXES
@@ -74,14 +70,16 @@ def show(slug: str, period: str, as_json: bool) -> None:
              "told_here": [c._asdict() for c in of_earlier]}
         )  # fmt: skip
         return
-    head = {"closed at": closed.closed_at, "zone": closed.figures["zone"], "manifest": closed.manifest_key,
-            "its SHA-256": closed.manifest_sha256}  # fmt: skip
+    head = {
+        "closed at": closed.closed_at,
+        "zone": closed.figures["zone"],
+        "manifest": closed.manifest_key,
+        "its SHA-256": closed.manifest_sha256,
+    }
     print_fields(f"{shop.name}: {period}", head)
     for currency, accounts in closed.figures["accounts"].items():
-        sums = {
-            label[:1].lower() + label[1:]: cents
-            for label, cents in sums_of(accounts, closed.figures["counts"]).items()
-        }
+        sums = sums_of(accounts, closed.figures["counts"])
+        sums = {label[:1].lower() + label[1:]: cents for label, cents in sums.items()}
         sums |= {f"{tax} to remit": cents for tax, cents in taxes_of(accounts).items()}
         print_fields(f"\n{currency}", {name: format_money(cents, currency) for name, cents in sums.items()})
     click.echo()
@@ -109,27 +107,24 @@ def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
     store = open_store(get_settings().archive_url)
     with transaction() as tx:
         shop = get_shop(tx, slug)
-        earlier = list_closed_months(
-            tx, shop.id, since=shift_month(period, -MONTHS_CHECKED), until=shift_month(period, -1)
-        )
+        earlier = list_checked_months(tx, shop.id, period)
     costs = {closed.period: find_costs(store, closed) for closed in earlier}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with transaction() as tx:
             use_one_snapshot(tx)
-            late = list_package_corrections(
-                tx, shop.id, period, find_new_corrections(tx, shop.id, earlier, costs)
-            )
-            package = build_package(tx, get_close_inputs(tx, shop, period, shop.zone), late, folder)
+            late = find_new_corrections(tx, shop.id, earlier, costs)
+            corrections = merge_corrections(list_corrections(tx, shop.id, found_in=period), late)
+            package = build_package(tx, shop, period, shop.zone, corrections, folder)
     except OSError as fault:
         reason = f"{folder} cannot be written: {fault.strerror}. Name another folder with --to"
         raise click.ClickException(reason) from fault
     if as_json:
-        print_json({"folder": str(folder), "figures": package.figures, "manifest_sha256": package.sha256,
-                    "files": [file._asdict() for file in package.files]})  # fmt: skip
+        document = {"folder": str(folder), "figures": package.figures, "manifest_sha256": package.sha256}
+        print_json(document | {"files": package.files})
         return
     for file in package.files:
-        click.echo(f"{folder / file.name}  {file.size} bytes")
+        click.echo(f"{folder / file['name']}  {file['size']} bytes")
     click.echo(f"{folder / MANIFEST_NAME}\nNothing was closed.")
 
 
@@ -137,9 +132,8 @@ def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
 @click.argument("slug", metavar="SHOP")
 @click.argument("period")
 @json_option
-@click.pass_context
 @report_errors
-def verify(ctx: click.Context, slug: str, period: str, as_json: bool) -> None:
+def verify(slug: str, period: str, as_json: bool) -> None:
     """Check a stored package against its manifest and its row. Exit code 1 if anything differs.
 
     \b
@@ -156,7 +150,8 @@ def verify(ctx: click.Context, slug: str, period: str, as_json: bool) -> None:
             click.secho(fault, fg="red", bold=True)
         state = "not as it was closed" if faults else "as it was closed"
         click.echo(f"{period}: {len(closed.files)} files and their manifest, {state}; in {store.describe()}")
-    ctx.exit(1 if faults else 0)
+    if faults:
+        raise click.exceptions.Exit(1)
 
 
 @command.command("tax-profile")
@@ -242,13 +237,10 @@ def _print_corrections(title: str, corrections: list[Correction]) -> None:
 
 def _get_closed(tx: Connection, shop: Shop, period: str) -> ClosedMonth:
     _check_period(period)
-    found = list_closed_months(tx, shop.id, since=period, until=period)
-    if not found:
-        raise click.ClickException(
-            f"{period} of {shop.slug} is not closed: fleet jobs run monthly-close --shop {shop.slug} "
-            f"--period {period}"
-        )
-    return found[0]
+    if closed := find_closed_month(tx, shop.id, period):
+        return closed
+    command = f"fleet jobs run monthly-close --shop {shop.slug} --period {period}"
+    raise click.ClickException(f"{period} of {shop.slug} is not closed: {command}")
 
 
 def _check_period(period: str) -> None:

@@ -4,13 +4,20 @@ A difference is computed against the closed figures and every correction since, 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from services.closing.totals import Accounts
+from services.closing.items import get_month
+from services.closing.tax_profile import find_tax_profile
+from services.closing.totals import NEW_ACCOUNTS, Accounts, Costs, get_figures
 from services.core.pg_arrays import int_array, text_array
+
+MONTHS_CHECKED = 12
+"""Closed months that are checked for corrections when a month is closed."""
 
 
 class Correction(NamedTuple):
@@ -38,6 +45,11 @@ class ClosedMonth(NamedTuple):
     manifest_key: str
     manifest_sha256: str
 
+    @property
+    def folder(self) -> str:
+        """The prefix of its files in the archive store."""
+        return self.manifest_key.rpartition("/")[0] + "/"
+
 
 _LIST_CLOSED = f"""
 select {", ".join(ClosedMonth._fields)} from closed_periods
@@ -64,21 +76,29 @@ on conflict (shop_id, period, found_in, account, currency)
 do update set after_cents = excluded.after_cents, at = excluded.at
 """
 
-_FIND_NEWEST = "select max(period) from closed_periods where shop_id = %(shop_id)s"
+
+def use_one_snapshot(tx: Connection) -> None:
+    """All reads of ``tx`` have one snapshot; call this first in it."""
+    tx.exec_driver_sql("set transaction isolation level repeatable read, read only")
 
 
 def list_closed_months(
     tx: Connection, shop_id: int, *, since: str | None = None, until: str | None = None
 ) -> list[ClosedMonth]:
-    """Return the shop's closed months from ``since`` to ``until``, both included."""
+    """Return the shop's closed months from ``since`` to ``until``, both included, oldest first."""
     values = {"shop_id": shop_id, "since": since, "until": until}
     return [ClosedMonth(**row._mapping) for row in tx.exec_driver_sql(_LIST_CLOSED, values)]
 
 
-def find_newest_closed(tx: Connection, shop_id: int) -> str | None:
-    """Return the newest closed month."""
-    newest: str | None = tx.exec_driver_sql(_FIND_NEWEST, {"shop_id": shop_id}).scalar()
-    return newest
+def list_checked_months(tx: Connection, shop_id: int, period: str) -> list[ClosedMonth]:
+    """Return the closed months before ``period`` that are checked for corrections."""
+    since, until = shift_month(period, -MONTHS_CHECKED), shift_month(period, -1)
+    return list_closed_months(tx, shop_id, since=since, until=until)
+
+
+def find_closed_month(tx: Connection, shop_id: int, period: str) -> ClosedMonth | None:
+    """Return the row of the month ``period``, if it is closed."""
+    return next(iter(list_closed_months(tx, shop_id, since=period, until=period)), None)
 
 
 def list_corrections(
@@ -89,8 +109,7 @@ def list_corrections(
     found_in: str | None = None,
     keep_all: bool = False,
 ) -> list[Correction]:
-    """Return the corrections of the month ``period``, or of those in the package of ``found_in``, oldest
-    first.
+    """Return the corrections of ``period``, or of those in the package of ``found_in``, oldest first.
 
     Corrections whose change is zero are left out unless ``keep_all``.
     """
@@ -99,20 +118,49 @@ def list_corrections(
     return [correction for correction in found if keep_all or correction.change]
 
 
+def find_new_corrections(
+    tx: Connection, shop_id: int, closed: Sequence[ClosedMonth], costs: Mapping[str, Costs | None]
+) -> list[Correction]:
+    """Return the differences of the ``closed`` months' figures to what was recorded before.
+
+    ``costs`` by month are those of its closing. If they are lost (None), the cost of goods is not compared.
+    """
+    found = []
+    today = find_tax_profile(tx, shop_id)
+    for month in closed:
+        registered = month.figures.get("registered")
+        profile = replace(
+            today,
+            province=month.figures["home"],
+            registered=None if registered is None else frozenset(registered),
+        )
+        period = get_month(shop_id, month.period, ZoneInfo(month.figures["zone"]), profile)
+        of_closing = costs[month.period]
+        accounts = get_figures(tx, period, of_closing).accounts
+        recorded = list_corrections(tx, shop_id, period=month.period, keep_all=True)
+        late = plan_corrections(month.period, month.figures["accounts"], recorded, accounts)
+        unknown = set(NEW_ACCOUNTS.get(month.figures["format"], ()))
+        if of_closing is None:
+            unknown.add("cost_of_goods")
+        found += [c for c in late if c.account not in unknown]
+    return found
+
+
 def plan_corrections(
     period: str, closed: Mapping[str, Mapping[str, int]], since: Sequence[Correction], today: Accounts
 ) -> list[Correction]:
     """Return the differences between ``today`` and the ``closed`` accounts with the corrections ``since``."""
-    known = {(currency, account): cents for currency, of in closed.items() for account, cents in of.items()}
-    known.update({(c.currency, c.account): c.after for c in since})
-    now = {(currency, account): cents for currency, of in today.items() for account, cents in of.items()}
+    known = _flatten(closed) | {(c.currency, c.account): c.after for c in since}
+    now = _flatten(today)
     found = [
-        Correction(
-            period, account, currency, known.get((currency, account), 0), now.get((currency, account), 0)
-        )
-        for currency, account in sorted(known.keys() | now.keys())
+        Correction(period, key[1], key[0], known.get(key, 0), now.get(key, 0))
+        for key in sorted(known.keys() | now.keys())
     ]
     return [correction for correction in found if correction.change]
+
+
+def _flatten(accounts: Mapping[str, Mapping[str, int]]) -> dict[tuple[str, str], int]:
+    return {(currency, account): cents for currency, of in accounts.items() for account, cents in of.items()}
 
 
 def record_corrections(
@@ -142,12 +190,7 @@ def merge_corrections(earlier: Sequence[Correction], later: Sequence[Correction]
     return [correction for _, correction in sorted(merged.items()) if correction.change]
 
 
-def next_month(period: str) -> str:
-    """Return the month after: ``2026-12`` has ``2027-01``."""
-    return shift_month(period, 1)
-
-
 def shift_month(period: str, months: int) -> str:
-    """Return the month ``months`` later, or earlier if negative."""
+    """Return the month ``months`` later, or earlier if negative: one after ``2026-12`` is ``2027-01``."""
     count = int(period[:4]) * 12 + int(period[5:7]) - 1 + months
     return f"{count // 12:04d}-{count % 12 + 1:02d}"

@@ -1,15 +1,18 @@
 """Job ``daily-reconciliation``: closes a shop's day.
 
 It compares the payments with Stripe's, verifies the audit chain end to end, and lists low stock. The summary
-is in ``shop_config.last_daily_run``; the owner gets a mail if something is wrong.
+is in ``shop_config.last_daily_run``, which the morning scan reads; the owner gets a mail if something is
+wrong.
 """
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection
 
 from services.audit.diagnose import AuditFinding
@@ -17,7 +20,6 @@ from services.audit.queries import use_snapshot
 from services.audit.signing import make_signer
 from services.audit.verify import VerifyOptions, verify_chain
 from services.closing.daily_mail import record_anomaly_mail
-from services.closing.daily_summary import DailySummary, find_reported_low, record_summary
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import WorkError
@@ -35,81 +37,156 @@ from services.shopify.stock.low_stock import LowStock, find_low_stock
 MAX_STOCK_AGE = timedelta(hours=36)
 """Stock has only its current state: the run of a day that ended earlier leaves it out."""
 
+MAX_LEVELS = 500
+"""Low levels that the summary lists, the worst first; it counts all."""
+
 MAX_LOGGED = 100
 """Log lines of one run."""
 
+# The run of an older day does not replace a newer summary. The levels that were reported to the owner stay,
+# if the new summary has none.
+_RECORD = """
+insert into shop_config as c (shop_id, last_daily_run) values (%(shop_id)s, %(summary)s::jsonb)
+on conflict (shop_id) do update set
+   last_daily_run = jsonb_build_object('low_told', coalesce(c.last_daily_run -> 'low_told', '[]'::jsonb))
+                    || excluded.last_daily_run
+ where coalesce(c.last_daily_run ->> 'day', '') <= excluded.last_daily_run ->> 'day'
+"""
+
+_FIND_REPORTED_LOW = """
+select coalesce(last_daily_run -> 'low_told', '[]') from shop_config where shop_id = %(shop_id)s
+"""
+
 _log = logging.getLogger(__name__)
 
-CompareDay = Callable[[Run], DayOutcome]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayChecks:
+    """The checks of a day besides its payments. ``low_stock`` is None if stock was not checked."""
+
+    shop_id: int
+    day: date
+    at: datetime
+    audit_rows: int
+    findings: Sequence[AuditFinding]
+    low_stock: Sequence[LowStock] | None
 
 
-class CloseDay:
-    """Closes days. ``compare`` compares the payments with Stripe's; ``clock`` dates the summary."""
+def close_day(
+    run: Run,
+    *,
+    compare: Callable[[Run], DayOutcome] = reconcile_day,
+    clock: Callable[[], datetime] = utc_now,
+) -> JobResult:
+    """Check the day; the result's ``record`` writes the summary, which ``clock`` dates.
 
-    def __init__(self, compare: CompareDay = reconcile_day, clock: Callable[[], datetime] = utc_now) -> None:
-        self._compare, self._clock = compare, clock
-
-    def __call__(self, run: Run) -> JobResult:
-        """Check the day; the result's ``record`` writes the summary.
-
-        If the comparison fails, its error is raised for the ledger to retry or give up; the summary is then
-        ``not_compared`` with the error code, next to the results of the other checks.
-        """
-        assert run.shop_id is not None  # noqa: S101 - the job is per shop
-        _, ends = period_bounds(run.covers, run.period, run.zone)
-        now = self._clock()
-        rows, findings = _verify(run.shop_id)
-        low = _find_low(run.shop_id, ends, now) if now - ends < MAX_STOCK_AGE else None
-        summary = DailySummary(
-            day=date.fromisoformat(run.period), at=now, audit_rows=rows, findings=findings, low_stock=low
-        )
-        try:
-            payments = self._compare(run)
-        except WorkError as fault:
-            with transaction() as tx:
-                record_summary(tx, run.shop_id, summary.not_compared(fault.code))
-            raise
-        summary = summary.compared(payments.verdict, payments.stats)
-        return JobResult(
-            stats=summary.stats(),
-            result=summary.status,
-            record=partial(_record, run, payments, summary),
-        )
+    If the comparison fails, its error is raised for the ledger to retry or give up; the summary is then
+    ``not_compared`` with the error code, next to the results of the other checks.
+    """
+    checks = _check(run, clock())
+    try:
+        payments = compare(run)
+    except WorkError as fault:
+        outcome = DayOutcome(verdict="not_compared", stats={})
+        with transaction() as tx:
+            _record_summary(tx, checks, _plan_summary(checks, outcome, {"error_code": fault.code}))
+        raise
+    summary = _plan_summary(checks, payments, {})
+    low = {} if checks.low_stock is None else {"low_stock": len(checks.low_stock)}
+    audit = {"audit_rows": checks.audit_rows, "audit_findings": len(checks.findings)}
+    return JobResult(
+        stats={**payments.stats, **low, **audit},
+        result=summary["status"],
+        record=partial(_record, run, checks, payments, summary),
+    )
 
 
-def _verify(shop_id: int) -> tuple[int, list[AuditFinding]]:
-    """Return how many rows of the shop's chain were verified, and the findings.
+def _check(run: Run, now: datetime) -> DayChecks:
+    """Verify the shop's audit chain and find its low stock.
 
     Anchors are left to the fleet's own job, which reads each of them once for all shops.
     """
+    assert run.shop_id is not None  # noqa: S101 - the job is per shop
+    _, ends = period_bounds(run.covers, run.period, run.zone)
     settings = get_settings()
-    wanted = VerifyOptions(shop_id=shop_id, is_one_chain=True, full=True)
+    options = VerifyOptions(shop_id=run.shop_id, is_one_chain=True, full=True)
     with transaction() as tx:
         use_snapshot(tx)
-        verdict = verify_chain(
-            tx, shop_id, wanted, make_signer(settings), open_store(settings.archive_url), ()
-        )
-    return verdict.rows, list(verdict.findings)
+        store = open_store(settings.archive_url)
+        chain = verify_chain(tx, run.shop_id, options, make_signer(settings), store, ())
+    low_stock = None
+    if now - ends < MAX_STOCK_AGE:
+        with transaction() as tx:
+            low_stock = find_low_stock(tx, run.shop_id, min(ends, now))
+    return DayChecks(
+        shop_id=run.shop_id,
+        day=date.fromisoformat(run.period),
+        at=now,
+        audit_rows=chain.rows,
+        findings=list(chain.findings),
+        low_stock=low_stock,
+    )
 
 
-def _find_low(shop_id: int, ends: datetime, now: datetime) -> list[LowStock]:
-    with transaction() as tx:
-        return find_low_stock(tx, shop_id, min(ends, now))
+def _plan_summary(checks: DayChecks, payments: DayOutcome, error: dict[str, str]) -> dict[str, Any]:
+    """Return the stored JSON. Its ``status`` is the worst result of the checks.
+
+    ``low_told`` are the levels that are reported to the owner; it is missing while the day is not done.
+    """
+    low, low_stock, reported = checks.low_stock, None, {}
+    if low is not None:
+        levels = [
+            {
+                "sku": one.sku,
+                "location_id": one.location_id,
+                "available": one.available,
+                "reorder_point": one.reorder_point,
+                "sold_30d": one.sold_30d,
+                "days_cover": None if one.days_cover is None else str(one.days_cover),
+            }
+            for one in low[:MAX_LEVELS]
+        ]
+        low_stock = {"count": len(low), "levels": levels}
+        if not error:
+            reported = {"low_told": [[one.sku, one.location_id] for one in low]}
+    return {
+        "day": checks.day.isoformat(),
+        "at": checks.at.isoformat(),
+        "status": "audit_failed" if checks.findings else payments.verdict,
+        **payments.stats,
+        "payments": payments.verdict,
+        **error,
+        "audit": {
+            "verified": not checks.findings,
+            "rows": checks.audit_rows,
+            "findings": [str(finding) for finding in checks.findings[:10]],
+        },
+        "low_stock": low_stock,
+        **reported,
+    }
 
 
-def _record(run: Run, payments: DayOutcome, summary: DailySummary, tx: Connection) -> FollowUp:
+def _record_summary(tx: Connection, checks: DayChecks, summary: dict[str, Any]) -> None:
+    """``shop_config.last_daily_run`` is ``summary``, unless it is of a later day."""
+    tx.exec_driver_sql(_RECORD, {"shop_id": checks.shop_id, "summary": orjson.dumps(summary).decode()})
+
+
+def _record(
+    run: Run, checks: DayChecks, payments: DayOutcome, summary: dict[str, Any], tx: Connection
+) -> FollowUp:
     """Write breaks, incidents, the summary and, if something is wrong, a mail."""
-    assert run.shop_id is not None  # noqa: S101 - the job is per shop
     recorded = payments.record(tx)
-    reported = find_reported_low(tx, run.shop_id)
-    if summary.findings:
-        record_findings(tx, summary.findings, run.period, summary.at)
-    record_summary(tx, run.shop_id, summary)
+    reported = tx.exec_driver_sql(_FIND_REPORTED_LOW, {"shop_id": checks.shop_id}).scalar() or []
+    if checks.findings:
+        record_findings(tx, checks.findings, run.period, checks.at)
+    _record_summary(tx, checks, summary)
     breaks: Sequence[PaymentBreak] = ()
-    if summary.payments == "breaks":
-        breaks = list_day_breaks(tx, run.shop_id, summary.day, limit=MAX_MAILED)
-    _log_findings(run, breaks, summary.low_stock or ())
-    mails = record_anomaly_mail(tx, run.shop_id, summary, breaks, reported, request_id=run.request_id)
+    if payments.verdict == "breaks":
+        breaks = list_day_breaks(tx, checks.shop_id, checks.day, limit=MAX_MAILED)
+    low = checks.low_stock or ()
+    _log_findings(run, breaks, low)
+    newly_low = [one for one in low if [one.sku, one.location_id] not in reported]
+    mails = record_anomaly_mail(tx, run, checks.day, breaks, newly_low, low, checks.findings, now=checks.at)
     return FollowUp([*recorded.new_work, *mails], recorded.audit)
 
 

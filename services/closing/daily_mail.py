@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from services.audit.diagnose import AuditFinding
-from services.closing.daily_summary import DailySummary, LowStockKey
+from services.jobs.handler import Run
 from services.ledger.work import NewWork
 from services.mail.compose import compose
 from services.mail.mail_types import MailShop, MailType
@@ -34,7 +34,17 @@ def plan_anomaly_context(
     """
     payments = plan_break_context(day, breaks)
     return payments | {
-        "low": [_level_context(one) for one in newly_low[:MAX_LEVELS_SHOWN]],
+        "low": [
+            {
+                "sku": one.sku,
+                "title": one.title,
+                "where": one.location,
+                "available": f"{one.available:,}",
+                "reorder_point": f"{one.reorder_point:,}",
+                "cover": _cover(one),
+            }
+            for one in newly_low[:MAX_LEVELS_SHOWN]
+        ],
         "low_more": max(0, len(newly_low) - MAX_LEVELS_SHOWN),
         "low_all": len(low),
         "is_altered": bool(findings),
@@ -44,31 +54,33 @@ def plan_anomaly_context(
 
 def record_anomaly_mail(
     tx: Connection,
-    shop_id: int,
-    summary: DailySummary,
+    run: Run,
+    day: date,
     breaks: Sequence[PaymentBreak],
-    reported: set[LowStockKey],
+    newly_low: Sequence[LowStock],
+    low: Sequence[LowStock],
+    findings: Sequence[AuditFinding],
     *,
-    request_id: str = "",
+    now: datetime,
 ) -> list[NewWork]:
     """Write the mail about the day to the outbox; return the work that sends it.
 
     There is none without breaks, audit findings or newly low stock, without an owner's address, or if the
     owner got the mail of this day before.
     """
-    newly_low = [one for one in summary.low_stock or () if (one.sku, one.location_id) not in reported]
-    shop = get_shop_by_id(tx, shop_id)
-    if not shop.owner_email or not (breaks or summary.findings or newly_low):
+    assert run.shop_id is not None  # noqa: S101 - the job is per shop
+    shop = get_shop_by_id(tx, run.shop_id)
+    if not shop.owner_email or not (breaks or findings or newly_low):
         return []
     mail = compose(
         DAILY_ANOMALIES_MAIL,
-        plan_anomaly_context(summary.day, breaks, newly_low, summary.low_stock or (), summary.findings),
+        plan_anomaly_context(day, breaks, newly_low, low, findings),
         shop=shop,
         recipient=shop.owner_email,
-        period=summary.day.isoformat(),
-        attachments=plan_break_attachments(summary.day, breaks),
+        period=run.period,
+        attachments=plan_break_attachments(day, breaks),
     )
-    return record_mails(tx, [mail], summary.at, request_id=request_id)
+    return record_mails(tx, [mail], now, request_id=run.request_id)
 
 
 def _headline(payments: int, low: int, *, is_altered: bool) -> str:
@@ -82,17 +94,6 @@ def _headline(payments: int, low: int, *, is_altered: bool) -> str:
         parts.append("the audit record needs a look")
     text = ", ".join(parts)
     return text[:1].upper() + text[1:]
-
-
-def _level_context(one: LowStock) -> dict[str, str]:
-    return {
-        "sku": one.sku,
-        "title": one.title,
-        "where": one.location,
-        "available": f"{one.available:,}",
-        "reorder_point": f"{one.reorder_point:,}",
-        "cover": _cover(one),
-    }
 
 
 def _cover(one: LowStock) -> str:

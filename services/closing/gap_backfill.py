@@ -1,8 +1,7 @@
 """Job ``gap-healing``: enters what Shopify and Stripe have since the cursors and no webhook brought."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import partial
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -18,7 +17,6 @@ from services.shopify.backfill.run import backfill_shopify
 JOB = "gap-healing"
 NO_CREDENTIALS = frozenset({"shopify.no_domain", "shopify.no_token", "stripe.no_key"})
 """The shop has no credentials for the provider: the provider is left out and counted."""
-
 
 BackfillProvider = Callable[..., Mapping[str, int]]
 """Enters what a provider has and the ledger lacks; returns the counts by topic, and ``seen``.
@@ -50,7 +48,6 @@ class BackfillResult(NamedTuple):
 def _backfill_from_shopify(
     shop_id: int, now: datetime, request_id: str, *, since: datetime | None, is_dry: bool
 ) -> Mapping[str, int]:
-    """Backfill the shop from Shopify; see ``backfill_shopify``."""
     stats = backfill_shopify(shop_id, now, request_id, since=since, is_dry=is_dry)
     return {} if stats.is_skipped else {"seen": stats.seen, **stats.entered}
 
@@ -58,30 +55,35 @@ def _backfill_from_shopify(
 PROVIDERS: Mapping[str, BackfillProvider] = {"shopify": _backfill_from_shopify, "stripe": backfill_stripe}
 
 
-class GapBackfill:
-    """The handler of the job: backfills a shop from each of ``providers``."""
+def fill_gaps(
+    run: Run,
+    *,
+    providers: Mapping[str, BackfillProvider] = PROVIDERS,
+    clock: Callable[[], datetime] = utc_now,
+) -> JobResult:
+    """Enter what each of ``providers`` lists and the ledger lacks.
 
-    def __init__(
-        self, providers: Mapping[str, BackfillProvider] = PROVIDERS, clock: Callable[[], datetime] = utc_now
-    ) -> None:
-        self._providers, self._clock = providers, clock
+    An error of one provider does not stop the others; the run fails with it at the end.
+    """
+    assert run.shop_id is not None  # noqa: S101 - the job is per shop
+    results = backfill_providers(run.shop_id, clock(), run.request_id, providers=providers)
+    if fault := find_fault(results):
+        raise fault
+    topics = {topic: count for result in results for topic, count in result.topics.items()}
+    entered = sum(sum(result.topics.values()) for result in results)
+    stats: dict[str, int | str] = {"entered": entered, **topics}
+    for result in results:
+        stats |= {result.provider: result.state, f"{result.provider}_seen": result.counts.get("seen", 0)}
+    if not entered:
+        return JobResult(stats=stats, result="complete")
 
-    def __call__(self, run: Run) -> JobResult:
-        """Enter what each provider lists and the ledger lacks.
+    def record(tx: Connection) -> FollowUp:
+        del tx
+        summary = f"{entered} events that no webhook brought were entered"
+        mutation = Mutation("inbound_events", f"{entered} rows", summary, None, topics)
+        return FollowUp(audit=[Entry(run.shop_id, f"job {JOB}", "gap_heal", run.request_id, [mutation])])
 
-        An error of one provider does not stop the others; the run fails with it at the end.
-        """
-        assert run.shop_id is not None  # noqa: S101 - the job is per shop
-        results = backfill_providers(run.shop_id, self._clock(), run.request_id, providers=self._providers)
-        if fault := find_fault(results):
-            raise fault
-        entered = sum(sum(result.topics.values()) for result in results)
-        stats: dict[str, int | str] = {"entered": entered}
-        for result in results:
-            stats |= {result.provider: result.state, f"{result.provider}_seen": result.counts.get("seen", 0)}
-            stats |= result.topics
-        record = partial(_record, run, results, entered)
-        return JobResult(stats=stats, result="backfilled" if entered else "complete", record=record)
+    return JobResult(stats=stats, result="backfilled", record=record)
 
 
 def backfill_providers(
@@ -97,28 +99,19 @@ def backfill_providers(
     results = []
     for name, backfill in providers.items():
         try:
-            results.append(
-                BackfillResult(name, dict(backfill(shop_id, now, request_id, since=since, is_dry=is_dry)))
-            )
+            counts = dict(backfill(shop_id, now, request_id, since=since, is_dry=is_dry))
+            results.append(BackfillResult(name, counts))
         except WorkError as fault:
             is_left_out = fault.code in NO_CREDENTIALS
             results.append(BackfillResult(name, {}, None if is_left_out else fault))
     return results
 
 
-def find_fault(results: Sequence[BackfillResult]) -> WorkError | None:
+def find_fault(results: list[BackfillResult]) -> WorkError | None:
     """Return the error of the run: one that a retry may solve, else one of a credential, else any."""
     faults = [result.fault for result in results if result.fault is not None]
-    passing = [fault for fault in faults if isinstance(fault, RetryLater)]
-    lasting = [fault for fault in faults if isinstance(fault, Misconfigured)]
-    return next(iter([*passing, *lasting, *faults]), None)
-
-
-def _record(run: Run, results: Sequence[BackfillResult], entered: int, tx: Connection) -> FollowUp:
-    del tx
-    if not entered:
-        return FollowUp()
-    after = {topic: count for result in results for topic, count in result.topics.items()}
-    summary = f"{entered} events that no webhook brought were entered"
-    mutation = Mutation("inbound_events", f"{entered} rows", summary, None, after)
-    return FollowUp(audit=[Entry(run.shop_id, f"job {JOB}", "gap_heal", run.request_id, [mutation])])
+    for kind in (RetryLater, Misconfigured, WorkError):
+        for fault in faults:
+            if isinstance(fault, kind):
+                return fault
+    return None

@@ -1,25 +1,68 @@
-"""What a shop sold and refunded, item by item, streamed from PostgreSQL.
+"""What a shop sold and refunded, item by item, streamed from PostgreSQL, and the conditions for what counts.
 
-A sale is dated by its order, a refund by the day it was given. ``counting`` decides what counts. Gift cards
-are among the items, and are no revenue.
+A sale is dated by its order, a refund by the day it was given. Gift cards are among the items, and are no
+revenue. The month's statement, its tax files and the owner's digest all use these conditions: ``o`` is
+``orders``, ``l`` is ``order_lines``, ``r`` is ``order_refunds``; the parameters are those of ``SalesPeriod``.
 """
 
 from collections.abc import Generator, Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar
+from zoneinfo import ZoneInfo
 
 import psycopg
 from psycopg.rows import class_row
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from services.closing.counting import COUNTS, IS_PAID, IS_PST_EXEMPT, PIECES_REMOVED, PLACE, REFUND_COUNTS
+from services.closing.tax_profile import TaxProfile
+from services.core.pg_arrays import text_array
+from services.jobs.definition import Covers
+from services.jobs.schedule import period_bounds
 from services.shopify.orders.tables import DUTIES_REMOVED
 
 T = TypeVar("T")
 
 ROWS_AT_ONCE = 200
 """Rows of one network message."""
+
+COUNTS = """
+ o.deleted_at is null and not o.is_test and o.financial_status not in ('voided', 'expired')
+ and not (o.cancelled_at is not null and o.financial_status in ('pending', 'authorized', 'unpaid', ''))
+"""
+"""An order counts from the day on which it was placed, as its invoice does.
+
+It does not count where it is a test, was deleted, its payment was voided or expired, or it was cancelled
+before anything was paid.
+"""
+
+REFUND_COUNTS = f"r.status = 'success' and {COUNTS}"
+"""A refund counts once its money is given back; a pending or failed one is not booked."""
+
+IS_PAID = "o.financial_status in ('paid', 'partially_refunded', 'refunded')"
+"""Whether the whole order was paid. Net sales have both; the digest's revenue is what is paid."""
+
+PIECES_REMOVED = """
+ greatest(0, l.quantity - coalesce(l.current_quantity, l.quantity) - l.refunded_quantity)
+"""
+"""Pieces of a line that an edit removed and no refund names: these were never sold."""
+
+PLACE = """
+ coalesce(nullif(o.province, ''),
+          (select nullif(w.province, '') from locations w
+            where w.shop_id = o.shop_id and w.location_id = o.location_id), %(home)s)
+"""
+"""Where an order is taxed: where it goes; what is handed over, where the counter or the pickup is."""
+
+IS_PST_EXEMPT = """
+ (%(exempt)s::text <> '{}' and ('sku:' || lower(l.sku) = any(%(exempt)s::text[]) or exists (
+   select from products p
+    where p.shop_id = l.shop_id and p.product_id = l.product_id
+      and ('type:' || lower(p.product_type) = any(%(exempt)s::text[])
+           or exists (select from unnest(string_to_array(lower(p.tags), ',')) t
+                       where 'tag:' || btrim(t) = any(%(exempt)s::text[]))))))
+"""
+"""Whether the tax profile names the goods, by product type, tag or SKU, as exempt from provincial tax."""
 
 SaleItemKind = Literal[
     "sale", "shipping", "included duties", "conversion",
@@ -76,15 +119,30 @@ class SaleItem(NamedTuple):
 class SalesPeriod(NamedTuple):
     """A shop's month or another time span, from ``begins`` up to, not including, ``ends``.
 
-    ``home`` is the province of counter sales; ``exempt`` the array literal of the goods that are exempt from
-    provincial tax: ``type:bicycles``, ``tag:pst-exempt``, ``sku:bike``.
+    Days are those of ``zone``, taxes those of ``profile``; its province is that of counter sales.
     """
 
     shop_id: int
     begins: datetime
     ends: datetime
-    home: str = ""
-    exempt: str = "{}"
+    zone: ZoneInfo
+    profile: TaxProfile
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of the statements; ``exempt`` are the goods without provincial tax."""
+        return {
+            "shop_id": self.shop_id,
+            "begins": self.begins,
+            "ends": self.ends,
+            "home": self.profile.province,
+            "exempt": text_array([entry.lower() for entry in self.profile.pst_exempt]),
+        }
+
+
+def get_month(shop_id: int, period: str, zone: ZoneInfo, profile: TaxProfile) -> SalesPeriod:
+    """Return the month ``period``; raise ``ValueError`` if it is none."""
+    return SalesPeriod(shop_id, *period_bounds(Covers.MONTH, period, zone), zone, profile)
 
 
 # Shipping is taxed if a line of its order is; with provincial tax if such a line is not exempt.
@@ -181,12 +239,11 @@ select o.refunded_at, o.order_gid, 'refund adjustment', o.refund_id, o.name, o.p
 def stream_items(tx: Connection, period: SalesPeriod) -> Generator[SaleItem, None, None]:
     """Yield the items of the period, oldest first, in an order that depends on the rows alone.
 
-    Shopify's price of shipping is before discounts: a discount that is on no line was on the shipping.
-
-    Shopify's amount of a refunded line includes its tax if the order's prices do; that of refunded shipping
-    and of an adjustment never does.
+    Shopify's price of shipping is before discounts: a discount that is on no line was on the shipping. Its
+    amount of a refunded line includes the tax if the order's prices do; that of refunded shipping and of an
+    adjustment never does.
     """
-    return stream(tx, _ITEMS, period._asdict(), SaleItem)
+    return stream(tx, _ITEMS, period.parameters, SaleItem)
 
 
 def stream(

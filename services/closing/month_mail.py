@@ -15,7 +15,7 @@ from services.ledger.work import NewWork
 from services.mail.compose import compose
 from services.mail.formatting import change, money
 from services.mail.mail_types import MailShop, MailType
-from services.mail.message import Attachment, Mail
+from services.mail.message import Attachment
 from services.mail.outbox import record_mails
 from services.shops.shops import Shop
 
@@ -24,6 +24,8 @@ LARGEST_ATTACHED = 7 * 1024 * 1024
 
 MAX_SHOWN = 12
 """Corrections in the mail; all are in the statement."""
+
+_TYPES = {"csv": "text/csv", "pdf": "application/pdf", "json": "application/json"}
 
 _FIND_MAILED = """
 select lower(recipient) from mail_outbox
@@ -57,23 +59,25 @@ def record_package_mails(
     closed: ClosedMonth,
     corrections: Sequence[Correction],
     contents: Mapping[str, bytes],
-    recipients: Sequence[str],
     where: str,
     now: datetime,
     *,
     request_id: str,
 ) -> list[NewWork]:
-    """Write a mail with the package for each of ``recipients`` to the outbox; return the work that sends
-    them.
+    """Write a mail with the package to the outbox for each recipient without one; return the work to send it.
 
     ``contents`` are the attached files by name; ``where`` is the location of the others.
     """
     context = plan_package_context(shop, closed, corrections, list(contents), where)
     attachments = [
-        Attachment(name=f"{shop.slug}-{closed.period}-{name}", content_type=_type_of(name), content=content)
+        Attachment(
+            name=f"{shop.slug}-{closed.period}-{name}",
+            content_type=_TYPES[name.rpartition(".")[2]],
+            content=content,
+        )
         for name, content in contents.items()
     ]
-    mails: list[Mail] = [
+    mails = [
         compose(
             MONTH_PACKAGE_MAIL,
             context,
@@ -82,7 +86,7 @@ def record_package_mails(
             period=closed.period,
             attachments=attachments,
         )
-        for address in recipients
+        for address in find_unmailed(tx, shop, closed.period)
     ]
     return record_mails(tx, mails, now, request_id=request_id)
 
@@ -122,11 +126,6 @@ def plan_package_context(
         "no_cost": closed.figures["counts"].get("pieces without cost", 0),
         "sha256": closed.manifest_sha256,
     }
-
-
-def _type_of(name: str) -> str:
-    types = {"csv": "text/csv", "pdf": "application/pdf", "json": "application/json"}
-    return types[name.rpartition(".")[2]]
 
 
 def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:

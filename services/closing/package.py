@@ -1,10 +1,13 @@
-"""A month's package: its files, written into a folder, and the manifest that lists them.
+"""A month's package: its files, the manifest that lists them, and their copy in the archive store.
 
 The files contain no time or author of their making: the same rows give the same bytes.
 """
 
+import csv
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
@@ -12,21 +15,17 @@ from zoneinfo import ZoneInfo
 import orjson
 from sqlalchemy import Connection
 
-from services.closing.corrections import Correction
-from services.closing.items import SalesPeriod
+from services.audit.store import ObjectExists, ObjectMissing, ObjectStore
+from services.closing.corrections import ClosedMonth, Correction, find_closed_month, shift_month
+from services.closing.items import get_month
 from services.closing.profit_and_loss import CSV_NAME, plan_statement, statement_columns
 from services.closing.profit_pdf import PDF_NAME, write_pdf
 from services.closing.tax_files import LINE_COLUMNS, LINES_NAME, SUMMARY_NAME, find_amount, summary_columns
-from services.closing.tax_profile import TaxProfile
-from services.closing.totals import (
-    Accounts,
-    CostLine,
-    MonthFigures,
-    complete_figures,
-    stream_taxed,
-    to_stored,
-)
-from services.core.csv_cells import csv_file
+from services.closing.tax_profile import find_profile_at_home
+from services.closing.totals import CostLine, Costs, get_figures, to_stored
+from services.core.csv_cells import csv_file, uncell
+from services.core.errors import Refused
+from services.shops.shops import Shop
 
 COSTS_NAME, MANIFEST_NAME = "cost-of-goods.csv", "manifest.json"
 FORMAT = "shopfleet-close/1"
@@ -43,22 +42,16 @@ _COST_COLUMNS: Mapping[str, Callable[[CostLine], object]] = {
 }
 
 
-class PackageFile(NamedTuple):
-    """One file of a package."""
-
-    name: str
-    sha256: str
-    size: int
-
-
 class ClosePackage(NamedTuple):
-    """A month's package in ``folder``. The hash of ``manifest`` stands for all of it."""
+    """A month's package in ``folder``; each of ``files`` has a ``name``, ``sha256`` and ``size`` in bytes.
+
+    The hash of ``manifest`` stands for all of it.
+    """
 
     folder: Path
-    files: Sequence[PackageFile]
+    files: Sequence[Mapping[str, Any]]
     manifest: bytes
     figures: dict[str, Any]
-    corrections: Sequence[Correction]
 
     @property
     def sha256(self) -> str:
@@ -66,44 +59,36 @@ class ClosePackage(NamedTuple):
         return hashlib.sha256(self.manifest).hexdigest()
 
 
-class CloseInputs(NamedTuple):
-    """The shop and the month of a package, and the accounts of the month before."""
-
-    shop_id: int
-    slug: str
-    name: str
-    currency: str
-    period: str
-    zone: ZoneInfo
-    month: SalesPeriod
-    profile: TaxProfile
-    period_before: str
-    accounts_before: Accounts
-
-
 def build_package(
-    tx: Connection, inputs: CloseInputs, corrections: Sequence[Correction], folder: Path
+    tx: Connection, shop: Shop, period: str, zone: ZoneInfo, corrections: Sequence[Correction], folder: Path
 ) -> ClosePackage:
     """Write the files of the month into ``folder`` as the rows arrive; return what they are.
 
     The files include ``corrections`` of earlier months. ``tx`` should use one snapshot, or the files could
     contradict each other.
     """
-    figures = MonthFigures()
-    items = stream_taxed(tx, inputs.month, inputs.zone, inputs.profile)
-    _write_csv(folder / LINES_NAME, LINE_COLUMNS, _each(items, figures.add_item))
-    complete_figures(tx, inputs.month, figures)
-    _write_csv(folder / SUMMARY_NAME, summary_columns(inputs.profile), figures.taxes.sorted())
+    profile = find_profile_at_home(tx, shop.id)
+    month, before = get_month(shop.id, period, zone, profile), shift_month(period, -1)
+    closed = find_closed_month(tx, shop.id, before)
+    then = (
+        closed.figures["accounts"]
+        if closed
+        else get_figures(tx, get_month(shop.id, before, zone, profile)).accounts
+    )
+    figures = get_figures(
+        tx, month, write_items=lambda items: _write_csv(folder / LINES_NAME, LINE_COLUMNS, items)
+    )
+    _write_csv(folder / SUMMARY_NAME, summary_columns(profile), figures.taxes.sorted())
     _write_csv(folder / COSTS_NAME, _COST_COLUMNS, figures.costs)
-    stored = to_stored(figures, inputs.zone, inputs.month.home, inputs.profile)
+    stored = to_stored(figures, month)
     statement = plan_statement(
-        shop_name=inputs.name,
-        shop_currency=inputs.currency,
-        period=inputs.period,
-        before=inputs.period_before,
-        zone=inputs.zone.key,
+        shop_name=shop.name,
+        shop_currency=shop.currency,
+        period=period,
+        before=before,
+        zone=zone.key,
         now=stored["accounts"],
-        then=inputs.accounts_before,
+        then=then,
         corrections=corrections,
         counts=figures.counts,
     )
@@ -111,15 +96,21 @@ def build_package(
     with (folder / PDF_NAME).open("wb") as file:
         write_pdf(file, statement)
     files = [_measure(folder / name) for name in (CSV_NAME, PDF_NAME, LINES_NAME, SUMMARY_NAME, COSTS_NAME)]
-    manifest = _make_manifest(inputs, files, stored, corrections)
+    content = {
+        "format": FORMAT,
+        "shop": shop.slug,
+        "period": period,
+        "zone": zone.key,
+        "begins": month.begins,
+        "ends": month.ends,
+        "made_from": stored["counts"],
+        "corrections": len(corrections),
+        "files": files,
+    }
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z
+    manifest = orjson.dumps(content, option=options) + b"\n"
     (folder / MANIFEST_NAME).write_bytes(manifest)
-    return ClosePackage(folder, files, manifest, stored, corrections)
-
-
-def _each(rows: Iterable[T], add: Callable[[T], None]) -> Iterator[T]:
-    for row in rows:
-        yield row
-        add(row)
+    return ClosePackage(folder, files, manifest, stored)
 
 
 def _write_csv(path: Path, columns: Mapping[str, Callable[[T], object]], rows: Iterable[T]) -> None:
@@ -127,27 +118,70 @@ def _write_csv(path: Path, columns: Mapping[str, Callable[[T], object]], rows: I
         file.writelines(csv_file(columns, rows))
 
 
-def _make_manifest(
-    inputs: CloseInputs,
-    files: Sequence[PackageFile],
-    figures: Mapping[str, Any],
-    corrections: Sequence[Correction],
-) -> bytes:
-    content = {
-        "format": FORMAT,
-        "shop": inputs.slug,
-        "period": inputs.period,
-        "zone": inputs.zone.key,
-        "begins": inputs.month.begins,
-        "ends": inputs.month.ends,
-        "made_from": figures["counts"],
-        "corrections": len(corrections),
-        "files": [file._asdict() for file in files],
-    }
-    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z) + b"\n"
-
-
-def _measure(path: Path) -> PackageFile:
+def _measure(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
-    return PackageFile(path.name, digest.hexdigest(), path.stat().st_size)
+    return {"name": path.name, "sha256": digest.hexdigest(), "size": path.stat().st_size}
+
+
+def put_package(
+    store: ObjectStore, shop_id: int, period: str, package: ClosePackage, retain_until: datetime
+) -> str:
+    """Store every file, and the manifest last, and read them back; return the manifest's key.
+
+    Raises ``Refused`` if a file exists with other content, or differs when it is read back.
+    """
+    # The hash is in the folder's name: an unfinished package, whose rows changed after a crash, has another
+    # folder.
+    folder = f"close/shop-{shop_id}/{period}/{package.sha256[:16]}/"
+    for name in (*(file["name"] for file in package.files), MANIFEST_NAME):
+        data = (package.folder / name).read_bytes()
+        try:
+            store.put(folder + name, data, retain_until)
+        except ObjectExists:
+            if store.get(folder + name) != data:
+                why = f"{folder}{name} exists with other content: move it away, then requeue the run"
+                raise Refused("close.archive_taken", why) from None
+    if faults := list(list_package_faults(store, folder + MANIFEST_NAME, package.sha256, package.files)):
+        raise Refused("close.archive_broken", f"{faults[0]}; the month was not closed")
+    return folder + MANIFEST_NAME
+
+
+def list_package_faults(
+    store: ObjectStore, manifest_key: str, manifest_sha256: str, files: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Yield the faults of a stored package: files that are missing, altered, or not in its manifest."""
+    manifest = _get(store, manifest_key)
+    if manifest is None:
+        yield f"{manifest_key} is missing from the archive store"
+    elif hashlib.sha256(manifest).hexdigest() != manifest_sha256:
+        yield f"{manifest_key} was altered: its SHA-256 is not {manifest_sha256}"
+    elif orjson.loads(manifest)["files"] != list(files):
+        yield f"{manifest_key} names other files than its row in closed_periods"
+    for file in files:
+        key = manifest_key.removesuffix(MANIFEST_NAME) + file["name"]
+        data = _get(store, key)
+        if data is None:
+            yield f"{key} is missing from the archive store"
+        elif hashlib.sha256(data).hexdigest() != file["sha256"] or len(data) != file["size"]:
+            yield f"{key} was altered: its SHA-256 is not {file['sha256']}"
+
+
+def find_costs(store: ObjectStore, closed: ClosedMonth) -> Costs | None:
+    """Return the cost of a piece by (currency, SKU) at the close; None if the file is missing or altered."""
+    data = _get(store, closed.folder + COSTS_NAME)
+    hashes = {file["name"]: file["sha256"] for file in closed.files}
+    if data is None or hashlib.sha256(data).hexdigest() != hashes.get(COSTS_NAME):
+        return None
+    rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    return {
+        (row["currency"], uncell(row["sku"])): int(cost) if (cost := row["cost_minor_units"]) else None
+        for row in rows
+    }
+
+
+def _get(store: ObjectStore, key: str) -> bytes | None:
+    try:
+        return store.get(key)
+    except ObjectMissing:
+        return None

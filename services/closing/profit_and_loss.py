@@ -25,8 +25,8 @@ REVENUE = {
 COSTS = {
     "payment_fees": "Payment fees (Stripe)",
     "disputes_lost": "Disputes lost",
-    "cash_rounding": "Rounding of cash",
 }
+ROUNDING = {"cash_rounding": "Rounding of cash"}
 COST_OF_GOODS = {"cost_of_goods": "Cost of goods sold"}
 OF_SALES = {
     "unpaid_sales": "Of net sales: orders not paid yet",
@@ -39,11 +39,32 @@ MEMO = {
     "additional_fees": "Additional fees of shipping abroad (not revenue)",
 }
 CHANNEL_TAX = {"channel_tax": "Tax that the sales channel remits, not to be remitted here"}
-LABELS = {**REVENUE, **COST_OF_GOODS, **COSTS, **OF_SALES, **MEMO, **CHANNEL_TAX}
-_OF_PROFIT = (*REVENUE, *COST_OF_GOODS, *COSTS)
-_ROUNDING = COSTS["cash_rounding"]
+_OF_PROFIT = {**REVENUE, **COST_OF_GOODS, **COSTS, **ROUNDING}
+LABELS = {**_OF_PROFIT, **OF_SALES, **MEMO, **CHANNEL_TAX}
 _PROFIT = "Profit after payments"
 _OF_FEES = (COSTS["payment_fees"], _PROFIT)
+
+_NOTES = (
+    "An order counts in the month it was placed, paid or not, and a refund in the month it was given, "
+    "by the clock of {zone}. Test orders, deleted ones, those whose payment was voided or expired, and "
+    "those cancelled before they were paid do not count.",
+    "Prices are without sales tax. Sales tax is collected for the government and is no revenue; "
+    "gift cards are owed until they are spent.",
+    "Cost of goods is pieces sold less pieces returned, at what a piece cost when the month was closed.",
+    "Payment fees are what Stripe took in the month; a dispute counts in the month it began.",
+    "A closed month does not change: what was learned later stands under corrections.",
+)
+_NOTES_OF_COUNTS = {
+    "pieces without cost": "INCOMPLETE: {count:,} pieces sold have no cost in the books (see "
+    "cost-of-goods.csv), so the cost of goods is too low by theirs.",
+    UNKNOWN_FEES: "INCOMPLETE: the fee of {count:,} payments is not known yet, so payment fees are too low. "
+    "The nightly reconciliation reads them from Stripe: fleet jobs run daily-reconciliation.",
+    "orders not paid": "{count:,} orders are not paid yet; their sales have a line of their own.",
+    "orders without tax detail": "INCOMPLETE: {count:,} orders came without their tax; they stand as if they "
+    "had none.",
+    "refunds without order": "INCOMPLETE: {count:,} refunds belong to orders that the books do not have.",
+}
+"""What is known to be missing, by the count that shows it."""
 
 
 class StatementLine(NamedTuple):
@@ -96,7 +117,9 @@ def plan_statement(
         for currency in order
         for line in _plan_currency(currency, now.get(currency, {}), then.get(currency, {}), corrections)
     ]
-    return ProfitStatement(shop_name, period, before, zone, lines, plan_notes(zone, counts))
+    notes = [note.format(zone=zone) for note in _NOTES]
+    notes += [text.format(count=counts[name]) for name, text in _NOTES_OF_COUNTS.items() if counts.get(name)]
+    return ProfitStatement(shop_name, period, before, zone, lines, notes)
 
 
 def net_sales(accounts: Mapping[str, int]) -> int:
@@ -143,37 +166,6 @@ def month_name(period: str) -> str:
     return f"{date(int(period[:4]), int(period[5:7]), 1):%B %Y}"
 
 
-def plan_notes(zone: str, counts: Mapping[str, int]) -> list[str]:
-    """Return how the figures are computed, and what is known to be missing."""
-    notes = [
-        "An order counts in the month it was placed, paid or not, and a refund in the month it was given, "
-        f"by the clock of {zone}. Test orders, deleted ones, those whose payment was voided or expired, and "
-        "those cancelled before they were paid do not count.",
-        "Prices are without sales tax. Sales tax is collected for the government and is no revenue; "
-        "gift cards are owed until they are spent.",
-        "Cost of goods is pieces sold less pieces returned, at what a piece cost when the month was closed.",
-        "Payment fees are what Stripe took in the month; a dispute counts in the month it began.",
-        "A closed month does not change: what was learned later stands under corrections.",
-    ]
-    if pieces := counts.get("pieces without cost"):
-        notes.append(
-            f"INCOMPLETE: {pieces:,} pieces sold have no cost in the books (see cost-of-goods.csv), "
-            "so the cost of goods is too low by theirs."
-        )
-    if payments := counts.get(UNKNOWN_FEES):
-        notes.append(
-            f"INCOMPLETE: the fee of {payments:,} payments is not known yet, so payment fees are too low. "
-            "The nightly reconciliation reads them from Stripe: fleet jobs run daily-reconciliation."
-        )
-    if orders := counts.get("orders not paid"):
-        notes.append(f"{orders:,} orders are not paid yet; their sales have a line of their own.")
-    if orders := counts.get("orders without tax detail"):
-        notes.append(f"INCOMPLETE: {orders:,} orders came without their tax; they stand as if they had none.")
-    if refunds := counts.get("refunds without order"):
-        notes.append(f"INCOMPLETE: {refunds:,} refunds belong to orders that the books do not have.")
-    return notes
-
-
 def statement_columns(statement: ProfitStatement) -> Mapping[str, Callable[[StatementLine], object]]:
     """Return the columns of ``profit-and-loss.csv``; two of them have the names of the months."""
     return {
@@ -188,51 +180,45 @@ def statement_columns(statement: ProfitStatement) -> Mapping[str, Callable[[Stat
 def _plan_currency(
     currency: str, now: Mapping[str, int], then: Mapping[str, int], corrections: Sequence[Correction]
 ) -> list[StatementLine]:
-    def lines(section: str, names: Mapping[str, str]) -> list[StatementLine]:
-        return [
+    def lines(section: str, names: Mapping[str, str], *, keep_zero: bool = False) -> list[StatementLine]:
+        found = [
             StatementLine(section, label, currency, now.get(name, 0), then.get(name, 0))
             for name, label in names.items()
         ]
+        return [line for line in found if keep_zero or line.cents or line.before]
+
+    def total(section: str, label: str, add_up: Callable[[Mapping[str, int]], int]) -> StatementLine:
+        return StatementLine(section, label, currency, add_up(now), add_up(then), is_sum=True)
 
     late = [c for c in corrections if c.currency == currency]
     of_profit = [c for c in late if c.account in _OF_PROFIT]
     found = [
-        *lines("Revenue", REVENUE),
-        StatementLine("Revenue", "Net sales", currency, net_sales(now), net_sales(then), is_sum=True),
-        *[line for line in lines("Revenue", OF_SALES) if line.cents or line.before],
-        *lines("Cost of goods", COST_OF_GOODS),
-        StatementLine(
-            "Cost of goods", "Gross profit", currency, gross_profit(now), gross_profit(then), is_sum=True
-        ),
-        *[line for line in lines("Payments", COSTS) if line.label != _ROUNDING or line.cents or line.before],
-        StatementLine("Payments", _PROFIT, currency, profit(now), profit(then), is_sum=True),
+        *lines("Revenue", REVENUE, keep_zero=True),
+        total("Revenue", "Net sales", net_sales),
+        *lines("Revenue", OF_SALES),
+        *lines("Cost of goods", COST_OF_GOODS, keep_zero=True),
+        total("Cost of goods", "Gross profit", gross_profit),
+        *lines("Payments", COSTS, keep_zero=True),
+        *lines("Payments", ROUNDING),
+        total("Payments", _PROFIT, profit),
+        *_late_lines("Corrections of closed months", of_profit),
     ]
-    found += [_late_line("Corrections of closed months", c) for c in of_profit]
     if of_profit:
-        total = profit(now) + sum(c.change for c in of_profit)
-        found.append(
-            StatementLine(
-                "Corrections of closed months", "Profit with corrections", currency, total, None, is_sum=True
-            )
-        )
+        cents = profit(now) + sum(c.change for c in of_profit)
+        label = "Profit with corrections"
+        found.append(StatementLine("Corrections of closed months", label, currency, cents, None, is_sum=True))
+    section = "Sales tax (not revenue)"
     taxes, taxes_then = taxes_of(now), taxes_of(then)
     found += [
-        StatementLine(
-            "Sales tax (not revenue)",
-            f"{_tax(tax)} to remit",
-            currency,
-            taxes.get(tax, 0),
-            taxes_then.get(tax, 0),
-        )
+        StatementLine(section, f"{_tax(tax)} to remit", currency, taxes.get(tax, 0), taxes_then.get(tax, 0))
         for tax in COLUMNS
         if tax in taxes or tax in taxes_then
     ]
     doubts = sorted(account for account in now.keys() | then.keys() if account.startswith("doubt:"))
-    others = CHANNEL_TAX | {account: label_of(account) for account in doubts}
-    found += [line for line in lines("Sales tax (not revenue)", others) if line.cents or line.before]
-    found += [_late_line("Sales tax (not revenue)", c) for c in late if _is_of_tax(c.account)]
-    found += [line for line in lines("Owed", MEMO) if line.cents or line.before]
-    found += [_late_line("Owed", c) for c in late if c.account in MEMO or c.account in OF_SALES]
+    found += lines(section, CHANNEL_TAX | {account: label_of(account) for account in doubts})
+    found += _late_lines(section, [c for c in late if _is_of_tax(c.account)])
+    found += lines("Owed", MEMO)
+    found += _late_lines("Owed", [c for c in late if c.account in MEMO or c.account in OF_SALES])
     return found
 
 
@@ -246,9 +232,11 @@ def _mark_incomplete(line: StatementLine) -> StatementLine:
     return line._replace(label=f"{line.label}: INCOMPLETE", is_unknown=is_unknown)
 
 
-def _late_line(section: str, correction: Correction) -> StatementLine:
-    label = f"{month_name(correction.period)}: {label_of(correction.account)}"
-    return StatementLine(section, label, correction.currency, correction.change, None)
+def _late_lines(section: str, corrections: Sequence[Correction]) -> list[StatementLine]:
+    return [
+        StatementLine(section, f"{month_name(c.period)}: {label_of(c.account)}", c.currency, c.change, None)
+        for c in corrections
+    ]
 
 
 def _tax(tax: str) -> str:

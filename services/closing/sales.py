@@ -1,11 +1,7 @@
-"""Sales by day, staff, customer and SKU.
-
-The items, their days and their net amounts are those of the month close (``items`` and ``tax_lines``), so
-that weeks and months have the same sums.
-"""
+"""Sales by day, staff, customer and SKU, from the items of the month close: both have the same sums."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, NamedTuple
@@ -86,12 +82,11 @@ class Sales:
 
     def tops(self, kind: str, currency: str, limit: int = 3) -> list[TopSeller]:
         """Return the first ``limit`` of ``kind`` (``staff``, ``customer``, ``sku``) that sold anything."""
+        titles = self.titles if kind == "sku" else {}
         found = [
-            TopSeller(
-                name, self.titles.get(name, name) if kind == "sku" else name, s.net, s.pieces, len(s.orders)
-            )
-            for (of, in_currency, name), s in self.by_name.items()
-            if (of, in_currency) == (kind, currency) and s.net > 0
+            TopSeller(name, titles.get(name, name), sold.net, sold.pieces, len(sold.orders))
+            for (of, in_currency, name), sold in self.by_name.items()
+            if (of, in_currency) == (kind, currency) and sold.net > 0
         ]
         return sorted(found, key=lambda top: (-top.net_cents, -top.pieces, top.label))[:limit]
 
@@ -118,7 +113,12 @@ def sum_sales(items: Iterable[TaxedItem], tops_since: date) -> Sales:
 def name_staff(tx: Connection, shop_id: int, tops: list[TopSeller]) -> list[TopSeller]:
     """Return ``tops`` with the names that ``fleet shops staff`` gave to labels such as ``user:123``."""
     names = tx.exec_driver_sql(_STAFF, {"shop_id": shop_id}).scalar() or {}
-    return [top._replace(name=_staff_name(top.label, names)) for top in tops]
+    named = []
+    for top in tops:
+        number = top.label.removeprefix("user:")
+        unnamed = top.label if number == top.label else f"Staff {number}"
+        named.append(top._replace(name=names.get(number) or unnamed))
+    return named
 
 
 def name_customers(tx: Connection, shop_id: int, tops: list[TopSeller]) -> list[TopSeller]:
@@ -126,8 +126,3 @@ def name_customers(tx: Connection, shop_id: int, tops: list[TopSeller]) -> list[
     values: dict[str, Any] = {"shop_id": shop_id, "customer_id": [int(top.label) for top in tops]}
     names = {str(row.customer_id): row.name for row in tx.exec_driver_sql(_NAMES, values)} if tops else {}
     return [top._replace(name=names.get(top.label, f"Customer {top.label}")) for top in tops]
-
-
-def _staff_name(label: str, names: Mapping[str, str]) -> str:
-    number = label.removeprefix("user:")
-    return names.get(number) or (label if number == label else f"Staff {number}")

@@ -4,9 +4,9 @@ Amounts are written as decimals of their currency, as an accountant adds them up
 whole minor units.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import NamedTuple
 
 from services.closing.tax_lines import TaxedItem
 from services.closing.tax_profile import TaxProfile
@@ -22,17 +22,13 @@ ZERO_RATED = "zero-rated"
 """The summary's word for deliveries outside Canada. Source: Excise Tax Act, Schedule VI, Part V."""
 
 
-class TaxKey(NamedTuple):
-    """One tax of one province in one currency."""
+@dataclass(slots=True)
+class TaxSum:
+    """The sum of one tax of one province in one currency. ``base`` is net of refunds."""
 
     currency: str
     province: str
     tax: str
-
-
-class TaxSum(NamedTuple):
-    """The sum of one tax of one province in one currency. ``base`` is net of refunds."""
-
     base: int = 0
     charged: int = 0
     refunded: int = 0
@@ -45,57 +41,38 @@ class TaxSum(NamedTuple):
         """The charged tax less the refunded."""
         return self.charged - self.refunded
 
-    @property
-    def difference(self) -> int | None:
-        """The collected tax less the expected; None without an expectation."""
-        return self.collected - self.expected if self.is_expected else None
-
-    @property
-    def to_remit(self) -> int:
-        """The tax that the shop owes; zero without a registration, which is a doubt."""
-        return 0 if self.is_doubtful else self.collected
-
-
-class SummaryRow(NamedTuple):
-    """One row of ``sales-tax-summary.csv``."""
-
-    key: TaxKey
-    found: TaxSum
-
-    def amount(self, minor: int | None) -> str | None:
-        """Return ``minor`` units of the row's currency as a decimal number."""
-        return find_amount(minor, self.key.currency)
+    def amount(self, minor: int) -> str:
+        """Return ``minor`` units of its currency as a decimal number."""
+        return amount(minor, self.currency)
 
 
 class TaxSums:
-    """Adds up taxed items per province and tax."""
+    """Adds up taxed items by (currency, province, tax)."""
 
     def __init__(self) -> None:
-        self.sums: dict[TaxKey, TaxSum] = {}
+        self.sums: dict[tuple[str, str, str], TaxSum] = {}
 
     def add(self, taxed: TaxedItem) -> None:
         """Add ``taxed`` to the sums."""
         expected = taxed.expected or {}
         names = taxed.charged.keys() | expected.keys() | ({ZERO_RATED} if taxed.is_export else set())
         for tax in names or {NO_TAX}:
-            key = TaxKey(taxed.item.currency, taxed.item.province, tax)
-            old = self.sums.get(key, TaxSum())
+            key = (taxed.item.currency, taxed.item.province, tax)
+            found = self.sums.get(key) or self.sums.setdefault(key, TaxSum(*key))
             cents = taxed.charged.get(tax, 0)
-            is_refund = taxed.item.is_refund
-            self.sums[key] = TaxSum(
-                base=old.base + taxed.net,
-                charged=old.charged + (0 if is_refund else cents),
-                refunded=old.refunded - (cents if is_refund else 0),
-                expected=old.expected + expected.get(tax, 0),
-                is_expected=old.is_expected or taxed.expected is not None,
-                is_doubtful=old.is_doubtful or tax in taxed.doubtful,
-            )
+            found.base += taxed.net
+            if taxed.item.is_refund:
+                found.refunded -= cents
+            else:
+                found.charged += cents
+            found.expected += expected.get(tax, 0)
+            found.is_expected |= taxed.expected is not None
+            found.is_doubtful |= tax in taxed.doubtful
 
-    def sorted(self) -> Iterator[SummaryRow]:
-        """Yield the sums by currency, province and tax, the taxes in the order of the return."""
-        order = {tax: place for place, tax in enumerate((*COLUMNS, ZERO_RATED, NO_TAX))}
-        for key in sorted(self.sums, key=lambda key: (key.currency, key.province, order[key.tax])):
-            yield SummaryRow(key, self.sums[key])
+    def sorted(self) -> list[TaxSum]:
+        """Return the sums by currency, province and tax, the taxes in the order of the return."""
+        order = (*COLUMNS, ZERO_RATED, NO_TAX)
+        return sorted(self.sums.values(), key=lambda s: (s.currency, s.province, order.index(s.tax)))
 
 
 @lru_cache(maxsize=65_536)
@@ -135,22 +112,22 @@ LINE_COLUMNS: Mapping[str, Callable[[TaxedItem], object]] = {
 """The columns of ``sales-tax.csv``. None is about a customer."""
 
 
-def summary_columns(profile: TaxProfile) -> Mapping[str, Callable[[SummaryRow], object]]:
+def summary_columns(profile: TaxProfile) -> Mapping[str, Callable[[TaxSum], object]]:
     """Return the columns of ``sales-tax-summary.csv``, one row for each currency, province and tax.
 
     Tax that the channel remits is not to be remitted here. What was charged without a registration is in
-    ``not_registered``, and not in ``net_to_remit``.
+    ``not_registered``, and not in ``net_to_remit``. Without rates there is no difference.
     """
     return {
-        "province": lambda row: row.key.province,
-        "tax": lambda row: row.key.tax,
-        "currency": lambda row: row.key.currency,
-        "taxable_net": lambda row: row.amount(row.found.base),
-        "charged": lambda row: row.amount(row.found.charged),
-        "refunded": lambda row: row.amount(row.found.refunded),
-        "net_to_remit": lambda row: row.amount(0 if row.key.tax == CHANNEL else row.found.to_remit),
-        "expected": lambda row: row.amount(row.found.expected if row.found.is_expected else None),
-        "difference": lambda row: row.amount(row.found.difference),
-        "registration_number": lambda row: profile.number_of(row.key.tax, row.key.province),
-        "not_registered": lambda row: row.amount(row.found.collected if row.found.is_doubtful else None),
+        "province": lambda row: row.province,
+        "tax": lambda row: row.tax,
+        "currency": lambda row: row.currency,
+        "taxable_net": lambda row: row.amount(row.base),
+        "charged": lambda row: row.amount(row.charged),
+        "refunded": lambda row: row.amount(row.refunded),
+        "net_to_remit": lambda row: row.amount(0 if row.tax == CHANNEL or row.is_doubtful else row.collected),
+        "expected": lambda row: row.amount(row.expected) if row.is_expected else None,
+        "difference": lambda row: row.amount(row.collected - row.expected) if row.is_expected else None,
+        "registration_number": lambda row: profile.number_of(row.tax, row.province),
+        "not_registered": lambda row: row.amount(row.collected) if row.is_doubtful else None,
     }

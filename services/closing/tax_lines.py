@@ -1,15 +1,20 @@
-"""The sales tax of one item: charged, by the name of the tax, and expected by the rates. Pure."""
+"""The sales tax of one item: charged, by the name of the tax, and expected by the rates. Pure; no floats."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from services.closing.allocation import find_liable, name_taxes, read_share, round_half_up, split_minor
 from services.closing.items import SaleItem
 from services.closing.tax_profile import TaxProfile
-from services.closing.tax_rates import CHANNEL, COLUMNS, OTHER, TaxRate, find_rates
+from services.closing.tax_rates import CHANNEL, COLUMNS, OTHER, TAXES, TaxRate, find_rates
+
+_NAMES = {"GST": "GST|TPS", "PST": "PST|RST|TVP", "HST": "HST|TVH", "QST": "QST|TVQ"}
+_NAMED = {tax: re.compile(rf"\b(?:{names})\b", re.IGNORECASE) for tax, names in _NAMES.items()}
+_CLOSE = Decimal("0.000005")
+"""Shopify's rates have at least five decimals; 0.14975 is two taxes of Quebec in one line."""
 
 
 class TaxedItem(NamedTuple):
@@ -25,9 +30,9 @@ class TaxedItem(NamedTuple):
     net: int
     charged: Mapping[str, int]
     expected: Mapping[str, int] | None
-    discount: int = 0
-    is_export: bool = False
-    doubtful: frozenset[str] = frozenset()
+    discount: int
+    is_export: bool
+    doubtful: frozenset[str]
 
     @property
     def difference(self) -> int | None:
@@ -35,40 +40,85 @@ class TaxedItem(NamedTuple):
         return None if self.expected is None else sum(self.charged.values()) - sum(self.expected.values())
 
 
-def plan_taxed(item: SaleItem, zone: ZoneInfo, profile: TaxProfile, home: str = "") -> TaxedItem:
+def plan_taxed(item: SaleItem, zone: ZoneInfo, profile: TaxProfile) -> TaxedItem:
     """Return ``item`` with its charged tax and the expected one by the rates of the day of the sale.
 
     The tax of a refund is split as the sale's was, so that the sum of its parts is exact; that of a sale
-    without tax lines is ``other``. ``home`` is the shop's province.
+    without tax lines is ``other``.
     """
     rates = find_rates(item.province, item.placed_at.astimezone(zone).date())
-    charged = name_taxes(item.taxes, item.province, rates or ())
+    charged: dict[str, int] = {}
+    liable = set()
+    for tax, cents, is_liable in _name_taxes(item, rates or ()):
+        name = CHANNEL if is_liable else tax
+        charged[name] = charged.get(name, 0) + cents
+        liable |= {tax} if is_liable else set()
+    charged = {tax: cents for tax, cents in charged.items() if cents}
     if item.is_refund:
         charged = _share_back(item.tax_cents, charged)
     net = item.amount - sum(charged.values()) if item.taxes_included else item.amount
     discount = _find_net_discount(item, net)
-    if item.removed:
-        keep = (item.pieces, item.removed)
-        net, discount = (split_minor(cents, keep)[0] for cents in (net, discount))
-        charged = {tax: split_minor(cents, keep)[0] for tax, cents in charged.items()}
-    expected = _find_expected(item, rates, profile, charged)
+    net, discount = _keep_sold(item, net), _keep_sold(item, discount)
+    charged = {tax: _keep_sold(item, cents) for tax, cents in charged.items()}
+    expected = _find_expected(item, rates, profile, charged, liable)
     sign = -1 if item.is_refund else 1
     return TaxedItem(
-        item,
-        item.at.astimezone(zone).date(),
-        sign * net,
-        {tax: sign * cents for tax, cents in charged.items()},
-        None if expected is None else {tax: sign * cents for tax, cents in expected.items()},
-        discount,
-        _is_in_canada(home) and not _is_in_canada(item.province),
-        frozenset(
+        item=item,
+        day=item.at.astimezone(zone).date(),
+        net=sign * net,
+        charged={tax: sign * cents for tax, cents in charged.items()},
+        expected=None if expected is None else {tax: sign * cents for tax, cents in expected.items()},
+        discount=discount,
+        is_export=_is_in_canada(profile.province) and not _is_in_canada(item.province),
+        doubtful=frozenset(
             tax for tax in charged if tax not in (OTHER, CHANNEL) and not profile.collects(tax, item.province)
         ),
     )
 
 
+def _name_taxes(item: SaleItem, rates: Sequence[TaxRate]) -> Iterator[tuple[str, int, bool]]:
+    """Yield (tax, cents, whether the sales channel remits it) of Shopify's tax lines.
+
+    Titles are free text in English or French. A title with several taxes ("GST/HST", "TPS/TVQ") or none is
+    identified by its rate: that of one tax of the province, or of all of them in one line. Outside Canada
+    everything is ``other``: the GST of Australia is not that of the return.
+    """
+    for line in item.taxes or ():
+        cents, is_liable = int(line["cents"]), bool(line.get("liable"))
+        title = str(line.get("title") or "")
+        named = [tax for tax in TAXES if _NAMED[tax].search(title)]
+        if item.province and not _is_in_canada(item.province):
+            yield OTHER, cents, is_liable
+        elif len(named) == 1:
+            yield named[0], cents, is_liable
+        else:
+            found = _match_rates(_read_share(line.get("rate")), named, rates)
+            weights = [int(rate.share * 100_000) for rate in found]
+            parts = split_minor(cents, weights) if found else [cents]
+            names = [rate.tax for rate in found] or [OTHER]
+            yield from ((tax, part, is_liable) for tax, part in zip(names, parts, strict=True))
+
+
+def _match_rates(
+    charged: Decimal | None, named: Sequence[str], rates: Sequence[TaxRate]
+) -> Sequence[TaxRate]:
+    """Return the rate that was ``charged``, or all ``rates`` if it is their sum; nothing for any other."""
+    if charged is None:
+        return ()
+    for rate in rates:
+        if abs(rate.share - charged) < _CLOSE and (not named or rate.tax in named):
+            return (rate,)
+    is_sum = len(rates) > 1 and abs(sum(rate.share for rate in rates) - charged) < _CLOSE
+    return rates if is_sum else ()
+
+
 def _is_in_canada(province: str) -> bool:
     return province.partition("-")[0] == "CA"
+
+
+def _keep_sold(item: SaleItem, cents: int) -> int:
+    """Return the part of ``cents`` that belongs to the pieces that were not removed."""
+    return split_minor(cents, (item.pieces, item.removed))[0] if item.removed else cents
 
 
 def _find_net_discount(item: SaleItem, net: int) -> int:
@@ -76,51 +126,75 @@ def _find_net_discount(item: SaleItem, net: int) -> int:
     if not item.taxes_included or not item.discount:
         return item.discount
     if item.amount > 0:
-        return round_half_up(Decimal(item.discount) * net / item.amount)
-    shares = (read_share(line.get("rate")) or Decimal(0) for line in item.taxes or ())
-    return round_half_up(item.discount / sum(shares, Decimal(1)))
+        return _round_half_up(Decimal(item.discount) * net / item.amount)
+    shares = (_read_share(line.get("rate")) or Decimal(0) for line in item.taxes or ())
+    return _round_half_up(item.discount / sum(shares, Decimal(1)))
 
 
 def _share_back(tax_cents: int, sold: Mapping[str, int]) -> dict[str, int]:
-    if not tax_cents:
-        return {}
-    names = [tax for tax in COLUMNS if tax in sold]
-    if not names:
-        return {OTHER: tax_cents}
-    parts = split_minor(tax_cents, [sold[tax] for tax in names])
+    names = [tax for tax in COLUMNS if tax in sold] or [OTHER]
+    parts = split_minor(tax_cents, [sold.get(tax, 1) for tax in names])
     return {tax: part for tax, part in zip(names, parts, strict=True) if part}
 
 
 def _find_expected(
-    item: SaleItem, rates: Sequence[TaxRate] | None, profile: TaxProfile, charged: Mapping[str, int]
+    item: SaleItem,
+    rates: Sequence[TaxRate] | None,
+    profile: TaxProfile,
+    charged: Mapping[str, int],
+    liable: set[str],
 ) -> dict[str, int] | None:
-    """Return the expected sum of each tax; None for a province without rates.
+    """Return the expected sum of each tax, each rounded half up; None for a province without rates.
 
-    Tax that the channel remits is expected under ``channel``. No rate applies to an adjustment: the refunded
-    tax is the expected one.
+    A price with tax contains it. Tax that the channel remits is expected under ``channel``. No rate applies
+    to an adjustment: the refunded tax is the expected one.
     """
     if rates is None:
         return None
     if item.kind == "refund adjustment":
         return dict(charged)
-    expected = _expect(item, rates, profile)
-    for tax in find_liable(item.taxes, item.province, rates) & expected.keys():
-        expected[CHANNEL] = expected.get(CHANNEL, 0) + expected.pop(tax)
-    return expected
-
-
-def _expect(item: SaleItem, rates: Sequence[TaxRate], profile: TaxProfile) -> dict[str, int]:
-    """Return the expected sum of each tax, each rounded half up; a price with tax contains it."""
     if not item.is_taxable or item.is_gift_card:
         return {}
-    due = [
+    applied = [
         rate
         for rate in rates
         if profile.collects(rate.tax, rate.province) and not (item.is_pst_exempt and rate.tax == "PST")
     ]
-    whole = 1 + sum(rate.share for rate in due) if item.taxes_included else Decimal(1)
-    amount = item.amount
-    if item.removed:
-        amount = split_minor(amount, (item.pieces, item.removed))[0]
-    sums = {rate.tax: round_half_up(amount * rate.share / whole) for rate in due}
-    return {tax: cents for tax, cents in sums.items() if cents}
+    whole = 1 + sum(rate.share for rate in applied) if item.taxes_included else Decimal(1)
+    amount = _keep_sold(item, item.amount)
+    sums: dict[str, int] = {}
+    for rate in applied:
+        if cents := _round_half_up(amount * rate.share / whole):
+            name = CHANNEL if rate.tax in liable else rate.tax
+            sums[name] = sums.get(name, 0) + cents
+    return sums
+
+
+def split_minor(total: int, weights: Sequence[int]) -> list[int]:
+    """Return whole parts of ``total`` in proportion to ``weights``; their sum is ``total``.
+
+    The rest of the division goes to the largest remainders, the first of equal ones first. If all weights are
+    zero, or one is negative, the first part is the total.
+    """
+    whole = sum(weights)
+    if whole <= 0 or min(weights) < 0:
+        return [total, *[0] * (len(weights) - 1)]
+    size = abs(total)
+    parts = [size * weight // whole for weight in weights]
+    order = sorted(range(len(weights)), key=lambda place: (-(size * weights[place] % whole), place))
+    for place in order[: size - sum(parts)]:
+        parts[place] += 1
+    return [-part for part in parts] if total < 0 else parts
+
+
+def _round_half_up(amount: Decimal) -> int:
+    """Return the nearest whole minor unit; a half is rounded away from zero, as in the tax return."""
+    return int(amount.quantize(Decimal(1), ROUND_HALF_UP))
+
+
+def _read_share(rate: object) -> Decimal | None:
+    """Return a tax line's rate, such as 0.05; None if it is missing or not a number."""
+    try:
+        return None if rate is None else Decimal(str(rate))
+    except InvalidOperation:
+        return None

@@ -1,7 +1,7 @@
 """A shop's sales tax registrations and their numbers: ``shop_config.settings`` ``tax``."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -10,9 +10,8 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.append import Mutation, append_audit
+from services.audit.append import Entry, Mutation, append_all
 from services.closing.tax_rates import TAXES
-from services.core.pg_arrays import text_array
 from services.shops.shops import ShopInvalid
 
 _PROVINCE = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
@@ -22,7 +21,7 @@ _OF_FEDERATION = frozenset({"GST", "HST"})
 
 _FIND = "select settings -> 'tax' from shop_config where shop_id = %(shop_id)s"
 
-_LOCK = "select settings -> 'tax' from shop_config where shop_id = %(shop_id)s for update"
+_FIND_HOME = "select province from storefronts where shop_id = %(shop_id)s"
 
 _RECORD = """
 insert into shop_config as c (shop_id, settings)
@@ -48,16 +47,6 @@ class TaxProfile:
     pst_exempt: tuple[str, ...] = ()
     """Goods exempt from provincial tax: ``type:`` (of product), ``tag:`` or ``sku:`` and its text."""
 
-    @property
-    def exempt_array(self) -> str:
-        """``pst_exempt`` in lower case as the literal of a text array."""
-        return text_array([entry.lower() for entry in self.pst_exempt])
-
-    def at_closing(self, province: str, registered: Sequence[str] | None) -> "TaxProfile":
-        """Return the profile with the province and registrations of a closed month."""
-        kept = None if registered is None else frozenset(registered)
-        return replace(self, province=province, registered=kept)
-
     def collects(self, tax: str, province: str) -> bool:
         """Whether the shop should charge ``tax`` on what goes to ``province``.
 
@@ -80,8 +69,19 @@ class TaxProfile:
 
 def find_tax_profile(tx: Connection, shop_id: int) -> TaxProfile:
     """Return the shop's profile; an empty one until it is set."""
-    stored = tx.exec_driver_sql(_FIND, {"shop_id": shop_id}).scalar()
-    return _from_stored(stored or {})
+    return _from_stored(tx.exec_driver_sql(_FIND, {"shop_id": shop_id}).scalar() or {})
+
+
+def find_profile_at_home(tx: Connection, shop_id: int) -> TaxProfile:
+    """Return the shop's tax profile with the province of counter sales.
+
+    That is the profile's own, else that of the shop at Shopify; empty if neither is known.
+    """
+    profile = find_tax_profile(tx, shop_id)
+    if profile.province:
+        return profile
+    at_shopify = tx.exec_driver_sql(_FIND_HOME, {"shop_id": shop_id}).scalar() or ""
+    return replace(profile, province=at_shopify if _PROVINCE.fullmatch(at_shopify) else "")
 
 
 def record_tax_profile(
@@ -91,7 +91,7 @@ def record_tax_profile(
 
     Other fields stay; equal values change and audit nothing. Raises ``ProfileInvalid``.
     """
-    before = tx.exec_driver_sql(_LOCK, {"shop_id": shop_id}).scalar() or {}
+    before = tx.exec_driver_sql(f"{_FIND} for update", {"shop_id": shop_id}).scalar() or {}
     after = {**before, **changes}
     if faults := _find_faults(after):
         raise ProfileInvalid("; ".join(faults))
@@ -99,23 +99,15 @@ def record_tax_profile(
         return _from_stored(after)
     tx.exec_driver_sql(_RECORD, {"shop_id": shop_id, "tax": orjson.dumps(after).decode()})
     changed = sorted(name for name in after if before.get(name) != after[name])
-    append_audit(
-        tx,
-        shop_id=shop_id,
-        staff_label=by,
-        action="shop.tax_profile",
-        request_id=request_id,
-        now=now,
-        mutations=[
-            Mutation(
-                "shop_config",
-                str(shop_id),
-                f"set {', '.join(changed)} of the tax profile",
-                {name: before.get(name) for name in changed},
-                {name: after[name] for name in changed},
-            )
-        ],
+    mutation = Mutation(
+        "shop_config",
+        str(shop_id),
+        f"set {', '.join(changed)} of the tax profile",
+        {name: before.get(name) for name in changed},
+        {name: after[name] for name in changed},
     )
+    entry = Entry(shop_id, by, "shop.tax_profile", request_id, [mutation])
+    append_all(tx, [entry], now)
     return _from_stored(after)
 
 

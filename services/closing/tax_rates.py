@@ -1,7 +1,7 @@
 """The sales taxes of a province on a day. The rates are data: ``tax_rates.toml`` in this folder."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -28,7 +28,7 @@ class RatesInvalid(ShopfleetError):
 
 
 class TaxRate(NamedTuple):
-    """``tax`` is ``share`` of a price in ``province``, on both days that bound it and all between."""
+    """``tax`` is ``share`` of a price in ``province`` from ``valid_from`` to the day ``valid_until``."""
 
     tax: str
     province: str
@@ -40,11 +40,8 @@ class TaxRate(NamedTuple):
 @lru_cache(maxsize=4096)
 def find_rates(province: str, day: date) -> tuple[TaxRate, ...] | None:
     """Return the taxes of ``province`` (``CA-BC``) on ``day``; None if the table has none."""
-    known = _table().get(province)
-    if known is None:
-        return None
-    valid = [rate for rate in known if rate.valid_from <= day and (rate.valid_until or day) >= day]
-    return tuple(valid) or None
+    known = _table().get(province, ())
+    return tuple(rate for rate in known if rate.valid_from <= day <= (rate.valid_until or day)) or None
 
 
 def parse_rates(source: Mapping[str, Any]) -> dict[str, tuple[TaxRate, ...]]:
@@ -57,17 +54,14 @@ def parse_rates(source: Mapping[str, Any]) -> dict[str, tuple[TaxRate, ...]]:
         for province in entry["provinces"]
     ]
     rates.sort(key=lambda rate: (rate.province, TAXES.index(rate.tax), rate.valid_from))
-    for (province, tax), group in groupby(rates, key=lambda rate: (rate.province, rate.tax)):
-        _check(province, tax, list(group))
-    return {province: tuple(group) for province, group in groupby(rates, key=lambda rate: rate.province)}
-
-
-def _check(province: str, tax: str, rates: Sequence[TaxRate]) -> None:
-    for before, after in pairwise(rates):
-        if before.valid_until is None or before.valid_until >= after.valid_from:
+    for old, new in pairwise(rates):
+        is_next = (old.province, old.tax) == (new.province, new.tax)
+        if is_next and (old.valid_until is None or old.valid_until >= new.valid_from):
             raise RatesInvalid(
-                f"{tax} of {province} has two rates on {after.valid_from}: end the first with valid_until"
+                f"{new.tax} of {new.province} has two rates on {new.valid_from}: "
+                "end the first with valid_until"
             )
+    return {province: tuple(group) for province, group in groupby(rates, key=lambda rate: rate.province)}
 
 
 def _share(entry: Mapping[str, Any]) -> Decimal:

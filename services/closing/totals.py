@@ -4,19 +4,24 @@ An account is what a correction can be about: ``gross_sales``, or ``tax:CA-BC:PS
 that follow from others (net sales, profit) are not stored, so they cannot contradict them.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from services.closing.counting import COUNTS, IS_PAID, PIECES_REMOVED, REFUND_COUNTS
-from services.closing.items import SalesPeriod, stream, stream_items
+from services.closing.items import (
+    COUNTS,
+    IS_PAID,
+    PIECES_REMOVED,
+    REFUND_COUNTS,
+    SalesPeriod,
+    stream,
+    stream_items,
+)
 from services.closing.tax_files import TaxSums
 from services.closing.tax_lines import TaxedItem, plan_taxed
-from services.closing.tax_profile import TaxProfile
 from services.closing.tax_rates import CHANNEL
 from services.shopify.orders.tables import DUTIES_REMOVED
 
@@ -66,8 +71,13 @@ class MonthFigures:
             of = self.accounts.setdefault(currency, {})
             of[account] = of.get(account, 0) + cents
 
-    def add_item(self, taxed: TaxedItem) -> None:
-        """Add an item that was sold, shipped or refunded to its accounts."""
+    def add_items(self, items: Iterable[TaxedItem]) -> Iterator[TaxedItem]:
+        """Yield ``items``, each after it was added to its accounts."""
+        for taxed in items:
+            self._add_item(taxed)
+            yield taxed
+
+    def _add_item(self, taxed: TaxedItem) -> None:
         item = taxed.item
         self.counts[item.kind] += 1
         self.taxes.add(taxed)
@@ -204,33 +214,28 @@ having sum(p.pieces) <> 0
 """  # noqa: S608
 
 
-def stream_taxed(
-    tx: Connection, month: SalesPeriod, zone: ZoneInfo, profile: TaxProfile
-) -> Iterator[TaxedItem]:
-    """Yield the month's items with their tax, as the database sends them."""
-    for item in stream_items(tx, month):
-        yield plan_taxed(item, zone, profile, month.home)
+def stream_taxed(tx: Connection, period: SalesPeriod) -> Iterator[TaxedItem]:
+    """Yield the period's items with their tax, as the database sends them."""
+    for item in stream_items(tx, period):
+        yield plan_taxed(item, period.zone, period.profile)
+
+
+_discard = deque[TaxedItem](maxlen=0).extend
 
 
 def get_figures(
-    tx: Connection, month: SalesPeriod, zone: ZoneInfo, profile: TaxProfile, costs: Costs | None = None
+    tx: Connection,
+    month: SalesPeriod,
+    costs: Costs | None = None,
+    write_items: Callable[[Iterator[TaxedItem]], object] = _discard,
 ) -> MonthFigures:
-    """Return the month's figures from today's rows. ``costs`` are those of its closing, if it is closed."""
-    figures = MonthFigures()
-    for taxed in stream_taxed(tx, month, zone, profile):
-        figures.add_item(taxed)
-    complete_figures(tx, month, figures, costs)
-    return figures
+    """Return the month's figures from today's rows; ``write_items`` gets its items as they arrive.
 
-
-def complete_figures(
-    tx: Connection, month: SalesPeriod, figures: MonthFigures, costs: Costs | None = None
-) -> None:
-    """Add to ``figures`` what no item contains: costs, fees, disputes, counts.
-
-    A closed month keeps the costs it was closed with, whatever a piece costs today.
+    A closed month keeps the ``costs`` it was closed with, whatever a piece costs today.
     """
-    values = month._asdict()
+    figures = MonthFigures()
+    write_items(figures.add_items(stream_taxed(tx, month)))
+    values = month.parameters
     for row in tx.exec_driver_sql(_SUMS, values):
         figures.add(row.currency, row.account, row.cents)
     for line in stream(tx, _COSTS, values, CostLine):
@@ -243,22 +248,24 @@ def complete_figures(
             figures.add(line.currency, "cost_of_goods", -line.total_cents)
     counts = tx.exec_driver_sql(_COUNTS, values).one()._mapping
     figures.counts.update({name: count for name, count in counts.items() if count})
+    return figures
 
 
-def to_stored(figures: MonthFigures, zone: ZoneInfo, home: str, profile: TaxProfile) -> dict[str, Any]:
+def to_stored(figures: MonthFigures, month: SalesPeriod) -> dict[str, Any]:
     """Return the content of ``closed_periods.figures``, without accounts of zero.
 
     It includes the registrations, so that a later one changes no closed month.
     """
+    registered = month.profile.registered
     accounts = {
         currency: {account: cents for account, cents in sorted(of.items()) if cents}
         for currency, of in sorted(figures.accounts.items())
     }
     return {
         "format": FORMAT,
-        "zone": zone.key,
-        "home": home,
-        "registered": None if profile.registered is None else sorted(profile.registered),
+        "zone": month.zone.key,
+        "home": month.profile.province,
+        "registered": None if registered is None else sorted(registered),
         "accounts": {currency: of for currency, of in accounts.items() if of},
         "counts": dict(sorted(figures.counts.items())),
     }

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import orjson
 from sqlalchemy import Connection, Engine, text
 
-from services.closing.month_close import CloseMonth
+from services.closing.month_close import close_month
 from services.core.db import transaction
 from services.jobs.definition import Covers
 from services.jobs.handler import JobResult, Run
@@ -222,4 +222,4 @@ def close(period: str = PERIOD, now: datetime = NOW, zone: ZoneInfo = ZONE) -> J
         id=1, job="monthly-close", shop_id=1, period=period, covers=Covers.MONTH, zone=zone,
         request_id="req-1", work_id=1,
     )  # fmt: skip
-    return CloseMonth(clock=lambda: now)(run)
+    return close_month(run, clock=lambda: now)

@@ -5,7 +5,6 @@ import pytest
 from services.closing.corrections import (
     Correction,
     merge_corrections,
-    next_month,
     plan_corrections,
     shift_month,
 )
@@ -39,4 +38,3 @@ def test_an_account_found_twice_goes_from_first_to_last_and_one_that_came_back_i
 )
 def test_months_are_counted_over_the_year(period: str, months: int, other: str) -> None:
     assert shift_month(period, months) == other
-    assert next_month("2026-09") == "2026-10"

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.closing.digest import send_digest
-from services.closing.inputs import get_month
+from services.closing.items import get_month
 from services.closing.profit_and_loss import ProfitStatement, net_sales, plan_statement
 from services.closing.tax_profile import TaxProfile
 from services.closing.totals import MonthFigures, get_figures
@@ -28,7 +28,7 @@ def shop(engine: Engine) -> Engine:
 
 def figures(engine: Engine, period: str = "2026-10", profile: TaxProfile = HERE) -> MonthFigures:
     with transaction(engine) as tx:
-        return get_figures(tx, get_month(1, period, ZONE, profile.province, profile), ZONE, profile)
+        return get_figures(tx, get_month(1, period, ZONE, profile))
 
 
 def accounts(engine: Engine, profile: TaxProfile = HERE, currency: str = "CAD") -> dict[str, int]:

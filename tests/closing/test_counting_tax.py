@@ -3,10 +3,9 @@
 import pytest
 from sqlalchemy import Engine
 
-from services.closing.corrections import list_closed_months
-from services.closing.inputs import find_new_corrections, find_profile_at_home
+from services.closing.corrections import find_new_corrections, list_closed_months
 from services.closing.profit_and_loss import plan_statement
-from services.closing.tax_profile import TaxProfile
+from services.closing.tax_profile import TaxProfile, find_profile_at_home
 from services.core.db import transaction
 from tests.closing.months import ZONE, at, gst_pst, insert, line, tax
 from tests.closing.test_counting import SOLD, accounts, figures, give_back, sell, shown

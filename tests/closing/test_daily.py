@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from services.audit.append import Mutation, append_all, append_audit
-from services.closing.daily import CloseDay
+from services.closing.daily import close_day
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
 from services.jobs.definition import Covers
@@ -49,7 +49,7 @@ def close(engine: Engine, found: Any = None, *, day: str = DAY, now: datetime = 
         id=1, job="daily-reconciliation", shop_id=1, period=day, covers=Covers.DAY,
         zone=ZoneInfo("America/Los_Angeles"), request_id="req-1", work_id=1,
     )  # fmt: skip
-    finished = CloseDay(lambda _: outcome, clock=lambda: now)(run)
+    finished = close_day(run, compare=lambda _: outcome, clock=lambda: now)
     assert finished.record is not None
     with transaction(engine) as tx:
         append_all(tx, finished.record(tx).audit, now)
@@ -167,7 +167,7 @@ def test_payments_that_cannot_be_compared_are_said_to_be_so(shop: Engine, fault:
         raise fault
 
     with pytest.raises(type(fault)):
-        CloseDay(away, clock=lambda: NOW)(run)
+        close_day(run, compare=away, clock=lambda: NOW)
 
     ((summary,),) = rows(shop, SUMMARY)
     assert (summary["status"], summary["error_code"]) == ("not_compared", getattr(fault, "code"))  # noqa: B009

@@ -6,8 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine, text
 
-from services.closing.digest import choose_currency, send_digest
-from services.closing.digest_context import plan_bars, plan_digest_context
+from services.closing.digest import choose_currency, plan_bars, plan_digest_context, send_digest
 from services.closing.sales import DaySales, TopSeller
 from services.core.db import transaction
 from services.jobs.definition import Covers

@@ -12,7 +12,7 @@ from services.audit.append import append_audit
 from services.audit.chain import Mutation
 from services.closing import month_close
 from services.closing.corrections import list_closed_months
-from services.closing.package_store import list_package_faults
+from services.closing.package import list_package_faults
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import get_settings

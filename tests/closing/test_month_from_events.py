@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from services.closing.inputs import get_close_inputs, use_one_snapshot
+from services.closing.corrections import use_one_snapshot
 from services.closing.package import build_package
 from services.core.db import transaction
 from services.shopify.orders.handler import ingest_orders
@@ -57,8 +57,7 @@ def test_tax_of_an_order_and_of_its_refund_is_told_apart(shop: Engine, tmp_path:
 
     with transaction() as tx:
         use_one_snapshot(tx)
-        books = get_close_inputs(tx, get_shop_by_id(tx, 1), "2026-11", ZONE)
-        package = build_package(tx, books, [], tmp_path)
+        package = build_package(tx, get_shop_by_id(tx, 1), "2026-11", ZONE, [], tmp_path)
 
     assert package.figures["accounts"] == {
         "CAD": {"gross_sales": 2500, "returns": -1250, "shipping": 800, "tax:CA-BC:GST": 102,

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from sqlalchemy import Engine
 
-from services.closing.inputs import get_close_inputs, use_one_snapshot
+from services.closing.corrections import use_one_snapshot
 from services.closing.package import ClosePackage, build_package
 from services.core.db import transaction
 from services.shops.shops import get_shop_by_id
@@ -22,7 +22,7 @@ def build(folder: Path) -> ClosePackage:
     folder.mkdir()
     with transaction() as tx:
         use_one_snapshot(tx)
-        return build_package(tx, get_close_inputs(tx, get_shop_by_id(tx, 1), PERIOD, ZONE), [], folder)
+        return build_package(tx, get_shop_by_id(tx, 1), PERIOD, ZONE, [], folder)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_the_same_rows_give_the_same_bytes_the_pdf_included(october: Engine, tmp
 
     assert first.files == second.files
     assert first.manifest == second.manifest
-    assert {file.name for file in first.files} == {*NAMES, "profit-and-loss.pdf"}
+    assert {file["name"] for file in first.files} == {*NAMES, "profit-and-loss.pdf"}
 
 
 def test_the_manifest_names_every_file_and_what_it_was_made_from(october: Engine, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_the_manifest_names_every_file_and_what_it_was_made_from(october: Engine
     assert (told["begins"], told["ends"]) == ("2026-10-01T07:00:00Z", "2026-11-01T07:00:00Z")
     assert told["made_from"]["orders"] == 11
     assert told["made_from"]["refunds without order"] == 1
-    assert {file["name"] for file in told["files"]} == {file.name for file in package.files}
+    assert {file["name"] for file in told["files"]} == {file["name"] for file in package.files}
 
 
 def test_the_pdf_is_one_page_for_each_currency_and_has_no_date_of_its_making(

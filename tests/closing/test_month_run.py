@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 
 import pytest
 from sqlalchemy import Engine, text
 
 from services.closing.corrections import list_closed_months
-from services.closing.month_close import JOB, CloseMonth
-from services.closing.package_store import list_package_faults
+from services.closing.month_close import JOB, close_month
+from services.closing.package import list_package_faults
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.definition import Covers
@@ -54,7 +55,7 @@ def test_beat_asks_for_the_month_before_and_a_worker_closes_it(engine: Engine) -
     assert keep_time(engine, DUE - timedelta(seconds=1)) == 0
     assert keep_time(engine, DUE) == 1
 
-    effect = JobHandler(CloseMonth(clock=lambda: DUE))
+    effect = JobHandler(partial(close_month, clock=lambda: DUE))
     report = ExternalRunner(engine, "tests", Random(1)).run_batch(TOPICS["month_close"], effect)
 
     assert report.settled.done == 1

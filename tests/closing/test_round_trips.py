@@ -2,53 +2,37 @@
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
 
 from services.closing.corrections import (
     ClosedMonth,
     Correction,
-    find_newest_closed,
     list_closed_months,
     list_corrections,
     record_corrections,
 )
-from services.closing.items import SalesPeriod
 from services.closing.month_close import _record_closed
-from services.closing.package import CloseInputs, ClosePackage, PackageFile
-from services.closing.tax_profile import TaxProfile
+from services.closing.package import ClosePackage
 from services.core.db import transaction
 from tests.shopify.sample_payloads import add_shop
 
-BEGINS = datetime(2026, 10, 1, 7, tzinfo=UTC)
-ENDS = datetime(2026, 11, 1, 7, tzinfo=UTC)
 NOW = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
 
 
 def test_closed_month_comes_back_by_name_and_by_its_finders(engine: Engine) -> None:
     shop_id = add_shop(engine)
-    books = CloseInputs(
-        shop_id=shop_id,
-        slug="acme",
-        name="Acme",
-        currency="CAD",
-        period="2026-10",
-        zone=ZoneInfo("America/Vancouver"),
-        month=SalesPeriod(shop_id, BEGINS, ENDS),
-        profile=TaxProfile(),
-        period_before="2026-09",
-        accounts_before={},
-    )
-    files = [PackageFile("a.csv", "sha of a", 11), PackageFile("b.pdf", "sha of b", 12)]
-    package = ClosePackage(Path(), files, b"manifest", {"accounts": {"CAD": {"tips": 5}}}, [])
+    files = [
+        {"name": "a.csv", "sha256": "sha of a", "size": 11},
+        {"name": "b.pdf", "sha256": "sha of b", "size": 12},
+    ]
+    package = ClosePackage(Path(), files, b"manifest", {"accounts": {"CAD": {"tips": 5}}})
 
     with transaction(engine) as tx:
-        assert _record_closed(tx, books, package, "key of the manifest", NOW)
-        assert not _record_closed(tx, books, package, "another key", NOW + timedelta(days=1))
+        assert _record_closed(tx, shop_id, "2026-10", package, "key of the manifest", NOW)
+        assert not _record_closed(tx, shop_id, "2026-10", package, "another key", NOW + timedelta(days=1))
         row = dict(tx.exec_driver_sql("select * from closed_periods").mappings().one())
         (found,) = list_closed_months(tx, shop_id)
-        newest = find_newest_closed(tx, shop_id)
 
     assert row == {
         "shop_id": shop_id,
@@ -57,12 +41,11 @@ def test_closed_month_comes_back_by_name_and_by_its_finders(engine: Engine) -> N
         "ends_before": date(2026, 11, 1),
         "closed_at": NOW,
         "figures": {"accounts": {"CAD": {"tips": 5}}},
-        "files": [file._asdict() for file in files],
+        "files": files,
         "manifest_key": "key of the manifest",
         "manifest_sha256": package.sha256,
     }
     assert found == ClosedMonth(**{name: row[name] for name in ClosedMonth._fields})
-    assert newest == "2026-10"
 
 
 def test_corrections_come_back_by_name_and_by_their_finder(engine: Engine) -> None:

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.closing.allocation import split_minor
 from services.closing.items import SaleItem
-from services.closing.tax_lines import plan_taxed
+from services.closing.tax_lines import plan_taxed, split_minor
 from services.closing.tax_profile import TaxProfile
 
 VANCOUVER = ZoneInfo("America/Los_Angeles")

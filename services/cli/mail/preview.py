@@ -10,7 +10,7 @@ import click
 from services.cli.base import json_option, report_errors
 from services.cli.output import print_json, print_table, safe_text
 from services.closing.daily_mail import DAILY_ANOMALIES_MAIL
-from services.closing.digest_context import OWNER_DIGEST_MAIL
+from services.closing.digest import OWNER_DIGEST_MAIL
 from services.closing.month_mail import MONTH_PACKAGE_MAIL
 from services.core.clock import utc_now
 from services.core.db import transaction

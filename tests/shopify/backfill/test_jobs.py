@@ -1,10 +1,11 @@
 """Both jobs as a worker runs them: from the row of their run to its end."""
 
 from datetime import timedelta
+from functools import partial
 
 from sqlalchemy import text
 
-from services.closing.gap_backfill import GapBackfill
+from services.closing.gap_backfill import fill_gaps
 from services.jobs.handler import JobWork
 from services.shopify.subscriptions.check import SubscriptionWatch
 from tests.jobs.moments import keep_time, know, runs
@@ -34,7 +35,7 @@ def run_hour(shops: Shops, job: str, topic: str, work: JobWork, figure: str) -> 
 def test_hourly_job_runs_for_each_shop_and_records_what_is_missing(shops: Shops) -> None:
     put_order(shops, EVENING)
 
-    ended = run_hour(shops, "gap-healing", "gap_heal", GapBackfill(clock=lambda: EVENING), "entered")
+    ended = run_hour(shops, "gap-healing", "gap_heal", partial(fill_gaps, clock=lambda: EVENING), "entered")
 
     assert ended == [
         ("holed", "2026-11-21T06:17:00Z", "done", "1", "backfilled"),

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import orjson
 import pytest
 from sqlalchemy import text
 
-from services.closing.gap_backfill import GapBackfill, backfill_providers
+from services.closing.gap_backfill import backfill_providers, fill_gaps
 from services.core.db import transaction
 from services.core.errors import Misconfigured, NotYet, RetryLater
 from services.ledger.sync_cursors import find_cursor, upsert_cursor
@@ -132,7 +133,7 @@ def test_shop_without_credentials_is_skipped(shops: Shops) -> None:
     assert [(part.provider, part.state) for part in parts] == [
         ("shopify", "not_connected"), ("stripe", "not_connected"),
     ]  # fmt: skip
-    finished = GapBackfill(clock=lambda: EVENING)(job_run(shops.whole))
+    finished = fill_gaps(job_run(shops.whole), clock=lambda: EVENING)
     assert finished.stats["shopify"] == "not_connected"
 
 
@@ -142,7 +143,7 @@ def test_refused_credential_does_not_stop_the_other_provider(shops: Shops) -> No
     control(shops.url, stripe_key=STRIPE_KEY, events=day.told_by_stripe())
 
     with pytest.raises(Misconfigured) as raised:
-        GapBackfill(clock=lambda: EVENING)(job_run(shops.holed))
+        fill_gaps(job_run(shops.holed), clock=lambda: EVENING)
 
     assert raised.value.code == "shopify.token_refused"
     work_off(shops.engine)
@@ -156,7 +157,7 @@ def test_passing_fault_is_tried_again_before_a_person_is_asked(shops: Shops) -> 
     def away(*_: object, **__: object) -> Mapping[str, int]:
         raise RetryLater("stripe.unavailable", "later")
 
-    job = GapBackfill({"shopify": refused, "stripe": away}, clock=lambda: EVENING)
+    job = partial(fill_gaps, providers={"shopify": refused, "stripe": away}, clock=lambda: EVENING)
     with pytest.raises(RetryLater):
         job(job_run(shops.holed))
 
@@ -164,7 +165,7 @@ def test_passing_fault_is_tried_again_before_a_person_is_asked(shops: Shops) -> 
 def test_recorded_events_are_audited_and_counted(shops: Shops) -> None:
     put_order(shops, EVENING)
 
-    finished = GapBackfill(clock=lambda: EVENING)(job_run(shops.holed))
+    finished = fill_gaps(job_run(shops.holed), clock=lambda: EVENING)
 
     assert finished.stats["entered"] == finished.stats["orders/updated"] == 1
     assert finished.result == "backfilled"
