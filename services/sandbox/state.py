@@ -131,8 +131,8 @@ def _spoil(
         sent_headers = dict(headers) | ({"Retry-After": "2.0"} if status == 429 else {}) | faults.fail_headers
         return SandboxReply(status, body, faults.slow_seconds, headers=sent_headers, sent=sent)
     is_refused = "errors" in body and "data" not in body
-    is_lost = not is_refused and faults.take_drop()
-    answer = HTML if not is_refused and not is_lost and faults.take_html() else body
+    is_lost = not is_refused and faults.take("drop_next")
+    answer = HTML if not is_refused and not is_lost and faults.take("html_next") else body
     return SandboxReply(status, answer, faults.slow_seconds, is_lost, headers, sent)
 
 
@@ -141,6 +141,6 @@ def _describe(shop: ShopifyShop) -> dict[str, Any]:
         {"inventory_item_id": item, "location_id": location, "available": available}
         for (item, location), available in shop.levels.items()
     ]
-    faults = {"failed": shop.faults.failed, "dropped": shop.faults.dropped}
+    faults = {"failed": shop.faults.taken["fail_next"], "dropped": shop.faults.taken["drop_next"]}
     tokens = {"token_asked": shop.tokens.attempts}
     return {"levels": levels, "changes": len(shop.log), "counts": shop.counts | faults | tokens}

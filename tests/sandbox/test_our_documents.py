@@ -4,10 +4,12 @@ import importlib
 import pkgutil
 
 import pytest
+from graphql import TypeInfo, TypeInfoVisitor, Visitor, is_object_type, visit
 
 from services import providers
 from services.sandbox.payloads.catalogue import make_inventory_item, make_inventory_level, make_location
 from services.sandbox.shopify.cost import MOST_POINTS
+from services.sandbox.shopify.schema import load_schema, read_document
 from tests.sandbox.shops import LOCATION, NOW, History, open_shop
 
 DOCUMENTS = {
@@ -70,11 +72,8 @@ def leaves(value):
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTS))
 def test_document_is_answered_and_costs_what_one_query_may(name, shop, history):
-    from services.sandbox.shopify.documents import read_document
-
-    known = {one.variable.name.value
-             for operation in read_document(DOCUMENTS[name]).operations.values()
-             for one in operation.variable_definitions or ()}  # fmt: skip
+    (operation,) = (part for part in read_document(DOCUMENTS[name]).definitions if hasattr(part, "operation"))
+    known = {one.variable.name.value for one in operation.variable_definitions or ()}
     given = {key: value for key, value in variables_of(name, history).items() if key in known}
     # What asks for the rest of a list begins where any list begins.
     if "after" in known and "$after: String!" in DOCUMENTS[name]:
@@ -87,15 +86,35 @@ def test_document_is_answered_and_costs_what_one_query_may(name, shop, history):
     assert any(leaf not in (None, False) for leaf in leaves(body["data"]))
 
 
-def test_push_is_answered_without_walking_its_tree():
-    from services.sandbox.shopify.documents import read_document
-
-    push = read_document(DOCUMENTS["SET_AVAILABLE"]).push
-
-    assert push is not None
-    assert push.read({"input": {"name": "n", "reason": "r", "quantities": []}, "key": "1"})
-    assert read_document(DOCUMENTS["READ_LEVELS"]).push is None
-
-
 def test_there_are_documents():
     assert {"SET_AVAILABLE", "READ_LEVELS"} <= set(DOCUMENTS)
+
+
+READ_BY_TESTS = {"Shop.name", "Shop.currencyCode", "Shop.ianaTimezone"}
+
+
+class FieldCollector(Visitor):
+    """Collects the fields of a document as ``Type.field``."""
+
+    def __init__(self, types):
+        super().__init__()
+        self.types, self.fields = types, set()
+
+    def enter_field(self, node, *_):
+        self.fields.add(f"{self.types.get_parent_type().name}.{node.name.value}")
+
+
+def test_every_field_of_the_schema_is_read_by_a_document():
+    types = TypeInfo(load_schema())
+    collector = FieldCollector(types)
+    for text in DOCUMENTS.values():
+        visit(read_document(text), TypeInfoVisitor(types, collector))
+
+    unread = {
+        f"{kind.name}.{field}"
+        for kind in load_schema().type_map.values()
+        if is_object_type(kind) and not kind.name.startswith("__") and not kind.name.endswith("Connection")
+        for field in kind.fields
+    } - collector.fields
+
+    assert unread == READ_BY_TESTS

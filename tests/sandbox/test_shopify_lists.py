@@ -9,11 +9,10 @@ from services.sandbox.payloads.catalogue import make_inventory_item, make_invent
 from tests.sandbox.shops import LOCATION, NOW, History, ask, fault, open_shop
 
 PAGE = """
-query Page($first: Int, $after: String, $query: String, $reverse: Boolean) {
-  orders(first: $first, after: $after, query: $query, sortKey: UPDATED_AT, reverse: $reverse) {
+query Page($first: Int, $after: String, $query: String) {
+  orders(first: $first, after: $after, query: $query, sortKey: UPDATED_AT) {
     nodes { legacyResourceId updatedAt }
-    edges { cursor node { legacyResourceId } }
-    pageInfo { hasNextPage hasPreviousPage endCursor startCursor }
+    pageInfo { hasNextPage endCursor }
   }
 }
 """
@@ -45,7 +44,6 @@ def walk(shop, first, **asked):
 @pytest.mark.parametrize("first", [1, 2, 3, 7, 250])
 def test_pages_of_any_size_show_every_order_once_and_oldest_change_first(shop, first):
     assert walk(shop, first) == [7, 5, 6, 3, 4, 1, 2]
-    assert walk(shop, first, reverse=True) == [2, 1, 4, 3, 6, 5, 7]
 
 
 @pytest.mark.parametrize(("first", "has_more"), [(6, True), (7, False), (8, False)])
@@ -62,16 +60,6 @@ def test_order_that_changes_between_two_pages_is_seen_again_and_none_is_missed(s
     assert [int(node["legacyResourceId"]) for node in rest["nodes"]] == [3, 4, 1, 2, 5]
 
 
-def test_page_backwards_is_the_end_of_the_list(shop):
-    query = """{ orders(last: 2, sortKey: UPDATED_AT) {
-      nodes { legacyResourceId } pageInfo { hasPreviousPage hasNextPage } } }"""
-
-    page = ask(shop, query)["orders"]
-
-    assert [int(node["legacyResourceId"]) for node in page["nodes"]] == [1, 2]
-    assert page["pageInfo"] == {"hasPreviousPage": True, "hasNextPage": False}
-
-
 @pytest.mark.parametrize(
     ("search", "found"),
     [
@@ -85,10 +73,6 @@ def test_page_backwards_is_the_end_of_the_list(shop):
         ("updated_at:>='2026-11-21T09:00:00Z' updated_at:<'2026-11-21T11:00:00Z'", [5, 6, 3, 4]),
         ("updated_at:>=2026-11-21", [7, 5, 6, 3, 4, 1, 2]),
         ("updated_at:<2026-11-22", [7, 5, 6, 3, 4, 1, 2]),
-        ("id:4", [4]),
-        ("id:>=5 AND -id:6", [7, 5]),
-        ("status:any financial_status:paid", [7, 5, 6, 3, 4, 1, 2]),
-        ("status:cancelled", []),
     ],
 )  # fmt: skip
 def test_search_finds(shop, search, found):
@@ -96,7 +80,15 @@ def test_search_finds(shop, search, found):
 
 
 @pytest.mark.parametrize(
-    "search", ["updated_at:>=yesterday", "id:x", "shoe_size:43", "green candle", "id:1 OR id:2"]
+    "search",
+    [
+        "updated_at:>=yesterday",
+        "id:4",
+        "shoe_size:43",
+        "green candle",
+        "-updated_at:2026-11-21",
+        "updated_at:>2026-11-21 OR updated_at:<2026-11-22",
+    ],
 )
 def test_search_that_is_not_understood_is_no_list_of_everything(shop, search):
     assert "search" in fault(shop, PAGE, first=5, query=search)["message"]
@@ -106,11 +98,11 @@ def test_search_that_is_not_understood_is_no_list_of_everything(shop, search):
     ("asked", "said"),
     [
         ("orders", "you must provide one of first or last"),
-        ("orders(first: 5, last: 5)", "you must provide one of first or last"),
         ("orders(first: 251)", "first=251"),
         ("orders(first: 0)", "first=0"),
         ('orders(first: 5, after: "next")', "'next' is no cursor"),
-        ("orders(first: 5, sortKey: DESTINATION)", "cannot sort"),
+        ("orders(first: 5, sortKey: DESTINATION)", "DESTINATION"),
+        ("orders(last: 5)", "last"),
     ],
 )
 def test_page_that_cannot_be_is_refused(shop, asked, said):
@@ -127,7 +119,7 @@ query Levels($query: String, $after: String) {
     nodes {
       id name isActive address { provinceCode countryCode }
       inventoryLevels(first: 2, after: $after, query: $query) {
-        nodes { id updatedAt item { id sku } quantities(names: ["available"]) { name quantity updatedAt } }
+        nodes { id updatedAt item { id sku } quantities(names: ["available"]) { name quantity } }
         pageInfo { hasNextPage endCursor }
       }
     }
@@ -201,18 +193,17 @@ def test_item_has_its_cost_and_its_levels_wherever_they_are():
         products=[history.product], inventory_items=[told],
         inventory_levels=[level(place, 1), level(place, 1, location=8)],
     )  # fmt: skip
-    query = """query I($id: ID!) { inventoryItem(id: $id) {
-      sku tracked unitCost { amount currencyCode } variant { id }
-      inventoryLevels(first: 5) { nodes { location { id } } }
+    query = """query I($id: ID!) { nodes(ids: [$id]) { ... on InventoryItem {
+      sku tracked unitCost { amount currencyCode }
       inventoryLevel(locationId: "gid://shopify/Location/8") { quantities(names: ["on_hand"]) { quantity } }
-    } }"""
+      away: inventoryLevel(locationId: "gid://shopify/Location/9") { id }
+    } } }"""
 
-    found = ask(shop, query, id=told["admin_graphql_api_id"])["inventoryItem"]
+    (found,) = ask(shop, query, id=told["admin_graphql_api_id"])["nodes"]
 
     assert (found["sku"], found["unitCost"]) == (item.sku, {"amount": "12.5", "currencyCode": "USD"})
-    assert found["variant"]["id"] == f"gid://shopify/ProductVariant/{item.variant_id}"
-    assert {node["location"]["id"][-1] for node in found["inventoryLevels"]["nodes"]} == {"1", "8"}
     assert found["inventoryLevel"]["quantities"] == [{"quantity": 3}]
+    assert found["away"] is None
 
 
 def test_products_are_found_with_their_variants():

@@ -14,8 +14,8 @@ query Read($id: ID!) {{
     id legacyResourceId name createdAt updatedAt cancelledAt displayFinancialStatus displayFulfillmentStatus
     currencyCode taxesIncluded
     totalPriceSet {{ {MONEY} }} subtotalPriceSet {{ {MONEY} }} totalTaxSet {{ {MONEY} }}
-    totalShippingPriceSet {{ {MONEY} }} totalDiscountsSet {{ {MONEY} }} totalRefundedSet {{ {MONEY} }}
-    customer {{ id legacyResourceId displayName email defaultEmailAddress {{ emailAddress }} updatedAt }}
+    totalShippingPriceSet {{ {MONEY} }} totalDiscountsSet {{ {MONEY} }}
+    customer {{ id legacyResourceId firstName email updatedAt }}
     shippingAddress {{ provinceCode countryCodeV2 }}
     lineItems(first: 10) {{
       nodes {{
@@ -73,7 +73,7 @@ def test_order_says_what_its_webhooks_said(history):
         assert amount(order[field]) == Decimal(body[name])
     assert order["totalPriceSet"]["shopMoney"]["currencyCode"] == "CAD"
     assert order["shippingAddress"] == {"provinceCode": "BC", "countryCodeV2": "CA"}
-    assert order["customer"]["defaultEmailAddress"] == {"emailAddress": body["customer"]["email"]}
+    assert order["customer"]["email"] == body["customer"]["email"]
 
 
 def test_lines_have_their_taxes_discounts_properties_and_products(history):
@@ -105,11 +105,7 @@ def test_refund_transactions_and_parcels_hang_on_their_order(history):
     assert (line["quantity"], line["restockType"]) == (1, "RETURN")
     assert line["location"] == {"id": f"gid://shopify/Location/{LOCATION}"}
     assert line["lineItem"]["id"] == history.order["line_items"][0]["admin_graphql_api_id"]
-    assert (
-        amount(refund["totalRefundedSet"])
-        == amount(order["totalRefundedSet"])
-        == Decimal(given_back["amount"])
-    )
+    assert amount(refund["totalRefundedSet"]) == Decimal(given_back["amount"])
     sale, back = order["transactions"]
     assert (sale["kind"], sale["status"], sale["authorizationCode"]) == ("SALE", "SUCCESS", "ch_3abc")
     assert (back["kind"], back["parentTransaction"]["id"].rpartition("/")[2]) == (
@@ -190,7 +186,7 @@ def test_body_that_is_none_is_refused_by_name():
 def test_id_of_another_kind_is_an_error(history):
     shop = open_shop()
     assert "Invalid global id" in fault(shop, ORDER, id="gid://shopify/Product/1")["message"]
-    assert ask(shop, '{ node(id: "gid://shopify/Order/1") { id } }') == {"node": None}
+    assert ask(shop, '{ nodes(ids: "gid://shopify/Order/1") { id } }') == {"nodes": [None]}
 
 
 def test_shop_says_what_its_last_update_said():

@@ -234,18 +234,6 @@ def test_push_asked_in_any_way_meets_the_same_state(shop, rewrite):
     assert (len(shop.log), shop.counts["replayed"]) == (1, 1)
 
 
-def test_changes_of_a_push_can_be_asked_for(shop):
-    more = SET_AVAILABLE.replace(
-        "{ id createdAt }", "{ reason changes { name delta quantityAfterChange item { id } } }"
-    )
-
-    group = push(shop, document=more)["data"]["inventorySetQuantities"]["inventoryAdjustmentGroup"]
-
-    item = {"id": "gid://shopify/InventoryItem/1"}
-    change = {"name": "available", "delta": 2, "quantityAfterChange": 5, "item": item}
-    assert group == {"reason": "correction", "changes": [change]}
-
-
 def test_value_that_no_variable_may_have_changes_nothing(shop):
     refused = push(shop, quantity=2**31)
 

@@ -1,170 +1,162 @@
-"""What a GraphQL query costs at Shopify, before and after it ran, in points. Pure.
+"""What a GraphQL query costs at Shopify, before and after it ran, in points, and the bucket of points. Pure.
 
 Rules: https://shopify.dev/docs/api/usage/limits. A scalar is free, an object 1, a mutation 10, an interface
-the dearest of its fragments, a connection is sized by ``first`` or ``last``. Here as in Shopify's own
-account of it (2 for the connection, and its size times a node) sizes multiply. The service itself charges
-less for large connections by now (https://community.shopify.dev/t/23101), by a rule that it does not
-publish: what the sandbox lets through, Shopify does.
+the dearest of its fragments, a connection 2 and its size times a node. The service itself charges less for
+large connections by now (https://community.shopify.dev/t/23101), by a rule that it does not publish: what the
+sandbox lets through, Shopify does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from graphql import (
+    DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
-    GraphQLSchema,
-    IntValueNode,
-    ListValueNode,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
-    VariableNode,
     get_named_type,
     is_leaf_type,
     is_object_type,
+    value_from_ast_untyped,
 )
 
-MUTATION_POINTS = 10
-CONNECTION_POINTS = 2
+from services.sandbox.shopify.schema import load_schema
+
 MOST_POINTS = 1000
 """More than a single query may ask for, whatever the bucket holds."""
 
-Fragments = Mapping[str, FragmentDefinitionNode]
+
+def count_points(
+    tree: DocumentNode,
+    operation: OperationDefinitionNode,
+    variables: Mapping[str, Any],
+    data: Mapping[str, Any] | None = None,
+) -> int:
+    """Return the most that ``operation`` can cost, or what it cost that answered with ``data``."""
+    if operation.operation == OperationType.MUTATION:
+        return 10 * len(operation.selection_set.selections)
+    fragments = {
+        part.name.value: part for part in tree.definitions if isinstance(part, FragmentDefinitionNode)
+    }
+    counter = _Counter(fragments, variables)
+    return max(1, counter.selections(operation.selection_set, load_schema().query_type, data))
 
 
 @dataclass(frozen=True, slots=True)
-class Tariff:
-    """How calls are charged."""
+class _Counter:
+    """Counts points. ``data`` of its methods is the answer to what they count, None before there is one."""
 
-    schema: GraphQLSchema
+    fragments: Mapping[str, FragmentDefinitionNode]
+    variables: Mapping[str, Any]
 
-    def requested(
-        self, operation: OperationDefinitionNode, fragments: Fragments, variables: Mapping[str, Any]
-    ) -> int:
-        """Return the most that ``operation`` can cost."""
-        return self._operation(operation, _Reading(fragments, variables, None))
-
-    def actual(
-        self,
-        operation: OperationDefinitionNode,
-        fragments: Fragments,
-        variables: Mapping[str, Any],
-        data: Mapping[str, Any],
-    ) -> int:
-        """Return what ``operation`` cost that answered with ``data``."""
-        return self._operation(operation, _Reading(fragments, variables, data))
-
-    def _operation(self, operation: OperationDefinitionNode, reading: "_Reading") -> int:
-        root = self.schema.get_root_type(operation.operation)
-        if operation.operation == OperationType.MUTATION:
-            return MUTATION_POINTS * len(operation.selection_set.selections)
-        return max(1, self._selections(operation.selection_set, root, reading))
-
-    def _selections(self, selections: SelectionSetNode | None, parent: Any, reading: "_Reading") -> int:
+    def selections(self, selections: SelectionSetNode | None, parent: Any, data: Any) -> int:
         total, dearest = 0, 0
         for node in selections.selections if selections else ():
             if isinstance(node, FieldNode):
-                total += self._field(node, parent, reading)
+                total += self._field(node, parent, data)
                 continue
-            fragment: Any = (
-                reading.fragments[node.name.value] if isinstance(node, FragmentSpreadNode) else node
-            )
+            fragment: Any = self.fragments[node.name.value] if isinstance(node, FragmentSpreadNode) else node
             condition = fragment.type_condition
-            kind = self.schema.get_type(condition.name.value) if condition else parent
-            points = self._selections(fragment.selection_set, kind, reading)
+            kind = load_schema().get_type(condition.name.value) if condition else parent
+            points = self.selections(fragment.selection_set, kind, data)
             if is_object_type(parent):
                 total += points
             else:
                 dearest = max(dearest, points)
         return total + dearest
 
-    def _field(self, node: FieldNode, parent: Any, reading: "_Reading") -> int:
+    def _field(self, node: FieldNode, parent: Any, data: Any) -> int:
         name = node.name.value
-        if name.startswith("__"):
+        kind: Any = None if name.startswith("__") else get_named_type(parent.fields[name].type)
+        if kind is None or is_leaf_type(kind):
             return 0
-        kind = get_named_type(parent.fields[name].type)
-        if is_leaf_type(kind):
-            return 0
-        inside = reading.into(node.alias.value if node.alias else name)
-        if inside.data is None and reading.data is not None:
+        found = _value_of(node, data)
+        if found is None and data is not None:
             return 1
-        if kind.name.endswith("Connection"):
-            return CONNECTION_POINTS + inside.count(node) * self._page(node, kind, inside)
-        per_object = 1 + self._dearest(node.selection_set, kind, inside)
-        size = inside.size(node)
-        return per_object if size is None else size * per_object
-
-    def _page(self, node: FieldNode, kind: Any, reading: "_Reading") -> int:
-        """Return what one node of a connection costs."""
-        points = 0
+        if not kind.name.endswith("Connection"):
+            size = self._size(node)
+            return (1 if size is None else _length(found, size)) * self._object(node, kind, found)
+        points = 2
         for part in node.selection_set.selections if node.selection_set else ():
-            if not isinstance(part, FieldNode) or part.name.value == "pageInfo":
-                continue
-            inside = reading.into(part.alias.value if part.alias else part.name.value)
-            its_kind = get_named_type(kind.fields[part.name.value].type)
-            if part.name.value == "edges":
-                points += self._page(part, its_kind, inside.flat("node"))
-            elif not is_leaf_type(its_kind):
-                points += 1 + self._dearest(part.selection_set, its_kind, inside)
+            if isinstance(part, FieldNode) and part.name.value == "nodes":
+                nodes = _value_of(part, found)
+                entry = self._object(part, get_named_type(kind.fields["nodes"].type), nodes)
+                points += _length(nodes, self._size(node) or 1) * entry
         return points
 
-    def _dearest(self, selections: SelectionSetNode | None, kind: Any, reading: "_Reading") -> int:
-        if isinstance(reading.data, list):
-            each = [
-                self._selections(selections, kind, reading.over(entry)) for entry in reading.data if entry
-            ]
-            return max(each, default=0)
-        return self._selections(selections, kind, reading)
+    def _object(self, node: FieldNode, kind: Any, data: Any) -> int:
+        """Return the points of one object of a field, of the dearest if it is a list."""
+        each = [entry for entry in data if entry] if isinstance(data, list) else [data]
+        return 1 + max((self.selections(node.selection_set, kind, entry) for entry in each), default=0)
 
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """Where in the answer the query is being read; ``data`` is None before there is an answer."""
-
-    fragments: Fragments
-    variables: Mapping[str, Any]
-    data: Any
-
-    def over(self, data: Any) -> "_Reading":
-        return _Reading(self.fragments, self.variables, data)
-
-    def into(self, key: str) -> "_Reading":
-        return self.over(self.data.get(key) if isinstance(self.data, dict) else None)
-
-    def flat(self, key: str) -> "_Reading":
-        """Return the answer's edges as their nodes, under the name that a page reads."""
-        if not isinstance(self.data, list):
-            return self
-        return self.over({key: [edge[key] for edge in self.data if key in edge]})
-
-    def count(self, node: FieldNode) -> int:
-        """Return how many nodes a connection has, or may have."""
-        if isinstance(self.data, dict):
-            lists = [part for part in self.data.values() if isinstance(part, list)]
-            return len(lists[0]) if lists else 0
-        return self._argument(node, "first") or self._argument(node, "last") or 1
-
-    def size(self, node: FieldNode) -> int | None:
-        """Return how many objects a list that is requested by number or by ids has; None for any other."""
-        if isinstance(self.data, list):
-            return (
-                len(self.data)
-                if {"first", "ids"} & {one.name.value for one in node.arguments or ()}
-                else None
-            )
-        return self._argument(node, "first") or self._argument(node, "ids")
-
-    def _argument(self, node: FieldNode, name: str) -> int | None:
+    def _size(self, node: FieldNode) -> int | None:
+        """Return how many objects a list has that is requested by number or by ids; None for any other."""
         for argument in node.arguments or ():
-            if argument.name.value == name:
-                value = argument.value
-                if isinstance(value, VariableNode):
-                    given = self.variables.get(value.name.value)
-                    return len(given) if isinstance(given, Sequence) else given
-                if isinstance(value, ListValueNode):
-                    return len(value.values)
-                return int(value.value) if isinstance(value, IntValueNode) else None
+            if argument.name.value in ("first", "ids"):
+                given = value_from_ast_untyped(argument.value, dict(self.variables))
+                if isinstance(given, list):
+                    return len(given)
+                return given if isinstance(given, int) else 1
         return None
+
+
+def _value_of(node: FieldNode, data: Any) -> Any:
+    return data.get(node.alias.value if node.alias else node.name.value) if isinstance(data, dict) else None
+
+
+def _length(data: Any, requested: int) -> int:
+    return len(data) if isinstance(data, list) else requested
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Points left, restored at ``restore_per_second`` up to ``maximum``. Defaults: the Standard plan's."""
+
+    clock: Callable[[], float]
+    maximum: float = 2000.0
+    restore_per_second: float = 100.0
+    available: float = 2000.0
+    at: float = 0.0
+
+    def take(self, points: float) -> bool:
+        """Take ``points`` and return True, or return False if there are too few."""
+        now = self.clock()
+        self.available = min(self.maximum, self.available + (now - self.at) * self.restore_per_second)
+        self.at = now
+        if self.available < points:
+            return False
+        self.available -= points
+        return True
+
+    def give_back(self, points: float) -> None:
+        """Put back points that a call reserved and did not use."""
+        self.available = min(self.maximum, self.available + points)
+
+    def set(self, request: dict[str, Any]) -> None:
+        """Set ``maximum``, ``restore_per_second`` and ``available`` (the maximum, unless given).
+
+        ``available`` may be negative: then every call is throttled until the bucket has recovered.
+        """
+        self.maximum = float(request.get("maximum", self.maximum))
+        self.restore_per_second = float(request.get("restore_per_second", self.restore_per_second))
+        self.available = float(request.get("available", self.maximum))
+        self.at = self.clock()
+
+    def describe(self, requested: int, actual: int | None) -> dict[str, Any]:
+        """Return the ``extensions`` that every answer carries."""
+        status = {
+            "maximumAvailable": self.maximum,
+            "currentlyAvailable": max(0, int(self.available)),
+            "restoreRate": self.restore_per_second,
+        }
+        return {
+            "cost": {
+                "requestedQueryCost": requested,
+                "actualQueryCost": actual,
+                "throttleStatus": status,
+            }
+        }

@@ -1,15 +1,21 @@
 """Every object of one shop of the sandbox that GraphQL can reach, read from its records and its stock."""
 
 from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any
+
+from graphql import DocumentNode, GraphQLError
+from graphql.execution import execute_sync
 
 from services.sandbox.shopify import records as kinds
 from services.sandbox.shopify.nodes import WebhookNode
 from services.sandbox.shopify.records import Body, Records
 from services.sandbox.shopify.schema import load_schema
 from services.sandbox.shopify.stock import Place, Stock
-from services.sandbox.shopify.values import Node
+from services.sandbox.shopify.subscriptions import Subscriptions
+from services.sandbox.shopify.values import Node, gid, utc_text
 
 KINDS: Mapping[str, str] = MappingProxyType(
     {
@@ -26,31 +32,65 @@ KINDS: Mapping[str, str] = MappingProxyType(
 
 
 class Graph:
-    """Finds objects by id, and lists them."""
+    """Answers documents from one shop's state; finds and lists its objects."""
 
-    def __init__(self, domain: str, records: Records, stock: Stock) -> None:
+    def __init__(self, domain: str, records: Records, stock: Stock, subscriptions: Subscriptions) -> None:
         self.records = records
-        self._domain, self._stock = domain, stock
+        self._domain, self._stock, self._subscriptions = domain, stock, subscriptions
+        self.denied: set[str] = set()
+        """Root fields that need a scope which the shop did not grant."""
 
-    def fields_of(self, kind: str) -> Mapping[str, Any]:
-        """Return the fields of a GraphQL type."""
-        fields: Mapping[str, Any] = getattr(load_schema().type_map.get(kind), "fields", {})
-        return fields
+    def execute(
+        self, tree: DocumentNode, name: str | None, variables: dict[str, Any], now: datetime
+    ) -> tuple[dict[str, Any] | None, list[Node]]:
+        """Return data and errors of the operation ``name``."""
+        roots = self._queries() | self._mutations(now) | {root: partial(_deny, root) for root in self.denied}
+        result = execute_sync(
+            load_schema(), tree, root_value=roots, variable_values=variables, operation_name=name
+        )
+        return result.data, [_describe(error) for error in result.errors or ()]
 
-    def find(self, text: str) -> WebhookNode | None:
-        """Return the object of any kind with this gid, or None."""
-        kind, _, rest = text.removeprefix("gid://shopify/").partition("/")
+    def _queries(self) -> Node:
+        single = {kind.lower(): partial(self._find, kind) for kind in ("Order", "Refund", "Product")}
+        return single | {
+            "shop": self.shop,
+            "nodes": lambda ids: [self._find("", one) for one in ids],
+            "location": lambda **args: self._find("Location", args["id"]) if args.get("id") else None,
+            "orders": lambda **_args: self.all("Order"),
+            "products": lambda **_args: self.all("Product"),
+            "fulfillmentOrders": self._fulfillment_orders,
+            "locations": self._locations,
+            "inventoryItems": lambda **_args: [self.item(number) for number in self._item_numbers()],
+            "webhookSubscriptions": lambda **_args: self._subscriptions.nodes,
+        }
+
+    def _mutations(self, now: datetime) -> Node:
+        return {
+            "inventorySetQuantities": lambda **args: self._stock.set_quantities(
+                args["input"], args["key"], now
+            ),
+            "webhookSubscriptionCreate": lambda **args: self._subscriptions.create(
+                args["topic"], args["webhookSubscription"], utc_text(now)
+            ),
+        }
+
+    def _find(self, kind: str, id: str) -> Node | WebhookNode | None:  # noqa: A002 - the argument's name
+        """Return the object of ``kind`` (or of any) with this gid, or None."""
+        if not id.startswith(gid(kind, "") if kind else "gid://shopify/"):
+            raise GraphQLError(
+                f"Invalid global id '{id}'", extensions={"code": "argumentLiteralsIncompatible"}
+            )
+        kind, _, rest = id.removeprefix("gid://shopify/").partition("/")
         digits, _, item = rest.partition("?inventory_item_id=")
         if not digits.isdecimal():
             return None
-        number, stock = int(digits), self._stock
+        number = int(digits)
         if kind == "InventoryLevel":
             return self.level((int(item), number)) if item.isdecimal() else None
         if kind == "InventoryItem":
             return self.item(number) if number in self._item_numbers() else None
         if kind == "Location":
-            is_known = number in self.records.bodies[kinds.LOCATIONS] or number in stock.items_at
-            return self.location(number) if is_known else None
+            return self.location(number) if number in self._location_numbers() else None
         return self.get(kind, number)
 
     def get(self, kind: str, number: int) -> WebhookNode | None:
@@ -69,20 +109,17 @@ class Graph:
 
     def shop(self) -> WebhookNode:
         """Return the Shop as its last ``shop/update`` states it."""
-        body = self.records.shop
-        email = body.get("email") or f"owner@{self._domain}"
         usual = {
             "id": 1,
             "name": self._domain.partition(".")[0],
-            "email": email,
-            "customer_email": email,
             "myshopify_domain": self._domain,
             "currency": "USD",
             "iana_timezone": "Etc/UTC",
         }
-        return WebhookNode("Shop", usual | {name: value for name, value in body.items() if value}, self)
+        stated = {name: value for name, value in self.records.shop.items() if value}
+        return WebhookNode("Shop", usual | stated, self)
 
-    def sold(self, line: Body) -> tuple[Node | WebhookNode | None, Node | WebhookNode | None]:
+    def sold(self, line: Body) -> tuple[WebhookNode | None, WebhookNode | None]:
         """Return the product and the variant of an order's line, even if no webhook described them."""
         number, variant = line.get("product_id"), line.get("variant_id")
         if not number or not line.get("product_exists", True):
@@ -93,39 +130,21 @@ class Graph:
         bare = {"id": variant, "sku": line.get("sku"), "title": line.get("variant_title"), "product": product}
         return product, (known or [product.child("ProductVariant", bare)])[0] if variant else None
 
-    def items(self) -> list[WebhookNode]:
-        """Return every InventoryItem that anything is known of."""
-        return [self.item(number) for number in self._item_numbers()]
-
     def item(self, number: int) -> WebhookNode:
         """Return the InventoryItem, even if nothing is known of it."""
+        product = self.get("Product", self.records.variants.get(number, 0))
+        variants = product.body.get("variants") or () if product else ()
+        variant: Body = next((one for one in variants if one.get("inventory_item_id") == number), {})
         body = self.records.bodies[kinds.ITEMS].get(number) or {}
-        variant = self.variant_of(number)
-        usual = {name: variant.body.get(name) if variant else None for name in ("sku", "updated_at")}
+        usual = {name: variant.get(name) for name in ("sku", "updated_at")}
         given = {name: value for name, value in body.items() if value not in (None, "")}
         return WebhookNode("InventoryItem", usual | given | {"id": number}, self)
-
-    def variant_of(self, item: int) -> WebhookNode | None:
-        """Return the ProductVariant whose stock the item is, or None."""
-        product = self.get("Product", self.records.variants.get(item, 0))
-        variants = product.get("variants") if product else ()
-        return next((one for one in variants if one.body.get("inventory_item_id") == item), None)
-
-    def locations(self) -> list[WebhookNode]:
-        """Return every Location that anything is known of."""
-        numbers = set(self.records.bodies[kinds.LOCATIONS]) | set(self._stock.items_at)
-        return [self.location(number) for number in numbers]
 
     def location(self, number: int) -> WebhookNode:
         """Return the Location, even if nothing is known of it."""
         body = self.records.bodies[kinds.LOCATIONS].get(number) or {}
         name = body.get("name") or f"Location {number}"
         return WebhookNode("Location", {**body, "id": number, "name": name}, self)
-
-    def levels_of(self, item: int) -> list[WebhookNode]:
-        """Return the levels of an item at all locations."""
-        places = [(item, location) for location in self._stock.locations_of.get(item, ())]
-        return [node for place in places if (node := self.level(place))]
 
     def levels_at(self, location: int) -> list[WebhookNode]:
         """Return the levels of all items at a location."""
@@ -139,31 +158,27 @@ class Graph:
         item, location = place
         body = {
             "id": f"{location}?inventory_item_id={item}",
-            "is_active": True,
             "updated_at": self._stock.changed_at[place],
             "item_id": item,
-            "location_id": location,
             "available": self._stock.levels[place],
             "on_hand": self._stock.on_hand(place),
         }
         return WebhookNode("InventoryLevel", body, self)
 
-    def changes(self, group: Node) -> list[Node]:
-        """Return what an InventoryAdjustmentGroup changed."""
-        return [
-            {
-                "name": "available",
-                "delta": quantity - before,
-                "quantityAfterChange": quantity,
-                "item": self.item(item),
-                "location": self.location(location),
-            }
-            for (item, location), (before, quantity) in group["_changes"].items()
-        ]
+    def _locations(self, **args: Any) -> list[WebhookNode]:
+        found = [self.location(number) for number in self._location_numbers()]
+        return [node for node in found if args.get("includeInactive") or node.get("isActive")]
+
+    def _fulfillment_orders(self, **args: Any) -> list[WebhookNode]:
+        hidden = () if args.get("includeClosed") else ("CLOSED", "CANCELLED")
+        return [node for node in self.all("FulfillmentOrder") if node.get("status") not in hidden]
 
     def _item_numbers(self) -> set[int]:
         known = set(self.records.bodies[kinds.ITEMS]) | set(self.records.variants)
         return (known | set(self._stock.locations_of)) - self._stock.deleted_items
+
+    def _location_numbers(self) -> set[int]:
+        return set(self.records.bodies[kinds.LOCATIONS]) | set(self._stock.items_at)
 
     def _currency_of(self, kind: str, body: Body) -> str:
         if kind == "Refund":
@@ -172,3 +187,16 @@ class Graph:
                 return str(price_set["shop_money"]["currency_code"] if price_set else entry["currency"])
             body = self.records.bodies[kinds.ORDERS].get(int(body["order_id"])) or {}
         return str(body.get("currency") or self.records.shop.get("currency") or "USD")
+
+
+def _deny(name: str, **_args: Any) -> None:
+    raise GraphQLError(f"Access denied for {name} field.", extensions={"code": "ACCESS_DENIED"})
+
+
+def _describe(error: GraphQLError) -> Node:
+    if isinstance(error.original_error, ValueError):
+        code = "INVALID_FIELD_ARGUMENTS"
+    else:  # a value that a variable may not have is found before anything runs, and has no path
+        code = "INTERNAL_SERVER_ERROR" if error.path else "INVALID_VARIABLE"
+    described: Node = {"message": error.message, "extensions": {"code": code} | (error.extensions or {})}
+    return described | ({"path": list(error.path)} if error.path else {})

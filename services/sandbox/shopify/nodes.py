@@ -2,13 +2,14 @@
 
 A field has the value of the webhook's field of the same name, written as the field's type requires:
 ``createdAt`` is ``created_at`` in UTC, ``totalPriceSet`` is ``total_price_set`` or ``total_price`` as a
-MoneyBag. ``fields.FIELDS`` lists the others. A field without a value that must have one is
-empty, zero or ``LONG_AGO``.
+MoneyBag. ``FIELDS`` lists the others. A field without a value that must have one is empty, zero or
+``LONG_AGO``.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,9 @@ from graphql import (
     is_non_null_type,
 )
 
-from services.sandbox.shopify.fields import FIELDS
 from services.sandbox.shopify.records import Body
-from services.sandbox.shopify.values import Node, bag, enum, gid, instant
+from services.sandbox.shopify.schema import load_schema
+from services.sandbox.shopify.values import Node, bag, enum, gid, id_of, instant, money
 
 if TYPE_CHECKING:
     from services.sandbox.shopify.graph import Graph
@@ -32,7 +33,7 @@ LONG_AGO = "2020-01-01T00:00:00Z"
 """When an object was made or changed whose webhook has no time."""
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({"Boolean": False, "DateTime": LONG_AGO, "Int": 0, "String": ""})
-_TRUE_BY_DEFAULT = frozenset(("active", "confirmed", "requires_shipping", "taxable", "tracked"))
+_TRUE_BY_DEFAULT = frozenset(("active", "requires_shipping", "taxable", "tracked"))
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -47,7 +48,7 @@ class WebhookNode:
 
     @property
     def __typename(self) -> str:
-        """What graphql-core reads to tell the type behind an interface."""
+        """What graphql-core reads to find the type behind an interface."""
         return self.kind
 
     def get(self, name: str, **args: Any) -> Any:
@@ -59,25 +60,25 @@ class WebhookNode:
             return gid(self.kind, self.body["id"]) if self.body.get("id") else None
         if name == "legacyResourceId":
             return str(self.body["id"])
-        field = self.graph.fields_of(self.kind).get(name)
-        if field is None:
+        fields: Mapping[str, Any] = getattr(load_schema().type_map.get(self.kind), "fields", {})
+        if name not in fields:
             return None
-        return self._read(field.type, special or _WORD_START.sub("_", name).lower())
+        return self._read(fields[name].type, special or _WORD_START.sub("_", name).lower())
 
     def child(self, kind: str, body: Body) -> "WebhookNode":
         """Return an object inside this one, in the same currency unless ``body`` names another."""
         return WebhookNode(kind, body, self.graph, body.get("currency") or self.currency)
 
-    def money(self, price_set: str, price: str) -> Node:
-        """Return the MoneyBag of two fields of the body."""
-        return bag(self.body.get(price_set), self.body.get(price), self.currency)
+    def money(self, price: str) -> Node:
+        """Return the MoneyBag of the body's ``price`` and its ``..._set``."""
+        return bag(self.body.get(f"{price}_set"), self.body.get(price), self.currency)
 
     def _read(self, field_type: Any, key: str) -> Any:
         named = get_named_type(field_type)
         if named.name == "MoneyBag":
             price = key.removesuffix("_set")
             is_known = self.body.get(f"{price}_set") or self.body.get(price) is not None
-            return self.money(f"{price}_set", price) if is_known or is_non_null_type(field_type) else None
+            return self.money(price) if is_known or is_non_null_type(field_type) else None
         value, kind = self.body.get(key), named.name.removesuffix("Connection")
         if kind != named.name or is_list_type(get_nullable_type(field_type)):
             return [entry if is_leaf_type(named) else self.child(kind, entry) for entry in value or ()]
@@ -88,3 +89,155 @@ class WebhookNode:
         if kind == "DateTime":
             return instant(value)
         return value if is_leaf_type(named) else self.child(kind, value)
+
+
+def _location(node: WebhookNode) -> WebhookNode | None:
+    number = node.body.get("location_id")
+    return None if number is None else node.graph.location(int(number))
+
+
+def _address(key: str) -> Callable[[WebhookNode], WebhookNode | None]:
+    return lambda node: node.child("MailingAddress", node.body[key]) if node.body.get(key) else None
+
+
+def _parts(kind: str) -> Callable[..., list[WebhookNode]]:
+    return lambda node, **_args: node.graph.parts(kind, int(node.body["id"]))
+
+
+def _refunded(node: WebhookNode) -> Node:
+    """Return what the refund's transactions paid back, in the shop's currency."""
+    paid_back = Decimal(0)
+    for entry in node.body.get("transactions") or ():
+        if entry.get("status") == "success":
+            price_set = entry.get("amount_set")
+            paid_back += Decimal(price_set["shop_money"]["amount"] if price_set else entry["amount"])
+    return bag(None, paid_back, node.currency)
+
+
+def _adjustments(node: WebhookNode, **_args: Any) -> list[WebhookNode]:
+    """Refunded shipping is not among them: the API has a line of the refund for it."""
+    return [
+        node.child("OrderAdjustment", {**entry, "id": entry.get("id") or place})
+        for place, entry in enumerate(node.body.get("order_adjustments") or (), start=1)
+        if entry.get("kind") != "shipping_refund"
+    ]
+
+
+def _refunded_line(node: WebhookNode) -> WebhookNode:
+    entry = node.body
+    bare = {"id": entry["line_item_id"], "quantity": entry["quantity"]}
+    return node.child("LineItem", entry.get("line_item") or bare)
+
+
+def _parent_transaction(node: WebhookNode) -> WebhookNode | None:
+    number = node.body.get("parent_id")
+    if not number:
+        return None
+    return node.graph.get("OrderTransaction", number) or node.child("OrderTransaction", {"id": number})
+
+
+def _quantities(node: WebhookNode, *, names: list[str]) -> list[Node]:
+    # In the sandbox nothing is reserved, damaged or incoming: what is on hand is available or committed.
+    available, on_hand = node.body["available"], node.body["on_hand"]
+    amounts = {"available": available, "on_hand": on_hand, "committed": on_hand - available}
+    return [{"name": name, "quantity": amounts.get(name, 0)} for name in names]
+
+
+_FULFILLMENT_STATUS = {None: "UNFULFILLED", "partial": "PARTIALLY_FULFILLED"}
+_DISPLAY_STATUS = {"success": "FULFILLED", "cancelled": "CANCELED"}
+
+FIELDS: Mapping[str, str | Callable[..., Any]] = MappingProxyType(
+    {
+        "Shop.currencyCode": "currency",
+        "Order.name": lambda n: n.body.get("name") or f"#{n.body['id']}",
+        "Order._updatedAt": lambda n: n.graph.records.touched_at[int(n.body["id"])],
+        "Order.processedAt": lambda n: instant(n.body.get("processed_at") or n.body["created_at"]),
+        "Order.currencyCode": "currency",
+        "Order.presentmentCurrencyCode": lambda n: n.body.get("presentment_currency") or n.currency,
+        "Order.displayFinancialStatus": "financial_status",
+        "Order.displayFulfillmentStatus": lambda n: (
+            _FULFILLMENT_STATUS.get(n.body.get("fulfillment_status")) or enum(n.body["fulfillment_status"])
+        ),
+        "Order.totalCashRoundingAdjustment": lambda n: {
+            f"{kind}Set": n.money(f"total_cash_rounding_{kind}_adjustment") for kind in ("payment", "refund")
+        },
+        "Order.shippingAddress": _address("shipping_address"),
+        "Order.billingAddress": _address("billing_address"),
+        "Order.customAttributes": "note_attributes",
+        "Order.refunds": _parts("Refund"),
+        "Order.transactions": _parts("OrderTransaction"),
+        "Order.fulfillments": _parts("Fulfillment"),
+        "Order.returns": _parts("Return"),
+        "Order.retailLocation": _location,
+        "MailingAddress.countryCodeV2": "country_code",
+        "LineItem.currentQuantity": lambda n: n.body.get("current_quantity", n.body["quantity"]),
+        "LineItem.originalUnitPriceSet": "price",
+        "LineItem.isGiftCard": "gift_card",
+        "LineItem.customAttributes": "properties",
+        "LineItem.product": lambda n: n.graph.sold(n.body)[0],
+        "LineItem.variant": lambda n: n.graph.sold(n.body)[1],
+        "Attribute.key": lambda n: str(n.body["name"]),
+        "Attribute.value": lambda n: None if n.body.get("value") is None else str(n.body["value"]),
+        "DiscountAllocation.allocatedAmountSet": "amount",
+        "ShippingLine.originalPriceSet": "price",
+        "ShippingLine.discountedPriceSet": lambda n: bag(
+            n.body.get("discounted_price_set"),
+            n.body.get("discounted_price", n.body.get("price")),
+            n.currency,
+        ),
+        "Refund.processedAt": lambda n: instant(n.body.get("processed_at") or n.body["created_at"]),
+        "Refund.totalRefundedSet": _refunded,
+        "Refund.orderAdjustments": _adjustments,
+        "Refund.transactions": lambda n, **_args: [
+            n.graph.get("OrderTransaction", one["id"]) for one in n.body.get("transactions") or ()
+        ],
+        "OrderAdjustment.reason": lambda _: "REFUND_DISCREPANCY",
+        "RefundLineItem.restockType": lambda n: enum(n.body.get("restock_type") or "no_restock"),
+        "RefundLineItem.location": _location,
+        "RefundLineItem.lineItem": _refunded_line,
+        "RefundShippingLine.subtotalAmountSet": lambda n: bag(
+            n.body.get("subtotal_amount_set"), n.body.get("subtotal"), n.currency
+        ),
+        "RefundShippingLine.taxAmountSet": lambda n: bag(
+            n.body.get("tax_amount_set"), n.body.get("total_tax"), n.currency
+        ),
+        "OrderTransaction.authorizationCode": "authorization",
+        "OrderTransaction.receiptJson": "receipt",
+        "OrderTransaction.parentTransaction": _parent_transaction,
+        "Fulfillment.displayStatus": lambda n: (
+            enum(n.body.get("shipment_status")) or _DISPLAY_STATUS.get(n.body["status"])
+        ),
+        "Fulfillment.totalQuantity": lambda n: sum(
+            line["quantity"] for line in n.body.get("line_items") or ()
+        ),
+        "Fulfillment.location": _location,
+        "FulfillmentOrder.orderId": lambda n: gid("Order", n.body["order_id"]),
+        "FulfillmentOrder.requestStatus": lambda n: enum(n.body.get("request_status") or "unsubmitted"),
+        "FulfillmentOrder.assignedLocation": lambda n: {
+            "location": _location(n.child("", {"location_id": n.body.get("assigned_location_id")}))
+        },
+        "Product.status": lambda n: enum(n.body.get("status") or "active"),
+        "Product.tags": lambda n: [
+            tag.strip() for tag in (n.body.get("tags") or "").split(",") if tag.strip()
+        ],
+        "Product.variants": lambda n, **_args: [
+            n.child("ProductVariant", {**entry, "product": n}) for entry in n.body.get("variants") or ()
+        ],
+        "ProductVariant.updatedAt": lambda n: (
+            instant(n.body.get("updated_at")) or n.body["product"].get("updatedAt")
+        ),
+        "ProductVariant.inventoryItem": lambda n: n.graph.item(int(n.body["inventory_item_id"])),
+        "InventoryItem.unitCost": lambda n: (
+            None if n.body.get("cost") is None else money(n.body["cost"], n.graph.shop().get("currencyCode"))
+        ),
+        "InventoryItem.inventoryLevel": lambda n, **args: n.graph.level(
+            (n.body["id"], id_of(args["locationId"], "Location"))
+        ),
+        "Location.isActive": "active",
+        "Location.address": lambda n: n.child("LocationAddress", n.body),
+        "Location.inventoryLevels": lambda n, **_args: n.graph.levels_at(n.body["id"]),
+        "InventoryLevel.item": lambda n: n.graph.item(n.body["item_id"]),
+        "InventoryLevel.quantities": _quantities,
+    }
+)
+"""Where a field's value is, if not under its own name: another name in the body, or a function."""

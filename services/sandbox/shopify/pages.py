@@ -1,103 +1,95 @@
-"""Connections: a list filtered, sorted and cut into pages as Shopify cuts them. Pure.
+"""Connections: a list searched, sorted and cut into pages as Shopify cuts them. Pure.
 
 A cursor contains the last node's id and its value of the sort key, not a position: a node that changes during
 paging moves to its new position and appears again or later, as at Shopify.
+
+Searches (https://shopify.dev/docs/api/usage/search-syntax) are comparisons of ``updated_at`` joined by AND.
+Shopify ignores a filter that it does not know and lists everything; the sandbox refuses it.
 """
 
 import base64
+import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from operator import eq, ge, gt, le, lt
 from types import MappingProxyType
 from typing import Any
 
 import orjson
 
-from services.sandbox.shopify.search import read_search, sort_time
-from services.sandbox.shopify.values import HasFields, Node
+from services.sandbox.shopify.values import Node, utc_text
 
 LARGEST_PAGE = 250
-_TIMES = MappingProxyType(
-    {"UPDATED_AT": "updatedAt", "CREATED_AT": "createdAt", "PROCESSED_AT": "processedAt"}
+_TIMES = MappingProxyType({"UPDATED_AT": "updatedAt", "PROCESSED_AT": "processedAt"})
+_TERM = re.compile(r"""\s*(?:AND\s+)?updated_at:\s*(>=|<=|>|<)?\s*('[^']*'|"[^"]*"|[^\s'"()]+)(?=\s|$)""")
+_COMPARE: Mapping[str | None, Callable[[str, str], bool]] = MappingProxyType(
+    {None: eq, ">=": ge, "<=": le, ">": gt, "<": lt}
 )
-_WORDS = MappingProxyType({"NAME": "name", "TITLE": "title", "SKU": "sku"})
 
 Key = tuple[Any, int]
 
 
-class PageInvalid(ValueError):
-    """The requested page is not valid. The message names the argument."""
+def page_of(nodes: Sequence[Any], args: Mapping[str, Any]) -> Node:
+    """Return the connection object for the arguments ``args``: first, after, query and sortKey.
 
-
-def page_of(nodes: Sequence[HasFields], args: Mapping[str, Any]) -> Node:
-    """Return the connection object for the arguments ``args``: first or last, after, before, query,
-    sortKey and reverse."""
-    size = read_size(args)
-    if args.get("query"):
-        is_found = read_search(args["query"])
-        nodes = [node for node in nodes if is_found(node)]
-    key_of = _read_key(args.get("sortKey"))
-    if key_of is None:
-        # Parts of an object have no sort key: they stay in its order, and their place is the key.
-        keyed: list[tuple[Key, HasFields]] = [((0, place), node) for place, node in enumerate(nodes)]
-    else:
-        keyed = sorted(((key_of(node), node) for node in nodes), key=lambda pair: pair[0])
-    if args.get("reverse"):
-        keyed.reverse()
-    keyed = _between(keyed, args)
-    is_backwards = args.get("first") is None
-    page = keyed[-size:] if is_backwards else keyed[:size]
-    has_more = len(keyed) > size
-    cursors = [_write_cursor(key) for key, _ in page]
+    Raises ``ValueError`` where Shopify refuses; the message names the argument.
+    """
+    size = args.get("first")
+    if size is None:
+        raise ValueError("you must provide one of first or last")
+    if not 1 <= size <= LARGEST_PAGE:
+        raise ValueError(f"first={size} should be from 1 to {LARGEST_PAGE}")
+    tests = _read_search(args.get("query") or "")
+    found = [node for node in nodes if all(test(_time_of(node, "updatedAt"), at) for test, at in tests)]
+    keyed = [(_key_of(args.get("sortKey"), node, place), node) for place, node in enumerate(found)]
+    keyed.sort(key=lambda pair: pair[0])
+    if args.get("after"):
+        mark = _read_cursor(args["after"])
+        keyed = [pair for pair in keyed if pair[0] > mark]
+    page = keyed[:size]
     return {
         "nodes": [node for _, node in page],
-        "edges": [{"cursor": cursor, "node": node} for cursor, (_, node) in zip(cursors, page, strict=True)],
         "pageInfo": {
-            "hasNextPage": bool(args.get("before")) if is_backwards else has_more,
-            "hasPreviousPage": has_more if is_backwards else bool(args.get("after")),
-            "startCursor": cursors[0] if cursors else None,
-            "endCursor": cursors[-1] if cursors else None,
+            "hasNextPage": len(keyed) > size,
+            "endCursor": _write_cursor(page[-1][0]) if page else None,
         },
     }
 
 
-def read_size(args: Mapping[str, Any]) -> int:
-    """Return how many nodes a page has; raise ``PageInvalid`` where Shopify refuses."""
-    first, last = args.get("first"), args.get("last")
-    if (first is None) == (last is None):
-        raise PageInvalid("you must provide one of first or last")
-    size = int(last if first is None else first)  # type: ignore[arg-type] # one of them is a number
-    if not 1 <= size <= LARGEST_PAGE:
-        raise PageInvalid(f"{'last' if first is None else 'first'}={size} should be from 1 to {LARGEST_PAGE}")
-    return size
-
-
-def _read_key(sort_key: str | None) -> Callable[[HasFields], Key] | None:
-    if sort_key in (None, "POSITION"):
-        return None
-    if sort_key in _TIMES:
-        field = _TIMES[sort_key]
-        return lambda node: (sort_time(node, field), _number_of(node))
-    if sort_key in _WORDS:
-        field = _WORDS[sort_key]
-        return lambda node: (str(node.get(field) or ""), _number_of(node))
-    if sort_key in ("ID", "RELEVANCE"):
-        return lambda node: (0, _number_of(node))
-    raise PageInvalid(f"sortKey={sort_key}: the sandbox cannot sort by it")
-
-
-def _between(keyed: list[tuple[Key, HasFields]], args: Mapping[str, Any]) -> list[tuple[Key, HasFields]]:
-    is_reverse = bool(args.get("reverse"))
-    for name in ("after", "before"):
-        if args.get(name):
-            mark = _read_cursor(args[name])
-            wants_larger = (name == "after") != is_reverse
-            keyed = [pair for pair in keyed if (pair[0] > mark if wants_larger else pair[0] < mark)]
-    return keyed
-
-
-def _number_of(node: HasFields) -> int:
+def _key_of(sort_key: str | None, node: Any, place: int) -> Key:
+    """Return what ``node`` is sorted by; parts of an object have no sort key and stay at their ``place``."""
+    if sort_key is None:
+        return 0, place
     # A level's id is its location's, and its item's behind the question mark: both make it.
     number, _, item = node.get("id").rpartition("/")[2].partition("?inventory_item_id=")
-    return int(number) << 64 | int(item) if item else int(number)
+    own = int(number) << 64 | int(item) if item else int(number)
+    return (_time_of(node, _TIMES[sort_key]) if sort_key in _TIMES else 0), own
+
+
+def _time_of(node: Any, field: str) -> str:
+    """Return the time by which lists find and sort ``node``; a change of its parts counts as its own."""
+    return str(node.get(f"_{field}") or node.get(field))
+
+
+def _read_search(text: str) -> list[tuple[Callable[[str, str], bool], str]]:
+    """Return comparisons of ``updatedAt``, all of which must hold."""
+    tests = []
+    rest = text.strip()
+    while rest:
+        found = _TERM.match(rest)
+        if found is None:
+            raise ValueError(f"search {text!r}: {rest!r} should be comparisons of updated_at, joined by AND")
+        tests.append((_COMPARE[found[1]], _read_time(found[2].strip("'\""))))
+        rest = rest[found.end() :]
+    return tests
+
+
+def _read_time(value: str) -> str:
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"search time {value!r} should be such as 2026-11-20T00:00:00Z") from None
+    return utc_text(at if at.tzinfo else at.replace(tzinfo=UTC))
 
 
 def _write_cursor(key: Key) -> str:
@@ -109,4 +101,4 @@ def _read_cursor(text: str) -> Key:
         read = orjson.loads(base64.b64decode(text, validate=True))
         return read["last_value"], int(read["last_id"])
     except (ValueError, KeyError, TypeError):
-        raise PageInvalid(f"{text!r} is no cursor of this list") from None
+        raise ValueError(f"{text!r} is no cursor of this list") from None

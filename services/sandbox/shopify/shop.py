@@ -7,19 +7,19 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+from graphql import DocumentNode, get_operation_ast
+
 from services.core.clock import utc_now
-from services.sandbox.bucket import Bucket
 from services.sandbox.faults import ControlInvalid, Faults
 from services.sandbox.shopify import records as kinds
-from services.sandbox.shopify.cost import MOST_POINTS, MUTATION_POINTS, Tariff
-from services.sandbox.shopify.documents import Document, DocumentRefused, read_document
-from services.sandbox.shopify.graphql import Api
+from services.sandbox.shopify.cost import MOST_POINTS, Bucket, count_points
+from services.sandbox.shopify.graph import Graph
 from services.sandbox.shopify.records import Records
-from services.sandbox.shopify.schema import load_schema
-from services.sandbox.shopify.stock import InputRefused, Place, Stock
+from services.sandbox.shopify.schema import DocumentRefused, read_document
+from services.sandbox.shopify.stock import Place, Stock
 from services.sandbox.shopify.subscriptions import Subscriptions
 from services.sandbox.shopify.tokens import Tokens
-from services.sandbox.shopify.values import Node, instant, utc_text
+from services.sandbox.shopify.values import instant, utc_text
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -49,7 +49,7 @@ class ShopifyShop:
         self.tokens = Tokens(self.clock)
         self.stock = Stock(self.domain, self.faults)
         self.records, self.subscriptions = Records(), Subscriptions()
-        self.api = Api(self.domain, self.records, self.stock, self.subscriptions)
+        self.graph = Graph(self.domain, self.records, self.stock, self.subscriptions)
 
     @property
     def levels(self) -> dict[Place, int]:
@@ -74,7 +74,7 @@ class ShopifyShop:
         self.stock.is_strict = bool(request.get("strict_stock", self.stock.is_strict))
         self.stock.deleted_items |= {int(number) for number in request.get("deleted_items", ())}
         self.subscriptions.denied = set(request.get("denied_topics", self.subscriptions.denied))
-        self.api.denied = set(request.get("denied_fields", self.api.denied))
+        self.graph.denied = set(request.get("denied_fields", self.graph.denied))
         now = utc_text(utc_now())
         self._set_levels("levels", request.get("levels", ()), now)
         self._set_levels(kinds.LEVELS, request.get(kinds.LEVELS, ()), now)
@@ -103,53 +103,20 @@ class ShopifyShop:
             wrong = "[API] Invalid API key or access token (unrecognized login or wrong password)"
             return self._count("unauthorized", (401, {"errors": wrong}))
 
-        variables = request.get("variables") or {}
         try:
-            document = read_document(str(request.get("query", "")))
+            tree = read_document(str(request.get("query", "")))
         except DocumentRefused as refused:
             return self._count("answered", (200, {"errors": refused.errors}))
-        if document.push is not None:
-            plain = document.push.read(variables)
-            if plain is not None:
-                return self._push(document.push.write, *plain, now)
-        return self._execute(document, request.get("operationName"), variables, now)
-
-    def refresh_token(self, request: dict[str, Any]) -> Answer:
-        """Return (HTTP status, body) for a refresh of the access token."""
-        failure = self.faults.take_failure()
-        if failure:
-            return self._count(f"failed_{failure}", (failure, {"errors": f"sandbox fault {failure}"}))
-        status, body = self.tokens.refresh(request)
-        return self._count("token_refreshed" if status == 200 else "token_refused", (status, body))
-
-    def _push(
-        self, write: Callable[[Node], dict[str, Any]], request: dict[str, Any], key: str, now: datetime
-    ) -> Answer:
-        if not self.bucket.take(MUTATION_POINTS):
-            return self._throttle(MUTATION_POINTS)
-        cost = self.bucket.cost(MUTATION_POINTS, MUTATION_POINTS)
-        try:
-            body: dict[str, Any] = {"data": write(self._set_quantities(request, key, now))}
-        except InputRefused as refused:
-            error = {"message": str(refused), "extensions": {"code": refused.code}}
-            body = {"data": {"inventorySetQuantities": None}, "errors": [error]}
-        return self._count("answered", (200, body | {"extensions": cost}))
-
-    def _set_quantities(self, request: dict[str, Any], key: str, now: datetime) -> Node:
-        payload = self.api.set_quantities(request, key, now)
-        if self.stock.replayed:
-            self.counts["replayed"] = self.stock.replayed
-        return payload
+        return self._execute(tree, request.get("operationName"), request.get("variables") or {}, now)
 
     def _execute(
-        self, document: Document, name: str | None, variables: dict[str, Any], now: datetime
+        self, tree: DocumentNode, name: str | None, variables: dict[str, Any], now: datetime
     ) -> Answer:
-        operation = document.find_operation(name)
+        operation = get_operation_ast(tree, name)
         if operation is None:
             error = {"message": f"No operation named {name!r}", "extensions": {"code": "BAD_REQUEST"}}
             return self._count("answered", (200, {"errors": [error]}))
-        tariff, fragments = Tariff(load_schema()), document.fragments
-        requested = tariff.requested(operation, fragments, variables)
+        requested = count_points(tree, operation, variables)
         if requested > MOST_POINTS:
             text = (
                 f"Query cost is {requested}, which exceeds the single query max cost limit ({MOST_POINTS})."
@@ -158,22 +125,28 @@ class ShopifyShop:
                      "maxCost": MOST_POINTS, "documentation": _DOCUMENTATION}}  # fmt: skip
             return self._count("too_dear", (200, {"errors": [error]}))
         if not self.bucket.take(requested):
-            return self._throttle(requested)
-        data, errors = self.api.execute(document, operation, variables, now)
+            code = {"code": "THROTTLED", "documentation": _DOCUMENTATION}
+            error = {"message": "Throttled", "extensions": code}
+            cost = self.bucket.describe(requested, None)
+            return self._count("throttled", (200, {"errors": [error], "extensions": cost}))
+        data, errors = self.graph.execute(tree, name, variables, now)
         if data is None and not any("path" in error for error in errors):
             self.bucket.give_back(requested)
             return self._count("answered", (200, {"errors": errors}))
         if self.stock.replayed:
             self.counts["replayed"] = self.stock.replayed
-        actual = tariff.actual(operation, fragments, variables, data) if data else requested
+        actual = count_points(tree, operation, variables, data) if data else requested
         self.bucket.give_back(requested - actual)
-        body: dict[str, Any] = {"data": data, "extensions": self.bucket.cost(requested, actual)}
+        body: dict[str, Any] = {"data": data, "extensions": self.bucket.describe(requested, actual)}
         return self._count("answered", (200, body | ({"errors": errors} if errors else {})))
 
-    def _throttle(self, points: int) -> Answer:
-        code = {"code": "THROTTLED", "documentation": _DOCUMENTATION}
-        body = {"errors": [{"message": "Throttled", "extensions": code}]}
-        return self._count("throttled", (200, body | {"extensions": self.bucket.cost(points, None)}))
+    def refresh_token(self, request: dict[str, Any]) -> Answer:
+        """Return (HTTP status, body) for a refresh of the access token."""
+        failure = self.faults.take_failure()
+        if failure:
+            return self._count(f"failed_{failure}", (failure, {"errors": f"sandbox fault {failure}"}))
+        status, body = self.tokens.refresh(request)
+        return self._count("token_refreshed" if status == 200 else "token_refused", (status, body))
 
     def _apply_webhook(self, topic: str, body: dict[str, Any], now: str) -> None:
         """Apply a webhook that Shopify sent, whether it arrived or not."""

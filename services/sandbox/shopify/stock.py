@@ -30,7 +30,7 @@ class InputRefused(Exception):
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
-        self.code = code
+        self.extensions = {"code": code}
 
 
 @dataclass(slots=True)
@@ -144,15 +144,13 @@ class Stock:
         changes: dict[Place, tuple[int, int]] = {}
         for index, entry in enumerate(request.get("quantities") or []):
             path = ["input", "quantities", str(index)]
+            code, name = "INVALID_INVENTORY_ITEM", "inventoryItemId"
             try:
-                item = id_of(entry["inventoryItemId"], "InventoryItem")
+                item = id_of(entry[name], "InventoryItem")
+                code, name = "INVALID_LOCATION", "locationId"
+                place = (item, id_of(entry[name], "Location"))
             except ControlInvalid as wrong:
-                errors.append(_error("INVALID_INVENTORY_ITEM", [*path, "inventoryItemId"], str(wrong)))
-                continue
-            try:
-                place = (item, id_of(entry["locationId"], "Location"))
-            except ControlInvalid as wrong:
-                errors.append(_error("INVALID_LOCATION", [*path, "locationId"], str(wrong)))
+                errors.append(_error(code, [*path, name], str(wrong)))
                 continue
             fault = self._find_fault(place, entry, path)
             if fault is None and place in changes:
@@ -177,7 +175,9 @@ class Stock:
             return _error("INVALID_QUANTITY_TOO_HIGH", [*path, "quantity"], "Beyond 1,000,000,000")
         if quantity < -MOST_PIECES:
             return _error("INVALID_QUANTITY_TOO_LOW", [*path, "quantity"], "Beyond -1,000,000,000")
-        if expected is not None and (expected != self._current(place, entry) or self.faults.take_stale()):
+        if expected is not None and (
+            expected != self._current(place, entry) or self.faults.take("stale_next")
+        ):
             moved = "The changeFromQuantity argument no longer matches the persisted quantity."
             return _error("CHANGE_FROM_QUANTITY_STALE", [*path, "changeFromQuantity"], moved)
         return None
@@ -201,14 +201,7 @@ class Stock:
                     "at": at,
                 }
             )
-        group = {
-            "__typename": "InventoryAdjustmentGroup",
-            "id": gid("InventoryAdjustmentGroup", len(self.log)),
-            "createdAt": at,
-            "reason": request.get("reason", ""),
-            "referenceDocumentUri": request.get("referenceDocumentUri"),
-            "_changes": changes,
-        }
+        group = {"id": gid("InventoryAdjustmentGroup", len(self.log)), "createdAt": at}
         return {"inventoryAdjustmentGroup": group, "userErrors": []}
 
 

@@ -2,20 +2,13 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 from services.sandbox.faults import ControlInvalid
 
 Node = dict[str, Any]
 """An object as GraphQL reads it: values by field name, or functions that take the field's arguments.
 A name that begins with "_" is no field of Shopify's."""
-
-
-class HasFields(Protocol):
-    """A ``Node`` or a ``WebhookNode``, as searches and pages read it."""
-
-    def get(self, name: str, /) -> Any:
-        """Return the field ``name``, or None."""
 
 
 def gid(kind: str, number: object) -> str:
@@ -46,25 +39,19 @@ def enum(text: str | None) -> str | None:
     return None if text is None else text.upper()
 
 
-def decimal(amount: object) -> str:
-    """Return money as GraphQL's Decimal: no needless zeros, yet always a decimal place ("10.0", "1999.0")."""
-    text = format(Decimal(str(amount)).normalize(), "f")
-    return text if "." in text else f"{text}.0"
-
-
 def money(amount: object, currency: str) -> Node:
-    """Return a MoneyV2."""
-    return {"__typename": "MoneyV2", "amount": decimal(amount), "currencyCode": currency}
+    """Return a MoneyV2. Its Decimal has no needless zeros, yet always a decimal place: "10.0", "1999.0"."""
+    text = format(Decimal(str(amount)).normalize(), "f")
+    return {"amount": text if "." in text else f"{text}.0", "currencyCode": currency}
 
 
 def bag(price_set: Node | None, amount: object, currency: str) -> Node:
     """Return a MoneyBag of a webhook's ``..._set``, or where it has none of ``amount`` in ``currency``."""
-    shop, presentment = (price_set or {}).get("shop_money"), (price_set or {}).get("presentment_money")
-    in_shop = money(shop["amount"], _currency_of(shop)) if shop else money(amount or 0, currency)
-    presented = money(presentment["amount"], _currency_of(presentment)) if presentment else in_shop
-    return {"__typename": "MoneyBag", "shopMoney": in_shop, "presentmentMoney": presented}
-
-
-def _currency_of(amount: Node) -> str:
     # Webhooks of order transactions say "currency", all others "currency_code".
-    return str(amount.get("currency_code") or amount["currency"])
+    given = {
+        name: money(part["amount"], str(part.get("currency_code") or part["currency"]))
+        for name, part in (price_set or {}).items()
+        if part
+    }
+    in_shop = given.get("shop_money") or money(amount or 0, currency)
+    return {"shopMoney": in_shop, "presentmentMoney": given.get("presentment_money") or in_shop}

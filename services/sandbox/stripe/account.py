@@ -99,15 +99,16 @@ class StripeAccount:
             return 400, _error("invalid_request_error", str(invalid), invalid.code, invalid.param)
 
     def _list(self, name: str, query: Query) -> Answer:
-        params, many = read_query(name, query)
+        params = read_query(name, query)
         objects: Iterable[Object] = self.objects[name].values()
-        if params.get("payout"):
-            payout = self.objects["payouts"].get(params["payout"])
+        if "payout" in params:
+            own = params["payout"][-1]
+            payout = self.objects["payouts"].get(own)
             if payout is None:
-                raise ParameterInvalid(f"No such payout: '{params['payout']}'", "resource_missing", "payout")
+                raise ParameterInvalid(f"No such payout: '{own}'", "resource_missing", "payout")
             objects = in_payout(payout, self.objects["payouts"].values(), objects)
-        page = page_of(name, objects, query)
-        expand = [path.removeprefix("data.") for path in many.get("expand", ()) if path.startswith("data.")]
+        page = page_of(name, objects, params)
+        expand = [path.removeprefix("data.") for path in params.get("expand", ()) if path.startswith("data.")]
         return 200, page | {"data": [self._expand(one, expand) for one in page["data"]]}
 
     def _get(self, name: str, own: str, query: Query) -> Answer:
@@ -118,14 +119,14 @@ class StripeAccount:
         return 200, self._expand(one, [value for name, value in query if name.startswith("expand")])
 
     def _expand(self, one: Object, fields: list[str]) -> Object:
-        found = {name: self._find(one.get(name)) for name in fields}
-        return one | {name: whole for name, whole in found.items() if whole is not None}
-
-    def _find(self, own: object) -> Object | None:
-        return next(
-            (objects[own] for objects in self.objects.values() if isinstance(own, str) and own in objects),
-            None,
-        )
+        """Return ``one`` with whole objects in place of the ids in ``fields``."""
+        ids = {one[name]: name for name in fields if isinstance(one.get(name), str)}
+        return one | {
+            name: objects[own]
+            for objects in self.objects.values()
+            for own, name in ids.items()
+            if own in objects
+        }
 
     def _apply_event(self, event: Object) -> None:
         if event.get("object") == "v2.core.event":

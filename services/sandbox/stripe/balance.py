@@ -20,29 +20,31 @@ def usual_fee(amount: int) -> int:
 
 
 def entries_of(one: Object, fee: int | None = None) -> list[Object]:
-    """Return the balance transactions that ``one`` has caused so far; ``fee`` instead of the usual one."""
-    ways = {"charge": _of_charge, "refund": _of_refund, "dispute": _of_dispute, "payout": _of_payout}
-    way = ways.get(one["object"])
-    return way(one, fee) if way else []
+    """Return the balance transactions that ``one`` has caused so far; ``fee`` instead of the usual one.
 
-
-def _of_charge(one: Object, fee: int | None) -> list[Object]:
-    amount = one.get("amount_captured", one["amount"])
-    if one.get("status") != "succeeded" or not one.get("captured", True) or not amount:
-        return []
-    return [_entry(one, "charge", amount, usual_fee(amount) if fee is None else fee)]
-
-
-def _of_refund(one: Object, fee: int | None) -> list[Object]:
-    is_out = one.get("status", "succeeded") in ("succeeded", "pending", "requires_action")
-    return [_entry(one, "refund", -one["amount"], fee or 0)] if is_out else []
-
-
-def _of_payout(one: Object, fee: int | None) -> list[Object]:
-    made = [_entry(one, "payout", -one["amount"], fee or 0)]
-    if one.get("status") in _BACK:
-        made.append(_entry(one, _BACK[one["status"]], one["amount"], 0, suffix="_back"))
-    return made
+    A dispute takes the money and a fee; one that is won gives both back. An inquiry takes nothing.
+    """
+    entries: list[Object] = []
+    status = one.get("status", "succeeded")
+    match one["object"]:
+        case "charge":
+            amount = one.get("amount_captured", one["amount"])
+            if one.get("status") == "succeeded" and one.get("captured", True) and amount:
+                entries.append(_entry(one, "charge", amount, usual_fee(amount) if fee is None else fee))
+        case "refund":
+            if status in ("succeeded", "pending", "requires_action"):
+                entries.append(_entry(one, "refund", -one["amount"], fee or 0))
+        case "payout":
+            entries.append(_entry(one, "payout", -one["amount"], fee or 0))
+            if status in _BACK:
+                entries.append(_entry(one, _BACK[status], one["amount"], 0, suffix="_back"))
+        case "dispute" if status not in _OPEN_INQUIRY:
+            fee = DISPUTE_FEE if fee is None else fee
+            entries.append(_entry(one, "adjustment", -one["amount"], fee, category="dispute"))
+            if status in _KEPT:
+                back = {"suffix": "_back", "category": "dispute_reversal"}
+                entries.append(_entry(one, "adjustment", one["amount"], -fee, **back))
+    return entries
 
 
 def in_payout(payout: Object, payouts: Iterable[Object], entries: Iterable[Object]) -> list[Object]:
@@ -68,19 +70,6 @@ def in_payout(payout: Object, payouts: Iterable[Object], entries: Iterable[Objec
             and not entry["type"].startswith("payout")
         )
     ]
-
-
-def _of_dispute(one: Object, fee: int | None) -> list[Object]:
-    """A dispute takes the money and a fee; one that is won gives both back. An inquiry takes nothing."""
-    if one.get("status") in _OPEN_INQUIRY:
-        return []
-    fee = DISPUTE_FEE if fee is None else fee
-    made = [_entry(one, "adjustment", -one["amount"], fee, category="dispute")]
-    if one.get("status") in _KEPT:
-        made.append(
-            _entry(one, "adjustment", one["amount"], -fee, suffix="_back", category="dispute_reversal")
-        )
-    return made
 
 
 def _entry(one: Object, kind: str, amount: int, fee: int, *, suffix: str = "", category: str = "") -> Object:

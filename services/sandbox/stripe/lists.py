@@ -10,9 +10,11 @@ from typing import Any
 Object = dict[str, Any]
 Query = Sequence[tuple[str, str]]
 """The query string as it came: a name may come twice."""
+Params = Mapping[str, list[str]]
+"""Values by parameter; a bound of ``created`` is named ``created.gte``."""
 
 LONGEST_PAGE = 100
-_BOUNDS = MappingProxyType({"gte": ge, "gt": gt, "lte": le, "lt": lt})
+_BOUNDS = MappingProxyType({"": eq, "gte": ge, "gt": gt, "lte": le, "lt": lt})
 
 FILTERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -26,8 +28,8 @@ FILTERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-
-_OF_THE_PAGE = ("limit", "starting_after", "ending_before", "payout", "delivery_success")
+_OF_THE_PAGE = ("limit", "starting_after", "ending_before", "expand")
+_NO_FILTERS = (*_OF_THE_PAGE, "payout", "delivery_success")
 
 
 class ParameterInvalid(ValueError):
@@ -38,72 +40,66 @@ class ParameterInvalid(ValueError):
         self.code, self.param = code, param
 
 
-def page_of(kind: str, objects: Iterable[Object], query: Query) -> Object:
-    """Return the page of a list of ``kind`` that ``query`` asks for; ``payout`` and ``expand`` are the
-    caller's. Raises ``ParameterInvalid``."""
-    params, many = read_query(kind, query)
-    limit = _read_limit(params.get("limit", "10"))
-    wanted = [one for one in objects if _fits(one, params, many)]
+def read_query(kind: str, query: Query) -> Params:
+    """Return the parameters of a list of ``kind``; raise ``ParameterInvalid`` for an unknown one."""
+    params: dict[str, list[str]] = {}
+    for name, value in query:
+        plain, _, part = name.partition("[")
+        if plain not in (*_OF_THE_PAGE, "created", *FILTERS[kind]):
+            raise ParameterInvalid(f"Received unknown parameter: {plain}", "parameter_unknown", plain)
+        bound = part.rstrip("]") if plain == "created" else ""
+        params.setdefault(f"created.{bound}" if bound else plain, []).append(value)
+    return params
+
+
+def page_of(kind: str, objects: Iterable[Object], params: Params) -> Object:
+    """Return the page of a list of ``kind`` for ``params``; ``payout`` and ``expand`` are the caller's."""
+    limit = _read_limit(params.get("limit", ["10"])[-1])
+    wanted = [one for one in objects if all(_fits(one, *param) for param in params.items())]
     wanted.sort(key=lambda one: (one["created"], one["id"]), reverse=True)
-    ids = [one["id"] for one in wanted]
-    if params.get("ending_before"):
-        end = _place(ids, params["ending_before"], kind, "ending_before")
+    if "ending_before" in params:
+        end = _find_place(wanted, params, kind, "ending_before")
         data, has_more = wanted[max(0, end - limit) : end], end > limit
     else:
-        after = params.get("starting_after")
-        start = _place(ids, after, kind, "starting_after") + 1 if after else 0
+        start = _find_place(wanted, params, kind, "starting_after") + 1 if "starting_after" in params else 0
         data, has_more = wanted[start : start + limit], len(wanted) > start + limit
     return {"object": "list", "url": f"/v1/{kind}", "data": data, "has_more": has_more}
 
 
-def read_query(kind: str, query: Query) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Return single parameters and lists by name; raise ``ParameterInvalid`` for an unknown one."""
-    params: dict[str, str] = {}
-    many: dict[str, list[str]] = {}
-    usual = ("limit", "starting_after", "ending_before", "created", "expand", *FILTERS[kind])
-    for name, value in query:
-        plain, _, part = name.partition("[")
-        if plain not in usual:
-            raise ParameterInvalid(f"Received unknown parameter: {plain}", "parameter_unknown", plain)
-        if plain in ("types", "expand"):
-            many.setdefault(plain, []).append(value)
-        elif plain == "created" and part:
-            params[f"created.{part.rstrip(']')}"] = value
-        else:
-            params[plain] = value
-    return params, many
-
-
 def _read_limit(text: str) -> int:
-    if not text.lstrip("-").isdecimal():
-        raise ParameterInvalid(f"Invalid integer: {text}", "parameter_invalid_integer", "limit")
-    limit = int(text)
+    limit = _read_integer(text, "limit")
     if not 1 <= limit <= LONGEST_PAGE:
         bound = "greater than or equal to 1" if limit < 1 else f"less than or equal to {LONGEST_PAGE}"
         raise ParameterInvalid(f"This value must be {bound}.", "parameter_invalid_integer", "limit")
     return limit
 
 
-def _fits(one: Object, params: Mapping[str, str], many: Mapping[str, list[str]]) -> bool:
-    if "types" in many and one["type"] not in many["types"]:
-        return False
-    return all(_fits_one(one, *pair) for pair in params.items() if pair[0] not in _OF_THE_PAGE)
+def _read_integer(text: str, param: str) -> int:
+    if not text.lstrip("-").isdecimal():
+        raise ParameterInvalid(f"Invalid integer: {text}", "parameter_invalid_integer", param)
+    return int(text)
 
 
-def _fits_one(one: Object, name: str, value: str) -> bool:
+def _fits(one: Object, name: str, values: list[str]) -> bool:
     plain, _, bound = name.partition(".")
+    value = values[-1]
+    if name in _NO_FILTERS:
+        return True
+    if name == "types":
+        return one["type"] in values
     if plain == "created":
-        if not value.lstrip("-").isdecimal() or (bound and bound not in _BOUNDS):
-            raise ParameterInvalid(
-                f"Invalid integer: {value}", "parameter_invalid_integer", f"created[{bound}]"
-            )
-        return bool(_BOUNDS.get(bound, eq)(one["created"], int(value)))
+        if bound not in _BOUNDS:
+            raise ParameterInvalid(f"Received unknown parameter: {bound}", "parameter_unknown", "created")
+        return bool(_BOUNDS[bound](one["created"], _read_integer(value, f"created[{bound}]")))
     if name == "type" and value.endswith(".*"):
         return str(one["type"]).startswith(value[:-1])
     return bool(one.get(name) == value)
 
 
-def _place(ids: list[str], cursor: str, kind: str, param: str) -> int:
-    if cursor not in ids:
-        raise ParameterInvalid(f"No such {kind[:-1]}: '{cursor}'", "resource_missing", param)
-    return ids.index(cursor)
+def _find_place(objects: Sequence[Object], params: Params, kind: str, param: str) -> int:
+    """Return the place of the object that the parameter ``param`` names."""
+    own = params[param][-1]
+    for place, one in enumerate(objects):
+        if one["id"] == own:
+            return place
+    raise ParameterInvalid(f"No such {kind[:-1]}: '{own}'", "resource_missing", param)

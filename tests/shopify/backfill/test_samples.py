@@ -186,9 +186,9 @@ def test_every_part_of_a_refund_reads_the_same(world: SandboxState, samples: Pat
 def test_a_payment_in_the_buyers_currency_makes_the_same_row(world: SandboxState, samples: Path) -> None:
     body = sample(samples, "order_transactions__create") | {"amount": "7.00", "currency": "EUR"}
     put(world, "order_transactions", body | {"amount_set": bag(1000)})
-    found = ask(world, "query One($id: ID!) { node(id: $id) { ... on OrderTransaction { amountSet { "
+    found = ask(world, "query One($id: ID!) { nodes(ids: [$id]) { ... on OrderTransaction { amountSet { "
                 "presentmentMoney { amount currencyCode } shopMoney { amount currencyCode } } } } }",
-                id=body["admin_graphql_api_id"])["node"]  # fmt: skip
+                id=body["admin_graphql_api_id"])["nodes"][0]  # fmt: skip
 
     assert moved_of(found, "amountSet") == {"amount": "7.0", "currencyCode": "EUR"}
 
