@@ -5,16 +5,22 @@ from datetime import timedelta
 from typing import Any
 
 import click
+from sqlalchemy import Row
 
 from services.cli.base import hidden_alias, json_option, limit_option, report_errors
-from services.cli.output import print_json, print_table, safe_text
+from services.cli.output import Columns, print_json, print_lines, print_table, safe_text
 from services.cli.payments_repair import parse_day, repair
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.schedule import find_due_day
 from services.ledger.describe import format_money
-from services.payments.breaks import PaymentBreak, count_day_breaks, format_side, list_day_breaks
-from services.payments.cause_texts import describe_cause
+from services.payments.breaks import (
+    PaymentBreak,
+    count_day_breaks,
+    describe_cause,
+    format_side,
+    list_day_breaks,
+)
 from services.payments.reconcile import find_not_compared
 from services.payments.trace import trace_payment
 from services.shops.shops import get_shop
@@ -121,14 +127,18 @@ def trace(named: str, shop: str, as_json: bool) -> None:
             "Stripe's"
         )
     if as_json:
-        print_json([step._asdict() for step in steps])
+        print_json([dict(step._mapping) for step in steps])
         return
-    rows = [
-        (step.what, step.id, step.source, step.status, _format_amount(step.amount_cents, step.currency),
-         step.at, step.detail)
-        for step in steps
-    ]  # fmt: skip
-    print_table(f"{named} at {shop}", ("what", "id", "whose", "status", "amount", "at", "more"), rows, "")
+    columns: Columns = {
+        "what": "what",
+        "id": "id",
+        "whose": "source",
+        "status": "status",
+        "amount": _format_amount,
+        "at": "at",
+        "more": "detail",
+    }
+    print_lines(f"{named} at {shop}", columns, steps, "")
 
 
 command.add_command(repair)
@@ -152,5 +162,5 @@ def _format_age(found: PaymentBreak) -> str:
     return f"{hours // 24} d" if hours >= 48 else f"{hours} h"
 
 
-def _format_amount(cents: int | None, currency: str) -> str:
-    return "-" if cents is None else format_money(cents, currency)
+def _format_amount(step: Row[Any]) -> str:
+    return "-" if step.amount_cents is None else format_money(step.amount_cents, step.currency)

@@ -21,8 +21,7 @@ from services.core.settings import get_settings
 from services.jobs.runs import trigger_job
 from services.jobs.store import get_job
 from services.payments.break_repair import RepairPlan, RepairResult, find_progress, plan_repair, repair_day
-from services.payments.breaks import list_day_breaks
-from services.payments.cause_texts import describe_cause
+from services.payments.breaks import describe_cause, list_day_breaks
 from services.payments.reconcile import JOB
 from services.payments.stripe_key import get_stripe_key
 from services.shops.connections import recorded_calls

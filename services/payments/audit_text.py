@@ -1,16 +1,14 @@
 """Audit summaries of transactions: ids, figures and statuses, no text of a customer. Pure."""
 
-from typing import Any
-
 from services.audit.chain import Mutation
 from services.ledger.describe import format_money, format_money_change
 from services.payments.payload import Transaction
-from services.payments.store import StoredTransaction
 
-_COMPARED = tuple(name for name in StoredTransaction._fields if name != "content_digest")
+_NOT_COMPARED = ("shop_id", "provider_id", "event_id", "content_digest", "work_id")
+_COMPARED = tuple(name for name in Transaction._fields if name not in _NOT_COMPARED)
 
 
-def describe_transaction(new: Transaction, stored: StoredTransaction | None) -> Mutation:
+def describe_transaction(new: Transaction, stored: Transaction | None) -> Mutation:
     """Return what recording ``new`` changed: ``charge ch_1: pending -> paid, 45.00 CAD``."""
     label = _label(new.kind, new.provider_id)
     amount = format_money(new.amount_cents, new.currency)
@@ -18,9 +16,7 @@ def describe_transaction(new: Transaction, stored: StoredTransaction | None) -> 
     if stored is None:
         shown = {name: text for name, text in details.items() if text}
         parts = [f"{label} recorded: {new.status}", amount, *shown.values()]
-        after: dict[str, Any] = {
-            name: getattr(new, name) for name in ("amount_cents", "currency", "status", *shown)
-        }
+        after = {name: getattr(new, name) for name in ("amount_cents", "currency", "status", *shown)}
         return Mutation("transactions", new.provider_id, ", ".join(parts), None, after)
     changed = [name for name in _COMPARED if getattr(stored, name) != getattr(new, name)]
     parts = [f"{stored.status} -> {new.status}"] if "status" in changed else []

@@ -3,19 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
-
-from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.ledger.accept import NewEvent, WorkRef, record_events
+from services.ledger.accept import WorkRef, record_events
 from services.ledger.dispatch import send_messages
 from services.ledger.sync_cursors import find_cursor, upsert_cursor
-from services.payments.backfill_diff import find_changed_objects, find_missing_events, plan_listed_event
-from services.payments.balance import ListObjects, in_batches
+from services.payments.backfill_diff import find_changed_objects, find_missing_events, plan_listed_events
+from services.payments.balance import in_batches
 from services.payments.stripe_key import find_stripe_key
 from services.providers.stripe_api import list_objects
 
@@ -38,21 +35,6 @@ BATCH_SIZE = 500
 GAP_RULE = "stripe_events_gap"
 
 
-class _BackfillRun(NamedTuple):
-    """One run of the backfill."""
-
-    shop_id: int
-    key: str
-    base_url: str
-    now: datetime
-    request_id: str
-    is_dry: bool
-    list_from_stripe: ListObjects
-    clock: Callable[[], datetime]
-    notify: Callable[[Sequence[WorkRef]], object]
-    counts: Counter[str]
-
-
 def backfill_stripe(
     shop_id: int,
     now: datetime,
@@ -60,7 +42,6 @@ def backfill_stripe(
     *,
     since: datetime | None = None,
     is_dry: bool = False,
-    list_from_stripe: ListObjects = list_objects,
     clock: Callable[[], datetime] = utc_now,
     notify: Callable[[Sequence[WorkRef]], object] = send_messages,
 ) -> dict[str, int]:
@@ -83,28 +64,35 @@ def backfill_stripe(
         cursors = {name: find_cursor(tx, shop_id, "stripe", name) for name in (EVENTS, CHARGES)}
     if key is None:
         return {}
-    run = _BackfillRun(
-        shop_id=shop_id,
-        key=key,
-        base_url=get_settings().stripe_api_base,
-        now=now,
-        request_id=request_id,
-        is_dry=is_dry,
-        list_from_stripe=list_from_stripe,
-        clock=clock,
-        notify=notify,
-        counts=Counter(seen=0, missing=0),
-    )
+    base_url, counts = get_settings().stripe_api_base, Counter(seen=0, missing=0)
     retained = now - RETENTION
     begins = {name: since or (cursor - OVERLAP if cursor else retained) for name, cursor in cursors.items()}
-    # Before the cursor of the events moves, which alone shows the gap: after a crash it is found again.
-    _record_gap(run, cursors[EVENTS], retained)
+    if not is_dry:
+        # Before the cursor of the events moves, which alone shows the gap: after a crash it is found again.
+        _record_gap(shop_id, cursors[EVENTS], retained, now)
     windows = [(stream, begins[EVENTS], retained) for stream in OTHERS]
     windows += [(EVENTS, max(begins[EVENTS], retained), now), (CHARGES, begins[CHARGES], now)]
-    for stream, first, last in windows:
-        for starts, ends in plan_slices(first, last):
-            _enter_slice(run, stream, starts, ends)
-    return dict(run.counts)
+    for stream, starts, ends in (
+        (name, *part) for name, first, last in windows for part in plan_slices(first, last)
+    ):
+        asked_at = clock()
+        listed = list_objects(key, base_url, stream, created_gte=starts, created_lt=ends)
+        for objects in in_batches(listed, BATCH_SIZE):
+            with transaction() as tx:
+                if stream == EVENTS:
+                    events = plan_listed_events(shop_id, objects, now, request_id)
+                else:
+                    events, odd = find_changed_objects(tx, shop_id, objects, asked_at, now, request_id)
+                    counts.update({"unreadable": odd} if odd else {})
+                events = find_missing_events(tx, events)
+                accepted = record_events(tx, events) if events and not is_dry else []
+            counts.update(event.topic for event in events)
+            counts.update(seen=len(objects), missing=len(events))
+            notify([ref for each in accepted for ref in each.work])
+        if stream in cursors and not is_dry:
+            with transaction() as tx:
+                upsert_cursor(tx, shop_id, "stripe", stream, ends, now)
+    return dict(counts)
 
 
 def plan_slices(begins: datetime, ends: datetime) -> Iterator[tuple[datetime, datetime]]:
@@ -115,45 +103,12 @@ def plan_slices(begins: datetime, ends: datetime) -> Iterator[tuple[datetime, da
         begins = until
 
 
-def _enter_slice(run: _BackfillRun, stream: str, starts: datetime, ends: datetime) -> None:
-    """Enter what the slice of ``stream`` has and the ledger lacks, then move the stream's cursor."""
-    asked_at = run.clock()
-    listed = run.list_from_stripe(run.key, run.base_url, stream, created_gte=starts, created_lt=ends)
-    for objects in in_batches(listed, BATCH_SIZE):
-        with transaction() as tx:
-            events = _plan(tx, run, stream, objects, asked_at)
-            accepted = record_events(tx, events) if events and not run.is_dry else []
-        run.counts.update(event.topic for event in events)
-        run.counts.update(seen=len(objects), missing=len(events))
-        run.notify([ref for each in accepted for ref in each.work])
-    if stream in (EVENTS, CHARGES) and not run.is_dry:
-        with transaction() as tx:
-            upsert_cursor(tx, run.shop_id, "stripe", stream, ends, run.now)
-
-
-def _plan(
-    tx: Connection, run: _BackfillRun, stream: str, objects: Sequence[dict[str, Any]], asked_at: datetime
-) -> list[NewEvent]:
-    """Return the events that ``objects`` add to the ledger."""
-    if stream == EVENTS:
-        listed = [each for each in objects if isinstance(each, dict)]
-        planned = [plan_listed_event(run.shop_id, each, run.now, run.request_id) for each in listed]
-        events = [event for event in planned if event is not None]
-    else:
-        events, unreadable = find_changed_objects(tx, run.shop_id, objects, asked_at, run.now, run.request_id)
-        if unreadable:
-            run.counts.update(unreadable=unreadable)
-    return find_missing_events(tx, events)
-
-
-def _record_gap(run: _BackfillRun, cursor: datetime | None, retained: datetime) -> None:
+def _record_gap(shop_id: int, cursor: datetime | None, retained: datetime, now: datetime) -> None:
     """Open an incident if the cursor is older than Stripe's events, else resolve it."""
-    if run.is_dry:
-        return
     with transaction() as tx:
         if cursor is None or cursor >= retained:
             note = "(events were read without a gap again)"
-            resolve_incident(tx, run.shop_id, GAP_RULE, None, run.now, note)
+            resolve_incident(tx, shop_id, GAP_RULE, None, now, note)
             return
         summary = (
             f"Stripe was last read up to {cursor:%Y-%m-%d %H:%M} UTC and lists events since "
@@ -161,4 +116,4 @@ def _record_gap(run: _BackfillRun, cursor: datetime | None, retained: datetime) 
             "changes of older ones were not; run daily-reconciliation for those days"
         )
         period = cursor.date().isoformat()
-        record_incidents(tx, [Incident(run.shop_id, GAP_RULE, period, "P2", summary)], run.now)
+        record_incidents(tx, [Incident(shop_id, GAP_RULE, period, "P2", summary)], now)

@@ -2,7 +2,7 @@
 state."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -57,30 +57,21 @@ select e.body from (
 """
 
 
-def plan_listed_event(
-    shop_id: int, event: Mapping[str, Any], now: datetime, request_id: str
-) -> NewEvent | None:
-    """Return ``event``, from Stripe's list, as its webhook would have entered it; None for an unused type.
+def plan_listed_events(shop_id: int, events: Iterable[Any], now: datetime, request_id: str) -> list[NewEvent]:
+    """Return ``events`` of Stripe's list as webhooks would have entered them, without those of unused types.
 
     The bytes are ours and not the signed ones, and Stripe may render a listed event in another API version
     than the webhook's; ``payload`` reads the same from both.
     """
-    topic, event_id = id_text(event.get("type")), id_text(event.get("id"))
-    planned = plan_topic("stripe", topic)
-    if planned is None or planned.name != INGEST or not event_id:
-        return None
-    return NewEvent(
-        shop_id=shop_id,
-        provider="stripe",
-        topic=topic,
-        delivery_key=event_id,
-        body=orjson.dumps(event),
-        received_at=now,
-        occurred_at=find_instant(event.get("created")),
-        request_id=request_id,
-        origin="backfill",
-        key=object_key(event),
-    )
+    planned = []
+    for event in events:
+        fields = event if isinstance(event, dict) else {}
+        topic, event_id = id_text(fields.get("type")), id_text(fields.get("id"))
+        work = plan_topic("stripe", topic)
+        if work is not None and work.name == INGEST and event_id:
+            at = find_instant(fields.get("created"))
+            planned.append(_backfilled(shop_id, topic, event_id, fields, at, now, request_id))
+    return planned
 
 
 def plan_state_event(
@@ -110,6 +101,18 @@ def plan_state_event(
         "livemode": source.get("livemode", False),
         "data": {"object": source},
     }
+    return _backfilled(shop_id, topic, delivery_key, body, seen_at, now, request_id)
+
+
+def _backfilled(
+    shop_id: int,
+    topic: str,
+    delivery_key: str,
+    body: Mapping[str, Any],
+    occurred_at: datetime | None,
+    now: datetime,
+    request_id: str,
+) -> NewEvent:
     return NewEvent(
         shop_id=shop_id,
         provider="stripe",
@@ -117,7 +120,7 @@ def plan_state_event(
         delivery_key=delivery_key,
         body=orjson.dumps(body),
         received_at=now,
-        occurred_at=seen_at,
+        occurred_at=occurred_at,
         request_id=request_id,
         origin="backfill",
         key=object_key(body),
@@ -155,7 +158,15 @@ def find_changed_objects(
     nothing, and a state that comes back later enters again.
     """
     seen_at = asked_at - CLOCK_SKEW
-    parsed, unreadable = _parse_all(shop_id, objects, seen_at)
+    parsed: dict[str, tuple[Transaction, Mapping[str, Any]]] = {}
+    unreadable = 0
+    for source in objects:
+        try:
+            state = parse_transaction(as_object(source, "entry"), shop_id=shop_id, version_at=seen_at)
+        except Unreadable:
+            unreadable += 1
+        else:
+            parsed |= {state.provider_id: (state, source)} if state else {}
     if not parsed:
         return [], unreadable
     values = {
@@ -178,23 +189,6 @@ def find_changed_objects(
         for state, source in (parsed[provider_id] for provider_id in versions)
         if state.content_digest not in waiting[state.provider_id]
     ], unreadable
-
-
-def _parse_all(
-    shop_id: int, objects: Sequence[Mapping[str, Any]], seen_at: datetime
-) -> tuple[dict[str, tuple[Transaction, Mapping[str, Any]]], int]:
-    """Return the transactions among ``objects`` by id, each with its source, and how many were unreadable."""
-    parsed: dict[str, tuple[Transaction, Mapping[str, Any]]] = {}
-    unreadable = 0
-    for source in objects:
-        try:
-            state = parse_transaction(as_object(source, "entry"), shop_id=shop_id, version_at=seen_at)
-        except Unreadable:
-            unreadable += 1
-            continue
-        if state is not None:
-            parsed[state.provider_id] = (state, source)
-    return parsed, unreadable
 
 
 def _find_waiting(tx: Connection, shop_id: int, objects: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:

@@ -1,7 +1,8 @@
 """Balance entries: Stripe's record of what each charge, refund, dispute, fee and payout moved."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
+from functools import partial
 from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
@@ -13,16 +14,16 @@ from services.audit.chain import Entry, Mutation
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
-from services.core.fields import Unreadable, as_object, find_text, read_epoch, read_text
+from services.core.fields import find_text, read_epoch, read_text
 from services.core.locks import lock_objects
 from services.core.pg_arrays import array_parameters, text_array
 from services.core.redact import quote_value
 from services.ledger.describe import format_money
 from services.payments.audit_text import describe_fee
+from services.payments.payload import find_reference, read_amount
 from services.payments.store import encode_rows
-from services.payments.stripe_fields import find_reference, read_amount
 from services.payments.tables import balance_entries
-from services.payments.unreadable import UnreadableObject, describe_unreadable, keep_readable
+from services.payments.unreadable import UnreadableObject, parse_readable
 from services.providers.stripe_api import list_objects
 
 T = TypeVar("T")
@@ -30,23 +31,6 @@ T = TypeVar("T")
 BATCH_SIZE = 1000
 MUTATIONS_PER_ENTRY = 200
 """An entry of the audit is read and hashed as a whole."""
-
-
-ListObjects = Callable[..., Iterator[dict[str, Any]]]
-"""As ``stripe_api.list_objects``: yields Stripe's objects of one kind, newest first."""
-
-
-class EntriesUnreadable(Refused):
-    """Some entries of a list cannot be read; the others are kept. ``objects`` are those that cannot."""
-
-    def __init__(self, objects: Sequence[UnreadableObject]) -> None:
-        first = objects[0]
-        more = f", and {len(objects) - 1} more" if len(objects) > 1 else ""
-        super().__init__(
-            "stripe.unreadable_entry",
-            f"balance transaction {quote_value(first.provider_id)}: {first.why}{more}",
-        )
-        self.objects = tuple(objects)
 
 
 class BalanceEntry(NamedTuple):
@@ -151,35 +135,34 @@ def fetch_balance_entries(
     *,
     payout_id: str = "",
     request_id: str = "",
-    list_from_stripe: ListObjects = list_objects,
-    clock: Callable[[], datetime] = utc_now,
+    unreadable: list[UnreadableObject] | None = None,
 ) -> int:
     """Record every balance entry of [``begins``, ``ends``), or of the payout; return how many there are.
 
     A thousand at a time are in memory and committed, with no transaction open during a call. Safe to repeat
-    and to interrupt. Raises a ``WorkError`` if Stripe does not answer, and ``EntriesUnreadable`` after all
-    other entries are recorded.
+    and to interrupt. ``unreadable`` gets the entries that cannot be read; without it they are ``Refused``
+    after all others are recorded. Raises a ``WorkError`` if Stripe does not answer.
     """
     filters = {"payout": payout_id} if payout_id else {}
-    listed = list_from_stripe(
+    listed = list_objects(
         key, base_url, "balance_transactions", created_gte=begins, created_lt=ends, **filters
     )
-    count, unreadable = 0, list[UnreadableObject]()
-    parsed = (_parse(source, place, payout_id) for place, source in enumerate(listed))
-    for entries in in_batches(keep_readable(parsed, unreadable), BATCH_SIZE):
+    count = 0
+    odd: list[UnreadableObject] = [] if unreadable is None else unreadable
+    parsed = parse_readable(listed, "balance", partial(parse_balance_entry, payout_id=payout_id), odd)
+    for entries in in_batches(parsed, BATCH_SIZE):
         with transaction() as tx:
             mutations = record_balance_entries(tx, shop_id, entries)
-            append_all(
-                tx,
-                [
-                    Entry(shop_id, "stripe pull", "balance_entries", request_id, part)
-                    for part in in_batches(mutations, MUTATIONS_PER_ENTRY)
-                ],
-                clock(),
-            )
+            audited = [
+                Entry(shop_id, "stripe pull", "balance_entries", request_id, part)
+                for part in in_batches(mutations, MUTATIONS_PER_ENTRY)
+            ]
+            append_all(tx, audited, utc_now())
         count += len(entries)
-    if unreadable:
-        raise EntriesUnreadable(unreadable)
+    if odd and unreadable is None:
+        more = f", and {len(odd) - 1} more" if len(odd) > 1 else ""
+        why = f"balance transaction {quote_value(odd[0].provider_id)}: {odd[0].why}{more}"
+        raise Refused("stripe.unreadable_entry", why)
     return count
 
 
@@ -188,13 +171,6 @@ def in_batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(values)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-def _parse(source: object, place: int, payout_id: str) -> BalanceEntry | UnreadableObject:
-    try:
-        return parse_balance_entry(as_object(source, "balance transaction"), payout_id)
-    except Unreadable as fault:
-        return describe_unreadable(source, "balance", place, str(fault))
 
 
 def _describe_entry(entry: BalanceEntry, is_new: bool) -> Mutation:

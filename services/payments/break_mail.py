@@ -3,16 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from itertools import groupby
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any
 from urllib.parse import quote
 
 from services.core.csv_cells import CSV_TYPE, csv_file
 from services.mail.formatting import change, money
 from services.mail.message import Attachment
-from services.payments.breaks import PaymentBreak
-from services.payments.cause_texts import describe_cause
+from services.payments.breaks import PaymentBreak, describe_cause
 
 Side = Mapping[str, Any]
 
@@ -22,49 +22,44 @@ MAX_MAILED = 20_000
 MAX_SHOWN = 32
 """Payments in the mail itself, the largest differences first: Gmail cuts off what is over 102 KB."""
 
-_WHAT = MappingProxyType(
-    {
-        "missing_here": "Stripe has this payment, our books do not",
-        "missing_there": "Our books have this payment, Stripe does not",
-        "amount": "The amounts differ",
-        "currency": "The currencies differ",
-        "status": "The states differ",
-        "duplicate": "The customer seems to have paid twice",
-        "fee": "Stripe took another fee than expected",
-        "unreadable": "Stripe’s entry cannot be read, so it was not compared",
-    }
-)
+_WHAT = {
+    "missing_here": "Stripe has this payment, our books do not",
+    "missing_there": "Our books have this payment, Stripe does not",
+    "amount": "The amounts differ",
+    "currency": "The currencies differ",
+    "status": "The states differ",
+    "duplicate": "The customer seems to have paid twice",
+    "fee": "Stripe took another fee than expected",
+    "unreadable": "Stripe’s entry cannot be read, so it was not compared",
+}
 
-_PAGES = MappingProxyType({"charge": "payments/", "dispute": "disputes/", "payout": "payouts/"})
+_PAGES = {"charge": "payments/", "dispute": "disputes/", "payout": "payouts/"}
 """Pages of Stripe's dashboard; its search finds everything else."""
 
-_UNMOVED = frozenset(
-    {"failed", "pending", "canceled", "expired", "uncaptured", "requires_action", "prevented"}
-)
+_UNMOVED = ("failed", "pending", "canceled", "expired", "uncaptured", "requires_action", "prevented")
 """Statuses in which no money moved."""
 
-_SIGNS = MappingProxyType({"charge": 1, "refund": -1, "dispute": -1})
+_SIGNS = {"charge": 1, "refund": -1, "dispute": -1}
 """The effect of each subject on what the shop was paid. A payout only moves that money on."""
 
-_COLUMNS: Mapping[str, Callable[[PaymentBreak], object]] = MappingProxyType(
-    {
-        "payment": lambda found: found.provider_id,
-        "difference": lambda found: found.kind,
-        "our_minor_units": lambda found: (found.ours or {}).get("amount_cents"),
-        "our_currency": lambda found: (found.ours or {}).get("currency"),
-        "our_status": lambda found: (found.ours or {}).get("status"),
-        "stripe_minor_units": lambda found: (found.theirs or {}).get("amount_cents"),
-        "stripe_currency": lambda found: (found.theirs or {}).get("currency"),
-        "stripe_status": lambda found: (found.theirs or {}).get("status"),
-    }
-)
+
+def _find_value(side: str, field: str, found: PaymentBreak) -> object:
+    return (getattr(found, side) or {}).get(field)
 
 
-class _Payment(NamedTuple):
-    """The breaks of one payment: their kinds, and the first of them."""
-
-    kinds: tuple[str, ...]
-    first: PaymentBreak
+_COLUMNS: Mapping[str, Callable[[PaymentBreak], object]] = {
+    "payment": attrgetter("provider_id"),
+    "difference": attrgetter("kind"),
+    **{
+        f"{owner}_{column}": partial(_find_value, side, field)
+        for owner, side in (("our", "ours"), ("stripe", "theirs"))
+        for column, field in (
+            ("minor_units", "amount_cents"),
+            ("currency", "currency"),
+            ("status", "status"),
+        )
+    },
+}
 
 
 def plan_break_context(day: date, breaks: Sequence[PaymentBreak]) -> dict[str, Any]:
@@ -73,19 +68,20 @@ def plan_break_context(day: date, breaks: Sequence[PaymentBreak]) -> dict[str, A
     Several breaks of one payment (its amount and its status, say) are one entry. ``nets`` sums Stripe's side
     less ours, per currency, of what was really paid.
     """
-    payments = _by_payment(breaks)
+    ordered = sorted(breaks, key=attrgetter("provider_id", "kind"))
+    payments = [list(group) for _, group in groupby(ordered, key=attrgetter("provider_id"))]
     sums: Counter[str] = Counter()
-    for payment in payments:
-        if "unreadable" not in payment.kinds:
-            sign = _SIGNS.get(payment.first.subject, 0)
-            for side, direction in ((payment.first.theirs, 1), (payment.first.ours, -1)):
+    for first, *others in payments:
+        if "unreadable" not in (first.kind, *(found.kind for found in others)):
+            sign = _SIGNS.get(first.subject, 0)
+            for side, direction in ((first.theirs, 1), (first.ours, -1)):
                 if side is not None:
                     sums[side["currency"]] += direction * sign * _paid(side)
-    largest = sorted(payments, key=lambda each: -max(_size(each.first.ours), _size(each.first.theirs)))
+    largest = sorted(payments, key=lambda each: -max(_size(each[0].ours), _size(each[0].theirs)))
     return {
         "day": day,
         "count": len(payments),
-        "charges": [_payment_context(payment) for payment in largest[:MAX_SHOWN]],
+        "charges": [_payment_context(*payment) for payment in largest[:MAX_SHOWN]],
         "more": max(0, len(payments) - MAX_SHOWN),
         "nets": [change(minor, currency) for currency, minor in sorted(sums.items())],
     }
@@ -99,25 +95,20 @@ def plan_break_attachments(day: date, breaks: Sequence[PaymentBreak]) -> tuple[A
     return (Attachment(name=f"breaks-{day.isoformat()}.csv", content_type=CSV_TYPE, content=content),)
 
 
-def _by_payment(breaks: Sequence[PaymentBreak]) -> list[_Payment]:
-    ordered = sorted(breaks, key=lambda found: (found.provider_id, found.kind))
-    groups = (list(group) for _, group in groupby(ordered, key=lambda found: found.provider_id))
-    return [_Payment(tuple(found.kind for found in group), group[0]) for group in groups]
-
-
-def _payment_context(payment: _Payment) -> dict[str, str]:
-    ours, theirs, cause = payment.first.ours, payment.first.theirs, payment.first.cause
-    what = "; ".join(_WHAT.get(kind, kind) for kind in payment.kinds)
-    page = _PAGES.get(payment.first.subject, "search?query=")
+def _payment_context(first: PaymentBreak, *others: PaymentBreak) -> dict[str, str]:
+    ours, theirs, cause = first.ours, first.theirs, first.cause
+    kinds = tuple(found.kind for found in (first, *others))
+    what = "; ".join(_WHAT.get(kind, kind) for kind in kinds)
+    page = _PAGES.get(first.subject, "search?query=")
     return {
-        "provider_id": payment.first.provider_id,
-        "url": f"https://dashboard.stripe.com/{page}{quote(payment.first.provider_id, safe='')}",
+        "provider_id": first.provider_id,
+        "url": f"https://dashboard.stripe.com/{page}{quote(first.provider_id, safe='')}",
         "what": what[:1] + what[1:].replace("; The", "; the"),
         "ours": _amount(ours),
         "our_status": ours["status"] if ours else "",
         "theirs": _amount(theirs),
         "their_status": theirs["status"] if theirs else "",
-        "difference": _difference(payment.kinds, ours, theirs),
+        "difference": _difference(kinds, ours, theirs),
         "cause": describe_cause(cause).says if cause else "",
     }
 
@@ -132,7 +123,7 @@ def _difference(kinds: tuple[str, ...], ours: Side | None, theirs: Side | None) 
     if ours and theirs and ours["status"] == theirs["status"]:
         return change(theirs["amount_cents"] - ours["amount_cents"], ours["currency"])
     currency = (ours or theirs or {})["currency"]
-    return change((_paid(theirs) if theirs else 0) - (_paid(ours) if ours else 0), currency)
+    return change(_paid(theirs) - _paid(ours), currency)
 
 
 def _amount(side: Side | None) -> str:
@@ -142,9 +133,10 @@ def _amount(side: Side | None) -> str:
     return f"{money(side['amount_cents'], side['currency'])}{fee}"
 
 
-def _paid(side: Side) -> int:
-    has_moved = side["status"] not in _UNMOVED and not side["status"].startswith("warning")
-    return int(side["amount_cents"]) if has_moved else 0
+def _paid(side: Side | None) -> int:
+    if side is None or side["status"] in _UNMOVED or side["status"].startswith("warning"):
+        return 0
+    return int(side["amount_cents"])
 
 
 def _size(side: Side | None) -> int:

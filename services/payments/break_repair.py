@@ -4,17 +4,15 @@ Nothing here writes a transaction: events and objects enter the ledger as webhoo
 the rest. The breaks close at the next comparison.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from sqlalchemy import Connection
 
-from services.audit.append import append_audit
-from services.audit.chain import Mutation
+from services.audit.append import Entry, Mutation, append_all
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Refused
@@ -22,17 +20,14 @@ from services.core.pg_arrays import int_array
 from services.ledger.accept import NewEvent, WorkRef, record_events
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
-from services.payments.backfill_diff import find_changed_objects, find_missing_events, plan_listed_event
+from services.payments.backfill_diff import find_changed_objects, find_missing_events, plan_listed_events
 from services.payments.balance import in_batches
 from services.payments.breaks import PaymentBreak
-from services.payments.event_fetch import GetObject
+from services.payments.comparison import SUBJECTS
 from services.providers.stripe_api import NOT_FOUND, get_object
 
 BATCH_SIZE = 50
 
-_PATHS = MappingProxyType(
-    {"charge": "/v1/charges/", "refund": "/v1/refunds/", "dispute": "/v1/disputes/", "payout": "/v1/payouts/"}
-)
 _FETCHED_CAUSES = frozenset({"lost_webhook", "too_old_for_events", "unknown"})
 """Causes that Stripe's object, or an event about it, repairs."""
 
@@ -78,7 +73,7 @@ def plan_repair(breaks: Sequence[PaymentBreak]) -> RepairPlan:
     for found in breaks:
         if found.cause == "dead_work":
             work_ids.update(dict.fromkeys(found.evidence.get("work_ids", ())))
-        elif found.cause in _FETCHED_CAUSES and found.theirs is not None and found.subject in _PATHS:
+        elif found.cause in _FETCHED_CAUSES and found.theirs is not None and found.subject in SUBJECTS:
             events.update(dict.fromkeys(found.evidence.get("lost_events", ())))
             # The object as well: an event has an older state, and some are older than Stripe keeps them.
             objects[found.subject, found.provider_id] = None
@@ -96,8 +91,6 @@ def repair_day(
     by: str,
     reason: str,
     request_id: str,
-    get_from_stripe: GetObject = get_object,
-    clock: Callable[[], datetime] = utc_now,
     report: Callable[[str], None] = lambda _: None,
 ) -> RepairResult:
     """Carry out ``plan``; events and states enter the ledger as webhooks do, audited.
@@ -107,32 +100,55 @@ def repair_day(
     notifies the workers of ``RepairResult.work``.
     """
     result = RepairResult()
-    author = {"staff_label": by, "request_id": request_id}
+
+    def fetch(paths: Iterable[str]) -> list[dict[str, Any]]:
+        """Return the objects at ``paths``; the ids of those that do not exist go to ``result.gone``."""
+        sources = []
+        for path in paths:
+            try:
+                sources.append(get_object(key, base_url, path))
+            except Refused as fault:
+                if fault.code != NOT_FOUND:
+                    raise
+                result.gone.append(path.rsplit("/", 1)[-1])
+        return sources
 
     def enter(tx: Connection, events: Sequence[NewEvent]) -> None:
-        if new := find_missing_events(tx, events):
-            _enter(tx, shop_id, new, reason, author, clock(), result)
+        if not (new := find_missing_events(tx, events)):
+            return
+        accepted = record_events(tx, new)
+        result.entered += len(new)
+        result.work += [ref for each in accepted for ref in each.work]
+        because = f": {reason}" if reason else ""
+        mutations = [
+            Mutation(
+                "inbound_events",
+                str(each.event_id),
+                f"{event.topic} entered from Stripe: {event.delivery_key}{because}",
+                None,
+                {"topic": event.topic, "delivery_key": event.delivery_key},
+            )
+            for event, each in zip(new, accepted, strict=True)
+        ]
+        append_all(tx, [Entry(shop_id, by, "books.heal", request_id, mutations)], utc_now())
 
     if plan.work_ids:
         with transaction() as tx:
             dead = WorkFilter(shop_id=shop_id, ids=plan.work_ids, statuses=("dead", "error"))
-            refs = requeue(tx, dead, now=clock(), by=by, reason=reason, request_id=request_id)
+            refs = requeue(tx, dead, now=utc_now(), by=by, reason=reason, request_id=request_id)
         result.requeued = len(refs)
         result.work += refs
         report(f"{len(refs)} of {len(plan.work_ids)} items of work requeued")
     for ids in in_batches(plan.events, BATCH_SIZE):
-        paths = [f"/v1/events/{quote(event_id, safe='')}" for event_id in ids]
-        sources = list(_fetch(get_from_stripe, key, base_url, paths, result))
-        events = [plan_listed_event(shop_id, source, clock(), request_id) for source in sources]
+        sources = fetch(f"/v1/events/{quote(event_id, safe='')}" for event_id in ids)
         with transaction() as tx:
-            enter(tx, [event for event in events if event is not None])
+            enter(tx, plan_listed_events(shop_id, sources, utc_now(), request_id))
         report(f"{result.entered} events entered")
     for objects in in_batches(plan.objects, BATCH_SIZE):
-        asked_at = clock()
-        paths = [f"{_PATHS[subject]}{quote(provider_id, safe='')}" for subject, provider_id in objects]
-        sources = list(_fetch(get_from_stripe, key, base_url, paths, result))
+        asked_at = utc_now()
+        sources = fetch(f"/v1/{subject}s/{quote(provider_id, safe='')}" for subject, provider_id in objects)
         with transaction() as tx:
-            changed, _ = find_changed_objects(tx, shop_id, sources, asked_at, clock(), request_id)
+            changed, _ = find_changed_objects(tx, shop_id, sources, asked_at, utc_now(), request_id)
             enter(tx, changed)
         report(f"{result.entered} events and states entered")
     return result
@@ -146,41 +162,3 @@ def find_progress(tx: Connection, work: Sequence[WorkRef], now: datetime) -> tup
     values = {"ids": int_array(ref.id for ref in work), "now": now}
     left = tx.exec_driver_sql(_COUNT_LEFT, values).scalar() or 0
     return left, {row.status: row.items for row in tx.exec_driver_sql(_COUNT_BY_STATUS, values)}
-
-
-def _fetch(
-    get_from_stripe: GetObject, key: str, base_url: str, paths: Sequence[str], result: RepairResult
-) -> Iterator[dict[str, Any]]:
-    """Yield the objects at ``paths``; the ids of those that do not exist go to ``result.gone``."""
-    for path in paths:
-        try:
-            yield get_from_stripe(key, base_url, path)
-        except Refused as fault:
-            if fault.code != NOT_FOUND:
-                raise
-            result.gone.append(path.rsplit("/", 1)[-1])
-
-
-def _enter(
-    tx: Connection,
-    shop_id: int,
-    events: Sequence[NewEvent],
-    reason: str,
-    author: Mapping[str, str],
-    now: datetime,
-    result: RepairResult,
-) -> None:
-    accepted = record_events(tx, events)
-    result.entered += len(events)
-    result.work += [ref for each in accepted for ref in each.work]
-    mutations = [
-        Mutation(
-            "inbound_events",
-            str(each.event_id),
-            f"{event.topic} entered from Stripe: {event.delivery_key}" + (f": {reason}" if reason else ""),
-            None,
-            {"topic": event.topic, "delivery_key": event.delivery_key},
-        )
-        for event, each in zip(events, accepted, strict=True)
-    ]
-    append_audit(tx, shop_id=shop_id, action="books.heal", now=now, mutations=mutations, **author)

@@ -1,5 +1,4 @@
-"""The breaks of a day: record what a comparison staged, read the breaks as they stand, and lock closed
-periods.
+"""The breaks of a day: their causes, their current state, and the record of what a comparison staged.
 
 The rows of a closed day do not change: differences found later are appended to ``break_corrections``, and the
 newest correction of a break says whether it is open. Every reader uses the query here, so none shows a closed
@@ -38,6 +37,62 @@ class PaymentBreak(NamedTuple):
     evidence: Mapping[str, Any]
     is_correction: bool
 
+
+class CauseText(NamedTuple):
+    """``says`` is the reason of the break; ``todo`` is the next step for a person and begins with a verb."""
+
+    says: str
+    todo: str
+
+
+_REPAIR_OBJECT = "run `fleet payments repair`: it fetches the object itself"
+
+CAUSES = {
+    "lost_webhook": CauseText(
+        "Stripe made an event of it that never arrived here",
+        "run `fleet payments repair`: it fetches the event",
+    ),
+    "dead_work": CauseText(
+        "its event is here, but the work on it is dead",
+        "run `fleet work show ID`, correct what its error names, then `fleet payments repair`",
+    ),
+    "discarded_work": CauseText(
+        "its event is here, but somebody discarded the work on it",
+        "read the reason in the audit; `celery -A tasks requeue` starts the work again",
+    ),
+    "in_queue": CauseText(
+        "its event is here and waits for a worker", "wait, then run the reconciliation again"
+    ),
+    "paused": CauseText(
+        "its event is here and waits because of a pause",
+        "when it is time, end the pause: `celery -A tasks backlog` shows it, `celery -A tasks resume`",
+    ),
+    "not_ours": CauseText(
+        "our event of it came from test mode or from another account",
+        "check which account the webhook secret belongs to",
+    ),
+    "too_old_for_events": CauseText("Stripe keeps events for 30 days only", _REPAIR_OBJECT),
+    "never_at_stripe": CauseText(
+        "Stripe has no such object under this key",
+        "compare the accounts of the shop's stripe-key and of its webhook secret",
+    ),
+    "paid_twice": CauseText(
+        "the customer seems to have paid twice", "look at both charges and refund one, or leave it"
+    ),
+    "fee_differs": CauseText(
+        "Stripe took another fee than was recorded or agreed",
+        "compare it with the shop's contract with Stripe",
+    ),
+    "order_differs": CauseText(
+        "Shopify has another sum as paid for the order", "compare the order's payments with the charge"
+    ),
+    "unreadable_object": CauseText(
+        "Stripe's object lacks a field that we need; the evidence names it",
+        "look at the object at Stripe and compare it by hand; the rest of the day is compared",
+    ),
+    "unknown": CauseText("no check found a reason", _REPAIR_OBJECT),
+}
+"""By slug, which is kept with each break."""
 
 # Each break of the (shop, day) as it is now.
 _STANDING = """
@@ -134,6 +189,11 @@ select exists (select 1 from closed_periods
 """
 
 
+def describe_cause(slug: str) -> CauseText:
+    """Return the texts of ``slug``; a break without a cause was found before causes were suggested."""
+    return CAUSES.get(slug, CauseText("no cause was looked for yet", "run the reconciliation again"))
+
+
 def format_side(side: Mapping[str, Any] | None, missing: str = "nothing") -> str:
     """Return one side of a break: ``10.00 CAD paid, fee 0.59 CAD``; ``missing`` for None."""
     if side is None:
@@ -143,11 +203,10 @@ def format_side(side: Mapping[str, Any] | None, missing: str = "nothing") -> str
 
 
 def lock_payment_periods(tx: Connection, shop_id: int) -> None:
-    """Until it ends, ``tx`` is the only transaction that records the shop's breaks or closes one of its
-    periods.
+    """Until it ends, ``tx`` is the only one that records the shop's breaks or closes one of its periods.
 
-    A period close takes this lock before it writes the row; otherwise a reconciliation that has just looked
-    would still write into the period. Never hold it during a call to a provider.
+    Otherwise a reconciliation that has just looked would still write into a period that is being closed.
+    Never hold it during a call to a provider.
     """
     lock_objects(tx, [(shop_id, "books")])
 
@@ -206,12 +265,7 @@ def _describe_change(row: Row[Any], change: str, day: date, table: str) -> Mutat
     sides = f"{format_side(row.ours)} here, {format_side(row.theirs, missing)} at Stripe"
     subject = "break" if table == "reconciliation_breaks" else "correction of a closed day: break"
     summary = f"{subject} {change} on {day.isoformat()}: {row.provider_id} ({row.kind}), {sides}"
-    state = {
-        "day": day,
-        "kind": row.kind,
-        "provider_id": row.provider_id,
-        "ours": row.ours,
-        "theirs": row.theirs,
-    }
+    state = {name: getattr(row, name) for name in ("kind", "provider_id", "ours", "theirs")}
+    state["day"] = day
     is_new = change == "found" or table == "break_corrections"
     return Mutation(table, str(row.id), summary, None if is_new else state, state if is_new else None)

@@ -17,7 +17,7 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
 from services.core.fields import find_object
 from services.core.pg_arrays import int_array, text_array
-from services.payments.balance import ListObjects, in_batches
+from services.payments.balance import in_batches
 from services.payments.comparison import IS_STAGED, Comparison
 from services.providers.delivery import id_text
 from services.providers.stripe_api import list_objects
@@ -139,9 +139,7 @@ update reconciliation_staging f
 """  # noqa: S608
 
 
-def suggest_causes(
-    key: str, base_url: str, comparison: Comparison, *, list_from_stripe: ListObjects = list_objects
-) -> None:
+def suggest_causes(key: str, base_url: str, comparison: Comparison) -> None:
     """Every break that ``comparison`` staged has a suggested cause. No transaction is open during a call.
 
     With a key that may not list events the cause is ``unknown``, and the evidence contains the refusal.
@@ -154,7 +152,7 @@ def suggest_causes(
         unexplained = tx.exec_driver_sql(_COUNT_OPEN, values).scalar()
     listing = "not needed"
     if unexplained:
-        listing = _join_events(list_from_stripe, key, base_url, comparison, values)
+        listing = _join_events(key, base_url, comparison, values)
     with transaction() as tx:
         tx.exec_driver_sql(_REST, {**values, "listing": listing})
 
@@ -178,9 +176,7 @@ def _mark_not_ours(tx: Connection, values: Mapping[str, Any], *, is_live: bool) 
         tx.exec_driver_sql(_NOT_OURS, {**values, **arrays})
 
 
-def _join_events(
-    list_from_stripe: ListObjects, key: str, base_url: str, day: Comparison, values: Mapping[str, Any]
-) -> str:
+def _join_events(key: str, base_url: str, day: Comparison, values: Mapping[str, Any]) -> str:
     """Set the cause of the breaks that a lost event explains; return how far the listing went."""
     # Most events of an object are of its own day; later ones are updates. Stripe lists newest first.
     oldest = day.now - EVENTS_KEPT
@@ -189,9 +185,7 @@ def _join_events(
     left = MAX_EVENTS
     try:
         for since, until in windows:
-            if since >= until:
-                continue
-            listed = list_from_stripe(
+            listed = list_objects(
                 key, base_url, "events", created_gte=since, created_lt=until, types=list(EVENT_TYPES)
             )
             events = islice((event for event in listed if isinstance(event, dict)), left)

@@ -1,10 +1,9 @@
 """Topic ``event_fetch``: fetches the object of a thin event, or the balance entries of a payout, from
 Stripe."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from sqlalchemy import Connection
@@ -24,28 +23,9 @@ from services.payments.payload import KINDS
 from services.payments.stripe_key import get_stripe_key
 from services.providers.stripe_api import NOT_FOUND, get_object
 
-GetObject = Callable[..., dict[str, Any]]
-"""As ``stripe_api.get_object``: returns the object at a path of Stripe's API."""
-
-
-class ThinEvent(NamedTuple):
-    """The fields of a thin event, which has no object."""
-
-    id: str
-    created: datetime
-    context: str
-
 
 class EventFetch:
-    """Prepares the calls to Stripe; ``clock`` dates what the answers contain."""
-
-    def __init__(
-        self,
-        get_from_stripe: GetObject = get_object,
-        fetch_entries: Callable[..., int] = fetch_balance_entries,
-        clock: Callable[[], datetime] = utc_now,
-    ) -> None:
-        self._get, self._fetch_entries, self._clock = get_from_stripe, fetch_entries, clock
+    """Prepares the calls to Stripe."""
 
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
@@ -53,64 +33,7 @@ class EventFetch:
         """Return, per item, the call that fetches the event's object, or the entries of its payout."""
         del now
         keys = {shop_id: _find_key(tx, shop_id) for shop_id in {item.shop_id for item in items}}
-        return [self._prepare_one(item, keys[item.shop_id]) for item in items]
-
-    def _prepare_one(self, item: WorkItem, key: str | WorkError) -> PreparedCall | Outcome:
-        if isinstance(key, WorkError):
-            return key
-        payout_id = item.payload.get(PAYOUT)
-        if isinstance(payout_id, str):
-            return PreparedCall(item=item, act=partial(self._fetch_payout, item, key, payout_id))
-        try:
-            event = read_object(item.body)
-            thin = ThinEvent(
-                read_text(event, "id"), read_instant(event, "created"), find_text(event, "context")
-            )
-        except Unreadable as fault:
-            return Refused("stripe.unreadable_event", str(fault))
-        return PreparedCall(item=item, act=partial(self._fetch_object, item, key, thin))
-
-    def _fetch_payout(self, item: WorkItem, key: str, payout_id: str) -> Outcome:
-        base_url = get_settings().stripe_api_base
-        try:
-            self._fetch_entries(item.shop_id, key, base_url, payout_id=payout_id, request_id=item.request_id)
-        except WorkError as fault:
-            return Done("gone") if fault.code == NOT_FOUND else fault
-        return Done("fetched")
-
-    def _fetch_object(self, item: WorkItem, key: str, thin: ThinEvent) -> Outcome:
-        """Fetch the event, then its object, which enters the ledger as an event of its own.
-
-        ``gone`` if Stripe no longer has one of them: events are kept for 30 days. ``ignored`` if the object
-        is of another kind. A repeated try finds what it entered before.
-        """
-        base_url = get_settings().stripe_api_base
-        asked_at = self._clock()
-        try:
-            path = f"/v2/core/events/{quote(thin.id, safe='')}"
-            related = self._get(key, base_url, path, context=thin.context).get("related_object")
-            url = find_text(related, "url") if isinstance(related, Mapping) else ""
-            if not url:
-                return Done("ignored")
-            source = self._get(key, base_url, url, context=thin.context)
-        except WorkError as fault:
-            return Done("gone") if fault.code == NOT_FOUND else fault
-        if source.get("object") not in KINDS:
-            return Done("ignored")
-        event = plan_state_event(
-            item.shop_id,
-            source,
-            # A replay has a row of its own, and is there to fetch again.
-            delivery_key=f"fetch:{thin.id}:{item.event_id}",
-            asked_at=asked_at,
-            now=self._clock(),
-            request_id=item.request_id,
-            not_before=thin.created,
-        )
-        with transaction() as tx:
-            refs = [ref for accepted in record_events(tx, [event]) for ref in accepted.work]
-        send_messages(refs)
-        return Done("fetched")
+        return [_prepare_one(item, keys[item.shop_id]) for item in items]
 
 
 def _find_key(tx: Connection, shop_id: int) -> str | WorkError:
@@ -118,3 +41,62 @@ def _find_key(tx: Connection, shop_id: int) -> str | WorkError:
         return get_stripe_key(tx, shop_id)
     except WorkError as fault:
         return fault
+
+
+def _prepare_one(item: WorkItem, key: str | WorkError) -> PreparedCall | Outcome:
+    if isinstance(key, WorkError):
+        return key
+    payout_id = item.payload.get(PAYOUT)
+    if isinstance(payout_id, str):
+        return PreparedCall(item=item, act=partial(_fetch_payout, item, key, payout_id))
+    try:
+        event = read_object(item.body)
+        event_id, created = read_text(event, "id"), read_instant(event, "created")
+    except Unreadable as fault:
+        return Refused("stripe.unreadable_event", str(fault))
+    context = find_text(event, "context")
+    return PreparedCall(item=item, act=partial(_fetch_object, item, key, event_id, created, context))
+
+
+def _fetch_payout(item: WorkItem, key: str, payout_id: str) -> Outcome:
+    base_url = get_settings().stripe_api_base
+    try:
+        fetch_balance_entries(item.shop_id, key, base_url, payout_id=payout_id, request_id=item.request_id)
+    except WorkError as fault:
+        return Done("gone") if fault.code == NOT_FOUND else fault
+    return Done("fetched")
+
+
+def _fetch_object(item: WorkItem, key: str, event_id: str, created: datetime, context: str) -> Outcome:
+    """Fetch the thin event ``event_id``, then its object, which enters the ledger as an event of its own.
+
+    ``gone`` if Stripe no longer has one of them: events are kept for 30 days. ``ignored`` if the object is of
+    another kind. A repeated try finds what it entered before.
+    """
+    base_url = get_settings().stripe_api_base
+    asked_at = utc_now()
+    try:
+        path = f"/v2/core/events/{quote(event_id, safe='')}"
+        related = get_object(key, base_url, path, context=context).get("related_object")
+        url = find_text(related, "url") if isinstance(related, Mapping) else ""
+        if not url:
+            return Done("ignored")
+        source = get_object(key, base_url, url, context=context)
+    except WorkError as fault:
+        return Done("gone") if fault.code == NOT_FOUND else fault
+    if source.get("object") not in KINDS:
+        return Done("ignored")
+    event = plan_state_event(
+        item.shop_id,
+        source,
+        # A replay has a row of its own, and is there to fetch again.
+        delivery_key=f"fetch:{event_id}:{item.event_id}",
+        asked_at=asked_at,
+        now=utc_now(),
+        request_id=item.request_id,
+        not_before=created,
+    )
+    with transaction() as tx:
+        refs = [ref for accepted in record_events(tx, [event]) for ref in accepted.work]
+    send_messages(refs)
+    return Done("fetched")

@@ -12,16 +12,9 @@ from services.core.locks import lock_objects
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 from services.payments.audit_text import describe_fee, describe_transaction
-from services.payments.payload import Transaction, parse_transaction_event
-from services.payments.store import (
-    StoredTransaction,
-    TransactionKey,
-    fill_fees,
-    find_transactions,
-    upsert_transactions,
-)
+from services.payments.payload import Transaction, TransactionKey, parse_transaction_event
+from services.payments.store import fill_fees, find_transactions, upsert_transactions
 
-EVENT_FETCH = "event_fetch"
 PAYOUT = "payout"
 """The field of a work item's payload with the payout whose balance entries are fetched."""
 
@@ -50,8 +43,10 @@ def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime
     versions = {key: row.version for key, row in stored.items()}
     fees = {t.key: t.fee_cents for t in transactions if t.fee_cents is not None}
     fees |= {key: fee for key, (fee, currency) in entry_fees.items() if newest[key].currency == currency}
+    # A fee that is stored stays.
+    fees |= {key: row.fee_cents for key, row in stored.items() if row.fee_cents is not None}
     won = [
-        _with_fee(t, stored.get(key), fees.get(key))
+        t._replace(fee_cents=fees.get(key))
         for key, t in newest.items()
         if key not in versions or t.version > versions[key]
     ]
@@ -79,12 +74,6 @@ def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime
     return HandlerResult([settle(entry) for entry in parsed], plan_payout_entries(items), audit)
 
 
-def _with_fee(new: Transaction, stored: StoredTransaction | None, found: int | None) -> Transaction:
-    """Return ``new`` with the fee that its row will hold: the stored one, else ``found``."""
-    fee = found if stored is None or stored.fee_cents is None else stored.fee_cents
-    return new if fee == new.fee_cents else new._replace(fee_cents=fee)
-
-
 def plan_payout_entries(items: Sequence[WorkItem]) -> list[NewWork]:
     """Return the work that fetches the balance entries of each payout that Stripe has reconciled.
 
@@ -94,7 +83,7 @@ def plan_payout_entries(items: Sequence[WorkItem]) -> list[NewWork]:
     return [
         NewWork(
             shop_id=item.shop_id,
-            topic=EVENT_FETCH,
+            topic="event_fetch",
             key=item.key,
             payload={PAYOUT: payout},
             event_id=item.event_id,

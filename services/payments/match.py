@@ -4,10 +4,10 @@ Stripe's rows stream into a temporary table by COPY, and the breaks go to ``reco
 counts and sums come into this process.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.pg_copy import COPY_FORMAT, copy_in
 from services.payments.comparison import IS_STAGED, Comparison, insert_staged, side_json
@@ -17,16 +17,6 @@ from services.payments.stripe_rows import StripeRow
 WORK_MEM = "4MB"
 """A hash may use twice as much. A larger one goes through files in parts that stay in the processor's cache:
 for a million rows that is faster than one hash that does not."""
-
-
-class SideSum(NamedTuple):
-    """Rows and cents of one ``side`` (``ours`` or ``theirs``); the cents are of rows that moved money."""
-
-    side: str
-    kind: str
-    currency: str
-    rows: int
-    cents: int
 
 
 # A hash join is the right one at this size; JIT would take longer than the statements.
@@ -134,11 +124,12 @@ delete from reconciliation_staging
 _COUNT = f"select f.kind, count(*) as n from reconciliation_staging f where {IS_STAGED} group by 1 order by 1"  # noqa: S608
 
 
-def match_day(tx: Connection, comparison: Comparison, blocks: Iterable[bytes]) -> tuple[SideSum, ...]:
+def match_day(tx: Connection, comparison: Comparison, blocks: Iterable[bytes]) -> Sequence[Row[Any]]:
     """Stage every break between the two sides; return the sums of each side.
 
-    ``blocks`` is the text of ``render_rows``. Needs the right to create temporary tables. The caller commits;
-    no other transaction waits for the locks that this one holds.
+    They have ``side`` (``ours``, ``theirs``), ``kind``, ``currency``, ``rows``, and ``cents`` of those that
+    moved money. ``blocks`` is the text of ``render_rows``. Needs the right to create temporary tables. The
+    caller commits; no other transaction waits for the locks that this one holds.
     """
     values = comparison._asdict()
     tx.exec_driver_sql(_DELETE_STALE, values)
@@ -149,7 +140,7 @@ def match_day(tx: Connection, comparison: Comparison, blocks: Iterable[bytes]) -
         tx.exec_driver_sql(statement, values)
     stage_duplicates(tx, values, WORK_MEM)
     stage_order_amounts(tx, values)
-    return tuple(SideSum(**row._mapping) for row in tx.exec_driver_sql(_SUMS, values))
+    return tx.exec_driver_sql(_SUMS, values).all()
 
 
 def count_staged(tx: Connection, comparison: Comparison) -> dict[str, int]:

@@ -1,16 +1,19 @@
-"""Breaks that one side shows by itself, or a third one: duplicates, fees, and amounts of orders.
+"""Breaks that one side shows by itself, or a third one: duplicates, fees, amounts of orders, odd objects.
 
 Each rule is one or two statements over ``transactions`` and the temporary table ``stripe_side`` of ``match``.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection
 
 from services.core.errors import Misconfigured
-from services.payments.comparison import Comparison, insert_staged, side_json
+from services.core.pg_arrays import text_array
+from services.payments.comparison import IS_STAGED, Comparison, insert_staged, side_json
+from services.payments.unreadable import UnreadableObject
 
 # A charge is identified by its order, or without one by its payment intent. This is hashed with the amount to
 # one number, because nearly every charge is the only one with its number; rows that share one are told apart
@@ -159,14 +162,29 @@ with charges as (
 on conflict do nothing
 """  # noqa: S608
 
+# An object that Stripe lists is not missing there.
+_DELETE_LISTED = f"""
+delete from reconciliation_staging f
+ where {IS_STAGED} and f.kind = 'missing_there' and f.provider_id = any(%(provider_id)s::text[])
+"""  # noqa: S608
+
+_STAGE_UNREADABLE = f"""
+{insert_staged("unreadable_object")} 'unreadable', v.provider_id, v.subject,
+       case when t.provider_id is not null then {side_json("t.amount_cents", "t.currency", "t.status")} end,
+       v.side::jsonb, jsonb_build_object('why', v.why)
+  from unnest(%(provider_id)s::text[], %(subject)s::text[], %(side)s::text[], %(why)s::text[])
+       as v(provider_id, subject, side, why)
+  left join transactions t on t.shop_id = %(shop_id)s and t.provider_id = v.provider_id
+on conflict do nothing
+"""
+
 _HAS_MOVES = (
     "select exists (select 1 from order_transactions where shop_id = %(shop_id)s and payment_ref <> '')"
 )
 
 
 def stage_duplicates(tx: Connection, values: Mapping[str, Any], work_mem: str) -> None:
-    """Each charge of the day that repeats an earlier one is a ``duplicate``; the evidence names the other
-    one.
+    """Each charge of the day that repeats an earlier one, which the evidence names, is a ``duplicate``.
 
     ``work_mem`` is the transaction's setting afterwards.
     """
@@ -186,6 +204,21 @@ def stage_duplicates(tx: Connection, values: Mapping[str, Any], work_mem: str) -
         tx.exec_driver_sql("set local enable_nestloop = on")
         tx.exec_driver_sql(_COVERED, values)
     tx.exec_driver_sql(_DUPLICATES, values)
+
+
+def stage_unreadable(tx: Connection, comparison: Comparison, objects: Sequence[UnreadableObject]) -> None:
+    """Each of ``objects`` is a staged break of kind ``unreadable``."""
+    if not objects:
+        return
+    values = {
+        **comparison._asdict(),
+        "provider_id": text_array([one.provider_id for one in objects]),
+        "subject": text_array([one.subject for one in objects]),
+        "side": text_array([orjson.dumps(one.side).decode() if one.side else None for one in objects]),
+        "why": text_array([one.why for one in objects]),
+    }
+    tx.exec_driver_sql(_DELETE_LISTED, values)
+    tx.exec_driver_sql(_STAGE_UNREADABLE, values)
 
 
 def stage_fees(tx: Connection, comparison: Comparison) -> None:

@@ -1,29 +1,28 @@
 """Stripe's charges, refunds, payment intents, disputes and payouts as transactions. Pure.
 
 Webhooks, backfills and the lists of a comparison are parsed by the same function, so that a difference
-between the two sides is never one of parsing. Amounts are minor units of ISO 4217; see ``stripe_fields``.
-Source: Stripe API reference, the objects of these names and Event.
+between the two sides is never one of parsing. Of texts only ids and codes of Stripe's are taken, never what a
+person may have typed. Source: Stripe API reference, the objects of these names and Event.
+
+Amounts become the minor units of ISO 4217, which Shopify's amounts and our tables have: Stripe writes ISK and
+UGX with two decimals although they have none, and MGA with none although it has two. Source:
+https://docs.stripe.com/currencies, "Special cases" and "Zero-decimal currencies".
 """
 
+import re
 from collections.abc import Mapping
 from datetime import date, datetime
+from decimal import ROUND_HALF_UP, Decimal
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from services.core.fields import Unreadable, read_epoch, read_object, read_text
+from services.core.fields import LARGEST_ID, Unreadable, read_epoch, read_object, read_text
 from services.ledger.work import WorkItem
-from services.payments.stripe_fields import (
-    find_fee,
-    find_order_ref,
-    find_reason,
-    find_reference,
-    read_amount,
-)
 
 KINDS = frozenset({"charge", "refund", "payment_intent", "dispute", "payout"})
 
-Version = tuple[datetime, int, int, str]
-"""What makes one state of a transaction newer than another; see ``transaction_version``."""
+TransactionKey = tuple[int, str]
+"""(shop, Stripe's id)."""
 
 _PARENTS = {
     "charge": ("payment_intent",),
@@ -33,6 +32,23 @@ _PARENTS = {
     "payout": ("original_payout",),
 }
 """The fields with the id of the parent, the nearest first."""
+
+_REASONS = {
+    "charge": ("failure_code",),
+    "refund": ("failure_reason", "reason"),
+    "payment_intent": ("cancellation_reason",),
+    "dispute": ("reason",),
+    "payout": ("failure_code",),
+}
+"""The fields with the code of why an object has its status, the most important first."""
+
+_LARGEST = LARGEST_ID // 100
+_FACTORS = {"ISK": Decimal("0.01"), "UGX": Decimal("0.01"), "MGA": Decimal(100)}
+
+_ORDER_KEYS = ("order_gid", "shopify_order_gid", "order_id", "shopify_order_id", "order")
+_GID = re.compile(r"gid://shopify/Order/([0-9]{1,19})")
+_PLAIN_REF = re.compile(r"#?[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_CODE = re.compile(r"[a-z0-9_]{1,64}")
 
 _STATUSES = {
     "charge": ("failed", "uncaptured", "paid", "expired"),
@@ -55,11 +71,11 @@ _PROGRESS = {
 
 
 class Transaction(NamedTuple):
-    """One state of a transaction, from one event or one list.
+    """One state of a transaction, from one event, one list, or its row in ``transactions``.
 
     ``amount_cents`` of a captured charge is the captured amount: a hold of 50.00 of which 30.00 were taken is
     a payment of 30.00. Only a payout's amount may be negative (it takes money from the bank). ``fee_cents``
-    is None unless the object came with its balance transaction.
+    is None if it is not known. ``work_id`` is the work item whose event was read; no column.
     """
 
     shop_id: int
@@ -73,36 +89,28 @@ class Transaction(NamedTuple):
     parent_id: str | None
     version_at: datetime
     event_id: int | None
-    work_id: int
     fee_cents: int | None
     order_ref: str
     reason: str
     arrives_on: date | None
     content_digest: str
+    work_id: int = 0
 
     @property
-    def key(self) -> tuple[int, str]:
+    def key(self) -> TransactionKey:
         """The primary key of its row."""
         return (self.shop_id, self.provider_id)
 
     @property
-    def version(self) -> Version:
-        """The order among the states of one transaction."""
-        return transaction_version(
-            self.version_at, self.kind, self.status, self.refunded_cents, self.content_digest
-        )
+    def version(self) -> tuple[datetime, int, int, str]:
+        """The order among the states of one transaction: the newest event wins, then the later status.
 
-
-def transaction_version(
-    version_at: datetime, kind: str, status: str, refunded_cents: int, content_digest: str
-) -> Version:
-    """Return the order among the states of one transaction: the newest event first, then the later status.
-
-    Stripe's times are whole seconds and several events of one object often share one; then a final status
-    beats one that waits, and the larger refund the smaller. If all of that is equal, the digest decides:
-    arbitrary, but the same in whatever order the events arrive.
-    """
-    return (version_at, _PROGRESS.get((kind, status), 0), refunded_cents, content_digest)
+        Stripe's times are whole seconds and several events of one object often share one; then a final status
+        beats one that waits, and the larger refund the smaller. If all of that is equal, the digest decides:
+        arbitrary, but the same in whatever order the events arrive.
+        """
+        progress = _PROGRESS.get((self.kind, self.status), 0)
+        return (self.version_at, progress, self.refunded_cents, self.content_digest)
 
 
 def parse_transaction_event(item: WorkItem) -> Transaction | None:
@@ -162,12 +170,12 @@ def parse_transaction(
         parent_id=parent_id,
         version_at=version_at,
         event_id=event_id,
-        work_id=work_id,
         fee_cents=find_fee(source, currency),
         order_ref=order_ref,
         reason=reason,
         arrives_on=arrives_on,
         content_digest=blake2b(content.encode(), digest_size=8).hexdigest(),
+        work_id=work_id,
     )
 
 
@@ -191,3 +199,62 @@ def _read_state(kind: str, source: Mapping[str, Any], currency: str) -> tuple[st
     captured = read_amount(source, "amount_captured", currency) if source.get("amount_captured") else amount
     left_over = max(0, amount - captured)
     return "paid", captured, refunded - left_over if refunded >= left_over else refunded
+
+
+def convert_amount(amount: int, currency: str) -> int:
+    """Return Stripe's ``amount`` in minor units of ``currency`` (upper case); half a unit is rounded up."""
+    factor = _FACTORS.get(currency)
+    return amount if factor is None else int((amount * factor).quantize(Decimal(1), ROUND_HALF_UP))
+
+
+def read_amount(source: Mapping[str, Any], name: str, currency: str, *, is_signed: bool = False) -> int:
+    """Return the field in minor units of ``currency``; raise ``Unreadable`` if it is not a whole number."""
+    value = source.get(name)
+    if type(value) is int and (-_LARGEST if is_signed else 0) <= value <= _LARGEST:
+        return convert_amount(value, currency)
+    expected = "a whole number of minor units"
+    raise Unreadable(name, value, expected if is_signed else f"{expected}, zero or more")
+
+
+def find_fee(source: Mapping[str, Any], currency: str) -> int | None:
+    """Return Stripe's fee if the object contains its balance transaction and that has the same currency."""
+    entry = source.get("balance_transaction")
+    if not isinstance(entry, dict) or str(entry.get("currency", "")).upper() != currency:
+        return None
+    fee = entry.get("fee")
+    return convert_amount(fee, currency) if type(fee) is int and abs(fee) <= _LARGEST else None
+
+
+def find_reference(source: Mapping[str, Any], name: str) -> str | None:
+    """Return the id that the field refers to; Stripe may have expanded it to the whole object."""
+    value = source.get(name)
+    if isinstance(value, dict):
+        value = value.get("id")
+    return value.replace("\0", "") if isinstance(value, str) and value else None
+
+
+def find_reason(kind: str, source: Mapping[str, Any]) -> str:
+    """Return Stripe's code, such as ``insufficient_funds`` or ``fraudulent``; empty if there is none."""
+    for name in _REASONS[kind]:
+        value = source.get(name)
+        if isinstance(value, str) and _CODE.fullmatch(value):
+            return value
+    return ""
+
+
+def find_order_ref(source: Mapping[str, Any]) -> str:
+    """Return the order in the object's metadata; empty if there is none.
+
+    A number or a gid is Shopify's id and becomes ``gid://shopify/Order/<n>``, the key of ``orders``. Another
+    reference (``#1001``, ``web-88``) stays as it is; free text is dropped.
+    """
+    metadata = source.get("metadata")
+    if not isinstance(metadata, dict) or not metadata:
+        return ""
+    values = [str(metadata[key]).strip() for key in _ORDER_KEYS if type(metadata.get(key)) in (str, int)]
+    for text in values:
+        gid = _GID.fullmatch(text)
+        number = gid[1] if gid else text
+        if number.isascii() and number.isdecimal() and len(number) <= 19 and 0 < int(number) <= LARGEST_ID:
+            return f"gid://shopify/Order/{int(number)}"
+    return next((text for text in values if _PLAIN_REF.fullmatch(text)), "")

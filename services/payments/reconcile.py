@@ -4,13 +4,12 @@ No transaction is open during a call to Stripe: its lists go into a file first, 
 What a run finds stays in ``reconciliation_staging`` until the run ends; a run that dies leaves nothing else.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, Row
@@ -24,16 +23,16 @@ from services.core.settings import get_settings
 from services.jobs.handler import Run
 from services.jobs.schedule import day_bounds, period_bounds
 from services.ledger.work import FollowUp
-from services.payments.balance import EntriesUnreadable, fetch_balance_entries
+from services.payments.balance import fetch_balance_entries
 from services.payments.breaks import count_day_breaks, lock_payment_periods, record_breaks
 from services.payments.causes import suggest_causes
 from services.payments.comparison import SUBJECTS, Comparison
-from services.payments.match import SideSum, count_staged, match_day
-from services.payments.match_rules import stage_fees
+from services.payments.match import count_staged, match_day
+from services.payments.match_rules import stage_fees, stage_unreadable
 from services.payments.stripe_key import NO_KEY, find_stripe_key
-from services.payments.stripe_rows import ListStripeRows, list_stripe_rows, render_rows
+from services.payments.stripe_rows import list_stripe_rows, render_rows
 from services.payments.three_way import sum_three_way
-from services.payments.unreadable import UnreadableObject, keep_readable, stage_unreadable
+from services.payments.unreadable import UnreadableObject
 from services.shops.shops import Shop
 
 JOB = "daily-reconciliation"
@@ -75,9 +74,6 @@ class DayOutcome:
 def reconcile_day(
     run: Run,
     *,
-    list_stripe_rows: ListStripeRows = list_stripe_rows,
-    fetch_entries: Callable[..., int] = fetch_balance_entries,
-    suggest_causes: Callable[[str, str, Comparison], None] = suggest_causes,
     clock: Callable[[], datetime] = utc_now,
 ) -> DayOutcome:
     """Compare ``run``'s shop and day with Stripe; the day's breaks do not change until ``record``.
@@ -100,13 +96,14 @@ def reconcile_day(
             return DayOutcome(verdict=NO_STRIPE, stats={"ours": 0, "theirs": 0, "breaks": 0, NO_STRIPE: 1})
     base_url = get_settings().stripe_api_base
     unreadable: list[UnreadableObject] = []
-    readable = keep_readable(list_stripe_rows(key, base_url, day), unreadable)
-    with spool(render_rows(readable)) as spooled, transaction() as tx:
-        sums = match_day(tx, day, read_spooled(spooled))
-    try:
-        fetch_entries(day.shop_id, key, base_url, begins, ends, request_id=day.request_id)
-    except EntriesUnreadable as fault:
-        unreadable += fault.objects
+    with SpooledTemporaryFile(max_size=SPOOLED_BYTES, prefix="shopfleet-") as file:
+        file.writelines(render_rows(list_stripe_rows(key, base_url, day, unreadable)))
+        file.seek(0)
+        with transaction() as tx:
+            sums = match_day(tx, day, iter(partial(file.read, READ_BYTES), b""))
+    fetch_balance_entries(
+        day.shop_id, key, base_url, begins, ends, request_id=day.request_id, unreadable=unreadable
+    )
     with transaction() as tx:
         stage_unreadable(tx, day, unreadable)
         stage_fees(tx, day)
@@ -121,23 +118,7 @@ def reconcile_day(
     )
 
 
-@contextmanager
-def spool(blocks: Iterable[bytes]) -> Iterator[IO[bytes]]:
-    """Yield all of ``blocks`` as a file, in memory up to ``SPOOLED_BYTES`` and on disk above."""
-    with SpooledTemporaryFile(max_size=SPOOLED_BYTES, prefix="shopfleet-") as file:
-        for block in blocks:
-            file.write(block)
-        file.seek(0)
-        yield file
-
-
-def read_spooled(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the content of ``file`` in blocks of ``READ_BYTES``."""
-    while block := file.read(READ_BYTES):
-        yield block
-
-
-def _make_stats(sums: Iterable[SideSum], breaks: Mapping[str, int]) -> dict[str, int]:
+def _make_stats(sums: Iterable[Row[Any]], breaks: Mapping[str, int]) -> dict[str, int]:
     counts = {"ours": 0, "theirs": 0, "breaks": sum(breaks.values())}
     cents: dict[str, int] = {}
     for part in sums:
@@ -149,26 +130,21 @@ def _make_stats(sums: Iterable[SideSum], breaks: Mapping[str, int]) -> dict[str,
 
 
 def _record(day: Comparison, tx: Connection) -> FollowUp:
-    """The day's open breaks are those staged; its incident is recorded or resolved."""
+    """The day's open breaks are those staged; its one incident is recorded or resolved."""
     lock_payment_periods(tx, day.shop_id)
     mutations = record_breaks(tx, day)
-    _record_incident(tx, day)
+    counts, period = count_day_breaks(tx, day.shop_id, day.day), day.day.isoformat()
+    if counts:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        summary = (
+            f"{sum(counts.values())} payments of {period} do not agree with Stripe: {kinds}. "
+            f"`fleet payments breaks --day {period}` lists them, `fleet payments repair` repairs what it can"
+        )
+        record_incidents(tx, [Incident(day.shop_id, RULE, period, "P2", summary, counts)], day.now)
+    else:
+        resolve_incident(tx, day.shop_id, RULE, period, day.now, "(the day agrees with Stripe now)")
     entry = Entry(day.shop_id, f"job {JOB}", "reconcile", day.request_id, mutations)
     return FollowUp((), [entry] if mutations else ())
-
-
-def _record_incident(tx: Connection, day: Comparison) -> None:
-    """The shop and day have one incident, whatever the number of breaks and of runs."""
-    counts, period = count_day_breaks(tx, day.shop_id, day.day), day.day.isoformat()
-    if not counts:
-        resolve_incident(tx, day.shop_id, RULE, period, day.now, "(the day agrees with Stripe now)")
-        return
-    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    summary = (
-        f"{sum(counts.values())} payments of {period} do not agree with Stripe: {kinds}. "
-        f"`fleet payments breaks --day {period}` lists them, `fleet payments repair` repairs what it can"
-    )
-    record_incidents(tx, [Incident(day.shop_id, RULE, period, "P2", summary, counts)], day.now)
 
 
 def find_not_compared(tx: Connection, shop: Shop, day: date) -> str:
@@ -177,16 +153,11 @@ def find_not_compared(tx: Connection, shop: Shop, day: date) -> str:
     rerun = f"`fleet jobs run {JOB} --shop {shop.slug} --period {period} --force`"
     values = {"job": JOB, "shop_id": shop.id, "period": period}
     run = tx.exec_driver_sql(_FIND_RUN, values).first()
-    if run is not None:
-        return _describe_run(shop, run, rerun)
-    _, ends = day_bounds(shop.zone, day)
-    if ends <= shop.created_at:
-        added = shop.created_at.astimezone(shop.zone).date().isoformat()
-        return f"the shop was added on {added}, after that day; to compare it, {rerun}"
-    return f"no run of {JOB} has taken place for it; when the day is over, {rerun}"
-
-
-def _describe_run(shop: Shop, run: Row[Any], rerun: str) -> str:
+    if run is None:
+        if day_bounds(shop.zone, day)[1] <= shop.created_at:
+            added = shop.created_at.astimezone(shop.zone).date().isoformat()
+            return f"the shop was added on {added}, after that day; to compare it, {rerun}"
+        return f"no run of {JOB} has taken place for it; when the day is over, {rerun}"
     error = f" ({run.error})" if run.error else ""
     if run.status == "done":
         if not run.stats.get(NO_STRIPE):

@@ -1,24 +1,18 @@
 """Rows of ``transactions``: find, upsert, and fill fees that became known later."""
 
 from collections.abc import Collection, Sequence
-from datetime import date, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, Row, Table
 
 from services.core.pg_arrays import array_parameters, encode_columns, int_array, text_array
-from services.payments.payload import Transaction, Version, transaction_version
+from services.payments.payload import Transaction, TransactionKey
 from services.payments.tables import transactions
-
-TransactionKey = tuple[int, str]
-"""(shop, Stripe's id)."""
 
 # The fee of a payment's balance entries, which may arrive before the payment itself.
 _FIND = """
 select v.shop_id as key_shop_id, v.provider_id as key_provider_id, e.fee_cents as entry_fee_cents,
-       e.currency as entry_currency, t.version_at, t.kind, t.status, t.refunded_cents, t.content_digest,
-       t.amount_cents, t.currency, t.parent_id, t.occurred_at, t.fee_cents, t.order_ref, t.reason,
-       t.arrives_on
+       e.currency as entry_currency, t.*
   from unnest(%(shop_id)s::int[], %(provider_id)s::text[]) as v(shop_id, provider_id)
   left join lateral (
          select * from transactions t where t.shop_id = v.shop_id and t.provider_id = v.provider_id offset 0
@@ -51,31 +45,6 @@ returning t.shop_id, t.provider_id, t.kind, t.fee_cents, t.currency
 """
 
 
-class StoredTransaction(NamedTuple):
-    """The columns of a transaction's row that a newer state is compared with."""
-
-    version_at: datetime
-    kind: str
-    status: str
-    refunded_cents: int
-    content_digest: str
-    amount_cents: int
-    currency: str
-    parent_id: str | None
-    occurred_at: datetime
-    fee_cents: int | None
-    order_ref: str
-    reason: str
-    arrives_on: date | None
-
-    @property
-    def version(self) -> Version:
-        """The order among the states of one transaction."""
-        return transaction_version(
-            self.version_at, self.kind, self.status, self.refunded_cents, self.content_digest
-        )
-
-
 def encode_rows(table: Table, columns: Sequence[str], rows: Collection[Any]) -> dict[str, str]:
     """Return an array literal for each of ``columns``, from the attributes of that name."""
     return encode_columns(table, {name: [getattr(row, name) for row in rows] for name in columns})
@@ -83,17 +52,17 @@ def encode_rows(table: Table, columns: Sequence[str], rows: Collection[Any]) -> 
 
 def find_transactions(
     tx: Connection, keys: Collection[TransactionKey]
-) -> tuple[dict[TransactionKey, StoredTransaction], dict[TransactionKey, tuple[int, str]]]:
+) -> tuple[dict[TransactionKey, Transaction], dict[TransactionKey, tuple[int, str]]]:
     """Return the rows that exist, and the fees of balance entries with their currency."""
     if not keys:
         return {}, {}
     arrays = {"shop_id": int_array(s for s, _ in keys), "provider_id": text_array([i for _, i in keys])}
-    stored: dict[TransactionKey, StoredTransaction] = {}
+    stored: dict[TransactionKey, Transaction] = {}
     entry_fees: dict[TransactionKey, tuple[int, str]] = {}
     for row in tx.exec_driver_sql(_FIND, arrays):
         key = (row.key_shop_id, row.key_provider_id)
         if row.version_at is not None:
-            stored[key] = StoredTransaction._make(getattr(row, name) for name in StoredTransaction._fields)
+            stored[key] = Transaction(**{name: getattr(row, name) for name in _COLUMNS})
         if row.entry_fee_cents is not None:
             entry_fees[key] = (row.entry_fee_cents, row.entry_currency)
     return stored, entry_fees

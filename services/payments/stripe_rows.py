@@ -1,14 +1,15 @@
 """Stripe's lists of a day as rows, and the rows as the text that COPY reads."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
-from services.core.fields import Unreadable, as_object
+from services.core.fields import Unreadable
 from services.core.pg_copy import csv_rows
 from services.payments.balance import in_batches
-from services.payments.comparison import Comparison
+from services.payments.comparison import SUBJECTS, Comparison
 from services.payments.payload import parse_transaction
-from services.payments.unreadable import UnreadableObject, describe_unreadable
+from services.payments.unreadable import UnreadableObject, parse_readable
 from services.providers.stripe_api import list_objects
 
 ROWS_PER_BLOCK = 2_000
@@ -18,8 +19,7 @@ ROWS_PER_BLOCK = 2_000
 class StripeRow(NamedTuple):
     """One charge, refund, dispute or payout as Stripe lists it; ``created`` is in seconds since 1970.
 
-    ``status`` is that of ``transactions`` (a charge that succeeded is ``paid``), ``currency`` upper case,
-    amounts minor units. ``fee_cents`` is None if the list does not contain it.
+    The other fields are those of ``Transaction``.
     """
 
     kind: str
@@ -34,34 +34,22 @@ class StripeRow(NamedTuple):
     fee_cents: int | None = None
 
 
-ListStripeRows = Callable[[str, str, Comparison], Iterator[StripeRow | UnreadableObject]]
-"""As ``list_stripe_rows``, with the arguments key, base URL and day."""
-
-_LISTS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("charges", {"expand": ["data.balance_transaction"]}),
-    ("refunds", {}),
-    ("disputes", {}),
-    ("payouts", {}),
-)
-
-
-def list_stripe_rows(key: str, base_url: str, day: Comparison) -> Iterator[StripeRow | UnreadableObject]:
+def list_stripe_rows(
+    key: str, base_url: str, day: Comparison, unreadable: list[UnreadableObject]
+) -> Iterator[StripeRow]:
     """Yield the charges (with their fees), refunds, disputes and payouts created in the day, page by page.
 
-    An object that lacks a field is yielded as ``UnreadableObject``, and the list goes on.
+    An object that lacks a field is appended to ``unreadable``, and the list goes on.
     """
-    for kind, filters in _LISTS:
-        found = list_objects(key, base_url, kind, created_gte=day.begins, created_lt=day.ends, **filters)
-        for place, source in enumerate(found):
-            try:
-                yield parse_stripe_row(source, day)
-            except Unreadable as fault:
-                yield describe_unreadable(source, kind.removesuffix("s"), place, str(fault))
+    for subject in SUBJECTS:
+        filters = {"expand": ["data.balance_transaction"]} if subject == "charge" else {}
+        listed = list_objects(
+            key, base_url, f"{subject}s", created_gte=day.begins, created_lt=day.ends, **filters
+        )
+        yield from parse_readable(listed, subject, partial(_parse_row, day), unreadable)
 
 
-def parse_stripe_row(source: object, day: Comparison) -> StripeRow:
-    """Return an object of Stripe's as a row; raise ``Unreadable`` naming the field that it lacks."""
-    source = as_object(source, "entry")
+def _parse_row(day: Comparison, source: dict[str, Any]) -> StripeRow:
     parsed = parse_transaction(source, shop_id=day.shop_id, version_at=day.ends)
     if parsed is None:
         raise Unreadable("object", source.get("object"), "a charge, refund, dispute or payout")

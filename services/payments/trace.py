@@ -1,23 +1,11 @@
 """The trace of one payment: its order, its records at Shopify and Stripe, and its payout."""
 
-from datetime import datetime
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-
-class TraceStep(NamedTuple):
-    """One record of the payment. ``what`` is its kind, ``source`` the system it comes from."""
-
-    what: str
-    id: str
-    source: str
-    status: str
-    amount_cents: int | None
-    currency: str
-    at: datetime | None
-    detail: str
-
+MAX_CHARGES = 200
 
 # From the given id to the charges, and from the charges to everything else.
 _CHARGES = """
@@ -56,7 +44,7 @@ named as (
 """
 
 _FIND = f"""
-with {_CHARGES}
+with {_CHARGES}, steps as (
 select 1 as place, 'order' as what, o.name || ' ' || o.order_gid as id, 'shopify' as source,
        o.financial_status as status, o.total_cents as amount_cents, o.currency,
        o.placed_at as at, '' as detail
@@ -81,16 +69,16 @@ select 6, 'payout', t.provider_id, 'stripe', t.status, t.amount_cents, t.currenc
        coalesce('arrives ' || t.arrives_on, '')
   from transactions t where t.shop_id = %(shop_id)s and t.kind = 'payout'
    and (t.provider_id = %(id)s or t.provider_id in (select payout_id from entries))
- order by place, at, id
+)
+select what, id, source, status, amount_cents, currency, at, detail from steps order by place, at, id
 """  # noqa: S608
 
 
-def trace_payment(tx: Connection, shop_id: int, named: str, *, limit: int = 200) -> list[TraceStep]:
+def trace_payment(tx: Connection, shop_id: int, named: str) -> Sequence[Row[Any]]:
     """Return the records around the order, charge, payment intent, refund, dispute or payout ``named``.
 
     An order is named by its number (``#1001``), its id or its gid. The records go from the order to the
-    payout, of a payout with its first ``limit`` charges. Empty if nothing has that name.
+    payout, of a payout with its first 200 charges. Empty if nothing has that name. Each has ``what`` (its
+    kind), ``id``, ``source`` (its system), ``status``, ``amount_cents``, ``currency``, ``at`` and ``detail``.
     """
-    values = {"shop_id": shop_id, "id": named, "limit": limit}
-    rows = tx.exec_driver_sql(_FIND, values)
-    return [TraceStep._make(getattr(row, name) for name in TraceStep._fields) for row in rows]
+    return tx.exec_driver_sql(_FIND, {"shop_id": shop_id, "id": named, "limit": MAX_CHARGES}).all()

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, text
 
 from services.core.db import transaction
 from services.payments.comparison import Comparison
-from services.payments.match import SideSum, match_day
+from services.payments.match import match_day
 from services.payments.match_rules import stage_fees
 from services.payments.stripe_rows import StripeRow, render_rows
 
@@ -63,10 +63,10 @@ def add_ours(tx: Connection, rows: Iterable[StripeRow], shop_id: int = 1) -> Non
 
 def matched(
     tx: Connection, theirs: Iterable[StripeRow], name: str = "t"
-) -> tuple[tuple[SideSum, ...], list[tuple[str, str, str]]]:
+) -> tuple[list[tuple[Any, ...]], list[tuple[str, str, str]]]:
     """Compare ``theirs`` with our day: the sums, and (kind, subject, id) of each break."""
     comparison = DAY._replace(token=name)
-    sums = match_day(tx, comparison, render_rows(theirs))
+    sums = [tuple(each) for each in match_day(tx, comparison, render_rows(theirs))]
     stage_fees(tx, comparison)
     found = tx.exec_driver_sql(
         "select kind, subject, provider_id from reconciliation_staging where token = %(token)s order by 3, 1",

@@ -2,17 +2,21 @@
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from sqlalchemy import Engine
 
 from services.audit.append import append_all
 from services.core.db import transaction
 from services.jobs.definition import Covers
 from services.jobs.handler import Run
+from services.payments import reconcile
 from services.payments.comparison import Comparison
-from services.payments.reconcile import DayOutcome, reconcile_day
+from services.payments.reconcile import DayOutcome
 from services.payments.stripe_rows import StripeRow
+from services.payments.unreadable import UnreadableObject
 from services.shops.secrets import record_secret
 from tests.payments.day_rows import BEGINS, NOW, add_ours, row
 from tests.shopify.sample_payloads import add_shop
@@ -31,7 +35,9 @@ class StripeOnPaper:
         self.asked: list[tuple[str, datetime, datetime]] = []
         self.entries: list[tuple[datetime, datetime]] = []
 
-    def __call__(self, key: str, base_url: str, day: Comparison) -> Iterator[StripeRow]:
+    def __call__(
+        self, key: str, base_url: str, day: Comparison, unreadable: list[UnreadableObject]
+    ) -> Iterator[StripeRow]:
         assert base_url
         self.asked.append((key, day.begins, day.ends))
         yield from self.rows
@@ -39,7 +45,7 @@ class StripeOnPaper:
             raise self.fail
 
     def pull(
-        self, shop_id: int, key: str, base_url: str, begins: datetime, ends: datetime, *, request_id: str
+        self, shop_id: int, key: str, base_url: str, begins: datetime, ends: datetime, **more: Any
     ) -> int:
         self.entries.append((begins, ends))
         return 0
@@ -60,9 +66,11 @@ def compare(stripe: StripeOnPaper, period: str = "2026-11-20", now: datetime = N
         request_id="req-1",
         work_id=1,
     )
-    return reconcile_day(
-        asked, list_stripe_rows=stripe, fetch_entries=stripe.pull, suggest_causes=no_causes, clock=lambda: now
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reconcile, "list_stripe_rows", stripe)
+        patch.setattr(reconcile, "fetch_balance_entries", stripe.pull)
+        patch.setattr(reconcile, "suggest_causes", no_causes)
+        return reconcile.reconcile_day(asked, clock=lambda: now)
 
 
 def run(engine: Engine, *theirs: StripeRow, now: datetime = NOW) -> DayOutcome:

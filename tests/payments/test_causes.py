@@ -95,7 +95,9 @@ def causes(
     engine: Engine, events: EventsOnPaper, day: Comparison = DAY, now: datetime = NOW, key: str = "rk_test_1"
 ) -> dict[str, tuple[str, str]]:
     """Return the cause and its event of each break, by the break's id."""
-    suggest_causes(key, "https://stripe.test", day._replace(now=now), list_from_stripe=events)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("services.payments.causes.list_objects", events)
+        suggest_causes(key, "https://stripe.test", day._replace(now=now))
     told = rows(engine, "select provider_id, cause, cause_event_id from reconciliation_staging order by 1")
     return {of: (cause, event_id) for of, cause, event_id in told}
 

@@ -7,7 +7,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine
 
-from services.payments.match import SideSum
 from services.payments.stripe_rows import StripeRow, render_rows
 from tests.payments.day_rows import BEGINS, add_ours, found_breaks, matched, row
 
@@ -20,7 +19,7 @@ def test_equal_books_have_no_breaks_and_their_sums(tx: Connection) -> None:
 
     assert breaks == []
     assert sorted(sums) == [
-        SideSum(side, *rest)
+        (side, *rest)
         for side in ("ours", "theirs")
         for rest in (
             ("charge", "CAD", 2, 1000),

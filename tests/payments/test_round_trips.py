@@ -14,7 +14,8 @@ from services.payments.breaks import (
     list_day_breaks,
     record_breaks,
 )
-from services.payments.unreadable import UnreadableObject, stage_unreadable
+from services.payments.match_rules import stage_unreadable
+from services.payments.unreadable import UnreadableObject
 from tests.payments.day_rows import BEGINS, DAY, NOON, NOW, add_ours, matched, row
 from tests.shopify.sample_payloads import add_shop
 

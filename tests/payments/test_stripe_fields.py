@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.payments.stripe_fields import find_order_ref, find_reason
+from services.payments.payload import find_order_ref, find_reason
 
 GID = "gid://shopify/Order/9007199254740993"
 
