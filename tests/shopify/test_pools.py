@@ -11,7 +11,8 @@ from services.shopify.orders.handler import ingest_orders
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.levels import Level
 from services.shopify.stock.pool_links import set_buffer
-from services.shopify.stock.pool_store import WrittenLevel, record_written
+from services.shopify.stock.pool_store import record_written
+from services.shopify.stock.push_call import Push
 from tests.shopify.pool_world import POOL, WHO, World, fresh
 from tests.shopify.sample_payloads import LOCATION, NOW, ingest, item, line, order, rows
 
@@ -226,8 +227,10 @@ def test_webhook_that_missed_a_call_under_way_is_made_good_by_a_reading(engine: 
     sold, restocked = shop.webhooks
     ingest(engine, ingest_inventory_levels, sold)
     shop.change(place, 8)
+    work = item("inventory_push", b"{}")
     with transaction(engine) as tx:
-        record_written(tx, [WrittenLevel(level, 8, 10, world.now.replace(microsecond=0))], NOW)
+        call = Push(work, level, 8, 10, 10, changed_at=world.now.replace(microsecond=0))
+        record_written(tx, [call], NOW)
     assert rows(
         engine, "select shopify_available, doubts from inventory_levels where shop_id = 2 and sku = 'MUG'"
     ) == [(7, 1)]

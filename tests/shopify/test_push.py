@@ -14,7 +14,7 @@ from services.providers.shopify_answers import (
 )
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.push_batch import KEY_GOOD_FOR
+from services.shopify.stock.push_call import KEY_GOOD_FOR
 from tests.shopify.push_shop import BUCKET, FIGURES, TOKEN, FakeStockApi, again, run, take, verdict
 from tests.shopify.sample_payloads import (
     ITEM,

@@ -19,8 +19,7 @@ from services.providers.shopify_admin import SET_AT_MOST, ShopLevelKey
 from services.providers.shopify_answers import ShopifyThrottled, ThrottleStatus
 from services.shopify.admin import Access
 from services.shopify.stock.push import InventoryPush
-from services.shopify.stock.push_attempt import MAX_CALLS
-from services.shopify.stock.push_batch import BATCH_ITEMS
+from services.shopify.stock.push_call import BATCH_ITEMS, MAX_CALLS
 from services.shops.secrets import record_secret
 from tests.shopify.push_batches import TOPIC, WORK, counted, plan, push, sizes, work
 from tests.shopify.push_shop import FakeStockApi

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from services.core.db import transaction
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.push_attempt import MAX_MOVES
+from services.shopify.stock.push_call import MAX_MOVES
 from services.shopify.stock.push_result import WEBHOOK_WAIT
 from tests.shopify.push_shop import FIGURES, WAITING, FakeStockApi, run, take, verdict
 from tests.shopify.sample_payloads import (

@@ -2,16 +2,15 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import Incident, find_open_incidents, record_incidents, resolve_incident
 from services.core.locks import Lock, lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.shopify.stock.level_moves import movements_sql
-from services.shopify.stock.levels import Level
-from services.shopify.stock.pool_store import PoolItemKey, pool_item_arrays
+from services.shopify.stock.pool_store import PoolItemKey, PoolReport, pool_item_arrays
 
 OVERSOLD = "stock_oversold"
 
@@ -55,31 +54,20 @@ select distinct l.pool, l.pool_sku
 """
 
 
-class StockSpan(NamedTuple):
-    """A level changed by ``difference`` between ``since`` and ``until``."""
-
-    level: Level
-    since: datetime | None
-    until: datetime
-    difference: int
-
-
-def explain_by_orders(tx: Connection, spans: Sequence[StockSpan]) -> list[str]:
-    """Return, for each of ``spans``, the orders that explain it, in words."""
-    if not spans:
-        return []
+def explain_by_orders(tx: Connection, moves: Sequence[PoolReport]) -> list[str]:
+    """Return, for each of ``moves``, the orders that explain it, in words."""
     values = {
-        "n": int_array(range(len(spans))),
-        "shop_id": int_array(span.level.shop_id for span in spans),
-        "item": int_array(span.level.inventory_item_id for span in spans),
-        "sku": text_array([span.level.sku for span in spans]),
-        "since": instant_array((span.since or span.until) - _MAX_DISTANCE for span in spans),
-        "until": instant_array(span.until + _MAX_DISTANCE for span in spans),
+        "n": int_array(range(len(moves))),
+        "shop_id": int_array(one.here.shop_id for one in moves),
+        "item": int_array(one.here.inventory_item_id for one in moves),
+        "sku": text_array([one.here.sku for one in moves]),
+        "since": instant_array((one.here.known_at or one.until) - _MAX_DISTANCE for one in moves),
+        "until": instant_array(one.until + _MAX_DISTANCE for one in moves),
     }
-    orders: list[list[tuple[str, int]]] = [[] for _ in spans]
+    orders: list[list[Row[Any]]] = [[] for _ in moves]
     for row in tx.exec_driver_sql(_EXPLAIN, values):
-        orders[row.n].append((row.what, row.delta))
-    return [_format(found, span.difference) for found, span in zip(orders, spans, strict=True)]
+        orders[row.n].append(row)
+    return [_format(found, one.change) for found, one in zip(orders, moves, strict=True)]
 
 
 def update_oversold_incidents(tx: Connection, items: Collection[PoolItemKey], now: datetime) -> None:
@@ -125,9 +113,9 @@ def update_oversold_incidents_of_variants(
     update_oversold_incidents(tx, items, now)
 
 
-def _format(orders: Sequence[tuple[str, int]], difference: int) -> str:
+def _format(orders: Sequence[Row[Any]], difference: int) -> str:
     if not orders:
         return "no order is known for it yet"
-    explained = sum(delta for _, delta in orders)
-    text = ", ".join(what for what, _ in orders)
+    explained = sum(row.delta for row in orders)
+    text = ", ".join(row.what for row in orders)
     return text if explained == difference else f"{text} (of it {explained:+d})"

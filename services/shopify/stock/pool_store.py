@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.shopify.entities import EPOCH
@@ -16,8 +16,8 @@ from services.shopify.stock.levels import (
     read_key,
     read_keys,
     read_level,
-    read_row,
 )
+from services.shopify.stock.push_call import Push
 
 PoolItemKey = tuple[str, str]
 """(pool, SKU of the pool): a row of ``stock_pool_items``."""
@@ -28,46 +28,35 @@ case when l.observed_at > l.known_at then l.observed_available else l.shopify_av
 counts only once the level is read, as long as a call of ours has no answer."""
 
 
-class PoolLevel(NamedTuple):
-    """A level of a pool. Shopify held ``known`` at ``known_at``, by its own clock.
+class PoolReport(NamedTuple):
+    """Shopify holds ``known`` of the level ``here`` since ``at``, as the work item ``work_id`` reported.
 
-    ``doubts`` counts the events since then that do not tell what it holds now. ``has_open_call``: a call of
-    ours that sets the level may be under way, or its answer was lost.
+    ``before`` is what it held at ``here.known_at`` with our own calls since, where the difference changes the
+    pool; ``until`` is the end of that time. ``must_read``: the level has to be read before it is pushed.
     """
 
-    level: Level
-    pool: str
-    pool_sku: str
+    here: Row[Any]
     known: int
-    known_at: datetime | None
-    doubts: int
-    has_open_call: bool
+    at: datetime
+    work_id: int
+    must_read: bool = False
+    before: int | None = None
+    until: datetime = EPOCH
 
     @property
     def item(self) -> PoolItemKey:
         """The item of the pool that the level belongs to."""
-        return (self.pool, self.pool_sku)
+        return (self.here.pool, self.here.pool_sku)
+
+    @property
+    def change(self) -> int:
+        """The pieces that left or entered the pool."""
+        return 0 if self.before is None else self.known - self.before
 
 
-class KnownFigure(NamedTuple):
-    """Shopify held ``known`` of a level at ``at``; with ``is_doubt`` the level has to be read."""
-
-    level: Level
-    known: int
-    at: datetime
-    is_doubt: bool
-
-
-class WrittenLevel(NamedTuple):
-    """A call of ours set a level from ``change_from`` to ``quantity``, at Shopify's time ``changed_at``."""
-
-    level: Level
-    quantity: int
-    change_from: int
-    changed_at: datetime | None
-
-
-# An open call may be sent again, or was given up and may have happened: see ``find_unanswered_pushes``.
+# Shopify held ``known`` at ``known_at``, by its own clock; ``doubts`` counts the events since then that do
+# not state what it holds now. An open call may be sent again, or was given up and may have happened: see
+# ``find_unanswered_pushes``.
 _FIND = f"""
 select l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.pool, l.pool_sku,
        l.shopify_available as known, l.known_at, l.doubts, exists (
@@ -127,31 +116,31 @@ returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.pool, l.pool_s
 """
 
 
-def find_pool_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, PoolLevel]:
-    """Return those of ``keys`` that are levels of a pool. The caller has locked their rows."""
+def find_pool_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, Row[Any]]:
+    """Return the rows of those of ``keys`` that are levels of a pool. The caller has locked them."""
     if not keys:
         return {}
-    return {read_key(row): read_row(PoolLevel, row) for row in tx.exec_driver_sql(_FIND, level_arrays(keys))}
+    return {read_key(row): row for row in tx.exec_driver_sql(_FIND, level_arrays(keys))}
 
 
-def record_known_figures(tx: Connection, figures: Sequence[KnownFigure], now: datetime) -> None:
+def record_known_figures(tx: Connection, reports: Sequence[PoolReport], now: datetime) -> None:
     """Record what Shopify holds of each level, and count a doubt or end all doubts."""
-    values = level_arrays([one.level for one in figures]) | {
-        "known": int_array(one.known for one in figures),
-        "at": instant_array(one.at for one in figures),
-        "is_doubt": int_array(int(one.is_doubt) for one in figures),
+    values = level_arrays([read_key(one.here) for one in reports]) | {
+        "known": int_array(one.known for one in reports),
+        "at": instant_array(one.at for one in reports),
+        "is_doubt": int_array(int(one.must_read) for one in reports),
     }
     tx.exec_driver_sql(_KNOW, values | {"now": now})
 
 
-def record_written(tx: Connection, written: Sequence[WrittenLevel], now: datetime) -> set[LevelKey]:
-    """Record what calls of ours changed in levels of pools; return these levels."""
-    if not written:
+def record_written(tx: Connection, pushes: Sequence[Push], now: datetime) -> set[LevelKey]:
+    """Record what calls of ours changed in levels of pools, from a known figure; return these levels."""
+    if not pushes:
         return set()
-    values = level_arrays([one.level for one in written]) | {
-        "quantity": int_array(one.quantity for one in written),
-        "change_from": int_array(one.change_from for one in written),
-        "at": instant_array(one.changed_at or EPOCH for one in written),
+    values = level_arrays([push.level for push in pushes]) | {
+        "quantity": int_array(push.quantity for push in pushes),
+        "change_from": int_array(push.change_from for push in pushes),
+        "at": instant_array(push.changed_at or EPOCH for push in pushes),
     }
     return read_keys(tx.exec_driver_sql(_WRITTEN, values | {"now": now}))
 

@@ -7,30 +7,21 @@ last movement, else by a read.
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.clock import utc_now
 from services.core.errors import Misconfigured, NotYet, WorkError
 from services.ledger.work import BatchResponse, Call, Done, Outcome, PreparedBatch, WorkItem
 from services.shopify.admin import Access, find_access, open_access
-from services.shopify.stock.push_attempt import OpenStockApi, PushAttempt
-from services.shopify.stock.push_batch import (
-    LostCall,
-    PlannedPush,
-    PushBatch,
-    find_batches,
-    may_have_been_sent,
-    plan_batches,
-    plan_reads,
-)
-from services.shopify.stock.push_result import IS_READ, WEBHOOK_WAIT, CallOutcome, record_call_outcomes
-from services.shopify.stock.push_store import (
-    IN_DOUBT,
-    PushLevel,
-    find_push_levels,
-    find_unanswered_pushes,
-)
+from services.shopify.stock.levels import read_level
+from services.shopify.stock.push_call import LostCall, Push, PushCall, may_have_been_sent, plan_calls
+from services.shopify.stock.push_result import IS_READ, WEBHOOK_WAIT, record_calls
+from services.shopify.stock.push_store import IN_DOUBT, find_calls, find_push_levels, find_unanswered_pushes
+
+if TYPE_CHECKING:
+    from services.providers.shopify_admin import ShopifyAdmin
 
 _IN_DOUBT = NotYet(IN_DOUBT, "an earlier push of this level has no answer yet", wait=WEBHOOK_WAIT)
 
@@ -38,7 +29,11 @@ _IN_DOUBT = NotYet(IN_DOUBT, "an earlier push of this level has no answer yet", 
 class InventoryPush:
     """Pushes levels. ``open_api`` opens a shop's stock; ``clock`` dates the answers."""
 
-    def __init__(self, open_api: OpenStockApi = open_access, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        open_api: "Callable[[Access], ShopifyAdmin]" = open_access,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
         self._open_api, self._clock = open_api, clock
 
     def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> Sequence[Call | Outcome]:
@@ -53,74 +48,74 @@ class InventoryPush:
         waiting, given_up = find_unanswered_pushes(tx, [i for i in items if not may_have_been_sent(i)], now)
         access = find_access(tx, {item.shop_id for item in items})
         plans: dict[int, Call | Outcome] = {}
-        fresh: list[PlannedPush] = []
-        unread: list[PlannedPush] = []
-        sent: list[PlannedPush] = []
+        new: list[Push] = []
+        sent: list[Push] = []
         for item in items:
             key = (item.shop_id, item.key)
-            level, shop = levels.get(key), access[item.shop_id]
-            if outcome := _find_outcome(item, level, shop, is_waiting=key in waiting):
-                plans[item.id] = outcome
-                continue
-            assert level is not None  # noqa: S101 - it has an outcome above
-            push = _plan_push(item, level, given_up.get(key))
-            if may_have_been_sent(item):
-                sent.append(push)
-                continue
-            is_known = item.payload.get(IS_READ) or (level.is_settled and push.lost_call is None)
-            is_known = is_known and push.known is not None and push.doubts == 0
-            (fresh if is_known else unread).append(push)
-        for batch in [*plan_batches(fresh, now), *plan_reads(unread), *find_batches(tx, sent, now)]:
-            shop = access[batch.shop_id]
-            assert not isinstance(shop, Misconfigured)  # noqa: S101 - its items have an outcome above
-            act = partial(self._act, batch, shop)
-            call = PreparedBatch(items=batch.items, act=act, payloads=batch.payloads)
-            plans |= dict.fromkeys((item.id for item in batch.items), call)
+            shop = access[item.shop_id]
+            push = _plan_push(item, levels.get(key), shop, given_up.get(key), is_waiting=key in waiting)
+            if isinstance(push, Push):
+                (sent if may_have_been_sent(item) else new).append(push)
+            else:
+                plans[item.id] = push
+        opened = {shop_id: shop for shop_id, shop in access.items() if isinstance(shop, Access)}
+        for call in [*plan_calls(new, now), *find_calls(tx, sent, now)]:
+            of_call = [push.item for push in call.pushes]
+            act = partial(self._act, call, opened[call.shop_id])
+            prepared = PreparedBatch(items=of_call, act=act, payloads=call.payloads)
+            plans |= dict.fromkeys((item.id for item in of_call), prepared)
         return [plans[item.id] for item in items]
 
-    def _act(self, batch: PushBatch, access: Access) -> BatchResponse:
-        result = CallOutcome(shop_id=access.shop_id)
-        attempt = PushAttempt(batch, result)
+    def _act(self, call: PushCall, access: Access) -> BatchResponse:
         try:
             api = self._open_api(access)
         except WorkError as fault:
-            attempt.fail(batch.pushes, fault)
+            call.fail(call.pushes, fault)
         else:
-            if batch.members:
-                attempt.set_levels(api)
-            else:
-                attempt.unknown = list(batch.pushes)
-            attempt.read_levels(api)
-        result.ended_at = self._clock()
-        outcomes = [attempt.outcomes[push.item.id] for push in batch.pushes]
-        return BatchResponse(outcomes, record_call_outcomes, result)
+            if call.members:
+                call.set_levels(api)
+            call.read_levels(api)
+        call.ended_at = self._clock()
+        return BatchResponse([call.outcomes[push.item.id] for push in call.pushes], record_calls, call)
 
 
-def _find_outcome(
-    item: WorkItem, level: PushLevel | None, access: Access | Misconfigured, *, is_waiting: bool
-) -> Outcome | None:
-    """Return the outcome of a push that needs no call, or cannot have one now; else None."""
-    is_sent = may_have_been_sent(item)
+def _plan_push(
+    item: WorkItem,
+    level: Row[Any] | None,
+    access: Access | Misconfigured,
+    lost_call: LostCall | None,
+    *,
+    is_waiting: bool,
+) -> Push | Outcome:
+    """Return the push of ``item``, or the outcome of one that needs no call, or cannot have one now.
+
+    A call that may have been sent is repeated with its stored figures: it may have happened, and only the
+    answer of the same call is sure.
+    """
     if level is None or not level.is_ours:
         return Done("no_level" if level is None else "not_ours")
+    is_sent = may_have_been_sent(item)
     if not is_sent and level.is_in_sync:
         return Done("in_sync")
     if isinstance(access, Misconfigured):
         return access
-    if is_sent:
-        return None  # It may have happened: only the answer of the same call is sure.
-    if not level.is_located:
+    if not is_sent and not level.is_located:
         return Done("location_unknown")
-    return _IN_DOUBT if is_waiting else None
-
-
-def _plan_push(item: WorkItem, level: PushLevel, lost_call: LostCall | None) -> PlannedPush:
-    """Return what the call requests: of a call that may have been sent, its stored figures."""
+    if not is_sent and is_waiting:
+        return _IN_DOUBT
     quantity, change_from = level.available, level.shopify_available
-    if may_have_been_sent(item):
+    if is_sent:
         quantity, change_from = item.payload["quantity"], item.payload.get("change_from_quantity")
         lost_call = None
-    known = level.shopify_available
-    return PlannedPush(
-        item, level.level, quantity, change_from, known, level.known_at, level.doubts, lost_call
+    is_known = item.payload.get(IS_READ) or (level.is_settled and lost_call is None)
+    return Push(
+        item,
+        read_level(level),
+        quantity,
+        change_from,
+        level.shopify_available,
+        level.known_at,
+        level.doubts,
+        lost_call,
+        must_read=not is_known or level.shopify_available is None or level.doubts > 0,
     )

@@ -2,15 +2,16 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from itertools import groupby
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import int_array, text_array
 from services.ledger.work import WorkItem
 from services.shopify.stock.level_moves import LAST_MOVEMENT_AT, movements_sql
-from services.shopify.stock.levels import LEVELS_BY_KEY, Level, level_arrays, read_key, read_keys, read_row
-from services.shopify.stock.push_batch import INTENT, KEY_GOOD_FOR, LOST, LostCall, PlannedPush
+from services.shopify.stock.levels import LevelKey, level_arrays, read_keys
+from services.shopify.stock.push_call import INTENT, KEY_GOOD_FOR, LOST, CallMember, LostCall, Push, PushCall
 from services.shopify.stock.push_plan import IN_SYNC, IS_OURS, SETTLE
 
 IN_DOUBT = "shopify.push_in_doubt"
@@ -20,25 +21,8 @@ PushKey = tuple[int, str]
 """(shop, ``work_queue.key``) of a level's pushes."""
 
 
-class PushLevel(NamedTuple):
-    """A level's row as a push reads it.
-
-    ``is_settled``: Shopify's figure was observed at least ``SETTLE`` after the last movement. ``is_located``:
-    the location of each movement since the count is known. ``known_at`` and ``doubts`` are of a pool's
-    level: see ``services.shopify.stock.pools``.
-    """
-
-    level: Level
-    available: int
-    shopify_available: int | None
-    is_ours: bool
-    is_in_sync: bool
-    is_settled: bool
-    is_located: bool
-    known_at: datetime | None
-    doubts: int
-
-
+# ``is_settled``: Shopify's figure was observed at least ``SETTLE`` after the last movement. ``is_located``:
+# the location of each movement since the count is known.
 _FIND_LEVELS = f"""
 select v.key, l.shop_id, l.inventory_item_id, l.location_id, l.sku, l.available, l.shopify_available,
        {IS_OURS} as is_ours, {IN_SYNC} and l.doubts = 0 as is_in_sync,
@@ -85,6 +69,18 @@ select o.shop_id, o.key, false, (o.payload->'lost'->>'quantity')::int,
  order by 1, 2, 3, 6
 """
 
+_MEMBERS = """
+select b.leader, w.id, w.key, (w.payload->>'quantity')::int as quantity,
+       (w.payload->>'change_from_quantity')::int as change_from,
+       coalesce(w.status in ('pending', 'error', 'done') and w.payload->'batch' = to_jsonb(b.leader)
+                and w.payload->'asked_at' = l.payload->'asked_at', false) as is_unchanged
+  from unnest(%(leader)s::bigint[]) as b(leader)
+  join work_queue l on l.id = b.leader
+ cross join lateral jsonb_array_elements_text(l.payload->'members') with ordinality as m(id, place)
+  left join work_queue w on w.id = m.id::bigint and w.shop_id = l.shop_id and w.topic = l.topic
+ order by b.leader, m.place
+"""
+
 # A webhook that arrived during the call has a newer figure than the call's answer: then nothing is written.
 _LEARN = """
 update inventory_levels l set shopify_available = v.available
@@ -93,10 +89,6 @@ update inventory_levels l set shopify_available = v.available
  where l.shop_id = v.shop_id and l.inventory_item_id = v.item and l.location_id = v.location
    and l.shopify_available is not distinct from v.known
 returning l.shop_id, l.inventory_item_id, l.location_id
-"""
-
-_FIND_FIGURES = f"""
-select l.shop_id, l.inventory_item_id, l.location_id, l.shopify_available {LEVELS_BY_KEY}
 """
 
 _FORGET = "update work_queue set payload = payload - %(names)s::text[] where id = any(%(id)s::bigint[])"
@@ -112,10 +104,10 @@ update work_queue set next_retry_at = %(now)s where id in (
 """
 
 
-def find_push_levels(tx: Connection, items: Sequence[WorkItem]) -> dict[PushKey, PushLevel]:
-    """Return the stocked levels that ``items`` push."""
+def find_push_levels(tx: Connection, items: Sequence[WorkItem]) -> dict[PushKey, Row[Any]]:
+    """Return the rows of the stocked levels that ``items`` push."""
     rows = tx.exec_driver_sql(_FIND_LEVELS, _key_arrays(items) | {"settle": SETTLE})
-    return {(row.shop_id, row.key): read_row(PushLevel, row) for row in rows}
+    return {(row.shop_id, row.key): row for row in rows}
 
 
 def find_unanswered_pushes(
@@ -139,23 +131,40 @@ def find_unanswered_pushes(
     return waiting, given_up
 
 
-def find_shopify_figures(tx: Connection, levels: Collection[Level]) -> dict[Level, int | None]:
-    """Return what Shopify is known to hold of each level."""
-    by_key = {level.key: level for level in levels}
-    rows = tx.exec_driver_sql(_FIND_FIGURES, level_arrays(levels))
-    return {by_key[read_key(row)]: row.shopify_available for row in rows}
+def find_calls(tx: Connection, pushes: Sequence[Push], now: datetime) -> list[PushCall]:
+    """Return the earlier calls of ``pushes`` with their original input.
+
+    A call has no members where an item of it is missing, dead or discarded, where it has another call since,
+    or where the key is older than ``KEY_GOOD_FOR``.
+    """
+    if not pushes:
+        return []
+    payloads = [push.item.payload for push in pushes]
+    leaders = sorted({int(payload["batch"]) for payload in payloads if "batch" in payload})
+    stored: dict[int, list[Row[Any]]] = {}
+    for row in tx.exec_driver_sql(_MEMBERS, {"leader": int_array(leaders)}):
+        stored.setdefault(row.leader, []).append(row)
+    calls: list[PushCall] = []
+    for (shop_id, leader, asked_at), group in groupby(sorted(pushes, key=_call_of), key=_call_of):
+        part, rows = list(group), stored.get(leader, [])
+        is_whole = {push.item.id for push in part} <= {row.id for row in rows}
+        is_good = bool(asked_at) and now - datetime.fromisoformat(asked_at) < KEY_GOOD_FOR
+        members = []
+        if is_whole and is_good and all(row.is_unchanged for row in rows):
+            members = [CallMember(row.id, row.key, row.quantity, row.change_from) for row in rows]
+        calls.append(PushCall(shop_id=shop_id, asked_at=asked_at, members=members, pushes=part))
+    return calls
 
 
-def record_shopify_figures(tx: Connection, figures: Sequence[tuple[PlannedPush, int]]) -> set[Level]:
-    """Record what Shopify holds of each push's level; return the levels that were written."""
-    if not figures:
+def record_shopify_figures(tx: Connection, pushes: Collection[Push]) -> set[LevelKey]:
+    """Record what Shopify holds of the level of each push; return the levels that were written."""
+    if not pushes:
         return set()
-    by_key = {push.level.key: push.level for push, _ in figures}
-    values = level_arrays([push.level for push, _ in figures]) | {
-        "available": int_array(available for _, available in figures),
-        "known": int_array(push.known for push, _ in figures),
+    values = level_arrays([push.level for push in pushes]) | {
+        "available": int_array(push.available for push in pushes),
+        "known": int_array(push.known for push in pushes),
     }
-    return {by_key[key] for key in read_keys(tx.exec_driver_sql(_LEARN, values))}
+    return read_keys(tx.exec_driver_sql(_LEARN, values))
 
 
 def forget_calls(tx: Connection, ids: Collection[int], *, with_lost: bool = False) -> None:
@@ -167,7 +176,7 @@ def forget_calls(tx: Connection, ids: Collection[int], *, with_lost: bool = Fals
     tx.exec_driver_sql(_FORGET, {"names": names, "id": int_array(ids)})
 
 
-def release_waiting(tx: Connection, pushes: Collection[PlannedPush], now: datetime) -> None:
+def release_waiting(tx: Connection, pushes: Collection[Push], now: datetime) -> None:
     """Make the pushes due that wait for the answer of one of ``pushes``."""
     values = _key_arrays([push.item for push in pushes])
     tx.exec_driver_sql(_RELEASE, values | {"code": IN_DOUBT, "now": now})
@@ -178,3 +187,8 @@ def _key_arrays(items: Sequence[WorkItem]) -> dict[str, object]:
         "shop_id": int_array(item.shop_id for item in items),
         "key": text_array([item.key for item in items]),
     }
+
+
+def _call_of(push: Push) -> tuple[int, int, str]:
+    payload = push.item.payload
+    return push.item.shop_id, int(payload.get("batch", 0)), str(payload.get("asked_at", ""))

@@ -1,0 +1,277 @@
+"""One call that sets up to 250 levels of a shop; its input is stored, so that a retry sends the same.
+
+An idempotency key is valid for exactly the input that it was first used with. The items of one call may be
+claimed again in parts (claims are shared between shops, and a person may discard an item). So a retry reads
+the input from all items of the call, not only from the claimed ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID, uuid5
+
+from services.core.errors import NotYet, Refused, WorkError
+from services.ledger.work import Done, Outcome, WorkItem
+from services.providers.shopify_answers import (
+    IdempotencyKeyUsed,
+    ShopifyThrottled,
+    StockMoved,
+    ThrottleStatus,
+)
+from services.shopify.entities import EPOCH
+from services.shopify.stock.levels import Level
+
+if TYPE_CHECKING:
+    from services.providers.shopify_admin import SetLevelsResult, ShopifyAdmin, ShopifyLevel
+
+NAMESPACE = UUID("7b6c2a0e-5d0f-4f53-9a55-0d1c5f4f6a11")
+"""Idempotency keys are UUIDs in this namespace of the items of a call, their figures and its time."""
+
+BATCH_ITEMS = 250
+"""Most quantities in one call. Source: Shopify's limit on input arrays."""
+
+KEY_GOOD_FOR = timedelta(hours=1)
+"""How long a key is relied on. Shopify does not document how long it keeps them."""
+
+MAX_MOVES = 10
+"""How often in a row the shop's stock may move before a push, until a person has to look."""
+
+MAX_CALLS = 5
+"""How often one attempt repeats the call for the levels that were not refused."""
+
+INTENT = ("batch", "asked_at", "members", "quantity", "change_from_quantity")
+"""The keys in a payload of a call that may have been sent."""
+
+LOST = "lost"
+"""The key in a payload of an earlier push's call whose outcome is unknown: its quantity and the one it
+replaced."""
+
+_RETRY_WAIT = timedelta(seconds=2)
+
+
+class LostCall(NamedTuple):
+    """A call without an answer: it may have set a level from ``change_from`` to ``quantity``.
+
+    ``given_up`` are the ids of the items that sent it and are not tried again.
+    """
+
+    quantity: int
+    change_from: int | None
+    given_up: tuple[int, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Push:
+    """A work item, what its call requests, and then what Shopify answered.
+
+    ``known``, ``known_at`` and ``doubts`` are the level's ``shopify_available``, ``known_at`` and ``doubts``
+    at planning; ``lost_call`` is an earlier item's call, or after a read this one's that may have happened.
+    """
+
+    item: WorkItem
+    level: Level
+    quantity: int
+    change_from: int | None
+    known: int | None
+    known_at: datetime | None = None
+    doubts: int = 0
+    lost_call: LostCall | None = None
+    must_read: bool = False
+    """It is not known what Shopify holds, so the level is read and not set."""
+    result: str = ""
+    """``pushed``, ``in_sync`` or ``superseded``; empty where it is not known what Shopify holds."""
+    available: int = 0
+    """What Shopify holds."""
+    changed_at: datetime | None = None
+    """Shopify's last change of the level."""
+    observed_at: datetime | None = None
+    """None where the figure is no observation of Shopify's: without a time, known already, or equal to what
+    an unanswered call of ours requested."""
+    moves: int = 0
+    """How often the level's stock moved before a push."""
+    is_void: bool = False
+    """The call did not happen, so the item may send another one."""
+
+
+class CallMember(NamedTuple):
+    """One level of a call, as it was requested."""
+
+    id: int
+    key: str
+    quantity: int
+    change_from: int | None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class PushCall:
+    """One call: all levels that it sets, the claimed pushes, and then its results.
+
+    ``members`` is empty where the call's input cannot be repeated, or nothing is to be set: then the levels
+    are read. ``is_fresh``: the call was never sent.
+    """
+
+    shop_id: int
+    asked_at: str = ""
+    members: Sequence[CallMember] = ()
+    pushes: Sequence[Push]
+    is_fresh: bool = False
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    ended_at: datetime = EPOCH
+    throttle: ThrottleStatus | None = None
+    call_points: float | None = None
+    wait: timedelta | None = None
+
+    @property
+    def payloads(self) -> list[dict[str, Any] | None]:
+        """The payloads to store before the call, one per push; None where it is stored already."""
+        if not self.is_fresh:
+            return [None] * len(self.pushes)
+        leader = self.pushes[0].item.id
+        ids = [member.id for member in self.members]
+        return [
+            push.item.payload
+            | {
+                "batch": leader,
+                "asked_at": self.asked_at,
+                "quantity": push.quantity,
+                "change_from_quantity": push.change_from,
+            }
+            | ({"members": ids} if push.item.id == leader else {})
+            for push in self.pushes
+        ]
+
+    def set_levels(self, api: "ShopifyAdmin") -> None:
+        """Set the whole call; where Shopify refuses some levels, set the others by another call.
+
+        Shopify sets all or none. A refusal settles the levels that it names. The others are sent under
+        another key: in this attempt or, after ``MAX_CALLS``, in a later one that counts as no try. A push
+        without an outcome has to be read: its stock moved, or it is not known whether the call happened.
+        """
+        members = self.members
+        for turn in range(MAX_CALLS):
+            pushes = self._pushes_of(members)
+            if not pushes:
+                return
+            try:
+                set_result = self._send(api, members)
+            except IdempotencyKeyUsed:
+                return
+            except WorkError as fault:
+                # A throttled call did not happen: a later try may send the figures of its own time.
+                is_void = isinstance(fault, ShopifyThrottled) and (turn > 0 or self.is_fresh)
+                self.fail(pushes, fault, is_void=is_void)
+                return
+            if not set_result.refused:
+                for push in pushes:
+                    push.result, push.available, push.changed_at = (
+                        "pushed",
+                        push.quantity,
+                        set_result.changed_at,
+                    )
+                    self.outcomes[push.item.id] = Done("pushed")
+                return
+            for index, reason in set_result.refused.items():
+                for push in self._pushes_of([members[index]]):
+                    if isinstance(reason, StockMoved):
+                        push.moves = 1
+                    else:
+                        self.fail([push], reason, is_void=True)
+            members = [member for index, member in enumerate(members) if index not in set_result.refused]
+        detail = f"other levels of its call were refused {MAX_CALLS} times"
+        refused = NotYet("shopify.batch_refused", detail, wait=_RETRY_WAIT)
+        self.fail(self._pushes_of(members), refused, is_void=True)
+
+    def read_levels(self, api: "ShopifyAdmin") -> None:
+        """Read the levels of pushes without an outcome, and settle these by what Shopify holds."""
+        from services.providers.shopify_admin import ShopLevelKey
+
+        pushes = [push for push in self.pushes if push.item.id not in self.outcomes]
+        if not pushes:
+            return
+        keys = [ShopLevelKey(push.level.inventory_item_id, push.level.location_id) for push in pushes]
+        try:
+            held = api.get_levels(keys)
+        except WorkError as fault:
+            self.fail(pushes, fault)
+            return
+        finally:
+            self.throttle = api.throttle
+        for push, key in zip(pushes, keys, strict=True):
+            self.outcomes[push.item.id] = _settle_read(push, held.get(key))
+
+    def fail(self, pushes: Sequence[Push], fault: WorkError, *, is_void: bool = False) -> None:
+        """Make ``fault`` the outcome of ``pushes``; keep the wait of a throttled call."""
+        for push in pushes:
+            self.outcomes[push.item.id], push.is_void = fault, is_void
+        if isinstance(fault, ShopifyThrottled) and fault.throttle is None:
+            self.wait = fault.wait
+
+    def _send(self, api: "ShopifyAdmin", members: Sequence[CallMember]) -> "SetLevelsResult":
+        from services.providers.shopify_admin import Quantity, ShopLevelKey
+
+        quantities = [
+            Quantity(ShopLevelKey(*map(int, member.key.split(":"))), member.quantity, member.change_from)
+            for member in members
+        ]
+        # After a refusal the call for the other members has another key.
+        content = ",".join(f"{m.id}={m.quantity}<{m.change_from}" for m in members)
+        key = str(uuid5(NAMESPACE, f"inventory_push:{self.asked_at}:{content}"))
+        try:
+            reference = f"gid://shopfleet/Work/{members[0].id}"
+            return api.set_available(quantities, reference=reference, idempotency_key=key)
+        finally:
+            self.throttle, self.call_points = api.throttle, api.cost_points
+
+    def _pushes_of(self, members: Sequence[CallMember]) -> list[Push]:
+        ids = {member.id for member in members}
+        return [push for push in self.pushes if push.item.id in ids]
+
+
+def _settle_read(push: Push, level: "ShopifyLevel | None") -> Outcome:
+    """Note in ``push`` what was read of its level (None: not stocked); return its outcome."""
+    if level is None:
+        return Done("not_stocked")
+    is_moved = push.moves > 0
+    push.moves += int(push.item.payload.get("hops", 0))
+    is_equal = level.available == push.quantity
+    if not is_equal and push.moves > MAX_MOVES:
+        push.is_void = True
+        return Refused(
+            "shopify.stock_contended",
+            f"the shop's stock moved {push.moves} times in a row before a push of {push.quantity}: "
+            "find the other system that sets this level, then requeue",
+        )
+    is_lost = not is_moved and may_have_been_sent(push.item)
+    if is_lost:
+        push.lost_call = LostCall(push.quantity, push.change_from)
+    push.result = "in_sync" if is_equal else "superseded"
+    push.available, push.changed_at = level.available, level.updated_at
+    if not (is_lost and is_equal) and level.available != push.known:
+        push.observed_at = level.updated_at
+    return Done(push.result)
+
+
+def may_have_been_sent(item: WorkItem) -> bool:
+    """Whether a call for ``item`` may have been sent already."""
+    return "quantity" in item.payload
+
+
+def plan_calls(pushes: Sequence[Push], now: datetime) -> list[PushCall]:
+    """Return the calls for new ``pushes``: per shop, one that reads, and others that set, by key. Pure."""
+    calls: list[PushCall] = []
+    ordered = sorted(pushes, key=lambda push: (push.item.shop_id, push.must_read, push.item.key))
+    for (shop_id, must_read), group in groupby(ordered, lambda push: (push.item.shop_id, push.must_read)):
+        if must_read:
+            calls.append(PushCall(shop_id=shop_id, pushes=list(group)))
+            continue
+        whole = list(group)
+        for start in range(0, len(whole), BATCH_ITEMS):
+            part = whole[start : start + BATCH_ITEMS]
+            members = [CallMember(p.item.id, p.item.key, p.quantity, p.change_from) for p in part]
+            call = PushCall(
+                shop_id=shop_id, asked_at=now.isoformat(), members=members, pushes=part, is_fresh=True
+            )
+            calls.append(call)
+    return calls
