@@ -1,7 +1,6 @@
-"""``fleet stock``: what a shop has, what is running out, and from where on it counts as low."""
+"""``fleet stock``: what a shop has and what runs out, reorder points, counts and corrections."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +8,33 @@ import click
 
 from services.cli.base import (
     actor_option,
+    add_options,
+    audit_author,
     csv_option,
     dry_run_option,
+    format_count,
     json_option,
-    new_request_id,
-    operator_label,
     read_csv_file,
     report_errors,
 )
-from services.cli.output import print_json, print_table
-from services.cli.stock_counts import adjust, count, import_counts
+from services.cli.output import Columns, print_json, print_lines, print_table
 from services.cli.stock_pools import pool, pools
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.errors import WorkError
+from services.providers.shopify_admin import ShopLevelKey
+from services.shopify.admin import open_admin
+from services.shopify.stock.count_store import adjust_level, record_counts
+from services.shopify.stock.counts import (
+    MOST_PIECES,
+    CountLine,
+    CountRefused,
+    parse_counts_csv,
+    plan_counts,
+    resolve_counts,
+)
 from services.shopify.stock.low_stock import find_low_stock, find_stock
 from services.shopify.stock.reorder import (
-    ReorderChange,
     ReorderInvalid,
     ReorderPoint,
     find_reorder_changes,
@@ -33,6 +43,35 @@ from services.shopify.stock.reorder import (
     record_reorder_points,
 )
 from services.shops.shops import get_shop
+
+MAX_READS = 3
+"""How often the levels are read, where one changes during the read."""
+
+_COLUMNS: Columns = {
+    "sku": "sku",
+    "title": "title",
+    "location": lambda line: line.location or line.location_id,
+    "available": "available",
+    "at Shopify": "shopify_available",
+    "reorder at": "reorder_point",
+    "sold 30 d": "sold_30d",
+    "days left": lambda line: "no sales" if line.days_cover is None else str(line.days_cover),
+    "seen": "observed_at",
+}
+_LOW_COLUMNS = {name: column for name, column in _COLUMNS.items() if name not in ("at Shopify", "seen")}
+
+_change_options = add_options(dry_run_option, actor_option, json_option, report_errors)
+_level_options = add_options(
+    click.option(
+        "--item", "inventory_item_id", type=click.IntRange(min=1),
+        help="The inventory item (its number at Shopify).",
+    ),
+    click.option("--sku", default="", help="The item's sku, where no other item of the shop has it."),
+    click.option(
+        "--location", "location_id", type=click.IntRange(min=1),
+        help="The location (its number at Shopify); without it the shop's stock_location_id.",
+    ),
+)  # fmt: skip
 
 
 @click.group()
@@ -44,8 +83,8 @@ def command() -> None:
     """
 
 
-for each in (count, adjust, import_counts, pool, pools):
-    command.add_command(each)
+command.add_command(pool)
+command.add_command(pools)
 
 
 @command.command("low")
@@ -64,17 +103,9 @@ def low(shop: str, as_json: bool) -> None:
     with transaction() as tx:
         found = find_low_stock(tx, get_shop(tx, shop).id, utc_now())
     if as_json:
-        print_json([_document(line) for line in found])
-        return
-    rows = [
-        (
-            line.sku, line.title, line.location or line.location_id, line.available, line.reorder_point,
-            line.sold_30d, _days(line.days_cover),
-        )
-        for line in found
-    ]  # fmt: skip
-    columns = ("sku", "title", "location", "available", "reorder at", "sold 30 d", "days left")
-    print_table(f"Low stock of {shop}", columns, rows, "Nothing is under its reorder point.")
+        print_json([line._asdict() for line in found])
+    else:
+        print_lines(f"Low stock of {shop}", _LOW_COLUMNS, found, "Nothing is under its reorder point.")
 
 
 @command.command("show")
@@ -91,20 +122,10 @@ def show(shop: str, sku: str, as_json: bool) -> None:
     with transaction() as tx:
         found = find_stock(tx, get_shop(tx, shop).id, utc_now(), sku)
     if as_json:
-        print_json([_document(line) for line in found])
+        print_json([line._asdict() for line in found])
         return
-    rows = [
-        (
-            line.sku, line.title, line.location or line.location_id, line.available, line.shopify_available,
-            line.reorder_point, line.sold_30d, _days(line.days_cover), line.observed_at,
-        )
-        for line in found
-    ]  # fmt: skip
-    columns = (
-        "sku", "title", "location", "available", "at Shopify", "reorder at", "sold 30 d", "days left", "seen",
-    )  # fmt: skip
     what = f" of {sku}" if sku else ""
-    print_table(f"Stock of {shop}", columns, rows, f"{shop} has no stock{what} that we know of.")
+    print_lines(f"Stock of {shop}", _COLUMNS, found, f"{shop} has no stock{what} that we know of.")
 
 
 @command.command("reorder-point")
@@ -112,13 +133,8 @@ def show(shop: str, sku: str, as_json: bool) -> None:
 @click.argument("sku")
 @click.argument("point", metavar="N")
 @click.option("--location", type=click.IntRange(min=1), help="Only at this location (its number at Shopify).")
-@dry_run_option
-@actor_option
-@json_option
-@report_errors
-def reorder_point(
-    shop: str, sku: str, point: str, location: int | None, dry_run: bool, actor: str, as_json: bool
-) -> None:
+@_change_options
+def reorder_point(shop: str, sku: str, point: str, location: int | None, **options: Any) -> None:
     """Watch SKU: it is low with fewer than N pieces. N may be "none": not watched any more.
 
     \b
@@ -129,17 +145,14 @@ def reorder_point(
         wanted = [ReorderPoint(sku, None if point == "none" else parse_point(point or "-"), location)]
     except ReorderInvalid as fault:
         raise click.BadParameter(f'{fault}, or "none"', param_hint="N") from fault
-    _set(shop, wanted, dry_run=dry_run, actor=actor, as_json=as_json)
+    _set_points(shop, wanted, **options)
 
 
 @command.command("reorder-points")
 @click.argument("shop")
 @csv_option("sku,reorder_point[,location_id]")
-@dry_run_option
-@actor_option
-@json_option
-@report_errors
-def reorder_points(shop: str, file: Path, dry_run: bool, actor: str, as_json: bool) -> None:
+@_change_options
+def reorder_points(shop: str, file: Path, **options: Any) -> None:
     """Set the reorder points of a file, all of them or, where one line is wrong, none.
 
     An empty reorder_point: the sku is not watched any more. Without a location a line is about every
@@ -148,37 +161,107 @@ def reorder_points(shop: str, file: Path, dry_run: bool, actor: str, as_json: bo
     \b
     Example: fleet stock reorder-points harbour --csv points.csv --dry-run
     """
-    _set(shop, parse_reorder_csv(read_csv_file(file)), dry_run=dry_run, actor=actor, as_json=as_json)
+    _set_points(shop, parse_reorder_csv(read_csv_file(file)), **options)
 
 
-def _set(slug: str, wanted: Sequence[ReorderPoint], *, dry_run: bool, actor: str, as_json: bool) -> None:
+def _set_points(slug: str, wanted: Sequence[ReorderPoint], dry_run: bool, actor: str, as_json: bool) -> None:
     with transaction() as tx:
         shop = get_shop(tx, slug)
         changes = find_reorder_changes(tx, shop.id, wanted)
         if not dry_run:
-            record_reorder_points(
-                tx, shop.id, changes, utc_now(), by=operator_label(actor), request_id=new_request_id()
-            )
+            record_reorder_points(tx, shop.id, changes, utc_now(), **audit_author(actor))
     if as_json:
         print_json({"changed": not dry_run, "changes": [change._asdict() for change in changes]})
         return
-    print_table("", ("sku", "location", "was", "is"), _rows(changes), "That is how it is already.")
+    columns = {"sku": "sku", "location": "location_id", "was": "before", "is": "after"}
+    print_lines("", columns, changes, "That is how it is already.")
     if changes:
-        count = f"{len(changes)} level" + ("s" if len(changes) > 1 else "")
-        click.echo(f"Would change {count}." if dry_run else f"Changed {count}.")
+        levels = format_count(len(changes), "level")
+        click.echo(f"Would change {levels}." if dry_run else f"Changed {levels}.")
 
 
-def _rows(changes: Sequence[ReorderChange]) -> list[tuple[object, ...]]:
-    return [(change.sku, change.location_id, change.before, change.after) for change in changes]
+@command.command("count")
+@click.argument("shop")
+@_level_options
+@click.option("--pieces", required=True, type=click.IntRange(0, MOST_PIECES), help="Pieces in stock.")
+@_change_options
+def count(shop: str, dry_run: bool, actor: str, as_json: bool, **level: Any) -> None:
+    """Record a count: the pieces in stock, those of open orders included.
+
+    What Shopify holds back for open orders, damage and the like is read at the same moment and subtracted;
+    the rest is pushed as available.
+
+    \b
+    Example: fleet stock count harbour --sku MUG-0001 --location 65536001 --pieces 24
+    """
+    _record_counts(shop, [CountLine(**level)], dry_run, actor, as_json)
 
 
-def _days(cover: Any) -> str:
-    return "no sales" if cover is None else str(cover)
+@command.command("import")
+@click.argument("shop")
+@csv_option("pieces, location_id and inventory_item_id or sku")
+@_change_options
+def import_counts(shop: str, file: Path, **options: Any) -> None:
+    """Record the counts of a file: all of them or, where one line is wrong, none.
+
+    \b
+    Example: fleet stock import harbour --csv counts.csv --dry-run
+    """
+    _record_counts(shop, parse_counts_csv(read_csv_file(file)), **options)
 
 
-def _document(line: Any) -> dict[str, Any]:
-    """Return a line for a program: days as a decimal string, as JSON's numbers are binary."""
-    return {
-        name: value if isinstance(value, int | str | datetime | None) else str(value)
-        for name, value in line._asdict().items()
-    }
+@command.command("adjust")
+@click.argument("shop")
+@_level_options
+@click.option("--delta", required=True, type=int, help="Pieces to add, or to subtract with a minus.")
+@click.option("--reason", required=True, help="Why, for the audit.")
+@actor_option
+@json_option
+@report_errors
+def adjust(shop: str, delta: int, reason: str, actor: str, as_json: bool, **level: Any) -> None:
+    """Correct a counted level by --delta pieces; the figure is pushed.
+
+    \b
+    Example: fleet stock adjust harbour --sku MUG-0001 --location 65536001 --delta -2 --reason "broken"
+    """
+    with transaction() as tx:
+        found = get_shop(tx, shop)
+        (one,) = resolve_counts(tx, found.id, found.stock_location_id, [CountLine(**level, pieces=0)])
+        key = ShopLevelKey(one.inventory_item_id, one.location_id)
+        change = adjust_level(tx, found.id, key, delta, reason, utc_now(), **audit_author(actor))
+    if as_json:
+        print_json({"before": change.before, "after": change.after, **key._asdict()})
+    else:
+        planned = "the push is planned: fleet work list --topic inventory_push"
+        click.echo(f"{change.before} -> {change.after}; {planned}")
+
+
+def _record_counts(slug: str, lines: Sequence[CountLine], dry_run: bool, actor: str, as_json: bool) -> None:
+    with transaction() as tx:
+        shop = get_shop(tx, slug)
+        counts = resolve_counts(tx, shop.id, shop.stock_location_id, lines)
+        plan_counts(tx, shop.id, counts)
+    keys = [ShopLevelKey(one.inventory_item_id, one.location_id) for one in counts]
+    try:
+        api = open_admin(shop.id)
+        for _ in range(MAX_READS):
+            counted_at = utc_now()
+            held = api.get_levels(keys)
+            if all(level.updated_at is None or level.updated_at < counted_at for level in held.values()):
+                break
+        else:
+            raise CountRefused(f"a level changed at Shopify during each of {MAX_READS} reads: run it again")
+    except WorkError as fault:
+        what = f"{slug}: Shopify's levels could not be read ({fault}); run it again"
+        raise click.ClickException(what) from fault
+    with transaction() as tx:
+        changes = plan_counts(tx, shop.id, counts, held)
+        if not dry_run:
+            record_counts(tx, shop.id, changes, held, counted_at, utc_now(), **audit_author(actor))
+    if as_json:
+        print_json({"changed": not dry_run, "counts": [change._asdict() for change in changes]})
+        return
+    columns = ("sku", "item", "location", "pieces", "held back", "was", "available")
+    print_table("", columns, changes, "The file has no counts.")
+    levels = format_count(len(changes), "level")
+    click.echo(f"Would count {levels}." if dry_run else f"Counted {levels}; what differs is pushed.")

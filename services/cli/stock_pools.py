@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.cli.base import (
     actor_option,
+    audit_author,
     csv_option,
     dry_run_option,
+    format_count,
     json_option,
-    new_request_id,
-    operator_label,
     read_csv_file,
     report_errors,
 )
@@ -23,13 +23,10 @@ from services.core.csv_rows import parse_csv
 from services.core.db import transaction
 from services.core.errors import WorkError
 from services.shopify.admin import open_admin
+from services.shopify.stock.levels import read_key
 from services.shopify.stock.pool_checks import (
-    LinkedLevel,
-    PoolItemView,
     PoolLink,
     PoolRefused,
-    PoolView,
-    check_links,
     find_linked,
     find_members,
     find_pools,
@@ -53,27 +50,25 @@ def pools(name: str, as_json: bool) -> None:
     """
     with transaction() as tx:
         found = find_pools(tx, name)
-        faults = {one.name: [*check_links(tx, one.wanted)[1], *one.unlinked] for one in found}
     if name and not found:
         raise click.ClickException(f"there is no pool {name!r}: `fleet stock pools` shows those there are")
     if as_json:
-        print_json(
-            [
-                {
-                    "name": one.name, "safety_buffer": one.safety_buffer, "shops": one.shops,
-                    "goods": [item._asdict() for item in one.items], "faults": faults[one.name],
-                }
-                for one in found
-            ]
-        )  # fmt: skip
+        print_json([one._asdict() for one in found])
         return
     if not found:
         click.echo("No pool yet: fleet shops set SHOP --stock-owner pool:NAME, for each of its shops")
     for one in found:
-        rows = [_row(item, one.shops) for item in one.items]
+        rows = [
+            (item["sku"], item["available"], *(item["held"].get(slug, "-") for slug in one.shops))
+            for item in one.goods
+        ]
+        empty = f"Pool {one.name} has no shops: fleet shops set SHOP --stock-owner pool:{one.name}"
+        if one.shops:
+            todo = f"fleet stock pool {one.name} --all --dry-run"
+            empty = f"Pool {one.name} of {', '.join(one.shops)} has no goods yet: {todo}"
         title = f"Pool {one.name}, {one.safety_buffer} kept back"
-        print_table(title, ("sku", "pool", *one.shops), rows, _format_empty(one))
-        for fault in faults[one.name]:
+        print_table(title, ("sku", "pool", *one.shops), rows, empty)
+        for fault in one.faults:
             click.echo(f"  {fault}")
 
 
@@ -118,27 +113,33 @@ def pool(
     """
     if not (skus or is_all or file or buffer is not None):
         raise click.UsageError("nothing to do: name --sku, --all, --csv or --buffer")
-    who = {"by": operator_label(actor), "request_id": new_request_id()}
+    who = audit_author(actor)
     done: dict[str, Any] = {"changed": not dry_run}
     with transaction() as tx:
         members = find_members(tx, name)
         if not members:
             raise PoolRefused(f"no shop is in pool {name!r}: fleet shops set SHOP --stock-owner pool:{name}")
-        if source and source not in [shop.slug for shop in members]:
-            slugs = ", ".join(shop.slug for shop in members)
-            raise PoolRefused(f"--from {source} should be a shop of the pool: {slugs}")
-        shop_skus = _parse_shop_skus(read_csv_file(file), [shop.slug for shop in members]) if file else {}
+        slugs = [shop.slug for shop in members]
+        if source and source not in slugs:
+            raise PoolRefused(f"--from {source} should be a shop of the pool: {', '.join(slugs)}")
+        shop_skus = _parse_shop_skus(read_csv_file(file), slugs) if file else {}
         known = find_linked(tx, name)
-        every = {one.sku for one in known} if remove else _find_common(tx, members, known)
+        in_pool = {one.sku for one in known}
+        every = in_pool if remove else _find_common(tx, members, known)
         wanted = {*skus, *(sku for _, sku in shop_skus)} | (every if is_all else set())
         shop_skus = {(one.slug, one.sku): one.shop_sku for one in known} | shop_skus
         links = [] if remove else plan_links(tx, plan_wanted_links(members, wanted, shop_skus))
     if remove:
-        done["removed"] = _remove(name, wanted, {one.sku for one in known}, dry_run=dry_run, who=who)
+        if missing := sorted(wanted - in_pool):
+            raise PoolRefused(f"sku={', '.join(missing)} is not in pool {name}: `fleet stock pools {name}`")
+        done["removed"] = sorted(wanted)
+        if not dry_run:
+            with transaction() as tx:
+                take_out(tx, name, wanted, utc_now(), **who)
     elif links:
-        new = [link for link in links if link.key not in {one.key for one in known}]
+        new = [link for link in links if link.key not in {read_key(one) for one in known}]
         held = _read_levels(new)
-        figures = plan_figures(new, held, {one.sku for one in known}, source)
+        figures = plan_figures(new, held, in_pool, source)
         done["linked"] = [
             {"sku": link.sku, "shop": link.shop.slug, **link.shop_key._asdict()} for link in new
         ]
@@ -154,7 +155,7 @@ def pool(
     print_json(done) if as_json else _print(name, done)
 
 
-def _find_common(tx: Connection, members: Sequence[Shop], known: Sequence[LinkedLevel]) -> set[str]:
+def _find_common(tx: Connection, members: Sequence[Shop], known: Sequence[Row[Any]]) -> set[str]:
     """Return the skus that every shop has; what is linked counts by its sku in the pool."""
     common = []
     for shop in members:
@@ -164,26 +165,15 @@ def _find_common(tx: Connection, members: Sequence[Shop], known: Sequence[Linked
     return set.intersection(*common)
 
 
-def _remove(name: str, wanted: set[str], known: set[str], *, dry_run: bool, who: dict[str, str]) -> list[str]:
-    if missing := sorted(wanted - known):
-        raise PoolRefused(f"sku={', '.join(missing)} is not in pool {name}: `fleet stock pools {name}`")
-    if not dry_run:
-        with transaction() as tx:
-            take_out(tx, name, wanted, utc_now(), **who)
-    return sorted(wanted)
-
-
 def _read_levels(links: Sequence[PoolLink]) -> HeldLevels:
-    shops = {link.shop.id: link.shop for link in links}
     held = {}
-    for shop_id, shop in shops.items():
+    for shop in {link.shop.id: link.shop for link in links}.values():
         try:
-            keys = [link.shop_key for link in links if link.shop.id == shop_id]
-            held[shop_id] = open_admin(shop_id).get_levels(keys)
+            keys = [link.shop_key for link in links if link.shop.id == shop.id]
+            held[shop.id] = open_admin(shop.id).get_levels(keys)
         except WorkError as fault:
-            raise click.ClickException(
-                f"{shop.slug}: Shopify's levels could not be read ({fault}); nothing is linked, run it again"
-            ) from fault
+            what = f"Shopify's levels could not be read ({fault}); nothing is linked, run it again"
+            raise click.ClickException(f"{shop.slug}: {what}") from fault
     return held
 
 
@@ -201,31 +191,18 @@ def _parse_shop_skus(text: str, slugs: Sequence[str]) -> dict[tuple[str, str], s
     return dict(parse_csv(text, ("sku", "shop", "shop_sku"), ("sku",), parse, PoolRefused))
 
 
-def _format_empty(one: PoolView) -> str:
-    if not one.shops:
-        return f"Pool {one.name} has no shops: fleet shops set SHOP --stock-owner pool:{one.name}"
-    shops = ", ".join(one.shops)
-    return f"Pool {one.name} of {shops} has no goods yet: fleet stock pool {one.name} --all --dry-run"
-
-
-def _row(item: PoolItemView, shops: Sequence[str]) -> tuple[object, ...]:
-    return item.sku, item.available, *(item.held.get(slug, "-") for slug in shops)
-
-
 def _print(name: str, done: dict[str, Any]) -> None:
+    is_done = done["changed"]
     if "linked" in done:
         columns = ("sku", "begins with", "as held by")
         figures = [tuple(one.values()) for one in done["figures"]]
         print_table(f"Pool {name}", columns, figures, "No sku is new to the pool.")
-        count = len(done["linked"])
-        levels = f"{count} level" + ("" if count == 1 else "s")
-        click.echo(f"Linked {levels}." if done["changed"] else f"Would link {levels}.")
+        click.echo(f"{'Linked' if is_done else 'Would link'} {format_count(len(done['linked']), 'level')}.")
     if "removed" in done:
-        verb = "Took" if done["changed"] else "Would take"
-        click.echo(f"{verb} {', '.join(done['removed'])} out of pool {name}.")
+        click.echo(f"{'Took' if is_done else 'Would take'} {', '.join(done['removed'])} out of pool {name}.")
     if "safety_buffer" in done:
-        verb = "keeps" if done["changed"] else "would keep"
-        click.echo(f"Pool {name} {verb} {done['safety_buffer']} of each sku from sale.")
+        keeps = "keeps" if is_done else "would keep"
+        click.echo(f"Pool {name} {keeps} {done['safety_buffer']} of each sku from sale.")
     if done.get("pushes"):
         pushes = f"{done['pushes']} push" + (" is" if done["pushes"] == 1 else "es are")
         click.echo(f"{pushes} planned: fleet work list --topic inventory_push")

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from services.audit.append import append_audit
-from services.audit.chain import Mutation
+from services.audit.append import append_all
+from services.audit.chain import Entry, Mutation
 from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array
 from services.ledger.accept import record_work
@@ -17,7 +17,6 @@ from services.shopify.stock.counts import CountChange, CountRefused, check_owner
 from services.shopify.stock.level_moves import recount_levels
 from services.shopify.stock.levels import (
     Level,
-    LevelChange,
     LevelKey,
     item_lock,
     level_arrays,
@@ -39,7 +38,7 @@ update inventory_levels l set counted_available = v.available, counted_at = v.at
 
 _ADJUST = """
 update inventory_levels set counted_available = counted_available + %(delta)s
- where shop_id = %(shop_id)s and inventory_item_id = %(item)s and location_id = %(location)s
+ where shop_id = %(shop_id)s and inventory_item_id = %(inventory_item_id)s and location_id = %(location_id)s
 """
 
 _NOT_OWNED = """
@@ -79,27 +78,32 @@ def record_counts(
     *,
     by: str,
     request_id: str,
-) -> list[LevelChange]:
+) -> None:
     """Set each level of ``changes`` to its count at ``counted_at`` plus what moved since, and push it."""
-    keys = [LevelKey(shop_id, one.inventory_item_id, one.location_id) for one in changes]
+    levels = [Level(shop_id, one.inventory_item_id, one.location_id, one.sku) for one in changes]
+    keys = [level.key for level in levels]
     _lock(tx, shop_id, keys)
-    shop_keys = [ShopLevelKey(key.inventory_item_id, key.location_id) for key in keys]
     values = {
         "available": int_array(one.available for one in changes),
         "at": instant_array([counted_at] * len(changes)),
-        "held": int_array(held[key].available for key in shop_keys),
+        "held": int_array(held[ShopLevelKey(item, location)].available for _, item, location in keys),
     }
     tx.exec_driver_sql(_COUNT, level_arrays(keys) | values)
-    after = {change.level.key: change.after for change in recount_levels(tx, keys, now)}
-    level_changes = [
-        LevelChange(Level(*key, one.sku), one.before, after.get(key, one.before))
-        for key, one in zip(keys, changes, strict=True)
-    ]
-    mutations = [_describe_count(one, level) for one, level in zip(changes, level_changes, strict=True)]
-    _plan_and_audit(
-        tx, shop_id, level_changes, mutations, now, action="stock.count", by=by, request_id=request_id
-    )
-    return level_changes
+    figures = {change.level.key: change.after for change in recount_levels(tx, keys, now)}
+    rows: list[Mutation] = []
+    for level, one in zip(levels, changes, strict=True):
+        after = figures.get(level.key, one.before)
+        counted = f"{one.pieces} pieces counted, {one.held_back} held back"
+        row = Mutation(
+            "inventory_levels",
+            level.key.row_id,
+            f"{level.label}: {counted}, {one.before} -> {after}",
+            {"available": one.before},
+            {"available": after, "pieces": one.pieces, "held_back": one.held_back},
+        )
+        rows.append(row)
+    _push(tx, levels, now, request_id)
+    append_all(tx, [Entry(shop_id, by, "stock.count", request_id, rows)] if rows else [], now)
 
 
 def adjust_level(
@@ -112,24 +116,22 @@ def adjust_level(
     *,
     by: str,
     request_id: str,
-) -> LevelChange:
+) -> Change:
     """Add ``delta`` pieces to a counted level and push it; the audit has the reason."""
     check_owner(tx, shop_id)
-    key = LevelKey(shop_id, shop_key.inventory_item_id, shop_key.location_id)
+    key = LevelKey(shop_id, *shop_key)
     _lock(tx, shop_id, [key])
     row = find_levels(tx, [key]).get(key)
     if row is None or not row.is_counted or not row.is_stocked:
         name = f"item {key.inventory_item_id} at location {key.location_id}"
         raise CountRefused(f"{name} was not counted yet: `fleet stock count` takes its first count")
-    values = {"shop_id": shop_id, "item": key.inventory_item_id, "location": key.location_id}
-    tx.exec_driver_sql(_ADJUST, values | {"delta": delta})
+    tx.exec_driver_sql(_ADJUST, shop_key._asdict() | {"shop_id": shop_id, "delta": delta})
     recount_levels(tx, [key], now)
-    change = LevelChange(read_level(row), row.available, row.available + delta)
+    change, level = Change(row.available, row.available + delta), read_level(row)
     why = f"correction of {delta:+d}: {reason}"
-    mutations = [describe_level(change.level, Change(change.before, change.after), why)]
-    _plan_and_audit(
-        tx, shop_id, [change], mutations, now, action="stock.adjust", by=by, request_id=request_id
-    )
+    _push(tx, [level], now, request_id)
+    rows = [describe_level(level, change, why)]
+    append_all(tx, [Entry(shop_id, by, "stock.adjust", request_id, rows)], now)
     return change
 
 
@@ -143,12 +145,12 @@ def release_levels(tx: Connection, shop_id: int, now: datetime, *, by: str, requ
     values = {"shop_id": shop_id, "now": now}
     lock_stock(tx, {shop_id})
     lock_levels(tx, read_keys(tx.exec_driver_sql(_NOT_OWNED, values)))
-    rows = tx.exec_driver_sql(_RELEASE, values).all()
     why = "the shop's stock owner: Shopify"
-    mutations = [describe_level(read_level(row), Change(row.before, row.after), why) for row in rows]
-    gone = {(pool, sku) for pool, sku in tx.exec_driver_sql(_DELETE_POOL_ITEMS)}
+    released = tx.exec_driver_sql(_RELEASE, values).all()
+    rows = [describe_level(read_level(row), Change(row.before, row.after), why) for row in released]
+    gone = {(row.pool, row.sku) for row in tx.exec_driver_sql(_DELETE_POOL_ITEMS)}
     update_oversold_incidents(tx, gone, now)
-    _plan_and_audit(tx, shop_id, [], mutations, now, action="stock.owner", by=by, request_id=request_id)
+    append_all(tx, [Entry(shop_id, by, "stock.owner", request_id, rows)] if rows else [], now)
     return len(rows)
 
 
@@ -158,39 +160,6 @@ def _lock(tx: Connection, shop_id: int, keys: Collection[LevelKey]) -> None:
     lock_levels(tx, keys)
 
 
-def _describe_count(one: CountChange, change: LevelChange) -> Mutation:
-    level = change.level
-    counted = f"{one.pieces} pieces counted, {one.held_back} held back"
-    return Mutation(
-        "inventory_levels",
-        level.key.row_id,
-        f"{level.label}: {counted}, {change.before} -> {change.after}",
-        {"available": change.before},
-        {"available": change.after, "pieces": one.pieces, "held_back": one.held_back},
-    )
-
-
-def _plan_and_audit(
-    tx: Connection,
-    shop_id: int,
-    changes: Sequence[LevelChange],
-    mutations: Sequence[Mutation],
-    now: datetime,
-    *,
-    action: str,
-    by: str,
-    request_id: str,
-) -> None:
-    levels = [change.level for change in changes]
+def _push(tx: Connection, levels: Sequence[Level], now: datetime, request_id: str) -> None:
     causes = dict.fromkeys((level.sku_key for level in levels), PushCause(request_id=request_id))
     record_work(tx, plan_pushes(tx, levels, causes, now), now)
-    if mutations:
-        append_audit(
-            tx,
-            shop_id=shop_id,
-            staff_label=by,
-            action=action,
-            request_id=request_id,
-            now=now,
-            mutations=mutations,
-        )

@@ -6,6 +6,7 @@ holds back at that moment: ``available = pieces - (on_hand - available)``, both 
 Source: https://shopify.dev/docs/apps/build/orders-fulfillment/inventory-management-apps
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -80,9 +81,8 @@ def parse_counts_csv(text: str) -> list[CountLine]:
 
 def _parse_line(cells: Mapping[str, str], number: int) -> CountLine:
     item, location = (find_id(cells[name], name) for name in ("inventory_item_id", "location_id"))
-    return CountLine(
-        item, cells["sku"], location, parse_count(cells["pieces"], "pieces", MOST_PIECES), number
-    )
+    pieces = parse_count(cells["pieces"], "pieces", MOST_PIECES)
+    return CountLine(item, cells["sku"], location, pieces, number)
 
 
 def resolve_counts(
@@ -105,11 +105,11 @@ def resolve_counts(
             counts.append(Count(item, location, line.pieces))
         except CountRefused as fault:
             faults.append(f"line {line.number}: {fault}" if line.number else str(fault))
-    keys = [(one.inventory_item_id, one.location_id) for one in counts]
+    often = Counter((one.inventory_item_id, one.location_id) for one in counts)
     faults += [
         f"item {item} at location {location} is counted twice: keep one line"
-        for item, location in sorted(set(keys))
-        if keys.count((item, location)) > 1
+        for (item, location), times in sorted(often.items())
+        if times > 1
     ]
     raise_faults(faults, CountRefused)
     return counts

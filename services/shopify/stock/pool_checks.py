@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row
 from services.core.errors import ShopfleetError
 from services.core.pg_arrays import int_array, text_array
 from services.providers.shopify_admin import ShopLevelKey
-from services.shopify.stock.levels import LevelKey, read_key, read_row
+from services.shopify.stock.levels import LevelKey
 from services.shops.shops import OF_POOL, Shop, find_shops
 
 NOT_SOLD = "-"
@@ -44,36 +44,17 @@ class PoolLink(NamedTuple):
         return LevelKey(self.shop.id, self.shop_key.inventory_item_id, self.shop_key.location_id)
 
 
-class LinkedLevel(NamedTuple):
-    """A level of a pool: ``available`` is our figure, ``shopify_available`` is what Shopify holds."""
-
-    key: LevelKey
-    sku: str
-    slug: str
-    shop_sku: str
-    available: int
-    shopify_available: int | None
-    must_read: bool
-    is_stocked: bool
-
-
-class PoolItemView(NamedTuple):
-    """An item of a pool. ``held`` says, by shop, what Shopify holds and which push is planned."""
-
-    sku: str
-    available: int
-    held: dict[str, str]
-
-
 class PoolView(NamedTuple):
-    """A pool, the items that each of its shops has (``wanted``), and, in words, those not linked there."""
+    """A pool: its shops, its goods with what each shop holds, and in words what is wrong.
+
+    ``goods`` are ``{"sku": ..., "available": ..., "held": {SHOP: what Shopify holds, and a planned push}}``.
+    """
 
     name: str
     safety_buffer: int
     shops: list[str]
-    items: list[PoolItemView]
-    wanted: list[WantedLink]
-    unlinked: list[str]
+    goods: list[dict[str, Any]]
+    faults: list[str]
 
 
 _FIND_ITEMS = """
@@ -123,10 +104,9 @@ def find_members(tx: Connection, pool: str) -> list[Shop]:
     return [shop for shop in find_shops(tx) if shop.stock_owner == OF_POOL + pool]
 
 
-def find_linked(tx: Connection, pool: str) -> list[LinkedLevel]:
-    """Return the levels of the pool, by SKU and shop."""
-    rows = tx.exec_driver_sql(_FIND_LINKED, {"pool": pool})
-    return [read_row(LinkedLevel, row, key=read_key(row)) for row in rows]
+def find_linked(tx: Connection, pool: str) -> Sequence[Row[Any]]:
+    """Return the levels of the pool, by SKU and shop: see ``_FIND_LINKED``."""
+    return tx.exec_driver_sql(_FIND_LINKED, {"pool": pool}).all()
 
 
 def find_skus(tx: Connection, shop: Shop) -> list[str]:
@@ -142,43 +122,30 @@ def find_pools(tx: Connection, name: str = "") -> list[PoolView]:
     for shop in find_shops(tx):
         if shop.stock_owner.startswith(OF_POOL):
             members.setdefault(shop.stock_owner.removeprefix(OF_POOL), []).append(shop)
-    return [
-        _find_pool(tx, pool, members[pool], buffers.get(pool, 0))
-        for pool in sorted(members)
-        if name in ("", pool)
-    ]
+    names = [pool for pool in sorted(members) if name in ("", pool)]
+    return [_find_pool(tx, pool, members[pool], buffers.get(pool, 0)) for pool in names]
 
 
 def _find_pool(tx: Connection, pool: str, shops: Sequence[Shop], safety_buffer: int) -> PoolView:
-    levels = {(one.slug, one.sku): one for one in find_linked(tx, pool)}
-    rows = tx.exec_driver_sql(_FIND_POOL_ITEMS, {"pool": pool})
-    figures = {row.sku: row.available for row in rows}
-    skus = {shop.slug: set(find_skus(tx, shop)) for shop in shops}
-    pairs = [(sku, shop) for sku in figures for shop in shops]
-    return PoolView(
-        pool,
-        safety_buffer,
-        [shop.slug for shop in shops],
-        [
-            PoolItemView(
-                sku, available, {one.slug: _format(one) for one in levels.values() if one.sku == sku}
-            )
-            for sku, available in figures.items()
-        ],
-        [
-            WantedLink(sku, shop, levels[shop.slug, sku].shop_sku or sku)
-            for sku, shop in pairs
-            if (shop.slug, sku) in levels
-        ],
-        [
-            f"{shop.slug}: sku={sku!r}: in stock, and not linked: fleet stock pool {pool} --sku {sku}"
-            for sku, shop in pairs
-            if (shop.slug, sku) not in levels and sku in skus[shop.slug]
-        ],
-    )
+    levels = {(row.slug, row.sku): row for row in find_linked(tx, pool)}
+    stocked = {shop.slug: set(find_skus(tx, shop)) for shop in shops}
+    goods: list[dict[str, Any]] = []
+    wanted: list[WantedLink] = []
+    unlinked: list[str] = []
+    for item in tx.exec_driver_sql(_FIND_POOL_ITEMS, {"pool": pool}):
+        held = {slug: _format(level) for (slug, sku), level in levels.items() if sku == item.sku}
+        goods.append({"sku": item.sku, "available": item.available, "held": held})
+        for shop in shops:
+            if level := levels.get((shop.slug, item.sku)):
+                wanted.append(WantedLink(item.sku, shop, level.shop_sku or item.sku))
+            elif item.sku in stocked[shop.slug]:
+                fix = f"fleet stock pool {pool} --sku {item.sku}"
+                unlinked.append(f"{shop.slug}: sku={item.sku!r}: in stock, and not linked: {fix}")
+    faults = [*check_links(tx, wanted)[1], *unlinked]
+    return PoolView(pool, safety_buffer, [shop.slug for shop in shops], goods, faults)
 
 
-def _format(level: LinkedLevel) -> str:
+def _format(level: Row[Any]) -> str:
     if not level.is_stocked:
         return "not stocked"
     held = "unknown" if level.shopify_available is None else str(level.shopify_available)

@@ -19,6 +19,7 @@ from services.shopify.stock.levels import (
     level_arrays,
     lock_levels,
     lock_stock,
+    read_key,
     read_keys,
 )
 from services.shopify.stock.pool_checks import PoolLink, PoolRefused, find_linked, find_members
@@ -225,7 +226,7 @@ def _lock(
     lock_objects(tx, {(key.shop_id, item_lock(key.inventory_item_id)) for key in keys})
     lock_stock(tx, {*(shop.id for shop in find_members(tx, pool)), *(key.shop_id for key in keys)})
     linked = find_linked(tx, pool)
-    lock_levels(tx, {*keys, *(one.key for one in linked if skus is None or one.sku in skus)})
+    lock_levels(tx, {*keys, *(read_key(one) for one in linked if skus is None or one.sku in skus)})
     return {one.sku for one in linked}
 
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from services.audit.append import Mutation, append_audit
+from services.audit.append import append_all
+from services.audit.chain import Entry, Mutation
 from services.core.csv_rows import find_id, parse_count, parse_csv, raise_faults
 from services.core.errors import ShopfleetError
 from services.core.locks import Lock
@@ -94,37 +95,28 @@ def find_reorder_changes(tx: Connection, shop_id: int, wanted: Sequence[ReorderP
     }
     rows = tx.exec_driver_sql(_FIND, values).all()
     places = {row.place for row in rows}
-    faults = [
-        f"{_line(point)}the shop has no stock of {point.sku!r}"
-        + (f" at location {point.location_id}" if point.location_id is not None else "")
-        for place, point in enumerate(wanted, start=1)
-        if place not in places
-    ]
-    lines = Counter((row.inventory_item_id, row.location_id) for row in rows)
-    faults += [
-        f"{_line(wanted[row.place - 1])}the level of {row.sku!r} at location {row.location_id} "
-        "is named more than once"
-        for row in rows
-        if lines[row.inventory_item_id, row.location_id] > 1
-    ]
+    often = Counter((row.inventory_item_id, row.location_id) for row in rows)
+    faults: list[str] = []
+    for place, point in enumerate(wanted, start=1):
+        if place not in places:
+            where = "" if point.location_id is None else f" at location {point.location_id}"
+            faults.append(f"{_line(point)}the shop has no stock of {point.sku!r}{where}")
+    changes: list[ReorderChange] = []
+    for row in rows:
+        point = wanted[row.place - 1]
+        if often[row.inventory_item_id, row.location_id] > 1:
+            where = f"the level of {row.sku!r} at location {row.location_id}"
+            faults.append(f"{_line(point)}{where} is named more than once")
+        elif row.reorder_point != point.point:
+            changes.append(
+                ReorderChange(row.sku, row.inventory_item_id, row.location_id, row.reorder_point, point.point)
+            )
     raise_faults(faults, ReorderInvalid)
-    changes = [
-        ReorderChange(
-            row.sku, row.inventory_item_id, row.location_id, row.reorder_point, wanted[row.place - 1].point
-        )
-        for row in rows
-    ]
-    return sorted(change for change in changes if change.before != change.after)
+    return sorted(changes)
 
 
 def record_reorder_points(
-    tx: Connection,
-    shop_id: int,
-    changes: Sequence[ReorderChange],
-    now: datetime,
-    *,
-    by: str,
-    request_id: str,
+    tx: Connection, shop_id: int, changes: Sequence[ReorderChange], now: datetime, *, by: str, request_id: str
 ) -> None:
     """Set the reorder points of ``changes``; the audit says who set them."""
     if not changes:
@@ -136,15 +128,8 @@ def record_reorder_points(
         "point": int_array(change.after for change in changes),
     }
     tx.exec_driver_sql(_SET, values)
-    append_audit(
-        tx,
-        shop_id=shop_id,
-        staff_label=by,
-        action="stock.reorder_point",
-        request_id=request_id,
-        now=now,
-        mutations=[_describe(shop_id, change) for change in changes],
-    )
+    rows = [_describe(shop_id, change) for change in changes]
+    append_all(tx, [Entry(shop_id, by, "stock.reorder_point", request_id, rows)], now)
 
 
 def _describe(shop_id: int, change: ReorderChange) -> Mutation:
