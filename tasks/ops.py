@@ -12,8 +12,8 @@ from services.core.broker import queue_depths
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.sentry import capture_sweep_failed
-from services.ledger.backlog import read_backlog, with_broker
 from services.ledger.dispatch import send_messages
+from services.ledger.figures import measure_drift, read_backlog
 from services.ledger.pause import end_pauses
 from services.ledger.sweep import record_heartbeat
 from services.ledger.sweep import sweep as sweep_ledger
@@ -58,7 +58,7 @@ def drift() -> dict[str, int]:
     """What the ledger holds ready and what the broker knows of stand side by side, per queue."""
     depths = queue_depths(QUEUES)
     with transaction() as tx:
-        queues = with_broker(read_backlog(tx, utc_now()), depths)
+        queues = measure_drift(read_backlog(tx, utc_now()), depths)
         found = {line.queue: line.drift for line in queues if line.drift is not None}
         record_heartbeat(tx, "drift", utc_now(), dict(found))
         record_dead_work(tx, utc_now())

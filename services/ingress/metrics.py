@@ -171,8 +171,9 @@ def _work(health: Health, now: datetime) -> Iterator[Metric]:
     for topic in health.topics:
         where = [topic.queue, topic.topic]
         for status in ("pending", "error", "dead"):
-            items.add_metric([*where, status], getattr(topic, status))
-        locked.add_metric(where, topic.in_hand)
+            count = topic.waiting if status == "pending" else getattr(topic, status)
+            items.add_metric([*where, status], count)
+        locked.add_metric(where, topic.locked)
         oldest.add_metric(where, age_seconds(topic.due_since, now) or 0.0)
     yield from (items, locked, oldest)
 

@@ -1,18 +1,17 @@
-"""How the fleet is, read from what it leaves behind: heartbeats, waiting rows, and figures per minute.
+"""The fleet's health, read from rows alone: heartbeats, waiting work, and figures per minute.
 
-Nothing here asks a process whether it is well. Each one proves it by its work: beat and the sweep by a
-heartbeat, a queue's worker by having answered a canary that travelled through the broker.
+No process is asked whether it is well: beat and the sweep write a heartbeat, and a queue's worker answers a
+canary that travelled through the broker.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
-from services.ledger.stats import TopicFigures, find_figures
 from services.ledger.topics import QUEUES
 
 QUIET_LIMIT = timedelta(seconds=30)
@@ -20,23 +19,22 @@ QUIET_LIMIT = timedelta(seconds=30)
 LONGEST_LEASE = timedelta(minutes=10)
 """A lease further ahead than this is no sign of life."""
 CANARY_LIMIT = timedelta(seconds=90)
-"""Canaries fly every 15 seconds: six in a row got lost, or wait behind a worker that is stuck."""
+"""Canaries are sent every 15 s: six in a row were lost, or wait behind a worker that hangs."""
 
 Conditions = Mapping[str, Mapping[str, int]]
 """Counts of what needs a person, by kind and label: ``{"pauses": {"hold": 2}, "p1_open": {"P1": 1}}``."""
 DEGRADING = ("pauses", "draining", "connections_broken", "p1_open", "runs_failed", "jobs_overdue")
 """The kinds of conditions with which the fleet is ``degraded``, as ``/health`` names and counts them."""
-_JOBS_WITHOUT_EVIDENCE = ("runs_failed", "jobs_overdue")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueHealth:
-    """One queue's figures: the sum over its topics, and the worker's last answered canary."""
+    """One queue: the sum over its topics, and its worker's last answered canary."""
 
     queue: str
     depth: int
-    """Items that wait: ready, or for their next try. Not those in a worker's hand."""
-    in_hand: int
+    """Unlocked items: ready, or waiting for their next try."""
+    locked: int
     dead: int
     leased_until: datetime | None
     due_since: datetime | None
@@ -49,8 +47,7 @@ class QueueHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What was read. ``database_latency_ms`` is None when the database did not answer, and then nothing
-    below it is known; ``queues`` is empty when the backlog was too long to count in time."""
+    """What was read. Without ``database_latency_ms`` the database did not answer, and the rest is unknown."""
 
     database_latency_ms: float | None = None
     broker_latency_ms: float | None = None
@@ -58,13 +55,47 @@ class Health:
     drift: Mapping[str, Any] = field(default_factory=dict)
     conditions: Conditions | None = None
     """None when they could not be counted in time."""
-    topics: tuple[TopicFigures, ...] = ()
-    queues: tuple[QueueHealth, ...] = ()
+    topics: Sequence[Row[Any]] = ()
+    """See ``services.ledger.figures.find_figures``; empty when they could not be counted in time."""
+
+    @property
+    def queues(self) -> list[QueueHealth]:
+        """Every queue, in the order of ``QUEUES``; none where ``topics`` is empty."""
+        return [self._sum_queue(queue) for queue in QUEUES] if self.topics else []
+
+    def _sum_queue(self, queue: str) -> QueueHealth:
+        topics = [topic for topic in self.topics if topic.queue == queue]
+        failed = sum(topic.failed_per_minute for topic in topics)
+        tried = failed + sum(topic.done_per_minute for topic in topics)
+
+        def times(name: str) -> list[datetime]:
+            return [at for topic in topics if (at := getattr(topic, name)) is not None]
+
+        return QueueHealth(
+            queue=queue,
+            depth=sum(topic.waiting + topic.error for topic in topics),
+            locked=sum(topic.locked for topic in topics),
+            dead=sum(topic.dead for topic in topics),
+            leased_until=max(times("leased_until"), default=None),
+            due_since=min(times("due_since"), default=None),
+            last_processed_at=max(times("last_processed_at"), default=None),
+            items_per_minute=tried,
+            error_rate=failed / tried if tried else None,
+            canary_at=self.heartbeats.get(f"queue:{queue}"),
+        )
 
 
-def read_health(tx: Connection, now: datetime) -> Health:
-    """Return the fleet's health as the database tells it; ``broker_latency_ms`` is the caller's to add."""
-    return with_figures(read_pulse(tx), find_figures(tx, now))
+class HealthStatus(NamedTuple):
+    """The result of a reading.
+
+    ``status`` is ``ok``, ``degraded`` (webhooks are accepted, and something needs a person) or
+    ``unavailable`` (no webhook can be recorded). ``stands_still``: that, or a queue, beat or the sweep
+    does nothing; only then is the answer 503.
+    """
+
+    status: str
+    stands_still: bool
+    missing: list[str]
 
 
 def read_pulse(tx: Connection) -> Health:
@@ -80,65 +111,36 @@ def read_pulse(tx: Connection) -> Health:
     )
 
 
-def with_figures(health: Health, topics: Sequence[TopicFigures]) -> Health:
-    """Return ``health`` with the figures of its topics and queues; with none when they could not be had."""
-    if not topics:
-        return health
-    return replace(health, topics=tuple(topics), queues=sum_queues(topics, health.heartbeats))
-
-
 def find_missing(health: Health, now: datetime) -> list[str]:
-    """Return the names of the parts that stand still, most basic first; empty in peace.
+    """Return the names of the parts that stand still, most basic first.
 
-    What cannot be known is not called missing: without the database nobody's heartbeat is readable,
-    and without the broker no canary can reach a worker. A worker whose hands are full for minutes lets
-    canaries wait, but it renews its lease: that too is a sign of life.
+    A part whose state cannot be read is not missing: no heartbeat without the database, no canary without
+    the broker. A worker that renews a lease is alive, even while canaries wait behind its work.
     """
-    missing = []
     if health.database_latency_ms is None:
-        missing.append("database")
+        return ["database"] + (["broker"] if health.broker_latency_ms is None else [])
+    beats = health.heartbeats
+    missing = [name for name in ("beat", "sweep") if _is_late(beats.get(name), now, QUIET_LIMIT)]
     if health.broker_latency_ms is None:
-        missing.append("broker")
-    if "database" in missing:
-        return missing
-    missing += [name for name in ("beat", "sweep") if _is_late(health.heartbeats.get(name), now, QUIET_LIMIT)]
-    if "broker" not in missing:
-        busy = {
-            queue.queue
-            for queue in health.queues
-            if queue.leased_until and now < queue.leased_until < now + LONGEST_LEASE
-        }
-        missing += [
-            f"worker:{queue}"
-            for queue in QUEUES
-            if queue not in busy and _is_late(health.heartbeats.get(f"queue:{queue}"), now, CANARY_LIMIT)
-        ]
-    return missing
-
-
-def find_jobs_without_evidence(health: Health) -> list[str]:
-    """Return the names of the jobs that are overdue or whose newest run failed, in order."""
-    found = health.conditions or {}
-    return sorted({job for kind in _JOBS_WITHOUT_EVIDENCE for job in found.get(kind, {})})
-
-
-class HealthStatus(NamedTuple):
-    """What a reading comes to.
-
-    ``status`` is ``ok``, ``degraded`` (webhooks are accepted, and something needs a person) or
-    ``unavailable`` (no webhook can be recorded). ``stands_still``: that, or a queue, beat or the sweep
-    does nothing; only then is the answer 503.
-    """
-
-    status: str
-    stands_still: bool
-    missing: list[str]
+        return ["broker", *missing]
+    busy = {
+        queue.queue
+        for queue in health.queues
+        if queue.leased_until and now < queue.leased_until < now + LONGEST_LEASE
+    }
+    return missing + [
+        f"worker:{queue}"
+        for queue in QUEUES
+        if queue not in busy and _is_late(beats.get(f"queue:{queue}"), now, CANARY_LIMIT)
+    ]
 
 
 def classify_health(health: Health, now: datetime) -> HealthStatus:
-    """Return the verdict that every route, metric and page shows."""
+    """Return the status that every route, metric and page shows."""
     parts = find_missing(health, now)
-    missing = [*parts, *(f"job:{name}" for name in find_jobs_without_evidence(health))]
+    conditions = health.conditions or {}
+    jobs = sorted({*conditions.get("runs_failed", ()), *conditions.get("jobs_overdue", ())})
+    missing = [*parts, *(f"job:{name}" for name in jobs)]
     if health.conditions is None and "database" not in parts:
         missing.append("conditions")
     if "database" in parts:
@@ -159,11 +161,11 @@ def describe_health(health: Health, now: datetime) -> dict[str, Any]:
 
     Ages are whole tenths of seconds, latencies milliseconds.
     """
-    verdict = classify_health(health, now)
+    status = classify_health(health, now)
     conditions = health.conditions or {}
     return {
-        "status": verdict.status,
-        "missing": verdict.missing,
+        "status": status.status,
+        "missing": status.missing,
         **sum_conditions(health),
         "database": {"latency_ms": _rounded(health.database_latency_ms)},
         "broker": {"latency_ms": _rounded(health.broker_latency_ms)},
@@ -176,7 +178,7 @@ def describe_health(health: Health, now: datetime) -> dict[str, Any]:
         "queues": {
             queue.queue: {
                 "depth": queue.depth,
-                "in_hand": queue.in_hand,
+                "in_hand": queue.locked,
                 "dead": queue.dead,
                 "oldest_age_seconds": age_seconds(queue.due_since, now),
                 "last_processed_at": queue.last_processed_at and queue.last_processed_at.isoformat(),
@@ -195,33 +197,8 @@ def age_seconds(at: datetime | None, now: datetime) -> float | None:
     return None if at is None else round(max(0.0, (now - at).total_seconds()), 1)
 
 
-def sum_queues(topics: Sequence[TopicFigures], heartbeats: Mapping[str, datetime]) -> tuple[QueueHealth, ...]:
-    """Return every queue's figures, in the order of ``QUEUES``; a queue without topics has zeros."""
-    return tuple(
-        _sum_queue(queue, [t for t in topics if t.queue == queue], heartbeats.get(f"queue:{queue}"))
-        for queue in QUEUES
-    )
-
-
-def _sum_queue(queue: str, topics: Sequence[TopicFigures], canary_at: datetime | None) -> QueueHealth:
-    failed = sum(t.failed_per_minute for t in topics)
-    tried = failed + sum(t.done_per_minute for t in topics)
-    return QueueHealth(
-        queue=queue,
-        depth=sum(t.pending + t.error for t in topics),
-        in_hand=sum(t.in_hand for t in topics),
-        dead=sum(t.dead for t in topics),
-        leased_until=max((t.leased_until for t in topics if t.leased_until), default=None),
-        due_since=min((t.due_since for t in topics if t.due_since), default=None),
-        last_processed_at=max((t.last_processed_at for t in topics if t.last_processed_at), default=None),
-        items_per_minute=tried,
-        error_rate=failed / tried if tried else None,
-        canary_at=canary_at,
-    )
-
-
 def _is_late(at: datetime | None, now: datetime, limit: timedelta) -> bool:
-    # A time ahead of ours proves no more than one long past: a clock was set back, or lies.
+    # A time ahead of ours proves no more than an old one: a clock is wrong or was set back.
     return at is None or abs(now - at) > limit
 
 

@@ -1,7 +1,10 @@
 """``celery -A tasks backlog``: the work in the ledger and the messages in the broker, side by side."""
 
+from typing import Any
+
 import click
 from celery.bin.base import CeleryCommand, handle_preload_options
+from sqlalchemy import Row
 
 from services.cli.base import json_option, report_errors
 from services.cli.output import Columns, print_json, print_lines, to_document
@@ -10,7 +13,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import format_seconds
 from services.jobs.conditions import ConditionLine, list_conditions
-from services.ledger.backlog import QueueDrift, TopicBacklog, read_backlog, with_broker
+from services.ledger.figures import QueueDrift, measure_drift, read_backlog
 from services.ledger.pause import Pause, find_pauses
 from services.shops.shops import find_slugs
 
@@ -39,12 +42,12 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
         paused = find_pauses(tx)
         slugs = find_slugs(tx) if paused else {}
         conditions = [line for line in list_conditions(tx, now) if line.kind not in PAUSE_KINDS]
-    drifts = with_broker(rows, queue_depths(sorted({row.queue for row in rows})))
+    drifts = measure_drift(rows, queue_depths(sorted({row.queue for row in rows})))
     if as_json:
         print_json(
             {
                 "at": now,
-                "topics": [to_document(row) for row in rows],
+                "topics": [row._asdict() for row in rows],
                 "queues": [to_document(drift) | {"drift": drift.drift} for drift in drifts],
                 "pauses": [to_document(pause) for pause in paused],
                 "conditions": [line._asdict() for line in conditions],
@@ -57,11 +60,11 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
     _print_conditions(conditions)
 
 
-def _has_any(row: TopicBacklog) -> bool:
+def _has_any(row: Row[Any]) -> bool:
     return bool(row.waiting or row.locked or row.error or row.dead)
 
 
-def _print_topics(rows: list[TopicBacklog]) -> None:
+def _print_topics(rows: list[Row[Any]]) -> None:
     columns: Columns = {
         "queue": "queue",
         "topic": "topic",

@@ -119,7 +119,7 @@ def test_a_backlog_that_is_slow_to_count_is_no_missing_database(engine: Engine) 
         health = probe.read()
         blocker.rollback()
 
-    assert health.queues == ()
+    assert health.queues == []
     assert find_missing(health, utc_now()) == []
 
 

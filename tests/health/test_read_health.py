@@ -6,12 +6,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from services.ledger import stats
-from services.ledger.health import QueueHealth, find_missing, read_health
+from services.ledger import figures
+from services.ledger.health import Health, QueueHealth, find_missing, read_pulse
 from services.ledger.topics import QUEUES
 from tests.health.fleet_rows import add_drift, add_heartbeats, add_settled, add_work
 
 NOW = datetime(2026, 11, 21, 9, 0, 30, tzinfo=UTC)
+
+
+def read_health(tx: Connection, now: datetime) -> Health:
+    return replace(read_pulse(tx), topics=figures.find_figures(tx, now))
 
 
 def read_queue(tx: Connection, name: str) -> QueueHealth:
@@ -37,7 +41,7 @@ def test_a_queue_counts_what_waits_apart_from_what_is_in_hand_dead_or_final(tx: 
 
     webhooks = read_queue(tx, "webhooks")
 
-    assert (webhooks.depth, webhooks.in_hand, webhooks.dead) == (5, 4, 5)
+    assert (webhooks.depth, webhooks.locked, webhooks.dead) == (5, 4, 5)
     assert read_queue(tx, "inventory").depth == 8
 
 
@@ -125,14 +129,14 @@ def test_a_backlog_too_long_to_count_leaves_the_verdict_standing(
     with engine.begin() as tx:
         add_heartbeats(tx, NOW)
         add_work(tx, "order_ingest", count=10)
-    monkeypatch.setattr(stats, "FIGURES_TIMEOUT_MS", 50)
+    monkeypatch.setattr(figures, "FIGURES_TIMEOUT_MS", 50)
 
     with engine.connect() as blocker, engine.begin() as tx:
         blocker.execute(text("lock table work_queue in access exclusive mode"))
         health = read_health(tx, NOW)
         blocker.rollback()
 
-    assert health.queues == ()
+    assert health.queues == []
     assert find_missing(health, NOW) == ["broker"]
 
 
@@ -141,6 +145,7 @@ def test_counting_reads_the_open_rows_and_not_the_final_ones(engine: Engine, own
         add_work(tx, "order_ingest", count=5000, status="done")
         add_work(tx, "order_ingest", count=20)
         tx.execute(text("analyze work_queue"))
-        plan = tx.execute(text(f"explain {stats._WAITING.text}"), {"now": NOW}).scalars().all()
+        explain = f"explain {figures._BACKLOG}"
+        plan = tx.exec_driver_sql(explain, figures._topic_values(NOW)).scalars().all()
 
     assert not [line for line in plan if "Seq Scan" in line], "\n".join(plan)
