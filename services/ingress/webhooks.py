@@ -19,7 +19,7 @@ from services.ingress.request_stats import UNKNOWN, RequestStats
 from services.ingress.routes import MAX_PATH, WebhookRoute, find_route
 from services.ingress.secret_cache import SecretCache, live_secrets
 from services.ledger.accept import Accepted, NewEvent
-from services.ledger.routing import plan_topic
+from services.ledger.topics import plan_topic
 from services.providers.delivery import INVALID_SIGNATURE, MISSING_HEADER, WebhookDelivery, is_storable
 
 MAX_BODY_BYTES = 5 * 1024 * 1024

@@ -8,8 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from services.ledger.routing import plan_review, plan_topic
-from services.ledger.topics import TOPICS
+from services.ledger.topics import TOPICS, plan_topic
 from services.ledger.work import NewWork
 
 
@@ -134,8 +133,9 @@ def record_events(tx: Connection, events: Sequence[NewEvent]) -> list[Accepted]:
 
 
 def _event_row(event: NewEvent) -> dict[str, Any]:
-    plan = plan_topic if event.readable else plan_review
-    topic = plan(event.provider, event.topic)
+    topic = plan_topic(event.provider, event.topic)
+    if topic is None and not event.readable:
+        topic = TOPICS["event_review"]
     return {
         "size": len(event.body),
         "shop_id": event.shop_id,

@@ -1,4 +1,4 @@
-"""Figures of the work, per topic: what waits, is locked and was settled lately; and the drift to the broker."""
+"""Figures of the work by topic: what waits, is locked and was settled lately; and the drift to the broker."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

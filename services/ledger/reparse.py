@@ -7,7 +7,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.core.errors import Refused
-from services.ledger.routing import plan_topic
+from services.ledger.topics import plan_topic
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 
 

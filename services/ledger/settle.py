@@ -11,8 +11,7 @@ from sqlalchemy import Connection
 from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.core.pg_arrays import int_array
 from services.core.redact import redact_text
-from services.ledger.retry import plan_next_try
-from services.ledger.topics import Topic
+from services.ledger.topics import Topic, plan_next_try
 from services.ledger.work import Done, Outcome, WorkItem
 
 BUG_TRIES = 5

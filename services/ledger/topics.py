@@ -1,189 +1,121 @@
-"""Every kind of work, in one table: its name everywhere, its queue, how it runs and how it is tried again.
+"""Every kind of work in one table: its queue, how it runs, when it is tried again, what plans it. Pure.
 
 ``order_ingest`` here is ``work_queue.topic``, the Celery task in Flower, the label in metrics and the
-heading in the runbook.
+heading in the runbook. Retry policy: exponential backoff with full jitter. The longest waits in seconds:
+
+- most work (12 tries): 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600: 2 h 25 min in all.
+- jobs (5 tries): 30, 60, 120, 240: 7.5 min in all.
+- reconciliation (8 tries): 30, 60, 120, 240, 480, 960, 1920: 63.5 min in all.
+- small calls such as ``posthog_capture`` (20 tries): as most work, then 3600 eight times: 10 h 25 min in all.
 """
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from random import Random
 from types import MappingProxyType
 
-from services.providers.registry import PROVIDERS
+from services.providers.registry import PROVIDERS, find_provider
 
 QUEUES = ("webhooks", "inventory", "reconciliation", "email", "sync", "reports", "ops")
 
 
 class Mode(StrEnum):
-    """How an item meets the database."""
+    """Where the effect of an item is."""
 
     TRANSACTIONAL = "transactional"
-    """The effect is ours: claimed, done and settled in one transaction. Exactly once."""
+    """In our database: claimed, done and settled in one transaction, exactly once."""
     EXTERNAL = "external"
-    """The effect is on the world: claimed, done with no transaction open, settled in another."""
+    """In another system: claimed, called with no transaction open, settled in another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """One kind of work. ``lease`` must outlast ``renew`` several times; tries count the first one."""
+    """One kind of work. ``lease`` must outlast its renewal several times; tries count the first one."""
 
-    name: str
-    queue: str
-    mode: Mode
+    name: str = ""
+    queue: str = ""
+    mode: Mode = Mode.EXTERNAL
     batch_size: int = 1000
-    """Most items one claim takes."""
+    """Most items of one claim."""
     shop_cap: int = 1000
-    """Most items of one shop in hand at once, over all workers (``EXTERNAL`` only)."""
+    """Most locked items of one shop, over all workers (``EXTERNAL`` only)."""
     calls_at_once: int = 16
-    """Calls that one worker process has open at the same time (``EXTERNAL`` only)."""
+    """Calls that one worker process makes at the same time (``EXTERNAL`` only)."""
     tries: int = 12
     backoff_base: timedelta = timedelta(seconds=5)
     backoff_cap: timedelta = timedelta(hours=1)
     lease: timedelta = timedelta(seconds=30)
-    soft_time_limit_seconds: int = 60
-    time_limit_seconds: int = 90
+    soft_time_limit_seconds: int = 120
+    time_limit_seconds: int = 180
     provider: str = ""
     """Whose rate limit a claim must have tokens for; empty means none."""
     cost_points: float = 0.0
-    """Tokens one call takes from that limit, until the provider has said what it costs."""
+    """Tokens of one call, until the provider has reported what it costs."""
     call_items: int = 1
-    """Most items that one call carries."""
+    """Most items of one call."""
 
 
-def _own(name: str, queue: str = "webhooks") -> Topic:
-    return Topic(
-        name=name, queue=queue, mode=Mode.TRANSACTIONAL, soft_time_limit_seconds=20, time_limit_seconds=30
-    )
-
-
-def _job(name: str, queue: str = "reports") -> Topic:
-    """One run of a job at a time a worker: it may take minutes, and is tried again a few times only."""
-    return Topic(
-        name=name,
-        queue=queue,
-        mode=Mode.EXTERNAL,
-        batch_size=1,
-        shop_cap=1,
-        tries=5,
-        backoff_base=timedelta(seconds=30),
-        soft_time_limit_seconds=1800,
-        time_limit_seconds=2100,
-    )
-
-
-def _call(name: str) -> Topic:
-    """A small call to a service that watches or counts. Days of tries: it is never urgent."""
-    return Topic(
-        name=name,
-        queue="sync",
-        mode=Mode.EXTERNAL,
-        batch_size=32,
-        shop_cap=32,
-        tries=20,
-        soft_time_limit_seconds=60,
-        time_limit_seconds=90,
-    )
-
+_INGESTS = (
+    "order_ingest",
+    "refund_ingest",
+    "product_ingest",
+    "inventory_level_ingest",
+    "order_transaction_ingest",
+    "fulfillment_ingest",
+    "inventory_item_ingest",
+    "location_ingest",
+    "fulfillment_order_ingest",
+    "fulfillment_event_ingest",
+    "return_ingest",
+    "reverse_fulfillment_order_ingest",
+    "order_notice_ingest",
+    "tender_transaction_ingest",
+    "shopify_dispute_ingest",
+    "variant_stock_ingest",
+    "inventory_transfer_ingest",
+    "inventory_shipment_ingest",
+    "customer_ingest",
+    "storefront_ingest",
+    "transaction_ingest",
+    "interaction_ingest",
+    "event_review",
+)
+_INGEST = Topic(queue="webhooks", mode=Mode.TRANSACTIONAL, soft_time_limit_seconds=20, time_limit_seconds=30)
+# One item of a shop at a time: it may take minutes.
+_LONG = Topic(batch_size=1, shop_cap=1, soft_time_limit_seconds=600, time_limit_seconds=900)
+_JOB = replace(
+    _LONG,
+    tries=5,
+    backoff_base=timedelta(seconds=30),
+    soft_time_limit_seconds=1800,
+    time_limit_seconds=2100,
+)
+# A small call to a service that watches or counts: never urgent, so it is tried for many hours.
+_CALL = Topic(
+    queue="sync", batch_size=32, shop_cap=32, tries=20, soft_time_limit_seconds=60, time_limit_seconds=90
+)
 
 _ALL = (
-    _own("order_ingest"),
-    _own("refund_ingest"),
-    _own("product_ingest"),
-    _own("inventory_level_ingest"),
-    _own("order_transaction_ingest"),
-    _own("fulfillment_ingest"),
-    _own("inventory_item_ingest"),
-    _own("location_ingest"),
-    _own("fulfillment_order_ingest"),
-    _own("fulfillment_event_ingest"),
-    _own("return_ingest"),
-    _own("reverse_fulfillment_order_ingest"),
-    _own("order_notice_ingest"),
-    _own("tender_transaction_ingest"),
-    _own("shopify_dispute_ingest"),
-    _own("variant_stock_ingest"),
-    _own("inventory_transfer_ingest"),
-    _own("inventory_shipment_ingest"),
-    _own("customer_ingest"),
-    _own("storefront_ingest"),
-    _own("transaction_ingest"),
-    _own("interaction_ingest"),
-    _own("event_review"),
-    Topic(
-        name="inventory_push",
-        queue="inventory",
-        mode=Mode.EXTERNAL,
-        batch_size=1000,
-        shop_cap=250,
-        call_items=250,
-        soft_time_limit_seconds=120,
-        time_limit_seconds=180,
-    ),
-    Topic(
-        name="reconcile",
-        queue="reconciliation",
-        mode=Mode.EXTERNAL,
-        batch_size=1,
-        shop_cap=1,
-        tries=8,
-        backoff_base=timedelta(seconds=30),
-        soft_time_limit_seconds=600,
-        time_limit_seconds=900,
-    ),
-    Topic(
-        name="mail_send",
-        queue="email",
-        mode=Mode.EXTERNAL,
-        batch_size=400,
-        shop_cap=1000,
-        calls_at_once=64,
-        soft_time_limit_seconds=120,
-        time_limit_seconds=180,
-    ),
-    Topic(
-        name="event_fetch",
-        queue="sync",
-        mode=Mode.EXTERNAL,
-        batch_size=32,
-        shop_cap=16,
-        soft_time_limit_seconds=120,
-        time_limit_seconds=180,
-    ),
-    Topic(
-        name="uninstall_confirm",
-        queue="sync",
-        mode=Mode.EXTERNAL,
-        batch_size=16,
-        soft_time_limit_seconds=120,
-        time_limit_seconds=180,
-    ),
-    Topic(
-        name="privacy_export",
-        queue="ops",
-        mode=Mode.EXTERNAL,
-        batch_size=1,
-        shop_cap=1,
-        soft_time_limit_seconds=600,
-        time_limit_seconds=900,
-    ),
-    Topic(
-        name="privacy_redact",
-        queue="ops",
-        mode=Mode.EXTERNAL,
-        batch_size=1,
-        shop_cap=1,
-        soft_time_limit_seconds=600,
-        time_limit_seconds=900,
-    ),
-    _job("gap_heal", "reconciliation"),
-    _job("subscription_watch", "reconciliation"),
-    _job("owner_digest"),
-    _job("month_close"),
-    _job("audit_verify"),
-    _job("audit_anchor"),
-    _job("audit_archive"),
-    _call("sentry_checkin"),
-    _call("posthog_capture"),
+    *(replace(_INGEST, name=name) for name in _INGESTS),
+    Topic(name="inventory_push", queue="inventory", shop_cap=250, call_items=250),
+    replace(_LONG, name="reconcile", queue="reconciliation", tries=8, backoff_base=timedelta(seconds=30)),
+    Topic(name="mail_send", queue="email", batch_size=400, calls_at_once=64),
+    Topic(name="event_fetch", queue="sync", batch_size=32, shop_cap=16),
+    Topic(name="uninstall_confirm", queue="sync", batch_size=16),
+    replace(_LONG, name="privacy_export", queue="ops"),
+    replace(_LONG, name="privacy_redact", queue="ops"),
+    replace(_JOB, name="gap_heal", queue="reconciliation"),
+    replace(_JOB, name="subscription_watch", queue="reconciliation"),
+    replace(_JOB, name="owner_digest", queue="reports"),
+    replace(_JOB, name="month_close", queue="reports"),
+    replace(_JOB, name="audit_verify", queue="reports"),
+    replace(_JOB, name="audit_anchor", queue="reports"),
+    replace(_JOB, name="audit_archive", queue="reports"),
+    replace(_CALL, name="sentry_checkin"),
+    replace(_CALL, name="posthog_capture"),
 )
 
 _LIMITS = {
@@ -197,3 +129,29 @@ def _with_limit(topic: Topic) -> Topic:
 
 
 TOPICS = MappingProxyType({topic.name: _with_limit(topic) for topic in _ALL})
+
+
+@lru_cache(maxsize=1024)
+def plan_topic(provider: str, topic: str) -> Topic | None:
+    """Return the work that follows from an event of ``provider`` and its ``topic``.
+
+    None is no error: providers send topics that nothing handles, and the event is kept.
+    """
+    found = find_provider(provider)
+    for pattern, name in found.topics if found else ():
+        if fnmatchcase(topic, pattern):
+            return TOPICS[name]
+    return None
+
+
+def plan_next_try(
+    topic: Topic, retry_count: int, wait: timedelta | None, now: datetime, rng: Random
+) -> datetime:
+    """Return when to try again after failed try number ``retry_count`` (from 1).
+
+    The backoff is uniform between nothing and ``backoff_base * 2 ** (retry_count - 1)``, at most
+    ``backoff_cap``, so that items that failed together do not come back together. A longer ``wait`` that the
+    provider asked for counts instead.
+    """
+    ceiling: timedelta = min(topic.backoff_cap, topic.backoff_base * (1 << min(retry_count - 1, 30)))
+    return now + max(ceiling * rng.random(), wait or timedelta())

@@ -15,7 +15,7 @@ from services.core.fields import Unreadable, as_object, find_object
 from services.core.pg_arrays import text_array
 from services.core.pg_copy import fetch_binary
 from services.ledger.accept import NewEvent
-from services.ledger.routing import plan_topic
+from services.ledger.topics import plan_topic
 from services.payments.payload import Transaction, parse_transaction
 from services.providers.delivery import find_instant, id_text, parse_object
 from services.providers.stripe import object_key

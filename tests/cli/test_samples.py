@@ -7,9 +7,8 @@ import pytest
 from sqlalchemy import Engine
 
 from services.cli.samples import SAMPLES, make_sample
-from services.ledger.routing import plan_topic
 from services.ledger.runner_transactional import TransactionalRunner
-from services.ledger.topics import Mode
+from services.ledger.topics import Mode, plan_topic
 from tests.ledger_rows import accept, new_event
 from tests.shopify.sample_payloads import add_shop
 

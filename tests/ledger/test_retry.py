@@ -5,8 +5,7 @@ from random import Random
 
 import pytest
 
-from services.ledger.retry import plan_backoff, plan_next_try
-from services.ledger.topics import TOPICS
+from services.ledger.topics import TOPICS, plan_next_try
 from tests.ledger_rows import NOW
 
 USUAL = [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600]
@@ -24,10 +23,15 @@ class Dice(Random):
         return self.share
 
 
+def wait_after(topic: str, tries: int, rng: Random) -> timedelta:
+    """The backoff after a failed try."""
+    return plan_next_try(TOPICS[topic], tries, None, NOW, rng) - NOW
+
+
 def longest_waits(name: str) -> list[float]:
     """The longest wait in seconds after each failed try of a topic but the last, which is not tried again."""
-    topic = TOPICS[name]
-    return [plan_backoff(topic, tries, Dice(1.0)).total_seconds() for tries in range(1, topic.tries)]
+    tries = range(1, TOPICS[name].tries)
+    return [wait_after(name, failed, Dice(1.0)).total_seconds() for failed in tries]
 
 
 @pytest.mark.parametrize(
@@ -50,12 +54,12 @@ def test_all_waits_of_the_usual_work_are_two_hours_and_twenty_five_minutes_at_mo
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
 def test_wait_is_the_thrown_share_of_the_longest(share: float) -> None:
-    assert plan_backoff(TOPICS["order_ingest"], 4, Dice(share)) == timedelta(seconds=40 * share)
+    assert wait_after("order_ingest", 4, Dice(share)) == timedelta(seconds=40 * share)
 
 
 def test_items_that_failed_together_come_back_over_the_whole_of_the_longest_wait() -> None:
     rng = Random(1)
-    waits = [plan_backoff(TOPICS["order_ingest"], 8, rng).total_seconds() for _ in range(1000)]
+    waits = [wait_after("order_ingest", 8, rng).total_seconds() for _ in range(1000)]
 
     quarters = [sum(low <= wait < low + 160 for wait in waits) for low in (0, 160, 320, 480)]
     assert all(200 < count < 300 for count in quarters)

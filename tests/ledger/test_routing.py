@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.ledger.routing import plan_topic
+from services.ledger.topics import plan_topic
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.core.db import transaction
-from services.ledger.routing import plan_topic
+from services.ledger.topics import plan_topic
 from services.ledger.work import Done
 from services.payments.balance import parse_balance_entry
 from services.payments.handler import ingest_transactions

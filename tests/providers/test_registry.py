@@ -9,8 +9,7 @@ import pytest
 
 from services.cli.send import find_sender
 from services.ingress.routes import find_route
-from services.ledger.routing import plan_topic
-from services.ledger.topics import TOPICS
+from services.ledger.topics import TOPICS, plan_topic
 from services.providers import registry
 from services.providers.delivery import WebhookDelivery
 from services.providers.provider import Provider, SecretInvalid, SecretKind, WebhookSender

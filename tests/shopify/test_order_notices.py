@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.core.errors import Refused
-from services.ledger.routing import plan_topic
+from services.ledger.topics import plan_topic
 from services.ledger.work import WorkItem
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
 from services.shopify.logistics.fulfillments import ingest_fulfillment_events

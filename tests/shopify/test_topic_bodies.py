@@ -12,8 +12,7 @@ from sqlalchemy import Connection, Engine, select
 from services.cli.samples import SAMPLES, make_sample
 from services.core.db import transaction
 from services.core.errors import Refused
-from services.ledger.routing import plan_topic
-from services.ledger.topics import Mode
+from services.ledger.topics import Mode, plan_topic
 from services.ledger.work import Done, Outcome, WorkItem
 from services.schema.models import metadata
 from services.shopify.payload import BODIES, WrongBody, check_body, find_body

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.ledger.routing import plan_topic
+from services.ledger.topics import plan_topic
 from services.providers.shopify import SHOPIFY
 from services.shopify.subscriptions.plan import (
     WANTED,
