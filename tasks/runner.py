@@ -10,16 +10,16 @@ from celery import Task
 from celery.exceptions import Retry
 
 from services.core.clock import utc_now
-from services.core.db import get_engine, transaction
+from services.core.db import get_engine, is_connection_fault, transaction
 from services.core.log import log_batch_settled
 from services.core.sentry import capture_dead_work
-from services.ledger.batch_result import BatchResult, is_connection_fault
 from services.ledger.claim import find_ready_topics
 from services.ledger.dispatch import send_messages
-from services.ledger.handlers import ExternalHandler, Handler, TransactionalHandler
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.runner_transactional import TransactionalRunner
+from services.ledger.settle import BatchResult
 from services.ledger.topics import TOPICS, Mode, Topic
+from services.ledger.work import ExternalHandler, Handler, TransactionalHandler
 from tasks.celery import app
 
 BUDGET_SECONDS = 2.0
@@ -85,13 +85,12 @@ def _find_waiting(queue: str) -> list[Topic]:
 
 
 def _answer(total: BatchResult) -> dict[str, int]:
-    settled = total.settled
-    counts = {"done": settled.done, "retried": len(settled.retried), "dead": len(settled.dead)}
-    if settled.dead:
-        worst = settled.dead[0]
+    counts = {"done": total.done, "retried": len(total.retried), "dead": len(total.dead)}
+    if total.dead:
+        worst = total.dead[0]
         raise WorkFailed(f"{counts}: item {worst.item.id} is dead: {worst.error_code}: {worst.last_error}")
-    if settled.retried and not settled.done:
-        first = settled.retried[0]
+    if total.retried and not total.done:
+        first = total.retried[0]
         why = WorkDeferred(f"{counts}: item {first.item.id} waits: {first.error_code}: {first.last_error}")
         raise Retry(str(why), exc=why, when=first.next_retry_at)
     return counts
@@ -115,18 +114,17 @@ def _serve(topic: Topic) -> BatchResult:
 
 
 def _tell(topic: Topic, report: BatchResult, duration_ms: float) -> None:
-    settled = report.settled
     log_batch_settled(
         topic=topic.name,
         count=report.claimed,
-        done=settled.done,
-        retried=len(settled.retried),
-        dead=len(settled.dead),
+        done=report.done,
+        retried=len(report.retried),
+        dead=len(report.dead),
         duration_ms=duration_ms,
         request_ids=report.request_ids,
         worker=runners.name,
     )
-    for gone in settled.dead:
+    for gone in report.dead:
         capture_dead_work(
             topic=topic.name,
             work_id=gone.item.id,

@@ -6,11 +6,10 @@ from flask import Blueprint, Response, jsonify, request
 
 from services.audit.signing import make_signer
 from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
-from services.core.db import transaction
+from services.core.db import is_connection_fault, transaction
 from services.core.errors import WorkError
 from services.core.settings import Settings
 from services.jobs.audit_jobs import describe_open, find_open_findings
-from services.ledger.batch_result import is_connection_fault
 from services.providers.object_store import open_store
 from services.shops.shops import ShopUnknown, find_shops
 

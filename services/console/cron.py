@@ -11,12 +11,11 @@ from uuid import uuid4
 from flask import Blueprint, Response, g, jsonify, request
 
 from services.core.clock import utc_now
-from services.core.db import transaction
+from services.core.db import is_connection_fault, transaction
 from services.core.sentry import capture_bug
 from services.jobs.runs import ScopeInvalid, StartOutcome, StartResult, trigger_job
 from services.jobs.schedule import PeriodInvalid
 from services.jobs.store import JobUnknown, get_job
-from services.ledger.batch_result import is_connection_fault
 from services.ledger.dispatch import send_messages
 from services.shops.shops import ShopUnknown
 

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData, NestedTransaction, create_engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.core.settings import get_settings
 
@@ -136,6 +138,19 @@ def rolled_back(tx: Connection) -> Iterator[None]:
         if before is not None:
             tx.info[_AT_COMMIT] = before
         savepoint.rollback()
+
+
+def is_connection_fault(fault: BaseException) -> bool:
+    """Tell whether ``fault`` is a lost or refused connection: then no statement is at fault."""
+    if isinstance(fault, PoolTimeout):
+        return True
+    if not isinstance(fault, DBAPIError):
+        return False
+    state = getattr(fault.orig, "sqlstate", None)
+    # No state: the connection was never made. Class 08: connection; 57P0x: the server stops; 53300: it is
+    # full.
+    is_shutdown = state is None or state.startswith(("08", "57P")) or state == "53300"
+    return fault.connection_invalidated or (type(fault) is OperationalError and is_shutdown)
 
 
 class KeptConnection:

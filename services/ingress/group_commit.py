@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import Engine
 
-from services.core.db import KeptConnection
+from services.core.db import KeptConnection, is_connection_fault
 from services.ledger.accept import Accepted, NewEvent, WorkRef, record_events
-from services.ledger.batch_result import is_connection_fault
 
 MAX_GROUP = 256
 MAX_GROUP_BYTES = 16 * 1024 * 1024

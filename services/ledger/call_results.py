@@ -8,8 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.ledger.batch_result import to_internal_error
-from services.ledger.settle import Settlement, plan_settlement
+from services.ledger.settle import Settlement, plan_settlement, to_internal_error
 from services.ledger.topics import Topic
 from services.ledger.work import Call, Done, FollowUp, Outcome, PreparedCall, WorkItem
 from services.providers.calls import CallOutcomes, collect_calls

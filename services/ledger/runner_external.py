@@ -15,13 +15,10 @@ from uuid import uuid4
 import orjson
 from sqlalchemy import Connection, Engine
 
-from services.audit.append import append_all
 from services.core.clock import utc_now
-from services.core.db import transaction
+from services.core.db import is_connection_fault, transaction
 from services.core.errors import OutcomeUnknown, WorkError
 from services.core.pg_arrays import int_array, text_array
-from services.ledger.accept import record_work
-from services.ledger.batch_result import BatchResult, is_connection_fault, to_internal_error
 from services.ledger.call_results import (
     CallResult,
     items_of,
@@ -31,12 +28,11 @@ from services.ledger.call_results import (
     record_results,
 )
 from services.ledger.claim import claim_leased
-from services.ledger.handlers import ExternalHandler
 from services.ledger.lease import delay_items, find_leased, is_key_waiting, release_items, renew_lease
 from services.ledger.limits import apply_rate_limit
-from services.ledger.settle import InternalError, count_settled, record_stats, settle_batch
+from services.ledger.settle import BatchResult, InternalError, settle, to_internal_error
 from services.ledger.topics import Topic
-from services.ledger.work import Call, PreparedBatch, PreparedCall, WorkItem
+from services.ledger.work import Call, ExternalHandler, FollowUp, PreparedBatch, PreparedCall, WorkItem
 from services.shops.connections import record_calls
 
 GATHER_SECONDS = 0.05
@@ -212,16 +208,15 @@ class _Batch:
         settlements = [
             one for result in results for one in plan_settlements(self._topic, result, now, self._rng)
         ]
+        calls = [(result.pairs[0][0].shop_id, result.calls) for result in results]
         with transaction(self._engine) as tx:
-            settled_ids = settle_batch(tx, settlements, now, self._token)
-            recorded = record_results(tx, results, settled_ids)
-            refs = record_work(tx, recorded.new_work, now)
-            settled = count_settled(settlements, settled_ids)
-            record_stats(tx, self._topic, self._worker, settled, now)
-            calls = [(result.pairs[0][0].shop_id, result.calls) for result in results]
-            append_all(tx, [*recorded.audit, *record_calls(tx, calls, now)], now)
-        request_ids = [one.item.request_id for one in settlements[:10]]
-        self.result.add(BatchResult(len(settlements), settled, refs, request_ids))
+
+            def record(settled_ids: set[int]) -> FollowUp:
+                recorded = record_results(tx, results, settled_ids)
+                return replace(recorded, audit=[*recorded.audit, *record_calls(tx, calls, now)])
+
+            settled = settle(tx, self._topic, self._worker, settlements, now, self._token, record)
+        self.result.add(settled)
 
     def _to_error(self, fault: Exception, item: WorkItem) -> WorkError:
         return to_internal_error(fault, self._topic.name, shop_id=item.shop_id, request_id=item.request_id)

@@ -7,18 +7,14 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine
 
-from services.audit.append import append_all
 from services.core.clock import utc_now
-from services.core.db import transaction
+from services.core.db import is_connection_fault, transaction
 from services.core.errors import WorkError
-from services.ledger.accept import record_work
-from services.ledger.batch_result import BatchResult, is_connection_fault, to_internal_error
 from services.ledger.claim import claim_leased, claim_transactional
-from services.ledger.handlers import TransactionalHandler
 from services.ledger.lease import lock_item
-from services.ledger.settle import count_settled, plan_settlement, record_stats, settle_batch
+from services.ledger.settle import BatchResult, plan_settlement, settle, to_internal_error
 from services.ledger.topics import Topic
-from services.ledger.work import HandlerResult, WorkItem
+from services.ledger.work import FollowUp, HandlerResult, TransactionalHandler, WorkItem
 
 SMALL_BATCH = 8
 """Up to this many items a generic query plan is as good as one for the exact number."""
@@ -103,15 +99,10 @@ class TransactionalRunner:
         if len(handled.outcomes) != len(items):
             counts = f"{len(items)} items, {len(handled.outcomes)} outcomes"
             raise WorkError("bug.outcomes", f"{topic.name}: {counts}")
+        follow_up = FollowUp(handled.new_work, handled.audit)
         now = utc_now()
         settlements = [
             plan_settlement(topic, item, outcome, now, self._rng)
             for item, outcome in zip(items, handled.outcomes, strict=True)
         ]
-        settled_ids = settle_batch(tx, settlements, now, token)
-        refs = record_work(tx, handled.new_work, now)
-        settled = count_settled(settlements, settled_ids)
-        record_stats(tx, topic, self._worker, settled, now)
-        append_all(tx, handled.audit, now)
-        request_ids = [item.request_id for item in items[:10]]
-        return BatchResult(claimed=len(items), settled=settled, refs=refs, request_ids=request_ids)
+        return settle(tx, topic, self._worker, settlements, now, token, lambda _ids: follow_up)

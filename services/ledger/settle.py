@@ -1,6 +1,6 @@
 """Settle: what the outcome of a try makes of its row. Every status change by a worker is made here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
@@ -8,11 +8,14 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from services.audit.append import append_all
 from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.core.pg_arrays import int_array
 from services.core.redact import redact_text
+from services.core.sentry import capture_bug
+from services.ledger.accept import WorkRef, record_work
 from services.ledger.topics import Topic, plan_next_try
-from services.ledger.work import Done, Outcome, WorkItem
+from services.ledger.work import Done, FollowUp, Outcome, WorkItem
 
 BUG_TRIES = 5
 """Tries after an exception that is no ``WorkError``: it is our bug, and more tries seldom help."""
@@ -36,21 +39,42 @@ class Settlement(NamedTuple):
 
 
 @dataclass(slots=True)
-class BatchCounts:
-    """The settlements of a batch by their status, for the log, the stats and Flower."""
+class BatchResult:
+    """The settlements of a batch by their status, the new work, and whether its topic has more ready work."""
 
+    claimed: int = 0
     done: int = 0
     retried: list[Settlement] = field(default_factory=list)
     dead: list[Settlement] = field(default_factory=list)
     lost: int = 0
     """Items whose lease another worker has by now: nothing of them was written."""
+    refs: list[WorkRef] = field(default_factory=list)
+    request_ids: list[str] = field(default_factory=list)
+    """Of the first ten items, for the log."""
+    more: bool = False
+    passed_over: bool = False
 
-    def add(self, other: "BatchCounts") -> None:
+    def add(self, other: "BatchResult") -> None:
         """Add the counts of ``other``."""
+        self.claimed += other.claimed
         self.done += other.done
         self.retried += other.retried
         self.dead += other.dead
         self.lost += other.lost
+        self.refs += other.refs
+        self.request_ids += other.request_ids[: 10 - len(self.request_ids)]
+        self.more = self.more or other.more
+
+
+def to_internal_error(
+    fault: Exception, topic: str, *, shop_id: int | None = None, request_id: str = ""
+) -> WorkError:
+    """Return ``fault`` as an outcome. A ``WorkError`` stays as it is; anything else is reported to Sentry."""
+    if isinstance(fault, WorkError):
+        return fault
+    capture_bug(fault, topic=topic, shop=str(shop_id or ""), request_id=request_id)
+    name = type(fault).__name__
+    return InternalError(f"bug.{name}", f"{name}: {redact_text(str(fault))[:500]}")
 
 
 def plan_settlement(topic: Topic, item: WorkItem, outcome: Outcome, now: datetime, rng: Random) -> Settlement:
@@ -115,6 +139,34 @@ on conflict (minute, topic, worker) do update set done = s.done + excluded.done,
 """
 
 
+def settle(
+    tx: Connection,
+    topic: Topic,
+    worker: str,
+    settlements: Sequence[Settlement],
+    now: datetime,
+    token: str | None,
+    record: Callable[[set[int]], FollowUp],
+) -> BatchResult:
+    """Write ``settlements``, what ``record`` returns for the settled ids, and the topic's stats."""
+    settled_ids = settle_batch(tx, settlements, now, token)
+    follow_up = record(settled_ids)
+    refs = record_work(tx, follow_up.new_work, now)
+    settled = [s for s in settlements if s.item.id in settled_ids]
+    result = BatchResult(
+        claimed=len(settlements),
+        done=sum(s.status == "done" for s in settled),
+        retried=[s for s in settled if s.status in ("error", "pending")],
+        dead=[s for s in settled if s.status == "dead"],
+        lost=len(settlements) - len(settled),
+        refs=refs,
+        request_ids=[s.item.request_id for s in settlements[:10]],
+    )
+    record_stats(tx, topic, worker, result, now)
+    append_all(tx, follow_up.audit, now)
+    return result
+
+
 def settle_batch(
     tx: Connection, settlements: Sequence[Settlement], now: datetime, token: str | None
 ) -> set[int]:
@@ -148,18 +200,7 @@ def settle_batch(
     return settled_ids
 
 
-def count_settled(settlements: Sequence[Settlement], settled_ids: set[int]) -> BatchCounts:
-    """Return the counts of a settled batch."""
-    settled = [s for s in settlements if s.item.id in settled_ids]
-    return BatchCounts(
-        done=sum(s.status == "done" for s in settled),
-        retried=[s for s in settled if s.status in ("error", "pending")],
-        dead=[s for s in settled if s.status == "dead"],
-        lost=len(settlements) - len(settled),
-    )
-
-
-def record_stats(tx: Connection, topic: Topic, worker: str, counts: BatchCounts, now: datetime) -> None:
+def record_stats(tx: Connection, topic: Topic, worker: str, counts: BatchResult, now: datetime) -> None:
     """Add ``counts`` to the topic's current minute. One row per worker, so that workers do not block each
     other."""
     values = {

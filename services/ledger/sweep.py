@@ -11,8 +11,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.ledger.accept import WorkRef
-from services.ledger.claim import READY
-from services.ledger.pause_filter import find_active_pauses
+from services.ledger.claim import READY, find_active_pauses
 from services.ledger.topics import TOPICS, Topic
 
 RESEND_AFTER = timedelta(seconds=10)

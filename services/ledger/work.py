@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection
 
@@ -135,3 +135,21 @@ class HandlerResult:
     outcomes: Sequence[Outcome]
     new_work: Sequence[NewWork] = ()
     audit: Sequence[Entry] = ()
+
+
+TransactionalHandler = Callable[[Connection, Sequence[WorkItem], datetime], HandlerResult]
+"""Does a batch of items inside the transaction that claimed them; see ``Mode.TRANSACTIONAL``."""
+
+
+class ExternalHandler(Protocol):
+    """Prepares calls to other systems; see ``Mode.EXTERNAL``."""
+
+    def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> Sequence[Call | Outcome]:
+        """Return, per item, the call to make, or the outcome if no call is needed.
+
+        Items of one batch call all get the same ``PreparedBatch``.
+        """
+        ...
+
+
+Handler = TransactionalHandler | ExternalHandler

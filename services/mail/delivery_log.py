@@ -16,9 +16,8 @@ from services.audit.append import append_all
 from services.audit.chain import Entry
 from services.core.batch_writer import BatchWriter
 from services.core.clock import utc_now
-from services.core.db import KeptConnection, get_engine, transaction
+from services.core.db import KeptConnection, get_engine, is_connection_fault, transaction
 from services.core.pg_arrays import int_array, text_array
-from services.ledger.batch_result import is_connection_fault
 from services.ledger.limits import record_throttle
 from services.mail.transports import Route
 from services.shops.connections import record_connection_broken, record_connection_ok

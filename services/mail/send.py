@@ -14,9 +14,8 @@ from sqlalchemy import Connection, Engine
 
 from services.audit.append import append_all
 from services.core.clock import utc_now
-from services.core.db import get_engine, transaction
+from services.core.db import get_engine, is_connection_fault, transaction
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
-from services.ledger.batch_result import is_connection_fault
 from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
 from services.mail.circuit_breaker import CircuitBreaker
 from services.mail.delivery_log import DeliveryLog, SendResult, SendStarted

@@ -12,11 +12,10 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import Settings
 from services.ledger.accept import record_work
-from services.ledger.handlers import TransactionalHandler
 from services.ledger.reparse import review_events
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS, Mode
-from services.ledger.work import NewWork, WorkItem
+from services.ledger.work import NewWork, TransactionalHandler, WorkItem
 from services.payments.handler import ingest_transactions
 from services.schema.models import metadata
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
@@ -156,7 +155,7 @@ def test_event_leaves_one_audit_event_that_names_each_table_it_changed(shop: Eng
 
     report = TransactionalRunner(shop, "tester", Random(1)).run_batch(TOPICS[topic], effect)
 
-    assert report.settled.done == 1
+    assert report.done == 1
     after = contents(shop)
     changed = {name for name in before if before[name] != after[name]}
     with transaction(shop) as tx:
@@ -190,7 +189,7 @@ def test_event_told_twice_is_audited_once(shop: Engine, topic: str) -> None:
 
     report = TransactionalRunner(shop, "tester", Random(1)).run_batch(TOPICS[topic], effect)
 
-    assert report.settled.done == 2
+    assert report.done == 2
     with transaction(shop) as tx:
         assert tx.execute(text("select count(*) from audit_events")).scalar_one() == known + 1
 

@@ -10,10 +10,10 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.complete_run import sync_run_status
 from services.jobs.handler import JobHandler, JobResult, JobWork
-from services.ledger.batch_result import BatchResult
-from services.ledger.handlers import ExternalHandler
 from services.ledger.runner_external import ExternalRunner
+from services.ledger.settle import BatchResult
 from services.ledger.topics import TOPICS
+from services.ledger.work import ExternalHandler
 
 
 def serve(engine: Engine, topic: str, effect: ExternalHandler) -> BatchResult:

@@ -10,17 +10,16 @@ from sqlalchemy import Connection, Engine, text
 from services.core.db import transaction
 from services.core.errors import RetryLater
 from services.ledger.accept import NewEvent, record_events, record_work
-from services.ledger.claim import claim_leased, claim_transactional
+from services.ledger.claim import claim_leased, claim_transactional, find_active_pauses
 from services.ledger.figures import find_figures, read_backlog
 from services.ledger.filters import EventFilter, WorkFilter
 from services.ledger.lease import find_leased, lease_items, lock_item
 from services.ledger.limits import record_throttle, reserve_calls
 from services.ledger.pause import PauseScope, clear_pauses, find_pauses, record_pause
-from services.ledger.pause_filter import find_active_pauses
 from services.ledger.queries import find_events, get_event, get_work
 from services.ledger.refusals import Refusals, find_first_refusal, record_refusals, settle_refusals
 from services.ledger.requeue import find_requeueable
-from services.ledger.settle import BatchCounts, plan_settlement, record_stats, settle_batch
+from services.ledger.settle import BatchResult, plan_settlement, record_stats, settle_batch
 from services.ledger.sweep import record_heartbeat
 from services.ledger.sync_cursors import upsert_cursor
 from services.ledger.topics import TOPICS
@@ -187,7 +186,7 @@ def test_rate_limit_by_name(engine: Engine) -> None:
 def test_stats_heartbeat_cursor_and_refusals_by_name(engine: Engine) -> None:
     add_shops(engine, NOW, harbour="UTC")
     failed = plan_settlement(OWN, ingest_item(1, 2), RetryLater("x", "y"), NOW, Random(1))
-    counts = BatchCounts(done=5, retried=[failed] * 3, dead=[failed])
+    counts = BatchResult(done=5, retried=[failed] * 3, dead=[failed])
     refused = Refusals("harbour", "shopify", "invalid_signature", NOW - timedelta(days=1), NOW, "detail")
 
     with transaction(engine) as tx:
@@ -219,7 +218,7 @@ def test_backlog_and_figures_count_each_state_under_its_own_name(engine: Engine)
         ids = list(tx.scalars(text("select id from work_queue order by id desc limit 7")))
         lease_items(tx, OWN, ids, "token", NOW)
         at = NOW + timedelta(minutes=1)
-        record_stats(tx, OWN, "w", BatchCounts(done=10), NOW)
+        record_stats(tx, OWN, "w", BatchResult(done=10), NOW)
         backlog = {row.topic: row for row in read_backlog(tx, at)}
         figures = {row.topic: row for row in find_figures(tx, at)}
 

@@ -74,7 +74,7 @@ def test_each_item_has_its_own_outcome_and_the_payload_was_stored_before(engine:
         ("error", None, "later"),
     ]
     assert stored == [{"asked": number} for number in ids]
-    assert (report.claimed, report.settled.done) == (3, 1)
+    assert (report.claimed, report.done) == (3, 1)
 
 
 def test_what_a_call_taught_is_written_once_for_the_items_that_are_still_ours(engine: Engine) -> None:
@@ -93,7 +93,7 @@ def test_what_a_call_taught_is_written_once_for_the_items_that_are_still_ours(en
     report = run(engine, act)
 
     assert told == [{ids[0], ids[2]}]
-    assert (report.settled.done, report.settled.lost, len(report.refs)) == (2, 1, 1)
+    assert (report.done, report.lost, len(report.refs)) == (2, 1, 1)
 
 
 def test_what_cannot_be_written_fails_the_one_item_that_it_is_about(engine: Engine) -> None:

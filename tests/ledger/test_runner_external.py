@@ -63,7 +63,7 @@ def test_the_call_is_made_with_the_lease_held_and_no_transaction_open(engine: En
 
     report = runner(engine).run_batch(TOPIC, Calls(act))
 
-    assert report.settled.done == 1
+    assert report.done == 1
     ((locked_by, payload, idle),) = seen
     assert str(locked_by).startswith("tester:")
     assert (payload, idle) == ({"asked": 1}, 0)
@@ -106,7 +106,7 @@ def test_who_lost_the_lease_writes_nothing(engine: Engine) -> None:
 
     report = runner(engine).run_batch(TOPIC, Calls(act))
 
-    assert (report.settled.done, report.settled.lost) == (0, 1)
+    assert (report.done, report.lost) == (0, 1)
     assert recorded == []
     with transaction(engine) as tx:
         (row,) = rows_of(tx)
@@ -177,7 +177,7 @@ def test_an_exception_in_one_call_is_that_items_alone(engine: Engine) -> None:
         return Done()
 
     report = runner(engine).run_batch(TOPIC, Calls(act))
-    assert (report.settled.done, len(report.settled.retried)) == (3, 1)
+    assert (report.done, len(report.retried)) == (3, 1)
 
 
 def test_the_sweep_frees_what_a_dead_worker_held_and_never_a_live_lease(engine: Engine) -> None:

@@ -40,7 +40,7 @@ def test_a_set_is_done_with_its_events_bytes_in_hand(engine: Engine) -> None:
     report = runner(engine).run_batch(TOPIC, effect)
 
     assert sorted(seen) == sorted(b'{"n": %d}' % n for n in range(5))
-    assert (report.claimed, report.settled.done, report.more) == (5, 5, False)
+    assert (report.claimed, report.done, report.more) == (5, 5, False)
     assert statuses(engine) == {"done": 5}
 
 
@@ -68,7 +68,7 @@ def test_a_poison_item_fails_alone_and_its_neighbours_are_done(engine: Engine) -
 
     report = runner(engine).run_batch(TOPIC, effect)
 
-    assert (report.settled.done, len(report.settled.retried)) == (6, 1)
+    assert (report.done, len(report.retried)) == (6, 1)
     with transaction(engine) as tx:
         (failed,) = [row for row in rows_of(tx) if row["status"] == "error"]
         effects = list(tx.execute(text("select inventory_item_id from variants")).scalars())
@@ -166,7 +166,7 @@ def test_what_keeps_killing_workers_is_worked_alone_under_a_lease(engine: Engine
     own = runner(engine)
     assert own.run_batch(TOPIC, effect).claimed == 2
     assert own.run_batch(TOPIC, effect).passed_over
-    assert own.run_suspect(TOPIC, effect).settled.done == 1
+    assert own.run_suspect(TOPIC, effect).done == 1
     assert alone[0][0] == ids[1]
     assert str(alone[0][1]).startswith("tester:")
 

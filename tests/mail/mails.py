@@ -12,8 +12,8 @@ from sqlalchemy import Engine, text
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ledger.accept import record_work
-from services.ledger.batch_result import BatchResult
 from services.ledger.runner_external import ExternalRunner
+from services.ledger.settle import BatchResult
 from services.ledger.topics import TOPICS
 from services.mail.message import Mail
 from services.mail.outbox import record_mails

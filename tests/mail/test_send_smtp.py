@@ -41,7 +41,7 @@ def test_a_mail_is_sent_once_and_says_so_in_outbox_and_audit(
         report = run(engine)
         again = run(engine)
 
-    assert (report.settled.done, again.claimed) == (1, 0)
+    assert (report.done, again.claimed) == (1, 0)
     (mail,) = sink.mails
     assert (mail["To"], mail["Subject"]) == ("owner@example.com", "Hello 1")
     (row,) = mails_of(engine)

@@ -9,11 +9,11 @@ from sqlalchemy import Engine, select
 from services.conversations.handler import ingest_interactions
 from services.core.db import transaction
 from services.ledger.accept import NewEvent
-from services.ledger.batch_result import BatchResult
-from services.ledger.handlers import TransactionalHandler
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.runner_transactional import TransactionalRunner
+from services.ledger.settle import BatchResult
 from services.ledger.topics import TOPICS
+from services.ledger.work import TransactionalHandler
 from services.payments.handler import ingest_transactions
 from services.privacy.export import PrivacyExport
 from services.privacy.redact import PrivacyRedact

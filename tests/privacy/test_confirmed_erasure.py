@@ -116,7 +116,7 @@ def test_shopify_that_does_not_answer_is_called_again_and_no_token_confirms_noth
     def no_token(_shop_id: int) -> bool:
         raise Misconfigured("shopify.no_token", "the shop has no token")
 
-    assert len(ask(shop, "shop/redact", 200, redact=PrivacyRedact(check=busy)).settled.retried) == 1
+    assert len(ask(shop, "shop/redact", 200, redact=PrivacyRedact(check=busy)).retried) == 1
     with transaction(shop) as tx:
         tx.execute(
             text("update work_queue set next_retry_at = now() - interval '1 s' where status = 'error'")
@@ -132,7 +132,7 @@ def test_shopify_that_does_not_answer_is_called_again_and_no_token_confirms_noth
 def test_request_of_another_shop_is_refused_by_its_domain(shop: Engine, topic: str) -> None:
     report = ask(shop, topic, 200, shop_domain="pier.myshopify.com", shop_id=4711)
 
-    (dead,) = report.settled.dead
+    (dead,) = report.dead
     assert dead.error_code == "shopify.wrong_body"
     assert "shop_domain is 'pier.myshopify.com'" in (dead.last_error or "")
     assert found_in(everything(shop), JOHNS)
@@ -146,14 +146,14 @@ def test_shop_is_known_by_shopifys_id_where_its_domain_is_another(shop: Engine) 
 
     report = ask(shop, "customers/redact", 200, shop_domain="renamed.myshopify.com")
 
-    assert report.settled.done == 1
+    assert report.done == 1
 
 
 @pytest.mark.parametrize("topic", ["shop/redact", "customers/redact", "customers/data_request"])
 def test_request_with_a_key_too_many_is_refused(shop: Engine, topic: str) -> None:
     report = ask(shop, topic, 200, note="x")
 
-    assert [dead.error_code for dead in report.settled.dead] == ["shopify.wrong_body"]
+    assert [dead.error_code for dead in report.dead] == ["shopify.wrong_body"]
 
 
 def test_past_uninstall_proves_nothing_while_the_shop_has_a_token(shop: Engine) -> None:

@@ -85,7 +85,7 @@ def test_sales_and_pushes_side_by_side_end_in_step(shop: Engine) -> None:
             or runner.run_batch(TOPICS["inventory_push"], effect).claimed
         ):
             report = runner.run_batch(TOPICS["inventory_push"], effect)
-            assert (report.settled.retried, report.settled.dead, report.settled.lost) == ([], [], 0)
+            assert (report.retried, report.dead, report.lost) == ([], [], 0)
 
     with ThreadPoolExecutor(5) as pool:
         sales = [pool.submit(sell, place) for place in range(3)]

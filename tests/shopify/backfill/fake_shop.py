@@ -15,9 +15,9 @@ from services.core.db import transaction
 from services.jobs.definition import Covers
 from services.jobs.handler import Run
 from services.ledger.accept import NewEvent, record_events
-from services.ledger.handlers import TransactionalHandler
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS
+from services.ledger.work import TransactionalHandler
 from services.payments.handler import ingest_transactions
 from services.providers import shopify, stripe
 from services.sandbox.payloads.catalogue import make_items

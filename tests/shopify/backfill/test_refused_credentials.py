@@ -19,10 +19,9 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.jobs.runs import start_run
 from services.ledger.accept import record_work
-from services.ledger.handlers import ExternalHandler, Handler
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS, Mode
-from services.ledger.work import NewWork
+from services.ledger.work import ExternalHandler, Handler, NewWork
 from services.payments.handler import PAYOUT
 from services.sandbox.payloads.catalogue import make_shop
 from services.shops.shops import get_shop_by_id
