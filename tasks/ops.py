@@ -19,9 +19,9 @@ from services.ledger.sweep import record_heartbeat
 from services.ledger.sweep import sweep as sweep_ledger
 from services.ledger.topics import QUEUES
 from services.privacy.export import PrivacyExport
-from services.privacy.redact import PrivacyRedact
-from services.privacy.unconfirmed import record_unconfirmed_erasures
-from services.shops.revoke_secrets import delete_retired_secrets
+from services.privacy.handler import PrivacyRedact
+from services.privacy.store import record_unconfirmed_erasures
+from services.shops.secrets import delete_retired_secrets
 from tasks.celery import app
 from tasks.runner import work_task
 

@@ -65,10 +65,8 @@ def print_fields(title: str, fields: Mapping[str, object]) -> None:
 
 
 def to_document(value: Any) -> dict[str, Any]:
-    """Return a dataclass as a plain dictionary for ``print_json``."""
-    if not is_dataclass(value) or isinstance(value, type):
-        raise TypeError(f"{type(value).__name__} is no dataclass")
-    return asdict(value)
+    """Return a dataclass, a named tuple or a row as a plain dictionary for ``print_json``."""
+    return asdict(value) if is_dataclass(value) else dict(value._asdict())  # type: ignore[arg-type]
 
 
 def format_time(at: datetime | None, zone: ZoneInfo | None = None) -> str:

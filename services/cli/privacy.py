@@ -1,6 +1,9 @@
 """``fleet privacy``: list the requests of customers, and decide whether a shop is erased."""
 
+from typing import Any
+
 import click
+from sqlalchemy import Row
 
 from services.cli.base import (
     actor_option,
@@ -16,7 +19,7 @@ from services.cli.base import (
 from services.cli.output import Columns, print_json, print_lines
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.privacy.store import RequestLine, find_requests, record_decision
+from services.privacy.store import find_requests, record_decision
 from services.shops.shops import find_slugs
 
 
@@ -112,11 +115,11 @@ def _decide(request_id: int, reason: str, actor: str, force: bool, *, erase: boo
     click.echo(f"{slug}: the shop is {'erased within minutes' if erase else 'kept'}.")
 
 
-def _status(line: RequestLine) -> str:
+def _status(line: Row[Any]) -> str:
     return f"open, work is {line.work_status}" if line.status == "open" else line.status
 
 
-def _result(line: RequestLine) -> str:
+def _result(line: Row[Any]) -> str:
     if "key" in line.result:
         return f"{line.result['records']} records at {line.result['key']}"
     return f"{sum(line.result['rows'].values())} rows" if "rows" in line.result else ""

@@ -1,14 +1,14 @@
 """Rows of ``privacy_requests``: request, due date and result. No personal data."""
 
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-from services.alerts.incidents import resolve_incident
-from services.audit.append import Mutation, append_audit
+from services.alerts.incidents import Incident, record_incidents, resolve_incident
+from services.audit.append import Entry, Mutation, append_all
 from services.core.pg_arrays import text_array
 from services.ledger.accept import record_work
 from services.ledger.filters import WorkFilter
@@ -17,8 +17,13 @@ from services.ledger.work import NewWork, WorkItem
 from services.privacy.payload import TIME_TO_ANSWER, PrivacyRequest
 from services.privacy.redaction import normal_email, normal_phone
 from services.privacy.subject import Subject
-from services.privacy.unconfirmed import RULE
 from services.shopify.shop_profile import Identity, check_named, find_dead_erasures, find_identities
+
+RULE = "shop_redact_not_confirmed"
+"""Rule of the incident of each request to erase a shop that is not confirmed."""
+
+URGENT_AFTER = timedelta(days=20)
+"""From receipt; ten days before Shopify's deadline."""
 
 _RECORD = """
 insert into privacy_requests as r (shop_id, kind, customer_id, event_id, received_at, due_at)
@@ -37,6 +42,13 @@ _REJECT = """
 update privacy_requests set status = 'rejected', done_at = %(now)s
  where id = %(id)s and kind = 'shop_redact' and status = 'open'
 returning shop_id, event_id
+"""
+
+_FIND_UNCONFIRMED = """
+select r.id, r.shop_id, s.slug, r.received_at, r.due_at
+  from privacy_requests r join shops s on s.id = r.shop_id
+ where r.kind = 'shop_redact' and r.status = 'open' and r.confirmed_at is null
+ order by r.id
 """
 
 # A shop with a token may be installed again, so a past uninstall proves nothing: Shopify is asked.
@@ -102,36 +114,8 @@ select null, w.shop_id, case w.topic when 'privacy_export' then 'export' else 'r
 """
 
 
-class PrivacyRequestRow(NamedTuple):
-    """The row of a request, as a handler needs it."""
-
-    id: int
-    status: str
-    received_at: datetime
-    due_at: datetime
-
-
-class RequestLine(NamedTuple):
-    """A request for lists. ``id`` is None while no worker has handled it."""
-
-    id: int | None
-    shop_id: int
-    kind: str
-    customer_id: int | None
-    event_id: int | None
-    status: str
-    received_at: datetime
-    due_at: datetime
-    done_at: datetime | None
-    result: dict[str, Any]
-    work_status: str
-    work_id: int | None
-
-
-def record_request(
-    tx: Connection, item: WorkItem, requested: PrivacyRequest, now: datetime
-) -> PrivacyRequestRow:
-    """Insert the row of ``item``'s request, once; return it."""
+def record_request(tx: Connection, item: WorkItem, requested: PrivacyRequest, now: datetime) -> Row[Any]:
+    """Insert the row of ``item``'s request, once; return its ``id, status, received_at, due_at``."""
     received_at = item.received_at or now
     values = {
         "shop_id": item.shop_id,
@@ -141,7 +125,7 @@ def record_request(
         "received_at": received_at,
         "due_at": received_at + TIME_TO_ANSWER,
     }
-    return PrivacyRequestRow(**tx.exec_driver_sql(_RECORD, values).one()._mapping)
+    return tx.exec_driver_sql(_RECORD, values).one()
 
 
 def check_shop(tx: Connection, item: WorkItem, requested: PrivacyRequest) -> None:
@@ -182,16 +166,25 @@ def record_decision(
     if not erase:
         resolve_incident(tx, shop_id, RULE, str(request_id), now, f"Rejected by {by}: {reason}")
     summary = f"erasure of the shop {decided}: {reason}"
-    append_audit(
-        tx,
-        shop_id=shop_id,
-        staff_label=by,
-        action=f"privacy.{'confirm' if erase else 'reject'}",
-        request_id=request,
-        now=now,
-        mutations=[Mutation("privacy_requests", str(request_id), summary, None, {"decision": decided})],
-    )
+    mutation = Mutation("privacy_requests", str(request_id), summary, None, {"decision": decided})
+    action = f"privacy.{'confirm' if erase else 'reject'}"
+    append_all(tx, [Entry(shop_id, by, action, request, [mutation])], now)
     return shop_id
+
+
+def record_unconfirmed_erasures(tx: Connection, now: datetime) -> None:
+    """Record an incident for each open and unconfirmed request to erase a shop: P2, from day 20 on P1."""
+    incidents = []
+    for row in tx.exec_driver_sql(_FIND_UNCONFIRMED):
+        severity = "P1" if now - row.received_at >= URGENT_AFTER else "P2"
+        summary = (
+            f"{row.slug}: shop/redact was received at {row.received_at:%Y-%m-%d %H:%M} UTC and is not "
+            f"confirmed: the last day to erase the shop is {row.due_at:%Y-%m-%d}. "
+            f"`fleet privacy confirm {row.id} --reason TEXT` erases it; "
+            f"`fleet privacy reject {row.id} --reason TEXT` keeps it, where the shop did not leave."
+        )
+        incidents.append(Incident(row.shop_id, RULE, str(row.id), severity, summary))
+    record_incidents(tx, incidents, now)
 
 
 def record_request_done(tx: Connection, request_id: int, result: Mapping[str, Any], now: datetime) -> None:
@@ -240,12 +233,15 @@ def export_key(shop_id: int, request_id: int) -> str:
     return f"privacy/shop-{shop_id}/request-{request_id}.json"
 
 
-def find_requests(tx: Connection, shop_id: int | None, limit: int) -> list[RequestLine]:
-    """Return requests, open ones first, by due date; of every shop where ``shop_id`` is None."""
+def find_requests(tx: Connection, shop_id: int | None, limit: int) -> Sequence[Row[Any]]:
+    """Return requests, open ones first, by due date; of every shop where ``shop_id`` is None.
+
+    ``id`` is None while no worker has handled the request.
+    """
     values = {
         "shop_id": shop_id,
         "limit": limit,
         "time_to_answer": TIME_TO_ANSWER,
         "topics": text_array(["privacy_export", "privacy_redact"]),
     }
-    return [RequestLine(**row._mapping) for row in tx.exec_driver_sql(_FIND, values)]
+    return tx.exec_driver_sql(_FIND, values).all()

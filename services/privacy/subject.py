@@ -31,33 +31,10 @@ class Subject:
         return frozenset(gid.rpartition("/")[2] for gid in self.order_gids)
 
 
-Find = Callable[[Connection, Subject], Iterator[Mapping[str, Any]]]
-"""Yields what is stored about the subject, row by row: readable field names, aware times."""
-
-Redact = Callable[[Connection, Subject, datetime], Mapping[str, int]]
-"""Removes the subject from the holder's tables. Returns how many rows of each table changed.
-
-For a whole shop it may do a part of bounded size: it is called again, in a new transaction, until it changes
-nothing.
-"""
+Records = Iterator[Mapping[str, Any]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """Tables with personal data. ``name`` is for the customer who reads the export.
-
-    ``knows_subject``: its rows identify the subject. They are redacted last, so that a try after a crash can
-    still find the subject in all other places.
-    """
-
-    name: str
-    tables: tuple[str, ...]
-    find: Find
-    redact: Redact
-    knows_subject: bool = False
-
-
-def find_nothing(_tx: Connection, _subject: Subject) -> Iterator[Mapping[str, Any]]:
+def find_nothing(_tx: Connection, _subject: Subject) -> Records:
     """Yield nothing: the holder has no personal data of a customer, only for example a shop's keys."""
     return iter(())
 
@@ -65,3 +42,21 @@ def find_nothing(_tx: Connection, _subject: Subject) -> Iterator[Mapping[str, An
 def redact_nothing(_tx: Connection, _subject: Subject, _now: datetime) -> Mapping[str, int]:
     """Change nothing: the holder's rows are kept by law and have only the customer's number."""
     return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Tables with personal data. ``name`` is for the customer who reads the export.
+
+    ``find`` yields what is stored about the subject, row by row: readable field names, aware times.
+    ``redact`` removes the subject and returns how many rows of each table changed; for a whole shop it may do
+    a part of bounded size: it is called again, in a new transaction, until it changes nothing.
+    ``knows_subject``: the rows identify the subject. They are redacted last, so that a try after a crash can
+    still find the subject in all other places.
+    """
+
+    name: str
+    tables: tuple[str, ...]
+    find: Callable[[Connection, Subject], Records] = find_nothing
+    redact: Callable[[Connection, Subject, datetime], Mapping[str, int]] = redact_nothing
+    knows_subject: bool = False

@@ -34,7 +34,7 @@ from services.shopify.shop_profile import (
     find_dead_erasures,
     find_identities,
 )
-from services.shops.revoke_secrets import SECRETS_KEPT, find_recorded_at, retire_secrets
+from services.shops.secrets import SECRETS_KEPT, find_recorded_at, retire_secrets
 
 TOKENS = ("shopify-token", "shopify-refresh-token")
 """The secrets that an uninstallation revokes."""

@@ -3,7 +3,7 @@
 from sqlalchemy import Engine
 
 from services.core.db import transaction
-from services.privacy.shopify_data import find_logistics_rows
+from services.privacy.holders import LOGISTICS
 from services.privacy.subject import Subject
 from services.shopify.logistics.fulfillments import ingest_fulfillment_events
 from services.shopify.logistics.returns import ingest_returns
@@ -27,9 +27,9 @@ def test_export_has_all_rows_of_the_orders_and_none_of_another(shop: Engine) -> 
         ingest(shop, ingest_returns, closed)
 
     with transaction(shop) as tx:
-        found = list(find_logistics_rows(tx, Subject(shop_id=1, customer_id=JOHN)))
+        found = list(LOGISTICS.find(tx, Subject(shop_id=1, customer_id=JOHN)))
         other = Subject(shop_id=1, order_gids=frozenset({events.gid("Order", ANOTHER)}))
-        named = list(find_logistics_rows(tx, other))
+        named = list(LOGISTICS.find(tx, other))
 
     assert [row["what"] for row in found] == [
         "dispute", "money that changed hands", "notices", "parcel seen", "return",

@@ -16,7 +16,7 @@ from services.mail.message import Attachment, Mail
 from services.mail.outbox import record_mails
 from services.privacy import holders
 from services.privacy.holders import list_holders
-from services.privacy.ledger_data import REDACTED_HEADER
+from services.privacy.text_data import REDACTED_HEADER
 from services.providers.object_store import FolderStore
 from tests.fakes.smtp import Scripted
 from tests.ledger_rows import NOW

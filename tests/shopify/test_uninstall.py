@@ -19,8 +19,13 @@ from services.sandbox.payloads.catalogue import make_shop
 from services.sandbox.serve import SandboxServer
 from services.shopify.shop_profile import ingest_storefronts
 from services.shopify.uninstall import UninstallConfirm
-from services.shops.revoke_secrets import SECRETS_KEPT, delete_retired_secrets, restore_secret
-from services.shops.secrets import get_secret, record_secret
+from services.shops.secrets import (
+    SECRETS_KEPT,
+    delete_retired_secrets,
+    get_secret,
+    record_secret,
+    restore_secret,
+)
 from tests.ledger_rows import accept, new_event
 from tests.shopify.sample_payloads import NOON, SHOP, add_shop, ingest, item, rows
 
