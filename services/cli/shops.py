@@ -17,8 +17,7 @@ from services.providers.registry import SECRET_KINDS, SOURCE_KINDS, get_secret_k
 from services.shopify.stock.count_store import release_levels
 from services.shopify.stock.pool_checks import check_joining
 from services.shopify.uninstall import record_installed
-from services.shops.revoke_secrets import restore_secret
-from services.shops.secrets import find_secret_states, record_secret
+from services.shops.secrets import find_secret_states, record_secret, restore_secret
 from services.shops.shops import FIELDS, OF_POOL, Shop, add_shop, find_shops, get_shop, set_shop
 from services.shops.staff import find_staff, record_staff
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -19,16 +19,13 @@ select status from connections where shop_id is not distinct from %(shop_id)s::i
 """
 
 _RECORD_OK = """
-update connections set status = 'ok', code = '', detail = '', resource = '', since = %(now)s,
-       updated_at = %(now)s
- where shop_id is not distinct from %(shop_id)s::int and provider = %(provider)s and status <> 'ok'
-returning id
-"""
-
-_RECORD_FIRST_OK = """
-insert into connections (shop_id, provider, status, since, updated_at)
+insert into connections as c (shop_id, provider, status, since, updated_at)
 values (%(shop_id)s, %(provider)s, 'ok', %(now)s, %(now)s)
-on conflict (shop_id, provider) do nothing
+on conflict (shop_id, provider) do update set
+   status = 'ok', code = '', detail = '', resource = '',
+   since = excluded.since, updated_at = excluded.updated_at
+ where c.status <> 'ok'
+returning id, xmax <> 0 as was_broken
 """
 
 # The row decides whether it was ok: one that another worker broke meanwhile is not broken a second time.
@@ -89,17 +86,15 @@ class _PlannedState(NamedTuple):
 
 def record_connection_ok(tx: Connection, shop_id: int | None, provider: str, now: datetime) -> list[Entry]:
     """Set the connection to ``ok``; return the audit entry if it was broken."""
-    values: dict[str, Any] = {"shop_id": shop_id, "provider": provider, "now": now}
+    values = {"shop_id": shop_id, "provider": provider, "now": now}
     # Only a change is written: a connection that works all the time must not lock its row each time.
-    status = tx.exec_driver_sql(_FIND_STATUS, values).scalar()
-    if status is None:
-        tx.exec_driver_sql(_RECORD_FIRST_OK, values)
-    repaired = tx.exec_driver_sql(_RECORD_OK, values).scalar() if status == "broken" else None
-    if repaired is None:
+    if tx.exec_driver_sql(_FIND_STATUS, values).scalar() == "ok":
         return []
-    return [
-        _entry(shop_id, provider, repaired, "connection.mended", f"connection {provider} works again", "")
-    ]
+    row = tx.exec_driver_sql(_RECORD_OK, values).first()
+    if row is None or not row.was_broken:
+        return []
+    summary = f"connection {provider} works again"
+    return [_entry(shop_id, provider, row.id, "connection.mended", summary, "")]
 
 
 def record_connection_broken(

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.append import Mutation, append_audit
+from services.audit.append import Entry, Mutation, append_all
 from services.core.pg_arrays import int_array
 from services.core.settings import MAIL_TRANSPORTS
 from services.providers.outgoing_mail import AddressInvalid, ascii_address, parse_sender
@@ -119,15 +119,8 @@ def record_mail_choice(
     settings = {"mail": choice.document} if choice.document else {}
     tx.exec_driver_sql(_RECORD, {"shop_id": shop.id, "settings": orjson.dumps(settings).decode()})
     summary = f"mail of {shop.slug} leaves through {choice}; before, through {_read(stored)}"
-    append_audit(
-        tx,
-        shop_id=shop.id,
-        staff_label=by,
-        action="shop.mail",
-        request_id=request_id,
-        now=now,
-        mutations=[Mutation("shop_config", str(shop.id), summary, stored, choice.document)],
-    )
+    mutation = Mutation("shop_config", str(shop.id), summary, stored, choice.document)
+    append_all(tx, [Entry(shop.id, by, "shop.mail", request_id, [mutation])], now)
     return True
 
 

@@ -1,18 +1,26 @@
-"""A shop's sealed secrets: the current value, and the previous one while it is still valid."""
+"""A shop's sealed secrets: the current value, and the previous one while it is still valid.
 
-from collections.abc import Iterator, Sequence
+A retired secret has the prefix ``retired:`` in its name, so no query for current or previous ones finds it.
+It stays sealed for some days, so that a mistake can be undone, and is then deleted.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
-from services.audit.append import Mutation, append_audit
+from services.audit.append import Entry, Mutation, append_all
 from services.core.crypto import SealBroken, Sealer, get_sealer
 from services.core.pg_arrays import int_array, text_array
 from services.providers.provider import SecretInvalid
 from services.providers.registry import SECRET_KINDS, SOURCE_KINDS, get_secret_kind
 from services.shops.tables import shop_secrets, shops
+
+SECRETS_KEPT = timedelta(days=7)
+"""How long a retired secret stays, sealed and unused."""
 
 _FIND_CURRENT = """
 select distinct on (s.shop_id, s.name) s.shop_id, s.name, s.sealed
@@ -26,6 +34,30 @@ _DELETE_EXPIRY = """
 update connections set token_expires_at = null
  where shop_id = %(shop_id)s and provider = 'shopify' and token_expires_at is not null
 """
+
+_FIND_SINCE = """
+select max(created_at) from shop_secrets
+ where shop_id = %(shop_id)s and name = any(%(name)s::text[]) and expires_at is null
+"""
+
+_RETIRE = """
+update shop_secrets set name = 'retired:' || name, expires_at = %(until)s
+ where shop_id = %(shop_id)s and name not like 'retired:%%'
+   and (%(name)s::text[] is null or name = any(%(name)s::text[]))
+returning substr(name, 9)
+"""
+
+# The newest of its name, if no current one was recorded since.
+_RESTORE = """
+update shop_secrets set name = %(name)s, expires_at = null
+ where id = (select max(id) from shop_secrets
+              where shop_id = %(shop_id)s and name = 'retired:' || %(name)s and expires_at > %(now)s)
+   and not exists (select from shop_secrets
+                    where shop_id = %(shop_id)s and name = %(name)s and expires_at is null)
+returning id
+"""
+
+_DELETE = "delete from shop_secrets where name like 'retired:%%' and expires_at <= %(now)s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +79,6 @@ class WebhookKey:
         """Return the values that are valid at ``now``, current first."""
         pairs = zip(self.values, self.expires, strict=True)
         return tuple(value for value, expires in pairs if expires is None or expires > now)
-
-
-@dataclass(frozen=True, slots=True)
-class SecretState:
-    """A secret's name and dates, without its value."""
-
-    name: str
-    recorded_at: datetime
-    previous_until: datetime | None
 
 
 def record_secret(
@@ -99,31 +122,18 @@ def record_secret(
         tx.exec_driver_sql(_DELETE_EXPIRY, {"shop_id": shop_id})
     replaced = current is not None and bool(keep)
     summary = f"recorded {kind.name}" + (f"; the previous one is valid for {keep}" if replaced else "")
-    append_audit(
-        tx,
-        shop_id=shop_id,
-        staff_label=by,
-        action="shop.secret",
-        request_id=request_id,
-        now=now,
-        mutations=[Mutation("shop_secrets", f"{shop_id}/{kind.name}", summary)],
-    )
+    mutation = Mutation("shop_secrets", f"{shop_id}/{kind.name}", summary)
+    append_all(tx, [Entry(shop_id, by, "shop.secret", request_id, [mutation])], now)
     return True
 
 
 def get_secret(tx: Connection, shop_id: int, name: str, *, sealer: Sealer | None = None) -> str | None:
     """Return the current value, or None; raise ``SealBroken`` if it does not open."""
-    kind = get_secret_kind(name)
-    sealed = tx.scalar(
-        select(shop_secrets.c.sealed)
-        .where(shop_secrets.c.shop_id == shop_id, shop_secrets.c.name == kind.name)
-        .where(shop_secrets.c.expires_at.is_(None))
-        .order_by(shop_secrets.c.id.desc())
-        .limit(1)
-    )
-    if sealed is None:
-        return None
-    return (sealer or get_sealer()).open(bytes(sealed), _context(shop_id, kind.name)).decode()
+    pair = (shop_id, get_secret_kind(name).name)
+    value = find_secrets(tx, [pair], sealer=sealer).get(pair)
+    if isinstance(value, SealBroken):
+        raise value
+    return value
 
 
 def find_secrets(
@@ -146,7 +156,7 @@ def find_secrets(
     return found
 
 
-def find_webhook_keys(tx: Connection, *, sealer: Sealer | None = None) -> list[WebhookKey]:
+def find_webhook_keys(tx: Connection) -> list[WebhookKey]:
     """Return the webhook secrets of every shop that has one, in one query.
 
     Call ``live_values`` for each request, so that a previous secret ends on time between two queries.
@@ -154,63 +164,44 @@ def find_webhook_keys(tx: Connection, *, sealer: Sealer | None = None) -> list[W
     webhook_names = [kind.name for kind in SECRET_KINDS.values() if kind.is_webhook]
     by_source = [shop_secrets.c.name.startswith(prefix) for prefix in SOURCE_KINDS]
     rows = tx.execute(
-        select(
-            shops.c.slug,
-            shop_secrets.c.shop_id,
-            shop_secrets.c.name,
-            shop_secrets.c.sealed,
-            shop_secrets.c.expires_at,
-        )
+        select(shops.c.slug, shop_secrets)
         .join_from(shop_secrets, shops, shops.c.id == shop_secrets.c.shop_id)
-        .where(or_(shop_secrets.c.name.in_(webhook_names), *by_source))
-        .where(or_(shop_secrets.c.expires_at.is_(None), shop_secrets.c.expires_at > func.now()))
+        .where(or_(shop_secrets.c.name.in_(webhook_names), *by_source), _is_valid_at(func.now()))
         .order_by(shop_secrets.c.shop_id, shop_secrets.c.name, shop_secrets.c.id.desc())
     )
-    opener = sealer or get_sealer()
-    return [
-        _webhook_key(slug, shop_id, name, [(bytes(row.sealed), row.expires_at) for row in group], opener)
-        for (slug, shop_id, name), group in groupby(rows, key=lambda row: (row.slug, row.shop_id, row.name))
-    ]
+    groups = groupby(rows, key=lambda row: (row.slug, row.shop_id, row.name))
+    return [_open_key(*key, group) for key, group in groups]
 
 
-def find_secret_states(tx: Connection, shop_id: int, now: datetime) -> list[SecretState]:
-    """Return the shop's secrets by name, without opening any."""
-    rows = tx.execute(
+def find_secret_states(tx: Connection, shop_id: int, now: datetime) -> Sequence[Any]:
+    """Return ``name, recorded_at, previous_until`` of the shop's secrets by name, without opening any."""
+    return tx.execute(
         select(
             shop_secrets.c.name,
             func.max(shop_secrets.c.created_at).label("recorded_at"),
             func.max(shop_secrets.c.expires_at).label("previous_until"),
         )
-        .where(shop_secrets.c.shop_id == shop_id)
-        .where(or_(shop_secrets.c.expires_at.is_(None), shop_secrets.c.expires_at > now))
+        .where(shop_secrets.c.shop_id == shop_id, _is_valid_at(now))
         .group_by(shop_secrets.c.name)
         .order_by(shop_secrets.c.name)
-    )
-    return [SecretState(row.name, row.recorded_at, row.previous_until) for row in rows]
+    ).all()
 
 
-def _webhook_key(
-    slug: str, shop_id: int, name: str, versions: list[tuple[bytes, datetime | None]], sealer: Sealer
-) -> WebhookKey:
-    opened = list(_open_all(versions, _context(shop_id, name), sealer))
-    return WebhookKey(
-        slug=slug,
-        shop_id=shop_id,
-        name=name,
-        values=tuple(value for value, _ in opened),
-        expires=tuple(expires for _, expires in opened),
-        is_unreadable=len(opened) < len(versions),
-    )
+def _is_valid_at(now: Any) -> ColumnElement[bool]:
+    return or_(shop_secrets.c.expires_at.is_(None), shop_secrets.c.expires_at > now)
 
 
-def _open_all(
-    versions: list[tuple[bytes, datetime | None]], context: str, sealer: Sealer
-) -> Iterator[tuple[str, datetime | None]]:
-    for sealed, expires in versions:
+def _open_key(slug: str, shop_id: int, name: str, versions: Iterable[Row[Any]]) -> WebhookKey:
+    opened: dict[str, datetime | None] = {}
+    is_unreadable = False
+    for row in versions:
         try:
-            yield sealer.open(sealed, context).decode(), expires
+            value = get_sealer().open(bytes(row.sealed), _context(shop_id, name)).decode()
         except SealBroken:
-            continue  # ``is_unreadable`` reports it; the other shops' secrets must load
+            is_unreadable = True  # the other shops' secrets must load
+        else:
+            opened.setdefault(value, row.expires_at)
+    return WebhookKey(slug, shop_id, name, tuple(opened), tuple(opened.values()), is_unreadable)
 
 
 def _context(shop_id: int, name: str) -> str:
@@ -221,3 +212,37 @@ def _lock_shop(tx: Connection, shop_id: int) -> None:
     """Lock the shop's row, so that two rotations happen one after the other."""
     if tx.scalar(select(shops.c.id).where(shops.c.id == shop_id).with_for_update()) is None:
         raise SecretInvalid(f"there is no shop with the id {shop_id}")
+
+
+def find_recorded_at(tx: Connection, shop_id: int, names: Collection[str]) -> datetime | None:
+    """Return when the newest current secret of ``names`` was recorded, or None."""
+    values = {"shop_id": shop_id, "name": text_array(list(names))}
+    found: datetime | None = tx.exec_driver_sql(_FIND_SINCE, values).scalar()
+    return found
+
+
+def retire_secrets(tx: Connection, shop_id: int, names: Collection[str] | None, now: datetime) -> list[str]:
+    """Retire the shop's secrets of ``names`` (None: all); return the name of each row."""
+    values = {
+        "shop_id": shop_id,
+        "name": None if names is None else text_array(list(names)),
+        "until": now + SECRETS_KEPT,
+    }
+    return sorted(str(name) for name in tx.exec_driver_sql(_RETIRE, values).scalars())
+
+
+def restore_secret(
+    tx: Connection, shop_id: int, name: str, now: datetime, *, by: str, request_id: str
+) -> bool:
+    """Make the newest retired secret of ``name`` current again; return False if there is none."""
+    values = {"shop_id": shop_id, "name": name, "now": now}
+    if tx.exec_driver_sql(_RESTORE, values).scalar() is None:
+        return False
+    mutation = Mutation("shop_secrets", f"{shop_id}/{name}", f"took back the retired {name}")
+    append_all(tx, [Entry(shop_id, by, "shop.secret", request_id, [mutation])], now)
+    return True
+
+
+def delete_retired_secrets(tx: Connection, now: datetime) -> int:
+    """Delete the secrets that were retired ``SECRETS_KEPT`` ago; return how many."""
+    return tx.exec_driver_sql(_DELETE, {"now": now}).rowcount

@@ -10,30 +10,26 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from sqlalchemy import Connection, Select, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
-from services.audit.append import Mutation, append_audit
+from services.audit.append import Entry, Mutation, append_all
 from services.core.errors import ShopfleetError
 from services.ledger.work import FLEET
 from services.shops.tables import shop_config, shops
 
 _SLUG = re.compile(r"[a-z0-9-]{1,40}")
-_CURRENCY = re.compile(r"[A-Z]{3}")
-_MAIL = re.compile(r"[^@\s,;<>\x00]{1,64}@[^@\s,;<>\x00]{1,255}")
-_DOMAIN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.myshopify\.com")
+_MAIL = re.compile(r"([^@\s,;<>\x00]{1,64}@[^@\s,;<>\x00]{1,255})?")
 _OF_SHOP = ("name", "timezone", "currency")
-_OF_CONFIG = ("owner_email", "accountant_email", "shopify_domain", "stock_location_id", "stock_owner")
-FIELDS = _OF_SHOP + _OF_CONFIG
+_OF_CONFIG = {
+    "owner_email": "",
+    "accountant_email": "",
+    "shopify_domain": "",
+    "stock_location_id": "",
+    "stock_owner": "shopify",
+}
+"""The fields with a default."""
+
+FIELDS = (*_OF_SHOP, *_OF_CONFIG)
 """What ``set_shop`` may change. A slug cannot change: it is in the webhook URLs at the providers."""
 
-_WANTED = {
-    "name": "1 to 200 printable characters",
-    "timezone": "an IANA name such as America/Vancouver",
-    "currency": "three capital letters of ISO 4217 such as CAD",
-    "owner_email": "one mail address such as owner@example.com",
-    "accountant_email": "one mail address such as books@example.com",
-    "shopify_domain": "the name that Shopify gave the shop, such as harbour.myshopify.com",
-    "stock_location_id": "the location's number at Shopify, digits only",
-    "stock_owner": "shopify, shopfleet or pool:NAME, a name of 1 to 40 of a-z, 0-9 and '-'",
-}
 OWNERS = ("shopify", "shopfleet")
 """Who owns a shop's stock levels: Shopify (we follow it), or we (counts entered here are pushed)."""
 
@@ -80,28 +76,21 @@ def add_shop(
     name: str,
     timezone: str,
     currency: str,
-    owner_email: str = "",
-    accountant_email: str = "",
-    shopify_domain: str = "",
-    stock_location_id: str = "",
-    stock_owner: str = "shopify",
     now: datetime,
     by: str = "fleet",
     request_id: str = "",
+    **of_config: str,
 ) -> Shop:
-    """Add a shop with its settings and return it; ``ShopInvalid`` names every fault, or the taken slug."""
-    fields = {
-        "name": name,
-        "timezone": timezone,
-        "currency": currency,
-        "owner_email": owner_email,
-        "accountant_email": accountant_email,
-        "shopify_domain": normal_domain(shopify_domain),
-        "stock_location_id": stock_location_id,
-        "stock_owner": stock_owner,
-    }
+    """Add a shop with its settings and return it; ``ShopInvalid`` names every fault, or the taken slug.
+
+    ``of_config``: further ``FIELDS``; the default is empty, of the stock owner Shopify.
+    """
+    fields = {"name": name, "timezone": timezone, "currency": currency, **_OF_CONFIG, **of_config}
+    fields["shopify_domain"] = normal_domain(fields["shopify_domain"])
     faults = [] if _SLUG.fullmatch(slug) else [f"slug={slug!r} should be 1 to 40 of a-z, 0-9 and '-'"]
-    _refuse(faults + _find_faults(fields) + _find_pool_faults(stock_owner, stock_location_id))
+    _refuse(
+        faults + _find_faults(fields) + _find_pool_faults(fields["stock_owner"], fields["stock_location_id"])
+    )
     shop_id = tx.scalar(
         pg_insert(shops)
         .values(slug=slug, created_at=now, **{field: fields[field] for field in _OF_SHOP})
@@ -111,15 +100,8 @@ def add_shop(
     if shop_id is None:
         raise ShopInvalid(f"slug={slug!r} is taken: choose another, or use `fleet shops set`")
     tx.execute(insert(shop_config).values(shop_id=shop_id, **{field: fields[field] for field in _OF_CONFIG}))
-    append_audit(
-        tx,
-        shop_id=shop_id,
-        staff_label=by,
-        action="shop.add",
-        request_id=request_id,
-        now=now,
-        mutations=[Mutation("shops", str(shop_id), f"added shop {slug}", None, {"slug": slug, **fields})],
-    )
+    mutation = Mutation("shops", str(shop_id), f"added shop {slug}", None, {"slug": slug, **fields})
+    append_all(tx, [Entry(shop_id, by, "shop.add", request_id, [mutation])], now)
     return get_shop(tx, slug)
 
 
@@ -156,15 +138,8 @@ def set_shop(
     if of_config:
         upsert = pg_insert(shop_config).values(shop_id=shop_id, **of_config)
         tx.execute(upsert.on_conflict_do_update(index_elements=["shop_id"], set_=of_config))
-    append_audit(
-        tx,
-        shop_id=shop.id,
-        staff_label=by,
-        action="shop.set",
-        request_id=request_id,
-        now=now,
-        mutations=[Mutation("shops", str(shop.id), f"set {', '.join(after)} of {slug}", before, after)],
-    )
+    mutation = Mutation("shops", str(shop.id), f"set {', '.join(after)} of {slug}", before, after)
+    append_all(tx, [Entry(shop.id, by, "shop.set", request_id, [mutation])], now)
     return get_shop(tx, slug)
 
 
@@ -211,40 +186,54 @@ def _read_shop(row: Mapping[Any, Any]) -> Shop:
 
 
 def _all_shops() -> Select[Any]:
-    absent = {"stock_owner": OWNERS[0]}
-    texts = [func.coalesce(shop_config.c[field], absent.get(field, "")).label(field) for field in _OF_CONFIG]
-    return select(
-        shops.c.id,
-        shops.c.slug,
-        shops.c.name,
-        shops.c.timezone,
-        shops.c.currency,
-        shops.c.created_at,
-        *texts,
-        shop_config.c.former_shopify_domains,
-    ).join_from(shops, shop_config, shops.c.id == shop_config.c.shop_id, isouter=True)
+    texts = [
+        func.coalesce(shop_config.c[field], default).label(field) for field, default in _OF_CONFIG.items()
+    ]
+    return select(shops, *texts, shop_config.c.former_shopify_domains).join_from(
+        shops, shop_config, shops.c.id == shop_config.c.shop_id, isouter=True
+    )
+
+
+def _is_name(value: str) -> bool:
+    return len(value.strip()) > 0 and len(value) <= 200 and value.isprintable()
+
+
+def _is_zone(value: str) -> bool:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return bool(value)
+
+
+_RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
+    "name": (_is_name, "1 to 200 printable characters"),
+    "timezone": (_is_zone, "an IANA name such as America/Vancouver"),
+    "currency": (re.compile("[A-Z]{3}").fullmatch, "three capital letters of ISO 4217 such as CAD"),
+    "owner_email": (_MAIL.fullmatch, "one mail address such as owner@example.com"),
+    "accountant_email": (_MAIL.fullmatch, "one mail address such as books@example.com"),
+    "shopify_domain": (
+        re.compile(r"([a-z0-9][a-z0-9-]{0,62}\.myshopify\.com)?").fullmatch,
+        "the name that Shopify gave the shop, such as harbour.myshopify.com",
+    ),
+    "stock_location_id": (
+        re.compile("[0-9]*").fullmatch,
+        "the location's number at Shopify, digits only",
+    ),
+    "stock_owner": (
+        re.compile("shopify|shopfleet|pool:[a-z0-9-]{1,40}").fullmatch,
+        "shopify, shopfleet or pool:NAME, a name of 1 to 40 of a-z, 0-9 and '-'",
+    ),
+}
+"""By field, what accepts a value, and what would be right."""
 
 
 def _find_faults(fields: Mapping[str, str]) -> list[str]:
-    checks: dict[str, Callable[[str], object]] = {
-        "name": lambda value: len(value.strip()) > 0 and len(value) <= 200 and value.isprintable(),
-        "timezone": _is_zone,
-        "currency": _CURRENCY.fullmatch,
-        "owner_email": lambda value: not value or _MAIL.fullmatch(value),
-        "accountant_email": lambda value: not value or _MAIL.fullmatch(value),
-        "shopify_domain": lambda value: not value or _DOMAIN.fullmatch(value),
-        "stock_location_id": lambda value: not value or (value.isascii() and value.isdecimal()),
-        "stock_owner": _is_owner,
-    }
     return [
-        f"{field}={value!r} should be {_WANTED[field]}"
+        f"{field}={value!r} should be {_RULES[field][1]}"
         for field, value in fields.items()
-        if not checks[field](value)
+        if not _RULES[field][0](value)
     ]
-
-
-def _is_owner(value: str) -> bool:
-    return value in OWNERS or (value.startswith(OF_POOL) and bool(_SLUG.fullmatch(value[len(OF_POOL) :])))
 
 
 def _find_pool_faults(owner: str, location_id: str, before: str = "") -> list[str]:
@@ -262,14 +251,6 @@ def _find_pool_faults(owner: str, location_id: str, before: str = "") -> list[st
             "take it out first with --stock-owner shopify"
         ]
     return []
-
-
-def _is_zone(value: str) -> bool:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return bool(value)
 
 
 def _refuse(faults: list[str]) -> None:

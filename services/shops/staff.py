@@ -6,7 +6,7 @@ from datetime import datetime
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.append import Mutation, append_audit
+from services.audit.append import Entry, Mutation, append_all
 from services.shops.shops import ShopInvalid, get_shop
 
 _FIND = """
@@ -48,15 +48,8 @@ def record_staff(
         return before
     tx.exec_driver_sql(_RECORD, {"shop_id": shop_id, "staff": orjson.dumps(after).decode()})
     changed = sorted(number for number in {*before, *after} if before.get(number) != after.get(number))
-    append_audit(
-        tx,
-        shop_id=shop_id,
-        staff_label=by,
-        action="shop.staff",
-        request_id=request_id,
-        now=now,
-        mutations=[Mutation("shop_config", str(shop_id), f"named staff {', '.join(changed)} of {slug}")],
-    )
+    mutation = Mutation("shop_config", str(shop_id), f"named staff {', '.join(changed)} of {slug}")
+    append_all(tx, [Entry(shop_id, by, "shop.staff", request_id, [mutation])], now)
     return after
 
 

@@ -1,6 +1,5 @@
 """Secrets are sealed at rest, rotate with an overlap, and are never shown."""
 
-import dataclasses
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -179,7 +178,7 @@ def test_no_repr_state_or_audit_row_holds_a_value(tx: Connection, shop: Shop) ->
     shown = repr(keys_of(tx)) + repr(states) + repr(audit)
     assert OLD not in shown
     assert NEW not in shown
-    assert [dataclasses.asdict(state)["previous_until"] for state in states] == [NOW + timedelta(hours=24)]
+    assert [state.previous_until for state in states] == [NOW + timedelta(hours=24)]
     assert [row.staff_label for row in audit if row.action == "shop.secret"] == ["ada", "ada"]
 
 
