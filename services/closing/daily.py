@@ -25,12 +25,12 @@ from services.core.db import transaction
 from services.core.errors import WorkError
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import record_findings
-from services.jobs.handler import JobResult, Run
+from services.jobs.handler import JobResult, JobWork, Run
 from services.jobs.schedule import period_bounds
 from services.ledger.work import FollowUp
 from services.payments.break_mail import MAX_MAILED
 from services.payments.breaks import PaymentBreak, format_side, list_day_breaks
-from services.payments.reconcile import DayOutcome, reconcile_day
+from services.payments.reconcile import reconcile_day
 from services.providers.object_store import open_store
 from services.shopify.stock.low_stock import LowStock, find_low_stock
 
@@ -75,7 +75,7 @@ class DayChecks:
 def close_day(
     run: Run,
     *,
-    compare: Callable[[Run], DayOutcome] = reconcile_day,
+    compare: JobWork = reconcile_day,
     clock: Callable[[], datetime] = utc_now,
 ) -> JobResult:
     """Check the day; the result's ``record`` writes the summary, which ``clock`` dates.
@@ -87,7 +87,7 @@ def close_day(
     try:
         payments = compare(run)
     except WorkError as fault:
-        outcome = DayOutcome(verdict="not_compared", stats={})
+        outcome = JobResult(result="not_compared")
         with transaction() as tx:
             _record_summary(tx, checks, _plan_summary(checks, outcome, {"error_code": fault.code}))
         raise
@@ -128,7 +128,7 @@ def _check(run: Run, now: datetime) -> DayChecks:
     )
 
 
-def _plan_summary(checks: DayChecks, payments: DayOutcome, error: dict[str, str]) -> dict[str, Any]:
+def _plan_summary(checks: DayChecks, payments: JobResult, error: dict[str, str]) -> dict[str, Any]:
     """Return the stored JSON. Its ``status`` is the worst result of the checks.
 
     ``low_told`` are the levels that are reported to the owner; it is missing while the day is not done.
@@ -152,9 +152,9 @@ def _plan_summary(checks: DayChecks, payments: DayOutcome, error: dict[str, str]
     return {
         "day": checks.day.isoformat(),
         "at": checks.at.isoformat(),
-        "status": "audit_failed" if checks.findings else payments.verdict,
+        "status": "audit_failed" if checks.findings else payments.result,
         **payments.stats,
-        "payments": payments.verdict,
+        "payments": payments.result,
         **error,
         "audit": {
             "verified": not checks.findings,
@@ -172,16 +172,16 @@ def _record_summary(tx: Connection, checks: DayChecks, summary: dict[str, Any]) 
 
 
 def _record(
-    run: Run, checks: DayChecks, payments: DayOutcome, summary: dict[str, Any], tx: Connection
+    run: Run, checks: DayChecks, payments: JobResult, summary: dict[str, Any], tx: Connection
 ) -> FollowUp:
     """Write breaks, incidents, the summary and, if something is wrong, a mail."""
-    recorded = payments.record(tx)
+    recorded = payments.record(tx) if payments.record else FollowUp()
     reported = tx.exec_driver_sql(_FIND_REPORTED_LOW, {"shop_id": checks.shop_id}).scalar() or []
     if checks.findings:
         record_findings(tx, checks.findings, run.period, checks.at)
     _record_summary(tx, checks, summary)
     breaks: Sequence[PaymentBreak] = ()
-    if payments.verdict == "breaks":
+    if payments.result == "breaks":
         breaks = list_day_breaks(tx, checks.shop_id, checks.day, limit=MAX_MAILED)
     low = checks.low_stock or ()
     _log_findings(run, breaks, low)

@@ -5,7 +5,7 @@ transaction writes the row, the corrections and the mails; then old audit events
 finds the row continues after it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,7 +36,6 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.audit_jobs import archive_events
 from services.jobs.handler import JobResult, Run
-from services.ledger.accept import record_work
 from services.ledger.describe import format_money, format_money_change
 from services.payments.breaks import lock_payment_periods
 from services.providers.object_store import open_store
@@ -83,7 +82,7 @@ def close_month(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResu
         names = plan_attached(month.files, len(store.get(month.manifest_key)))
         contents = {name: store.get(month.folder + name) for name in names}
         with transaction() as tx:
-            _record_mails(tx, run, shop.id, store, contents, clock())
+            record_package_mails(tx, run, store, contents, clock())
     recipients = {address.lower() for address in (shop.owner_email, shop.accountant_email) if address}
     archived = archive_events(run)
     counts = month.figures["counts"]
@@ -123,7 +122,7 @@ def _close(run: Run, shop: Shop, store: ObjectStore, clock: Callable[[], datetim
                 append_all(tx, [_audit_entry(run, [closed, *_describe_each(late, run.period)])], now)
                 names = plan_attached(package.files, len(package.manifest))
                 contents = {name: (package.folder / name).read_bytes() for name in names}
-                _record_mails(tx, run, shop.id, store, contents, now)
+                record_package_mails(tx, run, store, contents, now)
     return late, _count_lost(costs.values())
 
 
@@ -165,20 +164,6 @@ def _record_closed(
         "manifest_sha256": package.sha256,
     }
     return tx.exec_driver_sql(_CLOSE, values).first() is not None
-
-
-def _record_mails(
-    tx: Connection, run: Run, shop_id: int, store: ObjectStore, contents: Mapping[str, bytes], now: datetime
-) -> None:
-    """Write the mail to each recipient without one."""
-    shop = get_shop_by_id(tx, shop_id)
-    (closed,) = list_closed_months(tx, shop_id, since=run.period, until=run.period)
-    corrections = list_corrections(tx, shop_id, found_in=run.period)
-    where = f"{closed.folder} in {store.describe()}"
-    work = record_package_mails(
-        tx, shop, closed, corrections, contents, where, now, request_id=run.request_id
-    )
-    record_work(tx, work, now)
 
 
 def _audit_entry(run: Run, mutations: Sequence[Mutation]) -> Entry:

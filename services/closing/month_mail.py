@@ -7,17 +7,19 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from services.closing.corrections import ClosedMonth, Correction
+from services.audit.store import ObjectStore
+from services.closing.corrections import ClosedMonth, Correction, list_closed_months, list_corrections
 from services.closing.package import MANIFEST_NAME
 from services.closing.profit_and_loss import label_of, month_name, sums_of, taxes_of
 from services.closing.profit_pdf import PDF_NAME
-from services.ledger.work import NewWork
+from services.jobs.handler import Run
+from services.ledger.accept import record_work
 from services.mail.compose import compose
 from services.mail.formatting import change, money
 from services.mail.mail_types import MailShop, MailType
 from services.mail.message import Attachment
 from services.mail.outbox import record_mails
-from services.shops.shops import Shop
+from services.shops.shops import Shop, get_shop_by_id
 
 LARGEST_ATTACHED = 7 * 1024 * 1024
 """Bytes of all attachments together: 10 MB when encoded, which every mail server accepts."""
@@ -54,20 +56,14 @@ def plan_attached(files: Sequence[Mapping[str, Any]], manifest_size: int) -> lis
 
 
 def record_package_mails(
-    tx: Connection,
-    shop: Shop,
-    closed: ClosedMonth,
-    corrections: Sequence[Correction],
-    contents: Mapping[str, bytes],
-    where: str,
-    now: datetime,
-    *,
-    request_id: str,
-) -> list[NewWork]:
-    """Write a mail with the package to the outbox for each recipient without one; return the work to send it.
-
-    ``contents`` are the attached files by name; ``where`` is the location of the others.
-    """
+    tx: Connection, run: Run, store: ObjectStore, contents: Mapping[str, bytes], now: datetime
+) -> None:
+    """Write the mail to the outbox for each recipient without one; ``contents`` are the attached files."""
+    assert run.shop_id is not None  # noqa: S101 - the job is per shop
+    shop = get_shop_by_id(tx, run.shop_id)
+    (closed,) = list_closed_months(tx, shop.id, since=run.period, until=run.period)
+    corrections = list_corrections(tx, shop.id, found_in=run.period)
+    where = f"{closed.folder} in {store.describe()}"
     context = plan_package_context(shop, closed, corrections, list(contents), where)
     attachments = [
         Attachment(
@@ -88,7 +84,7 @@ def record_package_mails(
         )
         for address in find_unmailed(tx, shop, closed.period)
     ]
-    return record_mails(tx, mails, now, request_id=request_id)
+    record_work(tx, record_mails(tx, mails, now, request_id=run.request_id), now)
 
 
 def plan_package_context(

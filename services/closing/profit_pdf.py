@@ -12,7 +12,7 @@ from services.closing.profit_and_loss import ProfitStatement, StatementLine, mon
 from services.closing.tax_files import amount
 
 PDF_NAME = "profit-and-loss.pdf"
-_INK, _GREEN, _RULE, _SHADE = "#1b2420", "#12694a", "#c9d3ce", "#f1f5f3"
+_INK, _PALE, _GREEN, _RULE, _SHADE = "#1b2420", "#46524d", "#12694a", "#c9d3ce", "#f1f5f3"
 
 
 def write_pdf(file: BinaryIO, statement: ProfitStatement) -> None:
@@ -20,7 +20,7 @@ def write_pdf(file: BinaryIO, statement: ProfitStatement) -> None:
     # reportlab takes 20 MB: only the process that closes a month loads it.
     from reportlab.lib.pagesizes import letter
     from reportlab.lib.units import mm
-    from reportlab.platypus import PageBreak, SimpleDocTemplate
+    from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate, Spacer
 
     title = f"Profit and loss, {month_name(statement.period)}"
     document = SimpleDocTemplate(
@@ -37,24 +37,21 @@ def write_pdf(file: BinaryIO, statement: ProfitStatement) -> None:
     )
     story: list[Any] = []
     for currency, lines in groupby(statement.lines, key=lambda line: line.currency):
-        if story:
-            story.append(PageBreak())
-        story += [*_head(statement, title, currency), _table(statement, list(lines)), *_foot(statement)]
+        about = (
+            f"{month_name(statement.period)} in {statement.zone}. All sums in {currency}. "
+            "Prepared by Shopfleet."
+        )
+        story += [
+            *([PageBreak()] if story else []),
+            Paragraph(_marked(statement.shop_name), _style(10, _GREEN, bold=True)),
+            Paragraph(_marked(title), _style(18, _INK, bold=True)),
+            Paragraph(_marked(about), _style(8.5, _PALE)),
+            Spacer(1, 9),
+            _table(statement, list(lines)),
+            Spacer(1, 10),
+            *(Paragraph(_marked(note), _style(7.5, _PALE)) for note in statement.notes),
+        ]
     document.build(story)
-
-
-def _head(statement: ProfitStatement, title: str, currency: str) -> list[Any]:
-    from reportlab.platypus import Paragraph, Spacer
-
-    about = (
-        f"{month_name(statement.period)} in {statement.zone}. All sums in {currency}. Prepared by Shopfleet."
-    )
-    return [
-        Paragraph(_marked(statement.shop_name), _style(10, _GREEN, bold=True)),
-        Paragraph(_marked(title), _style(18, _INK, bold=True)),
-        Paragraph(_marked(about), _style(8.5, "#46524d")),
-        Spacer(1, 9),
-    ]
 
 
 def _table(statement: ProfitStatement, lines: list[StatementLine]) -> Any:
@@ -92,13 +89,6 @@ def _table(statement: ProfitStatement, lines: list[StatementLine]) -> Any:
     table = Table(rows, colWidths=["50%", "25%", "25%"], repeatRows=1)
     table.setStyle(TableStyle(marks))
     return table
-
-
-def _foot(statement: ProfitStatement) -> list[Any]:
-    from reportlab.platypus import Paragraph, Spacer
-
-    style = _style(7.5, "#46524d")
-    return [Spacer(1, 10), *(Paragraph(_marked(note), style) for note in statement.notes)]
 
 
 def _style(size: float, color: str, *, bold: bool = False) -> Any:

@@ -163,28 +163,21 @@ select coalesce(b.currency, t.currency), 'disputes_lost',
 UNKNOWN_FEES = "payments without fee"
 
 _COUNTS = f"""
-select (select count(*) from orders o
-         where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {COUNTS})
-       as "orders",
+select count(*) as "orders", count(*) filter (where o.tax_cents is null) as "orders without tax detail",
+       count(*) filter (where not {IS_PAID}) as "orders not paid",
        (select count(*) from order_refunds r
          where r.shop_id = %(shop_id)s and r.refunded_at >= %(begins)s and r.refunded_at < %(ends)s
            and r.status = 'success'
            and not exists (select 1 from orders o where o.shop_id = r.shop_id and o.order_gid = r.order_gid))
        as "refunds without order",
-       (select count(*) from orders o
-         where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
-           and o.tax_cents is null and {COUNTS})
-       as "orders without tax detail",
-       (select count(*) from orders o
-         where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s
-           and {COUNTS} and not {IS_PAID})
-       as "orders not paid",
        (select count(*) from transactions t
          where t.shop_id = %(shop_id)s and t.occurred_at >= %(begins)s and t.occurred_at < %(ends)s
            and t.kind = 'charge' and t.status = 'paid' and t.fee_cents is null
            and not exists (select 1 from balance_entries b
                             where b.shop_id = t.shop_id and b.source_id = t.provider_id))
        as "{UNKNOWN_FEES}"
+  from orders o
+ where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {COUNTS}
 """  # noqa: S608
 
 # A SKU shared by several stocked items has the cost of the newest of them that is still sold.

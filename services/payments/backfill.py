@@ -11,7 +11,7 @@ from services.core.settings import get_settings
 from services.ledger.accept import WorkRef, record_events
 from services.ledger.dispatch import send_messages
 from services.ledger.sync_cursors import find_cursor, upsert_cursor
-from services.payments.backfill_diff import find_changed_objects, find_missing_events, plan_listed_events
+from services.payments.backfill_diff import find_changed_objects, find_missing_events, plan_events
 from services.payments.balance import in_batches
 from services.payments.stripe_key import find_stripe_key
 from services.providers.stripe_api import list_objects
@@ -80,7 +80,7 @@ def backfill_stripe(
         for objects in in_batches(listed, BATCH_SIZE):
             with transaction() as tx:
                 if stream == EVENTS:
-                    events = plan_listed_events(shop_id, objects, now, request_id)
+                    events = plan_events(shop_id, objects, now, request_id)
                 else:
                     events, odd = find_changed_objects(tx, shop_id, objects, asked_at, now, request_id)
                     counts.update({"unreadable": odd} if odd else {})

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -27,7 +26,7 @@ CLOCK_SKEW = timedelta(minutes=1)
 event that Stripe dates later. It can only be newer than its date, so nothing is lost."""
 
 _ANY_TIME = datetime.fromtimestamp(0, UTC)
-_TOPICS = MappingProxyType({"dispute": "charge.dispute.updated"})
+_TOPICS = {"dispute": "charge.dispute.updated"}
 
 _FIND_KNOWN = """
 select e.topic, e.delivery_key
@@ -57,8 +56,8 @@ select e.body from (
 """
 
 
-def plan_listed_events(shop_id: int, events: Iterable[Any], now: datetime, request_id: str) -> list[NewEvent]:
-    """Return ``events`` of Stripe's list as webhooks would have entered them, without those of unused types.
+def plan_events(shop_id: int, events: Iterable[Any], now: datetime, request_id: str) -> list[NewEvent]:
+    """Return ``events`` of Stripe's as webhooks would have entered them, without those of unused types.
 
     The bytes are ours and not the signed ones, and Stripe may render a listed event in another API version
     than the webhook's; ``payload`` reads the same from both.
@@ -69,62 +68,41 @@ def plan_listed_events(shop_id: int, events: Iterable[Any], now: datetime, reque
         topic, event_id = id_text(fields.get("type")), id_text(fields.get("id"))
         work = plan_topic("stripe", topic)
         if work is not None and work.name == INGEST and event_id:
-            at = find_instant(fields.get("created"))
-            planned.append(_backfilled(shop_id, topic, event_id, fields, at, now, request_id))
+            planned.append(
+                NewEvent(
+                    shop_id=shop_id,
+                    provider="stripe",
+                    topic=topic,
+                    delivery_key=event_id,
+                    body=orjson.dumps(fields),
+                    received_at=now,
+                    occurred_at=find_instant(fields.get("created")),
+                    request_id=request_id,
+                    origin="backfill",
+                    key=object_key(fields),
+                )
+            )
     return planned
 
 
-def plan_state_event(
-    shop_id: int,
-    source: Mapping[str, Any],
-    *,
-    delivery_key: str,
-    asked_at: datetime,
-    now: datetime,
-    request_id: str = "",
-    not_before: datetime | None = None,
-) -> NewEvent:
-    """Return an event (``charge.updated``, ``payout.updated``) with the current state of ``source``.
+def make_state_event(
+    source: Mapping[str, Any], event_id: str, asked_at: datetime, *, not_before: datetime | None = None
+) -> dict[str, Any]:
+    """Return an event of Stripe's form (``charge.updated``) with the current state of ``source``.
 
     A fetched object enters the ledger as a webhook does, so that it has the same parser, order and audit.
     ``asked_at`` is the time before the call; ``not_before`` the date of an event that the answer includes.
     """
-    kind = str(source.get("object", ""))
-    topic = _TOPICS.get(kind, f"{kind}.updated")
     seen_at = asked_at - CLOCK_SKEW
-    seen_at = max(seen_at, not_before or seen_at)
-    body = {
-        "id": delivery_key,
+    kind = str(source.get("object", ""))
+    return {
+        "id": event_id,
         "object": "event",
-        "type": topic,
-        "created": int(seen_at.timestamp()),
+        "type": _TOPICS.get(kind, f"{kind}.updated"),
+        "created": int(max(seen_at, not_before or seen_at).timestamp()),
         "livemode": source.get("livemode", False),
         "data": {"object": source},
     }
-    return _backfilled(shop_id, topic, delivery_key, body, seen_at, now, request_id)
-
-
-def _backfilled(
-    shop_id: int,
-    topic: str,
-    delivery_key: str,
-    body: Mapping[str, Any],
-    occurred_at: datetime | None,
-    now: datetime,
-    request_id: str,
-) -> NewEvent:
-    return NewEvent(
-        shop_id=shop_id,
-        provider="stripe",
-        topic=topic,
-        delivery_key=delivery_key,
-        body=orjson.dumps(body),
-        received_at=now,
-        occurred_at=occurred_at,
-        request_id=request_id,
-        origin="backfill",
-        key=object_key(body),
-    )
 
 
 def find_missing_events(tx: Connection, events: Sequence[NewEvent]) -> list[NewEvent]:
@@ -177,18 +155,13 @@ def find_changed_objects(
     }
     versions = {row.provider_id: row.version for row in tx.exec_driver_sql(_FIND_CHANGED, values)}
     waiting = _find_waiting(tx, shop_id, [parsed[provider_id][1] for provider_id in versions])
-    return [
-        plan_state_event(
-            shop_id,
-            source,
-            delivery_key=f"pull:{state.provider_id}:{state.content_digest}:{versions[state.provider_id]}",
-            asked_at=asked_at,
-            now=now,
-            request_id=request_id,
-        )
-        for state, source in (parsed[provider_id] for provider_id in versions)
-        if state.content_digest not in waiting[state.provider_id]
-    ], unreadable
+    changed = []
+    for provider_id, version in versions.items():
+        state, source = parsed[provider_id]
+        if state.content_digest not in waiting[provider_id]:
+            event_id = f"pull:{provider_id}:{state.content_digest}:{version}"
+            changed.append(make_state_event(source, event_id, asked_at))
+    return plan_events(shop_id, changed, now, request_id), unreadable
 
 
 def _find_waiting(tx: Connection, shop_id: int, objects: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:

@@ -20,7 +20,7 @@ from services.core.pg_arrays import int_array
 from services.ledger.accept import NewEvent, WorkRef, record_events
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
-from services.payments.backfill_diff import find_changed_objects, find_missing_events, plan_listed_events
+from services.payments.backfill_diff import find_changed_objects, find_missing_events, plan_events
 from services.payments.balance import in_batches
 from services.payments.breaks import PaymentBreak
 from services.payments.comparison import SUBJECTS
@@ -142,7 +142,7 @@ def repair_day(
     for ids in in_batches(plan.events, BATCH_SIZE):
         sources = fetch(f"/v1/events/{quote(event_id, safe='')}" for event_id in ids)
         with transaction() as tx:
-            enter(tx, plan_listed_events(shop_id, sources, utc_now(), request_id))
+            enter(tx, plan_events(shop_id, sources, utc_now(), request_id))
         report(f"{result.entered} events entered")
     for objects in in_batches(plan.objects, BATCH_SIZE):
         asked_at = utc_now()

@@ -16,7 +16,7 @@ from services.core.settings import get_settings
 from services.ledger.accept import record_events
 from services.ledger.dispatch import send_messages
 from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
-from services.payments.backfill_diff import plan_state_event
+from services.payments.backfill_diff import make_state_event, plan_events
 from services.payments.balance import fetch_balance_entries
 from services.payments.handler import PAYOUT
 from services.payments.payload import KINDS
@@ -86,17 +86,10 @@ def _fetch_object(item: WorkItem, key: str, event_id: str, created: datetime, co
         return Done("gone") if fault.code == NOT_FOUND else fault
     if source.get("object") not in KINDS:
         return Done("ignored")
-    event = plan_state_event(
-        item.shop_id,
-        source,
-        # A replay has a row of its own, and is there to fetch again.
-        delivery_key=f"fetch:{event_id}:{item.event_id}",
-        asked_at=asked_at,
-        now=utc_now(),
-        request_id=item.request_id,
-        not_before=created,
-    )
+    # A replay has a row of its own, and is there to fetch again.
+    state = make_state_event(source, f"fetch:{event_id}:{item.event_id}", asked_at, not_before=created)
+    events = plan_events(item.shop_id, [state], utc_now(), item.request_id)
     with transaction() as tx:
-        refs = [ref for accepted in record_events(tx, [event]) for ref in accepted.work]
+        refs = [ref for accepted in record_events(tx, events) for ref in accepted.work]
     send_messages(refs)
     return Done("fetched")

@@ -5,7 +5,6 @@ What a run finds stays in ``reconciliation_staging`` until the run ends; a run t
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
 from tempfile import SpooledTemporaryFile
@@ -20,7 +19,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured
 from services.core.settings import get_settings
-from services.jobs.handler import Run
+from services.jobs.handler import JobResult, Run
 from services.jobs.schedule import day_bounds, period_bounds
 from services.ledger.work import FollowUp
 from services.payments.balance import fetch_balance_entries
@@ -38,7 +37,7 @@ from services.shops.shops import Shop
 JOB = "daily-reconciliation"
 RULE = "reconciliation_break"
 NO_STRIPE = "no_stripe"
-"""The verdict, and the figure, of a run that has nothing to compare with."""
+"""The result, and the figure, of a run that has nothing to compare with."""
 SPOOLED_BYTES = 8 * 2**20
 """Size of Stripe's rows above which they go to disk: 60,000 charges."""
 READ_BYTES = 256 * 2**10
@@ -56,32 +55,22 @@ select r.status, r.stats, coalesce(r.error, w.error_code || ': ' || w.last_error
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DayOutcome:
-    """The result of a comparison. ``verdict`` is ``clean``, ``breaks`` or ``no_stripe``.
-
-    ``stats`` has ``ours``, ``theirs`` (rows), ``breaks``, ``breaks_<kind>`` above zero, the money moved per
-    currency (``charge_cad_cents`` by Stripe's lists, ``our_charge_cad_cents`` by our rows, likewise refund,
-    dispute and payout), and the figures of ``sum_three_way``. ``record`` writes the day's breaks and its
-    incident in the transaction that ends the run.
-    """
-
-    verdict: str
-    stats: Mapping[str, int]
-    record: Callable[[Connection], FollowUp] = field(default=lambda _: FollowUp())
-
-
 def reconcile_day(
     run: Run,
     *,
     clock: Callable[[], datetime] = utc_now,
-) -> DayOutcome:
-    """Compare ``run``'s shop and day with Stripe; the day's breaks do not change until ``record``.
+) -> JobResult:
+    """Compare ``run``'s shop and day with Stripe: ``clean``, ``breaks`` or ``no_stripe``.
 
     Opens its own transactions, and records the day's balance entries after the comparison, so that a
     differing fee is found before it is corrected. An object that cannot be read is a break of its own, and
     everything else is compared. A shop without Stripe is ``no_stripe``. Raises ``Misconfigured`` if the shop
     takes Stripe's webhooks but has no key, and the ``WorkError`` of a call. Safe to repeat.
+
+    The day's breaks and its incident do not change until ``record``. ``stats`` has ``ours``, ``theirs``
+    (rows), ``breaks``, ``breaks_<kind>`` above zero, the money moved per currency (``charge_cad_cents`` by
+    Stripe's lists, ``our_charge_cad_cents`` by our rows, likewise refund, dispute and payout), and the
+    figures of ``sum_three_way``.
     """
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     begins, ends = period_bounds(run.covers, run.period, run.zone)
@@ -93,7 +82,7 @@ def reconcile_day(
         if key is None:
             if tx.exec_driver_sql(_HAS_ROWS, day._asdict()).scalar():
                 raise Misconfigured("stripe.no_key", NO_KEY)
-            return DayOutcome(verdict=NO_STRIPE, stats={"ours": 0, "theirs": 0, "breaks": 0, NO_STRIPE: 1})
+            return JobResult(result=NO_STRIPE, stats={"ours": 0, "theirs": 0, "breaks": 0, NO_STRIPE: 1})
     base_url = get_settings().stripe_api_base
     unreadable: list[UnreadableObject] = []
     with SpooledTemporaryFile(max_size=SPOOLED_BYTES, prefix="shopfleet-") as file:
@@ -111,8 +100,8 @@ def reconcile_day(
         three_way = sum_three_way(tx, day.shop_id, begins, ends)
     if breaks:
         suggest_causes(key, base_url, day)
-    return DayOutcome(
-        verdict="breaks" if breaks else "clean",
+    return JobResult(
+        result="breaks" if breaks else "clean",
         stats={**_make_stats(sums, breaks), **three_way},
         record=partial(_record, day),
     )

@@ -2,26 +2,13 @@
 
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    Date,
-    DateTime,
-    Identity,
-    Index,
-    Integer,
-    Table,
-    Text,
-    TextClause,
-    UniqueConstraint,
-    text,
-)
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Column, Date, Index, Integer, Table, Text, TextClause, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.core.db import metadata
 
-_at = DateTime(timezone=True)
+_at = sa.DateTime(timezone=True)
 _EMPTY = text("''")
 
 # ``kind`` is charge, refund, payment_intent, dispute or payout; a payout's amount may be negative.
@@ -89,13 +76,13 @@ def _break_columns(*, is_key: bool = False, subject: TextClause | None = None) -
 reconciliation_breaks = Table(
     "reconciliation_breaks",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("id", BigInteger, sa.Identity(always=True), primary_key=True),
     Column("shop_id", Integer, nullable=False),
     Column("day", Date, nullable=False),
     *_break_columns(subject=text("'charge'")),
     Column("found_at", _at, nullable=False),
     Column("closed_at", _at),
-    UniqueConstraint("shop_id", "day", "kind", "provider_id", name="uq_reconciliation_breaks_identity"),
+    sa.UniqueConstraint("shop_id", "day", "kind", "provider_id", name="uq_reconciliation_breaks_identity"),
 )
 
 # The breaks of one comparison until the transaction that ends its run records them. ``token`` is the
@@ -114,13 +101,13 @@ reconciliation_staging = Table(
 break_corrections = Table(
     "break_corrections",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("id", BigInteger, sa.Identity(always=True), primary_key=True),
     Column("shop_id", Integer, nullable=False),
     Column("day", Date, nullable=False),
     *_break_columns(),
     Column("change", Text, nullable=False),
     Column("at", _at, nullable=False),
-    CheckConstraint("change in ('found','closed')", name="change"),
+    sa.CheckConstraint("change in ('found','closed')", name="change"),
     Index("ix_break_corrections_day", "shop_id", "day"),
 )
 
@@ -143,7 +130,7 @@ closed_periods = Table(
 period_corrections = Table(
     "period_corrections",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("id", BigInteger, sa.Identity(always=True), primary_key=True),
     Column("shop_id", Integer, nullable=False),
     Column("period", Text, nullable=False),
     Column("found_in", Text, nullable=False),
@@ -152,7 +139,7 @@ period_corrections = Table(
     Column("before_cents", BigInteger, nullable=False),
     Column("after_cents", BigInteger, nullable=False),
     Column("at", _at, nullable=False),
-    UniqueConstraint(
+    sa.UniqueConstraint(
         "shop_id", "period", "found_in", "account", "currency", name="uq_period_corrections_identity"
     ),
 )

@@ -15,7 +15,6 @@ from services.core.errors import Misconfigured, RetryLater
 from services.jobs.definition import Covers
 from services.jobs.handler import JobResult, Run
 from services.ledger.work import FollowUp
-from services.payments.reconcile import DayOutcome
 from tests.shopify.sample_payloads import add_shop, rows
 
 DAY = "2026-11-20"
@@ -39,12 +38,12 @@ def shop(engine: Engine) -> Engine:
 
 
 def payments(verdict: str = "clean", **stats: int) -> Mapping[str, Any]:
-    return {"verdict": verdict, "stats": {"ours": 2, "theirs": 2, "breaks": 0} | stats}
+    return {"result": verdict, "stats": {"ours": 2, "theirs": 2, "breaks": 0} | stats}
 
 
 def close(engine: Engine, found: Any = None, *, day: str = DAY, now: datetime = NOW) -> JobResult:
     """The day is closed as a worker does it, with ``found`` as what the payments came to."""
-    outcome = DayOutcome(**(found or payments()), record=_record_breaks(day, found))
+    outcome = JobResult(**(found or payments()), record=_record_breaks(day, found))
     run = Run(
         id=1, job="daily-reconciliation", shop_id=1, period=day, covers=Covers.DAY,
         zone=ZoneInfo("America/Los_Angeles"), request_id="req-1", work_id=1,
@@ -58,7 +57,7 @@ def close(engine: Engine, found: Any = None, *, day: str = DAY, now: datetime = 
 
 def _record_breaks(day: str, found: Any) -> Any:
     def record(tx: Connection) -> FollowUp:
-        if found and found["verdict"] == "breaks":
+        if found and found["result"] == "breaks":
             tx.execute(
                 text(
                     "insert into reconciliation_breaks (shop_id, day, kind, provider_id, theirs, found_at) "
@@ -163,7 +162,7 @@ def test_payments_that_cannot_be_compared_are_said_to_be_so(shop: Engine, fault:
         zone=ZoneInfo("America/Los_Angeles"), request_id="req-1", work_id=1,
     )  # fmt: skip
 
-    def away(_: Run) -> DayOutcome:
+    def away(_: Run) -> JobResult:
         raise fault
 
     with pytest.raises(type(fault)):

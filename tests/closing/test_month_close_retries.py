@@ -75,8 +75,8 @@ def _crash_after(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
 
 @pytest.mark.parametrize(
     "step",
-    [*(f"put {n}" for n in range(1, 7)), "put_package", "_record_closed", "append_all", "_record_mails",
-     "record_corrections", "archive_events"],
+    [*(f"put {n}" for n in range(1, 7)), "put_package", "_record_closed", "append_all",
+     "record_package_mails", "record_corrections", "archive_events"],
 )  # fmt: skip
 def test_a_run_that_died_half_way_ends_as_if_it_had_not(
     engine: Engine, archive: Path, step: str, tmp_path: Path

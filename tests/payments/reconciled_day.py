@@ -11,10 +11,9 @@ from sqlalchemy import Engine
 from services.audit.append import append_all
 from services.core.db import transaction
 from services.jobs.definition import Covers
-from services.jobs.handler import Run
+from services.jobs.handler import JobResult, Run
 from services.payments import reconcile
 from services.payments.comparison import Comparison
-from services.payments.reconcile import DayOutcome
 from services.payments.stripe_rows import StripeRow
 from services.payments.unreadable import UnreadableObject
 from services.shops.secrets import record_secret
@@ -55,7 +54,7 @@ def no_causes(key: str, base_url: str, comparison: Comparison) -> None:
     """Stripe is not asked why."""
 
 
-def compare(stripe: StripeOnPaper, period: str = "2026-11-20", now: datetime = NOW) -> DayOutcome:
+def compare(stripe: StripeOnPaper, period: str = "2026-11-20", now: datetime = NOW) -> JobResult:
     asked = Run(
         id=1,
         job="daily-reconciliation",
@@ -73,10 +72,10 @@ def compare(stripe: StripeOnPaper, period: str = "2026-11-20", now: datetime = N
         return reconcile.reconcile_day(asked, clock=lambda: now)
 
 
-def run(engine: Engine, *theirs: StripeRow, now: datetime = NOW) -> DayOutcome:
+def run(engine: Engine, *theirs: StripeRow, now: datetime = NOW) -> JobResult:
     outcome = compare(StripeOnPaper(*theirs), now=now)
     with transaction(engine) as tx:
-        append_all(tx, outcome.record(tx).audit, now)
+        append_all(tx, outcome.record(tx).audit if outcome.record else [], now)
     return outcome
 
 

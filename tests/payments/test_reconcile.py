@@ -34,7 +34,7 @@ def test_clean_day_has_its_figures_and_no_incident(shop: Engine) -> None:
 
     outcome = compare(stripe)
 
-    assert outcome.verdict == "clean"
+    assert outcome.result == "clean"
     assert stripe.asked == [(STRIPE_KEY, BEGINS, BEGINS + timedelta(days=1))]
     assert stripe.entries == [(BEGINS, BEGINS + timedelta(days=1))]
     assert outcome.stats == {
@@ -55,7 +55,7 @@ def test_clean_day_has_its_figures_and_no_incident(shop: Engine) -> None:
 def test_breaks_are_kept_and_closed_when_gone(shop: Engine) -> None:
     outcome = run(shop, row("ch_1", 900, at=BEGINS), row("ch_9"), CH_3)
 
-    assert outcome.verdict == "breaks"
+    assert outcome.result == "breaks"
     assert {name: n for name, n in outcome.stats.items() if name.startswith("breaks")} == {
         "breaks": 3,
         "breaks_amount": 1,
@@ -117,7 +117,7 @@ def test_shop_without_stripe_is_done(engine: Engine) -> None:
 
     outcome = compare(StripeOnPaper())
 
-    assert (outcome.verdict, outcome.stats["theirs"]) == ("no_stripe", 0)
+    assert (outcome.result, outcome.stats["theirs"]) == ("no_stripe", 0)
     with transaction(engine) as tx:
         assert outcome.record(tx).audit == ()
 
