@@ -7,7 +7,7 @@ import getpass
 import os
 from collections.abc import Callable, Sequence
 from copy import copy
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -20,11 +20,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.alerts.incidents import IncidentInvalid
-from services.core.clock import utc_now
+from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
 from services.core.durations import TimeInvalid, parse_moment
 from services.core.errors import ShopfleetError
+from services.jobs.definition import Covers
 from services.jobs.runs import ScopeInvalid
-from services.jobs.schedule import PeriodInvalid, ScheduleInvalid
+from services.jobs.schedule import PeriodInvalid, ScheduleInvalid, period_bounds
 from services.jobs.store import JobUnknown
 from services.ledger.accept import WorkRef
 from services.ledger.filters import FilterInvalid
@@ -181,6 +182,18 @@ def notify_workers(work: Sequence[WorkRef]) -> str:
 def parse_since(text: str) -> datetime | None:
     """Return the moment of an option such as ``24h`` or ``2026-11-20``, or None for an empty one."""
     return parse_moment(text, utc_now()) if text else None
+
+
+def check_period(covers: Covers, text: str) -> None:
+    """Raise ``UsageError`` unless ``text`` is such a period, of plausible years."""
+    try:
+        if is_plausible(period_bounds(covers, text, UTC)[0]):
+            return
+    except (ValueError, OverflowError):
+        pass
+    example = "2026-11-20" if covers is Covers.DAY else "2026-10"
+    years = f"of the years {FIRST_YEAR} to {LAST_YEAR}"
+    raise click.UsageError(f"{covers}={text!r} should be a {covers} such as {example}, {years}")
 
 
 def format_count(count: int, noun: str) -> str:

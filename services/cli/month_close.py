@@ -1,13 +1,20 @@
 """``fleet month-close``: closed months, a preview of a package, and the check of a stored one."""
 
-from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import click
 from sqlalchemy import Connection
 
-from services.cli.base import actor_option, audit_author, hidden_alias, json_option, report_errors, split_list
+from services.cli.base import (
+    actor_option,
+    audit_author,
+    check_period,
+    hidden_alias,
+    json_option,
+    report_errors,
+    split_list,
+)
 from services.cli.output import print_fields, print_json, print_table
 from services.closing.corrections import (
     ClosedMonth,
@@ -24,11 +31,10 @@ from services.closing.package import MANIFEST_NAME, build_package, find_costs, l
 from services.closing.profit_and_loss import label_of, net_sales, sums_of, taxes_of
 from services.closing.tax_profile import TaxProfile, find_tax_profile, record_tax_profile
 from services.closing.tax_rates import TAXES
-from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
+from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
 from services.jobs.definition import Covers
-from services.jobs.schedule import period_bounds
 from services.ledger.describe import format_money, format_money_change
 from services.providers.object_store import open_store
 from services.shops.shops import Shop, get_shop
@@ -103,7 +109,7 @@ def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
     \b
     Example: fleet month-close preview harbour 2026-11 --to november
     """
-    _check_period(period)
+    check_period(Covers.MONTH, period)
     store = open_store(get_settings().archive_url)
     with transaction() as tx:
         shop = get_shop(tx, slug)
@@ -201,7 +207,7 @@ close = hidden_alias(command, "close")
 
 def _profile_document(profile: TaxProfile) -> dict[str, Any]:
     registered = profile.registered
-    every = "not said: every tax that the rates name"
+    every = "not set: every tax in the rates"
     return {
         "province": profile.province,
         "registered": every if registered is None else ", ".join(sorted(registered)),
@@ -236,18 +242,8 @@ def _print_corrections(title: str, corrections: list[Correction]) -> None:
 
 
 def _get_closed(tx: Connection, shop: Shop, period: str) -> ClosedMonth:
-    _check_period(period)
+    check_period(Covers.MONTH, period)
     if closed := find_closed_month(tx, shop.id, period):
         return closed
     command = f"fleet jobs run monthly-close --shop {shop.slug} --period {period}"
     raise click.ClickException(f"{period} of {shop.slug} is not closed: {command}")
-
-
-def _check_period(period: str) -> None:
-    try:
-        if is_plausible(period_bounds(Covers.MONTH, period, UTC)[0]):
-            return
-    except (ValueError, OverflowError):
-        pass
-    years = f"of the years {FIRST_YEAR} to {LAST_YEAR}"
-    raise click.UsageError(f"{period!r} should be a month such as 2026-10, {years}")

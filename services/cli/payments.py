@@ -1,19 +1,33 @@
 """``fleet payments``: the breaks of a day, their repair, and the trace of one payment."""
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+import time
+from collections.abc import Iterable
+from datetime import date, timedelta
 from typing import Any
 
 import click
-from sqlalchemy import Row
 
-from services.cli.base import hidden_alias, json_option, limit_option, report_errors
-from services.cli.output import Columns, print_json, print_lines, print_table, safe_text
-from services.cli.payments_repair import parse_day, repair
+from services.cli.base import (
+    actor_option,
+    audit_author,
+    check_period,
+    dry_run_option,
+    hidden_alias,
+    json_option,
+    limit_option,
+    notify_workers,
+    report_errors,
+)
+from services.cli.output import Columns, print_json, print_lines, safe_text
 from services.core.clock import utc_now
 from services.core.db import transaction
+from services.core.settings import get_settings
+from services.jobs.definition import Covers
+from services.jobs.runs import trigger_job
 from services.jobs.schedule import find_due_day
+from services.jobs.store import get_job
 from services.ledger.describe import format_money
+from services.payments.break_repair import RepairPlan, find_progress, plan_repair, repair_day
 from services.payments.breaks import (
     PaymentBreak,
     count_day_breaks,
@@ -21,9 +35,17 @@ from services.payments.breaks import (
     format_side,
     list_day_breaks,
 )
-from services.payments.reconcile import find_not_compared
+from services.payments.reconcile import JOB, find_not_compared
+from services.payments.stripe_key import get_stripe_key
 from services.payments.trace import trace_payment
+from services.shops.connections import recorded_calls
 from services.shops.shops import get_shop
+
+POLL_SECONDS = 0.2
+MAX_BREAKS = 5_000
+"""Breaks that one repair takes; the next one continues."""
+
+shop_option = click.option("--shop", required=True, help="The shop (its slug).")
 
 
 @click.group("payments")
@@ -39,7 +61,7 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--shop", required=True, help="The shop (its slug).")
+@shop_option
 @click.option("--day", default="", help="The day in the shop's zone, such as 2026-11-20 (default: its last).")
 @click.option("--all", "show_all", is_flag=True, help="Show closed breaks too.")
 @limit_option
@@ -58,93 +80,23 @@ def breaks(shop: str, day: str, show_all: bool, limit: int, as_json: bool) -> No
     """
     with transaction() as tx:
         its_shop = get_shop(tx, shop)
-        its_day = parse_day(day) if day else find_due_day(its_shop.zone, utc_now())
+        its_day = _parse_day(day) if day else find_due_day(its_shop.zone, utc_now())
         found = list_day_breaks(tx, its_shop.id, its_day, only_open=not show_all, limit=limit)
         counts = count_day_breaks(tx, its_shop.id, its_day)
         not_compared = find_not_compared(tx, its_shop, its_day)
+    title = f"{shop}, {its_day.isoformat()}"
     if as_json:
         compared = {"compared": not not_compared, "not_compared": not_compared or None}
         documents = [_document(each) for each in found]
         print_json({"shop": shop, "day": its_day, **compared, "open": counts, "breaks": documents})
-    else:
-        _print_breaks(f"{shop}, {its_day.isoformat()}", its_day.isoformat(), found, counts, not_compared)
+    elif not_compared:
+        click.echo(f"{title}: not compared with Stripe: {safe_text(not_compared)}")
+    if not as_json and (found or not not_compared):
+        print_lines(title, _COLUMNS, found, f"No breaks of {its_day.isoformat()}.")
+        if (more := sum(counts.values()) - sum(each.is_open for each in found)) > 0:
+            click.echo(f"and {more} more: --limit shows them")
     if not_compared:
         raise click.exceptions.Exit(1)
-
-
-def _print_breaks(
-    title: str, day: str, found: Sequence[PaymentBreak], counts: Mapping[str, int], not_compared: str
-) -> None:
-    """Print the breaks. "No breaks" is printed only for a day that was compared."""
-    if not_compared:
-        click.echo(f"{title}: not compared with Stripe: {safe_text(not_compared)}")
-        if not found:
-            return
-    print_table(
-        title,
-        ("kind", "subject", "id", "ours", "theirs", "age", "cause", "event", "what to do"),
-        [
-            (
-                each.kind if each.is_open else f"{each.kind} (closed)",
-                each.subject,
-                each.provider_id,
-                format_side(each.ours),
-                format_side(each.theirs, "unreadable" if each.kind == "unreadable" else "nothing"),
-                _format_age(each),
-                each.cause,
-                each.cause_event_id,
-                describe_cause(each.cause).todo if each.is_open else "",
-            )
-            for each in found
-        ],
-        f"No breaks of {day}.",
-    )
-    if (more := sum(counts.values()) - sum(each.is_open for each in found)) > 0:
-        click.echo(f"and {more} more: --limit shows them")
-
-
-@command.command()
-@click.argument("named", metavar="ORDER|CHARGE|PAYOUT")
-@click.option("--shop", required=True, help="The shop (its slug).")
-@json_option
-@report_errors
-def trace(named: str, shop: str, as_json: bool) -> None:
-    """Show one payment from its order to its payout, at Shopify and at Stripe.
-
-    The argument is the number, id or gid of an order, or Stripe's id of a charge, payment intent, refund,
-    dispute or payout. Exit code 1 if nothing has that name.
-
-    \b
-    Examples:
-      fleet payments trace "#1001" --shop harbour
-      fleet payments trace ch_3QK8fT2eZvKYlo2C1gX0aTnq --shop harbour --json
-    """
-    with transaction() as tx:
-        steps = trace_payment(tx, get_shop(tx, shop).id, named)
-    if not steps:
-        raise click.ClickException(
-            f"{shop} has no payment named {named!r}: name an order's number such as '#1001', or an id of "
-            "Stripe's"
-        )
-    if as_json:
-        print_json([dict(step._mapping) for step in steps])
-        return
-    columns: Columns = {
-        "what": "what",
-        "id": "id",
-        "whose": "source",
-        "status": "status",
-        "amount": _format_amount,
-        "at": "at",
-        "more": "detail",
-    }
-    print_lines(f"{named} at {shop}", columns, steps, "")
-
-
-command.add_command(repair)
-command.add_command(hidden_alias(repair, "heal"))
-command.add_command(hidden_alias(trace, "trail"))
-books = hidden_alias(command, "books")
 
 
 def _document(found: PaymentBreak) -> dict[str, Any]:
@@ -162,5 +114,186 @@ def _format_age(found: PaymentBreak) -> str:
     return f"{hours // 24} d" if hours >= 48 else f"{hours} h"
 
 
-def _format_amount(step: Row[Any]) -> str:
-    return "-" if step.amount_cents is None else format_money(step.amount_cents, step.currency)
+_MISSING = {"unreadable": "unreadable"}
+_COLUMNS: Columns = {
+    "kind": lambda found: found.kind if found.is_open else f"{found.kind} (closed)",
+    "subject": "subject",
+    "id": "provider_id",
+    "ours": lambda found: format_side(found.ours),
+    "theirs": lambda found: format_side(found.theirs, _MISSING.get(found.kind, "nothing")),
+    "age": _format_age,
+    "cause": "cause",
+    "event": "cause_event_id",
+    "what to do": lambda found: describe_cause(found.cause).todo if found.is_open else "",
+}
+
+
+@command.command()
+@shop_option
+@click.option("--day", required=True, help="The day in the shop's zone, such as 2026-11-20.")
+@click.option("--reason", default="", help="Why, for the audit.")
+@click.option("--rerun", is_flag=True, help="Reconcile the day again afterwards, so that its breaks close.")
+@click.option("--wait/--no-wait", "waits", default=True, help="Wait until the work is done.")
+@click.option(
+    "--timeout", type=click.IntRange(1, 3600), default=120, show_default=True, help="Most seconds to wait."
+)
+@dry_run_option
+@json_option
+@actor_option
+@report_errors
+def repair(
+    shop: str,
+    day: str,
+    reason: str,
+    rerun: bool,
+    waits: bool,
+    timeout: int,
+    dry_run: bool,
+    as_json: bool,
+    actor: str,
+) -> None:
+    """Fetch the lost events and objects of a day's breaks from Stripe, and requeue dead work.
+
+    Events and objects enter as webhooks do. The breaks close at the next reconciliation of the day. A second
+    run enters nothing twice. Exit code 1 if some of the work is not done in time, or is dead.
+
+    \b
+    Examples:
+      fleet payments repair --shop harbour --day 2026-11-20 --dry-run
+      fleet payments repair --shop harbour --day 2026-11-20 --rerun
+    """
+    its_day = _parse_day(day)
+    with transaction() as tx:
+        shop_id = get_shop(tx, shop).id
+        plan = plan_repair(list_day_breaks(tx, shop_id, its_day, limit=MAX_BREAKS))
+        key = get_stripe_key(tx, shop_id) if plan.events or plan.objects else ""
+    if dry_run:
+        _print_plan(plan, as_json=as_json)
+        return
+    author = audit_author(actor)
+    reported = -1
+
+    def report(text: str) -> None:
+        if not as_json:
+            click.echo(text, err=True)
+
+    with recorded_calls(shop_id):
+        result = repair_day(
+            shop_id,
+            plan,
+            key,
+            get_settings().stripe_api_base,
+            reason=reason or f"breaks of {day}",
+            report=report,
+            **author,
+        )
+    notice = notify_workers(result.work)
+    until = time.monotonic() + (timeout if waits else 0)
+    while True:
+        with transaction() as tx:
+            left, counts = find_progress(tx, result.work, utc_now())
+        if left != reported:
+            report(f"{len(result.work) - left} of {len(result.work)} items of work done")
+            reported = left
+        if not left or time.monotonic() >= until:
+            break
+        time.sleep(POLL_SECONDS)
+    run = _rerun(shop, day, author) if rerun and not left else ""
+    if as_json:
+        print_json(
+            {"entered": result.entered, "requeued": result.requeued, "gone": result.gone, "work": counts,
+             "waiting": left, "left_to_you": len(plan.left), "rerun": run}
+        )  # fmt: skip
+    else:
+        click.echo(f"{result.entered} events entered, {result.requeued} items of work requeued")
+        if notice:
+            click.echo(notice)
+        if result.gone:
+            click.echo(f"Stripe does not have: {_first_ten(result.gone)}")
+        _print_left(plan)
+        if left:
+            todo = "`fleet work list --status pending,error` lists them"
+            click.echo(f"{left} items of work are not done: {todo}")
+        if run:
+            click.echo(f"{run} has started: `fleet jobs history` shows its result")
+        else:
+            command = f"fleet jobs run {JOB} --shop {shop} --period {day} --force"
+            click.echo(f"run `{command}`: it closes the breaks that are repaired")
+    if (waits and left) or counts.get("dead"):
+        raise click.exceptions.Exit(1)
+
+
+def _rerun(shop: str, day: str, author: dict[str, str]) -> str:
+    """Start the reconciliation of the day again by a worker; return the run's name."""
+    with transaction() as tx:
+        runs = trigger_job(tx, get_job(tx, JOB), shop, day, origin="cli", now=utc_now(), force=True, **author)
+    notify_workers([ref for run in runs for ref in (run.ref, *run.checkins) if ref])
+    return f"run {runs[0].run_id} of {JOB}"
+
+
+def _print_plan(plan: RepairPlan, *, as_json: bool) -> None:
+    if as_json:
+        left = [{"kind": b.kind, "id": b.provider_id, "cause": b.cause} for b in plan.left]
+        objects = [{"subject": subject, "id": provider_id} for subject, provider_id in plan.objects]
+        print_json({"events": plan.events, "work": plan.work_ids, "objects": objects, "left_to_you": left})
+        return
+    click.echo(f"would fetch {len(plan.events)} lost events: {_first_ten(plan.events)}")
+    click.echo(f"would requeue {len(plan.work_ids)} items of work: {_first_ten(plan.work_ids)}")
+    click.echo(f"would look at {len(plan.objects)} objects: {_first_ten(i for _, i in plan.objects)}")
+    _print_left(plan)
+
+
+def _print_left(plan: RepairPlan) -> None:
+    for found in plan.left[:20]:
+        cause = describe_cause(found.cause)
+        click.echo(f"left to you: {found.provider_id} ({found.kind}): {cause.says}; {cause.todo}")
+    if len(plan.left) > 20:
+        click.echo(f"and {len(plan.left) - 20} more: `fleet payments breaks` lists them")
+
+
+def _first_ten(ids: Iterable[object]) -> str:
+    listed = [str(each) for each in ids]
+    more = f" and {len(listed) - 10} more" if len(listed) > 10 else ""
+    return (", ".join(listed[:10]) or "none") + more
+
+
+@command.command()
+@click.argument("named", metavar="ORDER|CHARGE|PAYOUT")
+@shop_option
+@json_option
+@report_errors
+def trace(named: str, shop: str, as_json: bool) -> None:
+    """Show one payment from its order to its payout, at Shopify and at Stripe.
+
+    The argument is the number, id or gid of an order, or Stripe's id of a charge, payment intent, refund,
+    dispute or payout. Exit code 1 if nothing has that name.
+
+    \b
+    Examples:
+      fleet payments trace "#1001" --shop harbour
+      fleet payments trace ch_3QK8fT2eZvKYlo2C1gX0aTnq --shop harbour --json
+    """
+    with transaction() as tx:
+        steps = trace_payment(tx, get_shop(tx, shop).id, named)
+    if not steps:
+        wanted = "name an order's number such as '#1001', or an id of Stripe's"
+        raise click.ClickException(f"{shop} has no payment named {named!r}: {wanted}")
+    if as_json:
+        print_json([dict(step._mapping) for step in steps])
+        return
+    columns: Columns = {
+        "what": "what", "id": "id", "whose": "source", "status": "status",
+        "amount": lambda s: "-" if s.amount_cents is None else format_money(s.amount_cents, s.currency),
+        "at": "at", "more": "detail",
+    }  # fmt: skip
+    print_lines(f"{named} at {shop}", columns, steps, "")
+
+
+def _parse_day(text: str) -> date:
+    check_period(Covers.DAY, text)
+    return date.fromisoformat(text)
+
+
+command.add_command(hidden_alias(repair, "heal"))
+command.add_command(hidden_alias(trace, "trail"))
+books = hidden_alias(command, "books")

@@ -148,7 +148,7 @@ def reconcile(engine: Engine) -> dict[str, str]:
     )
     outcome = reconcile_day(run)
     with transaction(engine) as tx:
-        append_all(tx, outcome.record(tx).audit, utc_now())
+        append_all(tx, outcome.record(tx).audit if outcome.record else [], utc_now())
         return {each.provider_id: each.cause for each in list_day_breaks(tx, 1, day)}
 
 

@@ -151,6 +151,7 @@ def test_closing_a_month_waits_for_a_reconciliation_that_is_writing(shop: Engine
 
     with transaction(shop) as tx:
         outcome = compare(StripeOnPaper())
+        assert outcome.record is not None
         outcome.record(tx)
         with shop.connect() as other, other.begin():
             other.exec_driver_sql("set local lock_timeout = '50ms'")
