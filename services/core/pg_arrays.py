@@ -66,7 +66,7 @@ def find_by_key(
     if not keys:
         return {}
     key = table.primary_key.columns.keys()
-    arrays = encode_columns(table, dict(zip(key, zip(*keys, strict=True), strict=True)))
+    arrays = encode_rows(table, key, keys)
     names = [column.name for column in table.columns]
     # Not ``mappings()``: a plain dictionary is read three times as fast, and sets have hundreds of rows.
     rows = [dict(zip(names, row, strict=True)) for row in tx.exec_driver_sql(_find_statement(table), arrays)]
@@ -112,3 +112,8 @@ def array_parameters(table: Table, columns: Sequence[str]) -> str:
 def encode_columns(table: Table, columns: Mapping[str, Sequence[Any]]) -> dict[str, str]:
     """Return the values of each column as an array literal."""
     return {name: _ENCODERS[type(table.c[name].type)](values) for name, values in columns.items()}
+
+
+def encode_rows(table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, str]:
+    """Return ``rows``, which are not empty and in the order of ``columns``, as an array literal a column."""
+    return encode_columns(table, dict(zip(columns, zip(*rows, strict=True), strict=True)))

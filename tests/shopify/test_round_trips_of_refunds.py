@@ -9,7 +9,7 @@ from services.core.pg_arrays import upsert_rows
 from services.shopify.backfill.orders import StoredChild, find_stored_orders
 from services.shopify.logistics.tables import fulfillments
 from services.shopify.orders.refund_settlement import PARTS, Refund, RefundLine, RefundPayment, SettledRefund
-from services.shopify.orders.refund_store import _find_parts, record_refunds, recount_refunds
+from services.shopify.orders.refund_store import _find_refunds, record_refunds, recount_refunds
 from services.shopify.orders.store import key_arrays, record_orders
 from services.shopify.orders.tables import order_transactions
 from tests.shopify.sample_payloads import NOW, add_shop
@@ -33,16 +33,21 @@ def test_parts_of_a_refund_come_back_by_name(engine: Engine) -> None:
         record_orders(tx, [make_order(1)], (), {})
         record_refunds(tx, [REFUND])
         recount_refunds(tx, [(1, GID)])
-        found = _find_parts(tx, key_arrays([(1, GID)]))
+        found = _find_refunds(tx, key_arrays([(1, GID)]))
         (row,) = select(tx, "order_refunds")
 
     ((key, refunds),) = found.items()
     (parts,) = refunds
     assert key == ((1, GID), REFUND.currency)
-    assert (parts.refund_id, parts.refunded_at) == (REFUND.refund_id, REFUND.refunded_at)
-    assert {name: getattr(parts, name) for name in PARTS} == {name: getattr(REFUND, name) for name in PARTS}
+    found_row = parts.row
+    assert (found_row.refund_id, found_row.refunded_at) == (REFUND.refund_id, REFUND.refunded_at)
+    assert {name: getattr(found_row, name) for name in PARTS} == {
+        name: getattr(REFUND, name) for name in PARTS
+    }
     assert parts.payments == REFUND.payments
-    lines = (parts.goods_cents, parts.goods_tax_cents, parts.tip_line_cents, parts.line_count)
+    lines = (
+        found_row.goods_cents, found_row.goods_tax_cents, found_row.tip_line_cents, found_row.line_count
+    )  # fmt: skip
     assert lines == (LINE.subtotal_cents, LINE.tax_cents, 0, 1)
     assert parts.settled == SettledRefund(**{name: row[name] for name in SettledRefund._fields})
     assert (parts.settled.status, parts.settled.amount_cents) == ("success", 901)
@@ -55,7 +60,7 @@ def test_latest_status_of_a_payment_is_that_of_its_transaction(engine: Engine) -
         record_refunds(tx, [pending])
         insert(tx, order_transactions, shop_id=1, order_transaction_id=7, order_gid=GID, kind="refund",
                status="success", amount_cents=901, currency="CAD", processed_at=NOW)  # fmt: skip
-        ((parts,),) = _find_parts(tx, key_arrays([(1, GID)])).values()
+        ((parts,),) = _find_refunds(tx, key_arrays([(1, GID)])).values()
 
     assert parts.payments == {7: RefundPayment("success", 901)}
 

@@ -1,7 +1,7 @@
 """Refunds: records what was given back of an order, and what is back in stock."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -38,8 +38,19 @@ def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
     """
     by_id = {item.id: item for item in items}
     parsed = read_set(items, parse_refund, "shopify.unreadable_refund")
-    refunds = _merge(entry for entry in parsed if isinstance(entry, Refund))
-    doubts = [_plan_doubts(by_id[refund.work_id], refund) for refund in refunds if refund.doubts]
+    merged: dict[RefundKey, Refund] = {}
+    for refund in parsed:
+        if isinstance(refund, Refund):
+            known = merged.get(refund.key)
+            merged[refund.key] = merge_refunds(known, refund) if known else refund
+    refunds = list(merged.values())
+    doubts = [
+        Doubts(
+            by_id[r.work_id], r.order_gid, r.refunded_at, [f"refunds[{r.refund_id}].{d}" for d in r.doubts]
+        )
+        for r in refunds
+        if r.doubts
+    ]
     orders = {refund.order_key for refund in refunds}
     lock_objects(tx, orders | {doubt.lock for doubt in doubts})
     written = record_refunds(tx, refunds)
@@ -55,19 +66,6 @@ def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
     )
 
 
-def _merge(parsed: Iterable[Refund]) -> list[Refund]:
-    merged: dict[RefundKey, Refund] = {}
-    for refund in parsed:
-        twin = merged.get(refund.key)
-        merged[refund.key] = merge_refunds(twin, refund) if twin else refund
-    return list(merged.values())
-
-
-def _plan_doubts(item: WorkItem, refund: Refund) -> Doubts:
-    lines = [f"refunds[{refund.refund_id}].{doubt}" for doubt in refund.doubts]
-    return Doubts(item, refund.order_gid, refund.refunded_at, lines)
-
-
 def _record_returns(
     tx: Connection, refunds: Sequence[Refund], test_orders: Collection[OrderKey], now: datetime
 ) -> tuple[list[NewWork], dict[int, list[LevelStep]]]:
@@ -80,22 +78,18 @@ def _record_returns(
     for refund in sorted(refunds, key=lambda refund: refund.key):
         for line in refund.lines:
             owners.setdefault((refund.shop_id, line.refund_line_id), refund.key)
-    restocked = [
-        (refund, line)
-        for refund in refunds
-        if refund.order_key not in test_orders
-        for line in refund.lines
-        if line.is_restocked and (line.sku or line.variant_id)
-    ]
-    returns = [
-        (refund.work_id, Movement(
-            refund.shop_id,
-            f"refund-line:{line.refund_line_id}"
-            + ("" if owners[refund.shop_id, line.refund_line_id] == refund.key else f":{refund.refund_id}"),
-            line.sku, line.quantity, refund.refunded_at, line.variant_id, line.location_id))
-        for refund, line in restocked
-    ]  # fmt: skip
-    causes = {(r.shop_id, line.sku): PushCause(r.event_id, r.request_id) for r, line in restocked}
+    returns: list[tuple[int, Movement]] = []
+    causes: dict[tuple[int, str], PushCause] = {}
+    for refund in refunds:
+        for line in refund.lines if refund.order_key not in test_orders else ():
+            if not line.is_restocked or not (line.sku or line.variant_id):
+                continue
+            is_owner = owners[refund.shop_id, line.refund_line_id] == refund.key
+            source = f"refund-line:{line.refund_line_id}" + ("" if is_owner else f":{refund.refund_id}")
+            movement = Movement(refund.shop_id, source, line.sku, line.quantity, refund.refunded_at,
+                                line.variant_id, line.location_id)  # fmt: skip
+            returns.append((refund.work_id, movement))
+            causes[refund.shop_id, line.sku] = PushCause(refund.event_id, refund.request_id)
     shifts = record_movements(tx, [movement for _, movement in returns], now)
     return plan_pushes(tx, [shift.level for shift in shifts], causes, now), plan_level_steps(shifts, returns)
 

@@ -41,8 +41,13 @@ def parse_refund(item: WorkItem) -> Refund:
     if not currency and any(one.get("status") == "success" for one in payments):
         raise Unreadable("transactions[0].currency", None, "three capital letters such as CAD")
     with MoneyReader(currency) as money:
-        shipping_cents, shipping_tax_cents = _parse_shipping(source, money)
-        adjustment_cents, adjustment_tax_cents = _parse_discrepancy(source, money)
+        # Shopify states shipping as lines, and again as a negative adjustment: only one of the two counts.
+        of_shipping, others = _split_adjustments(source)
+        if shipping := find_list(source, "refund_shipping_lines"):
+            shipping_cents, shipping_tax_cents = _sum_amounts(money, shipping, "subtotal_amount")
+        else:
+            shipping_cents, shipping_tax_cents = _sum_amounts(money, of_shipping, "amount", -1)
+        adjustment_cents, adjustment_tax_cents = _sum_amounts(money, others, "amount")
         return Refund(
             shop_id=item.shop_id,
             refund_id=read_id(source, "id"),
@@ -74,35 +79,24 @@ def _find_own_currency(source: Node, lines: Sequence[Node]) -> str:
     return next((found for bag, name in bags if (found := find_shop_currency(bag, name))), "")
 
 
-def _parse_shipping(source: Node, money: MoneyReader) -> tuple[int, int]:
-    """Return the refunded shipping and the tax on it, both positive.
+def _split_adjustments(source: Node) -> tuple[list[Node], list[Node]]:
+    """Return the adjustments that are shipping, and the discrepancies: the Admin API's have no kind.
 
-    Shopify states it as ``refund_shipping_lines``, and again as a negative adjustment of kind
-    ``shipping_refund``: only one of the two counts.
+    A discrepancy of pending money does not count: the pending transaction has that money.
     """
-    if lines := find_list(source, "refund_shipping_lines"):
-        return _sum_fields(lines, "subtotal_amount", money), _sum_fields(lines, "tax_amount", money)
-    given = [one for one in find_list(source, "order_adjustments") if one.get("kind") == "shipping_refund"]
-    return -_sum_fields(given, "amount", money), -_sum_fields(given, "tax_amount", money)
+    of_shipping, others = list[Node](), list[Node]()
+    for one in find_list(source, "order_adjustments"):
+        if one.get("kind") == "shipping_refund":
+            of_shipping.append(one)
+        elif "pending" not in f"{find_text(one, 'kind')} {find_text(one, 'reason')}".casefold():
+            others.append(one)
+    return of_shipping, others
 
 
-def _parse_discrepancy(source: Node, money: MoneyReader) -> tuple[int, int]:
-    """Return what was given back besides the other parts, and the tax in it, with Shopify's sign.
-
-    An adjustment without a kind is a discrepancy: the Admin API's have none. One of pending money does not
-    count: the pending transaction has that money.
-    """
-    found = [
-        one
-        for one in find_list(source, "order_adjustments")
-        if one.get("kind") != "shipping_refund"
-        and "pending" not in f"{find_text(one, 'kind')} {find_text(one, 'reason')}".casefold()
-    ]
-    return _sum_fields(found, "amount", money), _sum_fields(found, "tax_amount", money)
-
-
-def _sum_fields(nodes: Iterable[Node], name: str, money: MoneyReader) -> int:
-    return sum(money.field(node, name) for node in nodes)
+def _sum_amounts(money: MoneyReader, nodes: Sequence[Node], name: str, sign: int = 1) -> tuple[int, int]:
+    """Return the sum of the field ``name`` and that of ``tax_amount``."""
+    amount, tax = (sum(money.field(node, field) for node in nodes) for field in (name, "tax_amount"))
+    return sign * amount, sign * tax
 
 
 def _parse_lines(lines: Sequence[Node], money: MoneyReader) -> list[RefundLine]:
@@ -182,12 +176,27 @@ def _convert_sum(source: Node, paid: int, paid_in: str, currency: str) -> int | 
     Shopify converts and rounds each part by itself, so ``paid`` pays all parts where the two differ by less
     than a minor unit for each part.
     """
-    taxes, duties, others = _list_worths(source, currency, paid_in)
+    lines, shipping = read_list(source, "refund_line_items"), find_list(source, "refund_shipping_lines")
+    adjustments = [
+        one
+        for one in find_list(source, "order_adjustments")
+        if not (shipping and one.get("kind") == "shipping_refund")
+    ]
+
+    def worths(nodes: Iterable[Node], name: str, sign: int = 1) -> list[tuple[int, int]]:
+        """Return the amounts of ``name`` in the shop's currency and in the buyer's."""
+        found = (_find_worth(node.get(name), currency, paid_in) for node in nodes)
+        return [(sign * in_shop, sign * in_buyers) for in_shop, in_buyers in filter(None, found)]
+
+    taxes, duties = worths(lines, "total_tax_set"), worths([source], "total_duties_set")
+    others = worths(lines, "subtotal_set") + worths(shipping, "subtotal_amount_set")
+    others += worths(shipping, "tax_amount_set")
+    others += worths(adjustments, "amount_set", -1) + worths(adjustments, "tax_amount_set", -1)
     every = [*others, *taxes, *duties]
     sums = [  # prices contain their tax and the duties, or do not
-        (abs(sum(cents for _, cents in worths) - paid), sum(cents for cents, _ in worths))
-        for worths in (every, [*others, *duties], [*others, *taxes], others)
-        if sum(cents for _, cents in worths)
+        (abs(sum(cents for _, cents in parts) - paid), sum(cents for cents, _ in parts))
+        for parts in (every, [*others, *duties], [*others, *taxes], others)
+        if sum(cents for _, cents in parts)
     ]
     nearest = min(sums, key=lambda found: found[0], default=None)
     if nearest and nearest[0] < max(1, sum(1 for _, cents in every if cents)):
@@ -196,35 +205,10 @@ def _convert_sum(source: Node, paid: int, paid_in: str, currency: str) -> int | 
     return (2 * paid * in_shop + in_buyers) // (2 * in_buyers) if in_shop and in_buyers else None
 
 
-Worth = tuple[int, int]
-"""The amount of a refund's part in the shop's currency and in the buyer's."""
-
-
-def _list_worths(source: Node, currency: str, paid_in: str) -> tuple[list[Worth], list[Worth], list[Worth]]:
-    """Return the worth of the refund's parts: the taxes of its lines, its duties, and all others."""
-    lines = read_list(source, "refund_line_items")
-    shipping = find_list(source, "refund_shipping_lines")
-    others = [(1, line.get("subtotal_set")) for line in lines]
-    for line in shipping:
-        others += [(1, line.get("subtotal_amount_set")), (1, line.get("tax_amount_set"))]
-    for one in find_list(source, "order_adjustments"):
-        if not (shipping and one.get("kind") == "shipping_refund"):
-            others += [(-1, one.get("amount_set")), (-1, one.get("tax_amount_set"))]
-
-    def worths(bags: Iterable[tuple[int, object]]) -> list[Worth]:
-        found = (_find_worth(bag, sign, currency, paid_in) for sign, bag in bags)
-        return [worth for worth in found if worth is not None]
-
-    taxes = ((1, line.get("total_tax_set")) for line in lines)
-    return worths(taxes), worths([(1, source.get("total_duties_set"))]), worths(others)
-
-
-def _find_worth(bag: object, sign: int, currency: str, paid_in: str) -> Worth | None:
+def _find_worth(bag: object, currency: str, paid_in: str) -> tuple[int, int] | None:
     sides = bag if isinstance(bag, dict) else {}
     shops, buyers = sides.get("shop_money"), sides.get("presentment_money")
     if not (isinstance(shops, dict) and isinstance(buyers, dict)) or buyers.get("currency_code") != paid_in:
         return None
-    return (
-        sign * as_money(shops.get("amount"), "shop_money.amount", currency),
-        sign * as_money(buyers.get("amount"), "presentment_money.amount", paid_in),
-    )
+    in_shop = as_money(shops.get("amount"), "shop_money.amount", currency)
+    return in_shop, as_money(buyers.get("amount"), "presentment_money.amount", paid_in)

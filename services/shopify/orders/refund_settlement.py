@@ -1,8 +1,10 @@
 """Refunds of an order: merging the events about one, and settling them against the order's money. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
+
+from sqlalchemy import Row
 
 from services.ledger.describe import Change
 from services.shopify.orders.payload import OrderKey
@@ -122,21 +124,6 @@ def later_payment(one: RefundPayment, other: RefundPayment) -> RefundPayment:
     return max(one, other, key=lambda payment: (STATUS_RANK.get(payment.status, 0), payment))
 
 
-class OrderMoney(NamedTuple):
-    """The parts of an order against which its refunds are settled.
-
-    ``fees_cents`` are additional fees that the order no longer has, ``removed_cents`` the price of removed
-    pieces.
-    """
-
-    taxes_included: bool = False
-    duties_included: bool = False
-    tip_cents: int = 0
-    fees_cents: int = 0
-    refund_rounding_cents: int = 0
-    removed_cents: int = 0
-
-
 class SettledRefund(NamedTuple):
     """The columns of a refund that depend on its order, its payments and the refunds before it."""
 
@@ -164,24 +151,14 @@ class RefundedSum(NamedTuple):
     change: Change
 
 
-class RefundParts(NamedTuple):
-    """A refund as it is stored. ``goods_cents`` and ``goods_tax_cents`` are without the lines of tips.
+class StoredRefund(NamedTuple):
+    """A refund's row with the sums of its lines, see ``refund_store``; the lines of tips are no goods.
 
     ``payments`` None: the row is older than the column; its amount is final.
     """
 
-    refund_id: int
-    refunded_at: datetime
+    row: Row[Any]
     payments: Mapping[int, RefundPayment] | None
-    goods_cents: int
-    goods_tax_cents: int
-    tip_line_cents: int
-    shipping_cents: int
-    shipping_tax_cents: int
-    duties_cents: int
-    adjustment_cents: int
-    adjustment_tax_cents: int
-    line_count: int
     settled: SettledRefund
 
     @property
@@ -192,29 +169,18 @@ class RefundParts(NamedTuple):
         shipping and of the adjustments, the duties and the payment. 0: nothing was paid in foreign currency.
         """
         is_foreign = any(payment.is_foreign for payment in (self.payments or {}).values())
-        return self.line_count + 3 if is_foreign else 0
+        return int(self.row.line_count) + 3 if is_foreign else 0
 
-    def total_cents(self, order: OrderMoney) -> int:
+    def total_cents(self, order: Row[Any]) -> int:
         """Return the sum of Shopify's own parts; the lines may contain tax and duties."""
-        given = self.goods_cents + self.tip_line_cents + self.shipping_cents + self.shipping_tax_cents
-        tax = 0 if order.taxes_included else self.goods_tax_cents
-        duties = 0 if order.duties_included else self.duties_cents
-        return given + tax + duties - self.adjustment_cents - self.adjustment_tax_cents
+        row = self.row
+        given = row.goods_cents + row.tip_line_cents + row.shipping_cents + row.shipping_tax_cents
+        tax = 0 if order.taxes_included else row.goods_tax_cents
+        duties = 0 if order.duties_included else row.duties_cents
+        return int(given + tax + duties - row.adjustment_cents - row.adjustment_tax_cents)
 
 
-def refund_status(payments: Iterable[RefundPayment]) -> str:
-    """Return the status of a refund with ``payments``.
-
-    It is pending while any of them is, and failed where all failed. One without payments moved no money, as
-    when an edit removed a line: it is a success.
-    """
-    statuses = {payment.status for payment in payments}
-    if statuses - FAILED_STATUSES - {SUCCESS}:
-        return PENDING
-    return SUCCESS if SUCCESS in statuses or not statuses else FAILED
-
-
-def settle_refunds(order: OrderMoney | None, refunds: Sequence[RefundParts]) -> dict[int, SettledRefund]:
+def settle_refunds(order: Row[Any] | None, refunds: Sequence[StoredRefund]) -> dict[int, SettledRefund]:
     """Return the settlement of each of an order's refunds, by id.
 
     Money beyond a refund's parts first pays what earlier refunds, or a removed piece, left owing to the
@@ -224,36 +190,37 @@ def settle_refunds(order: OrderMoney | None, refunds: Sequence[RefundParts]) -> 
     conversion: it is unexplained with its sign, and no later refund pays it. Without its order (None) a
     refund has none of these parts.
     """
-    states = {one.refund_id: _settle_payments(one) for one in refunds}
+    states = {one.row.refund_id: _settle_payments(one) for one in refunds}
     if order is None:
         return states
-    balance, explained, newest = -order.removed_cents, 0, 0
-    tips = order.tip_cents - sum(
-        one.tip_line_cents for one in refunds if states[one.refund_id].status == SUCCESS
+    paid = sorted(
+        (one for one in refunds if states[one.row.refund_id].status == SUCCESS),
+        key=lambda one: (one.row.refunded_at, one.row.refund_id),
     )
+    balance, explained = -order.removed_cents, 0
+    tips = order.tip_cents - sum(one.row.tip_line_cents for one in paid)
     fees, rounding = order.fees_cents, order.refund_rounding_cents
-    for one in sorted(refunds, key=lambda one: (one.refunded_at, one.refund_id)):
-        state = states[one.refund_id]
-        if state.status != SUCCESS:
-            continue
+    for one in paid:
+        state, limit = states[one.row.refund_id], one.rounding_limit
         beyond_parts = state.amount_cents - one.total_cents(order)
-        converted = beyond_parts if abs(beyond_parts) <= one.rounding_limit else 0
+        converted = beyond_parts if abs(beyond_parts) <= limit else 0
         balance += beyond_parts - converted
-        if 0 < abs(balance - explained) <= one.rounding_limit:
+        if 0 < abs(balance - explained) <= limit:
             converted += balance - explained
             balance = explained
         beyond = max(0, balance - explained)
         explained += beyond
-        tip = _take_part(beyond, tips, one.rounding_limit)
-        fee = _take_part(beyond - tip, fees, one.rounding_limit)
+        tip = _take_part(beyond, tips, limit)
+        fee = _take_part(beyond - tip, fees, limit)
         rounded = _take_part(beyond - tip - fee, rounding, 0)
-        tips, fees, rounding, newest = tips - tip, fees - fee, rounding - rounded, one.refund_id
-        states[newest] = state._replace(
-            tip_cents=tip + one.tip_line_cents,
+        tips, fees, rounding = tips - tip, fees - fee, rounding - rounded
+        states[one.row.refund_id] = state._replace(
+            tip_cents=tip + one.row.tip_line_cents,
             additional_fees_cents=fee,
             unexplained_cents=beyond - tip - fee - rounded + converted,
         )
-    if newest:
+    if paid:
+        newest = paid[-1].row.refund_id
         states[newest] = states[newest]._replace(rounding_cents=order.refund_rounding_cents)
     return states
 
@@ -265,9 +232,17 @@ def _take_part(cents: int, left: int, limit: int) -> int:
     return left if abs(cents - left) <= limit else min(cents, max(0, left))
 
 
-def _settle_payments(one: RefundParts) -> SettledRefund:
+def _settle_payments(one: StoredRefund) -> SettledRefund:
+    """Return the status and amount of a refund by its payments.
+
+    It is pending while any of them is, and failed where all failed. One without payments moved no money, as
+    when an edit removed a line: it is a success.
+    """
     if one.payments is None:
         return SettledRefund(one.settled.status, one.settled.amount_cents)
-    status = refund_status(one.payments.values())
-    paid = sum(payment.cents for payment in one.payments.values() if payment.status == SUCCESS)
-    return SettledRefund(status, paid if status == SUCCESS else 0)
+    statuses = {payment.status for payment in one.payments.values()}
+    if statuses - FAILED_STATUSES - {SUCCESS}:
+        return SettledRefund(PENDING, 0)
+    if statuses and SUCCESS not in statuses:
+        return SettledRefund(FAILED, 0)
+    return SettledRefund(SUCCESS, sum(p.cents for p in one.payments.values() if p.status == SUCCESS))

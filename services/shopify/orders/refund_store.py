@@ -1,27 +1,26 @@
 """SQL of refunds and their lines, and the totals of an order's refunds. The caller locks each order."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
-from services.core.pg_arrays import array_parameters, encode_columns, find_by_key, int_array
+from services.core.pg_arrays import array_parameters, encode_rows, find_by_key, int_array
 from services.ledger.describe import Change
 from services.shopify.orders.payload import OrderKey
 from services.shopify.orders.refund_settlement import (
     PARTS,
     SUCCESS,
-    OrderMoney,
     Refund,
     RefundChange,
     RefundedSum,
     RefundKey,
-    RefundLine,
-    RefundParts,
     RefundPayment,
     SettledRefund,
+    StoredRefund,
     later_payment,
     merge_refunds,
     settle_refunds,
@@ -32,8 +31,11 @@ from services.shopify.orders.tables import DUTIES_REMOVED, order_refund_lines, o
 _KEY = ("shop_id", "order_gid", "refund_id")
 _COLUMNS = (*_KEY, "currency", "refunded_at", "transactions", *PARTS)
 _LINE_AMOUNTS = ("quantity", "subtotal_cents", "tax_cents")
-_LINE_COLUMNS = (*_KEY, "refund_line_id", "line_id", *_LINE_AMOUNTS)
+_OF_LINE = ("refund_line_id", "line_id", *_LINE_AMOUNTS)
+_LINE_COLUMNS = (*_KEY, *_OF_LINE)
 _SETTLED_COLUMNS = (*_KEY, *SettledRefund._fields)
+_LINE_VALUES, _SETTLED_VALUES = attrgetter(*_OF_LINE), attrgetter(*SettledRefund._fields)
+_PART_VALUES = attrgetter(*PARTS)
 
 _UPSERT = f"""
 insert into order_refunds ({", ".join(_COLUMNS)}, amount_cents)
@@ -146,53 +148,45 @@ NO_TOTALS = RefundTotals({}, {}, frozenset())
 def record_refunds(tx: Connection, refunds: Sequence[Refund]) -> dict[RefundKey, WrittenRefund]:
     """Merge ``refunds`` into their rows, and write what is new or changed."""
     known = find_by_key(tx, order_refunds, [refund.key for refund in refunds])
-    new_lines = _upsert_lines(tx, [(refund, line) for refund in refunds for line in refund.lines])
+    new_lines = _upsert_lines(tx, refunds)
     written: dict[RefundKey, WrittenRefund] = {}
     changed: list[Refund] = []
     for refund in refunds:
         merged, is_changed = refund, True
         if row := known.get(refund.key):
-            before = _read_known(row, refund)
+            before = _load_refund(row, refund)
             merged = merge_refunds(before, refund)
-            is_changed = row["transactions"] is None or _state(merged) != _state(before)
+            is_changed = row["transactions"] is None or merged._replace(lines=[], doubts=()) != before
         if is_changed:
             changed.append(merged)
         written[refund.key] = WrittenRefund(row is None, is_changed, new_lines[refund.key])
     if changed:
-        columns: dict[str, list[Any]] = {"transactions": [format_payments(r.payments) for r in changed]}
-        for name in (*_KEY, "currency", "refunded_at", *PARTS):
-            columns[name] = [getattr(refund, name) for refund in changed]
-        tx.exec_driver_sql(_UPSERT, encode_columns(order_refunds, columns))
+        rows = [(*r.key, r.currency, r.refunded_at, _format_payments(r), *_PART_VALUES(r)) for r in changed]
+        tx.exec_driver_sql(_UPSERT, encode_rows(order_refunds, _COLUMNS, rows))
     return written
 
 
-def _read_known(row: Mapping[str, Any], refund: Refund) -> Refund:
-    """Return the stored state of ``refund``.
+def _load_refund(row: Mapping[str, Any], refund: Refund) -> Refund:
+    """Return the stored state of ``refund``, without lines.
 
     A row without ``transactions`` may have another currency than the shop's: the event's counts.
     """
     return refund._replace(
         currency=row["currency"] if row["transactions"] is not None else "",
         refunded_at=row["refunded_at"],
-        payments=load_payments(row["transactions"] or ()),
+        payments=_load_payments(row["transactions"] or ()),
         lines=[],
         doubts=(),
         **{name: row[name] for name in PARTS},
     )
 
 
-def _state(refund: Refund) -> tuple[Any, ...]:
-    parts = (getattr(refund, name) for name in PARTS)
-    return (refund.currency, refund.refunded_at, refund.payments, *parts)
-
-
-def _upsert_lines(tx: Connection, lines: Sequence[tuple[Refund, RefundLine]]) -> Counter[RefundKey]:
-    """Write ``lines``; return how many of each refund are new or have grown."""
+def _upsert_lines(tx: Connection, refunds: Sequence[Refund]) -> Counter[RefundKey]:
+    """Write the lines of ``refunds``; return how many of each refund are new or have grown."""
+    lines = [(*refund.key, *_LINE_VALUES(line)) for refund in refunds for line in refund.lines]
     if not lines:
         return Counter()
-    columns = {name: [getattr(refund, name) for refund, _ in lines] for name in _KEY}
-    columns |= {name: [getattr(line, name) for _, line in lines] for name in _LINE_COLUMNS[3:]}
-    rows = tx.exec_driver_sql(_UPSERT_LINES, encode_columns(order_refund_lines, columns))
+    rows = tx.exec_driver_sql(_UPSERT_LINES, encode_rows(order_refund_lines, _LINE_COLUMNS, lines))
     return Counter((row.shop_id, row.order_gid, row.refund_id) for row in rows)
 
 
@@ -205,81 +199,67 @@ def recount_refunds(tx: Connection, keys: Collection[OrderKey]) -> RefundTotals:
         return NO_TOTALS
     values = key_arrays(keys)
     tx.exec_driver_sql(_RECOUNT_LINES, values)
-    orders = {
-        (row["shop_id"], row["order_gid"]): row for row in tx.exec_driver_sql(_FIND_ORDERS, values).mappings()
-    }
+    orders = {(row.shop_id, row.order_gid): row for row in tx.exec_driver_sql(_FIND_ORDERS, values)}
     changes: dict[OrderKey, dict[int, RefundChange]] = defaultdict(dict)
     sums: dict[OrderKey, int] = dict.fromkeys(orders, 0)
-    for (key, currency), refunds in _find_parts(tx, values).items():
+    for (key, currency), refunds in _find_refunds(tx, values).items():
         order = orders.get(key)
-        is_own = order is not None and order["currency"] == currency
-        money = OrderMoney(**{name: order[name] for name in OrderMoney._fields}) if order and is_own else None
-        after = settle_refunds(money, refunds)
+        is_own = order is not None and order.currency == currency
+        after = settle_refunds(order if is_own else None, refunds)
         for one in refunds:
-            changes[key][one.refund_id] = RefundChange(currency, one.settled, after[one.refund_id])
+            number = one.row.refund_id
+            changes[key][number] = RefundChange(currency, one.settled, after[number])
         if is_own:
             sums[key] += sum(one.amount_cents for one in after.values() if one.status == SUCCESS)
-    _write_settled(tx, changes)
+    settled = [
+        (*key, number, *change.now)
+        for key, refunds_of in changes.items()
+        for number, change in refunds_of.items()
+        if change.before != change.now
+    ]
+    if settled:
+        tx.exec_driver_sql(_SETTLE, encode_rows(order_refunds, _SETTLED_COLUMNS, settled))
     changed = {
-        key: RefundedSum(row["name"], row["currency"], Change(row["refunded_cents"], sums[key]))
+        key: RefundedSum(row.name, row.currency, Change(row.refunded_cents, sums[key]))
         for key, row in orders.items()
-        if row["refunded_cents"] != sums[key]
+        if row.refunded_cents != sums[key]
     }
     if changed:
         cents = int_array(one.change.after for one in changed.values())
         tx.exec_driver_sql(_UPDATE_ORDERS, key_arrays(changed) | {"cents": cents})
-    tests = frozenset(key for key, row in orders.items() if row["is_test"])
+    tests = frozenset(key for key, row in orders.items() if row.is_test)
     return RefundTotals(changed, dict(changes), tests)
 
 
-def _find_parts(tx: Connection, values: Mapping[str, str]) -> dict[tuple[OrderKey, str], list[RefundParts]]:
+def _find_refunds(
+    tx: Connection, values: Mapping[str, str]
+) -> dict[tuple[OrderKey, str], list[StoredRefund]]:
     """Return the refunds by order and currency, with the latest status of each payment."""
-    statuses: dict[OrderKey, dict[int, str]] = defaultdict(dict)
-    for row in tx.exec_driver_sql(_FIND_PAYMENTS, values):
-        statuses[row.shop_id, row.order_gid][row.order_transaction_id] = row.status
-    refunds: dict[tuple[OrderKey, str], list[RefundParts]] = defaultdict(list)
-    for part in tx.exec_driver_sql(_FIND_PARTS, values).mappings():
-        key = (part["shop_id"], part["order_gid"])
-        refunds[key, part["currency"]].append(_read_parts(part, statuses[key]))
+    statuses = {
+        (row.shop_id, row.order_gid, row.order_transaction_id): row.status
+        for row in tx.exec_driver_sql(_FIND_PAYMENTS, values)
+    }
+    refunds: dict[tuple[OrderKey, str], list[StoredRefund]] = defaultdict(list)
+    for row in tx.exec_driver_sql(_FIND_PARTS, values):
+        key, payments = (row.shop_id, row.order_gid), None
+        if row.transactions is not None:
+            payments = {
+                number: later_payment(
+                    known, known._replace(status=statuses.get((*key, number), known.status))
+                )
+                for number, known in _load_payments(row.transactions).items()
+            }
+        refunds[key, row.currency].append(StoredRefund(row, payments, SettledRefund(*_SETTLED_VALUES(row))))
     return refunds
 
 
-def _read_parts(row: RowMapping, statuses: Mapping[int, str]) -> RefundParts:
-    payments = None
-    if row["transactions"] is not None:
-        payments = {
-            number: later_payment(payment, payment._replace(status=statuses.get(number, payment.status)))
-            for number, payment in load_payments(row["transactions"]).items()
-        }
-    names = [name for name in RefundParts._fields if name not in ("payments", "settled")]
-    settled = SettledRefund(**{name: row[name] for name in SettledRefund._fields})
-    return RefundParts(payments=payments, settled=settled, **{name: row[name] for name in names})
-
-
-def load_payments(transactions: Iterable[Mapping[str, Any]]) -> dict[int, RefundPayment]:
-    """Return the payments in the column ``transactions``."""
+def _load_payments(transactions: Sequence[Mapping[str, Any]]) -> dict[int, RefundPayment]:
     return {
         entry["id"]: RefundPayment(entry["status"], entry["cents"], entry.get("is_foreign", False))
         for entry in transactions
     }
 
 
-def format_payments(payments: Mapping[int, RefundPayment]) -> str:
-    """Return the JSON of the column ``transactions``."""
-    entries = [{"id": number, **payment._asdict()} for number, payment in sorted(payments.items())]
+def _format_payments(refund: Refund) -> str:
+    entries = [{"id": number, **payment._asdict()} for number, payment in sorted(refund.payments.items())]
     return orjson.dumps(entries).decode()
-
-
-def _write_settled(tx: Connection, changes: Mapping[OrderKey, Mapping[int, RefundChange]]) -> None:
-    settled = [
-        ((*order, number), change.now)
-        for order, refunds in changes.items()
-        for number, change in refunds.items()
-        if change.before != change.now
-    ]
-    if settled:
-        columns = dict(zip(_KEY, zip(*(key for key, _ in settled), strict=True), strict=True))
-        columns |= {
-            name: tuple(getattr(state, name) for _, state in settled) for name in SettledRefund._fields
-        }
-        tx.exec_driver_sql(_SETTLE, encode_columns(order_refunds, columns))
