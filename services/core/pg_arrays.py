@@ -114,6 +114,7 @@ def encode_columns(table: Table, columns: Mapping[str, Sequence[Any]]) -> dict[s
     return {name: _ENCODERS[type(table.c[name].type)](values) for name, values in columns.items()}
 
 
-def encode_rows(table: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, str]:
-    """Return ``rows``, which are not empty and in the order of ``columns``, as an array literal a column."""
-    return encode_columns(table, dict(zip(columns, zip(*rows, strict=True), strict=True)))
+def encode_rows(table: Table, columns: Sequence[str], rows: Collection[Sequence[Any]]) -> dict[str, str]:
+    """Return ``rows``, with values in the order of ``columns``, as an array literal a column."""
+    values = zip(*rows, strict=True) if rows else [()] * len(columns)
+    return encode_columns(table, dict(zip(columns, values, strict=True)))

@@ -54,7 +54,7 @@ class EntityState(NamedTuple, Generic[D]):
 class EntityUpdate(NamedTuple, Generic[D]):
     """One event of the entity ``key``: its data, or the time of its deletion."""
 
-    key: EntityKey
+    key: tuple[int, Any]
     data: D | None = None
     deleted_at: datetime | None = None
 
@@ -94,7 +94,7 @@ def apply_updates(
 
 
 def split_unknown_deletions(
-    recorded: Collection[EntityKey], updates: Iterable[ItemUpdate[D]]
+    recorded: Collection[tuple[int, Any]], updates: Iterable[ItemUpdate[D]]
 ) -> tuple[list[ItemUpdate[D]], list[ItemUpdate[D]]]:
     """Return the ``updates`` to apply, and the deletions of ids that nothing here has.
 

@@ -76,7 +76,7 @@ def callers() -> set[str]:
 
 
 ROADS = {
-    "shopify/orders/sales.py": "a sale",
+    "shopify/orders/handler.py": "a sale",
     "shopify/orders/refund_handler.py": "a restock",
     "shopify/products/handler.py": "another sku",
     "shopify/products/inventory_items.py": "another sku of the item",

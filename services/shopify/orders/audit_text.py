@@ -8,17 +8,19 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Row
+
 from services.audit.chain import Mutation
 from services.ledger.describe import Change, format_money, format_money_change
 from services.shopify.orders.line_payload import LineChange, OrderLine
-from services.shopify.orders.payload import KnownOrder, Order
+from services.shopify.orders.payload import Order
 from services.shopify.orders.refund_settlement import SUCCESS, RefundChange, RefundedSum
 
-_CHANGES: Mapping[str, Callable[[KnownOrder, Order], str]] = {
+_CHANGES: Mapping[str, Callable[[Any, Order], str]] = {
     "updated_at": lambda _old, _new: "",
     "name": lambda _old, new: f"renamed to {new.name}",
-    "financial_status": lambda old, new: _format_change(
-        old.financial_status, new.financial_status, "no status"
+    "financial_status": lambda old, new: (
+        f"{old.financial_status or 'no status'} -> {new.financial_status or 'no status'}"
     ),
     "currency": lambda old, new: (
         f"{format_money(old.total_cents, old.currency)} -> {format_money(new.total_cents, new.currency)}"
@@ -30,8 +32,8 @@ _CHANGES: Mapping[str, Callable[[KnownOrder, Order], str]] = {
     ),
     "cancelled_at": lambda _old, new: "cancelled" if new.cancelled_at else "no longer cancelled",
     "placed_at": lambda _old, _new: "time of the sale changed",
-    "fulfillment_status": lambda old, new: _format_change(
-        old.fulfillment_status, new.fulfillment_status, "unfulfilled"
+    "fulfillment_status": lambda old, new: (
+        f"{old.fulfillment_status or 'unfulfilled'} -> {new.fulfillment_status or 'unfulfilled'}"
     ),
     "subtotal_cents": lambda _old, _new: "subtotal changed",
     "tax_cents": lambda _old, _new: "tax changed",
@@ -48,7 +50,7 @@ def order_label(name: str, gid: str) -> str:
 
 
 def describe_order(
-    order: Order, known: KnownOrder | None, lines: Mapping[int, LineChange], refunded: Change | None
+    order: Order, known: Row[Any] | None, lines: Mapping[int, LineChange], refunded: Change | None
 ) -> Mutation:
     """Return the mutation of an order that is new, or changed from ``known``, with its lines and refunds."""
     if known is None:
@@ -164,10 +166,6 @@ def _count_lines(lines: Mapping[int, LineChange]) -> list[str]:
 
 def _count(lines: int) -> str:
     return f"{lines} line{'' if lines == 1 else 's'}"
-
-
-def _format_change(old: str, new: str, empty: str) -> str:
-    return f"{old or empty} -> {new or empty}"
 
 
 def _line_document(line: OrderLine | None) -> dict[str, Any] | None:

@@ -1,14 +1,14 @@
 """Customers: the only Shopify table with personal data. Every order also carries its customer."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.audit.chain import Mutation
 from services.core.errors import Refused
-from services.core.fields import read_id, read_set
+from services.core.fields import find_instant, find_text, read_id, read_set
 from services.core.pg_arrays import find_by_key, instant_array, int_array, text_array
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
@@ -22,7 +22,6 @@ from services.shopify.entities import (
     describe_unknown_deletion,
     split_unknown_deletions,
 )
-from services.shopify.orders.customer_payload import Customer, read_customer
 from services.shopify.payload import read_event
 from services.shopify.tables import customers
 
@@ -67,14 +66,42 @@ select new.shop_id, new.customer_id,
 )
 
 _DESCRIBING = frozenset({"customers/create", "customers/update", "customers/enable", "customers/disable"})
+_DESCRIBING_FIELDS = frozenset({"first_name", "last_name", "email", "phone"})
+
+
+class Customer(NamedTuple):
+    """A customer. Only the table ``customers`` has this; never the audit, never a log."""
+
+    updated_at: datetime
+    name: str
+    email: str
+    phone: str
+
+    @property
+    def version(self) -> tuple[Any, ...]:
+        """The time; the texts decide between two states of the same second."""
+        return tuple(self)
+
+    def __repr__(self) -> str:
+        return f"Customer(updated_at={self.updated_at.isoformat()})"
+
+
 _BLANK = Customer(EPOCH, "", "", "")
 
 
-class KnownCustomer(NamedTuple):
-    """A customer's row."""
+def describes_customer(source: Mapping[str, Any]) -> bool:
+    """Return whether ``source`` describes a customer; one with an id alone does not."""
+    return not _DESCRIBING_FIELDS.isdisjoint(source)
 
-    state: EntityState[Customer]
-    is_redacted: bool
+
+def read_customer(source: Mapping[str, Any], event_time: datetime) -> Customer:
+    """Return the customer in ``source``; ``event_time`` replaces an absent ``updated_at``."""
+    return Customer(
+        updated_at=find_instant(source, "updated_at") or event_time,
+        name=f"{find_text(source, 'first_name')} {find_text(source, 'last_name')}".strip(),
+        email=find_text(source, "email"),
+        phone=find_text(source, "phone"),
+    )
 
 
 def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
@@ -84,14 +111,12 @@ def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -
     (merges, consents) are ``ignored``: what they changed is in ``customers/update``.
     """
     parsed = read_set(items, lambda item: _parse(item, now), "shopify.unreadable_customer")
-    updates = [
-        (item, update) for item, update in zip(items, parsed, strict=True) if isinstance(update, EntityUpdate)
-    ]
+    updates = [(item, e) for item, e in zip(items, parsed, strict=True) if isinstance(e, EntityUpdate)]
     deleted = {update.key for _, update in updates if update.data is None}
-    accepted, unknown = split_unknown_deletions(_find(tx, deleted), updates)
+    accepted, unknown = split_unknown_deletions(find_by_key(tx, customers, deleted), updates)
     states, changed_by = apply_updates({}, accepted)
     mutations = upsert_customers(tx, states)
-    known = _find(tx, states)
+    rows = find_by_key(tx, customers, states)
     applied = {item.id for item, _ in accepted}
 
     def settle(item: WorkItem, update: EntityUpdate[Customer] | Done | Refused) -> Outcome:
@@ -99,19 +124,18 @@ def ingest_customers(tx: Connection, items: Sequence[WorkItem], now: datetime) -
             return update
         if item.id not in applied:
             return Done(UNKNOWN_ID)
-        state, is_redacted = known[update.key]
-        if update.deleted_at is not None:
-            return Done() if update.deleted_at == state.deleted_at else Done("stale")
-        if is_redacted:
+        row = rows[update.key]
+        if update.data is not None and row["redacted_at"] is not None:
             return Done("redacted")
-        return Done() if update.data == state.data else Done("stale")
+        known = row["deleted_at"] if update.data is None else tuple(row[name] for name in Customer._fields)
+        return Done() if known == (update.data or update.deleted_at) else Done("stale")
 
     audit = [audit_entry(changed_by[key], [mutation]) for key, mutation in mutations.items()]
     audit += [
         audit_entry(item, [describe_unknown_deletion("customers", "customer", update.key[1])])
         for item, update in unknown
     ]
-    return HandlerResult([settle(*one) for one in zip(items, parsed, strict=True)], (), audit)
+    return HandlerResult(list(map(settle, items, parsed)), (), audit)
 
 
 def upsert_customers(
@@ -125,49 +149,26 @@ def upsert_customers(
     if not states:
         return {}
     data = [state.data or _BLANK for state in states.values()]
-    rows = tx.exec_driver_sql(
-        _UPSERT,
-        {
-            "shop_id": int_array(shop_id for shop_id, _ in states),
-            "id": int_array(number for _, number in states),
-            "updated_at": instant_array(customer.updated_at for customer in data),
-            "name": text_array([customer.name for customer in data]),
-            "email": text_array([customer.email for customer in data]),
-            "phone": text_array([customer.phone for customer in data]),
-            "deleted_at": instant_array(state.deleted_at for state in states.values()),
-            "epoch": EPOCH,
-        },
-    )
-    return {
-        (row.shop_id, row.customer_id): _describe(
-            row.customer_id, row.is_recorded, row.changed, row.deleted_at
-        )
-        for row in rows
+    values = {
+        "shop_id": int_array(shop_id for shop_id, _ in states),
+        "id": int_array(number for _, number in states),
+        "updated_at": instant_array(customer.updated_at for customer in data),
+        "name": text_array([customer.name for customer in data]),
+        "email": text_array([customer.email for customer in data]),
+        "phone": text_array([customer.phone for customer in data]),
+        "deleted_at": instant_array(state.deleted_at for state in states.values()),
+        "epoch": EPOCH,
     }
+    return {(row.shop_id, row.customer_id): _describe(row) for row in tx.exec_driver_sql(_UPSERT, values)}
 
 
-def _describe(
-    number: int, is_recorded: bool, changed: Sequence[str], deleted_at: datetime | None
-) -> Mutation:
+def _describe(row: Row[Any]) -> Mutation:
     """Return which fields of a customer changed, without their values."""
-    texts = [*(["recorded"] if is_recorded else []), *(f"another {name}" for name in changed)]
-    if deleted_at is not None:
-        texts.append("deleted at Shopify")
-    summary = f"customer {number}: {', '.join(texts)}"
-    after = {"deleted_at": deleted_at} if deleted_at is not None else None
-    return Mutation("customers", str(number), summary, None, after)
-
-
-def _find(tx: Connection, keys: Collection[EntityKey]) -> dict[EntityKey, KnownCustomer]:
-    return {
-        (row["shop_id"], row["customer_id"]): KnownCustomer(
-            EntityState(
-                Customer(row["updated_at"], row["name"], row["email"], row["phone"]), row["deleted_at"]
-            ),
-            row["redacted_at"] is not None,
-        )
-        for row in find_by_key(tx, customers, keys).values()
-    }
+    texts = [*(["recorded"] if row.is_recorded else []), *(f"another {name}" for name in row.changed)]
+    texts += ["deleted at Shopify"] if row.deleted_at else []
+    summary = f"customer {row.customer_id}: {', '.join(texts)}"
+    after = {"deleted_at": row.deleted_at} if row.deleted_at else None
+    return Mutation("customers", str(row.customer_id), summary, None, after)
 
 
 def _parse(item: WorkItem, now: datetime) -> EntityUpdate[Customer] | Done:

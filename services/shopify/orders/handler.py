@@ -1,9 +1,8 @@
-"""Orders: upserts orders with their lines, and records what they take from stock."""
+"""Orders: upserts orders with their lines, and records what they take from stock, once for each line."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -11,14 +10,15 @@ from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import read_id, read_set
 from services.core.locks import lock_objects
+from services.core.pg_arrays import int_array
 from services.ledger.describe import audit_entry
-from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
+from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 from services.shopify.entities import (
     UNKNOWN_ID,
-    EntityKey,
-    EntityState,
+    EntityUpdate,
+    apply_updates,
     describe_unknown_deletion,
-    merge_states,
+    split_unknown_deletions,
 )
 from services.shopify.orders.audit_text import (
     describe_deletion,
@@ -26,29 +26,38 @@ from services.shopify.orders.audit_text import (
     describe_settled_refunds,
     order_label,
 )
-from services.shopify.orders.customer_payload import Customer
 from services.shopify.orders.customers import upsert_customers
 from services.shopify.orders.notices import Doubts, is_numbered, record_doubts
 from services.shopify.orders.payload import Order, OrderKey, order_version, parse_order
 from services.shopify.orders.refund_store import NO_TOTALS, recount_refunds
-from services.shopify.orders.sales import find_shared_lines, list_shared_doubts, record_sales
-from services.shopify.orders.store import find_changed_lines, find_known, record_deletions, record_orders
-from services.shopify.payload import order_gid, read_event
-from services.shopify.stock.audit_text import describe_level
+from services.shopify.orders.store import (
+    MANY_LINES,
+    LineChanges,
+    find_changed_lines,
+    find_known,
+    key_arrays,
+    record_deletions,
+    record_orders,
+)
+from services.shopify.payload import gid_number, order_gid, read_event
+from services.shopify.stock.audit_text import LevelStep, describe_level, plan_level_steps
+from services.shopify.stock.levels import Movement
+from services.shopify.stock.movements import record_movements
+from services.shopify.stock.push_plan import PushCause, plan_pushes
 
-_EDITED = "orders/edited"
-"""It describes the difference only; Shopify sends the edited order itself as ``orders/updated``."""
+LineKey = tuple[int, str, int]
+"""(shop, order gid, line)."""
 
-
-class OrderDeletion(NamedTuple):
-    """Shopify deleted an order. The event carries the id alone."""
-
-    key: OrderKey
-    deleted_at: datetime
-    work_id: int
-
-
-ParsedEvent = Order | OrderDeletion | Refused
+# The movement of a line's id belongs to the order that recorded it first.
+_FIND_SHARED = """
+select v.shop_id, v.order_gid, v.line_id
+  from unnest(%(shop_id)s::int[], %(order_gid)s::text[], %(line_id)s::bigint[])
+       as v(shop_id, order_gid, line_id)
+ cross join lateral (
+   select m.order_id from stock_movements m
+    where m.shop_id = v.shop_id and m.source = 'order-line:' || v.line_id offset 0) m
+ where 'gid://shopify/Order/' || m.order_id <> v.order_gid
+"""
 
 
 def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
@@ -65,40 +74,51 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     in a payload is recorded, also from a stale event. Doubts about fields are recorded in ``order_notices``.
     """
     by_id = {item.id: item for item in items}
-    parsed = _parse(items, now)
-    orders = [entry for entry in parsed.values() if isinstance(entry, Order)]
+    parsed = read_set(items, lambda item: _parse(item, now), "shopify.unreadable_order")
+    updates = [(item, e) for item, e in zip(items, parsed, strict=True) if isinstance(e, EntityUpdate)]
+    orders = [update.data for _, update in updates if update.data]
     newest: dict[OrderKey, Order] = {}
     for order in orders:
-        if order.key not in newest or order_version(order) > order_version(newest[order.key]):
+        if order.key not in newest or order.version > newest[order.key].version:
             newest[order.key] = order
-    shared = find_shared_lines(
+    shared = _find_shared_lines(
         tx, [(*order.key, line.line_id) for order in newest.values() for line in order.lines]
     )
     for key in {key[:2] for key in shared}:
-        order = newest[key]
-        newest[key] = order._replace(doubts=(*order.doubts, *list_shared_doubts(order, shared)))
+        newest[key] = _add_shared_doubts(newest[key], shared)
     doubts = [
         Doubts(by_id[order.work_id], order.order_gid, order.updated_at, order.doubts)
         for order in newest.values()
         if order.doubts and is_numbered(order.order_gid)
     ]
-    to_delete = {entry.key for entry in parsed.values() if isinstance(entry, OrderDeletion)}
+    to_delete = {update.key for _, update in updates if update.data is None}
     lock_objects(tx, newest.keys() | to_delete | {doubt.lock for doubt in doubts})
     rows = find_known(tx, newest.keys() | to_delete)
-    deletions, unknown = _plan_deletions(parsed.values(), rows)
+    accepted, unknown = split_unknown_deletions(rows, updates)
+    deletions: dict[OrderKey, tuple[datetime, int]] = {}
+    for item, update in accepted:
+        if at := update.deleted_at:
+            deletions[update.key] = min(deletions.get(update.key, (at, item.id)), (at, item.id))
     known = {key: row for key, row in rows.items() if key in newest}
     versions = {key: order_version(row) for key, row in known.items()}
-    won = [order for key, order in newest.items() if key not in known or order_version(order) > versions[key]]
+    won = [order for key, order in newest.items() if key not in known or order.version > versions[key]]
 
     changed = find_changed_lines(tx, [order for order in won if order.key in known])
     refunded = record_orders(tx, won, known, changed) if won else []
     totals = recount_refunds(tx, refunded) if refunded else NO_TOTALS
-    deleted = record_deletions(tx, {key: deletion.deleted_at for key, deletion in deletions.items()})
+    deleted = record_deletions(tx, {key: at for key, (at, _) in deletions.items()})
     won_ids = {order.work_id for order in won}
     noted = record_doubts(tx, [doubt for doubt in doubts if doubt.item.id in won_ids])
-    new_work, steps = record_sales(tx, won, changed, shared, now, are_new=not known)
+    new_work, steps = _record_sales(tx, won, changed, shared, now, are_new=not known)
     # Late: two sets often share a customer, whose row stays locked from here to the commit.
-    customers, sources = _merge_customers(orders)
+    customers, sources = apply_updates(
+        {},
+        [
+            (by_id[order.work_id], EntityUpdate((order.shop_id, order.customer_id), order.customer))
+            for order in orders
+            if order.customer and order.customer_id
+        ],
+    )
     recorded_customers = upsert_customers(tx, customers)
 
     mutations: dict[int, list[Mutation]] = defaultdict(list)
@@ -112,73 +132,116 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
             *noted.get(order.work_id, ()),
         ]
     for key, name in deleted.items():
-        mutations[deletions[key].work_id].append(describe_deletion(name, key[1], deletions[key].deleted_at))
+        at, work_id = deletions[key]
+        mutations[work_id].append(describe_deletion(name, key[1], at))
     for customer, mutation in recorded_customers.items():
-        mutations[sources[customer]].append(mutation)
-    for deletion in unknown.values():
-        mutations[deletion.work_id] = [describe_unknown_deletion("orders", "order", deletion.key[1])]
+        mutations[sources[customer].id].append(mutation)
+    for item, update in unknown:
+        mutations[item.id] = [describe_unknown_deletion("orders", "order", update.key[1])]
+    unknown_ids = {item.id for item, _ in unknown}
 
-    def settle(item: WorkItem) -> Outcome:
-        match parsed.get(item.id):
-            case Refused() as refused:
-                return refused
-            case Order() as order:
-                current = order_version(newest[order.key])
-                is_current = order_version(order) == max(current, versions.get(order.key, current))
-                return Done() if is_current else Done("stale")
-            case OrderDeletion():
-                return Done(UNKNOWN_ID) if item.id in unknown else Done()
-            case None:
-                return Done("skipped_followup")
+    def settle(item: WorkItem, event: EntityUpdate[Order] | Done | Refused) -> Outcome:
+        if not isinstance(event, EntityUpdate):
+            return event
+        if event.data is None:
+            return Done(UNKNOWN_ID) if item.id in unknown_ids else Done()
+        current = newest[event.key].version
+        is_current = event.data.version == max(current, versions.get(event.key, current))
+        return Done() if is_current else Done("stale")
 
     audit = [audit_entry(by_id[work_id], entries) for work_id, entries in mutations.items()]
-    return HandlerResult([settle(item) for item in items], new_work, audit)
+    return HandlerResult(list(map(settle, items, parsed)), new_work, audit)
 
 
-def _parse(items: Sequence[WorkItem], now: datetime) -> dict[int, ParsedEvent]:
-    """Return the events by work item, without those of edits."""
-
-    def parse(item: WorkItem) -> Order | OrderDeletion:
-        if item.event_topic != "orders/delete":
-            return parse_order(item)
+def _parse(item: WorkItem, now: datetime) -> EntityUpdate[Order] | Done:
+    if item.event_topic == "orders/edited":  # the difference alone: the order itself is in orders/updated
+        return Done("skipped_followup")
+    if item.event_topic == "orders/delete":
         gid = order_gid(read_id(read_event(item), "id"))
-        return OrderDeletion((item.shop_id, gid), item.event_time(now), item.id)
-
-    parsed_items = [item for item in items if item.event_topic != _EDITED]
-    entries = read_set(parsed_items, parse, "shopify.unreadable_order")
-    return {item.id: entry for item, entry in zip(parsed_items, entries, strict=True)}
+        return EntityUpdate((item.shop_id, gid), deleted_at=item.event_time(now))
+    order = parse_order(item)
+    return EntityUpdate(order.key, order)
 
 
-def _plan_deletions(
-    parsed: Iterable[ParsedEvent], recorded: Collection[OrderKey]
-) -> tuple[dict[OrderKey, OrderDeletion], dict[int, OrderDeletion]]:
-    """Return the earliest deletion of each order, and by work item those of unknown orders.
+def _find_shared_lines(tx: Connection, lines: Sequence[LineKey]) -> frozenset[LineKey]:
+    """Return those of ``lines`` whose id another order's line has, which keeps its movement's source.
 
-    An order is known if it is in ``recorded`` or if ``parsed`` has it before the deletion.
+    Of two new ``lines`` with one id the first by global id keeps it.
     """
-    known, deletions, unknown = set(recorded), dict[OrderKey, OrderDeletion](), dict[int, OrderDeletion]()
-    for entry in parsed:
-        if isinstance(entry, Order):
-            known.add(entry.key)
-        elif isinstance(entry, OrderDeletion) and entry.key not in known:
-            unknown[entry.work_id] = entry
-        elif isinstance(entry, OrderDeletion):
-            earliest = deletions.setdefault(entry.key, entry)
-            deletions[entry.key] = min(earliest, entry, key=lambda deletion: deletion.deleted_at)
-    return deletions, unknown
+    if not lines:
+        return frozenset()
+    values = key_arrays(key[:2] for key in lines) | {"line_id": int_array(line_id for _, _, line_id in lines)}
+    rows = tx.exec_driver_sql(_FIND_SHARED, values)
+    shared: set[LineKey] = {(row.shop_id, row.order_gid, row.line_id) for row in rows}
+    by_id: dict[tuple[int, int], list[LineKey]] = defaultdict(list)
+    for key in lines:
+        if key not in shared:
+            by_id[key[0], key[2]].append(key)
+    return frozenset(shared.union(*(sorted(keys)[1:] for keys in by_id.values() if len(keys) > 1)))
 
 
-def _merge_customers(
-    orders: Iterable[Order],
-) -> tuple[dict[EntityKey, EntityState[Customer]], dict[EntityKey, int]]:
-    """Return the newest state of each customer in ``orders``, and the work item that it comes from."""
-    customers: dict[EntityKey, EntityState[Customer]] = {}
-    sources: dict[EntityKey, int] = {}
-    for order in orders:
-        if order.customer is None or order.customer_id is None:
-            continue
-        key, state = (order.shop_id, order.customer_id), EntityState(order.customer)
-        known = customers.get(key)
-        if known is None or merge_states(known, state) is not known:
-            customers[key], sources[key] = state, order.work_id
-    return customers, sources
+def _add_shared_doubts(order: Order, shared: Collection[LineKey]) -> Order:
+    doubts = [
+        f"line_items[{index}].id is that of a line of another order: both are recorded"
+        for index, line in enumerate(order.lines)
+        if (*order.key, line.line_id) in shared
+    ]
+    return order._replace(doubts=(*order.doubts, *doubts))
+
+
+def _record_sales(
+    tx: Connection,
+    orders: Sequence[Order],
+    changed: LineChanges,
+    shared: frozenset[LineKey],
+    now: datetime,
+    *,
+    are_new: bool,
+) -> tuple[list[NewWork], dict[int, list[LevelStep]]]:
+    """Record that each line with a variant or a SKU left stock when its order was placed.
+
+    The movement of a line that is gone, or has another SKU now, is taken back. Returns the pushes due, and
+    the steps of stock levels by work item.
+    """
+    gone = [
+        (order, line.old)
+        for order in orders
+        for line in changed.get(order.key, {}).values()
+        if line.old and (line.new is None or line.new.sku != line.old.sku)
+    ]
+    shared |= _find_shared_lines(tx, [(*order.key, old.line_id) for order, old in gone])
+
+    def source(order: Order, line_id: int) -> str:
+        number = order.order_gid.rpartition("/")[2]
+        return f"order-line:{line_id}" + (f":{number}" if (*order.key, line_id) in shared else "")
+
+    sales = [
+        (order.work_id, Movement(order.shop_id, source(order, line.line_id), line.sku, -line.quantity,
+                                 order.placed_at, variant_id, order.location_id, gid_number(order.order_gid)))
+        for order in orders
+        if not order.is_test
+        for line in order.lines
+        for variant_id in (order.variant_ids.get(line.line_id),)
+        if line.sku or variant_id
+    ]  # fmt: skip
+    undone = [
+        (order.work_id, Movement(order.shop_id, source(order, old.line_id), old.sku, -old.quantity,
+                                 order.placed_at))
+        for order, old in gone
+    ]  # fmt: skip
+    shifts = record_movements(
+        tx,
+        [sale for _, sale in sales],
+        now,
+        [sale for _, sale in undone],
+        are_new=are_new and len(sales) >= MANY_LINES,
+    )
+    if not shifts:
+        return [], {}
+    causes = {
+        (order.shop_id, line.sku): PushCause(order.event_id, order.request_id)
+        for order in orders
+        for line in order.lines
+    }
+    levels = [shift.level for shift in shifts if shift.is_stocked]
+    return plan_pushes(tx, levels, causes, now), plan_level_steps(shifts, [*undone, *sales])

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
 from services.core.fields import Unreadable, as_count, as_id, as_list, find_text, id_or_none, text_or_empty
-from services.shopify.orders.schema import LinePayload
 from services.shopify.payload import MoneyReader, gid_number, is_number
 
 STAFF_NAMES = frozenset({"mechanic", "technician", "staff", "served by"})
@@ -20,6 +20,19 @@ _TIP_TITLES = frozenset({"tip", "pourboire"})
 
 Taxes = dict[tuple[str, str, bool], int]
 """Minor units of each tax, by title, rate and whether the sales channel remits it."""
+
+
+_LINE_FIELDS = """
+id sku title quantity price total_discount discount_allocations taxable gift_card tax_lines product_id
+variant_id properties attributed_staffs current_quantity is_removed requires_shipping tip_payment_gateway
+tip_payment_method
+"""
+LinePayload: Any = msgspec.defstruct(
+    "LinePayload",
+    [(name, Any, None) for name in _LINE_FIELDS.split()],
+    gc=False,
+)
+"""A line as it is decoded, see ``OrderPayload``."""
 
 
 class OrderLine(NamedTuple):
@@ -57,7 +70,21 @@ class LineChange(NamedTuple):
     old: OrderLine | None
 
 
-def parse_lines(lines: Sequence[LinePayload], money: MoneyReader) -> list[OrderLine]:
+def parse_priced(source: Any, money: MoneyReader) -> tuple[list[OrderLine], int | None, str | None, int]:
+    """Return the lines, the price of shipping, the taxes on it as JSON, and the tip."""
+    lines = _parse_lines(source.line_items, money)
+    stated = money.amount_or_none(source.total_tip_received, "total_tip_received") or 0
+    lines = _mark_tips(lines, stated) if stated else lines
+    tip_cents = max(stated, sum(line.net_cents for line in lines if line.is_tip))
+    shipping_cents, taxes = _parse_shipping(source.total_shipping_price_set, source.shipping_lines, money)
+    if source.tax_lines and not taxes and not any(line.taxes for line in lines):
+        of_order = _parse_taxes(source.tax_lines, money)
+        lines, shipping_taxes = _share_taxes(lines, shipping_cents or 0, of_order)
+        return lines, shipping_cents, shipping_taxes, tip_cents
+    return lines, shipping_cents, _format_taxes(taxes), tip_cents
+
+
+def _parse_lines(lines: Sequence[Any], money: MoneyReader) -> list[OrderLine]:
     """Return the lines. Lines with one id become one line, with a doubt: the id is the key of the row."""
     parsed = [_parse_line(line, money) for line in money.each("line_items", lines)]
     if len({line.line_id for line in parsed}) == len(parsed):
@@ -71,7 +98,7 @@ def parse_lines(lines: Sequence[LinePayload], money: MoneyReader) -> list[OrderL
     return list(merged.values())
 
 
-def _parse_line(line: LinePayload, money: MoneyReader) -> OrderLine:
+def _parse_line(line: Any, money: MoneyReader) -> OrderLine:
     quantity = as_count(line.quantity, "quantity")
     if quantity < 0:
         raise Unreadable("quantity", quantity, "zero or more")
@@ -85,7 +112,7 @@ def _parse_line(line: LinePayload, money: MoneyReader) -> OrderLine:
         discount_cents=_parse_discount(line, money),
         is_taxable=line.taxable is not False,
         is_gift_card=line.gift_card is True,
-        taxes=format_taxes(parse_taxes(line.tax_lines, money)) if line.tax_lines else None,
+        taxes=_format_taxes(_parse_taxes(line.tax_lines, money)) if line.tax_lines else None,
         product_id=id_or_none(line.product_id, "product_id"),
         staff_label=(find_staff(line.properties) if line.properties else "")
         or (_find_attributed_staff(line.attributed_staffs) if line.attributed_staffs else ""),
@@ -94,7 +121,7 @@ def _parse_line(line: LinePayload, money: MoneyReader) -> OrderLine:
     )
 
 
-def _parse_discount(line: LinePayload, money: MoneyReader) -> int:
+def _parse_discount(line: Any, money: MoneyReader) -> int:
     """Return the line's share of every discount; ``total_discount`` holds only the line's own."""
     if not line.discount_allocations:
         return money.amount_or_none(line.total_discount, "total_discount") or 0
@@ -108,18 +135,18 @@ def _merge_lines(one: OrderLine, other: OrderLine) -> OrderLine:
     """Return one line for two with one id: the pieces, taxes and net amounts of both."""
     quantity, price = one.quantity + other.quantity, max(one.price_cents, other.price_cents)
     taxes = load_taxes(one.taxes)
-    add_taxes(taxes, load_taxes(other.taxes))
+    _add_taxes(taxes, load_taxes(other.taxes))
     current = (one.current_quantity, other.current_quantity)
     return one._replace(
         quantity=quantity,
         price_cents=price,
         discount_cents=price * quantity - one.net_cents - other.net_cents,
-        taxes=format_taxes(taxes),
+        taxes=_format_taxes(taxes),
         current_quantity=None if None in current else sum(left or 0 for left in current),
     )
 
 
-def mark_tips(lines: list[OrderLine], tip_cents: int) -> list[OrderLine]:
+def _mark_tips(lines: list[OrderLine], tip_cents: int) -> list[OrderLine]:
     """Return ``lines`` with the tips marked where only ``total_tip_received`` states a tip.
 
     The Admin API names no gateway of a tip's line. There the tips are the lines with a tip's title and no
@@ -137,7 +164,7 @@ def mark_tips(lines: list[OrderLine], tip_cents: int) -> list[OrderLine]:
     return [line._replace(is_tip=line.line_id in titled) for line in lines]
 
 
-def share_taxes(
+def _share_taxes(
     lines: Sequence[OrderLine], shipping_cents: int, taxes: Taxes
 ) -> tuple[list[OrderLine], str | None]:
     """Return ``lines``, and the taxes on shipping, with the order's ``taxes`` shared out by amount.
@@ -148,11 +175,11 @@ def share_taxes(
     bearing = [line for line in goods if line.is_taxable] or goods
     amounts = [max(0, line.net_cents) for line in bearing]
     if shipping_cents > 0 and _is_shipping_taxed(taxes, sum(amounts), shipping_cents):
-        *shares, shipping = split_taxes(taxes, [*amounts, shipping_cents])
+        *shares, shipping = _split_taxes(taxes, [*amounts, shipping_cents])
     else:
-        shares, shipping = split_taxes(taxes, amounts), Taxes()
-    of_line = {line.line_id: format_taxes(share) for line, share in zip(bearing, shares, strict=True)}
-    return [line._replace(taxes=of_line.get(line.line_id)) for line in lines], format_taxes(shipping)
+        shares, shipping = _split_taxes(taxes, amounts), Taxes()
+    of_line = {line.line_id: _format_taxes(share) for line, share in zip(bearing, shares, strict=True)}
+    return [line._replace(taxes=of_line.get(line.line_id)) for line in lines], _format_taxes(shipping)
 
 
 def _is_shipping_taxed(taxes: Taxes, goods_cents: int, shipping_cents: int) -> bool:
@@ -183,7 +210,7 @@ def format_staff(user_id: int | None) -> str:
     return "" if user_id is None else f"user:{user_id}"
 
 
-def parse_taxes(tax_lines: object, money: MoneyReader) -> Taxes:
+def _parse_taxes(tax_lines: object, money: MoneyReader) -> Taxes:
     """Return the taxes of a line. A price that is null is that of ``price_set``, else 0, with a doubt."""
     taxes = Taxes()
     for tax in money.each("tax_lines", as_list(tax_lines, "tax_lines") if tax_lines else ()):
@@ -194,12 +221,12 @@ def parse_taxes(tax_lines: object, money: MoneyReader) -> Taxes:
             money.doubt(f"price is null: {'nothing' if cents is None else 'its price_set'} is recorded")
         else:
             cents = money.amount(price, "price")
-        key = (title, format_rate(rate) if is_number(rate) else "", is_liable)
+        key = (title, _format_rate(rate) if is_number(rate) else "", is_liable)
         taxes[key] = taxes.get(key, 0) + (cents or 0)
     return taxes
 
 
-def parse_shipping(total: object, shipping_lines: object, money: MoneyReader) -> tuple[int | None, Taxes]:
+def _parse_shipping(total: object, shipping_lines: object, money: MoneyReader) -> tuple[int | None, Taxes]:
     """Return the price of shipping before discounts, None where nothing states it, and the taxes on it.
 
     Lines that an edit removed do not count, though Shopify leaves them in ``total``. Without ``total`` the
@@ -214,12 +241,12 @@ def parse_shipping(total: object, shipping_lines: object, money: MoneyReader) ->
             continue
         if is_sum_of_lines:
             prices += money.amount_or_none(line.get("price"), "price") or 0
-        add_taxes(taxes, parse_taxes(line.get("tax_lines"), money))
+        _add_taxes(taxes, _parse_taxes(line.get("tax_lines"), money))
     return prices if is_sum_of_lines else cents, taxes
 
 
 @lru_cache(maxsize=256)
-def format_rate(rate: float) -> str:
+def _format_rate(rate: float) -> str:
     """Return a tax rate as a share: 0.05 and 5.0, which is percent, are both "0.05"; no tax is 100 % or more.
 
     Digits beyond the seventh decimal come from floating point and are dropped.
@@ -228,14 +255,12 @@ def format_rate(rate: float) -> str:
     return format(share.quantize(_RATE_PLACES).normalize(), "f")
 
 
-def add_taxes(taxes: Taxes, more: Taxes) -> None:
-    """Add ``more`` to ``taxes``."""
+def _add_taxes(taxes: Taxes, more: Taxes) -> None:
     for key, cents in more.items():
         taxes[key] = taxes.get(key, 0) + cents
 
 
-def split_taxes(taxes: Taxes, amounts: Sequence[int]) -> list[Taxes]:
-    """Return a share of ``taxes`` for each of ``amounts``, in proportion; the shares add up exactly."""
+def _split_taxes(taxes: Taxes, amounts: Sequence[int]) -> list[Taxes]:
     shares = [Taxes() for _ in amounts]
     for key, cents in taxes.items():
         for share, part in zip(shares, split_cents(cents, amounts), strict=True):
@@ -251,8 +276,8 @@ def split_cents(cents: int, amounts: Sequence[int]) -> list[int]:
     return [upper - lower for lower, upper in pairwise([0, *until])]
 
 
-def format_taxes(taxes: Mapping[tuple[str, str, bool], int]) -> str | None:
-    """Return the JSON of the ``taxes`` columns, ``liable`` only where the channel remits; None for none."""
+def _format_taxes(taxes: Mapping[tuple[str, str, bool], int]) -> str | None:
+    """Return the JSON of the ``taxes`` columns; None where there are none."""
     if not taxes:
         return None
     return orjson.dumps(
@@ -264,7 +289,7 @@ def format_taxes(taxes: Mapping[tuple[str, str, bool], int]) -> str | None:
 
 
 def load_taxes(column: str | None) -> Taxes:
-    """Return the taxes of what ``format_taxes`` made."""
+    """Return the taxes of what ``_format_taxes`` made."""
     return {
         (tax["title"], tax["rate"], tax.get("liable", False)): tax["cents"]
         for tax in orjson.loads(column or "[]")

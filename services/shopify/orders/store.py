@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, CursorResult, Row
 
 from services.core.pg_arrays import (
     array_parameters,
-    encode_columns,
+    encode_rows,
     instant_array,
     int_array,
     text_array,
@@ -18,7 +19,7 @@ from services.core.pg_arrays import (
 from services.core.pg_copy import copy_rows, write_new
 from services.shopify.orders import tables
 from services.shopify.orders.line_payload import LineChange, OrderLine
-from services.shopify.orders.payload import KnownOrder, Order, OrderKey
+from services.shopify.orders.payload import COMPARED, Order, OrderKey
 
 _ORDER_COLUMNS = tuple(column.name for column in tables.orders.columns if column.name in Order._fields)
 _LINE_COLUMNS = ("shop_id", "order_gid", *OrderLine._fields)
@@ -26,7 +27,7 @@ _ORDER_VALUES = attrgetter(*_ORDER_COLUMNS)
 
 # A probe for each key: a plain join would read all of a table that has grown since it was analyzed.
 _FIND = f"""
-select {", ".join(f"o.{name}" for name in KnownOrder._fields)}
+select o.shop_id, o.order_gid, o.updated_at, {", ".join(f"o.{name}" for name in COMPARED)}
   from unnest(%(shop_id)s::int[], %(order_gid)s::text[]) as v(shop_id, order_gid)
  cross join lateral (
    select * from orders o where o.shop_id = v.shop_id and o.order_gid = v.order_gid offset 0) o
@@ -78,6 +79,8 @@ update orders o set deleted_at = v.deleted_at
 returning o.shop_id, o.order_gid, o.name
 """
 
+_SHOWN = attrgetter("line_id", "sku", "title", "quantity", "price_cents")
+
 MANY_ORDERS = MANY_LINES = 50
 """From this many new rows on, COPY in a savepoint is faster than an upsert."""
 
@@ -94,11 +97,10 @@ def key_arrays(keys: Iterable[OrderKey]) -> dict[str, str]:
     }
 
 
-def find_known(tx: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, KnownOrder]:
-    """Return the orders in ``keys`` that have a row."""
-    rows = tx.exec_driver_sql(_FIND, key_arrays(keys)).mappings() if keys else ()
-    orders = (KnownOrder(**columns) for columns in rows)
-    return {(order.shop_id, order.order_gid): order for order in orders}
+def find_known(tx: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, Row[Any]]:
+    """Return the rows of those of ``keys`` that have one."""
+    rows = tx.exec_driver_sql(_FIND, key_arrays(keys)) if keys else ()
+    return {(row.shop_id, row.order_gid): row for row in rows}
 
 
 def find_changed_lines(tx: Connection, orders: Sequence[Order]) -> LineChanges:
@@ -106,17 +108,17 @@ def find_changed_lines(tx: Connection, orders: Sequence[Order]) -> LineChanges:
     if not orders:
         return {}
     lines = {(*o.key, line.line_id): line for o in orders for line in o.lines}
-    values = _encode_lines([(o, line) for o in orders for line in o.lines])
     keys = key_arrays(o.key for o in orders)
-    values |= {"known_shop_id": keys["shop_id"], "known_gid": keys["order_gid"]}
+    values = {"known_shop_id": keys["shop_id"], "known_gid": keys["order_gid"]}
+    values |= encode_rows(
+        tables.order_lines, _LINE_COLUMNS, [(*o.key, *line) for o in orders for line in o.lines]
+    )
     changed: LineChanges = defaultdict(dict)
     for row in tx.exec_driver_sql(_FIND_CHANGED_LINES, values):
         key = (row.shop_id, row.order_gid)
         changed[key][row.line_id] = LineChange(
             new=None if row.is_gone else lines[*key, row.line_id],
-            old=None
-            if row.is_new
-            else OrderLine(row.line_id, row.sku, row.title, row.quantity, row.price_cents),
+            old=None if row.is_new else OrderLine(*_SHOWN(row)),
         )
     return dict(changed)
 
@@ -125,14 +127,23 @@ def record_orders(
     tx: Connection, orders: Sequence[Order], known: Collection[OrderKey], changed: LineChanges
 ) -> list[OrderKey]:
     """Write ``orders`` with their lines, of known orders the ``changed`` ones; return those with refunds."""
-    if len(orders) >= MANY_ORDERS and not known:
-        refunded = write_new(tx, lambda: _copy_orders(tx, orders), lambda: _upsert_orders(tx, orders))
-    else:
-        refunded = _upsert_orders(tx, orders)
-    new = [(o, line) for o in orders if o.key not in known for line in o.lines]
-    altered = [(o, line) for o in orders for line in o.lines if line.line_id in changed.get(o.key, ())]
+    rows = [_ORDER_VALUES(order) for order in orders]
+
+    def copy() -> CursorResult[Any]:
+        copy_rows(tx, "orders", _ORDER_COLUMNS, rows)
+        return tx.exec_driver_sql(_FIND_REFUNDED, key_arrays(order.key for order in orders))
+
+    def upsert() -> CursorResult[Any]:
+        return tx.exec_driver_sql(_UPSERT_ORDERS, encode_rows(tables.orders, _ORDER_COLUMNS, rows))
+
+    found = write_new(tx, copy, upsert) if len(orders) >= MANY_ORDERS and not known else upsert()
+    refunded = [(row.shop_id, row.order_gid) for row in found]
+    new = [(*o.key, *line) for o in orders if o.key not in known for line in o.lines]
+    altered = [(*o.key, *line) for o in orders for line in o.lines if line.line_id in changed.get(o.key, ())]
     if len(new) >= MANY_LINES:
-        write_new(tx, lambda: _copy_lines(tx, new), lambda: _upsert_lines(tx, new))
+        write_new(
+            tx, lambda: copy_rows(tx, "order_lines", _LINE_COLUMNS, new), lambda: _upsert_lines(tx, new)
+        )
     else:
         altered += new
     if altered:
@@ -157,26 +168,8 @@ def record_deletions(tx: Connection, deleted_at: Mapping[OrderKey, datetime]) ->
     return {(row.shop_id, row.order_gid): row.name for row in tx.exec_driver_sql(_DELETE, values)}
 
 
-def _copy_orders(tx: Connection, orders: Sequence[Order]) -> list[OrderKey]:
-    copy_rows(tx, "orders", _ORDER_COLUMNS, [_ORDER_VALUES(order) for order in orders])
-    rows = tx.exec_driver_sql(_FIND_REFUNDED, key_arrays(order.key for order in orders))
-    return [(row.shop_id, row.order_gid) for row in rows]
-
-
-def _upsert_orders(tx: Connection, orders: Sequence[Order]) -> list[OrderKey]:
-    columns = {name: [getattr(order, name) for order in orders] for name in _ORDER_COLUMNS}
-    rows = tx.exec_driver_sql(_UPSERT_ORDERS, encode_columns(tables.orders, columns))
-    return [(row.shop_id, row.order_gid) for row in rows]
-
-
-def _copy_lines(tx: Connection, lines: Sequence[tuple[Order, OrderLine]]) -> None:
-    copy_rows(tx, "order_lines", _LINE_COLUMNS, [(*order.key, *line) for order, line in lines])
-
-
-def _upsert_lines(tx: Connection, lines: Sequence[tuple[Order, OrderLine]]) -> None:
-    tx.exec_driver_sql(upsert_statement(tables.order_lines, _LINE_COLUMNS), _encode_lines(lines))
-
-
-def _encode_lines(lines: Sequence[tuple[Order, OrderLine]]) -> dict[str, str]:
-    columns = {name: [getattr(line, name) for _, line in lines] for name in OrderLine._fields}
-    return key_arrays(order.key for order, _ in lines) | encode_columns(tables.order_lines, columns)
+def _upsert_lines(tx: Connection, lines: Sequence[tuple[Any, ...]]) -> None:
+    tx.exec_driver_sql(
+        upsert_statement(tables.order_lines, _LINE_COLUMNS),
+        encode_rows(tables.order_lines, _LINE_COLUMNS, lines),
+    )

@@ -26,7 +26,7 @@ from services.shopify.backfill.to_webhook import (
     transaction_event,
 )
 from services.shopify.logistics.fulfillments import ingest_fulfillments
-from services.shopify.orders.customer_payload import read_customer
+from services.shopify.orders.customers import read_customer
 from services.shopify.orders.payload import parse_order
 from services.shopify.orders.refund_payload import parse_refund
 from services.shopify.orders.transactions import ingest_order_transactions
