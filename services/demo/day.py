@@ -5,8 +5,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from services.demo.delivery import BAD_SIGNATURE, INCOMPLETE, STALE, UNREADABLE, DayPlan, Delivery
-from services.demo.delivery import PlannedBreak as Break
+from services.demo.delivery import (
+    BAD_SIGNATURE,
+    INCOMPLETE,
+    STALE,
+    UNREADABLE,
+    DayPlan,
+    Delivery,
+    PlannedBreak,
+)
 from services.demo.orders import HOUR, MINUTE, ShopDay
 from services.demo.shops import FOLLOWER, DemoShop
 from services.sandbox.payloads.stripe import make_charge, make_payment_intent
@@ -22,12 +29,10 @@ REACH = 40
 
 def plan_opening(shops: Sequence[DemoShop], rng: random.Random, now: datetime) -> DayPlan:
     """Return what comes before the day: each shop's goods and its stock."""
-    deliveries: list[Delivery] = []
-    for shop in shops:
-        day = ShopDay(shop, shop.yesterday(now)[1], rng)
+    days = [ShopDay(shop, shop.yesterday(now)[1], rng) for shop in shops]
+    for day in days:
         day.open()
-        deliveries += day.deliveries
-    return DayPlan(deliveries)
+    return DayPlan([delivery for day in days for delivery in day.deliveries])
 
 
 def plan_day(shops: Sequence[DemoShop], rng: random.Random, events: int, now: datetime) -> DayPlan:
@@ -40,16 +45,10 @@ def plan_day(shops: Sequence[DemoShop], rng: random.Random, events: int, now: da
             _recount(day, rng)
         _spoil(day, rng)
     lost = [delivery for day in days for delivery in _lose(day, rng)]
-    gone = set(map(id, lost))
     planted = _plant_breaks(days, rng)
-    timed = [
-        (deliveries.at - day.begins, deliveries)
-        for day in days
-        for deliveries in day.deliveries
-        if id(deliveries) not in gone
-    ]
-    timed.sort(key=lambda pair: pair[0])
-    return replace(planted, posts=shuffle([deliveries for _, deliveries in timed], rng), lost=lost)
+    sent = [(one.at - day.begins, one) for day in days for one in day.deliveries if one not in lost]
+    sent.sort(key=lambda pair: pair[0])
+    return replace(planted, posts=shuffle([delivery for _, delivery in sent], rng), lost=lost)
 
 
 def shuffle(deliveries: Sequence[Delivery], rng: random.Random) -> list[Delivery]:
@@ -88,11 +87,7 @@ def _spoil(day: ShopDay, rng: random.Random) -> None:
 def _lose(day: ShopDay, rng: random.Random) -> list[Delivery]:
     """Return some webhooks of orders and payments: they never arrive."""
     prefixes = ("orders/", "refunds/", "charge.", "refund.", "payment_intent.")
-    candidates = [
-        deliveries
-        for deliveries in day.deliveries
-        if deliveries.has_effect and deliveries.topic.startswith(prefixes)
-    ]
+    candidates = [one for one in day.deliveries if not one.fault and one.topic.startswith(prefixes)]
     return rng.sample(candidates, max(2, round(len(candidates) * LOST)))
 
 
@@ -112,9 +107,9 @@ def _plant_breaks(days: Sequence[ShopDay], rng: random.Random) -> DayPlan:
     second.stripe("charge.succeeded", unknown, at + timedelta(seconds=1))
     second.stripe("payment_intent.succeeded", make_payment_intent(unknown), at + timedelta(seconds=1))
     breaks = (
-        Break(first.shop.slug, "missing_here", lost_until_night["id"]),
-        Break(first.shop.slug, "amount", wrong["id"]),
-        Break(second.shop.slug, "missing_there", unknown["id"]),
+        PlannedBreak(first.shop.slug, "missing_here", lost_until_night["id"]),
+        PlannedBreak(first.shop.slug, "amount", wrong["id"]),
+        PlannedBreak(second.shop.slug, "missing_there", unknown["id"]),
     )
-    altered = {second.shop.slug: {"forget": [unknown["id"]]}}
-    return DayPlan((), lost_until_night=lost, altered=altered, breaks=frozenset(breaks))
+    forgotten = [(second.shop.slug, unknown["id"])]
+    return DayPlan((), lost_until_night=lost, forgotten=forgotten, breaks=frozenset(breaks))

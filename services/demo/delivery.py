@@ -35,11 +35,6 @@ class Delivery:
         return self.fault in (BAD_SIGNATURE, STALE)
 
     @property
-    def has_effect(self) -> bool:
-        """Whether its content must become an effect."""
-        return not self.fault
-
-    @property
     def path(self) -> str:
         """Where it is posted."""
         route = "openphone" if self.provider == "quo" else self.provider
@@ -63,24 +58,20 @@ class DayPlan:
     """Webhooks that never arrive: the providers' own lists contain their objects."""
     lost_until_night: Sequence[Delivery] = ()
     """Lost after the backfill, so that the reconciliation of the night finds them."""
-    altered: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By shop: what Stripe contains in contrast to its events."""
+    forgotten: Sequence[tuple[str, str]] = ()
+    """(shop, id) of what Stripe does not contain, in contrast to its events."""
     breaks: frozenset[PlannedBreak] = frozenset()
+    accepted: Sequence[Delivery] = field(init=False)
+    """Each webhook that must be recorded, once."""
+
+    def __post_init__(self) -> None:
+        accepted = dict.fromkeys(post for post in self.posts if not post.is_refused)
+        object.__setattr__(self, "accepted", list(accepted))
 
     @property
     def deliveries(self) -> list[Delivery]:
         """All deliveries of the final state: the accepted ones, and the lost ones that come by backfill."""
         return [*self.accepted, *self.lost, *self.lost_until_night]
-
-    @property
-    def repaired(self) -> frozenset[PlannedBreak]:
-        """The breaks that a lost webhook explains."""
-        return frozenset(one for one in self.breaks if one.kind != "missing_there")
-
-    @property
-    def accepted(self) -> list[Delivery]:
-        """Each webhook that must be recorded, once."""
-        return list(dict.fromkeys(post for post in self.posts if not post.is_refused))
 
     @property
     def refused(self) -> Counter[str]:
@@ -90,4 +81,4 @@ class DayPlan:
     @property
     def repeated(self) -> int:
         """How many posts repeat an earlier one that was recorded."""
-        return sum(not post.is_refused for post in self.posts) - len(self.accepted)
+        return len(self.posts) - self.refused.total() - len(self.accepted)

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -10,20 +9,11 @@ from pathlib import Path
 
 from services.core.db import forget_engine, get_engine
 from services.core.settings import Settings, get_settings
-from services.fleet.embedded.state import (
-    HomeLock,
-    choose_area,
-    end_orphans,
-    find_account,
-    make_folder,
-    remove_data,
-    write_private,
-)
+from services.fleet.embedded.state import HomeLock, make_folder, remove_data, write_private
 from services.fleet.errors import FleetError
 
 MARK = "made-by-fleet-demo"
-_KEPT = ("lock", MARK)
-_PORTS = ("INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT")
+PORTS = ("INGRESS_PORT", "CONSOLE_PORT", "FLOWER_PORT")
 _ALSO_SET = (
     "ARCHIVE_URL",
     "FLEET_HOME",
@@ -47,10 +37,10 @@ def clear_home(home: Path) -> None:
         )
     lock = HomeLock(home)
     try:
-        if (home / MARK).exists():
-            _remove_servers(home)
+        if MARK in found:
+            remove_data(home)
         for entry in home.iterdir():
-            if entry.name in _KEPT:
+            if entry.name in ("lock", MARK):
                 continue
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         write_private(home / MARK, "Each `fleet demo` removes what is in this folder.\n")
@@ -59,48 +49,44 @@ def clear_home(home: Path) -> None:
         lock.release()
 
 
-def _remove_servers(home: Path) -> None:
-    area = choose_area(home, find_account(home))
-    end_orphans(area / "postgres" / "data", "postgres", signal.SIGINT)
-    end_orphans(area / "valkey", "valkey-server", signal.SIGTERM)
-    remove_data(home, area)
-
-
 @contextmanager
 def isolated_environment(home: Path) -> Iterator[None]:
     """Hide the user's settings except the ports, and do not read ``.env``.
 
     The demo must never use the database or the accounts of a real fleet.
     """
-    before, folder = dict(os.environ), Path.cwd()
-    for name in (*(each.name.upper() for each in fields(Settings)), *_ALSO_SET):
-        if name not in _PORTS:
+    folder = Path.cwd()
+    with _restored_environment():
+        for name in {each.name.upper() for each in fields(Settings)}.union(_ALSO_SET) - set(PORTS):
             os.environ.pop(name, None)
-    os.environ["LOG_FORMAT"] = "json"
-    os.chdir(home)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        os.chdir(folder)
+        os.environ["LOG_FORMAT"] = "json"
+        os.chdir(home)
+        try:
+            yield
+        finally:
+            os.chdir(folder)
 
 
 @contextmanager
 def use_fleet_settings(values: dict[str, str]) -> Iterator[None]:
     """Use the settings and the database of the fleet with ``values`` in this process."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+    with _restored_environment():
+        os.environ.update(values)
+        get_settings.cache_clear()
+        forget_engine()
+        try:
+            yield
+        finally:
+            get_engine().dispose()
+            forget_engine()
     get_settings.cache_clear()
-    forget_engine()
+
+
+@contextmanager
+def _restored_environment() -> Iterator[None]:
+    before = dict(os.environ)
     try:
         yield
     finally:
-        get_engine().dispose()
-        forget_engine()
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        get_settings.cache_clear()
+        os.environ.clear()
+        os.environ.update(before)

@@ -38,7 +38,7 @@ def recompute(
     The shops ``counted`` own their stock figures: the count at opening and the movements since. Another
     shop's level is what Shopify reported last; a shop that ``follows`` another one has its levels.
     """
-    parsed = [(one, json.loads(one.body)) for one in deliveries if one.has_effect]
+    parsed = [(one, json.loads(one.body)) for one in deliveries if not one.fault]
     shopify = [(one.shop, one.topic, body) for one, body in parsed if one.provider == "shopify"]
     return ExpectedState(
         orders=_orders(shopify),

@@ -2,12 +2,13 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from services.core.db import transaction
 from services.demo.expected import ExpectedState, Key
@@ -15,56 +16,45 @@ from services.demo.expected import ExpectedState, Key
 _WAITING = text("select count(*) from work_queue where status in ('pending', 'error')")
 
 # Each event is in one class: dead (a person decides), waiting, or all of its work is done.
-_ACCOUNT = text("""
-select case when dead > 0 then 'dead' when waiting > 0 then 'waiting' else 'done' end as outcome,
-       count(*) as events
+_ACCOUNT = """
+select case when dead > 0 then 'dead' when waiting > 0 then 'waiting' else 'done' end, count(*)
   from (select e.id, count(*) filter (where w.status in ('dead', 'discarded')) as dead,
                count(*) filter (where w.status in ('pending', 'error')) as waiting
           from inbound_events e left join work_queue w on w.event_id = e.id
          where e.origin = 'webhook' group by e.id) events
  group by 1
-""")
-
-_DEAD = text(
-    "select error_code, count(*) as items from work_queue where status = 'dead' group by 1 order by 1"
-)
-
-_COUNTS = text("""
+"""
+_DEAD = "select error_code, count(*) from work_queue where status = 'dead' group by 1 order by 1"
+_MAILS = "select kind, count(*) from mail_outbox where status = 'sent' group by kind order by kind"
+_COUNTS = """
 select (select count(*) from inbound_events where origin = 'backfill') as brought_in,
-       (select coalesce(sum(duplicate_count), 0) from inbound_events) as duplicates,
        (select count(*) from work_queue where status = 'done') as work_done,
        (select count(*) from work_queue where status = 'done' and result = 'stale') as work_stale,
        (select count(*) from work_queue where retry_count > 0) as work_retried,
        (select coalesce(sum(retry_count), 0) from work_queue) as tries_again,
        (select count(*) from work_queue where dispatch_count > 1) as rung_again,
        (select count(*) from work_queue where topic = 'inventory_push' and result = 'pushed') as pushes,
-       (select count(*) from orders) as orders, (select count(*) from transactions) as transactions
-""")
-
-_BREAKS = text("""
+       (select count(*) from orders) as orders, (select count(*) from transactions) as transactions,
+       (select count(*) from job_runs where job = 'daily-reconciliation' and status = 'done') as runs_done
+"""
+_BREAKS = """
 select s.slug, b.kind, b.provider_id from reconciliation_breaks b join shops s on s.id = b.shop_id
  where b.closed_at is null
-""")
-
-_MAILS = text(
-    "select kind, count(*) as mails from mail_outbox where status = 'sent' group by kind order by kind"
-)
-
-_ORDERS = text("""
-select s.slug, o.order_gid, o.total_cents, o.refunded_cents, o.currency, o.financial_status,
-       o.cancelled_at is not null as is_cancelled
+"""
+_ORDERS = """
+select s.slug, split_part(o.order_gid, '/', 5), o.total_cents, o.refunded_cents, o.currency,
+       o.financial_status, o.cancelled_at is not null
   from orders o join shops s on s.id = o.shop_id
-""")
-_LEVELS = text("""
-select s.slug, l.inventory_item_id, l.available from inventory_levels l join shops s on s.id = l.shop_id
-""")
-_TRANSACTIONS = text("""
+"""
+_LEVELS = """
+select s.slug, l.inventory_item_id::text, l.available
+  from inventory_levels l join shops s on s.id = l.shop_id
+"""
+_TRANSACTIONS = """
 select s.slug, t.provider_id, t.kind, t.status, t.amount_cents, t.refunded_cents, t.currency
   from transactions t join shops s on s.id = t.shop_id
-""")
-_INTERACTIONS = text("select s.slug, i.provider_id from interactions i join shops s on s.id = i.shop_id")
-
-_RUNS = text("select count(*) from job_runs where job = 'daily-reconciliation' and status = 'done'")
+"""
+_INTERACTIONS = "select s.slug, i.provider_id from interactions i join shops s on s.id = i.shop_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,40 +67,35 @@ class Figures:
     dead: dict[str, int]
     event_ids: set[int]
     breaks: set[tuple[str, str, str]]
-    runs_done: int
     mails: dict[str, int]
     """Sent mails, by kind."""
     mail_files: int = 0
 
 
-def count_waiting() -> int:
-    """Return how many items of work are waiting."""
-    with transaction() as tx:
-        return int(tx.scalar(_WAITING) or 0)
-
-
-def wait_settled(timeout_seconds: float, *, fewer: Any = lambda _: None) -> int:
-    """Return 0 once no work waits, or the count after the timeout. ``fewer`` is called with each count."""
+def wait_settled(timeout_seconds: float, *, report: Callable[[int], None] = lambda _: None) -> int:
+    """Return 0 once no work waits, or the count after the timeout. ``report`` is called with each count."""
     deadline = time.monotonic() + timeout_seconds
-    while waiting := count_waiting():
-        fewer(waiting)
-        if time.monotonic() > deadline:
+    while True:
+        with transaction() as tx:
+            waiting = int(tx.scalar(_WAITING) or 0)
+        if waiting:
+            report(waiting)
+        if not waiting or time.monotonic() > deadline:
             return waiting
         time.sleep(0.2)
-    return 0
 
 
 def read_figures(mail_folder: Path) -> Figures:
     """Return the figures as they are now."""
     with transaction() as tx:
+        counts = tx.execute(text(_COUNTS)).mappings().one()
         return Figures(
-            counts={name: int(value) for name, value in tx.execute(_COUNTS).mappings().one().items()},
-            account={row.outcome: int(row.events) for row in tx.execute(_ACCOUNT)},
-            dead={row.error_code: int(row.items) for row in tx.execute(_DEAD)},
+            counts={name: int(value) for name, value in counts.items()},
+            account=dict(_read(tx, _ACCOUNT)),
+            dead=dict(_read(tx, _DEAD)),
             event_ids=set(tx.scalars(text("select id from inbound_events where origin = 'webhook'"))),
-            breaks={(row.slug, row.kind, row.provider_id) for row in tx.execute(_BREAKS)},
-            runs_done=int(tx.scalar(_RUNS) or 0),
-            mails={row.kind: int(row.mails) for row in tx.execute(_MAILS)},
+            breaks=set(_read(tx, _BREAKS)),
+            mails=dict(_read(tx, _MAILS)),
             mail_files=len(list(mail_folder.glob("*.eml"))),
         )
 
@@ -119,21 +104,15 @@ def read_state() -> ExpectedState:
     """Return the state of the fleet's tables, in the form of the expected state."""
     with transaction() as tx:
         return ExpectedState(
-            orders={
-                (row.slug, row.order_gid.rpartition("/")[2]): (
-                    row.total_cents, row.refunded_cents, row.currency, row.financial_status, row.is_cancelled
-                )
-                for row in tx.execute(_ORDERS)
-            },
-            levels={(row.slug, str(row.inventory_item_id)): row.available for row in tx.execute(_LEVELS)},
-            transactions={
-                (row.slug, row.provider_id): (
-                    row.kind, row.status, row.amount_cents, row.refunded_cents, row.currency
-                )
-                for row in tx.execute(_TRANSACTIONS)
-            },
-            interactions={(row.slug, row.provider_id) for row in tx.execute(_INTERACTIONS)},
-        )  # fmt: skip
+            orders={(slug, own): tuple(state) for slug, own, *state in _read(tx, _ORDERS)},
+            levels={(slug, own): available for slug, own, available in _read(tx, _LEVELS)},
+            transactions={(slug, own): tuple(state) for slug, own, *state in _read(tx, _TRANSACTIONS)},
+            interactions=set(_read(tx, _INTERACTIONS)),
+        )
+
+
+def _read(tx: Connection, statement: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in tx.execute(text(statement))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """The night of the demo: runs the jobs as an operator does, and tests the audit proof."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import httpx
-import orjson
 from sqlalchemy import create_engine, text
 
 from services.core.db import driver_url, transaction
@@ -29,79 +30,80 @@ returning e.id, e.shop_id, e.seq, c.staff_label
 _UNDO = text("update audit_events set staff_label = :label where id = :id")
 
 
-def backfill_gaps(stage: Stage, fleet: RunningFleet, shops: Sequence[DemoShop], now: datetime) -> None:
-    """Run ``fleet backfill run`` for each shop and the day."""
-    for shop in shops:
-        _, begins = shop.yesterday(now)
-        since = begins.strftime("%Y-%m-%dT%H:%MZ")
-        done = _fleet(fleet, "backfill", "run", "--shop", shop.slug, "--since", since, "--json")
-        if done.returncode != 0:
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Runs ``fleet`` commands for ``fleet`` in processes of their own, and prints what they did."""
+
+    stage: Stage
+    fleet: RunningFleet
+    now: datetime
+
+    def backfill_gaps(self, shops: Sequence[DemoShop]) -> None:
+        """Run ``fleet backfill run`` for each shop and the day."""
+        for shop in shops:
+            since = shop.yesterday(self.now)[1].strftime("%Y-%m-%dT%H:%MZ")
+            command = ("backfill", "run", "--shop", shop.slug, "--since", since)
+            result = self._run(*command, "--json")
+            if result["exit"] != 0:
+                raise FleetError(f"fleet {' '.join(command)} exits {result['exit']}: {result['output']}")
+            self.stage.say(f"fleet {' '.join(command)}")
+
+    def repair_breaks(self, shop: DemoShop) -> None:
+        """Run ``fleet payments repair`` for the shop, and compare the day again."""
+        day = shop.yesterday(self.now)[0].isoformat()
+        command = ("payments", "repair", "--shop", shop.slug, "--day", day, "--rerun")
+        self.stage.say(f"fleet {' '.join(command)}: exit {self._run(*command)['exit']}")
+
+    def start_night(self) -> None:
+        """Start the reconciliation of the day at every shop over HTTP."""
+        with transaction() as tx:
+            age_shops(tx, self.now)
+        values = self.fleet.values
+        url = f"http://{LOOPBACK}:{values['CONSOLE_PORT']}/cron/daily-reconciliation"
+        answer = httpx.post(url, headers={"X-Cron-Secret": values["CRON_SECRET"]}, timeout=30)
+        if answer.status_code != 202:
             raise FleetError(
-                f"fleet backfill run --shop {shop.slug} exits {done.returncode}: {done.stdout[-300:]}"
+                f"POST /cron/daily-reconciliation answered {answer.status_code}: {answer.text[:300]}"
             )
-        stage.say(f"fleet backfill run --shop {shop.slug} --since {since}")
+        runs = len(answer.json()["runs"])
+        self.stage.say(f"POST /cron/daily-reconciliation: {runs} shops close their day")
 
+    def run_job(self, job: str) -> dict[str, Any]:
+        """Run ``job`` in a process of its own; return the last line of its output, and ``exit``."""
+        result = self._run("jobs", "run", job)
+        self.stage.say(f"fleet jobs run {job}: exit {result['exit']}, {result.get('stats')}")
+        return result
 
-def repair_breaks(stage: Stage, fleet: RunningFleet, shop: DemoShop, now: datetime) -> None:
-    """Run ``fleet payments repair`` for the shop, and compare the day again."""
-    day = shop.yesterday(now)[0].isoformat()
-    done = _fleet(fleet, "payments", "repair", "--shop", shop.slug, "--day", day, "--rerun")
-    stage.say(f"fleet payments repair --shop {shop.slug} --day {day} --rerun: exit {done.returncode}")
-
-
-def start_night(stage: Stage, fleet: RunningFleet, now: datetime) -> None:
-    """Start the reconciliation of the day at every shop over HTTP."""
-    with transaction() as tx:
-        age_shops(tx, now)
-    url = f"http://{LOOPBACK}:{fleet.values['CONSOLE_PORT']}/cron/daily-reconciliation"
-    answer = httpx.post(url, headers={"X-Cron-Secret": fleet.values["CRON_SECRET"]}, timeout=30)
-    if answer.status_code != 202:
-        raise FleetError(
-            f"POST /cron/daily-reconciliation answered {answer.status_code}: {answer.text[:300]}"
+    def prove(self) -> Proof:
+        """Verify the chains, and again with one row altered by the tables' owner; then restore the row."""
+        clean = self._run("audit", "verify", "--full", "--json")
+        self.stage.say(
+            f"fleet audit verify: {clean.get('rows')} rows in {len(clean.get('chains', ()))} chains"
         )
-    stage.say(f"POST /cron/daily-reconciliation: {len(answer.json()['runs'])} shops close their day")
+        owner = create_engine(driver_url(self.fleet.values["MIGRATE_DATABASE_URL"]))
+        try:
+            with owner.begin() as tx:
+                event_id, shop_id, seq, label = tx.execute(_PLANT).one()
+            altered = self._run("audit", "verify", "--full", "--json")
+            with owner.begin() as tx:
+                tx.execute(_UNDO, {"id": event_id, "label": label})
+        finally:
+            owner.dispose()
+        self.stage.say(f"one row altered by hand (shop {shop_id}, seq {seq}): verify exits {altered['exit']}")
+        return Proof(clean=clean, altered=altered, planted_event_id=event_id)
 
-
-def run_job(stage: Stage, fleet: RunningFleet, job: str) -> dict[str, Any]:
-    """Run ``job`` in a process of its own; return the last line of its output."""
-    done = _fleet(fleet, "jobs", "run", job)
-    lines = done.stdout.strip().splitlines()
-    document: dict[str, Any] = orjson.loads(lines[-1]) if lines else {}
-    stage.say(f"fleet jobs run {job}: exit {done.returncode}, {document.get('stats')}")
-    return document | {"exit": done.returncode}
-
-
-def prove(stage: Stage, fleet: RunningFleet) -> Proof:
-    """Verify the chains, and again with one row altered by the tables' owner; then restore the row."""
-    clean = _verify(fleet)
-    stage.say(f"fleet audit verify: {clean.get('rows')} rows in {len(clean.get('chains', ()))} chains")
-    owner = create_engine(driver_url(fleet.values["MIGRATE_DATABASE_URL"]))
-    try:
-        with owner.begin() as tx:
-            event_id, shop_id, seq, label = tx.execute(_PLANT).one()
-        altered = _verify(fleet)
-        with owner.begin() as tx:
-            tx.execute(_UNDO, {"id": event_id, "label": label})
-    finally:
-        owner.dispose()
-    stage.say(f"one row altered by hand (shop {shop_id}, seq {seq}): verify exits {altered['exit']}")
-    return Proof(clean=clean, altered=altered, planted_event_id=event_id)
-
-
-def _verify(fleet: RunningFleet) -> dict[str, Any]:
-    done = _fleet(fleet, "audit", "verify", "--full", "--json")
-    document: dict[str, Any] = orjson.loads(done.stdout) if done.stdout.strip() else {}
-    return document | {"exit": done.returncode}
-
-
-def _fleet(fleet: RunningFleet, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "services.cli.main", *words],
-        env=fleet.values,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    def _run(self, *words: str) -> dict[str, Any]:
+        """Return the JSON object that the command printed, with ``exit`` and the end of its ``output``."""
+        done = subprocess.run(
+            [sys.executable, "-m", "services.cli.main", *words],
+            env=self.fleet.values,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        start = f"\n{done.stdout}".rfind("\n{")  # of the last object: a job prints its log before it
+        document = json.JSONDecoder().raw_decode(done.stdout, start)[0] if start >= 0 else {}
+        return document | {"exit": done.returncode, "output": done.stdout[-300:]}

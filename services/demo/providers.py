@@ -9,7 +9,7 @@ from services.core.db import transaction
 from services.demo.delivery import DayPlan, Delivery
 from services.demo.expected import Key
 from services.demo.orders import STOCK_AT_OPENING
-from services.demo.shops import LOCATION_ID, POOL, DemoShop, find_owning
+from services.demo.shops import LOCATION_ID, POOL, DemoShop
 from services.providers.shopify_admin import ShopLevelKey
 from services.shopify.admin import open_admin
 from services.shopify.stock.count_store import record_counts
@@ -28,7 +28,7 @@ Control = Callable[[dict[str, Any]], None]
 def load_providers(shops: Sequence[DemoShop], deliveries: Sequence[Delivery], control: Control) -> None:
     """Give the sandbox the objects of ``deliveries``, without stock: pushes and counts change it."""
     for shop in shops:
-        own = [one for one in deliveries if one.shop == shop.slug and one.has_effect]
+        own = [one for one in deliveries if one.shop == shop.slug and not one.fault]
         webhooks = [
             {"topic": one.topic, "body": json.loads(one.body)}
             for one in own
@@ -43,9 +43,7 @@ def load_providers(shops: Sequence[DemoShop], deliveries: Sequence[Delivery], co
 
 def count_stock_levels(shops: Sequence[DemoShop], now: datetime) -> None:
     """Record a count of every level at the start of the day, for shops that own their stock figures."""
-    for shop in shops:
-        if shop.slug not in find_owning(shops):
-            continue
+    for shop in (shop for shop in shops if shop.stock_owner == "shopfleet"):
         counts = [Count(item.inventory_item_id, LOCATION_ID, STOCK_AT_OPENING) for item in shop.items]
         with transaction() as tx:
             shop_id = get_shop(tx, shop.slug).id
@@ -90,6 +88,6 @@ def set_shopify_levels(
 def alter_stripe(shops: Sequence[DemoShop], plan: DayPlan, control: Control) -> None:
     """Make the planted breaks at Stripe: an unknown payment, another amount, and a missing payment."""
     load_providers(shops, plan.lost_until_night, control)
-    for shop in shops:
-        if shop.slug in plan.altered:
-            control({"stripe_key": shop.secrets["stripe-key"], **plan.altered[shop.slug]})
+    keys = {shop.slug: shop.secrets["stripe-key"] for shop in shops}
+    for slug, own in plan.forgotten:
+        control({"stripe_key": keys[slug], "forget": [own]})

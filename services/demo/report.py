@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from services.demo.checks import Check
+from services.demo.checks import Check, list_counts
 from services.demo.figures import Figures, SandboxFigures
 from services.demo.sender import Answers
 from services.fleet.ports import LOOPBACK
@@ -56,30 +56,25 @@ def stage(console: Console) -> Iterator[Stage]:
 def print_table(console: Console, answers: Answers, figures: Figures, outside: SandboxFigures) -> None:
     """Print what happened, in numbers."""
     counts, account = figures.counts, figures.account
-    dead = ", ".join(f"{count} {code}" for code, count in figures.dead.items())
-    refused = ", ".join(f"{count} {reason}" for reason, count in sorted(answers.refused.items()))
-    faults = ", ".join(
-        f"{outside.answers[name]} {what}"
-        for name, what in (("throttled", "throttled"), ("failed_503", "failed"), ("dropped", "answers lost"))
-        if outside.answers[name]
-    )
+    names = {"throttled": "throttled", "failed_503": "failed", "dropped": "answers lost"}
+    faults = [(what, outside.answers[name]) for name, what in names.items() if outside.answers[name]]
     rows: list[tuple[str, int, str]] = [
         ("received", answers.posts, f"{answers.tried_again} sent again after no or a 5xx answer"),
         ("accepted", len(answers.ids), ""),
         ("duplicate", answers.outcomes["duplicate"], "known again, and nothing done twice"),
-        ("refused", answers.refused.total(), refused),
+        ("refused", answers.refused.total(), list_counts(sorted(answers.refused.items()))),
         ("done", account.get("done", 0), f"events; {counts['work_done']} items of work,"
                                          f" {counts['work_stale']} of them stale"),
         ("retried", counts["work_retried"], f"items, {counts['tries_again']} failed tries"),
         ("rung again", counts["rung_again"], "items whose message was lost or late, sent again by the sweep"),
         ("brought in", counts["brought_in"], "events that no webhook told, from the providers' own lists"),
-        ("dead", account.get("dead", 0), dead),
+        ("dead", account.get("dead", 0), list_counts(figures.dead.items())),
         ("waiting", account.get("waiting", 0), ""),
         ("orders", counts["orders"], ""),
         ("transactions", counts["transactions"], ""),
-        ("pushes", counts["pushes"], faults),
+        ("pushes", counts["pushes"], list_counts(faults)),
         ("breaks open", len(figures.breaks), ", ".join(sorted(f"{b[0]} {b[1]}" for b in figures.breaks))),
-        ("mails", figures.mail_files, ", ".join(f"{count} {kind}" for kind, count in figures.mails.items())),
+        ("mails", figures.mail_files, list_counts(figures.mails.items())),
     ]  # fmt: skip
     table = Table(title="What happened", box=None, title_justify="left", pad_edge=False, show_header=False)
     table.add_column("")
@@ -103,15 +98,15 @@ def print_checks(console: Console, checks: Sequence[Check]) -> None:
 def print_next(console: Console, values: dict[str, str], home: Path, log: Path) -> None:
     """Print where everything is, and what to try."""
     user, _, password = values["FLOWER_BASIC_AUTH"].partition(":")
+    base = f"http://{LOOPBACK}"
     console.print(Text.assemble(("\nLook", "bold")))
-    for what, name, note in (
-        ("console", "CONSOLE_PORT", ""),
-        ("Flower", "FLOWER_PORT", f"   user {user}, password {password}"),
-        ("health", "INGRESS_PORT", ""),
+    for what, where in (
+        ("console", f"{base}:{values['CONSOLE_PORT']}/"),
+        ("Flower", f"{base}:{values['FLOWER_PORT']}/   user {user}, password {password}"),
+        ("health", f"{base}:{values['INGRESS_PORT']}/health"),
+        ("log", log),
     ):
-        path = "health" if what == "health" else ""
-        console.print(Text(f"  {what:<8} http://{LOOPBACK}:{values[name]}/{path}{note}"), soft_wrap=True)
-    console.print(Text(f"  {'log':<8} {log}"), soft_wrap=True)
+        console.print(Text(f"  {what:<8} {where}"), soft_wrap=True)
     console.print(Text.assemble(("\nTry, in another terminal", "bold")))
     bin_folder = quote(_shown(Path(sys.executable).parent))
     for command in (

@@ -65,27 +65,24 @@ class DemoShop:
 
 def make_shops(rng: random.Random) -> list[DemoShop]:
     """Return the shops. Goods come from ``rng``; secrets are fresh each time, whatever the seed."""
-    shops = [
+    items = {
+        slug: make_items(rng, GOODS, minor_units=1 if currency == "JPY" else 100)
+        for slug, _, _, currency, _ in _SHOPS
+    }
+    pairs = zip(items[FOLLOWER], items[LEADER], strict=True)
+    items[FOLLOWER] = [replace(item, sku=same.sku) for item, same in pairs]
+    return [
         DemoShop(
             slug=slug,
             name=name,
             timezone=timezone,
             currency=currency,
-            items=tuple(make_items(rng, GOODS, minor_units=1 if currency == "JPY" else 100)),
+            items=tuple(items[slug]),
             secrets=_make_secrets(),
             legacy_quo=slug == "linden",
             stock_owner=owner,
         )
         for slug, name, timezone, currency, owner in _SHOPS
-    ]
-    skus = [item.sku for shop in shops if shop.slug == LEADER for item in shop.items]
-    return [
-        shop
-        if shop.slug != FOLLOWER
-        else replace(
-            shop, items=tuple(replace(item, sku=sku) for item, sku in zip(shop.items, skus, strict=True))
-        )
-        for shop in shops
     ]
 
 

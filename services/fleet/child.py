@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -71,10 +72,8 @@ class Child:
             program.prepare()
 
         def register() -> None:
-            try:
+            with suppress(OSError):  # watched again below
                 os.write(reaper_fd, watch_line(os.getpid(), program.stop_signal, program.last_signal))
-            except OSError:
-                return  # watched again below
 
         log = subprocess.PIPE
         if program.log:
@@ -101,9 +100,7 @@ class Child:
 
     def poll(self) -> int | None:
         """Return the exit code once the process has ended (negative: the signal), else None."""
-        if self._process is None:
-            return 0
-        return self._process.poll()
+        return self._process.poll() if self._process is not None else 0
 
     def send_signal(self, number: int) -> None:
         """Signal the process, not its group."""
@@ -116,17 +113,16 @@ class Child:
 
     def end_stop(self, deadline_seconds: float) -> None:
         """Wait until ``deadline_seconds`` (monotonic), then end the process and its group by force."""
-        if self._process is None:
+        process = self._process
+        if process is None:
             return
-        try:
-            self._process.wait(max(0.0, deadline_seconds - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self.end_group(self.program.last_signal)
+        for number in (self.program.last_signal, signal.SIGKILL):
             try:
-                self._process.wait(2)
+                process.wait(max(0.0, deadline_seconds - time.monotonic()))
             except subprocess.TimeoutExpired:
-                self.end_group(signal.SIGKILL)
-                self._process.wait()
+                self._end_group(process, number)
+                deadline_seconds = time.monotonic() + 2
+        process.wait()
         self.clean_up()
 
     def stop(self, grace_seconds: float) -> None:
@@ -136,19 +132,14 @@ class Child:
 
     def clean_up(self) -> None:
         """After the process has ended: end the rest of its group and stop watching it."""
-        if self._process is None:
-            return
-        self.end_group(signal.SIGKILL)
-        self._reaper.unwatch(self._process.pid)
+        if self._process is not None:
+            self._end_group(self._process, signal.SIGKILL)
+            self._reaper.unwatch(self._process.pid)
 
-    def end_group(self, number: int) -> None:
-        """Signal everything in the process's group."""
-        if self._process is None:
-            return
-        try:
-            os.killpg(self._process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            return
+    @staticmethod
+    def _end_group(process: subprocess.Popen[bytes], number: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
 
 
 def format_exit(code: int) -> str:

@@ -228,17 +228,15 @@ class Supervisor:
 
 
 def _is_healthy(child: Child) -> bool:
-    """Return whether the process runs and answers; one without a health address, after its first second."""
+    """Return whether the process runs and its health address answers 200 within 2 s.
+
+    One without a health address is healthy after its first second.
+    """
     if child.pid is None:
         return False
-    if child.program.health_url:
-        return _answers(child.program.health_url)
-    return time.monotonic() - child.started_at_seconds > 1
-
-
-def _answers(url: str) -> bool:
-    """Return whether ``url`` (plain HTTP on loopback) answers 200 within 2 s."""
-    parts = urlsplit(url)
+    if not child.program.health_url:
+        return time.monotonic() - child.started_at_seconds > 1
+    parts = urlsplit(child.program.health_url)
     link = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=2.0)
     try:
         link.request("GET", parts.path or "/")

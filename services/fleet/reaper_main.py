@@ -42,23 +42,15 @@ def read_until_orphaned(parent: int) -> dict[int, tuple[int, int]]:
                 watched.pop(pid, None)
 
 
-def has_group(pid: int) -> bool:
-    """Say whether any process of the group that ``pid`` leads is left."""
+def send_group(pid: int, number: int) -> bool:
+    """Signal the group that ``pid`` leads (0: send nothing); return whether any process of it is left."""
     try:
-        os.killpg(pid, 0)
+        os.killpg(pid, number)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True
-
-
-def send_group(pid: int, number: int) -> None:
-    """Signal a whole group, if there is one."""
-    try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return
 
 
 def end(watched: dict[int, tuple[int, int]]) -> None:
@@ -69,13 +61,13 @@ def end(watched: dict[int, tuple[int, int]]) -> None:
         except ProcessLookupError:
             send_group(pid, signal.SIGKILL)
     deadline = time.monotonic() + GRACE_SECONDS
-    while time.monotonic() < deadline and any(map(has_group, watched)):
+    while time.monotonic() < deadline and any(send_group(pid, 0) for pid in watched):
         time.sleep(0.05)
     for pid, (_, last) in watched.items():
         send_group(pid, last)
     time.sleep(0.2)
     for pid in watched:
-        if has_group(pid):
+        if send_group(pid, 0):
             time.sleep(1)
             send_group(pid, signal.SIGKILL)
 

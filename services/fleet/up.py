@@ -15,7 +15,7 @@ from typing import TextIO
 from services.core.settings import read_settings
 from services.fleet.embedded import EmbeddedServers
 from services.fleet.embedded.servers import POSTGRES_PORT, VALKEY_PORT
-from services.fleet.embedded.state import HomeLock, close_folders
+from services.fleet.embedded.state import HomeLock, close_folders, end_orphans
 from services.fleet.envfile import ensure_secrets, read_merged, record_running, record_stopped
 from services.fleet.errors import FleetError, ServerFailed
 from services.fleet.ports import LOOPBACK, hold_port, pick_port
@@ -26,8 +26,6 @@ from services.fleet.reaper import Reaper
 _PORTS = {"INGRESS_PORT": 8000, "CONSOLE_PORT": 8001, "FLOWER_PORT": 5555}
 _SHARED_PORTS = ("INGRESS_PORT", "CONSOLE_PORT")
 """Ports of granian, which another fleet's granian could share."""
-_SANDBOX_PORT = ("SANDBOX_PORT", 9000)
-_MAIL_SINK_PORT = ("MAIL_SINK_PORT", 1025)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +79,7 @@ def start_fleet(
     with ExitStack() as stack:
         lock = HomeLock(home)
         stack.callback(lock.release)
+        end_orphans(home)
         # The processes' files contain personal data: only their owner may read them.
         stack.callback(os.umask, os.umask(0o077))
         close_folders(home)
@@ -103,7 +102,13 @@ def start_fleet(
                 reaper=reaper,
             )
         )
-        values |= _server_values(servers, given)
+        values["DATABASE_URL"] = servers.database_url or given["DATABASE_URL"]
+        values["BROKER_URL"] = servers.broker_url or given["BROKER_URL"]
+        for name, url, usual in (
+            ("MIGRATE_DATABASE_URL", servers.migrate_database_url, values["DATABASE_URL"]),
+            ("AUDIT_ARCHIVE_DATABASE_URL", servers.archive_database_url, ""),
+        ):
+            values[name] = url or given.get(name) or usual
         env = {"PYTHONUNBUFFERED": "1"} | given | values
         if sys.stdout.isatty():
             env.setdefault("LOG_FORMAT", "console")
@@ -142,42 +147,23 @@ def _choose_values(home: Path, given: dict[str, str], *, auto_ports: bool, sandb
     """
     wanted = dict(_PORTS)
     if sandbox:
-        wanted |= [_SANDBOX_PORT]
+        wanted["SANDBOX_PORT"] = 9000
     if not given.get("SMTP_URL") and given.get("MAIL_TRANSPORT", "smtp") == "smtp":
-        wanted |= [_MAIL_SINK_PORT]
+        wanted["MAIL_SINK_PORT"] = 1025
     values: dict[str, str] = {}
     for name, default in wanted.items():
         port = pick_port(name, _number(given, name, default), auto=auto_ports)
         while str(port) in values.values():
             port = pick_port(name, 0, auto=True)
         values[name] = str(port)
-    extra = ensure_secrets(home) | {
-        "FLEET_HOME": str(home),
-        "ARCHIVE_URL": (home / "archive").as_uri(),
-    }
+    extra = ensure_secrets(home) | {"ARCHIVE_URL": (home / "archive").as_uri()}
     if "MAIL_SINK_PORT" in values:
         extra["SMTP_URL"] = f"smtp://{LOOPBACK}:{values['MAIL_SINK_PORT']}"
     if sandbox:
         url = f"http://{LOOPBACK}:{values['SANDBOX_PORT']}"
         extra |= {f"{name}_API_BASE": f"{url}/{name.lower()}" for name in ("SHOPIFY", "STRIPE", "QUO")}
-    return (
-        values
-        | {name: value for name, value in extra.items() if not given.get(name)}
-        | {"FLEET_HOME": str(home)}
-    )
-
-
-def _server_values(servers: EmbeddedServers, given: dict[str, str]) -> dict[str, str]:
-    database_url = servers.database_url or given["DATABASE_URL"]
-    return {
-        "DATABASE_URL": database_url,
-        "MIGRATE_DATABASE_URL": servers.migrate_database_url
-        or given.get("MIGRATE_DATABASE_URL")
-        or database_url,
-        "AUDIT_ARCHIVE_DATABASE_URL": servers.archive_database_url
-        or given.get("AUDIT_ARCHIVE_DATABASE_URL", ""),
-        "BROKER_URL": servers.broker_url or given["BROKER_URL"],
-    }
+    values |= {name: value for name, value in extra.items() if not given.get(name)}
+    return values | {"FLEET_HOME": str(home)}
 
 
 def _number(given: dict[str, str], name: str, default: int) -> int:
@@ -198,11 +184,7 @@ def _announce(fleet: RunningFleet, stop: threading.Event) -> None:
             return
         if stop.is_set():
             return
-        for what, name in (
-            ("webhooks", "INGRESS_PORT"),
-            ("console", "CONSOLE_PORT"),
-            ("flower", "FLOWER_PORT"),
-        ):
+        for what, name in zip(("webhooks", "console", "flower"), _PORTS, strict=True):
             fleet.supervisor.stream.write("fleet", f"{what:<9} http://{LOOPBACK}:{fleet.values[name]}/")
         fleet.supervisor.stream.write("fleet", 'ready. Another terminal joins with: eval "$(fleet env)"')
 

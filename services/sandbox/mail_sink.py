@@ -4,39 +4,33 @@ Loopback only, no delivery, no sign-in. Every message becomes a ``.eml`` file, w
 ``X-Sink-`` headers. Names sort by arrival. Speaks what ``smtplib`` needs of RFC 5321, no more.
 """
 
-import asyncio
 import itertools
 import os
-import signal
-import sys
 from argparse import ArgumentParser
-from asyncio import StreamReader, StreamWriter
-from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 from services.core.clock import utc_now
 from services.core.files import make_private_folder, open_private
+from services.sandbox.process import run_server
 
 LONGEST_LINE_BYTES = 64 * 1024
 LONGEST_MAIL_BYTES = 25 * 1024 * 1024
 
 
-class MailSink:
+class MailSink(ThreadingTCPServer):
     """Writes each accepted mail to ``folder``. A 250 after DATA means the file is complete under its name."""
 
-    def __init__(self, folder: Path) -> None:
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, port: int, folder: Path) -> None:
         self.folder = folder
         self._numbers = itertools.count(1)
         make_private_folder(folder)
-
-    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """Speak with one client until it quits or hangs up."""
-        try:
-            await _Session(self, reader, writer).run()
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
-            pass  # The client hung up or sent a line without end: there is nobody left to tell.
-        finally:
-            writer.close()
+        super().__init__(("127.0.0.1", port), _Session)
 
     def store(self, sender: str, recipients: list[str], message: bytes) -> Path:
         """Write one mail and return its file."""
@@ -48,71 +42,70 @@ class MailSink:
         return unfinished.rename(self.folder / name)
 
 
-class _Session:
-    def __init__(self, sink: MailSink, reader: StreamReader, writer: StreamWriter) -> None:
-        self.sink, self.reader, self.writer = sink, reader, writer
+class _Session(StreamRequestHandler):
+    server: MailSink
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
         self.sender = ""
         self.recipients: list[str] = []
 
-    async def run(self) -> None:
-        commands: dict[str, Callable[[str], Awaitable[str]]] = {
-            "EHLO": self.ehlo,
-            "HELO": self.reset,
-            "MAIL": self.mail,
-            "RCPT": self.rcpt,
-            "DATA": self.data,
-            "RSET": self.reset,
-            "NOOP": self.noop,
-        }
-        await self.say("220 shopfleet mail sink, not for production")
-        while line := await self.reader.readline():
-            verb, _, rest = line.decode("latin-1").strip().partition(" ")
-            if verb.upper() == "QUIT":
-                await self.say("221 bye")
-                return
-            command = commands.get(verb.upper())
-            await self.say(await command(rest) if command else f"502 {verb[:20]!r} is not known here")
+    def handle(self) -> None:
+        with suppress(ConnectionError):
+            self.reply("220 shopfleet mail sink, not for production")
+            while (line := self.read_line()) and not line.upper().startswith(b"QUIT"):
+                verb, _, rest = line.decode("latin-1").strip().partition(" ")
+                command = getattr(self, f"do_{verb.lower()}", None)
+                self.reply(command(rest) if command else f"502 {verb[:20]!r} is not known here")
+            self.reply("221 bye")
 
-    async def say(self, reply: str) -> None:
-        self.writer.write(reply.encode("ascii", "replace") + b"\r\n")
-        await self.writer.drain()
+    def read_line(self) -> bytes:
+        """Return a line, or nothing if the client hung up or sends a line without end."""
+        line = self.rfile.readline(LONGEST_LINE_BYTES)
+        return line if line.endswith(b"\n") else b""
 
-    async def ehlo(self, rest: str) -> str:
-        await self.reset(rest)
+    def reply(self, text: str) -> None:
+        self.wfile.write(text.encode("ascii", "replace") + b"\r\n")
+
+    def do_ehlo(self, rest: str) -> str:
+        self.do_rset(rest)
         offers = ("shopfleet", f"SIZE {LONGEST_MAIL_BYTES}", "PIPELINING", "8BITMIME")
         return "".join(f"250-{offer}\r\n" for offer in offers) + "250 SMTPUTF8"
 
-    async def reset(self, _rest: str) -> str:
+    def do_rset(self, _rest: str) -> str:
         self.sender, self.recipients = "", []
         return "250 ok"
 
-    async def noop(self, _rest: str) -> str:
+    do_helo = do_rset
+
+    def do_noop(self, _rest: str) -> str:
         return "250 ok"
 
-    async def mail(self, rest: str) -> str:
+    def do_mail(self, rest: str) -> str:
         self.sender, self.recipients = _address(rest), []
         return "250 ok" if rest.upper().startswith("FROM:") else "501 MAIL FROM:<address>"
 
-    async def rcpt(self, rest: str) -> str:
+    def do_rcpt(self, rest: str) -> str:
         if not rest.upper().startswith("TO:") or not _address(rest):
             return "501 RCPT TO:<address>"
         self.recipients.append(_address(rest))
         return "250 ok"
 
-    async def data(self, _rest: str) -> str:
+    def do_data(self, _rest: str) -> str:
         if not self.recipients:
             return "503 RCPT first"
-        await self.say("354 end with a line that is one dot")
+        self.reply("354 end with a line that is one dot")
         message = bytearray()
-        while (line := await self.reader.readline()) not in (b".\r\n", b".\n"):
+        while (line := self.read_line()) not in (b".\r\n", b".\n"):
             if not line:
                 raise ConnectionResetError
             if len(message) <= LONGEST_MAIL_BYTES:
                 message += line.removeprefix(b".")
         if len(message) > LONGEST_MAIL_BYTES:
             return f"552 more than {LONGEST_MAIL_BYTES} bytes"
-        file = self.sink.store(self.sender, self.recipients, bytes(message))
-        await self.reset("")
+        file = self.server.store(self.sender, self.recipients, bytes(message))
+        self.do_rset("")
         return f"250 kept as {file.name}"
 
 
@@ -120,34 +113,15 @@ def _address(rest: str) -> str:
     return rest.partition("<")[2].partition(">")[0]
 
 
-async def run(port: int, folder: Path) -> None:
-    """Serve on loopback until cancelled; says where on standard error."""
-    server = await asyncio.start_server(
-        MailSink(folder).serve, "127.0.0.1", port, limit=LONGEST_LINE_BYTES, backlog=128
-    )
-    bound = server.sockets[0].getsockname()[1]
-    sys.stderr.write(f"SANDBOX - not for production: mail sink on 127.0.0.1:{bound}, files in {folder}\n")
-    sys.stderr.flush()
-    async with server:
-        await server.serve_forever()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Serve until interrupted; return 0. A taken port ends it with a message that names the port."""
+def main() -> int:
+    """Serve until interrupted."""
     parser = ArgumentParser(prog="python -m services.sandbox.mail_sink", description=__doc__)
     parser.add_argument("--port", type=int, default=1025, help="0 picks a free one")
     parser.add_argument("--folder", type=Path, help="default: mail under FLEET_HOME")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     folder = options.folder or Path(os.environ.get("FLEET_HOME") or ".fleet") / "mail"
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        asyncio.run(run(options.port, folder))
-    except KeyboardInterrupt:
-        return 0
-    except OSError as error:
-        sys.stderr.write(f"mail sink: port {options.port} on 127.0.0.1 cannot be used: {error.strerror}\n")
-        return 1
-    return 0
+    note = f", files in {folder}"
+    return run_server("mail sink", options.port, lambda port: MailSink(port, folder), note)
 
 
 if __name__ == "__main__":

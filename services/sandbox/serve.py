@@ -26,8 +26,6 @@ applied), ``html_next``, ``stale_next`` and ``slow_seconds``. GET ``/_control/lo
 change with its idempotency key, GET ``/_control`` the state.
 """
 
-import contextlib
-import signal
 import socket
 import sys
 import time
@@ -40,6 +38,7 @@ import orjson
 
 from services.core.clock import utc_now
 from services.sandbox.faults import ControlInvalid
+from services.sandbox.process import run_server
 from services.sandbox.state import SandboxReply, SandboxState
 
 LONGEST_BODY_BYTES = 64 * 1024 * 1024
@@ -140,45 +139,30 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self, reply: SandboxReply) -> None:
         try:
-            if reply.slow_seconds:
-                time.sleep(reply.slow_seconds)
+            time.sleep(reply.slow_seconds)
             if reply.is_lost:
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            if isinstance(reply.body, str):
+                kind, data = "text/html", reply.body.encode()
             else:
-                self._write(reply)
+                kind, data = "application/json", orjson.dumps(reply.body)
+            self.send_response(reply.status)
+            headers = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(data))}
+            for name, value in (headers | dict(reply.headers)).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
         finally:
             reply.sent()
 
-    def _write(self, reply: SandboxReply) -> None:
-        is_html = isinstance(reply.body, str)
-        data = reply.body.encode() if isinstance(reply.body, str) else orjson.dumps(reply.body)
-        kind = "text/html" if is_html else "application/json"
-        self.send_response(reply.status)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
-        self.send_header("Content-Length", str(len(data)))
-        for name, value in reply.headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Serve until interrupted; return 0. A taken port ends it with a message that names the port."""
+def main() -> int:
+    """Serve until interrupted."""
     parser = ArgumentParser(prog="python -m services.sandbox.serve", description=__doc__)
     parser.add_argument("--port", type=int, default=9000, help="0 picks a free one")
-    port = parser.parse_args(arguments).port
-    try:
-        server = SandboxServer(port)
-    except OSError as error:
-        sys.stderr.write(f"sandbox: port {port} on 127.0.0.1 cannot be used: {error.strerror}\n")
-        return 1
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt), server:
-        sys.stderr.write(f"SANDBOX - not for production: providers stand-in on {server.url}\n")
-        sys.stderr.flush()
-        server.serve_forever(poll_interval=0.2)
-    return 0
+    return run_server("provider sandbox", parser.parse_args().port, SandboxServer)
 
 
 if __name__ == "__main__":

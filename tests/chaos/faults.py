@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from services.demo.faults import flush_broker, kill_with_locked_work
+from services.demo.play import flush_broker, kill_with_locked_work
 from services.fleet.up import RunningFleet
 
 BUSY = (("worker-webhooks", "order_ingest"), ("worker-outbound", "inventory_push"))

@@ -9,9 +9,7 @@ from services.demo.sender import Answers
 
 
 def figures(event_ids: set[int], **account: int) -> Figures:
-    return Figures(
-        counts={}, account=account, dead={}, event_ids=event_ids, breaks=set(), runs_done=0, mails={}
-    )
+    return Figures(counts={}, account=account, dead={}, event_ids=event_ids, breaks=set(), mails={})
 
 
 def test_acknowledged_event_without_a_row_is_a_loss() -> None:

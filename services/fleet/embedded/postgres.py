@@ -5,19 +5,19 @@ import secrets
 import shutil
 import signal
 import subprocess
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from services.fleet.child import Account, Child, Program
-from services.fleet.embedded.state import end_orphans, make_folder, tail, write_private
+from services.fleet.child import Account, Program
+from services.fleet.embedded.state import end_servers, make_folder, write_private
 from services.fleet.errors import ServerFailed
 from services.fleet.ports import LOOPBACK
 
 ADMIN_ROLE = "postgres"
-OWNER_ROLE = "shopfleet_owner"
-APP_ROLE = "shopfleet_app"
-ARCHIVE_ROLE = "shopfleet_archive"
+ROLES = {"owner": "shopfleet_owner", "app": "shopfleet_app", "archive": "shopfleet_archive"}
+"""Roles by the names of their passwords."""
+
 DATABASE = "shopfleet"
 
 SERVER_ENV = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
@@ -57,7 +57,6 @@ def ensure_cluster(
     """Return the data folder; ``initdb`` creates it under another name first, so that it is complete."""
     base = make_folder(area / "postgres", 0o700, account)
     data, fresh = base / "data", base / "new"
-    end_orphans(data, "postgres", signal.SIGINT)
     if (data / "PG_VERSION").exists():
         return data
     shutil.rmtree(fresh, ignore_errors=True)
@@ -95,8 +94,8 @@ def ensure_cluster(
     return data
 
 
-def postgres_program(
-    postgres: Path, area: Path, data: Path, account: Account | None, *, port: int, log: Path, durable: bool
+def plan_program(
+    postgres: Path, area: Path, data: Path, account: Account | None, log: Path, durable: bool, port: int
 ) -> Program:
     """Return how to run the server. Settings are on the command line, so that they always apply."""
     sockets = make_folder(area / "sockets", 0o700, account)
@@ -115,38 +114,29 @@ def postgres_program(
         stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
         last_signal=signal.SIGQUIT,  # "immediate": recovers from the log at the next start
         log=log,
-        prepare=lambda: clear_pid_file(data),
+        prepare=lambda: _clear_pid_file(data),
     )
 
 
-def clear_pid_file(data: Path) -> None:
+def _clear_pid_file(data: Path) -> None:
     """End any server in ``data`` and remove the pid file; the caller holds the lock of its home.
 
     PostgreSQL refuses to start if its stale pid file contains the number of any live process.
     """
-    end_orphans(data, "postgres", signal.SIGINT)
+    end_servers(data)
     (data / "postmaster.pid").unlink(missing_ok=True)
 
 
-def wait_until_ready(child: Child, data: Path, *, timeout_seconds: float = 60.0) -> None:
-    """Return once the server takes connections; raise ``ServerFailed`` with the end of its log.
+def is_ready(data: Path, pid: int | None, _port: int) -> bool:
+    """Return whether the server with ``pid`` takes connections: line 8 of the pid file, as ``pg_ctl`` does.
 
-    Reads line 8 of the pid file, as ``pg_ctl --wait`` does:
     https://www.postgresql.org/docs/18/storage-file-layout.html
     """
-    deadline = time.monotonic() + timeout_seconds
-    while time.monotonic() < deadline:
-        if child.poll() is not None:
-            break
-        try:
-            lines = (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            lines = []
-        if len(lines) >= 8 and lines[0] == str(child.pid) and lines[7].strip() == "ready":
-            return
-        time.sleep(0.01)
-    log = child.program.log
-    raise ServerFailed(f"PostgreSQL did not start; {log} ends with:\n{tail(log) if log else ''}")
+    try:
+        lines = (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return False
+    return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
 
 
 def url_for(role: str, password: str, port: int, database: str = DATABASE) -> str:
@@ -154,7 +144,7 @@ def url_for(role: str, password: str, port: int, database: str = DATABASE) -> st
     return f"postgresql://{role}:{quote(password, safe='')}@{LOOPBACK}:{port}/{database}"
 
 
-def ensure_roles(admin_url: str, *, owner_password: str, app_password: str, archive_password: str) -> None:
+def ensure_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
     """Create the database, its owner, the application's role and the archive role, with these passwords.
 
     Safe to repeat. The application's and the archive role may only connect; migrations grant the rest.
@@ -163,16 +153,16 @@ def ensure_roles(admin_url: str, *, owner_password: str, app_password: str, arch
     from psycopg import sql
 
     with psycopg.connect(admin_url, autocommit=True, connect_timeout=5) as admin:
-        passwords = {OWNER_ROLE: owner_password, APP_ROLE: app_password, ARCHIVE_ROLE: archive_password}
-        for role, password in passwords.items():
-            verifier = admin.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
+        for name, role in ROLES.items():
+            password = passwords[name].encode()
+            verifier = admin.pgconn.encrypt_password(password, role.encode(), b"scram-sha-256")
             found = admin.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone()
             verb = sql.SQL("alter" if found else "create")
             statement = sql.SQL("{} role {} login password {}").format(
                 verb, sql.Identifier(role), sql.Literal(verifier.decode())
             )
             admin.execute(statement)
-        database, owner, app, archive = map(sql.Identifier, (DATABASE, OWNER_ROLE, APP_ROLE, ARCHIVE_ROLE))
+        database, owner, app, archive = map(sql.Identifier, (DATABASE, *ROLES.values()))
         if not admin.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone():
             admin.execute(sql.SQL("create database {} owner {}").format(database, owner))
         admin.execute(sql.SQL("revoke all on database {} from public").format(database))

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from services.fleet.child import Account, Child, Program
@@ -12,10 +13,12 @@ from services.fleet.embedded.binaries import Binaries, find_binaries
 from services.fleet.embedded.state import (
     HomeLock,
     choose_area,
+    end_servers,
     find_account,
     get_passwords,
     open_log,
     remove_data,
+    tail,
 )
 from services.fleet.errors import ServerFailed
 from services.fleet.ports import is_free, pick_port
@@ -24,6 +27,7 @@ from services.fleet.reaper import Reaper
 POSTGRES_PORT = 15432
 VALKEY_PORT = 16379
 _ATTEMPTS = 3
+_READY_SECONDS = 60.0
 
 
 class EmbeddedServers:
@@ -37,11 +41,12 @@ class EmbeddedServers:
     def __init__(self, home: Path, *, lock: HomeLock | None, reaper: Reaper | None) -> None:
         """Lock ``home``. Use ``start`` instead."""
         self.home = home.resolve()
-        self._own_lock = None if lock else HomeLock(self.home)
-        self._own_reaper = None if reaper else Reaper()
-        self._reaper = reaper or self._own_reaper or Reaper()
-        self._throwaway = False
-        self._area: Path | None = None
+        self._closing = ExitStack()
+        if lock is None:
+            self._closing.callback(HomeLock(self.home).release)
+        self._reaper = reaper or Reaper()
+        if reaper is None:
+            self._closing.callback(self._reaper.close)
         self._started: list[Child] = []
         self.postgres: Child | None = None
         self.valkey: Child | None = None
@@ -72,17 +77,17 @@ class EmbeddedServers:
         has them. Raises ``AlreadyRunning``, ``PortTaken`` or ``ServerFailed``.
         """
         servers = cls(home, lock=lock, reaper=reaper)
-        servers._throwaway = throwaway
         try:
             account = find_account(servers.home)
-            servers._area = choose_area(servers.home, account, throwaway=throwaway)
-            binaries = find_binaries(servers._area, account)
+            area = choose_area(servers.home, account, throwaway=throwaway)
+            if throwaway:
+                servers._closing.callback(remove_data, servers.home)
+            end_servers(area)  # there are some if a supervisor and its reaper were both killed
+            binaries = find_binaries(area, account)
             if with_valkey:
-                servers._start_valkey(binaries, account, valkey_port, auto_ports=auto_ports)
+                servers._start_valkey(binaries, area, account, valkey_port, auto_ports)
             if with_postgres:
-                servers._start_postgres(
-                    binaries, account, postgres_port, auto_ports=auto_ports, durable=durable
-                )
+                servers._start_postgres(binaries, area, account, postgres_port, auto_ports, durable)
         except BaseException:
             servers.stop()
             raise
@@ -91,9 +96,7 @@ class EmbeddedServers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
 
     @property
@@ -101,92 +104,63 @@ class EmbeddedServers:
         """The servers' processes."""
         return tuple(child for child in (self.postgres, self.valkey) if child is not None)
 
-    def stop(self, *, grace_seconds: float = 8.0) -> None:
+    def stop(self) -> None:
         """Stop the servers and unlock the home. Safe to repeat."""
         for child in self._started:
             child.begin_stop()
-        deadline = time.monotonic() + grace_seconds
+        deadline = time.monotonic() + 8.0
         for child in self._started:
             child.end_stop(deadline)
         self._started.clear()
         self.postgres = self.valkey = None
-        if self._throwaway and self._area is not None:
-            remove_data(self.home, self._area)
-        if self._own_reaper is not None:
-            self._own_reaper.close()
-        if self._own_lock is not None:
-            self._own_lock.release()
+        self._closing.close()
 
     def _start_postgres(
-        self, binaries: Binaries, account: Account | None, port: int, *, auto_ports: bool, durable: bool
+        self, binaries: Binaries, area: Path, account: Account | None, port: int, auto: bool, durable: bool
     ) -> None:
-        area, passwords = self._get_area(), get_passwords(self.home)
+        passwords = get_passwords(self.home)
         data = postgres.ensure_cluster(binaries.initdb, area, account, passwords["admin"], durable=durable)
         log = open_log(self.home, "postgres")
-
-        def plan(port: int) -> Program:
-            return postgres.postgres_program(
-                binaries.postgres, area, data, account, port=port, log=log, durable=durable
-            )
-
-        def wait(child: Child, _port: int) -> None:
-            postgres.wait_until_ready(child, data)
-
-        self.postgres, port = self._start("EMBEDDED_POSTGRES_PORT", port, auto_ports, plan, wait)
+        plan = partial(postgres.plan_program, binaries.postgres, area, data, account, log, durable)
+        is_ready = partial(postgres.is_ready, data)
+        self.postgres, port = self._start("EMBEDDED_POSTGRES_PORT", port, auto, plan, is_ready)
         self.postgres_port = port
         self.admin_database_url = postgres.url_for(postgres.ADMIN_ROLE, passwords["admin"], port, "postgres")
-        postgres.ensure_roles(
-            self.admin_database_url,
-            owner_password=passwords["owner"],
-            app_password=passwords["app"],
-            archive_password=passwords["archive"],
-        )
-        self.migrate_database_url = postgres.url_for(postgres.OWNER_ROLE, passwords["owner"], port)
-        self.database_url = postgres.url_for(postgres.APP_ROLE, passwords["app"], port)
-        self.archive_database_url = postgres.url_for(postgres.ARCHIVE_ROLE, passwords["archive"], port)
+        postgres.ensure_roles(self.admin_database_url, passwords)
+        urls = {name: postgres.url_for(role, passwords[name], port) for name, role in postgres.ROLES.items()}
+        self.migrate_database_url, self.database_url = urls["owner"], urls["app"]
+        self.archive_database_url = urls["archive"]
 
     def _start_valkey(
-        self, binaries: Binaries, account: Account | None, port: int, *, auto_ports: bool
+        self, binaries: Binaries, area: Path, account: Account | None, port: int, auto: bool
     ) -> None:
-        area, password = self._get_area(), get_passwords(self.home)["broker"]
-        log = open_log(self.home, "valkey")
-
-        def plan(port: int) -> Program:
-            return valkey.valkey_program(
-                binaries.valkey, area, account, port=port, password=password, log=log
-            )
-
-        def wait(child: Child, port: int) -> None:
-            valkey.wait_until_ready(child, port, password)
-
-        self.valkey, port = self._start("EMBEDDED_VALKEY_PORT", port, auto_ports, plan, wait)
-        self.valkey_port = port
-        self.broker_url = valkey.url_for(password, port)
+        password, log = get_passwords(self.home)["broker"], open_log(self.home, "valkey")
+        plan = partial(valkey.plan_program, binaries.valkey, area, account, password, log)
+        is_ready = partial(valkey.is_ready, password)
+        self.valkey, self.valkey_port = self._start("EMBEDDED_VALKEY_PORT", port, auto, plan, is_ready)
+        self.broker_url = valkey.url_for(password, self.valkey_port)
 
     def _start(
         self,
         setting: str,
         port: int,
-        auto_ports: bool,
+        auto: bool,
         plan: Callable[[int], Program],
-        wait: Callable[[Child, int], None],
+        is_ready: Callable[[int | None, int], bool],
     ) -> tuple[Child, int]:
         """Return a server that is ready, and its port; try another port where one is taken meanwhile."""
         for attempt in range(1, _ATTEMPTS + 1):
-            port = pick_port(setting, port, auto=auto_ports)
+            port = pick_port(setting, port, auto=auto)
             child = Child(plan(port), self._reaper)
             self._started.append(child)
             child.start()
-            try:
-                wait(child, port)
-            except ServerFailed:
-                child.stop(2)
-                if attempt == _ATTEMPTS or not auto_ports or is_free(port):
-                    raise
-            else:
+            deadline = time.monotonic() + _READY_SECONDS
+            while time.monotonic() < deadline and child.poll() is None:
+                if is_ready(child.pid, port):
+                    return child, port
+                time.sleep(0.01)
+            child.stop(2)
+            if attempt == _ATTEMPTS or not auto or is_free(port):
                 break
-        return child, port
-
-    def _get_area(self) -> Path:
-        assert self._area is not None  # noqa: S101 - set by start
-        return self._area
+        log = child.program.log
+        raise ServerFailed(f"{child.name} did not start; {log} ends with:\n{tail(log) if log else ''}")

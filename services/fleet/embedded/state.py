@@ -15,8 +15,11 @@ import shutil
 import signal
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from services.fleet.child import Account
 from services.fleet.errors import AlreadyRunning, FleetError
@@ -32,7 +35,6 @@ class HomeLock:
 
     def __init__(self, home: Path) -> None:
         """Take the lock, or raise ``AlreadyRunning`` with the process that has it."""
-        self.home = home
         make_folder(home, 0o711 if os.geteuid() == 0 else 0o700)
         try:
             self._fd = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -41,7 +43,13 @@ class HomeLock:
                 f"{home} belongs to another user: set FLEET_HOME to a folder of your own, "
                 f"or start as the user who made it ({error.strerror})"
             ) from None
-        if not _try_lock(self._fd):
+        for _ in range(10):  # half a second, because ``find_owner`` holds the lock for a moment
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.05)
+        else:
             pid = _read_pid(self._fd)
             os.close(self._fd)
             raise AlreadyRunning(
@@ -57,18 +65,6 @@ class HomeLock:
             os.ftruncate(self._fd, 0)
             os.close(self._fd)
             self._fd = -1
-
-
-def _try_lock(fd: int) -> bool:
-    """Lock ``fd``; try for half a second, because ``find_owner`` holds the lock for a moment."""
-    for _ in range(10):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.05)
-        else:
-            return True
-    return False
 
 
 def _read_pid(fd: int) -> int:
@@ -153,11 +149,11 @@ def choose_area(home: Path, account: Account | None, *, throwaway: bool = False)
 
     A ``throwaway`` one in ``/var/tmp`` is marked, so that a later start removes it if this process is killed.
     """
-    if account is None or (can_reach(home, account) and not (home / _NOTE).exists()):
-        return make_folder(home / "servers", 0o700 if account is None else 0o711)
     note = home / _NOTE
+    if account is None or (can_reach(home, account) and not note.exists()):
+        return make_folder(home / "servers", 0o700 if account is None else 0o711)
     if note.exists():
-        area = Path(note.read_text(encoding="utf-8").splitlines()[0])
+        area = _read_area(note)
     else:
         area = _ELSEWHERE / f"shopfleet-{hashlib.sha256(str(home).encode()).hexdigest()[:16]}"
         _remove_abandoned_areas()
@@ -196,16 +192,22 @@ def _remove_abandoned_areas() -> None:
 
 def _remove_area(area: Path) -> None:
     """End the servers that still run in ``area``, and remove it."""
-    end_orphans(area / "postgres", "postgres", signal.SIGINT)
-    end_orphans(area / "valkey", "valkey-server", signal.SIGTERM)
+    end_servers(area)
     shutil.rmtree(area, ignore_errors=True)
 
 
-def remove_data(home: Path, area: Path) -> None:
-    """Remove the servers' data, their passwords and the note, after the servers have ended."""
-    shutil.rmtree(area, ignore_errors=True)
-    for name in (_NOTE, _PASSWORDS):
-        (home / name).unlink(missing_ok=True)
+def remove_data(home: Path) -> None:
+    """End the servers of ``home``; remove their data, their passwords and the note."""
+    note = home / _NOTE
+    area = _read_area(note) if note.exists() else home / "servers"
+    if _is_own_folder(area):
+        _remove_area(area)
+    for path in (note, home / _PASSWORDS):
+        path.unlink(missing_ok=True)
+
+
+def _read_area(note: Path) -> Path:
+    return Path(note.read_text(encoding="utf-8").splitlines()[0])
 
 
 def get_passwords(home: Path) -> dict[str, str]:
@@ -228,33 +230,51 @@ def tail(path: Path, lines: int = 5) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-def open_log(home: Path, name: str, *, keep_bytes: int = 10_000_000) -> Path:
-    """Return the path of a server's log; rename one larger than ``keep_bytes`` first."""
+def open_log(home: Path, name: str) -> Path:
+    """Return the path of a server's log; rename one larger than 10 MB first."""
     path = make_folder(home / "logs", 0o700) / f"{name}.log"
-    if path.exists() and path.stat().st_size > keep_bytes:
+    if path.exists() and path.stat().st_size > 10_000_000:
         path.replace(path.with_suffix(".log.1"))
     return path
 
 
-def end_orphans(cwd: Path, name: str, stop_signal: int) -> None:
-    """End servers called ``name`` that still run in ``cwd``; the caller holds the lock of its home.
+def end_servers(folder: Path) -> None:
+    """End servers that still run in or below ``folder``; the caller holds the lock of its home.
 
-    They are there if a supervisor and its reaper were both killed. They are found by name and folder, not by
-    a pid file, whose number another process may have now.
+    They are found by name and folder, not by a pid file, whose number another process may have now.
     """
-    import psutil
-
-    folder = str(cwd.resolve())
-    left = [
+    found = [
         process
-        for process in psutil.process_iter(["name", "cwd", "ppid"])
-        if process.info["name"] == name and process.info["cwd"] == folder
+        for process in psutil.process_iter(["name", "cwd"])
+        if process.info["name"] in ("postgres", "valkey-server")
+        and Path(process.info["cwd"] or "/").is_relative_to(folder.resolve())
     ]
-    mains = {process.pid for process in left}
-    for process in left:
-        if process.info["ppid"] not in mains:
-            process.send_signal(stop_signal)
-    _, stuck = psutil.wait_procs(left, timeout=5)
+    _end(found, signal.SIGINT)
+
+
+def end_orphans(home: Path) -> None:
+    """End processes of an earlier fleet on ``home`` whose supervisor and reaper were both killed.
+
+    They have the environment that a supervisor gives its programs. The caller holds the lock of ``home``.
+    """
+    found = [
+        process
+        for process in psutil.process_iter(["environ"])
+        if (environ := process.info["environ"] or {}).get("FLEET_PROCESS")
+        and environ.get("FLEET_HOME") == str(home)
+        and process.pid != os.getpid()
+    ]
+    _end(found, signal.SIGTERM)
+
+
+def _end(processes: list[psutil.Process], stop_signal: int) -> None:
+    """Stop ``processes`` (their children among them end with them), by force after 5 s."""
+    pids = {process.pid for process in processes}
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if process.ppid() not in pids:
+                process.send_signal(stop_signal)
+    _, stuck = psutil.wait_procs(processes, timeout=5)
     for process in stuck:
         process.kill()
     psutil.wait_procs(stuck, timeout=5)
