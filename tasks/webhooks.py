@@ -1,7 +1,7 @@
 """Queue ``webhooks``: what a provider told us becomes rows of our own."""
 
 from services.conversations.handler import ingest_interactions
-from services.ledger.reparse import review_events
+from services.ledger.replay import review_events
 from services.payments.handler import ingest_transactions
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
 from services.shopify.logistics.fulfillments import ingest_fulfillment_events, ingest_fulfillments

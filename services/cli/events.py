@@ -22,7 +22,7 @@ from services.cli.base import (
     parse_since,
     report_errors,
 )
-from services.cli.output import Columns, print_fields, print_json, print_lines, safe_text, to_document
+from services.cli.output import Columns, print_fields, print_json, print_lines, safe_text
 from services.cli.work import print_work
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -112,11 +112,11 @@ def show(event_id: int, raw: bool, as_json: bool) -> None:
         sys.stdout.buffer.write(body)
         return
     if as_json:
-        lines = [to_document(line) for line in work]
+        lines = [line._asdict() for line in work]
         document = _document(event, slugs) | {"headers": headers, "body": _body_value(body), "rows": lines}
         print_json(document)
         return
-    fields = {name: value for name, value in to_document(event).items() if name not in ("shop_id", "work")}
+    fields = {name: value for name, value in event._asdict().items() if name not in ("shop_id", "work")}
     print_fields(f"Event {event.id}", {"shop": slugs.get(event.shop_id, event.shop_id), **fields})
     print_fields("Headers", headers)
     click.echo(click.style("Body", bold=True))
@@ -176,7 +176,7 @@ def _print_result(as_json: bool, text: str, count: int, event_ids: tuple[int, ..
 
 
 def _document(event: EventLine, slugs: dict[int, str]) -> dict[str, Any]:
-    return to_document(event) | {"shop": slugs.get(event.shop_id)}
+    return event._asdict() | {"shop": slugs.get(event.shop_id)}
 
 
 def _body_value(body: bytes) -> Any:

@@ -13,7 +13,7 @@ from services.cli.base import (
     report_errors,
     split_list,
 )
-from services.cli.output import Columns, print_fields, print_json, print_lines, to_document
+from services.cli.output import Columns, print_fields, print_json, print_lines
 from services.core.db import transaction
 from services.ledger.filters import WorkFilter
 from services.ledger.queries import WorkLine, find_work, get_work
@@ -76,7 +76,7 @@ def show(work_id: int, as_json: bool) -> None:
     if as_json:
         print_json(_document(line, slugs))
         return
-    fields = {name: value for name, value in to_document(line).items() if name != "shop_id"}
+    fields = {name: value for name, value in line._asdict().items() if name != "shop_id"}
     print_fields(f"Work {line.id}", {"shop": slugs.get(line.shop_id, line.shop_id), **fields})
     if line.event_id is not None:
         click.echo(f"Its event: fleet events show {line.event_id}")
@@ -108,4 +108,4 @@ def _outcome(line: WorkLine) -> str:
 
 def _document(line: WorkLine, slugs: dict[int, str]) -> dict[str, Any]:
     # ``verdict`` is the former name of ``result``: readable until 0.2.
-    return to_document(line) | {"shop": slugs.get(line.shop_id), "verdict": line.result}
+    return line._asdict() | {"shop": slugs.get(line.shop_id), "verdict": line.result}

@@ -1,10 +1,12 @@
 """Which rows an operator means. A filter is checked when it is made, so a typing error never widens it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import eq, ge, lt
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, true
+from sqlalchemy import Column, ColumnElement, and_, true
 
 from services.core.errors import ShopfleetError
 from services.ledger.tables import STATUSES, inbound_events, work_queue
@@ -33,20 +35,15 @@ class WorkFilter:
 
     def where(self) -> ColumnElement[bool]:
         """Return the condition on ``work_queue`` that all given fields make together."""
-        conditions: list[ColumnElement[bool]] = [true()]
-        if self.queue:
-            conditions.append(work_queue.c.queue == self.queue)
-        if self.topic:
-            conditions.append(work_queue.c.topic == self.topic)
-        if self.shop_id is not None:
-            conditions.append(work_queue.c.shop_id == self.shop_id)
-        if self.statuses:
-            conditions.append(work_queue.c.status.in_(self.statuses))
-        if self.since is not None:
-            conditions.append(work_queue.c.created_at >= self.since)
-        if self.ids:
-            conditions.append(work_queue.c.id.in_(self.ids))
-        return and_(*conditions)
+        column = work_queue.c
+        return _all_of(
+            (column.queue, eq, self.queue),
+            (column.topic, eq, self.topic),
+            (column.shop_id, eq, self.shop_id),
+            (column.status, _is_in, self.statuses),
+            (column.created_at, ge, self.since),
+            (column.id, _is_in, self.ids),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,20 +73,25 @@ class EventFilter:
 
     def where(self) -> ColumnElement[bool]:
         """Return the condition on ``inbound_events`` that all given fields make together."""
-        conditions: list[ColumnElement[bool]] = [true()]
-        if self.ids:
-            conditions.append(inbound_events.c.id.in_(self.ids))
-        if self.shop_id is not None:
-            conditions.append(inbound_events.c.shop_id == self.shop_id)
-        if self.provider:
-            conditions.append(inbound_events.c.provider == self.provider)
-        if self.topic:
-            conditions.append(inbound_events.c.topic == self.topic)
-        if self.since is not None:
-            conditions.append(inbound_events.c.received_at >= self.since)
-        if self.until is not None:
-            conditions.append(inbound_events.c.received_at < self.until)
-        return and_(*conditions)
+        column = inbound_events.c
+        return _all_of(
+            (column.id, _is_in, self.ids),
+            (column.shop_id, eq, self.shop_id),
+            (column.provider, eq, self.provider),
+            (column.topic, eq, self.topic),
+            (column.received_at, ge, self.since),
+            (column.received_at, lt, self.until),
+        )
+
+
+def _all_of(*conditions: tuple[Column[Any], Callable[[Any, Any], Any], object]) -> ColumnElement[bool]:
+    """Return the conditions (column, operator, value) that have a value, together."""
+    given = [compare(column, value) for column, compare, value in conditions if value not in (None, "", ())]
+    return and_(true(), *given)
+
+
+def _is_in(column: Column[Any], values: Sequence[object]) -> ColumnElement[bool]:
+    return column.in_(values)
 
 
 def check_scope(queue: str, topic: str) -> None:

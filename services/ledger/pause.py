@@ -1,4 +1,4 @@
-"""Pauses: which queue, topic or shop stands still, until when, and how fast it drains again."""
+"""Pauses: which queue, topic or shop is stopped, until when, and how fast it drains afterwards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ select case mode when 'drain' then 'draining' else 'pauses' end as kind, mode as
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseScope:
-    """What stands still. An empty field means every one, so the empty scope is the whole fleet."""
+    """What is paused. An empty field means every one, so the empty scope is the whole fleet."""
 
     queue: str = ""
     topic: str = ""
@@ -50,7 +50,7 @@ class PauseScope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """A pause that is in force. ``mode`` is ``hold``, ``refuse`` or, on the way back, ``drain``."""
+    """A pause in force. ``mode`` is ``hold``, ``refuse``, or ``drain`` while the backlog drains at a rate."""
 
     id: int
     scope: PauseScope
@@ -74,7 +74,7 @@ def record_pause(
     request_id: str = "",
     ends_at: datetime | None = None,
 ) -> Pause:
-    """``scope`` stands still from the caller's commit on, until it is cleared or ``ends_at`` has passed.
+    """Pause ``scope`` from the caller's commit on, until it is cleared or ``ends_at`` has passed.
 
     ``hold`` accepts and keeps events and starts no work; ``refuse`` also answers 503 to webhooks, so their
     providers send them again later. Pausing what is paused or draining replaces its mode and its end.
@@ -95,11 +95,17 @@ def record_pause(
     }
     before = [_state(pause) for pause in _lock_pauses(tx, scope.where())]
     statement = insert(pauses).values(**scope.columns, **fresh)
-    tx.execute(statement.on_conflict_do_update(constraint="uq_pauses_scope", set_=fresh))
-    made = next(pause for pause in find_pauses(tx) if pause.scope == scope)
-    summary = f"paused {scope} ({mode})" + (f" until {ends_at:%Y-%m-%d %H:%M:%S %Z}" if ends_at else "")
+    row = tx.execute(
+        statement.on_conflict_do_update(constraint="uq_pauses_scope", set_=fresh).returning(pauses)
+    ).one()
+    made = _pause(row)
+    until = f" until {ends_at:%Y-%m-%d %H:%M:%S %Z}" if ends_at else ""
     mutation = Mutation(
-        "pauses", str(scope), summary, before[0] if before else None, scope.columns | _state(made)
+        "pauses",
+        str(scope),
+        f"paused {scope} ({mode}){until}",
+        before[0] if before else None,
+        scope.columns | _state(made),
     )
     append_all(tx, [Entry(scope.shop_id, by, "queue.pause", request_id, [mutation])], now)
     return made
@@ -115,9 +121,9 @@ def clear_pauses(
     reason: str = "",
     request_id: str = "",
 ) -> list[PauseScope]:
-    """``scopes`` move again: at once, or each at ``rate`` items a second until what waited has drained.
+    """Resume ``scopes``: at once, or each at ``rate`` items a second until what waited has drained.
 
-    Returns those that were paused; of the others nothing is changed.
+    Returns those that were paused; nothing else is changed.
     """
     if rate is not None and not 0 < rate <= 100_000:
         raise FilterInvalid(f"rate={rate:g} should be above 0 and at most 100000 items a second")
@@ -164,42 +170,26 @@ def _clear(
         tx.execute(update(pauses).where(these).values(**draining))
     how = "" if rate is None else f" at {rate:g} a second"
     after = {"mode": None if rate is None else "drain", "reason": reason}
-    entries = [
-        Entry(
-            pause.scope.shop_id,
-            by,
-            "queue.resume",
-            request_id,
-            [
-                Mutation(
-                    "pauses",
-                    str(pause.scope),
-                    f"resumed {pause.scope}{how}",
-                    _state(pause),
-                    pause.scope.columns | after,
-                )
-            ],
+    entries = []
+    for pause in held:
+        scope = pause.scope
+        mutation = Mutation(
+            "pauses", str(scope), f"resumed {scope}{how}", _state(pause), scope.columns | after
         )
-        for pause in held
-    ]
+        entries.append(Entry(scope.shop_id, by, "queue.resume", request_id, [mutation]))
     append_all(tx, entries, now)
     return [pause.scope for pause in held]
 
 
 def _lock_pauses(tx: Connection, condition: ColumnElement[bool]) -> list[Pause]:
     """Lock the rows in the order of their ids, as every caller does: two callers never deadlock."""
-    return [
-        _pause(row)
-        for row in tx.execute(select(pauses).where(condition).order_by(pauses.c.id).with_for_update())
-    ]
+    rows = tx.execute(select(pauses).where(condition).order_by(pauses.c.id).with_for_update())
+    return [_pause(row) for row in rows]
 
 
 def _state(pause: Pause) -> dict[str, Any]:
-    return {
-        "mode": pause.mode,
-        "reason": pause.reason,
-        "ends_at": pause.ends_at and pause.ends_at.isoformat(),
-    }
+    ends_at = pause.ends_at and pause.ends_at.isoformat()
+    return {"mode": pause.mode, "reason": pause.reason, "ends_at": ends_at}
 
 
 def _pause(row: Row[Any]) -> Pause:

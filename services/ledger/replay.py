@@ -1,9 +1,8 @@
-"""Replay: an event that came in once comes in again, under an identity of its own."""
+"""Replay: an event is recorded again with an identity of its own; and the review of unreadable events."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 from typing import Any
 from uuid import uuid4
 
@@ -11,10 +10,13 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from services.audit.append import Entry, Mutation, append_all
+from services.core.errors import Refused
 from services.ledger.accept import NewEvent, WorkRef, record_events
 from services.ledger.filters import EventFilter, FilterInvalid
 from services.ledger.requeue import id_ranges
 from services.ledger.tables import inbound_events, work_queue
+from services.ledger.topics import plan_topic
+from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 
 SET_SIZE = 100
 """Events read at a time: a body may have 5 MiB, and a night's window holds many."""
@@ -22,7 +24,7 @@ SET_SIZE = 100
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What came of a replay: the new events' ids, and the work to ring for once it is committed."""
+    """The new events' ids, and the work to notify workers of after the commit."""
 
     event_ids: tuple[int, ...]
     work: tuple[WorkRef, ...]
@@ -42,34 +44,30 @@ def replay_events(
     reason: str = "",
     request_id: str = "",
 ) -> Replayed:
-    """Each chosen event is in the ledger once more, its work planned as today's code plans it.
+    """Record each chosen event again, with its work planned by today's code.
 
-    Effects that are already there are found by their own keys, so a replay repairs and does not double.
-    A filter that names no ids leaves out earlier replays, or a window replayed twice would grow each time.
-    A replay keeps its event's request id, so that one search shows all that came of it.
+    Effects that are already there are found by their own keys: a replay repairs and does not double. A filter
+    without ids leaves earlier replays out. A replay keeps the request id of its event.
     """
     ids = tx.scalars(select(inbound_events.c.id).where(_chosen(wanted)).order_by(inbound_events.c.id)).all()
-    repeated: list[tuple[int, int, int]] = []
+    replays: dict[int, dict[int, int]] = {}
     work: list[WorkRef] = []
-    for originals in _in_sets(tx, ids):
+    for start in range(0, len(ids), SET_SIZE):
+        originals = tx.execute(_originals(ids[start : start + SET_SIZE])).all()
         again = [_again(row, now) for row in originals]
         for row, accepted in zip(originals, record_events(tx, again), strict=True):
-            repeated.append((row.shop_id, row.id, accepted.event_id))
+            replays.setdefault(row.shop_id, {})[row.id] = accepted.event_id
             work += accepted.work
     entries: list[Entry] = []
-    for shop_id, of_shop in groupby(sorted(repeated), key=lambda place: place[0]):
-        places = list(of_shop)
-        summary = f"replayed {len(places)} events" + (f": {reason}" if reason else "")
-        after = {
-            "originals": id_ranges(original for _, original, _ in places),
-            "replays": id_ranges(event_id for _, _, event_id in places),
-            "reason": reason,
-        }
-        row_id = str(places[0][1]) if len(places) == 1 else f"{len(places)} rows"
+    for shop_id, new_ids in sorted(replays.items()):
+        summary = f"replayed {len(new_ids)} events" + (f": {reason}" if reason else "")
+        after = {"originals": id_ranges(new_ids), "replays": id_ranges(new_ids.values()), "reason": reason}
+        row_id = str(*new_ids) if len(new_ids) == 1 else f"{len(new_ids)} rows"
         mutation = Mutation("inbound_events", row_id, summary, None, after)
         entries.append(Entry(shop_id, by, "event.replay", request_id, [mutation]))
     append_all(tx, entries, now)
-    return Replayed(tuple(event_id for _, _, event_id in repeated), tuple(work))
+    event_ids = sorted(event_id for new_ids in replays.values() for event_id in new_ids.values())
+    return Replayed(tuple(event_ids), tuple(work))
 
 
 def _chosen(wanted: EventFilter) -> ColumnElement[bool]:
@@ -78,11 +76,6 @@ def _chosen(wanted: EventFilter) -> ColumnElement[bool]:
     if wanted.ids:
         return wanted.where()
     return wanted.where() & (inbound_events.c.origin != "replay")
-
-
-def _in_sets(tx: Connection, ids: Sequence[int]) -> Iterator[Sequence[Row[Any]]]:
-    for start in range(0, len(ids), SET_SIZE):
-        yield tx.execute(_originals(ids[start : start + SET_SIZE])).all()
 
 
 def _originals(ids: Sequence[int]) -> Select[Any]:
@@ -124,3 +117,29 @@ def _is_readable(body: bytes) -> bool:
         return isinstance(orjson.loads(body), dict)
     except orjson.JSONDecodeError:
         return False
+
+
+def review_events(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:  # noqa: ARG001
+    """Handler of ``event_review``: plan the work of each readable event; refuse the others again."""
+    outcomes: list[Outcome] = []
+    new_work: list[NewWork] = []
+    for item in items:
+        try:
+            orjson.loads(item.body)
+        except orjson.JSONDecodeError as fault:
+            outcomes.append(Refused("unreadable", f"the body is not JSON: {fault}; discard it, or keep it"))
+            continue
+        topic = plan_topic(item.event_provider, item.event_topic)
+        if topic is not None and topic.name != item.topic:
+            new_work.append(
+                NewWork(
+                    shop_id=item.shop_id,
+                    topic=topic.name,
+                    key=item.key,
+                    event_id=item.event_id,
+                    origin="review",
+                    request_id=item.request_id,
+                )
+            )
+        outcomes.append(Done("reviewed"))
+    return HandlerResult(outcomes, new_work)

@@ -1,7 +1,6 @@
-"""The arrows that a person makes: back to ``pending``, to ``discarded``, out of a stuck lock.
+"""Changes of status by a person: back to ``pending``, to ``discarded``, out of an old lock.
 
-Each is one statement and its audit in the caller's transaction. A row that a worker has in hand is
-skipped, never waited for: the worker's own settling decides about it.
+Each is one statement with its audit in the caller's transaction. A row that a worker has locked is skipped.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,15 +20,19 @@ GIVEN_UP = ("dead", "error")
 """What requeue and discard touch unless a filter names statuses."""
 _MAY_REQUEUE = ("dead", "error", "discarded", "pending")
 _MAY_DISCARD = ("dead", "error", "pending")
-_UNHELD = {"locked_at": None, "locked_by": None, "lease_until": None, "dispatched_at": None}
-_PENDING = _UNHELD | {
+_rows = work_queue.c
+_SHOWN = (
+    "id", "shop_id", "topic", "key", "status", "retry_count", "locked_at", "error_code", "created_at",
+)  # fmt: skip
+_UNLOCKED = {"locked_at": None, "locked_by": None, "lease_until": None, "dispatched_at": None}
+_PENDING = _UNLOCKED | {
     "status": "pending",
     "retry_count": 0,
     "next_retry_at": None,
     "dispatch_count": 0,
     "result": None,
     "finished_at": None,
-    "died_at": case((work_queue.c.status == "dead", work_queue.c.finished_at), else_=work_queue.c.died_at),
+    "died_at": case((_rows.status == "dead", _rows.finished_at), else_=_rows.died_at),
 }
 
 
@@ -51,8 +54,8 @@ def requeue(
 ) -> tuple[WorkRef, ...]:
     """Make the rows ``pending`` and due at once, with all their tries ahead; return them.
 
-    ``last_error`` and ``error_code`` stay as history until the work is done. The rows count as
-    never dispatched: the caller may ring for them after its commit, and the next sweep will.
+    ``last_error`` and ``error_code`` stay until the work is done. The caller may notify workers after its
+    commit; the next sweep does.
     """
     return _change(
         tx, _requeueable(wanted), _PENDING, "work.requeue", "requeued", now, by, reason, request_id
@@ -70,13 +73,8 @@ def discard(
     """Make the rows ``discarded`` for good and return how many. ``reason`` is required and audited."""
     if not reason.strip():
         raise FilterInvalid("reason is empty: say why this work is not to be done")
-    values = _UNHELD | {
-        "status": "discarded",
-        "next_retry_at": None,
-        "result": "discarded",
-        "finished_at": now,
-    }
-    chosen = _discardable(wanted)
+    final = {"status": "discarded", "next_retry_at": None, "result": "discarded", "finished_at": now}
+    chosen, values = _discardable(wanted), _UNLOCKED | final
     return len(_change(tx, chosen, values, "work.discard", "discarded", now, by, reason, request_id))
 
 
@@ -97,11 +95,11 @@ def unlock(
 ) -> tuple[WorkRef, ...]:
     """Free rows locked longer than ``older_than``; return them.
 
-    The sweep frees an expired lease by itself; this is for a worker that hangs and still renews. Such a
-    worker cannot settle afterwards, because the lock no longer bears its name.
+    The sweep frees an expired lease by itself; this is for a worker that hangs and still renews its lease. It
+    cannot settle afterwards.
     """
     stuck = _stuck(wanted, now - older_than)
-    return _change(tx, stuck, _UNHELD, "work.unlock", "unlocked", now, by, reason, request_id)
+    return _change(tx, stuck, _UNLOCKED, "work.unlock", "unlocked", now, by, reason, request_id)
 
 
 def id_ranges(ids: Iterable[int]) -> str:
@@ -112,42 +110,31 @@ def id_ranges(ids: Iterable[int]) -> str:
 
 
 def _requeueable(wanted: WorkFilter) -> ColumnElement[bool]:
-    return _unheld(
-        wanted, _MAY_REQUEUE, "requeued: to do finished work again, `fleet events replay` its event"
-    )
+    why = "requeued: to do finished work again, `fleet events replay` its event"
+    return _unlocked(wanted, _MAY_REQUEUE, why)
 
 
 def _discardable(wanted: WorkFilter) -> ColumnElement[bool]:
-    return _unheld(wanted, _MAY_DISCARD, "discarded: it is final already")
+    return _unlocked(wanted, _MAY_DISCARD, "discarded: it is final already")
 
 
-def _unheld(wanted: WorkFilter, allowed: tuple[str, ...], why: str) -> ColumnElement[bool]:
+def _unlocked(wanted: WorkFilter, allowed: tuple[str, ...], why: str) -> ColumnElement[bool]:
     for status in wanted.statuses:
         if status not in allowed:
             raise FilterInvalid(f"status={status!r} cannot be {why}; allowed are {', '.join(allowed)}")
     filled = replace(wanted, statuses=wanted.statuses or GIVEN_UP)
-    return filled.where() & work_queue.c.locked_at.is_(None)
+    return filled.where() & _rows.locked_at.is_(None)
 
 
 def _stuck(wanted: WorkFilter, locked_before: datetime) -> ColumnElement[bool]:
-    in_hand = work_queue.c.status.in_(("pending", "error")) & work_queue.c.locked_at.is_not(None)
-    return wanted.where() & in_hand & (work_queue.c.locked_at < locked_before)
+    is_locked = _rows.status.in_(("pending", "error")) & _rows.locked_at.is_not(None)
+    return wanted.where() & is_locked & (_rows.locked_at < locked_before)
 
 
 def _find(tx: Connection, condition: ColumnElement[bool]) -> AffectedRows:
     count = tx.scalar(select(func.count()).select_from(work_queue).where(condition)) or 0
-    shown = (
-        work_queue.c.id,
-        work_queue.c.shop_id,
-        work_queue.c.topic,
-        work_queue.c.key,
-        work_queue.c.status,
-        work_queue.c.retry_count,
-        work_queue.c.locked_at,
-        work_queue.c.error_code,
-        work_queue.c.created_at,
-    )
-    rows = tx.execute(select(*shown).where(condition).order_by(work_queue.c.id).limit(10)).mappings()
+    shown = [work_queue.c[name] for name in _SHOWN]
+    rows = tx.execute(select(*shown).where(condition).order_by(_rows.id).limit(10)).mappings()
     return AffectedRows(count, tuple(dict(row) for row in rows))
 
 
@@ -162,34 +149,24 @@ def _change(
     reason: str,
     request_id: str,
 ) -> tuple[WorkRef, ...]:
-    chosen = (
-        select(work_queue.c.id, work_queue.c.status).where(condition).with_for_update(skip_locked=True)
-    ).cte("chosen")
+    chosen = select(_rows.id, _rows.status).where(condition).with_for_update(skip_locked=True).cte("chosen")
     changed = tx.execute(
         update(work_queue)
-        .where(work_queue.c.id == chosen.c.id)
+        .where(_rows.id == chosen.c.id)
         .values(**values)
-        .returning(
-            work_queue.c.id,
-            work_queue.c.shop_id,
-            work_queue.c.queue,
-            work_queue.c.topic,
-            chosen.c.status.label("was"),
-        )
+        .returning(_rows.id, _rows.shop_id, _rows.queue, _rows.topic, chosen.c.status.label("was"))
     ).all()
     after_status = {"status": values["status"]} if "status" in values else {"locked": False}
-    by_place = sorted((row.shop_id, row.topic, row.was, row.id) for row in changed)
-    entries: list[Entry] = []
-    for shop_id, of_shop in groupby(by_place, key=lambda place: place[0]):
-        mutations = []
-        for (topic, was), group in groupby(of_shop, key=lambda place: place[1:3]):
-            ids = [place[3] for place in group]
-            summary = f"{done} {len(ids)} of {topic} that were {was}" + (f": {reason}" if reason else "")
-            before = {"status": was}
-            after = {"ids": id_ranges(ids), "reason": reason, **after_status}
-            row_id = str(ids[0]) if len(ids) == 1 else f"{len(ids)} rows"
-            mutations.append(Mutation("work_queue", row_id, summary, before, after))
-        # The fleet's own work is FLEET in the queue, null in the audit.
-        entries.append(Entry(shop_id or None, by, action, request_id, mutations))
-    append_all(tx, entries, now)
+    # The fleet's own work is FLEET in the queue, null in the audit.
+    groups: dict[tuple[int, str, str], list[int]] = {}
+    for row in changed:
+        groups.setdefault((row.shop_id, row.topic, row.was), []).append(row.id)
+    mutations: dict[int | None, list[Mutation]] = {}
+    for (shop_id, topic, was), ids in sorted(groups.items()):
+        summary = f"{done} {len(ids)} of {topic} that were {was}" + (f": {reason}" if reason else "")
+        after = {"ids": id_ranges(ids), "reason": reason, **after_status}
+        row_id = str(ids[0]) if len(ids) == 1 else f"{len(ids)} rows"
+        mutation = Mutation("work_queue", row_id, summary, {"status": was}, after)
+        mutations.setdefault(shop_id or None, []).append(mutation)
+    append_all(tx, [Entry(shop_id, by, action, request_id, of) for shop_id, of in mutations.items()], now)
     return tuple(WorkRef(row.id, row.queue, row.topic) for row in changed)

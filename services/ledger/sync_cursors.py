@@ -2,19 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.postgresql import insert
 
-_FIND = """
-select synced_until from sync_cursors
- where shop_id = %(shop_id)s and provider = %(provider)s and stream = %(stream)s
-"""
-
-_UPSERT = """
-insert into sync_cursors as c (shop_id, provider, stream, synced_until, synced_at)
-values (%(shop_id)s, %(provider)s, %(stream)s, %(synced_until)s, %(now)s)
-on conflict (shop_id, provider, stream) do update set
-   synced_until = greatest(c.synced_until, excluded.synced_until), synced_at = excluded.synced_at
-"""
+from services.ledger.tables import sync_cursors as cursors
 
 
 def find_cursor(tx: Connection, shop_id: int, provider: str, stream: str) -> datetime | None:
@@ -22,8 +13,8 @@ def find_cursor(tx: Connection, shop_id: int, provider: str, stream: str) -> dat
 
     Start reading a little earlier: a provider's list may lag behind its events.
     """
-    key = {"shop_id": shop_id, "provider": provider, "stream": stream}
-    return tx.exec_driver_sql(_FIND, key).scalar()
+    key = (cursors.c.shop_id == shop_id) & (cursors.c.provider == provider) & (cursors.c.stream == stream)
+    return tx.scalar(select(cursors.c.synced_until).where(key))
 
 
 def upsert_cursor(
@@ -33,5 +24,12 @@ def upsert_cursor(
 
     Call it in the transaction that records the last rows of what was read: a crash then loses nothing.
     """
-    key = {"shop_id": shop_id, "provider": provider, "stream": stream}
-    tx.exec_driver_sql(_UPSERT, key | {"synced_until": synced_until, "now": now})
+    new = insert(cursors).values(
+        shop_id=shop_id, provider=provider, stream=stream, synced_until=synced_until, synced_at=now
+    )
+    later = func.greatest(cursors.c.synced_until, new.excluded.synced_until)
+    tx.execute(
+        new.on_conflict_do_update(
+            index_elements=cursors.primary_key.columns, set_={"synced_until": later, "synced_at": now}
+        )
+    )

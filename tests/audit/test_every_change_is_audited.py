@@ -12,7 +12,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import Settings
 from services.ledger.accept import record_work
-from services.ledger.reparse import review_events
+from services.ledger.replay import review_events
 from services.ledger.runner_transactional import TransactionalRunner
 from services.ledger.topics import TOPICS, Mode
 from services.ledger.work import NewWork, TransactionalHandler, WorkItem

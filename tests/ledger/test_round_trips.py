@@ -104,7 +104,7 @@ def test_event_is_stored_and_listed_by_name(engine: Engine) -> None:
     given.pop("key"), given.pop("readable")
     assert stored == given | {"id": event_id}
     assert (headers, body, [one.id for one in work]) == (EVENT.headers, EVENT.body, [work_id])
-    listed = asdict(line)
+    listed = line._asdict()
     assert (listed.pop("work"), listed.pop("body_bytes")) == ({"pending": 1}, 9)
     assert listed == {name: value for name, value in stored.items() if name not in ("headers", "body")}
 
@@ -127,7 +127,7 @@ def test_work_is_stored_claimed_and_settled_by_name(engine: Engine) -> None:
     )
 
     with transaction(engine) as tx:
-        planned = asdict(get_work(tx, work_id))
+        planned = get_work(tx, work_id)._asdict()
         assert planned == read(tx, "work_queue")
         assert lease_items(tx, PUSH, [work_id], "token", NOW) == {work_id}
         leased = read(tx, "work_queue")
