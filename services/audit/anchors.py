@@ -8,18 +8,16 @@ import hashlib
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.chain import TEXT_VERSION, Entry, Mutation, to_utc_text
+from services.audit.chain import ChainPosition, Entry, Mutation, to_utc_text
 from services.audit.checkpoints import SignedHead
 from services.audit.diagnose import AuditFinding, FindingKind
-from services.audit.jsonl import canonical_json
 from services.audit.queries import find_chains, find_ends
-from services.audit.rehash import ChainPosition
-from services.audit.signing import Signer, is_signed, unknown_key
+from services.audit.signing import Signer, canonical_json, read_signed, sign_document
 from services.audit.store import ObjectMissing, ObjectStore
 
 ANCHOR_ACTION = "audit.anchor"
@@ -43,7 +41,7 @@ class Anchor(NamedTuple):
     @property
     def sha256(self) -> str:
         """The SHA-256 of its bytes; the next anchor and the fleet's chain contain it."""
-        return hashlib.sha256(self.data).hexdigest()
+        return _sha256(self.data)
 
 
 def find_heads(tx: Connection) -> list[tuple[int | None, ChainPosition]]:
@@ -56,19 +54,14 @@ def make_anchor(
     heads: Sequence[tuple[int | None, ChainPosition]], store: ObjectStore, signer: Signer, now: datetime
 ) -> Anchor:
     """Return the signed anchor of ``heads``, which names the newest one in ``store``. Stores nothing."""
-    previous = None
-    if keys := store.find_keys(PREFIX):
-        previous = {"key": keys[-1], "sha256": hashlib.sha256(store.get(keys[-1])).hexdigest()}
-    document: dict[str, Any] = {
-        "format": ANCHOR_FORMAT,
-        "text_version": TEXT_VERSION,
+    keys = store.find_keys(PREFIX)
+    content = {
         "at": to_utc_text(now),
         "heads": [{"shop_id": shop_id, "seq": seq, "hash": last} for shop_id, (seq, last) in heads],
-        "previous": previous,
-        "public_key": signer.public_key,
+        "previous": {"key": keys[-1], "sha256": _sha256(store.get(keys[-1]))} if keys else None,
     }
-    document["signature"] = signer.sign(canonical_json(document))
-    return Anchor(f"{PREFIX}{now:%Y%m%dT%H%M%S.%fZ}.json", canonical_json(document), len(heads))
+    data = canonical_json(sign_document(ANCHOR_FORMAT, content, signer))
+    return Anchor(f"{PREFIX}{now:%Y%m%dT%H%M%S.%fZ}.json", data, len(heads))
 
 
 def anchor_entry(anchor: Anchor, store: ObjectStore, *, by: str, request_id: str) -> Entry:
@@ -76,18 +69,6 @@ def anchor_entry(anchor: Anchor, store: ObjectStore, *, by: str, request_id: str
     after = {"key": anchor.key, "sha256": anchor.sha256, "heads": anchor.heads, "store": store.describe()}
     summary = f"anchored {anchor.heads} heads as {anchor.key}"
     return Entry(None, by, ANCHOR_ACTION, request_id, [Mutation("anchors", anchor.key, summary, None, after)])
-
-
-def find_named_anchor(tx: Connection) -> tuple[int, str, str] | None:
-    """Return row, key and SHA-256 of the newest anchor that the fleet's chain names."""
-    row = tx.exec_driver_sql(_NAMED, {"action": ANCHOR_ACTION}).first()
-    if row is None:
-        return None
-    try:
-        after = orjson.loads(row.mutations)[0]["after"]
-        return row.seq, str(after["key"]), str(after["sha256"])
-    except (ValueError, LookupError, TypeError):  # altered: ``walk`` finds the row
-        return None
 
 
 def read_anchors(
@@ -105,7 +86,10 @@ def read_anchors(
     vouched: dict[str, str] = {}
     for key in reversed(keys):
         data = store.get(key)
-        document, fault = _check(data, vouched.get(key), signer)
+        if key in vouched and _sha256(data) != vouched[key]:
+            findings.append(_find("altered", key, "the next anchor names another SHA-256"))
+            continue
+        document, fault = read_signed(data, ANCHOR_FORMAT, signer, is_vouched=key in vouched)
         if fault:
             findings.append(_find("altered", key, fault))
             continue
@@ -120,65 +104,40 @@ def read_anchors(
     findings += [
         _find("missing", key, "the next anchor names it, and it is gone")
         for key in sorted(vouched.keys() - set(keys))
-        if not _is_there(store, key)
+        if _find_sha256(store, key) is None
     ]
     return signed_heads, findings, len(keys)
 
 
 def check_named_anchor(tx: Connection, store: ObjectStore) -> list[AuditFinding]:
     """Return a finding if the newest anchor that the fleet's chain names is gone or changed."""
-    named = find_named_anchor(tx)
-    if named is None:
+    row = tx.exec_driver_sql(_NAMED, {"action": ANCHOR_ACTION}).first()
+    if row is None:
         return []
-    seq, key, sha256 = named
+    try:
+        after = orjson.loads(row.mutations)[0]["after"]
+        key, sha256 = str(after["key"]), str(after["sha256"])
+    except (ValueError, LookupError, TypeError):  # altered: ``walk`` finds the row
+        return []
+    names = f"row {row.seq} of the fleet's chain names"
     if not _KEY.fullmatch(key):
-        return [
-            _find(
-                "altered", key[:200], f"row {seq} of the fleet's chain names it, and no anchor has such a key"
-            )
-        ]
+        return [_find("altered", key[:200], f"{names} it, and no anchor has such a key")]
+    found = _find_sha256(store, key)
+    if found is None:
+        return [_find("missing", key, f"{names} it; it is not in {store.describe()}")]
+    return [] if found == sha256 else [_find("altered", key, f"{names} the SHA-256 {sha256}, it has {found}")]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _find_sha256(store: ObjectStore, key: str) -> str | None:
     try:
-        found = hashlib.sha256(store.get(key)).hexdigest()
+        return _sha256(store.get(key))
     except ObjectMissing:
-        return [
-            _find("missing", key, f"row {seq} of the fleet's chain names it; it is not in {store.describe()}")
-        ]
-    if found == sha256:
-        return []
-    return [
-        _find("altered", key, f"row {seq} of the fleet's chain names the SHA-256 {sha256}, it has {found}")
-    ]
-
-
-def _check(data: bytes, vouched: str | None, signer: Signer) -> tuple[Any, str]:
-    """Return the anchor's document, or why it is not trusted."""
-    if vouched is not None and hashlib.sha256(data).hexdigest() != vouched:
-        return None, "the next anchor names another SHA-256"
-    try:
-        document = orjson.loads(data)
-        signature, public_key = document.pop("signature"), document["public_key"]
-        made_as, version = document["format"], document.get("text_version", TEXT_VERSION)
-        if (made_as, version) != (ANCHOR_FORMAT, TEXT_VERSION):
-            known = f"{ANCHOR_FORMAT!r} with text_version {TEXT_VERSION}"
-            return None, f"its format is {made_as!r} with text_version {version!r}, not {known}"
-        if not is_signed(canonical_json(document), public_key, signature):
-            return None, "its signature is not that of its heads"
-    except (ValueError, LookupError, TypeError, AttributeError) as fault:
-        return None, f"it cannot be read: {type(fault).__name__}"
-    if vouched is None and public_key not in signer.known_keys:
-        return None, unknown_key(public_key)
-    return document, ""
-
-
-def _is_there(store: ObjectStore, key: str) -> bool:
-    try:
-        store.get(key)
-    except ObjectMissing:
-        return False
-    return True
+        return None
 
 
 def _find(kind: FindingKind, key: str, detail: str) -> AuditFinding:
-    return AuditFinding(
-        kind=kind, shop_id=None, seq=0, event_id=None, subject=f"the anchor {key}", detail=detail
-    )
+    return AuditFinding(kind, None, 0, detail, subject=f"the anchor {key}")

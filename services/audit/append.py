@@ -8,12 +8,21 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection
 
-from services.audit.chain import FIRST_PREV_HASH, AuditEvent, Entry, Mutation, hash_event, mutations_text
-from services.audit.rehash import MAX_SEQ
+from services.audit.chain import (
+    FIRST_PREV_HASH,
+    MAX_SEQ,
+    Entry,
+    Mutation,
+    event_text,
+    hash_text,
+    mutations_text,
+    to_utc_text,
+)
 from services.core.db import add_at_commit
 from services.core.locks import Lock
 from services.core.pg_arrays import int_array
@@ -61,9 +70,14 @@ _Prepared = tuple[int, Entry, str, datetime]
 _Content = tuple[int, str, str, str, str]
 """Chain, label, action, request id and mutations: equal for two events of one work item."""
 
-_COLUMNS = (*AuditEvent._fields, "prev_hash", "hash")
+_COLUMNS = (
+    "shop_id", "seq", "at", "staff_label", "action", "request_id", "work_id", "mutations", "prev_hash",
+    "hash",
+)  # fmt: skip
 
 _LAST_ID = "select currval(pg_get_serial_sequence('audit_events', 'id'))"
+
+_chain_of = itemgetter(0)
 
 
 def append_audit(
@@ -115,14 +129,11 @@ def _append(tx: Connection, prepared: list[_Prepared]) -> None:
     rows: list[tuple[Any, ...]] = []
     for shop, chain in groupby(_plan_events(prepared, known), key=_chain_of):
         seq, last = heads.get(shop, (0, FIRST_PREV_HASH))
-        for _, entry, mutations, now in chain:
-            seq += 1
-            event = AuditEvent(
-                shop or None, seq, now, entry.staff_label, entry.action, entry.request_id, entry.work_id,
-                mutations,
-            )  # fmt: skip
-            prev_hash, last = last, hash_event(last, event)
-            rows.append((*event, prev_hash, last))
+        for _, (_, label, action, request_id, _, work_id), mutations, now in chain:
+            seq, prev_hash, shop_id = seq + 1, last, shop or None
+            text = event_text(shop_id, seq, to_utc_text(now), label, action, request_id, work_id, mutations)
+            last = hash_text(prev_hash, text)
+            rows.append((shop_id, seq, now, label, action, request_id, work_id, mutations, prev_hash, last))
     copy_rows(tx, "audit_events", _COLUMNS, rows)
 
 
@@ -139,12 +150,8 @@ def _plan_events(prepared: Iterable[_Prepared], known: dict[int, _Content]) -> I
             yield one
         elif found != content:
             yield shop, entry._replace(work_id=None), mutations, now
-            _log.error(
-                "work item has another event in the audit",
-                extra={
-                    "fields": {"work_id": entry.work_id, "shop_id": entry.shop_id, "action": entry.action}
-                },
-            )
+            fields = {"work_id": entry.work_id, "shop_id": entry.shop_id, "action": entry.action}
+            _log.error("work item has another event in the audit", extra={"fields": fields})
             yield _prepare(_note_taken(entry), now)
 
 
@@ -157,22 +164,16 @@ def _note_taken(entry: Entry) -> Entry:
     return Entry(entry.shop_id, "audit", WORK_ID_TAKEN, entry.request_id, [noted])
 
 
-def _chain_of(prepared: _Prepared) -> int:
-    return prepared[0]
-
-
 def _find_heads(
     tx: Connection, shops: Sequence[int], work_ids: Sequence[int]
 ) -> tuple[dict[int, tuple[int, str]], dict[int, _Content]]:
     """Return the heads of the chains, and the content of those ``work_ids`` that are in a chain."""
     heads: dict[int, tuple[int, str]] = {}
     taken: list[int] = []
-    values = {
-        "shop_id": int_array(shops),
-        "least": min(work_ids, default=None),
-        "work_id": int_array(work_ids),
-    }
-    for shop, number, last in tx.exec_driver_sql(_HEADS, values):
+    least, items = min(work_ids, default=None), int_array(work_ids)
+    for shop, number, last in tx.exec_driver_sql(
+        _HEADS, {"shop_id": int_array(shops), "least": least, "work_id": items}
+    ):
         if last is None:
             taken.append(number)
         else:

@@ -10,11 +10,14 @@ them.
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
+from psycopg.errors import InsufficientPrivilege, UndefinedFunction
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from services.audit.anchors import check_named_anchor, read_anchors
 from services.audit.append import Entry, Mutation, append_now
@@ -30,21 +33,23 @@ from services.audit.archive_reader import (
     read_archive,
     read_object,
 )
-from services.audit.cut import Cut
+from services.audit.chain import BEGINNING, ChainPosition, RowTuple, walk
 from services.audit.jsonl import write_lines
-from services.audit.manifest import find_manifest_fault, make_manifest
-from services.audit.queries import find_ends, per_chain, stream_rows, use_snapshot
-from services.audit.rehash import BEGINNING, ChainPosition, RowTuple, walk
-from services.audit.signing import Signer
+from services.audit.queries import find_ends, per_chain, query_chain, stream_rows, use_snapshot
+from services.audit.signing import Signer, find_manifest_fault, make_manifest
 from services.audit.store import ObjectExists, ObjectStore
 from services.audit.verify import ChainAltered, VerifyOptions, verify_chain
-from services.core.errors import Refused
+from services.core.db import make_engine, transaction
+from services.core.errors import Misconfigured, Refused, RetryLater
 
 KEPT = timedelta(days=90)
 """How long events stay in the database. ``audit_truncate`` checks it again by the database's clock."""
 
 AT_ONCE = 20_000
 """Most rows of one archive: all are in memory."""
+
+Cut = Callable[[Archive], int]
+"""Deletes the rows of an archive and returns how many. The caller has verified the archive."""
 
 Begin = Callable[[], AbstractContextManager[Connection]]
 """Opens a transaction, which commits when its block ends."""
@@ -66,7 +71,10 @@ values (%(shop_id)s, %(first_seq)s, %(last_seq)s, %(first_prev_hash)s, %(last_ha
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_TRUNCATE = "select audit_truncate(%(shop_id)s, %(last_seq)s, %(manifest_sha256)s)"
+
+
+@dataclass(slots=True)
 class Archived:
     """The result of one call. ``kept`` rows are in the store and, without an archive role, also here."""
 
@@ -77,19 +85,13 @@ class Archived:
     kept: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
+class _Piece(NamedTuple):
     """Verified rows of one archive."""
 
     shop_id: int | None
     start: ChainPosition
     end: ChainPosition
     rows: list[RowTuple]
-
-    @property
-    def key(self) -> str:
-        """The key of its objects, without suffix."""
-        return archive_key(self.shop_id, self.start.seq + 1, self.end.seq)
 
 
 def archive_chain(
@@ -124,33 +126,30 @@ def archive_chain(
         use_snapshot(tx)
         faults += check_named_anchor(tx, store)
         options = VerifyOptions(shop_id=shop_id, is_one_chain=True, full=True, manifests=True)
-        verdict = verify_chain(tx, shop_id, options, signer, store, anchored.get(shop_id, ()))
-        if findings := [*verdict.findings, *faults]:
-            raise ChainAltered(
-                findings, "nothing was archived or deleted: see `fleet audit verify --full --archives`"
-            )
+        verified = verify_chain(tx, shop_id, options, signer, store, anchored.get(shop_id, ()))
+        if findings := [*verified.findings, *faults]:
+            advice = "nothing was archived or deleted: see `fleet audit verify --full --archives`"
+            raise ChainAltered(findings, advice)
         uncut, start = _find_state(tx, shop_id)
         for archive in uncut:
             _prove(tx, store, archive, signer)
-            done = _cut(done, archive, cut)
+            _cut(done, archive, cut)
         for piece in _find_pieces(tx, shop_id, start, put, now):
             archive, size = _store_piece(begin, piece, store, signer, now, retain_until, by, request_id)
             _prove(tx, store, archive, signer)
-            done = replace(
-                done,
-                archives=done.archives + 1,
-                rows=done.rows + len(piece.rows),
-                bytes_stored=done.bytes_stored + size,
-            )
-            done = _cut(done, archive, cut)
+            done.archives += 1
+            done.rows += len(piece.rows)
+            done.bytes_stored += size
+            _cut(done, archive, cut)
     return done
 
 
-def _cut(done: Archived, archive: Archive, cut: Cut | None) -> Archived:
-    """Delete the rows of the proven ``archive`` with ``cut``, if there is one."""
+def _cut(done: Archived, archive: Archive, cut: Cut | None) -> None:
+    """Delete the rows of the proven ``archive`` with ``cut``, if there is one; count them in ``done``."""
     if cut is None:
-        return replace(done, kept=done.kept + archive.last_seq - archive.first_seq + 1)
-    return replace(done, deleted=done.deleted + cut(archive))
+        done.kept += archive.last_seq - archive.first_seq + 1
+    else:
+        done.deleted += cut(archive)
 
 
 def _find_state(tx: Connection, shop_id: int | None) -> tuple[list[Archive], ChainPosition | None]:
@@ -172,18 +171,16 @@ def _prove(tx: Connection, store: ObjectStore, archive: Archive, signer: Signer)
         raise Refused("audit.archive_broken", f"{finding}; no row was deleted")
     found = stream_rows(tx, archive.shop_id, archive.first_seq - 1, archive.last_seq)
     if rows != [row for chunk in found for row in chunk]:
-        raise Refused(
-            "audit.archive_broken",
-            f"{archive.object_key} holds other rows than {archive.first_seq} to {archive.last_seq} of the "
-            "chain; no row was deleted",
-        )
+        seqs = f"{archive.first_seq} to {archive.last_seq}"
+        detail = f"{archive.object_key} holds other rows than {seqs} of the chain; no row was deleted"
+        raise Refused("audit.archive_broken", detail)
 
 
 def _find_piece_end(tx: Connection, shop_id: int | None, start: ChainPosition, now: datetime) -> int | None:
     """Return the number of the last row of the next archive, or None where there is nothing to archive."""
     values = {"first": start.seq + 1, "at_once": AT_ONCE, "before": now - KEPT, "archived": ARCHIVE_ACTION}
-    last, has_news = tx.exec_driver_sql(_OLD[shop_id is None], {"shop_id": shop_id, **values}).one()
-    return int(last) if last is not None and last > start.seq and has_news else None
+    row = query_chain(tx, _OLD, shop_id, **values).one()
+    return int(row.last) if row.last is not None and row.last > start.seq and row.has_news else None
 
 
 def _find_pieces(
@@ -198,9 +195,7 @@ def _find_pieces(
         rows = [row for chunk in stream_rows(tx, shop_id, start.seq, last) for row in chunk]
         end, broken = walk(rows, shop_id, start)
         if broken is not None or end.seq != last:
-            raise RuntimeError(
-                f"row {end.seq + 1} breaks a chain that has just been verified in this snapshot"
-            )
+            raise RuntimeError(f"row {end.seq + 1} breaks a chain that was verified in this snapshot")
         yield _Piece(shop_id, start, end, rows)
         start = end
 
@@ -216,7 +211,8 @@ def _store_piece(
     request_id: str,
 ) -> tuple[Archive, int]:
     """Store the events and their manifest, append an event about them; return the archive and its bytes."""
-    object_key, manifest_key = f"{piece.key}{EVENTS}", f"{piece.key}{MANIFEST}"
+    key = archive_key(piece.shop_id, piece.start.seq + 1, piece.end.seq)
+    object_key, manifest_key = f"{key}{EVENTS}", f"{key}{MANIFEST}"
     packed = io.BytesIO()
     chain = {"shop_id": piece.shop_id, "first_seq": piece.start.seq + 1, "first_prev_hash": piece.start.hash,
              "last_seq": piece.end.seq, "last_hash": piece.end.hash, "rows": len(piece.rows)}  # fmt: skip
@@ -227,9 +223,8 @@ def _store_piece(
     except ObjectExists:
         data, guarded = store.get(object_key), None
         if read_object(data, piece.shop_id) != (piece.rows, ""):
-            raise Refused(
-                "audit.archive_taken", f"{object_key} is there already with other content: move it away first"
-            ) from None
+            detail = f"{object_key} is there already with other content: move it away first"
+            raise Refused("audit.archive_taken", detail) from None
     sha256 = hashlib.sha256(data).hexdigest()
     contents = {"key": object_key, "sha256": sha256, "bytes": len(data)}
     times = {"first_at": piece.rows[0][1], "last_at": piece.rows[-1][1]}
@@ -239,9 +234,8 @@ def _store_piece(
     except ObjectExists:
         manifest = store.get(manifest_key)  # stored before a crash, maybe signed with the previous key
         if fault := find_manifest_fault(manifest, chain, [contents], signer, is_vouched=False):
-            raise Refused(
-                "audit.archive_taken", f"{manifest_key} is there already: {fault}. Move it away first"
-            ) from None
+            detail = f"{manifest_key} is there already: {fault}. Move it away first"
+            raise Refused("audit.archive_taken", detail) from None
     after = {**chain, "manifest_key": manifest_key, "manifest_sha256": hashlib.sha256(manifest).hexdigest()}
     rows = f"{chain['first_seq']} to {chain['last_seq']}"
     with begin() as tx:
@@ -252,3 +246,47 @@ def _store_piece(
         tx.exec_driver_sql(_RECORD, {**values, "event_id": event_id, "now": now, "retained_until": guarded})
         archive = next(one for one in find_archives(tx, piece.shop_id) if one.first_seq == chain["first_seq"])
     return archive, len(data) + len(manifest)
+
+
+@contextmanager
+def open_cut(url: str) -> Iterator[Cut | None]:
+    """Yield a function that deletes archived rows as the role of ``url``; None where ``url`` is empty.
+
+    It raises ``Refused`` where the database refuses the range, ``Misconfigured`` where the role may not
+    execute ``audit_truncate``, ``RetryLater`` where the role cannot connect.
+    """
+    if not url:
+        yield None
+        return
+    engine = make_engine(url, application="shopfleet-archive", pool_size=1)
+
+    def cut(archive: Archive) -> int:
+        try:
+            with transaction(engine) as tx:
+                return int(tx.exec_driver_sql(_TRUNCATE, archive._asdict()).scalar_one())
+        except DBAPIError as fault:
+            _raise_named(fault)
+            raise
+
+    try:
+        yield cut
+    finally:
+        engine.dispose()
+
+
+def _raise_named(fault: DBAPIError) -> None:
+    why = str(fault.orig).strip().partition("\n")[0]
+    role = "the role of AUDIT_ARCHIVE_DATABASE_URL"
+    if isinstance(fault, IntegrityError):
+        detail = (
+            f"the database refused to delete archived rows: {why}. Run `fleet audit verify --full --archives`"
+        )
+        raise Refused("audit.cut_refused", detail) from fault
+    if isinstance(fault.orig, InsufficientPrivilege | UndefinedFunction):
+        detail = (
+            f"{role} may not delete archived rows: {why}. Run `fleet migrate` with this setting, then requeue"
+        )
+        raise Misconfigured("audit.archive_role_refused", detail) from fault
+    if isinstance(fault, OperationalError):
+        detail = f"{role} cannot connect: {why}. `fleet doctor` checks it"
+        raise RetryLater("audit.archive_role_unavailable", detail) from fault

@@ -8,23 +8,17 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from services.audit.diagnose import AuditFinding, FindingKind, diagnose
+from services.audit.chain import BEGINNING, ChainPosition, ChainRow, RowTuple, walk
+from services.audit.diagnose import AuditFinding, Chain, FindingKind, diagnose
 from services.audit.jsonl import FileInvalid, read_lines
-from services.audit.manifest import find_manifest_fault
-from services.audit.queries import StoredChain, per_chain
-from services.audit.rehash import BEGINNING, ChainPosition, ChainRow, RowTuple, walk
-from services.audit.signing import Signer
+from services.audit.queries import StoredChain, per_chain, query_chain
+from services.audit.signing import Signer, find_manifest_fault
 from services.audit.store import ObjectMissing, ObjectStore
 
 ARCHIVE_ACTION = "audit.archive"
 
 EVENTS, MANIFEST = ".jsonl.gz", ".manifest.json"
-
-_FIND = per_chain("""
-select id, shop_id, first_seq, last_seq, first_prev_hash, last_hash, object_key, object_sha256, object_bytes,
-       manifest_key, manifest_sha256, event_seq
-  from audit_archives where OF_CHAIN order by first_seq
-""")
+_NAMED = ("first_seq", "last_seq", "last_hash", "manifest_sha256")
 
 
 class Archive(NamedTuple):
@@ -54,6 +48,11 @@ class Archive(NamedTuple):
         return ChainPosition(self.last_seq, self.last_hash)
 
 
+_FIND = per_chain(
+    f"select {', '.join(Archive._fields)} from audit_archives where OF_CHAIN order by first_seq"  # noqa: S608
+)
+
+
 def archive_folder(shop_id: int | None) -> str:
     """Return the prefix of the keys of a chain's archives."""
     return "events/fleet/" if shop_id is None else f"events/shop-{shop_id}/"
@@ -66,8 +65,7 @@ def archive_key(shop_id: int | None, first_seq: int, last_seq: int) -> str:
 
 def find_archives(tx: Connection, shop_id: int | None) -> list[Archive]:
     """Return the archives of a chain, the oldest first."""
-    rows = tx.exec_driver_sql(_FIND[shop_id is None], {"shop_id": shop_id})
-    return [Archive(**row._mapping) for row in rows]
+    return [Archive(**row._mapping) for row in query_chain(tx, _FIND, shop_id)]
 
 
 def check_ties(
@@ -79,13 +77,11 @@ def check_ties(
     have the sum of its manifest.
     """
     findings: list[AuditFinding] = []
-    last = BEGINNING
-    start = BEGINNING
+    last = start = BEGINNING
     for archive in archives:
         if archive.start != last:
-            findings.append(
-                _find("altered", archive, f"it does not follow the one that ends with row {last.seq}")
-            )
+            detail = f"it does not follow the one that ends with row {last.seq}"
+            findings.append(_find("altered", archive, detail))
         last = archive.end
         if archive.last_seq < first_seq:
             start = archive.end
@@ -100,10 +96,9 @@ def _names_archive(event: ChainRow | None, archive: Archive) -> bool:
         return False
     try:
         after = orjson.loads(event.mutations)[0]["after"]
-        found = after["first_seq"], after["last_seq"], after["last_hash"], after["manifest_sha256"]
+        return all(after[name] == getattr(archive, name) for name in _NAMED)
     except (ValueError, LookupError, TypeError):
         return False
-    return found == (archive.first_seq, archive.last_seq, archive.last_hash, archive.manifest_sha256)
 
 
 def check_manifests(
@@ -135,9 +130,8 @@ def check_manifest(
     except ObjectMissing:
         return _find("missing", archive, f"{key} is gone from {store.describe()}")
     if (found := hashlib.sha256(data).hexdigest()) != archive.manifest_sha256:
-        return _find(
-            "altered", archive, f"{key} has the SHA-256 {found}, it was stored with {archive.manifest_sha256}"
-        )
+        detail = f"{key} has the SHA-256 {found}, it was stored with {archive.manifest_sha256}"
+        return _find("altered", archive, detail)
     contents = {"key": archive.object_key, "sha256": archive.object_sha256, "bytes": archive.object_bytes}
     fault = find_manifest_fault(data, archive._asdict(), [contents], signer, is_vouched=is_vouched)
     return _find("altered", archive, f"{key}: {fault}") if fault else None
@@ -156,7 +150,7 @@ def read_archive(store: ObjectStore, archive: Archive) -> tuple[list[RowTuple], 
     if not fault:
         place, broken = walk(rows, archive.shop_id, archive.start)
         if broken is not None:
-            return rows, diagnose(archive.shop_id, place, broken, MemoryChain(rows))
+            return rows, diagnose(archive.shop_id, place, broken, Chain(lambda: rows))
         if place != archive.end:
             fault = f"it ends with row {place.seq}, and the chain says {archive.last_seq}"
     if not fault and found != archive.object_sha256:
@@ -179,35 +173,13 @@ def read_object(data: bytes, shop_id: int | None) -> tuple[list[RowTuple], str]:
         next(lines)
         for found, row in lines:
             if found != shop_id:
-                seq = row[0]
-                return rows, f"row {seq} is of another chain"
+                return rows, f"row {ChainRow(*row).seq} is of another chain"
             rows.append(row)
     except FileInvalid as fault:
         return rows, str(fault)
     return rows, ""
 
 
-class MemoryChain:
-    """Rows in memory, for ``diagnose``."""
-
-    def __init__(self, rows: Sequence[RowTuple]) -> None:
-        self._rows = [ChainRow._make((*row, None)) for row in rows]
-
-    def find_at(self, seq: int) -> ChainRow | None:
-        """Return the row numbered ``seq``."""
-        return next((row for row in self._rows if row.seq == seq), None)
-
-    def find_after(self, prev_hash: str) -> Sequence[ChainRow]:
-        """Return the rows whose ``prev_hash`` is this one."""
-        return [row for row in self._rows if row.prev_hash == prev_hash]
-
-
 def _find(kind: FindingKind, archive: Archive, detail: str) -> AuditFinding:
-    return AuditFinding(
-        kind=kind,
-        shop_id=archive.shop_id,
-        seq=archive.first_seq,
-        event_id=None,
-        subject=f"the archive of rows {archive.first_seq} to {archive.last_seq}",
-        detail=detail,
-    )
+    subject = f"the archive of rows {archive.first_seq} to {archive.last_seq}"
+    return AuditFinding(kind, archive.shop_id, archive.first_seq, detail, subject=subject)

@@ -2,11 +2,11 @@
 
 The hash covers the previous event's hash, so the next event shows that one was altered, removed or inserted.
 The text of the mutations is stored as it was hashed and never formatted again, so a newer library cannot make
-an unaltered row look altered.
+an unaltered row look altered. Writer, verifier and offline verifier use these functions.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -22,14 +22,14 @@ TEXT_VERSION = 1
 FIRST_PREV_HASH = "0" * 64
 """The ``prev_hash`` of a chain's first event."""
 
+MAX_SEQ = 2**53
+"""The highest number of a row: the largest integer that every JSON parser reads exactly."""
+
 _CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 class Mutation(NamedTuple):
-    """The change of one row. ``before`` and ``after`` have the changed columns; None: there was or is no row.
-
-    A named tuple, because thousands are made per second.
-    """
+    """The change of one row. ``before`` and ``after`` have the changed columns; None: there is no row."""
 
     table_name: str
     row_id: str
@@ -53,17 +53,34 @@ class Entry(NamedTuple):
     work_id: int | None = None
 
 
-class AuditEvent(NamedTuple):
-    """One event of a chain. ``mutations`` is the canonical text, exactly as stored."""
+RowTuple = tuple[int, str, str, str, str, int | None, str, str, str]
+"""The first nine fields of ``ChainRow``, as a cursor or a file gives them."""
 
-    shop_id: int | None
+
+class ChainRow(NamedTuple):
+    """A stored event of a chain. ``at`` is the text that was hashed, of ``chain.to_utc_text``."""
+
     seq: int
-    at: datetime
+    at: str
     staff_label: str
     action: str
     request_id: str
     work_id: int | None
     mutations: str
+    prev_hash: str
+    hash: str
+    id: int | None = None
+    """The row's id in the database; a file has none."""
+
+
+class ChainPosition(NamedTuple):
+    """The number and the hash of a row: the last one that is proven."""
+
+    seq: int
+    hash: str
+
+
+BEGINNING = ChainPosition(0, FIRST_PREV_HASH)
 
 
 def mutations_text(mutations: Sequence[Mutation]) -> str:
@@ -93,10 +110,7 @@ def event_text(
     work_id: int | None,
     mutations: str,
 ) -> str:
-    """Return the canonical text of one event: JSON with sorted keys and no spaces.
-
-    ``at`` is a text of ``to_utc_text``. Writer, verifier and offline verifier all use this function.
-    """
+    """Return the canonical text of an event: JSON, keys sorted, no spaces. ``at`` is of ``to_utc_text``."""
     return (
         f'{{"action":{_quoted(action)},"at":"{at}","mutations":{mutations},'
         f'"request_id":{orjson.dumps(request_id).decode()},"seq":{seq},'
@@ -110,15 +124,32 @@ def hash_text(prev_hash: str, text: str) -> str:
     return hashlib.sha256(f"{prev_hash}\n{text}".encode()).hexdigest()
 
 
-def canonical_text(event: AuditEvent) -> str:
-    """Return the canonical text of ``event``."""
-    shop_id, seq, at, staff_label, action, request_id, work_id, mutations = event
-    return event_text(shop_id, seq, to_utc_text(at), staff_label, action, request_id, work_id, mutations)
+def walk(
+    rows: Iterable[RowTuple], shop_id: int | None, place: ChainPosition
+) -> tuple[ChainPosition, ChainRow | None]:
+    """Check ``rows`` in order, from the one after ``place``; return the last good position and the bad row.
+
+    The row is None where all are good: each has the next number, the hash of the row before it as its
+    ``prev_hash``, and the hash of its own text. One loop over tuples: each night reads millions of rows.
+    """
+    seq, last = place
+    for row in rows:
+        number, at, staff_label, action, request_id, work_id, mutations, prev_hash, stored = row
+        seq += 1
+        text = event_text(shop_id, number, at, staff_label, action, request_id, work_id, mutations)
+        if hash_text(last, text) != stored or prev_hash != last or number != seq:
+            return ChainPosition(seq - 1, last), ChainRow._make((*row, None))
+        last = stored
+    return ChainPosition(seq, last), None
 
 
-def hash_event(prev_hash: str, event: AuditEvent) -> str:
-    """Return the hash of ``event`` after the event with ``prev_hash``."""
-    return hash_text(prev_hash, canonical_text(event))
+def hash_row(
+    row: ChainRow, shop_id: int | None, *, seq: int | None = None, prev_hash: str | None = None
+) -> str:
+    """Return the hash that ``row`` would have with ``seq`` and ``prev_hash`` instead of its own."""
+    _, at, staff_label, action, request_id, work_id, mutations, own_prev_hash, *_ = row
+    text = event_text(shop_id, seq or row.seq, at, staff_label, action, request_id, work_id, mutations)
+    return hash_text(prev_hash or own_prev_hash, text)
 
 
 @lru_cache(maxsize=1024)

@@ -9,14 +9,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from services.audit.chain import to_utc_text
+from services.audit.chain import ChainPosition, to_utc_text
 from services.audit.diagnose import AuditFinding
-from services.audit.queries import per_chain
-from services.audit.rehash import ChainPosition
+from services.audit.queries import per_chain, query_chain
 from services.audit.signing import Checkpoint, Signer, checkpoint_message, unknown_key
 from services.core.pg_arrays import int_array, text_array
-
-_FLEET = 0
 
 _FIND = per_chain("""
 select id, seq, hash, AT_TEXT as at, public_key, signature from audit_checkpoints
@@ -45,10 +42,9 @@ def find_checkpoints(tx: Connection, shop_id: int | None, first_seq: int = 1) ->
 
     Includes those with a number under 1, which are forged.
     """
-    rows = tx.exec_driver_sql(_FIND[shop_id is None], {"shop_id": shop_id, "first_seq": first_seq})
     return [
         (row.id, Checkpoint(shop_id, row.seq, row.hash, row.at, row.public_key, row.signature))
-        for row in rows
+        for row in query_chain(tx, _FIND, shop_id, first_seq=first_seq)
     ]
 
 
@@ -71,18 +67,8 @@ def check_checkpoints(
             if not all_of_them:
                 break
             continue
-        findings.append(
-            AuditFinding(
-                kind="altered",
-                shop_id=shop_id,
-                seq=found.seq,
-                event_id=None,
-                subject=f"checkpoint {row_id}",
-                detail="its signature is not that of this head"
-                if is_known
-                else unknown_key(found.public_key),
-            )
-        )
+        detail = "its signature is not that of this head" if is_known else unknown_key(found.public_key)
+        findings.append(AuditFinding("altered", shop_id, found.seq, detail, subject=f"checkpoint {row_id}"))
     return signed_heads, findings
 
 
@@ -94,11 +80,9 @@ def record_checkpoints(
     values = {
         "now": now,
         "public_key": signer.public_key,
-        "shop_id": int_array(shop_id or _FLEET for shop_id, _ in heads),
+        "shop_id": int_array(shop_id or 0 for shop_id, _ in heads),
         "seq": int_array(place.seq for _, place in heads),
         "hash": text_array([place.hash for _, place in heads]),
-        "signature": text_array(
-            [signer.sign(checkpoint_message(shop_id, *place, at)) for shop_id, place in heads]
-        ),
+        "signature": text_array([signer.sign(checkpoint_message(shop, *place, at)) for shop, place in heads]),
     }
     return tx.exec_driver_sql(_RECORD, values).rowcount

@@ -1,14 +1,15 @@
-"""Diagnose what happened to a chain at its first bad row. Pure: reads the chain through ``Chain``.
+"""Diagnose what happened to a chain at its first bad row. Pure.
 
 A row's hash covers its number and the previous hash, so a moved row still matches its original number. That
 tells rows that were inserted, removed or moved from rows that were altered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from itertools import islice
+from typing import Literal
 
-from services.audit.rehash import MAX_SEQ, ChainPosition, ChainRow, hash_row
+from services.audit.chain import MAX_SEQ, ChainPosition, ChainRow, RowTuple, hash_row
 
 FindingKind = Literal["altered", "missing", "reordered", "inserted", "rewritten", "unreadable"]
 
@@ -37,16 +38,22 @@ class AuditFinding:
         return f"{self.kind}: {self.subject or f'row {self.seq}{event}'} of {chain}: {self.detail}"
 
 
-class Chain(Protocol):
-    """The stored rows of one chain, as ``diagnose`` needs them."""
+class Chain:
+    """The rows of one chain, which ``read`` returns; ``StoredChain`` finds them in the database."""
+
+    def __init__(self, read: Callable[[], Iterable[RowTuple]]) -> None:
+        self._read = read
 
     def find_at(self, seq: int) -> ChainRow | None:
         """Return the row numbered ``seq``."""
-        ...
+        return next((row for row in self._rows() if row.seq == seq), None)
 
     def find_after(self, prev_hash: str) -> Sequence[ChainRow]:
-        """Return some rows with this ``prev_hash``; ten are enough."""
-        ...
+        """Return up to ten rows with this ``prev_hash``."""
+        return list(islice((row for row in self._rows() if row.prev_hash == prev_hash), 10))
+
+    def _rows(self) -> Iterator[ChainRow]:
+        return (ChainRow._make((*row, None)) for row in self._read())
 
 
 def diagnose(shop_id: int | None, last: ChainPosition, row: ChainRow, chain: Chain) -> AuditFinding:

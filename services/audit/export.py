@@ -7,12 +7,13 @@ from typing import IO, Any
 from sqlalchemy import Connection
 
 from services.audit.archive_reader import check_ties, find_archives
-from services.audit.chain import TEXT_VERSION, to_utc_text
+from services.audit.chain import BEGINNING, RowTuple, to_utc_text
 from services.audit.checkpoints import find_checkpoints
-from services.audit.jsonl import FORMAT, canonical_json, write_lines
+from services.audit.jsonl import FORMAT, write_lines
 from services.audit.queries import StoredChain, find_ends, stream_rows, use_snapshot
-from services.audit.rehash import BEGINNING, RowTuple
-from services.audit.signing import Signer
+from services.audit.signing import Signer, sign_document
+
+_ARCHIVE = ("first_seq", "last_seq", "object_key", "object_sha256", "manifest_sha256")
 
 
 def export_chains(
@@ -44,23 +45,12 @@ def _header(tx: Connection, shop_ids: Sequence[int | None], signer: Signer, now:
                 "first_prev_hash": start.hash,
                 "last_seq": head.seq,
                 "last_hash": head.hash,
-                "archives": [
-                    {"first_seq": one.first_seq, "last_seq": one.last_seq, "object_key": one.object_key,
-                     "object_sha256": one.object_sha256, "manifest_sha256": one.manifest_sha256}
-                    for one in archives
-                ],
+                "archives": [{name: getattr(one, name) for name in _ARCHIVE} for one in archives],
             }
-        )  # fmt: skip
+        )
         checkpoints += [found._asdict() for _, found in find_checkpoints(tx, shop_id)]
-    header = {
-        "format": FORMAT,
-        "text_version": TEXT_VERSION,
-        "made_at": to_utc_text(now),
-        "chains": chains,
-        "checkpoints": checkpoints,
-        "public_key": signer.public_key,
-    }
-    return header | {"signature": signer.sign(canonical_json(header))}
+    content = {"made_at": to_utc_text(now), "chains": chains, "checkpoints": checkpoints}
+    return sign_document(FORMAT, content, signer)
 
 
 def _read_all(tx: Connection, chains: Sequence[dict[str, Any]]) -> Iterator[tuple[int | None, RowTuple]]:

@@ -7,26 +7,23 @@ Needs only the standard library and orjson, so that a file can be verified anywh
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import IO, Any
 
 import orjson
 
-from services.audit.chain import TEXT_VERSION
-from services.audit.rehash import RowTuple
+from services.audit.chain import TEXT_VERSION, ChainRow, RowTuple
+from services.audit.signing import canonical_json
 from services.core.errors import ShopfleetError
 
 FORMAT = "shopfleet-audit/1"
-_CANONICAL = orjson.OPT_SORT_KEYS
-_TEXTS = ("at", "staff_label", "action", "request_id", "mutations", "prev_hash", "hash")
+_FIELDS = ChainRow._fields[:9]
+_get_fields = itemgetter(*_FIELDS)
+_TEXTS = tuple(name for name in _FIELDS if name not in ("seq", "work_id"))
 
 
 class FileInvalid(ShopfleetError):
     """The file has no audit events, or is cut off. The message names the line."""
-
-
-def canonical_json(document: Mapping[str, Any]) -> bytes:
-    """Return ``document`` as the bytes that are signed: sorted keys, no spaces."""
-    return orjson.dumps(document, option=_CANONICAL)
 
 
 def write_lines(
@@ -36,21 +33,12 @@ def write_lines(
     with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=out, mtime=0) as lines:
         lines.write(canonical_json({"format": FORMAT, "text_version": TEXT_VERSION, **header}) + b"\n")
         for shop_id, row in rows:
-            seq, at, staff_label, action, request_id, work_id, mutations, prev_hash, row_hash = row
-            lines.write(
-                orjson.dumps(
-                    {
-                        "shop_id": shop_id, "seq": seq, "at": at, "staff_label": staff_label,
-                        "action": action, "request_id": request_id, "work_id": work_id,
-                        "mutations": mutations, "prev_hash": prev_hash, "hash": row_hash,
-                    }
-                )
-                + b"\n"
-            )  # fmt: skip
+            line = {"shop_id": shop_id, **dict(zip(_FIELDS, row, strict=True))}
+            lines.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def read_lines(file: IO[bytes]) -> Iterator[Any]:
-    """Yield the header (a mapping), then a ``(shop_id, row)`` for each event; raise ``FileInvalid``."""
+    """Yield the header (a mapping), then ``(shop_id, row)`` for each event; raise ``FileInvalid``."""
     number = 0
     try:
         with gzip.GzipFile(fileobj=file, mode="rb") as lines:
@@ -78,7 +66,6 @@ def _read_event(found: Any) -> tuple[int | None, RowTuple]:
     shop_id, seq, work_id = found["shop_id"], found["seq"], found["work_id"]
     if not isinstance(seq, int) or not all(isinstance(value, int | None) for value in (shop_id, work_id)):
         raise ValueError("seq, shop_id and work_id should be whole numbers")
-    at, staff_label, action, request_id, mutations, prev_hash, row_hash = (found[name] for name in _TEXTS)
     if not all(isinstance(found[name], str) for name in _TEXTS):
         raise ValueError(f"{', '.join(_TEXTS)} should be texts")
-    return shop_id, (seq, at, staff_label, action, request_id, work_id, mutations, prev_hash, row_hash)
+    return shop_id, _get_fields(found)

@@ -1,15 +1,16 @@
 """Queries of the stored chains: streams for the verification, single rows for a diagnosis."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from itertools import islice
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import Connection
+from sqlalchemy import Connection, CursorResult
 from sqlalchemy.exc import OperationalError
 
-from services.audit.rehash import ChainPosition, ChainRow, RowTuple
+from services.audit.chain import ChainPosition, ChainRow, RowTuple
+from services.audit.diagnose import Chain
 from services.core.pg_arrays import int_array
 
 AT_ONCE = 5000
@@ -43,6 +44,13 @@ def per_chain(statement: str) -> dict[bool, str]:
     return {is_fleet: filled.replace("OF_CHAIN", words) for is_fleet, words in _OF_CHAIN.items()}
 
 
+def query_chain(
+    tx: Connection, statements: dict[bool, str], shop_id: int | None, **values: Any
+) -> CursorResult[Any]:
+    """Return the result of ``statements``, of ``per_chain``, for the chain of ``shop_id``."""
+    return tx.exec_driver_sql(statements[shop_id is None], {"shop_id": shop_id, **values})
+
+
 _STREAM = per_chain("""
 select COLUMNS from audit_events
  where OF_CHAIN and seq >= %(first)s and seq <= %(until)s order by seq limit %(limit)s
@@ -58,9 +66,7 @@ select (select seq from audit_events where OF_CHAIN and seq > 0 order by seq lim
 _UNNUMBERED = per_chain(
     "select COLUMNS, id from audit_events where OF_CHAIN and seq < 1 order by seq limit 1"
 )
-_HASHES = per_chain("""
-select seq, hash from audit_events where OF_CHAIN and seq = any(%(seq)s::bigint[])
-""")
+_HASHES = per_chain("select seq, hash from audit_events where OF_CHAIN and seq = any(%(seq)s::bigint[])")
 _SINCE = per_chain("select min(seq) from audit_events where OF_CHAIN and at >= %(since)s")
 
 _EVENTS_ON = """
@@ -99,22 +105,19 @@ def find_ends(tx: Connection, shop_id: int | None) -> tuple[int, ChainPosition] 
 
     Ignores rows with a number under 1: ``StoredChain.find_unnumbered`` finds them.
     """
-    row = tx.exec_driver_sql(_ENDS[shop_id is None], {"shop_id": shop_id}).first()
+    row = query_chain(tx, _ENDS, shop_id).first()
     return None if row is None else (row.first_seq, ChainPosition(row.seq, row.hash))
 
 
 def find_first_since(tx: Connection, shop_id: int | None, since: datetime) -> int | None:
     """Return the number of the first row at ``since`` or later."""
-    found: int | None = tx.exec_driver_sql(
-        _SINCE[shop_id is None], {"shop_id": shop_id, "since": since}
-    ).scalar()
+    found: int | None = query_chain(tx, _SINCE, shop_id, since=since).scalar()
     return found
 
 
 def find_hashes(tx: Connection, shop_id: int | None, seqs: Iterable[int]) -> dict[int, str]:
     """Return the hashes of the stored rows among ``seqs``, by number."""
-    values = {"shop_id": shop_id, "seq": int_array(sorted(set(seqs)))}
-    return {row.seq: row.hash for row in tx.exec_driver_sql(_HASHES[shop_id is None], values)}
+    return {row.seq: row.hash for row in query_chain(tx, _HASHES, shop_id, seq=int_array(sorted(set(seqs))))}
 
 
 def count_events(tx: Connection, action: str, since: datetime) -> list[tuple[int | None, date, int, int]]:
@@ -153,27 +156,22 @@ def stream_rows(
         raise OperationalError(statement, None, fault, connection_invalidated=driver.broken) from fault
 
 
-class StoredChain:
-    """The stored chain of ``shop_id``, for ``diagnose``."""
+class StoredChain(Chain):
+    """The stored chain of ``shop_id``."""
 
     def __init__(self, tx: Connection, shop_id: int | None) -> None:
         self._tx, self.shop_id = tx, shop_id
 
     def find_at(self, seq: int) -> ChainRow | None:
-        """Return the row numbered ``seq``."""
-        found = self._query(_AT, {"seq": seq})
-        return found[0] if found else None
+        return next(self._query(_AT, seq=seq), None)
 
     def find_unnumbered(self) -> ChainRow | None:
         """Return the first row with a number under 1, which is not valid."""
-        found = self._query(_UNNUMBERED, {})
-        return found[0] if found else None
+        return next(self._query(_UNNUMBERED), None)
 
     def find_after(self, prev_hash: str) -> Sequence[ChainRow]:
-        """Return up to 10 rows with this ``prev_hash``. Reads the whole chain: there is no index for it."""
-        return self._query(_AFTER, {"prev_hash": prev_hash})
+        """Return up to ten rows with this ``prev_hash``. Reads the whole chain: there is no index for it."""
+        return list(self._query(_AFTER, prev_hash=prev_hash))
 
-    def _query(self, statements: dict[bool, str], values: dict[str, Any]) -> list[ChainRow]:
-        is_fleet = self.shop_id is None
-        rows = self._tx.exec_driver_sql(statements[is_fleet], {"shop_id": self.shop_id, **values})
-        return [ChainRow(**row._mapping) for row in rows]
+    def _query(self, statements: dict[bool, str], **values: Any) -> Iterator[ChainRow]:
+        return (ChainRow(**row._mapping) for row in query_chain(self._tx, statements, self.shop_id, **values))

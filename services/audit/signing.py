@@ -1,11 +1,16 @@
-"""Signatures of verified hashes: Ed25519, with a key derived from ``SECRET_KEY``.
+"""Signatures of verified hashes and of documents: Ed25519, with a key derived from ``SECRET_KEY``.
 
 A chain proves order and content to a reader who trusts one of its hashes. The signature makes a hash
-trustworthy: a writer of the database without the key cannot make one.
+trustworthy: a writer of the database without the key cannot make one. A manifest is a signed document in the
+store with the range of one archive and the sums of its objects, so it proves no other range or chain.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
+
+from services.audit.chain import TEXT_VERSION
 from services.core.errors import ShopfleetError
 
 if TYPE_CHECKING:
@@ -13,7 +18,10 @@ if TYPE_CHECKING:
 
     from services.core.settings import Settings
 
+MANIFEST_FORMAT = "shopfleet-audit-manifest/2"
+_UNSIGNED_MANIFEST = "shopfleet-audit-manifest/1"
 _PURPOSE = b"shopfleet/audit-sign/v1"
+_RANGE = ("shop_id", "first_seq", "first_prev_hash", "last_seq", "last_hash")
 
 
 class SignaturesUnavailable(ShopfleetError):
@@ -29,9 +37,7 @@ class Signer:
         self._key = _derive(secret_key)
         self.public_key = _public_hex(self._key)
         """32 bytes in hex; not secret."""
-        self.known_keys = frozenset(
-            {self.public_key, _public_hex(_derive(previous))} if previous else {self.public_key}
-        )
+        self.known_keys = {self.public_key} | ({_public_hex(_derive(previous))} if previous else set())
 
     def sign(self, message: bytes) -> str:
         """Return the signature of ``message``: 64 bytes in hex."""
@@ -58,9 +64,8 @@ def is_signed(message: bytes, public_key: str, signature: str) -> bool:
             "signatures need the package cryptography: pip install cryptography"
         ) from None
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(
-            bytes.fromhex(signature), message
-        )
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
+        key.verify(bytes.fromhex(signature), message)
     except (InvalidSignature, ValueError):
         return False
     return True
@@ -86,6 +91,68 @@ def checkpoint_message(shop_id: int | None, seq: int, row_hash: str, at: str) ->
     """Return the bytes that a checkpoint's signature covers."""
     chain = "fleet" if shop_id is None else f"shop {shop_id}"
     return f"shopfleet/audit-checkpoint/v1\n{chain}\n{seq}\n{row_hash}\n{at}".encode()
+
+
+def canonical_json(document: Mapping[str, Any]) -> bytes:
+    """Return ``document`` as the bytes that are signed: sorted keys, no spaces."""
+    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+
+
+def sign_document(made_as: str, content: Mapping[str, Any], signer: Signer) -> dict[str, Any]:
+    """Return ``content`` as a signed document of the format ``made_as``."""
+    document = {"format": made_as, "text_version": TEXT_VERSION, **content, "public_key": signer.public_key}
+    return document | {"signature": signer.sign(canonical_json(document))}
+
+
+def read_signed(data: bytes, made_as: str, signer: Signer, *, is_vouched: bool) -> tuple[dict[str, Any], str]:
+    """Return the document of the format ``made_as`` in ``data``, and why it is not trusted, or "".
+
+    A signature of the current or the previous key is valid. One of an older key is valid if ``is_vouched``: a
+    trusted hash or document confirms this one.
+    """
+    try:
+        document: dict[str, Any] = orjson.loads(data)
+        found, version = document["format"], document.get("text_version", TEXT_VERSION)
+        if found != made_as:
+            return document, f"its format is {found!r}, not {made_as!r}"
+        if version != TEXT_VERSION:
+            return document, f"its text_version is {version!r}; this release knows {TEXT_VERSION}"
+        signature, public_key = document.pop("signature"), document["public_key"]
+        if not is_signed(canonical_json(document), public_key, signature):
+            return document, "its signature is not that of its content"
+        return document, "" if is_vouched or public_key in signer.known_keys else unknown_key(public_key)
+    except (ValueError, LookupError, TypeError, AttributeError) as fault:
+        return {}, f"it cannot be read: {type(fault).__name__}"
+
+
+def make_manifest(content: Mapping[str, Any], signer: Signer) -> bytes:
+    """Return ``content`` (range, rows, ``objects``) as a signed manifest."""
+    return canonical_json(sign_document(MANIFEST_FORMAT, content, signer))
+
+
+def find_manifest_fault(
+    data: bytes,
+    expected: Mapping[str, Any],
+    objects: Sequence[Mapping[str, Any]],
+    signer: Signer,
+    *,
+    is_vouched: bool,
+) -> str:
+    """Return why the manifest ``data`` does not prove the range ``expected`` and its ``objects``, or "".
+
+    ``is_vouched``: a trusted hash after the range covers its last hash.
+    """
+    document, fault = read_signed(data, MANIFEST_FORMAT, signer, is_vouched=is_vouched)
+    if document.get("format") == _UNSIGNED_MANIFEST:
+        return (
+            f"its format {_UNSIGNED_MANIFEST!r} is not signed: check it with the release that made it, and "
+            f"keep that release with the archive; this one reads {MANIFEST_FORMAT!r}"
+        )
+    wanted = {**{name: expected[name] for name in _RANGE}, "objects": list(objects)}
+    for name, value in () if fault else wanted.items():
+        if (found := document.get(name)) != value:
+            return f"its {name} is {found!r}, and the archive's is {value!r}"
+    return fault
 
 
 def _derive(secret_key: str) -> "Ed25519PrivateKey":

@@ -17,7 +17,7 @@ from sqlalchemy import (
     text,
 )
 
-from services.audit.rehash import MAX_SEQ
+from services.audit.chain import MAX_SEQ
 from services.core.db import metadata
 
 _at = DateTime(timezone=True)

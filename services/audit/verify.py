@@ -8,7 +8,7 @@ as a whole.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from services.audit.anchors import check_named_anchor, read_anchors
 from services.audit.archive_reader import Archive, check_manifests, check_ties, find_archives, read_archive
-from services.audit.chain import TEXT_VERSION
+from services.audit.chain import BEGINNING, TEXT_VERSION, ChainPosition, ChainRow, walk
 from services.audit.checkpoints import SignedHead, check_checkpoints, find_checkpoints
 from services.audit.diagnose import AuditFinding, diagnose, find_number_fault
 from services.audit.queries import (
@@ -28,7 +28,6 @@ from services.audit.queries import (
     stream_rows,
     use_snapshot,
 )
-from services.audit.rehash import BEGINNING, ChainPosition, ChainRow, walk
 from services.audit.signing import Signer
 from services.audit.store import ObjectStore
 from services.core.errors import Refused, WorkError
@@ -45,29 +44,25 @@ ReportProgress = Callable[[int | None, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyOptions:
-    """What to verify. By default: every chain, from its newest trusted checkpoint on."""
+    """What to verify. By default: every chain, from its newest trusted checkpoint on.
+
+    ``is_one_chain``: only the chain of ``shop_id``, which may be the fleet's. ``full``: from each chain's
+    first stored row, against every checkpoint since. ``manifests``: check the manifests of all archives.
+    ``turn``: read the bodies of the archives that are due on this day (its ordinal), and every anchor.
+    ``archives``: read the bodies of all archives, and every anchor.
+    """
 
     shop_id: int | None = None
     is_one_chain: bool = False
-    """Only the chain of ``shop_id``, which may be the fleet's."""
     since: datetime | None = None
     full: bool = False
-    """From each chain's first stored row, against every checkpoint since."""
     manifests: bool = False
-    """Check the manifests of all archives: signature, range, sums, and order."""
     turn: int | None = None
-    """Read the bodies of the archives that are due on this day (its ordinal), and every anchor."""
     archives: bool = False
-    """Read the bodies of all archives, and every anchor."""
 
     @property
-    def checks_manifests(self) -> bool:
-        """Whether manifests are read: a body proves nothing without its manifest."""
-        return self.manifests or self.archives or self.turn is not None
-
-    @property
-    def reads_all_anchors(self) -> bool:
-        """Whether every anchor is read: archived rows are as old as the oldest anchors."""
+    def reads_bodies(self) -> bool:
+        """Whether bodies are read: those need their manifests, and are as old as the oldest anchors."""
         return self.archives or self.turn is not None
 
     def reads_body(self, archive: Archive) -> bool:
@@ -84,7 +79,7 @@ class ChainAltered(Refused):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChainVerdict:
+class ChainResult:
     """The result for one chain. ``rows`` were hashed again: those after ``began_after``."""
 
     shop_id: int | None
@@ -102,16 +97,15 @@ class ChainVerdict:
 class VerifyReport:
     """The result of a verification."""
 
-    chains: Sequence[ChainVerdict]
+    chains: Sequence[ChainResult]
     anchors: int
     seconds: float
-    anchor_findings: Sequence[AuditFinding] = field(default=())
+    anchor_findings: Sequence[AuditFinding] = ()
     text_version: int = TEXT_VERSION
-    """The version of the canonical text that was hashed."""
 
     @property
     def findings(self) -> list[AuditFinding]:
-        """All faults, chain by chain."""
+        """All faults, chain by chain, then those of the anchors."""
         return [*(found for chain in self.chains for found in chain.findings), *self.anchor_findings]
 
     @property
@@ -134,24 +128,19 @@ def verify_audit(
 ) -> VerifyReport:
     """Verify the chains in one snapshot. ``tx`` must be new: it becomes read-only."""
     began = time.perf_counter()
-    newest = ANCHORS_READ_FULL if options.full else ANCHORS_READ
-    anchored, findings, anchors = read_anchors(
-        store, signer, newest=None if options.reads_all_anchors else newest
-    )
+    newest = None if options.reads_bodies else ANCHORS_READ_FULL if options.full else ANCHORS_READ
+    anchored, findings, anchors = read_anchors(store, signer, newest=newest)
     use_snapshot(tx)
-    if options.is_one_chain:
-        chains: list[int | None] = [options.shop_id]
-    else:
-        known = find_chains(tx)
-        chains = [*known, *(chain for chain in anchored if chain not in known)]
+    every = list(dict.fromkeys([*find_chains(tx), *anchored]))
+    chains = [options.shop_id] if options.is_one_chain else every
     if None in chains:
         findings += check_named_anchor(tx, store)
-    verdicts = [
+    results = [
         verify_chain(tx, shop_id, options, signer, store, anchored.get(shop_id, ()), report_progress)
         for shop_id in chains
     ]
     seconds = time.perf_counter() - began
-    return VerifyReport(chains=verdicts, anchors=anchors, seconds=seconds, anchor_findings=findings)
+    return VerifyReport(chains=results, anchors=anchors, seconds=seconds, anchor_findings=findings)
 
 
 def verify_chain(
@@ -162,7 +151,7 @@ def verify_chain(
     store: ObjectStore,
     anchored: Sequence[SignedHead],
     report_progress: ReportProgress | None = None,
-) -> ChainVerdict:
+) -> ChainResult:
     """Verify one chain against itself, its checkpoints, its archives and the heads in anchors, ``anchored``.
 
     If the chain cannot be read the result is a finding, and ``tx`` can verify the next chain. Raises
@@ -176,7 +165,7 @@ def verify_chain(
     except Exception as fault:  # noqa: BLE001 - a fault of one chain must not hide the others
         why = str(fault).strip().partition("\n")[0][:300]
         detail = f"verification stopped with {type(fault).__name__}: {why}. Its other rows are not verified"
-        return ChainVerdict(shop_id=shop_id, findings=[AuditFinding("unreadable", shop_id, 0, detail)])
+        return ChainResult(shop_id=shop_id, findings=[AuditFinding("unreadable", shop_id, 0, detail)])
 
 
 def _verify_chain(
@@ -187,7 +176,7 @@ def _verify_chain(
     store: ObjectStore,
     anchored: Sequence[SignedHead],
     report_progress: ReportProgress | None,
-) -> ChainVerdict:
+) -> ChainResult:
     chain = StoredChain(tx, shop_id)
     archives = find_archives(tx, shop_id)
     first, stored_head = find_ends(tx, shop_id) or (1, BEGINNING)
@@ -207,15 +196,15 @@ def _verify_chain(
         broken = AuditFinding("inserted", shop_id, stored_head.seq, detail)
     unnumbered = chain.find_unnumbered()
     unproven: list[AuditFinding] = []
-    if options.checks_manifests:
+    if checks_manifests := options.manifests or options.reads_bodies:
         is_vouched = any(w.seq > start.seq and hashes.get(w.seq) == w.hash for w in signed_heads)
         unproven = check_manifests(store, archives, signer, start if is_vouched else None)
     strays = [find_number_fault(shop_id, unnumbered)] if unnumbered else []
     found = [*([broken] if broken else []), *strays, *rewritten, *forged, *untied, *unproven, *unread]
-    return ChainVerdict(
+    return ChainResult(
         shop_id=shop_id,
         rows=rows,
-        archives=len(archives) if options.checks_manifests else 0,
+        archives=len(archives) if checks_manifests else 0,
         archived_rows=archived_rows,
         began_after=place.seq,
         head=head,

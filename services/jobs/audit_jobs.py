@@ -14,12 +14,11 @@ from services.alerts.incidents import (
 )
 from services.audit.anchors import anchor_entry, find_heads, make_anchor
 from services.audit.append import WORK_ID_TAKEN
-from services.audit.archive import archive_chain
+from services.audit.archive import archive_chain, open_cut
+from services.audit.chain import ChainPosition
 from services.audit.checkpoints import record_checkpoints
-from services.audit.cut import open_cut
 from services.audit.diagnose import AuditFinding
 from services.audit.queries import count_events, use_snapshot
-from services.audit.rehash import ChainPosition
 from services.audit.signing import make_signer
 from services.audit.verify import ChainAltered, VerifyOptions, VerifyReport, verify_audit
 from services.core.clock import utc_now

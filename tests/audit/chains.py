@@ -4,21 +4,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine, text
 
 from services.audit.append import Entry, append_now
-from services.audit.archive import Archived, archive_chain
+from services.audit.archive import Archived, archive_chain, open_cut
 from services.audit.chain import (
     FIRST_PREV_HASH,
-    AuditEvent,
+    ChainRow,
     Mutation,
-    hash_event,
+    event_text,
+    hash_text,
     mutations_text,
     to_utc_text,
 )
-from services.audit.cut import open_cut
-from services.audit.rehash import ChainRow
 from services.audit.signing import Signer
 from services.audit.store import ObjectStore
 from services.core.db import transaction
@@ -31,6 +31,28 @@ _CHECKS = text(
 )
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, 5, tzinfo=UTC)
+
+
+class AuditEvent(NamedTuple):
+    """What of an event is hashed, as the database gives it."""
+
+    shop_id: int | None
+    seq: int
+    at: datetime
+    staff_label: str
+    action: str
+    request_id: str
+    work_id: int | None
+    mutations: str
+
+
+def canonical_text(event: AuditEvent) -> str:
+    shop_id, seq, at, *rest = event
+    return event_text(shop_id, seq, to_utc_text(at), *rest)  # type: ignore[arg-type]
+
+
+def hash_event(prev_hash: str, event: AuditEvent) -> str:
+    return hash_text(prev_hash, canonical_text(event))
 
 
 def entry(shop_id: int | None, number: int) -> Entry:

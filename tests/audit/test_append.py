@@ -15,14 +15,12 @@ from sqlalchemy.exc import ProgrammingError
 from services.audit.append import WORK_ID_TAKEN, append_all, append_now
 from services.audit.chain import (
     FIRST_PREV_HASH,
-    AuditEvent,
     Entry,
     Mutation,
-    canonical_text,
-    hash_event,
     mutations_text,
 )
 from services.core.db import transaction
+from tests.audit.chains import AuditEvent, canonical_text, hash_event
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, 5, tzinfo=UTC)
 

@@ -7,10 +7,9 @@ from sqlalchemy import Engine, text
 
 from services.audit.append import Entry, Mutation, append_now
 from services.audit.archive_reader import Archive, find_archives
-from services.audit.chain import mutations_text, to_utc_text
+from services.audit.chain import ChainPosition, ChainRow, mutations_text, to_utc_text
 from services.audit.checkpoints import find_checkpoints, record_checkpoints
 from services.audit.queries import StoredChain, count_events, find_ends, stream_rows
-from services.audit.rehash import ChainPosition, ChainRow
 from services.audit.signing import Signer
 from services.core.clock import utc_now
 from services.core.db import transaction

@@ -15,9 +15,8 @@ from sqlalchemy import Engine
 
 from services.audit.checkpoints import record_checkpoints
 from services.audit.export import export_chains
-from services.audit.jsonl import canonical_json
 from services.audit.queries import find_chains, find_ends
-from services.audit.signing import Signer
+from services.audit.signing import Signer, canonical_json
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.providers.object_store import FolderStore

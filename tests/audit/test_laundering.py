@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Engine, text
 
 from services.alerts.incidents import find_open_incidents
 from services.audit.anchors import make_anchor
+from services.audit.chain import ChainPosition
 from services.audit.checkpoints import record_checkpoints
 from services.audit.queries import find_ends
-from services.audit.rehash import ChainPosition
 from services.audit.signing import make_signer
 from services.audit.verify import TURN_DAYS, VerifyOptions, verify_audit
 from services.cli.main import main

@@ -13,12 +13,10 @@ from sqlalchemy import Engine, text
 
 from services.audit.append import Entry, Mutation, append_now
 from services.audit.archive_reader import EVENTS, MANIFEST, Archive, archive_key, find_archives
-from services.audit.chain import FIRST_PREV_HASH
-from services.audit.jsonl import canonical_json, write_lines
-from services.audit.manifest import find_manifest_fault, make_manifest
+from services.audit.chain import FIRST_PREV_HASH, ChainRow, hash_row
+from services.audit.jsonl import write_lines
 from services.audit.queries import stream_rows
-from services.audit.rehash import ChainRow, hash_row
-from services.audit.signing import Signer
+from services.audit.signing import Signer, canonical_json, find_manifest_fault, make_manifest
 from services.audit.store import ObjectExists
 from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
 from services.core.clock import utc_now

@@ -6,10 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.audit.chain import FIRST_PREV_HASH, AuditEvent, hash_event, to_utc_text
+from services.audit.chain import (
+    BEGINNING,
+    FIRST_PREV_HASH,
+    ChainPosition,
+    ChainRow,
+    hash_row,
+    to_utc_text,
+    walk,
+)
 from services.audit.diagnose import AuditFinding, diagnose
-from services.audit.rehash import BEGINNING, ChainPosition, ChainRow, hash_row, walk
-from tests.audit.chains import Kept, make_rows
+from tests.audit.chains import AuditEvent, Kept, hash_event, make_rows
 
 FIELDS = ("at", "staff_label", "action", "request_id", "work_id", "mutations", "prev_hash", "hash")
 

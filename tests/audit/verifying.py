@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, Engine, text
 
+from services.audit.chain import hash_row
 from services.audit.checkpoints import record_checkpoints
 from services.audit.diagnose import AuditFinding
-from services.audit.rehash import hash_row
 from services.audit.signing import Signer
 from services.audit.verify import VerifyReport
 from services.core.db import transaction

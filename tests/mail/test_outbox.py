@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from services.audit.chain import AuditEvent, hash_event
 from services.core.db import transaction
 from services.ledger.accept import record_work
 from services.ledger.work import FLEET
@@ -26,6 +25,7 @@ from services.mail.outbox_admin import (
     mark_mail_delivered,
     resend_mail,
 )
+from tests.audit.chains import AuditEvent, hash_event
 from tests.fakes.smtp import CLOSE, Scripted
 from tests.mail.mails import (
     NOW,
