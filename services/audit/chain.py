@@ -133,12 +133,12 @@ def walk(
     ``prev_hash``, and the hash of its own text. One loop over tuples: each night reads millions of rows.
     """
     seq, last = place
-    for row in rows:
-        number, at, staff_label, action, request_id, work_id, mutations, prev_hash, stored = row
+    for fields in rows:
+        number, at, staff_label, action, request_id, work_id, mutations, prev_hash, stored = fields
         seq += 1
         text = event_text(shop_id, number, at, staff_label, action, request_id, work_id, mutations)
         if hash_text(last, text) != stored or prev_hash != last or number != seq:
-            return ChainPosition(seq - 1, last), ChainRow._make((*row, None))
+            return ChainPosition(seq - 1, last), ChainRow(*fields)
         last = stored
     return ChainPosition(seq, last), None
 

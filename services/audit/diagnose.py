@@ -53,7 +53,7 @@ class Chain:
         return list(islice((row for row in self._rows() if row.prev_hash == prev_hash), 10))
 
     def _rows(self) -> Iterator[ChainRow]:
-        return (ChainRow._make((*row, None)) for row in self._read())
+        return (ChainRow(*fields) for fields in self._read())
 
 
 def diagnose(shop_id: int | None, last: ChainPosition, row: ChainRow, chain: Chain) -> AuditFinding:
