@@ -27,8 +27,7 @@ from services.shopify.products.payload import Variant
 from services.shopify.products.store import find_variants, record_variants
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.levels import LevelKey
-from services.shopify.stock.push_plan import PushCause
-from services.shopify.stock.store import find_known_levels
+from services.shopify.stock.store import find_known_levels, known_version
 from tests.shopify.sample_payloads import ITEM, LOCATION, NOW, add_shop, ingest, level
 from tests.shopify.test_round_trips import ODD
 
@@ -190,7 +189,7 @@ def test_interaction_comes_back_by_name_and_by_its_finder(engine: Engine) -> Non
 
 def test_variant_comes_back_by_name_and_by_its_finder(engine: Engine) -> None:
     add_shop(engine)
-    made: Variant = make(Variant, shop_id=1, cause=PushCause())
+    made: Variant = make(Variant, shop_id=1)
 
     with transaction(engine) as tx:
         record_variants(tx, [made], {})
@@ -227,6 +226,6 @@ def test_level_comes_back_by_the_finder(engine: Engine) -> None:
         (found,) = find_known_levels(tx, [LevelKey(1, ITEM, LOCATION)]).values()
 
     assert found.row_sku == row["sku"] == "s"
-    assert found.version == (row["observed_at"], -row["observed_available"])
+    assert known_version(found) == (row["observed_at"], -row["observed_available"])
     assert (found.shopify_available, found.available) == (13, 12)
     assert (found.disconnected_at, found.gone_at, found.is_ours) == (NOW, None, True)

@@ -18,7 +18,7 @@ from services.shopify.entities import EPOCH, EntityUpdate, UpsertResult, rank_va
 from services.shopify.logistics.tables import fulfillment_orders
 from services.shopify.partial_updates import FieldVersion, FieldVersions, PartialEntitySpec
 from services.shopify.payload import WrongBody, find_gid, order_gid, read_event, read_gid
-from services.shopify.stock.audit_text import describe_level_change
+from services.shopify.stock.audit_text import describe_level
 from services.shopify.stock.levels import SkuKey
 from services.shopify.stock.movements import recount_routed_orders
 from services.shopify.stock.push_plan import PushCause, plan_pushes
@@ -83,7 +83,7 @@ def _move_sales(tx: Connection, result: UpsertResult[FulfillmentOrder], now: dat
     for (shop_id, gid), of_order in shifts.items():
         item = moved[shop_id, gid]
         for shift in of_order:
-            text = describe_level_change(shift, f"the location of order {gid.rpartition('/')[2]}")
+            text = describe_level(shift.level, shift, f"the location of order {gid.rpartition('/')[2]}")
             result.mutations[item.id].append(text)
             causes[shift.level.shop_id, shift.level.sku] = PushCause(item.event_id, item.request_id)
     levels = [shift.level for of_order in shifts.values() for shift in of_order]

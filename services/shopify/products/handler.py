@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -11,13 +12,17 @@ from services.core.fields import read_set
 from services.core.locks import Lock, lock_objects
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.entities import EPOCH, EntitySpec, upsert_parsed
-from services.shopify.products.audit_text import describe_variant
-from services.shopify.products.payload import Product, ProductUpdate, Variant, VariantKey, parse_product
+from services.shopify.products.payload import (
+    Product,
+    ProductUpdate,
+    Variant,
+    VariantKey,
+    VariantState,
+    parse_product,
+)
 from services.shopify.products.store import delete_variants, find_items_of, find_variants, record_variants
 from services.shopify.stock.align_levels import align_levels
-from services.shopify.stock.audit_text import describe_alignment
 from services.shopify.stock.levels import item_lock
-from services.shopify.stock.push_plan import PushCause, plan_pushes
 from services.shopify.tables import products
 
 
@@ -45,26 +50,24 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
     known = find_variants(tx, newest)
     won = {k: v for k, v in newest.items() if k not in known or v.version > known[k]}
     record_variants(tx, list(won.values()), {key: row.deleted_at for key, row in result.after.items()})
-    deleted = delete_variants(tx, deleted_by)
-
-    of_item = {key: deleted_by[row.product].id for key, row in deleted.items()}
-    of_item |= {key: variant.work_id for key, variant in won.items()}
-    alignment = align_levels(tx, of_item.keys(), now)
-    causes = {(variant.shop_id, variant.sku): variant.cause for variant in won.values()}
-    for key, row in deleted.items():
-        causes.setdefault(
-            (key[0], row.sku), PushCause(deleted_by[row.product].event_id, deleted_by[row.product].request_id)
-        )
-
+    by_id = {item.id: item for item in items}
+    of_item: dict[VariantKey, WorkItem] = {}
     for key, variant in won.items():
-        mutation = describe_variant(
-            variant.inventory_item_id, variant.variant_id, known.get(key), variant.version
+        of_item[key] = by_id[variant.work_id]
+        result.mutations[variant.work_id].append(_describe_variant(variant, known.get(key)))
+    for row in delete_variants(tx, deleted_by):
+        item = deleted_by[row.shop_id, row.product_id]
+        of_item.setdefault((row.shop_id, row.inventory_item_id), item)
+        summary = f"variant {row.variant_id}: deleted with its product"
+        mutation = Mutation(
+            "variants",
+            str(row.inventory_item_id),
+            summary,
+            {"deleted_at": None},
+            {"deleted_at": row.deleted_at},
         )
-        result.mutations[variant.work_id].append(mutation)
-    for key, row in deleted.items():
-        mutation = _describe_deleted(key, row.variant_id, row.deleted_at)
-        result.mutations[deleted_by[row.product].id].append(mutation)
-    describe_alignment(result.mutations, alignment, of_item, {})
+        result.mutations[item.id].append(mutation)
+    pushes = align_levels(tx, of_item, result.mutations, now)
 
     current = known | {key: variant.version for key, variant in won.items()}
 
@@ -74,12 +77,30 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
         return Done() if any(v.version == current[v.key] for v in one.variants) else of_product
 
     result = result._replace(outcomes=list(map(settle, parsed, result.outcomes)))
-    return result.to_handler_result(items, plan_pushes(tx, alignment.to_push, causes, now))
+    return result.to_handler_result(items, pushes)
 
 
-def _describe_deleted(key: VariantKey, variant_id: int, deleted_at: datetime) -> Mutation:
-    summary = f"variant {variant_id}: deleted with its product"
-    return Mutation("variants", str(key[1]), summary, {"deleted_at": None}, {"deleted_at": deleted_at})
+def _describe_variant(variant: Variant, old: VariantState | None) -> Mutation:
+    """Return the mutation of ``variant``: ids and skus, not the title, which is free text."""
+    new = variant.version
+    label, row_id = f"variant {variant.variant_id}", str(variant.inventory_item_id)
+    if old is None:
+        created = {"sku": new.sku, "variant_id": variant.variant_id}
+        return Mutation("variants", row_id, f"{label} recorded: {_format_sku(new.sku)}", None, created)
+    before: dict[str, Any] = {"updated_at": old.updated_at}
+    after: dict[str, Any] = {"updated_at": new.updated_at}
+    changes = []
+    if old.sku != new.sku:
+        before["sku"], after["sku"] = old.sku, new.sku
+        changes.append(f"{_format_sku(old.sku)} -> {_format_sku(new.sku)}")
+    if old.title != new.title:
+        changes.append("title changed")
+    summary = f"{label}: {', '.join(changes) or 'received again, only updated_at changed'}"
+    return Mutation("variants", row_id, summary, before, after)
+
+
+def _format_sku(sku: str) -> str:
+    return f"sku {sku}" if sku else "no sku"
 
 
 _SPEC = EntitySpec(

@@ -12,9 +12,7 @@ from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.entities import EPOCH, EntityKey, EntitySpec, EntityUpdate, upsert_parsed
 from services.shopify.payload import read_event, updated_at_or_event_time
 from services.shopify.stock.align_levels import align_levels
-from services.shopify.stock.audit_text import describe_alignment
 from services.shopify.stock.levels import item_lock
-from services.shopify.stock.push_plan import PushCause, plan_pushes
 from services.shopify.tables import inventory_items
 
 
@@ -40,20 +38,7 @@ def ingest_inventory_items(tx: Connection, items: Sequence[WorkItem], now: datet
     currencies = _find_currencies(tx, {item.shop_id for item in items})
     parsed = read_set(items, lambda item: _parse(item, currencies, now), _SPEC.unreadable)
     result = upsert_parsed(tx, items, parsed, _SPEC)
-    changed = result.changed
-    alignment = align_levels(tx, changed.keys(), now)
-    of_sku = {
-        (one.level.shop_id, one.level.sku): changed[one.level.shop_id, one.level.inventory_item_id]
-        for one in alignment.aligned
-    }
-    causes = {sku: PushCause(item.event_id, item.request_id) for sku, item in of_sku.items()}
-    describe_alignment(
-        result.mutations,
-        alignment,
-        {key: item.id for key, item in changed.items()},
-        {sku: item.id for sku, item in of_sku.items()},
-    )
-    return result.to_handler_result(items, plan_pushes(tx, alignment.to_push, causes, now))
+    return result.to_handler_result(items, align_levels(tx, result.changed, result.mutations, now))
 
 
 def _find_currencies(tx: Connection, shops: Collection[int]) -> dict[int, str]:

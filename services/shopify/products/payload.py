@@ -15,7 +15,6 @@ from services.core.fields import (
 from services.ledger.work import WorkItem
 from services.shopify.entities import EntityKey, EntityUpdate
 from services.shopify.payload import read_event
-from services.shopify.stock.push_plan import PushCause
 
 VariantKey = tuple[int, int]
 """(shop, inventory item)."""
@@ -56,7 +55,6 @@ class Variant(NamedTuple):
     sku: str
     title: str
     updated_at: datetime
-    cause: PushCause
     work_id: int
 
     @property
@@ -92,9 +90,8 @@ def parse_product(item: WorkItem, now: datetime) -> ProductUpdate:
     if item.event_topic == "products/delete":
         return ProductUpdate(EntityUpdate(key, deleted_at=item.event_time(now)), [])
     title = find_text(source, "title")
-    cause = PushCause(item.event_id, item.request_id)
     variants = [
-        _read_variant(item, key[1], variant, place, title, cause)
+        _read_variant(item, key[1], variant, place, title)
         for place, variant in enumerate(read_list(source, "variants"))
         if variant.get("inventory_item_id") is not None
     ]
@@ -116,7 +113,7 @@ def _read_tags(source: Mapping[str, Any]) -> str:
 
 
 def _read_variant(
-    item: WorkItem, product_id: int, variant: Mapping[str, Any], place: int, title: str, cause: PushCause
+    item: WorkItem, product_id: int, variant: Mapping[str, Any], place: int, title: str
 ) -> Variant:
     try:
         return Variant(
@@ -127,7 +124,6 @@ def _read_variant(
             sku=find_text(variant, "sku"),
             title=f"{title} / {own}" if (own := find_text(variant, "title")) else title,
             updated_at=read_instant(variant, "updated_at"),
-            cause=cause,
             work_id=item.id,
         )
     except Unreadable as fault:

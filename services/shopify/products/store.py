@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import find_by_key, int_array, upsert_rows
 from services.shopify.entities import EntityKey
@@ -22,17 +22,8 @@ update variants t set deleted_at = p.deleted_at
   from unnest(%(shop_id)s::int[], %(product_id)s::bigint[]) as v(shop_id, product_id)
   join products p on p.shop_id = v.shop_id and p.product_id = v.product_id
  where t.shop_id = v.shop_id and t.product_id = v.product_id and t.deleted_at is distinct from p.deleted_at
-returning t.shop_id, t.inventory_item_id, t.variant_id, t.product_id, t.sku, t.deleted_at
+returning t.shop_id, t.inventory_item_id, t.variant_id, t.product_id, t.deleted_at
 """
-
-
-class DeletedVariant(NamedTuple):
-    """A variant that is deleted since ``deleted_at``, as its product is."""
-
-    product: EntityKey
-    variant_id: int
-    sku: str
-    deleted_at: datetime
 
 
 def find_variants(tx: Connection, keys: Collection[VariantKey]) -> dict[VariantKey, VariantState]:
@@ -66,16 +57,9 @@ def record_variants(
         upsert_rows(tx, variants_table, columns)
 
 
-def delete_variants(tx: Connection, products: Collection[EntityKey]) -> dict[VariantKey, DeletedVariant]:
-    """Delete the variants of the deleted ``products``; return those that this changed."""
-    if not products:
-        return {}
-    return {
-        (row.shop_id, row.inventory_item_id): DeletedVariant(
-            (row.shop_id, row.product_id), row.variant_id, row.sku, row.deleted_at
-        )
-        for row in tx.exec_driver_sql(_DELETE, _arrays(products))
-    }
+def delete_variants(tx: Connection, products: Collection[EntityKey]) -> Sequence[Row[Any]]:
+    """Delete the variants of the deleted ``products``; return the rows that this changed."""
+    return tx.exec_driver_sql(_DELETE, _arrays(products)).all() if products else ()
 
 
 def _arrays(products: Collection[EntityKey]) -> dict[str, str]:

@@ -1,23 +1,21 @@
 """Levels follow their items: a new SKU or variant, or a deletion of the item, changes all its levels."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from datetime import datetime
-from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from services.audit.chain import Mutation
 from services.core.pg_arrays import int_array
+from services.ledger.describe import Change
+from services.ledger.work import NewWork, WorkItem
+from services.shopify.stock.audit_text import describe_disconnection, describe_recounts, describe_sku_change
 from services.shopify.stock.level_moves import recount_levels
-from services.shopify.stock.levels import (
-    ItemKey,
-    Level,
-    LevelChange,
-    lock_levels,
-    lock_stock,
-    read_keys,
-    read_row,
-)
-from services.shopify.stock.store import SKU_OF_ITEM
+from services.shopify.stock.levels import ItemKey, SkuKey, lock_levels, lock_stock, read_keys, read_level
+from services.shopify.stock.push_plan import plan_pushes, push_cause
+
+SKU_OF_ITEM = "case when i.updated_at > t.updated_at then i.sku else coalesce(t.sku, i.sku) end"
+"""SQL: the SKU of an item by its variant ``t`` or its inventory item ``i``, the newer of them; or null."""
 
 # An item is gone once it, or its product, is deleted; the earlier of the two counts.
 _OF_ITEMS = f"""
@@ -41,42 +39,41 @@ returning l.shop_id, l.inventory_item_id, l.location_id, l.sku, c.old_sku, c.bef
 """  # noqa: S608
 
 
-class AlignedLevel(NamedTuple):
-    """A level that got another SKU, and maybe another figure, or whose item is gone."""
+def align_levels(
+    tx: Connection, of_item: Mapping[ItemKey, WorkItem], mutations: dict[int, list[Mutation]], now: datetime
+) -> list[NewWork]:
+    """Give levels the SKU of their item; disconnect them where it is gone; return the pushes due.
 
-    level: Level
-    old_sku: str
-    before: int
-    after: int
-    old_gone_at: datetime | None
-    gone_at: datetime | None
-
-
-class Alignment(NamedTuple):
-    """Changed levels of some items, and recounted levels of these and of others with the same SKU."""
-
-    aligned: list[AlignedLevel]
-    recounted: list[LevelChange]
-
-    @property
-    def to_push(self) -> set[Level]:
-        """The levels that may have to be pushed."""
-        levels = {one.level for one in self.aligned if one.gone_at is None}
-        return levels | {change.level for change in self.recounted if change.is_stocked}
-
-
-def align_levels(tx: Connection, items: Collection[ItemKey], now: datetime) -> Alignment:
-    """Give the levels of ``items`` their item's SKU; disconnect them where the item is gone.
-
-    Counted levels of the items, and of others with an old or a new SKU, are counted again. The caller holds
-    the items' locks and has written their variants.
+    ``of_item`` has the event that changed each item; changes of levels are added to its ``mutations``, by
+    work item. Counted levels of the items, and of others with an old or a new SKU, are counted again. The
+    caller holds the items' locks and has written their variants.
     """
-    if not items:
-        return Alignment([], [])
-    arrays = {"shop_id": int_array(s for s, _ in items), "item": int_array(item for _, item in items)}
-    lock_stock(tx, {shop_id for shop_id, _ in items})
+    if not of_item:
+        return []
+    arrays = {"shop_id": int_array(s for s, _ in of_item), "item": int_array(item for _, item in of_item)}
+    lock_stock(tx, {shop_id for shop_id, _ in of_item})
     found = tx.exec_driver_sql(_OF_ITEMS, arrays).all()
     skus = {(row.shop_id, sku) for row in found for sku in (row.sku, row.old_sku) if sku}
-    counted = lock_levels(tx, read_keys(found), items=items, skus=skus).counted
-    rows = tx.exec_driver_sql(_ALIGN, arrays | {"now": now}) if found else ()
-    return Alignment([read_row(AlignedLevel, row) for row in rows], recount_levels(tx, counted, now))
+    counted = lock_levels(tx, read_keys(found), items=of_item, skus=skus).counted
+    aligned = tx.exec_driver_sql(_ALIGN, arrays | {"now": now}).all() if found else ()
+    recounted = {change.level: change for change in recount_levels(tx, counted, now)}
+    to_push = {level for level, change in recounted.items() if change.is_stocked}
+    of_sku: dict[SkuKey, WorkItem] = {}
+    for row in aligned:
+        level, item = read_level(row), of_item[row.shop_id, row.inventory_item_id]
+        of_sku[level.shop_id, row.old_sku] = of_sku[level.sku_key] = item
+        rows = mutations.setdefault(item.id, [])
+        if row.gone_at is None:
+            to_push.add(level)
+        if row.old_gone_at != row.gone_at:
+            rows.append(describe_disconnection(level, row.old_gone_at, row.gone_at))
+        if row.old_sku != level.sku:
+            recount = recounted.pop(level, None)
+            figure = Change(row.before, recount.after if recount else row.after)
+            rows.append(describe_sku_change(level, row.old_sku, figure))
+    describe_recounts(mutations, recounted.values(), of_item, of_sku)
+    causes = {sku: push_cause(item) for sku, item in of_sku.items()}
+    causes |= {
+        level.sku_key: push_cause(of_item[level.key.item]) for level in to_push if level.key.item in of_item
+    }
+    return plan_pushes(tx, to_push, causes, now)

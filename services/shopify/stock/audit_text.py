@@ -1,27 +1,22 @@
 """Audit summaries of stock: which change took a level from which figure to which. Pure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from services.audit.chain import Mutation
 from services.ledger.describe import Change, Owner, split_change
-from services.shopify.stock.align_levels import Alignment
+from services.ledger.work import WorkItem
 from services.shopify.stock.levels import ItemKey, Level, LevelChange, Movement, SkuKey
 
 LevelStep = tuple[Level, Change]
 """A level and one change of its figure."""
 
 
-def describe_level(level: Level, step: Change, why: str) -> Mutation:
+def describe_level(level: Level, step: Change | LevelChange, why: str) -> Mutation:
     """Return a level's change: ``stock of SKU-1 at location 7 12 -> 9 by order #1001``."""
     summary = f"{level.label} {step.before} -> {step.after} by {why}"
     return _mutation(level, summary, {"available": step.before}, {"available": step.after})
-
-
-def describe_level_change(change: LevelChange, why: str) -> Mutation:
-    """Return the change of a level that was counted again."""
-    return describe_level(change.level, Change(change.before, change.after), why)
 
 
 def describe_disconnection(level: Level, before: datetime | None, after: datetime | None) -> Mutation:
@@ -44,39 +39,17 @@ def describe_sku_change(level: Level, old_sku: str, figure: Change) -> Mutation:
     return _mutation(level, summary, before, after)
 
 
-def describe_alignment(
-    mutations: dict[int, list[Mutation]],
-    alignment: Alignment,
-    of_item: Mapping[ItemKey, int],
-    of_sku: Mapping[SkuKey, int],
-) -> None:
-    """Add to ``mutations``, by work item, the levels that follow their item and others with their SKU."""
-    causes: dict[SkuKey, int] = dict(of_sku)
-    figures = {change.level: change.after for change in alignment.recounted}
-    for aligned in alignment.aligned:
-        level = aligned.level
-        work_id = of_item[level.key.item]
-        causes[level.shop_id, aligned.old_sku] = causes[level.sku_key] = work_id
-        rows = mutations.setdefault(work_id, [])
-        if aligned.old_gone_at != aligned.gone_at:
-            rows.append(describe_disconnection(level, aligned.old_gone_at, aligned.gone_at))
-        if aligned.old_sku != level.sku:
-            figure = Change(aligned.before, figures.pop(level, aligned.after))
-            rows.append(describe_sku_change(level, aligned.old_sku, figure))
-    describe_recounts(mutations, [c for c in alignment.recounted if c.level in figures], of_item, causes)
-
-
 def describe_recounts(
     mutations: dict[int, list[Mutation]],
-    changes: Collection[LevelChange],
-    of_item: Mapping[ItemKey, int],
-    of_sku: Mapping[SkuKey, int],
+    changes: Iterable[LevelChange],
+    of_item: Mapping[ItemKey, WorkItem],
+    of_sku: Mapping[SkuKey, WorkItem],
 ) -> None:
     """Add ``changes`` to ``mutations``: to the work item of the level's item, else to that of its SKU."""
     for change in changes:
-        work_id = of_item.get(change.level.key.item) or of_sku[change.level.sku_key]
-        row = describe_level_change(change, "a new count of its item")
-        mutations.setdefault(work_id, []).append(row)
+        item = of_item.get(change.level.key.item) or of_sku[change.level.sku_key]
+        row = describe_level(change.level, change, "a new count of its item")
+        mutations.setdefault(item.id, []).append(row)
 
 
 def plan_level_steps(

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.audit.chain import Mutation
 from services.core.errors import Refused
@@ -11,6 +12,7 @@ from services.core.fields import read_set
 from services.core.locks import lock_objects
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
+from services.shopify.entities import EPOCH
 from services.shopify.stock.audit_text import (
     describe_disconnection,
     describe_observation,
@@ -19,7 +21,7 @@ from services.shopify.stock.audit_text import (
 from services.shopify.stock.levels import Level, LevelKey, item_lock
 from services.shopify.stock.payload import LevelDisconnection, LevelEvent, LevelObservation, parse_level
 from services.shopify.stock.push_plan import PushCause, plan_pushes, push_cause
-from services.shopify.stock.store import KnownLevel, WrittenLevels, find_known_levels, record_levels
+from services.shopify.stock.store import WrittenLevels, find_known_levels, known_version, record_levels
 
 
 def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
@@ -43,13 +45,13 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
     keys = best.keys() | cuts.keys()
     lock_objects(tx, {(key.shop_id, item_lock(key.inventory_item_id)) for key in keys})
     known = find_known_levels(tx, keys)
-    newer = {k: e for k, e in best.items() if (have := known[k].version) is None or e.version > have}
+    newer = {k: e for k, e in best.items() if (have := known_version(known[k])) is None or e.version > have}
     written = record_levels(tx, newer, cuts, _find_unclear(parsed, best, known), known, now)
     applied: list[LevelEvent] = [*newer.values(), *(cuts[key] for key in written.disconnected)]
 
     def settle(event: LevelEvent | Refused | None) -> Outcome:
         if isinstance(event, LevelObservation):
-            newest = newer[event.key].version if event.key in newer else known[event.key].version
+            newest = newer[event.key].version if event.key in newer else known_version(known[event.key])
             return Done() if event.version == newest else Done("stale")
         if isinstance(event, LevelDisconnection):
             recorded = cuts[event.key].disconnected_at if event.key in written.disconnected else None
@@ -78,7 +80,7 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
 def _find_unclear(
     parsed: Sequence[LevelEvent | Refused | None],
     best: Mapping[LevelKey, LevelObservation],
-    known: Mapping[LevelKey, KnownLevel],
+    known: Mapping[LevelKey, Row[Any]],
 ) -> dict[LevelKey, LevelObservation]:
     """Return the newest observations of levels that have another figure in the same second."""
     unclear: dict[LevelKey, LevelObservation] = {}
@@ -95,7 +97,7 @@ def _describe(
     newer: Mapping[LevelKey, LevelObservation],
     cuts: Mapping[LevelKey, LevelDisconnection],
     applied: Sequence[LevelEvent],
-    known: Mapping[LevelKey, KnownLevel],
+    known: Mapping[LevelKey, Row[Any]],
     written: WrittenLevels,
 ) -> dict[int, list[Mutation]]:
     """Return the audit's rows by work item.
@@ -116,7 +118,9 @@ def _describe(
             "shopify_available": held,
             "sku": row.sku,
         }
-        mutations[event.item.id] = [describe_observation(level, row.figures, after)]
+        is_new = row.observed_at is None or row.observed_at == EPOCH
+        before = None if is_new else {name: getattr(row, name) for name in after} | {"sku": row.row_sku}
+        mutations[event.item.id] = [describe_observation(level, before, after)]
         if row.disconnected_at and key in written.stocked:
             mutations[event.item.id].append(describe_disconnection(level, row.disconnected_at, None))
     for key in written.disconnected:
@@ -124,9 +128,9 @@ def _describe(
         cut = describe_disconnection(level, before, cuts[key].disconnected_at)
         mutations.setdefault(cuts[key].item.id, []).append(cut)
     others = [change for change in written.changes if change.level.key not in newer]
-    of_item = {event.key.item: event.item.id for event in applied}
+    of_item = {event.key.item: event.item for event in applied}
     of_sku = {
-        (event.key.shop_id, sku): event.item.id
+        (event.key.shop_id, sku): event.item
         for event in applied
         for sku in (known[event.key].sku, known[event.key].row_sku)
     }

@@ -8,7 +8,7 @@ the item. Until one of them is known the movement has no location and changes no
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, Row
 
@@ -186,24 +186,3 @@ def _read_recount(row: Row[Any]) -> LevelChange:
     is_sum = bool(row.fresh) and row.fresh_delta == row.after - row.before
     sources = row.fresh if is_sum else row.touched or ""
     return LevelChange(read_level(row), row.before, row.after, sources, not is_sum, row.is_stocked)
-
-
-_OWNED = """
-select shop_id, stock_owner from shop_config
- where stock_owner <> 'shopify' and shop_id = any(%(shop_id)s::int[])
-"""
-
-
-class StockOwners(NamedTuple):
-    """Shops whose stock figures are not Shopify's: those that count here, and those that share a pool."""
-
-    counting: set[int]
-    pooling: set[int]
-
-
-def find_stock_owners(tx: Connection, shops: Collection[int]) -> StockOwners:
-    """Return which of ``shops`` count their stock here and which share a pool."""
-    owners = StockOwners(set(), set())
-    for shop_id, owner in tx.exec_driver_sql(_OWNED, {"shop_id": int_array(sorted(shops))}):
-        (owners.counting if owner == "shopfleet" else owners.pooling).add(shop_id)
-    return owners

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
@@ -16,8 +16,6 @@ SkuKey = tuple[int, str]
 
 ItemKey = tuple[int, int]
 """(shop, inventory item)."""
-
-T = TypeVar("T")
 
 
 class LevelKey(NamedTuple):
@@ -209,12 +207,22 @@ def read_level(row: Row[Any]) -> Level:
     return Level(row.shop_id, row.inventory_item_id, row.location_id, row.sku)
 
 
-def read_row(make: type[T], row: Row[Any], **fields: Any) -> T:
-    """Return a named tuple of the columns of ``row``; ``fields`` replaces or adds fields.
+_OWNED = """
+select shop_id, stock_owner from shop_config
+ where stock_owner <> 'shopify' and shop_id = any(%(shop_id)s::int[])
+"""
 
-    A field ``level`` is the level that the row is about.
-    """
-    names: tuple[str, ...] = make._fields  # type: ignore[attr-defined]
-    if "level" in names:
-        fields["level"] = read_level(row)
-    return make(**{name: getattr(row, name) for name in names if name not in fields}, **fields)
+
+class StockOwners(NamedTuple):
+    """Shops whose stock figures are not Shopify's: those that count here, and those that share a pool."""
+
+    counting: set[int]
+    pooling: set[int]
+
+
+def find_stock_owners(tx: Connection, shops: Collection[int]) -> StockOwners:
+    """Return which of ``shops`` count their stock here and which share a pool."""
+    owners = StockOwners(set(), set())
+    for shop_id, owner in tx.exec_driver_sql(_OWNED, {"shop_id": int_array(sorted(shops))}):
+        (owners.counting if owner == "shopfleet" else owners.pooling).add(shop_id)
+    return owners

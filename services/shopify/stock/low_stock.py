@@ -1,18 +1,16 @@
 """Which stock runs out: levels below their reorder point, and how many days they last."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
 from services.shopify.stock.level_moves import movements_sql
-from services.shopify.stock.levels import read_row
 
 WINDOW = timedelta(days=30)
 """The sales of this time before the report give the pace of a SKU."""
-
-_TENTH = Decimal("0.1")
 
 
 class LowStock(NamedTuple):
@@ -61,7 +59,8 @@ with lines as (
      and i.deleted_at is null and p.deleted_at is null
      and (%(all)s or l.available < l.reorder_point) and (%(sku)s = '' or l.sku = %(sku)s)
 )
-select lines.*, coalesce(sales.sold, 0)::int as sold_30d
+select lines.*, coalesce(sales.sold, 0)::int as sold_30d,
+       round(greatest(lines.available, 0) * %(days)s / nullif(sales.sold, 0)::numeric, 1) as days_cover
   from lines
   left join (
     select s.inventory_item_id, greatest(-sum(m.delta), 0) as sold
@@ -80,14 +79,14 @@ def find_low_stock(tx: Connection, shop_id: int, as_of: datetime) -> list[LowSto
     (aware), less returns, of the item at all locations: each location of an item is compared with all its
     sales. Stock without sales comes last.
     """
-    rows = _find(tx, shop_id, as_of, is_all=False)
-    return sorted((read_row(LowStock, row, days_cover=_days_cover(row)) for row in rows), key=_urgency)
+    names, rows = LowStock._fields, _find(tx, shop_id, as_of, is_all=False)
+    return sorted((LowStock(**{name: getattr(row, name) for name in names}) for row in rows), key=_urgency)
 
 
 def find_stock(tx: Connection, shop_id: int, as_of: datetime, sku: str = "") -> list[StockLine]:
     """Return the shop's levels, or those of ``sku``, by SKU and location."""
-    rows = _find(tx, shop_id, as_of, is_all=True, sku=sku)
-    lines = [read_row(StockLine, row, days_cover=_days_cover(row)) for row in rows]
+    names, rows = StockLine._fields, _find(tx, shop_id, as_of, is_all=True, sku=sku)
+    lines = [StockLine(**{name: getattr(row, name) for name in names}) for row in rows]
     return sorted(lines, key=lambda line: (line.sku, line.location_id, line.inventory_item_id))
 
 
@@ -97,13 +96,8 @@ def _urgency(low: LowStock) -> tuple[bool, Decimal, int, str, int]:
     return cover is None, cover or Decimal(0), missing, low.sku, low.location_id
 
 
-def _find(tx: Connection, shop_id: int, as_of: datetime, *, is_all: bool, sku: str = "") -> list[Row[Any]]:
-    values: dict[str, Any] = {"shop_id": shop_id, "all": is_all, "sku": sku, "as_of": as_of}
-    return list(tx.exec_driver_sql(_FIND, values | {"since": as_of - WINDOW}))
-
-
-def _days_cover(row: Row[Any]) -> Decimal | None:
-    if not row.sold_30d:
-        return None
-    cover = Decimal(max(row.available, 0)) * WINDOW.days / int(row.sold_30d)
-    return cover.quantize(_TENTH, ROUND_HALF_UP)
+def _find(
+    tx: Connection, shop_id: int, as_of: datetime, *, is_all: bool, sku: str = ""
+) -> Sequence[Row[Any]]:
+    values = {"shop_id": shop_id, "all": is_all, "sku": sku, "as_of": as_of, "since": as_of - WINDOW}
+    return tx.exec_driver_sql(_FIND, values | {"days": WINDOW.days}).all()

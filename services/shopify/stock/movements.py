@@ -9,8 +9,15 @@ from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.core.pg_copy import write_new
-from services.shopify.stock.level_moves import apply_movements, find_stock_owners, recount_levels
-from services.shopify.stock.levels import LevelChange, LevelKey, Movement, lock_levels, lock_stock
+from services.shopify.stock.level_moves import apply_movements, recount_levels
+from services.shopify.stock.levels import (
+    LevelChange,
+    LevelKey,
+    Movement,
+    find_stock_owners,
+    lock_levels,
+    lock_stock,
+)
 from services.shopify.stock.pool_orders import update_oversold_incidents_of_variants
 
 _COLUMNS = "shop_id, source, sku, delta, at, variant_id, location_id, order_id"

@@ -4,10 +4,11 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.shopify.entities import EPOCH
+from services.shopify.stock.align_levels import SKU_OF_ITEM
 from services.shopify.stock.level_moves import recount_levels
 from services.shopify.stock.levels import (
     LevelChange,
@@ -18,42 +19,9 @@ from services.shopify.stock.levels import (
     lock_stock,
     read_key,
     read_keys,
-    read_row,
 )
 from services.shopify.stock.payload import LevelDisconnection, LevelObservation
 from services.shopify.stock.pools import NO_POOL_CHANGES, PoolChanges, observe_pools
-
-
-class KnownLevel(NamedTuple):
-    """A level's row, maybe none yet. ``sku`` is its item's SKU where that is known, else the row's.
-
-    ``gone_at`` is when its item was deleted. ``is_ours``: the figure is a count entered here, or a pool's.
-    """
-
-    sku: str
-    row_sku: str
-    observed_at: datetime | None
-    observed_available: int | None
-    shopify_available: int | None
-    available: int | None
-    disconnected_at: datetime | None
-    gone_at: datetime | None
-    is_ours: bool
-
-    @property
-    def version(self) -> tuple[datetime, int] | None:
-        """The version of the observation that the row has, as ``LevelObservation.version``."""
-        if self.observed_at is None or self.observed_available is None:
-            return None
-        return (self.observed_at, -self.observed_available)
-
-    @property
-    def figures(self) -> dict[str, Any] | None:
-        """The columns that the audit shows; None where nothing was observed yet."""
-        if self.observed_at is None or self.observed_at == EPOCH:
-            return None
-        names = ("available", "observed_at", "observed_available", "shopify_available")
-        return {name: getattr(self, name) for name in names} | {"sku": self.row_sku}
 
 
 class WrittenLevels(NamedTuple):
@@ -68,9 +36,8 @@ class WrittenLevels(NamedTuple):
     pools: PoolChanges = NO_POOL_CHANGES
 
 
-SKU_OF_ITEM = "case when i.updated_at > t.updated_at then i.sku else coalesce(t.sku, i.sku) end"
-"""SQL: the SKU of an item by its variant ``t`` or its inventory item ``i``, the newer of them; or null."""
-
+# ``sku`` is the item's SKU where that is known, else the row's; ``gone_at`` is when the item was deleted;
+# ``is_ours``: the figure is a count entered here, or a pool's.
 _FIND = f"""
 select v.shop_id, v.item as inventory_item_id, v.location as location_id,
        coalesce({SKU_OF_ITEM}, l.sku, '') as sku, coalesce(l.sku, '') as row_sku, l.observed_at,
@@ -118,14 +85,19 @@ returning shop_id, inventory_item_id, location_id
 """
 
 
-def find_known_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, KnownLevel]:
-    """Return each level of ``keys`` with its row."""
+def find_known_levels(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, Row[Any]]:
+    """Return a row for each level of ``keys``; the columns of a level that is not recorded are null."""
     if not keys:
         return {}
-    return {read_key(r): read_row(KnownLevel, r) for r in tx.exec_driver_sql(_FIND, level_arrays(keys))}
+    return {read_key(row): row for row in tx.exec_driver_sql(_FIND, level_arrays(keys))}
 
 
-def list_skus(known: Mapping[LevelKey, KnownLevel]) -> set[SkuKey]:
+def known_version(row: Row[Any]) -> tuple[datetime, int] | None:
+    """Return the version of the observation that ``row`` has, as ``LevelObservation.version``."""
+    return None if row.observed_at is None else (row.observed_at, -row.observed_available)
+
+
+def list_skus(known: Mapping[LevelKey, Row[Any]]) -> set[SkuKey]:
     """Return the (shop, sku) of ``known`` levels: what they have and what they should have."""
     return {(key.shop_id, sku) for key, row in known.items() for sku in (row.sku, row.row_sku) if sku}
 
@@ -135,7 +107,7 @@ def record_levels(
     observed: Mapping[LevelKey, LevelObservation],
     disconnected: Mapping[LevelKey, LevelDisconnection],
     unclear: Mapping[LevelKey, LevelObservation],
-    known: Mapping[LevelKey, KnownLevel],
+    known: Mapping[LevelKey, Row[Any]],
     now: datetime,
 ) -> WrittenLevels:
     """Write the newest observations and disconnections.
@@ -161,10 +133,11 @@ def record_levels(
         rows = tx.exec_driver_sql(_UPSERT, values | {"now": now})
         stocked = {read_key(row) for row in rows if row.is_stocked}
     if disconnected:
-        times = [known[key].gone_at or entry.disconnected_at for key, entry in disconnected.items()]
         values = level_arrays(disconnected) | {
             "sku": text_array([known[key].sku for key in disconnected]),
-            "at": instant_array(times),
+            "at": instant_array(
+                known[key].gone_at or cut.disconnected_at for key, cut in disconnected.items()
+            ),
         }
         gone = read_keys(tx.exec_driver_sql(_DISCONNECT, values | {"now": now, "epoch": EPOCH}))
     stocked -= gone
@@ -175,7 +148,7 @@ def record_levels(
     return WrittenLevels(changes, stocked, gone, pools)
 
 
-def _is_back(known: KnownLevel, seen: LevelObservation, cut: LevelDisconnection | None) -> bool:
+def _is_back(known: Row[Any], seen: LevelObservation, cut: LevelDisconnection | None) -> bool:
     """Whether a stocked level was disconnected since its last observation."""
     if known.disconnected_at is not None or seen.is_connected:
         return True
