@@ -4,7 +4,11 @@ from services.conversations.handler import ingest_interactions
 from services.ledger.replay import review_events
 from services.payments.handler import ingest_transactions
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
-from services.shopify.logistics.fulfillments import ingest_fulfillment_events, ingest_fulfillments
+from services.shopify.logistics.fulfillments import (
+    ingest_fulfillment_events,
+    ingest_fulfillments,
+    ingest_locations,
+)
 from services.shopify.logistics.inventory_transfers import (
     ingest_inventory_shipments,
     ingest_inventory_transfers,
@@ -18,11 +22,9 @@ from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.orders.tender_transactions import ingest_tender_transactions
 from services.shopify.orders.transactions import ingest_order_transactions
 from services.shopify.products.handler import ingest_products
-from services.shopify.products.inventory_items import ingest_inventory_items
-from services.shopify.products.variant_stock import ingest_variant_stock
+from services.shopify.products.inventory_items import ingest_inventory_items, ingest_variant_stock
 from services.shopify.shop_profile import ingest_storefronts
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.locations import ingest_locations
 from tasks.runner import work_task
 
 order_ingest = work_task("order_ingest", ingest_orders)

@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from services.shopify.logistics.fulfillments import ingest_fulfillments
+from services.shopify.logistics.fulfillments import ingest_fulfillments, ingest_locations
 from services.shopify.orders.customers import ingest_customers
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refund_handler import ingest_refunds
@@ -13,7 +13,6 @@ from services.shopify.products.handler import ingest_products
 from services.shopify.products.inventory_items import ingest_inventory_items
 from services.shopify.shop_profile import ingest_storefronts
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.locations import ingest_locations
 from tests.shopify import logistics_histories as logistics
 from tests.shopify.drawn import (
     PRODUCTS,

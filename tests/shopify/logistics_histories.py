@@ -14,7 +14,7 @@ from services.shopify.logistics.returns import ingest_returns, ingest_reverse_fu
 from services.shopify.orders.disputes import ingest_shopify_disputes
 from services.shopify.orders.notices import ingest_order_notices
 from services.shopify.orders.tender_transactions import ingest_tender_transactions
-from services.shopify.products.variant_stock import ingest_variant_stock
+from services.shopify.products.inventory_items import ingest_variant_stock
 from tests.shopify.drawn import Event, cents, draws, minutes, orders_of_shop, texts
 from tests.shopify.sample_payloads import ORDER, at
 

@@ -9,11 +9,10 @@ from sqlalchemy import Engine
 
 from services.core.errors import Refused
 from services.ledger.work import HandlerResult, WorkItem
-from services.shopify.logistics.fulfillments import ingest_fulfillments
+from services.shopify.logistics.fulfillments import ingest_fulfillments, ingest_locations
 from services.shopify.orders.customers import ingest_customers
 from services.shopify.orders.transactions import find_payment_ref, ingest_order_transactions
 from services.shopify.products.inventory_items import ingest_inventory_items
-from services.shopify.stock.locations import ingest_locations
 from tests.shopify.sample_payloads import NOON, ORDER, Ingest, add_shop, at, ingest, item, rows, verdicts
 
 BIG = 2**53 + 7

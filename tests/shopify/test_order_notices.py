@@ -19,7 +19,7 @@ from services.shopify.logistics.returns import ingest_returns, ingest_reverse_fu
 from services.shopify.orders.disputes import ingest_shopify_disputes
 from services.shopify.orders.notices import ingest_order_notices
 from services.shopify.orders.tender_transactions import ingest_tender_transactions
-from services.shopify.products.variant_stock import ingest_variant_stock
+from services.shopify.products.inventory_items import ingest_variant_stock
 from tests.shopify import logistics_payloads as body
 from tests.shopify.logistics_payloads import BIG, delivery, gid
 from tests.shopify.sample_payloads import NOON, ORDER, Ingest, add_shop, at, ingest, rows, verdicts

@@ -7,10 +7,10 @@ import orjson
 import pytest
 from sqlalchemy import Engine
 
+from services.shopify.logistics.fulfillments import ingest_locations
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refund_handler import ingest_refunds
 from services.shopify.orders.transactions import ingest_order_transactions
-from services.shopify.stock.locations import ingest_locations
 from tests.shopify.sample_payloads import Ingest, add_shop, ingest, item, rows, verdicts
 
 EFFECTS: dict[str, Ingest] = {

@@ -1,4 +1,4 @@
-"""Fulfillments: what of an order was shipped, from where; and fulfillment events: the scans of its parcels.
+"""Fulfillments: what of an order was shipped, from which location; the scans of its parcels; the locations.
 
 Address, tracking, city and coordinates, which show where a person lives, are not stored.
 """
@@ -19,7 +19,14 @@ from services.core.fields import (
 from services.ledger.work import WorkItem
 from services.shopify.entities import EPOCH, EntityHandler, EntitySpec, EntityUpdate, rank_values
 from services.shopify.logistics.tables import fulfillment_events, fulfillments
-from services.shopify.payload import find_order_gid, order_gid, read_event
+from services.shopify.payload import (
+    find_order_gid,
+    find_province,
+    order_gid,
+    read_event,
+    updated_at_or_event_time,
+)
+from services.shopify.tables import locations
 
 _RANKS = rank_values("pending", "open", "success", "error", "failure", "cancelled")
 
@@ -59,6 +66,20 @@ class FulfillmentEvent(NamedTuple):
                 self.fulfillment_id, self.order_gid)  # fmt: skip
 
 
+class Location(NamedTuple):
+    """A location; ``province`` as in ``CA-ON``."""
+
+    updated_at: datetime
+    name: str
+    province: str
+    is_active: bool
+
+    @property
+    def version(self) -> tuple[Any, ...]:
+        """The time; within the same second closed wins over open, then the texts decide."""
+        return (self.updated_at, not self.is_active, self.name, self.province)
+
+
 def _parse_fulfillment(item: WorkItem, _now: datetime) -> list[EntityUpdate[Fulfillment]]:
     source = read_event(item)
     data = Fulfillment(
@@ -90,6 +111,20 @@ def _parse_fulfillment_event(item: WorkItem, _now: datetime) -> list[EntityUpdat
     return [EntityUpdate((item.shop_id, number), data)]
 
 
+def _parse_location(item: WorkItem, now: datetime) -> list[EntityUpdate[Location]]:
+    source = read_event(item)
+    key = (item.shop_id, read_id(source, "id"))
+    if item.event_topic == "locations/delete":
+        return [EntityUpdate(key, deleted_at=item.event_time(now))]
+    data = Location(
+        updated_at=updated_at_or_event_time(source, item, now),
+        name=find_text(source, "name"),
+        province=find_province(source),
+        is_active=source["active"] is not False,
+    )
+    return [EntityUpdate(key, data)]
+
+
 _FULFILLMENTS = EntitySpec(
     name="fulfillment",
     table=fulfillments,
@@ -110,3 +145,14 @@ ingest_fulfillments = EntityHandler(_FULFILLMENTS, _parse_fulfillment)
 ingest_fulfillment_events = EntityHandler(_EVENTS, _parse_fulfillment_event)
 """``fulfillment_events/delete`` is ``ignored``: its payload is that of ``create``, and nothing follows from a
 header alone. The fulfillment's own row follows ``fulfillments/update``."""
+
+_LOCATIONS = EntitySpec(
+    name="location",
+    table=locations,
+    make=Location,
+    audited=("name", "province", "is_active"),
+    blank=Location(EPOCH, "", "", is_active=True),
+)
+
+ingest_locations = EntityHandler(_LOCATIONS, _parse_location)
+"""Whether a location is open is in the payload, not in the topic."""

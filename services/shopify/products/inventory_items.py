@@ -1,4 +1,8 @@
-"""Inventory items: SKU, unit cost, whether Shopify tracks the stock, and whether the item is deleted."""
+"""Inventory items: SKU, unit cost, whether Shopify tracks them; and whether a variant can be bought.
+
+The latter has a table of its own, by the variant's id: its payload is that of a variant without its product's
+title and, in Shopify's sample of 2026-07, without its inventory item, which is the key of ``variants``.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -6,10 +10,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from services.core.fields import Unreadable, find_money, find_text, read_id, read_set
+from services.core.fields import Unreadable, find_id, find_money, find_text, read_count, read_id, read_set
 from services.core.pg_arrays import int_array
 from services.ledger.work import HandlerResult, WorkItem
-from services.shopify.entities import EPOCH, EntityKey, EntitySpec, EntityUpdate, upsert_parsed
+from services.shopify.entities import EPOCH, EntityHandler, EntityKey, EntitySpec, EntityUpdate, upsert_parsed
+from services.shopify.logistics.tables import variant_stock
 from services.shopify.payload import read_event, updated_at_or_event_time
 from services.shopify.stock.align_levels import align_levels
 from services.shopify.stock.levels import item_lock
@@ -89,3 +94,34 @@ _SPEC = EntitySpec(
     lock=item_lock,
     find_elsewhere=_find_in_stock,
 )
+
+
+class VariantStock(NamedTuple):
+    """Whether a variant is in stock for the app's channel.
+
+    ``updated_at`` is the time of the event: the variant's own does not change with its stock.
+    """
+
+    updated_at: datetime
+    is_in_stock: bool
+    product_id: int | None
+
+    @property
+    def version(self) -> tuple[Any, ...]:
+        """The time; of two of one time, in stock wins."""
+        return (self.updated_at, self.is_in_stock, self.product_id or 0)
+
+
+def _parse_stock(item: WorkItem, now: datetime) -> list[EntityUpdate[VariantStock]]:
+    source = read_event(item)
+    is_in_stock = read_count(source, "inventory_quantity") > 0
+    if is_in_stock != (item.event_topic == "variants/in_stock"):
+        return []
+    data = VariantStock(item.event_time(now), is_in_stock, find_id(source, "product_id"))
+    return [EntityUpdate((item.shop_id, read_id(source, "id")), data)]
+
+
+_STOCK = EntitySpec(name="variant_stock", table=variant_stock, make=VariantStock, audited=("is_in_stock",))
+
+ingest_variant_stock = EntityHandler(_STOCK, _parse_stock)
+"""Both topics have the same payload: where its quantity contradicts the topic the event is ``ignored``."""

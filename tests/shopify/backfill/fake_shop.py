@@ -23,7 +23,7 @@ from services.providers import shopify, stripe
 from services.sandbox.payloads.catalogue import make_items
 from services.sandbox.payloads.orders import make_order
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
-from services.shopify.logistics.fulfillments import ingest_fulfillments
+from services.shopify.logistics.fulfillments import ingest_fulfillments, ingest_locations
 from services.shopify.logistics.returns import ingest_returns
 from services.shopify.orders.customers import ingest_customers
 from services.shopify.orders.handler import ingest_orders
@@ -32,7 +32,6 @@ from services.shopify.orders.transactions import ingest_order_transactions
 from services.shopify.products.handler import ingest_products
 from services.shopify.products.inventory_items import ingest_inventory_items
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.locations import ingest_locations
 from tests.shopify.backfill.sample_day import CURRENCY, Webhook
 
 DOMAIN = "holed.myshopify.com"

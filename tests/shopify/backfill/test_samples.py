@@ -25,14 +25,13 @@ from services.shopify.backfill.to_webhook import (
     refund_event,
     transaction_event,
 )
-from services.shopify.logistics.fulfillments import ingest_fulfillments
+from services.shopify.logistics.fulfillments import ingest_fulfillments, ingest_locations
 from services.shopify.orders.customers import read_customer
 from services.shopify.orders.payload import parse_order
 from services.shopify.orders.refund_payload import parse_refund
 from services.shopify.orders.transactions import ingest_order_transactions
 from services.shopify.products.handler import ingest_products
 from services.shopify.products.inventory_items import ingest_inventory_items
-from services.shopify.stock.locations import ingest_locations
 from tests.shopify.backfill.fake_shop import DOMAIN, TOKEN, Shops, contents
 from tests.shopify.sample_payloads import ingest, item
 
