@@ -14,10 +14,9 @@ from services.core.log import configure_logging
 from services.core.sentry import init_sentry
 from services.core.settings import Settings, get_settings
 from services.ingress.bodies import RsgiProtocol
-from services.ingress.group_commit import GroupCommit
+from services.ingress.group_commit import GroupCommit, WorkerNotifier
 from services.ingress.health import health_blueprint
 from services.ingress.metrics import metrics_blueprint
-from services.ingress.notifier import WorkerNotifier
 from services.ingress.request_stats import RequestStats
 from services.ingress.rsgi import Gateway
 from services.ingress.secret_cache import SecretCache

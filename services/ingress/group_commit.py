@@ -1,10 +1,12 @@
-"""Group commit: requests that arrive together share one statement and one commit.
+"""Group commit: requests that arrive together share one statement and one commit. Then workers are notified.
 
 While one group commits in a thread, the next is collected; nothing waits for a group to fill. An answered
 request has a committed row. All but the statement runs on the event loop of the process.
 """
 
 import asyncio
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ from sqlalchemy import Engine
 
 from services.core.db import KeptConnection, is_connection_fault
 from services.ledger.accept import Accepted, NewEvent, WorkRef, record_events
+from services.ledger.dispatch import send_messages
 
 MAX_GROUP = 256
 MAX_GROUP_BYTES = 16 * 1024 * 1024
@@ -21,13 +24,18 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 ANSWER_WITHIN_SECONDS = 1.8
 """The answer is 503 within two seconds when the database does not answer."""
 LOOK_SECONDS = 0.1
+MAX_NOTICES = 50_000
+"""Most rows that wait for their message. Beyond it messages are dropped: the sweep sends them later."""
+GATHER_SECONDS = 0.02
+"""Under load messages are sent at most this often, each for many rows. The first is sent at once."""
+PAUSE_WHEN_AWAY_SECONDS = 1.0
 
 
 class Unavailable(Exception):
     """The event is not recorded, or not in time. The provider sends it again."""
 
 
-class _Waiting:
+class _Request:
     __slots__ = ("answer", "deadline", "event")
 
     def __init__(self, event: NewEvent, answer: asyncio.Future[Accepted], deadline: float) -> None:
@@ -40,8 +48,8 @@ class GroupCommit:
     def __init__(self, engine: Engine, notify: Callable[[Sequence[WorkRef]], None]) -> None:
         self._writer, self._notify = KeptConnection(engine), notify
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="group-commit")
-        self._waiting: deque[_Waiting] = deque()
-        self._in_hand: list[_Waiting] = []
+        self._waiting: deque[_Request] = deque()
+        self._group: list[_Request] = []
         self._bytes = 0
         self._busy = self._closing = self._watching = False
 
@@ -57,7 +65,7 @@ class GroupCommit:
             raise Unavailable("too many requests wait")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Accepted] = loop.create_future()
-        self._waiting.append(_Waiting(event, answer, loop.time() + ANSWER_WITHIN_SECONDS))
+        self._waiting.append(_Request(event, answer, loop.time() + ANSWER_WITHIN_SECONDS))
         self._bytes += len(event.body)
         if not self._busy:
             self._busy = True
@@ -78,16 +86,16 @@ class GroupCommit:
         self._thread.shutdown()
 
     def _commit_next(self) -> None:
-        self._in_hand = self._take_group()
-        if not self._in_hand:
+        self._group = self._take_group()
+        if not self._group:
             self._busy = False
             return
-        events = [waiting.event for waiting in self._in_hand]
+        events = [waiting.event for waiting in self._group]
         commit = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, events)
         commit.add_done_callback(self._answer)
 
-    def _take_group(self) -> list[_Waiting]:
-        group: list[_Waiting] = []
+    def _take_group(self) -> list[_Request]:
+        group: list[_Request] = []
         size = 0
         while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
             waiting = self._waiting.popleft()
@@ -100,7 +108,7 @@ class GroupCommit:
 
     def _answer(self, commit: asyncio.Future[list[Accepted | Exception]]) -> None:
         refs: list[WorkRef] = []
-        for waiting, result in zip(self._in_hand, commit.result(), strict=True):
+        for waiting, result in zip(self._group, commit.result(), strict=True):
             if isinstance(result, Accepted):
                 refs += result.work
             if waiting.answer.done():
@@ -118,7 +126,7 @@ class GroupCommit:
     def _give_up_late(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for waiting in (*self._in_hand, *self._waiting):
+        for waiting in (*self._group, *self._waiting):
             if waiting.deadline < now and not waiting.answer.done():
                 waiting.answer.set_exception(Unavailable("the database did not answer in time"))
         self._watching = self._busy
@@ -134,3 +142,48 @@ class GroupCommit:
             if len(events) == 1 or is_connection_fault(fault):
                 return [fault] * len(events)
             return [result for event in events for result in self._commit([event])]
+
+
+class WorkerNotifier:
+    """Sends messages for committed rows in the background."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[WorkRef] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="worker-notifier", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def notify_workers(self, refs: Sequence[WorkRef]) -> None:
+        """Send messages for ``refs`` soon. Never waits, never raises."""
+        with self._wake:
+            if len(self._waiting) < MAX_NOTICES:
+                self._waiting.extend(refs)
+                self._wake.notify()
+
+    def close(self, timeout_seconds: float = 2.0) -> None:
+        """Send what waits, and stop the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._waiting:
+                    if self._closing:
+                        return
+                    self._wake.wait()
+                refs = list(self._waiting)
+                self._waiting.clear()
+            is_sent = send_messages(refs)
+            if self._closing:
+                return
+            if not is_sent:
+                time.sleep(PAUSE_WHEN_AWAY_SECONDS)
+            elif len(refs) > 1:
+                time.sleep(GATHER_SECONDS)

@@ -3,8 +3,7 @@
 All processes answer the same, so one scrape target is enough, and a restart resets no counter.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from flask import Blueprint, Response, request
@@ -12,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
@@ -22,7 +21,6 @@ from services.ledger.health_check import KEEP_TIMES_COST, CachedCheck, HealthChe
 DEADLINE_SECONDS = 3.0
 """Prometheus allows ten seconds by default; the thread here is free again sooner."""
 
-
 FORMER_NAMES = {
     "shopfleet_component_down": "shopfleet_missing",
     "shopfleet_work_locked": "shopfleet_work_in_hand",
@@ -30,108 +28,18 @@ FORMER_NAMES = {
 }
 """Metrics whose former name is still exported, with the same samples. It goes in 0.3."""
 
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Totals since the start. To prune their tables, merge old minutes into one row: Prometheus takes a
-    smaller counter for a restart, and counts its value again."""
-
-    settled: dict[tuple[str, str], int]
-    """By topic and outcome: ``done``, ``retried``, ``dead``."""
-    requests: dict[tuple[str, str], int]
-    """By provider and outcome; never by shop, as their number is unbounded."""
-
-
-def read_totals(tx: Connection) -> Totals:
-    """Return the totals of settled work and of requests."""
-    settled = {}
-    for topic, *counts in tx.execute(
-        text("select topic, sum(done), sum(retried), sum(dead) from work_stats group by topic")
-    ):
-        for outcome, count in zip(("done", "retried", "dead"), counts, strict=True):
-            settled[topic, outcome] = int(count)
-    requests = {
-        (provider, outcome): int(count)
-        for provider, outcome, count in tx.execute(
-            text("select provider, outcome, sum(count) from request_counts group by provider, outcome")
-        )
-    }
-    return Totals(settled, requests)
-
-
-class FleetCollector(Collector):
-    """Turns one reading of the database into metrics."""
-
-    def __init__(self, probe: HealthCheck, engine: Callable[[], Engine] = get_engine) -> None:
-        self._probe = probe
-        self._engine = engine
-        self._totals = CachedCheck("totals", self._read_totals, keep_times_cost=KEEP_TIMES_COST)
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics; without the database, only that it is down."""
-        totals = self._totals.start()
-        health, now = self._probe.read(), utc_now()
-        for family in (*_components(health, now), *_work(health, now)):
-            yield family
-            if family.name in FORMER_NAMES:
-                yield _renamed(family, FORMER_NAMES[family.name])
-        yield from _conditions(health)
-        yield from _totals(result_within(totals, DEADLINE_SECONDS) or Totals({}, {}))
-
-    def _read_totals(self) -> Totals:
-        with transaction(self._engine()) as tx:
-            return read_totals(tx)
-
-
-def metrics_blueprint(probe: HealthCheck, engine: Callable[[], Engine] = get_engine) -> Blueprint:
-    """Return ``/metrics``. It has no customer data, and always answers 200."""
-    registry = CollectorRegistry(auto_describe=False)
-    collector = FleetCollector(probe, engine)
-    registry.register(collector)
-    blueprint = Blueprint("metrics", __name__)
-
-    @blueprint.get("/metrics")
-    def show_metrics() -> Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return Response(encode(registry), content_type=content_type)
-
-    return blueprint
-
-
-def _renamed(family: Metric, name: str) -> Metric:
-    former = GaugeMetricFamily(name, f"Former name of {family.name}.")
-    former.samples = [sample._replace(name=name) for sample in family.samples]
-    return former
-
-
-def _components(health: Health, now: datetime) -> Iterator[Metric]:
-    up = GaugeMetricFamily("shopfleet_up", "1 when it answered.", labels=["part"])
-    latency = GaugeMetricFamily("shopfleet_latency_seconds", "Round trip in seconds.", labels=["part"])
-    for part, milliseconds in (
-        ("database", health.database_latency_ms),
-        ("broker", health.broker_latency_ms),
-    ):
-        up.add_metric([part], 0 if milliseconds is None else 1)
-        if milliseconds is not None:
-            latency.add_metric([part], milliseconds / 1000)
-    missing = GaugeMetricFamily(
-        "shopfleet_component_down", "1 for each component that /health reports as down.", labels=["name"]
-    )
-    for name in classify_health(health, now).missing:
-        missing.add_metric([name], 1)
-    beats = GaugeMetricFamily(
-        "shopfleet_heartbeat_age_seconds", "Since beat, the sweep, or a queue's canary.", labels=["name"]
-    )
-    for name, at in health.heartbeats.items():
-        beats.add_metric([name], age_seconds(at, now) or 0.0)
-    drift = GaugeMetricFamily(
-        "shopfleet_ledger_broker_drift", "Ledger against broker, as last measured.", labels=["name"]
-    )
-    for name, value in health.drift.items():
-        if isinstance(value, int | float):
-            drift.add_metric([name], value)
-    yield from (up, latency, missing, beats, drift)
-
+# Totals since the start. To prune their tables, merge old minutes into one row: Prometheus takes a smaller
+# counter for a restart, and counts its value again. Never by shop, as the number of shops is unbounded.
+_COUNTERS = (
+    ("shopfleet_work_settled", "Settled tries.", ("topic", "outcome"), """
+select topic, outcome, sum(tries) from work_stats
+ cross join lateral (values ('done', done), ('retried', retried), ('dead', dead)) as v(outcome, tries)
+ group by topic, outcome
+"""),
+    ("shopfleet_requests", "Requests answered.", ("provider", "outcome"), """
+select provider, outcome, sum(count) from request_counts group by provider, outcome
+"""),
+)  # fmt: skip
 
 _CONDITIONS = (
     ("shopfleet_pauses", "Pauses and drains.", "mode", ("pauses", "draining"), ("hold", "refuse", "drain")),
@@ -148,41 +56,108 @@ _CONDITIONS = (
 )
 """Name, help, label, kinds of conditions, and the label values that are always present."""
 
-
-def _conditions(health: Health) -> Iterator[Metric]:
-    for name, documentation, label, kinds, always in _CONDITIONS:
-        family = GaugeMetricFamily(name, documentation, labels=[label])
-        if health.conditions is not None:
-            counts = dict.fromkeys(always, 0)
-            for kind in kinds:
-                counts |= health.conditions.get(kind, {})
-            for value, count in sorted(counts.items()):
-                family.add_metric([value], count)
-        yield family
+Samples = Iterable[tuple[Sequence[str], float]]
 
 
-def _work(health: Health, now: datetime) -> Iterator[Metric]:
-    labels = ["queue", "topic"]
-    items = GaugeMetricFamily("shopfleet_work_items", "Rows that are not final.", labels=[*labels, "status"])
-    locked = GaugeMetricFamily("shopfleet_work_locked", "Rows that a worker has locked.", labels=labels)
-    oldest = GaugeMetricFamily(
-        "shopfleet_work_oldest_age_seconds", "Since the longest-waiting row became ready.", labels=labels
+def read_totals(tx: Connection) -> list[Metric]:
+    """Return the counters, with their totals of settled work and of requests."""
+    families: list[Metric] = []
+    for name, documentation, labels, query in _COUNTERS:
+        family = CounterMetricFamily(name, documentation, labels=labels)
+        for *values, total in tx.exec_driver_sql(query):
+            family.add_metric(values, int(total))
+        families.append(family)
+    return families
+
+
+class FleetCollector(Collector):
+    """Turns one reading of the database into metrics."""
+
+    def __init__(self, probe: HealthCheck, engine: Callable[[], Engine]) -> None:
+        self._probe, self._engine = probe, engine
+        self._totals = CachedCheck("totals", self._read_totals, keep_times_cost=KEEP_TIMES_COST)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics; without the database, only that it is down."""
+        totals = self._totals.start()
+        health, now = self._probe.read(), utc_now()
+        for family in _gauges(health, now):
+            yield family
+            if former := FORMER_NAMES.get(family.name):
+                renamed = GaugeMetricFamily(former, f"Former name of {family.name}.")
+                renamed.samples = [sample._replace(name=former) for sample in family.samples]
+                yield renamed
+        yield from result_within(totals, DEADLINE_SECONDS) or [
+            CounterMetricFamily(name, documentation, labels=labels)
+            for name, documentation, labels, _ in _COUNTERS
+        ]
+
+    def _read_totals(self) -> list[Metric]:
+        with transaction(self._engine()) as tx:
+            return read_totals(tx)
+
+
+def metrics_blueprint(probe: HealthCheck, engine: Callable[[], Engine] = get_engine) -> Blueprint:
+    """Return ``/metrics``. It has no customer data, and always answers 200."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(FleetCollector(probe, engine))
+    blueprint = Blueprint("metrics", __name__)
+
+    @blueprint.get("/metrics")
+    def show_metrics() -> Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(registry), content_type=content_type)
+
+    return blueprint
+
+
+def _gauge(name: str, documentation: str, labels: Sequence[str], samples: Samples) -> Metric:
+    family = GaugeMetricFamily(name, documentation, labels=labels)
+    for values, number in samples:
+        family.add_metric(values, number)
+    return family
+
+
+def _gauges(health: Health, now: datetime) -> Iterator[Metric]:
+    latencies = {"database": health.database_latency_ms, "broker": health.broker_latency_ms}
+    answered = [([part], ms / 1000) for part, ms in latencies.items() if ms is not None]
+    up = [([part], 0 if ms is None else 1) for part, ms in latencies.items()]
+    yield _gauge("shopfleet_up", "1 when it answered.", ["part"], up)
+    yield _gauge("shopfleet_latency_seconds", "Round trip in seconds.", ["part"], answered)
+    yield _gauge(
+        "shopfleet_component_down",
+        "1 for each component that /health reports as down.",
+        ["name"],
+        (([name], 1) for name in classify_health(health, now).missing),
     )
-    for topic in health.topics:
-        where = [topic.queue, topic.topic]
-        for status in ("pending", "error", "dead"):
-            count = topic.waiting if status == "pending" else getattr(topic, status)
-            items.add_metric([*where, status], count)
-        locked.add_metric(where, topic.locked)
-        oldest.add_metric(where, age_seconds(topic.due_since, now) or 0.0)
-    yield from (items, locked, oldest)
-
-
-def _totals(totals: Totals) -> Iterator[Metric]:
-    settled = CounterMetricFamily("shopfleet_work_settled", "Settled tries.", labels=["topic", "outcome"])
-    for labels, count in totals.settled.items():
-        settled.add_metric(labels, count)
-    requests = CounterMetricFamily("shopfleet_requests", "Requests answered.", labels=["provider", "outcome"])
-    for labels, count in totals.requests.items():
-        requests.add_metric(labels, count)
-    yield from (settled, requests)
+    yield _gauge(
+        "shopfleet_heartbeat_age_seconds",
+        "Since beat, the sweep, or a queue's canary.",
+        ["name"],
+        (([name], age_seconds(at, now) or 0.0) for name, at in health.heartbeats.items()),
+    )
+    yield _gauge(
+        "shopfleet_ledger_broker_drift",
+        "Ledger against broker, as last measured.",
+        ["name"],
+        (([name], value) for name, value in health.drift.items() if isinstance(value, int | float)),
+    )
+    labels = ["queue", "topic"]
+    topics = [([topic.queue, topic.topic], topic) for topic in health.topics]
+    counts = [
+        ([*where, status], count)
+        for where, topic in topics
+        for status, count in (("pending", topic.waiting), ("error", topic.error), ("dead", topic.dead))
+    ]
+    locked = [(where, topic.locked) for where, topic in topics]
+    oldest = [(where, age_seconds(topic.due_since, now) or 0.0) for where, topic in topics]
+    yield _gauge("shopfleet_work_items", "Rows that are not final.", [*labels, "status"], counts)
+    yield _gauge("shopfleet_work_locked", "Rows that a worker has locked.", labels, locked)
+    yield _gauge(
+        "shopfleet_work_oldest_age_seconds", "Since the longest-waiting row became ready.", labels, oldest
+    )
+    for name, documentation, label, kinds, always in _CONDITIONS:
+        numbers = dict.fromkeys(always, 0) if health.conditions is not None else {}
+        for kind in kinds:
+            numbers |= (health.conditions or {}).get(kind, {})
+        yield _gauge(name, documentation, [label], (([value], n) for value, n in sorted(numbers.items())))

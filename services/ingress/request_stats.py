@@ -2,17 +2,23 @@
 
 import threading
 from collections import Counter
+from collections.abc import Collection
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
+from services.alerts.incidents import Incident, record_incidents
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.ingress.refusals import report_refusals
-from services.ledger.refusals import Refusals
+from services.core.pg_arrays import text_array
+from services.ledger.refusals import Refusals, record_refusals
+from services.providers.registry import find_provider
 
 FLUSH_SECONDS = 2.0
 UNKNOWN = "?"
+
+_FIND_SHOPS = "select slug, id, timezone from shops where slug = any(%(slug)s::text[])"
 
 _ADD = """
 insert into request_counts as c (minute, shop, provider, outcome, count)
@@ -85,3 +91,32 @@ class RequestStats:
     def _run(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):
             self.flush()
+
+
+def report_refusals(tx: Connection, refusals: Collection[Refusals], now: datetime) -> None:
+    """Record ``refusals`` for the backfill, and open a P2 per shop, outcome and day in the shop's zone."""
+    slugs = text_array(sorted({one.shop for one in refusals}))
+    shops = {slug: (i, zone) for slug, i, zone in tx.exec_driver_sql(_FIND_SHOPS, {"slug": slugs})}
+    record_refusals(tx, refusals)
+    incidents = {}
+    for one in refusals:
+        if one.shop in shops:
+            shop_id, zone = shops[one.shop]
+            incident = _describe(one, shop_id, f"{one.first_at.astimezone(ZoneInfo(zone)):%Y-%m-%d}")
+            incidents[shop_id, incident.rule, incident.period] = incident
+    record_incidents(tx, list(incidents.values()), now)
+
+
+def _describe(refused: Refusals, shop_id: int, day: str) -> Incident:
+    summary = (
+        f"Signed {refused.provider} webhooks of {refused.shop} are refused as {refused.outcome}: "
+        f"{refused.detail}."
+    )
+    provider = find_provider(refused.provider)
+    if provider and provider.refusals_until_dropped:
+        summary += (
+            f" {provider.name.capitalize()} drops a subscription after {provider.refusals_until_dropped} "
+            "refusals in a row; gap-healing reads what was refused."
+        )
+    detail = {"provider": refused.provider, "first_at": refused.first_at}
+    return Incident(shop_id, f"webhook_{refused.outcome}", day, "P2", summary, detail)

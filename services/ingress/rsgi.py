@@ -6,19 +6,19 @@ RSGI: https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md
 import asyncio
 import io
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from flask import Flask
+from werkzeug.test import run_wsgi_app
 
 from services.core.settings import Settings
 from services.ingress.bodies import Bodies, RsgiProtocol
 from services.ingress.clients import find_client
 from services.ingress.connections import count_descriptors, find_crowd, list_connections, shut_idle
-from services.ingress.routes import PREFIX
-from services.ingress.webhooks import HttpRequest, HttpResponse, Webhooks
+from services.ingress.webhooks import PREFIX, HttpRequest, HttpResponse, Webhooks
 
 if TYPE_CHECKING:
     from granian.rsgi import Scope
@@ -42,12 +42,12 @@ class Gateway:
         self._port, self._trusted = settings.ingress_port, settings.trusted_proxies
         self._most = settings.ingress_requests - settings.ingress_requests // FREE_SHARE
         self._bodies = Bodies(settings.ingress_requests)
-        self._in_hand: set[Scope] = set()
+        self._running: set[Scope] = set()
         self._pages = 0
 
     async def serve(self, scope: "Scope", protocol: RsgiProtocol) -> None:
         """Answer one request."""
-        self._in_hand.add(scope)
+        self._running.add(scope)
         try:
             if scope.path.startswith(PREFIX):
                 answer = await self._webhooks.answer(self._request(scope, protocol))
@@ -55,7 +55,7 @@ class Gateway:
                 answer = await self._show_page(scope)
             protocol.response_bytes(answer.status, answer.headers, answer.body)
         finally:
-            self._in_hand.discard(scope)
+            self._running.discard(scope)
 
     async def _show_page(self, scope: "Scope") -> HttpResponse:
         """Return a page, or 503 where too many wait: webhooks would wait, too."""
@@ -108,7 +108,7 @@ class Gateway:
         excess = len(connections) - self._most
         if excess <= 0:
             return
-        busy = {scope.client for scope in self._in_hand}
+        busy = {scope.client for scope in self._running}
         crowd = find_crowd(connections, busy, LEAST_IDLE_SECONDS)
         closed = sum(shut_idle(connection) for connection in crowd[:excess])
         self._bodies.make_way(excess - closed, now)
@@ -140,19 +140,6 @@ def call_flask(flask: Flask, scope: "Scope") -> HttpResponse:
     }
     for name, value in scope.headers.items():
         environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
-    started: list[tuple[int, list[tuple[str, str]]]] = []
-    written: list[bytes] = []
-
-    def start_response(
-        status: str, headers: list[tuple[str, str]], _error: Any = None, /
-    ) -> Callable[[bytes], object]:
-        started.append((int(status.split(" ", 1)[0]), [(name.lower(), value) for name, value in headers]))
-        return written.append
-
-    parts = flask.wsgi_app(environ, start_response)
-    try:
-        body = b"".join((*written, *parts))
-    finally:
-        getattr(parts, "close", lambda: None)()
-    status, headers = started[-1]
-    return HttpResponse(status, headers, body)
+    parts, status, headers = run_wsgi_app(flask.wsgi_app, environ, buffered=True)
+    lower_case = [(name.lower(), value) for name, value in headers]
+    return HttpResponse(int(status.partition(" ")[0]), lower_case, b"".join(parts))

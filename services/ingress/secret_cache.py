@@ -32,15 +32,6 @@ select shop_id, array_append(former_shopify_domains, shopify_domain) as domains 
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A pause in mode ``refuse``; None means "any"."""
-
-    queue: str | None
-    topic: str | None
-    shop_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class SecretSnapshot:
     """What one query read."""
 
@@ -48,7 +39,8 @@ class SecretSnapshot:
     shop_ids: dict[str, int] = field(default_factory=dict)
     domains: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """By shop id: its Shopify domains in lower case, the current one last. Only shops that have one."""
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[tuple[str | None, str | None, int | None], ...] = ()
+    """Queue, topic and shop id of each pause in mode ``refuse``; None means any."""
     version: tuple[int, ...] = ()
 
 
@@ -68,7 +60,7 @@ def read_snapshot(engine: Engine, known: SecretSnapshot) -> SecretSnapshot:
         keys={(key.slug, key.name): key for key in keys},
         shop_ids={row.slug: row.id for row in shops},
         domains=domains,
-        refusals=tuple(Refusal(**row._mapping) for row in refusals),
+        refusals=tuple((row.queue, row.topic, row.shop_id) for row in refusals),
         version=version,
     )
 
@@ -78,26 +70,19 @@ class SecretCache:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._snapshot = SecretSnapshot()
+        self.snapshot = SecretSnapshot()
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
 
     @property
     def is_loaded(self) -> bool:
         """Whether the database has been read at least once."""
-        return bool(self._snapshot.version)
-
-    @property
-    def snapshot(self) -> SecretSnapshot:
-        """The newest snapshot."""
-        return self._snapshot
+        return bool(self.snapshot.version)
 
     def start(self) -> None:
         """Read now, and then every ``REFRESH_SECONDS`` in a thread."""
         self.reload()
-        self._thread = threading.Thread(target=self._refresh, name="secret-cache", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._refresh, name="secret-cache", daemon=True).start()
 
     def stop(self) -> None:
         """End the thread."""
@@ -108,7 +93,7 @@ class SecretCache:
         if not self._lock.acquire(timeout=0.1):
             return  # another thread is refreshing, and the database is slow
         try:
-            self._snapshot = read_snapshot(self._engine, self._snapshot)
+            self.snapshot = read_snapshot(self._engine, self.snapshot)
         except Exception:  # noqa: BLE001 - the last snapshot stays in use
             return
         finally:
@@ -121,8 +106,8 @@ class SecretCache:
     def is_refused(self, shop_id: int, queue: str, topic: str) -> bool:
         """Return whether a pause refuses this shop, queue or topic, so that the provider keeps the event."""
         return any(
-            r.queue in (None, queue) and r.topic in (None, topic) and r.shop_id in (None, shop_id)
-            for r in self._snapshot.refusals
+            paused in (None, queue) and kind in (None, topic) and shop in (None, shop_id)
+            for paused, kind, shop in self.snapshot.refusals
         )
 
 

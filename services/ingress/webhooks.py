@@ -16,12 +16,16 @@ from services.core.redact import redact_text
 from services.core.sentry import capture_bug
 from services.ingress.group_commit import GroupCommit, Unavailable
 from services.ingress.request_stats import UNKNOWN, RequestStats
-from services.ingress.routes import MAX_PATH, WebhookRoute, find_route
 from services.ingress.secret_cache import SecretCache, live_secrets
 from services.ledger.accept import Accepted, NewEvent
 from services.ledger.topics import plan_topic
 from services.providers.delivery import INVALID_SIGNATURE, MISSING_HEADER, WebhookDelivery, is_storable
+from services.providers.provider import ReadDelivery
+from services.providers.registry import WEBHOOK_PROVIDERS
 
+PREFIX = "/webhooks/"
+MAX_PATH = 1024
+"""Characters. Above 65,534 bytes granian's HTTP parser answers 414 itself, without a body."""
 MAX_BODY_BYTES = 5 * 1024 * 1024
 RETRY_AFTER_SECONDS = 5
 PAUSED_RETRY_AFTER_SECONDS = 60
@@ -57,6 +61,37 @@ class HttpResponse:
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRoute:
+    """A webhook address. ``secret_name`` is the shop's secret that must have signed the delivery.
+
+    ``identifying`` are the headers that must not be repeated with different values.
+    """
+
+    provider: str
+    slug: str
+    secret_name: str
+    read: ReadDelivery
+    identifying: frozenset[str]
+
+
+def find_route(path: str) -> WebhookRoute | None:
+    """Return the route of ``path``, or None."""
+    if len(path) > MAX_PATH:
+        return None
+    name, *rest = path.removeprefix(PREFIX).split("/")
+    provider = WEBHOOK_PROVIDERS.get(name)
+    if provider is None or provider.read is None or not all(rest):
+        return None
+    secret, read, identifying = provider.webhook_secret.name, provider.read, provider.identifying_headers
+    match rest:
+        case [slug, source] if provider.has_sources:
+            return WebhookRoute(f"{name}:{source}", slug, f"{secret}:{source}", read, identifying)
+        case [slug] if not provider.has_sources:
+            return WebhookRoute(name, slug, secret, read, identifying)
+    return None
 
 
 class HttpError(Exception):

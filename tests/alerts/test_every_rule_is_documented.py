@@ -8,7 +8,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FROM_SQL = {
     "services.alerts.dead_work": {"work_dead"},
-    "services.ingress.refusals": {"webhook_wrong_shop", "webhook_missing_header", "webhook_duplicate_header"},
+    "services.ingress.request_stats": {
+        "webhook_wrong_shop",
+        "webhook_missing_header",
+        "webhook_duplicate_header",
+    },
 }
 """Rules whose names a query or an outcome makes."""
 

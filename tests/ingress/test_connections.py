@@ -108,7 +108,7 @@ def test_idle_connections_are_closed_only_as_far_as_connections_run_short(
 
     pairs = door.open(2)
     busy: Any = SimpleNamespace(client=name(pairs[0][0]))
-    served._in_hand = {Known(busy)}  # type: ignore[arg-type]
+    served._running = {Known(busy)}  # type: ignore[arg-type]
     served._free_connections(0.0)
 
     assert sum(is_closed(client) for client, _ in pairs) == 2

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 from services.core.db import transaction
 from services.ingress.metrics import read_totals
 from services.ingress.request_stats import RequestStats
-from services.ingress.secret_cache import Refusal, SecretSnapshot, read_snapshot
+from services.ingress.secret_cache import SecretSnapshot, read_snapshot
 
 NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
 MINUTE = NOW.replace(second=0)
@@ -28,7 +28,11 @@ def test_counts_come_back_by_name_and_add_up(engine: Engine) -> None:
         {"minute": MINUTE, "shop": "acme", "provider": "shopify", "outcome": "accepted", "count": 5},
         {"minute": MINUTE, "shop": "harbour", "provider": "stripe", "outcome": "duplicate", "count": 2},
     ]
-    assert totals.requests == {("shopify", "accepted"): 5, ("stripe", "duplicate"): 2}
+    (requests,) = (family for family in totals if family.name == "shopfleet_requests")
+    assert {(s.labels["provider"], s.labels["outcome"]): s.value for s in requests.samples} == {
+        ("shopify", "accepted"): 5,
+        ("stripe", "duplicate"): 2,
+    }
 
 
 def test_pauses_and_domains_come_back_by_name(engine: Engine, shop_id: int) -> None:
@@ -52,8 +56,8 @@ def test_pauses_and_domains_come_back_by_name(engine: Engine, shop_id: int) -> N
     snapshot = read_snapshot(engine, SecretSnapshot())
 
     assert set(snapshot.refusals) == {
-        Refusal(queue="webhooks", topic=None, shop_id=None),
-        Refusal(queue=None, topic="order_ingest", shop_id=shop_id),
+        ("webhooks", None, None),
+        (None, "order_ingest", shop_id),
     }
     assert snapshot.domains == {shop_id: ("old.myshopify.com", "new.myshopify.com")}
     assert snapshot.shop_ids == {"acme": shop_id}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.send import find_sender
-from services.ingress.routes import find_route
+from services.ingress.webhooks import find_route
 from services.ledger.topics import TOPICS, plan_topic
 from services.providers import registry
 from services.providers.delivery import WebhookDelivery
@@ -84,7 +84,7 @@ def test_a_new_record_is_enough_for_route_work_secret_and_sender(monkeypatch: py
     )
     monkeypatch.setitem(registry._BY_NAME, "till", till)
     monkeypatch.setattr(registry, "SECRET_KINDS", {"till-webhook": till.webhook_secret})
-    monkeypatch.setattr("services.ingress.routes.WEBHOOK_PROVIDERS", {"till": till})
+    monkeypatch.setattr("services.ingress.webhooks.WEBHOOK_PROVIDERS", {"till": till})
     monkeypatch.setattr("services.cli.send.SENDERS", {"till": till})
 
     route, planned = find_route("/webhooks/till/harbour"), plan_topic("till", "sale.made")

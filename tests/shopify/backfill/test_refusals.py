@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.ingress.refusals import report_refusals
+from services.ingress.request_stats import report_refusals
 from services.ledger.refusals import QUIET, Refusals, find_first_refusal
 from services.ledger.sync_cursors import upsert_cursor
 from services.providers.delivery import MISSING_HEADER
