@@ -17,7 +17,7 @@ from benchmarks.reconcile_rows import our_rows, write_their_rows
 from benchmarks.results import Figures, Report
 from benchmarks.servers import Servers, create_database, drop_database
 from services.core.pg_copy import COPY_FORMAT
-from services.payments.stripe_rows import render_rows
+from services.payments.stripe_lists import render_rows
 from services.schema.migrate import apply_migrations
 
 NAIVE, OURS = "ORM, all rows in a dictionary", "shopfleet, COPY and full outer join"

@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from benchmarks.reconcile_rows import DAY, NOW, Break, read_their_rows, report
 from services.core.db import make_engine
-from services.payments.stripe_rows import StripeRow
+from services.payments.stripe_lists import StripeRow
 from services.payments.tables import reconciliation_breaks, transactions
 
 Side = dict[str, Any] | None

@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.reconcile_rows import DAY, Break, read_their_rows, report
 from services.core.db import make_engine
 from services.payments.match import match_day
-from services.payments.stripe_rows import render_rows
+from services.payments.stripe_lists import render_rows
 
 _FOUND = "select kind, provider_id from reconciliation_staging where token = 'bench'"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.memory import peak_mib
 from services.payments.comparison import Comparison
-from services.payments.stripe_rows import ROWS_PER_BLOCK, StripeRow
+from services.payments.stripe_lists import ROWS_PER_BLOCK, StripeRow
 
 BEGINS = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 ENDS = BEGINS + timedelta(days=1)

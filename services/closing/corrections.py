@@ -109,10 +109,7 @@ def list_corrections(
     found_in: str | None = None,
     keep_all: bool = False,
 ) -> list[Correction]:
-    """Return the corrections of ``period``, or of those in the package of ``found_in``, oldest first.
-
-    Corrections whose change is zero are left out unless ``keep_all``.
-    """
+    """Return the corrections of ``period``, or in the package of ``found_in``; ``keep_all``: also of zero."""
     values = {"shop_id": shop_id, "period": period, "found_in": found_in}
     found = [Correction(**row._mapping) for row in tx.exec_driver_sql(_LIST_CORRECTIONS, values)]
     return [correction for correction in found if keep_all or correction.change]

@@ -1,8 +1,7 @@
 """Job ``daily-reconciliation``: closes a shop's day.
 
 It compares the payments with Stripe's, verifies the audit chain end to end, and lists low stock. The summary
-is in ``shop_config.last_daily_run``, which the morning scan reads; the owner gets a mail if something is
-wrong.
+is in ``shop_config.last_daily_run``; the owner gets a mail if something is wrong.
 """
 
 import logging
@@ -39,6 +38,8 @@ MAX_STOCK_AGE = timedelta(hours=36)
 
 MAX_LEVELS = 500
 """Low levels that the summary lists, the worst first; it counts all."""
+
+_LEVEL_FIELDS = ("sku", "location_id", "available", "reorder_point", "sold_30d")
 
 MAX_LOGGED = 100
 """Log lines of one run."""
@@ -129,21 +130,12 @@ def _check(run: Run, now: datetime) -> DayChecks:
 
 
 def _plan_summary(checks: DayChecks, payments: JobResult, error: dict[str, str]) -> dict[str, Any]:
-    """Return the stored JSON. Its ``status`` is the worst result of the checks.
-
-    ``low_told`` are the levels that are reported to the owner; it is missing while the day is not done.
-    """
+    """Return the stored JSON; ``low_told``, the levels reported to the owner, only once the day is done."""
     low, low_stock, reported = checks.low_stock, None, {}
     if low is not None:
         levels = [
-            {
-                "sku": one.sku,
-                "location_id": one.location_id,
-                "available": one.available,
-                "reorder_point": one.reorder_point,
-                "sold_30d": one.sold_30d,
-                "days_cover": None if one.days_cover is None else str(one.days_cover),
-            }
+            {name: getattr(one, name) for name in _LEVEL_FIELDS}
+            | {"days_cover": None if one.days_cover is None else str(one.days_cover)}
             for one in low[:MAX_LEVELS]
         ]
         low_stock = {"count": len(low), "levels": levels}

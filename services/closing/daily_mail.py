@@ -28,10 +28,7 @@ def plan_anomaly_context(
     low: Sequence[LowStock],
     findings: Sequence[AuditFinding],
 ) -> dict[str, Any]:
-    """Return the template context of ``daily_anomalies`` for a shop's ``day``.
-
-    ``newly_low`` are the levels that were not reported before, ``low`` all levels below their reorder points.
-    """
+    """Return the context of ``daily_anomalies``; ``newly_low`` are those of ``low`` not reported before."""
     payments = plan_break_context(day, breaks)
     return payments | {
         "low": [

@@ -19,10 +19,7 @@ NO_CREDENTIALS = frozenset({"shopify.no_domain", "shopify.no_token", "stripe.no_
 """The shop has no credentials for the provider: the provider is left out and counted."""
 
 BackfillProvider = Callable[..., Mapping[str, int]]
-"""Enters what a provider has and the ledger lacks; returns the counts by topic, and ``seen``.
-
-Raises the ``WorkError`` of a call; returns nothing if the shop does not use the provider.
-"""
+"""As ``backfill_stripe``: returns the counts by topic and ``seen``; nothing without the provider."""
 
 
 class BackfillResult(NamedTuple):
@@ -61,10 +58,7 @@ def fill_gaps(
     providers: Mapping[str, BackfillProvider] = PROVIDERS,
     clock: Callable[[], datetime] = utc_now,
 ) -> JobResult:
-    """Enter what each of ``providers`` lists and the ledger lacks.
-
-    An error of one provider does not stop the others; the run fails with it at the end.
-    """
+    """Backfill from each of ``providers``; the run fails with the error of one after the others are done."""
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     results = backfill_providers(run.shop_id, clock(), run.request_id, providers=providers)
     if fault := find_fault(results):

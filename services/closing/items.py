@@ -30,11 +30,8 @@ COUNTS = """
  o.deleted_at is null and not o.is_test and o.financial_status not in ('voided', 'expired')
  and not (o.cancelled_at is not null and o.financial_status in ('pending', 'authorized', 'unpaid', ''))
 """
-"""An order counts from the day on which it was placed, as its invoice does.
-
-It does not count where it is a test, was deleted, its payment was voided or expired, or it was cancelled
-before anything was paid.
-"""
+"""An order counts from the day it was placed, as its invoice does, unless it is a test, deleted, voided,
+expired, or cancelled before anything was paid."""
 
 REFUND_COUNTS = f"r.status = 'success' and {COUNTS}"
 """A refund counts once its money is given back; a pending or failed one is not booked."""
@@ -117,10 +114,7 @@ class SaleItem(NamedTuple):
 
 
 class SalesPeriod(NamedTuple):
-    """A shop's month or another time span, from ``begins`` up to, not including, ``ends``.
-
-    Days are those of ``zone``, taxes those of ``profile``; its province is that of counter sales.
-    """
+    """A shop's time span from ``begins`` up to, not including, ``ends``, with its zone and tax profile."""
 
     shop_id: int
     begins: datetime

@@ -5,7 +5,7 @@ transaction writes the row, the corrections and the mails; then old audit events
 finds the row continues after it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +31,7 @@ from services.closing.corrections import (
 from services.closing.month_mail import find_unmailed, plan_attached, record_package_mails
 from services.closing.package import ClosePackage, build_package, find_costs, put_package
 from services.closing.profit_and_loss import net_sales
+from services.closing.totals import Costs
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
@@ -54,9 +55,6 @@ on conflict (shop_id, period) do nothing
 returning period
 """
 
-Corrections = tuple[Sequence[Correction], int]
-"""New corrections, and the number of months whose costs of goods are lost from the archive."""
-
 
 def close_month(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResult:
     """Close the shop's month, store its package and mail it, each once; ``clock`` dates the close.
@@ -69,11 +67,13 @@ def close_month(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResu
     with transaction() as tx:
         shop = get_shop_by_id(tx, run.shop_id)
         closed = find_closed_month(tx, shop.id, run.period)
+        checked = [closed] if closed else list_checked_months(tx, shop.id, run.period)
+    costs = {month.period: find_costs(store, month) for month in checked}
     if closed:
-        late, damaged = _check_closed(run, shop.id, closed, store, clock)
+        late = _check_closed(run, closed, costs, clock)
         result = "corrected" if late else "unchanged"
     else:
-        late, damaged = _close(run, shop, store, clock)
+        late = _close(run, shop, store, checked, costs, clock)
         result = "closed"
     with transaction() as tx:
         (month,) = list_closed_months(tx, shop.id, since=run.period, until=run.period)
@@ -89,7 +89,7 @@ def close_month(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResu
     return JobResult(
         stats={
             "corrections": len(late),
-            "damaged_packages": damaged,
+            "damaged_packages": sum(found is None for found in costs.values()),
             "mails": len(recipients),
             "archived_events": archived.stats["events"],
             "orders": counts.get("orders", 0),
@@ -101,10 +101,15 @@ def close_month(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResu
     )
 
 
-def _close(run: Run, shop: Shop, store: ObjectStore, clock: Callable[[], datetime]) -> Corrections:
-    with transaction() as tx:
-        earlier = list_checked_months(tx, shop.id, run.period)
-    costs = {month.period: find_costs(store, month) for month in earlier}
+def _close(
+    run: Run,
+    shop: Shop,
+    store: ObjectStore,
+    earlier: Sequence[ClosedMonth],
+    costs: Mapping[str, Costs | None],
+    clock: Callable[[], datetime],
+) -> Sequence[Correction]:
+    """Store the package and record the month; return the corrections of ``earlier`` months."""
     with TemporaryDirectory(prefix="shopfleet-close-") as folder:
         with transaction() as tx:
             use_one_snapshot(tx)
@@ -123,14 +128,15 @@ def _close(run: Run, shop: Shop, store: ObjectStore, clock: Callable[[], datetim
                 names = plan_attached(package.files, len(package.manifest))
                 contents = {name: (package.folder / name).read_bytes() for name in names}
                 record_package_mails(tx, run, store, contents, now)
-    return late, _count_lost(costs.values())
+    return late
 
 
 def _check_closed(
-    run: Run, shop_id: int, closed: ClosedMonth, store: ObjectStore, clock: Callable[[], datetime]
-) -> Corrections:
-    """Compare the closed figures with today's rows; record the differences."""
-    costs = {closed.period: find_costs(store, closed)}
+    run: Run, closed: ClosedMonth, costs: Mapping[str, Costs | None], clock: Callable[[], datetime]
+) -> Sequence[Correction]:
+    """Compare the closed figures with today's rows; record the differences and return them."""
+    assert run.shop_id is not None  # noqa: S101 - the job is per shop
+    shop_id = run.shop_id
     with transaction() as tx:
         use_one_snapshot(tx)
         late = find_new_corrections(tx, shop_id, [closed], costs)
@@ -141,11 +147,7 @@ def _check_closed(
             found_in = shift_month(newest.period, 1)
             record_corrections(tx, shop_id, found_in, late, now)
             append_all(tx, [_audit_entry(run, _describe_each(late, found_in))], now)
-    return late, _count_lost(costs.values())
-
-
-def _count_lost(costs: Iterable[object]) -> int:
-    return sum(found is None for found in costs)
+    return late
 
 
 def _record_closed(

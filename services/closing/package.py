@@ -43,10 +43,7 @@ _COST_COLUMNS: Mapping[str, Callable[[CostLine], object]] = {
 
 
 class ClosePackage(NamedTuple):
-    """A month's package in ``folder``; each of ``files`` has a ``name``, ``sha256`` and ``size`` in bytes.
-
-    The hash of ``manifest`` stands for all of it.
-    """
+    """A month's package in ``folder``; each of ``files`` has a ``name``, ``sha256`` and ``size`` in bytes."""
 
     folder: Path
     files: Sequence[Mapping[str, Any]]

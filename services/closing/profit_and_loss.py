@@ -1,7 +1,4 @@
-"""The month's profit and loss statement: lines, sums and notes. Pure.
-
-Amounts are whole minor units; a sum is computed from its lines alone.
-"""
+"""The month's profit and loss statement: lines, sums and notes, in whole minor units. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date

@@ -1,8 +1,4 @@
-"""The month's sales tax as files: every item with its tax, and the sums per province and tax.
-
-Amounts are written as decimals of their currency, as an accountant adds them up; within the program they are
-whole minor units.
-"""
+"""The month's sales tax as files: every item with its tax, and the sums per province and tax, as decimals."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

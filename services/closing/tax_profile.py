@@ -73,10 +73,7 @@ def find_tax_profile(tx: Connection, shop_id: int) -> TaxProfile:
 
 
 def find_profile_at_home(tx: Connection, shop_id: int) -> TaxProfile:
-    """Return the shop's tax profile with the province of counter sales.
-
-    That is the profile's own, else that of the shop at Shopify; empty if neither is known.
-    """
+    """Return the shop's profile; its province is its own, else that of the shop at Shopify, or empty."""
     profile = find_tax_profile(tx, shop_id)
     if profile.province:
         return profile

@@ -245,10 +245,7 @@ def get_figures(
 
 
 def to_stored(figures: MonthFigures, month: SalesPeriod) -> dict[str, Any]:
-    """Return the content of ``closed_periods.figures``, without accounts of zero.
-
-    It includes the registrations, so that a later one changes no closed month.
-    """
+    """Return ``closed_periods.figures``. With the registrations: a later one changes no closed month."""
     registered = month.profile.registered
     accounts = {
         currency: {account: cents for account, cents in sorted(of.items()) if cents}

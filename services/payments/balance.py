@@ -1,11 +1,10 @@
 """Balance entries: Stripe's record of what each charge, refund, dispute, fee and payout moved."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from functools import partial
-from itertools import islice
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -22,11 +21,9 @@ from services.ledger.describe import format_money
 from services.payments.audit_text import describe_fee
 from services.payments.payload import find_reference, read_amount
 from services.payments.store import encode_rows
+from services.payments.stripe_lists import UnreadableObject, in_batches, parse_readable
 from services.payments.tables import balance_entries
-from services.payments.unreadable import UnreadableObject, parse_readable
 from services.providers.stripe_api import list_objects
-
-T = TypeVar("T")
 
 BATCH_SIZE = 1000
 MUTATIONS_PER_ENTRY = 200
@@ -164,13 +161,6 @@ def fetch_balance_entries(
         why = f"balance transaction {quote_value(odd[0].provider_id)}: {odd[0].why}{more}"
         raise Refused("stripe.unreadable_entry", why)
     return count
-
-
-def in_batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield ``values`` in lists of ``size``; the last one may be shorter."""
-    iterator = iter(values)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def _describe_entry(entry: BalanceEntry, is_new: bool) -> Mutation:

@@ -1,7 +1,6 @@
 """Repair of a day: fetch the events and objects that explain its breaks from Stripe, and requeue dead work.
 
-Nothing here writes a transaction: events and objects enter the ledger as webhooks do, and their handlers do
-the rest. The breaks close at the next comparison.
+Events and objects enter the ledger as webhooks do. The breaks close at the next comparison.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,10 +19,10 @@ from services.core.pg_arrays import int_array
 from services.ledger.accept import NewEvent, WorkRef, record_events
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
-from services.payments.backfill_diff import find_changed_objects, find_missing_events, plan_events
-from services.payments.balance import in_batches
+from services.payments.backfill import find_changed_objects, find_missing_events, plan_events
 from services.payments.breaks import PaymentBreak
 from services.payments.comparison import SUBJECTS
+from services.payments.stripe_lists import in_batches
 from services.providers.stripe_api import NOT_FOUND, get_object
 
 BATCH_SIZE = 50
@@ -31,22 +30,16 @@ BATCH_SIZE = 50
 _FETCHED_CAUSES = frozenset({"lost_webhook", "too_old_for_events", "unknown"})
 """Causes that Stripe's object, or an event about it, repairs."""
 
-_COUNT_LEFT = """
-select count(*) from work_queue where id = any(%(ids)s::bigint[]) and status in ('pending', 'error')
-   and not (status = 'error' and next_retry_at > %(now)s::timestamptz + interval '2 minutes')
-"""
-
 _COUNT_BY_STATUS = """
-select status, count(*) as items from work_queue where id = any(%(ids)s::bigint[])
- group by status order by status
+select status, count(*) as items,
+       count(*) filter (where status = 'pending' or status = 'error'
+           and next_retry_at <= %(now)s::timestamptz + interval '2 minutes') as waiting
+  from work_queue where id = any(%(ids)s::bigint[]) group by status order by status
 """
 
 
 class RepairPlan(NamedTuple):
-    """Ids of events to fetch, of work to requeue, and (subject, id) of objects to fetch.
-
-    ``left`` are breaks that a person must look at.
-    """
+    """Events and (subject, id) of objects to fetch, work to requeue, and breaks ``left`` to a person."""
 
     events: tuple[str, ...]
     work_ids: tuple[int, ...]
@@ -93,11 +86,10 @@ def repair_day(
     request_id: str,
     report: Callable[[str], None] = lambda _: None,
 ) -> RepairResult:
-    """Carry out ``plan``; events and states enter the ledger as webhooks do, audited.
+    """Carry out ``plan``, audited, in batches with no transaction open during a call.
 
-    In batches of fifty with no transaction open during a call. If it is interrupted, what was entered stays,
-    and a second run enters nothing twice. Raises a ``WorkError`` if Stripe does not answer. The caller
-    notifies the workers of ``RepairResult.work``.
+    If it is interrupted, what was entered stays, and a second run enters nothing twice. Raises a
+    ``WorkError`` if Stripe does not answer. The caller notifies the workers of ``RepairResult.work``.
     """
     result = RepairResult()
 
@@ -160,5 +152,5 @@ def find_progress(tx: Connection, work: Sequence[WorkRef], now: datetime) -> tup
     An item whose next try is more than two minutes away counts as done: nobody waits for it.
     """
     values = {"ids": int_array(ref.id for ref in work), "now": now}
-    left = tx.exec_driver_sql(_COUNT_LEFT, values).scalar() or 0
-    return left, {row.status: row.items for row in tx.exec_driver_sql(_COUNT_BY_STATUS, values)}
+    rows = tx.exec_driver_sql(_COUNT_BY_STATUS, values).all()
+    return sum(row.waiting for row in rows), {row.status: row.items for row in rows}

@@ -211,11 +211,6 @@ def lock_payment_periods(tx: Connection, shop_id: int) -> None:
     lock_objects(tx, [(shop_id, "books")])
 
 
-def is_period_closed(tx: Connection, shop_id: int, day: date) -> bool:
-    """Return whether ``day`` is in a closed period. A false answer is final only under the lock."""
-    return bool(tx.exec_driver_sql(_IS_CLOSED, {"shop_id": shop_id, "day": day}).scalar())
-
-
 def list_day_breaks(
     tx: Connection, shop_id: int, day: date, *, only_open: bool = True, limit: int | None = None
 ) -> list[PaymentBreak]:
@@ -226,8 +221,7 @@ def list_day_breaks(
 
 def count_day_breaks(tx: Connection, shop_id: int, day: date) -> dict[str, int]:
     """Return how many breaks of the shop's ``day`` are open, by kind."""
-    rows = tx.exec_driver_sql(_COUNT, {"shop_id": shop_id, "day": day})
-    return {row.kind: row.n for row in rows}
+    return {row.kind: row.n for row in tx.exec_driver_sql(_COUNT, {"shop_id": shop_id, "day": day})}
 
 
 def record_breaks(tx: Connection, comparison: Comparison) -> list[Mutation]:
@@ -236,7 +230,7 @@ def record_breaks(tx: Connection, comparison: Comparison) -> list[Mutation]:
     The caller holds ``lock_payment_periods``. The staged rows are deleted.
     """
     day = comparison.day
-    if is_period_closed(tx, comparison.shop_id, day):
+    if tx.exec_driver_sql(_IS_CLOSED, comparison._asdict()).scalar():
         table, statements = "break_corrections", {"closed": _CORRECT_CLOSED, "found": _CORRECT_FOUND}
     else:
         table, statements = "reconciliation_breaks", {"closed": _CLOSE, "found": _OPEN}

@@ -17,8 +17,8 @@ from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
 from services.core.fields import find_object
 from services.core.pg_arrays import int_array, text_array
-from services.payments.balance import in_batches
 from services.payments.comparison import IS_STAGED, Comparison
+from services.payments.stripe_lists import in_batches
 from services.providers.delivery import id_text
 from services.providers.stripe_api import list_objects
 

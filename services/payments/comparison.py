@@ -1,8 +1,4 @@
-"""One comparison of a shop's day with Stripe, and the statements that stage the breaks it finds.
-
-A comparison writes its breaks to ``reconciliation_staging`` under its own token, so that two comparisons of
-one day do not mix. The transaction that ends the run moves them to ``reconciliation_breaks``.
-"""
+"""One comparison of a shop's day with Stripe, and the statements that stage the breaks it finds."""
 
 from datetime import date, datetime
 from typing import NamedTuple
@@ -12,7 +8,7 @@ SUBJECTS = ("charge", "refund", "dispute", "payout")
 
 
 class Comparison(NamedTuple):
-    """A comparison at ``now`` of the day from ``begins`` up to, not including, ``ends`` (aware UTC).
+    """A comparison of the day from ``begins`` up to, not including, ``ends``; ``token`` is its own.
 
     ``_asdict()`` has the parameters of every statement about it.
     """
@@ -31,10 +27,7 @@ IS_STAGED = "f.shop_id = %(shop_id)s and f.day = %(day)s and f.token = %(token)s
 
 
 def insert_staged(cause: str = "") -> str:
-    """Return the start of a statement that stages breaks.
-
-    It goes on with the values of (kind, provider_id, subject, ours, theirs, evidence).
-    """
+    """Return the start of an insert: next are (kind, provider_id, subject, ours, theirs, evidence)."""
     return f"""
 insert into reconciliation_staging
        (shop_id, day, token, found_at, cause, kind, provider_id, subject, ours, theirs, evidence)

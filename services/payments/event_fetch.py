@@ -16,7 +16,7 @@ from services.core.settings import get_settings
 from services.ledger.accept import record_events
 from services.ledger.dispatch import send_messages
 from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
-from services.payments.backfill_diff import make_state_event, plan_events
+from services.payments.backfill import make_state_event, plan_events
 from services.payments.balance import fetch_balance_entries
 from services.payments.handler import PAYOUT
 from services.payments.payload import KINDS

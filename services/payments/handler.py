@@ -22,7 +22,7 @@ PAYOUT = "payout"
 def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every charge, refund, payment intent, dispute and payout has the state of its newest event.
 
-    Events may come late, twice and in any order: the newest by ``transaction_version`` wins, an older one is
+    Events may come late, twice and in any order: the newest by ``Transaction.version`` wins, an older one is
     ``stale``. An object of another kind is ``ignored``: its event stays, and no transaction changes. A body
     that lacks a field is refused alone. Events of the test mode and of connected accounts count as any other:
     each endpoint signs with its own secret, so the shop's recorded secret decides whose events are accepted.

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row
 from services.core.pg_copy import COPY_FORMAT, copy_in
 from services.payments.comparison import IS_STAGED, Comparison, insert_staged, side_json
 from services.payments.match_rules import TWIN, stage_duplicates, stage_order_amounts
-from services.payments.stripe_rows import StripeRow
+from services.payments.stripe_lists import StripeRow
 
 WORK_MEM = "4MB"
 """A hash may use twice as much. A larger one goes through files in parts that stay in the processor's cache:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from services.core.errors import Misconfigured
 from services.core.pg_arrays import text_array
 from services.payments.comparison import IS_STAGED, Comparison, insert_staged, side_json
-from services.payments.unreadable import UnreadableObject
+from services.payments.stripe_lists import UnreadableObject
 
 # A charge is identified by its order, or without one by its payment intent. This is hashed with the amount to
 # one number, because nearly every charge is the only one with its number; rows that share one are told apart

@@ -114,10 +114,7 @@ class Transaction(NamedTuple):
 
 
 def parse_transaction_event(item: WorkItem) -> Transaction | None:
-    """Return the transaction in ``item``'s event, None if its object is of another kind.
-
-    Raises ``Unreadable`` naming the field.
-    """
+    """Return the transaction in ``item``'s event, None for another object; raise ``Unreadable``."""
     event = read_object(item.body)
     data = event.get("data")
     source = data.get("object") if isinstance(data, dict) else None
@@ -140,10 +137,9 @@ def parse_transaction(
     event_id: int | None = None,
     work_id: int = 0,
 ) -> Transaction | None:
-    """Return the state of ``source``, an object of Stripe's; None if its kind is not one of ``KINDS``.
+    """Return the state of Stripe's object ``source``; None if its kind is not one of ``KINDS``.
 
-    ``version_at`` is the event's ``created``, or when the list was requested. Raises ``Unreadable`` naming
-    the field.
+    ``version_at`` is the event's ``created``, or when the list was requested. Raises ``Unreadable``.
     """
     kind = read_text(source, "object")
     if kind not in KINDS:

@@ -29,9 +29,8 @@ from services.payments.comparison import SUBJECTS, Comparison
 from services.payments.match import count_staged, match_day
 from services.payments.match_rules import stage_fees, stage_unreadable
 from services.payments.stripe_key import NO_KEY, find_stripe_key
-from services.payments.stripe_rows import list_stripe_rows, render_rows
+from services.payments.stripe_lists import UnreadableObject, list_stripe_rows, render_rows
 from services.payments.three_way import sum_three_way
-from services.payments.unreadable import UnreadableObject
 from services.shops.shops import Shop
 
 JOB = "daily-reconciliation"

@@ -75,10 +75,7 @@ def upsert_transactions(tx: Connection, changed: Sequence[Transaction]) -> None:
 
 
 def fill_fees(tx: Connection, known: Collection[Transaction]) -> Sequence[Row[Any]]:
-    """Rows without a fee have that of ``known``; return those that changed.
-
-    They have ``shop_id``, ``provider_id``, ``kind``, ``fee_cents`` and ``currency``.
-    """
+    """Rows without a fee have that of ``known``; return shop, id, kind, fee and currency of those changed."""
     if not known:
         return []
     arrays = encode_rows(transactions, ("shop_id", "provider_id", "fee_cents"), known)

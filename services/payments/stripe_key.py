@@ -4,7 +4,7 @@ from sqlalchemy import Connection
 
 from services.core.crypto import SealBroken
 from services.core.errors import Misconfigured
-from services.shops.secrets import get_secret
+from services.shops.secrets import find_secrets
 
 NO_KEY = (
     "the shop has no stripe-key for calls to Stripe: `fleet shops secret SHOP stripe-key --stdin` records a "
@@ -13,21 +13,17 @@ NO_KEY = (
 
 
 def find_stripe_key(tx: Connection, shop_id: int) -> str | None:
-    """Return the shop's key, or None for a shop without Stripe.
+    """Return the shop's key; None for a shop without Stripe.
 
-    Raises ``Misconfigured`` if the key cannot be decrypted, or if the shop takes Stripe's webhooks but has no
-    key.
+    Raises ``Misconfigured`` if the key does not open, or if the shop takes Stripe's webhooks without a key.
     """
-    try:
-        key = get_secret(tx, shop_id, "stripe-key")
-    except SealBroken as fault:
-        why = f"the shop's stripe-key does not open: {fault}; record it again, then requeue this item"
-        raise Misconfigured("stripe.key_unreadable", why) from fault
-    try:
-        takes_webhooks = key is not None or get_secret(tx, shop_id, "stripe-webhook") is not None
-    except SealBroken:
-        takes_webhooks = True
-    if key is None and takes_webhooks:
+    names = (shop_id, "stripe-key"), (shop_id, "stripe-webhook")
+    found = find_secrets(tx, names)
+    key = found.get(names[0])
+    if isinstance(key, SealBroken):
+        why = f"the shop's stripe-key does not open: {key}; record it again, then requeue this item"
+        raise Misconfigured("stripe.key_unreadable", why) from key
+    if key is None and found:
         raise Misconfigured("stripe.no_key", NO_KEY)
     return key
 

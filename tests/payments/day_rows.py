@@ -10,7 +10,7 @@ from services.core.db import transaction
 from services.payments.comparison import Comparison
 from services.payments.match import match_day
 from services.payments.match_rules import stage_fees
-from services.payments.stripe_rows import StripeRow, render_rows
+from services.payments.stripe_lists import StripeRow, render_rows
 
 BEGINS = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 NOW = datetime(2026, 11, 21, 8, 5, tzinfo=UTC)

@@ -14,8 +14,7 @@ from services.jobs.definition import Covers
 from services.jobs.handler import JobResult, Run
 from services.payments import reconcile
 from services.payments.comparison import Comparison
-from services.payments.stripe_rows import StripeRow
-from services.payments.unreadable import UnreadableObject
+from services.payments.stripe_lists import StripeRow, UnreadableObject
 from services.shops.secrets import record_secret
 from tests.payments.day_rows import BEGINS, NOW, add_ours, row
 from tests.shopify.sample_payloads import add_shop

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine
 
-from services.payments.stripe_rows import StripeRow, render_rows
+from services.payments.stripe_lists import StripeRow, render_rows
 from tests.payments.day_rows import BEGINS, add_ours, found_breaks, matched, row
 
 

@@ -15,7 +15,7 @@ from services.payments.breaks import (
     record_breaks,
 )
 from services.payments.match_rules import stage_unreadable
-from services.payments.unreadable import UnreadableObject
+from services.payments.stripe_lists import UnreadableObject
 from tests.payments.day_rows import BEGINS, DAY, NOON, NOW, add_ours, matched, row
 from tests.shopify.sample_payloads import add_shop
 

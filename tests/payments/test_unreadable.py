@@ -148,7 +148,7 @@ def test_a_break_of_an_object_that_is_readable_later_closes(shop: Engine, api: S
 def test_lists_of_another_shape_are_no_comparison(
     shop: Engine, api: StripeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.payments.unreadable.MAX_UNREADABLE", 2)
+    monkeypatch.setattr("services.payments.stripe_lists.MAX_UNREADABLE", 2)
     api.lists["refunds"] = [refund(f"re_{number}", amount=None) for number in range(3)]
 
     with pytest.raises(Refused, match="more than 2 objects of the day cannot be read"):
