@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
@@ -64,7 +63,7 @@ def record_package_mails(
     (closed,) = list_closed_months(tx, shop.id, since=run.period, until=run.period)
     corrections = list_corrections(tx, shop.id, found_in=run.period)
     where = f"{closed.folder} in {store.describe()}"
-    context = plan_package_context(shop, closed, corrections, list(contents), where)
+    context = plan_package_context(shop.currency, closed, corrections, list(contents), where)
     attachments = [
         Attachment(
             name=f"{shop.slug}-{closed.period}-{name}",
@@ -88,15 +87,15 @@ def record_package_mails(
 
 
 def plan_package_context(
-    shop: MailShop,
+    own: str,
     closed: ClosedMonth,
     corrections: Sequence[Correction],
     attached: Sequence[str],
     where: str,
 ) -> dict[str, Any]:
-    """Return the template context of ``month_package``: sums, corrections, and where each file is."""
+    """Return the template context of ``month_package``; ``own`` is the shop's currency, which comes first."""
     accounts: Mapping[str, Mapping[str, int]] = closed.figures["accounts"]
-    order = sorted({*accounts, shop.currency}, key=lambda code: (code != shop.currency, code))
+    order = sorted({*accounts, own}, key=lambda code: (code != own, code))
     names = [*(file["name"] for file in closed.files), MANIFEST_NAME]
     shown = [
         (f"{month_name(c.period)}: {label_of(c.account)}", change(c.change, c.currency))
@@ -142,14 +141,7 @@ def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
     )
     late = [Correction("2026-08", "returns", currency, -88_150, -93_650)]
     where = "close/shop-1/2026-10/9f2c5d0e9f2c5d0e/ in s3://harbour-books, a bucket with object lock"
-    return plan_package_context(shop or _SampleShop(), closed, late, [*names, MANIFEST_NAME], where)
-
-
-class _SampleShop:
-    """A shop for previews."""
-
-    id, slug, name, currency = 0, "harbour", "Harbour Coffee", "CAD"
-    zone = ZoneInfo("America/Vancouver")
+    return plan_package_context(currency, closed, late, [*names, MANIFEST_NAME], where)
 
 
 MONTH_PACKAGE_MAIL = MailType(

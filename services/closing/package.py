@@ -82,7 +82,6 @@ def build_package(
         shop_name=shop.name,
         shop_currency=shop.currency,
         period=period,
-        before=before,
         zone=zone.key,
         now=stored["accounts"],
         then=then,

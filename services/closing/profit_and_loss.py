@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
 
-from services.closing.corrections import Correction
+from services.closing.corrections import Correction, shift_month
 from services.closing.tax_files import amount, find_amount
 from services.closing.tax_rates import COLUMNS
 from services.closing.totals import UNKNOWN_FEES, Accounts
@@ -39,6 +39,8 @@ CHANNEL_TAX = {"channel_tax": "Tax that the sales channel remits, not to be remi
 _OF_PROFIT = {**REVENUE, **COST_OF_GOODS, **COSTS, **ROUNDING}
 LABELS = {**_OF_PROFIT, **OF_SALES, **MEMO, **CHANNEL_TAX}
 _PROFIT = "Profit after payments"
+_SUMS = {"Net sales": REVENUE, "Gross profit": {**REVENUE, **COST_OF_GOODS}, _PROFIT: _OF_PROFIT}
+"""The accounts of each sum of the statement, by its label."""
 _OF_FEES = (COSTS["payment_fees"], _PROFIT)
 
 _NOTES = (
@@ -97,14 +99,13 @@ def plan_statement(
     shop_name: str,
     shop_currency: str,
     period: str,
-    before: str,
     zone: str,
     now: Accounts,
     then: Accounts,
     corrections: Sequence[Correction],
     counts: Mapping[str, int],
 ) -> ProfitStatement:
-    """Return the statement of ``period`` with the figures of the month ``before``, for each currency."""
+    """Return the statement of ``period`` for each currency; ``then`` are the accounts of the month before."""
     named = {currency for currency, of in now.items() if of} | {c.currency for c in corrections}
     named |= {currency for currency, of in then.items() if of}
     order = sorted(named | {shop_currency}, key=lambda currency: (currency != shop_currency, currency))
@@ -116,28 +117,21 @@ def plan_statement(
     ]
     notes = [note.format(zone=zone) for note in _NOTES]
     notes += [text.format(count=counts[name]) for name, text in _NOTES_OF_COUNTS.items() if counts.get(name)]
-    return ProfitStatement(shop_name, period, before, zone, lines, notes)
+    return ProfitStatement(shop_name, period, shift_month(period, -1), zone, lines, notes)
 
 
 def net_sales(accounts: Mapping[str, int]) -> int:
     """Return revenue net of discounts and refunds, without tax."""
-    return _sum(accounts, REVENUE)
-
-
-def gross_profit(accounts: Mapping[str, int]) -> int:
-    """Return net sales less the cost of goods."""
-    return net_sales(accounts) + _sum(accounts, COST_OF_GOODS)
-
-
-def profit(accounts: Mapping[str, int]) -> int:
-    """Return gross profit less the cost of payments."""
-    return _sum(accounts, _OF_PROFIT)
+    return _sum(accounts, "Net sales")
 
 
 def sums_of(accounts: Mapping[str, int], counts: Mapping[str, int]) -> dict[str, int]:
     """Return the statement's three sums by label; the profit is marked while fees are unknown."""
-    last = f"{_PROFIT}: INCOMPLETE" if counts.get(UNKNOWN_FEES) else _PROFIT
-    return {"Net sales": net_sales(accounts), "Gross profit": gross_profit(accounts), last: profit(accounts)}
+    is_marked = bool(counts.get(UNKNOWN_FEES))
+    return {
+        f"{label}: INCOMPLETE" if is_marked and label == _PROFIT else label: _sum(accounts, label)
+        for label in _SUMS
+    }
 
 
 def taxes_of(accounts: Mapping[str, int]) -> dict[str, int]:
@@ -184,24 +178,24 @@ def _plan_currency(
         ]
         return [line for line in found if keep_zero or line.cents or line.before]
 
-    def total(section: str, label: str, add_up: Callable[[Mapping[str, int]], int]) -> StatementLine:
-        return StatementLine(section, label, currency, add_up(now), add_up(then), is_sum=True)
+    def total(section: str, label: str) -> StatementLine:
+        return StatementLine(section, label, currency, _sum(now, label), _sum(then, label), is_sum=True)
 
     late = [c for c in corrections if c.currency == currency]
     of_profit = [c for c in late if c.account in _OF_PROFIT]
     found = [
         *lines("Revenue", REVENUE, keep_zero=True),
-        total("Revenue", "Net sales", net_sales),
+        total("Revenue", "Net sales"),
         *lines("Revenue", OF_SALES),
         *lines("Cost of goods", COST_OF_GOODS, keep_zero=True),
-        total("Cost of goods", "Gross profit", gross_profit),
+        total("Cost of goods", "Gross profit"),
         *lines("Payments", COSTS, keep_zero=True),
         *lines("Payments", ROUNDING),
-        total("Payments", _PROFIT, profit),
+        total("Payments", _PROFIT),
         *_late_lines("Corrections of closed months", of_profit),
     ]
     if of_profit:
-        cents = profit(now) + sum(c.change for c in of_profit)
+        cents = _sum(now, _PROFIT) + sum(c.change for c in of_profit)
         label = "Profit with corrections"
         found.append(StatementLine("Corrections of closed months", label, currency, cents, None, is_sum=True))
     section = "Sales tax (not revenue)"
@@ -240,5 +234,5 @@ def _tax(tax: str) -> str:
     return "Other tax" if tax == "other" else tax
 
 
-def _sum(accounts: Mapping[str, int], names: Mapping[str, str] | Sequence[str]) -> int:
-    return sum(accounts.get(name, 0) for name in names)
+def _sum(accounts: Mapping[str, int], label: str) -> int:
+    return sum(accounts.get(name, 0) for name in _SUMS[label])

@@ -144,19 +144,11 @@ def _size(side: Side | None) -> int:
 
 
 def sample_break(
-    kind: str,
-    provider_id: str,
-    ours: Side | None,
-    theirs: Side | None,
-    subject: str = "charge",
-    cause: str = "",
+    kind: str, provider_id: str, ours: Side | None, theirs: Side | None, cause: str = ""
 ) -> PaymentBreak:
     """Return an open break as a preview shows it."""
-    return PaymentBreak(
-        kind=kind, subject=subject, provider_id=provider_id, ours=ours, theirs=theirs,
-        found_at=datetime(2026, 11, 21, tzinfo=UTC), closed_at=None, is_open=True, cause=cause,
-        cause_event_id="", evidence={}, is_correction=False,
-    )  # fmt: skip
+    found_at = datetime(2026, 11, 21, tzinfo=UTC)
+    return PaymentBreak(kind, "charge", provider_id, ours, theirs, found_at, cause=cause)
 
 
 def sample_breaks(currency: str) -> list[PaymentBreak]:

@@ -8,6 +8,7 @@ day without its corrections.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
@@ -30,12 +31,12 @@ class PaymentBreak(NamedTuple):
     ours: Mapping[str, Any] | None
     theirs: Mapping[str, Any] | None
     found_at: datetime
-    closed_at: datetime | None
-    is_open: bool
-    cause: str
-    cause_event_id: str
-    evidence: Mapping[str, Any]
-    is_correction: bool
+    closed_at: datetime | None = None
+    is_open: bool = True
+    cause: str = ""
+    cause_event_id: str = ""
+    evidence: Mapping[str, Any] = MappingProxyType({})
+    is_correction: bool = False
 
 
 class CauseText(NamedTuple):

@@ -10,22 +10,21 @@ MAX_CHARGES = 200
 # From the given id to the charges, and from the charges to everything else.
 _CHARGES = """
 named as (
-  select %(id)s::text as id, case when %(id)s ~ '^#?[0-9]+$' then 'gid://shopify/Order/' || ltrim(%(id)s,
-      '#') end
-         as gid
+  select %(id)s::text as id,
+         case when %(id)s ~ '^#?[0-9]+$' then 'gid://shopify/Order/' || ltrim(%(id)s, '#') end as gid
 ), named_orders as (
   select o.order_gid from orders o cross join named n
    where o.shop_id = %(shop_id)s
      and (o.order_gid in (n.id, n.gid) or o.name in (n.id, '#' || ltrim(n.id, '#')))
 ), moves as (
   select m.* from order_transactions m where m.shop_id = %(shop_id)s
-     and (m.order_gid in (select order_gid from named_orders) or (m.payment_ref <> '' and m.payment_ref
-         = %(id)s))
+     and (m.order_gid in (select order_gid from named_orders)
+          or (m.payment_ref <> '' and m.payment_ref = %(id)s))
 ), charges as (
   select t.* from transactions t where t.shop_id = %(shop_id)s and t.kind = 'charge' and (
          t.provider_id = %(id)s or t.parent_id = %(id)s
-      or t.provider_id in (select parent_id from transactions where shop_id = %(shop_id)s and provider_id
-          = %(id)s)
+      or t.provider_id in (select parent_id from transactions
+                            where shop_id = %(shop_id)s and provider_id = %(id)s)
       or t.order_ref in (select order_gid from named_orders)
       or t.provider_id in (select payment_ref from moves) or t.parent_id in (select payment_ref from moves)
       or t.provider_id in (select source_id from balance_entries

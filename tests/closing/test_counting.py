@@ -39,7 +39,7 @@ def accounts(engine: Engine, profile: TaxProfile = HERE, currency: str = "CAD") 
 def statement(engine: Engine) -> ProfitStatement:
     found = figures(engine)
     return plan_statement(
-        shop_name="Harbour", shop_currency="CAD", period="2026-10", before="2026-09", zone=ZONE.key,
+        shop_name="Harbour", shop_currency="CAD", period="2026-10", zone=ZONE.key,
         now=found.accounts, then={}, corrections=(), counts=found.counts,
     )  # fmt: skip
 

@@ -58,7 +58,7 @@ def test_tax_of_a_province_without_a_registration_is_a_doubt(shop: Engine) -> No
     }  # fmt: skip
     found = figures(shop, profile=profile)
     made = plan_statement(
-        shop_name="Harbour", shop_currency="CAD", period="2026-10", before="2026-09", zone=ZONE.key,
+        shop_name="Harbour", shop_currency="CAD", period="2026-10", zone=ZONE.key,
         now=found.accounts, then={}, corrections=(), counts=found.counts,
     )  # fmt: skip
     labels = {each.label: each.amount for each in made.lines}
