@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Engine, Table
 
 from services.core.db import transaction
 from services.core.pg_arrays import upsert_rows
-from services.shopify.backfill.orders import StoredChild, find_stored_orders
+from services.shopify.backfill.orders import find_stored_orders
 from services.shopify.logistics.tables import fulfillments
 from services.shopify.orders.refund_settlement import PARTS, Refund, RefundLine, RefundPayment, SettledRefund
 from services.shopify.orders.refund_store import _find_refunds, record_refunds, recount_refunds
@@ -77,13 +77,9 @@ def test_children_of_an_order_come_back_by_name(engine: Engine) -> None:
         stored = find_stored_orders(tx, 1, [{"id": GID}])
 
     assert stored.orders[GID]["name"] == make_order(1).name
-    assert stored.of("transactions", GID) == {
-        11: StoredChild("transactions", GID, 11, "success", "", None, 0)
-    }
+    assert stored.of("transactions", GID) == {11: ("transactions", GID, 11, "success", "", None, 0)}
     assert stored.of("refunds", GID) == {
-        REFUND.refund_id: StoredChild("refunds", GID, REFUND.refund_id, "", "", None, 901)
+        REFUND.refund_id: ("refunds", GID, REFUND.refund_id, "", "", None, 901)
     }
-    assert stored.of("fulfillments", GID) == {
-        12: StoredChild("fulfillments", GID, 12, "open", "in_transit", NOW, 0)
-    }
+    assert stored.of("fulfillments", GID) == {12: ("fulfillments", GID, 12, "open", "in_transit", NOW, 0)}
     assert stored.of("fulfillments", "gid://shopify/Order/2") == {}

@@ -1,57 +1,40 @@
 """Lists of fulfilment orders and returns, and their webhook payloads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from types import MappingProxyType
-from typing import Any
+from functools import partial
 
 from services.core.db import transaction
 from services.core.fields import find_object
 from services.core.pg_arrays import find_by_key
-from services.providers.delivery import find_instant
 from services.providers.shopify_pull_documents import (
     LIST_FULFILLMENT_ORDERS,
     LIST_RETURNS,
     READ_ORDER_RETURNS,
 )
-from services.shopify.backfill.pager import Pager, PulledList
-from services.shopify.backfill.to_webhook import Node, PulledEvent, id_of, make_event, number_of
+from services.shopify.backfill.pager import Pager, PulledList, Stored, find_missing, is_newer
+from services.shopify.backfill.to_webhook import Node, PulledEvent, id_of, ids_of, make_event, number_of
 from services.shopify.logistics.tables import fulfillment_orders, order_returns
 
 RETURN_LAG = timedelta(minutes=1)
 """A return that a webhook changed within this time is not compared: the webhook may be the newer one."""
 
-_RETURN_TOPICS = MappingProxyType(
-    {
-        "REQUESTED": "returns/request",
-        "OPEN": "returns/approve",
-        "DECLINED": "returns/decline",
-        "CANCELED": "returns/cancel",
-        "CLOSED": "returns/close",
-    }
-)
+_RETURN_TOPICS = {
+    "REQUESTED": "returns/request",
+    "OPEN": "returns/approve",
+    "DECLINED": "returns/decline",
+    "CANCELED": "returns/cancel",
+    "CLOSED": "returns/close",
+}
 """The webhook that brings a return into each status."""
 
 
-def _find_missing_fulfillment_orders(
-    _pager: Pager, shop_id: int, page: Sequence[Node], _now: datetime
-) -> list[PulledEvent]:
-    """Return those that are unknown, have no order here, or are older and different here.
+def _is_missing_fulfillment_order(node: Node, known: Stored | None) -> bool:
+    """Return whether one is unknown, has no order here, or is older and different here.
 
     Shopify's time is that of the change and ours that of its webhook, a moment later. So one that differs
     and is not newer is a state that a webhook has replaced since the list was made.
     """
-    keys = [(shop_id, number_of(node["id"])) for node in page]
-    with transaction() as tx:
-        known = find_by_key(tx, fulfillment_orders, keys)
-    return [
-        fulfillment_order_event(node)
-        for node, key in zip(page, keys, strict=True)
-        if _is_missing_fulfillment_order(node, known.get(key))
-    ]
-
-
-def _is_missing_fulfillment_order(node: Node, known: Mapping[str, Any] | None) -> bool:
     if known is None or not known["order_gid"]:
         return True
     status = node["status"].lower()
@@ -63,8 +46,7 @@ def _is_missing_fulfillment_order(node: Node, known: Mapping[str, Any] | None) -
     }
     if all(known[name] == value for name, value in listed.items()):
         return False
-    updated_at = find_instant(node["updatedAt"])
-    return updated_at is None or bool(updated_at > known["updated_at"])
+    return is_newer(node, known)
 
 
 def fulfillment_order_event(node: Node) -> PulledEvent:
@@ -112,23 +94,22 @@ def _find_missing_returns(
     ]
 
 
-def _is_missing_return(node: Node, known: Mapping[str, Any] | None, at: datetime) -> bool:
+def _is_missing_return(node: Node, known: Stored | None, at: datetime) -> bool:
     if known is None or not (known["order_gid"] and known["name"]):
         return True
     return node["status"].lower() != known["status"] and bool(known["updated_at"] < at)
 
 
-def return_event(node: Node, order: Node, known: Mapping[str, Any] | None, at: datetime) -> PulledEvent:
+def return_event(node: Node, order: Node, known: Stored | None, at: datetime) -> PulledEvent:
     """Return a return of ``order`` as the webhook of its status at ``at``.
 
     ``corrects`` is no field of Shopify's: it makes corrections of different states different events.
     """
     body = {
-        "id": number_of(node["id"]),
-        "admin_graphql_api_id": node["id"],
+        **ids_of(node),
         "status": node["status"].lower(),
         "name": node["name"],
-        "order": {"id": number_of(order["id"]), "admin_graphql_api_id": order["id"]},
+        "order": ids_of(order),
         "decline": {"reason": str(find_object(node, "decline").get("reason") or "").lower()},
         "corrects": known["updated_at"].isoformat() if known else None,
     }
@@ -139,7 +120,9 @@ FULFILLMENT_ORDERS = PulledList(
     name="fulfillment_orders",
     document=LIST_FULFILLMENT_ORDERS,
     path=("fulfillmentOrders",),
-    find_missing=_find_missing_fulfillment_orders,
+    find_missing=partial(
+        find_missing, fulfillment_orders, fulfillment_order_event, is_missing=_is_missing_fulfillment_order
+    ),
     is_sorted=True,
     has_own_scope=True,
 )

@@ -1,12 +1,11 @@
 """Finds missing orders with their refunds, transactions and fulfilments in Shopify's own list."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.core.db import transaction
 from services.core.fields import find_object
@@ -20,7 +19,7 @@ from services.providers.shopify_pull_documents import (
     READ_REFUND,
     READ_REFUND_LINES,
 )
-from services.shopify.backfill.pager import Pager, PulledList
+from services.shopify.backfill.pager import Pager, PulledList, Stored
 from services.shopify.backfill.to_webhook import (
     FULFILLMENT_STATUS,
     SHIPMENT_STATUS,
@@ -34,7 +33,7 @@ from services.shopify.backfill.to_webhook import (
 )
 from services.shopify.orders.tables import orders
 
-FIRST_CHILDREN = MappingProxyType({"transactions": 6, "refunds": 2, "fulfillments": 3})
+FIRST_CHILDREN = {"transactions": 6, "refunds": 2, "fulfillments": 3}
 """How many of an order's own lists ``LIST_ORDERS`` shows: one of that length may be longer."""
 
 # One statement for all children of the orders: the kind, the order, the id, and what may have changed.
@@ -53,25 +52,14 @@ select 'fulfillments', f.order_gid, f.fulfillment_id, f.status, f.shipment_statu
 """
 
 
-class StoredChild(NamedTuple):
-    """The columns of a transaction, a refund or a fulfilment that may change."""
-
-    kind: str
-    order_gid: str
-    id: int
-    status: str
-    shipment_status: str
-    updated_at: datetime | None
-    amount_cents: int
-
-
-Children = Mapping[int, StoredChild]
+Children = Mapping[int, Row[Any]]
+"""The stored transactions, refunds or fulfilments of an order, by id."""
 
 
 class StoredOrders(NamedTuple):
     """The stored orders of a page, by gid, and their children, by kind and the order's gid."""
 
-    orders: Mapping[str, Mapping[str, Any]]
+    orders: Mapping[str, Stored]
     children: Mapping[tuple[str, str], Children]
 
     def of(self, kind: str, gid: str) -> Children:
@@ -83,12 +71,10 @@ def find_stored_orders(tx: Connection, shop_id: int, page: Sequence[Node]) -> St
     """Return the stored orders of ``page``, in two statements."""
     gids = [order["id"] for order in page]
     known = find_by_key(tx, orders, [(shop_id, gid) for gid in gids])
-    values = {"shop_id": shop_id, "gids": text_array(gids)}
-    children: dict[tuple[str, str], dict[int, StoredChild]] = defaultdict(dict)
-    for columns in tx.exec_driver_sql(_FIND_CHILDREN, values).mappings():
-        child = StoredChild(**columns)
+    children: dict[tuple[str, str], dict[int, Row[Any]]] = defaultdict(dict)
+    for child in tx.exec_driver_sql(_FIND_CHILDREN, {"shop_id": shop_id, "gids": text_array(gids)}):
         children[child.kind, child.order_gid][child.id] = child
-    return StoredOrders({gid: row for (_, gid), row in known.items()}, dict(children))
+    return StoredOrders({gid: row for (_, gid), row in known.items()}, children)
 
 
 def _find_missing_orders(
@@ -105,7 +91,7 @@ def _find_missing_orders(
     ]
 
 
-def is_missing_order(listed: Node, stored: Mapping[str, Any] | None) -> bool:
+def is_missing_order(listed: Node, stored: Stored | None) -> bool:
     """Return whether Shopify's state of an order is newer than ours, or of the same second and different.
 
     Shopify's times are whole seconds, and an order is often placed and paid within one.
@@ -144,7 +130,7 @@ def is_missing_fulfillment(listed: Node, stored: Children) -> bool:
     return updated_at == known.updated_at and state != (known.status, known.shipment_status)
 
 
-_IS_MISSING: Mapping[str, Callable[[Node, Children], bool]] = {
+_IS_MISSING = {
     "transactions": is_missing_transaction,
     "refunds": is_missing_refund,
     "fulfillments": is_missing_fulfillment,

@@ -4,12 +4,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Table
+
+from services.core.db import transaction
 from services.core.errors import NotYet, RetryLater
 from services.core.fields import find_object
-from services.providers.shopify_answers import ThrottleStatus
-from services.shopify.backfill.to_webhook import Node, PulledEvent
+from services.core.pg_arrays import find_by_key
+from services.providers.delivery import find_instant
+from services.shopify.backfill.to_webhook import Node, PulledEvent, number_of
+
+if TYPE_CHECKING:
+    from services.providers.shopify_admin import ShopifyAdmin
+
+Stored = Mapping[str, Any]
+"""A row of ours, by column name."""
 
 LONGEST_WAIT = timedelta(seconds=10)
 """The pager waits up to this long; a longer wait is left to the ledger, where it holds no worker."""
@@ -23,33 +33,12 @@ LEAVE_FREE = 0.5
 GO_ON_AFTER = timedelta(seconds=5)
 
 
-class AdminApi(Protocol):
-    """A shop's Admin API; ``throttle`` is the state of its rate limit in the last answer."""
-
-    throttle: ThrottleStatus | None
-
-    def execute(self, document: str, variables: Mapping[str, Any], *, changes: bool) -> dict[str, Any]:
-        """Return the data of the answer; raise a ``WorkError`` for any other."""
-        ...
-
-
-class Page:
-    """One page of a list: its ``nodes``, and the cursor ``after`` for the next page (empty: none)."""
-
-    __slots__ = ("after", "nodes")
-
-    def __init__(self, connection: Mapping[str, Any]) -> None:
-        self.nodes: list[dict[str, Any]] = list(connection.get("nodes") or ())
-        info = find_object(connection, "pageInfo")
-        self.after = str(info.get("endCursor") or "") if info.get("hasNextPage") else ""
-
-
 class Pager:
     """Queries ``admin``: waits for short throttles, and raises ``NotYet`` when the time for a run is over."""
 
     def __init__(
         self,
-        admin: AdminApi,
+        admin: "ShopifyAdmin",
         *,
         time_for_a_run: timedelta = TIME_FOR_A_RUN,
         pause: Callable[[float], None] = time.sleep,
@@ -76,27 +65,24 @@ class Pager:
                     raise
                 self._pause(max(fault.wait.total_seconds(), 0.05))
 
-    def pages(self, document: str, variables: Mapping[str, Any], *path: str) -> Iterator[Page]:
-        """Yield the pages of the list at ``path`` of the answers, each queried when it is needed."""
-        after: str | None = None
-        while True:
+    def pages(
+        self, document: str, variables: Mapping[str, Any], *path: str, after: str | None = None
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yield the nodes of each page of the list at ``path`` of the answers, queried when it is needed."""
+        while after != "":
             found = self.query(document, {**variables, "after": after})
             for name in path:
                 found = find_object(found, name)
-            page = Page(found)
-            yield page
-            if not page.after:
-                return
-            after = page.after
+            after = _next_cursor(found)
+            yield list(found.get("nodes") or ())
 
     def complete(self, node: Mapping[str, Any], name: str, document: str, root: str) -> dict[str, Any]:
         """Return ``node`` with all of its list ``name``; ``document`` reads more of it, under ``root``."""
-        page = Page(find_object(node, name))
-        nodes = page.nodes
-        while page.after:
-            answer = self.query(document, {"id": node["id"], "after": page.after})
-            page = Page(find_object(find_object(answer, root), name))
-            nodes = [*nodes, *page.nodes]
+        found = find_object(node, name)
+        nodes = list(found.get("nodes") or ())
+        if after := _next_cursor(found):
+            rest = self.pages(document, {"id": node["id"]}, root, name, after=after)
+            nodes += [more for page in rest for more in page]
         return {**node, name: {"nodes": nodes}}
 
     def _leave_room(self) -> None:
@@ -106,6 +92,34 @@ class Pager:
         missing = throttle.maximum_available * LEAVE_FREE - throttle.currently_available
         if missing > 0:
             self._pause(min(missing / throttle.restore_rate, LONGEST_WAIT.total_seconds()))
+
+
+def is_newer(node: Node, known: Stored | None, column: str = "updated_at") -> bool:
+    """Return whether ``node`` is unknown here, or changed after the time in ``column``."""
+    updated_at = find_instant(node["updatedAt"])
+    return known is None or updated_at is None or updated_at > known[column]
+
+
+def find_missing(
+    table: Table,
+    make: Callable[[Node], PulledEvent],
+    _pager: Pager,
+    shop_id: int,
+    page: Sequence[Node],
+    _now: datetime,
+    is_missing: Callable[[Node, Stored | None], bool] = is_newer,
+) -> list[PulledEvent]:
+    """Return events for the nodes of ``page`` that are missing in ``table``, by default the newer ones."""
+    keys = [(shop_id, number_of(node["id"])) for node in page]
+    with transaction() as tx:
+        known = find_by_key(tx, table, keys)
+    return [make(node) for node, key in zip(page, keys, strict=True) if is_missing(node, known.get(key))]
+
+
+def _next_cursor(connection: Mapping[str, Any]) -> str:
+    """Return the cursor of the page after that of ``connection``; empty: there is none."""
+    info = find_object(connection, "pageInfo")
+    return str(info.get("endCursor") or "") if info.get("hasNextPage") else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +148,4 @@ class PulledList:
         """Yield the pages of the nodes changed at ``since`` or later."""
         search = {"query": f"updated_at:>='{since:%Y-%m-%dT%H:%M:%SZ}'"} if self.is_searchable else {}
         for page in pager.pages(self.document, {**self.variables, **search}, *self.path):
-            if self.nested is None:
-                yield page.nodes
-            else:
-                name, document, root = self.nested
-                yield [pager.complete(node, name, document, root) for node in page.nodes]
+            yield [pager.complete(node, *self.nested) for node in page] if self.nested else page

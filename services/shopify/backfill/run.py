@@ -4,32 +4,39 @@ The missing objects of a page are recorded in one transaction, and the cursor mo
 the next run continues from the last page, and nothing is lost or recorded twice. A list is read again from
 ten minutes before its cursor, because Shopify's search index lags behind its objects, and its clock differs
 from ours.
+
+The delivery key of an event is the object and a digest of its payload, so a state enters once however often a
+list shows it. Known keys are looked up first: the ledger would count them as duplicate deliveries.
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+import orjson
+from sqlalchemy import Connection
+
 from services.alerts.incidents import resolve_incident
 from services.core.db import transaction
 from services.core.errors import Misconfigured
-from services.ledger.accept import WorkRef
+from services.core.pg_arrays import text_array
+from services.ledger.accept import NewEvent, record_events
 from services.ledger.dispatch import send_messages
 from services.ledger.refusals import find_first_refusal, settle_refusals
 from services.ledger.sync_cursors import find_cursor, upsert_cursor
 from services.providers.calls import optional_calls
 from services.providers.delivery import find_instant
+from services.providers.shopify import object_key
 from services.shopify.admin import open_admin
-from services.shopify.backfill.intake import find_new_events, record_pulled_events
 from services.shopify.backfill.logistics import FULFILLMENT_ORDERS, RETURNS
 from services.shopify.backfill.orders import ORDERS
-from services.shopify.backfill.pager import AdminApi, Pager, PulledList
+from services.shopify.backfill.pager import Pager, PulledList
 from services.shopify.backfill.stock import ITEMS, LOCATIONS, PRODUCTS, levels_of
 from services.shopify.backfill.to_webhook import Node, PulledEvent
 
-PROVIDER = "shopify"
 OVERLAP = timedelta(minutes=10)
 FIRST_REACH = timedelta(days=60)
 """How far back a shop's first backfill reads: Shopify shows no older order without ``read_all_orders``."""
@@ -39,7 +46,12 @@ NO_ACCESS = frozenset({"shopify.no_domain", "shopify.no_token"})
 
 NO_SCOPE = "shopify.access_denied"
 
-NotifyWorkers = Callable[[Sequence[WorkRef]], object]
+_FIND_KNOWN = """
+select e.topic, e.delivery_key
+  from unnest(%(topic)s::text[], %(delivery_key)s::text[]) as v(topic, delivery_key)
+  join inbound_events e on e.shop_id = %(shop_id)s and e.provider = 'shopify' and e.topic = v.topic
+                       and e.delivery_key = v.delivery_key
+"""
 
 
 @dataclass(slots=True)
@@ -52,33 +64,24 @@ class BackfillStats:
 
 
 def backfill_shopify(
-    shop_id: int,
-    now: datetime,
-    request_id: str,
-    *,
-    since: datetime | None = None,
-    is_dry: bool = False,
-    open_shop: Callable[[int], AdminApi] = open_admin,
-    notify: NotifyWorkers = send_messages,
+    shop_id: int, now: datetime, request_id: str, *, since: datetime | None = None, is_dry: bool = False
 ) -> BackfillStats:
     """Record what is in the shop's Shopify and missing here, and move the cursors.
 
     ``since`` reads from before the cursors, for a known outage; so does the first webhook that the ingress
-    refused by name, until a backfill an hour after the last refusal has read all lists. ``notify`` gets the
-    work of each page after its commit. ``is_dry`` counts what would be recorded and changes nothing. A shop
-    that is not connected is skipped. Raises ``WorkError`` for Shopify's failures; pages read before stay.
+    refused by name, until a backfill an hour after the last refusal has read all lists. ``is_dry`` counts
+    what would be recorded and changes nothing. A shop that is not connected is skipped. Raises ``WorkError`` for
+    Shopify's failures; pages read before stay.
     """
     try:
-        admin = open_shop(shop_id)
+        pager = Pager(open_admin(shop_id))
     except Misconfigured as fault:
         if fault.code not in NO_ACCESS:
             raise
         return BackfillStats(is_skipped=True)
     with transaction() as tx:
         begins = [at for at in (since, find_first_refusal(tx, shop_id)) if at is not None]
-    backfill = ShopBackfill(
-        shop_id, Pager(admin), now, request_id, notify=notify, since=min(begins, default=None), is_dry=is_dry
-    )
+    backfill = ShopBackfill(shop_id, pager, now, request_id, min(begins, default=now), is_dry)
     backfill.run()
     if not is_dry:
         _settle_refusals(shop_id, now)
@@ -94,23 +97,17 @@ def _settle_refusals(shop_id: int, now: datetime) -> None:
             resolve_incident(tx, shop_id, f"webhook_{outcome}", None, now, how)
 
 
+@dataclass(slots=True)
 class ShopBackfill:
-    """One backfill of one shop."""
+    """One backfill of one shop; each list is read from its cursor or ``since`` on, the earlier one."""
 
-    def __init__(
-        self,
-        shop_id: int,
-        pager: Pager,
-        now: datetime,
-        request_id: str,
-        *,
-        notify: NotifyWorkers,
-        since: datetime | None = None,
-        is_dry: bool = False,
-    ) -> None:
-        self._shop_id, self._pager, self._now, self._request_id = shop_id, pager, now, request_id
-        self._notify, self._since, self._is_dry = notify, since, is_dry
-        self.stats = BackfillStats()
+    shop_id: int
+    pager: Pager
+    now: datetime
+    request_id: str
+    since: datetime
+    is_dry: bool
+    stats: BackfillStats = field(default_factory=BackfillStats)
 
     def run(self) -> None:
         """Backfill each list: products before the orders that name them, locations before their levels."""
@@ -130,9 +127,14 @@ class ShopBackfill:
 
     def _backfill(self, pulled_list: PulledList) -> None:
         """Backfill a list; one with an access scope of its own only where the app has it."""
+        with transaction() as tx:
+            cursor = find_cursor(tx, self.shop_id, "shopify", pulled_list.name)
+        begin = self.now - FIRST_REACH
+        if cursor is not None:
+            begin = max(min(cursor, self.since) - OVERLAP, begin)
         with optional_calls() if pulled_list.has_own_scope else nullcontext():
             try:
-                for page, is_last in _with_last(pulled_list.read(self._pager, self._begin(pulled_list))):
+                for page, is_last in _with_last(pulled_list.read(self.pager, begin)):
                     self._backfill_page(pulled_list, page, is_last=is_last)
             except Misconfigured as fault:
                 if not (pulled_list.has_own_scope and fault.code == NO_SCOPE):
@@ -140,29 +142,51 @@ class ShopBackfill:
 
     def _backfill_page(self, pulled_list: PulledList, page: Sequence[Node], *, is_last: bool) -> None:
         """Record what is missing of ``page``, and move the cursor, in one transaction."""
-        missing = pulled_list.find_missing(self._pager, self._shop_id, page, self._now)
-        work: list[WorkRef] = []
+        missing = pulled_list.find_missing(self.pager, self.shop_id, page, self.now)
+        work = []
         with transaction() as tx:
-            events = find_new_events(tx, self._shop_id, missing, self._now, self._request_id)
-            if not self._is_dry:
-                work = record_pulled_events(tx, events)
-                synced_until = self._now if is_last else None
+            events = self._find_new_events(tx, missing)
+            if not self.is_dry:
+                if events:
+                    work = [ref for accepted in record_events(tx, events) for ref in accepted.work]
+                synced_until = self.now if is_last else None
                 if pulled_list.is_sorted and page:
                     synced_until = find_instant(page[-1]["updatedAt"])
                 if synced_until is not None:
-                    upsert_cursor(tx, self._shop_id, PROVIDER, pulled_list.name, synced_until, self._now)
+                    upsert_cursor(tx, self.shop_id, "shopify", pulled_list.name, synced_until, self.now)
         self.stats.seen += len(page)
         self.stats.entered += Counter(event.topic for event in events)
         if work:
-            self._notify(work)
+            send_messages(work)
 
-    def _begin(self, pulled_list: PulledList) -> datetime:
-        """Return the time from which on to read the list."""
-        with transaction() as tx:
-            cursor = find_cursor(tx, self._shop_id, PROVIDER, pulled_list.name)
-        earliest = self._now - FIRST_REACH
-        begin = earliest if cursor is None else max(cursor - OVERLAP, earliest)
-        return begin if self._since is None else min(begin, max(self._since - OVERLAP, earliest))
+    def _find_new_events(self, tx: Connection, missing: Sequence[PulledEvent]) -> list[NewEvent]:
+        """Return the events of ``missing`` that are not in the ledger yet."""
+        events = {event.identity: event for event in map(self._make_event, missing)}
+        if not events:
+            return []
+        values = {
+            "shop_id": self.shop_id,
+            "topic": text_array([event.topic for event in events.values()]),
+            "delivery_key": text_array([event.delivery_key for event in events.values()]),
+        }
+        known = {(row.topic, row.delivery_key) for row in tx.exec_driver_sql(_FIND_KNOWN, values)}
+        return [event for event in events.values() if (event.topic, event.delivery_key) not in known]
+
+    def _make_event(self, pulled: PulledEvent) -> NewEvent:
+        body = orjson.dumps(pulled.body)
+        digest = hashlib.sha256(body).hexdigest()[:24]
+        return NewEvent(
+            shop_id=self.shop_id,
+            provider="shopify",
+            topic=pulled.topic,
+            delivery_key=f"pull:{pulled.gid.removeprefix('gid://shopify/')}:{digest}",
+            body=body,
+            received_at=self.now,
+            occurred_at=pulled.occurred_at,
+            request_id=self.request_id,
+            origin="backfill",
+            key=object_key(pulled.topic, pulled.body),
+        )
 
 
 def _with_last(pages: Iterable[Sequence[Node]]) -> Iterable[tuple[Sequence[Node], bool]]:

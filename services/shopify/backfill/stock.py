@@ -1,16 +1,12 @@
 """Lists of products, inventory items, locations and stock levels, and their webhook payloads."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
-
-from sqlalchemy import Table
 
 from services.core.db import transaction
 from services.core.fields import find_object
 from services.core.pg_arrays import find_by_key
-from services.providers.delivery import find_instant
 from services.providers.shopify_pull_documents import (
     LIST_ITEMS,
     LIST_LEVELS,
@@ -18,29 +14,34 @@ from services.providers.shopify_pull_documents import (
     LIST_PRODUCTS,
     READ_PRODUCT_VARIANTS,
 )
-from services.shopify.backfill.pager import Pager, PulledList
-from services.shopify.backfill.to_webhook import Node, PulledEvent, id_of, make_event, number_of, pick
+from services.shopify.backfill.pager import Pager, PulledList, find_missing, is_newer
+from services.shopify.backfill.to_webhook import (
+    Node,
+    PulledEvent,
+    id_of,
+    ids_of,
+    make_event,
+    number_of,
+    pick,
+)
 from services.shopify.tables import inventory_items, inventory_levels, locations, products, variants
 
 
 def product_event(product: Node) -> PulledEvent:
     """Return ``products/update`` for a product with all its variants."""
-    product_id = int(product["legacyResourceId"])
     body = {
-        "id": product_id,
-        "admin_graphql_api_id": product["id"],
+        **ids_of(product),
         **pick(product, "title", "product_type", "updated_at"),
         "status": product["status"].lower(),
         "tags": ", ".join(product["tags"]),
         "variants": [
             {
-                "id": number_of(variant["id"]),
-                "admin_graphql_api_id": variant["id"],
-                "product_id": product_id,
+                **ids_of(variant),
+                "product_id": number_of(product["id"]),
                 **pick(variant, "title", "sku", "updated_at"),
                 "inventory_item_id": id_of(variant, "inventoryItem"),
             }
-            for variant in _variants(product)
+            for variant in product["variants"]["nodes"]
         ],
     }
     return make_event("products/update", product, body)
@@ -49,8 +50,7 @@ def product_event(product: Node) -> PulledEvent:
 def item_event(item: Node) -> PulledEvent:
     """Return ``inventory_items/update`` for an inventory item. The cost is in the shop's currency."""
     body = {
-        "id": int(item["legacyResourceId"]),
-        "admin_graphql_api_id": item["id"],
+        **ids_of(item),
         **pick(item, "sku", "tracked", "created_at", "updated_at"),
         "cost": find_object(item, "unitCost").get("amount"),
     }
@@ -61,8 +61,7 @@ def location_event(location: Node) -> PulledEvent:
     """Return ``locations/update`` for a location."""
     address = find_object(location, "address")
     body = {
-        "id": int(location["legacyResourceId"]),
-        "admin_graphql_api_id": location["id"],
+        **ids_of(location),
         **pick(location, "name", "created_at", "updated_at"),
         "country_code": address.get("countryCode"),
         "province_code": address.get("provinceCode"),
@@ -89,25 +88,6 @@ def _find_available(level: Node) -> int | None:
     return int(quantities["available"]) if "available" in quantities else None
 
 
-def _variants(product: Node) -> Sequence[Node]:
-    nodes: Sequence[Node] = product["variants"]["nodes"]
-    return nodes
-
-
-def _find_missing(
-    table: Table,
-    to_event: Callable[[Node], PulledEvent],
-    _pager: Pager,
-    shop_id: int,
-    page: Sequence[Node],
-    _now: datetime,
-) -> list[PulledEvent]:
-    """Return events for the nodes of ``page`` that ``table`` lacks, or has with an earlier time."""
-    with transaction() as tx:
-        known = find_by_key(tx, table, [(shop_id, number_of(node["id"])) for node in page])
-    return [to_event(node) for node in page if _is_newer(node, known.get((shop_id, number_of(node["id"]))))]
-
-
 def _find_missing_products(
     pager: Pager, shop_id: int, page: Sequence[Node], now: datetime
 ) -> list[PulledEvent]:
@@ -115,17 +95,17 @@ def _find_missing_products(
     items = {
         (shop_id, item): variant
         for product in page
-        for variant in _variants(product)
+        for variant in product["variants"]["nodes"]
         if (item := id_of(variant, "inventoryItem"))
     }
     with transaction() as tx:
         known = find_by_key(tx, variants, items.keys())
-    newer = {variant["id"] for key, variant in items.items() if _is_newer(variant, known.get(key))}
-    outdated = {event.gid for event in _find_missing(products, product_event, pager, shop_id, page, now)}
+    newer = {variant["id"] for key, variant in items.items() if is_newer(variant, known.get(key))}
+    outdated = {event.gid for event in find_missing(products, product_event, pager, shop_id, page, now)}
     return [
         product_event(product)
         for product in page
-        if product["id"] in outdated or any(variant["id"] in newer for variant in _variants(product))
+        if product["id"] in outdated or any(one["id"] in newer for one in product["variants"]["nodes"])
     ]
 
 
@@ -143,20 +123,15 @@ def _find_missing_levels(
     return [
         level_event(level, location_id)
         for level, key in zip(page, keys, strict=True)
-        if _find_available(level) is not None and _is_newer(level, known.get(key), "observed_at")
+        if _find_available(level) is not None and is_newer(level, known.get(key), "observed_at")
     ]
-
-
-def _is_newer(node: Node, known: Mapping[str, Any] | None, column: str = "updated_at") -> bool:
-    updated_at = find_instant(node["updatedAt"])
-    return known is None or updated_at is None or updated_at > known[column]
 
 
 LOCATIONS = PulledList(
     name="locations",
     document=LIST_LOCATIONS,
     path=("locations",),
-    find_missing=partial(_find_missing, locations, location_event),
+    find_missing=partial(find_missing, locations, location_event),
     is_searchable=False,
 )
 PRODUCTS = PulledList(
@@ -171,7 +146,7 @@ ITEMS = PulledList(
     name="inventory_items",
     document=LIST_ITEMS,
     path=("inventoryItems",),
-    find_missing=partial(_find_missing, inventory_items, item_event),
+    find_missing=partial(find_missing, inventory_items, item_event),
 )
 
 

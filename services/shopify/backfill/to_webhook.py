@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -20,20 +19,16 @@ from services.providers.delivery import find_instant
 Node = Mapping[str, Any]
 """An object of a GraphQL answer."""
 
-FULFILLMENT_STATUS = MappingProxyType(
-    {"FULFILLED": "fulfilled", "PARTIALLY_FULFILLED": "partial", "RESTOCKED": "restocked"}
-)
+FULFILLMENT_STATUS = {"FULFILLED": "fulfilled", "PARTIALLY_FULFILLED": "partial", "RESTOCKED": "restocked"}
 """An order's; every other display status is null in REST: nothing of it was sent."""
 
-SHIPMENT_STATUS = MappingProxyType(
-    {
-        status: status.lower()
-        for status in (
-            "ATTEMPTED_DELIVERY", "CONFIRMED", "DELAYED", "DELIVERED", "FAILURE", "IN_TRANSIT",
-            "LABEL_PRINTED", "LABEL_PURCHASED", "OUT_FOR_DELIVERY", "READY_FOR_PICKUP",
-        )
-    }
-)  # fmt: skip
+SHIPMENT_STATUS = {
+    status: status.lower()
+    for status in (
+        "ATTEMPTED_DELIVERY", "CONFIRMED", "DELAYED", "DELIVERED", "FAILURE", "IN_TRANSIT",
+        "LABEL_PRINTED", "LABEL_PURCHASED", "OUT_FOR_DELIVERY", "READY_FOR_PICKUP",
+    )
+}  # fmt: skip
 """A fulfilment's; the others (``FULFILLED``, ``SUBMITTED``...) are not about the parcel: null in REST."""
 
 
@@ -58,6 +53,11 @@ def number_of(gid: str | None) -> int:
     """
     number = (gid or "").partition("?")[0].rpartition("/")[2]
     return int(number) if number.isdecimal() else 0
+
+
+def ids_of(node: Node) -> dict[str, Any]:
+    """Return the id of ``node`` as REST has it: the number, and the GraphQL id."""
+    return {"id": number_of(node["id"]), "admin_graphql_api_id": node["id"]}
 
 
 def id_of(node: Node, name: str) -> int | None:
@@ -110,8 +110,7 @@ def order_event(order: Node) -> PulledEvent:
     """Return ``orders/updated`` for an order of ``READ_ORDER`` with all its lines."""
     rounding = find_object(order, "totalCashRoundingAdjustment")
     body = {
-        "id": int(order["legacyResourceId"]),
-        "admin_graphql_api_id": order["id"],
+        **ids_of(order),
         **pick(order, "name", "created_at", "processed_at", "updated_at", "cancelled_at", "test",
                "tax_exempt", "taxes_included", "duties_included"),
         "currency": order["currencyCode"],
@@ -146,8 +145,7 @@ def transaction_event(transaction: Node, order_gid: str) -> PulledEvent:
 def fulfillment_event(fulfillment: Node, order_gid: str, *, is_known: bool) -> PulledEvent:
     """Return ``fulfillments/update``, or ``fulfillments/create`` for an unknown one."""
     body = {
-        "id": number_of(fulfillment["id"]),
-        "admin_graphql_api_id": fulfillment["id"],
+        **ids_of(fulfillment),
         "order_id": number_of(order_gid),
         "status": fulfillment["status"].lower(),
         "shipment_status": SHIPMENT_STATUS.get(fulfillment["displayStatus"] or ""),
@@ -161,8 +159,7 @@ def fulfillment_event(fulfillment: Node, order_gid: str, *, is_known: bool) -> P
 def refund_event(refund: Node, order_gid: str) -> PulledEvent:
     """Return ``refunds/create`` for a refund of ``READ_REFUND`` with all its lines."""
     body = {
-        "id": int(refund["legacyResourceId"]),
-        "admin_graphql_api_id": refund["id"],
+        **ids_of(refund),
         "order_id": number_of(order_gid),
         **pick(refund, "created_at", "processed_at"),
         "total_duties_set": _duties(refund),
@@ -186,8 +183,7 @@ def refund_event(refund: Node, order_gid: str) -> PulledEvent:
 
 def _line(line: Node) -> dict[str, Any]:
     return {
-        "id": number_of(line["id"]),
-        "admin_graphql_api_id": line["id"],
+        **ids_of(line),
         **pick(line, "sku", "title", "quantity", "current_quantity", "taxable", "requires_shipping"),
         "price": amount_of(line, "originalUnitPriceSet"),
         "total_discount": amount_of(line, "totalDiscountSet"),
@@ -234,8 +230,7 @@ def _attributes(attributes: Sequence[Node]) -> list[dict[str, Any]]:
 def _transaction(transaction: Node, order_gid: str) -> dict[str, Any]:
     money = moved_of(transaction, "amountSet")
     return {
-        "id": number_of(transaction["id"]),
-        "admin_graphql_api_id": transaction["id"],
+        **ids_of(transaction),
         "order_id": number_of(order_gid),
         "kind": transaction["kind"].lower(),
         "status": transaction["status"].lower(),

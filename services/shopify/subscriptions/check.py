@@ -7,26 +7,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
 from services.alerts.incidents import Incident, record_incidents, resolve_incident
-from services.audit.append import append_audit
-from services.audit.chain import Entry
+from services.audit.append import Entry, append_all
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured, Refused
 from services.core.fields import find_object
 from services.core.settings import get_settings
 from services.jobs.handler import JobResult, Run
-from services.ledger.dispatch import send_messages
 from services.ledger.work import FollowUp
 from services.providers.calls import optional_calls
 from services.providers.shopify_pull_documents import CREATE_SUBSCRIPTION, LIST_SUBSCRIPTIONS
 from services.shopify.admin import open_admin
-from services.shopify.backfill.pager import AdminApi, Pager
-from services.shopify.backfill.run import NO_ACCESS, BackfillStats, NotifyWorkers, backfill_shopify
+from services.shopify.backfill.pager import Pager
+from services.shopify.backfill.run import NO_ACCESS, BackfillStats, backfill_shopify
 from services.shopify.subscriptions.plan import (
     ENUM_TOPICS,
     LONGEST_FAILURE,
@@ -38,6 +37,9 @@ from services.shopify.subscriptions.plan import (
 )
 from services.shopify.subscriptions.store import find_last_received, list_stored, mark_lost, record_check
 from services.shops.shops import Shop, get_shop_by_id
+
+if TYPE_CHECKING:
+    from services.providers.shopify_admin import ShopifyAdmin
 
 LOST = "webhook_subscription_lost"
 WRONG = "webhook_subscription_wrong"
@@ -68,58 +70,45 @@ class CheckResult:
         }
 
 
-class SubscriptionWatch:
-    """The handler of the job. ``notify`` sends messages for the work that was imported."""
+def watch_subscriptions(run: Run, clock: Callable[[], datetime] = utc_now) -> JobResult:
+    """Check the subscriptions of the run's shop, create missing ones, import what was missed.
 
-    def __init__(
-        self,
-        open_shop: Callable[[int], AdminApi] = open_admin,
-        clock: Callable[[], datetime] = utc_now,
-        notify: NotifyWorkers = send_messages,
-    ) -> None:
-        self._open_shop, self._clock, self._notify = open_shop, clock, notify
-
-    def __call__(self, run: Run) -> JobResult:
-        """Check the subscriptions of the run's shop, create missing ones, import what was missed.
-
-        Nothing is created without ``PUBLIC_URL``.
-        """
-        assert run.shop_id is not None  # noqa: S101 - the job is per shop
-        now = self._clock()
-        with transaction() as tx:
-            shop = get_shop_by_id(tx, run.shop_id)
-        try:
-            admin = self._open_shop(shop.id)
-        except Misconfigured as fault:
-            if fault.code not in NO_ACCESS:
-                raise
-            return JobResult(result="not_connected")
-        result = self._check(shop, admin, now, run.request_id)
-        record = partial(_record, shop.id, result, run.zone, now, run.request_id)
-        is_well = not (result.diff.to_import or result.diff.wrong or result.diff.lost)
-        return JobResult(stats=result.stats(), result="well" if is_well else "mended", record=record)
-
-    def _check(self, shop: Shop, admin: AdminApi, now: datetime, request_id: str) -> CheckResult:
-        listed = list_subscriptions(admin)
-        with transaction() as tx:
-            diff = read_diff(tx, shop, listed)
-            if lost := mark_lost(tx, shop.id, [entry.topic for entry in diff.lost], now):
-                append_audit(tx, shop_id=shop.id, staff_label=ACTOR, action=ACTION, request_id=request_id,
-                             now=now, mutations=lost)  # fmt: skip
-            topics = [entry.topic for entry in diff.to_import]
-            earliest = min((entry.seen_at for entry in diff.to_import), default=now) - LONGEST_FAILURE
-            last_received = find_last_received(tx, shop.id, topics, earliest)
-        result = CheckResult(diff, since=find_outage_start(diff.to_import, last_received))
-        if get_settings().public_url:
-            result.created, result.refused = create_missing(admin, diff.missing, webhook_address(shop))
-        if result.since is not None:
-            result.backfill = backfill_shopify(
-                shop.id, now, request_id, since=result.since, open_shop=self._open_shop, notify=self._notify
-            )
-        return result
+    Nothing is created without ``PUBLIC_URL``.
+    """
+    assert run.shop_id is not None  # noqa: S101 - the job is per shop
+    now = clock()
+    with transaction() as tx:
+        shop = get_shop_by_id(tx, run.shop_id)
+    try:
+        admin = open_admin(shop.id)
+    except Misconfigured as fault:
+        if fault.code not in NO_ACCESS:
+            raise
+        return JobResult(result="not_connected")
+    result = _check(shop, admin, now, run.request_id)
+    record = partial(_record, shop.id, result, run.zone, now, run.request_id)
+    is_well = not (result.diff.to_import or result.diff.wrong or result.diff.lost)
+    return JobResult(stats=result.stats(), result="well" if is_well else "mended", record=record)
 
 
-def list_subscriptions(admin: AdminApi) -> list[Subscription]:
+def _check(shop: Shop, admin: "ShopifyAdmin", now: datetime, request_id: str) -> CheckResult:
+    listed = list_subscriptions(admin)
+    with transaction() as tx:
+        diff = read_diff(tx, shop, listed)
+        if lost := mark_lost(tx, shop.id, [entry.topic for entry in diff.lost], now):
+            append_all(tx, [Entry(shop.id, ACTOR, ACTION, request_id, lost)], now)
+        topics = [entry.topic for entry in diff.to_import]
+        earliest = min((entry.seen_at for entry in diff.to_import), default=now) - LONGEST_FAILURE
+        last_received = find_last_received(tx, shop.id, topics, earliest)
+    result = CheckResult(diff, since=find_outage_start(diff.to_import, last_received))
+    if get_settings().public_url:
+        result.created, result.refused = create_missing(admin, diff.missing, webhook_address(shop))
+    if result.since is not None:
+        result.backfill = backfill_shopify(shop.id, now, request_id, since=result.since)
+    return result
+
+
+def list_subscriptions(admin: "ShopifyAdmin") -> list[Subscription]:
     """Return the webhook subscriptions that this app created in the shop.
 
     Shopify does not list those in the app's own configuration file.
@@ -130,7 +119,7 @@ def list_subscriptions(admin: AdminApi) -> list[Subscription]:
             ENUM_TOPICS.get(node["topic"], node["topic"]), node["id"], node["uri"], node["format"] == "JSON"
         )
         for page in pages
-        for node in page.nodes
+        for node in page
     ]
 
 
@@ -145,7 +134,7 @@ def webhook_address(shop: Shop) -> str:
 
 
 def create_missing(
-    admin: AdminApi, topics: Sequence[str], uri: str
+    admin: "ShopifyAdmin", topics: Sequence[str], uri: str
 ) -> tuple[dict[str, Subscription], dict[str, str]]:
     """Return the subscriptions created for ``topics``, and the reasons why the others were refused.
 

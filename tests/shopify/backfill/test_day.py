@@ -8,8 +8,9 @@ import pytest
 
 from services.closing.gap_backfill import BackfillResult, backfill_providers
 from services.core.errors import RetryLater
+from services.providers.shopify_admin import ShopifyAdmin
 from services.shopify.admin import open_admin
-from services.shopify.backfill.pager import AdminApi
+from services.shopify.backfill import run
 from services.shopify.backfill.run import backfill_shopify
 from tests.shopify.backfill.fake_shop import (
     DOMAIN,
@@ -107,7 +108,7 @@ def test_backfill_waits_for_a_shop_that_throttles(shops: Shops) -> None:
 class Cut:
     """A way to the shop that breaks after ``calls`` calls."""
 
-    def __init__(self, admin: AdminApi, calls: int) -> None:
+    def __init__(self, admin: ShopifyAdmin, calls: int) -> None:
         self._admin, self._calls, self.throttle = admin, calls, None
 
     def execute(self, document: str, variables: Any, *, changes: bool) -> dict[str, Any]:
@@ -119,14 +120,14 @@ class Cut:
 
 def backfill_within(shops: Shops, calls: int) -> bool:
     """Backfill over a connection that breaks after ``calls``; return whether that was enough."""
-    try:
-        backfill_shopify(
-            shops.holed, EVENING, "backfill", open_shop=lambda shop: Cut(open_admin(shop), calls)
-        )
-    except RetryLater:
-        return False
-    finally:
-        work_off(shops.engine)
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(run, "open_admin", lambda shop: Cut(open_admin(shop), calls))
+        try:
+            backfill_shopify(shops.holed, EVENING, "backfill")
+        except RetryLater:
+            return False
+        finally:
+            work_off(shops.engine)
     return True
 
 

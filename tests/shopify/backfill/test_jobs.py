@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from services.closing.gap_backfill import fill_gaps
 from services.jobs.handler import JobWork
-from services.shopify.subscriptions.check import SubscriptionWatch
+from services.shopify.subscriptions.check import watch_subscriptions
 from tests.jobs.moments import keep_time, know, runs
 from tests.jobs.work import finish_runs
 from tests.shopify.backfill.fake_shop import Shops, put_order, work_off
@@ -53,7 +53,7 @@ def test_the_watchdog_runs_for_each_shop_that_is_connected(shops: Shops) -> None
         shops,
         "subscription-watchdog",
         "subscription_watch",
-        SubscriptionWatch(clock=lambda: EVENING),
+        partial(watch_subscriptions, clock=lambda: EVENING),
         "good",
     )
 

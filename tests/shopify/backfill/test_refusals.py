@@ -12,8 +12,9 @@ from services.ingress.request_stats import report_refusals
 from services.ledger.refusals import QUIET, Refusals, find_first_refusal
 from services.ledger.sync_cursors import upsert_cursor
 from services.providers.delivery import MISSING_HEADER
+from services.shopify.backfill import run as backfill_run
 from services.shopify.backfill.run import OVERLAP, backfill_shopify
-from services.shopify.subscriptions.check import SubscriptionWatch
+from services.shopify.subscriptions.check import watch_subscriptions
 from services.shopify.subscriptions.plan import WANTED, topic_to_enum
 from tests.shopify.backfill.fake_shop import DOMAIN, Shops, control, job_run, put_order, work_off
 from tests.shopify.backfill.sample_day import EVENING
@@ -79,8 +80,9 @@ def test_failed_backfill_keeps_the_first_refusal(shops: Shops) -> None:
         def execute(self, *_: Any, **__: Any) -> Any:
             raise ConnectionError
 
-    with pytest.raises(ConnectionError):
-        backfill(shops, open_shop=lambda _: Gone())
+    with pytest.MonkeyPatch.context() as broken, pytest.raises(ConnectionError):
+        broken.setattr(backfill_run, "open_admin", lambda _: Gone())
+        backfill(shops)
 
     assert state(shops) == (FIRST, ["open"])
 
@@ -107,7 +109,7 @@ def test_deleted_subscription_is_created_again_and_backfilled_from_the_first_ref
     get_settings.cache_clear()
 
     def watch(now: datetime) -> Any:
-        return SubscriptionWatch(clock=lambda: now)(job_run(shops.holed, "subscription-watchdog"))
+        return watch_subscriptions(job_run(shops.holed, "subscription-watchdog"), lambda: now)
 
     for kept in (watch(EVENING - HOUR),):
         with transaction(shops.engine) as tx:

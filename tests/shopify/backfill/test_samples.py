@@ -15,7 +15,6 @@ from services.providers.shopify_pull_documents import (
     READ_REFUND,
 )
 from services.sandbox.state import SandboxState
-from services.shopify.backfill.pager import Page
 from services.shopify.backfill.stock import item_event, location_event, product_event
 from services.shopify.backfill.to_webhook import (
     PulledEvent,
@@ -199,11 +198,11 @@ def pulled(world: SandboxState, kind: str, body: dict[str, Any]) -> PulledEvent:
     since = {"query": "updated_at:>='2000-01-01T00:00:00Z'"}
     match kind:
         case "products":
-            return product_event(Page(ask(world, LIST_PRODUCTS, **since)["products"]).nodes[0])
+            return product_event(ask(world, LIST_PRODUCTS, **since)["products"]["nodes"][0])
         case "inventory_items":
-            return item_event(Page(ask(world, LIST_ITEMS, **since)["inventoryItems"]).nodes[0])
+            return item_event(ask(world, LIST_ITEMS, **since)["inventoryItems"]["nodes"][0])
         case "locations":
-            return location_event(Page(ask(world, LIST_LOCATIONS)["locations"]).nodes[0])
+            return location_event(ask(world, LIST_LOCATIONS)["locations"]["nodes"][0])
     order_gid = f"gid://shopify/Order/{body['order_id']}"
     put(world, "orders", _bare_order(body["order_id"]))
     order = ask(world, READ_ORDER, id=order_gid)["order"]

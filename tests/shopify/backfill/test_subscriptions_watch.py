@@ -12,7 +12,8 @@ from services.core.errors import Misconfigured, RetryLater
 from services.core.settings import get_settings
 from services.jobs.handler import JobResult
 from services.shopify.admin import open_admin
-from services.shopify.subscriptions.check import SubscriptionWatch, list_subscriptions
+from services.shopify.backfill import run as backfill_run
+from services.shopify.subscriptions.check import list_subscriptions, watch_subscriptions
 from services.shopify.subscriptions.plan import WANTED, topic_to_enum
 from tests.shopify.backfill.fake_shop import (
     DOMAIN,
@@ -38,9 +39,9 @@ def public_url(shops: Shops, monkeypatch: pytest.MonkeyPatch) -> str:
     return PUBLIC
 
 
-def watch(shops: Shops, now: datetime, **more: Any) -> JobResult:
+def watch(shops: Shops, now: datetime) -> JobResult:
     """Run the job and record its result."""
-    finished = SubscriptionWatch(clock=lambda: now, **more)(job_run(shops.holed, "subscription-watchdog"))
+    finished = watch_subscriptions(job_run(shops.holed, "subscription-watchdog"), lambda: now)
     if finished.record is not None:
         with transaction(shops.engine) as tx:
             append_all(tx, finished.record(tx).audit, now)
@@ -139,16 +140,14 @@ def test_a_run_after_a_crash_still_imports_the_outage(shops: Shops, public_url: 
     watch(shops, EVENING)
     lose(shops, "orders/create")
     put_order(shops, EVENING, 9)
-    opened: list[int] = []
 
-    def open_once(shop_id: int) -> Any:
-        opened.append(shop_id)
-        if len(opened) > 1:
-            raise RetryLater("shopify.no_answer", "cut")
-        return open_admin(shop_id)
+    def cut(_shop_id: int) -> Any:
+        raise RetryLater("shopify.no_answer", "cut")
 
-    with pytest.raises(RetryLater):
-        watch(shops, EVENING + HOUR, open_shop=open_once)
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr(backfill_run, "open_admin", cut)
+        with pytest.raises(RetryLater):
+            watch(shops, EVENING + HOUR)
     assert set(listed(shops)) == set(WANTED)
 
     finished = watch(shops, EVENING + HOUR)
@@ -201,7 +200,7 @@ def test_a_refused_token_is_for_a_person(shops: Shops, public_url: str) -> None:
 def test_shop_without_credentials_is_skipped(shops: Shops) -> None:
     run = job_run(shops.whole, "subscription-watchdog")
 
-    assert SubscriptionWatch(clock=lambda: EVENING)(run).result == "not_connected"
+    assert watch_subscriptions(run, lambda: EVENING).result == "not_connected"
 
 
 def test_created_and_lost_subscriptions_are_audited(shops: Shops, public_url: str) -> None:
