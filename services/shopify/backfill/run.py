@@ -70,8 +70,8 @@ def backfill_shopify(
 
     ``since`` reads from before the cursors, for a known outage; so does the first webhook that the ingress
     refused by name, until a backfill an hour after the last refusal has read all lists. ``is_dry`` counts
-    what would be recorded and changes nothing. A shop that is not connected is skipped. Raises ``WorkError`` for
-    Shopify's failures; pages read before stay.
+    what would be recorded and changes nothing. A shop that is not connected is skipped. Raises ``WorkError``
+    for Shopify's failures; pages read before stay.
     """
     try:
         pager = Pager(open_admin(shop_id))
