@@ -1,15 +1,13 @@
-"""Quo (OpenPhone) webhooks: calls and messages, one row each."""
+"""Quo (OpenPhone) webhooks: calls and messages, one row each, with the parts of a call in any order."""
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
-from services.audit.chain import Entry
-from services.conversations.audit_text import describe_update
-from services.conversations.merge import Interaction, is_repeat, merge_update
-from services.conversations.payload import InteractionUpdate, parse_update
+from services.audit.chain import Entry, Mutation
+from services.conversations.payload import PARTS, InteractionUpdate, parse_update
 from services.conversations.tables import interactions
 from services.core.errors import Refused
 from services.core.fields import read_set
@@ -18,8 +16,15 @@ from services.core.pg_arrays import find_by_key, upsert_rows
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 
-InteractionKey = tuple[int, str]
-"""(shop, Quo's id)."""
+NO_CALL_YET = datetime(1970, 1, 1, tzinfo=UTC)
+"""``version_at`` of a row of which only parts are known: any event of the call itself is newer."""
+
+InteractionRow = Mapping[str, Any]
+"""A row of ``interactions``.
+
+``detail`` has the newest event of the call itself under ``object``, ``context``, ``type`` and ``progress``,
+and each part under its own name with the time of its event as ``at``.
+"""
 
 
 def ingest_interactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
@@ -32,41 +37,76 @@ def ingest_interactions(tx: Connection, items: Sequence[WorkItem], now: datetime
     parsed = read_set(items, parse_update, "quo.unreadable_event")
     keys = {update.key for update in parsed if isinstance(update, InteractionUpdate)}
     lock_objects(tx, keys)
-    rows = find_interactions(tx, keys)
-    changed: dict[InteractionKey, Interaction] = {}
+    rows: dict[tuple[Any, ...], InteractionRow] = {**find_by_key(tx, interactions, keys)}
+    changed: dict[tuple[int, str], InteractionRow] = {}
     audit: list[Entry] = []
 
     def settle(item: WorkItem, update: InteractionUpdate | Refused) -> Outcome:
         if isinstance(update, Refused):
             return update
         known = rows.get(update.key)
-        merged = merge_update(known, update)
-        if merged is None:
-            return Done() if known is not None and is_repeat(known, update) else Done("stale")
-        audit.append(audit_entry(item, [describe_update(update, known, merged)]))
+        received, recorded = _find_versions(update, known)
+        if known and received <= recorded:
+            return Done() if received == recorded else Done("stale")
+        merged = _merge_part(known, update) if update.part else _merge_base(known, update)
+        audit.append(audit_entry(item, [_describe_update(update, known, merged)]))
         rows[update.key] = changed[update.key] = merged
         return Done()
 
-    outcomes = [settle(item, update) for item, update in zip(items, parsed, strict=True)]
-    upsert_interactions(tx, changed)
+    outcomes = list(map(settle, items, parsed))
+    if changed:
+        columns = interactions.columns.keys()
+        upsert_rows(tx, interactions, {name: [row[name] for row in changed.values()] for name in columns})
     return HandlerResult(outcomes, audit=audit)
 
 
-def find_interactions(tx: Connection, keys: Collection[InteractionKey]) -> dict[InteractionKey, Interaction]:
-    """Return the rows of ``keys`` that exist."""
-    found: dict[InteractionKey, Interaction] = {}
-    for (shop_id, provider_id), row in find_by_key(tx, interactions, keys).items():
-        values = {name: row[name] for name in Interaction._fields}
-        found[shop_id, provider_id] = Interaction(**values | {"participants": tuple(row["participants"])})
-    return found
+def _find_versions(update: InteractionUpdate, known: InteractionRow | None) -> list[Any]:
+    """Return the versions in ``update`` and in ``known`` of what ``update`` is about."""
+    if update.part:
+        return [update.row["detail"]["at"], known and known["detail"].get(update.part, {}).get("at", "")]
+    return [
+        row and (row["version_at"], row["detail"].get("progress", -1), row["status"])
+        for row in (update.row, known)
+    ]
 
 
-def upsert_interactions(tx: Connection, changed: Mapping[InteractionKey, Interaction]) -> None:
-    """Insert or overwrite the rows of ``changed``."""
-    if changed:
-        values: dict[str, Sequence[Any]] = {
-            name: [getattr(row, name) for row in changed.values()] for name in Interaction._fields
-        }
-        values["shop_id"] = [shop_id for shop_id, _ in changed]
-        values["provider_id"] = [provider_id for _, provider_id in changed]
-        upsert_rows(tx, interactions, values)
+def _merge_base(known: InteractionRow | None, update: InteractionUpdate) -> InteractionRow:
+    parts = {name: part for name, part in known["detail"].items() if name in PARTS.values()} if known else {}
+    return {**update.row, "detail": {**update.row["detail"], **parts}}
+
+
+def _merge_part(known: InteractionRow | None, update: InteractionUpdate) -> InteractionRow:
+    part = update.row["detail"]
+    if known is None:
+        return {**update.row, "version_at": NO_CALL_YET, "detail": {update.part: part}}
+    merged = {**known, "detail": {**known["detail"], update.part: part}}
+    # Only parts so far: the row shows the earliest of them until an event of the call itself arrives.
+    shown = ("occurred_at", "direction", "participants")
+    is_earlier = [update.row[name] for name in shown] < [known[name] for name in shown]
+    if known["version_at"] == NO_CALL_YET and is_earlier:
+        merged |= {name: update.row[name] for name in (*shown, "event_id")}
+    return merged
+
+
+def _describe_update(
+    update: InteractionUpdate, known: InteractionRow | None, merged: InteractionRow
+) -> Mutation:
+    """Return what ``update`` changed: ids, kinds and statuses, never people or content."""
+    label, provider_id = f"{merged['kind']} {merged['provider_id']}", merged["provider_id"]
+    names = ("kind", "direction", "status", "occurred_at", "version_at")
+    changed = [name for name in names if known is None or known[name] != merged[name]]
+    before = {name: known[name] for name in changed} if known else {}
+    after = {name: merged[name] for name in changed}
+    status = merged["status"] or "no status"
+    if update.part:
+        after[update.part] = update.row["version_at"]
+        if known and (at := known["detail"].get(update.part, {}).get("at")):
+            before[update.part] = at
+        summary = f"{update.part} of {label} kept"
+    elif known is None:
+        summary = f"{label} kept: {status}"
+    elif "status" in after:
+        summary = f"{label}: {known['status'] or 'no status'} -> {status}"
+    else:
+        summary = f"{label}: received again, status unchanged"
+    return Mutation("interactions", provider_id, summary, None if known is None else before, after)

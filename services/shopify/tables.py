@@ -1,5 +1,7 @@
 """Tables of shops, customers, products and stock. Those of orders and logistics are in their rooms."""
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -11,6 +13,7 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    TextClause,
     UniqueConstraint,
     text,
 )
@@ -18,48 +21,56 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from services.core.db import metadata
 
-_at = DateTime(timezone=True)
-_EMPTY = text("''")
-_ZERO = text("0")
+AT = DateTime(timezone=True)
+EMPTY, ZERO, FALSE = text("''"), text("0"), text("false")
+_TRUE = text("true")
+
+
+def key_columns(*names: str) -> list[Column[Any]]:
+    """Return the columns of a primary key of the shop and Shopify's ids ``names``."""
+    shop_id = Column("shop_id", Integer, primary_key=True, autoincrement=False)
+    return [shop_id, *(Column(name, BigInteger, primary_key=True) for name in names)]
+
+
+def columns(names: str, type_: Any, default: TextClause | None = None) -> list[Column[Any]]:
+    """Return a column for each of ``names``, not null."""
+    return [Column(name, type_, nullable=False, server_default=default) for name in names.split()]
+
+
+def optional(names: str, type_: Any) -> list[Column[Any]]:
+    """Return a column for each of ``names``, null allowed."""
+    return [Column(name, type_) for name in names.split()]
+
 
 # The only Shopify table with personal data: all others have the customer's number.
 customers = Table(
     "customers",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
-    Column("customer_id", BigInteger, primary_key=True),
-    Column("name", Text, nullable=False, server_default=_EMPTY),
-    Column("email", Text, nullable=False, server_default=_EMPTY),
-    Column("phone", Text, nullable=False, server_default=_EMPTY),
-    Column("updated_at", _at, nullable=False),
-    Column("deleted_at", _at),
-    Column("redacted_at", _at),
+    *key_columns("customer_id"),
+    *columns("name email phone", Text, EMPTY),
+    *columns("updated_at", AT),
+    *optional("deleted_at redacted_at", AT),
 )
 
 products = Table(
     "products",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
-    Column("product_id", BigInteger, primary_key=True),
-    Column("title", Text, nullable=False, server_default=_EMPTY),
-    Column("status", Text, nullable=False, server_default=_EMPTY),
-    Column("updated_at", _at, nullable=False),
-    Column("deleted_at", _at),
-    Column("product_type", Text, nullable=False, server_default=_EMPTY),
-    Column("tags", Text, nullable=False, server_default=_EMPTY),
+    *key_columns("product_id"),
+    *columns("title status", Text, EMPTY),
+    *columns("updated_at", AT),
+    *optional("deleted_at", AT),
+    *columns("product_type tags", Text, EMPTY),
 )
 
 variants = Table(
     "variants",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
-    Column("inventory_item_id", BigInteger, primary_key=True),
-    Column("variant_id", BigInteger, nullable=False),
-    Column("sku", Text, nullable=False),
-    Column("title", Text, nullable=False),
-    Column("updated_at", _at, nullable=False),
-    Column("product_id", BigInteger),
-    Column("deleted_at", _at),
+    *key_columns("inventory_item_id"),
+    *columns("variant_id", BigInteger),
+    *columns("sku title", Text),
+    *columns("updated_at", AT),
+    *optional("product_id", BigInteger),
+    *optional("deleted_at", AT),
     Index("ix_variants_sku", "shop_id", "sku"),
     Index("ix_variants_product", "shop_id", "product_id"),
     Index("ix_variants_variant", "shop_id", "variant_id"),
@@ -69,40 +80,33 @@ variants = Table(
 inventory_items = Table(
     "inventory_items",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
-    Column("inventory_item_id", BigInteger, primary_key=True),
-    Column("sku", Text, nullable=False, server_default=_EMPTY),
-    Column("is_tracked", Boolean, nullable=False, server_default=text("true")),
-    Column("cost_cents", BigInteger),
-    Column("updated_at", _at, nullable=False),
-    Column("deleted_at", _at),
+    *key_columns("inventory_item_id"),
+    *columns("sku", Text, EMPTY),
+    *columns("is_tracked", Boolean, _TRUE),
+    *optional("cost_cents", BigInteger),
+    *columns("updated_at", AT),
+    *optional("deleted_at", AT),
 )
 
 locations = Table(
     "locations",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
-    Column("location_id", BigInteger, primary_key=True),
-    Column("name", Text, nullable=False, server_default=_EMPTY),
-    Column("province", Text, nullable=False, server_default=_EMPTY),
-    Column("is_active", Boolean, nullable=False, server_default=text("true")),
-    Column("updated_at", _at, nullable=False),
-    Column("deleted_at", _at),
+    *key_columns("location_id"),
+    *columns("name province", Text, EMPTY),
+    *columns("is_active", Boolean, _TRUE),
+    *columns("updated_at", AT),
+    *optional("deleted_at", AT),
 )
 
 # The shop object of Shopify. The settings ``shops.currency`` and ``timezone`` stay a person's decision.
 storefronts = Table(
     "storefronts",
     metadata,
-    Column("shop_id", Integer, primary_key=True, autoincrement=False),
-    Column("shopify_id", BigInteger),
-    Column("name", Text, nullable=False, server_default=_EMPTY),
-    Column("currency", Text, nullable=False, server_default=_EMPTY),
-    Column("timezone", Text, nullable=False, server_default=_EMPTY),
-    Column("province", Text, nullable=False, server_default=_EMPTY),
-    Column("plan_name", Text, nullable=False, server_default=_EMPTY),
-    Column("updated_at", _at, nullable=False),
-    Column("uninstalled_at", _at),
+    *key_columns(),
+    *optional("shopify_id", BigInteger),
+    *columns("name currency timezone province plan_name", Text, EMPTY),
+    *columns("updated_at", AT),
+    *optional("uninstalled_at", AT),
 )
 
 # Requests of Shopify's three mandatory privacy topics. ``result`` has the counts of what was exported or
@@ -111,17 +115,16 @@ privacy_requests = Table(
     "privacy_requests",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("shop_id", Integer, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("customer_id", BigInteger),
-    Column("event_id", BigInteger, nullable=False),
-    Column("status", Text, nullable=False, server_default=text("'open'")),
-    Column("received_at", _at, nullable=False),
-    Column("due_at", _at, nullable=False),
-    Column("done_at", _at),
-    Column("result", JSONB, nullable=False, server_default=text("'{}'")),
-    Column("confirmed_at", _at),
-    Column("confirmed_by", Text, nullable=False, server_default=text("''")),
+    *columns("shop_id", Integer),
+    *columns("kind", Text),
+    *optional("customer_id", BigInteger),
+    *columns("event_id", BigInteger),
+    *columns("status", Text, text("'open'")),
+    *columns("received_at due_at", AT),
+    *optional("done_at", AT),
+    *columns("result", JSONB, text("'{}'")),
+    *optional("confirmed_at", AT),
+    *columns("confirmed_by", Text, EMPTY),
     UniqueConstraint("shop_id", "event_id", name="uq_privacy_requests_event"),
 )
 
@@ -130,13 +133,11 @@ privacy_requests = Table(
 webhook_subscriptions = Table(
     "webhook_subscriptions",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
+    *key_columns(),
     Column("topic", Text, primary_key=True),
-    Column("subscription_gid", Text, nullable=False),
-    Column("uri", Text, nullable=False),
-    Column("seen_at", _at, nullable=False),
-    Column("lost_at", _at),
-    Column("imported_at", _at),
+    *columns("subscription_gid uri", Text),
+    *columns("seen_at", AT),
+    *optional("lost_at imported_at", AT),
 )
 
 # ``shopify_available`` is the last known figure at Shopify. Without a count (``counted_at`` null)
@@ -148,23 +149,20 @@ webhook_subscriptions = Table(
 inventory_levels = Table(
     "inventory_levels",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
-    Column("inventory_item_id", BigInteger, primary_key=True),
-    Column("location_id", BigInteger, primary_key=True),
-    Column("sku", Text, nullable=False, server_default=text("''")),
-    Column("available", Integer, nullable=False),
-    Column("reorder_point", Integer),
-    Column("observed_available", Integer, nullable=False),
-    Column("observed_at", _at, nullable=False),
-    Column("shopify_available", Integer),
-    Column("changed_at", _at, nullable=False),
-    Column("disconnected_at", _at),
-    Column("counted_available", Integer),
-    Column("counted_at", _at),
-    Column("pool", Text),
-    Column("pool_sku", Text),
-    Column("known_at", _at),
-    Column("doubts", Integer, nullable=False, server_default=_ZERO),
+    *key_columns("inventory_item_id", "location_id"),
+    *columns("sku", Text, EMPTY),
+    *columns("available", Integer),
+    *optional("reorder_point", Integer),
+    *columns("observed_available", Integer),
+    *columns("observed_at", AT),
+    *optional("shopify_available", Integer),
+    *columns("changed_at", AT),
+    *optional("disconnected_at", AT),
+    *optional("counted_available", Integer),
+    *optional("counted_at", AT),
+    *optional("pool pool_sku", Text),
+    *optional("known_at", AT),
+    *columns("doubts", Integer, ZERO),
     Index("ix_inventory_levels_sku", "shop_id", "sku"),
     Index("ix_inventory_levels_pool", "pool", "pool_sku", postgresql_where=text("pool is not null")),
 )
@@ -173,7 +171,7 @@ stock_pools = Table(
     "stock_pools",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("safety_buffer", Integer, nullable=False, server_default=_ZERO),
+    *columns("safety_buffer", Integer, ZERO),
 )
 
 # ``available`` is what all shops of the pool have for sale, before the safety buffer; below zero when
@@ -183,8 +181,8 @@ stock_pool_items = Table(
     metadata,
     Column("pool", Text, ForeignKey("stock_pools.name"), primary_key=True),
     Column("sku", Text, primary_key=True),
-    Column("available", Integer, nullable=False),
-    Column("changed_at", _at, nullable=False),
+    *columns("available", Integer),
+    *columns("changed_at", AT),
 )
 
 # ``source`` is what moved the stock, once each: ``order-line:<id>`` or ``refund-line:<id>``, with the id of
@@ -193,14 +191,12 @@ stock_pool_items = Table(
 stock_movements = Table(
     "stock_movements",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
+    *key_columns(),
     Column("source", Text, primary_key=True),
-    Column("sku", Text, nullable=False),
-    Column("delta", Integer, nullable=False),
-    Column("at", _at, nullable=False),
-    Column("variant_id", BigInteger),
-    Column("location_id", BigInteger),
-    Column("order_id", BigInteger),
+    *columns("sku", Text),
+    *columns("delta", Integer),
+    *columns("at", AT),
+    *optional("variant_id location_id order_id", BigInteger),
     Index("ix_stock_movements_sku_at", "shop_id", "sku", "at"),
     Index(
         "ix_stock_movements_variant_at",

@@ -9,9 +9,9 @@ import orjson
 import pytest
 from sqlalchemy import Connection, Engine
 
-from services.conversations import handler
-from services.conversations.merge import Interaction
+from services.conversations.handler import ingest_interactions
 from services.core.db import transaction
+from services.ledger.work import Done
 from services.payments.balance import BalanceEntry, record_balance_entries
 from services.payments.payload import Transaction
 from services.payments.store import find_transactions, upsert_transactions
@@ -28,7 +28,7 @@ from services.shopify.products.store import find_variants, record_variants
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.levels import LevelKey
 from services.shopify.stock.store import find_known_levels, known_version
-from tests.shopify.sample_payloads import ITEM, LOCATION, NOW, add_shop, ingest, level
+from tests.shopify.sample_payloads import ITEM, LOCATION, NOW, add_shop, ingest, item, level
 from tests.shopify.test_round_trips import ODD
 
 NUMBERS = count(1000)
@@ -173,18 +173,27 @@ def test_balance_entry_comes_back_by_name(engine: Engine) -> None:
     assert_named(row, made)
 
 
-def test_interaction_comes_back_by_name_and_by_its_finder(engine: Engine) -> None:
+def test_interaction_comes_back_by_name(engine: Engine) -> None:
     shop_id = add_shop(engine)
-    made: Interaction = make(Interaction, participants=(ODD, "+1604"), detail={"object": {"text": ODD}})
+    source = {"id": f"AC1 {ODD}", "direction": f"direction {ODD}", "status": f"status {ODD}", "text": ODD,
+              "from": f"+1604 {ODD}", "createdAt": NOW.isoformat()}  # fmt: skip
+    event = {"type": "message.received", "createdAt": (NOW + timedelta(hours=1)).isoformat(),
+             "data": {"object": source}}  # fmt: skip
+    work = item("x", orjson.dumps(event))._replace(event_id=4711)
 
     with transaction(engine) as tx:
-        handler.upsert_interactions(tx, {(shop_id, "AC1"): made})
+        (outcome,) = ingest_interactions(tx, [work], NOW).outcomes
         (row,) = select(tx, "interactions")
-        found = handler.find_interactions(tx, [(shop_id, "AC1")])
+        again = ingest_interactions(tx, [work], NOW).outcomes
 
-    stored = made._replace(participants=list(made.participants))  # type: ignore[arg-type]
-    assert {name: row[name] for name in made._fields} == stored._asdict()
-    assert found == {(shop_id, "AC1"): made}
+    assert (outcome, again, shop_id) == (Done(), [Done()], row["shop_id"])
+    wanted = {
+        "provider_id": source["id"], "kind": "message", "direction": source["direction"], "event_id": 4711,
+        "status": source["status"], "participants": [source["from"]], "body": ODD, "occurred_at": NOW,
+        "version_at": NOW + timedelta(hours=1),
+        "detail": {"type": "message.received", "object": source, "context": {}, "progress": 1},
+    }  # fmt: skip
+    assert {name: row[name] for name in wanted} == wanted
 
 
 def test_variant_comes_back_by_name_and_by_its_finder(engine: Engine) -> None:

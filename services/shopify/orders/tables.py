@@ -1,23 +1,10 @@
 """Orders, their lines, refunds and payments. Money is integer minor units with its currency."""
 
-from typing import Any
-
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, Table, Text, TextClause, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.core.db import metadata
-
-_ZERO = text("0")
-
-
-def _columns(names: str, type_: Any, default: TextClause | None = None) -> list[Column[Any]]:
-    """Return a column for each of ``names``, not null."""
-    return [Column(name, type_, nullable=False, server_default=default) for name in names.split()]
-
-
-def _optional(names: str, type_: Any) -> list[Column[Any]]:
-    return [Column(name, type_) for name in names.split()]
-
+from services.shopify.tables import AT, EMPTY, FALSE, ZERO, columns, key_columns, optional
 
 # One row per order, in the state of its newest event. Every amount is in the shop's currency.
 # ``updated_at`` is the epoch where only the deletion was received; then all other columns are empty.
@@ -41,22 +28,20 @@ def _optional(names: str, type_: Any) -> list[Column[Any]]:
 orders = Table(
     "orders",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
+    *key_columns(),
     Column("order_gid", Text, primary_key=True),
-    *_columns("name currency financial_status", Text),
+    *columns("name currency financial_status", Text),
     Column("stage", Text, nullable=False, server_default=text("'Filling'")),
-    *_columns("staff_label province fulfillment_status content_digest", Text, text("''")),
-    *_columns("total_cents", BigInteger),
-    *_columns(
-        "refunded_cents tip_cents duties_cents rounding_cents refund_rounding_cents", BigInteger, _ZERO
-    ),
-    *_columns("additional_fees_cents conversion_cents", BigInteger, _ZERO),
-    *_optional("subtotal_cents tax_cents shipping_cents discount_cents current_duties_cents", BigInteger),
-    *_optional("current_additional_fees_cents", BigInteger),
-    *_optional("event_id customer_id location_id", BigInteger),
-    *_columns("taxes_included duties_included is_test is_tax_exempt", Boolean, text("false")),
-    *_columns("placed_at updated_at", DateTime(timezone=True)),
-    *_optional("cancelled_at deleted_at", DateTime(timezone=True)),
+    *columns("staff_label province fulfillment_status content_digest", Text, EMPTY),
+    *columns("total_cents", BigInteger),
+    *columns("refunded_cents tip_cents duties_cents rounding_cents refund_rounding_cents", BigInteger, ZERO),
+    *columns("additional_fees_cents conversion_cents", BigInteger, ZERO),
+    *optional("subtotal_cents tax_cents shipping_cents discount_cents current_duties_cents", BigInteger),
+    *optional("current_additional_fees_cents", BigInteger),
+    *optional("event_id customer_id location_id", BigInteger),
+    *columns("taxes_included duties_included is_test is_tax_exempt", Boolean, FALSE),
+    *columns("placed_at updated_at", AT),
+    *optional("cancelled_at deleted_at", AT),
     Column("shipping_taxes", JSONB),
     Index("ix_orders_placed_at", "shop_id", "placed_at"),
     Index("ix_orders_customer", "shop_id", "customer_id", postgresql_where=text("customer_id is not null")),
@@ -68,19 +53,19 @@ orders = Table(
 order_lines = Table(
     "order_lines",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
+    *key_columns(),
     Column("order_gid", Text, primary_key=True),
     Column("line_id", BigInteger, primary_key=True),
-    *_columns("sku title", Text),
-    *_columns("staff_label", Text, text("''")),
-    *_columns("quantity", Integer),
-    *_columns("refunded_quantity", Integer, _ZERO),
-    *_optional("current_quantity", Integer),
-    *_columns("price_cents", BigInteger),
-    *_columns("discount_cents", BigInteger, _ZERO),
-    *_columns("is_taxable", Boolean, text("true")),
-    *_columns("is_gift_card is_tip", Boolean, text("false")),
-    *_optional("product_id", BigInteger),
+    *columns("sku title", Text),
+    *columns("staff_label", Text, EMPTY),
+    *columns("quantity", Integer),
+    *columns("refunded_quantity", Integer, ZERO),
+    *optional("current_quantity", Integer),
+    *columns("price_cents", BigInteger),
+    *columns("discount_cents", BigInteger, ZERO),
+    *columns("is_taxable", Boolean, text("true")),
+    *columns("is_gift_card is_tip", Boolean, FALSE),
+    *optional("product_id", BigInteger),
     Column("taxes", JSONB),
 )
 
@@ -99,16 +84,16 @@ order_lines = Table(
 order_refunds = Table(
     "order_refunds",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
+    *key_columns(),
     Column("order_gid", Text, primary_key=True),
     Column("refund_id", BigInteger, primary_key=True),
-    *_columns("amount_cents", BigInteger),
-    *_columns("currency", Text),
-    *_columns("refunded_at", DateTime(timezone=True)),
-    *_columns("status", Text, text("'success'")),
-    *_columns("shipping_cents shipping_tax_cents duties_cents tip_cents", BigInteger, _ZERO),
-    *_columns("adjustment_cents adjustment_tax_cents unexplained_cents rounding_cents", BigInteger, _ZERO),
-    *_columns("additional_fees_cents", BigInteger, _ZERO),
+    *columns("amount_cents", BigInteger),
+    *columns("currency", Text),
+    *columns("refunded_at", AT),
+    *columns("status", Text, text("'success'")),
+    *columns("shipping_cents shipping_tax_cents duties_cents tip_cents", BigInteger, ZERO),
+    *columns("adjustment_cents adjustment_tax_cents unexplained_cents rounding_cents", BigInteger, ZERO),
+    *columns("additional_fees_cents", BigInteger, ZERO),
     Column("transactions", JSONB),
     Index("ix_order_refunds_refunded_at", "shop_id", "refunded_at"),
 )
@@ -116,13 +101,13 @@ order_refunds = Table(
 order_refund_lines = Table(
     "order_refund_lines",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
+    *key_columns(),
     Column("order_gid", Text, primary_key=True),
     Column("refund_id", BigInteger, primary_key=True),
     Column("refund_line_id", BigInteger, primary_key=True),
-    *_columns("line_id", BigInteger),
-    *_columns("quantity", Integer),
-    *_columns("subtotal_cents tax_cents", BigInteger, _ZERO),
+    *columns("line_id", BigInteger),
+    *columns("quantity", Integer),
+    *columns("subtotal_cents tax_cents", BigInteger, ZERO),
 )
 
 DUTIES_REMOVED = """
@@ -139,14 +124,13 @@ DUTIES_REMOVED = """
 order_transactions = Table(
     "order_transactions",
     metadata,
-    Column("shop_id", Integer, primary_key=True),
-    Column("order_transaction_id", BigInteger, primary_key=True),
-    *_columns("order_gid kind status currency", Text),
-    *_columns("gateway payment_ref", Text, text("''")),
-    *_columns("amount_cents", BigInteger),
-    *_columns("processed_at", DateTime(timezone=True)),
-    *_columns("is_test", Boolean, text("false")),
-    *_optional("parent_id event_id", BigInteger),
+    *key_columns("order_transaction_id"),
+    *columns("order_gid kind status currency", Text),
+    *columns("gateway payment_ref", Text, EMPTY),
+    *columns("amount_cents", BigInteger),
+    *columns("processed_at", AT),
+    *columns("is_test", Boolean, FALSE),
+    *optional("parent_id event_id", BigInteger),
     Index("ix_order_transactions_order", "shop_id", "order_gid"),
     Index(
         "ix_order_transactions_payment_ref",
