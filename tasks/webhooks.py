@@ -15,12 +15,14 @@ from services.shopify.logistics.inventory_transfers import (
 )
 from services.shopify.logistics.returns import ingest_returns, ingest_reverse_fulfillment_orders
 from services.shopify.orders.customers import ingest_customers
-from services.shopify.orders.disputes import ingest_shopify_disputes
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.notices import ingest_order_notices
 from services.shopify.orders.refund_handler import ingest_refunds
-from services.shopify.orders.tender_transactions import ingest_tender_transactions
-from services.shopify.orders.transactions import ingest_order_transactions
+from services.shopify.orders.transactions import (
+    ingest_order_transactions,
+    ingest_shopify_disputes,
+    ingest_tender_transactions,
+)
 from services.shopify.products.handler import ingest_products
 from services.shopify.products.inventory_items import ingest_inventory_items, ingest_variant_stock
 from services.shopify.shop_profile import ingest_storefronts

@@ -7,9 +7,8 @@ from services.privacy.holders import LOGISTICS
 from services.privacy.subject import Subject
 from services.shopify.logistics.fulfillments import ingest_fulfillment_events
 from services.shopify.logistics.returns import ingest_returns
-from services.shopify.orders.disputes import ingest_shopify_disputes
 from services.shopify.orders.notices import ingest_order_notices
-from services.shopify.orders.tender_transactions import ingest_tender_transactions
+from services.shopify.orders.transactions import ingest_shopify_disputes, ingest_tender_transactions
 from tests.privacy.people import JOHN, JOHNS_ORDER
 from tests.shopify import logistics_payloads as events
 from tests.shopify.sample_payloads import ingest

@@ -16,8 +16,8 @@ from services.shopify.orders.line_payload import LineChange, OrderLine
 from services.shopify.orders.payload import Order
 from services.shopify.orders.refund_settlement import SUCCESS, RefundChange, RefundedSum
 
-_CHANGES: Mapping[str, Callable[[Any, Order], str]] = {
-    "updated_at": lambda _old, _new: "",
+_CHANGES: Mapping[str, Callable[[Any, Order], str] | str] = {
+    "updated_at": "",
     "name": lambda _old, new: f"renamed to {new.name}",
     "financial_status": lambda old, new: (
         f"{old.financial_status or 'no status'} -> {new.financial_status or 'no status'}"
@@ -31,15 +31,15 @@ _CHANGES: Mapping[str, Callable[[Any, Order], str]] = {
         else ""
     ),
     "cancelled_at": lambda _old, new: "cancelled" if new.cancelled_at else "no longer cancelled",
-    "placed_at": lambda _old, _new: "time of the sale changed",
+    "placed_at": "time of the sale changed",
     "fulfillment_status": lambda old, new: (
         f"{old.fulfillment_status or 'unfulfilled'} -> {new.fulfillment_status or 'unfulfilled'}"
     ),
-    "subtotal_cents": lambda _old, _new: "subtotal changed",
-    "tax_cents": lambda _old, _new: "tax changed",
-    "shipping_cents": lambda _old, _new: "shipping changed",
-    "discount_cents": lambda _old, _new: "discount changed",
-    "customer_id": lambda _old, _new: "customer changed",
+    "subtotal_cents": "subtotal changed",
+    "tax_cents": "tax changed",
+    "shipping_cents": "shipping changed",
+    "discount_cents": "discount changed",
+    "customer_id": "customer changed",
 }
 """The compared columns, in the order of a summary, and how it words their change; empty: not at all."""
 
@@ -58,7 +58,8 @@ def describe_order(
     changed = [name for name in _CHANGES if getattr(known, name) != getattr(order, name)]
     before: dict[str, Any] = {name: getattr(known, name) for name in changed}
     after: dict[str, Any] = {name: getattr(order, name) for name in changed}
-    texts = [text for name in changed if (text := _CHANGES[name](known, order))]
+    words = (_CHANGES[name] for name in changed)
+    texts = [text for word in words if (text := word if isinstance(word, str) else word(known, order))]
     if refunded:
         texts.append(f"refunded {format_money_change(*refunded, order.currency)}")
         before["refunded_cents"], after["refunded_cents"] = refunded
@@ -79,11 +80,10 @@ def _describe_new_order(order: Order, refunded: Change | None) -> Mutation:
         "line_count": len(order.lines),
         "total_cents": order.total_cents,
     }
-    summary = (
-        f"{order_label(order.name, order.order_gid)} recorded: "
-        f"{format_money(order.total_cents, order.currency)}, {order.financial_status or 'no status'}, "
-        f"{_count(len(order.lines))}"
-    )
+    label = order_label(order.name, order.order_gid)
+    total = format_money(order.total_cents, order.currency)
+    status = order.financial_status or "no status"
+    summary = f"{label} recorded: {total}, {status}, {_count(len(order.lines))}"
     if order.cancelled_at:
         after["cancelled_at"] = order.cancelled_at
         summary += ", cancelled"
@@ -101,47 +101,38 @@ def describe_deletion(name: str, gid: str, deleted_at: datetime) -> Mutation:
 
 def describe_refunded_sum(gid: str, refunded: RefundedSum, change: Change) -> Mutation:
     """Return the mutation of an order of whose sum ``refunded`` one event made ``change``."""
-    return Mutation(
-        "orders",
-        gid,
-        f"{order_label(refunded.name, gid)}: refunded {format_money_change(*change, refunded.currency)}",
-        {"refunded_cents": change.before},
-        {"refunded_cents": change.after},
-    )
+    summary = f"{order_label(refunded.name, gid)}: refunded {format_money_change(*change, refunded.currency)}"
+    before, after = ({"refunded_cents": cents} for cents in change)
+    return Mutation("orders", gid, summary, before, after)
 
 
-def describe_new_refund(refund_id: int, order_gid: str, change: RefundChange, line_count: int) -> Mutation:
-    """Return the mutation of a refund that is new."""
-    now = change.now
-    summary = (
-        f"{_refund_label(refund_id, order_gid)} recorded: {format_money(now.amount_cents, change.currency)}, "
-        f"{_count(line_count)}{'' if now.status == SUCCESS else f', {now.status}'}"
-    )
-    after = {
-        "amount_cents": now.amount_cents,
-        "currency": change.currency,
-        "line_count": line_count,
-        "order_gid": order_gid,
-    }
-    return Mutation("order_refunds", str(refund_id), summary, None, after)
-
-
-def describe_refund(refund_id: int, order_gid: str, change: RefundChange, new_lines: int = 0) -> Mutation:
-    """Return the mutation of a known refund, or of its settlement: its payments or its order changed."""
+def describe_refund(
+    refund_id: int, order_gid: str, change: RefundChange, new_lines: int = 0, *, is_new: bool = False
+) -> Mutation:
+    """Return the mutation of a refund that is new, or whose payments, lines or settlement changed."""
     before, now = change.before, change.now
+    label = f"refund {refund_id} of order {order_gid.rpartition('/')[2]}"
+    if is_new:
+        summary = (
+            f"{label} recorded: {format_money(now.amount_cents, change.currency)}, "
+            f"{_count(new_lines)}{'' if now.status == SUCCESS else f', {now.status}'}"
+        )
+        after = {
+            "amount_cents": now.amount_cents,
+            "currency": change.currency,
+            "line_count": new_lines,
+            "order_gid": order_gid,
+        }
+        return Mutation("order_refunds", str(refund_id), summary, None, after)
     texts = [f"{before.status} -> {now.status}"] if before.status != now.status else []
     if before.amount_cents != now.amount_cents:
         texts.append(format_money_change(before.amount_cents, now.amount_cents, change.currency))
     texts += [f"{_count(new_lines)} added"] if new_lines else []
     changed = [name for name in now._fields if getattr(before, name) != getattr(now, name)]
-    after = {name: getattr(now, name) for name in changed}
-    return Mutation(
-        "order_refunds",
-        str(refund_id),
-        f"{_refund_label(refund_id, order_gid)}: {', '.join(texts) or 'parts changed'}",
-        {name: getattr(before, name) for name in changed},
-        after | ({"new_lines": new_lines} if new_lines else {}),
-    )
+    was, after = ({name: getattr(state, name) for name in changed} for state in (before, now))
+    after |= {"new_lines": new_lines} if new_lines else {}
+    summary = f"{label}: {', '.join(texts) or 'parts changed'}"
+    return Mutation("order_refunds", str(refund_id), summary, was, after)
 
 
 def describe_settled_refunds(order_gid: str, refunds: Mapping[int, RefundChange]) -> list[Mutation]:
@@ -151,10 +142,6 @@ def describe_settled_refunds(order_gid: str, refunds: Mapping[int, RefundChange]
         for number, change in refunds.items()
         if change.before != change.now
     ]
-
-
-def _refund_label(refund_id: int, order_gid: str) -> str:
-    return f"refund {refund_id} of order {order_gid.rpartition('/')[2]}"
 
 
 def _count_lines(lines: Mapping[int, LineChange]) -> list[str]:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row
 from services.audit.chain import Mutation
 from services.core.errors import Refused
 from services.core.fields import find_instant, find_text, read_id, read_set
-from services.core.pg_arrays import find_by_key, instant_array, int_array, text_array
+from services.core.pg_arrays import array_parameters, encode_rows, find_by_key
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.entities import (
@@ -25,24 +25,21 @@ from services.shopify.entities import (
 from services.shopify.payload import read_event
 from services.shopify.tables import customers
 
+_COLUMNS = ("shop_id", "customer_id", "updated_at", "name", "email", "phone", "deleted_at")
+
 # A statement of its own: every order carries its customer, so it finds, compares and writes in one round trip
 # and needs no lock of its own. A redacted customer gets no name back. ``old`` is the row before.
-_UPSERT = """
+_UPSERT = f"""
 with received as (
-  select * from unnest(%(shop_id)s::int[], %(id)s::bigint[], %(updated_at)s::timestamptz[], %(name)s::text[],
-                       %(email)s::text[], %(phone)s::text[], %(deleted_at)s::timestamptz[])
-                as v(shop_id, customer_id, updated_at, name, email, phone, deleted_at)
+  select * from unnest({array_parameters(customers, _COLUMNS)}) as v({", ".join(_COLUMNS)})
 ), old as (
   select c.* from received v cross join lateral (
     select * from customers c where c.shop_id = v.shop_id and c.customer_id = v.customer_id offset 0) c
 ), new as (
-  insert into customers as c (shop_id, customer_id, updated_at, name, email, phone, deleted_at)
+  insert into customers as c ({", ".join(_COLUMNS)})
   select * from received order by shop_id, customer_id
   on conflict (shop_id, customer_id) do update set
-     updated_at = case when NEWER then excluded.updated_at else c.updated_at end,
-     name = case when NEWER then excluded.name else c.name end,
-     email = case when NEWER then excluded.email else c.email end,
-     phone = case when NEWER then excluded.phone else c.phone end,
+     {" ".join(f"{name} = case when NEWER then excluded.{name} else c.{name} end," for name in _COLUMNS[2:6])}
      deleted_at = least(c.deleted_at, excluded.deleted_at)
    where NEWER or least(c.deleted_at, excluded.deleted_at) is distinct from c.deleted_at
   returning c.*
@@ -57,7 +54,7 @@ select new.shop_id, new.customer_id,
  where old.customer_id is null
     or (new.name, new.email, new.phone, new.deleted_at)
        is distinct from (old.name, old.email, old.phone, old.deleted_at)
-""".replace(
+""".replace(  # noqa: S608 - our own names
     "NEWER",
     """(c.redacted_at is null
         and (excluded.updated_at, excluded.name collate "C", excluded.email collate "C",
@@ -148,17 +145,8 @@ def upsert_customers(
     """
     if not states:
         return {}
-    data = [state.data or _BLANK for state in states.values()]
-    values = {
-        "shop_id": int_array(shop_id for shop_id, _ in states),
-        "id": int_array(number for _, number in states),
-        "updated_at": instant_array(customer.updated_at for customer in data),
-        "name": text_array([customer.name for customer in data]),
-        "email": text_array([customer.email for customer in data]),
-        "phone": text_array([customer.phone for customer in data]),
-        "deleted_at": instant_array(state.deleted_at for state in states.values()),
-        "epoch": EPOCH,
-    }
+    received = [(*key, *(state.data or _BLANK), state.deleted_at) for key, state in states.items()]
+    values = {**encode_rows(customers, _COLUMNS, received), "epoch": EPOCH}
     return {(row.shop_id, row.customer_id): _describe(row) for row in tx.exec_driver_sql(_UPSERT, values)}
 
 

@@ -13,7 +13,6 @@ from services.core.locks import lock_objects
 from services.ledger.describe import audit_entry, split_change
 from services.ledger.work import Done, HandlerResult, NewWork, WorkItem
 from services.shopify.orders.audit_text import (
-    describe_new_refund,
     describe_refund,
     describe_refunded_sum,
     describe_settled_refunds,
@@ -105,11 +104,10 @@ def _describe(
     of_order: dict[OrderKey, list[tuple[int, int]]] = defaultdict(list)
     for refund in refunds:
         row, change = written[refund.key], totals.refunds[refund.order_key][refund.refund_id]
-        label = (refund.refund_id, refund.order_gid)
-        if row.is_new:
-            mutations[refund.work_id].append(describe_new_refund(*label, change, row.new_lines))
-        elif row.is_changed or row.new_lines or change.before != change.now:
-            mutations[refund.work_id].append(describe_refund(*label, change, row.new_lines))
+        if row.is_changed or row.new_lines or change.before != change.now:
+            mutations[refund.work_id].append(
+                describe_refund(refund.refund_id, refund.order_gid, change, row.new_lines, is_new=row.is_new)
+            )
         before = 0 if row.is_new else change.before.amount_cents
         of_order[refund.order_key].append((refund.work_id, change.now.amount_cents - before))
     for key, moves in of_order.items():

@@ -1,4 +1,10 @@
-"""Money that moved at Shopify for an order: authorizations, sales, captures, refunds, voids."""
+"""Money of an order at Shopify: transactions, tender transactions, disputes. Each may precede its order.
+
+Order transactions are the steps of a payment. Tender transactions are the amounts that changed hands, also at
+the till in cash or by a card that Shopify never saw; a negative amount went back to the buyer. Disputes are
+those of Shopify Payments, an account of Shopify's of which no Stripe webhook reports: those of a shop's own
+Stripe account are ``transactions`` of kind ``dispute``.
+"""
 
 import re
 from collections import defaultdict
@@ -22,16 +28,28 @@ from services.core.fields import (
 )
 from services.core.locks import lock_objects
 from services.ledger.work import HandlerResult, WorkItem
-from services.shopify.entities import EntityKey, EntitySpec, EntityUpdate, find_states, upsert_parsed
+from services.shopify.entities import (
+    EntityHandler,
+    EntityKey,
+    EntitySpec,
+    EntityUpdate,
+    find_states,
+    rank_values,
+    upsert_parsed,
+)
+from services.shopify.logistics.tables import shopify_disputes, tender_transactions
 from services.shopify.orders.audit_text import describe_refunded_sum, describe_settled_refunds
 from services.shopify.orders.notices import Doubts, record_doubts
 from services.shopify.orders.payload import OrderKey
 from services.shopify.orders.refund_settlement import STATUS_RANK
 from services.shopify.orders.refund_store import recount_refunds
 from services.shopify.orders.tables import order_transactions
-from services.shopify.payload import order_gid, read_event
+from services.shopify.payload import find_order_gid, order_gid, read_event
 
 _STRIPE_ID = re.compile(r"(?:ch|py|pi)_[A-Za-z0-9]{8,64}")
+_DISPUTE_RANK = rank_values(
+    "needs_response", "under_review", "accepted", "charge_refunded", "prevented", "lost", "won"
+)
 
 
 class OrderTransaction(NamedTuple):
@@ -51,19 +69,62 @@ class OrderTransaction(NamedTuple):
     @property
     def version(self) -> tuple[Any, ...]:
         """The rank of the status; the rest decides between two of one rank."""
-        content = (self.processed_at, self.status, self.kind, self.amount_cents, self.currency, self.gateway)
-        parts = (self.payment_ref, self.parent_id or 0, self.order_gid, self.is_test)
-        return (STATUS_RANK.get(self.status, 0), *content, *parts)
+        return (STATUS_RANK.get(self.status, 0), *_order_fields(self))
+
+
+class TenderTransaction(NamedTuple):
+    """An amount that changed hands. ``remote_reference`` is the gateway's own id of it."""
+
+    processed_at: datetime
+    order_gid: str
+    amount_cents: int
+    currency: str
+    payment_method: str
+    remote_reference: str
+    is_test: bool
+
+    @property
+    def version(self) -> tuple[Any, ...]:
+        """All of it: a tender transaction never changes, so this decides only between two that differ."""
+        return tuple(self)
+
+
+class ShopifyDispute(NamedTuple):
+    """A dispute: ``kind`` is ``chargeback`` or ``inquiry``, ``updated_at`` the time of the event."""
+
+    updated_at: datetime
+    order_gid: str
+    kind: str
+    status: str
+    amount_cents: int
+    currency: str
+    reason: str
+    network_reason_code: str
+    initiated_at: datetime | None
+    evidence_due_by: datetime | None
+    evidence_sent_on: datetime | None
+    finalized_on: datetime | None
+
+    @property
+    def version(self) -> tuple[Any, ...]:
+        """The time, then the most advanced status; the rest decides between states alike in both."""
+        finalized = _order_fields((self.finalized_on,))
+        return (self.updated_at, _DISPUTE_RANK.get(self.status, 0), *finalized, *_order_fields(self))
+
+
+def _order_fields(data: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the fields so that they can be compared: None is less than any value."""
+    return tuple((value is not None, value) for value in data)
 
 
 def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Upsert transactions, and settle the refunds of their orders; the most advanced status wins.
 
-    A transaction may come before its order. One that gives money back decides whether its refund counts,
-    whichever of the two comes first. Of two with one id and different orders the more advanced one is
-    recorded, and the notices of both orders name the id.
+    One that gives money back decides whether its refund counts, whichever of the two comes first. Of two
+    with one id and different orders the more advanced one is recorded, and the notices of both orders name
+    the id.
     """
-    parsed = read_set(items, lambda item: _parse(item, now), _SPEC.unreadable)
+    parsed = read_set(items, lambda item: _parse_transaction(item, now), _TRANSACTIONS.unreadable)
     received = [
         (item, update.key, update.data)
         for item, event in zip(items, parsed, strict=True)
@@ -73,9 +134,9 @@ def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: da
     ]
     orders = {(key[0], data.order_gid) for _, key, data in received if data.kind == "refund"}
     doubts = _find_doubts(tx, received)
-    locks = {_SPEC.lock_of(key) for _, key, _ in received}
+    locks = {_TRANSACTIONS.lock_of(key) for _, key, _ in received}
     lock_objects(tx, orders | locks | {found.lock for found in doubts})
-    result = upsert_parsed(tx, items, parsed, _SPEC)
+    result = upsert_parsed(tx, items, parsed, _TRANSACTIONS)
     for work_id, mutations in record_doubts(tx, doubts).items():
         result.mutations[work_id].extend(mutations)
     changed: dict[OrderKey, WorkItem] = {}
@@ -99,7 +160,7 @@ def _find_doubts(
     gids: dict[EntityKey, dict[str, tuple[WorkItem, datetime]]] = defaultdict(dict)
     for item, key, data in received:
         gids[key].setdefault(data.order_gid, (item, data.processed_at))
-    for key, state in find_states(tx, gids.keys(), _SPEC).items():
+    for key, state in find_states(tx, gids.keys(), _TRANSACTIONS).items():
         if state.data:
             first_item, _ = next(iter(gids[key].values()))
             gids[key].setdefault(state.data.order_gid, (first_item, state.data.processed_at))
@@ -122,19 +183,17 @@ def find_payment_ref(source: Mapping[str, Any]) -> str:
 
 
 def _texts(source: Mapping[str, Any]) -> Iterator[str]:
-    yield find_text(source, "authorization")
-    yield find_text(source, "payment_id")
     receipt = find_object(source, "receipt")
-    charge = receipt.get("charge")
-    for name in ("charge_id", "latest_charge", "charge", "id", "payment_intent", "payment_intent_id"):
-        yield find_text(receipt, name)
-    if isinstance(charge, dict):
-        yield find_text(charge, "id")
-        yield find_text(charge, "payment_intent")
+    in_receipt = ("charge_id", "latest_charge", "charge", "id", "payment_intent", "payment_intent_id")
+    for place, names in (
+        (source, ("authorization", "payment_id")),
+        (receipt, in_receipt),
+        (find_object(receipt, "charge"), ("id", "payment_intent")),
+    ):
+        yield from (find_text(place, name) for name in names)
 
 
-def _parse(item: WorkItem, now: datetime) -> list[EntityUpdate[OrderTransaction]]:
-    del now
+def _parse_transaction(item: WorkItem, _now: datetime) -> list[EntityUpdate[OrderTransaction]]:
     source = read_event(item)
     currency = read_text(source, "currency")
     data = OrderTransaction(
@@ -152,9 +211,60 @@ def _parse(item: WorkItem, now: datetime) -> list[EntityUpdate[OrderTransaction]
     return [EntityUpdate((item.shop_id, read_id(source, "id")), data)]
 
 
-_SPEC = EntitySpec(
+def _parse_tender(item: WorkItem, now: datetime) -> list[EntityUpdate[TenderTransaction]]:
+    source = read_event(item)
+    currency = read_text(source, "currency")
+    data = TenderTransaction(
+        processed_at=find_instant(source, "processed_at") or item.event_time(now),
+        order_gid=find_order_gid(source),
+        amount_cents=read_money(source, "amount", currency),
+        currency=currency,
+        payment_method=find_text(source, "payment_method"),
+        remote_reference=find_text(source, "remote_reference"),
+        is_test=source.get("test") is True,
+    )
+    return [EntityUpdate((item.shop_id, read_id(source, "id")), data)]
+
+
+def _parse_dispute(item: WorkItem, now: datetime) -> list[EntityUpdate[ShopifyDispute]]:
+    source = read_event(item)
+    currency = read_text(source, "currency")
+    times = ("initiated_at", "evidence_due_by", "evidence_sent_on", "finalized_on")
+    data = ShopifyDispute(
+        updated_at=item.event_time(now),
+        order_gid=find_order_gid(source),
+        kind=find_text(source, "type"),
+        status=read_text(source, "status"),
+        amount_cents=read_money(source, "amount", currency),
+        currency=currency,
+        reason=find_text(source, "reason"),
+        network_reason_code=find_text(source, "network_reason_code"),
+        **{name: find_instant(source, name) for name in times},
+    )
+    return [EntityUpdate((item.shop_id, read_id(source, "id")), data)]
+
+
+_TRANSACTIONS = EntitySpec(
     name="order_transaction",
     table=order_transactions,
     make=OrderTransaction,
     audited=("kind", "status", "gateway", "amount_cents", "currency", "payment_ref", "order_gid"),
 )
+_TENDERS = EntitySpec(
+    name="tender_transaction",
+    table=tender_transactions,
+    make=TenderTransaction,
+    audited=("amount_cents", "currency", "payment_method", "is_test", "order_gid"),
+)
+_DISPUTES = EntitySpec(
+    name="dispute",
+    table=shopify_disputes,
+    make=ShopifyDispute,
+    audited=("kind", "status", "amount_cents", "currency", "reason", "evidence_due_by", "order_gid"),
+)
+
+ingest_tender_transactions = EntityHandler(_TENDERS, _parse_tender)
+"""``payment_details``, a buyer's card, are not stored."""
+
+ingest_shopify_disputes = EntityHandler(_DISPUTES, _parse_dispute)
+"""The amounts of disputes are in Shopify's own payouts, not in ours."""
