@@ -17,7 +17,7 @@ from services.shopify.logistics.inventory_transfers import (
 )
 from services.shopify.logistics.returns import ingest_returns, ingest_reverse_fulfillment_orders
 from services.shopify.orders.notices import ingest_order_notices
-from services.shopify.orders.transactions import ingest_tender_transactions
+from services.shopify.orders.transactions import ingest_shopify_disputes, ingest_tender_transactions
 from services.shopify.products.inventory_items import ingest_variant_stock
 from tests.shopify import logistics_payloads as body
 from tests.shopify.logistics_payloads import BIG, delivery, gid
