@@ -16,9 +16,12 @@ from services.audit.append import append_all
 from services.audit.chain import Entry
 from services.core.batch_writer import BatchWriter
 from services.core.clock import utc_now
-from services.core.db import KeptConnection, get_engine, is_connection_fault, transaction
+from services.core.db import KeptConnection, is_connection_fault, transaction
+from services.core.errors import Misconfigured, WorkError
 from services.core.pg_arrays import int_array, text_array
 from services.ledger.limits import record_throttle
+from services.mail.delivery_plan import MailDelivery, plan_entry
+from services.mail.outbox import storable
 from services.mail.transports import Route
 from services.shops.connections import record_connection_broken, record_connection_ok
 
@@ -55,51 +58,39 @@ returning m.id
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendStarted:
-    """A mail that is about to be sent, after ``attempt`` attempts."""
-
-    mail_id: int
-    attempt: int
-    transport: str
-    account: str
-    message_id: str
-    work_id: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class SendResult:
     """The result of one attempt. ``status`` None leaves the row as it is and stores the route's state only.
 
-    ``is_broken``: the transport refuses our credentials. ``pause``: it accepts nothing for so long.
+    With a ``summary`` it is audited. ``pause``: the transport accepts nothing for so long.
     """
 
-    mail_id: int
-    attempt: int
+    delivery: MailDelivery
     status: str | None
-    route: Route
+    fault: WorkError | None = None
     provider_id: str = ""
-    error_code: str | None = None
-    last_error: str | None = None
-    entry: Entry | None = None
-    is_broken: bool = False
+    summary: str = ""
     pause: timedelta | None = None
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the transport refuses our credentials, or a quota is used up."""
+        is_quota = self.pause is not None and self.fault is not None and "quota" in self.fault.code
+        return is_quota or isinstance(self.fault, Misconfigured)
 
 
 class DeliveryLog:
     """Writes starts and results, those of many threads in one transaction."""
 
-    def __init__(
-        self, engine: Callable[[], Engine] = get_engine, clock: Callable[[], datetime] = utc_now
-    ) -> None:
-        self._engine, self._clock = engine, clock
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
         self._connection: KeptConnection | None = None
-        self._starts: BatchWriter[SendStarted, bool] = BatchWriter(self._write_starts)
+        self._starts: BatchWriter[MailDelivery, bool] = BatchWriter(self._write_starts)
         self._results: BatchWriter[SendResult, None] = BatchWriter(self._write_results)
 
-    def begin(self, start: SendStarted) -> bool:
+    def begin(self, delivery: MailDelivery) -> bool:
         """Set the mail to ``sending``; return False if another worker changed it meanwhile."""
-        return self._starts.submit(start)
+        return self._starts.submit(delivery)
 
     def end(self, result: SendResult) -> None:
         """Store the result in the outbox and the audit, in one transaction.
@@ -117,31 +108,34 @@ class DeliveryLog:
             time.sleep(pause_seconds)
             pause_seconds = min(2.0, 2 * pause_seconds)
 
-    def _write_starts(self, group: Sequence[SendStarted]) -> list[bool]:
+    def _write_starts(self, group: Sequence[MailDelivery]) -> list[bool]:
         values: dict[str, Any] = {
-            "now": self._clock(),
-            "id": int_array(one.mail_id for one in group),
-            "attempt": int_array(one.attempt for one in group),
-            "transport": text_array([one.transport for one in group]),
-            "account": text_array([one.account for one in group]),
+            "now": utc_now(),
+            "id": int_array(one.row.id for one in group),
+            "attempt": int_array(one.row.attempt for one in group),
+            "transport": text_array([one.route.transport for one in group]),
+            "account": text_array([one.route.fingerprint for one in group]),
             "message_id": text_array([one.message_id for one in group]),
-            "work_id": int_array(one.work_id for one in group),
+            "work_id": int_array(one.item.id for one in group),
         }
         if self._connection is None:
             self._connection = KeptConnection(self._engine())
         with self._connection() as tx:
             got = set(tx.exec_driver_sql(_START, values).scalars())
-        return [one.mail_id in got for one in group]
+        return [one.row.id in got for one in group]
 
     def _write_results(self, group: Sequence[SendResult]) -> list[None]:
-        now = self._clock()
+        now = utc_now()
         with transaction(self._engine()) as tx:
             changed = _write_rows(tx, group, now)
-            entries = [one.entry for one in group if one.entry is not None and one.mail_id in changed]
-            for route in sorted(
-                {one.route for one in group}, key=lambda route: (route.account, route.owner or 0)
-            ):
-                entries += _write_route(tx, route, [one for one in group if one.route == route], now)
+            entries = [
+                plan_entry(one.delivery, one.status, one.summary)
+                for one in group
+                if one.status and one.summary and one.delivery.row.id in changed
+            ]
+            routes = {one.delivery.route for one in group}
+            for route in sorted(routes, key=lambda route: (route.account, route.owner or 0)):
+                entries += _write_route(tx, route, [one for one in group if one.delivery.route == route], now)
             append_all(tx, entries, now)
         return [None] * len(group)
 
@@ -152,12 +146,14 @@ def _write_rows(tx: Connection, group: Sequence[SendResult], now: datetime) -> s
         return set()
     values: dict[str, Any] = {
         "now": now,
-        "id": int_array(one.mail_id for one in changed),
-        "attempt": int_array(one.attempt for one in changed),
+        "id": int_array(one.delivery.row.id for one in changed),
+        "attempt": int_array(one.delivery.row.attempt + 1 for one in changed),
         "status": text_array([one.status for one in changed]),
-        "provider_id": text_array([_storable(one.provider_id) for one in changed]),
-        "error_code": text_array([one.error_code for one in changed]),
-        "last_error": text_array([one.last_error and _storable(one.last_error) for one in changed]),
+        "provider_id": text_array([storable(one.provider_id[:500]) for one in changed]),
+        "error_code": text_array([one.fault.code if one.fault else None for one in changed]),
+        "last_error": text_array(
+            [storable(one.fault.detail[:500]) if one.fault else None for one in changed]
+        ),
     }
     return set(tx.exec_driver_sql(_END, values).scalars())
 
@@ -165,31 +161,21 @@ def _write_rows(tx: Connection, group: Sequence[SendResult], now: datetime) -> s
 def _write_route(tx: Connection, route: Route, results: Sequence[SendResult], now: datetime) -> list[Entry]:
     pause = max((one.pause for one in results if one.pause is not None), default=None)
     if pause is not None:
-        block_bucket(tx, route, pause, now)
-    broken = [one for one in results if one.is_broken]
-    if broken:
-        last = broken[-1]
-        return record_connection_broken(
-            tx, route.owner, route.transport, last.error_code or "", last.last_error or "", now
+        # Stops every process from sending through the account.
+        rate = route.rate_per_second or _UNLIMITED
+        record_throttle(
+            tx,
+            route.account,
+            route.limit,
+            maximum=max(1.0, rate),
+            available=-pause.total_seconds() * rate,
+            restore_per_second=rate,
+            now=now,
         )
+    broken = [one.fault for one in results if one.fault is not None and one.is_broken]
+    if broken:
+        code, detail = broken[-1].code, broken[-1].detail
+        return record_connection_broken(tx, route.owner, route.transport, code, detail, now)
     if any(one.status == "sent" for one in results):
         return record_connection_ok(tx, route.owner, route.transport, now)
     return []
-
-
-def block_bucket(tx: Connection, route: Route, wait: timedelta, now: datetime) -> None:
-    """Stop every process from sending through the route's account until ``wait`` is over."""
-    rate = route.rate_per_second or _UNLIMITED
-    record_throttle(
-        tx,
-        route.account,
-        route.limit,
-        maximum=max(1.0, rate),
-        available=-wait.total_seconds() * rate,
-        restore_per_second=rate,
-        now=now,
-    )
-
-
-def _storable(text: str) -> str:
-    return text[:500].replace("\0", "").encode("utf-8", "replace").decode()

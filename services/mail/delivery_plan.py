@@ -2,67 +2,46 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any
+
+from sqlalchemy import Row
 
 from services.audit.chain import Entry, Mutation
 from services.core.errors import Misconfigured, Refused
 from services.core.redact import quote_value
 from services.ledger.work import Done, Outcome, WorkItem
 from services.mail.transports import Route
-from services.providers.outgoing_mail import mask_address
+from services.providers.outgoing_mail import mask_address, parse_sender
 
 UNKNOWN = "mail.outcome_unknown"
 NOBODY = "redacted@redacted.invalid"
 """The recipient of a mail whose reader's data was redacted."""
 
 
-class OutboxRow(NamedTuple):
-    """A mail in the outbox."""
-
-    id: int
-    shop_id: int | None
-    kind: str
-    recipient: str
-    subject: str
-    text: str
-    html: str
-    headers: dict[str, str]
-    has_parts: bool
-    status: str
-    attempt: int
-    token: str
-    message_id: str
-    transport: str
-    account: str
-    created_at: datetime
-    handed_over_at: datetime | None
-
-
 @dataclass(frozen=True, slots=True)
 class MailDelivery:
-    """One mail, ready to be sent."""
+    """One mail of the outbox, ready to be sent. ``is_lost``: its worker died while it sent the mail."""
 
     item: WorkItem
-    row: OutboxRow
+    row: Row[Any]
     route: Route
+    is_lost: bool = False
 
     @property
     def is_repeat(self) -> bool:
-        """Whether it was handed over before, with an unknown outcome."""
-        return self.row.status == "sending"
+        """Whether it was sent before, with an unknown outcome."""
+        return bool(self.row.status == "sending")
 
-
-@dataclass(frozen=True, slots=True)
-class LostDelivery:
-    """A mail whose worker died while it sent the mail."""
-
-    delivery: MailDelivery
-    outcome: Refused
+    @property
+    def message_id(self) -> str:
+        """The Message-ID without angle brackets, the same at every attempt."""
+        domain = parse_sender(self.route.sender)[1].rpartition("@")[2]
+        return self.row.message_id or f"{self.row.token}@{domain}"
 
 
 def plan_delivery(
-    item: WorkItem, row: OutboxRow | None, route: Route | Misconfigured | None, now: datetime
-) -> MailDelivery | LostDelivery | Outcome:
+    item: WorkItem, row: Row[Any] | None, route: Route | Misconfigured | None, now: datetime
+) -> MailDelivery | Outcome:
     """Return the delivery of ``item``'s mail, or its outcome without one.
 
     A mail that is ``sending`` lost its worker. It is sent again only through the same account, and only
@@ -78,12 +57,9 @@ def plan_delivery(
         return Refused(UNKNOWN, _what_to_do(row.id))
     if isinstance(route, Misconfigured):
         return route
-    delivery = MailDelivery(item, row, route)
     is_same_account = (row.transport, row.account) == (route.transport, route.fingerprint)
-    may_go = is_same_account and may_repeat(route, row.handed_over_at, now)
-    if row.status == "sending" and not may_go:
-        return LostDelivery(delivery, ask_person(delivery, "the worker died while it sent the mail"))
-    return delivery
+    is_repeatable = is_same_account and may_repeat(route, row.handed_over_at, now)
+    return MailDelivery(item, row, route, is_lost=row.status == "sending" and not is_repeatable)
 
 
 def may_repeat(route: Route, handed_over_at: datetime | None, now: datetime) -> bool:
@@ -106,14 +82,13 @@ def _what_to_do(mail_id: int) -> str:
     )
 
 
-def plan_entry(
-    delivery: MailDelivery, action: str, result: str, message_id: str = "", work_id: int | None = None
-) -> Entry:
+def plan_entry(delivery: MailDelivery, status: str, result: str) -> Entry:
     """Return the audit entry of a mail's ``result``; the address is masked, as a chain is never redacted."""
-    row = delivery.row
+    row, item = delivery.row, delivery.item
     summary = f"mail {row.kind} to {mask_address(row.recipient)} {result}"
-    after = {"status": action.removeprefix("mail."), "transport": delivery.route.transport}
-    if message_id:
-        after["message_id"] = message_id
+    after = {"status": status, "transport": delivery.route.transport}
+    if status == "sent":
+        after["message_id"] = delivery.message_id
     mutation = Mutation("mail_outbox", str(row.id), summary, {"status": "queued"}, after)
-    return Entry(row.shop_id, "mail_send", action, delivery.item.request_id, [mutation], work_id)
+    work_id = item.id if status == "sent" else None
+    return Entry(row.shop_id, "mail_send", f"mail.{status}", item.request_id, [mutation], work_id)

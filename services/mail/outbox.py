@@ -55,7 +55,7 @@ def record_mails(
     first: dict[tuple[int | None, str], Mail] = {}
     for mail in mails:
         _check_size(mail)
-        first.setdefault((mail.shop_id, _storable(mail.dedupe_key)), mail)
+        first.setdefault((mail.shop_id, storable(mail.dedupe_key)), mail)
     rows = [_row(mail, key) for (_, key), mail in first.items()]
     values = {"rows": orjson.dumps(rows).decode(), "now": now, "request_id": request_id}
     stored = tx.exec_driver_sql(_RECORD, values).all()
@@ -89,13 +89,13 @@ def _row(mail: Mail, key: str) -> dict[str, Any]:
     return {
         "shop_id": mail.shop_id,
         "dedupe_key": key,
-        "kind": _storable(mail.kind),
-        "period": _storable(mail.period),
-        "recipient": _storable(mail.recipient.strip()),
-        "subject": _storable(one_line(mail.subject)),
-        "text": _storable(mail.text),
-        "html": _storable(mail.html),
-        "headers": {name: _storable(one_line(value)) for name, value in all_headers(mail).items()},
+        "kind": storable(mail.kind),
+        "period": storable(mail.period),
+        "recipient": storable(mail.recipient.strip()),
+        "subject": storable(one_line(mail.subject)),
+        "text": storable(mail.text),
+        "html": storable(mail.html),
+        "headers": {name: storable(one_line(value)) for name, value in all_headers(mail).items()},
         "has_parts": bool(mail.attachments or mail.inline),
     }
 
@@ -108,9 +108,9 @@ def _record_parts(tx: Connection, mail_id: int, mail: Mail) -> None:
             {
                 "mail_id": mail_id,
                 "place": place,
-                "name": _storable(part.name),
-                "content_type": _storable(part.content_type),
-                "content_id": _storable(part.content_id),
+                "name": storable(part.name),
+                "content_type": storable(part.content_type),
+                "content_id": storable(part.content_id),
                 "is_inline": is_inline,
                 "content": part.content,
             },
@@ -126,6 +126,6 @@ def _check_size(mail: Mail) -> None:
         )
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Return ``text`` without what PostgreSQL cannot store: NUL, and halves of surrogate pairs."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -1,21 +1,25 @@
-"""The route of each shop in a batch, and the rate limits of its accounts. A few queries per batch."""
+"""The route of each shop in a batch, the rate limits of its accounts, and the routes that are stopped."""
 
+import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from services.core.crypto import SealBroken
-from services.core.errors import Misconfigured, NotYet
+from services.core.errors import Misconfigured, NotYet, RetryLater, WorkError
 from services.core.settings import get_settings
 from services.ledger.limits import record_throttle, reserve_calls
-from services.ledger.work import Outcome, PreparedCall
-from services.mail.delivery_plan import OutboxRow
+from services.ledger.work import Outcome
+from services.mail.delivery_plan import MailDelivery
 from services.mail.transports import SECRETS, Route, fleet_route, shop_route
-from services.providers.outgoing_mail import AddressInvalid, parse_sender
+from services.providers.outgoing_mail import AddressInvalid, MailThrottled, parse_sender
 from services.shops.mail_transport import find_mail_choices
 from services.shops.secrets import find_secrets
+
+MISCONFIGURED_FOR = timedelta(seconds=10)
+"""Long enough for the rest of a batch, short enough for an operator who repairs it and requeues."""
 
 
 def find_routes(tx: Connection, shop_ids: set[int | None]) -> dict[int | None, Route | Misconfigured]:
@@ -36,42 +40,53 @@ def find_routes(tx: Connection, shop_ids: set[int | None]) -> dict[int | None, R
     return {shop_id: _check_sender(route) for shop_id, route in routes.items()}
 
 
-def apply_rate_limits(
-    tx: Connection,
-    plans: Sequence[PreparedCall | Outcome],
-    rows: Mapping[str, OutboxRow],
-    routes: Mapping[int | None, Route | Misconfigured],
-    now: datetime,
-) -> list[PreparedCall | Outcome]:
-    """Return ``plans``; those above an account's rate wait, and their try is not counted.
+def reserve_sends(tx: Connection, deliveries: Sequence[MailDelivery], now: datetime) -> dict[int, Outcome]:
+    """Take each delivery's token of its account; return the wait of those that got none, by work item.
 
     The rate holds for the account over all processes: ``rate_limits`` has it under the account's shop, or
-    ``FLEET``.
+    ``FLEET``. A mail that waits loses no try.
     """
-    places: dict[tuple[int, str], list[int]] = defaultdict(list)
-    rates: dict[tuple[int, str], float] = {}
-    for place, plan in enumerate(plans):
-        route = routes[rows[plan.item.key].shop_id] if isinstance(plan, PreparedCall) else None
-        if isinstance(route, Route):
-            account = route.account, route.limit
-            places[account].append(place)
-            rates[account] = route.rate_per_second
-    limited = list(plans)
-    for account in sorted(places):
-        waits = _reserve(tx, account, len(places[account]), rates[account], now)
-        for place in reversed(places[account]):  # the last ones wait the longest
-            if waits:
-                limited[place] = NotYet("mail.paced", "waits for the account's rate limit", wait=waits.pop())
-    return limited
+    by_account: dict[tuple[int, str], list[MailDelivery]] = defaultdict(list)
+    for delivery in deliveries:
+        by_account[delivery.route.account, delivery.route.limit].append(delivery)
+    waits: dict[int, Outcome] = {}
+    for account in sorted(by_account):
+        members = by_account[account]
+        if rate := members[-1].route.rate_per_second:
+            burst = max(1.0, rate)
+            record_throttle(tx, *account, maximum=burst, available=burst, restore_per_second=rate, now=now)
+        delays = reserve_calls(tx, *account, len(members), now)
+        for delivery, delay in zip(reversed(members), reversed(delays), strict=False):
+            waits[delivery.item.id] = NotYet("mail.paced", "waits for the account's rate limit", wait=delay)
+    return waits
 
 
-def _reserve(
-    tx: Connection, account: tuple[int, str], count: int, rate: float, now: datetime
-) -> list[timedelta]:
-    if rate:
-        burst = max(1.0, rate)
-        record_throttle(tx, *account, maximum=burst, available=burst, restore_per_second=rate, now=now)
-    return reserve_calls(tx, *account, count, now)
+class CircuitBreaker:
+    """Remembers for each route of this process why and until when nothing is sent through it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._faults: dict[Route, tuple[float, WorkError]] = {}
+
+    def open(self, route: Route, fault: WorkError) -> timedelta | None:
+        """Stop sending through ``route`` if ``fault`` concerns all its mails; return the stated pause."""
+        if isinstance(fault, Misconfigured):
+            self._faults[route] = (self._clock() + MISCONFIGURED_FOR.total_seconds(), fault)
+        elif isinstance(fault, MailThrottled) and fault.wait is not None:
+            self._faults[route] = (self._clock() + fault.wait.total_seconds(), fault)
+            return fault.wait
+        return None
+
+    def find_fault(self, route: Route) -> WorkError | None:
+        """Return why nothing is sent through ``route`` now, or None."""
+        until, fault = self._faults.get(route, (0.0, None))
+        seconds = until - self._clock()
+        if fault is None or seconds <= 0:
+            self._faults.pop(route, None)
+            return None
+        if isinstance(fault, RetryLater):
+            return NotYet(fault.code, f"waits with others: {fault.detail}", wait=timedelta(seconds=seconds))
+        return fault
 
 
 def _check_sender(route: Route | Misconfigured) -> Route | Misconfigured:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from services.core.errors import Misconfigured, NotYet, Refused
 from services.core.settings import Settings
-from services.mail.circuit_breaker import MISCONFIGURED_FOR, CircuitBreaker
+from services.mail.routes import MISCONFIGURED_FOR, CircuitBreaker
 from services.mail.transports import fleet_route
 from services.providers.outgoing_mail import MailThrottled
 

@@ -2,11 +2,14 @@
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import Engine, insert, select
 
-from services.audit.chain import Entry, Mutation
 from services.core.db import transaction
-from services.mail.delivery_log import DeliveryLog, SendResult, SendStarted
+from services.core.errors import RetryLater
+from services.ledger.work import WorkItem
+from services.mail.delivery_log import DeliveryLog, SendResult
+from services.mail.delivery_plan import MailDelivery
 from services.mail.message import Attachment
 from services.mail.outbox import find_parts, record_mails
 from services.mail.outbox_admin import find_mails, get_mail
@@ -76,25 +79,30 @@ def test_a_composed_mail_is_stored_with_each_part_in_its_column(engine: Engine) 
     assert (row["request_id"], row["created_at"]) == ("a request id", NOW)
 
 
-def test_the_start_and_the_result_of_a_sending_are_stored_each_in_its_column(engine: Engine) -> None:
+def test_the_start_and_the_result_of_a_sending_are_stored_each_in_its_column(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with transaction(engine) as tx:
         changes = {"status": "queued", "handed_over_at": None, "sent_at": None}
         mail_id = tx.scalar(insert(mail_outbox).values(**ROW | changes).returning(mail_outbox.c.id))
         assert isinstance(mail_id, int)
     later = NOW + timedelta(hours=1)
-    log = DeliveryLog(lambda: engine, lambda: later)
-    names = {"transport": "t", "account": "a", "message_id": "m"}
+    monkeypatch.setattr("services.mail.delivery_log.utc_now", lambda: later)
+    log = DeliveryLog(lambda: engine)
+    route = Route(owner=None, account=0, transport="file", sender="a@b.example")
+    with transaction(engine) as tx:
+        (queued,) = find_outbox_rows(tx, [str(mail_id)]).values()
+    delivery = MailDelivery(WorkItem(9, 0, "mail_send", str(mail_id), {}, 0), queued, route)
+    names = {"transport": "file", "account": route.fingerprint, "message_id": "a message id"}
 
-    assert log.begin(SendStarted(mail_id=mail_id, attempt=3, work_id=9, **names))
+    assert log.begin(delivery)
     (row,) = mails_of(engine)
     assert {name: row[name] for name in names} == names
     assert (row["status"], row["attempt"], row["work_id"]) == ("sending", 4, 9)
     assert (row["handed_over_at"], row["error_code"], row["last_error"]) == (later, None, None)
 
-    route = Route(owner=None, account=0, transport="file", sender="a@b.example")
-    entry = Entry(None, "mail_send", "mail.sent", "", [Mutation("mail_outbox", str(mail_id), "sent")])
     result = {"status": "sent", "provider_id": "p", "error_code": "e", "last_error": "l"}
-    log.end(SendResult(mail_id=mail_id, attempt=4, route=route, entry=entry, **result))
+    log.end(SendResult(delivery, "sent", RetryLater("e", "l"), provider_id="p", summary="sent"))
     (row,) = mails_of(engine)
     assert {name: row[name] for name in result} == result
     assert row["sent_at"] == later
