@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from services.ledger.work import FLEET, NewWork
 from services.mail.mail_types import MailInvalid
 from services.mail.message import Mail, all_headers
+from services.mail.tables import mail_parts
 from services.providers.outgoing_mail import Attachment, one_line
 
 TOPIC = "mail_send"
@@ -29,16 +30,6 @@ select v.shop_id, v.dedupe_key, v.kind, v.period, v.recipient, v.subject, v.text
  order by v.shop_id nulls first, v.dedupe_key
 on conflict (shop_id, dedupe_key) do nothing
 returning id, shop_id, dedupe_key
-"""
-
-_RECORD_PART = """
-insert into mail_parts (mail_id, place, name, content_type, content_id, is_inline, content)
-values (%(mail_id)s, %(place)s, %(name)s, %(content_type)s, %(content_id)s, %(is_inline)s, %(content)s)
-"""
-
-_FIND_PARTS = """
-select name, content_type, content, content_id, is_inline from mail_parts
- where mail_id = %(mail_id)s order by place
 """
 
 
@@ -61,28 +52,28 @@ def record_mails(
     stored = tx.exec_driver_sql(_RECORD, values).all()
     for mail_id, shop_id, key in stored:
         _record_parts(tx, mail_id, first[shop_id, key])
-    return [
-        NewWork(
-            shop_id=FLEET if shop_id is None else shop_id,
-            topic=TOPIC,
-            key=str(mail_id),
-            origin="mail",
-            request_id=request_id,
-        )
-        for mail_id, shop_id, _ in sorted(stored)
-    ]
+    return [make_work(shop_id, mail_id, "mail", request_id) for mail_id, shop_id, _ in sorted(stored)]
+
+
+def make_work(shop_id: int | None, mail_id: int, origin: str, request_id: str) -> NewWork:
+    """Return the work that sends a mail of the outbox."""
+    shop = FLEET if shop_id is None else shop_id
+    return NewWork(shop_id=shop, topic=TOPIC, key=str(mail_id), origin=origin, request_id=request_id)
 
 
 def find_parts(tx: Connection, mail_id: int) -> tuple[tuple[Attachment, ...], tuple[Attachment, ...]]:
     """Return the (attachments, inline images) of a mail."""
-    attachments: list[Attachment] = []
-    inline: list[Attachment] = []
-    for name, content_type, content, content_id, is_inline in tx.exec_driver_sql(
-        _FIND_PARTS, {"mail_id": mail_id}
-    ):
-        part = Attachment(name=name, content_type=content_type, content=bytes(content), content_id=content_id)
-        (inline if is_inline else attachments).append(part)
-    return tuple(attachments), tuple(inline)
+    parts: dict[bool, list[Attachment]] = {False: [], True: []}
+    stored = select(mail_parts).where(mail_parts.c.mail_id == mail_id).order_by(mail_parts.c.place)
+    for row in tx.execute(stored):
+        part = Attachment(
+            name=row.name,
+            content_type=row.content_type,
+            content=bytes(row.content),
+            content_id=row.content_id,
+        )
+        parts[row.is_inline].append(part)
+    return tuple(parts[False]), tuple(parts[True])
 
 
 def _row(mail: Mail, key: str) -> dict[str, Any]:
@@ -102,19 +93,20 @@ def _row(mail: Mail, key: str) -> dict[str, Any]:
 
 def _record_parts(tx: Connection, mail_id: int, mail: Mail) -> None:
     parts = [(part, False) for part in mail.attachments] + [(part, True) for part in mail.inline]
-    for place, (part, is_inline) in enumerate(parts):
-        tx.exec_driver_sql(
-            _RECORD_PART,
-            {
-                "mail_id": mail_id,
-                "place": place,
-                "name": storable(part.name),
-                "content_type": storable(part.content_type),
-                "content_id": storable(part.content_id),
-                "is_inline": is_inline,
-                "content": part.content,
-            },
-        )
+    rows = [
+        {
+            "mail_id": mail_id,
+            "place": place,
+            "name": storable(part.name),
+            "content_type": storable(part.content_type),
+            "content_id": storable(part.content_id),
+            "is_inline": is_inline,
+            "content": part.content,
+        }
+        for place, (part, is_inline) in enumerate(parts)
+    ]
+    if rows:
+        tx.execute(mail_parts.insert(), rows)
 
 
 def _check_size(mail: Mail) -> None:

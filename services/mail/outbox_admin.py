@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.audit.append import Mutation, append_audit
 from services.core.errors import ShopfleetError
@@ -13,8 +13,8 @@ from services.core.pg_arrays import text_array
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.filters import WorkFilter
 from services.ledger.requeue import requeue
-from services.ledger.work import FLEET, NewWork
-from services.mail.outbox import TOPIC
+from services.ledger.work import FLEET
+from services.mail.outbox import make_work
 from services.mail.tables import STATUSES
 from services.providers.outgoing_mail import mask_address
 
@@ -23,7 +23,9 @@ BY_PERSON = "mail.settled_by_person"
 _SELECT = """
 select m.id, m.shop_id, m.kind, m.period, m.recipient, m.subject, m.status, m.attempt, m.transport,
        m.message_id, m.provider_id, m.error_code, m.last_error, m.created_at, m.handed_over_at, m.sent_at,
-       w.id as work_id, w.status as work_status, w.next_retry_at
+       w.id as work_id, w.status as work_status, w.next_retry_at,
+       m.status = 'unknown' or (m.status = 'sending'
+         and coalesce(w.status, 'done') in ('dead', 'discarded', 'done')) as is_stuck
   from mail_outbox m left join work_queue w on w.id = m.work_id
 """
 
@@ -33,8 +35,6 @@ _FIND = f"""
    and (%(kind)s = '' or m.kind = %(kind)s)
  order by m.id desc limit %(limit)s
 """
-
-_GET = f"{_SELECT} where m.id = %(id)s"
 
 _LOCK = "select status from mail_outbox where id = %(id)s for update"
 
@@ -62,37 +62,6 @@ class DecisionInvalid(ShopfleetError):
     """The mail's status does not allow the decision. The message says what to do instead."""
 
 
-class MailLine(NamedTuple):
-    """A mail in a list; ``work_status`` is that of the work item that sends it."""
-
-    id: int
-    shop_id: int | None
-    kind: str
-    period: str
-    recipient: str
-    subject: str
-    status: str
-    attempt: int
-    transport: str
-    message_id: str
-    provider_id: str
-    error_code: str | None
-    last_error: str | None
-    created_at: datetime
-    handed_over_at: datetime | None
-    sent_at: datetime | None
-    work_id: int | None
-    work_status: str | None
-    next_retry_at: datetime | None
-
-    @property
-    def is_stuck(self) -> bool:
-        """Whether its outcome is unknown and no worker will find it out."""
-        return self.status == "unknown" or (
-            self.status == "sending" and self.work_status in (None, "dead", "discarded", "done")
-        )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """Who decides about one mail, and why."""
@@ -110,8 +79,11 @@ def find_mails(
     statuses: Sequence[str] = (),
     kind: str = "",
     limit: int = 50,
-) -> list[MailLine]:
-    """Return mails, newest first. ``shop_id`` None is all of them, ``FLEET`` the fleet's own."""
+) -> Sequence[Row[Any]]:
+    """Return mails with their work, newest first. ``shop_id`` None is all of them, ``FLEET`` the fleet's own.
+
+    ``is_stuck``: the outcome is unknown, and no worker will find it out.
+    """
     for status in statuses:
         if status not in STATUSES:
             raise DecisionInvalid(f"status={status!r} should be one of {', '.join(STATUSES)}")
@@ -122,15 +94,15 @@ def find_mails(
         "kind": kind,
         "limit": limit,
     }
-    return [MailLine(**row._mapping) for row in tx.exec_driver_sql(_FIND, values)]
+    return tx.exec_driver_sql(_FIND, values).all()
 
 
-def get_mail(tx: Connection, mail_id: int) -> MailLine:
-    """Return one mail; raise ``MailUnknown``."""
-    row = tx.exec_driver_sql(_GET, {"id": mail_id}).one_or_none()
+def get_mail(tx: Connection, mail_id: int) -> Row[Any]:
+    """Return one mail as ``find_mails`` does; raise ``MailUnknown``."""
+    row = tx.exec_driver_sql(f"{_SELECT} where m.id = %(id)s", {"id": mail_id}).one_or_none()
     if row is None:
         raise MailUnknown(f"there is no mail {mail_id}: `fleet mail list` shows those there are")
-    return MailLine(**row._mapping)
+    return row
 
 
 def resend_mail(tx: Connection, decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
@@ -164,45 +136,31 @@ def mark_mail_delivered(tx: Connection, decision: Decision, now: datetime) -> tu
     return refs
 
 
-def _get_locked(tx: Connection, decision: Decision) -> MailLine:
+def _get_locked(tx: Connection, decision: Decision) -> Row[Any]:
     if not decision.reason.strip():
         raise DecisionInvalid("reason is empty: write what you saw, for the audit")
     tx.exec_driver_sql(_LOCK, {"id": decision.mail_id})
     return get_mail(tx, decision.mail_id)
 
 
-def _plan_again(tx: Connection, line: MailLine, decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
+def _plan_again(tx: Connection, line: Row[Any], decision: Decision, now: datetime) -> tuple[WorkRef, ...]:
     """Make the mail's work due now: the same item if it is not final, else a new one."""
     if line.work_id is not None and line.work_status in ("dead", "discarded", "error"):
         wanted = WorkFilter(ids=(line.work_id,), statuses=(line.work_status,))
-        return requeue(
-            tx,
-            wanted,
-            now=now,
-            by=decision.by,
-            reason=decision.reason,
-            request_id=decision.request_id,
-        )
+        author = {"by": decision.by, "reason": decision.reason, "request_id": decision.request_id}
+        return requeue(tx, wanted, now=now, **author)
     if line.work_status == "pending":
         return ()
-    shop_id = FLEET if line.shop_id is None else line.shop_id
-    new = NewWork(
-        shop_id=shop_id, topic=TOPIC, key=str(line.id), origin="person", request_id=decision.request_id
-    )
+    new = make_work(line.shop_id, line.id, "person", decision.request_id)
     return tuple(record_work(tx, [new], now))
 
 
 def _audit(
-    tx: Connection, line: MailLine, decision: Decision, action: str, result: str, status: str, now: datetime
+    tx: Connection, line: Row[Any], decision: Decision, action: str, result: str, status: str, now: datetime
 ) -> None:
     summary = f"mail {line.kind} to {mask_address(line.recipient)} {result}: {decision.reason}"
-    mutation = Mutation(
-        "mail_outbox",
-        str(line.id),
-        summary,
-        {"status": line.status},
-        {"status": status, "reason": decision.reason},
-    )
+    after = {"status": status, "reason": decision.reason}
+    mutation = Mutation("mail_outbox", str(line.id), summary, {"status": line.status}, after)
     append_audit(
         tx,
         shop_id=line.shop_id,

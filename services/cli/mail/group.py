@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+from sqlalchemy import Row
 
 from services.cli.base import (
     actor_option,
+    add_options,
     audit_author,
     confirm,
     find_shop_id,
@@ -25,16 +27,16 @@ from services.cli.output import print_fields, print_json, print_table, to_docume
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.mail.connection_lines import find_lines
-from services.mail.outbox_admin import (
-    Decision,
-    MailLine,
-    find_mails,
-    get_mail,
-    mark_mail_delivered,
-    resend_mail,
-)
+from services.mail.outbox_admin import Decision, find_mails, get_mail, mark_mail_delivered, resend_mail
 from services.providers.outgoing_mail import mask_address
 from services.shops.shops import find_slugs
+
+_decision_options = add_options(
+    click.argument("mail_id", type=int),
+    click.option("--reason", required=True, help="What you saw, for the audit."),
+    force_option,
+    actor_option,
+)
 
 
 @click.group()
@@ -69,13 +71,18 @@ def list_mails(shop: str, status: str, kind: str, limit: int, as_json: bool) -> 
     if as_json:
         print_json(documents)
         return
-    columns = ("id", "shop", "kind", "period", "to", "status", "transport", "created", "sent", "error")
-    names = ("id", "shop", "kind", "period", "recipient", "transport", "created_at", "sent_at", "error_code")
-    rows = []
-    for line, document in zip(lines, documents, strict=True):
-        cells = [document[name] for name in names]
-        rows.append([*cells[:5], _status(line), *cells[5:]])
-    print_table("", columns, rows, "No mail matches.")
+    names = {
+        "id": "id", "shop": "shop", "kind": "kind", "period": "period", "to": "recipient", "status": "state",
+        "transport": "transport", "created": "created_at", "sent": "sent_at", "error": "error_code",
+    }  # fmt: skip
+    for document in documents:
+        is_waiting, work_status = document["status"] in ("queued", "sending"), document["work_status"]
+        is_dropped = is_waiting and work_status in ("dead", "discarded")
+        document["state"] = (
+            f"{document['status']}, work is {work_status}" if is_dropped else document["status"]
+        )
+    rows = [[document[name] for name in names.values()] for document in documents]
+    print_table("", tuple(names), rows, "No mail matches.")
 
 
 @command.command("show")
@@ -104,33 +111,27 @@ def show(mail_id: int, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("mail_id", type=int)
-@click.option("--reason", required=True, help="Why, for the audit.")
-@force_option
-@actor_option
+@_decision_options
 @report_errors
-def resend(mail_id: int, reason: str, force: bool, actor: str) -> None:
+def resend(**options: Any) -> None:
     """Send a mail once more, as a new one.
 
     \b
     Example: fleet mail resend 42 --reason "not in her mailbox, nor in spam"
     """
-    _decide("resend", resend_mail, "goes out again", mail_id, reason, force, actor)
+    _decide("resend", resend_mail, "is sent again", **options)
 
 
 @command.command("mark-sent")
-@click.argument("mail_id", type=int)
-@click.option("--reason", required=True, help="What you saw, for the audit.")
-@force_option
-@actor_option
+@_decision_options
 @report_errors
-def mark_sent(mail_id: int, reason: str, force: bool, actor: str) -> None:
+def mark_sent(**options: Any) -> None:
     """Count a mail of unknown outcome as sent, because it arrived.
 
     \b
     Example: fleet mail mark-sent 42 --reason "she has it"
     """
-    _decide("mark as sent", mark_mail_delivered, "counts as sent", mail_id, reason, force, actor)
+    _decide("mark as sent", mark_mail_delivered, "counts as sent", **options)
 
 
 @command.command()
@@ -152,13 +153,8 @@ def accounts(as_json: bool) -> None:
         print_connections("", lines)
 
 
-for _command in (
-    hidden_alias(mark_sent, "forget"),
-    hidden_alias(accounts, "connections"),
-    preview,
-    transport,
-    test,
-):
+_aliases = (hidden_alias(mark_sent, "forget"), hidden_alias(accounts, "connections"))
+for _command in (*_aliases, preview, transport, test):
     command.add_command(_command)
 
 
@@ -178,21 +174,9 @@ def _decide(
     with transaction() as tx:
         work = decide(tx, Decision(mail_id=mail_id, reason=reason, **audit_author(actor)), utc_now())
     note = notify_workers(work)
-    click.echo(f"mail {mail_id}: {result}")
-    if note:
-        click.echo(note)
+    click.echo(f"mail {mail_id}: {result}" + (f"\n{note}" if note else ""))
 
 
-def _document(line: MailLine, slugs: dict[int, str]) -> dict[str, Any]:
+def _document(line: Row[Any], slugs: dict[int, str]) -> dict[str, Any]:
     shop = "fleet" if line.shop_id is None else slugs.get(line.shop_id, str(line.shop_id))
-    return line._asdict() | {
-        "shop": shop,
-        "recipient": mask_address(line.recipient),
-        "is_stuck": line.is_stuck,
-    }
-
-
-def _status(line: MailLine) -> str:
-    if line.status in ("queued", "sending") and line.work_status in ("dead", "discarded"):
-        return f"{line.status}, work is {line.work_status}"
-    return line.status
+    return line._asdict() | {"shop": shop, "recipient": mask_address(line.recipient)}

@@ -1,14 +1,15 @@
 """``fleet mail preview``: a mail with sample data as its reader will see it."""
 
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import click
 
 from services.cli.base import json_option, report_errors
-from services.cli.output import print_json, print_table, safe_text
+from services.cli.output import Columns, print_json, print_lines, safe_text
 from services.closing.daily_mail import DAILY_ANOMALIES_MAIL
 from services.closing.digest import OWNER_DIGEST_MAIL
 from services.closing.month_mail import MONTH_PACKAGE_MAIL
@@ -39,12 +40,7 @@ class SampleShop:
     slug: str = "harbour"
     name: str = "Harbour Coffee"
     currency: str = "CAD"
-    timezone: str = "America/Vancouver"
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """The time zone of the times in a mail."""
-        return ZoneInfo(self.timezone)
+    zone: ZoneInfo = field(default_factory=partial(ZoneInfo, "America/Vancouver"))
 
 
 @click.command("preview")
@@ -65,7 +61,16 @@ def preview(
     Example: fleet mail preview daily_anomalies --shop harbour
     """
     if is_list:
-        _print_mail_types(as_json)
+        if as_json:
+            names = ("reader", "about", "can_unsubscribe")
+            kinds = MAIL_TYPES.values()
+            print_json(
+                [{"kind": kind.name} | {name: getattr(kind, name) for name in names} for kind in kinds]
+            )
+            return
+        columns: Columns = {"kind": "name", "for": "reader", "about": "about"}
+        columns = {**columns, "unsubscribe": lambda kind: "yes" if kind.can_unsubscribe else "no"}
+        print_lines("", columns, list(MAIL_TYPES.values()), "")
         return
     mail = _compose_sample(kind, slug)
     if as_text and not out:
@@ -118,20 +123,6 @@ def _compose_sample(name: str, slug: str) -> Mail:
         images=mail_type.images(),
         unsubscribe="https://example.com/unsubscribe" if mail_type.can_unsubscribe else "",
     )
-
-
-def _print_mail_types(as_json: bool) -> None:
-    names = ("reader", "about", "can_unsubscribe")
-    if as_json:
-        print_json(
-            [{"kind": one.name} | {name: getattr(one, name) for name in names} for one in MAIL_TYPES.values()]
-        )
-        return
-    rows = [
-        (one.name, one.reader, one.about, "yes" if one.can_unsubscribe else "no")
-        for one in MAIL_TYPES.values()
-    ]
-    print_table("", ("kind", "for", "about", "unsubscribe"), rows, "")
 
 
 def _document(mail: Mail, path: Path | None) -> dict[str, object]:

@@ -1,11 +1,11 @@
 """``fleet mail test``: sends a mail as any other is sent, and reports what became of it."""
 
 import time
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import click
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.cli.base import (
     actor_option,
@@ -16,7 +16,7 @@ from services.cli.base import (
     report_errors,
 )
 from services.cli.mail.route import format_route
-from services.cli.output import format_time, print_json, safe_text, to_document
+from services.cli.output import format_time, print_json, safe_text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import Misconfigured
@@ -26,34 +26,14 @@ from services.ledger.queries import WorkLine, get_work
 from services.mail.advice import MailSender, plan_advice
 from services.mail.compose import compose
 from services.mail.outbox import record_mails
-from services.mail.outbox_admin import MailLine, get_mail
+from services.mail.outbox_admin import get_mail
 from services.mail.routes import find_routes
-from services.mail.system_mails import TEST_MAIL, plan_test
+from services.mail.system_mails import TEST_MAIL
 from services.mail.transports import Route
 from services.providers.outgoing_mail import AddressInvalid, ascii_address
 from services.shops.shops import Shop, get_shop
 
 POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TestStatus:
-    """What is known of a test mail. ``is_final`` is false while its status can change by itself."""
-
-    mail_id: int
-    status: str
-    is_final: bool
-    said: str
-    code: str = ""
-    to_do: str = ""
-    transport: str = ""
-    message_id: str = ""
-    provider_id: str = ""
-
-    @property
-    def is_sent(self) -> bool:
-        """Whether the other side accepted it."""
-        return self.status == "sent"
 
 
 @click.command("test")
@@ -68,13 +48,7 @@ class TestStatus:
 @click.pass_context
 @report_errors
 def test(
-    ctx: click.Context,
-    address: str,
-    slug: str,
-    wait_seconds: float,
-    no_wait: bool,
-    actor: str,
-    as_json: bool,
+    ctx: click.Context, address: str, slug: str, wait_seconds: float, no_wait: bool, actor: str, as_json: bool
 ) -> None:
     """Send a mail to ADDRESS as any other is sent, wait for its status, and say what to do about it.
 
@@ -98,15 +72,16 @@ def test(
     sender = MailSender(route.transport, slug, is_own=route.owner == route.account)
     until = now if no_wait else now + timedelta(seconds=wait_seconds)
     status = _wait(mail_id, work.id, sender, until, is_silent=as_json or no_wait)
-    if not (no_wait or status.is_sent or status.is_final):
-        status = _time_out(status, wait_seconds)
+    if not (no_wait or status["is_sent"] or status["is_final"]):
+        status["said"] = f"not sent within {wait_seconds:g} s: {status['said']}"
+        hint = "is a worker of queue email running, and is nothing paused? fleet doctor"
+        status["to_do"] = f"{hint}; then {status['to_do']}"
     if as_json:
-        print_json(to_document(status) | {"is_sent": status.is_sent})
+        print_json(status)
     else:
-        click.echo(f"mail {mail_id}: {safe_text(status.said)}")
-        if status.to_do:
-            click.echo(f"To do: {safe_text(status.to_do)}")
-    ctx.exit(0 if status.is_sent or no_wait else 1)
+        to_do = f"\nTo do: {status['to_do']}" if status["to_do"] else ""
+        click.echo(safe_text(f"mail {mail_id}: {status['said']}{to_do}"))
+    ctx.exit(0 if status["is_sent"] or no_wait else 1)
 
 
 def _get_route(tx: Connection, shop: Shop | None) -> Route:
@@ -114,9 +89,7 @@ def _get_route(tx: Connection, shop: Shop | None) -> Route:
     route = find_routes(tx, {key})[key]
     if isinstance(route, Misconfigured):
         command = f"fleet mail transport {shop.slug}" if shop else "fleet doctor"
-        raise click.ClickException(
-            f"nothing was sent, as nothing can be: {route.code}: {route}. `{command}` says more"
-        )
+        raise click.ClickException(f"no mail can be sent: {route.code}: {route}. `{command}` says more")
     return route
 
 
@@ -125,7 +98,7 @@ def _record(
 ) -> tuple[int, WorkRef]:
     mail = compose(
         TEST_MAIL,
-        plan_test(transport=format_route(route), sender=route.sender, asked_by=by, asked_at=now),
+        {"transport": format_route(route), "sender": route.sender, "asked_by": by, "asked_at": now},
         shop=shop,
         recipient=address,
         period=f"{now:%Y-%m-%dT%H:%M:%SZ}",
@@ -133,30 +106,35 @@ def _record(
     )
     work = record_mails(tx, [mail], now, request_id=new_request_id())
     if not work:
-        raise click.ClickException("a test was sent to this address in this very second: try again")
+        raise click.ClickException("a test was sent to this address in this second: try again")
     (ref,) = record_work(tx, work, now)
     return int(work[0].key), ref
 
 
-def _wait(mail_id: int, work_id: int, sender: MailSender, until: datetime, *, is_silent: bool) -> TestStatus:
+def _wait(
+    mail_id: int, work_id: int, sender: MailSender, until: datetime, *, is_silent: bool
+) -> dict[str, Any]:
     """Return the status once it is final, or at ``until``; print the changes before unless ``is_silent``."""
     printed = ""
     while True:
         with transaction() as tx:
             work = get_work(tx, work_id)  # before the mail: once the work is done, the mail has its result
-            status = plan_status(get_mail(tx, mail_id), work, sender, until)
-        if status.is_final:
+            status = _plan_status(get_mail(tx, mail_id), work, sender, until)
+        if status["is_final"]:
             return status
-        if status.said != printed and not is_silent:
-            printed = status.said
+        if status["said"] != printed and not is_silent:
+            printed = status["said"]
             click.echo(f"mail {mail_id}: {safe_text(printed)}", err=True)
         if utc_now() >= until:
             return status
         time.sleep(POLL_SECONDS)
 
 
-def plan_status(mail: MailLine, work: WorkLine, sender: MailSender, until: datetime) -> TestStatus:
-    """Return what is known of a test, and what to do. Pure. ``until`` is when the command stops waiting."""
+def _plan_status(mail: Row[Any], work: WorkLine, sender: MailSender, until: datetime) -> dict[str, Any]:
+    """Return what is known of a test mail, and what to do. ``until`` is when the command stops waiting.
+
+    ``is_final`` is false while the status can change by itself.
+    """
     code, detail = work.error_code or mail.error_code or "", work.last_error or mail.last_error or ""
     reason = f"{code}: {detail}" if code else ""
     status, is_final, to_do = mail.status, True, ""
@@ -178,22 +156,15 @@ def plan_status(mail: MailLine, work: WorkLine, sender: MailSender, until: datet
     else:
         is_final, to_do = False, show
         text = "a worker has it" if work.locked_at or work.status != "pending" else "waits for a worker"
-    return TestStatus(
-        mail_id=mail.id,
-        status=status,
-        is_final=is_final,
-        said=text,
-        code=code,
-        to_do=to_do,
-        transport=mail.transport,
-        message_id=mail.message_id,
-        provider_id=mail.provider_id,
-    )
-
-
-def _time_out(status: TestStatus, seconds: float) -> TestStatus:
-    return replace(
-        status,
-        said=f"not sent within {seconds:g} s: {status.said}",
-        to_do=f"is a worker of queue email running, and is nothing paused? fleet doctor; then {status.to_do}",
-    )
+    return {
+        "mail_id": mail.id,
+        "status": status,
+        "is_final": is_final,
+        "said": text,
+        "code": code,
+        "to_do": to_do,
+        "transport": mail.transport,
+        "message_id": mail.message_id,
+        "provider_id": mail.provider_id,
+        "is_sent": status == "sent",
+    }
