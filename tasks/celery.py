@@ -15,15 +15,7 @@ from services.core.settings import get_settings
 from services.ledger.topics import QUEUES, TOPICS
 from tasks.flower import guard_flower
 
-TASK_MODULES = (
-    "tasks.webhooks",
-    "tasks.inventory",
-    "tasks.reconciliation",
-    "tasks.email",
-    "tasks.reports",
-    "tasks.sync",
-    "tasks.ops",
-)
+TASK_MODULES = ("tasks.runner", "tasks.ops")
 
 
 def make_app() -> Celery:

@@ -1,7 +1,4 @@
-"""Queue ``ops``: the fleet looks after itself, and answers to those whose data it has.
-
-But for the privacy topics these tasks carry no work; they find it.
-"""
+"""The fleet's own tasks on the queue ``ops``. They carry no work; they find it."""
 
 import os
 import socket
@@ -18,15 +15,9 @@ from services.ledger.pause import end_pauses
 from services.ledger.sweep import record_heartbeat
 from services.ledger.sweep import sweep as sweep_ledger
 from services.ledger.topics import QUEUES
-from services.privacy.export import PrivacyExport
-from services.privacy.handler import PrivacyRedact
 from services.privacy.store import record_unconfirmed_erasures
 from services.shops.secrets import delete_retired_secrets
 from tasks.celery import app
-from tasks.runner import work_task
-
-privacy_export = work_task("privacy_export", PrivacyExport())
-privacy_redact = work_task("privacy_redact", PrivacyRedact())
 
 
 @app.task(name="sweep", queue="ops", soft_time_limit=50, time_limit=60)

@@ -4,7 +4,6 @@ The run is a row of ``job_runs`` and its work an item of the ledger. The item is
 it is created, so that no worker takes it. If this process dies, the lease ends and a worker takes the item.
 """
 
-import importlib
 import logging
 import os
 import signal
@@ -83,17 +82,14 @@ def run_here(
     A run that a worker has locked is not run here. Log lines go to standard output.
     """
     # Imported here: these modules load every handler and Celery.
-    from tasks.celery import TASK_MODULES
-    from tasks.runner import HANDLERS, outside
+    from tasks.handlers import EXTERNAL
 
     settings = get_settings()
     configure_logging(settings, "jobs")
     init_sentry(settings, "jobs")
-    for module in TASK_MODULES:
-        importlib.import_module(module)
-    if job.topic not in HANDLERS:
+    if job.topic not in EXTERNAL:
         raise JobUnknown(f"{job.name} needs the topic {job.topic}, which is not in this version of shopfleet")
-    topic, effect = TOPICS[job.topic], outside(HANDLERS[job.topic])
+    topic, effect = TOPICS[job.topic], EXTERNAL[job.topic]
     name = f"cli@{socket.gethostname()}:{os.getpid()}"
     runner, token = ExternalRunner(get_engine(), name, SystemRandom()), f"{name}:{uuid4().hex[:12]}"
     with transaction() as tx:

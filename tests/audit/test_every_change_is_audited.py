@@ -141,8 +141,7 @@ def test_every_own_topic_has_a_sample_here_or_a_reason() -> None:
 
 
 def test_samples_are_worked_as_the_workers_work_them(settings: Settings) -> None:
-    import tasks.webhooks  # noqa: F401
-    from tasks.runner import HANDLERS
+    from tasks.handlers import HANDLERS
 
     effects = {name: effect for name, (effect, *_) in SAMPLES.items()} | {"event_review": review_events}
     assert {name: HANDLERS[name] for name in effects} == effects

@@ -20,8 +20,7 @@ NOW = datetime(2026, 11, 20, 20, 0, tzinfo=UTC)
 def test_sample_becomes_its_effect(
     engine: Engine, environment: dict[str, str], provider: str, topic: str
 ) -> None:
-    import tasks.webhooks  # noqa: F401
-    from tasks.runner import HANDLERS
+    from tasks.handlers import HANDLERS
 
     add_shop(engine, domain="sample.myshopify.com")
     plan = plan_topic("openphone" if provider == "quo" else provider, topic)

@@ -49,7 +49,6 @@ def counting_calls() -> Iterator[Counter[str]]:
 @pytest.fixture
 def calls(settings: Settings, environment: dict[str, str], shop_id: int, broker_url: str) -> Counter[str]:
     """Who is called for one order, after another that filled the caches."""
-    import tasks.webhooks  # noqa: F401 - registers what is done with an order
     from tasks.runner import run_message
 
     with counting_calls() as calls, running(settings) as ingress:

@@ -1,6 +1,5 @@
 """A signed body that arrives under the topic of another one changes nothing: Shopify signs no header."""
 
-from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -66,8 +65,6 @@ def genuine(environment: dict[str, str]) -> dict[str, bytes]:
 @pytest.fixture
 def shop(engine: Engine, genuine: dict[str, bytes]) -> Engine:
     """A shop that has recorded every object that a genuine body describes."""
-    for module in ("tasks.webhooks", "tasks.ops", "tasks.sync"):
-        import_module(module)
     add_shop(engine, domain="sample.myshopify.com")
     with transaction(engine) as tx:
         record_secret(tx, SHOP, "shopify-token", "shpat_" + "0" * 32, NOON)
@@ -80,7 +77,7 @@ def shop(engine: Engine, genuine: dict[str, bytes]) -> Engine:
 
 def run(tx: Connection, topic: str, items: list[WorkItem]) -> list[Outcome | Any]:
     """The outcomes of ``items`` under the effect that the header ``topic`` plans; a call is not made."""
-    from tasks.runner import HANDLERS
+    from tasks.handlers import HANDLERS
 
     planned = plan_topic("shopify", topic)
     if planned is None:

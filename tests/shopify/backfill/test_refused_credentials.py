@@ -1,8 +1,7 @@
 """A credential that a provider refuses marks the connection, and the next call that works clears it."""
 
 import ast
-import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -94,13 +93,10 @@ ROADS: dict[str, tuple[Callable[[Shops], None], set[str]]] = {
 CALLS = [(topic, provider) for topic, (_, providers) in ROADS.items() for provider in sorted(providers)]
 
 
-def effects() -> dict[str, Handler]:
+def effects() -> Mapping[str, Handler]:
     """What each topic does, as the workers have it."""
-    from tasks.celery import TASK_MODULES
-    from tasks.runner import HANDLERS
+    from tasks.handlers import HANDLERS
 
-    for module in TASK_MODULES:
-        importlib.import_module(module)
     return HANDLERS
 
 

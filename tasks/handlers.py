@@ -1,0 +1,97 @@
+"""The handler of every topic. ``services.ledger.topics`` has the queue and the limits of each."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from services.alerts.posthog import PosthogCapture
+from services.closing.daily import close_day
+from services.closing.digest import send_digest
+from services.closing.gap_backfill import fill_gaps
+from services.closing.month_close import close_month
+from services.conversations.handler import ingest_interactions
+from services.jobs.audit_jobs import anchor_heads, archive_events, verify_chains
+from services.jobs.handler import JobHandler
+from services.jobs.sentry_monitors import SentryCheckin
+from services.ledger.replay import review_events
+from services.ledger.work import ExternalHandler, Handler, TransactionalHandler
+from services.mail.send import MailSend
+from services.payments.event_fetch import EventFetch
+from services.payments.handler import ingest_transactions
+from services.privacy.export import PrivacyExport
+from services.privacy.handler import PrivacyRedact
+from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
+from services.shopify.logistics.fulfillments import (
+    ingest_fulfillment_events,
+    ingest_fulfillments,
+    ingest_locations,
+)
+from services.shopify.logistics.inventory_transfers import (
+    ingest_inventory_shipments,
+    ingest_inventory_transfers,
+)
+from services.shopify.logistics.returns import ingest_returns, ingest_reverse_fulfillment_orders
+from services.shopify.orders.customers import ingest_customers
+from services.shopify.orders.handler import ingest_orders
+from services.shopify.orders.notices import ingest_order_notices
+from services.shopify.orders.refund_handler import ingest_refunds
+from services.shopify.orders.transactions import (
+    ingest_order_transactions,
+    ingest_shopify_disputes,
+    ingest_tender_transactions,
+)
+from services.shopify.products.handler import ingest_products
+from services.shopify.products.inventory_items import ingest_inventory_items, ingest_variant_stock
+from services.shopify.shop_profile import ingest_storefronts
+from services.shopify.stock.handler import ingest_inventory_levels
+from services.shopify.stock.push import InventoryPush
+from services.shopify.subscriptions.check import watch_subscriptions
+from services.shopify.uninstall import UninstallConfirm
+
+TRANSACTIONAL: Mapping[str, TransactionalHandler] = MappingProxyType(
+    {
+        "order_ingest": ingest_orders,
+        "order_transaction_ingest": ingest_order_transactions,
+        "fulfillment_ingest": ingest_fulfillments,
+        "fulfillment_order_ingest": ingest_fulfillment_orders,
+        "fulfillment_event_ingest": ingest_fulfillment_events,
+        "return_ingest": ingest_returns,
+        "reverse_fulfillment_order_ingest": ingest_reverse_fulfillment_orders,
+        "order_notice_ingest": ingest_order_notices,
+        "tender_transaction_ingest": ingest_tender_transactions,
+        "shopify_dispute_ingest": ingest_shopify_disputes,
+        "variant_stock_ingest": ingest_variant_stock,
+        "inventory_transfer_ingest": ingest_inventory_transfers,
+        "inventory_shipment_ingest": ingest_inventory_shipments,
+        "customer_ingest": ingest_customers,
+        "storefront_ingest": ingest_storefronts,
+        "refund_ingest": ingest_refunds,
+        "product_ingest": ingest_products,
+        "inventory_level_ingest": ingest_inventory_levels,
+        "inventory_item_ingest": ingest_inventory_items,
+        "location_ingest": ingest_locations,
+        "transaction_ingest": ingest_transactions,
+        "interaction_ingest": ingest_interactions,
+        "event_review": review_events,
+    }
+)
+EXTERNAL: Mapping[str, ExternalHandler] = MappingProxyType(
+    {
+        "inventory_push": InventoryPush(),
+        "reconcile": JobHandler(close_day),
+        "gap_heal": JobHandler(fill_gaps),
+        "subscription_watch": JobHandler(watch_subscriptions),
+        "mail_send": MailSend(),
+        "event_fetch": EventFetch(),
+        "uninstall_confirm": UninstallConfirm(),
+        "sentry_checkin": SentryCheckin(),
+        "posthog_capture": PosthogCapture(),
+        "owner_digest": JobHandler(send_digest),
+        "month_close": JobHandler(close_month),
+        "audit_verify": JobHandler(verify_chains),
+        "audit_anchor": JobHandler(anchor_heads),
+        "audit_archive": JobHandler(archive_events),
+        "privacy_export": PrivacyExport(),
+        "privacy_redact": PrivacyRedact(),
+    }
+)
+HANDLERS: Mapping[str, Handler] = MappingProxyType({**TRANSACTIONAL, **EXTERNAL})
