@@ -19,7 +19,7 @@ from services.cli.base import (
 )
 from services.cli.output import print_json, print_table
 from services.core.clock import utc_now
-from services.core.csv_rows import parse_csv
+from services.core.csv_files import parse_csv
 from services.core.db import transaction
 from services.core.errors import WorkError
 from services.shopify.admin import open_admin

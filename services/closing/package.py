@@ -23,7 +23,7 @@ from services.closing.profit_pdf import PDF_NAME, write_pdf
 from services.closing.tax_files import LINE_COLUMNS, LINES_NAME, SUMMARY_NAME, find_amount, summary_columns
 from services.closing.tax_profile import find_profile_at_home
 from services.closing.totals import CostLine, Costs, get_figures, to_stored
-from services.core.csv_cells import csv_file, uncell
+from services.core.csv_files import csv_file, uncell
 from services.core.errors import Refused
 from services.shops.shops import Shop
 

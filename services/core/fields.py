@@ -106,16 +106,6 @@ def as_money(value: object, name: str, currency: str) -> int:
         raise Unreadable(name, value, f"an amount of money ({fault})") from None
 
 
-def read_money(source: Mapping[str, Any], name: str, currency: str) -> int:
-    """Return the field as ``as_money`` does."""
-    return as_money(source.get(name), name, currency)
-
-
-def find_money(source: Mapping[str, Any], name: str, currency: str) -> int | None:
-    """Return the field as ``as_money`` does; None when it is absent or null."""
-    return None if (value := source.get(name)) is None else as_money(value, name, currency)
-
-
 def as_instant(value: object, name: str) -> datetime:
     """Return ``value``, an ISO 8601 text with an offset, as an aware moment in UTC."""
     try:
@@ -162,20 +152,21 @@ def find_list(source: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return as_list(value, name) if (value := source.get(name)) else []
 
 
-def _required(check: Callable[[object, str], T]) -> Callable[[Mapping[str, Any], str], T]:
-    def read(source: Mapping[str, Any], name: str) -> T:
-        return check(source.get(name), name)
+def _required(check: Callable[..., T]) -> Callable[..., T]:
+    def read(source: Mapping[str, Any], name: str, *args: str) -> T:
+        return check(source.get(name), name, *args)
 
     return read
 
 
-def _optional(check: Callable[[object, str], T]) -> Callable[[Mapping[str, Any], str], T | None]:
-    def find(source: Mapping[str, Any], name: str) -> T | None:
-        return None if (value := source.get(name)) is None else check(value, name)
+def _optional(check: Callable[..., T]) -> Callable[..., T | None]:
+    def find(source: Mapping[str, Any], name: str, *args: str) -> T | None:
+        return None if (value := source.get(name)) is None else check(value, name, *args)
 
     return find
 
 
 read_id, find_id = _required(as_id), _optional(as_id)
 read_instant, find_instant = _required(as_instant), _optional(as_instant)
+read_money, find_money = _required(as_money), _optional(as_money)
 read_count, read_text, read_list = _required(as_count), _required(as_text), _required(as_list)

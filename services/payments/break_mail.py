@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Any
 from urllib.parse import quote
 
-from services.core.csv_cells import CSV_TYPE, csv_file
+from services.core.csv_files import CSV_TYPE, csv_file
 from services.mail.formatting import change, money
 from services.mail.message import Attachment
 from services.payments.breaks import PaymentBreak, describe_cause

@@ -27,7 +27,7 @@ from services.shopify.orders.audit_text import (
     order_label,
 )
 from services.shopify.orders.customers import upsert_customers
-from services.shopify.orders.notices import Doubts, is_numbered, record_doubts
+from services.shopify.orders.notices import Doubts, record_doubts
 from services.shopify.orders.payload import Order, OrderKey, order_version, parse_order
 from services.shopify.orders.refund_store import NO_TOTALS, recount_refunds
 from services.shopify.orders.store import (
@@ -89,7 +89,7 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
     doubts = [
         Doubts(by_id[order.work_id], order.order_gid, order.updated_at, order.doubts)
         for order in newest.values()
-        if order.doubts and is_numbered(order.order_gid)
+        if order.doubts and gid_number(order.order_gid)
     ]
     to_delete = {update.key for _, update in updates if update.data is None}
     lock_objects(tx, newest.keys() | to_delete | {doubt.lock for doubt in doubts})
@@ -136,9 +136,9 @@ def ingest_orders(tx: Connection, items: Sequence[WorkItem], now: datetime) -> H
         mutations[work_id].append(describe_deletion(name, key[1], at))
     for customer, mutation in recorded_customers.items():
         mutations[sources[customer].id].append(mutation)
+    unknown_ids = {item.id for item, _ in unknown}
     for item, update in unknown:
         mutations[item.id] = [describe_unknown_deletion("orders", "order", update.key[1])]
-    unknown_ids = {item.id for item, _ in unknown}
 
     def settle(item: WorkItem, event: EntityUpdate[Order] | Done | Refused) -> Outcome:
         if not isinstance(event, EntityUpdate):

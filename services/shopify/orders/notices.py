@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 
 from services.audit.chain import Mutation
 from services.core.fields import (
-    LARGEST_ID,
     Unreadable,
     find_id,
     find_instant,
@@ -67,12 +66,6 @@ class Doubts(NamedTuple):
         return _SPEC.lock_of(self.key)
 
 
-def is_numbered(order_gid: str) -> bool:
-    """Return whether a global id ends in an id of Shopify's: only such an order has a row for notices."""
-    number = order_gid.rpartition("/")[2]
-    return number.isascii() and number.isdecimal() and 0 < int(number) <= LARGEST_ID
-
-
 def record_doubts(tx: Connection, found: Sequence[Doubts]) -> Mapping[int, list[Mutation]]:
     """Write the doubts into the notices of their orders; return what to audit, by work item.
 
@@ -80,15 +73,11 @@ def record_doubts(tx: Connection, found: Sequence[Doubts]) -> Mapping[int, list[
     """
     if not found:
         return {}
-    parsed = [
-        [EntityUpdate(doubts.key, OrderNotice.from_event(doubts.at, _doubt_fields(doubts.lines)))]
-        for doubts in found
-    ]
+    parsed = []
+    for doubts in found:
+        fields = {f"doubt:{line.partition(' is ')[0]}": line for line in doubts.lines}
+        parsed.append([EntityUpdate(doubts.key, OrderNotice.from_event(doubts.at, fields))])
     return upsert_parsed(tx, [doubts.item for doubts in found], parsed, _SPEC).mutations
-
-
-def _doubt_fields(lines: Sequence[str]) -> dict[str, str]:
-    return {f"doubt:{line.partition(' is ')[0]}": line for line in lines}
 
 
 def _parse(item: WorkItem, now: datetime) -> list[EntityUpdate[OrderNotice]]:

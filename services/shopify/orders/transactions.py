@@ -7,12 +7,13 @@ Stripe account are ``transactions`` of kind ``dispute``.
 """
 
 import re
-from collections import defaultdict
+from collections import defaultdict, namedtuple
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 
 from services.core.errors import Refused
 from services.core.fields import (
@@ -29,6 +30,7 @@ from services.core.fields import (
 from services.core.locks import lock_objects
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.entities import (
+    EPOCH,
     EntityHandler,
     EntityKey,
     EntitySpec,
@@ -47,74 +49,28 @@ from services.shopify.orders.tables import order_transactions
 from services.shopify.payload import find_order_gid, order_gid, read_event
 
 _STRIPE_ID = re.compile(r"(?:ch|py|pi)_[A-Za-z0-9]{8,64}")
-_DISPUTE_RANK = rank_values(
+
+
+def _data_class(table: Table, ranks: Mapping[Any, int] = MappingProxyType({})) -> Any:
+    """Return a named tuple of the data in a row of ``table``.
+
+    Of two states the later ``updated_at`` wins, then the higher of ``ranks`` of the status; the other columns
+    decide between states alike in both.
+    """
+    names = [column.name for column in table.columns if column.name != "event_id" and not column.primary_key]
+
+    def version(self: Any) -> tuple[Any, ...]:
+        order = (getattr(self, "updated_at", EPOCH), ranks.get(getattr(self, "status", ""), 0))
+        return (*order, *((value is not None, value) for value in self))
+
+    return type(table.name, (namedtuple(table.name, names),), {"version": property(version)})
+
+
+_OrderTransaction = _data_class(order_transactions, STATUS_RANK)
+_TenderTransaction = _data_class(tender_transactions)
+_Dispute = _data_class(shopify_disputes, rank_values(
     "needs_response", "under_review", "accepted", "charge_refunded", "prevented", "lost", "won"
-)
-
-
-class OrderTransaction(NamedTuple):
-    """One movement of money. ``payment_ref`` is the payment provider's own id of it."""
-
-    processed_at: datetime
-    order_gid: str
-    kind: str
-    status: str
-    gateway: str
-    amount_cents: int
-    currency: str
-    parent_id: int | None
-    payment_ref: str
-    is_test: bool
-
-    @property
-    def version(self) -> tuple[Any, ...]:
-        """The rank of the status; the rest decides between two of one rank."""
-        return (STATUS_RANK.get(self.status, 0), *_order_fields(self))
-
-
-class TenderTransaction(NamedTuple):
-    """An amount that changed hands. ``remote_reference`` is the gateway's own id of it."""
-
-    processed_at: datetime
-    order_gid: str
-    amount_cents: int
-    currency: str
-    payment_method: str
-    remote_reference: str
-    is_test: bool
-
-    @property
-    def version(self) -> tuple[Any, ...]:
-        """All of it: a tender transaction never changes, so this decides only between two that differ."""
-        return tuple(self)
-
-
-class ShopifyDispute(NamedTuple):
-    """A dispute: ``kind`` is ``chargeback`` or ``inquiry``, ``updated_at`` the time of the event."""
-
-    updated_at: datetime
-    order_gid: str
-    kind: str
-    status: str
-    amount_cents: int
-    currency: str
-    reason: str
-    network_reason_code: str
-    initiated_at: datetime | None
-    evidence_due_by: datetime | None
-    evidence_sent_on: datetime | None
-    finalized_on: datetime | None
-
-    @property
-    def version(self) -> tuple[Any, ...]:
-        """The time, then the most advanced status; the rest decides between states alike in both."""
-        finalized = _order_fields((self.finalized_on,))
-        return (self.updated_at, _DISPUTE_RANK.get(self.status, 0), *finalized, *_order_fields(self))
-
-
-def _order_fields(data: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the fields so that they can be compared: None is less than any value."""
-    return tuple((value is not None, value) for value in data)
+))  # fmt: skip
 
 
 def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
@@ -153,9 +109,7 @@ def ingest_order_transactions(tx: Connection, items: Sequence[WorkItem], now: da
     return result.to_handler_result(items)
 
 
-def _find_doubts(
-    tx: Connection, received: Sequence[tuple[WorkItem, EntityKey, OrderTransaction]]
-) -> list[Doubts]:
+def _find_doubts(tx: Connection, received: Sequence[tuple[WorkItem, EntityKey, Any]]) -> list[Doubts]:
     """Return a doubt for each order of a transaction whose id is that of another order's transaction."""
     gids: dict[EntityKey, dict[str, tuple[WorkItem, datetime]]] = defaultdict(dict)
     for item, key, data in received:
@@ -193,10 +147,10 @@ def _texts(source: Mapping[str, Any]) -> Iterator[str]:
         yield from (find_text(place, name) for name in names)
 
 
-def _parse_transaction(item: WorkItem, _now: datetime) -> list[EntityUpdate[OrderTransaction]]:
+def _parse_transaction(item: WorkItem, _now: datetime) -> list[EntityUpdate[Any]]:
     source = read_event(item)
     currency = read_text(source, "currency")
-    data = OrderTransaction(
+    data = _OrderTransaction(
         processed_at=find_instant(source, "processed_at") or read_instant(source, "created_at"),
         order_gid=order_gid(read_id(source, "order_id")),
         kind=read_text(source, "kind"),
@@ -211,10 +165,10 @@ def _parse_transaction(item: WorkItem, _now: datetime) -> list[EntityUpdate[Orde
     return [EntityUpdate((item.shop_id, read_id(source, "id")), data)]
 
 
-def _parse_tender(item: WorkItem, now: datetime) -> list[EntityUpdate[TenderTransaction]]:
+def _parse_tender(item: WorkItem, now: datetime) -> list[EntityUpdate[Any]]:
     source = read_event(item)
     currency = read_text(source, "currency")
-    data = TenderTransaction(
+    data = _TenderTransaction(
         processed_at=find_instant(source, "processed_at") or item.event_time(now),
         order_gid=find_order_gid(source),
         amount_cents=read_money(source, "amount", currency),
@@ -226,11 +180,11 @@ def _parse_tender(item: WorkItem, now: datetime) -> list[EntityUpdate[TenderTran
     return [EntityUpdate((item.shop_id, read_id(source, "id")), data)]
 
 
-def _parse_dispute(item: WorkItem, now: datetime) -> list[EntityUpdate[ShopifyDispute]]:
+def _parse_dispute(item: WorkItem, now: datetime) -> list[EntityUpdate[Any]]:
     source = read_event(item)
     currency = read_text(source, "currency")
     times = ("initiated_at", "evidence_due_by", "evidence_sent_on", "finalized_on")
-    data = ShopifyDispute(
+    data = _Dispute(
         updated_at=item.event_time(now),
         order_gid=find_order_gid(source),
         kind=find_text(source, "type"),
@@ -244,22 +198,22 @@ def _parse_dispute(item: WorkItem, now: datetime) -> list[EntityUpdate[ShopifyDi
     return [EntityUpdate((item.shop_id, read_id(source, "id")), data)]
 
 
-_TRANSACTIONS = EntitySpec(
+_TRANSACTIONS: EntitySpec[Any] = EntitySpec(
     name="order_transaction",
     table=order_transactions,
-    make=OrderTransaction,
+    make=_OrderTransaction,
     audited=("kind", "status", "gateway", "amount_cents", "currency", "payment_ref", "order_gid"),
 )
 _TENDERS = EntitySpec(
     name="tender_transaction",
     table=tender_transactions,
-    make=TenderTransaction,
+    make=_TenderTransaction,
     audited=("amount_cents", "currency", "payment_method", "is_test", "order_gid"),
 )
 _DISPUTES = EntitySpec(
     name="dispute",
     table=shopify_disputes,
-    make=ShopifyDispute,
+    make=_Dispute,
     audited=("kind", "status", "amount_cents", "currency", "reason", "evidence_due_by", "order_gid"),
 )
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
-from services.core.csv_rows import find_id, parse_count, parse_csv, raise_faults
+from services.core.csv_files import find_id, parse_count, parse_csv, raise_faults
 from services.core.errors import ShopfleetError
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.stock.levels import (

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from services.audit.append import append_all
 from services.audit.chain import Entry, Mutation
-from services.core.csv_rows import find_id, parse_count, parse_csv, raise_faults
+from services.core.csv_files import find_id, parse_count, parse_csv, raise_faults
 from services.core.errors import ShopfleetError
 from services.core.locks import Lock
 from services.core.pg_arrays import int_array, text_array

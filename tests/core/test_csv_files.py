@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.core.csv_cells import csv_cell, csv_line, uncell
+from services.core.csv_files import csv_cell, csv_line, uncell
 
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
