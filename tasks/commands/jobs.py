@@ -5,6 +5,8 @@ It is in ``tasks`` because ``run`` needs the handlers.
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import wraps
+from typing import Any
 
 import click
 import orjson
@@ -12,7 +14,6 @@ from sqlalchemy import Connection
 
 from services.cli.base import (
     actor_option,
-    add_options,
     audit_author,
     dry_run_option,
     json_option,
@@ -21,7 +22,7 @@ from services.cli.base import (
     operator_label,
     report_errors,
 )
-from services.cli.output import Columns, format_time, print_json, print_lines, print_table
+from services.cli.output import Columns, format_time, print_json, print_lines
 from services.core.clock import utc_now
 from services.core.db import rolled_back, transaction
 from services.jobs.complete_run import format_stats
@@ -40,7 +41,7 @@ from services.jobs.store import (
 )
 from services.ledger.work import FLEET
 from services.shops.shops import Shop, find_slugs, get_shop
-from tasks.commands.jobs_plan import JobLine, PlannedRun, find_job_lines, find_planned
+from tasks.commands.jobs_plan import JOB_COLUMNS, PLANNED_COLUMNS, find_job_lines, find_planned
 
 MAX_ERROR_LENGTH = 160
 shop_option = click.option("--shop", default="", help="Only at this shop (its slug).")
@@ -73,9 +74,7 @@ def list_jobs(shop: str, as_json: bool) -> None:
     if as_json:
         print_json([line.document() for line in lines])
         return
-    print_table(
-        "", JobLine.COLUMNS, [line.cells() for line in lines], "No jobs: beat_schedule.JOBS is empty."
-    )
+    print_lines("", JOB_COLUMNS, lines, "No jobs: beat_schedule.JOBS is empty.")
 
 
 @command.command("next")
@@ -100,7 +99,7 @@ def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
         print_json([one.document() for one in planned])
         return
     empty = f"No runs ahead: {job or 'everything'} is paused, or there are no shops."
-    print_table("", PlannedRun.COLUMNS, [one.cells() for one in planned], empty)
+    print_lines("", PLANNED_COLUMNS, planned, empty)
 
 
 @command.command("run")
@@ -194,17 +193,39 @@ def _describe_error(line: RunLine) -> str:
     return f"{next_try}{line.error or ''}"[:MAX_ERROR_LENGTH]
 
 
-_change_options = add_options(
-    click.argument("job"), shop_option, reason_option, dry_run_option, actor_option, report_errors
-)
+def _changes_job(change: Callable[..., None]) -> Callable[..., Any]:
+    """Return a command that makes ``change`` to a job, everywhere or at one shop, and prints the result."""
+
+    @click.argument("job")
+    @shop_option
+    @reason_option
+    @dry_run_option
+    @actor_option
+    @report_errors
+    @wraps(change)
+    def run_change(job: str, shop: str, reason: str, dry_run: bool, actor: str, **options: Any) -> None:
+        with transaction() as tx:
+            _ensure_jobs(tx, job)
+            wanted = get_job(tx, job)
+            (at,) = find_scope(tx, wanted, shop) if shop else (None,)
+            with rolled_back(tx) if dry_run else nullcontext():
+                change(tx, wanted, at, **options, reason=reason, now=utc_now(), **audit_author(actor))
+                schedules = [one for one in list_schedules(tx, job) if at is None or one.shop_id == at.id]
+                planned = find_planned(tx, job, at.id if at else None, utc_now(), 1)
+        where = f" at {shop}" if shop else ""
+        click.echo(f"{job}{where} {'would be' if dry_run else 'is'} {_describe_schedules(schedules)}.")
+        for one in planned:
+            click.echo(f"Next: {one.local} for {one.period} ({one.where})")
+
+    return run_change
 
 
 @command.command("set")
 @click.option("--at", "schedule", default="", metavar="CRON", help='Five cron fields, such as "30 0 * * *".')
 @click.option("--default", "as_table", is_flag=True, help="Back to the schedule in beat_schedule.py.")
-@_change_options
+@_changes_job
 def set_schedule(
-    job: str, shop: str, schedule: str, as_table: bool, reason: str, dry_run: bool, actor: str
+    tx: Connection, job: Job, shop: Shop | None, *, schedule: str, as_table: bool, **author: Any
 ) -> None:
     """Change the schedule of JOB, everywhere or at one shop, from now on and without a restart.
 
@@ -215,63 +236,31 @@ def set_schedule(
     """
     if bool(schedule) == as_table:
         raise click.UsageError('name the schedule: --at "30 0 * * *", or --default for the usual one')
-
-    def change(tx: Connection, found: Job, at: Shop | None) -> None:
-        change_job(
-            tx, found, at, {"schedule": schedule or None}, reason=reason, now=utc_now(), **audit_author(actor)
-        )
-
-    _change(job, shop, change, dry_run=dry_run)
+    change_job(tx, job, shop, {"schedule": schedule or None}, **author)
 
 
 @command.command("pause")
-@_change_options
-def pause(job: str, shop: str, reason: str, dry_run: bool, actor: str) -> None:
+@_changes_job
+def pause(tx: Connection, job: Job, shop: Shop | None, **author: Any) -> None:
     """Start no runs of JOB, everywhere or at one shop. Runs that fall into the pause do not run later.
 
     \b
     Example: fleet jobs pause weekly-audit-archive --reason "the bucket moves"
     """
-
-    def change(tx: Connection, found: Job, at: Shop | None) -> None:
-        change_job(tx, found, at, {"enabled": False}, reason=reason, now=utc_now(), **audit_author(actor))
-
-    _change(job, shop, change, dry_run=dry_run)
+    change_job(tx, job, shop, {"enabled": False}, **author)
 
 
 @command.command("resume")
-@_change_options
-def resume(job: str, shop: str, reason: str, dry_run: bool, actor: str) -> None:
+@_changes_job
+def resume(tx: Connection, job: Job, shop: Shop | None, **author: Any) -> None:
     """Start runs of JOB again. A shop with a pause of its own stays paused until --shop names it.
 
     \b
     Example: fleet jobs resume weekly-audit-archive
     """
-
-    def change(tx: Connection, found: Job, at: Shop | None) -> None:
-        # A shop follows the whole job again, unless the job is off and only this shop is to run.
-        wanted = None if at is not None and not is_off(tx, found) else True
-        change_job(tx, found, at, {"enabled": wanted}, reason=reason, now=utc_now(), **audit_author(actor))
-
-    _change(job, shop, change, dry_run=dry_run)
-
-
-def _change(
-    name: str, slug: str, change: Callable[[Connection, Job, Shop | None], None], *, dry_run: bool
-) -> None:
-    """Make ``change`` to the job, at the shop ``slug`` or everywhere, and print the state afterwards."""
-    with transaction() as tx:
-        _ensure_jobs(tx, name)
-        job = get_job(tx, name)
-        (shop,) = find_scope(tx, job, slug) if slug else (None,)
-        with rolled_back(tx) if dry_run else nullcontext():
-            change(tx, job, shop)
-            schedules = [one for one in list_schedules(tx, name) if shop is None or one.shop_id == shop.id]
-            planned = find_planned(tx, name, shop.id if shop else None, utc_now(), 1)
-    where = f" at {slug}" if slug else ""
-    click.echo(f"{name}{where} {'would be' if dry_run else 'is'} {_describe_schedules(schedules)}.")
-    for run_ in planned:
-        click.echo(f"Next: {run_.local} for {run_.period} ({run_.where})")
+    # A shop follows the whole job again, unless the job is off and only this shop is to run.
+    wanted = None if shop is not None and not is_off(tx, job) else True
+    change_job(tx, job, shop, {"enabled": wanted}, **author)
 
 
 def _describe_schedules(schedules: Sequence[EffectiveSchedule]) -> str:

@@ -1,13 +1,14 @@
 """Tables of ``fleet jobs list`` and ``fleet jobs next``: jobs with their schedules, and the next runs."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
+from services.cli.output import Columns
 from services.jobs.definition import Job
 from services.jobs.history import RunLine, find_last
 from services.jobs.schedule import explain_schedule, find_next, period_of
@@ -17,8 +18,7 @@ MAX_NAMED_SHOPS = 3
 """Of more shops the table shows only their number."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobLine:
+class JobLine(NamedTuple):
     """A job with its schedules at all shops."""
 
     job: Job
@@ -28,50 +28,25 @@ class JobLine:
     is_overdue: bool
     last: Sequence[RunLine]
 
-    COLUMNS: ClassVar = (
-        "job", "what", "when", "cron", "zone", "covers", "grace", "catch-up", "next due", "on", "own times",
-        "last run",
-    )  # fmt: skip
-
     @property
     def overrides(self) -> int:
         """How many shops have their own schedule."""
         return sum(place.is_own for place in self.places)
 
     @property
-    def schedules(self) -> list[str]:
-        """The schedules in use, the most common one first; the job's own without a shop."""
+    def schedule(self) -> str:
+        """The most common schedule in use; the job's own without a shop."""
         used = [place.schedule for place in self.places if not place.is_own] or [self.job.schedule]
-        return sorted(set(used), key=used.count, reverse=True)
-
-    def cells(self) -> tuple[object, ...]:
-        """Return the line of the table."""
-        schedule = self.schedules[0]
-        due = "-" if self.next_due_at is None else format_local(self.next_due_at, self.next_zone)
-        return (
-            self.job.name,
-            self.job.title,
-            explain_schedule(schedule),
-            schedule,
-            "each shop's" if self.job.zone == "shop" else self.next_zone or self.job.zone,
-            self.job.covers.value,
-            f"{self.job.grace.total_seconds() / 60:g} min",
-            self.job.catch_up.value,
-            due + (" OVERDUE" if self.is_overdue else ""),
-            self._describe_state(),
-            self.overrides,
-            self._describe_last_run(),
-        )
+        return max(used, key=used.count)
 
     def document(self) -> dict[str, Any]:
         """Return the line for programs."""
-        schedule = self.schedules[0]
         return {
             "job": self.job.name,
             "title": self.job.title,
             "topic": self.job.topic,
-            "schedule": schedule,
-            "schedule_in_words": explain_schedule(schedule),
+            "schedule": self.schedule,
+            "schedule_in_words": explain_schedule(self.schedule),
             "zone": self.job.zone,
             "per_shop": self.job.per_shop,
             "covers": self.job.covers.value,
@@ -84,42 +59,59 @@ class JobLine:
             "places": len(self.places),
             "places_on": sum(place.enabled for place in self.places),
             "own_schedules": self.overrides,
-            "last_runs": [
-                {"shop_id": run.shop_id, "period": run.period, "status": run.status, "ended_at": run.ended_at}
-                for run in self.last
-            ],
+            "last_runs": [{name: getattr(run, name) for name in _RUN} for run in self.last],
         }
 
-    def _describe_state(self) -> str:
-        off = [place.slug or "the fleet" for place in self.places if not place.enabled]
-        if not off:
-            return "on"
-        return "paused" if len(off) == len(self.places) else f"paused at {format_shops(off)}"
 
-    def _describe_last_run(self) -> str:
-        if not self.last:
-            return "never"
-        newest = max(self.last, key=lambda run: run.due_at)
-        same = [run.status for run in self.last if run.period == newest.period]
-        ended = max((run.ended_at for run in self.last if run.ended_at), default=None)
-        counted = ", ".join(
-            status if len(same) == 1 else f"{same.count(status)} {status}" for status in sorted(set(same))
-        )
-        return f"{newest.period}: {counted}" + (
-            f", {ended.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if ended else ""
-        )
+_RUN = ("shop_id", "period", "status", "ended_at")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedRun:
+def _describe_due(line: JobLine) -> str:
+    due = "-" if line.next_due_at is None else format_local(line.next_due_at, line.next_zone)
+    return due + (" OVERDUE" if line.is_overdue else "")
+
+
+def _describe_state(line: JobLine) -> str:
+    off = [place.slug or "the fleet" for place in line.places if not place.enabled]
+    if not off:
+        return "on"
+    return "paused" if len(off) == len(line.places) else f"paused at {format_shops(off)}"
+
+
+def _describe_last_run(line: JobLine) -> str:
+    if not line.last:
+        return "never"
+    period = max(line.last, key=lambda run: run.due_at).period
+    same = [run.status for run in line.last if run.period == period]
+    ended = max((run.ended_at for run in line.last if run.ended_at), default=None)
+    counted = [f"{count} {status}" for status, count in sorted(Counter(same).items())]
+    text = f"{period}: {same[0] if len(same) == 1 else ', '.join(counted)}"
+    return f"{text}, {ended.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if ended else text
+
+
+JOB_COLUMNS: Columns = {
+    "job": "job.name",
+    "what": "job.title",
+    "when": lambda line: explain_schedule(line.schedule),
+    "cron": "schedule",
+    "zone": lambda line: "each shop's" if line.job.zone == "shop" else line.next_zone or line.job.zone,
+    "covers": "job.covers.value",
+    "grace": lambda line: f"{line.job.grace.total_seconds() / 60:g} min",
+    "catch-up": "job.catch_up.value",
+    "next due": _describe_due,
+    "on": _describe_state,
+    "own times": "overrides",
+    "last run": _describe_last_run,
+}
+
+
+class PlannedRun(NamedTuple):
     """A time at which a job will run, and the shops at which it will."""
 
     job: Job
     due_at: datetime
     zone: str
     shops: tuple[str, ...]
-
-    COLUMNS: ClassVar = ("job", "due", "UTC", "for", "where")
 
     @property
     def local(self) -> str:
@@ -136,10 +128,6 @@ class PlannedRun:
         """The shops, or the fleet."""
         return format_shops(self.shops) if self.job.per_shop else "the fleet"
 
-    def cells(self) -> tuple[object, ...]:
-        """Return the line of the table."""
-        return (self.job.name, self.local, f"{self.due_at:%Y-%m-%d %H:%M}", self.period, self.where)
-
     def document(self) -> dict[str, Any]:
         """Return the line for programs."""
         return {
@@ -150,6 +138,15 @@ class PlannedRun:
             "period": self.period,
             "shops": list(self.shops) if self.job.per_shop else None,
         }
+
+
+PLANNED_COLUMNS: Columns = {
+    "job": "job.name",
+    "due": "local",
+    "UTC": lambda run: f"{run.due_at:%Y-%m-%d %H:%M}",
+    "for": "period",
+    "where": "where",
+}
 
 
 def find_job_lines(tx: Connection, shop_id: int | None, now: datetime) -> list[JobLine]:
@@ -174,7 +171,7 @@ def find_planned(
         if place.enabled:
             together.setdefault((place.job.name, place.schedule, place.zone), []).append(place)
     planned = [
-        PlannedRun(job=places[0].job, due_at=slot, zone=zone, shops=tuple(place.slug for place in places))
+        PlannedRun(places[0].job, slot, zone, tuple(place.slug for place in places))
         for (_, schedule, zone), places in together.items()
         for slot in find_next(schedule, ZoneInfo(zone), now, count)
     ]
@@ -207,11 +204,5 @@ def _line(job: Job, places: Sequence[EffectiveSchedule], last: Sequence[RunLine]
     ]
     due += [(p.next_due_at, p.zone) for p in on if p.next_due_at is not None and p.next_due_at <= now]
     next_due_at, next_zone = min(due) if due else (None, places[0].zone if places else "")
-    return JobLine(
-        job=job,
-        places=places,
-        next_due_at=next_due_at,
-        next_zone=next_zone,
-        is_overdue=next_due_at is not None and next_due_at + job.grace < now,
-        last=last,
-    )
+    is_overdue = next_due_at is not None and next_due_at + job.grace < now
+    return JobLine(job, places, next_due_at, next_zone, is_overdue, last)

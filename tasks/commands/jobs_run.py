@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from random import SystemRandom
@@ -102,7 +103,9 @@ def run_here(
     refs: list[WorkRef] = []
     notify_workers([ref for one in triggered for ref in one.checkins])
     try:
-        _stop_on_sigterm()
+        if threading.current_thread() is threading.main_thread():
+            # A service manager sends SIGTERM: as on Ctrl-C, leases are released.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         for one in triggered:
             work_id = one.ref.id if one.ref else None
             if work_id in leased:
@@ -124,12 +127,6 @@ def run_here(
     return results
 
 
-def _stop_on_sigterm() -> None:
-    """End this process on SIGTERM, which a service manager sends, as on Ctrl-C: leases are released."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
 def plan_here(job: Job, slug: str, period: str | None, *, force: bool, by: str) -> Sequence[StartResult]:
     """Return what ``run_here`` would trigger, and roll it back. Raises as ``trigger_job`` does."""
     with transaction() as tx, rolled_back(tx):
@@ -138,12 +135,8 @@ def plan_here(job: Job, slug: str, period: str | None, *, force: bool, by: str) 
 
 def summarize(job: Job, results: Sequence[Result]) -> dict[str, Any]:
     """Return the last line for all shops: the worst status, and each shop's document."""
-    worst = next((s for s in ("failed", "waiting", "running") if any(r.status == s for r in results)), "done")
-    if results and all(result.status == "already_done" for result in results):
-        worst = "already_done"
-    counted: dict[str, int] = {}
-    for result in results:
-        counted[result.status] = counted.get(result.status, 0) + 1
+    counted = Counter(result.status for result in results)
+    worst = next((s for s in ("failed", "waiting", "running", "done", "already_done") if counted[s]), "done")
     periods = {result.line.period for result in results}
     return {
         "job": job.name,

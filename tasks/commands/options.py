@@ -1,8 +1,19 @@
-"""Options of the ``celery`` commands that choose rows and change them."""
+"""What the subcommands of ``celery`` share: their form, and options that choose rows and change them."""
+
+from collections.abc import Callable
+from typing import Any
 
 import click
+from celery.bin.base import CeleryCommand, handle_preload_options
 
-from services.cli.base import actor_option, add_options, dry_run_option, force_option, json_option
+from services.cli.base import (
+    actor_option,
+    add_options,
+    dry_run_option,
+    force_option,
+    json_option,
+    report_errors,
+)
 
 scope_options = add_options(
     click.option("-Q", "--queue", default="", help="Only this queue, such as inventory."),
@@ -18,3 +29,10 @@ filter_options = add_options(
     click.option("--id", "ids", type=int, multiple=True, help="Only this row; may be repeated."),
 )
 act_options = add_options(actor_option, dry_run_option, force_option, json_option)
+reason_option = click.option("--reason", default="", help="Why, for the audit.")
+
+
+def celery_command(*options: Callable[[Any], Any]) -> Callable[[Any], click.Command]:
+    """Return a decorator that makes a subcommand of ``celery`` with ``options``."""
+    click_command = click.command(cls=CeleryCommand)
+    return add_options(click_command, *options, click.pass_context, handle_preload_options, report_errors)

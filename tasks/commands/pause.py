@@ -2,18 +2,16 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import click
-from celery.bin.base import CeleryCommand, handle_preload_options
 from sqlalchemy import Connection
 
 from services.cli.base import (
     audit_author,
     confirm,
     find_shop_id,
-    report_errors,
 )
 from services.cli.output import format_time, print_json
 from services.core.clock import utc_now
@@ -23,20 +21,18 @@ from services.ledger.filters import FilterInvalid, WorkFilter
 from services.ledger.pause import PauseScope, clear_pauses, find_pauses, record_pause
 from services.ledger.queries import count_work
 from services.shops.shops import find_slugs
-from tasks.commands.options import act_options, scope_options
+from tasks.commands.options import act_options, celery_command, reason_option, scope_options
 
 _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(?:/([sm]))?")
 
 
-@click.command(cls=CeleryCommand)
-@scope_options
-@click.option("--refuse", is_flag=True, help="Also answer 503 to webhooks, so that they are sent again.")
-@click.option("--for", "lasts", default="", help="End after this time, such as 2h or 1h30m.")
-@click.option("--reason", default="", help="Why, for the audit and for the next person on duty.")
-@act_options
-@click.pass_context
-@handle_preload_options
-@report_errors
+@celery_command(
+    scope_options,
+    click.option("--refuse", is_flag=True, help="Also answer 503 to webhooks, so that they are sent again."),
+    click.option("--for", "lasts", default="", help="End after this time, such as 2h or 1h30m."),
+    click.option("--reason", default="", help="Why, for the audit and for the next person on duty."),
+    act_options,
+)
 def pause(_ctx: click.Context, refuse: bool, lasts: str, reason: str, actor: str, **options: Any) -> None:
     """Stop the work of a queue, a topic, a shop or (with none named) of everything, until it is resumed.
 
@@ -48,32 +44,27 @@ def pause(_ctx: click.Context, refuse: bool, lasts: str, reason: str, actor: str
     Example: celery -A tasks pause -Q inventory --shop harbour --for 2h --reason "counting stock"
     """
     mode = "refuse" if refuse else "hold"
-    duration = read_duration(lasts) if lasts else None
+    ends_at = utc_now() + read_duration(lasts) if lasts else None
     with transaction() as tx:
-        slug = options["shop"]
-        scope = PauseScope(queue=options["queue"], topic=options["topic"], shop_id=find_shop_id(tx, slug))
-        named = describe_scope(scope, {scope.shop_id or 0: slug})
+        scope = _read_scope(tx, options)
+        named = describe_scope(scope, {scope.shop_id or 0: options["shop"]})
         waiting = _count_waiting(tx, [scope])
-    ends_at = utc_now() + duration if duration else None
     until = f", until {format_time(ends_at)}" if ends_at else ""
-    report = _Report(options["as_json"], named, mode, waiting, ends_at)
-    if options["dry_run"]:
-        report.print(f"Would pause {named} ({mode}){until}: {waiting} waiting.", changed=False)
+    what = f"{named} ({mode}){until}"
+    fields = {"scope": named, "mode": mode, "waiting": waiting, "ends_at": ends_at}
+    if _is_dry_run(f"pause {what}", fields, options):
         return
-    confirm(f"pause {named} ({mode}){until}? {waiting} waiting", force=options["force"])
     with transaction() as tx:
         record_pause(tx, scope, mode, now=utc_now(), reason=reason, ends_at=ends_at, **audit_author(actor))
-    report.print(f"Paused {named} ({mode}){until}: {waiting} waiting.", changed=True)
+    _report(f"Paused {what}: {waiting} waiting.", fields, options, changed=True)
 
 
-@click.command(cls=CeleryCommand)
-@scope_options
-@click.option("--rate", default="", help="Drain what waited at this rate, such as 20/s or 300/m.")
-@click.option("--reason", default="", help="Why, for the audit.")
-@act_options
-@click.pass_context
-@handle_preload_options
-@report_errors
+@celery_command(
+    scope_options,
+    click.option("--rate", default="", help="Drain what waited at this rate, such as 20/s or 300/m."),
+    reason_option,
+    act_options,
+)
 def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: Any) -> None:
     """End pauses: at once, or at a chosen rate until the backlog is gone.
 
@@ -86,9 +77,7 @@ def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: A
     per_second = read_rate(rate) if rate else None
     how = f"at {per_second:g}/s" if per_second else "at once"
     with transaction() as tx:
-        wanted = PauseScope(
-            queue=options["queue"], topic=options["topic"], shop_id=find_shop_id(tx, options["shop"])
-        )
+        wanted = _read_scope(tx, options)
         in_force = [pause.scope for pause in find_pauses(tx)]
         slugs = find_slugs(tx)
         scopes = [scope for scope in in_force if wanted in (PauseScope(), scope)]
@@ -101,19 +90,19 @@ def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: A
             if in_force
             else "nothing is paused"
         )
-    report = _Report(options["as_json"], named, "drain" if per_second else None, waiting)
-    if options["dry_run"]:
-        report.print(f"Would resume {named} {how}: {waiting} waiting.", changed=False)
+    mode = "drain" if per_second else None
+    fields = {"scope": named, "mode": mode, "waiting": waiting, "ends_at": None}
+    if _is_dry_run(f"resume {named} {how}", fields, options):
         return
-    confirm(f"resume {named} {how}? {waiting} waiting", force=options["force"])
     with transaction() as tx:
         cleared = clear_pauses(tx, scopes, per_second, now=utc_now(), reason=reason, **audit_author(actor))
     if not cleared:
-        report.print(f"Nothing to resume: {named} has ended in the meantime.", changed=False)
+        _report(f"Nothing to resume: {named} has ended in the meantime.", fields, options, changed=False)
         return
     left = _list([scope for scope in in_force if scope not in cleared], slugs)
     still = f" Still paused: {left}." if left else ""
-    report.print(f"Resumed {_list(cleared, slugs)} {how}: {waiting} waiting.{still}", changed=True)
+    text = f"Resumed {_list(cleared, slugs)} {how}: {waiting} waiting.{still}"
+    _report(text, fields, options, changed=True)
 
 
 def read_duration(text: str) -> timedelta:
@@ -148,28 +137,31 @@ def _list(scopes: Sequence[PauseScope], slugs: Mapping[int, str]) -> str:
 
 
 def _count_waiting(tx: Connection, scopes: Sequence[PauseScope]) -> int:
-    statuses = ("pending", "error")
-    return count_work(
-        tx,
-        *(
-            WorkFilter(queue=scope.queue, topic=scope.topic, shop_id=scope.shop_id, statuses=statuses)
-            for scope in scopes
-        ),
+    filters = [
+        WorkFilter(queue=one.queue, topic=one.topic, shop_id=one.shop_id, statuses=("pending", "error"))
+        for one in scopes
+    ]
+    return count_work(tx, *filters)
+
+
+def _read_scope(tx: Connection, options: Mapping[str, Any]) -> PauseScope:
+    return PauseScope(
+        queue=options["queue"], topic=options["topic"], shop_id=find_shop_id(tx, options["shop"])
     )
 
 
-class _Report:
-    """Prints the result as text or as JSON."""
+def _is_dry_run(act: str, fields: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    """Return False once the operator agrees to ``act``; with --dry-run report it and return True."""
+    if options["dry_run"]:
+        _report(f"Would {act}: {fields['waiting']} waiting.", fields, options, changed=False)
+    else:
+        confirm(f"{act}? {fields['waiting']} waiting", force=options["force"])
+    return bool(options["dry_run"])
 
-    def __init__(
-        self, as_json: bool, scope: str, mode: str | None, waiting: int, ends_at: datetime | None = None
-    ) -> None:
-        self._as_json = as_json
-        self._fields = {"scope": scope, "mode": mode, "waiting": waiting, "ends_at": ends_at}
 
-    def print(self, text: str, *, changed: bool) -> None:
-        """Print ``text``, or the fields with ``text`` as their note."""
-        if self._as_json:
-            print_json(self._fields | {"changed": changed, "note": text})
-        else:
-            click.echo(text)
+def _report(text: str, fields: Mapping[str, Any], options: Mapping[str, Any], *, changed: bool) -> None:
+    """Print ``text``, or with --json ``fields`` with ``text`` as their note."""
+    if options["as_json"]:
+        print_json({**fields, "changed": changed, "note": text})
+    else:
+        click.echo(text)

@@ -5,11 +5,11 @@ notifies the workers.
 """
 
 from collections.abc import Callable
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
 import click
-from celery.bin.base import CeleryCommand, handle_preload_options
 from sqlalchemy import Connection
 
 from services.cli.base import (
@@ -19,7 +19,6 @@ from services.cli.base import (
     format_count,
     notify_workers,
     parse_since,
-    report_errors,
     split_list,
 )
 from services.cli.output import Columns, print_json, print_lines
@@ -32,7 +31,7 @@ from services.ledger.filters import WorkFilter
 from services.ledger.queries import find_work
 from services.ledger.requeue import AffectedRows
 from services.shops.shops import find_slugs
-from tasks.commands.options import act_options, filter_options, scope_options
+from tasks.commands.options import act_options, celery_command, filter_options, reason_option, scope_options
 
 
 def _read_filter(tx: Connection, options: dict[str, Any]) -> WorkFilter:
@@ -46,14 +45,8 @@ def _read_filter(tx: Connection, options: dict[str, Any]) -> WorkFilter:
     )
 
 
-@click.command(cls=CeleryCommand)
-@filter_options
-@click.option("--reason", default="", help="Why, for the audit.")
-@act_options
-@click.pass_context
-@handle_preload_options
-@report_errors
-def requeue(_ctx: click.Context, reason: str, actor: str, **options: Any) -> None:
+@celery_command(filter_options, reason_option, act_options)
+def requeue(_ctx: click.Context, **options: Any) -> None:
     """Set work to pending, due now, with its full number of tries.
 
     Changes dead and error rows unless --status says otherwise; never a row that a worker has locked.
@@ -61,43 +54,32 @@ def requeue(_ctx: click.Context, reason: str, actor: str, **options: Any) -> Non
     \b
     Example: celery -A tasks requeue -Q inventory --status dead --since 24h
     """
-
-    def act(tx: Connection, wanted: WorkFilter) -> tuple[int, tuple[WorkRef, ...]]:
-        work = ledger.requeue(tx, wanted, now=utc_now(), reason=reason, **audit_author(actor))
-        return len(work), work
-
-    _run("requeue", "requeued", options, ledger.find_requeueable, act)
+    _run("requeue", "requeued", options, ledger.find_requeueable, ledger.requeue)
 
 
-@click.command(cls=CeleryCommand)
-@filter_options
-@click.option("--reason", required=True, help="Why this work is not to be done, for the audit.")
-@act_options
-@click.pass_context
-@handle_preload_options
-@report_errors
-def discard(_ctx: click.Context, reason: str, actor: str, **options: Any) -> None:
+@celery_command(
+    filter_options,
+    click.option("--reason", required=True, help="Why this work is not to be done, for the audit."),
+    act_options,
+)
+def discard(_ctx: click.Context, **options: Any) -> None:
     """Drop work for good: the ledger never sends it again. The rows and the reason stay.
 
     \b
     Example: celery -A tasks discard --topic mail_send --shop harbour --reason "shop closed"
     """
-
-    def act(tx: Connection, wanted: WorkFilter) -> tuple[int, tuple[WorkRef, ...]]:
-        return ledger.discard(tx, wanted, now=utc_now(), reason=reason, **audit_author(actor)), ()
-
-    _run("discard", "discarded", options, ledger.find_discardable, act)
+    _run("discard", "discarded", options, ledger.find_discardable, ledger.discard)
 
 
-@click.command(cls=CeleryCommand)
-@scope_options
-@click.option("--older-than", default="15m", show_default=True, help="Only locks older than this: 15m, 2h.")
-@click.option("--reason", default="", help="Why, for the audit.")
-@act_options
-@click.pass_context
-@handle_preload_options
-@report_errors
-def unlock(_ctx: click.Context, older_than: str, reason: str, actor: str, **options: Any) -> None:
+@celery_command(
+    scope_options,
+    click.option(
+        "--older-than", default="15m", show_default=True, help="Only locks older than this: 15m, 2h."
+    ),
+    reason_option,
+    act_options,
+)
+def unlock(_ctx: click.Context, older_than: str, **options: Any) -> None:
     """Unlock rows whose lock is old, so that another worker takes them.
 
     The sweep unlocks the rows of a dead worker; this command is for a worker that hangs. A worker whose lock
@@ -107,15 +89,8 @@ def unlock(_ctx: click.Context, older_than: str, reason: str, actor: str, **opti
     Example: celery -A tasks unlock --older-than 30m
     """
     age = parse_duration(older_than)
-
-    def find(tx: Connection, wanted: WorkFilter) -> AffectedRows:
-        return ledger.find_stuck(tx, wanted, older_than=age, now=utc_now())
-
-    def act(tx: Connection, wanted: WorkFilter) -> tuple[int, tuple[WorkRef, ...]]:
-        work = ledger.unlock(tx, wanted, older_than=age, now=utc_now(), reason=reason, **audit_author(actor))
-        return len(work), work
-
-    _run("unlock", "unlocked", options, find, act)
+    find = partial(ledger.find_stuck, older_than=age, now=utc_now())
+    _run("unlock", "unlocked", options, find, partial(ledger.unlock, older_than=age))
 
 
 def _run(
@@ -123,8 +98,9 @@ def _run(
     done: str,
     options: dict[str, Any],
     find: Callable[[Connection, WorkFilter], AffectedRows],
-    act: Callable[[Connection, WorkFilter], tuple[int, tuple[WorkRef, ...]]],
+    change: Callable[..., tuple[WorkRef, ...] | int],
 ) -> None:
+    """Show what ``find`` finds, ask, ``change`` it, and notify the workers of the rows that it returns."""
     as_json = options["as_json"]
     with transaction() as tx:
         wanted = _read_filter(tx, options)
@@ -141,8 +117,10 @@ def _run(
         if not as_json:
             _print_found(f"to {verb}", found, slugs, as_json=False, why_none="")
         confirm(f"{verb} {format_count(found.count, 'item')}?", force=False)
+    author = audit_author(options["actor"])
     with transaction() as tx:
-        count, work = act(tx, wanted)
+        changed = change(tx, wanted, now=utc_now(), reason=options["reason"], **author)
+    count, work = (changed, ()) if isinstance(changed, int) else (len(changed), changed)
     _print_done(done, count, as_json=as_json, note=notify_workers(work))
 
 
