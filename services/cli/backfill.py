@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from services.cli.base import dry_run_option, find_shop_id, json_option, new_request_id, report_errors
-from services.cli.output import print_json, print_table
+from services.cli.output import Columns, print_json, print_list, print_table
 from services.closing.gap_backfill import BackfillResult, backfill_providers, find_fault
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -75,37 +75,30 @@ def status(shop: str, as_json: bool) -> None:
     Example: fleet backfill status --shop harbour
     """
     with transaction() as tx:
-        rows = tx.exec_driver_sql(_CURSORS, {"shop_id": find_shop_id(tx, shop)}).mappings().all()
+        rows = tx.exec_driver_sql(_CURSORS, {"shop_id": find_shop_id(tx, shop)}).all()
         slugs = find_slugs(tx)
-    if as_json:
-        names = ("provider", "stream", "synced_until", "synced_at", "reached_at", "pulled_at")
-        print_json([{"shop": slugs.get(r["shop_id"])} | {name: r[name] for name in names} for r in rows])
-        return
-    print_table(
-        "Read up to",
-        ("shop", "provider", "list", "everything before", "read at"),
-        [
-            (
-                slugs.get(row["shop_id"], row["shop_id"]),
-                row["provider"],
-                row["stream"],
-                row["synced_until"],
-                row["synced_at"],
-            )
-            for row in rows
-        ],
-        "Nothing was read yet: the job gap-healing reads every hour, `fleet backfill run` at once.",
-    )
+    columns: Columns = {
+        "shop": lambda row: slugs.get(row.shop_id, row.shop_id),
+        "provider": "provider",
+        "list": "stream",
+        "everything before": "synced_until",
+        "read at": "synced_at",
+    }
+    documents = [{"shop": slugs.get(row.shop_id)} | row._asdict() for row in rows]
+    for document in documents:
+        del document["shop_id"]
+    empty = "Nothing was read yet: the job gap-healing reads every hour, `fleet backfill run` at once."
+    print_list("Read up to", columns, rows, documents, empty, as_json=as_json)
 
 
 def _document(result: BackfillResult) -> dict[str, Any]:
-    fault = {} if result.fault is None else {"detail": result.fault.detail}
     return {
         "provider": result.provider,
         "state": result.state,
         "seen": result.counts.get("seen", 0),
         "entered": result.topics,
-    } | fault
+        **({"detail": result.fault.detail} if result.fault else {}),
+    }
 
 
 def _print_results(results: list[BackfillResult], is_dry: bool) -> None:

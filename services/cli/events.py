@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -22,7 +23,7 @@ from services.cli.base import (
     parse_since,
     report_errors,
 )
-from services.cli.output import Columns, print_fields, print_json, print_lines, safe_text
+from services.cli.output import Columns, print_fields, print_json, print_list, safe_text
 from services.cli.work import print_work
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -75,9 +76,6 @@ def list_events(limit: int, as_json: bool, **options: Any) -> None:
     with transaction() as tx:
         events = find_events(tx, _read_filter(tx, options), limit=limit)
         slugs = find_slugs(tx)
-    if as_json:
-        print_json([_document(event, slugs) for event in events])
-        return
     columns: Columns = {
         "id": "id",
         "received": "received_at",
@@ -91,7 +89,8 @@ def list_events(limit: int, as_json: bool, **options: Any) -> None:
             ", ".join(f"{count} {status}" for status, count in event.work.items()) or "none planned"
         ),
     }
-    print_lines("", columns, events, "No events match.")
+    documents = [_document(event, slugs) for event in events]
+    print_list("", columns, events, documents, "No events match.", as_json=as_json)
 
 
 @command.command("show")
@@ -112,15 +111,14 @@ def show(event_id: int, raw: bool, as_json: bool) -> None:
         sys.stdout.buffer.write(body)
         return
     if as_json:
-        lines = [line._asdict() for line in work]
-        document = _document(event, slugs) | {"headers": headers, "body": _body_value(body), "rows": lines}
-        print_json(document)
+        more = {"headers": headers, "body": _read_body(body), "rows": [line._asdict() for line in work]}
+        print_json(_document(event, slugs) | more)
         return
     fields = {name: value for name, value in event._asdict().items() if name not in ("shop_id", "work")}
     print_fields(f"Event {event.id}", {"shop": slugs.get(event.shop_id, event.shop_id), **fields})
     print_fields("Headers", headers)
     click.echo(click.style("Body", bold=True))
-    click.echo(_pretty(body))
+    click.echo(safe_text(_pretty(body)))
     print_work("Work", work, slugs, "No work: this topic has no handler.")
 
 
@@ -152,43 +150,37 @@ def replay(
     with transaction() as tx:
         wanted = _read_filter(tx, options, event_ids)
         count = count_replayable(tx, wanted)
+    replayed_ids: Sequence[int] = ()
     if dry_run or not count:
-        _print_result(
-            as_json,
-            f"{format_count(count, 'event')} would be replayed." if count else "No events match.",
-            count,
-            (),
-        )
-        return
-    confirm(f"replay {format_count(count, 'event')}?", force=force)
-    with transaction() as tx:
-        replayed = replay_events(tx, wanted, now=utc_now(), reason=reason, **audit_author(actor))
-    note = f"{format_count(len(replayed.event_ids), 'event')} replayed, work planned: {len(replayed.work)}."
-    note = f"{note} {notify_workers(replayed.work)}".strip()
-    _print_result(as_json, note, count, replayed.event_ids)
-
-
-def _print_result(as_json: bool, text: str, count: int, event_ids: tuple[int, ...]) -> None:
-    if as_json:
-        print_json({"count": count, "replayed": event_ids, "note": text})
+        note = f"{format_count(count, 'event')} would be replayed." if count else "No events match."
     else:
-        click.echo(text)
+        confirm(f"replay {format_count(count, 'event')}?", force=force)
+        with transaction() as tx:
+            replayed = replay_events(tx, wanted, now=utc_now(), reason=reason, **audit_author(actor))
+        replayed_ids, planned = replayed.event_ids, len(replayed.work)
+        note = f"{format_count(len(replayed_ids), 'event')} replayed, work planned: {planned}."
+        note = f"{note} {notify_workers(replayed.work)}".strip()
+    if as_json:
+        print_json({"count": count, "replayed": replayed_ids, "note": note})
+    else:
+        click.echo(note)
 
 
 def _document(event: EventLine, slugs: dict[int, str]) -> dict[str, Any]:
     return event._asdict() | {"shop": slugs.get(event.shop_id)}
 
 
-def _body_value(body: bytes) -> Any:
+def _read_body(body: bytes) -> Any:
+    """Return the parsed body, or its text where it is not JSON."""
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body.decode("utf-8", "backslashreplace")
 
 
 def _pretty(body: bytes) -> str:
     """Return a JSON body indented, or other text; numbers may lose trailing zeros (see ``--raw``)."""
     try:
-        return safe_text(json.dumps(json.loads(body), indent=2, ensure_ascii=False))
+        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
-        return safe_text(body.decode("utf-8", "backslashreplace"))
+        return body.decode("utf-8", "backslashreplace")

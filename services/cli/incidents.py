@@ -13,7 +13,7 @@ from services.cli.base import (
     limit_option,
     report_errors,
 )
-from services.cli.output import Columns, print_fields, print_json, print_lines, to_document
+from services.cli.output import Columns, print_fields, print_json, print_list, to_document
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.ledger.work import FLEET
@@ -49,9 +49,6 @@ def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool
         shop_id = find_shop_id(tx, shop)
         lines = find_incidents(tx, shop_id=shop_id, rule=rule, is_all=is_all, limit=limit)
         slugs = find_slugs(tx)
-    if as_json:
-        print_json([_document(line, slugs) for line in lines])
-        return
     columns: Columns = {
         "id": "id",
         "severity": "severity",
@@ -62,9 +59,9 @@ def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool
         "opened": "opened_at",
         "summary": "summary",
     }
-    print_lines(
-        "", columns, lines, "No incident matches." if is_all or shop or rule else "No incident is open."
-    )
+    documents = [_document(line, slugs) for line in lines]
+    empty = "No incident matches." if is_all or shop or rule else "No incident is open."
+    print_list("", columns, lines, documents, empty, as_json=as_json)
 
 
 @command.command("show")
@@ -83,14 +80,11 @@ def show(incident_id: int, as_json: bool) -> None:
     if as_json:
         print_json(_document(line, slugs))
         return
-    fields = to_document(line)
-    detail = fields.pop("detail")
-    del fields["id"]
-    fields["shop_id"] = _shop(line, slugs)
-    fields = {("shop" if name == "shop_id" else name): value for name, value in fields.items()}
-    print_fields(f"Incident {line.id}", fields)
-    if detail:
-        print_fields("Detail", detail)
+    left_out = ("id", "shop_id", "detail")
+    fields = {name: value for name, value in to_document(line).items() if name not in left_out}
+    print_fields(f"Incident {line.id}", {"shop": _shop(line, slugs), **fields})
+    if line.detail:
+        print_fields("Detail", line.detail)
     if line.status == "open":
         click.echo(
             "Most rules resolve their incidents when the cause is gone (docs/operations.md, Incidents)."

@@ -56,6 +56,22 @@ def print_lines(title: str, columns: Columns, lines: Sequence[Any], empty: str) 
     print_table(title, tuple(columns), [[read(line) for read in readers] for line in lines], empty)
 
 
+def print_list(
+    title: str,
+    columns: Columns,
+    lines: Sequence[Any],
+    documents: Sequence[Any],
+    empty: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Print ``documents`` as JSON, or their ``lines`` as a table."""
+    if as_json:
+        print_json(documents)
+    else:
+        print_lines(title, columns, lines, empty)
+
+
 def print_fields(title: str, fields: Mapping[str, object]) -> None:
     """Print one object's fields, a line each; a field without a value shows ``-``."""
     click.echo(click.style(safe_text(title), bold=True))

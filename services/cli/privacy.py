@@ -7,6 +7,7 @@ from sqlalchemy import Row
 
 from services.cli.base import (
     actor_option,
+    add_options,
     confirm,
     find_shop_id,
     force_option,
@@ -16,7 +17,7 @@ from services.cli.base import (
     operator_label,
     report_errors,
 )
-from services.cli.output import Columns, print_json, print_lines
+from services.cli.output import Columns, print_list
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.privacy.store import find_requests, record_decision
@@ -46,15 +47,12 @@ def list_requests(shop: str, limit: int, as_json: bool) -> None:
     with transaction() as tx:
         lines = find_requests(tx, find_shop_id(tx, shop), limit)
         slugs = find_slugs(tx)
-    if as_json:
-        print_json([line._asdict() | {"shop": slugs.get(line.shop_id, "")} for line in lines])
-        return
     columns: Columns = {
         "id": "id",
         "shop": lambda line: slugs.get(line.shop_id, str(line.shop_id)),
         "asks for": "kind",
         "customer": "customer_id",
-        "status": _status,
+        "status": lambda line: f"open, work is {line.work_status}" if line.status == "open" else line.status,
         "received": "received_at",
         "due": "due_at",
         "done": "done_at",
@@ -62,14 +60,20 @@ def list_requests(shop: str, limit: int, as_json: bool) -> None:
         "work": "work_id",
         "came to": _result,
     }
-    print_lines("", columns, lines, "No privacy requests.")
+    documents = [line._asdict() | {"shop": slugs.get(line.shop_id, "")} for line in lines]
+    print_list("", columns, lines, documents, "No privacy requests.", as_json=as_json)
+
+
+_decision_options = add_options(
+    click.argument("request_id", type=int, metavar="ID"),
+    click.option("--reason", required=True, help="Why, for the audit."),
+    actor_option,
+    force_option,
+)
 
 
 @command.command("confirm")
-@click.argument("request_id", type=int, metavar="ID")
-@click.option("--reason", required=True, help="Why the shop may be erased, for the audit.")
-@actor_option
-@force_option
+@_decision_options
 @report_errors
 def confirm_request(request_id: int, reason: str, actor: str, force: bool) -> None:
     """Confirm that a shop is erased: its customers' data at once, its secrets some days later.
@@ -84,10 +88,7 @@ def confirm_request(request_id: int, reason: str, actor: str, force: bool) -> No
 
 
 @command.command("reject")
-@click.argument("request_id", type=int, metavar="ID")
-@click.option("--reason", required=True, help="Why the shop is kept, for the audit.")
-@actor_option
-@force_option
+@_decision_options
 @report_errors
 def reject_request(request_id: int, reason: str, actor: str, force: bool) -> None:
     """Reject a request to erase a shop that did not leave: nothing is erased, and its incident is resolved.
@@ -113,10 +114,6 @@ def _decide(request_id: int, reason: str, actor: str, force: bool, *, erase: boo
             f"ID={request_id} should be an open request shop_redact: see `fleet privacy list`"
         )
     click.echo(f"{slug}: the shop is {'erased within minutes' if erase else 'kept'}.")
-
-
-def _status(line: Row[Any]) -> str:
-    return f"open, work is {line.work_status}" if line.status == "open" else line.status
 
 
 def _result(line: Row[Any]) -> str:

@@ -1,9 +1,10 @@
 """``fleet send``: post a sample webhook, signed with the shop's secret as its provider signs it."""
 
 import random
-from dataclasses import dataclass, replace
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import click
@@ -22,8 +23,7 @@ from services.shops.secrets import get_secret
 from services.shops.shops import Shop, get_shop
 
 
-@dataclass(frozen=True, slots=True)
-class SampleSender:
+class SampleSender(NamedTuple):
     """The sender of sample webhooks: its provider, route, and the name of the secret that signs them."""
 
     name: str
@@ -70,10 +70,26 @@ def command(
             f"{shop.slug} has no {sender.secret_name}: record it with "
             f"`fleet shops secret {shop.slug} {sender.secret_name} --stdin`"
         )
-    sender = replace(sender, name=sender.provider.find_sender(sender.name, secret).name)
-    topic = topic or next(iter(SAMPLES.get(sender.name, {"sample.sent": None})))
+    name = sender.provider.find_sender(sender.name, secret).name
+    topic = topic or next(iter(SAMPLES.get(name, {"sample.sent": None})))
     target = (url or _ingress_url()).rstrip("/") + sender.path
-    answers = _post_all(sender, shop, secret, topic, file, target, repeat, same=same)
+    domain = shop.shopify_domain or f"{shop.slug}.myshopify.com"
+    answers: list[tuple[int, str]] = []
+    body, webhook_id = b"", ""
+    with httpx.Client(timeout=10) as http:
+        for number in range(repeat):
+            now = utc_now()
+            if not (same and number):
+                body = file.read_bytes() if file else _make_body(name, topic, shop, now)
+                webhook_id = str(uuid4())
+            headers = sign(name, body, secret, topic=topic, webhook_id=webhook_id, domain=domain, now=now)
+            try:
+                answer = http.post(target, content=body, headers=headers)
+            except httpx.HTTPError as fault:
+                raise ShopfleetError(
+                    f"{target} did not answer ({type(fault).__name__}): is ingress up? See `fleet doctor`"
+                ) from fault
+            answers.append((answer.status_code, answer.text.strip()))
     _print_answers(answers, as_json=as_json)
     if any(not 200 <= status < 300 for status, _ in answers):
         raise click.exceptions.Exit(1)
@@ -92,47 +108,10 @@ def find_sender(name: str, slug: str) -> SampleSender:
     return SampleSender(name, provider, path, secret_name)
 
 
-def _post_all(
-    sender: SampleSender,
-    shop: Shop,
-    secret: str,
-    topic: str,
-    file: Path | None,
-    target: str,
-    repeat: int,
-    *,
-    same: bool,
-) -> list[tuple[int, str]]:
-    domain = shop.shopify_domain or f"{shop.slug}.myshopify.com"
-    rng = random.SystemRandom()
-    answers: list[tuple[int, str]] = []
-    body, webhook_id = b"", ""
-    with httpx.Client(timeout=10) as http:
-        for number in range(repeat):
-            now = utc_now()
-            if not (same and number):
-                body, webhook_id = _make_body(sender, topic, shop, file, rng, now), str(uuid4())
-            headers = sign(
-                sender.name, body, secret, topic=topic, webhook_id=webhook_id, domain=domain, now=now
-            )
-            try:
-                answer = http.post(target, content=body, headers=headers)
-            except httpx.HTTPError as fault:
-                raise ShopfleetError(
-                    f"{target} did not answer ({type(fault).__name__}): is ingress up? See `fleet doctor`"
-                ) from fault
-            answers.append((answer.status_code, answer.text.strip()))
-    return answers
-
-
-def _make_body(
-    sender: SampleSender, topic: str, shop: Shop, file: Path | None, rng: random.Random, now: datetime
-) -> bytes:
-    if file is not None:
-        return file.read_bytes()
-    body = make_sample(sender.name, topic, shop.currency, rng, now)
+def _make_body(name: str, topic: str, shop: Shop, now: datetime) -> bytes:
+    body = make_sample(name, topic, shop.currency, random.SystemRandom(), now)
     if body is None:
-        known = ", ".join(SAMPLES[sender.name])
+        known = ", ".join(SAMPLES[name])
         raise click.UsageError(f"there is no sample of topic {topic!r}: use --file, or one of {known}")
     return body.replace(DOMAIN.encode(), (shop.shopify_domain or DOMAIN).encode())
 
@@ -150,6 +129,6 @@ def _print_answers(answers: list[tuple[int, str]], *, as_json: bool) -> None:
     shown = answers[:20]
     print_table("", ("status", "answer"), shown, "Nothing was sent.")
     if len(answers) > len(shown):
-        counts = {status: sum(s == status for s, _ in answers) for status in sorted({s for s, _ in answers})}
-        summary = ", ".join(f"{count} x {status}" for status, count in counts.items())
+        counts = Counter(status for status, _ in answers)
+        summary = ", ".join(f"{count} x {status}" for status, count in sorted(counts.items()))
         click.echo(f"The first {len(shown)} of {len(answers)}: {summary}.")

@@ -1,13 +1,10 @@
 """``fleet shopify``: the webhook subscriptions of a shop at Shopify."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Collection
 
 import click
-from sqlalchemy import Connection
 
-from services.audit.append import append_audit
+from services.audit.append import Entry, append_all
 from services.cli import backfill
 from services.cli.base import (
     actor_option,
@@ -21,9 +18,9 @@ from services.cli.base import (
 from services.cli.output import print_json, print_table
 from services.core.clock import utc_now
 from services.core.db import transaction
-from services.core.errors import Misconfigured
+from services.core.errors import Misconfigured, WorkError
 from services.core.settings import get_settings
-from services.shopify.admin import open_admin
+from services.shopify.admin import open_admin, read_domain
 from services.shopify.subscriptions.check import (
     ACTION,
     create_missing,
@@ -34,7 +31,7 @@ from services.shopify.subscriptions.check import (
 from services.shopify.subscriptions.plan import Subscription, SubscriptionDiff
 from services.shopify.subscriptions.store import record_check
 from services.shops.connections import recorded_calls
-from services.shops.shops import Shop, get_shop
+from services.shops.shops import ShopInvalid, check_domain, get_shop, normal_domain
 
 
 @click.group()
@@ -70,7 +67,7 @@ def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: b
         listed = list_subscriptions(admin)
     with transaction() as tx:
         diff = read_diff(tx, of, listed)
-    made: Sequence[str] = ()
+    made: dict[str, Subscription] = {}
     refused: dict[str, str] = {}
     if create and not get_settings().public_url:
         raise Misconfigured(
@@ -80,51 +77,34 @@ def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: b
         )
     if create and not dry_run:
         with recorded_calls(of.id):
-            new, refused = create_missing(admin, diff.missing, webhook_address(of))
-        made = sorted(new)
+            made, refused = create_missing(admin, diff.missing, webhook_address(of))
+        # Lost ones stay lost: the watchdog first imports their outage.
+        lost = {entry.topic for entry in (*diff.lost, *diff.returned)}
+        good = {topic: entry for topic, entry in {**diff.good, **made}.items() if topic not in lost}
+        now = utc_now()
         with transaction() as tx:
-            _record(tx, of, diff, new, utc_now(), operator_label(actor))
+            if mutations := record_check(tx, of.id, good, (), now):
+                entry = Entry(of.id, operator_label(actor), ACTION, new_request_id(), mutations)
+                append_all(tx, [entry], now)
     if as_json:
-        print_json(_document(of, diff, made, refused))
+        document = {
+            "shop": of.slug,
+            "address": webhook_address(of),
+            "good": sorted(diff.good),
+            "missing": list(diff.missing),
+            "lost": {entry.topic: entry.seen_at for entry in diff.lost},
+            "wrong": [entry._asdict() for entry in diff.wrong],
+            "made": sorted(made),
+            "refused": refused,
+        }
+        print_json(document)
     else:
         _print(diff, made, refused, will_make=create and dry_run)
 
 
-def _record(
-    tx: Connection,
-    shop: Shop,
-    diff: SubscriptionDiff,
-    new: Mapping[str, Subscription],
-    now: datetime,
-    by: str,
+def _print(
+    diff: SubscriptionDiff, made: Collection[str], refused: dict[str, str], *, will_make: bool
 ) -> None:
-    """Store and audit the new subscriptions. Lost ones stay lost: the watchdog first imports their outage."""
-    lost = {entry.topic for entry in (*diff.lost, *diff.returned)}
-    good = {topic: entry for topic, entry in {**diff.good, **new}.items() if topic not in lost}
-    mutations = record_check(tx, shop.id, good, (), now)
-    if mutations:
-        append_audit(
-            tx, shop_id=shop.id, staff_label=by, action=ACTION, request_id=new_request_id(), now=now,
-            mutations=mutations,
-        )  # fmt: skip
-
-
-def _document(
-    shop: Shop, diff: SubscriptionDiff, made: Sequence[str], refused: dict[str, str]
-) -> dict[str, Any]:
-    return {
-        "shop": shop.slug,
-        "address": webhook_address(shop),
-        "good": sorted(diff.good),
-        "missing": list(diff.missing),
-        "lost": {entry.topic: entry.seen_at for entry in diff.lost},
-        "wrong": [entry._asdict() for entry in diff.wrong],
-        "made": list(made),
-        "refused": refused,
-    }
-
-
-def _print(diff: SubscriptionDiff, made: Sequence[str], refused: dict[str, str], *, will_make: bool) -> None:
     lost = {entry.topic: entry for entry in diff.lost}
     rows = [(topic, "good", entry.uri) for topic, entry in sorted(diff.good.items())]
     rows += [(entry.topic, "wrong", entry.uri) for entry in diff.wrong]
@@ -138,6 +118,27 @@ def _print(diff: SubscriptionDiff, made: Sequence[str], refused: dict[str, str],
         else:
             rows.append((topic, "would be made" if will_make else "missing", ""))
     print_table("", ("topic", "state", ""), rows, "No topic is wanted.")
+
+
+def compare_domain(slug: str, wanted: str) -> None:
+    """Raise ``ShopInvalid`` if Shopify returns another domain; print it if nothing was checked."""
+    domain = normal_domain(wanted)
+    check_domain(domain)
+    with transaction() as tx:
+        shop_id = get_shop(tx, slug).id
+    try:
+        found = read_domain(shop_id, domain)
+    except WorkError as fault:
+        click.echo(f"{domain} was not checked: {fault}. Run this again later to check it.", err=True)
+        return
+    if not found:
+        hint = f"record it with `fleet shops secret {slug} shopify-token --stdin` and run this again"
+        click.echo(f"{domain} was not checked: {slug} has no shopify-token; {hint}.", err=True)
+    elif found != domain:
+        raise ShopInvalid(
+            f"shopify_domain={domain!r} is not the domain of the shop that the token opens: "
+            f"use {found!r}, or record the token of {domain!r} first"
+        )
 
 
 heal = click.Group(

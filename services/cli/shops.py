@@ -4,10 +4,19 @@ import sys
 
 import click
 
-from services.cli.base import actor_option, audit_author, json_option, report_errors
+from services.cli.base import (
+    Decorator,
+    actor_option,
+    add_options,
+    audit_author,
+    json_option,
+    new_request_id,
+    operator_label,
+    report_errors,
+)
 from services.cli.mail.route import print_connections
-from services.cli.output import format_time, print_fields, print_json, print_table, to_document
-from services.cli.shop_domain import compare_domain
+from services.cli.output import format_time, print_fields, print_json, print_list, print_table, to_document
+from services.cli.shopify import compare_domain
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_duration
@@ -18,8 +27,16 @@ from services.shopify.stock.count_store import release_levels
 from services.shopify.stock.pool_checks import check_joining
 from services.shopify.uninstall import record_installed
 from services.shops.secrets import find_secret_states, record_secret, restore_secret
-from services.shops.shops import FIELDS, OF_POOL, Shop, add_shop, find_shops, get_shop, set_shop
-from services.shops.staff import find_staff, record_staff
+from services.shops.shops import (
+    FIELDS,
+    OF_POOL,
+    Shop,
+    add_shop,
+    find_shops,
+    get_shop,
+    set_shop,
+)
+from services.shops.staff import record_staff
 
 
 @click.group()
@@ -31,29 +48,43 @@ def command() -> None:
     """
 
 
+_FIELD_HELP = {
+    "name": "The shop's name for people.",
+    "timezone": "IANA zone of its days, such as America/Vancouver.",
+    "currency": "Three capital letters, such as CAD.",
+    "owner_email": "Address for the shop's mail.",
+    "accountant_email": "Address for the monthly package.",
+    "shopify_domain": "Such as harbour.myshopify.com.",
+    "stock_location_id": "The Shopify location of counts without a location.",
+    "stock_owner": "Who owns the stock figures: shopify, shopfleet or pool:NAME.",
+}
+
+
+def _field_options(*required: str) -> Decorator:
+    """Return the options for all fields of a shop."""
+    return add_options(
+        *(
+            click.option(f"--{field.replace('_', '-')}", required=field in required, help=text)
+            for field, text in _FIELD_HELP.items()
+        )
+    )
+
+
 @command.command("add")
 @click.argument("slug")
-@click.option("--name", required=True, help="The shop's name for people.")
-@click.option("--timezone", required=True, help="IANA zone of its days, such as America/Vancouver.")
-@click.option("--currency", required=True, help="Three capital letters, such as CAD.")
-@click.option("--owner-email", default="", help="Address for the shop's mail.")
-@click.option("--accountant-email", default="", help="Address for the monthly package.")
-@click.option("--shopify-domain", default="", help="Such as harbour.myshopify.com.")
-@click.option("--stock-location-id", default="", help="The Shopify location of counts without a location.")
-@click.option(
-    "--stock-owner", default="shopify", help="Who owns the stock figures: shopify, shopfleet or pool:NAME."
-)
+@_field_options("name", "timezone", "currency")
 @actor_option
 @json_option
 @report_errors
-def add(slug: str, actor: str, as_json: bool, **fields: str) -> None:
+def add(slug: str, actor: str, as_json: bool, **options: str | None) -> None:
     """Add a shop. SLUG is its name in webhook addresses: a-z, 0-9 and '-', at most 40.
 
     \b
     Example: fleet shops add harbour --name Harbour --timezone America/Vancouver --currency CAD
     """
+    fields = {field: value for field, value in options.items() if value is not None}
     with transaction() as tx:
-        shop = add_shop(tx, slug=slug, **fields, now=utc_now(), **audit_author(actor))
+        shop = add_shop(tx, slug=slug, now=utc_now(), **fields, **audit_author(actor))
     if as_json:
         print_json(to_document(shop))
     else:
@@ -71,16 +102,17 @@ def list_shops(as_json: bool) -> None:
     """
     with transaction() as tx:
         shops = find_shops(tx)
-    if as_json:
-        print_json([to_document(shop) for shop in shops])
-        return
-    columns = ("slug", "name", "zone", "currency", "owner", "shopify", "stock")
-    rows = [
-        (s.slug, s.name, s.timezone, s.currency, s.owner_email, s.shopify_domain, s.stock_owner)
-        for s in shops
-    ]
+    columns = {
+        "slug": "slug",
+        "name": "name",
+        "zone": "timezone",
+        "currency": "currency",
+        "owner": "owner_email",
+        "shopify": "shopify_domain",
+        "stock": "stock_owner",
+    }
     empty = "No shops yet: fleet shops add <slug> --name ... --timezone ... --currency ..."
-    print_table("", columns, rows, empty)
+    print_list("", columns, shops, [to_document(shop) for shop in shops], empty, as_json=as_json)
 
 
 @command.command("show")
@@ -98,31 +130,20 @@ def show(slug: str, as_json: bool) -> None:
         secrets = find_secret_states(tx, shop.id, utc_now())
         lines = find_lines_of(tx, shop.id, slug)
     if as_json:
-        lists = {"secrets": [to_document(state) for state in secrets]}
-        lists |= {"connections": [to_document(line) for line in lines]}
-        print_json(to_document(shop) | lists)
+        lists = {"secrets": secrets, "connections": lines}
+        documents = {name: [to_document(one) for one in found] for name, found in lists.items()}
+        print_json(to_document(shop) | documents)
         return
     print_fields(f"Shop {shop.slug}", to_document(shop))
-    print_table(
-        "Secrets",
-        ("name", "recorded", "previous valid until"),
-        [(state.name, state.recorded_at, state.previous_until) for state in secrets],
-        f"No secrets yet: fleet shops secret {slug} shopify-webhook --stdin",
-    )
+    empty = f"No secrets yet: fleet shops secret {slug} shopify-webhook --stdin"
+    print_table("Secrets", ("name", "recorded", "previous valid until"), secrets, empty)
     print_connections("Connections", lines)
 
 
 @command.command("set")
 @click.argument("slug")
 @click.argument("changes", nargs=-1, metavar="[FIELD=VALUE]...")
-@click.option("--name")
-@click.option("--timezone")
-@click.option("--currency")
-@click.option("--owner-email")
-@click.option("--accountant-email")
-@click.option("--shopify-domain")
-@click.option("--stock-location-id")
-@click.option("--stock-owner", help="shopify, shopfleet or pool:NAME.")
+@_field_options()
 @actor_option
 @json_option
 @report_errors
@@ -137,7 +158,9 @@ def set_fields(slug: str, changes: tuple[str, ...], actor: str, as_json: bool, *
     \b
     Example: fleet shops set harbour --owner-email owner@harbour.example
     """
-    wanted = {field: value for field, value in options.items() if value is not None} | _read_pairs(changes)
+    pairs = _read_pairs(changes, "field=value, such as currency=CAD")
+    wanted = {field: value for field, value in options.items() if value is not None}
+    wanted |= {field.replace("-", "_"): value for field, value in pairs.items()}
     if not wanted:
         raise click.UsageError(f"nothing to change: name at least one of {', '.join(FIELDS)}")
     if wanted.get("shopify_domain"):
@@ -200,27 +223,21 @@ def secret(
         return
     keep = parse_duration(previous_valid_for) if previous_valid_for else None
     value = _take_value(kind, from_stdin=from_stdin, generate=generate)
-    now = utc_now()
+    now, by, request_id = utc_now(), operator_label(actor), new_request_id()
     with transaction() as tx:
         shop = get_shop(tx, slug)
-        author = audit_author(actor)
-        is_new = record_secret(
-            tx, shop.id, kind.name, value, now, keep, by=author["by"], request_id=author["request_id"]
-        )
+        is_new = record_secret(tx, shop.id, kind.name, value, now, keep, by=by, request_id=request_id)
         state = next(state for state in find_secret_states(tx, shop.id, now) if state.name == kind.name)
     if as_json:
         document = {"slug": slug, "changed": is_new, **to_document(state)}
         print_json(document | ({"value": value} if generate else {}))
         return
     text = f"Recorded {kind.name} of {slug}." if is_new else f"{kind.name} of {slug} has this value already."
-    overlap = (
-        f" The previous one is valid until {format_time(state.previous_until)}."
-        if state.previous_until
-        else ""
-    )
+    if state.previous_until:
+        text += f" The previous one is valid until {format_time(state.previous_until)}."
     if generate:
         click.echo(value)
-    click.echo(text + overlap, err=generate)
+    click.echo(text, err=generate)
 
 
 @command.command("staff")
@@ -235,15 +252,11 @@ def staff(slug: str, names: tuple[str, ...], actor: str, as_json: bool) -> None:
     \b
     Example: fleet shops staff harbour 4711=Dana 4712="Miguel O."
     """
-    if wrong := [pair for pair in names if "=" not in pair]:
-        raise click.UsageError(f"{wrong[0]!r} should be NUMBER=NAME, such as 4711=Dana")
-    wanted = {pair.partition("=")[0]: pair.partition("=")[2].strip() for pair in names}
+    wanted = {
+        number: name.strip() for number, name in _read_pairs(names, "NUMBER=NAME, such as 4711=Dana").items()
+    }
     with transaction() as tx:
-        known = (
-            record_staff(tx, slug, wanted, utc_now(), **audit_author(actor))
-            if wanted
-            else find_staff(tx, slug)
-        )
+        known = record_staff(tx, slug, wanted, utc_now(), **audit_author(actor))
     if as_json:
         print_json(known)
         return
@@ -274,14 +287,10 @@ def _take_value(kind: SecretKind, *, from_stdin: bool, generate: bool) -> str:
     return sys.stdin.read(8192).strip()
 
 
-def _read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
-    changes = {}
-    for pair in pairs:
-        field, equals, value = pair.partition("=")
-        if not equals:
-            raise click.UsageError(f"{pair!r} should be field=value, such as currency=CAD")
-        changes[field.strip().replace("-", "_")] = value
-    return changes
+def _read_pairs(pairs: tuple[str, ...], form: str) -> dict[str, str]:
+    if wrong := [pair for pair in pairs if "=" not in pair]:
+        raise click.UsageError(f"{wrong[0]!r} should be {form}")
+    return {name.strip(): value for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def _describe_change(before: Shop, after: Shop) -> str:
