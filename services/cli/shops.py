@@ -27,15 +27,7 @@ from services.shopify.stock.count_store import release_levels
 from services.shopify.stock.pool_checks import check_joining
 from services.shopify.uninstall import record_installed
 from services.shops.secrets import find_secret_states, record_secret, restore_secret
-from services.shops.shops import (
-    FIELDS,
-    OF_POOL,
-    Shop,
-    add_shop,
-    find_shops,
-    get_shop,
-    set_shop,
-)
+from services.shops.shops import FIELDS, OF_POOL, Shop, add_shop, find_shops, get_shop, set_shop
 from services.shops.staff import record_staff
 
 
@@ -252,9 +244,8 @@ def staff(slug: str, names: tuple[str, ...], actor: str, as_json: bool) -> None:
     \b
     Example: fleet shops staff harbour 4711=Dana 4712="Miguel O."
     """
-    wanted = {
-        number: name.strip() for number, name in _read_pairs(names, "NUMBER=NAME, such as 4711=Dana").items()
-    }
+    pairs = _read_pairs(names, "NUMBER=NAME, such as 4711=Dana")
+    wanted = {number: name.strip() for number, name in pairs.items()}
     with transaction() as tx:
         known = record_staff(tx, slug, wanted, utc_now(), **audit_author(actor))
     if as_json:
