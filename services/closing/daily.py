@@ -18,7 +18,7 @@ from services.audit.diagnose import AuditFinding
 from services.audit.queries import use_snapshot
 from services.audit.signing import make_signer
 from services.audit.verify import VerifyOptions, verify_chain
-from services.closing.daily_mail import record_anomaly_mail
+from services.closing.daily_mail import MAX_MAILED, record_anomaly_mail
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.errors import WorkError
@@ -27,7 +27,6 @@ from services.jobs.audit_jobs import record_findings
 from services.jobs.handler import JobResult, JobWork, Run
 from services.jobs.schedule import period_bounds
 from services.ledger.work import FollowUp
-from services.payments.break_mail import MAX_MAILED
 from services.payments.breaks import PaymentBreak, format_side, list_day_breaks
 from services.payments.reconcile import reconcile_day
 from services.providers.object_store import open_store

@@ -1,24 +1,78 @@
-"""The mail about a day in which something is wrong: its template context, and its way into the outbox."""
+"""The mail about a day in which something is wrong: breaks, low stock, or an altered audit record."""
 
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection
 
 from services.audit.diagnose import AuditFinding
+from services.core.csv_files import CSV_TYPE, csv_file
 from services.jobs.handler import Run
 from services.ledger.work import NewWork
 from services.mail.compose import compose
+from services.mail.formatting import change, money
 from services.mail.mail_types import MailShop, MailType
+from services.mail.message import Attachment
 from services.mail.outbox import record_mails
-from services.payments.break_mail import plan_break_attachments, plan_break_context, sample_breaks
-from services.payments.breaks import PaymentBreak
+from services.payments.breaks import PaymentBreak, describe_cause
 from services.shopify.stock.low_stock import LowStock
 from services.shops.shops import get_shop_by_id
 
+Side = Mapping[str, Any]
+
+MAX_MAILED = 20_000
+"""Breaks of one day. With more the attachment would be larger than mail servers accept."""
+
+MAX_SHOWN = 32
+"""Payments in the mail itself, the largest differences first: Gmail cuts off what is over 102 KB."""
+
+_WHAT = {
+    "missing_here": "Stripe has this payment, our books do not",
+    "missing_there": "Our books have this payment, Stripe does not",
+    "amount": "The amounts differ",
+    "currency": "The currencies differ",
+    "status": "The states differ",
+    "duplicate": "The customer seems to have paid twice",
+    "fee": "Stripe took another fee than expected",
+    "unreadable": "Stripe’s entry cannot be read, so it was not compared",
+}
+
+_PAGES = {"charge": "payments/", "dispute": "disputes/", "payout": "payouts/"}
+"""Pages of Stripe's dashboard; its search finds everything else."""
+
+_UNMOVED = ("failed", "pending", "canceled", "expired", "uncaptured", "requires_action", "prevented")
+"""Statuses in which no money moved."""
+
+_SIGNS = {"charge": 1, "refund": -1, "dispute": -1}
+"""The effect of each subject on what the shop was paid. A payout only moves that money on."""
+
 MAX_LEVELS_SHOWN = 25
+
+
+def _find_value(side: str, field: str, found: PaymentBreak) -> object:
+    return (getattr(found, side) or {}).get(field)
+
+
+_COLUMNS: Mapping[str, Callable[[PaymentBreak], object]] = {
+    "payment": attrgetter("provider_id"),
+    "difference": attrgetter("kind"),
+    **{
+        f"{owner}_{column}": partial(_find_value, side, field)
+        for owner, side in (("our", "ours"), ("stripe", "theirs"))
+        for column, field in (
+            ("minor_units", "amount_cents"),
+            ("currency", "currency"),
+            ("status", "status"),
+        )
+    },
+}
 
 
 def plan_anomaly_context(
@@ -103,23 +157,120 @@ def _cover(one: LowStock) -> str:
     return "lasts less than a day" if days < 1 else f"lasts about {days:,} {'day' if days == 1 else 'days'}"
 
 
+def plan_break_context(day: date, breaks: Sequence[PaymentBreak]) -> dict[str, Any]:
+    """Return the template context of the breaks of a shop's ``day``.
+
+    Several breaks of one payment (its amount and its status, say) are one entry. ``nets`` sums Stripe's side
+    less ours, per currency, of what was really paid.
+    """
+    ordered = sorted(breaks, key=attrgetter("provider_id", "kind"))
+    payments = [list(group) for _, group in groupby(ordered, key=attrgetter("provider_id"))]
+    sums: Counter[str] = Counter()
+    for first, *others in payments:
+        if "unreadable" not in (first.kind, *(found.kind for found in others)):
+            sign = _SIGNS.get(first.subject, 0)
+            for side, direction in ((first.theirs, 1), (first.ours, -1)):
+                if side is not None:
+                    sums[side["currency"]] += direction * sign * _paid(side)
+    largest = sorted(payments, key=lambda each: -max(_size(each[0].ours), _size(each[0].theirs)))
+    return {
+        "day": day,
+        "count": len(payments),
+        "charges": [_payment_context(*payment) for payment in largest[:MAX_SHOWN]],
+        "more": max(0, len(payments) - MAX_SHOWN),
+        "nets": [change(minor, currency) for currency, minor in sorted(sums.items())],
+    }
+
+
+def plan_break_attachments(day: date, breaks: Sequence[PaymentBreak]) -> tuple[Attachment, ...]:
+    """Return all breaks as one CSV file if the mail itself cannot show them all; else nothing."""
+    if len({found.provider_id for found in breaks}) <= MAX_SHOWN:
+        return ()
+    content = b"".join(csv_file(_COLUMNS, breaks))
+    return (Attachment(name=f"breaks-{day.isoformat()}.csv", content_type=CSV_TYPE, content=content),)
+
+
+def _payment_context(first: PaymentBreak, *others: PaymentBreak) -> dict[str, str]:
+    ours, theirs, cause = first.ours, first.theirs, first.cause
+    kinds = tuple(found.kind for found in (first, *others))
+    what = "; ".join(_WHAT.get(kind, kind) for kind in kinds)
+    page = _PAGES.get(first.subject, "search?query=")
+    return {
+        "provider_id": first.provider_id,
+        "url": f"https://dashboard.stripe.com/{page}{quote(first.provider_id, safe='')}",
+        "what": what[:1] + what[1:].replace("; The", "; the"),
+        "ours": _amount(ours),
+        "our_status": ours["status"] if ours else "",
+        "theirs": _amount(theirs),
+        "their_status": theirs["status"] if theirs else "",
+        "difference": _difference(kinds, ours, theirs),
+        "cause": describe_cause(cause).says if cause else "",
+    }
+
+
+def _difference(kinds: tuple[str, ...], ours: Side | None, theirs: Side | None) -> str:
+    if "unreadable" in kinds:
+        return "not compared"
+    if ours and theirs and kinds == ("fee",):
+        return change(theirs["fee_cents"] - ours["fee_cents"], theirs["currency"])
+    if ours and theirs and ours["currency"] != theirs["currency"]:
+        return "other currency"
+    if ours and theirs and ours["status"] == theirs["status"]:
+        return change(theirs["amount_cents"] - ours["amount_cents"], ours["currency"])
+    currency = (ours or theirs or {})["currency"]
+    return change(_paid(theirs) - _paid(ours), currency)
+
+
+def _amount(side: Side | None) -> str:
+    if side is None:
+        return "nothing"
+    fee = f", fee {money(side['fee_cents'], side['currency'])}" if "fee_cents" in side else ""
+    return f"{money(side['amount_cents'], side['currency'])}{fee}"
+
+
+def _paid(side: Side | None) -> int:
+    if side is None or side["status"] in _UNMOVED or side["status"].startswith("warning"):
+        return 0
+    return int(side["amount_cents"])
+
+
+def _size(side: Side | None) -> int:
+    return 0 if side is None else abs(int(side["amount_cents"]))
+
+
+def sample_break(
+    kind: str, provider_id: str, ours: Side | None, theirs: Side | None, cause: str = ""
+) -> PaymentBreak:
+    """Return an open break as a preview shows it."""
+    found_at = datetime(2026, 11, 21, tzinfo=UTC)
+    return PaymentBreak(kind, "charge", provider_id, ours, theirs, found_at, cause=cause)
+
+
 def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+    currency = shop.currency if shop else "CAD"
+
+    def side(minor: int, status: str = "paid") -> Side:
+        return {"amount_cents": minor, "currency": currency, "status": status}
+
+    breaks = [
+        sample_break("missing_here", "ch_3QK8fT2eZvKYlo2C1gX0aTnq", None, side(12_900), cause="lost_webhook"),
+        sample_break("amount", "ch_3QK8hB2eZvKYlo2C0mPq7cWd", side(124_950), side(119_950)),
+        sample_break("status", "ch_3QK8kR2eZvKYlo2C1uYb3dSs", side(4_800), side(4_800, "failed")),
+    ]
     low = [
         LowStock("TUBE-700", "Inner tube 700c", 1, "Workshop", 4, 20, 88, Decimal("1.4")),
         LowStock("CHAIN-11", "Chain, 11-speed", 1, "Workshop", 0, 5, 11, Decimal(0)),
         LowStock("BELL-BR", "Brass bell", 2, "Main Street", 2, 3, 0, None),
     ]
-    return plan_anomaly_context(
-        now.date() - timedelta(days=1), sample_breaks(shop.currency if shop else "CAD"), low, low * 2, []
-    )
+    return plan_anomaly_context(now.date() - timedelta(days=1), breaks, low, low * 2, [])
 
 
 DAILY_ANOMALIES_MAIL = MailType(
     name="daily_anomalies",
     package="services.closing",
-    about="a day with something amiss: payments that differ from Stripe, stock that runs low",
+    about="a day with something wrong: payments that differ from Stripe, stock that runs low",
     reader="shop owner",
     why="You get this because your shop’s day is checked every night. "
-    "One mail for each day with something amiss, none for a day that is fine.",
+    "One mail for each day with something wrong, none for a day that is fine.",
     sample=_sample,
 )

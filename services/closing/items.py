@@ -125,13 +125,8 @@ class SalesPeriod(NamedTuple):
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters of the statements; ``exempt`` are the goods without provincial tax."""
-        return {
-            "shop_id": self.shop_id,
-            "begins": self.begins,
-            "ends": self.ends,
-            "home": self.profile.province,
-            "exempt": text_array([entry.lower() for entry in self.profile.pst_exempt]),
-        }
+        exempt = text_array([entry.lower() for entry in self.profile.pst_exempt])
+        return self._asdict() | {"home": self.profile.province, "exempt": exempt}
 
 
 def get_month(shop_id: int, period: str, zone: ZoneInfo, profile: TaxProfile) -> SalesPeriod:

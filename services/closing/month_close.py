@@ -10,8 +10,8 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import orjson
 from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import insert
 
 from services.audit.append import Entry, Mutation, append_all
 from services.audit.store import ObjectStore
@@ -39,21 +39,13 @@ from services.jobs.audit_jobs import archive_events
 from services.jobs.handler import JobResult, Run
 from services.ledger.describe import format_money, format_money_change
 from services.payments.breaks import lock_payment_periods
+from services.payments.tables import closed_periods
 from services.providers.object_store import open_store
 from services.shops.shops import Shop, get_shop_by_id
 
 JOB = "monthly-close"
 MAX_AUDITED = 200
 """Corrections of one audit entry; the others are counted."""
-
-_CLOSE = """
-insert into closed_periods (shop_id, period, begins_on, ends_before, closed_at, figures, files, manifest_key,
-                            manifest_sha256)
-values (%(shop_id)s, %(period)s, %(begins_on)s, %(ends_before)s, %(now)s, %(figures)s::jsonb,
-        %(files)s::jsonb, %(manifest_key)s, %(manifest_sha256)s)
-on conflict (shop_id, period) do nothing
-returning period
-"""
 
 
 def close_month(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResult:
@@ -154,18 +146,18 @@ def _record_closed(
     tx: Connection, shop_id: int, period: str, package: ClosePackage, manifest_key: str, now: datetime
 ) -> bool:
     """Write the row of the closed month; return False if it exists."""
-    values = {
-        "shop_id": shop_id,
-        "period": period,
-        "begins_on": date.fromisoformat(f"{period}-01"),
-        "ends_before": date.fromisoformat(f"{shift_month(period, 1)}-01"),
-        "now": now,
-        "figures": orjson.dumps(package.figures).decode(),
-        "files": orjson.dumps(package.files).decode(),
-        "manifest_key": manifest_key,
-        "manifest_sha256": package.sha256,
-    }
-    return tx.exec_driver_sql(_CLOSE, values).first() is not None
+    closed = insert(closed_periods).values(
+        shop_id=shop_id,
+        period=period,
+        begins_on=date.fromisoformat(f"{period}-01"),
+        ends_before=date.fromisoformat(f"{shift_month(period, 1)}-01"),
+        closed_at=now,
+        figures=package.figures,
+        files=package.files,
+        manifest_key=manifest_key,
+        manifest_sha256=package.sha256,
+    )
+    return tx.execute(closed.on_conflict_do_nothing()).rowcount == 1
 
 
 def _audit_entry(run: Run, mutations: Sequence[Mutation]) -> Entry:

@@ -68,20 +68,18 @@ def _table(statement: ProfitStatement, lines: list[StatementLine]) -> Any:
         ("BOTTOMPADDING", (0, 0), (-1, -1), 2.8),
         ("LINEBELOW", (0, 0), (-1, 0), 1, _INK),
     ]
+
+    def mark(*styles: tuple[Any, ...]) -> None:
+        """Apply ``styles`` to the row that comes next."""
+        row = len(rows)
+        marks.extend((name, (0, row), (-1, row), *values) for name, *values in styles)
+
     for section, group in groupby(lines, key=lambda line: line.section):
-        marks += [
-            ("FONT", (0, len(rows)), (-1, len(rows)), "Helvetica-Bold", 9),
-            ("TEXTCOLOR", (0, len(rows)), (-1, len(rows)), _GREEN),
-            ("TOPPADDING", (0, len(rows)), (-1, len(rows)), 7),
-        ]
+        mark(("FONT", "Helvetica-Bold", 9), ("TEXTCOLOR", _GREEN), ("TOPPADDING", 7))
         rows.append([section, "", ""])
         for line in group:
             if line.is_sum:
-                marks += [
-                    ("FONT", (0, len(rows)), (-1, len(rows)), "Helvetica-Bold", 9),
-                    ("LINEABOVE", (0, len(rows)), (-1, len(rows)), 0.6, _RULE),
-                    ("BACKGROUND", (0, len(rows)), (-1, len(rows)), _SHADE),
-                ]
+                mark(("FONT", "Helvetica-Bold", 9), ("LINEABOVE", 0.6, _RULE), ("BACKGROUND", _SHADE))
             before = "" if line.before is None else _shown(line.before, line.currency)
             label = line.label if line.is_sum else Paragraph(_marked(line.label), _style(9, _INK))
             now = line.amount if line.is_unknown else _shown(line.cents, line.currency)

@@ -120,14 +120,13 @@ def _from_stored(stored: Mapping[str, Any]) -> TaxProfile:
 
 
 def _find_faults(stored: Mapping[str, Any]) -> list[str]:
-    faults = []
-    province = stored.get("province", "")
-    if province and not _PROVINCE.fullmatch(province):
-        faults.append(f"province={province!r} should be a country and its province such as CA-BC")
-    for tax in TAXES:
-        number = stored.get(f"{tax.lower()}_number", "")
-        if number and not _NUMBER.fullmatch(number):
-            faults.append(f"{tax.lower()}_number={number!r} should be a number such as 123456789 RT0001")
+    checks = [("province", _PROVINCE, "a country and its province such as CA-BC")]
+    checks += [(f"{tax.lower()}_number", _NUMBER, "a number such as 123456789 RT0001") for tax in TAXES]
+    faults = [
+        f"{name}={value!r} should be {wanted}"
+        for name, pattern, wanted in checks
+        if (value := stored.get(name)) and not pattern.fullmatch(value)
+    ]
     faults += [
         f"pst_exempt {entry!r} should be type:, tag: or sku: and its text at Shopify, such as type:Bicycles"
         for entry in stored.get("pst_exempt") or ()

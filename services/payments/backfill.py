@@ -31,7 +31,7 @@ from services.providers.stripe import object_key
 from services.providers.stripe_api import list_objects
 
 EVENTS, CHARGES = "events", "charges"
-"""The streams that have a cursor. A shop without one begins where Stripe's events begin."""
+"""The streams that have a cursor. A shop without one begins 30 days ago, whenever it was added."""
 
 OTHERS = ("refunds", "disputes", "payouts", "payment_intents")
 """Read as well if the cursor is older than Stripe's events."""
@@ -97,17 +97,14 @@ def backfill_stripe(
 ) -> dict[str, int]:
     """Enter what Stripe lists since the last run and the ledger lacks; return the counts.
 
-    First the events of the planned types; an existing one is left alone. Then the charges created in the
-    window whose state differs from their row, and for which no work waits: each enters as a
-    ``charge.updated``. If the cursor is older than Stripe's events, an incident names the gap, and the
-    refunds, disputes, payouts and payment intents created in it are compared likewise; a change in the gap of
-    an object older than the gap is left to the reconciliation. A shop without a cursor is read from 30 days
-    ago, whenever it was added: its Stripe account may be older.
+    First the events of the planned types, then the charges created in the window whose state differs from
+    their row, and for which no work waits, as ``charge.updated``. If the cursor is older than Stripe's
+    events, an incident names the gap, and the objects of ``OTHERS`` created in it are compared likewise; a
+    change in the gap of an older object is left to the reconciliation.
 
     ``since`` replaces the cursor; ``is_dry`` writes nothing and counts what would enter. Counts: ``seen``,
     ``missing``, ``unreadable`` if any, and per topic what was missing. Empty for a shop without Stripe.
-    Raises a ``WorkError`` if Stripe does not answer: what was entered stays, and the next run continues from
-    the cursor.
+    Raises a ``WorkError`` if Stripe does not answer; the next run continues from the cursor.
     """
     with transaction() as tx:
         key = find_stripe_key(tx, shop_id)

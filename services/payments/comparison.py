@@ -26,6 +26,18 @@ IS_STAGED = "f.shop_id = %(shop_id)s and f.day = %(day)s and f.token = %(token)s
 """The rows ``f`` of ``reconciliation_staging`` that belong to the comparison."""
 
 
+PAID_CHARGES = """
+charges as (
+  select provider_id, parent_id, order_ref, amount_cents, currency, occurred_at from transactions
+   where shop_id = %(shop_id)s and kind = 'charge' and status = 'paid'
+     and occurred_at >= %(begins)s and occurred_at < %(ends)s
+), refs as (
+  select provider_id as ref from charges union select parent_id from charges where parent_id is not null
+)
+"""
+"""The paid charges of the day, and the ids by which Shopify may name their payments."""
+
+
 def insert_staged(cause: str = "") -> str:
     """Return the start of an insert: next are (kind, provider_id, subject, ours, theirs, evidence)."""
     return f"""

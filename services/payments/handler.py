@@ -22,10 +22,9 @@ PAYOUT = "payout"
 def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
     """Every charge, refund, payment intent, dispute and payout has the state of its newest event.
 
-    Events may come late, twice and in any order: the newest by ``Transaction.version`` wins, an older one is
-    ``stale``. An object of another kind is ``ignored``: its event stays, and no transaction changes. A body
-    that lacks a field is refused alone. Events of the test mode and of connected accounts count as any other:
-    each endpoint signs with its own secret, so the shop's recorded secret decides whose events are accepted.
+    The newest by ``Transaction.version`` wins, an older one is ``stale``, an object of another kind is
+    ``ignored``, and a body that lacks a field is refused alone. Events of the test mode and of connected
+    accounts count as any other: the shop's recorded secret decides whose events are accepted.
 
     A fee is written once, from whichever event has it, as Stripe never changes a balance transaction; balance
     entries correct it (see ``balance``). A payout that is reconciled plans the work that fetches its entries.

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from services.core.errors import Misconfigured
 from services.core.pg_arrays import text_array
-from services.payments.comparison import IS_STAGED, Comparison, insert_staged, side_json
+from services.payments.comparison import IS_STAGED, PAID_CHARGES, Comparison, insert_staged, side_json
 from services.payments.stripe_lists import UnreadableObject
 
 # A charge is identified by its order, or without one by its payment intent. This is hashed with the amount to
@@ -130,13 +130,7 @@ on conflict do nothing
 
 # Shopify's record of the payment names the charge (or its intent), so the two amounts can be compared.
 _ORDER_AMOUNTS = f"""
-with charges as (
-  select provider_id, parent_id, amount_cents, currency from transactions
-   where shop_id = %(shop_id)s and kind = 'charge' and status = 'paid'
-     and occurred_at >= %(begins)s and occurred_at < %(ends)s
-), refs as (
-  select provider_id as ref from charges union select parent_id from charges where parent_id is not null
-), moves as (
+with {PAID_CHARGES}, moves as (
   select m.order_transaction_id, m.order_gid, m.payment_ref, m.amount_cents, m.currency
     from refs r join order_transactions m on m.shop_id = %(shop_id)s and m.payment_ref = r.ref
    where m.payment_ref <> '' and not m.is_test and m.kind in ('sale', 'capture') and m.status = 'success'

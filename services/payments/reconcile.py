@@ -61,10 +61,9 @@ def reconcile_day(
 ) -> JobResult:
     """Compare ``run``'s shop and day with Stripe: ``clean``, ``breaks`` or ``no_stripe``.
 
-    Opens its own transactions, and records the day's balance entries after the comparison, so that a
-    differing fee is found before it is corrected. An object that cannot be read is a break of its own, and
-    everything else is compared. A shop without Stripe is ``no_stripe``. Raises ``Misconfigured`` if the shop
-    takes Stripe's webhooks but has no key, and the ``WorkError`` of a call. Safe to repeat.
+    Records the day's balance entries after the comparison, so that a differing fee is found before it is
+    corrected. An object that cannot be read is a break of its own. Raises ``Misconfigured`` if a shop with
+    Stripe's webhooks or payments has no key, and the ``WorkError`` of a call. Safe to repeat.
 
     The day's breaks and its incident do not change until ``record``. ``stats`` has ``ours``, ``theirs``
     (rows), ``breaks``, ``breaks_<kind>`` above zero, the money moved per currency (``charge_cad_cents`` by

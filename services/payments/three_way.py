@@ -5,18 +5,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from services.payments.comparison import PAID_CHARGES
+
 # An order and a charge belong together if Shopify's record of the payment names the charge or its intent, or
 # if the charge names the order. A charge is in a payout once its balance entry names it. Each row's ``state``
 # is ``matched``, ``differs`` (other amounts at Shopify and Stripe), ``order_without_charge`` (paid at Shopify
 # through Stripe, and no charge here) or ``charge_without_order``.
-LINKS = """
-with charges as (
-  select provider_id, parent_id, order_ref, amount_cents, currency, occurred_at from transactions
-   where shop_id = %(shop_id)s and kind = 'charge' and status = 'paid'
-     and occurred_at >= %(begins)s and occurred_at < %(ends)s
-), refs as (
-  select provider_id as ref from charges union select parent_id from charges where parent_id is not null
-), moves as (
+LINKS = f"""
+with {PAID_CHARGES}, moves as (
   select m.order_gid, m.payment_ref, sum(m.amount_cents)::bigint as amount_cents, m.currency
     from refs r join order_transactions m on m.shop_id = %(shop_id)s and m.payment_ref = r.ref
    where m.payment_ref <> '' and not m.is_test and m.kind in ('sale', 'capture') and m.status = 'success'
@@ -69,7 +65,7 @@ with charges as (
                         and c.order_ref = o.order_gid)
    group by o.order_gid, o.name, m.currency, o.placed_at
 )
-"""
+"""  # noqa: S608
 
 _SUM = f"""{LINKS}
 select state, count(*) as payments, count(*) filter (where is_in_transit) as in_transit, transit_currency,

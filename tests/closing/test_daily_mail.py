@@ -6,10 +6,16 @@ from io import StringIO
 from typing import Any
 
 from services.cli.mail.preview import SampleShop
-from services.closing.daily_mail import DAILY_ANOMALIES_MAIL, plan_anomaly_context
+from services.closing.daily_mail import (
+    DAILY_ANOMALIES_MAIL,
+    MAX_SHOWN,
+    plan_anomaly_context,
+    plan_break_attachments,
+    plan_break_context,
+    sample_break,
+)
 from services.mail.compose import compose
 from services.mail.message import Mail
-from services.payments.break_mail import MAX_SHOWN, plan_break_attachments, plan_break_context, sample_break
 from services.payments.breaks import PaymentBreak
 
 DAY = date(2026, 11, 20)

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from services.cli.mail.preview import SampleShop
-from services.closing.daily_mail import DAILY_ANOMALIES_MAIL, plan_anomaly_context
+from services.closing.daily_mail import DAILY_ANOMALIES_MAIL, MAX_SHOWN, plan_anomaly_context, sample_break
 from services.mail.compose import compose
 from services.mail.mail_types import MailInvalid
 from services.mail.message import Mail
 from services.mail.template_loader import inline_css
-from services.payments.break_mail import MAX_SHOWN, sample_break
 from tests.mail.sample_mail_types import KINDS, chart, sample_mail
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}

@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import Engine
 
 from services.audit.append import append_all
+from services.closing.daily_mail import plan_break_attachments, plan_break_context
 from services.core.db import transaction
 from services.core.errors import Refused
 from services.core.settings import get_settings
 from services.jobs.definition import Covers
 from services.jobs.handler import JobResult, Run
-from services.payments.break_mail import plan_break_attachments, plan_break_context
 from services.payments.breaks import list_day_breaks
 from services.payments.reconcile import reconcile_day
 from services.payments.trace import trace_payment
