@@ -157,7 +157,8 @@ def _record_closed(
         manifest_key=manifest_key,
         manifest_sha256=package.sha256,
     )
-    return tx.execute(closed.on_conflict_do_nothing()).rowcount == 1
+    recorded = tx.execute(closed.on_conflict_do_nothing().returning(closed_periods.c.period))
+    return recorded.first() is not None
 
 
 def _audit_entry(run: Run, mutations: Sequence[Mutation]) -> Entry:
