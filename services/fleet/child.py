@@ -53,7 +53,7 @@ class Child:
         self.name = program.name
         self.started_at_seconds = 0.0
         self._reaper = reaper
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[str] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -61,7 +61,7 @@ class Child:
         return self._process.pid if self._process is not None and self.poll() is None else None
 
     @property
-    def output(self) -> IO[bytes] | None:
+    def output(self) -> IO[str] | None:
         """What the process prints, unless it prints to a log file."""
         return self._process.stdout if self._process is not None else None
 
@@ -86,6 +86,8 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
                 start_new_session=True,
                 preexec_fn=register,  # noqa: PLW1509 - one write; it takes no lock that a thread may hold
                 user=program.account.uid if program.account else None,
@@ -137,7 +139,7 @@ class Child:
             self._reaper.unwatch(self._process.pid)
 
     @staticmethod
-    def _end_group(process: subprocess.Popen[bytes], number: int) -> None:
+    def _end_group(process: subprocess.Popen[str], number: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
 

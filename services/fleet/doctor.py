@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -21,9 +22,10 @@ _LEAST_FREE_BYTES = 1_000_000_000
 _LARGEST_CLOCK_DIFFERENCE_SECONDS = 2.0
 _MIGRATE = "run: fleet migrate"
 _UP = "start it with: fleet up"
+_INSTALL = "run: pip install -r requirements.txt"
 _MAY_DELETE = """
-select has_function_privilege('public.audit_truncate(integer, bigint, text)', 'execute'),
-       has_table_privilege('public.audit_events', 'delete')
+select has_function_privilege('public.audit_truncate(integer, bigint, text)', 'execute') as can_cut,
+       has_table_privilege('public.audit_events', 'delete') as can_delete
 """
 
 
@@ -39,64 +41,59 @@ class Finding:
 
 def examine(environ: Mapping[str, str], home: Path) -> list[Finding]:
     """Return every finding; changes nothing. ``environ`` is the environment merged with ``.env``."""
-    findings = [_python_version(), *_packages(), _zone_rules(), _disk(home), _fleet(home)]
+    owner = find_owner(home)
+    findings = [*_packages(), _disk(home)]
+    findings.append(
+        Finding("fleet", True, f"runs on {home}, pid {owner}" if owner else f"none runs on {home}")
+    )
     try:
         settings = read_settings(environ)
     except SettingsInvalid as error:
         remedy = "set what is named in the environment or in .env; in an embedded fleet, " + _UP
         return [*findings, Finding("settings", False, str(error), remedy)]
+    short = [f"{name} has {length} characters" for name, length in settings.short_secrets.items()]
+    remedy = f"set a secret of {SHORTEST_SECRET} or more: openssl rand -hex 32"
     findings.append(Finding("settings", True, "complete"))
-    findings.append(_secrets(settings))
-    findings += _ports(settings, running=find_owner(home) is not None)
+    findings.append(
+        Finding("machine secrets", not short, "; ".join(short) or "long enough, or not set", remedy)
+    )
+    findings += _ports(settings, running=owner is not None)
     findings += _database(settings)
     findings.append(_broker(settings.broker_url))
     return findings
 
 
-def _secrets(settings: Settings) -> Finding:
-    short = [f"{name} has {length} characters" for name, length in settings.short_secrets.items()]
-    remedy = f"set a secret of {SHORTEST_SECRET} or more: openssl rand -hex 32"
-    return Finding("machine secrets", not short, "; ".join(short) or "long enough, or not set", remedy)
-
-
-def _zone_rules() -> Finding:
-    """The release of the time zone rules: old rules put a shop's midnight an hour off."""
-    try:
-        seen = version("tzdata")
-    except PackageNotFoundError:
-        return Finding("zone rules", False, "tzdata is not installed", "run: pip install -r requirements.txt")
-    return Finding("zone rules", True, f"tzdata {seen}")
-
-
-def _python_version() -> Finding:
-    seen = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", sys.version_info >= (3, 11), seen, "install Python 3.11 or newer")
-
-
 def _packages() -> Iterator[Finding]:
-    """Compare the installed packages with this package's requirements."""
+    """Compare Python, the time zone rules and the installed packages with the requirements.
+
+    Old zone rules put a shop's midnight an hour off.
+    """
     from packaging.requirements import Requirement
 
-    wrong, count = [], 0
-    try:
-        wanted = [Requirement(line) for line in requires("shopfleet") or ()]
-    except PackageNotFoundError:
+    seen = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("python", sys.version_info >= (3, 11), seen, "install Python 3.11 or newer")
+    zones = _find_version("tzdata")
+    yield Finding("zone rules", bool(zones), f"tzdata {zones or 'is not installed'}", _INSTALL)
+    if not _find_version("shopfleet"):
         yield Finding("packages", False, "shopfleet is not installed", "run: pip install -e .")
         return
-    for requirement in wanted:
+    wrong, count = [], 0
+    for requirement in map(Requirement, requires("shopfleet") or ()):
         extra = "embedded" if requirement.marker and "embedded" in str(requirement.marker) else ""
         if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue
         count += 1
-        try:
-            found = version(requirement.name)
-        except PackageNotFoundError:
-            wrong.append(f"{requirement.name} is missing, wanted {requirement.specifier}")
-            continue
-        if not requirement.specifier.contains(found, prereleases=True):
-            wrong.append(f"{requirement.name} is {found}, wanted {requirement.specifier}")
-    seen = "; ".join(wrong) or f"{count} as required"
-    yield Finding("packages", not wrong, seen, "run: pip install -r requirements.txt")
+        found = _find_version(requirement.name)
+        if not found or not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{requirement.name} is {found or 'missing'}, wanted {requirement.specifier}")
+    yield Finding("packages", not wrong, "; ".join(wrong) or f"{count} as required", _INSTALL)
+
+
+def _find_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _disk(home: Path) -> Finding:
@@ -104,11 +101,6 @@ def _disk(home: Path) -> Finding:
     free = shutil.disk_usage(there).free
     remedy = f"free at least {_LEAST_FREE_BYTES // 10**9} GB, or set FLEET_HOME to a folder on another disk"
     return Finding("disk", free >= _LEAST_FREE_BYTES, f"{free / 10**9:.1f} GB free for {home}", remedy)
-
-
-def _fleet(home: Path) -> Finding:
-    owner = find_owner(home)
-    return Finding("fleet", True, f"runs on {home}, pid {owner}" if owner else f"none runs on {home}")
 
 
 def _ports(settings: Settings, *, running: bool) -> Iterator[Finding]:
@@ -125,20 +117,32 @@ def _ports(settings: Settings, *, running: bool) -> Iterator[Finding]:
             yield Finding(name, free, seen, remedy)
 
 
-def _database(settings: Settings) -> Iterator[Finding]:
-    """Check the migrations, the clock and the roles over one connection."""
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.exc import SQLAlchemyError
+@contextmanager
+def _connection(url: str) -> Iterator["Connection"]:
+    from sqlalchemy import create_engine
 
     from services.core.db import driver_url
-    from services.schema.migrate import find_revision, head_revision
 
-    engine = create_engine(driver_url(settings.database_url), connect_args={"connect_timeout": 3})
+    engine = create_engine(driver_url(url), connect_args={"connect_timeout": 3})
     try:
         with engine.connect() as tx:
+            yield tx
+    finally:
+        engine.dispose()
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    """Check the migrations, the clock and the roles over one connection."""
+    from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from services.schema.migrate import find_revision, head_revision
+
+    try:
+        with _connection(settings.database_url) as tx:
             server, at = tx.execute(text("select current_setting('server_version'), clock_timestamp()")).one()
-            seconds = abs((utc_now() - at).total_seconds())
-            yield Finding("database", True, f"PostgreSQL {server} at {engine.url.host}:{engine.url.port}")
+            seconds, url = abs((utc_now() - at).total_seconds()), tx.engine.url
+            yield Finding("database", True, f"PostgreSQL {server} at {url.host}:{url.port}")
             seen = f"{seconds:.3f} s apart from the database's"
             remedy = "synchronise both machines' clocks (NTP): leases and signatures depend on them"
             yield Finding("clock", seconds <= _LARGEST_CLOCK_DIFFERENCE_SECONDS, seen, remedy)
@@ -149,10 +153,11 @@ def _database(settings: Settings) -> Iterator[Finding]:
                 yield _application_role(tx)
                 yield _archive_role(settings.audit_archive_database_url)
     except SQLAlchemyError as error:
-        why = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        yield Finding("database", False, why, f"check DATABASE_URL; an embedded one: {_UP}")
-    finally:
-        engine.dispose()
+        yield Finding("database", False, _reason(error), f"check DATABASE_URL; an embedded one: {_UP}")
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "orig", error)).strip().splitlines()[0]
 
 
 def _connections(tx: "Connection", settings: Settings) -> Iterator[Finding]:
@@ -171,10 +176,10 @@ def _connections(tx: "Connection", settings: Settings) -> Iterator[Finding]:
 
 def _application_role(tx: "Connection") -> Finding:
     """The application must not be able to delete audit events, by the function or by its rights."""
-    can_cut, can_delete = tx.exec_driver_sql(_MAY_DELETE).one()
-    if not can_cut and not can_delete:
+    role = tx.exec_driver_sql(_MAY_DELETE).one()
+    if not role.can_cut and not role.can_delete:
         return Finding("audit", True, "the application's role cannot delete audit events")
-    what = "execute audit_truncate" if can_cut else "delete from audit_events"
+    what = "execute audit_truncate" if role.can_cut else "delete from audit_events"
     remedy = (
         "use a role that owns no table and is a member of no other (docs/audit.md), then run: fleet migrate"
     )
@@ -183,35 +188,27 @@ def _application_role(tx: "Connection") -> Finding:
 
 def _archive_role(url: str) -> Finding:
     """Check the role that deletes archived events, if there is one."""
-    from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
-    from services.core.db import driver_url
-
+    check = "archive role"
     if not url:
         seen = "AUDIT_ARCHIVE_DATABASE_URL is empty here: a worker without it archives and deletes nothing"
-        return Finding("archive role", True, seen)
-    engine = create_engine(driver_url(url), connect_args={"connect_timeout": 3})
+        return Finding(check, True, seen)
     try:
-        with engine.connect() as tx:
-            can_cut, can_delete = tx.exec_driver_sql(_MAY_DELETE).one()
+        with _connection(url) as tx:
+            role = tx.exec_driver_sql(_MAY_DELETE).one()
     except SQLAlchemyError as error:
-        why = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        return Finding(
-            "archive role", False, why, "check AUDIT_ARCHIVE_DATABASE_URL, then run: fleet migrate"
-        )
-    finally:
-        engine.dispose()
-    if can_delete:
+        remedy = "check AUDIT_ARCHIVE_DATABASE_URL, then run: fleet migrate"
+        return Finding(check, False, _reason(error), remedy)
+    if role.can_delete:
         remedy = "it should have no right on a table: create another role (docs/audit.md)"
-        return Finding("archive role", False, "it may delete any audit event", remedy)
+        return Finding(check, False, "it may delete any audit event", remedy)
     return Finding(
-        "archive role", can_cut, "it " + ("may" if can_cut else "may not") + " cut archives", _MIGRATE
+        check, role.can_cut, "it " + ("may" if role.can_cut else "may not") + " cut archives", _MIGRATE
     )
 
 
 def _broker(url: str) -> Finding:
-    """Ping the broker."""
     from services.core.broker import ping
 
     latency_ms = ping(2.0, url)

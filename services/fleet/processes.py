@@ -1,29 +1,60 @@
 """Supervisor: keeps a fleet's processes running, shows their output, and ends them together.
 
-One background thread reads, restarts and stops; any other thread may call the methods.
+One background thread restarts and stops, and one for each process shows its output; any other thread may call
+the methods.
 """
 
 import http.client
 import os
-import selectors
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TextIO
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import IO, TextIO
 from urllib.parse import urlsplit
 
 from services.fleet.child import Child, Program, format_exit
 from services.fleet.errors import FleetError, ServerFailed
 from services.fleet.reaper import Reaper
-from services.fleet.stream import LineBuffer, LogStream
 
 STOP_SECONDS = 7.0
 _POLL_SECONDS = 0.25
 _STEADY_SECONDS = 30.0
 _LONGEST_DELAY_SECONDS = 30.0
+_LONGEST_LINE = 65_536
+_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+
+
+class LogStream:
+    """Writes ``name | line``. Names are coloured on a terminal only, and never with ``NO_COLOR`` set."""
+
+    def __init__(self, names: Iterable[str], out: TextIO) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+        ordered = list(names)
+        self._width = max(map(len, ordered), default=0)
+        coloured = out.isatty() and not os.environ.get("NO_COLOR")
+        self._colours = {n: _COLOURS[i % len(_COLOURS)] for i, n in enumerate(ordered)} if coloured else {}
+        self.broken = False
+        """True once the output is closed; further lines are dropped."""
+
+    def write(self, name: str, line: str) -> None:
+        """Write one line of the process ``name``."""
+        label = f"{name:<{self._width}} |"
+        if name in self._colours:
+            label = f"\x1b[{self._colours[name]}m{label}\x1b[0m"
+        encoding = self._out.encoding or "utf-8"  # characters that it lacks are escaped
+        shown = line.encode(encoding, "backslashreplace").decode(encoding)
+        with self._lock:
+            if self.broken:
+                return
+            try:
+                self._out.write(f"{label} {shown}\n")
+                self._out.flush()
+            except (OSError, ValueError):  # the pipe, the terminal or the file is gone
+                self.broken = True
 
 
 def restart_delay_seconds(failures: int) -> float:
@@ -35,7 +66,6 @@ def restart_delay_seconds(failures: int) -> float:
 class _Managed:
     child: Child
     adopted: bool
-    lines: LineBuffer = field(default_factory=LineBuffer)
     failures: int = 0
     restarts: int = 0
     start_at_seconds: float | None = None
@@ -63,7 +93,7 @@ class Supervisor:
         managed += [_Managed(Child(program, reaper), adopted=False) for program in programs]
         self._managed = {w.child.name: w for w in managed}
         self.stream = LogStream(["fleet", *self._managed], out or sys.stdout)
-        self._selector = selectors.DefaultSelector()
+        self._readers: list[threading.Thread] = []
         self._lock = threading.RLock()
         self._stopping = threading.Event()
         self._hurry = threading.Event()
@@ -149,8 +179,16 @@ class Supervisor:
             return
         output = managed.child.output
         if output is not None:
-            os.set_blocking(output.fileno(), False)
-            self._selector.register(output, selectors.EVENT_READ, managed)
+            self._readers = [reader for reader in self._readers if reader.is_alive()]
+            self._readers.append(
+                threading.Thread(target=self._show, args=(managed.child.name, output), daemon=True)
+            )
+            self._readers[-1].start()
+
+    def _show(self, name: str, output: IO[str]) -> None:
+        with output:
+            while line := output.readline(_LONGEST_LINE):
+                self.stream.write(name, line.rstrip("\r\n"))
 
     def _plan_restart(self, managed: _Managed, why: str) -> None:
         ran_for = time.monotonic() - managed.child.started_at_seconds
@@ -168,10 +206,7 @@ class Supervisor:
 
     def _supervise(self) -> None:
         reaper_due = 0.0
-        while not self._stopping.is_set():
-            self._read(_POLL_SECONDS)
-            if self.stream.broken:
-                return
+        while not self.stream.broken and not self._stopping.wait(_POLL_SECONDS):
             now = time.monotonic()
             if now > reaper_due:
                 self._reaper.ensure_alive()
@@ -198,33 +233,14 @@ class Supervisor:
         for child in children:
             child.begin_stop()
         while any(child.poll() is None for child in children) and time.monotonic() < deadline:
-            if self._hurry.is_set():
+            if self._hurry.wait(0.05):
                 break
-            self._read(0.05)
         for child in children:
             if child.poll() is None:
                 self._log(f"{child.name}: did not end in time, killed")
             child.end_stop(0.0)
-        self._read(0.0)
-        self._selector.close()
-
-    def _read(self, timeout_seconds: float) -> None:
-        """Show the processes' output; wait at most ``timeout_seconds`` for the first of it."""
-        if not self._selector.get_map():
-            time.sleep(timeout_seconds)
-            return
-        for key, _ in self._selector.select(timeout_seconds):
-            managed: _Managed = key.data
-            try:
-                chunk = os.read(key.fd, 65_536)
-            except BlockingIOError:
-                continue
-            lines = managed.lines.feed(chunk) if chunk else managed.lines.drain()
-            for line in lines:
-                self.stream.write(managed.child.name, line)
-            if not chunk:
-                self._selector.unregister(key.fileobj)
-                key.fileobj.close()  # type: ignore[union-attr]
+        for reader in self._readers:
+            reader.join(1.0)
 
 
 def _is_healthy(child: Child) -> bool:

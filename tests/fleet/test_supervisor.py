@@ -12,9 +12,8 @@ import pytest
 
 from services.fleet.child import Program, format_exit
 from services.fleet.errors import FleetError, ServerFailed
-from services.fleet.processes import Supervisor, restart_delay_seconds
+from services.fleet.processes import LogStream, Supervisor, restart_delay_seconds
 from services.fleet.reaper import Reaper
-from services.fleet.stream import LineBuffer, LogStream
 from tests.fleet.waiting import is_running, wait_for
 
 _FOREVER = "import time\nprint('up', flush=True)\nwhile True: time.sleep(60)"
@@ -209,14 +208,21 @@ def test_exits_are_told_in_words(code: int, words: str) -> None:
     assert format_exit(code) == words
 
 
-def test_lines_are_whole_whatever_the_pieces() -> None:
-    lines = LineBuffer()
+def test_lines_are_whole_whatever_the_pieces(reaper: Reaper) -> None:
+    code = (
+        "import sys, time\n"
+        "for piece in (b'a\\nb', b'\\xc3', b'\\xa9\\r\\n', b'\\xff', b'x' * 70_000, b'\\nrest'):\n"
+        "    sys.stdout.buffer.write(piece); sys.stdout.flush(); time.sleep(0.05)\n"
+    )
+    out = io.StringIO()
+    supervisor = Supervisor([program("one", code)], reaper=reaper, out=out)
+    supervisor.start()
+    wait_for(lambda: "one   | rest\n" in out.getvalue())
+    supervisor.stop()
 
-    assert lines.feed(b"a\nb") == ["a"]
-    assert lines.feed("é".encode()[:1]) == []
-    assert lines.feed("é".encode()[1:] + b"\r\n") == ["bé"]
-    assert lines.feed(b"rest") == []
-    assert lines.drain() == ["rest"]
+    lines = [line.removeprefix("one   | ") for line in out.getvalue().splitlines() if line.startswith("one")]
+    assert lines[:3] == ["a", "bé", "\ufffd" + "x" * 65_535]
+    assert lines[3:5] == ["x" * (70_000 - 65_535), "rest"]
 
 
 def test_names_are_coloured_on_a_terminal_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
