@@ -2,7 +2,6 @@
 
 import random
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from services.demo.delivery import Delivery
@@ -17,7 +16,7 @@ from services.sandbox.payloads.stripe import (
     make_refunded_charge,
 )
 from services.sandbox.payloads.stripe import make_refund as make_stripe_refund
-from services.sandbox.payloads.templates import dump, uuid_text
+from services.sandbox.payloads.templates import dump, minor_units, uuid_text
 
 OPEN_HOURS = (8, 20)
 STOCK_AT_OPENING = 5000
@@ -68,11 +67,9 @@ class ShopDay:
             if self._rng.random() < 0.25:
                 self.message(at + MINUTE)
 
-    def shopify(
-        self, topic: str, body: dict[str, Any] | bytes, at: datetime, *, fault: str = "", **more: Any
-    ) -> None:
-        """Shopify sends a webhook."""
-        self._add("shopify", topic, body, at, fault=fault, **more)
+    def shopify(self, topic: str, body: dict[str, Any] | bytes, at: datetime, **more: Any) -> None:
+        """Shopify sends a webhook; ``more``: fault, before."""
+        self._add("shopify", topic, body, at, **more)
 
     def stripe(self, kind: str, subject: dict[str, Any], at: datetime, *, fault: str = "") -> None:
         """Stripe sends an event."""
@@ -88,15 +85,13 @@ class ShopDay:
         fault: str = "",
         before: dict[str, Any] | None = None,
     ) -> None:
-        raw = body if isinstance(body, bytes) else dump(body)
-        webhook_id = uuid_text(self._rng)
         self.deliveries.append(
             Delivery(
                 shop=self.shop.slug,
                 provider=provider,
                 topic=topic,
-                body=raw,
-                webhook_id=webhook_id,
+                body=body if isinstance(body, bytes) else dump(body),
+                webhook_id=uuid_text(self._rng),
                 at=at,
                 fault=fault,
                 before=before,
@@ -132,9 +127,9 @@ class ShopDay:
         else:
             self.shopify("orders/create", order, at)
         if rng.random() < 0.06:
-            declined = self.charge(_cents(order["total_price"], self.shop.currency), at, "failed")
+            declined = self.charge(minor_units(order["total_price"], self.shop.currency), at, "failed")
             self.stripe("charge.failed", declined, at + SECOND)
-        charge = self.charge(_cents(order["total_price"], self.shop.currency), paid_at)
+        charge = self.charge(minor_units(order["total_price"], self.shop.currency), paid_at)
         self.stripe("charge.succeeded", charge, paid_at + SECOND)
         self.stripe("payment_intent.succeeded", make_payment_intent(charge), paid_at + SECOND)
         outcome = rng.random()
@@ -153,14 +148,10 @@ class ShopDay:
     def _refund(self, order: dict[str, Any], charge: dict[str, Any], at: datetime) -> None:
         rng = self._rng
         refund = make_refund(rng, order, refunded_at=at, restock=rng.random() < 0.7, location_id=LOCATION_ID)
-        cents = _cents(refund["transactions"][0]["amount"], self.shop.currency)
+        cents = minor_units(refund["transactions"][0]["amount"], self.shop.currency)
         self.shopify("refunds/create", refund, at)
         changed = make_order_update(order, updated_at=at + SECOND, financial_status="partially_refunded")
         self.shopify("orders/updated", changed, at + SECOND)
         self.stripe("charge.refunded", make_refunded_charge(charge, cents), at + 2 * SECOND)
         given_back = make_stripe_refund(rng, charge, amount_cents=cents, created_at=at + 2 * SECOND)
         self.stripe("refund.created", given_back, at + 2 * SECOND)
-
-
-def _cents(text: str, currency: str) -> int:
-    return int(Decimal(text) * (1 if currency == "JPY" else 100))

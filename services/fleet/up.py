@@ -13,8 +13,7 @@ from types import FrameType
 from typing import TextIO
 
 from services.core.settings import read_settings
-from services.fleet.embedded import EmbeddedServers
-from services.fleet.embedded.servers import POSTGRES_PORT, VALKEY_PORT
+from services.fleet.embedded.servers import POSTGRES_PORT, VALKEY_PORT, EmbeddedServers
 from services.fleet.embedded.state import HomeLock, close_folders, end_orphans
 from services.fleet.envfile import ensure_secrets, read_merged, record_running, record_stopped
 from services.fleet.errors import FleetError, ServerFailed

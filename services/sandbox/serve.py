@@ -138,24 +138,21 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(SandboxReply(status, body))
 
     def _reply(self, reply: SandboxReply) -> None:
-        try:
-            time.sleep(reply.slow_seconds)
-            if reply.is_lost:
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-                return
-            if isinstance(reply.body, str):
-                kind, data = "text/html", reply.body.encode()
-            else:
-                kind, data = "application/json", orjson.dumps(reply.body)
-            self.send_response(reply.status)
-            headers = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(data))}
-            for name, value in (headers | dict(reply.headers)).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
-        finally:
-            reply.sent()
+        time.sleep(reply.slow_seconds)
+        if reply.is_lost:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        if isinstance(reply.body, str):
+            kind, data = "text/html", reply.body.encode()
+        else:
+            kind, data = "application/json", orjson.dumps(reply.body)
+        self.send_response(reply.status)
+        headers = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(data))}
+        for name, value in (headers | dict(reply.headers)).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
 
 
 def main() -> int:

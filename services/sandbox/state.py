@@ -16,20 +16,15 @@ VERSIONS = ("2026-04", "2026-07", "2026-10", "unstable")
 """The Admin API's versions that there are; the sandbox makes no difference between them."""
 
 
-def _nothing() -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True)
 class SandboxReply:
-    """What goes back to a caller, and how. ``sent`` is called once it went out or got lost."""
+    """What goes back to a caller, and how."""
 
     status: int
     body: dict[str, Any] | str
     slow_seconds: float = 0.0
     is_lost: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
-    sent: Callable[[], None] = _nothing
 
 
 class SandboxState:
@@ -63,8 +58,7 @@ class SandboxState:
             return SandboxReply(404, {"errors": "Not Found"})
         with self._lock:
             shop = self._shop(domain)
-            status, body = shop.answer(token, request, now)
-            return _spoil(status, body, shop.faults, sent=self._reserve_key(shop, request))
+            return _spoil(*shop.answer(token, request, now), shop.faults)
 
     def refresh_shopify_token(self, domain: str, request: dict[str, Any]) -> SandboxReply:
         """Answer POST /admin/oauth/access_token."""
@@ -79,8 +73,7 @@ class SandboxState:
                 return SandboxReply(*refuse_key(key), headers={"Request-Id": "req_sandbox_0"})
             account = self._account(key)
             headers = {"Request-Id": f"req_sandbox_{next(account.requests)}"}
-            status, body = account.answer(path, query)
-            return _spoil(status, body, account.faults, headers=headers)
+            return _spoil(*account.answer(path, query), account.faults, headers)
 
     def log(self, domain: str = "") -> dict[str, Any]:
         """Return every applied change in order, of one shop or shop by shop."""
@@ -96,19 +89,6 @@ class SandboxState:
                 "stripe_accounts": [account.size for account in self._accounts.values()],
             }
 
-    def _reserve_key(self, shop: ShopifyShop, request: dict[str, Any]) -> Callable[[], None]:
-        """Until a slow answer went out, its idempotency key counts as being in use."""
-        key = (request.get("variables") or {}).get("key")
-        if not shop.faults.slow_seconds or not isinstance(key, str) or key in shop.stock.running:
-            return _nothing
-        shop.stock.running.add(key)
-
-        def release() -> None:
-            with self._lock:
-                shop.stock.running.discard(key)
-
-        return release
-
     def _shop(self, domain: str) -> ShopifyShop:
         if domain not in self._shops:
             self._shops[domain] = ShopifyShop(domain, self._clock)
@@ -119,21 +99,18 @@ class SandboxState:
 
 
 def _spoil(
-    status: int,
-    body: dict[str, Any],
-    faults: Faults,
-    *,
-    headers: Mapping[str, str] = MappingProxyType({}),
-    sent: Callable[[], None] = _nothing,
+    status: int, body: dict[str, Any], faults: Faults, headers: Mapping[str, str] = MappingProxyType({})
 ) -> SandboxReply:
     """Return the answer as its caller gets it: on time or not, as it is, as HTML, or not at all."""
     if status != 200:
-        sent_headers = dict(headers) | ({"Retry-After": "2.0"} if status == 429 else {}) | faults.fail_headers
-        return SandboxReply(status, body, faults.slow_seconds, headers=sent_headers, sent=sent)
+        wait = {"Retry-After": "2.0"} if status == 429 else {}
+        return SandboxReply(
+            status, body, faults.slow_seconds, headers={**headers, **wait, **faults.fail_headers}
+        )
     is_refused = "errors" in body and "data" not in body
     is_lost = not is_refused and faults.take("drop_next")
-    answer = HTML if not is_refused and not is_lost and faults.take("html_next") else body
-    return SandboxReply(status, answer, faults.slow_seconds, is_lost, headers, sent)
+    is_html = not is_refused and not is_lost and faults.take("html_next")
+    return SandboxReply(status, HTML if is_html else body, faults.slow_seconds, is_lost, headers)
 
 
 def _describe(shop: ShopifyShop) -> dict[str, Any]:
@@ -141,6 +118,9 @@ def _describe(shop: ShopifyShop) -> dict[str, Any]:
         {"inventory_item_id": item, "location_id": location, "available": available}
         for (item, location), available in shop.levels.items()
     ]
-    faults = {"failed": shop.faults.taken["fail_next"], "dropped": shop.faults.taken["drop_next"]}
-    tokens = {"token_asked": shop.tokens.attempts}
-    return {"levels": levels, "changes": len(shop.log), "counts": shop.counts | faults | tokens}
+    counts = shop.counts | {
+        "failed": shop.faults.taken["fail_next"],
+        "dropped": shop.faults.taken["drop_next"],
+        "token_asked": shop.tokens.attempts,
+    }
+    return {"levels": levels, "changes": len(shop.log), "counts": counts}

@@ -10,14 +10,15 @@ import psycopg
 import pytest
 
 import services
-from services.fleet.embedded import EmbeddedServers, binaries
+from services.fleet.embedded import binaries
+from services.fleet.embedded.servers import EmbeddedServers
 from tests.fleet.conftest import IS_ROOT
 
 _SCRIPT = """
 import sys
 from pathlib import Path
 import psycopg, psutil
-from services.fleet.embedded import EmbeddedServers
+from services.fleet.embedded.servers import EmbeddedServers
 with EmbeddedServers.start(Path(sys.argv[1]), auto_ports=True, durable=False) as servers:
     with psycopg.connect(servers.database_url) as connection:
         print(connection.execute("select 41 + 1").fetchone()[0])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.fleet.doctor import examine
-from services.fleet.embedded import EmbeddedServers
+from services.fleet.embedded.servers import EmbeddedServers
 from services.fleet.ports import find_free_port
 from services.schema.migrate import apply_migrations
 

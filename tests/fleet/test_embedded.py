@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import redis
 
-from services.fleet.embedded import EmbeddedServers
+from services.fleet.embedded.servers import EmbeddedServers
 from services.fleet.embedded.state import find_owner
 from services.fleet.errors import AlreadyRunning, PortTaken
 from services.fleet.ports import find_free_port
@@ -217,7 +217,7 @@ def test_throwaway_data_of_a_killed_run_is_removed_by_the_next(home: Path) -> No
         closed.chmod(0o700)
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from services.fleet.embedded import EmbeddedServers\n"
+        "from services.fleet.embedded.servers import EmbeddedServers\n"
         "EmbeddedServers.start(Path(sys.argv[1]), auto_ports=True, durable=False, throwaway=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

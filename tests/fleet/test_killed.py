@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from services.fleet.embedded import EmbeddedServers
+from services.fleet.embedded.servers import EmbeddedServers
 from services.fleet.embedded.state import end_orphans
 from tests.fleet.waiting import is_running, wait_for
 
@@ -19,7 +19,7 @@ _SCRIPT = """
 import json, os, sys, time
 from pathlib import Path
 from services.fleet.child import Program
-from services.fleet.embedded import EmbeddedServers
+from services.fleet.embedded.servers import EmbeddedServers
 from services.fleet.reaper import Reaper
 from services.fleet.processes import Supervisor
 home, reaper = Path(sys.argv[1]), Reaper()

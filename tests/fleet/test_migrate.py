@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from services.fleet.embedded import EmbeddedServers
+from services.fleet.embedded.servers import EmbeddedServers
 
 
 def run(home: Path, servers: EmbeddedServers, *arguments: str, **more: str) -> str:

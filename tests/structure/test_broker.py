@@ -13,7 +13,7 @@ import redis
 
 from services.core import broker
 from services.core.broker import BrokerAway, Sender, connect, make_queue, queue_depths, task_message
-from services.fleet.embedded import EmbeddedServers
+from services.fleet.embedded.servers import EmbeddedServers
 from tests.fleet.waiting import run_within
 
 

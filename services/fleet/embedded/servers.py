@@ -1,14 +1,16 @@
 """The two embedded servers, started and stopped together."""
 
+import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote
 
 from services.fleet.child import Account, Child, Program
-from services.fleet.embedded import postgres, valkey
+from services.fleet.embedded import postgres
 from services.fleet.embedded.binaries import Binaries, find_binaries
 from services.fleet.embedded.state import (
     HomeLock,
@@ -16,12 +18,14 @@ from services.fleet.embedded.state import (
     end_servers,
     find_account,
     get_passwords,
+    make_folder,
     open_log,
     remove_data,
     tail,
+    write_private,
 )
 from services.fleet.errors import ServerFailed
-from services.fleet.ports import is_free, pick_port
+from services.fleet.ports import LOOPBACK, is_free, pick_port
 from services.fleet.reaper import Reaper
 
 POSTGRES_PORT = 15432
@@ -135,10 +139,10 @@ class EmbeddedServers:
         self, binaries: Binaries, area: Path, account: Account | None, port: int, auto: bool
     ) -> None:
         password, log = get_passwords(self.home)["broker"], open_log(self.home, "valkey")
-        plan = partial(valkey.plan_program, binaries.valkey, area, account, password, log)
-        is_ready = partial(valkey.is_ready, password)
+        plan = partial(_plan_valkey, binaries.valkey, area, account, password, log)
+        is_ready = partial(_is_valkey_ready, password)
         self.valkey, self.valkey_port = self._start("EMBEDDED_VALKEY_PORT", port, auto, plan, is_ready)
-        self.broker_url = valkey.url_for(password, self.valkey_port)
+        self.broker_url = f"redis://:{quote(password, safe='')}@{LOOPBACK}:{self.valkey_port}/0"
 
     def _start(
         self,
@@ -164,3 +168,50 @@ class EmbeddedServers:
                 break
         log = child.program.log
         raise ServerFailed(f"{child.name} did not start; {log} ends with:\n{tail(log) if log else ''}")
+
+
+def _plan_valkey(
+    valkey: Path, area: Path, account: Account | None, password: str, log: Path, port: int
+) -> Program:
+    """Return how to run Valkey: on loopback, with a password in a private file, without persistence.
+
+    The ledger sends again the messages that a restart loses.
+    """
+    data = make_folder(area / "valkey", 0o700, account)
+    settings = {
+        "bind": LOOPBACK,
+        "port": str(port),
+        "protected-mode": "yes",
+        "requirepass": password,
+        "dir": str(data),
+        "save": "",
+        "appendonly": "no",
+        "maxmemory-policy": "noeviction",  # a broker that evicts loses messages without a word
+        "loglevel": "notice",
+    }
+    path = make_folder(area / "run", 0o711) / "valkey.conf"
+    write_private(path, "".join(f"{name} {_quoted(value)}\n" for name, value in settings.items()), account)
+    return Program(
+        name="valkey",
+        argv=(str(valkey), str(path)),
+        env=postgres.SERVER_ENV,
+        cwd=data,
+        account=account,
+        log=log,
+    )
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _is_valkey_ready(password: str, _pid: int | None, port: int) -> bool:
+    """Return whether the server answers an authenticated ping."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=2) as link:
+            link.sendall(f"AUTH {password}\r\nPING\r\n".encode())
+            with link.makefile("rb") as answers:
+                return answers.readline() == b"+OK\r\n" and answers.readline() == b"+PONG\r\n"
+    except OSError:
+        return False

@@ -40,6 +40,7 @@ def load_schema() -> GraphQLSchema:
     text = FILE.read_text(encoding="utf-8")
     listed = sorted({found[3] for found in _CONNECTION_FIELD.finditer(text)})
     text = _CONNECTION_FIELD.sub(r"\1(after: String, first: Int, \2): \3Connection!", text)
+    text = text.replace("implements Node {", "implements Node { id: ID!")
     connections = (f"type {name}Connection {{ nodes: [{name}!]! pageInfo: PageInfo! }}\n" for name in listed)
     schema = build_schema(text + "".join(connections))
     for kind in schema.type_map.values():

@@ -47,7 +47,7 @@ class ShopifyShop:
     def __post_init__(self) -> None:
         self.bucket = Bucket(self.clock, at=self.clock())
         self.tokens = Tokens(self.clock)
-        self.stock = Stock(self.domain, self.faults)
+        self.stock = Stock(self.domain, self.faults, self.clock)
         self.records, self.subscriptions = Records(), Subscriptions()
         self.graph = Graph(self.domain, self.records, self.stock, self.subscriptions)
 

@@ -3,6 +3,7 @@
 It follows the description of ``inventorySetQuantities`` in the 2026-07 schema.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -37,7 +38,8 @@ class InputRefused(Exception):
 class _Attempt:
     fingerprint: bytes
     payload: Node
-    refused: bool
+    until_seconds: float
+    """When its answer is sent; until then a request with the same key is refused."""
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Stock:
 
     domain: str
     faults: Faults
+    clock: Callable[[], float]
     levels: dict[Place, int] = field(default_factory=dict)
     changed_at: dict[Place, str] = field(default_factory=dict)
     locations_of: dict[int, set[int]] = field(default_factory=dict)
@@ -54,8 +57,6 @@ class Stock:
     items_at: dict[int, set[int]] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
     attempts: dict[str, _Attempt] = field(default_factory=dict)
-    running: set[str] = field(default_factory=set)
-    """Keys whose answer is still on its way."""
     deleted_items: set[int] = field(default_factory=set)
     committed: dict[Place, int] = field(default_factory=dict)
     """Pieces that open orders hold: on hand, and not available."""
@@ -128,13 +129,13 @@ class Stock:
         earlier = self.attempts.get(key)
         if earlier is None:
             payload = self._apply(request, key, now)
-            self.attempts[key] = _Attempt(fingerprint, payload, bool(payload["userErrors"]))
+            self.attempts[key] = _Attempt(fingerprint, payload, self.clock() + self.faults.slow_seconds)
             return payload
         if earlier.fingerprint != fingerprint:
             return _refusal("IDEMPOTENCY_KEY_PARAMETER_MISMATCH", None, "The key was used with other values")
-        if key in self.running:
+        if self.clock() < earlier.until_seconds:
             return _refusal("IDEMPOTENCY_CONCURRENT_REQUEST", None, "A request with this key is running")
-        if earlier.refused:
+        if earlier.payload["userErrors"]:
             return _refusal("IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED", None, "Retry with a new idempotency key")
         self.replayed += 1
         return earlier.payload

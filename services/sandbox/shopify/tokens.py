@@ -2,7 +2,7 @@
 
 https://shopify.dev/docs/apps/build/authentication-authorization/access-tokens: a refresh answers with a new
 access token and a new refresh token; the refresh token before it stays good until the new one is used, so
-that an answer that was lost can be request for again.
+that the client can ask again after a lost answer.
 """
 
 import hmac
@@ -22,8 +22,8 @@ class Tokens:
     clock: Callable[[], float]
     fixed: str = ""
     """The only token accepted for good; empty accepts any, unless tokens expire here."""
-    client_id: str = ""
-    client_secret: str = ""
+    client: tuple[str, str] = ("", "")
+    """The client's id and secret."""
     refresh_token: str = ""
     previous_refresh_token: str = ""
     expires_in_seconds: float = 3600.0
@@ -42,15 +42,11 @@ class Tokens:
             wanted = request["oauth"]
             if not wanted.get("refresh_token"):
                 raise ControlInvalid("oauth needs a refresh_token")
-            self.client_id = str(wanted.get("client_id", ""))
-            self.client_secret = str(wanted.get("client_secret", ""))
-            self.refresh_token, self.previous_refresh_token = str(wanted["refresh_token"]), ""
+            self.client = (wanted.get("client_id", ""), wanted.get("client_secret", ""))
             self.expires_in_seconds = float(wanted.get("expires_in", 3600))
             self.refresh_expires_in_seconds = float(wanted.get("refresh_token_expires_in", 30 * 86400))
-            self.refresh_good_until = self.clock() + self.refresh_expires_in_seconds
             self.access = {}
-            if wanted.get("access_token"):
-                self.access[str(wanted["access_token"])] = self.clock() + self.expires_in_seconds
+            self._issue(str(wanted["refresh_token"]), "", str(wanted.get("access_token", "")))
         if request.get("expire_tokens"):
             self.access.clear()
 
@@ -69,7 +65,7 @@ class Tokens:
         self.attempts += 1
         if request.get("grant_type") != "refresh_token":
             return _refuse("unsupported_grant_type", "grant_type should be refresh_token")
-        if (request.get("client_id"), request.get("client_secret")) != (self.client_id, self.client_secret):
+        if (request.get("client_id"), request.get("client_secret")) != self.client:
             return _refuse("invalid_client", "The client id or secret is wrong")
         given = str(request.get("refresh_token") or "")
         good = (self.refresh_token, self.previous_refresh_token)
@@ -77,11 +73,8 @@ class Tokens:
             return _refuse("invalid_grant", "This refresh token is not valid any more")
         self.refreshed += 1
         # A repeated previous token is answered again; the token that was issued in between is dropped.
-        self.previous_refresh_token = given
-        self.refresh_token = f"shprt_{self.refreshed:032x}"
         access_token = f"shpat_{self.refreshed:032x}"
-        self.access[access_token] = self.clock() + self.expires_in_seconds
-        self.refresh_good_until = self.clock() + self.refresh_expires_in_seconds
+        self._issue(f"shprt_{self.refreshed:032x}", given, access_token)
         return 200, {
             "access_token": access_token,
             "expires_in": int(self.expires_in_seconds),
@@ -89,6 +82,11 @@ class Tokens:
             "refresh_token_expires_in": int(self.refresh_expires_in_seconds),
             "scope": "read_orders,write_inventory",
         }
+
+    def _issue(self, refresh_token: str, previous: str, access_token: str) -> None:
+        self.refresh_token, self.previous_refresh_token = refresh_token, previous
+        self.refresh_good_until = self.clock() + self.refresh_expires_in_seconds
+        self.access[access_token] = self.clock() + self.expires_in_seconds
 
 
 def _refuse(error: str, description: str) -> Answer:
