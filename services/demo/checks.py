@@ -91,7 +91,6 @@ def check_effects(expected: ExpectedState, state: ExpectedState, outside: Sandbo
 
 
 def check_backfilled(plan: DayPlan, figures: Figures) -> Check:
-    """Lost webhooks came in by backfill."""
     brought_in, lost = figures.counts["brought_in"], len(plan.lost) + len(plan.lost_until_night)
     seen = f"{lost} webhooks lost, {brought_in} events brought in"
     return Check("gaps healed", brought_in > 0, seen, "fleet backfill status")
@@ -143,7 +142,6 @@ def check_proof(proof: Proof) -> list[Check]:
 
 
 def check_settled(waiting: int) -> Check:
-    """No work waits."""
     return Check("nothing left to do", waiting == 0, f"{waiting} items wait", "celery -A tasks backlog")
 
 

@@ -36,7 +36,6 @@ class Delivery:
 
     @property
     def path(self) -> str:
-        """Where it is posted."""
         route = "openphone" if self.provider == "quo" else self.provider
         return f"/webhooks/{route}/{self.shop}"
 
@@ -80,5 +79,4 @@ class DayPlan:
 
     @property
     def repeated(self) -> int:
-        """How many posts repeat an earlier one that was recorded."""
         return len(self.posts) - self.refused.total() - len(self.accepted)

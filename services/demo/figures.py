@@ -86,7 +86,6 @@ def wait_settled(timeout_seconds: float, *, report: Callable[[int], None] = lamb
 
 
 def read_figures(mail_folder: Path) -> Figures:
-    """Return the figures as they are now."""
     with transaction() as tx:
         counts = tx.execute(text(_COUNTS)).mappings().one()
         return Figures(
@@ -125,7 +124,6 @@ class SandboxFigures:
 
 
 def read_outside(sandbox_url: str) -> SandboxFigures:
-    """Return the current state of the sandbox."""
     with httpx.Client(timeout=10) as http:
         state = http.get(f"{sandbox_url}/_control").json()["shops"]
         changes = http.get(f"{sandbox_url}/_control/log").json()["changes"]

@@ -39,7 +39,6 @@ class Operator:
     now: datetime
 
     def backfill_gaps(self, shops: Sequence[DemoShop]) -> None:
-        """Run ``fleet backfill run`` for each shop and the day."""
         for shop in shops:
             since = shop.yesterday(self.now)[1].strftime("%Y-%m-%dT%H:%MZ")
             command = ("backfill", "run", "--shop", shop.slug, "--since", since)

@@ -72,7 +72,6 @@ class ShopDay:
         self._add("shopify", topic, body, at, **more)
 
     def stripe(self, kind: str, subject: dict[str, Any], at: datetime, *, fault: str = "") -> None:
-        """Stripe sends an event."""
         self._add("stripe", kind, make_event(self._rng, kind, subject, created_at=at), at, fault=fault)
 
     def _add(
@@ -105,7 +104,6 @@ class ShopDay:
         self._add(provider, "message.received", body, at, fault=fault)
 
     def charge(self, cents: int, at: datetime, status: str = "succeeded") -> dict[str, Any]:
-        """Charge a card; return the charge."""
         charge = make_charge(
             self._rng, amount_cents=cents, currency=self.shop.currency, created_at=at, status=status
         )

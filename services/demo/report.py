@@ -33,7 +33,6 @@ class Stage:
         self._task = progress.add_task("starting", total=None)
 
     def say(self, text: str) -> None:
-        """Print a line."""
         self._console.print(Text(f"  {text}"))
 
     def begin(self, what: str, total: int | None = None) -> None:
@@ -41,7 +40,6 @@ class Stage:
         self._progress.reset(self._task, description=what, total=total, completed=0)
 
     def go(self, done: int) -> None:
-        """Show how far it is."""
         self._progress.update(self._task, completed=done)
 
 
@@ -54,7 +52,6 @@ def stage(console: Console) -> Iterator[Stage]:
 
 
 def print_table(console: Console, answers: Answers, figures: Figures, outside: SandboxFigures) -> None:
-    """Print what happened, in numbers."""
     counts, account = figures.counts, figures.account
     names = {"throttled": "throttled", "failed_503": "failed", "dropped": "answers lost"}
     faults = [(what, outside.answers[name]) for name, what in names.items() if outside.answers[name]]
@@ -96,7 +93,6 @@ def print_checks(console: Console, checks: Sequence[Check]) -> None:
 
 
 def print_next(console: Console, values: dict[str, str], home: Path, log: Path) -> None:
-    """Print where everything is, and what to try."""
     user, _, password = values["FLOWER_BASIC_AUTH"].partition(":")
     base = f"http://{LOOPBACK}"
     console.print(Text.assemble(("\nLook", "bold")))

@@ -54,7 +54,6 @@ class WebhookPoster:
         self._http = httpx.Client(limits=limits, timeout=10.0)
 
     def close(self) -> None:
-        """Close the connections."""
         self._http.close()
 
     def send_all(self, posts: Sequence[Delivery], sent: Callable[[int], None] = lambda _: None) -> None:
@@ -101,7 +100,6 @@ class WebhookPoster:
             pause = min(pause * 2, 2.0)
 
     def control(self, request: dict[str, object]) -> None:
-        """Send a control request to the sandbox."""
         answer = self._http.post(f"{self.sandbox_url}/_control", json=request)
         if answer.status_code != 200:
             raise ShopfleetError(f"the sandbox refused {sorted(request)}: {answer.text[:200]}")

@@ -49,12 +49,10 @@ class DemoShop:
 
     @property
     def zone(self) -> ZoneInfo:
-        """Where its days begin and end."""
         return ZoneInfo(self.timezone)
 
     @property
     def domain(self) -> str:
-        """Its address at Shopify."""
         return f"{self.slug}.myshopify.com"
 
     def yesterday(self, now: datetime) -> tuple[date, datetime]:
@@ -111,7 +109,6 @@ def record_shops(tx: Connection, shops: list[DemoShop], now: datetime) -> dict[s
 
 
 def find_owning(shops: Sequence[DemoShop]) -> set[str]:
-    """Return the slugs of the shops that own their stock figures."""
     return {shop.slug for shop in shops if shop.stock_owner == "shopfleet"}
 
 

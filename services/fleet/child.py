@@ -57,7 +57,6 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The process id while it runs."""
         return self._process.pid if self._process is not None and self.poll() is None else None
 
     @property
@@ -110,7 +109,6 @@ class Child:
             self._process.send_signal(number)
 
     def begin_stop(self) -> None:
-        """Send the stop signal; returns at once."""
         self.send_signal(self.program.stop_signal)
 
     def end_stop(self, deadline_seconds: float) -> None:

@@ -187,7 +187,6 @@ def _application_role(tx: "Connection") -> Finding:
 
 
 def _archive_role(url: str) -> Finding:
-    """Check the role that deletes archived events, if there is one."""
     from sqlalchemy.exc import SQLAlchemyError
 
     check = "archive role"

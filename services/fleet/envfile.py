@@ -60,7 +60,6 @@ def record_running(home: Path, values: Mapping[str, str]) -> None:
 
 
 def record_stopped(home: Path) -> None:
-    """Remove all but the secrets."""
     _write(home, ensure_secrets(home))
 
 

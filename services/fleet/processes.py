@@ -41,7 +41,6 @@ class LogStream:
         """True once the output is closed; further lines are dropped."""
 
     def write(self, name: str, line: str) -> None:
-        """Write one line of the process ``name``."""
         label = f"{name:<{self._width}} |"
         if name in self._colours:
             label = f"\x1b[{self._colours[name]}m{label}\x1b[0m"
@@ -112,7 +111,6 @@ class Supervisor:
         return {name: w.child.pid for name, w in self._managed.items()}
 
     def restarts(self) -> dict[str, int]:
-        """Return how often each process was restarted."""
         return {name: w.restarts for name, w in self._managed.items()}
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
@@ -128,7 +126,6 @@ class Supervisor:
             managed.start_at_seconds = None
 
     def release(self, name: str) -> None:
-        """Start a held process again."""
         managed = self._get(name)
         with self._lock:
             managed.held = False
@@ -216,7 +213,6 @@ class Supervisor:
                     self._check(managed, now)
 
     def _check(self, managed: _Managed, now: float) -> None:
-        """Start the process if its restart is due; plan a restart if it has ended."""
         if managed.start_at_seconds is not None:
             if now >= managed.start_at_seconds:
                 managed.restarts += 1

@@ -22,7 +22,6 @@ class Reaper:
 
     @property
     def pid(self) -> int | None:
-        """The reaper's process id while it runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def ensure_alive(self) -> int:
@@ -52,7 +51,6 @@ class Reaper:
             self._write(line)
 
     def unwatch(self, pid: int) -> None:
-        """Stop watching a process that has ended."""
         with self._lock:
             if self._watched.pop(pid, None):
                 self._write(b"- %d\n" % pid)

@@ -42,7 +42,6 @@ class Faults:
             raise ControlInvalid(f"slow_seconds={self.slow_seconds} should be from 0 to 120")
 
     def take(self, name: str) -> bool:
-        """Return whether the fault ``name`` happens now."""
         happens = self.left[name] > 0
         self.left[name] -= happens
         self.taken[name] += happens

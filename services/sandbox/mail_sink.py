@@ -33,7 +33,6 @@ class MailSink(ThreadingTCPServer):
         super().__init__(("127.0.0.1", port), _Session)
 
     def store(self, sender: str, recipients: list[str], message: bytes) -> Path:
-        """Write one mail and return its file."""
         envelope = f"X-Sink-From: {sender}\r\nX-Sink-To: {', '.join(recipients)}\r\n".encode()
         name = f"{utc_now():%Y%m%dT%H%M%S%f}-{os.getpid()}-{next(self._numbers):06d}.eml"
         unfinished = self.folder / (name + ".part")
@@ -114,7 +113,6 @@ def _address(rest: str) -> str:
 
 
 def main() -> int:
-    """Serve until interrupted."""
     parser = ArgumentParser(prog="python -m services.sandbox.mail_sink", description=__doc__)
     parser.add_argument("--port", type=int, default=1025, help="0 picks a free one")
     parser.add_argument("--folder", type=Path, help="default: mail under FLEET_HOME")

@@ -156,7 +156,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def main() -> int:
-    """Serve until interrupted."""
     parser = ArgumentParser(prog="python -m services.sandbox.serve", description=__doc__)
     parser.add_argument("--port", type=int, default=9000, help="0 picks a free one")
     return run_server("provider sandbox", parser.parse_args().port, SandboxServer)

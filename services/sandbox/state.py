@@ -53,7 +53,6 @@ class SandboxState:
     def answer_shopify(
         self, domain: str, token: str, request: dict[str, Any], now: datetime, version: str = VERSIONS[0]
     ) -> SandboxReply:
-        """Answer one Admin GraphQL request."""
         if version not in VERSIONS:
             return SandboxReply(404, {"errors": "Not Found"})
         with self._lock:
@@ -61,7 +60,6 @@ class SandboxState:
             return _spoil(*shop.answer(token, request, now), shop.faults)
 
     def refresh_shopify_token(self, domain: str, request: dict[str, Any]) -> SandboxReply:
-        """Answer POST /admin/oauth/access_token."""
         with self._lock:
             shop = self._shop(domain)
             return _spoil(*shop.refresh_token(request), shop.faults)

@@ -86,6 +86,5 @@ def _copy_binaries(area: Path, postgres_home: Path, valkey: Path) -> tuple[Path,
 
 
 def _open_to_readers(folder: Path) -> None:
-    """Let every account read and run the copies."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or path.stat().st_mode & 0o100 else 0o444))

@@ -140,7 +140,6 @@ def is_ready(data: Path, pid: int | None, _port: int) -> bool:
 
 
 def url_for(role: str, password: str, port: int, database: str = DATABASE) -> str:
-    """Return a connection URL for ``role`` over loopback."""
     return f"postgresql://{role}:{quote(password, safe='')}@{LOOPBACK}:{port}/{database}"
 
 

@@ -105,7 +105,6 @@ class EmbeddedServers:
 
     @property
     def children(self) -> tuple[Child, ...]:
-        """The servers' processes."""
         return tuple(child for child in (self.postgres, self.valkey) if child is not None)
 
     def stop(self) -> None:
@@ -207,7 +206,6 @@ def _quoted(value: str) -> str:
 
 
 def _is_valkey_ready(password: str, _pid: int | None, port: int) -> bool:
-    """Return whether the server answers an authenticated ping."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout=2) as link:
             link.sendall(f"AUTH {password}\r\nPING\r\n".encode())

@@ -191,7 +191,6 @@ def _remove_abandoned_areas() -> None:
 
 
 def _remove_area(area: Path) -> None:
-    """End the servers that still run in ``area``, and remove it."""
     end_servers(area)
     shutil.rmtree(area, ignore_errors=True)
 

@@ -54,7 +54,6 @@ def make_order(
 
 
 def make_line(rng: random.Random, item: Item, *, quantity: int, currency: str) -> Body:
-    """Return one entry of ``line_items``."""
     return make("shopify", "_line", rng, item=item, quantity=quantity, currency=currency)
 
 

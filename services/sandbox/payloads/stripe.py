@@ -39,12 +39,10 @@ def make_refunded_charge(charge: Body, amount_cents: int) -> Body:
 
 
 def make_refund(rng: random.Random, charge: Body, *, amount_cents: int, created_at: datetime) -> Body:
-    """Return a refund of a part of ``charge``."""
     return make("stripe", "refund", rng, at=created_at, amount=amount_cents, charge=charge)
 
 
 def make_payment_intent(charge: Body) -> Body:
-    """Return the payment intent that ``charge`` belongs to."""
     status = "succeeded" if charge["status"] == "succeeded" else "requires_payment_method"
     rng = random.Random(0)  # noqa: S311 - the template has nothing random
     return make("stripe", "payment_intent", rng, charge=charge, created=charge["created"] - 1, status=status)

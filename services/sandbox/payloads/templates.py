@@ -48,7 +48,6 @@ class _Values(dict[str, Any]):
 
 @cache
 def load_templates(provider: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return ``bodies`` and ``defaults`` of a provider."""
     loaded: Mapping[str, Mapping[str, Any]] = orjson.loads(
         Path(__file__).with_name(f"{provider}.json").read_bytes()
     )
@@ -114,7 +113,6 @@ def _token_shape(text: str) -> tuple[str, int]:
 
 
 def dump(payload: Body) -> bytes:
-    """Return the bytes to sign and send."""
     return orjson.dumps(payload)
 
 
@@ -129,7 +127,6 @@ def token(rng: random.Random, prefix: str, length: int = 24) -> str:
 
 
 def uuid_text(rng: random.Random) -> str:
-    """Return a random UUID in its usual form."""
     digits = f"{rng.getrandbits(128):032x}"
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 

@@ -123,7 +123,6 @@ class Bucket:
     at: float = 0.0
 
     def take(self, points: float) -> bool:
-        """Take ``points`` and return True, or return False if there are too few."""
         now = self.clock()
         self.available = min(self.maximum, self.available + (now - self.at) * self.restore_per_second)
         self.at = now

@@ -94,16 +94,13 @@ class Graph:
         return self.get(kind, number)
 
     def get(self, kind: str, number: int) -> WebhookNode | None:
-        """Return an object of a kind of ``KINDS``, or None."""
         body = self.records.bodies[KINDS[kind]].get(int(number)) if kind in KINDS else None
         return None if body is None else WebhookNode(kind, body, self, self._currency_of(kind, body))
 
     def all(self, kind: str) -> list[WebhookNode]:
-        """Return every object of a kind of ``KINDS``."""
         return [node for number in self.records.bodies[KINDS[kind]] if (node := self.get(kind, number))]
 
     def parts(self, kind: str, order_id: int) -> list[WebhookNode]:
-        """Return the refunds, transactions, fulfilments or returns of an order, oldest first."""
         bodies = self.records.parts(KINDS[kind], order_id)
         return [node for body in bodies if (node := self.get(kind, int(body["id"])))]
 
@@ -147,7 +144,6 @@ class Graph:
         return WebhookNode("Location", {**body, "id": number, "name": name}, self)
 
     def levels_at(self, location: int) -> list[WebhookNode]:
-        """Return the levels of all items at a location."""
         places = [(item, location) for item in self._stock.items_at.get(location, ())]
         return [node for place in places if (node := self.level(place))]
 

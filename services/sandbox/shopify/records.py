@@ -56,7 +56,6 @@ class Records:
                 raise ControlInvalid(wrong) from None
 
     def drop(self, kind: str, number: int) -> None:
-        """The object was deleted."""
         self.bodies[kind].pop(number, None)
 
     def parts(self, kind: str, order_id: int) -> list[Body]:

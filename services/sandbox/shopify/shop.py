@@ -58,7 +58,6 @@ class ShopifyShop:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """Every change that was applied, in order."""
         return self.stock.log
 
     def control(self, request: dict[str, Any]) -> None:
@@ -92,7 +91,6 @@ class ShopifyShop:
             self.subscriptions.delete_all(str(name))
 
     def answer(self, token: str, request: dict[str, Any], now: datetime) -> Answer:
-        """Return (HTTP status, body) for one GraphQL request."""
         failure = self.faults.take_failure()
         if failure:
             return self._count(f"failed_{failure}", (failure, {"errors": f"sandbox fault {failure}"}))
@@ -141,7 +139,6 @@ class ShopifyShop:
         return self._count("answered", (200, body | ({"errors": errors} if errors else {})))
 
     def refresh_token(self, request: dict[str, Any]) -> Answer:
-        """Return (HTTP status, body) for a refresh of the access token."""
         failure = self.faults.take_failure()
         if failure:
             return self._count(f"failed_{failure}", (failure, {"errors": f"sandbox fault {failure}"}))

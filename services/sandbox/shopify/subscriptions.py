@@ -17,7 +17,6 @@ class Subscriptions:
     """Topics for which the app lacks a scope."""
 
     def create(self, topic: str, request: dict[str, Any], at: str) -> Node:
-        """Return the payload of ``webhookSubscriptionCreate``."""
         uri = request.get("uri") or ""
         parts = urlsplit(uri)
         wrong, path = "", ["webhookSubscription", "uri"]

@@ -51,7 +51,6 @@ class Tokens:
             self.access.clear()
 
     def accepts(self, token: str) -> bool:
-        """Tell whether ``token`` opens the API now."""
         if not token:
             return False
         if self.fixed and hmac.compare_digest(token.encode(), self.fixed.encode()):

@@ -12,7 +12,6 @@ A name that begins with "_" is no field of Shopify's."""
 
 
 def gid(kind: str, number: object) -> str:
-    """Return ``gid://shopify/<kind>/<number>``."""
     return f"gid://shopify/{kind}/{number}"
 
 
@@ -35,7 +34,6 @@ def instant(text: str | None) -> str | None:
 
 
 def enum(text: str | None) -> str | None:
-    """Return a webhook's status as the enum's name."""
     return None if text is None else text.upper()
 
 

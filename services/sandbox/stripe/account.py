@@ -54,7 +54,6 @@ class StripeAccount:
 
     @property
     def size(self) -> int:
-        """How many charges there are."""
         return len(self.objects["charges"])
 
     def control(self, params: dict[str, Any]) -> None:
@@ -78,7 +77,6 @@ class StripeAccount:
         self.faults.set(params)
 
     def answer(self, path: str, query: Query) -> Answer:
-        """Return (HTTP status, body) of a GET."""
         failure = self.faults.take_failure()
         if failure:
             kind = "rate_limit" if failure == 429 else "api_error"
@@ -176,7 +174,6 @@ class StripeAccount:
 
 
 def refuse_key(key: str) -> Answer:
-    """Return Stripe's answer to a key it does not know."""
     if not key:
         return 401, _error("invalid_request_error", "You did not provide an API key.")
     return 401, _error("invalid_request_error", f"Invalid API Key provided: {key[:8]}****{key[-4:]}")

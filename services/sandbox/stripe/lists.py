@@ -97,7 +97,6 @@ def _fits(one: Object, name: str, values: list[str]) -> bool:
 
 
 def _find_place(objects: Sequence[Object], params: Params, kind: str, param: str) -> int:
-    """Return the place of the object that the parameter ``param`` names."""
     own = params[param][-1]
     for place, one in enumerate(objects):
         if one["id"] == own:
