@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from services.sandbox.payloads import orders, stripe
-from services.sandbox.payloads.catalogue import Item, make_inventory_level, make_items, make_product
+from services.sandbox.payloads.catalogue import Item, make_items, make_product, make_shopify_body
 from services.sandbox.payloads.quo import make_call, make_message
 from services.sandbox.payloads.templates import Body, dump, load_templates, make, utc_text, uuid_text
 
@@ -33,8 +33,12 @@ def _order(rng: random.Random, currency: str, now: datetime) -> Body:
 
 def _level(rng: random.Random, currency: str, now: datetime) -> Body:
     item, location_id = rng.choice(_items(currency)), _SHOPIFY["defaults"]["location_id"]
-    return make_inventory_level(
-        item.inventory_item_id, location_id, available=rng.randint(0, 50), updated_at=now
+    return make_shopify_body(
+        "inventory_levels/update",
+        inventory_item_id=item.inventory_item_id,
+        location_id=location_id,
+        available=rng.randint(0, 50),
+        at=now,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from services.demo.delivery import Delivery
 from services.demo.shops import LOCATION_ID, DemoShop
-from services.sandbox.payloads.catalogue import make_inventory_level, make_product
+from services.sandbox.payloads.catalogue import make_product, make_shopify_body
 from services.sandbox.payloads.orders import make_order, make_order_update, make_refund
 from services.sandbox.payloads.quo import make_message
 from services.sandbox.payloads.stripe import (
@@ -51,8 +51,13 @@ class ShopDay:
     def count_stock(self, place: int, available: int, at: datetime, *, is_news: bool) -> None:
         """Count a level at ``at``. Without ``is_news`` its webhook arrives after that of a newer count."""
         item = self.shop.items[place]
-        level = make_inventory_level(
-            item.inventory_item_id, LOCATION_ID, available=available, updated_at=at, zone=self.shop.zone
+        level = make_shopify_body(
+            "inventory_levels/update",
+            inventory_item_id=item.inventory_item_id,
+            location_id=LOCATION_ID,
+            available=available,
+            at=at,
+            zone=self.shop.zone,
         )
         held = {name: level[name] for name in ("inventory_item_id", "location_id", "available")}
         before = {"shop": self.shop.domain, "levels": [held]} if is_news else None

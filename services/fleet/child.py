@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from services.core.files import open_private
 from services.fleet.reaper import Reaper, watch_line
@@ -26,6 +26,11 @@ class Account:
     name: str
     uid: int
     gid: int
+
+
+def popen_account(account: Account | None) -> dict[str, Any]:
+    """Return the arguments with which ``subprocess`` starts a process as ``account``."""
+    return {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +94,7 @@ class Child:
                 errors="replace",
                 start_new_session=True,
                 preexec_fn=register,  # noqa: PLW1509 - one write; it takes no lock that a thread may hold
-                user=program.account.uid if program.account else None,
-                group=program.account.gid if program.account else None,
-                extra_groups=[] if program.account else None,
+                **popen_account(program.account),
             )
         finally:
             if log != subprocess.PIPE:

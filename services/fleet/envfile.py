@@ -71,9 +71,6 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _write(home: Path, values: Mapping[str, str]) -> None:
-    lines = [f"{name}='{_escaped(value)}'\n" for name, value in sorted(values.items())]
+    escapes = str.maketrans({"\\": "\\\\", "'": "\\'"})
+    lines = [f"{name}='{value.translate(escapes)}'\n" for name, value in sorted(values.items())]
     write_private(home / "env", "".join(lines))
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("'", "\\'")

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from services.fleet.child import Program
 from services.fleet.ports import LOOPBACK
@@ -41,15 +42,10 @@ def plan_programs(
         programs.append(_python("mail-sink", "services.sandbox.mail_sink", *options))
     programs.append(_python("ingress", "services.ingress.serve", health=f"{env['INGRESS_PORT']}/livez"))
     programs += [_worker(name, queues, size) for name, queues, size in WORKERS]
-    programs += [_tasks(name, "beat") for name in BEATS]
+    programs += [_python(name, "tasks", "beat") for name in BEATS]
     programs.append(_python("console", "services.console.serve", health=f"{env['CONSOLE_PORT']}/livez"))
-    programs.append(
-        replace(
-            Program(name="flower", argv=(sys.executable, "-m", "tasks", "flower")),
-            health_url=f"http://{LOOPBACK}:{env['FLOWER_PORT']}/healthcheck",
-            env={"FLOWER_ADDRESS": LOOPBACK},
-        )
-    )
+    health = f"{env['FLOWER_PORT']}/healthcheck"
+    programs.append(_python("flower", "tasks", "flower", health=health, env={"FLOWER_ADDRESS": LOOPBACK}))
     return tuple(
         # Few threads do much here: an arena of glibc for each of them would only use memory.
         replace(
@@ -67,13 +63,11 @@ def plan_programs(
     )
 
 
-def _python(name: str, module: str, *options: str, health: str = "") -> Program:
+def _python(
+    name: str, module: str, *options: str, health: str = "", env: Mapping[str, str] = MappingProxyType({})
+) -> Program:
     health_url = f"http://{LOOPBACK}:{health}" if health else ""
-    return Program(name=name, argv=(sys.executable, "-m", module, *options), health_url=health_url)
-
-
-def _tasks(name: str, *command: str) -> Program:
-    return Program(name=name, argv=(sys.executable, "-m", "tasks", *command))
+    return Program(name=name, argv=(sys.executable, "-m", module, *options), health_url=health_url, env=env)
 
 
 def _worker(name: str, queues: str, size: int) -> Program:
@@ -82,6 +76,5 @@ def _worker(name: str, queues: str, size: int) -> Program:
     ``REMAP_SIGTERM`` makes SIGTERM a soft shutdown, which returns running tasks to their queue:
     https://docs.celeryq.dev/en/stable/userguide/workers.html#remapping-the-sigterm-signal
     """
-    node = name.removeprefix("worker-")
-    program = _tasks(name, "worker", "-Q", queues, "-c", str(size), "-n", f"{node}@%h")
-    return replace(program, env={"REMAP_SIGTERM": signal.SIGQUIT.name})
+    options = ("worker", "-Q", queues, "-c", str(size), "-n", f"{name.removeprefix('worker-')}@%h")
+    return _python(name, "tasks", *options, env={"REMAP_SIGTERM": signal.SIGQUIT.name})

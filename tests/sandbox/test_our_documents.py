@@ -7,7 +7,7 @@ import pytest
 from graphql import TypeInfo, TypeInfoVisitor, Visitor, is_object_type, visit
 
 from services import providers
-from services.sandbox.payloads.catalogue import make_inventory_item, make_inventory_level, make_location
+from services.sandbox.payloads.catalogue import make_shopify_body
 from services.sandbox.shopify.cost import MOST_POINTS
 from services.sandbox.shopify.schema import load_schema, read_document
 from tests.sandbox.shops import LOCATION, NOW, History, open_shop
@@ -30,10 +30,16 @@ def history():
 def shop(history):
     item = history.items[0]
     shop = open_shop(
-        locations=[make_location(LOCATION, updated_at=NOW)],
-        inventory_items=[make_inventory_item(item, updated_at=NOW, cost_cents=500)],
+        locations=[make_shopify_body("locations/update", location_id=LOCATION, at=NOW)],
+        inventory_items=[make_shopify_body("inventory_items/update", item=item, at=NOW, cost_cents=500)],
         inventory_levels=[
-            make_inventory_level(item.inventory_item_id, LOCATION, available=3, updated_at=NOW)
+            make_shopify_body(
+                "inventory_levels/update",
+                inventory_item_id=item.inventory_item_id,
+                location_id=LOCATION,
+                available=3,
+                at=NOW,
+            )
         ],
         fulfillment_orders=[
             {"id": 9, "order_id": history.order["id"], "status": "open", "updated_at": NOW.isoformat()}

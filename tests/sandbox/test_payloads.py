@@ -69,15 +69,17 @@ def made(rng):
     items = catalogue.make_items(rng, 6)
     order = orders.make_order(rng, items, placed_at=AT, zone=VANCOUVER)
     taxed = make_taxed(rng, items)
-    shop = catalogue.make_shop(7, "ada.myshopify.com", updated_at=AT)
+    shop = catalogue.make_shopify_body("shop/update", shop_id=7, domain="ada.myshopify.com", at=AT)
     return {
         "orders__paid": taxed,
         "order_transactions__create": orders.make_order_transaction(
             rng, taxed, processed_at=AT, payment_ref="ch_3abc"
         ),
         "fulfillments__create": orders.make_fulfillment(rng, taxed, updated_at=AT),
-        "inventory_items__update": catalogue.make_inventory_item(items[0], updated_at=AT, cost_cents=250),
-        "locations__create": catalogue.make_location(9, updated_at=AT),
+        "inventory_items__update": catalogue.make_shopify_body(
+            "inventory_items/update", item=items[0], at=AT, cost_cents=250
+        ),
+        "locations__create": catalogue.make_shopify_body("locations/update", location_id=9, at=AT),
         "shop__update": shop,
         "app__uninstalled": shop,
         **{
@@ -88,8 +90,12 @@ def made(rng):
         "orders__updated": orders.make_order_update(order, updated_at=AT + timedelta(hours=1)),
         "orders__cancelled": orders.make_order_update(order, updated_at=AT, cancelled=True),
         "refunds__create": orders.make_refund(rng, order, refunded_at=AT),
-        "inventory_levels__update": catalogue.make_inventory_level(
-            items[0].inventory_item_id, 7, available=-2, updated_at=AT
+        "inventory_levels__update": catalogue.make_shopify_body(
+            "inventory_levels/update",
+            inventory_item_id=items[0].inventory_item_id,
+            location_id=7,
+            available=-2,
+            at=AT,
         ),
         "products__update": catalogue.make_product(items, updated_at=AT),
     }

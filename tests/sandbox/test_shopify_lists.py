@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.sandbox.payloads.catalogue import make_inventory_item, make_inventory_level, make_location
+from services.sandbox.payloads.catalogue import make_shopify_body
 from tests.sandbox.shops import LOCATION, NOW, History, ask, fault, open_shop
 
 PAGE = """
@@ -110,7 +110,13 @@ def test_page_that_cannot_be_is_refused(shop, asked, said):
 
 
 def level(item, hours, available=3, location=LOCATION):
-    return make_inventory_level(item, location, available=available, updated_at=NOW - timedelta(hours=hours))
+    return make_shopify_body(
+        "inventory_levels/update",
+        inventory_item_id=item,
+        location_id=location,
+        available=available,
+        at=NOW - timedelta(hours=hours),
+    )
 
 
 LEVELS = """
@@ -132,8 +138,8 @@ def test_levels_of_a_location_are_found_by_when_they_changed():
     shop = open_shop(
         inventory_levels=[level(1, 5), level(2, 1, available=-4), level(3, 3), level(2, 9, available=8)],
         locations=[
-            make_location(LOCATION, updated_at=NOW),
-            make_location(9, updated_at=NOW, is_active=False),
+            make_shopify_body("locations/update", location_id=LOCATION, at=NOW),
+            make_shopify_body("locations/update", location_id=9, at=NOW, is_active=False),
         ],
     )
 
@@ -187,7 +193,7 @@ def test_level_is_a_node_until_its_item_leaves_the_location():
 def test_item_has_its_cost_and_its_levels_wherever_they_are():
     history = History()
     item = history.items[0]
-    told = make_inventory_item(item, updated_at=NOW, cost_cents=1250)
+    told = make_shopify_body("inventory_items/update", item=item, at=NOW, cost_cents=1250)
     place = item.inventory_item_id
     shop = open_shop(
         products=[history.product], inventory_items=[told],

@@ -190,10 +190,16 @@ def test_id_of_another_kind_is_an_error(history):
 
 
 def test_shop_says_what_its_last_update_said():
-    from services.sandbox.payloads.catalogue import make_shop
+    from services.sandbox.payloads.catalogue import make_shopify_body
 
-    told = make_shop(
-        7, "ada.myshopify.com", updated_at=NOW, name="Ada's", currency="JPY", iana_timezone="Asia/Tokyo"
+    told = make_shopify_body(
+        "shop/update",
+        shop_id=7,
+        domain="ada.myshopify.com",
+        at=NOW,
+        name="Ada's",
+        currency="JPY",
+        iana_timezone="Asia/Tokyo",
     )
     shop = open_shop(webhooks=[{"topic": "shop/update", "body": told}])
 

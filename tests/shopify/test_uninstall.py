@@ -15,7 +15,7 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
-from services.sandbox.payloads.catalogue import make_shop
+from services.sandbox.payloads.catalogue import make_shopify_body
 from services.sandbox.serve import SandboxServer
 from services.shopify.shop_profile import ingest_storefronts
 from services.shopify.uninstall import UninstallConfirm
@@ -63,7 +63,7 @@ def accept_token(url: str, token: str) -> None:
 
 def uninstall(engine: Engine, number: int = 1, moment: datetime = NOON) -> None:
     """``app/uninstalled`` arrives, and a worker takes it up."""
-    body = orjson.dumps(make_shop(9, DOMAIN, updated_at=moment))
+    body = orjson.dumps(make_shopify_body("shop/update", shop_id=9, domain=DOMAIN, at=moment))
     accept(engine, new_event(number, topic="app/uninstalled", body=body, key="9",
                              received_at=utc_now(), occurred_at=moment))  # fmt: skip
     work(engine)
@@ -167,7 +167,7 @@ def test_spent_refresh_token_confirms_only_where_the_refused_token_had_not_expir
 
 
 def test_uninstall_of_another_shop_is_refused_by_its_domain(engine: Engine, sandbox: str) -> None:
-    body = orjson.dumps(make_shop(9, "pier.myshopify.com", updated_at=NOON))
+    body = orjson.dumps(make_shopify_body("shop/update", shop_id=9, domain="pier.myshopify.com", at=NOON))
     accept(engine, new_event(1, topic="app/uninstalled", body=body, key="9", received_at=utc_now()))
 
     work(engine)
@@ -197,7 +197,7 @@ def test_late_uninstall_is_stale_where_the_app_was_installed_again(
         with transaction(engine) as tx:
             tx.exec_driver_sql("update shop_secrets set created_at = %(at)s", {"at": NOON})
     else:
-        known = make_shop(9, DOMAIN, updated_at=NOON + timedelta(minutes=5))
+        known = make_shopify_body("shop/update", shop_id=9, domain=DOMAIN, at=NOON + timedelta(minutes=5))
         ingest(engine, ingest_storefronts, item("storefront_ingest", known, event_topic="shop/update"))
 
     uninstall(engine)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from services.fleet.child import Account, Program
+from services.fleet.child import Account, Program, popen_account
 from services.fleet.embedded.state import end_servers, make_folder, write_private
 from services.fleet.errors import ServerFailed
 from services.fleet.ports import LOOPBACK
@@ -82,9 +82,7 @@ def ensure_cluster(
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=[] if account else None,
+            **popen_account(account),
         )
     finally:
         password_file.unlink()

@@ -15,11 +15,10 @@ import shutil
 import signal
 import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from services.fleet.child import Account
 from services.fleet.errors import AlreadyRunning, FleetError
@@ -242,13 +241,13 @@ def end_servers(folder: Path) -> None:
 
     They are found by name and folder, not by a pid file, whose number another process may have now.
     """
-    found = [
-        process
-        for process in psutil.process_iter(["name", "cwd"])
-        if process.info["name"] in ("postgres", "valkey-server")
-        and Path(process.info["cwd"] or "/").is_relative_to(folder.resolve())
-    ]
-    _end(found, signal.SIGINT)
+    inside = folder.resolve()
+
+    def is_server(info: dict[str, Any]) -> bool:
+        is_named = info["name"] in ("postgres", "valkey-server")
+        return is_named and Path(info["cwd"] or "/").is_relative_to(inside)
+
+    _end_processes(is_server, signal.SIGINT)
 
 
 def end_orphans(home: Path) -> None:
@@ -256,24 +255,26 @@ def end_orphans(home: Path) -> None:
 
     They have the environment that a supervisor gives its programs. The caller holds the lock of ``home``.
     """
-    found = [
-        process
-        for process in psutil.process_iter(["environ"])
-        if (environ := process.info["environ"] or {}).get("FLEET_PROCESS")
-        and environ.get("FLEET_HOME") == str(home)
-        and process.pid != os.getpid()
-    ]
-    _end(found, signal.SIGTERM)
+
+    def is_orphan(info: dict[str, Any]) -> bool:
+        environ = info["environ"] or {}
+        return bool(environ.get("FLEET_PROCESS")) and environ.get("FLEET_HOME") == str(home)
+
+    _end_processes(is_orphan, signal.SIGTERM)
 
 
-def _end(processes: list[psutil.Process], stop_signal: int) -> None:
-    """Stop ``processes`` (their children among them end with them), by force after 5 s."""
-    pids = {process.pid for process in processes}
-    for process in processes:
+def _end_processes(is_wanted: Callable[[dict[str, Any]], bool], stop_signal: int) -> None:
+    """Stop other processes (and with them their children), by force after 5 s."""
+    import psutil
+
+    processes = psutil.process_iter(["name", "cwd", "environ"])
+    found = [one for one in processes if one.pid != os.getpid() and is_wanted(one.info)]
+    pids = {process.pid for process in found}
+    for process in found:
         with suppress(psutil.NoSuchProcess):
             if process.ppid() not in pids:
                 process.send_signal(stop_signal)
-    _, stuck = psutil.wait_procs(processes, timeout=5)
+    _, stuck = psutil.wait_procs(found, timeout=5)
     for process in stuck:
         process.kill()
     psutil.wait_procs(stuck, timeout=5)

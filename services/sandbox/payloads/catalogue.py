@@ -40,32 +40,9 @@ def make_items(rng: random.Random, count: int, *, minor_units: int = 100) -> lis
     ]
 
 
-def make_shop(shop_id: int, domain: str, *, updated_at: datetime, **more: Any) -> Body:
-    """Return the body of ``shop/update`` and ``app/uninstalled``; ``more``: name, currency..."""
-    return make("shopify", "shop/update", _NOT_RANDOM, shop_id=shop_id, domain=domain, at=updated_at, **more)
-
-
-def make_inventory_level(
-    inventory_item_id: int, location_id: int, *, available: int, updated_at: datetime, **more: Any
-) -> Body:
-    """Return the body of ``inventory_levels/update``; ``more``: zone."""
-    return make(
-        "shopify", "inventory_levels/update", _NOT_RANDOM, at=updated_at, available=available,
-        inventory_item_id=inventory_item_id, location_id=location_id, **more,
-    )  # fmt: skip
-
-
-def make_inventory_item(
-    item: Item, *, updated_at: datetime, cost_cents: int | None = None, **more: Any
-) -> Body:
-    """Return the body of ``inventory_items/update``; ``more``: currency, zone, is_tracked."""
-    values = {"item": item, "cost_cents": cost_cents, "at": updated_at}
-    return make("shopify", "inventory_items/update", _NOT_RANDOM, **values, **more)
-
-
-def make_location(location_id: int, *, updated_at: datetime, **more: Any) -> Body:
-    """Return the body of ``locations/update``; ``more``: location_name, province_code, is_active, zone..."""
-    return make("shopify", "locations/update", _NOT_RANDOM, location_id=location_id, at=updated_at, **more)
+def make_shopify_body(topic: str, **values: Any) -> Body:
+    """Return the body of a Shopify webhook whose template has nothing random."""
+    return make("shopify", topic, _NOT_RANDOM, **values)
 
 
 def make_product(items: Sequence[Item], *, updated_at: datetime, **more: Any) -> Body:
@@ -73,10 +50,8 @@ def make_product(items: Sequence[Item], *, updated_at: datetime, **more: Any) ->
     first = items[0]
     values = {"at": updated_at, "product_id": first.product_id} | more
     variants = [
-        make("shopify", "_variant", _NOT_RANDOM, item=item, position=position, **values)
+        make_shopify_body("_variant", item=item, position=position, **values)
         for position, item in enumerate(items, start=1)
     ]
     handle = first.title.lower().replace(" ", "-")
-    return make(
-        "shopify", "products/update", _NOT_RANDOM, item=first, handle=handle, variants=variants, **values
-    )
+    return make_shopify_body("products/update", item=first, handle=handle, variants=variants, **values)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from services.sandbox.payloads import stripe
-from services.sandbox.payloads.catalogue import Item, make_inventory_level, make_items, make_product
+from services.sandbox.payloads.catalogue import Item, make_items, make_product, make_shopify_body
 from services.sandbox.payloads.orders import make_line, make_order, make_order_update, make_refund
 from services.sandbox.payloads.templates import big_id, decimal_text, local_text
 
@@ -110,10 +110,9 @@ def _count_stock(day: Day, items: list[Item]) -> None:
         for number, _, _ in PLACES[: day.rng.randint(1, 2)]:
             for hours in sorted(day.rng.sample(range(12), day.rng.randint(1, 3))):
                 at = MORNING + timedelta(hours=hours, minutes=day.rng.randrange(60))
+                place = {"inventory_item_id": item.inventory_item_id, "location_id": number}
                 available = day.rng.choice((7, 8, day.rng.randrange(40)))
-                level = make_inventory_level(
-                    item.inventory_item_id, number, available=available, updated_at=at
-                )
+                level = make_shopify_body("inventory_levels/update", available=available, at=at, **place)
                 day.tell("inventory_levels/update", level, at)
 
 

@@ -22,7 +22,7 @@ from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS, Mode
 from services.ledger.work import ExternalHandler, Handler, NewWork
 from services.payments.handler import PAYOUT
-from services.sandbox.payloads.catalogue import make_shop
+from services.sandbox.payloads.catalogue import make_shopify_body
 from services.shops.shops import get_shop_by_id
 from tests.jobs.moments import know, runs
 from tests.ledger_rows import accept, new_event
@@ -70,7 +70,7 @@ def plan_run(name: str) -> Callable[[Shops], None]:
 
 
 def plan_event(topic: str) -> Callable[[Shops], None]:
-    bodies = {"app/uninstalled": make_shop(9, DOMAIN, updated_at=utc_now()),
+    bodies = {"app/uninstalled": make_shopify_body("shop/update", shop_id=9, domain=DOMAIN, at=utc_now()),
               "shop/redact": {"shop_id": 9, "shop_domain": DOMAIN}}  # fmt: skip
 
     def plan(shops: Shops) -> None:
