@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from services.demo.delivery import INCOMPLETE, UNREADABLE, DayPlan, Delivery
@@ -21,15 +20,6 @@ class Check(NamedTuple):
     holds: bool
     seen: str
     look: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
-    """The output of ``fleet audit verify`` for the unchanged chains, and with one altered row."""
-
-    clean: dict[str, Any]
-    altered: dict[str, Any]
-    planted_event_id: int
 
 
 def check_accounts(answers: Answers, figures: Figures) -> Check:
@@ -127,16 +117,16 @@ def check_jobs(jobs: Iterable[Mapping[str, Any]]) -> Check:
     return Check("jobs run as processes", good, seen, "fleet jobs history")
 
 
-def check_proof(proof: Proof) -> list[Check]:
+def check_proof(clean: Mapping[str, Any], altered: Mapping[str, Any], altered_id: int) -> list[Check]:
     """The chains verify, and verification names the altered row."""
-    rows, chains = proof.clean.get("rows", 0), proof.clean.get("chains", ())
-    found: Mapping[str, Any] = next(iter(proof.altered.get("findings", ())), {})
+    rows, chains = clean.get("rows", 0), clean.get("chains", ())
+    found: Mapping[str, Any] = next(iter(altered.get("findings", ())), {})
     seen = f"{found.get('kind', 'nothing')}: {found.get('shop')}, seq {found.get('seq')}"
     return [
-        Check("every chain verifies", proof.clean["exit"] == 0 and rows > 0,
+        Check("every chain verifies", clean["exit"] == 0 and rows > 0,
               f"{rows} audit events in {len(chains)} chains", "fleet audit verify"),
-        Check("an altered row is named", proof.altered["exit"] == 1
-              and (found.get("kind"), found.get("event_id")) == ("altered", proof.planted_event_id),
+        Check("an altered row is named", altered["exit"] == 1
+              and (found.get("kind"), found.get("event_id")) == ("altered", altered_id),
               seen, "fleet audit verify"),
     ]  # fmt: skip
 

@@ -12,7 +12,6 @@ import httpx
 from sqlalchemy import create_engine, text
 
 from services.core.db import driver_url, transaction
-from services.demo.checks import Proof
 from services.demo.report import Stage
 from services.demo.shops import DemoShop, age_shops
 from services.fleet.errors import FleetError
@@ -73,8 +72,11 @@ class Operator:
         self.stage.say(f"fleet jobs run {job}: exit {result['exit']}, {result.get('stats')}")
         return result
 
-    def prove(self) -> Proof:
-        """Verify the chains, and again with one row altered by the tables' owner; then restore the row."""
+    def prove(self) -> tuple[dict[str, Any], dict[str, Any], int]:
+        """Verify the chains, and again with one row altered by the tables' owner; then restore the row.
+
+        Return both outputs of ``fleet audit verify``, and the id of the altered row.
+        """
         clean = self._run("audit", "verify", "--full", "--json")
         self.stage.say(
             f"fleet audit verify: {clean.get('rows')} rows in {len(clean.get('chains', ()))} chains"
@@ -89,7 +91,7 @@ class Operator:
         finally:
             owner.dispose()
         self.stage.say(f"one row altered by hand (shop {shop_id}, seq {seq}): verify exits {altered['exit']}")
-        return Proof(clean=clean, altered=altered, planted_event_id=event_id)
+        return clean, altered, event_id
 
     def _run(self, *words: str) -> dict[str, Any]:
         """Return the JSON object that the command printed, with ``exit`` and the end of its ``output``."""

@@ -6,16 +6,10 @@ from typing import Any
 
 from services.demo.delivery import Delivery
 from services.demo.shops import LOCATION_ID, DemoShop
+from services.sandbox.payloads import stripe as stripe_payloads
 from services.sandbox.payloads.catalogue import make_product, make_shopify_body
 from services.sandbox.payloads.orders import make_order, make_order_update, make_refund
 from services.sandbox.payloads.quo import make_message
-from services.sandbox.payloads.stripe import (
-    make_charge,
-    make_event,
-    make_payment_intent,
-    make_refunded_charge,
-)
-from services.sandbox.payloads.stripe import make_refund as make_stripe_refund
 from services.sandbox.payloads.templates import dump, minor_units, uuid_text
 
 OPEN_HOURS = (8, 20)
@@ -77,7 +71,13 @@ class ShopDay:
         self._add("shopify", topic, body, at, **more)
 
     def stripe(self, kind: str, subject: dict[str, Any], at: datetime, *, fault: str = "") -> None:
-        self._add("stripe", kind, make_event(self._rng, kind, subject, created_at=at), at, fault=fault)
+        self._add(
+            "stripe",
+            kind,
+            stripe_payloads.make_event(self._rng, kind, subject, created_at=at),
+            at,
+            fault=fault,
+        )
 
     def _add(
         self,
@@ -109,7 +109,7 @@ class ShopDay:
         self._add(provider, "message.received", body, at, fault=fault)
 
     def charge(self, cents: int, at: datetime, status: str = "succeeded") -> dict[str, Any]:
-        charge = make_charge(
+        charge = stripe_payloads.make_charge(
             self._rng, amount_cents=cents, currency=self.shop.currency, created_at=at, status=status
         )
         self.charges.append(charge)
@@ -134,7 +134,7 @@ class ShopDay:
             self.stripe("charge.failed", declined, at + SECOND)
         charge = self.charge(minor_units(order["total_price"], self.shop.currency), paid_at)
         self.stripe("charge.succeeded", charge, paid_at + SECOND)
-        self.stripe("payment_intent.succeeded", make_payment_intent(charge), paid_at + SECOND)
+        self.stripe("payment_intent.succeeded", stripe_payloads.make_payment_intent(charge), paid_at + SECOND)
         outcome = rng.random()
         if outcome < 0.12:
             self._refund(order, charge, at + HOUR)
@@ -155,6 +155,6 @@ class ShopDay:
         self.shopify("refunds/create", refund, at)
         changed = make_order_update(order, updated_at=at + SECOND, financial_status="partially_refunded")
         self.shopify("orders/updated", changed, at + SECOND)
-        self.stripe("charge.refunded", make_refunded_charge(charge, cents), at + 2 * SECOND)
-        given_back = make_stripe_refund(rng, charge, amount_cents=cents, created_at=at + 2 * SECOND)
+        self.stripe("charge.refunded", stripe_payloads.make_refunded_charge(charge, cents), at + 2 * SECOND)
+        given_back = stripe_payloads.make_refund(rng, charge, amount_cents=cents, created_at=at + 2 * SECOND)
         self.stripe("refund.created", given_back, at + 2 * SECOND)

@@ -212,7 +212,7 @@ def _play_night(
         *checks.check_effects(expected, read_state(), outside),
         *checks.check_night(day, len(shops), night, figures),
         checks.check_jobs(jobs),
-        *checks.check_proof(proof),
+        *checks.check_proof(*proof),
     ]
     return sender.answers, figures, outside, checked
 

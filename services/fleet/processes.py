@@ -235,8 +235,9 @@ class Supervisor:
             if child.poll() is None:
                 self._log(f"{child.name}: did not end in time, killed")
             child.end_stop(0.0)
+        deadline = time.monotonic() + 1
         for reader in self._readers:
-            reader.join(1.0)
+            reader.join(max(0.0, deadline - time.monotonic()))
 
 
 def _is_healthy(child: Child) -> bool:

@@ -19,60 +19,47 @@ class Reaper:
         self._lock = threading.Lock()
         self._watched: dict[int, bytes] = {}
         self._process: subprocess.Popen[bytes] | None = None
+        # Both ends stay open here, so that a line written while the reaper is down reaches the next one.
+        self._reading, self._writing = os.pipe()
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def ensure_alive(self) -> int:
-        """Start the reaper unless it runs; return the descriptor from which it reads."""
+        """Start the reaper unless it runs; return the descriptor that leads to it."""
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
+            if self.pid is None:
                 self._process = subprocess.Popen(
                     [sys.executable, "-I", "-S", str(_PROGRAM), str(os.getpid())],
-                    stdin=subprocess.PIPE,
+                    stdin=self._reading,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     cwd="/",
                     env={"PATH": os.defpath},
-                    bufsize=0,
                     start_new_session=True,
                 )
-                for line in self._watched.values():
-                    os.write(self._fd(), line)
-            return self._fd()
+                os.write(self._writing, b"".join(self._watched.values()))
+            return self._writing
 
     def watch(self, pid: int, first_signal: int, last_signal: int) -> None:
         """End the group that ``pid`` leads if this process ends before ``unwatch``."""
-        line = watch_line(pid, first_signal, last_signal)
-        self.ensure_alive()
         with self._lock:
-            self._watched[pid] = line
-            self._write(line)
+            self._watched[pid] = watch_line(pid, first_signal, last_signal)
+            os.write(self._writing, self._watched[pid])
 
     def unwatch(self, pid: int) -> None:
         with self._lock:
             if self._watched.pop(pid, None):
-                self._write(b"- %d\n" % pid)
+                os.write(self._writing, b"- %d\n" % pid)
 
     def close(self) -> None:
         """End the reaper, which first ends what it still watches."""
         with self._lock:
-            process, self._process = self._process, None
-        if process is not None:
-            assert process.stdin is not None  # noqa: S101 - started with a pipe above
-            process.stdin.close()
-            process.wait()
-
-    def _fd(self) -> int:
-        assert self._process is not None and self._process.stdin is not None  # noqa: S101
-        return self._process.stdin.fileno()
-
-    def _write(self, line: bytes) -> None:
-        try:
-            os.write(self._fd(), line)
-        except BrokenPipeError:
-            return  # the reaper was killed; ensure_alive starts another, which gets every line
+            os.close(self._writing)
+            if self._process is not None:
+                self._process.wait()
+            os.close(self._reading)
 
 
 def watch_line(pid: int, first_signal: int, last_signal: int) -> bytes:

@@ -80,12 +80,9 @@ class SandboxState:
             return {"changes": [change for shop in shops for change in shop.log]}
 
     def state(self) -> dict[str, Any]:
-        """Return levels, counters and faults of every shop, and the size of every account."""
+        """Return levels, counters and faults of every shop."""
         with self._lock:
-            return {
-                "shops": {domain: _describe(shop) for domain, shop in self._shops.items()},
-                "stripe_accounts": [account.size for account in self._accounts.values()],
-            }
+            return {"shops": {domain: _describe(shop) for domain, shop in self._shops.items()}}
 
     def _shop(self, domain: str) -> ShopifyShop:
         if domain not in self._shops:

@@ -68,12 +68,9 @@ def make_order_update(order: Body, *, updated_at: datetime, cancelled: bool = Fa
 def make_refund(
     rng: random.Random, order: Body, *, refunded_at: datetime, restock: bool = True, **more: Any
 ) -> Body:
-    """Return the body of ``refunds/create``: one unit of the order's first line, refunded in full.
-
-    ``more``: location_id (where it is restocked), user_id.
-    """
+    """Return the body of ``refunds/create``: one unit of the first line; ``more``: location_id, user_id."""
     first = order["line_items"][0]
-    line = {name: value for name, value in first.items() if name != "current_quantity"}
+    line = _as_ordered(first)
     more = {"location_id": 65_536_001} | more
     return make(
         "shopify", "refunds/create", rng, order=order, line=line, at=refunded_at, zone=_zone_of(order),
@@ -117,7 +114,8 @@ def make_taxed_order(
     shipping = minor_units(order["total_shipping_price_set"]["shop_money"]["amount"], currency)
     for line, before, discount in zip(lines, full, discounts, strict=True):
         line["tax_lines"] = [_tax_line(tax, _tax_cents(tax, before - discount), currency) for tax in taxes]
-        line["discount_allocations"] = [_allocation(discount, currency)] if discount else []
+        allocation = {**_money("amount", discount, currency), "discount_application_index": 0}
+        line["discount_allocations"] = [allocation] if discount else []
         line["properties"] = [{"name": "mechanic", "value": mechanic}] if mechanic else []
     shipping_taxes = [_tax_line(tax, _tax_cents(tax, shipping), currency) for tax in taxes]
     shipping_line = make(
@@ -139,15 +137,21 @@ def make_taxed_order(
         "current_total_price": subtotal + shipping + tax_total,
     }
     for name, cents in amounts.items():
-        order |= {name: decimal_text(cents, currency), f"{name}_set": money_set(cents, currency)}
+        order |= _money(name, cents, currency)
+    value = decimal_text(discount, currency)
+    code = {"code": "WELCOME", "amount": value, "type": "fixed_amount"}
+    application = {
+        "allocation_method": "across", "target_selection": "all", "target_type": "line_item",
+        "type": "discount_code", "code": "WELCOME", "value_type": "fixed_amount", "value": value,
+    }  # fmt: skip
     return order | {
         "line_items": lines,
         "shipping_lines": [shipping_line],
         "tax_lines": [_tax_line(tax, cents, currency) for tax, cents in zip(taxes, totals, strict=True)],
         "shipping_address": address,
         "billing_address": address,
-        "discount_codes": _codes(discount, currency),
-        "discount_applications": _applications(discount, currency),
+        "discount_codes": [code] if discount else [],
+        "discount_applications": [application] if discount else [],
     }
 
 
@@ -187,10 +191,7 @@ def make_fulfillment(
 
     ``more``: status (default success), shipment_status, fulfillment_id.
     """
-    lines = [
-        {name: value for name, value in line.items() if name != "current_quantity"}
-        for line in order["line_items"]
-    ]
+    lines = [_as_ordered(line) for line in order["line_items"]]
     values = {"status": "success", "shipment_status": None, "location_id": location_id} | more
     return make(
         "shopify", "fulfillments/create", rng, order=order, at=updated_at, zone=_zone_of(order),
@@ -215,21 +216,13 @@ def _tax_cents(tax: Tax, base_cents: int) -> int:
 
 
 def _tax_line(tax: Tax, cents: int, currency: str) -> Body:
-    price = {"price": decimal_text(cents, currency), "price_set": money_set(cents, currency)}
+    price = _money("price", cents, currency)
     return {"title": tax.title, "rate": float(tax.rate), **price, "channel_liable": False}
 
 
-def _allocation(cents: int, currency: str) -> Body:
-    amount = decimal_text(cents, currency)
-    return {"amount": amount, "amount_set": money_set(cents, currency), "discount_application_index": 0}
+def _money(name: str, cents: int, currency: str) -> Body:
+    return {name: decimal_text(cents, currency), f"{name}_set": money_set(cents, currency)}
 
 
-def _codes(cents: int, currency: str) -> list[Body]:
-    code = {"code": "WELCOME", "amount": decimal_text(cents, currency), "type": "fixed_amount"}
-    return [code] if cents else []
-
-
-def _applications(cents: int, currency: str) -> list[Body]:
-    how = {"allocation_method": "across", "target_selection": "all", "target_type": "line_item"}
-    what = {"type": "discount_code", "code": "WELCOME", "value_type": "fixed_amount"}
-    return [how | what | {"value": decimal_text(cents, currency)}] if cents else []
+def _as_ordered(line: Body) -> Body:
+    return {name: value for name, value in line.items() if name != "current_quantity"}

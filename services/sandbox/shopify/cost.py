@@ -10,19 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graphql import (
-    DocumentNode,
-    FieldNode,
-    FragmentDefinitionNode,
-    FragmentSpreadNode,
-    OperationDefinitionNode,
-    OperationType,
-    SelectionSetNode,
-    get_named_type,
-    is_leaf_type,
-    is_object_type,
-    value_from_ast_untyped,
-)
+import graphql
 
 from services.sandbox.shopify.schema import load_schema
 
@@ -31,16 +19,16 @@ MOST_POINTS = 1000
 
 
 def count_points(
-    tree: DocumentNode,
-    operation: OperationDefinitionNode,
+    tree: graphql.DocumentNode,
+    operation: graphql.OperationDefinitionNode,
     variables: Mapping[str, Any],
     data: Mapping[str, Any] | None = None,
 ) -> int:
     """Return the most that ``operation`` can cost, or what it cost that answered with ``data``."""
-    if operation.operation == OperationType.MUTATION:
+    if operation.operation == graphql.OperationType.MUTATION:
         return 10 * len(operation.selection_set.selections)
     fragments = {
-        part.name.value: part for part in tree.definitions if isinstance(part, FragmentDefinitionNode)
+        part.name.value: part for part in tree.definitions if isinstance(part, graphql.FragmentDefinitionNode)
     }
     counter = _Counter(fragments, variables)
     return max(1, counter.selections(operation.selection_set, load_schema().query_type, data))
@@ -50,29 +38,31 @@ def count_points(
 class _Counter:
     """Counts points. ``data`` of its methods is the answer to what they count, None before there is one."""
 
-    fragments: Mapping[str, FragmentDefinitionNode]
+    fragments: Mapping[str, graphql.FragmentDefinitionNode]
     variables: Mapping[str, Any]
 
-    def selections(self, selections: SelectionSetNode | None, parent: Any, data: Any) -> int:
+    def selections(self, selections: graphql.SelectionSetNode | None, parent: Any, data: Any) -> int:
         total, dearest = 0, 0
         for node in selections.selections if selections else ():
-            if isinstance(node, FieldNode):
+            if isinstance(node, graphql.FieldNode):
                 total += self._field(node, parent, data)
                 continue
-            fragment: Any = self.fragments[node.name.value] if isinstance(node, FragmentSpreadNode) else node
+            fragment: Any = (
+                self.fragments[node.name.value] if isinstance(node, graphql.FragmentSpreadNode) else node
+            )
             condition = fragment.type_condition
             kind = load_schema().get_type(condition.name.value) if condition else parent
             points = self.selections(fragment.selection_set, kind, data)
-            if is_object_type(parent):
+            if graphql.is_object_type(parent):
                 total += points
             else:
                 dearest = max(dearest, points)
         return total + dearest
 
-    def _field(self, node: FieldNode, parent: Any, data: Any) -> int:
+    def _field(self, node: graphql.FieldNode, parent: Any, data: Any) -> int:
         name = node.name.value
-        kind: Any = None if name.startswith("__") else get_named_type(parent.fields[name].type)
-        if kind is None or is_leaf_type(kind):
+        kind: Any = None if name.startswith("__") else graphql.get_named_type(parent.fields[name].type)
+        if kind is None or graphql.is_leaf_type(kind):
             return 0
         found = _value_of(node, data)
         if found is None and data is not None:
@@ -82,29 +72,29 @@ class _Counter:
             return (1 if size is None else _length(found, size)) * self._object(node, kind, found)
         points = 2
         for part in node.selection_set.selections if node.selection_set else ():
-            if isinstance(part, FieldNode) and part.name.value == "nodes":
+            if isinstance(part, graphql.FieldNode) and part.name.value == "nodes":
                 nodes = _value_of(part, found)
-                entry = self._object(part, get_named_type(kind.fields["nodes"].type), nodes)
+                entry = self._object(part, graphql.get_named_type(kind.fields["nodes"].type), nodes)
                 points += _length(nodes, self._size(node) or 1) * entry
         return points
 
-    def _object(self, node: FieldNode, kind: Any, data: Any) -> int:
+    def _object(self, node: graphql.FieldNode, kind: Any, data: Any) -> int:
         """Return the points of one object of a field, of the dearest if it is a list."""
         each = [entry for entry in data if entry] if isinstance(data, list) else [data]
         return 1 + max((self.selections(node.selection_set, kind, entry) for entry in each), default=0)
 
-    def _size(self, node: FieldNode) -> int | None:
+    def _size(self, node: graphql.FieldNode) -> int | None:
         """Return how many objects a list has that is requested by number or by ids; None for any other."""
         for argument in node.arguments or ():
             if argument.name.value in ("first", "ids"):
-                given = value_from_ast_untyped(argument.value, dict(self.variables))
+                given = graphql.value_from_ast_untyped(argument.value, dict(self.variables))
                 if isinstance(given, list):
                     return len(given)
                 return given if isinstance(given, int) else 1
         return None
 
 
-def _value_of(node: FieldNode, data: Any) -> Any:
+def _value_of(node: graphql.FieldNode, data: Any) -> Any:
     return data.get(node.alias.value if node.alias else node.name.value) if isinstance(data, dict) else None
 
 

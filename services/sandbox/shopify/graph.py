@@ -1,34 +1,17 @@
 """Every object of one shop of the sandbox that GraphQL can reach, read from its records and its stock."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
-from graphql import DocumentNode, GraphQLError
-from graphql.execution import execute_sync
+import graphql
 
 from services.sandbox.shopify import records as kinds
 from services.sandbox.shopify.nodes import WebhookNode
-from services.sandbox.shopify.records import Body, Records
+from services.sandbox.shopify.records import Body, Records, Subscriptions
 from services.sandbox.shopify.schema import load_schema
 from services.sandbox.shopify.stock import Place, Stock
-from services.sandbox.shopify.subscriptions import Subscriptions
 from services.sandbox.shopify.values import Node, gid, utc_text
-
-KINDS: Mapping[str, str] = MappingProxyType(
-    {
-        "Order": kinds.ORDERS,
-        "Refund": kinds.REFUNDS,
-        "OrderTransaction": kinds.TRANSACTIONS,
-        "Fulfillment": kinds.FULFILLMENTS,
-        "FulfillmentOrder": kinds.FULFILLMENT_ORDERS,
-        "Return": kinds.RETURNS,
-        "Product": kinds.PRODUCTS,
-    }
-)
-"""Where the bodies of a GraphQL type are kept."""
 
 
 class Graph:
@@ -41,11 +24,11 @@ class Graph:
         """Root fields that need a scope which the shop did not grant."""
 
     def execute(
-        self, tree: DocumentNode, name: str | None, variables: dict[str, Any], now: datetime
+        self, tree: graphql.DocumentNode, name: str | None, variables: dict[str, Any], now: datetime
     ) -> tuple[dict[str, Any] | None, list[Node]]:
         """Return data and errors of the operation ``name``."""
         roots = self._queries() | self._mutations(now) | {root: partial(_deny, root) for root in self.denied}
-        result = execute_sync(
+        result = graphql.execute_sync(
             load_schema(), tree, root_value=roots, variable_values=variables, operation_name=name
         )
         return result.data, [_describe(error) for error in result.errors or ()]
@@ -77,7 +60,7 @@ class Graph:
     def _find(self, kind: str, id: str) -> Node | WebhookNode | None:  # noqa: A002 - the argument's name
         """Return the object of ``kind`` (or of any) with this gid, or None."""
         if not id.startswith(gid(kind, "") if kind else "gid://shopify/"):
-            raise GraphQLError(
+            raise graphql.GraphQLError(
                 f"Invalid global id '{id}'", extensions={"code": "argumentLiteralsIncompatible"}
             )
         kind, _, rest = id.removeprefix("gid://shopify/").partition("/")
@@ -94,14 +77,16 @@ class Graph:
         return self.get(kind, number)
 
     def get(self, kind: str, number: int) -> WebhookNode | None:
-        body = self.records.bodies[KINDS[kind]].get(int(number)) if kind in KINDS else None
+        body = self.records.bodies.get(kinds.kind_of(kind), {}).get(int(number))
         return None if body is None else WebhookNode(kind, body, self, self._currency_of(kind, body))
 
     def all(self, kind: str) -> list[WebhookNode]:
-        return [node for number in self.records.bodies[KINDS[kind]] if (node := self.get(kind, number))]
+        return [
+            node for number in self.records.bodies[kinds.kind_of(kind)] if (node := self.get(kind, number))
+        ]
 
     def parts(self, kind: str, order_id: int) -> list[WebhookNode]:
-        bodies = self.records.parts(KINDS[kind], order_id)
+        bodies = self.records.parts(kinds.kind_of(kind), order_id)
         return [node for body in bodies if (node := self.get(kind, int(body["id"])))]
 
     def shop(self) -> WebhookNode:
@@ -186,10 +171,10 @@ class Graph:
 
 
 def _deny(name: str, **_args: Any) -> None:
-    raise GraphQLError(f"Access denied for {name} field.", extensions={"code": "ACCESS_DENIED"})
+    raise graphql.GraphQLError(f"Access denied for {name} field.", extensions={"code": "ACCESS_DENIED"})
 
 
-def _describe(error: GraphQLError) -> Node:
+def _describe(error: graphql.GraphQLError) -> Node:
     if isinstance(error.original_error, ValueError):
         code = "INVALID_FIELD_ARGUMENTS"
     else:  # a value that a variable may not have is found before anything runs, and has no path

@@ -6,25 +6,17 @@ MoneyBag. ``FIELDS`` lists the others. A field without a value that must have on
 ``LONG_AGO``.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from graphql import (
-    get_named_type,
-    get_nullable_type,
-    is_enum_type,
-    is_leaf_type,
-    is_list_type,
-    is_non_null_type,
-)
+import graphql
 
 from services.sandbox.shopify.records import Body
 from services.sandbox.shopify.schema import load_schema
-from services.sandbox.shopify.values import Node, bag, enum, gid, id_of, instant, money
+from services.sandbox.shopify.values import Node, bag, enum, gid, id_of, instant, money, to_snake_case
 
 if TYPE_CHECKING:
     from services.sandbox.shopify.graph import Graph
@@ -34,7 +26,6 @@ LONG_AGO = "2020-01-01T00:00:00Z"
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({"Boolean": False, "DateTime": LONG_AGO, "Int": 0, "String": ""})
 _TRUE_BY_DEFAULT = frozenset(("active", "requires_shipping", "taxable", "tracked"))
-_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,32 +54,36 @@ class WebhookNode:
         fields: Mapping[str, Any] = getattr(load_schema().type_map.get(self.kind), "fields", {})
         if name not in fields:
             return None
-        return self._read(fields[name].type, special or _WORD_START.sub("_", name).lower())
+        return self._read(fields[name].type, special or to_snake_case(name))
 
     def child(self, kind: str, body: Body) -> "WebhookNode":
         """Return an object inside this one, in the same currency unless ``body`` names another."""
         return WebhookNode(kind, body, self.graph, body.get("currency") or self.currency)
 
-    def money(self, price: str) -> Node:
-        """Return the MoneyBag of the body's ``price`` and its ``..._set``."""
-        return bag(self.body.get(f"{price}_set"), self.body.get(price), self.currency)
+    def money(self, price: str, price_set: str = "") -> Node:
+        """Return the MoneyBag of the body's ``price`` and its ``price_set`` (``..._set``)."""
+        return bag(self.body.get(price_set or f"{price}_set"), self.body.get(price), self.currency)
 
     def _read(self, field_type: Any, key: str) -> Any:
-        named = get_named_type(field_type)
+        named = graphql.get_named_type(field_type)
         if named.name == "MoneyBag":
             price = key.removesuffix("_set")
             is_known = self.body.get(f"{price}_set") or self.body.get(price) is not None
-            return self.money(price) if is_known or is_non_null_type(field_type) else None
+            return self.money(price) if is_known or graphql.is_non_null_type(field_type) else None
         value, kind = self.body.get(key), named.name.removesuffix("Connection")
-        if kind != named.name or is_list_type(get_nullable_type(field_type)):
-            return [entry if is_leaf_type(named) else self.child(kind, entry) for entry in value or ()]
+        if kind != named.name or graphql.is_list_type(graphql.get_nullable_type(field_type)):
+            return [
+                entry if graphql.is_leaf_type(named) else self.child(kind, entry) for entry in value or ()
+            ]
         if value is None:
-            return key in _TRUE_BY_DEFAULT or (_EMPTY.get(kind) if is_non_null_type(field_type) else None)
-        if is_enum_type(named):
+            return key in _TRUE_BY_DEFAULT or (
+                _EMPTY.get(kind) if graphql.is_non_null_type(field_type) else None
+            )
+        if graphql.is_enum_type(named):
             return enum(value)
         if kind == "DateTime":
             return instant(value)
-        return value if is_leaf_type(named) else self.child(kind, value)
+        return value if graphql.is_leaf_type(named) else self.child(kind, value)
 
 
 def _location(node: WebhookNode) -> WebhookNode | None:
@@ -180,10 +175,8 @@ FIELDS: Mapping[str, str | Callable[..., Any]] = MappingProxyType(
         "Attribute.value": lambda n: None if n.body.get("value") is None else str(n.body["value"]),
         "DiscountAllocation.allocatedAmountSet": "amount",
         "ShippingLine.originalPriceSet": "price",
-        "ShippingLine.discountedPriceSet": lambda n: bag(
-            n.body.get("discounted_price_set"),
-            n.body.get("discounted_price", n.body.get("price")),
-            n.currency,
+        "ShippingLine.discountedPriceSet": lambda n: n.money(
+            "discounted_price" if "discounted_price" in n.body else "price", "discounted_price_set"
         ),
         "Refund.processedAt": lambda n: instant(n.body.get("processed_at") or n.body["created_at"]),
         "Refund.totalRefundedSet": _refunded,
@@ -195,12 +188,8 @@ FIELDS: Mapping[str, str | Callable[..., Any]] = MappingProxyType(
         "RefundLineItem.restockType": lambda n: enum(n.body.get("restock_type") or "no_restock"),
         "RefundLineItem.location": _location,
         "RefundLineItem.lineItem": _refunded_line,
-        "RefundShippingLine.subtotalAmountSet": lambda n: bag(
-            n.body.get("subtotal_amount_set"), n.body.get("subtotal"), n.currency
-        ),
-        "RefundShippingLine.taxAmountSet": lambda n: bag(
-            n.body.get("tax_amount_set"), n.body.get("total_tax"), n.currency
-        ),
+        "RefundShippingLine.subtotalAmountSet": lambda n: n.money("subtotal", "subtotal_amount_set"),
+        "RefundShippingLine.taxAmountSet": lambda n: n.money("total_tax", "tax_amount_set"),
         "OrderTransaction.authorizationCode": "authorization",
         "OrderTransaction.receiptJson": "receipt",
         "OrderTransaction.parentTransaction": _parent_transaction,

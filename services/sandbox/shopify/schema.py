@@ -5,18 +5,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from graphql import (
-    DocumentNode,
-    GraphQLError,
-    GraphQLField,
-    GraphQLSchema,
-    build_schema,
-    get_directive_values,
-    get_named_type,
-    is_object_type,
-    parse,
-    validate,
-)
+import graphql
 
 from services.sandbox.shopify.pages import page_of
 from services.sandbox.shopify.values import Node
@@ -35,16 +24,16 @@ class DocumentRefused(Exception):
 
 
 @cache
-def load_schema() -> GraphQLSchema:
+def load_schema() -> graphql.GraphQLSchema:
     """Return the schema of ``admin.graphql`` with resolvers that read ``Node`` and ``WebhookNode``."""
     text = FILE.read_text(encoding="utf-8")
     listed = sorted({found[3] for found in _CONNECTION_FIELD.finditer(text)})
     text = _CONNECTION_FIELD.sub(r"\1(after: String, first: Int, \2): \3Connection!", text)
     text = text.replace("implements Node {", "implements Node { id: ID!")
     connections = (f"type {name}Connection {{ nodes: [{name}!]! pageInfo: PageInfo! }}\n" for name in listed)
-    schema = build_schema(text + "".join(connections))
+    schema = graphql.build_schema(text + "".join(connections))
     for kind in schema.type_map.values():
-        if is_object_type(kind) and not kind.name.startswith("__"):
+        if graphql.is_object_type(kind) and not kind.name.startswith("__"):
             for field in kind.fields.values():
                 field.resolve = _choose_resolver(kind.name, field)
     mutation: Any = schema.type_map["Mutation"]
@@ -53,26 +42,26 @@ def load_schema() -> GraphQLSchema:
 
 
 @lru_cache(maxsize=512)
-def read_document(text: str) -> DocumentNode:
+def read_document(text: str) -> graphql.DocumentNode:
     """Return ``text`` parsed and validated; raise ``DocumentRefused``."""
     try:
-        tree = parse(text)
-    except GraphQLError as wrong:
+        tree = graphql.parse(text)
+    except graphql.GraphQLError as wrong:
         raise DocumentRefused([_describe(wrong, "PARSE_ERROR")]) from None
-    if wrongs := validate(load_schema(), tree):
+    if wrongs := graphql.validate(load_schema(), tree):
         raise DocumentRefused([_describe(wrong, "undefinedField") for wrong in wrongs])
     return tree
 
 
-def _describe(wrong: GraphQLError, code: str) -> Node:
+def _describe(wrong: graphql.GraphQLError, code: str) -> Node:
     places = [{"line": at.line, "column": at.column} for at in wrong.locations or ()]
     return {"message": wrong.message, "extensions": {"code": code}} | (
         {"locations": places} if places else {}
     )
 
 
-def _choose_resolver(parent: str, field: GraphQLField) -> Any:
-    if get_named_type(field.type).name.endswith("Connection"):
+def _choose_resolver(parent: str, field: graphql.GraphQLField) -> Any:
+    if graphql.get_named_type(field.type).name.endswith("Connection"):
         # Shopify keeps lists without a sort key in the order of ids, but the parts of an object in their own.
         usual = {"sortKey": "ID"} if parent == "QueryRoot" or "query" in field.args else {}
         return lambda source, info, **args: page_of(_resolve(source, info, **args) or [], usual | args)
@@ -93,5 +82,5 @@ def _resolve_list(source: Any, info: Any, **args: Any) -> Any:
 def _resolve_keyed(source: Any, info: Any, **args: Any) -> Any:
     """Resolve a mutation that takes its idempotency key from a directive."""
     directive: Any = info.schema.get_directive("idempotent")
-    given = get_directive_values(directive, info.field_nodes[0], info.variable_values) or {}
+    given = graphql.get_directive_values(directive, info.field_nodes[0], info.variable_values) or {}
     return _resolve(source, info, **args, key=given.get("key", ""))

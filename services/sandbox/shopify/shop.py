@@ -7,17 +7,16 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from graphql import DocumentNode, get_operation_ast
+import graphql
 
 from services.core.clock import utc_now
 from services.sandbox.faults import ControlInvalid, Faults
 from services.sandbox.shopify import records as kinds
 from services.sandbox.shopify.cost import MOST_POINTS, Bucket, count_points
 from services.sandbox.shopify.graph import Graph
-from services.sandbox.shopify.records import Records
+from services.sandbox.shopify.records import Records, Subscriptions
 from services.sandbox.shopify.schema import DocumentRefused, read_document
 from services.sandbox.shopify.stock import Place, Stock
-from services.sandbox.shopify.subscriptions import Subscriptions
 from services.sandbox.shopify.tokens import Tokens
 from services.sandbox.shopify.values import instant, utc_text
 
@@ -108,9 +107,9 @@ class ShopifyShop:
         return self._execute(tree, request.get("operationName"), request.get("variables") or {}, now)
 
     def _execute(
-        self, tree: DocumentNode, name: str | None, variables: dict[str, Any], now: datetime
+        self, tree: graphql.DocumentNode, name: str | None, variables: dict[str, Any], now: datetime
     ) -> Answer:
-        operation = get_operation_ast(tree, name)
+        operation = graphql.get_operation_ast(tree, name)
         if operation is None:
             error = {"message": f"No operation named {name!r}", "extensions": {"code": "BAD_REQUEST"}}
             return self._count("answered", (200, {"errors": [error]}))

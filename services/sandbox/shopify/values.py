@@ -1,5 +1,6 @@
 """How Shopify's GraphQL writes what its webhooks write otherwise: ids, times, money, enums. Pure."""
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -9,6 +10,10 @@ from services.sandbox.faults import ControlInvalid
 Node = dict[str, Any]
 """An object as GraphQL reads it: values by field name, or functions that take the field's arguments.
 A name that begins with "_" is no field of Shopify's."""
+
+
+def to_snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def gid(kind: str, number: object) -> str:

@@ -8,22 +8,12 @@ from typing import Any
 
 from services.sandbox.faults import ControlInvalid, Faults
 from services.sandbox.stripe.balance import entries_of, in_payout
-from services.sandbox.stripe.lists import Object, ParameterInvalid, Query, page_of, read_query
+from services.sandbox.stripe.lists import FILTERS, Object, ParameterInvalid, Query, page_of, read_query
 
 Answer = tuple[int, dict[str, Any]]
 
-KINDS = MappingProxyType(
-    {
-        "charge": "charges",
-        "refund": "refunds",
-        "dispute": "disputes",
-        "payout": "payouts",
-        "payment_intent": "payment_intents",
-        "balance_transaction": "balance_transactions",
-        "event": "events",
-    }
-)
-"""Where objects of a kind are listed, by the name each calls itself."""
+LISTS = tuple(FILTERS)
+"""Where objects are listed: each under the plural of the name it calls itself."""
 
 _NEEDED = MappingProxyType(
     {
@@ -38,9 +28,7 @@ class StripeAccount:
     """Objects by list and id, and faults on demand."""
 
     key: str
-    objects: dict[str, dict[str, Object]] = field(
-        default_factory=lambda: {name: {} for name in KINDS.values()}
-    )
+    objects: dict[str, dict[str, Object]] = field(default_factory=lambda: {name: {} for name in LISTS})
     by_url: dict[str, Object] = field(default_factory=dict)
     """What thin events and the second version of the API point to, and these events themselves."""
     event_time: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -49,12 +37,7 @@ class StripeAccount:
     given: dict[str, Object] = field(default_factory=dict)
     """Balance transactions that were put there, which stay as they are."""
     faults: Faults = field(default_factory=Faults)
-    counts: dict[str, int] = field(default_factory=dict)
     requests: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
-
-    @property
-    def size(self) -> int:
-        return len(self.objects["charges"])
 
     def control(self, params: dict[str, Any]) -> None:
         """Put objects there (by the name of their list), hear ``events``, drop ``forget`` ids, set faults.
@@ -63,7 +46,7 @@ class StripeAccount:
         is listed, and what it tells of has the newest state that any event told.
         """
         self.fees |= {str(name): int(fee) for name, fee in params.get("fees", {}).items()}
-        for name in KINDS.values():
+        for name in LISTS:
             for one in params.get(name, ()):
                 self._check(name, one)
                 if name == "events":
@@ -81,7 +64,6 @@ class StripeAccount:
         if failure:
             kind = "rate_limit" if failure == 429 else "api_error"
             return failure, _error(kind, f"sandbox fault {failure}", code=kind)
-        self.counts[path] = self.counts.get(path, 0) + 1
         if path in self.by_url:
             return 200, self.by_url[path]
         version, _, rest = path.lstrip("/").partition("/")
@@ -132,8 +114,8 @@ class StripeAccount:
             return
         self.objects["events"][event["id"]] = {"object": "event"} | event
         subject = event["data"]["object"]
-        name = KINDS.get(str(subject.get("object")))
-        if name is None or name == "events" or "id" not in subject:
+        name = f"{subject.get('object')}s"
+        if name not in LISTS or name == "events" or "id" not in subject:
             return
         newness = (int(event["created"]), int(subject.get("amount_refunded") or 0))
         if newness >= self.event_time.get(subject["id"], (0, 0)):
