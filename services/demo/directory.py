@@ -26,10 +26,7 @@ _ALSO_SET = (
 
 
 def clear_home(home: Path) -> None:
-    """Make ``home`` an empty folder that is marked as the demo's; remove what an earlier demo left.
-
-    Raises ``FleetError`` for a folder that holds anything else, ``AlreadyRunning`` if a demo runs there.
-    """
+    """Make ``home`` an empty folder marked as the demo's; ``FleetError`` if it contains anything else."""
     found = {entry.name for entry in home.iterdir()} if home.is_dir() else set()
     if MARK not in found and found - {"lock"}:
         raise FleetError(
@@ -51,10 +48,7 @@ def clear_home(home: Path) -> None:
 
 @contextmanager
 def isolated_environment(home: Path) -> Iterator[None]:
-    """Hide the user's settings except the ports, and do not read ``.env``.
-
-    The demo must never use the database or the accounts of a real fleet.
-    """
+    """Hide the user's settings but the ports, and ``.env``: a real fleet's accounts must not be used."""
     folder = Path.cwd()
     with _restored_environment():
         for name in {each.name.upper() for each in fields(Settings)}.union(_ALSO_SET) - set(PORTS):

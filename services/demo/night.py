@@ -73,10 +73,7 @@ class Operator:
         return result
 
     def prove(self) -> tuple[dict[str, Any], dict[str, Any], int]:
-        """Verify the chains, and again with one row altered by the tables' owner; then restore the row.
-
-        Return both outputs of ``fleet audit verify``, and the id of the altered row.
-        """
+        """Verify the chains, unchanged and with one altered row; return both outputs and its id."""
         clean = self._run("audit", "verify", "--full", "--json")
         self.stage.say(
             f"fleet audit verify: {clean.get('rows')} rows in {len(clean.get('chains', ()))} chains"

@@ -20,10 +20,7 @@ HOUR = timedelta(hours=1)
 
 
 class ShopDay:
-    """Adds one shop's webhooks of the day that begins at ``begins`` to ``deliveries``.
-
-    States of one object are at least a second apart, because their times have whole seconds.
-    """
+    """Adds one shop's webhooks of the day from ``begins``; states of an object are a second or more apart."""
 
     def __init__(
         self, shop: DemoShop, begins: datetime, rng: random.Random, first_number: int = 1001

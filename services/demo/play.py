@@ -226,10 +226,7 @@ def flush_broker(url: str) -> int:
 
 
 def kill_with_locked_work(supervisor: Supervisor, name: str, topic: str) -> int:
-    """Kill worker ``name`` while it has locked items of ``topic``, or after a few seconds without one.
-
-    Return how many items it had locked; the supervisor restarts it.
-    """
+    """Kill worker ``name`` while it has locked items of ``topic`` (or after 5 s); return how many it had."""
     deadline = time.monotonic() + WAIT_FOR_WORK_SECONDS
     locked = 0
     while not locked and time.monotonic() < deadline:

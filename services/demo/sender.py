@@ -57,10 +57,7 @@ class WebhookPoster:
         self._http.close()
 
     def send_all(self, posts: Sequence[Delivery], sent: Callable[[int], None] = lambda _: None) -> None:
-        """Send every one of ``posts``; ``sent`` is called with their number, in this thread.
-
-        Raises ``NotTaken`` for one that was not, ``give_up_after_seconds`` after its first try.
-        """
+        """Send ``posts``; call ``sent`` with their number, in this thread. Raises ``NotTaken``."""
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sender") as pool:
             futures = [pool.submit(self.send, post) for post in posts]
             try:

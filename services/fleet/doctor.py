@@ -64,10 +64,7 @@ def examine(environ: Mapping[str, str], home: Path) -> list[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Compare Python, the time zone rules and the installed packages with the requirements.
-
-    Old zone rules put a shop's midnight an hour off.
-    """
+    """Compare Python and the packages with the requirements; old zone rules put midnight an hour off."""
     from packaging.requirements import Requirement
 
     seen = ".".join(map(str, sys.version_info[:3]))

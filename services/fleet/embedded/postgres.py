@@ -117,10 +117,7 @@ def plan_program(
 
 
 def _clear_pid_file(data: Path) -> None:
-    """End any server in ``data`` and remove the pid file; the caller holds the lock of its home.
-
-    PostgreSQL refuses to start if its stale pid file contains the number of any live process.
-    """
+    """Remove the pid file: PostgreSQL refuses to start if a stale one names any live process."""
     end_servers(data)
     (data / "postmaster.pid").unlink(missing_ok=True)
 

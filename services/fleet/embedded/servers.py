@@ -172,10 +172,7 @@ class EmbeddedServers:
 def _plan_valkey(
     valkey: Path, area: Path, account: Account | None, password: str, log: Path, port: int
 ) -> Program:
-    """Return how to run Valkey: on loopback, with a password in a private file, without persistence.
-
-    The ledger sends again the messages that a restart loses.
-    """
+    """Return how to run Valkey, without persistence: the ledger sends again the messages that are lost."""
     data = make_folder(area / "valkey", 0o700, account)
     settings = {
         "bind": LOOPBACK,

@@ -237,10 +237,7 @@ def open_log(home: Path, name: str) -> Path:
 
 
 def end_servers(folder: Path) -> None:
-    """End servers that still run in or below ``folder``; the caller holds the lock of its home.
-
-    They are found by name and folder, not by a pid file, whose number another process may have now.
-    """
+    """End servers in or below ``folder``, found by name: a pid file may name another process."""
     inside = folder.resolve()
 
     def is_server(info: dict[str, Any]) -> bool:
@@ -251,10 +248,7 @@ def end_servers(folder: Path) -> None:
 
 
 def end_orphans(home: Path) -> None:
-    """End processes of an earlier fleet on ``home`` whose supervisor and reaper were both killed.
-
-    They have the environment that a supervisor gives its programs. The caller holds the lock of ``home``.
-    """
+    """End processes of a fleet on ``home`` whose supervisor and reaper were killed, found by environment."""
 
     def is_orphan(info: dict[str, Any]) -> bool:
         environ = info["environ"] or {}

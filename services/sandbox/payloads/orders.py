@@ -187,10 +187,7 @@ def make_fulfillment(
     location_id: int | None = None,
     **more: Any,
 ) -> Body:
-    """Return the body of ``fulfillments/create`` or ``update``: all lines of ``order`` in one parcel.
-
-    ``more``: status (default success), shipment_status, fulfillment_id.
-    """
+    """Return the body of ``fulfillments/create``; ``more``: status, shipment_status, fulfillment_id."""
     lines = [_as_ordered(line) for line in order["line_items"]]
     values = {"status": "success", "shipment_status": None, "location_id": location_id} | more
     return make(

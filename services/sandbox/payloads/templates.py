@@ -55,10 +55,7 @@ def load_templates(provider: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def make(provider: str, topic: str, rng: random.Random, **values: Any) -> Body:
-    """Return the body of ``topic`` with ``values`` instead of the file's defaults.
-
-    Times of Shopify are ``at``, in ``zone`` (default UTC). Raises ``KeyError`` for a value that is missing.
-    """
+    """Return the body of ``topic``. Times of Shopify are ``at``, in ``zone`` (default UTC)."""
     templates = load_templates(provider)
     filled = _Values({"zone": UTC, **templates["defaults"], **values})
     filled.rng = rng

@@ -126,10 +126,7 @@ class Bucket:
         self.available = min(self.maximum, self.available + points)
 
     def set(self, request: dict[str, Any]) -> None:
-        """Set ``maximum``, ``restore_per_second`` and ``available`` (the maximum, unless given).
-
-        ``available`` may be negative: then every call is throttled until the bucket has recovered.
-        """
+        """Set the given values. A negative ``available`` throttles every call until it has recovered."""
         self.maximum = float(request.get("maximum", self.maximum))
         self.restore_per_second = float(request.get("restore_per_second", self.restore_per_second))
         self.available = float(request.get("available", self.maximum))

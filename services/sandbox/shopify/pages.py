@@ -30,10 +30,7 @@ Key = tuple[Any, int]
 
 
 def page_of(nodes: Sequence[Any], args: Mapping[str, Any]) -> Node:
-    """Return the connection object for the arguments ``args``: first, after, query and sortKey.
-
-    Raises ``ValueError`` where Shopify refuses; the message names the argument.
-    """
+    """Return the connection for first, after, query and sortKey; ``ValueError`` names a wrong argument."""
     size = args.get("first")
     if size is None:
         raise ValueError("you must provide one of first or last")

@@ -161,10 +161,7 @@ class ShopifyShop:
             self.records.feed(kind, [body])
 
     def _sell(self, topic: str, body: dict[str, Any]) -> None:
-        """Change the shop's stock as Shopify does: by an order's lines, and by what a refund restocks.
-
-        A line's item is known by its variant, of a product that was given before.
-        """
+        """Change the stock by an order's lines (found by their variants) or by what a refund restocks."""
         if topic.startswith("orders/") and topic not in ("orders/delete", "orders/edited"):
             at = instant(body.get("updated_at")) or utc_text(utc_now())
             for line in body.get("line_items") or ():

@@ -48,10 +48,7 @@ def entries_of(one: Object, fee: int | None = None) -> list[Object]:
 
 
 def in_payout(payout: Object, payouts: Iterable[Object], entries: Iterable[Object]) -> list[Object]:
-    """Return the balance transactions that an automatic payout pays out, and its own.
-
-    All of its currency that were there before it, and in no earlier payout.
-    """
+    """Return what an automatic payout pays out (all of its currency since the one before it), and its own."""
     earlier = [
         one["created"]
         for one in payouts
