@@ -4,7 +4,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    DateTime,
     Double,
     ForeignKey,
     Identity,
@@ -18,28 +17,28 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from services.core.columns import AT, EMPTY, columns, keys, optional
 from services.core.db import metadata
 
-_at = DateTime(timezone=True)
+
+def _unique(name: str, *names: str) -> UniqueConstraint:
+    return UniqueConstraint(*names, name=name, postgresql_nulls_not_distinct=True)
+
 
 # A copy of ``beat_schedule.JOBS``, written by the leading beat for code that may not import it.
 jobs = Table(
     "jobs",
     metadata,
-    Column("name", Text, primary_key=True),
-    Column("topic", Text, nullable=False),
-    Column("title", Text, nullable=False),
-    Column("schedule", Text, nullable=False),
-    Column("zone", Text, nullable=False),
-    Column("per_shop", Boolean, nullable=False),
-    Column("covers", Text, nullable=False),
-    Column("grace_seconds", Double, nullable=False),
-    Column("catch_up", Text, nullable=False),
-    Column("min_run_seconds", Double, nullable=False),
-    Column("volume", Text, nullable=False),
-    Column("evidence", Text, nullable=False),
-    Column("first_seen_at", _at, nullable=False),
-    Column("retired_at", _at),
+    *keys("name", Text),
+    *columns("topic title schedule zone", Text),
+    *columns("per_shop", Boolean),
+    *columns("covers", Text),
+    *columns("grace_seconds", Double),
+    *columns("catch_up", Text),
+    *columns("min_run_seconds", Double),
+    *columns("volume evidence", Text),
+    *columns("first_seen_at", AT),
+    *optional("retired_at", AT),
 )
 
 # Changes made by a person: for one shop, or (``shop_id`` null) for the job as a whole.
@@ -47,14 +46,14 @@ job_overrides = Table(
     "job_overrides",
     metadata,
     Column("id", Integer, Identity(always=True), primary_key=True),
-    Column("job", Text, nullable=False),
+    *columns("job", Text),
     Column("shop_id", Integer, ForeignKey("shops.id")),
-    Column("schedule", Text),
-    Column("enabled", Boolean),
-    Column("reason", Text, nullable=False, server_default=text("''")),
-    Column("changed_at", _at, nullable=False, server_default=func.now()),
-    Column("changed_by", Text, nullable=False),
-    UniqueConstraint("job", "shop_id", name="uq_job_overrides_scope", postgresql_nulls_not_distinct=True),
+    *optional("schedule", Text),
+    *optional("enabled", Boolean),
+    *columns("reason", Text, EMPTY),
+    *columns("changed_at", AT, func.now()),
+    *columns("changed_by", Text),
+    _unique("uq_job_overrides_scope", "job", "shop_id"),
 )
 
 # Until when the runs of a job are planned at a shop, when the next one is due (null while it is paused), and
@@ -63,59 +62,45 @@ job_schedule_state = Table(
     "job_schedule_state",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("job", Text, nullable=False),
-    Column("shop_id", Integer),
-    Column("scheduled_until", _at, nullable=False),
-    Column("next_due_at", _at),
-    Column("schedule", Text, nullable=False),
-    Column("zone", Text, nullable=False),
-    Column("enabled", Boolean, nullable=False),
-    UniqueConstraint(
-        "job", "shop_id", name="uq_job_schedule_state_scope", postgresql_nulls_not_distinct=True
-    ),
+    *columns("job", Text),
+    *optional("shop_id", Integer),
+    *columns("scheduled_until", AT),
+    *optional("next_due_at", AT),
+    *columns("schedule zone", Text),
+    *columns("enabled", Boolean),
+    _unique("uq_job_schedule_state_scope", "job", "shop_id"),
 )
+
+_IS_OPEN = text("closed_at is null")
 
 # One check-in of a Sentry monitor: it covers the runs of a job in one zone for one period.
 monitor_checkins = Table(
     "monitor_checkins",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("job", Text, nullable=False),
-    Column("monitor", Text, nullable=False),
-    Column("period", Text, nullable=False),
-    Column("config", JSONB, nullable=False, server_default=text("'{}'")),
-    Column("opened_at", _at, nullable=False),
-    Column("closed_at", _at),
-    Index(
-        "ix_monitor_checkins_open",
-        "monitor",
-        "period",
-        unique=True,
-        postgresql_where=text("closed_at is null"),
-    ),
+    *columns("job monitor period", Text),
+    *columns("config", JSONB, text("'{}'")),
+    *columns("opened_at", AT),
+    *optional("closed_at", AT),
+    Index("ix_monitor_checkins_open", "monitor", "period", unique=True, postgresql_where=_IS_OPEN),
 )
 
 job_runs = Table(
     "job_runs",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("job", Text, nullable=False),
-    Column("shop_id", Integer),
-    Column("period", Text, nullable=False),
-    Column("due_at", _at, nullable=False),
-    Column("started_at", _at),
-    Column("ended_at", _at),
-    Column("status", Text, nullable=False),
-    Column("stats", JSONB, nullable=False, server_default=text("'{}'")),
-    Column("error", Text),
-    Column("origin", Text, nullable=False),
-    Column("started_by", Text, nullable=False, server_default=text("''")),
-    Column("request_id", Text, nullable=False, server_default=text("''")),
-    Column("work_id", BigInteger),
-    Column("checkin_id", BigInteger),
-    UniqueConstraint(
-        "job", "shop_id", "period", name="uq_job_runs_period", postgresql_nulls_not_distinct=True
-    ),
+    *columns("job", Text),
+    *optional("shop_id", Integer),
+    *columns("period", Text),
+    *columns("due_at", AT),
+    *optional("started_at ended_at", AT),
+    *columns("status", Text),
+    *columns("stats", JSONB, text("'{}'")),
+    *optional("error", Text),
+    *columns("origin", Text),
+    *columns("started_by request_id", Text, EMPTY),
+    *optional("work_id checkin_id", BigInteger),
+    _unique("uq_job_runs_period", "job", "shop_id", "period"),
     Index("ix_job_runs_open", "due_at", postgresql_where=text("ended_at is null")),
     Index("ix_job_runs_failed", "ended_at", postgresql_where=text("status = 'failed'")),
     Index("ix_job_runs_history", "job", "shop_id", "due_at"),

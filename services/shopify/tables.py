@@ -6,23 +6,20 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    DateTime,
     ForeignKey,
     Identity,
     Index,
     Integer,
     Table,
     Text,
-    TextClause,
     UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from services.core.columns import AT, EMPTY, ZERO, columns, optional
 from services.core.db import metadata
 
-AT = DateTime(timezone=True)
-EMPTY, ZERO, FALSE = text("''"), text("0"), text("false")
 _TRUE = text("true")
 
 
@@ -30,16 +27,6 @@ def key_columns(*names: str) -> list[Column[Any]]:
     """Return the columns of a primary key of the shop and Shopify's ids ``names``."""
     shop_id = Column("shop_id", Integer, primary_key=True, autoincrement=False)
     return [shop_id, *(Column(name, BigInteger, primary_key=True) for name in names)]
-
-
-def columns(names: str, type_: Any, default: TextClause | None = None) -> list[Column[Any]]:
-    """Return a column for each of ``names``, not null."""
-    return [Column(name, type_, nullable=False, server_default=default) for name in names.split()]
-
-
-def optional(names: str, type_: Any) -> list[Column[Any]]:
-    """Return a column for each of ``names``, null allowed."""
-    return [Column(name, type_) for name in names.split()]
 
 
 # The only Shopify table with personal data: all others have the customer's number.

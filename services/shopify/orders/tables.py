@@ -3,8 +3,9 @@
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from services.core.columns import AT, EMPTY, FALSE, ZERO, columns, optional
 from services.core.db import metadata
-from services.shopify.tables import AT, EMPTY, FALSE, ZERO, columns, key_columns, optional
+from services.shopify.tables import key_columns
 
 # One row per order, in the state of its newest event. Every amount is in the shop's currency.
 # ``updated_at`` is the epoch where only the deletion was received; then all other columns are empty.
