@@ -1,11 +1,11 @@
-"""WHEN: everything periodic in one place. ``celery -A tasks beat`` keeps it.
+"""Everything periodic in one place, run by ``celery -A tasks beat``.
 
-``JOBS`` is the table to read first: what runs when, in whose time zone, how late is too late, what becomes
-of slots that passed while nobody kept time, and where one sees that it ran. A run of a job is found by
-"due and not done", never by "now is the minute". Schedules are five cron fields; what a person changed
-for a shop (``fleet jobs set``) is in the database and holds without a restart.
+``JOBS``: what runs when, in whose time zone, how late is too late, what happens to slots that passed while no
+beat was running, and where one sees that it ran. ``Job`` has the defaults: the fleet's zone, the day before,
+30 min of grace, one run to catch up. A run is found by "due and not done". A person's changes
+(``fleet jobs set``) are in the database and need no restart.
 
-``SCHEDULE`` is the fleet's own pulse: messages every few seconds that carry no work.
+``SCHEDULE``: messages every few seconds that carry no work.
 """
 
 from datetime import timedelta
@@ -13,19 +13,17 @@ from typing import Any
 
 from celery.schedules import schedule
 
-from services.jobs.definition import FLEET_ZONE, SHOP_ZONE, CatchUp, Covers, Job
+from services.jobs.definition import SHOP_ZONE, CatchUp, Covers, Job
 from services.ledger.topics import QUEUES
 
 JOBS: tuple[Job, ...] = (
     Job(
         name="daily-reconciliation",
         topic="reconcile",
-        title="yesterday is closed: payments against Stripe's, the audit chain, what runs low",
+        title="closes yesterday: compares payments with Stripe's, verifies the audit chain, lists low stock",
         schedule="0 0 * * *",
         zone=SHOP_ZONE,
         per_shop=True,
-        covers=Covers.DAY,
-        grace=timedelta(minutes=30),
         catch_up=CatchUp.ALL,
         volume="theirs",
         evidence="job_runs, shop_config.last_daily_run, reconciliation_breaks",
@@ -33,43 +31,38 @@ JOBS: tuple[Job, ...] = (
     Job(
         name="gap-healing",
         topic="gap_heal",
-        title="what Shopify and Stripe have and no webhook told is brought in",
+        title="imports what Shopify and Stripe have and no webhook brought",
         schedule="17 * * * *",
-        zone=FLEET_ZONE,
         per_shop=True,
         covers=Covers.MOMENT,
         grace=timedelta(hours=2),
-        catch_up=CatchUp.ONCE,
         evidence="job_runs, sync_cursors, inbound_events with origin backfill",
     ),
     Job(
         name="subscription-watchdog",
         topic="subscription_watch",
-        title="Shopify still sends what it should; what it dropped is made anew",
+        title="checks Shopify's webhook subscriptions; creates those that are gone",
         schedule="47 * * * *",
-        zone=FLEET_ZONE,
         per_shop=True,
         covers=Covers.MOMENT,
         grace=timedelta(hours=2),
-        catch_up=CatchUp.ONCE,
         evidence="job_runs, webhook_subscriptions",
     ),
     Job(
         name="weekly-owner-digest",
         topic="owner_digest",
-        title="the week before is mailed to the owner: revenue, who and what sold best",
+        title="mails last week to the owner: revenue, best customers and products",
         schedule="0 6 * * 1",
         zone=SHOP_ZONE,
         per_shop=True,
         covers=Covers.WEEK,
         grace=timedelta(hours=1),
-        catch_up=CatchUp.ONCE,
         evidence="job_runs, mail_outbox",
     ),
     Job(
         name="monthly-close",
         topic="month_close",
-        title="the month before is closed: sales tax, profit and loss, mailed to owner and accountant",
+        title="closes last month: sales tax, profit and loss, mailed to owner and accountant",
         schedule="0 2 1 * *",
         zone=SHOP_ZONE,
         per_shop=True,
@@ -82,68 +75,49 @@ JOBS: tuple[Job, ...] = (
     Job(
         name="audit-verify",
         topic="audit_verify",
-        title="every audit chain is recomputed and held against its anchors",
+        title="recomputes every audit chain and compares it with its anchors",
         schedule="30 1 * * *",
-        zone=FLEET_ZONE,
-        covers=Covers.DAY,
         grace=timedelta(hours=1),
-        catch_up=CatchUp.ONCE,
         evidence="job_runs, audit_checkpoints",
     ),
     Job(
         name="audit-anchor",
         topic="audit_anchor",
-        title="the signed heads of all chains go to the archive store",
+        title="stores the signed heads of all chains in the archive store",
         schedule="0 1 * * *",
-        zone=FLEET_ZONE,
-        covers=Covers.DAY,
-        grace=timedelta(minutes=30),
-        catch_up=CatchUp.ONCE,
         evidence="job_runs, anchors/ in the archive store",
     ),
     Job(
         name="weekly-audit-archive",
         topic="audit_archive",
-        title="audit events past 90 days move to the archive store",
+        title="moves audit events past 90 days to the archive store",
         schedule="0 6 * * 1",
         zone=SHOP_ZONE,
         per_shop=True,
         covers=Covers.WEEK,
         grace=timedelta(hours=2),
-        catch_up=CatchUp.ONCE,
         evidence="job_runs, audit_archives, manifests in the archive store",
     ),
     Job(
         name="weekly-audit-archive-fleet",
         topic="audit_archive",
-        title="the fleet's own audit events past 90 days move to the archive store",
+        title="moves the fleet's own audit events past 90 days to the archive store",
         schedule="0 6 * * 1",
-        zone=FLEET_ZONE,
         covers=Covers.WEEK,
         grace=timedelta(hours=2),
-        catch_up=CatchUp.ONCE,
         evidence="job_runs, audit_archives, manifests in the archive store",
     ),
 )
 
 
-def _entry(task: str, every: timedelta, *, queue: str = "ops", args: tuple[str, ...] = ()) -> dict[str, Any]:
-    # A message that waited longer than two ticks is worth nothing: the next one is on its way.
-    expires = max(every.total_seconds() * 2, 10)
-    return {
-        "task": task,
-        "schedule": schedule(every),
-        "args": args,
-        "options": {"queue": queue, "expires": expires},
-    }
+def _entry(task: str, seconds: int, *, queue: str = "ops", args: tuple[str, ...] = ()) -> dict[str, Any]:
+    # A message that waited longer than two periods is dropped: the next one is on its way.
+    options = {"queue": queue, "expires": max(seconds * 2.0, 10)}
+    return {"task": task, "schedule": schedule(timedelta(seconds=seconds)), "args": args, "options": options}
 
 
 SCHEDULE: dict[str, dict[str, Any]] = {
-    # what, how often
-    "sweep": _entry("sweep", timedelta(seconds=2)),
-    "measure-drift": _entry("measure-drift", timedelta(seconds=15)),
-    **{
-        f"canary-{queue}": _entry("canary", timedelta(seconds=15), queue=queue, args=(queue,))
-        for queue in QUEUES
-    },
+    "sweep": _entry("sweep", 2),
+    "measure-drift": _entry("measure-drift", 15),
+    **{f"canary-{queue}": _entry("canary", 15, queue=queue, args=(queue,)) for queue in QUEUES},
 }

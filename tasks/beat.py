@@ -1,8 +1,8 @@
-"""Beat: one of any number leads, the others stand by. The leader is who holds a lock in PostgreSQL.
+"""Beat: one of any number leads, the others stand by. The leader holds a lock in PostgreSQL.
 
-Celery's own beat has no leader, and RedBeat keeps its lock where a ``FLUSHALL`` ends it. The leader sends
-the pulse of ``beat_schedule.SCHEDULE``, and begins the runs of ``beat_schedule.JOBS`` itself, as rows: a
-broker that is away delays a run and loses none.
+Celery's own beat has no leader, and RedBeat keeps its lock where a ``FLUSHALL`` ends it. The leader sends the
+messages of ``beat_schedule.SCHEDULE``, and starts the runs of ``beat_schedule.JOBS`` itself, as rows: without
+the broker a run is late and not lost.
 """
 
 import logging
@@ -17,14 +17,13 @@ from sqlalchemy.exc import DBAPIError
 from services.core.clock import utc_now
 from services.core.db import get_engine, transaction
 from services.jobs.store import record_jobs
-from services.jobs.tick import tick, watch
+from services.jobs.tick import WATCH_SECONDS, tick, watch
 from services.ledger.dispatch import send_messages
 from services.ledger.sweep import record_heartbeat
 
 LEADER_LOCK = 0x5F1EE8
 HEARTBEAT_SECONDS = 5.0
 JOBS_SECONDS = 5.0
-WATCH_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -34,25 +33,37 @@ class LeaderScheduler(Scheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._connection: Connection | None = None
-        self._beat_at = self._jobs_at = self._watched_at = 0.0
+        self._done_at = dict.fromkeys(("heartbeat", "jobs", "watch"), 0.0)
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
-        """The entries are those of ``beat_schedule.SCHEDULE``."""
+        """Read the entries of ``beat_schedule.SCHEDULE``; all are due at the first tick."""
         from beat_schedule import SCHEDULE
 
         self.update_from_dict(SCHEDULE)
         for entry in self.schedule.values():
-            entry.last_run_at = utc_now() - timedelta(days=1)  # everything is due at the first tick
+            entry.last_run_at = utc_now() - timedelta(days=1)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Send what is due if we lead; else only look again soon whether the leader is gone."""
+        """Send what is due if this beat leads; otherwise check again in 2 s whether the leader is gone."""
         if not self._leads():
-            self._watch()
+            # The leader may be alive and do nothing.
+            if self._is_time("watch", WATCH_SECONDS):
+                watch(get_engine())
             return 2.0
-        self._heartbeat()
-        self._keep_time()
+        if self._is_time("heartbeat", HEARTBEAT_SECONDS):
+            with transaction() as tx:
+                record_heartbeat(tx, "beat", utc_now())
+        if self._is_time("jobs", JOBS_SECONDS):
+            send_messages(tick(get_engine(), utc_now()))
         return float(super().tick(*args, **kwargs))
+
+    def _is_time(self, name: str, seconds: float) -> bool:
+        now = time.monotonic()
+        if now - self._done_at[name] < seconds:
+            return False
+        self._done_at[name] = now
+        return True
 
     def _leads(self) -> bool:
         """Hold, or try to get, the leader's lock: a session lock, so a dead leader's is free at once."""
@@ -80,28 +91,7 @@ class LeaderScheduler(Scheduler):
             connection.close()
 
     def _record_jobs(self) -> None:
-        """Whoever leads writes the table of jobs down, for those who may not import it."""
         from beat_schedule import JOBS
 
         with transaction() as tx:
             record_jobs(tx, JOBS, utc_now())
-
-    def _keep_time(self) -> None:
-        if time.monotonic() - self._jobs_at < JOBS_SECONDS:
-            return
-        self._jobs_at = time.monotonic()
-        send_messages(tick(get_engine(), utc_now()))
-
-    def _watch(self) -> None:
-        """Stand by, and say what the leader lets slip: it may be alive and do nothing."""
-        if time.monotonic() - self._watched_at < WATCH_SECONDS:
-            return
-        self._watched_at = time.monotonic()
-        watch(get_engine())
-
-    def _heartbeat(self) -> None:
-        if time.monotonic() - self._beat_at < HEARTBEAT_SECONDS:
-            return
-        with transaction() as tx:
-            record_heartbeat(tx, "beat", utc_now())
-        self._beat_at = time.monotonic()

@@ -1,6 +1,6 @@
-"""``celery -A tasks flower`` never comes up open: it has a sign-in, or it does not start.
+"""``celery -A tasks flower`` has a sign-in, or it does not start.
 
-Flower by itself shows every page, with the tasks' arguments, to whoever reaches its port. Its options come
+Without one, Flower shows every page, with the tasks' arguments, to all who reach its port. Its options come
 from the command line, over ``FLOWER_...`` in the environment, over the project's settings.
 https://flower.readthedocs.io/en/latest/config.html
 """
@@ -23,7 +23,7 @@ from services.core.log import configure_logging
 from services.core.settings import get_settings
 from services.ledger.topics import QUEUES
 
-HOW_TO_MEND = (
+SIGN_IN_NEEDED = (
     "Flower needs a sign-in and has none. Set FLOWER_BASIC_AUTH=user:password (in the environment or in "
     ".env), give --basic_auth=user:password, or let people sign in elsewhere with --auth and "
     "--auth_provider. `fleet up` makes a password by itself; `fleet env` prints it."
@@ -42,8 +42,8 @@ log = logging.getLogger(__name__)
 class GuessBrake:
     """Counts the wrong sign-ins of each address, in this process, for ``MOST_ADDRESSES`` at most.
 
-    A right one clears nothing: behind a proxy it may come from the same address as the guesses. Addresses
-    of IPv6 count by their /64, which is one subscriber's.
+    A right one clears nothing: behind a proxy it may come from the same address. An IPv6 address counts by
+    its /64, which is one subscriber's.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -76,10 +76,9 @@ def _subscriber(address: str) -> str:
 
 
 def guard_flower() -> None:
-    """Make the ``flower`` command closed. Costs nothing where Flower is not about to run.
+    """Require a sign-in of the ``flower`` command. Call it when the app is loaded.
 
-    Call it when the app is loaded. The celery command imports all its plug-ins before the app, so
-    where Flower can be started at all, its module is there by now.
+    The celery command imports all its plug-ins before the app: where Flower can start, its module is loaded.
     """
     module = sys.modules.get("flower.command")
     if module is None or getattr(module.flower.callback, "is_guarded", False):
@@ -104,7 +103,7 @@ def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
     def start_closed(tornado_argv: tuple[str, ...], *args: Any, **kwargs: Any) -> Any:
         configure_logging(get_settings(), "flower")
         _set_defaults()
-        # What Flower will read, read once more beforehand: a file given by --conf counts too.
+        # Flower reads its options again later: a file given by --conf counts too.
         module.apply_env_options()
         module.apply_options(sys.argv[0], tornado_argv)
         refuse_open(module.options, os.environ)
@@ -117,11 +116,7 @@ def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _list_every_queue() -> None:
-    """The broker page lists every queue of ours, also one that nobody takes from.
-
-    Flower by itself lists the queues of those workers that it has asked so far: the backlog of a queue whose
-    worker is gone is just what it would leave out.
-    """
+    """List every queue on the broker page. Flower alone leaves out the queue of a worker that is gone."""
     from flower.views import BaseHandler
 
     listed = BaseHandler.get_active_queue_names
@@ -129,7 +124,7 @@ def _list_every_queue() -> None:
 
 
 def _slow_guesses(brake: GuessBrake) -> None:
-    """An address that guesses at the sign-in gets 429 with ``Retry-After``, whatever it shows meanwhile."""
+    """Answer 429 with ``Retry-After`` to an address with too many wrong sign-ins."""
     from flower.views import BaseHandler
     from tornado.web import Finish, HTTPError
 
@@ -144,8 +139,8 @@ def _slow_guesses(brake: GuessBrake) -> None:
         try:
             return read_user(handler)
         except (HTTPError, TypeError) as fault:
-            # Without a sign-in it is a browser that asks for one. Flower compares str with compare_digest,
-            # which raises TypeError for any letter beyond ASCII: that is a wrong sign-in, not our error.
+            # Without the header it is a browser that asks for the sign-in. Flower's compare_digest raises
+            # TypeError for a letter beyond ASCII: a wrong sign-in.
             if handler.request.headers.get("Authorization") and brake.add(address):
                 fields = {"address": address, "refused_seconds": GUESS_WINDOW_SECONDS}
                 log.warning("flower_guesses", extra={"fields": fields})
@@ -155,7 +150,7 @@ def _slow_guesses(brake: GuessBrake) -> None:
 
 
 def _set_defaults() -> None:
-    """Fill in what the environment leaves open; the command line still wins."""
+    """Set what the environment does not set; the command line still wins."""
     settings = get_settings()
     defaults = {
         "FLOWER_BASIC_AUTH": settings.flower_basic_auth,
@@ -170,14 +165,14 @@ def _set_defaults() -> None:
 
 
 def refuse_open(options: Any, environ: Any) -> None:
-    """Raise a usage error (exit code 2) when anybody could look in, or act, without signing in."""
+    """Raise a usage error (exit code 2) if Flower could be used without signing in."""
     if environ.get("FLOWER_UNAUTHENTICATED_API"):
         raise click.UsageError(
-            "FLOWER_UNAUTHENTICATED_API would let anybody who reaches Flower revoke and apply tasks. "
+            "FLOWER_UNAUTHENTICATED_API lets everybody who reaches Flower revoke and apply tasks. "
             "Unset it; programs can sign in with the same user and password as people do."
         )
     if not options.basic_auth and not options.auth:
-        raise click.UsageError(HOW_TO_MEND)
+        raise click.UsageError(SIGN_IN_NEEDED)
     for login in options.basic_auth or ():
         user, _, password = login.partition(":")
         if not user or len(password) < SHORTEST_PASSWORD:

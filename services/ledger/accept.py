@@ -1,7 +1,7 @@
 """Accept: inbound events become rows, and their planned work with them, in the caller's transaction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,8 @@ from sqlalchemy import Connection
 
 from services.ledger.topics import TOPICS, plan_topic
 from services.ledger.work import NewWork
+
+_Identity = tuple[int, str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +33,14 @@ class NewEvent:
     readable: bool = True
 
     @property
-    def identity(self) -> tuple[int, str, str, str]:
+    def identity(self) -> _Identity:
         """What makes two deliveries the same event."""
         return (self.shop_id, self.provider, self.topic, self.delivery_key)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkRef:
-    """Where to ring for a row of ``work_queue``."""
+    """A row of ``work_queue`` to send a message for."""
 
     id: int
     queue: str
@@ -47,7 +49,7 @@ class WorkRef:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of one event. A duplicate is a result, not an error."""
+    """The result for one event. A duplicate is no error."""
 
     event_id: int
     is_new: bool
@@ -103,13 +105,17 @@ returning id, queue, topic, next_retry_at is null
 """
 
 
-def record_events(tx: Connection, events: Sequence[NewEvent]) -> list[Accepted]:
-    """Every event is a row once ``tx`` commits, with its work planned; one ``Accepted`` each, in order.
+_EVENT_FIELDS = [each.name for each in fields(NewEvent) if each.name != "body"]
+_WORK_FIELDS = [each.name for each in fields(NewWork)]
 
-    A delivery seen before is counted on its row and plans nothing. Copies inside ``events`` count as
-    duplicates of the first. An unreadable event is kept, and its work waits as ``dead``.
+
+def record_events(tx: Connection, events: Sequence[NewEvent]) -> list[Accepted]:
+    """Insert ``events`` with their work; return one ``Accepted`` each, in order.
+
+    A delivery seen before, or twice in ``events``, is counted on its row and plans nothing. An unreadable
+    event is kept, and its work is ``dead``.
     """
-    copies: dict[tuple[int, str, str, str], int] = {}
+    copies: dict[_Identity, int] = {}
     for event in events:
         copies[event.identity] = copies.get(event.identity, -1) + 1
     first = list({event.identity: event for event in reversed(events)}.values())
@@ -125,61 +131,33 @@ def record_events(tx: Connection, events: Sequence[NewEvent]) -> list[Accepted]:
         "bodies": b"".join(event.body for event in first),
         "unreadable": _UNREADABLE,
     }
-    answers: dict[tuple[int, str, str, str], Accepted] = {}
+    answers: dict[_Identity, Accepted] = {}
     for n, event_id, is_new, work_id, queue, topic, status in tx.exec_driver_sql(_RECORD_EVENTS, values):
         ref = (WorkRef(work_id, queue, topic),) if status == "pending" else ()
         answers[first[n].identity] = Accepted(event_id, is_new, ref)
-    return [_take_once(answers, event.identity) for event in events]
+    accepted = []
+    for event in events:
+        answer = answers[event.identity]
+        accepted.append(answer)
+        answers[event.identity] = Accepted(answer.event_id, is_new=False)  # a later copy is a duplicate
+    return accepted
 
 
 def _event_row(event: NewEvent) -> dict[str, Any]:
     topic = plan_topic(event.provider, event.topic)
     if topic is None and not event.readable:
         topic = TOPICS["event_review"]
-    return {
-        "size": len(event.body),
-        "shop_id": event.shop_id,
-        "provider": event.provider,
-        "topic": event.topic,
-        "delivery_key": event.delivery_key,
-        "headers": event.headers,
-        "received_at": event.received_at,
-        "occurred_at": event.occurred_at,
-        "request_id": event.request_id,
-        "origin": event.origin,
-        "replay_of": event.replay_of,
-        "work_queue": topic.queue if topic else None,
-        "work_topic": topic.name if topic else None,
-        "key": event.key,
-        "readable": event.readable,
-    }
-
-
-def _take_once(
-    answers: dict[tuple[int, str, str, str], Accepted], identity: tuple[int, str, str, str]
-) -> Accepted:
-    """Return the answer of the first copy; every later one is its duplicate."""
-    answer = answers[identity]
-    answers[identity] = Accepted(answer.event_id, is_new=False)
-    return answer
+    row = {name: getattr(event, name) for name in _EVENT_FIELDS}
+    row |= {"size": len(event.body), "work_queue": topic and topic.queue, "work_topic": topic and topic.name}
+    return row
 
 
 def record_work(tx: Connection, new: Sequence[NewWork], now: datetime) -> list[WorkRef]:
-    """``new`` is in the queue once the caller commits. Returns those that may be rung for at once."""
+    """Insert ``new``; return the work that is due now, to send messages for after the commit."""
     if not new:
         return []
     rows = [
-        {
-            "shop_id": work.shop_id,
-            "queue": TOPICS[work.topic].queue,
-            "topic": work.topic,
-            "key": work.key,
-            "payload": work.payload,
-            "event_id": work.event_id,
-            "origin": work.origin,
-            "request_id": work.request_id,
-            "not_before": work.not_before,
-        }
+        {"queue": TOPICS[work.topic].queue} | {name: getattr(work, name) for name in _WORK_FIELDS}
         for work in new
     ]
     found = tx.exec_driver_sql(_RECORD_WORK, {"rows": orjson.dumps(rows).decode(), "now": now})

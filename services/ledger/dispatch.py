@@ -1,4 +1,4 @@
-"""Dispatch: ring the workers for rows that are already committed. Best effort: the sweep is the guarantee."""
+"""Dispatch: send messages to the workers for committed rows. Best effort: the sweep sends what is lost."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from services.ledger.accept import WorkRef
 from services.ledger.topics import TOPICS
 
 LIGHT = 8
-"""Up to this many items at once each get a message of their own, so that Flower shows items."""
+"""Up to so many items have a message each, so that Flower shows items."""
 
 _senders = threading.local()
 
@@ -26,10 +26,7 @@ def plan_messages(refs: Iterable[WorkRef]) -> list[tuple[str, str, list[int]]]:
 
 
 def send_messages(refs: Sequence[WorkRef]) -> bool:
-    """Tell the workers of ``refs``; return whether the broker took it all.
-
-    False is no fault of the work: the rows are committed, and the sweep sends them again.
-    """
+    """Send the messages of ``refs``; return whether the broker took all: the sweep sends the others."""
     sender: Sender | None = getattr(_senders, "sender", None)
     if sender is None:
         sender = _senders.sender = Sender()

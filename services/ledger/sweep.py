@@ -1,7 +1,6 @@
-"""Sweep: whatever fell between two chairs is found here, from rows alone.
+"""Sweep: frees expired leases, and sends messages again for due work whose message was lost.
 
-Frees leases whose worker died, and rings again for work that is due and that nobody was told of, or
-whose message was lost. Safe to run twice at once, and at any time.
+It reads rows alone, is safe to run twice at once, and at any time.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from services.ledger.claim import READY, find_active_pauses
 from services.ledger.topics import TOPICS, Topic
 
 RESEND_AFTER = timedelta(seconds=10)
-"""A message that was sent gets this long to reach a worker before its row counts as forgotten."""
+"""How long a message has to reach a worker before it counts as lost."""
 
 _FREE = """
 update work_queue w
@@ -49,25 +48,38 @@ returning id, queue, topic
 """
 
 
+_END_DRAINS = """
+delete from pauses p where p.mode = 'drain' and not exists (
+  select from work_queue w where w.status in ('pending', 'error')
+     and (p.queue is null or w.queue = p.queue) and (p.topic is null or w.topic = p.topic)
+     and (p.shop_id is null or w.shop_id = p.shop_id) and w.created_at < p.created_at)
+"""
+
+_BEAT = """
+insert into heartbeats (name, at, detail) values (%(name)s, %(at)s, %(detail)s::jsonb)
+on conflict (name) do update set at = excluded.at, detail = excluded.detail
+"""
+
+
 @dataclass(slots=True)
 class SweepCounts:
-    """What a sweep did; kept as the detail of its heartbeat."""
+    """What a sweep did: the detail of its heartbeat."""
 
     freed: int = 0
     sent_again: int = 0
 
 
 def free_expired(tx: Connection, now: datetime) -> int:
-    """Every lease that ran out is free, and counted as a failed try. A live one is never taken."""
+    """Free every expired lease and count a failed try; return how many. A live one is never taken."""
     topics = list(TOPICS.values())
     values = {"now": now, "topic": [t.name for t in topics], "tries": [t.tries for t in topics]}
     return len(tx.exec_driver_sql(_FREE, values).all())
 
 
 def find_forgotten(tx: Connection, topic: Topic, now: datetime, limit: int = 2000) -> list[int]:
-    """Return ids of work that is due and was not told of lately. What a pause holds is not forgotten.
+    """Return ids of due work without a recent message. Paused work is left out.
 
-    Of a topic that drains one is enough, and each time: a worker takes what the rate lets through by now.
+    Of a draining topic one id is enough, and each time: a worker takes what the rate lets through by now.
     """
     scope = find_active_pauses(tx, topic, now)
     if scope.all_held:
@@ -81,48 +93,25 @@ def find_forgotten(tx: Connection, topic: Topic, now: datetime, limit: int = 200
 
 
 def sweep(tx: Connection, now: datetime, depths: dict[str, int] | None) -> tuple[SweepCounts, list[WorkRef]]:
-    """Free what is stuck, and return what must be rung for once the caller has committed.
+    """Free expired leases and end finished drains; return the work to send messages for after the commit.
 
-    ``depths`` are the broker's queue lengths. A queue that still holds messages is left alone: each
-    of them makes a worker serve whatever is ready there, so more would only be noise. None means the
-    broker is away, and ringing waits for it.
+    ``depths`` are the broker's queue lengths; None means that it is unreachable, and nothing is sent. A queue
+    that still holds messages needs no more: each of them makes a worker serve whatever is ready there.
     """
-    report = SweepCounts(freed=free_expired(tx, now))
+    counts = SweepCounts(freed=free_expired(tx, now))
     refs: list[WorkRef] = []
     for topic in TOPICS.values():
-        if depths is None or depths.get(topic.queue, 0):
-            continue
-        ids = find_forgotten(tx, topic, now)
-        if ids:
-            rows = tx.exec_driver_sql(_MARK, {"now": now, "id": ids}).all()
-            refs += [WorkRef(int(r[0]), r[1], r[2]) for r in rows]
-    report.sent_again = len(refs)
-    _end_drains(tx)
-    record_heartbeat(tx, "sweep", now, asdict(report))
-    return report, refs
-
-
-_END_DRAINS = """
-delete from pauses p where p.mode = 'drain' and not exists (
-  select from work_queue w where w.status in ('pending', 'error')
-     and (p.queue is null or w.queue = p.queue) and (p.topic is null or w.topic = p.topic)
-     and (p.shop_id is null or w.shop_id = p.shop_id) and w.created_at < p.created_at)
-"""
-
-
-def _end_drains(tx: Connection) -> None:
-    """A drain ends when the backlog it was made for is gone."""
+        if depths is not None and not depths.get(topic.queue, 0) and (ids := find_forgotten(tx, topic, now)):
+            rows = tx.exec_driver_sql(_MARK, {"now": now, "id": ids})
+            refs += [WorkRef(row.id, row.queue, row.topic) for row in rows]
+    counts.sent_again = len(refs)
     tx.exec_driver_sql(_END_DRAINS)
-
-
-_BEAT = """
-insert into heartbeats (name, at, detail) values (%(name)s, %(at)s, %(detail)s::jsonb)
-on conflict (name) do update set at = excluded.at, detail = excluded.detail
-"""
+    record_heartbeat(tx, "sweep", now, asdict(counts))
+    return counts, refs
 
 
 def record_heartbeat(
     tx: Connection, name: str, at: datetime, detail: dict[str, object] | None = None
 ) -> None:
-    """``name`` is known to have been alive at ``at``."""
+    """Record that ``name`` was alive at ``at``."""
     tx.exec_driver_sql(_BEAT, {"name": name, "at": at, "detail": orjson.dumps(detail or {}).decode()})
