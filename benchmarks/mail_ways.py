@@ -18,8 +18,9 @@ from uuid import uuid4
 
 import psycopg
 
-from services.mail.message import Mail, to_outgoing_mail
+from services.mail.message import Mail, all_headers
 from services.providers.mime import render_mime
+from services.providers.outgoing_mail import OutgoingMail
 
 SENDER, RECIPIENT = "bench@example.org", "owner@example.com"
 BODY = "".join(f"Line {n}: the payment ch_{n:08d} is not in our books.\n" for n in range(20))
@@ -44,9 +45,18 @@ def _contents(count: int) -> list[bytes]:
     now = datetime.now(UTC)
     return [
         render_mime(
-            to_outgoing_mail(make_mail(n), sender=SENDER, message_id=f"{uuid4()}@example.org", date=now)
+            OutgoingMail(
+                sender=SENDER,
+                recipient=mail.recipient,
+                subject=mail.subject,
+                text=mail.text,
+                html=mail.html,
+                message_id=f"{uuid4()}@example.org",
+                date=now,
+                headers=all_headers(mail),
+            )
         )
-        for n in range(count)
+        for mail in map(make_mail, range(count))
     ]
 
 

@@ -18,8 +18,7 @@ from services.jobs.handler import Run
 from services.ledger.work import NewWork
 from services.mail.compose import compose
 from services.mail.formatting import change, money
-from services.mail.mail_types import MailShop, MailType
-from services.mail.message import Attachment
+from services.mail.message import Attachment, MailShop, MailType
 from services.mail.outbox import record_mails
 from services.payments.breaks import PaymentBreak, describe_cause
 from services.shopify.stock.low_stock import LowStock

@@ -17,7 +17,7 @@ from services.jobs.schedule import day_bounds, period_bounds
 from services.ledger.work import FollowUp
 from services.mail.compose import compose
 from services.mail.formatting import change, money
-from services.mail.mail_types import MailShop, MailType
+from services.mail.message import MailShop, MailType
 from services.mail.outbox import record_mails
 from services.shops.shops import get_shop_by_id
 

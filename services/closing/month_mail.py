@@ -15,8 +15,7 @@ from services.jobs.handler import Run
 from services.ledger.accept import record_work
 from services.mail.compose import compose
 from services.mail.formatting import change, money
-from services.mail.mail_types import MailShop, MailType
-from services.mail.message import Attachment
+from services.mail.message import Attachment, MailShop, MailType
 from services.mail.outbox import record_mails
 from services.shops.shops import Shop, get_shop_by_id
 

@@ -19,8 +19,7 @@ from services.jobs.complete_run import FAILED, NOT_RUN
 from services.ledger.accept import WorkRef, record_work
 from services.ledger.work import FLEET
 from services.mail.compose import compose
-from services.mail.mail_types import MailType
-from services.mail.message import Mail
+from services.mail.message import Mail, MailType
 from services.mail.outbox import record_mails
 from services.mail.system_mails import (
     AUDIT_FAILED_MAIL,

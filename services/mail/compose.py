@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.core.redact import quote_value
 from services.mail.formatting import FILTERS, finalize, moment, one_line
-from services.mail.mail_types import MailInvalid, MailShop, MailType
-from services.mail.message import Attachment, Mail
+from services.mail.message import Attachment, Mail, MailInvalid, MailShop, MailType
 from services.mail.template_loader import load_source
 
 if TYPE_CHECKING:
@@ -56,57 +55,46 @@ def compose(
     """
     templates = _load_templates(mail_type)
     _check(mail_type, templates, context, recipient, unsubscribe)
-    shown = _Images(mail_type.name, images or {})
+    inline = {
+        name: image if image.content_id else replace(image, content_id=f"{name}@shopfleet")
+        for name, image in (images or {}).items()
+    }
+    missing = set(inline)
+
+    def show_image(name: str) -> str:
+        if name not in inline:
+            raise MailInvalid(f"mail {mail_type.name!r} shows the image {name!r}, which was not given")
+        missing.discard(name)
+        return f"cid:{inline[name].content_id}"
+
     values: dict[str, Any] = {
         **context,
         "shop": shop,
         "zone": zone or (shop.zone if shop else UTC),
         "why": mail_type.why,
         "unsubscribe": unsubscribe,
-        "image": shown.show,
+        "image": show_image,
         "attachments": attachments,
         "filler": _FILLER,
     }
     subject = values["subject"] = _cut(templates.subject.render(values), SUBJECT_CHARACTERS)
     preview = values["preview"] = _cut(templates.preview.render(values), PREVIEW_CHARACTERS)
+    text, html = templates.text.render(values), templates.html.render(values)
+    if missing:  # the mailbox would show it as an attachment
+        raise MailInvalid(f"mail {mail_type.name!r} does not show {', '.join(sorted(missing))}")
     return Mail(
         shop_id=shop.id if shop else None,
         kind=mail_type.name,
         period=period,
         recipient=recipient,
         subject=subject,
-        text=templates.text.render(values),
-        html=templates.html.render(values),
+        text=text,
+        html=html,
         preview=preview,
         attachments=tuple(attachments),
-        inline=shown.list_shown(),
+        inline=tuple(inline.values()),
         list_unsubscribe=unsubscribe,
     )
-
-
-class _Images:
-    """The images of one mail, and which of them its HTML does not show yet."""
-
-    def __init__(self, mail_name: str, images: Mapping[str, Attachment]) -> None:
-        self._mail_name = mail_name
-        self._images = {
-            name: image if image.content_id else replace(image, content_id=f"{name}@shopfleet")
-            for name, image in images.items()
-        }
-        self._missing = set(images)
-
-    def show(self, name: str) -> str:
-        """Return the URL of image ``name`` inside the mail."""
-        if name not in self._images:
-            raise MailInvalid(f"mail {self._mail_name!r} shows the image {name!r}, which was not given")
-        self._missing.discard(name)
-        return f"cid:{self._images[name].content_id}"
-
-    def list_shown(self) -> tuple[Attachment, ...]:
-        """Return the images. One that the HTML does not show is refused: it would look like an attachment."""
-        if self._missing:
-            raise MailInvalid(f"mail {self._mail_name!r} does not show {', '.join(sorted(self._missing))}")
-        return tuple(self._images.values())
 
 
 def _check(
@@ -139,13 +127,13 @@ def _cut(text: str, characters: int) -> str:
 
 @cache
 def _load_templates(mail_type: MailType) -> Templates:
-    source = load_source(mail_type.package, mail_type.name)
+    subject, preview, text, html = load_source(mail_type.package, mail_type.name)
     plain, marked = _environment(autoescape=False), _environment(autoescape=True)
     return Templates(
-        subject=plain.from_string(source.subject),
-        preview=plain.from_string(source.preview),
-        text=plain.from_string(source.text),
-        html=marked.from_string(source.html),
+        subject=plain.from_string(subject),
+        preview=plain.from_string(preview),
+        text=plain.from_string(text),
+        html=marked.from_string(html),
         names=frozenset(mail_type.sample(None, datetime(2026, 1, 1, tzinfo=UTC))),
     )
 

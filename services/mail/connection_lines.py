@@ -90,12 +90,10 @@ def plan_lines(
         is_used = state.provider not in SECRETS or state.provider == used
         slug = "" if state.shop_id is None else slugs.get(state.shop_id, str(state.shop_id))
         sender = MailSender(state.provider, slug, is_own=bool(choice and choice.transport))
-        if state.status == "ok":
-            to_do = ""
-        else:
-            to_do = (
-                _plan_to_do(state, sender) if is_used else "nothing: mail goes through another transport now"
-            )
+        to_do = ""
+        if state.status != "ok":
+            unused = "nothing: mail goes through another transport now"
+            to_do = _plan_to_do(state, sender) if is_used else unused
         lines.append(
             ConnectionLine(
                 shop=slug or slugs.get(FLEET, "(fleet)"),

@@ -1,16 +1,61 @@
-"""A composed mail, with the key that keeps it from being sent twice."""
+"""Mail types, and a composed mail with the key that keeps it from being sent twice.
 
-from collections.abc import Mapping
+Each room defines its own mail types and passes them to ``services.mail.compose``.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from email import message_from_bytes
-from email.message import EmailMessage
-from email.policy import SMTP
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
-from services.providers.mime import render_mime
-from services.providers.outgoing_mail import Attachment, OutgoingMail
+from services.core.errors import ShopfleetError
+from services.providers.outgoing_mail import Attachment
 
-__all__ = ["Attachment", "Mail", "to_email_message", "to_outgoing_mail"]
+__all__ = ["Attachment", "Mail", "MailInvalid", "MailShop", "MailType", "all_headers"]
+
+
+class MailInvalid(ShopfleetError):
+    """A mail cannot be composed from its context. The message names the mail type and the fault."""
+
+
+class MailShop(Protocol):
+    """What a mail needs of its shop; ``services.shops.shops.Shop`` has it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def slug(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def currency(self) -> str: ...
+    @property
+    def zone(self) -> ZoneInfo: ...
+
+
+MakeSample = Callable[[MailShop | None, datetime], Mapping[str, Any]]
+"""Returns a sample context for a shop, or for the fleet: the same for the same arguments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailType:
+    """A type of mail. ``package`` has ``templates/<name>.html`` and ``templates/<name>.txt``.
+
+    ``why`` is the last line of each mail: it tells the reader why the mail came. The names in ``sample``'s
+    context are those that a mail needs: more or fewer are refused. ``images`` are the inline images that
+    the HTML shows, by name, with a sample of each. ``can_unsubscribe`` is for digests and letters, not for
+    alerts.
+    """
+
+    name: str
+    package: str
+    about: str
+    reader: str
+    why: str
+    sample: MakeSample
+    can_unsubscribe: bool = False
+    images: Callable[[], Mapping[str, Attachment]] = dict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,27 +96,3 @@ def all_headers(mail: Mail) -> dict[str, str]:
         if mail.list_unsubscribe.startswith("https://"):
             headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     return headers
-
-
-def to_outgoing_mail(mail: Mail, *, sender: str, message_id: str, date: datetime) -> OutgoingMail:
-    """Return ``mail`` for a transport. ``message_id`` is without angle brackets."""
-    return OutgoingMail(
-        sender=sender,
-        recipient=mail.recipient,
-        subject=mail.subject,
-        text=mail.text,
-        html=mail.html,
-        message_id=message_id,
-        date=date,
-        attachments=mail.attachments,
-        inline=mail.inline,
-        headers=all_headers(mail),
-    )
-
-
-def to_email_message(mail: Mail, *, sender: str, message_id: str, date: datetime) -> EmailMessage:
-    """Return the bytes that are sent, parsed by the standard library."""
-    outgoing = to_outgoing_mail(mail, sender=sender, message_id=message_id, date=date)
-    message = message_from_bytes(render_mime(outgoing), policy=SMTP)
-    assert isinstance(message, EmailMessage)  # noqa: S101 - the policy's own class
-    return message

@@ -8,8 +8,7 @@ import orjson
 from sqlalchemy import Connection, select
 
 from services.ledger.work import FLEET, NewWork
-from services.mail.mail_types import MailInvalid
-from services.mail.message import Mail, all_headers
+from services.mail.message import Mail, MailInvalid, all_headers
 from services.mail.tables import mail_parts
 from services.providers.outgoing_mail import Attachment, one_line
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Literal
 
-from services.mail.mail_types import MailShop, MailType
+from services.mail.message import MailShop, MailType
 
 Step = tuple[str, str]
 """What to do, and the command for it or an empty text."""
@@ -24,11 +24,6 @@ _HAPPENED = MappingProxyType(
         "rewritten": "was rewritten",
     }
 )
-
-
-def plan_test(*, transport: str, sender: str, asked_by: str, asked_at: datetime) -> dict[str, Any]:
-    """Return the context of ``test``."""
-    return {"transport": transport, "sender": sender, "asked_by": asked_by, "asked_at": asked_at}
 
 
 def plan_job_late(
@@ -140,7 +135,7 @@ def plan_incident(
 
 def _sample_test(_shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
     sender = "Shopfleet <shopfleet@localhost>"
-    return plan_test(transport="smtp, mail.example.com", sender=sender, asked_by="ada", asked_at=now)
+    return {"transport": "smtp, mail.example.com", "sender": sender, "asked_by": "ada", "asked_at": now}
 
 
 def _sample_job_late(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:

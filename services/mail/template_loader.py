@@ -9,9 +9,9 @@ import re
 from functools import cache
 from html.parser import HTMLParser
 from importlib.resources import files
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from services.mail.mail_types import MailInvalid
+from services.mail.message import MailInvalid
 
 if TYPE_CHECKING:
     from css_inline import CSSInliner
@@ -25,22 +25,13 @@ _RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
-class TemplateSource(NamedTuple):
-    """The Jinja sources of one mail type."""
-
-    subject: str
-    preview: str
-    text: str
-    html: str
-
-
-def load_source(package: str, name: str) -> TemplateSource:
-    """Return the sources of mail type ``name``, each a complete Jinja template. Slow: once per process."""
+def load_source(package: str, name: str) -> tuple[str, str, str, str]:
+    """Return subject, preview, text and HTML of a mail type as Jinja templates. Slow: once per process."""
     subject, preview, text = _split_text(name, _read(package, f"{name}.txt"))
     body = _read(package, f"{name}.html")
     html = _read(OWN, "layout.html").replace("<!-- dark -->", _dark_css()).replace(_SLOT, body.strip())
     layout = _read(OWN, "layout.txt")
-    return TemplateSource(subject, preview, layout.replace(_SLOT, text.strip("\n")), inline_css(name, html))
+    return subject, preview, layout.replace(_SLOT, text.strip("\n")), inline_css(name, html)
 
 
 def inline_css(name: str, source: str) -> str:
@@ -61,7 +52,7 @@ def inline_css(name: str, source: str) -> str:
 
 
 def _compare_shapes(name: str, before: str, after: str) -> None:
-    wanted, got = HtmlShape.of(before), HtmlShape.of(after)
+    wanted, got = _HtmlShape(before).seen, _HtmlShape(after).seen
     for before_tag, after_tag in zip(wanted, got, strict=False):
         if before_tag != after_tag:
             raise MailInvalid(
@@ -72,36 +63,26 @@ def _compare_shapes(name: str, before: str, after: str) -> None:
         raise MailInvalid(f"{name}.html is not valid HTML: it has {len(wanted)} tags, read as {len(got)}")
 
 
-class HtmlShape(HTMLParser):
-    """The tags of a document and the placeholders between them, in order."""
+class _HtmlShape(HTMLParser):
+    """The tags of a document, comments and the placeholders between them, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, document: str) -> None:
         super().__init__()
         self.seen: list[str] = []
-
-    @classmethod
-    def of(cls, document: str) -> list[str]:
-        """Return the document's shape."""
-        parser = cls()
-        parser.feed(document)
-        parser.close()
-        return parser.seen
+        self.feed(document)
+        self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep the tag, and the placeholders in its attributes."""
         filled = [value for _, value in sorted(attrs) if value and _PLACEHOLDER.search(value)]
         self.seen.append(" ".join([f"<{tag}>", *filled]))
 
     def handle_endtag(self, tag: str) -> None:
-        """Keep the tag."""
         self.seen.append(f"</{tag}>")
 
     def handle_comment(self, data: str) -> None:
-        """Keep a statement's placeholder, and Outlook's conditions."""
         self.seen.append(f"<!--{data}-->")
 
     def handle_data(self, data: str) -> None:
-        """Keep an expression's placeholder."""
         self.seen.extend(match[0] for match in _PLACEHOLDER.finditer(data))
 
 

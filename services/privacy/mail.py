@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.mail.mail_types import MailShop, MailType
+from services.mail.message import MailShop, MailType
 
 
 def _sample(_shop: MailShop | None, now: datetime) -> Mapping[str, Any]:

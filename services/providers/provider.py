@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Protocol
 
 from services.core.errors import ShopfleetError
@@ -16,24 +15,22 @@ ReadDelivery = Callable[[Mapping[str, str], bytes, Sequence[bytes], datetime], W
 """Takes headers (names in lower case), body, the shop's secrets and the time; raises ``Rejected``."""
 
 _LONGEST_SECRET = 4096
-_MEANINGS = MappingProxyType(
-    {
-        "sk_": "a Stripe secret key",
-        "rk_": "a Stripe restricted key",
-        "pk_": "a Stripe publishable key",
-        "we_": "the id of a Stripe webhook endpoint",
-        "acct_": "a Stripe account id",
-        "shpat_": "a Shopify access token",
-        "shpca_": "a Shopify access token",
-        "shpss_": "a Shopify client secret",
-        "shprt_": "a Shopify refresh token",
-        "whsec_": "a webhook signing secret",
-        "whpk_": "a Standard Webhooks public key",
-        "SG.": "a SendGrid API key",
-        "re_": "a Resend API key",
-        "-----BEGIN": "a PEM file",
-    }
-)
+_MEANINGS = {
+    "sk_": "a Stripe secret key",
+    "rk_": "a Stripe restricted key",
+    "pk_": "a Stripe publishable key",
+    "we_": "the id of a Stripe webhook endpoint",
+    "acct_": "a Stripe account id",
+    "shpat_": "a Shopify access token",
+    "shpca_": "a Shopify access token",
+    "shpss_": "a Shopify client secret",
+    "shprt_": "a Shopify refresh token",
+    "whsec_": "a webhook signing secret",
+    "whpk_": "a Standard Webhooks public key",
+    "SG.": "a SendGrid API key",
+    "re_": "a Resend API key",
+    "-----BEGIN": "a PEM file",
+}
 """What a pasted text is by its prefix."""
 
 
@@ -71,17 +68,13 @@ class SecretKind:
 
     def generate(self) -> str:
         """Return a new random value; raise ``SecretInvalid`` for one that only the provider can issue."""
-        if self.make_value is None:
-            raise SecretInvalid(
-                f"{self.name} cannot be generated: it is {self.description}, issued by the provider"
-            )
-        return self.make_value()
+        if self.make_value:
+            return self.make_value()
+        fault = f"{self.name} cannot be generated: it is {self.description}, issued by the provider"
+        raise SecretInvalid(fault)
 
     def parse(self, pasted: str) -> str:
-        """Return ``pasted`` without surrounding white space if it has this kind's shape.
-
-        Raises ``SecretInvalid``.
-        """
+        """Return ``pasted`` without surrounding white space; raise ``SecretInvalid`` for another shape."""
         text = pasted.strip()
         if fault := self._find_fault(text):
             raise SecretInvalid(f"{self.name} {fault}: it should be {self.expected}")

@@ -29,67 +29,46 @@ def _find_id_fault(value: str) -> str:
     return "looks like the secret's id (a UUID)" if _UUID.fullmatch(value) else ""
 
 
+_CALLED_ONLY = {
+    "notion": SecretKind(name="notion-token", description="the Notion integration token"),
+    "quickbooks-time": SecretKind(name="quickbooks-time-token", description="the QuickBooks Time API token"),
+    "smtp": SecretKind(
+        name="smtp-url",
+        description="the shop's own mail server, smtp+starttls://user:password@host:587",
+        expected="smtp://, smtp+starttls:// or smtps://, then user:password@host:port",
+        prefixes=(),
+        find_fault=_find_smtp_fault,
+    ),
+    "graph": SecretKind(
+        name="graph-client-secret",
+        description="the value of the Entra app's client secret (not its id)",
+        expected="the client secret's value, about 40 characters (not its id)",
+        prefixes=(),
+        find_fault=_find_id_fault,
+    ),
+    "sendgrid": SecretKind(
+        name="sendgrid-key",
+        description="the SendGrid API key, SG....",
+        expected="an API key with the permission Mail Send, which begins with SG.",
+        prefixes=("SG.",),
+        needs_prefix=True,
+    ),
+    "resend": SecretKind(
+        name="resend-key",
+        description="the Resend API key, re_...",
+        expected="an API key, which begins with re_",
+        prefixes=("re_",),
+        needs_prefix=True,
+    ),
+}
+"""Outside systems that send no webhook, each with its secret."""
+
 PROVIDERS: tuple[Provider, ...] = (
     SHOPIFY,
     STRIPE,
     OPENPHONE,
     STANDARD,
-    Provider(
-        name="notion",
-        secrets=(SecretKind(name="notion-token", description="the Notion integration token"),),
-    ),
-    Provider(
-        name="quickbooks-time",
-        secrets=(SecretKind(name="quickbooks-time-token", description="the QuickBooks Time API token"),),
-    ),
-    Provider(
-        name="smtp",
-        secrets=(
-            SecretKind(
-                name="smtp-url",
-                description="the shop's own mail server, smtp+starttls://user:password@host:587",
-                expected="smtp://, smtp+starttls:// or smtps://, then user:password@host:port",
-                prefixes=(),
-                find_fault=_find_smtp_fault,
-            ),
-        ),
-    ),
-    Provider(
-        name="graph",
-        secrets=(
-            SecretKind(
-                name="graph-client-secret",
-                description="the value of the Entra app's client secret (not its id)",
-                expected="the client secret's value, about 40 characters (not its id)",
-                prefixes=(),
-                find_fault=_find_id_fault,
-            ),
-        ),
-    ),
-    Provider(
-        name="sendgrid",
-        secrets=(
-            SecretKind(
-                name="sendgrid-key",
-                description="the SendGrid API key, SG....",
-                expected="an API key with the permission Mail Send, which begins with SG.",
-                prefixes=("SG.",),
-                needs_prefix=True,
-            ),
-        ),
-    ),
-    Provider(
-        name="resend",
-        secrets=(
-            SecretKind(
-                name="resend-key",
-                description="the Resend API key, re_...",
-                expected="an API key, which begins with re_",
-                prefixes=("re_",),
-                needs_prefix=True,
-            ),
-        ),
-    ),
+    *(Provider(name=name, secrets=(kind,)) for name, kind in _CALLED_ONLY.items()),
 )
 _BY_NAME = {provider.name: provider for provider in PROVIDERS}
 

@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import SMTP
 from random import Random
 from typing import Any
 
@@ -15,9 +18,11 @@ from services.ledger.accept import record_work
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.settle import BatchResult
 from services.ledger.topics import TOPICS
-from services.mail.message import Mail
+from services.mail.message import Mail, all_headers
 from services.mail.outbox import record_mails
 from services.mail.send import MailSend
+from services.providers.mime import render_mime
+from services.providers.outgoing_mail import OutgoingMail
 
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 TOPIC = TOPICS["mail_send"]
@@ -94,3 +99,27 @@ def mail_settings(monkeypatch: pytest.MonkeyPatch, **values: str) -> Iterator[No
         for name in values:
             monkeypatch.delenv(name)
         get_settings.cache_clear()
+
+
+def to_outgoing_mail(mail: Mail, *, sender: str, message_id: str, date: datetime) -> OutgoingMail:
+    """Return ``mail`` as a transport takes it."""
+    return OutgoingMail(
+        sender=sender,
+        recipient=mail.recipient,
+        subject=mail.subject,
+        text=mail.text,
+        html=mail.html,
+        message_id=message_id,
+        date=date,
+        attachments=mail.attachments,
+        inline=mail.inline,
+        headers=all_headers(mail),
+    )
+
+
+def to_email_message(mail: Mail, *, sender: str, message_id: str, date: datetime) -> EmailMessage:
+    """Return the bytes that are sent, parsed by the standard library."""
+    outgoing = to_outgoing_mail(mail, sender=sender, message_id=message_id, date=date)
+    message = message_from_bytes(render_mime(outgoing), policy=SMTP)
+    assert isinstance(message, EmailMessage)
+    return message

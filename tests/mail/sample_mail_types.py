@@ -9,8 +9,7 @@ from PIL import Image
 
 from services.cli.mail.preview import MAIL_TYPES, SampleShop
 from services.mail.compose import compose
-from services.mail.mail_types import MailShop, MailType
-from services.mail.message import Attachment, Mail
+from services.mail.message import Attachment, Mail, MailShop, MailType
 
 NOW = datetime(2026, 11, 21, 18, 30, tzinfo=UTC)
 KINDS = tuple(MAIL_TYPES)

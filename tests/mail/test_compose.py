@@ -13,9 +13,9 @@ from jinja2 import UndefinedError
 from services.cli.mail.preview import MAIL_TYPES, SampleShop
 from services.mail.compose import _load_templates, compose
 from services.mail.formatting import change, moment, money, one_line, span
-from services.mail.mail_types import MailInvalid, MailType
-from services.mail.message import Attachment, to_email_message
+from services.mail.message import Attachment, MailInvalid, MailType
 from services.mail.system_mails import TEST_MAIL, plan_audit_failed, plan_job_late
+from tests.mail.mails import to_email_message
 from tests.mail.sample_mail_types import KINDS, LETTER, NOW, chart, png, sample_mail
 
 SERVICES = Path(__file__).parents[2] / "services"

@@ -11,8 +11,7 @@ import pytest
 from services.cli.mail.preview import SampleShop
 from services.closing.daily_mail import DAILY_ANOMALIES_MAIL, MAX_SHOWN, plan_anomaly_context, sample_break
 from services.mail.compose import compose
-from services.mail.mail_types import MailInvalid
-from services.mail.message import Mail
+from services.mail.message import Mail, MailInvalid
 from services.mail.template_loader import inline_css
 from tests.mail.sample_mail_types import KINDS, chart, sample_mail
 

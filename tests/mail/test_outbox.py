@@ -12,8 +12,7 @@ from services.core.db import transaction
 from services.ledger.accept import record_work
 from services.ledger.work import FLEET
 from services.mail.delivery_plan import UNKNOWN
-from services.mail.mail_types import MailInvalid
-from services.mail.message import Attachment
+from services.mail.message import Attachment, MailInvalid
 from services.mail.outbox import LARGEST_BYTES, record_mails
 from services.mail.outbox_admin import (
     BY_PERSON,

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.mail.message import Attachment, Mail, to_email_message, to_outgoing_mail
+from services.mail.message import Attachment, Mail
 from services.providers.mime import render_mime
 from services.providers.outgoing_mail import AddressInvalid, OutgoingMail, mask_address
+from tests.mail.mails import to_email_message, to_outgoing_mail
 
 NOW = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300)

@@ -16,8 +16,7 @@ from services.closing.month_mail import MONTH_PACKAGE_MAIL
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.mail.compose import compose
-from services.mail.mail_types import MailShop
-from services.mail.message import Mail
+from services.mail.message import Mail, MailShop
 from services.mail.system_mails import SYSTEM_MAILS
 from services.privacy.mail import PRIVACY_EXPORT_MAIL
 from services.shops.shops import get_shop

@@ -7,7 +7,7 @@ from functools import partial
 from services.core.db import transaction
 from services.core.fields import find_object
 from services.core.pg_arrays import find_by_key
-from services.providers.shopify_pull_documents import (
+from services.providers.shopify_documents import (
     LIST_FULFILLMENT_ORDERS,
     LIST_RETURNS,
     READ_ORDER_RETURNS,

@@ -12,7 +12,7 @@ from services.core.fields import find_object
 from services.core.money import to_minor
 from services.core.pg_arrays import find_by_key, text_array
 from services.providers.delivery import find_instant
-from services.providers.shopify_pull_documents import (
+from services.providers.shopify_documents import (
     LIST_ORDERS,
     READ_ORDER,
     READ_ORDER_LINES,

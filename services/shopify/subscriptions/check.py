@@ -22,7 +22,7 @@ from services.core.settings import get_settings
 from services.jobs.handler import JobResult, Run
 from services.ledger.work import FollowUp
 from services.providers.calls import optional_calls
-from services.providers.shopify_pull_documents import CREATE_SUBSCRIPTION, LIST_SUBSCRIPTIONS
+from services.providers.shopify_documents import CREATE_SUBSCRIPTION, LIST_SUBSCRIPTIONS
 from services.shopify.admin import open_admin
 from services.shopify.backfill.pager import Pager
 from services.shopify.backfill.run import NO_ACCESS, BackfillStats, backfill_shopify

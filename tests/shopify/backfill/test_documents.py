@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from services.providers import shopify_pull_documents
+from services.providers import shopify_documents
 
 SCHEMAS = Path(__file__).parents[4] / "shared" / "samples" / "shopify" / "admin_graphql"
 DOCUMENTS = {
     name: text
-    for name, text in vars(shopify_pull_documents).items()
+    for name, text in vars(shopify_documents).items()
     if not name.startswith("_") and name.isupper() and isinstance(text, str)
 }
 UNSIZED = 3

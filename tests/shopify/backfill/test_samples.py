@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from services.core.clock import utc_now
-from services.providers.shopify_pull_documents import (
+from services.providers.shopify_documents import (
     LIST_ITEMS,
     LIST_LOCATIONS,
     LIST_PRODUCTS,
