@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from threading import Lock
-from types import MappingProxyType
 
 import orjson
 
@@ -20,23 +19,19 @@ from services.shops.mail_transport import OF_GRAPH, MailChoice
 OPEN_AT_ONCE = 64
 """Open transports per process; the least recently used one is closed first."""
 
-SECRETS = MappingProxyType(
-    {
-        "smtp": "smtp-url",
-        "graph": "graph-client-secret",
-        "sendgrid": "sendgrid-key",
-        "resend": "resend-key",
-        "file": "",
-    }
-)
+SECRETS: Mapping[str, str] = {
+    "smtp": "smtp-url",
+    "graph": "graph-client-secret",
+    "sendgrid": "sendgrid-key",
+    "resend": "resend-key",
+    "file": "",
+}
 """The shop's secret that each transport of its own needs (``fleet shops secret``)."""
 
-REPEATABLE_FOR: Mapping[str, timedelta] = MappingProxyType(
-    {"resend": timedelta(hours=24), "file": timedelta.max}
-)
+REPEATABLE_FOR = {"resend": timedelta(hours=24), "file": timedelta.max}
 """For how long a transport recognizes a repeated mail. The others: not at all."""
 
-RATES = MappingProxyType({"resend": 5.0})
+RATES = {"resend": 5.0}
 """Mails per second that a service documents for one account; ``MAIL_RATE_PER_SECOND`` overrides it."""
 
 
@@ -91,16 +86,7 @@ def fleet_route(settings: Settings) -> Route:
         "sendgrid": settings.sendgrid_api_key,
         "resend": settings.resend_api_key,
     }
-    return Route(
-        owner=None,
-        account=FLEET,
-        transport=name,
-        sender=settings.mail_from,
-        secret=secrets.get(name, ""),
-        options=_list_options(options, settings),
-        rate_per_second=settings.mail_rate_per_second or RATES.get(name, 0.0),
-        connections=settings.mail_connections,
-    )
+    return _make_route(None, FLEET, name, settings.mail_from, secrets.get(name, ""), options, settings)
 
 
 def shop_route(shop_id: int, choice: MailChoice, secret: str | None, settings: Settings) -> Route:
@@ -117,32 +103,37 @@ def shop_route(shop_id: int, choice: MailChoice, secret: str | None, settings: S
         )
     needed = SECRETS[name]
     if needed and not secret:
-        raise Misconfigured(
-            "mail.no_secret",
-            f"the shop's mail goes through {name} and it has no {needed}: "
-            f"`fleet shops secret SHOP {needed} --stdin`",
-        )
+        hint = f"it has no {needed}: `fleet shops secret SHOP {needed} --stdin`"
+        raise Misconfigured("mail.no_secret", f"the shop's mail goes through {name} and {hint}")
     names = OF_GRAPH if name == "graph" else ()
     if missing := [option for option in names if not getattr(choice, option)]:
         raise Misconfigured("mail.incomplete", f"the shop's mail settings lack {', '.join(missing)}")
     options = {"folder": str(settings.mail_folder / str(shop_id))}
     options |= {option: getattr(choice, option) for option in names}
-    return Route(
-        owner=shop_id,
-        account=shop_id,
-        transport=name,
-        sender=sender,
-        secret=secret or "",
-        options=_list_options(options, settings),
-        rate_per_second=settings.mail_rate_per_second or RATES.get(name, 0.0),
-        connections=settings.mail_connections,
-    )
+    return _make_route(shop_id, shop_id, name, sender, secret or "", options, settings)
 
 
-def _list_options(options: Mapping[str, str], settings: Settings) -> tuple[tuple[str, str], ...]:
+def _make_route(
+    owner: int | None,
+    account: int,
+    transport: str,
+    sender: str,
+    secret: str,
+    options: Mapping[str, str],
+    settings: Settings,
+) -> Route:
     names = ("graph_api_base", "graph_login_base", "sendgrid_api_base", "resend_api_base")
     bases = {name: getattr(settings, name).rstrip("/") for name in names}
-    return tuple(sorted({**options, **bases}.items()))
+    return Route(
+        owner=owner,
+        account=account,
+        transport=transport,
+        sender=sender,
+        secret=secret,
+        options=tuple(sorted({**options, **bases}.items())),
+        rate_per_second=settings.mail_rate_per_second or RATES.get(transport, 0.0),
+        connections=settings.mail_connections,
+    )
 
 
 def open_transport(route: Route) -> MailTransport:

@@ -122,9 +122,7 @@ class BucketStore:
         """Store ``data``, or raise ``ObjectExists``; return until when it is locked."""
         digest = hashlib.sha256(data)
         locked = retain_until if retain_until is not None and self._probe_lock() else None
-        lock: dict[str, Any] = {}
-        if locked is not None:
-            lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": locked}
+        lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": locked} if locked else {}
         with self._errors(key):
             self._client().put_object(
                 Bucket=self._bucket,
@@ -140,10 +138,8 @@ class BucketStore:
     def get(self, key: str) -> bytes:
         """Return the object, or raise ``ObjectMissing``."""
         with self._errors(key):
-            data: bytes = (
-                self._client().get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()
-            )
-            return data
+            found = self._client().get_object(Bucket=self._bucket, Key=self._prefix + key)
+            return bytes(found["Body"].read())
 
     def find_keys(self, prefix: str) -> Sequence[str]:
         """Return the keys that begin with ``prefix``, sorted."""
@@ -158,21 +154,15 @@ class BucketStore:
 
         In a bucket with versions a plain deletion only hides an object. R2 has no versions.
         """
-        from botocore.exceptions import ClientError
-
         name = self._prefix + key
         with self._errors(key):
             client = self._client()
             client.delete_object(Bucket=self._bucket, Key=name)
-            try:
-                pages = client.get_paginator("list_object_versions").paginate(
-                    Bucket=self._bucket, Prefix=name
-                )
-                found = [one for page in pages for kind in _VERSIONS for one in page.get(kind, ())]
-            except ClientError as fault:
-                if _code_of(fault) not in _NO_LOCK:
-                    raise
-                found = []
+        found: list[Any] = []
+        with self._errors(key), _unless_unsupported():
+            pages = client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=name)
+            found = [one for page in pages for kind in _VERSIONS for one in page.get(kind, ())]
+        with self._errors(key):
             for version in (one["VersionId"] for one in found if one["Key"] == name):
                 client.delete_object(Bucket=self._bucket, Key=name, VersionId=version)
 
@@ -205,17 +195,11 @@ class BucketStore:
     def _probe_lock(self) -> bool:
         """Return whether the bucket locks objects. R2 has no such call."""
         if self._has_lock is None:
-            from botocore.exceptions import ClientError
-
-            with self._errors("?object-lock"):
-                try:
-                    found = self._client().get_object_lock_configuration(Bucket=self._bucket)
-                    rule = found.get("ObjectLockConfiguration", {})
-                    self._has_lock = rule.get("ObjectLockEnabled") == "Enabled"
-                except ClientError as fault:
-                    if _code_of(fault) not in _NO_LOCK:
-                        raise
-                    self._has_lock = False
+            rule: dict[str, Any] = {}
+            with self._errors("?object-lock"), _unless_unsupported():
+                found = self._client().get_object_lock_configuration(Bucket=self._bucket)
+                rule = found.get("ObjectLockConfiguration", {})
+            self._has_lock = rule.get("ObjectLockEnabled") == "Enabled"
         return self._has_lock
 
     @contextmanager
@@ -233,21 +217,30 @@ class BucketStore:
             if code in ("NoSuchKey", "404"):
                 raise ObjectMissing(f"{where} does not exist") from None
             if code in _REFUSED:
-                raise Misconfigured(
-                    "archive.refused",
-                    f"{where}: the store answers {code}; check ARCHIVE_URL, AWS_ACCESS_KEY_ID and its rights",
-                ) from None
+                hint = "check ARCHIVE_URL, AWS_ACCESS_KEY_ID and its rights"
+                raise Misconfigured("archive.refused", f"{where}: the store answers {code}; {hint}") from None
             raise RetryLater("archive.unavailable", f"{where}: the store answers {code}") from None
         except NoCredentialsError:
-            raise Misconfigured(
-                "archive.no_credentials", f"{where}: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set"
-            ) from None
+            missing = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set"
+            raise Misconfigured("archive.no_credentials", f"{where}: {missing}") from None
         except BotoCoreError as fault:
             raise RetryLater("archive.unavailable", f"{where}: {type(fault).__name__}") from None
 
 
 def _code_of(fault: Any) -> str:
     return str(fault.response.get("Error", {}).get("Code", "?"))
+
+
+@contextmanager
+def _unless_unsupported() -> Iterator[None]:
+    """End the block early at a call that a store without versions or object lock does not have."""
+    from botocore.exceptions import ClientError
+
+    try:
+        yield
+    except ClientError as fault:
+        if _code_of(fault) not in _NO_LOCK:
+            raise
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from services.providers.http import find_json, parse_retry_after
 
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 WAIT_LONGEST = timedelta(hours=1)
+JSON_HEADERS = {"Content-Type": "application/json"}
 
 
 def send_events(http: httpx.Client, host: str, key: str, events: Sequence[Mapping[str, Any]]) -> str:
@@ -25,13 +26,10 @@ def send_events(http: httpx.Client, host: str, key: str, events: Sequence[Mappin
     """
     body = orjson.dumps({"api_key": key, "batch": list(events)})
     try:
-        answer = http.post(
-            f"{host}/batch/", content=body, headers={"Content-Type": "application/json"}, timeout=TIMEOUT
-        )
+        answer = http.post(f"{host}/batch/", content=body, headers=JSON_HEADERS, timeout=TIMEOUT)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol):
-        raise Misconfigured(
-            "posthog.host_unreadable", "POSTHOG_HOST should look like https://us.i.posthog.com"
-        ) from None
+        hint = "POSTHOG_HOST should look like https://us.i.posthog.com"
+        raise Misconfigured("posthog.host_unreadable", hint) from None
     except httpx.HTTPError as fault:
         raise RetryLater("posthog.unavailable", f"no answer from PostHog: {type(fault).__name__}") from fault
     if not answer.is_success:

@@ -28,8 +28,7 @@ from services.providers.shopify_documents import READ_LEVELS, READ_SHOP, SET_AVA
 
 TIMEOUT = httpx.Timeout(20.0, connect=5.0, pool=5.0)
 
-SET_REASON = "correction"
-
+_ITEM, _LOCATION = "gid://shopify/InventoryItem/", "gid://shopify/Location/"
 _NAMED = re.compile(r"\s*(?:query|mutation)\s+(\w+)")
 
 SET_AT_MOST = 250
@@ -97,9 +96,6 @@ class ShopifyAdmin:
         self.throttle: ThrottleStatus | None = None
         self.cost_points: float | None = None
 
-    def __repr__(self) -> str:
-        return f"ShopifyAdmin({self._url!r})"
-
     def execute(self, document: str, variables: Mapping[str, Any], *, changes: bool) -> dict[str, Any]:
         """Return the ``data`` of the response to ``document``; ``changes``: it is a mutation.
 
@@ -107,7 +103,8 @@ class ShopifyAdmin:
         ``ShopifyThrottled`` with the wait where the bucket is empty, or what else ``read_answer`` finds. A
         token that the shop refuses is renewed and the document sent once more: a 401 means nothing happened.
         """
-        with noted_call("shopify", _operation(document)):
+        named = _NAMED.match(document)
+        with noted_call("shopify", named[1] if named else "document"):
             response = self._post(document, variables, changes=changes)
             if response.status_code == 401 and self._renew is not None:
                 self._token = self._renew(self._token)
@@ -127,8 +124,8 @@ class ShopifyAdmin:
         """
         entries = [
             {
-                "inventoryItemId": _item_gid(one.place),
-                "locationId": _location_gid(one.place.location_id),
+                "inventoryItemId": f"{_ITEM}{one.place.inventory_item_id}",
+                "locationId": f"{_LOCATION}{one.place.location_id}",
                 "quantity": one.quantity,
                 "changeFromQuantity": one.change_from,
             }
@@ -136,7 +133,7 @@ class ShopifyAdmin:
         ]
         set_input = {
             "name": "available",
-            "reason": SET_REASON,
+            "reason": "correction",
             "referenceDocumentUri": reference,
             "quantities": entries,
         }
@@ -159,8 +156,8 @@ class ShopifyAdmin:
         found: dict[ShopLevelKey, ShopifyLevel] = {}
         for location_id, part in _by_location(places):
             variables = {
-                "items": [_item_gid(place) for place in part],
-                "location": _location_gid(location_id),
+                "items": [f"{_ITEM}{place.inventory_item_id}" for place in part],
+                "location": f"{_LOCATION}{location_id}",
             }
             nodes = self.execute(READ_LEVELS, variables, changes=False).get("nodes") or ()
             for place, node in zip(part, nodes, strict=False):
@@ -184,22 +181,8 @@ class ShopifyAdmin:
         )
 
 
-def _operation(document: str) -> str:
-    """Return the name that ``document`` gives to its operation: ``SetAvailable``."""
-    named = _NAMED.match(document)
-    return named[1] if named else "document"
-
-
 def _by_location(places: Sequence[ShopLevelKey]) -> Iterator[tuple[int, list[ShopLevelKey]]]:
     for location_id in sorted({place.location_id for place in places}):
         keys = [place for place in places if place.location_id == location_id]
         for start in range(0, len(keys), READ_AT_MOST):
             yield location_id, keys[start : start + READ_AT_MOST]
-
-
-def _item_gid(place: ShopLevelKey) -> str:
-    return f"gid://shopify/InventoryItem/{place.inventory_item_id}"
-
-
-def _location_gid(location_id: int) -> str:
-    return f"gid://shopify/Location/{location_id}"

@@ -7,7 +7,6 @@ User error codes: the enum ``InventorySetQuantitiesUserErrorCode`` of the 2026-0
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from services.core.errors import Misconfigured, NotYet, OutcomeUnknown, Refused, RetryLater, WorkError
@@ -22,17 +21,15 @@ WAIT_LONGEST = timedelta(hours=1)
 
 _TOKEN_REFUSED = ("shopify.token_refused", "the shop refuses the access token")
 _ADDRESS_WRONG = ("shopify.address_wrong", "check the shop's domain and the API version")
-_MISCONFIGURED = MappingProxyType(
-    {
-        301: _ADDRESS_WRONG,
-        302: _ADDRESS_WRONG,
-        401: _TOKEN_REFUSED,
-        402: ("shopify.shop_frozen", "the shop is frozen until its bill is paid"),
-        403: _TOKEN_REFUSED,
-        404: _ADDRESS_WRONG,
-        423: ("shopify.shop_locked", "the shop is locked by Shopify"),
-    }
-)
+_MISCONFIGURED = {
+    301: _ADDRESS_WRONG,
+    302: _ADDRESS_WRONG,
+    401: _TOKEN_REFUSED,
+    402: ("shopify.shop_frozen", "the shop is frozen until its bill is paid"),
+    403: _TOKEN_REFUSED,
+    404: _ADDRESS_WRONG,
+    423: ("shopify.shop_locked", "the shop is locked by Shopify"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +66,9 @@ class IdempotencyKeyUsed(Refused):
 def find_throttle(response: "httpx.Response") -> ThrottleStatus | None:
     """Return the throttle status in ``response``, if it has one."""
     status = find_object(_find_cost_block(response), "throttleStatus")
+    names = ("maximumAvailable", "currentlyAvailable", "restoreRate")
     try:
-        return ThrottleStatus(
-            float(status["maximumAvailable"]),
-            float(status["currentlyAvailable"]),
-            float(status["restoreRate"]),
-        )
+        return ThrottleStatus(*(float(status[name]) for name in names))
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -93,8 +87,7 @@ def read_answer(
     A gateway timeout (502, 504), or a 200 that is not JSON, leaves the outcome of a change unknown. Any other
     5xx counts as "nothing happened", which is safe because a repeat has the same idempotency key.
     """
-    status = response.status_code
-    if status != 200:
+    if response.status_code != 200:
         raise _error_of_status(response, throttle, changes=changes)
     body = find_json(response)
     if body is None:
@@ -128,17 +121,17 @@ def read_user_errors(payload: Mapping[str, Any], count: int) -> dict[int, WorkEr
 def _error_of_code(error: Mapping[str, Any], path: list[str]) -> WorkError:
     code = str(error.get("code") or "user_error")
     detail = f"{code}: {error.get('message', '')}" + (f" (field {'.'.join(path)})" if path else "")
+    slug = f"shopify.{code.lower()}"
     match code:
         case "CHANGE_FROM_QUANTITY_STALE":
             return StockMoved(detail)
         case "IDEMPOTENCY_PREVIOUS_ATTEMPT_FAILED":
             return IdempotencyKeyUsed(detail)
         case "IDEMPOTENCY_CONCURRENT_REQUEST":
-            return NotYet(f"shopify.{code.lower()}", detail, wait=WAIT_UNSTATED)
+            return NotYet(slug, detail, wait=WAIT_UNSTATED)
         case "SERVICE_UNAVAILABLE":
-            return RetryLater(f"shopify.{code.lower()}", detail, wait=WAIT_UNSTATED)
-        case _:
-            return Refused(f"shopify.{code.lower()}", detail)
+            return RetryLater(slug, detail, wait=WAIT_UNSTATED)
+    return Refused(slug, detail)
 
 
 def _error_of_status(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from services.core.errors import Misconfigured, RetryLater
-from services.providers.http import find_json
+from services.providers.http import find_json, post
 
 TIMEOUT = httpx.Timeout(15.0, connect=5.0, pool=5.0)
 
@@ -48,21 +48,18 @@ def send_refresh(
         "refresh_token": refresh_token,
     }
     try:
-        response = http.post(
+        response = post(
+            "shopify",
             f"{base_url.rstrip('/')}/admin/oauth/access_token",
+            {"Accept": "application/json"},
+            http=http,
+            is_repeatable=True,
+            host="a shop's domain",
             json=body,
-            headers={"Accept": "application/json"},
             timeout=TIMEOUT,
-            follow_redirects=False,
         )
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-        raise Misconfigured(
-            "shopify.address_wrong", f"{base_url!r} should begin with https:// and a shop's domain"
-        ) from error
-    except httpx.HTTPError as error:
-        raise RetryLater(
-            "shopify.no_answer", f"no answer to a token refresh: {type(error).__name__}"
-        ) from error
+    except RetryLater as error:
+        raise RetryLater("shopify.no_answer", f"no answer to a token refresh: {error.detail}") from error
     return _read_grant(response)
 
 

@@ -27,14 +27,8 @@ NOT_SOON = timedelta(minutes=5)
 
 NOT_FOUND = "stripe.not_found"
 
-PATHS = MappingProxyType(
-    {
-        kind: f"/v1/{kind}"
-        for kind in (
-            "charges", "refunds", "disputes", "payouts", "payment_intents", "balance_transactions", "events"
-        )
-    }
-)  # fmt: skip
+KINDS = ("charges", "refunds", "disputes", "payouts", "payment_intents", "balance_transactions", "events")
+PATHS = MappingProxyType({kind: f"/v1/{kind}" for kind in KINDS})
 """The path of each list."""
 
 
@@ -68,17 +62,13 @@ def list_objects(
             yield from objects
             if not (page.get("has_more") and objects):
                 return
-            params["starting_after"] = _last_id(objects, kind)
-
-
-def _last_id(objects: list[Any], kind: str) -> str:
-    """Return the id of the last of ``objects`` that has one: the next page starts after it."""
-    for source in reversed(objects):
-        if isinstance(source, dict) and isinstance(source.get("id"), str):
-            return str(source["id"])
-    raise RetryLater(
-        "stripe.unavailable", f"a page of {kind} holds no object with an id, so no next page is known"
-    )
+            last_ids = [
+                one["id"] for one in objects if isinstance(one, dict) and isinstance(one.get("id"), str)
+            ]
+            if not last_ids:
+                detail = f"a page of {kind} holds no object with an id, so no next page is known"
+                raise RetryLater("stripe.unavailable", detail)
+            params["starting_after"] = last_ids[-1]
 
 
 def get_object(key: str, base_url: str, url: str, *, context: str = "") -> dict[str, Any]:
@@ -88,9 +78,8 @@ def get_object(key: str, base_url: str, url: str, *, context: str = "") -> dict[
     ``Refused("stripe.not_found")`` if there is none. A full URL is refused: the key is sent to Stripe only.
     """
     if not url.startswith(("/v1/", "/v2/")):
-        raise Refused(
-            "stripe.invalid_request", f"url is {quote_value(url)}: it should begin with /v1/ or /v2/"
-        )
+        fault = f"url is {quote_value(url)}: it should begin with /v1/ or /v2/"
+        raise Refused("stripe.invalid_request", fault)
     with _stripe(key, base_url) as client:
         return _get(client, url, {"stripe_context": context} if context else {})
 
