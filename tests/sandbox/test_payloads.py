@@ -267,3 +267,8 @@ def test_money_is_written_with_the_decimals_of_its_currency(cents, currency, tex
 def test_moments_and_ids_are_written_as_providers_do():
     assert utc_text(AT) == "2026-11-21T20:15:30.000Z"
     assert all(2**53 < big_id(random.Random(seed)) < 2**63 for seed in range(100))
+
+
+def test_a_value_that_no_template_uses_is_named() -> None:
+    with pytest.raises(TypeError, match="no template of stripe uses amont"):
+        make("stripe", "refund", random.Random(1), amont=5)

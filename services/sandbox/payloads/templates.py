@@ -55,12 +55,25 @@ def load_templates(provider: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def make(provider: str, topic: str, rng: random.Random, **values: Any) -> Body:
-    """Return the body of ``topic``. Times of Shopify are ``at``, in ``zone`` (default UTC)."""
+    """Return the body of ``topic``. Times of Shopify are ``at``, in ``zone`` (default UTC).
+
+    Raises ``KeyError`` for a missing value and ``TypeError`` for one that no template uses.
+    """
     templates = load_templates(provider)
+    if unknown := values.keys() - _list_names(provider):
+        raise TypeError(f"no template of {provider} uses {', '.join(sorted(unknown))}")
     filled = _Values({"zone": UTC, **templates["defaults"], **values})
     filled.rng = rng
     body: Body = _fill(templates["bodies"][topic], filled)
     return body
+
+
+@cache
+def _list_names(provider: str) -> frozenset[str]:
+    """Return the names of the values that the templates of ``provider`` use."""
+    templates = load_templates(provider)
+    paths = [path for path, *_ in _PLACEHOLDER.findall(orjson.dumps(templates).decode())]
+    return frozenset({"zone", "currency", *templates["defaults"], *(path.split(".")[0] for path in paths)})
 
 
 def _fill(template: Any, values: _Values) -> Any:
