@@ -39,9 +39,8 @@ def exponent_of(currency: str) -> int:
 def to_minor(amount: str, currency: str) -> int:
     """Return the decimal string ``amount`` in minor units of ``currency``: "12.5" CAD is 1250.
 
-    Zeros beyond the currency's decimals are allowed ("100.00" JPY is 100). Any other digit there, an
-    exponent, a separator, NaN or a number that is not a string raises ``MoneyInvalid``: nothing is
-    ever rounded.
+    Zeros beyond the currency's decimals are allowed ("100.00" JPY is 100). Anything else than a decimal
+    string of the currency's decimals raises ``MoneyInvalid``: nothing is rounded.
     """
     exponent = exponent_of(currency)
     if exponent == 2 and isinstance(amount, str) and amount[-3:-2] == "." and len(amount) <= 18:
@@ -50,28 +49,32 @@ def to_minor(amount: str, currency: str) -> int:
             return int(digits)
     match = _AMOUNT.fullmatch(amount) if isinstance(amount, str) else None
     if match is None:
-        raise MoneyInvalid(f"amount {quote_value(amount)} should be a decimal string such as '12.50'")
+        raise _not_decimal(amount)
     sign, whole, fraction = match[1], match[2], match[3] or ""
     if fraction[exponent:].strip("0"):
         raise MoneyInvalid(
             f"amount {quote_value(amount)} has more than the {exponent} decimals of {currency}"
         )
-    minor = int(whole + fraction[:exponent].ljust(exponent, "0"))
-    if minor > LARGEST_MINOR:
-        raise MoneyInvalid(f"amount {quote_value(amount)} {currency} is more than the books can hold")
-    return -minor if sign else minor
+    return _check_size(int(sign + whole + fraction[:exponent].ljust(exponent, "0")), amount, currency)
 
 
 def round_to_minor(amount: str, currency: str) -> int:
     """Return the decimal string ``amount``, rounded half away from zero, in minor units of ``currency``.
 
-    For a figure that a provider states with more decimals than its currency has: "33.335" CAD is 3334, as
-    Shopify rounds it in its own money bags. What is no decimal string raises ``MoneyInvalid``.
+    "33.335" CAD is 3334, as Shopify rounds it in its own money bags.
     """
     exponent = exponent_of(currency)
     if not isinstance(amount, str) or not _ANY_DECIMALS.fullmatch(amount):
-        raise MoneyInvalid(f"amount {quote_value(amount)} should be a decimal string such as '12.50'")
+        raise _not_decimal(amount)
     minor = int(Decimal(amount).scaleb(exponent).quantize(Decimal(1), ROUND_HALF_UP))
+    return _check_size(minor, amount, currency)
+
+
+def _not_decimal(amount: object) -> MoneyInvalid:
+    return MoneyInvalid(f"amount {quote_value(amount)} should be a decimal string such as '12.50'")
+
+
+def _check_size(minor: int, amount: str, currency: str) -> int:
     if abs(minor) > LARGEST_MINOR:
         raise MoneyInvalid(f"amount {quote_value(amount)} {currency} is more than the books can hold")
     return minor

@@ -1,8 +1,4 @@
-"""COPY and binary results, for large sets, with the driver itself.
-
-Failures come up as SQLAlchemy's, so that a lost connection or a row that is there already is known for
-what it is.
-"""
+"""COPY and binary results, for large sets, with the driver itself; failures are raised as SQLAlchemy's."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +15,6 @@ T = TypeVar("T")
 COPY_FORMAT = r"format csv, null 'null', escape '\'"
 """Options of COPY for the lines of ``csv_rows``: a quoted text is never NULL, not even an empty one."""
 
-
 _ESCAPE = re.compile(rb'\\[^"]')
 """The escapes of JSON that mean something else to COPY, and \\\\, which does not but is as rare."""
 
@@ -33,9 +28,8 @@ def fetch_binary(tx: Connection, statement: str, values: Mapping[str, Any]) -> l
 def copy_rows(tx: Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Insert ``rows``, with values in the order of ``columns``, into ``table``; none may exist already.
 
-    Two thirds of what the same rows cost as arrays in an INSERT: nothing is planned, parsed into arrays and
-    unfolded again, and a page of rows is one entry in PostgreSQL's log. Not for rows that tell of a person:
-    of a line that it cannot take PostgreSQL's message quotes the beginning.
+    It costs two thirds of an INSERT from arrays. Not for personal data: PostgreSQL's error message quotes the
+    beginning of a line that it cannot read.
     """
     if rows:
         copy_in(tx, f"copy {table} ({', '.join(columns)}) from stdin with ({COPY_FORMAT})", [csv_rows(rows)])
@@ -51,9 +45,9 @@ def copy_in(tx: Connection, statement: str, blocks: Iterable[bytes]) -> None:
 def csv_rows(rows: Sequence[Sequence[Any]]) -> bytes:
     r"""Return ``rows`` of texts, numbers, booleans, times and None as lines for COPY with ``COPY_FORMAT``.
 
-    A row is a plain tuple or list. JSON of such values is this CSV but for its brackets, and nothing writes
-    JSON faster. Rows with a text that the two write differently (a line break, say) are written value by
-    value. A text must hold no ``\0``. Source: PostgreSQL, COPY, "CSV Format".
+    JSON of plain tuples or lists is this CSV but for its brackets, and nothing writes JSON faster. Rows with
+    a text that the two write differently (a line break) are written one by one. A text must hold no ``\0``.
+    Source: PostgreSQL, COPY, "CSV Format".
     """
     text = orjson.dumps(rows)
     lines = text[2:-2].split(b"],[")

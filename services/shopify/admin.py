@@ -26,6 +26,10 @@ select s.shop_id, s.shopify_domain, c.token_expires_at
  where s.shop_id = any(%(shop_id)s::int[])
 """
 
+_NO_DOMAIN = """\
+the shop has no shopify_domain: `fleet shops set SHOP --shopify-domain NAME.myshopify.com`, then requeue"""
+_NOT_RECORDED = "the shop has no shopify-token: record its Admin API token, then requeue this"
+
 
 class Access(NamedTuple):
     """What a call of a shop needs. ``open_access`` refreshes the token where that is due."""
@@ -95,21 +99,13 @@ def find_access(
 
     def find(shop_id: int) -> Access | Misconfigured:
         token, shop = tokens.get((shop_id, "shopify-token")), shops.get(shop_id)
-        at = domain or (shop.shopify_domain if shop else "")
-        if not at:
-            return Misconfigured(
-                "shopify.no_domain",
-                "the shop has no shopify_domain: `fleet shops set SHOP --shopify-domain NAME.myshopify.com`, "
-                "then requeue",
-            )
+        if not (at := domain or (shop.shopify_domain if shop else "")):
+            return Misconfigured("shopify.no_domain", _NO_DOMAIN)
+        if token is None:
+            return Misconfigured("shopify.no_token", _NOT_RECORDED)
         if isinstance(token, SealBroken):
             return Misconfigured(
                 "shopify.token_unreadable", f"the shop's shopify-token does not open: {token}"
-            )
-        if token is None:
-            return Misconfigured(
-                "shopify.no_token",
-                "the shop has no shopify-token: record its Admin API token, then requeue this",
             )
         return Access(shop_id, at, token, shop.token_expires_at if shop else None)
 

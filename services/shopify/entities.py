@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Table
 
@@ -30,18 +30,8 @@ EntityKey = tuple[int, int]
 """(shop, Shopify's id of the entity)."""
 
 
-class EntityData(Protocol):
-    """The data of an entity in one event, by the names of the table's columns, as a named tuple is."""
-
-    @property
-    def version(self) -> tuple[Any, ...]:
-        """What makes data newer than other data; data with the same version is the same."""
-        ...
-
-    def _asdict(self) -> dict[str, Any]: ...
-
-
-D = TypeVar("D", bound=EntityData)
+D = TypeVar("D", bound=Any)
+"""The data in an event, a named tuple of columns or ``FieldVersions``; of one ``version`` it is the same."""
 
 
 class EntityState(NamedTuple, Generic[D]):

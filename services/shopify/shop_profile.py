@@ -23,7 +23,7 @@ from services.shopify.entities import (
     upsert_parsed,
 )
 from services.shopify.payload import WrongBody, find_province, read_event, updated_at_or_event_time
-from services.shopify.tables import storefronts
+from services.shopify.tables import data_class, storefronts
 
 UNINSTALLED = "shopify_uninstalled"
 UNCONFIRMED = "shopify.erasure_not_confirmed"
@@ -49,21 +49,7 @@ class Identity(NamedTuple):
     shopify_id: int | None = None
 
 
-class Storefront(NamedTuple):
-    """The shop at Shopify; ``timezone`` is an IANA name, ``province`` as in ``CA-BC``."""
-
-    updated_at: datetime
-    shopify_id: int | None
-    name: str
-    currency: str
-    timezone: str
-    province: str
-    plan_name: str
-
-    @property
-    def version(self) -> tuple[Any, ...]:
-        """The time; the rest decides between two states of the same second."""
-        return (self.updated_at, self.shopify_id or 0, *self[2:])
+_Storefront = data_class(storefronts)
 
 
 def find_identities(tx: Connection, shop_ids: Collection[int]) -> dict[int, Identity]:
@@ -127,7 +113,7 @@ def ingest_storefronts(tx: Connection, items: Sequence[WorkItem], now: datetime)
     return result.to_handler_result(items)
 
 
-def _compare(tx: Connection, data: Storefront, shop: Row[Any], now: datetime) -> None:
+def _compare(tx: Connection, data: Any, shop: Row[Any], now: datetime) -> None:
     """Open an incident for each setting of ``shop`` that differs from Shopify's; resolve those that agree."""
     for name in ("currency", "timezone"):
         at_shopify, ours, rule = getattr(data, name), getattr(shop, name), f"shopify_{name}_differs"
@@ -145,7 +131,7 @@ def _compare(tx: Connection, data: Storefront, shop: Row[Any], now: datetime) ->
         record_incidents(tx, [Incident(shop.id, rule, at_shopify, "P3", summary, detail)], now)
 
 
-def _merge(one: EntityState[Storefront], other: EntityState[Storefront]) -> EntityState[Storefront]:
+def _merge(one: EntityState[Any], other: EntityState[Any]) -> EntityState[Any]:
     """Return the newer data, and the later uninstallation unless the data is newer than it."""
     data = merge_states(one, other).data
     uninstalled_at = max(filter(None, (one.deleted_at, other.deleted_at)), default=None)
@@ -154,10 +140,10 @@ def _merge(one: EntityState[Storefront], other: EntityState[Storefront]) -> Enti
     return EntityState(data, uninstalled_at)
 
 
-def _parse(item: WorkItem, identity: Identity, now: datetime) -> list[EntityUpdate[Storefront]]:
+def _parse(item: WorkItem, identity: Identity, now: datetime) -> list[EntityUpdate[Any]]:
     source = read_event(item)
     check_description(source, identity)
-    data = Storefront(
+    data = _Storefront(
         updated_at=updated_at_or_event_time(source, item, now),
         shopify_id=find_id(source, "id"),
         name=find_text(source, "name"),
@@ -169,12 +155,12 @@ def _parse(item: WorkItem, identity: Identity, now: datetime) -> list[EntityUpda
     return [EntityUpdate((item.shop_id, item.shop_id), data)]
 
 
-STOREFRONTS = EntitySpec(
+STOREFRONTS: EntitySpec[Any] = EntitySpec(
     name="storefront",
     table=storefronts,
-    make=Storefront,
+    make=_Storefront,
     audited=("currency", "timezone", "province", "plan_name"),
-    blank=Storefront(EPOCH, None, "", "", "", "", ""),
+    blank=_Storefront(None, "", "", "", "", "", EPOCH),
     merge=_merge,
     deletion_column="uninstalled_at",
     deletion_texts=("our app uninstalled", "our app installed again"),

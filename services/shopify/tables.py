@@ -1,5 +1,8 @@
 """Tables of shops, customers, products and stock. Those of orders and logistics are in their rooms."""
 
+from collections import namedtuple
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
@@ -27,6 +30,22 @@ def key_columns(*names: str) -> list[Column[Any]]:
     """Return the columns of a primary key of the shop and Shopify's ids ``names``."""
     shop_id = Column("shop_id", Integer, primary_key=True, autoincrement=False)
     return [shop_id, *(Column(name, BigInteger, primary_key=True) for name in names)]
+
+
+def data_class(table: Table, ranks: Mapping[Any, int] = MappingProxyType({})) -> Any:
+    """Return a named tuple of the data in a row of ``table``.
+
+    Of two states the later ``updated_at`` wins, then the higher of ``ranks`` of the status; the other columns
+    decide between states alike in both.
+    """
+    others = ("event_id", "deleted_at", "uninstalled_at", *table.primary_key.columns.keys())
+    names = [column.name for column in table.columns if column.name not in others]
+
+    def version(self: Any) -> tuple[Any, ...]:
+        order = (getattr(self, "updated_at", None), ranks.get(getattr(self, "status", ""), 0))
+        return (*order, *((value is not None, value) for value in self))
+
+    return type(table.name, (namedtuple(table.name, names),), {"version": property(version)})
 
 
 # The only Shopify table with personal data: all others have the customer's number.

@@ -37,10 +37,7 @@ from services.shopify.shop_profile import (
 from services.shops.secrets import SECRETS_KEPT, find_recorded_at, retire_secrets
 
 TOKENS = ("shopify-token", "shopify-refresh-token")
-"""The secrets that an uninstallation revokes."""
-
 NOT_CONFIRMED = "shopify_uninstall_not_confirmed"
-"""The rule of the incident before the confirmation."""
 
 _UNCALLABLE = (
     "the shop has no token to call Shopify with, so the uninstall stays unconfirmed and nothing changed: "

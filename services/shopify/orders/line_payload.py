@@ -86,16 +86,14 @@ def parse_priced(source: Any, money: MoneyReader) -> tuple[list[OrderLine], int 
 
 def _parse_lines(lines: Sequence[Any], money: MoneyReader) -> list[OrderLine]:
     """Return the lines. Lines with one id become one line, with a doubt: the id is the key of the row."""
-    parsed = [_parse_line(line, money) for line in money.each("line_items", lines)]
-    if len({line.line_id for line in parsed}) == len(parsed):
-        return parsed
-    merged: dict[int, OrderLine] = {}
-    for index, line in enumerate(parsed):
-        twin = merged.get(line.line_id)
-        if twin is not None:
-            money.doubt(f"line_items[{index}].id is that of another line: they are recorded as one")
-        merged[line.line_id] = line if twin is None else _merge_lines(twin, line)
-    return list(merged.values())
+    parsed: dict[int, OrderLine] = {}
+    for source in money.each("line_items", lines):
+        line = _parse_line(source, money)
+        if twin := parsed.get(line.line_id):
+            money.doubt("id is that of another line: they are recorded as one")
+            line = _merge_lines(twin, line)
+        parsed[line.line_id] = line
+    return list(parsed.values())
 
 
 def _parse_line(line: Any, money: MoneyReader) -> OrderLine:
@@ -152,16 +150,11 @@ def _mark_tips(lines: list[OrderLine], tip_cents: int) -> list[OrderLine]:
     The Admin API names no gateway of a tip's line. There the tips are the lines with a tip's title and no
     product whose sum is ``tip_cents``.
     """
-    titled = {
-        line.line_id
-        for line in lines
-        if line.product_id is None and line.title.strip().casefold() in _TIP_TITLES
-    }
-    if any(line.is_tip for line in lines):
+    is_tip = [line.product_id is None and line.title.strip().casefold() in _TIP_TITLES for line in lines]
+    titled_cents = sum(line.net_cents for line, found in zip(lines, is_tip, strict=True) if found)
+    if titled_cents != tip_cents or any(line.is_tip for line in lines):
         return lines
-    if sum(line.net_cents for line in lines if line.line_id in titled) != tip_cents:
-        return lines
-    return [line._replace(is_tip=line.line_id in titled) for line in lines]
+    return [line._replace(is_tip=found) for line, found in zip(lines, is_tip, strict=True)]
 
 
 def _share_taxes(
@@ -192,10 +185,9 @@ def _is_shipping_taxed(taxes: Taxes, goods_cents: int, shipping_cents: int) -> b
 def find_staff(properties: object) -> str:
     """Return the value of the first property that names staff; empty where none does."""
     for entry in properties if isinstance(properties, list) else ():
-        if isinstance(entry, dict) and find_text(entry, "name").strip().casefold() in STAFF_NAMES:
-            value = find_text(entry, "value").strip()
-            if value:
-                return value[:_LONGEST_STAFF]
+        is_staff = isinstance(entry, dict) and find_text(entry, "name").strip().casefold() in STAFF_NAMES
+        if is_staff and (value := find_text(entry, "value").strip()):
+            return value[:_LONGEST_STAFF]
     return ""
 
 

@@ -137,13 +137,12 @@ class Order(NamedTuple):
 
     @property
     def version(self) -> tuple[Any, ...]:
-        """What makes the state newer than another, see ``order_version``."""
+        """See ``order_version``."""
         return order_version(self)
 
 
 _decode = msgspec.json.Decoder(OrderPayload).decode
 _CONTENT = attrgetter(*Order._fields[Order._fields.index("order_gid") :])
-
 
 COMPARED = (
     "name", "financial_status", "currency", "total_cents", "cancelled_at", "placed_at", "fulfillment_status",

@@ -87,10 +87,7 @@ select o.shop_id, o.order_gid, o.name, o.currency, o.refunded_cents, o.is_test, 
 """  # noqa: S608 - our own text
 
 _FIND_PARTS = """
-select r.shop_id, r.order_gid, r.currency, r.refund_id, r.refunded_at, r.transactions, l.goods_cents,
-       l.goods_tax_cents, l.tip_line_cents, r.shipping_cents, r.shipping_tax_cents, r.duties_cents,
-       r.adjustment_cents, r.adjustment_tax_cents, l.line_count, r.status, r.amount_cents, r.tip_cents,
-       r.unexplained_cents, r.rounding_cents, r.additional_fees_cents
+select r.*, l.goods_cents, l.goods_tax_cents, l.tip_line_cents, l.line_count
   from unnest(%(shop_id)s::int[], %(order_gid)s::text[]) as v(shop_id, order_gid)
   join order_refunds r on r.shop_id = v.shop_id and r.order_gid = v.order_gid
  cross join lateral (

@@ -7,13 +7,12 @@ Stripe account are ``transactions`` of kind ``dispute``.
 """
 
 import re
-from collections import defaultdict, namedtuple
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection
 
 from services.core.errors import Refused
 from services.core.fields import (
@@ -30,7 +29,6 @@ from services.core.fields import (
 from services.core.locks import lock_objects
 from services.ledger.work import HandlerResult, WorkItem
 from services.shopify.entities import (
-    EPOCH,
     EntityHandler,
     EntityKey,
     EntitySpec,
@@ -47,28 +45,13 @@ from services.shopify.orders.refund_settlement import STATUS_RANK
 from services.shopify.orders.refund_store import recount_refunds
 from services.shopify.orders.tables import order_transactions
 from services.shopify.payload import find_order_gid, order_gid, read_event
+from services.shopify.tables import data_class
 
 _STRIPE_ID = re.compile(r"(?:ch|py|pi)_[A-Za-z0-9]{8,64}")
 
-
-def _data_class(table: Table, ranks: Mapping[Any, int] = MappingProxyType({})) -> Any:
-    """Return a named tuple of the data in a row of ``table``.
-
-    Of two states the later ``updated_at`` wins, then the higher of ``ranks`` of the status; the other columns
-    decide between states alike in both.
-    """
-    names = [column.name for column in table.columns if column.name != "event_id" and not column.primary_key]
-
-    def version(self: Any) -> tuple[Any, ...]:
-        order = (getattr(self, "updated_at", EPOCH), ranks.get(getattr(self, "status", ""), 0))
-        return (*order, *((value is not None, value) for value in self))
-
-    return type(table.name, (namedtuple(table.name, names),), {"version": property(version)})
-
-
-_OrderTransaction = _data_class(order_transactions, STATUS_RANK)
-_TenderTransaction = _data_class(tender_transactions)
-_Dispute = _data_class(shopify_disputes, rank_values(
+_OrderTransaction = data_class(order_transactions, STATUS_RANK)
+_TenderTransaction = data_class(tender_transactions)
+_Dispute = data_class(shopify_disputes, rank_values(
     "needs_response", "under_review", "accepted", "charge_refunded", "prevented", "lost", "won"
 ))  # fmt: skip
 
