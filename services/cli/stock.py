@@ -33,11 +33,12 @@ from services.shopify.stock.counts import (
     plan_counts,
     resolve_counts,
 )
-from services.shopify.stock.low_stock import find_low_stock, find_stock
-from services.shopify.stock.reorder import (
+from services.shopify.stock.low_stock import (
     ReorderInvalid,
     ReorderPoint,
+    find_low_stock,
     find_reorder_changes,
+    find_stock,
     parse_point,
     parse_reorder_csv,
     record_reorder_points,

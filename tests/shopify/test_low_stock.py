@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from services.core.db import transaction
-from services.shopify.stock.low_stock import find_low_stock, find_stock
-from services.shopify.stock.reorder import (
+from services.shopify.stock.low_stock import (
     ReorderInvalid,
     ReorderPoint,
+    find_low_stock,
     find_reorder_changes,
+    find_stock,
     parse_reorder_csv,
     record_reorder_points,
 )

@@ -22,7 +22,7 @@ from services.shopify.products.handler import ingest_products
 from services.shopify.stock.count_store import record_counts
 from services.shopify.stock.counts import Count, plan_counts
 from services.shopify.stock.handler import ingest_inventory_levels
-from services.shopify.stock.pool_orders import update_oversold_incidents
+from services.shopify.stock.pools import update_oversold_incidents
 from services.shopify.stock.push import InventoryPush
 from services.shops.secrets import record_secret
 from tests.lock_order import watch_locks

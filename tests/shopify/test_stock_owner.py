@@ -71,7 +71,7 @@ def callers() -> set[str]:
         name
         for name, tree in sources()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "plan_pushes"
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("plan_pushes", "record_pushes")
     }
 
 
@@ -83,6 +83,7 @@ ROADS = {
     "shopify/logistics/fulfillment_orders.py": "the location of a sale",
     "shopify/stock/count_store.py": "a count; refused for a shop that Shopify owns",
     "shopify/stock/push_result.py": "what a push learned",
+    "shopify/stock/push_plan.py": "the commands of the next two",
     "shopify/stock/pool_links.py": "goods that enter a pool, and its buffer",
 }
 

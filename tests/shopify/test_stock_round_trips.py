@@ -13,12 +13,11 @@ from services.shopify.stock import movements
 from services.shopify.stock.counts import Count, plan_counts
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.levels import LevelKey, Movement, read_key
-from services.shopify.stock.low_stock import find_stock
+from services.shopify.stock.low_stock import ReorderPoint, find_reorder_changes, find_stock
 from services.shopify.stock.movements import record_movements
 from services.shopify.stock.pool_checks import find_linked
 from services.shopify.stock.pool_store import find_pool_levels
 from services.shopify.stock.push_store import find_push_levels
-from services.shopify.stock.reorder import ReorderPoint, find_reorder_changes
 from tests.shopify.sample_payloads import ITEM, LOCATION, NOW, SHOP, add_shop, ingest, item, level, product
 from tests.shopify.test_round_trips import ODD
 

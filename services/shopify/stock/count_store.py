@@ -9,7 +9,6 @@ from services.audit.append import append_all
 from services.audit.chain import Entry, Mutation
 from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array
-from services.ledger.accept import record_work
 from services.ledger.describe import Change
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.stock.audit_text import describe_level
@@ -25,9 +24,9 @@ from services.shopify.stock.levels import (
     read_keys,
     read_level,
 )
-from services.shopify.stock.pool_orders import update_oversold_incidents
 from services.shopify.stock.pool_store import LAST_REPORTED
-from services.shopify.stock.push_plan import PushCause, plan_pushes
+from services.shopify.stock.pools import update_oversold_incidents
+from services.shopify.stock.push_plan import record_pushes
 
 _COUNT = """
 update inventory_levels l set counted_available = v.available, counted_at = v.at, shopify_available = v.held
@@ -102,7 +101,7 @@ def record_counts(
             {"available": after, "pieces": one.pieces, "held_back": one.held_back},
         )
         rows.append(row)
-    _push(tx, levels, now, request_id)
+    record_pushes(tx, levels, now, request_id)
     append_all(tx, [Entry(shop_id, by, "stock.count", request_id, rows)] if rows else [], now)
 
 
@@ -129,7 +128,7 @@ def adjust_level(
     recount_levels(tx, [key], now)
     change, level = Change(row.available, row.available + delta), read_level(row)
     why = f"correction of {delta:+d}: {reason}"
-    _push(tx, [level], now, request_id)
+    record_pushes(tx, [level], now, request_id)
     rows = [describe_level(level, change, why)]
     append_all(tx, [Entry(shop_id, by, "stock.adjust", request_id, rows)], now)
     return change
@@ -158,8 +157,3 @@ def _lock(tx: Connection, shop_id: int, keys: Collection[LevelKey]) -> None:
     lock_objects(tx, {(shop_id, item_lock(key.inventory_item_id)) for key in keys})
     lock_stock(tx, {shop_id})
     lock_levels(tx, keys)
-
-
-def _push(tx: Connection, levels: Sequence[Level], now: datetime, request_id: str) -> None:
-    causes = dict.fromkeys((level.sku_key for level in levels), PushCause(request_id=request_id))
-    record_work(tx, plan_pushes(tx, levels, causes, now), now)

@@ -107,7 +107,7 @@ LEVELS_BY_KEY = """
 
 _LOCK_LEVELS = Lock.LEVELS.mark("""
 with wanted as (
-  select * from unnest(%(level_shop)s::int[], %(item)s::bigint[], %(location)s::bigint[])
+  select * from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[])
                 as k(shop_id, inventory_item_id, location_id)
    union
   select c.shop_id, c.inventory_item_id, c.location_id
@@ -164,26 +164,20 @@ def lock_levels(
     For a level of a pool this locks the pool's levels of the same item in every shop. One statement takes
     all these locks, as the lock order requires: see ``services.core.locks.Lock``.
     """
-    rows = tx.exec_driver_sql(
-        _LOCK_LEVELS,
-        {
-            "level_shop": int_array(key.shop_id for key in levels),
-            "item": int_array(key.inventory_item_id for key in levels),
-            "location": int_array(key.location_id for key in levels),
-            "item_shop": int_array(shop_id for shop_id, _ in items),
-            "of_item": int_array(item for _, item in items),
-            "variant_shop": int_array(shop_id for shop_id, _ in variants),
-            "variant": int_array(variant for _, variant in variants),
-            "sku_shop": int_array(shop_id for shop_id, _ in skus),
-            "sku": text_array([sku for _, sku in skus]),
-        },
-    ).all()
-    return LockedLevels(
-        {read_key(row) for row in rows if row.is_counted}, {read_key(row) for row in rows if row.is_pooled}
-    )
+    values = {
+        "item_shop": int_array(shop_id for shop_id, _ in items),
+        "of_item": int_array(item for _, item in items),
+        "variant_shop": int_array(shop_id for shop_id, _ in variants),
+        "variant": int_array(variant for _, variant in variants),
+        "sku_shop": int_array(shop_id for shop_id, _ in skus),
+        "sku": text_array([sku for _, sku in skus]),
+    }
+    rows = tx.exec_driver_sql(_LOCK_LEVELS, level_arrays(levels) | values).all()
+    counted = read_keys(row for row in rows if row.is_counted)
+    return LockedLevels(counted, read_keys(row for row in rows if row.is_pooled))
 
 
-def level_arrays(levels: Collection[Level] | Collection[LevelKey]) -> dict[str, str]:
+def level_arrays(levels: Collection[Level | LevelKey]) -> dict[str, str]:
     """Return ``levels`` as the arrays ``shop_id``, ``item`` and ``location`` of a statement."""
     return {
         "shop_id": int_array(level.shop_id for level in levels),
@@ -198,7 +192,7 @@ def read_key(row: Row[Any]) -> LevelKey:
 
 
 def read_keys(rows: Iterable[Row[Any]]) -> set[LevelKey]:
-    """Return the keys of the levels that ``rows`` are about."""
+    """Return the keys of the levels in ``rows``."""
     return {read_key(row) for row in rows}
 
 

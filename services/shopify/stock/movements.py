@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from services.core.pg_arrays import instant_array, int_array, text_array
+from services.core.pg_arrays import array_parameters, encode_columns, int_array, text_array
 from services.core.pg_copy import write_new
 from services.shopify.stock.level_moves import apply_movements, recount_levels
 from services.shopify.stock.levels import (
@@ -18,23 +18,18 @@ from services.shopify.stock.levels import (
     lock_levels,
     lock_stock,
 )
-from services.shopify.stock.pool_orders import update_oversold_incidents_of_variants
+from services.shopify.stock.pools import update_oversold_incidents_of_variants
+from services.shopify.tables import stock_movements
 
-_COLUMNS = "shop_id, source, sku, delta, at, variant_id, location_id, order_id"
+_COLUMNS = ", ".join(Movement._fields)
+_VALUES = ", ".join(f"{name} = excluded.{name}" for name in Movement._fields[2:])
+_IS_CHANGED = " or ".join(f"m.{name} is distinct from excluded.{name}" for name in Movement._fields[2:])
 
 _INSERT = f"""
 insert into stock_movements as m ({_COLUMNS})
-select * from unnest(%(shop_id)s::int[], %(source)s::text[], %(sku)s::text[], %(delta)s::int[],
-       %(at)s::timestamptz[], %(variant_id)s::bigint[], %(location_id)s::bigint[], %(order_id)s::bigint[])
-       as v({_COLUMNS})"""  # noqa: S608
+select * from unnest({array_parameters(stock_movements, Movement._fields)}) as v({_COLUMNS})"""  # noqa: S608
 
-_UPSERT = f"""{_INSERT}
-  on conflict (shop_id, source) do update set
-     sku = excluded.sku, delta = excluded.delta, at = excluded.at, variant_id = excluded.variant_id,
-     location_id = excluded.location_id, order_id = excluded.order_id
-   where (m.sku, m.delta, m.at, m.variant_id, m.location_id, m.order_id)
-         is distinct from (excluded.sku, excluded.delta, excluded.at, excluded.variant_id,
-                           excluded.location_id, excluded.order_id)"""
+_UPSERT = f"{_INSERT} on conflict (shop_id, source) do update set {_VALUES} where {_IS_CHANGED}"
 
 # ``stock_movements`` in the outer selects shows the rows as they were when the statement began.
 _TOUCH = f"""
@@ -83,29 +78,23 @@ def record_movements(
     shops = {m.shop_id for m in (*movements, *taken_back)}
     lock_stock(tx, shops, is_shared=True)
     touched, new = _take_back(tx, taken_back), set[tuple[int, str]]()
-    owners = find_stock_owners(tx, shops)
-    _write(tx, [m for m in movements if m.shop_id not in owners.counting], are_new=are_new)
-    if counted := [m for m in movements if m.shop_id in owners.counting]:
+    counting, pooling = find_stock_owners(tx, shops)
+    _write(tx, [m for m in movements if m.shop_id not in counting], are_new=are_new)
+    if counted := [m for m in movements if m.shop_id in counting]:
         rows = tx.exec_driver_sql(_TOUCH, _movement_arrays(counted)).all()
         touched += map(_read_movement, rows)
         new = {(row.shop_id, row.source) for row in rows if row.is_new}
-    changes = _change_levels(tx, [m for m in touched if m.shop_id in owners.counting], new, now)
-    if owners.pooling:  # Last, as incidents are locked after levels.
+    changes: list[LevelChange] = []
+    if touched := [m for m in touched if m.shop_id in counting]:
+        levels = _lock_counted(tx, touched)
+        if len(new) == len(touched):
+            changes = apply_movements(tx, touched, now)
+        else:
+            changes = recount_levels(tx, levels, now, touched, new)
+    if pooling:  # Last, as incidents are locked after levels.
         variants = {(m.shop_id, m.variant_id) for m in movements if m.variant_id}
-        update_oversold_incidents_of_variants(tx, {v for v in variants if v[0] in owners.pooling}, now)
+        update_oversold_incidents_of_variants(tx, {v for v in variants if v[0] in pooling}, now)
     return changes
-
-
-def _change_levels(
-    tx: Connection, touched: Sequence[Movement], new: Collection[tuple[int, str]], now: datetime
-) -> list[LevelChange]:
-    """Lock and change the counted levels of ``touched``; ``new`` are the (shop, source) of new ones."""
-    if not touched:
-        return []
-    levels = _lock_counted(tx, touched)
-    if len(new) == len(touched):
-        return apply_movements(tx, touched, now)
-    return recount_levels(tx, levels, now, touched, new)
 
 
 def recount_routed_orders(
@@ -132,7 +121,6 @@ def recount_routed_orders(
 
 
 def _lock_counted(tx: Connection, movements: Collection[Movement]) -> set[LevelKey]:
-    """Lock the counted levels that ``movements`` may change; return their keys."""
     return lock_levels(
         tx,
         variants={(m.shop_id, m.variant_id) for m in movements if m.variant_id},
@@ -166,6 +154,5 @@ def _read_movement(row: Row[Any]) -> Movement:
 
 
 def _movement_arrays(movements: Iterable[Movement]) -> dict[str, str]:
-    columns = dict(zip(Movement._fields, zip(*movements, strict=True), strict=True))
-    makers: dict[str, Any] = {"source": text_array, "sku": text_array, "at": instant_array}
-    return {name: makers.get(name, int_array)(column) for name, column in columns.items()}
+    columns = zip(*movements, strict=True)
+    return encode_columns(stock_movements, dict(zip(Movement._fields, columns, strict=True)))

@@ -10,7 +10,6 @@ from services.audit.append import append_all
 from services.audit.chain import Entry, Mutation
 from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
-from services.ledger.accept import record_work
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
 from services.shopify.stock.levels import (
     Level,
@@ -23,10 +22,10 @@ from services.shopify.stock.levels import (
     read_keys,
 )
 from services.shopify.stock.pool_checks import PoolLink, PoolRefused, find_linked, find_members
-from services.shopify.stock.pool_orders import update_oversold_incidents
 from services.shopify.stock.pool_store import LAST_REPORTED, show_pools
+from services.shopify.stock.pools import update_oversold_incidents
 from services.shopify.stock.push_call import INTENT, LOST
-from services.shopify.stock.push_plan import PushCause, plan_pushes
+from services.shopify.stock.push_plan import record_pushes
 
 HeldLevels = Mapping[int, Mapping[ShopLevelKey, ShopifyLevel]]
 """What Shopify holds, by shop and level."""
@@ -66,8 +65,7 @@ update inventory_levels l
 # A call without an answer may or may not be in the figure that was read. A call that was given up counts as
 # included.
 _FIND_UNANSWERED = """
-select o.shop_id, split_part(o.key, ':', 1)::bigint as inventory_item_id,
-       split_part(o.key, ':', 2)::bigint as location_id
+select v.shop_id, v.item as inventory_item_id, v.location as location_id
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
   join work_queue o on o.topic = 'inventory_push' and o.shop_id = v.shop_id
                    and o.key = v.item || ':' || v.location
@@ -146,35 +144,47 @@ def record_links(
     _lock(tx, pool, keys, skus)
     _check_links_still_hold(tx, pool, links)
     tx.exec_driver_sql(_SET_BUFFER, {"pool": pool, "pieces": None})
-    values = {"pool": pool, "now": now}
     items = {
         "sku": text_array([one.sku for one in figures]),
         "available": int_array(one.available for one in figures),
     }
-    tx.exec_driver_sql(_ADD_ITEMS, values | items)
+    tx.exec_driver_sql(_ADD_ITEMS, {"pool": pool, "now": now} | items)
     levels = [held[one.shop.id][one.shop_key] for one in links]
-    arrays = level_arrays(keys) | {
+    values = level_arrays(keys) | {
+        "pool": pool,
+        "now": now,
         "sku": text_array([one.sku for one in links]),
         "held": int_array(level.available for level in levels),
         "at": instant_array(level.updated_at or now for level in levels),
     }
-    linked = read_keys(tx.exec_driver_sql(_LINK, values | arrays))
+    linked = read_keys(tx.exec_driver_sql(_LINK, values))
     if moved := _name([one for one in links if one.key not in linked]):
         raise PoolRefused(f"{moved}: the level changed while it was read: run it again")
-    pushes = _push(tx, pool, skus, now, request_id)
-    append_all(tx, _describe(pool, links, figures, by, request_id), now)
-    return pushes
+    rows: dict[int | None, list[Mutation]] = {}
+    for one in links:
+        summary = f"{Level(*one.key, one.sku).label} is in pool {pool}"
+        row = Mutation("inventory_levels", one.key.row_id, summary, None, {"pool": pool})
+        rows.setdefault(one.shop.id, []).append(row)
+    for start in figures:
+        summary = f"pool {pool}: {start.sku} begins with {start.available}, as {start.slug} holds"
+        after = {"available": start.available}
+        row = Mutation("stock_pool_items", f"{pool}:{start.sku}", summary, None, after)
+        rows.setdefault(None, []).append(row)
+    entries = [
+        Entry(shop_id, by, "stock.pool_link", request_id, of_shop) for shop_id, of_shop in rows.items()
+    ]
+    append_all(tx, entries, now)
+    return _push(tx, pool, skus, now, request_id)
 
 
 def set_buffer(tx: Connection, pool: str, pieces: int, now: datetime, *, by: str, request_id: str) -> int:
     """Keep ``pieces`` of each item of the pool from sale; return how many pushes that plans."""
     skus = _lock(tx, pool, [])
     tx.exec_driver_sql(_SET_BUFFER, {"pool": pool, "pieces": pieces})
-    pushes = _push(tx, pool, skus, now, request_id)
     summary = f"pool {pool} keeps {pieces} of each sku back"
     row = Mutation("stock_pools", pool, summary, None, {"safety_buffer": pieces})
     append_all(tx, [Entry(None, by, "stock.pool_buffer", request_id, [row])], now)
-    return pushes
+    return _push(tx, pool, skus, now, request_id)
 
 
 def take_out(
@@ -231,24 +241,5 @@ def _lock(
 
 
 def _push(tx: Connection, pool: str, skus: Collection[str], now: datetime, request_id: str) -> int:
-    levels: list[Level] = list(show_pools(tx, {(pool, sku) for sku in skus}, now))
-    causes = {level.sku_key: PushCause(request_id=request_id) for level in levels}
-    pushes = plan_pushes(tx, levels, causes, now)
-    record_work(tx, pushes, now)
-    return len(pushes)
-
-
-def _describe(
-    pool: str, links: Sequence[PoolLink], figures: Sequence[StartFigure], by: str, request_id: str
-) -> list[Entry]:
-    entries: dict[int | None, list[Mutation]] = {}
-    for one in links:
-        summary = f"{Level(*one.key, one.sku).label} is in pool {pool}"
-        row = Mutation("inventory_levels", one.key.row_id, summary, None, {"pool": pool})
-        entries.setdefault(one.shop.id, []).append(row)
-    for start in figures:
-        summary = f"pool {pool}: {start.sku} begins with {start.available}, as {start.slug} holds"
-        after = {"available": start.available}
-        row = Mutation("stock_pool_items", f"{pool}:{start.sku}", summary, None, after)
-        entries.setdefault(None, []).append(row)
-    return [Entry(shop_id, by, "stock.pool_link", request_id, rows) for shop_id, rows in entries.items()]
+    levels = show_pools(tx, {(pool, sku) for sku in skus}, now)
+    return record_pushes(tx, levels, now, request_id)

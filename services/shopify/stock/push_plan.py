@@ -11,16 +11,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from services.core.pg_arrays import int_array, text_array
+from services.ledger.accept import record_work
 from services.ledger.work import NewWork, WorkItem
 from services.shopify.stock.level_moves import LAST_MOVEMENT_AT
-from services.shopify.stock.levels import (
-    LEVELS_BY_KEY,
-    PUSH_TOPIC,
-    Level,
-    SkuKey,
-    level_arrays,
-    read_level,
-)
+from services.shopify.stock.levels import LEVELS_BY_KEY, PUSH_TOPIC, Level, SkuKey, level_arrays, read_key
 
 SETTLE = timedelta(seconds=60)
 """How long after a sale Shopify's own figure and its webhooks may still be on their way."""
@@ -84,30 +78,31 @@ def plan_pushes(
     """
     if not levels:
         return []
-    due: dict[tuple[int, str], tuple[Level, datetime]] = {}
+    due: dict[tuple[int, str], NewWork] = {}
     for row in tx.exec_driver_sql(_DUE, level_arrays(levels)):
-        level = read_level(row)
-        due[level.shop_id, level.key.row_id] = (level, row.changed_at + SETTLE if row.changed_at else now)
-    if due and follow_up is None:
-        shops, keys = {shop_id for shop_id, _ in due}, [key for _, key in due]
-        for shop_id, key in tx.exec_driver_sql(
-            _WAITING, {"shops": int_array(shops), "key": text_array(keys)}
-        ):
-            due.pop((shop_id, key), None)
-    pushes = []
-    for (_, key), (level, settled_at) in due.items():
-        cause = causes.get(level.sku_key, PushCause())
+        key, cause = read_key(row).row_id, causes.get((row.shop_id, row.sku), PushCause())
+        settled_at = row.changed_at + SETTLE if row.changed_at else now
         if follow_up is None:
             not_before = settled_at if settled_at > now else None
-        pushes.append(
-            NewWork(
-                shop_id=level.shop_id,
-                topic=PUSH_TOPIC,
-                key=key,
-                payload=dict(follow_up or {}),
-                event_id=cause.event_id,
-                request_id=cause.request_id,
-                not_before=not_before,
-            )
+        due[row.shop_id, key] = NewWork(
+            shop_id=row.shop_id,
+            topic=PUSH_TOPIC,
+            key=key,
+            payload=dict(follow_up or {}),
+            event_id=cause.event_id,
+            request_id=cause.request_id,
+            not_before=not_before,
         )
-    return pushes
+    if due and follow_up is None:
+        values = {"shops": int_array({shop for shop, _ in due}), "key": text_array([key for _, key in due])}
+        for row in tx.exec_driver_sql(_WAITING, values):
+            due.pop((row.shop_id, row.key), None)
+    return list(due.values())
+
+
+def record_pushes(tx: Connection, levels: Collection[Level], now: datetime, request_id: str) -> int:
+    """Plan the pushes of ``levels`` that a person's command changed; return how many."""
+    causes = {level.sku_key: PushCause(request_id=request_id) for level in levels}
+    pushes = plan_pushes(tx, levels, causes, now)
+    record_work(tx, pushes, now)
+    return len(pushes)
