@@ -107,7 +107,7 @@ LEVELS_BY_KEY = """
 
 _LOCK_LEVELS = Lock.LEVELS.mark("""
 with wanted as (
-  select * from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[])
+  select * from unnest(%(level_shop)s::int[], %(item)s::bigint[], %(location)s::bigint[])
                 as k(shop_id, inventory_item_id, location_id)
    union
   select c.shop_id, c.inventory_item_id, c.location_id
@@ -144,9 +144,8 @@ def item_lock(inventory_item_id: int) -> str:
 def lock_stock(tx: Connection, shops: Collection[int], *, is_shared: bool = False) -> None:
     """Until ``tx`` ends, no other transaction changes what the counted levels of ``shops`` are computed from.
 
-    A transaction that only records movements shares the lock (``is_shared``) with others of its kind. One
-    that adds a level, records a count, or changes the item of a SKU or a variant holds it alone, so that it
-    misses no movement that is being recorded.
+    Transactions that only record movements share the lock (``is_shared``). One that adds a level, records a
+    count, or changes the item of a SKU or a variant holds it alone: it misses no movement being recorded.
     """
     lock_stock_buckets(tx, {(shop_id, "stock") for shop_id in shops}, is_shared=is_shared)
 
@@ -161,10 +160,13 @@ def lock_levels(
 ) -> LockedLevels:
     """Lock the rows of ``levels`` and of the counted levels of ``items``, ``variants`` and ``skus``.
 
-    For a level of a pool this locks the pool's levels of the same item in every shop. One statement takes
-    all these locks, as the lock order requires: see ``services.core.locks.Lock``.
+    With a level of a pool, the pool's levels of the same item in every shop are locked. One statement takes
+    all these locks: see ``services.core.locks.Lock``.
     """
     values = {
+        "level_shop": int_array(key.shop_id for key in levels),
+        "item": int_array(key.inventory_item_id for key in levels),
+        "location": int_array(key.location_id for key in levels),
         "item_shop": int_array(shop_id for shop_id, _ in items),
         "of_item": int_array(item for _, item in items),
         "variant_shop": int_array(shop_id for shop_id, _ in variants),
@@ -172,7 +174,7 @@ def lock_levels(
         "sku_shop": int_array(shop_id for shop_id, _ in skus),
         "sku": text_array([sku for _, sku in skus]),
     }
-    rows = tx.exec_driver_sql(_LOCK_LEVELS, level_arrays(levels) | values).all()
+    rows = tx.exec_driver_sql(_LOCK_LEVELS, values).all()
     counted = read_keys(row for row in rows if row.is_counted)
     return LockedLevels(counted, read_keys(row for row in rows if row.is_pooled))
 

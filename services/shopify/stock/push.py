@@ -39,10 +39,9 @@ class InventoryPush:
     def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> Sequence[Call | Outcome]:
         """Return, per item, the call that gives Shopify the level's present figure, or an outcome.
 
-        Levels of one shop share a call. Its input is stored with the items before the call, and a retry sends
-        the same input under the same idempotency key; a figure that changed since is left to a later push.
-        While another push of the level has no answer, this one waits. Where Shopify's figure is not known,
-        the call only reads it.
+        Levels of one shop share a call. Its input is stored with the items, and a retry sends the same input
+        under the same idempotency key; a figure that changed since is left to a later push. While another
+        push of the level has no answer, this one waits. An unknown figure of Shopify's is only read.
         """
         levels = find_push_levels(tx, items)
         waiting, given_up = find_unanswered_pushes(tx, [i for i in items if not may_have_been_sent(i)], now)
@@ -89,8 +88,7 @@ def _plan_push(
 ) -> Push | Outcome:
     """Return the push of ``item``, or the outcome of one that needs no call, or cannot have one now.
 
-    A call that may have been sent is repeated with its stored figures: it may have happened, and only the
-    answer of the same call is sure.
+    A call that may have been sent is repeated with its stored figures: only its own answer is sure.
     """
     if level is None or not level.is_ours:
         return Done("no_level" if level is None else "not_ours")
@@ -108,14 +106,8 @@ def _plan_push(
         quantity, change_from = item.payload["quantity"], item.payload.get("change_from_quantity")
         lost_call = None
     is_known = item.payload.get(IS_READ) or (level.is_settled and lost_call is None)
+    known, doubts = level.shopify_available, level.doubts
+    must_read = not is_known or known is None or doubts > 0
     return Push(
-        item,
-        read_level(level),
-        quantity,
-        change_from,
-        level.shopify_available,
-        level.known_at,
-        level.doubts,
-        lost_call,
-        must_read=not is_known or level.shopify_available is None or level.doubts > 0,
+        item, read_level(level), quantity, change_from, known, level.known_at, doubts, lost_call, must_read
     )

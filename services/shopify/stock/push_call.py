@@ -1,8 +1,7 @@
 """One call that sets up to 250 levels of a shop; its input is stored, so that a retry sends the same.
 
-An idempotency key is valid for exactly the input that it was first used with. The items of one call may be
-claimed again in parts (claims are shared between shops, and a person may discard an item). So a retry reads
-the input from all items of the call, not only from the claimed ones.
+An idempotency key is valid for exactly the input of its first use, and the items of one call may be claimed
+again in parts. So a retry reads the input from all items of the call, not only from the claimed ones.
 """
 
 from collections.abc import Sequence
@@ -45,8 +44,7 @@ INTENT = ("batch", "asked_at", "members", "quantity", "change_from_quantity")
 """The keys in a payload of a call that may have been sent."""
 
 LOST = "lost"
-"""The key in a payload of an earlier push's call whose outcome is unknown: its quantity and the one it
-replaced."""
+"""The key in a payload of an earlier push's lost call: its quantity and the one it replaced."""
 
 _RETRY_WAIT = timedelta(seconds=2)
 
@@ -66,8 +64,15 @@ class LostCall(NamedTuple):
 class Push:
     """A work item, what its call requests, and then what Shopify answered.
 
-    ``known``, ``known_at`` and ``doubts`` are the level's ``shopify_available``, ``known_at`` and ``doubts``
-    at planning; ``lost_call`` is an earlier item's call, or after a read this one's that may have happened.
+    ``known`` (``shopify_available``), ``known_at`` and ``doubts`` are the level's at planning. ``lost_call``
+    is an earlier item's call, or after a read this one's, that may have happened. ``must_read``: it is not
+    known what Shopify holds, so the level is only read. ``is_void``: the call did not happen, so the item may
+    send another one.
+
+    Of the answer: ``result`` is ``pushed``, ``in_sync``, ``superseded`` or empty (not known). Shopify holds
+    ``available`` since ``changed_at``. ``observed_at`` is None where that is no observation of Shopify's:
+    without a time, known already, or equal to what an unanswered call of ours requested. ``moves`` is how
+    often the stock moved before a push.
     """
 
     item: WorkItem
@@ -79,20 +84,12 @@ class Push:
     doubts: int = 0
     lost_call: LostCall | None = None
     must_read: bool = False
-    """It is not known what Shopify holds, so the level is read and not set."""
     result: str = ""
-    """``pushed``, ``in_sync`` or ``superseded``; empty where it is not known what Shopify holds."""
     available: int = 0
-    """What Shopify holds."""
     changed_at: datetime | None = None
-    """Shopify's last change of the level."""
     observed_at: datetime | None = None
-    """None where the figure is no observation of Shopify's: without a time, known already, or equal to what
-    an unanswered call of ours requested."""
     moves: int = 0
-    """How often the level's stock moved before a push."""
     is_void: bool = False
-    """The call did not happen, so the item may send another one."""
 
 
 class CallMember(NamedTuple):
@@ -108,8 +105,8 @@ class CallMember(NamedTuple):
 class PushCall:
     """One call: all levels that it sets, the claimed pushes, and then its results.
 
-    ``members`` is empty where the call's input cannot be repeated, or nothing is to be set: then the levels
-    are read. ``is_fresh``: the call was never sent.
+    ``members`` is empty where the input cannot be repeated, or nothing is to be set: then the levels are
+    read. ``is_fresh``: the call was never sent.
     """
 
     shop_id: int
@@ -143,11 +140,10 @@ class PushCall:
         ]
 
     def set_levels(self, api: "ShopifyAdmin") -> None:
-        """Set the whole call; where Shopify refuses some levels, set the others by another call.
+        """Set the whole call; where Shopify refuses some levels, set the others under another key.
 
-        Shopify sets all or none. A refusal settles the levels that it names. The others are sent under
-        another key: in this attempt or, after ``MAX_CALLS``, in a later one that counts as no try. A push
-        without an outcome has to be read: its stock moved, or it is not known whether the call happened.
+        Shopify sets all or none. After ``MAX_CALLS`` the rest waits for a later attempt, which counts as no
+        try. A push left without an outcome has to be read: its stock moved, or the call may have happened.
         """
         members = self.members
         for turn in range(MAX_CALLS):

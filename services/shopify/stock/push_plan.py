@@ -70,11 +70,10 @@ def plan_pushes(
 ) -> list[NewWork]:
     """Return a push for each of ``levels`` that is ours to push and differs from what Shopify holds.
 
-    All pushes are planned here. The push of a counted level waits until ``SETTLE`` after the last sale or
-    observation, as Shopify takes its own orders off its own figure; that of a pool's level is due at once.
-    A level whose push waits untouched gets no second one. ``follow_up`` is the payload of a push that
-    continues another: it is planned in any case, for ``not_before``. Call this after the levels are written,
-    in the same transaction.
+    The push of a counted level waits until ``SETTLE`` after the last sale or observation, as Shopify takes
+    its own orders off its own figure; that of a pool's level is due at once. A level whose push waits gets no
+    second one, except a ``follow_up``: the payload of a push that continues another, for ``not_before``. Call
+    this after the levels are written, in the same transaction.
     """
     if not levels:
         return []

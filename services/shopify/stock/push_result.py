@@ -64,10 +64,9 @@ def record_calls(tx: Connection, calls: Sequence[PushCall], held: Collection[int
 
 
 def _lock_levels(tx: Connection, applied: Sequence[Push], observed: Sequence[Push]) -> set[LevelKey]:
-    """Lock everything that is written here, of all shops at once; return the levels of pools.
+    """Lock all that is written here, in the order of a level webhook (see ``Lock``); return levels of pools.
 
-    The order is that of a level webhook, which is how observations are recorded: the items, then the stock
-    of their shops, whose SKUs stay while the items are locked, then the rows (see ``Lock``).
+    The SKUs of the locked items cannot change, so these are read before the stock of their shops is locked.
     """
     keys = {push.level.key for push in observed}
     levels = keys | {push.level.key for push in applied}
@@ -98,7 +97,7 @@ def _record_observed(
 ) -> None:
     """Record what was read as an observation, like a webhook's; push our figure where it differs.
 
-    Where a webhook has recorded something newer, or Shopify gave no time, the figure is recorded like an
+    Where a webhook recorded something newer, or Shopify gave no time, the figure is recorded like an
     answer's, and the push waits ``WEBHOOK_WAIT`` for the webhook that explains it.
     """
     dated = [_observation(push) for push in observed if push.observed_at is not None]
