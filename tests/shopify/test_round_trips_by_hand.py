@@ -23,7 +23,7 @@ from services.shopify.orders.payload import Order
 from services.shopify.orders.refund_settlement import Refund, RefundLine, RefundPayment
 from services.shopify.orders.refund_store import record_refunds
 from services.shopify.orders.store import MANY_ORDERS, find_changed_lines, find_known, record_orders
-from services.shopify.products.payload import Variant
+from services.shopify.products.payload import Variant, VariantState
 from services.shopify.products.store import find_variants, record_variants
 from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.levels import LevelKey
@@ -198,15 +198,16 @@ def test_interaction_comes_back_by_name(engine: Engine) -> None:
 
 def test_variant_comes_back_by_name_and_by_its_finder(engine: Engine) -> None:
     add_shop(engine)
-    made: Variant = make(Variant, shop_id=1)
+    made = Variant(item("product_ingest", b"{}"), 9, make(VariantState))
 
     with transaction(engine) as tx:
         record_variants(tx, [made], {})
         (row,) = select(tx, "variants")
         (found,) = find_variants(tx, [made.key]).values()
 
-    assert_named(row, made)
-    assert found == made.version
+    assert_named(row, made.state)
+    assert (row["shop_id"], row["inventory_item_id"]) == made.key
+    assert found == made.state
 
 
 def test_customer_comes_back_by_name(engine: Engine) -> None:

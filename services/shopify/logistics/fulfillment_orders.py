@@ -19,9 +19,9 @@ from services.shopify.logistics.tables import fulfillment_orders
 from services.shopify.partial_updates import FieldVersion, FieldVersions, PartialEntitySpec
 from services.shopify.payload import WrongBody, find_gid, order_gid, read_event, read_gid
 from services.shopify.stock.audit_text import describe_level
-from services.shopify.stock.levels import SkuKey
+from services.shopify.stock.levels import Level, SkuKey
 from services.shopify.stock.movements import recount_routed_orders
-from services.shopify.stock.push_plan import PushCause, plan_pushes
+from services.shopify.stock.push_plan import PushCause, plan_pushes, push_cause
 
 _PREPARED = "fulfillment_orders/line_items_prepared_for"
 
@@ -78,15 +78,14 @@ def _move_sales(tx: Connection, result: UpsertResult[FulfillmentOrder], now: dat
         gid = after.text("order_gid") if after else ""
         if after and gid and _location(before.data if before else None) != _location(after):
             moved[key[0], gid] = item
-    shifts = recount_routed_orders(tx, moved, now)
     causes: dict[SkuKey, PushCause] = {}
-    for (shop_id, gid), of_order in shifts.items():
-        item = moved[shop_id, gid]
-        for shift in of_order:
-            text = describe_level(shift.level, shift, f"the location of order {gid.rpartition('/')[2]}")
-            result.mutations[item.id].append(text)
-            causes[shift.level.shop_id, shift.level.sku] = PushCause(item.event_id, item.request_id)
-    levels = [shift.level for of_order in shifts.values() for shift in of_order]
+    levels: list[Level] = []
+    for order, change in recount_routed_orders(tx, moved, now):
+        item = moved[order]
+        text = f"the location of order {order[1].rpartition('/')[2]}"
+        result.mutations[item.id].append(describe_level(change.level, change, text))
+        causes[change.level.sku_key] = push_cause(item)
+        levels.append(change.level)
     return plan_pushes(tx, levels, causes, now)
 
 

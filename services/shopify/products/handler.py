@@ -40,7 +40,7 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
     newest: dict[VariantKey, Variant] = {}
     for one in parsed:
         for variant in one.variants if isinstance(one, ProductUpdate) else ():
-            if variant.key not in newest or variant.version > newest[variant.key].version:
+            if variant.key not in newest or variant.state > newest[variant.key].state:
                 newest[variant.key] = variant
     deleted_by = {
         key: item for key, item in result.changed.items() if result.after[key].deleted_at is not None
@@ -48,33 +48,26 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
     locks = newest.keys() | find_items_of(tx, deleted_by)
     lock_objects(tx, {(shop_id, item_lock(item)) for shop_id, item in locks})
     known = find_variants(tx, newest)
-    won = {k: v for k, v in newest.items() if k not in known or v.version > known[k]}
+    won = {k: v for k, v in newest.items() if k not in known or v.state > known[k]}
     record_variants(tx, list(won.values()), {key: row.deleted_at for key, row in result.after.items()})
-    by_id = {item.id: item for item in items}
     of_item: dict[VariantKey, WorkItem] = {}
     for key, variant in won.items():
-        of_item[key] = by_id[variant.work_id]
-        result.mutations[variant.work_id].append(_describe_variant(variant, known.get(key)))
+        of_item[key] = variant.item
+        result.mutations[variant.item.id].append(_describe_variant(variant, known.get(key)))
     for row in delete_variants(tx, deleted_by):
         item = deleted_by[row.shop_id, row.product_id]
         of_item.setdefault((row.shop_id, row.inventory_item_id), item)
+        row_id, after = str(row.inventory_item_id), {"deleted_at": row.deleted_at}
         summary = f"variant {row.variant_id}: deleted with its product"
-        mutation = Mutation(
-            "variants",
-            str(row.inventory_item_id),
-            summary,
-            {"deleted_at": None},
-            {"deleted_at": row.deleted_at},
-        )
-        result.mutations[item.id].append(mutation)
+        result.mutations[item.id].append(Mutation("variants", row_id, summary, {"deleted_at": None}, after))
     pushes = align_levels(tx, of_item, result.mutations, now)
 
-    current = known | {key: variant.version for key, variant in won.items()}
+    current = known | {key: variant.state for key, variant in won.items()}
 
     def settle(one: ProductUpdate | Refused, of_product: Outcome) -> Outcome:
         if isinstance(one, Refused) or of_product != Done("stale"):
             return of_product
-        return Done() if any(v.version == current[v.key] for v in one.variants) else of_product
+        return Done() if any(v.state == current[v.key] for v in one.variants) else of_product
 
     result = result._replace(outcomes=list(map(settle, parsed, result.outcomes)))
     return result.to_handler_result(items, pushes)
@@ -82,10 +75,10 @@ def ingest_products(tx: Connection, items: Sequence[WorkItem], now: datetime) ->
 
 def _describe_variant(variant: Variant, old: VariantState | None) -> Mutation:
     """Return the mutation of ``variant``: ids and skus, not the title, which is free text."""
-    new = variant.version
-    label, row_id = f"variant {variant.variant_id}", str(variant.inventory_item_id)
+    new = variant.state
+    label, row_id = f"variant {new.variant_id}", str(variant.inventory_item_id)
     if old is None:
-        created = {"sku": new.sku, "variant_id": variant.variant_id}
+        created = {"sku": new.sku, "variant_id": new.variant_id}
         return Mutation("variants", row_id, f"{label} recorded: {_format_sku(new.sku)}", None, created)
     before: dict[str, Any] = {"updated_at": old.updated_at}
     after: dict[str, Any] = {"updated_at": new.updated_at}

@@ -36,7 +36,7 @@ class Product(NamedTuple):
 
 
 class VariantState(NamedTuple):
-    """What makes one state of a variant newer; the rest decides between states of the same second."""
+    """A variant's columns. The first makes a state newer, the rest decides within the same second."""
 
     updated_at: datetime
     sku: str
@@ -46,31 +46,19 @@ class VariantState(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """A variant in one event."""
+    """A variant in the event of ``item``."""
 
-    shop_id: int
+    item: WorkItem
     inventory_item_id: int
-    variant_id: int
-    product_id: int
-    sku: str
-    title: str
-    updated_at: datetime
-    work_id: int
+    state: VariantState
 
     @property
     def key(self) -> VariantKey:
-        """The inventory item."""
-        return (self.shop_id, self.inventory_item_id)
+        return (self.item.shop_id, self.inventory_item_id)
 
     @property
     def product_key(self) -> EntityKey:
-        """The product."""
-        return (self.shop_id, self.product_id)
-
-    @property
-    def version(self) -> VariantState:
-        """What orders the states of a variant."""
-        return VariantState(self.updated_at, self.sku, self.title, self.variant_id, self.product_id)
+        return (self.item.shop_id, self.state.product_id)
 
 
 class ProductUpdate(NamedTuple):
@@ -96,7 +84,7 @@ def parse_product(item: WorkItem, now: datetime) -> ProductUpdate:
         if variant.get("inventory_item_id") is not None
     ]
     updated_at = find_instant(source, "updated_at") or max(
-        (variant.updated_at for variant in variants), default=item.event_time(now)
+        (variant.state.updated_at for variant in variants), default=item.event_time(now)
     )
     data = Product(
         updated_at, title, find_text(source, "status"), find_text(source, "product_type"), _read_tags(source)
@@ -116,15 +104,14 @@ def _read_variant(
     item: WorkItem, product_id: int, variant: Mapping[str, Any], place: int, title: str
 ) -> Variant:
     try:
-        return Variant(
-            shop_id=item.shop_id,
-            inventory_item_id=read_id(variant, "inventory_item_id"),
+        own = find_text(variant, "title")
+        state = VariantState(
+            updated_at=read_instant(variant, "updated_at"),
+            sku=find_text(variant, "sku"),
+            title=f"{title} / {own}" if own else title,
             variant_id=read_id(variant, "id"),
             product_id=product_id,
-            sku=find_text(variant, "sku"),
-            title=f"{title} / {own}" if (own := find_text(variant, "title")) else title,
-            updated_at=read_instant(variant, "updated_at"),
-            work_id=item.id,
         )
+        return Variant(item, read_id(variant, "inventory_item_id"), state)
     except Unreadable as fault:
         raise fault.within(f"variants[{place}]") from None

@@ -29,10 +29,10 @@ returning t.shop_id, t.inventory_item_id, t.variant_id, t.product_id, t.deleted_
 def find_variants(tx: Connection, keys: Collection[VariantKey]) -> dict[VariantKey, VariantState]:
     """Return those of the variants that have a row."""
     return {
-        (row["shop_id"], row["inventory_item_id"]): VariantState(
+        key: VariantState(
             row["updated_at"], row["sku"], row["title"], row["variant_id"], row["product_id"] or 0
         )
-        for row in find_by_key(tx, variants_table, keys).values()
+        for key, row in find_by_key(tx, variants_table, keys).items()
     }
 
 
@@ -51,9 +51,12 @@ def record_variants(
     The caller holds the locks of the variants and of their products.
     """
     if variants:
-        names = ("shop_id", "inventory_item_id", "variant_id", "product_id", "sku", "title", "updated_at")
-        columns = {name: [getattr(variant, name) for variant in variants] for name in names}
-        columns["deleted_at"] = [deleted_at.get(variant.product_key) for variant in variants]
+        columns: dict[str, Sequence[Any]] = {
+            "shop_id": [variant.item.shop_id for variant in variants],
+            "inventory_item_id": [variant.inventory_item_id for variant in variants],
+            **{name: [getattr(variant.state, name) for variant in variants] for name in VariantState._fields},
+            "deleted_at": [deleted_at.get(variant.product_key) for variant in variants],
+        }
         upsert_rows(tx, variants_table, columns)
 
 

@@ -21,18 +21,15 @@ def describe_level(level: Level, step: Change | LevelChange, why: str) -> Mutati
 
 def describe_disconnection(level: Level, before: datetime | None, after: datetime | None) -> Mutation:
     """Return that a level is not stocked any more, or is stocked again where ``after`` is None."""
-    state = "stocked again" if after is None else "not stocked any more"
-    return _mutation(
-        level, f"{level.label}: {state}", {"disconnected_at": before}, {"disconnected_at": after}
-    )
+    summary = f"{level.label}: {'stocked again' if after is None else 'not stocked any more'}"
+    return _mutation(level, summary, {"disconnected_at": before}, {"disconnected_at": after})
 
 
 def describe_sku_change(level: Level, old_sku: str, figure: Change) -> Mutation:
     """Return that a level got another SKU, and with it another figure where the SKUs' movements differ."""
     before: dict[str, Any] = {"sku": old_sku}
     after: dict[str, Any] = {"sku": level.sku}
-    label = level._replace(sku="").label
-    summary = f"{label}: sku {old_sku or 'unknown'} -> {level.sku or 'unknown'}"
+    summary = f"{level._replace(sku='').label}: sku {old_sku or 'unknown'} -> {level.sku or 'unknown'}"
     if figure.before != figure.after:
         before["available"], after["available"] = figure
         summary += f", {figure.before} -> {figure.after}"
@@ -57,16 +54,13 @@ def plan_level_steps(
 ) -> dict[Owner, list[LevelStep]]:
     """Return the steps of ``changes`` that each owner's movements made, in the order of ``moves``.
 
-    Each step of a level begins where the one before ends. A level that was counted again has one step, of
-    the last owner whose movement is among its sources.
+    Each step of a level begins where the one before ends. A recounted level has one step, of the last owner
+    whose movement is among its sources.
     """
     owners = {(m[1].shop_id, m[1].source): (place, *m) for place, m in enumerate(moves)}
     steps: dict[Owner, list[LevelStep]] = {}
     for change in changes:
         level, whole = change.level, Change(change.before, change.after)
-        if " " not in change.sources:
-            steps.setdefault(owners[level.shop_id, change.sources][1], []).append((level, whole))
-            continue
         path = sorted(owners[level.shop_id, source] for source in change.sources.split())
         # The pieces of one movement are not the change of a recount: the last owner has all of it.
         moved = [(owner, move.delta) for _, owner, move in (path[-1:] if change.is_recount else path)]

@@ -93,14 +93,10 @@ def record_counts(
     for level, one in zip(levels, changes, strict=True):
         after = figures.get(level.key, one.before)
         counted = f"{one.pieces} pieces counted, {one.held_back} held back"
-        row = Mutation(
-            "inventory_levels",
-            level.key.row_id,
-            f"{level.label}: {counted}, {one.before} -> {after}",
-            {"available": one.before},
-            {"available": after, "pieces": one.pieces, "held_back": one.held_back},
-        )
-        rows.append(row)
+        summary = f"{level.label}: {counted}, {one.before} -> {after}"
+        new = {"available": after, "pieces": one.pieces, "held_back": one.held_back}
+        row_id = level.key.row_id
+        rows.append(Mutation("inventory_levels", row_id, summary, {"available": one.before}, new))
     record_pushes(tx, levels, now, request_id)
     append_all(tx, [Entry(shop_id, by, "stock.count", request_id, rows)] if rows else [], now)
 

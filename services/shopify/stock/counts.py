@@ -165,13 +165,13 @@ def plan_counts(
 
 def check_owner(tx: Connection, shop_id: int) -> None:
     """Raise ``CountRefused`` where the shop's stock owner is not ``shopfleet``."""
-    owners = find_stock_owners(tx, {shop_id})
-    if shop_id in owners.pooling:
+    counting, pooling = find_stock_owners(tx, {shop_id})
+    if pooling:
         raise CountRefused(
             "the shop's stock is a pool's: correct the figure in Shopify's admin of one of the pool's shops, "
             "and the pool and the other shops follow"
         )
-    if shop_id not in owners.counting:
+    if not counting:
         raise CountRefused(
             "the shop's stock owner is shopify, so its figures are Shopify's: correct them there, or run "
             "`fleet shops set SHOP --stock-owner shopfleet` first"

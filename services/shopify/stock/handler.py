@@ -37,9 +37,8 @@ def ingest_inventory_levels(tx: Connection, items: Sequence[WorkItem], now: date
     cuts: dict[LevelKey, LevelDisconnection] = {}
     for event in parsed:
         if isinstance(event, LevelObservation):
-            best[event.key] = max(
-                best.get(event.key, event), event, key=lambda e: (e.version, e.is_connected)
-            )
+            rivals = best.get(event.key, event), event
+            best[event.key] = max(rivals, key=lambda e: (e.version, e.is_connected))
         elif isinstance(event, LevelDisconnection):
             cuts[event.key] = max(event, cuts.get(event.key, event), key=lambda e: e.disconnected_at)
     keys = best.keys() | cuts.keys()
@@ -102,8 +101,8 @@ def _describe(
 ) -> dict[int, list[Mutation]]:
     """Return the audit's rows by work item.
 
-    A counted level without an event of its own changes where these levels decide the location of a movement
-    of its item: the last event of the item, else of the SKU, gets its row.
+    A counted level without an event of its own changes where others decide the location of a movement of its
+    item: the last event of the item, else of the SKU, gets its row.
     """
     mutations: dict[int, list[Mutation]] = {}
     recounted = {change.level.key: change.after for change in written.changes}
@@ -111,13 +110,8 @@ def _describe(
         row, level = known[key], Level(*key, known[key].sku)
         unchanged = row.available if row.is_ours else event.available
         available, held = written.pools.figures.get(key, (recounted.get(key, unchanged), event.available))
-        after = {
-            "available": available,
-            "observed_at": event.observed_at,
-            "observed_available": event.available,
-            "shopify_available": held,
-            "sku": row.sku,
-        }
+        seen = {"observed_at": event.observed_at, "observed_available": event.available}
+        after = {"available": available, **seen, "shopify_available": held, "sku": row.sku}
         is_new = row.observed_at is None or row.observed_at == EPOCH
         before = None if is_new else {name: getattr(row, name) for name in after} | {"sku": row.row_sku}
         mutations[event.item.id] = [describe_observation(level, before, after)]

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from services.core.pg_arrays import int_array, text_array
 from services.shopify.stock.levels import (
@@ -163,7 +163,14 @@ def recount_levels(
         "t_new": int_array(int((m.shop_id, m.source) in new) for m in touched),
         "now": now,
     }
-    return [_read_recount(row) for row in tx.exec_driver_sql(_RECOUNT, values | level_arrays(levels))]
+    changes: list[LevelChange] = []
+    for row in tx.exec_driver_sql(_RECOUNT, values | level_arrays(levels)):
+        is_sum = bool(row.fresh) and row.fresh_delta == row.after - row.before
+        sources = row.fresh if is_sum else row.touched or ""
+        changes.append(
+            LevelChange(read_level(row), row.before, row.after, sources, not is_sum, row.is_stocked)
+        )
+    return changes
 
 
 def apply_movements(tx: Connection, fresh: Sequence[Movement], now: datetime) -> list[LevelChange]:
@@ -180,9 +187,3 @@ def apply_movements(tx: Connection, fresh: Sequence[Movement], now: datetime) ->
         LevelChange(read_level(row), row.before, row.after, row.sources, is_stocked=row.is_stocked)
         for row in tx.exec_driver_sql(_APPLY, values)
     ]
-
-
-def _read_recount(row: Row[Any]) -> LevelChange:
-    is_sum = bool(row.fresh) and row.fresh_delta == row.after - row.before
-    sources = row.fresh if is_sum else row.touched or ""
-    return LevelChange(read_level(row), row.before, row.after, sources, not is_sum, row.is_stocked)

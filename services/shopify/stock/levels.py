@@ -27,7 +27,6 @@ class LevelKey(NamedTuple):
 
     @property
     def item(self) -> ItemKey:
-        """The (shop, inventory item) of the level."""
         return (self.shop_id, self.inventory_item_id)
 
     @property
@@ -46,12 +45,10 @@ class Level(NamedTuple):
 
     @property
     def key(self) -> LevelKey:
-        """Which level it is."""
         return LevelKey(self.shop_id, self.inventory_item_id, self.location_id)
 
     @property
     def sku_key(self) -> SkuKey:
-        """The (shop, sku) of the level."""
         return (self.shop_id, self.sku)
 
     @property
@@ -209,16 +206,8 @@ select shop_id, stock_owner from shop_config
 """
 
 
-class StockOwners(NamedTuple):
-    """Shops whose stock figures are not Shopify's: those that count here, and those that share a pool."""
-
-    counting: set[int]
-    pooling: set[int]
-
-
-def find_stock_owners(tx: Connection, shops: Collection[int]) -> StockOwners:
-    """Return which of ``shops`` count their stock here and which share a pool."""
-    owners = StockOwners(set(), set())
-    for shop_id, owner in tx.exec_driver_sql(_OWNED, {"shop_id": int_array(sorted(shops))}):
-        (owners.counting if owner == "shopfleet" else owners.pooling).add(shop_id)
-    return owners
+def find_stock_owners(tx: Connection, shops: Collection[int]) -> tuple[set[int], set[int]]:
+    """Return which of ``shops`` count their stock here, and which share a pool."""
+    rows = tx.exec_driver_sql(_OWNED, {"shop_id": int_array(sorted(shops))}).all()
+    counting = {row.shop_id for row in rows if row.stock_owner == "shopfleet"}
+    return counting, {row.shop_id for row in rows} - counting

@@ -99,25 +99,19 @@ def record_movements(
 
 def recount_routed_orders(
     tx: Connection, orders: Collection[tuple[int, str]], now: datetime
-) -> dict[tuple[int, str], list[LevelChange]]:
-    """Recount the levels of ``orders``, (shop, order gid), whose location changed; return the changes."""
-    counting = find_stock_owners(tx, {shop_id for shop_id, _ in orders}).counting
+) -> list[tuple[tuple[int, str], LevelChange]]:
+    """Recount the levels of ``orders``, (shop, order gid), whose location changed; return their changes."""
+    counting, _ = find_stock_owners(tx, {shop_id for shop_id, _ in orders})
     keys = [key for key in orders if key[0] in counting]
     if not keys:
-        return {}
+        return []
     values = {"shop_id": int_array(s for s, _ in keys), "gid": text_array([gid for _, gid in keys])}
     lock_stock(tx, {shop_id for shop_id, _ in keys})
-    by_order: dict[tuple[int, str], list[Movement]] = {}
-    for row in tx.exec_driver_sql(_OF_ORDERS, values):
-        by_order.setdefault((row.shop_id, row.gid), []).append(_read_movement(row))
-    moved = [move for found in by_order.values() for move in found]
-    levels = _lock_counted(tx, moved)
-    order_of = {(m.shop_id, m.source): key for key, found in by_order.items() for m in found}
-    changes: dict[tuple[int, str], list[LevelChange]] = {}
-    for change in recount_levels(tx, levels, now, moved):
-        source = change.sources.rpartition(" ")[2]
-        changes.setdefault(order_of[change.level.shop_id, source], []).append(change)
-    return changes
+    rows = tx.exec_driver_sql(_OF_ORDERS, values).all()
+    order_of = {(row.shop_id, row.source): (row.shop_id, row.gid) for row in rows}
+    moved = [_read_movement(row) for row in rows]
+    changes = recount_levels(tx, _lock_counted(tx, moved), now, moved)
+    return [(order_of[c.level.shop_id, c.sources.rpartition(" ")[2]], c) for c in changes]
 
 
 def _lock_counted(tx: Connection, movements: Collection[Movement]) -> set[LevelKey]:

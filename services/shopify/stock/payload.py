@@ -24,7 +24,6 @@ class LevelObservation(NamedTuple):
 
     @property
     def is_connected(self) -> bool:
-        """The item is stocked at the location from then on, maybe again."""
         return self.item.event_topic == "inventory_levels/connect"
 
     @property

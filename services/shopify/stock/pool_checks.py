@@ -40,7 +40,6 @@ class PoolLink(NamedTuple):
 
     @property
     def key(self) -> LevelKey:
-        """Which level it is."""
         return LevelKey(self.shop.id, self.shop_key.inventory_item_id, self.shop_key.location_id)
 
 
@@ -96,8 +95,6 @@ select distinct sku from inventory_levels
 
 _FIND_POOL_ITEMS = "select sku, available from stock_pool_items where pool = %(pool)s order by sku"
 
-_FIND_BUFFERS = "select name, safety_buffer from stock_pools order by name"
-
 
 def find_members(tx: Connection, pool: str) -> list[Shop]:
     """Return the shops of the pool, by slug."""
@@ -117,7 +114,10 @@ def find_skus(tx: Connection, shop: Shop) -> list[str]:
 
 def find_pools(tx: Connection, name: str = "") -> list[PoolView]:
     """Return the pools that have a shop or a buffer, or the one with ``name``."""
-    buffers = {pool: int(pieces) for pool, pieces in tx.exec_driver_sql(_FIND_BUFFERS)}
+    buffers = {
+        pool: int(pieces)
+        for pool, pieces in tx.exec_driver_sql("select name, safety_buffer from stock_pools")
+    }
     members: dict[str, list[Shop]] = {pool: [] for pool in buffers}
     for shop in find_shops(tx):
         if shop.stock_owner.startswith(OF_POOL):
@@ -193,12 +193,10 @@ def _list_faults(one: WantedLink, found: Sequence[Row[Any]]) -> Iterator[str]:
     if not location:
         yield f"the shop has no location: `fleet shops set {slug} --stock-location-id N`"
     if not found:
-        yield (
-            "no item has it: correct the sku in Shopify, or name the shop's own in --csv "
-            f"({NOT_SOLD} where the shop does not sell it)"
-        )
+        todo = f"name the shop's own in --csv ({NOT_SOLD} where the shop does not sell it)"
+        yield f"no item has it: correct the sku in Shopify, or {todo}"
         return
-    item, row = found[0].item, found[0]
+    row, item = found[0], found[0].item
     if len(found) > 1:
         items = ", ".join(str(other.item) for other in found)
         yield f"the items {items} have it: give each its own sku in Shopify"
@@ -207,10 +205,11 @@ def _list_faults(one: WantedLink, found: Sequence[Row[Any]]) -> Iterator[str]:
     if not row.is_here:
         yield f"item {item} is not stocked at location {location}: activate it there in Shopify"
     if row.elsewhere is not None:
-        elsewhere = row.elsewhere
-        yield f"item {item} has stock elsewhere, at {elsewhere}: move it to location {location} in Shopify"
-    if (linked := row.linked_sku) not in (None, one.sku):
-        yield f"item {item} is {linked!r} of a pool already: take that out first with --sku {linked} --remove"
+        todo = f"move it to location {location} in Shopify"
+        yield f"item {item} has stock elsewhere, at {row.elsewhere}: {todo}"
+    if row.linked_sku not in (None, one.sku):
+        todo = f"take that out first with --sku {row.linked_sku} --remove"
+        yield f"item {item} is {row.linked_sku!r} of a pool already: {todo}"
 
 
 def check_joining(tx: Connection, shop: Shop, owner: str, location_id: str) -> None:

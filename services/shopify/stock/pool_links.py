@@ -72,7 +72,7 @@ select v.shop_id, v.item as inventory_item_id, v.location as location_id
  where o.status in ('pending', 'error') and o.payload ? 'quantity'
 """
 
-_FORGET_CALLS = """
+_DELETE_LINKED_CALLS = """
 update work_queue o set payload = o.payload - %(names)s::text[]
   from unnest(%(shop_id)s::int[], %(item)s::bigint[], %(location)s::bigint[]) as v(shop_id, item, location)
  where o.topic = 'inventory_push' and o.shop_id = v.shop_id and o.key = v.item || ':' || v.location
@@ -219,7 +219,7 @@ def _check_links_still_hold(tx: Connection, pool: str, links: Sequence[PoolLink]
             f"{waiting}: a push of the level has no answer yet: run it again when "
             "`fleet work list --topic inventory_push` shows it as done"
         )
-    tx.exec_driver_sql(_FORGET_CALLS, arrays | {"names": [*INTENT, LOST]})
+    tx.exec_driver_sql(_DELETE_LINKED_CALLS, arrays | {"names": [*INTENT, LOST]})
 
 
 def _name(links: Sequence[PoolLink]) -> str:

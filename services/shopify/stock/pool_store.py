@@ -45,12 +45,10 @@ class PoolReport(NamedTuple):
 
     @property
     def item(self) -> PoolItemKey:
-        """The item of the pool that the level belongs to."""
         return (self.here.pool, self.here.pool_sku)
 
     @property
     def change(self) -> int:
-        """The pieces that left or entered the pool."""
         return 0 if self.before is None else self.known - self.before
 
 

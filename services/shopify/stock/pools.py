@@ -196,7 +196,6 @@ def _record_reports(
 
 
 def _move_items(tx: Connection, moves: Sequence[PoolReport], now: datetime) -> dict[int, list[Mutation]]:
-    """Move the figures of the pools; return the audit's rows by work item."""
     deltas: dict[PoolItemKey, int] = {}
     for one in moves:
         deltas[one.item] = deltas.get(one.item, 0) + one.change

@@ -27,7 +27,7 @@ from services.shopify.stock.pool_store import find_figures, record_written
 from services.shopify.stock.pools import plan_read_payload, record_pool_reads
 from services.shopify.stock.push_call import Push, PushCall, may_have_been_sent
 from services.shopify.stock.push_plan import PushCause, plan_pushes, push_cause
-from services.shopify.stock.push_store import forget_calls, record_shopify_figures, release_waiting
+from services.shopify.stock.push_store import delete_calls, record_shopify_figures, release_waiting
 from services.shopify.stock.store import find_known_levels, list_skus
 
 WEBHOOK_WAIT = timedelta(seconds=15)
@@ -55,7 +55,7 @@ def record_calls(tx: Connection, calls: Sequence[PushCall], held: Collection[int
     if applied:
         _record_applied(tx, applied, now, pushes, entries)
     if void := {push.item.id for push in settled if push.is_void}:
-        forget_calls(tx, void)
+        delete_calls(tx, void)
     if answered := [push for push in (*applied, *observed) if may_have_been_sent(push.item)]:
         release_waiting(tx, answered, now)
     for call in calls:
@@ -150,7 +150,7 @@ def _record_pools(
         pushes += plan_pushes(tx, [level], causes, now, follow_up=payload)
     counted = [push.lost_call for push in observed if push.level.key not in changes.unread]
     if given_up := [number for lost in counted if lost for number in lost.given_up]:
-        forget_calls(tx, given_up, with_lost=True)
+        delete_calls(tx, given_up, with_lost=True)
 
 
 def _observation(push: Push) -> WorkItem:

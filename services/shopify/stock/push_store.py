@@ -91,7 +91,7 @@ update inventory_levels l set shopify_available = v.available
 returning l.shop_id, l.inventory_item_id, l.location_id
 """
 
-_FORGET = "update work_queue set payload = payload - %(names)s::text[] where id = any(%(id)s::bigint[])"
+_DELETE_CALLS = "update work_queue set payload = payload - %(names)s::text[] where id = any(%(id)s::bigint[])"
 
 # A row that a worker is claiming now finds the answer itself.
 _RELEASE = """
@@ -167,13 +167,13 @@ def record_shopify_figures(tx: Connection, pushes: Collection[Push]) -> set[Leve
     return read_keys(tx.exec_driver_sql(_LEARN, values))
 
 
-def forget_calls(tx: Connection, ids: Collection[int], *, with_lost: bool = False) -> None:
+def delete_calls(tx: Connection, ids: Collection[int], *, with_lost: bool = False) -> None:
     """Delete the call from the payloads of these items: it did not happen, or its level was read.
 
     ``with_lost``: delete the lost call of an earlier item too.
     """
     names = [*INTENT, LOST] if with_lost else list(INTENT)
-    tx.exec_driver_sql(_FORGET, {"names": names, "id": int_array(ids)})
+    tx.exec_driver_sql(_DELETE_CALLS, {"names": names, "id": int_array(ids)})
 
 
 def release_waiting(tx: Connection, pushes: Collection[Push], now: datetime) -> None:
