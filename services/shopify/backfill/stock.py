@@ -19,55 +19,33 @@ from services.shopify.backfill.to_webhook import (
     Node,
     PulledEvent,
     id_of,
-    ids_of,
     make_event,
     number_of,
-    pick,
+    to_rest,
 )
 from services.shopify.tables import inventory_items, inventory_levels, locations, products, variants
 
 
 def product_event(product: Node) -> PulledEvent:
     """Return ``products/update`` for a product with all its variants."""
-    body = {
-        **ids_of(product),
-        **pick(product, "title", "product_type", "updated_at"),
-        "status": product["status"].lower(),
-        "tags": ", ".join(product["tags"]),
-        "variants": [
-            {
-                **ids_of(variant),
-                "product_id": number_of(product["id"]),
-                **pick(variant, "title", "sku", "updated_at"),
-                "inventory_item_id": id_of(variant, "inventoryItem"),
-            }
-            for variant in product["variants"]["nodes"]
-        ],
-    }
+    body = to_rest(product)
+    body["tags"] = ", ".join(body["tags"])
+    for variant in body["variants"]:
+        variant["product_id"] = body["id"]
     return make_event("products/update", product, body)
 
 
 def item_event(item: Node) -> PulledEvent:
     """Return ``inventory_items/update`` for an inventory item. The cost is in the shop's currency."""
-    body = {
-        **ids_of(item),
-        **pick(item, "sku", "tracked", "created_at", "updated_at"),
-        "cost": find_object(item, "unitCost").get("amount"),
-    }
+    body = {**to_rest(item), "cost": find_object(item, "unitCost").get("amount")}
     return make_event("inventory_items/update", item, body)
 
 
 def location_event(location: Node) -> PulledEvent:
     """Return ``locations/update`` for a location."""
     address = find_object(location, "address")
-    body = {
-        **ids_of(location),
-        **pick(location, "name", "created_at", "updated_at"),
-        "country_code": address.get("countryCode"),
-        "province_code": address.get("provinceCode"),
-        "active": location["isActive"],
-    }
-    return make_event("locations/update", location, body)
+    codes = {"country_code": address.get("countryCode"), "province_code": address.get("provinceCode")}
+    return make_event("locations/update", location, {**to_rest(location), **codes})
 
 
 def level_event(level: Node, location_id: int) -> PulledEvent:

@@ -5,7 +5,8 @@ currency, ids as whole numbers. Only the modules of this package know GraphQL's 
 Sources: the 2026-07 schema of the Admin API, and the sample payloads of the same version.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -30,6 +31,43 @@ SHIPMENT_STATUS = {
     )
 }  # fmt: skip
 """A fulfilment's; the others (``FULFILLED``, ``SUBMITTED``...) are not about the parcel: null in REST."""
+
+_REFERENCES = {
+    "inventoryItem": "inventory_item_id",
+    "location": "location_id",
+    "parentTransaction": "parent_id",
+    "product": "product_id",
+    "retailLocation": "location_id",
+    "variant": "variant_id",
+}
+"""The objects of which REST has the id alone."""
+
+_NAMES = {
+    "allocatedAmountSet": "amount_set",
+    "authorizationCode": "authorization",
+    "countryCodeV2": "country_code",
+    "currencyCode": "currency",
+    "displayFinancialStatus": "financial_status",
+    "isActive": "active",
+    "isGiftCard": "gift_card",
+    "originalPriceSet": "price_set",
+    "originalUnitPriceSet": "price_set",
+    "presentmentCurrencyCode": "presentment_currency",
+    **_REFERENCES,
+}
+"""REST's name of a field where it is another one."""
+
+_ENUMS = frozenset({"displayFinancialStatus", "kind", "restockType", "status"})
+"""In lower case in REST."""
+
+_CONVERTED_APART = frozenset(
+    {
+        "address", "customAttributes", "displayFulfillmentStatus", "displayStatus", "duties", "fulfillments",
+        "legacyResourceId", "receiptJson", "refunds", "totalCashRoundingAdjustment", "totalQuantity",
+        "totalRefundedSet", "transactions", "unitCost",
+    }
+)  # fmt: skip
+"""Fields of another shape in REST, and the parts of an order, which are events of their own."""
 
 
 class PulledEvent(NamedTuple):
@@ -65,25 +103,37 @@ def id_of(node: Node, name: str) -> int | None:
     return number_of(find_object(node, name).get("id")) or None
 
 
-def pick(node: Node, *names: str) -> dict[str, Any]:
-    """Return the fields with these REST names: ``created_at`` is GraphQL's ``createdAt``."""
-    return {name: node[_camel(name)] for name in names}
+def to_rest(node: Node) -> dict[str, Any]:
+    """Return a GraphQL object as REST writes it, by the rules that hold for all entities.
 
-
-def pick_amounts(node: Node, *names: str) -> dict[str, str | None]:
-    """Return amounts in the shop's currency by REST name: ``total_price`` is in ``totalPriceSet``."""
-    return {name: amount_of(node, f"{_camel(name)}Set") for name in names}
-
-
-def pick_sets(node: Node, *names: str) -> dict[str, dict[str, Any] | None]:
-    """Return money bags by REST name, with the shop's own currency alone; None where there is none."""
-    return {name: money_set_of(node, _camel(name)) for name in names}
+    ``createdAt`` is ``created_at``; an id is a number, with ``admin_graphql_api_id`` beside it; a money bag
+    ``priceSet`` is ``price`` and ``price_set``, in the shop's currency alone; a connection is a list.
+    """
+    body: dict[str, Any] = {}
+    for field, value in node.items():
+        name = _NAMES.get(field) or _snake(field)
+        if field in _CONVERTED_APART:
+            continue
+        if field == "id":
+            body |= {"id": number_of(value) or None, "admin_graphql_api_id": value}
+        elif field in _REFERENCES:
+            body[name] = id_of(node, field)
+        elif field.endswith("Set"):
+            body |= {name.removesuffix("_set"): amount_of(node, field), name: money_set_of(node, field)}
+        elif field in _ENUMS:
+            body[name] = value.lower() if value else None
+        elif isinstance(value, Mapping):
+            body[name] = list(map(to_rest, value["nodes"])) if "nodes" in value else to_rest(value)
+        elif isinstance(value, list):
+            body[name] = [to_rest(one) if isinstance(one, Mapping) else one for one in value]
+        else:
+            body[name] = value
+    return body
 
 
 @cache
-def _camel(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(word.capitalize() for word in others)
+def _snake(field: str) -> str:
+    return re.sub("(?=[A-Z])", "_", field).lower()
 
 
 def money_set_of(node: Node, name: str) -> dict[str, Any] | None:
@@ -110,29 +160,15 @@ def order_event(order: Node) -> PulledEvent:
     """Return ``orders/updated`` for an order of ``READ_ORDER`` with all its lines."""
     rounding = find_object(order, "totalCashRoundingAdjustment")
     body = {
-        **ids_of(order),
-        **pick(order, "name", "created_at", "processed_at", "updated_at", "cancelled_at", "test",
-               "tax_exempt", "taxes_included", "duties_included"),
-        "currency": order["currencyCode"],
-        "presentment_currency": order["presentmentCurrencyCode"],
-        "financial_status": (order["displayFinancialStatus"] or "").lower() or None,
+        **to_rest(order),
         "fulfillment_status": FULFILLMENT_STATUS.get(order["displayFulfillmentStatus"]),
-        **pick_amounts(order, "total_price", "subtotal_price", "total_tax", "total_discounts",
-                       "total_tip_received"),
-        **pick_sets(order, "total_shipping_price_set", "original_total_duties_set",
-                    "current_total_duties_set", "original_total_additional_fees_set",
-                    "current_total_additional_fees_set"),
         "total_cash_rounding_payment_adjustment_set": money_set_of(rounding, "paymentSet"),
         "total_cash_rounding_refund_adjustment_set": money_set_of(rounding, "refundSet"),
-        "tax_lines": _taxes(order["taxLines"]),
-        "location_id": id_of(order, "retailLocation"),
-        "customer": _customer(order.get("customer")),
-        "shipping_address": _address(order.get("shippingAddress")),
-        "billing_address": _address(order.get("billingAddress")),
-        "note_attributes": _attributes(order["customAttributes"]),
-        "line_items": [_line(line) for line in order["lineItems"]["nodes"]],
-        "shipping_lines": [_shipping_line(line) for line in order["shippingLines"]["nodes"]],
-    }  # fmt: skip
+        "note_attributes": _attributes(order),
+        "line_items": [
+            {**to_rest(line), "properties": _attributes(line)} for line in order["lineItems"]["nodes"]
+        ],
+    }
     return make_event("orders/updated", order, body)
 
 
@@ -145,103 +181,44 @@ def transaction_event(transaction: Node, order_gid: str) -> PulledEvent:
 def fulfillment_event(fulfillment: Node, order_gid: str, *, is_known: bool) -> PulledEvent:
     """Return ``fulfillments/update``, or ``fulfillments/create`` for an unknown one."""
     body = {
-        **ids_of(fulfillment),
+        **to_rest(fulfillment),
         "order_id": number_of(order_gid),
-        "status": fulfillment["status"].lower(),
         "shipment_status": SHIPMENT_STATUS.get(fulfillment["displayStatus"] or ""),
-        "location_id": id_of(fulfillment, "location"),
-        **pick(fulfillment, "created_at", "updated_at"),
         "line_items": [{"quantity": fulfillment["totalQuantity"]}],
     }
     return make_event("fulfillments/update" if is_known else "fulfillments/create", fulfillment, body)
 
 
 def refund_event(refund: Node, order_gid: str) -> PulledEvent:
-    """Return ``refunds/create`` for a refund of ``READ_REFUND`` with all its lines."""
+    """Return ``refunds/create`` for a refund of ``READ_REFUND`` with all its lines.
+
+    An adjustment has no kind: refunded shipping is a line of the refund.
+    """
     body = {
-        **ids_of(refund),
+        **to_rest(refund),
         "order_id": number_of(order_gid),
-        **pick(refund, "created_at", "processed_at"),
         "total_duties_set": _duties(refund),
-        "refund_line_items": [_refund_line(line) for line in refund["refundLineItems"]["nodes"]],
-        "refund_shipping_lines": [
-            pick_sets(line, "subtotal_amount_set", "tax_amount_set")
-            for line in refund["refundShippingLines"]["nodes"]
-        ],
-        "order_adjustments": [
-            {  # without a kind: refunded shipping is a line of the refund
-                "id": number_of(one["id"]) or None,
-                "reason": one["reason"],
-                **pick_sets(one, "amount_set", "tax_amount_set"),
-            }
-            for one in refund["orderAdjustments"]["nodes"]
+        "refund_line_items": [
+            {**to_rest(line), "line_item_id": number_of(line["lineItem"]["id"])}
+            for line in refund["refundLineItems"]["nodes"]
         ],
         "transactions": [_transaction(paid, order_gid) for paid in refund["transactions"]["nodes"]],
     }
     return make_event("refunds/create", refund, body, "createdAt")
 
 
-def _line(line: Node) -> dict[str, Any]:
-    return {
-        **ids_of(line),
-        **pick(line, "sku", "title", "quantity", "current_quantity", "taxable", "requires_shipping"),
-        "price": amount_of(line, "originalUnitPriceSet"),
-        "total_discount": amount_of(line, "totalDiscountSet"),
-        "gift_card": line["isGiftCard"],
-        "product_id": id_of(line, "product"),
-        "variant_id": id_of(line, "variant"),
-        "properties": _attributes(line["customAttributes"]),
-        "tax_lines": _taxes(line["taxLines"]),
-        "discount_allocations": [
-            {
-                "amount": amount_of(share, "allocatedAmountSet"),
-                "amount_set": money_set_of(share, "allocatedAmountSet"),
-            }
-            for share in line["discountAllocations"]
-        ],
-    }
-
-
-def _shipping_line(line: Node) -> dict[str, Any]:
-    return {
-        "id": number_of(line["id"]),
-        **pick(line, "title", "is_removed"),
-        "price": amount_of(line, "originalPriceSet"),
-        "discounted_price": amount_of(line, "discountedPriceSet"),
-        "tax_lines": _taxes(line["taxLines"]),
-    }
-
-
-def _taxes(lines: Sequence[Node]) -> list[dict[str, Any]]:
-    return [
-        {
-            **pick(line, "title", "rate", "channel_liable"),
-            "price": amount_of(line, "priceSet"),
-            "price_set": money_set_of(line, "priceSet"),
-        }
-        for line in lines
-    ]
-
-
-def _attributes(attributes: Sequence[Node]) -> list[dict[str, Any]]:
-    return [{"name": entry["key"], "value": entry["value"]} for entry in attributes]
+def _attributes(node: Node) -> list[dict[str, Any]]:
+    return [{"name": entry["key"], "value": entry["value"]} for entry in node["customAttributes"]]
 
 
 def _transaction(transaction: Node, order_gid: str) -> dict[str, Any]:
     money = moved_of(transaction, "amountSet")
     return {
-        **ids_of(transaction),
+        **to_rest(transaction),
         "order_id": number_of(order_gid),
-        "kind": transaction["kind"].lower(),
-        "status": transaction["status"].lower(),
-        **pick(transaction, "gateway", "created_at", "processed_at", "test"),
-        "authorization": transaction.get("authorizationCode"),
-        "payment_id": transaction.get("paymentId"),
         "receipt": _receipt(transaction.get("receiptJson")),
         "amount": money.get("amount"),
         "currency": money.get("currencyCode"),
-        "amount_set": money_set_of(transaction, "amountSet"),
-        "parent_id": id_of(transaction, "parentTransaction"),
     }
 
 
@@ -255,36 +232,9 @@ def _receipt(receipt: object) -> dict[str, Any]:
     return receipt if isinstance(receipt, dict) else {}
 
 
-def _refund_line(line: Node) -> dict[str, Any]:
-    sold = line["lineItem"]
-    return {
-        "id": number_of(line["id"]) or None,
-        "line_item_id": number_of(sold["id"]),
-        "quantity": line["quantity"],
-        "restock_type": line["restockType"].lower(),
-        "location_id": id_of(line, "location"),
-        **pick_sets(line, "subtotal_set", "total_tax_set"),
-        "line_item": {"id": number_of(sold["id"]), "sku": sold["sku"], "variant_id": id_of(sold, "variant")},
-    }
-
-
 def _duties(refund: Node) -> dict[str, Any]:
     """Return the money bag of a refund's duties; 0 in the shop's currency where it has none."""
     amounts = [amount_of(duty, "amountSet") for duty in refund["duties"]]
     total = sum((Decimal(amount) for amount in amounts if amount), Decimal(0))
     currency = find_object(find_object(refund, "totalRefundedSet"), "shopMoney").get("currencyCode") or ""
     return {"shop_money": {"amount": format(total, "f"), "currency_code": str(currency)}}
-
-
-def _customer(customer: Node | None) -> dict[str, Any] | None:
-    if not customer:
-        return None
-    names = ("first_name", "last_name", "email", "phone", "updated_at", "tax_exempt")
-    return {"id": int(customer["legacyResourceId"]), **pick(customer, *names)}
-
-
-def _address(address: Node | None) -> dict[str, Any] | None:
-    if not address:
-        return None
-    code = address["countryCodeV2"]
-    return {"country_code": code, **pick(address, "country", "province_code", "province")}
