@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Connection
 
 from services.audit.append import Mutation, append_audit
-from services.core.errors import ShopfleetError
+from services.core.errors import InputInvalid, ShopfleetError
 from services.core.pg_arrays import int_array, text_array
 
 _RECORD = """
@@ -75,7 +75,7 @@ select lower(severity) || '_open' as kind, severity as label, rule || ' ' || per
 """SQL: every open incident as a condition, see ``services.jobs.conditions``."""
 
 
-class IncidentInvalid(ShopfleetError):
+class IncidentInvalid(InputInvalid):
     """There is no such incident, or the decision has no reason."""
 
 

@@ -19,35 +19,18 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from services.alerts.incidents import IncidentInvalid
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible, utc_now
-from services.core.durations import TimeInvalid, parse_moment
-from services.core.errors import ShopfleetError
+from services.core.durations import parse_moment
+from services.core.errors import InputInvalid, ShopfleetError
 from services.jobs.definition import Covers
-from services.jobs.runs import ScopeInvalid
-from services.jobs.schedule import PeriodInvalid, ScheduleInvalid, period_bounds
-from services.jobs.store import JobUnknown
+from services.jobs.schedule import period_bounds
 from services.ledger.accept import WorkRef
-from services.ledger.filters import FilterInvalid
-from services.providers.provider import SecretInvalid
-from services.shops.shops import ShopInvalid, ShopUnknown, get_shop
+from services.shops.shops import get_shop
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Decorator = Callable[[Any], Any]
 
-_WRONG_USAGE = (
-    FilterInvalid,
-    IncidentInvalid,
-    JobUnknown,
-    PeriodInvalid,
-    ScheduleInvalid,
-    ScopeInvalid,
-    SecretInvalid,
-    ShopInvalid,
-    ShopUnknown,
-    TimeInvalid,
-)
 MAX_MESSAGES = 5000
 """Above this count the sweep sends the messages, at the rate at which workers take them."""
 
@@ -107,7 +90,7 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except _WRONG_USAGE as error:
+        except InputInvalid as error:
             raise click.UsageError(str(error)) from error
         except ShopfleetError as error:
             raise click.ClickException(str(error)) from error

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from services.core.clock import FIRST_YEAR, LAST_YEAR, is_plausible
-from services.core.errors import ShopfleetError
+from services.core.errors import InputInvalid
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST = timedelta(days=36_525)
@@ -12,7 +12,7 @@ LONGEST = timedelta(days=36_525)
 _PART = re.compile(r"(\d{1,7})([smhdw])")
 
 
-class TimeInvalid(ShopfleetError):
+class TimeInvalid(InputInvalid):
     """A duration or a time cannot be parsed."""
 
 

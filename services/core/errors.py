@@ -7,6 +7,10 @@ class ShopfleetError(Exception):
     """An error for a person: the message says what is wrong, and what would be right."""
 
 
+class InputInvalid(ShopfleetError):
+    """A person's input is wrong: a command exits with 2."""
+
+
 class SettingsInvalid(ShopfleetError):
     """Settings are wrong. The message lists every fault, never a secret's value."""
 

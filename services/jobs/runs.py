@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Row
 
 from services.audit.append import Entry, Mutation, append_all
-from services.core.errors import ShopfleetError
+from services.core.errors import InputInvalid
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.core.settings import get_settings
 from services.jobs.definition import FLEET_ZONE, SHOP_ZONE, Job
@@ -58,7 +58,7 @@ update work_queue set status = 'discarded', result = 'replaced by a new run', fi
 """
 
 
-class ScopeInvalid(ShopfleetError):
+class ScopeInvalid(InputInvalid):
     """A shop is named for a job that runs once for the fleet."""
 
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from services.core.clock import FIRST_YEAR
-from services.core.errors import ShopfleetError
+from services.core.errors import InputInvalid
 from services.jobs.definition import CatchUp, Covers
 
 LONGEST_CATCH_UP = 400
@@ -33,11 +33,11 @@ _FORMS = MappingProxyType(
 _FOLD = timedelta(hours=3)
 
 
-class ScheduleInvalid(ShopfleetError):
+class ScheduleInvalid(InputInvalid):
     """A schedule is not five cron fields."""
 
 
-class PeriodInvalid(ShopfleetError):
+class PeriodInvalid(InputInvalid):
     """A period has another form than the job's periods, or is not over yet."""
 
 

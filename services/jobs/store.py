@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.audit.append import Entry, Mutation, append_all
-from services.core.errors import ShopfleetError
+from services.core.errors import InputInvalid
 from services.core.settings import get_settings
 from services.jobs.definition import CatchUp, Covers, Job
 from services.jobs.schedule import parse_schedule
@@ -45,7 +45,7 @@ select job, shop_id, slug, schedule, zone, enabled, is_own, next_due_at from ({S
 """  # noqa: S608 - constants only
 
 
-class JobUnknown(ShopfleetError):
+class JobUnknown(InputInvalid):
     """There is no job of that name."""
 
 

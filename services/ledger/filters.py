@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, and_, true
 
-from services.core.errors import ShopfleetError
+from services.core.errors import InputInvalid
 from services.ledger.tables import STATUSES, inbound_events, work_queue
 from services.ledger.topics import QUEUES, TOPICS
 
 
-class FilterInvalid(ShopfleetError):
+class FilterInvalid(InputInvalid):
     """A filter names something that does not exist. The message says which field, and what does exist."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from services.core.errors import ShopfleetError
+from services.core.errors import InputInvalid
 from services.providers.delivery import WebhookDelivery
 
 ReadDelivery = Callable[[Mapping[str, str], bytes, Sequence[bytes], datetime], WebhookDelivery]
@@ -34,7 +34,7 @@ _MEANINGS = {
 """What a pasted text is by its prefix."""
 
 
-class SecretInvalid(ShopfleetError):
+class SecretInvalid(InputInvalid):
     """A pasted secret is not of the wanted kind. The message says what is right and never repeats it."""
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Select, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from services.audit.append import Entry, Mutation, append_all
-from services.core.errors import ShopfleetError
+from services.core.errors import InputInvalid
 from services.ledger.work import FLEET
 from services.shops.tables import shop_config, shops
 
@@ -37,11 +37,11 @@ OF_POOL = "pool:"
 """Prefix of the name of the pool that owns a shop's stock levels together with other shops."""
 
 
-class ShopInvalid(ShopfleetError):
+class ShopInvalid(InputInvalid):
     """A shop's field is wrong, or its slug is taken. The message names every fault."""
 
 
-class ShopUnknown(ShopfleetError):
+class ShopUnknown(InputInvalid):
     """There is no shop with that slug or id."""
 
 
