@@ -102,10 +102,7 @@ def close_day(
 
 
 def _check(run: Run, now: datetime) -> DayChecks:
-    """Verify the shop's audit chain and find its low stock.
-
-    Anchors are left to the fleet's own job, which reads each of them once for all shops.
-    """
+    """Verify the audit chain, without its anchors, which a job of the fleet does; find low stock."""
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     _, ends = period_bounds(run.covers, run.period, run.zone)
     settings = get_settings()

@@ -62,7 +62,7 @@ def close_month(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResu
         checked = [closed] if closed else list_checked_months(tx, shop.id, run.period)
     costs = {month.period: find_costs(store, month) for month in checked}
     if closed:
-        late = _check_closed(run, closed, costs, clock)
+        late = _check_closed(run, shop.id, closed, costs, clock)
         result = "corrected" if late else "unchanged"
     else:
         late = _close(run, shop, store, checked, costs, clock)
@@ -124,11 +124,13 @@ def _close(
 
 
 def _check_closed(
-    run: Run, closed: ClosedMonth, costs: Mapping[str, Costs | None], clock: Callable[[], datetime]
+    run: Run,
+    shop_id: int,
+    closed: ClosedMonth,
+    costs: Mapping[str, Costs | None],
+    clock: Callable[[], datetime],
 ) -> Sequence[Correction]:
     """Compare the closed figures with today's rows; record the differences and return them."""
-    assert run.shop_id is not None  # noqa: S101 - the job is per shop
-    shop_id = run.shop_id
     with transaction() as tx:
         use_one_snapshot(tx)
         late = find_new_corrections(tx, shop_id, [closed], costs)

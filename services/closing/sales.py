@@ -19,10 +19,7 @@ _STAFF = "select coalesce(settings -> 'staff', '{}'::jsonb) from shop_config whe
 
 
 class DaySales(NamedTuple):
-    """A day in the shop's zone, in minor units: net sales of paid orders, refunds, orders.
-
-    ``unpaid_cents`` are net sales of orders that are not paid yet; they are not in ``net_cents``.
-    """
+    """A day in the shop's zone, in minor units; net sales that are not paid yet are ``unpaid_cents`` only."""
 
     currency: str
     day: date

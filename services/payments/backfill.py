@@ -216,10 +216,7 @@ def make_state_event(
 
 
 def find_missing_events(tx: Connection, events: Sequence[NewEvent]) -> list[NewEvent]:
-    """Return those of ``events``, all of one shop, that have no row.
-
-    Looked up first, because ``record_events`` counts an existing one as a duplicate delivery.
-    """
+    """Return those of one shop's ``events`` without a row; ``record_events`` would count a duplicate."""
     if not events:
         return []
     values = {

@@ -1,7 +1,6 @@
 """Compares a day of ``transactions`` with Stripe's rows inside PostgreSQL: one full outer join of any size.
 
-Stripe's rows stream into a temporary table by COPY, and the breaks go to ``reconciliation_staging``. Only
-counts and sums come into this process.
+Stripe's rows stream into a temporary table by COPY. Only counts and sums come into this process.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,4 @@
-"""Breaks that one side shows by itself, or a third one: duplicates, fees, amounts of orders, odd objects.
-
-Each rule is one or two statements over ``transactions`` and the temporary table ``stripe_side`` of ``match``.
-"""
+"""Breaks that one side shows by itself, or a third one: duplicates, fees, amounts of orders, odd objects."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -178,10 +175,7 @@ _HAS_MOVES = (
 
 
 def stage_duplicates(tx: Connection, values: Mapping[str, Any], work_mem: str) -> None:
-    """Each charge of the day that repeats an earlier one, which the evidence names, is a ``duplicate``.
-
-    ``work_mem`` is the transaction's setting afterwards.
-    """
+    """Each charge that repeats an earlier one is a ``duplicate``; ``work_mem`` is the setting afterwards."""
     tx.exec_driver_sql(_SORTED)
     tx.exec_driver_sql(_TWICE, values)
     tx.exec_driver_sql(_AS_BEFORE.format(work_mem))
@@ -216,10 +210,7 @@ def stage_unreadable(tx: Connection, comparison: Comparison, objects: Sequence[U
 
 
 def stage_fees(tx: Connection, comparison: Comparison) -> None:
-    """Each balance entry of the day that does not add up, or differs from the shop's profile, is a ``fee``.
-
-    Raises ``Misconfigured`` if the profile is invalid.
-    """
+    """Each balance entry that does not add up, or differs from the shop's valid profile, is a ``fee``."""
     profile = tx.exec_driver_sql(_FIND_PROFILE, {"shop_id": comparison.shop_id}).scalar()
     tx.exec_driver_sql(_FEES, comparison._asdict() | parse_fee_profile(profile))
 

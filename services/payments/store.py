@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table
+from sqlalchemy import Connection, Row
 
-from services.core.pg_arrays import array_parameters, encode_columns, int_array, text_array
+from services.core.pg_arrays import array_parameters, encode_rows, int_array, text_array
 from services.payments.payload import Transaction, TransactionKey
 from services.payments.tables import transactions
 
@@ -24,7 +24,9 @@ select v.shop_id as key_shop_id, v.provider_id as key_provider_id, e.fee_cents a
  where t.provider_id is not null or e.fee_cents is not null
 """
 
-_COLUMNS = tuple(column.name for column in transactions.columns)
+_COLUMNS = Transaction._fields[:-1]
+"""The columns of the table, in its order: all fields but ``work_id``."""
+
 _CHANGES = ", ".join(
     f"{name} = excluded.{name}" for name in _COLUMNS if name not in ("shop_id", "provider_id", "fee_cents")
 )
@@ -43,11 +45,6 @@ update transactions t set fee_cents = v.fee_cents
  where t.shop_id = v.shop_id and t.provider_id = v.provider_id and t.fee_cents is null
 returning t.shop_id, t.provider_id, t.kind, t.fee_cents, t.currency
 """
-
-
-def encode_rows(table: Table, columns: Sequence[str], rows: Collection[Any]) -> dict[str, str]:
-    """Return an array literal for each of ``columns``, from the attributes of that name."""
-    return encode_columns(table, {name: [getattr(row, name) for row in rows] for name in columns})
 
 
 def find_transactions(
@@ -71,12 +68,13 @@ def find_transactions(
 def upsert_transactions(tx: Connection, changed: Sequence[Transaction]) -> None:
     """The rows of ``changed``, one for each key, have these states; a fee that is known stays."""
     if changed:
-        tx.exec_driver_sql(_UPSERT, encode_rows(transactions, _COLUMNS, changed))
+        tx.exec_driver_sql(_UPSERT, encode_rows(transactions, _COLUMNS, [state[:-1] for state in changed]))
 
 
 def fill_fees(tx: Connection, known: Collection[Transaction]) -> Sequence[Row[Any]]:
     """Rows without a fee have that of ``known``; return shop, id, kind, fee and currency of those changed."""
     if not known:
         return []
-    arrays = encode_rows(transactions, ("shop_id", "provider_id", "fee_cents"), known)
+    fees = [(state.shop_id, state.provider_id, state.fee_cents) for state in known]
+    arrays = encode_rows(transactions, ("shop_id", "provider_id", "fee_cents"), fees)
     return tx.exec_driver_sql(_FILL_FEES, arrays).all()

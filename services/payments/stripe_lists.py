@@ -80,10 +80,7 @@ def in_batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 class StripeRow(NamedTuple):
-    """One charge, refund, dispute or payout as Stripe lists it; ``created`` is in seconds since 1970.
-
-    The other fields are those of ``Transaction``.
-    """
+    """The compared fields of a ``Transaction`` in Stripe's list; ``created`` is in seconds since 1970."""
 
     kind: str
     provider_id: str
@@ -100,10 +97,7 @@ class StripeRow(NamedTuple):
 def list_stripe_rows(
     key: str, base_url: str, day: Comparison, unreadable: list[UnreadableObject]
 ) -> Iterator[StripeRow]:
-    """Yield the charges (with their fees), refunds, disputes and payouts created in the day, page by page.
-
-    An object that lacks a field is appended to ``unreadable``, and the list goes on.
-    """
+    """Yield what was created in the day, charges with their fees; ``unreadable`` gets what lacks a field."""
     for subject in SUBJECTS:
         filters = {"expand": ["data.balance_transaction"]} if subject == "charge" else {}
         listed = list_objects(
