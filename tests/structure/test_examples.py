@@ -36,13 +36,16 @@ def examples(help_text: str) -> list[str]:
     return [re.split(r" [<>|] ", part)[0] for part in parts]
 
 
-def parse(command: click.Command, words: list[str]) -> None:
-    """Raise ``UsageError`` for an unknown command or option, and a missing or wrong argument."""
-    with command.make_context(words[0], words[1:]) as ctx:
+def parse(command: click.Command, words: list[str], parent: click.Context | None = None) -> None:
+    """Raise ``UsageError`` for an unknown command or option, and a missing or wrong argument.
+
+    A command remembers its help option, whose names come from ``parent``.
+    """
+    with command.make_context(words[0], words[1:], parent=parent) as ctx:
         if isinstance(command, click.Group):
             name, sub, rest = command.resolve_command(ctx, [*ctx._protected_args, *ctx.args])
             assert sub is not None
-            parse(sub, [str(name), *rest])
+            parse(sub, [str(name), *rest], ctx)
 
 
 def parse_line(line: str) -> None:
