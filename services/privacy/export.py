@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,11 +17,10 @@ from services.core.db import transaction
 from services.core.settings import get_settings
 from services.ledger.work import Done, FollowUp, Outcome
 from services.mail.compose import compose
-from services.mail.message import Attachment
+from services.mail.message import Attachment, MailShop, MailType
 from services.mail.outbox import record_mails
 from services.privacy.handler import PrivacyHandler, PrivacyTask
 from services.privacy.holders import list_holders
-from services.privacy.mail import PRIVACY_EXPORT_MAIL
 from services.privacy.store import export_key, record_request_done
 from services.privacy.subject import Subject
 from services.providers.object_store import open_store
@@ -30,6 +29,30 @@ from services.shops.shops import Shop, get_shop_by_id
 LARGEST_ATTACHED = 5 * 1024 * 1024
 NO_OWNER = "privacy_export_no_owner"
 """Rule of the incident that the shop has no owner to mail."""
+
+
+def _sample(_shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
+    """Return the template's context. ``lies`` is the key of a file that is too large to attach."""
+    received_at = now.astimezone(UTC) - timedelta(minutes=4)
+    return {
+        "customer_id": "191167",
+        "contact": "john@example.com",
+        "count": 14,
+        "received_at": received_at,
+        "due_at": received_at + timedelta(days=30),
+        "file": "customer-191167.json",
+        "lies": "",
+    }
+
+
+PRIVACY_EXPORT_MAIL = MailType(
+    name="privacy_export",
+    package="services.privacy",
+    about="what is kept of a customer who asked for it",
+    reader="shop owner",
+    why="You get this because a customer of yours asked for their data. One mail for each request.",
+    sample=_sample,
+)
 
 
 class PrivacyExport(PrivacyHandler):

@@ -93,13 +93,11 @@ def is_about(value: Any, subject: Subject, topic: str = "") -> bool:
     Compares ids of customers and orders in their fields, payment ids anywhere, and addresses and numbers. A
     name alone does not count: two people may have the same.
     """
-    nameless = _contacts(subject.emails, subject.phones, frozenset())
-    room = topic.partition("/")[0]
-    if isinstance(value, dict) and room in ("customers", "orders"):
-        wanted = subject.order_ids if room == "orders" else _customer(subject)
-        if str(value.get("id")) in wanted:
-            return True
-    return _is_about(value, subject, nameless)
+    of_topic = {"customers": _customer(subject), "orders": subject.order_ids}
+    ids = of_topic.get(topic.partition("/")[0], frozenset())
+    if isinstance(value, dict) and str(value.get("id")) in ids:
+        return True
+    return _is_about(value, subject, _contacts(subject.emails, subject.phones, frozenset()))
 
 
 def blank(value: Any, subject: Subject, *, topic: str = "", conversation: bool = False) -> Any:

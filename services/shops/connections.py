@@ -111,14 +111,8 @@ def record_connection_broken(
 
     ``resource`` is what alone is refused. Nothing is written if the row says the same already.
     """
-    values = {
-        "shop_id": shop_id,
-        "provider": provider,
-        "code": code,
-        "detail": detail[:500],
-        "resource": resource,
-        "now": now,
-    }
+    values = {"shop_id": shop_id, "provider": provider, "now": now}
+    values |= {"code": code, "detail": detail[:500], "resource": resource}
     row = tx.exec_driver_sql(_RECORD_BROKEN, values).first()
     if row is None or not row.is_new:
         return []

@@ -18,7 +18,7 @@ from services.core.db import transaction
 from services.mail.compose import compose
 from services.mail.message import Mail, MailShop
 from services.mail.system_mails import SYSTEM_MAILS
-from services.privacy.mail import PRIVACY_EXPORT_MAIL
+from services.privacy.export import PRIVACY_EXPORT_MAIL
 from services.shops.shops import get_shop
 
 MAIL_TYPES = {
