@@ -13,7 +13,7 @@ from tasks.flower import run_flower
 
 
 def main() -> int:
-    """Run a worker or a beat until told to stop; return its exit code."""
+    """Run a worker or a beat until stopped; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m tasks", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
     kinds.add_parser("beat", help="tick while this one leads")

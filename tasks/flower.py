@@ -87,7 +87,7 @@ def guard_flower() -> None:
 
 
 def run_flower(app: Celery) -> int:
-    """Run Flower for ``app`` until told to stop; return its exit code."""
+    """Run Flower for ``app`` until stopped; return its exit code."""
     from celery.bin.base import CLIContext
     from flower.command import flower
 

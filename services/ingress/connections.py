@@ -1,4 +1,4 @@
-"""The open client connections of this process, and how long each has been idle.
+"""A request's client, and the open client connections of this process with their idle time.
 
 Granian limits connections (``backpressure``), not requests, counts idle ones too, and cannot close one. So
 this module finds them among the file descriptors of the process and shuts them down; granian then sees the
@@ -10,10 +10,13 @@ Source: granian 2.8, ``src/workers.rs``, ``acceptor_impl_loop``.
 import os
 import socket
 import struct
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from contextlib import closing
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
 FOLDER = "/proc/self/fd"
 _LAST_SENT_AND_RECEIVED = struct.Struct("=44xI4xI")
 """``tcpi_last_data_sent`` and ``tcpi_last_data_recv`` of ``struct tcp_info``: milliseconds ago."""
@@ -25,6 +28,26 @@ class Connection(NamedTuple):
     descriptor: int
     peer: str
     idle_seconds: float
+
+
+def find_client(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
+    """Return the client's address: that of ``peer`` (``host:port``), unless ``peer`` is a trusted proxy.
+
+    Then it is the right-most address of the ``X-Forwarded-For`` values ``forwarded`` that is not itself
+    trusted: the client can write anything left of it. An entry that is no address ends the search at the
+    address before it.
+    """
+    client = _parse_address(peer)
+    if client is None or not _is_trusted(client, trusted):
+        return peer.rpartition(":")[0] if client is None else str(client)
+    for entry in reversed(",".join(forwarded).split(",")):
+        found = _parse_address(entry.strip())
+        if found is None:
+            break
+        client = found
+        if not _is_trusted(client, trusted):
+            break
+    return str(client)
 
 
 def count_descriptors() -> int:
@@ -105,3 +128,22 @@ def _peer(sock: socket.socket) -> str:
     """Return the peer in granian's form: ``192.0.2.1:80``, ``[2001:db8::1]:80``."""
     host, port, *_ = sock.getpeername()
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_trusted(address: Address, trusted: Sequence[Network]) -> bool:
+    return any(address in network for network in trusted)
+
+
+def _parse_address(text: str) -> Address | None:
+    """Return the address in ``192.0.2.1``, ``192.0.2.1:80``, ``2001:db8::1`` or ``[2001:db8::1]:80``."""
+    host = text
+    if text.startswith("["):
+        host = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        host = text.partition(":")[0]
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

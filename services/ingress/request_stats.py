@@ -97,13 +97,12 @@ def report_refusals(tx: Connection, refusals: Collection[Refusals], now: datetim
     """Record ``refusals`` for the backfill, and open a P2 per shop, outcome and day in the shop's zone."""
     slugs = text_array(sorted({one.shop for one in refusals}))
     shops = {slug: (i, zone) for slug, i, zone in tx.exec_driver_sql(_FIND_SHOPS, {"slug": slugs})}
-    record_refusals(tx, refusals)
+    known = [(*shops[one.shop], one) for one in refusals if one.shop in shops]
+    record_refusals(tx, [(shop_id, one) for shop_id, _, one in known])
     incidents = {}
-    for one in refusals:
-        if one.shop in shops:
-            shop_id, zone = shops[one.shop]
-            incident = _describe(one, shop_id, f"{one.first_at.astimezone(ZoneInfo(zone)):%Y-%m-%d}")
-            incidents[shop_id, incident.rule, incident.period] = incident
+    for shop_id, zone, one in known:
+        incident = _describe(one, shop_id, f"{one.first_at.astimezone(ZoneInfo(zone)):%Y-%m-%d}")
+        incidents[shop_id, incident.rule, incident.period] = incident
     record_incidents(tx, list(incidents.values()), now)
 
 

@@ -16,8 +16,13 @@ from werkzeug.test import run_wsgi_app
 
 from services.core.settings import Settings
 from services.ingress.bodies import Bodies, RsgiProtocol
-from services.ingress.clients import find_client
-from services.ingress.connections import count_descriptors, find_crowd, list_connections, shut_idle
+from services.ingress.connections import (
+    count_descriptors,
+    find_client,
+    find_crowd,
+    list_connections,
+    shut_idle,
+)
 from services.ingress.webhooks import PREFIX, HttpRequest, HttpResponse, Webhooks
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Conditions: what needs a person while webhooks are accepted and work runs, from every room.
+"""Conditions: what needs a person while webhooks are accepted and work runs; and the dead man's switch.
 
 Each room gives its rows as one statement with the same columns (``PAUSE_LINES`` and its kind): a new
 condition is a statement in ``_LINES``. Together they are one statement for the counts, and one for the lines.
@@ -6,11 +6,14 @@ condition is a statement in ``_LINES``. Together they are one statement for the 
 
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Row
 
-from services.alerts.incidents import OPEN_LINES
-from services.jobs.deadman import OVERDUE_LINES
+from services.alerts.incidents import OPEN_LINES, Incident, record_incidents
+from services.jobs.complete_run import NOT_RUN
+from services.jobs.definition import Covers
+from services.jobs.schedule import period_of
 from services.ledger.health import DEGRADING, Conditions
 from services.ledger.pause import PAUSE_LINES
 from services.shops.connections import BROKEN_LINES
@@ -38,6 +41,31 @@ work, or 35 days after its end: long enough for a monthly job. ``skipped`` runs 
 one job have one format, so they sort as text. Two ``not exists``, because ``is not distinct from`` uses no
 index.
 """
+
+# Runs that have not ended, and schedules whose next run is not planned.
+_OVERDUE = """
+select r.job, r.shop_id, r.period, r.due_at, j.grace_seconds, r.status, r.started_at, null as zone, j.covers
+  from job_runs r join jobs j on j.name = r.job
+ where r.ended_at is null and r.due_at + make_interval(secs => j.grace_seconds) < %(now)s
+union all
+select c.job, c.shop_id, null, c.next_due_at, j.grace_seconds, 'not planned', null, c.zone, j.covers
+  from job_schedule_state c join jobs j on j.name = c.job and j.retired_at is null
+ where c.next_due_at + make_interval(secs => j.grace_seconds) < %(now)s
+ order by due_at
+"""
+
+OVERDUE_LINES = f"""
+select 'jobs_overdue' as kind, job as label, concat_ws(' ', job, period) as name, shop_id, due_at as since,
+       null::timestamptz as until, '' as by, status as why
+  from ({_OVERDUE}) late
+"""  # noqa: S608 - constants only
+"""Every overdue run as a condition."""
+
+_WHY = {
+    "pending": "no worker has started it: is its queue paused, or its worker dead?",
+    "running": "started but not finished: check the worker, and `fleet jobs history` for a pending retry",
+    "not planned": "it was not planned: is beat alive?",
+}
 
 _LINES = " union all ".join((PAUSE_LINES, OPEN_LINES, BROKEN_LINES, FAILED_LINES, OVERDUE_LINES))
 
@@ -74,3 +102,22 @@ def list_conditions(tx: Connection, now: datetime) -> list[ConditionLine]:
     """Return the conditions by kind, oldest first, at most ``LINES_PER_KIND`` of each kind."""
     values = {"now": now, "kind": list(DEGRADING), "most": LINES_PER_KIND}
     return [*tx.exec_driver_sql(_FIND, values)]
+
+
+def record_overdue(tx: Connection, now: datetime) -> None:
+    """Open an incident "cron did not run" for every overdue run."""
+    incidents = []
+    for late in tx.exec_driver_sql(_OVERDUE, {"now": now}):
+        period = late.period or period_of(Covers(late.covers), late.due_at, ZoneInfo(late.zone))
+        summary = (
+            f"cron did not run: {late.job} for {period} was due at {late.due_at:%Y-%m-%d %H:%M} UTC and has "
+            f"no end {late.grace_seconds / 60:g} min later; {_WHY.get(late.status, late.status)}"
+        )
+        detail = {
+            "status": late.status,
+            "due_at": late.due_at,
+            "started_at": late.started_at,
+            "grace_seconds": late.grace_seconds,
+        }
+        incidents.append(Incident(late.shop_id, f"{NOT_RUN}:{late.job}", period, "P2", summary, detail))
+    record_incidents(tx, incidents, now)

@@ -14,7 +14,7 @@ from services.alerts.incidents import Incident, record_incidents, resolve_incide
 from services.core.db import transaction
 from services.core.sentry import capture_bug
 from services.jobs.complete_run import sync_run_status
-from services.jobs.deadman import record_overdue
+from services.jobs.conditions import record_overdue
 from services.jobs.operator_mail import record_notices
 from services.jobs.scheduler import start_due_runs
 from services.ledger.accept import WorkRef

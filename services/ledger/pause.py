@@ -129,14 +129,14 @@ def clear_pauses(
         raise FilterInvalid(f"rate={rate:g} should be above 0 and at most 100000 items a second")
     if not scopes:
         return []
-    held = _lock_pauses(tx, or_(*(scope.where() for scope in scopes)))
-    return _clear(tx, held, rate, now=now, by=by, reason=reason, request_id=request_id)
+    wanted = or_(*(scope.where() for scope in scopes))
+    return _clear(tx, wanted, rate, now=now, by=by, reason=reason, request_id=request_id)
 
 
 def end_pauses(tx: Connection, now: datetime) -> list[PauseScope]:
     """End every pause whose ``ends_at`` has passed; its work moves at once. Returns the scopes."""
-    held = _lock_pauses(tx, pauses.c.ends_at <= now)
-    return _clear(tx, held, None, now=now, by="sweep", reason="its time is over", request_id="")
+    over = pauses.c.ends_at <= now
+    return _clear(tx, over, None, now=now, by="sweep", reason="its time is over", request_id="")
 
 
 def find_pauses(tx: Connection) -> list[Pause]:
@@ -146,7 +146,7 @@ def find_pauses(tx: Connection) -> list[Pause]:
 
 def _clear(
     tx: Connection,
-    held: Sequence[Pause],
+    wanted: ColumnElement[bool],
     rate: float | None,
     *,
     now: datetime,
@@ -154,20 +154,14 @@ def _clear(
     reason: str,
     request_id: str,
 ) -> list[PauseScope]:
+    held = _lock_pauses(tx, wanted)
     these = pauses.c.id.in_([pause.id for pause in held])
     if rate is None:
         tx.execute(delete(pauses).where(these))
     else:
         # ``created_at`` marks the backlog to drain: the sweep ends a drain once all older work is gone.
-        draining = {
-            "mode": "drain",
-            "rate_per_second": rate,
-            "drain_tokens": 0.0,
-            "drained_at": now,
-            "created_at": now,
-            "ends_at": None,
-        }
-        tx.execute(update(pauses).where(these).values(**draining))
+        draining = {"mode": "drain", "rate_per_second": rate, "drain_tokens": 0.0, "ends_at": None}
+        tx.execute(update(pauses).where(these).values(**draining, drained_at=now, created_at=now))
     how = "" if rate is None else f" at {rate:g} a second"
     after = {"mode": None if rate is None else "drain", "reason": reason}
     entries = []

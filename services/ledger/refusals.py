@@ -1,35 +1,22 @@
-"""Signed webhooks that the ingress refuses by name: since when, until healing has read what they were about.
+"""Signed webhooks that the ingress refuses by name: since when, until the backfill has read what they held.
 
 Kept for the providers that drop a subscription after some refusals in a row.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
 
-from services.core.pg_arrays import instant_array, text_array
+from services.ledger.tables import webhook_refusals
 from services.providers.registry import find_provider
 
 QUIET = timedelta(hours=1)
 """A shop with no refusal for so long is not refused any more."""
 
-_RECORD = """
-insert into webhook_refusals as r (shop_id, outcome, first_at, last_at)
-select s.id, v.outcome, v.first_at, v.last_at
-  from unnest(%(shop)s::text[], %(outcome)s::text[], %(first_at)s::timestamptz[], %(last_at)s::timestamptz[])
-       as v(shop, outcome, first_at, last_at)
-  join shops s on s.slug = v.shop
-on conflict (shop_id, outcome) do update set
-   first_at = least(r.first_at, excluded.first_at), last_at = greatest(r.last_at, excluded.last_at)
-"""
-
-_FIND_FIRST = "select min(first_at) from webhook_refusals where shop_id = %(shop_id)s"
-
-_SETTLE = """
-delete from webhook_refusals where shop_id = %(shop_id)s and last_at < %(before)s returning outcome, first_at
-"""
+_columns = webhook_refusals.c
 
 
 class Refusals(NamedTuple):
@@ -43,28 +30,28 @@ class Refusals(NamedTuple):
     detail: str
 
 
-def record_refusals(tx: Connection, refusals: Collection[Refusals]) -> None:
-    """The shops of ``refusals`` are refused since their first one, until ``settle_refusals``."""
-    kept = [one for one in refusals if drops_subscriptions(one.provider)]
-    values: Mapping[str, Any] = {
-        "shop": text_array([one.shop for one in kept]),
-        "outcome": text_array([one.outcome for one in kept]),
-        "first_at": instant_array(one.first_at for one in kept),
-        "last_at": instant_array(one.last_at for one in kept),
-    }
-    if kept:
-        tx.exec_driver_sql(_RECORD, values)
-
-
-def drops_subscriptions(provider: str) -> bool:
-    """Return whether ``provider`` deletes a subscription whose webhooks are refused."""
-    found = find_provider(provider)
-    return found is not None and found.refusals_until_dropped > 0
+def record_refusals(tx: Connection, refusals: Iterable[tuple[int, Refusals]]) -> None:
+    """Record ``refusals`` by shop id, until ``settle_refusals``, if their provider drops subscriptions."""
+    rows = [
+        {"shop_id": shop_id, "outcome": one.outcome, "first_at": one.first_at, "last_at": one.last_at}
+        for shop_id, one in refusals
+        if (provider := find_provider(one.provider)) and provider.refusals_until_dropped
+    ]
+    if rows:
+        new = insert(webhook_refusals).values(rows)
+        period = {
+            "first_at": func.least(_columns.first_at, new.excluded.first_at),
+            "last_at": func.greatest(_columns.last_at, new.excluded.last_at),
+        }
+        tx.execute(new.on_conflict_do_update(constraint=webhook_refusals.primary_key, set_=period))
 
 
 def find_first_refusal(tx: Connection, shop_id: int) -> datetime | None:
     """Return since when webhooks of the shop are refused, None where they are not."""
-    return tx.exec_driver_sql(_FIND_FIRST, {"shop_id": shop_id}).scalar()
+    first_at: datetime | None = tx.scalar(
+        select(func.min(_columns.first_at)).where(_columns.shop_id == shop_id)
+    )
+    return first_at
 
 
 def settle_refusals(tx: Connection, shop_id: int, now: datetime) -> Sequence[tuple[str, datetime]]:
@@ -72,5 +59,6 @@ def settle_refusals(tx: Connection, shop_id: int, now: datetime) -> Sequence[tup
 
     One whose last refusal is less than ``QUIET`` before ``now`` is not over.
     """
-    rows = tx.exec_driver_sql(_SETTLE, {"shop_id": shop_id, "before": now - QUIET})
-    return [(outcome, first_at) for outcome, first_at in rows]
+    over = (_columns.shop_id == shop_id) & (_columns.last_at < now - QUIET)
+    rows = tx.execute(delete(webhook_refusals).where(over).returning(_columns.outcome, _columns.first_at))
+    return [(row.outcome, row.first_at) for row in rows]

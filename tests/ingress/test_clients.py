@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from services.ingress.clients import find_client
+from services.ingress.connections import find_client
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")]
 

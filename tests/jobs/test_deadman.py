@@ -10,8 +10,7 @@ from sqlalchemy import Engine, text
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import get_settings
-from services.jobs.conditions import count_conditions
-from services.jobs.deadman import record_overdue
+from services.jobs.conditions import count_conditions, record_overdue
 from services.jobs.handler import JobHandler, JobResult
 from services.jobs.operator_mail import record_notices
 from services.jobs.tick import OverdueMonitor, tick

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, Engine, text
 
 from services.core.db import transaction
 from services.jobs.complete_run import complete_run, sync_run_status
-from services.jobs.conditions import list_conditions
-from services.jobs.deadman import record_overdue
+from services.jobs.conditions import list_conditions, record_overdue
 from services.jobs.definition import FLEET_ZONE, CatchUp, Covers, Job
 from services.jobs.handler import JobHandler, JobResult, Run
 from services.jobs.history import find_history, find_last, find_runs

@@ -199,8 +199,9 @@ def test_stats_heartbeat_cursor_and_refusals_by_name(engine: Engine) -> None:
         assert read(tx, "heartbeats") == {"name": "beat", "at": NOW, "detail": {"lead": 1}}
         upsert_cursor(tx, 7, "stripe", "events", NOW, LATER)
         assert list(read(tx, "sync_cursors").values()) == [7, "stripe", "events", NOW, LATER]
-        record_refusals(tx, [refused])
-        shop_id = read(tx, "webhook_refusals")["shop_id"]
+        shop_id = read(tx, "shops")["id"]
+        record_refusals(tx, [(shop_id, refused)])
+        assert read(tx, "webhook_refusals")["shop_id"] == shop_id
         assert find_first_refusal(tx, shop_id) == refused.first_at
         assert settle_refusals(tx, shop_id, NOW + timedelta(days=1)) == [
             ("invalid_signature", refused.first_at)
