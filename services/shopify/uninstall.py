@@ -120,10 +120,8 @@ def _confirm(item: WorkItem, slug: str, gone_at: datetime) -> Outcome:
             return fault
         return Misconfigured(fault.code, f"{_UNCALLABLE}: `fleet incidents list --shop {slug}`")
     if not is_gone:
-        return Refused(
-            "shopify.still_installed",
-            "Shopify accepts the stored token, so our app is installed: nothing was changed",
-        )
+        detail = "Shopify accepts the stored token, so our app is installed: nothing was changed"
+        return Refused("shopify.still_installed", detail)
     return Done("uninstalled", lambda tx: record_uninstalled(tx, item, slug, gone_at, utc_now()))
 
 

@@ -44,11 +44,9 @@ def ingest_refunds(tx: Connection, items: Sequence[WorkItem], now: datetime) -> 
             merged[refund.key] = merge_refunds(known, refund) if known else refund
     refunds = list(merged.values())
     doubts = [
-        Doubts(
-            by_id[r.work_id], r.order_gid, r.refunded_at, [f"refunds[{r.refund_id}].{d}" for d in r.doubts]
-        )
-        for r in refunds
-        if r.doubts
+        Doubts(by_id[refund.work_id], refund.order_gid, refund.refunded_at, refund.doubts)
+        for refund in refunds
+        if refund.doubts
     ]
     orders = {refund.order_key for refund in refunds}
     lock_objects(tx, orders | {doubt.lock for doubt in doubts})

@@ -40,6 +40,7 @@ def parse_refund(item: WorkItem) -> Refund:
     currency = _find_own_currency(source, lines) or next(filter(None, stated), "")
     if not currency and any(one.get("status") == "success" for one in payments):
         raise Unreadable("transactions[0].currency", None, "three capital letters such as CAD")
+    refund_id = read_id(source, "id")
     with MoneyReader(currency) as money:
         # Shopify states shipping as lines, and again as a negative adjustment: only one of the two counts.
         of_shipping, others = _split_adjustments(source)
@@ -50,7 +51,7 @@ def parse_refund(item: WorkItem) -> Refund:
         adjustment_cents, adjustment_tax_cents = _sum_amounts(money, others, "amount")
         return Refund(
             shop_id=item.shop_id,
-            refund_id=read_id(source, "id"),
+            refund_id=refund_id,
             order_gid=order_gid(read_id(source, "order_id")),
             currency=currency,
             refunded_at=find_instant(source, "processed_at") or read_instant(source, "created_at"),
@@ -64,7 +65,7 @@ def parse_refund(item: WorkItem) -> Refund:
             adjustment_cents=adjustment_cents,
             adjustment_tax_cents=adjustment_tax_cents,
             payments=_parse_payments(source, transactions, money),
-            doubts=tuple(money.doubts),
+            doubts=tuple(f"refunds[{refund_id}].{doubt}" for doubt in money.doubts),
         )
 
 
