@@ -28,7 +28,7 @@ def make_app() -> Celery:
         task_serializer="json",
         accept_content=["json"],
         event_serializer="json",
-        # The ledger is where results are.
+        # Results are in the ledger.
         result_backend=None,
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
@@ -37,7 +37,7 @@ def make_app() -> Celery:
         task_create_missing_queues=False,
         task_queues=[make_queue(name, settings.broker_url) for name in QUEUES],
         task_routes={name: {"queue": topic.queue} for name, topic in TOPICS.items()},
-        # A broker that is away is waited for without end, but no publisher ever hangs on it.
+        # Wait without end for an unreachable broker, but let no publisher hang on it.
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=4,
@@ -84,14 +84,13 @@ def _report_errors(**_: Any) -> None:
     # What is loaded now stays: children share these pages as long as no collection touches them.
     gc.collect()
     gc.freeze()
-    # A set of work makes tens of thousands of objects and no cycles: looking for some 70 times a set
-    # costs two percent of a worker.
+    # A batch makes tens of thousands of objects and no cycles: 70 collections a batch cost 2% of a worker.
     gc.set_threshold(50_000, 20, 20)
 
 
 @worker_process_init.connect
 def _after_fork(**_: Any) -> None:
-    """A forked child makes its own connections: a shared one would mix up two children's answers."""
+    """Drop the parent's connections: two children that share one would mix up its answers."""
     from services.ledger.dispatch import reset_sender
 
     forget_engine()
@@ -100,5 +99,5 @@ def _after_fork(**_: Any) -> None:
 
 
 def process_name() -> str:
-    """Return what this process calls itself in logs and in Sentry."""
+    """Return this process's name in logs and in Sentry."""
     return os.environ.get("FLEET_PROCESS", "worker")

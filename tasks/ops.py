@@ -22,7 +22,7 @@ from tasks.celery import app
 
 @app.task(name="sweep", queue="ops", soft_time_limit=50, time_limit=60)
 def sweep() -> dict[str, int]:
-    """Leases that ran out are free, pauses whose time is over have ended, and ready work was sent."""
+    """Free expired leases, end pauses whose time is over, and send messages for ready work."""
     depths = queue_depths(QUEUES)
     try:
         # A transaction of its own: it holds locks on audit chains, for which workers with locked rows wait.
@@ -39,14 +39,14 @@ def sweep() -> dict[str, int]:
 
 @app.task(name="canary", soft_time_limit=10, time_limit=15)
 def canary(queue: str) -> None:
-    """Queue ``queue`` has a worker that really takes messages: its heartbeat says when it last did."""
+    """Record a heartbeat: a worker of ``queue`` takes messages."""
     with transaction() as tx:
         record_heartbeat(tx, f"queue:{queue}", utc_now(), {"worker": f"{socket.gethostname()}:{os.getpid()}"})
 
 
 @app.task(name="measure-drift", queue="ops", soft_time_limit=50, time_limit=60)
 def drift() -> dict[str, int]:
-    """What the ledger holds ready and what the broker knows of stand side by side, per queue."""
+    """Record due rows less messages per queue, and open incidents for what waits on a person."""
     depths = queue_depths(QUEUES)
     with transaction() as tx:
         queues = measure_drift(read_backlog(tx, utc_now()), depths)

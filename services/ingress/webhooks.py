@@ -138,19 +138,17 @@ class Webhooks:
             accepted = await self._accept(request, log)
             outcome = "accepted" if accepted.is_new else "duplicate"
             body = orjson.dumps({"status": outcome, "id": accepted.event_id})
-        except HttpError as fault:
-            status, outcome, log.refused = fault.status, fault.error, fault.refused
+        except Exception as fault:  # noqa: BLE001 - a bug must not look like an accepted event
+            if not isinstance(fault, HttpError):
+                slug = log.route.slug if log.route else ""
+                capture_bug(fault, topic="ingress", shop=slug, request_id=log.request_id)
+            refusal = fault if isinstance(fault, HttpError) else _unavailable()
+            status, outcome, log.refused = refusal.status, refusal.error, refusal.refused
             body = orjson.dumps({"error": outcome})
-            if fault.retry_after_seconds:
-                headers.append(("retry-after", str(fault.retry_after_seconds)))
+            if refusal.retry_after_seconds:
+                headers.append(("retry-after", str(refusal.retry_after_seconds)))
             if status == 405:
                 headers.append(("allow", "POST"))
-        except Exception as fault:  # noqa: BLE001 - a bug must not look like an accepted event
-            slug = log.route.slug if log.route else ""
-            capture_bug(fault, topic="ingress", shop=slug, request_id=log.request_id)
-            status, outcome = 503, "unavailable"
-            body = orjson.dumps({"error": outcome})
-            headers.append(("retry-after", str(RETRY_AFTER_SECONDS)))
         self._record(log, status, outcome)
         return HttpResponse(status, headers, body)
 

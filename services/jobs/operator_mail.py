@@ -5,9 +5,8 @@ shops that fail later are in at most one more mail per hour. ``incidents.mailed_
 named.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
 from sqlalchemy import Connection, Row
@@ -94,8 +93,11 @@ def record_notices(tx: Connection, now: datetime) -> list[WorkRef]:
 
 
 def _compose(notice: Notice, settings: Settings, now: datetime) -> Mail:
-    plan = _PLANS.get(notice.rule.partition(":")[0])
-    planned = plan(notice, settings) if plan else None
+    planned = None
+    if notice.rule.startswith(f"{NOT_RUN}:"):
+        planned = _plan_late(notice, settings)
+    elif notice.rule == AUDIT_FAILED:
+        planned = _plan_audit(notice)
     mail_type, facts = planned or (INCIDENT_MAIL, _plan_incident(notice))
     return compose(
         mail_type,
@@ -158,9 +160,8 @@ def _plan_late(notice: Notice, settings: Settings) -> tuple[MailType, dict[str, 
     return JOB_LATE_MAIL, facts
 
 
-def _plan_audit(notice: Notice, settings: Settings) -> tuple[MailType, dict[str, Any]] | None:
+def _plan_audit(notice: Notice) -> tuple[MailType, dict[str, Any]] | None:
     """Return the facts of one chain that fails; None for several, which have one mail together."""
-    del settings
     (first, *others), detail = notice.found, notice.found[0].detail
     if others or detail.get("kind") not in get_args(Verdict) or "detail" not in detail:
         return None
@@ -174,9 +175,3 @@ def _plan_audit(notice: Notice, settings: Settings) -> tuple[MailType, dict[str,
         found_at=first.opened_at,
     )
     return AUDIT_FAILED_MAIL, facts
-
-
-Plan = Callable[[Notice, Settings], tuple[MailType, dict[str, Any]] | None]
-
-_PLANS: Mapping[str, Plan] = MappingProxyType({NOT_RUN: _plan_late, AUDIT_FAILED: _plan_audit})
-"""Rules with a mail type of their own; every other rule has ``incident``."""
