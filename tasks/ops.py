@@ -3,8 +3,7 @@
 import os
 import socket
 
-from services.alerts.dead_work import record_dead_work
-from services.alerts.long_pauses import record_long_pauses
+from services.alerts.work_rules import record_dead_work, record_long_pauses
 from services.core.broker import queue_depths
 from services.core.clock import utc_now
 from services.core.db import transaction

@@ -1,14 +1,14 @@
 """Incidents: rules open, update and resolve them, one row per (shop, rule, period)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row, func, or_, select
 
-from services.audit.append import Mutation, append_audit
+from services.alerts.tables import incidents
+from services.audit.append import Entry, Mutation, append_all
 from services.core.errors import InputInvalid, ShopfleetError
 from services.core.pg_arrays import int_array, text_array
 
@@ -51,21 +51,11 @@ update incidents set status = 'resolved', resolved_at = %(now)s, updated_at = %(
  where id = %(id)s
 """
 
-_SELECT = """
-select id, severity, status, shop_id, rule, period, opened_at, updated_at, summary, detail, resolved_at,
-       resolved_by, resolved_reason
-  from incidents
-"""
-
-_LIST = f"""{_SELECT}
- where (%(is_all)s or status = 'open') and (%(shop_id)s::int is null or shop_id = %(shop_id)s)
-   and (%(rule)s = '' or rule = %(rule)s or split_part(rule, ':', 1) = %(rule)s)
- order by status, severity, id desc limit %(limit)s
-"""
-
-_LIST_OPEN = f"{_SELECT} where rule = %(rule)s and status <> 'resolved' order by opened_at, id"
-
-_GET = f"{_SELECT} where id = %(id)s"
+_NAMES = (
+    "id", "severity", "status", "shop_id", "rule", "period", "opened_at", "updated_at", "summary", "detail",
+    "resolved_at", "resolved_by", "resolved_reason",
+)  # fmt: skip
+_SELECT = select(*(incidents.c[name] for name in _NAMES))
 
 OPEN_LINES = """
 select lower(severity) || '_open' as kind, severity as label, rule || ' ' || period as name, shop_id,
@@ -97,68 +87,57 @@ class Incident(NamedTuple):
     detail: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class IncidentLine:
-    """A row of ``incidents``. ``resolved_by`` is None while it is open, and where its rule resolved it."""
-
-    id: int
-    severity: str
-    status: str
-    shop_id: int | None
-    rule: str
-    period: str
-    opened_at: datetime
-    updated_at: datetime
-    summary: str
-    detail: Mapping[str, Any]
-    resolved_at: datetime | None
-    resolved_by: str | None
-    resolved_reason: str | None
-
-
 def find_incidents(
     tx: Connection, *, shop_id: int | None = None, rule: str = "", is_all: bool = False, limit: int = 50
-) -> Sequence[IncidentLine]:
+) -> Sequence[Row[Any]]:
     """Return open incidents by severity, then the newest first; ``is_all`` adds resolved ones.
 
     ``rule`` is a whole rule (``cron_did_not_run:monthly-close``) or the part before its colon.
     """
-    values = {"shop_id": shop_id, "rule": rule, "is_all": is_all, "limit": limit}
-    return [IncidentLine(**row._mapping) for row in tx.exec_driver_sql(_LIST, values)]
+    column = incidents.c
+    wanted = _SELECT.order_by(column.status, column.severity, column.id.desc()).limit(limit)
+    if not is_all:
+        wanted = wanted.where(column.status == "open")
+    if shop_id is not None:
+        wanted = wanted.where(column.shop_id == shop_id)
+    if rule:
+        wanted = wanted.where(or_(column.rule == rule, func.split_part(column.rule, ":", 1) == rule))
+    return tx.execute(wanted).all()
 
 
-def find_open_incidents(tx: Connection, rule: str) -> list[IncidentLine]:
+def find_open_incidents(tx: Connection, rule: str) -> Sequence[Row[Any]]:
     """Return the incidents of ``rule`` that are not resolved, of all shops and periods, the oldest first."""
-    return [IncidentLine(**row._mapping) for row in tx.exec_driver_sql(_LIST_OPEN, {"rule": rule})]
+    wanted = _SELECT.where(incidents.c.rule == rule, incidents.c.status != "resolved")
+    return tx.execute(wanted.order_by(incidents.c.opened_at, incidents.c.id)).all()
 
 
-def get_incident(tx: Connection, incident_id: int, *, for_update: bool = False) -> IncidentLine:
+def get_incident(tx: Connection, incident_id: int, *, for_update: bool = False) -> Row[Any]:
     """Return one incident, locked where ``for_update``; raise ``IncidentInvalid`` for an unknown id."""
-    query = _GET + " for update" if for_update else _GET
-    row = tx.exec_driver_sql(query, {"id": incident_id}).first()
+    wanted = _SELECT.where(incidents.c.id == incident_id)
+    row = tx.execute(wanted.with_for_update() if for_update else wanted).first()
     if row is None:
         raise IncidentInvalid(f"no incident has the id {incident_id}: `fleet incidents list --all` lists all")
-    return IncidentLine(**row._mapping)
+    return row
 
 
-def record_incidents(tx: Connection, incidents: Sequence[Incident], now: datetime) -> int:
-    """Open each of ``incidents`` once, or update it; return how many changed.
+def record_incidents(tx: Connection, found: Sequence[Incident], now: datetime) -> int:
+    """Open each of ``found`` once, or update it; return how many changed.
 
     One that a person resolved stays resolved in its period while its ``detail`` (without a detail: its
     summary) is the same and its severity does not rise. An incident that lists ``findings`` in its ``detail``
     opens, in any period, only with a finding that is in no incident of its shop and rule that is open or that
     a person resolved. An open list grows and never loses a finding.
     """
-    if not incidents:
+    if not found:
         return 0
     values = {
         "now": now,
-        "shop_id": int_array(i.shop_id for i in incidents),
-        "rule": text_array([i.rule for i in incidents]),
-        "period": text_array([i.period for i in incidents]),
-        "severity": text_array([i.severity for i in incidents]),
-        "summary": text_array([i.summary for i in incidents]),
-        "detail": text_array([orjson.dumps(dict(i.detail), default=str).decode() for i in incidents]),
+        "shop_id": int_array(i.shop_id for i in found),
+        "rule": text_array([i.rule for i in found]),
+        "period": text_array([i.period for i in found]),
+        "severity": text_array([i.severity for i in found]),
+        "summary": text_array([i.summary for i in found]),
+        "detail": text_array([orjson.dumps(dict(i.detail), default=str).decode() for i in found]),
     }
     return len(tx.exec_driver_sql(_RECORD, values).all())
 
@@ -173,7 +152,7 @@ def resolve_incident(
 
 def resolve_by_person(
     tx: Connection, incident_id: int, *, now: datetime, by: str, reason: str, request_id: str
-) -> IncidentLine:
+) -> Row[Any]:
     """Resolve an incident, with who and why in it and in its shop's audit chain; return it as it was.
 
     The same cause does not open it again: see ``record_incidents``. Raises ``IncidentInvalid`` or
@@ -189,13 +168,6 @@ def resolve_by_person(
     summary = f"resolved incident {found.rule} for {found.period}: {reason.strip()}"
     before = {"status": "open", "summary": found.summary}
     after = {"status": "resolved", "reason": reason.strip(), "by": by}
-    append_audit(
-        tx,
-        shop_id=found.shop_id,
-        staff_label=by,
-        action="incident.resolve",
-        request_id=request_id,
-        now=now,
-        mutations=[Mutation("incidents", str(incident_id), summary, before, after)],
-    )
+    mutation = Mutation("incidents", str(incident_id), summary, before, after)
+    append_all(tx, [Entry(found.shop_id, by, "incident.resolve", request_id, [mutation])], now)
     return found

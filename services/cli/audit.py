@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+from sqlalchemy import Row
 
-from services.alerts.incidents import IncidentLine
 from services.audit.anchors import anchor_entry, find_heads, make_anchor
 from services.audit.append import append_all
 from services.audit.checkpoints import record_checkpoints
@@ -156,7 +156,7 @@ def anchor(actor: str, dry_run: bool, as_json: bool) -> None:
 
 
 def to_document(
-    report: VerifyReport, slugs: dict[int, str], unresolved: Sequence[IncidentLine]
+    report: VerifyReport, slugs: dict[int, str], unresolved: Sequence[Row[Any]]
 ) -> dict[str, Any]:
     """Return the report for programs."""
     found = "finding_open" if unresolved else "verified"

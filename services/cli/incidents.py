@@ -3,8 +3,9 @@
 from typing import Any
 
 import click
+from sqlalchemy import Row
 
-from services.alerts.incidents import IncidentLine, find_incidents, get_incident, resolve_by_person
+from services.alerts.incidents import find_incidents, get_incident, resolve_by_person
 from services.cli.base import (
     actor_option,
     audit_author,
@@ -108,10 +109,10 @@ def resolve(incident_id: int, reason: str, actor: str) -> None:
     click.echo(f"Resolved incident {line.id}: {line.rule} for {line.period}.")
 
 
-def _shop(line: IncidentLine, slugs: dict[int, str]) -> str:
+def _shop(line: Row[Any], slugs: dict[int, str]) -> str:
     shop_id = FLEET if line.shop_id is None else line.shop_id
     return slugs.get(shop_id, str(shop_id))
 
 
-def _document(line: IncidentLine, slugs: dict[int, str]) -> dict[str, Any]:
+def _document(line: Row[Any], slugs: dict[int, str]) -> dict[str, Any]:
     return to_document(line) | {"shop": None if line.shop_id is None else _shop(line, slugs)}

@@ -8,9 +8,8 @@ from urllib.parse import urlsplit
 from flask import Flask, render_template, request
 
 from services.console.audit import audit_blueprint
-from services.console.auth import close_all_but_public
+from services.console.auth import close_all_but_public, knows_secret
 from services.console.cron import cron_blueprint
-from services.console.cron_auth import knows_secret
 from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.settings import Settings, get_settings

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from services.alerts.incidents import (
     Incident,
-    IncidentLine,
     find_open_incidents,
     record_incidents,
     resolve_incident,
@@ -81,7 +81,7 @@ def verify_chains(run: Run) -> JobResult:
 
 
 def find_signable(
-    report: VerifyReport, unresolved: Sequence[IncidentLine]
+    report: VerifyReport, unresolved: Sequence[Row[Any]]
 ) -> list[tuple[int | None, ChainPosition]]:
     """Return the heads to sign: of unaltered chains without a finding in ``unresolved``."""
     doubtful = {incident.shop_id for incident in unresolved}
@@ -92,13 +92,13 @@ def find_signable(
     ]
 
 
-def find_open_findings(tx: Connection, *only: int | None) -> list[IncidentLine]:
+def find_open_findings(tx: Connection, *only: int | None) -> list[Row[Any]]:
     """Return the open incidents of altered chains: of all chains, or of the shops in ``only``."""
     found = find_open_incidents(tx, AUDIT_FAILED)
     return [incident for incident in found if not only or incident.shop_id in only]
 
 
-def describe_open(incident: IncidentLine) -> str:
+def describe_open(incident: Row[Any]) -> str:
     """Return why ``incident`` stays open although the chain verifies again, and how to resolve it."""
     return (
         f"incident {incident.id}, open since {incident.opened_at:%Y-%m-%d %H:%M} UTC: {incident.summary} "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FROM_SQL = {
-    "services.alerts.dead_work": {"work_dead"},
+    "services.alerts.work_rules": {"work_dead"},
     "services.ingress.request_stats": {
         "webhook_wrong_shop",
         "webhook_missing_header",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from services.alerts.long_pauses import LIMIT, record_long_pauses
+from services.alerts.work_rules import LIMIT, record_long_pauses
 from services.ledger.pause import PauseScope, clear_pauses, end_pauses, record_pause
 
 BEGAN = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

@@ -13,9 +13,9 @@ from sqlalchemy import Engine
 from werkzeug.datastructures import Headers
 from werkzeug.test import TestResponse
 
-from services.console import cron_auth
+from services.console import auth
 from services.console.app import make_app
-from services.console.cron_auth import knows_secret
+from services.console.auth import knows_secret
 from services.core import db
 from services.core.broker import queue_depths
 from services.core.clock import utc_now
@@ -116,13 +116,13 @@ def test_secret_before_the_rotation_opens_too_until_it_is_removed(
 
 def test_secrets_are_compared_in_constant_time_whichever_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[bytes, bytes]] = []
-    real = cron_auth.compare_digest
+    real = auth.compare_digest
 
     def compare(one: bytes, other: bytes) -> bool:
         compared.append((one, other))
         return real(one, other)
 
-    monkeypatch.setattr(cron_auth, "compare_digest", compare)
+    monkeypatch.setattr(auth, "compare_digest", compare)
     headers = Headers({"X-Cron-Secret": "right", "X-Internal-Secret": "wrong", "Authorization": "Bearer no"})
 
     assert knows_secret(headers, ["right"])

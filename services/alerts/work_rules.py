@@ -1,0 +1,104 @@
+"""Rules about work: ``work_dead``, an incident per shop, topic and day for all items that died, and
+``pause_long``, one per pause that lasts too long, until the pause ends.
+
+An incident of dead work follows its items: its count goes down as they are requeued and done, or discarded,
+and it is resolved when none is left. An item that dies again belongs to the day of its last death.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from services.alerts.incidents import Incident, record_incidents, resolve_incident
+from services.core.pg_arrays import int_array, text_array
+from services.ledger.pause import MODES, Pause, find_pauses
+
+LIMIT = timedelta(hours=4)
+"""A pause without an end (``--for``) that is older than this is an incident."""
+
+RULE = "pause_long"
+
+_RESOLVE_ENDED = """
+update incidents i set status = 'resolved', updated_at = %(now)s, summary = i.summary || ' It has ended.'
+ where i.status = 'open' and i.rule like 'pause\\_long:%%'
+   and not exists (
+     select from unnest(%(shop_id)s::int[], %(rule)s::text[], %(period)s::text[]) as v(shop_id, rule, period)
+      where v.shop_id is not distinct from i.shop_id and v.rule = i.rule and v.period = i.period)
+"""
+
+# One statement, so that dead items and open incidents are of the same moment. A person who resolved an
+# incident decided about every death until then.
+_FIND_DEAD = """
+with died as (
+  select id, shop_id, topic, error_code, finished_at as died_at, true as is_dead from work_queue
+   where status in ('dead', 'discarded') and status = 'dead'
+   union all
+  select id, shop_id, topic, error_code, died_at, false from work_queue
+   where died_at is not null and status in ('pending', 'error')
+), counted as (
+  select shop_id, 'work_dead:' || topic as rule, to_char(died_at at time zone 'UTC', 'YYYY-MM-DD') as period,
+         topic, count(*) filter (where is_dead) as dead, count(*) filter (where not is_dead) as requeued,
+         min(id) as first_id, max(id) as last_id, max(died_at) as last_died_at,
+         (array_agg(error_code order by died_at desc, id desc))[1] as code
+    from died group by 1, 2, 3, 4
+), listed as (
+  select coalesce(shop_id, 0) as shop_id, rule, period from incidents
+   where status = 'open' and rule like 'work@_dead:%%' escape '@'
+)
+select nullif(coalesce(c.shop_id, l.shop_id), 0) as shop_id, coalesce(c.rule, l.rule) as rule,
+       coalesce(c.period, l.period) as period, c.topic, c.dead, c.requeued, c.first_id, c.last_id,
+       c.code, c.last_died_at
+  from counted c full join listed l on (l.shop_id, l.rule, l.period) = (c.shop_id, c.rule, c.period)
+ where not exists (
+   select from incidents i
+    where i.rule = c.rule and coalesce(i.shop_id, 0) = c.shop_id and i.period = c.period
+      and i.resolved_by is not null and i.resolved_at >= c.last_died_at)
+"""
+
+
+def record_dead_work(tx: Connection, now: datetime) -> int:
+    """Open an incident for dead work; resolve those whose work is done or discarded. Return the changes."""
+    changed, incidents = 0, []
+    for row in tx.exec_driver_sql(_FIND_DEAD, {}):
+        if row.dead is None:
+            how = "All of it is done or discarded."
+            changed += resolve_incident(tx, row.shop_id, row.rule, row.period, now, how)
+            continue
+        summary = f"{row.dead} {row.topic} dead, last: {row.code or '?'}"
+        if row.requeued:
+            summary += f"; {row.requeued} requeued and not done yet"
+        names = ("topic", "requeued", "last_died_at", "first_id", "last_id")
+        detail = {"count": row.dead} | {name: getattr(row, name) for name in names}
+        incidents.append(Incident(row.shop_id, row.rule, row.period, "P2", summary, detail))
+    return changed + record_incidents(tx, incidents, now)
+
+
+def record_long_pauses(tx: Connection, now: datetime) -> int:
+    """Open an incident for each pause past ``LIMIT``; resolve those of ended pauses. Return the changes."""
+    incidents = plan_long_pauses(find_pauses(tx), now)
+    in_force = {
+        "now": now,
+        "shop_id": int_array(i.shop_id for i in incidents),
+        "rule": text_array([i.rule for i in incidents]),
+        "period": text_array([i.period for i in incidents]),
+    }
+    return record_incidents(tx, incidents, now) + tx.exec_driver_sql(_RESOLVE_ENDED, in_force).rowcount
+
+
+def plan_long_pauses(pauses: Sequence[Pause], now: datetime) -> list[Incident]:
+    """Return an incident for each of ``pauses`` that is past ``LIMIT`` at ``now``. Pure."""
+    return [
+        Incident(
+            pause.scope.shop_id,
+            f"{RULE}:{'/'.join(filter(None, (pause.scope.queue, pause.scope.topic))) or 'everything'}",
+            f"{pause.created_at:%Y-%m-%dT%H:%M:%SZ}",
+            "P2",
+            f"{pause.scope} is paused ({pause.mode}) since {pause.created_at:%Y-%m-%d %H:%M} UTC by "
+            f"{pause.created_by} and has no end: {pause.reason or 'no reason given'}. "
+            "End it with `celery -A tasks resume`, or give it an end with `celery -A tasks pause --for 2h`.",
+            {"pause": pause.id, "mode": pause.mode},
+        )
+        for pause in pauses
+        if pause.mode in MODES and pause.ends_at is None and now - pause.created_at > LIMIT
+    ]
