@@ -22,27 +22,19 @@ class ObjectStore(Protocol):
     """
 
     def put(self, key: str, data: bytes, retain_until: datetime | None = None) -> datetime | None:
-        """Store ``data``, or raise ``ObjectExists``; return until when the store locks it.
-
-        None: the store has no lock, or ``retain_until`` is None.
-        """
-        ...
+        """Store ``data``, or raise ``ObjectExists``; return until when the store locks it, None: no lock."""
 
     def get(self, key: str) -> bytes:
         """Return the object, or raise ``ObjectMissing``."""
-        ...
 
     def find_keys(self, prefix: str) -> Sequence[str]:
         """Return the keys that begin with ``prefix``, sorted."""
-        ...
 
     def delete(self, key: str) -> None:
         """Delete the object in every version, if it exists.
 
         Only for personal data, never for proof: raises ``Misconfigured`` where the store locks the object.
         """
-        ...
 
     def describe(self) -> str:
         """Return what the store is and whether it locks objects, for people; no credentials."""
-        ...

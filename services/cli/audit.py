@@ -31,7 +31,7 @@ from services.core.clock import utc_now
 from services.core.db import transaction
 from services.core.durations import parse_moment
 from services.core.settings import get_settings
-from services.jobs.audit_jobs import describe_open, find_open_findings, find_signable
+from services.jobs.audit_jobs import describe_open, find_open_findings, find_signable, find_slug, list_open
 from services.providers.object_store import open_store
 from services.shops.shops import find_slugs
 
@@ -169,7 +169,7 @@ def to_document(
         "anchors": report.anchors,
         "chains": [
             {
-                "shop": _slug(chain.shop_id, slugs),
+                "shop": find_slug(chain.shop_id, slugs),
                 "rows": chain.rows,
                 "archives": chain.archives,
                 "archived_rows": chain.archived_rows,
@@ -180,19 +180,16 @@ def to_document(
             for chain in report.chains
         ],
         "findings": [
-            asdict(found) | {"shop": _slug(found.shop_id, slugs), "said": str(found)}
+            asdict(found) | {"shop": find_slug(found.shop_id, slugs), "said": str(found)}
             for found in report.findings
         ],
-        "open_findings": [
-            {"incident": one.id, "shop": _slug(one.shop_id, slugs), "detail": describe_open(one)}
-            for one in unresolved
-        ],
+        "open_findings": list_open(unresolved, slugs),
     }
 
 
 def _print_report(report: VerifyReport, slugs: dict[int, str], store: str) -> None:
     columns: Columns = {
-        "chain": lambda chain: _slug(chain.shop_id, slugs) or "(the fleet's own)",
+        "chain": lambda chain: find_slug(chain.shop_id, slugs) or "(the fleet's own)",
         "after row": "began_after",
         "rows": "rows",
         "archived": "archived_rows",
@@ -217,10 +214,6 @@ def _progress(slugs: dict[int, str]) -> Callable[[int | None, int], None] | None
 
     def report(shop_id: int | None, rows: int) -> None:
         if rows % 100_000 == 0:
-            click.echo(f"{_slug(shop_id, slugs) or 'the fleet'}: {rows} rows", err=True)
+            click.echo(f"{find_slug(shop_id, slugs) or 'the fleet'}: {rows} rows", err=True)
 
     return report
-
-
-def _slug(shop_id: int | None, slugs: dict[int, str]) -> str | None:
-    return None if shop_id is None else slugs.get(shop_id, str(shop_id))

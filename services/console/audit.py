@@ -6,15 +6,13 @@ from flask import Blueprint, Response, jsonify, request
 
 from services.audit.signing import make_signer
 from services.audit.verify import VerifyOptions, VerifyReport, verify_audit
+from services.console.answers import RETRY_AFTER_SECONDS, is_set, refuse, refuse_without_database
 from services.core.db import is_connection_fault, transaction
 from services.core.errors import WorkError
 from services.core.settings import Settings
-from services.jobs.audit_jobs import describe_open, find_open_findings
+from services.jobs.audit_jobs import find_open_findings, find_slug, list_open
 from services.providers.object_store import open_store
 from services.shops.shops import ShopUnknown, find_shops
-
-RETRY_AFTER_SECONDS = 5
-_YES = frozenset({"1", "true", "yes"})
 
 
 def audit_blueprint(settings: Settings) -> Blueprint:
@@ -26,13 +24,13 @@ def audit_blueprint(settings: Settings) -> Blueprint:
         try:
             return _verify(settings, request.args.get("shop", ""))
         except ShopUnknown as fault:
-            return jsonify(error="unknown_shop", detail=str(fault)), 404
+            return refuse(404, "unknown_shop", str(fault))
         except WorkError as fault:  # the archive store, whose anchors are part of the proof
-            return _answer_unavailable(fault.code, fault.detail)
+            return refuse(503, fault.code, fault.detail, {"Retry-After": RETRY_AFTER_SECONDS})
         except Exception as fault:
             if not is_connection_fault(fault):
                 raise
-            return _answer_unavailable("unavailable", "the database cannot be reached: try again")
+            return refuse_without_database()
 
     return blueprint
 
@@ -44,7 +42,7 @@ def _verify(settings: Settings, slug: str) -> tuple[Response, int]:
     ids = {known: shop_id for shop_id, known in slugs.items()}
     if slug and slug not in ids:
         raise ShopUnknown(f"there is no shop {slug!r}")
-    is_full = request.args.get("full", "").lower() in _YES
+    is_full = is_set("full")
     options = VerifyOptions(shop_id=ids.get(slug), is_one_chain=bool(slug), full=is_full, manifests=is_full)
     with transaction() as tx:
         report = verify_audit(tx, options, make_signer(settings), open_store(settings.archive_url))
@@ -56,16 +54,13 @@ def _verify(settings: Settings, slug: str) -> tuple[Response, int]:
         "rows": report.rows,
         "seconds": round(report.seconds, 3),
         "anchors": report.anchors,
-        "open_findings": [
-            {"incident": one.id, "shop": _slug(one.shop_id, slugs), "detail": describe_open(one)}
-            for one in unresolved
-        ],
+        "open_findings": list_open(unresolved, slugs),
     }
     if report.findings:
         return jsonify(
             status="altered", first=_first(report, slugs), findings=[*map(str, report.findings)], **figures
         ), 409
-    heads = [{"shop": _slug(chain.shop_id, slugs), **chain.head._asdict()} for chain in report.chains]
+    heads = [{"shop": find_slug(chain.shop_id, slugs), **chain.head._asdict()} for chain in report.chains]
     if unresolved:
         return jsonify(status="finding_open", heads=heads, **figures), 409
     return jsonify(status="verified", heads=heads, **figures), 200
@@ -74,19 +69,9 @@ def _verify(settings: Settings, slug: str) -> tuple[Response, int]:
 def _first(report: VerifyReport, slugs: dict[int, str]) -> dict[str, Any]:
     found = report.findings[0]
     return {
-        "shop": _slug(found.shop_id, slugs),
+        "shop": find_slug(found.shop_id, slugs),
         "kind": found.kind,
         "seq": found.seq,
         "event_id": found.event_id,
         "detail": str(found),
     }
-
-
-def _slug(shop_id: int | None, slugs: dict[int, str]) -> str | None:
-    return None if shop_id is None else slugs.get(shop_id, str(shop_id))
-
-
-def _answer_unavailable(code: str, detail: str) -> tuple[Response, int]:
-    answer = jsonify(error=code, detail=detail)
-    answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return answer, 503

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from flask import Blueprint, Response, g, jsonify, request
 
+from services.console.answers import Answer, is_set, refuse, refuse_without_database
 from services.core.clock import utc_now
 from services.core.db import is_connection_fault, transaction
 from services.core.sentry import capture_bug
@@ -21,11 +22,7 @@ from services.shops.shops import ShopUnknown
 
 BY = "cron secret"
 """Label of the caller in the audit."""
-RETRY_AFTER_SECONDS = 5
-_YES = frozenset({"1", "true", "yes"})
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-
-Answer = tuple[Response, int]
 
 
 def cron_blueprint() -> Blueprint:
@@ -57,20 +54,16 @@ def answer_errors(route: Callable[..., Answer]) -> Callable[..., Answer]:
     @wraps(route)
     def answer(*args: Any, **kwargs: Any) -> Answer:
         if request.method != "POST":
-            refused = _refuse(405, "method_not_allowed", "starting a job changes things: use POST")
-            refused[0].headers["Allow"] = "POST"
-            return refused
+            detail = "starting a job changes things: use POST"
+            return refuse(405, "method_not_allowed", detail, {"Allow": "POST"})
         try:
             return route(*args, **kwargs)
         except Exception as fault:  # noqa: BLE001 - the caller is a program
             if is_connection_fault(fault):
-                unavailable = _refuse(503, "unavailable", "the database cannot be reached: try again")
-                unavailable[0].headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-                return unavailable
+                return refuse_without_database()
             capture_bug(fault, topic="cron", request_id=_request_id())
-            return _refuse(
-                500, "internal_error", f"an error in Shopfleet: search for {_request_id()} in the log"
-            )
+            detail = f"an error in Shopfleet: search for {_request_id()} in the log"
+            return refuse(500, "internal_error", detail)
 
     return answer
 
@@ -84,11 +77,10 @@ def start_job(name: str) -> Answer:
     try:
         triggered = _start(name)
     except (JobUnknown, ShopUnknown) as fault:
-        return _refuse(404, "unknown_job" if isinstance(fault, JobUnknown) else "unknown_shop", str(fault))
+        return refuse(404, "unknown_job" if isinstance(fault, JobUnknown) else "unknown_shop", str(fault))
     except (PeriodInvalid, ScopeInvalid) as fault:
-        return _refuse(
-            422, "invalid_shop" if isinstance(fault, ScopeInvalid) else "invalid_period", str(fault)
-        )
+        code = "invalid_shop" if isinstance(fault, ScopeInvalid) else "invalid_period"
+        return refuse(422, code, str(fault))
     started = [one for one in triggered if one.found is StartOutcome.STARTED]
     send_messages([ref for start in started for ref in (start.ref, *start.checkins) if ref])
     runs = [_document(name, one) for one in triggered]
@@ -114,7 +106,7 @@ def _start(name: str) -> list[StartResult]:
             origin="http",
             by=BY,
             now=utc_now(),
-            force=request.args.get("force", "").lower() in _YES,
+            force=is_set("force"),
             request_id=_request_id(),
         )
 
@@ -127,10 +119,6 @@ def _document(job: str, run: StartResult) -> dict[str, Any]:
         "period": run.period,
         "shop": run.shop.slug if run.shop else None,
     }
-
-
-def _refuse(status: int, code: str, detail: str) -> Answer:
-    return jsonify(error=code, detail=detail), status
 
 
 def _request_id() -> str:

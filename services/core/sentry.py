@@ -7,7 +7,7 @@ Options: https://docs.sentry.io/platforms/python/configuration/options/
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from services.core.errors import SettingsInvalid
@@ -70,9 +70,8 @@ def capture_dead_work(
     *, topic: str, work_id: int, code: str, shop: str, request_id: str, last_error: str
 ) -> None:
     """Report an item that gave up or was refused. Items of one topic and code are one issue."""
-    with _reporting() as scope:
+    with _reporting({"topic": topic, "shop": shop, "request_id": request_id, "code": code}) as scope:
         if scope is not None:
-            _tag(scope, topic=topic, shop=shop, request_id=request_id, code=code)
             scope.fingerprint = [topic, code]
             scope.set_context("work", {"id": work_id, "last_error": redact_text(last_error)[:LONGEST_ERROR]})
             scope.capture_message(f"{topic} is dead: {code}", level="error")
@@ -80,18 +79,14 @@ def capture_dead_work(
 
 def capture_sweep_failed(exc: BaseException) -> None:
     """Report that the sweep failed: until it runs again, lost messages are not sent again."""
-    with _reporting() as scope:
-        if scope is not None:
-            _tag(scope, topic="sweep")
-            scope.fingerprint = ["sweep", type(exc).__name__]
-            scope.capture_exception(exc)
+    capture_bug(exc, topic="sweep", fingerprint=("sweep", type(exc).__name__))
 
 
-def capture_bug(exc: BaseException, *, topic: str = "", shop: str = "", request_id: str = "") -> None:
-    """Report an unexpected error, with the tags that lead to its row."""
-    with _reporting() as scope:
+def capture_bug(exc: BaseException, *, fingerprint: Sequence[str] = (), **tags: str) -> None:
+    """Report an unexpected error, with ``topic``, ``shop`` and ``request_id``, which lead to its row."""
+    with _reporting(tags) as scope:
         if scope is not None:
-            _tag(scope, topic=topic, shop=shop, request_id=request_id)
+            scope.fingerprint = list(fingerprint) or None
             scope.capture_exception(exc)
 
 
@@ -102,22 +97,23 @@ def tag_request(*, request_id: str, shop: str, topic: str) -> None:
     from sentry_sdk import get_isolation_scope
 
     with contextlib.suppress(Exception):
-        _tag(get_isolation_scope(), topic=topic, shop=shop, request_id=request_id)
+        _tag(get_isolation_scope(), {"topic": topic, "shop": shop, "request_id": request_id})
 
 
 @contextlib.contextmanager
-def _reporting() -> "Iterator[Scope | None]":
-    """Yield a scope of its own for one report, or None while Sentry is off; errors of the SDK are dropped."""
+def _reporting(tags: Mapping[str, str]) -> "Iterator[Scope | None]":
+    """Yield a scope for one report, or None while Sentry is off; errors of the SDK are dropped."""
     if not _is_on:
         yield None
         return
     from sentry_sdk import new_scope
 
     with contextlib.suppress(Exception), new_scope() as scope:
+        _tag(scope, tags)
         yield scope
 
 
-def _tag(scope: "Scope", **tags: str) -> None:
+def _tag(scope: "Scope", tags: Mapping[str, str]) -> None:
     for name, value in tags.items():
         if value:
             scope.set_tag(name, value)

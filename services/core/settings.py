@@ -7,6 +7,7 @@ of ``Settings``: each has its default, its parser, and whether it is secret.
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -40,10 +41,6 @@ Parse = Callable[[str], Any]
 Values = Mapping[str, Any]
 
 
-def _text(raw: str) -> str:
-    return raw
-
-
 def _path(raw: str) -> Path:
     return Path(raw).resolve()
 
@@ -59,13 +56,10 @@ def _whole(low: int, high: int, raw: str) -> int:
 
 
 def _rate(raw: str) -> float:
-    try:
-        value = float(raw)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 100_000:
-        raise SettingsInvalid(f"={raw!r} should be mails a second, such as 5 or 0.5; 0: no limit")
-    return value
+    with suppress(ValueError):
+        if 0 <= float(raw) <= 100_000:
+            return float(raw)
+    raise SettingsInvalid(f"={raw!r} should be mails a second, such as 5 or 0.5; 0: no limit")
 
 
 def _check(is_right: Callable[[str], bool], fault: str, raw: str) -> str:
@@ -85,8 +79,12 @@ def _is_zone(raw: str) -> bool:
         return False
 
 
+def _is_postgres(raw: str) -> bool:
+    return urlsplit(raw).scheme.startswith("postgres")
+
+
 def _is_archive_role(raw: str) -> bool:
-    return not raw or (urlsplit(raw).scheme.startswith("postgres") and bool(urlsplit(raw).username))
+    return not raw or (_is_postgres(raw) and bool(urlsplit(raw).username))
 
 
 def _is_smtp(raw: str) -> bool:
@@ -112,37 +110,32 @@ def _public(raw: str) -> str:
 
 def _networks(raw: str) -> tuple[IPv4Network | IPv6Network, ...]:
     networks, faults = [], []
+    wanted = "an address such as 10.0.0.4 or a network such as 10.0.0.0/8"
     for part in filter(None, map(str.strip, raw.split(","))):
         try:
             networks.append(ip_network(part))
         except ValueError as fault:
-            faults.append(
-                f"={part!r} should be an address such as 10.0.0.4 or a network such as 10.0.0.0/8 ({fault})"
-            )
+            faults.append(f"={part!r} should be {wanted} ({fault})")
     if faults:
         raise SettingsInvalid(*faults)
     return tuple(networks)
 
 
-def _required(example: str, parse: Parse = _text) -> Any:
+def _required(example: str, parse: Parse = str) -> Any:
     return field(repr=False, metadata={"required": example, "parse": parse})
 
 
-def _secret(parse: Parse = _text, unset: str | Callable[[Values], str] = "") -> Any:
+def _secret(parse: Parse = str, unset: str | Callable[[Values], str] = "") -> Any:
     return field(default="", repr=False, metadata={"parse": parse, "unset": unset})
 
 
-def _setting(default: Any, parse: Parse = _text, unset: Callable[[Values], str] | None = None) -> Any:
+def _setting(default: Any, parse: Parse = str, unset: Callable[[Values], str] | None = None) -> Any:
     """A setting; ``unset`` computes its text from the settings before it where the environment has none."""
-    return field(
-        default=default, metadata={"parse": parse, "unset": str(default) if unset is None else unset}
-    )
+    return field(default=default, metadata={"parse": parse, "unset": unset or str(default)})
 
 
 _port = partial(_whole, 1, 65535)
-_postgres = partial(
-    _check, lambda raw: urlsplit(raw).scheme.startswith("postgres"), " should begin with postgresql://"
-)
+_postgres = partial(_check, _is_postgres, " should begin with postgresql://")
 _broker = partial(
     _check,
     lambda raw: urlsplit(raw).scheme in BROKER_SCHEMES,
@@ -214,9 +207,7 @@ class Settings:
     ingress_port: int = _setting(8000, _port)
     ingress_workers: int = _setting(2, partial(_whole, 1, 64))
     ingress_requests: int = _setting(512, partial(_whole, 1, 4096))
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = field(
-        default=(), metadata={"parse": _networks, "unset": ""}
-    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _setting((), _networks, lambda _: "")
     console_port: int = _setting(8001, _port)
     flower_port: int = _setting(5555, _port)
     flower_basic_auth: str = _secret()

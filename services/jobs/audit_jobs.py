@@ -1,6 +1,6 @@
 """Audit jobs: verify every chain, anchor the heads, archive old events."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -96,6 +96,19 @@ def find_open_findings(tx: Connection, *only: int | None) -> list[Row[Any]]:
     """Return the open incidents of altered chains: of all chains, or of the shops in ``only``."""
     found = find_open_incidents(tx, AUDIT_FAILED)
     return [incident for incident in found if not only or incident.shop_id in only]
+
+
+def list_open(unresolved: Sequence[Row[Any]], slugs: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Return open findings for programs, with the shop's slug from ``slugs``."""
+    return [
+        {"incident": one.id, "shop": find_slug(one.shop_id, slugs), "detail": describe_open(one)}
+        for one in unresolved
+    ]
+
+
+def find_slug(shop_id: int | None, slugs: Mapping[int, str]) -> str | None:
+    """Return the slug of a chain's shop, the id of a shop without one, None for the fleet's chain."""
+    return None if shop_id is None else slugs.get(shop_id, str(shop_id))
 
 
 def describe_open(incident: Row[Any]) -> str:

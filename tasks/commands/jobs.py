@@ -16,6 +16,7 @@ from services.cli.base import (
     actor_option,
     audit_author,
     dry_run_option,
+    find_shop_id,
     json_option,
     limit_option,
     new_request_id,
@@ -40,7 +41,7 @@ from services.jobs.store import (
     record_jobs,
 )
 from services.ledger.work import FLEET
-from services.shops.shops import Shop, find_slugs, get_shop
+from services.shops.shops import Shop, find_slugs
 from tasks.commands.jobs_plan import JOB_COLUMNS, PLANNED_COLUMNS, find_job_lines, find_planned
 
 MAX_ERROR_LENGTH = 160
@@ -70,7 +71,7 @@ def list_jobs(shop: str, as_json: bool) -> None:
     now = utc_now()
     with transaction() as tx:
         _ensure_jobs(tx)
-        lines = find_job_lines(tx, get_shop(tx, shop).id if shop else None, now)
+        lines = find_job_lines(tx, find_shop_id(tx, shop), now)
     if as_json:
         print_json([line.document() for line in lines])
         return
@@ -93,7 +94,7 @@ def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
         _ensure_jobs(tx, job)
         if job:
             get_job(tx, job)
-        shop_id = get_shop(tx, shop).id if shop else None
+        shop_id = find_shop_id(tx, shop)
         planned = find_planned(tx, job or None, shop_id, utc_now(), count)
     if as_json:
         print_json([one.document() for one in planned])
@@ -160,7 +161,7 @@ def history(job: str, shop: str, status: str | None, limit: int, as_json: bool) 
         if job:
             _ensure_jobs(tx, job)
             get_job(tx, job)
-        shop_id = get_shop(tx, shop).id if shop else None
+        shop_id = find_shop_id(tx, shop)
         lines = find_history(tx, job=job or None, shop_id=shop_id, status=status, limit=limit)
         slugs = find_slugs(tx)
 
