@@ -7,7 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FROM_SQL = {
-    "services.alerts.work_rules": {"work_dead"},
+    "services.alerts.work_rules": {"work_dead", "pause_long"},
+    "services.shopify.shop_profile": {"shopify_currency_differs", "shopify_timezone_differs"},
     "services.ingress.request_stats": {
         "webhook_wrong_shop",
         "webhook_missing_header",
