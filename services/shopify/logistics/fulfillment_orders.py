@@ -106,8 +106,7 @@ def _parse(item: WorkItem, now: datetime) -> list[EntityUpdate[FulfillmentOrder]
         more["prepared_at"] = at.isoformat()
     updates = [
         EntityUpdate(
-            (item.shop_id, read_gid(order, "id")),
-            FulfillmentOrder.from_event(at, _read_values(order) | more),
+            (item.shop_id, read_gid(order, "id")), FulfillmentOrder.from_event(at, _read_values(order) | more)
         )
         for order in _list_orders(source)
     ]

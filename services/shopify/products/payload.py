@@ -4,14 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from services.core.fields import (
-    Unreadable,
-    find_instant,
-    find_text,
-    read_id,
-    read_instant,
-    read_list,
-)
+from services.core.fields import Unreadable, find_instant, find_text, read_id, read_instant, read_list
 from services.ledger.work import WorkItem
 from services.shopify.entities import EntityKey, EntityUpdate
 from services.shopify.payload import read_event

@@ -16,13 +16,13 @@ LevelStep = tuple[Level, Change]
 def describe_level(level: Level, step: Change | LevelChange, why: str) -> Mutation:
     """Return a level's change: ``stock of SKU-1 at location 7 12 -> 9 by order #1001``."""
     summary = f"{level.label} {step.before} -> {step.after} by {why}"
-    return _mutation(level, summary, {"available": step.before}, {"available": step.after})
+    return level_mutation(level, summary, {"available": step.before}, {"available": step.after})
 
 
 def describe_disconnection(level: Level, before: datetime | None, after: datetime | None) -> Mutation:
     """Return that a level is not stocked any more, or is stocked again where ``after`` is None."""
     summary = f"{level.label}: {'stocked again' if after is None else 'not stocked any more'}"
-    return _mutation(level, summary, {"disconnected_at": before}, {"disconnected_at": after})
+    return level_mutation(level, summary, {"disconnected_at": before}, {"disconnected_at": after})
 
 
 def describe_sku_change(level: Level, old_sku: str, figure: Change) -> Mutation:
@@ -33,7 +33,7 @@ def describe_sku_change(level: Level, old_sku: str, figure: Change) -> Mutation:
     if figure.before != figure.after:
         before["available"], after["available"] = figure
         summary += f", {figure.before} -> {figure.after}"
-    return _mutation(level, summary, before, after)
+    return level_mutation(level, summary, before, after)
 
 
 def describe_recounts(
@@ -78,7 +78,7 @@ def describe_observation(
     """
     count = after["observed_available"]
     if before is None:
-        return _mutation(level, f"{level.label} recorded: {count}", None, dict(after))
+        return level_mutation(level, f"{level.label} recorded: {count}", None, dict(after))
     changed = {name: value for name, value in after.items() if before[name] != value}
     parts = [f"Shopify counted {count} (was {before['observed_available']})"]
     if "sku" in changed:
@@ -86,7 +86,7 @@ def describe_observation(
     if "available" in changed:
         parts.append(f"{before['available']} -> {after['available']}")
     old = {name: before[name] for name in changed}
-    return _mutation(level, f"{level.label}: {', '.join(parts)}", old, changed)
+    return level_mutation(level, f"{level.label}: {', '.join(parts)}", old, changed)
 
 
 def describe_push(
@@ -106,11 +106,12 @@ def describe_push(
     else:
         summary = f"Shopify holds {available}, not {change_from}: {level.label} is left to a later push"
     if known == available:
-        return [_mutation(level, summary, None, None)]
-    return [_mutation(level, summary, {"shopify_available": known}, {"shopify_available": available})]
+        return [level_mutation(level, summary, None, None)]
+    return [level_mutation(level, summary, {"shopify_available": known}, {"shopify_available": available})]
 
 
-def _mutation(
+def level_mutation(
     level: Level, summary: str, before: dict[str, Any] | None, after: dict[str, Any] | None
 ) -> Mutation:
+    """Return a change of the row of ``level``."""
     return Mutation("inventory_levels", level.key.row_id, summary, before, after)

@@ -11,7 +11,7 @@ from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array
 from services.ledger.describe import Change
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
-from services.shopify.stock.audit_text import describe_level
+from services.shopify.stock.audit_text import describe_level, level_mutation
 from services.shopify.stock.counts import CountChange, CountRefused, check_owner, find_levels
 from services.shopify.stock.level_moves import recount_levels
 from services.shopify.stock.levels import (
@@ -95,8 +95,7 @@ def record_counts(
         counted = f"{one.pieces} pieces counted, {one.held_back} held back"
         summary = f"{level.label}: {counted}, {one.before} -> {after}"
         new = {"available": after, "pieces": one.pieces, "held_back": one.held_back}
-        row_id = level.key.row_id
-        rows.append(Mutation("inventory_levels", row_id, summary, {"available": one.before}, new))
+        rows.append(level_mutation(level, summary, {"available": one.before}, new))
     record_pushes(tx, levels, now, request_id)
     append_all(tx, [Entry(shop_id, by, "stock.count", request_id, rows)] if rows else [], now)
 

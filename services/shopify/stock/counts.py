@@ -15,13 +15,7 @@ from sqlalchemy import Connection, Row
 from services.core.csv_files import find_id, parse_count, parse_csv, raise_faults
 from services.core.errors import ShopfleetError
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
-from services.shopify.stock.levels import (
-    LEVELS_BY_KEY,
-    LevelKey,
-    find_stock_owners,
-    level_arrays,
-    read_key,
-)
+from services.shopify.stock.levels import LEVELS_BY_KEY, LevelKey, find_stock_owners, level_arrays, read_key
 
 MOST_PIECES = 1_000_000_000
 

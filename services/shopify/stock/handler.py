@@ -13,11 +13,7 @@ from services.core.locks import lock_objects
 from services.ledger.describe import audit_entry
 from services.ledger.work import Done, HandlerResult, Outcome, WorkItem
 from services.shopify.entities import EPOCH
-from services.shopify.stock.audit_text import (
-    describe_disconnection,
-    describe_observation,
-    describe_recounts,
-)
+from services.shopify.stock.audit_text import describe_disconnection, describe_observation, describe_recounts
 from services.shopify.stock.levels import Level, LevelKey, item_lock
 from services.shopify.stock.payload import LevelDisconnection, LevelEvent, LevelObservation, parse_level
 from services.shopify.stock.push_plan import PushCause, plan_pushes, push_cause

@@ -14,6 +14,7 @@ from services.core.csv_files import find_id, parse_count, parse_csv, raise_fault
 from services.core.errors import ShopfleetError
 from services.core.locks import Lock
 from services.core.pg_arrays import int_array, text_array
+from services.shopify.stock.audit_text import level_mutation
 from services.shopify.stock.level_moves import movements_sql
 from services.shopify.stock.levels import Level
 
@@ -133,10 +134,7 @@ class ReorderInvalid(ShopfleetError):
 
 
 class ReorderPoint(NamedTuple):
-    """The new point of a SKU at one location, or (None) at all its locations. ``point`` None: not watched.
-
-    ``line`` is the line of its file; 0 where there is none.
-    """
+    """The new point of a SKU (None: not watched) at one location or at all; ``line`` is that of its file."""
 
     sku: str
     point: int | None
@@ -193,16 +191,17 @@ def find_reorder_changes(tx: Connection, shop_id: int, wanted: Sequence[ReorderP
     places = {row.place for row in rows}
     often = Counter((row.inventory_item_id, row.location_id) for row in rows)
     faults: list[str] = []
+    lines = [f"line {point.line}: " if point.line else "" for point in wanted]
     for place, point in enumerate(wanted, start=1):
         if place not in places:
             where = "" if point.location_id is None else f" at location {point.location_id}"
-            faults.append(f"{_line(point)}the shop has no stock of {point.sku!r}{where}")
+            faults.append(f"{lines[place - 1]}the shop has no stock of {point.sku!r}{where}")
     changes: list[ReorderChange] = []
     for row in rows:
         point = wanted[row.place - 1]
         if often[row.inventory_item_id, row.location_id] > 1:
             where = f"the level of {row.sku!r} at location {row.location_id}"
-            faults.append(f"{_line(point)}{where} is named more than once")
+            faults.append(f"{lines[row.place - 1]}{where} is named more than once")
         elif row.reorder_point != point.point:
             changes.append(
                 ReorderChange(row.sku, row.inventory_item_id, row.location_id, row.reorder_point, point.point)
@@ -230,15 +229,6 @@ def record_reorder_points(
 
 def _describe(shop_id: int, change: ReorderChange) -> Mutation:
     level = Level(shop_id, change.inventory_item_id, change.location_id, change.sku)
-    before, after = ("none" if point is None else point for point in (change.before, change.after))
-    return Mutation(
-        "inventory_levels",
-        level.key.row_id,
-        f"reorder point of {level.label.removeprefix('stock of ')}: {before} -> {after}",
-        {"reorder_point": change.before},
-        {"reorder_point": change.after},
-    )
-
-
-def _line(point: ReorderPoint) -> str:
-    return f"line {point.line}: " if point.line else ""
+    was, new = ("none" if point is None else point for point in (change.before, change.after))
+    summary = f"reorder point of {level.label.removeprefix('stock of ')}: {was} -> {new}"
+    return level_mutation(level, summary, {"reorder_point": change.before}, {"reorder_point": change.after})

@@ -11,6 +11,7 @@ from services.audit.chain import Entry, Mutation
 from services.core.locks import lock_objects
 from services.core.pg_arrays import instant_array, int_array, text_array
 from services.providers.shopify_admin import ShopifyLevel, ShopLevelKey
+from services.shopify.stock.audit_text import level_mutation
 from services.shopify.stock.levels import (
     Level,
     LevelKey,
@@ -149,32 +150,30 @@ def record_links(
         "available": int_array(one.available for one in figures),
     }
     tx.exec_driver_sql(_ADD_ITEMS, {"pool": pool, "now": now} | items)
-    levels = [held[one.shop.id][one.shop_key] for one in links]
+    at_shopify = [held[one.shop.id][one.shop_key] for one in links]
     values = level_arrays(keys) | {
         "pool": pool,
         "now": now,
         "sku": text_array([one.sku for one in links]),
-        "held": int_array(level.available for level in levels),
-        "at": instant_array(level.updated_at or now for level in levels),
+        "held": int_array(level.available for level in at_shopify),
+        "at": instant_array(level.updated_at or now for level in at_shopify),
     }
     linked = read_keys(tx.exec_driver_sql(_LINK, values))
     if moved := _name([one for one in links if one.key not in linked]):
         raise PoolRefused(f"{moved}: the level changed while it was read: run it again")
     rows: dict[int | None, list[Mutation]] = {}
     for one in links:
-        summary = f"{Level(*one.key, one.sku).label} is in pool {pool}"
-        row = Mutation("inventory_levels", one.key.row_id, summary, None, {"pool": pool})
+        level = Level(*one.key, one.sku)
+        row = level_mutation(level, f"{level.label} is in pool {pool}", None, {"pool": pool})
         rows.setdefault(one.shop.id, []).append(row)
     for start in figures:
         summary = f"pool {pool}: {start.sku} begins with {start.available}, as {start.slug} holds"
         after = {"available": start.available}
         row = Mutation("stock_pool_items", f"{pool}:{start.sku}", summary, None, after)
         rows.setdefault(None, []).append(row)
-    entries = [
-        Entry(shop_id, by, "stock.pool_link", request_id, of_shop) for shop_id, of_shop in rows.items()
-    ]
-    append_all(tx, entries, now)
-    return _push(tx, pool, skus, now, request_id)
+    action = "stock.pool_link"
+    append_all(tx, [Entry(shop, by, action, request_id, of_shop) for shop, of_shop in rows.items()], now)
+    return record_pushes(tx, show_pools(tx, {(pool, sku) for sku in skus}, now), now, request_id)
 
 
 def set_buffer(tx: Connection, pool: str, pieces: int, now: datetime, *, by: str, request_id: str) -> int:
@@ -184,7 +183,7 @@ def set_buffer(tx: Connection, pool: str, pieces: int, now: datetime, *, by: str
     summary = f"pool {pool} keeps {pieces} of each sku back"
     row = Mutation("stock_pools", pool, summary, None, {"safety_buffer": pieces})
     append_all(tx, [Entry(None, by, "stock.pool_buffer", request_id, [row])], now)
-    return _push(tx, pool, skus, now, request_id)
+    return record_pushes(tx, show_pools(tx, {(pool, sku) for sku in skus}, now), now, request_id)
 
 
 def take_out(
@@ -238,8 +237,3 @@ def _lock(
     linked = find_linked(tx, pool)
     lock_levels(tx, {*keys, *(read_key(one) for one in linked if skus is None or one.sku in skus)})
     return {one.sku for one in linked}
-
-
-def _push(tx: Connection, pool: str, skus: Collection[str], now: datetime, request_id: str) -> int:
-    levels = show_pools(tx, {(pool, sku) for sku in skus}, now)
-    return record_pushes(tx, levels, now, request_id)

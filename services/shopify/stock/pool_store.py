@@ -166,7 +166,4 @@ def find_figures(tx: Connection, keys: Collection[LevelKey]) -> dict[LevelKey, t
 def pool_item_arrays(items: Collection[PoolItemKey]) -> dict[str, object]:
     """Return ``items`` as the arrays ``pool`` and ``sku`` of a statement, sorted."""
     ordered = sorted(items)
-    return {
-        "pool": text_array([pool for pool, _ in ordered]),
-        "sku": text_array([sku for _, sku in ordered]),
-    }
+    return {"pool": text_array([pool for pool, _ in ordered]), "sku": text_array([sku for _, sku in ordered])}

@@ -121,23 +121,18 @@ class PushCall:
     wait: timedelta | None = None
 
     @property
-    def payloads(self) -> list[dict[str, Any] | None]:
+    def payloads(self) -> Sequence[dict[str, Any] | None]:
         """The payloads to store before the call, one per push; None where it is stored already."""
         if not self.is_fresh:
             return [None] * len(self.pushes)
-        leader = self.pushes[0].item.id
         ids = [member.id for member in self.members]
-        return [
-            push.item.payload
-            | {
-                "batch": leader,
-                "asked_at": self.asked_at,
-                "quantity": push.quantity,
-                "change_from_quantity": push.change_from,
-            }
-            | ({"members": ids} if push.item.id == leader else {})
+        call = {"batch": ids[0], "asked_at": self.asked_at}
+        payloads = [
+            {**push.item.payload, **call, "quantity": push.quantity, "change_from_quantity": push.change_from}
             for push in self.pushes
         ]
+        payloads[0]["members"] = ids
+        return payloads
 
     def set_levels(self, api: "ShopifyAdmin") -> None:
         """Set the whole call; where Shopify refuses some levels, set the others under another key.

@@ -110,27 +110,24 @@ def _record_observed(
     _record_pools(tx, [push for push in observed if push.level.key in pooled], now, pushes, entries)
     others = [push for push in observed if push.level.key not in pooled]
     figures = find_figures(tx, [push.level.key for push in others])
-    older = [push for push in others if figures.get(push.level.key, (0, None))[1] != push.available]
+    older = {push for push in others if figures.get(push.level.key, (0, None))[1] != push.available}
     recorded = record_shopify_figures(tx, older)
-    for push in older:
+    for push in others:
         if push.level.key in recorded and push.item.id not in described:
             entries += _describe(push, push.known)
 
     groups: dict[tuple[int, bool], list[Level]] = {}
     for push in others:
         groups.setdefault((push.moves, push in older), []).append(push.level)
+    causes = _causes(others)
     for (moves, is_older), group in groups.items():
         payload: dict[str, Any] = {IS_READ: True} | ({"hops": moves} if moves else {})
         not_before = now + WEBHOOK_WAIT if is_older or moves else None
-        pushes += plan_pushes(tx, group, _causes(others), now, follow_up=payload, not_before=not_before)
+        pushes += plan_pushes(tx, group, causes, now, follow_up=payload, not_before=not_before)
 
 
 def _record_pools(
-    tx: Connection,
-    observed: Sequence[Push],
-    now: datetime,
-    pushes: list[NewWork],
-    entries: list[Entry],
+    tx: Connection, observed: Sequence[Push], now: datetime, pushes: list[NewWork], entries: list[Entry]
 ) -> None:
     """Move the pools by what was read of their levels, and push the new figures to the other shops."""
     changes = record_pool_reads(tx, {push.level.key: push for push in observed}, now)
@@ -155,15 +152,10 @@ def _record_pools(
 
 def _observation(push: Push) -> WorkItem:
     """Return the webhook that would have reported what was read, with the push's own id."""
-    body = {
-        "inventory_item_id": push.level.inventory_item_id,
-        "location_id": push.level.location_id,
-        "available": push.available,
-        "updated_at": push.observed_at,
-    }
-    return push.item._replace(
-        event_topic="", event_provider="", payload={}, body=orjson.dumps(body), received_at=None
-    )
+    _, item, location = push.level.key
+    seen = {"available": push.available, "updated_at": push.observed_at}
+    body = orjson.dumps({"inventory_item_id": item, "location_id": location, **seen})
+    return push.item._replace(event_topic="", event_provider="", payload={}, body=body, received_at=None)
 
 
 def _causes(pushes: Collection[Push]) -> dict[SkuKey, PushCause]:
