@@ -25,11 +25,12 @@ from services.shopify.logistics.fulfillments import (
     ingest_fulfillments,
     ingest_locations,
 )
-from services.shopify.logistics.inventory_transfers import (
+from services.shopify.logistics.partial_entities import (
     ingest_inventory_shipments,
     ingest_inventory_transfers,
+    ingest_returns,
+    ingest_reverse_fulfillment_orders,
 )
-from services.shopify.logistics.returns import ingest_returns, ingest_reverse_fulfillment_orders
 from services.shopify.orders.customers import ingest_customers
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.notices import ingest_order_notices

@@ -6,7 +6,7 @@ from services.core.db import transaction
 from services.privacy.holders import LOGISTICS
 from services.privacy.subject import Subject
 from services.shopify.logistics.fulfillments import ingest_fulfillment_events
-from services.shopify.logistics.returns import ingest_returns
+from services.shopify.logistics.partial_entities import ingest_returns
 from services.shopify.orders.notices import ingest_order_notices
 from services.shopify.orders.transactions import ingest_shopify_disputes, ingest_tender_transactions
 from tests.privacy.people import JOHN, JOHNS_ORDER

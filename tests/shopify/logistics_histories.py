@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
 from services.shopify.logistics.fulfillments import ingest_fulfillment_events
-from services.shopify.logistics.inventory_transfers import (
+from services.shopify.logistics.partial_entities import (
     ingest_inventory_shipments,
     ingest_inventory_transfers,
+    ingest_returns,
+    ingest_reverse_fulfillment_orders,
 )
-from services.shopify.logistics.returns import ingest_returns, ingest_reverse_fulfillment_orders
 from services.shopify.orders.notices import ingest_order_notices
 from services.shopify.orders.transactions import ingest_shopify_disputes, ingest_tender_transactions
 from services.shopify.products.inventory_items import ingest_variant_stock

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from services.ledger.work import WorkItem
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
 from services.shopify.logistics.fulfillments import ingest_fulfillment_events
-from services.shopify.logistics.inventory_transfers import (
+from services.shopify.logistics.partial_entities import (
     ingest_inventory_shipments,
     ingest_inventory_transfers,
 )

@@ -24,7 +24,7 @@ from services.sandbox.payloads.catalogue import make_items
 from services.sandbox.payloads.orders import make_order
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
 from services.shopify.logistics.fulfillments import ingest_fulfillments, ingest_locations
-from services.shopify.logistics.returns import ingest_returns
+from services.shopify.logistics.partial_entities import ingest_returns
 from services.shopify.orders.customers import ingest_customers
 from services.shopify.orders.handler import ingest_orders
 from services.shopify.orders.refund_handler import ingest_refunds
