@@ -58,7 +58,7 @@ CAUSES = {
         "run `fleet work show ID`, correct what its error names, then `fleet payments repair`",
     ),
     "discarded_work": CauseText(
-        "its event is here, but somebody discarded the work on it",
+        "its event is here, but a person discarded the work on it",
         "read the reason in the audit; `celery -A tasks requeue` starts the work again",
     ),
     "in_queue": CauseText(
