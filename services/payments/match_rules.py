@@ -13,8 +13,8 @@ from services.payments.comparison import IS_STAGED, PAID_CHARGES, Comparison, in
 from services.payments.stripe_lists import UnreadableObject
 
 # A charge is identified by its order, or without one by its payment intent. This is hashed with the amount to
-# one number, because nearly every charge is the only one with its number; the texts of rows that share one are
-# compared later. The other charge may be of the two days before.
+# one number, because nearly every charge is the only one with its number; the texts of rows that share one
+# are compared later. The other charge may be of the two days before.
 _REF = "coalesce(nullif(order_ref, ''), parent_id)"
 _PAID = "kind = 'charge' and status = 'paid' and refunded_cents = 0"
 TWIN = f"case when {_PAID} then hashtextextended({_REF}, amount_cents) end"
