@@ -1,7 +1,7 @@
 """Validated access to the fields of a provider's JSON.
 
 ``as_`` checks a value, ``read_`` a field that must exist, ``find_`` a field that may be absent or null: it
-returns None for it. Each raises ``Unreadable``, which names the field and says what would be right.
+returns None for it. Each raises ``Unreadable``, which names the field and what would be right.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -107,7 +107,7 @@ class EntitySpec(Generic[D]):
 
     ``make`` builds the data from the columns of ``data_columns``. ``audited`` are the columns that the audit
     shows, none of them personal. ``blank`` is the data of a row of which only the deletion is known.
-    ``is_current`` says whether its second argument still has something of the first. ``lock`` returns the
+    ``is_current`` returns whether its second argument still has something of the first. ``lock`` returns the
     name of an entity's lock where that is another than ``NAME:NUMBER``, ``row_key`` the primary key of its
     row. ``find_elsewhere`` finds the keys that other tables have: a deletion of those counts too.
     """

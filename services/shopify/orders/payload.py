@@ -84,7 +84,7 @@ class Order(NamedTuple):
     """One state of an order, as one event describes it. Money is in the shop's currency, not the buyer's.
 
     ``variant_ids`` has the variant of a line by the line's id, where the payload states it. None in
-    ``subtotal_cents``, ``tax_cents``, ``shipping_cents`` and ``discount_cents``: the payload does not say.
+    ``subtotal_cents``, ``tax_cents``, ``shipping_cents`` and ``discount_cents``: not stated.
     ``shipping_taxes`` is JSON. ``doubts`` names each field that is not as documented, and what is recorded.
     ``content_digest`` is of all fields from ``order_gid`` on.
     """
@@ -286,7 +286,7 @@ def _find_conversion(order: Order) -> int:
 def _find_place_of_supply(source: Any) -> str:
     """Return the province of the shipping address; empty where the goods are handed over in the shop.
 
-    The billing address says where a buyer lives: it counts only where nothing is handed over or shipped.
+    The billing address is where a buyer lives: it counts only where nothing is handed over or shipped.
     """
     if source.shipping_address and (province := find_province(source.shipping_address)):
         return province

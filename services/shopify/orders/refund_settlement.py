@@ -83,7 +83,7 @@ class Refund(NamedTuple):
 
 
 PARTS = ("shipping_cents", "shipping_tax_cents", "duties_cents", "adjustment_cents", "adjustment_tax_cents")
-"""The parts of a refund besides its lines."""
+"""The parts of a refund that are not its lines."""
 
 
 def merge_refunds(one: Refund, other: Refund) -> Refund:
