@@ -10,7 +10,6 @@ from services.demo.figures import Figures, SandboxFigures
 from services.demo.sender import Answers
 
 CODES = {UNREADABLE: "unreadable", INCOMPLETE: "shopify.unreadable_order"}
-"""The error code of dead work, by the fault of its body."""
 
 
 class Check(NamedTuple):
@@ -89,17 +88,16 @@ def check_backfilled(plan: DayPlan, figures: Figures) -> Check:
 def check_night(plan: DayPlan, shops: int, night: Figures, morning: Figures) -> list[Check]:
     """The night closed each shop's day, found exactly the planted breaks, and sent a mail for each shop;
     one command repaired what a lost webhook explains."""
-    planted = {tuple(one) for one in plan.breaks}
-    left = {tuple(one) for one in plan.breaks if one.kind == "missing_there"}
-    unhappy = len({one.shop for one in plan.breaks})
-    found = f"{len(night.breaks & planted)} found of {len(planted)} planted"
-    if more := night.breaks - planted:
+    left = {one for one in plan.breaks if "missing_there" in one}
+    unhappy = len({shop for shop, _, _ in plan.breaks})
+    found = f"{len(night.breaks & plan.breaks)} found of {len(plan.breaks)} planted"
+    if more := night.breaks - plan.breaks:
         found += f", {len(more)} invented, such as {' '.join(min(more))}"
-    compared = f"{night.counts['runs_done']} of {shops} shops closed"
+    closed = night.counts["runs_done"]
     mailed = morning.mails.get("daily_anomalies", 0)
     return [
-        Check("the night finds the breaks", night.breaks == planted and night.counts["runs_done"] == shops,
-              f"{found}, {compared}", "fleet payments breaks, fleet jobs history"),
+        Check("the night finds the breaks", night.breaks == plan.breaks and closed == shops,
+              f"{found}, {closed} of {shops} shops closed", "fleet payments breaks, fleet jobs history"),
         Check("a lost webhook's break is repaired", morning.breaks == left,
               f"{len(night.breaks)} open before, {len(morning.breaks)} after", "fleet payments breaks"),
         Check("a mail to each shop with breaks", mailed == unhappy,

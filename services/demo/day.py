@@ -5,15 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from services.demo.delivery import (
-    BAD_SIGNATURE,
-    INCOMPLETE,
-    STALE,
-    UNREADABLE,
-    DayPlan,
-    Delivery,
-    PlannedBreak,
-)
+from services.demo.delivery import BAD_SIGNATURE, INCOMPLETE, STALE, UNREADABLE, DayPlan, Delivery
 from services.demo.orders import HOUR, MINUTE, ShopDay
 from services.demo.shops import FOLLOWER, DemoShop
 from services.sandbox.payloads.stripe import make_charge, make_payment_intent
@@ -107,9 +99,9 @@ def _plant_breaks(days: Sequence[ShopDay], rng: random.Random) -> DayPlan:
     second.stripe("charge.succeeded", unknown, at + timedelta(seconds=1))
     second.stripe("payment_intent.succeeded", make_payment_intent(unknown), at + timedelta(seconds=1))
     breaks = (
-        PlannedBreak(first.shop.slug, "missing_here", lost_until_night["id"]),
-        PlannedBreak(first.shop.slug, "amount", wrong["id"]),
-        PlannedBreak(second.shop.slug, "missing_there", unknown["id"]),
+        (first.shop.slug, "missing_here", lost_until_night["id"]),
+        (first.shop.slug, "amount", wrong["id"]),
+        (second.shop.slug, "missing_there", unknown["id"]),
     )
     forgotten = [(second.shop.slug, unknown["id"])]
     return DayPlan((), lost_until_night=lost, forgotten=forgotten, breaks=frozenset(breaks))

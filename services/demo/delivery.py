@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 BAD_SIGNATURE = "bad signature"
 STALE = "stale timestamp"
@@ -40,14 +40,6 @@ class Delivery:
         return f"/webhooks/{route}/{self.shop}"
 
 
-class PlannedBreak(NamedTuple):
-    """A difference between Stripe and the ledger that the demo makes on purpose."""
-
-    shop: str
-    kind: str
-    charge_id: str
-
-
 @dataclass(frozen=True, slots=True)
 class DayPlan:
     """What is posted, in order and with repetitions, what never arrives, and the planted breaks."""
@@ -59,7 +51,8 @@ class DayPlan:
     """Lost after the backfill, so that the reconciliation of the night finds them."""
     forgotten: Sequence[tuple[str, str]] = ()
     """(shop, id) of what Stripe does not contain, in contrast to its events."""
-    breaks: frozenset[PlannedBreak] = frozenset()
+    breaks: frozenset[tuple[str, str, str]] = frozenset()
+    """(shop, kind, charge id) of each planted difference between Stripe and the ledger."""
     accepted: Sequence[Delivery] = field(init=False)
     """Each webhook that must be recorded, once."""
 

@@ -24,7 +24,6 @@ class ExpectedState:
     orders: dict[Key, tuple[Any, ...]] = field(default_factory=dict)
     """(total, refunded, currency, financial status, is cancelled)"""
     levels: dict[Key, int] = field(default_factory=dict)
-    """Pieces by (shop, inventory item)."""
     transactions: dict[Key, tuple[Any, ...]] = field(default_factory=dict)
     """(kind, status, amount, refunded, currency)"""
     interactions: set[Key] = field(default_factory=set)

@@ -13,8 +13,6 @@ from sqlalchemy import Connection, text
 from services.core.db import transaction
 from services.demo.expected import ExpectedState, Key
 
-_WAITING = text("select count(*) from work_queue where status in ('pending', 'error')")
-
 # Each event is in one class: dead (a person decides), waiting, or all of its work is done.
 _ACCOUNT = """
 select case when dead > 0 then 'dead' when waiting > 0 then 'waiting' else 'done' end, count(*)
@@ -63,12 +61,10 @@ class Figures:
 
     counts: dict[str, int]
     account: dict[str, int]
-    """Events by class: done, waiting, dead."""
     dead: dict[str, int]
     event_ids: set[int]
     breaks: set[tuple[str, str, str]]
     mails: dict[str, int]
-    """Sent mails, by kind."""
     mail_files: int = 0
 
 
@@ -77,7 +73,8 @@ def wait_settled(timeout_seconds: float, *, report: Callable[[int], None] = lamb
     deadline = time.monotonic() + timeout_seconds
     while True:
         with transaction() as tx:
-            waiting = int(tx.scalar(_WAITING) or 0)
+            found = tx.scalar(text("select count(*) from work_queue where status in ('pending', 'error')"))
+        waiting = int(found or 0)
         if waiting:
             report(waiting)
         if not waiting or time.monotonic() > deadline:

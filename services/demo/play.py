@@ -48,7 +48,6 @@ from services.fleet.processes import Supervisor
 from services.fleet.up import RunningFleet, start_fleet
 
 JOBS = ("weekly-owner-digest", "monthly-close", "audit-anchor", "audit-verify")
-"""Jobs that run as an operator runs them, each in a process of its own."""
 
 START_SECONDS = 90.0
 SETTLE_SECONDS = 90.0
@@ -81,7 +80,7 @@ def run_demo(
         stack.callback(console.print, f"\nThe fleet's log: {log}", soft_wrap=True)
         stack.enter_context(isolated_environment(home))
         out = stack.enter_context(open(log, "w", encoding="utf-8", opener=open_private))
-        with report.stage(console) as stage:
+        with Stage(console) as stage:
             stage.begin("starting the fleet")
             usual = {each.name.upper(): str(each.default) for each in fields(Settings)}
             wanted = {name: os.environ.get(name) or usual[name] for name in PORTS}

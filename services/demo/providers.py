@@ -22,7 +22,6 @@ AT_ONCE = 100
 _STOCK = ("inventory_levels/", "products/")
 
 Control = Callable[[dict[str, Any]], None]
-"""Sends a control request to the sandbox."""
 
 
 def load_providers(shops: Sequence[DemoShop], deliveries: Sequence[Delivery], control: Control) -> None:

@@ -2,8 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
@@ -25,30 +24,25 @@ def make_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, emoji=False)
 
 
-class Stage:
-    """The progress bar. ``say`` prints a line above it, ``go`` moves it."""
+class Stage(Progress):
+    """The progress bar, which is gone afterwards. ``say`` prints a line above it, ``go`` moves it."""
 
-    def __init__(self, console: Console, progress: Progress) -> None:
-        self._console, self._progress = console, progress
-        self._task = progress.add_task("starting", total=None)
+    def __init__(self, console: Console) -> None:
+        columns = (
+            TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        )  # fmt: skip
+        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self.add_task("starting", total=None)
 
-    def say(self, text: str) -> None:
-        self._console.print(Text(f"  {text}"))
+    def say(self, line: str) -> None:
+        self.console.print(Text(f"  {line}"))
 
     def begin(self, what: str, total: int | None = None) -> None:
         """Show ``what`` from now on, with a bar up to ``total``, or one without an end."""
-        self._progress.reset(self._task, description=what, total=total, completed=0)
+        self.reset(self._task, description=what, total=total, completed=0)
 
     def go(self, done: int) -> None:
-        self._progress.update(self._task, completed=done)
-
-
-@contextmanager
-def stage(console: Console) -> Iterator[Stage]:
-    """Yield the bar, which is gone afterwards."""
-    columns = (TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Stage(console, progress)
+        self.update(self._task, completed=done)
 
 
 def print_table(console: Console, answers: Answers, figures: Figures, outside: SandboxFigures) -> None:

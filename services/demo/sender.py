@@ -35,7 +35,6 @@ class Answers:
     tried_again: int = 0
     ids: set[int] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
-    """Answers that should have been others."""
 
 
 class WebhookPoster:

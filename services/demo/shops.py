@@ -20,8 +20,6 @@ GOODS = 12
 OPENED_BEFORE = timedelta(days=30)
 """How old the shops become for the night: yesterday must be after their opening."""
 
-_AGE = text("update shops set created_at = created_at - :by where created_at > :since")
-
 POOL = "tokyo"
 LEADER, FOLLOWER = "sakura", "momiji"
 """They share their stock. The second shop's own stock is not counted: it has the first one's."""
@@ -114,7 +112,8 @@ def find_owning(shops: Sequence[DemoShop]) -> set[str]:
 
 def age_shops(tx: Connection, now: datetime) -> None:
     """Move the opening of the shops back by a month, before the demo's day. Safe to repeat."""
-    tx.execute(_AGE, {"by": OPENED_BEFORE, "since": now - OPENED_BEFORE / 2})
+    statement = text("update shops set created_at = created_at - :by where created_at > :since")
+    tx.execute(statement, {"by": OPENED_BEFORE, "since": now - OPENED_BEFORE / 2})
 
 
 def _make_secrets() -> dict[str, str]:

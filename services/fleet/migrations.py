@@ -42,8 +42,6 @@ def find_pending() -> list[tuple[str, str]]:
         raise _unreachable(error) from None
     finally:
         engine.dispose()
-    if current == head_revision():
-        return []
     scripts = ScriptDirectory.from_config(alembic_config())
     found = scripts.iterate_revisions(head_revision(), current or "base")
     return [(script.revision, script.doc) for script in found][::-1]

@@ -23,8 +23,6 @@ from services.fleet.processes import Supervisor
 from services.fleet.reaper import Reaper
 
 _PORTS = {"INGRESS_PORT": 8000, "CONSOLE_PORT": 8001, "FLOWER_PORT": 5555}
-_SHARED_PORTS = ("INGRESS_PORT", "CONSOLE_PORT")
-"""Ports of granian, which another fleet's granian could share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class RunningFleet:
     home: Path
 
 
-def run_up(home: Path, *, auto_ports: bool = False, sandbox: bool = False, out: TextIO | None = None) -> None:
+def run_up(home: Path, *, auto_ports: bool = False, sandbox: bool = False) -> None:
     """Run the fleet until Ctrl-C, SIGTERM or SIGHUP; raise ``FleetError`` or ``SettingsInvalid``."""
     stop = threading.Event()
     running: list[Supervisor] = []
@@ -49,10 +47,10 @@ def run_up(home: Path, *, auto_ports: bool = False, sandbox: bool = False, out: 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
     try:
-        with start_fleet(home, auto_ports=auto_ports, sandbox=sandbox, out=out) as fleet:
+        with start_fleet(home, auto_ports=auto_ports, sandbox=sandbox) as fleet:
             running.append(fleet.supervisor)
             if not stop.is_set():
-                _announce(fleet, stop)
+                threading.Thread(target=_announce, args=(fleet, stop), daemon=True).start()
             while not stop.is_set() and not fleet.supervisor.wait(1.0):
                 pass
             fleet.supervisor.stream.write("fleet", "stopping")
@@ -78,7 +76,7 @@ def start_fleet(
         reaper = Reaper()
         stack.callback(reaper.close)
         values = _choose_values(home, given, auto_ports=auto_ports, sandbox=sandbox)
-        for name in _SHARED_PORTS:
+        for name in ("INGRESS_PORT", "CONSOLE_PORT"):  # of granian: another fleet's could share them
             if (holder := hold_port(int(values[name]))) is not None:
                 stack.callback(holder.close)
         read_settings({"DATABASE_URL": "postgresql://", "BROKER_URL": "redis://"} | values | given)
@@ -161,17 +159,14 @@ def _number(given: dict[str, str], name: str, default: int) -> int:
 
 def _announce(fleet: RunningFleet, stop: threading.Event) -> None:
     """Log the addresses once the fleet is healthy, or what is not healthy after 60 s."""
-
-    def report() -> None:
-        try:
-            fleet.supervisor.wait_healthy(60.0)
-        except ServerFailed as error:
-            fleet.supervisor.stream.write("fleet", str(error))
-            return
-        if stop.is_set():
-            return
-        for what, name in zip(("webhooks", "console", "flower"), _PORTS, strict=True):
-            fleet.supervisor.stream.write("fleet", f"{what:<9} http://{LOOPBACK}:{fleet.values[name]}/")
-        fleet.supervisor.stream.write("fleet", 'ready. Another terminal joins with: eval "$(fleet env)"')
-
-    threading.Thread(target=report, name="announce", daemon=True).start()
+    write = fleet.supervisor.stream.write
+    try:
+        fleet.supervisor.wait_healthy(60.0)
+    except ServerFailed as error:
+        write("fleet", str(error))
+        return
+    if stop.is_set():
+        return
+    for what, name in zip(("webhooks", "console", "flower"), _PORTS, strict=True):
+        write("fleet", f"{what:<9} http://{LOOPBACK}:{fleet.values[name]}/")
+    write("fleet", 'ready. Another terminal joins with: eval "$(fleet env)"')

@@ -54,8 +54,8 @@ def test_day_is_about_as_long_as_asked() -> None:
 def test_breaks_are_planted_in_two_shops(events: int) -> None:
     _, _, day = make(events=events)
 
-    assert {one.kind for one in day.breaks} == {"missing_here", "missing_there", "amount"}
-    assert len({one.shop for one in day.breaks}) == 2
+    assert {kind for _, kind, _ in day.breaks} == {"missing_here", "missing_there", "amount"}
+    assert len({shop for shop, _, _ in day.breaks}) == 2
 
 
 def test_everything_happens_on_the_last_day_of_each_shops_zone() -> None:

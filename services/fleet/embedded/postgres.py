@@ -23,9 +23,6 @@ DATABASE = "shopfleet"
 SERVER_ENV = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 """The whole environment of the servers: the user's ``PGDATA`` or ``PGPORT`` must not reach them."""
 
-_LONGEST_SOCKET_PATH = 100
-"""``sun_path`` holds 104 bytes on macOS, 108 on Linux."""
-
 _SETTINGS = {
     "listen_addresses": LOOPBACK,
     "max_connections": "100",
@@ -98,7 +95,8 @@ def plan_program(
     """Return how to run the server. Settings are on the command line, so that they always apply."""
     sockets = make_folder(area / "sockets", 0o700, account)
     settings = _SETTINGS | ({} if durable else _NOT_DURABLE) | {"port": str(port)}
-    fits = len(os.fsencode(sockets)) + len(f"/.s.PGSQL.{port}") <= _LONGEST_SOCKET_PATH
+    # A socket's path has at most 104 bytes on macOS, 108 on Linux.
+    fits = len(os.fsencode(sockets)) + len(f"/.s.PGSQL.{port}") <= 100
     doubled = str(sockets).replace('"', '""')
     settings["unix_socket_directories"] = f'"{doubled}"' if fits else ""
     settings["unix_socket_permissions"] = "0700"

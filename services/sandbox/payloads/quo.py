@@ -2,7 +2,6 @@
 
 import random
 from datetime import datetime, timedelta
-from typing import Any
 
 from services.sandbox.payloads.templates import Body, make
 
@@ -23,6 +22,7 @@ def make_call(rng: random.Random, *, ended_at: datetime, provider: str = "quo") 
     """Return ``call.completed``; ``provider`` is ``openphone`` for the older system."""
     seconds = rng.randint(5, 600)
     answered_at = ended_at - timedelta(seconds=seconds)
-    values: dict[str, Any] = {"at": ended_at, "answered_at": answered_at, "seconds": seconds}
-    values |= {"created_at": answered_at - timedelta(seconds=6)}
-    return make(provider, "call.completed", rng, direction=rng.choice(("incoming", "outgoing")), **values)
+    return make(
+        provider, "call.completed", rng, at=ended_at, answered_at=answered_at, seconds=seconds,
+        created_at=answered_at - timedelta(seconds=6), direction=rng.choice(("incoming", "outgoing")),
+    )  # fmt: skip

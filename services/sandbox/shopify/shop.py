@@ -16,7 +16,7 @@ from services.sandbox.shopify.cost import MOST_POINTS, Bucket, count_points
 from services.sandbox.shopify.graph import Graph
 from services.sandbox.shopify.records import Records, Subscriptions
 from services.sandbox.shopify.schema import DocumentRefused, read_document
-from services.sandbox.shopify.stock import Place, Stock
+from services.sandbox.shopify.stock import Stock
 from services.sandbox.shopify.tokens import Tokens
 from services.sandbox.shopify.values import instant, utc_text
 
@@ -47,17 +47,9 @@ class ShopifyShop:
         self.bucket = Bucket(self.clock, at=self.clock())
         self.tokens = Tokens(self.clock)
         self.stock = Stock(self.domain, self.faults, self.clock)
+        self.levels, self.log = self.stock.levels, self.stock.log
         self.records, self.subscriptions = Records(), Subscriptions()
         self.graph = Graph(self.domain, self.records, self.stock, self.subscriptions)
-
-    @property
-    def levels(self) -> dict[Place, int]:
-        """What is available, by (inventory item id, location id)."""
-        return self.stock.levels
-
-    @property
-    def log(self) -> list[dict[str, Any]]:
-        return self.stock.log
 
     def control(self, request: dict[str, Any]) -> None:
         """Take over what a control request asks for; ``services.sandbox.serve`` lists it."""

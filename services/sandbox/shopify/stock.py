@@ -53,7 +53,6 @@ class Stock:
     levels: dict[Place, int] = field(default_factory=dict)
     changed_at: dict[Place, str] = field(default_factory=dict)
     locations_of: dict[int, set[int]] = field(default_factory=dict)
-    """Where each item is stocked."""
     items_at: dict[int, set[int]] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
     attempts: dict[str, _Attempt] = field(default_factory=dict)

@@ -23,14 +23,12 @@ class Tokens:
     fixed: str = ""
     """The only token accepted for good; empty accepts any, unless tokens expire here."""
     client: tuple[str, str] = ("", "")
-    """The client's id and secret."""
     refresh_token: str = ""
     previous_refresh_token: str = ""
     expires_in_seconds: float = 3600.0
     refresh_expires_in_seconds: float = 30 * 86400.0
     refresh_good_until: float = 0.0
     access: dict[str, float] = field(default_factory=dict)
-    """Access tokens that expire, and when."""
     attempts: int = 0
     refreshed: int = 0
 
