@@ -31,12 +31,8 @@ def check_accounts(answers: Answers, figures: Figures) -> Check:
     )
     if lost or unasked:
         seen += f"; {len(lost)} acknowledged without a row, {len(unasked)} rows without an answer"
-    return Check(
-        "accepted = accounted",
-        not lost and not unasked and sum(account.values()) == len(answers.ids),
-        seen,
-        "fleet events list",
-    )
+    holds = not lost and not unasked and sum(account.values()) == len(answers.ids)
+    return Check("accepted = accounted", holds, seen, "fleet events list")
 
 
 def check_answers(plans: Iterable[DayPlan], answers: Answers) -> list[Check]:
@@ -86,8 +82,7 @@ def check_backfilled(plan: DayPlan, figures: Figures) -> Check:
 
 
 def check_night(plan: DayPlan, shops: int, night: Figures, morning: Figures) -> list[Check]:
-    """The night closed each shop's day, found exactly the planted breaks, and sent a mail for each shop;
-    one command repaired what a lost webhook explains."""
+    """The night found exactly the planted breaks, mailed each shop, and repaired what a lost webhook explains."""
     left = {one for one in plan.breaks if "missing_there" in one}
     unhappy = len({shop for shop, _, _ in plan.breaks})
     found = f"{len(night.breaks & plan.breaks)} found of {len(plan.breaks)} planted"

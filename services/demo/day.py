@@ -84,8 +84,7 @@ def _lose(day: ShopDay, rng: random.Random) -> list[Delivery]:
 
 
 def _plant_breaks(days: Sequence[ShopDay], rng: random.Random) -> DayPlan:
-    """Return a plan without posts: the first shop gets neither a payment nor another one's new amount;
-    Stripe lacks a payment of the second."""
+    """Return a plan without posts: the first shop lacks a payment and a new amount, Stripe one of the second."""
     first, second = days[0], days[1]
     wrong = next(charge for charge in first.charges if charge["status"] == "succeeded")
     before = len(first.deliveries)

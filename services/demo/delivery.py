@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -53,12 +53,11 @@ class DayPlan:
     """(shop, id) of what Stripe does not contain, in contrast to its events."""
     breaks: frozenset[tuple[str, str, str]] = frozenset()
     """(shop, kind, charge id) of each planted difference between Stripe and the ledger."""
-    accepted: Sequence[Delivery] = field(init=False)
-    """Each webhook that must be recorded, once."""
 
-    def __post_init__(self) -> None:
-        accepted = dict.fromkeys(post for post in self.posts if not post.is_refused)
-        object.__setattr__(self, "accepted", list(accepted))
+    @property
+    def accepted(self) -> list[Delivery]:
+        """Each webhook that must be recorded, once."""
+        return list(dict.fromkeys(post for post in self.posts if not post.is_refused))
 
     @property
     def deliveries(self) -> list[Delivery]:

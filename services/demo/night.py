@@ -26,7 +26,6 @@ with chosen as (
 update audit_events e set staff_label = 'nobody' from chosen c where e.id = c.id
 returning e.id, e.shop_id, e.seq, c.staff_label
 """)
-_UNDO = text("update audit_events set staff_label = :label where id = :id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,8 @@ class Operator:
                 event_id, shop_id, seq, label = tx.execute(_PLANT).one()
             altered = self._run("audit", "verify", "--full", "--json")
             with owner.begin() as tx:
-                tx.execute(_UNDO, {"id": event_id, "label": label})
+                undo = text("update audit_events set staff_label = :label where id = :id")
+                tx.execute(undo, {"id": event_id, "label": label})
         finally:
             owner.dispose()
         self.stage.say(f"one row altered by hand (shop {shop_id}, seq {seq}): verify exits {altered['exit']}")

@@ -16,12 +16,10 @@ from services.demo.figures import Figures, SandboxFigures
 from services.demo.sender import Answers
 from services.fleet.ports import LOOPBACK
 
-PIPE_WIDTH = 110
-
 
 def make_console() -> Console:
     """Return the console: as wide as the terminal, or as a log can hold."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, emoji=False)
+    return Console(width=None if sys.stdout.isatty() else 110, highlight=False, emoji=False)
 
 
 class Stage(Progress):

@@ -49,8 +49,7 @@ class WebhookPoster:
         self._give_up_after_seconds = give_up_after_seconds
         self._lock = Lock()
         self._begun: set[int] = set()
-        limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
-        self._http = httpx.Client(limits=limits, timeout=10.0)
+        self._http = httpx.Client(timeout=10.0)
 
     def close(self) -> None:
         self._http.close()

@@ -1,4 +1,4 @@
-"""One process of the fleet: start, stop, and clean up its process group.
+"""One process of the fleet: start, stop, and clean up its process group; and the reaper of all of them.
 
 Every child leads its own session, so that Ctrl-C reaches only the supervisor and a whole group can be ended
 at once. The child registers with the reaper between fork and exec, so a killed supervisor never leaves it
@@ -8,6 +8,8 @@ behind.
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,7 +18,66 @@ from pathlib import Path
 from typing import IO, Any
 
 from services.core.files import open_private
-from services.fleet.reaper import Reaper, watch_line
+
+_REAPER_PROGRAM = Path(__file__).with_name("reaper_main.py")
+
+
+class Reaper:
+    """Starts the process that ends the others if this one is killed, and again if it ends. Thread-safe.
+
+    docs/decisions/0021-orphans.md says why it is a process of its own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watched: dict[int, bytes] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        # Both ends stay open here, so that a line written while the reaper is down reaches the next one.
+        self._reading, self._writing = os.pipe()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def ensure_alive(self) -> int:
+        """Start the reaper unless it runs; return the descriptor that leads to it."""
+        with self._lock:
+            if self.pid is None:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", str(_REAPER_PROGRAM), str(os.getpid())],
+                    stdin=self._reading,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    env={"PATH": os.defpath},
+                    start_new_session=True,
+                )
+                os.write(self._writing, b"".join(self._watched.values()))
+            return self._writing
+
+    def watch(self, pid: int, first_signal: int, last_signal: int) -> None:
+        """End the group that ``pid`` leads if this process ends before ``unwatch``."""
+        with self._lock:
+            self._watched[pid] = watch_line(pid, first_signal, last_signal)
+            os.write(self._writing, self._watched[pid])
+
+    def unwatch(self, pid: int) -> None:
+        with self._lock:
+            if self._watched.pop(pid, None):
+                os.write(self._writing, b"- %d\n" % pid)
+
+    def close(self) -> None:
+        """End the reaper, which first ends what it still watches."""
+        with self._lock:
+            os.close(self._writing)
+            if self._process is not None:
+                self._process.wait()
+            os.close(self._reading)
+
+
+def watch_line(pid: int, first_signal: int, last_signal: int) -> bytes:
+    """Return the line that makes a reaper watch ``pid``; short enough for one atomic write."""
+    return b"+ %d %d %d\n" % (pid, first_signal, last_signal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +120,12 @@ class Child:
         self.started_at_seconds = 0.0
         self._reaper = reaper
         self._process: subprocess.Popen[str] | None = None
+        self.output: IO[str] | None = None
+        """What the process prints, unless it prints to a log file."""
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None and self.poll() is None else None
-
-    @property
-    def output(self) -> IO[str] | None:
-        """What the process prints, unless it prints to a log file."""
-        return self._process.stdout if self._process is not None else None
 
     def start(self) -> None:
         """Start the process. Raises ``OSError`` if the program cannot be run."""
@@ -99,6 +157,7 @@ class Child:
         finally:
             if log != subprocess.PIPE:
                 os.close(log)
+        self.output = self._process.stdout
         self.started_at_seconds = time.monotonic()
         self._reaper.watch(self._process.pid, program.stop_signal, program.last_signal)
 

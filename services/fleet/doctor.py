@@ -43,20 +43,18 @@ def examine(environ: Mapping[str, str], home: Path) -> list[Finding]:
     """Return every finding; changes nothing. ``environ`` is the environment merged with ``.env``."""
     owner = find_owner(home)
     findings = [*_packages(), _disk(home)]
-    findings.append(
-        Finding("fleet", True, f"runs on {home}, pid {owner}" if owner else f"none runs on {home}")
-    )
+    seen = f"runs on {home}, pid {owner}" if owner else f"none runs on {home}"
+    findings.append(Finding("fleet", True, seen))
     try:
         settings = read_settings(environ)
     except SettingsInvalid as error:
         remedy = "set what is named in the environment or in .env; in an embedded fleet, " + _UP
         return [*findings, Finding("settings", False, str(error), remedy)]
     short = [f"{name} has {length} characters" for name, length in settings.short_secrets.items()]
+    seen = "; ".join(short) or "long enough, or not set"
     remedy = f"set a secret of {SHORTEST_SECRET} or more: openssl rand -hex 32"
     findings.append(Finding("settings", True, "complete"))
-    findings.append(
-        Finding("machine secrets", not short, "; ".join(short) or "long enough, or not set", remedy)
-    )
+    findings.append(Finding("machine secrets", not short, seen, remedy))
     findings += _ports(settings, running=owner is not None)
     findings += _database(settings)
     findings.append(_broker(settings.broker_url))

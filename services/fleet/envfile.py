@@ -1,7 +1,6 @@
-"""``FLEET_HOME/env``: the settings of a running fleet for other tools, and its generated secrets.
+"""``FLEET_HOME/env``, in the form of ``.env``: a running fleet's settings for other tools, and its secrets.
 
-When the fleet stops, only the secrets stay. The format is that of ``python-dotenv``, with which
-``services.core.settings`` reads it.
+When the fleet stops, only the secrets stay.
 """
 
 import os

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import IO, TextIO
 from urllib.parse import urlsplit
 
-from services.fleet.child import Child, Program, format_exit
+from services.fleet.child import Child, Program, Reaper, format_exit
 from services.fleet.errors import FleetError, ServerFailed
-from services.fleet.reaper import Reaper
 
 STOP_SECONDS = 7.0
 _POLL_SECONDS = 0.25

@@ -1,9 +1,8 @@
 """Ends a fleet's processes when their supervisor has ended, for whatever reason.
 
-``services.fleet.reaper`` runs it as a script. It imports nothing of the project, so that it stays small. It
-reads lines ``+ PID FIRST LAST`` (watch, with two signals) and ``- PID`` from standard input. The supervisor
-holds the only other end of that pipe, so the end of input means that the supervisor has ended. After a clean
-stop no process is watched any more.
+``services.fleet.child`` runs it as a script; it imports nothing of the project, so that it stays small. It
+reads lines ``+ PID FIRST LAST`` (watch, with two signals) and ``- PID`` from standard input. Only the
+supervisor holds the other end of that pipe: the end of input means that the supervisor has ended.
 """
 
 import os

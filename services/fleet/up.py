@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TextIO
 
 from services.core.settings import read_settings
+from services.fleet.child import Reaper
 from services.fleet.embedded.servers import POSTGRES_PORT, VALKEY_PORT, EmbeddedServers
 from services.fleet.embedded.state import HomeLock, close_folders, end_orphans
 from services.fleet.envfile import ensure_secrets, read_merged, record_running, record_stopped
@@ -20,7 +21,6 @@ from services.fleet.errors import FleetError, ServerFailed
 from services.fleet.ports import LOOPBACK, hold_port, pick_port
 from services.fleet.process_list import plan_programs
 from services.fleet.processes import Supervisor
-from services.fleet.reaper import Reaper
 
 _PORTS = {"INGRESS_PORT": 8000, "CONSOLE_PORT": 8001, "FLOWER_PORT": 5555}
 

@@ -20,7 +20,7 @@ import json, os, sys, time
 from pathlib import Path
 from services.fleet.child import Program
 from services.fleet.embedded.servers import EmbeddedServers
-from services.fleet.reaper import Reaper
+from services.fleet.child import Reaper
 from services.fleet.processes import Supervisor
 home, reaper = Path(sys.argv[1]), Reaper()
 servers = EmbeddedServers.start(home, auto_ports=True, durable=False, reaper=reaper)
@@ -95,8 +95,8 @@ def test_next_start_ends_what_a_killed_supervisor_and_reaper_left(home: Path) ->
 def test_killed_servers_are_started_again_with_their_data(home: Path) -> None:
     import io
 
+    from services.fleet.child import Reaper
     from services.fleet.processes import Supervisor
-    from services.fleet.reaper import Reaper
 
     reaper, out = Reaper(), io.StringIO()
     with EmbeddedServers.start(home, auto_ports=True, reaper=reaper) as servers:

@@ -10,10 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.fleet.child import Program, format_exit
+from services.fleet.child import Program, Reaper, format_exit
 from services.fleet.errors import FleetError, ServerFailed
 from services.fleet.processes import LogStream, Supervisor, restart_delay_seconds
-from services.fleet.reaper import Reaper
 from tests.fleet.waiting import is_running, wait_for
 
 _FOREVER = "import time\nprint('up', flush=True)\nwhile True: time.sleep(60)"

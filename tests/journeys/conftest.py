@@ -18,11 +18,11 @@ from services.demo.directory import use_fleet_settings
 from services.demo.providers import count_stock_levels
 from services.demo.sender import WebhookPoster
 from services.demo.shops import make_shops, record_shops
+from services.fleet.child import Reaper
 from services.fleet.embedded.servers import EmbeddedServers
 from services.fleet.ports import find_free_port
 from services.fleet.process_list import plan_programs
 from services.fleet.processes import Supervisor
-from services.fleet.reaper import Reaper
 from services.schema.migrate import apply_migrations
 from tests.fakes.line import Line
 from tests.journeys.running_fleet import PROCESSES, House, wait_for

@@ -1,5 +1,6 @@
 """The two embedded servers, started and stopped together."""
 
+import json
 import socket
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
-from services.fleet.child import Account, Child, Program
+from services.fleet.child import Account, Child, Program, Reaper
 from services.fleet.embedded import postgres
 from services.fleet.embedded.binaries import Binaries, find_binaries
 from services.fleet.embedded.state import (
@@ -26,7 +27,6 @@ from services.fleet.embedded.state import (
 )
 from services.fleet.errors import ServerFailed
 from services.fleet.ports import LOOPBACK, is_free, pick_port
-from services.fleet.reaper import Reaper
 
 POSTGRES_PORT = 15432
 VALKEY_PORT = 16379
@@ -186,7 +186,8 @@ def _plan_valkey(
         "loglevel": "notice",
     }
     path = make_folder(area / "run", 0o711) / "valkey.conf"
-    write_private(path, "".join(f"{name} {_quoted(value)}\n" for name, value in settings.items()), account)
+    lines = [f"{name} {json.dumps(value, ensure_ascii=False)}\n" for name, value in settings.items()]
+    write_private(path, "".join(lines), account)
     return Program(
         name="valkey",
         argv=(str(valkey), str(path)),
@@ -195,11 +196,6 @@ def _plan_valkey(
         account=account,
         log=log,
     )
-
-
-def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def _is_valkey_ready(password: str, _pid: int | None, port: int) -> bool:

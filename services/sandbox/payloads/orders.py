@@ -88,7 +88,6 @@ class Tax:
 
 
 GST_AND_PST = (Tax("GST", Decimal("0.05")), Tax("PST", Decimal("0.07")))
-"""What British Columbia taxes most goods with."""
 
 
 def make_taxed_order(

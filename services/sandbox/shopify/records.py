@@ -56,9 +56,6 @@ class Records:
                 wrong = f"{kind} needs webhook bodies: {type(fault).__name__} {fault} in {body.get('id')!r}"
                 raise ControlInvalid(wrong) from None
 
-    def drop(self, kind: str, number: int) -> None:
-        self.bodies[kind].pop(number, None)
-
     def parts(self, kind: str, order_id: int) -> list[Body]:
         """Return the refunds, transactions, fulfilments or returns of an order, oldest first."""
         found = [self.bodies[kind][number] for number in self.of_order[kind].get(order_id, ())]

@@ -148,7 +148,7 @@ class ShopifyShop:
         elif topic == "shop/update":
             self.records.shop = body
         elif kind in kinds.KINDS and what == "delete":
-            self.records.drop(kind, int(body["id"]))
+            self.records.bodies[kind].pop(int(body["id"]), None)
         elif kind in kinds.KINDS:
             self.records.feed(kind, [body])
 

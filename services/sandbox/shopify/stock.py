@@ -112,8 +112,7 @@ class Stock:
     def set_quantities(self, request: dict[str, Any], key: str, now: datetime) -> Node:
         """Return the payload of ``inventorySetQuantities``: all quantities changed, or none.
 
-        The same ``key`` with the same values gets the same answer again and changes nothing. Raises
-        ``InputRefused`` where Shopify answers with an error of the whole call.
+        A repeated ``key`` with the same values gets the same answer and changes nothing.
         """
         quantities = request.get("quantities") or []
         if not key:
@@ -167,20 +166,21 @@ class Stock:
     def _find_fault(self, place: Place, entry: Node, path: list[str]) -> Node | None:
         quantity, expected = entry["quantity"], entry["changeFromQuantity"]
         if place[0] in self.deleted_items:
-            return _error("INVALID_INVENTORY_ITEM", [*path, "inventoryItemId"], "There is no such item.")
-        if self.is_strict and place not in self.levels:
-            away = "The item is not stocked at the location."
-            return _error("ITEM_NOT_STOCKED_AT_LOCATION", [*path, "locationId"], away)
-        if quantity > MOST_PIECES:
-            return _error("INVALID_QUANTITY_TOO_HIGH", [*path, "quantity"], "Beyond 1,000,000,000")
-        if quantity < -MOST_PIECES:
-            return _error("INVALID_QUANTITY_TOO_LOW", [*path, "quantity"], "Beyond -1,000,000,000")
-        if expected is not None and (
-            expected != self._current(place, entry) or self.faults.take("stale_next")
+            fault = ("INVALID_INVENTORY_ITEM", "inventoryItemId", "There is no such item.")
+        elif self.is_strict and place not in self.levels:
+            fault = ("ITEM_NOT_STOCKED_AT_LOCATION", "locationId", "The item is not stocked at the location.")
+        elif abs(quantity) > MOST_PIECES:
+            extreme = "HIGH" if quantity > 0 else "LOW"
+            fault = (f"INVALID_QUANTITY_TOO_{extreme}", "quantity", f"Beyond {MOST_PIECES:,}")
+        elif expected not in (None, self._current(place, entry)) or (
+            expected is not None and self.faults.take("stale_next")
         ):
             moved = "The changeFromQuantity argument no longer matches the persisted quantity."
-            return _error("CHANGE_FROM_QUANTITY_STALE", [*path, "changeFromQuantity"], moved)
-        return None
+            fault = ("CHANGE_FROM_QUANTITY_STALE", "changeFromQuantity", moved)
+        else:
+            return None
+        code, name, message = fault
+        return _error(code, [*path, name], message)
 
     def _current(self, place: Place, entry: Node) -> int:
         expected = entry["changeFromQuantity"]

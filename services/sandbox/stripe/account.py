@@ -40,10 +40,9 @@ class StripeAccount:
     requests: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def control(self, params: dict[str, Any]) -> None:
-        """Put objects there (by the name of their list), hear ``events``, drop ``forget`` ids, set faults.
+        """Apply a control request; ``services.sandbox.serve`` lists what it may contain.
 
-        ``fees`` are fees by the id of what they are for, ``objects`` are objects by their path. An event
-        is listed, and what it tells of has the newest state that any event told.
+        An event is listed, and its object has the newest state of any event.
         """
         self.fees |= {str(name): int(fee) for name, fee in params.get("fees", {}).items()}
         for name in LISTS:
