@@ -82,7 +82,7 @@ def check_backfilled(plan: DayPlan, figures: Figures) -> Check:
 
 
 def check_night(plan: DayPlan, shops: int, night: Figures, morning: Figures) -> list[Check]:
-    """The night found exactly the planted breaks, mailed each shop, and repaired what a lost webhook explains."""
+    """The night found the planted breaks, mailed their shops, and repaired what a lost webhook explains."""
     left = {one for one in plan.breaks if "missing_there" in one}
     unhappy = len({shop for shop, _, _ in plan.breaks})
     found = f"{len(night.breaks & plan.breaks)} found of {len(plan.breaks)} planted"

@@ -84,7 +84,7 @@ def _lose(day: ShopDay, rng: random.Random) -> list[Delivery]:
 
 
 def _plant_breaks(days: Sequence[ShopDay], rng: random.Random) -> DayPlan:
-    """Return a plan without posts: the first shop lacks a payment and a new amount, Stripe one of the second."""
+    """Return a plan without posts: the first shop lacks a payment and an amount, Stripe one of the second."""
     first, second = days[0], days[1]
     wrong = next(charge for charge in first.charges if charge["status"] == "succeeded")
     before = len(first.deliveries)

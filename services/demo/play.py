@@ -5,7 +5,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from datetime import datetime
@@ -51,7 +51,6 @@ JOBS = ("weekly-owner-digest", "monthly-close", "audit-anchor", "audit-verify")
 
 START_SECONDS = 90.0
 SETTLE_SECONDS = 90.0
-WAIT_FOR_WORK_SECONDS = 5.0
 
 # It starts below zero: a day has so few push calls that a small bucket would throttle none of them.
 _SMALL_BUCKET = {"maximum": 100.0, "restore_per_second": 60.0, "available": -300.0}
@@ -152,11 +151,7 @@ def _play_day(
     def flush() -> None:
         stage.say(f"the broker flushed: {flush_broker(fleet.values['BROKER_URL'])} keys gone")
 
-    faults: dict[int, Callable[[], None]] = {
-        total // 6: kill_outbound,
-        total // 3: kill_webhooks,
-        total * 2 // 3: flush,
-    }
+    faults = {total // 6: kill_outbound, total // 3: kill_webhooks, total * 2 // 3: flush}
     running: list[threading.Thread] = []
 
     def sent(count: int) -> None:
@@ -226,7 +221,7 @@ def flush_broker(url: str) -> int:
 
 def kill_with_locked_work(supervisor: Supervisor, name: str, topic: str) -> int:
     """Kill worker ``name`` while it has locked items of ``topic`` (or after 5 s); return how many it had."""
-    deadline = time.monotonic() + WAIT_FOR_WORK_SECONDS
+    deadline = time.monotonic() + 5
     locked = 0
     while not locked and time.monotonic() < deadline:
         with transaction() as tx:
