@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from services.cli.base import dry_run_option, find_shop_id, json_option, new_request_id, report_errors
+from services.cli.base import CommandGroup, dry_run_option, find_shop_id, json_option, new_request_id
 from services.cli.output import Columns, print_json, print_list, print_table
 from services.closing.gap_backfill import BackfillResult, backfill_providers, find_fault
 from services.core.clock import utc_now
@@ -21,7 +21,7 @@ select shop_id, provider, stream, synced_until, synced_at,
 """
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Record what the providers list and no webhook delivered.
 
@@ -37,7 +37,6 @@ def command() -> None:
 )
 @dry_run_option
 @json_option
-@report_errors
 def run(shop: str, since: str, dry_run: bool, as_json: bool) -> None:
     """Read Shopify's and Stripe's own lists, and record the events that are missing here.
 
@@ -67,7 +66,6 @@ def run(shop: str, since: str, dry_run: bool, as_json: bool) -> None:
 @command.command("status")
 @click.option("--shop", default="", help="Only this shop (its slug).")
 @json_option
-@report_errors
 def status(shop: str, as_json: bool) -> None:
     """Show up to when each list of a provider was read, per shop. Changes nothing.
 

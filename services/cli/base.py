@@ -102,6 +102,19 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+class ReportingCommand(click.Command):
+    """A command with ``report_errors``."""
+
+    def __init__(self, name: str | None, **attributes: Any) -> None:
+        super().__init__(name, **attributes | {"callback": report_errors(attributes["callback"])})
+
+
+class CommandGroup(click.Group):
+    """A group whose commands have ``report_errors``."""
+
+    command_class = ReportingCommand
+
+
 def _describe_database_error(error: DBAPIError) -> str:
     lines = str(error.orig).strip().splitlines()
     reason = lines[0] if lines else type(error.orig).__name__

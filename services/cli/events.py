@@ -9,6 +9,7 @@ import click
 from sqlalchemy import Connection
 
 from services.cli.base import (
+    CommandGroup,
     actor_option,
     add_options,
     audit_author,
@@ -21,7 +22,6 @@ from services.cli.base import (
     limit_option,
     notify_workers,
     parse_since,
-    report_errors,
 )
 from services.cli.output import Columns, print_fields, print_json, print_list, safe_text
 from services.cli.work import print_work
@@ -53,7 +53,7 @@ def _read_filter(tx: Connection, options: dict[str, Any], ids: tuple[int, ...] =
     )
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """List, show and replay webhook events.
 
@@ -66,7 +66,6 @@ def command() -> None:
 @_filter_options
 @limit_option
 @json_option
-@report_errors
 def list_events(limit: int, as_json: bool, **options: Any) -> None:
     """List events, newest first.
 
@@ -97,7 +96,6 @@ def list_events(limit: int, as_json: bool, **options: Any) -> None:
 @click.argument("event_id", type=int)
 @click.option("--raw", is_flag=True, help="Print only the bytes of the body, unchanged.")
 @json_option
-@report_errors
 def show(event_id: int, raw: bool, as_json: bool) -> None:
     """Show an event: its headers, its body, and its work.
 
@@ -130,7 +128,6 @@ def show(event_id: int, raw: bool, as_json: bool) -> None:
 @dry_run_option
 @force_option
 @json_option
-@report_errors
 def replay(
     event_ids: tuple[int, ...],
     reason: str,

@@ -7,12 +7,12 @@ from sqlalchemy import Row
 
 from services.alerts.incidents import find_incidents, get_incident, resolve_by_person
 from services.cli.base import (
+    CommandGroup,
     actor_option,
     audit_author,
     find_shop_id,
     json_option,
     limit_option,
-    report_errors,
 )
 from services.cli.output import Columns, print_fields, print_json, print_list, to_document
 from services.core.clock import utc_now
@@ -21,7 +21,7 @@ from services.ledger.work import FLEET
 from services.shops.shops import find_slugs
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """List, show and resolve incidents.
 
@@ -39,7 +39,6 @@ def command() -> None:
 @click.option("--rule", default="", help="Only this rule, such as work_dead or work_dead:inventory_push.")
 @limit_option
 @json_option
-@report_errors
 def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool) -> None:
     """List open incidents, P1 first.
 
@@ -68,7 +67,6 @@ def list_incidents(is_all: bool, shop: str, rule: str, limit: int, as_json: bool
 @command.command("show")
 @click.argument("incident_id", type=int)
 @json_option
-@report_errors
 def show(incident_id: int, as_json: bool) -> None:
     """Show one incident with its details.
 
@@ -97,7 +95,6 @@ def show(incident_id: int, as_json: bool) -> None:
 @click.argument("incident_id", type=int)
 @click.option("--reason", required=True, help="Why it needs no more work. Audited.")
 @actor_option
-@report_errors
 def resolve(incident_id: int, reason: str, actor: str) -> None:
     """Resolve an incident. The same finding does not open it again; a new one does.
 

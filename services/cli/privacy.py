@@ -6,6 +6,7 @@ import click
 from sqlalchemy import Row
 
 from services.cli.base import (
+    CommandGroup,
     actor_option,
     add_options,
     confirm,
@@ -15,7 +16,6 @@ from services.cli.base import (
     limit_option,
     new_request_id,
     operator_label,
-    report_errors,
 )
 from services.cli.output import Columns, print_list
 from services.core.clock import utc_now
@@ -24,7 +24,7 @@ from services.privacy.store import find_requests, record_decision
 from services.shops.shops import find_slugs
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """List privacy requests (exports and redactions) and decide about erasing a shop.
 
@@ -37,7 +37,6 @@ def command() -> None:
 @click.option("--shop", default="", help="Only this shop (its slug).")
 @limit_option
 @json_option
-@report_errors
 def list_requests(shop: str, limit: int, as_json: bool) -> None:
     """List requests: open ones first, by due date. Customers are shown by number.
 
@@ -74,7 +73,6 @@ _decision_options = add_options(
 
 @command.command("confirm")
 @_decision_options
-@report_errors
 def confirm_request(request_id: int, reason: str, actor: str, force: bool) -> None:
     """Confirm that a shop is erased: its customers' data at once, its secrets some days later.
 
@@ -89,7 +87,6 @@ def confirm_request(request_id: int, reason: str, actor: str, force: bool) -> No
 
 @command.command("reject")
 @_decision_options
-@report_errors
 def reject_request(request_id: int, reason: str, actor: str, force: bool) -> None:
     """Reject a request to erase a shop that did not leave: nothing is erased, and its incident is resolved.
 

@@ -7,13 +7,13 @@ import click
 from services.audit.append import Entry, append_all
 from services.cli import backfill
 from services.cli.base import (
+    CommandGroup,
     actor_option,
     dry_run_option,
     hidden_alias,
     json_option,
     new_request_id,
     operator_label,
-    report_errors,
 )
 from services.cli.output import print_json, print_table
 from services.core.clock import utc_now
@@ -34,7 +34,7 @@ from services.shops.connections import recorded_calls
 from services.shops.shops import ShopInvalid, check_domain, get_shop, normal_domain
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Show and create webhook subscriptions at Shopify.
 
@@ -49,7 +49,6 @@ def command() -> None:
 @actor_option
 @dry_run_option
 @json_option
-@report_errors
 def subscriptions(shop: str, create: bool, actor: str, dry_run: bool, as_json: bool) -> None:
     """Show which webhooks Shopify sends here, and which needed ones it does not send.
 

@@ -5,6 +5,7 @@ import sys
 import click
 
 from services.cli.base import (
+    CommandGroup,
     Decorator,
     actor_option,
     add_options,
@@ -12,7 +13,6 @@ from services.cli.base import (
     json_option,
     new_request_id,
     operator_label,
-    report_errors,
 )
 from services.cli.mail.route import print_connections
 from services.cli.output import format_time, print_fields, print_json, print_list, print_table, to_document
@@ -31,7 +31,7 @@ from services.shops.shops import FIELDS, OF_POOL, Shop, add_shop, find_shops, ge
 from services.shops.staff import record_staff
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Add, list, show and change shops, and record their secrets.
 
@@ -67,7 +67,6 @@ def _field_options(*required: str) -> Decorator:
 @_field_options("name", "timezone", "currency")
 @actor_option
 @json_option
-@report_errors
 def add(slug: str, actor: str, as_json: bool, **options: str | None) -> None:
     """Add a shop. SLUG is its name in webhook addresses: a-z, 0-9 and '-', at most 40.
 
@@ -85,7 +84,6 @@ def add(slug: str, actor: str, as_json: bool, **options: str | None) -> None:
 
 @command.command("list")
 @json_option
-@report_errors
 def list_shops(as_json: bool) -> None:
     """List every shop.
 
@@ -110,7 +108,6 @@ def list_shops(as_json: bool) -> None:
 @command.command("show")
 @click.argument("slug")
 @json_option
-@report_errors
 def show(slug: str, as_json: bool) -> None:
     """Show a shop's settings, the names of its secrets, and the state of its mail connections.
 
@@ -138,7 +135,6 @@ def show(slug: str, as_json: bool) -> None:
 @_field_options()
 @actor_option
 @json_option
-@report_errors
 def set_fields(slug: str, changes: tuple[str, ...], actor: str, as_json: bool, **options: str | None) -> None:
     """Change a shop's fields, as options or as field=value.
 
@@ -191,7 +187,6 @@ def set_fields(slug: str, changes: tuple[str, ...], actor: str, as_json: bool, *
 )
 @actor_option
 @json_option
-@report_errors
 def secret(
     slug: str,
     name: str,
@@ -237,7 +232,6 @@ def secret(
 @click.argument("names", nargs=-1, metavar="[NUMBER=NAME]...")
 @actor_option
 @json_option
-@report_errors
 def staff(slug: str, names: tuple[str, ...], actor: str, as_json: bool) -> None:
     """Name the staff that Shopify knows by number, for the weekly digest; NUMBER= removes a name.
 

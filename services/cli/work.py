@@ -6,11 +6,11 @@ from typing import Any
 import click
 
 from services.cli.base import (
+    CommandGroup,
     find_shop_id,
     json_option,
     limit_option,
     parse_since,
-    report_errors,
     split_list,
 )
 from services.cli.output import Columns, print_fields, print_json, print_lines
@@ -20,7 +20,7 @@ from services.ledger.queries import WorkLine, find_work, get_work
 from services.shops.shops import find_slugs
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """List and show work. To move it: celery -A tasks requeue, discard or unlock.
 
@@ -37,7 +37,6 @@ def command() -> None:
 @click.option("--since", default="", help="Created since: 24h, 2026-11-20 or 2026-11-20T08:00Z.")
 @limit_option
 @json_option
-@report_errors
 def list_work(queue: str, topic: str, shop: str, status: str, since: str, limit: int, as_json: bool) -> None:
     """List work, newest first.
 
@@ -63,7 +62,6 @@ def list_work(queue: str, topic: str, shop: str, status: str, since: str, limit:
 @command.command("show")
 @click.argument("work_id", type=int)
 @json_option
-@report_errors
 def show(work_id: int, as_json: bool) -> None:
     """Show all fields of a row of work.
 
