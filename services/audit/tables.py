@@ -76,7 +76,7 @@ audit_checkpoints = Table(
     Column("signature", Text, nullable=False),
     _check_seq("seq"),
     _check_time("at"),
-    # The key is part of it: after a rotation a head that did not move is signed anew.
+    # The key is part of it: after a rotation a head that did not move is signed again.
     UniqueConstraint(
         "shop_id", "seq", "public_key", name="uq_audit_checkpoints_seq", postgresql_nulls_not_distinct=True
     ),

@@ -195,7 +195,7 @@ def _print_report(report: VerifyReport, slugs: dict[int, str], store: str) -> No
         "archived": "archived_rows",
         "head": "head.seq",
         "hash": lambda chain: f"{chain.head.hash[:16]}...",
-        "verdict": lambda chain: chain.findings[0].kind if chain.findings else "verified",
+        "result": lambda chain: chain.findings[0].kind if chain.findings else "verified",
     }
     print_lines("", columns, report.chains, "No chains yet: nothing was changed here.")
     for found in report.findings:
