@@ -108,9 +108,8 @@ def _check(
             f"not known: {', '.join(sorted(given - wanted)) or 'none'}"
         )
     if "@" not in recipient or recipient != one_line(recipient) or " " in recipient:
-        raise MailInvalid(
-            f"recipient {quote_value(recipient)} should be one mail address such as owner@example.com"
-        )
+        wanted_address = "should be one mail address such as owner@example.com"
+        raise MailInvalid(f"recipient {quote_value(recipient)} {wanted_address}")
     if bool(unsubscribe) != mail_type.can_unsubscribe:
         rule = "needs a way to unsubscribe" if mail_type.can_unsubscribe else "cannot be unsubscribed"
         raise MailInvalid(f"mail {name!r} {rule}; unsubscribe is {unsubscribe!r}")

@@ -1,6 +1,6 @@
 """Connections as lines for people: whether each takes our credentials, since when, and what to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -73,20 +73,11 @@ def find_lines(tx: Connection, fleet_transport: str = "") -> list[ConnectionLine
     states = find_connections(tx)
     choices = find_mail_choices(tx, sorted({state.shop_id for state in states if state.shop_id is not None}))
     transport = fleet_transport or get_settings().mail_transport
-    return plan_lines(states, choices, find_slugs(tx), transport)
-
-
-def plan_lines(
-    states: Sequence[ConnectionState],
-    choices: Mapping[int, MailChoice],
-    slugs: Mapping[int, str],
-    fleet_transport: str,
-) -> list[ConnectionLine]:
-    """Return ``states`` as lines. Pure."""
+    slugs = find_slugs(tx)
     lines = []
     for state in states:
         choice = MailChoice() if state.shop_id is None else choices.get(state.shop_id)
-        used = (choice.transport or fleet_transport) if choice else ""
+        used = (choice.transport or transport) if choice else ""
         is_used = state.provider not in SECRETS or state.provider == used
         slug = "" if state.shop_id is None else slugs.get(state.shop_id, str(state.shop_id))
         sender = MailSender(state.provider, slug, is_own=bool(choice and choice.transport))

@@ -5,7 +5,6 @@ Each ``plan_`` function makes the context of one mail type, also of its sample.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Any, Literal
 
 from services.mail.message import MailShop, MailType
@@ -15,15 +14,13 @@ Step = tuple[str, str]
 
 Verdict = Literal["altered", "missing", "reordered", "inserted", "rewritten"]
 
-_HAPPENED = MappingProxyType(
-    {
-        "altered": "was altered",
-        "missing": "is missing",
-        "reordered": "is out of order",
-        "inserted": "was put in",
-        "rewritten": "was rewritten",
-    }
-)
+_HAPPENED = {
+    "altered": "was altered",
+    "missing": "is missing",
+    "reordered": "is out of order",
+    "inserted": "was put in",
+    "rewritten": "was rewritten",
+}
 
 
 def plan_job_late(

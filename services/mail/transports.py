@@ -52,11 +52,6 @@ class Route:
     connections: int = 32
 
     @property
-    def account_key(self) -> tuple[str, str, tuple[tuple[str, str], ...], int]:
-        """Routes with the same key share connections."""
-        return (self.transport, self.secret, self.options, self.connections)
-
-    @property
     def fingerprint(self) -> str:
         """Identifies the account, if its transport recognizes repeats; empty otherwise."""
         if not self.repeatable_for:
@@ -145,10 +140,9 @@ def open_transport(route: Route) -> MailTransport:
             from services.providers.smtp import SmtpTransport
 
             try:
-                server = parse_smtp_url(route.secret)
+                return SmtpTransport(parse_smtp_url(route.secret), connections=route.connections)
             except SmtpUrlInvalid as fault:
                 raise Misconfigured("smtp.url_wrong", f"SMTP_URL (or smtp-url): {fault}") from fault
-            return SmtpTransport(server, connections=route.connections)
         case "graph":
             from services.providers.graph_mail import GraphTransport
 
@@ -177,11 +171,12 @@ class OpenTransports:
 
     def get(self, route: Route) -> MailTransport:
         """Return the transport of ``route``, opened at first use."""
+        key = (route.transport, route.secret, route.options, route.connections)
         with self._lock:
-            transport = self._open.get(route.account_key)
+            transport = self._open.get(key)
             if transport is None:
-                transport = self._open[route.account_key] = open_transport(route)
-            self._open.move_to_end(route.account_key)
+                transport = self._open[key] = open_transport(route)
+            self._open.move_to_end(key)
             old = [self._open.popitem(last=False)[1] for _ in range(len(self._open) - OPEN_AT_ONCE)]
         for unused in old:
             unused.close()
@@ -190,6 +185,6 @@ class OpenTransports:
     def close(self) -> None:
         """Close them all."""
         with self._lock:
-            gone = [self._open.popitem()[1] for _ in range(len(self._open))]
-        for transport in gone:
+            open_now, self._open = self._open, OrderedDict()
+        for transport in open_now.values():
             transport.close()

@@ -6,11 +6,13 @@ credential does not work, an answer means that it does.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from typing import Any, TypeVar
 
 from services.core.errors import Misconfigured, Refused
 
+T = TypeVar("T")
 EVERYTHING = ""
 """The resource of a refusal that concerns the credential as a whole."""
 
@@ -30,14 +32,17 @@ _OPTIONAL: ContextVar[bool] = ContextVar("provider_calls_optional", default=Fals
 
 
 @contextmanager
-def collect_calls() -> Iterator[CallOutcomes]:
-    """Yield the outcomes of the calls inside, in this thread; an outer collection gets none of them."""
-    calls = CallOutcomes()
-    token = _CALLS.set(calls)
+def _set(variable: ContextVar[Any], value: T) -> Iterator[T]:
+    token = variable.set(value)
     try:
-        yield calls
+        yield value
     finally:
-        _CALLS.reset(token)
+        variable.reset(token)
+
+
+def collect_calls() -> AbstractContextManager[CallOutcomes]:
+    """Collect the outcomes of the calls inside, in this thread; an outer collection gets none of them."""
+    return _set(_CALLS, CallOutcomes())
 
 
 @contextmanager
@@ -60,11 +65,6 @@ def noted_call(provider: str, resource: str) -> Iterator[None]:
     calls.note(provider, resource, None)
 
 
-@contextmanager
-def optional_calls() -> Iterator[None]:
+def optional_calls() -> AbstractContextManager[bool]:
     """Do not note missing permissions of the calls inside: the caller works without them."""
-    token = _OPTIONAL.set(True)
-    try:
-        yield
-    finally:
-        _OPTIONAL.reset(token)
+    return _set(_OPTIONAL, True)

@@ -58,10 +58,7 @@ def reject(detail: str) -> NoReturn:
 
 
 def reject_missing(name: str) -> NoReturn:
-    """Raise ``Rejected`` for a signed delivery whose header ``name`` is missing or cannot be stored.
-
-    Call it only after the signature matched, so that a stranger learns nothing from it.
-    """
+    """Raise ``Rejected`` for a header of a delivery. Only after the signature matched: see ``reject``."""
     raise Rejected(MISSING_HEADER, f"{name} is missing, too long or not plain text")
 
 
@@ -94,10 +91,9 @@ def id_text(value: object) -> str:
 
 
 def find_instant(value: object) -> datetime | None:
-    """Return the moment that an RFC 3339 text or a Unix time in seconds names, in UTC; None if it is neither.
+    """Return the moment of an RFC 3339 text with a zone, or of Unix seconds, in UTC; None for others.
 
     None, too, for a year that no event is of. Digits beyond microseconds are cut (Shopify sends nanoseconds).
-    A text without a zone is no moment.
     """
     try:
         if isinstance(value, str):
@@ -118,8 +114,7 @@ def body_digest(body: bytes) -> str:
 def decode_key(secret: bytes) -> bytes:
     """Return the HMAC key inside a pasted base64 secret, with or without ``whsec_`` and padding.
 
-    What is not base64 is the key itself, so that a dummy secret costs what a real one costs. The shape is
-    checked when a secret is set, not on every request.
+    What is not base64 is the key itself, so that a dummy secret costs what a real one costs.
     """
     text = secret.removeprefix(b"whsec_")
     try:

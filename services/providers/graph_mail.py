@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -41,26 +40,24 @@ LARGEST_BYTES = 4 * 1024 * 1024
 RENEW_BEFORE_SECONDS = 300.0
 
 _AADSTS = re.compile(r"AADSTS(\d+)")
-_SIGN_IN_ERRORS = MappingProxyType(
-    {
-        "7000222": (
-            "client_secret_expired",
-            "the client secret has expired: make a new one in the Entra admin center, under App "
-            "registrations, Certificates & secrets, and record its value",
-        ),
-        "7000215": (
-            "client_secret_wrong",
-            "the client secret is not one of the app's: record the secret's value, not its id",
-        ),
-        "700016": (
-            "client_unknown",
-            "the tenant does not know the app: check the client id and the tenant id",
-        ),
-        "90002": ("tenant_unknown", "there is no such tenant: check the tenant id"),
-        "900023": ("tenant_unknown", "the tenant id is neither an id nor a domain"),
-        "7000112": ("client_disabled", "the app is disabled in the tenant: an administrator can enable it"),
-    }
-)
+_SIGN_IN_ERRORS = {
+    "7000222": (
+        "client_secret_expired",
+        "the client secret has expired: make a new one in the Entra admin center, under App "
+        "registrations, Certificates & secrets, and record its value",
+    ),
+    "7000215": (
+        "client_secret_wrong",
+        "the client secret is not one of the app's: record the secret's value, not its id",
+    ),
+    "700016": (
+        "client_unknown",
+        "the tenant does not know the app: check the client id and the tenant id",
+    ),
+    "90002": ("tenant_unknown", "there is no such tenant: check the tenant id"),
+    "900023": ("tenant_unknown", "the tenant id is neither an id nor a domain"),
+    "7000112": ("client_disabled", "the app is disabled in the tenant: an administrator can enable it"),
+}
 _NO_MAILBOX = frozenset(
     {"ErrorInvalidUser", "ResourceNotFound", "Request_ResourceNotFound", "MailboxNotEnabledForRESTAPI",
      "ErrorNonExistentMailbox"}

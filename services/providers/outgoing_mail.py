@@ -109,17 +109,16 @@ def ascii_address(address: str) -> str:
     A local part beyond ASCII needs SMTPUTF8 on every server of the route (RFC 6531), so it is refused.
     """
     address = address.strip()
+    shown = f"address {quote_value(address)}"
     if not _ADDRESS.fullmatch(address):
-        raise AddressInvalid(
-            f"address {quote_value(address)} should be one mail address such as owner@example.com"
-        )
+        raise AddressInvalid(f"{shown} should be one mail address such as owner@example.com")
     local, _, domain = address.rpartition("@")
     if not local.isascii():
-        raise AddressInvalid(f"address {quote_value(address)} has letters beyond ASCII before the @")
+        raise AddressInvalid(f"{shown} has letters beyond ASCII before the @")
     try:
         return address if domain.isascii() else f"{local}@{domain.encode('idna').decode()}"
     except UnicodeError as fault:
-        raise AddressInvalid(f"address {quote_value(address)} has a domain that is no host name") from fault
+        raise AddressInvalid(f"{shown} has a domain that is no host name") from fault
 
 
 def mask_address(address: str) -> str:

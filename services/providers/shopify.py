@@ -29,25 +29,14 @@ from services.providers.provider import Provider, SecretKind, WebhookSender
 
 API_VERSION = "2026-07"
 
-KEPT_HEADERS = (
-    "x-shopify-shop-domain",
-    "x-shopify-api-version",
-    "x-shopify-event-id",
-    "x-shopify-triggered-at",
-    "x-shopify-name",
-    "shopify-shop-domain",
-    "shopify-api-version",
-    "shopify-event-id",
-    "shopify-triggered-at",
-    "shopify-handle",
-    "shopify-action",
-    "shopify-resource-id",
-    "user-agent",
-)
-
+_PREFIXES = ("x-shopify-", "shopify-")
+_KEPT = (
+    "shop-domain", "api-version", "event-id", "triggered-at", "name", "handle", "action", "resource-id",
+)  # fmt: skip
+KEPT_HEADERS = (*(prefix + name for prefix in _PREFIXES for name in _KEPT), "user-agent")
 IDENTIFYING_HEADERS = frozenset(
     prefix + name
-    for prefix in ("x-shopify-", "shopify-")
+    for prefix in _PREFIXES
     for name in ("hmac-sha256", "topic", "webhook-id", "shop-domain", "triggered-at")
 )
 
