@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Any
 
 from services.sandbox.payloads import orders, stripe
@@ -51,24 +50,20 @@ def _from_template(topic: str) -> Maker:
     return fill
 
 
-_COMPUTED: Mapping[str, Maker] = MappingProxyType(
-    {
-        "orders/create": _order,
-        "orders/updated": lambda r, c, now: orders.make_order_update(_order(r, c, now), updated_at=now),
-        "orders/cancelled": lambda r, c, now: orders.make_order_update(
-            _order(r, c, now), updated_at=now, cancelled=True
-        ),
-        "refunds/create": lambda r, c, now: orders.make_refund(r, _order(r, c, now), refunded_at=now),
-        "order_transactions/create": lambda r, c, now: orders.make_order_transaction(
-            r, _order(r, c, now), processed_at=now
-        ),
-        "fulfillments/create": lambda r, c, now: orders.make_fulfillment(
-            r, _order(r, c, now), updated_at=now
-        ),
-        "inventory_levels/update": _level,
-        "products/update": lambda _, c, now: make_product(_items(c), updated_at=now, currency=c),
-    }
-)
+_COMPUTED: Mapping[str, Maker] = {
+    "orders/create": _order,
+    "orders/updated": lambda r, c, now: orders.make_order_update(_order(r, c, now), updated_at=now),
+    "orders/cancelled": lambda r, c, now: orders.make_order_update(
+        _order(r, c, now), updated_at=now, cancelled=True
+    ),
+    "refunds/create": lambda r, c, now: orders.make_refund(r, _order(r, c, now), refunded_at=now),
+    "order_transactions/create": lambda r, c, now: orders.make_order_transaction(
+        r, _order(r, c, now), processed_at=now
+    ),
+    "fulfillments/create": lambda r, c, now: orders.make_fulfillment(r, _order(r, c, now), updated_at=now),
+    "inventory_levels/update": _level,
+    "products/update": lambda _, c, now: make_product(_items(c), updated_at=now, currency=c),
+}
 
 
 def _charge(rng: random.Random, currency: str, now: datetime, status: str = "succeeded") -> Body:
@@ -83,21 +78,17 @@ def _payout(rng: random.Random, currency: str, now: datetime) -> Body:
     )
 
 
-_STRIPE: Mapping[str, Maker] = MappingProxyType(
-    {
-        "charge.succeeded": _charge,
-        "charge.failed": lambda r, c, now: _charge(r, c, now, "failed"),
-        "charge.refunded": lambda r, c, now: stripe.make_refunded_charge(_charge(r, c, now), 100),
-        "refund.created": lambda r, c, now: stripe.make_refund(
-            r, _charge(r, c, now), amount_cents=100, created_at=now
-        ),
-        "payment_intent.succeeded": lambda r, c, now: stripe.make_payment_intent(_charge(r, c, now)),
-        "charge.dispute.created": lambda r, c, now: stripe.make_dispute(
-            r, _charge(r, c, now), created_at=now
-        ),
-        "payout.paid": _payout,
-    }
-)
+_STRIPE: Mapping[str, Maker] = {
+    "charge.succeeded": _charge,
+    "charge.failed": lambda r, c, now: _charge(r, c, now, "failed"),
+    "charge.refunded": lambda r, c, now: stripe.make_refunded_charge(_charge(r, c, now), 100),
+    "refund.created": lambda r, c, now: stripe.make_refund(
+        r, _charge(r, c, now), amount_cents=100, created_at=now
+    ),
+    "payment_intent.succeeded": lambda r, c, now: stripe.make_payment_intent(_charge(r, c, now)),
+    "charge.dispute.created": lambda r, c, now: stripe.make_dispute(r, _charge(r, c, now), created_at=now),
+    "payout.paid": _payout,
+}
 
 
 def _event(topic: str) -> Maker:
@@ -111,17 +102,15 @@ def _quo(provider: str) -> Mapping[str, Maker]:
     }
 
 
-SAMPLES: Mapping[str, Mapping[str, Maker]] = MappingProxyType(
-    {
-        "shopify": {
-            **_COMPUTED,
-            **{topic: _from_template(topic) for topic in _TOPICS if topic not in _COMPUTED},
-        },
-        "stripe": {topic: _event(topic) for topic in _STRIPE},
-        "openphone": _quo("openphone"),
-        "quo": _quo("quo"),
-    }
-)
+SAMPLES: Mapping[str, Mapping[str, Maker]] = {
+    "shopify": {
+        **_COMPUTED,
+        **{topic: _from_template(topic) for topic in _TOPICS if topic not in _COMPUTED},
+    },
+    "stripe": {topic: _event(topic) for topic in _STRIPE},
+    "openphone": _quo("openphone"),
+    "quo": _quo("quo"),
+}
 """The first topic of each provider is the one that is sent when none is named."""
 
 
