@@ -28,7 +28,7 @@ from services.core.locks import Lock
 from services.core.pg_arrays import int_array
 from services.core.pg_copy import copy_rows
 
-__all__ = ["Entry", "Mutation", "append_all", "append_audit", "append_now"]
+__all__ = ["Entry", "Mutation", "append_all", "append_now"]
 
 _LOCK_SPACE = 0x41554454  # "AUDT": the advisory locks of the chains
 _FLEET = 0  # the fleet's own chain where a number is needed: shop ids begin at 1
@@ -78,20 +78,6 @@ _COLUMNS = (
 _LAST_ID = "select currval(pg_get_serial_sequence('audit_events', 'id'))"
 
 _chain_of = itemgetter(0)
-
-
-def append_audit(
-    tx: Connection,
-    *,
-    shop_id: int | None,
-    staff_label: str,
-    action: str,
-    request_id: str,
-    now: datetime,
-    mutations: Sequence[Mutation],
-) -> None:
-    """Append one event to the chain of ``shop_id`` (None: the fleet's own) when ``tx`` commits."""
-    append_all(tx, [Entry(shop_id, staff_label, action, request_id, mutations)], now)
 
 
 def append_all(tx: Connection, entries: Sequence[Entry], now: datetime) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from services.audit.append import Mutation, append_audit
+from services.audit.append import Entry, Mutation, append_all
 from services.core.errors import ShopfleetError
 from services.core.pg_arrays import text_array
 from services.ledger.accept import WorkRef, record_work
@@ -161,12 +161,4 @@ def _audit(
     summary = f"mail {line.kind} to {mask_address(line.recipient)} {result}: {decision.reason}"
     after = {"status": status, "reason": decision.reason}
     mutation = Mutation("mail_outbox", str(line.id), summary, {"status": line.status}, after)
-    append_audit(
-        tx,
-        shop_id=line.shop_id,
-        staff_label=decision.by,
-        action=action,
-        request_id=decision.request_id,
-        now=now,
-        mutations=[mutation],
-    )
+    append_all(tx, [Entry(line.shop_id, decision.by, action, decision.request_id, [mutation])], now)

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from services.audit.append import Mutation, append_audit
+from services.audit.append import Entry, Mutation, append_all
 from services.audit.archive_reader import archive_key
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -46,10 +46,8 @@ def note(engine: Engine, carried: dict[str, object], noted: dict[str, object]) -
             "last_hash": last_hash,
             "manifest_sha256": MANIFEST,
         }
-        append_audit(
-            tx, shop_id=1, staff_label="x", action="audit.archive", request_id="r", now=NOW,
-            mutations=[Mutation("audit_archives", "1", "archived", None, sums | carried)],
-        )  # fmt: skip
+        mutation = Mutation("audit_archives", "1", "archived", None, sums | carried)
+        append_all(tx, [Entry(1, "x", "audit.archive", "r", [mutation])], NOW)
         tx.execute(
             text(
                 "insert into audit_archives (shop_id, first_seq, last_seq, first_prev_hash, last_hash,"

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from services.audit.append import Mutation, append_all, append_audit
+from services.audit.append import Entry, Mutation, append_all
 from services.closing.daily import close_day
 from services.core.db import transaction
 from services.core.errors import Misconfigured, RetryLater
@@ -30,10 +30,7 @@ def shop(engine: Engine) -> Engine:
         tx.execute(text("update shop_config set owner_email = 'owner@example.com'"))
         for number in range(3):
             mutations = [Mutation("orders", str(number), f"order {number} recorded")]
-            append_audit(
-                tx, shop_id=1, staff_label="shopify", action="order_ingest", request_id="r", now=NOW,
-                mutations=mutations,
-            )  # fmt: skip
+            append_all(tx, [Entry(1, "shopify", "order_ingest", "r", mutations)], NOW)
     return engine
 
 

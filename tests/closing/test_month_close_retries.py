@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from services.audit.append import append_audit
-from services.audit.chain import Mutation
+from services.audit.append import Entry, Mutation, append_all
 from services.closing import month_close
 from services.closing.corrections import list_closed_months
 from services.closing.package import list_package_faults
@@ -144,10 +143,8 @@ def test_old_audit_events_leave_the_database_after_the_package_is_safe(
     october: Engine, archive: Path
 ) -> None:
     with transaction(october) as tx:
-        append_audit(
-            tx, shop_id=1, staff_label="x", action="old", request_id="", now=NOW - timedelta(days=120),
-            mutations=[Mutation("shops", "1", "long ago")],
-        )  # fmt: skip
+        entry = Entry(1, "x", "old", "", [Mutation("shops", "1", "long ago")])
+        append_all(tx, [entry], NOW - timedelta(days=120))
 
     finished = close(now=NOW)
 
