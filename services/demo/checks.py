@@ -63,7 +63,7 @@ def check_effects(expected: ExpectedState, state: ExpectedState, outside: Sandbo
     twice = [key for key, count in outside.applied.items() if count > 1]
     return [
         _compare("orders as the webhooks say", expected.orders, state.orders, "orders"),
-        _compare("transactions as Stripe said", expected.transactions, state.transactions, "transactions"),
+        _compare("transactions as at Stripe", expected.transactions, state.transactions, "transactions"),
         _compare("stock as counted and sold", expected.levels, state.levels, "inventory_levels"),
         _compare("Shopify holds that stock", expected.levels, outside.levels,
                  "fleet work list --topic inventory_push"),

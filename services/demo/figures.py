@@ -30,7 +30,7 @@ select (select count(*) from inbound_events where origin = 'backfill') as brough
        (select count(*) from work_queue where status = 'done' and result = 'stale') as work_stale,
        (select count(*) from work_queue where retry_count > 0) as work_retried,
        (select coalesce(sum(retry_count), 0) from work_queue) as tries_again,
-       (select count(*) from work_queue where dispatch_count > 1) as rung_again,
+       (select count(*) from work_queue where dispatch_count > 1) as sent_again,
        (select count(*) from work_queue where topic = 'inventory_push' and result = 'pushed') as pushes,
        (select count(*) from orders) as orders, (select count(*) from transactions) as transactions,
        (select count(*) from job_runs where job = 'daily-reconciliation' and status = 'done') as runs_done

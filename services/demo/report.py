@@ -55,8 +55,8 @@ def print_table(console: Console, answers: Answers, figures: Figures, outside: S
         ("done", account.get("done", 0), f"events; {counts['work_done']} items of work,"
                                          f" {counts['work_stale']} of them stale"),
         ("retried", counts["work_retried"], f"items, {counts['tries_again']} failed tries"),
-        ("rung again", counts["rung_again"], "items whose message was lost or late, sent again by the sweep"),
-        ("brought in", counts["brought_in"], "events that no webhook told, from the providers' own lists"),
+        ("sent again", counts["sent_again"], "items whose message was lost or late, by the sweep"),
+        ("brought in", counts["brought_in"], "events without a webhook, from the providers' own lists"),
         ("dead", account.get("dead", 0), list_counts(figures.dead.items())),
         ("waiting", account.get("waiting", 0), ""),
         ("orders", counts["orders"], ""),

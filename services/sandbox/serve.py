@@ -8,13 +8,13 @@ POST ``/_control`` takes a JSON object: ``{"reset": true}``, or one of these.
 A ``shop`` (its domain) with any of: ``token`` (the only one accepted), ``oauth`` {client_id, client_secret,
 refresh_token, access_token, expires_in, refresh_token_expires_in}, ``expire_tokens``, ``state`` (open,
 frozen, locked, closed), ``bucket`` {maximum, restore_per_second, available}, ``levels``
-[{inventory_item_id, location_id, available}], ``strict_stock`` (a level never heard of is refused),
+[{inventory_item_id, location_id, available}], ``strict_stock`` (an unknown level is refused),
 ``deleted_items`` [ids], ``denied_fields`` and ``denied_topics`` [root fields and topics that the app lacks a
 scope for], ``subscriptions`` [{topic, uri}], ``delete_subscriptions`` [topics or gids], and webhook bodies,
 the newest state of each object wins: ``orders``, ``refunds``, ``order_transactions``, ``fulfillments``,
 ``products``, ``inventory_items``, ``inventory_levels``, ``locations``, or ``webhooks`` [{topic, body}] of any
 of these, deletions and ``shop/update``. ``fulfillment_orders`` and ``returns`` {id, order_id, status,
-updated_at...} are given whole: their webhooks tell parts. ``sales`` [{topic, body, inventory_behaviour}] are
+updated_at...} are given whole: their webhooks are partial. ``sales`` [{topic, body, inventory_behaviour}] are
 orders and refunds that happen now: the shop takes the pieces off its own stock, but for ``bypass``.
 
 A ``stripe_key`` with any of ``charges``, ``refunds``, ``disputes``, ``payouts``, ``payment_intents``,
