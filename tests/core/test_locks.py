@@ -35,7 +35,7 @@ MARKED = {
     "services/audit/append.py",
     "services/core/locks.py",
     "services/shopify/stock/levels.py",
-    "services/shopify/stock/reorder.py",
+    "services/shopify/stock/low_stock.py",
 }
 
 
