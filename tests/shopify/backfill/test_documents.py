@@ -58,6 +58,10 @@ def cost(selections: Any, of: Any) -> int:
 
     total = 0
     for field in selections.selections:
+        if field.kind == "inline_fragment":
+            named = schema("2026-07").type_map[field.type_condition.name.value]
+            total += cost(field.selection_set, named)
+            continue
         kind = of.fields[field.name.value].type
         named = get_named_type(kind)
         if is_leaf_type(named):
