@@ -29,11 +29,12 @@ up: setup ## Run an empty fleet until Ctrl-C
 test: setup ## Run the whole suite against real PostgreSQL, Valkey and workers
 	$(BIN)/python -m pytest -n $(or $(JOBS),4) --dist loadgroup tests
 
-lint: setup ## Check style, types and who imports whom
+lint: setup ## Check style, types, who imports whom, and duplicated code (there is none)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pylint services tasks beat_schedule.py
 
 format: setup ## Put the code into shape
 	$(BIN)/ruff check --fix .

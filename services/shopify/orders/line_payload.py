@@ -6,7 +6,6 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-import msgspec
 import orjson
 
 from services.core.fields import Unreadable, as_count, as_id, as_list, find_text, id_or_none, text_or_empty
@@ -20,19 +19,6 @@ _TIP_TITLES = frozenset({"tip", "pourboire"})
 
 Taxes = dict[tuple[str, str, bool], int]
 """Minor units of each tax, by title, rate and whether the sales channel remits it."""
-
-
-_LINE_FIELDS = """
-id sku title quantity price total_discount discount_allocations taxable gift_card tax_lines product_id
-variant_id properties attributed_staffs current_quantity is_removed requires_shipping tip_payment_gateway
-tip_payment_method
-"""
-LinePayload: Any = msgspec.defstruct(
-    "LinePayload",
-    [(name, Any, None) for name in _LINE_FIELDS.split()],
-    gc=False,
-)
-"""A line as it is decoded, see ``OrderPayload``."""
 
 
 class OrderLine(NamedTuple):

@@ -6,7 +6,7 @@ Source: https://shopify.dev/docs/api/admin-rest/latest/resources/order
 from datetime import datetime
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -26,13 +26,13 @@ from services.ledger.work import WorkItem
 from services.shopify.entities import rank_values
 from services.shopify.orders.customers import Customer, describes_customer, read_customer
 from services.shopify.orders.line_payload import (
-    LinePayload,
     OrderLine,
     find_staff,
     format_staff,
     load_taxes,
     parse_priced,
 )
+from services.shopify.orders.payload_types import OrderPayload
 from services.shopify.payload import MoneyReader, WrongBody, check_gid_type, find_province, order_gid
 
 OrderKey = tuple[int, str]
@@ -45,39 +45,6 @@ _FULFILLMENT_RANK = rank_values("partial", "fulfilled", "restocked")
 _GENERATION = "h"
 """The first character of every digest, above any hexadecimal digit: an order whose row was written before all
 of its parts were recorded is written once more when the same state is received again."""
-
-
-def _typed_dict(name: str, fields: str) -> Any:
-    """Return a type of an object of which ``fields`` alone are decoded; an absent key stays absent."""
-    return TypedDict(name, dict.fromkeys(fields.split(), Any), total=False)  # type: ignore[operator]
-
-
-_CUSTOMER = _typed_dict("_CUSTOMER", "id first_name last_name email phone updated_at tax_exempt")
-_ADDRESS = _typed_dict("_ADDRESS", "country_code country province_code province")
-_ORDER_FIELDS = """
-id admin_graphql_api_id name currency presentment_currency created_at processed_at updated_at cancelled_at
-financial_status fulfillment_status total_price subtotal_price total_tax total_discounts
-total_shipping_price_set shipping_lines taxes_included tax_lines tax_exempt test total_tip_received
-duties_included original_total_duties_set current_total_duties_set original_total_additional_fees_set
-current_total_additional_fees_set total_cash_rounding_payment_adjustment_set
-total_cash_rounding_refund_adjustment_set note_attributes user_id location_id
-"""
-OrderPayload: Any = msgspec.defstruct(
-    "OrderPayload",
-    [
-        ("line_items", list[LinePayload]),
-        *((name, Any, None) for name in _ORDER_FIELDS.split()),
-        ("customer", _CUSTOMER | None, None),
-        ("shipping_address", _ADDRESS | None, None),
-        ("billing_address", _ADDRESS | None, None),
-    ],
-    gc=False,
-)
-"""The fields of an order that are decoded; all others are skipped. None: absent or null.
-
-A payload of four kilobytes has two hundred fields, of which thirty are used: decoding those alone takes 40%
-of the time. Only lists and objects are checked here; ``parse_order`` checks the other types.
-"""
 
 
 class Order(NamedTuple):
