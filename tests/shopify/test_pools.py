@@ -12,7 +12,7 @@ from services.shopify.stock.handler import ingest_inventory_levels
 from services.shopify.stock.levels import Level
 from services.shopify.stock.pool_links import set_buffer
 from services.shopify.stock.pool_store import record_written
-from services.shopify.stock.push_call import Push
+from services.shopify.stock.push_item import Push
 from tests.shopify.pool_world import POOL, WHO, World, fresh
 from tests.shopify.sample_payloads import LOCATION, NOW, ingest, item, line, order, rows
 

@@ -25,7 +25,7 @@ from services.shopify.stock.levels import (
 from services.shopify.stock.pool_checks import PoolLink, PoolRefused, find_linked, find_members
 from services.shopify.stock.pool_store import LAST_REPORTED, show_pools
 from services.shopify.stock.pools import update_oversold_incidents
-from services.shopify.stock.push_call import INTENT, LOST
+from services.shopify.stock.push_item import INTENT, LOST
 from services.shopify.stock.push_plan import record_pushes
 
 HeldLevels = Mapping[int, Mapping[ShopLevelKey, ShopifyLevel]]

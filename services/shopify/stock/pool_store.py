@@ -17,7 +17,7 @@ from services.shopify.stock.levels import (
     read_keys,
     read_level,
 )
-from services.shopify.stock.push_call import Push
+from services.shopify.stock.push_item import Push
 
 PoolItemKey = tuple[str, str]
 """(pool, SKU of the pool): a row of ``stock_pool_items``."""

@@ -29,7 +29,7 @@ from services.shopify.stock.pool_store import (
     record_known_figures,
     show_pools,
 )
-from services.shopify.stock.push_call import LOST, Push
+from services.shopify.stock.push_item import LOST, Push
 
 NEAR = timedelta(seconds=2)
 """Shopify dates levels and calls in whole seconds: of two this close, the order is not known."""

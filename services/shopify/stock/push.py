@@ -16,7 +16,8 @@ from services.core.errors import Misconfigured, NotYet, WorkError
 from services.ledger.work import BatchResponse, Call, Done, Outcome, PreparedBatch, WorkItem
 from services.shopify.admin import Access, find_access, open_access
 from services.shopify.stock.levels import read_level
-from services.shopify.stock.push_call import LostCall, Push, PushCall, may_have_been_sent, plan_calls
+from services.shopify.stock.push_call import PushCall, may_have_been_sent, plan_calls
+from services.shopify.stock.push_item import LostCall, Push
 from services.shopify.stock.push_result import IS_READ, WEBHOOK_WAIT, record_calls
 from services.shopify.stock.push_store import IN_DOUBT, find_calls, find_push_levels, find_unanswered_pushes
 

@@ -25,7 +25,8 @@ from services.shopify.stock.levels import (
 )
 from services.shopify.stock.pool_store import find_figures, record_written
 from services.shopify.stock.pools import plan_read_payload, record_pool_reads
-from services.shopify.stock.push_call import Push, PushCall, may_have_been_sent
+from services.shopify.stock.push_call import PushCall, may_have_been_sent
+from services.shopify.stock.push_item import Push
 from services.shopify.stock.push_plan import PushCause, plan_pushes, push_cause
 from services.shopify.stock.push_store import delete_calls, record_shopify_figures, release_waiting
 from services.shopify.stock.store import find_known_levels, list_skus

@@ -11,7 +11,8 @@ from services.core.pg_arrays import int_array, text_array
 from services.ledger.work import WorkItem
 from services.shopify.stock.level_moves import LAST_MOVEMENT_AT, movements_sql
 from services.shopify.stock.levels import LevelKey, level_arrays, read_keys
-from services.shopify.stock.push_call import INTENT, KEY_GOOD_FOR, LOST, CallMember, LostCall, Push, PushCall
+from services.shopify.stock.push_call import KEY_GOOD_FOR, CallMember, PushCall
+from services.shopify.stock.push_item import INTENT, LOST, LostCall, Push
 from services.shopify.stock.push_plan import IN_SYNC, IS_OURS, SETTLE
 
 IN_DOUBT = "shopify.push_in_doubt"
