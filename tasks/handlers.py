@@ -18,7 +18,7 @@ from services.mail.send import MailSend
 from services.payments.event_fetch import EventFetch
 from services.payments.handler import ingest_transactions
 from services.privacy.export import PrivacyExport
-from services.privacy.handler import PrivacyRedact
+from services.privacy.redact import PrivacyRedact
 from services.shopify.logistics.fulfillment_orders import ingest_fulfillment_orders
 from services.shopify.logistics.fulfillments import (
     ingest_fulfillment_events,

@@ -1,40 +1,24 @@
-"""Topic ``privacy_redact``: remove a customer from all tables. Orders and payments stay, without the person.
+"""Topics ``privacy_redact`` and ``privacy_export``: what both do with a request before they act on it."""
 
-The audit has only the customer's number, so it is redacted by reference.
-"""
-
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
-from services.alerts.incidents import resolve_incident
 from services.audit.chain import Entry, Mutation
-from services.core.clock import utc_now
-from services.core.db import transaction
-from services.core.errors import Misconfigured, Refused
+from services.core.errors import Refused
 from services.core.fields import Unreadable
-from services.core.settings import get_settings
-from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
-from services.privacy.holders import list_holders
+from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
 from services.privacy.payload import PrivacyRequest, parse_privacy_request
 from services.privacy.store import (
-    RULE,
     check_shop,
-    find_exports,
     find_subject,
-    is_confirmed,
     is_done_replay,
     record_request,
-    record_request_done,
 )
-from services.privacy.subject import Holder, Subject
-from services.providers.object_store import open_store
-from services.shopify.shop_profile import UNCONFIRMED
-from services.shopify.uninstall import check_uninstalled
+from services.privacy.subject import Subject
 
 UNREADABLE = "shopify.unreadable_privacy_request"
 
@@ -83,92 +67,3 @@ class PrivacyHandler:
             return Done("duplicate")
         subject = find_subject(tx, item.shop_id, requested)
         return PreparedCall(item=item, act=partial(self.act, PrivacyTask(item, requested, row, subject)))
-
-
-class PrivacyRedact(PrivacyHandler):
-    """Redacts customers and whole shops. ``check`` asks Shopify whether our app is uninstalled."""
-
-    kinds = ("redact", "shop_redact")
-
-    def __init__(self, check: Callable[[int], bool] = check_uninstalled) -> None:
-        self._check = check
-
-    def act(self, task: PrivacyTask) -> Outcome:
-        """Remove the person from the archive store and from every holder; a try after a crash does the rest.
-
-        Rows that identify the person are redacted last, in one transaction, so that such a try can still find
-        the person. A whole shop is erased only after a confirmation: by a person, or by Shopify, which
-        confirms that our app is uninstalled.
-        """
-        shop_id, subject = task.item.shop_id, task.subject
-        with transaction() as tx:
-            exports = find_exports(tx, subject)
-            may_erase = not subject.whole_shop or is_confirmed(tx, shop_id, task.row.id)
-        if not may_erase and not self._is_uninstalled(shop_id):
-            return Refused(
-                UNCONFIRMED,
-                "Shopify does not confirm that our app is uninstalled, so nothing was erased: if the shop "
-                f"left, `fleet privacy confirm {task.row.id} --reason TEXT` by {task.row.due_at:%Y-%m-%d}",
-            )
-        if exports:
-            store = open_store(get_settings().archive_url)
-            for key in exports:
-                store.delete(key)
-        counts = _redact_shop(subject) if subject.whole_shop else _redact_customer(subject)
-        return Done("redacted", partial(_record, task, counts, len(exports)))
-
-    def _is_uninstalled(self, shop_id: int) -> bool:
-        try:
-            return self._check(shop_id)
-        except Misconfigured:
-            return False
-
-
-def _redact_customer(subject: Subject) -> Counter[str]:
-    holders = list_holders()
-    counts: Counter[str] = Counter()
-    for holder in holders:
-        if not holder.knows_subject:
-            counts.update(_redact([holder], subject))
-    counts.update(_redact([holder for holder in holders if holder.knows_subject], subject))
-    return counts
-
-
-def _redact_shop(subject: Subject) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for holder in list_holders():
-        while any((piece := _redact([holder], subject)).values()):
-            counts.update(piece)
-        counts.update(piece)
-    return counts
-
-
-def _redact(holders: Iterable[Holder], subject: Subject) -> Counter[str]:
-    """Redact ``holders`` in one transaction; return how many rows of each table changed."""
-    counts: Counter[str] = Counter()
-    with transaction() as tx:
-        for holder in holders:
-            counts.update(holder.redact(tx, subject, utc_now()))
-    return counts
-
-
-def _record(task: PrivacyTask, counts: Counter[str], exports: int, tx: Connection) -> FollowUp:
-    now = utc_now()
-    record_request_done(tx, task.row.id, {"rows": dict(counts), "exports": exports}, now)
-    if task.subject.whole_shop:
-        resolve_incident(tx, task.item.shop_id, RULE, str(task.row.id), now, "The shop is erased.")
-    who = f"customer {task.subject.customer_id}" if task.subject.customer_id else "the whole shop"
-    mutations = [
-        Mutation(table, who, f"{who} redacted: {_rows(count)}", None, {"rows": count})
-        for table, count in sorted(counts.items())
-        if count
-    ]
-    total = counts.total()
-    summary = f"{who} redacted: {_rows(total)}, {exports} export{'' if exports == 1 else 's'} deleted"
-    after = {"status": "done", "rows": total, "exports": exports}
-    mutations.append(Mutation("privacy_requests", str(task.row.id), summary, {"status": "open"}, after))
-    return FollowUp(audit=[task.make_entry("privacy.redact", mutations)])
-
-
-def _rows(count: int) -> str:
-    return f"{count} row{'' if count == 1 else 's'}"

@@ -16,7 +16,7 @@ from services.ledger.topics import TOPICS
 from services.ledger.work import TransactionalHandler
 from services.payments.handler import ingest_transactions
 from services.privacy.export import PrivacyExport
-from services.privacy.handler import PrivacyRedact
+from services.privacy.redact import PrivacyRedact
 from services.schema.models import metadata
 from services.shopify.logistics.fulfillments import ingest_fulfillments
 from services.shopify.orders.customers import ingest_customers
