@@ -43,7 +43,7 @@ from services.shops.shops import get_shop
 
 POLL_SECONDS = 0.2
 MAX_BREAKS = 5_000
-"""Breaks that one repair takes; the next one continues."""
+"""Breaks of one repair; the next repair continues."""
 
 shop_option = click.option("--shop", required=True, help="The shop (its slug).")
 
@@ -62,7 +62,9 @@ def command() -> None:
 
 @command.command()
 @shop_option
-@click.option("--day", default="", help="The day in the shop's zone, such as 2026-11-20 (default: its last).")
+@click.option(
+    "--day", default="", help="The day in the shop's zone, such as 2026-11-20 (default: the last one)."
+)
 @click.option("--all", "show_all", is_flag=True, help="Show closed breaks too.")
 @limit_option
 @json_option
@@ -70,8 +72,8 @@ def command() -> None:
 def breaks(shop: str, day: str, show_all: bool, limit: int, as_json: bool) -> None:
     """List the breaks of a day with their causes and the next step.
 
-    For a day in a closed month this is the day as it was closed, with the corrections found since. Exit code
-    0 with or without breaks; 1 if the day was not compared with Stripe. The reason is printed.
+    For a day in a closed month, lists the state at the close with the corrections found since. Exit code 0
+    with or without breaks; 1 if the day was not compared with Stripe. The reason is printed.
 
     \b
     Examples:
@@ -79,20 +81,20 @@ def breaks(shop: str, day: str, show_all: bool, limit: int, as_json: bool) -> No
       fleet payments breaks --shop harbour --day 2026-11-20 --all --json
     """
     with transaction() as tx:
-        its_shop = get_shop(tx, shop)
-        its_day = _parse_day(day) if day else find_due_day(its_shop.zone, utc_now())
-        found = list_day_breaks(tx, its_shop.id, its_day, only_open=not show_all, limit=limit)
-        counts = count_day_breaks(tx, its_shop.id, its_day)
-        not_compared = find_not_compared(tx, its_shop, its_day)
-    title = f"{shop}, {its_day.isoformat()}"
+        stored = get_shop(tx, shop)
+        covered = _parse_day(day) if day else find_due_day(stored.zone, utc_now())
+        found = list_day_breaks(tx, stored.id, covered, only_open=not show_all, limit=limit)
+        counts = count_day_breaks(tx, stored.id, covered)
+        not_compared = find_not_compared(tx, stored, covered)
+    title = f"{shop}, {covered.isoformat()}"
     if as_json:
         compared = {"compared": not not_compared, "not_compared": not_compared or None}
         documents = [_document(each) for each in found]
-        print_json({"shop": shop, "day": its_day, **compared, "open": counts, "breaks": documents})
+        print_json({"shop": shop, "day": covered, **compared, "open": counts, "breaks": documents})
     elif not_compared:
         click.echo(f"{title}: not compared with Stripe: {safe_text(not_compared)}")
     if not as_json and (found or not not_compared):
-        print_lines(title, _COLUMNS, found, f"No breaks of {its_day.isoformat()}.")
+        print_lines(title, _COLUMNS, found, f"No breaks of {covered.isoformat()}.")
         if (more := sum(counts.values()) - sum(each.is_open for each in found)) > 0:
             click.echo(f"and {more} more: --limit shows them")
     if not_compared:
@@ -102,7 +104,7 @@ def breaks(shop: str, day: str, show_all: bool, limit: int, as_json: bool) -> No
 def _document(found: PaymentBreak) -> dict[str, Any]:
     cause = describe_cause(found.cause)
     age = int(_age(found).total_seconds())
-    return found._asdict() | {"age_seconds": age, "says": cause.says, "todo": cause.todo}
+    return found._asdict() | {"age_seconds": age, "says": cause.reason, "todo": cause.todo}
 
 
 def _age(found: PaymentBreak) -> timedelta:
@@ -154,18 +156,18 @@ def repair(
 ) -> None:
     """Fetch the lost events and objects of a day's breaks from Stripe, and requeue dead work.
 
-    Events and objects enter as webhooks do. The breaks close at the next reconciliation of the day. A second
-    run enters nothing twice. Exit code 1 if some of the work is not done in time, or is dead.
+    Events and objects are recorded like webhooks. The breaks close at the next reconciliation of the day. A
+    second run records nothing twice. Exit code 1 if some of the work is not done in time, or is dead.
 
     \b
     Examples:
       fleet payments repair --shop harbour --day 2026-11-20 --dry-run
       fleet payments repair --shop harbour --day 2026-11-20 --rerun
     """
-    its_day = _parse_day(day)
+    parsed_day = _parse_day(day)
     with transaction() as tx:
         shop_id = get_shop(tx, shop).id
-        plan = plan_repair(list_day_breaks(tx, shop_id, its_day, limit=MAX_BREAKS))
+        plan = plan_repair(list_day_breaks(tx, shop_id, parsed_day, limit=MAX_BREAKS))
         key = get_stripe_key(tx, shop_id) if plan.events or plan.objects else ""
     if dry_run:
         _print_plan(plan, as_json=as_json)
@@ -224,7 +226,7 @@ def repair(
 
 
 def _rerun(shop: str, day: str, author: dict[str, str]) -> str:
-    """Start the reconciliation of the day again by a worker; return the run's name."""
+    """Trigger another reconciliation of the day; return a text with the run's id."""
     with transaction() as tx:
         runs = trigger_job(tx, get_job(tx, JOB), shop, day, origin="cli", now=utc_now(), force=True, **author)
     notify_workers([ref for run in runs for ref in (run.ref, *run.checkins) if ref])
@@ -239,14 +241,14 @@ def _print_plan(plan: RepairPlan, *, as_json: bool) -> None:
         return
     click.echo(f"would fetch {len(plan.events)} lost events: {_first_ten(plan.events)}")
     click.echo(f"would requeue {len(plan.work_ids)} items of work: {_first_ten(plan.work_ids)}")
-    click.echo(f"would look at {len(plan.objects)} objects: {_first_ten(i for _, i in plan.objects)}")
+    click.echo(f"would fetch {len(plan.objects)} objects: {_first_ten(i for _, i in plan.objects)}")
     _print_left(plan)
 
 
 def _print_left(plan: RepairPlan) -> None:
     for found in plan.left[:20]:
         cause = describe_cause(found.cause)
-        click.echo(f"left to you: {found.provider_id} ({found.kind}): {cause.says}; {cause.todo}")
+        click.echo(f"left to you: {found.provider_id} ({found.kind}): {cause.reason}; {cause.todo}")
     if len(plan.left) > 20:
         click.echo(f"and {len(plan.left) - 20} more: `fleet payments breaks` lists them")
 
@@ -258,15 +260,15 @@ def _first_ten(ids: Iterable[object]) -> str:
 
 
 @command.command()
-@click.argument("named", metavar="ORDER|CHARGE|PAYOUT")
+@click.argument("reference", metavar="ORDER|CHARGE|PAYOUT")
 @shop_option
 @json_option
 @report_errors
-def trace(named: str, shop: str, as_json: bool) -> None:
+def trace(reference: str, shop: str, as_json: bool) -> None:
     """Show one payment from its order to its payout, at Shopify and at Stripe.
 
     The argument is the number, id or gid of an order, or Stripe's id of a charge, payment intent, refund,
-    dispute or payout. Exit code 1 if nothing has that name.
+    dispute or payout. Exit code 1 if there is none.
 
     \b
     Examples:
@@ -274,10 +276,10 @@ def trace(named: str, shop: str, as_json: bool) -> None:
       fleet payments trace ch_3QK8fT2eZvKYlo2C1gX0aTnq --shop harbour --json
     """
     with transaction() as tx:
-        steps = trace_payment(tx, get_shop(tx, shop).id, named)
+        steps = trace_payment(tx, get_shop(tx, shop).id, reference)
     if not steps:
-        wanted = "name an order's number such as '#1001', or an id of Stripe's"
-        raise click.ClickException(f"{shop} has no payment named {named!r}: {wanted}")
+        wanted = "use an order's number such as '#1001', or an id from Stripe"
+        raise click.ClickException(f"{shop} has no payment {reference!r}: {wanted}")
     if as_json:
         print_json([dict(step._mapping) for step in steps])
         return
@@ -286,7 +288,7 @@ def trace(named: str, shop: str, as_json: bool) -> None:
         "amount": lambda s: "-" if s.amount_cents is None else format_money(s.amount_cents, s.currency),
         "at": "at", "more": "detail",
     }  # fmt: skip
-    print_lines(f"{named} at {shop}", columns, steps, "")
+    print_lines(f"{reference} at {shop}", columns, steps, "")
 
 
 def _parse_day(text: str) -> date:

@@ -203,7 +203,7 @@ def _payment_context(first: PaymentBreak, *others: PaymentBreak) -> dict[str, st
         "theirs": _amount(theirs),
         "their_status": theirs["status"] if theirs else "",
         "difference": _difference(kinds, ours, theirs),
-        "cause": describe_cause(cause).says if cause else "",
+        "cause": describe_cause(cause).reason if cause else "",
     }
 
 

@@ -1,4 +1,4 @@
-"""Stripe backfill: what Stripe lists and the ledger lacks enters as a webhook would have.
+"""Stripe backfill: records what Stripe lists and the ledger lacks, as webhooks do.
 
 Events are compared by id, objects by their state.
 """
@@ -31,19 +31,19 @@ from services.providers.stripe import object_key
 from services.providers.stripe_api import list_objects
 
 EVENTS, CHARGES = "events", "charges"
-"""The streams that have a cursor. A shop without one begins 30 days ago, whenever it was added."""
+"""The streams that have a cursor. Without one, reading starts 30 days ago."""
 
-OTHERS = ("refunds", "disputes", "payouts", "payment_intents")
-"""Read as well if the cursor is older than Stripe's events."""
+GAP_STREAMS = ("refunds", "disputes", "payouts", "payment_intents")
+"""Also read if the cursor is older than Stripe's events."""
 
 RETENTION = timedelta(days=30)
 """Stripe lists no older events. Source: Stripe API reference, "Events"."""
 
 OVERLAP = timedelta(hours=1)
-"""Read again before the cursor: an event may appear in the list after one that was created later."""
+"""Time before the cursor that is read again: an event may appear in the list after a newer one."""
 
 SLICE = timedelta(days=1)
-"""The window is read in slices, oldest first, and the cursor moves after each: a crash costs one slice."""
+"""The window is read in slices, oldest first. The cursor is stored after each slice."""
 
 BATCH_SIZE = 500
 GAP_RULE = "stripe_events_gap"
@@ -51,8 +51,8 @@ GAP_RULE = "stripe_events_gap"
 INGEST = "transaction_ingest"
 
 CLOCK_SKEW = timedelta(minutes=1)
-"""How far our clock may be ahead of Stripe's: a fetched state is dated so much earlier, and loses to any
-event that Stripe dates later. It can only be newer than its date, so nothing is lost."""
+"""How far our clock may be ahead of Stripe's. A fetched state is dated this much earlier, so that every event
+that Stripe dates later replaces it."""
 
 _ANY_TIME = datetime.fromtimestamp(0, UTC)
 _TOPICS = {"dispute": "charge.dispute.updated"}
@@ -95,16 +95,16 @@ def backfill_stripe(
     clock: Callable[[], datetime] = utc_now,
     notify: Callable[[Sequence[WorkRef]], object] = send_messages,
 ) -> dict[str, int]:
-    """Enter what Stripe lists since the last run and the ledger lacks; return the counts.
+    """Record what Stripe lists since the last run and the ledger lacks; return the counts.
 
-    First the events of the planned types, then the charges created in the window whose state differs from
-    their row, and for which no work waits, as ``charge.updated``. If the cursor is older than Stripe's
-    events, an incident names the gap, and the objects of ``OTHERS`` created in it are compared likewise; a
-    change in the gap of an older object is left to the reconciliation.
+    Records the events of the planned types. Then records a ``charge.updated`` for each charge of the window
+    that differs from its row and has no waiting work. If the cursor is older than Stripe's events, opens an
+    incident for the gap, and compares the objects of ``GAP_STREAMS`` created in the gap. Changes of older
+    objects in the gap are found by the reconciliation only.
 
-    ``since`` replaces the cursor; ``is_dry`` writes nothing and counts what would enter. Counts: ``seen``,
-    ``missing``, ``unreadable`` if any, and per topic what was missing. Empty for a shop without Stripe.
-    Raises a ``WorkError`` if Stripe does not answer; the next run continues from the cursor.
+    ``since`` replaces the cursor; ``is_dry`` only counts. Counts: ``seen``, ``missing``, ``unreadable`` if
+    any, and the missing events by topic. Empty for a shop without Stripe. Raises a ``WorkError`` if Stripe
+    does not answer; the next run continues from the cursor.
     """
     with transaction() as tx:
         key = find_stripe_key(tx, shop_id)
@@ -115,22 +115,24 @@ def backfill_stripe(
     retained = now - RETENTION
     begins = {name: since or (cursor - OVERLAP if cursor else retained) for name, cursor in cursors.items()}
     if not is_dry:
-        # Before the cursor of the events moves, which alone shows the gap: after a crash it is found again.
+        # Before the cursor of the events changes: only that cursor shows the gap, and a retry must find it.
         _record_gap(shop_id, cursors[EVENTS], retained, now)
-    windows = [(stream, begins[EVENTS], retained) for stream in OTHERS]
+    windows = [(stream, begins[EVENTS], retained) for stream in GAP_STREAMS]
     windows += [(EVENTS, max(begins[EVENTS], retained), now), (CHARGES, begins[CHARGES], now)]
     for stream, starts, ends in (
-        (name, *part) for name, first, last in windows for part in plan_slices(first, last)
+        (name, *bounds) for name, first, last in windows for bounds in plan_slices(first, last)
     ):
-        asked_at = clock()
+        requested_at = clock()
         listed = list_objects(key, base_url, stream, created_gte=starts, created_lt=ends)
         for objects in in_batches(listed, BATCH_SIZE):
             with transaction() as tx:
                 if stream == EVENTS:
                     events = plan_events(shop_id, objects, now, request_id)
                 else:
-                    events, odd = find_changed_objects(tx, shop_id, objects, asked_at, now, request_id)
-                    counts.update({"unreadable": odd} if odd else {})
+                    events, unreadable = find_changed_objects(
+                        tx, shop_id, objects, requested_at, now, request_id
+                    )
+                    counts.update({"unreadable": unreadable} if unreadable else {})
                 events = find_missing_events(tx, events)
                 accepted = record_events(tx, events) if events and not is_dry else []
             counts.update(event.topic for event in events)
@@ -167,10 +169,10 @@ def _record_gap(shop_id: int, cursor: datetime | None, retained: datetime, now: 
 
 
 def plan_events(shop_id: int, events: Iterable[Any], now: datetime, request_id: str) -> list[NewEvent]:
-    """Return ``events`` of Stripe's as webhooks would have entered them, without those of unused types.
+    """Return Stripe's ``events`` as events of the ledger, without those of unused types.
 
-    The bytes are ours and not the signed ones, and Stripe may render a listed event in another API version
-    than the webhook's; ``payload`` reads the same from both.
+    The body is rendered here: it is not the signed one. Stripe may list an event in another API version than
+    the webhook's; ``payload`` parses both.
     """
     planned = []
     for event in events:
@@ -196,14 +198,14 @@ def plan_events(shop_id: int, events: Iterable[Any], now: datetime, request_id: 
 
 
 def make_state_event(
-    source: Mapping[str, Any], event_id: str, asked_at: datetime, *, not_before: datetime | None = None
+    source: Mapping[str, Any], event_id: str, requested_at: datetime, *, not_before: datetime | None = None
 ) -> dict[str, Any]:
     """Return an event of Stripe's form (``charge.updated``) with the current state of ``source``.
 
-    A fetched object enters the ledger as a webhook does, so that it has the same parser, order and audit.
-    ``asked_at`` is the time before the call; ``not_before`` the date of an event that the answer includes.
+    A fetched object is recorded like a webhook, so that it has the same parser, order and audit.
+    ``requested_at`` is the time before the call; ``not_before`` the date of an event that the state includes.
     """
-    seen_at = asked_at - CLOCK_SKEW
+    seen_at = requested_at - CLOCK_SKEW
     kind = str(source.get("object", ""))
     return {
         "id": event_id,
@@ -216,7 +218,7 @@ def make_state_event(
 
 
 def find_missing_events(tx: Connection, events: Sequence[NewEvent]) -> list[NewEvent]:
-    """Return those of one shop's ``events`` without a row; ``record_events`` would count a duplicate."""
+    """Return those of one shop's ``events`` that have no row; ``record_events`` would count a duplicate."""
     if not events:
         return []
     values = {
@@ -232,16 +234,16 @@ def find_changed_objects(
     tx: Connection,
     shop_id: int,
     objects: Sequence[Mapping[str, Any]],
-    asked_at: datetime,
+    requested_at: datetime,
     now: datetime,
     request_id: str,
 ) -> tuple[list[NewEvent], int]:
-    """Return an event for each object whose state differs from its row, and how many were unreadable.
+    """Return an event for each object whose state differs from its row, and the number of unreadable objects.
 
-    None for an object with an event newer than the call, nor for a state in an event that waits for its
-    worker. A second call enters nothing; a state that comes back later has another key and enters again.
+    Leaves out an object with an event newer than the call, and a state in an event whose work waits. The
+    event id contains the row's version: a repeated call adds nothing, and a state that returns later does.
     """
-    seen_at = asked_at - CLOCK_SKEW
+    seen_at = requested_at - CLOCK_SKEW
     parsed: dict[str, tuple[Transaction, Mapping[str, Any]]] = {}
     unreadable = 0
     for source in objects:
@@ -266,7 +268,7 @@ def find_changed_objects(
         state, source = parsed[provider_id]
         if state.content_digest not in waiting[provider_id]:
             event_id = f"pull:{provider_id}:{state.content_digest}:{version}"
-            changed.append(make_state_event(source, event_id, asked_at))
+            changed.append(make_state_event(source, event_id, requested_at))
     return plan_events(shop_id, changed, now, request_id), unreadable
 
 

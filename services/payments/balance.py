@@ -26,7 +26,7 @@ from services.providers.stripe_api import list_objects
 
 BATCH_SIZE = 1000
 MUTATIONS_PER_ENTRY = 200
-"""An entry of the audit is read and hashed as a whole."""
+"""Limit of one audit entry, which is read and hashed as a whole."""
 
 
 class BalanceEntry(NamedTuple):
@@ -44,7 +44,7 @@ class BalanceEntry(NamedTuple):
     payout_id: str
 
 
-# An entry never changes, but only a list by payout names the payout, some time later.
+# An entry never changes, but its payout becomes known later, and only from a list by payout.
 _COLUMNS = BalanceEntry._fields
 _COMPARED = [name for name in _COLUMNS if name not in ("entry_id", "created_at", "payout_id")]
 _PAYOUT = "coalesce(nullif(excluded.payout_id, ''), b.payout_id)"
@@ -107,7 +107,7 @@ def record_balance_entries(tx: Connection, shop_id: int, entries: Sequence[Balan
         return []
     ordered = [latest[entry_id] for entry_id in sorted(latest)]
     sources = sorted({entry.source_id for entry in ordered if entry.source_id})
-    # An event about the payment takes the same locks: the later of the two finds the other's fee.
+    # An event about the payment takes the same locks, so that the later transaction finds the other's fee.
     lock_objects(tx, [(shop_id, source_id) for source_id in sources])
     rows = tx.exec_driver_sql(
         _UPSERT, {"shop_id": shop_id, **encode_rows(balance_entries, _COLUMNS, ordered)}
@@ -135,17 +135,17 @@ def fetch_balance_entries(
 ) -> int:
     """Record every balance entry of [``begins``, ``ends``), or of the payout; return how many there are.
 
-    A thousand at a time are in memory and committed, with no transaction open during a call. Safe to repeat
-    and to interrupt. ``unreadable`` gets the entries that cannot be read; without it they are ``Refused``
-    after all others are recorded. Raises a ``WorkError`` if Stripe does not answer.
+    Commits a thousand at a time, with no transaction open during a call. Safe to repeat and to interrupt.
+    Adds entries that cannot be read to ``unreadable``; without it, raises ``Refused`` for them after all
+    others are recorded. Raises a ``WorkError`` if Stripe does not answer.
     """
     filters = {"payout": payout_id} if payout_id else {}
     listed = list_objects(
         key, base_url, "balance_transactions", created_gte=begins, created_lt=ends, **filters
     )
     count = 0
-    odd: list[UnreadableObject] = [] if unreadable is None else unreadable
-    parsed = parse_readable(listed, "balance", partial(parse_balance_entry, payout_id=payout_id), odd)
+    skipped: list[UnreadableObject] = [] if unreadable is None else unreadable
+    parsed = parse_readable(listed, "balance", partial(parse_balance_entry, payout_id=payout_id), skipped)
     for entries in in_batches(parsed, BATCH_SIZE):
         with transaction() as tx:
             mutations = record_balance_entries(tx, shop_id, entries)
@@ -155,9 +155,9 @@ def fetch_balance_entries(
             ]
             append_all(tx, audited, utc_now())
         count += len(entries)
-    if odd and unreadable is None:
-        more = f", and {len(odd) - 1} more" if len(odd) > 1 else ""
-        why = f"balance transaction {quote_value(odd[0].provider_id)}: {odd[0].why}{more}"
+    if skipped and unreadable is None:
+        more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        why = f"balance transaction {quote_value(skipped[0].provider_id)}: {skipped[0].why}{more}"
         raise Refused("stripe.unreadable_entry", why)
     return count
 

@@ -28,7 +28,7 @@ from services.providers.stripe_api import NOT_FOUND, get_object
 BATCH_SIZE = 50
 
 _FETCHED_CAUSES = frozenset({"lost_webhook", "too_old_for_events", "unknown"})
-"""Causes that Stripe's object, or an event about it, repairs."""
+"""Causes that are repaired with Stripe's object or an event about it."""
 
 _COUNT_BY_STATUS = """
 select status, count(*) as items,
@@ -49,7 +49,7 @@ class RepairPlan(NamedTuple):
 
 @dataclass(slots=True)
 class RepairResult:
-    """What a repair did. ``gone`` are ids that Stripe does not have (any more)."""
+    """The result of a repair. ``gone`` are ids that Stripe does not have (any more)."""
 
     entered: int = 0
     requeued: int = 0
@@ -68,7 +68,7 @@ def plan_repair(breaks: Sequence[PaymentBreak]) -> RepairPlan:
             work_ids.update(dict.fromkeys(found.evidence.get("work_ids", ())))
         elif found.cause in _FETCHED_CAUSES and found.theirs is not None and found.subject in SUBJECTS:
             events.update(dict.fromkeys(found.evidence.get("lost_events", ())))
-            # The object as well: an event has an older state, and some are older than Stripe keeps them.
+            # The object too: the events have older states, and Stripe may have deleted some of them.
             objects[found.subject, found.provider_id] = None
         else:
             left.append(found)
@@ -88,13 +88,13 @@ def repair_day(
 ) -> RepairResult:
     """Carry out ``plan``, audited, in batches with no transaction open during a call.
 
-    If it is interrupted, what was entered stays, and a second run enters nothing twice. Raises a
-    ``WorkError`` if Stripe does not answer. The caller notifies the workers of ``RepairResult.work``.
+    Safe to interrupt and to repeat: nothing is recorded twice. Raises a ``WorkError`` if Stripe does not
+    answer. The caller notifies the workers of ``RepairResult.work``.
     """
     result = RepairResult()
 
     def fetch(paths: Iterable[str]) -> list[dict[str, Any]]:
-        """Return the objects at ``paths``; the ids of those that do not exist go to ``result.gone``."""
+        """Return the objects at ``paths``; add the ids of those that do not exist to ``result.gone``."""
         sources = []
         for path in paths:
             try:
@@ -105,18 +105,18 @@ def repair_day(
                 result.gone.append(path.rsplit("/", 1)[-1])
         return sources
 
-    def enter(tx: Connection, events: Sequence[NewEvent]) -> None:
+    def record(tx: Connection, events: Sequence[NewEvent]) -> None:
         if not (new := find_missing_events(tx, events)):
             return
         accepted = record_events(tx, new)
         result.entered += len(new)
         result.work += [ref for each in accepted for ref in each.work]
-        because = f": {reason}" if reason else ""
+        note = f": {reason}" if reason else ""
         mutations = [
             Mutation(
                 "inbound_events",
                 str(each.event_id),
-                f"{event.topic} entered from Stripe: {event.delivery_key}{because}",
+                f"{event.topic} entered from Stripe: {event.delivery_key}{note}",
                 None,
                 {"topic": event.topic, "delivery_key": event.delivery_key},
             )
@@ -134,14 +134,14 @@ def repair_day(
     for ids in in_batches(plan.events, BATCH_SIZE):
         sources = fetch(f"/v1/events/{quote(event_id, safe='')}" for event_id in ids)
         with transaction() as tx:
-            enter(tx, plan_events(shop_id, sources, utc_now(), request_id))
+            record(tx, plan_events(shop_id, sources, utc_now(), request_id))
         report(f"{result.entered} events entered")
     for objects in in_batches(plan.objects, BATCH_SIZE):
-        asked_at = utc_now()
+        requested_at = utc_now()
         sources = fetch(f"/v1/{subject}s/{quote(provider_id, safe='')}" for subject, provider_id in objects)
         with transaction() as tx:
-            changed, _ = find_changed_objects(tx, shop_id, sources, asked_at, utc_now(), request_id)
-            enter(tx, changed)
+            changed, _ = find_changed_objects(tx, shop_id, sources, requested_at, utc_now(), request_id)
+            record(tx, changed)
         report(f"{result.entered} events and states entered")
     return result
 
@@ -149,7 +149,7 @@ def repair_day(
 def find_progress(tx: Connection, work: Sequence[WorkRef], now: datetime) -> tuple[int, dict[str, int]]:
     """Return how many items of ``work`` are not done, and the count of all by status.
 
-    An item whose next try is more than two minutes away counts as done: nobody waits for it.
+    Does not count an item whose next try is more than two minutes away, so that the command does not wait.
     """
     values = {"ids": int_array(ref.id for ref in work), "now": now}
     rows = tx.exec_driver_sql(_COUNT_BY_STATUS, values).all()

@@ -1,8 +1,8 @@
 """The breaks of a day: their causes, their current state, and the record of what a comparison staged.
 
 The rows of a closed day do not change: differences found later are appended to ``break_corrections``, and the
-newest correction of a break says whether it is open. Every reader uses the query here, so none shows a closed
-day without its corrections.
+newest correction of a break decides whether it is open. All readers use the queries of this module, which
+include the corrections.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ MAX_AUDITED = 200
 
 
 class PaymentBreak(NamedTuple):
-    """One difference of a day. A side is None if it has nothing; see ``docs/reconciliation.md``."""
+    """One difference of a day between our record and Stripe's; a side without the payment is None."""
 
     kind: str
     subject: str
@@ -40,9 +40,9 @@ class PaymentBreak(NamedTuple):
 
 
 class CauseText(NamedTuple):
-    """``says`` is the reason of the break; ``todo`` is the next step for a person and begins with a verb."""
+    """``reason`` explains the break; ``todo`` is the next step for a person and begins with a verb."""
 
-    says: str
+    reason: str
     todo: str
 
 
@@ -50,26 +50,26 @@ _REPAIR_OBJECT = "run `fleet payments repair`: it fetches the object itself"
 
 CAUSES = {
     "lost_webhook": CauseText(
-        "Stripe made an event of it that never arrived here",
+        "Stripe has an event about it that was not received here",
         "run `fleet payments repair`: it fetches the event",
     ),
     "dead_work": CauseText(
-        "its event is here, but the work on it is dead",
-        "run `fleet work show ID`, correct what its error names, then `fleet payments repair`",
+        "its event was received, but its work is dead",
+        "run `fleet work show ID`, correct the cause of its error, then `fleet payments repair`",
     ),
     "discarded_work": CauseText(
-        "its event is here, but a person discarded the work on it",
+        "its event was received, but a person discarded its work",
         "read the reason in the audit; `celery -A tasks requeue` starts the work again",
     ),
     "in_queue": CauseText(
-        "its event is here and waits for a worker", "wait, then run the reconciliation again"
+        "its event was received and waits for a worker", "wait, then run the reconciliation again"
     ),
     "paused": CauseText(
-        "its event is here and waits because of a pause",
-        "when it is time, end the pause: `celery -A tasks backlog` shows it, `celery -A tasks resume`",
+        "its event was received and waits because of a pause",
+        "end the pause when possible: `celery -A tasks backlog` shows it, `celery -A tasks resume` ends it",
     ),
     "not_ours": CauseText(
-        "our event of it came from test mode or from another account",
+        "our event about it came from test mode or from another account",
         "check which account the webhook secret belongs to",
     ),
     "too_old_for_events": CauseText("Stripe keeps events for 30 days only", _REPAIR_OBJECT),
@@ -78,29 +78,29 @@ CAUSES = {
         "compare the accounts of the shop's stripe-key and of its webhook secret",
     ),
     "paid_twice": CauseText(
-        "the customer seems to have paid twice", "look at both charges and refund one, or leave it"
+        "the customer seems to have paid twice", "check both charges and refund one if necessary"
     ),
     "fee_differs": CauseText(
-        "Stripe took another fee than was recorded or agreed",
+        "Stripe's fee differs from the recorded or the agreed fee",
         "compare it with the shop's contract with Stripe",
     ),
     "order_differs": CauseText(
-        "Shopify has another sum as paid for the order", "compare the order's payments with the charge"
+        "Shopify has another paid amount for the order", "compare the order's payments with the charge"
     ),
     "unreadable_object": CauseText(
         "Stripe's object lacks a field that we need; the evidence names it",
-        "look at the object at Stripe and compare it by hand; the rest of the day is compared",
+        "compare the object with Stripe by hand; the rest of the day is compared",
     ),
     "unknown": CauseText("no check found a reason", _REPAIR_OBJECT),
 }
-"""By slug, which is kept with each break."""
+"""By the slug that is stored with each break."""
 
-# Each break of the (shop, day) as it is now.
-_STANDING = """
+# The current state of each break of the (shop, day).
+_CURRENT = """
 latest as (
   select distinct on (kind, provider_id) * from break_corrections
    where shop_id = %(shop_id)s and day = %(day)s order by kind, provider_id, id desc
-), standing as (
+), current_breaks as (
   select coalesce(c.kind, b.kind) as kind, coalesce(c.provider_id, b.provider_id) as provider_id,
          coalesce(c.subject, b.subject) as subject,
          case when c.id is null then b.ours else c.ours end as ours,
@@ -116,12 +116,12 @@ latest as (
 """
 
 _LIST = f"""
-with {_STANDING}
-select {", ".join(PaymentBreak._fields)} from standing where is_open or not %(only_open)s
+with {_CURRENT}
+select {", ".join(PaymentBreak._fields)} from current_breaks where is_open or not %(only_open)s
  order by not is_open, kind, provider_id limit %(limit)s
 """  # noqa: S608
 
-_COUNT = f"with {_STANDING} select kind, count(*) as n from standing where is_open group by 1 order by 1"  # noqa: S608
+_COUNT = f"with {_CURRENT} select kind, count(*) as n from current_breaks where is_open group by 1 order by 1"  # noqa: S608
 
 _CHANGED = f"""
 select id, kind, provider_id, ours, theirs,
@@ -140,7 +140,7 @@ with changed as (
 {_CHANGED}
 """  # noqa: S608
 
-# A break that is found as it was found before is no change.
+# A break that is found again unchanged is not written.
 _OPEN = f"""
 with changed as (
   insert into reconciliation_breaks as b (shop_id, day, kind, provider_id, subject, ours, theirs, evidence,
@@ -159,7 +159,7 @@ with changed as (
 """  # noqa: S608
 
 _CORRECT = f"""
-with {_STANDING}, changed as (
+with {_CURRENT}, changed as (
   insert into break_corrections (shop_id, day, kind, provider_id, subject, change, ours, theirs, evidence,
                                  cause, cause_event_id, at)
   select %(shop_id)s, %(day)s, f.kind, f.provider_id, f.subject, %(change)s, f.ours, f.theirs, f.evidence,
@@ -171,12 +171,13 @@ with {_STANDING}, changed as (
 """  # noqa: S608
 
 _CORRECT_FOUND = _CORRECT.format(
-    f"""reconciliation_staging f left join standing s on s.kind = f.kind and s.provider_id = f.provider_id
+    f"""reconciliation_staging f
+    left join current_breaks s on s.kind = f.kind and s.provider_id = f.provider_id
    where {IS_STAGED} and (s.is_open is not true or (s.ours, s.theirs) is distinct from (f.ours, f.theirs))"""
 )
 
 _CORRECT_CLOSED = _CORRECT.format(
-    f"""standing f
+    f"""current_breaks f
    where f.is_open and not exists (
      select 1 from reconciliation_staging s where {IS_STAGED.replace("f.", "s.")} and s.kind = f.kind
         and s.provider_id = f.provider_id)"""  # noqa: S608
@@ -192,7 +193,7 @@ select exists (select 1 from closed_periods
 
 def describe_cause(slug: str) -> CauseText:
     """Return the texts of ``slug``; a break without a cause was found before causes were suggested."""
-    return CAUSES.get(slug, CauseText("no cause was looked for yet", "run the reconciliation again"))
+    return CAUSES.get(slug, CauseText("no cause was searched yet", "run the reconciliation again"))
 
 
 def format_side(side: Mapping[str, Any] | None, missing: str = "nothing") -> str:
@@ -204,10 +205,10 @@ def format_side(side: Mapping[str, Any] | None, missing: str = "nothing") -> str
 
 
 def lock_payment_periods(tx: Connection, shop_id: int) -> None:
-    """Until it ends, ``tx`` is the only one that records the shop's breaks or closes one of its periods.
+    """Lock the shop's periods: until ``tx`` ends, no other transaction records breaks or closes a period.
 
-    Otherwise a reconciliation that has just looked would still write into a period that is being closed.
-    Never hold it during a call to a provider.
+    Without the lock a reconciliation could write into a period that is being closed. Never hold it during a
+    call to a provider.
     """
     lock_objects(tx, [(shop_id, "books")])
 
@@ -226,9 +227,9 @@ def count_day_breaks(tx: Connection, shop_id: int, day: date) -> dict[str, int]:
 
 
 def record_breaks(tx: Connection, comparison: Comparison) -> list[Mutation]:
-    """The open breaks of the day are those staged by ``comparison``; return the changes.
+    """Make the staged breaks of ``comparison`` the day's open breaks; return the changes.
 
-    The caller holds ``lock_payment_periods``. The staged rows are deleted.
+    The caller holds ``lock_payment_periods``. Deletes the staged rows.
     """
     day = comparison.day
     if tx.exec_driver_sql(_IS_CLOSED, comparison._asdict()).scalar():

@@ -1,8 +1,7 @@
-"""Suggests why a day's breaks exist, from our ledger and from Stripe's events, with evidence.
+"""Suggests a cause, with evidence, for each break of a day.
 
-First our ledger: is there unfinished work on the object? Then Stripe's events since the day are listed once
-and joined with ours in batches, never one call for each break. Source: Stripe API reference, Events: kept for
-30 days.
+First finds unfinished work on the object in the ledger. Then lists Stripe's events since the day once, and
+compares them with the received events in batches. Source: Stripe API reference, Events: kept for 30 days.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,8 +36,8 @@ EVENT_TYPES = (
 )  # fmt: skip
 """Stripe accepts at most twenty types in one request."""
 
-# Breaks that no event explains: both sides may have received the same events.
-_OWN_KINDS = f"""
+# Kinds of breaks that no event can explain.
+_SET_KIND_CAUSES = f"""
 update reconciliation_staging f
    set cause = case f.kind when 'duplicate' then 'paid_twice' when 'fee' then 'fee_differs'
                            else 'order_differs' end
@@ -57,7 +56,7 @@ _OPEN_WORK = "\n  union all\n".join(
 )
 
 # Unfinished work on the object's key whose event names the object: a refund's key is that of its charge.
-_OUR_WORK = f"""
+_SET_WORK_CAUSES = f"""
 with open as (
 {_OPEN_WORK}
 ), about as (
@@ -94,7 +93,7 @@ select f.provider_id, e.body
  where {IS_STAGED} and f.cause = '' and f.kind = 'missing_there' order by f.provider_id limit %(limit)s
 """  # noqa: S608
 
-_NOT_OURS = f"""
+_SET_OTHER_ACCOUNT = f"""
 update reconciliation_staging f
    set cause = 'not_ours', evidence = f.evidence || jsonb_build_object('event_from', v.origin)
   from unnest(%(ids)s::text[], %(origins)s::text[]) as v(provider_id, origin)
@@ -103,17 +102,17 @@ update reconciliation_staging f
 
 _COUNT_OPEN = f"select count(*) from reconciliation_staging f where {IS_STAGED} and f.cause = ''"  # noqa: S608
 
-# The newest lost event of an object is its cause, the first twenty are kept; known ones are counted.
-_LOST_EVENTS = f"""
+# The newest lost event of an object is its cause. The evidence has twenty of them, and the number received.
+_SET_LOST_EVENTS = f"""
 with listed as (
-  select v.event_id, v.object_id, v.created, e.id is not null as is_here
+  select v.event_id, v.object_id, v.created, e.id is not null as is_received
     from unnest(%(event_id)s::text[], %(event_type)s::text[], %(object_id)s::text[], %(created)s::bigint[])
          as v(event_id, type, object_id, created)
     left join inbound_events e on e.shop_id = %(shop_id)s and e.provider = 'stripe' and e.topic = v.type
                               and e.delivery_key = v.event_id
 ), of_break as (
-  select f.kind, f.provider_id, count(*) filter (where t.is_here) as here,
-         coalesce(jsonb_agg(t.event_id order by t.created desc, t.event_id) filter (where not t.is_here),
+  select f.kind, f.provider_id, count(*) filter (where t.is_received) as received,
+         coalesce(jsonb_agg(t.event_id order by t.created desc, t.event_id) filter (where not t.is_received),
                   '[]') as lost
     from reconciliation_staging f join listed t on t.object_id = f.provider_id
    where {IS_STAGED} and f.cause in ('', 'lost_webhook') group by f.kind, f.provider_id
@@ -125,11 +124,11 @@ update reconciliation_staging f
        evidence = f.evidence || jsonb_build_object(
          'lost_events',
          jsonb_path_query_array(coalesce(f.evidence -> 'lost_events', '[]') || b.lost, '$[0 to 19]'),
-         'events_here', coalesce((f.evidence ->> 'events_here')::int, 0) + b.here)
+         'events_here', coalesce((f.evidence ->> 'events_here')::int, 0) + b.received)
   from of_break b where {IS_STAGED} and f.kind = b.kind and f.provider_id = b.provider_id
 """  # noqa: S608
 
-_REST = f"""
+_SET_OTHER_CAUSES = f"""
 update reconciliation_staging f
    set cause = case when f.kind = 'missing_there' then 'never_at_stripe'
                     when (f.evidence ->> 'theirs_at')::timestamptz < %(oldest)s then 'too_old_for_events'
@@ -140,25 +139,25 @@ update reconciliation_staging f
 
 
 def suggest_causes(key: str, base_url: str, comparison: Comparison) -> None:
-    """Every break that ``comparison`` staged has a suggested cause. No transaction is open during a call.
+    """Set the suggested cause of each staged break of ``comparison``; no transaction is open during a call.
 
-    With a key that may not list events the cause is ``unknown``, and the evidence contains the refusal.
+    If the key may not list events, the cause is ``unknown`` and the evidence contains the refusal.
     """
     values = {**comparison._asdict(), "oldest": comparison.now - EVENTS_KEPT}
     with transaction() as tx:
-        tx.exec_driver_sql(_OWN_KINDS, values)
-        tx.exec_driver_sql(_OUR_WORK, values)
-        _mark_not_ours(tx, values, is_live="_live_" in key)
+        tx.exec_driver_sql(_SET_KIND_CAUSES, values)
+        tx.exec_driver_sql(_SET_WORK_CAUSES, values)
+        _mark_other_account(tx, values, is_live="_live_" in key)
         unexplained = tx.exec_driver_sql(_COUNT_OPEN, values).scalar()
     listing = "not needed"
     if unexplained:
         listing = _join_events(key, base_url, comparison, values)
     with transaction() as tx:
-        tx.exec_driver_sql(_REST, {**values, "listing": listing})
+        tx.exec_driver_sql(_SET_OTHER_CAUSES, {**values, "listing": listing})
 
 
-def _mark_not_ours(tx: Connection, values: Mapping[str, Any], *, is_live: bool) -> None:
-    """Breaks missing at Stripe whose event came from another mode or account have the cause ``not_ours``."""
+def _mark_other_account(tx: Connection, values: Mapping[str, Any], *, is_live: bool) -> None:
+    """Set ``not_ours`` on breaks missing at Stripe whose event came from another mode or account."""
     origins: dict[str, str] = {}
     for provider_id, body in tx.exec_driver_sql(_FIND_BODIES, {**values, "limit": MAX_BODIES}):
         try:
@@ -173,15 +172,15 @@ def _mark_not_ours(tx: Connection, values: Mapping[str, Any], *, is_live: bool) 
             origins[provider_id] = "live mode" if event["livemode"] else "test mode"
     if origins:
         arrays = {"ids": text_array(list(origins)), "origins": text_array(list(origins.values()))}
-        tx.exec_driver_sql(_NOT_OURS, {**values, **arrays})
+        tx.exec_driver_sql(_SET_OTHER_ACCOUNT, {**values, **arrays})
 
 
 def _join_events(key: str, base_url: str, day: Comparison, values: Mapping[str, Any]) -> str:
-    """Set the cause of the breaks that a lost event explains; return how far the listing went."""
+    """Set the cause of the breaks that a lost event explains; return how many events were read."""
     # Most events of an object are of its own day; later ones are updates. Stripe lists newest first.
     oldest = day.now - EVENTS_KEPT
-    turn = min(max(day.ends + timedelta(days=1), oldest), day.now)
-    windows = [(max(day.begins, oldest), turn), (turn, day.now + timedelta(seconds=1))]
+    split_at = min(max(day.ends + timedelta(days=1), oldest), day.now)
+    windows = [(max(day.begins, oldest), split_at), (split_at, day.now + timedelta(seconds=1))]
     left = MAX_EVENTS
     try:
         for since, until in windows:
@@ -192,12 +191,12 @@ def _join_events(key: str, base_url: str, day: Comparison, values: Mapping[str, 
             for batch in in_batches(events, BATCH_SIZE):
                 left -= len(batch)
                 with transaction() as tx:
-                    tx.exec_driver_sql(_LOST_EVENTS, {**values, **_make_arrays(batch)})
+                    tx.exec_driver_sql(_SET_LOST_EVENTS, {**values, **_make_arrays(batch)})
             if left <= 0:
                 return f"cut off after {MAX_EVENTS} events"
     except (Misconfigured, Refused) as fault:
         return f"refused: {fault.code}"
-    return f"{MAX_EVENTS - left} events looked at"
+    return f"{MAX_EVENTS - left} events read"
 
 
 def _make_arrays(events: Sequence[dict[str, Any]]) -> dict[str, str]:

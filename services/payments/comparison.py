@@ -8,9 +8,9 @@ SUBJECTS = ("charge", "refund", "dispute", "payout")
 
 
 class Comparison(NamedTuple):
-    """A comparison of the day from ``begins`` up to, not including, ``ends``; ``token`` is its own.
+    """A comparison of the day from ``begins`` up to, not including, ``ends``; ``token`` identifies it.
 
-    ``_asdict()`` has the parameters of every statement about it.
+    ``_asdict()`` has the parameters of all its statements.
     """
 
     shop_id: int
@@ -35,11 +35,11 @@ charges as (
   select provider_id as ref from charges union select parent_id from charges where parent_id is not null
 )
 """
-"""The paid charges of the day, and the ids by which Shopify may name their payments."""
+"""The paid charges of the day, and the ids that Shopify may have recorded for their payments."""
 
 
 def insert_staged(cause: str = "") -> str:
-    """Return the start of an insert: next are (kind, provider_id, subject, ours, theirs, evidence)."""
+    """Return the start of an insert; kind, provider_id, subject, ours, theirs and evidence follow."""
     return f"""
 insert into reconciliation_staging
        (shop_id, day, token, found_at, cause, kind, provider_id, subject, ours, theirs, evidence)

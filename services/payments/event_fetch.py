@@ -1,5 +1,4 @@
-"""Topic ``event_fetch``: fetches the object of a thin event, or the balance entries of a payout, from
-Stripe."""
+"""Topic ``event_fetch``: fetches a thin event's object, or a payout's balance entries, from Stripe."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -68,13 +67,13 @@ def _fetch_payout(item: WorkItem, key: str, payout_id: str) -> Outcome:
 
 
 def _fetch_object(item: WorkItem, key: str, event_id: str, created: datetime, context: str) -> Outcome:
-    """Fetch the thin event ``event_id``, then its object, which enters the ledger as an event of its own.
+    """Fetch the thin event ``event_id``, then its object, and record the object's state as a new event.
 
     ``gone`` if Stripe no longer has one of them: events are kept for 30 days. ``ignored`` if the object is of
-    another kind. A repeated try finds what it entered before.
+    another kind. A retry records nothing twice.
     """
     base_url = get_settings().stripe_api_base
-    asked_at = utc_now()
+    requested_at = utc_now()
     try:
         path = f"/v2/core/events/{quote(event_id, safe='')}"
         related = get_object(key, base_url, path, context=context).get("related_object")
@@ -86,8 +85,8 @@ def _fetch_object(item: WorkItem, key: str, event_id: str, created: datetime, co
         return Done("gone") if fault.code == NOT_FOUND else fault
     if source.get("object") not in KINDS:
         return Done("ignored")
-    # A replay has a row of its own, and is there to fetch again.
-    state = make_state_event(source, f"fetch:{event_id}:{item.event_id}", asked_at, not_before=created)
+    # The id contains that of the item's event, because a replay must fetch again.
+    state = make_state_event(source, f"fetch:{event_id}:{item.event_id}", requested_at, not_before=created)
     events = plan_events(item.shop_id, [state], utc_now(), item.request_id)
     with transaction() as tx:
         refs = [ref for accepted in record_events(tx, events) for ref in accepted.work]

@@ -20,52 +20,52 @@ PAYOUT = "payout"
 
 
 def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:
-    """Every charge, refund, payment intent, dispute and payout has the state of its newest event.
+    """Set each charge, refund, payment intent, dispute and payout to the state of its newest event.
 
     The newest by ``Transaction.version`` wins, an older one is ``stale``, an object of another kind is
-    ``ignored``, and a body that lacks a field is refused alone. Events of the test mode and of connected
-    accounts count as any other: the shop's recorded secret decides whose events are accepted.
+    ``ignored``, and only the item whose body lacks a field is refused. Events of the test mode and of
+    connected accounts count like others: the shop's recorded secret decides which events are accepted.
 
-    A fee is written once, from whichever event has it, as Stripe never changes a balance transaction; balance
-    entries correct it (see ``balance``). A payout that is reconciled plans the work that fetches its entries.
+    A fee is written once, from any event, because Stripe never changes a balance transaction. Balance entries
+    correct it (see ``balance``). For a reconciled payout, plans the work that fetches its entries.
     """
     del now
     parsed = read_set(items, parse_transaction_event, "stripe.unreadable_transaction")
     transactions = [entry for entry in parsed if isinstance(entry, Transaction)]
     newest: dict[TransactionKey, Transaction] = {}
     for entry in transactions:
-        rival = newest.get(entry.key)
-        if rival is None or entry.version > rival.version:
+        best = newest.get(entry.key)
+        if best is None or entry.version > best.version:
             newest[entry.key] = entry
     lock_objects(tx, newest)
     stored, entry_fees = find_transactions(tx, newest)
     versions = {key: row.version for key, row in stored.items()}
     fees = {t.key: t.fee_cents for t in transactions if t.fee_cents is not None}
     fees |= {key: fee for key, (fee, currency) in entry_fees.items() if newest[key].currency == currency}
-    # A fee that is stored stays.
+    # A stored fee does not change.
     fees |= {key: row.fee_cents for key, row in stored.items() if row.fee_cents is not None}
-    won = [
+    changed = [
         t._replace(fee_cents=fees.get(key))
         for key, t in newest.items()
         if key not in versions or t.version > versions[key]
     ]
-    upsert_transactions(tx, won)
+    upsert_transactions(tx, changed)
     # A stale event may be the only one that has the fee.
-    written = {t.key for t in won}
-    late = {t.key: t for t in transactions if t.fee_cents is not None and t.key not in written}
-    filled = fill_fees(tx, late.values())
+    written = {t.key for t in changed}
+    fee_sources = {t.key: t for t in transactions if t.fee_cents is not None and t.key not in written}
+    filled = fill_fees(tx, fee_sources.values())
 
     def settle(entry: Transaction | Refused | None) -> Outcome:
         if not isinstance(entry, Transaction):
             return entry or Done("ignored")
-        best = newest[entry.key].version
-        return Done() if entry.version == max(best, versions.get(entry.key, best)) else Done("stale")
+        version = newest[entry.key].version
+        return Done() if entry.version == max(version, versions.get(entry.key, version)) else Done("stale")
 
     by_id = {item.id: item for item in items}
-    audit = [audit_entry(by_id[t.work_id], [describe_transaction(t, stored.get(t.key))]) for t in won]
+    audit = [audit_entry(by_id[t.work_id], [describe_transaction(t, stored.get(t.key))]) for t in changed]
     audit += [
         audit_entry(
-            by_id[late[row.shop_id, row.provider_id].work_id],
+            by_id[fee_sources[row.shop_id, row.provider_id].work_id],
             [describe_fee(row.kind, row.provider_id, None, row.fee_cents, row.currency)],
         )
         for row in filled
@@ -76,8 +76,8 @@ def ingest_transactions(tx: Connection, items: Sequence[WorkItem], now: datetime
 def plan_payout_entries(items: Sequence[WorkItem]) -> list[NewWork]:
     """Return the work that fetches the balance entries of each payout that Stripe has reconciled.
 
-    Stripe names the entries of a payout only in a list by payout, and only after
-    ``payout.reconciliation_completed``. Source: Stripe, "Payout reconciliation report".
+    Only a list by payout contains them, after ``payout.reconciliation_completed``. Source: Stripe, "Payout
+    reconciliation report".
     """
     return [
         NewWork(

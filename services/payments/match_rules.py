@@ -1,4 +1,4 @@
-"""Breaks that one side shows by itself, or a third one: duplicates, fees, amounts of orders, odd objects."""
+"""Breaks beyond the comparison of rows: duplicates, fees, amounts of orders, unreadable objects."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,50 +12,50 @@ from services.core.pg_arrays import text_array
 from services.payments.comparison import IS_STAGED, PAID_CHARGES, Comparison, insert_staged, side_json
 from services.payments.stripe_lists import UnreadableObject
 
-# A charge is identified by its order, or without one by its payment intent. This is hashed with the amount to
-# one number, because nearly every charge is the only one with its number; the texts of rows that share one
-# are compared later. The other charge may be of the two days before.
+# A charge is identified by its order, else by its payment intent. Both are hashed with the amount, because
+# nearly every hash is unique; the texts of rows with the same hash are compared later. The earlier charge may
+# be up to two days older.
 _REF = "coalesce(nullif(order_ref, ''), parent_id)"
 _PAID = "kind = 'charge' and status = 'paid' and refunded_cents = 0"
-TWIN = f"case when {_PAID} then hashtextextended({_REF}, amount_cents) end"
-"""Null for a row that cannot be paid twice. The seed is the amount."""
+PAYMENT_HASH = f"case when {_PAID} then hashtextextended({_REF}, amount_cents) end"
+"""Null for a row that is not a paid charge without refunds. The seed is the amount."""
 
 _BEFORE = f"""shop_id = %(shop_id)s and {_PAID} and occurred_at < %(begins)s
      and occurred_at >= %(begins)s::timestamptz - interval '2 days'"""
 
-_TWICE = f"""
-create temporary table twice on commit drop as
-select twin from (
-  select twin from stripe_side
+_REPEATED_HASHES = f"""
+create temporary table repeated_hashes on commit drop as
+select payment_hash from (
+  select payment_hash from stripe_side
   union all
-  select {TWIN} from transactions where {_BEFORE}
-) twins
- where twin is not null group by twin having count(*) > 1
+  select {PAYMENT_HASH} from transactions where {_BEFORE}
+) hashes
+ where payment_hash is not null group by payment_hash having count(*) > 1
 """  # noqa: S608
 
-# Sorting a million numbers is a fifth faster than hashing them if they fit: 8 MB for each 250,000.
-_SORTED = "set local enable_hashagg = off; set local work_mem = '32MB'"
-_AS_BEFORE = "set local enable_hashagg = on; set local work_mem = '{}'"
+# Sorting a million numbers in memory is a fifth faster than hashing them: 8 MB for each 250,000.
+_SORT_SETTINGS = "set local enable_hashagg = off; set local work_mem = '32MB'"
+_RESTORE_SETTINGS = "set local enable_hashagg = on; set local work_mem = '{}'"
 
-_TWINS = f"""
-create temporary table twins on commit drop as
+_CANDIDATES = f"""
+create temporary table candidates on commit drop as
 select {_REF} as ref, order_ref <> '' as is_order, provider_id, amount_cents, currency,
        to_timestamp(created) as at, true as is_today
-  from twice join stripe_side using (twin)
+  from repeated_hashes join stripe_side using (payment_hash)
 union all
 select {_REF}, order_ref <> '', provider_id, amount_cents, currency, occurred_at, false
-  from twice w join transactions on w.twin = {TWIN}
+  from repeated_hashes h join transactions on h.payment_hash = {PAYMENT_HASH}
  where {_BEFORE}
 """  # noqa: S608
 
 _KNOWN_ORDERS = """
 create temporary table known_orders on commit drop as
-select distinct t.ref from twins t
- where t.is_order and exists (select 1 from orders o where o.shop_id = %(shop_id)s and o.order_gid = t.ref)
+select distinct c.ref from candidates c
+ where c.is_order and exists (select 1 from orders o where o.shop_id = %(shop_id)s and o.order_gid = c.ref)
 """
 
-_PAID_IN_ALL = f"""
-create temporary table paid_in_all on commit drop as
+_TOTAL_PAID = f"""
+create temporary table total_paid on commit drop as
 select ref, sum(cents)::bigint as cents from (
   select order_ref as ref, amount_cents as cents from stripe_side join known_orders on ref = order_ref
    where {_PAID}
@@ -66,16 +66,16 @@ select ref, sum(cents)::bigint as cents from (
 
 # An order that was paid in equal parts is no break if its total covers them all.
 _COVERED = """
-delete from twins t using paid_in_all p, orders o
- where t.is_order and p.ref = t.ref and o.shop_id = %(shop_id)s and o.order_gid = t.ref
-   and o.currency = t.currency and o.total_cents >= p.cents
+delete from candidates c using total_paid p, orders o
+ where c.is_order and p.ref = c.ref and o.shop_id = %(shop_id)s and o.order_gid = c.ref
+   and o.currency = c.currency and o.total_cents >= p.cents
 """
 
 _DUPLICATES = f"""
 with ranked as (
   select *, first_value(provider_id) over same as twin, first_value(at) over same as twin_at,
          row_number() over same as place
-    from twins where ref <> ''
+    from candidates where ref <> ''
   window same as (partition by is_order, ref, amount_cents, currency order by at, provider_id)
 )
 {insert_staged()} 'duplicate', d.provider_id, 'charge',
@@ -92,17 +92,17 @@ on conflict do nothing
 _PERCENT = re.compile(r"[0-9]{1,2}(\.[0-9]{1,4})?", re.ASCII)
 _FIND_PROFILE = "select settings -> 'stripe_fee' from shop_config where shop_id = %(shop_id)s"
 
-_STATUS = "coalesce(our_status, 'paid')"
+_STATUS = "coalesce(recorded_status, 'paid')"
 _EXPECTED_FEE = "case why when 'sum' then amount_cents - net_cents else expected_cents end"
 
-# ``ours`` is the expected fee: by the entry's own sum, else by the shop's profile.
+# ``ours`` is the expected fee: by the sums of the entry, else by the shop's profile.
 _FEES = f"""
 with profile as (
   select %(percent)s::numeric as percent, %(fixed_cents)s::bigint as fixed_cents,
          %(tolerance_cents)s::bigint as tolerance_cents, currency
     from shops where id = %(shop_id)s
 ), entries as (
-  select e.*, t.provider_id, t.kind as subject, t.status as our_status, f.percent,
+  select e.*, t.provider_id, t.kind as subject, t.status as recorded_status, f.percent,
          f.tolerance_cents, case when e.kind in ('charge', 'payment') and e.currency = f.currency
          then round(e.amount_cents * f.percent / 100)::bigint + f.fixed_cents end as expected_cents
     from balance_entries e
@@ -125,35 +125,35 @@ with profile as (
 on conflict do nothing
 """  # noqa: S608
 
-# Shopify's record of the payment names the charge (or its intent), so the two amounts can be compared.
+# Shopify's record of the payment contains the id of the charge or its intent, so the amounts can be compared.
 _ORDER_AMOUNTS = f"""
-with {PAID_CHARGES}, moves as (
+with {PAID_CHARGES}, order_payments as (
   select m.order_transaction_id, m.order_gid, m.payment_ref, m.amount_cents, m.currency
     from refs r join order_transactions m on m.shop_id = %(shop_id)s and m.payment_ref = r.ref
    where m.payment_ref <> '' and not m.is_test and m.kind in ('sale', 'capture') and m.status = 'success'
 ), pairs as (
   select m.order_gid, m.order_transaction_id, c.provider_id, m.amount_cents as order_cents,
          c.amount_cents as charge_cents, c.currency
-    from charges c join moves m on m.payment_ref = c.provider_id and m.currency = c.currency
+    from charges c join order_payments m on m.payment_ref = c.provider_id and m.currency = c.currency
   union
   select m.order_gid, m.order_transaction_id, c.provider_id, m.amount_cents, c.amount_cents, c.currency
-    from charges c join moves m on m.payment_ref = c.parent_id and m.currency = c.currency
+    from charges c join order_payments m on m.payment_ref = c.parent_id and m.currency = c.currency
 ), paid as (
   select order_gid, sum(order_cents)::bigint as order_cents, sum(charge_cents)::bigint as charge_cents,
          max(currency) as currency, jsonb_agg(provider_id order by provider_id) as charges,
-         jsonb_agg(order_transaction_id::text order by order_transaction_id) as moves
+         jsonb_agg(order_transaction_id::text order by order_transaction_id) as order_transactions
     from pairs group by order_gid having sum(order_cents) <> sum(charge_cents)
 )
 {insert_staged()} 'amount', p.order_gid, 'order',
        {side_json("p.order_cents", "p.currency", "coalesce(o.financial_status, 'paid')")},
        {side_json("p.charge_cents", "p.currency", "'paid'")},
        jsonb_strip_nulls(jsonb_build_object('order', o.name, 'charges', p.charges,
-           'order_transactions', p.moves))
+           'order_transactions', p.order_transactions))
   from paid p left join orders o on o.shop_id = %(shop_id)s and o.order_gid = p.order_gid
 on conflict do nothing
 """  # noqa: S608
 
-# An object that Stripe lists is not missing there.
+# Stripe lists the object, so it is not missing there.
 _DELETE_LISTED = f"""
 delete from reconciliation_staging f
  where {IS_STAGED} and f.kind = 'missing_there' and f.provider_id = any(%(provider_id)s::text[])
@@ -169,33 +169,33 @@ _STAGE_UNREADABLE = f"""
 on conflict do nothing
 """
 
-_HAS_MOVES = (
+_HAS_ORDER_TRANSACTIONS = (
     "select exists (select 1 from order_transactions where shop_id = %(shop_id)s and payment_ref <> '')"
 )
 
 
 def stage_duplicates(tx: Connection, values: Mapping[str, Any], work_mem: str) -> None:
-    """Each charge that repeats an earlier one is a ``duplicate``; ``work_mem`` is the setting afterwards."""
-    tx.exec_driver_sql(_SORTED)
-    tx.exec_driver_sql(_TWICE, values)
-    tx.exec_driver_sql(_AS_BEFORE.format(work_mem))
-    if not tx.exec_driver_sql("select exists (select 1 from twice)").scalar():
+    """Stage a ``duplicate`` for each charge that repeats another; ``work_mem`` is the setting afterwards."""
+    tx.exec_driver_sql(_SORT_SETTINGS)
+    tx.exec_driver_sql(_REPEATED_HASHES, values)
+    tx.exec_driver_sql(_RESTORE_SETTINGS.format(work_mem))
+    if not tx.exec_driver_sql("select exists (select 1 from repeated_hashes)").scalar():
         return
     # The planner has no statistics of a new table, and would scan all of it for each of a few rows.
     tx.exec_driver_sql("set local enable_nestloop = off")
-    tx.exec_driver_sql(_TWINS, values)
+    tx.exec_driver_sql(_CANDIDATES, values)
     tx.exec_driver_sql("set local enable_nestloop = on")
     tx.exec_driver_sql(_KNOWN_ORDERS, values)
     if tx.exec_driver_sql("select exists (select 1 from known_orders)").scalar():
         tx.exec_driver_sql("set local enable_nestloop = off")
-        tx.exec_driver_sql(_PAID_IN_ALL, values)
+        tx.exec_driver_sql(_TOTAL_PAID, values)
         tx.exec_driver_sql("set local enable_nestloop = on")
         tx.exec_driver_sql(_COVERED, values)
     tx.exec_driver_sql(_DUPLICATES, values)
 
 
 def stage_unreadable(tx: Connection, comparison: Comparison, objects: Sequence[UnreadableObject]) -> None:
-    """Each of ``objects`` is a staged break of kind ``unreadable``."""
+    """Stage an ``unreadable`` break for each of ``objects``."""
     if not objects:
         return
     values = {
@@ -210,7 +210,7 @@ def stage_unreadable(tx: Connection, comparison: Comparison, objects: Sequence[U
 
 
 def stage_fees(tx: Connection, comparison: Comparison) -> None:
-    """Each balance entry that does not add up, or differs from the shop's valid profile, is a ``fee``."""
+    """Stage a ``fee`` for each balance entry whose sums are wrong or whose fee differs from the profile."""
     profile = tx.exec_driver_sql(_FIND_PROFILE, {"shop_id": comparison.shop_id}).scalar()
     tx.exec_driver_sql(_FEES, comparison._asdict() | parse_fee_profile(profile))
 
@@ -235,6 +235,6 @@ def parse_fee_profile(stored: Any) -> dict[str, Any]:
 
 
 def stage_order_amounts(tx: Connection, values: Mapping[str, Any]) -> None:
-    """Each order whose payments at Shopify differ from its charges at Stripe is an ``amount``."""
-    if tx.exec_driver_sql(_HAS_MOVES, values).scalar():
+    """Stage an ``amount`` for each order whose payments at Shopify differ from its charges at Stripe."""
+    if tx.exec_driver_sql(_HAS_ORDER_TRANSACTIONS, values).scalar():
         tx.exec_driver_sql(_ORDER_AMOUNTS, values)

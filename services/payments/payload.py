@@ -1,11 +1,11 @@
 """Stripe's charges, refunds, payment intents, disputes and payouts as transactions. Pure.
 
-Webhooks, backfills and the lists of a comparison are parsed by the same function, so that a difference
-between the two sides is never one of parsing. Of texts only ids and codes of Stripe's are taken, never what a
-person may have typed. Source: Stripe API reference, the objects of these names and Event.
+Webhooks, backfills and the lists of a comparison are parsed by the same function, so that parsing causes no
+difference. Only ids and codes of Stripe are read, never text that a person may have typed. Source: Stripe
+API reference, the objects of these names and Event.
 
-Amounts become the minor units of ISO 4217, which Shopify's amounts and our tables have: Stripe writes ISK and
-UGX with two decimals although they have none, and MGA with none although it has two. Source:
+Amounts are converted to the minor units of ISO 4217, as in Shopify's amounts and in the tables. Stripe writes
+ISK and UGX with two decimals although they have none, and MGA with none although it has two. Source:
 https://docs.stripe.com/currencies, "Special cases" and "Zero-decimal currencies".
 """
 
@@ -67,15 +67,15 @@ _PROGRESS = {
     for kind, statuses in _STATUSES.items()
     for place, status in enumerate(statuses, start=1)
 }
-"""The place of a status in the life of its object; a status that is not listed comes first."""
+"""The position of a status in the lifecycle of its object; a status that is not listed comes first."""
 
 
 class Transaction(NamedTuple):
     """One state of a transaction, from one event, one list, or its row in ``transactions``.
 
-    ``amount_cents`` of a captured charge is the captured amount: a hold of 50.00 of which 30.00 were taken is
-    a payment of 30.00. Only a payout's amount may be negative (it takes money from the bank). ``fee_cents``
-    is None if it is not known. ``work_id`` is the work item whose event was read; no column.
+    ``amount_cents`` of a captured charge is the captured amount: a hold of 50.00 of which 30.00 were captured
+    is a payment of 30.00. Only a payout's amount may be negative (it takes money from the bank).
+    ``fee_cents`` is None if unknown. ``work_id`` is the work item of the event; it has no column.
     """
 
     shop_id: int
@@ -105,9 +105,9 @@ class Transaction(NamedTuple):
     def version(self) -> tuple[datetime, int, int, str]:
         """The order among the states of one transaction: the newest event wins, then the later status.
 
-        Stripe's times are whole seconds and several events of one object often share one; then a final status
-        beats one that waits, and the larger refund the smaller. If all of that is equal, the digest decides:
-        arbitrary, but the same in whatever order the events arrive.
+        Stripe's times are whole seconds, and several events of one object often have the same. Then a final
+        status wins over a waiting one, and a larger refund over a smaller one. If all are equal, the digest
+        decides, so that the order of arrival does not matter.
         """
         progress = _PROGRESS.get((self.kind, self.status), 0)
         return (self.version_at, progress, self.refunded_cents, self.content_digest)
@@ -179,8 +179,8 @@ def _read_state(kind: str, source: Mapping[str, Any], currency: str) -> tuple[st
     """Return (status, amount, refunded).
 
     A charge that succeeded is ``paid``, one that only holds money is ``uncaptured``, and ``expired`` once the
-    hold is released. Stripe counts what a capture leaves over as refunded, though it never was paid: here it
-    is neither. If ``amount_refunded`` is less than what was left over, it does not include it.
+    hold is released. Stripe counts the uncaptured rest as refunded; here it is neither paid nor refunded. An
+    ``amount_refunded`` below the rest does not include it.
     """
     status = read_text(source, "status")
     amount = read_amount(source, "amount", currency, is_signed=kind == "payout")

@@ -1,7 +1,7 @@
 """Compares a shop's day of payments with Stripe's lists, for the job ``daily-reconciliation``.
 
-No transaction is open during a call to Stripe: its lists go into a file first, then into PostgreSQL at once.
-What a run finds stays in ``reconciliation_staging`` until the run ends; a run that dies leaves nothing else.
+No transaction is open during a call to Stripe: its lists are written to a file, then copied into PostgreSQL.
+Breaks stay in ``reconciliation_staging`` until the run ends; a run that crashes leaves nothing else.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -36,9 +36,9 @@ from services.shops.shops import Shop
 JOB = "daily-reconciliation"
 RULE = "reconciliation_break"
 NO_STRIPE = "no_stripe"
-"""The result, and the figure, of a run that has nothing to compare with."""
+"""The result, and the key in the stats, of a run for a shop without Stripe."""
 SPOOLED_BYTES = 8 * 2**20
-"""Size of Stripe's rows above which they go to disk: 60,000 charges."""
+"""Size of Stripe's rows above which they are written to disk: 60,000 charges."""
 READ_BYTES = 256 * 2**10
 
 _HAS_ROWS = """
@@ -54,21 +54,17 @@ select r.status, r.stats, coalesce(r.error, w.error_code || ': ' || w.last_error
 """
 
 
-def reconcile_day(
-    run: Run,
-    *,
-    clock: Callable[[], datetime] = utc_now,
-) -> JobResult:
+def reconcile_day(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResult:
     """Compare ``run``'s shop and day with Stripe: ``clean``, ``breaks`` or ``no_stripe``.
 
     Records the day's balance entries after the comparison, so that a differing fee is found before it is
-    corrected. An object that cannot be read is a break of its own. Raises ``Misconfigured`` if a shop with
-    Stripe's webhooks or payments has no key, and the ``WorkError`` of a call. Safe to repeat.
+    corrected. An object that cannot be read is a break. Raises ``Misconfigured`` if a shop with Stripe's
+    webhooks or payments has no key, and the ``WorkError`` of a call. Safe to repeat.
 
-    The day's breaks and its incident do not change until ``record``. ``stats`` has ``ours``, ``theirs``
-    (rows), ``breaks``, ``breaks_<kind>`` above zero, the money moved per currency (``charge_cad_cents`` by
-    Stripe's lists, ``our_charge_cad_cents`` by our rows, likewise refund, dispute and payout), and the
-    figures of ``sum_three_way``.
+    The day's breaks and its incident do not change until ``record``. ``stats`` has ``ours`` and ``theirs``
+    (rows recorded and listed), ``breaks``, ``breaks_<kind>`` above zero, the money moved per currency
+    (``charge_cad_cents`` at Stripe, ``our_charge_cad_cents`` recorded, likewise refund, dispute and payout),
+    and the figures of ``sum_three_way``.
     """
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     begins, ends = period_bounds(run.covers, run.period, run.zone)
@@ -117,7 +113,7 @@ def _make_stats(sums: Iterable[Row[Any]], breaks: Mapping[str, int]) -> dict[str
 
 
 def _record(day: Comparison, tx: Connection) -> FollowUp:
-    """The day's open breaks are those staged; its one incident is recorded or resolved."""
+    """Make the staged breaks the day's open breaks; record or resolve the day's one incident."""
     lock_payment_periods(tx, day.shop_id)
     mutations = record_breaks(tx, day)
     counts, period = count_day_breaks(tx, day.shop_id, day.day), day.day.isoformat()

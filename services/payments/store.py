@@ -66,13 +66,13 @@ def find_transactions(
 
 
 def upsert_transactions(tx: Connection, changed: Sequence[Transaction]) -> None:
-    """The rows of ``changed``, one for each key, have these states; a fee that is known stays."""
+    """Write the states ``changed``, one for each key; a known fee does not change."""
     if changed:
         tx.exec_driver_sql(_UPSERT, encode_rows(transactions, _COLUMNS, [state[:-1] for state in changed]))
 
 
 def fill_fees(tx: Connection, known: Collection[Transaction]) -> Sequence[Row[Any]]:
-    """Rows without a fee have that of ``known``; return shop, id, kind, fee and currency of those changed."""
+    """Set the fees of ``known`` on rows without one; return shop, id, kind, fee and currency of each."""
     if not known:
         return []
     fees = [(state.shop_id, state.provider_id, state.fee_cents) for state in known]

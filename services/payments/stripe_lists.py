@@ -1,6 +1,6 @@
 """Stripe's lists: objects that cannot be read, and a day's payments as the text that COPY reads.
 
-An object that cannot be read is a break, and the others are compared.
+An object that cannot be read is a break; the others are compared.
 """
 
 import re
@@ -40,17 +40,17 @@ def parse_readable(
     parse: Callable[[dict[str, Any]], T],
     unreadable: list[UnreadableObject],
 ) -> Iterator[T]:
-    """Yield what ``parse`` makes of each object of the list of ``subject``; ``unreadable`` gets the others.
+    """Yield the result of ``parse`` for each object of the list of ``subject``; add the unreadable ones.
 
-    One without an id is named by its place: ``refund[3]``. Raises ``Refused`` if there are more than
+    An object without an id is named by its position: ``refund[3]``. Raises ``Refused`` if there are more than
     ``MAX_UNREADABLE``.
     """
-    for place, source in enumerate(sources):
+    for position, source in enumerate(sources):
         try:
             parsed = parse(as_object(source, "entry"))
         except Unreadable as fault:
             fields = source if isinstance(source, Mapping) else {}
-            provider_id = find_text(fields, "id")[:255] or f"{subject}[{place}]"
+            provider_id = find_text(fields, "id")[:255] or f"{subject}[{position}]"
             unreadable.append(UnreadableObject(provider_id, subject, str(fault)[:500], _find_side(fields)))
             if len(unreadable) > MAX_UNREADABLE:
                 why = f"more than {MAX_UNREADABLE} objects of the day cannot be read, the last one"
@@ -97,7 +97,7 @@ class StripeRow(NamedTuple):
 def list_stripe_rows(
     key: str, base_url: str, day: Comparison, unreadable: list[UnreadableObject]
 ) -> Iterator[StripeRow]:
-    """Yield what was created in the day, charges with their fees; ``unreadable`` gets what lacks a field."""
+    """Yield the objects created in the day, charges with their fees; add the unreadable ones."""
     for subject in SUBJECTS:
         filters = {"expand": ["data.balance_transaction"]} if subject == "charge" else {}
         listed = list_objects(

@@ -85,8 +85,8 @@ reconciliation_breaks = Table(
     sa.UniqueConstraint("shop_id", "day", "kind", "provider_id", name="uq_reconciliation_breaks_identity"),
 )
 
-# The breaks of one comparison until the transaction that ends its run records them. ``token`` is the
-# comparison's own, so that two comparisons of one day do not mix.
+# The breaks of one comparison until the transaction that ends its run records them. ``token`` keeps two
+# comparisons of one day apart.
 reconciliation_staging = Table(
     "reconciliation_staging",
     metadata,
@@ -97,7 +97,7 @@ reconciliation_staging = Table(
     Column("found_at", _at, nullable=False),
 )
 
-# Differences found after the day's period was closed: the break's own row does not change.
+# Differences found after the day's period was closed: the row of the break does not change.
 break_corrections = Table(
     "break_corrections",
     metadata,

@@ -7,12 +7,12 @@ from sqlalchemy import Connection
 
 from services.payments.comparison import PAID_CHARGES
 
-# An order and a charge belong together if Shopify's record of the payment names the charge or its intent, or
-# if the charge names the order. A charge is in a payout once its balance entry names it. Each row's ``state``
-# is ``matched``, ``differs`` (other amounts at Shopify and Stripe), ``order_without_charge`` (paid at Shopify
-# through Stripe, and no charge here) or ``charge_without_order``.
+# An order and a charge are linked if Shopify's record of the payment has the id of the charge or its intent,
+# or if the charge has the id of the order. A charge is in a payout once its balance entry is. Each row's
+# ``state`` is ``matched``, ``differs`` (other amounts at Shopify and Stripe), ``order_without_charge`` (paid
+# at Shopify through Stripe, no charge recorded) or ``charge_without_order``.
 LINKS = f"""
-with {PAID_CHARGES}, moves as (
+with {PAID_CHARGES}, order_payments as (
   select m.order_gid, m.payment_ref, sum(m.amount_cents)::bigint as amount_cents, m.currency
     from refs r join order_transactions m on m.shop_id = %(shop_id)s and m.payment_ref = r.ref
    where m.payment_ref <> '' and not m.is_test and m.kind in ('sale', 'capture') and m.status = 'success'
@@ -23,8 +23,8 @@ with {PAID_CHARGES}, moves as (
          coalesce(m.amount_cents, i.amount_cents) as order_cents,
          coalesce(m.currency, i.currency) as order_currency
     from charges c
-    left join moves m on m.payment_ref = c.provider_id
-    left join moves i on i.payment_ref = c.parent_id
+    left join order_payments m on m.payment_ref = c.provider_id
+    left join order_payments i on i.payment_ref = c.parent_id
    order by c.provider_id
 ), entries as (
   select e.source_id, max(e.payout_id) as payout_id, sum(e.net_cents)::bigint as net_cents,
@@ -83,9 +83,8 @@ _NAMES = {
 def sum_three_way(tx: Connection, shop_id: int, begins: datetime, ends: datetime) -> dict[str, int]:
     """Return the figures above zero of [``begins``, ``ends``).
 
-    They are ``unmatched_orders``, ``unmatched_charges``, ``differing_orders``, ``in_transit`` (charges in no
-    payout that has arrived), and per currency ``in_transit_cad_cents`` (after fees, if Stripe has reported
-    them).
+    They are ``unmatched_orders``, ``unmatched_charges``, ``differing_orders``, ``in_transit`` (charges whose
+    payout has not arrived), and per currency ``in_transit_cad_cents`` (after fees, if they are known).
     """
     figures: Counter[str] = Counter()
     for row in tx.exec_driver_sql(_SUM, {"shop_id": shop_id, "begins": begins, "ends": ends}):

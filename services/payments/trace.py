@@ -9,32 +9,33 @@ MAX_CHARGES = 200
 
 # From the given id to the charges, and from the charges to everything else.
 _CHARGES = """
-named as (
+given as (
   select %(id)s::text as id,
          case when %(id)s ~ '^#?[0-9]+$' then 'gid://shopify/Order/' || ltrim(%(id)s, '#') end as gid
-), named_orders as (
-  select o.order_gid from orders o cross join named n
+), given_orders as (
+  select o.order_gid from orders o cross join given n
    where o.shop_id = %(shop_id)s
      and (o.order_gid in (n.id, n.gid) or o.name in (n.id, '#' || ltrim(n.id, '#')))
-), moves as (
+), order_payments as (
   select m.* from order_transactions m where m.shop_id = %(shop_id)s
-     and (m.order_gid in (select order_gid from named_orders)
+     and (m.order_gid in (select order_gid from given_orders)
           or (m.payment_ref <> '' and m.payment_ref = %(id)s))
 ), charges as (
   select t.* from transactions t where t.shop_id = %(shop_id)s and t.kind = 'charge' and (
          t.provider_id = %(id)s or t.parent_id = %(id)s
       or t.provider_id in (select parent_id from transactions
                             where shop_id = %(shop_id)s and provider_id = %(id)s)
-      or t.order_ref in (select order_gid from named_orders)
-      or t.provider_id in (select payment_ref from moves) or t.parent_id in (select payment_ref from moves)
+      or t.order_ref in (select order_gid from given_orders)
+      or t.provider_id in (select payment_ref from order_payments)
+      or t.parent_id in (select payment_ref from order_payments)
       or t.provider_id in (select source_id from balance_entries
                             where shop_id = %(shop_id)s and payout_id = %(id)s and payout_id <> ''))
    order by t.occurred_at, t.provider_id limit %(limit)s
 ), entries as (
   select e.* from balance_entries e where e.shop_id = %(shop_id)s
      and e.source_id in (select provider_id from charges)
-), all_moves as (
-  select * from moves
+), all_payments as (
+  select * from order_payments
   union
   select m.* from order_transactions m where m.shop_id = %(shop_id)s and m.payment_ref <> ''
      and (m.payment_ref in (select provider_id from charges) or m.payment_ref in (select parent_id
@@ -48,11 +49,11 @@ select 1 as place, 'order' as what, o.name || ' ' || o.order_gid as id, 'shopify
        o.financial_status as status, o.total_cents as amount_cents, o.currency,
        o.placed_at as at, '' as detail
   from orders o where o.shop_id = %(shop_id)s
-   and o.order_gid in (select order_gid from named_orders union select order_gid from all_moves
+   and o.order_gid in (select order_gid from given_orders union select order_gid from all_payments
                        union select order_ref from charges)
 union all
 select 2, m.kind, m.order_transaction_id::text, 'shopify', m.status, m.amount_cents, m.currency,
-       m.processed_at, trim(m.gateway || ' ' || m.payment_ref) from all_moves m
+       m.processed_at, trim(m.gateway || ' ' || m.payment_ref) from all_payments m
 union all
 select 3, 'charge', c.provider_id, 'stripe', c.status, c.amount_cents, c.currency, c.occurred_at,
        trim(coalesce(c.parent_id, '') || ' ' || c.order_ref) from charges c
@@ -73,11 +74,11 @@ select what, id, source, status, amount_cents, currency, at, detail from steps o
 """  # noqa: S608
 
 
-def trace_payment(tx: Connection, shop_id: int, named: str) -> Sequence[Row[Any]]:
-    """Return the records around the order, charge, payment intent, refund, dispute or payout ``named``.
+def trace_payment(tx: Connection, shop_id: int, reference: str) -> Sequence[Row[Any]]:
+    """Return the records of one payment, from the order to the payout; empty if nothing matches.
 
-    An order is named by its number (``#1001``), its id or its gid. The records go from the order to the
-    payout, of a payout with its first 200 charges. Empty if nothing has that name. Each has ``what`` (its
+    ``reference`` is an order's number (``#1001``), id or gid, or Stripe's id of a charge, payment intent,
+    refund, dispute or payout; of a payout, the first 200 charges are returned. Each record has ``what`` (its
     kind), ``id``, ``source`` (its system), ``status``, ``amount_cents``, ``currency``, ``at`` and ``detail``.
     """
-    return tx.exec_driver_sql(_FIND, {"shop_id": shop_id, "id": named, "limit": MAX_CHARGES}).all()
+    return tx.exec_driver_sql(_FIND, {"shop_id": shop_id, "id": reference, "limit": MAX_CHARGES}).all()

@@ -65,7 +65,9 @@ def test_each_kind_of_difference_is_named_for_each_subject(tx: Connection) -> No
 )
 def test_what_moved_no_money_may_be_in_one_book_only(tx: Connection, still: StripeRow) -> None:
     assert found_breaks(tx, [still]) == []
-    tx.exec_driver_sql("drop table if exists stripe_side, unequal, differing, twice, twins, known_orders")
+    tx.exec_driver_sql(
+        "drop table if exists stripe_side, unequal, differing, repeated_hashes, candidates, known_orders"
+    )
     add_ours(tx, [still])
     assert found_breaks(tx, []) == []
 
@@ -81,7 +83,9 @@ def test_other_shops_rows_are_not_ours(tx: Connection) -> None:
     add_ours(tx, [row("ch_1")], shop_id=2)
 
     assert found_breaks(tx, []) == []
-    tx.exec_driver_sql("drop table if exists stripe_side, unequal, differing, twice, twins, known_orders")
+    tx.exec_driver_sql(
+        "drop table if exists stripe_side, unequal, differing, repeated_hashes, candidates, known_orders"
+    )
     assert found_breaks(tx, [row("ch_1")]) == [("missing_here", "ch_1")]
 
 
