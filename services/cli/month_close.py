@@ -6,6 +6,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
+from services.audit.queries import use_snapshot
 from services.cli.base import (
     actor_option,
     audit_author,
@@ -25,10 +26,9 @@ from services.closing.corrections import (
     list_closed_months,
     list_corrections,
     merge_corrections,
-    use_one_snapshot,
 )
 from services.closing.package import MANIFEST_NAME, build_package, find_costs, list_package_faults
-from services.closing.profit_and_loss import label_of, net_sales, sums_of, taxes_of
+from services.closing.profit_and_loss import format_account, net_sales, sum_statement, sum_taxes
 from services.closing.tax_profile import TaxProfile, find_tax_profile, record_tax_profile
 from services.closing.tax_rates import TAXES
 from services.core.clock import utc_now
@@ -84,9 +84,9 @@ def show(slug: str, period: str, as_json: bool) -> None:
     }
     print_fields(f"{shop.name}: {period}", head)
     for currency, accounts in closed.figures["accounts"].items():
-        sums = sums_of(accounts, closed.figures["counts"])
+        sums = sum_statement(accounts, closed.figures["counts"])
         sums = {label[:1].lower() + label[1:]: cents for label, cents in sums.items()}
-        sums |= {f"{tax} to remit": cents for tax, cents in taxes_of(accounts).items()}
+        sums |= {f"{tax} to remit": cents for tax, cents in sum_taxes(accounts).items()}
         print_fields(f"\n{currency}", {name: format_money(cents, currency) for name, cents in sums.items()})
     click.echo()
     rows = [(file["name"], file["size"], file["sha256"]) for file in closed.files]
@@ -118,9 +118,9 @@ def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with transaction() as tx:
-            use_one_snapshot(tx)
-            late = find_new_corrections(tx, shop.id, earlier, costs)
-            corrections = merge_corrections(list_corrections(tx, shop.id, found_in=period), late)
+            use_snapshot(tx)
+            new = find_new_corrections(tx, shop.id, earlier, costs)
+            corrections = merge_corrections(list_corrections(tx, shop.id, found_in=period), new)
             package = build_package(tx, shop, period, shop.zone, corrections, folder)
     except OSError as fault:
         reason = f"{folder} cannot be written: {fault.strerror}. Name another folder with --to"
@@ -235,7 +235,7 @@ def _print_months(shop: Shop, months: list[ClosedMonth], *, as_json: bool) -> No
 
 def _print_corrections(title: str, corrections: list[Correction]) -> None:
     rows = [
-        (c.period, label_of(c.account), format_money_change(c.before, c.after, c.currency))
+        (c.period, format_account(c.account), format_money_change(c.before, c.after, c.currency))
         for c in corrections
     ]
     print_table(title, ("month", "account", "was -> is"), rows, f"{title}: nothing.")

@@ -1,1 +1,1 @@
-"""Act across the domains: the night, the week and the month of a shop are closed."""
+"""Act across the domains: the daily, weekly and monthly close of a shop."""

@@ -1,4 +1,4 @@
-"""Closed months and their corrections: closed figures do not change, a later difference is a correction.
+"""Closed months and their corrections: a difference found after the close is a correction.
 
 A difference is computed against the closed figures and every correction since, so that it is recorded once.
 """
@@ -65,7 +65,7 @@ select period, account, currency, before_cents as before, after_cents as after f
  order by period, id
 """
 
-# One row per account and month that finds it: until that month is closed, a later run changes its end.
+# One row per account and per month that finds it. Until that month is closed, a later run updates the row.
 _RECORD = """
 insert into period_corrections as c
        (shop_id, period, found_in, account, currency, before_cents, after_cents, at)
@@ -75,11 +75,6 @@ select %(shop_id)s, v.period, %(found_in)s, v.account, v.currency, v.before_cent
 on conflict (shop_id, period, found_in, account, currency)
 do update set after_cents = excluded.after_cents, at = excluded.at
 """
-
-
-def use_one_snapshot(tx: Connection) -> None:
-    """All reads of ``tx`` have one snapshot; call this first in it."""
-    tx.exec_driver_sql("set transaction isolation level repeatable read, read only")
 
 
 def list_closed_months(
@@ -109,7 +104,7 @@ def list_corrections(
     found_in: str | None = None,
     keep_all: bool = False,
 ) -> list[Correction]:
-    """Return the corrections of ``period``, or in the package of ``found_in``; ``keep_all``: also of zero."""
+    """Return the corrections of ``period``, or those found in ``found_in``; ``keep_all`` includes zero."""
     values = {"shop_id": shop_id, "period": period, "found_in": found_in}
     found = [Correction(**row._mapping) for row in tx.exec_driver_sql(_LIST_CORRECTIONS, values)]
     return [correction for correction in found if keep_all or correction.change]
@@ -118,28 +113,28 @@ def list_corrections(
 def find_new_corrections(
     tx: Connection, shop_id: int, closed: Sequence[ClosedMonth], costs: Mapping[str, Costs | None]
 ) -> list[Correction]:
-    """Return the differences of the ``closed`` months' figures to what was recorded before.
+    """Return the differences of today's figures of the ``closed`` months to the recorded ones.
 
-    ``costs`` by month are those of its closing. If they are lost (None), the cost of goods is not compared.
+    ``costs`` are those at the close, by month. If they are lost (None), the cost of goods is not compared.
     """
     found = []
-    today = find_tax_profile(tx, shop_id)
+    current = find_tax_profile(tx, shop_id)
     for month in closed:
         registered = month.figures.get("registered")
         profile = replace(
-            today,
+            current,
             province=month.figures["home"],
             registered=None if registered is None else frozenset(registered),
         )
         period = get_month(shop_id, month.period, ZoneInfo(month.figures["zone"]), profile)
-        of_closing = costs[month.period]
-        accounts = get_figures(tx, period, of_closing).accounts
+        costs_at_close = costs[month.period]
+        accounts = get_figures(tx, period, costs_at_close).accounts
         recorded = list_corrections(tx, shop_id, period=month.period, keep_all=True)
-        late = plan_corrections(month.period, month.figures["accounts"], recorded, accounts)
+        planned = plan_corrections(month.period, month.figures["accounts"], recorded, accounts)
         unknown = set(NEW_ACCOUNTS.get(month.figures["format"], ()))
-        if of_closing is None:
+        if costs_at_close is None:
             unknown.add("cost_of_goods")
-        found += [c for c in late if c.account not in unknown]
+        found += [c for c in planned if c.account not in unknown]
     return found
 
 
@@ -157,13 +152,15 @@ def plan_corrections(
 
 
 def _flatten(accounts: Mapping[str, Mapping[str, int]]) -> dict[tuple[str, str], int]:
-    return {(currency, account): cents for currency, of in accounts.items() for account, cents in of.items()}
+    return {
+        (code, account): cents for code, by_name in accounts.items() for account, cents in by_name.items()
+    }
 
 
 def record_corrections(
     tx: Connection, shop_id: int, found_in: str, corrections: Sequence[Correction], now: datetime
 ) -> None:
-    """Write the corrections as rows of ``found_in``, the month whose package lists them."""
+    """Write the corrections; ``found_in`` is the month whose package lists them."""
     if corrections:
         values = {
             "shop_id": shop_id,

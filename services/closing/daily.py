@@ -33,18 +33,18 @@ from services.providers.object_store import open_store
 from services.shopify.stock.low_stock import LowStock, find_low_stock
 
 MAX_STOCK_AGE = timedelta(hours=36)
-"""Stock has only its current state: the run of a day that ended earlier leaves it out."""
+"""Stock has no history, so a run for a day that ended earlier does not check it."""
 
 MAX_LEVELS = 500
-"""Low levels that the summary lists, the worst first; it counts all."""
+"""Low levels that the summary lists, the lowest first; all are counted."""
 
 _LEVEL_FIELDS = ("sku", "location_id", "available", "reorder_point", "sold_30d")
 
 MAX_LOGGED = 100
 """Log lines of one run."""
 
-# The run of an older day does not replace a newer summary. The levels that were reported to the owner stay,
-# if the new summary has none.
+# The run of an older day does not replace a newer summary. A summary without reported levels keeps the
+# earlier ones.
 _RECORD = """
 insert into shop_config as c (shop_id, last_daily_run) values (%(shop_id)s, %(summary)s::jsonb)
 on conflict (shop_id) do update set
@@ -78,10 +78,10 @@ def close_day(
     compare: JobWork = reconcile_day,
     clock: Callable[[], datetime] = utc_now,
 ) -> JobResult:
-    """Check the day; the result's ``record`` writes the summary, which ``clock`` dates.
+    """Check the day; ``clock`` dates the summary, which the result's ``record`` writes.
 
-    If the comparison fails, its error is raised for the ledger to retry or give up; the summary is then
-    ``not_compared`` with the error code, next to the results of the other checks.
+    If the comparison fails, raises its error. The summary is then ``not_compared``, with the error code and
+    the results of the other checks.
     """
     checks = _check(run, clock())
     try:
@@ -102,7 +102,7 @@ def close_day(
 
 
 def _check(run: Run, now: datetime) -> DayChecks:
-    """Verify the audit chain, without its anchors, which a job of the fleet does; find low stock."""
+    """Verify the audit chain without its anchors (a fleet job verifies those); find low stock."""
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     _, ends = period_bounds(run.covers, run.period, run.zone)
     settings = get_settings()
@@ -126,7 +126,7 @@ def _check(run: Run, now: datetime) -> DayChecks:
 
 
 def _plan_summary(checks: DayChecks, payments: JobResult, error: dict[str, str]) -> dict[str, Any]:
-    """Return the stored JSON; ``low_told``, the levels reported to the owner, only once the day is done."""
+    """Return the stored JSON; without an ``error`` with ``low_told``, the levels reported to the owner."""
     low, low_stock, reported = checks.low_stock, None, {}
     if low is not None:
         levels = [
@@ -155,14 +155,14 @@ def _plan_summary(checks: DayChecks, payments: JobResult, error: dict[str, str])
 
 
 def _record_summary(tx: Connection, checks: DayChecks, summary: dict[str, Any]) -> None:
-    """``shop_config.last_daily_run`` is ``summary``, unless it is of a later day."""
+    """Write ``summary`` to ``shop_config.last_daily_run``, unless that is of a later day."""
     tx.exec_driver_sql(_RECORD, {"shop_id": checks.shop_id, "summary": orjson.dumps(summary).decode()})
 
 
 def _record(
     run: Run, checks: DayChecks, payments: JobResult, summary: dict[str, Any], tx: Connection
 ) -> FollowUp:
-    """Write breaks, incidents, the summary and, if something is wrong, a mail."""
+    """Write the breaks, the incidents, the summary, and a mail if something is wrong."""
     recorded = payments.record(tx) if payments.record else FollowUp()
     reported = tx.exec_driver_sql(_FIND_REPORTED_LOW, {"shop_id": checks.shop_id}).scalar() or []
     if checks.findings:

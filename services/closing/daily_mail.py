@@ -27,10 +27,10 @@ from services.shops.shops import get_shop_by_id
 Side = Mapping[str, Any]
 
 MAX_MAILED = 20_000
-"""Breaks of one day. With more the attachment would be larger than mail servers accept."""
+"""Breaks of one day. With more, the attachment would be larger than mail servers accept."""
 
 MAX_SHOWN = 32
-"""Payments in the mail itself, the largest differences first: Gmail cuts off what is over 102 KB."""
+"""Payments in the mail itself, the largest first: Gmail cuts a mail off after 102 KB."""
 
 _WHAT = {
     "missing_here": "Stripe has this payment, our books do not",
@@ -39,7 +39,7 @@ _WHAT = {
     "currency": "The currencies differ",
     "status": "The states differ",
     "duplicate": "The customer seems to have paid twice",
-    "fee": "Stripe took another fee than expected",
+    "fee": "Stripe’s fee is not the expected one",
     "unreadable": "Stripe’s entry cannot be read, so it was not compared",
 }
 
@@ -50,7 +50,7 @@ _UNMOVED = ("failed", "pending", "canceled", "expired", "uncaptured", "requires_
 """Statuses in which no money moved."""
 
 _SIGNS = {"charge": 1, "refund": -1, "dispute": -1}
-"""The effect of each subject on what the shop was paid. A payout only moves that money on."""
+"""How each subject changes the money that the shop was paid. A payout does not change it."""
 
 MAX_LEVELS_SHOWN = 25
 
@@ -115,8 +115,8 @@ def record_anomaly_mail(
 ) -> list[NewWork]:
     """Write the mail about the day to the outbox; return the work that sends it.
 
-    There is none without breaks, audit findings or newly low stock, without an owner's address, or if the
-    owner got the mail of this day before.
+    There is no mail without breaks, audit findings or newly low stock, without an owner's address, or if the
+    owner already has the mail of this day.
     """
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     shop = get_shop_by_id(tx, run.shop_id)
@@ -141,7 +141,7 @@ def _headline(payments: int, low: int, *, is_altered: bool) -> str:
     if low:
         parts.append(f"{low:,} {'SKU runs' if low == 1 else 'SKUs run'} low")
     if is_altered:
-        parts.append("the audit record needs a look")
+        parts.append("the audit record needs a check")
     text = ", ".join(parts)
     return text[:1].upper() + text[1:]
 
@@ -159,8 +159,8 @@ def _cover(one: LowStock) -> str:
 def plan_break_context(day: date, breaks: Sequence[PaymentBreak]) -> dict[str, Any]:
     """Return the template context of the breaks of a shop's ``day``.
 
-    Several breaks of one payment (its amount and its status, say) are one entry. ``nets`` sums Stripe's side
-    less ours, per currency, of what was really paid.
+    Several breaks of one payment (of its amount and its status, for example) are one entry. ``nets`` is the
+    money paid at Stripe less the money recorded, per currency.
     """
     ordered = sorted(breaks, key=attrgetter("provider_id", "kind"))
     payments = [list(group) for _, group in groupby(ordered, key=attrgetter("provider_id"))]
@@ -190,7 +190,7 @@ def plan_break_attachments(day: date, breaks: Sequence[PaymentBreak]) -> tuple[A
 
 
 def _payment_context(first: PaymentBreak, *others: PaymentBreak) -> dict[str, str]:
-    ours, theirs, cause = first.ours, first.theirs, first.cause
+    recorded, stripe, cause = first.ours, first.theirs, first.cause
     kinds = tuple(found.kind for found in (first, *others))
     what = "; ".join(_WHAT.get(kind, kind) for kind in kinds)
     page = _PAGES.get(first.subject, "search?query=")
@@ -198,26 +198,26 @@ def _payment_context(first: PaymentBreak, *others: PaymentBreak) -> dict[str, st
         "provider_id": first.provider_id,
         "url": f"https://dashboard.stripe.com/{page}{quote(first.provider_id, safe='')}",
         "what": what[:1] + what[1:].replace("; The", "; the"),
-        "ours": _amount(ours),
-        "our_status": ours["status"] if ours else "",
-        "theirs": _amount(theirs),
-        "their_status": theirs["status"] if theirs else "",
-        "difference": _difference(kinds, ours, theirs),
+        "recorded": _amount(recorded),
+        "recorded_status": recorded["status"] if recorded else "",
+        "stripe": _amount(stripe),
+        "stripe_status": stripe["status"] if stripe else "",
+        "difference": _difference(kinds, recorded, stripe),
         "cause": describe_cause(cause).reason if cause else "",
     }
 
 
-def _difference(kinds: tuple[str, ...], ours: Side | None, theirs: Side | None) -> str:
+def _difference(kinds: tuple[str, ...], recorded: Side | None, stripe: Side | None) -> str:
     if "unreadable" in kinds:
         return "not compared"
-    if ours and theirs and kinds == ("fee",):
-        return change(theirs["fee_cents"] - ours["fee_cents"], theirs["currency"])
-    if ours and theirs and ours["currency"] != theirs["currency"]:
+    if recorded and stripe and kinds == ("fee",):
+        return change(stripe["fee_cents"] - recorded["fee_cents"], stripe["currency"])
+    if recorded and stripe and recorded["currency"] != stripe["currency"]:
         return "other currency"
-    if ours and theirs and ours["status"] == theirs["status"]:
-        return change(theirs["amount_cents"] - ours["amount_cents"], ours["currency"])
-    currency = (ours or theirs or {})["currency"]
-    return change(_paid(theirs) - _paid(ours), currency)
+    if recorded and stripe and recorded["status"] == stripe["status"]:
+        return change(stripe["amount_cents"] - recorded["amount_cents"], recorded["currency"])
+    currency = (recorded or stripe or {})["currency"]
+    return change(_paid(stripe) - _paid(recorded), currency)
 
 
 def _amount(side: Side | None) -> str:
@@ -238,11 +238,11 @@ def _size(side: Side | None) -> int:
 
 
 def sample_break(
-    kind: str, provider_id: str, ours: Side | None, theirs: Side | None, cause: str = ""
+    kind: str, provider_id: str, recorded: Side | None, stripe: Side | None, cause: str = ""
 ) -> PaymentBreak:
-    """Return an open break as a preview shows it."""
+    """Return an open break for a preview."""
     found_at = datetime(2026, 11, 21, tzinfo=UTC)
-    return PaymentBreak(kind, "charge", provider_id, ours, theirs, found_at, cause=cause)
+    return PaymentBreak(kind, "charge", provider_id, recorded, stripe, found_at, cause=cause)
 
 
 def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.closing.items import SalesPeriod
 from services.closing.sales import DaySales, TopSeller, name_customers, name_staff, sum_sales
-from services.closing.tax_profile import find_profile_at_home
+from services.closing.tax_profile import find_profile_with_home
 from services.closing.totals import stream_taxed
 from services.core.clock import utc_now
 from services.core.db import transaction
@@ -27,8 +27,8 @@ _TEXT_BAR = 24
 def send_digest(run: Run) -> JobResult:
     """Write the mail about the run's week, in days of the shop's zone, to the outbox, once.
 
-    A week without sales has a mail too: its absence would look like a fault. The result is ``no_owner_email``
-    if the shop has no address; the figures are in the run's stats either way.
+    A week without sales has a mail too, because a missing mail would look like a fault. The result is
+    ``no_owner_email`` if the shop has no address. The run's stats have the figures in both cases.
     """
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     begins, ends = period_bounds(run.covers, run.period, run.zone)
@@ -36,7 +36,7 @@ def send_digest(run: Run) -> JobResult:
     from_before, _ = day_bounds(run.zone, first - timedelta(days=7))
     with transaction() as tx:
         shop = get_shop_by_id(tx, run.shop_id)
-        profile = find_profile_at_home(tx, shop.id)
+        profile = find_profile_with_home(tx, shop.id)
         period = SalesPeriod(shop.id, from_before, ends, run.zone, profile)
         sales = sum_sales(stream_taxed(tx, period), first)
         days = sales.days()
@@ -66,12 +66,12 @@ def send_digest(run: Run) -> JobResult:
     )
 
 
-def choose_currency(own: str, days: Sequence[DaySales]) -> str:
-    """Return the shop's own currency if it has sales, else the one with the largest sales."""
+def choose_currency(shop_currency: str, days: Sequence[DaySales]) -> str:
+    """Return the shop's currency if it has sales, else the one with the largest sales."""
     sold: Counter[str] = Counter()
     for day in days:
         sold[day.currency] += day.net_cents
-    return own if own in sold or not sold else max(sorted(sold), key=sold.__getitem__)
+    return shop_currency if shop_currency in sold or not sold else max(sorted(sold), key=sold.__getitem__)
 
 
 def plan_digest_context(
@@ -84,27 +84,27 @@ def plan_digest_context(
 ) -> dict[str, Any]:
     """Return the template context of ``owner_digest`` for the week that begins on ``first``, a Monday.
 
-    ``days`` are of that week and the one before. ``currency`` is charted and ranked; others are only summed.
+    ``days`` are of that week and the one before. Chart and ranking use ``currency``; others are only summed.
     """
     week = [day for day in days if day.day >= first]
     now = _add_up(day for day in week if day.currency == currency)
-    then = _add_up(day for day in days if day.day < first and day.currency == currency)
+    before = _add_up(day for day in days if day.day < first and day.currency == currency)
     net, orders = now["net_cents"], now["orders"]
     others = sorted({day.currency for day in week} - {currency})
-    # Before refunds: most are of earlier orders.
+    # Without refunds, because most are of earlier orders.
     average = (net + now["refunded_cents"]) // orders if orders else 0
     return {
         "first": first,
         "last": first + timedelta(days=6),
         "is_quiet": not any(day.orders or day.net_cents or day.refunded_cents for day in week),
         "revenue": money(net, currency),
-        "revenue_before": money(then["net_cents"], currency),
-        "revenue_change": _percent(net, then["net_cents"]),
-        "difference": change(net - then["net_cents"], currency),
-        "is_up": net >= then["net_cents"],
+        "revenue_before": money(before["net_cents"], currency),
+        "revenue_change": _percent(net, before["net_cents"]),
+        "difference": change(net - before["net_cents"], currency),
+        "is_up": net >= before["net_cents"],
         "others": [money(sum(d.net_cents for d in week if d.currency == one), one) for one in others],
         "orders": orders,
-        "orders_before": then["orders"],
+        "orders_before": before["orders"],
         "average": money(average, currency) if orders else "",
         "unpaid": money(now["unpaid_cents"], currency) if now["unpaid_cents"] else "",
         "refunds": money(now["refunded_cents"], currency),
@@ -131,7 +131,7 @@ def _add_up(days: Iterable[DaySales]) -> Counter[str]:
 def plan_bars(first: date, currency: str, days: Sequence[DaySales]) -> list[dict[str, Any]]:
     """Return seven days, each with a bar of this week and of the week before, relative to the longest.
 
-    A width is a whole percentage, at least 1 if anything was sold; ``text`` is the bar in letters.
+    A width is a whole percentage, at least 1 if anything was sold; ``text`` is the bar in characters.
     """
     sold: Counter[date] = Counter()
     for day in days:
@@ -141,30 +141,30 @@ def plan_bars(first: date, currency: str, days: Sequence[DaySales]) -> list[dict
     bars = []
     for place in range(7):
         today = first + timedelta(days=place)
-        now, then = sold[today], sold[today - timedelta(days=7)]
+        now, before = sold[today], sold[today - timedelta(days=7)]
         bars.append(
             {
                 "day": f"{today:%a}",
                 "amount": money(now, currency),
-                "amount_before": money(then, currency),
-                "width": _part(now, longest, 100),
-                "width_before": _part(then, longest, 100),
-                "text": ("#" * _part(now, longest, _TEXT_BAR)).ljust(_TEXT_BAR, "."),
-                "text_before": ("=" * _part(then, longest, _TEXT_BAR)).ljust(_TEXT_BAR, "."),
+                "amount_before": money(before, currency),
+                "width": _scale(now, longest, 100),
+                "width_before": _scale(before, longest, 100),
+                "text": ("#" * _scale(now, longest, _TEXT_BAR)).ljust(_TEXT_BAR, "."),
+                "text_before": ("=" * _scale(before, longest, _TEXT_BAR)).ljust(_TEXT_BAR, "."),
             }
         )
     return bars
 
 
-def _part(cents: int, longest: int, whole: int) -> int:
+def _scale(cents: int, longest: int, whole: int) -> int:
     return max(1, cents * whole // longest) if cents > 0 else 0
 
 
-def _percent(now: int, then: int) -> str:
+def _percent(now: int, before: int) -> str:
     """Return the change such as "+12%". Empty if the week before had no sales."""
-    if then <= 0:
+    if before <= 0:
         return ""
-    percent = (200 * (now - then) + then) // (2 * then)
+    percent = (200 * (now - before) + before) // (2 * before)
     return f"{percent:+d}%".replace("-", "\N{MINUS SIGN}")
 
 
@@ -209,7 +209,7 @@ def _sample(shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
 OWNER_DIGEST_MAIL = MailType(
     name="owner_digest",
     package="services.closing",
-    about="the week: revenue, who and what sold best, next to the week before",
+    about="the week: revenue and best sellers, compared with the week before",
     reader="shop owner",
     why="You get this because you own this shop: every Monday morning. Your operator can stop it.",
     sample=_sample,

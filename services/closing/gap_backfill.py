@@ -1,4 +1,4 @@
-"""Job ``gap-healing``: enters what Shopify and Stripe have since the cursors and no webhook brought."""
+"""Job ``gap-healing``: records what changed at Shopify and Stripe since the cursors without a webhook."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -16,10 +16,10 @@ from services.shopify.backfill.run import backfill_shopify
 
 JOB = "gap-healing"
 NO_CREDENTIALS = frozenset({"shopify.no_domain", "shopify.no_token", "stripe.no_key"})
-"""The shop has no credentials for the provider: the provider is left out and counted."""
+"""Errors of a shop without credentials for a provider, which is then left out."""
 
 BackfillProvider = Callable[..., Mapping[str, int]]
-"""As ``backfill_stripe``: returns the counts by topic and ``seen``; nothing without the provider."""
+"""Like ``backfill_stripe``: returns ``seen`` and the counts by topic; empty without the provider."""
 
 
 class BackfillResult(NamedTuple):
@@ -31,7 +31,7 @@ class BackfillResult(NamedTuple):
 
     @property
     def topics(self) -> dict[str, int]:
-        """How many entered of each topic."""
+        """The number of recorded events by topic."""
         return {name: n for name, n in sorted(self.counts.items()) if "/" in name or "." in name}
 
     @property
@@ -58,7 +58,7 @@ def fill_gaps(
     providers: Mapping[str, BackfillProvider] = PROVIDERS,
     clock: Callable[[], datetime] = utc_now,
 ) -> JobResult:
-    """Backfill from each of ``providers``; the run fails with the error of one after the others are done."""
+    """Backfill from each of ``providers``; raise the error of one after the others are done."""
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     results = backfill_providers(run.shop_id, clock(), run.request_id, providers=providers)
     if fault := find_fault(results):
@@ -73,7 +73,7 @@ def fill_gaps(
 
     def record(tx: Connection) -> FollowUp:
         del tx
-        summary = f"{entered} events that no webhook brought were entered"
+        summary = f"recorded {entered} events without a webhook"
         mutation = Mutation("inbound_events", f"{entered} rows", summary, None, topics)
         return FollowUp(audit=[Entry(run.shop_id, f"job {JOB}", "gap_heal", run.request_id, [mutation])])
 

@@ -1,7 +1,7 @@
 """What a shop sold and refunded, item by item, streamed from PostgreSQL, and the conditions for what counts.
 
-A sale is dated by its order, a refund by the day it was given. Gift cards are among the items, and are no
-revenue. The month's statement, its tax files and the owner's digest all use these conditions: ``o`` is
+A sale is dated by its order, a refund by the day it was given. Gift cards are items but no revenue. The
+month's statement, its tax files and the owner's digest all use these conditions: ``o`` is
 ``orders``, ``l`` is ``order_lines``, ``r`` is ``order_refunds``; the parameters are those of ``SalesPeriod``.
 """
 
@@ -34,22 +34,22 @@ COUNTS = """
 expired, or cancelled before anything was paid."""
 
 REFUND_COUNTS = f"r.status = 'success' and {COUNTS}"
-"""A refund counts once its money is given back; a pending or failed one is not booked."""
+"""A refund counts once its money is returned; a pending or failed one does not count."""
 
 IS_PAID = "o.financial_status in ('paid', 'partially_refunded', 'refunded')"
-"""Whether the whole order was paid. Net sales have both; the digest's revenue is what is paid."""
+"""Whether the whole order was paid. Net sales include unpaid orders; the digest's revenue does not."""
 
 PIECES_REMOVED = """
  greatest(0, l.quantity - coalesce(l.current_quantity, l.quantity) - l.refunded_quantity)
 """
-"""Pieces of a line that an edit removed and no refund names: these were never sold."""
+"""Pieces of a line that an edit removed without a refund: these were never sold."""
 
 PLACE = """
  coalesce(nullif(o.province, ''),
           (select nullif(w.province, '') from locations w
             where w.shop_id = o.shop_id and w.location_id = o.location_id), %(home)s)
 """
-"""Where an order is taxed: where it goes; what is handed over, where the counter or the pickup is."""
+"""Where an order is taxed: at its destination; if handed over, at the counter or pickup location."""
 
 IS_PST_EXEMPT = """
  (%(exempt)s::text <> '{}' and ('sku:' || lower(l.sku) = any(%(exempt)s::text[]) or exists (
@@ -59,7 +59,7 @@ IS_PST_EXEMPT = """
            or exists (select from unnest(string_to_array(lower(p.tags), ',')) t
                        where 'tag:' || btrim(t) = any(%(exempt)s::text[]))))))
 """
-"""Whether the tax profile names the goods, by product type, tag or SKU, as exempt from provincial tax."""
+"""Whether the tax profile has the product type, tag or SKU as exempt from provincial tax."""
 
 SaleItemKind = Literal[
     "sale", "shipping", "included duties", "conversion",
@@ -73,9 +73,9 @@ class SaleItem(NamedTuple):
     ``amount`` is the price after ``discount``, with its tax if ``taxes_included``; ``taxes`` are the tax
     lines of the sale, and ``tax_cents`` the refunded part of them. ``quantity`` was ordered, of which
     ``removed`` pieces were never sold: ``discount``, ``amount`` and ``taxes`` are of all pieces. A refund
-    adjustment is what a refund gave beyond its parts; it is negative if it gave less (a restocking fee).
-    Included and refunded duties are negative: they take the duties out of the prices that contain them. A
-    conversion is what rounding left between an order's total and its parts.
+    adjustment is the money of a refund beyond its parts; it is negative for less (a restocking fee). Included
+    and refunded duties are negative, because the prices contain them. A conversion is the rounding difference
+    between an order's total and its parts.
     """
 
     at: datetime
@@ -124,7 +124,7 @@ class SalesPeriod(NamedTuple):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters of the statements; ``exempt`` are the goods without provincial tax."""
+        """The parameters of the statements; ``exempt`` has what is exempt from provincial tax."""
         exempt = text_array([entry.lower() for entry in self.profile.pst_exempt])
         return self._asdict() | {"home": self.profile.province, "exempt": exempt}
 
@@ -226,10 +226,10 @@ select o.refunded_at, o.order_gid, 'refund adjustment', o.refund_id, o.name, o.p
 
 
 def stream_items(tx: Connection, period: SalesPeriod) -> Generator[SaleItem, None, None]:
-    """Yield the items of the period, oldest first, in an order that depends on the rows alone.
+    """Yield the items of the period, oldest first, always in the same order for the same rows.
 
-    Shopify's price of shipping is before discounts: a discount that is on no line was on the shipping. Its
-    amount of a refunded line includes the tax if the order's prices do; that of refunded shipping and of an
+    Shopify's price of shipping is before discounts: a discount that is on no line was on the shipping. The
+    amount of a refunded line includes tax if the order's prices do; that of refunded shipping and of an
     adjustment never does.
     """
     return stream(tx, _ITEMS, period.parameters, SaleItem)

@@ -1,8 +1,8 @@
 """Job ``monthly-close``: closes a month, stores its package, and mails it to owner and accountant.
 
-The steps survive a crash between them: first the files go into the archive store, the manifest last; then one
-transaction writes the row, the corrections and the mails; then old audit events are archived. A run that
-finds the row continues after it.
+A run may crash between the steps and be repeated. First it stores the files in the archive store, the
+manifest last. Then one transaction writes the row, the corrections and the mails. Then it archives old audit
+events. A run that finds the row continues after it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
 from services.audit.append import Entry, Mutation, append_all
+from services.audit.queries import use_snapshot
 from services.audit.store import ObjectStore
 from services.closing.corrections import (
     ClosedMonth,
@@ -26,7 +27,6 @@ from services.closing.corrections import (
     merge_corrections,
     record_corrections,
     shift_month,
-    use_one_snapshot,
 )
 from services.closing.month_mail import find_unmailed, plan_attached, record_package_mails
 from services.closing.package import ClosePackage, build_package, find_costs, put_package
@@ -45,14 +45,14 @@ from services.shops.shops import Shop, get_shop_by_id
 
 JOB = "monthly-close"
 MAX_AUDITED = 200
-"""Corrections of one audit entry; the others are counted."""
+"""Corrections that one audit entry lists; the others are counted."""
 
 
 def close_month(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResult:
     """Close the shop's month, store its package and mail it, each once; ``clock`` dates the close.
 
-    A closed month does not change: a difference of its figures to today's rows is a correction for the open
-    month. Audit events older than 90 days are archived.
+    For a closed month, records the differences to today's rows as corrections of the open month. Archives
+    audit events older than 90 days.
     """
     assert run.shop_id is not None  # noqa: S101 - the job is per shop
     store = open_store(get_settings().archive_url)
@@ -62,10 +62,10 @@ def close_month(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResu
         checked = [closed] if closed else list_checked_months(tx, shop.id, run.period)
     costs = {month.period: find_costs(store, month) for month in checked}
     if closed:
-        late = _check_closed(run, shop.id, closed, costs, clock)
-        result = "corrected" if late else "unchanged"
+        found = _check_closed(run, shop.id, closed, costs, clock)
+        result = "corrected" if found else "unchanged"
     else:
-        late = _close(run, shop, store, checked, costs, clock)
+        found = _close(run, shop, store, checked, costs, clock)
         result = "closed"
     with transaction() as tx:
         (month,) = list_closed_months(tx, shop.id, since=run.period, until=run.period)
@@ -80,7 +80,7 @@ def close_month(run: Run, *, clock: Callable[[], datetime] = utc_now) -> JobResu
     counts = month.figures["counts"]
     return JobResult(
         stats={
-            "corrections": len(late),
+            "corrections": len(found),
             "damaged_packages": sum(found is None for found in costs.values()),
             "mails": len(recipients),
             "archived_events": archived.stats["events"],
@@ -104,9 +104,9 @@ def _close(
     """Store the package and record the month; return the corrections of ``earlier`` months."""
     with TemporaryDirectory(prefix="shopfleet-close-") as folder:
         with transaction() as tx:
-            use_one_snapshot(tx)
-            late = find_new_corrections(tx, shop.id, earlier, costs)
-            corrections = merge_corrections(list_corrections(tx, shop.id, found_in=run.period), late)
+            use_snapshot(tx)
+            found = find_new_corrections(tx, shop.id, earlier, costs)
+            corrections = merge_corrections(list_corrections(tx, shop.id, found_in=run.period), found)
             package = build_package(tx, shop, run.period, run.zone, corrections, Path(folder))
         now = clock()
         retain_until = now + timedelta(days=get_settings().archive_retain_days)
@@ -114,13 +114,13 @@ def _close(
         with transaction() as tx:
             lock_payment_periods(tx, shop.id)
             if _record_closed(tx, shop.id, run.period, package, key, now):
-                record_corrections(tx, shop.id, run.period, late, now)
+                record_corrections(tx, shop.id, run.period, found, now)
                 closed = _describe_closed(run.period, shop.currency, package)
-                append_all(tx, [_audit_entry(run, [closed, *_describe_each(late, run.period)])], now)
+                append_all(tx, [_audit_entry(run, [closed, *_describe_each(found, run.period)])], now)
                 names = plan_attached(package.files, len(package.manifest))
                 contents = {name: (package.folder / name).read_bytes() for name in names}
                 record_package_mails(tx, run, store, contents, now)
-    return late
+    return found
 
 
 def _check_closed(
@@ -132,16 +132,16 @@ def _check_closed(
 ) -> Sequence[Correction]:
     """Compare the closed figures with today's rows; record the differences and return them."""
     with transaction() as tx:
-        use_one_snapshot(tx)
-        late = find_new_corrections(tx, shop_id, [closed], costs)
-    if late:
+        use_snapshot(tx)
+        found = find_new_corrections(tx, shop_id, [closed], costs)
+    if found:
         now = clock()
         with transaction() as tx:
             newest = list_closed_months(tx, shop_id, since=closed.period)[-1]
             found_in = shift_month(newest.period, 1)
-            record_corrections(tx, shop_id, found_in, late, now)
-            append_all(tx, [_audit_entry(run, _describe_each(late, found_in))], now)
-    return late
+            record_corrections(tx, shop_id, found_in, found, now)
+            append_all(tx, [_audit_entry(run, _describe_each(found, found_in))], now)
+    return found
 
 
 def _record_closed(
@@ -178,7 +178,7 @@ def _describe_closed(period: str, currency: str, package: ClosePackage) -> Mutat
     return Mutation("closed_periods", period, summary, None, after)
 
 
-def _describe_each(late: Sequence[Correction], found_in: str) -> list[Mutation]:
+def _describe_each(found: Sequence[Correction], found_in: str) -> list[Mutation]:
     table = "period_corrections"
     mutations = [
         Mutation(
@@ -189,8 +189,8 @@ def _describe_each(late: Sequence[Correction], found_in: str) -> list[Mutation]:
             {"cents": c.before},
             {"cents": c.after},
         )
-        for c in late[:MAX_AUDITED]
+        for c in found[:MAX_AUDITED]
     ]
-    if (left := len(late) - MAX_AUDITED) > 0:
+    if (left := len(found) - MAX_AUDITED) > 0:
         mutations.append(Mutation(table, found_in, f"and {left} more corrections", None, None))
     return mutations

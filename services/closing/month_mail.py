@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from services.audit.store import ObjectStore
 from services.closing.corrections import ClosedMonth, Correction, list_closed_months, list_corrections
 from services.closing.package import MANIFEST_NAME
-from services.closing.profit_and_loss import label_of, month_name, sums_of, taxes_of
+from services.closing.profit_and_loss import format_account, format_month, sum_statement, sum_taxes
 from services.closing.profit_pdf import PDF_NAME
 from services.jobs.handler import Run
 from services.ledger.accept import record_work
@@ -20,7 +20,7 @@ from services.mail.outbox import record_mails
 from services.shops.shops import Shop, get_shop_by_id
 
 LARGEST_ATTACHED = 7 * 1024 * 1024
-"""Bytes of all attachments together: 10 MB when encoded, which every mail server accepts."""
+"""Bytes of all attachments together: 10 MB when encoded. Every mail server accepts this."""
 
 MAX_SHOWN = 12
 """Corrections in the mail; all are in the statement."""
@@ -34,7 +34,7 @@ select lower(recipient) from mail_outbox
 
 
 def find_unmailed(tx: Connection, shop: Shop, period: str) -> list[str]:
-    """Return the recipients of the package of ``period`` that have no mail about it."""
+    """Return the recipients without a mail about the package of ``period``."""
     values = {"shop_id": shop.id, "kind": MONTH_PACKAGE_MAIL.name, "period": period}
     mailed = set(tx.exec_driver_sql(_FIND_MAILED, values).scalars())
     wanted = {address.lower(): address for address in (shop.accountant_email, shop.owner_email) if address}
@@ -45,11 +45,11 @@ def plan_attached(files: Sequence[Mapping[str, Any]], manifest_size: int) -> lis
     """Return the names of the attached files, as many as fit: the statement first."""
     sizes = {file["name"]: int(file["size"]) for file in files} | {MANIFEST_NAME: manifest_size}
     order = sorted(sizes, key=lambda name: (name != PDF_NAME, sizes[name], name))
-    attached, room = [], LARGEST_ATTACHED
+    attached, bytes_left = [], LARGEST_ATTACHED
     for name in order:
-        if sizes[name] <= room:
+        if sizes[name] <= bytes_left:
             attached.append(name)
-            room -= sizes[name]
+            bytes_left -= sizes[name]
     return attached
 
 
@@ -86,31 +86,31 @@ def record_package_mails(
 
 
 def plan_package_context(
-    own: str,
+    shop_currency: str,
     closed: ClosedMonth,
     corrections: Sequence[Correction],
     attached: Sequence[str],
     where: str,
 ) -> dict[str, Any]:
-    """Return the template context of ``month_package``; ``own`` is the shop's currency, which comes first."""
+    """Return the template context of ``month_package``; ``shop_currency`` comes first."""
     accounts: Mapping[str, Mapping[str, int]] = closed.figures["accounts"]
-    order = sorted({*accounts, own}, key=lambda code: (code != own, code))
+    order = sorted({*accounts, shop_currency}, key=lambda code: (code != shop_currency, code))
     names = [*(file["name"] for file in closed.files), MANIFEST_NAME]
     shown = [
-        (f"{month_name(c.period)}: {label_of(c.account)}", change(c.change, c.currency))
+        (f"{format_month(c.period)}: {format_account(c.account)}", change(c.change, c.currency))
         for c in corrections[:MAX_SHOWN]
     ]
     return {
-        "month": month_name(closed.period),
+        "month": format_month(closed.period),
         "sums": [
             (label, money(cents, currency))
             for currency in order
-            for label, cents in sums_of(accounts.get(currency, {}), closed.figures["counts"]).items()
+            for label, cents in sum_statement(accounts.get(currency, {}), closed.figures["counts"]).items()
         ],
         "taxes": [
             (f"{'Other tax' if tax == 'other' else tax} to remit", money(cents, currency))
             for currency in order
-            for tax, cents in taxes_of(accounts.get(currency, {})).items()
+            for tax, cents in sum_taxes(accounts.get(currency, {})).items()
         ],
         "corrections": shown,
         "more": max(0, len(corrections) - MAX_SHOWN),

@@ -1,6 +1,6 @@
 """A month's package: its files, the manifest that lists them, and their copy in the archive store.
 
-The files contain no time or author of their making: the same rows give the same bytes.
+The files contain no creation time and no author, so the same rows give the same bytes.
 """
 
 import csv
@@ -21,7 +21,7 @@ from services.closing.items import get_month
 from services.closing.profit_and_loss import CSV_NAME, plan_statement, statement_columns
 from services.closing.profit_pdf import PDF_NAME, write_pdf
 from services.closing.tax_files import LINE_COLUMNS, LINES_NAME, SUMMARY_NAME, find_amount, summary_columns
-from services.closing.tax_profile import find_profile_at_home
+from services.closing.tax_profile import find_profile_with_home
 from services.closing.totals import CostLine, Costs, get_figures, to_stored
 from services.core.csv_files import csv_file, uncell
 from services.core.errors import Refused
@@ -59,15 +59,15 @@ class ClosePackage(NamedTuple):
 def build_package(
     tx: Connection, shop: Shop, period: str, zone: ZoneInfo, corrections: Sequence[Correction], folder: Path
 ) -> ClosePackage:
-    """Write the files of the month into ``folder`` as the rows arrive; return what they are.
+    """Write the files of the month into ``folder``, streamed from the rows; return the package.
 
-    The files include ``corrections`` of earlier months. ``tx`` should use one snapshot, or the files could
-    contradict each other.
+    The files include ``corrections`` of earlier months. ``tx`` should use one snapshot, so that the files do
+    not contradict each other.
     """
-    profile = find_profile_at_home(tx, shop.id)
+    profile = find_profile_with_home(tx, shop.id)
     month, before = get_month(shop.id, period, zone, profile), shift_month(period, -1)
     closed = find_closed_month(tx, shop.id, before)
-    then = (
+    accounts_before = (
         closed.figures["accounts"]
         if closed
         else get_figures(tx, get_month(shop.id, before, zone, profile)).accounts
@@ -83,8 +83,8 @@ def build_package(
         shop_currency=shop.currency,
         period=period,
         zone=zone.key,
-        now=stored["accounts"],
-        then=then,
+        accounts=stored["accounts"],
+        accounts_before=accounts_before,
         corrections=corrections,
         counts=figures.counts,
     )
@@ -123,12 +123,11 @@ def _measure(path: Path) -> dict[str, Any]:
 def put_package(
     store: ObjectStore, shop_id: int, period: str, package: ClosePackage, retain_until: datetime
 ) -> str:
-    """Store every file, and the manifest last, and read them back; return the manifest's key.
+    """Store every file, the manifest last, and read them back; return the manifest's key.
 
     Raises ``Refused`` if a file exists with other content, or differs when it is read back.
     """
-    # The hash is in the folder's name: an unfinished package, whose rows changed after a crash, has another
-    # folder.
+    # The hash is in the folder's name: if rows change after a crash, the new package has another folder.
     folder = f"close/shop-{shop_id}/{period}/{package.sha256[:16]}/"
     for name in (*(file["name"] for file in package.files), MANIFEST_NAME):
         data = (package.folder / name).read_bytes()
@@ -153,7 +152,7 @@ def list_package_faults(
     elif hashlib.sha256(manifest).hexdigest() != manifest_sha256:
         yield f"{manifest_key} was altered: its SHA-256 is not {manifest_sha256}"
     elif orjson.loads(manifest)["files"] != list(files):
-        yield f"{manifest_key} names other files than its row in closed_periods"
+        yield f"{manifest_key} has other files than its row in closed_periods"
     for file in files:
         key = manifest_key.removesuffix(MANIFEST_NAME) + file["name"]
         data = _get(store, key)

@@ -49,21 +49,21 @@ _NOTES = (
     "those cancelled before they were paid do not count.",
     "Prices are without sales tax. Sales tax is collected for the government and is no revenue; "
     "gift cards are owed until they are spent.",
-    "Cost of goods is pieces sold less pieces returned, at what a piece cost when the month was closed.",
-    "Payment fees are what Stripe took in the month; a dispute counts in the month it began.",
-    "A closed month does not change: what was learned later stands under corrections.",
+    "Cost of goods is pieces sold less pieces returned, at the cost of a piece when the month was closed.",
+    "Payment fees are Stripe's fees of the month; a dispute counts in the month it began.",
+    "A closed month does not change: later differences are listed under corrections.",
 )
 _NOTES_OF_COUNTS = {
-    "pieces without cost": "INCOMPLETE: {count:,} pieces sold have no cost in the books (see "
-    "cost-of-goods.csv), so the cost of goods is too low by theirs.",
+    "pieces without cost": "INCOMPLETE: {count:,} pieces sold have no recorded cost (see "
+    "cost-of-goods.csv), so the cost of goods is too low.",
     UNKNOWN_FEES: "INCOMPLETE: the fee of {count:,} payments is not known yet, so payment fees are too low. "
     "The nightly reconciliation reads them from Stripe: fleet jobs run daily-reconciliation.",
     "orders not paid": "{count:,} orders are not paid yet; their sales have a line of their own.",
-    "orders without tax detail": "INCOMPLETE: {count:,} orders came without their tax; they stand as if they "
-    "had none.",
-    "refunds without order": "INCOMPLETE: {count:,} refunds belong to orders that the books do not have.",
+    "orders without tax detail": "INCOMPLETE: {count:,} orders came without their tax; they are counted "
+    "without tax.",
+    "refunds without order": "INCOMPLETE: {count:,} refunds belong to orders that are not recorded.",
 }
-"""What is known to be missing, by the count that shows it."""
+"""What is missing or incomplete, by the name of its count."""
 
 
 class StatementLine(NamedTuple):
@@ -100,20 +100,22 @@ def plan_statement(
     shop_currency: str,
     period: str,
     zone: str,
-    now: Accounts,
-    then: Accounts,
+    accounts: Accounts,
+    accounts_before: Accounts,
     corrections: Sequence[Correction],
     counts: Mapping[str, int],
 ) -> ProfitStatement:
-    """Return the statement of ``period`` for each currency; ``then`` are the accounts of the month before."""
-    named = {currency for currency, of in now.items() if of} | {c.currency for c in corrections}
-    named |= {currency for currency, of in then.items() if of}
-    order = sorted(named | {shop_currency}, key=lambda currency: (currency != shop_currency, currency))
+    """Return the statement of ``period`` by currency; ``accounts_before`` are those of the month before."""
+    used = {code for month in (accounts, accounts_before) for code, by_name in month.items() if by_name}
+    used |= {shop_currency, *(c.currency for c in corrections)}
+    order = sorted(used, key=lambda currency: (currency != shop_currency, currency))
     unknown_fees = counts.get(UNKNOWN_FEES, 0)
     lines = [
         _mark_incomplete(line) if unknown_fees and line.label in _OF_FEES else line
         for currency in order
-        for line in _plan_currency(currency, now.get(currency, {}), then.get(currency, {}), corrections)
+        for line in _plan_currency(
+            currency, accounts.get(currency, {}), accounts_before.get(currency, {}), corrections
+        )
     ]
     notes = [note.format(zone=zone) for note in _NOTES]
     notes += [text.format(count=counts[name]) for name, text in _NOTES_OF_COUNTS.items() if counts.get(name)]
@@ -125,8 +127,8 @@ def net_sales(accounts: Mapping[str, int]) -> int:
     return _sum(accounts, "Net sales")
 
 
-def sums_of(accounts: Mapping[str, int], counts: Mapping[str, int]) -> dict[str, int]:
-    """Return the statement's three sums by label; the profit is marked while fees are unknown."""
+def sum_statement(accounts: Mapping[str, int], counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the statement's three sums by label; the profit is INCOMPLETE while fees are unknown."""
     is_marked = bool(counts.get(UNKNOWN_FEES))
     return {
         f"{label}: INCOMPLETE" if is_marked and label == _PROFIT else label: _sum(accounts, label)
@@ -134,7 +136,7 @@ def sums_of(accounts: Mapping[str, int], counts: Mapping[str, int]) -> dict[str,
     }
 
 
-def taxes_of(accounts: Mapping[str, int]) -> dict[str, int]:
+def sum_taxes(accounts: Mapping[str, int]) -> dict[str, int]:
     """Return the amount to remit of each tax over all provinces, in the order of the return."""
     sums = dict.fromkeys(COLUMNS, 0)
     for account, cents in accounts.items():
@@ -143,7 +145,7 @@ def taxes_of(accounts: Mapping[str, int]) -> dict[str, int]:
     return {tax: cents for tax, cents in sums.items() if cents}
 
 
-def label_of(account: str) -> str:
+def format_account(account: str) -> str:
     """Return the label of an account: ``tax:CA-BC:PST`` is "PST of CA-BC"."""
     if account.startswith(("tax:", "doubt:")):
         kind, province, tax = account.split(":")
@@ -152,7 +154,7 @@ def label_of(account: str) -> str:
     return LABELS.get(account, account)
 
 
-def month_name(period: str) -> str:
+def format_month(period: str) -> str:
     """Return ``2026-10`` as "October 2026"."""
     return f"{date(int(period[:4]), int(period[5:7]), 1):%B %Y}"
 
@@ -169,28 +171,28 @@ def statement_columns(statement: ProfitStatement) -> Mapping[str, Callable[[Stat
 
 
 def _plan_currency(
-    currency: str, now: Mapping[str, int], then: Mapping[str, int], corrections: Sequence[Correction]
+    currency: str, now: Mapping[str, int], before: Mapping[str, int], corrections: Sequence[Correction]
 ) -> list[StatementLine]:
-    def lines(section: str, names: Mapping[str, str], *, keep_zero: bool = False) -> list[StatementLine]:
+    def list_lines(section: str, names: Mapping[str, str], *, keep_zero: bool = False) -> list[StatementLine]:
         found = [
-            StatementLine(section, label, currency, now.get(name, 0), then.get(name, 0))
+            StatementLine(section, label, currency, now.get(name, 0), before.get(name, 0))
             for name, label in names.items()
         ]
         return [line for line in found if keep_zero or line.cents or line.before]
 
     def total(section: str, label: str) -> StatementLine:
-        return StatementLine(section, label, currency, _sum(now, label), _sum(then, label), is_sum=True)
+        return StatementLine(section, label, currency, _sum(now, label), _sum(before, label), is_sum=True)
 
     late = [c for c in corrections if c.currency == currency]
     of_profit = [c for c in late if c.account in _OF_PROFIT]
     found = [
-        *lines("Revenue", REVENUE, keep_zero=True),
+        *list_lines("Revenue", REVENUE, keep_zero=True),
         total("Revenue", "Net sales"),
-        *lines("Revenue", OF_SALES),
-        *lines("Cost of goods", COST_OF_GOODS, keep_zero=True),
+        *list_lines("Revenue", OF_SALES),
+        *list_lines("Cost of goods", COST_OF_GOODS, keep_zero=True),
         total("Cost of goods", "Gross profit"),
-        *lines("Payments", COSTS, keep_zero=True),
-        *lines("Payments", ROUNDING),
+        *list_lines("Payments", COSTS, keep_zero=True),
+        *list_lines("Payments", ROUNDING),
         total("Payments", _PROFIT),
         *_late_lines("Corrections of closed months", of_profit),
     ]
@@ -199,16 +201,16 @@ def _plan_currency(
         label = "Profit with corrections"
         found.append(StatementLine("Corrections of closed months", label, currency, cents, None, is_sum=True))
     section = "Sales tax (not revenue)"
-    taxes, taxes_then = taxes_of(now), taxes_of(then)
+    taxes, taxes_before = sum_taxes(now), sum_taxes(before)
     found += [
-        StatementLine(section, f"{_tax(tax)} to remit", currency, taxes.get(tax, 0), taxes_then.get(tax, 0))
+        StatementLine(section, f"{_tax(tax)} to remit", currency, taxes.get(tax, 0), taxes_before.get(tax, 0))
         for tax in COLUMNS
-        if tax in taxes or tax in taxes_then
+        if tax in taxes or tax in taxes_before
     ]
-    doubts = sorted(account for account in now.keys() | then.keys() if account.startswith("doubt:"))
-    found += lines(section, CHANNEL_TAX | {account: label_of(account) for account in doubts})
+    doubts = sorted(account for account in now.keys() | before.keys() if account.startswith("doubt:"))
+    found += list_lines(section, CHANNEL_TAX | {account: format_account(account) for account in doubts})
     found += _late_lines(section, [c for c in late if _is_of_tax(c.account)])
-    found += lines("Owed", MEMO)
+    found += list_lines("Owed", MEMO)
     found += _late_lines("Owed", [c for c in late if c.account in MEMO or c.account in OF_SALES])
     return found
 
@@ -225,7 +227,9 @@ def _mark_incomplete(line: StatementLine) -> StatementLine:
 
 def _late_lines(section: str, corrections: Sequence[Correction]) -> list[StatementLine]:
     return [
-        StatementLine(section, f"{month_name(c.period)}: {label_of(c.account)}", c.currency, c.change, None)
+        StatementLine(
+            section, f"{format_month(c.period)}: {format_account(c.account)}", c.currency, c.change, None
+        )
         for c in corrections
     ]
 

@@ -1,4 +1,4 @@
-"""Sales by day, staff, customer and SKU, from the items of the month close: both have the same sums."""
+"""Sales by day, staff, customer and SKU, from the items of the month close, so that the sums agree."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ class DaySales(NamedTuple):
 
 
 class TopSeller(NamedTuple):
-    """One of the first by net sales. ``label`` identifies it, ``name`` is shown."""
+    """A best seller by net sales. ``label`` identifies it, ``name`` is shown."""
 
     label: str
     name: str
@@ -63,7 +63,7 @@ class _SalesSum:
 
 @dataclass(slots=True)
 class Sales:
-    """Sales by (currency, day), and those since ``tops_since`` by (kind of name, currency, name)."""
+    """Sales by (currency, day), and since ``tops_since`` by (kind of name, currency, name)."""
 
     tops_since: date
     by_day: dict[tuple[str, date], _SalesSum] = field(default_factory=lambda: defaultdict(_SalesSum))
@@ -78,12 +78,12 @@ class Sales:
         ]
 
     def tops(self, kind: str, currency: str, limit: int = 3) -> list[TopSeller]:
-        """Return the first ``limit`` of ``kind`` (``staff``, ``customer``, ``sku``) that sold anything."""
+        """Return the ``limit`` best sellers of ``kind``: ``staff``, ``customer`` or ``sku``."""
         titles = self.titles if kind == "sku" else {}
         found = [
             TopSeller(name, titles.get(name, name), sold.net, sold.pieces, len(sold.orders))
-            for (of, in_currency, name), sold in self.by_name.items()
-            if (of, in_currency) == (kind, currency) and sold.net > 0
+            for (*scope, name), sold in self.by_name.items()
+            if scope == [kind, currency] and sold.net > 0
         ]
         return sorted(found, key=lambda top: (-top.net_cents, -top.pieces, top.label))[:limit]
 

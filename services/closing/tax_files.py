@@ -12,10 +12,10 @@ from services.core.money import format_minor
 LINES_NAME, SUMMARY_NAME = "sales-tax.csv", "sales-tax-summary.csv"
 
 NO_TAX = "none"
-"""The summary's word for sales without any tax, due or charged: exempt goods, gift cards."""
+"""The summary's name for sales without any tax, due or charged: exempt goods, gift cards."""
 
 ZERO_RATED = "zero-rated"
-"""The summary's word for deliveries outside Canada. Source: Excise Tax Act, Schedule VI, Part V."""
+"""The summary's name for deliveries outside Canada. Source: Excise Tax Act, Schedule VI, Part V."""
 
 
 @dataclass(slots=True)
@@ -49,7 +49,6 @@ class TaxSums:
         self.sums: dict[tuple[str, str, str], TaxSum] = {}
 
     def add(self, taxed: TaxedItem) -> None:
-        """Add ``taxed`` to the sums."""
         expected = taxed.expected or {}
         names = taxed.charged.keys() | expected.keys() | ({ZERO_RATED} if taxed.is_export else set())
         for tax in names or {NO_TAX}:
@@ -111,8 +110,8 @@ LINE_COLUMNS: Mapping[str, Callable[[TaxedItem], object]] = {
 def summary_columns(profile: TaxProfile) -> Mapping[str, Callable[[TaxSum], object]]:
     """Return the columns of ``sales-tax-summary.csv``, one row for each currency, province and tax.
 
-    Tax that the channel remits is not to be remitted here. What was charged without a registration is in
-    ``not_registered``, and not in ``net_to_remit``. Without rates there is no difference.
+    ``net_to_remit`` excludes tax that the channel remits, and tax charged without a registration, which is in
+    ``not_registered``. Without rates there is no difference.
     """
     return {
         "province": lambda row: row.province,

@@ -13,7 +13,7 @@ from services.closing.tax_rates import CHANNEL, COLUMNS, OTHER, TAXES, TaxRate, 
 
 _NAMES = {"GST": "GST|TPS", "PST": "PST|RST|TVP", "HST": "HST|TVH", "QST": "QST|TVQ"}
 _NAMED = {tax: re.compile(rf"\b(?:{names})\b", re.IGNORECASE) for tax, names in _NAMES.items()}
-_CLOSE = Decimal("0.000005")
+_TOLERANCE = Decimal("0.000005")
 """Shopify's rates have at least five decimals; 0.14975 is two taxes of Quebec in one line."""
 
 
@@ -43,8 +43,8 @@ class TaxedItem(NamedTuple):
 def plan_taxed(item: SaleItem, zone: ZoneInfo, profile: TaxProfile) -> TaxedItem:
     """Return ``item`` with its charged tax and the expected one by the rates of the day of the sale.
 
-    The tax of a refund is split as the sale's was, so that the sum of its parts is exact; that of a sale
-    without tax lines is ``other``.
+    The tax of a refund is split in proportion to the sale's, with an exact sum; if the sale has no tax lines,
+    it is ``other``.
     """
     rates = find_rates(item.province, item.placed_at.astimezone(zone).date())
     charged: dict[str, int] = {}
@@ -55,7 +55,7 @@ def plan_taxed(item: SaleItem, zone: ZoneInfo, profile: TaxProfile) -> TaxedItem
         liable |= {tax} if is_liable else set()
     charged = {tax: cents for tax, cents in charged.items() if cents}
     if item.is_refund:
-        charged = _share_back(item.tax_cents, charged)
+        charged = _split_refund(item.tax_cents, charged)
     net = item.amount - sum(charged.values()) if item.taxes_included else item.amount
     discount = _find_net_discount(item, net)
     net, discount = _keep_sold(item, net), _keep_sold(item, discount)
@@ -81,7 +81,7 @@ def _name_taxes(item: SaleItem, rates: Sequence[TaxRate]) -> Iterator[tuple[str,
 
     Titles are free text in English or French. A title with several taxes ("GST/HST", "TPS/TVQ") or none is
     identified by its rate: that of one tax of the province, or of all of them in one line. Outside Canada
-    everything is ``other``: the GST of Australia is not that of the return.
+    every tax is ``other``: the GST of Australia is another tax.
     """
     for line in item.taxes or ():
         cents, is_liable = int(line["cents"]), bool(line.get("liable"))
@@ -106,9 +106,9 @@ def _match_rates(
     if charged is None:
         return ()
     for rate in rates:
-        if abs(rate.share - charged) < _CLOSE and (not named or rate.tax in named):
+        if abs(rate.share - charged) < _TOLERANCE and (not named or rate.tax in named):
             return (rate,)
-    is_sum = len(rates) > 1 and abs(sum(rate.share for rate in rates) - charged) < _CLOSE
+    is_sum = len(rates) > 1 and abs(sum(rate.share for rate in rates) - charged) < _TOLERANCE
     return rates if is_sum else ()
 
 
@@ -131,7 +131,7 @@ def _find_net_discount(item: SaleItem, net: int) -> int:
     return _round_half_up(item.discount / sum(shares, Decimal(1)))
 
 
-def _share_back(tax_cents: int, sold: Mapping[str, int]) -> dict[str, int]:
+def _split_refund(tax_cents: int, sold: Mapping[str, int]) -> dict[str, int]:
     names = [tax for tax in COLUMNS if tax in sold] or [OTHER]
     parts = split_minor(tax_cents, [sold.get(tax, 1) for tax in names])
     return {tax: part for tax, part in zip(names, parts, strict=True) if part}
@@ -146,8 +146,8 @@ def _find_expected(
 ) -> dict[str, int] | None:
     """Return the expected sum of each tax, each rounded half up; None for a province without rates.
 
-    A price with tax contains it. Tax that the channel remits is expected under ``channel``. No rate applies
-    to an adjustment: the refunded tax is the expected one.
+    Tax that the channel remits is expected under ``channel``. No rate applies to an adjustment: the refunded
+    tax is the expected one.
     """
     if rates is None:
         return None

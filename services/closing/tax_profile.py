@@ -17,7 +17,7 @@ from services.shops.shops import ShopInvalid
 _PROVINCE = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
 _NUMBER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 /-]{0,39}")
 _EXEMPT = re.compile(r"(?:type|tag|sku):\S[^,\0]{0,254}")
-_OF_FEDERATION = frozenset({"GST", "HST"})
+_FEDERAL = frozenset({"GST", "HST"})
 
 _FIND = "select settings -> 'tax' from shop_config where shop_id = %(shop_id)s"
 
@@ -38,7 +38,7 @@ class ProfileInvalid(ShopInvalid):
 class TaxProfile:
     """``registered`` is None until it is set: then every tax in the rates is expected.
 
-    ``numbers`` by tax, ``GST`` (which is the one of HST too), ``PST``, ``QST``.
+    ``numbers`` are by tax: ``GST`` (also for HST), ``PST``, ``QST``.
     """
 
     province: str = ""
@@ -48,21 +48,21 @@ class TaxProfile:
     """Goods exempt from provincial tax: ``type:`` (of product), ``tag:`` or ``sku:`` and its text."""
 
     def collects(self, tax: str, province: str) -> bool:
-        """Whether the shop should charge ``tax`` on what goes to ``province``.
+        """Whether the shop should charge ``tax`` on deliveries to ``province``.
 
-        One registration holds for GST and HST all over Canada; PST and QST are each a province's own.
+        One registration covers GST and HST in all of Canada; PST and QST each belong to one province.
         """
         if self.registered is None:
             return True
-        if tax in _OF_FEDERATION:
-            return bool(self.registered & _OF_FEDERATION)
+        if tax in _FEDERAL:
+            return bool(self.registered & _FEDERAL)
         return f"{tax}:{province}" in self.registered or (
             tax in self.registered and province == self.province
         )
 
     def number_of(self, tax: str, province: str) -> str:
         """Return the registration number under which ``tax`` of ``province`` is remitted, or nothing."""
-        if tax in _OF_FEDERATION:
+        if tax in _FEDERAL:
             return self.numbers.get("GST", "")
         return self.numbers.get(tax, "") if province == self.province else ""
 
@@ -72,8 +72,8 @@ def find_tax_profile(tx: Connection, shop_id: int) -> TaxProfile:
     return _from_stored(tx.exec_driver_sql(_FIND, {"shop_id": shop_id}).scalar() or {})
 
 
-def find_profile_at_home(tx: Connection, shop_id: int) -> TaxProfile:
-    """Return the shop's profile; its province is its own, else that of the shop at Shopify, or empty."""
+def find_profile_with_home(tx: Connection, shop_id: int) -> TaxProfile:
+    """Return the shop's profile; a missing province is that of the shop at Shopify, if any."""
     profile = find_tax_profile(tx, shop_id)
     if profile.province:
         return profile
@@ -86,7 +86,7 @@ def record_tax_profile(
 ) -> TaxProfile:
     """Apply ``changes`` (``province``, ``registered``, ``gst_number`` ...) to the shop's profile, audited.
 
-    Other fields stay; equal values change and audit nothing. Raises ``ProfileInvalid``.
+    Other fields stay; equal values are neither written nor audited. Raises ``ProfileInvalid``.
     """
     before = tx.exec_driver_sql(f"{_FIND} for update", {"shop_id": shop_id}).scalar() or {}
     after = {**before, **changes}

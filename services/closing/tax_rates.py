@@ -16,11 +16,11 @@ TAXES = ("GST", "PST", "HST", "QST")
 
 OTHER = "other"
 CHANNEL = "channel"
-"""Tax that the sales channel remits itself, whatever its name: the shop must not."""
+"""Any tax that the sales channel remits, so that the shop must not."""
 COLUMNS = (*TAXES, OTHER, CHANNEL)
 
 _RULES = {"rounding": "half_up_per_line", "gift_cards": "not_taxed", "shipping": "as_goods"}
-"""The rules of the code; the file repeats them for its readers."""
+"""The rules that the code applies; the file repeats them for its readers."""
 
 
 class RatesInvalid(ShopfleetError):
@@ -47,7 +47,9 @@ def find_rates(province: str, day: date) -> tuple[TaxRate, ...] | None:
 def parse_rates(source: Mapping[str, Any]) -> dict[str, tuple[TaxRate, ...]]:
     """Return the rates of each province; raise ``RatesInvalid`` if the table contradicts itself."""
     if source.get("rules") != _RULES:
-        raise RatesInvalid(f"rules are {source.get('rules')}: they should be {_RULES}, which is what is done")
+        raise RatesInvalid(
+            f"rules are {source.get('rules')}: they should be {_RULES}, which the code applies"
+        )
     rates = [
         TaxRate(entry["tax"], province, _share(entry), entry["valid_from"], entry.get("valid_until"))
         for entry in source["rate"]

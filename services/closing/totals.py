@@ -1,7 +1,7 @@
 """The totals of a month: one figure for each account and currency, from today's rows.
 
-An account is what a correction can be about: ``gross_sales``, or ``tax:CA-BC:PST`` for a tax to remit. Sums
-that follow from others (net sales, profit) are not stored, so they cannot contradict them.
+A correction is about one account: ``gross_sales``, or ``tax:CA-BC:PST`` for a tax to remit. Sums of accounts
+(net sales, profit) are not stored, so they cannot contradict the accounts.
 """
 
 from collections import Counter, deque
@@ -33,10 +33,10 @@ NEW_ACCOUNTS = {
     | {"unpaid_sales", "tips", "duties", "channel_tax", "zero_rated_sales", "cash_rounding"},
     "shopfleet-month/2": _SINCE_3,
 }
-"""Accounts that a month of an older format lacks: their figures of today are no correction."""
+"""Accounts that a month of an older format lacks; they are not compared."""
 
 Accounts = dict[str, dict[str, int]]
-"""Minor units by currency and account. Negative figures lower the profit."""
+"""Minor units by currency and account. Negative figures reduce the profit."""
 
 Costs = Mapping[tuple[str, str], int | None]
 """The cost of a piece by currency and SKU; None if unknown."""
@@ -58,7 +58,7 @@ class CostLine(NamedTuple):
 
 @dataclass(slots=True)
 class MonthFigures:
-    """A month's accounts, their taxes, and the counts of the rows that they were made from."""
+    """A month's accounts, taxes and costs, and the counts of their rows."""
 
     accounts: Accounts = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -66,13 +66,13 @@ class MonthFigures:
     costs: list[CostLine] = field(default_factory=list)
 
     def add(self, currency: str, account: str, cents: int) -> None:
-        """Add ``cents`` to the account, which exists from its first cent."""
+        """Add ``cents`` to the account; an account without cents does not exist."""
         if cents:
-            of = self.accounts.setdefault(currency, {})
-            of[account] = of.get(account, 0) + cents
+            by_name = self.accounts.setdefault(currency, {})
+            by_name[account] = by_name.get(account, 0) + cents
 
     def add_items(self, items: Iterable[TaxedItem]) -> Iterator[TaxedItem]:
-        """Yield ``items``, each after it was added to its accounts."""
+        """Add each of ``items`` to its accounts, then yield it."""
         for taxed in items:
             self._add_item(taxed)
             yield taxed
@@ -116,7 +116,7 @@ def _tax_account(taxed: TaxedItem, tax: str) -> str:
 
 
 # Parts of an order that are no sale: Shopify's total includes tip, duties and fees, not the rounding of cash.
-# The balance entries of a lost dispute are the loss in the balance's currency, if they are known.
+# The loss of a dispute is in its balance entries, in the balance's currency, if they are known.
 _SUMS = f"""
 select o.currency, v.account, sum(v.cents)::bigint as cents
   from orders o
@@ -180,7 +180,7 @@ select count(*) as "orders", count(*) filter (where o.tax_cents is null) as "ord
  where o.shop_id = %(shop_id)s and o.placed_at >= %(begins)s and o.placed_at < %(ends)s and {COUNTS}
 """  # noqa: S608
 
-# A SKU shared by several stocked items has the cost of the newest of them that is still sold.
+# A SKU of several inventory items has the cost of the newest one that is still sold.
 _COSTS = f"""
 select p.currency, p.sku, sum(p.pieces)::bigint as pieces, c.cost_cents
   from (select o.currency, l.sku, l.quantity - {PIECES_REMOVED} as pieces
@@ -208,7 +208,7 @@ having sum(p.pieces) <> 0
 
 
 def stream_taxed(tx: Connection, period: SalesPeriod) -> Iterator[TaxedItem]:
-    """Yield the period's items with their tax, as the database sends them."""
+    """Yield the period's items with their tax, streamed from the database."""
     for item in stream_items(tx, period):
         yield plan_taxed(item, period.zone, period.profile)
 
@@ -222,9 +222,9 @@ def get_figures(
     costs: Costs | None = None,
     write_items: Callable[[Iterator[TaxedItem]], object] = _discard,
 ) -> MonthFigures:
-    """Return the month's figures from today's rows; ``write_items`` gets its items as they arrive.
+    """Return the month's figures from today's rows; call ``write_items`` with the stream of its items.
 
-    A closed month keeps the ``costs`` it was closed with, whatever a piece costs today.
+    The ``costs`` of a closed month replace today's costs.
     """
     figures = MonthFigures()
     write_items(figures.add_items(stream_taxed(tx, month)))
@@ -245,17 +245,17 @@ def get_figures(
 
 
 def to_stored(figures: MonthFigures, month: SalesPeriod) -> dict[str, Any]:
-    """Return ``closed_periods.figures``. With the registrations: a later one changes no closed month."""
+    """Return ``closed_periods.figures``, with the registrations: later ones do not apply to the month."""
     registered = month.profile.registered
     accounts = {
-        currency: {account: cents for account, cents in sorted(of.items()) if cents}
-        for currency, of in sorted(figures.accounts.items())
+        currency: {account: cents for account, cents in sorted(by_name.items()) if cents}
+        for currency, by_name in sorted(figures.accounts.items())
     }
     return {
         "format": FORMAT,
         "zone": month.zone.key,
         "home": month.profile.province,
         "registered": None if registered is None else sorted(registered),
-        "accounts": {currency: of for currency, of in accounts.items() if of},
+        "accounts": {currency: by_name for currency, by_name in accounts.items() if by_name},
         "counts": dict(sorted(figures.counts.items())),
     }

@@ -40,7 +40,7 @@ def statement(engine: Engine) -> ProfitStatement:
     found = figures(engine)
     return plan_statement(
         shop_name="Harbour", shop_currency="CAD", period="2026-10", zone=ZONE.key,
-        now=found.accounts, then={}, corrections=(), counts=found.counts,
+        accounts=found.accounts, accounts_before={}, corrections=(), counts=found.counts,
     )  # fmt: skip
 
 

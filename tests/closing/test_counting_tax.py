@@ -5,7 +5,7 @@ from sqlalchemy import Engine
 
 from services.closing.corrections import find_new_corrections, list_closed_months
 from services.closing.profit_and_loss import plan_statement
-from services.closing.tax_profile import TaxProfile, find_profile_at_home
+from services.closing.tax_profile import TaxProfile, find_profile_with_home
 from services.core.db import transaction
 from tests.closing.months import ZONE, at, gst_pst, insert, line, tax
 from tests.closing.test_counting import SOLD, accounts, figures, give_back, sell, shown
@@ -59,7 +59,7 @@ def test_tax_of_a_province_without_a_registration_is_a_doubt(shop: Engine) -> No
     found = figures(shop, profile=profile)
     made = plan_statement(
         shop_name="Harbour", shop_currency="CAD", period="2026-10", zone=ZONE.key,
-        now=found.accounts, then={}, corrections=(), counts=found.counts,
+        accounts=found.accounts, accounts_before={}, corrections=(), counts=found.counts,
     )  # fmt: skip
     labels = {each.label: each.amount for each in made.lines}
     assert labels["DOUBT: PST of CA-SK, charged without a registration"] == "6.00"
@@ -130,7 +130,7 @@ def test_a_registration_holds_where_the_shop_is_also_if_only_shopify_states_the_
             "update shop_config set settings = settings || "
             """'{"tax": {"registered": ["GST", "PST"]}}'::jsonb"""
         )
-        profile = find_profile_at_home(tx, 1)
+        profile = find_profile_with_home(tx, 1)
     sell(shop)
 
     assert accounts(shop, profile) == {"gross_sales": 10_000, "tax:CA-BC:GST": 500, "tax:CA-BC:PST": 700}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from services.closing.corrections import use_one_snapshot
+from services.audit.queries import use_snapshot
 from services.closing.package import build_package
 from services.core.db import transaction
 from services.shopify.orders.handler import ingest_orders
@@ -56,7 +56,7 @@ def test_tax_of_an_order_and_of_its_refund_is_told_apart(shop: Engine, tmp_path:
     ingest(shop, ingest_refunds, refund(amount="14.00", refund_line_items=[given]))
 
     with transaction() as tx:
-        use_one_snapshot(tx)
+        use_snapshot(tx)
         package = build_package(tx, get_shop_by_id(tx, 1), "2026-11", ZONE, [], tmp_path)
 
     assert package.figures["accounts"] == {

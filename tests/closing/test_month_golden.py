@@ -8,7 +8,7 @@ import orjson
 import pytest
 from sqlalchemy import Engine
 
-from services.closing.corrections import use_one_snapshot
+from services.audit.queries import use_snapshot
 from services.closing.package import ClosePackage, build_package
 from services.core.db import transaction
 from services.shops.shops import get_shop_by_id
@@ -21,7 +21,7 @@ NAMES = ("sales-tax.csv", "sales-tax-summary.csv", "profit-and-loss.csv", "cost-
 def build(folder: Path) -> ClosePackage:
     folder.mkdir()
     with transaction() as tx:
-        use_one_snapshot(tx)
+        use_snapshot(tx)
         return build_package(tx, get_shop_by_id(tx, 1), PERIOD, ZONE, [], folder)
 
 

@@ -60,5 +60,5 @@ def test_an_entry_that_is_none_is_refused(changed: dict[str, Any]) -> None:
 
 
 def test_rules_that_the_code_does_not_follow_are_refused() -> None:
-    with pytest.raises(RatesInvalid, match="which is what is done"):
+    with pytest.raises(RatesInvalid, match="which the code applies"):
         parse_rates({"rules": RULES | {"rounding": "half_even"}, "rate": []})
