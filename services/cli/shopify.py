@@ -31,7 +31,7 @@ from services.shopify.subscriptions.check import (
 from services.shopify.subscriptions.plan import Subscription, SubscriptionDiff
 from services.shopify.subscriptions.store import record_check
 from services.shops.connections import recorded_calls
-from services.shops.shops import ShopInvalid, check_domain, get_shop, normal_domain
+from services.shops.shops import ShopInvalid, check_domain, get_shop, normalize_domain
 
 
 @click.group(cls=CommandGroup)
@@ -121,7 +121,7 @@ def _print(
 
 def compare_domain(slug: str, wanted: str) -> None:
     """Raise ``ShopInvalid`` if Shopify returns another domain; print it if nothing was checked."""
-    domain = normal_domain(wanted)
+    domain = normalize_domain(wanted)
     check_domain(domain)
     with transaction() as tx:
         shop_id = get_shop(tx, slug).id

@@ -32,7 +32,7 @@ NO_OWNER = "privacy_export_no_owner"
 
 
 def _sample(_shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
-    """Return the template's context. ``lies`` is the key of a file that is too large to attach."""
+    """Return the template's context. ``stored_at`` is the key of a file that is too large to attach."""
     received_at = now.astimezone(UTC) - timedelta(minutes=4)
     return {
         "customer_id": "191167",
@@ -41,27 +41,25 @@ def _sample(_shop: MailShop | None, now: datetime) -> Mapping[str, Any]:
         "received_at": received_at,
         "due_at": received_at + timedelta(days=30),
         "file": "customer-191167.json",
-        "lies": "",
+        "stored_at": "",
     }
 
 
 PRIVACY_EXPORT_MAIL = MailType(
     name="privacy_export",
     package="services.privacy",
-    about="what is kept of a customer who asked for it",
+    about="the stored data of a customer who requested it",
     reader="shop owner",
-    why="You get this because a customer of yours asked for their data. One mail for each request.",
+    why="You get this because a customer requested their data. One mail for each request.",
     sample=_sample,
 )
 
 
 class PrivacyExport(PrivacyHandler):
-    """Exports customers."""
-
     kinds = ("export",)
 
     def act(self, task: PrivacyTask) -> Outcome:
-        """Store the customer's data; a try after a crash sends what an earlier one stored."""
+        """Store the customer's data; a retry after a crash sends the file that is stored already."""
         with transaction() as tx:
             shop = get_shop_by_id(tx, task.item.shop_id)
             kept = _gather(tx, task.subject, shop.zone)
@@ -77,7 +75,7 @@ class PrivacyExport(PrivacyHandler):
 
 
 def _gather(tx: Connection, subject: Subject, zone: ZoneInfo) -> list[dict[str, Any]]:
-    """Return all data of the subject, holder by holder; ``rows`` is empty where a holder has none."""
+    """Return all data of the subject by holder; ``rows`` is empty if a holder has none."""
     return [
         {
             "where": holder.name,
@@ -127,7 +125,7 @@ def _record(task: PrivacyTask, shop: Shop, key: str, data: bytes, count: int, tx
                 "received_at": task.row.received_at,
                 "due_at": task.row.due_at,
                 "file": file.name,
-                "lies": "" if fits else key,
+                "stored_at": "" if fits else key,
             },
             shop=shop,
             recipient=shop.owner_email,
@@ -156,7 +154,7 @@ def _describe_no_owner(task: PrivacyTask, shop: Shop, key: str) -> Incident:
         NO_OWNER,
         f"request-{task.row.id}",
         "P2",
-        f"the data of customer {number} is stored at {key} and the shop has no owner_email: hand it over by "
+        f"the data of customer {number} is stored at {key}, and the shop has no owner_email: hand it over by "
         f"{task.row.due_at:%Y-%m-%d}, and run `fleet shops set {shop.slug} --owner-email ADDRESS`",
         {"key": key, "customer_id": number, "request": task.row.id},
     )

@@ -1,4 +1,4 @@
-"""Topics ``privacy_redact`` and ``privacy_export``: what both do with a request before they act on it."""
+"""Topics ``privacy_redact`` and ``privacy_export``: their shared preparation of a request."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -43,7 +43,6 @@ class PrivacyHandler:
     kinds: tuple[str, ...]
 
     def act(self, task: PrivacyTask) -> Outcome:
-        """Do what was requested."""
         raise NotImplementedError
 
     def prepare(
@@ -59,7 +58,7 @@ class PrivacyHandler:
         except Unreadable as fault:
             return Refused(fault.code or UNREADABLE, str(fault))
         if requested.kind not in self.kinds:
-            return Refused(UNREADABLE, f"the topic {item.event_topic} does not ask for {self.kinds[0]}")
+            return Refused(UNREADABLE, f"the topic {item.event_topic} does not request {self.kinds[0]}")
         if requested.customer_id is None and is_done_replay(tx, item):
             return Done("duplicate")
         row = record_request(tx, item, requested, now)

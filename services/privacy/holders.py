@@ -1,6 +1,6 @@
-"""All holders of personal data, in one table; of Shopify's rows, only customers have more than a number.
+"""All holders of personal data. Of Shopify's rows, only customers have more than a number.
 
-A test reads the columns of all tables and fails where one could have personal data and has no holder.
+A test fails if a column of any table could have personal data and has no holder.
 """
 
 from collections.abc import Mapping
@@ -69,7 +69,7 @@ with o as (
    union all
   select 'dispute', order_gid, to_jsonb(r) from shopify_disputes r where shop_id = %(shop_id)s
    union all
-  select 'money that changed hands', order_gid, to_jsonb(r) from tender_transactions r
+  select 'payment', order_gid, to_jsonb(r) from tender_transactions r
    where shop_id = %(shop_id)s
    union all
   select 'notices', order_gid, to_jsonb(r) from order_notices r where shop_id = %(shop_id)s
@@ -89,7 +89,7 @@ def _find(statement: str, tx: Connection, subject: Subject) -> Records:
 
 
 def redact_customer(tx: Connection, subject: Subject, now: datetime) -> Mapping[str, int]:
-    """Keep only the customer's number, for ever: no later event restores the name."""
+    """Keep only the customer's number; no later event restores the name."""
     values = {"shop_id": subject.shop_id, "customer_id": subject.customer_id, "now": now}
     if subject.whole_shop:
         return {"customers": tx.exec_driver_sql(_REDACT_ALL, values).rowcount}
@@ -137,7 +137,7 @@ HOLDERS = (
     LOGISTICS,
     WORK,
     Holder(
-        name="the customer as the shop's list has them",
+        name="the shop's customer list",
         tables=("customers",),
         find=partial(_find, _FIND_CUSTOMER),
         redact=redact_customer,
@@ -145,11 +145,11 @@ HOLDERS = (
     ),
     EVENTS,
 )
-"""In the order of redaction: those that identify the subject (``knows_subject``) are last."""
+"""In the order of redaction: holders that identify the subject (``knows_subject``) are last."""
 
 
 def list_holders() -> tuple[Holder, ...]:
-    """Return ``HOLDERS``; raise ``RuntimeError`` where it is empty: nothing would be redacted."""
+    """Return ``HOLDERS``; raise ``RuntimeError`` if it is empty, because nothing would be redacted."""
     if not HOLDERS:
         raise RuntimeError("there is no holder of personal data: nothing can be exported or redacted")
     return HOLDERS

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, Row
 from services.core.pg_arrays import int_array
 from services.mail.delivery_plan import NOBODY
 from services.mail.tables import mail_outbox
-from services.privacy.redaction import HIDDEN, hide_text, normal_email
+from services.privacy.redaction import HIDDEN, hide_text, normalize_email
 from services.privacy.subject import Holder, Records, Subject
 from services.privacy.text_data import has_subject, scan_rows, update_rows
 
-# Attachments are searched, too, among them exports.
+# Attachments are searched too, exports included.
 _FIND_MAILS = """
 select m.id, m.kind, m.recipient, m.subject, m.text, m.html, coalesce(m.last_error, '') as last_error,
        m.created_at
@@ -29,7 +29,7 @@ select m.id, m.kind, m.recipient, m.subject, m.text, m.html, coalesce(m.last_err
 
 _FIND_PARTS = "select place, name, content from mail_parts where mail_id = %(id)s order by place"
 
-# A waiting mail to nobody is not sent. The key stays unique, without the address that was in it.
+# A waiting mail to nobody is not sent. The new key is unique and has no address.
 _EMPTY_MAILS = """
 update mail_outbox
    set recipient = %(nobody)s, subject = %(hidden)s, text = '', html = '', last_error = null,
@@ -46,7 +46,7 @@ update mail_parts p set content = %(gone)s, content_type = 'text/plain'
  where p.mail_id = v.id and p.place = v.place and p.content <> %(gone)s
 """
 
-_GONE = b"This file was removed: it held data of a person who asked for it to be erased.\n"
+_GONE = b"This file was removed: it had data of a person who requested to be erased.\n"
 
 
 def find_mail_rows(tx: Connection, subject: Subject) -> Records:
@@ -72,7 +72,11 @@ def redact_mails(tx: Connection, subject: Subject, _now: datetime) -> Mapping[st
     parts: list[tuple[int, int]] = []
 
     def redact(mail: Row[Any]) -> Mapping[str, Any]:
-        if subject.whole_shop or mail.recipient == NOBODY or normal_email(mail.recipient) in subject.emails:
+        if (
+            subject.whole_shop
+            or mail.recipient == NOBODY
+            or normalize_email(mail.recipient) in subject.emails
+        ):
             emptied.append(mail.id)
             return {}
         texts = {name: getattr(mail, name) for name in ("subject", "text", "html", "last_error")}

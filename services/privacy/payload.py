@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from services.core.fields import Unreadable, read_id, read_text
 from services.ledger.work import WorkItem
-from services.privacy.redaction import normal_email, normal_phone
+from services.privacy.redaction import normalize_email, normalize_phone
 from services.shopify.payload import order_gid, read_event
 
 KINDS = {"customers/data_request": "export", "customers/redact": "redact", "shop/redact": "shop_redact"}
@@ -52,8 +52,8 @@ def parse_privacy_request(item: WorkItem) -> PrivacyRequest:
         kind,
         *shop,
         read_id(customer, "id"),
-        _known(normal_email(customer.get("email"))),
-        _known(normal_phone(customer.get("phone"))),
+        _known(normalize_email(customer.get("email"))),
+        _known(normalize_phone(customer.get("phone"))),
         frozenset(order_gid(_order_id(entry)) for entry in orders),
     )
 

@@ -31,7 +31,7 @@ from services.shopify.uninstall import check_uninstalled
 
 
 class PrivacyRedact(PrivacyHandler):
-    """Redacts customers and whole shops. ``check`` asks Shopify whether our app is uninstalled."""
+    """Redacts customers and whole shops. ``check`` returns whether Shopify confirms an uninstall."""
 
     kinds = ("redact", "shop_redact")
 
@@ -39,9 +39,9 @@ class PrivacyRedact(PrivacyHandler):
         self._check = check
 
     def act(self, task: PrivacyTask) -> Outcome:
-        """Remove the person from the archive store and from every holder; a try after a crash does the rest.
+        """Remove the person from the archive store and from every holder; a retry after a crash continues.
 
-        Rows that identify the person are redacted last, in one transaction, so that such a try can still find
+        Rows that identify the person are redacted last, in one transaction, so that a retry can still find
         the person. A whole shop is erased only after a confirmation: by a person, or by Shopify, which
         confirms that our app is uninstalled.
         """

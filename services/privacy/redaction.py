@@ -46,26 +46,26 @@ _PEOPLE = frozenset(
 """Objects whose ``name`` is a person's. Elsewhere it is the name of an order, a product or a tax."""
 
 _METADATA = "metadata"
-"""Data that a shop's own programs sent to Stripe: only references to orders stay."""
+"""Data that a shop's programs sent to Stripe: only references to orders stay."""
 
 _ATTRIBUTES = frozenset({"note_attributes", "properties"})
-"""Lists of {name, value} from the shop's own forms."""
+"""Lists of {name, value} from the shop's forms."""
 
 STAFF_ATTRIBUTES = frozenset({"mechanic", "technician", "staff", "served by"})
-"""Names of attributes about the shop's own staff, which the order's statistics need."""
+"""Names of attributes about the shop's staff, which the order's statistics need."""
 
 _FEWEST_DIGITS = 7
-"""A number of fewer digits cannot be told from any other number."""
+"""A number with fewer digits is not specific enough to identify a person."""
 
 
-def normal_email(text: object) -> str:
-    """Return a mail address in lower case, or "" where ``text`` is none."""
+def normalize_email(text: object) -> str:
+    """Return a mail address in lower case, or "" if ``text`` is none."""
     found = text.strip().casefold() if isinstance(text, str) else ""
     return found if "@" in found else ""
 
 
-def normal_phone(text: object) -> str:
-    """Return a number's digits, or "" where there are too few.
+def normalize_phone(text: object) -> str:
+    """Return a number's digits, or "" if there are too few.
 
     Drops the country code of North American numbers, so that 555-625-1199 and +1 555 625 1199 are equal.
     """
@@ -111,7 +111,7 @@ def blank(value: Any, subject: Subject, *, topic: str = "", conversation: bool =
 def search_pattern(subject: Subject, *, with_ids: bool) -> str:
     """Return a pattern for PostgreSQL's ``~*`` on ``encode(bytes, 'escape')``; empty: nothing to search for.
 
-    It matches all that ``is_about`` and ``names_subject`` accept, and more: ids inside longer numbers.
+    It matches everything that ``is_about`` and ``names_subject`` accept, and also ids inside longer numbers.
     """
     found = [*map(_escaped, [*sorted(subject.emails), *_forms(subject.names)])]
     found += [_SEPARATED_SQL.join(number) for number in sorted(subject.phones)]

@@ -15,7 +15,7 @@ from services.ledger.filters import WorkFilter
 from services.ledger.requeue import discard, requeue
 from services.ledger.work import NewWork, WorkItem
 from services.privacy.payload import TIME_TO_ANSWER, PrivacyRequest
-from services.privacy.redaction import normal_email, normal_phone
+from services.privacy.redaction import normalize_email, normalize_phone
 from services.privacy.subject import Subject
 from services.shopify.shop_profile import Identity, check_named, find_dead_erasures, find_identities
 
@@ -51,7 +51,7 @@ select r.id, r.shop_id, s.slug, r.received_at, r.due_at
  order by r.id
 """
 
-# A shop with a token may be installed again, so a past uninstall proves nothing: Shopify is asked.
+# A shop with a token may be installed again, so a past uninstall is no confirmation.
 _IS_CONFIRMED = """
 select exists (select from privacy_requests r where r.id = %(id)s and r.confirmed_at is not null)
     or exists (select from storefronts t where t.shop_id = %(shop_id)s and t.uninstalled_at is not null
@@ -94,7 +94,7 @@ select exists (select from inbound_events e join privacy_requests r
                 where e.id = %(event_id)s)
 """
 
-# A request that no worker has handled yet has no row, only work; it is due, too.
+# A request that no worker has handled yet has only work and no row; it is due too.
 _FIND = """
 select r.id, r.shop_id, r.kind, r.customer_id, r.event_id, r.status, r.received_at, r.due_at, r.done_at,
        r.result, coalesce(w.status, '') as work_status, w.id as work_id
@@ -145,7 +145,7 @@ def record_decision(
 ) -> int | None:
     """Record a person's decision on a shop's erasure; return the shop's id, or None without such a request.
 
-    ``erase``: its work is pending again, or planned again where it was discarded. Else the request is
+    With ``erase`` its work is pending again, or planned again if it was discarded. Else the request is
     ``rejected``, its work is discarded and its incident is resolved. ``request`` is the request id of the
     audit event.
     """
@@ -181,7 +181,7 @@ def record_unconfirmed_erasures(tx: Connection, now: datetime) -> None:
             f"{row.slug}: shop/redact was received at {row.received_at:%Y-%m-%d %H:%M} UTC and is not "
             f"confirmed: the last day to erase the shop is {row.due_at:%Y-%m-%d}. "
             f"`fleet privacy confirm {row.id} --reason TEXT` erases it; "
-            f"`fleet privacy reject {row.id} --reason TEXT` keeps it, where the shop did not leave."
+            f"`fleet privacy reject {row.id} --reason TEXT` keeps it, if the shop did not leave."
         )
         incidents.append(Incident(row.shop_id, RULE, str(row.id), severity, summary))
     record_incidents(tx, incidents, now)
@@ -194,7 +194,7 @@ def record_request_done(tx: Connection, request_id: int, result: Mapping[str, An
 
 
 def is_done_replay(tx: Connection, item: WorkItem) -> bool:
-    """Whether ``item`` replays a finished request: a shop that was installed again keeps its keys."""
+    """Whether ``item`` replays a finished request, so that a shop installed again keeps its keys."""
     return bool(tx.exec_driver_sql(_IS_DONE_REPLAY, {"event_id": item.event_id}).scalar())
 
 
@@ -209,9 +209,9 @@ def find_subject(tx: Connection, shop_id: int, requested: PrivacyRequest) -> Sub
     return Subject(
         shop_id=shop_id,
         customer_id=requested.customer_id,
-        emails=requested.emails | {found for found in [normal_email(email)] if found},
-        phones=requested.phones | {found for found in [normal_phone(phone)] if found},
-        # A single word is not searched as a name: it would hide every "May" in a shop's mails.
+        emails=requested.emails | {found for found in [normalize_email(email)] if found},
+        phones=requested.phones | {found for found in [normalize_phone(phone)] if found},
+        # A single word is not searched as a name: it would hide each "May" in a shop's mails.
         names=frozenset({name.strip()} if " " in name.strip() else ()),
         order_gids=orders,
         payment_refs=frozenset(payments.scalars()),
@@ -234,9 +234,9 @@ def export_key(shop_id: int, request_id: int) -> str:
 
 
 def find_requests(tx: Connection, shop_id: int | None, limit: int) -> Sequence[Row[Any]]:
-    """Return requests, open ones first, by due date; of every shop where ``shop_id`` is None.
+    """Return requests, open ones first, by due date; of every shop if ``shop_id`` is None.
 
-    ``id`` is None while no worker has handled the request.
+    ``id`` is None until a worker has handled the request.
     """
     values = {
         "shop_id": shop_id,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A customer of a shop by all that identifies them, or with ``whole_shop`` all customers of the shop.
+    """Everything that identifies a customer of a shop, or with ``whole_shop`` all customers of the shop.
 
     ``emails`` are in lower case, ``phones`` are digits only; ``payment_refs`` are the payment provider's ids
     of the payments of the orders. A ``repr`` has no name or address, because it may end in a log.
@@ -27,7 +27,7 @@ class Subject:
 
     @property
     def order_ids(self) -> frozenset[str]:
-        """The orders by their numbers at Shopify."""
+        """The numbers of the orders at Shopify."""
         return frozenset(gid.rpartition("/")[2] for gid in self.order_gids)
 
 
@@ -35,12 +35,12 @@ Records = Iterator[Mapping[str, Any]]
 
 
 def find_nothing(_tx: Connection, _subject: Subject) -> Records:
-    """Yield nothing: the holder has no personal data of a customer, only for example a shop's keys."""
+    """Yield nothing, for a holder without personal data of customers, such as the shop's keys."""
     return iter(())
 
 
 def redact_nothing(_tx: Connection, _subject: Subject, _now: datetime) -> Mapping[str, int]:
-    """Change nothing: the holder's rows are kept by law and have only the customer's number."""
+    """Change nothing, for a holder whose rows are kept by law and have only the customer's number."""
     return {}
 
 
@@ -49,9 +49,9 @@ class Holder:
     """Tables with personal data. ``name`` is for the customer who reads the export.
 
     ``find`` yields what is stored about the subject, row by row: readable field names, aware times.
-    ``redact`` removes the subject and returns how many rows of each table changed; for a whole shop it may do
-    a part of bounded size: it is called again, in a new transaction, until it changes nothing.
-    ``knows_subject``: the rows identify the subject. They are redacted last, so that a try after a crash can
+    ``redact`` removes the subject and returns how many rows of each table changed. For a whole shop it may
+    redact only a part: it is called again, in a new transaction, until it changes nothing.
+    ``knows_subject``: the rows identify the subject and are redacted last, so that a retry after a crash can
     still find the subject in all other places.
     """
 

@@ -1,8 +1,8 @@
 """Personal data in texts: bodies of events, payloads and errors of work, calls and messages.
 
 Texts are searched as bytes, with one pattern for all ids, addresses and numbers: a shop's events are one scan
-by ``uq_inbound_events_delivery``. Measured: 8 s for 100,000 bodies of 10 KB. The pattern finds too many; this
-module parses each and decides.
+by ``uq_inbound_events_delivery``. Measured: 8 s for 100,000 bodies of 10 KB. The pattern finds too many rows:
+each is parsed and checked.
 """
 
 import json
@@ -32,14 +32,14 @@ PIECE = 5000
 """Events that are redacted in one transaction of a whole shop."""
 
 REDACTED_HEADER = "shopfleet-redacted-at"
-"""Header of a redacted event: since this time the body is not the signed one."""
+"""Header of a redacted event, with the time since when the body is not the signed one."""
 
 _FIND_EVENTS = """
 select id, provider, topic, received_at, origin, body, headers from inbound_events
  where shop_id = %(shop_id)s and encode(body, 'escape') collate "C" ~* %(pattern)s
 """
 
-# A whole shop is redacted in pieces, each committed by itself; the header marks what is done.
+# A whole shop is redacted in pieces, each in its own transaction; the header marks redacted events.
 _FIND_UNMARKED = """
 select id, provider, topic, received_at, origin, body, headers from inbound_events
  where shop_id = %(shop_id)s and not headers ? %(mark)s limit %(piece)s
@@ -66,8 +66,8 @@ def scan_rows(
 ) -> Iterator[Row[Any]]:
     """Yield the rows that ``statement`` finds about the subject; for a whole shop, all of them.
 
-    The statement searches ``encode(bytes, 'escape')`` for ``pattern`` and may find too many. It is read with
-    a cursor, so that memory is bounded.
+    The statement searches ``encode(bytes, 'escape')`` for ``pattern`` and may find too many rows. It is read
+    with a cursor, so that memory is bounded.
     """
     pattern = search_pattern(subject, with_ids=with_ids)
     if not pattern and not subject.whole_shop:
@@ -116,8 +116,8 @@ def find_event_rows(tx: Connection, subject: Subject) -> Records:
 def redact_events(tx: Connection, subject: Subject, now: datetime) -> Mapping[str, int]:
     """Blank the personal fields of bodies about the subject; a replay still yields the same order.
 
-    A body that is not JSON is replaced as a whole. A header has the time. For a whole shop, at most ``PIECE``
-    events per call.
+    A body that is not JSON is replaced as a whole. A header has the time. For a whole shop, redacts at most
+    ``PIECE`` events per call.
     """
     at = now.astimezone(UTC).isoformat(timespec="seconds")
 
@@ -141,7 +141,7 @@ def _find_events(tx: Connection, subject: Subject) -> Iterator[Row[Any]]:
 
 
 def _parse(body: bytes) -> Any:
-    """Return the parsed body, or its text where it is not JSON."""
+    """Return the parsed body, or its text if it is not JSON."""
     try:
         # Not orjson: a number beyond 64 bits, or half a surrogate pair, must be kept as it is.
         return json.loads(body)
@@ -150,7 +150,7 @@ def _parse(body: bytes) -> Any:
 
 
 def _redact_body(event: Row[Any], subject: Subject, at: str) -> bytes | None:
-    """Return the redacted body; None where nothing changed, as after an earlier redaction."""
+    """Return the redacted body; None if nothing changed, for example after an earlier redaction."""
     body = _parse(event.body)
     if not isinstance(body, dict | list):
         return json.dumps({"redacted": f"a body that could not be read was removed at {at}"}).encode()
@@ -189,7 +189,7 @@ def _find_work(tx: Connection, subject: Subject) -> Iterator[Row[Any]]:
 
 
 def has_subject(subject: Subject, *values: Any) -> bool:
-    """Whether one of the texts or JSON ``values`` names the subject; everything belongs to a whole shop."""
+    """Whether one of the texts or JSON ``values`` names the subject; always true for a whole shop."""
     texts = [one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in values]
     return subject.whole_shop or names_subject("\n".join(texts), subject)
 
@@ -229,15 +229,13 @@ def _find_interactions(tx: Connection, subject: Subject) -> Iterator[Row[Any]]:
 
 
 EVENTS = Holder(
-    name="what Shopify, Stripe and Quo told",
+    name="events from Shopify, Stripe and Quo",
     tables=("inbound_events",),
     find=find_event_rows,
     redact=redact_events,
     knows_subject=True,
 )
-WORK = Holder(
-    name="work that was planned for it", tables=("work_queue",), find=find_work_rows, redact=redact_work
-)
+WORK = Holder(name="planned work", tables=("work_queue",), find=find_work_rows, redact=redact_work)
 INTERACTIONS = Holder(
     name="calls and messages",
     tables=("interactions",),

@@ -28,7 +28,7 @@ on conflict (shop_id, provider) do update set
 returning id, xmax <> 0 as was_broken
 """
 
-# The row decides whether it was ok: one that another worker broke meanwhile is not broken a second time.
+# The row decides whether the connection was ok, because another worker may have changed it in the meantime.
 _RECORD_BROKEN = """
 insert into connections as c (shop_id, provider, status, code, detail, resource, since, updated_at)
 values (%(shop_id)s, %(provider)s, 'broken', %(code)s, %(detail)s, %(resource)s, %(now)s, %(now)s)
@@ -45,7 +45,7 @@ select coalesce(shop_id, 0) as shop_id, provider, status, code, resource from co
  where shop_id = any(%(shop_id)s::int[]) or shop_id is null
 """
 
-# Without a token the app was uninstalled, and the refusal is nothing to repair.
+# Without a token the app was uninstalled, so the refusal needs no repair.
 _IN_USE = """not (status = 'broken' and provider = 'shopify' and not exists (
        select from shop_secrets k where k.shop_id = connections.shop_id and k.name = 'shopify-token'))"""
 
@@ -63,7 +63,7 @@ select 'connections_broken' as kind, provider as label, provider as name, shop_i
 
 
 class ConnectionState(NamedTuple):
-    """Whether a provider takes our credentials, unchanged since ``updated_at``; no ``shop_id``: the fleet."""
+    """Whether a provider accepts our credentials; ``shop_id`` is None for the fleet's own."""
 
     shop_id: int | None
     provider: str
@@ -87,7 +87,7 @@ class _PlannedState(NamedTuple):
 def record_connection_ok(tx: Connection, shop_id: int | None, provider: str, now: datetime) -> list[Entry]:
     """Set the connection to ``ok``; return the audit entry if it was broken."""
     values = {"shop_id": shop_id, "provider": provider, "now": now}
-    # Only a change is written: a connection that works all the time must not lock its row each time.
+    # Only a change is written, so that a working connection does not lock its row at each call.
     if tx.exec_driver_sql(_FIND_STATUS, values).scalar() == "ok":
         return []
     row = tx.exec_driver_sql(_RECORD_OK, values).first()
@@ -109,7 +109,7 @@ def record_connection_broken(
 ) -> list[Entry]:
     """Set the connection to ``broken``; return the audit entry if it was not broken before.
 
-    ``resource`` is what alone is refused. Nothing is written if the row says the same already.
+    ``resource`` is the only refused part. An unchanged row is not written.
     """
     values = {"shop_id": shop_id, "provider": provider, "now": now}
     values |= {"code": code, "detail": detail[:500], "resource": resource}
@@ -152,9 +152,7 @@ def record_calls(tx: Connection, found: Sequence[tuple[int, CallOutcomes]], now:
 
 @contextmanager
 def recorded_calls(shop_id: int) -> Iterator[None]:
-    """Record the outcome of the calls inside, also if one of them raised. For commands: the ledger records
-    its calls when it settles.
-    """
+    """Record the outcome of the calls inside, also if one of them raised. For commands, not for work."""
     with collect_calls() as calls:
         try:
             yield
@@ -169,7 +167,7 @@ def find_connections(tx: Connection) -> Sequence[ConnectionState]:
     return [ConnectionState(**row._mapping) for row in tx.exec_driver_sql(_FIND)]
 
 
-def _plan_state(was: _PlannedState | None, calls: CallOutcomes) -> _PlannedState | None:
+def _plan_state(before: _PlannedState | None, calls: CallOutcomes) -> _PlannedState | None:
     """Return the connection's state after ``calls`` of its provider; None: unchanged. Pure."""
     newest = list(calls.items())
     answered = [index for index, (_, fault) in enumerate(newest) if fault is None or fault.is_partial]
@@ -180,14 +178,14 @@ def _plan_state(was: _PlannedState | None, calls: CallOutcomes) -> _PlannedState
         if fault is not None and (fault.is_partial or index > max(answered, default=-1))
     ]
     whole = [state for state in refused if state.resource == EVERYTHING]
-    known = was is not None and was.status == "broken" and was.resource
+    known = before is not None and before.status == "broken" and before.resource
     if not whole and known and known not in worked:
         return None
     if refused:
         state = (whole or refused)[-1]
-        same = was is not None and was[:3] == state[:3]
+        same = before is not None and before[:3] == state[:3]
         return None if same else state
-    return None if was is not None and was.status == "ok" else _PlannedState("ok")
+    return None if before is not None and before.status == "ok" else _PlannedState("ok")
 
 
 def _entry(shop_id: int | None, provider: str, row_id: int, action: str, summary: str, code: str) -> Entry:

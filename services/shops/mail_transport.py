@@ -17,7 +17,7 @@ from services.providers.outgoing_mail import AddressInvalid, ascii_address, pars
 from services.shops.shops import Shop, ShopInvalid
 
 OF_GRAPH = ("tenant_id", "client_id", "mailbox")
-"""Fields that only Graph has, besides its secret."""
+"""Fields that only Graph has, in addition to its secret."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DOMAIN = re.compile(r"(?=.{4,253}$)[A-Za-z0-9]([A-Za-z0-9-]*\.)+[A-Za-z]{2,63}")
@@ -47,7 +47,7 @@ class MailChoice:
 
     @property
     def document(self) -> dict[str, str]:
-        """The choice as ``shop_config.settings -> 'mail'`` keeps it."""
+        """The value of ``shop_config.settings -> 'mail'``."""
         return {name: value for name, value in asdict(self).items() if value}
 
     def __str__(self) -> str:
@@ -88,7 +88,8 @@ def find_choice_faults(choice: MailChoice) -> list[str]:
     if choice.transport != "graph":
         unknown = [name for name in OF_GRAPH if getattr(choice, name)]
         return faults + [
-            f"{name} is for graph alone, and this is {choice.transport or MailChoice()}" for name in unknown
+            f"{name} is only for graph, and the transport is {choice.transport or MailChoice()}"
+            for name in unknown
         ]
     if missing := [name for name in OF_GRAPH if not getattr(choice, name)]:
         faults.append(f"graph needs {', '.join(missing)} as well")
@@ -106,7 +107,7 @@ def find_choice_faults(choice: MailChoice) -> list[str]:
 def record_mail_choice(
     tx: Connection, shop: Shop, choice: MailChoice, *, now: datetime, by: str = "fleet", request_id: str = ""
 ) -> bool:
-    """Send the shop's mail as ``choice`` says, from the next batch on; return whether that is a change.
+    """Record how the shop's mail is sent, from the next batch on; return whether that is a change.
 
     ``ShopInvalid`` names every fault. The audit has the choice before and after.
     """
@@ -118,7 +119,7 @@ def record_mail_choice(
         return False
     settings = {"mail": choice.document} if choice.document else {}
     tx.exec_driver_sql(_RECORD, {"shop_id": shop.id, "settings": orjson.dumps(settings).decode()})
-    summary = f"mail of {shop.slug} leaves through {choice}; before, through {_read(stored)}"
+    summary = f"mail of {shop.slug} is sent through {choice}; before, through {_read(stored)}"
     mutation = Mutation("shop_config", str(shop.id), summary, stored, choice.document)
     append_all(tx, [Entry(shop.id, by, "shop.mail", request_id, [mutation])], now)
     return True

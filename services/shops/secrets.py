@@ -1,7 +1,7 @@
 """A shop's sealed secrets: the current value, and the previous one while it is still valid.
 
-A retired secret has the prefix ``retired:`` in its name, so no query for current or previous ones finds it.
-It stays sealed for some days, so that a mistake can be undone, and is then deleted.
+A retired secret has the prefix ``retired:`` in its name, so that queries for current and previous ones do not
+find it. It stays sealed for some days, so that a mistake can be undone, and is then deleted.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -64,8 +64,8 @@ _DELETE = "delete from shop_secrets where name like 'retired:%%' and expires_at 
 class WebhookKey:
     """The secrets that verify one shop's webhooks of one sender, current first, each with its expiry.
 
-    ``is_unreadable``: a stored secret did not open (a lost ``SECRET_KEY``). Then a signature that matches
-    none of ``values`` proves nothing: answer 503, so that the provider tries again, and not 401.
+    ``is_unreadable``: a stored secret did not open (a lost ``SECRET_KEY``). Then a signature that matches none
+    of ``values`` is answered with 503 and not 401, so that the provider tries again.
     """
 
     slug: str
@@ -108,7 +108,7 @@ def record_secret(
     try:
         current = get_secret(tx, shop_id, kind.name, sealer=opener)
     except SealBroken:
-        current, keep = None, timedelta(0)  # what does not open is not kept
+        current, keep = None, timedelta(0)  # a value that does not open is not kept
     if current == value:
         return False
 
@@ -141,7 +141,7 @@ def find_secrets(
 ) -> dict[tuple[int, str], str | SealBroken]:
     """Return the current values of the (shop, name) pairs that have one, in one query.
 
-    A value that does not open is its ``SealBroken``, so that the other shops get theirs.
+    A value that does not open is returned as ``SealBroken``, so that the others are still found.
     """
     if not wanted:
         return {}
@@ -198,7 +198,7 @@ def _open_key(slug: str, shop_id: int, name: str, versions: Iterable[Row[Any]]) 
         try:
             value = get_sealer().open(bytes(row.sealed), _context(shop_id, name)).decode()
         except SealBroken:
-            is_unreadable = True  # the other shops' secrets must load
+            is_unreadable = True  # the other secrets must load
         else:
             opened.setdefault(value, row.expires_at)
     return WebhookKey(slug, shop_id, name, tuple(opened), tuple(opened.values()), is_unreadable)
@@ -238,7 +238,7 @@ def restore_secret(
     values = {"shop_id": shop_id, "name": name, "now": now}
     if tx.exec_driver_sql(_RESTORE, values).scalar() is None:
         return False
-    mutation = Mutation("shop_secrets", f"{shop_id}/{name}", f"took back the retired {name}")
+    mutation = Mutation("shop_secrets", f"{shop_id}/{name}", f"restored the retired {name}")
     append_all(tx, [Entry(shop_id, by, "shop.secret", request_id, [mutation])], now)
     return True
 

@@ -28,13 +28,13 @@ _OF_CONFIG = {
 """The fields with a default."""
 
 FIELDS = (*_OF_SHOP, *_OF_CONFIG)
-"""What ``set_shop`` may change. A slug cannot change: it is in the webhook URLs at the providers."""
+"""Fields that ``set_shop`` may change. A slug cannot change: it is in the webhook URLs at the providers."""
 
 OWNERS = ("shopify", "shopfleet")
-"""Who owns a shop's stock levels: Shopify (we follow it), or we (counts entered here are pushed)."""
+"""Who owns a shop's stock levels: Shopify (its levels are followed), or Shopfleet (counts are pushed)."""
 
 OF_POOL = "pool:"
-"""Prefix of the name of the pool that owns a shop's stock levels together with other shops."""
+"""Prefix of the name of a pool, which owns the stock levels of several shops together."""
 
 
 class ShopInvalid(InputInvalid):
@@ -65,7 +65,6 @@ class Shop:
 
     @property
     def zone(self) -> ZoneInfo:
-        """The time zone of the shop's days and schedules."""
         return ZoneInfo(self.timezone)
 
 
@@ -83,12 +82,12 @@ def add_shop(
 ) -> Shop:
     """Add a shop with its settings and return it; ``ShopInvalid`` names every fault, or the taken slug.
 
-    ``of_config``: further ``FIELDS``; the default is empty, of the stock owner Shopify.
+    ``of_config`` are further ``FIELDS``; the default is empty, and ``shopify`` for ``stock_owner``.
     """
     fields = {"name": name, "timezone": timezone, "currency": currency, **_OF_CONFIG, **of_config}
-    fields["shopify_domain"] = normal_domain(fields["shopify_domain"])
+    fields["shopify_domain"] = normalize_domain(fields["shopify_domain"])
     faults = [] if _SLUG.fullmatch(slug) else [f"slug={slug!r} should be 1 to 40 of a-z, 0-9 and '-'"]
-    _refuse(
+    _check_faults(
         faults + _find_faults(fields) + _find_pool_faults(fields["stock_owner"], fields["stock_location_id"])
     )
     shop_id = tx.scalar(
@@ -114,17 +113,17 @@ def set_shop(
     by: str = "fleet",
     request_id: str = "",
 ) -> Shop:
-    """Change the named fields (see ``FIELDS``) and return the shop; equal values change and audit nothing."""
+    """Change the given ``FIELDS`` and return the shop; equal values are neither written nor audited."""
     unknown = [field for field in changes if field not in FIELDS]
     faults = [f"{field!r} is no field of a shop: use {', '.join(FIELDS)}" for field in unknown]
     if "shopify_domain" in changes:
-        changes = {**changes, "shopify_domain": normal_domain(changes["shopify_domain"])}
-    _refuse(faults + _find_faults({field: changes[field] for field in changes if field not in unknown}))
+        changes = {**changes, "shopify_domain": normalize_domain(changes["shopify_domain"])}
+    _check_faults(faults + _find_faults({field: changes[field] for field in changes if field not in unknown}))
     shop_id = tx.scalar(select(shops.c.id).where(shops.c.slug == slug).with_for_update())
     shop = get_shop(tx, slug)
     owner = changes.get("stock_owner", shop.stock_owner)
     here = shop.stock_location_id if owner == shop.stock_owner else ""
-    _refuse(_find_pool_faults(owner, changes.get("stock_location_id", shop.stock_location_id), here))
+    _check_faults(_find_pool_faults(owner, changes.get("stock_location_id", shop.stock_location_id), here))
     after = {field: value for field, value in changes.items() if getattr(shop, field) != value}
     if not after:
         return shop
@@ -147,7 +146,7 @@ def get_shop(tx: Connection, slug: str) -> Shop:
     """Return the shop of ``slug``; raise ``ShopUnknown`` naming the slug."""
     row = tx.execute(_all_shops().where(shops.c.slug == slug)).mappings().one_or_none()
     if row is None:
-        raise ShopUnknown(f"there is no shop {slug!r}: `fleet shops list` shows those there are")
+        raise ShopUnknown(f"there is no shop {slug!r}: `fleet shops list` lists all")
     return _read_shop(row)
 
 
@@ -155,7 +154,7 @@ def get_shop_by_id(tx: Connection, shop_id: int) -> Shop:
     """Return the shop of ``shop_id``; raise ``ShopUnknown`` naming it."""
     row = tx.execute(_all_shops().where(shops.c.id == shop_id)).mappings().one_or_none()
     if row is None:
-        raise ShopUnknown(f"there is no shop with the id {shop_id}: `fleet shops list` shows those there are")
+        raise ShopUnknown(f"there is no shop with the id {shop_id}: `fleet shops list` lists all")
     return _read_shop(row)
 
 
@@ -164,18 +163,18 @@ def find_shops(tx: Connection) -> list[Shop]:
     return [_read_shop(row) for row in tx.execute(_all_shops().order_by(shops.c.slug)).mappings()]
 
 
-def normal_domain(domain: str) -> str:
-    """Return ``domain`` as it is stored and compared: lower case, without spaces around it."""
+def normalize_domain(domain: str) -> str:
+    """Return ``domain`` in its stored form: lower case, without spaces around it."""
     return domain.strip().lower()
 
 
 def check_domain(domain: str) -> None:
-    """Return if ``domain`` may be a shop's; raise ``ShopInvalid`` naming it otherwise."""
-    _refuse(_find_faults({"shopify_domain": domain}))
+    """Raise ``ShopInvalid`` unless ``domain`` may be a shop's."""
+    _check_faults(_find_faults({"shopify_domain": domain}))
 
 
 def _find_former(shop: Shop, current: str) -> list[str]:
-    """Return the former domains of ``shop`` once its domain is ``current``, the newest last."""
+    """Return the former domains of ``shop`` after a change to ``current``, the newest last."""
     known = dict.fromkeys(name for name in (*shop.former_shopify_domains, shop.shopify_domain) if name)
     return [name for name in known if name != current]
 
@@ -225,7 +224,7 @@ _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
         "shopify, shopfleet or pool:NAME, a name of 1 to 40 of a-z, 0-9 and '-'",
     ),
 }
-"""By field, what accepts a value, and what would be right."""
+"""By field, the check of a value and a description of a right one."""
 
 
 def _find_faults(fields: Mapping[str, str]) -> list[str]:
@@ -237,7 +236,7 @@ def _find_faults(fields: Mapping[str, str]) -> list[str]:
 
 
 def _find_pool_faults(owner: str, location_id: str, before: str = "") -> list[str]:
-    """Return what keeps a shop of ``owner`` from having ``location_id``; ``before`` is the present one."""
+    """Return why a shop of ``owner`` cannot have ``location_id``; ``before`` is the current one."""
     if not owner.startswith(OF_POOL):
         return []
     if not location_id:
@@ -253,7 +252,7 @@ def _find_pool_faults(owner: str, location_id: str, before: str = "") -> list[st
     return []
 
 
-def _refuse(faults: list[str]) -> None:
+def _check_faults(faults: list[str]) -> None:
     if faults:
         raise ShopInvalid("; ".join(faults))
 

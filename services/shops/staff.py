@@ -21,7 +21,7 @@ on conflict (shop_id) do update set settings = c.settings || excluded.settings
 
 
 def find_staff(tx: Connection, slug: str) -> dict[str, str]:
-    """Return the names by number; ``ShopUnknown``."""
+    """Return the names by number; raise ``ShopUnknown``."""
     shop_id = get_shop(tx, slug).id
     return dict(tx.exec_driver_sql(_FIND, {"shop_id": shop_id}).scalar() or {})
 
@@ -29,9 +29,9 @@ def find_staff(tx: Connection, slug: str) -> dict[str, str]:
 def record_staff(
     tx: Connection, slug: str, names: Mapping[str, str], now: datetime, *, by: str, request_id: str
 ) -> dict[str, str]:
-    """Set the name of each number, or delete it if the name is empty; return all names. ``ShopInvalid``.
+    """Set the name of each number, or delete it if the name is empty; return all names.
 
-    The audit has the numbers and not the names, as its rows are never redacted.
+    The audit has the numbers and not the names, as its rows are never redacted. Raises ``ShopInvalid``.
     """
     faults = [f"staff {number!r} should be digits only" for number in names if not _is_number(number)]
     faults += [

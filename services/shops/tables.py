@@ -44,7 +44,7 @@ shop_config = Table(
     Column("former_shopify_domains", ARRAY(Text), nullable=False, server_default=text("'{}'")),
 )
 
-# Whether a provider takes our credentials: a shop's own, or the fleet's (``shop_id`` null).
+# Whether a provider accepts the credentials of a shop, or of the fleet (``shop_id`` null).
 connections = Table(
     "connections",
     metadata,
@@ -54,7 +54,7 @@ connections = Table(
     Column("status", Text, nullable=False),
     Column("code", Text, nullable=False, server_default=text("''")),
     Column("detail", Text, nullable=False, server_default=text("''")),
-    # What alone is refused with a valid credential; empty: everything.
+    # The only part that is refused with a valid credential; empty: everything.
     Column("resource", Text, nullable=False, server_default=text("''")),
     Column("since", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),

@@ -27,8 +27,8 @@ STILL_GOOD_FOR = timedelta(seconds=30)
 _TOKEN, _REFRESH = "shopify-token", "shopify-refresh-token"
 _ID, _SECRET = "shopify-client-id", "shopify-client-secret"
 
-_AT_ONCE = threading.BoundedSemaphore(2)
 # Each refresh keeps one of the process's few database connections while it waits for Shopify.
+_REFRESH_SLOTS = threading.BoundedSemaphore(2)
 
 _FIND_SHOP = """
 select s.shopify_domain, c.token_expires_at
@@ -43,7 +43,7 @@ update connections set token_expires_at = %(expires)s, refresh_expires_at = %(re
 
 
 def is_due(token_expires_at: datetime | None, now: datetime) -> bool:
-    """Return whether a token must be refreshed before it is used; never one without an expiry."""
+    """Return whether a token must be refreshed before its use; False without an expiry."""
     return token_expires_at is not None and token_expires_at - now < GOOD_FOR
 
 
@@ -51,12 +51,11 @@ def get_shopify_token(shop_id: int, now: datetime, *, refused: str = "") -> str:
     """Return an access token that is valid for some minutes, refreshed at Shopify if necessary.
 
     ``refused`` is a token that the shop did not accept: another one is returned, or ``Misconfigured`` raised.
-    Call it without an open transaction. Of several workers one refreshes: they wait for an advisory lock of
-    the shop, and each reads the token again once it has the lock. No row is locked while Shopify answers. The
-    new pair and its expiry are committed together; a crash before that leaves the old refresh token, which
-    stays valid until the new one is used.
+    Call it without an open transaction. Only one of several workers refreshes: they wait for an advisory lock
+    of the shop, then read the token again. No row is locked during the call. The new pair and its expiry are
+    committed together. After a crash before that, the old refresh token is valid until the new one is used.
     """
-    with _AT_ONCE:
+    with _REFRESH_SLOTS:
         try:
             return _refresh_once(shop_id, now, refused)
         except Misconfigured as fault:
@@ -65,7 +64,7 @@ def get_shopify_token(shop_id: int, now: datetime, *, refused: str = "") -> str:
 
 
 def _refresh_once(shop_id: int, now: datetime, refused: str) -> str:
-    # Loaded where it is used: it brings the HTTP client, which most processes never need.
+    # Imported here, because it loads the HTTP client, which most processes never need.
     from services.providers.shopify_admin import admin_base_url
     from services.providers.shopify_oauth import send_refresh
 
@@ -78,11 +77,11 @@ def _refresh_once(shop_id: int, now: datetime, refused: str) -> str:
             return token
         if not refresh:
             if token and token != refused:
-                return token  # only the shop knows whether it is still valid
+                return token  # only Shopify can decide whether it is still valid
             raise Misconfigured(
                 "shopify.token_refused",
                 "the shop refuses the access token, and there is no shopify-refresh-token: record a good "
-                "token with `fleet shops secret SHOP shopify-token`, then requeue what waits",
+                "token with `fleet shops secret SHOP shopify-token`, then requeue the waiting work",
             )
         if not (client_id and client_secret):
             missing = " and ".join(
@@ -91,7 +90,7 @@ def _refresh_once(shop_id: int, now: datetime, refused: str) -> str:
             raise Misconfigured(
                 "shopify.no_client",
                 f"the token must be refreshed and the shop has no {missing}: `fleet shops secret SHOP NAME`, "
-                "then requeue what waits",
+                "then requeue the waiting work",
             )
         base_url = admin_base_url(domain, get_settings().shopify_api_base)
         try:

@@ -97,7 +97,7 @@ def test_a_change_is_written_audited_in_words_and_what_the_workers_go_by(
     assert (route.transport, route.sender) == ("resend", SENDER)
     assert tuple(told[:2]) == ("ada", "shop.mail")
     assert told.summary == (
-        f"mail of harbour leaves through resend as {SENDER}; before, through the fleet's transport"
+        f"mail of harbour is sent through resend as {SENDER}; before, through the fleet's transport"
     )
     assert (told.before, told.after) == ({}, {"transport": "resend", "sender": SENDER})
 
@@ -131,8 +131,8 @@ def test_every_fault_is_named_at_once_and_a_pasted_secret_is_not_repeated(
     ("options", "said"),
     [
         (("--use", "pigeon"), "transport='pigeon' should be one of smtp, graph"),
-        (("--use", "file", "--mailbox", "mail@harbour.example"), "mailbox is for graph alone"),
-        (("--mailbox", "mail@harbour.example"), "mailbox is for graph alone"),
+        (("--use", "file", "--mailbox", "mail@harbour.example"), "mailbox is only for graph"),
+        (("--mailbox", "mail@harbour.example"), "mailbox is only for graph"),
         (GRAPH, "graph needs mailbox as well"),
         (("--default", "--use", "smtp"), "it goes with --sender alone"),
     ],

@@ -52,9 +52,9 @@ def test_the_file_tells_where_in_words_and_times_with_the_shops_offset(
     assert (order["id"], order["total_cents"]) == (f"gid://shopify/Order/{JOHNS_ORDER}", 1250)
     assert (len(order["refunds"]), len(order["payments"]), len(order["shipments"])) == (1, 1, 1)
     assert order["placed_at"].endswith("-08:00")
-    assert kept["the customer as the shop's list has them"]["rows"][0]["name"] == "John Smith"
+    assert kept["the shop's customer list"]["rows"][0]["name"] == "John Smith"
     assert kept["mails that were written"]["rows"] == []
-    told = kept["what Shopify, Stripe and Quo told"]["rows"]
+    told = kept["events from Shopify, Stripe and Quo"]["rows"]
     assert {row["from"] for row in told} == {"shopify", "stripe", "openphone"}
 
 

@@ -12,8 +12,8 @@ from services.privacy.redaction import (
     hide_text,
     is_about,
     names_subject,
-    normal_email,
-    normal_phone,
+    normalize_email,
+    normalize_phone,
     search_pattern,
 )
 from services.privacy.subject import Subject
@@ -133,9 +133,9 @@ def test_what_staff_did_is_read_from_the_attributes_that_stay() -> None:
 
 
 def test_numbers_and_addresses_have_one_form() -> None:
-    assert normal_phone("+1 (555) 625-1199") == normal_phone("555-625-1199") == "5556251199"
-    assert (normal_phone("12345"), normal_phone(None)) == ("", "")
-    assert (normal_email(" John@Example.COM "), normal_email("john"), normal_email(7)) == (
+    assert normalize_phone("+1 (555) 625-1199") == normalize_phone("555-625-1199") == "5556251199"
+    assert (normalize_phone("12345"), normalize_phone(None)) == ("", "")
+    assert (normalize_email(" John@Example.COM "), normalize_email("john"), normalize_email(7)) == (
         "john@example.com", "", "",
     )  # fmt: skip
 

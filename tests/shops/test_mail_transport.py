@@ -43,7 +43,7 @@ def test_a_choice_is_kept_and_the_same_again_is_neither_new_nor_audited(tx: Conn
 
     assert find_mail_choices(tx, [shop.id]) == {shop.id: GRAPH}
     assert told(tx) == [
-        "mail of harbour leaves through graph (mailbox mail@harbour.example); "
+        "mail of harbour is sent through graph (mailbox mail@harbour.example); "
         "before, through the fleet's transport"
     ]
 
@@ -59,7 +59,7 @@ def test_a_shop_without_a_row_of_settings_gets_one(tx: Connection, shop: Shop) -
 def test_a_wrong_choice_is_refused_and_leaves_the_one_before(tx: Connection, shop: Shop) -> None:
     record_mail_choice(tx, shop, GRAPH, now=NOW)
 
-    with pytest.raises(ShopInvalid, match="mailbox is for graph alone"):
+    with pytest.raises(ShopInvalid, match="mailbox is only for graph"):
         record_mail_choice(tx, shop, MailChoice(transport="smtp", mailbox="mail@harbour.example"), now=NOW)
 
     assert get_mail_choice(tx, shop.id) == GRAPH
