@@ -1,4 +1,4 @@
-"""What the ``fleet`` and ``celery`` commands share: options, confirmation, and errors with exit codes.
+"""Options, confirmation and errors of the ``fleet`` and ``celery`` commands.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 """
@@ -32,10 +32,10 @@ R = TypeVar("R")
 Decorator = Callable[[Any], Any]
 
 MAX_MESSAGES = 5000
-"""Above this count the sweep sends the messages, at the rate at which workers take them."""
+"""Above this count the sweep sends the messages, at the rate of the workers."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-force_option = click.option("-f", "--force", is_flag=True, help="Act without asking.")
+force_option = click.option("-f", "--force", is_flag=True, help="Act without a confirmation.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
 actor_option = click.option(
     "--actor", "--as", "actor", default="", help="Who acts, for the audit (default: you)."
@@ -57,7 +57,7 @@ def add_options(*options: Decorator) -> Decorator:
 
 
 def hidden_alias(command: click.Command, name: str) -> click.Command:
-    """Return ``command`` under its old ``name``, which works and is in no list of commands."""
+    """Return ``command`` under its old ``name``, which is in no list of commands."""
     alias = copy(command)
     alias.name, alias.hidden = name, True
     return alias
@@ -95,7 +95,9 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
         except ShopfleetError as error:
             raise click.ClickException(str(error)) from error
         except PoolTimeout as error:
-            raise click.ClickException("the database gave no connection: `fleet doctor` says why") from error
+            raise click.ClickException(
+                "no connection of the database pool is free: `fleet doctor` shows why"
+            ) from error
         except DBAPIError as error:
             raise click.ClickException(_describe_database_error(error)) from error
 
@@ -123,7 +125,7 @@ def _describe_database_error(error: DBAPIError) -> str:
     if isinstance(error.orig, InsufficientPrivilege):
         return f"the database refuses this role: {reason}. `fleet migrate` grants its rights"
     if error.connection_invalidated or type(error.orig).__name__ == "OperationalError":
-        return f"the database is away: {reason}. Is the fleet up? `fleet doctor` says more"
+        return f"the database is not reachable: {reason}. Is the fleet up? `fleet doctor` shows more"
     return f"the database refused: {reason}"
 
 
@@ -138,7 +140,7 @@ def operator_label(actor: str) -> str:
 
 
 def new_request_id() -> str:
-    """Return an id for one command, under which its audit events are found."""
+    """Return the request id of one command's audit events."""
     return uuid4().hex
 
 
@@ -154,7 +156,9 @@ def confirm(question: str, *, force: bool) -> None:
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:
-        raise click.ClickException("no answer, so nothing was changed: -f acts without asking") from None
+        raise click.ClickException(
+            "no answer, so nothing was changed: -f acts without a confirmation"
+        ) from None
     if not agreed:
         raise click.ClickException("nothing was changed")
 
@@ -170,9 +174,9 @@ def notify_workers(work: Sequence[WorkRef]) -> str:
         return ""
     if len(work) > MAX_MESSAGES:
         return "The sweep sends them within seconds."
-    from services.ledger.dispatch import send_messages  # kombu is slow to load, and few commands need it
+    from services.ledger.dispatch import send_messages  # kombu is slow to load; few commands need it
 
-    return "" if send_messages(work) else "The broker is away: the sweep sends them once it is back."
+    return "" if send_messages(work) else "The broker is not reachable: the sweep sends them later."
 
 
 def parse_since(text: str) -> datetime | None:
@@ -181,7 +185,7 @@ def parse_since(text: str) -> datetime | None:
 
 
 def check_period(covers: Covers, text: str) -> None:
-    """Raise ``UsageError`` unless ``text`` is such a period, of plausible years."""
+    """Raise ``UsageError`` unless ``text`` is a period of the kind ``covers``, of plausible years."""
     try:
         if is_plausible(period_bounds(covers, text, UTC)[0]):
             return

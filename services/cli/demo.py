@@ -1,4 +1,4 @@
-"""``fleet demo``: a whole fleet at work for made-up shops, in two minutes."""
+"""``fleet demo``: a complete fleet with sample shops, in two minutes."""
 
 import signal
 from pathlib import Path
@@ -11,13 +11,13 @@ from services.cli.base import report_errors
 
 @click.command()
 @click.option("--exit", "exits", is_flag=True, help="Stop after the checks; exit code 1 if one fails.")
-@click.option("--seed", type=int, default=2026, show_default=True, help="Another seed makes another day.")
+@click.option("--seed", type=int, default=2026, show_default=True, help="Seed of the simulated day.")
 @click.option(
     "--events",
     type=click.IntRange(60, 100_000),
     default=900,
     show_default=True,
-    help="About how many webhooks.",
+    help="Approximate number of webhooks.",
 )
 @click.option(
     "--home",
@@ -31,9 +31,9 @@ from services.cli.base import report_errors
 )
 @report_errors
 def command(exits: bool, seed: int, events: int, home: Path | None, auto_ports: bool) -> None:
-    """Simulate a day of four shops in a whole fleet, with faults, and check the result.
+    """Simulate a day of four shops in a complete fleet, with faults, and check the result.
 
-    The demo has its own fleet, with stand-ins for the providers. It does not touch another fleet or a real
+    The demo has its own fleet, with simulated providers. It does not touch another fleet or a real
     account.
 
     \b
@@ -54,7 +54,7 @@ def command(exits: bool, seed: int, events: int, home: Path | None, auto_ports: 
     except KeyboardInterrupt:
         click.echo("stopped")
     if failed:
-        raise click.ClickException(f"does not hold: {'; '.join(check.name for check in failed)}")
+        raise click.ClickException(f"failed checks: {'; '.join(check.name for check in failed)}")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

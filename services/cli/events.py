@@ -168,7 +168,7 @@ def _document(event: EventLine, slugs: dict[int, str]) -> dict[str, Any]:
 
 
 def _read_body(body: bytes) -> Any:
-    """Return the parsed body, or its text where it is not JSON."""
+    """Return the parsed body, or its text if it is not JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

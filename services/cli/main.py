@@ -21,18 +21,15 @@ class FleetGroup(click.Group):
 
     @cached_property
     def installed(self) -> Mapping[str, EntryPoint]:
-        """The subcommands' entry points by name."""
         found = {entry.name: entry for entry in entry_points(group=GROUP)}
         if not found:
             raise click.ClickException(f"no entry points of {GROUP} are installed: run `make setup`")
         return found
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all subcommands."""
         return sorted([*super().list_commands(ctx), *self.installed])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a subcommand, or None where there is none of that name."""
         if (own := super().get_command(ctx, cmd_name)) is not None:
             return own
         entry = self.installed.get(cmd_name)

@@ -1,4 +1,4 @@
-"""``fleet month-close``: closed months, a preview of a package, and the check of a stored one."""
+"""``fleet month-close``: show, preview and verify monthly packages; set a tax profile."""
 
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def show(slug: str, period: str, as_json: bool) -> None:
 def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
     """Write the files of a month as of today into a folder; nothing is closed, stored or sent.
 
-    This works for the current month, and for a closed one, which does not change.
+    Works for the current month, and for a closed one, which does not change.
 
     \b
     Example: fleet month-close preview harbour 2026-11 --to november

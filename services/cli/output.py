@@ -17,7 +17,7 @@ import orjson
 from services.core.settings import get_settings
 
 PIPE_WIDTH = 200
-"""Width without a terminal, in columns; a narrower one would cut ids in a log."""
+"""Width without a terminal, in columns; a smaller one would cut ids in a log."""
 
 Columns = Mapping[str, str | Callable[[Any], object]]
 """A table of objects: its headings, each with an attribute's name or a function of the object."""
@@ -34,7 +34,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     if not rows:
         click.echo(empty)
         return
-    # Imported here: every celery process loads these commands, and few print a table.
+    # Imported here, because every celery process loads these commands and few print a table.
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -38,7 +38,7 @@ def command() -> None:
 @limit_option
 @json_option
 def list_requests(shop: str, limit: int, as_json: bool) -> None:
-    """List requests: open ones first, by due date. Customers are shown by number.
+    """List requests, open ones first, by due date. Customers are shown by number.
 
     \b
     Example: fleet privacy list --shop harbour --json
@@ -76,8 +76,8 @@ _decision_options = add_options(
 def confirm_request(request_id: int, reason: str, actor: str, force: bool) -> None:
     """Confirm that a shop is erased: its customers' data at once, its secrets some days later.
 
-    ID is that of an open request shop_redact in `fleet privacy list`. Shopify's own confirmation, a refused
-    token after an uninstall, needs no person.
+    ID is that of an open request shop_redact in `fleet privacy list`. No decision is needed if Shopify
+    confirms the uninstall by refusing the token.
 
     \b
     Example: fleet privacy confirm 12 --reason "Ada closed her shop, mail of 2026-11-20" -f
@@ -98,7 +98,7 @@ def reject_request(request_id: int, reason: str, actor: str, force: bool) -> Non
 
 def _decide(request_id: int, reason: str, actor: str, force: bool, *, erase: bool) -> None:
     if not reason.strip():
-        raise click.UsageError("--reason is empty: it is what the audit keeps of the decision")
+        raise click.UsageError("--reason is empty: write why, for the audit")
     confirm(f"{'Erase' if erase else 'Keep'} the shop of request {request_id}?", force=force)
     by = operator_label(actor)
     with transaction() as tx:

@@ -1,4 +1,4 @@
-"""The sample webhooks that ``fleet send`` makes, by provider and topic. Pure but for its randomness."""
+"""The sample webhooks that ``fleet send`` makes, by provider and topic. Pure except for randomness."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ _CUSTOMER = {"id": _SHOPIFY["defaults"]["customer_id"], "email": _SHOPIFY["defau
 
 
 def _items(currency: str) -> list[Item]:
-    """Return the goods of the sample shop: always the same, so that orders and levels match."""
+    """Return the items of the sample shop, always the same, so that orders and levels match."""
     return make_items(random.Random(1), 8, minor_units=1 if currency == "JPY" else 100)  # noqa: S311
 
 
@@ -111,11 +111,11 @@ SAMPLES: Mapping[str, Mapping[str, Maker]] = {
     "openphone": _quo("openphone"),
     "quo": _quo("quo"),
 }
-"""The first topic of each provider is the one that is sent when none is named."""
+"""The first topic of each provider is the default."""
 
 
 def make_sample(provider: str, topic: str, currency: str, rng: random.Random, now: datetime) -> bytes | None:
-    """Return the body of a sample webhook, or None when there is none of that topic."""
+    """Return the body of a sample webhook, or None if the topic has none."""
     if provider not in SAMPLES:
         data: dict[str, Any] = {"id": uuid_text(rng), "note": "a sample"}
         return dump({"type": topic, "timestamp": utc_text(now), "data": data})

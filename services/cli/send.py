@@ -41,7 +41,7 @@ class SampleSender(NamedTuple):
 )
 @click.option("--url", default="", help="Where ingress listens (default: this fleet's).")
 @click.option("--repeat", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many.")
-@click.option("--same", is_flag=True, help="Repeat one delivery, as a provider's retry would.")
+@click.option("--same", is_flag=True, help="Repeat one delivery, like a provider's retry.")
 @json_option
 @report_errors
 def command(

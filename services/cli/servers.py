@@ -1,6 +1,6 @@
 """``fleet up``, ``env``, ``doctor`` and ``migrate``: the fleet's servers and processes on this machine.
 
-They load little: ``fleet up`` runs for weeks, and ``fleet env`` runs in every new shell.
+They import little, because ``fleet up`` runs for weeks and ``fleet env`` in every new shell.
 """
 
 import json
@@ -16,12 +16,12 @@ from services.fleet.envfile import find_home, read_effective, read_env
 
 @click.command()
 @click.option("--auto-ports", is_flag=True, help="Use free ports where the usual ones are taken.")
-@click.option("--sandbox", is_flag=True, help="Also start stand-ins for the providers; never in production.")
+@click.option("--sandbox", is_flag=True, help="Also start simulated providers; never in production.")
 def up(auto_ports: bool, sandbox: bool) -> None:
-    """Run the whole fleet until Ctrl-C.
+    """Run the complete fleet until Ctrl-C.
 
-    PostgreSQL and Valkey are embedded unless DATABASE_URL or BROKER_URL is set. Everything listens on
-    loopback. State is kept in FLEET_HOME (default ./.fleet).
+    PostgreSQL and Valkey are embedded unless DATABASE_URL or BROKER_URL is set. All servers listen on
+    loopback. State is stored in FLEET_HOME (default ./.fleet).
 
     \b
     Example:     fleet up --auto-ports
@@ -44,9 +44,7 @@ def env(as_json: bool) -> None:
 
     home = find_home()
     if find_owner(home) is None:
-        raise NotRunning(
-            f"no fleet runs on {home}: start one with fleet up, or set FLEET_HOME to where it runs"
-        )
+        raise NotRunning(f"no fleet runs on {home}: start one with fleet up, or set FLEET_HOME to its folder")
     effective = read_effective(home, os.environ, Path.cwd())
     values = {name: effective[name] for name in read_env(home)}
     if "DATABASE_URL" not in values:
@@ -64,7 +62,7 @@ def env(as_json: bool) -> None:
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check versions, settings, connections, migrations, clock, ports and disk.
 
-    Each fault names its remedy. Exit code 1 if there is any fault.
+    Each fault is printed with its remedy. Exit code 1 if there is any fault.
 
     \b
     Example:     fleet doctor --json

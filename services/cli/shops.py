@@ -42,7 +42,7 @@ def command() -> None:
 
 _FIELD_HELP = {
     "name": "The shop's name for people.",
-    "timezone": "IANA zone of its days, such as America/Vancouver.",
+    "timezone": "IANA time zone, such as America/Vancouver.",
     "currency": "Three capital letters, such as CAD.",
     "owner_email": "Address for the shop's mail.",
     "accountant_email": "Address for the monthly package.",
@@ -141,7 +141,7 @@ def set_fields(slug: str, changes: tuple[str, ...], actor: str, as_json: bool, *
     --stock-owner shopfleet: levels counted with `fleet stock count` belong to Shopfleet and are pushed.
     --stock-owner shopify: every level follows Shopify and nothing is pushed. --stock-owner pool:NAME: the
     shop shares its stock with the other shops of the pool (`fleet stock pool`). If the shop has a token,
-    --shopify-domain is compared with Shopify's own answer; webhooks may still carry the previous domain.
+    --shopify-domain is compared with Shopify's answer; webhooks may still have the previous domain.
 
     \b
     Example: fleet shops set harbour --owner-email owner@harbour.example
@@ -169,7 +169,7 @@ def set_fields(slug: str, changes: tuple[str, ...], actor: str, as_json: bool, *
         click.echo(_describe_change(before, shop))
         if shop.stock_owner.startswith(OF_POOL) and shop.stock_owner != before.stock_owner:
             pool = shop.stock_owner.removeprefix(OF_POOL)
-            click.echo(f"Next, once each shop is in it: fleet stock pool {pool} --all --dry-run")
+            click.echo(f"Next, after each shop joined it: fleet stock pool {pool} --all --dry-run")
 
 
 @command.command("secret")
@@ -233,7 +233,7 @@ def secret(
 @actor_option
 @json_option
 def staff(slug: str, names: tuple[str, ...], actor: str, as_json: bool) -> None:
-    """Name the staff that Shopify knows by number, for the weekly digest; NUMBER= removes a name.
+    """Set the names of staff by Shopify's number, for the weekly digest; NUMBER= removes a name.
 
     \b
     Example: fleet shops staff harbour 4711=Dana 4712="Miguel O."
@@ -253,7 +253,7 @@ def _restore(slug: str, kind: SecretKind, actor: str) -> None:
         shop = get_shop(tx, slug)
         if not restore_secret(tx, shop.id, kind.name, utc_now(), **audit_author(actor)):
             raise click.ClickException(
-                f"{slug} has no retired {kind.name} to take back, or a current one: `fleet shops show {slug}`"
+                f"{slug} has no retired {kind.name}, or has a current one: `fleet shops show {slug}`"
             )
         if kind.name == "shopify-token":
             record_installed(tx, shop.id, utc_now())
@@ -268,7 +268,7 @@ def _take_value(kind: SecretKind, *, from_stdin: bool, generate: bool) -> str:
     if sys.stdin.isatty():
         return str(click.prompt(f"{kind.name} ({kind.description})", hide_input=True, err=True))
     if not from_stdin:
-        raise click.UsageError(f"say where {kind.name} comes from: --stdin or --generate")
+        raise click.UsageError(f"choose the source of {kind.name}: --stdin or --generate")
     return sys.stdin.read(8192).strip()
 
 

@@ -22,7 +22,7 @@ from services.shops.shops import find_slugs
 
 @click.group(cls=CommandGroup)
 def command() -> None:
-    """List and show work. To move it: celery -A tasks requeue, discard or unlock.
+    """List and show work. To change it: celery -A tasks requeue, discard or unlock.
 
     \b
     Example: fleet work list --status dead

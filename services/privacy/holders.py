@@ -69,7 +69,7 @@ with o as (
    union all
   select 'dispute', order_gid, to_jsonb(r) from shopify_disputes r where shop_id = %(shop_id)s
    union all
-  select 'payment', order_gid, to_jsonb(r) from tender_transactions r
+  select 'money paid or returned', order_gid, to_jsonb(r) from tender_transactions r
    where shop_id = %(shop_id)s
    union all
   select 'notices', order_gid, to_jsonb(r) from order_notices r where shop_id = %(shop_id)s

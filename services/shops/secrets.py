@@ -64,8 +64,8 @@ _DELETE = "delete from shop_secrets where name like 'retired:%%' and expires_at 
 class WebhookKey:
     """The secrets that verify one shop's webhooks of one sender, current first, each with its expiry.
 
-    ``is_unreadable``: a stored secret did not open (a lost ``SECRET_KEY``). Then a signature that matches none
-    of ``values`` is answered with 503 and not 401, so that the provider tries again.
+    ``is_unreadable``: a stored secret did not open (a lost ``SECRET_KEY``). Then the ingress answers a
+    signature that matches none of ``values`` with 503 and not 401, so that the provider tries again.
     """
 
     slug: str

@@ -127,7 +127,7 @@ def test_requeue_works_while_the_broker_is_away(engine: Engine, monkeypatch: pyt
         reset_sender()
 
     assert result.exit_code == 0, result.output
-    assert "The broker is away: the sweep sends them once it is back." in result.output
+    assert "The broker is not reachable: the sweep sends them later." in result.output
     assert "Broker: away." in counted.output
     assert statuses(engine) == {"pending": 1}
 

@@ -31,7 +31,7 @@ def test_export_has_all_rows_of_the_orders_and_none_of_another(shop: Engine) -> 
         named = list(LOGISTICS.find(tx, other))
 
     assert [row["what"] for row in found] == [
-        "dispute", "payment", "notices", "parcel seen", "return",
+        "dispute", "money paid or returned", "notices", "parcel seen", "return",
     ]  # fmt: skip
     assert {row["id"] for row in found} == {events.gid("Order", JOHNS_ORDER)}
     assert {row["id"] for row in named} == {events.gid("Order", ANOTHER)}
