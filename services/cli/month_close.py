@@ -28,7 +28,7 @@ from services.closing.corrections import (
     merge_corrections,
 )
 from services.closing.package import MANIFEST_NAME, build_package, find_costs, list_package_faults
-from services.closing.profit_and_loss import format_account, net_sales, sum_statement, sum_taxes
+from services.closing.profit_and_loss import format_account, net_sales, sum_statement, sum_tax
 from services.closing.tax_profile import TaxProfile, find_tax_profile, record_tax_profile
 from services.closing.tax_rates import TAXES
 from services.core.clock import utc_now
@@ -86,7 +86,7 @@ def show(slug: str, period: str, as_json: bool) -> None:
     for currency, accounts in closed.figures["accounts"].items():
         sums = sum_statement(accounts, closed.figures["counts"])
         sums = {label[:1].lower() + label[1:]: cents for label, cents in sums.items()}
-        sums |= {f"{tax} to remit": cents for tax, cents in sum_taxes(accounts).items()}
+        sums |= {f"{tax} to remit": cents for tax, cents in sum_tax(accounts).items()}
         print_fields(f"\n{currency}", {name: format_money(cents, currency) for name, cents in sums.items()})
     click.echo()
     rows = [(file["name"], file["size"], file["sha256"]) for file in closed.files]

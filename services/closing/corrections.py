@@ -31,13 +31,10 @@ class Correction(NamedTuple):
 
     @property
     def change(self) -> int:
-        """The difference in cents."""
         return self.after - self.before
 
 
 class ClosedMonth(NamedTuple):
-    """The row of a closed month."""
-
     period: str
     closed_at: datetime
     figures: Mapping[str, Any]

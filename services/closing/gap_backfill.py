@@ -36,7 +36,6 @@ class BackfillResult(NamedTuple):
 
     @property
     def state(self) -> str:
-        """The result in one word."""
         if self.fault is not None:
             return self.fault.code
         return "healed" if self.counts else "not_connected"

@@ -104,7 +104,6 @@ class SaleItem(NamedTuple):
 
     @property
     def pieces(self) -> int:
-        """Pieces that were sold or refunded."""
         return self.quantity - self.removed
 
     @property

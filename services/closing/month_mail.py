@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from services.audit.store import ObjectStore
 from services.closing.corrections import ClosedMonth, Correction, list_closed_months, list_corrections
 from services.closing.package import MANIFEST_NAME
-from services.closing.profit_and_loss import format_account, format_month, sum_statement, sum_taxes
+from services.closing.profit_and_loss import format_account, format_month, format_tax, sum_statement, sum_tax
 from services.closing.profit_pdf import PDF_NAME
 from services.jobs.handler import Run
 from services.ledger.accept import record_work
@@ -108,9 +108,9 @@ def plan_package_context(
             for label, cents in sum_statement(accounts.get(currency, {}), closed.figures["counts"]).items()
         ],
         "taxes": [
-            (f"{'Other tax' if tax == 'other' else tax} to remit", money(cents, currency))
+            (f"{format_tax(tax)} to remit", money(cents, currency))
             for currency in order
-            for tax, cents in sum_taxes(accounts.get(currency, {})).items()
+            for tax, cents in sum_tax(accounts.get(currency, {})).items()
         ],
         "corrections": shown,
         "more": max(0, len(corrections) - MAX_SHOWN),

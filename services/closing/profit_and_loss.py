@@ -136,7 +136,7 @@ def sum_statement(accounts: Mapping[str, int], counts: Mapping[str, int]) -> dic
     }
 
 
-def sum_taxes(accounts: Mapping[str, int]) -> dict[str, int]:
+def sum_tax(accounts: Mapping[str, int]) -> dict[str, int]:
     """Return the amount to remit of each tax over all provinces, in the order of the return."""
     sums = dict.fromkeys(COLUMNS, 0)
     for account, cents in accounts.items():
@@ -149,7 +149,7 @@ def format_account(account: str) -> str:
     """Return the label of an account: ``tax:CA-BC:PST`` is "PST of CA-BC"."""
     if account.startswith(("tax:", "doubt:")):
         kind, province, tax = account.split(":")
-        label = f"{_tax(tax)} of {'an unknown province' if province == '?' else province}"
+        label = f"{format_tax(tax)} of {'an unknown province' if province == '?' else province}"
         return f"DOUBT: {label}, charged without a registration" if kind == "doubt" else label
     return LABELS.get(account, account)
 
@@ -194,29 +194,28 @@ def _plan_currency(
         *list_lines("Payments", COSTS, keep_zero=True),
         *list_lines("Payments", ROUNDING),
         total("Payments", _PROFIT),
-        *_late_lines("Corrections of closed months", of_profit),
+        *_plan_corrections("Corrections of closed months", of_profit),
     ]
     if of_profit:
         cents = _sum(now, _PROFIT) + sum(c.change for c in of_profit)
         label = "Profit with corrections"
         found.append(StatementLine("Corrections of closed months", label, currency, cents, None, is_sum=True))
     section = "Sales tax (not revenue)"
-    taxes, taxes_before = sum_taxes(now), sum_taxes(before)
+    taxes, taxes_before = sum_tax(now), sum_tax(before)
     found += [
-        StatementLine(section, f"{_tax(tax)} to remit", currency, taxes.get(tax, 0), taxes_before.get(tax, 0))
+        StatementLine(
+            section, f"{format_tax(tax)} to remit", currency, taxes.get(tax, 0), taxes_before.get(tax, 0)
+        )
         for tax in COLUMNS
         if tax in taxes or tax in taxes_before
     ]
     doubts = sorted(account for account in now.keys() | before.keys() if account.startswith("doubt:"))
     found += list_lines(section, CHANNEL_TAX | {account: format_account(account) for account in doubts})
-    found += _late_lines(section, [c for c in late if _is_of_tax(c.account)])
+    of_tax = [c for c in late if c.account in CHANNEL_TAX or c.account.startswith(("tax:", "doubt:"))]
+    found += _plan_corrections(section, of_tax)
     found += list_lines("Owed", MEMO)
-    found += _late_lines("Owed", [c for c in late if c.account in MEMO or c.account in OF_SALES])
+    found += _plan_corrections("Owed", [c for c in late if c.account in MEMO or c.account in OF_SALES])
     return found
-
-
-def _is_of_tax(account: str) -> bool:
-    return account.startswith(("tax:", "doubt:")) or account in CHANNEL_TAX
 
 
 def _mark_incomplete(line: StatementLine) -> StatementLine:
@@ -225,7 +224,7 @@ def _mark_incomplete(line: StatementLine) -> StatementLine:
     return line._replace(label=f"{line.label}: INCOMPLETE", is_unknown=is_unknown)
 
 
-def _late_lines(section: str, corrections: Sequence[Correction]) -> list[StatementLine]:
+def _plan_corrections(section: str, corrections: Sequence[Correction]) -> list[StatementLine]:
     return [
         StatementLine(
             section, f"{format_month(c.period)}: {format_account(c.account)}", c.currency, c.change, None
@@ -234,7 +233,7 @@ def _late_lines(section: str, corrections: Sequence[Correction]) -> list[Stateme
     ]
 
 
-def _tax(tax: str) -> str:
+def format_tax(tax: str) -> str:
     return "Other tax" if tax == "other" else tax
 
 

@@ -34,7 +34,6 @@ class TaxSum:
 
     @property
     def collected(self) -> int:
-        """The charged tax less the refunded."""
         return self.charged - self.refunded
 
     def amount(self, minor: int) -> str:

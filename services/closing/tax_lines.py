@@ -36,7 +36,6 @@ class TaxedItem(NamedTuple):
 
     @property
     def difference(self) -> int | None:
-        """The charged tax less the expected; None without an expectation."""
         return None if self.expected is None else sum(self.charged.values()) - sum(self.expected.values())
 
 

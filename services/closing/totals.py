@@ -52,7 +52,6 @@ class CostLine(NamedTuple):
 
     @property
     def total_cents(self) -> int | None:
-        """The cost of all pieces."""
         return None if self.cost_cents is None else self.cost_cents * self.pieces
 
 

@@ -24,8 +24,6 @@ from services.providers.stripe_api import NOT_FOUND, get_object
 
 
 class EventFetch:
-    """Prepares the calls to Stripe."""
-
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
     ) -> Sequence[PreparedCall | Outcome]:

@@ -98,7 +98,6 @@ class Transaction(NamedTuple):
 
     @property
     def key(self) -> TransactionKey:
-        """The primary key of its row."""
         return (self.shop_id, self.provider_id)
 
     @property

@@ -100,7 +100,7 @@ def _format_document(task: PrivacyTask, shop: Shop, kept: list[dict[str, Any]]) 
         "made_at": utc_now().astimezone(shop.zone),
         "kept": kept,
     }
-    # A body may have half a surrogate pair, which is written as a JSON escape.
+    # A body may contain half a surrogate pair, which is written as a JSON escape.
     text = json.dumps(document, default=_as_text, ensure_ascii=False, indent=1)
     return text.encode("utf-8", "backslashreplace")
 

@@ -103,7 +103,9 @@ def record_secret(
     keep = kind.keep_previous if keep_previous is None else keep_previous
     if keep < timedelta(0):
         raise SecretInvalid(f"keep_previous={keep} should not be negative")
-    _lock_shop(tx, shop_id)
+    # Two rotations happen one after the other.
+    if tx.scalar(select(shops.c.id).where(shops.c.id == shop_id).with_for_update()) is None:
+        raise SecretInvalid(f"there is no shop with the id {shop_id}")
     opener = sealer or get_sealer()
     try:
         current = get_secret(tx, shop_id, kind.name, sealer=opener)
@@ -206,12 +208,6 @@ def _open_key(slug: str, shop_id: int, name: str, versions: Iterable[Row[Any]]) 
 
 def _context(shop_id: int, name: str) -> str:
     return f"shop/{shop_id}/{name}"
-
-
-def _lock_shop(tx: Connection, shop_id: int) -> None:
-    """Lock the shop's row, so that two rotations happen one after the other."""
-    if tx.scalar(select(shops.c.id).where(shops.c.id == shop_id).with_for_update()) is None:
-        raise SecretInvalid(f"there is no shop with the id {shop_id}")
 
 
 def find_recorded_at(tx: Connection, shop_id: int, names: Collection[str]) -> datetime | None:

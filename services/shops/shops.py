@@ -30,9 +30,6 @@ _OF_CONFIG = {
 FIELDS = (*_OF_SHOP, *_OF_CONFIG)
 """Fields that ``set_shop`` may change. A slug cannot change: it is in the webhook URLs at the providers."""
 
-OWNERS = ("shopify", "shopfleet")
-"""Who owns a shop's stock levels: Shopify (its levels are followed), or Shopfleet (counts are pushed)."""
-
 OF_POOL = "pool:"
 """Prefix of the name of a pool, which owns the stock levels of several shops together."""
 
@@ -131,7 +128,9 @@ def set_shop(
     of_shop = {field: value for field, value in after.items() if field in _OF_SHOP}
     of_config: dict[str, Any] = {field: value for field, value in after.items() if field in _OF_CONFIG}
     if "shopify_domain" in after:
-        of_config["former_shopify_domains"] = _find_former(shop, after["shopify_domain"])
+        known = [*shop.former_shopify_domains, shop.shopify_domain]
+        former = [name for name in dict.fromkeys(known) if name not in ("", after["shopify_domain"])]
+        of_config["former_shopify_domains"] = former
     if of_shop:
         tx.execute(update(shops).where(shops.c.id == shop_id).values(**of_shop))
     if of_config:
@@ -171,12 +170,6 @@ def normalize_domain(domain: str) -> str:
 def check_domain(domain: str) -> None:
     """Raise ``ShopInvalid`` unless ``domain`` may be a shop's."""
     _check_faults(_find_faults({"shopify_domain": domain}))
-
-
-def _find_former(shop: Shop, current: str) -> list[str]:
-    """Return the former domains of ``shop`` after a change to ``current``, the newest last."""
-    known = dict.fromkeys(name for name in (*shop.former_shopify_domains, shop.shopify_domain) if name)
-    return [name for name in known if name != current]
 
 
 def _read_shop(row: Mapping[Any, Any]) -> Shop:

@@ -1,5 +1,6 @@
 """Names of a shop's staff by Shopify's number, in ``shop_config.settings -> 'staff'``."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -33,7 +34,11 @@ def record_staff(
 
     The audit has the numbers and not the names, as its rows are never redacted. Raises ``ShopInvalid``.
     """
-    faults = [f"staff {number!r} should be digits only" for number in names if not _is_number(number)]
+    faults = [
+        f"staff {number!r} should be digits only"
+        for number in names
+        if not re.fullmatch("[0-9]{1,20}", number)
+    ]
     faults += [
         f"name {name!r} should be at most 100 printable characters"
         for name in names.values()
@@ -51,7 +56,3 @@ def record_staff(
     mutation = Mutation("shop_config", str(shop_id), f"named staff {', '.join(changed)} of {slug}")
     append_all(tx, [Entry(shop_id, by, "shop.staff", request_id, [mutation])], now)
     return after
-
-
-def _is_number(number: str) -> bool:
-    return number.isascii() and number.isdecimal() and len(number) <= 20

@@ -59,7 +59,9 @@ def get_shopify_token(shop_id: int, now: datetime, *, refused: str = "") -> str:
         try:
             return _refresh_once(shop_id, now, refused)
         except Misconfigured as fault:
-            _record_broken(shop_id, fault)
+            failed_at = utc_now()
+            with transaction() as tx:
+                append_all(tx, _record_call(tx, shop_id, fault, failed_at), failed_at)
             raise
 
 
@@ -125,12 +127,6 @@ def _open(tx: Connection, shop_id: int) -> list[str]:
         if isinstance(value, SealBroken):
             raise Misconfigured("shopify.token_unreadable", f"the shop's {name} does not open: {value}")
     return [value for value in values if isinstance(value, str)]
-
-
-def _record_broken(shop_id: int, fault: Misconfigured) -> None:
-    now = utc_now()
-    with transaction() as tx:
-        append_all(tx, _record_call(tx, shop_id, fault, now), now)
 
 
 def _record_call(tx: Connection, shop_id: int, fault: Misconfigured | None, now: datetime) -> list[Entry]:
