@@ -166,7 +166,7 @@ def verify(slug: str, period: str, as_json: bool) -> None:
 @click.option("--gst", "gst_number", help="GST/HST number, such as '123456789 RT0001'.")
 @click.option("--pst", "pst_number", help="PST number of that province.")
 @click.option("--qst", "qst_number", help="QST number.")
-@click.option("--registered", help=f"Taxes it must collect: {','.join(TAXES)} or PST:CA-SK; '' for nothing.")
+@click.option("--registered", help=f"Taxes it must collect: {','.join(TAXES)} or PST:CA-SK; '' for none.")
 @click.option(
     "--pst-exempt",
     help="Goods without provincial tax: type:Bicycles, tag:NAME or sku:SKU, by comma; '' for none.",

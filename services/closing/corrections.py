@@ -112,7 +112,7 @@ def find_new_corrections(
 ) -> list[Correction]:
     """Return the differences of today's figures of the ``closed`` months to the recorded ones.
 
-    ``costs`` are those at the close, by month. If they are lost (None), the cost of goods is not compared.
+    ``costs`` are those at the close, by month. If None (the file is lost), the cost of goods is not compared.
     """
     found = []
     current = find_tax_profile(tx, shop_id)

@@ -62,7 +62,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayChecks:
-    """The checks of a day besides its payments. ``low_stock`` is None if stock was not checked."""
+    """The checks of a day except the payments. ``low_stock`` is None if stock was not checked."""
 
     shop_id: int
     day: date

@@ -44,7 +44,7 @@ _WHAT = {
 }
 
 _PAGES = {"charge": "payments/", "dispute": "disputes/", "payout": "payouts/"}
-"""Pages of Stripe's dashboard; its search finds everything else."""
+"""Pages of Stripe's dashboard; other objects are found by its search."""
 
 _UNMOVED = ("failed", "pending", "canceled", "expired", "uncaptured", "requires_action", "prevented")
 """Statuses in which no money moved."""

@@ -1,4 +1,4 @@
-"""Job ``gap-healing``: records what changed at Shopify and Stripe since the cursors without a webhook."""
+"""Job ``gap-healing``: records changes at Shopify and Stripe since the cursors that had no webhook."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime

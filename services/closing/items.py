@@ -108,7 +108,7 @@ class SaleItem(NamedTuple):
 
     @property
     def is_refund(self) -> bool:
-        """Whether the item was refunded, so that it lowers sales and tax."""
+        """Whether the item reduces sales and tax."""
         return self.kind in ("refund", "shipping refund", "refunded duties", "refund adjustment")
 
 
@@ -221,7 +221,7 @@ select o.refunded_at, o.order_gid, 'refund adjustment', o.refund_id, o.name, o.p
  where o.beyond_cents <> 0 or o.beyond_tax_cents <> 0
 ) items
  order by at, order_gid collate "C", kind collate "C", place
-"""  # noqa: S608 - the conditions are constants of our own
+"""  # noqa: S608 - the conditions are constants
 
 
 def stream_items(tx: Connection, period: SalesPeriod) -> Generator[SaleItem, None, None]:

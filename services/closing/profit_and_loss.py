@@ -58,7 +58,7 @@ _NOTES_OF_COUNTS = {
     "cost-of-goods.csv), so the cost of goods is too low.",
     UNKNOWN_FEES: "INCOMPLETE: the fee of {count:,} payments is not known yet, so payment fees are too low. "
     "The nightly reconciliation reads them from Stripe: fleet jobs run daily-reconciliation.",
-    "orders not paid": "{count:,} orders are not paid yet; their sales have a line of their own.",
+    "orders not paid": "{count:,} orders are not paid yet; their sales have a separate line.",
     "orders without tax detail": "INCOMPLETE: {count:,} orders came without their tax; they are counted "
     "without tax.",
     "refunds without order": "INCOMPLETE: {count:,} refunds belong to orders that are not recorded.",
@@ -160,7 +160,7 @@ def format_month(period: str) -> str:
 
 
 def statement_columns(statement: ProfitStatement) -> Mapping[str, Callable[[StatementLine], object]]:
-    """Return the columns of ``profit-and-loss.csv``; two of them have the names of the months."""
+    """Return the columns of ``profit-and-loss.csv``; two of them are named by month."""
     return {
         "section": lambda line: line.section,
         "line": lambda line: line.label,

@@ -1,4 +1,4 @@
-"""The statement as PDF pages. The same statement gives the same bytes.
+"""The statement as PDF pages; equal statements have equal bytes.
 
 With ``invariant`` reportlab writes no date and no random id; without compression the bytes do not depend on
 zlib.
@@ -70,7 +70,7 @@ def _table(statement: ProfitStatement, lines: list[StatementLine]) -> Any:
     ]
 
     def mark(*styles: tuple[Any, ...]) -> None:
-        """Apply ``styles`` to the row that comes next."""
+        """Apply ``styles`` to the next row."""
         row = len(rows)
         marks.extend((name, (0, row), (-1, row), *values) for name, *values in styles)
 

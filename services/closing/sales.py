@@ -108,7 +108,7 @@ def sum_sales(items: Iterable[TaxedItem], tops_since: date) -> Sales:
 
 
 def name_staff(tx: Connection, shop_id: int, tops: list[TopSeller]) -> list[TopSeller]:
-    """Return ``tops`` with the names that ``fleet shops staff`` gave to labels such as ``user:123``."""
+    """Return ``tops`` with the names of ``fleet shops staff`` for labels such as ``user:123``."""
     names = tx.exec_driver_sql(_STAFF, {"shop_id": shop_id}).scalar() or {}
     named = []
     for top in tops:

@@ -101,7 +101,7 @@ def _name_taxes(item: SaleItem, rates: Sequence[TaxRate]) -> Iterator[tuple[str,
 def _match_rates(
     charged: Decimal | None, named: Sequence[str], rates: Sequence[TaxRate]
 ) -> Sequence[TaxRate]:
-    """Return the rate that was ``charged``, or all ``rates`` if it is their sum; nothing for any other."""
+    """Return the rate that was ``charged``, or all ``rates`` if it is their sum; else nothing."""
     if charged is None:
         return ()
     for rate in rates:
@@ -172,8 +172,8 @@ def _find_expected(
 def split_minor(total: int, weights: Sequence[int]) -> list[int]:
     """Return whole parts of ``total`` in proportion to ``weights``; their sum is ``total``.
 
-    The rest of the division goes to the largest remainders, the first of equal ones first. If all weights are
-    zero, or one is negative, the first part is the total.
+    The rest of the division is added to the largest remainders, the first of equal ones first. If all weights
+    are zero, or one is negative, the first part is the total.
     """
     whole = sum(weights)
     if whole <= 0 or min(weights) < 0:

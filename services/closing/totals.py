@@ -157,7 +157,7 @@ select coalesce(b.currency, t.currency), 'disputes_lost',
  where t.shop_id = %(shop_id)s and t.occurred_at >= %(begins)s and t.occurred_at < %(ends)s
    and t.kind = 'dispute' and t.status = 'lost'
  group by 1
-"""  # noqa: S608 - the condition is our own
+"""  # noqa: S608 - the condition is a constant
 
 UNKNOWN_FEES = "payments without fee"
 

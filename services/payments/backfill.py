@@ -71,7 +71,7 @@ select v.provider_id, coalesce(extract(epoch from t.version_at)::bigint, 0) as v
  where t.content_digest is distinct from v.digest and coalesce(t.version_at < %(seen_at)s, true)
 """
 
-# Work that waits, and work that a worker has locked: each half has an index of its own.
+# Pending work and locked work: each half has its index.
 _FIND_WAITING = """
 select e.body from (
   select event_id from work_queue
@@ -241,7 +241,7 @@ def find_changed_objects(
     """Return an event for each object whose state differs from its row, and the number of unreadable objects.
 
     Leaves out an object with an event newer than the call, and a state in an event whose work waits. The
-    event id contains the row's version: a repeated call adds nothing, and a state that returns later does.
+    event id contains the row's version: a state that occurs again later is a new event.
     """
     seen_at = requested_at - CLOCK_SKEW
     parsed: dict[str, tuple[Transaction, Mapping[str, Any]]] = {}

@@ -71,9 +71,9 @@ returning t.kind, t.provider_id, o.fee_cents as fee_before, t.fee_cents, t.curre
 
 
 def parse_balance_entry(source: Mapping[str, Any], payout_id: str = "") -> BalanceEntry:
-    """Return the balance transaction ``source``; raise ``Unreadable`` naming the field.
+    """Return the balance transaction ``source``; raise ``Unreadable`` with the field.
 
-    ``payout_id`` is the payout whose entries were listed, as the object itself does not name it.
+    ``payout_id`` is the payout whose entries were listed, because the object does not contain it.
     Source: Stripe API reference, "The Balance Transaction object".
     """
     currency = read_text(source, "currency").upper()
@@ -99,7 +99,7 @@ def parse_balance_entry(source: Mapping[str, Any], payout_id: str = "") -> Balan
 def record_balance_entries(tx: Connection, shop_id: int, entries: Sequence[BalanceEntry]) -> list[Mutation]:
     """The rows of ``entries`` and the fees of their transactions are up to date; return the changes.
 
-    A fee in another currency than its payment's (a USD charge that settles in CAD) is kept with the entry
+    A fee in another currency than its payment's (a USD charge that settles in CAD) is stored in the entry
     only: the payment's ``fee_cents`` is in the payment's currency or null.
     """
     latest = {entry.entry_id: entry for entry in entries}

@@ -1,6 +1,6 @@
-"""Repair of a day: fetch the events and objects that explain its breaks from Stripe, and requeue dead work.
+"""Repair of a day: fetches the events and objects of its breaks from Stripe, and requeues dead work.
 
-Events and objects enter the ledger as webhooks do. The breaks close at the next comparison.
+Events and objects are recorded like webhooks. The breaks close at the next comparison.
 """
 
 from collections.abc import Callable, Iterable, Sequence

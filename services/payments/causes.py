@@ -44,7 +44,7 @@ update reconciliation_staging f
  where {IS_STAGED} and f.cause = '' and (f.kind in ('duplicate', 'fee') or f.subject = 'order')
 """  # noqa: S608
 
-# Each status has an index of its own.
+# Each status has its index.
 _OPEN_WORK = "\n  union all\n".join(
     f"""  select id, topic, queue, status, key, event_id from work_queue
    where shop_id = %(shop_id)s and topic in ('transaction_ingest', 'event_fetch') and {condition}"""  # noqa: S608
@@ -55,7 +55,7 @@ _OPEN_WORK = "\n  union all\n".join(
     )
 )
 
-# Unfinished work on the object's key whose event names the object: a refund's key is that of its charge.
+# Unfinished work on the object's key whose event contains its id: a refund's key is that of its charge.
 _SET_WORK_CAUSES = f"""
 with open as (
 {_OPEN_WORK}
@@ -177,7 +177,7 @@ def _mark_other_account(tx: Connection, values: Mapping[str, Any], *, is_live: b
 
 def _join_events(key: str, base_url: str, day: Comparison, values: Mapping[str, Any]) -> str:
     """Set the cause of the breaks that a lost event explains; return how many events were read."""
-    # Most events of an object are of its own day; later ones are updates. Stripe lists newest first.
+    # Most events of an object are of the same day; later ones are updates. Stripe lists newest first.
     oldest = day.now - EVENTS_KEPT
     split_at = min(max(day.ends + timedelta(days=1), oldest), day.now)
     windows = [(max(day.begins, oldest), split_at), (split_at, day.now + timedelta(seconds=1))]

@@ -52,13 +52,13 @@ _CODE = re.compile(r"[a-z0-9_]{1,64}")
 
 _STATUSES = {
     "charge": ("failed", "uncaptured", "paid", "expired"),
-    # A refund that was sent to the bank can come back.
+    # The bank may return a refund.
     "refund": ("requires_action", "succeeded", "failed", "canceled"),
     "payment_intent": ("processing", "requires_capture", "canceled", "succeeded"),
     "dispute": (
         "warning_under_review", "warning_closed", "prevented", "needs_response", "under_review", "lost", "won"
     ),
-    # A bank may send back a payout days later.
+    # The bank may return a payout days later.
     "payout": ("in_transit", "paid", "failed", "canceled"),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The secret key for calls to a shop's own Stripe account."""
+"""The secret key for calls to a shop's Stripe account."""
 
 from sqlalchemy import Connection
 
@@ -15,7 +15,7 @@ NO_KEY = (
 def find_stripe_key(tx: Connection, shop_id: int) -> str | None:
     """Return the shop's key; None for a shop without Stripe.
 
-    Raises ``Misconfigured`` if the key does not open, or if the shop takes Stripe's webhooks without a key.
+    Raises ``Misconfigured`` if the key does not open, or if the shop has Stripe's webhooks without a key.
     """
     names = (shop_id, "stripe-key"), (shop_id, "stripe-webhook")
     found = find_secrets(tx, names)

@@ -26,7 +26,7 @@ ROWS_PER_BLOCK = 2_000
 
 
 class UnreadableObject(NamedTuple):
-    """An object that lacks a field. ``why`` names the field; ``side`` is the part that can be read."""
+    """An object that lacks a field. ``why`` has the field; ``side`` is the readable part."""
 
     provider_id: str
     subject: str

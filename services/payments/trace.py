@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row
 
 MAX_CHARGES = 200
 
-# From the given id to the charges, and from the charges to everything else.
+# From the given id to the charges, and from the charges to all other records.
 _CHARGES = """
 given as (
   select %(id)s::text as id,

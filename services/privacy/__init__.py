@@ -1,1 +1,1 @@
-"""The three mandatory privacy topics: who asks for their data, and who asks to be forgotten."""
+"""The three mandatory privacy topics: export and redaction of a customer, erasure of a shop."""

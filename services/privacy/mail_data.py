@@ -1,4 +1,4 @@
-"""Personal data in mails: recipients, and customers named in a shop's own mails, such as a digest."""
+"""Personal data in mails: recipients, and customers named in a shop's mails, such as a digest."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime

@@ -20,7 +20,7 @@ TIME_TO_ANSWER = timedelta(days=30)
 
 
 class PrivacyRequest(NamedTuple):
-    """The request of one event. Never log it: it names a person."""
+    """The request of one event. Never log it: it identifies a person."""
 
     kind: str
     shop_id: int
@@ -36,7 +36,7 @@ class PrivacyRequest(NamedTuple):
 
 
 def parse_privacy_request(item: WorkItem) -> PrivacyRequest:
-    """Return the request of ``item``'s event; raise ``Unreadable`` naming the field, never a person."""
+    """Return the request of ``item``'s event; raise ``Unreadable`` with the field, without personal data."""
     kind = KINDS.get(item.event_topic)
     if kind is None:
         raise Unreadable("the event's topic", item.event_topic, f"one of {', '.join(sorted(KINDS))}")

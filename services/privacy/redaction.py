@@ -109,7 +109,7 @@ def blank(value: Any, subject: Subject, *, topic: str = "", conversation: bool =
 
 
 def search_pattern(subject: Subject, *, with_ids: bool) -> str:
-    """Return a pattern for PostgreSQL's ``~*`` on ``encode(bytes, 'escape')``; empty: nothing to search for.
+    """Return a pattern for PostgreSQL's ``~*`` on ``encode(bytes, 'escape')``; empty if there is no value.
 
     It matches everything that ``is_about`` and ``names_subject`` accept, and also ids inside longer numbers.
     """

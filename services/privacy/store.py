@@ -129,7 +129,7 @@ def record_request(tx: Connection, item: WorkItem, requested: PrivacyRequest, no
 
 
 def check_shop(tx: Connection, item: WorkItem, requested: PrivacyRequest) -> None:
-    """Raise ``WrongBody`` unless the request names the shop that received it."""
+    """Raise ``WrongBody`` unless the request is for the shop that received it."""
     known = find_identities(tx, [item.shop_id]).get(item.shop_id, Identity())
     check_named(requested.shop_domain, requested.shop_id, known)
 
@@ -199,7 +199,7 @@ def is_done_replay(tx: Connection, item: WorkItem) -> bool:
 
 
 def find_subject(tx: Connection, shop_id: int, requested: PrivacyRequest) -> Subject:
-    """Return the person of the request, from its payload and the shop's own rows."""
+    """Return the person of the request, from its payload and the shop's rows."""
     if requested.customer_id is None:
         return Subject(shop_id=shop_id, whole_shop=True)
     values = {"shop_id": shop_id, "customer_id": requested.customer_id}

@@ -52,18 +52,18 @@ _IN_USE = """not (status = 'broken' and provider = 'shopify' and not exists (
 _FIND = f"""
 select shop_id, provider, status, code, detail, since, updated_at, resource from connections
  where {_IN_USE} order by shop_id nulls first, provider
-"""  # noqa: S608 - the text is our own
+"""  # noqa: S608 - the text is a constant
 
 BROKEN_LINES = f"""
 select 'connections_broken' as kind, provider as label, provider as name, shop_id, since,
        null::timestamptz as until, '' as by, concat_ws(': ', nullif(code, ''), nullif(detail, '')) as why
   from connections where status = 'broken' and {_IN_USE}
-"""  # noqa: S608 - the text is our own
+"""  # noqa: S608 - the text is a constant
 """Every broken connection as a condition: see ``services.jobs.conditions``."""
 
 
 class ConnectionState(NamedTuple):
-    """Whether a provider accepts our credentials; ``shop_id`` is None for the fleet's own."""
+    """Whether a provider accepts our credentials; ``shop_id`` is None for the fleet."""
 
     shop_id: int | None
     provider: str
@@ -163,7 +163,7 @@ def recorded_calls(shop_id: int) -> Iterator[None]:
 
 
 def find_connections(tx: Connection) -> Sequence[ConnectionState]:
-    """Return every connection in use, the fleet's own first."""
+    """Return every connection in use, the fleet's first."""
     return [ConnectionState(**row._mapping) for row in tx.exec_driver_sql(_FIND)]
 
 

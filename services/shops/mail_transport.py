@@ -76,7 +76,7 @@ def plan_mail_choice(before: MailChoice, changes: Mapping[str, str]) -> MailChoi
 
 
 def find_choice_faults(choice: MailChoice) -> list[str]:
-    """Return everything that is wrong with ``choice``. Pure: the caller checks the secret."""
+    """Return all faults of ``choice``. Pure: the caller checks the secret."""
     faults = []
     if choice.transport and choice.transport not in MAIL_TRANSPORTS:
         faults.append(f"transport={choice.transport!r} should be one of {', '.join(MAIL_TRANSPORTS)}")

@@ -96,7 +96,7 @@ def record_secret(
     """Make ``value`` the current secret; the replaced one stays valid for ``keep_previous``.
 
     The default depends on the kind: 24 h for webhook secrets, 0 for tokens. Values older than the previous
-    one are deleted. Recording the current value again changes nothing and returns False.
+    one are deleted. Returns False, and changes nothing, if ``value`` is current already.
     """
     kind = get_secret_kind(name)
     value = kind.parse(value)
@@ -110,7 +110,7 @@ def record_secret(
     try:
         current = get_secret(tx, shop_id, kind.name, sealer=opener)
     except SealBroken:
-        current, keep = None, timedelta(0)  # a value that does not open is not kept
+        current, keep = None, timedelta(0)  # an unreadable value is not kept
     if current == value:
         return False
 

@@ -142,7 +142,7 @@ def set_shop(
 
 
 def get_shop(tx: Connection, slug: str) -> Shop:
-    """Return the shop of ``slug``; raise ``ShopUnknown`` naming the slug."""
+    """Return the shop of ``slug``; raise ``ShopUnknown``."""
     row = tx.execute(_all_shops().where(shops.c.slug == slug)).mappings().one_or_none()
     if row is None:
         raise ShopUnknown(f"there is no shop {slug!r}: `fleet shops list` lists all")
@@ -150,7 +150,7 @@ def get_shop(tx: Connection, slug: str) -> Shop:
 
 
 def get_shop_by_id(tx: Connection, shop_id: int) -> Shop:
-    """Return the shop of ``shop_id``; raise ``ShopUnknown`` naming it."""
+    """Return the shop of ``shop_id``; raise ``ShopUnknown``."""
     row = tx.execute(_all_shops().where(shops.c.id == shop_id)).mappings().one_or_none()
     if row is None:
         raise ShopUnknown(f"there is no shop with the id {shop_id}: `fleet shops list` lists all")
@@ -206,7 +206,7 @@ _RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
     "accountant_email": (_MAIL.fullmatch, "one mail address such as books@example.com"),
     "shopify_domain": (
         re.compile(r"([a-z0-9][a-z0-9-]{0,62}\.myshopify\.com)?").fullmatch,
-        "the name that Shopify gave the shop, such as harbour.myshopify.com",
+        "the shop's name at Shopify, such as harbour.myshopify.com",
     ),
     "stock_location_id": (
         re.compile("[0-9]*").fullmatch,
@@ -251,5 +251,5 @@ def _check_faults(faults: list[str]) -> None:
 
 
 def find_slugs(tx: Connection) -> dict[int, str]:
-    """Return every shop's slug by id, and ``(fleet)`` for the fleet's own work."""
+    """Return every shop's slug by id, and ``(fleet)`` for work of the fleet."""
     return {FLEET: "(fleet)"} | {shop.id: shop.slug for shop in find_shops(tx)}

@@ -19,7 +19,7 @@ from services.shops.connections import record_calls
 from services.shops.secrets import find_secrets, record_secret
 
 GOOD_FOR = timedelta(minutes=5)
-"""A token that is valid for at least this long is used as it is."""
+"""A token that is valid for at least this long is not refreshed."""
 
 STILL_GOOD_FOR = timedelta(seconds=30)
 """A token that is valid for this long is used if Shopify does not answer the refresh."""

@@ -89,7 +89,7 @@ def test_an_order_that_is_not_paid_counts_as_its_invoice_does_and_its_sales_have
     assert accounts(shop) == {**SOLD, "shipping": 800, "unpaid_sales": 10_800}
     assert shown(shop)["Net sales"] == "108.00"
     assert shown(shop)["Of net sales: orders not paid yet"] == "108.00"
-    assert "1 orders are not paid yet; their sales have a line of their own." in statement(shop).notes
+    assert "1 orders are not paid yet; their sales have a separate line." in statement(shop).notes
 
 
 @pytest.mark.parametrize("status", ["pending", "failed"])
