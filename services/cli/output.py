@@ -57,13 +57,7 @@ def print_lines(title: str, columns: Columns, lines: Sequence[Any], empty: str) 
 
 
 def print_list(
-    title: str,
-    columns: Columns,
-    lines: Sequence[Any],
-    documents: Sequence[Any],
-    empty: str,
-    *,
-    as_json: bool,
+    title: str, columns: Columns, lines: Sequence[Any], documents: Sequence[Any], empty: str, *, as_json: bool
 ) -> None:
     """Print ``documents`` as JSON, or their ``lines`` as a table."""
     if as_json:

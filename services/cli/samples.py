@@ -103,10 +103,7 @@ def _quo(provider: str) -> Mapping[str, Maker]:
 
 
 SAMPLES: Mapping[str, Mapping[str, Maker]] = {
-    "shopify": {
-        **_COMPUTED,
-        **{topic: _from_template(topic) for topic in _TOPICS if topic not in _COMPUTED},
-    },
+    "shopify": {**_COMPUTED, **{topic: _from_template(topic) for topic in _TOPICS if topic not in _COMPUTED}},
     "stripe": {topic: _event(topic) for topic in _STRIPE},
     "openphone": _quo("openphone"),
     "quo": _quo("quo"),

@@ -5,14 +5,7 @@ from typing import Any
 
 import click
 
-from services.cli.base import (
-    CommandGroup,
-    find_shop_id,
-    json_option,
-    limit_option,
-    parse_since,
-    split_list,
-)
+from services.cli.base import CommandGroup, find_shop_id, json_option, limit_option, parse_since, split_list
 from services.cli.output import Columns, print_fields, print_json, print_lines
 from services.core.db import transaction
 from services.ledger.filters import WorkFilter

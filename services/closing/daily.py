@@ -73,10 +73,7 @@ class DayChecks:
 
 
 def close_day(
-    run: Run,
-    *,
-    compare: JobWork = reconcile_day,
-    clock: Callable[[], datetime] = utc_now,
+    run: Run, *, compare: JobWork = reconcile_day, clock: Callable[[], datetime] = utc_now
 ) -> JobResult:
     """Check the day; ``clock`` dates the summary, which the result's ``record`` writes.
 

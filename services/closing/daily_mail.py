@@ -65,11 +65,7 @@ _COLUMNS: Mapping[str, Callable[[PaymentBreak], object]] = {
     **{
         f"{owner}_{column}": partial(_find_value, side, field)
         for owner, side in (("our", "ours"), ("stripe", "theirs"))
-        for column, field in (
-            ("minor_units", "amount_cents"),
-            ("currency", "currency"),
-            ("status", "status"),
-        )
+        for column, field in (("minor_units", "amount_cents"), ("currency", "currency"), ("status", "status"))
     },
 }
 

@@ -19,10 +19,7 @@ REVENUE = {
     "shipping": "Shipping charged",
     "shipping_refunds": "Shipping given back",
 }
-COSTS = {
-    "payment_fees": "Payment fees (Stripe)",
-    "disputes_lost": "Disputes lost",
-}
+COSTS = {"payment_fees": "Payment fees (Stripe)", "disputes_lost": "Disputes lost"}
 ROUNDING = {"cash_rounding": "Rounding of cash"}
 COST_OF_GOODS = {"cost_of_goods": "Cost of goods sold"}
 OF_SALES = {

@@ -12,12 +12,7 @@ from services.core.errors import Refused
 from services.core.fields import Unreadable
 from services.ledger.work import Done, Outcome, PreparedCall, WorkItem
 from services.privacy.payload import PrivacyRequest, parse_privacy_request
-from services.privacy.store import (
-    check_shop,
-    find_subject,
-    is_done_replay,
-    record_request,
-)
+from services.privacy.store import check_shop, find_subject, is_done_replay, record_request
 from services.privacy.subject import Subject
 
 UNREADABLE = "shopify.unreadable_privacy_request"

@@ -18,12 +18,7 @@ from services.core.settings import get_settings
 from services.ledger.work import Done, FollowUp, Outcome
 from services.privacy.handler import PrivacyHandler, PrivacyTask
 from services.privacy.holders import list_holders
-from services.privacy.store import (
-    RULE,
-    find_exports,
-    is_confirmed,
-    record_request_done,
-)
+from services.privacy.store import RULE, find_exports, is_confirmed, record_request_done
 from services.privacy.subject import Holder, Subject
 from services.providers.object_store import open_store
 from services.shopify.shop_profile import UNCONFIRMED

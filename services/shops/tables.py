@@ -1,23 +1,12 @@
 """Shops, their settings, connections and sealed secrets (at most two valid versions each)."""
 
-from sqlalchemy import (
-    CheckConstraint,
-    Column,
-    DateTime,
-    ForeignKey,
-    Identity,
-    Index,
-    Integer,
-    LargeBinary,
-    Table,
-    Text,
-    UniqueConstraint,
-    func,
-    text,
-)
+import sqlalchemy as sa
+from sqlalchemy import Column, ForeignKey, Identity, Integer, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from services.core.db import metadata
+
+_at = sa.DateTime(timezone=True)
 
 shops = Table(
     "shops",
@@ -27,7 +16,7 @@ shops = Table(
     Column("name", Text, nullable=False),
     Column("timezone", Text, nullable=False),
     Column("currency", Text, nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("created_at", _at, nullable=False, server_default=func.now()),
 )
 
 shop_config = Table(
@@ -56,12 +45,14 @@ connections = Table(
     Column("detail", Text, nullable=False, server_default=text("''")),
     # The only part that is refused with a valid credential; empty: everything.
     Column("resource", Text, nullable=False, server_default=text("''")),
-    Column("since", DateTime(timezone=True), nullable=False),
-    Column("updated_at", DateTime(timezone=True), nullable=False),
-    Column("token_expires_at", DateTime(timezone=True)),
-    Column("refresh_expires_at", DateTime(timezone=True)),
-    CheckConstraint("status in ('ok','broken')", name="status"),
-    UniqueConstraint("shop_id", "provider", name="uq_connections_scope", postgresql_nulls_not_distinct=True),
+    Column("since", _at, nullable=False),
+    Column("updated_at", _at, nullable=False),
+    Column("token_expires_at", _at),
+    Column("refresh_expires_at", _at),
+    sa.CheckConstraint("status in ('ok','broken')", name="status"),
+    sa.UniqueConstraint(
+        "shop_id", "provider", name="uq_connections_scope", postgresql_nulls_not_distinct=True
+    ),
 )
 
 shop_secrets = Table(
@@ -70,8 +61,8 @@ shop_secrets = Table(
     Column("id", Integer, Identity(always=True), primary_key=True),
     Column("shop_id", Integer, ForeignKey("shops.id"), nullable=False),
     Column("name", Text, nullable=False),
-    Column("sealed", LargeBinary, nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    Column("expires_at", DateTime(timezone=True)),
-    Index("ix_shop_secrets_shop_id_name", "shop_id", "name"),
+    Column("sealed", sa.LargeBinary, nullable=False),
+    Column("created_at", _at, nullable=False, server_default=func.now()),
+    Column("expires_at", _at),
+    sa.Index("ix_shop_secrets_shop_id_name", "shop_id", "name"),
 )
