@@ -69,7 +69,7 @@ def join(*slugs: str) -> None:
     for slug in slugs or PIECES:
         joined = fleet("shops", "set", slug, "stock_owner=pool:mugs", f"stock_location_id={LOCATION}")
         assert joined.exit_code == 0, joined.output
-        assert "Next, once each shop is in it: fleet stock pool mugs --all --dry-run" in joined.output
+        assert "Next, after each shop joined it: fleet stock pool mugs --all --dry-run" in joined.output
 
 
 def held(slug: str, sku: str) -> int:
