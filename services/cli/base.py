@@ -35,7 +35,7 @@ MAX_MESSAGES = 5000
 """Above this count the sweep sends the messages, at the rate of the workers."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-force_option = click.option("-f", "--force", is_flag=True, help="Act without a confirmation.")
+force_option = click.option("-f", "--force", is_flag=True, help="Act without a question.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
 actor_option = click.option(
     "--actor", "--as", "actor", default="", help="Who acts, for the audit (default: you)."
@@ -95,9 +95,7 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
         except ShopfleetError as error:
             raise click.ClickException(str(error)) from error
         except PoolTimeout as error:
-            raise click.ClickException(
-                "no connection of the database pool is free: `fleet doctor` shows why"
-            ) from error
+            raise click.ClickException("no free database connection: `fleet doctor` shows why") from error
         except DBAPIError as error:
             raise click.ClickException(_describe_database_error(error)) from error
 
@@ -156,9 +154,7 @@ def confirm(question: str, *, force: bool) -> None:
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:
-        raise click.ClickException(
-            "no answer, so nothing was changed: -f acts without a confirmation"
-        ) from None
+        raise click.ClickException("no answer, so nothing was changed: -f skips the question") from None
     if not agreed:
         raise click.ClickException("nothing was changed")
 

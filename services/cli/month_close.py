@@ -8,12 +8,12 @@ from sqlalchemy import Connection
 
 from services.audit.queries import use_snapshot
 from services.cli.base import (
+    CommandGroup,
     actor_option,
     audit_author,
     check_period,
     hidden_alias,
     json_option,
-    report_errors,
     split_list,
 )
 from services.cli.output import print_fields, print_json, print_table
@@ -40,7 +40,7 @@ from services.providers.object_store import open_store
 from services.shops.shops import Shop, get_shop
 
 
-@click.group("month-close")
+@click.group("month-close", cls=CommandGroup)
 def command() -> None:
     """Show, preview and verify monthly packages; set where a shop collects sales tax.
 
@@ -55,7 +55,6 @@ def command() -> None:
 @click.argument("slug", metavar="SHOP")
 @click.argument("period", default="")
 @json_option
-@report_errors
 def show(slug: str, period: str, as_json: bool) -> None:
     """Show the figures, files, hashes and corrections of a closed month; without PERIOD list all of them.
 
@@ -100,7 +99,6 @@ def show(slug: str, period: str, as_json: bool) -> None:
 @click.argument("period")
 @click.option("--to", "folder", type=click.Path(file_okay=False, path_type=Path), required=True)
 @json_option
-@report_errors
 def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
     """Write the files of a month as of today into a folder; nothing is closed, stored or sent.
 
@@ -138,7 +136,6 @@ def preview(slug: str, period: str, folder: Path, as_json: bool) -> None:
 @click.argument("slug", metavar="SHOP")
 @click.argument("period")
 @json_option
-@report_errors
 def verify(slug: str, period: str, as_json: bool) -> None:
     """Check a stored package against its manifest and its row. Exit code 1 if anything differs.
 
@@ -173,7 +170,6 @@ def verify(slug: str, period: str, as_json: bool) -> None:
 )
 @actor_option
 @json_option
-@report_errors
 def tax_profile(
     slug: str,
     registered: str | None,

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from services.cli.base import (
+    CommandGroup,
     actor_option,
     audit_author,
     check_period,
@@ -16,7 +17,6 @@ from services.cli.base import (
     json_option,
     limit_option,
     notify_workers,
-    report_errors,
 )
 from services.cli.output import Columns, print_json, print_lines, safe_text
 from services.core.clock import utc_now
@@ -48,7 +48,7 @@ MAX_BREAKS = 5_000
 shop_option = click.option("--shop", required=True, help="The shop (its slug).")
 
 
-@click.group("payments")
+@click.group("payments", cls=CommandGroup)
 def command() -> None:
     """List and repair the payments of a day that do not agree with Stripe.
 
@@ -62,13 +62,10 @@ def command() -> None:
 
 @command.command()
 @shop_option
-@click.option(
-    "--day", default="", help="The day in the shop's zone, such as 2026-11-20 (default: the last one)."
-)
+@click.option("--day", default="", help="The day in the shop's zone, such as 2026-11-20 (default: the last).")
 @click.option("--all", "show_all", is_flag=True, help="Show closed breaks too.")
 @limit_option
 @json_option
-@report_errors
 def breaks(shop: str, day: str, show_all: bool, limit: int, as_json: bool) -> None:
     """List the breaks of a day with their causes and the next step.
 
@@ -116,13 +113,14 @@ def _format_age(found: PaymentBreak) -> str:
     return f"{hours // 24} d" if hours >= 48 else f"{hours} h"
 
 
-_MISSING = {"unreadable": "unreadable"}
 _COLUMNS: Columns = {
     "kind": lambda found: found.kind if found.is_open else f"{found.kind} (closed)",
     "subject": "subject",
     "id": "provider_id",
     "ours": lambda found: format_side(found.ours),
-    "theirs": lambda found: format_side(found.theirs, _MISSING.get(found.kind, "nothing")),
+    "theirs": lambda found: format_side(
+        found.theirs, "unreadable" if found.kind == "unreadable" else "nothing"
+    ),
     "age": _format_age,
     "cause": "cause",
     "event": "cause_event_id",
@@ -142,7 +140,6 @@ _COLUMNS: Columns = {
 @dry_run_option
 @json_option
 @actor_option
-@report_errors
 def repair(
     shop: str,
     day: str,
@@ -263,7 +260,6 @@ def _first_ten(ids: Iterable[object]) -> str:
 @click.argument("reference", metavar="ORDER|CHARGE|PAYOUT")
 @shop_option
 @json_option
-@report_errors
 def trace(reference: str, shop: str, as_json: bool) -> None:
     """Show one payment from its order to its payout, at Shopify and at Stripe.
 
