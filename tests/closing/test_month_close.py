@@ -170,7 +170,7 @@ def test_what_is_too_large_for_a_mail_is_left_out_and_said_where(
     assert names == {"cost-of-goods.csv", "sales-tax-summary.csv"}
     assert "- cost-of-goods.csv (attached)" in mail
     assert "- profit-and-loss.pdf (too large for a mail)" in mail
-    assert "Everything is kept in the archive: close/shop-1/2026-10/" in mail
+    assert "All files are stored in the archive: close/shop-1/2026-10/" in mail
 
 
 def test_the_statement_goes_first_into_what_a_mail_can_carry() -> None:

@@ -202,5 +202,5 @@ def test_hundreds_of_breaks_stay_under_the_limit() -> None:
     )
 
     assert len(mail.html.encode()) < 100_000
-    assert f"Shown are the {MAX_SHOWN} largest of 900 payments." in mail.html
+    assert f"These are the {MAX_SHOWN} largest of 900 payments." in mail.html
     assert Page(mail.html).faults == []
