@@ -1,9 +1,7 @@
-"""Everything periodic in one place, run by ``celery -A tasks beat``.
+"""The periodic jobs and messages of the fleet, run by ``celery -A tasks beat``.
 
-``JOBS``: what runs when, in whose time zone, how late is too late, what happens to slots that passed while no
-beat was running, and where one sees that it ran. ``Job`` has the defaults: the fleet's zone, the day before,
-30 min of grace, one run to catch up. A run is found by "due and not done". A person's changes
-(``fleet jobs set``) are in the database and need no restart.
+``JOBS``: the schedule, time zone, grace, catch-up and evidence of each job; ``Job`` has the defaults. Changes
+by a person (``fleet jobs set``) are in the database and need no restart.
 
 ``SCHEDULE``: messages every few seconds that carry no work.
 """
@@ -20,7 +18,7 @@ JOBS: tuple[Job, ...] = (
     Job(
         name="daily-reconciliation",
         topic="reconcile",
-        title="closes yesterday: compares payments with Stripe's, verifies the audit chain, lists low stock",
+        title="closes yesterday: compares payments with Stripe, verifies the audit chain, lists low stock",
         schedule="0 0 * * *",
         zone=SHOP_ZONE,
         per_shop=True,
@@ -31,7 +29,7 @@ JOBS: tuple[Job, ...] = (
     Job(
         name="gap-healing",
         topic="gap_heal",
-        title="imports what Shopify and Stripe have and no webhook brought",
+        title="imports data of Shopify and Stripe for which no webhook arrived",
         schedule="17 * * * *",
         per_shop=True,
         covers=Covers.MOMENT,
@@ -41,7 +39,7 @@ JOBS: tuple[Job, ...] = (
     Job(
         name="subscription-watchdog",
         topic="subscription_watch",
-        title="checks Shopify's webhook subscriptions; creates those that are gone",
+        title="checks Shopify's webhook subscriptions and creates missing ones",
         schedule="47 * * * *",
         per_shop=True,
         covers=Covers.MOMENT,
@@ -51,7 +49,7 @@ JOBS: tuple[Job, ...] = (
     Job(
         name="weekly-owner-digest",
         topic="owner_digest",
-        title="mails last week to the owner: revenue, best customers and products",
+        title="mails last week's revenue, best customers and best products to the owner",
         schedule="0 6 * * 1",
         zone=SHOP_ZONE,
         per_shop=True,
@@ -62,7 +60,7 @@ JOBS: tuple[Job, ...] = (
     Job(
         name="monthly-close",
         topic="month_close",
-        title="closes last month: sales tax, profit and loss, mailed to owner and accountant",
+        title="closes last month; mails sales tax, profit and loss to owner and accountant",
         schedule="0 2 1 * *",
         zone=SHOP_ZONE,
         per_shop=True,
@@ -83,14 +81,14 @@ JOBS: tuple[Job, ...] = (
     Job(
         name="audit-anchor",
         topic="audit_anchor",
-        title="stores the signed heads of all chains in the archive store",
+        title="stores the signed heads of all audit chains in the archive store",
         schedule="0 1 * * *",
         evidence="job_runs, anchors/ in the archive store",
     ),
     Job(
         name="weekly-audit-archive",
         topic="audit_archive",
-        title="moves audit events past 90 days to the archive store",
+        title="moves audit events older than 90 days to the archive store",
         schedule="0 6 * * 1",
         zone=SHOP_ZONE,
         per_shop=True,
@@ -101,7 +99,7 @@ JOBS: tuple[Job, ...] = (
     Job(
         name="weekly-audit-archive-fleet",
         topic="audit_archive",
-        title="moves the fleet's own audit events past 90 days to the archive store",
+        title="moves the fleet's audit events older than 90 days to the archive store",
         schedule="0 6 * * 1",
         covers=Covers.WEEK,
         grace=timedelta(hours=2),
@@ -111,7 +109,7 @@ JOBS: tuple[Job, ...] = (
 
 
 def _entry(task: str, seconds: int, *, queue: str = "ops", args: tuple[str, ...] = ()) -> dict[str, Any]:
-    # A message that waited longer than two periods is dropped: the next one is on its way.
+    # A message that waited longer than two periods is dropped, because newer ones replace it.
     options = {"queue": queue, "expires": max(seconds * 2.0, 10)}
     return {"task": task, "schedule": schedule(timedelta(seconds=seconds)), "args": args, "options": options}
 

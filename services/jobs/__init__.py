@@ -1,1 +1,1 @@
-"""Keep time: which run of which job is due, and what became of it."""
+"""Periodic jobs: plans due runs, runs them, and records their results."""

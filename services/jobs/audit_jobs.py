@@ -37,7 +37,7 @@ WORK_ID_INCIDENT = "audit_work_id_taken"
 """Rule of the incidents that a work item has two different events: one per chain and day."""
 
 LOOK_BACK = timedelta(days=7)
-"""How far back such events are searched, so that a night without a verification misses none."""
+"""How far back such events are searched: they are found even after nights without a verification."""
 
 
 def verify_chains(run: Run) -> JobResult:
@@ -60,7 +60,7 @@ def verify_chains(run: Run) -> JobResult:
     if report.findings:
         with transaction() as tx:
             record_findings(tx, report.findings, run.period, utc_now())
-        raise ChainAltered(report.findings, "run `fleet audit verify --full --archives` for all of it")
+        raise ChainAltered(report.findings, "`fleet audit verify --full --archives` lists every finding")
     with transaction() as tx:
         unresolved = find_open_findings(tx)
 
@@ -115,13 +115,13 @@ def describe_open(incident: Row[Any]) -> str:
     """Return why ``incident`` stays open although the chain verifies again, and how to resolve it."""
     return (
         f"incident {incident.id}, open since {incident.opened_at:%Y-%m-%d %H:%M} UTC: {incident.summary} "
-        "It stays open, even where the chain verifies again, until a person closes it with a reason (the "
-        f"backup that was restored, say): fleet incidents resolve {incident.id} --reason TEXT"
+        "It stays open, even if the chain verifies again, until a person closes it with a reason, such as "
+        f"a restored backup: fleet incidents resolve {incident.id} --reason TEXT"
     )
 
 
 def anchor_heads(run: Run) -> JobResult:
-    """Store the signed heads of all chains as an anchor; the fleet's chain gets an event about it."""
+    """Store the signed heads of all chains as an anchor, and record it in the fleet's chain."""
     settings = get_settings()
     store = open_store(settings.archive_url)
     now = utc_now()
@@ -136,9 +136,9 @@ def anchor_heads(run: Run) -> JobResult:
 
 
 def archive_events(run: Run) -> JobResult:
-    """Move events older than 90 days of the run's shop (None: of the fleet's own chain) to the store.
+    """Move events older than 90 days of the run's shop (None: of the fleet's chain) to the store.
 
-    Where AUDIT_ARCHIVE_DATABASE_URL is empty their rows stay in the database, and an incident is open. Raises
+    If AUDIT_ARCHIVE_DATABASE_URL is empty, their rows stay in the database and an incident opens. Raises
     ``Refused`` for a chain that does not verify or has an open finding: nothing is archived or deleted.
     """
     settings = get_settings()
@@ -168,7 +168,7 @@ def archive_events(run: Run) -> JobResult:
         if done.kept:
             record_incidents(tx, [_KEPT], now)
         elif settings.audit_archive_database_url:
-            resolve_incident(tx, None, ROWS_KEPT, None, now, "The setting is there now.")
+            resolve_incident(tx, None, ROWS_KEPT, None, now, "AUDIT_ARCHIVE_DATABASE_URL is set now.")
     stats = {
         "events": done.rows,
         "archives": done.archives,
@@ -184,9 +184,9 @@ _KEPT = Incident(
     ROWS_KEPT,
     "AUDIT_ARCHIVE_DATABASE_URL",
     "P2",
-    "Archived audit events are in the store and stay in the database as well: AUDIT_ARCHIVE_DATABASE_URL is "
+    "Archived audit events are in the store and also stay in the database: AUDIT_ARCHIVE_DATABASE_URL is "
     "empty, so no role may delete them. Create the role (docs/audit.md has the SQL), set the URL for "
-    "`fleet migrate` and for the worker of the queue reports, run `fleet jobs run weekly-audit-archive`.",
+    "`fleet migrate` and for the worker of the queue reports, and run `fleet jobs run weekly-audit-archive`.",
 )
 
 
@@ -196,16 +196,16 @@ def _describe_taken(shop_id: int | None, day: date, count: int, seq: int) -> Inc
         WORK_ID_INCIDENT,
         day.isoformat(),
         "P2",
-        f"{count} changes of {day} were appended to the audit without their work_id, because a chain had "
-        f"other events with it; row {seq} is about the newest. Only a holder of the application role's "
-        "password can write an event of future work: compare both events of each item (docs/audit.md has the "
-        "query), and change the password.",
+        f"{count} changes of {day} were appended to the audit without their work_id, because the chain "
+        f"already had different events with this work_id; row {seq} describes the newest. Only the password "
+        "of the application role allows such an event: compare both events of each item (docs/audit.md has "
+        "the query), and change the password.",
         {"count": count, "seq": seq},
     )
 
 
 def record_findings(tx: Connection, findings: Sequence[AuditFinding], period: str, now: datetime) -> None:
-    """Update the open incident of each altered chain, or open one of ``period``; the operator is mailed."""
+    """Update the open incident of each altered chain, or open one for ``period``; the operator is mailed."""
     periods = {incident.shop_id: incident.period for incident in reversed(find_open_findings(tx))}
     by_chain: dict[int | None, list[AuditFinding]] = {}
     for finding in findings:

@@ -24,17 +24,17 @@ TOO_SHORT = "run_too_short"
 TOO_SMALL = "volume_too_small"
 
 MIN_HISTORY = 5
-"""Earlier runs without which nothing is called unusual."""
+"""With fewer earlier runs nothing counts as unusual."""
 SHORT_SHARE, SHORT_MIN_SECONDS = 0.1, 5.0
 """A run is short below this share of the usual duration; jobs of less than 5 s are not checked."""
 SMALL_SHARE, SMALL_MIN_VOLUME = 0.25, 8.0
 """A volume is small below this share of the usual one; jobs that usually do less than 8 are not checked."""
 
 _CENTS = re.compile(r"(.+)_([a-zA-Z]{3})_cents")
-"""The name of a figure that is money: its subject and its currency."""
+"""The name of a figure in money, such as ``charge_cad_cents``."""
 
 _ANALYTICS = UUID("0c1f2a53-6d0e-4a35-9a80-3a1f0f5b7d21")
-"""An event's uuid is derived from its run under this name: PostHog drops a second event of the same uuid."""
+"""Namespace of event uuids, which are derived from the run: PostHog drops a second event with one uuid."""
 
 _END = """
 update job_runs r set status = 'done', ended_at = %(now)s, started_at = coalesce(r.started_at, %(now)s),
@@ -75,7 +75,7 @@ def complete_run(
     for rule in (NOT_RUN, FAILED):
         resolve_incident(tx, run.shop_id, f"{rule}:{run.job}", run.period, now, ended)
     record_incidents(tx, _find_anomalies(tx, run, stats), now)
-    # A float has no exact form in the audit: its text has.
+    # The audit stores floats as text, because a float has no exact JSON form.
     exact = {name: str(value) if isinstance(value, float) else value for name, value in stats.items()}
     mutation = Mutation(
         "job_runs",
@@ -91,8 +91,8 @@ def complete_run(
 def sync_run_status(tx: Connection, now: datetime) -> list[WorkRef]:
     """Set runs whose work is dead or discarded to ``failed``, and close check-ins whose runs have ended.
 
-    Dead work opens an incident, which stays open until the run ends well; work that a person discarded opens
-    none. Returns the work to notify workers of. A failed run whose work is requeued runs again.
+    Dead work opens an incident, which stays open until the run is done; discarded work opens none. Returns
+    the work to notify workers of. A failed run whose work is requeued runs again.
     """
     failed = tx.exec_driver_sql(_FAIL, {"now": now}).all()
     incidents = [
@@ -177,17 +177,17 @@ def _find_anomalies(tx: Connection, run: Row[Any], stats: Mapping[str, Any]) -> 
 
 def _check_duration(seconds: float, min_seconds: float, past_seconds: Sequence[float]) -> str:
     if seconds < min_seconds:
-        return f"ended after {seconds:.1f} s, which is less than the {min_seconds:g} s it needs at least"
+        return f"ended after {seconds:.1f} s, but needs at least {min_seconds:g} s"
     usual = median(past_seconds) if len(past_seconds) >= MIN_HISTORY else 0.0
     if usual >= SHORT_MIN_SECONDS and seconds < usual * SHORT_SHARE:
-        return f"ended after {seconds:.1f} s, and usually takes {usual:.1f} s"
+        return f"ended after {seconds:.1f} s, but usually takes {usual:.1f} s"
     return ""
 
 
 def _check_volume(name: str, volume: float, past_volumes: Sequence[float]) -> str:
     usual = median(past_volumes) if len(past_volumes) >= MIN_HISTORY else 0.0
     if usual >= SMALL_MIN_VOLUME and volume < usual * SMALL_SHARE:
-        return f"only {volume:g} {name}, where {usual:g} are usual"
+        return f"has only {volume:g} {name}, but usually {usual:g}"
     return ""
 
 

@@ -1,7 +1,6 @@
-"""Conditions: what needs a person while webhooks are accepted and work runs; and the dead man's switch.
+"""Conditions: states that need a person while webhooks are accepted and work runs, such as overdue runs.
 
-Each room gives its rows as one statement with the same columns (``PAUSE_LINES`` and its kind): a new
-condition is a statement in ``_LINES``. Together they are one statement for the counts, and one for the lines.
+Each kind of condition is a query in ``_LINES``; all of them return the columns of ``PAUSE_LINES``.
 """
 
 from datetime import datetime
@@ -19,7 +18,7 @@ from services.ledger.pause import PAUSE_LINES
 from services.shops.connections import BROKEN_LINES
 
 LINES_PER_KIND = 50
-"""Lines shown of one kind, the oldest first; the counts are complete."""
+"""Most lines shown of one kind, oldest first; the counts are complete."""
 
 FAILED_LINES = """
 select 'runs_failed' as kind, r.job as label, r.job || ' ' || r.period as name, r.shop_id,
@@ -34,12 +33,12 @@ select 'runs_failed' as kind, r.job as label, r.job || ' ' || r.period as name, 
    and not exists (select from job_runs u where u.job = r.job and u.shop_id is null and r.shop_id is null
                       and u.period > r.period and u.status in ('done', 'failed'))
 """
-"""The failed run of each (job, shop) whose newest ended period failed, as a condition: at most one each.
+"""At most one failed run for each (job, shop): the one whose period is the newest that ended.
 
-It disappears when a run of a later period ends, when the same period runs again, when a person discards its
-work, or 35 days after its end: long enough for a monthly job. ``skipped`` runs do not count. The periods of
-one job have one format, so they sort as text. Two ``not exists``, because ``is not distinct from`` uses no
-index.
+The condition disappears when a run of a later period ends, when the same period runs again, when a person
+discards the work, or 35 days after the run's end (enough for a monthly job). ``skipped`` runs do not count.
+The periods of one job have one format, so they sort as text. Two ``not exists``, because ``is not distinct
+from`` uses no index.
 """
 
 # Runs that have not ended, and schedules whose next run is not planned.
@@ -59,17 +58,15 @@ select 'jobs_overdue' as kind, job as label, concat_ws(' ', job, period) as name
        null::timestamptz as until, '' as by, status as why
   from ({_OVERDUE}) late
 """  # noqa: S608 - constants only
-"""Every overdue run as a condition."""
-
-_WHY = {
-    "pending": "no worker has started it: is its queue paused, or its worker dead?",
+_REASONS = {
+    "pending": "no worker has started it: check whether its queue is paused and its worker runs",
     "running": "started but not finished: check the worker, and `fleet jobs history` for a pending retry",
-    "not planned": "it was not planned: is beat alive?",
+    "not planned": "it was not planned: check whether beat runs",
 }
 
 _LINES = " union all ".join((PAUSE_LINES, OPEN_LINES, BROKEN_LINES, FAILED_LINES, OVERDUE_LINES))
 
-_COUNT = f"select kind, label, count(*) from ({_LINES}) lines group by kind, label"  # noqa: S608 - our own texts
+_COUNT = f"select kind, label, count(*) from ({_LINES}) lines group by kind, label"  # noqa: S608 - constants only
 
 _FIND = f"""
 select kind, label, name, shop, since, until, by, why from (
@@ -79,19 +76,18 @@ select kind, label, name, shop, since, until, by, why from (
    where l.kind = any(%(kind)s::text[])
 ) lines
  where place <= %(most)s order by array_position(%(kind)s::text[], kind), place
-"""  # noqa: S608 - the texts are our own
+"""  # noqa: S608
 
 
 ConditionLine = Row[Any]
-"""One condition with its scope, person and reason: for operators, not for the public.
+"""A condition: ``kind``, ``label``, ``name``, ``shop``, ``since``, ``until``, ``by``, ``why``. Not public.
 
 ``name`` is a scope, a rule, a provider, or a job with its period; ``shop`` is a slug, or None for the fleet.
-The other columns are ``kind``, ``label``, ``since``, ``until``, ``by`` and ``why``.
 """
 
 
 def count_conditions(tx: Connection, now: datetime) -> Conditions:
-    """Return the number of conditions by kind and label. Holds no shop, no person and no reason."""
+    """Return the number of conditions by kind and label, without shops, persons and reasons."""
     found: dict[str, dict[str, int]] = {}
     for kind, label, count in tx.exec_driver_sql(_COUNT, {"now": now}):
         found.setdefault(kind, {})[label] = count
@@ -111,7 +107,7 @@ def record_overdue(tx: Connection, now: datetime) -> None:
         period = late.period or period_of(Covers(late.covers), late.due_at, ZoneInfo(late.zone))
         summary = (
             f"cron did not run: {late.job} for {period} was due at {late.due_at:%Y-%m-%d %H:%M} UTC and has "
-            f"no end {late.grace_seconds / 60:g} min later; {_WHY.get(late.status, late.status)}"
+            f"no end {late.grace_seconds / 60:g} min later; {_REASONS.get(late.status, late.status)}"
         )
         detail = {
             "status": late.status,

@@ -1,4 +1,4 @@
-"""A job's work as the ledger runs it: a run starts, does its work with no transaction open, and ends."""
+"""JobHandler: starts a run, does its work with no transaction open, and completes the run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from services.ledger.work import Done, FollowUp, Outcome, PreparedCall, WorkItem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A started run. ``shop_id`` is None for a job of the fleet."""
+    """A started run. ``shop_id`` is None for a run of the fleet."""
 
     id: int
     job: str
@@ -41,7 +41,7 @@ class JobResult:
 
 
 JobWork = Callable[[Run], JobResult]
-"""Does one run. It opens its own transactions, and raises a ``WorkError`` where it cannot finish."""
+"""Does one run. It opens its own transactions, and raises a ``WorkError`` if it cannot finish."""
 
 _START = """
 update job_runs r
@@ -57,7 +57,7 @@ returning r.job, r.shop_id, r.period, j.covers,
 
 
 class JobHandler:
-    """The ledger's handler of a job's topic: runs ``work`` for each item."""
+    """Handler of a job's topic: runs ``work`` for each item."""
 
     def __init__(self, work: JobWork) -> None:
         self._work = work
@@ -65,7 +65,7 @@ class JobHandler:
     def prepare(
         self, tx: Connection, items: Sequence[WorkItem], now: datetime
     ) -> Sequence[PreparedCall | Outcome]:
-        """Return, per item, its run's call, the run started; ``already_finished`` where it ended before."""
+        """Start the run of each item; return its call, or ``already_finished`` if the run ended before."""
         return [self._prepare_one(tx, item, now) for item in items]
 
     def _prepare_one(self, tx: Connection, item: WorkItem, now: datetime) -> PreparedCall | Outcome:

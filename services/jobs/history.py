@@ -1,4 +1,4 @@
-"""Runs, for people to read."""
+"""Reads runs for lists: history, and the last run of each job."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,9 +10,9 @@ from services.core.pg_arrays import int_array
 STATUSES = ("pending", "running", "done", "failed", "skipped")
 
 RunLine = Row[Any]
-"""The columns of ``_LINE``: a row of ``job_runs``, its duration (null until it ended), the state of its work.
+"""The columns of ``_LINE``: a run with its duration (null until it ended) and the state of its work.
 
-``next_try_at`` is set while its work waits for another try.
+``next_try_at`` is set while the work waits for a retry.
 """
 
 _LINE = """
@@ -29,7 +29,7 @@ _HISTORY = f"""{_LINE}
  order by r.due_at desc, r.id desc limit %(limit)s
 """
 
-_THESE = f"{_LINE} where r.id = any(%(id)s::bigint[]) order by r.id"
+_BY_ID = f"{_LINE} where r.id = any(%(id)s::bigint[]) order by r.id"
 
 _LAST = f"""
 select last.* from jobs j left join shops s on j.per_shop
@@ -38,24 +38,24 @@ select last.* from jobs j left join shops s on j.per_shop
      and (r.started_at is not null or r.ended_at is not null)
    order by r.due_at desc, r.id desc limit 1) last
  where j.retired_at is null and (%(shop_id)s::int is null or s.id = %(shop_id)s)
-"""  # noqa: S608 - the texts are our own
+"""  # noqa: S608 - constants only
 
 
 def find_history(
     tx: Connection, *, job: str | None, shop_id: int | None, status: str | None, limit: int
 ) -> list[RunLine]:
-    """Return the newest ``limit`` runs that match, the one due last first."""
+    """Return up to ``limit`` runs that match, newest due time first."""
     values = {"job": job, "shop_id": shop_id, "status": status, "limit": limit}
     return [*tx.exec_driver_sql(_HISTORY, values)]
 
 
 def find_runs(tx: Connection, run_ids: Iterable[int]) -> list[RunLine]:
     """Return the runs ``run_ids``, by id."""
-    return [*tx.exec_driver_sql(_THESE, {"id": int_array(run_ids)})]
+    return [*tx.exec_driver_sql(_BY_ID, {"id": int_array(run_ids)})]
 
 
 def find_last(tx: Connection, shop_id: int | None = None) -> dict[str, list[RunLine]]:
-    """Return by job, for each shop it runs at (or the one named), its newest run that has begun or ended."""
+    """Return the newest run that has started or ended, by job, for each shop (or only ``shop_id``)."""
     found: dict[str, list[RunLine]] = {}
     for line in tx.exec_driver_sql(_LAST, {"shop_id": shop_id}):
         found.setdefault(line.job, []).append(line)

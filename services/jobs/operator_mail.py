@@ -1,8 +1,8 @@
 """Mails to the operator about urgent incidents: failed and missing runs, and every P1.
 
-One mail per rule and period, for all shops together. What is not P1 waits five minutes for further shops;
-shops that fail later are in at most one more mail per hour. ``incidents.mailed_at`` marks what a mail has
-named.
+One mail covers a rule and period at all shops. If it is not P1, it waits five minutes for further shops;
+shops that fail later are in at most one more mail per hour. ``incidents.mailed_at`` is set on mailed
+incidents.
 """
 
 from collections.abc import Sequence
@@ -32,35 +32,35 @@ from services.mail.system_mails import (
 )
 
 AUDIT_FAILED = "audit_chain_failed"
-GATHERED_FOR = timedelta(minutes=5)
+WAIT_FOR_SHOPS = timedelta(minutes=5)
 UPDATE_AFTER = timedelta(hours=1)
-NAMED_AT_MOST = 10
-"""Shops that one mail names; the others are a number."""
+MAX_NAMED = 10
+"""Most shops named in one mail; the others are only counted."""
 
-_WANTED = f"(i.severity = 'P1' or split_part(i.rule, ':', 1) in ('{NOT_RUN}', '{FAILED}'))"
+_IS_URGENT = f"(i.severity = 'P1' or split_part(i.rule, ':', 1) in ('{NOT_RUN}', '{FAILED}'))"
 
 _FIND_DUE = f"""
 select i.rule, i.period from incidents i
- where i.status = 'open' and i.mailed_at is null and {_WANTED}
+ where i.status = 'open' and i.mailed_at is null and {_IS_URGENT}
    and (i.severity = 'P1' or i.opened_at <= %(gathered)s)
    and not exists (select from incidents m where m.rule = i.rule and m.period = i.period
                       and m.mailed_at > %(before)s)
  group by 1, 2 order by 1, 2
-"""  # noqa: S608 - the text is our own
+"""  # noqa: S608 - constants only
 
 _FIND_OPEN = f"""
 select i.id, coalesce(s.slug, 'fleet') as shop, i.severity, i.summary, i.detail, i.opened_at,
        i.mailed_at is not null as is_mailed
   from incidents i left join shops s on s.id = i.shop_id
- where i.status = 'open' and i.rule = %(rule)s and i.period = %(period)s and {_WANTED}
+ where i.status = 'open' and i.rule = %(rule)s and i.period = %(period)s and {_IS_URGENT}
  order by is_mailed, shop, id
-"""  # noqa: S608 - the same
+"""  # noqa: S608
 
-_NOTE = "update incidents set mailed_at = %(now)s where id = any(%(id)s::bigint[])"
+_MARK_MAILED = "update incidents set mailed_at = %(now)s where id = any(%(id)s::bigint[])"
 
 
 class Notice(NamedTuple):
-    """The open incidents of one rule and period: rows of ``_FIND_OPEN``."""
+    """The open incidents of one rule and period; ``found`` has rows of ``_FIND_OPEN``."""
 
     rule: str
     period: str
@@ -68,27 +68,26 @@ class Notice(NamedTuple):
 
     @property
     def subject(self) -> str:
-        """What the rule is about, such as a job; empty where the rule has no such part."""
+        """The part of the rule after the colon, such as a job; empty if there is none."""
         return self.rule.partition(":")[2]
 
 
 def record_notices(tx: Connection, now: datetime) -> list[WorkRef]:
-    """Write a mail to ``OPERATOR_EMAIL`` about incidents that no mail has named; return the work that sends
-    it.
+    """Record mails to ``OPERATOR_EMAIL`` about incidents not mailed yet; return the work that sends them.
 
-    Nothing without that setting: what is open when it is set is mailed then.
+    Without that setting nothing is recorded; incidents that are still open when it is set are mailed then.
     """
     settings = get_settings()
-    limits = {"before": now - UPDATE_AFTER, "gathered": now - GATHERED_FOR}
+    limits = {"before": now - UPDATE_AFTER, "gathered": now - WAIT_FOR_SHOPS}
     if not settings.operator_email or not tx.exec_driver_sql(_FIND_DUE, limits).first():
         return []
-    # Beat and each monitor thread run this; the lock keeps them from mailing the same incidents.
+    # Beat and each monitor thread run this; the lock prevents two mails about the same incidents.
     lock_objects(tx, [(FLEET, "operator-mail")])
     mails = []
     for rule, period in tx.exec_driver_sql(_FIND_DUE, limits).all():
         notice = Notice(rule, period, tx.exec_driver_sql(_FIND_OPEN, {"rule": rule, "period": period}).all())
         mails.append(_compose(notice, settings, now))
-        tx.exec_driver_sql(_NOTE, {"now": now, "id": int_array(one.id for one in notice.found)})
+        tx.exec_driver_sql(_MARK_MAILED, {"now": now, "id": int_array(one.id for one in notice.found)})
     return record_work(tx, record_mails(tx, mails, now), now)
 
 
@@ -110,19 +109,19 @@ def _compose(notice: Notice, settings: Settings, now: datetime) -> Mail:
 
 
 def _plan_incident(notice: Notice) -> dict[str, Any]:
-    """Return the facts of any incident; those of a failed run say how to run it again."""
+    """Return the facts of any incident; for a failed run with the steps to run it again."""
     job = notice.subject if notice.rule.startswith(f"{FAILED}:") else ""
     first = notice.found[0]
     scope = "" if first.shop == "fleet" else f" --shop {first.shop}"
     steps: list[Step] = [
         ("See what was found.", f"fleet incidents show {first.id}"),
-        ("When it needs no more work, close it.", f'fleet incidents resolve {first.id} --reason "..."'),
+        ("When nothing is left to do, close it.", f'fleet incidents resolve {first.id} --reason "..."'),
     ]
     if job:
-        again = "When the cause is gone, run this period again, for each shop that failed."
+        again = "When the cause is removed, run this period again for each shop that failed."
         steps = [
             ("See each shop’s error.", f"fleet jobs history {job}"),
-            ("See which credentials are refused, and what to do.", "fleet mail accounts"),
+            ("See which credentials are refused and how to replace them.", "fleet mail accounts"),
             (again, f"fleet jobs run {job}{scope} --period {notice.period}"),
         ]
     return plan_incident(
@@ -131,7 +130,7 @@ def _plan_incident(notice: Notice) -> dict[str, Any]:
         rule=notice.rule,
         period=notice.period,
         opened_at=min(one.opened_at for one in notice.found),
-        found=[(one.shop, one.summary) for one in notice.found[:NAMED_AT_MOST]],
+        found=[(one.shop, one.summary) for one in notice.found[:MAX_NAMED]],
         count=len(notice.found),
         is_update=any(one.is_mailed for one in notice.found),
         steps=steps,
@@ -144,8 +143,8 @@ def _plan_late(notice: Notice, settings: Settings) -> tuple[MailType, dict[str, 
     first = min(notice.found, key=lambda one: str(one.detail["due_at"]))
     names = [one.shop for one in notice.found]
     many = "1 shop" if len(names) == 1 else f"{len(names)} shops"
-    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
-    shops = "" if names == ["fleet"] else f" at {many}: {', '.join(names[:NAMED_AT_MOST])}{more}"
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    shops = "" if names == ["fleet"] else f" at {many}: {', '.join(names[:MAX_NAMED])}{more}"
     started_at = first.detail.get("started_at")
     facts = plan_job_late(
         job=notice.subject,
@@ -161,7 +160,7 @@ def _plan_late(notice: Notice, settings: Settings) -> tuple[MailType, dict[str, 
 
 
 def _plan_audit(notice: Notice) -> tuple[MailType, dict[str, Any]] | None:
-    """Return the facts of one chain that fails; None for several, which have one mail together."""
+    """Return the facts of one altered chain; None for several chains, which share one mail."""
     (first, *others), detail = notice.found, notice.found[0].detail
     if others or detail.get("kind") not in get_args(Verdict) or "detail" not in detail:
         return None

@@ -1,4 +1,4 @@
-"""Starts runs, for beat, HTTP, the console and the command line alike."""
+"""Starts runs, for beat, HTTP, the console and the command line."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -51,7 +51,7 @@ update job_runs set status = 'pending', due_at = %(now)s, started_at = null, end
 returning id, job, shop_id, period, status, request_id
 """
 
-# The work that a new run replaces must not run again if somebody requeues it.
+# The work that a new run replaces must not run again if a person requeues it.
 _REPLACE = """
 update work_queue set status = 'discarded', result = 'replaced by a new run', finished_at = %(now)s
  where id = %(id)s and status = 'dead'
@@ -73,7 +73,7 @@ class NewRun(NamedTuple):
 
 
 class StartOutcome(StrEnum):
-    """What starting a run found."""
+    """The state in which a request to start a run found it."""
 
     STARTED = "started"
     RUNNING = "running"
@@ -81,7 +81,7 @@ class StartOutcome(StrEnum):
 
 
 class StartResult(NamedTuple):
-    """The result of starting a run. ``ref`` is its work, ``checkins`` the work that reports its start."""
+    """The result of ``start_run``. ``ref`` is the run's work, ``checkins`` are its check-ins at Sentry."""
 
     found: StartOutcome
     run_id: int
@@ -92,10 +92,10 @@ class StartResult(NamedTuple):
 
 
 def record_runs(tx: Connection, runs: Sequence[NewRun], jobs: dict[str, Job], now: datetime) -> list[WorkRef]:
-    """Create ``runs`` for beat, with their work; a run that exists already stays as it is."""
+    """Insert ``runs`` for beat, with their work; a run that exists already is not changed."""
     if not runs:
         return []
-    # In the order of ``trigger_job``: two transactions that meet the same rows do not deadlock.
+    # In the order of ``trigger_job``, so that two transactions with the same rows do not deadlock.
     runs = sorted(runs, key=lambda run: (run.job, run.shop_id or FLEET, run.due_at))
     return _plan_work(tx, _insert_runs(tx, runs, now, "beat", "beat"), jobs, now, "beat")
 
@@ -112,9 +112,9 @@ def trigger_job(
     force: bool = False,
     request_id: str = "",
 ) -> list[StartResult]:
-    """Start ``job`` at the shop ``slug``, or wherever it runs; see ``start_run``. A paused job runs too.
+    """Start ``job`` at the shop ``slug``, or at every place where it runs, even if it is paused.
 
-    Raises what ``find_scope`` and ``start_run`` do; nothing starts anywhere once the caller rolls back.
+    Raises as ``find_scope`` and ``start_run`` do; nothing starts if the caller rolls back.
     """
     return [
         start_run(tx, job, shop, period, origin=origin, by=by, now=now, force=force, request_id=request_id)
@@ -123,15 +123,15 @@ def trigger_job(
 
 
 def find_scope(tx: Connection, job: Job, slug: str) -> list[Shop | None]:
-    """Return where ``job`` runs: at the shop ``slug``; without one at every shop, or for the fleet (None).
+    """Return where ``job`` runs: at the shop ``slug``; if empty, at every shop or for the fleet (None).
 
-    Raises ``ShopUnknown``, or ``ScopeInvalid`` for a shop of a job that runs once for the fleet.
+    Raises ``ShopUnknown``, and ``ScopeInvalid`` for a ``slug`` with a job that runs once for the fleet.
     """
     if slug and not job.per_shop:
         raise ScopeInvalid(f"{job.name} runs once for the whole fleet: leave the shop {slug!r} out")
     if slug:
         return [get_shop(tx, slug)]
-    # By id, so that two transactions lock the shops' rows in one order.
+    # By id, so that all transactions lock the rows in one order.
     return [*sorted(find_shops(tx), key=lambda shop: shop.id)] if job.per_shop else [None]
 
 
@@ -147,10 +147,10 @@ def start_run(
     force: bool = False,
     request_id: str = "",
 ) -> StartResult:
-    """Start the run of (job, shop, period), unless it runs or is done already; raise ``PeriodInvalid``.
+    """Start the run of (job, shop, period) unless it is running or done; raise ``PeriodInvalid``.
 
-    ``period`` None is the newest one that is over. A run that is done runs again only with ``force``; one
-    that failed or was skipped always does.
+    ``period`` None is the newest one that is over. A run that is done starts again only with ``force``, a run
+    that failed or was skipped always.
     """
     zone = _zone_of(job, shop)
     period = parse_period(job.covers, period, now, zone) if period else period_of(job.covers, now, zone)
@@ -189,7 +189,7 @@ def _zone_of(job: Job, shop: Shop | None) -> ZoneInfo:
 def _insert_runs(
     tx: Connection, runs: Sequence[NewRun], now: datetime, origin: str, by: str, request_id: str = ""
 ) -> Sequence[Row[Any]]:
-    """Return the rows that are new. Without ``request_id`` each row has its own."""
+    """Return the rows that are new. Without ``request_id`` each row gets its own."""
     values = {
         "now": now,
         "origin": origin,
@@ -207,7 +207,7 @@ def _insert_runs(
 def _plan_work(
     tx: Connection, runs: Sequence[Row[Any]], jobs: dict[str, Job], now: datetime, origin: str
 ) -> list[WorkRef]:
-    """Plan the work of the pending ``runs``, then their check-ins; return both in this order."""
+    """Insert the work of the pending ``runs``, then their check-ins; return both in this order."""
     runs = [run for run in runs if run.status == "pending"]
     new = [
         NewWork(

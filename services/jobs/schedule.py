@@ -1,7 +1,8 @@
-"""The moments of a schedule, and the period of a moment. Pure.
+"""Schedules: the slots (times) of a cron expression, and the period that a slot covers. Pure.
 
-On the nights when clocks change, a moment that does not exist comes when the clock has jumped, and one that
-comes twice counts once, the first time. Schedules such as "every 15 minutes" follow real minutes.
+When clocks go forward, a slot at a time that does not exist moves to the end of the jump. When clocks go
+back, a time that exists twice counts once, the first time. Schedules such as "every 15 minutes" follow
+elapsed time.
 """
 
 import re
@@ -19,10 +20,10 @@ from services.core.errors import InputInvalid
 from services.jobs.definition import CatchUp, Covers
 
 LONGEST_CATCH_UP = 400
-"""Slots of one job that are planned after an absence; older ones are dropped."""
+"""Most slots of one job that are planned after an outage; older ones are dropped."""
 
-# One way to write each period: another spelling of the same one would be a second run.
-_FORMS = MappingProxyType(
+# Each period has one spelling: a second spelling would be a second run.
+_PERIOD_FORMATS = MappingProxyType(
     {
         Covers.MOMENT: re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII),
         Covers.DAY: re.compile(r"\d{4}-\d\d-\d\d", re.ASCII),
@@ -34,15 +35,15 @@ _FOLD = timedelta(hours=3)
 
 
 class ScheduleInvalid(InputInvalid):
-    """A schedule is not five cron fields."""
+    """The schedule does not have five valid cron fields."""
 
 
 class PeriodInvalid(InputInvalid):
-    """A period has another form than the job's periods, or is not over yet."""
+    """The period does not have the job's format, or is not over yet."""
 
 
 def parse_schedule(schedule: str) -> str:
-    """Return ``schedule`` with single spaces; raise ``ScheduleInvalid`` saying what is wrong with it."""
+    """Return ``schedule`` with single spaces; raise ``ScheduleInvalid``."""
     cleaned = " ".join(schedule.split())
     try:
         CronSim(cleaned, datetime(2026, 1, 1, tzinfo=UTC))
@@ -62,13 +63,13 @@ def explain_schedule(schedule: str) -> str:
 def find_slots(
     schedule: str, zone: tzinfo, after: datetime, until: datetime, limit: int = LONGEST_CATCH_UP
 ) -> list[datetime]:
-    """Return the moments of ``schedule`` in (``after``, ``until``], in UTC, the newest ``limit`` of them."""
+    """Return the newest ``limit`` slots of ``schedule`` in (``after``, ``until``], in UTC."""
     slots = takewhile(lambda slot: slot <= until, _iterate_slots(schedule, zone, after))
     return list(deque(slots, limit))
 
 
 def find_next(schedule: str, zone: tzinfo, after: datetime, count: int = 1) -> list[datetime]:
-    """Return the ``count`` moments of ``schedule`` that come after ``after``, in UTC."""
+    """Return the first ``count`` slots of ``schedule`` after ``after``, in UTC."""
     return list(islice(_iterate_slots(schedule, zone, after), count))
 
 
@@ -76,7 +77,7 @@ def _iterate_slots(schedule: str, zone: tzinfo, after: datetime) -> Iterator[dat
     begin = after.astimezone(zone)
     earlier = (after - _FOLD).astimezone(zone)
     if begin.utcoffset() != earlier.utcoffset():
-        begin = earlier  # within the hour that comes twice the iterator cannot know what it has named already
+        begin = earlier  # within a repeated hour CronSim must start before the change to skip repeated slots
     for slot in CronSim(schedule, begin):
         if slot > after:
             yield slot.astimezone(UTC)
@@ -85,7 +86,7 @@ def _iterate_slots(schedule: str, zone: tzinfo, after: datetime) -> Iterator[dat
 def plan_catch_up(
     catch_up: CatchUp, slots: Sequence[datetime], now: datetime, grace: timedelta
 ) -> tuple[list[datetime], list[datetime]]:
-    """Return which of the missed ``slots`` run now, and which are recorded as skipped."""
+    """Return the missed ``slots`` to run now, and those to record as skipped."""
     if not slots or catch_up is CatchUp.ALL:
         return list(slots), []
     newest = slots[-1]
@@ -95,7 +96,7 @@ def plan_catch_up(
 
 
 def period_of(covers: Covers, slot: datetime, zone: tzinfo) -> str:
-    """Return the period that a run due at ``slot`` is about."""
+    """Return the period that a run due at ``slot`` covers."""
     today = slot.astimezone(zone).date()
     match covers:
         case Covers.DAY:
@@ -110,7 +111,7 @@ def period_of(covers: Covers, slot: datetime, zone: tzinfo) -> str:
 
 
 def parse_period(covers: Covers, text: str, now: datetime, zone: ZoneInfo) -> str:
-    """Return ``text`` if it names a period of such a job that is over; else raise ``PeriodInvalid``."""
+    """Return ``text`` if it is a period that is over at ``now``; else raise ``PeriodInvalid``."""
     try:
         _, ends = period_bounds(covers, text, zone)
         if ends.year < FIRST_YEAR:
@@ -127,8 +128,8 @@ def parse_period(covers: Covers, text: str, now: datetime, zone: ZoneInfo) -> st
 
 
 def period_bounds(covers: Covers, period: str, zone: tzinfo) -> tuple[datetime, datetime]:
-    """Return when ``period`` begins and ends in ``zone``, in UTC; raise ``ValueError`` for what is none."""
-    if _FORMS[covers].fullmatch(period) is None:
+    """Return the start and end of ``period`` in ``zone``, in UTC; raise ``ValueError`` if it is invalid."""
+    if _PERIOD_FORMATS[covers].fullmatch(period) is None:
         raise ValueError(period)
     match covers:
         case Covers.MOMENT:
@@ -150,10 +151,10 @@ def find_due_day(zone: tzinfo, now: datetime) -> date:
 
 
 def day_bounds(zone: tzinfo, day: date) -> tuple[datetime, datetime]:
-    """Return when ``day`` begins in ``zone`` and when the next one does, in UTC.
+    """Return the start of ``day`` and of the next day in ``zone``, in UTC.
 
-    23 or 25 hours apart on the nights when clocks change. Where a midnight does not exist the day
-    begins when the clock jumps; where it comes twice, with the first.
+    They are 23 or 25 hours apart when clocks change. If midnight does not exist, the day begins at the end of
+    the jump; if midnight exists twice, with the first.
     """
     return _midnight(zone, day), _midnight(zone, day + timedelta(days=1))
 

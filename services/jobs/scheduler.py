@@ -1,7 +1,7 @@
 """Scheduler: plans the runs that are due, per job and shop, and records how far each schedule is planned.
 
-A run is found by "due and not planned", so a tick that is missed, repeated or made by two beats changes
-nothing.
+Each tick plans what is due and not planned yet, so a missed tick, a repeated tick or two beats cause no
+error.
 """
 
 from collections.abc import Callable
@@ -23,9 +23,9 @@ from services.ledger.work import FLEET
 
 _LOCK = "select pg_advisory_xact_lock(%(lock)s)"
 _PLANNING = 0x5F1EE9
-"""Two beats that plan at once take turns."""
+"""Key of the advisory lock: only one beat plans at a time."""
 
-# Only places with something to do: new, changed, due, or planned beyond now (a wrong clock was set back).
+# Only places to update: new, changed, due, or planned beyond now (a wrong clock was set back).
 _FIND_DUE = f"""
 select * from ({SCHEDULES}) places
  where (old_schedule, old_zone, old_enabled) is distinct from (schedule, zone, enabled)
@@ -45,7 +45,7 @@ on conflict on constraint uq_job_schedule_state_scope do update set
 
 
 class Timing(NamedTuple):
-    """A schedule in its zone; no run is due while it is not ``enabled``."""
+    """A schedule in its zone; it has no slots while it is not ``enabled``."""
 
     schedule: str
     zone: str
@@ -56,7 +56,7 @@ class Timing(NamedTuple):
         return find_slots(self.schedule, ZoneInfo(self.zone), after, until) if self.enabled else []
 
     def next_slot(self, now: datetime) -> datetime | None:
-        """Return the first slot after ``now``; None while it is switched off."""
+        """Return the first slot after ``now``, or None."""
         return find_next(self.schedule, ZoneInfo(self.zone), now)[0] if self.enabled else None
 
 
@@ -64,13 +64,13 @@ FindSlots = Callable[[Timing, datetime, datetime], list[datetime]]
 
 
 def start_due_runs(tx: Connection, now: datetime) -> list[WorkRef]:
-    """Plan every run that is due by ``now``, with its work; return the work to notify workers of."""
+    """Insert every run that is due by ``now``, with its work; return the work to notify workers of."""
     tx.exec_driver_sql(_LOCK, {"lock": _PLANNING})
     places = tx.exec_driver_sql(_FIND_DUE, {"now": now, "fleet_zone": get_settings().fleet_timezone}).all()
     if not places:
         return []
     jobs = find_jobs(tx)
-    # Most shops of a zone have the same schedule and state: each set of slots is computed once.
+    # Most shops of a zone have the same schedule and state, so the slots are cached.
     slots, next_slot = cache(Timing.slots), cache(Timing.next_slot)
     runs: list[NewRun] = []
     scheduled_until: list[datetime] = []
@@ -99,10 +99,10 @@ def _timing(place: Row[Any]) -> Timing:
 
 
 def _find_due_slots(place: Row[Any], now: datetime, slots: FindSlots) -> tuple[list[datetime], datetime]:
-    """Return the slots that are not planned yet, and until when everything is planned then.
+    """Return the slots that are not planned yet, and the new ``scheduled_until``.
 
-    Slots before a change of the schedule are those of the old one. A state ahead of ``now`` is set back: runs
-    that it planned are in ``job_runs`` and do not run twice.
+    Slots before a change of the schedule are those of the old one. A ``scheduled_until`` after ``now`` is set
+    back: runs that are already in ``job_runs`` do not run twice.
     """
     planned = min(place.scheduled_until or place.begins, now)
     timing = _timing(place)

@@ -1,7 +1,7 @@
 """Sentry Crons: one check-in covers the runs of a job in one zone for one period.
 
-A monitor has one schedule in one zone, so a job of all shops has a monitor per zone, and a shop with a
-schedule of its own has its own. Without a ``SENTRY_DSN`` nothing is planned.
+A Sentry monitor has one schedule in one zone. A job of all shops therefore has a monitor per zone, and one
+for each shop with its own schedule. Without ``SENTRY_DSN`` no check-in is sent.
 """
 
 import math
@@ -24,13 +24,12 @@ from services.ledger.work import FLEET, Done, NewWork, Outcome, PreparedCall, Wo
 from services.providers.http import get_http_client
 
 NAMESPACE = UUID("4a1f6a0c-93c7-4a57-8f0e-52f0f9f1d6ab")
-"""A check-in's id is derived from its row under this name: one that is sent again updates the first."""
+"""Namespace of check-in ids, which are derived from the row: a repeated check-in updates the first one."""
 TOPIC = "sentry_checkin"
 LONGEST_SLUG = 50
-"""Characters of a monitor's slug. Source: Sentry, ``DEFAULT_SLUG_MAX_LENGTH``."""
+"""Source: Sentry, ``DEFAULT_SLUG_MAX_LENGTH``."""
 
 _NOT_IN_SLUG = re.compile(r"[^a-z0-9]+")
-
 
 _MONITORED = """
 select r.id, r.job, r.period,
@@ -45,8 +44,7 @@ select r.id, r.job, r.period,
  where r.id = any(%(id)s::bigint[])
 """
 
-# A run that starts while a check-in of its monitor and period is open joins it. ``xmax`` is zero on a row
-# that this statement inserted.
+# A run that starts while a check-in of its monitor and period is open joins it. ``xmax`` is zero on new rows.
 _OPEN = """
 insert into monitor_checkins as c (job, monitor, period, config, opened_at)
 select v.job, v.monitor, v.period, v.config::jsonb, %(now)s
@@ -62,22 +60,21 @@ update job_runs r set checkin_id = v.checkin_id
   from unnest(%(id)s::bigint[], %(checkin_id)s::bigint[]) as v(id, checkin_id) where r.id = v.id
 """
 
-_IS_OVER = "not exists (select from job_runs r where r.checkin_id = c.id and r.ended_at is null)"
+_HAS_ENDED = "not exists (select from job_runs r where r.checkin_id = c.id and r.ended_at is null)"
 
-_LOCK_OVER = f"""
-select id from monitor_checkins c where closed_at is null and {_IS_OVER} for update skip locked
+_LOCK_ENDED = f"""
+select id from monitor_checkins c where closed_at is null and {_HAS_ENDED} for update skip locked
 """  # noqa: S608
 
-# A separate statement: it sees a run that joined just before the lock was taken.
+# A separate statement, because it must see a run that joined just before the lock was taken.
 _CLOSE = f"""
 update monitor_checkins c set closed_at = %(now)s
- where c.id = any(%(id)s::bigint[]) and closed_at is null and {_IS_OVER}
+ where c.id = any(%(id)s::bigint[]) and closed_at is null and {_HAS_ENDED}
 returning c.id, c.monitor, c.config, c.opened_at,
   (select coalesce(bool_and(r.status = 'done'), false) from job_runs r where r.checkin_id = c.id) as all_done,
   (select extract(epoch from max(r.ended_at) - least(min(r.started_at), max(r.ended_at)))::float8
      from job_runs r where r.checkin_id = c.id) as seconds
-"""  # noqa: S608 - the texts are our own
-
+"""  # noqa: S608 - constants only
 
 _FIND_CLOSED = "select id from monitor_checkins where id = any(%(id)s::bigint[]) and closed_at is not null"
 
@@ -85,7 +82,7 @@ _FIND_CLOSED = "select id from monitor_checkins where id = any(%(id)s::bigint[])
 def open_checkins(
     tx: Connection, run_ids: Sequence[int], jobs: Mapping[str, Job], now: datetime
 ) -> list[NewWork]:
-    """Assign each of ``run_ids`` to an open check-in; return the ``in_progress`` of those that are new."""
+    """Assign each run to an open check-in; return the work that sends ``in_progress`` for new check-ins."""
     settings = get_settings()
     if not settings.sentry_dsn or not run_ids:
         return []
@@ -108,26 +105,26 @@ def open_checkins(
 
 
 def close_checkins(tx: Connection, now: datetime) -> list[NewWork]:
-    """Close every check-in whose runs have all ended; return its ``ok``, or ``error`` if a run failed."""
-    over = int_array(tx.exec_driver_sql(_LOCK_OVER).scalars())
-    closed = tx.exec_driver_sql(_CLOSE, {"id": over, "now": now}).all()
+    """Close check-ins whose runs have all ended; return the work that sends their ``ok`` or ``error``."""
+    ended = int_array(tx.exec_driver_sql(_LOCK_ENDED).scalars())
+    closed = tx.exec_driver_sql(_CLOSE, {"id": ended, "now": now}).all()
     if not get_settings().sentry_dsn:
         return []
     return [_plan_checkin(row, "ok" if row.all_done else "error", row.seconds or 0.0) for row in closed]
 
 
 class SentryCheckin:
-    """Handler of ``sentry_checkin``: sends check-ins. One that is sent twice counts once, by its id."""
+    """Handler of ``sentry_checkin``. A check-in that is sent twice counts once, by its id."""
 
     def prepare(
         self,
         tx: Connection,
         items: Sequence[WorkItem],
-        now: datetime,  # noqa: ARG002 - the ledger's form
+        now: datetime,  # noqa: ARG002 - part of the protocol
     ) -> Sequence[PreparedCall | Outcome]:
-        """Return, per item, the call; ``superseded`` for the start of a check-in that is closed already.
+        """Return the call of each item, or ``superseded`` for the ``in_progress`` of a closed check-in.
 
-        An ``in_progress`` after the ``ok`` of the same id would open the check-in again.
+        Sent after the ``ok`` of the same id, it would open the check-in again.
         """
         settings = get_settings()
         if not settings.sentry_dsn:
@@ -145,7 +142,7 @@ class SentryCheckin:
 
 
 def _send(dsn: str, environment: str, payload: Mapping[str, Any]) -> Outcome:
-    # Loaded where it is used: every worker knows this module, and few fleets have a DSN.
+    # Imported here, because every worker loads this module and few fleets have a DSN.
     from services.providers.sentry_crons import send_checkin
 
     checkin = {name: value for name, value in payload.items() if name != "checkin"}
@@ -157,7 +154,7 @@ def _send(dsn: str, environment: str, payload: Mapping[str, Any]) -> Outcome:
 
 
 def name_monitor(job: Job, zone: str, own_slug: str | None) -> str:
-    """Return the slug of a monitor: the job's name, then its zone, or the shop with a schedule of its own."""
+    """Return a monitor's slug: the job's name with its zone, or with the shop that has its own schedule."""
     if own_slug is not None:
         slug = f"{job.name}-at-{own_slug}"
     elif job.zone == SHOP_ZONE:
@@ -170,7 +167,7 @@ def name_monitor(job: Job, zone: str, own_slug: str | None) -> str:
 
 
 def _config(job: Job, run: Row[Any]) -> str:
-    """Return the monitor's configuration for Sentry; its durations are whole minutes."""
+    """Return the monitor's configuration for Sentry, with durations in whole minutes."""
     grace_minutes = max(1, math.ceil(job.grace / timedelta(minutes=1)))
     return orjson.dumps(
         {

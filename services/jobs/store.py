@@ -1,4 +1,4 @@
-"""Jobs in the database: a copy of ``beat_schedule.JOBS``, the schedules in force, and a person's changes."""
+"""Jobs in the database: a copy of ``beat_schedule.JOBS``, changes by persons, and the schedules in force."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -37,7 +37,7 @@ select j.name as job, s.id as shop_id, coalesce(s.slug, '') as slug,
   left join job_schedule_state c on c.job = j.name and c.shop_id is not distinct from s.id
  where j.retired_at is null and (s.id is not null or not j.per_shop)
 """
-"""Every job at every shop it runs for: the schedule in force, and the one by which runs were last planned."""
+"""Every job at every place where it runs: the schedule in force, and the one used for the last planning."""
 
 _LIST = f"""
 select job, shop_id, slug, schedule, zone, enabled, is_own, next_due_at from ({SCHEDULES}) places
@@ -46,11 +46,11 @@ select job, shop_id, slug, schedule, zone, enabled, is_own, next_due_at from ({S
 
 
 class JobUnknown(InputInvalid):
-    """There is no job of that name."""
+    """There is no job with this name."""
 
 
 class EffectiveSchedule(NamedTuple):
-    """A job at one shop (or for the fleet, ``shop_id`` None) with the schedule that is in force there."""
+    """A job at one shop (``shop_id`` None: for the fleet) with the schedule in force there."""
 
     job: Job
     shop_id: int | None
@@ -59,12 +59,12 @@ class EffectiveSchedule(NamedTuple):
     zone: str
     enabled: bool
     is_own: bool
-    """Whether the schedule is this shop's own."""
+    """Whether the shop has its own schedule."""
     next_due_at: datetime | None
 
 
 def record_jobs(tx: Connection, wanted: Iterable[Job], now: datetime) -> None:
-    """Write ``wanted`` to the database; any other job is retired and keeps its history."""
+    """Upsert the jobs ``wanted``; retire all others, whose history stays."""
     names = []
     for job in wanted:
         names.append(job.name)
@@ -93,13 +93,13 @@ def get_job(tx: Connection, name: str) -> Job:
     """Return the job ``name``; raise ``JobUnknown``, which lists the known names."""
     found = find_jobs(tx)
     if name not in found:
-        known = ", ".join(found) or "none yet: beat writes them here when it first leads"
+        known = ", ".join(found) or "none yet: beat records them when it starts"
         raise JobUnknown(f"there is no job {name!r}; there are {known}")
     return found[name]
 
 
 def list_schedules(tx: Connection, job: str | None = None) -> list[EffectiveSchedule]:
-    """Return each place where a job runs (all jobs, or the one named), with the schedule in force there."""
+    """Return the schedule in force at each place where a job runs: of all jobs, or only of ``job``."""
     found = find_jobs(tx)
     values = {"job": job, "fleet_zone": get_settings().fleet_timezone}
     rows = map(dict, tx.exec_driver_sql(_LIST, values).mappings())
@@ -119,8 +119,8 @@ def change_job(
 ) -> None:
     """Set the ``schedule`` or ``enabled`` of ``job``, at ``shop`` or everywhere, from beat's next tick on.
 
-    None returns to the schedule of ``beat_schedule``, or to being on or off as the job as a whole. Slots
-    before ``now`` keep the old schedule; slots while the job is off do not run later. Raises
+    None removes the change: the schedule is that of ``beat_schedule`` again, a shop is on or off as the whole
+    job. Slots before ``now`` keep the old schedule; slots while the job is off do not run later. Raises
     ``ScheduleInvalid``.
     """
     if change.get("schedule") is not None:
@@ -142,7 +142,7 @@ def change_job(
 
 
 def is_off(tx: Connection, job: Job) -> bool:
-    """Tell whether ``job`` as a whole is switched off."""
+    """Return whether ``job`` is switched off for all shops."""
     whole = (job_overrides.c.job == job.name) & job_overrides.c.shop_id.is_(None)
     return tx.scalar(select(job_overrides.c.enabled).where(whole)) is False
 
@@ -150,7 +150,7 @@ def is_off(tx: Connection, job: Job) -> bool:
 def _describe_change(change: Mapping[str, str | bool | None]) -> str:
     if "schedule" in change:
         schedule = change["schedule"]
-        return f"runs by {schedule!r}" if schedule else "runs by its own schedule again"
+        return f"has the schedule {schedule!r}" if schedule else "has its default schedule again"
     if change["enabled"] is None:
-        return "is on or off as the job as a whole again"
+        return "is on or off as the whole job again"
     return "is switched on" if change["enabled"] else "is switched off"

@@ -1,4 +1,4 @@
-"""Tables of the jobs. A run is a row, unique per (job, shop, period): no run is lost or made twice."""
+"""Tables of the jobs. A run is a row, unique per (job, shop, period)."""
 
 from sqlalchemy import (
     BigInteger,
@@ -25,7 +25,7 @@ def _unique(name: str, *names: str) -> UniqueConstraint:
     return UniqueConstraint(*names, name=name, postgresql_nulls_not_distinct=True)
 
 
-# A copy of ``beat_schedule.JOBS``, written by the leading beat for code that may not import it.
+# A copy of ``beat_schedule.JOBS``, written by the leader beat for code that may not import it.
 jobs = Table(
     "jobs",
     metadata,
@@ -41,7 +41,7 @@ jobs = Table(
     *optional("retired_at", AT),
 )
 
-# Changes made by a person: for one shop, or (``shop_id`` null) for the job as a whole.
+# Changes by a person: for one shop, or (``shop_id`` null) for the whole job.
 job_overrides = Table(
     "job_overrides",
     metadata,
@@ -56,8 +56,8 @@ job_overrides = Table(
     _unique("uq_job_overrides_scope", "job", "shop_id"),
 )
 
-# Until when the runs of a job are planned at a shop, when the next one is due (null while it is paused), and
-# by which schedule that was computed.
+# Until when the runs of a job are planned at a shop, when the next run is due (null while the job is paused),
+# and the schedule used.
 job_schedule_state = Table(
     "job_schedule_state",
     metadata,
@@ -73,7 +73,7 @@ job_schedule_state = Table(
 
 _IS_OPEN = text("closed_at is null")
 
-# One check-in of a Sentry monitor: it covers the runs of a job in one zone for one period.
+# One check-in of a Sentry monitor covers the runs of a job in one zone for one period.
 monitor_checkins = Table(
     "monitor_checkins",
     metadata,

@@ -1,6 +1,6 @@
-"""One tick: starts due runs, ends the runs of ended work, and opens incidents for what is overdue.
+"""One tick: starts due runs, ends the runs of ended work, and opens incidents for overdue runs.
 
-The leading beat ticks. Other processes only ``watch``, because a dead beat cannot report itself.
+Only the leader beat calls ``tick``. Other processes call ``watch``, because a dead beat cannot report itself.
 """
 
 import logging
@@ -19,8 +19,8 @@ from services.jobs.operator_mail import record_notices
 from services.jobs.scheduler import start_due_runs
 from services.ledger.accept import WorkRef
 
-CLOCKS_APART = timedelta(minutes=2)
-"""Beat's clock and the database's differ by more than this: one of them is wrong."""
+MAX_CLOCK_DIFFERENCE = timedelta(minutes=2)
+"""If beat's clock and the database's differ by more, one of them is wrong."""
 CLOCK_RULE = "clocks_apart"
 WATCH_SECONDS = 30.0
 
@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 def tick(engine: Engine, host_now: datetime) -> list[WorkRef]:
     """Do all parts of a tick; return the work to notify workers of.
 
-    The database's clock counts, as it is one for all beats. While it differs from ``host_now`` no run starts,
-    and an incident is open; what is due meanwhile starts afterwards.
+    The time is the database's, because all beats share it. While it differs too much from ``host_now``, no
+    run starts and an incident is open; due runs start afterwards.
     """
     refs = _guarded("start", engine, lambda tx, now: _start(tx, now, host_now))
     return refs + _guarded("follow", engine, sync_run_status) + watch(engine)
@@ -44,7 +44,7 @@ def watch(engine: Engine) -> list[WorkRef]:
 
 
 class OverdueMonitor:
-    """A thread that calls ``watch`` every ``every_seconds`` until it is stopped."""
+    """A thread that calls ``watch`` every ``every_seconds``."""
 
     def __init__(self, engine: Engine, every_seconds: float = WATCH_SECONDS) -> None:
         self._engine, self._every_seconds = engine, every_seconds
@@ -67,9 +67,9 @@ class OverdueMonitor:
 
 def _start(tx: Connection, now: datetime, host_now: datetime) -> list[WorkRef]:
     apart = abs(now - host_now)
-    if apart > CLOCKS_APART:
+    if apart > MAX_CLOCK_DIFFERENCE:
         seconds = round(apart.total_seconds())
-        summary = f"beat's clock and the database's are {seconds} s apart: no job begins until they agree"
+        summary = f"beat's clock and the database's differ by {seconds} s: no job starts until they agree"
         record_incidents(tx, [Incident(None, CLOCK_RULE, f"{now:%Y-%m-%d}", "P1", summary)], now)
         return []
     resolve_incident(tx, None, CLOCK_RULE, None, now, f"They agreed at {now:%H:%M} UTC.")
@@ -79,11 +79,11 @@ def _start(tx: Connection, now: datetime, host_now: datetime) -> list[WorkRef]:
 def _guarded(
     part: str, engine: Engine, act: Callable[[Connection, datetime], list[WorkRef] | None]
 ) -> list[WorkRef]:
-    """Do one part in its own transaction, at the database's time; the others run even if it fails."""
+    """Run one part in its own transaction, with the database's time; the other parts run even if it fails."""
     try:
         with transaction(engine) as tx:
             return act(tx, tx.exec_driver_sql("select clock_timestamp()").scalar_one()) or []
-    except Exception as fault:  # noqa: BLE001 - the next tick tries again, and the dead-man sees what is missing
+    except Exception as fault:  # noqa: BLE001 - the next tick retries; a missing run opens an incident
         _log.error(
             "tick failed", extra={"fields": {"part": part, "error": f"{type(fault).__name__}: {fault}"}}
         )

@@ -151,7 +151,7 @@ def test_times_are_changed_at_a_shop_and_set_back(engine: Engine, shops: None) -
     assert document("list")[1]["own_schedules"] == 1
     assert {one["shops"][0] for one in document("next", "daily-reconciliation")} == {"west", "east"}
     summaries = runs(engine, "select staff_label, summary from audit_events e join audit_mutations m on true")
-    assert summaries == [("ada", "daily-reconciliation runs by '30 4 * * *' at west")]
+    assert summaries == [("ada", "daily-reconciliation has the schedule '30 4 * * *' at west")]
 
     fleet("set", "daily-reconciliation", "--shop", "west", "--default")
     assert document("list")[1]["own_schedules"] == 0

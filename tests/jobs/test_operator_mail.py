@@ -16,7 +16,7 @@ from services.core.settings import get_settings
 from services.jobs.audit_jobs import describe_findings
 from services.jobs.complete_run import sync_run_status
 from services.jobs.handler import JobHandler, JobResult, Run
-from services.jobs.operator_mail import GATHERED_FOR, NAMED_AT_MOST, UPDATE_AFTER, record_notices
+from services.jobs.operator_mail import MAX_NAMED, UPDATE_AFTER, WAIT_FOR_SHOPS, record_notices
 from services.ledger.runner_external import ExternalRunner
 from services.ledger.topics import TOPICS
 from tests.fleet.waiting import wait_for
@@ -80,15 +80,15 @@ def test_two_hundred_shops_that_fail_in_one_night_are_one_mail(engine: Engine) -
         fail(engine, number, number + 49, NOW + timedelta(minutes=number // 50))
         assert mail(engine, NOW + timedelta(minutes=number // 50)) == []
 
-    ((kind, subject, body),) = mail(engine, NOW + GATHERED_FOR)
+    ((kind, subject, body),) = mail(engine, NOW + WAIT_FOR_SHOPS)
 
     assert kind == "incident"
     assert subject == (
         "daily-reconciliation failed at shop-000, shop-001, shop-002 and 197 more (2026-11-20)"
     )
     assert "Found at: 200 places" in body
-    assert body.count("stripe.key_refused") == NAMED_AT_MOST
-    assert f"and {200 - NAMED_AT_MOST} more" in body
+    assert body.count("stripe.key_refused") == MAX_NAMED
+    assert f"and {200 - MAX_NAMED} more" in body
     assert "fleet jobs run daily-reconciliation --shop shop-000 --period 2026-11-20" in body
     assert len(mail(engine, NOW + timedelta(days=1))) == 1
 
@@ -96,7 +96,7 @@ def test_two_hundred_shops_that_fail_in_one_night_are_one_mail(engine: Engine) -
 def test_shops_that_join_later_are_in_one_more_mail_an_hour(engine: Engine) -> None:
     open_up(engine, 20)
     fail(engine, 1, 2, NOW)
-    first_at = NOW + GATHERED_FOR
+    first_at = NOW + WAIT_FOR_SHOPS
     assert len(mail(engine, first_at)) == 1
     fail(engine, 3, 9, first_at)
     fail(engine, 10, 12, first_at + timedelta(minutes=30))
@@ -121,7 +121,7 @@ def test_a_refused_key_ends_in_an_incident_and_a_mail_and_a_good_run_closes_it(e
     ((rule, summary),) = runs(engine, "select rule, summary from incidents where status = 'open'")
     assert rule == "job_failed:daily-reconciliation"
     assert "stripe.key_refused: HTTP 401 invalid_api_key" in summary
-    ((_, subject, _),) = mail(engine, NOW + GATHERED_FOR)
+    ((_, subject, _),) = mail(engine, NOW + WAIT_FOR_SHOPS)
     assert subject == "daily-reconciliation failed at shop-000 (2026-11-20)"
 
     with transaction(engine) as tx:
@@ -144,7 +144,7 @@ def test_what_is_resolved_before_its_mail_has_none(engine: Engine) -> None:
     with transaction(engine) as tx:
         (line,) = find_incidents(tx)
         resolve_by_person(tx, line.id, now=NOW, by="ada", reason="known", request_id="r")
-    assert mail(engine, NOW + GATHERED_FOR) == []
+    assert mail(engine, NOW + WAIT_FOR_SHOPS) == []
 
 
 def test_a_p1_is_mailed_at_once_and_once(engine: Engine) -> None:

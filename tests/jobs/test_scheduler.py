@@ -216,7 +216,7 @@ def test_every_change_is_audited_in_words(engine: Engine) -> None:
     )
     assert runs(engine, said) == [
         (1, "ada", "daily-reconciliation is switched off at west: moving"),
-        (None, "ada", "daily-reconciliation runs by '0 5 * * *'"),
+        (None, "ada", "daily-reconciliation has the schedule '0 5 * * *'"),
     ]
 
 
