@@ -32,7 +32,7 @@ def health_blueprint(
         details = start_details() if start_details else None
         health, now = probe.read(), utc_now()
         answer = describe_health(health, now) | (details() if details else {})
-        status = 503 if classify_health(health, now).stands_still else 200
+        status = 503 if classify_health(health, now).is_down else 200
         # orjson keeps the order: the status comes first.
         return Response(orjson.dumps(answer), status, mimetype="application/json")
 

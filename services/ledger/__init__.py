@@ -1,1 +1,1 @@
-"""Remember: inbound events and work. The truth about what was accepted and what became of it."""
+"""Ledger: the durable record of inbound events, of work, and of its results."""

@@ -1,4 +1,4 @@
-"""Accept: inbound events become rows, and their planned work with them, in the caller's transaction."""
+"""Accept: inserts inbound events and the work planned for them, in the caller's transaction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -16,7 +16,7 @@ _Identity = tuple[int, str, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEvent:
-    """An event as it arrived. ``body`` is the bytes that were signed, untouched."""
+    """An event as it arrived. ``body`` has exactly the bytes that were signed."""
 
     shop_id: int
     provider: str
@@ -34,13 +34,13 @@ class NewEvent:
 
     @property
     def identity(self) -> _Identity:
-        """What makes two deliveries the same event."""
+        """Two deliveries with one identity are the same event."""
         return (self.shop_id, self.provider, self.topic, self.delivery_key)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkRef:
-    """A row of ``work_queue`` to send a message for."""
+    """A row of ``work_queue`` for which a message is to be sent."""
 
     id: int
     queue: str
@@ -49,16 +49,15 @@ class WorkRef:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The result for one event. A duplicate is no error."""
+    """The result for one event. A duplicate is not an error."""
 
     event_id: int
     is_new: bool
     work: tuple[WorkRef, ...] = ()
 
 
-# One statement, so that a group is one round trip and atomic by itself. Rows travel as one JSON text, and
-# their bodies as one run of bytes: several times cheaper to send than an array per column.
-# ``xmax`` is zero on a row that this statement inserted, and set on one that it found and updated.
+# One statement makes a group atomic in one round trip. One JSON text for all rows and one byte string for all
+# bodies are several times cheaper to send than an array per column. ``xmax`` is zero on inserted rows only.
 _RECORD_EVENTS = """
 with v as (
   select r.*, substring(%(bodies)s::bytea from r.starts for r.size) as body
@@ -112,14 +111,14 @@ _WORK_FIELDS = [each.name for each in fields(NewWork)]
 def record_events(tx: Connection, events: Sequence[NewEvent]) -> list[Accepted]:
     """Insert ``events`` with their work; return one ``Accepted`` each, in order.
 
-    A delivery seen before, or twice in ``events``, is counted on its row and plans nothing. An unreadable
-    event is kept, and its work is ``dead``.
+    A delivery received before, or repeated in ``events``, is counted on its row and gets no work. An
+    unreadable event is stored, and its work is ``dead``.
     """
     copies: dict[_Identity, int] = {}
     for event in events:
         copies[event.identity] = copies.get(event.identity, -1) + 1
     first = list({event.identity: event for event in reversed(events)}.values())
-    # Sorted, so that two processes that meet the same deliveries lock them in the same order.
+    # Sorted, so that two processes with the same deliveries lock them in the same order.
     first.sort(key=lambda event: event.identity)
     rows: list[dict[str, Any]] = []
     starts = 1
@@ -131,15 +130,15 @@ def record_events(tx: Connection, events: Sequence[NewEvent]) -> list[Accepted]:
         "bodies": b"".join(event.body for event in first),
         "unreadable": _UNREADABLE,
     }
-    answers: dict[_Identity, Accepted] = {}
+    results: dict[_Identity, Accepted] = {}
     for n, event_id, is_new, work_id, queue, topic, status in tx.exec_driver_sql(_RECORD_EVENTS, values):
         ref = (WorkRef(work_id, queue, topic),) if status == "pending" else ()
-        answers[first[n].identity] = Accepted(event_id, is_new, ref)
+        results[first[n].identity] = Accepted(event_id, is_new, ref)
     accepted = []
     for event in events:
-        answer = answers[event.identity]
-        accepted.append(answer)
-        answers[event.identity] = Accepted(answer.event_id, is_new=False)  # a later copy is a duplicate
+        result = results[event.identity]
+        accepted.append(result)
+        results[event.identity] = Accepted(result.event_id, is_new=False)  # a later copy is a duplicate
     return accepted
 
 
@@ -153,7 +152,7 @@ def _event_row(event: NewEvent) -> dict[str, Any]:
 
 
 def record_work(tx: Connection, new: Sequence[NewWork], now: datetime) -> list[WorkRef]:
-    """Insert ``new``; return the work that is due now, to send messages for after the commit."""
+    """Insert ``new``; return the work that is due now, for messages after the commit."""
     if not new:
         return []
     rows = [
@@ -165,6 +164,6 @@ def record_work(tx: Connection, new: Sequence[NewWork], now: datetime) -> list[W
 
 
 _UNREADABLE = (
-    "the signature is right but the body is not the JSON this topic has: look at it with "
-    "`fleet events show`, then requeue it once it can be read, or discard it"
+    "the signature is valid, but the body is not valid JSON for this topic: see `fleet events show`, then "
+    "discard this work, or requeue it once a new version can read the body"
 )

@@ -1,4 +1,4 @@
-"""The result of a call: the outcome of each of its items, and what to record for all of them."""
+"""Results of calls: the outcome of each item of a call, and the record for all its items."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,13 +16,13 @@ from services.providers.calls import CallOutcomes, collect_calls
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """The items of a call with their outcomes; ``record`` and ``learned`` are of its ``BatchResponse``."""
+    """The items of a call with their outcomes; ``record`` and ``learned`` are from its ``BatchResponse``."""
 
     pairs: Sequence[tuple[WorkItem, Outcome]]
     record: Callable[[Connection, Sequence[Any], Collection[int]], FollowUp] | None = None
     learned: Any = None
     calls: CallOutcomes = field(default_factory=CallOutcomes)
-    """Which providers answered, and which refused our credential."""
+    """Providers that answered, and providers that refused the credential."""
 
     @property
     def has_own_record(self) -> bool:
@@ -31,7 +31,7 @@ class CallResult:
 
 
 def items_of(call: Call) -> Sequence[WorkItem]:
-    """Return the items that ``call`` is made for."""
+    """Return the items of ``call``."""
     return [call.item] if isinstance(call, PreparedCall) else call.items
 
 
@@ -50,7 +50,7 @@ def _make_call(call: Call, topic: Topic) -> CallResult:
         pairs = list(zip(items, response.outcomes, strict=True))
         result = CallResult(pairs, response.record, response.learned)
         if result.has_own_record:
-            raise ValueError("an outcome of a batch call has a record: BatchResponse has one for all")
+            raise ValueError("an outcome of a batch call has its own record: use the record of BatchResponse")
         return result
     except Exception as fault:  # noqa: BLE001 - every failure becomes an outcome
         first = items[0]
@@ -59,10 +59,10 @@ def _make_call(call: Call, topic: Topic) -> CallResult:
 
 
 def partition_results(results: Sequence[CallResult]) -> list[list[CallResult]]:
-    """Return the groups that may be settled in one transaction: results that one ``record`` writes together.
+    """Return groups of results that can be settled in one transaction, because they share one ``record``.
 
     A ``record`` takes all its locks at once; two of them in one transaction would take locks out of order. A
-    result with its own record is therefore alone.
+    result with its own record is therefore a group by itself.
     """
     groups: dict[object, list[CallResult]] = {}
     for result in results:
@@ -71,7 +71,7 @@ def partition_results(results: Sequence[CallResult]) -> list[list[CallResult]]:
 
 
 def plan_settlements(topic: Topic, result: CallResult, now: datetime, rng: Random) -> list[Settlement]:
-    """Return the settlements of a call's items; items that failed for the same reason retry together."""
+    """Return the settlements of a call's items; items with the same error code are retried together."""
     planned = [plan_settlement(topic, item, outcome, now, rng) for item, outcome in result.pairs]
     if len(planned) == 1:
         return planned
@@ -83,7 +83,7 @@ def plan_settlements(topic: Topic, result: CallResult, now: datetime, rng: Rando
 
 
 def record_results(tx: Connection, results: Sequence[CallResult], settled_ids: Collection[int]) -> FollowUp:
-    """Write what a group of ``partition_results`` learned, for the calls with an item in ``settled_ids``."""
+    """Call the ``record`` of a group of ``partition_results``, for calls with an item in ``settled_ids``."""
     settled = [result for result in results if any(item.id in settled_ids for item, _ in result.pairs)]
     if settled and (record := settled[0].record):
         return record(tx, [result.learned for result in settled], settled_ids)

@@ -1,4 +1,4 @@
-"""Claim: take ready work, fairly over shops, so that the backlog of one shop delays no other shop."""
+"""Claim: takes ready work in equal shares per shop, so that one shop's backlog does not delay other shops."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ from services.ledger.topics import Topic
 from services.ledger.work import WorkItem
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
-"""Bodies that one claim holds in memory; further items wait for the next claim."""
+"""Most bytes of bodies in one claim; further items wait for the next claim."""
 
 SUSPECT_SENDS = 4
 """A row of a transactional topic that was sent this often and never settled may crash its worker: it runs
-alone, under a lease. A leased row needs no such rule: an expired lease counts as a failed try."""
+alone under a lease, whose expiry counts as a failed try."""
 
 _NO_LIMIT = 2**31 - 1
 
@@ -45,7 +45,7 @@ select t.topic from unnest(%(topics)s::text[]) as t(topic)
    select from work_queue w where w.topic = t.topic and {READY} order by w.shop_id limit 1) ready
 """  # noqa: S608
 
-# Few payloads hold anything; an empty one is sent as null, because it is not worth decoding.
+# Most payloads are empty; null saves their decoding.
 _SOURCE_OF_FIELD = {
     "payload": "nullif(w.payload, '{}')",
     "event_topic": "coalesce(e.topic, '')",
@@ -55,7 +55,7 @@ _SOURCE_OF_FIELD = {
     "occurred_at": "e.occurred_at",
 }
 ITEM_COLUMNS = ", ".join(f"{_SOURCE_OF_FIELD.get(name, f'w.{name}')} as {name}" for name in WorkItem._fields)
-"""The columns of ``WorkItem`` in its own order, of ``work_queue w`` and ``inbound_events e``."""
+"""The columns of ``WorkItem`` in its order, from ``work_queue w`` and ``inbound_events e``."""
 _PAYLOAD = WorkItem._fields.index("payload")
 
 _TAKE = f"""
@@ -79,7 +79,7 @@ select key, shop_id from unnest(%(key)s::text[], %(shop_id)s::int[]) as v(key, s
  where pg_try_advisory_xact_lock(hashtextextended(%(topic)s || ':' || key, shop_id))
 """
 
-# A separate statement: it sees what was committed before the advisory locks were taken.
+# A separate statement, because it must see what was committed before the advisory locks were taken.
 _LEASE = """
 update work_queue w set locked_at = %(now)s, locked_by = %(token)s, lease_until = %(lease_until)s
  where w.id = any(%(id)s) and (w.key = '' or not exists (
@@ -90,7 +90,7 @@ returning w.id
 
 
 BURST_SECONDS = 2.5
-"""A drain saves up tokens for this long: the sweep sends for a draining topic every two seconds."""
+"""A drain collects tokens for at most this long: the sweep sends for a draining topic every two seconds."""
 
 _FIND_PAUSES = """
 select id, mode, shop_id, rate_per_second, drain_tokens, drained_at from pauses
@@ -108,12 +108,12 @@ class Claim:
     more: bool
     last_shop_id: int = 0
     passed_over: bool = False
-    """Ready rows exist and none could be taken: other workers hold them, or they are suspects."""
+    """Ready rows exist but none could be taken: other workers have locked them, or they are suspects."""
 
 
 @dataclass(slots=True)
 class ActivePauses:
-    """The pauses of one topic: ``hold`` and ``refuse`` stop it, a drain limits it."""
+    """The pauses of one topic: ``hold`` and ``refuse`` stop it, a drain limits its rate."""
 
     all_held: bool = False
     held_shops: set[int] = field(default_factory=set)
@@ -121,7 +121,7 @@ class ActivePauses:
     """Tokens by pause id."""
 
     def cap(self, share: int) -> int:
-        """Return how many of ``share`` items the slowest drain lets through now."""
+        """Return how many of ``share`` items the slowest drain allows now."""
         return min([share, *map(int, self.drains.values())])
 
     def spend(self, tx: Connection, count: int, now: datetime) -> None:
@@ -133,7 +133,7 @@ class ActivePauses:
 
 
 def find_active_pauses(tx: Connection, topic: Topic, now: datetime) -> ActivePauses:
-    """Return the pauses of ``topic``. Drains are locked, so that workers share their rate."""
+    """Return the pauses of ``topic``; lock its drains, so that workers share their rate."""
     pauses = ActivePauses()
     values = {"queue": topic.queue, "topic": topic.name}
     rows = tx.exec_driver_sql(_FIND_PAUSES, values).all()
@@ -158,7 +158,7 @@ def to_item(row: Sequence[Any]) -> WorkItem:
 
 
 def find_ready_topics(tx: Connection, topics: Sequence[Topic], now: datetime) -> list[Topic]:
-    """Return the ``topics`` with ready work, in order. Held and paused work counts too."""
+    """Return the ``topics`` with ready work, in order. Paused work counts too."""
     values = {"topics": [topic.name for topic in topics], "now": now}
     ready = set(tx.exec_driver_sql(_READY_TOPICS, values).scalars())
     return [topic for topic in topics if topic.name in ready]
@@ -179,8 +179,7 @@ def find_ready_shops(
 def claim_transactional(tx: Connection, topic: Topic, now: datetime, after: int = 0) -> Claim:
     """Lock ready items of ``topic`` until this transaction ends; no row is changed.
 
-    If the worker dies, its transaction ends and the items are ready again. Every shop with ready work gets an
-    equal share.
+    If the worker dies, its transaction ends and the items are ready again.
     """
     pauses = find_active_pauses(tx, topic, now)
     shops = find_ready_shops(tx, topic, now, pauses, after, topic.batch_size)
@@ -198,8 +197,8 @@ def claim_leased(
 ) -> Claim:
     """Lease ready items of ``topic`` to ``token``, from the caller's commit on.
 
-    At most one item per key, none whose key is leased already, and at most ``shop_cap`` leased items of a
-    shop over all workers. ``suspects`` takes one row that was sent often and never settled.
+    At most one item per key, none whose key is already leased, and at most ``shop_cap`` leased items of a
+    shop over all workers. ``suspects`` takes one row with ``SUSPECT_SENDS`` messages or more.
     """
     pauses = find_active_pauses(tx, topic, now)
     shops = find_ready_shops(tx, topic, now, pauses, after, topic.batch_size)
@@ -216,7 +215,7 @@ def claim_leased(
         return Claim([], more=False)
     candidates, more = _take(tx, topic, now, shares, sends=(SUSPECT_SENDS if suspects else 0, _NO_LIMIT))
     oldest: dict[tuple[int, str], WorkItem] = {}
-    # The oldest of each key: it may have been tried already, and later items build on it.
+    # The oldest item of each key: it may have been tried already, and later items depend on it.
     for item in sorted(candidates, key=lambda item: item.id):
         oldest.setdefault((item.shop_id, item.key or f"#{item.id}"), item)
     chosen = _lock_keys(tx, topic, list(oldest.values()))
@@ -236,7 +235,7 @@ def _take(
 ) -> tuple[list[WorkItem], bool]:
     """Lock up to ``shares`` ready rows of each shop, skipping locked rows; return them and whether more wait.
 
-    ``sends`` are the bounds of ``dispatch_count``.
+    ``sends`` is the range of ``dispatch_count``.
     """
     values = {
         "topic": topic.name, "now": now, "shops": list(shares), "shares": list(shares.values()),
@@ -255,7 +254,7 @@ def _take(
 
 
 def _lock_keys(tx: Connection, topic: Topic, items: list[WorkItem]) -> list[WorkItem]:
-    """Lock the keys of ``items`` until commit; return the items whose key no other claim has locked."""
+    """Lock the keys of ``items`` until the commit; return the items whose key no other claim has locked."""
     keyed = [item for item in items if item.key]
     if not keyed:
         return items

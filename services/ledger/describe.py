@@ -1,6 +1,6 @@
-"""What every effect's audit shares: who is said to have done it, and how money is said. Pure.
+"""Audit texts that all effects share: the author, amounts of money, and shares of a change. Pure.
 
-No text of a customer's ever goes into it: a chain cannot forget, and privacy law may ask for just that.
+They never contain text from a customer: a chain keeps every entry, and privacy law may require its deletion.
 """
 
 from collections.abc import Hashable, Sequence
@@ -17,17 +17,17 @@ Owner = TypeVar("Owner", bound=Hashable)
 
 
 class Change(NamedTuple):
-    """A figure went from ``before`` to ``after``."""
+    """A change of a figure."""
 
     before: int
     after: int
 
 
 def audit_entry(item: WorkItem, mutations: Sequence[Mutation]) -> Entry:
-    """Return the entry that ``item``'s event made ``mutations``; an item without an event says its topic."""
+    """Return the audit entry of ``item`` with ``mutations``; without an event, its topic is the author."""
     return Entry(
         item.shop_id,
-        _say_who(item.event_provider, item.origin) if item.event_provider else item.topic,
+        _format_author(item.event_provider, item.origin) if item.event_provider else item.topic,
         item.event_topic or item.topic,
         item.request_id,
         mutations,
@@ -36,14 +36,14 @@ def audit_entry(item: WorkItem, mutations: Sequence[Mutation]) -> Entry:
 
 
 @lru_cache(maxsize=64)
-def _say_who(provider: str, origin: str) -> str:
+def _format_author(provider: str, origin: str) -> str:
     """Return ``shopify webhook``, ``stripe replay``, ``quo backfill``."""
     found = find_provider(provider)
     return f"{found.label if found and found.label else provider} {origin}"
 
 
 def format_money(minor: int, currency: str) -> str:
-    """Return an amount as a person reads it: ``45.00 CAD``; of an unknown currency its minor units."""
+    """Return an amount such as ``45.00 CAD``; for an unknown currency its minor units."""
     try:
         return format_minor(minor, currency)
     except MoneyInvalid:
@@ -55,20 +55,19 @@ def format_money_change(before: int, after: int, currency: str) -> str:
     return f"{format_money(before, currency).removesuffix(f' {currency}')} -> {format_money(after, currency)}"
 
 
-def split_change(way: Change, moves: Sequence[tuple[Owner, int]]) -> dict[Owner, Change]:
-    """Return each owner's step of ``way``: the first begins where it begins, the last ends where it ends.
+def split_change(change: Change, moves: Sequence[tuple[Owner, int]]) -> dict[Owner, Change]:
+    """Return each owner's step of ``change``, from ``moves``: pairs (owner, difference) in order.
 
-    ``moves`` are (owner, by how much), in order. Where they do not lead to the end, nobody's share is
-    known: then the last owner has the whole way.
+    If the moves do not add up to ``change``, the shares are unknown, and the last owner gets all of it.
     """
-    if way.before == way.after:
+    if change.before == change.after:
         return {}
     steps: dict[Owner, Change] = {}
-    figure = way.before
+    figure = change.before
     for owner, delta in moves:
-        begun = steps[owner].before if owner in steps else figure
+        start = steps[owner].before if owner in steps else figure
         figure += delta
-        steps[owner] = Change(begun, figure)
-    if figure != way.after or any(a.after != b.before for a, b in pairwise(steps.values())):
-        return {moves[-1][0]: way} if moves else {}
+        steps[owner] = Change(start, figure)
+    if figure != change.after or any(a.after != b.before for a, b in pairwise(steps.values())):
+        return {moves[-1][0]: change} if moves else {}
     return {owner: step for owner, step in steps.items() if step.before != step.after}

@@ -1,4 +1,4 @@
-"""Dispatch: send messages to the workers for committed rows. Best effort: the sweep sends what is lost."""
+"""Dispatch: sends messages to the workers for committed rows. The sweep replaces messages that are lost."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -7,26 +7,26 @@ from services.core.broker import BrokerAway, Sender
 from services.ledger.accept import WorkRef
 from services.ledger.topics import TOPICS
 
-LIGHT = 8
-"""Up to so many items have a message each, so that Flower shows items."""
+MAX_SINGLE_ITEMS = 8
+"""Up to this many items have a message each, so that Flower shows each item."""
 
 _senders = threading.local()
 
 
 def plan_messages(refs: Iterable[WorkRef]) -> list[tuple[str, str, list[int]]]:
-    """Return the messages (queue, topic, ids) for ``refs``: one an item while few, one a set when many."""
+    """Return the messages (queue, topic, ids) for ``refs``: one per item if few, else one per batch."""
     by_topic: dict[tuple[str, str], list[int]] = {}
     for ref in refs:
         by_topic.setdefault((ref.queue, ref.topic), []).append(ref.id)
     messages: list[tuple[str, str, list[int]]] = []
     for (queue, topic), ids in by_topic.items():
-        size = 1 if len(ids) <= LIGHT else TOPICS[topic].batch_size
+        size = 1 if len(ids) <= MAX_SINGLE_ITEMS else TOPICS[topic].batch_size
         messages += [(queue, topic, ids[start : start + size]) for start in range(0, len(ids), size)]
     return messages
 
 
 def send_messages(refs: Sequence[WorkRef]) -> bool:
-    """Send the messages of ``refs``; return whether the broker took all: the sweep sends the others."""
+    """Send the messages of ``refs``; return whether the broker took all. The sweep sends the others later."""
     sender: Sender | None = getattr(_senders, "sender", None)
     if sender is None:
         sender = _senders.sender = Sender()
@@ -39,5 +39,5 @@ def send_messages(refs: Sequence[WorkRef]) -> bool:
 
 
 def reset_sender() -> None:
-    """Drop this thread's connection; call it after a fork, when it is the parent's."""
+    """Drop this thread's connection. Call it after a fork, because the connection is the parent's."""
     _senders.__dict__.clear()

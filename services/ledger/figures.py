@@ -1,4 +1,4 @@
-"""Figures of the work by topic: what waits, is locked and was settled lately; and the drift to the broker."""
+"""Figures by topic: waiting, locked and recently settled work, and the drift between ledger and broker."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ RATE_WINDOW = timedelta(minutes=5)
 LAST_WINDOW = timedelta(hours=24)
 """How far back ``last_processed_at`` is searched: a longer scan costs too much."""
 FIGURES_TIMEOUT_MS = 1000
-"""A backlog too long to count within this time is not counted: ``/health`` answers within 2 s."""
+"""A backlog that takes longer to count is left out: ``/health`` answers within 2 s."""
 
 _KNOWN = sorted(TOPICS.values(), key=lambda topic: QUEUES.index(topic.queue))
 
-# Known topics with zeros, then three parts, each with the very predicate of a partial index: the final rows,
-# which may be a hundred million, are never read.
+# Known topics with zeros, then three parts, each with exactly the predicate of a partial index, so that final
+# rows (possibly a hundred million) are not read.
 _WORK = """
 select queue, topic, sum(waiting)::int as waiting, sum(due)::int as due, sum(locked)::int as locked,
        sum(error)::int as error, sum(dead)::int as dead,
@@ -68,9 +68,8 @@ select work.*, last_processed_at, coalesce(done, 0) / %(minutes)s::float8 as don
 class QueueDrift:
     """Due rows of the ledger and messages in the broker; ``messages`` is None without the broker.
 
-    One message may stand for many rows, so a drift above zero is usual under load; one that stays while the
-    queue stands still means that the sweep does not send. Below zero, messages outlived their rows and find
-    nothing to claim.
+    One message may stand for many rows, so a drift above zero is normal under load. If it stays while no work
+    is done, the sweep does not send. Below zero, the rows of some messages are already settled.
     """
 
     queue: str
@@ -79,23 +78,23 @@ class QueueDrift:
 
     @property
     def drift(self) -> int | None:
-        """Due rows less messages; None without the broker."""
+        """Due rows minus messages; None without the broker."""
         return None if self.messages is None else self.due - self.messages
 
 
 def read_backlog(tx: Connection, now: datetime) -> Sequence[Row[Any]]:
     """Return the counts of every topic (the columns of ``_BACKLOG``), in the order of queues and topics.
 
-    A topic that this version does not know is last, under the queue its rows name.
+    Topics that this version does not know are last.
     """
     return tx.exec_driver_sql(_BACKLOG, _topic_values(now)).all()
 
 
 def find_figures(tx: Connection, now: datetime) -> Sequence[Row[Any]]:
-    """Return every topic's columns of ``_FIGURES``; nothing when the backlog cannot be counted in time.
+    """Return the columns of ``_FIGURES`` per topic; nothing if the backlog cannot be counted in time.
 
-    ``due_since`` is when the longest-waiting item became ready, ``leased_until`` the latest lease, and the
-    rates are over ``RATE_WINDOW``.
+    ``due_since`` is when the longest-waiting item became ready, ``leased_until`` the end of the latest lease.
+    The rates cover ``RATE_WINDOW``.
     """
     rate_start = now.replace(second=0, microsecond=0) - RATE_WINDOW
     values = _topic_values(now) | {
@@ -114,7 +113,7 @@ def find_figures(tx: Connection, now: datetime) -> Sequence[Row[Any]]:
 
 
 def measure_drift(backlog: Sequence[Row[Any]], depths: Mapping[str, int] | None) -> list[QueueDrift]:
-    """Return due rows and messages of every queue; ``depths`` None: the broker is unreachable. Pure."""
+    """Return due rows and messages of every queue. ``depths`` is None if the broker is unreachable. Pure."""
     names = [*QUEUES, *sorted({row.queue for row in backlog} - set(QUEUES))]
     return [
         QueueDrift(

@@ -1,4 +1,4 @@
-"""Which rows an operator means. A filter is checked when it is made, so a typing error never widens it."""
+"""Filters for rows of the ledger. Values are checked, so that a typing error cannot match more rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from services.ledger.topics import QUEUES, TOPICS
 
 
 class FilterInvalid(InputInvalid):
-    """A filter names something that does not exist. The message says which field, and what does exist."""
+    """A filter has a value that does not exist; the message has the field and the valid values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkFilter:
-    """Rows of ``work_queue``; an empty field does not narrow. ``since`` is about ``created_at``."""
+    """Rows of ``work_queue``; an empty field matches all. ``since`` compares ``created_at``."""
 
     queue: str = ""
     topic: str = ""
@@ -34,7 +34,7 @@ class WorkFilter:
             _check("status", status, STATUSES)
 
     def where(self) -> ColumnElement[bool]:
-        """Return the condition on ``work_queue`` that all given fields make together."""
+        """Return the SQL condition."""
         column = work_queue.c
         return _all_of(
             (column.queue, eq, self.queue),
@@ -48,9 +48,9 @@ class WorkFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFilter:
-    """Rows of ``inbound_events``; an empty field does not narrow. The window is ``received_at``, end out.
+    """Rows of ``inbound_events``; an empty field matches all. ``until`` is exclusive, on ``received_at``.
 
-    ``topic`` is the provider's own, such as ``orders/create``.
+    ``topic`` is the provider's topic, such as ``orders/create``.
     """
 
     ids: tuple[int, ...] = ()
@@ -68,11 +68,11 @@ class EventFilter:
 
     @property
     def is_open(self) -> bool:
-        """True when nothing narrows it: every event there ever was."""
+        """Whether the filter matches every event."""
         return not (self.ids or self.shop_id or self.provider or self.topic or self.since or self.until)
 
     def where(self) -> ColumnElement[bool]:
-        """Return the condition on ``inbound_events`` that all given fields make together."""
+        """Return the SQL condition."""
         column = inbound_events.c
         return _all_of(
             (column.id, _is_in, self.ids),
@@ -85,7 +85,7 @@ class EventFilter:
 
 
 def _all_of(*conditions: tuple[Column[Any], Callable[[Any, Any], Any], object]) -> ColumnElement[bool]:
-    """Return the conditions (column, operator, value) that have a value, together."""
+    """Join those ``conditions`` (column, operator, value) that have a value."""
     given = [compare(column, value) for column, compare, value in conditions if value not in (None, "", ())]
     return and_(true(), *given)
 

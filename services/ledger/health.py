@@ -1,7 +1,6 @@
-"""The fleet's health, read from rows alone: heartbeats, waiting work, and figures per minute.
+"""The fleet's health, read from the database: heartbeats, waiting work, and figures per minute.
 
-No process is asked whether it is well: beat and the sweep write a heartbeat, and a queue's worker answers a
-canary that travelled through the broker.
+Beat and the sweep record heartbeats. The worker of a queue records one for each canary message it receives.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,26 +13,26 @@ from sqlalchemy import Connection, Row, text
 
 from services.ledger.topics import QUEUES
 
-QUIET_LIMIT = timedelta(seconds=30)
-"""Beat and the sweep act every few seconds; the promise is to be whole again within 60."""
+HEARTBEAT_LIMIT = timedelta(seconds=30)
+"""Beat and the sweep record a heartbeat every few seconds; recovery is promised within 60 s."""
 LONGEST_LEASE = timedelta(minutes=10)
-"""A lease further ahead than this is no sign of life."""
+"""A lease that ends later than this does not prove that its worker is alive."""
 CANARY_LIMIT = timedelta(seconds=90)
-"""Canaries are sent every 15 s: six in a row were lost, or wait behind a worker that hangs."""
+"""Canaries are sent every 15 s: after this time six in a row had no answer."""
 
 Conditions = Mapping[str, Mapping[str, int]]
-"""Counts of what needs a person, by kind and label: ``{"pauses": {"hold": 2}, "p1_open": {"P1": 1}}``."""
+"""Counts of conditions by kind and label: ``{"pauses": {"hold": 2}, "p1_open": {"P1": 1}}``."""
 DEGRADING = ("pauses", "draining", "connections_broken", "p1_open", "runs_failed", "jobs_overdue")
-"""The kinds of conditions with which the fleet is ``degraded``, as ``/health`` names and counts them."""
+"""The kinds of conditions that make the fleet ``degraded``, with their names in ``/health``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueHealth:
-    """One queue: the sum over its topics, and its worker's last answered canary."""
+    """The sums over the topics of one queue, and the time of its worker's last canary."""
 
     queue: str
     depth: int
-    """Unlocked items: ready, or waiting for their next try."""
+    """Unlocked items that are not final, including those that wait for a retry."""
     locked: int
     dead: int
     leased_until: datetime | None
@@ -41,26 +40,26 @@ class QueueHealth:
     last_processed_at: datetime | None
     items_per_minute: float
     error_rate: float | None
-    """Failed tries over all tries, 0 to 1; None when there was none."""
+    """Failed tries divided by all tries, 0 to 1; None if there were no tries."""
     canary_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What was read. Without ``database_latency_ms`` the database did not answer, and the rest is unknown."""
+    """A reading. If ``database_latency_ms`` is None, the database did not answer and the rest is unknown."""
 
     database_latency_ms: float | None = None
     broker_latency_ms: float | None = None
     heartbeats: Mapping[str, datetime] = field(default_factory=dict)
     drift: Mapping[str, Any] = field(default_factory=dict)
     conditions: Conditions | None = None
-    """None when they could not be counted in time."""
+    """None if they could not be counted in time."""
     topics: Sequence[Row[Any]] = ()
-    """See ``services.ledger.figures.find_figures``; empty when they could not be counted in time."""
+    """See ``services.ledger.figures.find_figures``; empty if they could not be counted in time."""
 
     @property
     def queues(self) -> list[QueueHealth]:
-        """Every queue, in the order of ``QUEUES``; none where ``topics`` is empty."""
+        """Every queue, in the order of ``QUEUES``; none if ``topics`` is empty."""
         return [self._sum_queue(queue) for queue in QUEUES] if self.topics else []
 
     def _sum_queue(self, queue: str) -> QueueHealth:
@@ -86,20 +85,20 @@ class Health:
 
 
 class HealthStatus(NamedTuple):
-    """The result of a reading.
+    """The status of a reading.
 
-    ``status`` is ``ok``, ``degraded`` (webhooks are accepted, and something needs a person) or
-    ``unavailable`` (no webhook can be recorded). ``stands_still``: that, or a queue, beat or the sweep
-    does nothing; only then is the answer 503.
+    ``status`` is ``ok``, ``degraded`` (webhooks are accepted, but something needs a person) or
+    ``unavailable`` (no webhook can be recorded). ``is_down``: the database, the broker, a queue, beat or the
+    sweep does not work, so the response is 503.
     """
 
     status: str
-    stands_still: bool
+    is_down: bool
     missing: list[str]
 
 
-def read_pulse(tx: Connection) -> Health:
-    """Return the part of the health that is read in a moment, however much work waits."""
+def read_heartbeats(tx: Connection) -> Health:
+    """Return the part of the health whose reading time does not depend on the backlog."""
     started = perf_counter()
     tx.execute(text("select 1"))
     latency_ms = (perf_counter() - started) * 1000
@@ -112,15 +111,15 @@ def read_pulse(tx: Connection) -> Health:
 
 
 def find_missing(health: Health, now: datetime) -> list[str]:
-    """Return the names of the parts that stand still, most basic first.
+    """Return the names of the components that do not work, database and broker first.
 
-    A part whose state cannot be read is not missing: no heartbeat without the database, no canary without
-    the broker. A worker that renews a lease is alive, even while canaries wait behind its work.
+    A component whose state cannot be read is not missing: heartbeats need the database, canaries the broker.
+    A worker that renews a lease is alive, even while canaries wait behind its work.
     """
     if health.database_latency_ms is None:
         return ["database"] + (["broker"] if health.broker_latency_ms is None else [])
     beats = health.heartbeats
-    missing = [name for name in ("beat", "sweep") if _is_late(beats.get(name), now, QUIET_LIMIT)]
+    missing = [name for name in ("beat", "sweep") if _is_late(beats.get(name), now, HEARTBEAT_LIMIT)]
     if health.broker_latency_ms is None:
         return ["broker", *missing]
     busy = {
@@ -136,7 +135,7 @@ def find_missing(health: Health, now: datetime) -> list[str]:
 
 
 def classify_health(health: Health, now: datetime) -> HealthStatus:
-    """Return the status that every route, metric and page shows."""
+    """Return the status for routes, metrics and pages."""
     parts = find_missing(health, now)
     conditions = health.conditions or {}
     jobs = sorted({*conditions.get("runs_failed", ()), *conditions.get("jobs_overdue", ())})
@@ -150,16 +149,16 @@ def classify_health(health: Health, now: datetime) -> HealthStatus:
 
 
 def sum_conditions(health: Health) -> dict[str, int | None]:
-    """Return the number of conditions of each kind in ``DEGRADING``; None where it could not be counted."""
+    """Return the number of conditions of each kind in ``DEGRADING``; None if they could not be counted."""
     if health.conditions is None:
         return dict.fromkeys(DEGRADING)
     return {kind: sum(health.conditions.get(kind, {}).values()) for kind in DEGRADING}
 
 
 def describe_health(health: Health, now: datetime) -> dict[str, Any]:
-    """Return what ``GET /health`` answers: states, codes and counts, no shop, person or reason.
+    """Return the response of ``GET /health``, without shops, persons and reasons.
 
-    Ages are whole tenths of seconds, latencies milliseconds.
+    Ages are in seconds with one decimal, latencies in milliseconds.
     """
     status = classify_health(health, now)
     conditions = health.conditions or {}
@@ -193,12 +192,12 @@ def describe_health(health: Health, now: datetime) -> dict[str, Any]:
 
 
 def age_seconds(at: datetime | None, now: datetime) -> float | None:
-    """Return how long ago ``at`` was, never below zero (clocks differ); None when it never was."""
+    """Return how long ago ``at`` was, never below zero (clocks differ); None if ``at`` is None."""
     return None if at is None else round(max(0.0, (now - at).total_seconds()), 1)
 
 
 def _is_late(at: datetime | None, now: datetime, limit: timedelta) -> bool:
-    # A time ahead of ours proves no more than an old one: a clock is wrong or was set back.
+    # A time in the future proves nothing: a clock is wrong or was set back.
     return at is None or abs(now - at) > limit
 
 

@@ -1,5 +1,4 @@
-"""Leases: claimed rows of ``work_queue`` belong to a token until ``lease_until``; without it no row is
-settled."""
+"""Leases: a token owns a claimed row of ``work_queue`` until ``lease_until``; only its holder settles it."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -48,7 +47,7 @@ select exists (
 
 
 def find_leased(tx: Connection, item_id: int, token: str) -> WorkItem | None:
-    """Return item ``item_id`` if ``token`` holds its lease."""
+    """Return item ``item_id`` if ``token`` holds its lease, else None."""
     row = tx.exec_driver_sql(_FIND, {"id": item_id, "token": token}).one_or_none()
     return to_item(row) if row else None
 
@@ -56,7 +55,7 @@ def find_leased(tx: Connection, item_id: int, token: str) -> WorkItem | None:
 def lock_item(tx: Connection, item_id: int, token: str | None) -> WorkItem | None:
     """Lock item ``item_id`` in this transaction; return None if it is settled or another worker holds it.
 
-    ``token`` None is an item without a lease.
+    ``token`` is None for an item without a lease.
     """
     row = tx.exec_driver_sql(_FIND_AND_LOCK, {"id": item_id, "token": token}).one_or_none()
     return to_item(row) if row else None
@@ -65,7 +64,7 @@ def lock_item(tx: Connection, item_id: int, token: str | None) -> WorkItem | Non
 def lease_items(tx: Connection, topic: Topic, ids: Sequence[int], token: str, now: datetime) -> set[int]:
     """Lease the unlocked items of ``ids`` to ``token``, from the caller's commit on; return their ids.
 
-    For a caller that plans work and runs it itself: no worker can take it in between.
+    For a caller that plans work and runs it itself, so that no worker takes it in between.
     """
     values = {"id": list(ids), "token": token, "now": now, "lease_until": now + topic.lease}
     return set(tx.exec_driver_sql(_LEASE, values).scalars())
@@ -78,20 +77,20 @@ def renew_lease(tx: Connection, topic: Topic, token: str, now: datetime) -> int:
 
 
 def release_items(tx: Connection, ids: Iterable[int], token: str) -> None:
-    """Make the items of ``ids`` that ``token`` holds ready again, with no try counted."""
+    """Make the items of ``ids`` that ``token`` holds ready again, without counting a try."""
     tx.exec_driver_sql(_RELEASE, {"id": list(ids), "token": token})
 
 
 def delay_items(tx: Connection, due: Sequence[tuple[WorkItem, datetime]], token: str) -> None:
-    """Let each item wait until its time, with no try counted: its rate limit had no token left."""
+    """Delay each item until its time, without counting a try, because its rate limit has no token left."""
     values = {"id": [item.id for item, _ in due], "due": [at for _, at in due], "token": token}
     tx.exec_driver_sql(_DELAY, values)
 
 
 def is_key_waiting(tx: Connection, topic: Topic, items: Sequence[WorkItem], now: datetime) -> bool:
-    """Tell whether more ready work has the key of one of ``items``; no worker could take it meanwhile.
+    """Return whether ready work has the key of one of ``items``; the lease kept other workers from taking it.
 
-    Use it after a batch that was the whole backlog: the query reads all ready rows of these shops.
+    The query reads all ready rows of these shops, so use it only after a batch that was the whole backlog.
     """
     keyed = [item for item in items if item.key]
     if not keyed:

@@ -1,7 +1,7 @@
-"""Rate limits: a token bucket per (owner, bucket), filled by what the provider reports.
+"""Rate limits: a token bucket per (owner, bucket), with the level that the provider reports.
 
-The owner is a shop or a mail account, the bucket a provider or a mail route. Work without a token goes
-back to the queue and occupies no worker.
+The owner is a shop or a mail account, the bucket a provider or a mail route. Work without a token returns to
+the queue and occupies no worker.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ update rate_limits set available = %(available)s, updated_at = %(now)s
  where owner_id = %(owner_id)s and bucket = %(bucket)s
 """
 
-# The provider's report may be older than this ledger's last calls: the lower of both figures is kept.
+# The provider's report may be older than the last calls recorded here, so the lower figure is kept.
 _UPSERT = """
 insert into rate_limits as r (owner_id, bucket, available, maximum, restore_per_second, updated_at,
                               call_points)
@@ -36,7 +36,7 @@ on conflict (owner_id, bucket) do update set
    updated_at = excluded.updated_at, call_points = coalesce(excluded.call_points, r.call_points)
 """
 
-# A negative figure: after the wait the bucket holds just the tokens of the next call.
+# The level becomes negative, so that after the wait the bucket has just the tokens of the next call.
 _BLOCK = """
 update rate_limits set updated_at = %(now)s, available =
    least(available, coalesce(call_points, %(cost)s) - %(seconds)s * restore_per_second)
@@ -47,9 +47,9 @@ update rate_limits set updated_at = %(now)s, available =
 def apply_rate_limit(
     tx: Connection, topic: Topic, items: Sequence[WorkItem], now: datetime
 ) -> tuple[list[WorkItem], list[tuple[WorkItem, datetime]]]:
-    """Return the items that may go now, and the others with the time at which their tokens are there.
+    """Return the items that may run now, and the others with the time at which they may.
 
-    A shop whose provider never reported a limit is not limited: the first response fills the bucket.
+    Without a reported limit a shop is not limited; the first response of the provider creates the bucket.
     """
     if not topic.provider:
         return list(items), []
@@ -74,15 +74,15 @@ def reserve_calls(
 ) -> list[timedelta]:
     """Take tokens for ``count`` calls; return the wait of each call that got none.
 
-    The first calls get the tokens, so an empty list means that all may go, as they may where no limit was
-    reported. A call costs what the provider last reported, or ``cost_points`` if it never did.
+    The first calls get the tokens; an empty list means that all calls may be made. A call costs what the
+    provider last reported, or else ``cost_points``.
     """
     key = {"owner_id": owner_id, "bucket": bucket}
     row = tx.exec_driver_sql(_LOCK_BUCKET, key).one_or_none()
     if row is None:
         return []
     restore = max(row.restore_per_second, 0.001)
-    # A call that costs more than the bucket holds goes out when the bucket is full.
+    # A call that costs more than the maximum is made when the bucket is full.
     cost_points = min(row.call_points or cost_points, row.maximum) or cost_points
     elapsed = max((now - row.updated_at).total_seconds(), 0.0)
     available = min(row.maximum, row.available + elapsed * restore)
@@ -106,7 +106,7 @@ def record_throttle(
     now: datetime,
     call_points: float | None = None,
 ) -> None:
-    """Set the bucket to what the provider reported, or less if calls were made since.
+    """Set the bucket to the level that the provider reported, or lower if calls were made since.
 
     ``call_points`` is the cost of one call, if the response contained it.
     """
@@ -120,9 +120,9 @@ def record_throttle(
 def block_bucket(
     tx: Connection, owner_id: int, bucket: str, wait: timedelta, now: datetime, *, cost_points: float
 ) -> None:
-    """Give no tokens before ``wait`` is over, for a response that states a wait and no bucket level.
+    """Give no tokens before ``wait`` is over, for a response with a wait but no bucket level.
 
-    Without a reported limit there is no bucket: then only the refused call waits.
+    Without a reported limit there is no bucket, and only the refused call waits.
     """
     values = {
         "owner_id": owner_id, "bucket": bucket, "seconds": wait.total_seconds(), "now": now,

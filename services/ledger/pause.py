@@ -1,4 +1,4 @@
-"""Pauses: which queue, topic or shop is stopped, until when, and how fast it drains afterwards."""
+"""Pauses of queues, topics and shops, and drains of their backlog at a rate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ select case mode when 'drain' then 'draining' else 'pauses' end as kind, mode as
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseScope:
-    """What is paused. An empty field means every one, so the empty scope is the whole fleet."""
+    """The queue, topic and shop that are paused. An empty field matches all."""
 
     queue: str = ""
     topic: str = ""
@@ -36,11 +36,11 @@ class PauseScope:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The scope as the table keeps it: NULL means every one."""
+        """The columns of the scope; NULL matches all."""
         return {"queue": self.queue or None, "topic": self.topic or None, "shop_id": self.shop_id}
 
     def where(self) -> ColumnElement[bool]:
-        """Return the condition for exactly this scope, neither wider nor narrower."""
+        """Return the SQL condition for exactly this scope."""
         return and_(*(pauses.c[name].is_not_distinct_from(value) for name, value in self.columns.items()))
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class Pause:
     created_by: str
     reason: str
     ends_at: datetime | None
-    """When the sweep ends it; None: when a person resumes it."""
+    """When the sweep ends it; None: a person resumes it."""
 
 
 def record_pause(
@@ -76,8 +76,8 @@ def record_pause(
 ) -> Pause:
     """Pause ``scope`` from the caller's commit on, until it is cleared or ``ends_at`` has passed.
 
-    ``hold`` accepts and keeps events and starts no work; ``refuse`` also answers 503 to webhooks, so their
-    providers send them again later. Pausing what is paused or draining replaces its mode and its end.
+    ``hold`` accepts events and starts no work; ``refuse`` also answers 503 to webhooks, so that providers
+    send them again later. A pause or drain of the same scope is replaced.
     """
     if mode not in MODES:
         raise FilterInvalid(f"mode={mode!r} should be one of {', '.join(MODES)}")
@@ -121,9 +121,9 @@ def clear_pauses(
     reason: str = "",
     request_id: str = "",
 ) -> list[PauseScope]:
-    """Resume ``scopes``: at once, or each at ``rate`` items a second until what waited has drained.
+    """Resume ``scopes`` at once, or each at ``rate`` items a second until its backlog is gone.
 
-    Returns those that were paused; nothing else is changed.
+    Returns the scopes that were paused.
     """
     if rate is not None and not 0 < rate <= 100_000:
         raise FilterInvalid(f"rate={rate:g} should be above 0 and at most 100000 items a second")
@@ -134,9 +134,9 @@ def clear_pauses(
 
 
 def end_pauses(tx: Connection, now: datetime) -> list[PauseScope]:
-    """End every pause whose ``ends_at`` has passed; its work moves at once. Returns the scopes."""
-    over = pauses.c.ends_at <= now
-    return _clear(tx, over, None, now=now, by="sweep", reason="its time is over", request_id="")
+    """End every pause whose ``ends_at`` has passed; its work is ready at once. Returns the scopes."""
+    has_ended = pauses.c.ends_at <= now
+    return _clear(tx, has_ended, None, now=now, by="sweep", reason="its time is over", request_id="")
 
 
 def find_pauses(tx: Connection) -> list[Pause]:
@@ -159,7 +159,7 @@ def _clear(
     if rate is None:
         tx.execute(delete(pauses).where(these))
     else:
-        # ``created_at`` marks the backlog to drain: the sweep ends a drain once all older work is gone.
+        # The sweep ends a drain when no work older than ``created_at`` is left.
         draining = {"mode": "drain", "rate_per_second": rate, "drain_tokens": 0.0, "ends_at": None}
         tx.execute(update(pauses).where(these).values(**draining, drained_at=now, created_at=now))
     how = "" if rate is None else f" at {rate:g} a second"
@@ -176,7 +176,7 @@ def _clear(
 
 
 def _lock_pauses(tx: Connection, condition: ColumnElement[bool]) -> list[Pause]:
-    """Lock the rows in the order of their ids, as every caller does: two callers never deadlock."""
+    """Lock the rows in the order of their ids, so that two callers do not deadlock."""
     rows = tx.execute(select(pauses).where(condition).order_by(pauses.c.id).with_for_update())
     return [_pause(row) for row in rows]
 

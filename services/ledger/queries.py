@@ -1,4 +1,4 @@
-"""Reads rows of the ledger for people: lists with limits, and one row with all its columns."""
+"""Reads rows of the ledger for commands and pages: lists with limits, and single rows."""
 
 from typing import Any
 
@@ -26,11 +26,11 @@ _WORK = literal_column(
 
 
 class RowUnknown(ShopfleetError):
-    """There is no such row in the ledger."""
+    """The ledger has no row with this id."""
 
 
 def find_events(tx: Connection, wanted: EventFilter, *, limit: int) -> list[EventLine]:
-    """Return the newest ``limit`` events that match, newest first."""
+    """Return up to ``limit`` events that match, newest first."""
     shown = [column for column in inbound_events.c if column.name not in ("headers", "body")]
     size = func.octet_length(inbound_events.c.body).label("body_bytes")
     newest = select(*shown, size, _WORK.label("work")).where(wanted.where())
@@ -38,7 +38,7 @@ def find_events(tx: Connection, wanted: EventFilter, *, limit: int) -> list[Even
 
 
 def get_event(tx: Connection, event_id: int) -> tuple[EventLine, dict[str, str], bytes, list[WorkLine]]:
-    """Return an event, its headers, its body as it came, and its work; raise ``RowUnknown``."""
+    """Return an event, its headers, its body as received, and its work; raise ``RowUnknown``."""
     found = find_events(tx, EventFilter(ids=(event_id,)), limit=1)
     if not found:
         raise RowUnknown(f"there is no event {event_id}: `fleet events list` shows the newest")
@@ -49,7 +49,7 @@ def get_event(tx: Connection, event_id: int) -> tuple[EventLine, dict[str, str],
 
 
 def find_work(tx: Connection, wanted: WorkFilter, *, limit: int) -> list[WorkLine]:
-    """Return the newest ``limit`` rows of work that match, newest first."""
+    """Return up to ``limit`` rows of work that match, newest first."""
     newest = select(work_queue).where(wanted.where()).order_by(work_queue.c.id.desc()).limit(limit)
     return [*tx.execute(newest)]
 

@@ -1,6 +1,6 @@
-"""Signed webhooks that the ingress refuses by name: since when, until the backfill has read what they held.
+"""Periods in which the ingress refused signed webhooks, stored until the backfill has read their data.
 
-Kept for the providers that drop a subscription after some refusals in a row.
+Only for providers that drop a subscription after several refusals in a row.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,13 +14,13 @@ from services.ledger.tables import webhook_refusals
 from services.providers.registry import find_provider
 
 QUIET = timedelta(hours=1)
-"""A shop with no refusal for so long is not refused any more."""
+"""After this time without a refusal, the refusals of a shop are over."""
 
 _columns = webhook_refusals.c
 
 
 class Refusals(NamedTuple):
-    """Deliveries of one shop that were refused with ``outcome``; ``detail`` is the first one's."""
+    """Deliveries of one shop that were refused with ``outcome``; ``detail`` describes the first one."""
 
     shop: str
     provider: str
@@ -47,7 +47,7 @@ def record_refusals(tx: Connection, refusals: Iterable[tuple[int, Refusals]]) ->
 
 
 def find_first_refusal(tx: Connection, shop_id: int) -> datetime | None:
-    """Return since when webhooks of the shop are refused, None where they are not."""
+    """Return since when webhooks of the shop are refused, or None."""
     first_at: datetime | None = tx.scalar(
         select(func.min(_columns.first_at)).where(_columns.shop_id == shop_id)
     )
@@ -55,10 +55,10 @@ def find_first_refusal(tx: Connection, shop_id: int) -> datetime | None:
 
 
 def settle_refusals(tx: Connection, shop_id: int, now: datetime) -> Sequence[tuple[str, datetime]]:
-    """The provider's lists were read: delete outcomes that are over; return them, each with its first time.
+    """Delete the shop's refusals that are over; return each outcome with its first time.
 
-    One whose last refusal is less than ``QUIET`` before ``now`` is not over.
+    Call it when the provider's lists have been read. A refusal within ``QUIET`` before ``now`` is not over.
     """
-    over = (_columns.shop_id == shop_id) & (_columns.last_at < now - QUIET)
-    rows = tx.execute(delete(webhook_refusals).where(over).returning(_columns.outcome, _columns.first_at))
+    is_over = (_columns.shop_id == shop_id) & (_columns.last_at < now - QUIET)
+    rows = tx.execute(delete(webhook_refusals).where(is_over).returning(_columns.outcome, _columns.first_at))
     return [(row.outcome, row.first_at) for row in rows]

@@ -1,4 +1,4 @@
-"""Replay: an event is recorded again with an identity of its own; and the review of unreadable events."""
+"""Replay: records an event again under a new identity. Also reviews unreadable events."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ from services.ledger.topics import plan_topic
 from services.ledger.work import Done, HandlerResult, NewWork, Outcome, WorkItem
 
 SET_SIZE = 100
-"""Events read at a time: a body may have 5 MiB, and a night's window holds many."""
+"""Events read at a time, because a body may have 5 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The new events' ids, and the work to notify workers of after the commit."""
+    """The ids of the new events, and the work to notify workers of after the commit."""
 
     event_ids: tuple[int, ...]
     work: tuple[WorkRef, ...]
 
 
 def count_replayable(tx: Connection, wanted: EventFilter) -> int:
-    """Return how many events ``replay_events`` would repeat, changing nothing."""
-    return tx.scalar(select(func.count()).select_from(inbound_events).where(_chosen(wanted))) or 0
+    """Return how many events ``replay_events`` would replay."""
+    return tx.scalar(select(func.count()).select_from(inbound_events).where(_to_condition(wanted))) or 0
 
 
 def replay_events(
@@ -44,18 +44,19 @@ def replay_events(
     reason: str = "",
     request_id: str = "",
 ) -> Replayed:
-    """Record each chosen event again, with its work planned by today's code.
+    """Record each event of ``wanted`` again, with work planned by the current code.
 
-    Effects that are already there are found by their own keys: a replay repairs and does not double. A filter
-    without ids leaves earlier replays out. A replay keeps the request id of its event.
+    Effects have unique keys, so an effect that exists is not repeated. A filter without ids leaves out
+    earlier replays. A replay keeps the request id of its event.
     """
-    ids = tx.scalars(select(inbound_events.c.id).where(_chosen(wanted)).order_by(inbound_events.c.id)).all()
+    condition = _to_condition(wanted)
+    ids = tx.scalars(select(inbound_events.c.id).where(condition).order_by(inbound_events.c.id)).all()
     replays: dict[int, dict[int, int]] = {}
     work: list[WorkRef] = []
     for start in range(0, len(ids), SET_SIZE):
         originals = tx.execute(_originals(ids[start : start + SET_SIZE])).all()
-        again = [_again(row, now) for row in originals]
-        for row, accepted in zip(originals, record_events(tx, again), strict=True):
+        copies = [_copy_event(row, now) for row in originals]
+        for row, accepted in zip(originals, record_events(tx, copies), strict=True):
             replays.setdefault(row.shop_id, {})[row.id] = accepted.event_id
             work += accepted.work
     entries: list[Entry] = []
@@ -70,9 +71,9 @@ def replay_events(
     return Replayed(tuple(event_ids), tuple(work))
 
 
-def _chosen(wanted: EventFilter) -> ColumnElement[bool]:
+def _to_condition(wanted: EventFilter) -> ColumnElement[bool]:
     if wanted.is_open:
-        raise FilterInvalid("nothing chosen: name ids, a shop, a provider, a topic, or a time since or until")
+        raise FilterInvalid("the filter is empty: name ids, a shop, a provider, a topic, or since or until")
     if wanted.ids:
         return wanted.where()
     return wanted.where() & (inbound_events.c.origin != "replay")
@@ -93,7 +94,7 @@ def _originals(ids: Sequence[int]) -> Select[Any]:
     )
 
 
-def _again(row: Row[Any], now: datetime) -> NewEvent:
+def _copy_event(row: Row[Any], now: datetime) -> NewEvent:
     body = bytes(row.body)
     return NewEvent(
         shop_id=row.shop_id,
@@ -120,14 +121,14 @@ def _is_readable(body: bytes) -> bool:
 
 
 def review_events(tx: Connection, items: Sequence[WorkItem], now: datetime) -> HandlerResult:  # noqa: ARG001
-    """Handler of ``event_review``: plan the work of each readable event; refuse the others again."""
+    """Handler of ``event_review``: plan the work of each readable event; refuse the others."""
     outcomes: list[Outcome] = []
     new_work: list[NewWork] = []
     for item in items:
         try:
             orjson.loads(item.body)
         except orjson.JSONDecodeError as fault:
-            outcomes.append(Refused("unreadable", f"the body is not JSON: {fault}; discard it, or keep it"))
+            outcomes.append(Refused("unreadable", f"the body is not JSON: {fault}; discard this work"))
             continue
         topic = plan_topic(item.event_provider, item.event_topic)
         if topic is not None and topic.name != item.topic:

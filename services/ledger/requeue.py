@@ -1,6 +1,7 @@
-"""Changes of status by a person: back to ``pending``, to ``discarded``, out of an old lock.
+"""Changes of work by a person: requeue, discard, unlock.
 
-Each is one statement with its audit in the caller's transaction. A row that a worker has locked is skipped.
+Each is one statement with its audit in the caller's transaction. Rows that another transaction has locked are
+skipped.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,8 +17,8 @@ from services.ledger.accept import WorkRef
 from services.ledger.filters import FilterInvalid, WorkFilter
 from services.ledger.tables import work_queue
 
-GIVEN_UP = ("dead", "error")
-"""What requeue and discard touch unless a filter names statuses."""
+DEFAULT_STATUSES = ("dead", "error")
+"""The statuses that requeue and discard change unless the filter names others."""
 _MAY_REQUEUE = ("dead", "error", "discarded", "pending")
 _MAY_DISCARD = ("dead", "error", "pending")
 _rows = work_queue.c
@@ -38,24 +39,24 @@ _PENDING = _UNLOCKED | {
 
 @dataclass(frozen=True, slots=True)
 class AffectedRows:
-    """What an action would touch: how many rows, and the first ten."""
+    """The number of rows that an action would change, and the first ten."""
 
     count: int
     examples: tuple[Mapping[str, Any], ...]
 
 
 def find_requeueable(tx: Connection, wanted: WorkFilter) -> AffectedRows:
-    """Return what ``requeue`` would touch, changing nothing."""
+    """Return the rows that ``requeue`` would change."""
     return _find(tx, _requeueable(wanted))
 
 
 def requeue(
     tx: Connection, wanted: WorkFilter, *, now: datetime, by: str, reason: str, request_id: str = ""
 ) -> tuple[WorkRef, ...]:
-    """Make the rows ``pending`` and due at once, with all their tries ahead; return them.
+    """Make the rows ``pending`` and due now, with no tries counted; return them.
 
     ``last_error`` and ``error_code`` stay until the work is done. The caller may notify workers after its
-    commit; the next sweep does.
+    commit; otherwise the next sweep does.
     """
     return _change(
         tx, _requeueable(wanted), _PENDING, "work.requeue", "requeued", now, by, reason, request_id
@@ -63,23 +64,23 @@ def requeue(
 
 
 def find_discardable(tx: Connection, wanted: WorkFilter) -> AffectedRows:
-    """Return what ``discard`` would touch, changing nothing."""
+    """Return the rows that ``discard`` would change."""
     return _find(tx, _discardable(wanted))
 
 
 def discard(
     tx: Connection, wanted: WorkFilter, *, now: datetime, by: str, reason: str, request_id: str = ""
 ) -> int:
-    """Make the rows ``discarded`` for good and return how many. ``reason`` is required and audited."""
+    """Make the rows ``discarded``, which is final; return how many. ``reason`` is required and audited."""
     if not reason.strip():
-        raise FilterInvalid("reason is empty: say why this work is not to be done")
+        raise FilterInvalid("reason is empty: give the reason why this work should not be done")
     final = {"status": "discarded", "next_retry_at": None, "result": "discarded", "finished_at": now}
     chosen, values = _discardable(wanted), _UNLOCKED | final
     return len(_change(tx, chosen, values, "work.discard", "discarded", now, by, reason, request_id))
 
 
 def find_stuck(tx: Connection, wanted: WorkFilter, *, older_than: timedelta, now: datetime) -> AffectedRows:
-    """Return what ``unlock`` would touch, changing nothing."""
+    """Return the rows that ``unlock`` would change."""
     return _find(tx, _stuck(wanted, now - older_than))
 
 
@@ -93,36 +94,36 @@ def unlock(
     reason: str,
     request_id: str = "",
 ) -> tuple[WorkRef, ...]:
-    """Free rows locked longer than ``older_than``; return them.
+    """Unlock rows locked longer than ``older_than``; return them.
 
-    The sweep frees an expired lease by itself; this is for a worker that hangs and still renews its lease. It
-    cannot settle afterwards.
+    The sweep frees expired leases; this is for a worker that hangs and still renews its lease. That worker
+    cannot settle the rows afterwards.
     """
     stuck = _stuck(wanted, now - older_than)
     return _change(tx, stuck, _UNLOCKED, "work.unlock", "unlocked", now, by, reason, request_id)
 
 
 def id_ranges(ids: Iterable[int]) -> str:
-    """Return ids in short: ``101-164,170``. Pure."""
+    """Return ``ids`` as ranges: ``101-164,170``. Pure."""
     runs = groupby(enumerate(sorted(ids)), key=lambda pair: pair[1] - pair[0])
     spans = [[item_id for _, item_id in run] for _, run in runs]
     return ",".join(f"{span[0]}-{span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
 
 
 def _requeueable(wanted: WorkFilter) -> ColumnElement[bool]:
-    why = "requeued: to do finished work again, `fleet events replay` its event"
+    why = "requeued: to repeat finished work, run `fleet events replay` for its event"
     return _unlocked(wanted, _MAY_REQUEUE, why)
 
 
 def _discardable(wanted: WorkFilter) -> ColumnElement[bool]:
-    return _unlocked(wanted, _MAY_DISCARD, "discarded: it is final already")
+    return _unlocked(wanted, _MAY_DISCARD, "discarded: it is final")
 
 
 def _unlocked(wanted: WorkFilter, allowed: tuple[str, ...], why: str) -> ColumnElement[bool]:
     for status in wanted.statuses:
         if status not in allowed:
             raise FilterInvalid(f"status={status!r} cannot be {why}; allowed are {', '.join(allowed)}")
-    filled = replace(wanted, statuses=wanted.statuses or GIVEN_UP)
+    filled = replace(wanted, statuses=wanted.statuses or DEFAULT_STATUSES)
     return filled.where() & _rows.locked_at.is_(None)
 
 
@@ -157,7 +158,7 @@ def _change(
         .returning(_rows.id, _rows.shop_id, _rows.queue, _rows.topic, chosen.c.status.label("was"))
     ).all()
     after_status = {"status": values["status"]} if "status" in values else {"locked": False}
-    # The fleet's own work is FLEET in the queue, null in the audit.
+    # Work of the fleet has the shop id FLEET in the queue and null in the audit.
     groups: dict[tuple[int, str, str], list[int]] = {}
     for row in changed:
         groups.setdefault((row.shop_id, row.topic, row.was), []).append(row.id)

@@ -1,7 +1,6 @@
-"""External runner: a batch is claimed in one short transaction, called with none open, and settled in
-another.
+"""External runner: claims a batch in a short transaction, makes its calls, settles in a second transaction.
 
-A lease holds the rows. It is renewed while the batch runs; a worker that lost its lease cannot settle.
+A lease protects the rows and is renewed while the batch runs; a worker that lost its lease cannot settle.
 """
 
 import threading
@@ -52,7 +51,7 @@ class ExternalRunner:
         self._last_shop: dict[str, int] = {}
 
     def run_batch(self, topic: Topic, handler: ExternalHandler) -> BatchResult:
-        """Run one batch of ``topic``; finished calls are settled while the others still run."""
+        """Run one batch of ``topic``; finished calls are settled while others still run."""
         token = f"{self._worker}:{uuid4().hex[:12]}"
         with transaction(self._engine) as tx:
             now = utc_now()
@@ -67,13 +66,13 @@ class ExternalRunner:
             batch.run(handler, ready)
         batch.result.more = claim.more
         if not claim.more:
-            # Messages for items whose key was leased found nothing to claim: those items run next.
+            # Items whose key was leased could not be claimed, and their messages are gone: run them next.
             with transaction(self._engine) as tx:
                 batch.result.more = is_key_waiting(tx, topic, ready, utc_now())
         return batch.result
 
     def run_leased(self, topic: Topic, handler: ExternalHandler, item_id: int, token: str) -> BatchResult:
-        """Run the one item whose lease ``token`` holds (see ``lease.lease_items``); nothing if it lost it.
+        """Run item ``item_id`` if ``token`` holds its lease (see ``lease.lease_items``).
 
         All leases of ``token`` for ``topic`` are renewed meanwhile.
         """
@@ -106,7 +105,7 @@ class ExternalRunner:
 
 
 class _Batch:
-    """Items leased to one token: prepares, calls and settles them, and counts in ``result``."""
+    """Items leased to one token: prepares, calls and settles them, and counts them in ``result``."""
 
     def __init__(self, engine: Engine, worker: str, rng: Random, topic: Topic, token: str) -> None:
         self._engine, self._worker, self._rng = engine, worker, rng
@@ -121,7 +120,7 @@ class _Batch:
             self._call_all(calls)
 
     def _prepare(self, handler: ExternalHandler, items: list[WorkItem]) -> list[Call]:
-        """Return the calls of ``items``; what needs no call is settled. If it fails, prepare one by one."""
+        """Return the calls of ``items``; settle items without a call. If it fails, prepare one by one."""
         calls: dict[int, Call] = {}
         finished: list[CallResult] = []
         try:
@@ -161,14 +160,16 @@ class _Batch:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _interrupt(self, running: dict[Future[CallResult], Call]) -> None:
-        """At a time limit or a shutdown: release what has not begun; what has begun may have happened.
+        """At a time limit or a shutdown: release calls that have not begun, settle the others as unknown.
 
-        The latter is tried again under the same idempotency key.
+        The latter are retried under the same idempotency key.
         """
         idle = [item.id for future, call in running.items() if future.cancel() for item in items_of(call)]
         with transaction(self._engine) as tx:
             release_items(tx, idle, self._token)
-        unknown = OutcomeUnknown("worker.interrupted", "the worker was stopped while it waited for an answer")
+        unknown = OutcomeUnknown(
+            "worker.interrupted", "the worker was stopped while it waited for the response"
+        )
         self._settle(
             [
                 CallResult([(item, unknown) for item in items_of(call)])
@@ -178,12 +179,11 @@ class _Batch:
         )
 
     def _settle(self, results: Sequence[CallResult]) -> None:
-        for part in partition_results(results):
-            self._settle_part(part)
+        for group in partition_results(results):
+            self._settle_group(group)
 
-    def _settle_part(self, results: Sequence[CallResult]) -> None:
-        """Settle ``results`` in one transaction; if that fails, one by one, so that only the failing item
-        fails."""
+    def _settle_group(self, results: Sequence[CallResult]) -> None:
+        """Settle ``results`` in one transaction; if it fails, one by one, so that only bad items fail."""
         try:
             self._settle_together(results)
         except Exception as fault:
@@ -201,7 +201,7 @@ class _Batch:
                 error = self._to_error(fault, item)
                 smaller = [CallResult([(item, InternalError(error.code, error.detail))], calls=first.calls)]
             for one in smaller:
-                self._settle_part([one])
+                self._settle_group([one])
 
     def _settle_together(self, results: Sequence[CallResult]) -> None:
         now = utc_now()

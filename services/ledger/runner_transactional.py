@@ -1,5 +1,4 @@
-"""Transactional runner: a batch is claimed, done and settled in one transaction, so exactly once or not at
-all."""
+"""Transactional runner: claims, runs and settles a batch in one transaction: each effect happens once."""
 
 from collections.abc import Sequence
 from random import Random
@@ -17,10 +16,10 @@ from services.ledger.topics import Topic
 from services.ledger.work import FollowUp, HandlerResult, TransactionalHandler, WorkItem
 
 SMALL_BATCH = 8
-"""Up to this many items a generic query plan is as good as one for the exact number."""
+"""Up to this many items a generic query plan is good enough."""
 
-# Planning a dozen statements takes longer than running them for one item. A large batch needs plans of its
-# own: a generic plan joins two sets of 500 rows with a nested loop.
+# Planning a dozen statements takes longer than running them for one item. A large batch needs its own plans,
+# because a generic plan joins two sets of 500 rows with a nested loop.
 _USE_GENERIC_PLANS = "set local plan_cache_mode = force_generic_plan"
 
 
@@ -32,7 +31,7 @@ class TransactionalRunner:
         self._last_shop: dict[str, int] = {}
 
     def run_batch(self, topic: Topic, handler: TransactionalHandler) -> BatchResult:
-        """Claim and settle one batch of ``topic``. If the batch fails, each of its items runs by itself."""
+        """Claim and settle one batch of ``topic``. If it fails, each of its items runs alone."""
         now = utc_now()
         ids: list[int] = []
         try:
@@ -56,10 +55,10 @@ class TransactionalRunner:
         return result
 
     def run_suspect(self, topic: Topic, handler: TransactionalHandler) -> BatchResult:
-        """Run one item that was sent often and never settled, alone and under a lease.
+        """Run one item with ``SUSPECT_SENDS`` messages or more, alone and under a lease.
 
         If it crashes its worker, the lease expires and the try is counted; after the last try the item is
-        ``dead`` and crashes no more workers.
+        ``dead``.
         """
         token = f"{self._worker}:{uuid4().hex[:12]}"
         with transaction(self._engine) as tx:
@@ -72,7 +71,7 @@ class TransactionalRunner:
     def run_one(
         self, topic: Topic, handler: TransactionalHandler, item_id: int, token: str | None
     ) -> BatchResult:
-        """Settle item ``item_id`` if ``token`` still holds it; an unexpected exception is a failed try."""
+        """Run and settle item ``item_id`` if ``token`` still holds it; an exception is a failed try."""
         now = utc_now()
         try:
             with transaction(self._engine) as tx:

@@ -1,4 +1,4 @@
-"""Settle: what the outcome of a try makes of its row. Every status change by a worker is made here."""
+"""Settle: writes the outcome of a try to its row. Every status change by a worker is made here."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ from services.ledger.topics import Topic, plan_next_try
 from services.ledger.work import Done, FollowUp, Outcome, WorkItem
 
 BUG_TRIES = 5
-"""Tries after an exception that is no ``WorkError``: it is our bug, and more tries seldom help."""
+"""Tries after an exception that is not a ``WorkError``: it is a bug, and more tries seldom help."""
 
 
 class InternalError(WorkError):
-    """An exception that is no ``WorkError``. Its traceback is in Sentry."""
+    """An exception that is not a ``WorkError``. Its traceback is in Sentry."""
 
 
 class Settlement(NamedTuple):
@@ -40,22 +40,22 @@ class Settlement(NamedTuple):
 
 @dataclass(slots=True)
 class BatchResult:
-    """The settlements of a batch by their status, the new work, and whether its topic has more ready work."""
+    """The settlements of a batch by status, the new work, and whether the topic has more ready work."""
 
     claimed: int = 0
     done: int = 0
     retried: list[Settlement] = field(default_factory=list)
     dead: list[Settlement] = field(default_factory=list)
     lost: int = 0
-    """Items whose lease another worker has by now: nothing of them was written."""
+    """Items whose lease was lost: nothing was written for them."""
     refs: list[WorkRef] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
-    """Of the first ten items, for the log."""
+    """Request ids of the first ten items, for the log."""
     more: bool = False
     passed_over: bool = False
 
     def add(self, other: "BatchResult") -> None:
-        """Add the counts of ``other``."""
+        """Add ``other`` to this result."""
         self.claimed += other.claimed
         self.done += other.done
         self.retried += other.retried
@@ -69,7 +69,7 @@ class BatchResult:
 def to_internal_error(
     fault: Exception, topic: str, *, shop_id: int | None = None, request_id: str = ""
 ) -> WorkError:
-    """Return ``fault`` as an outcome. A ``WorkError`` stays as it is; anything else is reported to Sentry."""
+    """Return ``fault`` if it is a ``WorkError``; else report it to Sentry and return an ``InternalError``."""
     if isinstance(fault, WorkError):
         return fault
     capture_bug(fault, topic=topic, shop=str(shop_id or ""), request_id=request_id)
@@ -78,7 +78,7 @@ def to_internal_error(
 
 
 def plan_settlement(topic: Topic, item: WorkItem, outcome: Outcome, now: datetime, rng: Random) -> Settlement:
-    """Return what ``outcome`` makes of ``item``. Pure, and the only place that decides it."""
+    """Return the new state of ``item`` after ``outcome``. Pure."""
     tries = topic.tries
     wait = None
     match outcome:
@@ -148,7 +148,7 @@ def settle(
     token: str | None,
     record: Callable[[set[int]], FollowUp],
 ) -> BatchResult:
-    """Write ``settlements``, what ``record`` returns for the settled ids, and the topic's stats."""
+    """Write ``settlements``, the result of ``record`` for the settled ids, and the topic's stats."""
     settled_ids = settle_batch(tx, settlements, now, token)
     follow_up = record(settled_ids)
     refs = record_work(tx, follow_up.new_work, now)
@@ -170,15 +170,15 @@ def settle(
 def settle_batch(
     tx: Connection, settlements: Sequence[Settlement], now: datetime, token: str | None
 ) -> set[int]:
-    """Write ``settlements`` in a few statements; return the ids of the rows that were still held.
+    """Write ``settlements`` in a few statements; return the ids of the rows that were written.
 
-    ``token`` is the fence: a row that another worker has leased is not written. None means that this
-    transaction holds the row locks itself.
+    A row that is not leased to ``token`` any more is not written. None means that this transaction holds the
+    row locks.
     """
     settled_ids: set[int] = set()
     done = [s for s in settlements if s.status == "done"]
     failed = [s for s in settlements if s.status != "done"]
-    # A batch has few different results, and a list of ids needs no join that could be planned badly.
+    # One statement per result: a list of ids needs no join that could get a bad plan.
     for result in {s.result for s in done}:
         ids = [s.item.id for s in done if s.result == result]
         updated = tx.exec_driver_sql(
@@ -201,8 +201,7 @@ def settle_batch(
 
 
 def record_stats(tx: Connection, topic: Topic, worker: str, counts: BatchResult, now: datetime) -> None:
-    """Add ``counts`` to the topic's current minute. One row per worker, so that workers do not block each
-    other."""
+    """Add ``counts`` to the topic's current minute. Each worker has its own row, so workers do not block."""
     values = {
         "now": now, "topic": topic.name, "worker": worker, "done": counts.done,
         "retried": len(counts.retried), "dead": len(counts.dead),

@@ -1,6 +1,6 @@
 """Sweep: frees expired leases, and sends messages again for due work whose message was lost.
 
-It reads rows alone, is safe to run twice at once, and at any time.
+It can run at any time, and several times at once.
 """
 
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from services.ledger.claim import READY, find_active_pauses
 from services.ledger.topics import TOPICS, Topic
 
 RESEND_AFTER = timedelta(seconds=10)
-"""How long a message has to reach a worker before it counts as lost."""
+"""A message that has reached no worker after this time counts as lost."""
 
 _FREE = """
 update work_queue w
@@ -33,13 +33,13 @@ update work_queue w
 returning w.id
 """
 
-_FORGOTTEN = f"""
+_UNDISPATCHED = f"""
 select id from (
   select id, dispatched_at from work_queue
    where topic = %(topic)s and {READY} and shop_id <> all(%(held)s::int[]) limit 5000
 ) ready
 where dispatched_at is null or dispatched_at < %(before)s limit %(limit)s
-"""  # noqa: S608 - no value of a user's is in it
+"""  # noqa: S608 - constants only
 
 _MARK = """
 update work_queue set dispatched_at = %(now)s, dispatch_count = dispatch_count + 1
@@ -63,23 +63,23 @@ on conflict (name) do update set at = excluded.at, detail = excluded.detail
 
 @dataclass(slots=True)
 class SweepCounts:
-    """What a sweep did: the detail of its heartbeat."""
+    """The counts of a sweep, which are the detail of its heartbeat."""
 
     freed: int = 0
     sent_again: int = 0
 
 
 def free_expired(tx: Connection, now: datetime) -> int:
-    """Free every expired lease and count a failed try; return how many. A live one is never taken."""
+    """Free every expired lease and count a failed try; return how many."""
     topics = list(TOPICS.values())
     values = {"now": now, "topic": [t.name for t in topics], "tries": [t.tries for t in topics]}
     return len(tx.exec_driver_sql(_FREE, values).all())
 
 
-def find_forgotten(tx: Connection, topic: Topic, now: datetime, limit: int = 2000) -> list[int]:
-    """Return ids of due work without a recent message. Paused work is left out.
+def find_undispatched(tx: Connection, topic: Topic, now: datetime, limit: int = 2000) -> list[int]:
+    """Return ids of due work without a recent message, except paused work.
 
-    Of a draining topic one id is enough, and each time: a worker takes what the rate lets through by now.
+    For a draining topic one id is enough, because a worker then takes as many items as the rate allows.
     """
     scope = find_active_pauses(tx, topic, now)
     if scope.all_held:
@@ -89,19 +89,23 @@ def find_forgotten(tx: Connection, topic: Topic, now: datetime, limit: int = 200
         "topic": topic.name, "now": now, "before": before, "limit": limit,
         "held": sorted(scope.held_shops),
     }  # fmt: skip
-    return [int(i) for i in tx.exec_driver_sql(_FORGOTTEN, values).scalars()]
+    return [int(i) for i in tx.exec_driver_sql(_UNDISPATCHED, values).scalars()]
 
 
 def sweep(tx: Connection, now: datetime, depths: dict[str, int] | None) -> tuple[SweepCounts, list[WorkRef]]:
     """Free expired leases and end finished drains; return the work to send messages for after the commit.
 
-    ``depths`` are the broker's queue lengths; None means that it is unreachable, and nothing is sent. A queue
-    that still holds messages needs no more: each of them makes a worker serve whatever is ready there.
+    ``depths`` are the broker's queue lengths; if None, the broker is unreachable and nothing is sent. A queue
+    with messages needs no more: each message makes a worker serve all ready work of the queue.
     """
     counts = SweepCounts(freed=free_expired(tx, now))
     refs: list[WorkRef] = []
     for topic in TOPICS.values():
-        if depths is not None and not depths.get(topic.queue, 0) and (ids := find_forgotten(tx, topic, now)):
+        if (
+            depths is not None
+            and not depths.get(topic.queue, 0)
+            and (ids := find_undispatched(tx, topic, now))
+        ):
             rows = tx.exec_driver_sql(_MARK, {"now": now, "id": ids})
             refs += [WorkRef(row.id, row.queue, row.topic) for row in rows]
     counts.sent_again = len(refs)

@@ -1,4 +1,4 @@
-"""Sync cursors: up to when a provider's own list was read, per shop and stream."""
+"""Sync cursors: up to which time a provider's list was read, per shop and stream."""
 
 from datetime import datetime
 
@@ -9,9 +9,9 @@ from services.ledger.tables import sync_cursors as cursors
 
 
 def find_cursor(tx: Connection, shop_id: int, provider: str, stream: str) -> datetime | None:
-    """Return up to when ``stream`` was read completely; None if it never was.
+    """Return the time up to which ``stream`` was read completely; None if it never was.
 
-    Start reading a little earlier: a provider's list may lag behind its events.
+    Start reading a little earlier, because a provider's list may lag behind its events.
     """
     key = (cursors.c.shop_id == shop_id) & (cursors.c.provider == provider) & (cursors.c.stream == stream)
     return tx.scalar(select(cursors.c.synced_until).where(key))
@@ -22,7 +22,7 @@ def upsert_cursor(
 ) -> None:
     """Record that ``stream`` was read completely up to ``synced_until``. A cursor never moves back.
 
-    Call it in the transaction that records the last rows of what was read: a crash then loses nothing.
+    Call it in the transaction that records the last rows that were read, so that a crash loses nothing.
     """
     new = insert(cursors).values(
         shop_id=shop_id, provider=provider, stream=stream, synced_until=synced_until, synced_at=now

@@ -1,4 +1,4 @@
-"""The ledger's tables. Hot tables carry no foreign keys: a check per row would cost more than the insert."""
+"""The ledger's tables. Hot tables have no foreign keys: a check per row would cost more than the insert."""
 
 from sqlalchemy import (
     BigInteger,
@@ -21,7 +21,7 @@ from services.core.columns import AT, EMPTY, ZERO, columns, keys, optional
 from services.core.db import metadata
 
 STATUSES = ("pending", "done", "error", "dead", "discarded")
-"""``pending`` waits (``locked_at`` is set while a worker has it), ``error`` will be tried again at
+"""``pending`` waits (``locked_at`` is set while a worker has locked it), ``error`` is retried at
 ``next_retry_at``, ``dead`` waits for a person, ``done`` and ``discarded`` are final."""
 
 _NOW, _NO_JSON, _WEBHOOK = func.now(), text("'{}'"), text("'webhook'")
@@ -70,12 +70,12 @@ work_queue = Table(
     *columns("created_at", AT, _NOW),
     *optional("dispatched_at", AT),
     *columns("dispatch_count", Integer, ZERO),
-    # ``died_at``: when it died before a person requeued it; null on what never died.
+    # ``died_at``: when the work became dead, set when a person requeues it.
     *optional("finished_at died_at", AT),
     CheckConstraint("status in ('pending','done','error','dead','discarded')", name="status"),
-    # The claim reads this one: ready rows of a topic, shop by shop, oldest due first.
+    # For claims: ready rows of a topic, by shop, oldest due first.
     Index("ix_work_queue_ready", "topic", "shop_id", _DUE, "id", postgresql_where=_UNLOCKED),
-    # The sweep and one-at-a-time per key read this one: locked rows.
+    # For the sweep and the check of locked keys.
     Index("ix_work_queue_locked", "topic", "key", postgresql_where=_LOCKED),
     Index("ix_work_queue_dead", "topic", "shop_id", postgresql_where=_GIVEN_UP),
     Index("ix_work_queue_requeued", "topic", "shop_id", postgresql_where=_REQUEUED),
@@ -131,8 +131,8 @@ request_counts = Table(
     *columns("count", BigInteger),
 )
 
-# Since when a shop's signed webhooks are refused, by outcome; a row goes once the backfill has read what they
-# were about.
+# Since when a shop's signed webhooks are refused, by outcome. The backfill deletes a row when it has read
+# their data.
 webhook_refusals = Table(
     "webhook_refusals",
     metadata,
@@ -141,7 +141,7 @@ webhook_refusals = Table(
     *columns("first_at last_at", AT),
 )
 
-# Up to when a provider's own list was read: every change before ``synced_until`` is known.
+# Up to which time a provider's list was read: every change before ``synced_until`` is recorded.
 sync_cursors = Table(
     "sync_cursors",
     metadata,

@@ -1,7 +1,8 @@
-"""Every kind of work in one table: its queue, how it runs, when it is tried again, what plans it. Pure.
+"""Topics: the kinds of work, with queue, mode, limits and retry policy; and the topic of each event. Pure.
 
-``order_ingest`` here is ``work_queue.topic``, the Celery task in Flower, the label in metrics and the
-heading in the runbook. Retry policy: exponential backoff with full jitter. The longest waits in seconds:
+A topic's name, such as ``order_ingest``, is ``work_queue.topic``, the Celery task in Flower, the label in
+metrics and the heading in the runbook. Retry policy: exponential backoff with full jitter. The longest waits
+in seconds:
 
 - most work (12 tries): 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600: 2 h 25 min in all.
 - jobs (5 tries): 30, 60, 120, 240: 7.5 min in all.
@@ -23,17 +24,17 @@ QUEUES = ("webhooks", "inventory", "reconciliation", "email", "sync", "reports",
 
 
 class Mode(StrEnum):
-    """Where the effect of an item is."""
+    """The system in which an item has its effect."""
 
     TRANSACTIONAL = "transactional"
-    """In our database: claimed, done and settled in one transaction, exactly once."""
+    """In this database: claimed, done and settled in one transaction, exactly once."""
     EXTERNAL = "external"
-    """In another system: claimed, called with no transaction open, settled in another."""
+    """In another system: claimed, called with no transaction open, settled in a second transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """One kind of work. ``lease`` must outlast its renewal several times; tries count the first one."""
+    """One kind of work. ``lease`` is several renewals long; ``tries`` includes the first one."""
 
     name: str = ""
     queue: str = ""
@@ -51,9 +52,9 @@ class Topic:
     soft_time_limit_seconds: int = 120
     time_limit_seconds: int = 180
     provider: str = ""
-    """Whose rate limit a claim must have tokens for; empty means none."""
+    """The provider whose rate limit applies; empty: none."""
     cost_points: float = 0.0
-    """Tokens of one call, until the provider has reported what it costs."""
+    """Tokens of one call, until the provider has reported its cost."""
     call_items: int = 1
     """Most items of one call."""
 
@@ -93,7 +94,7 @@ _JOB = replace(
     soft_time_limit_seconds=1800,
     time_limit_seconds=2100,
 )
-# A small call to a service that watches or counts: never urgent, so it is tried for many hours.
+# A small call to a monitoring or analytics service: not urgent, so it is retried for many hours.
 _CALL = Topic(
     queue="sync", batch_size=32, shop_cap=32, tries=20, soft_time_limit_seconds=60, time_limit_seconds=90
 )
@@ -133,9 +134,9 @@ TOPICS = MappingProxyType({topic.name: _with_limit(topic) for topic in _ALL})
 
 @lru_cache(maxsize=1024)
 def plan_topic(provider: str, topic: str) -> Topic | None:
-    """Return the work that follows from an event of ``provider`` and its ``topic``.
+    """Return the topic of the work for an event of ``provider`` with its ``topic``.
 
-    None is no error: providers send topics that nothing handles, and the event is kept.
+    None is not an error: providers send topics that have no handler, and the event is stored.
     """
     found = find_provider(provider)
     for pattern, name in found.topics if found else ():
@@ -147,11 +148,11 @@ def plan_topic(provider: str, topic: str) -> Topic | None:
 def plan_next_try(
     topic: Topic, retry_count: int, wait: timedelta | None, now: datetime, rng: Random
 ) -> datetime:
-    """Return when to try again after failed try number ``retry_count`` (from 1).
+    """Return the time of the next try after failed try number ``retry_count`` (from 1).
 
-    The backoff is uniform between nothing and ``backoff_base * 2 ** (retry_count - 1)``, at most
-    ``backoff_cap``, so that items that failed together do not come back together. A longer ``wait`` that the
-    provider asked for counts instead.
+    The backoff is uniform between 0 and ``backoff_base * 2 ** (retry_count - 1)``, at most ``backoff_cap``,
+    so that items that failed together are not retried together. A longer ``wait`` from the provider replaces
+    it.
     """
     ceiling: timedelta = min(topic.backoff_cap, topic.backoff_base * (1 << min(retry_count - 1, 30)))
     return now + max(ceiling * rng.random(), wait or timedelta())

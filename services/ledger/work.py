@@ -1,4 +1,4 @@
-"""What the ledger passes to a handler, and what a handler returns. Pure data."""
+"""The input and output of handlers. Pure data."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ from services.audit.chain import Entry
 from services.core.errors import WorkError
 
 FLEET = 0
-"""``work_queue.shop_id`` of work that belongs to no shop; in every other table that is null."""
+"""``work_queue.shop_id`` of work without a shop; all other tables use null."""
 
 
 class WorkItem(NamedTuple):
     """A claimed row of ``work_queue`` with the data of its event, if it has one.
 
-    A named tuple, because thousands are made per second.
+    A named tuple, because thousands are created per second.
     """
 
     id: int
@@ -38,8 +38,8 @@ class WorkItem(NamedTuple):
     def event_time(self, now: datetime) -> datetime:
         """Return the best known time of the event, for bodies that contain none.
 
-        The provider's time of the delivery, which is the same in every copy, or else the first receipt. Never
-        later than the receipt, because the provider's time may come from an unsigned header.
+        It is the provider's time of the delivery, which is the same in every copy, or else the first receipt.
+        It is never later than the receipt, because the provider's time may be from an unsigned header.
         """
         times = [at for at in (self.occurred_at, self.received_at) if at is not None]
         return min(times, default=now)
@@ -47,7 +47,7 @@ class WorkItem(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewWork:
-    """Work to plan. ``payload`` is JSON; ``not_before`` delays it (aware UTC)."""
+    """Work to insert. ``payload`` is JSON; ``not_before`` (aware UTC) delays it."""
 
     shop_id: int
     topic: str
@@ -61,7 +61,7 @@ class NewWork:
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """The work that a result requires next, and its audit entries."""
+    """The new work and the audit entries that follow from a result."""
 
     new_work: Sequence[NewWork] = ()
     audit: Sequence[Entry] = ()
@@ -69,11 +69,10 @@ class FollowUp:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The item is finished. ``result`` is stored in ``work_queue.result``: ``done``, ``stale``,
-    ``in_sync``...
+    """The item is finished. ``result`` is stored in ``work_queue.result``, such as ``done`` or ``stale``.
 
-    ``record``, for an external call, writes what the call returned. It runs in the settling transaction, and
-    only if the lease is still held.
+    ``record`` writes what an external call returned. It runs in the settling transaction, and only if the
+    lease is still held.
     """
 
     result: str = "done"
@@ -85,7 +84,7 @@ Outcome = Done | WorkError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedCall:
-    """An external call that is ready to be made. ``act`` runs with no transaction open, in a thread.
+    """An external call to make. ``act`` runs with no transaction open, in a thread.
 
     ``payload``, if given, is stored before the call: after a crash the next try sends the same request under
     the same idempotency key.
@@ -98,12 +97,11 @@ class PreparedCall:
 
 @dataclass(frozen=True, slots=True)
 class BatchResponse:
-    """The result of a batch call: one outcome per item, in order, none with a ``record`` of its own.
+    """The result of a batch call: one outcome per item, in order, without a ``record``.
 
-    ``record`` writes what several calls learned, whatever their outcomes are. It gets the ``learned`` of
-    each call, so that it can take all locks at once (see ``services.core.locks.Lock``), and the ids of the
-    items whose lease is still held. It runs in the settling transaction; if a write fails, it runs again
-    item by item.
+    ``record`` writes the data of several calls. It gets the ``learned`` of each call, so that it can take all
+    locks at once (see ``services.core.locks.Lock``), and the ids of the items whose lease is still held. It
+    runs in the settling transaction; if a write fails, it runs again item by item.
     """
 
     outcomes: Sequence[Outcome]
@@ -113,16 +111,16 @@ class BatchResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedBatch:
-    """One external call for several items of one shop; each item is settled by itself.
+    """One external call for several items of one shop; each item has its own settlement.
 
-    ``prepare`` returns it in the place of every one of its items. ``act`` and ``payloads`` are as in
-    ``PreparedCall``. Items that fail for the same reason are tried again together.
+    ``prepare`` returns it at the position of each of its items. ``act`` and ``payloads`` are as in
+    ``PreparedCall``. Items with the same error code are retried together.
     """
 
     items: Sequence[WorkItem]
     act: Callable[[], BatchResponse]
     payloads: Sequence[dict[str, Any] | None] = ()
-    """One per item, or none at all; None keeps an item's payload."""
+    """One per item, or empty; None keeps the item's payload."""
 
 
 Call = PreparedCall | PreparedBatch
@@ -142,13 +140,10 @@ TransactionalHandler = Callable[[Connection, Sequence[WorkItem], datetime], Hand
 
 
 class ExternalHandler(Protocol):
-    """Prepares calls to other systems; see ``Mode.EXTERNAL``."""
+    """Prepares external calls; see ``Mode.EXTERNAL``."""
 
     def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> Sequence[Call | Outcome]:
-        """Return, per item, the call to make, or the outcome if no call is needed.
-
-        Items of one batch call all get the same ``PreparedBatch``.
-        """
+        """Return, per item, the call to make, or the outcome if no call is needed."""
         ...
 
 

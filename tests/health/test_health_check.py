@@ -57,7 +57,7 @@ def test_a_database_that_hangs_is_missing_and_back_when_it_answers(engine: Engin
         blocker.execute(text("lock table heartbeats, inbound_events in access exclusive mode"))
         hanging, ready_while_hanging = probe.read(), probe.is_ready()
         blocker.rollback()
-    result_within(probe._pulse.start(), 5)
+    result_within(probe._heartbeats.start(), 5)
 
     assert find_missing(hanging, utc_now()) == ["database"]
     assert not ready_while_hanging

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from services.ledger import figures
-from services.ledger.health import Health, QueueHealth, find_missing, read_pulse
+from services.ledger.health import Health, QueueHealth, find_missing, read_heartbeats
 from services.ledger.topics import QUEUES
 from tests.health.fleet_rows import add_drift, add_heartbeats, add_settled, add_work
 
@@ -15,7 +15,7 @@ NOW = datetime(2026, 11, 21, 9, 0, 30, tzinfo=UTC)
 
 
 def read_health(tx: Connection, now: datetime) -> Health:
-    return replace(read_pulse(tx), topics=figures.find_figures(tx, now))
+    return replace(read_heartbeats(tx), topics=figures.find_figures(tx, now))
 
 
 def read_queue(tx: Connection, name: str) -> QueueHealth:
