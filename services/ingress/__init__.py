@@ -1,1 +1,1 @@
-"""Verify, record and answer signed webhooks. An answer of 2xx means that the row is committed."""
+"""Verify, record and answer signed webhooks. A 2xx response means that the row is committed."""

@@ -1,4 +1,4 @@
-"""The ingress of one process: creates its parts, starts and stops them."""
+"""The ingress application of one process: creates, starts and stops its parts."""
 
 import asyncio
 import os
@@ -48,7 +48,7 @@ class Ingress:
             part.start()
 
     async def close(self) -> None:
-        """Commit, answer and dispatch what was accepted; then end the threads."""
+        """Commit, answer and dispatch the accepted events; then stop the threads."""
         await self.commits.close()
         self.notifier.close()
         self.secrets.stop()
@@ -81,7 +81,7 @@ def make_flask() -> Flask:
 
 
 def _describe_fault(fault: HTTPException) -> Response:
-    """Return ``fault`` as JSON, like the webhook routes: ``{"error": "not_found"}``."""
+    """Return ``fault`` as JSON, such as ``{"error": "not_found"}``."""
     body = orjson.dumps({"error": fault.name.lower().replace(" ", "_")})
     response = Response(body, fault.code, mimetype="application/json")
     if isinstance(fault, MethodNotAllowed):

@@ -1,8 +1,8 @@
-"""Limits of request bodies that are not complete, and which body is cancelled when they are exceeded.
+"""Limits for incomplete request bodies, and the choice of the body to cancel when a limit is exceeded.
 
-No limit applies to a complete body. A body of at most ``SMALL_BYTES`` needs no slot and must be complete
-within ``GRACE_SECONDS``. A larger one, or one without a stated length, needs a slot and a minimum rate. When
-the slots are used up, the body furthest behind its rate is cancelled, so slow senders cannot block others.
+A body of at most ``SMALL_BYTES`` needs no slot and must be complete within ``GRACE_SECONDS``. A larger body,
+or one without a stated length, needs a slot and a minimum rate. When all slots are used, the body furthest
+behind its rate is cancelled, so that slow senders cannot block others.
 """
 
 import asyncio
@@ -19,13 +19,11 @@ GRACE_SECONDS = 2.0
 BYTES_PER_SECOND = 64 * 1024
 """Minimum rate of a large body after ``GRACE_SECONDS``: 5 MiB in 82 seconds."""
 LEAST_AGE_SECONDS = 0.5
-"""A younger body is not cancelled for another: most of a burst are complete by then."""
+"""A younger body is not cancelled for another: most bodies of a burst are complete by then."""
 MAX_HELD_BYTES = 128 * 1024 * 1024
 """Bytes of incomplete bodies in the memory of one process."""
-SHARE = 2
-"""Large bodies may use one in so many of a process's connections."""
-SHARE_OF_ONE_CLIENT = 4
-"""The same for the large bodies of one client address."""
+SHARE, SHARE_OF_ONE_CLIENT = 2, 4
+"""Slots for large bodies: 1/2 of the connections of a process, 1/4 for one client address."""
 
 
 class RsgiProtocol(Protocol):
@@ -44,39 +42,38 @@ class RsgiProtocol(Protocol):
         ...
 
 
-class _Unfinished:
-    """One incomplete body."""
+class _Body:
+    """An incomplete body."""
 
-    __slots__ = ("began", "client", "is_cut", "received_bytes", "task")
+    # ``client`` and ``received_bytes`` are set only with a slot: granian reports no progress of a small body.
+    __slots__ = ("began", "client", "is_cancelled", "received_bytes", "task")
 
     def __init__(self, task: asyncio.Task[Any], began: float) -> None:
         self.task, self.began = task, began
-        self.received_bytes = (
-            0  # only of a body with a slot: granian does not report the progress of a small one
-        )
-        self.client: str | None = None  # only of a body with a slot
-        self.is_cut = False
+        self.received_bytes = 0
+        self.client: str | None = None
+        self.is_cancelled = False
 
     def behind_bytes(self, now: float) -> float:
-        """Return how many bytes are missing to the minimum rate; negative while it is kept."""
+        """Return how many bytes are missing for the minimum rate; negative if none."""
         return (now - self.began - GRACE_SECONDS) * BYTES_PER_SECOND - self.received_bytes
 
 
 class Bodies:
-    """Reads bodies within the limits of one process of ``connections`` connections."""
+    """Reads bodies within the limits of one process with ``connections`` connections."""
 
     def __init__(self, connections: int) -> None:
         self._most = max(1, connections // SHARE)
         self._most_of_one = max(1, connections // SHARE_OF_ONE_CLIENT)
-        self._unfinished: dict[_Unfinished, None] = {}
+        self._incomplete: dict[_Body, None] = {}
         self._held_bytes = 0
 
     async def read(self, protocol: RsgiProtocol, stated: str, find_client: Callable[[], str]) -> bytes:
         """Return the whole body of a request whose ``Content-Length`` is ``stated``.
 
-        Raises ``BodyTooLarge`` as soon as the limit is exceeded, and ``Unavailable`` when the sender
-        disconnects, is slower than ``BYTES_PER_SECOND``, or is cancelled for another. ``find_client`` is
-        called for a body that needs a slot.
+        Raises ``BodyTooLarge`` when the limit is exceeded, and ``Unavailable`` when the sender disconnects,
+        is slower than ``BYTES_PER_SECOND``, or is cancelled for another. ``find_client`` is called for a body
+        that needs a slot.
         """
         size = int(stated) if stated.isdecimal() else MAX_BODY_BYTES
         if size > MAX_BODY_BYTES:
@@ -84,28 +81,26 @@ class Bodies:
         if not size:
             return b""
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - granian runs each request as one
-        one = _Unfinished(task, asyncio.get_running_loop().time())
-        self._unfinished[one] = None
+        assert task is not None  # noqa: S101 - granian runs each request as a task
+        one = _Body(task, asyncio.get_running_loop().time())
+        self._incomplete[one] = None
         try:
             if stated and size <= SMALL_BYTES:
                 return await protocol()
             self._admit(one, find_client())
             return await self._collect(one, protocol, size, is_stated=bool(stated))
         except asyncio.CancelledError as fault:
-            if not one.is_cut:
-                raise  # the server stops
+            if not one.is_cancelled:
+                raise  # the server is stopping
             task.uncancel()
             raise Unavailable("the body was too slow, or was cancelled for another") from fault
         except ProtocolClosed as fault:
             raise Unavailable("the sender disconnected") from fault
         finally:
-            del self._unfinished[one]
+            del self._incomplete[one]
             self._held_bytes -= one.received_bytes
 
-    async def _collect(
-        self, one: _Unfinished, protocol: RsgiProtocol, size: int, *, is_stated: bool
-    ) -> bytes:
+    async def _collect(self, one: _Body, protocol: RsgiProtocol, size: int, *, is_stated: bool) -> bytes:
         parts: list[bytes] = []
         async for part in protocol:
             parts.append(part)
@@ -116,47 +111,49 @@ class Bodies:
             if one.received_bytes > MAX_BODY_BYTES:
                 raise BodyTooLarge
             if self._held_bytes > MAX_HELD_BYTES:
-                self._cut_worst(list(self._unfinished), least_age_seconds=0)
+                self._cancel_slowest_of(list(self._incomplete), least_age_seconds=0)
         if is_stated and one.received_bytes < size:
             raise Unavailable("the sender disconnected")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def cut_late(self, now: float) -> None:
+    def cancel_late(self, now: float) -> None:
         """Cancel every body that is slower than the minimum rate."""
-        for one in list(self._unfinished):
+        for one in list(self._incomplete):
             if now - one.began <= GRACE_SECONDS:
                 return  # ordered by start
             if one.behind_bytes(now) > 0:
-                self._cut(one)
+                self._cancel(one)
 
-    def make_way(self, count: int, now: float) -> None:
+    def cancel_slowest(self, count: int, now: float) -> None:
         """Cancel up to ``count`` bodies, those furthest behind, to free connections."""
-        for one in _find_worst(list(self._unfinished), now, LEAST_AGE_SECONDS)[:count]:
-            self._cut(one)
+        for one in _list_slowest(list(self._incomplete), now, LEAST_AGE_SECONDS)[:count]:
+            self._cancel(one)
 
-    def _admit(self, one: _Unfinished, client: str) -> None:
+    def _admit(self, one: _Body, client: str) -> None:
         """Give ``one`` a slot; if too many are used, cancel the body furthest behind."""
         one.client = client
-        with_slot = [other for other in self._unfinished if other.client is not None and not other.is_cut]
+        with_slot = [
+            other for other in self._incomplete if other.client is not None and not other.is_cancelled
+        ]
         of_one = [other for other in with_slot if other.client == client]
         if len(of_one) > self._most_of_one:
-            self._cut_worst(of_one)
+            self._cancel_slowest_of(of_one)
         elif len(with_slot) > self._most:
-            self._cut_worst(with_slot)
+            self._cancel_slowest_of(with_slot)
 
-    def _cut_worst(self, of: Sequence[_Unfinished], *, least_age_seconds: float | None = None) -> None:
+    def _cancel_slowest_of(self, of: Sequence[_Body], *, least_age_seconds: float | None = None) -> None:
         least = LEAST_AGE_SECONDS if least_age_seconds is None else least_age_seconds
-        for one in _find_worst(of, asyncio.get_running_loop().time(), least)[:1]:
-            self._cut(one)
+        for one in _list_slowest(of, asyncio.get_running_loop().time(), least)[:1]:
+            self._cancel(one)
 
     @staticmethod
-    def _cut(one: _Unfinished) -> None:
-        if not one.is_cut:
-            one.is_cut = True
+    def _cancel(one: _Body) -> None:
+        if not one.is_cancelled:
+            one.is_cancelled = True
             one.task.cancel()
 
 
-def _find_worst(of: Sequence[_Unfinished], now: float, least_age_seconds: float) -> list[_Unfinished]:
+def _list_slowest(of: Sequence[_Body], now: float, least_age_seconds: float) -> list[_Body]:
     """Return the bodies that may be cancelled, the one furthest behind first."""
-    old = [one for one in of if not one.is_cut and now - one.began >= least_age_seconds]
+    old = [one for one in of if not one.is_cancelled and now - one.began >= least_age_seconds]
     return sorted(old, key=lambda one: one.behind_bytes(now), reverse=True)

@@ -1,10 +1,9 @@
-"""A request's client, and the open client connections of this process with their idle time.
+"""The client address of a request, and the client connections of this process with their idle time.
 
-Granian limits connections (``backpressure``), not requests, counts idle ones too, and cannot close one. So
-this module finds them among the file descriptors of the process and shuts them down; granian then sees the
-end of the stream. Only Linux reports the idle time (``tcp(7)``, ``TCP_INFO``): elsewhere none is found, and
-granian's own limit of ten seconds without a request applies.
-Source: granian 2.8, ``src/workers.rs``, ``acceptor_impl_loop``.
+Granian limits connections (``backpressure``) including idle ones, and cannot close a connection. This module
+finds connections among the file descriptors of the process and shuts them down; granian then gets the end of
+the stream. Only Linux reports the idle time (``tcp(7)``, ``TCP_INFO``). Elsewhere no connection is found, and
+granian's limit of ten seconds without a request applies. Source: granian 2.8, ``src/workers.rs``.
 """
 
 import os
@@ -19,11 +18,11 @@ Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 FOLDER = "/proc/self/fd"
 _LAST_SENT_AND_RECEIVED = struct.Struct("=44xI4xI")
-"""``tcpi_last_data_sent`` and ``tcpi_last_data_recv`` of ``struct tcp_info``: milliseconds ago."""
+"""``tcpi_last_data_sent`` and ``tcpi_last_data_recv`` of ``struct tcp_info``, in milliseconds."""
 
 
 class Connection(NamedTuple):
-    """A client's connection. ``idle_seconds``: since data was received or sent."""
+    """A client connection. ``idle_seconds`` is the time since data was received or sent."""
 
     descriptor: int
     peer: str
@@ -33,9 +32,8 @@ class Connection(NamedTuple):
 def find_client(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
     """Return the client's address: that of ``peer`` (``host:port``), unless ``peer`` is a trusted proxy.
 
-    Then it is the right-most address of the ``X-Forwarded-For`` values ``forwarded`` that is not itself
-    trusted: the client can write anything left of it. An entry that is no address ends the search at the
-    address before it.
+    Then it is the right-most address of the ``X-Forwarded-For`` values ``forwarded`` that is not trusted: the
+    client can write anything left of it. The search ends at an entry that is not an address.
     """
     client = _parse_address(peer)
     if client is None or not _is_trusted(client, trusted):
@@ -51,7 +49,7 @@ def find_client(peer: str, forwarded: Sequence[str], trusted: Sequence[Network])
 
 
 def count_descriptors() -> int:
-    """Return how many file descriptors this process has: at least its connections; 0 outside Linux."""
+    """Return the number of file descriptors of this process, connections included; 0 outside Linux."""
     try:
         with os.scandir(FOLDER) as entries:
             return sum(1 for _ in entries)
@@ -60,7 +58,7 @@ def count_descriptors() -> int:
 
 
 def list_connections(port: int) -> list[Connection]:
-    """Return the client connections to ``port`` of this process; none outside Linux."""
+    """Return the client connections of this process to ``port``; none outside Linux."""
     try:
         with os.scandir(FOLDER) as entries:
             descriptors = [int(entry.name) for entry in entries]
@@ -71,14 +69,14 @@ def list_connections(port: int) -> list[Connection]:
 
 
 def shut_idle(connection: Connection) -> bool:
-    """Shut ``connection`` down unless it is closed or has unread data; return whether it was shut down."""
+    """Shut ``connection`` down unless it is closed or has unread data; return whether it did."""
     sock = _open(connection.descriptor)
     if sock is None:
         return False
     with closing(sock):
         try:
             if _peer(sock) != connection.peer:
-                return False  # the descriptor belongs to another connection now
+                return False  # the descriptor now belongs to another connection
             sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             sock.shutdown(socket.SHUT_RDWR)
@@ -88,7 +86,7 @@ def shut_idle(connection: Connection) -> bool:
     return False  # unread data, or closed by the client
 
 
-def find_crowd(
+def list_idle(
     connections: list[Connection], busy: Container[str], least_idle_seconds: float
 ) -> list[Connection]:
     """Return the idle ``connections`` whose peer is not ``busy``, the longest idle first. Pure."""

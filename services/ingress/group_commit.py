@@ -1,7 +1,7 @@
-"""Group commit: requests that arrive together share one statement and one commit. Then workers are notified.
+"""Group commit: requests that arrive together share one statement and one commit.
 
-While one group commits in a thread, the next is collected; nothing waits for a group to fill. An answered
-request has a committed row. All but the statement runs on the event loop of the process.
+While one group commits in a thread, the next is collected; no request waits for a group to fill. Everything
+except the statement runs on the event loop of the process.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ MAX_GROUP_BYTES = 16 * 1024 * 1024
 MAX_WAITING = 2048
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 ANSWER_WITHIN_SECONDS = 1.8
-"""The answer is 503 within two seconds when the database does not answer."""
-LOOK_SECONDS = 0.1
-MAX_NOTICES = 50_000
-"""Most rows that wait for their message. Beyond it messages are dropped: the sweep sends them later."""
+"""The response is 503 within two seconds if the database does not answer."""
+CHECK_SECONDS = 0.1
+MAX_WAITING_REFS = 50_000
+"""Most rows that wait for their message. Beyond it messages are dropped, and the sweep sends them later."""
 GATHER_SECONDS = 0.02
 """Under load messages are sent at most this often, each for many rows. The first is sent at once."""
-PAUSE_WHEN_AWAY_SECONDS = 1.0
+BROKER_RETRY_SECONDS = 1.0
 
 
 class Unavailable(Exception):
-    """The event is not recorded, or not in time. The provider sends it again."""
+    """The event was not recorded in time. The provider sends it again."""
 
 
 class _Request:
@@ -54,10 +54,10 @@ class GroupCommit:
         self._busy = self._closing = self._watching = False
 
     def record(self, event: NewEvent) -> asyncio.Future[Accepted]:
-        """Return the future result of ``event``, set once it is committed.
+        """Return a future for the result of ``event``, set once it is committed.
 
-        Raises ``Unavailable`` at once when too much waits; the future raises it when the database fails or
-        does not answer in time.
+        Raises ``Unavailable`` if too many requests wait; the future raises it if the database fails or does
+        not answer in time.
         """
         if self._closing:
             raise Unavailable("stopping")
@@ -72,11 +72,11 @@ class GroupCommit:
             loop.call_soon(self._commit_next)  # requests that are ready now join the group
         if not self._watching:
             self._watching = True
-            loop.call_later(LOOK_SECONDS, self._give_up_late)
+            loop.call_later(CHECK_SECONDS, self._fail_late)
         return answer
 
     async def close(self) -> None:
-        """Accept nothing more and answer everything that was accepted. Safe to repeat."""
+        """Stop accepting requests and answer all accepted ones. Safe to repeat."""
         if self._closing:
             return
         self._closing = True
@@ -100,7 +100,7 @@ class GroupCommit:
         while self._waiting and len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
             waiting = self._waiting.popleft()
             self._bytes -= len(waiting.event.body)
-            # A request that was answered 503 is sent again: recorded now, its retry would be a "duplicate".
+            # A request that was answered 503 is not recorded, because its retry would be a "duplicate".
             if not waiting.answer.done():
                 size += len(waiting.event.body)
                 group.append(waiting)
@@ -116,14 +116,14 @@ class GroupCommit:
             if isinstance(result, Accepted):
                 waiting.answer.set_result(result)
             else:
-                fault = Unavailable("the database refused it")
+                fault = Unavailable("the database refused the event")
                 fault.__cause__ = result
                 waiting.answer.set_exception(fault)
         if refs:
             self._notify(refs)
         self._commit_next()
 
-    def _give_up_late(self) -> None:
+    def _fail_late(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for waiting in (*self._group, *self._waiting):
@@ -131,10 +131,10 @@ class GroupCommit:
                 waiting.answer.set_exception(Unavailable("the database did not answer in time"))
         self._watching = self._busy
         if self._watching:
-            loop.call_later(LOOK_SECONDS, self._give_up_late)
+            loop.call_later(CHECK_SECONDS, self._fail_late)
 
     def _commit(self, events: list[NewEvent]) -> list[Accepted | Exception]:
-        """Record ``events`` together; if that fails, one by one, so that a bad event fails alone."""
+        """Record ``events`` together; if that fails, one by one, so that only a bad event fails."""
         try:
             with self._writer() as tx:
                 return [*record_events(tx, events)]
@@ -145,7 +145,7 @@ class GroupCommit:
 
 
 class WorkerNotifier:
-    """Sends messages for committed rows in the background."""
+    """Sends messages for committed rows in a background thread."""
 
     def __init__(self) -> None:
         self._waiting: deque[WorkRef] = deque()
@@ -158,14 +158,14 @@ class WorkerNotifier:
         self._thread.start()
 
     def notify_workers(self, refs: Sequence[WorkRef]) -> None:
-        """Send messages for ``refs`` soon. Never waits, never raises."""
+        """Queue messages for ``refs``. Does not block or raise."""
         with self._wake:
-            if len(self._waiting) < MAX_NOTICES:
+            if len(self._waiting) < MAX_WAITING_REFS:
                 self._waiting.extend(refs)
                 self._wake.notify()
 
     def close(self, timeout_seconds: float = 2.0) -> None:
-        """Send what waits, and stop the thread."""
+        """Send the waiting messages, and stop the thread."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -184,6 +184,6 @@ class WorkerNotifier:
             if self._closing:
                 return
             if not is_sent:
-                time.sleep(PAUSE_WHEN_AWAY_SECONDS)
+                time.sleep(BROKER_RETRY_SECONDS)
             elif len(refs) > 1:
                 time.sleep(GATHER_SECONDS)

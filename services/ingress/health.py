@@ -18,11 +18,11 @@ def health_blueprint(
 ) -> Blueprint:
     """Return ``/health`` (also ``/api/v1/health``), ``/livez`` and ``/readyz``.
 
-    ``/health`` is 503 only when no webhook can be recorded or a queue, beat or the sweep stands still;
-    anything else that needs a person is ``degraded`` with 200. ``/readyz`` is 503 only without the database:
-    without the broker webhooks are still accepted. No answer names a shop, a person or a reason, because the
-    ingress is public. ``start_details`` starts to read more for ``/health`` and returns what finishes it, or
-    None where the request may not see more.
+    ``/health`` is 503 only if no webhook can be recorded or a queue, beat or the sweep does not work;
+    anything else that needs a person is ``degraded`` with 200. ``/readyz`` is 503 only without the database,
+    because without the broker webhooks are still accepted. No response has a shop, a person or a reason,
+    because the ingress is public. ``start_details`` starts reading further fields for ``/health`` and returns
+    a function that returns them, or None if the request may not see them.
     """
     blueprint = Blueprint("health", __name__)
 
@@ -33,7 +33,7 @@ def health_blueprint(
         health, now = probe.read(), utc_now()
         answer = describe_health(health, now) | (details() if details else {})
         status = 503 if classify_health(health, now).is_down else 200
-        # orjson keeps the order: the status comes first.
+        # orjson keeps the order of keys, so the status is first.
         return Response(orjson.dumps(answer), status, mimetype="application/json")
 
     @blueprint.get("/livez")

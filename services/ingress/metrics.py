@@ -1,6 +1,6 @@
 """``GET /metrics``: the fleet's metrics for Prometheus, read from the database at each scrape.
 
-All processes answer the same, so one scrape target is enough, and a restart resets no counter.
+All processes return the same metrics, so one scrape target is enough, and a restart resets no counter.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,17 +19,18 @@ from services.ledger.health import Health, age_seconds, classify_health
 from services.ledger.health_check import KEEP_TIMES_COST, CachedCheck, HealthCheck, result_within
 
 DEADLINE_SECONDS = 3.0
-"""Prometheus allows ten seconds by default; the thread here is free again sooner."""
+"""Prometheus waits ten seconds by default; this limit frees the thread sooner."""
 
 FORMER_NAMES = {
     "shopfleet_component_down": "shopfleet_missing",
     "shopfleet_work_locked": "shopfleet_work_in_hand",
     "shopfleet_ledger_broker_drift": "shopfleet_drift",
 }
-"""Metrics whose former name is still exported, with the same samples. It goes in 0.3."""
+"""Metrics that are also exported under their former name, until 0.3."""
 
-# Totals since the start. To prune their tables, merge old minutes into one row: Prometheus takes a smaller
-# counter for a restart, and counts its value again. Never by shop, as the number of shops is unbounded.
+# Totals since the first event. To prune their tables, merge old minutes into one row: Prometheus treats a
+# lower counter as a restart and counts its value again. Not by shop, because the number of shops is
+# unbounded.
 _COUNTERS = (
     ("shopfleet_work_settled", "Settled tries.", ("topic", "outcome"), """
 select topic, outcome, sum(tries) from work_stats
@@ -60,7 +61,7 @@ Samples = Iterable[tuple[Sequence[str], float]]
 
 
 def read_totals(tx: Connection) -> list[Metric]:
-    """Return the counters, with their totals of settled work and of requests."""
+    """Return the counters of settled work and of requests."""
     families: list[Metric] = []
     for name, documentation, labels, query in _COUNTERS:
         family = CounterMetricFamily(name, documentation, labels=labels)
@@ -78,7 +79,7 @@ class FleetCollector(Collector):
         self._totals = CachedCheck("totals", self._read_totals, keep_times_cost=KEEP_TIMES_COST)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics; without the database, only that it is down."""
+        """Yield the metrics; without the database only its state and the broker's."""
         totals = self._totals.start()
         health, now = self._probe.read(), utc_now()
         for family in _gauges(health, now):
@@ -98,7 +99,7 @@ class FleetCollector(Collector):
 
 
 def metrics_blueprint(probe: HealthCheck, engine: Callable[[], Engine] = get_engine) -> Blueprint:
-    """Return ``/metrics``. It has no customer data, and always answers 200."""
+    """Return ``/metrics``, which has no customer data and always answers 200."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(FleetCollector(probe, engine))
     blueprint = Blueprint("metrics", __name__)

@@ -29,7 +29,7 @@ on conflict (minute, shop, provider, outcome) do update set count = c.count + ex
 
 
 class RequestStats:
-    """Counts requests in memory and writes every few seconds. A crash loses counts, never events."""
+    """Counts requests in memory and writes the counts every few seconds. A crash loses only counts."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -44,9 +44,9 @@ class RequestStats:
         self._thread.start()
 
     def count(self, now: datetime, shop: str, provider: str, outcome: str, refused: str = "") -> None:
-        """Count one request. Pass ``UNKNOWN`` for an unknown shop: strangers must not create rows.
+        """Count one request. Pass ``UNKNOWN`` for an unknown shop, so that such requests create no new rows.
 
-        ``refused`` says why a signed delivery was refused: the next flush opens an incident with it.
+        ``refused`` is the reason why a signed delivery was refused; the next flush opens an incident with it.
         """
         minute = now.replace(second=0, microsecond=0)
         with self._lock:
@@ -55,7 +55,7 @@ class RequestStats:
                 self._add_refusal(Refusals(shop, provider, outcome, now, now, refused))
 
     def close(self) -> None:
-        """Stop the thread and write what is left."""
+        """Stop the thread and write the remaining counts."""
         self._stop.set()
         self._thread.join(2)
         self.flush()
@@ -82,7 +82,7 @@ class RequestStats:
                     self._add_refusal(one)
 
     def _add_refusal(self, one: Refusals) -> None:
-        """Merge ``one``: first and last time of both, and the detail of the earlier."""
+        """Merge ``one``: the first and last time of both, and the detail of the earlier one."""
         scope = (one.shop, one.provider, one.outcome)
         other = self._refused.get(scope, one)
         earlier = min(other, one, key=lambda refusal: refusal.first_at)
@@ -94,7 +94,7 @@ class RequestStats:
 
 
 def report_refusals(tx: Connection, refusals: Collection[Refusals], now: datetime) -> None:
-    """Record ``refusals`` for the backfill, and open a P2 per shop, outcome and day in the shop's zone."""
+    """Record ``refusals`` for the backfill, and open a P2 incident per shop, outcome and local day."""
     slugs = text_array(sorted({one.shop for one in refusals}))
     shops = {slug: (i, zone) for slug, i, zone in tx.exec_driver_sql(_FIND_SHOPS, {"slug": slugs})}
     known = [(*shops[one.shop], one) for one in refusals if one.shop in shops]
@@ -115,7 +115,7 @@ def _describe(refused: Refusals, shop_id: int, day: str) -> Incident:
     if provider and provider.refusals_until_dropped:
         summary += (
             f" {provider.name.capitalize()} drops a subscription after {provider.refusals_until_dropped} "
-            "refusals in a row; gap-healing reads what was refused."
+            "refusals in a row; gap-healing imports the refused data."
         )
     detail = {"provider": refused.provider, "first_at": refused.first_at}
     return Incident(shop_id, f"webhook_{refused.outcome}", day, "P2", summary, detail)

@@ -19,8 +19,8 @@ from services.ingress.bodies import Bodies, RsgiProtocol
 from services.ingress.connections import (
     count_descriptors,
     find_client,
-    find_crowd,
     list_connections,
+    list_idle,
     shut_idle,
 )
 from services.ingress.webhooks import PREFIX, HttpRequest, HttpResponse, Webhooks
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 PAGES_AT_ONCE = 4
 PAGES_WAITING = 64
-"""Most page requests in a process, running and waiting. Beyond it the answer is 503."""
+"""Most page requests in a process, running and waiting. Beyond it the response is 503."""
 WATCH_SECONDS = 0.25
 FREE_SHARE = 4
-"""One in so many connections of a process is kept free for new requests."""
+"""A quarter of the connections of a process is kept free for new requests."""
 LEAST_IDLE_SECONDS = 0.5
-"""A connection idle for less is not closed: its next request may be under way."""
+"""A connection idle for less is not closed, because its next request may be on the way."""
 
 
 class Gateway:
-    """Reads requests within the limits of one process and sends the responses."""
+    """Answers requests within the limits of one process."""
 
     def __init__(self, webhooks: Webhooks, flask: Flask, settings: Settings) -> None:
         self._webhooks, self._flask = webhooks, flask
@@ -63,7 +63,7 @@ class Gateway:
             self._running.discard(scope)
 
     async def _show_page(self, scope: "Scope") -> HttpResponse:
-        """Return a page, or 503 where too many wait: webhooks would wait, too."""
+        """Return a page, or 503 if too many requests wait, because webhooks would wait too."""
         if self._pages >= PAGES_WAITING:
             headers = [
                 ("content-type", "application/json"), ("retry-after", "1"), ("x-request-id", uuid4().hex),
@@ -94,33 +94,30 @@ class Gateway:
     async def watch(self) -> None:
         """Cancel late bodies and keep connections free, until cancelled.
 
-        One task watches all bodies: a timer for each would cost more than reading most bodies.
+        One task checks all bodies, because a timer for each would cost more than reading most bodies.
         """
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            self._bodies.cut_late(loop.time())
+            self._bodies.cancel_late(loop.time())
             self._free_connections(loop.time())
 
     def _free_connections(self, now: float) -> None:
-        """Where too few connections are free, close idle ones, the longest idle first, then cancel bodies.
-
-        Complete requests are never cancelled.
-        """
+        """If too few connections are free, close the longest idle ones, then cancel the slowest bodies."""
         if count_descriptors() <= self._most:
-            return  # nearly always: costs one directory listing
+            return  # the usual case, which costs one directory listing
         connections = list_connections(self._port)
         excess = len(connections) - self._most
         if excess <= 0:
             return
         busy = {scope.client for scope in self._running}
-        crowd = find_crowd(connections, busy, LEAST_IDLE_SECONDS)
-        closed = sum(shut_idle(connection) for connection in crowd[:excess])
-        self._bodies.make_way(excess - closed, now)
+        idle = list_idle(connections, busy, LEAST_IDLE_SECONDS)
+        closed = sum(shut_idle(connection) for connection in idle[:excess])
+        self._bodies.cancel_slowest(excess - closed, now)
 
 
 def find_repeated(items: Sequence[tuple[str, str]], last: Mapping[str, str]) -> frozenset[str]:
-    """Return the names in ``items`` with different values; ``last`` has the last value of each. Pure."""
+    """Return the names in ``items`` with several different values. ``last`` is ``dict(items)``. Pure."""
     return frozenset(name for name, value in items if last[name] != value)
 
 

@@ -1,7 +1,7 @@
-"""SecretCache: every shop's webhook secrets and domains, and refusing pauses, in memory; seconds old at most.
+"""SecretCache: all webhook secrets, shop domains and refusing pauses in memory, a few seconds old at most.
 
-A webhook is verified without a query. For an unknown shop or a wrong signature one small query checks whether
-anything changed, so a secret that was set a moment ago is found.
+A webhook is verified without a query. For an unknown shop or a wrong signature one small query checks for
+changes, so that a new secret is found at once.
 """
 
 import threading
@@ -24,7 +24,7 @@ select (select coalesce(max(id), 0) from shop_secrets),
           from shop_config)
 """
 
-# Domains of another form were accepted in the past; Shopify never sends one, so they are not compared.
+# Earlier versions accepted other domains; Shopify never sends one, so they are not compared.
 _DOMAINS = """
 select shop_id, array_append(former_shopify_domains, shopify_domain) as domains from shop_config
  where right(shopify_domain, 14) = '.myshopify.com'
@@ -33,19 +33,19 @@ select shop_id, array_append(former_shopify_domains, shopify_domain) as domains 
 
 @dataclass(frozen=True, slots=True)
 class SecretSnapshot:
-    """What one query read."""
+    """The data of one reading."""
 
     keys: dict[tuple[str, str], WebhookKey] = field(default_factory=dict, repr=False)
     shop_ids: dict[str, int] = field(default_factory=dict)
     domains: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    """By shop id: its Shopify domains in lower case, the current one last. Only shops that have one."""
+    """Shopify domains by shop id, in lower case, the current one last. Shops without a domain are absent."""
     refusals: tuple[tuple[str | None, str | None, int | None], ...] = ()
     """Queue, topic and shop id of each pause in mode ``refuse``; None means any."""
     version: tuple[int, ...] = ()
 
 
 def read_snapshot(engine: Engine, known: SecretSnapshot) -> SecretSnapshot:
-    """Return the current snapshot; ``known`` itself where nothing changed."""
+    """Return the current snapshot, or ``known`` if nothing changed."""
     with transaction(engine) as tx:
         version = tuple(int(part) for part in tx.execute(text(_VERSION)).one())
         if version == known.version:
@@ -104,7 +104,7 @@ class SecretCache:
             self.reload()
 
     def is_refused(self, shop_id: int, queue: str, topic: str) -> bool:
-        """Return whether a pause refuses this shop, queue or topic, so that the provider keeps the event."""
+        """Return whether a pause refuses this shop, queue or topic."""
         return any(
             paused in (None, queue) and kind in (None, topic) and shop in (None, shop_id)
             for paused, kind, shop in self.snapshot.refusals
@@ -112,7 +112,7 @@ class SecretCache:
 
 
 def live_secrets(key: WebhookKey | None, now: datetime) -> list[bytes]:
-    """Return the secrets to try; a dummy where there is none, so that a refusal takes the same time."""
+    """Return the secrets to try; a dummy if there is none, so that a refusal takes the same time."""
     values = key.live_values(now) if key else ()
     return [value.encode() for value in values] or [_DUMMY]
 

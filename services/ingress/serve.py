@@ -13,7 +13,7 @@ from services.core.log import granian_log_config
 from services.core.settings import get_settings
 
 OTHER_DESCRIPTORS = 256
-"""For the database, the broker, logs and modules; more than needed costs nothing."""
+"""For the database, the broker, logs and modules."""
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _allow_descriptors(connections: int) -> None:
-    """Raise the limit of file descriptors for ``connections`` and the rest, as far as the system allows."""
+    """Raise the limit of file descriptors for ``connections`` and other uses, if the system allows it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + OTHER_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < needed:

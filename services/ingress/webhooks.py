@@ -1,4 +1,4 @@
-"""The webhook route: verify, record, answer. Without Flask, which would cost more than all of it."""
+"""The webhook route: verifies, records and answers. Does not use Flask, which would cost too much time."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ from services.providers.registry import WEBHOOK_PROVIDERS
 
 PREFIX = "/webhooks/"
 MAX_PATH = 1024
-"""Characters. Above 65,534 bytes granian's HTTP parser answers 414 itself, without a body."""
+"""Characters. Above 65,534 bytes granian's HTTP parser answers 414 without a body."""
 MAX_BODY_BYTES = 5 * 1024 * 1024
 RETRY_AFTER_SECONDS = 5
 PAUSED_RETRY_AFTER_SECONDS = 60
@@ -34,13 +34,13 @@ RELOAD_AT_MOST_EVERY_SECONDS = 0.02
 DUPLICATE_HEADER = "duplicate_header"
 WRONG_SHOP = "wrong_shop"
 _REFUSED_BY_NAME = {WRONG_SHOP: 401, MISSING_HEADER: 400, DUPLICATE_HEADER: 400}
-"""Reasons to refuse a correctly signed delivery, with the status."""
+"""Error codes of refused deliveries with a valid signature, with the HTTP status."""
 
 ReadBody = Callable[[], Awaitable[bytes]]
 
 
 class BodyTooLarge(Exception):
-    """The body has more than ``MAX_BODY_BYTES``; the rest of it was not read."""
+    """The body has more than ``MAX_BODY_BYTES``; the rest was not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True)
 class WebhookRoute:
-    """A webhook address. ``secret_name`` is the shop's secret that must have signed the delivery.
+    """A webhook URL. ``secret_name`` is the shop's secret for the signature.
 
     ``identifying`` are the headers that must not be repeated with different values.
     """
@@ -109,7 +109,7 @@ def _unavailable() -> HttpError:
 
 @dataclass(slots=True)
 class RequestLog:
-    """What is logged of a request, as far as it got."""
+    """The data of a request for the log, filled step by step."""
 
     now: datetime
     request_id: str
@@ -122,7 +122,7 @@ class RequestLog:
 
 
 class Webhooks:
-    """Answers ``POST /webhooks/...``; see the contract's table of routes and answers."""
+    """Answers ``POST /webhooks/...``."""
 
     def __init__(self, secrets: SecretCache, commits: GroupCommit, stats: RequestStats) -> None:
         self._secrets, self._commits, self._stats = secrets, commits, stats
@@ -138,7 +138,7 @@ class Webhooks:
             accepted = await self._accept(request, log)
             outcome = "accepted" if accepted.is_new else "duplicate"
             body = orjson.dumps({"status": outcome, "id": accepted.event_id})
-        except Exception as fault:  # noqa: BLE001 - a bug must not look like an accepted event
+        except Exception as fault:  # noqa: BLE001 - after a bug the response is 503
             if not isinstance(fault, HttpError):
                 slug = log.route.slug if log.route else ""
                 capture_bug(fault, topic="ingress", shop=slug, request_id=log.request_id)
@@ -190,7 +190,7 @@ class Webhooks:
     async def _verify(
         self, route: WebhookRoute, request: HttpRequest, body: bytes, now: datetime
     ) -> tuple[WebhookDelivery, int]:
-        """Return the delivery and its shop, verified with the secrets of the shop in the path alone."""
+        """Return the delivery and its shop, verified only with the secrets of the shop in the path."""
         secrets = self._secrets
         refused = Rejected(INVALID_SIGNATURE)
         for _attempt in range(2):
@@ -210,10 +210,9 @@ class Webhooks:
         raise self._refusal(route, refused) from refused
 
     async def _reload(self) -> None:
-        """Reload the secrets, at some moment after this call.
+        """Reload the secrets after this call.
 
-        One reload serves all requests that wait for it, fifty times a second at most, whatever the number of
-        bad signatures.
+        All requests that wait share one reload, with at most fifty reloads a second.
         """
         if self._next_reload is None:
             self._next_reload = asyncio.ensure_future(self._reload_soon())
@@ -249,7 +248,7 @@ class Webhooks:
 
     def _record(self, log: RequestLog, status: int, outcome: str) -> None:
         route, delivery, accepted = log.route, log.delivery, log.accepted
-        # Text from a stranger must not become the name of a statistic.
+        # The text of an unknown sender must not become a label of a statistic.
         is_known = route is not None and route.slug in self._secrets.snapshot.shop_ids
         slug, provider = (route.slug, route.provider) if route and is_known else (UNKNOWN, UNKNOWN)
         self._stats.count(log.now, slug, provider, outcome, log.refused)
@@ -267,7 +266,7 @@ class Webhooks:
 
 
 def _shown_topic(route: WebhookRoute, delivery: WebhookDelivery) -> str:
-    """Return the topic for the log: an unknown one is free text of a stranger, and redacted."""
+    """Return the topic for the log; an unknown topic is free text and therefore redacted."""
     is_known = plan_topic(route.provider, delivery.topic) is not None
     return delivery.topic if is_known else redact_text(delivery.topic)
 
@@ -277,11 +276,11 @@ def _check_headers(
 ) -> None:
     """Raise ``Rejected`` if headers of a signed delivery contradict each other or the shop's ``domains``.
 
-    The header with the domain is not signed, so a delivery without it is accepted.
+    A delivery without the header of the domain is accepted, because the header is not signed.
     """
     if repeated := request.repeated & route.identifying:
         name = min(repeated)
-        raise Rejected(DUPLICATE_HEADER, f"the header {name} came more than once, with different values")
+        raise Rejected(DUPLICATE_HEADER, f"the header {name} occurs more than once, with different values")
     domain = delivery.shop_domain
     if domain and domains is not None and domain not in domains:
         shown = redact_text(domain) if is_storable(domain) else "longer than a name or not plain text"

@@ -129,13 +129,13 @@ def test_body_slower_than_the_least_rate_is_cut_and_one_that_keeps_up_is_not() -
         lines, tasks = zip(*[await reader.begin(MAX_BODY_BYTES) for _ in range(2)], strict=True)
         lines[1].put(b" " * 2 * BYTES_PER_SECOND)
         await settle()
-        reader.bodies.cut_late(reader.now() + GRACE_SECONDS - 0.1)
+        reader.bodies.cancel_late(reader.now() + GRACE_SECONDS - 0.1)
         await settle()
         assert cut([*tasks]) == []
-        reader.bodies.cut_late(reader.now() + GRACE_SECONDS + 1)
+        reader.bodies.cancel_late(reader.now() + GRACE_SECONDS + 1)
         await settle()
         assert cut([*tasks]) == [0]
-        reader.bodies.cut_late(reader.now() + GRACE_SECONDS + 3)
+        reader.bodies.cancel_late(reader.now() + GRACE_SECONDS + 3)
         await settle()
         assert cut([*tasks]) == [0, 1]
 
@@ -194,7 +194,7 @@ def test_small_body_takes_nothing_of_the_share_and_is_complete_in_time_or_cut() 
         assert [len(await task) for _, task in small[1:]] == [SMALL_BYTES] * 99
         assert cut(large) == []
 
-        reader.bodies.cut_late(reader.now() + GRACE_SECONDS + 0.1)
+        reader.bodies.cancel_late(reader.now() + GRACE_SECONDS + 0.1)
         await settle()
 
         assert cut([small[0][1]]) == [0]
@@ -224,10 +224,10 @@ def test_connections_that_run_short_are_taken_from_the_bodies_furthest_behind() 
         begun = [await reader.begin(size) for size in (LARGE, 1000, LARGE)]
         begun[0][0].put(b" " * 10)
         await settle()
-        reader.bodies.make_way(2, reader.now())  # all are younger than an honest body may be
+        reader.bodies.cancel_slowest(2, reader.now())  # all are younger than an honest body may be
         await settle()
         assert cut([task for _, task in begun]) == []
-        reader.bodies.make_way(2, reader.now() + 1)
+        reader.bodies.cancel_slowest(2, reader.now() + 1)
         await settle()
         assert cut([task for _, task in begun]) == [1, 2]
 

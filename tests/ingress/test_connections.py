@@ -12,7 +12,7 @@ from flask import Flask
 
 from services.core.settings import Settings
 from services.ingress import rsgi
-from services.ingress.connections import Connection, find_crowd, list_connections, shut_idle
+from services.ingress.connections import Connection, list_connections, list_idle, shut_idle
 from services.ingress.rsgi import Gateway
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how long one is idle")
@@ -88,7 +88,7 @@ def test_idle_connection_is_shut_and_one_with_a_request_is_not(door: Door) -> No
 def test_crowd_is_the_longest_idle_first_without_the_busy() -> None:
     held = [Connection(n, f"peer-{n}", idle) for n, idle in enumerate((1.0, 9.0, 0.1, 5.0))]
 
-    assert [one.peer for one in find_crowd(held, {"peer-1"}, 0.5)] == ["peer-3", "peer-0"]
+    assert [one.peer for one in list_idle(held, {"peer-1"}, 0.5)] == ["peer-3", "peer-0"]
 
 
 def test_idle_connections_are_closed_only_as_far_as_connections_run_short(
@@ -101,7 +101,7 @@ def test_idle_connections_are_closed_only_as_far_as_connections_run_short(
         Flask("empty"),
         replace(settings, ingress_port=door.port, ingress_requests=8),
     )
-    monkeypatch.setattr(served._bodies, "make_way", lambda count, _now: asked.append(count))
+    monkeypatch.setattr(served._bodies, "cancel_slowest", lambda count, _now: asked.append(count))
     pairs = door.open(6)
     served._free_connections(0.0)
     assert not any(is_closed(client) for client, _ in pairs)
