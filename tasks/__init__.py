@@ -1,1 +1,1 @@
-"""What workers do: thin Celery tasks, one module per queue. The app is in ``tasks.celery``."""
+"""Celery: the app, the tasks of workers and beat, Flower, and the subcommands of ``celery``."""

@@ -1,7 +1,6 @@
-"""``python -m tasks worker|beat|flower``: what ``celery -A tasks ...`` starts, without the command line.
+"""``python -m tasks worker|beat|flower`` starts the processes of ``celery -A tasks ...`` with less memory.
 
-Celery's command loads every plug-in it has and a prompt: 20 MB that each process of an embedded fleet would
-keep. The worker, the beat and Flower are the same ones, with the same app.
+Celery's command loads all its plug-ins and a prompt, which cost 20 MB in each process of an embedded fleet.
 """
 
 import argparse
@@ -13,27 +12,27 @@ from tasks.flower import run_flower
 
 
 def main() -> int:
-    """Run a worker or a beat until stopped; return its exit code."""
+    """Run a worker, beat or Flower until stopped; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m tasks", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
-    kinds.add_parser("beat", help="tick while this one leads")
-    kinds.add_parser("flower", help="show the backlog and the workers in a browser")
-    worker = kinds.add_parser("worker", help="take work; example: python -m tasks worker -Q webhooks -c 2")
-    worker.add_argument("-Q", "--queues", required=True, help="queues, with commas between")
+    kinds.add_parser("beat", help="start due jobs; only one beat is active")
+    kinds.add_parser("flower", help="show workers and tasks in a browser")
+    worker = kinds.add_parser("worker", help="run work; example: python -m tasks worker -Q webhooks -c 2")
+    worker.add_argument("-Q", "--queues", required=True, help="queues, comma-separated")
     worker.add_argument("-c", "--concurrency", type=int, default=1, help="child processes")
     worker.add_argument("-n", "--hostname", default="", help="node name, such as webhooks@%%h")
-    asked = parser.parse_args()
-    if asked.kind != "worker":
-        app.conf.include = ()  # tasks are known here by name, and nothing is needed of what they do
-    if asked.kind == "flower":
+    options = parser.parse_args()
+    if options.kind != "worker":
+        app.conf.include = ()  # beat and Flower use only the names of tasks
+    if options.kind == "flower":
         return run_flower(app)
-    if asked.kind == "beat":
+    if options.kind == "beat":
         app.Beat(loglevel="WARNING", quiet=True).run()
         return 0
     node = app.Worker(
-        hostname=host_format(default_nodename(asked.hostname)),
-        queues=asked.queues,
-        concurrency=asked.concurrency,
+        hostname=host_format(default_nodename(options.hostname)),
+        queues=options.queues,
+        concurrency=options.concurrency,
         loglevel="WARNING",
         quiet=True,
         without_gossip=True,

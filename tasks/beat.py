@@ -1,8 +1,8 @@
-"""Beat: one of any number leads, the others stand by. The leader holds a lock in PostgreSQL.
+"""Beat: of any number of processes one is the leader, which holds a lock in PostgreSQL.
 
-Celery's own beat has no leader, and RedBeat keeps its lock where a ``FLUSHALL`` ends it. The leader sends the
-messages of ``beat_schedule.SCHEDULE``, and starts the runs of ``beat_schedule.JOBS`` itself, as rows: without
-the broker a run is late and not lost.
+The leader sends the messages of ``beat_schedule.SCHEDULE`` and inserts the runs of ``beat_schedule.JOBS``. If
+the broker is unreachable, a run is late but not lost. Celery's own beat has no leader, and ``FLUSHALL``
+deletes RedBeat's lock.
 """
 
 import logging
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class LeaderScheduler(Scheduler):
-    """A scheduler whose state is the table of ``beat_schedule`` and the ledger: no file, nothing to lose."""
+    """A scheduler without a state file: its state is in the database."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._connection: Connection | None = None
@@ -45,9 +45,9 @@ class LeaderScheduler(Scheduler):
             entry.last_run_at = utc_now() - timedelta(days=1)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Send what is due if this beat leads; otherwise check again in 2 s whether the leader is gone."""
-        if not self._leads():
-            # The leader may be alive and do nothing.
+        """Send due messages if this beat is the leader; otherwise try again in 2 s to become it."""
+        if not self._is_leader():
+            # The leader may hang.
             if self._is_time("watch", WATCH_SECONDS):
                 watch(get_engine())
             return 2.0
@@ -65,8 +65,8 @@ class LeaderScheduler(Scheduler):
         self._done_at[name] = now
         return True
 
-    def _leads(self) -> bool:
-        """Hold, or try to get, the leader's lock: a session lock, so a dead leader's is free at once."""
+    def _is_leader(self) -> bool:
+        """Return whether this beat holds or gets the leader's session lock, which ends with its holder."""
         try:
             if self._connection is None:
                 connection = get_engine().connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -84,7 +84,7 @@ class LeaderScheduler(Scheduler):
         return True
 
     def _step_down(self) -> None:
-        """Close the connection for good: one that went back to its pool would keep the lock."""
+        """Close the connection without returning it to the pool, because it holds the lock."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()

@@ -1,4 +1,4 @@
-"""The Celery app and its settings. Each setting that is not Celery's default says why."""
+"""The Celery app and its settings."""
 
 import gc
 import os
@@ -19,12 +19,12 @@ TASK_MODULES = ("tasks.runner", "tasks.ops")
 
 
 def make_app() -> Celery:
-    """Return the app, configured from the process's settings."""
+    """Return the app, configured from the settings of the process."""
     settings = get_settings()
-    # Celery reads these names itself, as global options, and would let them win over the configuration.
+    # Passed here, because Celery's global options of the same names would override ``app.conf``.
     app = Celery("shopfleet", broker=settings.broker_url, include=list(TASK_MODULES))
     app.conf.update(
-        # No pickle: who can write to the broker must not be able to run code here.
+        # No pickle: write access to the broker must not allow code execution.
         task_serializer="json",
         accept_content=["json"],
         event_serializer="json",
@@ -32,20 +32,20 @@ def make_app() -> Celery:
         result_backend=None,
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
-        # A mistyped queue raises instead of feeding a queue that nobody reads.
+        # A mistyped queue raises an error instead of creating a queue without a worker.
         task_default_queue="ops",
         task_create_missing_queues=False,
         task_queues=[make_queue(name, settings.broker_url) for name in QUEUES],
         task_routes={name: {"queue": topic.queue} for name, topic in TOPICS.items()},
-        # Wait without end for an unreachable broker, but let no publisher hang on it.
+        # Workers wait for an unreachable broker without limit; publishers do not wait.
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=4,
         broker_pool_acquire_timeout=5,
         task_publish_retry=False,
         broker_transport_options=transport_options(settings.broker_url),
-        # Late acks put back what a soft shutdown interrupts. Nothing else may repeat a task: claims
-        # make a second copy harmless, leases and the sweep find what a dead worker had.
+        # Late acks return a message that a soft shutdown interrupts. Other redelivery is off: leases and the
+        # sweep recover the work of a dead worker, and claims make a second copy of a message harmless.
         task_acks_late=True,
         task_reject_on_worker_lost=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -55,7 +55,7 @@ def make_app() -> Celery:
         worker_max_memory_per_child=400_000,
         worker_soft_shutdown_timeout=5,
         worker_enable_soft_shutdown_on_idle=False,
-        # Flower turns events on by itself while it looks.
+        # Flower turns events on while it runs.
         worker_send_task_events=False,
         task_send_sent_event=False,
         timezone="UTC",
@@ -81,16 +81,17 @@ def _setup_logging(**_: Any) -> None:
 @beat_init.connect
 def _report_errors(**_: Any) -> None:
     init_sentry(get_settings(), process_name())
-    # What is loaded now stays: children share these pages as long as no collection touches them.
+    # Children share these memory pages as long as the collector does not write to them.
     gc.collect()
     gc.freeze()
-    # A batch makes tens of thousands of objects and no cycles: 70 collections a batch cost 2% of a worker.
+    # A batch creates tens of thousands of objects and no cycles; 70 collections per batch cost 2% of the
+    # time.
     gc.set_threshold(50_000, 20, 20)
 
 
 @worker_process_init.connect
 def _after_fork(**_: Any) -> None:
-    """Drop the parent's connections: two children that share one would mix up its answers."""
+    """Drop the parent's connections, because children that share one would mix up its responses."""
     from services.ledger.dispatch import reset_sender
 
     forget_engine()

@@ -1,7 +1,7 @@
-"""``celery -A tasks flower`` has a sign-in, or it does not start.
+"""Flower for ``celery -A tasks flower``: requires a sign-in and limits failed ones.
 
-Without one, Flower shows every page, with the tasks' arguments, to all who reach its port. Its options come
-from the command line, over ``FLOWER_...`` in the environment, over the project's settings.
+Without a sign-in, Flower shows all pages, with the tasks' arguments, to every client. Options on the command
+line have priority over ``FLOWER_...`` in the environment, and those over the project's settings.
 https://flower.readthedocs.io/en/latest/config.html
 """
 
@@ -25,52 +25,52 @@ from services.ledger.topics import QUEUES
 
 SIGN_IN_NEEDED = (
     "Flower needs a sign-in and has none. Set FLOWER_BASIC_AUTH=user:password (in the environment or in "
-    ".env), give --basic_auth=user:password, or let people sign in elsewhere with --auth and "
-    "--auth_provider. `fleet up` makes a password by itself; `fleet env` prints it."
+    ".env), pass --basic_auth=user:password, or use an external sign-in with --auth and --auth_provider. "
+    "`fleet up` generates a password; `fleet env` prints it."
 )
 SHORTEST_PASSWORD = 8
-MOST_TASKS = 10_000
-"""Tasks kept in Flower's memory, a tenth of its own default: the whole history is in the ledger."""
-GUESSES = 10
-GUESS_WINDOW_SECONDS = 300.0
-"""An address that shows a wrong sign-in so often in this time is answered 429 until the time is over."""
-MOST_ADDRESSES = 10_000
+MAX_TASKS = 10_000
+"""Tasks in Flower's memory, a tenth of its default: the whole history is in the ledger."""
+MAX_FAILURES = 10
+FAILURE_WINDOW_SECONDS = 300.0
+"""An address with ``MAX_FAILURES`` wrong sign-ins in this time gets 429 until the time is over."""
+MAX_ADDRESSES = 10_000
 
 log = logging.getLogger(__name__)
 
 
-class GuessBrake:
-    """Counts the wrong sign-ins of each address, in this process, for ``MOST_ADDRESSES`` at most.
+class SignInLimiter:
+    """Counts the wrong sign-ins of each address in this process.
 
-    A right one clears nothing: behind a proxy it may come from the same address. An IPv6 address counts by
-    its /64, which is one subscriber's.
+    A successful sign-in does not reset the count, because behind a proxy many clients share one address. An
+    IPv6 address counts as its /64 network.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._guesses: OrderedDict[str, deque[float]] = OrderedDict()
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
     def wait_seconds(self, address: str) -> int:
-        """Return how long ``address`` is refused from now on; 0 where it may try."""
-        times = self._guesses.get(_subscriber(address))
-        if times is None or len(times) < GUESSES:
+        """Return how long ``address`` is refused; 0 if it may try."""
+        times = self._failures.get(_to_network(address))
+        if times is None or len(times) < MAX_FAILURES:
             return 0
-        return max(0, ceil(times[0] + GUESS_WINDOW_SECONDS - self._clock()))
+        return max(0, ceil(times[0] + FAILURE_WINDOW_SECONDS - self._clock()))
 
     def add(self, address: str) -> bool:
         """Count a wrong sign-in of ``address``; return whether it is refused from now on."""
-        times = self._guesses.setdefault(_subscriber(address), deque(maxlen=GUESSES))
-        self._guesses.move_to_end(_subscriber(address))
+        times = self._failures.setdefault(_to_network(address), deque(maxlen=MAX_FAILURES))
+        self._failures.move_to_end(_to_network(address))
         times.append(self._clock())
-        while len(self._guesses) > MOST_ADDRESSES:
-            self._guesses.popitem(last=False)
+        while len(self._failures) > MAX_ADDRESSES:
+            self._failures.popitem(last=False)
         return self.wait_seconds(address) > 0
 
 
-def _subscriber(address: str) -> str:
+def _to_network(address: str) -> str:
     try:
         parsed = ip_address(address)
-    except ValueError:  # a unix socket has none
+    except ValueError:  # a unix socket has no address
         return address
     return str(ip_network(f"{parsed}/64", strict=False)) if parsed.version == 6 else address
 
@@ -78,7 +78,8 @@ def _subscriber(address: str) -> str:
 def guard_flower() -> None:
     """Require a sign-in of the ``flower`` command. Call it when the app is loaded.
 
-    The celery command imports all its plug-ins before the app: where Flower can start, its module is loaded.
+    The celery command imports all plug-ins before the app, so ``flower.command`` is loaded if Flower can
+    start.
     """
     module = sys.modules.get("flower.command")
     if module is None or getattr(module.flower.callback, "is_guarded", False):
@@ -100,63 +101,63 @@ def run_flower(app: Celery) -> int:
 
 def _guarded(module: Any, start: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(start)
-    def start_closed(tornado_argv: tuple[str, ...], *args: Any, **kwargs: Any) -> Any:
+    def start_guarded(tornado_argv: tuple[str, ...], *args: Any, **kwargs: Any) -> Any:
         configure_logging(get_settings(), "flower")
         _set_defaults()
-        # Flower reads its options again later: a file given by --conf counts too.
+        # Flower reads its options again later; this includes a file given by --conf.
         module.apply_env_options()
         module.apply_options(sys.argv[0], tornado_argv)
-        refuse_open(module.options, os.environ)
+        check_sign_in(module.options, os.environ)
         _list_every_queue()
-        _slow_guesses(GuessBrake())
+        _limit_sign_ins(SignInLimiter())
         return start(tornado_argv, *args, **kwargs)
 
-    start_closed.is_guarded = True  # type: ignore[attr-defined]
-    return start_closed
+    start_guarded.is_guarded = True  # type: ignore[attr-defined]
+    return start_guarded
 
 
 def _list_every_queue() -> None:
-    """List every queue on the broker page. Flower alone leaves out the queue of a worker that is gone."""
+    """List every queue on the broker page, because Flower omits queues without a worker."""
     from flower.views import BaseHandler
 
     listed = BaseHandler.get_active_queue_names
     BaseHandler.get_active_queue_names = lambda handler: sorted({*listed(handler), *QUEUES})
 
 
-def _slow_guesses(brake: GuessBrake) -> None:
+def _limit_sign_ins(limiter: SignInLimiter) -> None:
     """Answer 429 with ``Retry-After`` to an address with too many wrong sign-ins."""
     from flower.views import BaseHandler
     from tornado.web import Finish, HTTPError
 
     read_user = BaseHandler.get_current_user
 
-    def read_user_slowly(handler: Any) -> Any:
+    def read_user_limited(handler: Any) -> Any:
         address = str(handler.request.remote_ip)
-        if wait := brake.wait_seconds(address):
+        if wait := limiter.wait_seconds(address):
             handler.set_status(429)
             handler.set_header("Retry-After", str(wait))
             raise Finish(f"Too many wrong sign-ins from {address}: try again in {wait} s.\n")
         try:
             return read_user(handler)
         except (HTTPError, TypeError) as fault:
-            # Without the header it is a browser that asks for the sign-in. Flower's compare_digest raises
-            # TypeError for a letter beyond ASCII: a wrong sign-in.
-            if handler.request.headers.get("Authorization") and brake.add(address):
-                fields = {"address": address, "refused_seconds": GUESS_WINDOW_SECONDS}
+            # A request without the header is a browser's first request, not a wrong sign-in. Flower's
+            # compare_digest raises TypeError for a character beyond ASCII.
+            if handler.request.headers.get("Authorization") and limiter.add(address):
+                fields = {"address": address, "refused_seconds": FAILURE_WINDOW_SECONDS}
                 log.warning("flower_guesses", extra={"fields": fields})
             raise HTTPError(401) from fault
 
-    BaseHandler.get_current_user = read_user_slowly
+    BaseHandler.get_current_user = read_user_limited
 
 
 def _set_defaults() -> None:
-    """Set what the environment does not set; the command line still wins."""
+    """Set options that the environment does not set; the command line has priority."""
     settings = get_settings()
     defaults = {
         "FLOWER_BASIC_AUTH": settings.flower_basic_auth,
         "FLOWER_ADDRESS": settings.bind_address,
         "FLOWER_PORT": str(settings.flower_port),
-        "FLOWER_MAX_TASKS": str(MOST_TASKS),
+        "FLOWER_MAX_TASKS": str(MAX_TASKS),
         "FLOWER_PURGE_OFFLINE_WORKERS": "3600",
     }
     for name, value in defaults.items():
@@ -164,12 +165,12 @@ def _set_defaults() -> None:
             os.environ.setdefault(name, value)
 
 
-def refuse_open(options: Any, environ: Any) -> None:
+def check_sign_in(options: Any, environ: Any) -> None:
     """Raise a usage error (exit code 2) if Flower could be used without signing in."""
     if environ.get("FLOWER_UNAUTHENTICATED_API"):
         raise click.UsageError(
-            "FLOWER_UNAUTHENTICATED_API lets everybody who reaches Flower revoke and apply tasks. "
-            "Unset it; programs can sign in with the same user and password as people do."
+            "FLOWER_UNAUTHENTICATED_API allows everyone who can reach Flower to revoke and apply tasks. "
+            "Unset it; programs can sign in with the same user and password as people."
         )
     if not options.basic_auth and not options.auth:
         raise click.UsageError(SIGN_IN_NEEDED)
@@ -182,6 +183,6 @@ def refuse_open(options: Any, environ: Any) -> None:
             )
         if not login.isascii():
             raise click.UsageError(
-                f"FLOWER_BASIC_AUTH (or --basic_auth) has a login {user!r} with a letter beyond ASCII, which "
-                "Flower cannot compare: nobody could sign in. Use ASCII letters, digits and signs."
+                f"FLOWER_BASIC_AUTH (or --basic_auth) has a login {user!r} with a character beyond ASCII, "
+                "which Flower cannot compare. Use only ASCII characters."
             )

@@ -1,4 +1,4 @@
-"""The handler of every topic. ``services.ledger.topics`` has the queue and the limits of each."""
+"""The handler of every topic. Queues and limits are in ``services.ledger.topics``."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""The fleet's own tasks on the queue ``ops``. They carry no work; they find it."""
+"""Maintenance tasks: sweep, canary and drift. Their messages carry no work."""
 
 import os
 import socket
@@ -21,10 +21,10 @@ from tasks.celery import app
 
 @app.task(name="sweep", queue="ops", soft_time_limit=50, time_limit=60)
 def sweep() -> dict[str, int]:
-    """Free expired leases, end pauses whose time is over, and send messages for ready work."""
+    """Free expired leases, end expired pauses, and send messages for ready work."""
     depths = queue_depths(QUEUES)
     try:
-        # A transaction of its own: it holds locks on audit chains, for which workers with locked rows wait.
+        # A separate transaction, because it locks audit chains, for which workers with locked rows wait.
         with transaction() as tx:
             end_pauses(tx, utc_now())
         with transaction() as tx:
@@ -38,14 +38,14 @@ def sweep() -> dict[str, int]:
 
 @app.task(name="canary", soft_time_limit=10, time_limit=15)
 def canary(queue: str) -> None:
-    """Record a heartbeat: a worker of ``queue`` takes messages."""
+    """Record a heartbeat, which shows that a worker of ``queue`` takes messages."""
     with transaction() as tx:
         record_heartbeat(tx, f"queue:{queue}", utc_now(), {"worker": f"{socket.gethostname()}:{os.getpid()}"})
 
 
 @app.task(name="measure-drift", queue="ops", soft_time_limit=50, time_limit=60)
 def drift() -> dict[str, int]:
-    """Record due rows less messages per queue, and open incidents for what waits on a person."""
+    """Record due rows minus messages per queue, and open incidents for work that needs a person."""
     depths = queue_depths(QUEUES)
     with transaction() as tx:
         queues = measure_drift(read_backlog(tx, utc_now()), depths)

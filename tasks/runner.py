@@ -1,4 +1,4 @@
-"""Registers a Celery task for every topic. A message only wakes a worker, which serves what is ready."""
+"""Registers a Celery task for every topic. A message only wakes a worker, which runs all ready work."""
 
 import os
 import socket
@@ -23,15 +23,15 @@ from tasks.celery import app
 from tasks.handlers import EXTERNAL, TRANSACTIONAL
 
 BUDGET_SECONDS = 2.0
-"""How long one message may serve a backlog before it sends another one and lets other queues in."""
+"""How long one message runs a backlog before it sends another message and lets other queues run."""
 
 
 class WorkFailed(Exception):
-    """Items of the batch are dead. Flower shows FAILURE; a person finds them in the backlog."""
+    """Items of the batch are dead. Flower shows FAILURE."""
 
 
 class WorkDeferred(Exception):
-    """The items will be tried again. Flower shows RETRY."""
+    """The items will be retried. Flower shows RETRY."""
 
 
 def register_tasks() -> None:
@@ -53,34 +53,34 @@ def _register(topic: Topic) -> None:
 
 
 def run_message(topic: Topic, ids: list[int]) -> dict[str, int]:
-    """Serve what is ready of ``topic`` and, while there is a backlog, of its queue's other topics in turn.
+    """Run the ready work of ``topic`` and, while there is a backlog, of its queue's other topics in turn.
 
-    ``ids`` only tell people which rows sent the message: a lost, repeated or late message changes nothing.
-    Raises Celery's ``Retry`` when items wait for another try, ``WorkFailed`` when some are dead.
+    ``ids`` are only information for people: a lost, repeated or late message changes nothing. Raises Celery's
+    ``Retry`` if items wait for a retry, ``WorkFailed`` if some are dead.
     """
     started = time.monotonic()
     try:
         total = _serve(topic)
         while total.more and time.monotonic() - started < BUDGET_SECONDS:
             total.more = False
-            for neighbour in _find_waiting(topic.queue):
-                total.add(_serve(neighbour))
+            for ready_topic in _find_ready(topic.queue):
+                total.add(_serve(ready_topic))
     except Exception as fault:
         if is_connection_fault(fault):
-            raise Retry("the database is unreachable; the sweep sends again", exc=fault) from fault
+            raise Retry("the database is unreachable; the sweep sends the work again", exc=fault) from fault
         raise
     if total.more:
         send_messages([WorkRef(ids[0] if ids else 0, topic.queue, topic.name)])
-    return _answer(total)
+    return _summarize(total)
 
 
-def _find_waiting(queue: str) -> list[Topic]:
-    """Return the queue's topics with ready work. Most have none, and each claim of nothing costs 0.7 ms."""
+def _find_ready(queue: str) -> list[Topic]:
+    """Return the queue's topics with ready work. Most have none, and an empty claim costs 0.7 ms."""
     with transaction() as tx:
         return find_ready_topics(tx, [each for each in TOPICS.values() if each.queue == queue], utc_now())
 
 
-def _answer(total: BatchResult) -> dict[str, int]:
+def _summarize(total: BatchResult) -> dict[str, int]:
     counts = {"done": total.done, "retried": len(total.retried), "dead": len(total.dead)}
     if total.dead:
         worst = total.dead[0]
@@ -133,7 +133,7 @@ def _log_batch(topic: Topic, report: BatchResult, worker: str, duration_ms: floa
 
 @lru_cache(maxsize=1)
 def _runners(pid: int) -> tuple[str, TransactionalRunner, ExternalRunner]:
-    """Return this process's name as a worker and its runners, made at first use: after the fork."""
+    """Return this process's worker name and its runners, created at first use, which is after the fork."""
     name = f"{os.environ.get('FLEET_PROCESS', 'worker')}@{socket.gethostname()}:{pid}"
     return (
         name,

@@ -1,4 +1,4 @@
-"""``celery -A tasks backlog``: the work in the ledger and the messages in the broker, side by side."""
+"""``celery -A tasks backlog``: the work in the ledger and the messages in the broker."""
 
 import click
 
@@ -15,18 +15,18 @@ from services.shops.shops import find_slugs
 from tasks.commands.options import celery_command
 
 PAUSE_KINDS = ("pauses", "draining")
-"""Conditions that are shown in the table of pauses."""
+"""Conditions in the table of pauses."""
 
 
 @celery_command(
     json_option,
-    click.option("--all", "show_all", is_flag=True, help="Also list the topics that have nothing to do."),
+    click.option("--all", "show_all", is_flag=True, help="Also list topics without work."),
 )
 def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
     """Show waiting work per queue and topic, the drift between ledger and broker, and pauses.
 
-    Then it shows, with shop and reason, everything else that makes /health degraded: open P1 incidents,
-    broken connections, failed and overdue runs. Changes nothing.
+    Also show, with shop and reason, everything else that makes /health degraded: open P1 incidents, broken
+    connections, failed and overdue runs. Changes nothing.
 
     \b
     Example: celery -A tasks backlog --json
@@ -54,9 +54,9 @@ def backlog(_ctx: click.Context, as_json: bool, show_all: bool) -> None:
         "oldest waiting": lambda row: format_seconds(row.oldest_waiting_seconds),
     }
     busy = [row for row in rows if show_all or row.waiting or row.locked or row.error or row.dead]
-    print_lines("Ledger", columns, busy, "Ledger: nothing waits, nothing is dead.")
+    print_lines("Ledger", columns, busy, "Ledger: no work is waiting or dead.")
     if all(drift.messages is None for drift in drifts):
-        click.echo("Broker: away. Nothing is lost: the sweep sends what is due once it is back.")
+        click.echo("Broker: unreachable. No work is lost: the sweep sends due work when the broker is back.")
     columns = {"queue": "queue", "due rows": "due", "messages": "messages", "drift": "drift"}
     print_lines("Ledger and broker", columns, drifts, "")
     if paused:

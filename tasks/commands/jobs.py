@@ -1,4 +1,4 @@
-"""``fleet jobs``: list jobs and runs, change schedules, and run a job now.
+"""``fleet jobs``: lists jobs and runs, changes schedules, and runs a job now.
 
 It is in ``tasks`` because ``run`` needs the handlers.
 """
@@ -99,7 +99,7 @@ def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
     if as_json:
         print_json([one.document() for one in planned])
         return
-    empty = f"No runs ahead: {job or 'everything'} is paused, or there are no shops."
+    empty = f"No runs ahead: {job or 'every job'} is paused, or there are no shops."
     print_lines("", PLANNED_COLUMNS, planned, empty)
 
 
@@ -115,13 +115,13 @@ def show_next(job: str, shop: str, count: int, as_json: bool) -> None:
 def run(ctx: click.Context, job: str, shop: str, period: str, force: bool, dry_run: bool, actor: str) -> None:
     """Run JOB now, in this process. Exit code 0: done now or before; 1: not done.
 
-    Log lines go to standard output; the last line is one JSON object with the result. A worker tries again a
-    run with a temporary failure. A run that a worker has locked is not run here.
+    Log lines go to standard output; the last line is one JSON object with the result. After a temporary
+    failure a worker retries the run. A run that a worker has locked is not run here.
 
     \b
     Example: fleet jobs run daily-reconciliation --shop harbour --period 2026-11-20
     """
-    # Imported here: it loads every handler, and no other command needs them.
+    # Imported here, because it loads every handler and no other command needs them.
     from tasks.commands import jobs_run
 
     by = operator_label(actor)
@@ -195,7 +195,7 @@ def _describe_error(line: RunLine) -> str:
 
 
 def _changes_job(change: Callable[..., None]) -> Callable[..., Any]:
-    """Return a command that makes ``change`` to a job, everywhere or at one shop, and prints the result."""
+    """Return a command that applies ``change`` to a job, everywhere or at one shop, and prints the result."""
 
     @click.argument("job")
     @shop_option
@@ -236,14 +236,14 @@ def set_schedule(
     Example: fleet jobs set daily-reconciliation --shop harbour --at "30 0 * * *"
     """
     if bool(schedule) == as_table:
-        raise click.UsageError('name the schedule: --at "30 0 * * *", or --default for the usual one')
+        raise click.UsageError('give either --at "30 0 * * *" or --default')
     change_job(tx, job, shop, {"schedule": schedule or None}, **author)
 
 
 @command.command("pause")
 @_changes_job
 def pause(tx: Connection, job: Job, shop: Shop | None, **author: Any) -> None:
-    """Start no runs of JOB, everywhere or at one shop. Runs that fall into the pause do not run later.
+    """Start no runs of JOB, everywhere or at one shop. Runs that are due in the pause do not run later.
 
     \b
     Example: fleet jobs pause weekly-audit-archive --reason "the bucket moves"
@@ -254,12 +254,12 @@ def pause(tx: Connection, job: Job, shop: Shop | None, **author: Any) -> None:
 @command.command("resume")
 @_changes_job
 def resume(tx: Connection, job: Job, shop: Shop | None, **author: Any) -> None:
-    """Start runs of JOB again. A shop with a pause of its own stays paused until --shop names it.
+    """Start runs of JOB again. A shop with its own pause stays paused until you resume it with --shop.
 
     \b
     Example: fleet jobs resume weekly-audit-archive
     """
-    # A shop follows the whole job again, unless the job is off and only this shop is to run.
+    # The shop follows the whole job again, unless the job is off and only this shop should run.
     wanted = None if shop is not None and not is_off(tx, job) else True
     change_job(tx, job, shop, {"enabled": wanted}, **author)
 
@@ -267,7 +267,7 @@ def resume(tx: Connection, job: Job, shop: Shop | None, **author: Any) -> None:
 def _describe_schedules(schedules: Sequence[EffectiveSchedule]) -> str:
     paused = [one.slug or "the fleet" for one in schedules if not one.enabled]
     if not schedules:
-        return "changed for shops to come: there are none yet"
+        return "changed for future shops: there are none yet"
     if len(paused) == len(schedules):
         return "paused"
     times = sorted({f"{explain_schedule(s.schedule)} ({s.schedule})" for s in schedules if s.enabled})
@@ -280,7 +280,7 @@ def _ensure_jobs(tx: Connection, name: str = "") -> None:
     known = find_jobs(tx)
     if known and (not name or name in known):
         return
-    # Imported here: it loads Celery and is rarely needed.
+    # Imported here, because it loads Celery and is rarely needed.
     from beat_schedule import JOBS
 
     if not known or name in {job.name for job in JOBS}:

@@ -1,4 +1,4 @@
-"""Tables of ``fleet jobs list`` and ``fleet jobs next``: jobs with their schedules, and the next runs."""
+"""Tables of ``fleet jobs list`` and ``fleet jobs next``."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from services.jobs.schedule import explain_schedule, find_next, period_of
 from services.jobs.store import EffectiveSchedule, find_jobs, list_schedules
 
 MAX_NAMED_SHOPS = 3
-"""Of more shops the table shows only their number."""
+"""For more shops the table shows only their number."""
 
 
 class JobLine(NamedTuple):
@@ -35,7 +35,7 @@ class JobLine(NamedTuple):
 
     @property
     def schedule(self) -> str:
-        """The most common schedule in use; the job's own without a shop."""
+        """The most common schedule in use; without shops the job's default."""
         used = [place.schedule for place in self.places if not place.is_own] or [self.job.schedule]
         return max(used, key=used.count)
 
@@ -106,7 +106,7 @@ JOB_COLUMNS: Columns = {
 
 
 class PlannedRun(NamedTuple):
-    """A time at which a job will run, and the shops at which it will."""
+    """A time at which a job will run, with its shops."""
 
     job: Job
     due_at: datetime
@@ -150,7 +150,7 @@ PLANNED_COLUMNS: Columns = {
 
 
 def find_job_lines(tx: Connection, shop_id: int | None, now: datetime) -> list[JobLine]:
-    """Return every job (or those that run at the shop), by name."""
+    """Return every job, or only those that run at the shop, by name."""
     last = find_last(tx, shop_id)
     by_job: dict[str, list[EffectiveSchedule]] = {}
     for place in _find_places(tx, None, shop_id):
@@ -180,12 +180,12 @@ def find_planned(
 
 
 def format_local(at: datetime, zone: str) -> str:
-    """Return ``at`` in ``zone``, with its name: ``Mon 2026-11-23 00:00 PST (...)``."""
+    """Return ``at`` in ``zone``: ``Mon 2026-11-23 00:00 PST (America/Vancouver)``."""
     return f"{at.astimezone(ZoneInfo(zone)):%a %Y-%m-%d %H:%M %Z} ({zone})"
 
 
 def format_shops(slugs: Sequence[str]) -> str:
-    """Return up to three shops by name, more by their number."""
+    """Return the names of up to three shops, or the number of more shops."""
     return ", ".join(slugs) if len(slugs) <= MAX_NAMED_SHOPS else f"{len(slugs)} shops"
 
 
@@ -195,7 +195,7 @@ def _find_places(tx: Connection, job: str | None, shop_id: int | None) -> list[E
 
 
 def _line(job: Job, places: Sequence[EffectiveSchedule], last: Sequence[RunLine], now: datetime) -> JobLine:
-    """Return the line of a job. A slot that is due and not handled yet comes before the next one."""
+    """Return the line of a job. A due slot that is not planned yet comes before the next one."""
     on = [place for place in places if place.enabled]
     due = [
         (slot, zone)

@@ -1,7 +1,7 @@
-"""``fleet jobs run``: a job in this process, in the same way as beat and the workers do it.
+"""``fleet jobs run``: runs a job in this process, with the same rows as beat and the workers.
 
-The run is a row of ``job_runs`` and its work an item of the ledger. The item is leased to this process when
-it is created, so that no worker takes it. If this process dies, the lease ends and a worker takes the item.
+The work is leased to this process when it is created, so that no worker takes it. If this process dies, the
+lease expires and a worker takes the work.
 """
 
 import logging
@@ -36,18 +36,20 @@ from services.ledger.topics import TOPICS
 PLANS = MappingProxyType(
     {
         StartOutcome.STARTED: "it would start",
-        StartOutcome.RUNNING: "it is started, and would run here unless a worker has locked it",
-        StartOutcome.ALREADY_DONE: "it is done, and would only run with --force",
+        StartOutcome.RUNNING: "it has started, and would run here unless a worker has locked it",
+        StartOutcome.ALREADY_DONE: "it is done, and would run again only with --force",
     }
 )
-"""What ``run_here`` would do, by what it would find."""
+"""What ``run_here`` would do, by outcome."""
 
 _log = logging.getLogger("jobs")
 
 
 class Result(NamedTuple):
-    """The result of one run. ``status``: ``done``, ``already_done``, ``failed``, ``waiting`` for another try,
-    or ``running`` in another process."""
+    """The result of one run.
+
+    ``status`` is ``done``, ``already_done``, ``failed``, ``waiting`` for a retry, or ``running`` elsewhere.
+    """
 
     slug: str | None
     line: RunLine
@@ -59,7 +61,7 @@ class Result(NamedTuple):
         return self.status in ("done", "already_done")
 
     def document(self) -> dict[str, Any]:
-        """Return the result as the last line of the output contains it."""
+        """Return the result for the last line of the output."""
         line = self.line
         document: dict[str, Any] = {
             "job": line.job,
@@ -78,11 +80,8 @@ class Result(NamedTuple):
 def run_here(
     job: Job, slug: str, period: str | None, *, force: bool, by: str, request_id: str
 ) -> list[Result]:
-    """Run ``job`` in this process, one shop after the other. Raises as ``trigger_job`` does.
-
-    A run that a worker has locked is not run here. Log lines go to standard output.
-    """
-    # Imported here: these modules load every handler and Celery.
+    """Run ``job`` in this process, one shop after the other. Raises as ``trigger_job`` does."""
+    # Imported here, because it loads every handler and Celery.
     from tasks.handlers import EXTERNAL
 
     settings = get_settings()
@@ -104,7 +103,7 @@ def run_here(
     notify_workers([ref for one in triggered for ref in one.checkins])
     try:
         if threading.current_thread() is threading.main_thread():
-            # A service manager sends SIGTERM: as on Ctrl-C, leases are released.
+            # A service manager sends SIGTERM; as with Ctrl-C, leases are released.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         for one in triggered:
             work_id = one.ref.id if one.ref else None
@@ -118,7 +117,7 @@ def run_here(
             results.append(Result(one.shop.slug if one.shop else None, line, _classify(one, line)))
             _log_run(f"run {results[-1].status}", job, one, line)
     finally:
-        if leased:  # interrupted: workers do the rest, also the run that was interrupted
+        if leased:  # interrupted: workers do the remaining runs, including the interrupted one
             with transaction() as tx:
                 release_items(tx, leased, token)
         note = notify_workers(refs)
@@ -128,13 +127,13 @@ def run_here(
 
 
 def plan_here(job: Job, slug: str, period: str | None, *, force: bool, by: str) -> Sequence[StartResult]:
-    """Return what ``run_here`` would trigger, and roll it back. Raises as ``trigger_job`` does."""
+    """Return what ``run_here`` would trigger, without a commit. Raises as ``trigger_job`` does."""
     with transaction() as tx, rolled_back(tx):
         return trigger_job(tx, job, slug, period, origin="cli", by=by, now=utc_now(), force=force)
 
 
 def summarize(job: Job, results: Sequence[Result]) -> dict[str, Any]:
-    """Return the last line for all shops: the worst status, and each shop's document."""
+    """Return the last line of the output for all shops: the worst status, and each result."""
     counted = Counter(result.status for result in results)
     worst = next((s for s in ("failed", "waiting", "running", "done", "already_done") if counted[s]), "done")
     periods = {result.line.period for result in results}
@@ -150,7 +149,7 @@ def summarize(job: Job, results: Sequence[Result]) -> dict[str, Any]:
 
 
 def describe_failure(result: Result, now: datetime) -> str:
-    """Return why a run is not done, and what to expect."""
+    """Return why a run is not done, and what happens next."""
     line = result.line
     what = f"{line.job} for {line.period}" + (f" at {result.slug}" if result.slug else "")
     if result.status == "waiting" and line.next_try_at is not None:
@@ -177,5 +176,9 @@ def _log_run(event: str, job: Job, triggered: StartResult, line: RunLine | None 
         "run": triggered.run_id,
     }
     if line is not None:
-        fields |= {"request_id": line.request_id, "said": format_stats(line.stats), "error": line.error or ""}
+        fields |= {
+            "request_id": line.request_id,
+            "stats": format_stats(line.stats),
+            "error": line.error or "",
+        }
     _log.info(event, extra={"fields": fields})

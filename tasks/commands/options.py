@@ -1,4 +1,4 @@
-"""What the subcommands of ``celery`` share: their form, and options that choose rows and change them."""
+"""Shared options of the subcommands of ``celery``."""
 
 from collections.abc import Callable
 from typing import Any

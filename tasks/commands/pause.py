@@ -1,4 +1,4 @@
-"""``celery -A tasks pause | resume``: a queue, a topic, a shop or everything stands still, or moves again."""
+"""``celery -A tasks pause | resume``: stops and resumes a queue, a topic, a shop or everything."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -30,15 +30,15 @@ _RATE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(?:/([sm]))?")
     scope_options,
     click.option("--refuse", is_flag=True, help="Also answer 503 to webhooks, so that they are sent again."),
     click.option("--for", "lasts", default="", help="End after this time, such as 2h or 1h30m."),
-    click.option("--reason", default="", help="Why, for the audit and for the next person on duty."),
+    click.option("--reason", default="", help="Why, for the audit and for other operators."),
     act_options,
 )
 def pause(_ctx: click.Context, refuse: bool, lasts: str, reason: str, actor: str, **options: Any) -> None:
-    """Stop the work of a queue, a topic, a shop or (with none named) of everything, until it is resumed.
+    """Stop the work of a queue, a topic, a shop or (without any of them) of everything, until it is resumed.
 
-    Events are still accepted and stored, unless --refuse. Workers finish what they have locked. With --for
-    the sweep ends the pause, and all waiting work starts at once. Without it, a pause older than 4 hours
-    opens the incident pause_long.
+    Events are still accepted and stored, except with --refuse. Workers finish work that they have locked.
+    With --for the sweep ends the pause, and all waiting work starts at once. Without it, a pause older than 4
+    hours opens the incident pause_long.
 
     \b
     Example: celery -A tasks pause -Q inventory --shop harbour --for 2h --reason "counting stock"
@@ -61,12 +61,12 @@ def pause(_ctx: click.Context, refuse: bool, lasts: str, reason: str, actor: str
 
 @celery_command(
     scope_options,
-    click.option("--rate", default="", help="Drain what waited at this rate, such as 20/s or 300/m."),
+    click.option("--rate", default="", help="Drain the backlog at this rate, such as 20/s or 300/m."),
     reason_option,
     act_options,
 )
 def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: Any) -> None:
-    """End pauses: at once, or at a chosen rate until the backlog is gone.
+    """End pauses at once, or with --rate drain the backlog at a rate.
 
     Without -Q, --topic and --shop every pause ends; with them, the pause with exactly this scope. If no pause
     matches, nothing changes, the exit code is 2, and the message lists the pauses.
@@ -86,7 +86,7 @@ def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: A
     if not scopes:
         raise FilterInvalid(
             f"{describe_scope(wanted, slugs)} is not paused; paused: {_list(in_force, slugs)}. Name exactly "
-            "one of them with -Q, --topic and --shop, or none of the three to resume them all"
+            "one of them with -Q, --topic and --shop, or use none of these options to resume all"
             if in_force
             else "nothing is paused"
         )
@@ -106,7 +106,7 @@ def resume(_ctx: click.Context, rate: str, reason: str, actor: str, **options: A
 
 
 def read_duration(text: str) -> timedelta:
-    """Return how long a pause lasts; raise ``TimeInvalid`` or ``FilterInvalid``. Pure."""
+    """Return the duration in ``text``; raise ``TimeInvalid`` or ``FilterInvalid``. Pure."""
     try:
         duration = parse_duration(text)
     except TimeInvalid as fault:
@@ -125,7 +125,7 @@ def read_rate(text: str) -> float:
 
 
 def describe_scope(scope: PauseScope, slugs: Mapping[int, str]) -> str:
-    """Return ``scope`` for people, its shop by the slug. Pure."""
+    """Return ``scope`` as text with the slug of its shop. Pure."""
     slug = slugs.get(scope.shop_id or 0, "")
     return (
         str(scope).replace(f"shop {scope.shop_id}", f"shop {slug}") if scope.shop_id and slug else str(scope)
@@ -160,7 +160,7 @@ def _is_dry_run(act: str, fields: Mapping[str, Any], options: Mapping[str, Any])
 
 
 def _report(text: str, fields: Mapping[str, Any], options: Mapping[str, Any], *, changed: bool) -> None:
-    """Print ``text``, or with --json ``fields`` with ``text`` as their note."""
+    """Print ``text``, or with --json ``fields`` with ``text`` as the note."""
     if options["as_json"]:
         print_json({**fields, "changed": changed, "note": text})
     else:

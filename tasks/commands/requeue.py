@@ -1,7 +1,7 @@
-"""``celery -A tasks requeue | discard | unlock``: an operator changes rows of ``work_queue``.
+"""``celery -A tasks requeue | discard | unlock``: changes rows of ``work_queue``.
 
-Each command shows how many rows it changes and asks, changes and audits them in one transaction, and then
-notifies the workers.
+Each command shows the number of rows and asks for confirmation, changes and audits them in one transaction,
+and then notifies the workers.
 """
 
 from collections.abc import Callable
@@ -59,11 +59,11 @@ def requeue(_ctx: click.Context, **options: Any) -> None:
 
 @celery_command(
     filter_options,
-    click.option("--reason", required=True, help="Why this work is not to be done, for the audit."),
+    click.option("--reason", required=True, help="Why this work should not be done, for the audit."),
     act_options,
 )
 def discard(_ctx: click.Context, **options: Any) -> None:
-    """Drop work for good: the ledger never sends it again. The rows and the reason stay.
+    """Drop work permanently: the ledger never sends it again. The rows and the reason stay.
 
     \b
     Example: celery -A tasks discard --topic mail_send --shop harbour --reason "shop closed"
@@ -80,10 +80,10 @@ def discard(_ctx: click.Context, **options: Any) -> None:
     act_options,
 )
 def unlock(_ctx: click.Context, older_than: str, **options: Any) -> None:
-    """Unlock rows whose lock is old, so that another worker takes them.
+    """Unlock rows with an old lock, so that another worker takes them.
 
-    The sweep unlocks the rows of a dead worker; this command is for a worker that hangs. A worker whose lock
-    was removed can no longer settle the row.
+    The sweep unlocks the rows of a dead worker; this command is for a worker that hangs. That worker cannot
+    settle the rows afterwards.
 
     \b
     Example: celery -A tasks unlock --older-than 30m
@@ -100,7 +100,7 @@ def _run(
     find: Callable[[Connection, WorkFilter], AffectedRows],
     change: Callable[..., tuple[WorkRef, ...] | int],
 ) -> None:
-    """Show what ``find`` finds, ask, ``change`` it, and notify the workers of the rows that it returns."""
+    """Show the rows of ``find``, ask for confirmation, ``change`` them, and notify the workers."""
     as_json = options["as_json"]
     with transaction() as tx:
         wanted = _read_filter(tx, options)
@@ -125,7 +125,7 @@ def _run(
 
 
 def _explain_none(tx: Connection, wanted: WorkFilter) -> str:
-    """Return the status of the rows named by id: an operator who names a row expects it to change."""
+    """Return the status of the rows named by id, which explains why they do not change."""
     if not wanted.ids:
         return ""
     states = {line.id: line for line in find_work(tx, WorkFilter(ids=wanted.ids), limit=10)}
@@ -165,4 +165,4 @@ def _print_done(done: str, count: int, *, as_json: bool, note: str) -> None:
     elif count:
         click.echo(f"{format_count(count, 'item')} {done}. {note}".strip())
     else:
-        click.echo(f"Nothing matches: nothing was {done}. {note}".strip())
+        click.echo(f"Nothing matches: no work was {done}. {note}".strip())

@@ -128,7 +128,7 @@ def test_requeue_works_while_the_broker_is_away(engine: Engine, monkeypatch: pyt
 
     assert result.exit_code == 0, result.output
     assert "The broker is not reachable: the sweep sends them later." in result.output
-    assert "Broker: away." in counted.output
+    assert "Broker: unreachable." in counted.output
     assert statuses(engine) == {"pending": 1}
 
 

@@ -21,12 +21,12 @@ import pytest
 from services.core.broker import Sender, queue_depths
 from services.ledger.topics import QUEUES
 from tasks.flower import (
-    GUESS_WINDOW_SECONDS,
-    GUESSES,
-    MOST_ADDRESSES,
-    GuessBrake,
+    FAILURE_WINDOW_SECONDS,
+    MAX_ADDRESSES,
+    MAX_FAILURES,
+    SignInLimiter,
+    check_sign_in,
     guard_flower,
-    refuse_open,
 )
 
 LOGIN = "ada:correct-horse"
@@ -167,18 +167,18 @@ def test_flower_refuses_to_start_open_and_says_how_to_mend_it(
 
 
 def test_people_may_sign_in_elsewhere_instead() -> None:
-    refuse_open(Options(auth=r".*@example\.com"), {})
+    check_sign_in(Options(auth=r".*@example\.com"), {})
 
 
 @pytest.mark.parametrize("login", ["ada", "ada:short", ":correct-horse", ""])
 def test_a_login_that_would_let_anybody_in_or_nobody_is_refused(login: str) -> None:
     with pytest.raises(click.UsageError, match="at least 8 characters"):
-        refuse_open(Options(basic_auth=[login]), {})
+        check_sign_in(Options(basic_auth=[login]), {})
 
 
 def test_one_bad_login_among_good_ones_is_refused_without_its_password() -> None:
     with pytest.raises(click.UsageError, match="'ben'") as caught:
-        refuse_open(Options(basic_auth=[LOGIN, "ben:pass"]), {})
+        check_sign_in(Options(basic_auth=[LOGIN, "ben:pass"]), {})
 
     assert "pass'" not in str(caught.value)
     assert "horse" not in str(caught.value)
@@ -213,49 +213,49 @@ def fetch_from(address: str, flower: str, login: str) -> tuple[int, str]:
 
 
 def test_address_that_guesses_is_refused_for_a_while_and_no_other(flower: str) -> None:
-    guesses = [fetch_from("127.0.0.2", flower, f"ada:wrong-{n}") for n in range(GUESSES)]
+    guesses = [fetch_from("127.0.0.2", flower, f"ada:wrong-{n}") for n in range(MAX_FAILURES)]
     status, wait = fetch_from("127.0.0.2", flower, LOGIN)
 
-    assert guesses == [(401, "")] * GUESSES
+    assert guesses == [(401, "")] * MAX_FAILURES
     assert status == 429, "the right sign-in, too: it may be the next guess"
-    assert 0 < int(wait) <= GUESS_WINDOW_SECONDS
+    assert 0 < int(wait) <= FAILURE_WINDOW_SECONDS
     assert fetch_from("127.0.0.3", flower, LOGIN) == (200, "")
 
 
 def test_wrong_sign_ins_of_any_letters_are_refused_and_counted(flower: str) -> None:
     odd = ["ada:wr\u00f6ng-horse", "\u0430da:correct-horse", "", ":", "\x00:\x00"]
-    logins = [odd[n % len(odd)] for n in range(GUESSES)]
+    logins = [odd[n % len(odd)] for n in range(MAX_FAILURES)]
 
-    assert [fetch_from("127.0.0.4", flower, login) for login in logins] == [(401, "")] * GUESSES
+    assert [fetch_from("127.0.0.4", flower, login) for login in logins] == [(401, "")] * MAX_FAILURES
     assert fetch_from("127.0.0.4", flower, LOGIN)[0] == 429
 
 
 @pytest.mark.parametrize("login", ["ada:corr\u00e9ct-horse", "\u00e4da:correct-horse"])
 def test_login_that_flower_cannot_compare_is_refused_at_the_start(login: str) -> None:
     with pytest.raises(click.UsageError, match="ASCII"):
-        refuse_open(Options(basic_auth=[login]), {})
+        check_sign_in(Options(basic_auth=[login]), {})
 
 
 def test_brake_lets_go_when_its_window_is_over() -> None:
     now = [0.0]
-    brake = GuessBrake(lambda: now[0])
-    held = [brake.add("2001:db8::1") for _ in range(GUESSES)]
-    assert held == [False] * (GUESSES - 1) + [True]
-    assert brake.wait_seconds("2001:db8::2") == GUESS_WINDOW_SECONDS
-    assert brake.wait_seconds("2001:db8:0:1::1") == 0
+    limiter = SignInLimiter(lambda: now[0])
+    held = [limiter.add("2001:db8::1") for _ in range(MAX_FAILURES)]
+    assert held == [False] * (MAX_FAILURES - 1) + [True]
+    assert limiter.wait_seconds("2001:db8::2") == FAILURE_WINDOW_SECONDS
+    assert limiter.wait_seconds("2001:db8:0:1::1") == 0
 
-    now[0] = GUESS_WINDOW_SECONDS - 0.5
-    assert brake.wait_seconds("2001:db8::1") == 1
-    now[0] = GUESS_WINDOW_SECONDS
-    assert brake.wait_seconds("2001:db8::1") == 0
+    now[0] = FAILURE_WINDOW_SECONDS - 0.5
+    assert limiter.wait_seconds("2001:db8::1") == 1
+    now[0] = FAILURE_WINDOW_SECONDS
+    assert limiter.wait_seconds("2001:db8::1") == 0
 
 
 def test_brake_forgets_the_oldest_addresses_first() -> None:
-    brake = GuessBrake(lambda: 0.0)
-    for _ in range(GUESSES):
-        brake.add("192.0.2.1")
-    for n in range(MOST_ADDRESSES):
-        assert brake.wait_seconds("192.0.2.1")
-        brake.add(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
+    limiter = SignInLimiter(lambda: 0.0)
+    for _ in range(MAX_FAILURES):
+        limiter.add("192.0.2.1")
+    for n in range(MAX_ADDRESSES):
+        assert limiter.wait_seconds("192.0.2.1")
+        limiter.add(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
 
-    assert brake.wait_seconds("192.0.2.1") == 0
+    assert limiter.wait_seconds("192.0.2.1") == 0
