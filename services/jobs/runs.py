@@ -172,7 +172,7 @@ def start_run(
     mutation = Mutation(
         "job_runs",
         str(new[0].id),
-        f"{job.name} for {period} started by hand" + (", again" if force else ""),
+        f"{job.name} for {period} started manually" + (", again" if force else ""),
         None,
         {"job": job.name, "period": period, "origin": origin},
     )

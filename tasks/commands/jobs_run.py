@@ -176,9 +176,5 @@ def _log_run(event: str, job: Job, triggered: StartResult, line: RunLine | None 
         "run": triggered.run_id,
     }
     if line is not None:
-        fields |= {
-            "request_id": line.request_id,
-            "stats": format_stats(line.stats),
-            "error": line.error or "",
-        }
+        fields.update(request_id=line.request_id, stats=format_stats(line.stats), error=line.error or "")
     _log.info(event, extra={"fields": fields})

@@ -68,7 +68,7 @@ def test_a_run_knows_its_shop_its_period_and_its_zone_and_ends_with_figures(shop
     said = "select staff_label, summary from audit_events e join audit_mutations on event_id = e.id"
     assert sorted(runs(shop, said), reverse=True) == [
         ("job daily-reconciliation", "daily-reconciliation for 2026-11-20 done: 3 ours"),
-        ("ada", "daily-reconciliation for 2026-11-20 started by hand"),
+        ("ada", "daily-reconciliation for 2026-11-20 started manually"),
     ]
 
 
