@@ -31,15 +31,12 @@ class RsgiProtocol(Protocol):
 
     def __call__(self) -> Awaitable[bytes]:
         """Return the whole body in one await."""
-        ...
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the body in parts; an empty part when the sender disconnects."""
-        ...
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         """Send the response."""
-        ...
 
 
 class _Body:

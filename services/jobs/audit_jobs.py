@@ -6,12 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from services.alerts.incidents import (
-    Incident,
-    find_open_incidents,
-    record_incidents,
-    resolve_incident,
-)
+from services.alerts.incidents import Incident, find_open_incidents, record_incidents, resolve_incident
 from services.audit.anchors import anchor_entry, find_heads, make_anchor
 from services.audit.append import WORK_ID_TAKEN
 from services.audit.archive import archive_chain, open_cut

@@ -144,7 +144,6 @@ class ExternalHandler(Protocol):
 
     def prepare(self, tx: Connection, items: Sequence[WorkItem], now: datetime) -> Sequence[Call | Outcome]:
         """Return, per item, the call to make, or the outcome if no call is needed."""
-        ...
 
 
 Handler = TransactionalHandler | ExternalHandler

@@ -8,11 +8,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from services.cli.base import (
-    audit_author,
-    confirm,
-    find_shop_id,
-)
+from services.cli.base import audit_author, confirm, find_shop_id
 from services.cli.output import format_time, print_json
 from services.core.clock import utc_now
 from services.core.db import transaction
