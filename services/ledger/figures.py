@@ -126,8 +126,4 @@ def measure_drift(backlog: Sequence[Row[Any]], depths: Mapping[str, int] | None)
 
 
 def _topic_values(now: datetime) -> dict[str, Any]:
-    return {
-        "now": now,
-        "queue": [topic.queue for topic in _KNOWN],
-        "topic": [topic.name for topic in _KNOWN],
-    }
+    return {"now": now, "queue": [topic.queue for topic in _KNOWN], "topic": [topic.name for topic in _KNOWN]}

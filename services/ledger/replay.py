@@ -36,13 +36,7 @@ def count_replayable(tx: Connection, wanted: EventFilter) -> int:
 
 
 def replay_events(
-    tx: Connection,
-    wanted: EventFilter,
-    *,
-    now: datetime,
-    by: str,
-    reason: str = "",
-    request_id: str = "",
+    tx: Connection, wanted: EventFilter, *, now: datetime, by: str, reason: str = "", request_id: str = ""
 ) -> Replayed:
     """Record each event of ``wanted`` again, with work planned by the current code.
 

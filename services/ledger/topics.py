@@ -88,11 +88,7 @@ _INGEST = Topic(queue="webhooks", mode=Mode.TRANSACTIONAL, soft_time_limit_secon
 # One item of a shop at a time: it may take minutes.
 _LONG = Topic(batch_size=1, shop_cap=1, soft_time_limit_seconds=600, time_limit_seconds=900)
 _JOB = replace(
-    _LONG,
-    tries=5,
-    backoff_base=timedelta(seconds=30),
-    soft_time_limit_seconds=1800,
-    time_limit_seconds=2100,
+    _LONG, tries=5, backoff_base=timedelta(seconds=30), soft_time_limit_seconds=1800, time_limit_seconds=2100
 )
 # A small call to a monitoring or analytics service: not urgent, so it is retried for many hours.
 _CALL = Topic(
