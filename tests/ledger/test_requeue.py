@@ -191,7 +191,7 @@ def test_discard_without_a_reason_is_refused(tx: Connection, reason: str) -> Non
 
 @pytest.mark.parametrize("status", ["done", "discarded"])
 def test_final_work_cannot_be_discarded(tx: Connection, status: str) -> None:
-    with pytest.raises(FilterInvalid, match="final already"):
+    with pytest.raises(FilterInvalid, match="is final"):
         discard(tx, WorkFilter(statuses=(status,)), now=NOW, by="ada", reason="x")
 
 
