@@ -1,8 +1,8 @@
-"""Mail through an SMTP server, over connections that are kept open and grow in number as they are needed.
+"""Sends mail through an SMTP server, over a pool of kept connections that grows as needed.
 
-With PIPELINING (RFC 2920) a mail takes two round trips: the envelope with DATA, then the text. What a failure
-means depends on how far the mail came: before the text's last dot nothing has happened; after it, without an
-answer, the mail may be delivered. ``smtplib.sendmail`` does not tell these apart and does not pipeline.
+With PIPELINING (RFC 2920) a mail takes two round trips: the envelope with DATA, then the text. If the
+connection breaks before the text's last dot, nothing has happened. Without a reply after it, the mail may be
+delivered. ``smtplib.sendmail`` does not tell these apart and does not pipeline.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from typing import NamedTuple
 from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLater, WorkError
 from services.providers.mime import render_mime
 from services.providers.outgoing_mail import MailTransport, OutgoingMail, ascii_address, parse_sender
+from services.providers.smtp_client import SmtpClient, SmtpSslClient
 from services.providers.smtp_url import SmtpServer
 
 IDLE_SECONDS = 60.0
@@ -26,11 +27,11 @@ TIMEOUT_SECONDS = 20.0
 TEXT_TIMEOUT_SECONDS = 60.0
 """For the reply to the text, which a server may scan first (RFC 5321, 4.5.3.2.6, recommends 10 minutes)."""
 
-_BUSY = frozenset({421, 432, 454})
+_BUSY_CODES = frozenset({421, 432, 454})
 
 
 class SmtpTransport(MailTransport):
-    """Sends through one server. Safe for many threads; each has a connection to itself while it sends."""
+    """Sends through one server. Safe for many threads: each uses its own connection while it sends."""
 
     def __init__(
         self, server: SmtpServer, *, connections: int = 32, timeout_seconds: float = TIMEOUT_SECONDS
@@ -68,7 +69,7 @@ class SmtpTransport(MailTransport):
                     self._drop(session)
 
     def close(self) -> None:
-        """Close the connections; one in use after its mail."""
+        """Close the idle connections now, and each used one after its mail."""
         self._closed = True
         self._drop_idle()
 
@@ -97,11 +98,11 @@ class SmtpTransport(MailTransport):
         with self._changed:
             idle, self._idle = self._idle, []
         for _, session in idle:
-            self._drop(session, politely=True)
+            self._drop(session, with_quit=True)
 
-    def _drop(self, session: "SmtpSession | None", *, politely: bool = False) -> None:
+    def _drop(self, session: "SmtpSession | None", *, with_quit: bool = False) -> None:
         if session is not None:
-            session.close(politely=politely)
+            session.close(with_quit=with_quit)
         with self._changed:
             self._open -= 1
             self._changed.notify()
@@ -131,7 +132,7 @@ class Reply(NamedTuple):
 
 
 class SmtpSession:
-    """An open, signed-in connection, or a ``WorkError`` with the reason. Not for two threads at once."""
+    """An open, signed-in connection for one thread at a time. Raises a ``WorkError`` if it cannot open."""
 
     def __init__(self, server: SmtpServer, timeout_seconds: float) -> None:
         self._client = _connect(server, timeout_seconds)
@@ -143,16 +144,16 @@ class SmtpSession:
         """Whether another mail may follow: a closed connection or an unknown outcome ends a session."""
 
     def is_quiet(self) -> bool:
-        """Return whether nothing waits to be read: a server may have sent 421 since the last mail."""
+        """Return whether no data is unread: a server may have sent 421 since the last mail."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         return not poll.poll(0)
 
     def send(self, sender: str, recipient: str, content: bytes) -> str:
-        """Send ``content``; return the reply's text, which often has the server's id of the mail.
+        """Send ``content``; return the reply's text, which often contains the server's id of the mail.
 
         Raises ``ConnectionLost`` if the connection broke before the text was sent, ``OutcomeUnknown`` if it
-        broke after, and otherwise what the server's reply means.
+        broke after, and otherwise the error for the server's reply.
         """
         self.is_usable = False
         self._send_envelope(sender, recipient)
@@ -167,19 +168,19 @@ class SmtpSession:
             raise OutcomeUnknown("smtp.no_answer", detail) from fault
         self.is_fresh, self.is_usable = False, reply.code != 421
         if reply.code != 250:
-            raise _error_of_reply("text", reply)
+            raise _make_reply_error("text", reply)
         return reply.text
 
-    def close(self, *, politely: bool) -> None:
+    def close(self, *, with_quit: bool) -> None:
         """Close the connection. A failure here does not matter: accepted mails stay accepted."""
         with contextlib.suppress(OSError, ConnectionLost):
-            if politely:
+            if with_quit:
                 self._write(b"QUIT\r\n")
         with contextlib.suppress(OSError):
             self._client.close()
 
     def _send_envelope(self, sender: str, recipient: str) -> None:
-        """Send all up to the text. Raise what the first bad reply means; reset the session if possible."""
+        """Send all commands before the text. For a bad reply raise its error, after a reset if possible."""
         commands = {"sender": f"MAIL FROM:<{sender}>", "recipient": f"RCPT TO:<{recipient}>", "data": "DATA"}
         lines = [f"{command}\r\n".encode("ascii") for command in commands.values()]
         is_pipelining = self._client.has_extn("pipelining")
@@ -206,7 +207,7 @@ class SmtpSession:
             self._write(b"RSET\r\n")
             self.is_usable = self._read().code == 250
             self.is_fresh = False
-        raise _error_of_reply(*bad)
+        raise _make_reply_error(*bad)
 
     def _write(self, content: bytes) -> None:
         try:
@@ -231,14 +232,14 @@ def _dotted(content: bytes) -> bytes:
     return body + (b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n")
 
 
-def _connect(server: SmtpServer, timeout_seconds: float) -> smtplib.SMTP:
-    client: smtplib.SMTP | None = None
-    place = (server.host, server.port, _own_name())
+def _connect(server: SmtpServer, timeout_seconds: float) -> SmtpClient:
+    client: SmtpClient | None = None
+    address = (server.host, server.port, _find_host_name())
     try:
         if server.scheme == "smtps":
-            client = smtplib.SMTP_SSL(*place, timeout=timeout_seconds, context=ssl.create_default_context())
+            client = SmtpSslClient(*address, timeout=timeout_seconds, context=ssl.create_default_context())
         else:
-            client = smtplib.SMTP(*place, timeout=timeout_seconds)
+            client = SmtpClient(*address, timeout=timeout_seconds)
         client.ehlo_or_helo_if_needed()
         if server.scheme == "smtp+starttls":
             client.starttls(context=ssl.create_default_context())
@@ -248,24 +249,24 @@ def _connect(server: SmtpServer, timeout_seconds: float) -> smtplib.SMTP:
     except (OSError, UnicodeError) as fault:
         if client is not None:
             client.close()
-        raise _connect_error(fault) from fault
+        raise _make_connect_error(fault) from fault
     return client
 
 
 @cache
-def _own_name() -> str:
+def _find_host_name() -> str:
     """Return this machine's name for EHLO; looked up once, as that may take seconds."""
     name = socket.getfqdn()
     return name if "." in name else "[127.0.0.1]"
 
 
-def _connect_error(fault: Exception) -> WorkError:  # noqa: PLR0911 - a table of failures
+def _make_connect_error(fault: Exception) -> WorkError:  # noqa: PLR0911 - a table of failures
     match fault:
-        case smtplib.SMTPAuthenticationError(smtp_code=code) if code not in _BUSY:
-            return Misconfigured("smtp.credentials_refused", f"the mail server refuses to sign us in: {code}")
+        case smtplib.SMTPAuthenticationError(smtp_code=code) if code not in _BUSY_CODES:
+            return Misconfigured("smtp.credentials_refused", f"the server refuses user or password: {code}")
         case smtplib.SMTPResponseException(smtp_code=code, smtp_error=message):
             reply = str(Reply(code, message if isinstance(message, bytes) else message.encode()))
-            if code in _BUSY:
+            if code in _BUSY_CODES:
                 return TooManyConnections("smtp.busy", reply)
             if code >= 500:
                 return Misconfigured("smtp.refuses_us", reply)
@@ -281,12 +282,12 @@ def _connect_error(fault: Exception) -> WorkError:  # noqa: PLR0911 - a table of
             reason="WRONG_VERSION_NUMBER" | "UNKNOWN_PROTOCOL" | "RECORD_LAYER_FAILURE" as reason
         ):
             return Misconfigured(
-                "smtp.no_tls", f"no TLS is spoken there ({reason}): smtps is port 465, smtp+starttls is 587"
+                "smtp.no_tls", f"no TLS on this port ({reason}): smtps is port 465, smtp+starttls is 587"
             )
-    return RetryLater("smtp.unavailable", f"the mail server is away: {type(fault).__name__}")
+    return RetryLater("smtp.unavailable", f"the mail server cannot be reached: {type(fault).__name__}")
 
 
-def _error_of_reply(step: str, bad: Reply) -> WorkError:
+def _make_reply_error(step: str, bad: Reply) -> WorkError:
     if bad.code < 500:
         return RetryLater("smtp.unavailable", str(bad))
     if step == "text":
@@ -295,4 +296,4 @@ def _error_of_reply(step: str, bad: Reply) -> WorkError:
         return Refused("smtp.recipient_refused", str(bad))
     if bad.code == 552:
         return Refused("smtp.too_large", str(bad))
-    return Misconfigured("smtp.sender_refused", f"{bad}: check MAIL_FROM, and whether SMTP_URL signs us in")
+    return Misconfigured("smtp.sender_refused", f"{bad}: check MAIL_FROM, and user and password in SMTP_URL")

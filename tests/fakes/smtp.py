@@ -16,6 +16,8 @@ CLOSE = "CLOSE"
 """An answer: hang up without a word."""
 HANG = "HANG"
 """An answer: none, with the line left open."""
+ENDLESS = "ENDLESS"
+"""An answer of lines without end."""
 
 
 class Sink:
@@ -152,6 +154,8 @@ class _Talk:
             return False
         if answer == CLOSE:
             return False
+        while answer == ENDLESS:
+            self.line.sendall(b"250-more\r\n")
         self.line.sendall(answer.encode() + b"\r\n")
         return not answer.startswith("421")
 

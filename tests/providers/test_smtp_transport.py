@@ -15,7 +15,7 @@ from services.core.errors import Misconfigured, OutcomeUnknown, Refused, RetryLa
 from services.providers.outgoing_mail import OutgoingMail
 from services.providers.smtp import SmtpTransport
 from services.providers.smtp_url import SmtpUrlInvalid, parse_smtp_url
-from tests.fakes.smtp import CLOSE, HANG, Scripted, Sink, smtp_server
+from tests.fakes.smtp import CLOSE, ENDLESS, HANG, Scripted, Sink, smtp_server
 
 NOW = dt.datetime(2026, 11, 22, 9, 0, tzinfo=dt.UTC)
 
@@ -175,6 +175,32 @@ def test_a_server_that_says_nothing_to_the_envelope_is_tried_later() -> None:
         fault = fault_of(server.url, timeout_seconds=0.3)
 
     assert (type(fault), fault.code) == (RetryLater, "smtp.unavailable")
+
+
+@pytest.mark.parametrize(
+    ("verb", "error", "code"),
+    [
+        ("GREETING", RetryLater, "smtp.unavailable"),
+        ("EHLO", RetryLater, "smtp.unavailable"),
+        ("MAIL", RetryLater, "smtp.unavailable"),
+        ("TEXT", OutcomeUnknown, "smtp.no_answer"),
+    ],
+)
+def test_a_reply_of_more_than_100_lines_ends_the_connection(
+    verb: str, error: type[WorkError], code: str
+) -> None:
+    with Scripted({verb: [ENDLESS]}).serving() as server:
+        fault = fault_of(server.url)
+
+    assert (type(fault), fault.code) == (error, code)
+
+
+def test_a_reply_of_100_lines_is_accepted() -> None:
+    reply = "250-more\r\n" * 99 + "250 OK"
+    with Scripted({"MAIL": [reply], "TEXT": [reply]}).serving() as server:
+        transport(server.url).send(letter())
+
+    assert len(server.mails) == 1
 
 
 def test_a_server_that_is_away_is_tried_later() -> None:

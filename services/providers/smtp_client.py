@@ -1,0 +1,40 @@
+"""smtplib's clients with a limit of lines per reply. smtplib itself has none."""
+
+import smtplib
+from typing import BinaryIO
+
+REPLY_LINES = 100
+
+
+class ReplyTooLong(OSError):
+    """A reply has more than ``REPLY_LINES`` lines. At any ``OSError`` smtplib closes the connection."""
+
+
+class _ReplyFile:
+    """The lines from a server. ``lines_left`` is how many the current reply may still have."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.close = file, file.close
+        self.lines_left = REPLY_LINES
+
+    def readline(self, size: int) -> bytes:
+        if self.lines_left == 0:
+            raise ReplyTooLong
+        self.lines_left -= 1
+        return self._file.readline(size)
+
+
+class SmtpClient(smtplib.SMTP):
+    """Reads at most ``REPLY_LINES`` lines of a reply; raises ``SMTPServerDisconnected`` for a longer one."""
+
+    def getreply(self) -> tuple[int, bytes]:
+        """Return the code and the message of the next reply."""
+        if self.file is None and self.sock is not None:
+            self.file = _ReplyFile(self.sock.makefile("rb"))
+        if self.file is not None:
+            self.file.lines_left = REPLY_LINES
+        return super().getreply()
+
+
+class SmtpSslClient(SmtpClient, smtplib.SMTP_SSL):
+    """``SmtpClient`` over TLS from the start."""
